@@ -1,0 +1,23 @@
+"""stochgrad-bench: measures the bias, variance and cost of Monte Carlo gradient estimators."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench import objectives
+    from bench.api import measure
+    from bench.api import Measurement
+
+__all__ = ["Measurement", "measure", "objectives"]
+
+_HOME = {"measure": "bench.api", "Measurement": "bench.api", "objectives": "bench.objectives"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on demand: the command line answers ``--help`` without torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'bench' has no attribute {name!r}")
+    module = importlib.import_module(_HOME[name])
+    return module if name == "objectives" else getattr(module, name)

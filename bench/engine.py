@@ -1,0 +1,215 @@
+"""A cell made ready: the row gradients of any of its blocks.
+
+A replicate is a row of q. The objective builds q once; ``rows`` makes R copies whose parameters are leaves; one backward pass
+gives one gradient per row; all are pulled back to theta together. Rows come in blocks, the unit of seeding and merging.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from bench import record
+from bench.moments import block_partial
+from bench.objectives import Objective, Problem
+from bench.plan import Cell, blocks, noise_subject, slices
+from bench.selectors import label
+from bench.stats import Partial
+from estimators import State, parameters, rows
+
+FINGERPRINT_BLOCKS = 8
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How cells are measured.
+
+    Args:
+        replicates: independent calls R, rounded up to whole blocks.
+        seed: root of all noise.
+        dtype: "float32" or "float64", of samples and gradients; sums are always float64.
+        device: "cpu" or "cuda".
+        common_noise: do all estimators of an objective share their noise, so that they compare pairwise?
+        timing: measure seconds too, afterwards? They need the machine to themselves.
+    """
+
+    replicates: int = 10_000
+    seed: int = 0
+    dtype: str = "float32"
+    device: str = "cpu"
+    common_noise: bool = True
+    timing: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.replicates, bool) or not isinstance(self.replicates, int) or self.replicates < 1:
+            raise ValueError(f"replicates is a whole number of at least 1 (got {self.replicates!r}).")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed is a whole number of at least 0 (got {self.seed!r}).")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype is float32 or float64 (got {self.dtype!r}).")
+        if self.device not in ("cpu", "cuda"):
+            raise ValueError(f"device is cpu or cuda (got {self.device!r}).")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device is cuda, and torch finds no CUDA device here. Use device='cpu'.")
+
+
+class Engine:
+    """A cell made ready: it computes the gradients of any of its blocks.
+
+    The result depends on cell, settings and block number alone, so any process may compute any block.
+
+    Args:
+        cell: estimator and objective.
+        settings: how to measure.
+        state: the ``state_dict`` of a state that has finished learning; a fresh state when None.
+    """
+
+    def __init__(self, cell: Cell, settings: Settings, state: bytes | None = None) -> None:
+        self.cell, self.settings = cell, settings
+        self.device = torch.device(settings.device)
+        self.problem: Problem = cell.objective.build(DTYPES[settings.dtype], self.device)
+        self.q: Distribution = self.problem.q(self.problem.theta)
+        self.groups = {name: t.numel() for name, t in self.problem.theta.items()}
+        self.size = sum(self.groups.values())
+        self.sizes = blocks(cell, settings.replicates, settings.device)
+        self.points = cell.estimator.points(self.q)
+        self.pull_back = PullBack(self.q, self.problem.theta)
+        self.state: State | None = None
+        if cell.estimator.needs_state:
+            self.state = cell.estimator.init(self.q, self.generator("init", 0))
+            if state is not None and self.state is not None:
+                self.state.load_state_dict(torch.load(io.BytesIO(state), weights_only=True))
+                self.freeze()
+
+    def generator(self, stage: str, block: int) -> Generator:
+        """Return the generator of a block: seeded by root seed, stage, objective and block number."""
+        subject = noise_subject(self.cell, common=self.settings.common_noise)
+        seed = record.block_seed(self.settings.seed, stage, subject, block)
+        return Generator(self.device).manual_seed(seed)
+
+    def freeze(self) -> None:
+        """Stop the state from learning; from now on it costs no graph."""
+        if self.state is not None:
+            self.state.requires_grad_(False)
+
+    def state_bytes(self) -> bytes | None:
+        """Return the state as bytes that another process can load, or None."""
+        if self.state is None:
+            return None
+        buffer = io.BytesIO()
+        torch.save(self.state.state_dict(), buffer)
+        return buffer.getvalue()
+
+    def gradients(self, block: int, stage: str = "measure") -> Tensor:
+        """Return the row gradients of a block, ``[rows, size]``."""
+        return self.batch(self.sizes[block], self.generator(stage, block))
+
+    def batch(self, count: int, generator: Generator) -> Tensor:
+        """Return the row gradients of ``count`` calls, ``[count, size]``, in equal slices drawn in turn where they are large."""
+        cut = slices(count, self.points, self.cell.objective, self.settings.device)
+        parts = [self.row_gradients(count // cut, generator) for _ in range(cut)]
+        return parts[0] if cut == 1 else torch.cat(parts)
+
+    def row_gradients(self, count: int, generator: Generator) -> Tensor:
+        """Return the gradients of ``count`` independent calls, ``[count, size]``."""
+        r = rows(self.q, count)
+        loss = self.cell.estimator(self.problem.integrand(r), r, generator, self.state)
+        if loss.shape != r.batch_shape:
+            raise ValueError(
+                f"{self.cell.estimator!r} returned a loss of shape {list(loss.shape)} for a q of batch shape "
+                f"{list(r.batch_shape)}: it must return one value per batch element."
+            )
+        leaves = [t for t in parameters(r).values() if t.requires_grad]
+        total = loss.flatten(1).mean(1).sum() if loss.dim() > 1 else loss.sum()
+        if not total.requires_grad:
+            raise ValueError(
+                f"{self.cell.estimator!r} returned a loss without a gradient at q's parameters. "
+                "Use draw, rdraw, score or inject, which keep it."
+            )
+        return self.pull_back(torch.autograd.grad(total, leaves, materialize_grads=True))
+
+    def partial(self, block: int, centre: Tensor, exact: Tensor | None) -> tuple[Partial, str]:
+        """Return the sums of a block, and the digest of its raw gradients where the fingerprint needs it."""
+        gradients = self.gradients(block)
+        sums = block_partial(
+            gradients,
+            index=block,
+            groups=self.groups,
+            centre=centre,
+            exact=exact,
+            replicates=sum(self.sizes),
+        )
+        raw = ""
+        if block < FINGERPRINT_BLOCKS:
+            raw = hashlib.sha256(gradients.cpu().numpy().tobytes()).hexdigest()
+        return sums, raw
+
+
+class PullBack:
+    """Carries gradients at q's own parameters back to theta, all rows together.
+
+    Args:
+        q: the distribution, built from theta.
+        theta: named leaf tensors.
+    """
+
+    def __init__(self, q: Distribution, theta: dict[str, Tensor]) -> None:
+        own = [t for t in parameters(q).values() if t.requires_grad]
+        self.theta = list(theta.values())
+        held = [next((k for k, leaf in enumerate(self.theta) if _is_held(t, leaf)), None) for t in own]
+        self.held = [(i, k) for i, k in enumerate(held) if k is not None]
+        self.made = [i for i, k in enumerate(held) if k is None]
+        self.outputs = [own[i] for i in self.made]
+
+    def __call__(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        """Return ``[rows, size]``, theta's tensors flattened one after the other."""
+        found: list[Tensor | None] = [None] * len(self.theta)
+        for i, k in self.held:
+            found[k] = gradients[i]
+        if self.made:
+            pulled = torch.autograd.grad(
+                self.outputs,
+                self.theta,
+                [gradients[i] for i in self.made],
+                retain_graph=True,
+                allow_unused=True,
+                is_grads_batched=True,
+            )
+            for k, extra in enumerate(pulled):
+                before = found[k]
+                found[k] = extra if before is None else before if extra is None else before + extra
+        count = gradients[0].shape[0]
+        flat = [
+            t.new_zeros(count, t.numel()) if g is None else g.reshape(count, -1)
+            for t, g in zip(self.theta, found, strict=True)
+        ]
+        return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
+
+
+def _is_held(own: Tensor, leaf: Tensor) -> bool:
+    """Tell whether q holds theta's tensor as it is, perhaps through the view that ``broadcast_all`` makes."""
+    if own is leaf:
+        return True
+    node = own.grad_fn
+    if node is None or own.shape != leaf.shape or not node.name().startswith("ExpandBackward"):
+        return False
+    return getattr(node.next_functions[0][0], "variable", None) is leaf
+
+
+def exact_gradient(objective: Objective, problem: Problem) -> tuple[float, NDArray[np.float64]]:
+    """Return the exact value and gradient, ``[size]``, in float64 at the very point of the problem."""
+    sharp = objective.build(torch.float64, "cpu")
+    if sharp.exact is None:
+        raise ValueError(f"{label(objective)} declares has_exact and builds a problem without an exact value.")
+    theta = {k: t.detach().to("cpu", torch.float64).requires_grad_() for k, t in problem.theta.items()}
+    value = sharp.exact(theta)
+    gradients = torch.autograd.grad(value, list(theta.values()), materialize_grads=True)
+    return value.item(), torch.cat([g.flatten() for g in gradients]).numpy()

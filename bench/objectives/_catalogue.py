@@ -1,0 +1,15 @@
+"""The catalogue: every public objective by its command-line name."""
+
+from __future__ import annotations
+
+import inspect
+
+from bench import objectives
+from bench.objectives._protocol import Objective
+from estimators._protocol import command_line_name
+
+
+def catalogue() -> dict[str, type[Objective]]:
+    """Return every objective that ``bench.objectives`` exports, by command-line name (``gaussian-quadratic`` ...)."""
+    classes = [value for value in vars(objectives).values() if inspect.isclass(value) and issubclass(value, Objective)]
+    return {command_line_name(cls): cls for cls in sorted(classes, key=lambda c: c.__name__) if cls is not Objective}

@@ -1,0 +1,69 @@
+"""The objective protocol: what is measured, at which point, and its exact gradient where mathematics gives one."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from estimators import Integrand
+
+Theta = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """An objective made concrete in one dtype and on one device.
+
+    Args:
+        theta: the point at which the gradient is measured: named leaf tensors that require gradients.
+        q: theta to the distribution, batch shape ``[*batch]``, built as a user would build it.
+        integrand: q to f (or a ``Bound``). f may depend on theta only through the q that it is given.
+        exact: theta to the mean over batch of E_q[f], a differentiable scalar; None where there is no exact value.
+        extra: named tensors that only f uses (a decoder); trained by pass-through, not measured.
+    """
+
+    theta: Theta
+    q: Callable[[Theta], Distribution]
+    integrand: Callable[[Distribution], Integrand]
+    exact: Callable[[Theta], Tensor] | None = None
+    extra: Theta = field(default_factory=dict)
+
+
+class Objective(abc.ABC):
+    """An expectation E_{x~q}[f(x)] whose gradient is to be estimated.
+
+    Subclasses are frozen dataclasses of numbers, strings and tuples, which are their identity. The class attributes are
+    the declared facts that planning reads without computing anything.
+    """
+
+    family: ClassVar[type[Distribution]]
+    """Type of q, without ``Independent``."""
+    dim: int
+    """Number of random coordinates: a field, or a constant of the class."""
+    differentiable: bool = True
+    """Does f have a gradient in x?"""
+    relaxable: bool = True
+    """Does f make sense off the support of q?"""
+    bound: bool = False
+    """Is f a ``Bound``?"""
+    has_exact: bool = True
+    """Is there an exact gradient (closed form, enumeration, quadrature)?"""
+    exact_error: float = 0.0
+    """Absolute error of the exact gradient beyond rounding, in its Euclidean norm."""
+    reference: ClassVar[str] = ""
+    """Where the problem comes from, in a few words."""
+
+    @property
+    def row_elements(self) -> int:
+        """Elements of one row's largest tensor, for one sample."""
+        return self.dim
+
+    @abc.abstractmethod
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""

@@ -1,0 +1,63 @@
+"""The toy problem of the relaxation papers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, Independent
+
+from bench.objectives._checks import finite, whole
+from bench.objectives._protocol import Objective, Problem, Theta
+
+
+@dataclass(frozen=True)
+class BernoulliQuadratic(Objective):
+    """Quadratic of independent bits: with a target near 1/2, a small gradient under much noise.
+
+    ``f(b) = sum_j (b_j - target)^2``,  ``b_j ~ Bernoulli(p_j)``,  ``p = sigmoid(logits)``
+    ``E f = sum_j p_j (1 - target)^2 + (1 - p_j) target^2``
+
+    theta is ``logits``, ``[dim]``. Exact value: closed form. On bits f is affine, so estimators that are exact for affine
+    f look better here than elsewhere.
+
+    Args:
+        dim: bits, at least 1.
+        target: the number that every bit should be near; 0.45 in REBAR, 0.499 in RELAX.
+        logit: every bit's logit at the point of measurement.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Reference: with ``dim=1``, Tucker et al. 2017 (REBAR) and Grathwohl et al. 2018 (RELAX); with ``dim=200``, Titsias &
+    Shi 2022, who take the mean over bits, and here it is the sum.
+    """
+
+    dim: int = 1
+    target: float = 0.499
+    logit: float = 0.0
+
+    family: ClassVar[type[Distribution]] = Bernoulli
+    reference: ClassVar[str] = "Tucker et al. 2017; Grathwohl et al. 2018"
+
+    def __post_init__(self) -> None:
+        whole(self, "dim", 1)
+        finite(self, "target", "logit")
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""
+
+        def q(theta: Theta) -> Distribution:
+            return Independent(Bernoulli(logits=theta["logits"], validate_args=False), 1, validate_args=False)
+
+        def f(b: Tensor) -> Tensor:
+            return (b - self.target).square().sum(-1)
+
+        def exact(theta: Theta) -> Tensor:
+            p = theta["logits"].sigmoid()
+            return (p * (1 - self.target) ** 2 + (1 - p) * self.target**2).sum()
+
+        logits = torch.full((self.dim,), self.logit, dtype=dtype, device=device, requires_grad=True)
+        return Problem({"logits": logits}, q, lambda _q: f, exact)

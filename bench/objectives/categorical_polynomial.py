@@ -1,0 +1,76 @@
+"""Polynomial programming with one-hot variables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution, Independent, OneHotCategorical
+
+from bench.objectives._checks import between, finite, whole
+from bench.objectives._protocol import Objective, Problem, Theta
+
+
+@dataclass(frozen=True)
+class CategoricalPolynomial(Objective):
+    """Polynomial programming: the first entry of each one-hot pair should be near the target.
+
+    ``f(z) = (1/dim) sum_i |z_i0 - target|^power``,  ``z_i ~ OneHotCategorical(p_i)``,  ``p_i = softmax(logits_i)``
+    ``E f = (1/dim) sum_i p_i0 |1 - target|^power + p_i1 |target|^power``
+
+    theta is ``logits``, ``[dim, 2]``, drawn from the uniform distribution on (-0.01, 0.01): the first step of training.
+    Exact value: closed form. f is affine on one-hot points and curved between them: at power 2 ReinMax is exact in the
+    mean, at other powers it is not.
+
+    Args:
+        dim: one-hot pairs, at least 1.
+        power: the exponent, from 1 (below, the slope of f is infinite at the target) to 100; 1.5, 2 and 3 in the paper.
+        target: the number that every first entry should be near.
+        seed: seed of the logits, at least 0.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Reference: Liu, Dong, Liu, Yu & Gao 2023 (ReinMax), the polynomial programming experiment.
+    """
+
+    dim: int = 128
+    power: float = 2.0
+    target: float = 0.45
+    seed: int = 0
+
+    family: ClassVar[type[Distribution]] = OneHotCategorical
+    reference: ClassVar[str] = "Liu et al. 2023"
+
+    def __post_init__(self) -> None:
+        whole(self, "dim", 1)
+        between(self, "power", 1.0, 100.0)
+        finite(self, "target")
+        whole(self, "seed", 0)
+
+    @property
+    def row_elements(self) -> int:
+        """Elements of one sample: two for every variable."""
+        return 2 * self.dim
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""
+
+        def q(theta: Theta) -> Distribution:
+            return Independent(OneHotCategorical(logits=theta["logits"], validate_args=False), 1, validate_args=False)
+
+        def f(z: Tensor) -> Tensor:
+            return (z[..., 0] - self.target).abs().pow(self.power).mean(-1)
+
+        def exact(theta: Theta) -> Tensor:
+            p = theta["logits"].softmax(-1)
+            hit, miss = math.pow(abs(1 - self.target), self.power), math.pow(abs(self.target), self.power)
+            return (p[:, 0] * hit + p[:, 1] * miss).mean()
+
+        # Drawn in float64 on the CPU and then converted, so that every dtype and device has the same point.
+        u = torch.rand((self.dim, 2), generator=Generator().manual_seed(self.seed), dtype=torch.float64)
+        logits = (0.02 * u - 0.01).to(device, dtype).requires_grad_()
+        return Problem({"logits": logits}, q, lambda _q: f, exact)

@@ -1,0 +1,62 @@
+"""A bump under a Gaussian."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+from bench.objectives._checks import finite, positive
+from bench.objectives._mean_field import mean_field, point
+from bench.objectives._protocol import Objective, Problem, Theta
+
+
+@dataclass(frozen=True)
+class GaussianExponential(Objective):
+    """Gaussian bump, flat far from 0, under a one-dimensional Gaussian.
+
+    ``f(x) = exp(-k x^2)``,  ``x ~ N(mean, exp(log_scale)^2)``
+    ``E f = exp(-k mean^2 / s) / sqrt(s)``,  ``s = 1 + 2 k exp(2 log_scale)``
+
+    theta is ``mean`` and ``log_scale``, ``[1]`` each. Exact value: closed form.
+
+    Args:
+        k: sharpness of the bump, above 0.
+        mean: the mean at the point of measurement.
+        scale: the standard deviation there, above 0.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, with mean and scale 1; they differentiate in
+    the scale, and here it is its logarithm.
+    """
+
+    k: float = 1.0
+    mean: float = 1.0
+    scale: float = 1.0
+
+    dim = 1
+    family: ClassVar[type[Distribution]] = Normal
+    reference: ClassVar[str] = "Mohamed et al. 2020"
+
+    def __post_init__(self) -> None:
+        finite(self, "mean")
+        positive(self, "k", "scale")
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""
+
+        def f(x: Tensor) -> Tensor:
+            return (-self.k * x.squeeze(-1).square()).exp()
+
+        def exact(theta: Theta) -> Tensor:
+            s = 1 + 2 * self.k * (2 * theta["log_scale"]).exp()
+            return ((-self.k * theta["mean"].square() / s).exp() / s.sqrt()).squeeze(-1)
+
+        theta = point(self.dim, self.mean, math.log(self.scale), dtype, device)
+        return Problem(theta, mean_field, lambda _q: f, exact)

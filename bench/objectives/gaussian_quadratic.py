@@ -1,0 +1,63 @@
+"""A quadratic under a Gaussian."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+from bench.objectives._checks import finite, positive, whole
+from bench.objectives._mean_field import mean_field, point
+from bench.objectives._protocol import Objective, Problem, Theta
+
+
+@dataclass(frozen=True)
+class GaussianQuadratic(Objective):
+    """Quadratic under a mean-field Gaussian.
+
+    ``f(x) = sum_j (x_j - target)^2``,  ``x_j ~ N(mean_j, exp(log_scale_j)^2)``
+    ``E f = sum_j (mean_j - target)^2 + exp(2 log_scale_j)``
+
+    theta is ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form.
+
+    Args:
+        dim: random coordinates, at least 1.
+        target: where f is smallest, in every coordinate.
+        mean: every coordinate's mean at the point of measurement.
+        scale: every coordinate's standard deviation there, above 0.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Reference: with ``dim=1``, Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, where mean and scale are 1 and
+    the target goes from -3 to 3; they differentiate in the scale, and here it is its logarithm.
+    """
+
+    dim: int = 10
+    target: float = 0.0
+    mean: float = 1.0
+    scale: float = 1.0
+
+    family: ClassVar[type[Distribution]] = Normal
+    reference: ClassVar[str] = "Mohamed et al. 2020"
+
+    def __post_init__(self) -> None:
+        whole(self, "dim", 1)
+        finite(self, "target", "mean")
+        positive(self, "scale")
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""
+
+        def f(x: Tensor) -> Tensor:
+            return (x - self.target).square().sum(-1)
+
+        def exact(theta: Theta) -> Tensor:
+            return ((theta["mean"] - self.target).square() + (2 * theta["log_scale"]).exp()).sum()
+
+        theta = point(self.dim, self.mean, math.log(self.scale), dtype, device)
+        return Problem(theta, mean_field, lambda _q: f, exact)

@@ -1,0 +1,122 @@
+"""Spec to cells and skips, and the shape of the work: blocks, slices, seeds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench import record
+from bench.objectives import Objective
+from bench.selectors import label
+from estimators import Estimator
+
+CAP = {"cpu": 2**17, "cuda": 2**22}
+"""Elements of the largest tensor of a block, by device kind."""
+FIRST, STEP, LEAST = 256, 32, 64
+"""Rows of the first blocks; blocks of each size before the next; fewest rows of any block."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One estimator on one objective: what a measurement is of."""
+
+    estimator: Estimator
+    objective: Objective
+
+    @property
+    def id(self) -> str:
+        """Identity, 16 hexadecimal digits."""
+        return record.cell_id(self.estimator, self.objective)
+
+    @property
+    def label(self) -> str:
+        """Selectors of both, for people."""
+        return f"{label(self.estimator)} on {label(self.objective)}"
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A pair that does not fit together, and why."""
+
+    cell: Cell
+    reason: str
+
+
+def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tuple[list[Cell], list[Skip]]:
+    """Return the cells to measure and the pairs that do not fit, objective by objective. Nothing is computed."""
+    cells, skips = [], []
+    for objective in objectives:
+        for estimator in estimators:
+            cell = Cell(estimator, objective)
+            reason = mismatch(estimator, objective)
+            if reason is None:
+                cells.append(cell)
+            else:
+                skips.append(Skip(cell, reason))
+    return cells, skips
+
+
+def mismatch(estimator: Estimator, objective: Objective) -> str | None:
+    """Return why an estimator cannot be used on an objective, from declared facts alone; None if it can."""
+    if reason := estimator.refuses(objective.family):
+        return reason
+    name = label(objective)
+    if estimator.needs_df and not objective.differentiable:
+        return f"{estimator!r} needs df/dx, and {name} has none. Use ScoreFunction or RLOO."
+    if estimator.needs_relaxed_f and not objective.relaxable:
+        return f"{estimator!r} evaluates f off the support of q, and {name} is not defined there. Use StraightThrough."
+    if estimator.needs_bound and not objective.bound:
+        return f"{estimator!r} needs the log-weights of a bound, and {name} is not one."
+    return None
+
+
+def cap(objective: Objective, device: str) -> int:
+    """Return the most rows of a block: a power of two, from the objective and the device kind alone."""
+    most = CAP[device] // max(1, objective.row_elements)
+    return max(LEAST, 1 << (max(1, most).bit_length() - 1))
+
+
+def ladder(objective: Objective, device: str) -> Iterator[int]:
+    """Yield the rows of block 0, 1, 2 ...: 32 of 256, 32 of 512 and so on up to the cap.
+
+    Short runs have blocks enough for the statistics, long ones large blocks for speed, and a longer run begins with the
+    shorter one.
+    """
+    most = cap(objective, device)
+    size = min(FIRST, most)
+    while True:
+        for _ in range(STEP):
+            yield size
+        size = min(2 * size, most)
+
+
+def blocks(cell: Cell, replicates: int, device: str) -> list[int]:
+    """Return the rows of every block: ``replicates`` rounded up to whole blocks.
+
+    A deterministic estimator has one gradient, whatever the noise: one smallest block shows it.
+    """
+    if cell.estimator.deterministic:
+        return [LEAST]
+    sizes: list[int] = []
+    total = 0
+    for size in ladder(cell.objective, device):
+        if total >= replicates:
+            return sizes
+        sizes.append(size)
+        total += size
+    raise AssertionError("the ladder has no end")
+
+
+def slices(rows: int, points: int, objective: Objective, device: str) -> int:
+    """Return into how many equal slices a block is cut so that its largest tensor stays under the cap: a power of two."""
+    count = 1
+    while count < rows and rows * points * objective.row_elements > count * CAP[device]:
+        count *= 2
+    return count
+
+
+def noise_subject(cell: Cell, *, common: bool) -> dict[str, Any] | list[dict[str, Any]]:
+    """Return whose noise a cell uses: its objective's, so that estimators compare pairwise, or its own."""
+    objective = record.identity(cell.objective)
+    return objective if common else [record.identity(cell.estimator), objective]

@@ -1,0 +1,121 @@
+"""Progress on stderr: a live bar on a terminal, a plain line now and then elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from bench.record import Record
+    from bench.run import Progress
+
+
+class Silent:
+    """Says nothing."""
+
+    def start(self, total: int, done: int) -> None:
+        """Take in the amount of work."""
+
+    def cell(self, label: str, position: int) -> None:
+        """Take in which piece begins."""
+
+    def block(self, done: int, total: int) -> None:
+        """Take in how far the piece is."""
+
+    def finish(self, record: Record) -> None:
+        """Take in what the piece gave."""
+
+    def end(self) -> None:
+        """Take in that the run is over."""
+
+
+class Plain(Silent):
+    """Writes a line when a piece begins, but not more often than every ``interval`` seconds; failures always.
+
+    Args:
+        stream: where to.
+        interval: seconds between lines.
+        clock: seconds, from any origin.
+    """
+
+    def __init__(self, stream: TextIO, interval: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._interval, self._clock = stream, interval, clock
+        self._total, self._next = 0, clock()
+
+    def start(self, total: int, done: int) -> None:
+        """Write how much work there is."""
+        self._total = total
+        self._write(f"{total} measurements, {done} on record already" if done else f"{total} measurements")
+
+    def cell(self, label: str, position: int) -> None:
+        """Write which piece begins, if it is time to."""
+        if self._clock() >= self._next:
+            self._next = self._clock() + self._interval
+            self._write(f"[{position}/{self._total}] {label}")
+
+    def finish(self, record: Record) -> None:
+        """Write why a piece failed."""
+        if record["outcome"] == "failed":
+            self._write(failure(record))
+
+    def _write(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class Live(Silent):
+    """A bar that fills as replicates are measured, with the time that is left; failures stay above it."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", markup=False),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=None)
+        self._position = 0
+
+    def start(self, total: int, done: int) -> None:
+        """Show the bar."""
+        self._bar.start()
+        self._bar.update(self._task, total=total, completed=done)
+
+    def cell(self, label: str, position: int) -> None:
+        """Show which piece begins."""
+        self._position = position
+        self._bar.update(self._task, description=label, completed=position - 1)
+
+    def block(self, done: int, total: int) -> None:
+        """Fill the bar by the fraction of the piece that is done."""
+        self._bar.update(self._task, completed=self._position - 1 + done / total)
+
+    def finish(self, record: Record) -> None:
+        """Count the piece, and show why it failed."""
+        if record["outcome"] == "failed":
+            self._bar.console.print(failure(record), markup=False, highlight=False)
+        self._bar.update(self._task, completed=self._position)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+
+def failure(record: Record) -> str:
+    """Return one line that says which cell failed and why."""
+    return f"failed: {record['estimator']} on {record['objective']}: {record['reason']}"
+
+
+def choose(*, quiet: bool) -> Progress:
+    """Return the progress that suits stderr: silent if quiet, live on a terminal that can move its cursor, else plain."""
+    if quiet:
+        return Silent()
+    live = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return Live() if live else Plain(sys.stderr)

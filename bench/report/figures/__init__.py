@@ -1,0 +1,46 @@
+"""The figures of a study, each a function from the prepared frame to a matplotlib figure, or None: nothing to show."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+NAMES = ("heatmap", "bias-variance", "variance-cost", "variance-n", "variance-dim")
+FORMATS = ("svg", "png")
+
+
+def images(table: pd.DataFrame) -> Iterator[tuple[str, bytes | None]]:
+    """Yield ``name.svg`` and ``name.png`` of every figure with its content, None where it has nothing to show."""
+    from matplotlib import rc_context
+
+    from bench.report.figures.panels import LOOK
+
+    for name in NAMES:
+        with rc_context(LOOK):
+            figure = draw(name, table)
+            for suffix in FORMATS:
+                yield f"{name}.{suffix}", None if figure is None else _rendered(figure, suffix)
+
+
+def draw(name: str, table: pd.DataFrame) -> Figure | None:
+    """Return a figure by its name, None where the frame has nothing to show in it."""
+    from bench.report.figures.bias_variance import bias_variance
+    from bench.report.figures.heatmap import heatmap
+    from bench.report.figures.scaling import variance_dim, variance_n
+    from bench.report.figures.variance_cost import variance_cost
+
+    drawings = dict(zip(NAMES, (heatmap, bias_variance, variance_cost, variance_n, variance_dim), strict=True))
+    return drawings[name](table)
+
+
+def _rendered(figure: Figure, suffix: str) -> bytes:
+    """Render without date and library version, which would change the file where nothing changed."""
+    target = io.BytesIO()
+    metadata = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
+    figure.savefig(target, format=suffix, dpi=150, metadata=metadata)
+    return target.getvalue()

@@ -1,0 +1,96 @@
+"""Records to one tidy frame: a row per run, timing joined to moments, nothing in it that the data do not support."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IDENTITY = ("run", "cell", "estimator", "estimator_name", "estimator_params", "objective", "objective_name")
+IDENTITY += ("objective_params", "family", "dtype", "device", "outcome", "reason")
+FACTS = ("dim", "size", "unbiased", "deterministic", "seed", "replicates", "n", "f_evals", "grad_evals")
+FACTS += ("adapt_steps", "adapt_seconds", "adapt_f_evals", "wall_seconds")
+SUMMARY = ("variance", "variance_low", "variance_high", "se_log", "khat", "exact_norm", "bias_squared", "bias_low")
+SUMMARY += ("bias_norm", "bias_bound", "relative_bias_bound", "bias_per_sd_bound", "p_bias", "replicates_needed", "mse", "mse_low")
+SUMMARY += ("mse_high", "snr", "snr_low", "snr_high", "cosine", "cosine_low", "cosine_high", "alignment", "gain")
+SUMMARY += ("gain_low", "gain_high", "status", "flags", "verdict")
+TIMING = ("seconds", "seconds_low", "seconds_high", "latency_seconds", "latency_seconds_low", "latency_seconds_high")
+TIMING += ("cost", "cost_low", "cost_high", "noisy", "peak_bytes")
+WORDS = ("estimator", "estimator_name", "objective", "objective_name", "family", "dtype", "device", "outcome", "reason")
+WORDS += ("status", "verdict", "flags")
+
+HEAVY = ("HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED")
+"""Statuses whose variance has a lower limit and nothing else."""
+
+NEEDS_FINITE_VARIANCE = ("variance", "variance_high", "se_log", "mse", "mse_low", "mse_high", "snr", "snr_low", "snr_high")
+
+UNBIASED = ("UNBIASED_WITHIN_TOL", "EXACT")
+OPEN = ("INCONCLUSIVE", "NO_REFERENCE")
+CONSTANT = ("EXACT", "DETERMINISTIC_BIASED")
+BIASED = ("BIASED", "BIASED_WITHIN_TOL", "DETERMINISTIC_BIASED")
+
+
+def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return one row per run, in the order of the records.
+
+    The columns are the records' own, those of ``summary`` beside them, and what every reader of the frame needs:
+
+    - ``problem``: the objective's label, followed by dtype, device, seed or replicates where the study varies them;
+    - ``parameters``: what follows the name in the estimator's label;
+    - ``heavy``: the variance has a lower limit only. Everything that needs a finite variance is NaN in such a row, so
+      that no table or figure can print a two-sided interval by accident;
+    - ``fair``: may compete as unbiased: shown unbiased, or declared so and not refuted by the data;
+    - ``biased``: a bias was found;
+    - ``evals``: evaluations of f and of its gradient, per estimate.
+
+    Args:
+        records: lines of a study, of any kind; of two moments lines of one run the later counts.
+    """
+    import pandas as pd
+
+    moments = {r["run"]: r for r in records if r["kind"] == "moments"}
+    timing = {r["run"]: r for r in records if r["kind"] == "timing" and r["outcome"] == "measured"}
+    rows = []
+    for run, record in moments.items():
+        summary = record.get("summary") or {}
+        seconds = timing.get(run, {}) if record["outcome"] == "measured" else {}
+        row = {key: record.get(key) for key in IDENTITY + FACTS}
+        row |= {key: summary.get(key) for key in SUMMARY} | {key: seconds.get(key) for key in TIMING}
+        row["flags"] = " ".join(summary.get("flags") or ())
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=list(IDENTITY + FACTS + SUMMARY + TIMING))
+    numbers = [key for key in FACTS + SUMMARY + TIMING if key not in WORDS]
+    table[numbers] = table[numbers].astype(float)
+    table[list(WORDS)] = table[list(WORDS)].fillna("").astype(str)
+    measured = table["outcome"] == "measured"
+    table["heavy"] = measured & table["status"].isin(HEAVY)
+    table.loc[table["heavy"], list(NEEDS_FINITE_VARIANCE)] = float("nan")
+    # What varies in a deterministic estimator is rounding: its variance is none.
+    table.loc[measured & table["verdict"].isin(CONSTANT), ["variance", "variance_low", "variance_high"]] = 0.0
+    table["biased"] = measured & table["verdict"].isin(BIASED)
+    declared = table["unbiased"] == 1
+    shown = table["verdict"].isin(UNBIASED) | (declared & table["verdict"].isin((*OPEN, "DEGENERATE", "UNRELIABLE")))
+    table["fair"] = measured & shown
+    table["evals"] = table["f_evals"] + table["grad_evals"]
+    table["parameters"] = table["estimator"].str.partition(":")[2]
+    table["problem"] = _problems(table)
+    return table
+
+
+def _problems(table: pd.DataFrame) -> pd.Series[str]:
+    """Name what a row may be compared with: same objective, same dtype, device and seed."""
+    import pandas as pd
+
+    varying = [key for key in ("dtype", "device", "seed") if table.loc[table["outcome"] != "skipped", key].nunique() > 1]
+    repeated = table[table["outcome"] == "measured"].groupby(["cell", "dtype", "device", "seed"])["replicates"].nunique()
+    longer = {cell for cell, *_ in repeated[repeated > 1].index}
+    objectives = set(table.loc[table["cell"].isin(longer), "objective"])
+    names = []
+    for row in table.itertuples():
+        parts = [f"seed {row.seed:.0f}" if key == "seed" else str(getattr(row, key)) for key in varying]
+        if row.objective in objectives:
+            parts.append(f"R={row.replicates:,.0f}")
+        names.append(f"{row.objective} ({', '.join(parts)})" if parts and row.outcome != "skipped" else row.objective)
+    return pd.Series(names, index=table.index, dtype=object)

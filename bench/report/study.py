@@ -1,0 +1,66 @@
+"""The report of a study folder: three tables, and each figure that the records have something to show for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.report import figures, tables
+from bench.report.frame import frame
+from bench.report.work import priced
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def write(folder: Path, records: Records) -> list[Path]:
+    """Write ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*.svg``, ``*.png``; return the paths written.
+
+    The same records give the same bytes. Records may be a part of a study, or hold nothing but failures. A figure that
+    has nothing to show is not written, and one that an earlier report left is removed; other files are left alone.
+
+    Args:
+        folder: the study folder; it is made where it does not exist.
+        records: the lines of ``records.jsonl``.
+    """
+    table = prepared(records)
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "table.md": tables.markdown(table, folder.resolve().name),
+        "table.csv": tables.csv(table),
+        "table.tex": tables.latex(table),
+    }
+    for name, text in texts.items():
+        _replace(folder / name, text.encode())
+    written = [folder / name for name in texts]
+    for name, image in figures.images(table):
+        path = folder / "figures" / name
+        if image is None:
+            path.unlink(missing_ok=True)
+        else:
+            _replace(path, image)
+            written.append(path)
+    return written
+
+
+def print_table(records: Records, console: Console) -> None:
+    """Print the table of a study: fits 100 columns, loses its least telling columns on fewer, is plain text in a pipe."""
+    tables.show(prepared(records), console)
+
+
+def prepared(records: Records) -> pd.DataFrame:
+    """Return the frame that every table and figure reads: runs with their prices and rank intervals."""
+    return ranked(priced(frame(records)))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old or the new one, never a part."""
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

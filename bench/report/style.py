@@ -1,0 +1,109 @@
+"""One colour, marker and dash per estimator name, the same in every figure of every study.
+
+A colour is a family of methods, a marker (with its dash) a member. Colours are seaborn's ``colorblind`` palette without
+its two palest, which vanish on white; the marker carries the difference where the colour cannot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+Marker = str | tuple[int, int, int]
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "#0173b2": ("score-function", "nvil", "optimal-baseline", "antithetic-score-function", "overdispersed", "dice"),
+    "#56b4e9": ("rloo", "vimco", "vargrad", "self-critical", "rao-blackwellized-score-function"),
+    "#029e73": (
+        "reparameterization",
+        "sticking-the-landing",
+        "doubly-reparameterized",
+        "generalized-reparameterization",
+        "rejection-sampling-reparameterization",
+        "quasi-monte-carlo",
+        "antithetic-reparameterization",
+        "hessian-control-variate",
+        "quadratic-control-variate",
+        "lax",
+    ),
+    "#de8f05": ("measure-valued", "stochastic-ad", "finite-differences", "go", "smoothed-perturbation-analysis"),
+    "#d55e00": (
+        "gumbel-softmax",
+        "straight-through-gumbel-softmax",
+        "straight-through",
+        "reinmax",
+        "gumbel-rao",
+        "darn",
+        "gapped-straight-through",
+        "decoupled-straight-through",
+        "invertible-gaussian",
+        "hard-concrete",
+        "imle",
+        "simple",
+    ),
+    "#cc78bc": ("rebar", "relax", "muprop", "double-cv", "rodeo", "delta-method"),
+    "#ca9161": ("disarm", "arm", "arms", "carms", "arsm", "bitflip", "coupled", "sfess"),
+    "#5f5f5f": (
+        "enumeration",
+        "local-expectation",
+        "sum-and-sample",
+        "unordered-set",
+        "score-function-without-replacement",
+        "evolution-strategies",
+        "spsa",
+        "forward-gradient",
+    ),
+}
+"""Colour to the names that wear it; a name's place in its row is its marker, so append and never reorder."""
+
+MARKERS: tuple[Marker, ...] = ("o", "s", "^", "D", "v", "P", "X", "p", "*", "<", ">", "d")
+GUEST_MARKERS: tuple[Marker, ...] = ("h", (4, 1, 0), (6, 1, 0), (3, 1, 0), (8, 1, 0))
+DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1, 1), (5, 1.5, 1, 1.5), (8, 2), (3, 1, 1, 1, 1, 1))
+
+
+class Style(NamedTuple):
+    """How an estimator looks.
+
+    Args:
+        colour: hexadecimal RGB.
+        marker: a filled matplotlib marker, so that a hollow one can mean "biased".
+        dashes: lengths of ink and gap in points; empty for a solid line.
+    """
+
+    colour: str
+    marker: Marker
+    dashes: tuple[float, ...]
+
+
+_KNOWN = {
+    name: Style(colour, MARKERS[place], DASHES[place % len(DASHES)])
+    for colour, names in FAMILIES.items()
+    for place, name in enumerate(names)
+}
+_GUESTS = [
+    Style(colour, marker, DASHES[place % len(DASHES)]) for place, marker in enumerate(GUEST_MARKERS) for colour in FAMILIES
+]
+
+
+def styles(names: Sequence[str]) -> dict[str, Style]:
+    """Return the style of each estimator name.
+
+    A name outside the table (a user's own estimator) gets one of the styles kept for guests, chosen by a hash of the
+    name and moved on only where another guest of the same study has it; beyond 40 guests styles repeat.
+    """
+    chosen = {name: _KNOWN[name] for name in names if name in _KNOWN}
+    taken: set[int] = set()
+    for name in sorted(set(names) - set(chosen)):
+        start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+        steps = ((start + step) % len(_GUESTS) for step in range(len(_GUESTS)))
+        slot = next((s for s in steps if s not in taken), start % len(_GUESTS))
+        taken.add(slot)
+        chosen[name] = _GUESTS[slot]
+    return chosen
+
+
+def order(names: Sequence[str]) -> list[str]:
+    """Return the distinct names in the order of the table, guests last and by alphabet."""
+    places = {name: place for place, name in enumerate(_KNOWN)}
+    return sorted(set(names), key=lambda name: (places.get(name, len(places)), name))

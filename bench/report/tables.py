@@ -1,0 +1,235 @@
+"""The table of a study, once as data (CSV), once as text (terminal, Markdown, LaTeX), and what could not be measured."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.report import words
+from bench.report.work import UNITS, advice
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+CSV = ("problem", "estimator", "objective", "family", "dim", "size", "dtype", "device", "seed", "replicates", "outcome")
+CSV += ("status", "verdict", "flags", "unbiased", "deterministic", "n", "rank_low", "rank_high")
+CSV += ("variance", "variance_low", "variance_high", "exact_norm", "bias_squared", "bias_low", "bias_bound")
+CSV += ("relative_bias_bound", "bias_per_sd_bound", "p_bias", "replicates_needed", "mse", "mse_low", "mse_high")
+CSV += ("efficiency", "work", "work_low", "work_high", "unit", "snr", "snr_low", "snr_high", "cosine", "cosine_low")
+CSV += ("cosine_high", "alignment", "gain", "gain_low", "gain_high", "khat", "f_evals", "grad_evals", "adapt_steps")
+CSV += ("adapt_seconds", "adapt_f_evals", "seconds", "seconds_low", "seconds_high", "latency_seconds")
+CSV += ("latency_seconds_low", "latency_seconds_high", "cost", "cost_low", "cost_high", "noisy", "peak_bytes", "reason")
+UNIT_NAMES = {"cost": "cost_forward_passes", "cost_low": "cost_forward_passes_low", "unit": "work_unit"}
+UNIT_NAMES |= {"cost_high": "cost_forward_passes_high"}
+INTEGERS = ("dim", "size", "seed", "replicates", "n", "rank_low", "rank_high", "unbiased", "deterministic", "noisy")
+INTEGERS += ("adapt_steps", "peak_bytes")
+
+NOTES = (
+    "rank: 95 % simultaneous interval of the place by variance among the estimators of the objective, 1 the lowest.",
+    "bias: a bound on the norm of the bias over the norm of the exact gradient, at 95 %.",
+    "variance: total variance of one estimate (trace of its covariance) with its 95 % interval; ≥ is a lower limit, where "
+    "the tail is too heavy for an estimate.",
+    "eff.: variance × cost of the best unbiased estimator of the objective over that of this one, cost in the unit named "
+    "above the table; – where bias or tail leave it no meaning.",
+    "cos: mean cosine between one estimate and the exact gradient. f, ∇f: evaluations per estimate.",
+)
+
+HEADER = ("estimator", "rank", "bias", "variance [95 %]", "eff.", "cos", "f", "∇f", "time", "remarks")
+DROPPED_FIRST = ("cos", "rank", "eff.", "∇f", "f", "time")
+LEFT = ("estimator", "bias", "variance [95 %]", "remarks")
+
+
+class Section(NamedTuple):
+    """One problem of a study as text.
+
+    Args:
+        problem: the objective's label and what tells its runs apart.
+        facts: family, dimension, replicates, norm of the exact gradient and unit of cost, in a line.
+        body: one row of cells per run, in the order of ``HEADER``.
+        advice: what to use.
+    """
+
+    problem: str
+    facts: str
+    body: list[tuple[str, ...]]
+    advice: str
+
+
+def ordered(group: pd.DataFrame) -> pd.DataFrame:
+    """Sort the runs of a problem as a reader looks for them: fair ones by variance × cost, then biased, heavy, failed."""
+    place = (~group["fair"]).astype(int) + 2 * group["heavy"] + 4 * (group["outcome"] != "measured")
+    columns = group.assign(_place=place, _work=group["work"].fillna(math.inf))
+    return columns.sort_values(["_place", "_work", "variance_low", "estimator"], kind="stable").drop(columns=["_place", "_work"])
+
+
+def sections(table: pd.DataFrame) -> list[Section]:
+    """Return the text of every problem with at least one run that is not a skip, in the order of the records."""
+    return [_section(str(problem), ordered(group)) for problem, group in _run(table).groupby("problem", sort=False)]
+
+
+def _run(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["outcome"] != "skipped"]
+
+
+def _section(problem: str, group: pd.DataFrame) -> Section:
+    runs = list(group.itertuples())
+    measured = [r for r in runs if r.outcome == "measured"]
+    first = measured[0] if measured else runs[0]
+    facts = [first.family, f"dim {first.dim:.0f}"]
+    if measured:
+        fewest, most = min(r.replicates for r in measured), max(r.replicates for r in measured)
+        facts.append(f"{fewest:,.0f} to {most:,.0f} replicates" if most > fewest else f"{most:,.0f} replicates")
+        norm = next((r.exact_norm for r in measured if not math.isnan(r.exact_norm)), math.nan)
+        facts.append("no exact gradient" if math.isnan(norm) else f"norm of the exact gradient {words.number(norm)}")
+        facts.append(f"cost in {UNITS[first.unit]}")
+    body = [_cells(r) for r in runs]
+    return Section(problem, ", ".join(facts), body, advice(measured) if measured else "nothing was measured here")
+
+
+def _cells(row: Any) -> tuple[str, ...]:
+    if row.outcome == "failed":
+        return (row.estimator, *[words.DASH] * 8, "failed (below)")
+    rank = words.DASH
+    if not math.isnan(row.rank_low):
+        rank = f"{row.rank_low:.0f}" if row.rank_low == row.rank_high else f"{row.rank_low:.0f}–{row.rank_high:.0f}"
+    return (
+        row.estimator,
+        rank,
+        words.bias(row),
+        words.interval(row.variance, row.variance_low, row.variance_high),
+        words.number(row.efficiency, 2),
+        words.number(row.cosine, 2),
+        words.count(row.f_evals),
+        words.count(row.grad_evals),
+        words.duration(row.seconds),
+        words.remarks(row),
+    )
+
+
+def absences(table: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Return what failed and what was skipped as lines: one per estimator, family and reason, however many pairs."""
+    return _grouped(table[table["outcome"] == "failed"]), _grouped(table[table["outcome"] == "skipped"])
+
+
+def _grouped(table: pd.DataFrame) -> list[str]:
+    # A reason that quotes its own instance ("RLOO(n=4) serves ...") is one reason for the whole grid.
+    plain = table["reason"].map(lambda reason: re.sub(r"(\w)\([^()]*=[^()]*\)", r"\1", reason))
+    lines = []
+    for (name, family, _), group in table.groupby(["estimator_name", "family", plain], sort=False):
+        objectives = list(dict.fromkeys(group["problem"]))
+        where = objectives[0] if len(objectives) == 1 else f"{len(objectives)} objectives"
+        lines.append(f"{name} on {family} ({where}): {group['reason'].iloc[0]}")
+    return lines
+
+
+def csv(table: pd.DataFrame) -> str:
+    """Return every run and skip with full-precision numbers; empty where a number does not exist."""
+    chosen = table[list(CSV)].astype(dict.fromkeys(INTEGERS, "Int64"))
+    return str(chosen.rename(columns=UNIT_NAMES).to_csv(index=False, lineterminator="\n"))
+
+
+def markdown(table: pd.DataFrame, title: str) -> str:
+    """Return the study as Markdown: a table and a line of advice per problem, then what is missing, then what it means."""
+    from tabulate import tabulate
+
+    parts = [f"# {title}", provenance(table)]
+    for section in sections(table):
+        header, body = _filled(section.body)
+        cells = [[cell.replace("|", "\\|") for cell in row] for row in body]
+        align = ["left" if name in LEFT else "right" for name in header]
+        text = tabulate(cells, header, tablefmt="github", disable_numparse=True, colalign=align if cells else None)
+        parts += [f"## {section.problem}", section.facts + ".", text, f"**{section.advice}.**"]
+    for heading, lines in zip(("Failed", "Not applicable"), absences(table), strict=True):
+        if lines:
+            parts += [f"## {heading}", "\n".join(f"- {line}" for line in lines)]
+    return "\n\n".join([*parts, "## Columns", "\n".join(f"- {note}" for note in NOTES)]) + "\n"
+
+
+LATEX_SIGNS = {"≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "–": "--", "∞": r"$\infty$", "∇": r"$\nabla$"}
+LATEX_SIGNS |= {"µ": r"$\mu$", "²": "$^2$", "λ": r"$\lambda$", "θ": r"$\theta$", "σ": r"$\sigma$"}
+
+
+def latex(table: pd.DataFrame) -> str:
+    """Return one LaTeX table per problem, for a document that loads the package booktabs."""
+    from tabulate import tabulate
+
+    parts = ["% Needs \\usepackage{booktabs}."]
+    for section in sections(table):
+        header, body = _filled(section.body)
+        align = ["left" if name in LEFT else "right" for name in header]
+        rows = tabulate(body, header, tablefmt="latex_booktabs", disable_numparse=True, colalign=align if body else None)
+        caption = _escaped(f"{section.problem}: {section.facts}. {section.advice}.")
+        parts.append("\n".join([r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rows, r"\end{table}"]))
+    text = "\n\n".join(parts) + "\n"
+    return re.sub("|".join(LATEX_SIGNS), lambda sign: LATEX_SIGNS[sign[0]], text)
+
+
+def _escaped(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\ensuremath{<}"}
+    special |= {sign: f"\\{sign}" for sign in "&%$#_{}"} | {">": r"\ensuremath{>}"}
+    return "".join(special.get(sign, sign) for sign in text)
+
+
+def _filled(body: list[tuple[str, ...]]) -> tuple[list[str], list[list[str]]]:
+    """Leave out the columns in which no row says anything."""
+    kept = [i for i in range(len(HEADER)) if any(row[i] not in ("", words.DASH) for row in body)]
+    return [HEADER[i] for i in kept], [[row[i] for i in kept] for row in body]
+
+
+def provenance(table: pd.DataFrame) -> str:
+    """Return a sentence with the number of runs and the dtypes, devices and seeds they used."""
+    counts = table["outcome"].value_counts()
+    told = [f"{counts.get(word, 0)} {word}" for word in ("measured", "failed", "skipped")]
+    used = _run(table)
+    if used.empty:
+        return f"Runs: {', '.join(told)}."
+    settings = [", ".join(sorted(used[key].unique())) for key in ("dtype", "device")]
+    seeds = ", ".join(f"{seed:.0f}" for seed in sorted(used["seed"].unique()))
+    return f"Runs: {', '.join(told)}. {', '.join(settings)}, seed {seeds}."
+
+
+def show(table: pd.DataFrame, console: Console) -> None:
+    """Print the study in the width of the console, leaving out the least telling columns where it is narrow."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    texts = sections(table)
+    header, kept = _fitting([row for section in texts for row in section.body], console.width)
+    widths = {i: max(len(row[i]) for s in texts for row in [HEADER, *s.body]) for i in kept}
+    for section in texts:
+        console.print(Text(section.problem, style="bold"), Text(section.facts, style="dim"), sep="  ")
+        grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+        for i, name in zip(kept, header, strict=True):
+            left = name in LEFT
+            flexible = name in ("estimator", "remarks")
+            grid.add_column(name, justify="left" if left else "right", no_wrap=not flexible, min_width=None if flexible else widths[i], overflow="fold")
+        for row in section.body:
+            grid.add_row(*[Text(row[i]) for i in kept])
+        console.print(Padding(grid, (0, 0, 0, 2)))
+        console.print(Padding(Text(f"→ {section.advice}", style="green"), (0, 0, 1, 2)))
+    failed, skipped = absences(table)
+    for line in failed:
+        console.print(Text(f"failed: {line}", style="red"))
+    for line in skipped[:SKIPS_SHOWN]:
+        console.print(Text(f"not applicable: {line}", style="dim"))
+    if len(skipped) > SKIPS_SHOWN:
+        console.print(Text(f"not applicable: {len(skipped) - SKIPS_SHOWN} more, all in table.md", style="dim"))
+
+
+SKIPS_SHOWN = 8
+
+
+def _fitting(body: list[tuple[str, ...]], width: int) -> tuple[list[str], list[int]]:
+    """Choose the columns that say something and fit, dropping the least telling first."""
+    kept = [i for i in range(len(HEADER)) if any(row[i] not in ("", words.DASH) for row in body)]
+
+    def taken() -> int:
+        return 2 + sum(max(len(row[i]) for row in [HEADER, *body]) + 2 for i in kept)
+
+    for name in DROPPED_FIRST:
+        if taken() > width and HEADER.index(name) in kept:
+            kept.remove(HEADER.index(name))
+    return [HEADER[i] for i in kept], kept

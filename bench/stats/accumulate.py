@@ -1,0 +1,323 @@
+"""From the partial sums of blocks, in block order, to the sufficient statistics of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import ceil, sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bench.stats import series
+from bench.stats.series import Array, Moments, merge
+
+SHAPE_BLOCKS = 32  # third and fourth moments per coordinate come from the blocks with an index below this
+SUB_BLOCK = 32  # rows of a sub-block of the trace estimator
+SUB_BLOCKS = 64  # sub-blocks in all
+MIN_REMAINDER = 16  # a shorter rest of a block makes no sub-block
+COVERED_REPLICATES = 400_000  # up to here the tail of w also holds the largest 1 %
+
+
+def tail_length(replicates: int) -> int:
+    """Exceedances of the tail fit, `M(R) = ⌈min(0.2 R, 3 √R)⌉` (Vehtari et al. 2024, JMLR 25:72)."""
+    return ceil(min(0.2 * replicates, 3 * sqrt(replicates)))
+
+
+def above_quantile(n: int) -> int:
+    """How many of `n` values lie above their 99 % quantile, taken as the ⌈0.99 n⌉-th smallest."""
+    return n - ceil(0.99 * n)
+
+
+def kept_values(replicates: int) -> int:
+    """How many of the largest w a run keeps: the tail and its threshold, and the largest 1 % where R ≤ 400 000.
+
+    The largest 1 % give the 99 % quantile of w and the truncated variance at it without a second run.
+    """
+    covered = above_quantile(replicates) if replicates <= COVERED_REPLICATES else 0
+    return max(tail_length(replicates), covered) + 1
+
+
+def kept_in_block(kept: int, rows: int, replicates: int) -> int:
+    """How many of its largest values a block hands over: eight times its share of the run's, and 64 more.
+
+    The blocks are independent and identically distributed, so a block's number among the `kept` largest is binomial with
+    mean `kept·rows/R`; to exceed eight times that mean and 64 has a probability below 1e-50.
+    """
+    return min(rows, kept, 64 + 8 * ceil(kept * rows / replicates))
+
+
+@dataclass(frozen=True, eq=False)
+class Partial:
+    """What one block of `rows` gradients contributes. Plain float64 numpy data, cheap to pickle.
+
+    `coordinate` is about the centre c: its mean is `mean(g) − c`, `[size]`; M3 and M4 only for index < 32.
+    `w` is the series `rows/(rows−1) ‖g_r − ḡ_block‖²`, whose mean estimates the total variance without bias, `w_top` its
+    largest values; `group_w` and `group_top` are the same per group, empty where there is one group.
+    With an exact gradient: `error` of `‖g_r − g*‖²`, `projection` of `g*·(g_r − g*)/‖g*‖²`, `cosine` of `cos(g_r, g*)`.
+    `zero_rows` counts `‖g_r‖ = 0`, where the cosine is taken as 0; `nonfinite` the rows that are not finite.
+    """
+
+    index: int
+    rows: int
+    coordinate: Moments
+    w: Moments
+    w_top: Array
+    traces: Array
+    nonfinite: int = 0
+    group_w: Mapping[str, Moments] = field(default_factory=dict)
+    group_top: Mapping[str, Array] = field(default_factory=dict)
+    error: Moments | None = None
+    error_top: Array | None = None
+    projection: Moments | None = None
+    cosine: Moments | None = None
+    zero_rows: int = 0
+    truncated: Moments | None = None
+    truncate_at: float | None = None
+    sample: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Sufficient statistics of a run of `replicates` gradients: everything a summary, a comparison or the gate reads.
+
+    `coordinate` is about `centre`; `shape` has the third and fourth moments per coordinate of the first 32 blocks.
+    `w_top` and the like are the largest values, largest first. `block_rows` and `block_w` `[blocks]` are the rows and the
+    sum of w of every block, for comparisons under common noise. `martingale_T`, `martingale_Q` and `martingale_terms`
+    belong to the sum test of the bias. `cut` is the 99 % quantile of w.
+    """
+
+    groups: Mapping[str, int]
+    replicates: int
+    centre: Array
+    coordinate: Moments
+    shape: Moments
+    w: Moments
+    w_top: Array
+    group_w: Mapping[str, Moments]
+    group_top: Mapping[str, Array]
+    block_rows: Array
+    block_w: Array
+    traces: Array
+    error: Moments | None = None
+    error_top: Array | None = None
+    projection: Moments | None = None
+    cosine: Moments | None = None
+    zero_rows: int = 0
+    truncated: Moments | None = None
+    truncate_at: float | None = None
+    martingale_T: float = 0.0
+    martingale_Q: float = 0.0
+    martingale_terms: int = 0
+    cut: float | None = None
+
+    @property
+    def size(self) -> int:
+        """Length of the gradient."""
+        return int(self.centre.size)
+
+    @property
+    def variance(self) -> float:
+        """Total variance `Σ_j M2_j/(R − 1)`, the trace of the covariance of one gradient."""
+        return float(self.coordinate.M2.sum()) / (self.replicates - 1)
+
+    @property
+    def mean(self) -> Array:
+        """Mean gradient `[size]`."""
+        return self.centre + self.coordinate.mean
+
+    def to_json(self) -> dict[str, object]:
+        """Plain data: names to numbers, lists, dicts or float64 arrays; `from_json` gives back the same bits."""
+        return {name: _encode(getattr(self, name)) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, object]) -> Sums:
+        """Read `to_json`'s data back; arrays may have become lists on the way."""
+        missing = sorted(cls.__dataclass_fields__.keys() - data.keys())
+        if missing:
+            raise ValueError(f"the sums lack {', '.join(missing)}; they were written by another version.")
+        return cls(**{name: _decode(name, data[name]) for name in cls.__dataclass_fields__})
+
+
+class Accumulator:
+    """Adds the partial sums of blocks 0, 1, 2, ... in that order, so that the result does not depend on who computed them.
+
+    Arguments: `groups`, the tensors of theta by name with their number of coordinates, in the order in which they are
+    flattened; `replicates`, the planned R; `centre` `[size]`, the pivot that every block used; `exact` `[size]` or None.
+
+    The bias martingale is kept here: with `y_k = Σ_{r in block k} (g_r − g*)` and `S_k = Σ_{j≤k} y_j`, the terms are
+    `q_k = S_{k−1}·y_k` for k ≥ 2, their sum T and the sum of their squares Q (de la Peña 1999, Ann. Prob. 27:537).
+    """
+
+    def __init__(self, groups: Mapping[str, int], *, replicates: int, centre: ArrayLike, exact: ArrayLike | None) -> None:
+        self.groups = dict(groups)
+        self.replicates = replicates
+        self.centre = _vector("centre", centre, sum(self.groups.values()))
+        self.exact = None if exact is None else _vector("exact", exact, self.centre.size)
+        self.nonfinite = 0
+        self._next = 0
+        self._blocks: list[tuple[int, float]] = []
+        self._total: Partial | None = None
+        self._shape: Moments | None = None
+        self._S = np.zeros_like(self.centre)
+        self._T = self._Q = 0.0
+        self._terms = 0
+
+    def add(self, partial: Partial) -> None:
+        """Add the next block. Raises ValueError if it is not the next one or has another shape."""
+        if partial.index != self._next:
+            raise ValueError(
+                f"expected block {self._next}, got block {partial.index}: partial sums are merged in block order, "
+                "so hold a block back until those before it have been added."
+            )
+        if partial.coordinate.mean.shape != self.centre.shape:
+            raise ValueError(
+                f"block {partial.index} has gradients of shape {partial.coordinate.mean.shape}, "
+                f"the groups {self.groups} need {self.centre.shape}."
+            )
+        if (partial.error is None) != (self.exact is None):
+            raise ValueError(
+                f"block {partial.index} was reduced {'without' if partial.error is None else 'with'} an exact gradient, "
+                "the accumulator the other way: give both the same `exact`."
+            )
+        self._next += 1
+        if partial.nonfinite:  # its sums are not numbers; the run is an error whatever the other blocks hold
+            self.nonfinite += partial.nonfinite
+            return
+        if self.exact is not None:
+            self._step(partial.rows * (partial.coordinate.mean + (self.centre - self.exact)))
+        self._blocks.append((partial.rows, float(partial.w.mean) * partial.rows))
+        self._add_shape(partial)
+        self._total = self._trim(partial) if self._total is None else self._join(self._total, partial)
+
+    def sums(self) -> Sums:
+        """The sufficient statistics of the blocks added so far. Raises ValueError if there is none, or a row was not finite."""
+        if self.nonfinite:
+            raise ValueError(
+                f"{self.nonfinite} gradients are not finite (NaN, infinite, or too large to square): "
+                "no moment of this run exists, and none is dropped. Report the cell as an error."
+            )
+        total, shape = self._total, self._shape
+        if total is None or shape is None:
+            raise ValueError("no block has been added: there is nothing to sum up.")
+        projects = self.exact is not None and bool(np.any(self.exact))
+        return Sums(
+            groups=self.groups,
+            replicates=total.rows,
+            centre=self.centre,
+            coordinate=total.coordinate,
+            shape=shape,
+            w=total.w,
+            w_top=total.w_top,
+            group_w=total.group_w,
+            group_top=total.group_top,
+            block_rows=np.array([rows for rows, _ in self._blocks], dtype=np.float64),
+            block_w=np.array([w for _, w in self._blocks]),
+            traces=total.traces,
+            error=total.error,
+            error_top=total.error_top,
+            projection=total.projection if projects else None,
+            cosine=total.cosine if projects else None,
+            zero_rows=total.zero_rows,
+            truncated=total.truncated,
+            truncate_at=total.truncate_at,
+            martingale_T=self._T,
+            martingale_Q=self._Q,
+            martingale_terms=self._terms,
+            cut=_cut(total),
+        )
+
+    def _step(self, y: Array) -> None:
+        if self._next > 1:
+            q = float(self._S @ y)
+            self._T += q
+            self._Q += q * q
+            self._terms += 1
+        self._S += y
+
+    def _add_shape(self, partial: Partial) -> None:
+        if partial.index < SHAPE_BLOCKS:
+            self._shape = partial.coordinate if self._shape is None else merge(self._shape, partial.coordinate)
+
+    def _trim(self, partial: Partial) -> Partial:
+        c = partial.coordinate
+        return replace(partial, coordinate=Moments(c.n, c.mean, c.M2), traces=partial.traces[:SUB_BLOCKS])
+
+    def _join(self, a: Partial, b: Partial) -> Partial:
+        kept, tail = kept_values(self.replicates), tail_length(self.replicates) + 1
+        return replace(
+            self._trim(a),
+            rows=a.rows + b.rows,
+            coordinate=merge(a.coordinate, b.coordinate),
+            w=merge(a.w, b.w),
+            w_top=_largest(a.w_top, b.w_top, kept),
+            traces=np.concatenate([a.traces, b.traces])[:SUB_BLOCKS],
+            group_w={name: merge(m, b.group_w[name]) for name, m in a.group_w.items()},
+            group_top={name: _largest(top, b.group_top[name], tail) for name, top in a.group_top.items()},
+            error=_merged(a.error, b.error),
+            error_top=None if a.error_top is None or b.error_top is None else _largest(a.error_top, b.error_top, tail),
+            projection=_merged(a.projection, b.projection),
+            cosine=_merged(a.cosine, b.cosine),
+            zero_rows=a.zero_rows + b.zero_rows,
+            truncated=_merged(a.truncated, b.truncated),
+            sample=_joined(a.sample, b.sample),
+        )
+
+
+def _cut(total: Partial) -> float | None:
+    """The 99 % quantile of w, the ⌈0.99 n⌉-th smallest: from the largest values where they reach it, else from the sample."""
+    above = above_quantile(total.rows)
+    if above < total.w_top.size:
+        return float(total.w_top[above])
+    if total.sample is None:
+        return None
+    return float(np.sort(total.sample)[::-1][above_quantile(total.sample.size)])
+
+
+def _largest(a: Array, b: Array, count: int) -> Array:
+    return np.sort(np.concatenate([a, b]))[::-1][:count]
+
+
+def _merged(a: Moments | None, b: Moments | None) -> Moments | None:
+    return None if a is None or b is None else merge(a, b)
+
+
+def _joined(a: Array | None, b: Array | None) -> Array | None:
+    present = [x for x in (a, b) if x is not None]
+    return np.concatenate(present) if present else None
+
+
+def _vector(name: str, values: ArrayLike, size: int) -> Array:
+    vector = np.array(values, dtype=np.float64)
+    if vector.shape != (size,):
+        raise ValueError(f"{name} has shape {vector.shape}, the groups have {size} coordinates: expected ({size},).")
+    return vector
+
+
+def _encode(value: object) -> object:
+    if isinstance(value, Moments):
+        return series.to_json(value)
+    if isinstance(value, Mapping):
+        return {k: _encode(v) for k, v in value.items()}
+    return value
+
+
+def _decode(name: str, value: object) -> object:
+    if value is None:
+        return None
+    if name in _SERIES:
+        return series.from_json(_table(name, value))
+    if name == "group_w":
+        return {group: series.from_json(_table(group, m)) for group, m in _table(name, value).items()}
+    if name == "group_top":
+        return {group: np.asarray(top, dtype=np.float64) for group, top in _table(name, value).items()}
+    return np.asarray(value, dtype=np.float64) if isinstance(value, list) else value
+
+
+def _table(name: str, value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError(f"the sums' field {name} is a table of names and values (got {type(value).__name__}).")
+    return value
+
+
+_SERIES = frozenset({"coordinate", "shape", "w", "error", "projection", "cosine", "truncated"})

@@ -1,0 +1,207 @@
+"""The bias of an estimator: a point estimate, an upper bound that holds in every direction, a test, a verdict.
+
+Letters: δ = ḡ − g*, T = ‖δ‖² − V̂/R estimates the squared bias ‖b‖² without bias and may be negative, D is the size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import expm1, inf, log1p, sqrt
+
+import numpy as np
+
+from bench.stats import series
+from bench.stats.quantiles import chi2_upper, t_quantile, t_upper
+from bench.stats.series import Array, Moments
+from bench.stats.variance import Shape, clip, hall, mean_interval
+
+ROUNDING = {"float32": 1e-6, "float64": 1e-12}
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A Monte Carlo reference gradient from R₀ replicates independent of the run: ḡ₀ `[size]`, V₀ and tr Σ₀²."""
+
+    mean: Array
+    replicates: int
+    variance: float
+    trace_square: float
+
+    def __post_init__(self) -> None:
+        if self.replicates < 2:
+            raise ValueError(f"a reference needs at least 2 replicates (got {self.replicates}).")
+
+
+@dataclass(frozen=True)
+class BiasTests:
+    """p-values of the hypothesis of no bias; None where a part does not apply, `p_bias` combines them."""
+
+    p_bias: float
+    p_max: float
+    p_sum: float | None
+    p_projection: float | None
+
+
+def squared_bias(delta_norm: float, variance: float, replicates: int, reference: Reference | None = None) -> float:
+    """T = ‖δ‖² − V̂/R, and − V₀/R₀ for a Monte Carlo reference: unbiased for ‖b‖², negative as often as chance has it."""
+    T = delta_norm**2 - variance / replicates
+    return T if reference is None else T - reference.variance / reference.replicates
+
+
+def noise_terms(trace_square: float, replicates: int, reference: Reference | None = None) -> tuple[float, float]:
+    """A and C of `Var T ≤ A + C ‖b‖²`.
+
+    `A = 2(√trΣ²/√(R(R−1)) + √trΣ₀²/√(R₀(R₀−1)))²` and `C = 4(λ/R + λ₀/R₀)` with λ = √trΣ², which is at least the largest
+    eigenvalue of Σ. (The cross term of two samples is bounded by the Cauchy–Schwarz inequality.)
+    """
+    root, R = sqrt(trace_square), replicates
+    a, c = root / sqrt(R * (R - 1)), root / R
+    if reference is not None:
+        root0, R0 = sqrt(reference.trace_square), reference.replicates
+        a, c = a + root0 / sqrt(R0 * (R0 - 1)), c + root0 / R0
+    return 2 * a * a, 4 * c
+
+
+def bias_upper(delta_norm: float, T: float, A: float, C: float, z: float) -> float:
+    """Upper bound of ‖b‖ at the level of the quantile z, for every direction of b and any D against R.
+
+    `min(u1, √max(u2, 0))` with `u1 = ‖δ‖ + z √(C/4)`, from ‖δ‖ ≥ δ·b/‖b‖, and u2 the larger root of u − T = z √(A + C u).
+    Both are lower-tail tests of one statistic, so that their minimum needs no correction.
+    """
+    u1 = delta_norm + z * sqrt(C / 4)
+    u2 = T + z * z * C / 2 + z * sqrt(max(A + C * T + (z * C) ** 2 / 4, 0.0))
+    return min(u1, sqrt(max(u2, 0.0)))
+
+
+def bias_lower(T: float, A: float, C: float, z: float) -> float:
+    """Lower bound of ‖b‖: the root of the smaller solution of T − u = z √(A + C u), 0 if there is none."""
+    u = T + z * z * C / 2 - z * sqrt(max(A + C * T + (z * C) ** 2 / 4, 0.0))
+    return sqrt(max(u, 0.0))
+
+
+def scalar_limits(delta: float, values: Shape, confidence: float) -> tuple[float, float]:
+    """One-sided limits of a scalar bias at `confidence` each: the wider of the t_ν and the Hall limit on both sides."""
+    interval = mean_interval(delta, values, confidence=2 * confidence - 1)
+    return interval.low, interval.high
+
+
+def bias_df(cv2: float, replicates: int) -> float:
+    """Degrees of freedom of the quantile in the bounds: clip(2R/max(cv², 1e-9), 1, R − 1)."""
+    return clip(2 * replicates / max(cv2, 1e-9), 1, replicates - 1)
+
+
+def mean_test(delta: float, values: Shape) -> float:
+    """Two-sided p-value of the mean of a scalar series being `delta` away from its hypothesis.
+
+    The larger of that of Student's t with ν degrees of freedom and that of Hall's transform of it, with the skewness
+    correction clipped to ±1.5. 1 for a constant series, on which no test exists.
+    """
+    if values.variance == 0:
+        return 1.0
+    t = delta / sqrt(values.variance / values.n)
+    transformed = hall(t, clip(values.skewness / sqrt(values.n), -1.5, 1.5))
+    return min(1.0, 2 * t_upper(min(abs(t), abs(transformed)), values.nu))
+
+
+def max_test(
+    delta: Array, coordinate: Moments, shape: Moments, total_variance: float, reference: Reference | None = None
+) -> float:
+    """p-value of the largest studentised coordinate, Šidák-corrected: 1 − (1 − min_j p_j)^D.
+
+    `t_j = δ_j/√(s̃_j²/R)` with the pooled floor `s̃_j² = max(s_j², V̂/D)`: without it a coordinate whose rare jump was never
+    sampled looks deterministic and many standard errors off. p_j is as in `mean_test`; the skewness correction is left
+    out where the floor is active. `shape` carries the third and fourth moments. A reference adds √trΣ₀²/R₀ to s̃_j²/R.
+    """
+    R, D = coordinate.n, delta.size
+    floor = total_variance / D
+    s2 = coordinate.M2 / (R - 1)
+    squared_error = np.maximum(s2, floor) / R
+    if reference is not None:
+        squared_error = squared_error + sqrt(reference.trace_square) / reference.replicates
+    if not np.all(squared_error > 0):
+        return 1.0
+    t = np.abs(delta) / np.sqrt(squared_error)
+    floored = s2 < floor * (1 - 1e-12)
+    A = np.where(floored, 0.0, np.clip(np.sign(delta) * series.skewness(shape) / sqrt(R), -1.5, 1.5))
+    smallest = _smallest_p(np.minimum(t, np.abs(_hall(t, A))), series.kurtosis(shape), R)
+    return -expm1(D * log1p(-smallest)) if smallest < 1 else 1.0
+
+
+def _hall(t: Array, A: Array) -> Array:
+    a = np.where(np.abs(A) < 1e-9, 1.0, A)
+    return np.where(np.abs(A) < 1e-9, t, ((1 + a * t / 3) ** 3 - 1) / a + a / 6)
+
+
+def _smallest_p(t: Array, kurtosis: Array, R: int) -> float:
+    from scipy.special import stdtr
+
+    excess = np.maximum(kurtosis - 1, 2 / R)
+    return float(min(1.0, 2 * np.min(stdtr(np.clip(2 * R / excess, 1, max(R - 1, 1)), -t))))
+
+
+def sum_test(T: float, Q: float, terms: int) -> float:
+    """One-sided p-value of the self-normalised martingale over blocks, `T_ν sf(T/√Q)` with ν the number of terms.
+
+    With y_k the sum of g_r − g* over block k and S_k = y_1 + ... + y_k, T and Q are the sums of q_k = S_{k−1}·y_k and of
+    q_k². E q = 0 without bias for every Σ. Use at least 32 blocks: with B the p-value cannot fall below T_{B−1} sf(√(B−1)).
+
+    Source: de la Peña (1999), Annals of Probability 27:537.
+    """
+    return t_upper(T / sqrt(Q), terms) if Q > 0 and terms > 0 else 1.0
+
+
+def two_sample_sum_test(T: float, A: float) -> float:
+    """p-value of T against a Monte Carlo reference: `χ²₁ sf(max(0, √2 T/√A + 1))`, exact at rank one, conservative else."""
+    return chi2_upper(max(0.0, sqrt(2) * T / sqrt(A) + 1), 1) if A > 0 else 1.0
+
+
+def combine(p_max: float, p_sum: float | None, p_projection: float | None, size: int) -> BiasTests:
+    """`p_bias = 3 min(p_max, p_sum, p_projection)`, at most 1; for D = 1 p_max alone."""
+    if size == 1:
+        return BiasTests(p_max, p_max, p_sum, p_projection)
+    parts = [p for p in (p_max, p_sum, p_projection) if p is not None]
+    return BiasTests(min(1.0, 3 * min(parts)), p_max, p_sum, p_projection)
+
+
+def rounding(variance: float, mean_norm: float, dtype: str, exact_error: float) -> float:
+    """ε: how far two equal gradients may differ by rounding, `1e-6 √(V̂ + ‖ḡ‖²)` (float64: 1e-12) + the error of g*."""
+    if dtype not in ROUNDING:
+        raise ValueError(f"dtype is one of {', '.join(ROUNDING)} (got {dtype!r}): the rounding error depends on it.")
+    return ROUNDING[dtype] * sqrt(variance + mean_norm**2) + exact_error
+
+
+def stuck_coordinates(delta: Array, coordinate: Moments, eps: float) -> list[int]:
+    """Coordinates that never varied and are off by more than rounding. No statistics: M2_j = 0 and |δ_j| > ε."""
+    return [int(j) for j in np.flatnonzero((coordinate.M2 == 0) & (np.abs(delta) > eps))]
+
+
+def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed: float) -> str:
+    """BIASED, BIASED_WITHIN_TOL, UNBIASED_WITHIN_TOL or INCONCLUSIVE.
+
+    `allowed` is the tolerance times ‖g*‖. Equivalence is claimed from an upper bound, never from a test that did not
+    reject (Schuirmann 1987).
+    """
+    if p_bias < alpha and lower > 0:
+        return "BIASED_WITHIN_TOL" if upper <= allowed else "BIASED"
+    return "UNBIASED_WITHIN_TOL" if upper <= allowed else "INCONCLUSIVE"
+
+
+def replicates_needed(upper: float, allowed: float, replicates: int) -> float:
+    """About how many replicates bring the bound U down to `allowed` if there is no bias: R (U/allowed)²."""
+    return replicates * (upper / allowed) ** 2 if allowed > 0 else inf
+
+
+def norm_limits(
+    mean: Array, T: float, A: float, C: float, values: Shape | None, confidence: float, df: float
+) -> tuple[float, float]:
+    """Two-sided limits of ‖μ‖ from a sample mean: the bias bounds with 0 in the place of g*.
+
+    `values` is the shape of the gradient itself for D = 1, else None.
+    """
+    upper = (1 + confidence) / 2
+    if values is not None:
+        low, high = scalar_limits(float(mean[0]), values, upper)
+        return max(low, -high, 0.0), max(high, -low)
+    z = t_quantile(upper, df)
+    return bias_lower(T, A, C, z), bias_upper(float(np.linalg.norm(mean)), T, A, C, z)
+

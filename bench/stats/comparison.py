@@ -1,0 +1,172 @@
+"""Two estimators, or many: ratios of variances, work-normalised variance, ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, log, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.stats.accumulate import Sums
+from bench.stats.quantiles import normal_quantile, t_quantile, t_upper
+from bench.stats.series import Array
+from bench.stats.summary import Summary
+from bench.stats.variance import clip, degrees_of_freedom, hall, hall_inverse
+
+REFUSED = frozenset({"DEGENERATE", "HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED"})
+
+
+@dataclass(frozen=True)
+class LogRatio:
+    """ln(V_a/V_b) with its interval and the two-sided p-value of V_a = V_b; `paired` says how it was formed."""
+
+    value: float
+    se: float
+    nu: float
+    low: float
+    high: float
+    p: float
+    paired: bool
+
+    @property
+    def ratio(self) -> tuple[float, float, float]:
+        """V_a/V_b and its limits."""
+        return exp(self.value), exp(self.low), exp(self.high)
+
+
+def paired_log_ratio(
+    rows: Array, w_a: Array, w_b: Array, variance_a: float, variance_b: float, *, confidence: float = 0.95
+) -> LogRatio:
+    """ln(V_a/V_b) of two estimators that saw the same noise in the same blocks.
+
+    Arguments: `rows`, `w_a`, `w_b` `[blocks]`, the rows of each block and its sum of w = rows/(rows−1) ‖g_r − ḡ‖² for
+    either estimator. The influence of a replicate is `q_r = w_a/V̂_a − w_b/V̂_b`; what the estimators share cancels in it.
+    With q̄_k its mean over block k, `σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)` and `se = σ̂/√R`; the limits are the union of
+    those of Student's t and of Hall's transform. Blocks of different sizes are weighted by their rows.
+
+    Raises ValueError for fewer than 8 blocks, for blocks that differ, and for a variance of 0.
+    """
+    if not rows.shape == w_a.shape == w_b.shape:
+        raise ValueError(f"paired estimators have the same blocks (got {rows.size}, {w_a.size}, {w_b.size}).")
+    if rows.size < 8:
+        raise ValueError(f"a paired comparison needs at least 8 blocks (got {rows.size}): take more replicates.")
+    _check_positive(variance_a, variance_b)
+    R, B = float(rows.sum()), rows.size
+    q = w_a / variance_a - w_b / variance_b
+    d = q - rows * (q.sum() / R)
+    z = d / np.sqrt(rows)
+    sigma = sqrt(float((z**2).sum()) / (B - 1))
+    value = log(variance_a / variance_b)
+    if sigma == 0:
+        return LogRatio(value, 0.0, B - 1.0, value, value, 1.0 if value == 0 else 0.0, paired=True)
+    kurtosis = B * float((z**4).sum()) / float((z**2).sum()) ** 2
+    A = float((d**3).sum()) / sigma**3 / R**1.5
+    return _log_ratio(value, sigma / sqrt(R), degrees_of_freedom(B, kurtosis), A, confidence, paired=True)
+
+
+def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -> LogRatio:
+    """ln(V_a/V_b) of two independent runs: `se² = se_a² + se_b²` on the log scale, t with min(ν_a, ν_b)."""
+    _check_positive(a.variance, b.variance)
+    se = sqrt(a.se_log**2 + b.se_log**2)
+    return _log_ratio(log(a.variance / b.variance), se, min(a.nu, b.nu), 0.0, confidence, paired=False)
+
+
+def compare(a: tuple[Sums, Summary], b: tuple[Sums, Summary], *, common: bool, confidence: float = 0.95) -> LogRatio:
+    """Paired if the runs saw common noise in the same blocks and have at least 8, else as independent."""
+    rows = a[0].block_rows
+    if common and rows.size >= 8 and np.array_equal(rows, b[0].block_rows):
+        V_a, V_b = a[0].variance, b[0].variance
+        return paired_log_ratio(rows, a[0].block_w, b[0].block_w, V_a, V_b, confidence=confidence)
+    return independent_log_ratio(a[1], b[1], confidence=confidence)
+
+
+def _log_ratio(value: float, se: float, nu: float, A: float, confidence: float, *, paired: bool) -> LogRatio:
+    upper, A = (1 + confidence) / 2, clip(A, -2, 2)
+    if se == 0:
+        return LogRatio(value, 0.0, nu, value, value, 1.0 if value == 0 else 0.0, paired)
+    t, z = t_quantile(upper, nu), normal_quantile(upper)
+    low = min(value - t * se, value - se * hall_inverse(z, A))
+    high = max(value + t * se, value - se * hall_inverse(-z, A))
+    statistic = value / se
+    p = 2 * t_upper(min(abs(statistic), abs(hall(statistic, A))), nu)
+    return LogRatio(value, se, nu, low, high, min(1.0, p), paired)
+
+
+def _check_positive(variance_a: float, variance_b: float) -> None:
+    if not (variance_a > 0 and variance_b > 0):
+        raise ValueError(
+            f"a ratio of variances needs both above 0 (got {variance_a} and {variance_b}): "
+            "a cell in which nothing varied cannot be compared."
+        )
+
+
+def order_statistic_interval(values: Array, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Median of `values` `[P]` with its distribution-free limits `[x_(k), x_(P+1−k)]`, k the binomial quantile, at least 1."""
+    from scipy.special import bdtr
+
+    x = np.sort(np.asarray(values, dtype=np.float64))
+    if x.size == 0:
+        raise ValueError("a median needs at least one value (got none).")
+    tail = (1 - confidence) / 2
+    k = int(np.searchsorted(bdtr(np.arange(x.size + 1), x.size, 0.5), tail))
+    k = max(1, min(k, (x.size + 1) // 2))
+    return float(np.median(x)), float(x[k - 1]), float(x[x.size - k])
+
+
+def work_normalised(
+    variance: tuple[float, float, float | None], cost: tuple[float, float, float]
+) -> tuple[float, float, float | None]:
+    """Variance times cost per replicate, the variance of a mean per unit of work, as (value, low, high).
+
+    Both arguments are (value, low, high). The limits combine by MOVER on the log scale,
+    `ln E − √((ln V̂ − l_V)² + (ln ĉ − l_c)²)` and likewise above. No upper limit of the variance, none of the product.
+
+    Source: Glynn & Whitt (1992), Operations Research 40:505; Zou & Donner (2008), Statistics in Medicine 27:1693.
+    """
+    V, V_low, V_high = variance
+    c, c_low, c_high = cost
+    if not (V > 0 and c > 0 and c_low > 0):
+        raise ValueError(f"work-normalised variance needs a variance and a cost above 0 (got {variance} and {cost}).")
+    E = V * c
+    low = 0.0 if V_low <= 0 else E * exp(-sqrt(log(V / V_low) ** 2 + log(c / c_low) ** 2))
+    high = None if V_high is None else E * exp(sqrt(log(V_high / V) ** 2 + log(c_high / c) ** 2))
+    return E, low, high
+
+
+def log_ratio_table(
+    runs: Sequence[tuple[Sums, Summary]], *, common: bool, confidence: float = 0.95
+) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """ln(V_i/V_j) `[n, n]`, the two-sided p-values `[n, n]`, and which runs may be ranked `[n]`.
+
+    A run whose tail is heavy or in which nothing varied has no place in a ranking; its entries are 0 and 1.
+    """
+    n = len(runs)
+    ranked = np.array([summary.status not in REFUSED for _, summary in runs], dtype=np.bool_)
+    ratios, p = np.zeros((n, n)), np.ones((n, n))
+    for i in range(n):
+        for j in range(i):
+            if ranked[i] and ranked[j]:
+                r = compare(runs[i], runs[j], common=common, confidence=confidence)
+                ratios[i, j], ratios[j, i], p[i, j], p[j, i] = r.value, -r.value, r.p, r.p
+    return ratios, p, ranked
+
+
+def rank_intervals(
+    ratios: Array, p: Array, *, ranked: NDArray[np.bool_] | None = None, confidence: float = 0.95
+) -> list[tuple[int, int] | None]:
+    """Simultaneous intervals of the ranks, 1 for the smallest variance; None for a run without a rank.
+
+    `rank_i ∈ [1 + #{j significantly smaller}, n − #{j significantly larger}]` from the pairwise tests `p` `[n, n]` with the
+    signs of `ratios` `[n, n]`, Bonferroni over the n(n−1)/2 pairs. All intervals hold together with the confidence.
+
+    Source: Mogstad, Romano, Shaikh & Wilhelm (2024), Review of Economic Studies.
+    """
+    ranked = np.ones(len(p), dtype=np.bool_) if ranked is None else ranked
+    n = int(ranked.sum())
+    level = (1 - confidence) / max(n * (n - 1) / 2, 1)
+    pairs = np.outer(ranked, ranked) & (p <= level)
+    smaller = (pairs & (ratios > 0)).sum(axis=1)
+    larger = (pairs & (ratios < 0)).sum(axis=1)
+    return [(1 + int(s), n - int(g)) if r else None for s, g, r in zip(smaller, larger, ranked, strict=True)]

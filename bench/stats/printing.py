@@ -1,0 +1,117 @@
+"""Numbers as text, with no digit more than their interval supports."""
+
+from __future__ import annotations
+
+from math import floor, isfinite, log10
+
+from bench.stats.summary import Summary
+
+NONE = "–"
+
+
+def decimals_for(error: float) -> int:
+    """Decimal places at which `error` shows one significant digit, two where that would be a 1."""
+    place = floor(log10(error))
+    leading = round(error / 10.0**place, 6)
+    return -place + (1 if leading < 1.95 else 0)
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
+    """`value` to `digits` significant digits: plain between 1e-4 and 1e6, else as 1.23e-7."""
+    if value is None or not isfinite(value):
+        return NONE if value is None or value != value else ("∞" if value > 0 else "−∞")
+    if value == 0:
+        return "0"
+    exponent = floor(log10(abs(float(f"{value:.{digits - 1}e}"))))
+    return _fixed(value, digits - 1 - exponent, exponent)
+
+
+def format_interval(low: float | None, high: float | None) -> str:
+    """`[low, high]` with digits for a tenth of its width; `[low, ∞)` without an upper limit."""
+    if low is None:
+        return NONE
+    if high is None or not isfinite(high):
+        return f"[{format_number(low, 2)}, ∞)"
+    width = high - low
+    if width <= 0:
+        return f"[{format_number(low, 4)}, {format_number(high, 4)}]"
+    places, exponent = decimals_for(width / 4), _exponent(max(abs(low), abs(high)))
+    return f"[{_fixed(low, places, exponent)}, {_fixed(high, places, exponent)}]"
+
+
+def format_estimate(value: float | None, low: float | None, high: float | None) -> str:
+    """An estimate with its limits.
+
+    `value ± half-width` where the interval is symmetric to within a fifth of its half-width, `value [low, high]` where it
+    is not, `≥ low` where it has no upper limit.
+    """
+    if value is None or low is None:
+        return format_number(value)
+    if high is None or not isfinite(high):
+        return f"≥ {format_number(low, 2)}"
+    half = (high - low) / 2
+    if half <= 0:
+        return format_number(value, 4)
+    places, exponent = decimals_for(half), _exponent(max(abs(value), half))
+    if abs((high - value) - (value - low)) > 0.4 * half:
+        return f"{_fixed(value, places, exponent)} {format_interval(low, high)}"
+    return _with_error(value, half, places, exponent)
+
+
+def format_variance(summary: Summary) -> str:
+    """The total variance as its status allows.
+
+    An estimate with ±; for a heavy tail only the lower limit, with the upper one in brackets; where the variance may be
+    infinite the lower limit alone; where nothing varied a bound on the probability that something would.
+    """
+    if summary.status == "DEGENERATE":
+        return f"0 (P(other) ≤ {format_number(summary.unseen, 1)})"
+    if summary.status == "INFINITE_VARIANCE_SUSPECTED":
+        return f"≥ {format_number(summary.variance_low, 2)}"
+    if summary.status == "HEAVY_TAIL":
+        high = "∞" if summary.variance_high is None else format_number(summary.variance_high, 2)
+        return f"≥ {format_number(summary.variance_low, 2)} (≤ {high})"
+    return format_estimate(summary.variance, summary.variance_low, summary.variance_high)
+
+
+def format_bias(summary: Summary) -> str:
+    """The two bounds that belong together: `rel. bias ≤ x % (95 %), bias/sd ≤ y %`; n/a where one does not exist."""
+    level = f"({format_number(100 * summary.confidence, 3)} %)"
+    parts = [("rel. bias", summary.relative_bias_bound), ("bias/sd", summary.bias_per_sd_bound)]
+    texts = [f"{name} n/a" if x is None else f"{name} ≤ {format_number(100 * x, 2)} %" for name, x in parts]
+    return f"{texts[0]} {level}, {texts[1]}"
+
+
+def format_rank(rank: tuple[int, int] | None) -> str:
+    """A rank interval as `2–4`, a certain rank as `2`, a run without one as `n/a`."""
+    if rank is None:
+        return "n/a"
+    return str(rank[0]) if rank[0] == rank[1] else f"{rank[0]}–{rank[1]}"
+
+
+def _with_error(value: float, half: float, places: int, exponent: int) -> str:
+    if _is_plain(places, exponent):
+        return f"{_fixed(value, places, exponent)} ± {_fixed(half, places, exponent)}"
+    scale = 10.0**exponent
+    shown = max(places + exponent, 0)
+    return f"({value / scale:.{shown}f} ± {half / scale:.{shown}f})e{exponent}"
+
+
+def _exponent(value: float) -> int:
+    return floor(log10(value)) if value > 0 else 0
+
+
+def _is_plain(places: int, exponent: int) -> bool:
+    return -4 <= exponent < 6 and places <= 8
+
+
+def _fixed(value: float, places: int, exponent: int) -> str:
+    """`value` rounded at `places` decimals, in scientific form where `exponent`, that of its size, is far from 0."""
+    if _is_plain(places, exponent):
+        return _unsigned_zero(f"{round(value, places):.{max(places, 0)}f}")
+    scale = 10.0**exponent
+    return _unsigned_zero(f"{value / scale:.{max(places + exponent, 0)}f}") + f"e{exponent}"
+
+
+def _unsigned_zero(text: str) -> str:
+    return text[1:] if text.startswith("-") and not text.strip("-0.") else text

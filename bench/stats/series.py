@@ -1,0 +1,130 @@
+"""Central moments of a series and how two of them combine.
+
+A series is a column of replicates: one coordinate of the gradient, or one number per replicate such as its squared norm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Count, mean and sums of centred powers, `Mk = Σ_r (x_r − mean)^k`.
+
+    The arrays all have one shape: `()` for a scalar series, `[size]` for the coordinates of a gradient. `M3` and `M4` are
+    None where only the mean and the variance were asked for.
+    """
+
+    n: int
+    mean: Array
+    M2: Array
+    M3: Array | None = None
+    M4: Array | None = None
+
+
+def moments(values: ArrayLike) -> Moments:
+    """Two-pass moments of `values` `[n, ...]` along the first axis, in float64."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim == 0 or x.shape[0] == 0:
+        raise ValueError(f"moments need at least one value along the first axis (got an array of shape {x.shape}).")
+    mean = np.asarray(x.mean(axis=0))
+    d = x - mean
+    d2 = d * d
+    return Moments(
+        x.shape[0],
+        mean,
+        np.asarray(d2.sum(axis=0)),
+        np.asarray((d2 * d).sum(axis=0)),
+        np.asarray((d2 * d2).sum(axis=0)),
+    )
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Moments of the two series of `a` and `b` put together.
+
+    With δ = mean_b − mean_a and n = n_a + n_b::
+
+        mean = mean_a + δ n_b/n
+        M2 = M2a + M2b + δ² n_a n_b/n
+        M3 = M3a + M3b + δ³ n_a n_b (n_a − n_b)/n² + 3δ (n_a M2b − n_b M2a)/n
+        M4 = M4a + M4b + δ⁴ n_a n_b (n_a² − n_a n_b + n_b²)/n³ + 6δ² (n_a² M2b + n_b² M2a)/n² + 4δ (n_a M3b − n_b M3a)/n
+
+    M3 and M4 are None in the result if they are None in either argument. The result depends on the order of merging in its
+    last digits, so callers merge in block order.
+
+    Source: Chan, Golub & LeVeque (1983), The American Statistician 37:242; Pébay (2008), SAND2008-6212.
+    """
+    if a.n == 0 or b.n == 0:
+        return b if a.n == 0 else a
+    na, nb = float(a.n), float(b.n)
+    n = na + nb
+    δ = b.mean - a.mean
+    mean = a.mean + δ * (nb / n)
+    M2 = a.M2 + b.M2 + δ**2 * (na * nb / n)
+    if a.M3 is None or b.M3 is None or a.M4 is None or b.M4 is None:
+        return Moments(a.n + b.n, mean, M2)
+    M3 = a.M3 + b.M3 + δ**3 * (na * nb * (na - nb) / n**2) + 3 * δ * (na * b.M2 - nb * a.M2) / n
+    M4 = (
+        a.M4
+        + b.M4
+        + δ**4 * (na * nb * (na**2 - na * nb + nb**2) / n**3)
+        + 6 * δ**2 * (na**2 * b.M2 + nb**2 * a.M2) / n**2
+        + 4 * δ * (na * b.M3 - nb * a.M3) / n
+    )
+    return Moments(a.n + b.n, mean, M2, M3, M4)
+
+
+def is_constant(m: Moments) -> NDArray[np.bool_]:
+    """Where the series varies by no more than rounding: `M2 <= 1e-24 n mean²`."""
+    return np.asarray(m.M2 <= 1e-24 * m.n * m.mean**2)
+
+
+def variance(m: Moments) -> Array:
+    """Unbiased variance `M2/(n − 1)`, exactly 0 for a constant series."""
+    return np.where(is_constant(m), 0.0, m.M2 / max(m.n - 1, 1))
+
+
+def skewness(m: Moments) -> Array:
+    """`√n M3/M2^1.5`, and 0 for a constant series."""
+    if m.M3 is None:
+        raise ValueError("skewness needs the third moment, which this series does not carry (M3 is None).")
+    M2 = np.where(is_constant(m), np.inf, m.M2)
+    return np.asarray(np.sqrt(m.n) * (m.M3 / M2) / np.sqrt(M2))
+
+
+def kurtosis(m: Moments) -> Array:
+    """`n M4/M2²` (3 for a Gaussian), and 3 for a constant series."""
+    if m.M4 is None:
+        raise ValueError("kurtosis needs the fourth moment, which this series does not carry (M4 is None).")
+    constant = is_constant(m)
+    M2 = np.where(constant, 1.0, m.M2)
+    return np.where(constant, 3.0, m.n * (m.M4 / M2) / M2)
+
+
+def to_json(m: Moments) -> dict[str, object]:
+    """Plain data: numbers for a scalar series, arrays for coordinates; absent moments are left out."""
+    named = {"mean": m.mean, "M2": m.M2, "M3": m.M3, "M4": m.M4}
+    data: dict[str, object] = {"n": m.n}
+    data.update({k: float(v) if np.ndim(v) == 0 else v for k, v in named.items() if v is not None})
+    return data
+
+
+def from_json(data: dict[str, object]) -> Moments:
+    """The inverse of `to_json`; lists stand for arrays."""
+    n = data["n"]
+    if not isinstance(n, int):
+        raise ValueError(f"the count n of a series is a whole number (got {n!r}).")
+
+    def field(name: str) -> Array | None:
+        return None if data.get(name) is None else np.asarray(data[name], dtype=np.float64)
+
+    mean, M2 = field("mean"), field("M2")
+    if mean is None or M2 is None:
+        raise ValueError(f"a series needs its mean and M2 (got the fields {sorted(data)}).")
+    return Moments(n, mean, M2, field("M3"), field("M4"))

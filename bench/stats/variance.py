@@ -1,0 +1,133 @@
+"""Intervals for a mean of positive, skewed numbers: the total variance and the mean squared error.
+
+Everything about the total variance V is a mean of iid positive scalars, V = E‖g − μ‖². The interval is the union of two
+that fail in different cells, a Student interval on the log scale and Hall's skewness-corrected one; where the tail of the
+scalars is heavy, its upper end is moreover at least the bound of `tail.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cbrt, exp, inf, sqrt
+
+from bench.stats import series
+from bench.stats.quantiles import normal_quantile, t_quantile
+from bench.stats.series import Moments
+
+SMALL_REPLICATES = 1000
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Shape of a scalar series of n values: cv² = variance/mean², skewness, kurtosis, and the degrees of freedom ν.
+
+    ν = clip(2n/(kurtosis − 1), 1, n − 1) are Satterthwaite's degrees of freedom of the series' sample variance.
+    """
+
+    n: int
+    mean: float
+    variance: float
+    cv2: float
+    skewness: float
+    kurtosis: float
+    nu: float
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its limits; `high` may be infinite."""
+
+    value: float
+    low: float
+    high: float
+    se_log: float = 0.0
+
+
+def degrees_of_freedom(n: float, kurtosis: float) -> float:
+    """clip(2n/(kurtosis − 1), 1, n − 1): Satterthwaite's degrees of freedom of a sample variance of n values."""
+    most = max(n - 1.0, 1.0)
+    return most if kurtosis <= 1 else min(max(2 * n / (kurtosis - 1), 1.0), most)
+
+
+def shape(values: Moments) -> Shape:
+    """The shape of a scalar series. A constant series has variance 0, skewness 0, kurtosis 3 and ν = n − 1."""
+    n, mean, variance = values.n, float(values.mean), float(series.variance(values))
+    kurtosis = float(series.kurtosis(values))
+    return Shape(
+        n=n,
+        mean=mean,
+        variance=variance,
+        cv2=variance / mean / mean if variance > 0 and mean != 0 else 0.0,
+        skewness=float(series.skewness(values)),
+        kurtosis=kurtosis,
+        nu=degrees_of_freedom(n, kurtosis) if variance > 0 else max(n - 1.0, 1.0),
+    )
+
+
+def hall(t: float, A: float) -> float:
+    """Hall's transform `((1 + A t/3)³ − 1)/A + A/6`, which removes the skewness A = skewness/√n of a studentised mean.
+
+    Source: Hall (1992), Journal of the Royal Statistical Society B 54:221.
+    """
+    return t if abs(A) < 1e-9 else ((1 + A * t / 3) ** 3 - 1) / A + A / 6
+
+
+def hall_inverse(q: float, A: float) -> float:
+    """Inverse of `hall`: `(3/A)(∛(1 + A(q − A/6)) − 1)`."""
+    return q if abs(A) < 1e-9 else (3 / A) * (cbrt(1 + A * (q - A / 6)) - 1)
+
+
+def clip(x: float, low: float, high: float) -> float:
+    """x moved into [low, high]."""
+    return min(max(x, low), high)
+
+
+def log_standard_error(cv2: float, rho: float, n: int) -> float:
+    """Standard error of ln V̂: `√(cv²/n + 2ρ/(n(n − 1)))`, with ρ = tr Σ²/V².
+
+    The second term is that of a U-statistic; it is all there is where ‖g − μ‖ is constant.
+    """
+    return sqrt(cv2 / n + 2 * rho / (n * (n - 1)))
+
+
+def positive_mean_interval(
+    value: float, values: Shape, *, rho: float, confidence: float, tail_upper: float | None = None
+) -> Interval:
+    """Limits for V = E d estimated by `value`, from the shape of the series of d.
+
+    The union of `V̂ exp(∓ t_ν se)` and `V̂(1 − se g⁻¹(±z))` with g Hall's transform, A = skewness/√n clipped to [−2, 2],
+    not below 0, and not under `tail_upper` at the upper end.
+    """
+    upper = (1 + confidence) / 2
+    se = log_standard_error(values.cv2, rho, values.n)
+    A = clip(values.skewness / sqrt(values.n), -2, 2)
+    z, t = normal_quantile(upper), t_quantile(upper, values.nu)
+    low = min(value * exp(-t * se), value * (1 - se * hall_inverse(z, A)))
+    high = max(value * _exp(t * se), value * (1 - se * hall_inverse(-z, A)), tail_upper or 0.0)
+    return Interval(value, max(0.0, low), high, se)
+
+
+def mean_interval(value: float, values: Shape, *, confidence: float) -> Interval:
+    """Limits for the mean of a scalar series of any sign: the union of the t_ν and the Hall interval."""
+    upper = (1 + confidence) / 2
+    se = sqrt(values.variance / values.n)
+    A = clip(values.skewness / sqrt(values.n), -2, 2)
+    z, t = normal_quantile(upper), t_quantile(upper, values.nu)
+    low = min(value - t * se, value - se * hall_inverse(z, A))
+    return Interval(value, low, max(value + t * se, value - se * hall_inverse(-z, A)))
+
+
+def _exp(x: float) -> float:
+    return exp(x) if x < 700 else inf
+
+
+def status(variance: float, khat: float | None, replicates: int) -> str:
+    """The first that holds: DEGENERATE (V̂ = 0), INFINITE_VARIANCE_SUSPECTED (k̂ ≥ 1), HEAVY_TAIL (≥ 0.7),
+    TAIL_WARNING (≥ 0.5), SMALL_R (R < 1000), OK. k̂ is None for a discrete tail.
+    """  # noqa: D205
+    if variance == 0:
+        return "DEGENERATE"
+    for limit, word in ((1.0, "INFINITE_VARIANCE_SUSPECTED"), (0.7, "HEAVY_TAIL"), (0.5, "TAIL_WARNING")):
+        if khat is not None and khat >= limit:
+            return word
+    return "SMALL_R" if replicates < SMALL_REPLICATES else "OK"

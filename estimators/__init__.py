@@ -1,0 +1,42 @@
+"""Monte Carlo estimators of the gradient of an expectation: ``loss = RLOO(n=4)(f, q)``, then ``loss.backward()``."""
+
+from estimators._adapt import adapt
+from estimators._catalogue import aliases, catalogue
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import InvalidParameter, NotDifferentiable, Refusal, UnsupportedFamily
+from estimators._rows import parameters, rows
+from estimators._surrogate import grad_only, inject
+from estimators.bound import Bound
+from estimators.distributions import Drawable
+from estimators.enumeration import Enumeration
+from estimators.gumbel_softmax import GumbelSoftmax, StraightThroughGumbelSoftmax
+from estimators.reparameterization import Reparameterization
+from estimators.rloo import RLOO
+from estimators.score_function import ScoreFunction
+from estimators.straight_through import StraightThrough
+
+__all__ = [
+    "RLOO",
+    "Bound",
+    "Drawable",
+    "Enumeration",
+    "Estimator",
+    "GumbelSoftmax",
+    "Integrand",
+    "InvalidParameter",
+    "NotDifferentiable",
+    "Refusal",
+    "Reparameterization",
+    "ScoreFunction",
+    "State",
+    "StraightThrough",
+    "StraightThroughGumbelSoftmax",
+    "UnsupportedFamily",
+    "adapt",
+    "aliases",
+    "catalogue",
+    "grad_only",
+    "inject",
+    "parameters",
+    "rows",
+]

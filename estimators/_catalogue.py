@@ -1,0 +1,19 @@
+"""The catalogue: every public estimator by its command-line name."""
+
+from __future__ import annotations
+
+import inspect
+
+import estimators
+from estimators._protocol import Estimator, command_line_name
+
+
+def catalogue() -> dict[str, type[Estimator]]:
+    """Return every estimator that ``estimators`` exports, by command-line name (``rloo``, ``score-function`` ...)."""
+    classes = [value for value in vars(estimators).values() if inspect.isclass(value) and issubclass(value, Estimator)]
+    return {command_line_name(cls): cls for cls in sorted(classes, key=lambda c: c.__name__) if cls is not Estimator}
+
+
+def aliases() -> dict[str, str]:
+    """Return the other names: alias -> command-line name (``reinforce`` -> ``score-function``)."""
+    return {alias: name for name, cls in catalogue().items() for alias in cls.aliases}

@@ -1,0 +1,223 @@
+"""What estimators ask of a distribution: draws with an explicit generator, closed-form scores, one row at a time.
+
+Normal, Bernoulli, Categorical and OneHotCategorical, alone or under ``Independent``, have closed forms, computed on the one
+row behind a stride-0 view. A ``Drawable`` brings its own; every other distribution goes through torch, slower, with the
+global generator forked and seeded from the given one.
+
+All draws have shape ``[n, *batch, *event]``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Generator, Size, Tensor
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, OneHotCategorical
+from torch.nn import functional
+
+from estimators._refusals import UnsupportedFamily
+from estimators._rows import one, parameters
+from estimators._surrogate import grad_only, inject
+from estimators.distributions import Drawable
+
+
+def inner(q: Distribution) -> Distribution:
+    """Return q without its ``Independent`` wrappers."""
+    while isinstance(q, Independent):
+        q = q.base_dist
+    return q
+
+
+# Noise ------------------------------------------------------------------------------------------------------------
+
+
+def uniform(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
+    """Return uniforms of the open interval (0, 1), in the dtype and on the device of ``like``.
+
+    torch draws multiples of 2^-24 (float32) or 2^-53 from [0, 1); half a step is added, so that logarithms are finite.
+    """
+    u = torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
+    step = torch.finfo(like.dtype).eps / 2
+    return u.add_(step / 2).clamp_(max=1 - step)
+
+
+def normal(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
+    """Return standard normals, in the dtype and on the device of ``like``."""
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+def gumbel(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
+    """Return standard Gumbels ``-log(-log u)``, all finite."""
+    return uniform(shape, like, generator).log_().neg_().log_().neg_()
+
+
+def logistic(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
+    """Return standard logistics ``logit u``, all finite."""
+    return uniform(shape, like, generator).logit_()
+
+
+@contextlib.contextmanager
+def _torch_seeded(generator: Generator | None, device: torch.device) -> Iterator[None]:
+    """Let torch draw from its global generator, seeded by ``generator`` and restored afterwards."""
+    if generator is None:
+        yield
+        return
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device).item()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(seed))
+        yield
+
+
+def _device(q: Distribution) -> torch.device:
+    return next(iter(parameters(q).values())).device
+
+
+# Draws ------------------------------------------------------------------------------------------------------------
+
+
+def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
+    """Return n samples of q, ``[n, *batch, *event]``, without a graph."""
+    base, shape = inner(q), Size((n, *q.batch_shape, *q.event_shape))
+    with torch.no_grad():
+        match base:
+            case Drawable():
+                return base.draw(Size((n,)), generator)
+            case Normal():
+                return normal(shape, base.loc, generator).mul_(one(base.scale)).add_(one(base.loc))
+            case Bernoulli():
+                p = probs(q)
+                half_step = torch.finfo(p.dtype).eps / 4  # torch.rand is a multiple of 4 half steps from 0: rounds p to it
+                u = torch.rand(shape, generator=generator, dtype=p.dtype, device=p.device)
+                return torch.lt(u, one(p) - half_step, out=u)
+            case OneHotCategorical():
+                return _one_hot(_index(q, shape[:-1], generator), one(probs(q)))
+            case Categorical():
+                return _index(q, shape, generator)
+            case _:
+                with _torch_seeded(generator, _device(q)):
+                    return q.sample(Size((n,)))
+
+
+def _index(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
+    """Return category numbers by inverse transform, one uniform each."""
+    p = one(probs(q))
+    cdf = p.cumsum(-1)
+    u = uniform(shape, p, generator).unsqueeze(-1)
+    return (u >= cdf[..., :-1] / cdf[..., -1:]).sum(-1)
+
+
+def _one_hot(index: Tensor, like: Tensor) -> Tensor:
+    zeros = torch.zeros((*index.shape, like.shape[-1]), dtype=like.dtype, device=like.device)
+    return zeros.scatter_(-1, index.unsqueeze(-1), 1.0)
+
+
+def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
+    """Return n samples of q, ``[n, *batch, *event]``, differentiable in q's parameters.
+
+    Raises:
+        UnsupportedFamily: q has no such sampler.
+    """
+    base = inner(q)
+    if not q.has_rsample:
+        raise UnsupportedFamily(f"{type(base).__name__} has no reparameterized sampler. Use ScoreFunction or RLOO.")
+    match base:
+        case Drawable():
+            return base.rdraw(Size((n,)), generator)
+        case Normal():
+            noise = normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator)
+            return torch.addcmul(base.loc, noise, base.scale)
+        case _:
+            with _torch_seeded(generator, _device(q)):
+                return q.rsample(Size((n,)))
+
+
+# Densities --------------------------------------------------------------------------------------------------------
+
+
+def _link(x: Tensor, binary: bool) -> Tensor:
+    return x.sigmoid() if binary else x.softmax(-1)
+
+
+class _Rowwise(torch.autograd.Function):
+    """sigmoid or softmax of stride-0 rows: the forward works on the one row, the backward on every row's cotangent."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, binary: bool) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.binary = binary
+        return _link(one(x), binary).expand_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
+        (g,) = cotangents
+        (x,) = ctx.saved_tensors
+        y = _link(x if torch.is_grad_enabled() else one(x), ctx.binary)  # a second derivative needs every row
+        if ctx.binary:
+            return g * (y * (1 - y)), None
+        weighted = y * g
+        return weighted - y * weighted.sum(-1, keepdim=True), None
+
+
+def logits(q: Distribution) -> Tensor:
+    """Return the logits of a Bernoulli (``[*batch, *event]``) or categorical q (``[..., C]``), attached to its parameters."""
+    (name, value), *_ = parameters(q).items()
+    if name == "logits":
+        return value
+    value = value.clamp(torch.finfo(value.dtype).tiny, 1 - torch.finfo(value.dtype).eps / 2)
+    return value.logit() if isinstance(inner(q), Bernoulli) else value.log()
+
+
+def probs(q: Distribution) -> Tensor:
+    """Return the probabilities of a Bernoulli or categorical q, attached to its parameters."""
+    (name, value), *_ = parameters(q).items()
+    if name == "probs":
+        return value
+    out: Tensor = _Rowwise.apply(value, isinstance(inner(q), Bernoulli))  # type: ignore[no-untyped-call]
+    return out
+
+
+def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
+    """Return a surrogate of value 0 whose gradient is ``sum_k weight_k * grad log q(x_k)`` at q's own parameters.
+
+    Args:
+        q: the distribution, batch shape ``[*batch]``.
+        x: samples, ``[n, *batch, *event]``; no gradient flows into them.
+        weight: ``[n, *batch]``; it may carry a graph to a learned state.
+
+    Returns:
+        Zeros of shape ``[*batch]``.
+    """
+    base, x = inner(q), x.detach()
+    if isinstance(base, Drawable) and (closed := base.score(x, weight)) is not None:
+        return inject(q, **closed)
+    spread = weight.reshape(weight.shape + (1,) * (x.dim() - weight.dim()))
+    own = {name: one(value.detach()) for name, value in parameters(q).items()}
+    match base:
+        case Normal():
+            z = (x - own["loc"]) / own["scale"]
+            weighted = spread * z
+            loc = weighted.sum(0) / own["scale"]
+            return inject(q, loc=loc, scale=((weighted * z).sum(0) - spread.sum(0)) / own["scale"])
+        case Bernoulli():
+            p = one(probs(q).detach())
+            residual = (spread * x).sum(0) - spread.sum(0) * p  # sum_k weight_k (x_k - p)
+            if "logits" in own:
+                return inject(q, logits=residual)
+            return inject(q, probs=residual / (p * (1 - p)).clamp_min(torch.finfo(p.dtype).tiny))
+        case OneHotCategorical() | Categorical():
+            count = (spread * x).sum(0) if isinstance(base, OneHotCategorical) else _weighted_count(q, x, weight)
+            if "logits" in own:
+                return inject(q, logits=count)  # q's logits are normalised: log q(x) = x . logits
+            return inject(q, probs=count / own["probs"].clamp_min(torch.finfo(count.dtype).tiny))
+        case _:
+            return grad_only((weight * q.log_prob(x)).sum(0))
+
+
+def _weighted_count(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
+    """Return ``sum_k weight_k onehot(x_k)``, ``[*batch, *event, C]``, for integer categories x."""
+    (value,) = parameters(q).values()
+    hot = functional.one_hot(x.long(), value.shape[-1]).to(weight.dtype)
+    return (weight.reshape(weight.shape + (1,) * (hot.dim() - weight.dim())) * hot).sum(0)

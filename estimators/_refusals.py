@@ -1,0 +1,68 @@
+"""How an estimator says no: one sentence with what came, what was expected, what to use instead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from estimators._protocol import Estimator
+
+
+class Refusal(ValueError):
+    """An estimator says no: what came, what was expected, what to use instead."""
+
+
+class UnsupportedFamily(Refusal):
+    """The estimator does not serve distributions of this family."""
+
+
+class NotDifferentiable(Refusal):
+    """The integrand has no gradient in x at all, and the estimator needs one."""
+
+
+class InvalidParameter(Refusal):
+    """An estimator was made with a value that it cannot work with."""
+
+
+def at_least(estimator: Estimator, least: int, why: str = "") -> None:
+    """Raise ``InvalidParameter`` unless ``estimator.n`` is a whole number of at least ``least``."""
+    n = getattr(estimator, "n")  # noqa: B009  (the field is the subclass's)
+    name = type(estimator).__name__
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise InvalidParameter(f"{name} needs a whole number n (got n={n!r}). Use {name}(n={least}).")
+    if n < least:
+        raise InvalidParameter(f"{name} needs n >= {least} (got n={n}){why}")
+
+
+def positive(estimator: Estimator, field: str) -> None:
+    """Raise ``InvalidParameter`` unless the named field is a positive, finite number."""
+    value = getattr(estimator, field)
+    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    if not good:
+        name = type(estimator).__name__
+        raise InvalidParameter(f"{name} needs {field} > 0 and finite (got {field}={value!r}). Use {name}({field}=1.0).")
+
+
+def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
+    """Raise ``NotDifferentiable`` unless the graph of ``fx`` reaches ``x``.
+
+    A step plus a smooth part passes (its gradient exists, and is wrong); ``x.detach()`` or ``x > 0`` alone do not.
+    """
+    target = torch.autograd.graph.get_gradient_edge(x).node
+    seen = set()
+    stack = [fx.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        if node is target:
+            return
+        seen.add(node)
+        stack.extend(n for n, _ in node.next_functions)
+    raise NotDifferentiable(
+        f"{estimator!r} needs df/dx, and f(x) does not depend on x differentiably. "
+        "Use ScoreFunction or RLOO, which only evaluate f."
+    )

@@ -1,0 +1,171 @@
+"""Replicates are rows of q: ``parameters(q)``, ``rows(q, R)``, ``one(t)``.
+
+``rows(q, R)`` gives R independent copies of q whose parameters are *leaves*, so that one backward pass of a summed loss
+leaves one gradient per replicate. The copies are views of stride 0: nothing is validated, normalised or copied.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Independent,
+    MixtureSameFamily,
+    Normal,
+    OneHotCategorical,
+    TransformedDistribution,
+)
+
+from estimators._refusals import Refusal
+
+
+def parameters(q: Distribution) -> dict[str, Tensor]:
+    """Return q's own parameters by name: the tensors its log-density is differentiated with respect to.
+
+    Of ``probs`` and ``logits`` only the one that q was made from counts; the other is a cache. Names of a wrapped
+    distribution are those of the distribution inside; those of a mixture are prefixed ``mixture_`` and ``component_``.
+    """
+    if isinstance(q, Independent):
+        return parameters(q.base_dist)
+    if isinstance(q, OneHotCategorical):
+        return parameters(q._categorical)
+    if isinstance(q, MixtureSameFamily):
+        mixture = {f"mixture_{k}": v for k, v in parameters(q.mixture_distribution).items()}
+        return mixture | {f"component_{k}": v for k, v in parameters(q.component_distribution).items()}
+    if type(q) is TransformedDistribution:
+        return parameters(q.base_dist)
+    if "_rows" in q.__dict__:
+        return dict(q.__dict__["_rows"])
+    return {name: getattr(q, name) for name in _own_names(q)}
+
+
+def _own_names(q: Distribution) -> list[str]:
+    """Names of the floating-point tensors that q was made from, in the order of its constructor."""
+    names = []
+    for name in inspect.signature(type(q).__init__).parameters:
+        group = next((group for group in _GROUPS if name in group), None)
+        if group and name != _source(q, group):
+            continue  # torch's cache beside the own parameter
+        value = getattr(q, name, None)
+        if isinstance(value, Tensor) and value.is_floating_point():
+            names.append(name)
+    return names
+
+
+# Constructors take exactly one of each group; torch caches the others beside it when they are asked for.
+_GROUPS = (("probs", "logits"), ("covariance_matrix", "precision_matrix", "scale_tril"))
+_ALTERNATIVES = frozenset(name for group in _GROUPS for name in group)
+
+
+def _source(q: Distribution, group: tuple[str, ...]) -> str | None:
+    """Return which of a group of alternatives q was made from: the one set first, here or in what q wraps."""
+    given = [name for name in q.__dict__ if name in group]
+    for name in given:
+        if q.__dict__[name] is q.__dict__.get("_param"):
+            return name
+    if given:
+        return given[0]
+    wrapped = [q.__dict__[name] for name in ("base_dist", "_categorical") if name in q.__dict__]
+    return _source(wrapped[0], group) if wrapped else None
+
+
+def one(t: Tensor) -> Tensor:
+    """Return the single row behind a stride-0 view, ``[1, *rest]``; any other tensor as it is."""
+    return t[:1] if t.dim() and t.shape[0] > 1 and t.stride(0) == 0 else t
+
+
+def rows(q: Distribution, count: int) -> Distribution:
+    """Return q with batch shape ``(count, *batch)`` whose own parameters are stride-0 leaf views of q's.
+
+    A parameter that is not being differentiated in q is not differentiated in the rows either.
+
+    Args:
+        q: any distribution of torch's, under any number of ``Independent``; it is not changed.
+        count: the number of replicates R.
+
+    Raises:
+        Refusal: q cannot be rebuilt from its own parameters (a bare ``TransformedDistribution`` whose transforms
+            hold tensors that are being differentiated).
+    """
+
+    def leaf(t: Tensor) -> Tensor:
+        return t.detach().expand(count, *t.shape).requires_grad_(t.requires_grad)
+
+    return _map(q, leaf, count)
+
+
+def _map(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distribution:
+    if isinstance(q, Independent):
+        return _wrap(q, "base_dist", _map(q.base_dist, leaf, count), count)
+    if isinstance(q, OneHotCategorical):
+        return _wrap(q, "_categorical", _map(q._categorical, leaf, count), count)
+    if isinstance(q, Normal | Bernoulli | Categorical):
+        new = _bare(q, count)
+        own = parameters(q)
+        for name in _ALTERNATIVES & new.__dict__.keys():
+            del new.__dict__[name]  # caches beside the own parameter
+        for name, value in own.items():
+            setattr(new, name, leaf(value))
+        if "_param" in q.__dict__:
+            new._param = getattr(new, next(iter(own)))  # type: ignore[attr-defined]
+        return new
+    return _rebuild(q, leaf, count)
+
+
+def _bare(q: Distribution, count: int) -> Distribution:
+    new = copy(q)
+    new._batch_shape = torch.Size((count, *q.batch_shape))
+    return new
+
+
+def _wrap(q: Distribution, name: str, inner: Distribution, count: int) -> Distribution:
+    new = _bare(q, count)
+    setattr(new, name, inner)
+    return new
+
+
+def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distribution:
+    """The general way: call q's constructor on the leaves."""
+    if isinstance(q, MixtureSameFamily):
+        return MixtureSameFamily(
+            _map(q.mixture_distribution, leaf, count),
+            _map(q.component_distribution, leaf, count),
+            validate_args=False,
+        )
+    if type(q) is TransformedDistribution:
+        attached = [t for tr in q.transforms for t in vars(tr).values() if isinstance(t, Tensor) and t.requires_grad]
+        if attached:
+            raise Refusal(
+                "A TransformedDistribution whose transforms hold trainable tensors cannot be split into rows: "
+                "only its base distribution's parameters are known. Use a named family (LogNormal, Gumbel, ...) "
+                "or put the parameters into the base distribution."
+            )
+        return TransformedDistribution(_map(q.base_dist, leaf, count), list(q.transforms), validate_args=False)
+    names = inspect.signature(type(q).__init__).parameters
+    leaves = {name: leaf(value) if value.requires_grad else value for name, value in parameters(q).items()}
+    arguments: dict[str, Any] = dict(leaves)
+    for name in names:
+        value = q.__dict__.get(name, getattr(q, name, None))
+        if name in arguments or name in _ALTERNATIVES or name in ("self", "validate_args", "args", "kwargs"):
+            continue
+        if value is not None:
+            arguments[name] = value
+    if "validate_args" in names:
+        arguments["validate_args"] = False
+    try:
+        new = type(q)(**arguments)
+    except TypeError as error:
+        raise Refusal(
+            f"{type(q).__name__} cannot be rebuilt from its own parameters ({error}). "
+            "Store every constructor argument under its own name, as torch.distributions does."
+        ) from error
+    new.__dict__["_rows"] = leaves  # torch may hold views of them, or make new ones at every look (Beta)
+    return new

@@ -1,0 +1,64 @@
+"""The two ideas every surrogate loss is written with: ``grad_only`` and ``inject``.
+
+A surrogate is a tensor whose *value* estimates E_q[f] and whose *gradient* is the estimator; Schulman et al. 2015
+("Gradient estimation using stochastic computation graphs", section 3.2) give the idea.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from estimators._rows import parameters
+
+
+def grad_only(x: Tensor) -> Tensor:
+    """Return ``x - stop(x)``: value 0, gradient of ``x``. Same shape as ``x``."""
+    return x - x.detach()
+
+
+class _Inject(torch.autograd.Function):
+    """Value 0; the backward hands each parameter the cotangent times its given gradient.
+
+    The gradients are saved inputs, so under ``create_graph=True`` the result stays attached to whatever made them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, batch_shape: torch.Size, *tensors: Tensor) -> Tensor:
+        half = len(tensors) // 2
+        gradients, targets = tensors[:half], tensors[half:]
+        ctx.save_for_backward(*gradients)
+        ctx.shapes = [t.shape for t in targets]
+        return gradients[0].new_zeros(()).expand(batch_shape)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        (cotangent,) = cotangents
+        out = []
+        for gradient, shape in zip(ctx.saved_tensors, ctx.shapes, strict=True):
+            weight = cotangent.reshape(cotangent.shape + (1,) * (len(shape) - cotangent.dim()))
+            out.append((weight * gradient).expand(shape))
+        return (None, *(None for _ in out), *out)
+
+
+def inject(q: Distribution, **gradients: Tensor) -> Tensor:
+    """Return a surrogate of value 0 whose gradient at q's own parameters is the given one.
+
+    Args:
+        q: the distribution, of batch shape ``[*batch]``.
+        **gradients: one tensor per parameter of q, by the name it has in ``parameters(q)`` and with its shape
+            ``[*batch, ...]``. It may carry a graph (to a learned state); it is saved with ``save_for_backward``.
+
+    Returns:
+        Zeros of shape ``[*batch]``; the backward gives parameter ``p`` the cotangent times ``gradients[p]``.
+    """
+    own = parameters(q)
+    pairs = [(g, own[name]) for name, g in gradients.items() if own[name].requires_grad]
+    batch = q.batch_shape
+    if not pairs:
+        return next(iter(gradients.values())).new_zeros(batch)
+    out: Tensor = _Inject.apply(batch, *(g for g, _ in pairs), *(p for _, p in pairs))  # type: ignore[no-untyped-call]
+    return out

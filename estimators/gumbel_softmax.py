@@ -1,0 +1,117 @@
+"""Gumbel-softmax relaxations of discrete draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, Size, Tensor
+from torch.distributions import Bernoulli, Distribution, OneHotCategorical
+
+from estimators._families import gumbel, inner, logistic, logits
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import at_least, needs_gradient, positive
+from estimators._surrogate import grad_only
+
+
+def _perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
+    """Return logits plus logistic (Bernoulli) or Gumbel (categorical) noise, ``[n, *batch, *event]``."""
+    noise = logistic if isinstance(inner(q), Bernoulli) else gumbel
+    return noise(Size((n, *q.batch_shape, *q.event_shape)), logits(q), generator).add(logits(q))
+
+
+def _squash(q: Distribution, z: Tensor) -> Tensor:
+    return z.sigmoid() if isinstance(inner(q), Bernoulli) else z.softmax(-1)
+
+
+def _harden(q: Distribution, z: Tensor) -> Tensor:
+    """Return the discrete outcome of perturbed logits z: z > 0, or the one-hot argmax."""
+    if isinstance(inner(q), Bernoulli):
+        return (z > 0).to(z.dtype)
+    return z.new_zeros(z.shape).scatter_(-1, z.argmax(-1, keepdim=True), 1.0)
+
+
+@dataclass(frozen=True)
+class GumbelSoftmax(Estimator):
+    """Gumbel-softmax (Concrete) relaxation.
+
+    ``g = (1/n) sum_k grad f(y_k)``,  y = softmax((logits + G) / temperature),  G Gumbel;
+    for Bernoulli y = sigmoid((logit + logistic noise) / temperature)
+
+    Biased: it is the gradient of the different objective E[f(y)]. The bias vanishes and the variance grows without limit
+    as the temperature goes to 0. Needs df/dx and an f that makes sense off the support of q; the value of the loss is
+    E[f(y)] too. Cost: n evaluations of f, n of its gradient.
+
+    Args:
+        n: samples.
+        temperature: positive.
+
+    Reference: Jang, Gu & Poole 2017, section 2; Maddison, Mnih & Teh 2017.
+    """
+
+    n: int = 1
+    temperature: float = 1.0
+
+    unbiased = False
+    value_unbiased = False
+    families = (Bernoulli, OneHotCategorical)
+    needs_df = True
+    needs_relaxed_f = True
+    aliases: ClassVar[tuple[str, ...]] = ("concrete",)
+    reference: ClassVar[str] = "Jang et al. 2017; Maddison et al. 2017"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+        positive(self, "temperature")
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        y = _squash(q, _perturbed(q, self.n, generator) / self.temperature)
+        fy = f(y)
+        needs_gradient(self, fy, y)
+        return fy.mean(0)
+
+
+@dataclass(frozen=True)
+class StraightThroughGumbelSoftmax(Estimator):
+    """Straight-through Gumbel-softmax: the discrete sample forwards, the relaxed one backwards.
+
+    ``g = (1/n) sum_k J(y_k)^T grad f(x_k)``,  x = onehot(argmax(logits + G)),  y = softmax((logits + G) / temperature),
+    J the Jacobian of y in the logits
+
+    Biased at every temperature unless f is linear on the support and the temperature goes to 0. Needs df/dx, at points of the
+    support only. Cost: n evaluations of f, n of its gradient.
+
+    Args:
+        n: samples.
+        temperature: positive.
+
+    Reference: Jang, Gu & Poole 2017, section 2.2.
+    """
+
+    n: int = 1
+    temperature: float = 1.0
+
+    unbiased = False
+    families = (Bernoulli, OneHotCategorical)
+    needs_df = True
+    aliases: ClassVar[tuple[str, ...]] = ("st-gumbel-softmax",)
+    reference: ClassVar[str] = "Jang et al. 2017"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+        positive(self, "temperature")
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        z = _perturbed(q, self.n, generator)
+        x = _harden(q, z.detach()) + grad_only(_squash(q, z / self.temperature))
+        fx = f(x)
+        needs_gradient(self, fx, x)
+        return fx.mean(0)

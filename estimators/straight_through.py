@@ -1,0 +1,51 @@
+"""Straight-through: the discrete sample forwards, the probabilities backwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, Tensor
+from torch.distributions import Bernoulli, Distribution, OneHotCategorical
+
+from estimators._families import draw, probs
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import at_least, needs_gradient
+from estimators._surrogate import grad_only
+
+
+@dataclass(frozen=True)
+class StraightThrough(Estimator):
+    """Straight-through estimator, through the mean of q.
+
+    ``g = (1/n) sum_k J^T grad f(x_k)``,  x_k ~ q,  J the Jacobian of q's probabilities in its parameters
+
+    Biased unless f is linear: on (b - t)^2 its mean is 2 p (1-p) (p - t), which vanishes at p = t and has the wrong sign
+    between t and 1/2. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient.
+
+    Args:
+        n: samples.
+
+    Reference: Bengio, Leonard & Courville 2013, section 4.
+    """
+
+    n: int = 1
+
+    unbiased = False
+    families = (Bernoulli, OneHotCategorical)
+    needs_df = True
+    aliases: ClassVar[tuple[str, ...]] = ("st",)
+    reference: ClassVar[str] = "Bengio et al. 2013"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        x = draw(q, self.n, generator) + grad_only(probs(q))
+        fx = f(x)
+        needs_gradient(self, fx, x)
+        return fx.mean(0)
