@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench import objectives
-    from bench.api import measure
-    from bench.api import Measurement
+    from bench.api import Measurement, measure
 
 __all__ = ["Measurement", "measure", "objectives"]
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.cells import moments_record, timing_record
+from bench.cells import moments_record, single_thread, timing_record
 from bench.engine import Engine, Settings
 from bench.objectives import Objective
 from bench.plan import Cell, mismatch
@@ -128,13 +128,13 @@ def measure(
 
     Raises:
         Refusal: the two do not fit together.
-        ValueError: a setting is not usable, or gradients were not finite.
+        ValueError: a setting is not usable.
+        Lost: gradients were not finite.
     """
     settings = Settings(replicates, seed, dtype, device, common_noise, timing)
     cell = Cell(estimator, objective)
     if reason := mismatch(estimator, objective):
         raise Refusal(reason)
-    line = moments_record(cell, settings, Engine(cell, settings), lambda _done, _total: None)
-    if line["outcome"] != "measured":
-        raise ValueError(line["reason"])
-    return Measurement(cell, line, timing_record(cell, settings) if timing else None)
+    with single_thread():
+        line = moments_record(Engine(cell, settings), lambda _done, _total: None)
+        return Measurement(cell, line, timing_record(cell, settings) if timing else None)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.distributions import Distribution
 
 from bench import record
-from bench.engine import Engine, Settings, exact_gradient
+from bench.engine import FINGERPRINT_BLOCKS, Engine, Settings, digest, exact_gradient
 from bench.learn import count_evaluations, learn
 from bench.plan import LEAST, Cell, blocks, cap
 from bench.record import Record
@@ -43,6 +42,7 @@ def common(cell: Cell, settings: Settings, kind: str) -> Record:
             common_noise=settings.common_noise,
         ),
         "cell": cell.id,
+        "code": record.code_digest(estimator, objective),
         "estimator": label(estimator),
         "estimator_name": command_line_name(type(estimator)),
         "estimator_params": record.fields_of(estimator),
@@ -74,64 +74,82 @@ def failed_record(cell: Cell, settings: Settings, reason: str, kind: str = "mome
     return {**common(cell, settings, kind), "outcome": "failed", "reason": reason}
 
 
+class Lost(Exception):
+    """A cell cannot be measured; the message is the reason on its record."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return an exception as the reason on a record, with the place it was raised at."""
+    if isinstance(error, Lost):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({frame.filename.rsplit('/', 1)[-1]}, line {frame.lineno})"
+
+
 def safely(work: Callable[[], Record], cell: Cell, settings: Settings, kind: str = "moments") -> Record:
-    """Return what ``work`` returns, or the record of why it could not: a failed cell is a record, never a missing row."""
+    """Return what ``work`` returns, or the record of why it could not: no cell is a missing row."""
     try:
         return work()
     except Refusal as refusal:
         return {**skipped_record(cell, settings, str(refusal)), "kind": kind}
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{frame.filename.rsplit('/', 1)[-1]}, line {frame.lineno}"
-        return failed_record(cell, settings, f"{type(error).__name__}: {error} ({place})", kind)
+        return failed_record(cell, settings, reason_of(error), kind)
+
+
+@contextlib.contextmanager
+def single_thread() -> Iterator[None]:
+    """Have torch use one thread, so that sums are made in one order whatever the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 TIMING_SECONDS = 0.3
 """Length of the timing of one cell in batch; its latency takes half of that."""
 
+Vector = NDArray[np.float64]
 Partials = Iterator[tuple[Partial, str]]
 
 
+def here(engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
+    """Yield the partial sums of every block of a cell, in block order, computed in this process."""
+    centre_tensor = torch.as_tensor(centre, device=engine.device)
+    exact_tensor = None if exact is None else torch.as_tensor(exact, device=engine.device)
+    for block in range(len(engine.sizes)):
+        yield engine.partial(block, centre_tensor, exact_tensor)
+
+
 def moments_record(
-    cell: Cell, settings: Settings, engine: Engine, progress: Callable[[int, int], None]
+    engine: Engine,
+    progress: Callable[[int, int], None],
+    spread: Callable[[Engine, Vector, Vector | None], Partials] | None = None,
 ) -> Record:
-    """Measure a cell in this process and return its moments line.
+    """Measure a cell and return its moments line.
 
     Args:
-        cell: what to measure.
-        settings: how.
         engine: the cell made ready.
         progress: called with replicates done and in all after every block.
+        spread: where the blocks are computed; this process when None.
     """
     begin = time.perf_counter()
+    cell, settings = engine.cell, engine.settings
     learned = learn(engine)
     f_evals, grad_evals = count_evaluations(engine)
-    exact = exact_gradient(cell.objective, engine.problem) if cell.objective.has_exact else None
-    centre = exact[1] if exact else engine.gradients(0).double().mean(0).cpu().numpy()
-    centre_tensor = torch.as_tensor(centre, device=engine.device)
-    exact_tensor = centre_tensor if exact else None
-
-    def partials() -> Partials:
-        for block in range(len(engine.sizes)):
-            yield engine.partial(block, centre_tensor, exact_tensor)
-
-    collected = collect(engine, partials(), centre, exact[1] if exact else None, progress)
-    line = common(cell, settings, "moments")
-    if collected.nonfinite:
-        reason = (
-            f"{collected.nonfinite} of {sum(engine.sizes)} gradients were not finite (NaN or infinite). "
-            "Nothing was dropped: the cell has no moments. Look for log(0), overflow or an f that returns NaN."
-        )
-        return {**line, "outcome": "failed", "reason": reason}
+    value, exact = exact_gradient(cell.objective, engine.problem) if cell.objective.has_exact else (None, None)
+    centre = engine.gradients(0).double().mean(0).cpu().numpy() if exact is None else exact
+    sums, first_blocks = collect(engine, (spread or here)(engine, centre, exact), centre, exact, progress)
     summary = summarise(
-        collected.sums,
-        exact=exact[1] if exact else None,
+        sums,
+        exact=exact,
         dtype=settings.dtype,
         exact_error=cell.objective.exact_error,
         deterministic=cell.estimator.deterministic,
     )
     return {
-        **line,
+        **common(cell, settings, "moments"),
         "n": getattr(cell.estimator, "n", None),
         "size": engine.size,
         "groups": engine.groups,
@@ -144,58 +162,59 @@ def moments_record(
         "adapt_f_evals": learned.f_evals,
         "state_digest": learned.digest,
         "wall_seconds": time.perf_counter() - begin,
-        "fingerprint": collected.fingerprint,
-        "exact_value": exact[0] if exact else None,
-        "exact": exact[1] if exact else None,
-        "mean": collected.mean,
+        "fingerprint": first_blocks,
+        "exact_value": value,
+        "exact": exact,
+        "mean": sums.mean,
         "summary": summary.to_json(),
-        "sums": collected.sums.to_json(),
+        "sums": sums.to_json(),
     }
-
-
-@dataclass(frozen=True)
-class Collected:
-    """All blocks of a cell merged: sums, mean gradient, fingerprint, count of gradients that were not finite."""
-
-    sums: Sums
-    mean: NDArray[np.float64]
-    fingerprint: str
-    nonfinite: int
 
 
 def collect(
     engine: Engine,
     partials: Partials,
-    centre: NDArray[np.float64],
-    exact: NDArray[np.float64] | None,
+    centre: Vector,
+    exact: Vector | None,
     progress: Callable[[int, int], None],
-) -> Collected:
-    """Merge the partial sums of all blocks, in block order."""
+) -> tuple[Sums, str]:
+    """Merge the partial sums of all blocks, in block order; return them and the fingerprint of the first blocks."""
     total = sum(engine.sizes)
     accumulator = Accumulator(engine.groups, replicates=total, centre=centre, exact=exact)
-    raw, done, nonfinite = hashlib.sha256(fingerprint_header(engine.settings)), 0, 0
+    raw, done = hashlib.sha256(fingerprint_header(engine.settings)), 0
     for partial, digest in partials:
         raw.update(digest.encode())
-        nonfinite += partial.nonfinite
-        if not nonfinite:
-            accumulator.add(partial)
+        accumulator.add(partial)
         done += partial.rows
         progress(done, total)
-    sums = accumulator.sums()
-    return Collected(sums, sums.mean, raw.hexdigest(), nonfinite)
+    if accumulator.nonfinite:
+        raise Lost(
+            f"{accumulator.nonfinite} of {total} gradients were not finite (NaN, infinite, or too large to square). "
+            "Nothing was dropped: the cell has no moments. Look for log(0), overflow or an f that returns NaN."
+        )
+    return accumulator.sums(), raw.hexdigest()
+
+
+def fingerprint(engine: Engine) -> str:
+    """Return the fingerprint of a cell's first blocks, the same as a whole measurement's, from those blocks alone."""
+    learn(engine)
+    raw = hashlib.sha256(fingerprint_header(engine.settings))
+    for block in range(min(FINGERPRINT_BLOCKS, len(engine.sizes))):
+        raw.update(digest(engine.gradients(block)).encode())
+    return raw.hexdigest()
 
 
 def fingerprint_header(settings: Settings) -> bytes:
     """Return what the fingerprint holds besides gradients: seed, dtype, torch version, CPU capability."""
-    header = [settings.seed, settings.dtype, settings.device, torch.__version__, torch.backends.cpu.get_cpu_capability()]
-    return record.canonical(header).encode()
+    versions = [torch.__version__, torch.backends.cpu.get_cpu_capability()]
+    return record.canonical([settings.seed, settings.dtype, settings.device, *versions]).encode()
 
 
 def timing_record(cell: Cell, settings: Settings) -> Record:
     """Time a cell and return its timing line; nothing else should run meanwhile.
 
-    Batch: the row gradients of one block. Latency: one call as in training, from theta to theta's gradient. The cost unit is
-    one sample and one evaluation of f, in a block of the same rows.
+    Batch: the row gradients of one block. Latency: one call as in training, from theta to theta's gradient. The cost
+    unit is one sample and one evaluation of f, in a block of the same rows.
     """
     engine = Engine(cell, settings)
     learn(engine)

@@ -60,4 +60,3 @@ def counted(f: Integrand, counter: Counter) -> Integrand:
         log_joint = f.log_joint
         return replace(f, log_joint=lambda x: watched(x, log_joint))
     return lambda x: watched(x, f)
-

@@ -1,7 +1,8 @@
 """A cell made ready: the row gradients of any of its blocks.
 
-A replicate is a row of q. The objective builds q once; ``rows`` makes R copies whose parameters are leaves; one backward pass
-gives one gradient per row; all are pulled back to theta together. Rows come in blocks, the unit of seeding and merging.
+A replicate is a row of q. The objective builds q once; ``rows`` makes R copies whose parameters are leaves; one
+backward pass gives one gradient per row; all are pulled back to theta together. Rows come in blocks, the unit of
+seeding and merging.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from bench.objectives import Objective, Problem
 from bench.plan import Cell, blocks, noise_subject, slices
 from bench.selectors import label
 from bench.stats import Partial
-from estimators import State, parameters, rows
+from estimators import Integrand, State, parameters, rows
 
 FINGERPRINT_BLOCKS = 8
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -70,10 +71,13 @@ class Engine:
         cell: estimator and objective.
         settings: how to measure.
         state: the ``state_dict`` of a state that has finished learning; a fresh state when None.
+        truncate_at: the value at which a second series of squared norms is cut off, for the gate; None for no such series.
     """
 
-    def __init__(self, cell: Cell, settings: Settings, state: bytes | None = None) -> None:
-        self.cell, self.settings = cell, settings
+    def __init__(
+        self, cell: Cell, settings: Settings, state: bytes | None = None, truncate_at: float | None = None
+    ) -> None:
+        self.cell, self.settings, self.truncate_at = cell, settings, truncate_at
         self.device = torch.device(settings.device)
         self.problem: Problem = cell.objective.build(DTYPES[settings.dtype], self.device)
         self.q: Distribution = self.problem.q(self.problem.theta)
@@ -113,7 +117,7 @@ class Engine:
         return self.batch(self.sizes[block], self.generator(stage, block))
 
     def batch(self, count: int, generator: Generator) -> Tensor:
-        """Return the row gradients of ``count`` calls, ``[count, size]``, in equal slices drawn in turn where they are large."""
+        """Return the row gradients of ``count`` calls, ``[count, size]``, made in slices where they are large."""
         cut = slices(count, self.points, self.cell.objective, self.settings.device)
         parts = [self.row_gradients(count // cut, generator) for _ in range(cut)]
         return parts[0] if cut == 1 else torch.cat(parts)
@@ -121,20 +125,28 @@ class Engine:
     def row_gradients(self, count: int, generator: Generator) -> Tensor:
         """Return the gradients of ``count`` independent calls, ``[count, size]``."""
         r = rows(self.q, count)
-        loss = self.cell.estimator(self.problem.integrand(r), r, generator, self.state)
+        return self.pull_back(self.own_gradients(r, self.problem.integrand(r), generator))
+
+    def own_gradients(self, r: Distribution, f: Integrand, generator: Generator) -> tuple[Tensor, ...]:
+        """Call the estimator on rows and return the gradients at their own parameters, each ``[count, ...]``.
+
+        Raises:
+            ValueError: the loss is not one value per batch element, or has no gradient at q's parameters.
+        """
+        loss = self.cell.estimator(f, r, generator, self.state)
         if loss.shape != r.batch_shape:
             raise ValueError(
                 f"{self.cell.estimator!r} returned a loss of shape {list(loss.shape)} for a q of batch shape "
                 f"{list(r.batch_shape)}: it must return one value per batch element."
             )
-        leaves = [t for t in parameters(r).values() if t.requires_grad]
-        total = loss.flatten(1).mean(1).sum() if loss.dim() > 1 else loss.sum()
-        if not total.requires_grad:
+        if not loss.requires_grad:
             raise ValueError(
                 f"{self.cell.estimator!r} returned a loss without a gradient at q's parameters. "
                 "Use draw, rdraw, score or inject, which keep it."
             )
-        return self.pull_back(torch.autograd.grad(total, leaves, materialize_grads=True))
+        leaves = [t for t in parameters(r).values() if t.requires_grad]
+        total = loss.flatten(1).mean(1).sum() if loss.dim() > 1 else loss.sum()
+        return torch.autograd.grad(total, leaves, materialize_grads=True)
 
     def partial(self, block: int, centre: Tensor, exact: Tensor | None) -> tuple[Partial, str]:
         """Return the sums of a block, and the digest of its raw gradients where the fingerprint needs it."""
@@ -146,11 +158,14 @@ class Engine:
             centre=centre,
             exact=exact,
             replicates=sum(self.sizes),
+            truncate_at=self.truncate_at,
         )
-        raw = ""
-        if block < FINGERPRINT_BLOCKS:
-            raw = hashlib.sha256(gradients.cpu().numpy().tobytes()).hexdigest()
-        return sums, raw
+        return sums, digest(gradients) if block < FINGERPRINT_BLOCKS else ""
+
+
+def digest(gradients: Tensor) -> str:
+    """Return the digest of a block's raw gradients."""
+    return hashlib.sha256(gradients.cpu().numpy().tobytes()).hexdigest()
 
 
 class PullBack:

@@ -11,7 +11,7 @@ import torch
 
 from bench.counting import Counter, counted
 from bench.engine import Engine
-from estimators import adapt, parameters, rows
+from estimators import adapt, rows
 
 ADAPT_STEPS, ADAPT_ROWS = 200, 64
 COUNT_ROWS = 64
@@ -50,8 +50,6 @@ def count_evaluations(engine: Engine) -> tuple[float, float]:
     count = 1 if engine.cell.estimator.deterministic else COUNT_ROWS
     r = rows(engine.q, count)
     f = counted(engine.problem.integrand(r), counter)
-    loss = engine.cell.estimator(f, r, engine.generator("count", 0), engine.state)
-    leaves = [t for t in parameters(r).values() if t.requires_grad]
-    torch.autograd.grad(loss.sum(), leaves, materialize_grads=True)
+    engine.own_gradients(r, f, engine.generator("count", 0))
     per = count * math.prod(engine.q.batch_shape)
     return counter.f / per, counter.df / per

@@ -109,7 +109,7 @@ def blocks(cell: Cell, replicates: int, device: str) -> list[int]:
 
 
 def slices(rows: int, points: int, objective: Objective, device: str) -> int:
-    """Return into how many equal slices a block is cut so that its largest tensor stays under the cap: a power of two."""
+    """Return into how many equal slices a block is cut to keep its largest tensor under the cap: a power of two."""
     count = 1
     while count < rows and rows * points * objective.row_elements > count * CAP[device]:
         count *= 2

@@ -19,21 +19,21 @@ class Silent:
     def start(self, total: int, done: int) -> None:
         """Take in the amount of work."""
 
-    def cell(self, label: str, position: int) -> None:
-        """Take in which piece begins."""
+    def cell(self, label: str) -> None:
+        """Take in what begins."""
 
     def block(self, done: int, total: int) -> None:
-        """Take in how far the piece is."""
+        """Take in how far the cell is."""
 
     def finish(self, record: Record) -> None:
-        """Take in what the piece gave."""
+        """Take in what a piece of work gave."""
 
     def end(self) -> None:
         """Take in that the run is over."""
 
 
 class Plain(Silent):
-    """Writes a line when a piece begins, but not more often than every ``interval`` seconds; failures always.
+    """Writes a line when something begins or ends, but not more often than every ``interval`` seconds; failures always.
 
     Args:
         stream: where to.
@@ -43,23 +43,29 @@ class Plain(Silent):
 
     def __init__(self, stream: TextIO, interval: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._interval, self._clock = stream, interval, clock
-        self._total, self._next = 0, clock()
+        self._total, self._done, self._next = 0, 0, clock()
 
     def start(self, total: int, done: int) -> None:
         """Write how much work there is."""
-        self._total = total
-        self._write(f"{total} measurements, {done} on record already" if done else f"{total} measurements")
+        self._total, self._done = total, done
+        self._write(f"measurements: {total}" + (f", {done} on record already" if done else ""))
 
-    def cell(self, label: str, position: int) -> None:
-        """Write which piece begins, if it is time to."""
-        if self._clock() >= self._next:
-            self._next = self._clock() + self._interval
-            self._write(f"[{position}/{self._total}] {label}")
+    def cell(self, label: str) -> None:
+        """Write what begins, if it is time to."""
+        self._now_and_then(f"[{self._done + 1}/{self._total}] {label}")
 
     def finish(self, record: Record) -> None:
-        """Write why a piece failed."""
+        """Count a piece of work, and write why it failed, or what it was if it is time to."""
+        self._done += 1
         if record["outcome"] == "failed":
             self._write(failure(record))
+        else:
+            self._now_and_then(f"[{self._done}/{self._total}] {record['estimator']} on {record['objective']}: done")
+
+    def _now_and_then(self, line: str) -> None:
+        if self._clock() >= self._next:
+            self._next = self._clock() + self._interval
+            self._write(line)
 
     def _write(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
@@ -81,27 +87,28 @@ class Live(Silent):
             transient=True,
         )
         self._task = self._bar.add_task("", total=None)
-        self._position = 0
+        self._done = 0
 
     def start(self, total: int, done: int) -> None:
         """Show the bar."""
+        self._done = done
         self._bar.start()
         self._bar.update(self._task, total=total, completed=done)
 
-    def cell(self, label: str, position: int) -> None:
-        """Show which piece begins."""
-        self._position = position
-        self._bar.update(self._task, description=label, completed=position - 1)
+    def cell(self, label: str) -> None:
+        """Show what begins."""
+        self._bar.update(self._task, description=label)
 
     def block(self, done: int, total: int) -> None:
-        """Fill the bar by the fraction of the piece that is done."""
-        self._bar.update(self._task, completed=self._position - 1 + done / total)
+        """Fill the bar by the fraction of the cell that is done."""
+        self._bar.update(self._task, completed=self._done + done / total)
 
     def finish(self, record: Record) -> None:
-        """Count the piece, and show why it failed."""
+        """Count a piece of work, and show why it failed."""
         if record["outcome"] == "failed":
             self._bar.console.print(failure(record), markup=False, highlight=False)
-        self._bar.update(self._task, completed=self._position)
+        self._done += 1
+        self._bar.update(self._task, completed=self._done)
 
     def end(self) -> None:
         """Take the bar away."""
@@ -114,7 +121,7 @@ def failure(record: Record) -> str:
 
 
 def choose(*, quiet: bool) -> Progress:
-    """Return the progress that suits stderr: silent if quiet, live on a terminal that can move its cursor, else plain."""
+    """Return what suits stderr: silent if quiet, live on a terminal that can move its cursor, else plain lines."""
     if quiet:
         return Silent()
     live = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"

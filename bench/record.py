@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import inspect
 import json
 import math
 import os
@@ -43,7 +44,7 @@ def fields_of(instance: Any) -> dict[str, Any]:
 
 
 def changed_fields(instance: Any) -> dict[str, Any]:
-    """Return the fields that differ from their defaults: a released default never changes, so these are the identity."""
+    """Return the fields that differ from their defaults; a released default never changes, so they are the identity."""
     given = fields_of(instance)
     defaults = {f.name: f.default for f in dataclasses.fields(instance)}
     return {k: v for k, v in given.items() if v != defaults[k] or type(v) is not type(defaults[k])}
@@ -59,6 +60,17 @@ def cell_id(estimator: Any, objective: Any) -> str:
     return digest({"estimator": identity(estimator), "objective": identity(objective)})
 
 
+def code_digest(*instances: Any) -> str:
+    """Return a digest of the source files of the instances' classes: edited code is measured again, not looked up."""
+    texts = []
+    for instance in instances:
+        try:
+            texts.append(inspect.getsource(sys.modules[type(instance).__module__]))
+        except (OSError, TypeError, KeyError):
+            texts.append("")  # defined in a console, where there is no file
+    return digest(texts)
+
+
 def run_id(cell: str, *, dtype: str, device: str, seed: int, replicates: int, common_noise: bool = True) -> str:
     """Return the identity of one run of a cell, 16 hexadecimal digits. ``replicates`` as planned: whole blocks."""
     key: list[object] = [cell, dtype, device, seed, replicates]
@@ -66,7 +78,7 @@ def run_id(cell: str, *, dtype: str, device: str, seed: int, replicates: int, co
 
 
 def block_seed(root: int, stage: str, subject: object, block: int) -> int:
-    """Return the 63-bit seed of a block: a hash of root seed, stage, subject (an objective's identity) and block number."""
+    """Return the 63-bit seed of a block: a hash of root seed, stage, whose noise it is, and block number."""
     text = canonical([root, stage, subject, block])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from bench import store
-from bench.engine import Engine, Settings
-from bench.cells import common, moments_record, safely, skipped_record, timing_record
+from bench.cells import common, safely, single_thread, skipped_record, timing_record
+from bench.engine import Settings
+from bench.execute import LARGE, Pool, Preload, cores, elements, measured
 from bench.plan import Cell, plan
 from bench.record import Record
 from bench.spec import FILE, Spec
@@ -17,19 +20,19 @@ class Progress(Protocol):
     """Who is told how far a run is."""
 
     def start(self, total: int, done: int) -> None:
-        """``total`` pieces of work lie ahead, of which ``done`` are on record already."""
+        """Take in how many pieces of work there are, and how many of them are on record already."""
 
-    def cell(self, label: str, position: int) -> None:
-        """A piece begins: its name, and its number from 1."""
+    def cell(self, label: str) -> None:
+        """Take in what is measured now."""
 
     def block(self, done: int, total: int) -> None:
-        """Replicates of the current cell: done, and in all."""
+        """Take in how many replicates of the current cell are done, and how many there will be."""
 
     def finish(self, record: Record) -> None:
-        """A piece has ended and its record is on disk."""
+        """Take in a record that is on disk now."""
 
     def end(self) -> None:
-        """The run is over, or was interrupted."""
+        """Take in that the run is over, or was interrupted."""
 
 
 def settings_of(spec: Spec) -> Settings:
@@ -44,16 +47,18 @@ def settings_of(spec: Spec) -> Settings:
     )
 
 
-def run(spec: Spec, folder: Path, progress: Progress) -> list[Record]:
+def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -> list[Record]:
     """Measure what a study folder lacks, and return the records of the spec's runs.
 
-    Each record is on disk when its cell ends: an interrupted run loses only the cell it was in. Cells that failed are
-    measured again. Timing comes last and alone.
+    Each record is on disk when its cell ends: an interrupted run loses only the cell it was in. Cells that failed, or
+    whose code has changed, are measured again. Timing comes last and alone.
 
     Args:
         spec: what to measure; "auto" device must be decided (``Spec.on_device``).
         folder: the study folder, made if there is none.
         progress: is told how far the run is.
+        workers: processes that measure, one thread each; None for as many as there are processors and work for. Their
+            number changes no figure. Timing always runs alone.
 
     Raises:
         UsageError: an estimator or an objective cannot be made.
@@ -65,48 +70,68 @@ def run(spec: Spec, folder: Path, progress: Progress) -> list[Record]:
     settings = settings_of(spec)
     with store.Store(folder) as writer:
         (folder / FILE).write_text(spec.to_toml(folder), encoding="utf-8")
-        outcomes = {(r["run"], r["kind"]): r["outcome"] for r in store.read(folder)}
+        lines = {(r["run"], r["kind"]): r for r in store.read(folder)}
 
         def missing(cell: Cell, kind: str) -> bool:
-            return outcomes.get((_run_id(cell, settings), kind), "failed") == "failed"
+            wanted = common(cell, settings, kind)
+            line = lines.get((wanted["run"], kind))
+            return line is None or line["outcome"] == "failed" or line["code"] != wanted["code"]
 
         def keep(line: Record) -> None:
             writer.append(line)
-            outcomes[line["run"], line["kind"]] = line["outcome"]
+            lines[line["run"], line["kind"]] = line
 
         for skip in skips:
             if missing(skip.cell, "moments"):
                 keep(skipped_record(skip.cell, settings, skip.reason))
-        work = [(kind, cell) for kind in _kinds(settings) for cell in cells]
-        todo = [(kind, cell) for kind, cell in work if missing(cell, kind)]
-        progress.start(len(work), len(work) - len(todo))
+        measuring = [cell for cell in cells if missing(cell, "moments")]
+        timing = [cell for cell in cells if settings.timing and missing(cell, "timing")]
+        total = len(cells) * (2 if settings.timing else 1)
+        progress.start(total, total - len(measuring) - len(timing))
         try:
-            for position, (kind, cell) in enumerate(todo, len(work) - len(todo) + 1):
-                progress.cell(cell.label if kind == "moments" else f"timing {cell.label}", position)
-                if kind == "timing" and outcomes[_run_id(cell, settings), "moments"] != "measured":
-                    continue  # what could not be measured is not timed
-                line = _measured(cell, settings, kind, progress)
-                keep(line)
-                progress.finish(line)
+            with single_thread():
+                for line in _measure_all(measuring, settings, progress, _workers(workers, measuring, settings), spec):
+                    keep(line)
+                    progress.finish(line)
+                for cell in timing:
+                    if lines[_run_id(cell, settings), "moments"]["outcome"] == "measured":
+                        progress.cell(f"timing {cell.label}")
+                        line = safely(partial(timing_record, cell, settings), cell, settings, "timing")
+                        keep(line)
+                        progress.finish(line)
         finally:
             progress.end()
     wanted = {_run_id(cell, settings) for cell in [*cells, *(skip.cell for skip in skips)]}
     return [r for r in store.read(folder) if r["run"] in wanted]
 
 
-def _kinds(settings: Settings) -> list[str]:
-    return ["moments", "timing"] if settings.timing else ["moments"]
-
-
 def _run_id(cell: Cell, settings: Settings) -> str:
     return str(common(cell, settings, "moments")["run"])
 
 
-def _measured(cell: Cell, settings: Settings, kind: str, progress: Progress) -> Record:
-    if kind == "timing":
-        return safely(lambda: timing_record(cell, settings), cell, settings, "timing")
-    return safely(
-        lambda: moments_record(cell, settings, Engine(cell, settings), progress.block),
-        cell,
-        settings,
-    )
+def _workers(workers: int | None, cells: list[Cell], settings: Settings) -> int:
+    """Return how many processes to use: starting them must be worth it, and one drives a GPU."""
+    if settings.device != "cpu":
+        return 1
+    if workers is None:
+        return cores() if sum(elements(cell, settings) for cell in cells) > LARGE else 1
+    return workers
+
+
+def _measure_all(
+    cells: list[Cell], settings: Settings, progress: Progress, workers: int, spec: Spec
+) -> Iterator[Record]:
+    """Yield the moments line of every cell: small cells a worker each, then large ones with their blocks spread."""
+    if workers == 1:
+        for cell in cells:
+            progress.cell(cell.label)
+            yield measured(cell, settings, progress.block)
+        return
+    preload: Preload = [(s, "estimator") for s in spec.estimators] + [(s, "objective") for s in spec.objectives]
+    large = [cell for cell in cells if elements(cell, settings) > LARGE]
+    with Pool(workers, preload) as pool:
+        progress.cell(f"{len(cells) - len(large)} cells on {workers} workers")
+        yield from pool.cells([cell for cell in cells if cell not in large], settings)
+        for cell in large:
+            progress.cell(cell.label)
+            yield measured(cell, settings, progress.block, pool)

@@ -53,7 +53,7 @@ class Selector:
     def anchored(self, folder: Path) -> Selector:
         """Return the selector with the path of a user's file made absolute, read from ``folder``."""
         path, separator, cls = self.name.partition("::")
-        return dataclasses.replace(self, name=f"{folder.resolve() / path}::{cls}") if separator else self
+        return dataclasses.replace(self, name=f"{(folder / path).resolve()}::{cls}") if separator else self
 
     def relative_to(self, folder: Path) -> Selector:
         """Return the selector with the path of a user's file written as seen from ``folder``."""

@@ -37,7 +37,7 @@ def _collect(function: Callable[[T], U], items: Iterable[T], place: Callable[[in
         except UsageError as error:
             errors.append(f"{place(position)}{error}")
     if errors:
-        raise UsageError("; ".join(errors))
+        raise UsageError(" ".join(errors))
     return found
 
 
@@ -54,10 +54,10 @@ def _selectors(kind: Kind) -> BeforeValidator:
 
     def read(items: Any) -> tuple[Selector, ...]:
         if not isinstance(items, list | tuple):
-            raise UsageError(f": give a list of selectors (got {items!r}).")
+            raise UsageError(f"{kind}s: give a list of selectors (got {items!r}).")
         if not items:
-            raise UsageError(f": give at least one {kind}, or there is nothing to measure.")
-        return tuple(_collect(lambda item: _selector(item, kind), items, lambda i: f"[{i}]: "))
+            raise UsageError(f"{kind}s: give at least one {kind}, or there is nothing to measure.")
+        return tuple(_collect(lambda item: _selector(item, kind), items, lambda i: f"{kind}s[{i}]: "))
 
     return BeforeValidator(read)
 
@@ -73,7 +73,8 @@ class Spec(BaseModel):
         device: "cpu", "cuda", or "auto" for the GPU where there is one.
         timing: end with a timing pass.
         common_noise: all estimators of an objective see the same noise.
-        estimators, objectives: selectors.
+        estimators: selectors of what is measured.
+        objectives: selectors of what it is measured on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -116,7 +117,7 @@ class Spec(BaseModel):
         try:
             return cls(**table)
         except ValidationError as error:
-            raise UsageError(source + "; ".join(_sentence(e) for e in error.errors())) from None
+            raise UsageError(source + " ".join(_sentence(e) for e in error.errors())) from None
 
     def with_samples(self, samples: tuple[int, ...]) -> Spec:
         """Return the spec with these n in every estimator that has an n and was not given one."""
@@ -185,7 +186,8 @@ def study(
 
     Args:
         path: a spec, or a study folder; the default study when None.
-        estimators, objectives: selectors that take the place of the spec's.
+        estimators: selectors that take the place of the spec's.
+        objectives: likewise.
         samples: n for every estimator that has one and was not given it.
         out: the study folder. Otherwise that of a ``spec.toml`` is where it lies, and any other is results/NAME.
         overrides: values that take the place of the spec's.
@@ -238,5 +240,5 @@ def _sentence(error: Any) -> str:
     if error["type"] == "missing":
         return f"{path}: give a list of selectors."
     if error["type"] == "value_error":
-        return f"{path}{error['ctx']['error']}"
+        return str(error["ctx"]["error"])
     return f"{path}: {error['msg']} (got {error['input']!r})."

@@ -120,7 +120,7 @@ def read(folder: Path) -> list[Record]:
 def _torn(line: str) -> bool:
     """Tell whether a line is the beginning of a record, and not the end of one."""
     start = '{"schema"'
-    return start.startswith(line[: len(start)]) and line.count("{") != line.count("}")
+    return start.startswith(line[: len(start)]) and line.count(start) <= 1 and line.count("{") != line.count("}")
 
 
 def _check(record: Any, path: Path, number: int) -> None:
@@ -139,6 +139,7 @@ def _insource(value: Any, folder: Path) -> Any:
             try:
                 return np.load(folder / value["array"], allow_pickle=False)
             except (OSError, ValueError):
-                raise Damaged(f"{folder / value['array']} is missing or broken. Restore it from version control.") from None
+                path = folder / value["array"]
+                raise Damaged(f"{path} is missing or broken. Restore it from version control.") from None
         return {k: _insource(v, folder) for k, v in value.items()}
     return value

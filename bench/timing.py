@@ -114,8 +114,9 @@ def time_pair(
         device: where both do their work, "cpu" or "cuda". On CUDA neither may wait for the device inside.
         pairs: pairs of blocks, at least 12.
         block_seconds: least length of a block; a single call may be longer.
-        budget_seconds: when it is spent, no pair beyond the twelfth is started. Where twelve pairs of full blocks do
-            not fit, blocks are shortened, down to one call. The first call of each job and the memory pass come on top.
+        budget_seconds: pairs beyond the twelfth are measured while they fit into it. Where twelve pairs of full blocks
+            do not fit, blocks are shortened, down to one call; twelve pairs of single calls are measured in any case.
+            The first call of each job and the memory pass come on top.
         memory: also find ``peak_bytes``, with one further call of the job.
         clock: nanoseconds, never going back.
 
@@ -153,8 +154,8 @@ def time_pair(
         laps: list[tuple[_Lap, _Lap]] = []
         began = clock()
         for pair in range(pairs):
-            # Stopping between an AB and its BA would leave one order ahead.
-            if pair >= FLOOR and pair % 2 == 0 and clock() - began >= 1e9 * left:
+            # Two pairs at a time: stopping between an AB and its BA would leave one order ahead.
+            if pair >= FLOOR and pair % 2 == 0 and (clock() - began) * (pair + 2) / pair > 1e9 * left:
                 break
             if pair % 4 in (0, 3):
                 first = lap(job, inner)

@@ -36,7 +36,7 @@ def adapt(
         The second moment, summed over coordinates and averaged over batch: a scalar without a graph.
 
     Raises:
-        ValueError: the state has parameters and no optimizer came.
+        ValueError: the state has parameters and no optimizer came, or no gradient arrives at one of q's parameters.
     """
     learned = [p for p in state.parameters() if p.requires_grad]
     if learned and optimizer is None:
@@ -44,14 +44,25 @@ def adapt(
             f"{estimator!r} learns {len(learned)} tensors, and adapt got no optimizer. "
             "Pass torch.optim.Adam(state.parameters())."
         )
+    own = {name: p for name, p in parameters(q).items() if p.requires_grad}
+    if not own:
+        raise ValueError(
+            f"adapt needs a q whose parameters require gradients, and those of this {type(q).__name__} do not. "
+            "Call requires_grad_() on them."
+        )
     loss = estimator(f, q, generator, state)
-    own = [p for p in parameters(q).values() if p.requires_grad]
-    gradients = torch.autograd.grad(loss.sum(), own, create_graph=bool(learned), materialize_grads=True)
-    moment = sum((g.square().sum() for g in gradients), loss.new_zeros(())) / max(loss.numel(), 1)
+    gradients = torch.autograd.grad(loss.sum(), list(own.values()), create_graph=bool(learned), allow_unused=True)
+    moment = loss.new_zeros(())
+    for name, gradient in zip(own, gradients, strict=True):
+        if gradient is None:  # Beta, MultivariateNormal: what they show is a copy
+            raise ValueError(
+                f"No gradient arrives at {name}, of which {type(q).__name__} computes with a copy. Pass rows(q, 1)."
+            )
+        moment = moment + gradient.square().sum() / max(loss.numel(), 1)
     if optimizer is not None and learned:
-        optimizer.zero_grad()
-        for parameter, gradient in zip(learned, torch.autograd.grad(moment, learned, materialize_grads=True), strict=True):
-            parameter.grad = gradient
+        slopes = torch.autograd.grad(moment, learned, materialize_grads=True)
+        for parameter, slope in zip(learned, slopes, strict=True):
+            parameter.grad = slope
         optimizer.step()
     state.update(loss.detach())
     return moment.detach()

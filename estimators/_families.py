@@ -1,8 +1,8 @@
 """What estimators ask of a distribution: draws with an explicit generator, closed-form scores, one row at a time.
 
-Normal, Bernoulli, Categorical and OneHotCategorical, alone or under ``Independent``, have closed forms, computed on the one
-row behind a stride-0 view. A ``Drawable`` brings its own; every other distribution goes through torch, slower, with the
-global generator forked and seeded from the given one.
+Normal, Bernoulli, Categorical and OneHotCategorical, alone or under ``Independent``, have closed forms, computed on the
+one row behind a stride-0 view. A ``Drawable`` brings its own; every other distribution goes through torch, slower, with
+the global generator forked and seeded from the given one.
 
 All draws have shape ``[n, *batch, *event]``.
 """
@@ -18,9 +18,9 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, OneHotCategorical
 from torch.nn import functional
 
-from estimators._refusals import UnsupportedFamily
+from estimators._refusals import Refusal, UnsupportedFamily
 from estimators._rows import one, parameters
-from estimators._surrogate import grad_only, inject
+from estimators._surrogate import inject, inject_at
 from estimators.distributions import Drawable
 
 
@@ -66,8 +66,10 @@ def _torch_seeded(generator: Generator | None, device: torch.device) -> Iterator
         yield
         return
     seed = torch.randint(2**62, (), generator=generator, device=generator.device).item()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(seed))
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []), torch.cuda.device(device if cuda else -1):
+        seeded = torch.cuda.manual_seed if cuda else torch.default_generator.manual_seed  # torch.manual_seed seeds all
+        seeded(int(seed))
         yield
 
 
@@ -89,7 +91,7 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
                 return normal(shape, base.loc, generator).mul_(one(base.scale)).add_(one(base.loc))
             case Bernoulli():
                 p = probs(q)
-                half_step = torch.finfo(p.dtype).eps / 4  # torch.rand is a multiple of 4 half steps from 0: rounds p to it
+                half_step = torch.finfo(p.dtype).eps / 4  # torch.rand draws multiples of two of them: p is rounded
                 u = torch.rand(shape, generator=generator, dtype=p.dtype, device=p.device)
                 return torch.lt(u, one(p) - half_step, out=u)
             case OneHotCategorical():
@@ -162,7 +164,7 @@ class _Rowwise(torch.autograd.Function):
 
 
 def logits(q: Distribution) -> Tensor:
-    """Return the logits of a Bernoulli (``[*batch, *event]``) or categorical q (``[..., C]``), attached to its parameters."""
+    """Return the logits of a Bernoulli or categorical q, ``[*batch, ...]``, attached to its parameters."""
     (name, value), *_ = parameters(q).items()
     if name == "logits":
         return value
@@ -179,6 +181,22 @@ def probs(q: Distribution) -> Tensor:
     return out
 
 
+def mass(q: Distribution, x: Tensor) -> Tensor:
+    """Return q(x) of a Bernoulli or categorical q, ``[n, *batch]``, attached to its parameters; right at 0 and 1 too.
+
+    (torch's ``log_prob`` moves probabilities of 0 and 1 inwards, and has no gradient there.)
+    """
+    p = probs(q)
+    match inner(q):
+        case Bernoulli():
+            each = torch.where(x > 0, p, 1 - p)
+        case OneHotCategorical():
+            each = (x * p).sum(-1)
+        case _:
+            each = p.expand(*x.shape, p.shape[-1]).gather(-1, x.unsqueeze(-1)).squeeze(-1)
+    return each.reshape(*each.shape[: 1 + len(q.batch_shape)], -1).prod(-1)
+
+
 def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
     """Return a surrogate of value 0 whose gradient is ``sum_k weight_k * grad log q(x_k)`` at q's own parameters.
 
@@ -189,8 +207,17 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
 
     Returns:
         Zeros of shape ``[*batch]``.
+
+    Raises:
+        Refusal: the weights are not one per sample and batch element, because f did not sum over the event axes.
     """
     base, x = inner(q), x.detach()
+    expected = (*x.shape[:1], *q.batch_shape)
+    if weight.shape != expected:
+        raise Refusal(
+            f"f returned shape {list(weight.shape)} for samples of shape {list(x.shape)}: expected {list(expected)}, "
+            "one value per sample and batch element. Sum f over the event axes."
+        )
     if isinstance(base, Drawable) and (closed := base.score(x, weight)) is not None:
         return inject(q, **closed)
     spread = weight.reshape(weight.shape + (1,) * (x.dim() - weight.dim()))
@@ -213,7 +240,7 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
                 return inject(q, logits=count)  # q's logits are normalised: log q(x) = x . logits
             return inject(q, probs=count / own["probs"].clamp_min(torch.finfo(count.dtype).tiny))
         case _:
-            return grad_only((weight * q.log_prob(x)).sum(0))
+            return inject_at(q.batch_shape, [(weight.movedim(0, -1), q.log_prob(x).movedim(0, -1))])
 
 
 def _weighted_count(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:

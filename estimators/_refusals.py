@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from estimators._protocol import Estimator
 
 
-class Refusal(ValueError):
+class Refusal(ValueError):  # noqa: N818 (it is an answer, not an accident)
     """An estimator says no: what came, what was expected, what to use instead."""
 
 
@@ -27,14 +27,14 @@ class InvalidParameter(Refusal):
     """An estimator was made with a value that it cannot work with."""
 
 
-def at_least(estimator: Estimator, least: int, why: str = "") -> None:
+def at_least(estimator: Estimator, least: int, advice: str = "") -> None:
     """Raise ``InvalidParameter`` unless ``estimator.n`` is a whole number of at least ``least``."""
     n = getattr(estimator, "n")  # noqa: B009  (the field is the subclass's)
     name = type(estimator).__name__
     if isinstance(n, bool) or not isinstance(n, int):
         raise InvalidParameter(f"{name} needs a whole number n (got n={n!r}). Use {name}(n={least}).")
     if n < least:
-        raise InvalidParameter(f"{name} needs n >= {least} (got n={n}){why}")
+        raise InvalidParameter(f"{name} needs n >= {least} (got n={n}){advice or f'. Use {name}(n={least}).'}")
 
 
 def positive(estimator: Estimator, field: str) -> None:
@@ -50,7 +50,10 @@ def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
     """Raise ``NotDifferentiable`` unless the graph of ``fx`` reaches ``x``.
 
     A step plus a smooth part passes (its gradient exists, and is wrong); ``x.detach()`` or ``x > 0`` alone do not.
+    Where nothing of ``x`` is differentiated, f owes no gradient.
     """
+    if not x.requires_grad:
+        return
     target = torch.autograd.graph.get_gradient_edge(x).node
     seen = set()
     stack = [fx.grad_fn]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from copy import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -133,10 +133,10 @@ def _wrap(q: Distribution, name: str, inner: Distribution, count: int) -> Distri
 
 
 def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distribution:
-    """The general way: call q's constructor on the leaves."""
+    """Call q's constructor on the leaves."""
     if isinstance(q, MixtureSameFamily):
         return MixtureSameFamily(
-            _map(q.mixture_distribution, leaf, count),
+            cast(Categorical, _map(q.mixture_distribution, leaf, count)),
             _map(q.component_distribution, leaf, count),
             validate_args=False,
         )
@@ -150,7 +150,9 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
             )
         return TransformedDistribution(_map(q.base_dist, leaf, count), list(q.transforms), validate_args=False)
     names = inspect.signature(type(q).__init__).parameters
-    leaves = {name: leaf(value) if value.requires_grad else value for name, value in parameters(q).items()}
+    own = parameters(q)
+    some = any(value.requires_grad for value in own.values())  # the others broadcast: no work is done on copies of them
+    leaves = {name: value if some and not value.requires_grad else leaf(value) for name, value in own.items()}
     arguments: dict[str, Any] = dict(leaves)
     for name in names:
         value = q.__dict__.get(name, getattr(q, name, None))

@@ -21,7 +21,7 @@ def grad_only(x: Tensor) -> Tensor:
 
 
 class _Inject(torch.autograd.Function):
-    """Value 0; the backward hands each parameter the cotangent times its given gradient.
+    """Value 0; the backward hands each target the cotangent times its given gradient.
 
     The gradients are saved inputs, so under ``create_graph=True`` the result stays attached to whatever made them.
     """
@@ -40,7 +40,7 @@ class _Inject(torch.autograd.Function):
         out = []
         for gradient, shape in zip(ctx.saved_tensors, ctx.shapes, strict=True):
             weight = cotangent.reshape(cotangent.shape + (1,) * (len(shape) - cotangent.dim()))
-            out.append((weight * gradient).expand(shape))
+            out.append(weight * gradient)
         return (None, *(None for _ in out), *out)
 
 
@@ -54,11 +54,31 @@ def inject(q: Distribution, **gradients: Tensor) -> Tensor:
 
     Returns:
         Zeros of shape ``[*batch]``; the backward gives parameter ``p`` the cotangent times ``gradients[p]``.
+
+    Raises:
+        ValueError: q has no parameter of that name, or a gradient is not shaped like its parameter.
     """
     own = parameters(q)
+    for name, gradient in gradients.items():
+        if name not in own:
+            raise ValueError(f"inject got a gradient for {name!r}, and this {type(q).__name__} is made of {list(own)}.")
+        if gradient.shape != own[name].shape:
+            raise ValueError(
+                f"inject got a gradient of shape {list(gradient.shape)} for {name}, whose shape is "
+                f"{list(own[name].shape)}. Sum it over samples, and over nothing else."
+            )
     pairs = [(g, own[name]) for name, g in gradients.items() if own[name].requires_grad]
-    batch = q.batch_shape
-    if not pairs:
-        return next(iter(gradients.values())).new_zeros(batch)
-    out: Tensor = _Inject.apply(batch, *(g for g, _ in pairs), *(p for _, p in pairs))  # type: ignore[no-untyped-call]
+    return inject_at(q.batch_shape, pairs) if pairs else next(iter(gradients.values())).new_zeros(q.batch_shape)
+
+
+def inject_at(batch_shape: torch.Size, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return zeros of shape ``[*batch]`` whose backward gives each target the cotangent times its gradient.
+
+    Args:
+        batch_shape: ``[*batch]``.
+        pairs: gradient and target, both ``[*batch, ...]``. A gradient may carry a graph: the backward is attached to it
+            under ``create_graph=True``, and passes it nothing.
+    """
+    gradients, targets = zip(*pairs, strict=True)
+    out: Tensor = _Inject.apply(batch_shape, *gradients, *targets)  # type: ignore[no-untyped-call]
     return out

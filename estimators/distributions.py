@@ -7,6 +7,9 @@ import abc
 from torch import Generator, Size, Tensor
 from torch.distributions import Distribution
 
+Shape = Size | list[int] | tuple[int, ...]
+"""What torch's samplers take for a sample shape."""
+
 
 class Drawable(Distribution, abc.ABC):
     """A distribution that draws from an explicit generator: inherit it for families that torch lacks.
@@ -26,10 +29,10 @@ class Drawable(Distribution, abc.ABC):
         """Return ``sum_k weight_k grad log q(x_k)`` by parameter name, or None to have autograd do it."""
         return None
 
-    def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008 (torch's own signature)
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw with the global generator."""
         return self.draw(Size(sample_shape), None)
 
-    def rsample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008 (torch's own signature)
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw differentiably with the global generator."""
         return self.rdraw(Size(sample_shape), None)

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
-from estimators._families import inner, logits
+from estimators._families import inner, logits, mass
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import Refusal
 from estimators._surrogate import grad_only
@@ -22,8 +22,8 @@ class Enumeration(Estimator):
 
     ``g = sum_x f(x) grad q(x)``
 
-    Exact and without noise. Needs q Bernoulli or categorical, with at most 65,536 joint states (16 bits); larger ones are
-    refused. f is a black box. Cost: one evaluation of f for every state (2^D for D bits, C^D for D variables of C
+    Exact and without noise. Needs q Bernoulli or categorical, with at most 65,536 joint states (16 bits); larger ones
+    are refused. f is a black box. Cost: one evaluation of f for every state (2^D for D bits, C^D for D variables of C
     categories).
 
     Reference: the definition of the expectation; as an estimator, Kool, van Hoof & Welling 2020, section 2.
@@ -51,7 +51,7 @@ class Enumeration(Estimator):
         """Return the loss, ``[*batch]``."""
         self.check(q)
         x = self._support(q)
-        p = q.log_prob(x).exp()
+        p = mass(q, x)
         fx = f(x)
         return (p.detach() * fx).sum(0) + grad_only((p * fx.detach()).sum(0))
 

@@ -38,9 +38,9 @@ class GumbelSoftmax(Estimator):
     ``g = (1/n) sum_k grad f(y_k)``,  y = softmax((logits + G) / temperature),  G Gumbel;
     for Bernoulli y = sigmoid((logit + logistic noise) / temperature)
 
-    Biased: it is the gradient of the different objective E[f(y)]. The bias vanishes and the variance grows without limit
-    as the temperature goes to 0. Needs df/dx and an f that makes sense off the support of q; the value of the loss is
-    E[f(y)] too. Cost: n evaluations of f, n of its gradient.
+    Biased: it is the gradient of the different objective E[f(y)]. The bias vanishes and the variance grows without
+    limit as the temperature goes to 0. Needs df/dx and an f that makes sense off the support of q; the value of the
+    loss is E[f(y)] too. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: samples.
@@ -82,8 +82,8 @@ class StraightThroughGumbelSoftmax(Estimator):
     ``g = (1/n) sum_k J(y_k)^T grad f(x_k)``,  x = onehot(argmax(logits + G)),  y = softmax((logits + G) / temperature),
     J the Jacobian of y in the logits
 
-    Biased at every temperature unless f is linear on the support and the temperature goes to 0. Needs df/dx, at points of the
-    support only. Cost: n evaluations of f, n of its gradient.
+    Biased at every temperature, unless f is linear and the temperature goes to 0. Needs df/dx, at points of the support
+    only. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: samples.

@@ -42,14 +42,17 @@ class Reparameterization(Estimator):
     def refuses(self, family: type[Distribution]) -> str | None:
         """Return why a family has no reparameterization, or None."""
         if issubclass(family, OneHotCategoricalStraightThrough):
-            return "torch's OneHotCategoricalStraightThrough is not reparameterized. Use StraightThrough on OneHotCategorical."
+            return (
+                "torch's OneHotCategoricalStraightThrough is not reparameterized. "
+                "Use StraightThrough on OneHotCategorical."
+            )
         if issubclass(family, Wishart):
             return "torch's Wishart samples cannot be differentiated (its backward raises). Use ScoreFunction or RLOO."
         if family.has_rsample:
             return None
         return (
-            f"Reparameterization needs samples that are differentiable in q's parameters, and {family.__name__} has none "
-            "(torch's has_rsample is False). Use ScoreFunction, RLOO or, for Bernoulli and OneHotCategorical, "
+            f"Reparameterization needs samples that are differentiable in q's parameters, and {family.__name__} has "
+            "none (torch's has_rsample is False). Use ScoreFunction, RLOO or, for Bernoulli and OneHotCategorical, "
             "GumbelSoftmax."
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -12,10 +13,11 @@ from torch.distributions import Distribution
 from estimators._families import draw, score
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least
+from estimators._rows import parameters
 
 
 class MovingAverage(State):
-    """Exponential moving average of the loss, with the weight 1/t while that is larger: unbiased from the first step on.
+    """Exponential moving average of the loss; the t-th loss weighs 1/t while that is more: nothing pulls it towards 0.
 
     Buffers: ``mean`` (the baseline, 0 before the first update) and ``steps``.
     """
@@ -32,6 +34,10 @@ class MovingAverage(State):
         mean, steps = cast(Tensor, self.mean), cast(Tensor, self.steps)
         steps += 1
         mean += (loss.detach().mean() - mean) * torch.clamp(1 / steps, min=1 - self.decay)
+
+
+def _mean(state: State | None) -> Tensor | float:
+    return 0.0 if state is None else cast(Tensor, state.mean)
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,12 @@ class ScoreFunction(Estimator):
 
     def __post_init__(self) -> None:
         at_least(self, 1)
-        number = isinstance(self.baseline, int | float) and not isinstance(self.baseline, bool)
-        if not number and self.baseline != "moving-average":
+        b = self.baseline
+        number = isinstance(b, int | float) and not isinstance(b, bool) and math.isfinite(b)
+        if not number and b != "moving-average":
             raise InvalidParameter(
-                f"ScoreFunction needs a baseline that is a number or 'moving-average' (got baseline={self.baseline!r})."
+                f"ScoreFunction needs a baseline that is a finite number or 'moving-average' (got baseline={b!r}). "
+                "Use ScoreFunction(baseline=0.0)."
             )
 
     @property
@@ -74,7 +82,7 @@ class ScoreFunction(Estimator):
 
     def init(self, q: Distribution, generator: Generator | None = None) -> MovingAverage | None:  # noqa: ARG002
         """Return a moving average that has seen nothing, or None for a constant baseline."""
-        return MovingAverage(draw(q, 1, None).new_zeros((), dtype=torch.get_default_dtype())) if self.needs_state else None
+        return MovingAverage(next(iter(parameters(q).values()))) if self.needs_state else None
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
@@ -82,8 +90,5 @@ class ScoreFunction(Estimator):
         """Return the loss, ``[*batch]``."""
         x = draw(q, self.n, generator)
         fx = f(x)
-        if self.needs_state:
-            b = cast(Tensor, state.mean) if state is not None else 0.0
-        else:
-            b = self.baseline
+        b = self.baseline if isinstance(self.baseline, int | float) else _mean(state)
         return fx.mean(0) + score(q, x, (fx.detach() - b) / self.n)

@@ -20,8 +20,8 @@ class BernoulliQuadratic(Objective):
     ``f(b) = sum_j (b_j - target)^2``,  ``b_j ~ Bernoulli(p_j)``,  ``p = sigmoid(logits)``
     ``E f = sum_j p_j (1 - target)^2 + (1 - p_j) target^2``
 
-    theta is ``logits``, ``[dim]``. Exact value: closed form. On bits f is affine, so estimators that are exact for affine
-    f look better here than elsewhere.
+    theta is ``logits``, ``[dim]``. Exact value: closed form. On bits f is affine, so estimators that are exact for
+    affine f look better here than elsewhere.
 
     Args:
         dim: bits, at least 1.

@@ -27,9 +27,9 @@ class LogisticRegression(Objective):
     ``E f = sum_n E log sigmoid(a_n) - KL(q || p)``,  ``a_n ~ N((2 y_n - 1) mean.x_n, sum_j x_nj^2 exp(2 log_scale_j))``
 
     theta is ``mean`` and ``log_scale``, ``[31]`` each: 30 features, standardised by their means and standard deviations
-    over all rows, and a constant. The objective is to be maximised. Exact value: 569 one-dimensional integrals to rounding
-    error (64 Gauss-Hermite nodes would leave an error of 0.18 in the norm of the gradient at the default point, where the
-    standard deviation of a_n goes up to 21), and the closed form of the Kullback-Leibler divergence.
+    over all rows, and a constant. The objective is to be maximised. Exact value: 569 one-dimensional integrals to
+    rounding error (64 Gauss-Hermite nodes would leave an error of 0.18 in the gradient, by its norm, at the default
+    point, where a_n has standard deviations up to 21), and the closed form of the Kullback-Leibler divergence.
 
     Args:
         mean: every coefficient's mean at the point of measurement.

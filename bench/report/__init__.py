@@ -1,4 +1,4 @@
-"""Tables and figures of a study, made from its records alone: no torch, and no plotting library before a figure is drawn."""
+"""Tables and figures of a study, from its records alone: no torch, no plotting library before a figure."""
 
 from bench.report.study import print_table, write
 

@@ -8,23 +8,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-IDENTITY = ("run", "cell", "estimator", "estimator_name", "estimator_params", "objective", "objective_name")
-IDENTITY += ("objective_params", "family", "dtype", "device", "outcome", "reason")
-FACTS = ("dim", "size", "unbiased", "deterministic", "seed", "replicates", "n", "f_evals", "grad_evals")
-FACTS += ("adapt_steps", "adapt_seconds", "adapt_f_evals", "wall_seconds")
-SUMMARY = ("variance", "variance_low", "variance_high", "se_log", "khat", "exact_norm", "bias_squared", "bias_low")
-SUMMARY += ("bias_norm", "bias_bound", "relative_bias_bound", "bias_per_sd_bound", "p_bias", "replicates_needed", "mse", "mse_low")
-SUMMARY += ("mse_high", "snr", "snr_low", "snr_high", "cosine", "cosine_low", "cosine_high", "alignment", "gain")
-SUMMARY += ("gain_low", "gain_high", "status", "flags", "verdict")
-TIMING = ("seconds", "seconds_low", "seconds_high", "latency_seconds", "latency_seconds_low", "latency_seconds_high")
-TIMING += ("cost", "cost_low", "cost_high", "noisy", "peak_bytes")
-WORDS = ("estimator", "estimator_name", "objective", "objective_name", "family", "dtype", "device", "outcome", "reason")
-WORDS += ("status", "verdict", "flags")
+IDENTITY = (
+    "run", "cell", "estimator", "estimator_name", "estimator_params", "objective", "objective_name",
+    "objective_params", "family", "dtype", "device", "outcome", "reason",
+)  # fmt: skip
+FACTS = (
+    "dim", "size", "unbiased", "deterministic", "common_noise", "seed", "replicates", "n", "f_evals", "grad_evals",
+    "adapt_steps", "adapt_seconds", "adapt_f_evals", "wall_seconds",
+)  # fmt: skip
+SUMMARY = (
+    "variance", "variance_low", "variance_high", "se_log", "khat", "exact_norm", "bias_squared", "bias_low",
+    "bias_norm", "bias_bound", "relative_bias_bound", "bias_per_sd_bound", "p_bias", "replicates_needed", "mse",
+    "mse_low", "mse_high", "snr", "snr_low", "snr_high", "cosine", "cosine_low", "cosine_high", "alignment", "gain",
+    "gain_low", "gain_high", "status", "flags", "verdict",
+)  # fmt: skip
+TIMING = (
+    "seconds", "seconds_low", "seconds_high", "latency_seconds", "latency_seconds_low", "latency_seconds_high",
+    "cost", "cost_low", "cost_high", "noisy", "peak_bytes",
+)  # fmt: skip
+WORDS = (
+    "estimator", "estimator_name", "objective", "objective_name", "family", "dtype", "device", "outcome", "reason",
+    "status", "verdict", "flags",
+)  # fmt: skip
 
 HEAVY = ("HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED")
 """Statuses whose variance has a lower limit and nothing else."""
 
-NEEDS_FINITE_VARIANCE = ("variance", "variance_high", "se_log", "mse", "mse_low", "mse_high", "snr", "snr_low", "snr_high")
+NEEDS_FINITE_VARIANCE = (
+    "variance", "variance_high", "se_log", "mse", "mse_low", "mse_high", "snr", "snr_low", "snr_high",
+)  # fmt: skip
 
 UNBIASED = ("UNBIASED_WITHIN_TOL", "EXACT")
 OPEN = ("INCONCLUSIVE", "NO_REFERENCE")
@@ -79,18 +91,30 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return table
 
 
+def each(table: pd.DataFrame) -> list[Any]:
+    """Return the rows as named tuples, for what is said about one run at a time."""
+    return list(table.itertuples())
+
+
 def _problems(table: pd.DataFrame) -> pd.Series[str]:
     """Name what a row may be compared with: same objective, same dtype, device and seed."""
     import pandas as pd
 
-    varying = [key for key in ("dtype", "device", "seed") if table.loc[table["outcome"] != "skipped", key].nunique() > 1]
-    repeated = table[table["outcome"] == "measured"].groupby(["cell", "dtype", "device", "seed"])["replicates"].nunique()
-    longer = {cell for cell, *_ in repeated[repeated > 1].index}
-    objectives = set(table.loc[table["cell"].isin(longer), "objective"])
+    runs = table[table["outcome"] != "skipped"]
+    varying = [key for key in ("dtype", "device", "seed", "common_noise") if runs[key].nunique() > 1]
+    same = ["cell", "dtype", "device", "seed", "common_noise"]
+    lengths = table[table["outcome"] == "measured"].groupby(same)["replicates"].nunique()
+    repeated = {cell for cell, *_ in lengths[lengths > 1].index}
+    objectives = set(table.loc[table["cell"].isin(repeated), "objective"])
+    told = {
+        "dtype": lambda row: row.dtype,
+        "device": lambda row: row.device,
+        "seed": lambda row: f"seed {row.seed:.0f}",
+        "common_noise": lambda row: "common noise" if row.common_noise else "own noise",
+    }
     names = []
-    for row in table.itertuples():
-        parts = [f"seed {row.seed:.0f}" if key == "seed" else str(getattr(row, key)) for key in varying]
-        if row.objective in objectives:
-            parts.append(f"R={row.replicates:,.0f}")
+    for row in each(table):
+        parts = [told[key](row) for key in varying]
+        parts += [f"R={row.replicates:,.0f}"] if row.objective in objectives else []
         names.append(f"{row.objective} ({', '.join(parts)})" if parts and row.outcome != "skipped" else row.objective)
     return pd.Series(names, index=table.index, dtype=object)

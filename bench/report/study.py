@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.report import figures, tables
 from bench.report.frame import frame
+from bench.report.ranks import ranked
 from bench.report.work import priced
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ def write(folder: Path, records: Records) -> list[Path]:
 
 
 def print_table(records: Records, console: Console) -> None:
-    """Print the table of a study: fits 100 columns, loses its least telling columns on fewer, is plain text in a pipe."""
+    """Print the table of a study: it fits 100 columns, leaves columns out on fewer, and is plain text in a pipe."""
     tables.show(prepared(records), console)
 
 
 def prepared(records: Records) -> pd.DataFrame:
     """Return the frame that every table and figure reads: runs with their prices and rank intervals."""
-    return ranked(priced(frame(records)))
+    return ranked(priced(frame(records)), records)
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -63,4 +63,4 @@ def _replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_bytes(content)
-    os.replace(temporary, path)
+    temporary.replace(path)

@@ -82,7 +82,9 @@ _KNOWN = {
     for place, name in enumerate(names)
 }
 _GUESTS = [
-    Style(colour, marker, DASHES[place % len(DASHES)]) for place, marker in enumerate(GUEST_MARKERS) for colour in FAMILIES
+    Style(colour, marker, DASHES[place % len(DASHES)])
+    for place, marker in enumerate(GUEST_MARKERS)
+    for colour in FAMILIES
 ]
 
 

@@ -1,44 +1,52 @@
-"""The table of a study, once as data (CSV), once as text (terminal, Markdown, LaTeX), and what could not be measured."""
+"""The table of a study: as data (CSV), as text (terminal, Markdown, LaTeX), with what could not be measured."""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bench.report import words
+from bench.report.frame import each
 from bench.report.work import UNITS, advice
+from bench.stats.printing import NONE, format_number, format_rank
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-CSV = ("problem", "estimator", "objective", "family", "dim", "size", "dtype", "device", "seed", "replicates", "outcome")
-CSV += ("status", "verdict", "flags", "unbiased", "deterministic", "n", "rank_low", "rank_high")
-CSV += ("variance", "variance_low", "variance_high", "exact_norm", "bias_squared", "bias_low", "bias_bound")
-CSV += ("relative_bias_bound", "bias_per_sd_bound", "p_bias", "replicates_needed", "mse", "mse_low", "mse_high")
-CSV += ("efficiency", "work", "work_low", "work_high", "unit", "snr", "snr_low", "snr_high", "cosine", "cosine_low")
-CSV += ("cosine_high", "alignment", "gain", "gain_low", "gain_high", "khat", "f_evals", "grad_evals", "adapt_steps")
-CSV += ("adapt_seconds", "adapt_f_evals", "seconds", "seconds_low", "seconds_high", "latency_seconds")
-CSV += ("latency_seconds_low", "latency_seconds_high", "cost", "cost_low", "cost_high", "noisy", "peak_bytes", "reason")
+CSV = (
+    "problem", "estimator", "objective", "family", "dim", "size", "dtype", "device", "seed", "replicates",
+    "outcome", "status", "verdict", "flags", "unbiased", "deterministic", "n", "rank_low", "rank_high", "variance",
+    "variance_low", "variance_high", "exact_norm", "bias_squared", "bias_low", "bias_bound", "relative_bias_bound",
+    "bias_per_sd_bound", "p_bias", "replicates_needed", "mse", "mse_low", "mse_high", "efficiency", "work",
+    "work_low", "work_high", "unit", "snr", "snr_low", "snr_high", "cosine", "cosine_low", "cosine_high",
+    "alignment", "gain", "gain_low", "gain_high", "khat", "f_evals", "grad_evals", "adapt_steps", "adapt_seconds",
+    "adapt_f_evals", "seconds", "seconds_low", "seconds_high", "latency_seconds", "latency_seconds_low",
+    "latency_seconds_high", "cost", "cost_low", "cost_high", "noisy", "peak_bytes", "reason",
+)  # fmt: skip
 UNIT_NAMES = {"cost": "cost_forward_passes", "cost_low": "cost_forward_passes_low", "unit": "work_unit"}
 UNIT_NAMES |= {"cost_high": "cost_forward_passes_high"}
-INTEGERS = ("dim", "size", "seed", "replicates", "n", "rank_low", "rank_high", "unbiased", "deterministic", "noisy")
-INTEGERS += ("adapt_steps", "peak_bytes")
+INTEGERS = (
+    "dim", "size", "seed", "replicates", "n", "rank_low", "rank_high", "unbiased", "deterministic", "noisy",
+    "adapt_steps", "peak_bytes",
+)  # fmt: skip
 
 NOTES = (
-    "rank: 95 % simultaneous interval of the place by variance among the estimators of the objective, 1 the lowest.",
-    "bias: a bound on the norm of the bias over the norm of the exact gradient, at 95 %.",
-    "variance: total variance of one estimate (trace of its covariance) with its 95 % interval; ≥ is a lower limit, where "
-    "the tail is too heavy for an estimate.",
-    "eff.: variance × cost of the best unbiased estimator of the objective over that of this one, cost in the unit named "
-    "above the table; – where bias or tail leave it no meaning.",
-    "cos: mean cosine between one estimate and the exact gradient. f, ∇f: evaluations per estimate.",
+    "rank: place by variance among the estimators of the objective, 1 the lowest, as a simultaneous 95 % interval.",
+    "bias: norm of the bias over the norm of the exact gradient, bounded at 95 %. A bound alone: the run cannot tell.",
+    "variance: total variance of one estimate (trace of its covariance) at 95 %. A lower limit (≥) stands alone where the "
+    "tail is too heavy for an estimate.",
+    "eff.: variance × cost of the best unbiased estimator over that of this one, cost as named above the table. A dash "
+    "where a bias or a heavy tail leaves it no meaning.",
+    "cos: mean cosine between one estimate and the exact gradient.",
+    "f + ∇f: evaluations of f and of its gradient per estimate. time: per estimate, in batch.",
 )
 
-HEADER = ("estimator", "rank", "bias", "variance [95 %]", "eff.", "cos", "f", "∇f", "time", "remarks")
-DROPPED_FIRST = ("cos", "rank", "eff.", "∇f", "f", "time")
-LEFT = ("estimator", "bias", "variance [95 %]", "remarks")
+HEADER = ("estimator", "rank", "bias", "variance (95 %)", "eff.", "cos", "f + ∇f", "time", "remarks")
+DROPPED_FIRST = ("cos", "f + ∇f", "rank", "time", "eff.")
+LEFT = ("estimator", "bias", "variance (95 %)", "remarks")
+SKIPS_SHOWN = 8
 
 
 class Section(NamedTuple):
@@ -58,10 +66,12 @@ class Section(NamedTuple):
 
 
 def ordered(group: pd.DataFrame) -> pd.DataFrame:
-    """Sort the runs of a problem as a reader looks for them: fair ones by variance × cost, then biased, heavy, failed."""
+    """Sort the runs of a problem: unbiased ones by variance × cost, then biased, heavy-tailed, failed."""
     place = (~group["fair"]).astype(int) + 2 * group["heavy"] + 4 * (group["outcome"] != "measured")
     columns = group.assign(_place=place, _work=group["work"].fillna(math.inf))
-    return columns.sort_values(["_place", "_work", "variance_low", "estimator"], kind="stable").drop(columns=["_place", "_work"])
+    return columns.sort_values(["_place", "_work", "variance_low", "estimator"], kind="stable").drop(
+        columns=["_place", "_work"]
+    )
 
 
 def sections(table: pd.DataFrame) -> list[Section]:
@@ -74,15 +84,16 @@ def _run(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _section(problem: str, group: pd.DataFrame) -> Section:
-    runs = list(group.itertuples())
+    runs = each(group)
     measured = [r for r in runs if r.outcome == "measured"]
     first = measured[0] if measured else runs[0]
     facts = [first.family, f"dim {first.dim:.0f}"]
     if measured:
-        fewest, most = min(r.replicates for r in measured), max(r.replicates for r in measured)
+        random = [r.replicates for r in measured if not r.deterministic] or [first.replicates]
+        fewest, most = min(random), max(random)
         facts.append(f"{fewest:,.0f} to {most:,.0f} replicates" if most > fewest else f"{most:,.0f} replicates")
         norm = next((r.exact_norm for r in measured if not math.isnan(r.exact_norm)), math.nan)
-        facts.append("no exact gradient" if math.isnan(norm) else f"norm of the exact gradient {words.number(norm)}")
+        facts.append("no exact gradient" if math.isnan(norm) else f"‖exact gradient‖ {format_number(norm)}")
         facts.append(f"cost in {UNITS[first.unit]}")
     body = [_cells(r) for r in runs]
     return Section(problem, ", ".join(facts), body, advice(measured) if measured else "nothing was measured here")
@@ -90,19 +101,16 @@ def _section(problem: str, group: pd.DataFrame) -> Section:
 
 def _cells(row: Any) -> tuple[str, ...]:
     if row.outcome == "failed":
-        return (row.estimator, *[words.DASH] * 8, "failed (below)")
-    rank = words.DASH
-    if not math.isnan(row.rank_low):
-        rank = f"{row.rank_low:.0f}" if row.rank_low == row.rank_high else f"{row.rank_low:.0f}–{row.rank_high:.0f}"
+        return (row.estimator, *[NONE] * 7, "failed (below)")
+    rank = None if math.isnan(row.rank_low) else (int(row.rank_low), int(row.rank_high))
     return (
         row.estimator,
-        rank,
+        NONE if rank is None else format_rank(rank),
         words.bias(row),
-        words.interval(row.variance, row.variance_low, row.variance_high),
-        words.number(row.efficiency, 2),
-        words.number(row.cosine, 2),
-        words.count(row.f_evals),
-        words.count(row.grad_evals),
+        words.estimate(row.variance, row.variance_low, row.variance_high),
+        format_number(row.efficiency, 2),
+        format_number(row.cosine, 2),
+        words.evaluations(row.f_evals, row.grad_evals),
         words.duration(row.seconds),
         words.remarks(row),
     )
@@ -131,7 +139,7 @@ def csv(table: pd.DataFrame) -> str:
 
 
 def markdown(table: pd.DataFrame, title: str) -> str:
-    """Return the study as Markdown: a table and a line of advice per problem, then what is missing, then what it means."""
+    """Return the study as Markdown: a table and a line of advice per problem, what is missing, what the columns mean."""
     from tabulate import tabulate
 
     parts = [f"# {title}", provenance(table)]
@@ -148,7 +156,7 @@ def markdown(table: pd.DataFrame, title: str) -> str:
 
 
 LATEX_SIGNS = {"≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "–": "--", "∞": r"$\infty$", "∇": r"$\nabla$"}
-LATEX_SIGNS |= {"µ": r"$\mu$", "²": "$^2$", "λ": r"$\lambda$", "θ": r"$\theta$", "σ": r"$\sigma$"}
+LATEX_SIGNS |= {"µ": r"$\mu$", "‖": r"$\Vert$", "²": "$^2$", "λ": r"$\lambda$", "θ": r"$\theta$", "σ": r"$\sigma$"}
 
 
 def latex(table: pd.DataFrame) -> str:
@@ -159,7 +167,9 @@ def latex(table: pd.DataFrame) -> str:
     for section in sections(table):
         header, body = _filled(section.body)
         align = ["left" if name in LEFT else "right" for name in header]
-        rows = tabulate(body, header, tablefmt="latex_booktabs", disable_numparse=True, colalign=align if body else None)
+        rows = tabulate(
+            body, header, tablefmt="latex_booktabs", disable_numparse=True, colalign=align if body else None
+        )
         caption = _escaped(f"{section.problem}: {section.facts}. {section.advice}.")
         parts.append("\n".join([r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rows, r"\end{table}"]))
     text = "\n\n".join(parts) + "\n"
@@ -174,7 +184,7 @@ def _escaped(text: str) -> str:
 
 def _filled(body: list[tuple[str, ...]]) -> tuple[list[str], list[list[str]]]:
     """Leave out the columns in which no row says anything."""
-    kept = [i for i in range(len(HEADER)) if any(row[i] not in ("", words.DASH) for row in body)]
+    kept = [i for i in range(len(HEADER)) if any(row[i] not in ("", NONE) for row in body)]
     return [HEADER[i] for i in kept], [[row[i] for i in kept] for row in body]
 
 
@@ -197,19 +207,22 @@ def show(table: pd.DataFrame, console: Console) -> None:
     from rich.text import Text
 
     texts = sections(table)
-    header, kept = _fitting([row for section in texts for row in section.body], console.width)
-    widths = {i: max(len(row[i]) for s in texts for row in [HEADER, *s.body]) for i in kept}
+    rows = [row for section in texts for row in section.body]
+    kept = _fitting(rows, console.width)
     for section in texts:
-        console.print(Text(section.problem, style="bold"), Text(section.facts, style="dim"), sep="  ")
-        grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-        for i, name in zip(kept, header, strict=True):
-            left = name in LEFT
-            flexible = name in ("estimator", "remarks")
-            grid.add_column(name, justify="left" if left else "right", no_wrap=not flexible, min_width=None if flexible else widths[i], overflow="fold")
+        console.print(Text(section.problem, style="bold"))
+        console.print(Padding(Text(section.facts, style="dim"), (0, 0, 0, 2), expand=False))
+        grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+        for i in kept:
+            flexible = HEADER[i] in ("estimator", "remarks")
+            least = None if flexible else max(len(row[i]) for row in [HEADER, *rows])
+            justify: Literal["left", "right"] = "left" if HEADER[i] in LEFT else "right"
+            grid.add_column(HEADER[i], justify=justify, no_wrap=not flexible, min_width=least, overflow="fold")
         for row in section.body:
             grid.add_row(*[Text(row[i]) for i in kept])
-        console.print(Padding(grid, (0, 0, 0, 2)))
-        console.print(Padding(Text(f"→ {section.advice}", style="green"), (0, 0, 1, 2)))
+        console.print(Padding(grid, (0, 0, 0, 2), expand=False))
+        console.print(Padding(Text(f"→ {section.advice}", style="green"), (0, 0, 0, 2), expand=False))
+        console.print()
     failed, skipped = absences(table)
     for line in failed:
         console.print(Text(f"failed: {line}", style="red"))
@@ -219,17 +232,11 @@ def show(table: pd.DataFrame, console: Console) -> None:
         console.print(Text(f"not applicable: {len(skipped) - SKIPS_SHOWN} more, all in table.md", style="dim"))
 
 
-SKIPS_SHOWN = 8
-
-
-def _fitting(body: list[tuple[str, ...]], width: int) -> tuple[list[str], list[int]]:
+def _fitting(rows: list[tuple[str, ...]], width: int) -> list[int]:
     """Choose the columns that say something and fit, dropping the least telling first."""
-    kept = [i for i in range(len(HEADER)) if any(row[i] not in ("", words.DASH) for row in body)]
-
-    def taken() -> int:
-        return 2 + sum(max(len(row[i]) for row in [HEADER, *body]) + 2 for i in kept)
-
+    kept = [i for i in range(len(HEADER)) if any(row[i] not in ("", NONE) for row in rows)]
     for name in DROPPED_FIRST:
-        if taken() > width and HEADER.index(name) in kept:
-            kept.remove(HEADER.index(name))
-    return [HEADER[i] for i in kept], kept
+        taken = 2 + sum(1 + max(len(row[i]) for row in [HEADER, *rows]) for i in kept)
+        if taken > width:
+            kept = [i for i in kept if HEADER[i] != name]
+    return kept

@@ -6,6 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from bench.report import words
+from bench.report.frame import each
+from bench.stats.comparison import work_normalised
+from bench.stats.printing import format_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +21,7 @@ def priced(table: pd.DataFrame) -> pd.DataFrame:
 
     The price of one estimate is its seconds where every measured run of the problem was timed, else its evaluations of
     f and of its gradient, so that prices of one problem are always in one unit. The interval of the work combines the
-    two intervals on the log scale (MOVER; Zou and Donner 2008). ``efficiency`` is the least work among the fair runs
+    two intervals (``stats.comparison.work_normalised``). ``efficiency`` is the least work among the fair runs
     of the problem over the work of the run: 1 is the best, NaN where a bias or a heavy tail makes it meaningless.
     """
     import numpy as np
@@ -29,15 +32,23 @@ def priced(table: pd.DataFrame) -> pd.DataFrame:
     table["unit"] = np.where(partly, "evals", "seconds")
     for suffix in ("", "_low", "_high"):
         table[f"price{suffix}"] = table[f"seconds{suffix}"].where(~partly, table["evals"])
-    table["work"] = table["variance"] * table["price"]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        below = np.hypot(*(np.log(table[c] / table[f"{c}_low"]).fillna(0.0) for c in ("variance", "price")))
-        above = np.hypot(*(np.log(table[f"{c}_high"] / table[c]).fillna(0.0) for c in ("variance", "price")))
-    table["work_low"] = table["work"] * np.exp(-below)
-    table["work_high"] = (table["work"] * np.exp(above)).where(table["variance_high"].notna() | (table["variance"] == 0))
+    table[["work", "work_low", "work_high"]] = [_work(row) for row in each(table)] or np.empty((0, 3))
     rivals = table["work"].where(table["fair"] & (table["variance"] > 0))
     table["efficiency"] = rivals.groupby(table["problem"]).transform("min") / rivals
     return table
+
+
+def _work(row: Any) -> tuple[float, float, float]:
+    """Return variance times price with its limits, NaN where there is none."""
+    if row.variance == 0 and row.price >= 0:
+        return 0.0, 0.0, 0.0
+    if not (row.variance > 0 and row.price > 0):
+        return math.nan, math.nan, math.nan
+    high = None if math.isnan(row.variance_high) else row.variance_high
+    value, low, end = work_normalised(
+        (row.variance, row.variance_low, high), (row.price, row.price_low, row.price_high)
+    )
+    return value, low, math.nan if end is None else end
 
 
 def advice(rows: list[Any]) -> str:
@@ -60,16 +71,21 @@ def advice(rows: list[Any]) -> str:
     if len(rivals) == 1:
         parts = [f"{best.estimator}: the only unbiased estimator here with a variance to trust"]
     elif tied:
-        parts = [f"use {_alternatives([best, *tied])}: their intervals of {cost} overlap at the lowest of {len(rivals)} unbiased"]
+        parts = [
+            f"use {_alternatives([best, *tied])}: overlapping intervals of {cost}, the lowest of {len(rivals)} unbiased"
+        ]
     else:
-        second = min(rivals[1:], key=lambda r: r.work_low)
+        others = [r for r in rivals[1:] if r.estimator_name != best.estimator_name] or rivals[1:]
+        second = min(others, key=lambda r: r.work_low)
         factor = words.span(second.work_low / best.work_high, second.work_high / best.work_low)
-        factor = f"≥ {words.number(second.work_low / best.work_high, 2)}" if math.isnan(second.work_high) else factor
-        parts = [f"use {best.estimator}: lowest {cost} of {len(rivals)} unbiased; {second.estimator} needs {factor} times it"]
+        factor = f"≥ {format_number(second.work_low / best.work_high, 2)}" if math.isnan(second.work_high) else factor
+        parts = [
+            f"use {best.estimator}: lowest {cost} of {len(rivals)} unbiased; {second.estimator} needs {factor} times it"
+        ]
     parts += [_exact(row, best) for row in exact[:1]]
     lasting = max((r for r in rows if r.biased), key=lambda r: _crossing(r, best), default=None)
     if lasting is not None and (estimates := _crossing(lasting, best)) > 1:
-        budget = f"{words.number(estimates, 2)} estimates of {best.estimator}"
+        budget = f"{format_number(estimates, 2)} estimates of {best.estimator}"
         parts.append(f"biased {lasting.estimator} has the lower error for budgets up to {budget}")
     return "; ".join(parts)
 
@@ -93,14 +109,15 @@ def _without_rivals(rows: list[Any], exact: list[Any]) -> str:
         return unsure
     least = min(errors, key=lambda r: r.mse)
     tied = [r for r in errors if r is not least and not r.mse_low > least.mse_high]
-    return f"{unsure}; lowest mean squared error of one estimate: {_alternatives([least, *tied]) if tied else least.estimator}"
+    names = _alternatives([least, *tied]) if tied else least.estimator
+    return f"{unsure}; lowest mean squared error of one estimate: {names}"
 
 
 def _exact(row: Any, best: Any) -> str:
     """Weigh a zero-variance method against the best random one."""
     if row.price <= best.price:
         return f"{row.estimator} is exact and costs no more"
-    return f"{row.estimator} is exact at {words.number(row.price / best.price, 2)} times the cost of one estimate"
+    return f"{row.estimator} is exact at {format_number(row.price / best.price, 2)} times the cost of one estimate"
 
 
 def _crossing(row: Any, best: Any) -> float:

@@ -16,6 +16,7 @@ SHAPE_BLOCKS = 32  # third and fourth moments per coordinate come from the block
 SUB_BLOCK = 32  # rows of a sub-block of the trace estimator
 SUB_BLOCKS = 64  # sub-blocks in all
 MIN_REMAINDER = 16  # a shorter rest of a block makes no sub-block
+ZERO_NORM = 1e-30  # an exact gradient shorter than this is 0: nothing is measured relative to it
 COVERED_REPLICATES = 400_000  # up to here the tail of w also holds the largest 1 %
 
 
@@ -39,22 +40,23 @@ def kept_values(replicates: int) -> int:
 
 
 def kept_in_block(kept: int, rows: int, replicates: int) -> int:
-    """How many of its largest values a block hands over: eight times its share of the run's, and 64 more.
+    """How many of its largest values a block hands over, so that the `kept` largest of the run are among them.
 
-    The blocks are independent and identically distributed, so a block's number among the `kept` largest is binomial with
-    mean `kept·rows/R`; to exceed eight times that mean and 64 has a probability below 1e-50.
+    The blocks are independent and identically distributed, so a block's part of the `kept` is binomial with a mean of
+    s = kept·rows/R; that it exceeds s + 12 √s + 64 has a probability below 1e-20.
     """
-    return min(rows, kept, 64 + 8 * ceil(kept * rows / replicates))
+    share = kept * rows / replicates
+    return min(rows, kept, ceil(share + 12 * sqrt(share) + 64))
 
 
 @dataclass(frozen=True, eq=False)
 class Partial:
     """What one block of `rows` gradients contributes. Plain float64 numpy data, cheap to pickle.
 
-    `coordinate` is about the centre c: its mean is `mean(g) − c`, `[size]`; M3 and M4 only for index < 32.
-    `w` is the series `rows/(rows−1) ‖g_r − ḡ_block‖²`, whose mean estimates the total variance without bias, `w_top` its
-    largest values; `group_w` and `group_top` are the same per group, empty where there is one group.
-    With an exact gradient: `error` of `‖g_r − g*‖²`, `projection` of `g*·(g_r − g*)/‖g*‖²`, `cosine` of `cos(g_r, g*)`.
+    `coordinate` is about the centre c: its mean is `mean(g) − c`, `[size]`; M3 and M4 only for index < 32. `w` is
+    the series `rows/(rows−1) ‖g_r − ḡ_block‖²`, whose mean estimates the total variance without bias, `w_top` its
+    largest values; `group_w` and `group_top` are the same per group, empty where there is one group. With an exact
+    gradient: `error` of `‖g_r − g*‖²`, `projection` of `g*·(g_r − g*)/‖g*‖²`, `cosine` of `cos(g_r, g*)`.
     `zero_rows` counts `‖g_r‖ = 0`, where the cosine is taken as 0; `nonfinite` the rows that are not finite.
     """
 
@@ -82,9 +84,9 @@ class Sums:
     """Sufficient statistics of a run of `replicates` gradients: everything a summary, a comparison or the gate reads.
 
     `coordinate` is about `centre`; `shape` has the third and fourth moments per coordinate of the first 32 blocks.
-    `w_top` and the like are the largest values, largest first. `block_rows` and `block_w` `[blocks]` are the rows and the
-    sum of w of every block, for comparisons under common noise. `martingale_T`, `martingale_Q` and `martingale_terms`
-    belong to the sum test of the bias. `cut` is the 99 % quantile of w.
+    `w_top` and the like are the largest values, largest first. `block_rows` and `block_w` `[blocks]` are the rows
+    and the sum of w of every block, for comparisons under common noise. `martingale_T`, `martingale_Q` and
+    `martingale_terms` belong to the sum test of the bias. `cut` is the 99 % quantile of w.
     """
 
     groups: Mapping[str, int]
@@ -106,8 +108,8 @@ class Sums:
     zero_rows: int = 0
     truncated: Moments | None = None
     truncate_at: float | None = None
-    martingale_T: float = 0.0
-    martingale_Q: float = 0.0
+    martingale_T: float = 0.0  # noqa: N815
+    martingale_Q: float = 0.0  # noqa: N815
     martingale_terms: int = 0
     cut: float | None = None
 
@@ -136,20 +138,23 @@ class Sums:
         missing = sorted(cls.__dataclass_fields__.keys() - data.keys())
         if missing:
             raise ValueError(f"the sums lack {', '.join(missing)}; they were written by another version.")
-        return cls(**{name: _decode(name, data[name]) for name in cls.__dataclass_fields__})
+        return cls(**{name: _decode(name, data[name]) for name in cls.__dataclass_fields__})  # type: ignore[arg-type]
 
 
 class Accumulator:
-    """Adds the partial sums of blocks 0, 1, 2, ... in that order, so that the result does not depend on who computed them.
+    """Adds the partial sums of blocks 0, 1, 2, ... in that order, whoever computed them.
 
-    Arguments: `groups`, the tensors of theta by name with their number of coordinates, in the order in which they are
-    flattened; `replicates`, the planned R; `centre` `[size]`, the pivot that every block used; `exact` `[size]` or None.
+    Arguments: `groups`, the tensors of theta by name with their number of coordinates, in the order in which they
+    are flattened; `replicates`, the planned R; `centre` `[size]`, the pivot that every block used; `exact` `[size]`
+    or None.
 
     The bias martingale is kept here: with `y_k = Σ_{r in block k} (g_r − g*)` and `S_k = Σ_{j≤k} y_j`, the terms are
     `q_k = S_{k−1}·y_k` for k ≥ 2, their sum T and the sum of their squares Q (de la Peña 1999, Ann. Prob. 27:537).
     """
 
-    def __init__(self, groups: Mapping[str, int], *, replicates: int, centre: ArrayLike, exact: ArrayLike | None) -> None:
+    def __init__(
+        self, groups: Mapping[str, int], *, replicates: int, centre: ArrayLike, exact: ArrayLike | None
+    ) -> None:
         self.groups = dict(groups)
         self.replicates = replicates
         self.centre = _vector("centre", centre, sum(self.groups.values()))
@@ -177,8 +182,8 @@ class Accumulator:
             )
         if (partial.error is None) != (self.exact is None):
             raise ValueError(
-                f"block {partial.index} was reduced {'without' if partial.error is None else 'with'} an exact gradient, "
-                "the accumulator the other way: give both the same `exact`."
+                f"block {partial.index} was reduced {'without' if partial.error is None else 'with'} an exact "
+                "gradient, the accumulator the other way: give both the same `exact`."
             )
         self._next += 1
         if partial.nonfinite:  # its sums are not numbers; the run is an error whatever the other blocks hold
@@ -191,7 +196,7 @@ class Accumulator:
         self._total = self._trim(partial) if self._total is None else self._join(self._total, partial)
 
     def sums(self) -> Sums:
-        """The sufficient statistics of the blocks added so far. Raises ValueError if there is none, or a row was not finite."""
+        """Return the sufficient statistics of the blocks so far; ValueError if there is none or a row is not finite."""
         if self.nonfinite:
             raise ValueError(
                 f"{self.nonfinite} gradients are not finite (NaN, infinite, or too large to square): "
@@ -200,7 +205,7 @@ class Accumulator:
         total, shape = self._total, self._shape
         if total is None or shape is None:
             raise ValueError("no block has been added: there is nothing to sum up.")
-        projects = self.exact is not None and bool(np.any(self.exact))
+        projects = self.exact is not None and float(np.linalg.norm(self.exact)) > ZERO_NORM
         return Sums(
             groups=self.groups,
             replicates=total.rows,
@@ -265,7 +270,7 @@ class Accumulator:
 
 
 def _cut(total: Partial) -> float | None:
-    """The 99 % quantile of w, the ⌈0.99 n⌉-th smallest: from the largest values where they reach it, else from the sample."""
+    """Return the ⌈0.99 n⌉-th smallest w: from the largest values where they reach it, else from the sample."""
     above = above_quantile(total.rows)
     if above < total.w_top.size:
         return float(total.w_top[above])

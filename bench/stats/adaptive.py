@@ -1,8 +1,9 @@
 """How many replicates: looks at a doubling schedule, the size of a fresh run, and what looking costs.
 
-Stopping as soon as an interval is narrow selects runs that have not seen their tail yet, so that V̂ comes out low (Chow &
-Robbins 1965, Annals of Mathematical Statistics 36:457; Glynn & Whitt 1992, Annals of Applied Probability 2:180). Published
-numbers therefore come from a fresh run of a size planned by the pilot (Stein 1945), the looks only from doublings.
+Stopping as soon as an interval is narrow selects runs that have not seen their tail yet, so that V̂ comes out low
+(Chow & Robbins 1965, Annals of Mathematical Statistics 36:457; Glynn & Whitt 1992, Annals of Applied Probability
+2:180). Published numbers therefore come from a fresh run of a size planned by the pilot (Stein 1945), the looks
+only from doublings.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def spend(alpha: float, looks: int) -> float:
 
 
 def confidence_sequence_radius(sd: float, n: int, alpha: float = 0.05, rho: float = 0.05) -> float:
-    """Half-width of an asymptotic confidence sequence for a mean, valid at all n at once, for plots that one watches grow.
+    """Return the half-width of an asymptotic confidence sequence for a mean, valid at all n at once.
 
     `σ̂ √(2(nρ² + 1)/(n²ρ²) · ln(√(nρ² + 1)/α))`; ρ sets where it is narrowest.
 

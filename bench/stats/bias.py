@@ -43,16 +43,16 @@ class BiasTests:
 
 
 def squared_bias(delta_norm: float, variance: float, replicates: int, reference: Reference | None = None) -> float:
-    """T = ‖δ‖² − V̂/R, and − V₀/R₀ for a Monte Carlo reference: unbiased for ‖b‖², negative as often as chance has it."""
+    """T = ‖δ‖² − V̂/R, and − V₀/R₀ for a Monte Carlo reference: unbiased for ‖b‖², and at times negative."""
     T = delta_norm**2 - variance / replicates
     return T if reference is None else T - reference.variance / reference.replicates
 
 
 def noise_terms(trace_square: float, replicates: int, reference: Reference | None = None) -> tuple[float, float]:
-    """A and C of `Var T ≤ A + C ‖b‖²`.
+    """Return A and C of `Var T ≤ A + C ‖b‖²`.
 
-    `A = 2(√trΣ²/√(R(R−1)) + √trΣ₀²/√(R₀(R₀−1)))²` and `C = 4(λ/R + λ₀/R₀)` with λ = √trΣ², which is at least the largest
-    eigenvalue of Σ. (The cross term of two samples is bounded by the Cauchy–Schwarz inequality.)
+    `A = 2(√trΣ²/√(R(R−1)) + √trΣ₀²/√(R₀(R₀−1)))²` and `C = 4(λ/R + λ₀/R₀)` with λ = √trΣ², which is at least the
+    largest eigenvalue of Σ. (The cross term of two samples is bounded by the Cauchy–Schwarz inequality.)
     """
     root, R = sqrt(trace_square), replicates
     a, c = root / sqrt(R * (R - 1)), root / R
@@ -65,8 +65,8 @@ def noise_terms(trace_square: float, replicates: int, reference: Reference | Non
 def bias_upper(delta_norm: float, T: float, A: float, C: float, z: float) -> float:
     """Upper bound of ‖b‖ at the level of the quantile z, for every direction of b and any D against R.
 
-    `min(u1, √max(u2, 0))` with `u1 = ‖δ‖ + z √(C/4)`, from ‖δ‖ ≥ δ·b/‖b‖, and u2 the larger root of u − T = z √(A + C u).
-    Both are lower-tail tests of one statistic, so that their minimum needs no correction.
+    `min(u1, √max(u2, 0))` with `u1 = ‖δ‖ + z √(C/4)`, from ‖δ‖ ≥ δ·b/‖b‖, and u2 the larger root of u − T = z √(A +
+    C u). Both are lower-tail tests of one statistic, so that their minimum needs no correction.
     """
     u1 = delta_norm + z * sqrt(C / 4)
     u2 = T + z * z * C / 2 + z * sqrt(max(A + C * T + (z * C) ** 2 / 4, 0.0))
@@ -108,9 +108,10 @@ def max_test(
 ) -> float:
     """p-value of the largest studentised coordinate, Šidák-corrected: 1 − (1 − min_j p_j)^D.
 
-    `t_j = δ_j/√(s̃_j²/R)` with the pooled floor `s̃_j² = max(s_j², V̂/D)`: without it a coordinate whose rare jump was never
-    sampled looks deterministic and many standard errors off. p_j is as in `mean_test`; the skewness correction is left
-    out where the floor is active. `shape` carries the third and fourth moments. A reference adds √trΣ₀²/R₀ to s̃_j²/R.
+    `t_j = δ_j/√(s̃_j²/R)` with the pooled floor `s̃_j² = max(s_j², V̂/D)`: without it a coordinate whose rare jump
+    was never sampled looks deterministic and many standard errors off. p_j is as in `mean_test`; the skewness
+    correction is left out where the floor is active. `shape` carries the third and fourth moments. A reference adds
+    √trΣ₀²/R₀ to s̃_j²/R.
     """
     R, D = coordinate.n, delta.size
     floor = total_variance / D
@@ -142,8 +143,9 @@ def _smallest_p(t: Array, kurtosis: Array, R: int) -> float:
 def sum_test(T: float, Q: float, terms: int) -> float:
     """One-sided p-value of the self-normalised martingale over blocks, `T_ν sf(T/√Q)` with ν the number of terms.
 
-    With y_k the sum of g_r − g* over block k and S_k = y_1 + ... + y_k, T and Q are the sums of q_k = S_{k−1}·y_k and of
-    q_k². E q = 0 without bias for every Σ. Use at least 32 blocks: with B the p-value cannot fall below T_{B−1} sf(√(B−1)).
+    With y_k the sum of g_r − g* over block k and S_k = y_1 + ... + y_k, T and Q are the sums of q_k = S_{k−1}·y_k
+    and of q_k². E q = 0 without bias for every Σ. Use at least 32 blocks: with B the p-value cannot fall below
+    T_{B−1} sf(√(B−1)).
 
     Source: de la Peña (1999), Annals of Probability 27:537.
     """
@@ -151,7 +153,7 @@ def sum_test(T: float, Q: float, terms: int) -> float:
 
 
 def two_sample_sum_test(T: float, A: float) -> float:
-    """p-value of T against a Monte Carlo reference: `χ²₁ sf(max(0, √2 T/√A + 1))`, exact at rank one, conservative else."""
+    """p-value of T against a reference: `χ²₁ sf(max(0, √2 T/√A + 1))`, exact at rank one, conservative else."""
     return chi2_upper(max(0.0, sqrt(2) * T / sqrt(A) + 1), 1) if A > 0 else 1.0
 
 
@@ -188,7 +190,8 @@ def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed:
 
 def replicates_needed(upper: float, allowed: float, replicates: int) -> float:
     """About how many replicates bring the bound U down to `allowed` if there is no bias: R (U/allowed)²."""
-    return replicates * (upper / allowed) ** 2 if allowed > 0 else inf
+    ratio = upper / allowed if allowed > 0 else inf
+    return replicates * (ratio * ratio)
 
 
 def norm_limits(
@@ -204,4 +207,3 @@ def norm_limits(
         return max(low, -high, 0.0), max(high, -low)
     z = t_quantile(upper, df)
     return bias_lower(T, A, C, z), bias_upper(float(np.linalg.norm(mean)), T, A, C, z)
-

@@ -41,10 +41,11 @@ def paired_log_ratio(
 ) -> LogRatio:
     """ln(V_a/V_b) of two estimators that saw the same noise in the same blocks.
 
-    Arguments: `rows`, `w_a`, `w_b` `[blocks]`, the rows of each block and its sum of w = rows/(rows−1) ‖g_r − ḡ‖² for
-    either estimator. The influence of a replicate is `q_r = w_a/V̂_a − w_b/V̂_b`; what the estimators share cancels in it.
-    With q̄_k its mean over block k, `σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)` and `se = σ̂/√R`; the limits are the union of
-    those of Student's t and of Hall's transform. Blocks of different sizes are weighted by their rows.
+    Arguments: `rows`, `w_a`, `w_b` `[blocks]`, the rows of each block and its sum of w = rows/(rows−1) ‖g_r − ḡ‖²
+    for either estimator. The influence of a replicate is `q_r = w_a/V̂_a − w_b/V̂_b`; what the estimators share
+    cancels in it. With q̄_k its mean over block k, `σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)` and `se = σ̂/√R`; the
+    limits are the union of those of Student's t and of Hall's transform. Blocks of different sizes are weighted by
+    their rows.
 
     Raises ValueError for fewer than 8 blocks, for blocks that differ, and for a variance of 0.
     """
@@ -103,7 +104,7 @@ def _check_positive(variance_a: float, variance_b: float) -> None:
 
 
 def order_statistic_interval(values: Array, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Median of `values` `[P]` with its distribution-free limits `[x_(k), x_(P+1−k)]`, k the binomial quantile, at least 1."""
+    """Return the median of `values` `[P]` and its limits `[x_(k), x_(P+1−k)]`, k ≥ 1 the binomial quantile."""
     from scipy.special import bdtr
 
     x = np.sort(np.asarray(values, dtype=np.float64))
@@ -158,8 +159,9 @@ def rank_intervals(
 ) -> list[tuple[int, int] | None]:
     """Simultaneous intervals of the ranks, 1 for the smallest variance; None for a run without a rank.
 
-    `rank_i ∈ [1 + #{j significantly smaller}, n − #{j significantly larger}]` from the pairwise tests `p` `[n, n]` with the
-    signs of `ratios` `[n, n]`, Bonferroni over the n(n−1)/2 pairs. All intervals hold together with the confidence.
+    `rank_i ∈ [1 + #{j significantly smaller}, n − #{j significantly larger}]` from the pairwise tests `p` `[n, n]`
+    with the signs of `ratios` `[n, n]`, Bonferroni over the n(n−1)/2 pairs. All intervals hold together with the
+    confidence.
 
     Source: Mogstad, Romano, Shaikh & Wilhelm (2024), Review of Economic Studies.
     """

@@ -24,8 +24,8 @@ HEAVY = 0.7  # from this tail index of the baseline on, only the truncated test 
 class GateCell:
     """What the gate needs of a cell, of the baseline and of a new run alike. Plain data.
 
-    `cut` is c0, the 99 % quantile of w in the baseline; `truncated_at` the c0 that `truncated_mean` and `truncated_cv2`
-    belong to. The truncated test exists if the new run was truncated at the baseline's c0.
+    `cut` is c0, the 99 % quantile of w in the baseline; `truncated_at` the c0 that `truncated_mean` and
+    `truncated_cv2` belong to. The truncated test exists if the new run was truncated at the baseline's c0.
     """
 
     replicates: int
@@ -80,7 +80,10 @@ def baseline_replicates(cv2: float) -> int:
 
 
 def replicates_for_power(cv2: float, growth: float, margin: float) -> float:
-    """Second-stage replicates that detect `growth` with power 0.9 over 200 cells at α = 1e-3: 34 cv²/ln²((1+Δ)/(1+m))."""
+    """Replicates of the second stage that detect `growth` Δ with power 0.9, over 200 cells at α = 1e-3.
+
+    `34 cv²/ln²((1 + Δ)/(1 + m))`. Raises ValueError for growth inside the margin.
+    """
     if growth <= margin:
         raise ValueError(f"growth inside the margin is never detected (got growth {growth}, margin {margin}).")
     return 34 * cv2 / log((1 + growth) / (1 + margin)) ** 2
@@ -104,8 +107,8 @@ def variance_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[fl
 def truncated_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[float, float] | None:
     """(z, p) of the same test on the means of min(w, c0), with a normal reference; None without them.
 
-    Where the new squared norms are r times the old ones, their truncated means grow by at most r, so that the hypothesis
-    is inherited. Truncation bounds the fourth moment: cells without a variance can be guarded.
+    Where the new squared norms are r times the old ones, their truncated means grow by at most r, so that the
+    hypothesis is inherited. Truncation bounds the fourth moment: cells without a variance can be guarded.
     """
     if base.truncated_at is None or base.truncated_at != new.truncated_at:
         return None
@@ -158,8 +161,8 @@ def is_stale(base: GateCell, new: GateCell, margin: float, alpha: float) -> bool
 def holm(p: Mapping[str, float], *, cells: int, alpha: float) -> dict[str, tuple[bool, float]]:
     """Holm's step-down test: for every name (rejected, adjusted p-value).
 
-    `cells` is the number K of cells in the baseline; the K − len(p) others count as p = 1. In ascending order, reject while
-    p_(i) ≤ α/(K − i + 1); the adjusted p-value is the running maximum of (K − i + 1) p_(i), at most 1.
+    `cells` is the number K of cells in the baseline; the K − len(p) others count as p = 1. In ascending order,
+    reject while p_(i) ≤ α/(K − i + 1); the adjusted p-value is the running maximum of (K − i + 1) p_(i), at most 1.
 
     Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
     """

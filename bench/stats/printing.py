@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import floor, isfinite, log10
+from collections.abc import Callable
+from math import ceil, floor, isfinite, log10
 
 from bench.stats.summary import Summary
 
@@ -26,29 +27,37 @@ def format_number(value: float | None, digits: int = 3) -> str:
     return _fixed(value, digits - 1 - exponent, exponent)
 
 
+def format_bound(value: float, direction: Callable[[float], int]) -> str:
+    """`value` to two digits, rounded in the direction (`floor` or `ceil`) in which the bound stays true."""
+    if value == 0 or not isfinite(value):
+        return format_number(value)
+    return format_number(_outward(value, 1 - _exponent(abs(value)), direction), 2)
+
+
 def format_interval(low: float | None, high: float | None) -> str:
-    """`[low, high]` with digits for a tenth of its width; `[low, ∞)` without an upper limit."""
+    """`[low, high]` rounded outwards to about a quarter of a tenth of its width; `[low, ∞)` without an upper limit."""
     if low is None:
         return NONE
     if high is None or not isfinite(high):
-        return f"[{format_number(low, 2)}, ∞)"
+        return f"[{format_bound(low, floor)}, ∞)"
     width = high - low
     if width <= 0:
         return f"[{format_number(low, 4)}, {format_number(high, 4)}]"
     places, exponent = decimals_for(width / 4), _exponent(max(abs(low), abs(high)))
+    low, high = _outward(low, places, floor), _outward(high, places, ceil)
     return f"[{_fixed(low, places, exponent)}, {_fixed(high, places, exponent)}]"
 
 
 def format_estimate(value: float | None, low: float | None, high: float | None) -> str:
-    """An estimate with its limits.
+    """Print an estimate with its limits.
 
-    `value ± half-width` where the interval is symmetric to within a fifth of its half-width, `value [low, high]` where it
-    is not, `≥ low` where it has no upper limit.
+    `value ± half-width` where the interval is symmetric to within a fifth of its half-width, `value [low, high]`
+    where it is not, `≥ low` where it has no upper limit.
     """
     if value is None or low is None:
         return format_number(value)
     if high is None or not isfinite(high):
-        return f"≥ {format_number(low, 2)}"
+        return f"≥ {format_bound(low, floor)}"
     half = (high - low) / 2
     if half <= 0:
         return format_number(value, 4)
@@ -59,31 +68,31 @@ def format_estimate(value: float | None, low: float | None, high: float | None) 
 
 
 def format_variance(summary: Summary) -> str:
-    """The total variance as its status allows.
+    """Print the total variance as its status allows.
 
-    An estimate with ±; for a heavy tail only the lower limit, with the upper one in brackets; where the variance may be
-    infinite the lower limit alone; where nothing varied a bound on the probability that something would.
+    An estimate with ±; for a heavy tail only the lower limit, with the upper one in brackets; where the variance
+    may be infinite the lower limit alone; where nothing varied a bound on the probability that something would.
     """
     if summary.status == "DEGENERATE":
-        return f"0 (P(other) ≤ {format_number(summary.unseen, 1)})"
+        return f"0 (P(other) ≤ {format_number(summary.unseen, 2)})"
     if summary.status == "INFINITE_VARIANCE_SUSPECTED":
-        return f"≥ {format_number(summary.variance_low, 2)}"
+        return f"≥ {format_bound(summary.variance_low, floor)}"
     if summary.status == "HEAVY_TAIL":
-        high = "∞" if summary.variance_high is None else format_number(summary.variance_high, 2)
-        return f"≥ {format_number(summary.variance_low, 2)} (≤ {high})"
+        high = "∞" if summary.variance_high is None else format_bound(summary.variance_high, ceil)
+        return f"≥ {format_bound(summary.variance_low, floor)} (≤ {high})"
     return format_estimate(summary.variance, summary.variance_low, summary.variance_high)
 
 
 def format_bias(summary: Summary) -> str:
-    """The two bounds that belong together: `rel. bias ≤ x % (95 %), bias/sd ≤ y %`; n/a where one does not exist."""
-    level = f"({format_number(100 * summary.confidence, 3)} %)"
+    """Print both bounds: `rel. bias ≤ x % (95 %), bias/sd ≤ y %`; n/a where one does not exist."""
+    level = f"({100 * summary.confidence:g} %)"
     parts = [("rel. bias", summary.relative_bias_bound), ("bias/sd", summary.bias_per_sd_bound)]
-    texts = [f"{name} n/a" if x is None else f"{name} ≤ {format_number(100 * x, 2)} %" for name, x in parts]
+    texts = [f"{name} n/a" if x is None else f"{name} ≤ {format_bound(100 * x, ceil)} %" for name, x in parts]
     return f"{texts[0]} {level}, {texts[1]}"
 
 
 def format_rank(rank: tuple[int, int] | None) -> str:
-    """A rank interval as `2–4`, a certain rank as `2`, a run without one as `n/a`."""
+    """Print a rank interval as `2–4`, a certain rank as `2`, a run without one as `n/a`."""
     if rank is None:
         return "n/a"
     return str(rank[0]) if rank[0] == rank[1] else f"{rank[0]}–{rank[1]}"
@@ -95,6 +104,12 @@ def _with_error(value: float, half: float, places: int, exponent: int) -> str:
     scale = 10.0**exponent
     shown = max(places + exponent, 0)
     return f"({value / scale:.{shown}f} ± {half / scale:.{shown}f})e{exponent}"
+
+
+def _outward(value: float, places: int, direction: Callable[[float], int]) -> float:
+    """`value` at `places` decimals by `direction`, where it is not at them already but for its last bits."""
+    nearest = round(value, places)
+    return nearest if abs(nearest - value) <= 1e-9 * abs(value) else direction(value * 10.0**places) / 10.0**places
 
 
 def _exponent(value: float) -> int:

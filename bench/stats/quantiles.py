@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def normal_quantile(p: float) -> float:
-    """The p-quantile of the standard normal law."""
+    """Return the p-quantile of the standard normal law."""
     from scipy.special import ndtri
 
     return float(ndtri(p))
@@ -18,7 +18,7 @@ def normal_upper(x: float) -> float:
 
 
 def t_quantile(p: float, df: float) -> float:
-    """The p-quantile of Student's t with `df` degrees of freedom."""
+    """Return the p-quantile of Student's t with `df` degrees of freedom."""
     from scipy.special import stdtrit
 
     return float(stdtrit(df, p))

@@ -1,6 +1,7 @@
 """Central moments of a series and how two of them combine.
 
-A series is a column of replicates: one coordinate of the gradient, or one number per replicate such as its squared norm.
+A series is a column of replicates: one coordinate of the gradient, or one number per replicate such as its squared
+norm.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ Array = NDArray[np.float64]
 class Moments:
     """Count, mean and sums of centred powers, `Mk = Σ_r (x_r − mean)^k`.
 
-    The arrays all have one shape: `()` for a scalar series, `[size]` for the coordinates of a gradient. `M3` and `M4` are
-    None where only the mean and the variance were asked for.
+    The arrays all have one shape: `()` for a scalar series, `[size]` for the coordinates of a gradient. `M3` and
+    `M4` are None where only the mean and the variance were asked for.
     """
 
     n: int
@@ -50,13 +51,12 @@ def merge(a: Moments, b: Moments) -> Moments:
 
     With δ = mean_b − mean_a and n = n_a + n_b::
 
-        mean = mean_a + δ n_b/n
-        M2 = M2a + M2b + δ² n_a n_b/n
-        M3 = M3a + M3b + δ³ n_a n_b (n_a − n_b)/n² + 3δ (n_a M2b − n_b M2a)/n
-        M4 = M4a + M4b + δ⁴ n_a n_b (n_a² − n_a n_b + n_b²)/n³ + 6δ² (n_a² M2b + n_b² M2a)/n² + 4δ (n_a M3b − n_b M3a)/n
+        mean = mean_a + δ n_b/n M2 = M2a + M2b + δ² n_a n_b/n M3 = M3a + M3b + δ³ n_a n_b (n_a − n_b)/n² + 3δ (n_a
+        M2b − n_b M2a)/n M4 = M4a + M4b + δ⁴ n_a n_b (n_a² − n_a n_b + n_b²)/n³ + 6δ² (n_a² M2b + n_b² M2a)/n² + 4δ
+        (n_a M3b − n_b M3a)/n
 
-    M3 and M4 are None in the result if they are None in either argument. The result depends on the order of merging in its
-    last digits, so callers merge in block order.
+    M3 and M4 are None in the result if they are None in either argument. The result depends on the order of merging
+    in its last digits, so callers merge in block order.
 
     Source: Chan, Golub & LeVeque (1983), The American Statistician 37:242; Pébay (2008), SAND2008-6212.
     """
@@ -82,7 +82,7 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 def is_constant(m: Moments) -> NDArray[np.bool_]:
     """Where the series varies by no more than rounding: `M2 <= 1e-24 n mean²`."""
-    return np.asarray(m.M2 <= 1e-24 * m.n * m.mean**2)
+    return np.asarray(1e-24 * m.n * m.mean**2 >= m.M2)
 
 
 def variance(m: Moments) -> Array:
@@ -116,7 +116,7 @@ def to_json(m: Moments) -> dict[str, object]:
 
 
 def from_json(data: dict[str, object]) -> Moments:
-    """The inverse of `to_json`; lists stand for arrays."""
+    """Invert `to_json`; lists stand for arrays."""
     n = data["n"]
     if not isinstance(n, int):
         raise ValueError(f"the count n of a series is a whole number (got {n!r}).")

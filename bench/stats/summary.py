@@ -9,7 +9,7 @@ from math import inf, isfinite, sqrt
 import numpy as np
 
 from bench.stats import bias, series, variance
-from bench.stats.accumulate import Sums, above_quantile
+from bench.stats.accumulate import ZERO_NORM, Sums, above_quantile
 from bench.stats.bias import BiasTests, Reference
 from bench.stats.quantiles import t_quantile
 from bench.stats.series import Array, Moments
@@ -23,18 +23,20 @@ STUCK_LISTED = 32  # stuck coordinates named; their count is always complete
 class Summary:
     """What is known about one estimator on one objective, as flat plain data.
 
-    Variance: `variance` is V̂, the trace of the covariance of one gradient, in [`variance_low`, `variance_high`] (None: no
-    finite upper bound); `se_log`, `cv2`, `skewness`, `kurtosis`, `nu` belong to the squared norms it is a mean of, `rho`
-    = tr Σ²/V², `khat` is their tail index (None: discrete tail). `unseen` bounds, where V̂ = 0, the probability of another value.
+    Variance: `variance` is V̂, the trace of the covariance of one gradient, in [`variance_low`, `variance_high`]
+    (None: no finite upper bound); `se_log`, `cv2`, `skewness`, `kurtosis`, `nu` belong to the squared norms it is a
+    mean of, `rho` = tr Σ²/V², `khat` is their tail index (None: discrete tail). `unseen` bounds, where V̂ = 0, the
+    probability of another value.
 
-    Bias: `bias_norm` = ‖ḡ − g*‖ contains noise; `bias_squared` = T does not, and may be negative; `bias_bound` is an upper
-    bound of the bias at `confidence`, `bias_low` a lower one, 0 unless the test rejects. `verdict` is one of BIASED,
-    BIASED_WITHIN_TOL, UNBIASED_WITHIN_TOL, INCONCLUSIVE, UNRELIABLE (k̂ ≥ 1), DEGENERATE (V̂ = 0), EXACT and
-    DETERMINISTIC_BIASED (declared deterministic), NO_REFERENCE (no exact gradient).
+    Bias: `bias_norm` = ‖ḡ − g*‖ contains noise; `bias_squared` = T does not, and may be negative; `bias_bound` is
+    an upper bound of the bias at `confidence`, `bias_low` a lower one, 0 unless the test rejects. `verdict` is one
+    of BIASED, BIASED_WITHIN_TOL, UNBIASED_WITHIN_TOL, INCONCLUSIVE, UNRELIABLE (k̂ ≥ 1), DEGENERATE (V̂ = 0), EXACT
+    and DETERMINISTIC_BIASED (declared deterministic), NO_REFERENCE (no exact gradient).
 
-    `gain` is the fraction of the exact gradient that the mean recovers, `cosine` the mean of cos(g_r, g*), `alignment` the
-    noise-corrected cosine of the mean. `cut` is the 99 % quantile of the squared norms; `truncated_mean` and
-    `truncated_cv2` are those of min(w, `truncated_at`). None always stands for "not known" or "does not exist".
+    `gain` is the fraction of the exact gradient that the mean recovers, `cosine` the mean of cos(g_r, g*),
+    `alignment` the noise-corrected cosine of the mean. `cut` is the 99 % quantile of the squared norms;
+    `truncated_mean` and `truncated_cv2` are those of min(w, `truncated_at`). None always stands for "not known" or
+    "does not exist".
     """
 
     replicates: int
@@ -118,10 +120,10 @@ def summarise(
 ) -> Summary:
     """Every interval, test and verdict of a run.
 
-    Arguments: `exact` `[size]`, the exact gradient g* with absolute error `exact_error` in norm, or None; `dtype`, in which
-    the gradients were sampled; `deterministic`, whether the estimator is declared to have no noise; `reference`, an
-    independent Monte Carlo gradient in the place of an exact one, whose noise then enters the bias bound and the tests;
-    `tolerance`, the relative bias that still counts as unbiased.
+    Arguments: `exact` `[size]`, the exact gradient g* with absolute error `exact_error` in norm, or None; `dtype`,
+    in which the gradients were sampled; `deterministic`, whether the estimator is declared to have no noise;
+    `reference`, an independent Monte Carlo gradient in the place of an exact one, whose noise then enters the bias
+    bound and the tests; `tolerance`, the relative bias that still counts as unbiased.
 
     Raises ValueError if both `exact` and `reference` are given, or a shape does not fit.
     """
@@ -134,7 +136,7 @@ def summarise(
         flags.append("AT_FLOAT_RESOLUTION")
     if reference is not None:
         flags.append("REFERENCE_NOISE")
-    constant = V == 0 or (deterministic and V < floor)
+    constant = V == 0 or (deterministic and floor > V)
     tail = _tail(sums.w, sums.w_top, R)
     if tail.discrete and V > 0:
         flags.append("DISCRETE_TAIL")
@@ -211,7 +213,7 @@ class _Total:
         return _variance_interval(self.V, self.shape, self.rho, self.tail, confidence)
 
     def scalar(self) -> Shape | None:
-        """The shape of the gradient itself where D = 1."""
+        """Return the shape of the gradient itself where D = 1."""
         if self.sums.size != 1:
             return None
         first, g = self.sums.shape, self.sums.coordinate
@@ -239,7 +241,7 @@ def _variance_interval(V: float, shape: Shape, rho: float, tail: Tail, confidenc
 
 
 def _tail_upper(tail: Tail, replicates: int) -> float | None:
-    """The tail's bound where it is used: with at least 1000 replicates, or a tail index of 1/2."""
+    """Return the tail's bound where it is used: with at least 1000 replicates, or a tail index of 1/2."""
     if tail.khat is None or not (replicates >= variance.SMALL_REPLICATES or tail.khat >= 0.5):
         return None
     return tail.upper
@@ -265,8 +267,8 @@ def _resolution(mean: Array, dtype: str) -> float:
 def _truncated(sums: Sums) -> dict[str, float | None]:
     """Mean and cv² of min(w, c0): measured where the run had a c0, else at the 99 % quantile from the largest values.
 
-    Taking the values above c0 out of the moments cancels digits where they carry nearly all of the sum of squares; there
-    the truncated moments have to be measured with a c0.
+    Taking the values above c0 out of the moments cancels digits where they carry nearly all of the sum of squares;
+    there the truncated moments have to be measured with a c0.
     """
     if sums.truncated is not None:
         shape = variance.shape(sums.truncated)
@@ -285,7 +287,7 @@ def _truncated(sums: Sums) -> dict[str, float | None]:
 
 
 def _groups(sums: Sums, target: Array | None, confidence: float) -> dict[str, dict[str, float | int | str | None]]:
-    """Variance and distance from the target per tensor of theta; ρ = 1, its largest value, where it is not estimated."""
+    """Variance and distance from the target per tensor of theta, with ρ = 1, its largest value."""
     table: dict[str, dict[str, float | int | str | None]] = {}
     ends = np.cumsum(list(sums.groups.values()))
     for (name, size), end in zip(sums.groups.items(), ends, strict=True):
@@ -321,7 +323,7 @@ def _bias(
     reference: Reference | None,
     tolerance: float,
 ) -> dict[str, object]:
-    """The bias fields of the summary."""
+    """Return the bias fields of the summary."""
     sums, V, R = total.sums, total.V, total.R
     delta = _delta(sums, target)
     norm, exact_norm = float(np.linalg.norm(delta)), float(np.linalg.norm(target))
@@ -338,7 +340,7 @@ def _bias(
     if constant:
         word = ("EXACT" if norm <= eps else "DETERMINISTIC_BIASED") if deterministic else "DEGENERATE"
         bound = norm + eps if deterministic else None
-        relative = bound / exact_norm if bound is not None and exact_norm > 0 else None
+        relative = bound / exact_norm if bound is not None and exact_norm > ZERO_NORM else None
         return out | {"p_bias": 1.0, "verdict": word, "bias_bound": bound, "relative_bias_bound": relative}
     tests = _tests(total, delta, T, reference)
     out |= asdict(tests)
@@ -353,7 +355,7 @@ def _bias(
     return out | {
         "bias_bound": upper,
         "bias_low": lower,
-        "relative_bias_bound": upper / exact_norm if exact_norm > 0 else None,
+        "relative_bias_bound": upper / exact_norm if exact_norm > ZERO_NORM else None,
         "bias_per_sd_bound": upper / sqrt(V),
         "verdict": word,
         "replicates_needed": _bounded(needed),
@@ -374,9 +376,7 @@ def _tests(total: _Total, delta: Array, T: float, reference: Reference | None) -
     return bias.combine(p_max, p_sum if sums.error is not None else None, p_projection, sums.size)
 
 
-def _bounds(
-    total: _Total, delta: Array, T: float, reference: Reference | None, alpha: float
-) -> tuple[float, float]:
+def _bounds(total: _Total, delta: Array, T: float, reference: Reference | None, alpha: float) -> tuple[float, float]:
     """Lower bound of ‖b‖ at 1 − α/2 and upper bound at 1 − α, before the rounding allowance."""
     scalar = total.scalar()
     if scalar is not None and reference is None:
@@ -406,7 +406,7 @@ def _against(total: _Total, target: Array, reference: Reference | None, exactly:
         out["zero_rows"] = sums.zero_rows
     signal = float(sums.mean @ sums.mean) - total.V / total.R
     exact_norm = float(np.linalg.norm(target))
-    if signal > 0 and exact_norm > 0:
+    if signal > 0 and exact_norm > ZERO_NORM:
         out["alignment"] = float(sums.mean @ target) / exact_norm / sqrt(signal)
     return out
 
@@ -429,9 +429,9 @@ def _mse(
 def _snr(total: _Total, exact: Array | None) -> dict[str, float | None]:
     """Signal to noise ‖μ‖/√V (Rainforth et al. 2018, ICML).
 
-    With an exact gradient and the bias bounded: ‖g*‖ over the limits of √V. Else `[L_μ/√V_high, U_μ/√V_low]`, both pairs
-    of limits at (1 + confidence)/2, with the noise taken out of ‖ḡ‖² in the point estimate: ‖ḡ‖/√V̂ itself never falls
-    below 1/√R.
+    With an exact gradient and the bias bounded: ‖g*‖ over the limits of √V. Else `[L_μ/√V_high, U_μ/√V_low]`, both
+    pairs of limits at (1 + confidence)/2, with the noise taken out of ‖ḡ‖² in the point estimate: ‖ḡ‖/√V̂ itself
+    never falls below 1/√R.
     """
     V, R, sums = total.V, total.R, total.sums
     if V == 0 or total.infinite:

@@ -1,4 +1,4 @@
-"""The tail of the squared norms: does the variance exist, and how large may its unseen part be?
+"""The tail of the squared norms: whether the variance exists, and how large its unseen part may be.
 
 V exists if and only if the tail index k of w = ‖g − μ‖² is below 1; a normal limit for V̂ needs k < 1/2.
 """
@@ -42,8 +42,8 @@ class Tail:
 def fit_tail(top: Array, total: float, replicates: int) -> Tail:
     """Fit the tail of a positive series of `replicates` values with sum `total` from its largest values `top`.
 
-    Uses `M = ⌈min(0.2 R, 3 √R)⌉` exceedances over the (M+1)-th largest value. Fewer than max(5, M/2) distinct steps make
-    a discrete tail. `k̂ = (M k + 5)/(M + 10)`; σ is that before shrinking k. The upper bound of the mean is
+    Uses `M = ⌈min(0.2 R, 3 √R)⌉` exceedances over the (M+1)-th largest value. Fewer than max(5, M/2) distinct steps
+    make a discrete tail. `k̂ = (M k + 5)/(M + 10)`; σ is that before shrinking k. The upper bound of the mean is
     `[Σ_{w≤u} w + M (u + m)]/R` with m the 97.5 % posterior quantile of the mean excess.
 
     Source: Zhang & Stephens (2009), Technometrics 51:316; Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25:72.
@@ -83,7 +83,7 @@ def _grid(x: Array, points: int) -> tuple[Array, Array, Array]:
 
 
 def pareto_fit(x: Array) -> tuple[float, float]:
-    """k and σ of a generalised Pareto law, k > 0 for a heavy tail, for ascending exceedances `x` `[n]`.
+    """Fit k and σ of a generalised Pareto law, k > 0 for a heavy tail, for ascending exceedances `x` `[n]`.
 
     Source: Zhang & Stephens (2009), with a grid of 30 + ⌊√n⌋ points.
     """

@@ -1,8 +1,8 @@
 """Intervals for a mean of positive, skewed numbers: the total variance and the mean squared error.
 
-Everything about the total variance V is a mean of iid positive scalars, V = E‖g − μ‖². The interval is the union of two
-that fail in different cells, a Student interval on the log scale and Hall's skewness-corrected one; where the tail of the
-scalars is heavy, its upper end is moreover at least the bound of `tail.py`.
+Everything about the total variance V is a mean of iid positive scalars, V = E‖g − μ‖². The interval is the union of
+two that fail in different cells, a Student interval on the log scale and Hall's skewness-corrected one; where the
+tail of the scalars is heavy, its upper end is moreover at least the bound of `tail.py`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def degrees_of_freedom(n: float, kurtosis: float) -> float:
 
 
 def shape(values: Moments) -> Shape:
-    """The shape of a scalar series. A constant series has variance 0, skewness 0, kurtosis 3 and ν = n − 1."""
+    """Describe a scalar series. A constant series has variance 0, skewness 0, kurtosis 3 and ν = n − 1."""
     n, mean, variance = values.n, float(values.mean), float(series.variance(values))
     kurtosis = float(series.kurtosis(values))
     return Shape(
@@ -78,12 +78,12 @@ def hall_inverse(q: float, A: float) -> float:
 
 
 def clip(x: float, low: float, high: float) -> float:
-    """x moved into [low, high]."""
+    """Move x into [low, high]."""
     return min(max(x, low), high)
 
 
 def log_standard_error(cv2: float, rho: float, n: int) -> float:
-    """Standard error of ln V̂: `√(cv²/n + 2ρ/(n(n − 1)))`, with ρ = tr Σ²/V².
+    """Return the standard error of ln V̂: `√(cv²/n + 2ρ/(n(n − 1)))`, with ρ = tr Σ²/V².
 
     The second term is that of a U-statistic; it is all there is where ‖g − μ‖ is constant.
     """
@@ -122,9 +122,11 @@ def _exp(x: float) -> float:
 
 
 def status(variance: float, khat: float | None, replicates: int) -> str:
-    """The first that holds: DEGENERATE (V̂ = 0), INFINITE_VARIANCE_SUSPECTED (k̂ ≥ 1), HEAVY_TAIL (≥ 0.7),
-    TAIL_WARNING (≥ 0.5), SMALL_R (R < 1000), OK. k̂ is None for a discrete tail.
-    """  # noqa: D205
+    """Return the first word that holds.
+
+    DEGENERATE (V̂ = 0), INFINITE_VARIANCE_SUSPECTED (k̂ ≥ 1), HEAVY_TAIL (≥ 0.7), TAIL_WARNING (≥ 0.5), SMALL_R
+    (R < 1000), OK. k̂ is None for a discrete tail.
+    """
     if variance == 0:
         return "DEGENERATE"
     for limit, word in ((1.0, "INFINITE_VARIANCE_SUSPECTED"), (0.7, "HEAVY_TAIL"), (0.5, "TAIL_WARNING")):

@@ -18,11 +18,13 @@ def images(table: pd.DataFrame) -> Iterator[tuple[str, bytes | None]]:
     """Yield ``name.svg`` and ``name.png`` of every figure with its content, None where it has nothing to show."""
     from matplotlib import rc_context
 
-    from bench.report.figures.panels import LOOK
+    from bench.report.figures.panels import LOOK, settle
 
     for name in NAMES:
         with rc_context(LOOK):
             figure = draw(name, table)
+            if figure is not None and figure.get_constrained_layout():
+                settle(figure)
             for suffix in FORMATS:
                 yield f"{name}.{suffix}", None if figure is None else _rendered(figure, suffix)
 

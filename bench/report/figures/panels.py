@@ -1,22 +1,21 @@
-"""What the figures share: the look, small multiples, points with their intervals, labels that keep out of each other's way."""
+"""What the figures share: the look, small multiples, estimates with their intervals, and the legend."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bench.report.style import Style, order, styles
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-GREY = "#8a8a8a"
-LOOK: dict[str, Any] = {
+LOOK: Any = {  # matplotlib types the keys of its settings one by one, and not in every release
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "axes.titlesize": 9,
@@ -24,75 +23,280 @@ LOOK: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.edgecolor": "#555555",
     "axes.linewidth": 0.7,
+    "xtick.color": "#333333",
+    "ytick.color": "#333333",
     "legend.frameon": False,
     "legend.fontsize": 8,
     "lines.linewidth": 1.4,
+    "savefig.facecolor": "white",
     "svg.hashsalt": "bench.report",
     "svg.fonttype": "path",
 }
+GRID = "#d5d5d5"
 MOST_PANELS = 24
-WIDE = 3.3
 
 
-def multiples(problems: Sequence[str], title: str, note: str = "", height: float = 2.7) -> tuple[Figure, dict[str, Axes]]:
-    """Return a figure with one panel per problem, at most four in a row, the problem as its title."""
+def panels(
+    problems: Sequence[str], title: str, *, width: float = 3.4, height: float = 2.8, across: int = 4
+) -> tuple[Figure, dict[str, Axes]]:
+    """Return a figure with one panel per problem, the problem as its title, at most ``across`` in a row (inches)."""
     from matplotlib.figure import Figure
 
-    columns = min(4 if len(problems) > 4 else 3, len(problems))
+    columns = min(across, max(len(problems), 1)) if len(problems) != across + 1 else across - 1
     rows = math.ceil(len(problems) / columns)
-    figure = Figure(figsize=(max(WIDE * columns, 5.5), height * rows + 1.0), layout="constrained")
+    figure = Figure(figsize=(max(width * columns, 6.4), height * rows + 1.1), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for spare in grid[len(problems) :]:
         spare.remove()
     axes = dict(zip(problems, grid, strict=False))
     for problem, ax in axes.items():
-        ax.set_title("\n".join(textwrap.wrap(problem, 40)), loc="left")
-    figure.suptitle("\n".join(filter(None, (title, note))), fontsize=9.5, x=0.01, ha="left")
+        ax.set_title("\n".join(_wrapped(problem, int(width * 12))), loc="left")
+    wrapped = "\n".join("\n".join(textwrap.wrap(part, int(figure.get_figwidth() * 15))) for part in title.split("\n"))
+    figure.suptitle(wrapped, fontsize=9.5, x=0.01, ha="left")
     return figure, axes
 
 
-def chosen(problems: Iterable[str], counts: dict[str, int]) -> tuple[list[str], str]:
-    """Return at most 24 problems, those with the most estimators, in their order, and a note where some are left out."""
-    names = list(dict.fromkeys(problems))
-    if len(names) <= MOST_PANELS:
-        return names, ""
-    kept = set(sorted(names, key=lambda name: -counts[name])[:MOST_PANELS])
-    return [n for n in names if n in kept], f"The {MOST_PANELS} of {len(names)} objectives with the most estimators."
+def _wrapped(problem: str, width: int) -> list[str]:
+    """Break a long label after its name and then between its parameters."""
+    if len(problem) <= width:
+        return [problem]
+    name, _, rest = problem.partition(":")
+    return [f"{name}:", *textwrap.wrap(rest.replace(",", ", "), width, break_on_hyphens=False)]
 
 
-def estimate(row: Any) -> tuple[float, float, float]:
-    """Return variance, lower and upper limit to draw; a lower limit alone is (low, low, NaN), for an open upper end."""
+def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
+    """Return the problems to draw, at most 24, those with the most runs; and a note where some are left out."""
+    counts = table["problem"].value_counts(sort=False)
+    if len(counts) <= MOST_PANELS:
+        return list(counts.index), ""
+    kept = set(counts.sort_values(ascending=False, kind="stable").index[:MOST_PANELS])
+    return [
+        p for p in counts.index if p in kept
+    ], f" The {MOST_PANELS} of {len(counts)} objectives with the most estimators."
+
+
+def limits(row: Any) -> tuple[float, float, float]:
+    """Return the variance to draw with its limits; a lower limit alone stands as (low, low, NaN), open above."""
     if row.heavy:
         return row.variance_low, row.variance_low, math.nan
     return row.variance, row.variance_low, row.variance_high
 
 
-def mark(ax: Axes, x: float, y: float, style: Style, hollow: bool, *, size: float = 6.0) -> None:
-    """Draw one estimate: a filled marker, hollow where it is biased."""
+def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Literal["x", "y"] | None = None) -> None:
+    """Draw an estimate: a filled marker, a hollow one for a biased estimator.
+
+    ``edge`` names the coordinate that is zero and so has no place on a log axis: it is drawn at the axis' low end.
+    """
+    transform = {None: ax.transData, "x": ax.get_yaxis_transform(), "y": ax.get_xaxis_transform()}[edge]
     ax.plot(
-        [x], [y], marker=style.marker, markersize=size, color=style.colour, linestyle="none", zorder=3,
-        markerfacecolor="white" if hollow else style.colour, markeredgecolor=style.colour if hollow else "white",
-        markeredgewidth=1.2 if hollow else 0.5,
-    )  # fmt: skip
+        [0 if edge == "x" else x],
+        [0 if edge == "y" else y],
+        transform=transform,
+        clip_on=False,
+        linestyle="none",
+        zorder=3,
+        **look(style, hollow=row.biased, n=row.n),
+    )
 
 
-def whisker(ax: Axes, x: float, y: float, low: float, high: float, colour: str, *, along: str = "y") -> None:
-    """Draw an interval as an error bar; a NaN end is an arrow, for an interval without that end."""
-    step = {"y": (0, 14), "x": (14, 0)}[along]
-    for end, sign in ((low, -1), (high, 1)):
-        if math.isnan(end):
-            ax.annotate(
-                "", xy=(sign * step[0], sign * step[1]), xytext=(x, y), xycoords=("data", "data"),
-                textcoords="data", arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.0},
-            ) if False else _arrow(ax, x, y, sign * step[0], sign * step[1], colour)  # fmt: skip
-        else:
-            xs, ys = ([x, x], [y, end]) if along == "y" else ([x, end], [y, y])
-            ax.plot(xs, ys, color=colour, linewidth=1.0, solid_capstyle="butt", zorder=2)
+def look(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, Any]:
+    """Return the marker's properties: hollow if biased, larger the more samples n the estimate has (NaN: not known)."""
+    size = 5.5 + min(1.1 * math.log2(n), 5.0) if n > 1 else 5.5
+    return {
+        "marker": style.marker,
+        "color": style.colour,
+        "markersize": size,
+        "markerfacecolor": "white" if hollow else style.colour,
+        "markeredgecolor": style.colour if hollow else "white",
+        "markeredgewidth": 1.3 if hollow else 0.6,
+    }
 
 
-def _arrow(ax: Axes, x: float, y: float, dx: float, dy: float, colour: str) -> None:
-    """Draw an arrow of fixed length on paper: dx, dy in points."""
+def whisker(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+    """Draw one half of an interval, from the estimate to a limit."""
+    ax.plot(*zip(start, end, strict=True), color=colour, linewidth=1.1, solid_capstyle="butt", zorder=2)
+
+
+def arrow(ax: Axes, x: float, y: float, colour: str, towards: tuple[float, float] = (0, 17)) -> None:
+    """Draw an arrow of fixed length on paper (points): an interval without an end on this side."""
     ax.annotate(
-        "", xy=(dx, dy), xycoords="offset points", xytext=(x, y), textcoords="data",
-        arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.0, "shrinkA": 0, "shrinkB": 0},
-    )  # fmt: skip
+        "",
+        xy=(x, y),
+        xytext=towards,
+        textcoords="offset points",
+        arrowprops={"arrowstyle": "<|-", "color": colour, "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0},
+    )
+
+
+def interval(ax: Axes, x: float, row: Any, style: Style, scale: float = 1.0) -> None:
+    """Draw a variance over x: marker and error bar, an arrow where it is open above, the low edge where it is zero."""
+    value, low, high = (scale * v for v in limits(row))
+    if value == 0:
+        mark(ax, x, 0, row, style, edge="y")
+        return
+    mark(ax, x, value, row, style)
+    if low > 0:
+        whisker(ax, (x, value), (x, low), style.colour)
+    if math.isnan(high):
+        arrow(ax, x, value, style.colour)
+    else:
+        whisker(ax, (x, value), (x, high), style.colour)
+
+
+def logarithmic(ax: Axes, *, room: float = 0.12) -> None:
+    """Make both axes logarithmic, with room at the ends and at least 1.3 decades, so that a tick is always labelled."""
+    for interval, axis, scale, limit in (
+        (ax.dataLim.intervalx, ax.xaxis, ax.set_xscale, ax.set_xlim),
+        (ax.dataLim.intervaly, ax.yaxis, ax.set_yscale, ax.set_ylim),
+    ):
+        low, high = (math.log10(v) for v in interval)
+        spare = max(room * (high - low), (1.3 - (high - low)) / 2, 0.12)
+        scale("log")
+        limit(10 ** (low - spare), 10 ** (high + spare))
+        ticks(axis, decades(low - spare, high + spare))
+
+
+def decades(low: float, high: float) -> list[float]:
+    """Return round values between 10^low and 10^high: powers of ten, or 1, 2 and 5 of them within two decades."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    if high - low < 2:
+        values = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+        return [v for v in values if low <= math.log10(v) <= high]
+    step = math.ceil((high - low) / 6)
+    return [10.0**power for power in powers if power % step == 0 and low <= power <= high]
+
+
+def ticks(axis: Axis, values: Sequence[float]) -> None:
+    """Label these values and no others, in plain text: a tenth of the time of matplotlib's own logarithmic labels."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    axis.set_major_locator(FixedLocator(values))
+    axis.set_major_formatter(FixedFormatter([_tick(v) for v in values]))
+    axis.set_minor_locator(NullLocator())
+
+
+def _tick(value: float) -> str:
+    if 1e-3 <= value < 1e5:
+        return f"{value:,.0f}" if value >= 1 else f"{value:g}"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return power if mantissa == "1" else f"{mantissa}·{power}"
+
+
+def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
+    """Name the axes: x under the last panel of every column, or under each panel where it differs, y once."""
+    grid = list(axes.values())
+    figure = grid[0].get_figure(root=True)
+    assert figure is not None
+    if isinstance(x, str):
+        spec = grid[0].get_subplotspec()
+        assert spec is not None
+        for ax in grid[-spec.get_gridspec().ncols :]:
+            ax.set_xlabel(x)
+    else:
+        for problem, ax in axes.items():
+            ax.set_xlabel(x[problem])
+    figure.supylabel(y, fontsize=9)
+
+
+def legend(figure: Figure, table: pd.DataFrame, *signs: str) -> None:
+    """Put one legend under the figure: every estimator name in the frame, then the named signs."""
+    from matplotlib.lines import Line2D
+
+    chosen_styles = styles(list(table["estimator_name"]))
+    handles = [
+        Line2D([], [], label=name, linestyle="none", **look(chosen_styles[name]))
+        for name in order(list(table["estimator_name"]))
+    ]
+    grey: dict[str, Any] = {"linestyle": "none", "color": "#555555", "markersize": 6.5}
+    handles += [Line2D([], [], label=sign, **grey | SIGNS[sign]) for sign in signs]
+    columns = max(2, int(figure.get_figwidth() / 2.2))
+    figure.legend(handles=handles, loc="outside lower left", ncols=min(columns, len(handles)))
+
+
+SIGNS: dict[str, dict[str, Any]] = {
+    "hollow: biased": {"marker": "o", "markerfacecolor": "white"},
+    "larger: more samples n": {"marker": "o", "markersize": 9},
+    "arrow: no upper limit": {"marker": r"$\uparrow$"},
+    "at the edge: variance 0": {"marker": "_", "markersize": 9},
+}
+
+
+def settle(figure: Figure) -> None:
+    """Lay the figure out for good: what is drawn later moves nothing, and saving it twice costs one layout."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+class Point(NamedTuple):
+    """A text wanted beside a point.
+
+    Args:
+        x: data coordinate, positive.
+        y: data coordinate, positive.
+        text: a few characters; empty where the marker alone must be kept free.
+        colour: of the text.
+        arrows: where arrows leave the point, in points on paper.
+    """
+
+    x: float
+    y: float
+    text: str
+    colour: str
+    arrows: tuple[tuple[float, float], ...] = ()
+
+
+def name(figure: Figure, points: dict[Axes, list[Point]]) -> None:
+    """Write short texts beside points, clear of every marker, arrow and other text; one that finds no room is left out.
+
+    The figure must be settled. Widths are estimated from the number of characters.
+    """
+    dots = figure.dpi / 72
+    for ax, wanted in points.items():
+        centres = [ax.transData.transform((p.x, p.y)) / dots for p in wanted]
+        taken = [(cx - 5, cy - 5, cx + 5, cy + 5) for cx, cy in centres]
+        for (cx, cy), point in zip(centres, wanted, strict=True):
+            taken += [
+                (cx + min(0, a) - 3, cy + min(0, b) - 3, cx + max(0, a) + 3, cy + max(0, b) + 3)
+                for a, b in point.arrows
+            ]
+        panel = ax.get_window_extent()
+        inside = tuple(edge / dots for edge in (panel.x0, panel.y0, panel.x1, panel.y1))
+        for (cx, cy), point in zip(centres, wanted, strict=True):
+            wide, high = 4.0 * len(point.text), 8.0
+            for dx, dy, ha, va in PLACES if point.text else ():
+                left = cx + dx - {"left": 0, "center": wide / 2, "right": wide}[ha]
+                base = cy + dy - {"bottom": 0, "center": high / 2, "top": high}[va]
+                box = (left, base, left + wide, base + high)
+                fits = inside[0] < box[0] and inside[1] < box[1] and box[2] < inside[2] + 8 and box[3] < inside[3]
+                if fits and not any(_overlap(box, other) for other in taken):
+                    taken.append(box)
+                    ax.annotate(
+                        point.text,
+                        point[:2],
+                        (dx, dy),
+                        textcoords="offset points",
+                        ha=ha,
+                        va=va,
+                        color=point.colour,
+                        fontsize=6.5,
+                    )
+                    break
+
+
+PLACES: tuple[tuple[float, float, Literal["left", "center", "right"], Literal["bottom", "center", "top"]], ...] = (
+    (5, 3, "left", "bottom"),
+    (7, 0, "left", "center"),
+    (-7, 0, "right", "center"),
+    (-5, 4, "right", "bottom"),
+    (5, -4, "left", "top"),
+    (-5, -4, "right", "top"),
+    (0, 7, "center", "bottom"),
+    (0, -7, "center", "top"),
+)
+
+Box = tuple[float, float, float, float]
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

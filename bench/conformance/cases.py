@@ -1,0 +1,184 @@
+"""The problems of the conformance suite: small, with exact answers, and made so that faults show.
+
+f is neither affine nor separable, and differs between batch elements; exact answers are sums over the support, or
+Gauss-Hermite quadrature.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, OneHotCategorical
+from torch.nn.functional import one_hot
+
+from estimators import Integrand, parameters
+
+Theta = tuple[Tensor, ...]
+Nodes = Callable[[Distribution], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A problem whose expectation is a finite sum.
+
+    Args:
+        name: for messages.
+        theta: float64 tensors, ``[*batch, ...]``.
+        build: theta to q, for any further axes on the left of every tensor.
+        f: ``[..., *batch, *event] -> [..., *batch]``.
+        nodes: q to points and weights, ``[N, *batch, *event]`` and ``[N, *batch]``, attached to q's parameters, with
+            E_q[f] the weighted sum of f.
+    """
+
+    name: str
+    theta: Theta
+    build: Callable[..., Distribution]
+    f: Integrand
+    nodes: Nodes
+
+    def q(self, theta: Theta | None = None) -> Distribution:
+        """Return q at theta, or at fresh leaves with the case's own values."""
+        return self.build(*(leaves(self.theta) if theta is None else theta))
+
+    def exact(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
+        """Return E_q[f], ``[*batch]``, and its gradient in theta, flat."""
+        theta = leaves(self.theta)
+        q = self.q(theta)
+        points, weights = self.nodes(q)
+        value = (weights * integrand(q)(points)).sum(0)
+        return value.detach(), flat(torch.autograd.grad(value.sum(), theta), 0)
+
+
+def leaves(theta: Theta, *left: int) -> Theta:
+    """Return copies of theta with further axes on the left, that require gradients."""
+    return tuple(t.detach().expand(*left, *t.shape).clone().requires_grad_() for t in theta)
+
+
+def flat(tensors: tuple[Tensor, ...], axes: int) -> Tensor:
+    """Return tensors side by side, all but their first axes flattened."""
+    return torch.cat([t.flatten(axes) if t.dim() > axes else t.unsqueeze(-1) for t in tensors], -1)
+
+
+def quadrature(q: Distribution) -> tuple[Tensor, Tensor]:
+    """Return Gauss-Hermite nodes of independent normals: exact to rounding for f as smooth as here."""
+    own = parameters(q)
+    count = len(q.event_shape)
+    variables = math.prod(q.event_shape)
+    z, w = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(32))
+    grid = torch.stack(torch.meshgrid(*[z] * variables, indexing="ij"), -1).reshape(-1, variables)
+    mass = torch.stack(torch.meshgrid(*[w / w.sum()] * variables, indexing="ij"), -1).reshape(-1, variables).prod(-1)
+    ones = (1,) * len(q.batch_shape)
+    grid = grid.reshape(-1, *ones, *q.event_shape) if count else grid.reshape(-1, *ones)
+    return own["loc"] + own["scale"] * grid, mass.reshape(-1, *ones)
+
+
+def support(q: Distribution) -> tuple[Tensor, Tensor]:
+    """Return every point of a Bernoulli or categorical q, with its probability."""
+    base = inner(q)
+    hot = isinstance(base, OneHotCategorical)
+    classes = 2 if isinstance(base, Bernoulli) else next(iter(parameters(q).values())).shape[-1]
+    variables = math.prod(q.event_shape[:-1] if hot else q.event_shape)
+    x = torch.tensor(list(itertools.product(range(classes), repeat=variables)))
+    if not isinstance(base, Categorical):
+        x = one_hot(x, classes).double() if hot else x.double()
+    x = x.reshape(-1, *(1 for _ in q.batch_shape), *q.event_shape).expand(-1, *q.batch_shape, *q.event_shape)
+    return x, q.log_prob(x).exp()
+
+
+def inner(q: Distribution) -> Distribution:
+    """Return q without its ``Independent`` wrappers."""
+    while isinstance(q, Independent):
+        q = q.base_dist
+    return q
+
+
+def _tensor(*values: object) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def wave(features: Callable[[Tensor], Tensor], *shift: float) -> Integrand:
+    """Return a smooth f that mixes all features: ``sin(a.u + t) - cos(b.u)/2 + a.u b.u``, one t per batch element."""
+    t = _tensor(*shift) if len(shift) > 1 else _tensor(shift[0]).squeeze(0)
+
+    def f(x: Tensor) -> Tensor:
+        u = features(x)
+        k = torch.arange(1.0, u.shape[-1] + 1, dtype=u.dtype)
+        a, b = (u * (1 + 0.3 * k).cos()).sum(-1), (u * (1.5 * k).sin()).sum(-1)
+        return (a + t.to(u.dtype)).sin() - (2 * b).cos() / 2 + a * b
+
+    return f
+
+
+def _vector(x: Tensor) -> Tensor:
+    return x
+
+
+def _scalar(x: Tensor) -> Tensor:
+    return x.unsqueeze(-1)
+
+
+def _matrix(x: Tensor) -> Tensor:
+    return x.flatten(-2)
+
+
+def _classes(x: Tensor) -> Tensor:
+    return one_hot(x, 3).double().flatten(-2)
+
+
+CASES: tuple[Case, ...] = (
+    Case(
+        "Normal, 2 variables",
+        (_tensor(0.5, -0.8), _tensor(0.9, 0.6)),
+        lambda loc, scale: Independent(Normal(loc, scale, validate_args=False), 1),
+        wave(_vector, 0.4),
+        quadrature,
+    ),
+    Case(
+        "Normal, batch of 3",
+        (_tensor(-1.1, 0.3, 0.7), _tensor(0.5, 1.2, 0.8)),
+        lambda loc, scale: Normal(loc, scale, validate_args=False),
+        wave(_scalar, 0.4, -0.9, 1.3),
+        quadrature,
+    ),
+    Case(
+        "Bernoulli by logits, batch of 2, 3 variables",
+        (_tensor([0.4, -1.2, 0.3], [-0.3, 0.8, 1.5]),),
+        lambda logits: Independent(Bernoulli(logits=logits, validate_args=False), 1),
+        wave(_vector, 0.4, -0.9),
+        support,
+    ),
+    Case(
+        "Bernoulli by probs, 2 variables",
+        (_tensor(0.3, 0.8),),
+        lambda probs: Independent(Bernoulli(probs=probs, validate_args=False), 1),
+        wave(_vector, -0.7),
+        support,
+    ),
+    Case(
+        "OneHotCategorical by logits, 2 variables of 3 categories",
+        (_tensor([0.4, -1.2, 0.3], [-0.3, 0.8, 1.5]),),
+        lambda logits: Independent(OneHotCategorical(logits=logits, validate_args=False), 1),
+        wave(_matrix, 0.8),
+        support,
+    ),
+    Case(
+        "OneHotCategorical by probs, batch of 2, 4 categories",
+        (_tensor([0.1, 0.4, 0.2, 0.3], [0.6, 0.1, 0.1, 0.2]),),
+        lambda probs: OneHotCategorical(probs=probs, validate_args=False),
+        wave(_vector, 0.4, -0.9),
+        support,
+    ),
+    Case(
+        "integer Categorical by logits, batch of 2, 2 variables of 3 categories",
+        (_tensor([[0.4, -1.2, 0.3], [-0.3, 0.8, 1.5]], [[0.1, 0.2, -0.9], [0.7, -0.4, 0.0]]),),
+        lambda logits: Independent(Categorical(logits=logits, validate_args=False), 1),
+        wave(_classes, 0.4, -0.9),
+        support,
+    ),
+)

@@ -1,0 +1,243 @@
+"""Where the work runs: this process, or a few processes of one thread each.
+
+Workers take small cells whole, and blocks of large ones. Any process computes the same bits for a block, and blocks are
+merged in block order, so the number of workers changes no figure. A worker that dies costs only the cell it was in: the
+pool is made of plain processes with a pipe each, since the standard pools lose all pending work with one worker.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.cells import Lost, Partials, failed_record, moments_record, reason_of, safely, single_thread
+from bench.engine import Engine, Settings
+from bench.names import Kind
+from bench.plan import Cell, blocks
+from bench.record import Record
+from bench.selectors import Selector, load
+from bench.stats import Partial
+from estimators import Refusal
+
+LARGE = 2**27
+"""Elements of a cell's samples from which its blocks are spread over the workers."""
+AHEAD = 4
+"""Chunks of blocks a worker may be ahead of the merge: bounds the memory that waits."""
+
+Preload = Sequence[tuple[Selector, Kind]]
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Some blocks of a cell: what a worker needs to compute their sums."""
+
+    cell: Cell
+    settings: Settings
+    state: bytes | None
+    centre: NDArray[np.float64]
+    exact: NDArray[np.float64] | None
+    indices: range
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An exception in a worker, in words."""
+
+    reason: str
+    refused: bool
+
+
+def elements(cell: Cell, settings: Settings) -> int:
+    """Return about how many numbers the samples of a cell are."""
+    n = int(getattr(cell.estimator, "n", 1))
+    return sum(blocks(cell, settings.replicates, settings.device)) * n * cell.objective.row_elements
+
+
+def cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Worker:
+    """A process and its pipe."""
+
+    def __init__(self, preload: Preload) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, list(preload)), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def ask(self, task: object) -> None:
+        self.connection.send_bytes(pickle.dumps(task))
+
+    def answer(self) -> Any:
+        """Return the answer to the last question, or raise ``Lost`` if the process has died."""
+        try:
+            return pickle.loads(self.connection.recv_bytes())
+        except (EOFError, OSError):
+            self.process.join()
+            code = self.process.exitcode
+            how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+            raise Lost(
+                f"The worker process {how}, as happens when memory runs out. No other cell is affected."
+            ) from None
+
+    def stop(self) -> None:
+        self.connection.close()
+        self.process.terminate()
+        self.process.join()
+
+
+class Pool:
+    """Worker processes; a context manager.
+
+    Args:
+        count: how many.
+        preload: selectors of users' own classes, which every worker has to know.
+    """
+
+    def __init__(self, count: int, preload: Preload = ()) -> None:
+        self._preload = preload
+        self._workers = [_Worker(preload) for _ in range(count)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.stop()
+
+    def _replace(self, worker: _Worker) -> None:
+        worker.stop()
+        self._workers[self._workers.index(worker)] = _Worker(self._preload)
+
+    def cells(self, cells: Sequence[Cell], settings: Settings) -> Iterator[Record]:
+        """Yield the moments line of every cell, as they end."""
+        waiting, busy = deque(cells), dict[_Worker, Cell]()
+        while waiting or busy:
+            for worker in self._idle(busy):
+                if waiting:
+                    busy[worker] = waiting.popleft()
+                    worker.ask((busy[worker], settings))
+            for worker in _answering(busy):
+                cell = busy.pop(worker)
+                try:
+                    yield worker.answer()
+                except Lost as lost:
+                    self._replace(worker)
+                    yield failed_record(cell, settings, str(lost))
+
+    def spread(
+        self,
+        engine: Engine,
+        centre: NDArray[np.float64],
+        exact: NDArray[np.float64] | None,
+    ) -> Partials:
+        """Yield the partial sums of every block of a cell, in block order, computed by all workers.
+
+        Raises:
+            Lost: a worker died, or an estimator raised; what is under way is thrown away.
+            Refusal: the estimator refused.
+        """
+        state = engine.state_bytes()
+        chunks = deque(_chunks(len(engine.sizes), len(self._workers)))
+        ahead = AHEAD * len(self._workers) * len(chunks[0])
+        ready: dict[int, list[tuple[Partial, str]]] = {}
+        busy: dict[_Worker, range] = {}
+        following = 0
+        try:
+            while chunks or busy:
+                for worker in self._idle(busy):
+                    if chunks and chunks[0].start <= following + ahead:
+                        busy[worker] = chunks.popleft()
+                        worker.ask(_Blocks(engine.cell, engine.settings, state, centre, exact, busy[worker]))
+                for worker in _answering(busy):
+                    answer = worker.answer()
+                    start = busy.pop(worker).start
+                    if isinstance(answer, _Failure):
+                        raise Refusal(answer.reason) if answer.refused else Lost(answer.reason)
+                    ready[start] = answer
+                while following in ready:
+                    part = ready.pop(following)
+                    yield from part
+                    following += len(part)
+        finally:
+            for worker in busy:  # dead, or at work on what nobody waits for any more
+                self._replace(worker)
+
+    def _idle(self, busy: Collection[_Worker]) -> list[_Worker]:
+        return [worker for worker in self._workers if worker not in busy]
+
+
+def _answering(busy: Collection[_Worker]) -> list[_Worker]:
+    """Wait until workers have answered, or died, and return them."""
+    answered = wait([worker.connection for worker in busy])
+    return [worker for worker in busy if worker.connection in answered]
+
+
+def _chunks(count: int, workers: int) -> Iterator[range]:
+    """Yield runs of block numbers: several per worker, so that none waits long for the last."""
+    length = max(1, min(16, count // (8 * workers)))
+    for start in range(0, count, length):
+        yield range(start, min(start + length, count))
+
+
+def _serve(connection: Connection, preload: Preload) -> None:
+    """Answer questions until the pipe closes: the life of a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the coordinator's to handle
+    torch.set_num_threads(1)
+    for selector, kind in preload:
+        load(selector, kind)
+    engines: dict[str, Engine] = {}
+    while True:
+        try:
+            question = connection.recv_bytes()
+        except EOFError:
+            return
+        connection.send_bytes(pickle.dumps(_answer(question, engines)))
+
+
+def _answer(question: bytes, engines: dict[str, Engine]) -> object:
+    task = pickle.loads(question)
+    if isinstance(task, _Blocks):
+        return _blocks_of(task, engines)
+    cell, settings = task
+    return measured(cell, settings, lambda _done, _total: None)
+
+
+def _blocks_of(task: _Blocks, engines: dict[str, Engine]) -> object:
+    try:
+        if task.cell.id not in engines:
+            engines.clear()
+            engines[task.cell.id] = Engine(task.cell, task.settings, task.state)
+        engine = engines[task.cell.id]
+        centre = torch.as_tensor(task.centre, device=engine.device)
+        exact = None if task.exact is None else torch.as_tensor(task.exact, device=engine.device)
+        return [engine.partial(block, centre, exact) for block in task.indices]
+    except Refusal as refusal:
+        return _Failure(str(refusal), refused=True)
+    except Exception as error:
+        return _Failure(reason_of(error), refused=False)
+
+
+def measured(cell: Cell, settings: Settings, progress: Callable[[int, int], None], pool: Pool | None = None) -> Record:
+    """Return the moments line of a cell, measured here or, with a pool, with its blocks spread over the workers."""
+
+    def work() -> Record:
+        engine = Engine(cell, settings)
+        return moments_record(engine, progress, pool.spread if pool else None)
+
+    with single_thread():
+        return safely(work, cell, settings)

@@ -1,0 +1,79 @@
+"""Squared bias against variance, both relative to the squared norm of the exact gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.report.figures import panels
+from bench.report.frame import each
+from bench.report.style import styles
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = """Squared bias and variance of one estimate, relative to the squared norm of the exact gradient
+Grey lines: equal mean squared error. Bars: 95 % intervals. Arrow down: an upper bound, where no bias was found."""
+
+SIGNS = ("hollow: biased", "larger: more samples n", "at the edge: variance 0")
+
+
+def bias_variance(table: pd.DataFrame) -> Figure | None:
+    """Draw one panel per objective; None without a bounded bias and a variance on one objective.
+
+    A bias that is significant is drawn at its estimate with its interval, any other at its upper bound.
+    """
+    table = table[(table["exact_norm"] > 0) & (table["bias_bound"] > 0) & (table["variance_low"] >= 0)]
+    table = table[~((table["variance"] == 0) & ~table["biased"])]  # exact: on neither axis
+    table = table[(table["variance_low"] > 0).groupby(table["problem"]).transform("any")]
+    if table.empty:
+        return None
+    problems, note = panels.chosen(table)
+    figure, axes = panels.panels(problems, TITLE + note)
+    look = styles(list(table["estimator_name"]))
+    texts: dict[Axes, list[panels.Point]] = {}
+    for problem, ax in axes.items():
+        for row in each(table[table["problem"] == problem]):
+            style, scale = look[row.estimator_name], 1 / row.exact_norm**2
+            x, x_low, x_high = (scale * v for v in panels.limits(row))
+            if row.bias_low > 0:
+                y = scale * max(row.bias_squared, row.bias_low**2)
+            else:
+                y = scale * (row.bias_norm**2 if row.variance == 0 else row.bias_bound**2)
+            panels.mark(ax, x, y, row, style, edge="x" if x == 0 else None)
+            if row.bias_low > 0:
+                panels.whisker(ax, (x, y), (x, scale * row.bias_low**2), style.colour)
+                panels.whisker(ax, (x, y), (x, scale * row.bias_bound**2), style.colour)
+            elif x > 0:
+                panels.arrow(ax, x, y, style.colour, (0, -17))
+            if x_low > 0:
+                panels.whisker(ax, (x, y), (x_low, y), style.colour)
+                if math.isnan(x_high):
+                    panels.arrow(ax, x, y, style.colour, (17, 0))
+                else:
+                    panels.whisker(ax, (x, y), (x_high, y), style.colour)
+                arrows = (() if row.bias_low > 0 else ((0, -17),)) + (((17, 0),) if math.isnan(x_high) else ())
+                texts.setdefault(ax, []).append(panels.Point(x, y, row.parameters, style.colour, arrows))
+        panels.logarithmic(ax)
+        _equal_errors(ax)
+    panels.label(axes, "variance / ‖exact gradient‖²", "squared bias / ‖exact gradient‖²")
+    panels.legend(figure, table, *SIGNS)
+    panels.settle(figure)
+    panels.name(figure, texts)
+    return figure
+
+
+def _equal_errors(ax: Axes) -> None:
+    """Draw the curves squared bias + variance = 10^k that cross the panel."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    for decade in range(math.floor(math.log10(max(left, bottom))), math.ceil(math.log10(right + top)) + 1):
+        total = 10.0**decade
+        small = np.geomspace(1e-4, 0.5, 60)
+        share = np.concatenate([[1e-12], small, 1 - small[::-1], [1 - 1e-12]])
+        ax.plot(total * share, total * (1 - share), color=panels.GRID, linewidth=0.7, zorder=0)
+    ax.set_xlim(left, right)
+    ax.set_ylim(bottom, top)

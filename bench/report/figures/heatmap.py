@@ -1,0 +1,192 @@
+"""Every estimator on every objective at a glance: variance over that of the best unbiased one."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.report.frame import each
+from bench.report.style import order
+from bench.stats.printing import format_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_COLUMNS = 14
+DECADES = 4
+"""The colour ends at this many decades above the best; the number in the cell does not."""
+ABSENT, FAILED, BIASED = "#e3e3e3", "#c1272d", "#d55e00"
+
+TITLE = "Variance over the lowest variance above 0 of an unbiased estimator on the same objective"
+NOTE = "Unbiased: shown by the data, or declared and not refuted by them. Cost is not considered."
+
+
+def heatmap(table: pd.DataFrame) -> Figure | None:
+    """Draw the map; None where nothing has a variance.
+
+    Beyond 14 objectives, those that differ in parameters alone are drawn at their smallest and largest dimension, and
+    if that is not enough at their largest; the title says so.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    if not (table["variance_low"] >= 0).any():
+        return None
+    columns, note = _columns(table[table["outcome"] != "skipped"])
+    rows = _rows(table)
+    bases = {column: _base(table[table["problem"] == column]) for column in columns}
+    cells = {(r.estimator, r.problem): r for r in each(table)}
+    skipped = {(r.estimator, r.objective) for r in each(table) if r.outcome == "skipped"}
+    objective = dict(zip(table["problem"], table["objective"], strict=True))
+    colours, texts = np.full((len(rows), len(columns)), np.nan), np.full((len(rows), len(columns)), "", dtype=object)
+    figure = Figure(figsize=(4.6 + 0.72 * len(columns), 3.0 + 0.26 * len(rows)), layout="constrained")
+    ax = figure.subplots()
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            cell = cells.get((row, column))
+            if cell is not None and cell.outcome == "measured":
+                texts[i, j], colours[i, j] = _ratio(cell, bases[column][0])
+            elif cell is not None and cell.outcome == "failed":
+                _sign(ax, i, j, "×", FAILED)
+            elif (row, objective[column]) in skipped:
+                _sign(ax, i, j, "–", "#777777")
+            if cell is not None and cell.outcome == "measured" and not cell.fair:
+                _corner(ax, i, j, filled=cell.biased)
+    seaborn.heatmap(
+        colours,
+        ax=ax,
+        annot=texts,
+        fmt="",
+        cmap="cividis_r",
+        vmin=0,
+        vmax=DECADES,
+        linewidths=1.0,
+        linecolor="white",
+        xticklabels=[column if bases[column][1] else f"{column} †" for column in columns],
+        yticklabels=rows,
+        annot_kws={"fontsize": 7.5},
+        cbar_kws={
+            "extend": "both",
+            "label": "log₁₀ of the ratio",
+            "ticks": range(DECADES + 1),
+            "shrink": 0.9,
+            "aspect": 25,
+        },
+    )
+    ax.tick_params(length=0)
+    for text in ax.get_xticklabels():
+        text.set(rotation=38, ha="right", rotation_mode="anchor")
+    ax.tick_params(axis="y", labelrotation=0)
+    dagger = "" if all(unbiased for _, unbiased in bases.values()) else " † no unbiased one: over the lowest measured."
+    width = int(figure.get_figwidth() * 14)
+    figure.suptitle("\n".join([TITLE, *textwrap.wrap(NOTE + dagger + note, width)]), fontsize=9.5, x=0.01, ha="left")
+    _legend(figure)
+    return figure
+
+
+def _columns(table: pd.DataFrame) -> tuple[list[str], str]:
+    """Choose the problems to draw, and say by which rule where some are left out."""
+    dims = table.drop_duplicates("problem")[["problem", "objective_name", "dim"]]
+    if len(dims) <= MOST_COLUMNS:
+        return list(dims["problem"]), ""
+    by_dim = dims.sort_values("dim", kind="stable").groupby("objective_name")["problem"]
+    ends = set(by_dim.first()) | set(by_dim.last())
+    largest = len(ends) > MOST_COLUMNS
+    kept = set(by_dim.last()) if largest else ends
+    rule = "largest dimension" if largest else "smallest and largest dimension"
+    return [p for p in dims["problem"] if p in kept], f" Of {len(dims)} objectives, each at its {rule}."
+
+
+def _rows(table: pd.DataFrame) -> list[str]:
+    """Order the estimators by name as in the palette, then by their number of samples."""
+    places = {name: place for place, name in enumerate(order(list(table["estimator_name"])))}
+    first = table.drop_duplicates("estimator").assign(
+        _place=lambda t: t["estimator_name"].map(places), _n=lambda t: t["n"].fillna(0)
+    )
+    return list(first.sort_values(["_place", "_n", "estimator"], kind="stable")["estimator"])
+
+
+def _base(group: pd.DataFrame) -> tuple[float, bool]:
+    """Return the variance that the others are divided by, and whether it is that of an unbiased estimator."""
+    positive = group[group["variance"] > 0]
+    fair = positive[positive["fair"]]
+    return float((positive if fair.empty else fair)["variance"].min()), not fair.empty
+
+
+def _ratio(cell: Any, base: float) -> tuple[str, float]:
+    """Return the text and the colour of a measured cell."""
+    if cell.variance == 0:
+        return "0", 0.0
+    ratio = (cell.variance_low if cell.heavy else cell.variance) / base
+    if not ratio > 0:
+        return "≥", float(DECADES)
+    text = "1" if ratio == 1 else format_number(ratio, 2)
+    return f"≥ {text}" if cell.heavy else text, math.log10(ratio)
+
+
+def _sign(ax: Axes, i: int, j: int, sign: str, colour: str) -> None:
+    """Fill a cell with grey and a sign: there is no number here, and why."""
+    from matplotlib.patches import Rectangle
+
+    ax.add_patch(Rectangle((j, i), 1, 1, facecolor=ABSENT, edgecolor="white", linewidth=1.0, zorder=2))
+    ax.text(j + 0.5, i + 0.5, sign, ha="center", va="center", color=colour, fontsize=9, zorder=3)
+
+
+def _corner(ax: Axes, i: int, j: int, *, filled: bool) -> None:
+    """Mark the upper left corner of a cell: filled for a bias, hollow where none was found but none is excluded."""
+    from matplotlib.patches import Polygon
+
+    corner = [(j + 0.03, i + 0.05), (j + 0.2, i + 0.05), (j + 0.03, i + 0.5)]
+    ax.add_patch(
+        Polygon(
+            corner,
+            facecolor=BIASED if filled else "white",
+            edgecolor="white" if filled else BIASED,
+            linewidth=0.8,
+            zorder=3,
+        )
+    )
+
+
+def _legend(figure: Figure) -> None:
+    from matplotlib.lines import Line2D
+
+    square: dict[str, Any] = {"linestyle": "none", "markersize": 9}
+    handles = [
+        Line2D([], [], label="biased", marker=(3, 0, 45), color=BIASED, **square),
+        Line2D(
+            [],
+            [],
+            label="bias not excluded",
+            marker=(3, 0, 45),
+            markeredgecolor=BIASED,
+            markerfacecolor="white",
+            **square,
+        ),
+        Line2D(
+            [],
+            [],
+            label="≥: a lower limit, heavy tail",
+            marker=r"$\geq$",
+            color="#333333",
+            linestyle="none",
+            markersize=6,
+        ),
+        Line2D([], [], label="–: not applicable", marker="s", color=ABSENT, **square),
+        Line2D([], [], label="×: failed", marker="x", color=FAILED, linestyle="none", markersize=6),
+        Line2D(
+            [],
+            [],
+            label="empty: not measured yet",
+            marker="s",
+            markeredgecolor="#bbbbbb",
+            markerfacecolor="white",
+            **square,
+        ),
+    ]
+    figure.legend(handles=handles, loc="outside lower left", ncols=3)

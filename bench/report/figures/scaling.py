@@ -1,0 +1,128 @@
+"""How the variance falls with the number of samples and grows with the dimension."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.report.figures import panels
+from bench.report.frame import each
+from bench.report.style import Style, order, styles
+from bench.stats.printing import format_estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tuple[float, float]:
+    """Return the slope of ln y on ln x and its standard error, by least squares weighted with the errors of ln y.
+
+    The standard error is enlarged where the points scatter about the line by more than their own errors, never reduced.
+
+    Args:
+        x: positive, at least two distinct values.
+        y: positive.
+        se_log: standard errors of ln y, positive.
+    """
+    lx, ly, w = np.log(x), np.log(y), 1 / np.square(se_log)
+    dx, dy = lx - np.average(lx, weights=w), ly - np.average(ly, weights=w)
+    spread = float((w * dx**2).sum())
+    b = float((w * dx * dy).sum()) / spread
+    misfit = float((w * (dy - b * dx) ** 2).sum()) / (len(lx) - 2) if len(lx) > 2 else 0.0
+    return b, math.sqrt(max(1.0, misfit) / spread)
+
+
+def variance_n(table: pd.DataFrame) -> Figure | None:
+    """Draw variance against samples per estimate, for every estimator with at least two of them on one objective."""
+    table = table[table["n"] > 0]
+    # The series is the estimator with its n left open: "rloo:n=4" and "rloo:n=8" are "rloo".
+    series = table["estimator"].str.replace(r"(?<=[:,])n=[^,]*,?", "", regex=True).str.rstrip(":,")
+    return _scaling(
+        table.assign(panel=table["problem"], series=series),
+        "n",
+        "Variance of one estimate against its number of samples\n"
+        "Legend: fitted exponent ± standard error (−1: average of independent samples). Bars: 95 % intervals.",
+        ("samples n per estimate", "variance of one estimate (squared units of the gradient)"),
+    )
+
+
+def variance_dim(table: pd.DataFrame) -> Figure | None:
+    """Draw relative variance against dimension, for every estimator measured on an objective at two dimensions or more."""
+    table = table[(table["exact_norm"] > 0) & (table["dim"] > 0)]
+    relative = {c: table[c] / table["exact_norm"] ** 2 for c in ("variance", "variance_low", "variance_high")}
+    return _scaling(
+        table.assign(**relative, panel=_grids(table), series=table["estimator"]),
+        "dim",
+        "Variance of one estimate against dimension, relative to the squared norm of the exact gradient\n"
+        "Legend: fitted exponent ± standard error. Bars: 95 % intervals. Larger markers: more samples n.",
+        ("dimension (random coordinates)", "variance / ‖exact gradient‖²"),
+    )
+
+
+def _grids(table: pd.DataFrame) -> pd.Series[str]:
+    """Name each row's grid: its objective without the parameter that sets the dimension.
+
+    That parameter is the one called ``dim``, else the first whose change alone changes the dimension.
+    """
+    import pandas as pd
+
+    names: dict[Any, str] = {}
+    for objective, group in table.groupby("objective_name", sort=False):
+        params = group["objective_params"]
+        keys = sorted({key for p in params for key in p}, key=lambda key: (key != "dim", key))
+        setter = next((k for k in keys if (group["dim"].groupby(params.map(_without(k))).nunique() > 1).any()), None)
+        told = [k for k in keys if k != setter and params.map(lambda p, k=k: repr(p.get(k))).nunique() > 1]
+        for row in each(group):
+            shown = ",".join(f"{k}={row.objective_params.get(k)}" for k in told)
+            setting = row.problem.removeprefix(row.objective)
+            names[row.Index] = f"{objective}{':' if shown else ''}{shown}{setting}"
+    return pd.Series(names, dtype=object)
+
+
+def _without(key: str) -> Callable[[dict[str, Any]], str]:
+    return lambda params: json.dumps({k: v for k, v in params.items() if k != key}, sort_keys=True)
+
+
+def _scaling(table: pd.DataFrame, x: str, title: str, labels: tuple[str, str]) -> Figure | None:
+    """Draw one panel per value of ``panel`` and one line per ``series`` with estimates at two values of x or more."""
+    lines = table[table["variance"] > 0].groupby(["panel", "series"])[x].nunique()
+    long = set(lines[lines > 1].index)
+    table = table[[key in long for key in zip(table["panel"], table["series"], strict=True)]]
+    if table.empty:
+        return None
+    problems, note = panels.chosen(table.assign(problem=table["panel"]))
+    figure, axes = panels.panels(problems, title + note, width=4.9, height=2.9, across=3)
+    look = styles(list(table["estimator_name"]))
+    for problem, ax in axes.items():
+        group = table[table["panel"] == problem]
+        for name in order(list(group["estimator_name"])):
+            for series, part in group[group["estimator_name"] == name].groupby("series", sort=False):
+                _line(ax, part.sort_values(x), x, str(series), look[name])
+        panels.logarithmic(ax)
+        values = sorted(set(group[x]))
+        panels.ticks(ax.xaxis, values[:: math.ceil(len(values) / 8)])
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), fontsize=7.5, handlelength=3, borderaxespad=0.2)
+    panels.label(axes, *labels)
+    return figure
+
+
+def _line(ax: Axes, part: pd.DataFrame, x: str, label: str, style: Style) -> None:
+    """Draw one series: its estimates, a line through all but lower limits, its exponent in the legend."""
+    for row in each(part):
+        panels.interval(ax, getattr(row, x), row, style)
+    fitted = part[part["variance"] > 0]
+    b, se = slope(list(fitted[x]), list(fitted["variance"]), list(fitted["se_log"]))
+    ax.plot(
+        fitted[x],
+        fitted["variance"],
+        label=f"{label}  {format_estimate(b, b - se, b + se).replace('-', '−')}",
+        dashes=style.dashes or (None, None),
+        zorder=1,
+        **panels.look(style, hollow=bool(part["biased"].any()), n=float(part["n"].iloc[0]) if x != "n" else 1.0),
+    )

@@ -1,0 +1,90 @@
+"""Variance of one estimate against its cost, with the efficient front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bench.report.figures import panels
+from bench.report.frame import each
+from bench.report.style import styles
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = """Variance of one estimate against its cost
+Black steps: the efficient front of the unbiased. Grey lines: equal variance × cost. Bars: 95 % intervals."""
+
+AXIS = {"seconds": "seconds per estimate", "evals": "evaluations of f and ∇f per estimate"}
+
+SIGNS = ("hollow: biased", "larger: more samples n", "arrow: no upper limit", "at the edge: variance 0")
+
+
+def front(prices: Sequence[float], variances: Sequence[float]) -> list[int]:
+    """Return the positions of the points that no other point beats in one coordinate and matches in the other.
+
+    They come by rising price and falling variance; of points that are equal in both, the first is kept.
+    """
+    kept: list[int] = []
+    for i in sorted(range(len(prices)), key=lambda i: (prices[i], variances[i])):
+        if not kept or variances[i] < variances[kept[-1]]:
+            kept.append(i)
+    return kept
+
+
+def variance_cost(table: pd.DataFrame) -> Figure | None:
+    """Draw one panel per objective with at least one variance above zero and its cost; None where there is none."""
+    table = table[(table["price"] > 0) & (table["variance_low"] >= 0)]
+    table = table[(table["variance_low"] > 0).groupby(table["problem"]).transform("any")]
+    if table.empty:
+        return None
+    problems, note = panels.chosen(table)
+    figure, axes = panels.panels(problems, TITLE + note)
+    look = styles(list(table["estimator_name"]))
+    texts: dict[Axes, list[panels.Point]] = {}
+    for problem, ax in axes.items():
+        group = table[table["problem"] == problem]
+        for row in each(group):
+            style = look[row.estimator_name]
+            panels.interval(ax, row.price, row, style)
+            value = panels.limits(row)[0]
+            if value > 0:
+                panels.whisker(ax, (row.price_low, value), (row.price_high, value), style.colour)
+                texts.setdefault(ax, []).append(panels.Point(row.price, value, row.parameters, style.colour))
+        panels.logarithmic(ax)
+        _front(ax, group[group["fair"] & ~group["heavy"]])
+        _equal_work(ax)
+    units = {problem: AXIS[unit] for problem, unit in zip(table["problem"], table["unit"], strict=True)}
+    one = next(iter(units.values())) if len(set(units.values())) == 1 else None
+    panels.label(axes, one or units, "variance of one estimate (squared units of the gradient)")
+    panels.legend(figure, table, *SIGNS)
+    panels.settle(figure)
+    panels.name(figure, texts)
+    return figure
+
+
+def _front(ax: Axes, group: pd.DataFrame) -> None:
+    """Draw the front as steps: bought at a price, a variance holds until the next price."""
+    if group.empty:
+        return
+    prices, variances = list(group["price"]), list(group["variance"])
+    kept = front(prices, variances)
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    xs = [prices[i] for i in kept]
+    ys = [max(variances[i], bottom) for i in kept]
+    ax.plot([xs[0], *xs, right], [top, *ys, ys[-1]], drawstyle="steps-post", color="#222222", linewidth=0.9, zorder=1)
+    ax.set_xlim(left, right)
+    ax.set_ylim(bottom, top)
+
+
+def _equal_work(ax: Axes) -> None:
+    """Draw the lines price × variance = 10^k that cross the panel, at most a dozen."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    first, last = math.floor(math.log10(left * bottom)), math.ceil(math.log10(right * top))
+    for decade in range(first, last + 1, max(1, (last - first) // 8)):
+        ax.plot([left, right], [10.0**decade / left, 10.0**decade / right], color=panels.GRID, linewidth=0.7, zorder=0)
+    ax.set_xlim(left, right)
+    ax.set_ylim(bottom, top)

@@ -1,0 +1,264 @@
+"""Row gradients, the pull-back to theta, exact gradients, evaluation counts, adaptation."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Bernoulli, Independent, Normal
+
+from bench import objectives
+from bench.cells import Lost, here, moments_record
+from bench.engine import Engine, PullBack, Settings, exact_gradient
+from bench.learn import ADAPT_ROWS, ADAPT_STEPS, count_evaluations, learn
+from bench.objectives import Objective, Problem
+from bench.plan import Cell
+from estimators import (
+    RLOO,
+    Enumeration,
+    Estimator,
+    GumbelSoftmax,
+    Reparameterization,
+    ScoreFunction,
+    StraightThrough,
+    parameters,
+    rows,
+)
+
+SHARP = Settings(replicates=256, dtype="float64")
+
+
+@dataclass(frozen=True)
+class Network(Objective):
+    """q's logits come from a small network with a batch: nothing of theta is held by q."""
+
+    dim: int = 3
+    batch: int = 4
+    family = Bernoulli
+    has_exact = True
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        g = torch.Generator().manual_seed(1)
+        x = torch.randn(self.batch, 5, generator=g, dtype=torch.float64).to(dtype)
+        w = torch.randn(5, self.dim, generator=g, dtype=torch.float64).to(dtype).requires_grad_()
+        b = torch.zeros(self.dim, dtype=dtype).requires_grad_()
+
+        def f(z):
+            return (z.sum(-1) - 1.2) ** 3
+
+        def exact(theta):
+            return Enumeration()(f, q(theta)).mean()
+
+        def q(theta):
+            return Independent(
+                Bernoulli(logits=torch.tanh(x.to(theta["w"]) @ theta["w"]) + theta["b"], validate_args=False), 1
+            )
+
+        return Problem({"w": w, "b": b}, q, lambda _q: f, exact)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "objective"),
+    [
+        (RLOO(n=3), Network()),
+        (StraightThrough(), Network()),
+        (ScoreFunction(), objectives.GaussianQuadratic(dim=4)),
+        (Reparameterization(n=2), objectives.LogisticRegression()),
+        (GumbelSoftmax(), objectives.CategoricalPolynomial(dim=5)),
+    ],
+)
+def test_row_gradients_are_those_of_single_training_calls(estimator, objective):
+    """The engine's rows, pulled back together, against ``loss.mean().backward()`` on copies of theta, same noise."""
+    engine = Engine(Cell(estimator, objective), SHARP)
+    count = 5
+    together = engine.row_gradients(count, engine.generator("measure", 0))
+    r = rows(engine.q, count)
+    f = engine.problem.integrand(r)
+    loss = estimator(f, r, engine.generator("measure", 0))
+    loss = loss.flatten(1).mean(1) if loss.dim() > 1 else loss
+    for k in range(count):
+        own = torch.autograd.grad(loss[k], list(parameters(r).values()), retain_graph=True)
+        q = engine.problem.q(engine.problem.theta)
+        single = torch.autograd.grad(
+            list(parameters(q).values()), list(engine.problem.theta.values()), [g[k] for g in own]
+        )
+        flat = torch.cat([g.flatten() for g in single])
+        torch.testing.assert_close(together[k], flat, rtol=1e-10, atol=1e-12)
+
+
+def test_theta_that_q_holds_itself_is_not_pulled():
+    theta = {"mean": torch.zeros(3, requires_grad=True), "log_scale": torch.zeros(3, requires_grad=True)}
+    route = PullBack(Independent(Normal(theta["mean"], theta["log_scale"].exp()), 1), theta)
+    assert route.held == [(0, 0)]
+    assert len(route.outputs) == 1
+
+
+def test_theta_used_twice_gets_both_gradients():
+    shared = torch.full((2,), 0.5, requires_grad=True)
+    q = Independent(Normal(shared, shared.exp()), 1)
+    route = PullBack(q, {"shared": shared})
+    g = torch.arange(6.0).reshape(3, 2)
+    torch.testing.assert_close(route((g, 2 * g)), g + 2 * g * shared.exp().detach())
+
+
+@pytest.mark.parametrize(
+    "objective", [objectives.GaussianQuadratic(dim=3), objectives.CategoricalPolynomial(dim=4), Network()]
+)
+def test_exact_gradient_is_at_the_point_that_is_measured(objective):
+    """In float32 the point itself is rounded; the exact gradient is taken at the rounded point."""
+    problem = objective.build(torch.float32)
+    value, gradient = exact_gradient(objective, problem)
+    sharp = objective.build(torch.float64)
+    theta = {k: v.detach().double().requires_grad_() for k, v in problem.theta.items()}
+    again = sharp.exact(theta)
+    assert value == again.item()
+    expected = torch.cat([g.flatten() for g in torch.autograd.grad(again, list(theta.values()))])
+    np.testing.assert_array_equal(gradient, expected.numpy())
+
+
+@pytest.mark.parametrize(
+    ("estimator", "objective", "counts"),
+    [
+        (ScoreFunction(), objectives.GaussianQuadratic(dim=3), (1, 0)),
+        (ScoreFunction(n=5), objectives.LogisticRegression(), (5, 0)),
+        (RLOO(n=4), Network(), (4, 0)),
+        (Reparameterization(n=3), objectives.GaussianQuadratic(dim=3), (3, 3)),
+        (Reparameterization(), objectives.LogisticRegression(), (1, 1)),
+        (GumbelSoftmax(n=2), objectives.CategoricalPolynomial(dim=4), (2, 2)),
+        (StraightThrough(), Network(), (1, 1)),
+        (Enumeration(), objectives.BernoulliQuadratic(dim=5), (32, 0)),
+        (Enumeration(), Network(), (8, 0)),
+    ],
+)
+def test_evaluations_are_counted_from_the_objectives_side(estimator, objective, counts):
+    assert count_evaluations(Engine(Cell(estimator, objective), SHARP)) == counts
+
+
+def test_forward_mode_and_pass_through_are_counted_right():
+    from bench.counting import Counter, counted
+
+    weight = torch.ones(3, requires_grad=True)
+    counter = Counter(event_dims=1)
+    f = counted(lambda x: (weight * x).sum(-1), counter)
+    f(torch.ones(2, 3)).sum().backward()
+    assert (counter.f, counter.df) == (2, 0), "the gradient of a weight inside f is not df/dx"
+    with torch.autograd.forward_ad.dual_level():
+        f(torch.autograd.forward_ad.make_dual(torch.ones(4, 3), torch.ones(4, 3)))
+    assert (counter.f, counter.df) == (6, 4)
+
+
+def test_learning_is_counted_and_frozen():
+    engine = Engine(Cell(ScoreFunction(baseline="moving-average"), objectives.GaussianQuadratic(dim=2)), SHARP)
+    learned = learn(engine)
+    assert learned.steps == ADAPT_STEPS
+    assert learned.f_evals == ADAPT_STEPS * ADAPT_ROWS
+    assert learned.digest is not None
+    assert abs(float(engine.state.mean) - 4.0) < 1.0, "E f = 2 (1 + 1) at the initial point"
+    again = Engine(engine.cell, SHARP, engine.state_bytes())
+    torch.testing.assert_close(again.gradients(0), engine.gradients(0), rtol=0, atol=0)
+
+
+def test_the_same_block_is_the_same_bits_and_other_blocks_are_not():
+    engine = Engine(Cell(RLOO(), objectives.GaussianQuadratic()), Settings(replicates=1000))
+    assert torch.equal(engine.gradients(1), engine.gradients(1))
+    assert not torch.equal(engine.gradients(0), engine.gradients(1))
+    assert not torch.equal(engine.gradients(0), engine.gradients(0, "confirm"))
+
+
+def test_common_noise_pairs_estimators_and_own_noise_does_not():
+    objective = objectives.GaussianQuadratic(dim=2)
+
+    def rows_of(estimator, *, common):
+        engine = Engine(Cell(estimator, objective), Settings(replicates=256, dtype="float64", common_noise=common))
+        return engine.gradients(0)
+
+    shared = [rows_of(ScoreFunction(baseline=b), common=True) for b in (0.0, 1.0)]
+    own = [rows_of(ScoreFunction(baseline=b), common=False) for b in (0.0, 1.0)]
+    correlations = [np.corrcoef(a[:, 0], b[:, 0])[0, 1] for a, b in (shared, own)]
+    assert correlations[0] > 0.9
+    assert abs(correlations[1]) < 0.4
+
+
+@dataclass(frozen=True)
+class Bad(Estimator):
+    """Wrong in the way its field says."""
+
+    how: str = "shape"
+
+    def __call__(self, f, q, generator=None, state=None):
+        x = q.base_dist.loc
+        if self.how == "shape":
+            return (x * x).sum()
+        if self.how == "detached":
+            return f(x.detach().unsqueeze(0)).mean(0)
+        if self.how == "nan":
+            return (x * torch.where(torch.arange(x.shape[0]) == 3, torch.nan, 1.0).unsqueeze(-1)).sum(-1)
+        raise RuntimeError("deliberately")
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("shape", "returned a loss of shape"),
+        ("detached", "without a gradient at q's parameters"),
+        ("nan", "not finite"),
+    ],
+)
+def test_wrong_estimators_are_told_in_a_sentence(how, says):
+    with pytest.raises((ValueError, Lost), match=says):
+        moments_record(Engine(Cell(Bad(how), objectives.GaussianQuadratic(dim=2)), SHARP), lambda _d, _t: None)
+
+
+def test_gradients_that_are_not_finite_are_all_counted():
+    settings = Settings(replicates=1000)
+    engine = Engine(Cell(Bad("nan"), objectives.GaussianQuadratic(dim=2)), settings)
+    with pytest.raises(Lost, match=r"^4 of 1024 gradients were not finite"):
+        moments_record(engine, lambda _d, _t: None)
+
+
+def test_memory_does_not_grow_with_replicates():
+    """What a block leaves behind is its sums: of fixed size, whatever the rows."""
+    engine = Engine(Cell(ScoreFunction(), objectives.GaussianQuadratic(dim=4)), Settings(replicates=20_000))
+    centre = np.zeros(engine.size)
+
+    def numbers(partial):
+        return sum(np.size(v) for v in vars(partial).values() if isinstance(v, np.ndarray | float | int))
+
+    sizes = {
+        rows_: numbers(partial) for (partial, _), rows_ in zip(here(engine, centre, None), engine.sizes, strict=True)
+    }
+    assert max(sizes) == 2 * min(sizes)
+    assert max(sizes.values()) < 1000
+
+
+@dataclass(frozen=True)
+class Unset(Objective):
+    """Declares an exact value and has none."""
+
+    dim: int = 1
+    family = Normal
+    notes: tuple = field(default=())
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        theta = {"mean": torch.zeros(1, dtype=dtype, requires_grad=True)}
+        return Problem(theta, lambda t: Independent(Normal(t["mean"], 1.0), 1), lambda _q: lambda x: x.sum(-1))
+
+
+def test_a_missing_exact_value_is_told():
+    with pytest.raises(ValueError, match="unset declares has_exact and builds a problem without an exact value"):
+        exact_gradient(Unset(), Unset().build())
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"replicates": 0}, "replicates is a whole number of at least 1"),
+        ({"replicates": 2.5}, "replicates is a whole number"),
+        ({"seed": -1}, "seed is a whole number of at least 0"),
+        ({"dtype": "float16"}, "dtype is float32 or float64"),
+        ({"device": "tpu"}, "device is cpu or cuda"),
+    ],
+)
+def test_settings_that_cannot_be_used(bad, says):
+    with pytest.raises(ValueError, match=says):
+        Settings(**bad)

@@ -1,0 +1,118 @@
+"""The ladder of blocks, slices, seeds, and which pairs fit together."""
+
+import itertools
+from dataclasses import dataclass
+
+import pytest
+from torch.distributions import Normal
+
+from bench import objectives
+from bench.plan import CAP, LEAST, Cell, blocks, cap, ladder, mismatch, noise_subject, plan, slices
+from bench.record import block_seed
+from estimators import RLOO, Enumeration, GumbelSoftmax, Reparameterization, ScoreFunction
+
+
+def cell(dim=1, estimator=None):
+    return Cell(estimator or ScoreFunction(), objectives.GaussianQuadratic(dim=dim))
+
+
+def test_the_ladder_climbs_by_doubling_every_32_blocks():
+    sizes = list(itertools.islice(ladder(objectives.GaussianQuadratic(dim=100), "cpu"), 120))
+    assert cap(objectives.GaussianQuadratic(dim=100), "cpu") == 1024
+    assert sizes == [256] * 32 + [512] * 32 + [1024] * 56
+
+
+def test_a_small_cap_makes_every_block_the_cap():
+    wide = objectives.LogisticRegression()
+    assert list(itertools.islice(ladder(wide, "cpu"), 100)) == [128] * 100
+
+
+def test_the_cap_is_a_power_of_two_and_at_least_64():
+    for dim in (1, 3, 100, 1000, 5000, 10**6):
+        most = cap(objectives.GaussianQuadratic(dim=dim), "cpu")
+        assert most & (most - 1) == 0
+        assert most == LEAST or most * dim <= CAP["cpu"] < 2 * most * dim
+
+
+@pytest.mark.parametrize("replicates", [1, 255, 256, 257, 10_000, 123_457])
+def test_replicates_are_rounded_up_to_whole_blocks(replicates):
+    sizes = blocks(cell(), replicates, "cpu")
+    assert sum(sizes) >= replicates > sum(sizes[:-1])
+
+
+def test_a_longer_run_begins_with_the_shorter_one():
+    short, long = blocks(cell(), 5_000, "cpu"), blocks(cell(), 50_000, "cpu")
+    assert long[: len(short)] == short
+
+
+def test_a_deterministic_estimator_takes_one_smallest_block():
+    assert blocks(Cell(Enumeration(), objectives.BernoulliQuadratic()), 10_000, "cpu") == [LEAST]
+
+
+def test_slices_keep_the_largest_tensor_under_the_cap():
+    objective = objectives.LogisticRegression()
+    assert slices(128, 1, objective, "cpu") == 1
+    assert slices(128, 10, objective, "cpu") == 8
+    assert slices(128, 10**9, objective, "cpu") == 128
+    for points in (1, 2, 3, 16, 100):
+        count = slices(128, points, objective, "cpu")
+        assert 128 * points * objective.row_elements <= count * CAP["cpu"]
+
+
+def test_incompatible_pairs_are_skips_with_a_reason():
+    cells, skips = plan(
+        [ScoreFunction(), Reparameterization(), GumbelSoftmax()],
+        [objectives.GaussianQuadratic(), objectives.BernoulliQuadratic()],
+    )
+    assert [(type(c.estimator), type(c.objective).__name__) for c in cells] == [
+        (ScoreFunction, "GaussianQuadratic"),
+        (Reparameterization, "GaussianQuadratic"),
+        (ScoreFunction, "BernoulliQuadratic"),
+        (GumbelSoftmax, "BernoulliQuadratic"),
+    ]
+    assert [s.reason.split()[0] for s in skips] == ["GumbelSoftmax(n=1,", "Reparameterization"]
+    assert "Use ScoreFunction, RLOO" in skips[1].reason
+
+
+@dataclass(frozen=True)
+class Step(objectives.Objective):
+    dim: int = 1
+    family = Normal
+    differentiable = False
+    relaxable = False
+
+    def build(self, dtype=None, device="cpu"):
+        raise AssertionError("planning computes nothing")
+
+
+def test_facts_decide_without_computing():
+    assert (
+        mismatch(Reparameterization(), Step())
+        == "Reparameterization(n=1) needs df/dx, and step has none. Use ScoreFunction or RLOO."
+    )
+    assert mismatch(ScoreFunction(), Step()) is None
+
+
+def test_identity_leaves_defaults_out():
+    assert cell().id == Cell(ScoreFunction(n=1), objectives.GaussianQuadratic(dim=1)).id
+    assert cell().id != cell(dim=2).id != Cell(RLOO(), objectives.GaussianQuadratic(dim=2)).id
+
+
+def test_common_noise_is_the_objectives_and_own_noise_the_cells():
+    a, b = cell(), cell(estimator=RLOO())
+    assert noise_subject(a, common=True) == noise_subject(b, common=True)
+    assert noise_subject(a, common=False) != noise_subject(b, common=False)
+
+
+def test_seeds_differ_by_root_stage_subject_and_block_and_never_move():
+    base = (0, "measure", {"class": "X"}, 0)
+    seeds = {
+        block_seed(*base),
+        block_seed(1, *base[1:]),
+        block_seed(0, "pilot", *base[2:]),
+        block_seed(0, "measure", {"class": "Y"}, 0),
+        block_seed(*base[:3], 1),
+    }
+    assert len(seeds) == 5
+    assert all(0 <= s < 2**63 for s in seeds)
+    assert block_seed(*base) == 1023124273797288564, "committed numbers were made with these seeds"

@@ -1,0 +1,66 @@
+import io
+
+from bench import progress
+
+MEASURED = {"outcome": "measured", "estimator": "rloo", "objective": "gaussian-cosine"}
+FAILED = {**MEASURED, "outcome": "failed", "reason": "It broke."}
+
+
+def plain(times):
+    stream = io.StringIO()
+    return progress.Plain(stream, interval=5.0, clock=iter(times).__next__), stream
+
+
+def test_plain_lines_come_at_most_once_per_interval():
+    # The clock is read when made, whenever something begins or ends, and once more when a line is written.
+    told, stream = plain([0.0, 0.0, 0.0, 1.0, 2.0, 5.1, 5.1, 10.0, 10.2, 10.2])
+    told.start(5, 2)
+    for label in "abc":
+        told.cell(label)
+        told.finish(MEASURED)
+    told.end()
+    assert stream.getvalue().splitlines() == [
+        "measurements: 5, 2 on record already",
+        "[3/5] a",
+        "[4/5] rloo on gaussian-cosine: done",
+        "[5/5] rloo on gaussian-cosine: done",
+    ]
+
+
+def test_plain_always_tells_failures():
+    told, stream = plain([0.0] * 9)
+    told.start(1, 0)
+    told.finish(FAILED)
+    assert stream.getvalue().splitlines() == ["measurements: 1", "failed: rloo on gaussian-cosine: It broke."]
+
+
+def test_quiet_is_silent_and_a_pipe_gets_plain_lines(capsys):
+    silent = progress.choose(quiet=True)
+    silent.start(1, 0)
+    silent.cell("a")
+    silent.block(1, 2)
+    silent.finish(FAILED)
+    silent.end()
+    assert capsys.readouterr() == ("", "")
+    assert type(progress.choose(quiet=False)) is progress.Plain
+
+
+def test_a_terminal_gets_a_bar_unless_it_is_dumb(monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    assert type(progress.choose(quiet=False)) is progress.Live
+    monkeypatch.setenv("TERM", "dumb")
+    assert type(progress.choose(quiet=False)) is progress.Plain
+
+
+def test_the_bar_counts_measurements_and_replicates(monkeypatch):
+    bar = progress.Live()
+    bar.start(4, 1)
+    bar.cell("rloo [1] on x")
+    (task,) = bar._bar.tasks
+    bar.block(1, 2)
+    assert (task.total, task.completed, task.description) == (4, 1.5, "rloo [1] on x")
+    bar.finish(MEASURED)
+    assert task.completed == 2
+    bar.end()
+    assert not bar._bar.live.is_started

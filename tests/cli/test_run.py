@@ -1,0 +1,345 @@
+"""The command `run` from its words to its exit code, with the smallest of runs."""
+
+import json
+import os
+import pty
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from bench import record, spec, store
+
+TINY = ("--replicates", "64", "--no-timing", "--quiet")
+
+MINE = """
+import os
+import time
+from dataclasses import dataclass
+from estimators import Estimator, ScoreFunction
+
+@dataclass(frozen=True)
+class Mine(Estimator):
+    factor: float = 1.0
+
+    def __call__(self, f, q, generator=None, state=None):
+        if os.environ.get("MINE") == "fail":
+            raise RuntimeError("out of luck")
+        if os.environ.get("MINE") == "hang":
+            time.sleep(60)
+        return self.factor * ScoreFunction()(f, q, generator)
+"""
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    monkeypatch.delenv("MINE", raising=False)
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    return f"{path.name}::Mine"
+
+
+# usage
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "-e", "rlo"], "Unknown estimator 'rlo'. Did you mean 'rloo'?"),
+        (["run", "-e", "rlo", "-e", "rloo:"], "Did you mean 'rloo'? 'rloo:' is not a selector"),
+        (
+            ["run", "-o", "bernouli-quadratic"],
+            "Unknown objective 'bernouli-quadratic'. Did you mean 'bernoulli-quadratic'?",
+        ),
+        (["run", "-e", "rloo:m=3"], "rloo has no parameter 'm' (it has n)."),
+        (["run", "-e", "rloo:n=x"], "rloo:n needs a whole number (got 'x')."),
+        (["run", "-e", "rloo:n=1"], "RLOO needs n >= 2 (got n=1)"),
+        (["run", "-e", "rloo", "--samples", "1"], "RLOO needs n >= 2 (got n=1)"),
+        (["run", "-e", "absent.py::Mine"], "There is no file"),
+        (["run", "--samples", "2,x"], "'2,x' is not a list of whole numbers from 1 on, as in 2,4,8."),
+        (["run", "--samples", "0"], "'0' is not a list"),
+        (["run", "--seed", "x"], "'--seed'"),
+        (["run", "--seed", "-1"], "'--seed'"),
+        (["run", "--replicates", "0"], "'--replicates'"),
+        (["run", "--dtype", "float16"], "'--dtype'"),
+        (["run", "--replicate", "3"], "No such option"),
+        (["rnu"], "No such command 'rnu'"),
+        (["run", "absent.toml"], "absent.toml cannot be read: No such file or directory."),
+        (["run", "broken.toml"], "broken.toml is not TOML"),
+        (["run", "wrong.toml"], "wrong.toml: objectives: give at least one objective"),
+        (["run", "wrong.toml"], "sed: there is no such key. Did you mean 'seed'?"),
+        (["run", "."], "spec.toml cannot be read"),
+        (["run", "-e", "rloo", "--out", "broken.toml"], "broken.toml cannot be made: File exists."),
+        (["run", "-e", "rloo", "--out", "broken.toml/deep"], "cannot be made: Not a directory."),
+        (["report", "absent"], "There are no records in absent."),
+        (["report"], "Missing argument"),
+    ],
+)
+def test_what_the_user_got_wrong_is_one_sentence_and_exit_code_2(call, tmp_path, words, message):
+    (tmp_path / "broken.toml").write_text("seed = = 1")
+    (tmp_path / "wrong.toml").write_text('sed = 1\nestimators = ["rloo"]\nobjectives = []')
+    result = call(*words)
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.startswith("Error: ")
+    assert result.err.count("\n") == 1
+    assert message in result.err
+
+
+def test_a_missing_gpu_is_a_usage_error(call, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = call("run", "-e", "rloo", "--device", "cuda")
+    assert result.code == 2
+    assert "Use --device cpu or auto" in result.err
+
+
+# results
+
+
+def test_json_is_one_document_with_every_record(call, tmp_path):
+    result = call("run", "-e", "rloo:n=2,4", "-e", "enumeration", "-o", "gaussian-cosine", "--json", *TINY)
+    document = json.loads(result.out)
+    assert (result.code, result.err) == (0, "")
+    assert document["folder"] == "results/rloo+enumeration-on-gaussian-cosine"
+    outcomes = {r["estimator"]: r["outcome"] for r in document["records"]}
+    assert outcomes == {"rloo": "measured", "rloo:n=4": "measured", "enumeration": "skipped"}
+    assert all("sums" not in r for r in document["records"])
+    assert set(map(os.path.basename, document["files"])) == {"table.md", "table.csv", "table.tex"}
+    assert all((tmp_path / file).exists() for file in document["files"])
+
+
+def test_the_table_goes_to_stdout_and_everything_else_to_stderr(call):
+    words = ("-e", "rloo", "-o", "gaussian-cosine", "--replicates", "64", "--no-timing")
+    loud = call("run", *words)
+    assert loud.code == 0
+    assert loud.err.splitlines()[0] == "measurements: 1"
+    assert "results/rloo-on-gaussian-cosine: records.jsonl, table.md" in loud.err
+    assert loud.out.startswith("gaussian-cosine\n")
+    assert call("run", *words, "--quiet") == (0, loud.out, "")
+
+
+def test_flags_reach_the_records(call, tmp_path):
+    result = call(
+        *("run", "-e", "rloo", "-o", "gaussian-cosine", "--samples", "2,3", "--seed", "5", "--dtype", "float64"),
+        *("--no-common-noise", "--out", "here", *TINY),
+    )
+    assert result.code == 0
+    assert [(r["estimator"], r["seed"], r["dtype"], r["common_noise"]) for r in lines(tmp_path / "here")] == [
+        ("rloo", 5, "float64", False),
+        ("rloo:n=3", 5, "float64", False),
+    ]
+    assert spec.Spec.read(tmp_path / "here" / "spec.toml").timing is False
+
+
+def test_every_option_has_an_environment_variable(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_RUN_ESTIMATOR", "rloo:n=3 score-function")
+    monkeypatch.setenv("BENCH_RUN_OBJECTIVE", "gaussian-cosine")
+    monkeypatch.setenv("BENCH_RUN_SEED", "9")
+    monkeypatch.setenv("BENCH_RUN_NO_TIMING", "1")
+    monkeypatch.setenv("BENCH_RUN_REPLICATES", "64")
+    monkeypatch.setenv("BENCH_RUN_OUT", "there")
+    assert call("run").code == 0
+    assert [(r["estimator"], r["seed"]) for r in lines(tmp_path / "there")] == [("rloo:n=3", 9), ("score-function", 9)]
+
+
+def test_a_spec_file_gives_the_study(call, tmp_path):
+    (tmp_path / "toys.toml").write_text(
+        'replicates = 64\ntiming = false\nestimators = ["st"]\nobjectives = ["bernoulli-quadratic"]'
+    )
+    assert call("run", "toys.toml").code == 0
+    assert [r["estimator"] for r in lines(tmp_path / "results" / "toys")] == ["straight-through"]
+
+
+# going on
+
+
+def test_a_second_run_measures_only_what_is_missing(call, tmp_path):
+    here = ("-o", "gaussian-cosine", "--out", "here", *TINY)
+    call("run", "-e", "rloo", *here)
+    first = lines(tmp_path / "here")
+    assert len(first) == 1
+    again = call("run", "-e", "rloo", *here, "--json")
+    assert lines(tmp_path / "here") == first
+    assert [r["run"] for r in json.loads(again.out)["records"]] == [first[0]["run"]]
+    call("run", "-e", "rloo", "-e", "score-function", *here)
+    assert [r["estimator"] for r in lines(tmp_path / "here")] == ["rloo", "score-function"]
+    call("run", "-e", "rloo", *here, "--seed", "1")
+    assert [(r["estimator"], r["seed"]) for r in lines(tmp_path / "here")[2:]] == [("rloo", 1)]
+
+
+def test_a_study_folder_is_a_spec(call, tmp_path):
+    call("run", "-e", "rloo", "-o", "gaussian-cosine", "--out", "here", *TINY)
+    first = (tmp_path / "here" / "records.jsonl").read_bytes()
+    assert call("run", "here", "--quiet") == call("run", "here/spec.toml", "--quiet")
+    assert (tmp_path / "here" / "records.jsonl").read_bytes() == first
+
+
+def test_a_users_own_estimator_is_measured(call, tmp_path, mine):
+    assert call("run", "-e", f"{mine}:factor=1,2", "-o", "gaussian-cosine", "--out", "here", *TINY).code == 0
+    one, two = lines(tmp_path / "here")
+    assert (one["estimator"], two["estimator"]) == ("mine", "mine:factor=2")
+    assert two["mean"] == pytest.approx([2 * x for x in one["mean"]])
+    os.chdir(tmp_path / "here")
+    assert call("run", tmp_path / "here", "--quiet").code == 0
+    assert len(lines(tmp_path / "here")) == 2
+
+
+def test_a_failed_cell_is_exit_code_1_and_is_measured_again(call, tmp_path, mine, monkeypatch):
+    words = (
+        "run",
+        "-e",
+        "rloo",
+        "-e",
+        mine,
+        "-o",
+        "gaussian-cosine",
+        "--out",
+        "here",
+        "--replicates",
+        "64",
+        "--no-timing",
+    )
+    monkeypatch.setenv("MINE", "fail")
+    result = call(*words)
+    assert result.code == 1
+    assert "failed: mine on gaussian-cosine: RuntimeError: out of luck" in result.err
+    assert [r["outcome"] for r in lines(tmp_path / "here")] == ["measured", "failed"]
+    monkeypatch.setenv("MINE", "well")
+    assert call(*words).code == 0
+    assert [(r["estimator"], r["outcome"]) for r in lines(tmp_path / "here")[2:]] == [("mine", "measured")]
+
+
+def test_when_no_pair_fits_together_the_exit_code_is_4_and_says_why(call):
+    result = call("run", "-e", "enumeration", "-o", "gaussian-cosine", *TINY)
+    assert result.code == 4
+    assert result.err.startswith(
+        "Error: No cell could be measured, because no pair fits together: Enumeration() serves"
+    )
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not a record\n", "line 1, is not JSON"),
+        (f'{{"schema":{record.SCHEMA + 1},"kind":"moments","run":"0"}}\n', "Install a newer stochgrad-bench"),
+    ],
+)
+def test_a_damaged_or_newer_store_is_exit_code_5(call, tmp_path, text, message):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "records.jsonl").write_text(text)
+    for words in (["run", "-e", "rloo", "-o", "gaussian-cosine", "--out", "here", *TINY], ["report", "here"]):
+        result = call(*words)
+        assert (result.code, result.out) == (5, "")
+        assert result.err.startswith("Error: ")
+        assert message in result.err
+    assert (tmp_path / "here" / "records.jsonl").read_text() == text
+
+
+def test_a_folder_that_another_process_writes_is_a_usage_error(call, tmp_path):
+    with store.Store(tmp_path / "here"):
+        result = call("run", "-e", "rloo", "-o", "gaussian-cosine", "--out", "here", *TINY)
+    assert result.code == 2
+    assert "is being written by another bench" in result.err
+
+
+# as a process
+
+
+def test_report_rebuilds_everything_from_records_without_torch(call, start, tmp_path):
+    table = call("run", "-e", "rloo:n=2,4", "-o", "gaussian-cosine", "--out", "here", *TINY).out
+    (tmp_path / "here" / "table.md").unlink()
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "torch.py").write_text("raise ImportError('there is no torch here')")
+    done = start("report", "here", PYTHONPATH=str(tmp_path / "lib"))
+    assert (done.code, done.out) == (0, table)
+    assert (tmp_path / "here" / "table.md").exists()
+    assert list((tmp_path / "here" / "figures").glob("*.svg"))
+    assert re.fullmatch(r"here: records\.jsonl, table\.md, table\.csv, table\.tex and \d+ figures\n", done.err)
+
+
+def test_an_interrupt_keeps_what_was_measured_and_says_how_to_go_on(tmp_path, mine):
+    words = ["run", "-e", "rloo", "-e", mine, "-o", "gaussian-cosine", "--out", "my study", *TINY]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    records = tmp_path / "my study" / "records.jsonl"
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench", *words],
+        cwd=tmp_path,
+        env={**environment, "MINE": "hang"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not (records.exists() and records.read_text().endswith("\n")) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            time.sleep(0.2)  # let the second cell begin
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert last == f"Interrupted; what was measured is safe. Go on with: {shlex.join(['bench', *words])}"
+    kept = lines(records.parent)
+    assert [r["estimator"] for r in kept] == ["rloo"]
+    command = shlex.split(last.partition("Go on with: ")[2])
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert lines(records.parent)[0] == kept[0]
+    assert [r["estimator"] for r in lines(records.parent)] == ["rloo", "mine"]
+
+
+def on_a_terminal(words, folder, **environment):
+    """Return what a process writes to a terminal, and its exit code."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", *words],
+        cwd=folder,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", **environment},
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    text = b""
+    while True:
+        try:
+            chunk = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not chunk:
+            break
+        text += chunk
+    os.close(ours)
+    return text.decode(), process.wait()
+
+
+@pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}])
+def test_a_terminal_gets_a_bar_and_colours_unless_no_color_is_set(call, tmp_path, environment):
+    words = ["-e", "rloo", "-o", "gaussian-cosine", "--out", "here", "--replicates", "64", "--no-timing"]
+    text, code = on_a_terminal(["run", *words], tmp_path, **environment)
+    assert code == 0
+    assert "1/1" in text
+    coloured = re.search(r"\x1b\[[0-9;]*3[0-9][;m]", text) is not None
+    assert coloured == (not environment)
+
+
+def test_a_pipe_gets_no_escape_codes(start):
+    result = start("run", "-e", "rloo", "-o", "gaussian-cosine", "--replicates", "64", "--no-timing")
+    assert result.code == 0
+    assert "\x1b" not in result.out + result.err

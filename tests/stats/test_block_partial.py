@@ -1,0 +1,251 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from bench.moments import Workspace, block_partial
+from bench.stats import Accumulator, Sums, summarise
+from bench.stats.accumulate import above_quantile, kept_values, tail_length
+
+approx = pytest.approx
+
+
+def reduce(blocks, *, exact=None, centre=None, groups=None, replicates=None, **more):
+    size = blocks[0].shape[1]
+    groups = groups or {"theta": size}
+    rows = replicates or sum(len(b) for b in blocks)
+    centre = torch.zeros(size, dtype=torch.float64) if centre is None else centre
+    return [
+        block_partial(b, index=i, groups=groups, centre=centre, exact=exact, replicates=rows, **more)
+        for i, b in enumerate(blocks)
+    ]
+
+
+def accumulate(blocks, *, exact=None, centre=None, groups=None, **more):
+    size = blocks[0].shape[1]
+    partials = reduce(blocks, exact=exact, centre=centre, groups=groups, **more)
+    acc = Accumulator(
+        groups or {"theta": size},
+        replicates=sum(len(b) for b in blocks),
+        centre=np.zeros(size) if centre is None else centre.numpy(),
+        exact=None if exact is None else exact.numpy(),
+    )
+    for p in partials:
+        acc.add(p)
+    return acc.sums()
+
+
+def draw(rows, size, seed=0, dtype=torch.float64):
+    return torch.randn(rows, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_everything_against_numpy(size):
+    g, exact = draw(640, size), torch.linspace(1, 2, size, dtype=torch.float64)
+    g[5] = 0
+    sums = accumulate(list(g.split(64)), exact=exact, centre=exact, truncate_at=1.5)
+    x, e = g.numpy(), exact.numpy()
+    w = np.concatenate([64 / 63 * ((b - b.mean(0)) ** 2).sum(1) for b in np.split(x, 10)])
+    norms = np.linalg.norm(x, axis=1)
+    cosine = np.divide(x @ e / np.linalg.norm(e), norms, out=np.zeros(640), where=norms > 0)
+    by_hand = {
+        "w": w,
+        "error": ((x - e) ** 2).sum(1),
+        "projection": (x - e) @ e / (e @ e),
+        "cosine": cosine,
+        "truncated": np.minimum(w, 1.5),
+    }
+    for name, v in by_hand.items():
+        m, d = getattr(sums, name), v - v.mean()
+        assert (m.n, float(m.mean)) == (640, approx(v.mean(), abs=1e-12))
+        assert [float(m.M2), float(m.M3), float(m.M4)] == [approx((d**k).sum(), rel=1e-10) for k in (2, 3, 4)]
+    d = x - x.mean(0)
+    for k, M in enumerate((sums.shape.M2, sums.shape.M3, sums.shape.M4), 2):
+        assert approx((d**k).sum(0), rel=1e-9, abs=1e-9) == M
+    assert sums.mean == approx(x.mean(0), abs=1e-13)
+    assert sums.zero_rows == 1
+    assert sums.block_w == approx(w.reshape(10, 64).sum(1))
+    assert sums.w_top[: tail_length(640) + 1] == approx(np.sort(w)[::-1][: tail_length(640) + 1])
+    y = (x - e).reshape(10, 64, size).sum(1)
+    q = [float(y[:k].sum(0) @ y[k]) for k in range(1, 10)]
+    assert (sums.martingale_T, sums.martingale_Q) == (approx(sum(q)), approx(sum(v * v for v in q)))
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e3, 1e5])
+@pytest.mark.parametrize("size", [1, 50])
+def test_float32_sums_inside_a_block_keep_eight_digits(shift, size):
+    rows = 2**17 // size // 32 * 32
+    blocks = [draw(rows, size, seed, torch.float32) + shift for seed in range(8)]
+    single, double = (accumulate([b.to(t) for b in blocks]).variance for t in (torch.float32, torch.float64))
+    assert single == approx(double, rel=3e-8)
+    naive = sum(((b**2).mean(0) - b.mean(0) ** 2).sum().item() for b in blocks) / 8  # without a pivot
+    assert shift == 0 or naive != approx(double, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e-9, 1e6, 1e12])
+def test_scale_equivariance_in_float32(scale):
+    g = draw(256, 3, dtype=torch.float32)
+    a, b = accumulate([g]), accumulate([g * scale])
+    assert b.variance == approx(a.variance * scale**2, rel=1e-5)
+    assert float(b.w.M4) == approx(float(a.w.M4) * scale**8, rel=1e-4) or scale <= 1e-30
+    exact = torch.zeros(3, dtype=torch.float64)
+    s, t = (summarise(accumulate([x], exact=exact), exact=exact.numpy(), dtype="float32") for x in (g, g * scale))
+    assert t.p_bias == approx(s.p_bias, rel=1e-3)
+    assert t.status == s.status
+
+
+def test_a_constant_coordinate_has_no_variance_at_all():
+    g = draw(100, 3, dtype=torch.float32)
+    g[:, 1] = 0.7
+    sums = accumulate([g[:64], g[:70]])
+    assert sums.coordinate.M2[1] == 0.0
+    assert sums.mean[1] == float(torch.tensor(0.7, dtype=torch.float32))
+    assert accumulate([torch.full((64, 2), 0.1)] * 3).variance == 0.0
+
+
+def test_partials_do_not_depend_on_the_workspace_or_its_history():
+    space, g = Workspace(), draw(96, 4)
+    exact = torch.ones(4, dtype=torch.float64)
+    fresh = accumulate([g, g + 1], exact=exact)
+    reduce([draw(512, 9)], workspace=space)
+    again = accumulate([g, g + 1], exact=exact, workspace=space)
+    assert again.variance == fresh.variance
+    assert again.error is not None
+    assert fresh.error is not None
+    assert float(again.error.M4) == float(fresh.error.M4)
+
+
+def test_gradients_stay_as_they_were():
+    g = draw(64, 3)
+    before = g.clone()
+    accumulate([g], exact=torch.ones(3, dtype=torch.float64))
+    assert torch.equal(g, before)
+
+
+def test_strided_gradients():
+    g = draw(128, 6)
+    assert accumulate([g[:, ::2]]).variance == accumulate([g[:, ::2].contiguous()]).variance
+    assert accumulate([g[:1].expand(64, 6)]).variance == 0.0
+
+
+def test_a_partial_travels():
+    p = reduce([draw(64, 3)], exact=torch.ones(3, dtype=torch.float64))[0]
+    q = pickle.loads(pickle.dumps(p))
+    assert np.array_equal(p.coordinate.M2, q.coordinate.M2)
+    assert isinstance(q.w_top, np.ndarray)
+
+
+def test_shape_of_coordinates_comes_from_the_first_32_blocks():
+    blocks = [draw(64, 2, seed) for seed in range(40)]
+    sums = accumulate(blocks)
+    assert sums.shape.n == 32 * 64
+    assert sums.coordinate.n == 40 * 64
+    assert sums.coordinate.M3 is None
+    assert sums.traces.size == 64
+
+
+@pytest.mark.parametrize(("rows", "count"), [(64, 2), (79, 2), (80, 3), (100, 3)])
+def test_a_rest_under_16_rows_makes_no_sub_block(rows, count):
+    assert accumulate([draw(rows, 2)]).traces.size == count
+
+
+def test_the_mean_of_the_square_traces_is_right():
+    scale = torch.tensor([1.0, 2.0, 3.0]).double()
+    traces = np.concatenate([accumulate([draw(2048, 3, seed) * scale]).traces for seed in range(10)])
+    assert traces.size == 640
+    assert abs(traces.mean() - (1 + 16 + 81)) < 4.5 * traces.std() / np.sqrt(640)
+
+
+def test_the_largest_values_are_found_in_long_blocks():
+    g = draw(2**15, 1, dtype=torch.float32)
+    w = (g - g.mean()) ** 2 * (2**15 / (2**15 - 1))
+    p = block_partial(g, index=0, groups={"t": 1}, centre=torch.zeros(1).double(), exact=None, replicates=10**7)
+    assert p.w_top == approx(torch.sort(w[:, 0], descending=True).values[: p.w_top.size].double().numpy(), rel=1e-5)
+
+
+def test_quantile_from_a_sample_where_the_largest_values_do_not_reach():
+    replicates = 10**6
+    assert kept_values(replicates) <= above_quantile(replicates)
+    partials = [
+        block_partial(
+            draw(256, 1, s), index=s, groups={"t": 1}, centre=torch.zeros(1).double(), exact=None, replicates=replicates
+        )
+        for s in range(40)
+    ]
+    assert [p.sample is None for p in partials] == [False] * 32 + [True] * 8
+    acc = Accumulator({"t": 1}, replicates=replicates, centre=np.zeros(1), exact=None)
+    for p in partials:
+        acc.add(p)
+    w = np.concatenate([(x - x.mean()) ** 2 for x in (draw(256, 1, s).numpy()[:, 0] for s in range(32))])
+    assert acc.sums().cut == approx(np.quantile(w, 0.99), rel=0.05)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e200])
+def test_rows_that_are_not_finite_are_counted_and_nothing_is_dropped(bad):
+    g = draw(128, 3)
+    g[7, 1] = g[90, 0] = bad
+    p = reduce([g])[0]
+    assert p.nonfinite == 2
+    acc = Accumulator({"theta": 3}, replicates=128, centre=np.zeros(3), exact=None)
+    acc.add(p)
+    assert acc.nonfinite == 2
+    with pytest.raises(ValueError, match="2 gradients are not finite"):
+        acc.sums()
+
+
+def test_json_round_trip_is_exact():
+    exact = torch.ones(3, dtype=torch.float64)
+    sums = accumulate([draw(64, 3), draw(64, 3, 1)], exact=exact, groups={"n": 1, "M2": 2})
+    back = Sums.from_json(sums.to_json())
+    a, b = (summarise(s, exact=exact.numpy(), dtype="float64").to_json() for s in (sums, back))
+    assert a == b
+    assert np.array_equal(back.block_w, sums.block_w)
+    with pytest.raises(ValueError, match="the sums lack centre"):
+        Sums.from_json({k: v for k, v in sums.to_json().items() if k != "centre"})
+
+
+def test_error_sentences():
+    g, c = draw(64, 3), torch.zeros(3, dtype=torch.float64)
+    ok = {"index": 0, "groups": {"t": 3}, "centre": c, "exact": None, "replicates": 64}
+    with pytest.raises(ValueError, match="at least 64 rows \\(got 63\\)"):
+        block_partial(g[:63], **ok)
+    with pytest.raises(ValueError, match=r"need \[rows, 4\]"):
+        block_partial(g, **{**ok, "groups": {"t": 4}})
+    with pytest.raises(ValueError, match="float32 or float64"):
+        block_partial(g.half(), **ok)
+    with pytest.raises(ValueError, match="centre is float64"):
+        block_partial(g, **{**ok, "centre": c.float()})
+    with pytest.raises(ValueError, match="exact is float64"):
+        block_partial(g, **{**ok, "exact": c[:2]})
+    p = block_partial(g, **ok)
+    acc = Accumulator({"t": 3}, replicates=64, centre=np.zeros(3), exact=None)
+    with pytest.raises(ValueError, match="nothing to sum up"):
+        acc.sums()
+    acc.add(p)
+    with pytest.raises(ValueError, match="expected block 1, got block 0"):
+        acc.add(p)
+    with pytest.raises(ValueError, match=r"need \(2,\)"):
+        Accumulator({"t": 2}, replicates=64, centre=np.zeros(2), exact=None).add(p)
+    with pytest.raises(ValueError, match="without an exact gradient"):
+        Accumulator({"t": 3}, replicates=64, centre=np.zeros(3), exact=np.zeros(3)).add(p)
+    with pytest.raises(ValueError, match=r"centre has shape \(2,\)"):
+        Accumulator({"t": 3}, replicates=64, centre=np.zeros(2), exact=None)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_device_gives_the_same_sums():
+    g, exact = draw(256, 5), torch.ones(5, dtype=torch.float64)
+    here = reduce([g], exact=exact)[0]
+    there = block_partial(
+        g.cuda(),
+        index=0,
+        groups={"theta": 5},
+        centre=torch.zeros(5).double().cuda(),
+        exact=exact.cuda(),
+        replicates=256,
+    )
+    assert approx(here.coordinate.M2, rel=1e-11) == there.coordinate.M2
+    assert there.w_top == approx(here.w_top, rel=1e-11)
+    assert there.traces == approx(here.traces, rel=1e-10)

@@ -1,0 +1,118 @@
+from math import exp, log, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.stats import comparison
+from bench.stats.comparison import order_statistic_interval, paired_log_ratio, rank_intervals, work_normalised
+
+approx = pytest.approx
+
+
+def blocks(seed, rows):
+    """Sums of w over blocks of two estimators that share most of their noise, V_a = 2 V_b = 2."""
+    rng = np.random.default_rng(seed)
+    shared = [rng.standard_normal(int(n)) ** 2 for n in rows]
+    own = [1 + 0.1 * rng.standard_normal(int(n)) for n in rows]
+    a = np.array([2 * s.sum() for s in shared])
+    b = np.array([(s * o).sum() for s, o in zip(shared, own, strict=True)])
+    return a, b
+
+
+def test_common_noise_cancels():
+    rows = np.array([64.0] * 32 + [128.0] * 32)
+    a, b = blocks(0, rows)
+    r = paired_log_ratio(rows, a, b, a.sum() / rows.sum(), b.sum() / rows.sum())
+    assert r.low <= log(2) <= r.high
+    independent = sqrt(2 * 2 / rows.sum())
+    assert r.se < independent / 5
+    assert r.se == approx(0.1 * sqrt(3) / sqrt(rows.sum()), rel=0.3)  # sd of 0.1 w ε with E w² = 3
+
+
+def test_the_paired_interval_covers():
+    rows = np.array([64.0] * 16 + [128.0] * 8)
+    runs, hits = 300, 0
+    for seed in range(runs):
+        a, b = blocks(seed, rows)
+        r = paired_log_ratio(rows, a, b, a.sum() / rows.sum(), b.sum() / rows.sum())
+        hits += r.low <= log(2) <= r.high
+    assert hits / runs > 0.95 - 4.5 * sqrt(0.95 * 0.05 / runs)
+
+
+@given(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6))
+def test_scales_move_the_ratio_and_nothing_else(ca, cb):
+    rows = np.full(16, 64.0)
+    a, b = blocks(1, rows)
+    V_a, V_b = a.sum() / rows.sum(), b.sum() / rows.sum()
+    r, s = paired_log_ratio(rows, a, b, V_a, V_b), paired_log_ratio(rows, ca * a, cb * b, ca * V_a, cb * V_b)
+    assert s.value - r.value == approx(log(ca / cb), abs=1e-9)
+    assert (s.se, s.nu) == (approx(r.se, rel=1e-6), approx(r.nu, rel=1e-6))
+    back = paired_log_ratio(rows, b, a, V_b, V_a)
+    assert (back.value, back.low, back.high) == (approx(-r.value), approx(-r.high), approx(-r.low))
+
+
+def test_an_estimator_against_itself():
+    rows = np.full(8, 64.0)
+    a, _ = blocks(2, rows)
+    r = paired_log_ratio(rows, a, a, 2.0, 2.0)
+    assert (r.value, r.se, r.p, r.ratio) == (0.0, 0.0, 1.0, (1.0, 1.0, 1.0))
+
+
+def test_error_sentences():
+    x = np.full(8, 1.0)
+    with pytest.raises(ValueError, match="same blocks"):
+        paired_log_ratio(x, x, x[:7], 1.0, 1.0)
+    with pytest.raises(ValueError, match=r"at least 8 blocks \(got 7\)"):
+        paired_log_ratio(x[:7], x[:7], x[:7], 1.0, 1.0)
+    with pytest.raises(ValueError, match="both above 0"):
+        paired_log_ratio(x, x, x, 0.0, 1.0)
+    with pytest.raises(ValueError, match="above 0"):
+        work_normalised((0.0, 0.0, 1.0), (1.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match="at least one value"):
+        order_statistic_interval(np.array([]))
+
+
+def test_mover():
+    E, low, high = work_normalised((2.0, 1.8, 2.3), (3.0, 3.0, 3.0))  # a cost known exactly
+    assert (E, low, high) == (6.0, approx(5.4), approx(6.9))
+    E, low, high = work_normalised((2.0, 2.0 / exp(0.3), 2.0 * exp(0.3)), (3.0, 3.0 / exp(0.4), 3.0 * exp(0.4)))
+    assert (low, high) == (approx(6 / exp(0.5)), approx(6 * exp(0.5)))  # not 0.3 + 0.4
+    assert work_normalised((2.0, 1.0, None), (3.0, 2.0, 4.0))[2] is None
+    assert work_normalised((2.0, 0.0, 3.0), (3.0, 2.0, 4.0))[1] == 0.0
+
+
+@pytest.mark.parametrize(("n", "k"), [(5, 1), (20, 6), (40, 14)])
+def test_order_statistics(n, k):
+    from scipy.stats import binom
+
+    assert k == max(1, binom.ppf(0.025, n, 0.5))
+    values = np.random.default_rng(0).permutation(np.arange(1.0, n + 1))
+    assert order_statistic_interval(values) == ((n + 1) / 2, float(k), float(n + 1 - k))
+
+
+def test_ranks():
+    values = np.array([0.0, 0.1, 5.0, 9.0])
+    ratios = values[:, None] - values[None, :]
+    p = np.where(np.abs(ratios) > 1, 1e-9, 0.5)
+    assert rank_intervals(ratios, p) == [(1, 2), (1, 2), (3, 3), (4, 4)]
+    excluded = np.array([True, False, True, True])
+    assert rank_intervals(ratios, p, ranked=excluded) == [(1, 1), None, (2, 2), (3, 3)]
+    barely = np.where(np.abs(ratios) > 1, 0.02, 0.5)  # below 0.05, not below 0.05/6
+    assert rank_intervals(ratios, barely) == [(1, 4)] * 4
+
+
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=8))
+def test_ranks_hold_the_order_of_the_estimates(values):
+    v = np.array(values)
+    ratios = v[:, None] - v[None, :]
+    p = np.exp(-8 * np.abs(ratios))
+    for i, rank in enumerate(rank_intervals(ratios, p)):
+        assert rank is not None
+        assert 1 <= rank[0] <= 1 + int((v <= v[i]).sum()) - 1
+        assert rank[0] <= rank[1] <= len(v)
+
+
+def test_refused_words_are_statuses():
+    assert {"HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED", "DEGENERATE"} == comparison.REFUSED

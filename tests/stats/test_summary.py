@@ -1,0 +1,303 @@
+import json
+import math
+import subprocess
+import sys
+from math import inf, nan, sqrt
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.moments import block_partial
+from bench.stats import Accumulator, Reference, Summary, adaptive, comparison, gate, summarise
+
+approx = pytest.approx
+
+SIZES = st.integers(1, 4)
+
+
+def run(g, *, exact=None, groups=None, rows=64, truncate_at=None):
+    g = torch.as_tensor(g)
+    groups = groups or {"theta": g.shape[1]}
+    centre = np.zeros(g.shape[1]) if exact is None else np.asarray(exact, dtype=float)
+    acc = Accumulator(groups, replicates=len(g), centre=centre, exact=None if exact is None else centre)
+    for i, block in enumerate(g.split(rows)):
+        acc.add(
+            block_partial(
+                block,
+                index=i,
+                groups=groups,
+                centre=torch.as_tensor(centre),
+                exact=None if exact is None else torch.as_tensor(centre),
+                replicates=len(g),
+                truncate_at=truncate_at,
+            )
+        )
+    return acc.sums()
+
+
+def summary(g, *, exact=None, dtype="float64", rows=64, **more):
+    sums = run(g, exact=exact, rows=rows)
+    return summarise(sums, exact=None if exact is None else np.asarray(exact, dtype=float), dtype=dtype, **more)
+
+
+def noise(rows, size, seed=0):
+    return np.random.default_rng(seed).standard_normal((rows, size))
+
+
+# --- the states of a cell --------------------------------------------------------------------------------------------
+
+
+def test_an_unbiased_gaussian_cell():
+    exact = [10.0, 0.0, -10.0]
+    s = summary(noise(2048, 3) * 0.1 + exact, exact=exact)
+    assert (s.status, s.verdict, s.flags) == ("OK", "UNBIASED_WITHIN_TOL", [])
+    assert s.variance == approx(0.03, rel=0.1)
+    assert s.bias_bound is not None
+    assert s.bias_norm is not None
+    assert s.bias_norm < s.bias_bound < 0.02
+    assert s.relative_bias_bound == approx(s.bias_bound / sqrt(200))
+    assert s.bias_per_sd_bound == approx(s.bias_bound / sqrt(s.variance))
+    assert s.snr == approx(sqrt(200) / sqrt(s.variance))
+    assert s.cosine == approx(1.0, abs=1e-3)
+    assert s.gain == approx(1.0, abs=1e-3)
+    assert s.alignment == approx(1.0, abs=1e-3)
+    assert s.replicates_needed is None
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_biased_cell(size):
+    exact = np.ones(size)
+    s = summary(noise(2048, size) + 1.5 * exact, exact=exact)
+    assert s.verdict == "BIASED"
+    assert s.p_bias is not None
+    assert s.p_bias < 1e-6
+    assert s.bias_low is not None
+    assert 0 < s.bias_low < 0.5 * sqrt(size) < (s.bias_bound or 0)
+    assert s.gain == approx(1.5, abs=0.1)
+    assert summary(noise(2048, size) + 1.5 * exact, exact=exact, tolerance=2.0).verdict == "BIASED_WITHIN_TOL"
+
+
+def test_a_cell_with_too_few_replicates_says_how_many_it_needs():
+    s = summary(noise(128, 2), exact=[0.1, 0.1])
+    assert (s.status, s.verdict) == ("SMALL_R", "INCONCLUSIVE")
+    assert s.bias_bound is not None
+    assert s.replicates_needed == approx(128 * (s.bias_bound / (0.01 * sqrt(0.02))) ** 2)
+
+
+def test_an_infinite_variance():
+    g = np.random.default_rng(0).pareto(1.2, size=(4096, 1)) * np.array([[1.0]])
+    s = summary(g, exact=[5.0])
+    assert (s.status, s.verdict) == ("INFINITE_VARIANCE_SUSPECTED", "UNRELIABLE")
+    assert s.variance_high is None
+    assert s.bias_bound is None
+    assert s.p_bias is not None
+    assert s.mse is None
+    assert s.snr is None
+    assert s.variance_low > 0
+
+
+def test_nothing_varied():
+    g = np.tile([0.3, 0.4], (128, 1))
+    s = summary(g, exact=[0.3, 0.4])
+    assert (s.status, s.verdict, s.p_bias) == ("DEGENERATE", "DEGENERATE", 1.0)
+    assert (s.variance, s.variance_low, s.variance_high) == (0.0, 0.0, None)
+    assert s.unseen == approx(3 / 128, rel=0.02)
+    assert s.cosine == approx(1.0)
+    assert summary(g, exact=[0.3, 0.4], deterministic=True).verdict == "EXACT"
+    off = summary(g, exact=[0.3, 0.5], deterministic=True)
+    assert (off.verdict, off.stuck_coordinates, off.stuck_count) == ("DETERMINISTIC_BIASED", [1], 1)
+    assert "STUCK_COORDINATE" in off.flags
+    assert summary(g, exact=[0.3, 0.5]).verdict == "DEGENERATE"
+    assert summary(g, exact=[0.3, 0.5], deterministic=True, exact_error=0.2).verdict == "EXACT"
+
+
+def test_a_stuck_coordinate_beside_live_ones():
+    g = noise(256, 3)
+    g[:, 1] = 0.25
+    s = summary(g, exact=[0.0, 0.0, 0.0])
+    assert (s.stuck_coordinates, s.stuck_count) == ([1], 1)
+
+
+def test_no_reference():
+    s = summary(noise(128, 2))
+    assert s.verdict == "NO_REFERENCE"
+    assert [s.bias_norm, s.bias_bound, s.p_bias, s.mse, s.cosine, s.gain, s.exact_norm] == [None] * 7
+    assert s.snr is not None
+
+
+def test_an_exact_gradient_of_zero():
+    s = summary(noise(2048, 2), exact=[0.0, 0.0])
+    assert s.verdict == "INCONCLUSIVE"
+    assert [s.relative_bias_bound, s.cosine, s.gain, s.alignment, s.replicates_needed] == [None] * 5
+    assert s.bias_per_sd_bound is not None
+
+
+def test_a_monte_carlo_reference_widens_the_bound():
+    g, exact = noise(2048, 3) + 1, np.ones(3)
+    with_exact = summary(g, exact=exact)
+    sums = run(g, exact=exact)
+    s = summarise(sums, exact=None, dtype="float64", reference=Reference(exact, 4096, 3.0, 3.0))
+    assert s.bias_bound is not None
+    assert with_exact.bias_bound is not None
+    assert s.bias_bound > 1.05 * with_exact.bias_bound
+    assert s.bias_squared == approx((with_exact.bias_squared or 0) - 3 / 4096)
+    assert s.p_projection is None
+    assert "REFERENCE_NOISE" in s.flags
+    assert s.verdict in {"INCONCLUSIVE", "UNBIASED_WITHIN_TOL"}
+    far = summarise(sums, exact=None, dtype="float64", reference=Reference(exact + 1, 4096, 3.0, 3.0))
+    assert far.verdict == "BIASED"
+
+
+def test_few_valued_tails_and_float_resolution():
+    g = (np.random.default_rng(0).random((1024, 1)) < 0.5) * 1.0
+    assert "DISCRETE_TAIL" in summary(g).flags
+    assert summary(g).khat is None
+    tiny = noise(1024, 1).astype(np.float32) * 1e-6 + np.float32(1e2)
+    assert "AT_FLOAT_RESOLUTION" in summary(tiny, dtype="float32").flags
+
+
+def test_groups():
+    g = noise(512, 3) * [1.0, 2.0, 3.0]
+    sums = run(g, exact=[0.0, 0.0, 0.5], groups={"a": 1, "b": 2})
+    s = summarise(sums, exact=np.array([0.0, 0.0, 0.5]), dtype="float64")
+    assert list(s.groups) == ["a", "b"]
+    parts = [s.groups[n]["variance"] for n in "ab"]
+    assert sum(parts) == approx(s.variance)
+    assert s.groups["a"]["size"] == 1
+    assert s.groups["b"]["bias_norm"] == approx(np.linalg.norm(g.mean(0)[1:] - [0, 0.5]))
+    alone = summarise(run(g), exact=None, dtype="float64")
+    assert alone.groups["theta"]["variance"] == alone.variance
+
+
+def test_error_sentences():
+    sums = run(noise(64, 2))
+    with pytest.raises(ValueError, match="got both"):
+        summarise(sums, exact=np.ones(2), dtype="float64", reference=Reference(np.ones(2), 10, 1.0, 1.0))
+    with pytest.raises(ValueError, match=r"exact has shape \(3,\)"):
+        summarise(sums, exact=np.ones(3), dtype="float64")
+    with pytest.raises(ValueError, match="dtype is one of"):
+        summarise(sums, exact=None, dtype="float16")
+    with pytest.raises(ValueError, match="confidence lies between"):
+        summarise(sums, exact=None, dtype="float64", confidence=95)
+
+
+# --- laws ------------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(SIZES, st.floats(1e-6, 1e6), st.integers(0, 100))
+def test_scale_equivariance(size, c, seed):
+    g, exact = noise(128, size, seed) + 0.5, np.linspace(1, 2, size)
+    a, b = summary(g, exact=exact), summary(c * g, exact=c * exact)
+    for name, power in [("variance", 2), ("variance_low", 2), ("variance_high", 2), ("mse", 2), ("bias_bound", 1)]:
+        assert getattr(b, name) == approx(getattr(a, name) * c**power, rel=1e-6)
+    for name in ("se_log", "p_bias", "cosine", "gain_low", "snr", "relative_bias_bound", "rho"):
+        assert getattr(b, name) == approx(getattr(a, name), rel=1e-6, abs=1e-12)
+    assert (b.status, b.verdict) == (a.status, a.verdict)
+
+
+@settings(max_examples=25, deadline=None)
+@given(SIZES, st.floats(-1e3, 1e3), st.integers(0, 100))
+def test_shift_equivariance(size, shift, seed):
+    g, exact = noise(128, size, seed), np.zeros(size)
+    a, b = summary(g, exact=exact), summary(g + shift, exact=exact + shift)
+    for name in ("variance", "variance_low", "variance_high", "mse", "bias_norm", "bias_squared"):
+        assert getattr(b, name) == approx(getattr(a, name), rel=1e-7, abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 3),
+    st.sampled_from(["normal", "cauchy", "zero", "sparse", "constant", "huge", "tiny"]),
+    st.booleans(),
+    st.integers(0, 1000),
+)
+def test_no_nan_and_no_infinity_reach_a_file(size, law, known, seed):
+    rng = np.random.default_rng(seed)
+    g = {
+        "normal": rng.standard_normal((128, size)),
+        "cauchy": rng.standard_cauchy((128, size)),
+        "zero": np.zeros((128, size)),
+        "sparse": (rng.random((128, size)) < 0.02) * 1.0,
+        "constant": np.full((128, size), 0.1),
+        "huge": 1e30 * rng.standard_normal((128, size)),
+        "tiny": 1e-30 * rng.standard_normal((128, size)),
+    }[law]
+    s = summary(g, exact=np.ones(size) if known else None, deterministic=law == "constant")
+    data = json.loads(json.dumps(s.to_json(), allow_nan=False))
+    assert Summary.from_json(data).status == s.status
+    assert s.variance_low <= s.variance <= (s.variance_high if s.variance_high is not None else inf)
+
+
+def test_infinity_and_nan_become_none():
+    s = summary(noise(64, 1))
+    odd = Summary(**{**s.__dict__, "snr": inf, "mse": nan, "groups": {"a": {"variance_high": -inf}}})
+    data = odd.to_json()
+    assert (data["snr"], data["mse"], data["groups"]) == (None, None, {"a": {"variance_high": None}})
+
+
+def test_the_number_of_blocks_hardly_matters():
+    g, exact = noise(1024, 3), np.zeros(3)
+    a, b = summary(g, exact=exact, rows=64), summary(g, exact=exact, rows=256)
+    assert a.variance == approx(b.variance, rel=1e-12)
+    assert a.cv2 == approx(b.cv2, rel=0.1)
+
+
+def test_truncated_moments_without_a_second_run():
+    g = noise(1024, 2)
+    first = run(g)
+    second = run(g, truncate_at=first.cut)
+    a, b = (summarise(s, exact=None, dtype="float64") for s in (first, second))
+    assert (a.truncated_at, a.cut) == (b.truncated_at, b.cut)
+    assert a.truncated_mean == approx(b.truncated_mean, rel=1e-12)
+    assert a.truncated_cv2 == approx(b.truncated_cv2, rel=1e-9)
+    assert gate.gate_cell(gate.GateCell.of(a), gate.GateCell.of(b), 0.05).p == approx(1.0, abs=0.2)
+
+
+def test_comparisons_from_sums():
+    g = noise(1024, 2)
+    runs = [(s, summarise(s, exact=None, dtype="float64")) for s in (run(g), run(2 * g + 0.1 * noise(1024, 2, 1)))]
+    paired = comparison.compare(runs[1], runs[0], common=True)
+    alone = comparison.compare(runs[1], runs[0], common=False)
+    assert paired.low < math.log(4.0) < paired.high
+    assert paired.se < alone.se / 3
+    ratios, p, ranked = comparison.log_ratio_table(runs, common=True)
+    assert comparison.rank_intervals(ratios, p, ranked=ranked) == [(1, 1), (2, 2)]
+
+
+# --- how many replicates ---------------------------------------------------------------------------------------------
+
+
+def test_looks():
+    assert adaptive.look_schedule(10_000) == [1000, 2000, 4000, 8000, 10_000]
+    assert adaptive.look_schedule(500) == [500]
+    assert adaptive.spend(0.05, 5) == approx(0.01)
+    with pytest.raises(ValueError, match="looks need at least one replicate"):
+        adaptive.look_schedule(0)
+    with pytest.raises(ValueError, match="at least one look"):
+        adaptive.spend(0.05, 0)
+
+
+def test_a_planned_run_reaches_its_target():
+    pilot = summary(noise(1024, 2))
+    target = adaptive.half_width(pilot) / 2
+    assert not adaptive.is_precise(pilot, target)
+    replicates = adaptive.planned_replicates(pilot, target)
+    assert replicates == approx(1.2 * 4 * 1024, rel=0.1)
+    assert adaptive.is_precise(summary(noise(replicates // 64 * 64, 2, 1)), target)
+    assert adaptive.half_width(summary(np.zeros((64, 1)))) == inf
+    with pytest.raises(ValueError, match="above 0"):
+        adaptive.planned_replicates(pilot, 0.0)
+
+
+def test_a_confidence_sequence_is_wider_than_an_interval():
+    assert all(adaptive.confidence_sequence_radius(1.0, n) > 1.96 / sqrt(n) for n in (10, 1000, 10**6))
+
+
+def test_the_statistics_need_neither_torch_nor_scipy_to_start():
+    code = "import sys, bench.stats; print(*sorted({'torch', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

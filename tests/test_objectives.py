@@ -1,0 +1,568 @@
+"""Objectives: exact values and gradients against independent computations, then against unbiased estimators."""
+
+import dataclasses
+import itertools
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate
+from sklearn.datasets import load_breast_cancer
+from torch import Generator
+from torch.distributions import Bernoulli, Distribution, Normal, OneHotCategorical, kl_divergence
+
+from bench.objectives import (
+    BernoulliQuadratic,
+    CategoricalPolynomial,
+    GaussianCosine,
+    GaussianExponential,
+    GaussianQuadratic,
+    LogisticRegression,
+    Objective,
+    Problem,
+    catalogue,
+)
+from bench.objectives._mean_field import mean_field
+from bench.objectives.logistic_regression import _expected_log_sigmoid, _signed_data
+from estimators import RLOO, Bound, Enumeration, Reparameterization, ScoreFunction, parameters, rows
+from estimators._families import draw
+from tests.tolerances import z_limit
+
+POINTS = [
+    GaussianQuadratic(),
+    GaussianQuadratic(dim=1, target=-0.5, mean=-2.0, scale=0.5),
+    GaussianQuadratic(dim=3, target=0.7, mean=0.2, scale=1.7),
+    GaussianExponential(),
+    GaussianExponential(k=0.3, mean=-0.7, scale=0.5),
+    GaussianExponential(k=8.0, mean=0.4, scale=1.5),
+    GaussianCosine(),
+    GaussianCosine(k=2.5, mean=0.4, scale=0.6),
+    BernoulliQuadratic(),
+    BernoulliQuadratic(dim=4, target=0.3, logit=-2.0),
+    BernoulliQuadratic(dim=200, target=0.45, logit=1.0),
+    CategoricalPolynomial(),
+    CategoricalPolynomial(dim=5, power=1.5, target=0.3, seed=7),
+    CategoricalPolynomial(dim=3, power=3.0, target=-0.2, seed=1),
+    LogisticRegression(),
+    LogisticRegression(mean=0.3, log_scale=-1.5),
+]
+SMALL = [o for o in POINTS if o.family is not Normal and o.dim <= 10]
+over_points = pytest.mark.parametrize("objective", POINTS, ids=repr)
+LOGISTIC = LogisticRegression()
+
+
+def sharp(objective: Objective) -> Problem:
+    return objective.build(torch.float64)
+
+
+def flat(tensors) -> torch.Tensor:
+    return torch.cat([t.flatten() for t in tensors])
+
+
+def exact_gradient(problem: Problem) -> torch.Tensor:
+    return flat(torch.autograd.grad(problem.exact(problem.theta), list(problem.theta.values())))
+
+
+def integrand(problem: Problem):
+    return problem.integrand(problem.q(problem.theta))
+
+
+def points_of_q(problem: Problem, n: int, seed: int = 0) -> torch.Tensor:
+    return draw(problem.q(problem.theta), n, Generator().manual_seed(seed))
+
+
+# The checks: each asserts, so that the mutants below can show what it refutes ----------------------------------------
+
+
+def check_derivative(problem: Problem) -> None:
+    """Autograd of exact against a five-point difference, along random directions."""
+    theta = flat(problem.theta.values()).detach()
+    sizes = [t.numel() for t in problem.theta.values()]
+
+    def exact(at: torch.Tensor) -> float:
+        parts = at.split(sizes)
+        return problem.exact(
+            {k: part.reshape(t.shape) for (k, t), part in zip(problem.theta.items(), parts, strict=True)}
+        ).item()
+
+    gradient, h = exact_gradient(problem), 2e-3
+    for seed in range(3):
+        v = torch.randn(len(theta), generator=Generator().manual_seed(seed), dtype=torch.float64)
+        v /= v.norm()
+        f = {k: exact(theta + k * h * v) for k in (-2, -1, 1, 2)}
+        difference = (f[-2] - 8 * f[-1] + 8 * f[1] - f[2]) / (12 * h)
+        scale = gradient.norm().item() + abs(f[1])  # error: h^4 of the fifth derivative, and rounding of f / h
+        assert (gradient @ v).item() == pytest.approx(difference, rel=0, abs=1e-9 * scale)
+
+
+def check_value(objective: Objective, problem: Problem) -> None:
+    """Exact against an independent integral or sum of the problem's own f."""
+    expected = independent_value(objective, problem)
+    assert problem.exact(problem.theta).item() == pytest.approx(expected, rel=1e-12, abs=1e-14)
+
+
+def replicates(objective: Objective) -> int:
+    return 4_096 if objective.bound else 2**18 if objective.dim <= 10 else 2**14
+
+
+def estimates(objective: Objective, problem: Problem, estimator) -> torch.Tensor:
+    """Values and gradients in theta of independent calls, ``[R, 1 + size]``."""
+    q, generator = problem.q(problem.theta), Generator().manual_seed(0)
+    names, theta = list(parameters(q)), list(problem.theta.values())
+    count = min(replicates(objective), 2**20 // objective.row_elements)
+    out = []
+    for _ in range(0, replicates(objective), count):
+        many = rows(q, count)
+        loss = estimator(problem.integrand(many), many, generator)
+        own = torch.autograd.grad(loss.sum(), [parameters(many)[name] for name in names])
+        made = [parameters(q)[name] for name in names]
+        pulled = torch.autograd.grad(made, theta, own, is_grads_batched=True, retain_graph=True)
+        out.append(torch.cat([loss.detach().unsqueeze(-1), *(t.flatten(1) for t in pulled)], 1))
+    return torch.cat(out)
+
+
+COMPARISONS = sum(1 + sum(t.numel() for t in o.build().theta.values()) for o in POINTS)
+
+
+def check_unbiased(objective: Objective, problem: Problem) -> None:
+    """Exact value and gradient against the mean of an unbiased estimator, every coordinate, in standard errors."""
+    estimator = Reparameterization() if objective.family is Normal else RLOO(n=4)
+    sample = estimates(objective, problem, estimator)
+    expected = torch.cat([problem.exact(problem.theta).detach().reshape(1), exact_gradient(problem)])
+    z = (sample.mean(0) - expected) / (sample.std(0) / math.sqrt(len(sample)))
+    assert z.isfinite().all()
+    assert z.abs().max() < z_limit(COMPARISONS)
+
+
+def check_rows_apart(problem: Problem) -> None:
+    """f takes any axes on the left, and one element's value does not depend on the others."""
+    f, x = integrand(problem), points_of_q(problem, 12)
+    deep = f(x.reshape(3, 2, 2, *x.shape[1:]))
+    assert deep.shape == (3, 2, 2)
+    singly = torch.stack([f(one) for one in x])
+    torch.testing.assert_close(deep.reshape(12), singly, rtol=1e-12, atol=1e-12)
+    changed = x.clone()
+    changed[0] = 1 - x[0]
+    assert f(changed)[0] != f(x)[0]
+    assert torch.equal(f(changed)[1:], f(x)[1:])
+
+
+def check_dtype(objective: Objective, dtype: torch.dtype) -> None:
+    problem = objective.build(dtype)
+    q = problem.q(problem.theta)
+    x = draw(q, 2, Generator().manual_seed(0))
+    tensors = [*problem.theta.values(), *parameters(q).values(), problem.integrand(q)(x), problem.exact(problem.theta)]
+    assert {t.dtype for t in tensors} == {dtype}
+
+
+def independent_value(objective: Objective, problem: Problem) -> float:
+    f = integrand(problem)
+    match objective:
+        case GaussianQuadratic(dim=dim, mean=mean, scale=scale):
+            # Equal weights at distance sqrt(dim) along each axis: exact for polynomials of degree 3.
+            axes = torch.eye(dim, dtype=torch.float64) * scale * math.sqrt(dim)
+            return f(mean + torch.cat([axes, -axes])).mean().item()
+        case GaussianExponential(mean=mean, scale=scale) | GaussianCosine(mean=mean, scale=scale):
+            z, weight = np.polynomial.legendre.leggauss(400)
+            x = torch.from_numpy(mean + scale * 10 * z).unsqueeze(-1)
+            return float(f(x).numpy() @ (weight * 10 * np.exp(-50 * z**2) / math.sqrt(2 * math.pi)))
+        case BernoulliQuadratic(dim=dim, logit=logit):
+            p = np.full(dim, 1 / (1 + math.exp(-logit)))
+            return value_on_bits(f, p)
+        case CategoricalPolynomial():
+            odds = np.exp(problem.theta["logits"].detach().numpy())
+            p = odds[:, 0] / odds.sum(1)
+            return value_on_bits(lambda b: f(torch.stack([b, 1 - b], -1)), p)
+        case LogisticRegression():
+            mean, scale = (t.detach().numpy() for t in parameters(problem.q(problem.theta)).values())
+            x, sign = breast_cancer()
+            m, s = sign * (x @ mean), np.sqrt(x**2 @ scale**2)
+            likelihood = panels(m, s, lambda a: -np.logaddexp(0, -a)).sum()
+            prior = mean_field({k: torch.zeros_like(t) for k, t in problem.theta.items()})
+            return float(likelihood - kl_divergence(problem.q(problem.theta), prior).item())
+    raise AssertionError(f"no independent value for {objective!r}")
+
+
+def value_on_bits(f, p: np.ndarray) -> float:
+    """Sum over every state; where they are too many, over single flips, which is exact for an affine f."""
+    if len(p) <= 10:
+        states = np.array(list(itertools.product([0.0, 1.0], repeat=len(p))))
+        probability = np.where(states == 1, p, 1 - p).prod(1)
+        return float(probability @ f(torch.from_numpy(states)).numpy())
+    none, each = f(torch.zeros(len(p), dtype=torch.float64)), f(torch.eye(len(p), dtype=torch.float64))
+    return float(none + torch.from_numpy(p) @ (each - none))
+
+
+def breast_cancer() -> tuple[np.ndarray, np.ndarray]:
+    x, y = load_breast_cancer(return_X_y=True)
+    return np.column_stack([(x - x.mean(0)) / x.std(0), np.ones(len(x))]), np.where(y == 1, 1.0, -1.0)
+
+
+def panels(m: np.ndarray, s: np.ndarray, g) -> np.ndarray:
+    """E g(a), a ~ N(m, s^2), by 240 panels of 10-point Gauss-Legendre between -9 and 9 standard deviations."""
+    node, weight = np.polynomial.legendre.leggauss(10)
+    left = np.linspace(-9, 9, 241)[:-1]
+    half = 9 / 240
+    z = (left[:, None] + half * (1 + node)).ravel()
+    w = np.tile(weight * half, 240) * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    return g(m[:, None] + s[:, None] * z) @ w
+
+
+# Exact ---------------------------------------------------------------------------------------------------------------
+
+
+def test_every_objective_is_measured_here_at_its_default_and_elsewhere():
+    for cls in catalogue().values():
+        assert cls() in POINTS
+        assert sum(type(o) is cls for o in POINTS) >= 2
+
+
+@over_points
+def test_autograd_of_exact_is_its_derivative(objective):
+    check_derivative(sharp(objective))
+
+
+@over_points
+def test_exact_value_is_the_expectation_of_f(objective):
+    check_value(objective, sharp(objective))
+
+
+@pytest.mark.parametrize("objective", SMALL, ids=repr)
+def test_exact_gradient_is_that_of_the_sum_over_all_states(objective):
+    problem = sharp(objective)
+    q = problem.q(problem.theta)
+    loss = Enumeration()(problem.integrand(q), q)
+    gradient = flat(torch.autograd.grad(loss, list(problem.theta.values())))
+    torch.testing.assert_close(exact_gradient(problem), gradient, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(problem.exact(problem.theta), loss, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("objective", [o for o in POINTS if type(o) is GaussianQuadratic], ids=repr)
+def test_gaussian_quadratic_gradient(objective):
+    a, variance = objective.mean - objective.target, objective.scale**2
+    expected = torch.tensor([2 * a, 2 * variance], dtype=torch.float64).repeat_interleave(objective.dim)
+    torch.testing.assert_close(exact_gradient(sharp(objective)), expected, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("target", "p", "expected"), [(0.45, 0.5, 0.025), (0.45, 0.1, 0.009), (0.499, 0.5, 5e-4), (0.49, 0.9, 0.0018)]
+)
+def test_bernoulli_quadratic_gradient_is_pq_times_the_difference_of_f(target, p, expected):
+    objective = BernoulliQuadratic(dim=2, target=target, logit=math.log(p / (1 - p)))
+    assert exact_gradient(sharp(objective)).tolist() == pytest.approx([expected] * 2, rel=1e-12)
+
+
+@pytest.mark.parametrize(("power", "value"), [(1.5, 0.354880), (2.0, 0.252500), (3.0, 0.128750)])
+def test_categorical_polynomial_at_equal_odds(power, value):
+    problem = sharp(CategoricalPolynomial(power=power))
+    even = {"logits": torch.zeros(128, 2, dtype=torch.float64, requires_grad=True)}
+    assert problem.exact(even).item() == pytest.approx(value, abs=5e-7)
+    (gradient,) = torch.autograd.grad(problem.exact(even), [even["logits"]])
+    slope = 0.25 * (0.55**power - 0.45**power) / 128
+    expected = torch.tensor([slope, -slope], dtype=torch.float64).expand(128, 2)
+    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("objective", [o for o in POINTS if o.bound], ids=repr)
+def test_logistic_regression_gradient_by_the_gaussian_identities(objective):
+    """Bonnet: d/dmean E g = E g'. Price: d/dvariance E g = E g'' / 2. Neither differentiates through a node."""
+    problem = sharp(objective)
+    mean, scale = (t.detach().numpy() for t in parameters(problem.q(problem.theta)).values())
+    x, sign = breast_cancer()
+    m, s = sign * (x @ mean), np.sqrt(x**2 @ scale**2)
+    first = panels(m, s, lambda a: 0.5 * (1 - np.tanh(a / 2)))
+    second = panels(m, s, lambda a: -0.25 / np.cosh(a / 2) ** 2)
+    by_mean = x.T @ (sign * first) - mean
+    by_log_scale = scale**2 * ((x**2).T @ second) - scale**2 + 1
+    gradient = exact_gradient(problem).numpy()
+    np.testing.assert_allclose(gradient, np.concatenate([by_mean, by_log_scale]), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("m", "s"),
+    [(0.0, 1e-6), (0.0, 0.5), (2.0, 0.74), (-3.0, 0.76), (0.0, 21.0), (-30.0, 5.0), (800.0, 2.0), (5.0, 160.0)],
+)
+def test_the_integral_of_log_sigmoid(m, s):
+    def weighted(z: float) -> float:
+        return -np.logaddexp(0, -(m + s * z)) * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+    kink = min(max(-m / s, -9.0), 9.0)
+    parts = [
+        integrate.quad(weighted, a, b, epsabs=1e-13, epsrel=1e-13, limit=500)[0]
+        for a, b in itertools.pairwise(sorted([-10.0, kink - 20 / max(s, 2), kink, kink + 20 / max(s, 2), 10.0]))
+    ]
+    alone = _expected_log_sigmoid(torch.tensor([m], dtype=torch.float64), torch.tensor([s], dtype=torch.float64))
+    beside = _expected_log_sigmoid(
+        torch.tensor([m, 1.0], dtype=torch.float64), torch.tensor([s, 40.0], dtype=torch.float64)
+    )
+    assert alone.item() == pytest.approx(sum(parts), rel=1e-12, abs=1e-14)
+    assert beside[0].item() == pytest.approx(sum(parts), rel=1e-12, abs=1e-14)
+
+
+def test_the_data_of_logistic_regression():
+    x, sign = breast_cancer()
+    assert x.shape == (LOGISTIC.row_elements, LOGISTIC.dim)
+    assert (sign == 1).sum() == 357
+    np.testing.assert_allclose(_signed_data().numpy(), sign[:, None] * x, rtol=1e-12, atol=1e-12)
+    assert _signed_data() is _signed_data()
+
+
+def test_the_bound_shows_its_weights():
+    problem = sharp(LOGISTIC)
+    q = problem.q(problem.theta)
+    bound, w = problem.integrand(q), points_of_q(problem, 5)
+    assert isinstance(bound, Bound)
+    x, sign = (torch.from_numpy(a) for a in breast_cancer())
+    likelihood = Bernoulli(logits=w @ x.T).log_prob((sign + 1) / 2).sum(-1)
+    prior = Normal(torch.zeros(31, dtype=torch.float64), 1.0).log_prob(w).sum(-1)
+    torch.testing.assert_close(bound.log_joint(w), likelihood + prior, rtol=1e-12, atol=0)
+    torch.testing.assert_close(bound(w), likelihood + prior - q.log_prob(w), rtol=1e-12, atol=0)
+
+
+@over_points
+def test_f_keeps_elements_apart(objective):
+    check_rows_apart(sharp(objective))
+
+
+@over_points
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_dtype_is_respected(objective, dtype):
+    check_dtype(objective, dtype)
+
+
+@over_points
+def test_every_dtype_has_the_same_point(objective):
+    single, double = objective.build(torch.float32).theta, sharp(objective).theta
+    assert single.keys() == double.keys()
+    for name, t in single.items():
+        assert torch.equal(double[name].float(), t)
+
+
+@over_points
+def test_device_is_respected(objective, monkeypatch):
+    monkeypatch.setattr(Distribution, "_validate_args", False)  # OneHotCategorical does not hand its own on
+    problem = objective.build(device="meta")
+    q = problem.q(problem.theta)
+    x = torch.empty(3, *q.event_shape, device="meta")
+    tensors = [*problem.theta.values(), *parameters(q).values(), problem.integrand(q)(x)]
+    assert {t.device.type for t in tensors} == {"meta"}
+
+
+# Declarations --------------------------------------------------------------------------------------------------------
+
+
+@over_points
+def test_the_problem_is_what_was_declared(objective):
+    problem = objective.build()
+    q = problem.q(problem.theta)
+    assert type(q.base_dist) is objective.family
+    assert not q._validate_args
+    assert not q.base_dist._validate_args
+    assert q.batch_shape == ()
+    event = q.event_shape[:-1] if objective.family is OneHotCategorical else q.event_shape
+    assert event == (objective.dim,)
+    assert isinstance(problem.integrand(q), Bound) == objective.bound
+    assert objective.reference
+    assert problem.extra == {}
+    for t in problem.theta.values():
+        assert t.is_leaf
+        assert t.requires_grad
+
+
+@over_points
+def test_declared_gradients_of_f_exist_off_the_support_too(objective):
+    assert objective.differentiable
+    assert objective.relaxable
+    problem = sharp(objective)
+    x = points_of_q(problem, 3).mul(0.8).add(0.1).requires_grad_()
+    (gradient,) = torch.autograd.grad(integrand(problem)(x).sum(), x)
+    assert gradient.isfinite().all()
+    assert gradient.count_nonzero() > 0
+
+
+@over_points
+def test_an_objective_is_plain_values(objective):
+    assert all(type(v) in (int, float, str) for v in dataclasses.astuple(objective))
+    assert eval(repr(objective)) == objective
+    assert hash(eval(repr(objective))) == hash(objective)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        objective.dim = 2
+
+
+def test_whole_numbers_and_floats_are_one_identity():
+    assert repr(GaussianQuadratic(mean=2, scale=3)) == repr(GaussianQuadratic(mean=2.0, scale=3.0))
+    assert repr(CategoricalPolynomial(power=3)) == repr(CategoricalPolynomial(power=3.0))
+
+
+@pytest.mark.parametrize(
+    ("cls", "field", "value"),
+    [
+        (GaussianQuadratic, "dim", 0),
+        (GaussianQuadratic, "dim", 2.0),
+        (GaussianQuadratic, "dim", True),
+        (GaussianQuadratic, "target", math.nan),
+        (GaussianQuadratic, "mean", "1"),
+        (GaussianQuadratic, "mean", True),
+        (GaussianQuadratic, "scale", 0.0),
+        (GaussianExponential, "k", -1.0),
+        (GaussianExponential, "mean", math.inf),
+        (GaussianExponential, "scale", -1.0),
+        (GaussianCosine, "k", math.nan),
+        (GaussianCosine, "mean", None),
+        (GaussianCosine, "scale", math.inf),
+        (BernoulliQuadratic, "dim", -3),
+        (BernoulliQuadratic, "target", math.inf),
+        (BernoulliQuadratic, "logit", math.inf),
+        (CategoricalPolynomial, "dim", 0),
+        (CategoricalPolynomial, "power", 0.5),
+        (CategoricalPolynomial, "power", math.nan),
+        (CategoricalPolynomial, "target", math.nan),
+        (CategoricalPolynomial, "seed", -1),
+        (LogisticRegression, "mean", math.nan),
+        (LogisticRegression, "log_scale", 3.5),
+        (LogisticRegression, "log_scale", -math.inf),
+    ],
+)
+def test_bad_parameters_are_refused_in_a_sentence(cls, field, value):
+    with pytest.raises(ValueError, match="needs") as caught:
+        cls(**{field: value})
+    message = str(caught.value)
+    assert message.startswith(f"{cls.__name__} needs a ")
+    assert f"(got {field}={value!r})" in message
+    assert message.endswith(f"Use {field}={getattr(cls, field)!r}.")
+
+
+def test_the_catalogue_has_every_exported_objective_by_its_name():
+    assert list(catalogue()) == [
+        "bernoulli-quadratic",
+        "categorical-polynomial",
+        "gaussian-cosine",
+        "gaussian-exponential",
+        "gaussian-quadratic",
+        "logistic-regression",
+    ]
+    assert catalogue()["gaussian-quadratic"] is GaussianQuadratic
+
+
+def test_the_seed_is_another_point():
+    a, b = (CategoricalPolynomial(seed=s).build().theta["logits"] for s in (0, 1))
+    assert not torch.equal(a, b)
+    assert a.abs().max() < 0.01
+    assert a.std() > 0.005
+
+
+def test_building_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    for objective in POINTS:
+        objective.build()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_catalogue_imports_no_scikit_learn():
+    code = "import sys, bench.objectives; sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Statistical ---------------------------------------------------------------------------------------------------------
+
+
+@over_points
+def test_exact_agrees_with_an_unbiased_estimator(objective):
+    check_unbiased(objective, sharp(objective))
+
+
+def test_the_score_function_agrees_on_the_bound():
+    """The bound's own q enters f: its gradient there has mean zero, and must not disturb."""
+    objective = LogisticRegression(mean=0.1, log_scale=-2.0)
+    problem = sharp(objective)
+    sample = estimates(objective, problem, ScoreFunction(baseline=problem.exact(problem.theta).item()))
+    z = (sample.mean(0)[1:] - exact_gradient(problem)) / (sample.std(0)[1:] / math.sqrt(len(sample)))
+    assert z.abs().max() < z_limit(len(z))
+
+
+# Mutants: each is wrong in one place, and a check above refutes it ---------------------------------------------------
+
+
+def with_exact(objective: Objective, exact) -> Problem:
+    problem = sharp(objective)
+    return replace(problem, exact=lambda theta: exact(problem.exact, theta))
+
+
+def with_f(objective: Objective, mutate) -> Problem:
+    problem = sharp(objective)
+    return replace(problem, integrand=lambda q: mutate(problem.integrand(q)))
+
+
+def gauss_hermite(_exact, theta):
+    z, w = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(64))
+    variance = (2 * theta["log_scale"]).exp()
+    m, s = _signed_data() @ theta["mean"], (_signed_data().square() @ variance).sqrt()
+    a = m.unsqueeze(-1) + s.unsqueeze(-1) * z
+    kl = (theta["mean"].square() + variance - 1 - 2 * theta["log_scale"]).sum() / 2
+    return (torch.nn.functional.logsigmoid(a) @ w).sum() / math.sqrt(2 * math.pi) - kl
+
+
+@pytest.mark.parametrize(
+    ("objective", "mutant"),
+    [
+        (GaussianQuadratic(), lambda exact, theta: 1.001 * exact(theta)),
+        (GaussianCosine(), lambda exact, theta: exact(theta) * (-(2 * theta["log_scale"]).exp() / 2).exp().sum()),
+        (BernoulliQuadratic(dim=200), lambda exact, theta: exact(theta) / 200),
+        (CategoricalPolynomial(), lambda exact, theta: exact({"logits": theta["logits"].flip(-1)})),
+        (LOGISTIC, lambda exact, theta: exact(theta) - theta["log_scale"].exp().sum()),
+        (LOGISTIC, gauss_hermite),
+    ],
+)
+def test_a_wrong_exact_value_is_refuted(objective, mutant):
+    with pytest.raises(AssertionError):
+        check_value(objective, with_exact(objective, mutant))
+
+
+def test_a_right_value_with_a_wrong_gradient_is_refuted():
+    def detached(exact, theta):
+        return exact(theta | {"log_scale": theta["log_scale"].detach()}) + 0 * theta["log_scale"].sum()
+
+    problem = with_exact(LOGISTIC, detached)
+    check_value(LOGISTIC, problem)
+    with pytest.raises(AssertionError):
+        check_derivative(problem)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [GaussianQuadratic(), GaussianCosine(), BernoulliQuadratic(dim=4), CategoricalPolynomial(dim=5), LOGISTIC],
+    ids=repr,
+)
+def test_estimators_refute_a_factor_in_exact(objective):
+    with pytest.raises(AssertionError):
+        check_unbiased(objective, with_exact(objective, lambda exact, theta: 1.05 * exact(theta)))
+
+
+def test_estimators_refute_another_q():
+    problem = sharp(GaussianQuadratic(scale=0.5))
+    squared = replace(problem, q=lambda theta: mean_field(theta | {"log_scale": 2 * theta["log_scale"]}))
+    check_value(GaussianQuadratic(scale=0.5), squared)
+    with pytest.raises(AssertionError):
+        check_unbiased(GaussianQuadratic(scale=0.5), squared)
+
+
+@pytest.mark.parametrize("mutate", [lambda f: lambda x: f(x) - f(x).mean(), lambda f: lambda x: f(x.flip(0))])
+def test_an_f_that_mixes_elements_is_refuted(mutate):
+    with pytest.raises(AssertionError):
+        check_rows_apart(with_f(GaussianQuadratic(), mutate))
+
+
+def test_a_promoted_dtype_is_refuted():
+    class Promoted(GaussianQuadratic):
+        def build(self, dtype=torch.float32, device="cpu"):
+            wide = torch.zeros(self.dim, dtype=torch.float64)
+            problem = super().build(dtype, device)
+            return replace(problem, integrand=lambda q: lambda x: problem.integrand(q)(x + wide))
+
+    check_dtype(Promoted(), torch.float64)
+    with pytest.raises(AssertionError):
+        check_dtype(Promoted(), torch.float32)
