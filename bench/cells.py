@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 from bench import record
 from bench.engine import FINGERPRINT_BLOCKS, Engine, Settings, digest, exact_gradient
 from bench.learn import count_evaluations, learn
-from bench.plan import LEAST, Cell, blocks, cap
+from bench.plan import Cell, blocks, cap, slices
 from bench.record import Record
 from bench.selectors import label
 from bench.stats import Accumulator, Partial, Sums, summarise
@@ -214,11 +214,12 @@ def timing_record(cell: Cell, settings: Settings) -> Record:
     """Time a cell and return its timing line; nothing else should run meanwhile.
 
     Batch: the row gradients of one block. Latency: one call as in training, from theta to theta's gradient. The cost
-    unit is one sample and one evaluation of f, in a block of the same rows.
+    unit is one sample and one evaluation of f, in as many rows.
     """
     engine = Engine(cell, settings)
     learn(engine)
-    count = LEAST if cell.estimator.deterministic else cap(cell.objective, settings.device)
+    most = cap(cell.objective, settings.device)
+    count = most // slices(most, engine.points, cell.objective, settings.device)
     generator = engine.generator("timing", 0)
     theta = engine.problem.theta
     many = rows(engine.q, count)

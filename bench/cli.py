@@ -77,7 +77,9 @@ def _told() -> Iterator[None]:
     except OSError as error:
         if error.filename is None:
             raise
-        raise CommandError(f"{error.filename} cannot be used: {error.strerror}.", USAGE) from None
+        raise CommandError(
+            f"{error.filename} cannot be written: {error.strerror}. Choose another folder.", USAGE
+        ) from None
 
 
 @click.group(
@@ -114,7 +116,14 @@ def _complete(kind: Kind) -> Any:
     return complete
 
 
-@cli.command()
+@cli.command(
+    epilog="\b\n"
+    "Examples:\n"
+    "  bench run -e rloo:n=2,4,8 -e score-function -o bernoulli-quadratic:dim=10\n"
+    "  bench run -e path/to/mine.py::MyEstimator\n"
+    "  bench run study.toml\n"
+    "  bench run results/default"
+)
 @click.argument("spec", required=False, type=click.Path(path_type=Path), metavar="[SPEC.toml | FOLDER]")
 @click.option(
     "-e",
@@ -138,7 +147,7 @@ def _complete(kind: Kind) -> Any:
 @click.option("--replicates", type=click.IntRange(1), metavar="R", help="Independent calls of each cell [10000].")
 @click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), help="Where to measure [cpu].")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Of samples and gradients [float32].")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="N", help="Root of all noise [0].")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Root of all noise [0].")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="The study folder [results/NAME].")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that measure [as many as pay off].")
 @click.option("--no-timing", is_flag=True, help="Leave out the timing pass.")
@@ -158,16 +167,10 @@ def run(
     quiet: bool,
     **given: Any,
 ) -> int:
-    r"""Measure every estimator on every objective.
+    """Measure every estimator on every objective.
 
     Without arguments: the default study, about a minute. With -e or -o alone, the other half is the default study's.
     What the study folder holds already is not measured again: the same command goes on after an interruption.
-
-    \b
-      bench run -e rloo:n=2,4,8 -e score-function -o bernoulli-quadratic:dim=10
-      bench run -e path/to/mine.py::MyEstimator
-      bench run study.toml
-      bench run results/default
     """
     overrides = {key: value for key, value in given.items() if value is not None}
     overrides |= {"timing": False} if no_timing else {}
@@ -177,25 +180,12 @@ def run(
         from bench.spec import study
 
         chosen, folder = study(spec, estimator, objective, samples, out, **overrides)
-        _writable(folder)
         from bench.run import run as measure
 
         records = measure(chosen.on_device(), folder, progress.choose(quiet=quiet), workers)
         files = report.write(folder, store.read(folder))
     _show(records, folder, files, json=json, quiet=quiet)
     return _verdict(records)
-
-
-def _writable(folder: Path) -> None:
-    """End the command if a study folder cannot be made or written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandError(
-            f"{folder} cannot be made: {error.strerror}. Choose another folder with --out.", USAGE
-        ) from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise CommandError(f"{folder} cannot be written: permission denied. Choose another folder with --out.", USAGE)
 
 
 def _show(records: Sequence[Record], folder: Path, files: Sequence[Path], *, json: bool, quiet: bool) -> None:
@@ -241,7 +231,6 @@ def report(path: Path, json: bool, quiet: bool) -> None:
         records = store.read(folder)
         if not records:
             raise CommandError(f"There are no records in {folder}. Give a folder that `bench run` has written.", USAGE)
-        _writable(folder)
         files = report.write(folder, records)
     _show(records, folder, files, json=json, quiet=quiet)
 

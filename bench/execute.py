@@ -7,10 +7,12 @@ pool is made of plain processes with a pipe each, since the standard pools lose 
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -69,6 +71,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Have children ignore interrupts: a terminal sends them to the whole group, and they are the parent's to handle."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set signals, and only it is interrupted
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class _Worker:
     """A process and its pipe."""
 
@@ -76,7 +91,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, list(preload)), daemon=True)
-        self.process.start()
+        with _uninterrupted():
+            self.process.start()
         theirs.close()
 
     def ask(self, task: object) -> None:
@@ -196,7 +212,6 @@ def _chunks(count: int, workers: int) -> Iterator[range]:
 
 def _serve(connection: Connection, preload: Preload) -> None:
     """Answer questions until the pipe closes: the life of a worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the coordinator's to handle
     torch.set_num_threads(1)
     for selector, kind in preload:
         load(selector, kind)

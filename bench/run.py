@@ -69,7 +69,7 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
     cells, skips = plan(estimators, objectives)
     settings = settings_of(spec)
     with store.Store(folder) as writer:
-        (folder / FILE).write_text(spec.to_toml(folder), encoding="utf-8")
+        _keep_spec(spec, folder / FILE)
         lines = {(r["run"], r["kind"]): r for r in store.read(folder)}
 
         def missing(cell: Cell, kind: str) -> bool:
@@ -103,6 +103,12 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
             progress.end()
     wanted = {_run_id(cell, settings) for cell in [*cells, *(skip.cell for skip in skips)]}
     return [r for r in store.read(folder) if r["run"] in wanted]
+
+
+def _keep_spec(spec: Spec, path: Path) -> None:
+    """Write what the folder is a study of: this spec, and what it was a study of before."""
+    whole = spec.extending(Spec.read(path)) if path.exists() else spec
+    path.write_text(whole.to_toml(path.parent), encoding="utf-8")
 
 
 def _run_id(cell: Cell, settings: Settings) -> str:

@@ -129,6 +129,20 @@ class Spec(BaseModel):
 
         return self._each(give)
 
+    def extending(self, older: Spec) -> Spec:
+        """Return the spec with the selectors of an older one before its own: what a folder that holds both is of."""
+
+        def joined(old: tuple[Selector, ...], new: tuple[Selector, ...]) -> tuple[Selector, ...]:
+            both = {str(anchored): anchored for anchored in (s.anchored(Path.cwd()) for s in (*old, *new))}
+            return tuple(both.values())
+
+        return self.model_copy(
+            update={
+                "estimators": joined(older.estimators, self.estimators),
+                "objectives": joined(older.objectives, self.objectives),
+            }
+        )
+
     def on_device(self) -> Spec:
         """Return the spec with "auto" decided.
 

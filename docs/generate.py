@@ -21,7 +21,8 @@ def table(header: list[str], lines: list[list[str]]) -> str:
 
 def fields(known: dict[str, Any]) -> str:
     """Return the parameters of a selector with their defaults: ``n=1, temperature=1.0``."""
-    return ", ".join(f"{name}={field['default']}" for name, field in known["fields"].items())
+    text = ", ".join(f"{name}={field['default']}" for name, field in known["fields"].items())
+    return f"`{text}`" if text else "none"
 
 
 def body(cls: type) -> str:
@@ -38,7 +39,7 @@ def estimators_page() -> str:
         served = ", ".join(known["families"]) if known["families"] else "see below"
         needs = ", ".join(known["needs"]) or "values of f"
         unbiased = "yes" if known["unbiased"] else "no"
-        lines.append([f"[`{name}`](#{cls.__name__.lower()})", unbiased, served, needs, f"`{fields(known)}`", known["reference"]])
+        lines.append([f"[`{name}`](#{cls.__name__.lower()})", unbiased, served, needs, fields(known), known["reference"]])
         sections.append(section("estimators", name, cls, known))
     intro = (
         "# Estimators\n\nMade by `python docs/generate.py` from the docstrings. Names are those of the command line; "
@@ -54,7 +55,7 @@ def objectives_page() -> str:
     for name, cls in objectives.catalogue().items():
         known = facts("objective", name, cls)
         exact = "yes" if known["has_exact"] else "no"
-        lines.append([f"[`{name}`](#{cls.__name__.lower()})", known["family"], exact, f"`{fields(known)}`", known["reference"]])
+        lines.append([f"[`{name}`](#{cls.__name__.lower()})", known["family"], exact, fields(known), known["reference"]])
         sections.append(section("bench.objectives", name, cls, known))
     intro = (
         "# Objectives\n\nMade by `python docs/generate.py` from the docstrings. Each is measured at the point its parameters "

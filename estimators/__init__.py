@@ -2,22 +2,28 @@
 
 from estimators._adapt import adapt
 from estimators._catalogue import aliases, catalogue
+from estimators._families import draw, rdraw, score
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, NotDifferentiable, Refusal, UnsupportedFamily
 from estimators._rows import parameters, rows
 from estimators._surrogate import grad_only, inject
 from estimators.bound import Bound
+from estimators.disarm import DisARM
 from estimators.distributions import Drawable
 from estimators.enumeration import Enumeration
 from estimators.gumbel_softmax import GumbelSoftmax, StraightThroughGumbelSoftmax
+from estimators.rebar import REBAR
+from estimators.reinmax import ReinMax
 from estimators.reparameterization import Reparameterization
 from estimators.rloo import RLOO
 from estimators.score_function import ScoreFunction
 from estimators.straight_through import StraightThrough
 
 __all__ = [
+    "REBAR",
     "RLOO",
     "Bound",
+    "DisARM",
     "Drawable",
     "Enumeration",
     "Estimator",
@@ -26,6 +32,7 @@ __all__ = [
     "InvalidParameter",
     "NotDifferentiable",
     "Refusal",
+    "ReinMax",
     "Reparameterization",
     "ScoreFunction",
     "State",
@@ -35,8 +42,11 @@ __all__ = [
     "adapt",
     "aliases",
     "catalogue",
+    "draw",
     "grad_only",
     "inject",
     "parameters",
+    "rdraw",
     "rows",
+    "score",
 ]

@@ -18,7 +18,7 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, OneHotCategorical
 from torch.nn import functional
 
-from estimators._refusals import Refusal, UnsupportedFamily
+from estimators._refusals import UnsupportedFamily, one_value_each
 from estimators._rows import one, parameters
 from estimators._surrogate import inject, inject_at
 from estimators.distributions import Drawable
@@ -181,6 +181,20 @@ def probs(q: Distribution) -> Tensor:
     return out
 
 
+def log_prob(q: Distribution, x: Tensor) -> Tensor:
+    """Return log q(x), ``[..., *batch]``, attached to q's parameters and to x.
+
+    One-hot x may lie off the support: log q is linear in x, as it is for bits. (torch looks up the largest entry of x,
+    which is a step.)
+    """
+    if not isinstance(inner(q), OneHotCategorical):
+        return q.log_prob(x)
+    finite = logits(q).clamp_min(torch.finfo(x.dtype).min)  # 0 times the infinite logit of a category that is not x
+    each = (x * finite).sum(-1)
+    extra = len(q.event_shape) - 1
+    return each.sum(tuple(range(-extra, 0))) if extra else each
+
+
 def mass(q: Distribution, x: Tensor) -> Tensor:
     """Return q(x) of a Bernoulli or categorical q, ``[n, *batch]``, attached to its parameters; right at 0 and 1 too.
 
@@ -212,12 +226,7 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
         Refusal: the weights are not one per sample and batch element, because f did not sum over the event axes.
     """
     base, x = inner(q), x.detach()
-    expected = (*x.shape[:1], *q.batch_shape)
-    if weight.shape != expected:
-        raise Refusal(
-            f"f returned shape {list(weight.shape)} for samples of shape {list(x.shape)}: expected {list(expected)}, "
-            "one value per sample and batch element. Sum f over the event axes."
-        )
+    one_value_each(weight, x, q.batch_shape)
     if isinstance(base, Drawable) and (closed := base.score(x, weight)) is not None:
         return inject(q, **closed)
     spread = weight.reshape(weight.shape + (1,) * (x.dim() - weight.dim()))
@@ -248,3 +257,24 @@ def _weighted_count(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
     (value,) = parameters(q).values()
     hot = functional.one_hot(x.long(), value.shape[-1]).to(weight.dtype)
     return (weight.reshape(weight.shape + (1,) * (hot.dim() - weight.dim())) * hot).sum(0)
+
+
+# Relaxations ------------------------------------------------------------------------------------------------------
+
+
+def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
+    """Return logits plus logistic (Bernoulli) or Gumbel (categorical) noise, ``[n, *batch, *event]``, attached to q."""
+    noise = logistic if isinstance(inner(q), Bernoulli) else gumbel
+    return noise(Size((n, *q.batch_shape, *q.event_shape)), logits(q), generator).add(logits(q))
+
+
+def squash(q: Distribution, z: Tensor) -> Tensor:
+    """Return the relaxed sample of logits z: their sigmoid, or their softmax."""
+    return _link(z, isinstance(inner(q), Bernoulli))
+
+
+def harden(q: Distribution, z: Tensor) -> Tensor:
+    """Return the discrete outcome of perturbed logits z: z > 0, or the one-hot argmax. No gradient."""
+    if isinstance(inner(q), Bernoulli):
+        return (z > 0).to(z.dtype)
+    return z.new_zeros(z.shape).scatter_(-1, z.argmax(-1, keepdim=True), 1.0)

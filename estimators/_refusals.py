@@ -46,6 +46,16 @@ def positive(estimator: Estimator, field: str) -> None:
         raise InvalidParameter(f"{name} needs {field} > 0 and finite (got {field}={value!r}). Use {name}({field}=1.0).")
 
 
+def one_value_each(fx: Tensor, x: Tensor, batch_shape: torch.Size) -> None:
+    """Raise ``Refusal`` unless f gave one value per sample and batch element: it did not sum over the event axes."""
+    expected = (*x.shape[:1], *batch_shape)
+    if fx.shape != expected:
+        raise Refusal(
+            f"f returned shape {list(fx.shape)} for samples of shape {list(x.shape)}: expected {list(expected)}, "
+            "one value per sample and batch element. Sum f over the event axes."
+        )
+
+
 def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
     """Raise ``NotDifferentiable`` unless the graph of ``fx`` reaches ``x``.
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.distributions import Distribution
 
+from estimators._families import log_prob
+
 
 @dataclass(frozen=True, eq=False)
 class Bound:
@@ -29,4 +31,4 @@ class Bound:
 
     def log_weights(self, x: Tensor, q: Distribution | None = None) -> Tensor:
         """Return log p(x) - log q(x), ``[..., *batch, 1]``, with another q in place of the bound's own if given."""
-        return (self.log_joint(x) - (self.q if q is None else q).log_prob(x)).unsqueeze(-1)
+        return (self.log_joint(x) - log_prob(self.q if q is None else q, x)).unsqueeze(-1)

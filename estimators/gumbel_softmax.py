@@ -5,30 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Generator, Size, Tensor
+from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import gumbel, inner, logistic, logits
+from estimators._families import harden, perturbed, squash
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import at_least, needs_gradient, positive
 from estimators._surrogate import grad_only
-
-
-def _perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
-    """Return logits plus logistic (Bernoulli) or Gumbel (categorical) noise, ``[n, *batch, *event]``."""
-    noise = logistic if isinstance(inner(q), Bernoulli) else gumbel
-    return noise(Size((n, *q.batch_shape, *q.event_shape)), logits(q), generator).add(logits(q))
-
-
-def _squash(q: Distribution, z: Tensor) -> Tensor:
-    return z.sigmoid() if isinstance(inner(q), Bernoulli) else z.softmax(-1)
-
-
-def _harden(q: Distribution, z: Tensor) -> Tensor:
-    """Return the discrete outcome of perturbed logits z: z > 0, or the one-hot argmax."""
-    if isinstance(inner(q), Bernoulli):
-        return (z > 0).to(z.dtype)
-    return z.new_zeros(z.shape).scatter_(-1, z.argmax(-1, keepdim=True), 1.0)
 
 
 @dataclass(frozen=True)
@@ -69,7 +52,7 @@ class GumbelSoftmax(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        y = _squash(q, _perturbed(q, self.n, generator) / self.temperature)
+        y = squash(q, perturbed(q, self.n, generator) / self.temperature)
         fy = f(y)
         needs_gradient(self, fy, y)
         return fy.mean(0)
@@ -110,8 +93,8 @@ class StraightThroughGumbelSoftmax(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        z = _perturbed(q, self.n, generator)
-        x = _harden(q, z.detach()) + grad_only(_squash(q, z / self.temperature))
+        z = perturbed(q, self.n, generator)
+        x = harden(q, z.detach()) + grad_only(squash(q, z / self.temperature))
         fx = f(x)
         needs_gradient(self, fx, x)
         return fx.mean(0)

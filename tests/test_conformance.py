@@ -1,10 +1,14 @@
+from unittest import SkipTest
+
 import pytest
 
-from bench.conformance import checks, suite
+from bench.conformance import Conformance, checks, suite
 from estimators import RLOO, GumbelSoftmax, ScoreFunction, StraightThrough, StraightThroughGumbelSoftmax, catalogue
 
+from .mutants import MUTANTS
+
 ESTIMATORS = [
-    *(cls() for cls in catalogue().values() if cls.__name__ != "Bound"),
+    *(cls() for cls in catalogue().values()),
     ScoreFunction(n=3, baseline=1.5),
     ScoreFunction(baseline="moving-average"),
     RLOO(n=4),
@@ -16,5 +20,33 @@ ESTIMATORS = [
 
 @pytest.mark.parametrize("check", checks())
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
-def test_conforms(estimator, check):
+def test_every_estimator_conforms(estimator, check):
     getattr(suite(estimator)(), check)()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: type(m.estimator).__name__)
+def test_mutants_die(mutant):
+    with pytest.raises(AssertionError, match=mutant.says):
+        getattr(suite(mutant.estimator)(), mutant.check)()
+
+
+def test_every_check_kills_a_mutant():
+    assert set(checks()) == {mutant.check for mutant in MUTANTS}
+
+
+def test_a_suite_without_a_problem_to_solve_fails():
+    class Empty(Conformance):
+        estimator = RLOO()
+        cases = ()
+
+    with pytest.raises(AssertionError, match="serves none of the problems"):
+        Empty().test_gradient()
+
+
+def test_a_pointless_check_is_skipped_not_passed():
+    with pytest.raises(SkipTest, match="unbiased is declared False"):
+        suite(StraightThrough())().test_gradient_where_f_depends_on_q()
+
+
+class TestAUsersEstimator(Conformance):
+    estimator = RLOO(n=3)

@@ -67,15 +67,11 @@ def flat(tensors: tuple[Tensor, ...], axes: int) -> Tensor:
 
 def quadrature(q: Distribution) -> tuple[Tensor, Tensor]:
     """Return Gauss-Hermite nodes of independent normals: exact to rounding for f as smooth as here."""
-    own = parameters(q)
-    count = len(q.event_shape)
-    variables = math.prod(q.event_shape)
+    own, variables = parameters(q), math.prod(q.event_shape)
     z, w = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(32))
-    grid = torch.stack(torch.meshgrid(*[z] * variables, indexing="ij"), -1).reshape(-1, variables)
-    mass = torch.stack(torch.meshgrid(*[w / w.sum()] * variables, indexing="ij"), -1).reshape(-1, variables).prod(-1)
-    ones = (1,) * len(q.batch_shape)
-    grid = grid.reshape(-1, *ones, *q.event_shape) if count else grid.reshape(-1, *ones)
-    return own["loc"] + own["scale"] * grid, mass.reshape(-1, *ones)
+    grid = torch.cartesian_prod(*[z] * variables).reshape(-1, *(1 for _ in q.batch_shape), *q.event_shape)
+    mass = torch.cartesian_prod(*[w / w.sum()] * variables).reshape(-1, *(1 for _ in q.batch_shape), variables).prod(-1)
+    return own["loc"] + own["scale"] * grid, mass
 
 
 def support(q: Distribution) -> tuple[Tensor, Tensor]:
@@ -98,16 +94,20 @@ def inner(q: Distribution) -> Distribution:
     return q
 
 
-def _tensor(*values: object) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+def wave(*shift: float, event: int = 1, classes: int = 0) -> Integrand:
+    """Return a smooth f that mixes all features u of x: ``sin(a.u + t) - cos(2 b.u)/2 + a.u b.u``.
 
-
-def wave(features: Callable[[Tensor], Tensor], *shift: float) -> Integrand:
-    """Return a smooth f that mixes all features: ``sin(a.u + t) - cos(b.u)/2 + a.u b.u``, one t per batch element."""
-    t = _tensor(*shift) if len(shift) > 1 else _tensor(shift[0]).squeeze(0)
+    Args:
+        *shift: t, one per batch element; a single one for a problem without a batch.
+        event: event axes of x.
+        classes: the number of categories where x holds integers, whose one-hot form is u.
+    """
+    t = _tensor(*shift) if len(shift) > 1 else _tensor(*shift).squeeze(0)
 
     def f(x: Tensor) -> Tensor:
-        u = features(x)
+        u = one_hot(x, classes).double() if classes else x
+        axes = event + bool(classes)
+        u = u.flatten(u.dim() - axes) if axes else u.unsqueeze(-1)
         k = torch.arange(1.0, u.shape[-1] + 1, dtype=u.dtype)
         a, b = (u * (1 + 0.3 * k).cos()).sum(-1), (u * (1.5 * k).sin()).sum(-1)
         return (a + t.to(u.dtype)).sin() - (2 * b).cos() / 2 + a * b
@@ -115,20 +115,8 @@ def wave(features: Callable[[Tensor], Tensor], *shift: float) -> Integrand:
     return f
 
 
-def _vector(x: Tensor) -> Tensor:
-    return x
-
-
-def _scalar(x: Tensor) -> Tensor:
-    return x.unsqueeze(-1)
-
-
-def _matrix(x: Tensor) -> Tensor:
-    return x.flatten(-2)
-
-
-def _classes(x: Tensor) -> Tensor:
-    return one_hot(x, 3).double().flatten(-2)
+def _tensor(*values: object) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 CASES: tuple[Case, ...] = (
@@ -136,49 +124,49 @@ CASES: tuple[Case, ...] = (
         "Normal, 2 variables",
         (_tensor(0.5, -0.8), _tensor(0.9, 0.6)),
         lambda loc, scale: Independent(Normal(loc, scale, validate_args=False), 1),
-        wave(_vector, 0.4),
+        wave(0.4),
         quadrature,
     ),
     Case(
         "Normal, batch of 3",
         (_tensor(-1.1, 0.3, 0.7), _tensor(0.5, 1.2, 0.8)),
         lambda loc, scale: Normal(loc, scale, validate_args=False),
-        wave(_scalar, 0.4, -0.9, 1.3),
+        wave(0.4, -0.9, 1.3, event=0),
         quadrature,
     ),
     Case(
         "Bernoulli by logits, batch of 2, 3 variables",
         (_tensor([0.4, -1.2, 0.3], [-0.3, 0.8, 1.5]),),
         lambda logits: Independent(Bernoulli(logits=logits, validate_args=False), 1),
-        wave(_vector, 0.4, -0.9),
+        wave(0.4, -0.9),
         support,
     ),
     Case(
         "Bernoulli by probs, 2 variables",
         (_tensor(0.3, 0.8),),
         lambda probs: Independent(Bernoulli(probs=probs, validate_args=False), 1),
-        wave(_vector, -0.7),
+        wave(-0.7),
         support,
     ),
     Case(
         "OneHotCategorical by logits, 2 variables of 3 categories",
         (_tensor([0.4, -1.2, 0.3], [-0.3, 0.8, 1.5]),),
         lambda logits: Independent(OneHotCategorical(logits=logits, validate_args=False), 1),
-        wave(_matrix, 0.8),
+        wave(0.8, event=2),
         support,
     ),
     Case(
         "OneHotCategorical by probs, batch of 2, 4 categories",
         (_tensor([0.1, 0.4, 0.2, 0.3], [0.6, 0.1, 0.1, 0.2]),),
         lambda probs: OneHotCategorical(probs=probs, validate_args=False),
-        wave(_vector, 0.4, -0.9),
+        wave(0.4, -0.9),
         support,
     ),
     Case(
         "integer Categorical by logits, batch of 2, 2 variables of 3 categories",
         (_tensor([[0.4, -1.2, 0.3], [-0.3, 0.8, 1.5]], [[0.1, 0.2, -0.9], [0.7, -0.4, 0.0]]),),
         lambda logits: Independent(Categorical(logits=logits, validate_args=False), 1),
-        wave(_classes, 0.4, -0.9),
+        wave(0.4, -0.9, classes=3),
         support,
     ),
 )

@@ -3,6 +3,7 @@
 from bench.objectives._catalogue import catalogue
 from bench.objectives._protocol import Objective, Problem, Theta
 from bench.objectives.bernoulli_quadratic import BernoulliQuadratic
+from bench.objectives.bernoulli_vae import BernoulliVAE
 from bench.objectives.categorical_polynomial import CategoricalPolynomial
 from bench.objectives.gaussian_cosine import GaussianCosine
 from bench.objectives.gaussian_exponential import GaussianExponential
@@ -11,6 +12,7 @@ from bench.objectives.logistic_regression import LogisticRegression
 
 __all__ = [
     "BernoulliQuadratic",
+    "BernoulliVAE",
     "CategoricalPolynomial",
     "GaussianCosine",
     "GaussianExponential",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from estimators import Integrand
+from estimators import Estimator, Integrand
 
 Theta = dict[str, Tensor]
 
@@ -56,6 +56,8 @@ class Objective(abc.ABC):
     """Is there an exact gradient (closed form, enumeration, quadrature)?"""
     exact_error: float = 0.0
     """Absolute error of the exact gradient beyond rounding, in its Euclidean norm."""
+    reference_estimator: Estimator | None = None
+    """An unbiased estimator whose long run stands in for the exact gradient where there is none."""
     reference: ClassVar[str] = ""
     """Where the problem comes from, in a few words."""
 

@@ -106,15 +106,18 @@ def _problems(table: pd.DataFrame) -> pd.Series[str]:
     lengths = table[table["outcome"] == "measured"].groupby(same)["replicates"].nunique()
     repeated = {cell for cell, *_ in lengths[lengths > 1].index}
     objectives = set(table.loc[table["cell"].isin(repeated), "objective"])
-    told = {
-        "dtype": lambda row: row.dtype,
-        "device": lambda row: row.device,
-        "seed": lambda row: f"seed {row.seed:.0f}",
-        "common_noise": lambda row: "common noise" if row.common_noise else "own noise",
-    }
     names = []
     for row in each(table):
-        parts = [told[key](row) for key in varying]
+        parts = [_setting(key, getattr(row, key)) for key in varying]
         parts += [f"R={row.replicates:,.0f}"] if row.objective in objectives else []
         names.append(f"{row.objective} ({', '.join(parts)})" if parts and row.outcome != "skipped" else row.objective)
     return pd.Series(names, index=table.index, dtype=object)
+
+
+def _setting(key: str, value: Any) -> str:
+    """Return a setting in words: ``float64``, ``seed 3``, ``own noise``."""
+    if key == "seed":
+        return f"seed {value:.0f}"
+    if key == "common_noise":
+        return "common noise" if value else "own noise"
+    return str(value)

@@ -25,8 +25,8 @@ CSV = (
     "adapt_f_evals", "seconds", "seconds_low", "seconds_high", "latency_seconds", "latency_seconds_low",
     "latency_seconds_high", "cost", "cost_low", "cost_high", "noisy", "peak_bytes", "reason",
 )  # fmt: skip
-UNIT_NAMES = {"cost": "cost_forward_passes", "cost_low": "cost_forward_passes_low", "unit": "work_unit"}
-UNIT_NAMES |= {"cost_high": "cost_forward_passes_high"}
+UNIT_NAMES = {f"cost{end}": f"cost_forward_passes{end}" for end in ("", "_low", "_high")} | {"unit": "work_unit"}
+"""Columns whose name in the frame lacks the unit: ``cost`` counts times that of sampling and evaluating f."""
 INTEGERS = (
     "dim", "size", "seed", "replicates", "n", "rank_low", "rank_high", "unbiased", "deterministic", "noisy",
     "adapt_steps", "peak_bytes",
@@ -35,11 +35,12 @@ INTEGERS = (
 NOTES = (
     "rank: place by variance among the estimators of the objective, 1 the lowest, as a simultaneous 95 % interval.",
     "bias: norm of the bias over the norm of the exact gradient, bounded at 95 %. A bound alone: the run cannot tell.",
-    "variance: total variance of one estimate (trace of its covariance) at 95 %. A lower limit (≥) stands alone where the "
-    "tail is too heavy for an estimate.",
+    "variance: total variance of one estimate (trace of its covariance) at 95 %. A lower limit (≥) stands alone where "
+    "the tail is too heavy for an estimate.",
     "eff.: variance × cost of the best unbiased estimator over that of this one, cost as named above the table. A dash "
     "where a bias or a heavy tail leaves it no meaning.",
     "cos: mean cosine between one estimate and the exact gradient.",
+    "Unbiased in the line of advice: shown by the data, or declared and not refuted by them.",
     "f + ∇f: evaluations of f and of its gradient per estimate. time: per estimate, in batch.",
 )
 
@@ -68,10 +69,9 @@ class Section(NamedTuple):
 def ordered(group: pd.DataFrame) -> pd.DataFrame:
     """Sort the runs of a problem: unbiased ones by variance × cost, then biased, heavy-tailed, failed."""
     place = (~group["fair"]).astype(int) + 2 * group["heavy"] + 4 * (group["outcome"] != "measured")
-    columns = group.assign(_place=place, _work=group["work"].fillna(math.inf))
-    return columns.sort_values(["_place", "_work", "variance_low", "estimator"], kind="stable").drop(
-        columns=["_place", "_work"]
-    )
+    keyed = group.assign(_place=place, _work=group["work"].fillna(math.inf))
+    ranked = keyed.sort_values(["_place", "_work", "variance_low", "estimator"], kind="stable")
+    return ranked.drop(columns=["_place", "_work"])
 
 
 def sections(table: pd.DataFrame) -> list[Section]:
@@ -139,7 +139,7 @@ def csv(table: pd.DataFrame) -> str:
 
 
 def markdown(table: pd.DataFrame, title: str) -> str:
-    """Return the study as Markdown: a table and a line of advice per problem, what is missing, what the columns mean."""
+    """Return the study as Markdown: per problem a table and a line of advice, what is missing, what columns mean."""
     from tabulate import tabulate
 
     parts = [f"# {title}", provenance(table)]
@@ -147,7 +147,7 @@ def markdown(table: pd.DataFrame, title: str) -> str:
         header, body = _filled(section.body)
         cells = [[cell.replace("|", "\\|") for cell in row] for row in body]
         align = ["left" if name in LEFT else "right" for name in header]
-        text = tabulate(cells, header, tablefmt="github", disable_numparse=True, colalign=align if cells else None)
+        text = tabulate(cells, header, tablefmt="github", disable_numparse=True, colalign=align)
         parts += [f"## {section.problem}", section.facts + ".", text, f"**{section.advice}.**"]
     for heading, lines in zip(("Failed", "Not applicable"), absences(table), strict=True):
         if lines:
@@ -167,9 +167,7 @@ def latex(table: pd.DataFrame) -> str:
     for section in sections(table):
         header, body = _filled(section.body)
         align = ["left" if name in LEFT else "right" for name in header]
-        rows = tabulate(
-            body, header, tablefmt="latex_booktabs", disable_numparse=True, colalign=align if body else None
-        )
+        rows = tabulate(body, header, tablefmt="latex_booktabs", disable_numparse=True, colalign=align)
         caption = _escaped(f"{section.problem}: {section.facts}. {section.advice}.")
         parts.append("\n".join([r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rows, r"\end{table}"]))
     text = "\n\n".join(parts) + "\n"

@@ -72,15 +72,14 @@ def count(value: float) -> str:
 
 def bias(row: Any) -> str:
     """Return the verdict in a word with what bounds it, relative to the norm of the exact gradient."""
-    word = VERDICTS.get(row.verdict, row.verdict.lower())
-    if row.verdict in ("UNBIASED_WITHIN_TOL", "BIASED_WITHIN_TOL", "INCONCLUSIVE"):
-        known = not math.isnan(row.relative_bias_bound)
-        return f"{word} ≤ {percent(row.relative_bias_bound)}".lstrip() if known else word or "inconclusive"
+    word: str = VERDICTS.get(row.verdict, row.verdict.lower())
+    if row.verdict in ("UNBIASED_WITHIN_TOL", "BIASED_WITHIN_TOL", "INCONCLUSIVE") and row.relative_bias_bound > 0:
+        return f"{word} ≤ {percent(row.relative_bias_bound)}".lstrip()
     if row.verdict == "DETERMINISTIC_BIASED" and row.exact_norm > 0:
         return f"{word} {percent(row.bias_norm / row.exact_norm)}"
     if row.verdict == "BIASED" and row.exact_norm > 0:
         return f"{word} {span(100 * row.bias_low / row.exact_norm, 100 * row.relative_bias_bound)} %"
-    return word
+    return word or "inconclusive"
 
 
 def remarks(row: Any) -> str:

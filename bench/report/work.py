@@ -31,7 +31,7 @@ def priced(table: pd.DataFrame) -> pd.DataFrame:
     partly = untimed.groupby(table["problem"]).transform("any")
     table["unit"] = np.where(partly, "evals", "seconds")
     for suffix in ("", "_low", "_high"):
-        table[f"price{suffix}"] = table[f"seconds{suffix}"].where(~partly, table["evals"])
+        table[f"price{suffix}"] = table[f"seconds{suffix}"].fillna(table["seconds"]).where(~partly, table["evals"])
     table[["work", "work_low", "work_high"]] = [_work(row) for row in each(table)] or np.empty((0, 3))
     rivals = table["work"].where(table["fair"] & (table["variance"] > 0))
     table["efficiency"] = rivals.groupby(table["problem"]).transform("min") / rivals
@@ -82,7 +82,8 @@ def advice(rows: list[Any]) -> str:
         parts = [
             f"use {best.estimator}: lowest {cost} of {len(rivals)} unbiased; {second.estimator} needs {factor} times it"
         ]
-    parts += [_exact(row, best) for row in exact[:1]]
+    if exact:
+        parts.append(_exact(min(exact, key=lambda r: r.price), best))
     lasting = max((r for r in rows if r.biased), key=lambda r: _crossing(r, best), default=None)
     if lasting is not None and (estimates := _crossing(lasting, best)) > 1:
         budget = f"{format_number(estimates, 2)} estimates of {best.estimator}"

@@ -1,8 +1,62 @@
 """Statistics of gradient estimates: partial sums in, intervals, tests and verdicts out. numpy only."""
 
 from bench.stats.accumulate import Accumulator, Partial, Sums
+from bench.stats.adaptive import half_width, is_precise, look_schedule, planned_replicates, spend
 from bench.stats.bias import Reference
+from bench.stats.comparison import (
+    LogRatio,
+    compare,
+    independent_log_ratio,
+    log_ratio_table,
+    order_statistic_interval,
+    paired_log_ratio,
+    rank_intervals,
+    work_normalised,
+)
+from bench.stats.gate import CellTest, GateCell, default_margin, gate_cell, holm
+from bench.stats.printing import (
+    format_bias,
+    format_estimate,
+    format_interval,
+    format_number,
+    format_rank,
+    format_variance,
+)
 from bench.stats.series import Moments, merge, moments
 from bench.stats.summary import Summary, summarise
 
-__all__ = ["Accumulator", "Moments", "Partial", "Reference", "Summary", "Sums", "merge", "moments", "summarise"]
+__all__ = [
+    "Accumulator",
+    "CellTest",
+    "GateCell",
+    "LogRatio",
+    "Moments",
+    "Partial",
+    "Reference",
+    "Summary",
+    "Sums",
+    "compare",
+    "default_margin",
+    "format_bias",
+    "format_estimate",
+    "format_interval",
+    "format_number",
+    "format_rank",
+    "format_variance",
+    "gate_cell",
+    "half_width",
+    "holm",
+    "independent_log_ratio",
+    "is_precise",
+    "log_ratio_table",
+    "look_schedule",
+    "merge",
+    "moments",
+    "order_statistic_interval",
+    "paired_log_ratio",
+    "planned_replicates",
+    "rank_intervals",
+    "spend",
+    "summarise",
+    "work_normalised",
+]

@@ -145,8 +145,8 @@ class Accumulator:
     """Adds the partial sums of blocks 0, 1, 2, ... in that order, whoever computed them.
 
     Arguments: `groups`, the tensors of theta by name with their number of coordinates, in the order in which they
-    are flattened; `replicates`, the planned R; `centre` `[size]`, the pivot that every block used; `exact` `[size]`
-    or None.
+    are flattened; `replicates`, R rounded up to whole blocks; `centre` `[size]`, the pivot that every block used;
+    `exact` `[size]` or None. `nonfinite` counts the rows that were not finite so far.
 
     The bias martingale is kept here: with `y_k = Σ_{r in block k} (g_r − g*)` and `S_k = Σ_{j≤k} y_j`, the terms are
     `q_k = S_{k−1}·y_k` for k ≥ 2, their sum T and the sum of their squares Q (de la Peña 1999, Ann. Prob. 27:537).
@@ -161,6 +161,7 @@ class Accumulator:
         self.exact = None if exact is None else _vector("exact", exact, self.centre.size)
         self.nonfinite = 0
         self._next = 0
+        self._rows = 0
         self._blocks: list[tuple[int, float]] = []
         self._total: Partial | None = None
         self._shape: Moments | None = None
@@ -185,7 +186,13 @@ class Accumulator:
                 f"block {partial.index} was reduced {'without' if partial.error is None else 'with'} an exact "
                 "gradient, the accumulator the other way: give both the same `exact`."
             )
-        self._next += 1
+        rows = self._rows + partial.rows
+        if rows > self.replicates:
+            raise ValueError(
+                f"block {partial.index} brings {rows} rows to a run of {self.replicates}: the largest values were kept "
+                "for fewer. Give R rounded up to whole blocks to the blocks and to the accumulator."
+            )
+        self._next, self._rows = self._next + 1, rows
         if partial.nonfinite:  # its sums are not numbers; the run is an error whatever the other blocks hold
             self.nonfinite += partial.nonfinite
             return
@@ -280,7 +287,9 @@ def _cut(total: Partial) -> float | None:
 
 
 def _largest(a: Array, b: Array, count: int) -> Array:
-    return np.sort(np.concatenate([a, b]))[::-1][:count]
+    """Return the `count` largest of two descending series; a stable sort merges two runs in linear time."""
+    fresh = b[b > a[-1]] if a.size >= count else b
+    return a if fresh.size == 0 else -np.sort(-np.concatenate([a, fresh]), kind="stable")[:count]
 
 
 def _merged(a: Moments | None, b: Moments | None) -> Moments | None:

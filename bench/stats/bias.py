@@ -74,7 +74,9 @@ def bias_upper(delta_norm: float, T: float, A: float, C: float, z: float) -> flo
 
 
 def bias_lower(T: float, A: float, C: float, z: float) -> float:
-    """Lower bound of ‖b‖: the root of the smaller solution of T − u = z √(A + C u), 0 if there is none."""
+    """Lower bound of ‖b‖: the root of the solution of T − u = z √(A + C u), 0 where T ≤ z √A and there is none."""
+    if z * sqrt(A) >= T:
+        return 0.0
     u = T + z * z * C / 2 - z * sqrt(max(A + C * T + (z * C) ** 2 / 4, 0.0))
     return sqrt(max(u, 0.0))
 

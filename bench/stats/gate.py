@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from math import log, sqrt
+from math import expm1, log, sqrt
 
-from bench.stats.quantiles import normal_upper, t_upper
+from bench.stats.quantiles import normal_quantile, normal_upper, t_quantile, t_upper
 from bench.stats.summary import Summary
 from bench.stats.variance import degrees_of_freedom
 
@@ -120,8 +120,37 @@ def truncated_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[f
 
 
 def _z(ratio: float, c2: float, rho: float, R0: int, R1: int, margin: float) -> float:
-    se = sqrt(c2 * (1 / R1 + 1 / R0) + 24 * rho * (1 / (R1 * (R1 - 1)) + 1 / (R0 * (R0 - 1))))
-    return (log(ratio) - log(1 + margin)) / se
+    return (log(ratio) - log(1 + margin)) / _standard_error(c2, rho, R0, R1)
+
+
+def _standard_error(c2: float, rho: float, R0: int, R1: int) -> float:
+    return sqrt(c2 * (1 / R1 + 1 / R0) + 24 * rho * (1 / (R1 * (R1 - 1)) + 1 / (R0 * (R0 - 1))))
+
+
+def smallest_change(
+    base: GateCell, *, screening: int, confirming: int, margin: float, cells: int, alpha: float, power: float = 0.9
+) -> float | None:
+    """Growth Δ of the variance that both stages find with this power, if the new run has the baseline's shape.
+
+    `screening` and `confirming` are the replicates of the two stages. The better of the plain and the truncated test
+    counts, each at half the level where both are made. None where no test is possible.
+    """
+    if base.variance == 0:
+        return None
+    tests: list[tuple[float, bool]] = []
+    if base.khat is None or base.khat < HEAVY:
+        tests.append((base.cv2, False))
+    if base.truncated_mean and base.truncated_cv2 is not None:
+        tests.append((base.truncated_cv2, True))
+    found = []
+    for c2, truncated in tests:
+        stages = []
+        for R, level, m in ((screening, STAGE_ONE_VARIANCE, 0.0), (confirming, alpha / cells, margin)):
+            p = 1 - level / len(tests)
+            z = normal_quantile(p) if truncated else t_quantile(p, degrees_of_freedom(R, base.kurtosis))
+            stages.append(log(1 + m) + (z + normal_quantile(power)) * _standard_error(c2, base.rho, base.replicates, R))
+        found.append(max(stages))
+    return expm1(min(min(found), 700.0)) if found else None
 
 
 def gate_cell(base: GateCell, new: GateCell, margin: float) -> CellTest:

@@ -7,6 +7,8 @@ norm.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,22 +64,41 @@ def merge(a: Moments, b: Moments) -> Moments:
     """
     if a.n == 0 or b.n == 0:
         return b if a.n == 0 else a
+    if a.mean.ndim == 0:  # Python's floats are several times faster than arrays of no dimension
+        return _wrapped(a.n + b.n, _merge(_floats(a), _floats(b)))
+    return Moments(a.n + b.n, *_merge(a, b))
+
+
+def _floats(m: Moments) -> Any:
+    return SimpleNamespace(n=m.n, **{k: None if v is None else float(v) for k, v in _named(m).items()})
+
+
+def _named(m: Moments) -> dict[str, Array | None]:
+    return {"mean": m.mean, "M2": m.M2, "M3": m.M3, "M4": m.M4}
+
+
+def _wrapped(n: int, values: Any) -> Moments:
+    return Moments(n, *(np.asarray(v) for v in values))
+
+
+def _merge(a: Any, b: Any) -> Any:
+    """Apply the recurrences of `merge` to floats or arrays: two values if a higher moment is missing, else four."""
     na, nb = float(a.n), float(b.n)
     n = na + nb
     δ = b.mean - a.mean
     mean = a.mean + δ * (nb / n)
-    M2 = a.M2 + b.M2 + δ**2 * (na * nb / n)
+    M2 = a.M2 + b.M2 + δ * δ * (na * nb / n)
     if a.M3 is None or b.M3 is None or a.M4 is None or b.M4 is None:
-        return Moments(a.n + b.n, mean, M2)
-    M3 = a.M3 + b.M3 + δ**3 * (na * nb * (na - nb) / n**2) + 3 * δ * (na * b.M2 - nb * a.M2) / n
+        return mean, M2
+    M3 = a.M3 + b.M3 + δ * δ * δ * (na * nb * (na - nb) / n**2) + 3 * δ * (na * b.M2 - nb * a.M2) / n
     M4 = (
         a.M4
         + b.M4
-        + δ**4 * (na * nb * (na**2 - na * nb + nb**2) / n**3)
-        + 6 * δ**2 * (na**2 * b.M2 + nb**2 * a.M2) / n**2
+        + (δ * δ) * (δ * δ) * (na * nb * (na**2 - na * nb + nb**2) / n**3)
+        + 6 * δ * δ * (na**2 * b.M2 + nb**2 * a.M2) / n**2
         + 4 * δ * (na * b.M3 - nb * a.M3) / n
     )
-    return Moments(a.n + b.n, mean, M2, M3, M4)
+    return mean, M2, M3, M4
 
 
 def is_constant(m: Moments) -> NDArray[np.bool_]:
@@ -109,9 +130,8 @@ def kurtosis(m: Moments) -> Array:
 
 def to_json(m: Moments) -> dict[str, object]:
     """Plain data: numbers for a scalar series, arrays for coordinates; absent moments are left out."""
-    named = {"mean": m.mean, "M2": m.M2, "M3": m.M3, "M4": m.M4}
     data: dict[str, object] = {"n": m.n}
-    data.update({k: float(v) if np.ndim(v) == 0 else v for k, v in named.items() if v is not None})
+    data.update({k: float(v) if np.ndim(v) == 0 else v for k, v in _named(m).items() if v is not None})
     return data
 
 

@@ -167,7 +167,7 @@ def summarise(
         "mean_norm": float(np.linalg.norm(sums.mean)),
         "cut": sums.cut,
         "float_floor": floor,
-        "groups": _groups(sums, target, confidence),
+        "groups": _groups(total, target),
         "flags": flags,
         **truncated,
     }
@@ -286,16 +286,19 @@ def _truncated(sums: Sums) -> dict[str, float | None]:
     return {"truncated_at": c0, "truncated_mean": mean, "truncated_cv2": spread / mean**2}
 
 
-def _groups(sums: Sums, target: Array | None, confidence: float) -> dict[str, dict[str, float | int | str | None]]:
+def _groups(total: _Total, target: Array | None) -> dict[str, dict[str, float | int | str | None]]:
     """Variance and distance from the target per tensor of theta, with ρ = 1, its largest value."""
+    sums = total.sums
     table: dict[str, dict[str, float | int | str | None]] = {}
     ends = np.cumsum(list(sums.groups.values()))
     for (name, size), end in zip(sums.groups.items(), ends, strict=True):
         part = slice(end - size, end)
         V = float(sums.coordinate.M2[part].sum()) / (sums.replicates - 1)
-        w, top = (sums.group_w[name], sums.group_top[name]) if name in sums.group_w else (sums.w, sums.w_top)
-        tail = _tail(w, top, sums.replicates)
-        interval = _variance_interval(V, variance.shape(w), 1.0, tail, confidence)
+        if name in sums.group_w:
+            w, tail = sums.group_w[name], _tail(sums.group_w[name], sums.group_top[name], sums.replicates)
+            interval = _variance_interval(V, variance.shape(w), 1.0, tail, total.confidence)
+        else:  # the only group is the whole
+            tail, interval = total.tail, total.interval(total.confidence)
         table[name] = {
             "size": size,
             "variance": V,

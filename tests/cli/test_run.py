@@ -78,8 +78,8 @@ def mine(tmp_path, monkeypatch):
         (["run", "wrong.toml"], "wrong.toml: objectives: give at least one objective"),
         (["run", "wrong.toml"], "sed: there is no such key. Did you mean 'seed'?"),
         (["run", "."], "spec.toml cannot be read"),
-        (["run", "-e", "rloo", "--out", "broken.toml"], "broken.toml cannot be made: File exists."),
-        (["run", "-e", "rloo", "--out", "broken.toml/deep"], "cannot be made: Not a directory."),
+        (["run", "-e", "rloo", "--out", "broken.toml"], "broken.toml cannot be written: File exists."),
+        (["run", "-e", "rloo", "--out", "broken.toml/deep"], "cannot be written: Not a directory."),
         (["report", "absent"], "There are no records in absent."),
         (["report"], "Missing argument"),
     ],
@@ -93,6 +93,7 @@ def test_what_the_user_got_wrong_is_one_sentence_and_exit_code_2(call, tmp_path,
     assert result.err.startswith("Error: ")
     assert result.err.count("\n") == 1
     assert message in result.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.toml", "wrong.toml"]
 
 
 def test_a_missing_gpu_is_a_usage_error(call, monkeypatch):

@@ -82,8 +82,8 @@ def moments(
     grad_evals: float = 0.0,
     **facts: Any,
 ) -> Record:
-    """A measured run: total variance, relative bias, norm of the exact gradient; ``half`` is the interval's half-width on
-    the log scale, ``high`` its upper end where that is not symmetric (None: open)."""
+    """A measured run: total variance, relative bias, norm of the exact gradient; ``half`` is the half-width of the
+    interval on the log scale, ``high`` its upper end where that is not symmetric (None: open)."""
     record = line(estimator, objective, **facts)
     dim = record["dim"]
     noise = 2.8 * (2 * variance**2 / dim) ** 0.25 / math.sqrt(record["replicates"])
@@ -200,7 +200,7 @@ def heavy(estimator: str, objective: str, variance: float, *, infinite: bool = F
 
 
 def study() -> list[Record]:
-    """Seven estimators on eight objectives, with grids over n and dim, skips, failures, heavy tails and exact methods."""
+    """Seven estimators on eight objectives: grids over n and dim, skips, failures, heavy tails, exact methods."""
     records: list[Record] = []
 
     def add(record: Record, seconds: float | None = None) -> None:

@@ -225,6 +225,8 @@ def test_error_sentences():
     acc.add(p)
     with pytest.raises(ValueError, match="expected block 1, got block 0"):
         acc.add(p)
+    with pytest.raises(ValueError, match="brings 128 rows to a run of 64"):
+        acc.add(block_partial(g, **{**ok, "index": 1}))
     with pytest.raises(ValueError, match=r"need \(2,\)"):
         Accumulator({"t": 2}, replicates=64, centre=np.zeros(2), exact=None).add(p)
     with pytest.raises(ValueError, match="without an exact gradient"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.report.figures import panels
+from bench.report.figures import notes, panels
 from bench.report.frame import each
 from bench.report.style import styles
 
@@ -35,7 +35,7 @@ def bias_variance(table: pd.DataFrame) -> Figure | None:
     problems, note = panels.chosen(table)
     figure, axes = panels.panels(problems, TITLE + note)
     look = styles(list(table["estimator_name"]))
-    texts: dict[Axes, list[panels.Point]] = {}
+    texts: dict[Axes, list[notes.Point]] = {}
     for problem, ax in axes.items():
         for row in each(table[table["problem"] == problem]):
             style, scale = look[row.estimator_name], 1 / row.exact_norm**2
@@ -57,13 +57,13 @@ def bias_variance(table: pd.DataFrame) -> Figure | None:
                 else:
                     panels.whisker(ax, (x, y), (x_high, y), style.colour)
                 arrows = (() if row.bias_low > 0 else ((0, -17),)) + (((17, 0),) if math.isnan(x_high) else ())
-                texts.setdefault(ax, []).append(panels.Point(x, y, row.parameters, style.colour, arrows))
+                texts.setdefault(ax, []).append(notes.Point(x, y, row.parameters, style.colour, arrows))
         panels.logarithmic(ax)
         _equal_errors(ax)
     panels.label(axes, "variance / ‖exact gradient‖²", "squared bias / ‖exact gradient‖²")
     panels.legend(figure, table, *SIGNS)
     panels.settle(figure)
-    panels.name(figure, texts)
+    notes.annotate(figure, texts)
     return figure
 
 

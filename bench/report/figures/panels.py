@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.report.style import Style, order, styles
 
@@ -29,6 +29,7 @@ LOOK: Any = {  # matplotlib types the keys of its settings one by one, and not i
     "legend.fontsize": 8,
     "lines.linewidth": 1.4,
     "savefig.facecolor": "white",
+    "text.parse_math": False,  # a dollar sign in a user's label is a dollar sign
     "svg.hashsalt": "bench.report",
     "svg.fonttype": "path",
 }
@@ -70,9 +71,8 @@ def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
     if len(counts) <= MOST_PANELS:
         return list(counts.index), ""
     kept = set(counts.sort_values(ascending=False, kind="stable").index[:MOST_PANELS])
-    return [
-        p for p in counts.index if p in kept
-    ], f" The {MOST_PANELS} of {len(counts)} objectives with the most estimators."
+    note = f" The {MOST_PANELS} of {len(counts)} objectives with the most estimators."
+    return [p for p in counts.index if p in kept], note
 
 
 def limits(row: Any) -> tuple[float, float, float]:
@@ -128,9 +128,9 @@ def arrow(ax: Axes, x: float, y: float, colour: str, towards: tuple[float, float
     )
 
 
-def interval(ax: Axes, x: float, row: Any, style: Style, scale: float = 1.0) -> None:
+def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
     """Draw a variance over x: marker and error bar, an arrow where it is open above, the low edge where it is zero."""
-    value, low, high = (scale * v for v in limits(row))
+    value, low, high = limits(row)
     if value == 0:
         mark(ax, x, 0, row, style, edge="y")
         return
@@ -226,77 +226,3 @@ def settle(figure: Figure) -> None:
     """Lay the figure out for good: what is drawn later moves nothing, and saving it twice costs one layout."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-
-
-class Point(NamedTuple):
-    """A text wanted beside a point.
-
-    Args:
-        x: data coordinate, positive.
-        y: data coordinate, positive.
-        text: a few characters; empty where the marker alone must be kept free.
-        colour: of the text.
-        arrows: where arrows leave the point, in points on paper.
-    """
-
-    x: float
-    y: float
-    text: str
-    colour: str
-    arrows: tuple[tuple[float, float], ...] = ()
-
-
-def name(figure: Figure, points: dict[Axes, list[Point]]) -> None:
-    """Write short texts beside points, clear of every marker, arrow and other text; one that finds no room is left out.
-
-    The figure must be settled. Widths are estimated from the number of characters.
-    """
-    dots = figure.dpi / 72
-    for ax, wanted in points.items():
-        centres = [ax.transData.transform((p.x, p.y)) / dots for p in wanted]
-        taken = [(cx - 5, cy - 5, cx + 5, cy + 5) for cx, cy in centres]
-        for (cx, cy), point in zip(centres, wanted, strict=True):
-            taken += [
-                (cx + min(0, a) - 3, cy + min(0, b) - 3, cx + max(0, a) + 3, cy + max(0, b) + 3)
-                for a, b in point.arrows
-            ]
-        panel = ax.get_window_extent()
-        inside = tuple(edge / dots for edge in (panel.x0, panel.y0, panel.x1, panel.y1))
-        for (cx, cy), point in zip(centres, wanted, strict=True):
-            wide, high = 4.0 * len(point.text), 8.0
-            for dx, dy, ha, va in PLACES if point.text else ():
-                left = cx + dx - {"left": 0, "center": wide / 2, "right": wide}[ha]
-                base = cy + dy - {"bottom": 0, "center": high / 2, "top": high}[va]
-                box = (left, base, left + wide, base + high)
-                fits = inside[0] < box[0] and inside[1] < box[1] and box[2] < inside[2] + 8 and box[3] < inside[3]
-                if fits and not any(_overlap(box, other) for other in taken):
-                    taken.append(box)
-                    ax.annotate(
-                        point.text,
-                        point[:2],
-                        (dx, dy),
-                        textcoords="offset points",
-                        ha=ha,
-                        va=va,
-                        color=point.colour,
-                        fontsize=6.5,
-                    )
-                    break
-
-
-PLACES: tuple[tuple[float, float, Literal["left", "center", "right"], Literal["bottom", "center", "top"]], ...] = (
-    (5, 3, "left", "bottom"),
-    (7, 0, "left", "center"),
-    (-7, 0, "right", "center"),
-    (-5, 4, "right", "bottom"),
-    (5, -4, "left", "top"),
-    (-5, -4, "right", "top"),
-    (0, 7, "center", "bottom"),
-    (0, -7, "center", "top"),
-)
-
-Box = tuple[float, float, float, float]
-
-
-def _overlap(a: Box, b: Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

@@ -28,9 +28,9 @@ def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tu
     Args:
         x: positive, at least two distinct values.
         y: positive.
-        se_log: standard errors of ln y, positive.
+        se_log: standard errors of ln y.
     """
-    lx, ly, w = np.log(x), np.log(y), 1 / np.square(se_log)
+    lx, ly, w = np.log(x), np.log(y), 1 / np.square(np.maximum(se_log, 1e-9))
     dx, dy = lx - np.average(lx, weights=w), ly - np.average(ly, weights=w)
     spread = float((w * dx**2).sum())
     b = float((w * dx * dy).sum()) / spread
@@ -53,7 +53,7 @@ def variance_n(table: pd.DataFrame) -> Figure | None:
 
 
 def variance_dim(table: pd.DataFrame) -> Figure | None:
-    """Draw relative variance against dimension, for every estimator measured on an objective at two dimensions or more."""
+    """Draw relative variance against dimension, for estimators measured at two dimensions of one objective or more."""
     table = table[(table["exact_norm"] > 0) & (table["dim"] > 0)]
     relative = {c: table[c] / table["exact_norm"] ** 2 for c in ("variance", "variance_low", "variance_high")}
     return _scaling(

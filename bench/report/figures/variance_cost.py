@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.report.figures import panels
+from bench.report.figures import notes, panels
 from bench.report.frame import each
 from bench.report.style import styles
 
@@ -44,7 +44,7 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
     problems, note = panels.chosen(table)
     figure, axes = panels.panels(problems, TITLE + note)
     look = styles(list(table["estimator_name"]))
-    texts: dict[Axes, list[panels.Point]] = {}
+    texts: dict[Axes, list[notes.Point]] = {}
     for problem, ax in axes.items():
         group = table[table["problem"] == problem]
         for row in each(group):
@@ -53,7 +53,7 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
             value = panels.limits(row)[0]
             if value > 0:
                 panels.whisker(ax, (row.price_low, value), (row.price_high, value), style.colour)
-                texts.setdefault(ax, []).append(panels.Point(row.price, value, row.parameters, style.colour))
+                texts.setdefault(ax, []).append(notes.Point(row.price, value, row.parameters, style.colour))
         panels.logarithmic(ax)
         _front(ax, group[group["fair"] & ~group["heavy"]])
         _equal_work(ax)
@@ -62,7 +62,7 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
     panels.label(axes, one or units, "variance of one estimate (squared units of the gradient)")
     panels.legend(figure, table, *SIGNS)
     panels.settle(figure)
-    panels.name(figure, texts)
+    notes.annotate(figure, texts)
     return figure
 
 

@@ -1,0 +1,406 @@
+"""The checks: one method each, one subject each."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import partial
+from typing import Any, ClassVar
+from unittest import SkipTest
+
+import torch
+from torch import Tensor, distributions
+from torch.distributions import Distribution, Gamma, Poisson
+
+from bench.conformance.cases import CASES, Case, inner, leaves
+from bench.conformance.trial import FEW, Call, Trial, refusal, seeded
+from estimators import Bound, Estimator, Integrand, State, catalogue, parameters, rows
+
+
+def suite(estimator: Estimator) -> type[Conformance]:
+    """Return the suite of one estimator, as a class that pytest collects."""
+    return type(f"Test{type(estimator).__name__}", (Conformance,), {"estimator": estimator})
+
+
+def checks() -> list[str]:
+    """Return the names of the checks, in order."""
+    return [name for name in vars(Conformance) if name.startswith("test_")]
+
+
+class Conformance:
+    """What every estimator must do. Subclass it in a test file and set ``estimator``.
+
+    A check that the declared facts make pointless is skipped, and says so.
+    """
+
+    estimator: ClassVar[Estimator]
+    """The estimator under test."""
+    cases: ClassVar[tuple[Case, ...]] = CASES
+    """The problems; those of a family that the estimator refuses are left out."""
+
+    # What it is
+
+    def test_is_a_frozen_dataclass_of_plain_values(self) -> None:
+        """A tensor or a callable in a field has no identity, and a field that can be set has no lasting one."""
+        e = self.estimator
+        frozen = getattr(type(e).__dict__.get("__dataclass_params__"), "frozen", False)
+        assert frozen, f"{e!r} is no frozen dataclass. Write @dataclass(frozen=True) above {type(e).__name__}."
+        for field in dataclasses.fields(e):  # type: ignore[arg-type]
+            assert _plain(getattr(e, field.name)), f"{e!r}: {field.name} is no number, string or tuple of those."
+
+    def test_repr_is_its_identity(self) -> None:
+        """``eval(repr(e))`` is e, with the same hash; and the class can be made from its defaults."""
+        e, name = self.estimator, type(self.estimator).__name__
+        again = eval(repr(e), {"inf": math.inf, name: type(e)})
+        assert again == e, f"{e!r} is not equal to what its repr makes."
+        assert hash(again) == hash(e), f"{e!r} and its equal have different hashes."
+        try:
+            type(e)()
+        except (TypeError, ValueError) as error:
+            raise AssertionError(f"{name}() cannot be made: give every field a default ({error}).") from error
+
+    # What it promises
+
+    def test_value(self) -> None:
+        """The loss is an unbiased estimate of E_q[f]; where it is declared not to be, that shows."""
+        unbiased = self.estimator.value_unbiased
+        biased = []
+        for trial in self._trials():
+            losses, _ = trial.replicates(trial.integrand)
+            exact, _ = trial.case.exact(trial.integrand)
+            biased.append(trial.bias("value", losses, exact.flatten(), unbiased))
+        assert unbiased or any(biased), self._false_modesty("value_unbiased")
+
+    def test_gradient(self) -> None:
+        """The gradient is an unbiased estimate of that of E_q[f]; where it is declared not to be, that shows."""
+        unbiased = self.estimator.unbiased
+        biased = []
+        for trial in self._trials():
+            _, gradients = trial.replicates(trial.integrand)
+            _, exact = trial.case.exact(trial.integrand)
+            biased.append(trial.bias("gradient", gradients, exact, unbiased))
+        assert unbiased or any(biased), self._false_modesty("unbiased")
+
+    def test_gradient_where_f_depends_on_q(self) -> None:
+        """Of an f that closes over q, as that of an ELBO does, the whole gradient is right: q gets part of it through f."""
+        if not self.estimator.unbiased:
+            raise SkipTest("unbiased is declared False")
+        for trial in self._trials():
+
+            def integrand(q: Distribution, trial: Trial = trial) -> Integrand:
+                return trial.integrand(q, lambda x: trial.case.f(x) * (2 + _level(q).sin()))
+
+            _, gradients = trial.replicates(integrand)
+            _, exact = trial.case.exact(integrand)
+            trial.bias("gradient of an f that depends on q", gradients, exact, unbiased=True)
+
+    def test_pass_through(self) -> None:
+        """What only f closes over gets the gradient of the value, the points held fixed, and nothing else."""
+        for trial in self._trials():
+            q = rows(trial.case.q(), FEW)
+
+            def loss(w: Tensor, trial: Trial = trial, q: Distribution = q) -> Tensor:
+                return trial.loss(q, lambda x: trial.case.f(x) * w)
+
+            w = torch.full(q.batch_shape, 0.7, dtype=torch.float64, requires_grad=True)
+            at_w = loss(w)
+            assert at_w.requires_grad, f"{trial} the loss is cut off from what f closes over."
+            (got,) = torch.autograd.grad(at_w.sum(), w, materialize_grads=True)
+            slope = (loss(w + 1) - loss(w)).detach()  # f is linear in w
+            trial.close("what f closes over does not get the gradient of the value", got, slope)
+
+    def test_gradient_is_linear_in_f(self) -> None:
+        """``c * f`` has c times the gradient of f, once the gradient at f = 0 (a fixed baseline's) is taken off."""
+        if self.estimator.needs_bound:
+            raise SkipTest("a multiple of a bound is no bound")
+        for trial in self._trials():
+            f = trial.case.f
+            zero, once, four = (trial.call(f=lambda x, c=c, f=f: c * f(x)).gradient for c in (0.0, 1.0, 4.0))
+            for g0, g1, g4 in zip(zero, once, four, strict=True):
+                trial.close("4 f does not have 4 times the gradient of f", g4 - g0, 4 * (g1 - g0))
+
+    def test_loss_can_be_weighted(self) -> None:
+        """``c * loss`` has c times the gradient, for another c in each row and batch element."""
+        for trial in self._trials():
+            plain = trial.call()
+            c = 3 + torch.arange(plain.loss.numel(), dtype=torch.float64).reshape(plain.loss.shape)
+            for got, g in zip(trial.call(weight=c).gradient, plain.gradient, strict=True):
+                spread = c.reshape(c.shape + (1,) * (g.dim() - c.dim()))
+                trial.close("c * loss does not have c times the gradient of the loss", got, spread * g)
+
+    # Shapes and types
+
+    def test_loss_has_one_value_per_batch_element_in_the_dtype_of_q(self) -> None:
+        """The loss is ``[*batch]``, float32 for a float32 q and float64 for a float64 q."""
+        for trial in self._trials():
+            for dtype in (torch.float32, torch.float64):
+                theta = tuple(t.to(dtype) for t in trial.case.theta)
+                state = self.estimator.init(trial.case.q(theta), seeded(0))
+                q = rows(trial.case.q(leaves(theta)), FEW)
+                f = trial.integrand(q, lambda x, dtype=dtype, f=trial.case.f: f(x).to(dtype))
+                loss = self.estimator(f, q, seeded(1), state)
+                assert loss.shape == q.batch_shape, (
+                    f"{trial} the loss has shape {list(loss.shape)} for a q of batch shape {list(q.batch_shape)}."
+                )
+                assert loss.dtype == dtype, f"{trial} the loss is {loss.dtype} for a {dtype} q."
+                assert loss.isfinite().all(), f"{trial} the loss is not finite."
+
+    def test_f_sees_samples_first_then_batch_then_event(self) -> None:
+        """Every x is ``[..., *batch, *event]`` in q's dtype, with at most ``points(q)`` points per batch element."""
+        for trial in self._trials():
+            q = trial.case.q()
+            shape, most = (FEW, *q.batch_shape, *q.event_shape), self.estimator.points(q)
+            for x in trial.seen():
+                points = x.shape[: max(x.dim() - len(shape), 0)]
+                assert x.shape == (*points, *shape), f"{trial} f got x of shape {list(x.shape)}: not [..., {shape}]."
+                assert x.dtype in (torch.float64, torch.int64), f"{trial} f got x of {x.dtype} from a float64 q."
+                count = points.numel()
+                assert count <= most, f"{trial} f got {count} points at once, and points(q) says {most}."
+
+    def test_memory_layout_of_theta_does_not_matter(self) -> None:
+        """Strided and expanded parameters give what contiguous ones give."""
+        for trial in self._trials():
+            theta = trial.case.theta
+            strided = tuple(torch.stack([t, t], -1)[..., 0].requires_grad_() for t in theta)
+            trial.same("a strided theta", trial.call(strided), trial.call(leaves(theta)))
+            expanded = tuple(t.expand(FEW, *t.shape).requires_grad_() for t in theta)
+            trial.same("an expanded theta", trial.call(expanded), trial.call(leaves(theta, FEW)))
+
+    def test_cached_probs_are_not_trusted(self) -> None:
+        """A stale ``probs`` that torch has cached beside ``logits`` changes nothing."""
+        trials = [trial for trial in self._trials() if "logits" in parameters(trial.case.q())]
+        if not trials:
+            raise SkipTest("no family with logits is served")
+        for trial in trials:
+            stale = dataclasses.replace(trial.case, build=lambda *theta, case=trial.case: _stale(case.q(theta)))
+            trial.same("a stale cache of probs", Trial(self.estimator, stale).call(), trial.call())
+
+    def test_works_where_not_everything_is_differentiated(self) -> None:
+        """Without gradients the value is the same; with some of q's parameters frozen the others' gradients are."""
+        for trial in self._trials():
+            theta = leaves(trial.case.theta)
+            plain = trial.call(theta)
+            trial.close("a q without gradients changes the loss", trial.call(trial.case.theta).loss, plain.loss)
+            with torch.no_grad():
+                trial.close("no_grad changes the loss", trial.loss(trial.case.q(theta)), plain.loss)
+            for i, expected in enumerate(plain.gradient):
+                only = tuple(t.detach().requires_grad_(i == k) for k, t in enumerate(leaves(trial.case.theta)))
+                trial.close("freezing one parameter changes another's gradient", trial.call(only).gradient[0], expected)
+
+    # Independence
+
+    def test_rows_do_not_touch(self) -> None:
+        """Whatever happens in row 0, under the same noise, every other row stays the same to the last bit."""
+        for trial in self._trials():
+            _assert_untouched(trial, 0, "row")
+
+    def test_batch_elements_do_not_touch(self) -> None:
+        """Whatever happens in batch element 0, under the same noise, every other stays the same to the last bit."""
+        trials = [trial for trial in self._trials() if trial.case.q().batch_shape]
+        if not trials:
+            raise SkipTest("no case with a batch is served")
+        for trial in trials:
+            _assert_untouched(trial, 1, "batch element")
+
+    def test_rows_and_batch_elements_have_noise_of_their_own(self) -> None:
+        """Losses and gradients of two rows are uncorrelated, and losses of two batch elements."""
+        if self.estimator.deterministic:
+            raise SkipTest("deterministic is declared True")
+        many = 2**12
+        for trial in self._trials():
+            q = rows(trial.case.q(leaves(trial.case.theta, many)), 2)
+            loss = trial.loss(q)
+            gradients = torch.autograd.grad(loss.sum(), list(parameters(q).values()))
+            for samples in (loss.detach(), *gradients):
+                trial.uncorrelated("rows", *samples.reshape(2, many, -1))
+            if trial.case.q().batch_shape:
+                each = loss.detach().reshape(2 * many, -1)
+                trial.uncorrelated("batch elements", each[:, :1], each[:, 1:2])
+
+    # Noise
+
+    def test_generator_is_the_only_source_of_noise(self) -> None:
+        """Same seed, same bits; the generator moves on; the global one is not touched, by ``init`` neither."""
+        for trial in self._trials():
+            before, generator = torch.get_rng_state(), seeded(1)
+            self.estimator.init(trial.case.q(), seeded(0))
+            first, second, again = trial.call(noise=generator), trial.call(noise=generator), trial.call(noise=1)
+            assert torch.equal(torch.get_rng_state(), before), (
+                f"{trial} the global random state changes, although a generator is given."
+            )
+            _assert_repeats(trial, first, second, again)
+
+    def test_without_a_generator_the_global_one_is_used(self) -> None:
+        """``torch.manual_seed`` makes a call repeatable."""
+        for trial in self._trials():
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(1)
+                first, second = trial.call(noise=None), trial.call(noise=None)
+                torch.manual_seed(1)
+                _assert_repeats(trial, first, second, trial.call(noise=None))
+
+    # Declared facts
+
+    def test_deterministic(self) -> None:
+        """Declared deterministic, it gives the same for every generator, and asks it for nothing."""
+        if not self.estimator.deterministic:
+            raise SkipTest("deterministic is declared False, which the check of the generator shows")
+        for trial in self._trials():
+            generator = seeded(1)
+            trial.same("another generator", trial.call(noise=generator), trial.call(noise=2))
+            assert torch.equal(generator.get_state(), seeded(1).get_state()), f"{trial} it draws, and is deterministic."
+
+    def test_needs_df(self) -> None:
+        """Without the need, f may be a black box and nothing changes; with it, a black box is refused."""
+        if self.estimator.needs_bound:
+            raise SkipTest("a bound is differentiable in x through log q")
+        for trial in self._trials():
+
+            def black_box(x: Tensor, f: Integrand = trial.case.f) -> Tensor:
+                return f(x.detach()).detach()
+
+            if not self.estimator.needs_df:
+                trial.same("an f without gradient in x", trial.call(f=black_box), trial.call())
+                continue
+            sentence = refusal(partial(trial.call, f=black_box))
+            assert sentence, f"{trial} it needs df/dx, and an f without any gradient in x is not refused."
+            self._assert_helpful(sentence)
+
+    def test_needs_relaxed_f(self) -> None:
+        """Without the need, every point that f sees is in the support of q; with it, some are not."""
+        relaxed = self.estimator.needs_relaxed_f
+        inside = True
+        for trial in self._trials():
+            check = trial.case.q().support.check  # type: ignore[union-attr]
+            inside = all(bool(check(x.detach()).all()) for x in trial.seen()) and inside
+            assert inside or relaxed, f"{trial} f got a point off the support of q. Declare needs_relaxed_f = True."
+        assert not (inside and relaxed), (
+            f"{self.estimator!r} declares needs_relaxed_f = True, and f gets points of the support only."
+        )
+
+    def test_families(self) -> None:
+        """A family is served, or refused in a sentence with another way out; ``refuses`` and the call agree."""
+        rate = torch.tensor([1.5, 2.5], dtype=torch.float64, requires_grad=True)
+        strangers = [Case(q.__name__, (rate,), q, torch.square, _unknown) for q in (Poisson, _gamma)]
+        for case in (*self.cases, *strangers):
+            trial, q, family = Trial(self.estimator, case), case.q(), type(inner(case.q()))
+            reason, families = self.estimator.refuses(family), self.estimator.families
+            assert reason or families is None or issubclass(family, families), (
+                f"{trial} {family.__name__} is not among its families, and refuses() does not say so."
+            )
+            sentence = refusal(partial(trial.loss, q))
+            assert sentence or not reason, f"{trial} the call goes through, and refuses() says: {reason}"
+            for message in filter(None, (reason, sentence)):
+                self._assert_helpful(message)
+
+    # State
+
+    def test_state_is_made_where_it_is_declared(self) -> None:
+        """``init`` returns a ``State`` if and only if ``needs_state``."""
+        for trial in self._trials():
+            made = self.estimator.init(trial.case.q(), seeded(0))
+            assert isinstance(made, State) == self.estimator.needs_state, (
+                f"{trial} needs_state is {self.estimator.needs_state}, and init returns {type(made).__name__}."
+            )
+
+    def test_state_changes_only_from_outside(self) -> None:
+        """A call leaves the state alone, and so does its backward pass; ``adapt`` and ``update`` change it."""
+        if not self.estimator.needs_state:
+            raise SkipTest("needs_state is declared False")
+        for trial in self._trials():
+            state = self.estimator.init(trial.case.q(), seeded(0))
+            assert state is not None
+            before = {name: t.clone() for name, t in state.state_dict().items()}
+            q = rows(trial.case.q(), FEW)
+            torch.autograd.backward(self.estimator(trial.integrand(q), q, seeded(1), state).sum())
+            assert _equal(state, before), f"{trial} a call changes the state. Do it in update()."
+            reached = [name for name, p in state.named_parameters() if p.grad is not None]
+            assert not reached, f"{trial} loss.backward() reaches {reached} of the state. Use score or inject."
+            trial.learn(state, steps=2)
+            assert not _equal(state, before), f"{trial} neither adapt nor update changes the state."
+
+    def test_frozen_state_gives_the_same_numbers(self) -> None:
+        """Whether the state requires gradients changes the graph, and nothing else."""
+        if not self.estimator.needs_state:
+            raise SkipTest("needs_state is declared False")
+        for trial in self._trials():
+            frozen = trial.call()
+            assert trial.state is not None
+            trial.state.requires_grad_(True)
+            trial.same("a state that requires gradients", trial.call(), frozen)
+
+    # Tools
+
+    def _trials(self) -> list[Trial]:
+        """Return the estimator on each case that it serves."""
+        served = [case for case in self.cases if self.estimator.refuses(type(inner(case.q()))) is None]
+        assert served, f"{self.estimator!r} serves none of the problems here. Add some of its family to `cases`."
+        return [Trial(self.estimator, case, len(served)) for case in served]
+
+    def _false_modesty(self, fact: str) -> str:
+        return (
+            f"{self.estimator!r} declares {fact} = False, and nothing here is biased. "
+            "Declare True, or add a case that shows the bias."
+        )
+
+    def _assert_helpful(self, sentence: str) -> None:
+        """Assert that a refusal says which estimator, or which distribution, to use instead."""
+        names = {cls.__name__ for cls in catalogue().values()} - {type(self.estimator).__name__}
+        _, _, advice = sentence.partition("Use ")
+        named = any(name in advice for name in names.union(distributions.__all__))
+        assert named, f"{self.estimator!r} refuses without saying what to use instead: {sentence}"
+
+
+def _plain(value: Any) -> bool:
+    return (
+        all(map(_plain, value)) if isinstance(value, tuple) else value is None or isinstance(value, int | float | str)
+    )
+
+
+def _stale(q: Distribution) -> Distribution:
+    """Return q with probabilities in torch's cache that are not those of its logits."""
+    base: Any = inner(q)
+    holder = getattr(base, "_categorical", base)
+    holder.__dict__["probs"] = holder.probs * 0.9
+    return q
+
+
+def _level(q: Distribution) -> Tensor:
+    """Return a smooth function of q's own parameters, ``[*batch]``."""
+    return torch.stack([t.reshape(*q.batch_shape, -1).sum(-1) for t in parameters(q).values()]).sum(0)
+
+
+def _gamma(rate: Tensor) -> Distribution:
+    return Gamma(rate, rate)
+
+
+def _unknown(q: Distribution) -> tuple[Tensor, Tensor]:
+    raise NotImplementedError(f"{q}: only to be served or refused")
+
+
+def _equal(state: State, before: dict[str, Tensor]) -> bool:
+    return all(torch.equal(t, before[name]) for name, t in state.state_dict().items())
+
+
+def _assert_untouched(trial: Trial, axis: int, what: str) -> None:
+    """Compare two worlds that differ in the first element of an axis, behind it."""
+    worlds = []
+    for change in (1.0, 1.2):
+        theta = leaves(trial.case.theta, FEW)
+        shift = torch.zeros(FEW, *trial.case.q().batch_shape, dtype=torch.float64)
+        with torch.no_grad():
+            for t in (*theta, shift.add_(1)):
+                t.select(axis, 0).mul_(change)
+        call = trial.call(theta, f=lambda x, shift=shift: trial.case.f(x) + shift)
+        worlds.append([t.narrow(axis, 1, t.shape[axis] - 1) for t in (call.loss, *call.gradient)])
+    loss, *gradient = (torch.equal(a, b) for a, b in zip(*worlds, strict=True))
+    assert loss, f"{trial} the loss of one {what} depends on another {what}."
+    assert all(gradient), f"{trial} the gradient of one {what} depends on another {what}."
+
+
+def _assert_repeats(trial: Trial, first: Call, second: Call, again: Call) -> None:
+    """Compare a call, the next from the same source of noise, and the first from a source of the same seed."""
+    for a, b in zip((first.loss, *first.gradient), (again.loss, *again.gradient), strict=True):
+        assert torch.equal(a, b), f"{trial} the same seed gives something else."
+    moved = any(not torch.equal(a, b) for a, b in zip(first.gradient, second.gradient, strict=True))
+    assert moved or trial.estimator.deterministic, f"{trial} a second call repeats the first: the noise stands still."

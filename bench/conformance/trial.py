@@ -1,0 +1,174 @@
+"""One estimator on one problem: calls of it, and what is asserted of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from bench.conformance.cases import Case, Theta, flat, leaves
+from estimators import Bound, Estimator, Integrand, Refusal, State, adapt, parameters, rows
+
+FAILURE_RATE = 1e-6
+"""Probability with which one statistical check may refuse a correct estimator, over the seeds (Bonferroni inside)."""
+REPLICATES = 2**15
+"""Rows of a statistical check."""
+FEW = 7
+"""Rows of an exact check: no other axis of the problems has as many."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """What a call gave: its loss, and the gradient of the loss's sum in those parts of theta that require one."""
+
+    loss: Tensor
+    gradient: Theta
+
+
+def seeded(seed: int) -> Generator:
+    """Return a fresh generator."""
+    return Generator().manual_seed(seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One estimator on one problem.
+
+    Args:
+        estimator: under test.
+        case: the problem.
+        comparisons: into how many scores the failure rate of a check is split, other than those of one call.
+    """
+
+    estimator: Estimator
+    case: Case
+    comparisons: int = 1
+
+    def __str__(self) -> str:
+        """Name both: messages begin with it."""
+        return f"{self.estimator!r} on {self.case.name}:"
+
+    @cached_property
+    def state(self) -> State | None:
+        """A state that has learned a little, frozen; None for an estimator without."""
+        state = self.estimator.init(self.case.q(), seeded(0))
+        if state is not None:
+            self.learn(state, steps=5)
+            state.requires_grad_(False)
+        return state
+
+    def learn(self, state: State, steps: int) -> None:
+        """Adapt a state on noise of its own."""
+        trainable = list(state.parameters())
+        optimizer = torch.optim.Adam(trainable, lr=1e-2) if trainable else None
+        for step in range(steps):
+            q = rows(self.case.q(), 16)
+            adapt(self.estimator, self.integrand(q), q, state, optimizer, seeded(1000 + step))
+
+    # Calls
+
+    def integrand(self, q: Distribution, f: Integrand | None = None) -> Integrand:
+        """Return f (the case's, unless given), inside a bound where the estimator needs one."""
+        f = self.case.f if f is None else f
+        return Bound(f, q) if self.estimator.needs_bound else f
+
+    def loss(self, q: Distribution, f: Integrand | None = None, noise: int | Generator | None = 1) -> Tensor:
+        """Return the loss at q; ``noise`` is a seed, a generator, or None for the global one."""
+        generator = seeded(noise) if isinstance(noise, int) else noise
+        return self.estimator(self.integrand(q, f), q, generator, self.state)
+
+    def call(
+        self,
+        theta: Theta | None = None,
+        f: Integrand | None = None,
+        noise: int | Generator | None = 1,
+        weight: Tensor | float = 1.0,
+    ) -> Call:
+        """Return the loss and the gradient of ``(weight * loss).sum()`` at theta, by default leaves with a row axis."""
+        theta = leaves(self.case.theta, FEW) if theta is None else theta
+        loss = self.loss(self.case.q(theta), f, noise)
+        wanted = [t for t in theta if t.requires_grad]
+        if not wanted:
+            return Call(loss.detach(), ())
+        assert loss.requires_grad, f"{self} the loss is cut off from q's parameters."
+        return Call(loss.detach(), torch.autograd.grad((weight * loss).sum(), wanted, materialize_grads=True))
+
+    def replicates(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
+        """Return losses and gradients of many rows, ``[R, k]``: ``rows(q, R)``, and from its leaves back to theta."""
+        theta = leaves(self.case.theta)
+        q = self.case.q(theta)
+        r = rows(q, FEW if self.estimator.deterministic else REPLICATES)
+        loss = self.estimator(integrand(r), r, seeded(1), self.state)
+        assert loss.requires_grad, f"{self} the loss is cut off from q's parameters."
+        gradients = torch.autograd.grad(loss.sum(), list(parameters(r).values()), materialize_grads=True)
+        own = flat(tuple(parameters(q).values()), 0)
+        jacobian = torch.stack([flat(torch.autograd.grad(o, theta, retain_graph=True), 0) for o in own])
+        return flat((loss.detach(),), 1), flat(gradients, 1) @ jacobian
+
+    def seen(self) -> list[Tensor]:
+        """Return every x that f is called with, on a few rows."""
+        q = rows(self.case.q(), FEW)
+        points: list[Tensor] = []
+
+        def f(x: Tensor) -> Tensor:
+            points.append(x)
+            return self.case.f(x)
+
+        self.loss(q, f)
+        assert points, f"{self} f is never called."
+        return points
+
+    # Assertions
+
+    def same(self, what: str, got: Call, expected: Call) -> None:
+        """Assert that two calls gave the same, up to rounding."""
+        self.close(f"{what} changes the loss", got.loss, expected.loss)
+        for a, b in zip(got.gradient, expected.gradient, strict=True):
+            self.close(f"{what} changes the gradient", a, b)
+
+    def close(self, what: str, got: Tensor, expected: Tensor) -> None:
+        """Assert equality up to rounding."""
+        assert got.shape == expected.shape, f"{self} {what}: shape {list(got.shape)}, not {list(expected.shape)}."
+        assert got.isfinite().all(), f"{self} {what}: it is not finite."
+        assert ((got - expected).abs() <= 1e-10 * expected.abs().max().clamp(min=1)).all(), (
+            f"{self} {what}: {got.flatten()[:4].tolist()}, expected {expected.flatten()[:4].tolist()}."
+        )
+
+    def bias(self, what: str, samples: Tensor, exact: Tensor, unbiased: bool) -> bool:
+        """Return whether the mean of samples, ``[R, k]``, is significantly off; assert that it is not if unbiased."""
+        assert samples.isfinite().all(), f"{self} the {what} is not finite."
+        mean, error = samples.mean(0), samples.std(0) / math.sqrt(len(samples))
+        rounding = 1e-9 * exact.abs().max().clamp(min=1)
+        z = ((mean - exact).abs() - rounding).clamp(min=0) / error.clamp(min=rounding * 1e-3)
+        i = int(z.argmax())
+        biased = bool(z[i] > self._limit(z.numel()))
+        assert not (unbiased and biased), (
+            f"{self} the {what} is biased: coordinate {i} is {float(mean[i]):.6g}, exactly {float(exact[i]):.6g} "
+            f"(standard error {float(error[i]):.2g} of {len(samples)} rows, z = {float(z[i]):.1f})."
+        )
+        return biased
+
+    def uncorrelated(self, what: str, a: Tensor, b: Tensor) -> None:
+        """Assert that a and b, ``[R, k]``, have no covariance, column by column."""
+        product = (a - a.mean(0)) * (b - b.mean(0))
+        z = product.sum(0).abs() / product.square().sum(0).sqrt().clamp(min=1e-300)
+        worst = float(z.max())
+        assert worst <= self._limit(z.numel()), f"{self} two {what} share noise: their correlation has z = {worst:.1f}."
+
+    def _limit(self, scores: int) -> float:
+        return -NormalDist().inv_cdf(FAILURE_RATE / (2 * scores * self.comparisons))
+
+
+def refusal(call: Callable[[], object]) -> str | None:
+    """Return with which sentence a call is refused, or None."""
+    try:
+        call()
+    except Refusal as no:
+        return str(no)
+    return None

@@ -1,0 +1,227 @@
+"""The straight line of a check: equal fingerprints pass, the others are screened, what is flagged is confirmed."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bench import record
+from bench.baseline import Baseline, Entry, entry_of, same_statistics
+from bench.engine import Settings
+from bench.gate.decide import UNCOMPARED, Case, Finding, Sample, Verdict, decide, screen
+from bench.gate.measure import first_blocks, measured
+from bench.gate.select import Picked, Selection
+from bench.gate.speed import judge
+from bench.record import Record
+from bench.run import Progress
+from bench.stats.gate import STAGE_TWO_FACTOR
+from estimators import Refusal
+
+SCREENING = 10
+"""Replicates of the baseline over those of the first stage."""
+LEAST = 64
+"""Fewest replicates of the first stage: the smallest block."""
+
+Speed = Literal["off", "advisory", "fail"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a check is made.
+
+    Args:
+        replicates: of the first stage; a tenth of the baseline's when None. A confirmation has four times as many.
+        seed: of the first stage; the baseline's when None. Another one than the baseline's makes every cell be tested.
+        margin: growth of the variance that is let pass; 5 or 10 %, by the cell, when None.
+        device: "cpu" or "cuda"; the baseline's when None.
+        strict: do cells that could not be judged fail the build too?
+        remeasure: measure cells with equal fingerprints again, and compare their statistics?
+        speed: are costs compared too, and do they fail the build?
+    """
+
+    replicates: int | None = None
+    seed: int | None = None
+    margin: float | None = None
+    device: str | None = None
+    strict: bool = False
+    remeasure: bool = False
+    speed: Speed = "off"
+
+    def __post_init__(self) -> None:
+        if self.replicates is not None and self.replicates < LEAST:
+            raise ValueError(f"The gate needs at least {LEAST} replicates (got {self.replicates}): the smallest block.")
+        if self.margin is not None and not 0 <= self.margin < 10:
+            raise ValueError(f"The margin is a fraction, as 0.1 for 10 % (got {self.margin}).")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found.
+
+    Args:
+        findings: one per cell.
+        cells: number of cells of the baseline, which is what the correction counts.
+        commit: what the seeds of the second stage come from, beside the cell.
+        options: how the check was made.
+    """
+
+    findings: list[Finding]
+    cells: int
+    commit: str
+    options: Options
+
+    @property
+    def compared(self) -> int:
+        """Number of cells whose variance was compared with the baseline's."""
+        return sum(finding.verdict not in UNCOMPARED for finding in self.findings)
+
+    @property
+    def counts(self) -> Counter[Verdict]:
+        """How often each verdict was given."""
+        return Counter(finding.verdict for finding in self.findings)
+
+    @property
+    def exit_code(self) -> int:
+        """3 for a confirmed fault, else 1 for a failed cell, else 4 where nothing (strictly: not all) was judged, else 0."""
+        slower = self.options.speed == "fail" and any(finding.speed == "slower" for finding in self.findings)
+        if slower or any(finding.fails for finding in self.findings):
+            return 3
+        if self.counts[Verdict.FAILED]:
+            return 1
+        unjudged = self.counts[Verdict.INCONCLUSIVE] + self.counts[Verdict.NOT_GATEABLE]
+        return 4 if not self.compared or (self.options.strict and unjudged) else 0
+
+
+def check(baseline: Baseline, selection: Selection, options: Options, progress: Progress) -> Report:
+    """Compare cells with their baseline.
+
+    Args:
+        baseline: the baseline.
+        selection: the cells, from ``select``.
+        options: how.
+        progress: is told how far it is.
+
+    Raises:
+        ValueError: the settings cannot be used here, such as a CUDA device where there is none.
+    """
+    checker = _Checker(baseline, options, progress, commit())
+    cases = [Case(entry.cell, entry.label, entry, None, Verdict.MISSING, why) for entry, why in selection.missing]
+    cases += [
+        Case(
+            p.cell.id,
+            p.cell.label,
+            None,
+            None,
+            Verdict.NEW,
+            "not in the baseline; `bench baseline promote` takes it in",
+        )
+        for p in selection.new
+    ]
+    progress.start(len(selection.cells), 0)
+    try:
+        cases += [checker.case(entry, picked) for entry, picked in selection.cells]
+    finally:
+        progress.end()
+    findings = decide(cases, cells=len(baseline.cells), confirming=STAGE_TWO_FACTOR * checker.settings.replicates)
+    if options.speed != "off":
+        findings = _with_speed(findings, selection, checker.settings)
+    return Report(findings, len(baseline.cells), checker.commit, options)
+
+
+def _with_speed(findings: list[Finding], selection: Selection, settings: Settings) -> list[Finding]:
+    words = judge(selection.cells, settings)
+    return [
+        replace(f, speed=words[f.cell][0], speed_note=words[f.cell][1])
+        if f.cell in words and f.verdict not in (Verdict.MISSING, Verdict.FAILED)
+        else f
+        for f in findings
+    ]
+
+
+class _Checker:
+    """Measures one cell after the other, as the options say."""
+
+    def __init__(self, baseline: Baseline, options: Options, progress: Progress, commit: str) -> None:
+        setting = baseline.setting
+        self.options, self.progress, self.commit = options, progress, commit
+        self.baseline = Settings(
+            setting.replicates, setting.seed, setting.dtype, options.device or setting.device, setting.common_noise
+        )
+        same_seed, same_device = options.seed in (None, setting.seed), options.device in (None, setting.device)
+        self.same_noise = same_seed and same_device
+        self.settings = replace(
+            self.baseline,
+            replicates=options.replicates or max(LEAST, setting.replicates // SCREENING),
+            seed=setting.seed if options.seed is None else options.seed,
+        )
+
+    def case(self, entry: Entry, picked: Picked) -> Case:
+        """Return all that is known of a cell after as many stages as it needs."""
+        self.progress.cell(picked.cell.label)
+        case = self._measure(Case(entry.cell, entry.label, entry, self.options.margin), entry, picked)
+        outcome = "failed" if case.fate is Verdict.FAILED else "measured"
+        halves = {"estimator": entry.estimator, "objective": entry.objective}
+        self.progress.finish({"outcome": outcome, "reason": case.reason, **halves})
+        return case
+
+    def _measure(self, case: Case, entry: Entry, picked: Picked) -> Case:
+        if self.same_noise:
+            settled = self._compare_samples(case, entry, picked)
+            if settled:
+                return settled
+        case = self._stage(case, entry, picked, "first", self.settings)
+        if case.fate is None:
+            flags = screen(case)
+            if flags.variance or flags.bias:
+                fresh = record.block_seed(self.settings.seed, "confirm", [self.commit, entry.cell], 0)
+                second = replace(self.settings, replicates=STAGE_TWO_FACTOR * self.settings.replicates, seed=fresh)
+                case = self._stage(case, entry, picked, "second", second)
+        return case
+
+    def _compare_samples(self, case: Case, entry: Entry, picked: Picked) -> Case | None:
+        """Return the case settled if the first blocks hold the baseline's samples, or could not be drawn."""
+        settings = replace(self.baseline, replicates=entry.replicates)
+        try:
+            drawn, all_blocks = first_blocks(picked.cell, settings)
+        except Refusal as refusal:
+            return replace(case, fate=Verdict.MISSING, reason=str(refusal))
+        except Exception:
+            return None  # the first stage fails in the same way, and says how
+        if drawn != entry.fingerprint:
+            return None
+        if self.options.remeasure or all_blocks:
+            line = measured(picked.cell, settings, self.progress.block, entry.truncated_at)
+            if line["outcome"] == "measured" and not same_statistics(entry, _entry(line, entry)):
+                now = line["summary"]["variance"]
+                why = (
+                    f"the samples are the baseline's and the statistics are not (variance {entry.variance!r} in the "
+                    f"baseline, {now!r} now): the harness has changed or is at fault, not the estimator"
+                )
+                return replace(case, fate=Verdict.FAILED, reason=why)
+        return replace(case, fate=Verdict.IDENTICAL, reason="the same samples")
+
+    def _stage(
+        self, case: Case, entry: Entry, picked: Picked, stage: Literal["first", "second"], settings: Settings
+    ) -> Case:
+        line = measured(picked.cell, settings, self.progress.block, entry.truncated_at)
+        if line["outcome"] != "measured":  # the estimator refused, or failed
+            fate = Verdict.FAILED if line["outcome"] == "failed" else Verdict.MISSING
+            return replace(case, fate=fate, reason=line["reason"])
+        sample = Sample(_entry(line, entry), settings.seed, line["summary"]["verdict"])
+        return replace(case, first=sample) if stage == "first" else replace(case, second=sample)
+
+
+def _entry(line: Record, like: Entry) -> Entry:
+    return entry_of(line, like.estimator, like.objective)
+
+
+def commit() -> str:
+    """Return what names the state of the user's code: the commit of the working folder, or this package's version."""
+    command = ["git", "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return f"version {record.version('stochgrad-bench')}"
+    return done.stdout.strip()

@@ -1,0 +1,346 @@
+"""From measurements to verdicts. Pure: no cell is measured here.
+
+The first stage flags cells at margin 0, the second one decides on fresh noise. Holm's correction runs over all cells of
+the baseline, of which those that were not flagged count as p = 1. The second stage alone carries the error rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from bench.baseline import Entry
+from bench.stats.gate import (
+    HEAVY,
+    STAGE_ONE_BIAS,
+    STAGE_ONE_VARIANCE,
+    CellTest,
+    default_margin,
+    gate_cell,
+    holm,
+    is_stale,
+    smallest_change,
+)
+
+ALPHA_VARIANCE, ALPHA_BIAS = 5e-4, 4e-4
+"""Probability that a whole suite without a fault fails: by its variances, by its biases."""
+COARSEST = 1.0
+"""A comparison that could not have seen a doubling of the variance is inconclusive."""
+
+
+class Verdict(StrEnum):
+    """What is said of a cell, in words."""
+
+    IDENTICAL = "identical"
+    UNCHANGED = "unchanged"
+    IMPROVED = "improved"
+    INCONCLUSIVE = "inconclusive"
+    NOT_GATEABLE = "not gateable"
+    NEW = "new"
+    MISSING = "missing"
+    FAILED = "failed"
+    BECAME_RANDOM = "deterministic became random"
+    BIASED = "biased"
+    REGRESSED = "regressed"
+
+
+FAILING = frozenset({Verdict.REGRESSED, Verdict.BIASED, Verdict.BECAME_RANDOM, Verdict.MISSING})
+"""Verdicts that fail the build."""
+UNCOMPARED = frozenset({Verdict.NOT_GATEABLE, Verdict.NEW, Verdict.MISSING, Verdict.FAILED})
+"""Verdicts on cells whose variance was not compared with anything."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measurement of a cell: its statistics, its seed, and what they say of the bias."""
+
+    statistics: Entry
+    seed: int
+    bias: str
+
+    @property
+    def is_reliable(self) -> bool:
+        """Whether the variance exists as far as one can tell; the bias tests need it."""
+        khat = self.statistics.khat
+        return khat is None or khat < 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that is known of a cell when the verdict falls.
+
+    Args:
+        cell: its id.
+        label: its selectors.
+        entry: what the baseline says; None for a new cell.
+        margin: growth that is let pass; None for the default.
+        fate: the verdict, where it needs no statistics; ``reason`` says why.
+        first: the screening run.
+        second: the confirmation, where the first run was flagged.
+    """
+
+    cell: str
+    label: str
+    entry: Entry | None
+    margin: float | None = None
+    fate: Verdict | None = None
+    reason: str = ""
+    first: Sample | None = None
+    second: Sample | None = None
+
+    @property
+    def allowed(self) -> float:
+        """Growth that is let pass."""
+        if self.margin is not None:
+            return self.margin
+        return default_margin(self.entry.cv2) if self.entry else 0.0
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What the first stage found worth a second look."""
+
+    test: CellTest
+    variance: bool
+    bias: bool
+    p_bias: float | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The verdict on a cell and all that it rests on. None: not measured, or not tested.
+
+    ``p_screen`` and ``p_bias_screen`` are p-values of the first stage; ``p``, with its parts ``p_variance`` and
+    ``p_truncated``, and ``p_bias`` those of the second one; ``_adjusted`` is after Holm's correction. ``change`` is
+    V/V_base of the last run, ``smallest_change`` the growth that would have been found with probability 0.9.
+    """
+
+    cell: str
+    label: str
+    verdict: Verdict
+    reason: str
+    margin: float | None = None
+    change: float | None = None
+    baseline_variance: float | None = None
+    variance: float | None = None
+    baseline_replicates: int | None = None
+    screen_replicates: int | None = None
+    screen_seed: int | None = None
+    confirm_replicates: int | None = None
+    confirm_seed: int | None = None
+    p_screen: float | None = None
+    p_variance: float | None = None
+    p_truncated: float | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    p_bias_screen: float | None = None
+    p_bias: float | None = None
+    p_bias_adjusted: float | None = None
+    smallest_change: float | None = None
+    notes: list[str] = field(default_factory=list)
+    speed: str | None = None
+    speed_note: str = ""
+
+    @property
+    def fails(self) -> bool:
+        """Whether the verdict fails the build."""
+        return self.verdict in FAILING
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields by name, as plain values."""
+        return asdict(self)
+
+
+def screen(case: Case) -> Flags:
+    """Return what the first stage says of a case that has its first run."""
+    entry, first = _both(case)
+    test = gate_cell(entry.gate, first.statistics.gate, 0.0)
+    p_bias = _p_bias(entry, first)
+    return Flags(
+        test,
+        variance=test.outcome == "TESTED" and test.p is not None and test.p <= STAGE_ONE_VARIANCE,
+        bias=p_bias is not None and p_bias <= STAGE_ONE_BIAS,
+        p_bias=p_bias,
+    )
+
+
+def decide(cases: Sequence[Case], *, cells: int, confirming: int) -> list[Finding]:
+    """Return the verdict on every case, in their order.
+
+    Args:
+        cases: what was measured.
+        cells: number of cells of the baseline, whatever part of it was measured.
+        confirming: replicates of a confirmation, for what it could have seen.
+    """
+    flags = {case.cell: screen(case) for case in cases if case.fate is None}
+    tests, p_bias = {}, {}
+    for case in cases:
+        if case.fate is None and case.second is not None and case.entry is not None:
+            if flags[case.cell].variance:
+                tests[case.cell] = gate_cell(case.entry.gate, case.second.statistics.gate, case.allowed)
+            if flags[case.cell].bias:
+                found = _p_bias(case.entry, case.second)
+                p_bias[case.cell] = 1.0 if found is None else found
+    variance = holm({cell: 1.0 if t.p is None else t.p for cell, t in tests.items()}, cells=cells, alpha=ALPHA_VARIANCE)
+    bias = holm(p_bias, cells=cells, alpha=ALPHA_BIAS)
+    none = (False, None)
+    return [
+        Finding(case.cell, case.label, case.fate, case.reason, **_facts(case))
+        if case.fate is not None
+        else _finding(
+            case,
+            flags[case.cell],
+            tests.get(case.cell),
+            p_bias.get(case.cell),
+            variance.get(case.cell, none),
+            bias.get(case.cell, none),
+            cells,
+            confirming,
+        )
+        for case in cases
+    ]
+
+
+def _finding(
+    case: Case,
+    flags: Flags,
+    test: CellTest | None,
+    p_bias: float | None,
+    variance: tuple[bool, float | None],
+    bias: tuple[bool, float | None],
+    cells: int,
+    confirming: int,
+) -> Finding:
+    entry, first = _both(case)
+    seen = smallest_change(
+        entry.gate,
+        screening=first.statistics.replicates,
+        confirming=confirming,
+        margin=case.allowed,
+        cells=cells,
+        alpha=ALPHA_VARIANCE,
+    )
+    verdict, reason = _verdict(case, flags, variance, bias, seen, cells)
+    return Finding(
+        case.cell,
+        case.label,
+        verdict,
+        reason,
+        **_facts(case),
+        p_screen=flags.test.p,
+        p_variance=test.p_variance if test else None,
+        p_truncated=test.p_truncated if test else None,
+        p=test.p if test else None,
+        p_adjusted=variance[1],
+        p_bias_screen=flags.p_bias,
+        p_bias=p_bias,
+        p_bias_adjusted=bias[1],
+        smallest_change=seen,
+        notes=_notes(entry, first, flags),
+    )
+
+
+def _verdict(
+    case: Case,
+    flags: Flags,
+    variance: tuple[bool, float | None],
+    bias: tuple[bool, float | None],
+    seen: float | None,
+    cells: int,
+) -> tuple[Verdict, str]:
+    entry, first = _both(case)
+    growth = _growth(entry, (case.second or first).statistics)
+    over = f"p = {variance[1]:.1g}" if variance[1] is not None else ""
+    grown = f"{growth}, beyond the margin of {case.allowed:.0%} ({over} after correction for {cells} cells)"
+    if flags.test.reason == "DETERMINISTIC_BECAME_RANDOM":
+        return (
+            Verdict.BECAME_RANDOM,
+            f"nothing varied in the baseline; now the variance is {first.statistics.variance:.4g}",
+        )
+    if first.bias == "DETERMINISTIC_BIASED" and entry.unbiased:
+        return Verdict.BIASED, f"the gradient has no noise and is off by {first.statistics.bias_norm:.3g}"
+    if bias[0]:
+        also = f"; also {grown}" if variance[0] else ""
+        return (
+            Verdict.BIASED,
+            f"{_off(case.second or first)} (p = {bias[1]:.1g} after correction for {cells} cells){also}",
+        )
+    if variance[0]:
+        return Verdict.REGRESSED, grown
+    if flags.test.outcome == "NOT_GATEABLE":
+        return Verdict.NOT_GATEABLE, f"{flags.test.reason}; `bench baseline promote` measures what is lacking"
+    if _is_improved(entry, first, case.allowed, cells):
+        return Verdict.IMPROVED, f"{growth}: the baseline is stale"
+    if seen is not None and seen > COARSEST:
+        return Verdict.INCONCLUSIVE, f"{growth}; only growth of {seen:.0%} or more would have been found"
+    return Verdict.UNCHANGED, growth
+
+
+def _facts(case: Case) -> dict[str, Any]:
+    """Return what is known of a case whatever its verdict."""
+    last = case.second or case.first
+    entry = case.entry
+    return {
+        "margin": case.allowed if entry else None,
+        "change": last.statistics.variance / entry.variance if last and entry and entry.variance else None,
+        "baseline_variance": entry.variance if entry else None,
+        "variance": last.statistics.variance if last else None,
+        "baseline_replicates": entry.replicates if entry else None,
+        "screen_replicates": case.first.statistics.replicates if case.first else None,
+        "screen_seed": case.first.seed if case.first else None,
+        "confirm_replicates": case.second.statistics.replicates if case.second else None,
+        "confirm_seed": case.second.seed if case.second else None,
+    }
+
+
+def _both(case: Case) -> tuple[Entry, Sample]:
+    if case.entry is None or case.first is None:
+        raise ValueError(f"{case.label} has no entry or no first run: give its fate.")
+    return case.entry, case.first
+
+
+def _p_bias(entry: Entry, sample: Sample) -> float | None:
+    """Return the p-value of the bias where it may fail the build: the cell is declared unbiased, its variance exists."""
+    declared = entry.unbiased or sample.statistics.unbiased
+    return sample.statistics.p_bias if declared and sample.is_reliable else None
+
+
+def _is_improved(entry: Entry, first: Sample, margin: float, cells: int) -> bool:
+    base, new = entry.gate, first.statistics.gate
+    heavy = any(cell.khat is not None and cell.khat >= HEAVY for cell in (base, new))
+    return not heavy and is_stale(base, new, margin, ALPHA_VARIANCE / cells)
+
+
+def _growth(entry: Entry, new: Entry) -> str:
+    if entry.variance == 0 or new.variance == 0:
+        return (
+            "nothing varies"
+            if entry.variance == new.variance
+            else f"variance {entry.variance:.4g} to {new.variance:.4g}"
+        )
+    return f"variance times {new.variance / entry.variance:.3g} ({entry.variance:.4g} to {new.variance:.4g})"
+
+
+def _off(sample: Sample) -> str:
+    s = sample.statistics
+    low = max(s.bias_squared or 0.0, 0.0) ** 0.5
+    return f"it is declared unbiased, and its mean is off by about {low:.3g}, {low / s.variance**0.5:.2g} standard deviations"
+
+
+def _notes(entry: Entry, first: Sample, flags: Flags) -> list[str]:
+    new, notes = first.statistics, []
+    if flags.test.outcome == "TESTED" and flags.test.reason:
+        notes.append(flags.test.reason)
+    if flags.test.outcome == "TESTED" and flags.test.p_truncated is None and entry.variance:
+        notes.append("no truncated variance was compared")
+    if entry.khat is not None and entry.khat >= HEAVY and flags.test.outcome == "TESTED":
+        notes.append("heavy tail: only the variance truncated at the baseline's 99 % quantile is compared")
+    if entry.unbiased != new.unbiased:
+        was, now = ("unbiased", "biased") if entry.unbiased else ("biased", "unbiased")
+        notes.append(f"was declared {was} and is now declared {now}")
+    if (entry.unbiased or new.unbiased) and flags.p_bias is None:
+        why = "its variance may be infinite" if not first.is_reliable else "there is no exact gradient"
+        notes.append(f"the bias was not tested: {why}")
+    return notes

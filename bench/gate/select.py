@@ -1,0 +1,128 @@
+"""Which cells a check measures: those of the baseline, narrowed by selectors; what is missing, and what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import record
+from bench.baseline import Baseline, Entry, selectors
+from bench.names import Kind
+from bench.plan import Cell, mismatch, plan
+from bench.selectors import Selector, UsageError, expand, label, parse, value_text
+from estimators._protocol import command_line_name
+
+
+@dataclass(frozen=True)
+class Picked:
+    """A cell with the selectors of its two halves, one instance each."""
+
+    cell: Cell
+    estimator: Selector
+    objective: Selector
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What there is to compare.
+
+    Args:
+        cells: entries of the baseline with the cells they stand for.
+        missing: entries whose cell does not exist any more, and why.
+        new: cells that were asked for and that the baseline does not have.
+    """
+
+    cells: list[tuple[Entry, Picked]]
+    missing: list[tuple[Entry, str]]
+    new: list[Picked]
+
+
+def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list[Picked]:
+    """Return every pair of these grids that fits together.
+
+    Raises:
+        UsageError: a name, a parameter or a value is not one that there is.
+    """
+    return _pairs(_instances(estimators, "estimator"), _instances(objectives, "objective"))
+
+
+def select(
+    baseline: Baseline, folder: Path, estimators: Sequence[str] = (), objectives: Sequence[str] = ()
+) -> Selection:
+    """Return what a check compares.
+
+    Args:
+        baseline: the baseline.
+        folder: where its file lies; paths of users' files in it are as seen from there.
+        estimators: selectors that narrow it; all when empty. Cells that they leave out are not missing.
+        objectives: likewise.
+
+    Raises:
+        UsageError: one of these selectors is not one that there is.
+    """
+    given = [_given(estimators, "estimator"), _given(objectives, "objective")]
+    cells, missing = [], []
+    halves: list[dict[str, tuple[Any, Selector]]] = [{}, {}]
+    for entry in baseline.cells:
+        made = [_made(s, kind) for s, kind in zip(selectors(entry, folder), ("estimator", "objective"), strict=True)]
+        for half, found in zip(halves, made, strict=True):
+            if not isinstance(found, UsageError):
+                half[label(found[0])] = found
+        if not all(_is_wanted(found, chosen) for found, chosen in zip(made, given, strict=True)):
+            continue
+        errors = [found for found in made if isinstance(found, UsageError)]
+        if errors:
+            missing.append((entry, str(errors[0])))
+            continue
+        (estimator, e), (objective, o) = made  # type: ignore[misc]
+        cell = Cell(estimator, objective)
+        reason = mismatch(estimator, objective) or _changed(entry, cell)
+        if reason:
+            missing.append((entry, reason))
+        else:
+            cells.append((entry, Picked(cell, e, o)))
+    asked = _pairs(*(chosen or half for chosen, half in zip(given, halves, strict=True))) if any(given) else []
+    known = {entry.cell for entry in baseline.cells}
+    return Selection(cells, missing, [p for p in asked if p.cell.id not in known])
+
+
+def _pairs(estimators: dict[str, tuple[Any, Selector]], objectives: dict[str, tuple[Any, Selector]]) -> list[Picked]:
+    cells, _ = plan([e for e, _ in estimators.values()], [o for o, _ in objectives.values()])
+    return [Picked(c, estimators[label(c.estimator)][1], objectives[label(c.objective)][1]) for c in cells]
+
+
+def _given(texts: Sequence[str], kind: Kind) -> dict[str, tuple[Any, Selector]]:
+    return _instances([parse(text).anchored(Path()) for text in texts], kind)
+
+
+def _instances(grids: Sequence[Selector], kind: Kind) -> dict[str, tuple[Any, Selector]]:
+    """Return the instances of these grids by their labels, each with a selector of its own."""
+    found = [(instance, _single(grid, instance)) for grid in grids for instance in expand(grid, kind)]
+    return {label(instance): (instance, selector) for instance, selector in found}
+
+
+def _single(grid: Selector, instance: Any) -> Selector:
+    name = grid.name if ":" in grid.name else command_line_name(type(instance))
+    return Selector(name, {key: (value_text(value),) for key, value in record.changed_fields(instance).items()})
+
+
+def _made(selector: Selector, kind: Kind) -> tuple[Any, Selector] | UsageError:
+    try:
+        return expand(selector, kind)[0], selector
+    except UsageError as error:
+        return error
+
+
+def _is_wanted(found: tuple[Any, Selector] | UsageError, chosen: dict[str, tuple[Any, Selector]]) -> bool:
+    return not chosen or (not isinstance(found, UsageError) and label(found[0]) in chosen)
+
+
+def _changed(entry: Entry, cell: Cell) -> str | None:
+    if entry.cell == cell.id:
+        return None
+    return (
+        f"{entry.label} is now {cell.label} with another identity, {cell.id} instead of {entry.cell}: a default has "
+        "changed. A released default stays as it is; give the new one another name."
+    )

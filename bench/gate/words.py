@@ -1,0 +1,327 @@
+"""A report as text, Markdown, JUnit XML, JSON and annotations on GitHub; one cell explained. Pure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from bench.baseline import Baseline
+from bench.gate.check import Report
+from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Finding, Verdict
+from bench.record import plain
+from bench.stats.gate import HEAVY, STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR
+
+ORDER = (
+    Verdict.REGRESSED,
+    Verdict.BIASED,
+    Verdict.BECAME_RANDOM,
+    Verdict.MISSING,
+    Verdict.FAILED,
+    Verdict.INCONCLUSIVE,
+    Verdict.NOT_GATEABLE,
+    Verdict.IMPROVED,
+    Verdict.NEW,
+    Verdict.UNCHANGED,
+    Verdict.IDENTICAL,
+)
+"""Verdicts from the worst to the best."""
+
+
+@dataclass(frozen=True)
+class Printer:
+    """A report in several forms.
+
+    Args:
+        name: the baseline's name or path, as it was given.
+        baseline: the baseline.
+        report: what the check found.
+    """
+
+    name: str
+    baseline: Baseline
+    report: Report
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The findings, worst first."""
+        return sorted(self.report.findings, key=lambda finding: ORDER.index(finding.verdict))
+
+    @property
+    def headline(self) -> str:
+        """One line: pass or fail, and how often which verdict was given."""
+        counts = ", ".join(f"{self.report.counts[v]} {v}" for v in ORDER if self.report.counts[v])
+        word = {0: "passed", 1: "incomplete", 3: "FAILED", 4: "nothing was judged"}[self.report.exit_code]
+        if self.report.exit_code == 4 and self.report.compared:
+            word = "not all cells could be judged (--strict)"
+        return f"{word}: {counts or 'no cell was selected'} (baseline {self.name}, {self.report.cells} cells)"
+
+    def text(self) -> str:
+        """Return the report for a terminal: what is not plainly unchanged, then what to do, then the headline."""
+        lines = []
+        for finding in self.findings:
+            if finding.verdict is not Verdict.IDENTICAL and finding.verdict is not Verdict.UNCHANGED:
+                lines += [f"{finding.verdict:<13} {finding.label}", f"{'':13} {finding.reason}"]
+                lines += [f"{'':13} {note}" for note in finding.notes]
+            elif finding.notes:
+                lines.append(f"{finding.verdict:<13} {finding.label}: {'; '.join(finding.notes)}")
+            if finding.speed not in (None, "unchanged"):
+                lines.append(f"{finding.speed or '':<13} {finding.label}: {finding.speed_note}")
+        steps = self.next_steps()
+        return "\n".join([*lines, *([""] if lines and steps else []), *steps, *([""] if lines else []), self.headline])
+
+    def next_steps(self) -> list[str]:
+        """Return what a person can do about the verdicts, one line each."""
+        by = {verdict: [f for f in self.findings if f.verdict is verdict] for verdict in ORDER}
+        bad = [*by[Verdict.REGRESSED], *by[Verdict.BIASED], *by[Verdict.BECAME_RANDOM]]
+        steps = []
+        if bad:
+            steps.append(f"To see the evidence: {self.command('check', '--explain', bad[0].label, baseline=True)}")
+            steps.append(f"If it is meant: {self.command('baseline promote', self.name, *self._only(bad[0]))}")
+        if by[Verdict.MISSING]:
+            steps.append(f"If cells were removed on purpose: {self.command('baseline promote', self.name)}")
+        if by[Verdict.IMPROVED]:
+            steps.append(f"To guard the lower variance: {self.command('baseline promote', self.name)}")
+        if by[Verdict.INCONCLUSIVE]:
+            replicates = 4 * max(f.screen_replicates or 0 for f in by[Verdict.INCONCLUSIVE])
+            wanted = f"--replicates {replicates}"
+            steps.append(
+                f"To see smaller changes: {self.command('check', wanted, baseline=True)}, and a larger baseline"
+            )
+        if by[Verdict.NEW]:
+            steps.append(
+                f"To guard a new cell: {self.command('baseline promote', self.name, *self._only(by[Verdict.NEW][0]))}"
+            )
+        if not self.report.findings:
+            steps.append(f"The selectors match no cell of the baseline; see `bench baseline show {self.name}`.")
+        return steps
+
+    def command(self, word: str, *words: str, baseline: bool = False) -> str:
+        """Return a command line in quotes."""
+        parts = [word, *(["--baseline", shlex.quote(self.name)] if baseline else [])]
+        quoted = [w if w.startswith("--replicates ") else shlex.quote(w) for w in words]
+        return f"`bench {' '.join([*parts, *quoted])}`"
+
+    def _only(self, finding: Finding) -> list[str]:
+        estimator, _, objective = finding.label.partition(" on ")
+        return ["-e", estimator, "-o", objective]
+
+    def json(self) -> str:
+        """Return the report as one JSON document."""
+        report = self.report
+        return json.dumps(
+            plain(
+                {
+                    "baseline": self.name,
+                    "cells": report.cells,
+                    "compared": report.compared,
+                    "exit_code": report.exit_code,
+                    "commit": report.commit,
+                    "alpha": {"variance": ALPHA_VARIANCE, "bias": ALPHA_BIAS},
+                    "verdicts": {str(verdict): count for verdict, count in report.counts.items()},
+                    "findings": [finding.to_json() for finding in self.findings],
+                }
+            )
+        )
+
+    def markdown(self) -> str:
+        """Return the report as a comment on a pull request."""
+        mark = "✅" if self.report.exit_code == 0 else "❌"
+        lines = [f"### {mark} `bench check`: {self.headline}", ""]
+        shown = [f for f in self.findings if f.verdict is not Verdict.IDENTICAL]
+        if shown:
+            lines += ["| verdict | estimator | objective | what was found |", "|---|---|---|---|"]
+            for finding in shown:
+                estimator, _, objective = finding.label.partition(" on ")
+                said = "; ".join([finding.reason, *finding.notes, *([finding.speed_note] if finding.speed else [])])
+                bold = (
+                    f"**{finding.verdict}**" if finding.fails or finding.verdict is Verdict.FAILED else finding.verdict
+                )
+                lines.append(f"| {bold} | `{_cell(estimator)}` | `{_cell(objective)}` | {_cell(said)} |")
+            lines.append("")
+        lines += [f"- {step}" for step in self.next_steps()]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def junit(self) -> str:
+        """Return the report as JUnit XML: one test case per cell."""
+        findings, counts = self.findings, self.report.counts
+        skipped = counts[Verdict.NEW] + counts[Verdict.NOT_GATEABLE]
+        suite = ElementTree.Element(
+            "testsuite",
+            name=f"bench check --baseline {self.name}",
+            tests=str(len(findings)),
+            failures=str(sum(map(self._fails, findings))),
+            errors=str(counts[Verdict.FAILED]),
+            skipped=str(skipped),
+        )
+        for finding in findings:
+            estimator, _, objective = finding.label.partition(" on ")
+            case = ElementTree.SubElement(suite, "testcase", classname=objective, name=estimator)
+            tag = "failure" if self._fails(finding) else "error" if finding.verdict is Verdict.FAILED else ""
+            if tag:
+                ElementTree.SubElement(case, tag, type=finding.verdict, message=self._message(finding))
+            elif finding.verdict in (Verdict.NEW, Verdict.NOT_GATEABLE):
+                ElementTree.SubElement(case, "skipped", message=self._message(finding))
+            ElementTree.SubElement(case, "system-out").text = f"{finding.verdict}: {self._message(finding)}"
+        root = ElementTree.Element("testsuites")
+        root.append(suite)
+        ElementTree.indent(root)
+        return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+    def annotations(self) -> list[str]:
+        """Return the workflow commands that GitHub shows beside a run."""
+        lines = []
+        for finding in self.findings:
+            level = (
+                "error"
+                if self._fails(finding) or finding.verdict is Verdict.FAILED
+                else "warning"
+                if finding.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_GATEABLE) or finding.speed == "slower"
+                else "notice"
+                if finding.verdict in (Verdict.IMPROVED, Verdict.NEW)
+                else ""
+            )
+            if level:
+                title = _property(f"{finding.verdict}: {finding.label}")
+                lines.append(f"::{level} title={title}::{_escaped(self._message(finding))}")
+        if not self.report.compared:
+            lines.append(f"::error title=bench check::{_escaped(self.headline)}")
+        return lines
+
+    def explain(self, finding: Finding) -> str:
+        """Return what was tested in a cell, with what, and the command that does it again."""
+        entry = self.baseline.entry(finding.cell)
+        environment = self.baseline.environment
+        rows = [
+            ("cell", f"{finding.label} ({finding.cell})"),
+            ("verdict", f"{finding.verdict}: {finding.reason}"),
+            *(("note", note) for note in finding.notes),
+            (
+                "baseline",
+                f"{self.name}, {self.report.cells} cells, commit {environment.get('commit')}, "
+                f"torch {environment.get('torch')}, {environment.get('cpu_capability')}",
+            ),
+        ]
+        if entry:
+            tail = "discrete" if entry.khat is None else f"{entry.khat:.2f}"
+            rows += [
+                (
+                    "baseline run",
+                    f"{entry.replicates} replicates, seed {self.baseline.setting.seed}, {self.baseline.setting.dtype}: "
+                    f"variance {entry.variance:.6g}, cv² {entry.cv2:.3g}, tail index {tail}, {entry.status}",
+                )
+            ]
+        rows += self._stages(finding)
+        if finding.smallest_change is not None:
+            rows.append(("could see", f"growth of {finding.smallest_change:.0%} or more, with probability 0.9"))
+        if finding.speed:
+            rows.append(("speed", f"{finding.speed}: {finding.speed_note}"))
+        rows.append(("again", self._again(finding)))
+        width = max(len(word) for word, _ in rows)
+        return "\n".join(f"{word:<{width}}  {said}" for word, said in rows)
+
+    def _stages(self, f: Finding) -> list[tuple[str, str]]:
+        if f.screen_replicates is None:
+            why = "first blocks hold the baseline's samples" if f.verdict is Verdict.IDENTICAL else "nothing to test"
+            return [("tested", f"no test: {why}")]
+        rows = [
+            (
+                "screen",
+                f"{f.screen_replicates} replicates, seed {f.screen_seed}, margin 0: p = {_p(f.p_screen)} "
+                f"(flagged at {STAGE_ONE_VARIANCE}), bias p = {_p(f.p_bias_screen)} (flagged at {STAGE_ONE_BIAS})",
+            )
+        ]
+        if f.confirm_replicates is None:
+            return [*rows, ("confirm", "not needed: the screen did not flag the cell")]
+        rows.append(
+            (
+                "confirm",
+                f"{f.confirm_replicates} replicates ({STAGE_TWO_FACTOR} times the screen's), seed {f.confirm_seed} from "
+                f"commit {self.report.commit} and the cell",
+            )
+        )
+        if f.p is not None:
+            heavy = (
+                f"tail index {HEAVY} or more: the truncated test alone" if f.p_variance is None else "twice the smaller"
+            )
+            rows.append(
+                (
+                    "variance",
+                    f"margin {f.margin:.0%}: p = {_p(f.p)} ({heavy}; variance {_p(f.p_variance)}, truncated "
+                    f"{_p(f.p_truncated)}), {_p(f.p_adjusted)} after correction for {self.report.cells} cells, "
+                    f"fails at {ALPHA_VARIANCE}",
+                )
+            )
+        if f.p_bias is not None:
+            rows.append(
+                (
+                    "bias",
+                    f"p = {_p(f.p_bias)}, {_p(f.p_bias_adjusted)} after correction for {self.report.cells} cells, "
+                    f"fails at {ALPHA_BIAS}",
+                )
+            )
+        return rows
+
+    def _again(self, finding: Finding) -> str:
+        options = self.report.options
+        words = ["bench", "check", "--baseline", self.name, "--explain", finding.label]
+        if finding.screen_replicates is not None:
+            words += ["--replicates", str(finding.screen_replicates), "--seed", str(finding.screen_seed)]
+        if options.margin is not None:
+            words += ["--margin", str(options.margin)]
+        if options.device is not None:
+            words += ["--device", options.device]
+        return f"{shlex.join(words)} (at commit {self.report.commit})"
+
+    def _fails(self, finding: Finding) -> bool:
+        return finding.fails or (finding.speed == "slower" and self.report.options.speed == "fail")
+
+    def _message(self, finding: Finding) -> str:
+        return "; ".join([finding.reason, *finding.notes, *([finding.speed_note] if finding.speed else [])])
+
+
+def baseline_table(found: Baseline) -> str:
+    """Return a baseline for a terminal: how it was measured, and a line per cell."""
+    setting = found.setting
+    lines = [
+        f"{len(found.cells)} cells, {setting.replicates} replicates, seed {setting.seed}, {setting.dtype} on {setting.device}",
+        f"made with {', '.join(f'{key} {value}' for key, value in found.environment.items() if value)}",
+        "",
+    ]
+    rows = [("estimator", "objective", "variance", "R", "status", "guarded against")]
+    for e in found.cells:
+        guards = ["variance" if e.variance else "randomness"] + ["bias"] * (e.unbiased and e.p_bias is not None)
+        rows.append(
+            (
+                e.estimator,
+                e.objective,
+                f"{e.variance:.4g}",
+                str(e.replicates),
+                e.status,
+                " ".join(guards + ["speed"] * bool(e.speed)),
+            )
+        )
+    return "\n".join([*lines, *_columns(rows)])
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _p(p: float | None) -> str:
+    return "not tested" if p is None else f"{p:.2g}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _escaped(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,84 @@
+"""Short texts beside points, clear of every marker, arrow and other text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SIZE = 6.5
+WIDTH, HEIGHT = 4.0, 8.0
+"""A character's width and a line's height in points: an estimate, so that nothing has to be rendered."""
+REACH = 5.0
+"""Half the width of a marker, in points."""
+
+PLACES: tuple[tuple[float, float, Literal["left", "center", "right"], Literal["bottom", "center", "top"]], ...] = (
+    (5, 3, "left", "bottom"),
+    (7, 0, "left", "center"),
+    (-7, 0, "right", "center"),
+    (-5, 4, "right", "bottom"),
+    (5, -4, "left", "top"),
+    (-5, -4, "right", "top"),
+    (0, 7, "center", "bottom"),
+    (0, -7, "center", "top"),
+)
+"""Where a text may go, best first: offset in points, and which of its edges lies there."""
+
+Box = tuple[float, float, float, float]
+
+
+class Point(NamedTuple):
+    """A text wanted beside a point.
+
+    Args:
+        x: data coordinate, positive.
+        y: data coordinate, positive.
+        text: a few characters; empty where only the marker must be kept free.
+        colour: of the text.
+        arrows: where arrows from the point end, relative to it, in points.
+    """
+
+    x: float
+    y: float
+    text: str
+    colour: str
+    arrows: tuple[tuple[float, float], ...] = ()
+
+
+def annotate(figure: Figure, points: dict[Axes, list[Point]]) -> None:
+    """Write the texts, each at the first of eight places that is free; a text that finds none is left out.
+
+    The figure's layout must be final.
+    """
+    scale = 72 / figure.dpi
+    for ax, wanted in points.items():
+        centres = [scale * ax.transData.transform((p.x, p.y)) for p in wanted]
+        taken = [_around(x, y, *end) for (x, y), p in zip(centres, wanted, strict=True) for end in ((0, 0), *p.arrows)]
+        left, bottom, right, top = (scale * edge for edge in ax.get_window_extent().extents)
+        for (x, y), point in zip(centres, wanted, strict=True):
+            for dx, dy, ha, va in PLACES if point.text else ():
+                box = _box(x + dx, y + dy, len(point.text), ha, va)
+                inside = left < box[0] and bottom < box[1] and box[2] < right and box[3] < top
+                if inside and not any(_overlap(box, other) for other in taken):
+                    taken.append(box)
+                    text = ax.annotate(point.text, point[:2], (dx, dy), textcoords="offset points", ha=ha, va=va)
+                    text.set(color=point.colour, fontsize=SIZE)
+                    break
+
+
+def _around(x: float, y: float, dx: float, dy: float) -> Box:
+    """Return the box of a marker and of an arrow from it."""
+    return min(x, x + dx) - REACH, min(y, y + dy) - REACH, max(x, x + dx) + REACH, max(y, y + dy) + REACH
+
+
+def _box(x: float, y: float, characters: int, ha: str, va: str) -> Box:
+    width = WIDTH * characters
+    left = x - {"left": 0.0, "center": width / 2, "right": width}[ha]
+    bottom = y - {"bottom": 0.0, "center": HEIGHT / 2, "top": HEIGHT}[va]
+    return left, bottom, left + width, bottom + HEIGHT
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

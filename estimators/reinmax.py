@@ -1,0 +1,70 @@
+"""ReinMax: straight-through of second order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Bernoulli, Distribution, OneHotCategorical
+
+from estimators._families import draw, inner, logits, probs, squash
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import at_least, needs_gradient, positive
+from estimators._rows import one
+from estimators._surrogate import grad_only
+
+
+@dataclass(frozen=True)
+class ReinMax(Estimator):
+    """ReinMax: straight-through with the derivative of a trapezoid rule, Heun's method.
+
+    ``g = (1/n) sum_k (2 J(m_k) - J(p) / 2) grad f(x_k)``,  x_k ~ q,  J(p) = diag(p) - p p^T
+    ``m_k = (softmax(logits / temperature) + x_k) / 2``,  p = softmax(logits)
+
+    Biased; at temperature 1 its mean is exact for quadratic f, and on a bit it is ``p (1-p) (f'(0) + f'(1)) / 2``. There
+    it is ZGR, and the limit of Gumbel-Rao as its temperature goes to 0. At other temperatures it is biased on quadratics
+    too. Every positive one is served: the authors' package refuses those below 1, where the formula holds as well, and a
+    benchmark should show what they do. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its
+    gradient.
+
+    Args:
+        n: samples.
+        temperature: positive.
+
+    Reference: Liu, Dong, Liu, Yu & Gao 2023 ("Bridging discrete and backpropagation"); ZGR: Shekhovtsov 2023.
+    """
+
+    n: int = 1
+    temperature: float = 1.0
+
+    unbiased = False
+    families = (Bernoulli, OneHotCategorical)
+    needs_df = True
+    aliases: ClassVar[tuple[str, ...]] = ("zgr",)
+    reference: ClassVar[str] = "Liu et al. 2023"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+        positive(self, "temperature")
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        x, p = draw(q, self.n, generator), one(probs(q).detach())
+        theta = logits(q).clamp_min(torch.finfo(p.dtype).min)  # 0 times the infinite logit of a category with p = 0
+        middle = (squash(q, one(theta.detach()) / self.temperature) + x) / 2
+        x = x + grad_only(2 * _along(q, middle, theta) - _along(q, p, theta) / 2)
+        fx = f(x)
+        needs_gradient(self, fx, x)
+        return fx.mean(0)
+
+
+def _along(q: Distribution, p: Tensor, theta: Tensor) -> Tensor:
+    """Return what has the Jacobian ``diag(p) - p p^T`` in theta; a bit is one of two categories."""
+    if isinstance(inner(q), Bernoulli):
+        return p * (1 - p) * theta
+    return p * (theta - (p * theta).sum(-1, keepdim=True))

@@ -1,0 +1,72 @@
+import math
+
+from bench.report.frame import each, frame
+from bench.report.work import advice, priced
+from tests.report.records import deterministic, heavy, moments, timing
+
+OPEN = "INCONCLUSIVE"
+
+
+def say(*records):
+    return advice(each(priced(frame(records))))
+
+
+def test_a_clear_winner_is_named_alone_with_the_factor_to_the_next():
+    text = say(moments("a", "o", 1.0, verdict=OPEN), moments("b", "o", 4.0, verdict=OPEN))
+    assert text.startswith("use a: lowest variance × evaluations of f and its gradient of 2 unbiased")
+    low, high = 4 * math.exp(-0.06), 4 * math.exp(0.06)
+    assert f"b needs {low:.1f} to {high:.1f} times it" in text
+
+
+def test_overlapping_intervals_are_not_told_apart():
+    text = say(moments("a", "o", 1.0, verdict=OPEN, half=0.1), moments("b", "o", 1.1, verdict=OPEN, half=0.1))
+    assert text.startswith("use a or b: overlapping intervals")
+
+
+def test_many_ties_are_counted():
+    text = say(*(moments(name, "o", 1.0 + i / 100, verdict=OPEN, half=0.2) for i, name in enumerate("abcde")))
+    assert "use a, b or 3 more:" in text
+
+
+def test_an_open_upper_end_is_no_clear_loser():
+    text = say(moments("a", "o", 1.0, verdict=OPEN, high=None), moments("b", "o", 9.0, verdict=OPEN))
+    assert text.startswith("use a or b")
+
+
+def test_the_cost_decides_and_is_named():
+    cheap, dear = moments("cheap", "o", 2.0, verdict=OPEN), moments("dear", "o", 1.0, verdict=OPEN)
+    text = say(cheap, timing(cheap, 1e-6), dear, timing(dear, 9e-6))
+    assert text.startswith("use cheap: lowest variance × seconds of 2 unbiased")
+
+
+def test_a_heavy_tail_is_never_recommended():
+    text = say(heavy("wild", "o", 1e-9), moments("tame", "o", 5.0, verdict=OPEN))
+    assert text == "tame: the only unbiased estimator here with a variance to trust"
+
+
+def test_a_biased_estimator_wins_only_up_to_a_budget():
+    biased = moments("biased", "o", 0.01, bias=0.5, unbiased=False)
+    text = say(moments("a", "o", 10.0, verdict=OPEN), biased)
+    bound = biased["summary"]["bias_bound"]
+    budget = (10 * math.exp(-0.03) - 0.01 * math.exp(0.03)) / bound**2
+    assert f"biased biased has the lower error for budgets up to {budget:.0f} estimates of a" in text
+
+
+def test_a_bias_that_costs_more_than_the_variance_saved_is_not_praised():
+    text = say(moments("a", "o", 1.0, verdict=OPEN), moments("biased", "o", 0.9, bias=3.0, unbiased=False))
+    assert "biased" not in text.replace("unbiased", "")
+
+
+def test_an_exact_method_is_weighed_by_its_cost():
+    a = moments("a", "o", 1.0, verdict=OPEN, f_evals=2)
+    assert "enumeration is exact and costs no more" in say(a, deterministic("enumeration", "o", f_evals=2))
+    assert "enumeration is exact at 510 times the cost" in say(a, deterministic("enumeration", "o", f_evals=1024))
+    assert (
+        say(deterministic("enumeration", "o", f_evals=1024)) == "enumeration is exact (1,024 evaluations an estimate)"
+    )
+
+
+def test_without_an_unbiased_estimator_the_error_of_one_estimate_decides():
+    biased = [moments(n, "o", v, bias=0.5, unbiased=False) for n, v in (("a", 1.0), ("b", 30.0))]
+    assert say(*biased).endswith("lowest mean squared error of one estimate: a")
+    assert say(heavy("a", "o", 1.0)) == "no unbiased estimator with a variance to trust was measured"

@@ -1,0 +1,104 @@
+import math
+
+from bench.report.frame import frame
+from bench.report.ranks import ranked
+from bench.report.work import priced
+from tests.report.records import deterministic, heavy, line, moments, study, timing
+
+
+def test_one_row_per_run_and_timing_joins_by_run():
+    records = study()
+    table = frame(records)
+    assert list(table["run"]) == [r["run"] for r in records if r["kind"] == "moments"]
+    seconds = {r["run"]: r["seconds"] for r in records if r["kind"] == "timing"}
+    timed = table[table["seconds"].notna()]
+    assert dict(zip(timed["run"], timed["seconds"], strict=True)) == seconds
+
+
+def test_the_later_line_of_a_run_counts():
+    table = frame([moments("rloo", "o", 1.0), moments("rloo", "o", 2.0)])
+    assert list(table["variance"]) == [2.0]
+
+
+def test_timing_lines_alone_make_no_row():
+    assert frame([timing(moments("rloo", "o", 1.0), 1e-6)]).empty
+    assert frame([]).empty
+
+
+def test_a_heavy_tail_keeps_its_lower_limit_and_nothing_else():
+    for infinite in (False, True):
+        row = frame([heavy("rloo", "o", 3.0, infinite=infinite)]).iloc[0]
+        assert row["heavy"]
+        assert row["variance_low"] == 3.0 * math.exp(-0.7)
+        for key in ("variance", "variance_high", "mse", "mse_low", "mse_high", "snr"):
+            assert math.isnan(row[key]), key
+
+
+def test_rounding_of_a_deterministic_estimator_is_no_variance():
+    row = frame([deterministic("enumeration", "o")]).iloc[0]
+    assert row["variance"] == row["variance_low"] == row["variance_high"] == 0
+    assert row["fair"]
+
+
+def test_who_may_compete_as_unbiased():
+    def fair(**facts):
+        return bool(frame([moments("x", "o", 1.0, **facts)])["fair"].iloc[0])
+
+    assert fair(verdict="UNBIASED_WITHIN_TOL", unbiased=False)
+    assert fair(verdict="INCONCLUSIVE", unbiased=True)
+    assert fair(verdict="NO_REFERENCE", unbiased=True, norm=None)
+    assert not fair(verdict="INCONCLUSIVE", unbiased=False)
+    assert not fair(verdict="BIASED", unbiased=True)
+    assert not fair(verdict="BIASED_WITHIN_TOL", unbiased=True)
+
+
+def test_problems_name_only_what_the_study_varies():
+    assert list(frame([moments("a", "o", 1.0), moments("b", "o", 1.0)])["problem"]) == ["o", "o"]
+    two = [moments("a", "o", 1.0), moments("a", "o", 1.0, dtype="float64"), line("b", "o", outcome="skipped")]
+    assert list(frame(two)["problem"]) == ["o (float32)", "o (float64)", "o"]
+    seeds = [moments("a", "o", 1.0, seed=seed) for seed in (0, 7)]
+    assert list(frame(seeds)["problem"]) == ["o (seed 0)", "o (seed 7)"]
+
+
+def test_a_longer_run_of_a_cell_stands_apart_from_the_shorter():
+    runs = [moments("a", "o", 1.0), moments("a", "o", 1.1, replicates=102_400), moments("a", "other", 1.0)]
+    assert list(frame(runs)["problem"]) == ["o (R=10,240)", "o (R=102,400)", "other"]
+
+
+def test_costs_are_seconds_only_where_every_run_of_the_problem_was_timed():
+    timed, untimed = moments("a", "o", 2.0, f_evals=3, grad_evals=1), moments("b", "o", 2.0, f_evals=5)
+    both = priced(frame([timed, timing(timed, 1e-6), untimed]))
+    assert list(both["unit"]) == ["evals", "evals"]
+    assert list(both["work"]) == [8.0, 10.0]
+    alone = priced(frame([timed, timing(timed, 1e-6)]))
+    assert list(alone["unit"]) == ["seconds"]
+    assert alone["work"].iloc[0] == 2e-6
+    assert alone["work_low"].iloc[0] < 2e-6 < alone["work_high"].iloc[0]
+
+
+def test_efficiency_is_relative_to_the_best_unbiased_and_to_no_other():
+    records = [
+        moments("a", "o", 2.0, verdict="INCONCLUSIVE"),
+        moments("b", "o", 8.0, verdict="INCONCLUSIVE"),
+        moments("biased", "o", 0.1, bias=0.5, unbiased=False),
+        heavy("heavy", "o", 0.2),
+        deterministic("enumeration", "o"),
+    ]
+    efficiency = priced(frame(records)).set_index("estimator")["efficiency"]
+    assert efficiency["a"] == 1
+    assert efficiency["b"] == 0.25
+    assert efficiency[["biased", "heavy", "enumeration"]].isna().all()
+
+
+def test_ranks_are_intervals_over_the_runs_that_have_a_variance():
+    records = [
+        moments("a", "o", 1.0, half=0.01),
+        moments("b", "o", 3.0, half=0.01),
+        moments("c", "o", 3.0, half=0.01),
+        heavy("d", "o", 0.5),
+        deterministic("e", "o"),
+    ]
+    table = ranked(priced(frame(records)), records).set_index("estimator")
+    assert list(table.loc[["a", "b", "c"], "rank_low"]) == [1, 2, 2]
+    assert list(table.loc[["a", "b", "c"], "rank_high"]) == [1, 3, 3]
+    assert table.loc[["d", "e"], "rank_low"].isna().all()

@@ -1,0 +1,84 @@
+import subprocess
+import sys
+
+import pytest
+
+from bench.report import write
+from bench.report.figures import FORMATS, NAMES
+from tests.report.records import line, moments, study
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    target = tmp_path_factory.mktemp("first") / "study"
+    written = write(target, study())
+    assert set(written) == {target / path for path in files(target)}
+    return target
+
+
+def test_every_table_and_figure_is_written(folder):
+    figures = {f"figures/{name}.{suffix}" for name in NAMES for suffix in FORMATS}
+    assert {str(path) for path in files(folder)} == {"table.md", "table.csv", "table.tex"} | figures
+
+
+def test_the_same_records_give_the_same_bytes(folder, tmp_path):
+    again = tmp_path / "study"
+    write(again, study())
+    assert files(again) == files(folder)
+
+
+def test_figures_without_content_go_and_other_files_stay(tmp_path):
+    records = [moments("a", "o", 1.0), moments("b", "o", 2.0)]
+    (tmp_path / "figures").mkdir()
+    stale = [tmp_path / "figures" / f"variance-n.{suffix}" for suffix in FORMATS]
+    mine = tmp_path / "figures" / "mine.svg"
+    for path in (*stale, mine):
+        path.write_text("old")
+    written = write(tmp_path, records)
+    assert not any(path.exists() for path in stale)
+    assert mine.read_text() == "old"
+    assert {path.stem for path in written if path.suffix == ".svg"} == {"heatmap", "bias-variance", "variance-cost"}
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_study_of_failures_has_tables_and_no_figures(tmp_path):
+    records = [
+        line("a", "o", outcome="failed", reason="ValueError: it broke."),
+        line("b", "o", outcome="skipped", reason="It does not fit."),
+    ]
+    assert [path.name for path in write(tmp_path, records)] == ["table.md", "table.csv", "table.tex"]
+    text = (tmp_path / "table.md").read_text()
+    assert "ValueError: it broke." in text
+    assert "It does not fit." in text
+    assert "Runs: 0 measured, 1 failed, 1 skipped." in text
+
+
+def test_an_empty_study_has_tables(tmp_path):
+    assert len(write(tmp_path, [])) == 3
+
+
+def test_importing_the_report_loads_nothing_heavy():
+    heavy = ("torch", "matplotlib", "pandas", "seaborn", "scipy", "rich", "tabulate")
+    code = f"import sys, bench.report; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_whole_report_needs_no_torch(tmp_path):
+    code = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'torch': raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from pathlib import Path; from bench.report import print_table, write; from rich.console import Console\n"
+        "from tests.report.records import moments\n"
+        "records = [moments('a', 'o', 1.0)]\n"
+        f"write(Path({str(tmp_path)!r}), records); print_table(records, Console())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "the only unbiased estimator here" in done.stdout

@@ -1,0 +1,145 @@
+import csv as csv_reader
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from bench.report import print_table
+from bench.report.study import prepared
+from bench.report.tables import absences, csv, latex, markdown
+from tests.report.records import heavy, line, many, moments, study, timing
+
+SPECIAL = r"my_file.py::A&B:share=50%,cost=$1,tag=#1{x}^2~\z|y"
+
+
+def printed(records, width=100, **options):
+    stream = io.StringIO()
+    print_table(records, Console(file=stream, width=width, **options))
+    return stream.getvalue()
+
+
+def rows_of(records):
+    return list(csv_reader.DictReader(io.StringIO(csv(prepared(records)))))
+
+
+def texts(records):
+    table = prepared(records)
+    return {"markdown": markdown(table, "study"), "latex": latex(table), "terminal": printed(records)}
+
+
+@pytest.mark.parametrize("infinite", [False, True])
+def test_a_heavy_tail_never_gets_a_two_sided_interval(infinite):
+    records = [heavy("wild", "o", 310.0, infinite=infinite), moments("tame", "o", 2.0)]
+    for name, text in texts(records).items():
+        found = next(row for row in text.splitlines() if re.match(r"\W*wild", row))
+        assert re.search(r"(≥|\\geq\$) 150", found), name
+        assert not re.search(r"±|\[|∞|infty|pm", found), name
+        assert "heavy tail" in found or "infinite variance?" in found
+    row = rows_of(records)[0]
+    assert float(row["variance_low"]) == records[0]["summary"]["variance_low"]
+    empty = ("variance", "variance_high", "mse", "mse_low", "mse_high", "snr", "work", "work_low", "work_high")
+    assert {row[key] for key in (*empty, "efficiency", "rank_low", "rank_high")} == {""}
+
+
+def test_csv_has_every_run_and_skip_at_full_precision():
+    records = study()
+    rows = rows_of(records)
+    moments_lines = [r for r in records if r["kind"] == "moments"]
+    assert len(rows) == len(moments_lines)
+    for row, record in zip(rows, moments_lines, strict=True):
+        assert row["outcome"] == record["outcome"]
+        if record["outcome"] == "measured" and row["variance"] not in ("", "0.0"):
+            assert float(row["variance"]) == record["summary"]["variance"]
+            assert float(row["f_evals"]) == record["f_evals"]
+    assert {"seconds", "peak_bytes", "cost_forward_passes", "work_unit", "f_evals"} <= set(rows[0])
+    assert rows[0]["replicates"] == "10240"
+
+
+@pytest.mark.parametrize("width", [100, 80])
+@pytest.mark.parametrize("records", [study(), many(22, 2)], ids=["study", "many"])
+def test_the_terminal_table_fits(records, width):
+    text = printed(records, width)
+    assert max(len(row) for row in text.splitlines()) <= width
+    for label in {r["estimator"] for r in records if r["outcome"] == "measured"}:
+        assert label in text
+
+
+def test_a_narrow_terminal_keeps_bias_and_variance():
+    head = next(row for row in printed(study(), 80).splitlines() if "estimator" in row)
+    assert "bias" in head
+    assert "variance (95 %)" in head
+    assert "cos" not in head
+
+
+def test_no_escape_codes_outside_a_terminal_and_no_colour_where_it_is_unwanted(monkeypatch):
+    assert "\x1b" not in printed(study())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]", printed(study(), force_terminal=True))
+    monkeypatch.delenv("NO_COLOR")
+    assert re.search(r"\x1b\[[0-9;]*32", printed(study(), force_terminal=True, color_system="standard"))
+
+
+def test_skips_are_one_line_per_estimator_and_family_with_the_reason():
+    records = study()
+    failed, skipped = absences(prepared(records))
+    assert len(failed) == 1
+    assert "measure-valued on OneHotCategorical (categorical-polynomial): RuntimeError: 3 of 10240" in failed[0]
+    starts = [text.split(":")[0] for text in skipped]
+    assert starts.count("gumbel-softmax on Normal (3 objectives)") == 1
+    assert len(skipped) == 5
+
+
+def test_a_grid_of_instances_that_a_reason_quotes_is_one_line():
+    reasons = {n: f"RLOO(n={n}) serves nothing, and q is Cauchy. Use X." for n in (2, 4)}
+    skips = [line(f"rloo:n={n}", "o", outcome="skipped", reason=reason) for n, reason in reasons.items()]
+    assert absences(prepared(skips))[1] == [f"rloo on Normal (o): {reasons[2]}"]
+
+
+def test_many_skips_are_cut_short_in_the_terminal_only():
+    skips = [line(f"e{i}", "o", outcome="skipped", reason="It does not fit.") for i in range(20)]
+    assert "12 more, all in table.md" in printed(skips)
+    assert markdown(prepared(skips), "s").count("It does not fit.") == 20
+
+
+def test_latex_escapes_what_a_user_may_write():
+    text = latex(prepared([moments(SPECIAL, "o_1", 2.0), line("b", "o_1", outcome="failed", reason="100 % & more_")]))
+    body = "\n".join(row for row in text.splitlines() if not row.startswith("%"))
+    plain = re.sub(r"\\[&%$#_{}]|\\\^\{\}|\\text\w+(\{\})?|\\ensuremath\{.\}|\$\\?\w+\$|\$\^2\$", "", body)
+    plain = re.sub(r"\\(begin|end|caption)\{|\\(centering|toprule|midrule|bottomrule)|\\\\", "", plain)
+    cells = [row for row in plain.splitlines() if "my" in row]
+    assert cells
+    for row in cells:
+        assert not re.search(r"[%$#_^~]", row), row
+        assert "\\" not in row, row
+    assert r"my\_file.py::A\&B" in text
+
+
+def test_markdown_rows_all_have_the_same_number_of_cells():
+    text = markdown(prepared([moments(SPECIAL, "o", 2.0), moments("plain", "o", 3.0)]), "s")
+    rows = [re.sub(r"\\\|", "", row) for row in text.splitlines() if row.startswith("|")]
+    assert len({row.count("|") for row in rows}) == 1
+
+
+def test_best_first_then_biased_then_heavy_then_failed():
+    records = [
+        line("f", "o", outcome="failed", reason="It broke."),
+        heavy("h", "o", 1e-3),
+        moments("b", "o", 1e-3, bias=0.5, unbiased=False),
+        moments("second", "o", 2.0, verdict="INCONCLUSIVE"),
+        moments("first", "o", 1.0, verdict="INCONCLUSIVE"),
+    ]
+    found = re.findall(r"^\| (\w+) ", markdown(prepared(records), "s"), flags=re.M)
+    assert found == ["estimator", "first", "second", "b", "h", "f"]
+
+
+def test_a_variance_has_the_digits_its_interval_supports():
+    coarse, fine = moments("a", "o", 1.234567, half=0.3), moments("b", "o", 1.234567, half=0.001)
+    text = printed([coarse, fine])
+    assert re.search(r"a .* 1\.2 ± 0\.4", text)
+    assert re.search(r"b .* 1\.2346 ± 0\.0012", text)
+
+
+def test_noise_of_a_timing_is_remarked():
+    record = moments("a", "o", 1.0)
+    assert "noisy timing" in printed([record, timing(record, 1e-6, noisy=True)])

@@ -1,0 +1,101 @@
+"""What the documentation shows is run, and what can drift is generated."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sybil import Document
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+ROOT = Path(__file__).parent.parent
+README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
+
+
+def blocks(path, language):
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"))
+
+
+def bench(*words, cwd):
+    command = [sys.executable, "-m", "bench", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.mark.parametrize("page", [README, *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+def test_every_python_block_runs(page):
+    document = Document.parse(str(page), PythonCodeBlockParser())
+    for example in document.examples():
+        example.evaluate()
+
+
+def test_the_training_step_reaches_encoder_and_decoder_and_one_line_changes_it():
+    step, change = blocks(README, "python")[:2]
+    assert len(step.strip().splitlines()) <= 12
+    assert len(change.strip().splitlines()) == 1
+    (before,) = [line for line in step.splitlines() if line.startswith("latent, estimator =")]
+    for text in (step, step.replace(before, change.strip())):
+        names = {}
+        exec(text, names)
+        for part in ("encoder", "decoder"):
+            gradient = names[part].weight.grad
+            assert gradient is not None
+            assert gradient.abs().sum() > 0
+
+
+def test_quick_start_is_two_blocks_of_one_command():
+    section = README.read_text(encoding="utf-8").split("## Quick start")[1].split("\n## ")[0]
+    found = re.findall(r"(?ms)^```bash\n(.*?)^```", section)
+    assert len(found) == 2
+    assert all(len(block.strip().splitlines()) == 1 for block in found)
+    assert "bench run" in found[0]
+    assert "pytest" in found[1]
+
+
+def test_the_worked_example_runs_from_a_users_own_file(tmp_path):
+    estimator, conformance = blocks(CONTRIBUTING, "python")
+    (tmp_path / "mine.py").write_text(estimator)
+    (tmp_path / "test_mine.py").write_text(conformance)
+    (command,) = [b for b in blocks(CONTRIBUTING, "bash") if "mine.py" in b]
+    words = command.split()[1:]
+    done = bench(*words, "--replicates", "500", "--no-timing", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "shrunk:n=4" in done.stdout
+    suite = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert suite.returncode == 0, suite.stdout
+    assert re.search(r"[1-9]\d* passed", suite.stdout)
+
+
+def test_contributing_is_short():
+    assert len(CONTRIBUTING.read_text(encoding="utf-8").splitlines()) < 60
+
+
+def test_links_lead_somewhere():
+    for page in [README, CONTRIBUTING, *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} links {target}"
+
+
+def test_catalogue_pages_are_current():
+    names = {}
+    exec((ROOT / "docs" / "generate.py").read_text(encoding="utf-8").replace("Path(__file__)", f"Path({str(ROOT / 'docs' / 'x')!r})"), names)
+    for page, make in names["PAGES"].items():
+        assert (ROOT / "docs" / page).read_text(encoding="utf-8") == make(), f"docs/{page} is old: run python docs/generate.py"
+
+
+def test_every_command_is_documented():
+    from bench.cli import cli
+
+    text = "".join(p.read_text(encoding="utf-8") for p in [README, *(ROOT / "docs").glob("*.md")])
+    for name in cli.list_commands(None):
+        assert f"bench {name}" in text, f"bench {name} is not in the documentation"
