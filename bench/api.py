@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench import reference
 from bench.cells import moments_record, single_thread, timing_record
 from bench.engine import Engine, Settings
 from bench.objectives import Objective
@@ -136,5 +137,6 @@ def measure(
     if reason := mismatch(estimator, objective):
         raise Refusal(reason)
     with single_thread():
-        line = moments_record(Engine(cell, settings), lambda _done, _total: None)
+        stand_in = reference.here(objective, reference.settings_of(settings))
+        line = moments_record(Engine(cell, settings), lambda _done, _total: None, reference=stand_in)
         return Measurement(cell, line, timing_record(cell, settings) if timing else None)

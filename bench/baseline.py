@@ -1,6 +1,7 @@
 """Baselines: what a cell's statistics were when they were last accepted, in a small file that is committed.
 
-One line per cell, sorted, every float with all of its digits: a diff shows which cells changed. Nothing here imports torch.
+One line per cell, sorted, every float with all of its digits: a diff shows which cells changed. Nothing here
+imports torch.
 """
 
 from __future__ import annotations

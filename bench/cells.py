@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from bench.learn import count_evaluations, learn
 from bench.plan import Cell, blocks, cap, slices
 from bench.record import Record
 from bench.selectors import label
-from bench.stats import Accumulator, Partial, Sums, summarise
+from bench.stats import Accumulator, Partial, Reference, Sums, summarise
 from bench.timing import time_pair
 from estimators import Refusal, rows
 from estimators._families import draw
@@ -126,6 +127,7 @@ def moments_record(
     engine: Engine,
     progress: Callable[[int, int], None],
     spread: Callable[[Engine, Vector, Vector | None], Partials] | None = None,
+    reference: Reference | None = None,
 ) -> Record:
     """Measure a cell and return its moments line.
 
@@ -133,20 +135,23 @@ def moments_record(
         engine: the cell made ready.
         progress: called with replicates done and in all after every block.
         spread: where the blocks are computed; this process when None.
+        reference: what stands in for the exact gradient where the objective has none.
     """
     begin = time.perf_counter()
     cell, settings = engine.cell, engine.settings
     learned = learn(engine)
     f_evals, grad_evals = count_evaluations(engine)
     value, exact = exact_gradient(cell.objective, engine.problem) if cell.objective.has_exact else (None, None)
-    centre = engine.gradients(0).double().mean(0).cpu().numpy() if exact is None else exact
-    sums, first_blocks = collect(engine, (spread or here)(engine, centre, exact), centre, exact, progress)
+    target = exact if reference is None else reference.mean
+    centre = engine.gradients(0).double().mean(0).cpu().numpy() if target is None else target
+    sums, first_blocks = collect(engine, (spread or here)(engine, centre, target), centre, target, progress)
     summary = summarise(
         sums,
         exact=exact,
         dtype=settings.dtype,
         exact_error=cell.objective.exact_error,
         deterministic=cell.estimator.deterministic,
+        reference=reference,
     )
     return {
         **common(cell, settings, "moments"),
@@ -165,6 +170,7 @@ def moments_record(
         "fingerprint": first_blocks,
         "exact_value": value,
         "exact": exact,
+        "reference_error": None if reference is None else math.sqrt(reference.variance / reference.replicates),
         "mean": sums.mean,
         "summary": summary.to_json(),
         "sums": sums.to_json(),
@@ -182,8 +188,8 @@ def collect(
     total = sum(engine.sizes)
     accumulator = Accumulator(engine.groups, replicates=total, centre=centre, exact=exact)
     raw, done = hashlib.sha256(fingerprint_header(engine.settings)), 0
-    for partial, digest in partials:
-        raw.update(digest.encode())
+    for partial, part in partials:
+        raw.update(part.encode())
         accumulator.add(partial)
         done += partial.rows
         progress(done, total)

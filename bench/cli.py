@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from click.shell_completion import CompletionItem
 
-from bench import names
+from bench import cli_gate, names
 from bench.names import Kind
 
 if TYPE_CHECKING:
@@ -283,3 +283,7 @@ def doctor(json: bool) -> None:
     size = max(map(len, found))
     for key, value in found.items():
         click.echo(f"{key.ljust(size)}  {value}")
+
+
+cli.add_command(cli_gate.check)
+cli.add_command(cli_gate.baseline)

@@ -19,8 +19,11 @@ from bench.names import Kind
 
 if TYPE_CHECKING:
     from bench.baseline import Baseline, Entry, Setting
-    from bench.gate import Options, Picked, Report
+    from bench.gate import Picked
     from bench.record import Record
+
+BIASED = 1e-6
+"""p-value of the bias below which a cell that is saved is called biased."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,14 +33,12 @@ BUDGETS = {"quick": (10_000, 1_000), "full": (100_000, 10_000)}
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Turn what a stage raises for its user into one sentence and an exit code; an interrupt too, as nothing was kept."""
-    from bench.cli import INTERRUPTED, USAGE, CommandError, _told
+    """Turn what a stage raises for its user, and an interrupt, into one sentence and an exit code."""
+    from bench.cli import INTERRUPTED, CommandError, _told
 
     try:
         with _told():
             yield
-    except ValueError as error:
-        raise CommandError(str(error), USAGE) from None
     except KeyboardInterrupt:
         raise CommandError(f"Interrupted; nothing was written. Again: {shlex.join(_argv())}", INTERRUPTED) from None
 
@@ -148,8 +149,8 @@ def check(
         found = read(baseline)
         if dtype not in (None, found.setting.dtype):
             raise CommandError(
-                f"Baseline {baseline} was measured in {found.setting.dtype}, and --dtype asks for {dtype}: no cell can be "
-                "compared. Leave --dtype out, or save a baseline in it.",
+                f"Baseline {baseline} was measured in {found.setting.dtype}, and --dtype asks for {dtype}: no cell "
+                "can be compared. Leave --dtype out, or save a baseline in it.",
                 NOTHING,
             )
         from bench.gate import Options, Selection, select
@@ -359,12 +360,11 @@ def _entries(
     """Measure cells for a baseline; return their entries, and the records of those that failed or refused."""
     from bench import progress
     from bench.baseline import entry_of
-    from bench.engine import Settings
     from bench.gate import accept
+    from bench.gate.measure import settings_of
     from bench.gate.speed import baseline_costs
 
-    settings = Settings(setting.replicates, setting.seed, setting.dtype, setting.device, setting.common_noise)
-    shown, lines = progress.choose(quiet=quiet), []
+    settings, shown, lines = settings_of(setting), progress.choose(quiet=quiet), []
     shown.start(len(picked), 0)
     try:
         for p in picked:
@@ -424,6 +424,9 @@ def _keep(name: str, old: Baseline | None, new: Baseline, lost: list[Record]) ->
         click.echo(f"{line['outcome']}: {line['estimator']} on {line['objective']}: {line['reason']}", err=True)
     if not new.cells:
         raise CommandError("No cell could be measured, and a baseline without cells guards nothing.", NOTHING)
+    for entry in new.cells:
+        if entry.unbiased and entry.p_bias is not None and entry.p_bias < BIASED:
+            click.echo(f"biased already, though declared unbiased: {entry.label} (p = {entry.p_bias:.1g})", err=True)
     path = path_of(name)
     write(new, path)
     if old is not None:

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from bench import record
-from bench.moments import block_partial
+from bench.moments import Workspace, block_partial
 from bench.objectives import Objective, Problem
 from bench.plan import Cell, blocks, noise_subject, slices
 from bench.selectors import label
@@ -71,7 +71,7 @@ class Engine:
         cell: estimator and objective.
         settings: how to measure.
         state: the ``state_dict`` of a state that has finished learning; a fresh state when None.
-        truncate_at: the value at which a second series of squared norms is cut off, for the gate; None for no such series.
+        truncate_at: where the gate's second series of squared norms is cut off; None for no such series.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class Engine:
         self.sizes = blocks(cell, settings.replicates, settings.device)
         self.points = cell.estimator.points(self.q)
         self.pull_back = PullBack(self.q, self.problem.theta)
+        self.workspace = Workspace()
         self.state: State | None = None
         if cell.estimator.needs_state:
             self.state = cell.estimator.init(self.q, self.generator("init", 0))
@@ -158,6 +159,7 @@ class Engine:
             centre=centre,
             exact=exact,
             replicates=sum(self.sizes),
+            workspace=self.workspace,
             truncate_at=self.truncate_at,
         )
         return sums, digest(gradients) if block < FINGERPRINT_BLOCKS else ""

@@ -14,7 +14,7 @@ import pickle
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Self
@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 from bench.cells import Lost, Partials, failed_record, moments_record, reason_of, safely, single_thread
 from bench.engine import Engine, Settings
 from bench.names import Kind
+from bench.objectives import Objective
 from bench.plan import Cell, blocks
 from bench.record import Record
 from bench.selectors import Selector, load
-from bench.stats import Partial
+from bench.stats import Partial, Reference
 from estimators import Refusal
 
 LARGE = 2**27
@@ -139,14 +140,19 @@ class Pool:
         worker.stop()
         self._workers[self._workers.index(worker)] = _Worker(self._preload)
 
-    def cells(self, cells: Sequence[Cell], settings: Settings) -> Iterator[Record]:
-        """Yield the moments line of every cell, as they end."""
+    def cells(
+        self,
+        cells: Sequence[Cell],
+        settings: Settings,
+        references: Mapping[Objective, Reference | None] | None = None,
+    ) -> Iterator[Record]:
+        """Yield the moments line of every cell, as they end; with references where there is no exact gradient."""
         waiting, busy = deque(cells), dict[_Worker, Cell]()
         while waiting or busy:
             for worker in self._idle(busy):
                 if waiting:
                     busy[worker] = waiting.popleft()
-                    worker.ask((busy[worker], settings))
+                    worker.ask((busy[worker], settings, (references or {}).get(busy[worker].objective)))
             for worker in _answering(busy):
                 cell = busy.pop(worker)
                 try:
@@ -228,8 +234,8 @@ def _answer(question: bytes, engines: dict[str, Engine]) -> object:
     task = pickle.loads(question)
     if isinstance(task, _Blocks):
         return _blocks_of(task, engines)
-    cell, settings = task
-    return measured(cell, settings, lambda _done, _total: None)
+    cell, settings, reference = task
+    return measured(cell, settings, lambda _done, _total: None, reference=reference)
 
 
 def _blocks_of(task: _Blocks, engines: dict[str, Engine]) -> object:
@@ -247,12 +253,18 @@ def _blocks_of(task: _Blocks, engines: dict[str, Engine]) -> object:
         return _Failure(reason_of(error), refused=False)
 
 
-def measured(cell: Cell, settings: Settings, progress: Callable[[int, int], None], pool: Pool | None = None) -> Record:
+def measured(
+    cell: Cell,
+    settings: Settings,
+    progress: Callable[[int, int], None],
+    pool: Pool | None = None,
+    reference: Reference | None = None,
+) -> Record:
     """Return the moments line of a cell, measured here or, with a pool, with its blocks spread over the workers."""
 
     def work() -> Record:
         engine = Engine(cell, settings)
-        return moments_record(engine, progress, pool.spread if pool else None)
+        return moments_record(engine, progress, pool.spread if pool else None, reference)
 
     with single_thread():
         return safely(work, cell, settings)

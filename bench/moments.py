@@ -24,7 +24,7 @@ from bench.stats.accumulate import (
 from bench.stats.series import Array, Moments
 
 LONG_SERIES = 8192  # rows from which a series fills the cache on its own
-FEW_COLUMNS = 100
+FEW_COLUMNS = 100  # below this the sum of a row is slow
 LADDER_START = 256  # rows of a block at the start of a run, at most
 TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to what float32 can square
 

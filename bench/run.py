@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from bench import store
+from bench import reference, store
 from bench.cells import common, safely, single_thread, skipped_record, timing_record
 from bench.engine import Settings
 from bench.execute import LARGE, Pool, Preload, cores, elements, measured
+from bench.objectives import Objective
 from bench.plan import Cell, plan
 from bench.record import Record
+from bench.selectors import label
 from bench.spec import FILE, Spec
+from bench.stats import Reference
 
 
 class Progress(Protocol):
@@ -72,8 +75,8 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
         _keep_spec(spec, folder / FILE)
         lines = {(r["run"], r["kind"]): r for r in store.read(folder)}
 
-        def missing(cell: Cell, kind: str) -> bool:
-            wanted = common(cell, settings, kind)
+        def missing(cell: Cell, kind: str, how: Settings = settings) -> bool:
+            wanted = common(cell, how, kind)
             line = lines.get((wanted["run"], kind))
             return line is None or line["outcome"] == "failed" or line["code"] != wanted["code"]
 
@@ -86,11 +89,22 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
                 keep(skipped_record(skip.cell, settings, skip.reason))
         measuring = [cell for cell in cells if missing(cell, "moments")]
         timing = [cell for cell in cells if settings.timing and missing(cell, "timing")]
-        total = len(cells) * (2 if settings.timing else 1)
-        progress.start(total, total - len(measuring) - len(timing))
+        sharp = reference.settings_of(settings)
+        standing = _references(measuring)
+        lacking = [cell for cell in standing if missing(cell, reference.KIND, sharp)]
+        total = len(cells) * (2 if settings.timing else 1) + len(lacking)
+        progress.start(total, total - len(measuring) - len(timing) - len(lacking))
         try:
             with single_thread():
-                for line in _measure_all(measuring, settings, progress, _workers(workers, measuring, settings), spec):
+                for cell in lacking:
+                    progress.cell(f"reference of {label(cell.objective)}")
+                    work = partial(reference.reference_record, cell, sharp, progress.block)
+                    line = safely(work, cell, sharp, reference.KIND)
+                    keep(line)
+                    progress.finish(line)
+                references = {c.objective: reference.read(lines[_run_id(c, sharp), reference.KIND]) for c in standing}
+                count = _workers(workers, measuring, settings)
+                for line in _measure_all(measuring, settings, progress, count, spec, references):
                     keep(line)
                     progress.finish(line)
                 for cell in timing:
@@ -124,20 +138,31 @@ def _workers(workers: int | None, cells: list[Cell], settings: Settings) -> int:
     return workers
 
 
+def _references(cells: list[Cell]) -> list[Cell]:
+    """Return what stands in for the exact gradients that the cells' objectives do not have, each once."""
+    found = (reference.cell_of(objective) for objective in dict.fromkeys(cell.objective for cell in cells))
+    return [cell for cell in found if cell is not None]
+
+
 def _measure_all(
-    cells: list[Cell], settings: Settings, progress: Progress, workers: int, spec: Spec
+    cells: list[Cell],
+    settings: Settings,
+    progress: Progress,
+    workers: int,
+    spec: Spec,
+    references: Mapping[Objective, Reference | None],
 ) -> Iterator[Record]:
     """Yield the moments line of every cell: small cells a worker each, then large ones with their blocks spread."""
     if workers == 1:
         for cell in cells:
             progress.cell(cell.label)
-            yield measured(cell, settings, progress.block)
+            yield measured(cell, settings, progress.block, reference=references.get(cell.objective))
         return
     preload: Preload = [(s, "estimator") for s in spec.estimators] + [(s, "objective") for s in spec.objectives]
     large = [cell for cell in cells if elements(cell, settings) > LARGE]
     with Pool(workers, preload) as pool:
         progress.cell(f"{len(cells) - len(large)} cells on {workers} workers")
-        yield from pool.cells([cell for cell in cells if cell not in large], settings)
+        yield from pool.cells([cell for cell in cells if cell not in large], settings, references)
         for cell in large:
             progress.cell(cell.label)
-            yield measured(cell, settings, progress.block, pool)
+            yield measured(cell, settings, progress.block, pool, references.get(cell.objective))

@@ -17,6 +17,7 @@ from torch.distributions import Bernoulli, Distribution, Normal, OneHotCategoric
 
 from bench.objectives import (
     BernoulliQuadratic,
+    CategoricalLinearQuadratic,
     CategoricalPolynomial,
     GaussianCosine,
     GaussianExponential,
@@ -44,6 +45,8 @@ POINTS = [
     BernoulliQuadratic(),
     BernoulliQuadratic(dim=4, target=0.3, logit=-2.0),
     BernoulliQuadratic(dim=200, target=0.45, logit=1.0),
+    CategoricalLinearQuadratic(),
+    CategoricalLinearQuadratic(dim=3, classes=4, seed=5),
     CategoricalPolynomial(),
     CategoricalPolynomial(dim=5, power=1.5, target=0.3, seed=7),
     CategoricalPolynomial(dim=3, power=3.0, target=-0.2, seed=1),
@@ -177,6 +180,14 @@ def independent_value(objective: Objective, problem: Problem) -> float:
             odds = np.exp(problem.theta["logits"].detach().numpy())
             p = odds[:, 0] / odds.sum(1)
             return value_on_bits(lambda b: f(torch.stack([b, 1 - b], -1)), p)
+        case CategoricalLinearQuadratic(dim=dim, classes=classes):
+            # E (b.z)^2 is the square of the mean plus the variance, which independent variables add up.
+            p = problem.theta["logits"].softmax(-1).detach()
+            each = torch.eye(classes, dtype=torch.float64)
+            base = p.expand(classes, dim, classes)
+            at_p = f(p)
+            moved = [f(torch.cat([base[:, :i], each[:, None], base[:, i + 1 :]], 1)) for i in range(dim)]
+            return (at_p + sum(p[i] @ (moved[i] - at_p) for i in range(dim))).item()
         case LogisticRegression():
             mean, scale = (t.detach().numpy() for t in parameters(problem.q(problem.theta)).values())
             x, sign = breast_cancer()
@@ -439,6 +450,7 @@ def test_bad_parameters_are_refused_in_a_sentence(cls, field, value):
 def test_the_catalogue_has_every_exported_objective_by_its_name():
     assert list(catalogue()) == [
         "bernoulli-quadratic",
+        "categorical-linear-quadratic",
         "categorical-polynomial",
         "gaussian-cosine",
         "gaussian-exponential",

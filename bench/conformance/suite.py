@@ -14,7 +14,7 @@ from torch.distributions import Distribution, Gamma, Poisson
 
 from bench.conformance.cases import CASES, Case, inner, leaves
 from bench.conformance.trial import FEW, Call, Trial, refusal, seeded
-from estimators import Bound, Estimator, Integrand, State, catalogue, parameters, rows
+from estimators import Estimator, Integrand, State, catalogue, parameters, rows
 
 
 def suite(estimator: Estimator) -> type[Conformance]:
@@ -82,7 +82,7 @@ class Conformance:
         assert unbiased or any(biased), self._false_modesty("unbiased")
 
     def test_gradient_where_f_depends_on_q(self) -> None:
-        """Of an f that closes over q, as that of an ELBO does, the whole gradient is right: q gets part of it through f."""
+        """Of an f that closes over q, as an ELBO does, the whole gradient is right: q gets a part of it through f."""
         if not self.estimator.unbiased:
             raise SkipTest("unbiased is declared False")
         for trial in self._trials():

@@ -1,4 +1,4 @@
-"""The gate: has the variance of a cell grown, or has it become biased, since its baseline was accepted?"""
+"""The gate: tells whether a variance has grown, or a bias has appeared, since a baseline was accepted."""
 
 from bench.gate.check import Options, Report, check
 from bench.gate.decide import Finding, Verdict

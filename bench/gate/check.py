@@ -11,11 +11,12 @@ from bench import record
 from bench.baseline import Baseline, Entry, entry_of, same_statistics
 from bench.engine import Settings
 from bench.gate.decide import UNCOMPARED, Case, Finding, Sample, Verdict, decide, screen
-from bench.gate.measure import first_blocks, measured
+from bench.gate.measure import first_blocks, measured, settings_of
 from bench.gate.select import Picked, Selection
 from bench.gate.speed import judge
 from bench.record import Record
 from bench.run import Progress
+from bench.selectors import UsageError
 from bench.stats.gate import STAGE_TWO_FACTOR
 from estimators import Refusal
 
@@ -51,9 +52,9 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.replicates is not None and self.replicates < LEAST:
-            raise ValueError(f"The gate needs at least {LEAST} replicates (got {self.replicates}): the smallest block.")
+            raise UsageError(f"The gate needs at least {LEAST} replicates (got {self.replicates}): the smallest block.")
         if self.margin is not None and not 0 <= self.margin < 10:
-            raise ValueError(f"The margin is a fraction, as 0.1 for 10 % (got {self.margin}).")
+            raise UsageError(f"The margin is a fraction, as 0.1 for 10 % (got {self.margin}).")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """3 for a confirmed fault, else 1 for a failed cell, else 4 where nothing (strictly: not all) was judged, else 0."""
+        """3 for a confirmed fault, else 1 for a failed cell, else 4 where nothing (if strict: not all) was judged."""
         slower = self.options.speed == "fail" and any(finding.speed == "slower" for finding in self.findings)
         if slower or any(finding.fails for finding in self.findings):
             return 3
@@ -104,7 +105,7 @@ def check(baseline: Baseline, selection: Selection, options: Options, progress: 
         progress: is told how far it is.
 
     Raises:
-        ValueError: the settings cannot be used here, such as a CUDA device where there is none.
+        UsageError: the settings cannot be used here, such as a CUDA device where there is none.
     """
     checker = _Checker(baseline, options, progress, commit())
     cases = [Case(entry.cell, entry.label, entry, None, Verdict.MISSING, why) for entry, why in selection.missing]
@@ -146,9 +147,7 @@ class _Checker:
     def __init__(self, baseline: Baseline, options: Options, progress: Progress, commit: str) -> None:
         setting = baseline.setting
         self.options, self.progress, self.commit = options, progress, commit
-        self.baseline = Settings(
-            setting.replicates, setting.seed, setting.dtype, options.device or setting.device, setting.common_noise
-        )
+        self.baseline = settings_of(setting, options.device)
         same_seed, same_device = options.seed in (None, setting.seed), options.device in (None, setting.device)
         self.same_noise = same_seed and same_device
         self.settings = replace(

@@ -26,6 +26,8 @@ from bench.stats.gate import (
 
 ALPHA_VARIANCE, ALPHA_BIAS = 5e-4, 4e-4
 """Probability that a whole suite without a fault fails: by its variances, by its biases."""
+ROUNDING = 10.0
+"""How far rounding errors of one gradient may differ between platforms, as a factor."""
 COARSEST = 1.0
 """A comparison that could not have seen a doubling of the variance is inconclusive."""
 
@@ -259,8 +261,9 @@ def _verdict(
             Verdict.BECAME_RANDOM,
             f"nothing varied in the baseline; now the variance is {first.statistics.variance:.4g}",
         )
-    if first.bias == "DETERMINISTIC_BIASED" and entry.unbiased:
-        return Verdict.BIASED, f"the gradient has no noise and is off by {first.statistics.bias_norm:.3g}"
+    if first.bias == "DETERMINISTIC_BIASED" and entry.unbiased and _moved(entry, first.statistics):
+        was = f", in the baseline by {entry.bias_norm:.3g}" if entry.bias_norm else ""
+        return Verdict.BIASED, f"the gradient has no noise and is off by {first.statistics.bias_norm:.3g}{was}"
     if bias[0]:
         also = f"; also {grown}" if variance[0] else ""
         return (
@@ -302,7 +305,7 @@ def _both(case: Case) -> tuple[Entry, Sample]:
 
 
 def _p_bias(entry: Entry, sample: Sample) -> float | None:
-    """Return the p-value of the bias where it may fail the build: the cell is declared unbiased, its variance exists."""
+    """Return the p-value of the bias where it counts: the cell is declared unbiased, and its variance exists."""
     declared = entry.unbiased or sample.statistics.unbiased
     return sample.statistics.p_bias if declared and sample.is_reliable else None
 
@@ -311,6 +314,11 @@ def _is_improved(entry: Entry, first: Sample, margin: float, cells: int) -> bool
     base, new = entry.gate, first.statistics.gate
     heavy = any(cell.khat is not None and cell.khat >= HEAVY for cell in (base, new))
     return not heavy and is_stale(base, new, margin, ALPHA_VARIANCE / cells)
+
+
+def _moved(entry: Entry, new: Entry) -> bool:
+    """Tell whether a gradient without noise is off by far more than in the baseline, where rounding may differ."""
+    return (new.bias_norm or 0.0) > ROUNDING * (entry.bias_norm or 0.0)
 
 
 def _growth(entry: Entry, new: Entry) -> str:
@@ -326,7 +334,8 @@ def _growth(entry: Entry, new: Entry) -> str:
 def _off(sample: Sample) -> str:
     s = sample.statistics
     low = max(s.bias_squared or 0.0, 0.0) ** 0.5
-    return f"it is declared unbiased, and its mean is off by about {low:.3g}, {low / s.variance**0.5:.2g} standard deviations"
+    sd = low / s.variance**0.5 if s.variance else 0.0
+    return f"it is declared unbiased, and its mean is off by about {low:.3g}, {sd:.2g} standard deviations"
 
 
 def _notes(entry: Entry, first: Sample, flags: Flags) -> list[str]:

@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from bench.baseline import Setting
 from bench.cells import fingerprint, moments_record, safely, single_thread
-from bench.engine import Engine, Settings
+from bench.engine import FINGERPRINT_BLOCKS, Engine, Settings
 from bench.plan import Cell
 from bench.record import Record
+from bench.selectors import UsageError
 from bench.stats.gate import baseline_replicates
 
 Told = Callable[[int, int], None]
+
+
+def settings_of(setting: Setting, device: str | None = None) -> Settings:
+    """Return how the cells of a baseline are measured.
+
+    Raises:
+        UsageError: that cannot be done here, such as on a CUDA device where there is none.
+    """
+    try:
+        return Settings(setting.replicates, setting.seed, setting.dtype, device or setting.device, setting.common_noise)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def measured(cell: Cell, settings: Settings, told: Told, truncate_at: float | None = None) -> Record:
@@ -50,4 +64,4 @@ def first_blocks(cell: Cell, settings: Settings) -> tuple[str, bool]:
     """Return the fingerprint of a cell's first blocks, and whether these are all the blocks that a run would have."""
     with single_thread():
         engine = Engine(cell, settings)
-        return fingerprint(engine), len(engine.sizes) <= 8
+        return fingerprint(engine), len(engine.sizes) <= FINGERPRINT_BLOCKS

@@ -66,7 +66,8 @@ def select(
     cells, missing = [], []
     halves: list[dict[str, tuple[Any, Selector]]] = [{}, {}]
     for entry in baseline.cells:
-        made = [_made(s, kind) for s, kind in zip(selectors(entry, folder), ("estimator", "objective"), strict=True)]
+        estimator, objective = selectors(entry, folder)
+        made = [_made(estimator, "estimator"), _made(objective, "objective")]
         for half, found in zip(halves, made, strict=True):
             if not isinstance(found, UsageError):
                 half[label(found[0])] = found
@@ -76,13 +77,12 @@ def select(
         if errors:
             missing.append((entry, str(errors[0])))
             continue
-        (estimator, e), (objective, o) = made  # type: ignore[misc]
-        cell = Cell(estimator, objective)
-        reason = mismatch(estimator, objective) or _changed(entry, cell)
+        cell = Cell(*(found[0] for found in made if not isinstance(found, UsageError)))
+        reason = mismatch(cell.estimator, cell.objective) or _changed(entry, cell)
         if reason:
             missing.append((entry, reason))
         else:
-            cells.append((entry, Picked(cell, e, o)))
+            cells.append((entry, Picked(cell, estimator, objective)))
     asked = _pairs(*(chosen or half for chosen, half in zip(given, halves, strict=True))) if any(given) else []
     known = {entry.cell for entry in baseline.cells}
     return Selection(cells, missing, [p for p in asked if p.cell.id not in known])

@@ -1,7 +1,8 @@
-"""The speed gate: has the cost unit grown, in fresh processes?
+"""The speed gate: tells whether the cost unit has grown, in fresh processes.
 
-The cost unit is t(estimator)/t(sample + f) of a cell in one process, interleaved. Processes differ more than blocks do, so
-that processes are what is repeated (Kalibera & Jones 2013): nine for a baseline, one for a check, three to confirm.
+The cost unit is t(estimator)/t(sample + f) of a cell in one process, interleaved. Processes differ more than blocks
+do, so that processes are what is repeated (Kalibera & Jones 2013): nine for a baseline, one for a check, three to
+confirm.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ NOISIEST = 0.08
 
 
 def log_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, float]:
-    """Return the logarithm of every cell's cost unit by its id, timed in one fresh process; without those that failed."""
+    """Return the logarithm of the cost unit by cell id, timed in one fresh process; failed cells are left out."""
     cells = pickle.dumps([p.cell for p in picked])
     halves = [(p.estimator, p.objective) for p in picked]
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:

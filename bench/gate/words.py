@@ -238,8 +238,8 @@ class Printer:
         rows.append(
             (
                 "confirm",
-                f"{f.confirm_replicates} replicates ({STAGE_TWO_FACTOR} times the screen's), seed {f.confirm_seed} from "
-                f"commit {self.report.commit} and the cell",
+                f"{f.confirm_replicates} replicates, {STAGE_TWO_FACTOR} times the screen's; seed {f.confirm_seed} from "
+                f"{self.report.commit} and the cell",
             )
         )
         if f.p is not None:
@@ -273,7 +273,7 @@ class Printer:
             words += ["--margin", str(options.margin)]
         if options.device is not None:
             words += ["--device", options.device]
-        return f"{shlex.join(words)} (at commit {self.report.commit})"
+        return f"{shlex.join(words)} (at {self.report.commit})"
 
     def _fails(self, finding: Finding) -> bool:
         return finding.fails or (finding.speed == "slower" and self.report.options.speed == "fail")
@@ -286,7 +286,8 @@ def baseline_table(found: Baseline) -> str:
     """Return a baseline for a terminal: how it was measured, and a line per cell."""
     setting = found.setting
     lines = [
-        f"{len(found.cells)} cells, {setting.replicates} replicates, seed {setting.seed}, {setting.dtype} on {setting.device}",
+        f"{len(found.cells)} cells, {setting.replicates} replicates, seed {setting.seed}, "
+        f"{setting.dtype} on {setting.device}",
         f"made with {', '.join(f'{key} {value}' for key, value in found.environment.items() if value)}",
         "",
     ]

@@ -17,8 +17,8 @@ FACTS = (
     "adapt_steps", "adapt_seconds", "adapt_f_evals", "wall_seconds",
 )  # fmt: skip
 SUMMARY = (
-    "variance", "variance_low", "variance_high", "se_log", "khat", "exact_norm", "bias_squared", "bias_low",
-    "bias_norm", "bias_bound", "relative_bias_bound", "bias_per_sd_bound", "p_bias", "replicates_needed", "mse",
+    "variance", "variance_low", "variance_high", "se_log", "khat", "tolerance", "exact_norm", "bias_squared",
+    "bias_low", "bias_norm", "bias_bound", "relative_bias_bound", "bias_per_sd_bound", "p_bias", "replicates_needed", "mse",
     "mse_low", "mse_high", "snr", "snr_low", "snr_high", "cosine", "cosine_low", "cosine_high", "alignment", "gain",
     "gain_low", "gain_high", "status", "flags", "verdict",
 )  # fmt: skip
@@ -39,7 +39,7 @@ NEEDS_FINITE_VARIANCE = (
 )  # fmt: skip
 
 UNBIASED = ("UNBIASED_WITHIN_TOL", "EXACT")
-OPEN = ("INCONCLUSIVE", "NO_REFERENCE")
+OPEN = ("INCONCLUSIVE", "NO_REFERENCE", "DEGENERATE", "UNRELIABLE")
 CONSTANT = ("EXACT", "DETERMINISTIC_BIASED")
 BIASED = ("BIASED", "BIASED_WITHIN_TOL", "DETERMINISTIC_BIASED")
 
@@ -53,7 +53,8 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     - ``parameters``: what follows the name in the estimator's label;
     - ``heavy``: the variance has a lower limit only. Everything that needs a finite variance is NaN in such a row, so
       that no table or figure can print a two-sided interval by accident;
-    - ``fair``: may compete as unbiased: shown unbiased, or declared so and not refuted by the data;
+    - ``fair``: may compete as unbiased: shown unbiased, or declared so and not refuted by the data. What a method
+      without noise is off by within the tolerance is rounding;
     - ``biased``: a bias was found;
     - ``evals``: evaluations of f and of its gradient, per estimate.
 
@@ -76,17 +77,17 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     numbers = [key for key in FACTS + SUMMARY + TIMING if key not in WORDS]
     table[numbers] = table[numbers].astype(float)
     table[list(WORDS)] = table[list(WORDS)].fillna("").astype(str)
+    table["evals"] = table["f_evals"] + table["grad_evals"]
+    table["parameters"] = [label.partition(":")[2] for label in table["estimator"]]
     measured = table["outcome"] == "measured"
     table["heavy"] = measured & table["status"].isin(HEAVY)
     table.loc[table["heavy"], list(NEEDS_FINITE_VARIANCE)] = float("nan")
     # What varies in a deterministic estimator is rounding: its variance is none.
     table.loc[measured & table["verdict"].isin(CONSTANT), ["variance", "variance_low", "variance_high"]] = 0.0
-    table["biased"] = measured & table["verdict"].isin(BIASED)
-    declared = table["unbiased"] == 1
-    shown = table["verdict"].isin(UNBIASED) | (declared & table["verdict"].isin((*OPEN, "DEGENERATE", "UNRELIABLE")))
-    table["fair"] = measured & shown
-    table["evals"] = table["f_evals"] + table["grad_evals"]
-    table["parameters"] = table["estimator"].str.partition(":")[2]
+    rounded = (table["verdict"] == "DETERMINISTIC_BIASED") & (table["relative_bias_bound"] <= table["tolerance"])
+    table["biased"] = measured & table["verdict"].isin(BIASED) & ~rounded
+    declared = (table["unbiased"] == 1) & table["verdict"].isin(OPEN)
+    table["fair"] = measured & (table["verdict"].isin(UNBIASED) | declared | rounded)
     table["problem"] = _problems(table)
     return table
 

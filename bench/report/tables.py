@@ -41,12 +41,15 @@ NOTES = (
     "where a bias or a heavy tail leaves it no meaning.",
     "cos: mean cosine between one estimate and the exact gradient.",
     "Unbiased in the line of advice: shown by the data, or declared and not refuted by them.",
-    "f + ∇f: evaluations of f and of its gradient per estimate. time: per estimate, in batch.",
+    "f + ∇f: evaluations of f and of its gradient per estimate. time: per estimate, in batch; ~ where "
+    "the machine was noisy.",
 )
 
 HEADER = ("estimator", "rank", "bias", "variance (95 %)", "eff.", "cos", "f + ∇f", "time", "remarks")
 DROPPED_FIRST = ("cos", "f + ∇f", "rank", "time", "eff.")
 LEFT = ("estimator", "bias", "variance (95 %)", "remarks")
+FOLDED = {"estimator": 26, "remarks": 12}
+"""Columns that may be folded on a narrow terminal, and the width that they keep before another column has to go."""
 SKIPS_SHOWN = 8
 
 
@@ -74,16 +77,22 @@ def ordered(group: pd.DataFrame) -> pd.DataFrame:
     return ranked.drop(columns=["_place", "_work"])
 
 
-def sections(table: pd.DataFrame) -> list[Section]:
-    """Return the text of every problem with at least one run that is not a skip, in the order of the records."""
-    return [_section(str(problem), ordered(group)) for problem, group in _run(table).groupby("problem", sort=False)]
+def sections(table: pd.DataFrame, *, terse: bool = False) -> list[Section]:
+    """Return the text of every problem with at least one run that is not a skip, in the order of the records.
+
+    Args:
+        table: the prepared frame.
+        terse: intervals of the variance in percent, for a terminal.
+    """
+    groups = _run(table).groupby("problem", sort=False)
+    return [_section(str(problem), ordered(group), terse=terse) for problem, group in groups]
 
 
 def _run(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["outcome"] != "skipped"]
 
 
-def _section(problem: str, group: pd.DataFrame) -> Section:
+def _section(problem: str, group: pd.DataFrame, *, terse: bool) -> Section:
     runs = each(group)
     measured = [r for r in runs if r.outcome == "measured"]
     first = measured[0] if measured else runs[0]
@@ -95,11 +104,11 @@ def _section(problem: str, group: pd.DataFrame) -> Section:
         norm = next((r.exact_norm for r in measured if not math.isnan(r.exact_norm)), math.nan)
         facts.append("no exact gradient" if math.isnan(norm) else f"‖exact gradient‖ {format_number(norm)}")
         facts.append(f"cost in {UNITS[first.unit]}")
-    body = [_cells(r) for r in runs]
+    body = [_cells(r, terse=terse) for r in runs]
     return Section(problem, ", ".join(facts), body, advice(measured) if measured else "nothing was measured here")
 
 
-def _cells(row: Any) -> tuple[str, ...]:
+def _cells(row: Any, *, terse: bool) -> tuple[str, ...]:
     if row.outcome == "failed":
         return (row.estimator, *[NONE] * 7, "failed (below)")
     rank = None if math.isnan(row.rank_low) else (int(row.rank_low), int(row.rank_high))
@@ -107,11 +116,11 @@ def _cells(row: Any) -> tuple[str, ...]:
         row.estimator,
         NONE if rank is None else format_rank(rank),
         words.bias(row),
-        words.estimate(row.variance, row.variance_low, row.variance_high),
-        format_number(row.efficiency, 2),
-        format_number(row.cosine, 2),
+        (words.terse if terse else words.estimate)(row.variance, row.variance_low, row.variance_high),
+        words.efficiency(row.efficiency),
+        words.cosine(row.cosine),
         words.evaluations(row.f_evals, row.grad_evals),
-        words.duration(row.seconds),
+        words.duration(row.seconds, noisy=row.noisy == 1),
         words.remarks(row),
     )
 
@@ -125,10 +134,11 @@ def _grouped(table: pd.DataFrame) -> list[str]:
     # A reason that quotes its own instance ("RLOO(n=4) serves ...") is one reason for the whole grid.
     plain = table["reason"].map(lambda reason: re.sub(r"(\w)\([^()]*=[^()]*\)", r"\1", reason))
     lines = []
-    for (name, family, _), group in table.groupby(["estimator_name", "family", plain], sort=False):
+    for (name, family, reason), group in table.groupby(["estimator_name", "family", plain], sort=False):
         objectives = list(dict.fromkeys(group["problem"]))
         where = objectives[0] if len(objectives) == 1 else f"{len(objectives)} objectives"
-        lines.append(f"{name} on {family} ({where}): {group['reason'].iloc[0]}")
+        told = group["reason"].iloc[0] if group["reason"].nunique() == 1 else reason
+        lines.append(f"{name} on {family} ({where}): {told}")
     return lines
 
 
@@ -204,7 +214,7 @@ def show(table: pd.DataFrame, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    texts = sections(table)
+    texts = sections(table, terse=True)
     rows = [row for section in texts for row in section.body]
     kept = _fitting(rows, console.width)
     for section in texts:
@@ -212,7 +222,7 @@ def show(table: pd.DataFrame, console: Console) -> None:
         console.print(Padding(Text(section.facts, style="dim"), (0, 0, 0, 2), expand=False))
         grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
         for i in kept:
-            flexible = HEADER[i] in ("estimator", "remarks")
+            flexible = HEADER[i] in FOLDED
             least = None if flexible else max(len(row[i]) for row in [HEADER, *rows])
             justify: Literal["left", "right"] = "left" if HEADER[i] in LEFT else "right"
             grid.add_column(HEADER[i], justify=justify, no_wrap=not flexible, min_width=least, overflow="fold")
@@ -234,7 +244,9 @@ def _fitting(rows: list[tuple[str, ...]], width: int) -> list[int]:
     """Choose the columns that say something and fit, dropping the least telling first."""
     kept = [i for i in range(len(HEADER)) if any(row[i] not in ("", NONE) for row in rows)]
     for name in DROPPED_FIRST:
-        taken = 2 + sum(1 + max(len(row[i]) for row in [HEADER, *rows]) for i in kept)
+        taken = 2 + sum(
+            1 + min(max(len(row[i]) for row in [HEADER, *rows]), FOLDED.get(HEADER[i], width)) for i in kept
+        )
         if taken > width:
             kept = [i for i in kept if HEADER[i] != name]
     return kept

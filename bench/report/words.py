@@ -29,6 +29,8 @@ STATUSES = {
     "DEGENERATE": "constant so far",
 }
 
+TIME_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
+
 
 def estimate(value: float, low: float, high: float) -> str:
     """Return ``0.412 ± 0.012``, ``0.412 [0.40, 0.45]`` where lopsided, ``≥ 0.38`` where only a lower limit exists."""
@@ -37,10 +39,29 @@ def estimate(value: float, low: float, high: float) -> str:
     return "0" if value == 0 else format_estimate(value, low, high)
 
 
+def terse(value: float, low: float, high: float) -> str:
+    """Return ``0.412 ±3 %``: value and relative half-width of a symmetric interval, any other as ``estimate`` does."""
+    if not (value > 0 and abs((high - value) - (value - low)) <= 0.2 * (high - low)):
+        return estimate(value, low, high)
+    half = (high - low) / 2 / value
+    digits = min(4, max(2, -math.floor(math.log10(half))))
+    return f"{format_number(value, digits)} ±{format_number(100 * half, 1)} %"
+
+
+def efficiency(value: float) -> str:
+    """Return a relative efficiency: two digits, one below 0.01."""
+    return format_number(value, 2 if value >= 0.01 else 1)
+
+
+def cosine(value: float) -> str:
+    """Return a cosine with two decimals."""
+    return NONE if math.isnan(value) else f"{value:.2f}".replace("-0.00", "0.00")
+
+
 def span(low: float, high: float) -> str:
-    """Return ``3.1 to 3.4``, or one number where two digits do not tell the ends apart."""
+    """Return ``3.1–3.4``, or one number where two digits do not tell the ends apart."""
     first, last = format_number(low, 2), format_number(high, 2)
-    return first if first == last else f"{first} to {last}"
+    return first if first == last else f"{first}–{last}"
 
 
 def percent(fraction: float) -> str:
@@ -48,14 +69,12 @@ def percent(fraction: float) -> str:
     return f"{format_number(100 * fraction, 2)} %"
 
 
-def duration(seconds: float) -> str:
-    """Return seconds in the unit that leaves one to three digits before the point."""
+def duration(seconds: float, *, noisy: bool = False) -> str:
+    """Return seconds in the unit that leaves one to three digits before the point; ``~`` before a noisy time."""
     if math.isnan(seconds):
         return NONE
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size:
-            return f"{format_number(seconds / size, 2)} {unit}"
-    return f"{format_number(seconds / 1e-9, 2)} ns"
+    unit, size = next((u for u in TIME_UNITS if seconds >= u[1]), TIME_UNITS[-1])
+    return f"{'~' if noisy else ''}{format_number(seconds / size, 2)} {unit}"
 
 
 def evaluations(f: float, gradient: float) -> str:
@@ -76,7 +95,7 @@ def bias(row: Any) -> str:
     if row.verdict in ("UNBIASED_WITHIN_TOL", "BIASED_WITHIN_TOL", "INCONCLUSIVE") and row.relative_bias_bound > 0:
         return f"{word} ≤ {percent(row.relative_bias_bound)}".lstrip()
     if row.verdict == "DETERMINISTIC_BIASED" and row.exact_norm > 0:
-        return f"{word} {percent(row.bias_norm / row.exact_norm)}"
+        return f"{'exact to' if row.fair else word} {percent(row.bias_norm / row.exact_norm)}"
     if row.verdict == "BIASED" and row.exact_norm > 0:
         return f"{word} {span(100 * row.bias_low / row.exact_norm, 100 * row.relative_bias_bound)} %"
     return word or "inconclusive"
@@ -87,6 +106,5 @@ def remarks(row: Any) -> str:
     if row.verdict in CONSTANT:
         return ""
     parts = [STATUSES.get(row.status, row.status.lower())]
-    parts += ["noisy timing"] if row.noisy == 1 else []
     parts += ["float resolution"] if "AT_FLOAT_RESOLUTION" in row.flags else []
     return ", ".join(p for p in parts if p)

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from bench.report import words
-from bench.report.frame import each
+from bench.report.frame import CONSTANT, each
 from bench.stats.comparison import work_normalised
 from bench.stats.printing import format_number
 
@@ -62,7 +62,7 @@ def advice(rows: list[Any]) -> str:
         rows: the measured runs of one problem, from a ``priced`` frame.
     """
     rivals = sorted((r for r in rows if r.fair and r.work > 0), key=lambda r: r.work)
-    exact = [r for r in rows if r.fair and r.variance == 0 and r.verdict == "EXACT"]
+    exact = [r for r in rows if r.fair and r.variance == 0 and r.verdict in CONSTANT]
     if not rivals:
         return _without_rivals(rows, exact)
     best = rivals[0]

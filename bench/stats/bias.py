@@ -179,6 +179,16 @@ def stuck_coordinates(delta: Array, coordinate: Moments, eps: float) -> list[int
     return [int(j) for j in np.flatnonzero((coordinate.M2 == 0) & (np.abs(delta) > eps))]
 
 
+def constant_verdict(norm: float, rounding: float, allowed: float) -> str:
+    """Return the word for a deterministic estimator at distance ``norm`` from the exact gradient.
+
+    Rounding in f is larger than that in the gradient where f cancels: within the tolerance it is not called a bias.
+    """
+    if norm <= rounding:
+        return "EXACT"
+    return "UNBIASED_WITHIN_TOL" if norm + rounding <= allowed else "DETERMINISTIC_BIASED"
+
+
 def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed: float) -> str:
     """BIASED, BIASED_WITHIN_TOL, UNBIASED_WITHIN_TOL or INCONCLUSIVE.
 

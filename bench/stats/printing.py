@@ -35,7 +35,7 @@ def format_bound(value: float, direction: Callable[[float], int]) -> str:
 
 
 def format_interval(low: float | None, high: float | None) -> str:
-    """`[low, high]` rounded outwards to about a quarter of a tenth of its width; `[low, ∞)` without an upper limit."""
+    """`[low, high]` rounded outwards at the first digit of a quarter of the width; `[low, ∞)` without upper limit."""
     if low is None:
         return NONE
     if high is None or not isfinite(high):

@@ -117,13 +117,15 @@ def summarise(
     reference: Reference | None = None,
     confidence: float = 0.95,
     tolerance: float = 0.01,
+    significance: float = 0.001,
 ) -> Summary:
     """Every interval, test and verdict of a run.
 
     Arguments: `exact` `[size]`, the exact gradient g* with absolute error `exact_error` in norm, or None; `dtype`,
     in which the gradients were sampled; `deterministic`, whether the estimator is declared to have no noise;
     `reference`, an independent Monte Carlo gradient in the place of an exact one, whose noise then enters the bias
-    bound and the tests; `tolerance`, the relative bias that still counts as unbiased.
+    bound and the tests; `tolerance`, the relative bias that still counts as unbiased; `significance`, the level of the
+    test that calls a cell BIASED: small, since a report holds many cells.
 
     Raises ValueError if both `exact` and `reference` are given, or a shape does not fit.
     """
@@ -172,7 +174,7 @@ def summarise(
         **truncated,
     }
     if target is not None:
-        verdict = _bias(total, target, dtype, exact_error, deterministic, constant, reference, tolerance)
+        verdict = _bias(total, target, dtype, exact_error, deterministic, constant, reference, tolerance, significance)
         summary |= verdict | _against(total, target, reference, constant and deterministic)
         if verdict["stuck_count"]:
             flags.append("STUCK_COORDINATE")
@@ -325,6 +327,7 @@ def _bias(
     constant: bool,
     reference: Reference | None,
     tolerance: float,
+    significance: float,
 ) -> dict[str, object]:
     """Return the bias fields of the summary."""
     sums, V, R = total.sums, total.V, total.R
@@ -341,7 +344,7 @@ def _bias(
         "stuck_count": len(stuck),
     }
     if constant:
-        word = ("EXACT" if norm <= eps else "DETERMINISTIC_BIASED") if deterministic else "DEGENERATE"
+        word = bias.constant_verdict(norm, eps, tolerance * exact_norm) if deterministic else "DEGENERATE"
         bound = norm + eps if deterministic else None
         relative = bound / exact_norm if bound is not None and exact_norm > ZERO_NORM else None
         return out | {"p_bias": 1.0, "verdict": word, "bias_bound": bound, "relative_bias_bound": relative}
@@ -351,9 +354,9 @@ def _bias(
         return out | {"verdict": "UNRELIABLE"}
     alpha = 1 - total.confidence
     lower, upper = _bounds(total, delta, T, reference, alpha)
-    lower, upper = lower if tests.p_bias < alpha else 0.0, upper + eps
+    lower, upper = lower if tests.p_bias < significance else 0.0, upper + eps
     allowed = tolerance * exact_norm
-    word = bias.verdict(p_bias=tests.p_bias, alpha=alpha, lower=lower, upper=upper, allowed=allowed)
+    word = bias.verdict(p_bias=tests.p_bias, alpha=significance, lower=lower, upper=upper, allowed=allowed)
     needed = bias.replicates_needed(upper, allowed, R) if word == "INCONCLUSIVE" else inf
     return out | {
         "bias_bound": upper,

@@ -15,7 +15,7 @@ def test_a_clear_winner_is_named_alone_with_the_factor_to_the_next():
     text = say(moments("a", "o", 1.0, verdict=OPEN), moments("b", "o", 4.0, verdict=OPEN))
     assert text.startswith("use a: lowest variance × evaluations of f and its gradient of 2 unbiased")
     low, high = 4 * math.exp(-0.06), 4 * math.exp(0.06)
-    assert f"b needs {low:.1f} to {high:.1f} times it" in text
+    assert f"b needs {low:.1f}–{high:.1f} times it" in text
 
 
 def test_overlapping_intervals_are_not_told_apart():

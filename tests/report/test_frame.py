@@ -52,6 +52,12 @@ def test_who_may_compete_as_unbiased():
     assert not fair(verdict="BIASED_WITHIN_TOL", unbiased=True)
 
 
+def test_rounding_in_an_exact_method_is_no_bias():
+    for bias, fair in ((1e-4, True), (0.02, False)):
+        row = frame([deterministic("enumeration", "o", bias=bias)]).iloc[0]
+        assert (row["fair"], row["biased"]) == (fair, not fair)
+
+
 def test_problems_name_only_what_the_study_varies():
     assert list(frame([moments("a", "o", 1.0), moments("b", "o", 1.0)])["problem"]) == ["o", "o"]
     two = [moments("a", "o", 1.0), moments("a", "o", 1.0, dtype="float64"), line("b", "o", outcome="skipped")]

@@ -1,5 +1,6 @@
 import csv as csv_reader
 import io
+import itertools
 import re
 
 import pytest
@@ -61,8 +62,17 @@ def test_csv_has_every_run_and_skip_at_full_precision():
 def test_the_terminal_table_fits(records, width):
     text = printed(records, width)
     assert max(len(row) for row in text.splitlines()) <= width
-    for label in {r["estimator"] for r in records if r["outcome"] == "measured"}:
+    for label in {r["estimator"] for r in records if r["outcome"] == "measured" and len(r["estimator"]) <= 26}:
         assert label in text
+
+
+def test_a_long_label_is_folded_before_a_column_goes():
+    label = "score-function:baseline=moving-average"
+    text = printed([moments(label, "o", 2.0), moments("rloo:n=4", "o", 3.0)], 80)
+    assert "eff." in text
+    assert max(len(row) for row in text.splitlines()) <= 80
+    first_words = [row.split()[0] for row in text.splitlines() if row.startswith("  ") and row.strip()]
+    assert label in {a + b for a, b in itertools.pairwise(first_words)} | set(first_words)
 
 
 def test_a_narrow_terminal_keeps_bias_and_variance():
@@ -93,7 +103,8 @@ def test_skips_are_one_line_per_estimator_and_family_with_the_reason():
 def test_a_grid_of_instances_that_a_reason_quotes_is_one_line():
     reasons = {n: f"RLOO(n={n}) serves nothing, and q is Cauchy. Use X." for n in (2, 4)}
     skips = [line(f"rloo:n={n}", "o", outcome="skipped", reason=reason) for n, reason in reasons.items()]
-    assert absences(prepared(skips))[1] == [f"rloo on Normal (o): {reasons[2]}"]
+    assert absences(prepared(skips))[1] == ["rloo on Normal (o): RLOO serves nothing, and q is Cauchy. Use X."]
+    assert absences(prepared(skips[:1]))[1] == [f"rloo on Normal (o): {reasons[2]}"]
 
 
 def test_many_skips_are_cut_short_in_the_terminal_only():
@@ -135,11 +146,15 @@ def test_best_first_then_biased_then_heavy_then_failed():
 
 def test_a_variance_has_the_digits_its_interval_supports():
     coarse, fine = moments("a", "o", 1.234567, half=0.3), moments("b", "o", 1.234567, half=0.001)
-    text = printed([coarse, fine])
+    text = markdown(prepared([coarse, fine]), "s")
     assert re.search(r"a .* 1\.2 ± 0\.4", text)
     assert re.search(r"b .* 1\.2346 ± 0\.0012", text)
+    text = printed([coarse, fine])
+    assert re.search(r"a .* 1\.2 ±30 %", text)
+    assert re.search(r"b .* 1\.235 ±0\.1 %", text)
 
 
-def test_noise_of_a_timing_is_remarked():
+def test_a_noisy_time_is_marked():
     record = moments("a", "o", 1.0)
-    assert "noisy timing" in printed([record, timing(record, 1e-6, noisy=True)])
+    assert "~1.0 µs" in printed([record, timing(record, 1e-6, noisy=True)])
+    assert "~" not in printed([record, timing(record, 1e-6)])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TITLE = """Squared bias and variance of one estimate, relative to the squared norm of the exact gradient
 Grey lines: equal mean squared error. Bars: 95 % intervals. Arrow down: an upper bound, where no bias was found."""
 
-SIGNS = ("hollow: biased", "larger: more samples n", "at the edge: variance 0")
+SIGNS = ("hollow: biased, or not shown to be unbiased", "larger: more samples n", "at the edge: variance 0")
 
 
 def bias_variance(table: pd.DataFrame) -> Figure | None:
@@ -72,8 +72,9 @@ def _equal_errors(ax: Axes) -> None:
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     for decade in range(math.floor(math.log10(max(left, bottom))), math.ceil(math.log10(right + top)) + 1):
         total = 10.0**decade
-        small = np.geomspace(1e-4, 0.5, 60)
-        share = np.concatenate([[1e-12], small, 1 - small[::-1], [1 - 1e-12]])
-        ax.plot(total * share, total * (1 - share), color=panels.GRID, linewidth=0.7, zorder=0)
+        small = total * np.geomspace(min(left, bottom, total / 10) / total, 0.5, 80)
+        rest = total - small
+        for x, y in ((small, rest), (rest, small)):
+            ax.plot(x, y, color=panels.GRID, linewidth=0.7, zorder=0)
     ax.set_xlim(left, right)
     ax.set_ylim(bottom, top)

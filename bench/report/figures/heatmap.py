@@ -141,52 +141,24 @@ def _corner(ax: Axes, i: int, j: int, *, filled: bool) -> None:
     """Mark the upper left corner of a cell: filled for a bias, hollow where none was found but none is excluded."""
     from matplotlib.patches import Polygon
 
+    inside, edge = (BIASED, "white") if filled else ("white", BIASED)
     corner = [(j + 0.03, i + 0.05), (j + 0.2, i + 0.05), (j + 0.03, i + 0.5)]
-    ax.add_patch(
-        Polygon(
-            corner,
-            facecolor=BIASED if filled else "white",
-            edgecolor="white" if filled else BIASED,
-            linewidth=0.8,
-            zorder=3,
-        )
-    )
+    ax.add_patch(Polygon(corner, facecolor=inside, edgecolor=edge, linewidth=0.8, zorder=3))
+
+
+SIGNS: dict[str, dict[str, Any]] = {
+    "biased": {"marker": (3, 0, 45), "color": BIASED},
+    "bias not excluded": {"marker": (3, 0, 45), "markeredgecolor": BIASED, "markerfacecolor": "white"},
+    "≥ lower limit, heavy tail": {"marker": "none"},
+    "– not applicable": {"marker": "s", "color": ABSENT},
+    "× failed": {"marker": "x", "color": FAILED, "markersize": 6},
+    "empty: not measured": {"marker": "s", "markeredgecolor": "#bbbbbb", "markerfacecolor": "white"},
+}
 
 
 def _legend(figure: Figure) -> None:
     from matplotlib.lines import Line2D
 
-    square: dict[str, Any] = {"linestyle": "none", "markersize": 9}
-    handles = [
-        Line2D([], [], label="biased", marker=(3, 0, 45), color=BIASED, **square),
-        Line2D(
-            [],
-            [],
-            label="bias not excluded",
-            marker=(3, 0, 45),
-            markeredgecolor=BIASED,
-            markerfacecolor="white",
-            **square,
-        ),
-        Line2D(
-            [],
-            [],
-            label="≥: a lower limit, heavy tail",
-            marker=r"$\geq$",
-            color="#333333",
-            linestyle="none",
-            markersize=6,
-        ),
-        Line2D([], [], label="–: not applicable", marker="s", color=ABSENT, **square),
-        Line2D([], [], label="×: failed", marker="x", color=FAILED, linestyle="none", markersize=6),
-        Line2D(
-            [],
-            [],
-            label="empty: not measured yet",
-            marker="s",
-            markeredgecolor="#bbbbbb",
-            markerfacecolor="white",
-            **square,
-        ),
-    ]
+    common: dict[str, Any] = {"linestyle": "none", "markersize": 9}
+    handles = [Line2D([], [], label=label, **common | sign) for label, sign in SIGNS.items()]
     figure.legend(handles=handles, loc="outside lower left", ncols=3)

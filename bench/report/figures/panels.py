@@ -83,7 +83,7 @@ def limits(row: Any) -> tuple[float, float, float]:
 
 
 def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Literal["x", "y"] | None = None) -> None:
-    """Draw an estimate: a filled marker, a hollow one for a biased estimator.
+    """Draw an estimate: a filled marker, a hollow one where a bias is not excluded.
 
     ``edge`` names the coordinate that is zero and so has no place on a log axis: it is drawn at the axis' low end.
     """
@@ -95,12 +95,12 @@ def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Literal[
         clip_on=False,
         linestyle="none",
         zorder=3,
-        **look(style, hollow=row.biased, n=row.n),
+        **look(style, hollow=not row.fair, n=row.n),
     )
 
 
 def look(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, Any]:
-    """Return the marker's properties: hollow if biased, larger the more samples n the estimate has (NaN: not known)."""
+    """Return the marker's properties: hollow where a bias is not excluded, larger with more samples n (NaN: unknown)."""
     size = 5.5 + min(1.1 * math.log2(n), 5.0) if n > 1 else 5.5
     return {
         "marker": style.marker,
@@ -210,14 +210,14 @@ def legend(figure: Figure, table: pd.DataFrame, *signs: str) -> None:
     ]
     grey: dict[str, Any] = {"linestyle": "none", "color": "#555555", "markersize": 6.5}
     handles += [Line2D([], [], label=sign, **grey | SIGNS[sign]) for sign in signs]
-    columns = max(2, int(figure.get_figwidth() / 2.2))
+    columns = max(2, int(figure.get_figwidth() / 2.4))
     figure.legend(handles=handles, loc="outside lower left", ncols=min(columns, len(handles)))
 
 
 SIGNS: dict[str, dict[str, Any]] = {
-    "hollow: biased": {"marker": "o", "markerfacecolor": "white"},
+    "hollow: biased, or not shown to be unbiased": {"marker": "o", "markerfacecolor": "white"},
     "larger: more samples n": {"marker": "o", "markersize": 9},
-    "arrow: no upper limit": {"marker": r"$\uparrow$"},
+    "arrow: no upper limit": {"marker": "^", "markersize": 5},
     "at the edge: variance 0": {"marker": "_", "markersize": 9},
 }
 

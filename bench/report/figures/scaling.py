@@ -97,7 +97,8 @@ def _scaling(table: pd.DataFrame, x: str, title: str, labels: tuple[str, str]) -
     if table.empty:
         return None
     problems, note = panels.chosen(table.assign(problem=table["panel"]))
-    figure, axes = panels.panels(problems, title + note, width=4.9, height=2.9, across=3)
+    width = 3.2 + 0.062 * (18 + table["series"].str.len().max())  # room for the legend beside each panel
+    figure, axes = panels.panels(problems, title + note, width=width, height=2.9, across=max(1, int(15 / width)))
     look = styles(list(table["estimator_name"]))
     for problem, ax in axes.items():
         group = table[table["panel"] == problem]
@@ -124,5 +125,5 @@ def _line(ax: Axes, part: pd.DataFrame, x: str, label: str, style: Style) -> Non
         label=f"{label}  {format_estimate(b, b - se, b + se).replace('-', '−')}",
         dashes=style.dashes or (None, None),
         zorder=1,
-        **panels.look(style, hollow=bool(part["biased"].any()), n=float(part["n"].iloc[0]) if x != "n" else 1.0),
+        **panels.look(style, hollow=not part["fair"].all(), n=float(part["n"].iloc[0]) if x != "n" else 1.0),
     )

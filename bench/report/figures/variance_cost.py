@@ -20,7 +20,12 @@ Black steps: the efficient front of the unbiased. Grey lines: equal variance × 
 
 AXIS = {"seconds": "seconds per estimate", "evals": "evaluations of f and ∇f per estimate"}
 
-SIGNS = ("hollow: biased", "larger: more samples n", "arrow: no upper limit", "at the edge: variance 0")
+SIGNS = (
+    "hollow: biased, or not shown to be unbiased",
+    "larger: more samples n",
+    "arrow: no upper limit",
+    "at the edge: variance 0",
+)
 
 
 def front(prices: Sequence[float], variances: Sequence[float]) -> list[int]:

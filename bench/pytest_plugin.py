@@ -1,0 +1,189 @@
+"""The gate inside a user's own pytest: the fixture ``gradient_check``. It writes nothing and times nothing.
+
+It is loaded in every run of pytest where this package is installed, so that whatever takes time is imported in the
+methods.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from bench.objectives import Objective
+    from bench.stats import Summary
+    from estimators import Estimator
+
+CONFIRM_FACTOR = 4
+ROUNDING = 1e-3
+"""Part of the exact gradient that rounding may take from one without noise."""
+
+
+class GradientCheck:
+    """Assertions on estimators; all noise comes from the seed, so that a test passes or fails every time.
+
+    Args:
+        root: the folder whose ``results/baselines`` holds the baselines.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def assert_unbiased(
+        self,
+        estimator: Estimator,
+        objective: Objective,
+        *,
+        tolerance: float | None = None,
+        replicates: int = 10_000,
+        seed: int = 0,
+        dtype: str = "float32",
+    ) -> None:
+        """Fail if the mean gradient is not the exact one.
+
+        Without a tolerance the test is one of significance: what looks biased (p ≤ 0.01) is measured again on fresh
+        noise, with four times the replicates, and fails there at 4e-4. With a tolerance it is one of equivalence: the
+        95 % upper bound of the bias has to be under that part of the exact gradient's norm.
+
+        Args:
+            estimator: what is tested.
+            objective: what it is tested on; it needs an exact gradient.
+            tolerance: relative bias that is still called none; None for a test of significance.
+            replicates: independent calls R of the first run.
+            seed: root of all noise.
+            dtype: "float32" or "float64".
+
+        Raises:
+            AssertionError: the estimator is biased, or was not shown to be within the tolerance.
+            ValueError: the objective has no exact gradient, or one of norm 0 where a tolerance is given.
+            Refusal: the two do not fit together.
+            Lost: gradients were not finite.
+        """
+        __tracebackhide__ = True
+        from bench.api import measure
+        from bench.gate.decide import ALPHA_BIAS
+        from bench.plan import Cell
+        from bench.record import block_seed
+        from bench.stats.gate import STAGE_ONE_BIAS
+
+        cell = Cell(estimator, objective)
+        if not objective.has_exact:
+            raise ValueError(f"{objective!r} has no exact gradient to compare with. Use an objective that has one.")
+        first = measure(estimator, objective, replicates=replicates, seed=seed, dtype=dtype).summary
+        if first.verdict == "UNRELIABLE":
+            raise AssertionError(
+                f"{cell.label}: the variance may be infinite (tail index {first.khat:.2f}), and no bias can be told "
+                "from noise then. Test it on an objective with lighter tails."
+            )
+        if first.variance == 0 or first.verdict in ("EXACT", "DETERMINISTIC_BIASED"):
+            _assert_exact(cell.label, first, ROUNDING if tolerance is None else tolerance)
+        elif tolerance is not None:
+            _assert_within(cell.label, first, tolerance)
+        elif first.p_bias is not None and first.p_bias <= STAGE_ONE_BIAS:
+            fresh = block_seed(seed, "confirm", cell.id, 0)
+            more = CONFIRM_FACTOR * replicates
+            second = measure(estimator, objective, replicates=more, seed=fresh, dtype=dtype).summary
+            if second.p_bias is not None and second.p_bias <= ALPHA_BIAS:
+                raise AssertionError(
+                    f"{cell.label} is biased: {_said(second)}, p = {second.p_bias:.1g} over {second.replicates} "
+                    f"replicates (seed {fresh}), after p = {first.p_bias:.1g} over {first.replicates} (seed {seed}). Mend it, or "
+                    "declare unbiased = False."
+                )
+
+    def assert_variance_not_worse(
+        self,
+        estimator: Estimator,
+        objective: Objective,
+        *,
+        baseline: str,
+        replicates: int | None = None,
+        margin: float | None = None,
+        strict: bool = False,
+    ) -> None:
+        """Fail if ``bench check`` would fail for this cell: its variance has grown, or it has become biased.
+
+        Args:
+            estimator: what is tested.
+            objective: what it is tested on.
+            baseline: name of a baseline under the root's ``results/baselines``, or the path of its file.
+            replicates: of the first stage; a tenth of the baseline's when None.
+            margin: growth that is let pass; 5 or 10 %, by the cell, when None.
+            strict: fail too if the comparison could not have seen a doubling?
+
+        Raises:
+            AssertionError: the cell is worse, not in the baseline, or cannot be compared.
+            UsageError: there is no such baseline.
+            Damaged: its file cannot be read.
+        """
+        __tracebackhide__ = True
+        from bench.baseline import read
+        from bench.gate import Options, Picked, Selection, Verdict, check
+        from bench.gate.words import Printer
+        from bench.plan import Cell
+        from bench.progress import Silent
+        from bench.selectors import parse
+
+        cell = Cell(estimator, objective)
+        found = read(baseline, self.root)
+        entry = found.entry(cell.id)
+        if entry is None:
+            _, _, half = cell.label.partition(" on ")
+            raise AssertionError(
+                f"{cell.label} is not in the baseline {baseline}. Take it in with `bench baseline promote {baseline} "
+                f"-e {cell.label.removesuffix(f' on {half}')} -o {half}`."
+            )
+        picked = Picked(cell, parse(entry.estimator), parse(entry.objective))
+        report = check(found, Selection([(entry, picked)], [], []), Options(replicates, margin=margin), Silent())
+        (finding,) = report.findings
+        passing = {Verdict.IDENTICAL, Verdict.UNCHANGED, Verdict.IMPROVED} | (
+            set() if strict else {Verdict.INCONCLUSIVE}
+        )
+        if finding.verdict not in passing:
+            evidence = Printer(baseline, found, report).explain(finding)
+            raise AssertionError(f"{cell.label}: {finding.verdict}: {finding.reason}\n{evidence}")
+
+
+def _assert_exact(label: str, summary: Summary, tolerance: float) -> None:
+    __tracebackhide__ = True
+    allowed = tolerance * (summary.exact_norm or 0.0)
+    off = summary.bias_norm or 0.0
+    if summary.verdict != "EXACT" and off > allowed:
+        raise AssertionError(
+            f"{label} is biased: its gradient has no noise and is off by {off:.3g}, of an exact gradient of norm "
+            f"{summary.exact_norm:.3g}; {allowed:.3g} is allowed."
+        )
+
+
+def _assert_within(label: str, summary: Summary, tolerance: float) -> None:
+    __tracebackhide__ = True
+    from bench.stats.bias import replicates_needed
+
+    norm, bound = summary.exact_norm, summary.bias_bound
+    if not norm or bound is None:
+        raise ValueError(f"{label}: the exact gradient is 0, and no bias is a part of it. Leave the tolerance out.")
+    if bound > tolerance * norm:
+        needed = replicates_needed(bound, tolerance * norm, summary.replicates)
+        biased = summary.verdict == "BIASED" and (summary.bias_low or 0.0) > tolerance * norm
+        advice = (
+            "The bias is beyond the tolerance."
+            if biased
+            else f"If there is none, about {needed:.0e} replicates show it: give replicates={needed:.0f}."
+        )
+        raise AssertionError(
+            f"{label} was not shown to be unbiased within {tolerance:.2%}: the bias is at most {bound / norm:.2%} of "
+            f"the exact gradient (95 %, {summary.replicates} replicates). {advice}"
+        )
+
+
+def _said(summary: Summary) -> str:
+    size = max(summary.bias_squared or 0.0, 0.0) ** 0.5
+    part = f", {size / summary.exact_norm:.1%} of the exact gradient" if summary.exact_norm else ""
+    return f"the mean is off by about {size:.3g}{part}"
+
+
+@pytest.fixture(scope="session")
+def gradient_check(request: pytest.FixtureRequest) -> GradientCheck:
+    """Return assertions on estimators: ``assert_unbiased`` and ``assert_variance_not_worse``."""
+    return GradientCheck(request.config.rootpath)
