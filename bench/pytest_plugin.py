@@ -88,8 +88,8 @@ class GradientCheck:
             if second.p_bias is not None and second.p_bias <= ALPHA_BIAS:
                 raise AssertionError(
                     f"{cell.label} is biased: {_said(second)}, p = {second.p_bias:.1g} over {second.replicates} "
-                    f"replicates (seed {fresh}), after p = {first.p_bias:.1g} over {first.replicates} (seed {seed}). Mend it, or "
-                    "declare unbiased = False."
+                    f"replicates (seed {fresh}), after p = {first.p_bias:.1g} over {first.replicates} (seed {seed}). "
+                    "Mend it, or declare unbiased = False."
                 )
 
     def assert_variance_not_worse(

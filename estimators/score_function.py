@@ -33,7 +33,7 @@ class MovingAverage(State):
         """Move the mean towards that of ``loss`` (any shape)."""
         mean, steps = cast(Tensor, self.mean), cast(Tensor, self.steps)
         steps += 1
-        mean += (loss.detach().mean() - mean) * torch.clamp(1 / steps, min=1 - self.decay)
+        mean += (loss.detach().mean() - mean) * (torch.ones_like(mean) / steps).clamp(min=1 - self.decay)
 
 
 def _mean(state: State | None) -> Tensor | float:

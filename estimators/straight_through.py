@@ -20,8 +20,9 @@ class StraightThrough(Estimator):
 
     ``g = (1/n) sum_k J^T grad f(x_k)``,  x_k ~ q,  J the Jacobian of q's probabilities in its parameters
 
-    Biased unless f is linear: on (b - t)^2 its mean is 2 p (1-p) (p - t), which vanishes at p = t and has the wrong
-    sign between t and 1/2. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient.
+    Biased unless f is linear: on (b - t)^2 its mean is 2 p (1-p) (p - t), which vanishes at p = t, and has the wrong
+    sign where t lies between p and 1/2. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its
+    gradient.
 
     Args:
         n: samples.

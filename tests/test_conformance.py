@@ -5,7 +5,7 @@ import pytest
 from bench.conformance import Conformance, checks, suite
 from estimators import RLOO, GumbelSoftmax, ScoreFunction, StraightThrough, StraightThroughGumbelSoftmax, catalogue
 
-from .mutants import MUTANTS
+from tests.mutants import MUTANTS
 
 ESTIMATORS = [
     *(cls() for cls in catalogue().values()),

@@ -18,9 +18,9 @@ FACTS = (
 )  # fmt: skip
 SUMMARY = (
     "variance", "variance_low", "variance_high", "se_log", "khat", "tolerance", "exact_norm", "bias_squared",
-    "bias_low", "bias_norm", "bias_bound", "relative_bias_bound", "bias_per_sd_bound", "p_bias", "replicates_needed", "mse",
-    "mse_low", "mse_high", "snr", "snr_low", "snr_high", "cosine", "cosine_low", "cosine_high", "alignment", "gain",
-    "gain_low", "gain_high", "status", "flags", "verdict",
+    "bias_low", "bias_norm", "bias_bound", "relative_bias_bound", "bias_per_sd_bound", "p_bias",
+    "replicates_needed", "mse", "mse_low", "mse_high", "snr", "snr_low", "snr_high", "cosine", "cosine_low",
+    "cosine_high", "alignment", "gain", "gain_low", "gain_high", "status", "flags", "verdict",
 )  # fmt: skip
 TIMING = (
     "seconds", "seconds_low", "seconds_high", "latency_seconds", "latency_seconds_low", "latency_seconds_high",

@@ -55,7 +55,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "forward-gradient",
     ),
 }
-"""Colour to the names that wear it; a name's place in its row is its marker, so append and never reorder."""
+"""Colour to the names that wear it; a name's place decides its marker, so append and never reorder."""
 
 MARKERS: tuple[Marker, ...] = ("o", "s", "^", "D", "v", "P", "X", "p", "*", "<", ">", "d")
 GUEST_MARKERS: tuple[Marker, ...] = ("h", (4, 1, 0), (6, 1, 0), (3, 1, 0), (8, 1, 0))
@@ -76,9 +76,14 @@ class Style(NamedTuple):
     dashes: tuple[float, ...]
 
 
+def _member(colour: str, number: int) -> Style:
+    return Style(colour, MARKERS[number % len(MARKERS)], DASHES[number % len(DASHES)])
+
+
+# Each family starts at another marker, so that its best known members differ in greyscale too.
 _KNOWN = {
-    name: Style(colour, MARKERS[place], DASHES[place % len(DASHES)])
-    for colour, names in FAMILIES.items()
+    name: _member(colour, first + place)
+    for first, (colour, names) in enumerate(FAMILIES.items())
     for place, name in enumerate(names)
 }
 _GUESTS = [

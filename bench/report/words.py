@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from bench.report.frame import CONSTANT
-from bench.stats.printing import NONE, format_estimate, format_number
+from bench.stats.printing import NONE, decimals_for, format_estimate, format_number
 
 VERDICTS = {
     "UNBIASED_WITHIN_TOL": "unbiased",
@@ -43,9 +43,9 @@ def terse(value: float, low: float, high: float) -> str:
     """Return ``0.412 ±3 %``: value and relative half-width of a symmetric interval, any other as ``estimate`` does."""
     if not (value > 0 and abs((high - value) - (value - low)) <= 0.2 * (high - low)):
         return estimate(value, low, high)
-    half = (high - low) / 2 / value
-    digits = min(4, max(2, -math.floor(math.log10(half))))
-    return f"{format_number(value, digits)} ±{format_number(100 * half, 1)} %"
+    half = (high - low) / 2
+    digits = min(4, max(2, decimals_for(half) + math.floor(math.log10(value)) + 1))
+    return f"{format_number(value, digits)} ±{format_number(100 * half / value, 1)} %"
 
 
 def efficiency(value: float) -> str:

@@ -86,11 +86,20 @@ def test_slopes_stand_in_the_legend(table):
     drawn = draw("variance-n", table)
     assert "gaussian-quadratic" in titles(drawn)
     legend = [text.get_text() for text in drawn.axes[0].get_legend().get_texts()]
-    assert any(re.fullmatch(r"reparameterization  −1\.000 ± 0\.\d+", text) for text in legend)
+    assert any(re.fullmatch(r"reparameterization  −1\.00 ± 0\.01", text) for text in legend)
     drawn = draw("variance-dim", table)
     assert titles(drawn) == ["gaussian-quadratic", "bernoulli-quadratic"]
     legend = [text.get_text() for text in drawn.axes[1].get_legend().get_texts()]
-    assert any(re.fullmatch(r"rloo:n=2  1\.000 ± 0\.\d+", text) for text in legend)
+    assert any(re.fullmatch(r"rloo:n=2  1\.00 ± 0\.01", text) for text in legend)
+
+
+def test_no_legend_leaves_the_figure_at_any_resolution():
+    label = "score-function:baseline=moving-average"
+    drawn = figure("variance-dim", [moments(label, f"o:dim={d}", 1.0 * d, dim=d) for d in (1, 10)])
+    for dpi in (72, 150):
+        drawn.set_dpi(dpi)
+        drawn.draw_without_rendering()
+        assert drawn.axes[0].get_legend().get_window_extent().x1 <= drawn.bbox.x1
 
 
 def test_variance_against_dimension_is_relative_to_the_exact_gradient():

@@ -18,6 +18,11 @@ def test_no_two_estimators_of_the_catalogue_look_alike():
     assert alone == looks(names)
 
 
+def test_the_first_of_each_family_differ_without_colour():
+    first = [names[0] for names in FAMILIES.values()]
+    assert len({styles([name])[name].marker for name in first}) == len(first)
+
+
 def test_a_users_estimator_keeps_its_look_and_never_borrows_one_of_ours():
     known = set(looks([name for family in FAMILIES.values() for name in family]))
     guests = [f"my-estimator-{i}" for i in range(30)]

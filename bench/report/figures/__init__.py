@@ -44,5 +44,5 @@ def _rendered(figure: Figure, suffix: str) -> bytes:
     """Render without date and library version, which would change the file where nothing changed."""
     target = io.BytesIO()
     metadata = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
-    figure.savefig(target, format=suffix, dpi=150, metadata=metadata)
+    figure.savefig(target, format=suffix, metadata=metadata)
     return target.getvalue()

@@ -29,6 +29,8 @@ LOOK: Any = {  # matplotlib types the keys of its settings one by one, and not i
     "legend.fontsize": 8,
     "lines.linewidth": 1.4,
     "savefig.facecolor": "white",
+    "figure.dpi": 150,
+    "text.hinting": "no_hinting",  # so that what fits the layout at one resolution fits the file at another
     "text.parse_math": False,  # a dollar sign in a user's label is a dollar sign
     "svg.hashsalt": "bench.report",
     "svg.fonttype": "path",
@@ -100,7 +102,7 @@ def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Literal[
 
 
 def look(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, Any]:
-    """Return the marker's properties: hollow where a bias is not excluded, larger with more samples n (NaN: unknown)."""
+    """Return the marker's properties: hollow where a bias is not excluded, larger with more samples n (or NaN)."""
     size = 5.5 + min(1.1 * math.log2(n), 5.0) if n > 1 else 5.5
     return {
         "marker": style.marker,

@@ -12,7 +12,6 @@ import numpy as np
 from bench.report.figures import panels
 from bench.report.frame import each
 from bench.report.style import Style, order, styles
-from bench.stats.printing import format_estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,8 +96,8 @@ def _scaling(table: pd.DataFrame, x: str, title: str, labels: tuple[str, str]) -
     if table.empty:
         return None
     problems, note = panels.chosen(table.assign(problem=table["panel"]))
-    width = 3.2 + 0.062 * (18 + table["series"].str.len().max())  # room for the legend beside each panel
-    figure, axes = panels.panels(problems, title + note, width=width, height=2.9, across=max(1, int(15 / width)))
+    width = 3.2 + 0.06 * (16 + table["series"].str.len().max())  # room for the legend beside each panel
+    figure, axes = panels.panels(problems, title + note, width=width, height=2.6, across=max(1, int(15 / width)))
     look = styles(list(table["estimator_name"]))
     for problem, ax in axes.items():
         group = table[table["panel"] == problem]
@@ -122,7 +121,7 @@ def _line(ax: Axes, part: pd.DataFrame, x: str, label: str, style: Style) -> Non
     ax.plot(
         fitted[x],
         fitted["variance"],
-        label=f"{label}  {format_estimate(b, b - se, b + se).replace('-', '−')}",
+        label=f"{label}  {round(b, 2) + 0.0:.2f} ± {max(se, 0.01):.2f}".replace("  -", "  −"),
         dashes=style.dashes or (None, None),
         zorder=1,
         **panels.look(style, hollow=not part["fair"].all(), n=float(part["n"].iloc[0]) if x != "n" else 1.0),

@@ -1,0 +1,59 @@
+"""The product on one row of the table: the engine that ``bench run`` and ``measure`` use, made ready once."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.cells import collect, here
+from bench.engine import Engine, Settings, exact_gradient
+from bench.plan import Cell
+from bench.stats import Summary, summarise
+from tests.benchmarks.closed import Moments
+from tests.benchmarks.workloads import Row
+
+
+class Product:
+    """A row's cell, ready to be measured again and again.
+
+    Args:
+        row: the line of the table.
+        replicates: R, rounded up to whole blocks; that of the row when None.
+        dtype: "float32" or "float64".
+    """
+
+    def __init__(self, row: Row, replicates: int | None = None, dtype: str = "float32", seed: int = 0) -> None:
+        settings = Settings(replicates=replicates or row.replicates, dtype=dtype, seed=seed)
+        self.engine = Engine(Cell(row.estimator, row.objective), settings)
+        self.engine.freeze()  # what learns does not learn here: that costs the same however many replicates follow
+        self.replicates = sum(self.engine.sizes)
+        exact = row.objective.has_exact
+        self.exact: NDArray[np.float64] | None = exact_gradient(row.objective, self.engine.problem)[1] if exact else None
+
+    def whole(self) -> Summary:
+        """Measure with every statistic: blocks, partial sums, their merging, intervals, tests and verdicts."""
+        engine = self.engine
+        centre = self.exact if self.exact is not None else engine.gradients(0).double().mean(0).numpy()
+        sums, _ = collect(engine, here(engine, centre, self.exact), centre, self.exact, lambda _done, _total: None)
+        return summarise(sums, exact=self.exact, dtype=engine.settings.dtype)
+
+    def lean(self) -> tuple[Tensor, Tensor]:
+        """Return mean and variance alone, ``[size]`` each: the engine's gradients, and the sums of ``closed``.
+
+        The product itself has no such mode: this is its engine with other sums.
+        """
+        moments = Moments()
+        for block, rows in enumerate(self.engine.sizes):
+            if moments.count and rows != len(moments.squares):
+                moments.squares = torch.empty(rows, self.engine.size, dtype=moments.squares.dtype)
+            moments.add(self.engine.gradients(block))
+        return moments.result()
+
+
+def elements(row: Row) -> int:
+    """Return the length of a row's gradient."""
+    return sum(math.prod(t.shape) for t in row.objective.build().theta.values())

@@ -1,0 +1,101 @@
+import json
+
+import pytest
+
+from bench.baseline import Setting, assemble, changes, path_of, read, same_statistics, write
+from bench.record import Damaged
+from bench.selectors import UsageError
+from tests.gate.fabricated import entry
+
+SETTING = Setting(replicates=1000, seed=0, dtype="float32", device="cpu", common_noise=True)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    made = assemble(SETTING, [entry("two", variance=0.1 + 0.2), entry("one")])
+    write(made, path_of("ci", tmp_path))
+    return made
+
+
+def test_a_file_gives_back_the_same_bits(saved, tmp_path):
+    assert read("ci", tmp_path) == saved
+    assert read("ci", tmp_path).cells[1].variance == 0.1 + 0.2
+    assert read("results/baselines/ci.json", tmp_path) == saved
+
+
+def test_a_cell_is_a_line_and_the_lines_are_sorted(saved):
+    lines = [line for line in saved.text().splitlines() if '"estimator"' in line]
+    assert [json.loads(line.rstrip(","))["estimator"] for line in lines] == ["one", "two"]
+    assert "0.30000000000000004" in lines[1]
+
+
+def test_the_order_of_measuring_does_not_show(saved):
+    assert assemble(SETTING, reversed(saved.cells)).text() == saved.text()
+
+
+def broken(tmp_path, change):
+    path = path_of("ci", tmp_path)
+    path.write_text(change(path.read_text()))
+
+
+@pytest.mark.usefixtures("saved")
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda text: text[:400], "not JSON"),
+        (lambda text: text.replace('"schema": 1', '"schema": 2'), "newer stochgrad-bench"),
+        (lambda text: text.replace('"schema": 1', '"schema": "1"'), "no schema number"),
+        (lambda _: "[]", "no schema number"),
+        (lambda text: text.replace('"float32"', '"float16"'), r"damaged at setting\.dtype"),
+        (lambda text: text.replace('"replicates": 100000', '"replicates": 32'), r"damaged at cells\.0\.replicates"),
+        (lambda text: text.replace('"variance": 2.0', '"variance": "2"'), r"damaged at cells\.0\.variance"),
+        (lambda text: text.replace('"variance": 2.0', '"variance": -2.0'), r"damaged at cells\.0\.variance"),
+        (lambda text: text.replace('"kurtosis": 15.0, ', "", 1), r"damaged at cells\.0\.kurtosis"),
+        (lambda text: text.replace(entry("two").cell, entry("one").cell), "a cell twice"),
+        (lambda text: text[: text.index("[")] + "[]}", "no cell"),
+    ],
+)
+def test_a_damaged_file_is_refused_in_a_sentence(tmp_path, change, says):
+    broken(tmp_path, change)
+    with pytest.raises(Damaged, match=says) as caught:
+        read("ci", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("saved")
+def test_a_file_that_is_not_text_is_damaged(tmp_path):
+    path_of("ci", tmp_path).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(Damaged, match="not text"):
+        read("ci", tmp_path)
+
+
+@pytest.mark.usefixtures("saved")
+def test_an_unknown_name_gets_a_hint(tmp_path):
+    with pytest.raises(UsageError, match="Did you mean 'ci'"):
+        read("cii", tmp_path)
+    with pytest.raises(UsageError, match="not the name of a baseline"):
+        read("../ci", tmp_path)
+
+
+def test_a_failed_write_keeps_the_old_file(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(saved), "text", lambda _: "\ud800")  # cannot be encoded
+    with pytest.raises(UnicodeEncodeError):
+        write(saved, path_of("ci", tmp_path))
+    assert read("ci", tmp_path) == saved
+
+
+def test_changes_are_told_cell_by_cell(saved):
+    new = assemble(SETTING, [entry("one", variance=3.0, status="HEAVY_TAIL", fingerprint="g"), entry("three")])
+    said = changes(saved, new)
+    assert [line.split()[:2] for line in said] == [["new", "three"], ["gone", "two"], ["changed", "one"]]
+    assert "variance 2 to 3 (times 1.5)" in said[2]
+    assert "OK to HEAVY_TAIL" in said[2]
+    assert "other samples" in said[2]
+    assert changes(saved, saved) == []
+
+
+def test_statistics_of_one_sample_may_differ_in_their_last_digits_only():
+    assert same_statistics(entry(), entry(variance=2.0 + 1e-9))
+    assert not same_statistics(entry(), entry(variance=2.01))
+    assert not same_statistics(entry(), entry(replicates=64))
+    assert not same_statistics(entry(), entry(bias_norm=None))

@@ -1,0 +1,190 @@
+"""Suites of real cells: no alarm without a fault, and one with it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from scipy.stats import binom
+
+from bench.baseline import assemble
+from bench.gate import Options, Verdict
+from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE
+from bench.objectives import BernoulliQuadratic, GaussianExponential, GaussianQuadratic
+from bench.plan import Cell
+from bench.stats.gate import STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR, smallest_change
+from estimators import RLOO, Enumeration, Reparameterization, ScoreFunction, grad_only
+from estimators._families import draw, score
+from tests.gate.fabricated import suite, twin
+from tests.tolerances import FAILURE_RATE
+
+QUADRATIC = GaussianQuadratic(dim=10)
+CELLS = (
+    Cell(Reparameterization(), QUADRATIC),
+    Cell(ScoreFunction(), QUADRATIC),
+    Cell(RLOO(n=4), QUADRATIC),
+    Cell(ScoreFunction(), GaussianExponential()),
+    Cell(RLOO(n=2), BernoulliQuadratic(dim=10)),
+    Cell(Enumeration(), BernoulliQuadratic(dim=10)),
+)
+SUITES = 30
+
+
+def test_suites_without_a_fault_pass():
+    reports = [
+        suite(*CELLS, replicates=4000, seed=2 * k).check(options=Options(replicates=1000, seed=2 * k + 1))
+        for k in range(SUITES)
+    ]
+    alarms = sum(report.exit_code != 0 for report in reports)
+    assert alarms <= binom.isf(FAILURE_RATE / 2, SUITES, ALPHA_VARIANCE + ALPHA_BIAS)
+    flagged = sum(finding.confirm_replicates is not None for report in reports for finding in report.findings)
+    assert flagged <= binom.isf(FAILURE_RATE / 2, SUITES * len(CELLS), STAGE_ONE_VARIANCE + STAGE_ONE_BIAS)
+    assert all(report.compared == len(CELLS) for report in reports)
+
+
+def test_untouched_cells_are_identical():
+    report = suite(*CELLS, replicates=1000).check()
+    assert report.counts == {Verdict.IDENTICAL: len(CELLS)}
+    assert report.exit_code == 0
+
+
+@pytest.mark.parametrize(("n", "actual"), [(5, 4), (3, 2), (4, 2)], ids=["times 1.25", "times 1.5", "times 2"])
+@pytest.mark.parametrize("objective", [QUADRATIC, GaussianExponential()], ids=["normal", "skewed"])
+def test_a_larger_variance_is_caught(objective, n, actual):
+    replicates = 40_000
+    good = Reparameterization(n=n)
+
+    def call(_self, f, q, generator=None, state=None):
+        return Reparameterization(n=actual)(f, q, generator, state)
+
+    made = suite(Cell(good, objective), replicates=replicates)
+    first = 20_000
+    seen = smallest_change(
+        made.baseline.cells[0].gate,
+        screening=first,
+        confirming=STAGE_TWO_FACTOR * first,
+        margin=0.05,
+        cells=1,
+        alpha=ALPHA_VARIANCE,
+        power=1 - FAILURE_RATE,
+    )
+    assert seen < n / actual - 1
+    report = made.check(Cell(twin(good, call), objective), options=Options(replicates=first, margin=0.05))
+    assert report.findings[0].verdict is Verdict.REGRESSED
+    assert report.findings[0].change == pytest.approx(n / actual, rel=0.1)
+    assert report.exit_code == 3
+
+
+def test_a_bias_of_five_percent_is_caught():
+    good = Reparameterization(n=16)
+
+    def call(_self, f, q, generator=None, state=None):
+        loss = good(f, q, generator, state)
+        return loss.detach() + 1.05 * grad_only(loss)
+
+    made = suite(Cell(good, QUADRATIC), replicates=20_000)
+    report = made.check(Cell(twin(good, call), QUADRATIC), options=Options(replicates=10_000))
+    assert report.findings[0].verdict is Verdict.BIASED
+    assert report.findings[0].p_bias < FAILURE_RATE
+    assert report.exit_code == 3
+
+
+def test_a_baseline_that_contains_its_own_sample_is_caught():
+    good = RLOO(n=4)
+
+    def call(self, f, q, generator=None, state=None):
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        return fx.mean(0) + score(q, x, (fx - fx.mean(0)).detach() / self.n)
+
+    made = suite(Cell(good, QUADRATIC), replicates=10_000)
+    report = made.check(Cell(twin(good, call), QUADRATIC), options=Options(replicates=4_000))
+    assert report.findings[0].verdict is Verdict.BIASED
+    assert report.findings[0].p_bias < FAILURE_RATE
+
+
+def test_a_fault_in_one_cell_is_corrected_for_all_cells_of_the_baseline():
+    good = Reparameterization(n=4)
+
+    def call(_self, f, q, generator=None, state=None):
+        return Reparameterization(n=2)(f, q, generator, state)
+
+    made = suite(Cell(good, QUADRATIC), *CELLS, replicates=10_000)
+    report = made.check(Cell(twin(good, call), QUADRATIC), options=Options(replicates=4_000))
+    (finding,) = report.findings
+    assert report.cells == len(CELLS) + 1
+    assert finding.verdict is Verdict.REGRESSED
+    assert finding.p_adjusted == pytest.approx(report.cells * finding.p)
+
+
+def test_a_deterministic_estimator_that_draws_is_caught():
+    cell = CELLS[-1]
+
+    def call(_self, f, q, generator=None, state=None):
+        return RLOO(n=2)(f, q, generator, state)
+
+    report = suite(cell, replicates=1000).check(Cell(twin(cell.estimator, call), cell.objective))
+    assert report.findings[0].verdict is Verdict.BECAME_RANDOM
+    assert report.exit_code == 3
+
+
+def test_gradients_that_are_not_finite_fail_with_their_count():
+    cell = CELLS[1]
+
+    def call(self, f, q, generator=None, state=None):
+        loss = ScoreFunction()(f, q, generator, state)
+        return loss * torch.where(torch.arange(loss.numel()) == 3, torch.nan, 1.0)
+
+    report = suite(cell, replicates=1000).check(Cell(twin(cell.estimator, call), cell.objective))
+    assert report.findings[0].verdict is Verdict.FAILED
+    assert "4 of 1024 gradients were not finite" in report.findings[0].reason
+    assert report.exit_code == 1
+
+
+def test_one_failed_cell_does_not_hide_a_fault_in_another():
+    def breaks(_self, f, q, generator=None, state=None):
+        raise RuntimeError("broken")
+
+    def fewer(_self, f, q, generator=None, state=None):
+        return Reparameterization(n=2)(f, q, generator, state)
+
+    good = Cell(Reparameterization(n=4), QUADRATIC)
+    made = suite(good, CELLS[1], replicates=10_000)
+    broken = Cell(twin(CELLS[1].estimator, breaks), QUADRATIC)
+    report = made.check(Cell(twin(good.estimator, fewer), QUADRATIC), broken, options=Options(replicates=2000))
+    assert sorted(finding.verdict for finding in report.findings) == ["failed", "regressed"]
+    assert report.exit_code == 3
+
+
+def test_equal_samples_with_other_statistics_point_at_the_harness():
+    made = suite(CELLS[0], replicates=1000)
+    entry = made.baseline.cells[0]
+    forged = replace_cells(made, entry.model_copy(update={"variance": 2 * entry.variance}))
+    assert forged.check(options=Options(remeasure=True)).findings[0].verdict is Verdict.FAILED
+    report = forged.check()  # 1000 replicates are no more than the blocks of the fingerprint
+    assert report.findings[0].verdict is Verdict.FAILED
+    assert "harness" in report.findings[0].reason
+    assert report.exit_code == 1
+
+
+def test_remeasuring_an_untouched_cell_finds_it_identical():
+    made = suite(CELLS[0], replicates=10_000)
+    assert made.check(options=Options(remeasure=True)).findings[0].verdict is Verdict.IDENTICAL
+
+
+def replace_cells(made, *entries):
+    return replace(made, baseline=assemble(made.baseline.setting, entries))
+
+
+def test_stage_two_is_fresh_for_every_cell_and_reproducible():
+    def call(_self, f, q, generator=None, state=None):
+        return Reparameterization(n=2)(f, q, generator, state)
+
+    cells = [Cell(Reparameterization(n=4), GaussianQuadratic(dim=dim)) for dim in (2, 10)]
+    made = suite(*cells, replicates=10_000)
+    faulty = [Cell(twin(cell.estimator, call), cell.objective) for cell in cells]
+    once = made.check(*faulty, options=Options(replicates=2000))
+    again = made.check(*faulty, options=Options(replicates=2000))
+    assert once.findings == again.findings
+    seeds = {finding.confirm_seed for finding in once.findings}
+    assert len(seeds) == 2
+    assert made.baseline.setting.seed not in seeds
