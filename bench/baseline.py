@@ -273,3 +273,33 @@ def _difference(old: Entry, new: Entry) -> str:
     if old.fingerprint != new.fingerprint:
         said.append("other samples")
     return ", ".join(said) or "other figures in the last digits, or another speed"
+
+
+def table(found: Baseline) -> str:
+    """Return a baseline for a terminal: how it was measured, and a line per cell."""
+    setting = found.setting
+    lines = [
+        f"{len(found.cells)} cells, {setting.replicates} replicates, seed {setting.seed}, "
+        f"{setting.dtype} on {setting.device}",
+        f"made with {', '.join(f'{key} {value}' for key, value in found.environment.items() if value)}",
+        "",
+    ]
+    rows = [("estimator", "objective", "variance", "R", "status", "guarded against")]
+    for e in found.cells:
+        guards = ["variance" if e.variance else "randomness"] + ["bias"] * (e.unbiased and e.p_bias is not None)
+        rows.append(
+            (
+                e.estimator,
+                e.objective,
+                f"{e.variance:.4g}",
+                str(e.replicates),
+                e.status,
+                " ".join(guards + ["speed"] * bool(e.speed)),
+            )
+        )
+    return "\n".join([*lines, *_columns(rows)])
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]

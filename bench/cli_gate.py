@@ -19,7 +19,7 @@ from bench.names import Kind
 
 if TYPE_CHECKING:
     from bench.baseline import Baseline, Entry, Setting
-    from bench.gate import Picked
+    from bench.gate import Picked, Selection
     from bench.record import Record
 
 BIASED = 1e-6
@@ -153,7 +153,7 @@ def check(
                 "can be compared. Leave --dtype out, or save a baseline in it.",
                 NOTHING,
             )
-        from bench.gate import Options, Selection, select
+        from bench.gate import Options, select
         from bench.gate import check as compare
         from bench.gate.words import Printer
 
@@ -161,12 +161,7 @@ def check(
         options = Options(replicates=first, speed=speed or "off", **given)  # type: ignore[arg-type]
         selection = select(found, path_of(baseline).parent, estimator, objective)
         if explain:
-            cell = _one(found, explain).cell
-            selection = Selection(
-                [pair for pair in selection.cells if pair[0].cell == cell],
-                [pair for pair in selection.missing if pair[0].cell == cell],
-                [],
-            )
+            selection = _only(selection, explain)
         printer = Printer(baseline, found, compare(found, selection, options, progress.choose(quiet=quiet)))
         if markdown:
             markdown.write_text(printer.markdown(), encoding="utf-8")
@@ -184,18 +179,25 @@ def check(
     return printer.report.exit_code
 
 
-def _one(found: Baseline, wanted: str) -> Entry:
-    """Return the entry that a label or the beginning of an id names."""
+def _only(selection: Selection, wanted: str) -> Selection:
+    """Return the part of a selection that is the one cell which a label or the beginning of an id names."""
+    from bench.gate import Selection
     from bench.names import did_you_mean
     from bench.selectors import UsageError
 
-    matches = [entry for entry in found.cells if wanted == entry.label or entry.cell.startswith(wanted)]
-    if len(matches) == 1:
-        return matches[0]
-    hint = did_you_mean(wanted, [entry.label for entry in found.cells])
-    raise UsageError(
-        f"{wanted!r} is {'not a cell' if not matches else 'the beginning of several ids'} of the baseline.{hint} "
-        "Give a label such as 'rloo:n=4 on gaussian-quadratic', or an id."
+    known = {entry.cell: picked.label for entry, picked in selection.cells}
+    known |= {missing.entry.cell: missing.label for missing in selection.missing}
+    found = [cell for cell, label in known.items() if wanted == label or cell.startswith(wanted)]
+    if len(found) != 1:
+        hint = did_you_mean(wanted, known.values())
+        raise UsageError(
+            f"{wanted!r} is {'the beginning of several ids' if found else 'not a cell of the baseline'}.{hint} "
+            "Give a label such as 'rloo:n=4 on gaussian-quadratic', or an id."
+        )
+    return Selection(
+        [pair for pair in selection.cells if pair[0].cell in found],
+        [missing for missing in selection.missing if missing.entry.cell in found],
+        [],
     )
 
 
@@ -232,15 +234,10 @@ def list_(json: bool) -> None:
 def show(name: str, json: bool) -> None:
     """Show a baseline: its cells and how they were measured."""
     with _told():
-        from bench.baseline import read
+        from bench.baseline import read, table
 
         found = read(name)
-    if json:
-        click.echo(found.text(), nl=False)
-        return
-    from bench.gate.words import baseline_table
-
-    click.echo(baseline_table(found))
+    click.echo(found.text() if json else f"{table(found)}\n", nl=False)
 
 
 @baseline.command()
@@ -349,7 +346,7 @@ def promote(name: str, estimator: tuple[str, ...], objective: tuple[str, ...], s
         timed = speed or any(entry.speed for entry, _ in selection.cells)
         adaptive = any(entry.replicates > 2 * old.setting.replicates for entry in old.cells)
         entries, lost = _entries(picked, old.setting, folder, adaptive=adaptive, speed=timed, quiet=quiet)
-        again = {entry.cell for entry in entries} | {entry.cell for entry, _ in selection.missing}
+        again = {entry.cell for entry in entries} | {missing.entry.cell for missing in selection.missing}
         stay = [entry for entry in old.cells if entry.cell not in again]
         return _keep(name, old, _assembled(old.setting, [*stay, *entries]), lost)
 

@@ -120,13 +120,18 @@ class Engine:
     def batch(self, count: int, generator: Generator) -> Tensor:
         """Return the row gradients of ``count`` calls, ``[count, size]``, made in slices where they are large."""
         cut = slices(count, self.points, self.cell.objective, self.settings.device)
-        parts = [self.row_gradients(count // cut, generator) for _ in range(cut)]
-        return parts[0] if cut == 1 else torch.cat(parts)
+        parts = [self.calls(count // cut, generator) for _ in range(cut)]
+        # What made q is passed once, by all slices together: its matrix products are too small for one slice alone.
+        return self.pull_back(parts[0] if cut == 1 else tuple(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def row_gradients(self, count: int, generator: Generator) -> Tensor:
         """Return the gradients of ``count`` independent calls, ``[count, size]``."""
+        return self.pull_back(self.calls(count, generator))
+
+    def calls(self, count: int, generator: Generator) -> tuple[Tensor, ...]:
+        """Return the gradients of ``count`` independent calls at q's own parameters, each ``[count, ...]``."""
         r = rows(self.q, count)
-        return self.pull_back(self.own_gradients(r, self.problem.integrand(r), generator))
+        return self.own_gradients(r, self.problem.integrand(r), generator)
 
     def own_gradients(self, r: Distribution, f: Integrand, generator: Generator) -> tuple[Tensor, ...]:
         """Call the estimator on rows and return the gradients at their own parameters, each ``[count, ...]``.
@@ -183,7 +188,9 @@ class PullBack:
         self.theta = list(theta.values())
         held = [next((k for k, leaf in enumerate(self.theta) if _is_held(t, leaf)), None) for t in own]
         self.held = [(i, k) for i, k in enumerate(held) if k is not None]
-        self.made = [i for i, k in enumerate(held) if k is None]
+        self.slopes = [(i, k, slope) for i, t in enumerate(own) for k, slope in _slope(t, self.theta) if held[i] is None]
+        known = {i for i, *_ in (*self.held, *self.slopes)}
+        self.made = [i for i in range(len(own)) if i not in known]
         self.outputs = [own[i] for i in self.made]
 
     def __call__(self, gradients: tuple[Tensor, ...]) -> Tensor:
@@ -191,6 +198,8 @@ class PullBack:
         found: list[Tensor | None] = [None] * len(self.theta)
         for i, k in self.held:
             found[k] = gradients[i]
+        for i, k, slope in self.slopes:
+            found[k] = gradients[i] * slope
         if self.made:
             pulled = torch.autograd.grad(
                 self.outputs,
@@ -219,6 +228,23 @@ def _is_held(own: Tensor, leaf: Tensor) -> bool:
     if node is None or own.shape != leaf.shape or not node.name().startswith("ExpandBackward"):
         return False
     return getattr(node.next_functions[0][0], "variable", None) is leaf
+
+
+_ELEMENTWISE = ("Exp", "Sigmoid", "Softplus", "Tanh", "Expand")
+"""Functions of one tensor whose Jacobian is diagonal, as autograd names them; the last where it keeps the shape."""
+
+
+def _slope(own: Tensor, theta: list[Tensor]) -> list[tuple[int, Tensor]]:
+    """Return which tensor of theta q's own parameter is an elementwise function of, and its derivative there.
+
+    Carrying a gradient back is a product then. Empty where such a tensor is not found, and autograd has to do it.
+    """
+    node = own.grad_fn
+    while node is not None and node.name().startswith(tuple(f"{name}Backward" for name in _ELEMENTWISE)):
+        node = node.next_functions[0][0]
+    leaf = getattr(node, "variable", None)
+    found = [k for k, t in enumerate(theta) if t is leaf and t.shape == own.shape]
+    return [(k, torch.autograd.grad(own.sum(), theta[k], retain_graph=True)[0]) for k in found]
 
 
 def exact_gradient(objective: Objective, problem: Problem) -> tuple[float, NDArray[np.float64]]:

@@ -49,7 +49,7 @@ def reference_record(cell: Cell, settings: Settings, progress: Callable[[int, in
         progress: called with replicates done and in all after every block.
 
     Raises:
-        Lost: the estimator is biased, or its gradients are not finite or too heavy-tailed for their mean to say anything.
+        Lost: the estimator is biased, or its gradients are not finite, or too heavy-tailed for their mean to mean much.
     """
     name = f"The reference of {label(cell.objective)} by {cell.estimator!r}"
     if not cell.estimator.unbiased:

@@ -39,7 +39,9 @@ def estimators_page() -> str:
         served = ", ".join(known["families"]) if known["families"] else "see below"
         needs = ", ".join(known["needs"]) or "values of f"
         unbiased = "yes" if known["unbiased"] else "no"
-        lines.append([f"[`{name}`](#{cls.__name__.lower()})", unbiased, served, needs, fields(known), known["reference"]])
+        lines.append(
+            [f"[`{name}`](#{cls.__name__.lower()})", unbiased, served, needs, fields(known), known["reference"]]
+        )
         sections.append(section("estimators", name, cls, known))
     intro = (
         "# Estimators\n\nMade by `python docs/generate.py` from the docstrings. Names are those of the command line; "
@@ -55,7 +57,9 @@ def objectives_page() -> str:
     for name, cls in objectives.catalogue().items():
         known = facts("objective", name, cls)
         exact = "yes" if known["has_exact"] else "no"
-        lines.append([f"[`{name}`](#{cls.__name__.lower()})", known["family"], exact, fields(known), known["reference"]])
+        lines.append(
+            [f"[`{name}`](#{cls.__name__.lower()})", known["family"], exact, fields(known), known["reference"]]
+        )
         sections.append(section("bench.objectives", name, cls, known))
     intro = (
         "# Objectives\n\nMade by `python docs/generate.py` from the docstrings. Each is measured at the point its parameters "
@@ -72,8 +76,6 @@ def section(package: str, name: str, cls: type, known: dict[str, Any]) -> str:
 
 
 PAGES = {"estimators.md": estimators_page, "objectives.md": objectives_page}
-
-
 
 
 if __name__ == "__main__":

@@ -8,10 +8,14 @@ from estimators._refusals import InvalidParameter, NotDifferentiable, Refusal, U
 from estimators._rows import parameters, rows
 from estimators._surrogate import grad_only, inject
 from estimators.bound import Bound
+from estimators.darn import DARN
 from estimators.disarm import DisARM
 from estimators.distributions import Drawable
 from estimators.enumeration import Enumeration
+from estimators.gapped_straight_through import GappedStraightThrough
+from estimators.gumbel_rao import GumbelRao
 from estimators.gumbel_softmax import GumbelSoftmax, StraightThroughGumbelSoftmax
+from estimators.measure_valued import MeasureValued
 from estimators.rebar import REBAR
 from estimators.reinmax import ReinMax
 from estimators.reparameterization import Reparameterization
@@ -20,6 +24,7 @@ from estimators.score_function import ScoreFunction
 from estimators.straight_through import StraightThrough
 
 __all__ = [
+    "DARN",
     "REBAR",
     "RLOO",
     "Bound",
@@ -27,9 +32,12 @@ __all__ = [
     "Drawable",
     "Enumeration",
     "Estimator",
+    "GappedStraightThrough",
+    "GumbelRao",
     "GumbelSoftmax",
     "Integrand",
     "InvalidParameter",
+    "MeasureValued",
     "NotDifferentiable",
     "Refusal",
     "ReinMax",

@@ -79,7 +79,7 @@ class Estimator(abc.ABC):
             Refusal: q or f is of a kind that this estimator does not serve.
         """
 
-    def init(self, q: Distribution, generator: Generator | None = None) -> State | None:  # noqa: ARG002
+    def init(self, q: Distribution, generator: Generator | None = None) -> State | None:
         """Return a fresh state for q, or None for the estimators that learn nothing."""
         return None
 
@@ -101,7 +101,7 @@ class Estimator(abc.ABC):
         if reason:
             raise UnsupportedFamily(reason)
 
-    def points(self, q: Distribution) -> int:  # noqa: ARG002
+    def points(self, q: Distribution) -> int:
         """Return how many points of q one call holds at once, per batch element."""
         return int(getattr(self, "n", 1))
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from estimators._protocol import Estimator
 
 
-class Refusal(ValueError):  # noqa: N818 (it is an answer, not an accident)
+class Refusal(ValueError):
     """An estimator says no: what came, what was expected, what to use instead."""
 
 
@@ -27,14 +27,16 @@ class InvalidParameter(Refusal):
     """An estimator was made with a value that it cannot work with."""
 
 
-def at_least(estimator: Estimator, least: int, advice: str = "") -> None:
-    """Raise ``InvalidParameter`` unless ``estimator.n`` is a whole number of at least ``least``."""
-    n = getattr(estimator, "n")  # noqa: B009  (the field is the subclass's)
+def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n") -> None:
+    """Raise ``InvalidParameter`` unless the named field is a whole number of at least ``least``."""
+    n = getattr(estimator, field)
     name = type(estimator).__name__
     if isinstance(n, bool) or not isinstance(n, int):
-        raise InvalidParameter(f"{name} needs a whole number n (got n={n!r}). Use {name}(n={least}).")
+        raise InvalidParameter(f"{name} needs a whole number {field} (got {field}={n!r}). Use {name}({field}={least}).")
     if n < least:
-        raise InvalidParameter(f"{name} needs n >= {least} (got n={n}){advice or f'. Use {name}(n={least}).'}")
+        raise InvalidParameter(
+            f"{name} needs {field} >= {least} (got {field}={n}){advice or f'. Use {name}({field}={least}).'}"
+        )
 
 
 def positive(estimator: Estimator, field: str) -> None:

@@ -6,6 +6,7 @@ leaves one gradient per replicate. The copies are views of stride 0: nothing is 
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from copy import copy
@@ -50,7 +51,7 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
 def _own_names(q: Distribution) -> list[str]:
     """Names of the floating-point tensors that q was made from, in the order of its constructor."""
     names = []
-    for name in inspect.signature(type(q).__init__).parameters:
+    for name in _arguments(type(q)):
         group = next((group for group in _GROUPS if name in group), None)
         if group and name != _source(q, group):
             continue  # torch's cache beside the own parameter
@@ -58,6 +59,12 @@ def _own_names(q: Distribution) -> list[str]:
         if isinstance(value, Tensor) and value.is_floating_point():
             names.append(name)
     return names
+
+
+@functools.cache  # looking takes longer than all else in ``rows``
+def _arguments(cls: type[Distribution]) -> tuple[str, ...]:
+    """Names of what a constructor takes."""
+    return tuple(inspect.signature(cls.__init__).parameters)
 
 
 # Constructors take exactly one of each group; torch caches the others beside it when they are asked for.
@@ -149,10 +156,12 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
                 "or put the parameters into the base distribution."
             )
         return TransformedDistribution(_map(q.base_dist, leaf, count), list(q.transforms), validate_args=False)
-    names = inspect.signature(type(q).__init__).parameters
+    names = _arguments(type(q))
     own = parameters(q)
-    some = any(value.requires_grad for value in own.values())  # the others broadcast: no work is done on copies of them
-    leaves = {name: value if some and not value.requires_grad else leaf(value) for name, value in own.items()}
+    if type(q).expand is not Distribution.expand and not any(value.requires_grad for value in own.values()):
+        expanded: Distribution = q.expand((count, *q.batch_shape))
+        return expanded
+    leaves = {name: leaf(value) if value.requires_grad else value for name, value in own.items()}
     arguments: dict[str, Any] = dict(leaves)
     for name in names:
         value = q.__dict__.get(name, getattr(q, name, None))

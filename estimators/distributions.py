@@ -25,7 +25,7 @@ class Drawable(Distribution, abc.ABC):
         """Return samples that are differentiable in the parameters; declare ``has_rsample = True`` beside it."""
         raise NotImplementedError(f"{type(self).__name__} has no reparameterized sampler.")
 
-    def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor] | None:  # noqa: ARG002
+    def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor] | None:
         """Return ``sum_k weight_k grad log q(x_k)`` by parameter name, or None to have autograd do it."""
         return None
 

@@ -38,11 +38,11 @@ class REBAR(Estimator):
     of x, by a transformation that depends on the logits. As in the authors' code, v is the noise that z itself was made
     of, so that z' = z, and only the derivatives differ: for a bit ``dz' = P(x) (1 - exp(-|z|)) dlogit``, for categories
     ``dz'_j = (1 - exp(z_j - max z)) dlog p_j``. So one evaluation of c serves both. Needs df/dx, and an f that makes
-    sense and is continuous off the support of q. Cost: 2n evaluations of f, n of its gradient (with noise of its own for
-    z' it would be 3n and 2n).
+    sense and is continuous off the support of q. Cost: 2n evaluations of f, n of its gradient (with noise of its own
+    for z' it would be 3n and 2n).
 
-    ``adapt`` learns temperature and coefficient; without a state they are those given. Where f is the same at both values
-    of a bit and another between them, as (b - 1/2)^2 is, c is no control variate, and the coefficient goes to 0.
+    ``adapt`` learns temperature and coefficient; without a state they are those given. Where f is the same at both
+    values of a bit and another between them, as (b - 1/2)^2 is, c is no control variate, and the coefficient goes to 0.
 
     Args:
         n: samples.
@@ -71,7 +71,7 @@ class REBAR(Estimator):
                 f"REBAR needs a finite number as coefficient (got coefficient={c!r}). Use REBAR(coefficient=1.0)."
             )
 
-    def init(self, q: Distribution, generator: Generator | None = None) -> ControlVariate:  # noqa: ARG002
+    def init(self, q: Distribution, generator: Generator | None = None) -> ControlVariate:
         """Return the temperature and the coefficient given, ready to learn."""
         return ControlVariate(self.temperature, self.coefficient, next(iter(parameters(q).values())).detach())
 

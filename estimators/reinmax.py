@@ -23,11 +23,11 @@ class ReinMax(Estimator):
     ``g = (1/n) sum_k (2 J(m_k) - J(p) / 2) grad f(x_k)``,  x_k ~ q,  J(p) = diag(p) - p p^T
     ``m_k = (softmax(logits / temperature) + x_k) / 2``,  p = softmax(logits)
 
-    Biased; at temperature 1 its mean is exact for quadratic f, and on a bit it is ``p (1-p) (f'(0) + f'(1)) / 2``. There
-    it is ZGR, and the limit of Gumbel-Rao as its temperature goes to 0. At other temperatures it is biased on quadratics
-    too. Every positive one is served: the authors' package refuses those below 1, where the formula holds as well, and a
-    benchmark should show what they do. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its
-    gradient.
+    Biased; at temperature 1 its mean is exact for quadratic f, and on a bit it is ``p (1-p) (f'(0) + f'(1)) / 2``.
+    There it is ZGR, and the limit of Gumbel-Rao as its temperature goes to 0. At other temperatures it is biased on
+    quadratics too. Every positive one is served: the authors' package refuses those below 1, where the formula holds as
+    well, and a benchmark should show what they do. Needs df/dx, at points of the support only. Cost: n evaluations of
+    f, n of its gradient.
 
     Args:
         n: samples.
@@ -42,7 +42,7 @@ class ReinMax(Estimator):
     unbiased = False
     families = (Bernoulli, OneHotCategorical)
     needs_df = True
-    aliases: ClassVar[tuple[str, ...]] = ("zgr",)
+    aliases: ClassVar[tuple[str, ...]] = ("reinmax", "zgr")
     reference: ClassVar[str] = "Liu et al. 2023"
 
     def __post_init__(self) -> None:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Generator, Tensor
-from torch.distributions import Distribution, OneHotCategoricalStraightThrough, Wishart
+from torch.distributions import Distribution, MultivariateNormal, Normal, OneHotCategoricalStraightThrough, Wishart
 
 from estimators._families import rdraw
+from estimators._noise import antithetic, location_scale, sobol
 from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least, needs_gradient
+from estimators._refusals import InvalidParameter, at_least, needs_gradient
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,21 @@ class Reparameterization(Estimator):
     with ``rsample`` (Gamma, Beta and Dirichlet by torch's implicit gradients, which are approximations with relative
     errors up to 0.5 %). Cost: n evaluations of f, n of its gradient.
 
+    The noise e_k of a Normal or MultivariateNormal need not be independent: ``"antithetic"`` pairs e with -e, which
+    removes the odd part of the gradient of f (for a quadratic f all variance in the mean) and can *raise* the variance
+    in the scale; ``"sobol"`` spreads the n samples by Sobol points under a random digital shift, one for each batch
+    element. Each sample alone is still a draw of q, so both are unbiased.
+
     Args:
-        n: samples.
+        n: samples; even for antithetic noise, a power of two for Sobol noise.
+        noise: "iid", "antithetic" or "sobol".
 
     Reference: Kingma & Welling 2014, section 2.4; Rezende, Mohamed & Wierstra 2014; implicit: Figurnov, Mohamed & Mnih
-    2018.
+    2018; Sobol: Buchholz, Wenzel & Mandt 2018, section 3, who scramble the points for each call.
     """
 
     n: int = 1
+    noise: str = "iid"
 
     needs_df = True
     aliases: ClassVar[tuple[str, ...]] = ("pathwise",)
@@ -38,6 +46,26 @@ class Reparameterization(Estimator):
 
     def __post_init__(self) -> None:
         at_least(self, 1)
+        if self.noise not in ("iid", "antithetic", "sobol"):
+            raise InvalidParameter(
+                f"Reparameterization knows the noise iid, antithetic and sobol (got noise={self.noise!r}). "
+                "Use Reparameterization(noise='iid')."
+            )
+        if self.noise == "antithetic" and self.n % 2:
+            raise InvalidParameter(
+                f"Antithetic noise comes in pairs (got n={self.n}). "
+                f"Use Reparameterization(n={self.n + 1}, noise='antithetic')."
+            )
+        if self.noise == "sobol" and self.n & (self.n - 1):
+            raise InvalidParameter(
+                f"Sobol points are balanced where their number is a power of two (got n={self.n}). "
+                f"Use Reparameterization(n={2 ** self.n.bit_length()}, noise='sobol')."
+            )
+
+    @property
+    def families(self) -> tuple[type[Distribution], ...] | None:  # type: ignore[override]
+        """All with ``rsample`` for independent noise, the normal ones for other noise."""
+        return None if self.noise == "iid" else (Normal, MultivariateNormal)
 
     def refuses(self, family: type[Distribution]) -> str | None:
         """Return why a family has no reparameterization, or None."""
@@ -48,20 +76,34 @@ class Reparameterization(Estimator):
             )
         if issubclass(family, Wishart):
             return "torch's Wishart samples cannot be differentiated (its backward raises). Use ScoreFunction or RLOO."
-        if family.has_rsample:
-            return None
-        return (
-            f"Reparameterization needs samples that are differentiable in q's parameters, and {family.__name__} has "
-            "none (torch's has_rsample is False). Use ScoreFunction, RLOO or, for Bernoulli and OneHotCategorical, "
-            "GumbelSoftmax."
-        )
+        if not family.has_rsample:
+            return (
+                "Reparameterization needs samples that are differentiable in q's parameters, and "
+                f"{family.__name__} has none (torch's has_rsample is False). Use ScoreFunction, RLOO or, for Bernoulli "
+                "and OneHotCategorical, GumbelSoftmax."
+            )
+        if self.families and not issubclass(family, self.families):
+            return (
+                f"{self!r} makes its noise for Normal and MultivariateNormal, and q is {family.__name__}. "
+                f"Use Reparameterization(n={self.n}), whose noise is independent, or RLOO."
+            )
+        return None
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        x = rdraw(q, self.n, generator)
+        x = self._draw(q, generator)
         fx = f(x)
         needs_gradient(self, fx, x)
         return fx.mean(0)
+
+    def _draw(self, q: Distribution, generator: Generator | None) -> Tensor:
+        match self.noise:
+            case "antithetic":
+                return location_scale(q, antithetic(self.n, q, generator))
+            case "sobol":
+                return location_scale(q, sobol(self.n, q, generator))
+            case _:
+                return rdraw(q, self.n, generator)

@@ -4,13 +4,13 @@ import pytest
 
 from bench.conformance import Conformance, checks, suite
 from estimators import RLOO, GumbelSoftmax, ScoreFunction, StraightThrough, StraightThroughGumbelSoftmax, catalogue
-
 from tests.mutants import MUTANTS
 
 ESTIMATORS = [
     *(cls() for cls in catalogue().values()),
     ScoreFunction(n=3, baseline=1.5),
     ScoreFunction(baseline="moving-average"),
+    ScoreFunction(n=3, baseline="optimal"),
     RLOO(n=4),
     StraightThrough(n=3),
     GumbelSoftmax(n=3, temperature=0.5),

@@ -88,9 +88,16 @@ def test_links_lead_somewhere():
 
 def test_catalogue_pages_are_current():
     names = {}
-    exec((ROOT / "docs" / "generate.py").read_text(encoding="utf-8").replace("Path(__file__)", f"Path({str(ROOT / 'docs' / 'x')!r})"), names)
+    exec(
+        (ROOT / "docs" / "generate.py")
+        .read_text(encoding="utf-8")
+        .replace("Path(__file__)", f"Path({str(ROOT / 'docs' / 'x')!r})"),
+        names,
+    )
     for page, make in names["PAGES"].items():
-        assert (ROOT / "docs" / page).read_text(encoding="utf-8") == make(), f"docs/{page} is old: run python docs/generate.py"
+        assert (ROOT / "docs" / page).read_text(encoding="utf-8") == make(), (
+            f"docs/{page} is old: run python docs/generate.py"
+        )
 
 
 def test_every_command_is_documented():

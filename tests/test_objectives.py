@@ -17,6 +17,7 @@ from torch.distributions import Bernoulli, Distribution, Normal, OneHotCategoric
 
 from bench.objectives import (
     BernoulliQuadratic,
+    BernoulliVAE,
     CategoricalLinearQuadratic,
     CategoricalPolynomial,
     GaussianCosine,
@@ -227,7 +228,7 @@ def panels(m: np.ndarray, s: np.ndarray, g) -> np.ndarray:
 
 
 def test_every_objective_is_measured_here_at_its_default_and_elsewhere():
-    for cls in catalogue().values():
+    for cls in set(catalogue().values()) - {BernoulliVAE}:  # has a file of its own
         assert cls() in POINTS
         assert sum(type(o) is cls for o in POINTS) >= 2
 
@@ -450,6 +451,7 @@ def test_bad_parameters_are_refused_in_a_sentence(cls, field, value):
 def test_the_catalogue_has_every_exported_objective_by_its_name():
     assert list(catalogue()) == [
         "bernoulli-quadratic",
+        "bernoulli-vae",
         "categorical-linear-quadratic",
         "categorical-polynomial",
         "gaussian-cosine",

@@ -210,7 +210,7 @@ class Conformance:
         for trial in self._trials():
             q = rows(trial.case.q(leaves(trial.case.theta, many)), 2)
             loss = trial.loss(q)
-            gradients = torch.autograd.grad(loss.sum(), list(parameters(q).values()))
+            gradients = torch.autograd.grad(loss.sum(), [p for p in parameters(q).values() if p.requires_grad])
             for samples in (loss.detach(), *gradients):
                 trial.uncorrelated("rows", *samples.reshape(2, many, -1))
             if trial.case.q().batch_shape:
@@ -366,8 +366,9 @@ def _stale(q: Distribution) -> Distribution:
 
 
 def _level(q: Distribution) -> Tensor:
-    """Return a smooth function of q's own parameters, ``[*batch]``."""
-    return torch.stack([t.reshape(*q.batch_shape, -1).sum(-1) for t in parameters(q).values()]).sum(0)
+    """Return a smooth function of those of q's own parameters that are differentiated, ``[*batch]``."""
+    free = [t for t in parameters(q).values() if t.requires_grad]
+    return torch.stack([t.reshape(*q.batch_shape, -1).sum(-1) for t in free]).sum(0)
 
 
 def _gamma(rate: Tensor) -> Distribution:

@@ -106,8 +106,9 @@ class Trial:
         r = rows(q, FEW if self.estimator.deterministic else REPLICATES)
         loss = self.estimator(integrand(r), r, seeded(1), self.state)
         assert loss.requires_grad, f"{self} the loss is cut off from q's parameters."
-        gradients = torch.autograd.grad(loss.sum(), list(parameters(r).values()), materialize_grads=True)
-        own = flat(tuple(parameters(q).values()), 0)
+        free = [p for p in parameters(r).values() if p.requires_grad]
+        gradients = torch.autograd.grad(loss.sum(), free, materialize_grads=True)
+        own = flat(tuple(p for p in parameters(q).values() if p.requires_grad), 0)
         jacobian = torch.stack([flat(torch.autograd.grad(o, theta, retain_graph=True), 0) for o in own])
         return flat((loss.detach(),), 1), flat(gradients, 1) @ jacobian
 

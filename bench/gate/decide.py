@@ -26,6 +26,8 @@ from bench.stats.gate import (
 
 ALPHA_VARIANCE, ALPHA_BIAS = 5e-4, 4e-4
 """Probability that a whole suite without a fault fails: by its variances, by its biases."""
+SMALLEST = 1e-300
+"""p-value below which floating point knows no difference."""
 ROUNDING = 10.0
 """How far rounding errors of one gradient may differ between platforms, as a factor."""
 COARSEST = 1.0
@@ -254,8 +256,8 @@ def _verdict(
 ) -> tuple[Verdict, str]:
     entry, first = _both(case)
     growth = _growth(entry, (case.second or first).statistics)
-    over = f"p = {variance[1]:.1g}" if variance[1] is not None else ""
-    grown = f"{growth}, beyond the margin of {case.allowed:.0%} ({over} after correction for {cells} cells)"
+    beyond = f"beyond the margin of {case.allowed:.0%} ({p_text(variance[1])} after correction for {cells} cells)"
+    grown = f"{growth}, {beyond}"
     if flags.test.reason == "DETERMINISTIC_BECAME_RANDOM":
         return (
             Verdict.BECAME_RANDOM,
@@ -268,7 +270,7 @@ def _verdict(
         also = f"; also {grown}" if variance[0] else ""
         return (
             Verdict.BIASED,
-            f"{_off(case.second or first)} (p = {bias[1]:.1g} after correction for {cells} cells){also}",
+            f"{_off(case.second or first)} ({p_text(bias[1])} after correction for {cells} cells){also}",
         )
     if variance[0]:
         return Verdict.REGRESSED, grown
@@ -279,6 +281,13 @@ def _verdict(
     if seen is not None and seen > COARSEST:
         return Verdict.INCONCLUSIVE, f"{growth}; only growth of {seen:.0%} or more would have been found"
     return Verdict.UNCHANGED, growth
+
+
+def p_text(p: float | None) -> str:
+    """Return a p-value in words."""
+    if p is None:
+        return "not tested"
+    return f"p = {p:.1g}" if p > SMALLEST else f"p < {SMALLEST:g}"
 
 
 def _facts(case: Case) -> dict[str, Any]:
@@ -350,6 +359,6 @@ def _notes(entry: Entry, first: Sample, flags: Flags) -> list[str]:
         was, now = ("unbiased", "biased") if entry.unbiased else ("biased", "unbiased")
         notes.append(f"was declared {was} and is now declared {now}")
     if (entry.unbiased or new.unbiased) and flags.p_bias is None:
-        why = "its variance may be infinite" if not first.is_reliable else "there is no exact gradient"
+        why = "its variance may be infinite" if not first.is_reliable else "there is no gradient to compare with"
         notes.append(f"the bias was not tested: {why}")
     return notes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from bench import reference
 from bench.baseline import Setting
 from bench.cells import fingerprint, moments_record, safely, single_thread
 from bench.engine import FINGERPRINT_BLOCKS, Engine, Settings
@@ -32,7 +33,8 @@ def measured(cell: Cell, settings: Settings, told: Told, truncate_at: float | No
     """Return the moments record of a cell, with the squared norms also truncated at a value where one is given."""
 
     def work() -> Record:
-        return moments_record(Engine(cell, settings, truncate_at=truncate_at), told)
+        stand_in = reference.here(cell.objective, reference.settings_of(settings))
+        return moments_record(Engine(cell, settings, truncate_at=truncate_at), told, reference=stand_in)
 
     with single_thread():
         return safely(work, cell, settings)

@@ -23,6 +23,20 @@ class Picked:
     estimator: Selector
     objective: Selector
 
+    @property
+    def label(self) -> str:
+        """Selectors of both, as they are written here."""
+        return shown(self.estimator, self.objective)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An entry of the baseline whose cell does not exist any more: its label, and why."""
+
+    entry: Entry
+    label: str
+    reason: str
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -30,12 +44,12 @@ class Selection:
 
     Args:
         cells: entries of the baseline with the cells they stand for.
-        missing: entries whose cell does not exist any more, and why.
+        missing: entries that stand for none any more.
         new: cells that were asked for and that the baseline does not have.
     """
 
     cells: list[tuple[Entry, Picked]]
-    missing: list[tuple[Entry, str]]
+    missing: list[Missing]
     new: list[Picked]
 
 
@@ -63,7 +77,8 @@ def select(
         UsageError: one of these selectors is not one that there is.
     """
     given = [_given(estimators, "estimator"), _given(objectives, "objective")]
-    cells, missing = [], []
+    cells: list[tuple[Entry, Picked]] = []
+    missing: list[Missing] = []
     halves: list[dict[str, tuple[Any, Selector]]] = [{}, {}]
     for entry in baseline.cells:
         estimator, objective = selectors(entry, folder)
@@ -75,17 +90,22 @@ def select(
             continue
         errors = [found for found in made if isinstance(found, UsageError)]
         if errors:
-            missing.append((entry, str(errors[0])))
+            missing.append(Missing(entry, shown(estimator, objective), str(errors[0])))
             continue
         cell = Cell(*(found[0] for found in made if not isinstance(found, UsageError)))
         reason = mismatch(cell.estimator, cell.objective) or _changed(entry, cell)
         if reason:
-            missing.append((entry, reason))
+            missing.append(Missing(entry, shown(estimator, objective), reason))
         else:
             cells.append((entry, Picked(cell, estimator, objective)))
     asked = _pairs(*(chosen or half for chosen, half in zip(given, halves, strict=True))) if any(given) else []
     known = {entry.cell for entry in baseline.cells}
     return Selection(cells, missing, [p for p in asked if p.cell.id not in known])
+
+
+def shown(estimator: Selector, objective: Selector) -> str:
+    """Return the label of a cell, with paths of users' files as seen from the working folder."""
+    return f"{estimator.relative_to(Path())} on {objective.relative_to(Path())}"
 
 
 def _pairs(estimators: dict[str, tuple[Any, Selector]], objectives: dict[str, tuple[Any, Selector]]) -> list[Picked]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from bench.baseline import Baseline
-from bench.gate.check import Report
-from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Finding, Verdict
+from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Finding, Verdict, p_text
+from bench.gate.stages import Report
 from bench.record import plain
 from bench.stats.gate import HEAVY, STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR
 
@@ -229,8 +228,8 @@ class Printer:
         rows = [
             (
                 "screen",
-                f"{f.screen_replicates} replicates, seed {f.screen_seed}, margin 0: p = {_p(f.p_screen)} "
-                f"(flagged at {STAGE_ONE_VARIANCE}), bias p = {_p(f.p_bias_screen)} (flagged at {STAGE_ONE_BIAS})",
+                f"{f.screen_replicates} replicates, seed {f.screen_seed}, margin 0: {p_text(f.p_screen)} "
+                f"(flagged at {STAGE_ONE_VARIANCE}), bias: {p_text(f.p_bias_screen)} (flagged at {STAGE_ONE_BIAS})",
             )
         ]
         if f.confirm_replicates is None:
@@ -249,8 +248,8 @@ class Printer:
             rows.append(
                 (
                     "variance",
-                    f"margin {f.margin:.0%}: p = {_p(f.p)} ({heavy}; variance {_p(f.p_variance)}, truncated "
-                    f"{_p(f.p_truncated)}), {_p(f.p_adjusted)} after correction for {self.report.cells} cells, "
+                    f"margin {f.margin:.0%}: {p_text(f.p)} ({heavy}; variance: {p_text(f.p_variance)}, truncated: "
+                    f"{p_text(f.p_truncated)}), {p_text(f.p_adjusted)} after correction for {self.report.cells} cells, "
                     f"fails at {ALPHA_VARIANCE}",
                 )
             )
@@ -258,7 +257,7 @@ class Printer:
             rows.append(
                 (
                     "bias",
-                    f"p = {_p(f.p_bias)}, {_p(f.p_bias_adjusted)} after correction for {self.report.cells} cells, "
+                    f"{p_text(f.p_bias)}, {p_text(f.p_bias_adjusted)} after correction for {self.report.cells} cells, "
                     f"fails at {ALPHA_BIAS}",
                 )
             )
@@ -280,40 +279,6 @@ class Printer:
 
     def _message(self, finding: Finding) -> str:
         return "; ".join([finding.reason, *finding.notes, *([finding.speed_note] if finding.speed else [])])
-
-
-def baseline_table(found: Baseline) -> str:
-    """Return a baseline for a terminal: how it was measured, and a line per cell."""
-    setting = found.setting
-    lines = [
-        f"{len(found.cells)} cells, {setting.replicates} replicates, seed {setting.seed}, "
-        f"{setting.dtype} on {setting.device}",
-        f"made with {', '.join(f'{key} {value}' for key, value in found.environment.items() if value)}",
-        "",
-    ]
-    rows = [("estimator", "objective", "variance", "R", "status", "guarded against")]
-    for e in found.cells:
-        guards = ["variance" if e.variance else "randomness"] + ["bias"] * (e.unbiased and e.p_bias is not None)
-        rows.append(
-            (
-                e.estimator,
-                e.objective,
-                f"{e.variance:.4g}",
-                str(e.replicates),
-                e.status,
-                " ".join(guards + ["speed"] * bool(e.speed)),
-            )
-        )
-    return "\n".join([*lines, *_columns(rows)])
-
-
-def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _p(p: float | None) -> str:
-    return "not tested" if p is None else f"{p:.2g}"
 
 
 def _cell(text: str) -> str:

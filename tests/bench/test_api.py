@@ -75,8 +75,16 @@ def test_a_deterministic_estimator_has_no_variance():
     [
         (lambda: measure(Reparameterization(), objectives.BernoulliQuadratic()), Refusal, "Use ScoreFunction, RLOO"),
         (lambda: measure(Enumeration(), objectives.BernoulliQuadratic(dim=30)), Refusal, r"got 2\^30"),
-        (lambda: measure(RLOO(), objectives.GaussianQuadratic(), replicates=0), ValueError, "replicates is a whole number"),
-        (lambda: measure(RLOO(), objectives.GaussianQuadratic(), dtype="half"), ValueError, "dtype is float32 or float64"),
+        (
+            lambda: measure(RLOO(), objectives.GaussianQuadratic(), replicates=0),
+            ValueError,
+            "replicates is a whole number",
+        ),
+        (
+            lambda: measure(RLOO(), objectives.GaussianQuadratic(), dtype="half"),
+            ValueError,
+            "dtype is float32 or float64",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_refused(call, error, says):

@@ -88,7 +88,7 @@ class Step(objectives.Objective):
 def test_facts_decide_without_computing():
     assert (
         mismatch(Reparameterization(), Step())
-        == "Reparameterization(n=1) needs df/dx, and step has none. Use ScoreFunction or RLOO."
+        == "Reparameterization(n=1, noise='iid') needs df/dx, and step has none. Use ScoreFunction or RLOO."
     )
     assert mismatch(ScoreFunction(), Step()) is None
 

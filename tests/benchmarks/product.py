@@ -32,7 +32,9 @@ class Product:
         self.engine.freeze()  # what learns does not learn here: that costs the same however many replicates follow
         self.replicates = sum(self.engine.sizes)
         exact = row.objective.has_exact
-        self.exact: NDArray[np.float64] | None = exact_gradient(row.objective, self.engine.problem)[1] if exact else None
+        self.exact: NDArray[np.float64] | None = (
+            exact_gradient(row.objective, self.engine.problem)[1] if exact else None
+        )
 
     def whole(self) -> Summary:
         """Measure with every statistic: blocks, partial sums, their merging, intervals, tests and verdicts."""

@@ -57,7 +57,7 @@ def test_another_package_called_bench_is_told(monkeypatch):
 
 
 def test_names_complete_in_the_shell(start):
-    result = start(_BENCH_COMPLETE="bash_complete", COMP_WORDS="bench run -e rei", COMP_CWORD="3")
+    result = start(_BENCH_COMPLETE="bash_complete", COMP_WORDS="bench run -e reinf", COMP_CWORD="3")
     assert result.out.splitlines() == ["plain,reinforce"]
     result = start(_BENCH_COMPLETE="bash_complete", COMP_WORDS="bench run -o ", COMP_CWORD="3")
     assert result.out.splitlines() == [f"plain,{name}" for name in names.catalogue("objective")]

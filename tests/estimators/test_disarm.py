@@ -134,7 +134,7 @@ def test_only_pairs(n):
 
 
 def test_only_bits():
-    with pytest.raises(UnsupportedFamily, match="serves Bernoulli, and q is OneHotCategorical.*RLOO"):
+    with pytest.raises(UnsupportedFamily, match=r"serves Bernoulli, and q is OneHotCategorical.*RLOO"):
         DisARM()(f, OneHotCategorical(logits=torch.zeros(3)))
 
 
@@ -143,5 +143,5 @@ def test_f_must_sum_over_the_event():
         DisARM()(lambda x: x, rows(bits(LOGITS), 4), seeded())
 
 
-def test_its_other_name():
-    assert aliases()["u2g"] == "dis-arm"
+def test_its_other_names():
+    assert aliases()["disarm"] == aliases()["u2g"] == "dis-arm"

@@ -87,7 +87,7 @@ def test_the_relaxed_value_becomes_the_hard_one_as_the_temperature_goes_to_zero(
 
 
 def over_logistic_noise(monkeypatch, estimator):
-    """Return mean and variance at logit 0 of f = (b - 0.45)^2, by the trapezoidal rule: exact for what decays so fast."""
+    """Return mean and variance at logit 0 of f = (b - 0.45)^2, by the trapezoidal rule, exact for such a decay."""
     noise = torch.arange(-60, 60, 0.02, dtype=torch.float64)
     weights = 0.02 * torch.sigmoid(noise) * torch.sigmoid(-noise)
     monkeypatch.setattr(families, "logistic", lambda shape, like, generator: noise.unsqueeze(0).clone())

@@ -162,7 +162,8 @@ def test_extreme_logits_give_finite_gradients(dtype, temperature):
     assert (got[:, 1, 1] == 0).all()
     phi = torch.tensor([50.0, -50.0, 800.0], dtype=dtype).expand(64, 3).clone().requires_grad_()
     got = gradient(ReinMax(temperature=temperature), lambda x: x.sin().sum(-1), bits(phi), phi)
-    assert got.abs().max() < 1e-15
+    assert got.isfinite().all()
+    assert temperature > 1 or got.abs().max() < 1e-15
 
 
 # Refusals ------------------------------------------------------------------------------------------------------------

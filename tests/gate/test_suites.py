@@ -26,7 +26,7 @@ CELLS = (
     Cell(RLOO(n=2), BernoulliQuadratic(dim=10)),
     Cell(Enumeration(), BernoulliQuadratic(dim=10)),
 )
-SUITES = 30
+SUITES = 20
 
 
 def test_suites_without_a_fault_pass():
@@ -136,7 +136,7 @@ def test_gradients_that_are_not_finite_fail_with_their_count():
 
     report = suite(cell, replicates=1000).check(Cell(twin(cell.estimator, call), cell.objective))
     assert report.findings[0].verdict is Verdict.FAILED
-    assert "4 of 1024 gradients were not finite" in report.findings[0].reason
+    assert "1 of 256 gradients were not finite" in report.findings[0].reason
     assert report.exit_code == 1
 
 

@@ -108,11 +108,11 @@ def check(baseline: Baseline, selection: Selection, options: Options, progress: 
         UsageError: the settings cannot be used here, such as a CUDA device where there is none.
     """
     checker = _Checker(baseline, options, progress, commit())
-    cases = [Case(entry.cell, entry.label, entry, None, Verdict.MISSING, why) for entry, why in selection.missing]
+    cases = [Case(m.entry.cell, m.label, m.entry, None, Verdict.MISSING, m.reason) for m in selection.missing]
     cases += [
         Case(
             p.cell.id,
-            p.cell.label,
+            p.label,
             None,
             None,
             Verdict.NEW,
@@ -158,8 +158,8 @@ class _Checker:
 
     def case(self, entry: Entry, picked: Picked) -> Case:
         """Return all that is known of a cell after as many stages as it needs."""
-        self.progress.cell(picked.cell.label)
-        case = self._measure(Case(entry.cell, entry.label, entry, self.options.margin), entry, picked)
+        self.progress.cell(picked.label)
+        case = self._measure(Case(entry.cell, picked.label, entry, self.options.margin), entry, picked)
         outcome = "failed" if case.fate is Verdict.FAILED else "measured"
         halves = {"estimator": entry.estimator, "objective": entry.objective}
         self.progress.finish({"outcome": outcome, "reason": case.reason, **halves})

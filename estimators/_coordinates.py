@@ -1,0 +1,35 @@
+"""f where one coordinate of a sample is replaced by another value, for every coordinate in turn."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from estimators._protocol import Integrand
+
+AT_ONCE = 1024
+"""The most coordinates that one call of f replaces, so that memory does not grow with their square."""
+
+
+def replaced(f: Integrand, x: Tensor, new: Tensor, dims: int) -> Tensor:
+    """Return f at x with the i-th coordinate taken from ``new``, for every i. No graph.
+
+    Args:
+        f: the integrand.
+        x: samples, ``[n, *batch, *event]``.
+        new: other values, ``[..., n, *batch, *event]``.
+        dims: how many event axes there are.
+
+    Returns:
+        ``[..., n, *batch, *event]``: f has lost its event axes, and the coordinate that was replaced has taken them.
+    """
+    event = x.shape[x.dim() - dims :]
+    flat, other = (t.reshape(*t.shape[: t.dim() - dims], event.numel()) for t in (x, new))
+    coordinates = torch.arange(event.numel(), device=x.device)
+    values = []
+    with torch.no_grad():
+        for some in torch.split(coordinates, AT_ONCE):
+            here = some.reshape(-1, *(1 for _ in other.shape)) == coordinates
+            points = torch.where(here, other, flat)  # [some, ..., n, *batch, all]
+            values.append(f(points.reshape(*points.shape[:-1], *event)))
+    return torch.cat(values).movedim(0, -1).reshape(new.shape)

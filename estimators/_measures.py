@@ -1,0 +1,67 @@
+"""The derivatives of q as differences of densities: for each parameter a constant c, and samples x+ and x-.
+
+``dq/dtheta_i = c (q+ - q-)`` (Pflug 1996). One of the two is x itself, a sample of q, wherever there is such a pair.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Size, Tensor
+from torch.distributions import Bernoulli, Distribution, Normal, Poisson, Weibull
+
+from estimators._families import draw, inner, normal, probs, uniform
+from estimators._rows import one, parameters
+
+
+class Pair(NamedTuple):
+    """The derivative in one parameter: ``c (f(plus) - f(minus))``; None stands for x itself."""
+
+    c: Tensor
+    plus: Tensor | None
+    minus: Tensor | None
+
+
+def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -> tuple[Tensor, dict[str, Pair]]:
+    """Return n samples x of q, ``[n, *batch, *event]``, and the pair of each parameter that has one."""
+    base = inner(q)
+    own = {name: one(value.detach()) for name, value in parameters(q).items()}
+    if isinstance(base, Normal):
+        return _normal(q, n, own["loc"], own["scale"], coupled, generator)
+    x = draw(q, n, generator)
+    if isinstance(base, Bernoulli):
+        p = one(probs(q).detach())
+        slope = torch.ones_like(p) if "probs" in own else p * (1 - p)
+        return x, {next(iter(own)): Pair((1 - 2 * x) * slope, 1 - x, None)}
+    start = x if coupled else draw(q, n, generator)
+    if isinstance(base, Poisson):
+        return x, {"rate": Pair(torch.ones_like(own["rate"]), start + 1, None)}
+    further = -uniform(x.shape, x, generator).log()  # a standard exponential
+    if isinstance(base, Weibull):  # torch's rate is scale^-concentration
+        scale, k = own["scale"], own["concentration"]
+        return x, {"scale": Pair(k / scale, scale * ((start / scale) ** k + further) ** (1 / k), None)}
+    rate = own["rate"]  # Exponential is the Gamma of concentration 1
+    return x, {"rate": Pair(own.get("concentration", torch.ones_like(rate)) / rate, None, start + further / rate)}
+
+
+def _normal(
+    q: Distribution, n: int, loc: Tensor, scale: Tensor, coupled: bool, generator: Generator | None
+) -> tuple[Tensor, dict[str, Pair]]:
+    """Return the pairs of a Normal; x = loc + scale U M is one, since a uniform times a Maxwell variable is normal."""
+    shape = Size((n, *q.batch_shape, *q.event_shape))
+    w, m = _rayleigh_and_maxwell(shape, loc, generator)
+    x = loc + scale * uniform(shape, loc, generator) * m
+    other_w, m = (w, m) if coupled else _rayleigh_and_maxwell(shape, loc, generator)
+    return x, {
+        "loc": Pair(1 / (scale * math.sqrt(2 * math.pi)), loc + scale * w, loc - scale * other_w),
+        "scale": Pair(1 / scale, loc + scale * m, None),
+    }
+
+
+def _rayleigh_and_maxwell(shape: Size, like: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
+    """Return Rayleigh W, and double-sided Maxwell M made of W and a normal: ``M^2 = W^2 + N^2``, with the sign of N."""
+    square = -2 * uniform(shape, like, generator).log()
+    z = normal(shape, like, generator)
+    return square.sqrt(), torch.copysign((square + z.square()).sqrt(), z)

@@ -1,0 +1,65 @@
+"""DARN: the score function minus its part of zeroth order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Bernoulli, Distribution, OneHotCategorical
+
+from estimators._families import draw, inner, logits, probs
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import InvalidParameter, at_least, needs_gradient
+from estimators._rows import one
+from estimators._surrogate import grad_only
+
+
+@dataclass(frozen=True)
+class DARN(Estimator):
+    """DARN: score function with f replaced by its slope at the sample, times the distance from a centre.
+
+    ``g_i = (1/n) sum_k (x_ki - p_i) grad_i f(x_k)^T (x_ki - centre_i)``,  x_k ~ q, for each variable i
+
+    It is the score function with the baseline f(x) - grad f(x)^T (x - centre): the value at the centre by a Taylor
+    expansion at x. The baseline depends on x, so the estimator is biased; not for linear f, and with the uniform centre
+    not for f that is quadratic in each bit. Half the sum of StraightThrough and DARN(centre="mean") is ReinMax, sample
+    by sample. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient.
+
+    Args:
+        n: samples.
+        centre: "uniform" (1/2 for a bit, 1/C for each of C categories) or "mean" (the probabilities).
+
+    Reference: Gregor, Danihelka, Mnih, Blundell & Wierstra 2014 ("Deep autoregressive networks"), for bits; the other
+    centre and categories: Liu et al. 2023 ("Bridging discrete and backpropagation").
+    """
+
+    n: int = 1
+    centre: str = "uniform"
+
+    unbiased = False
+    families = (Bernoulli, OneHotCategorical)
+    needs_df = True
+    reference: ClassVar[str] = "Gregor et al. 2014"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+        if self.centre not in ("uniform", "mean"):
+            raise InvalidParameter(
+                f"DARN knows the centres uniform and mean (got centre={self.centre!r}). Use DARN(centre='uniform')."
+            )
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        x, p = draw(q, self.n, generator), one(probs(q).detach())
+        bits = isinstance(inner(q), Bernoulli)
+        centre = p if self.centre == "mean" else 1 / 2 if bits else 1 / p.shape[-1]
+        score = (x - p) * logits(q).clamp_min(torch.finfo(p.dtype).min)  # 0 times an infinite logit is no number
+        x = x + grad_only((x - centre) * (score if bits else score.sum(-1, keepdim=True)))
+        fx = f(x)
+        needs_gradient(self, fx, x)
+        return fx.mean(0)

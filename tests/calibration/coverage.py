@@ -1,0 +1,106 @@
+"""Does the variance's interval cover, is an unbiased cell ever called biased, does the bias bound miss a bias?"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.moments import Workspace, block_partial
+from bench.stats import Accumulator, Sums, summarise
+from tests.calibration.laws import Law, block_sizes, generator
+
+SIZES = (1_000, 10_000)
+"""Replicates, rounded up to whole blocks as in a study: 1,024 in 4 blocks, 10,240 in 36."""
+
+Row = dict[str, float]
+
+
+def sums_of(gradients: torch.Tensor, law: Law, sizes: list[int], space: Workspace) -> Sums:
+    """Return the sums of a run, by the code that a study uses."""
+    exact, groups = torch.as_tensor(law.mean), {"g": law.size}
+    accumulator = Accumulator(groups, replicates=sum(sizes), centre=law.mean, exact=law.mean)
+    for index, block in enumerate(gradients.split(sizes)):
+        accumulator.add(
+            block_partial(
+                block,
+                index=index,
+                groups=groups,
+                centre=exact,
+                exact=exact,
+                replicates=sum(sizes),
+                workspace=space,
+            )
+        )
+    return accumulator.sums()
+
+
+def displacements(law: Law, replicates: int) -> list[np.ndarray[Any, Any]]:
+    """Return biases that a bound must cover, well above the noise.
+
+    For D = 1 on either side, for more along one coordinate and along all.
+    """
+    first, far = np.eye(1, law.size)[0], 10 * law.scale / math.sqrt(replicates)
+    return [far * first, -far * first] if law.size == 1 else [far * first, np.full(law.size, far / 4)]
+
+
+def run(law: Law, replicates: int, number: int, space: Workspace) -> Row:
+    """Simulate one run of a law and return what was said about it, and whether that was right."""
+    sizes = block_sizes(law.size, replicates)
+    gradients = law.draw(generator("coverage", law.name, replicates, number), sum(sizes))
+    sums = sums_of(gradients, law, sizes, space)
+    s = summarise(sums, exact=law.mean, dtype="float32")
+    high = math.inf if s.variance_high is None else s.variance_high
+    missed = []
+    for shift in displacements(law, sum(sizes)):
+        bound = summarise(sums, exact=law.mean - shift, dtype="float32").bias_bound
+        if bound is not None:  # a bound is refused where the variance may be infinite
+            missed.append(float(bound < np.linalg.norm(shift)))
+    khat = -math.inf if s.khat is None else s.khat
+    p = 1.0 if s.p_bias is None else s.p_bias
+    return {
+        "covered": float(s.variance_low <= law.variance <= high),
+        "below": float(law.variance < s.variance_low),
+        "unbounded": float(high == math.inf),
+        "half_width": (high - s.variance_low) / 2 / s.variance if s.variance > 0 else math.inf,
+        "ratio": s.variance / law.variance,
+        "khat_half": float(khat >= 0.5),
+        "khat_heavy": float(khat >= 0.7),
+        "khat_infinite": float(khat >= 1),
+        "biased": float(s.verdict in ("BIASED", "BIASED_WITHIN_TOL")),
+        "p_05": float(p <= 0.05),
+        "p_01": float(p <= 0.01),
+        "missed": max(missed) if law.size > 1 and missed else math.nan,
+        "missed_above": missed[0] if missed and law.size == 1 else math.nan,
+        "missed_below": missed[1] if missed and law.size == 1 else math.nan,
+    }
+
+
+def runs(law: Law, replicates: int, numbers: range) -> dict[str, list[float]]:
+    """Return the columns of these runs."""
+    space = Workspace()
+    rows = [run(law, replicates, number, space) for number in numbers]
+    return {key: [row[key] for row in rows] for key in rows[0]}
+
+
+def rate(columns: dict[str, list[float]], key: str) -> tuple[float, int]:
+    """Return the mean of a column over the runs where it exists, and their number."""
+    values = np.asarray(columns[key])
+    values = values[~np.isnan(values)]
+    return (float(values.mean()), values.size) if values.size else (math.nan, 0)
+
+
+def summary(law: Law, replicates: int, columns: dict[str, list[float]]) -> dict[str, object]:
+    """Return the row of a law: every rate, and the larger of the two one-sided miss rates for D = 1."""
+    row: dict[str, object] = {"law": law.name, "R": replicates, "runs": len(columns["ratio"])}
+    for key in ("covered", "below", "unbounded", "khat_half", "khat_heavy", "khat_infinite", "biased", "p_05", "p_01"):
+        row[key] = rate(columns, key)[0]
+    if not math.isfinite(law.variance):
+        row["covered"] = math.nan
+    row["median_half_width"] = float(np.median(columns["half_width"]))
+    row["median_ratio"] = float(np.median(columns["ratio"])) if math.isfinite(law.variance) else math.nan
+    missed = [rate(columns, key) for key in ("missed", "missed_above", "missed_below")]
+    row["missed"], row["missed_of"] = max(((r, n) for r, n in missed if n), default=(math.nan, 0))
+    return row

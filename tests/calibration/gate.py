@@ -1,0 +1,274 @@
+"""Does the gate stay quiet where nothing has changed, and speak where something has?
+
+Runs are resampled, block by block, from pools of real cells. The mean of an unbiased cell's pool stands for its exact
+gradient, so that what is resampled has no bias, and a ratio of variances that is exactly 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.baseline import Entry, entry_of
+from bench.engine import Engine, Settings
+from bench.gate.decide import FAILING, Case, Finding, Sample, decide, screen
+from bench.learn import learn
+from bench.moments import Workspace, block_partial
+from bench.objectives import (
+    BernoulliQuadratic,
+    CategoricalPolynomial,
+    GaussianCosine,
+    GaussianExponential,
+    GaussianQuadratic,
+    LogisticRegression,
+)
+from bench.plan import Cell
+from bench.stats import Accumulator, Partial, Sums, series, summarise, variance
+from bench.stats.gate import STAGE_TWO_FACTOR, baseline_replicates
+from estimators import REBAR, RLOO, DisARM, GumbelSoftmax, Reparameterization, ScoreFunction
+from estimators._families import harden, logits, perturbed, probs
+from estimators._rows import one
+from estimators._surrogate import inject_at
+from tests.mutants import BaselineContainsItsOwnSample
+
+CELLS = (
+    Cell(ScoreFunction(), GaussianQuadratic(dim=1)),
+    Cell(RLOO(n=4), GaussianQuadratic(dim=10)),
+    Cell(Reparameterization(), GaussianQuadratic(dim=100)),
+    Cell(ScoreFunction(), GaussianExponential()),
+    Cell(Reparameterization(), GaussianCosine()),
+    Cell(ScoreFunction(), BernoulliQuadratic(dim=1)),
+    Cell(RLOO(n=2), BernoulliQuadratic(dim=10)),
+    Cell(DisARM(), BernoulliQuadratic(dim=200)),
+    Cell(REBAR(), BernoulliQuadratic(dim=10, target=0.1)),
+    Cell(GumbelSoftmax(temperature=0.5), BernoulliQuadratic(dim=10)),
+    Cell(RLOO(n=8), CategoricalPolynomial()),
+    Cell(RLOO(n=4), LogisticRegression()),
+)
+ROWS = 256
+EACH = 17
+"""Cells of a suite that come from each pool, which makes 204 in all."""
+FIRST = 10_000
+"""Replicates of the first stage, with a baseline of ten or forty times as many."""
+BASELINES, FIRSTS = 20, 400
+"""Runs per cell that suites draw from, in pairs."""
+
+
+class LostCoupling(REBAR):
+    """REBAR whose relaxed sample z' does not know the outcome: unbiased still, and no control variate any more."""
+
+    def __call__(self, f: Any, q: Any, generator: Any = None, state: Any = None) -> Tensor:
+        temperature = self.temperature if state is None else state.log_temperature.exp()
+        coefficient = self.coefficient if state is None else state.coefficient
+        z, other = (perturbed(q, self.n, generator).detach() for _ in range(2))
+        x = harden(q, z)
+        fx = f(x)
+        _, slope = self._relaxed(f, q, z, temperature)
+        c, other_slope = self._relaxed(f, q, other, temperature)
+        weight = (fx.detach() - coefficient * c).unsqueeze(-1)
+        gradient = (weight * (x - one(probs(q).detach())) + coefficient * (slope - other_slope)).mean(0)
+        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q))])
+
+
+Change = Callable[[Tensor, Tensor], Tensor]
+FAULTS: dict[str, Change] = {
+    "variance × 1.25": lambda g, mean: mean + 1.25**0.5 * (g - mean),
+    "variance × 1.5": lambda g, mean: mean + 1.5**0.5 * (g - mean),
+    "variance × 2": lambda g, mean: mean + 2**0.5 * (g - mean),
+    "bias of 5 %": lambda g, mean: g + 0.05 * mean,
+}
+"""Faults by what they make of the gradients ``[rows, size]`` and their mean ``[size]``."""
+PLANTED = (
+    ("baseline contains its own sample", CELLS[1], Cell(BaselineContainsItsOwnSample(n=4), CELLS[1].objective)),
+    ("baseline contains its own sample", CELLS[10], Cell(BaselineContainsItsOwnSample(n=8), CELLS[10].objective)),
+    ("lost coupling", CELLS[8], Cell(LostCoupling(), CELLS[8].objective)),
+)
+"""Faults that are estimators of their own: what, the sound cell, the faulty one."""
+
+
+def gradients_of(cell: Cell, blocks: int) -> Tensor:
+    """Return gradients of a cell, ``[blocks, rows, size]``."""
+    engine = Engine(cell, Settings(replicates=blocks * ROWS))
+    learn(engine)
+    at_once = min(blocks, 16)
+    parts = [engine.batch(at_once * ROWS, engine.generator("calibration", k)) for k in range(-(-blocks // at_once))]
+    return torch.cat(parts)[: blocks * ROWS].view(blocks, ROWS, engine.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Blocks of a cell, and the squared norms in each of them ``[blocks, rows]``."""
+
+    cell: Cell
+    exact: np.ndarray[Any, Any]
+    partials: list[Partial]
+    w: np.ndarray[Any, Any]
+
+    @classmethod
+    def of(cls, cell: Cell, gradients: Tensor, *, exact: Tensor | None = None, change: Change | None = None) -> Pool:
+        """Make a pool of gradients ``[blocks, rows, size]``.
+
+        Args:
+            cell: what they are of.
+            gradients: from ``gradients_of``.
+            exact: the exact gradient, of another pool; the mean of this one when None.
+            change: what becomes of the gradients.
+        """
+        if exact is None:
+            exact = torch.stack([g.double().mean(0) for g in gradients]).mean(0)
+        size, partials, norms, space = gradients.shape[2], [], [], Workspace()
+        for block in gradients:
+            g = block if change is None else change(block.double(), exact).float()
+            partials.append(
+                block_partial(
+                    g,
+                    index=0,
+                    groups={"theta": size},
+                    centre=exact,
+                    exact=exact,
+                    replicates=FIRST,
+                    workspace=space,
+                )
+            )
+            norms.append((g - g.mean(0)).square().sum(1) * (ROWS / (ROWS - 1)))
+        return cls(cell, exact.numpy(), partials, torch.stack(norms).numpy())
+
+    def resample(self, replicates: int, random: np.random.Generator) -> tuple[Sums, np.ndarray[Any, Any]]:
+        """Return the sums of a run of blocks drawn with replacement, and which blocks they are."""
+        drawn = random.integers(len(self.partials), size=replicates // ROWS)
+        sums = Accumulator(
+            {"theta": self.exact.size}, replicates=drawn.size * ROWS, centre=self.exact, exact=self.exact
+        )
+        for index, block in enumerate(drawn):
+            sums.add(replace(self.partials[block], index=index))
+        return sums.sums(), drawn
+
+    def entry(self, sums: Sums) -> tuple[Entry, str]:
+        """Return a run as the gate sees it, and the verdict on its bias."""
+        estimator = self.cell.estimator
+        summary = summarise(sums, exact=self.exact, dtype="float32")
+        line = {
+            "cell": self.cell.id,
+            "unbiased": estimator.unbiased,
+            "deterministic": estimator.deterministic,
+            "fingerprint": "",
+            "size": self.exact.size,
+            "summary": summary.to_json(),
+        }
+        return entry_of(line, *self.cell.label.split(" on ")), summary.verdict
+
+    def against(self, entry: Entry, blocks: np.ndarray[Any, Any], base: Entry) -> Entry:
+        """Return a run's entry with its squared norms truncated where the baseline's are."""
+        cut = base.truncated_at
+        assert cut is not None
+        shape = variance.shape(series.moments(np.minimum(self.w[blocks].ravel(), cut)))
+        return entry.model_copy(
+            update={"truncated_at": cut, "truncated_mean": shape.mean, "truncated_cv2": shape.cv2}
+        )
+
+    def sample(self, replicates: int, base: Entry, random: np.random.Generator) -> Sample:
+        """Return a new run, truncated where the baseline's is."""
+        sums, blocks = self.resample(replicates, random)
+        entry, verdict = self.entry(sums)
+        return Sample(self.against(entry, blocks, base), 0, verdict)
+
+    def baselines(self, count: int, random: np.random.Generator) -> list[Entry]:
+        """Return runs of the length that a baseline of this cell has."""
+        first, _ = self.entry(self.resample(FIRST, random)[0])
+        replicates = baseline_replicates(first.cv2)
+        return [self.entry(self.resample(replicates, random)[0])[0] for _ in range(count)]
+
+
+def random_of(*names: str) -> np.random.Generator:
+    """Return the generator of what these names tell apart."""
+    return np.random.default_rng(list(hashlib.sha256("/".join(names).encode()).digest()))
+
+
+def case_of(pool: Pool, name: str, base: Entry, first: Sample, random: np.random.Generator) -> Case:
+    """Return a case with a confirmation where the first run was flagged."""
+    case = Case(name, pool.cell.label, base, first=first)
+    flags = screen(case)
+    if not (flags.variance or flags.bias):
+        return case
+    return replace(case, second=pool.sample(STAGE_TWO_FACTOR * FIRST, base, random))
+
+
+def null_cases(cell: Cell, suites: int, blocks: int, firsts: int = FIRSTS, baselines: int = BASELINES) -> list[Case]:
+    """Return the cases that a sound cell adds to so many suites, ``EACH`` to every one."""
+    random = random_of("null", cell.id)
+    pool = Pool.of(cell, gradients_of(cell, blocks))
+    bases = pool.baselines(baselines, random)
+    made = []
+    for _ in range(firsts):
+        sums, drawn = pool.resample(FIRST, random)
+        made.append((*pool.entry(sums), drawn))
+    cases = []
+    for number in range(suites * EACH):
+        base = bases[random.integers(len(bases))]
+        entry, verdict, drawn = made[random.integers(len(made))]
+        first = Sample(pool.against(entry, drawn, base), 0, verdict)
+        cases.append(case_of(pool, f"{cell.id} {number}", base, first, random))
+    return cases
+
+
+def suites_of(cases: list[list[Case]]) -> list[list[Finding]]:
+    """Return what the gate says of every suite: cell by cell ``EACH`` cases of each list."""
+    cells = len(cases) * EACH
+    return [
+        decide(
+            [case for each in cases for case in each[start : start + EACH]],
+            cells=cells,
+            confirming=STAGE_TWO_FACTOR * FIRST,
+        )
+        for start in range(0, len(cases[0]), EACH)
+    ]
+
+
+def power(sound: Cell, faulty: tuple[str, Cell] | None, trials: int, blocks: int) -> list[dict[str, object]]:
+    """Return how often faults in one cell of a suite of 204 are caught, a row for each.
+
+    Args:
+        sound: the cell of the baseline.
+        faulty: what the fault is, and the cell with it; every one of ``FAULTS`` when None.
+        trials: how many for each.
+        blocks: of the pools.
+    """
+    gradients = gradients_of(sound, blocks)
+    pool = Pool.of(sound, gradients)
+    exact = torch.as_tensor(pool.exact)
+    if faulty is None:
+        wrong = {name: Pool.of(sound, gradients, exact=exact, change=change) for name, change in FAULTS.items()}
+    else:
+        name, cell = faulty
+        wrong = {name: replace(Pool.of(cell, gradients_of(cell, blocks), exact=exact), cell=sound)}
+    bases = pool.baselines(min(8, trials), random_of("power", sound.id))
+    sd = float(np.sqrt(np.mean([float(p.w.mean) for p in pool.partials])))
+    rows: list[dict[str, object]] = []
+    for name, other in wrong.items():
+        random = random_of("power", sound.id, name)
+        findings = []
+        for trial in range(trials):
+            base = bases[trial % len(bases)]
+            case = case_of(other, "faulty", base, other.sample(FIRST, base, random), random)
+            findings += decide([case], cells=len(CELLS) * EACH, confirming=STAGE_TWO_FACTOR * FIRST)
+        off = np.mean([p.coordinate.mean for p in other.partials], axis=0)
+        rows.append(
+            {
+                "cell": sound.label,
+                "fault": name,
+                "trials": trials,
+                "caught": float(np.mean([f.verdict in FAILING for f in findings])),
+                "variance_ratio": float(np.mean([f.change or 1.0 for f in findings])),
+                "bias_per_sd": float(np.linalg.norm(off)) / sd,
+                "cv2": bases[0].cv2,
+                "khat": bases[0].khat,
+                "declared_unbiased": sound.estimator.unbiased,
+            }
+        )
+    return rows

@@ -1,0 +1,257 @@
+import pytest
+import torch
+from torch import Size
+from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Normal, OneHotCategorical, Poisson
+
+from estimators import RLOO, Drawable, Refusal, Reparameterization, ScoreFunction, UnsupportedFamily, draw, rdraw, rows
+from estimators import _families as families
+from tests.estimators.families import FAMILIES, t
+from tests.tolerances import z_limit
+
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# Noise
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("noise", ["uniform", "gumbel", "logistic"])
+def test_noise_is_finite_at_both_ends(monkeypatch, noise, dtype):
+    """torch.rand may return 0, and the number before 1."""
+    last = 1 - torch.finfo(dtype).eps / 2
+    ends = torch.tensor([0.0, last], dtype=dtype)
+    monkeypatch.setattr(torch, "rand", lambda *args, **kwargs: ends.clone())
+    values = getattr(families, noise)(Size((2,)), ends, None)
+    assert values.isfinite().all()
+    assert values[0] < values[1]
+    assert noise != "uniform" or (values[0] > 0 and values[1] < 1)
+
+
+@pytest.mark.parametrize("noise", ["uniform", "normal", "gumbel", "logistic"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_noise_has_the_dtype_asked_for_and_comes_from_the_generator(noise, dtype):
+    like = torch.zeros((), dtype=dtype)
+    a, b = (getattr(families, noise)(Size((3, 2)), like, seeded()) for _ in range(2))
+    assert a.dtype == dtype
+    assert a.shape == (3, 2)
+    assert torch.equal(a, b)
+
+
+def test_gumbel_and_logistic_are_their_formulas():
+    u = torch.rand(5, generator=seeded(), dtype=torch.float64) + 2.0**-54
+    like = t(0.0)
+    torch.testing.assert_close(families.gumbel(Size((5,)), like, seeded()), -(-u.log()).log(), rtol=1e-12, atol=1e-12)
+    expected = u.log() - (1 - u).log()
+    torch.testing.assert_close(families.logistic(Size((5,)), like, seeded()), expected, rtol=1e-12, atol=1e-12)
+
+
+# Draws
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_draws_have_samples_first_and_lie_in_the_support(name):
+    family = FAMILIES[name]
+    q = family.build(*family.theta)
+    x = draw(q, 6, seeded())
+    assert x.shape == (6, *q.batch_shape, *q.event_shape)
+    assert q.support.check(x).all()
+    assert not x.requires_grad
+    assert torch.equal(x, draw(q, 6, seeded()))
+
+
+def test_normal_draws_are_their_formula():
+    z = torch.randn(4, 3, 2, generator=seeded(), dtype=torch.float64)
+    q = Normal(t(0.5, -0.8), t(0.9, 0.6))
+    torch.testing.assert_close(draw(rows(q, 3), 4, seeded()), q.loc + q.scale * z, rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(rdraw(rows(q, 3), 4, seeded()), q.loc + q.scale * z, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", [n for n in FAMILIES if "normal" not in n])
+def test_discrete_draws_are_as_frequent_as_they_are_probable(name):
+    count = 20_000
+    family = FAMILIES[name]
+    q = family.build(*family.theta)
+    x = draw(rows(q, count), 1, seeded()).squeeze(0)
+    p = families.probs(q)
+    if isinstance(families.inner(q), Categorical):
+        x = torch.nn.functional.one_hot(x, p.shape[-1])
+    z = (x.double().mean(0) - p) / (p * (1 - p) / count).sqrt()
+    assert z.abs().max() < z_limit(z.numel())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_certain_is_always_drawn(dtype):
+    """Even where torch.rand is 0 or as near to 1 as it comes."""
+    bits = Bernoulli(torch.tensor([0.0, 1.0, 1e-30], dtype=dtype))
+    hot = OneHotCategorical(torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=dtype))
+    saturated = OneHotCategorical(logits=torch.tensor([[-50.0, 50.0, -50.0], [50.0, -50.0, -50.0]], dtype=dtype))
+    for end in (0.0, 1 - torch.finfo(dtype).eps / 2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "rand", lambda shape, end=end, **kwargs: torch.full(tuple(shape), end, dtype=dtype))
+            assert draw(bits, 1, None).tolist() == [[0, 1, 0]]
+            assert draw(hot, 1, None).tolist() == [[[0, 1, 0], [1, 0, 0], [0, 0, 1]]]
+            assert draw(saturated, 1, None).tolist() == [[[0, 1, 0], [1, 0, 0]]]
+
+
+def test_fallback_draws_from_the_generator_and_leaves_the_global_one():
+    q = Gamma(t(1.5, 2.0).requires_grad_(), t(0.7, 3.0))
+    before = torch.get_rng_state()
+    a, b, other = draw(q, 3, seeded()), draw(q, 3, seeded()), draw(q, 3, seeded(1))
+    c, e = rdraw(q, 3, seeded()), rdraw(q, 3, seeded())
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(a, b)
+    assert torch.equal(c, e)
+    assert c.requires_grad
+    assert not torch.equal(a, other)
+    generator = seeded()
+    assert not torch.equal(draw(q, 3, generator), draw(q, 3, generator))
+
+
+def test_fallback_without_a_generator_uses_the_global_one():
+    q = Poisson(t(3.0, 50.0))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        a = draw(q, 3, None)
+        torch.manual_seed(5)
+        assert torch.equal(a, q.sample((3,)))
+
+
+# Densities
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_closed_scores_are_torchs(name):
+    family = FAMILIES[name]
+    theta = [p.clone().requires_grad_() for p in family.theta]
+    q = family.build(*theta)
+    x = draw(q, 4, seeded())
+    weight = torch.randn(4, *q.batch_shape, generator=seeded(1), dtype=torch.float64)
+    closed = torch.autograd.grad(families.score(q, x, weight).sum(), theta)
+    general = torch.autograd.grad((weight * family.build(*theta).log_prob(x)).sum(), theta)
+    for a, b in zip(closed, general, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_score_of_another_family_is_torchs_and_passes_the_weight_nothing():
+    rate, w = t(1.5, 2.0).requires_grad_(), t(0.3).requires_grad_()
+    q = Poisson(rate)
+    x = draw(q, 4, seeded())
+    value = families.score(q, x, w * torch.ones(4, 2, dtype=torch.float64))
+    assert torch.equal(value, torch.zeros(2, dtype=torch.float64))
+    (g,) = torch.autograd.grad(value.sum(), [rate], create_graph=True)
+    torch.testing.assert_close(g, 0.3 * (x / rate - 1).sum(0), rtol=1e-12, atol=1e-12)
+    (slope,) = torch.autograd.grad(g.sum(), [w])
+    torch.testing.assert_close(slope, (x / rate - 1).sum().detach().reshape(1), rtol=1e-12, atol=1e-12)
+    families.score(q, x, w * torch.ones(4, 2, dtype=torch.float64)).sum().backward()
+    assert w.grad is None
+
+
+@pytest.mark.parametrize("name", [n for n in FAMILIES if "normal" not in n])
+def test_mass_logits_and_probs_are_torchs(name):
+    family = FAMILIES[name]
+    q = family.build(*family.theta)
+    x, base = draw(q, 4, seeded()), families.inner(q)
+    torch.testing.assert_close(families.mass(q, x), q.log_prob(x).exp(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(families.probs(q), base.probs, rtol=1e-12, atol=0)
+    torch.testing.assert_close(families.logits(q), base.logits, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["bernoulli-logits", "one-hot-logits"])
+def test_probs_of_rows_have_first_and_second_derivatives(name):
+    family = FAMILIES[name]
+    r = rows(family.build(family.theta[0].clone().requires_grad_()), 3)
+    (leaf,) = families.parameters(r).values()
+    c = torch.randn(leaf.shape, generator=seeded(), dtype=torch.float64)
+    link = torch.sigmoid if "bernoulli" in name else lambda x: torch.softmax(x, -1)
+    ours, torchs = families.probs(r), link(leaf)
+    assert torch.equal(ours, torchs)
+    first, expected = (torch.autograd.grad((y**2 * c).sum(), [leaf], create_graph=True)[0] for y in (ours, torchs))
+    torch.testing.assert_close(first, expected, rtol=1e-12, atol=1e-12)
+    second, expected = (torch.autograd.grad((g**2).sum(), [leaf])[0] for g in (first, expected))
+    torch.testing.assert_close(second, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_two_categories_score_as_a_bit():
+    logit = t(0.7).squeeze().requires_grad_()
+    weight, b = t(0.3, -1.1, 2.0), t(1.0, 0.0, 1.0)
+    hot = OneHotCategorical(logits=torch.stack([torch.zeros_like(logit), logit]))
+    values = (
+        families.score(Bernoulli(logits=logit), b, weight),
+        families.score(hot, torch.stack([1 - b, b], -1), weight),
+        families.score(Categorical(logits=hot.logits), b.long(), weight),
+    )
+    a, *others = (torch.autograd.grad(v, [logit], retain_graph=True)[0] for v in values)
+    for other in others:
+        torch.testing.assert_close(a, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("estimator", [RLOO(), ScoreFunction()], ids=repr)
+def test_an_f_that_does_not_sum_over_the_event_is_refused(estimator):
+    q = Independent(Normal(t(0.5, -0.8).requires_grad_(), t(0.9, 0.6)), 1)
+    n = estimator.n
+    with pytest.raises(Refusal, match=rf"f returned shape \[{n}, 2\] .*expected \[{n}\].* Sum f over the event axes\."):
+        estimator(torch.square, q)
+
+
+# A distribution of one's own
+
+
+class Exponential(Drawable):
+    """By inverse transform."""
+
+    has_rsample = True
+
+    def __init__(self, rate):
+        self.rate = rate
+        super().__init__(rate.shape, validate_args=False)
+
+    def draw(self, sample_shape, generator):
+        return self.rdraw(sample_shape, generator).detach()
+
+    def rdraw(self, sample_shape, generator):
+        u = torch.rand(*sample_shape, *self.batch_shape, generator=generator, dtype=self.rate.dtype)
+        return -torch.log1p(-u) / self.rate
+
+    def log_prob(self, x):
+        return self.rate.log() - self.rate * x
+
+
+class ClosedExponential(Exponential):
+    def score(self, x, weight):
+        return {"rate": (weight * (1 / self.rate.detach() - x)).sum(0)}
+
+
+class OnlyDraws(Exponential):
+    has_rsample = False
+
+
+@pytest.mark.parametrize("family", [Exponential, ClosedExponential])
+@pytest.mark.parametrize("count", [None, 3])
+def test_a_family_of_ones_own(family, count):
+    rate = t(0.5, 2.0).requires_grad_()
+    q = family(rate) if count is None else rows(family(rate), count)
+    loss = RLOO(n=4)(torch.square, q, seeded())
+    (g,) = torch.autograd.grad(loss.sum(), [q.rate])
+    x = q.draw(Size((4,)), seeded())
+    fx = x**2
+    expected = ((fx - fx.mean(0)) * (1 / q.rate - x)).sum(0) / 3
+    torch.testing.assert_close(g, expected.detach(), rtol=1e-12, atol=1e-12)
+    (g,) = torch.autograd.grad(Reparameterization(n=4)(torch.square, q, seeded()).sum(), [q.rate])
+    torch.testing.assert_close(g, (-2 * fx / q.rate).mean(0).detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_a_family_of_ones_own_samples_as_torchs_do():
+    q = Exponential(t(0.5, 2.0).requires_grad_())
+    assert q.sample((3,)).shape == (3, 2)
+    assert q.sample().shape == (2,)
+    assert q.rsample((3,)).requires_grad
+    assert not q.sample().requires_grad
+
+
+def test_a_family_of_ones_own_without_rdraw_is_refused():
+    with pytest.raises(UnsupportedFamily, match="OnlyDraws has none"):
+        Reparameterization()(torch.square, OnlyDraws(t(0.5)))

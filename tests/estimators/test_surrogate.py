@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch.distributions import Independent, Normal
+
+from estimators import grad_only, inject
+from tests.estimators.families import t
+
+
+def normal():
+    return Independent(
+        Normal(t([0.5, 1.0], [2.0, 3.0]).requires_grad_(), t([1.0, 2.0], [1.0, 1.0]).requires_grad_()), 1
+    )
+
+
+def test_grad_only_has_no_value_and_the_whole_gradient():
+    x = t(1.5, -2.0).requires_grad_()
+    y = grad_only(x**3)
+    assert torch.equal(y, torch.zeros(2, dtype=torch.float64))
+    assert torch.equal(torch.autograd.grad(y.sum(), [x])[0], (3 * x**2).detach())
+
+
+def test_inject_hands_on_the_cotangent_times_the_gradient():
+    q = normal()
+    g = t([1.0, 2.0], [3.0, 4.0])
+    y = inject(q, loc=g, scale=10 * g)
+    assert torch.equal(y, torch.zeros(2, dtype=torch.float64))
+    (5 * y[0] - y[1]).backward()
+    assert torch.equal(q.base_dist.loc.grad, t([5.0, 10.0], [-3.0, -4.0]))
+    assert torch.equal(q.base_dist.scale.grad, t([50.0, 100.0], [-30.0, -40.0]))
+
+
+def test_inject_reaches_what_the_parameters_are_made_of():
+    log_scale = t(0.5).requires_grad_()
+    inject(Normal(t(0.0), log_scale.exp()), loc=t(1.0), scale=t(2.0)).sum().backward()
+    torch.testing.assert_close(log_scale.grad, 2 * log_scale.detach().exp())
+
+
+def test_inject_stays_attached_to_a_state_under_create_graph_only():
+    q, w = normal(), t(3.0).requires_grad_()
+    g = w * t([1.0, 2.0], [3.0, 4.0])
+    (got,) = torch.autograd.grad(inject(q, loc=g).sum(), [q.base_dist.loc], create_graph=True)
+    (slope,) = torch.autograd.grad(got.square().sum(), [w])
+    assert slope.item() == 2 * 3.0 * 30.0
+    (got,) = torch.autograd.grad(inject(q, loc=w * t([1.0, 2.0], [3.0, 4.0])).sum(), [q.base_dist.loc])
+    assert not got.requires_grad
+
+
+def test_backward_of_inject_passes_nothing_to_the_gradient():
+    q, w = normal(), t(3.0).requires_grad_()
+    inject(q, loc=w * torch.ones(2, 2, dtype=torch.float64)).sum().backward()
+    assert w.grad is None
+
+
+def test_inject_skips_frozen_parameters():
+    q = Normal(t(0.0), t(1.0).requires_grad_())
+    y = inject(q, loc=t(1.0), scale=t(2.0))
+    y.sum().backward()
+    assert q.loc.grad is None
+    assert q.scale.grad.item() == 2.0
+    assert not inject(Normal(t(0.0), t(1.0)), loc=t(1.0)).requires_grad
+
+
+def test_inject_refuses_wrong_shapes_and_names():
+    q = normal()
+    with pytest.raises(ValueError, match=r"gradient of shape \[2\] for loc, whose shape is \[2, 2\]"):
+        inject(q, loc=t(1.0, 2.0))
+    with pytest.raises(ValueError, match=r"gradient for 'logits', and this Independent is made of \['loc', 'scale'\]"):
+        inject(q, logits=t(1.0))
