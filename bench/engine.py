@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from bench import record
+from bench.heap import keep_memory
 from bench.moments import Workspace, block_partial
 from bench.objectives import Objective, Problem
 from bench.plan import Cell, blocks, noise_subject, slices
@@ -79,6 +80,8 @@ class Engine:
     ) -> None:
         self.cell, self.settings, self.truncate_at = cell, settings, truncate_at
         self.device = torch.device(settings.device)
+        if self.device.type == "cpu":
+            keep_memory()
         self.problem: Problem = cell.objective.build(DTYPES[settings.dtype], self.device)
         self.q: Distribution = self.problem.q(self.problem.theta)
         self.groups = {name: t.numel() for name, t in self.problem.theta.items()}
@@ -186,20 +189,21 @@ class PullBack:
     def __init__(self, q: Distribution, theta: dict[str, Tensor]) -> None:
         own = [t for t in parameters(q).values() if t.requires_grad]
         self.theta = list(theta.values())
-        held = [next((k for k, leaf in enumerate(self.theta) if _is_held(t, leaf)), None) for t in own]
-        self.held = [(i, k) for i, k in enumerate(held) if k is not None]
-        self.slopes = [(i, k, slope) for i, t in enumerate(own) for k, slope in _slope(t, self.theta) if held[i] is None]
-        known = {i for i, *_ in (*self.held, *self.slopes)}
-        self.made = [i for i in range(len(own)) if i not in known]
+        routes = [_direct(t, self.theta) for t in own]
+        self.direct = [(i, *route) for i, route in enumerate(routes) if route is not None]
+        self.made = [i for i, route in enumerate(routes) if route is None]
         self.outputs = [own[i] for i in self.made]
 
     def __call__(self, gradients: tuple[Tensor, ...]) -> Tensor:
         """Return ``[rows, size]``, theta's tensors flattened one after the other."""
         found: list[Tensor | None] = [None] * len(self.theta)
-        for i, k in self.held:
-            found[k] = gradients[i]
-        for i, k, slope in self.slopes:
-            found[k] = gradients[i] * slope
+
+        def add(k: int, extra: Tensor) -> None:
+            before = found[k]
+            found[k] = extra if before is None else before + extra
+
+        for i, k, slope in self.direct:
+            add(k, gradients[i] if slope is None else gradients[i] * slope)
         if self.made:
             pulled = torch.autograd.grad(
                 self.outputs,
@@ -210,8 +214,8 @@ class PullBack:
                 is_grads_batched=True,
             )
             for k, extra in enumerate(pulled):
-                before = found[k]
-                found[k] = extra if before is None else before if extra is None else before + extra
+                if extra is not None:
+                    add(k, extra)
         count = gradients[0].shape[0]
         flat = [
             t.new_zeros(count, t.numel()) if g is None else g.reshape(count, -1)
@@ -220,31 +224,24 @@ class PullBack:
         return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
 
 
-def _is_held(own: Tensor, leaf: Tensor) -> bool:
-    """Tell whether q holds theta's tensor as it is, perhaps through the view that ``broadcast_all`` makes."""
-    if own is leaf:
-        return True
-    node = own.grad_fn
-    if node is None or own.shape != leaf.shape or not node.name().startswith("ExpandBackward"):
-        return False
-    return getattr(node.next_functions[0][0], "variable", None) is leaf
+_ELEMENTWISE = tuple(f"{name}Backward" for name in ("Exp", "Sigmoid", "Softplus", "Tanh", "Expand"))
+"""What autograd calls functions with a diagonal Jacobian; the last, of ``broadcast_all``, where it keeps the shape."""
 
 
-_ELEMENTWISE = ("Exp", "Sigmoid", "Softplus", "Tanh", "Expand")
-"""Functions of one tensor whose Jacobian is diagonal, as autograd names them; the last where it keeps the shape."""
+def _direct(own: Tensor, theta: list[Tensor]) -> tuple[int, Tensor | None] | None:
+    """Return which tensor of theta q's own parameter is, or is an elementwise function of, and its derivative there.
 
-
-def _slope(own: Tensor, theta: list[Tensor]) -> list[tuple[int, Tensor]]:
-    """Return which tensor of theta q's own parameter is an elementwise function of, and its derivative there.
-
-    Carrying a gradient back is a product then. Empty where such a tensor is not found, and autograd has to do it.
+    The derivative is None where it is 1. None instead of both where there is no such tensor: autograd has to do it.
     """
-    node = own.grad_fn
-    while node is not None and node.name().startswith(tuple(f"{name}Backward" for name in _ELEMENTWISE)):
+    node, steps = own.grad_fn, 0
+    while node is not None and node.name().startswith(_ELEMENTWISE):
+        steps += not node.name().startswith("Expand")
         node = node.next_functions[0][0]
-    leaf = getattr(node, "variable", None)
-    found = [k for k, t in enumerate(theta) if t is leaf and t.shape == own.shape]
-    return [(k, torch.autograd.grad(own.sum(), theta[k], retain_graph=True)[0]) for k in found]
+    leaf = own if own.grad_fn is None else getattr(node, "variable", None)
+    for k, t in enumerate(theta):
+        if t is leaf and t.shape == own.shape:
+            return k, torch.autograd.grad(own.sum(), t, retain_graph=True)[0] if steps else None
+    return None
 
 
 def exact_gradient(objective: Objective, problem: Problem) -> tuple[float, NDArray[np.float64]]:

@@ -74,7 +74,7 @@ def cores() -> int:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Have children ignore interrupts: a terminal sends them to the whole group, and they are the parent's to handle."""
+    """Have children ignore interrupts: a terminal sends them to the whole group, and the parent handles them."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set signals, and only it is interrupted
         return

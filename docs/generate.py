@@ -1,4 +1,4 @@
-"""Writes the catalogue pages, ``docs/estimators.md`` and ``docs/objectives.md``, from the classes: ``python docs/generate.py``."""
+"""Writes ``docs/estimators.md`` and ``docs/objectives.md`` from the classes: ``python docs/generate.py``."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def objectives_page() -> str:
         )
         sections.append(section("bench.objectives", name, cls, known))
     intro = (
-        "# Objectives\n\nMade by `python docs/generate.py` from the docstrings. Each is measured at the point its parameters "
-        "name.\n"
+        "# Objectives\n\nMade by `python docs/generate.py` from the docstrings. Each is measured at the point that its "
+        "parameters name.\n"
     )
     header = ["objective", "q", "exact gradient", "parameters", "source"]
     return "\n".join([intro, table(header, lines), "", *sections])

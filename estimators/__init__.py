@@ -7,6 +7,9 @@ from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, NotDifferentiable, Refusal, UnsupportedFamily
 from estimators._rows import parameters, rows
 from estimators._surrogate import grad_only, inject
+from estimators.arm import ARM
+from estimators.arms import ARMS
+from estimators.bit_flip import BitFlip
 from estimators.bound import Bound
 from estimators.darn import DARN
 from estimators.disarm import DisARM
@@ -15,18 +18,24 @@ from estimators.enumeration import Enumeration
 from estimators.gapped_straight_through import GappedStraightThrough
 from estimators.gumbel_rao import GumbelRao
 from estimators.gumbel_softmax import GumbelSoftmax, StraightThroughGumbelSoftmax
+from estimators.local_expectation import LocalExpectation
 from estimators.measure_valued import MeasureValued
+from estimators.mu_prop import MuProp
 from estimators.rebar import REBAR
 from estimators.reinmax import ReinMax
 from estimators.reparameterization import Reparameterization
 from estimators.rloo import RLOO
 from estimators.score_function import ScoreFunction
+from estimators.sticking_the_landing import StickingTheLanding
 from estimators.straight_through import StraightThrough
 
 __all__ = [
+    "ARM",
+    "ARMS",
     "DARN",
     "REBAR",
     "RLOO",
+    "BitFlip",
     "Bound",
     "DisARM",
     "Drawable",
@@ -37,13 +46,16 @@ __all__ = [
     "GumbelSoftmax",
     "Integrand",
     "InvalidParameter",
+    "LocalExpectation",
     "MeasureValued",
+    "MuProp",
     "NotDifferentiable",
     "Refusal",
     "ReinMax",
     "Reparameterization",
     "ScoreFunction",
     "State",
+    "StickingTheLanding",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
     "UnsupportedFamily",

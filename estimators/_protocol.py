@@ -54,6 +54,8 @@ class Estimator(abc.ABC):
     """Does it ask the integrand for its log-weights (see ``Bound``)?"""
     needs_state: bool = False
     """Does it learn (see ``init`` and ``adapt``)?"""
+    command_name: ClassVar[str] = ""
+    """Name on the command line, where the one derived from the class is not the field's word."""
     aliases: ClassVar[tuple[str, ...]] = ()
     """Other names on the command line."""
     reference: ClassVar[str] = ""
@@ -123,4 +125,5 @@ def family(q: Distribution) -> type[Distribution]:
 
 def command_line_name(cls: type) -> str:
     """Return the command-line name of a class: ``MeasureValued`` -> ``measure-valued``, ``RLOO`` -> ``rloo``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()
+    given: str = getattr(cls, "command_name", "")
+    return given or re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()

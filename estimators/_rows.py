@@ -51,7 +51,7 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
 def _own_names(q: Distribution) -> list[str]:
     """Names of the floating-point tensors that q was made from, in the order of its constructor."""
     names = []
-    for name in _arguments(type(q)):
+    for name in _arguments(type(q).__init__):
         group = next((group for group in _GROUPS if name in group), None)
         if group and name != _source(q, group):
             continue  # torch's cache beside the own parameter
@@ -62,9 +62,9 @@ def _own_names(q: Distribution) -> list[str]:
 
 
 @functools.cache  # looking takes longer than all else in ``rows``
-def _arguments(cls: type[Distribution]) -> tuple[str, ...]:
+def _arguments(constructor: Callable[..., None]) -> tuple[str, ...]:
     """Names of what a constructor takes."""
-    return tuple(inspect.signature(cls.__init__).parameters)
+    return tuple(inspect.signature(constructor).parameters)
 
 
 # Constructors take exactly one of each group; torch caches the others beside it when they are asked for.
@@ -156,7 +156,7 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
                 "or put the parameters into the base distribution."
             )
         return TransformedDistribution(_map(q.base_dist, leaf, count), list(q.transforms), validate_args=False)
-    names = _arguments(type(q))
+    names = _arguments(type(q).__init__)
     own = parameters(q)
     if type(q).expand is not Distribution.expand and not any(value.requires_grad for value in own.values()):
         expanded: Distribution = q.expand((count, *q.batch_shape))

@@ -36,7 +36,8 @@ class DisARM(Estimator):
     n: int = 2
 
     families = (Bernoulli,)
-    aliases: ClassVar[tuple[str, ...]] = ("disarm", "u2g")
+    command_name: ClassVar[str] = "disarm"
+    aliases: ClassVar[tuple[str, ...]] = ("u2g",)
     reference: ClassVar[str] = "Dong et al. 2020"
 
     def __post_init__(self) -> None:

@@ -42,7 +42,8 @@ class ReinMax(Estimator):
     unbiased = False
     families = (Bernoulli, OneHotCategorical)
     needs_df = True
-    aliases: ClassVar[tuple[str, ...]] = ("reinmax", "zgr")
+    command_name: ClassVar[str] = "reinmax"
+    aliases: ClassVar[tuple[str, ...]] = ("zgr",)
     reference: ClassVar[str] = "Liu et al. 2023"
 
     def __post_init__(self) -> None:

@@ -14,6 +14,23 @@ from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, needs_gradient
 
 
+def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
+    """Return why samples of a family are not differentiable in its parameters, or None if they are."""
+    if issubclass(family, OneHotCategoricalStraightThrough):
+        return (
+            "torch's OneHotCategoricalStraightThrough is not reparameterized. Use StraightThrough on OneHotCategorical."
+        )
+    if issubclass(family, Wishart):
+        return "torch's Wishart samples cannot be differentiated (its backward raises). Use ScoreFunction or RLOO."
+    if family.has_rsample:
+        return None
+    return (
+        f"{type(estimator).__name__} needs samples that are differentiable in q's parameters, and "
+        f"{family.__name__} has none (torch's has_rsample is False). Use ScoreFunction, RLOO or, for Bernoulli and "
+        "OneHotCategorical, GumbelSoftmax."
+    )
+
+
 @dataclass(frozen=True)
 class Reparameterization(Estimator):
     """Reparameterization (pathwise) estimator.
@@ -69,19 +86,8 @@ class Reparameterization(Estimator):
 
     def refuses(self, family: type[Distribution]) -> str | None:
         """Return why a family has no reparameterization, or None."""
-        if issubclass(family, OneHotCategoricalStraightThrough):
-            return (
-                "torch's OneHotCategoricalStraightThrough is not reparameterized. "
-                "Use StraightThrough on OneHotCategorical."
-            )
-        if issubclass(family, Wishart):
-            return "torch's Wishart samples cannot be differentiated (its backward raises). Use ScoreFunction or RLOO."
-        if not family.has_rsample:
-            return (
-                "Reparameterization needs samples that are differentiable in q's parameters, and "
-                f"{family.__name__} has none (torch's has_rsample is False). Use ScoreFunction, RLOO or, for Bernoulli "
-                "and OneHotCategorical, GumbelSoftmax."
-            )
+        if reason := no_path(self, family):
+            return reason
         if self.families and not issubclass(family, self.families):
             return (
                 f"{self!r} makes its noise for Normal and MultivariateNormal, and q is {family.__name__}. "

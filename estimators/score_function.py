@@ -64,9 +64,9 @@ class ScoreFunction(Estimator):
         n: samples; at least 2 for the optimal baseline.
         baseline: a number, "moving-average" or "optimal".
 
-    Reference: Williams 1992 (Machine Learning 8), section 4; Mohamed et al. 2020 (JMLR 21), section 4. Optimal: Weaver
-    & Tao 2001; Greensmith, Bartlett & Baxter 2004 (JMLR 5); by coordinate as in Peters & Schaal 2008; and leave-one-out,
-    because a baseline that contains its own sample is biased.
+    Reference: Williams 1992 (Machine Learning 8), section 4; Mohamed et al. 2020 (JMLR 21), section 4. Optimal:
+    Weaver & Tao 2001; Greensmith, Bartlett & Baxter 2004 (JMLR 5); by coordinate: Peters & Schaal 2008. It is
+    leave-one-out here, because a baseline that contains its own sample is biased.
     """
 
     n: int = 1

@@ -58,11 +58,11 @@ def test_unbiased_estimators_pass(check):
 
 def test_a_bias_fails_with_its_size(check):
     with pytest.raises(
-        AssertionError, match=r"is biased: the mean is off by about .* of the exact gradient, p < 1e-300 .* seed"
+        AssertionError, match=r"is biased: the mean is off by about .* of the exact gradient, p < 1e-300 .*seed"
     ):
         check.assert_unbiased(scaled(Reparameterization(n=16), 1.1), QUADRATIC)
     with pytest.raises(AssertionError, match="declare unbiased = False"):
-        check.assert_unbiased(GumbelSoftmax(temperature=1.0), BernoulliQuadratic(dim=10), replicates=20_000)
+        check.assert_unbiased(GumbelSoftmax(), BernoulliQuadratic(dim=10, target=0.1))
 
 
 def test_a_gradient_without_noise_has_to_be_exact(check):
@@ -86,7 +86,7 @@ def test_an_objective_without_an_exact_gradient_is_refused(check):
     class Unknown(GaussianQuadratic):
         has_exact = False
 
-    with pytest.raises(ValueError, match="no exact gradient to compare with"):
+    with pytest.raises(ValueError, match="no gradient to compare with"):
         check.assert_unbiased(RLOO(), Unknown())
 
 
@@ -147,7 +147,7 @@ def test_not_worse(gradient_check):
 def test_biased(gradient_check):
     from bench.objectives import BernoulliQuadratic
     from estimators import GumbelSoftmax
-    gradient_check.assert_unbiased(GumbelSoftmax(), BernoulliQuadratic(dim=10), replicates=20_000)
+    gradient_check.assert_unbiased(GumbelSoftmax(), BernoulliQuadratic(dim=10, target=0.1))
 """
 
 

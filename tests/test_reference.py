@@ -69,7 +69,7 @@ def test_it_is_as_far_from_the_exact_gradient_as_it_says(line):
 
 def test_it_says_what_it_is(line):
     assert (line["kind"], line["outcome"], line["dtype"]) == ("reference", "measured", "float64")
-    assert line["estimator"] == "dis-arm:n=8"
+    assert line["estimator"] == "disarm:n=8"
     assert line["objective"] == SELECTOR
     assert line["replicates"] == 2_048
     assert line["summary"]["verdict"] == "NO_REFERENCE"

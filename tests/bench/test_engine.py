@@ -89,8 +89,38 @@ def test_row_gradients_are_those_of_single_training_calls(estimator, objective):
 def test_theta_that_q_holds_itself_is_not_pulled():
     theta = {"mean": torch.zeros(3, requires_grad=True), "log_scale": torch.zeros(3, requires_grad=True)}
     route = PullBack(Independent(Normal(theta["mean"], theta["log_scale"].exp()), 1), theta)
-    assert route.held == [(0, 0)]
-    assert len(route.outputs) == 1
+    assert route.direct[0] == (0, 0, None)
+    assert route.outputs == []
+
+
+def test_gradients_go_through_an_elementwise_function_as_through_autograd():
+    theta = {"a": torch.linspace(-1, 1, 3, requires_grad=True), "b": torch.linspace(-2, 3, 3, requires_grad=True)}
+    q = Normal(theta["a"].tanh(), theta["b"].sigmoid().exp())
+    g = torch.arange(12.0).reshape(2, 2, 3)
+    own = list(parameters(q).values())
+    pulled = PullBack(q, theta)((g[0], g[1]))
+    for row in range(2):
+        expected = torch.autograd.grad(own, list(theta.values()), [g[0, row], g[1, row]], retain_graph=True)
+        torch.testing.assert_close(pulled[row], torch.cat(expected))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda t: t.softmax(-1),  # mixes coordinates
+        lambda t: 2 * t,  # a function of two tensors, as autograd sees it
+        lambda t: t[:1].exp().expand(3),  # elementwise in the value that it repeats
+        lambda t: t.flip(0).exp(),
+    ],
+)
+def test_everything_else_is_left_to_autograd(make):
+    theta = {"t": torch.linspace(0.1, 0.9, 3, requires_grad=True)}
+    q = Normal(make(theta["t"]), torch.ones(3))
+    route = PullBack(q, theta)
+    assert route.direct == []
+    g = torch.tensor([[1.0, 2.0, 4.0], [0.0, 1.0, 0.0]])
+    expected = [torch.autograd.grad(q.loc, theta["t"], row, retain_graph=True)[0] for row in g]
+    torch.testing.assert_close(route((g,)), torch.stack(expected))
 
 
 def test_theta_used_twice_gets_both_gradients():

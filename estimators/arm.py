@@ -1,0 +1,60 @@
+"""ARM: augment, reinforce, merge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Size, Tensor
+from torch.distributions import Bernoulli, Distribution
+
+from estimators._families import logits, probs, uniform
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import InvalidParameter, at_least, one_value_each
+from estimators._rows import one
+from estimators._surrogate import inject_at
+
+
+@dataclass(frozen=True)
+class ARM(Estimator):
+    """ARM: the difference of f over antithetic pairs of bits, times the uniform noise that both were made of.
+
+    ``g_i = (f(b) - f(b')) (1/2 - u_i)``,  averaged over n/2 pairs
+    ``b = 1[u < p]``,  ``b' = 1[1 - u < p]``,  u uniform
+
+    Unbiased. DisARM is its conditional expectation given both samples, so DisARM's variance is never larger. Serves
+    Bernoulli; f is a black box. Cost: n evaluations of f.
+
+    Args:
+        n: samples, two for each pair.
+
+    Reference: Yin & Zhou 2019 ("ARM"), theorem 1, with 1 - u in place of u.
+    """
+
+    n: int = 2
+
+    families = (Bernoulli,)
+    reference: ClassVar[str] = "Yin & Zhou 2019"
+
+    def __post_init__(self) -> None:
+        at_least(self, 2)
+        if self.n % 2:
+            raise InvalidParameter(
+                f"ARM needs an even n: its samples are pairs (got n={self.n}). Use ARM(n={self.n + 1})."
+            )
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        p, pairs = one(probs(q).detach()), self.n // 2
+        u = uniform(Size((pairs, *q.batch_shape, *q.event_shape)), p, generator)
+        x = torch.cat([u < p, u > 1 - p]).to(u.dtype)
+        fx = f(x)
+        one_value_each(fx, x, q.batch_shape)
+        difference = (fx[:pairs] - fx[pairs:]).detach()
+        spread = difference.reshape(difference.shape + (1,) * (x.dim() - fx.dim()))
+        gradient = (spread * (0.5 - u)).mean(0)
+        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q))])

@@ -1,0 +1,153 @@
+"""Black-box smoothing: differences of f between q with its parameters moved one way and the other, on the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Size, Tensor
+from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
+
+from estimators._families import gumbel, harden, inner, logistic, logits, normal, uniform
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import InvalidParameter, at_least, one_value_each, positive
+from estimators._rows import parameters
+from estimators._surrogate import inject_at
+
+
+@dataclass(frozen=True)
+class EvolutionStrategies(Estimator):
+    """Evolution strategies, antithetic: moves q's parameters by Gaussian steps, both ways.
+
+    ``g = (1/n) sum_j (f(x(u + scale e_j)) - f(x(u - scale e_j))) / scale e_j``,  e_j ~ N(0, I),  over n/2 pairs
+
+    u are q's parameters without bounds: the mean and the logarithm of the scale of a Normal, the logits of Bernoulli
+    and categories. x(u) are samples of q at u, made of the same noise on both sides (normal, logistic, Gumbel). Biased
+    by O(scale^2): it is the gradient of E_q[f] smoothed over u, and the value is that of the smoothed E_q[f] as well. f is
+    a black box. The variance grows with the number of parameters, and where x is discrete with 1 / scale. Cost: n
+    evaluations of f.
+
+    Args:
+        n: samples, two for each pair.
+        scale: of the steps, positive.
+
+    Reference: Wierstra et al. 2014 (JMLR 15); Salimans, Ho, Chen, Sidor & Sutskever 2017, section 2, whose expectation
+    over q is here inside the function that is smoothed.
+    """
+
+    n: int = 2
+    scale: float = 0.1
+
+    unbiased = False
+    value_unbiased = False
+    families = (Normal, Bernoulli, OneHotCategorical, Categorical)
+    aliases: ClassVar[tuple[str, ...]] = ("es",)
+    reference: ClassVar[str] = "Salimans et al. 2017"
+
+    def __post_init__(self) -> None:
+        _in_pairs(self)
+        positive(self, "scale")
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        u = _unbounded(q)
+        steps = [normal(Size((self.n // 2, *t.shape)), t, generator) for t in u]
+        return _differences(f, q, u, steps, self.scale, generator)
+
+
+@dataclass(frozen=True)
+class SPSA(Estimator):
+    """Simultaneous perturbation: moves every one of q's parameters by a step of random sign, both ways.
+
+    ``g_i = (1/n) sum_j (f(x(u + scale s_j)) - f(x(u - scale s_j))) / (scale s_ji)``,  s_ji = +-1,  over n/2 pairs
+
+    u are q's parameters without bounds, and x(u) samples of q at u, made of the same noise on both sides, as in
+    EvolutionStrategies. Biased by O(scale^2); exact in the mean where E_q[f] is quadratic in u. f is a black box. The
+    variance grows with the number of parameters, and where x is discrete with 1 / scale. Cost: n evaluations of f.
+
+    Args:
+        n: samples, two for each pair.
+        scale: of the steps, positive.
+
+    Reference: Spall 1992 (IEEE Transactions on Automatic Control 37), section 2.
+    """
+
+    n: int = 2
+    scale: float = 0.1
+
+    unbiased = False
+    value_unbiased = False
+    families = (Normal, Bernoulli, OneHotCategorical, Categorical)
+    reference: ClassVar[str] = "Spall 1992"
+
+    def __post_init__(self) -> None:
+        _in_pairs(self)
+        positive(self, "scale")
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        u = _unbounded(q)
+        signs = [uniform(Size((self.n // 2, *t.shape)), t, generator).sub_(0.5).sign_() for t in u]
+        return _differences(f, q, u, signs, self.scale, generator)
+
+
+def _in_pairs(estimator: EvolutionStrategies | SPSA) -> None:
+    at_least(estimator, 2)
+    if estimator.n % 2:
+        name, even = type(estimator).__name__, estimator.n + 1
+        raise InvalidParameter(f"{name} needs an even n: both sides of each step (got n={estimator.n}). Use {name}(n={even}).")
+
+
+def _unbounded(q: Distribution) -> list[Tensor]:
+    """Return q's parameters as tensors of any real numbers, attached to them."""
+    if isinstance(inner(q), Normal):
+        loc, scale = parameters(q).values()
+        return [loc, scale.log()]
+    return [logits(q)]
+
+
+def _differences(
+    f: Integrand,
+    q: Distribution,
+    u: Sequence[Tensor],
+    steps: Sequence[Tensor],
+    scale: float,
+    generator: Generator | None,
+) -> Tensor:
+    """Return the loss of central differences along the steps, each ``[pairs, *batch, ...]``, whose entries have variance 1."""
+    steps = [torch.where(t.isfinite(), step, 0) for t, step in zip(u, steps, strict=True)]  # an infinite logit stays
+    noise = _noise(q, u, len(steps[0]), generator)
+    sides = [[t.detach() + way * scale * step for t, step in zip(u, steps, strict=True)] for way in (1, -1)]
+    x = torch.cat([_sample(q, side, noise) for side in sides])
+    fx = f(x)
+    one_value_each(fx, x, q.batch_shape)
+    there, back = fx.detach().chunk(2)
+    slope = (there - back) / (len(x) * scale)
+    gradients = [(slope.reshape(slope.shape + (1,) * (s.dim() - slope.dim())) * s).sum(0) for s in steps]
+    return fx.mean(0) + inject_at(q.batch_shape, list(zip(gradients, u, strict=True)))
+
+
+def _noise(q: Distribution, u: Sequence[Tensor], pairs: int, generator: Generator | None) -> Tensor:
+    """Return what samples are made of, ``[pairs, *batch, ...]``."""
+    make = {Normal: normal, Bernoulli: logistic}.get(type(inner(q)), gumbel)
+    return make(Size((pairs, *u[0].shape)), u[0], generator)
+
+
+def _sample(q: Distribution, u: Sequence[Tensor], noise: Tensor) -> Tensor:
+    """Return samples of q with the parameters u, made of the noise, ``[pairs, *batch, *event]``. No graph."""
+    match inner(q):
+        case Normal():
+            loc, log_scale = u
+            return loc + log_scale.exp() * noise
+        case Categorical():
+            return (u[0] + noise).argmax(-1)
+        case _:
+            return harden(q, u[0] + noise)

@@ -1,0 +1,80 @@
+"""Forward gradients: directional derivatives along random tangents, without a backward pass through f."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Size, Tensor
+from torch.autograd import forward_ad
+from torch.distributions import Cauchy, Distribution, Exponential, Gumbel, Laplace, LogNormal, Normal, Uniform, Weibull
+
+from estimators._families import normal, rdraw, uniform
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import InvalidParameter, NotDifferentiable, at_least, one_value_each
+from estimators._rows import mapped, parameters
+from estimators._surrogate import inject
+
+
+@dataclass(frozen=True)
+class ForwardGradient(Estimator):
+    """Forward gradient: the derivative along a random tangent of q's parameters, times that tangent.
+
+    ``g = (1/n) sum_k (grad f(x_k)^T dx_k) v_k``,  ``x_k = T(e_k; parameters) ~ q``,  ``dx_k = (dT/dparameters) v_k``
+
+    v is a random tangent at all of q's parameters, E v v^T = I. Unbiased where reparameterization is. One forward-mode
+    pass gives the derivative: no backward pass, and no memory for one. Of a gradient h the tangents add the variance
+    |h|^2 + h_i^2 to coordinate i (Gaussian) or |h|^2 - h_i^2 (signs), which grows with the number of parameters. Needs
+    df/dx in forward mode, and q with a sampler that torch differentiates so. Cost: n evaluations of f, n of its gradient.
+
+    Args:
+        n: samples, each with a tangent of its own.
+        tangent: "normal" or "sign".
+
+    Reference: Baydin, Pearlmutter, Syme, Wood & Torr 2022 ("Gradients without backpropagation"), section 3; signs: Spall
+    1992. Departure: the function that is differentiated is f at a reparameterized sample.
+    """
+
+    n: int = 1
+    tangent: str = "normal"
+
+    families = (Normal, LogNormal, Laplace, Cauchy, Exponential, Gumbel, Uniform, Weibull)
+    needs_df = True
+    reference: ClassVar[str] = "Baydin et al. 2022"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+        if self.tangent not in ("normal", "sign"):
+            raise InvalidParameter(
+                f"ForwardGradient knows the tangents normal and sign (got tangent={self.tangent!r}). "
+                "Use ForwardGradient(tangent='normal')."
+            )
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        own = parameters(q)
+        tangents = {name: self._tangent(Size((self.n, *t.shape)), t, generator) for name, t in own.items()}
+        with forward_ad.dual_level():
+            copies = mapped(q, lambda name, t: forward_ad.make_dual(t.detach().expand_as(tangents[name]), tangents[name]), self.n)
+            x = rdraw(copies, 1, generator).squeeze(0)
+            fx, slope = forward_ad.unpack_dual(f(x))
+        one_value_each(fx, x, q.batch_shape)
+        if slope is None:
+            raise NotDifferentiable(
+                f"{self!r} needs df/dx in forward mode, and f(x) does not depend on x differentiably. "
+                "Use ScoreFunction or RLOO, which only evaluate f."
+            )
+        slope = slope.detach() / self.n
+        gradients = {
+            name: (slope.reshape(slope.shape + (1,) * (v.dim() - slope.dim())) * v).sum(0) for name, v in tangents.items()
+        }
+        return fx.mean(0) + inject(q, **gradients)
+
+    def _tangent(self, shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
+        if self.tangent == "sign":
+            return uniform(shape, like, generator).sub_(0.5).sign_()
+        return normal(shape, like, generator)

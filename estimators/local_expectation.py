@@ -1,0 +1,50 @@
+"""Local expectation gradients: every coordinate summed out in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, Tensor
+from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
+
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import at_least
+from estimators.measure_valued import MeasureValued
+
+
+@dataclass(frozen=True)
+class LocalExpectation(Estimator):
+    """Local expectation gradients: the expectation over one coordinate is a sum, the others stay as they were drawn.
+
+    ``g_i = (1/n) sum_k sum_v f(x_k with its i-th coordinate set to v) grad q_i(v)``,  x_k ~ q
+
+    Unbiased; on a single variable it is the exact sum. Serves independent bits and independent categories, and there it
+    is the measure-valued derivative of every coordinate, which computes it. f is a black box. Cost: n (1 + D (C - 1))
+    evaluations of f for D variables of C categories, n (1 + D) for D bits: the value that was drawn is shared.
+
+    Args:
+        n: samples around which the sums are taken.
+
+    Reference: Titsias & Lázaro-Gredilla 2015, section 3, for independent coordinates.
+    """
+
+    n: int = 1
+
+    families = (Bernoulli, OneHotCategorical, Categorical)
+    aliases: ClassVar[tuple[str, ...]] = ("leg",)
+    reference: ClassVar[str] = "Titsias & Lázaro-Gredilla 2015"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+
+    def points(self, q: Distribution) -> int:
+        """Return how many points the largest call of f has."""
+        return MeasureValued(self.n).points(q)
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        return MeasureValued(self.n)(f, q, generator)

@@ -1,0 +1,63 @@
+"""MuProp: the score function with f's linearisation at the mean as control variate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Bernoulli, Distribution, OneHotCategorical
+
+from estimators._families import draw, logits, probs
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import at_least, needs_gradient, one_value_each
+from estimators._rows import one
+from estimators._surrogate import inject_at
+
+
+@dataclass(frozen=True)
+class MuProp(Estimator):
+    """MuProp: score function of what the tangent at the mean leaves over, plus the tangent's own gradient.
+
+    ``g = (1/n) sum_k (f(x_k) - f(p) - f'(p) (x_k - p)) grad log q(x_k) + f'(p) grad p``,  x_k ~ q,  p the mean of q
+
+    Unbiased; of an affine f only the last term is left, which is exact. Without further baseline, as here, what the
+    tangent leaves over may keep a large constant. Needs df/dx, and an f that makes sense off the support of q. Cost:
+    n + 1 evaluations of f, 1 of its gradient.
+
+    Args:
+        n: samples.
+
+    Reference: Gu, Levine, Sutskever & Mnih 2016, section 3, with q's probabilities as the mean-field network.
+    """
+
+    n: int = 1
+
+    families = (Bernoulli, OneHotCategorical)
+    needs_df = True
+    needs_relaxed_f = True
+    aliases: ClassVar[tuple[str, ...]] = ("muprop",)
+    reference: ClassVar[str] = "Gu et al. 2016"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        x, p = draw(q, self.n, generator), one(probs(q).detach())
+        fx = f(x)
+        one_value_each(fx, x, q.batch_shape)
+        with torch.enable_grad():
+            mean = probs(q).detach().requires_grad_()
+            at_mean = f(mean)
+            needs_gradient(self, at_mean, mean)
+            (slope,) = torch.autograd.grad(at_mean.sum(), mean)
+        axes = tuple(range(fx.dim(), x.dim()))
+        tangent = at_mean.detach() + (((x - p) * slope).sum(axes) if axes else (x - p) * slope)
+        weight = (fx.detach() - tangent) / self.n
+        gradient = (weight.reshape(weight.shape + (1,) * len(axes)) * (x - p)).sum(0)
+        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q)), (slope, probs(q))])

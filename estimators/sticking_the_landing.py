@@ -1,0 +1,69 @@
+"""Sticking the landing: the evidence lower bound, differentiated through the sample alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from estimators._families import rdraw, score
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import Refusal, at_least, needs_gradient
+from estimators.bound import Bound
+from estimators.reparameterization import no_path
+
+
+@dataclass(frozen=True)
+class StickingTheLanding(Estimator):
+    """Sticking the landing: the path derivative of the evidence lower bound, without the score of q.
+
+    ``g = (1/n) sum_k (dx_k/dtheta)^T grad_x [log p(x_k) - log q(x_k)]``,  x_k = T(e_k; theta) ~ q
+
+    Unbiased: the whole derivative of ``log p(x) - log q(x; theta)`` along the path has the term ``-grad log q(x)`` at a
+    fixed x too, whose mean is 0; here the score is added again. No variance where q is the posterior; elsewhere it can
+    have more than Reparameterization. Needs a ``Bound`` over the same q, without particles (for more than one particle
+    the term has a mean), df/dx, and a q with ``rsample`` and ``log_prob``. Cost: n evaluations of f, n of its gradient.
+
+    Args:
+        n: samples.
+
+    Reference: Roeder, Wu & Duvenaud 2017, section 3, equation 8.
+    """
+
+    n: int = 1
+
+    needs_df = True
+    needs_bound = True
+    aliases: ClassVar[tuple[str, ...]] = ("stl",)
+    reference: ClassVar[str] = "Roeder et al. 2017"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+
+    def refuses(self, family: type[Distribution]) -> str | None:
+        """Return why a family has no path derivative, or None."""
+        return no_path(self, family)
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        if not isinstance(f, Bound) or f.q is not q:
+            raise Refusal(
+                f"{self!r} needs a Bound over the very q that it is given, and got "
+                f"{'one over another' if isinstance(f, Bound) else type(f).__name__}. "
+                "Use Bound(log_joint, q), or Reparameterization, which serves every f."
+            )
+        x = rdraw(q, self.n, generator)
+        weights = f.log_weights(x)
+        if weights.shape[-1] > 1:
+            raise Refusal(
+                f"{self!r} is biased for a Bound of more than one particle (got {weights.shape[-1]}). "
+                "Use Reparameterization, or a Bound without particles and a larger n."
+            )
+        fx = weights.squeeze(-1)
+        needs_gradient(self, fx, x)
+        return fx.mean(0) + score(q, x, fx.new_full(fx.shape, 1 / self.n))

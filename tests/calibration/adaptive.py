@@ -1,0 +1,70 @@
+"""Is the figure that a run with a target of precision publishes honest, though its length was chosen by looking?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Generator
+
+from bench.moments import Workspace, block_partial
+from bench.stats import Accumulator, Summary, half_width, is_precise, look_schedule, planned_replicates, summarise
+from tests.calibration.laws import Law, block_sizes, generator
+
+TARGET, MOST = 0.1, 32_000
+
+
+def look(law: Law, replicates: int, looks: list[int], noise: Generator, space: Workspace) -> tuple[Summary, int]:
+    """Return the summary at the first of these looks that is precise enough, or at the last, and its replicates."""
+    sizes, target, groups = block_sizes(law.size, replicates), torch.as_tensor(law.mean), {"g": law.size}
+    sums, done, waiting = Accumulator(groups, replicates=sum(sizes), centre=law.mean, exact=None), 0, list(looks)
+    for index, rows in enumerate(sizes):
+        block = law.draw(noise, rows)
+        sums.add(
+            block_partial(
+                block,
+                index=index,
+                groups=groups,
+                centre=target,
+                exact=None,
+                replicates=max(waiting[0], done + rows),
+                workspace=space,
+            )
+        )
+        done += rows
+        if done < waiting[0]:
+            continue
+        waiting = [n for n in waiting if n > done]
+        summary = summarise(sums.sums(), exact=None, dtype="float32")
+        if not waiting or is_precise(summary, TARGET):
+            return summary, done
+    raise AssertionError("the last look is at the last block")
+
+
+def runs(law: Law, numbers: range) -> dict[str, list[float]]:
+    """Simulate a pilot and the fresh run that it plans; also what would be published if the pilot itself were."""
+    columns: dict[str, list[float]] = {
+        key: [] for key in ("pilot_covered", "pilot_ratio", "covered", "ratio", "reached", "replicates")
+    }
+    space = Workspace()
+    for number in numbers:
+        noise = generator("adaptive", law.name, number)
+        pilot, done = look(law, MOST, look_schedule(MOST), noise, space)
+        planned = min(planned_replicates(pilot, TARGET), MOST) if is_precise(pilot, TARGET) else MOST
+        final, actual = look(law, planned, [planned], noise, space)
+        for prefix, s in (("pilot_", pilot), ("", final)):
+            high = math.inf if s.variance_high is None else s.variance_high
+            columns[f"{prefix}covered"].append(float(s.variance_low <= law.variance <= high))
+            columns[f"{prefix}ratio"].append(s.variance / law.variance)
+        columns["reached"].append(float(half_width(final) <= TARGET))
+        columns["replicates"].append(float(actual))
+    return columns
+
+
+def summary(law: Law, columns: dict[str, list[float]]) -> dict[str, object]:
+    """Return the row of a law."""
+    row: dict[str, object] = {"law": law.name, "target": TARGET, "max_replicates": MOST, "runs": len(columns["ratio"])}
+    row |= {key: float(np.mean(columns[key])) for key in columns if key != "replicates"}
+    row["ratio_se"] = float(np.std(columns["ratio"]) / math.sqrt(len(columns["ratio"])))
+    return row | {"median_replicates": float(np.median(columns["replicates"]))}
