@@ -188,6 +188,8 @@ def read(name: str, root: Path = Path()) -> Baseline:
     except FileNotFoundError:
         hint = did_you_mean(name, names(root))
         raise UsageError(f"There is no baseline {path}.{hint} Make it with `bench baseline save {name}`.") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise Damaged(f"{path} is not text. Restore it from version control.") from None
     try:

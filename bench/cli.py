@@ -188,7 +188,15 @@ def run(
     return _verdict(records)
 
 
-def _show(records: Sequence[Record], folder: Path, files: Sequence[Path], *, json: bool, quiet: bool) -> None:
+def _show(
+    records: Sequence[Record],
+    folder: Path,
+    files: Sequence[Path],
+    *,
+    cost: str = "seconds",
+    json: bool,
+    quiet: bool,
+) -> None:
     if json:
         from bench.record import plain
 
@@ -199,7 +207,7 @@ def _show(records: Sequence[Record], folder: Path, files: Sequence[Path], *, jso
 
         from bench import report
 
-        report.print_table(records, Console(width=None if sys.stdout.isatty() else PIPE_WIDTH))
+        report.print_table(records, Console(width=None if sys.stdout.isatty() else PIPE_WIDTH), cost)
     if not quiet:
         figures = sum(file.suffix == ".svg" for file in files)
         click.echo(f"{folder}: records.jsonl, table.md, table.csv, table.tex and {figures} figures", err=True)
@@ -220,9 +228,15 @@ def _verdict(records: Sequence[Record]) -> int:
 
 @cli.command()
 @click.argument("path", type=click.Path(path_type=Path), metavar="FOLDER")
+@click.option(
+    "--cost",
+    type=click.Choice(["seconds", "evaluations"]),
+    default="seconds",
+    help="What an estimate costs: seconds where they were measured [default], or evaluations of f and its gradient.",
+)
 @click.option("--json", is_flag=True, help="Print the records as one JSON document instead of the table.")
 @click.option("--quiet", is_flag=True, help="No notes on stderr.")
-def report(path: Path, json: bool, quiet: bool) -> None:
+def report(path: Path, cost: str, json: bool, quiet: bool) -> None:
     """Rebuild a study's tables and figures from its records alone."""
     with _told():
         from bench import report, store
@@ -231,8 +245,8 @@ def report(path: Path, json: bool, quiet: bool) -> None:
         records = store.read(folder)
         if not records:
             raise CommandError(f"There are no records in {folder}. Give a folder that `bench run` has written.", USAGE)
-        files = report.write(folder, records)
-    _show(records, folder, files, json=json, quiet=quiet)
+        files = report.write(folder, records, cost)
+    _show(records, folder, files, cost=cost, json=json, quiet=quiet)
 
 
 @cli.command(name="list")

@@ -83,7 +83,16 @@ json_option = click.option("--json", is_flag=True, help="Print one JSON document
 # check
 
 
-@click.command()
+@click.command(
+    epilog="\b\n"
+    "Exit codes: 0 fine, 1 a cell failed, 2 usage, 3 a confirmed fault or a missing cell,\n"
+    "4 nothing was compared (with --strict: or judged), 5 damaged or newer baseline.\n\n"
+    "\b\n"
+    "Examples:\n"
+    "  bench check --baseline ci\n"
+    "  bench check --baseline ci -e rloo:n=4\n"
+    "  bench check --baseline ci --explain 'rloo:n=4 on gaussian-quadratic'"
+)
 @click.option(
     "--baseline", required=True, metavar="NAME", shell_complete=_complete_baseline, help="What to compare with."
 )
@@ -92,7 +101,7 @@ json_option = click.option("--json", is_flag=True, help="Print one JSON document
     "--budget", type=click.Choice(list(BUDGETS)), help="Replicates of the first stage: quick 1000, full 10000."
 )
 @click.option("--replicates", type=int, metavar="R", help="The same, in numbers [a tenth of the baseline's].")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="N", help="Of the first stage [the baseline's].")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the first stage [the baseline's].")
 @click.option("--margin", type=float, metavar="M", help="Growth that is let pass [0.05 or 0.1, by the cell].")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Refuse a baseline of another one.")
 @device_option
@@ -125,19 +134,10 @@ def check(
     quiet: bool,
     **given: Any,
 ) -> int:
-    r"""Fail if a variance has grown, or an unbiased estimator has become biased, since a baseline.
+    """Fail if a variance has grown, or an unbiased estimator has become biased, since a baseline.
 
     Cells whose samples are the baseline's pass at once; the others are tested, so that a suite without a fault
     practically never fails. Selectors narrow what is measured.
-
-    \b
-    Exit codes: 0 fine, 1 a cell failed, 2 usage, 3 a confirmed fault or a missing cell,
-    4 nothing was compared (with --strict: or judged), 5 damaged or newer baseline.
-
-    \b
-      bench check --baseline ci
-      bench check --baseline ci -e rloo:n=4
-      bench check --baseline ci --explain 'rloo on gaussian-quadratic'
     """
     if budget and replicates is not None:
         raise click.UsageError("--budget and --replicates say the same: give one of them.")
@@ -240,7 +240,13 @@ def show(name: str, json: bool) -> None:
     click.echo(found.text() if json else f"{table(found)}\n", nl=False)
 
 
-@baseline.command()
+@baseline.command(
+    epilog="\b\n"
+    "Examples:\n"
+    "  bench baseline save ci -e rloo:n=2,4 -o gaussian-quadratic --budget quick\n"
+    "  bench baseline save nightly study.toml\n"
+    "  bench baseline save nightly --from results/default"
+)
 @name_argument
 @click.argument("spec", required=False, type=click.Path(path_type=Path), metavar="[SPEC.toml]")
 @_selectors
@@ -249,7 +255,7 @@ def show(name: str, json: bool) -> None:
 )
 @click.option("--budget", type=click.Choice(list(BUDGETS)), help="Replicates: quick 1e4, full 1e5 or 4e5 [full].")
 @click.option("--replicates", type=click.IntRange(64), metavar="R", help="Replicates of every cell.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="N", help="Root of all noise [the spec's].")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Root of all noise [the spec's].")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Of samples and gradients [the spec's].")
 @device_option
 @click.option("--speed", is_flag=True, help="Time every cell in nine fresh processes too.")
@@ -268,14 +274,9 @@ def save(
     quiet: bool,
     **given: Any,
 ) -> int:
-    r"""Measure cells and keep their statistics as a baseline.
+    """Measure cells and keep their statistics as a baseline.
 
     Without selectors: the cells of the default study.
-
-    \b
-      bench baseline save ci -e rloo:n=2,4 -o gaussian-quadratic:dim=10 --budget quick
-      bench baseline save nightly study.toml
-      bench baseline save nightly --from results/default
     """
     with _told():
         from bench.baseline import path_of
@@ -321,20 +322,18 @@ def save(
         return _keep(name, None, _assembled(setting, entries), lost)
 
 
-@baseline.command()
+@baseline.command(
+    epilog="\b\nExamples:\n  bench baseline promote ci\n  bench baseline promote ci -e rloo:n=8 -o gaussian-quadratic"
+)
 @name_argument
 @_selectors
 @click.option("--speed", is_flag=True, help="Time every cell in nine fresh processes too.")
 @quiet_option
 def promote(name: str, estimator: tuple[str, ...], objective: tuple[str, ...], speed: bool, quiet: bool) -> int:
-    r"""Measure cells again and take them in as the baseline, saying what has changed.
+    """Measure cells again and accept them as the baseline, with all changes told.
 
     Without selectors: every cell; those that cannot be made any more are dropped. With selectors: those cells only, and
     the ones that the baseline does not have yet; all others stay as they are.
-
-    \b
-      bench baseline promote ci
-      bench baseline promote ci -e rloo:n=8 -o gaussian-quadratic
     """
     with _told():
         from bench.baseline import path_of, read

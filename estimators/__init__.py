@@ -12,15 +12,20 @@ from estimators.arms import ARMS
 from estimators.bit_flip import BitFlip
 from estimators.bound import Bound
 from estimators.darn import DARN
+from estimators.delta_method import DeltaMethod
 from estimators.disarm import DisARM
 from estimators.distributions import Drawable
+from estimators.double_control_variate import DoubleControlVariate
 from estimators.enumeration import Enumeration
+from estimators.evolution_strategies import SPSA, EvolutionStrategies
+from estimators.forward_gradient import ForwardGradient
 from estimators.gapped_straight_through import GappedStraightThrough
 from estimators.gumbel_rao import GumbelRao
 from estimators.gumbel_softmax import GumbelSoftmax, StraightThroughGumbelSoftmax
+from estimators.hessian_control_variate import HessianControlVariate
 from estimators.local_expectation import LocalExpectation
 from estimators.measure_valued import MeasureValued
-from estimators.mu_prop import MuProp
+from estimators.muprop import MuProp
 from estimators.rebar import REBAR
 from estimators.reinmax import ReinMax
 from estimators.reparameterization import Reparameterization
@@ -35,15 +40,21 @@ __all__ = [
     "DARN",
     "REBAR",
     "RLOO",
+    "SPSA",
     "BitFlip",
     "Bound",
+    "DeltaMethod",
     "DisARM",
+    "DoubleControlVariate",
     "Drawable",
     "Enumeration",
     "Estimator",
+    "EvolutionStrategies",
+    "ForwardGradient",
     "GappedStraightThrough",
     "GumbelRao",
     "GumbelSoftmax",
+    "HessianControlVariate",
     "Integrand",
     "InvalidParameter",
     "LocalExpectation",

@@ -95,7 +95,7 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
                 u = torch.rand(shape, generator=generator, dtype=p.dtype, device=p.device)
                 return torch.lt(u, one(p) - half_step, out=u)
             case OneHotCategorical():
-                return _one_hot(_index(q, shape[:-1], generator), one(probs(q)))
+                return _one_hot(q, shape[:-1], generator)
             case Categorical():
                 return _index(q, shape, generator)
             case _:
@@ -105,15 +105,23 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
 
 def _index(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
     """Return category numbers by inverse transform, one uniform each."""
-    p = one(probs(q))
-    cdf = p.cumsum(-1)
-    u = uniform(shape, p, generator).unsqueeze(-1)
-    return (u >= cdf[..., :-1] / cdf[..., -1:]).sum(-1)
+    bounds = _bounds(q)
+    return (uniform(shape, bounds, generator).unsqueeze(-1) >= bounds).sum(-1)
 
 
-def _one_hot(index: Tensor, like: Tensor) -> Tensor:
-    zeros = torch.zeros((*index.shape, like.shape[-1]), dtype=like.dtype, device=like.device)
-    return zeros.scatter_(-1, index.unsqueeze(-1), 1.0)
+def _one_hot(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
+    """Return the same as one-hot vectors: 1 where the uniform lies between the bounds of the category."""
+    bounds = _bounds(q)
+    u = uniform(shape, bounds, generator).unsqueeze(-1)
+    x, lower = u.new_empty(2, *shape, bounds.shape[-1] + 1).unbind()
+    torch.lt(u, functional.pad(bounds, (0, 1), value=1.0), out=x)  # u is below 1, and at least 0
+    return x.sub_(torch.lt(u, functional.pad(bounds, (1, 0)), out=lower))
+
+
+def _bounds(q: Distribution) -> Tensor:
+    """Return the distribution function of a categorical q at all categories but the last."""
+    cdf = one(probs(q)).cumsum(-1)
+    return cdf[..., :-1] / cdf[..., -1:]
 
 
 def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
@@ -139,28 +147,42 @@ def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
 # Densities --------------------------------------------------------------------------------------------------------
 
 
+SHORT = 64
+"""Categories below which torch's softmax, made for long rows, takes several times as long on a CPU as its formula."""
+
+
 def _link(x: Tensor, binary: bool) -> Tensor:
-    return x.sigmoid() if binary else x.softmax(-1)
+    if binary:
+        return x.sigmoid()
+    if x.is_cuda or x.shape[-1] >= SHORT:
+        return x.softmax(-1)
+    e = (x - x.detach().amax(-1, keepdim=True)).exp()
+    return e / e.sum(-1, keepdim=True)
 
 
 class _Rowwise(torch.autograd.Function):
-    """sigmoid or softmax of stride-0 rows: the forward works on the one row, the backward on every row's cotangent."""
+    """sigmoid or softmax. Of stride-0 rows the forward works on the one row, the backward on every row's cotangent."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, binary: bool) -> Tensor:
-        ctx.save_for_backward(x)
+        y = _link(one(x), binary)
+        ctx.save_for_backward(x, y)
+        ctx.set_materialize_grads(False)  # what gets no gradient hands none on, rather than zeros
         ctx.binary = binary
-        return _link(one(x), binary).expand_as(x)
+        return y.expand_as(x)
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, None]:
         (g,) = cotangents
-        (x,) = ctx.saved_tensors
-        y = _link(x if torch.is_grad_enabled() else one(x), ctx.binary)  # a second derivative needs every row
+        if g is None:
+            return None, None
+        x, y = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            y = _link(x, ctx.binary)  # a second derivative needs every row
         if ctx.binary:
             return g * (y * (1 - y)), None
         weighted = y * g
-        return weighted - y * weighted.sum(-1, keepdim=True), None
+        return torch.addcmul(weighted, y, weighted.sum(-1, keepdim=True), value=-1), None
 
 
 def logits(q: Distribution) -> Tensor:
@@ -270,11 +292,12 @@ def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
 
 def squash(q: Distribution, z: Tensor) -> Tensor:
     """Return the relaxed sample of logits z: their sigmoid, or their softmax."""
-    return _link(z, isinstance(inner(q), Bernoulli))
+    y: Tensor = _Rowwise.apply(z, isinstance(inner(q), Bernoulli))  # type: ignore[no-untyped-call]
+    return y
 
 
 def harden(q: Distribution, z: Tensor) -> Tensor:
     """Return the discrete outcome of perturbed logits z: z > 0, or the one-hot argmax. No gradient."""
     if isinstance(inner(q), Bernoulli):
-        return (z > 0).to(z.dtype)
+        return torch.gt(z.detach(), 0, out=torch.empty_like(z))
     return z.new_zeros(z.shape).scatter_(-1, z.argmax(-1, keepdim=True), 1.0)

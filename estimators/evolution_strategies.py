@@ -1,4 +1,4 @@
-"""Black-box smoothing: differences of f between q with its parameters moved one way and the other, on the same noise."""
+"""Black-box smoothing: differences of f with q's parameters moved one way and the other, on the same noise."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class EvolutionStrategies(Estimator):
 
     u are q's parameters without bounds: the mean and the logarithm of the scale of a Normal, the logits of Bernoulli
     and categories. x(u) are samples of q at u, made of the same noise on both sides (normal, logistic, Gumbel). Biased
-    by O(scale^2): it is the gradient of E_q[f] smoothed over u, and the value is that of the smoothed E_q[f] as well. f is
-    a black box. The variance grows with the number of parameters, and where x is discrete with 1 / scale. Cost: n
+    by O(scale^2): it is the gradient of E_q[f] smoothed over u, and the value is that of the smoothed E_q[f] as well.
+    f is a black box. The variance grows with the number of parameters, and where x is discrete with 1 / scale. Cost: n
     evaluations of f.
 
     Args:
@@ -103,7 +103,9 @@ def _in_pairs(estimator: EvolutionStrategies | SPSA) -> None:
     at_least(estimator, 2)
     if estimator.n % 2:
         name, even = type(estimator).__name__, estimator.n + 1
-        raise InvalidParameter(f"{name} needs an even n: both sides of each step (got n={estimator.n}). Use {name}(n={even}).")
+        raise InvalidParameter(
+            f"{name} needs an even n: both sides of each step (got n={estimator.n}). Use {name}(n={even})."
+        )
 
 
 def _unbounded(q: Distribution) -> list[Tensor]:
@@ -122,7 +124,7 @@ def _differences(
     scale: float,
     generator: Generator | None,
 ) -> Tensor:
-    """Return the loss of central differences along the steps, each ``[pairs, *batch, ...]``, whose entries have variance 1."""
+    """Return the loss of central differences along the steps, ``[pairs, *batch, ...]`` with entries of variance 1."""
     steps = [torch.where(t.isfinite(), step, 0) for t, step in zip(u, steps, strict=True)]  # an infinite logit stays
     noise = _noise(q, u, len(steps[0]), generator)
     sides = [[t.detach() + way * scale * step for t, step in zip(u, steps, strict=True)] for way in (1, -1)]

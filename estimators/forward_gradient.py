@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
-import torch
 from torch import Generator, Size, Tensor
 from torch.autograd import forward_ad
-from torch.distributions import Cauchy, Distribution, Exponential, Gumbel, Laplace, LogNormal, Normal, Uniform, Weibull
+from torch.distributions import Distribution, Normal
 
-from estimators._families import normal, rdraw, uniform
+from estimators._families import normal, uniform
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, NotDifferentiable, at_least, one_value_each
-from estimators._rows import mapped, parameters
+from estimators._rows import one, parameters
 from estimators._surrogate import inject
 
 
@@ -21,25 +21,25 @@ from estimators._surrogate import inject
 class ForwardGradient(Estimator):
     """Forward gradient: the derivative along a random tangent of q's parameters, times that tangent.
 
-    ``g = (1/n) sum_k (grad f(x_k)^T dx_k) v_k``,  ``x_k = T(e_k; parameters) ~ q``,  ``dx_k = (dT/dparameters) v_k``
+    ``g = (1/n) sum_k (grad f(x_k)^T dx_k) v_k``,  ``x_k = mean + scale e_k ~ q``,  ``dx_k = v_k,mean + v_k,scale e_k``
 
-    v is a random tangent at all of q's parameters, E v v^T = I. Unbiased where reparameterization is. One forward-mode
-    pass gives the derivative: no backward pass, and no memory for one. Of a gradient h the tangents add the variance
-    |h|^2 + h_i^2 to coordinate i (Gaussian) or |h|^2 - h_i^2 (signs), which grows with the number of parameters. Needs
-    df/dx in forward mode, and q with a sampler that torch differentiates so. Cost: n evaluations of f, n of its gradient.
+    v is a random tangent at mean and scale, E v v^T = I. Unbiased where Reparameterization is. One forward-mode pass
+    gives the derivative: no backward pass, and no memory for one. To coordinate i of a gradient h the tangents add the
+    variance |h|^2 + h_i^2 (normal) or |h|^2 - h_i^2 (sign): it grows with the number of parameters. Needs df/dx in
+    forward mode, and a Normal q. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: samples, each with a tangent of its own.
         tangent: "normal" or "sign".
 
-    Reference: Baydin, Pearlmutter, Syme, Wood & Torr 2022 ("Gradients without backpropagation"), section 3; signs: Spall
-    1992. Departure: the function that is differentiated is f at a reparameterized sample.
+    Reference: Baydin, Pearlmutter, Syme, Wood & Torr 2022 ("Gradients without backpropagation"), section 3. Departure:
+    the function that is differentiated is f at a reparameterized sample.
     """
 
     n: int = 1
     tangent: str = "normal"
 
-    families = (Normal, LogNormal, Laplace, Cauchy, Exponential, Gumbel, Uniform, Weibull)
+    families = (Normal,)
     needs_df = True
     reference: ClassVar[str] = "Baydin et al. 2022"
 
@@ -58,23 +58,31 @@ class ForwardGradient(Estimator):
         self.check(q)
         own = parameters(q)
         tangents = {name: self._tangent(Size((self.n, *t.shape)), t, generator) for name, t in own.items()}
+        noise = normal(Size((self.n, *q.batch_shape, *q.event_shape)), own["loc"], generator)
+        x = one(own["loc"].detach()) + one(own["scale"].detach()) * noise
+        dx = tangents["loc"] + tangents["scale"] * noise
         with forward_ad.dual_level():
-            copies = mapped(q, lambda name, t: forward_ad.make_dual(t.detach().expand_as(tangents[name]), tangents[name]), self.n)
-            x = rdraw(copies, 1, generator).squeeze(0)
-            fx, slope = forward_ad.unpack_dual(f(x))
+            fx, slope = forward_ad.unpack_dual(f(_dual(x, dx)))  # type: ignore[no-untyped-call]
         one_value_each(fx, x, q.batch_shape)
         if slope is None:
             raise NotDifferentiable(
                 f"{self!r} needs df/dx in forward mode, and f(x) does not depend on x differentiably. "
                 "Use ScoreFunction or RLOO, which only evaluate f."
             )
-        slope = slope.detach() / self.n
+        weight = slope.detach() / self.n
         gradients = {
-            name: (slope.reshape(slope.shape + (1,) * (v.dim() - slope.dim())) * v).sum(0) for name, v in tangents.items()
+            name: (weight.reshape(weight.shape + (1,) * (v.dim() - weight.dim())) * v).sum(0)
+            for name, v in tangents.items()
         }
-        return fx.mean(0) + inject(q, **gradients)
+        return cast(Tensor, fx.mean(0)) + inject(q, **gradients)
 
     def _tangent(self, shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
         if self.tangent == "sign":
             return uniform(shape, like, generator).sub_(0.5).sign_()
         return normal(shape, like, generator)
+
+
+def _dual(primal: Tensor, tangent: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, which torch itself uses at the first call
+        return cast(Tensor, forward_ad.make_dual(primal, tangent))  # type: ignore[no-untyped-call]

@@ -109,7 +109,7 @@ class REBAR(Estimator):
 def _untied(q: Distribution, p: Tensor, x: Tensor, z: Tensor, slope: Tensor) -> Tensor:
     """Return the slope times ``dz - dz'``, the part of z's derivative in the logits that z' does not have."""
     if isinstance(inner(q), Bernoulli):
-        outcome = torch.where(x > 0, p, 1 - p)
+        outcome = torch.lerp(1 - p, p, x)
         return slope * (1 + outcome * torch.expm1(-z.abs()))
     each = slope * (z - z.amax(-1, keepdim=True)).exp()
     return each - p * each.sum(-1, keepdim=True)  # the logits of q are normalised

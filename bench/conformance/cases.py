@@ -127,6 +127,13 @@ CASES: tuple[Case, ...] = (
         wave(0.4),
         quadrature,
     ),
+    Case(  # f turns within a tenth: who smooths f, or q's parameters, is seen to
+        "Normal, narrow, 1 variable",
+        (_tensor(0.1), _tensor(0.05)),
+        lambda loc, scale: Independent(Normal(loc, scale, validate_args=False), 1),
+        lambda x: (8 * x).sin().sum(-1),
+        quadrature,
+    ),
     Case(
         "Normal, batch of 3",
         (_tensor(-1.1, 0.3, 0.7), _tensor(0.5, 1.2, 0.8)),

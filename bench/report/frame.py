@@ -38,9 +38,9 @@ NEEDS_FINITE_VARIANCE = (
     "variance", "variance_high", "se_log", "mse", "mse_low", "mse_high", "snr", "snr_low", "snr_high",
 )  # fmt: skip
 
-UNBIASED = ("UNBIASED_WITHIN_TOL", "EXACT")
+UNBIASED = ("UNBIASED_WITHIN_TOL", "EXACT", "EXACT_WITHIN_TOL")
 OPEN = ("INCONCLUSIVE", "NO_REFERENCE", "DEGENERATE", "UNRELIABLE")
-CONSTANT = ("EXACT", "DETERMINISTIC_BIASED")
+CONSTANT = ("EXACT", "EXACT_WITHIN_TOL", "DETERMINISTIC_BIASED")
 BIASED = ("BIASED", "BIASED_WITHIN_TOL", "DETERMINISTIC_BIASED")
 
 
@@ -84,10 +84,9 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table.loc[table["heavy"], list(NEEDS_FINITE_VARIANCE)] = float("nan")
     # What varies in a deterministic estimator is rounding: its variance is none.
     table.loc[measured & table["verdict"].isin(CONSTANT), ["variance", "variance_low", "variance_high"]] = 0.0
-    rounded = (table["verdict"] == "DETERMINISTIC_BIASED") & (table["relative_bias_bound"] <= table["tolerance"])
-    table["biased"] = measured & table["verdict"].isin(BIASED) & ~rounded
+    table["biased"] = measured & table["verdict"].isin(BIASED)
     declared = (table["unbiased"] == 1) & table["verdict"].isin(OPEN)
-    table["fair"] = measured & (table["verdict"].isin(UNBIASED) | declared | rounded)
+    table["fair"] = measured & (table["verdict"].isin(UNBIASED) | declared)
     table["problem"] = _problems(table)
     return table
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Records = Sequence[Mapping[str, Any]]
 
 
-def write(folder: Path, records: Records) -> list[Path]:
+def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
     """Write ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*.svg``, ``*.png``; return the paths written.
 
     The same records give the same bytes. Records may be a part of a study, or hold nothing but failures. A figure that
@@ -27,8 +27,9 @@ def write(folder: Path, records: Records) -> list[Path]:
     Args:
         folder: the study folder; it is made where it does not exist.
         records: the lines of ``records.jsonl``.
+        cost: "seconds" or "evaluations": what an estimate is said to cost.
     """
-    table = prepared(records)
+    table = prepared(records, cost)
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "table.md": tables.markdown(table, folder.resolve().name),
@@ -48,14 +49,14 @@ def write(folder: Path, records: Records) -> list[Path]:
     return written
 
 
-def print_table(records: Records, console: Console) -> None:
+def print_table(records: Records, console: Console, cost: str = "seconds") -> None:
     """Print the table of a study: it fits 100 columns, leaves columns out on fewer, and is plain text in a pipe."""
-    tables.show(prepared(records), console)
+    tables.show(prepared(records, cost), console)
 
 
-def prepared(records: Records) -> pd.DataFrame:
+def prepared(records: Records, cost: str = "seconds") -> pd.DataFrame:
     """Return the frame that every table and figure reads: runs with their prices and rank intervals."""
-    return ranked(priced(frame(records)), records)
+    return ranked(priced(frame(records), cost), records)
 
 
 def _replace(path: Path, content: bytes) -> None:

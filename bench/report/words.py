@@ -16,6 +16,7 @@ VERDICTS = {
     "INCONCLUSIVE": "",
     "UNRELIABLE": "unreliable",
     "EXACT": "exact",
+    "EXACT_WITHIN_TOL": "exact to",
     "DEGENERATE": "constant",
     "NO_REFERENCE": "no reference",
 }
@@ -94,8 +95,8 @@ def bias(row: Any) -> str:
     word: str = VERDICTS.get(row.verdict, row.verdict.lower())
     if row.verdict in ("UNBIASED_WITHIN_TOL", "BIASED_WITHIN_TOL", "INCONCLUSIVE") and row.relative_bias_bound > 0:
         return f"{word} ≤ {percent(row.relative_bias_bound)}".lstrip()
-    if row.verdict == "DETERMINISTIC_BIASED" and row.exact_norm > 0:
-        return f"{'exact to' if row.fair else word} {percent(row.bias_norm / row.exact_norm)}"
+    if row.verdict in ("EXACT_WITHIN_TOL", "DETERMINISTIC_BIASED") and row.exact_norm > 0:
+        return f"{word} {percent(row.bias_norm / row.exact_norm)}"
     if row.verdict == "BIASED" and row.exact_norm > 0:
         return f"{word} {span(100 * row.bias_low / row.exact_norm, 100 * row.relative_bias_bound)} %"
     return word or "inconclusive"

@@ -13,23 +13,24 @@ from bench.stats.printing import format_number
 if TYPE_CHECKING:
     import pandas as pd
 
-UNITS = {"seconds": "seconds", "evals": "evaluations of f and its gradient"}
+UNITS = {"seconds": "seconds", "evaluations": "evaluations of f and its gradient"}
 
 
-def priced(table: pd.DataFrame) -> pd.DataFrame:
+def priced(table: pd.DataFrame, cost: str = "seconds") -> pd.DataFrame:
     """Return the frame with the columns ``unit``, ``price``, ``work`` (variance times price), each with its interval.
 
-    The price of one estimate is its seconds where every measured run of the problem was timed, else its evaluations of
-    f and of its gradient, so that prices of one problem are always in one unit. The interval of the work combines the
-    two intervals (``stats.comparison.work_normalised``). ``efficiency`` is the least work among the fair runs
-    of the problem over the work of the run: 1 is the best, NaN where a bias or a heavy tail makes it meaningless.
+    The price of one estimate is its seconds where every measured run of the problem was timed, else (or if ``cost`` is
+    "evaluations") its evaluations of f and of its gradient, so that prices of one problem are in one unit. The interval
+    of the work combines the two intervals (``stats.comparison.work_normalised``). ``efficiency`` is the least work
+    among the fair runs of the problem over the work of the run: 1 is the best, NaN where a bias or a heavy tail makes
+    it meaningless.
     """
     import numpy as np
 
     table = table.copy()
     untimed = (table["outcome"] == "measured") & table["seconds"].isna()
-    partly = untimed.groupby(table["problem"]).transform("any")
-    table["unit"] = np.where(partly, "evals", "seconds")
+    partly = untimed.groupby(table["problem"]).transform("any") | (cost == "evaluations")
+    table["unit"] = np.where(partly, "evaluations", "seconds")
     for suffix in ("", "_low", "_high"):
         table[f"price{suffix}"] = table[f"seconds{suffix}"].fillna(table["seconds"]).where(~partly, table["evals"])
     table[["work", "work_low", "work_high"]] = [_work(row) for row in each(table)] or np.empty((0, 3))
@@ -82,13 +83,12 @@ def advice(rows: list[Any]) -> str:
         parts = [
             f"use {best.estimator}: lowest {cost} of {len(rivals)} unbiased; {second.estimator} needs {factor} times it"
         ]
-    if exact:
-        parts.append(_exact(min(exact, key=lambda r: r.price), best))
     lasting = max((r for r in rows if r.biased), key=lambda r: _crossing(r, best), default=None)
     if lasting is not None and (estimates := _crossing(lasting, best)) > 1:
         budget = f"{format_number(estimates, 2)} estimates of {best.estimator}"
         parts.append(f"biased {lasting.estimator} has the lower error for budgets up to {budget}")
-    return "; ".join(parts)
+    lead = f"{_exact(min(exact, key=lambda r: r.price), best)}, " if exact else ""
+    return lead + "; ".join(parts)
 
 
 def _alternatives(rows: list[Any]) -> str:
@@ -117,8 +117,9 @@ def _without_rivals(rows: list[Any], exact: list[Any]) -> str:
 def _exact(row: Any, best: Any) -> str:
     """Weigh a zero-variance method against the best random one."""
     if row.price <= best.price:
-        return f"{row.estimator} is exact and costs no more"
-    return f"{row.estimator} is exact at {format_number(row.price / best.price, 2)} times the cost of one estimate"
+        return f"use {row.estimator}: exact, and no dearer than an estimate; of the random ones"
+    times = format_number(row.price / best.price, 2)
+    return f"{row.estimator} is exact, for the price of {times} estimates of {best.estimator}; for less"
 
 
 def _crossing(row: Any, best: Any) -> float:

@@ -186,7 +186,7 @@ def constant_verdict(norm: float, rounding: float, allowed: float) -> str:
     """
     if norm <= rounding:
         return "EXACT"
-    return "UNBIASED_WITHIN_TOL" if norm + rounding <= allowed else "DETERMINISTIC_BIASED"
+    return "EXACT_WITHIN_TOL" if norm + rounding <= allowed else "DETERMINISTIC_BIASED"
 
 
 def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed: float) -> str:

@@ -21,6 +21,7 @@ def on_bits(x):
 
 
 def on_categories(x):
+    x = x.double()
     return torch.sin(2.0 * x[..., 0] - x[..., 1]) + x[..., 0] * x[..., 1]
 
 

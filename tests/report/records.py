@@ -184,7 +184,7 @@ def timing(record: Record, seconds: float, *, noisy: bool = False) -> Record:
 
 def deterministic(estimator: str, objective: str, *, bias: float = 0.0, norm: float = 1.0, **facts: Any) -> Record:
     """A run without noise: exact, or biased for good. What is left of its variance is rounding."""
-    verdict = "DETERMINISTIC_BIASED" if bias else "EXACT"
+    verdict = "DETERMINISTIC_BIASED" if bias > 0.01 else "EXACT_WITHIN_TOL" if bias else "EXACT"
     facts = {"deterministic": True, "unbiased": not bias, "replicates": 64, "status": "SMALL_R"} | facts
     record = moments(estimator, objective, 1e-17, bias=bias, norm=norm, verdict=verdict, **facts)
     record["summary"] |= {"bias_low": None, "bias_bound": bias * norm + 1e-7, "relative_bias_bound": bias + 1e-7 / norm}

@@ -74,11 +74,13 @@ def test_a_longer_run_of_a_cell_stands_apart_from_the_shorter():
 def test_costs_are_seconds_only_where_every_run_of_the_problem_was_timed():
     timed, untimed = moments("a", "o", 2.0, f_evals=3, grad_evals=1), moments("b", "o", 2.0, f_evals=5)
     both = priced(frame([timed, timing(timed, 1e-6), untimed]))
-    assert list(both["unit"]) == ["evals", "evals"]
+    assert list(both["unit"]) == ["evaluations", "evaluations"]
     assert list(both["work"]) == [8.0, 10.0]
     alone = priced(frame([timed, timing(timed, 1e-6)]))
     assert list(alone["unit"]) == ["seconds"]
     assert alone["work"].iloc[0] == 2e-6
+    asked = priced(frame([timed, timing(timed, 1e-6)]), "evaluations")
+    assert (asked["unit"].iloc[0], asked["work"].iloc[0]) == ("evaluations", 8.0)
     assert alone["work_low"].iloc[0] < 2e-6 < alone["work_high"].iloc[0]
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TITLE = """Variance of one estimate against its cost
 Black steps: the efficient front of the unbiased. Grey lines: equal variance × cost. Bars: 95 % intervals."""
 
-AXIS = {"seconds": "seconds per estimate", "evals": "evaluations of f and ∇f per estimate"}
+AXIS = {"seconds": "seconds per estimate", "evaluations": "evaluations of f and ∇f per estimate"}
 
 SIGNS = (
     "hollow: biased, or not shown to be unbiased",

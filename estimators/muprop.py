@@ -37,7 +37,7 @@ class MuProp(Estimator):
     families = (Bernoulli, OneHotCategorical)
     needs_df = True
     needs_relaxed_f = True
-    aliases: ClassVar[tuple[str, ...]] = ("muprop",)
+    command_name: ClassVar[str] = "muprop"
     reference: ClassVar[str] = "Gu et al. 2016"
 
     def __post_init__(self) -> None:

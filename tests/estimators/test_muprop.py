@@ -44,7 +44,7 @@ def test_the_formula_on_the_same_samples(n, hot):
 def test_the_exact_moments_on_a_bit(monkeypatch, p):
     """Of (b - t)^2 the tangent leaves (b - p)^2, so the gradient is (b - p)^3 + 2 (p - t) p (1 - p)."""
     x, weights = bits(p, 1)
-    monkeypatch.setattr("estimators.mu_prop.draw", lambda q, n, generator: x.T.clone())
+    monkeypatch.setattr("estimators.muprop.draw", lambda q, n, generator: x.T.clone())
     q = Bernoulli(logits=torch.tensor(p, dtype=torch.float64).logit().requires_grad_())
     g = row_gradients(MuProp(), lambda b: (b - 0.45) ** 2, q, len(x))["logits"]
     pq = p * (1 - p)

@@ -1,0 +1,90 @@
+"""Variational inference where the posterior is known."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Dirichlet, Distribution
+
+from bench.objectives._checks import positive, whole
+from bench.objectives._protocol import Objective, Problem, Theta
+from estimators import Bound
+
+
+@dataclass(frozen=True)
+class DirichletMultinomial(Objective):
+    """Evidence lower bound of the probabilities of categories that were counted.
+
+    ``f(x) = log p(y | x) + log p(x) - log q(x)``,  ``q = Dirichlet(a)``,  ``a = exp(log_concentration)``
+    ``p(y | x) = N! prod_k x_k^(y_k) / y_k!``,  ``p(x) = Dirichlet(prior, ..., prior)``
+    ``E f = sum_k (y_k + prior - a_k) (digamma(a_k) - digamma(sum a)) + log B(a) - log B(prior) + log N! - sum_k log y_k!``
+
+    theta is ``log_concentration``, ``[dim]``. The counts y are drawn from probabilities that are drawn from the flat
+    Dirichlet distribution, by the seed. The objective is to be maximised; it is largest where a = prior + y, the
+    posterior, and has no variance there. Exact value: closed form. log x is taken anywhere above 0, and in floating point
+    also at 0, where small concentrations put their samples: there it is not finite. torch's pathwise gradient is an
+    approximation with relative errors up to 0.5 %: a long enough run of Reparameterization finds it biased.
+
+    Args:
+        dim: categories, at least 2; 100 in the paper.
+        count: how many were counted, N, at least 1; 100 in the paper.
+        prior: the prior's concentration, above 0.
+        concentration: the concentration of every category at the point of measurement, above 0.
+        seed: seed of the counts, at least 0.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Reference: Naesseth, Ruiz, Linderman & Blei 2017 (RSVI), section 6, who measure at the posterior, but for the first
+    concentration, which they move from 1 to 3.
+    """
+
+    dim: int = 10
+    count: int = 100
+    prior: float = 1.0
+    concentration: float = 2.0
+    seed: int = 0
+
+    bound = True
+    family: ClassVar[type[Distribution]] = Dirichlet
+    reference: ClassVar[str] = "Naesseth et al. 2017"
+
+    def __post_init__(self) -> None:
+        whole(self, "dim", 2)
+        whole(self, "count", 1)
+        positive(self, "prior", "concentration")
+        whole(self, "seed", 0)
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""
+        # Drawn in float64 on the CPU and then converted, so that every dtype and device has the same counts.
+        generator = Generator().manual_seed(self.seed)
+        x = torch.rand(self.dim, generator=generator, dtype=torch.float64).log().neg()
+        drawn = torch.multinomial(x, self.count, replacement=True, generator=generator)
+        y = torch.bincount(drawn, minlength=self.dim).double()
+        power = y + self.prior - 1
+        constant = math.lgamma(self.count + 1) - torch.lgamma(y + 1).sum().item()
+        constant += math.lgamma(self.dim * self.prior) - self.dim * math.lgamma(self.prior)
+        exponent = power.to(device, dtype)
+
+        def q(theta: Theta) -> Distribution:
+            return Dirichlet(theta["log_concentration"].exp(), validate_args=False)
+
+        def log_joint(x: Tensor) -> Tensor:
+            return (exponent * x.log()).sum(-1) + constant
+
+        def exact(theta: Theta) -> Tensor:
+            a = theta["log_concentration"].exp()
+            log_x = torch.digamma(a) - torch.digamma(a.sum())
+            log_beta = torch.lgamma(a).sum() - torch.lgamma(a.sum())
+            return ((power.to(a) + 1 - a) * log_x).sum() + log_beta + constant
+
+        log_concentration = torch.full(
+            (self.dim,), math.log(self.concentration), dtype=dtype, device=device, requires_grad=True
+        )
+        return Problem({"log_concentration": log_concentration}, q, functools.partial(Bound, log_joint), exact)

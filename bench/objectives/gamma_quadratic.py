@@ -1,0 +1,73 @@
+"""A quadratic under a gamma distribution."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Gamma, Independent
+
+from bench.objectives._checks import finite, positive, whole
+from bench.objectives._protocol import Objective, Problem, Theta
+
+
+@dataclass(frozen=True)
+class GammaQuadratic(Objective):
+    """Quadratic of independent gamma variables.
+
+    ``f(x) = sum_j (x_j - target)^2``,  ``x_j ~ Gamma(a_j, rate b_j)``,  ``a = exp(log_concentration)``,
+    ``b = exp(log_rate)``
+    ``E f = sum_j a_j (a_j + 1) / b_j^2 - 2 target a_j / b_j + target^2``
+
+    theta is ``log_concentration`` and ``log_rate``, ``[dim]`` each. Exact value: closed form. torch's pathwise gradient
+    in the concentration is an approximation with relative errors up to 0.5 %: a long enough run of Reparameterization
+    finds it biased.
+
+    Args:
+        dim: random coordinates, at least 1.
+        target: where f is smallest, in every coordinate.
+        concentration: every coordinate's concentration at the point of measurement, above 0.
+        rate: every coordinate's rate there, above 0.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Reference: the toy problem of Ruiz, Titsias & Blei 2016 and Naesseth, Ruiz, Linderman & Blei 2017; the gradient in
+    the concentration, 5.6 at concentration 2.3 and rate 1, is times the concentration here.
+    """
+
+    dim: int = 1
+    target: float = 0.0
+    concentration: float = 2.3
+    rate: float = 1.0
+
+    family: ClassVar[type[Distribution]] = Gamma
+    reference: ClassVar[str] = "Naesseth et al. 2017"
+
+    def __post_init__(self) -> None:
+        whole(self, "dim", 1)
+        finite(self, "target")
+        positive(self, "concentration", "rate")
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""
+
+        def q(theta: Theta) -> Distribution:
+            gamma = Gamma(theta["log_concentration"].exp(), theta["log_rate"].exp(), validate_args=False)
+            return Independent(gamma, 1, validate_args=False)
+
+        def f(x: Tensor) -> Tensor:
+            return (x - self.target).square().sum(-1)
+
+        def exact(theta: Theta) -> Tensor:
+            a, b = theta["log_concentration"].exp(), theta["log_rate"].exp()
+            return (a * (a + 1) / b.square() - 2 * self.target * a / b + self.target**2).sum()
+
+        def full(value: float) -> Tensor:
+            return torch.full((self.dim,), math.log(value), dtype=dtype, device=device, requires_grad=True)
+
+        theta = {"log_concentration": full(self.concentration), "log_rate": full(self.rate)}
+        return Problem(theta, q, lambda _q: f, exact)

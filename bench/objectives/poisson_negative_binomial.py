@@ -1,0 +1,78 @@
+"""A divergence between counting distributions."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Poisson
+
+from bench.objectives._checks import between, positive
+from bench.objectives._protocol import Objective, Problem, Theta
+from estimators import Bound
+
+
+@dataclass(frozen=True)
+class PoissonNegativeBinomial(Objective):
+    """Kullback-Leibler divergence from a Poisson to a negative binomial distribution, as a bound: with a minus.
+
+    ``f(x) = log p(x) - log q(x)``,  ``q = Poisson(exp(log_rate))``
+    ``p(x) = Gamma(x + failures) / (Gamma(failures) x!) probability^failures (1 - probability)^x``
+    ``E f = -KL(q || p)``
+
+    theta is ``log_rate``, ``[1]``. The objective is to be maximised; it is largest near the mean of p, which is 30 at the
+    default. Exact value: all of it is closed form but E log Gamma(x + failures), a sum that ends at
+    ``rate + 12 sqrt(rate) + 60``: what is left out, by Chernoff's bound less than 1e-25 of the whole, is below rounding.
+
+    Args:
+        failures: the shape of p, above 0. (In p, x counts the successes before so many failures.)
+        probability: probability of a failure, from 0.001 to 0.999.
+        rate: the rate of q at the point of measurement, from 1e-6 to 1e6.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Reference: Arya, Schauer, Schäfer & Rackauckas 2022 (StochasticAD.jl), whose p is the default one.
+    """
+
+    failures: float = 10.0
+    probability: float = 0.25
+    rate: float = 10.0
+
+    dim = 1
+    bound = True
+    family: ClassVar[type[Distribution]] = Poisson
+    reference: ClassVar[str] = "Arya et al. 2022"
+
+    def __post_init__(self) -> None:
+        positive(self, "failures")
+        between(self, "probability", 0.001, 0.999)
+        between(self, "rate", 1e-6, 1e6)
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""
+        r = self.failures
+        constant = r * math.log(self.probability) - math.lgamma(r)
+        slope = math.log1p(-self.probability)
+
+        def q(theta: Theta) -> Distribution:
+            return Independent(Poisson(theta["log_rate"].exp(), validate_args=False), 1, validate_args=False)
+
+        def log_joint(x: Tensor) -> Tensor:
+            return (torch.lgamma(x + r) - torch.lgamma(x + 1) + slope * x + constant).squeeze(-1)
+
+        def exact(theta: Theta) -> Tensor:
+            log_rate = theta["log_rate"].squeeze(-1)
+            rate = log_rate.exp()
+            last = math.ceil(rate.item() + 12 * math.sqrt(rate.item()) + 60)
+            x = torch.arange(last + 1, dtype=rate.dtype, device=rate.device)
+            probability = (x * log_rate - rate - torch.lgamma(x + 1)).exp()
+            # log x! is in both log p and log q.
+            return probability @ torch.lgamma(x + r) + constant + rate * (slope - log_rate + 1)
+
+        log_rate = torch.full((1,), math.log(self.rate), dtype=dtype, device=device, requires_grad=True)
+        return Problem({"log_rate": log_rate}, q, functools.partial(Bound, log_joint), exact)

@@ -1,0 +1,77 @@
+"""Quadratic unconstrained binary optimisation: the cut of a graph."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Bernoulli, Distribution, Independent
+from torch.nn.functional import linear
+
+from bench.objectives._checks import positive, whole
+from bench.objectives._protocol import Objective, Problem, Theta
+
+
+@dataclass(frozen=True)
+class Qubo(Objective):
+    """Maximum cut of a random graph: a quadratic of bits, in which every bit meets its neighbours.
+
+    ``f(b) = sum_i sum_j W_ij b_i (1 - b_j)``,  ``b_j ~ Bernoulli(p_j)``,  ``p = sigmoid(logits)``
+    ``E f = sum_i sum_j W_ij p_i (1 - p_j)``
+
+    W is the adjacency matrix of a simple graph of ``ceil(dim degree / 2)`` edges, drawn from the seed without
+    replacement; f counts the edges from the ones to the zeros, and is to be maximised. theta is ``logits``, ``[dim]``,
+    standard normals from the seed (where all are 0, so is the gradient). Exact value: closed form. f is not affine, so
+    estimators that are exact for affine f have no advantage here.
+
+    Args:
+        dim: vertices, at least 2; W takes dim^2 numbers.
+        degree: edges of a vertex, on average, above 0; never more than there are other vertices.
+        seed: seed of the graph and of the logits, at least 0.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Reference: a synthetic problem of this project; the maximum cut is from Karp 1972, its expectation under independent
+    bits as a loss from Karalias & Loukas 2020, section 3.
+    """
+
+    dim: int = 100
+    degree: float = 8.0
+    seed: int = 0
+
+    family: ClassVar[type[Distribution]] = Bernoulli
+    reference: ClassVar[str] = "Karalias & Loukas 2020"
+
+    def __post_init__(self) -> None:
+        whole(self, "dim", 2)
+        positive(self, "degree")
+        whole(self, "seed", 0)
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""
+        # Drawn on the CPU and then converted, so that every dtype and device has the same problem.
+        generator = Generator().manual_seed(self.seed)
+        draws = torch.randn(self.dim, generator=generator, dtype=torch.float64)
+        pairs = self.dim * (self.dim - 1) // 2
+        chosen = torch.randperm(pairs, generator=generator)[: min(pairs, math.ceil(self.dim * self.degree / 2))]
+        upper = torch.zeros(self.dim, self.dim, dtype=torch.float64)
+        i, j = torch.triu_indices(self.dim, self.dim, offset=1)[:, chosen]
+        upper[i, j] = 1
+        weights = (upper + upper.T).to(device, dtype)
+
+        def q(theta: Theta) -> Distribution:
+            return Independent(Bernoulli(logits=theta["logits"], validate_args=False), 1, validate_args=False)
+
+        def f(b: Tensor) -> Tensor:
+            return (b * linear(1 - b, weights)).sum(-1)
+
+        def exact(theta: Theta) -> Tensor:
+            p = theta["logits"].sigmoid()  # no vertex is its own neighbour: f is affine in every single bit
+            return p @ weights.to(p) @ (1 - p)
+
+        logits = draws.to(device, dtype).requires_grad_()
+        return Problem({"logits": logits}, q, lambda _q: f, exact)

@@ -1,0 +1,50 @@
+"""The second-order Taylor expansion of f at the mean of a Normal q."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+from estimators._families import inner
+from estimators._protocol import Estimator, Integrand
+from estimators._refusals import needs_gradient, one_value_each
+
+
+class Taylor(NamedTuple):
+    """``f(x) = value + slope . d + d . curvature d / 2 + ...``, d = x - mean; an event is flat, D coordinates."""
+
+    value: Tensor
+    """``[*batch]``."""
+    slope: Tensor
+    """``[*batch, D]``."""
+    curvature: Tensor
+    """``[*batch, D, D]``."""
+
+
+def taylor(estimator: Estimator, f: Integrand, q: Distribution) -> Taylor:
+    """Expand f, without a graph: one evaluation of f, one of its gradient, D Hessian-vector products.
+
+    Raises:
+        NotDifferentiable: f has no gradient in x.
+    """
+    base = inner(q)
+    assert isinstance(base, Normal)
+    with torch.enable_grad():
+        x = base.loc.detach().unsqueeze(0).requires_grad_()
+        fx = f(x)
+        one_value_each(fx, x, q.batch_shape)
+        needs_gradient(estimator, fx, x)
+        (slope,) = torch.autograd.grad(fx.sum(), [x], create_graph=True)
+    slope = slope.reshape(*q.batch_shape, q.event_shape.numel())
+    columns = [_gradient(each.sum(), x).reshape(slope.shape) for each in slope.unbind(-1)]
+    return Taylor(fx.detach()[0], slope.detach(), torch.stack(columns, -1))
+
+
+def _gradient(y: Tensor, x: Tensor) -> Tensor:
+    if not y.requires_grad:  # f is linear in x
+        return torch.zeros_like(x)
+    (g,) = torch.autograd.grad(y, [x], retain_graph=True, materialize_grads=True)
+    return g

@@ -1,0 +1,108 @@
+"""The von Mises distribution, with samples that are differentiable in its parameters."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import ClassVar
+
+import torch
+from torch import Generator, Size, Tensor
+from torch.distributions import VonMises
+
+from estimators._families import uniform
+from estimators._surrogate import grad_only
+from estimators.distributions import Drawable
+
+NODES = 48
+"""Of the quadrature."""
+REACH = 40.0
+"""The logarithm of the density falls by so much, at most, within the range of the quadrature."""
+
+
+class ReparameterizedVonMises(Drawable, VonMises):
+    """Von Mises with implicit reparameterization, which torch's has not: a drop-in replacement.
+
+    ``dx/dloc = 1``,  ``dx/dconcentration = -dF(x)/dconcentration / q(x)``,  F the distribution function around loc
+
+    Samples are angles in [-pi, pi). Where f jumps between -pi and pi, the gradient in loc is biased, as at any jump: f
+    is to be periodic. ``log_prob`` is exact to rounding (torch's is to about 1e-7).
+
+    Args:
+        loc: the mean angle, in radians, any real; ``[*batch]``.
+        concentration: positive; ``[*batch]``.
+        validate_args: as in torch.
+
+    Reference: Figurnov, Mohamed & Mnih 2018, sections 3 and 5.1. Departure: the derivative of F is an integral of one
+    sign, by Gauss-Legendre quadrature, instead of the derivative of a series. Sampler: Best & Fisher 1979.
+    """
+
+    has_rsample: ClassVar[bool] = True  # type: ignore[misc]
+
+    def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
+        """Return angles, ``[*sample_shape, *batch]``."""
+        return _wrapped(self._turn(sample_shape, generator) + self.loc.detach())
+
+    def rdraw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
+        """Return angles, ``[*sample_shape, *batch]``, differentiable once in loc and concentration."""
+        turn = self._turn(sample_shape, generator)
+        if self.concentration.requires_grad:
+            turn = turn + speed(turn, self.concentration.detach()) * grad_only(self.concentration)
+        return _wrapped(turn + self.loc)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-density at ``value``."""
+        if self._validate_args:
+            self._validate_sample(value)
+        fall = -2 * self.concentration * ((value - self.loc) / 2).sin().square()
+        return fall - math.log(2 * math.pi) - torch.special.i0e(self.concentration).log()
+
+    @torch.no_grad()
+    def _turn(self, sample_shape: Size, generator: Generator | None) -> Tensor:
+        """Return angles around 0: wrapped Cauchy proposals, until one is accepted everywhere."""
+        shape, k = self._extended_shape(sample_shape), self.concentration.detach().double()
+        root = (1 + 4 * k.square()).sqrt()
+        cauchy = 2 * k / (root + 1) / (1 + (2 / (1 + root)).sqrt())
+        ratio = k / (2 * cauchy)
+        turn, pending = k.new_zeros(shape), torch.ones(shape, dtype=torch.bool, device=k.device)
+        while pending.any():
+            tangent = ((uniform(shape, k, generator) - 0.5) * math.pi).tan()
+            proposal = 2 * ((1 - cauchy) / (1 + cauchy) * tangent).atan()
+            w = ratio * ((1 - cauchy).square() + 4 * cauchy * (proposal / 2).sin().square())
+            accepted = uniform(shape, k, generator).log() < 1 + w.log() - w
+            turn = torch.where(pending & accepted, proposal, turn)
+            pending &= ~accepted
+        return turn.to(self.concentration.dtype)
+
+
+def speed(turn: Tensor, concentration: Tensor) -> Tensor:
+    """Return dx/dconcentration at ``turn``, the angle from loc: ``-F'(x)/q(x)``, F' the derivative in concentration.
+
+    ``F'(x) = int_0^x (cos t - A) q(t) dt``,  A the mean of cos t. As the integral over [0, pi] is 0 and cos t falls, that
+    is also ``-int_x^pi``: below arccos A the one, above the other has an integrand of one sign that nowhere overflows.
+    """
+    x, k = turn.abs().double(), concentration.double()
+    spread = 1 - torch.special.i1e(k) / torch.special.i0e(k)  # 1 - A
+    inside = 2 * (x / 2).sin().square() < spread
+    low, high = torch.where(inside, 0.0, x), torch.where(inside, x, (x.cos() - REACH / k).clamp_min(-1).acos())
+    high = torch.maximum(high, low)  # acos is rounded where q is narrow
+    total = torch.zeros_like(x)
+    for node, weight in _gauss_legendre():
+        t = low + (high - low) * node
+        slope = spread - 2 * (t / 2).sin().square()  # cos t - A
+        total += weight * slope * (2 * k * ((x + t) / 2).sin() * ((x - t) / 2).sin()).exp()
+    return (turn.sign() * torch.where(inside, -total, total) * (high - low)).to(turn.dtype)
+
+
+@functools.cache
+def _gauss_legendre() -> list[tuple[float, float]]:
+    """Return nodes and weights on [0, 1], from the eigenvectors of the Jacobi matrix (Golub & Welsch 1969)."""
+    k = torch.arange(1, NODES, dtype=torch.float64)
+    beside = k / (4 * k.square() - 1).sqrt()
+    nodes, vectors = torch.linalg.eigh(torch.diag(beside, 1) + torch.diag(beside, -1))
+    return list(zip(((nodes + 1) / 2).tolist(), vectors[0].square().tolist(), strict=True))
+
+
+def _wrapped(angle: Tensor) -> Tensor:
+    """Return an angle in [-pi, pi)."""
+    return (angle + math.pi) % (2 * math.pi) - math.pi
