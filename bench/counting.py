@@ -24,39 +24,39 @@ class _Watch(torch.autograd.Function):
     """The identity on x: whoever differentiates f in x, backward or forward, passes through here."""
 
     @staticmethod
-    def forward(x: Tensor, counter: Counter) -> Tensor:  # noqa: ARG004 (setup_context keeps it)
+    def forward(x: Tensor, counter: Counter, event_dims: int) -> Tensor:  # noqa: ARG004 (setup_context keeps them)
         return x.view_as(x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Counter], output: Tensor) -> None:  # noqa: ARG004
-        ctx.counter = inputs[1]
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Counter, int], output: Tensor) -> None:  # noqa: ARG004
+        _, ctx.counter, ctx.event_dims = inputs
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
         (g,) = cotangents
-        ctx.counter.df += _points(g, ctx.counter)
-        return g, None
+        ctx.counter.df += _points(g, ctx.event_dims)
+        return g, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         tangent: Tensor = tangents[0]
-        ctx.counter.df += _points(tangent, ctx.counter)
+        ctx.counter.df += _points(tangent, ctx.event_dims)
         return tangent.view_as(tangent)
 
 
-def _points(x: Tensor, counter: Counter) -> int:
-    return x.shape[: x.dim() - counter.event_dims].numel()
+def _points(x: Tensor, event_dims: int) -> int:
+    return x.shape[: x.dim() - event_dims].numel()
 
 
 def counted(f: Integrand, counter: Counter) -> Integrand:
-    """Return f, or the bound, with every evaluation counted; of a bound those of its log-joint count."""
+    """Return f, or the bound, with every evaluation counted; of a bound those of its log-joint, one a particle."""
 
-    def watched(x: Tensor, inside: Integrand) -> Tensor:
-        value = inside(_Watch.apply(x, counter))  # type: ignore[no-untyped-call]
+    def watched(x: Tensor, inside: Integrand, event_dims: int) -> Tensor:
+        value = inside(_Watch.apply(x, counter, event_dims))  # type: ignore[no-untyped-call]
         counter.f += value.numel()
         return value
 
     if isinstance(f, Bound):
-        log_joint = f.log_joint
-        return replace(f, log_joint=lambda x: watched(x, log_joint))
-    return lambda x: watched(x, f)
+        log_joint, event_dims = f.log_joint, counter.event_dims - (f.particles is not None)
+        return replace(f, log_joint=lambda x: watched(x, log_joint, event_dims))
+    return lambda x: watched(x, f, counter.event_dims)

@@ -41,6 +41,8 @@ class Settings:
         device: "cpu" or "cuda".
         common_noise: do all estimators of an objective share their noise, so that they compare pairwise?
         timing: measure seconds too, afterwards? They need the machine to themselves.
+        adapt_seed: root of the noise that a state learns from; the seed when None. Another seed then measures the same
+            state again.
     """
 
     replicates: int = 10_000
@@ -49,6 +51,7 @@ class Settings:
     device: str = "cpu"
     common_noise: bool = True
     timing: bool = False
+    adapt_seed: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.replicates, bool) or not isinstance(self.replicates, int) or self.replicates < 1:
@@ -100,7 +103,10 @@ class Engine:
     def generator(self, stage: str, block: int) -> Generator:
         """Return the generator of a block: seeded by root seed, stage, objective and block number."""
         subject = noise_subject(self.cell, common=self.settings.common_noise)
-        seed = record.block_seed(self.settings.seed, stage, subject, block)
+        root, learned = self.settings.seed, self.settings.adapt_seed
+        if stage in ("init", "adapt") and learned is not None:
+            root = learned
+        seed = record.block_seed(root, stage, subject, block)
         return Generator(self.device).manual_seed(seed)
 
     def freeze(self) -> None:

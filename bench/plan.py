@@ -68,7 +68,7 @@ def mismatch(estimator: Estimator, objective: Objective) -> str | None:
         return f"{estimator!r} evaluates f off the support of q, and {name} is not defined there. Use StraightThrough."
     if estimator.needs_bound and not objective.bound:
         return f"{estimator!r} needs the log-weights of a bound, and {name} is not one."
-    return None
+    return estimator.refuses_particles(objective.particles) if objective.bound else None
 
 
 def cap(objective: Objective, device: str) -> int:

@@ -16,42 +16,55 @@ from estimators.delta_method import DeltaMethod
 from estimators.disarm import DisARM
 from estimators.distributions import Drawable
 from estimators.double_control_variate import DoubleControlVariate
+from estimators.doubly_reparameterized import DoublyReparameterized
 from estimators.enumeration import Enumeration
 from estimators.evolution_strategies import SPSA, EvolutionStrategies
 from estimators.forward_gradient import ForwardGradient
 from estimators.gapped_straight_through import GappedStraightThrough
+from estimators.generalized_reparameterization import GeneralizedReparameterization
 from estimators.gumbel_rao import GumbelRao
 from estimators.gumbel_softmax import GumbelSoftmax, StraightThroughGumbelSoftmax
 from estimators.hessian_control_variate import HessianControlVariate
 from estimators.local_expectation import LocalExpectation
 from estimators.measure_valued import MeasureValued
+from estimators.mixture import ReparameterizedMixture
 from estimators.muprop import MuProp
 from estimators.rebar import REBAR
 from estimators.reinmax import ReinMax
+from estimators.rejection_reparameterization import RejectionReparameterization
+from estimators.relax import RELAX
 from estimators.reparameterization import Reparameterization
 from estimators.rloo import RLOO
+from estimators.rodeo import RODEO
 from estimators.score_function import ScoreFunction
 from estimators.sticking_the_landing import StickingTheLanding
 from estimators.straight_through import StraightThrough
+from estimators.vimco import VIMCO
+from estimators.von_mises import ReparameterizedVonMises
 
 __all__ = [
     "ARM",
     "ARMS",
     "DARN",
     "REBAR",
+    "RELAX",
     "RLOO",
+    "RODEO",
     "SPSA",
+    "VIMCO",
     "BitFlip",
     "Bound",
     "DeltaMethod",
     "DisARM",
     "DoubleControlVariate",
+    "DoublyReparameterized",
     "Drawable",
     "Enumeration",
     "Estimator",
     "EvolutionStrategies",
     "ForwardGradient",
     "GappedStraightThrough",
+    "GeneralizedReparameterization",
     "GumbelRao",
     "GumbelSoftmax",
     "HessianControlVariate",
@@ -63,7 +76,10 @@ __all__ = [
     "NotDifferentiable",
     "Refusal",
     "ReinMax",
+    "RejectionReparameterization",
     "Reparameterization",
+    "ReparameterizedMixture",
+    "ReparameterizedVonMises",
     "ScoreFunction",
     "State",
     "StickingTheLanding",

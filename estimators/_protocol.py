@@ -97,6 +97,10 @@ class Estimator(abc.ABC):
         served = " or ".join(f.__name__ for f in self.families)
         return f"{self!r} serves {served}, and q is {family.__name__}. {_advice(family)}"
 
+    def refuses_particles(self, particles: int | None) -> str | None:
+        """Return why this estimator cannot serve a ``Bound`` of so many particles, or None if it can."""
+        return None
+
     def check(self, q: Distribution) -> None:
         """Raise ``UnsupportedFamily`` if q is not of a family that this estimator serves."""
         reason = self.refuses(family(q))

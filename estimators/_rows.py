@@ -142,7 +142,7 @@ def _wrap(q: Distribution, name: str, inner: Distribution, count: int) -> Distri
 def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distribution:
     """Call q's constructor on the leaves."""
     if isinstance(q, MixtureSameFamily):
-        return MixtureSameFamily(
+        return type(q)(
             cast(Categorical, _map(q.mixture_distribution, leaf, count)),
             _map(q.component_distribution, leaf, count),
             validate_args=False,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
-from estimators._families import inner, logits, mass
+from estimators._families import mass
 from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import Refusal
+from estimators._states import count, support
 from estimators._surrogate import grad_only
 
 
@@ -36,14 +34,7 @@ class Enumeration(Estimator):
 
     def points(self, q: Distribution) -> int:
         """Return the number of joint states, or refuse."""
-        classes = 2 if isinstance(inner(q), Bernoulli) else logits(q).shape[-1]
-        variables = math.prod(q.event_shape[:-1] if isinstance(inner(q), OneHotCategorical) else q.event_shape)
-        if variables * math.log(classes) > math.log(self.limit) * (1 + 1e-12):
-            raise Refusal(
-                f"Enumeration sums at most {self.limit:,} states (got {classes}^{variables}). "
-                "Use RLOO, or a q of fewer variables."
-            )
-        return int(classes**variables)
+        return count(self, q, self.limit)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
@@ -57,15 +48,9 @@ class Enumeration(Estimator):
 
     def _support(self, q: Distribution) -> Tensor:
         """Return every state, ``[states, *batch, *event]``: a view, the batch axes have stride 0."""
-        states, like = self.points(q), logits(q)
-        one_hot, binary = isinstance(inner(q), OneHotCategorical), isinstance(inner(q), Bernoulli)
-        variables = q.event_shape[:-1] if one_hot else q.event_shape
-        classes = 2 if binary else like.shape[-1]
-        place = classes ** torch.arange(math.prod(variables), device=like.device)
-        digits = (torch.arange(states, device=like.device).unsqueeze(-1) // place) % classes
-        if one_hot:
-            x = torch.nn.functional.one_hot(digits, classes).to(like.dtype)
-        else:
-            x = digits.to(like.dtype) if binary else digits
-        shape = (states, *(1 for _ in q.batch_shape), *q.event_shape)
-        return x.reshape(shape).expand(states, *q.batch_shape, *q.event_shape)
+        states = self.points(q)
+        return (
+            support(q)
+            .reshape(states, *(1 for _ in q.batch_shape), *q.event_shape)
+            .expand(states, *q.batch_shape, *q.event_shape)
+        )

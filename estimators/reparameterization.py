@@ -6,12 +6,23 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Generator, Tensor
-from torch.distributions import Distribution, MultivariateNormal, Normal, OneHotCategoricalStraightThrough, Wishart
+from torch.distributions import (
+    Distribution,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    OneHotCategoricalStraightThrough,
+    VonMises,
+    Wishart,
+)
 
 from estimators._families import rdraw
 from estimators._noise import antithetic, location_scale, sobol
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, needs_gradient
+
+OWN = {VonMises: "ReparameterizedVonMises", MixtureSameFamily: "ReparameterizedMixture"}
+"""Families that torch lacks a differentiable sampler for, and this library's own."""
 
 
 def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
@@ -24,6 +35,8 @@ def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
         return "torch's Wishart samples cannot be differentiated (its backward raises). Use ScoreFunction or RLOO."
     if family.has_rsample:
         return None
+    if own := next((own for torchs, own in OWN.items() if issubclass(family, torchs)), None):
+        return f"torch's {family.__name__} has no reparameterization. Use estimators.{own} for q, or RLOO."
     return (
         f"{type(estimator).__name__} needs samples that are differentiable in q's parameters, and "
         f"{family.__name__} has none (torch's has_rsample is False). Use ScoreFunction, RLOO or, for Bernoulli and "

@@ -46,6 +46,15 @@ class StickingTheLanding(Estimator):
         """Return why a family has no path derivative, or None."""
         return no_path(self, family)
 
+    def refuses_particles(self, particles: int | None) -> str | None:
+        """Return why a bound of so many particles cannot be served, or None."""
+        if particles is None or particles < 2:
+            return None
+        return (
+            f"{self!r} is biased for a Bound of more than one particle (got {particles}). "
+            "Use DoublyReparameterized, or a Bound without particles and a larger n."
+        )
+
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
@@ -59,11 +68,8 @@ class StickingTheLanding(Estimator):
             )
         x = rdraw(q, self.n, generator)
         weights = f.log_weights(x)
-        if weights.shape[-1] > 1:
-            raise Refusal(
-                f"{self!r} is biased for a Bound of more than one particle (got {weights.shape[-1]}). "
-                "Use Reparameterization, or a Bound without particles and a larger n."
-            )
+        if reason := self.refuses_particles(weights.shape[-1]):
+            raise Refusal(reason)
         fx = weights.squeeze(-1)
         needs_gradient(self, fx, x)
         return fx.mean(0) + score(q, x, fx.new_full(fx.shape, 1 / self.n))

@@ -54,8 +54,9 @@ class ReparameterizedVonMises(Drawable, VonMises):
         """Return the log-density at ``value``."""
         if self._validate_args:
             self._validate_sample(value)
-        fall = -2 * self.concentration * ((value - self.loc) / 2).sin().square()
-        return fall - math.log(2 * math.pi) - torch.special.i0e(self.concentration).log()
+        fall: Tensor = -2 * self.concentration * ((value - self.loc) / 2).sin().square()
+        log_bessel: Tensor = torch.special.i0e(self.concentration).log()
+        return fall - math.log(2 * math.pi) - log_bessel
 
     @torch.no_grad()
     def _turn(self, sample_shape: Size, generator: Generator | None) -> Tensor:
@@ -78,8 +79,8 @@ class ReparameterizedVonMises(Drawable, VonMises):
 def speed(turn: Tensor, concentration: Tensor) -> Tensor:
     """Return dx/dconcentration at ``turn``, the angle from loc: ``-F'(x)/q(x)``, F' the derivative in concentration.
 
-    ``F'(x) = int_0^x (cos t - A) q(t) dt``,  A the mean of cos t. As the integral over [0, pi] is 0 and cos t falls, that
-    is also ``-int_x^pi``: below arccos A the one, above the other has an integrand of one sign that nowhere overflows.
+    ``F'(x) = int_0^x (cos t - A) q(t) dt``,  A the mean of cos t. As the integral over [0, pi] is 0, that is also
+    ``-int_x^pi``: the one below arccos A, the other above have an integrand of one sign, which nowhere overflows.
     """
     x, k = turn.abs().double(), concentration.double()
     spread = 1 - torch.special.i1e(k) / torch.special.i0e(k)  # 1 - A

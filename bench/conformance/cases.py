@@ -34,6 +34,8 @@ class Case:
         f: ``[..., *batch, *event] -> [..., *batch]``.
         nodes: q to points and weights, ``[N, *batch, *event]`` and ``[N, *batch]``, attached to q's parameters, with
             E_q[f] the weighted sum of f.
+        particles: K where f is the log-joint of a bound of so many particles, ``[..., *batch, K, *event] ->
+            [..., *batch, K]``, for estimators that need one; None for all others.
     """
 
     name: str
@@ -41,10 +43,15 @@ class Case:
     build: Callable[..., Distribution]
     f: Integrand
     nodes: Nodes
+    particles: int | None = None
 
     def q(self, theta: Theta | None = None) -> Distribution:
         """Return q at theta, or at fresh leaves with the case's own values."""
         return self.build(*(leaves(self.theta) if theta is None else theta))
+
+    def beside(self, t: Tensor) -> Tensor:
+        """Return one number per batch element, ``[..., *batch]``, in the shape of what f returns."""
+        return t if self.particles is None else t.unsqueeze(-1)
 
     def exact(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
         """Return E_q[f], ``[*batch]``, and its gradient in theta, flat."""
@@ -175,5 +182,21 @@ CASES: tuple[Case, ...] = (
         lambda logits: Independent(Categorical(logits=logits, validate_args=False), 1),
         wave(0.4, -0.9, classes=3),
         support,
+    ),
+    Case(
+        "Normal, batch of 2, 2 particles of 1 variable",
+        (_tensor([0.5, -0.8], [0.2, 0.3]), _tensor([0.9, 0.6], [1.1, 0.7])),
+        lambda loc, scale: Independent(Normal(loc, scale, validate_args=False), 1),
+        lambda x: x.sin() - x.square() / 3,
+        quadrature,
+        particles=2,
+    ),
+    Case(
+        "Bernoulli by logits, 3 particles of 2 variables",
+        (_tensor([0.4, -1.2], [0.3, -0.3], [0.8, 1.5]),),
+        lambda logits: Independent(Bernoulli(logits=logits, validate_args=False), 2),
+        wave(0.8),
+        support,
+        particles=3,
     ),
 )

@@ -88,7 +88,7 @@ class Conformance:
         for trial in self._trials():
 
             def integrand(q: Distribution, trial: Trial = trial) -> Integrand:
-                return trial.integrand(q, lambda x: trial.case.f(x) * (2 + _level(q).sin()))
+                return trial.integrand(q, lambda x: trial.case.f(x) * trial.case.beside(2 + _level(q).sin()))
 
             _, gradients = trial.replicates(integrand)
             _, exact = trial.case.exact(integrand)
@@ -100,13 +100,14 @@ class Conformance:
             q = rows(trial.case.q(), FEW)
 
             def loss(w: Tensor, trial: Trial = trial, q: Distribution = q) -> Tensor:
-                return trial.loss(q, lambda x: trial.case.f(x) * w)
+                combine = torch.mul if trial.case.particles is None else torch.add  # what the bound is linear in
+                return trial.loss(q, lambda x: combine(trial.case.f(x), trial.case.beside(w)))
 
             w = torch.full(q.batch_shape, 0.7, dtype=torch.float64, requires_grad=True)
             at_w = loss(w)
             assert at_w.requires_grad, f"{trial} the loss is cut off from what f closes over."
             (got,) = torch.autograd.grad(at_w.sum(), w, materialize_grads=True)
-            slope = (loss(w + 1) - loss(w)).detach()  # f is linear in w
+            slope = (loss(w + 1) - loss(w)).detach()  # the integrand is linear in w
             trial.close("what f closes over does not get the gradient of the value", got, slope)
 
     def test_gradient_is_linear_in_f(self) -> None:
@@ -333,9 +334,14 @@ class Conformance:
 
     def _trials(self) -> list[Trial]:
         """Return the estimator on each case that it serves."""
-        served = [case for case in self.cases if self.estimator.refuses(type(inner(case.q()))) is None]
+        served = [case for case in self.cases if self._serves(case)]
         assert served, f"{self.estimator!r} serves none of the problems here. Add some of its family to `cases`."
         return [Trial(self.estimator, case, len(served)) for case in served]
+
+    def _serves(self, case: Case) -> bool:
+        e = self.estimator
+        bound = e.refuses_particles(case.particles) is None if e.needs_bound else case.particles is None
+        return bound and e.refuses(type(inner(case.q()))) is None
 
     def _false_modesty(self, fact: str) -> str:
         return (
@@ -392,7 +398,7 @@ def _assert_untouched(trial: Trial, axis: int, what: str) -> None:
         with torch.no_grad():
             for t in (*theta, shift.add_(1)):
                 t.select(axis, 0).mul_(change)
-        call = trial.call(theta, f=lambda x, shift=shift: trial.case.f(x) + shift)
+        call = trial.call(theta, f=lambda x, shift=shift: trial.case.f(x) + trial.case.beside(shift))
         worlds.append([t.narrow(axis, 1, t.shape[axis] - 1) for t in (call.loss, *call.gradient)])
     loss, *gradient = (torch.equal(a, b) for a, b in zip(*worlds, strict=True))
     assert loss, f"{trial} the loss of one {what} depends on another {what}."

@@ -74,9 +74,9 @@ class Trial:
     # Calls
 
     def integrand(self, q: Distribution, f: Integrand | None = None) -> Integrand:
-        """Return f (the case's, unless given), inside a bound where the estimator needs one."""
+        """Return f (the case's, unless given), inside a bound where the estimator needs one, or the case is of one."""
         f = self.case.f if f is None else f
-        return Bound(f, q) if self.estimator.needs_bound else f
+        return Bound(f, q, self.case.particles) if self.estimator.needs_bound or self.case.particles else f
 
     def loss(self, q: Distribution, f: Integrand | None = None, noise: int | Generator | None = 1) -> Tensor:
         """Return the loss at q; ``noise`` is a seed, a generator, or None for the global one."""

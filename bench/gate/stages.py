@@ -154,6 +154,7 @@ class _Checker:
             self.baseline,
             replicates=options.replicates or max(LEAST, setting.replicates // SCREENING),
             seed=setting.seed if options.seed is None else options.seed,
+            adapt_seed=setting.seed,  # what was accepted is the variance of one state, not of any that might be learned
         )
 
     def case(self, entry: Entry, picked: Picked) -> Case:

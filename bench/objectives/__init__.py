@@ -4,24 +4,54 @@ from bench.objectives._catalogue import catalogue
 from bench.objectives._protocol import Objective, Problem, Theta
 from bench.objectives.bernoulli_quadratic import BernoulliQuadratic
 from bench.objectives.bernoulli_vae import BernoulliVAE
+from bench.objectives.beta_moment import BetaMoment
 from bench.objectives.categorical_linear_quadratic import CategoricalLinearQuadratic
 from bench.objectives.categorical_polynomial import CategoricalPolynomial
+from bench.objectives.categorical_vae import CategoricalVAE
+from bench.objectives.dirichlet_multinomial import DirichletMultinomial
+from bench.objectives.discontinuous import Discontinuous
+from bench.objectives.gamma_quadratic import GammaQuadratic
 from bench.objectives.gaussian_cosine import GaussianCosine
 from bench.objectives.gaussian_exponential import GaussianExponential
+from bench.objectives.gaussian_mixture import GaussianMixture
 from bench.objectives.gaussian_quadratic import GaussianQuadratic
+from bench.objectives.gaussian_vae import GaussianVAE
+from bench.objectives.hierarchical_poisson import HierarchicalPoisson
+from bench.objectives.linear_quadratic_regulator import LinearQuadraticRegulator
 from bench.objectives.logistic_regression import LogisticRegression
+from bench.objectives.poisson_negative_binomial import PoissonNegativeBinomial
+from bench.objectives.poisson_quadratic import PoissonQuadratic
+from bench.objectives.qubo import Qubo
+from bench.objectives.random_walk import RandomWalk
+from bench.objectives.shared_bernoulli import SharedBernoulli
+from bench.objectives.von_mises_mean import VonMisesMean
 
 __all__ = [
     "BernoulliQuadratic",
     "BernoulliVAE",
+    "BetaMoment",
     "CategoricalLinearQuadratic",
     "CategoricalPolynomial",
+    "CategoricalVAE",
+    "DirichletMultinomial",
+    "Discontinuous",
+    "GammaQuadratic",
     "GaussianCosine",
     "GaussianExponential",
+    "GaussianMixture",
     "GaussianQuadratic",
+    "GaussianVAE",
+    "HierarchicalPoisson",
+    "LinearQuadraticRegulator",
     "LogisticRegression",
     "Objective",
+    "PoissonNegativeBinomial",
+    "PoissonQuadratic",
     "Problem",
+    "Qubo",
+    "RandomWalk",
+    "SharedBernoulli",
     "Theta",
+    "VonMisesMean",
     "catalogue",
 ]

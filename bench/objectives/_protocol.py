@@ -52,6 +52,8 @@ class Objective(abc.ABC):
     """Does f make sense off the support of q?"""
     bound: bool = False
     """Is f a ``Bound``?"""
+    particles: int | None = None
+    """Particles of the bound, the first event axis of q; None for no such axis."""
     has_exact: bool = True
     """Is there an exact gradient (closed form, enumeration, quadrature)?"""
     exact_error: float = 0.0

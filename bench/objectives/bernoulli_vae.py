@@ -11,13 +11,12 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, Independent
-from torch.nn.functional import leaky_relu, linear, logsigmoid
+from torch.nn.functional import logsigmoid
 
-from bench.objectives._checks import whole
+from bench.objectives._autoencoder import PIXELS, bits, check, initial, network
 from bench.objectives._protocol import Objective, Problem, Theta
 from estimators import Bound, DisARM, Estimator
 
-IMAGES, PIXELS = 1797, 64
 ENUMERABLE = 12
 """Most latents whose 2^dim states are summed."""
 
@@ -59,14 +58,7 @@ class BernoulliVAE(Objective):
     reference: ClassVar[str] = "Dong et al. 2020"
 
     def __post_init__(self) -> None:
-        whole(self, "dim", 1)
-        whole(self, "hidden", 1)
-        whole(self, "batch", 1)
-        whole(self, "seed", 0)
-        if self.batch > IMAGES:
-            raise ValueError(
-                f"BernoulliVAE needs batch <= {IMAGES}, the number of images (got batch={self.batch}). Use batch=32."
-            )
+        check(self, "dim", "hidden", "batch")
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
@@ -85,70 +77,33 @@ class BernoulliVAE(Objective):
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Make the problem in a dtype, on a device."""
-        x = _digits()[: self.batch].to(device, dtype)
+        x = bits()[: self.batch].to(device, dtype)
         generator = Generator().manual_seed(self.seed)
-        theta = _initial(PIXELS, self.hidden, self.dim, generator, dtype, device)
-        extra = _initial(self.dim, self.hidden, PIXELS, generator, dtype, device)
+        theta = initial(PIXELS, self.hidden, self.dim, generator, dtype, device)
+        extra = initial(self.dim, self.hidden, PIXELS, generator, dtype, device)
         for t in theta.values():
             t.requires_grad_()
 
         def q(theta: Theta) -> Distribution:
-            logits = _network(x, theta)
+            logits = network(x, theta)
             return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
 
         def log_joint(b: Tensor) -> Tensor:
-            likelihood = logsigmoid((2 * x - 1) * _network(b, extra)).sum(-1)
+            likelihood = logsigmoid((2 * x - 1) * network(b, extra)).sum(-1)
             return likelihood - self.dim * math.log(2)
 
         def exact(theta: Theta) -> Tensor:
-            return _bounds(x, _network(x, theta), extra).mean()
+            return _bounds(x, network(x, theta), extra).mean()
 
         return Problem(theta, q, functools.partial(Bound, log_joint), exact if self.has_exact else None, extra)
-
-
-def _network(x: Tensor, weights: Theta) -> Tensor:
-    """Return the outputs of one hidden layer, ``[..., outputs]`` from ``[..., inputs]``."""
-    hidden_weight, hidden_bias, weight, bias = weights.values()
-    return linear(leaky_relu(linear(x, hidden_weight, hidden_bias), 0.3), weight, bias)
-
-
-def _initial(
-    inputs: int, hidden: int, outputs: int, generator: Generator, dtype: torch.dtype, device: torch.device | str
-) -> Theta:
-    """Return the weights of a network, uniform within 1/sqrt(inputs) of each layer.
-
-    Drawn in float64 on the CPU and rounded to float32 before they are converted: every dtype and device has the same
-    point, the decoder's too.
-    """
-    shapes = {
-        "hidden_weight": (hidden, inputs),
-        "hidden_bias": (hidden,),
-        "weight": (outputs, hidden),
-        "bias": (outputs,),
-    }
-
-    def tensor(name: str, shape: tuple[int, ...]) -> Tensor:
-        limit = 1 / math.sqrt(inputs if name.startswith("hidden") else hidden)
-        u = torch.rand(shape, generator=generator, dtype=torch.float64)
-        return (limit * (2 * u - 1)).float().to(device, dtype)
-
-    return {name: tensor(name, shape) for name, shape in shapes.items()}
 
 
 def _bounds(x: Tensor, logits: Tensor, decoder: Theta) -> Tensor:
     """Return the lower bound of every image, ``[batch]``, from images ``[batch, 64]`` and logits ``[batch, dim]``."""
     dim = logits.shape[-1]
     states = torch.tensor(list(itertools.product((0.0, 1.0), repeat=dim)), dtype=x.dtype, device=x.device)
-    pixels = _network(states, decoder)
+    pixels = network(states, decoder)
     likelihood = x @ pixels.T + logsigmoid(-pixels).sum(-1)  # [batch, states]: log sigmoid(-a) + a = log sigmoid(a)
     log_q = logits @ states.T + logsigmoid(-logits).sum(-1, keepdim=True)
     negative_entropy = (logits.sigmoid() * logits + logsigmoid(-logits)).sum(-1)
     return (log_q.exp() * likelihood).sum(-1) - negative_entropy - dim * math.log(2)
-
-
-@functools.cache
-def _digits() -> Tensor:
-    """Return all images as bits, ``[1797, 64]``, float64."""
-    from sklearn.datasets import load_digits  # more than a second to import, and only needed here
-
-    return torch.from_numpy(load_digits().data > 8).double()

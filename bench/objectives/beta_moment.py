@@ -23,8 +23,8 @@ class BetaMoment(Objective):
     ``E f = sum_j Gamma(a_j + power) Gamma(a_j + b_j) / (Gamma(a_j) Gamma(a_j + b_j + power))``
 
     theta is ``log_concentration1`` and ``log_concentration0``, ``[dim]`` each. Exact value: closed form. f makes sense
-    for all x > 0. torch's pathwise gradient is an approximation with relative errors up to 0.5 %: a long enough run of
-    Reparameterization finds it biased.
+    for all x > 0. torch's pathwise gradient is an approximation, at single points off by up to 0.5 %; at the
+    default point the mean of Reparameterization is off by 7e-5 of the gradient.
 
     Args:
         dim: random coordinates, at least 1.

@@ -70,7 +70,7 @@ class CategoricalLinearQuadratic(Objective):
 
         def exact(theta: Theta) -> Tensor:
             p = theta["logits"].softmax(-1)
-            a, b = coefficients.to(p).view(2, self.dim, self.classes)
+            a, b = coefficients.to(p).view(2, self.dim, self.classes).unbind()
             mean = (b * p).sum(-1)
             variance = (b.square() * p).sum(-1) - mean.square()
             return (a * p).sum() + mean.sum().square() + variance.sum()

@@ -23,8 +23,8 @@ class GammaQuadratic(Objective):
     ``E f = sum_j a_j (a_j + 1) / b_j^2 - 2 target a_j / b_j + target^2``
 
     theta is ``log_concentration`` and ``log_rate``, ``[dim]`` each. Exact value: closed form. torch's pathwise gradient
-    in the concentration is an approximation with relative errors up to 0.5 %: a long enough run of Reparameterization
-    finds it biased.
+    in the concentration is an approximation, at single points off by up to 0.5 %; at the default point the mean of
+    Reparameterization is off by 4e-5 of the gradient.
 
     Args:
         dim: random coordinates, at least 1.

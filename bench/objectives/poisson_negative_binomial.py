@@ -24,9 +24,9 @@ class PoissonNegativeBinomial(Objective):
     ``p(x) = Gamma(x + failures) / (Gamma(failures) x!) probability^failures (1 - probability)^x``
     ``E f = -KL(q || p)``
 
-    theta is ``log_rate``, ``[1]``. The objective is to be maximised; it is largest near the mean of p, which is 30 at the
-    default. Exact value: all of it is closed form but E log Gamma(x + failures), a sum that ends at
-    ``rate + 12 sqrt(rate) + 60``: what is left out, by Chernoff's bound less than 1e-25 of the whole, is below rounding.
+    theta is ``log_rate``, ``[1]``. The objective is to be maximised; it is largest near the mean of p, which is 30 at
+    the default. Exact value: all of it is closed form but E log Gamma(x + failures), a sum that ends at
+    ``rate + 12 sqrt(rate) + 60``: what is left out, by Chernoff's bound less than 1e-25 of it, is below rounding.
 
     Args:
         failures: the shape of p, above 0. (In p, x counts the successes before so many failures.)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
-from estimators import RLOO, Bound, Enumeration, Reparameterization
+from estimators import RLOO, Bound, Enumeration, Refusal, Reparameterization
 from tests.estimators.families import t
 
 
@@ -37,3 +37,41 @@ def test_gradient_at_the_optimum_is_the_score_of_the_samples(estimator):
     (g,) = torch.autograd.grad(loss, [loc])
     z = torch.randn(estimator.n, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.testing.assert_close(g, -(z / t(1.0, 2.0)).mean(0), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_of_particles_is_the_logarithm_of_the_mean_weight(nested):
+    loc, scale = t([0.5, -0.8], [0.2, 0.3], [0.1, 0.4]), t([0.9, 0.6], [1.1, 0.7], [0.8, 1.2])
+    q = Independent(Independent(Normal(loc, scale), 1), 1) if nested else Independent(Normal(loc, scale), 2)
+    prior = Independent(Normal(t(0.0, 0.0), t(1.0, 1.0)), 1)
+    f, x = Bound(prior.log_prob, q, 3), torch.randn(5, 3, 2, generator=torch.Generator().manual_seed(0)).double()
+    log_q = torch.stack([Normal(loc[k], scale[k]).log_prob(x[:, k]).sum(-1) for k in range(3)], -1)
+    torch.testing.assert_close(f.log_q(x), log_q, rtol=1e-12, atol=0)
+    torch.testing.assert_close(f.log_weights(x), prior.log_prob(x) - log_q, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(f(x), (prior.log_prob(x) - log_q).exp().mean(-1).log(), rtol=1e-12, atol=1e-12)
+
+
+def test_of_one_particle_is_that_of_none():
+    q = Independent(Normal(t([0.5, 1.0]), t([1.0, 2.0])), 2)
+    prior = Independent(Normal(t(0.0, 0.0), t(1.0, 1.0)), 1)
+    x = t([[0.3, -0.2]], [[1.0, 4.0]])
+    one = Bound(prior.log_prob, q, 1)
+    assert torch.equal(one(x), Bound(lambda x: prior.log_prob(x).squeeze(-1), q)(x))
+    assert one.log_weights(x).shape == (2, 1)
+
+
+@pytest.mark.parametrize("estimator", [RLOO(n=3), Reparameterization(n=3)], ids=repr)
+def test_every_estimator_can_be_used_on_particles(estimator):
+    """At the posterior every weight is that of the evidence, and so is the bound."""
+    loc = t([0.5, 1.0], [0.5, 1.0]).requires_grad_()
+    q = Independent(Normal(loc, t([1.0, 2.0], [1.0, 2.0])), 2)
+    p = Independent(Normal(t(0.5, 1.0), t(1.0, 2.0)), 1)
+    loss = estimator(Bound(lambda x: p.log_prob(x) + 3, q, 2), q, torch.Generator().manual_seed(0))
+    assert loss.item() == pytest.approx(3, rel=1e-12)
+    assert torch.autograd.grad(loss, [loc])[0].isfinite().all()
+
+
+def test_a_q_without_an_axis_of_particles_is_refused():
+    for q in (Normal(t(0.0, 1.0), t(1.0, 1.0)), Independent(Normal(t(0.0, 1.0, 2.0), t(1.0, 1.0, 1.0)), 1)):
+        with pytest.raises(Refusal, match=r"A Bound of 2 particles needs .* Use Independent around"):
+            Bound(lambda x: x, q, 2)

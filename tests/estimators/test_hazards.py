@@ -16,7 +16,7 @@ from estimators import (
     rows,
 )
 
-ESTIMATORS = [cls() for cls in catalogue().values()]
+ESTIMATORS = [e for e in (cls() for cls in catalogue().values()) if not e.needs_bound]
 DTYPES = [torch.float32, torch.float64]
 
 

@@ -106,7 +106,7 @@ def test_refusals():
         StickingTheLanding()(log_joint, q)
     with pytest.raises(Refusal, match="got one over another"):
         StickingTheLanding()(Bound(log_joint, Independent(Normal(t(0.5, -0.8), t(0.9, 0.6)), 1)), q)
-    with pytest.raises(Refusal, match=r"biased for a Bound of more than one particle \(got 3\)\. Use Reparam"):
+    with pytest.raises(Refusal, match=r"biased for a Bound of more than one particle \(got 3\)\. Use DoublyReparam"):
         StickingTheLanding()(Importance(log_joint, q), q)
     bits = Bernoulli(t(0.5))
     with pytest.raises(Refusal, match=r"StickingTheLanding needs samples that are .* Use ScoreFunction, RLOO"):

@@ -7,8 +7,10 @@ import torch
 from scipy.stats import binom
 
 from bench.baseline import assemble
+from bench.engine import Settings
 from bench.gate import Options, Verdict
 from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE
+from bench.gate.measure import measured
 from bench.objectives import BernoulliQuadratic, GaussianExponential, GaussianQuadratic
 from bench.plan import Cell
 from bench.stats.gate import STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR, smallest_change
@@ -173,6 +175,19 @@ def test_remeasuring_an_untouched_cell_finds_it_identical():
 
 def replace_cells(made, *entries):
     return replace(made, baseline=assemble(made.baseline.setting, entries))
+
+
+def test_fresh_noise_measures_the_state_that_was_accepted():
+    cell = Cell(ScoreFunction(baseline="moving-average"), QUADRATIC)
+    settings = Settings(replicates=300)
+
+    def digest(**changed):
+        return measured(cell, replace(settings, **changed), lambda _done, _total: None)["state_digest"]
+
+    assert digest(seed=5, adapt_seed=0) == digest()
+    assert digest(seed=5) != digest()
+    report = suite(cell, replicates=4000).check(options=Options(replicates=400, seed=5))
+    assert report.findings[0].verdict is Verdict.UNCHANGED
 
 
 def test_stage_two_is_fresh_for_every_cell_and_reproducible():

@@ -1,0 +1,72 @@
+"""A jump under a Gaussian."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+from bench.objectives._checks import finite, positive, whole
+from bench.objectives._mean_field import mean_field, point
+from bench.objectives._protocol import Objective, Problem, Theta
+
+
+@dataclass(frozen=True)
+class Discontinuous(Objective):
+    """Quadratic with a jump at a threshold: f has a derivative almost everywhere, and that derivative is wrong.
+
+    ``f(x) = sum_j (x_j - target)^2 + jump [x_j > threshold]``,  ``x_j ~ N(mean_j, exp(log_scale_j)^2)``
+    ``E f = sum_j (mean_j - target)^2 + exp(2 log_scale_j) + jump Phi((mean_j - threshold) / exp(log_scale_j))``
+
+    theta is ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Reparameterization and all that use
+    df/dx are biased here: df/dx is 0 on both sides of the jump, so that its part of the gradient in the mean,
+    ``jump q_j(threshold)``, is lost, whatever the number of samples. Nothing in f tells: it is found by measuring.
+    ScoreFunction and its relatives only evaluate f, and stay unbiased.
+
+    Args:
+        dim: random coordinates, at least 1.
+        target: where the smooth part of f is smallest, in every coordinate.
+        jump: the height of the jump.
+        threshold: where it is.
+        mean: every coordinate's mean at the point of measurement.
+        scale: every coordinate's standard deviation there, above 0.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Reference: a synthetic problem of this project; models with jumps: Lee, Yu & Yang 2018.
+    """
+
+    dim: int = 1
+    target: float = 0.0
+    jump: float = 1.0
+    threshold: float = 0.0
+    mean: float = 0.5
+    scale: float = 1.0
+
+    family: ClassVar[type[Distribution]] = Normal
+    reference: ClassVar[str] = "synthetic"
+
+    def __post_init__(self) -> None:
+        whole(self, "dim", 1)
+        finite(self, "target", "jump", "threshold", "mean")
+        positive(self, "scale")
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""
+
+        def f(x: Tensor) -> Tensor:
+            above = (x > self.threshold).to(x.dtype)
+            return ((x - self.target).square() + self.jump * above).sum(-1)
+
+        def exact(theta: Theta) -> Tensor:
+            mean, scale = theta["mean"], theta["log_scale"].exp()
+            above: Tensor = torch.special.ndtr((mean - self.threshold) / scale)
+            return ((mean - self.target).square() + scale.square() + self.jump * above).sum()
+
+        theta = point(self.dim, self.mean, math.log(self.scale), dtype, device)
+        return Problem(theta, mean_field, lambda _q: f, exact)

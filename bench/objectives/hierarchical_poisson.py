@@ -1,0 +1,126 @@
+"""Variational inference in a hierarchical Poisson regression."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution, Normal
+
+from bench.objectives._checks import between, whole
+from bench.objectives._mean_field import mean_field, point
+from bench.objectives._protocol import Objective, Problem, Theta
+from estimators import Bound
+
+
+@dataclass(frozen=True)
+class HierarchicalPoisson(Objective):
+    """Evidence lower bound of counts in groups and places: the model of police stops, on simulated data.
+
+    ``f(x) = log p(y, x) - log q(x)``,  ``x = (mu, log s_a, log s_b, a, b)``,  ``q(x) = N(mean, diag exp(log_scale)^2)``
+    ``y_gp ~ Poisson(exposure_gp exp(mu + a_g + b_p))``,  ``a_g ~ N(0, s_a^2)``,  ``b_p ~ N(0, s_b^2)``
+    ``mu ~ N(0, 10^2)``,  ``s_a, s_b ~ HalfNormal(10)``, as densities of their logarithms
+    ``E exp(mu + a + b) = exp(m + v / 2)``,  ``E a^2 exp(-2 log s) = (m_a^2 + v_a) exp(-2 m_s + 2 v_s)``
+
+    theta is ``mean`` and ``log_scale``, ``[groups + places + 3]`` each. m and v are means and variances under q, of the
+    sum or of one variable. The objective is to be maximised. Exact value: closed form; besides these two, only moments
+    of Gaussians. Counts are drawn from the model with mu = 0, s_a = 0.5, s_b = 1 and exposures between 5 and 50.
+
+    Args:
+        groups: at least 1; 2 in the paper.
+        places: at least 1; 32 in the paper.
+        mean: every variable's mean at the point of measurement, from -10 to 10.
+        log_scale: logarithm of every variable's standard deviation there, from -20 to 1.
+        seed: seed of the data, at least 0.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Reference: Miller, Foti, D'Amour & Adams 2017, section 4 (their "frisk", 37 variables); the model: Gelman, Fagan &
+    Kiss 2007. Departure: simulated data.
+    """
+
+    groups: int = 2
+    places: int = 32
+    mean: float = -1.0
+    log_scale: float = -3.0
+    seed: int = 0
+
+    bound = True
+    family: ClassVar[type[Distribution]] = Normal
+    reference: ClassVar[str] = "Miller et al. 2017"
+
+    def __post_init__(self) -> None:
+        whole(self, "groups", 1)
+        whole(self, "places", 1)
+        between(self, "mean", -10.0, 10.0)
+        between(self, "log_scale", -20.0, 1.0)
+        whole(self, "seed", 0)
+
+    @property
+    def dim(self) -> int:  # type: ignore[override]
+        """The effects of groups and of places, their scales, and the constant."""
+        return self.groups + self.places + 3
+
+    @property
+    def row_elements(self) -> int:
+        """Elements of one row's largest tensor: the rates, or the variables."""
+        return max(self.groups * self.places, self.dim)
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""
+        sharp_exposure, sharp_counts = self._data()
+        exposure, counts = sharp_exposure.to(device, dtype), sharp_counts.to(device, dtype)
+        sizes = [1, 2, self.groups, self.places]
+        # What does not depend on x: counts and exposures, and the constants of the densities.
+        constant = (sharp_counts * sharp_exposure.log() - torch.lgamma(sharp_counts + 1)).sum().item()
+        constant -= (self.groups + self.places + 1) / 2 * math.log(2 * math.pi) + math.log(10)
+        constant += 2 * math.log(2 / (10 * math.sqrt(2 * math.pi)))
+
+        def log_joint(x: Tensor) -> Tensor:
+            mu, log_s, a, b = torch.split(x, sizes, -1)
+            rate = exposure * (mu.unsqueeze(-1) + a.unsqueeze(-1) + b.unsqueeze(-2)).exp()
+            likelihood = _linear(counts, mu, a, b) - rate.sum((-1, -2))
+            squares = torch.stack([a.square().sum(-1), b.square().sum(-1)], -1)
+            prior = self._prior(mu.square(), log_s, (-2 * log_s).exp() * squares, (2 * log_s).exp())
+            return likelihood + prior + constant
+
+        def exact(theta: Theta) -> Tensor:
+            mean, variance = theta["mean"], (2 * theta["log_scale"]).exp()
+            mu, log_s, a, b = torch.split(mean, sizes)
+            v_mu, v_s, v_a, v_b = torch.split(variance, sizes)
+            log_rate = mu + v_mu / 2 + (a + v_a / 2).unsqueeze(-1) + b + v_b / 2
+            likelihood = _linear(counts.to(mean), mu, a, b) - (exposure.to(mean) * log_rate.exp()).sum()
+            squares = torch.stack([(a.square() + v_a).sum(), (b.square() + v_b).sum()])
+            ratios = (2 * v_s - 2 * log_s).exp() * squares
+            prior = self._prior(mu.square() + v_mu, log_s, ratios, (2 * log_s + 2 * v_s).exp())
+            entropy = theta["log_scale"].sum() + self.dim / 2 * (1 + math.log(2 * math.pi))
+            return likelihood + prior + entropy + constant
+
+        theta = point(self.dim, self.mean, self.log_scale, dtype, device)
+        return Problem(theta, mean_field, functools.partial(Bound, log_joint), exact)
+
+    def _prior(self, mu_square: Tensor, log_s: Tensor, ratios: Tensor, s_square: Tensor) -> Tensor:
+        """Return log p of mu, log s, a and b but for constants, ``[...]``, from ``[..., 1]`` and three ``[..., 2]``.
+
+        It is linear in each of them, so that their expectations give its expectation.
+        """
+        normal = -mu_square.squeeze(-1) / 200 - self.groups * log_s[..., 0] - self.places * log_s[..., 1]
+        return normal - ratios.sum(-1) / 2 + log_s.sum(-1) - s_square.sum(-1) / 200
+
+    def _data(self) -> tuple[Tensor, Tensor]:
+        """Return exposures and counts, ``[groups, places]``, float64, on the CPU: all dtypes have the same problem."""
+        generator = Generator().manual_seed(self.seed)
+        a = 0.5 * torch.randn((self.groups, 1), generator=generator, dtype=torch.float64)
+        b = torch.randn(self.places, generator=generator, dtype=torch.float64)
+        exposure = 5 + 45 * torch.rand((self.groups, self.places), generator=generator, dtype=torch.float64)
+        return exposure, torch.poisson(exposure * (a + b).exp(), generator=generator)
+
+
+def _linear(counts: Tensor, mu: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return ``sum_gp counts_gp (mu + a_g + b_p)``, ``[...]``."""
+    return mu.squeeze(-1) * counts.sum() + a @ counts.sum(-1) + b @ counts.sum(-2)

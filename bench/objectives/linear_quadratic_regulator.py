@@ -1,0 +1,118 @@
+"""Policy gradients where they are known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, MultivariateNormal
+
+from bench.objectives._checks import between, finite, positive, whole
+from bench.objectives._protocol import Objective, Problem, Theta
+
+STATES = 2
+"""Position and velocity; the action is a force."""
+A = ((1.0, 0.1), (0.0, 1.0))
+B = (0.0, 0.1)
+START = (1.0, 0.0)
+ACTION_COST = 0.1
+
+
+@dataclass(frozen=True)
+class LinearQuadraticRegulator(Objective):
+    """Cost of a linear system under a linear Gaussian policy: the gradient is a policy gradient.
+
+    ``s_(t+1) = A s_t + B a_t + noise e_t``,  ``a_t ~ N(-gain . s_t, exp(log_scale)^2)``,  s_0 fixed
+    ``f = sum_t discount^t a_t^2 / 10 + discount^(t+1) |s_(t+1)|^2``,  t = 0 ... horizon - 1
+
+    The system is a mass on a line: s is position and velocity, a the force, a step is 0.1 long, and s_0 = (1, 0). theta
+    is ``gain``, ``[2]``, and ``log_scale``, ``[1]``. One sample x is a whole trajectory (a_0, s_1, a_1, s_2, ...),
+    which is Gaussian. Its score is the sum of the policy's scores over time, so that ScoreFunction is REINFORCE with
+    the return of the whole trajectory; its Cholesky factor is the simulator, so that Reparameterization differentiates
+    through the dynamics. The objective is to be minimised. Exact value: the recursion of the second moments of s_t.
+
+    Args:
+        horizon: actions, at least 1.
+        discount: from 0 to 1.
+        gain: both gains at the point of measurement.
+        scale: standard deviation of the policy there, above 0.
+        noise: standard deviation of each state's own noise, above 0.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Reference: Carvalho, Tateo, Muratore & Peters 2021. Departures: a system of our own, and a finite horizon.
+    """
+
+    horizon: int = 10
+    discount: float = 0.99
+    gain: float = 0.5
+    scale: float = 0.5
+    noise: float = 0.1
+
+    family: ClassVar[type[Distribution]] = MultivariateNormal
+    reference: ClassVar[str] = "Carvalho et al. 2021"
+
+    def __post_init__(self) -> None:
+        whole(self, "horizon", 1)
+        between(self, "discount", 0.0, 1.0)
+        finite(self, "gain")
+        positive(self, "scale", "noise")
+
+    @property
+    def dim(self) -> int:  # type: ignore[override]
+        """An action and a state for every step."""
+        return (1 + STATES) * self.horizon
+
+    @property
+    def row_elements(self) -> int:
+        """Elements of one row's largest tensor: the Cholesky factor of the trajectory."""
+        return self.dim**2
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""
+
+        def system(like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            a, b, start = (torch.tensor(t, dtype=like.dtype, device=like.device) for t in (A, B, START))
+            return a, b, start
+
+        def q(theta: Theta) -> Distribution:
+            """Run the simulator on its noise: column 0 is the mean, column 1 + i the response to noise i."""
+            a, b, start = system(theta["gain"])
+            noise = torch.eye(self.dim, 1 + self.dim, dtype=start.dtype, device=start.device).roll(1, 1)
+            state = torch.cat([start.unsqueeze(-1), start.new_zeros(STATES, self.dim)], 1)
+            path = []
+            for own in torch.split(noise, 1 + STATES):
+                action = theta["log_scale"].exp() * own[0] - theta["gain"] @ state
+                state = a @ state + b.unsqueeze(-1) * action + self.noise * own[1:]
+                path += [action.unsqueeze(0), state]
+            loc, scale_tril = torch.split(torch.cat(path), [1, self.dim], 1)
+            return MultivariateNormal(loc.squeeze(-1), scale_tril=scale_tril, validate_args=False)
+
+        discounts = self.discount ** torch.arange(self.horizon + 1, dtype=torch.float64)
+        prices = torch.cat([ACTION_COST * discounts[:-1, None], discounts[1:, None].expand(-1, STATES)], 1)
+        price = prices.flatten().to(device, dtype)
+
+        def f(x: Tensor) -> Tensor:
+            return x.square() @ price
+
+        def exact(theta: Theta) -> Tensor:
+            a, b, start = system(theta["gain"])
+            closed = a - b.unsqueeze(-1) * theta["gain"]
+            variance = (2 * theta["log_scale"]).exp()
+            own = variance * b.outer(b) + self.noise**2 * torch.eye(STATES, dtype=b.dtype, device=b.device)
+            second, total = start.outer(start), torch.zeros_like(variance)
+            for now, later in zip(discounts[:-1].tolist(), discounts[1:].tolist(), strict=True):
+                total = total + now * ACTION_COST * (theta["gain"] @ second @ theta["gain"] + variance)
+                second = closed @ second @ closed.T + own
+                total = total + later * second.trace()
+            return total.squeeze(-1)
+
+        theta = {
+            "gain": torch.full((STATES,), self.gain, dtype=dtype, device=device, requires_grad=True),
+            "log_scale": torch.full((1,), math.log(self.scale), dtype=dtype, device=device, requires_grad=True),
+        }
+        return Problem(theta, q, lambda _q: f, exact)

@@ -1,0 +1,112 @@
+"""A random walk whose odds depend on where it is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Size, Tensor
+from torch.distributions import Distribution, constraints
+
+from bench.objectives._checks import positive, whole
+from bench.objectives._protocol import Objective, Problem, Theta
+from estimators import Drawable
+from estimators._families import uniform
+
+
+class Walk(Drawable):
+    """Steps of +1 or -1 from 0: up with probability ``exp(-position / length)``.
+
+    From 0 the only way is up, so that positions are never negative.
+
+    Args:
+        length: the decay length of the odds, positive, ``[*batch]``.
+        steps: how many; the event shape is ``[steps]``.
+        validate_args: as in torch.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"length": constraints.positive}
+    support = constraints.real_vector
+
+    def __init__(self, length: Tensor, steps: int, validate_args: bool | None = None) -> None:
+        self.length, self.steps = length, steps
+        super().__init__(length.shape, Size((steps,)), validate_args=validate_args)
+
+    def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
+        """Return steps, ``[*sample_shape, *batch, steps]``."""
+        length = self.length.detach()
+        u = uniform(self._extended_shape(sample_shape), length, generator)
+        position, walk = torch.zeros_like(u[..., 0]), []
+        for noise in u.unbind(-1):
+            walk.append(2 * (noise < (-position / length).exp()).to(u) - 1)
+            position = position + walk[-1]
+        return torch.stack(walk, -1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-probability of steps; minus infinity of those that leave the positive side."""
+        before = value.cumsum(-1) - value
+        length = self.length.unsqueeze(-1)
+        down = (-torch.expm1(-before.clamp_min(1) / length)).log()
+        each = torch.where(value > 0, -before / length, down)
+        return each.masked_fill((value < 0) & (before < 1), -math.inf).sum(-1)
+
+    def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """Return ``sum_k weight_k grad log q(x_k)`` in the length."""
+        before, length = x.cumsum(-1) - x, self.length.detach().unsqueeze(-1)
+        down = -1 / torch.expm1(before.clamp_min(1) / length)
+        each = before * torch.where(x > 0, torch.ones_like(down), down)
+        return {"length": (weight * each.sum(-1)).sum(0) / self.length.detach().square()}
+
+
+@dataclass(frozen=True)
+class RandomWalk(Objective):
+    """Square of the end of a random walk whose odds depend on where it is: no factorised q describes it.
+
+    ``f(x) = (sum_t x_t)^2``,  ``P(x_t = +1 | s) = exp(-s / length)``, else x_t = -1,  s the sum of the steps before
+    ``E f = sum_s P(s) s^2``,  P by dynamic programming
+
+    theta is ``log_length``, ``[1]``. q is a distribution of whole walks, given by its sampler and its score: of the
+    catalogue the estimators that need no more serve it. Exact value: the recursion of P(s) over the steps.
+
+    Args:
+        dim: steps, at least 1 (of one step alone the gradient is 0).
+        length: the decay length of the odds at the point of measurement, above 0; twice the steps in the source.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Reference: Arya, Schauer, Schäfer & Rackauckas 2022 (StochasticAD.jl), section 4.
+    """
+
+    dim: int = 50
+    length: float = 100.0
+
+    family: ClassVar[type[Distribution]] = Walk
+    reference: ClassVar[str] = "Arya et al. 2022"
+
+    def __post_init__(self) -> None:
+        whole(self, "dim", 1)
+        positive(self, "length")
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""
+
+        def q(theta: Theta) -> Distribution:
+            return Walk(theta["log_length"].exp().squeeze(-1), self.dim, validate_args=False)
+
+        def f(x: Tensor) -> Tensor:
+            return x.sum(-1).square()
+
+        def exact(theta: Theta) -> Tensor:
+            length = theta["log_length"].exp()
+            position = torch.arange(self.dim + 1, dtype=length.dtype, device=length.device)
+            up = (-position / length).exp()
+            mass, none = (position == 0).to(up), up.new_zeros(1)
+            for _ in range(self.dim):
+                mass = torch.cat([none, (mass * up)[:-1]]) + torch.cat([(mass * (1 - up))[1:], none])
+            return mass @ position.square()
+
+        log_length = torch.full((1,), math.log(self.length), dtype=dtype, device=device, requires_grad=True)
+        return Problem({"log_length": log_length}, q, lambda _q: f, exact)

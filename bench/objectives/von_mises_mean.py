@@ -1,0 +1,72 @@
+"""The mean of directions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+from bench.objectives._checks import between, finite, whole
+from bench.objectives._protocol import Objective, Problem, Theta
+from estimators import ReparameterizedVonMises
+
+
+@dataclass(frozen=True)
+class VonMisesMean(Objective):
+    """Mean of independent directions: how far they point to the target.
+
+    ``f(x) = sum_j cos(x_j - target)``,  ``x_j ~ VonMises(loc_j, k_j)``,  ``k = exp(log_concentration)``
+    ``E f = sum_j cos(loc_j - target) I_1(k_j) / I_0(k_j)``,  I_0 and I_1 modified Bessel functions
+
+    theta is ``loc`` and ``log_concentration``, ``[dim]`` each; angles are in radians. Exact value: closed form. f is
+    periodic, as reparameterization needs it: samples jump between -pi and pi.
+
+    Args:
+        dim: random coordinates, at least 1.
+        target: the direction in which f is largest.
+        loc: every coordinate's mean direction at the point of measurement.
+        concentration: every coordinate's concentration there, from 1e-3 to 1e4.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Reference: Figurnov, Mohamed & Mnih 2018, section 5.1; the mean is from Mardia & Jupp 2000, section 3.5.4.
+    """
+
+    dim: int = 1
+    target: float = 0.0
+    loc: float = 1.0
+    concentration: float = 2.0
+
+    family: ClassVar[type[Distribution]] = ReparameterizedVonMises
+    reference: ClassVar[str] = "Figurnov et al. 2018"
+
+    def __post_init__(self) -> None:
+        whole(self, "dim", 1)
+        finite(self, "target", "loc")
+        between(self, "concentration", 1e-3, 1e4)
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""
+
+        def q(theta: Theta) -> Distribution:
+            base = ReparameterizedVonMises(theta["loc"], theta["log_concentration"].exp(), validate_args=False)
+            return Independent(base, 1, validate_args=False)
+
+        def f(x: Tensor) -> Tensor:
+            return (x - self.target).cos().sum(-1)
+
+        def exact(theta: Theta) -> Tensor:
+            k = theta["log_concentration"].exp()
+            length: Tensor = torch.special.i1e(k) / torch.special.i0e(k)
+            return ((theta["loc"] - self.target).cos() * length).sum()
+
+        def full(value: float) -> Tensor:
+            return torch.full((self.dim,), value, dtype=dtype, device=device, requires_grad=True)
+
+        theta = {"loc": full(self.loc), "log_concentration": full(math.log(self.concentration))}
+        return Problem(theta, q, lambda _q: f, exact)

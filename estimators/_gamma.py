@@ -1,0 +1,39 @@
+"""What generalized and rejection reparameterization share: a path that carries a part of the derivative."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.distributions import Chi2, Distribution, Gamma
+
+from estimators._families import inner
+from estimators._protocol import Estimator, Integrand
+from estimators._refusals import needs_gradient, one_value_each
+from estimators._surrogate import grad_only, inject
+
+
+def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
+    """Return why the estimator does not serve a family, or None for Gamma itself."""
+    if issubclass(family, Chi2):
+        return f"{estimator!r} serves Gamma, and q is Chi2. Use Gamma(df / 2, 1 / 2), or Reparameterization."
+    return None
+
+
+def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: Tensor, correction: Tensor) -> Tensor:
+    """Return the loss, ``[*batch]``: f along the path, and f times the correction in the concentration.
+
+    Args:
+        estimator: for messages.
+        f: the integrand.
+        q: Gamma, batch shape ``[*batch]``.
+        z: samples of q, ``[n, *batch, *event]``; dz/drate = -z / rate.
+        slope: dz/dconcentration.
+        correction: the score in the concentration that the path leaves over, coordinate by coordinate.
+    """
+    base = inner(q)
+    assert isinstance(base, Gamma)
+    x = z + slope * grad_only(base.concentration) - z / base.rate.detach() * grad_only(base.rate)
+    fx = f(x)
+    one_value_each(fx, x, q.batch_shape)
+    needs_gradient(estimator, fx, x)
+    spread = fx.detach().reshape(fx.shape + (1,) * (x.dim() - fx.dim()))
+    return fx.mean(0) + inject(q, concentration=(spread * correction).mean(0))

@@ -1,0 +1,71 @@
+"""Every joint state of a Bernoulli or categorical q, as a list."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, OneHotCategorical
+from torch.nn import functional
+
+from estimators._families import inner, logits
+from estimators._refusals import Refusal
+from estimators._rows import one
+
+if TYPE_CHECKING:
+    from estimators._protocol import Estimator
+
+
+def count(estimator: Estimator, q: Distribution, limit: int) -> int:
+    """Return the number of joint states of q.
+
+    Raises:
+        Refusal: there are more than ``limit``.
+    """
+    variables, classes = _shape(q)
+    if variables * math.log(classes) > math.log(limit) * (1 + 1e-12):
+        raise Refusal(
+            f"{type(estimator).__name__} lists at most {limit:,} states (got {classes}^{variables}). "
+            "Use RLOO, or a q of fewer variables."
+        )
+    return int(classes**variables)
+
+
+def support(q: Distribution) -> Tensor:
+    """Return every state, ``[states, *event]``."""
+    digits, like = _digits(q), logits(q)
+    if isinstance(inner(q), OneHotCategorical):
+        x = functional.one_hot(digits, like.shape[-1]).to(like.dtype)
+    else:
+        x = digits.to(like.dtype) if isinstance(inner(q), Bernoulli) else digits
+    return x.reshape(-1, *q.event_shape)
+
+
+def log_mass(q: Distribution) -> Tensor:
+    """Return the log-probability of every state, ``[*batch, states]``, without a graph; 1 in place of stride-0 rows."""
+    own = one(logits(q).detach())
+    if isinstance(inner(q), Bernoulli):
+        each = torch.stack([functional.logsigmoid(-own), functional.logsigmoid(own)], -1)
+    else:
+        each = own.log_softmax(-1)
+    digits = _digits(q)
+    each = each.reshape(*each.shape[: len(q.batch_shape)], *_shape(q))
+    return each[..., torch.arange(digits.shape[-1], device=digits.device), digits].sum(-1)
+
+
+def _shape(q: Distribution) -> tuple[int, int]:
+    """Return how many variables an event has, and how many values each."""
+    if isinstance(inner(q), Bernoulli):
+        return math.prod(q.event_shape), 2
+    hot = isinstance(inner(q), OneHotCategorical)
+    return math.prod(q.event_shape[:-1] if hot else q.event_shape), logits(q).shape[-1]
+
+
+def _digits(q: Distribution) -> Tensor:
+    """Return every state as the numbers of its values, ``[states, variables]``."""
+    variables, classes = _shape(q)
+    device = logits(q).device
+    place = classes ** torch.arange(variables, device=device)
+    return (torch.arange(classes**variables, device=device).unsqueeze(-1) // place) % classes

@@ -1,0 +1,70 @@
+"""Doubly reparameterized gradients of importance-weighted bounds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from estimators._families import rdraw
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import at_least, needs_gradient
+from estimators._surrogate import grad_only
+from estimators.bound import needed
+from estimators.reparameterization import no_path
+
+
+@dataclass(frozen=True)
+class DoublyReparameterized(Estimator):
+    """Doubly reparameterized gradient (DReG): the path derivative of an importance-weighted bound, without its score.
+
+    ``g = (1/n) sum_n sum_k w_k^2 (dx_k/dtheta)^T grad_x log p(x_k)/q(x_k)``,  x_k = T(e_k; theta),
+    w_k the normalised weights
+
+    Unbiased: the score, which the whole derivative has as well, is itself reparameterized, and becomes the difference
+    between w^2 and w. With one particle it is the path derivative of StickingTheLanding; with more its signal does not
+    drown in noise as that of Reparameterization does. What only the log-joint closes over gets the gradient of the
+    value, with weights w. Needs a ``Bound``, df/dx, and a q with ``rsample`` and ``log_prob``. Cost: n evaluations of
+    f, n of its gradient, each of K log-joints.
+
+    Args:
+        n: samples, each a whole set of particles.
+
+    Reference: Tucker, Lawson, Gu & Maddison 2019 ("Doubly reparameterized gradient estimators for Monte Carlo
+    objectives"), section 3, equation 6.
+    """
+
+    n: int = 1
+
+    needs_df = True
+    needs_bound = True
+    aliases: ClassVar[tuple[str, ...]] = ("dreg",)
+    reference: ClassVar[str] = "Tucker et al. 2019"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+
+    def refuses(self, family: type[Distribution]) -> str | None:
+        """Return why a family has no path derivative, or None."""
+        return no_path(self, family)
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        bound = needed(self, f, q)
+        x = rdraw(q, self.n, generator)
+        log_w = bound.log_weights(x)
+        needs_gradient(self, log_w, x)
+        w = log_w.detach().softmax(-1)
+        if x.requires_grad:  # L hands w_k to the path of particle k, where w_k^2 belongs
+            of_x = w.squeeze(-1) if bound.particles is None else w
+            of_x = of_x.reshape(of_x.shape + (1,) * (x.dim() - of_x.dim()))
+            x.register_hook(lambda cotangent: cotangent * of_x)
+        score = (w * bound.log_q(x.detach())).sum(-1)  # takes away what L hands to q at fixed x
+        value = log_w.logsumexp(-1) - math.log(w.shape[-1])
+        return (value + grad_only(score)).mean(0)

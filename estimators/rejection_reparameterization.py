@@ -1,0 +1,93 @@
+"""Rejection reparameterization: differentiates through the proposal that a rejection sampler has accepted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Size, Tensor
+from torch.distributions import Distribution, Gamma
+
+from estimators import _gamma
+from estimators._families import draw, inner, uniform
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import InvalidParameter, Refusal, at_least
+from estimators._rows import one
+
+
+@dataclass(frozen=True)
+class RejectionReparameterization(Estimator):
+    """Rejection-sampling reparameterization (RSVI) of Gamma: path of the accepted proposal plus a correction.
+
+    ``z = y prod_i u_i^(1 / (a + i - 1)) / rate``,  i = 1 ... augmentation,  u uniform
+    ``y = b v^3 ~ Gamma(s)``,  ``v = 1 + c e``,  ``s = a + augmentation``,  ``b = s - 1/3``,  ``c = (9 b)^(-1/2)``
+    ``g_a = (1/n) sum_k df(z) dz/da + f(z) d/ds (log Gamma(y; s) - log r(y; s))``;  the rate: reparameterized
+
+    e is the normal that the sampler of Marsaglia & Tsang has accepted, r the density of y before acceptance, and both
+    derivatives are at fixed e and u. Unbiased, for every augmentation. Needs df/dx. Serves Gamma. Cost: n evaluations
+    of f, n of its gradient. It feels a constant in f, the less the larger the augmentation.
+
+    Args:
+        n: samples.
+        augmentation: steps of shape augmentation, at least 0; 0 serves concentrations of at least 1 only.
+
+    Reference: Naesseth, Ruiz, Linderman & Blei 2017, sections 3 and 5.1. (The authors' code leaves the correction out
+    for more than one step, which is biased a little.)
+    """
+
+    n: int = 1
+    augmentation: int = 1
+
+    families = (Gamma,)
+    needs_df = True
+    aliases: ClassVar[tuple[str, ...]] = ("rsvi",)
+    reference: ClassVar[str] = "Naesseth et al. 2017"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+        steps = self.augmentation
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+            raise InvalidParameter(
+                f"RejectionReparameterization needs a whole number augmentation >= 0 (got augmentation={steps!r}). "
+                "Use RejectionReparameterization(augmentation=1)."
+            )
+
+    def refuses(self, family: type[Distribution]) -> str | None:
+        """Return why a family is not served, or None."""
+        return _gamma.no_path(self, family) or super().refuses(family)
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        base = inner(q)
+        assert isinstance(base, Gamma)
+        a, rate = one(base.concentration.detach()), one(base.rate.detach())
+        if self.augmentation == 0 and (a < 1).any():
+            raise Refusal(
+                f"{self!r} serves concentrations of at least 1 (got {a.min().item():.3g}). "
+                "Use RejectionReparameterization(augmentation=1), or Reparameterization."
+            )
+        shape = base.concentration.detach() + self.augmentation
+        y = draw(Gamma(shape, torch.ones_like(shape), validate_args=False), self.n, generator)
+        dy, correction = _marsaglia_tsang(y, one(shape))
+        z, relative = y / rate, dy / y  # dz/da / z
+        for i in range(self.augmentation):
+            log_u = uniform(Size(y.shape), y, generator).log()
+            z = z * (log_u / (a + i)).exp()
+            relative = relative - log_u / (a + i) ** 2
+        return _gamma.loss(self, f, q, z, z * relative, correction)
+
+
+def _marsaglia_tsang(y: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """Return dy/ds at a fixed e, and the derivative in s, at that e, of log Gamma(y; s) - log r(y; s)."""
+    b = s - 1 / 3
+    c = (9 * b).rsqrt()
+    v = (y / b) ** (1 / 3)
+    e = (v - 1) / c
+    dy = v**3 - 13.5 * e * b * v**2 * c**3
+    log_gamma = y.log() + (s - 1) * dy / y - dy - torch.digamma(s)
+    log_r = -0.5 / b + 9 * e * c**3 / v
+    return dy, log_gamma - log_r

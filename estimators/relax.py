@@ -1,0 +1,123 @@
+"""RELAX: the score function with a learned control variate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+from torch import Generator, Size, Tensor, nn
+from torch.distributions import Bernoulli, Distribution, OneHotCategorical
+
+from estimators._families import harden, logits, normal, perturbed, probs, squash
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import at_least, needs_gradient, one_value_each, positive
+from estimators._rows import one, parameters
+from estimators._surrogate import inject_at
+from estimators.rebar import _untied
+
+
+class LearnedRelaxation(State):
+    """What RELAX learns: a network of one hidden layer on relaxed samples, and the logarithm of their temperature."""
+
+    hidden: ClassVar[int] = 10
+
+    def __init__(self, temperature: float, inputs: int, like: Tensor, generator: Generator | None) -> None:
+        super().__init__()
+        self.log_temperature = nn.Parameter(like.new_tensor(math.log(temperature)))
+        self.inner = nn.Parameter(normal(Size((inputs, self.hidden)), like, generator) / math.sqrt(inputs))
+        self.bias = nn.Parameter(like.new_zeros(self.hidden))
+        self.outer = nn.Parameter(like.new_zeros(self.hidden))
+        self.level = nn.Parameter(like.new_zeros(()))
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Return the network's value at relaxed samples ``[..., inputs]``: at first 0."""
+        out: Tensor = ((2 * y - 1) @ self.inner + self.bias).tanh() @ self.outer + self.level
+        return out
+
+
+@dataclass(frozen=True)
+class RELAX(Estimator):
+    """RELAX: score function + relaxed - conditional relaxed, of a function that is learned.
+
+    ``g = (1/n) sum_k (f(x) - c(z')) grad log q(x) + grad c(z) - grad c(z')``
+    ``c(z) = r(softmax(z / temperature))``,  ``z = logits + noise``,  ``x = onehot(argmax z)``,  z' ~ p(z | x);  for
+    Bernoulli logistic noise, x = 1[z > 0] and a sigmoid
+
+    Unbiased for every network r and temperature. f is a black box, unless ``relaxed``: then f at the relaxed sample is
+    added to c, which needs df/dx and an f that makes sense and is continuous off the support of q. As in REBAR z' is
+    made of the noise of z, so that the two are equal, and only their derivatives differ. Cost: n evaluations of f; with
+    ``relaxed`` 2n, and n of its gradient.
+
+    ``adapt`` learns r and the temperature. r has 10 hidden units (tanh) and begins at 0: fresh, or without a state,
+    RELAX is ScoreFunction, and with ``relaxed`` it is REBAR.
+
+    Args:
+        n: samples.
+        temperature: of the relaxation, positive; where learning begins.
+        relaxed: does c contain f at the relaxed sample?
+
+    Reference: Grathwohl, Choi, Wu, Roeder & Duvenaud 2018, section 3.3; the network is that of their toy problem.
+    """
+
+    n: int = 1
+    temperature: float = 0.5
+    relaxed: bool = False
+
+    families = (Bernoulli, OneHotCategorical)
+    needs_state = True
+    reference: ClassVar[str] = "Grathwohl et al. 2018"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+        positive(self, "temperature")
+
+    @property
+    def needs_df(self) -> bool:  # type: ignore[override]
+        """True where c contains f."""
+        return self.relaxed
+
+    @property
+    def needs_relaxed_f(self) -> bool:  # type: ignore[override]
+        """True where c contains f."""
+        return self.relaxed
+
+    def init(self, q: Distribution, generator: Generator | None = None) -> LearnedRelaxation:
+        """Return a network of value 0 with random hidden weights, and the temperature given."""
+        like = next(iter(parameters(q).values())).detach()
+        return LearnedRelaxation(self.temperature, math.prod(q.event_shape), like, generator)
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        p = one(probs(q).detach())
+        z = perturbed(q, self.n, generator).detach()
+        x = harden(q, z)
+        fx = f(x)
+        one_value_each(fx, x, q.batch_shape)
+        c, slope = self._relaxed(f, q, z, cast(LearnedRelaxation | None, state))
+        weight = (fx.detach() - c) / self.n
+        spread = weight.reshape(weight.shape + (1,) * (x.dim() - fx.dim()))
+        gradient = (spread * (x - p) + _untied(q, p, x, z, slope) / self.n).sum(0)
+        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q))])
+
+    def _relaxed(
+        self, f: Integrand, q: Distribution, z: Tensor, state: LearnedRelaxation | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return c(z) and dc/dz, attached to the state while it learns."""
+        learning = state is not None and any(p.requires_grad for p in state.parameters())
+        with torch.enable_grad():
+            z = z.clamp_min(-1e4).requires_grad_()  # 0 times the infinity of an impossible category is none
+            temperature = self.temperature if state is None else state.log_temperature.exp()
+            y = squash(q, z / temperature)
+            flat = y.reshape(*y.shape[: 1 + len(q.batch_shape)], -1)
+            c = 0 * flat.sum(-1) if state is None else state(flat)
+            if self.relaxed:
+                fy = f(y)
+                needs_gradient(self, fy, y)
+                c = c + fy
+            (slope,) = torch.autograd.grad(c.sum(), z, create_graph=learning)
+        return (c if learning else c.detach()), slope

@@ -1,0 +1,84 @@
+"""VIMCO: the score function for importance-weighted bounds, each particle with a baseline of the others."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from estimators._families import draw
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import InvalidParameter, at_least
+from estimators._surrogate import grad_only
+from estimators.bound import needed
+
+
+@dataclass(frozen=True)
+class VIMCO(Estimator):
+    """VIMCO: score function of an importance-weighted bound, with a baseline for each particle made of the others.
+
+    ``g = (1/n) sum_n [ sum_k (L - L_-k) grad log q(x_k) + sum_k w_k grad log p(x_k)/q(x_k) ]``
+    ``L = log (1/K) sum_k p(x_k)/q(x_k)``,  w_k the normalised weights,  L_-k is L with the k-th weight replaced by the
+    mean of the others
+
+    Unbiased: L_-k does not depend on x_k. The second term is what passes through L at fixed x. Needs a ``Bound`` of at
+    least two particles; f is a black box. Cost: n evaluations of f, each of K log-joints.
+
+    Args:
+        n: samples, each a whole set of particles.
+        mean: of the other weights, "geometric" or "arithmetic"; for two particles they are the same.
+
+    Reference: Mnih & Rezende 2016 ("Variational inference for Monte Carlo objectives"), section 2.5.
+    """
+
+    n: int = 1
+    mean: str = "geometric"
+
+    needs_bound = True
+    reference: ClassVar[str] = "Mnih & Rezende 2016"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+        if self.mean not in ("geometric", "arithmetic"):
+            raise InvalidParameter(
+                f"VIMCO knows the means geometric and arithmetic (got mean={self.mean!r}). Use VIMCO(mean='geometric')."
+            )
+
+    def refuses_particles(self, particles: int | None) -> str | None:
+        """Return why a bound of so many particles cannot be served, or None."""
+        if particles is None or particles < 2:
+            return (
+                f"{self!r} needs a Bound of at least 2 particles (got particles={particles}): its baselines are made "
+                "of the others. Use RLOO."
+            )
+        return None
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        bound = needed(self, f, q)
+        x = draw(q, self.n, generator)
+        log_w = bound.log_weights(x)
+        value = _log_mean_exp(log_w)
+        signal = value.unsqueeze(-1) - self._without(log_w)
+        return value.mean(0) + grad_only((signal.detach() * bound.log_q(x)).sum(-1).mean(0))
+
+    def _without(self, log_w: Tensor) -> Tensor:
+        """Return L_-k for every k, ``[n, *batch, K]``."""
+        count = log_w.shape[-1]
+        own = torch.eye(count, dtype=torch.bool, device=log_w.device)
+        each = log_w.detach().unsqueeze(-2).expand(*log_w.shape, count)  # row k: all weights
+        if self.mean == "geometric":
+            stand_in = each.masked_fill(own, 0).sum(-1) / (count - 1)
+        else:
+            stand_in = each.masked_fill(own, -math.inf).logsumexp(-1) - math.log(count - 1)
+        return _log_mean_exp(torch.where(own, stand_in.unsqueeze(-1), each))
+
+
+def _log_mean_exp(x: Tensor) -> Tensor:
+    return x.logsumexp(-1) - math.log(x.shape[-1])

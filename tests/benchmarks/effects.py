@@ -1,0 +1,142 @@
+"""What each choice in the product is worth: the product against itself with that one choice undone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+import bench.engine
+import bench.plan
+import estimators.rloo
+from bench.plan import cap
+from estimators import _rows
+from estimators._surrogate import inject_at
+from tests.benchmarks.interleaved import Job, Ratio, interleave
+from tests.benchmarks.product import Product
+from tests.benchmarks.workloads import ROWS, Row
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A choice, the row that shows it, and the time without it over the time with it."""
+
+    choice: str
+    instead: str
+    row: str
+    ratio: Ratio
+
+
+@contextlib.contextmanager
+def _put(place: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(place, name)
+    setattr(place, name, value)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)
+
+
+def _through_log_prob(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
+    """Do what ``score`` does by autograd through torch's log_prob."""
+    return inject_at(q.batch_shape, [(weight.movedim(0, -1), q.log_prob(x.detach()).movedim(0, -1))])
+
+
+def _contiguous_rows(q: Distribution, count: int) -> Distribution:
+    """Do what ``rows`` does with a copy of every parameter for every row."""
+    return _rows._map(q, lambda t: t.detach().expand(count, *t.shape).clone().requires_grad_(t.requires_grad), count)
+
+
+def _held_only(own: Tensor, theta: list[Tensor]) -> tuple[int, None] | None:
+    """Find theta only where q holds it as it is, so that all else is pulled back by autograd."""
+    return next(((k, None) for k, t in enumerate(theta) if t is own), None)
+
+
+def _moments_by_torch(product: Product) -> Callable[[], object]:
+    engine = product.engine
+
+    def run() -> None:
+        for block in range(len(engine.sizes)):
+            torch.var_mean(engine.gradients(block), 0)
+
+    return run
+
+
+def _one_by_one(product: Product, count: int) -> Callable[[], object]:
+    engine, generator = product.engine, torch.Generator().manual_seed(0)
+
+    def run() -> None:
+        for _ in range(count):
+            engine.batch(1, generator)
+
+    return run
+
+
+def effects(seconds: float) -> Iterator[Effect]:
+    """Yield the effect of every choice; each takes about so many seconds."""
+    by_id = {row.id: row for row in ROWS}
+
+    def compare(choice: str, instead: str, row: str, base: Job, undone: Job) -> Effect:
+        laps = interleave({"as it is": base, "undone": undone}, seconds=seconds)
+        return Effect(choice, instead, row, laps.ratio("undone", "as it is"))
+
+    def quarter(row: Row) -> Product:
+        return Product(row, max(1, row.replicates // 4))
+
+    def patched(place: Any, name: str, value: Any, product: Product) -> Job:
+        def run() -> None:
+            with _put(place, name, value):
+                product.lean()
+
+        return Job(run, product.replicates)
+
+    for name in ("W1 score", "W3 RLOO(2)", "W5 pathwise"):
+        p = quarter(by_id[name])
+        one = Job(_one_by_one(p, 100), 100)
+        yield compare("batch over replicates", "a Python loop of calls", name, Job(p.lean, p.replicates), one)
+    for name in ("W2 RLOO(4)", "W3 RLOO(2)", "W4 RLOO(2)"):
+        p = quarter(by_id[name])
+        undone = patched(estimators.rloo, "score", _through_log_prob, p)
+        yield compare("closed-form scores", "autograd through log_prob", name, Job(p.lean, p.replicates), undone)
+    for name in ("W2 RLOO(4)", "W3 score", "W4 RLOO(2)"):
+        p = quarter(by_id[name])
+        undone = patched(bench.engine, "rows", _contiguous_rows, p)
+        yield compare("rows of stride 0", "a copy of the parameters for each row", name, Job(p.lean, p.replicates), undone)
+    for name in ("W1 pathwise", "W2 pathwise", "W3 score"):
+        p = quarter(by_id[name])
+        undone = Job(_moments_by_torch(p), p.replicates)
+        yield compare("sums about a pivot", "torch.var_mean", name, Job(p.lean, p.replicates), undone)
+    for name in ("W2 pathwise", "W3 score", "W4 ST"):
+        p = quarter(by_id[name])
+        for power in (12, 15, 20):
+            with _put(bench.plan, "CAP", {"cpu": 2**power}):
+                other = quarter(by_id[name])
+                rows = cap(other.engine.cell.objective, "cpu")
+
+            def run(other: Product = other, power: int = power) -> None:
+                with _put(bench.plan, "CAP", {"cpu": 2**power}):
+                    other.lean()
+
+            instead = f"blocks of 2^{power} elements, here {rows} rows"
+            yield compare("blocks of 2^17 elements", instead, name, Job(p.lean, p.replicates), Job(run, other.replicates))
+    for name in ("W1 score", "W2 pathwise"):
+        p = quarter(by_id[name])
+        with _put(bench.engine, "_direct", _held_only):
+            other = quarter(by_id[name])
+        undone = Job(other.lean, other.replicates)
+        instead = "autograd, all rows together"
+        yield compare("gradients through exp by a product", instead, name, Job(p.lean, p.replicates), undone)
+
+
+def precision(seconds: float) -> Iterator[tuple[str, Ratio]]:
+    """Yield the time in float64 over that in float32, with every statistic, one row of each workload."""
+    for name in ("W1 score", "W2 RLOO(4)", "W3 RLOO(2)", "W4 RLOO(2)", "W5 RLOO(10)", "W6 RLOO(2)"):
+        row = next(row for row in ROWS if row.id == name)
+        single, double = (Product(row, max(1, row.replicates // 4), dtype) for dtype in ("float32", "float64"))
+        jobs = {"float32": Job(single.whole, single.replicates), "float64": Job(double.whole, double.replicates)}
+        yield name, interleave(jobs, seconds=seconds).ratio("float64", "float32")

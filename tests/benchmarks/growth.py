@@ -1,0 +1,116 @@
+"""How time and memory grow: with R, with D, and with the number of processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.cells import collect, single_thread
+from bench.execute import Pool
+from bench.objectives import GaussianQuadratic
+from estimators import RLOO
+from tests.benchmarks import closed
+from tests.benchmarks.interleaved import Job, Laps, Ratio, interleave, of
+from tests.benchmarks.product import Product
+from tests.benchmarks.workloads import ROWS, Row
+
+
+def named(name: str) -> Row:
+    """Return a line of the table by its name."""
+    return next(row for row in ROWS if row.id == name)
+
+
+def against_replicates(seconds: float, *, small: bool) -> Iterator[tuple[str, int, Laps]]:
+    """Yield row, R and the laps of closed, floor and product for R from 1e3 up."""
+    for name, most in (("W1 score", 10**7), ("W3 RLOO(2)", 10**5)):
+        replicates, row = 10**3, named(name)
+        while replicates <= (10**4 if small else most):
+            yield name, replicates, interleave(_jobs(row, row.closed(), replicates), seconds=seconds)
+            replicates *= 10
+
+
+def against_dimension(seconds: float, *, small: bool) -> Iterator[tuple[int, int, Laps]]:
+    """Yield D, R and the laps for leave-one-out with n = 4 on the Gaussian quadratic."""
+    for dim in (1, 10, 100) if small else (1, 10, 100, 1_000, 10_000):
+        objective = GaussianQuadratic(dim=dim)
+        yardstick = closed.GaussianRLOO(objective, 4)
+        row = Row("W2", f"RLOO(4), D = {dim}", RLOO(n=4), objective, lambda y=yardstick: y, 0)  # type: ignore[misc]
+        replicates = max(2_048, min(200_000, 10**6 // dim) // (20 if small else 1))
+        yield dim, replicates, interleave(_jobs(row, yardstick, replicates), seconds=seconds)
+
+
+def _jobs(row: Row, yardstick: closed.Closed, replicates: int) -> dict[str, Job]:
+    product, made = Product(row, replicates), yardstick.replicates(replicates)
+    return {
+        "closed": Job(lambda: yardstick.measure(replicates), made),
+        "floor": Job(lambda: yardstick.floor(replicates), made),
+        "product, mean and variance": Job(product.lean, product.replicates),
+        "product, every statistic": Job(product.whole, product.replicates),
+    }
+
+
+def memory(small: bool) -> list[dict[str, Any]]:
+    """Return the highest resident memory of fresh processes that measure the same row with few and many replicates."""
+    few, many = (20_000, 100_000) if small else (100_000, 3_000_000)
+    out = []
+    for name in ("W1 score",) if small else ("W1 score", "W2 pathwise", "W3 score"):
+        low, high = (_child(name, replicates) for replicates in (few, many))
+        out.append({"row": name, "few": few, "many": many, "few_bytes": low, "many_bytes": high, "grown": high - low})
+    return out
+
+
+def _child(name: str, replicates: int) -> int:
+    command = [sys.executable, "-m", "tests.benchmarks.growth", name, str(replicates)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    return int(json.loads(done.stdout)["peak_bytes"])
+
+
+def processes(rounds: int, *, small: bool) -> dict[str, Ratio]:
+    """Return the time of one worker process over that of two, for one large cell whose blocks are spread."""
+    out = {}
+    for name, replicates in (("W2 pathwise", 1_000_000), ("W3 score", 500_000)):
+        product = Product(named(name), replicates // (50 if small else 1))
+        with Pool(1) as one, Pool(2) as two:
+            times: dict[Pool, list[float]] = {one: [], two: []}
+            for pool in (one, two):
+                _spread(product, pool)
+            for turn in range(rounds):
+                for pool in (one, two) if turn % 2 else (two, one):
+                    start = time.perf_counter()
+                    _spread(product, pool)
+                    times[pool].append(time.perf_counter() - start)
+        out[name] = of([a / b for a, b in zip(times[one], times[two], strict=True)])
+    return out
+
+
+def _spread(product: Product, pool: Pool) -> None:
+    exact = product.exact
+    assert exact is not None
+    with single_thread():
+        collect(product.engine, pool.spread(product.engine, exact, exact), exact, exact, lambda _done, _total: None)
+
+
+def slope(x: list[float], y: list[float]) -> float:
+    """Return the slope between the last two points on log axes."""
+    return float(np.diff(np.log(y[-2:]))[0] / np.diff(np.log(x[-2:]))[0])
+
+
+def main(name: str, replicates: int) -> None:
+    """Measure one row and print the highest resident memory of this process: the life of a child."""
+    import resource
+
+    torch.set_num_threads(1)
+    Product(named(name), replicates).whole()
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(json.dumps({"peak_bytes": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,84 @@
+"""Jobs timed in turn, round after round, so that every ratio compares neighbours in time."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.cells import single_thread
+from bench.timing import median_interval
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something to time, and how many gradient estimates it makes."""
+
+    run: Callable[[], object]
+    estimates: int
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Median over rounds, with a 95 % distribution-free interval."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+@dataclass(frozen=True)
+class Laps:
+    """Seconds per estimate of every job in every round."""
+
+    seconds: Mapping[str, Sequence[float]]
+
+    def median(self, job: str) -> float:
+        return of(self.seconds[job]).median
+
+    def ratio(self, job: str, base: str) -> Ratio:
+        """Return the time of one job over that of another, round by round."""
+        return of([a / b for a, b in zip(self.seconds[job], self.seconds[base], strict=True)])
+
+
+def of(values: Sequence[float]) -> Ratio:
+    """Return the median of some values and its interval."""
+    ordered = sorted(values)
+    middle = (ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
+    return Ratio(middle, *median_interval(values))
+
+
+def interleave(jobs: Mapping[str, Job], *, seconds: float, least: int = 6, most: int = 40) -> Laps:
+    """Time all jobs in turn for about so many seconds, one thread, no garbage collection; the order is turned each round.
+
+    Args:
+        jobs: by name.
+        seconds: budget; rounds beyond ``least`` begin only while they fit.
+        least: rounds measured whatever the budget.
+        most: rounds after which there is nothing to gain.
+    """
+    laps: dict[str, list[float]] = {name: [] for name in jobs}
+    with single_thread():
+        for job in jobs.values():
+            job.run()
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            begin = time.perf_counter()
+            for done in range(most):
+                spent = time.perf_counter() - begin
+                if done >= least and spent * (done + 1) / done > seconds:
+                    break
+                for name in list(jobs) if done % 2 == 0 else reversed(list(jobs)):
+                    start = time.perf_counter()
+                    jobs[name].run()
+                    laps[name].append((time.perf_counter() - start) / jobs[name].estimates)
+                gc.collect()
+        finally:
+            if collecting:
+                gc.enable()
+    return Laps(laps)

@@ -1,0 +1,56 @@
+"""Where the product's time goes on one row: by stage, and by torch operation."""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+
+import numpy as np
+from torch.autograd.profiler_util import EventList
+from torch.profiler import ProfilerActivity, profile
+
+from bench.cells import single_thread
+from tests.benchmarks.product import Product
+from tests.benchmarks.workloads import Row
+
+STAGES = {
+    "noise, f and gradients at q's parameters": ("engine.py", "calls"),
+    "pull-back to theta": ("engine.py", "__call__"),
+    "partial sums of a block": ("moments.py", "block_partial"),
+    "merging the blocks": ("accumulate.py", "add"),
+    "intervals, tests, verdicts": ("summary.py", "summarise"),
+}
+"""File and function that each stage is."""
+
+
+def text(row: Row, replicates: int | None = None) -> str:
+    """Return the profile of a row as Markdown."""
+    product = Product(row, replicates)
+    with single_thread():
+        product.whole()
+        stages = _stages(product)
+        with profile(activities=[ProfilerActivity.CPU]) as torch_profile:
+            product.whole()
+    lines = [f"## {row.id}: {row.estimator!r} on {row.objective!r}", "", f"{product.replicates:,} replicates.", ""]
+    lines += ["| stage | share of the time |", "| --- | --- |", *(f"| {name} | {x:.0%} |" for name, x in stages), ""]
+    lines += ["| torch operation | calls per block | share of the time in operations |", "| --- | --- | --- |"]
+    events: EventList = torch_profile.key_averages()
+    total = sum(event.self_cpu_time_total for event in events)
+    for event in sorted(events, key=lambda e: -e.self_cpu_time_total)[:12]:
+        calls = event.count / len(product.engine.sizes)
+        lines.append(f"| `{event.key}` | {calls:.1f} | {event.self_cpu_time_total / total:.1%} |")
+    return "\n".join([*lines, ""])
+
+
+def _stages(product: Product) -> list[tuple[str, float]]:
+    """Return the share of each stage, from the running times of five functions."""
+    profiler = cProfile.Profile()
+    profiler.runcall(product.whole)
+    timed = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
+    spent = {
+        stage: sum(times[3] for (path, _, name), times in timed.items() if path.endswith(file) and name == function)
+        for stage, (file, function) in STAGES.items()
+    }
+    whole = float(np.max([times[3] for times in timed.values()]))
+    shares = [(stage, seconds / whole) for stage, seconds in spent.items()]
+    return [*shares, ("everything else", 1 - sum(share for _, share in shares))]
