@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bench import reference
+from bench import pilot, reference
 from bench.cells import moments_record, single_thread, timing_record
 from bench.engine import Engine, Settings
 from bench.objectives import Objective
 from bench.plan import Cell, mismatch
 from bench.record import Record
-from bench.stats import Summary
+from bench.stats import Aim, Summary
 from estimators import Estimator, Refusal
 
 
@@ -106,6 +106,8 @@ def measure(
     objective: Objective,
     *,
     replicates: int = 10_000,
+    precision: float | None = None,
+    max_replicates: int = 1_000_000,
     seed: int = 0,
     device: str = "cpu",
     dtype: str = "float32",
@@ -118,6 +120,9 @@ def measure(
         estimator: from the catalogue, or your own.
         objective: from the catalogue, or your own.
         replicates: independent calls R, rounded up to whole blocks.
+        precision: instead of R, the relative half-width that the 95 % interval of the variance shall have, as 0.05. A
+            pilot finds R and is thrown away. ``record["precision_reached"]`` says whether it is enough.
+        max_replicates: with a precision, the R at which to stop though it is not reached.
         seed: root of all noise; the same seed gives the same bits.
         device: "cpu" or "cuda".
         dtype: "float32" or "float64".
@@ -137,6 +142,11 @@ def measure(
     if reason := mismatch(estimator, objective):
         raise Refusal(reason)
     with single_thread():
+        found = None
+        if precision is not None:
+            found = pilot.pilot_record(cell, settings, Aim(precision, max_replicates), lambda *_: None, lambda *_: None)
+            settings = replace(settings, replicates=found["planned_replicates"])
         stand_in = reference.here(objective, reference.settings_of(settings))
         line = moments_record(Engine(cell, settings), lambda _done, _total: None, reference=stand_in)
+        line = line if found is None else pilot.judged(line, found)
         return Measurement(cell, line, timing_record(cell, settings) if timing else None)

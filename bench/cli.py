@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from click.shell_completion import CompletionItem
 
-from bench import cli_gate, names
+from bench import cli_compare, cli_gate, names
 from bench.names import Kind
 
 if TYPE_CHECKING:
@@ -145,6 +145,15 @@ def _complete(kind: Kind) -> Any:
     "--samples", callback=_samples, metavar="N,...", help="n of every estimator that has one and was not given it."
 )
 @click.option("--replicates", type=click.IntRange(1), metavar="R", help="Independent calls of each cell [10000].")
+@click.option(
+    "--precision",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="H",
+    help="Instead: as many calls as bring the variance within ±H of itself, as 0.05.",
+)
+@click.option(
+    "--max-replicates", type=click.IntRange(1), metavar="R", help="With --precision, where a cell stops [1000000]."
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), help="Where to measure [cpu].")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Of samples and gradients [float32].")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Root of all noise [0].")
@@ -173,6 +182,9 @@ def run(
     What the study folder holds already is not measured again: the same command goes on after an interruption.
     """
     overrides = {key: value for key, value in given.items() if value is not None}
+    if "precision" in overrides and "replicates" in overrides:
+        raise click.UsageError("--precision finds the number of replicates, and --replicates gives it: choose one.")
+    overrides |= {"precision": None} if "replicates" in overrides else {}
     overrides |= {"timing": False} if no_timing else {}
     overrides |= {"common_noise": False} if no_common_noise else {}
     with _told():
@@ -299,5 +311,6 @@ def doctor(json: bool) -> None:
         click.echo(f"{key.ljust(size)}  {value}")
 
 
+cli.add_command(cli_compare.compare)
 cli.add_command(cli_gate.check)
 cli.add_command(cli_gate.baseline)

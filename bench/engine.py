@@ -24,7 +24,7 @@ from bench.objectives import Objective, Problem
 from bench.plan import Cell, blocks, noise_subject, slices
 from bench.selectors import label
 from bench.stats import Partial
-from estimators import Integrand, State, parameters, rows
+from estimators import Estimator, Integrand, State, parameters, rows
 
 FINGERPRINT_BLOCKS = 8
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -76,16 +76,22 @@ class Engine:
         settings: how to measure.
         state: the ``state_dict`` of a state that has finished learning; a fresh state when None.
         truncate_at: where the gate's second series of squared norms is cut off; None for no such series.
+        problem: at whose theta to measure; the objective's own when None.
     """
 
     def __init__(
-        self, cell: Cell, settings: Settings, state: bytes | None = None, truncate_at: float | None = None
+        self,
+        cell: Cell,
+        settings: Settings,
+        state: bytes | None = None,
+        truncate_at: float | None = None,
+        problem: Problem | None = None,
     ) -> None:
         self.cell, self.settings, self.truncate_at = cell, settings, truncate_at
         self.device = torch.device(settings.device)
         if self.device.type == "cpu":
             keep_memory()
-        self.problem: Problem = cell.objective.build(DTYPES[settings.dtype], self.device)
+        self.problem = problem or cell.objective.build(DTYPES[settings.dtype], self.device)
         self.q: Distribution = self.problem.q(self.problem.theta)
         self.groups = {name: t.numel() for name, t in self.problem.theta.items()}
         self.size = sum(self.groups.values())
@@ -148,17 +154,7 @@ class Engine:
         Raises:
             ValueError: the loss is not one value per batch element, or has no gradient at q's parameters.
         """
-        loss = self.cell.estimator(f, r, generator, self.state)
-        if loss.shape != r.batch_shape:
-            raise ValueError(
-                f"{self.cell.estimator!r} returned a loss of shape {list(loss.shape)} for a q of batch shape "
-                f"{list(r.batch_shape)}: it must return one value per batch element."
-            )
-        if not loss.requires_grad:
-            raise ValueError(
-                f"{self.cell.estimator!r} returned a loss without a gradient at q's parameters. "
-                "Use draw, rdraw, score or inject, which keep it."
-            )
+        loss = checked_loss(self.cell.estimator, self.cell.estimator(f, r, generator, self.state), r)
         leaves = [t for t in parameters(r).values() if t.requires_grad]
         total = loss.flatten(1).mean(1).sum() if loss.dim() > 1 else loss.sum()
         return torch.autograd.grad(total, leaves, materialize_grads=True)
@@ -177,6 +173,25 @@ class Engine:
             truncate_at=self.truncate_at,
         )
         return sums, digest(gradients) if block < FINGERPRINT_BLOCKS else ""
+
+
+def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
+    """Return the loss that an estimator returned for q.
+
+    Raises:
+        ValueError: it is not one value per batch element, or has no gradient at q's parameters.
+    """
+    if loss.shape != q.batch_shape:
+        raise ValueError(
+            f"{estimator!r} returned a loss of shape {list(loss.shape)} for a q of batch shape "
+            f"{list(q.batch_shape)}: it must return one value per batch element."
+        )
+    if not loss.requires_grad:
+        raise ValueError(
+            f"{estimator!r} returned a loss without a gradient at q's parameters. "
+            "Use draw, rdraw, score or inject, which keep it."
+        )
+    return loss
 
 
 def digest(gradients: Tensor) -> str:

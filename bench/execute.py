@@ -14,10 +14,10 @@ import pickle
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from bench.cells import Lost, Partials, failed_record, moments_record, reason_of, safely, single_thread
 from bench.engine import Engine, Settings
 from bench.names import Kind
-from bench.objectives import Objective
+from bench.pilot import Look, identity, pilot_record
 from bench.plan import Cell, blocks
 from bench.record import Record
 from bench.selectors import Selector, load
-from bench.stats import Partial, Reference
+from bench.stats import Aim, Partial, Reference
 from estimators import Refusal
 
 LARGE = 2**27
@@ -51,6 +51,42 @@ class _Blocks:
     centre: NDArray[np.float64]
     exact: NDArray[np.float64] | None
     indices: range
+
+
+class Work(Protocol):
+    """What a worker can do on its own; it has to be picklable."""
+
+    def done(self) -> Record:
+        """Do it and return its line."""
+
+    def lost(self, reason: str) -> Record:
+        """Return the record of why it could not be done."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cell that is measured whole: how, against which reference, or with an aim to find out its replicates."""
+
+    cell: Cell
+    settings: Settings
+    reference: Reference | None = None
+    aim: Aim | None = None
+
+    @property
+    def elements(self) -> int:
+        """About how many numbers its samples are, of a pilot at most."""
+        most = self.settings if self.aim is None else replace(self.settings, replicates=self.aim.most)
+        return elements(self.cell, most)
+
+    def done(self) -> Record:
+        """Return the line, done in this process."""
+        return done(self, lambda _done, _total: None, lambda *_: None)
+
+    def lost(self, reason: str) -> Record:
+        """Return the record of why it could not be done."""
+        if self.aim is None:
+            return failed_record(self.cell, self.settings, reason)
+        return {**identity(self.cell, self.settings, self.aim), "outcome": "failed", "reason": reason}
 
 
 @dataclass(frozen=True)
@@ -133,6 +169,10 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the workers."""
         for worker in self._workers:
             worker.stop()
 
@@ -140,26 +180,21 @@ class Pool:
         worker.stop()
         self._workers[self._workers.index(worker)] = _Worker(self._preload)
 
-    def cells(
-        self,
-        cells: Sequence[Cell],
-        settings: Settings,
-        references: Mapping[Objective, Reference | None] | None = None,
-    ) -> Iterator[Record]:
-        """Yield the moments line of every cell, as they end; with references where there is no exact gradient."""
-        waiting, busy = deque(cells), dict[_Worker, Cell]()
+    def cells(self, tasks: Sequence[Work]) -> Iterator[Record]:
+        """Yield the line of every task, as they end."""
+        waiting, busy = deque(tasks), dict[_Worker, Work]()
         while waiting or busy:
             for worker in self._idle(busy):
                 if waiting:
                     busy[worker] = waiting.popleft()
-                    worker.ask((busy[worker], settings, (references or {}).get(busy[worker].objective)))
+                    worker.ask(busy[worker])
             for worker in _answering(busy):
-                cell = busy.pop(worker)
+                task = busy.pop(worker)
                 try:
                     yield worker.answer()
                 except Lost as lost:
                     self._replace(worker)
-                    yield failed_record(cell, settings, str(lost))
+                    yield task.lost(str(lost))
 
     def spread(
         self,
@@ -231,11 +266,8 @@ def _serve(connection: Connection, preload: Preload) -> None:
 
 
 def _answer(question: bytes, engines: dict[str, Engine]) -> object:
-    task = pickle.loads(question)
-    if isinstance(task, _Blocks):
-        return _blocks_of(task, engines)
-    cell, settings, reference = task
-    return measured(cell, settings, lambda _done, _total: None, reference=reference)
+    task: _Blocks | Work = pickle.loads(question)
+    return _blocks_of(task, engines) if isinstance(task, _Blocks) else task.done()
 
 
 def _blocks_of(task: _Blocks, engines: dict[str, Engine]) -> object:
@@ -251,6 +283,16 @@ def _blocks_of(task: _Blocks, engines: dict[str, Engine]) -> object:
         return _Failure(str(refusal), refused=True)
     except Exception as error:
         return _Failure(reason_of(error), refused=False)
+
+
+def done(task: Task, progress: Callable[[int, int], None], look: Look, pool: Pool | None = None) -> Record:
+    """Return the line of a task, done here or, with a pool, with a measurement's blocks spread over the workers."""
+    aim = task.aim
+    if aim is None:
+        return measured(task.cell, task.settings, progress, pool, task.reference)
+    with single_thread():
+        line = safely(lambda: pilot_record(task.cell, task.settings, aim, progress, look), task.cell, task.settings)
+    return line if line["outcome"] == "measured" else {**task.lost(line["reason"]), "outcome": line["outcome"]}
 
 
 def measured(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -24,6 +25,9 @@ class Silent:
 
     def block(self, done: int, total: int) -> None:
         """Take in how far the cell is."""
+
+    def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
+        """Take in how precise a cell is by now."""
 
     def finish(self, record: Record) -> None:
         """Take in what a piece of work gave."""
@@ -54,11 +58,15 @@ class Plain(Silent):
         """Write what begins, if it is time to."""
         self._now_and_then(f"[{self._done + 1}/{self._total}] {label}")
 
+    def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
+        """Write how precise a cell is by now, if it is time to."""
+        self._now_and_then(f"[{self._done + 1}/{self._total}] {looked(label, reached, wanted, replicates)}")
+
     def finish(self, record: Record) -> None:
-        """Count a piece of work, and write why it failed, or what it was if it is time to."""
+        """Count a piece of work, and write why it failed or is imprecise, or what it was if it is time to."""
         self._done += 1
-        if record["outcome"] == "failed":
-            self._write(failure(record))
+        if said := complaint(record):
+            self._write(said)
         else:
             self._now_and_then(f"[{self._done}/{self._total}] {record['estimator']} on {record['objective']}: done")
 
@@ -103,10 +111,14 @@ class Live(Silent):
         """Fill the bar by the fraction of the cell that is done."""
         self._bar.update(self._task, completed=self._done + done / total)
 
+    def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
+        """Show how precise a cell is by now."""
+        self._bar.update(self._task, description=looked(label, reached, wanted, replicates))
+
     def finish(self, record: Record) -> None:
-        """Count a piece of work, and show why it failed."""
-        if record["outcome"] == "failed":
-            self._bar.console.print(failure(record), markup=False, highlight=False)
+        """Count a piece of work, and show why it failed or is imprecise."""
+        if said := complaint(record):
+            self._bar.console.print(said, markup=False, highlight=False)
         self._done += 1
         self._bar.update(self._task, completed=self._done)
 
@@ -115,9 +127,20 @@ class Live(Silent):
         self._bar.stop()
 
 
-def failure(record: Record) -> str:
-    """Return one line that says which cell failed and why."""
-    return f"failed: {record['estimator']} on {record['objective']}: {record['reason']}"
+def complaint(record: Record) -> str:
+    """Return one line that says which cell failed and why, or stays imprecise; empty where nothing is amiss."""
+    name = f"{record['estimator']} on {record['objective']}"
+    if record["outcome"] == "failed":
+        return f"failed: {name}: {record['reason']}"
+    if record["outcome"] == "measured" and record.get("precision_reached") is False:
+        return f"not within ±{100 * record['precision']:g} %: {name}, with {record['replicates']:,} replicates"
+    return ""
+
+
+def looked(label: str, reached: float, wanted: float, replicates: int) -> str:
+    """Return how precise a cell is by now: ``pilot of rloo on x: ±12 % after 4,096, wanted ±5 %``."""
+    now = "no upper end" if math.isinf(reached) else f"±{100 * reached:.2g} %"
+    return f"pilot of {label}: {now} after {replicates:,}, wanted ±{100 * wanted:g} %"
 
 
 def choose(*, quiet: bool) -> Progress:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from bench import reference, store
+from bench import pilot, reference, store
 from bench.cells import common, safely, single_thread, skipped_record, timing_record
 from bench.engine import Settings
-from bench.execute import LARGE, Pool, Preload, cores, elements, measured
-from bench.objectives import Objective
-from bench.plan import Cell, plan
+from bench.execute import LARGE, Pool, Preload, Task, cores, done
+from bench.plan import Cell, Skip, plan
 from bench.record import Record
 from bench.selectors import label
 from bench.spec import FILE, Spec
-from bench.stats import Reference
+from bench.stats import Aim
 
 
 class Progress(Protocol):
@@ -30,6 +31,9 @@ class Progress(Protocol):
 
     def block(self, done: int, total: int) -> None:
         """Take in how many replicates of the current cell are done, and how many there will be."""
+
+    def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
+        """Take in how precise a cell is by now: relative half-widths, and the replicates so far."""
 
     def finish(self, record: Record) -> None:
         """Take in a record that is on disk now."""
@@ -54,7 +58,8 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
     """Measure what a study folder lacks, and return the records of the spec's runs.
 
     Each record is on disk when its cell ends: an interrupted run loses only the cell it was in. Cells that failed, or
-    whose code has changed, are measured again. Timing comes last and alone.
+    whose code has changed, are measured again. Where the spec asks for a precision, a pilot finds every cell's
+    replicates first; a pilot on record is not made again. Timing comes last and alone.
 
     Args:
         spec: what to measure; "auto" device must be decided (``Spec.on_device``).
@@ -71,52 +76,139 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
     estimators, objectives = spec.instances()
     cells, skips = plan(estimators, objectives)
     settings = settings_of(spec)
-    with store.Store(folder) as writer:
+    with store.Store(folder) as writer, ExitStack() as stack:
         _keep_spec(spec, folder / FILE)
-        lines = {(r["run"], r["kind"]): r for r in store.read(folder)}
-
-        def missing(cell: Cell, kind: str, how: Settings = settings) -> bool:
-            wanted = common(cell, how, kind)
-            line = lines.get((wanted["run"], kind))
-            return line is None or line["outcome"] == "failed" or line["code"] != wanted["code"]
-
-        def keep(line: Record) -> None:
-            writer.append(line)
-            lines[line["run"], line["kind"]] = line
-
-        for skip in skips:
-            if missing(skip.cell, "moments"):
-                keep(skipped_record(skip.cell, settings, skip.reason))
-        measuring = [cell for cell in cells if missing(cell, "moments")]
-        timing = [cell for cell in cells if settings.timing and missing(cell, "timing")]
-        sharp = reference.settings_of(settings)
-        standing = _references(measuring)
-        lacking = [cell for cell in standing if missing(cell, reference.KIND, sharp)]
-        total = len(cells) * (2 if settings.timing else 1) + len(lacking)
-        progress.start(total, total - len(measuring) - len(timing) - len(lacking))
-        try:
-            with single_thread():
-                for cell in lacking:
-                    progress.cell(f"reference of {label(cell.objective)}")
-                    work = partial(reference.reference_record, cell, sharp, progress.block)
-                    line = safely(work, cell, sharp, reference.KIND)
-                    keep(line)
-                    progress.finish(line)
-                references = {c.objective: reference.read(lines[_run_id(c, sharp), reference.KIND]) for c in standing}
-                count = _workers(workers, measuring, settings)
-                for line in _measure_all(measuring, settings, progress, count, spec, references):
-                    keep(line)
-                    progress.finish(line)
-                for cell in timing:
-                    if lines[_run_id(cell, settings), "moments"]["outcome"] == "measured":
-                        progress.cell(f"timing {cell.label}")
-                        line = safely(partial(timing_record, cell, settings), cell, settings, "timing")
-                        keep(line)
-                        progress.finish(line)
-        finally:
-            progress.end()
-    wanted = {_run_id(cell, settings) for cell in [*cells, *(skip.cell for skip in skips)]}
+        study = _Study(spec, writer, store.read(folder), progress, workers)
+        study.skip(skips, settings)
+        stack.callback(progress.end)
+        stack.callback(study.stop)
+        stack.enter_context(single_thread())
+        how = dict.fromkeys(cells, settings)
+        lost: set[str] = set()
+        if spec.aim is not None:
+            how, lost = study.plan_replicates(cells, settings, spec.aim)
+        study.measure(how)
+    wanted = {_run_id(cell, given) for cell, given in how.items()} | lost
+    wanted |= {_run_id(skip.cell, settings) for skip in skips}
     return [r for r in store.read(folder) if r["run"] in wanted]
+
+
+class _Study:
+    """A study folder while it is written: the lines that it holds, and what they lack."""
+
+    def __init__(
+        self, spec: Spec, writer: store.Store, records: Sequence[Record], progress: Progress, workers: int | None
+    ) -> None:
+        self.spec, self.writer, self.progress, self.workers = spec, writer, progress, workers
+        self.lines = {(r["run"], r["kind"]): r for r in records}
+        self.pool: Pool | None = None
+
+    def lacks(self, wanted: Record) -> bool:
+        """Tell whether there is no line of these keys, or none of a success with the code as it is."""
+        line = self.lines.get((wanted["run"], wanted["kind"]))
+        return line is None or line["outcome"] == "failed" or line["code"] != wanted["code"]
+
+    def missing(self, cell: Cell, how: Settings, kind: str) -> bool:
+        """Tell whether a cell's line is lacking."""
+        return self.lacks(common(cell, how, kind))
+
+    def keep(self, line: Record) -> None:
+        """Write a line."""
+        self.writer.append(line)
+        self.lines[line["run"], line["kind"]] = line
+
+    def finish(self, line: Record) -> None:
+        """Write a line, and say so."""
+        self.keep(line)
+        self.progress.finish(line)
+
+    def skip(self, skips: Sequence[Skip], settings: Settings) -> None:
+        """Write what does not fit together."""
+        for skip in skips:
+            if self.missing(skip.cell, settings, "moments"):
+                self.keep(skipped_record(skip.cell, settings, skip.reason))
+
+    def plan_replicates(
+        self, cells: Sequence[Cell], settings: Settings, aim: Aim
+    ) -> tuple[dict[Cell, Settings], set[str]]:
+        """Make the pilots that are lacking; return how to measure every cell, and the runs of pilots that failed."""
+        wanted = {cell: pilot.identity(cell, settings, aim) for cell in cells}
+        lacking = [Task(cell, settings, aim=aim) for cell in cells if self.lacks(wanted[cell])]
+        self.progress.start(len(cells), len(cells) - len(lacking))
+        for line in self.done(lacking):
+            self.finish(line)
+        found = {cell: self.lines[line["run"], pilot.KIND] for cell, line in wanted.items()}
+        how = {
+            cell: replace(settings, replicates=line["planned_replicates"])
+            for cell, line in found.items()
+            if line["outcome"] == "measured"
+        }
+        return how, {line["run"] for line in found.values() if line["outcome"] != "measured"}
+
+    def measure(self, how: Mapping[Cell, Settings]) -> None:
+        """Measure what is lacking: references, moments, times."""
+        measuring = [cell for cell, given in how.items() if self.missing(cell, given, "moments")]
+        timing = [cell for cell, given in how.items() if given.timing and self.missing(cell, given, "timing")]
+        standing = _references(measuring, how)
+        lacking = [task for task in standing if self.missing(task.cell, task.settings, reference.KIND)]
+        total = sum(2 if given.timing else 1 for given in how.values()) + len(lacking)
+        self.progress.start(total, total - len(measuring) - len(timing) - len(lacking))
+        for task in lacking:
+            self.progress.cell(f"reference of {label(task.cell.objective)}")
+            work = partial(reference.reference_record, task.cell, task.settings, self.progress.block)
+            self.finish(safely(work, task.cell, task.settings, reference.KIND))
+        found = {
+            task.cell.objective: reference.read(self.lines[_run_id(task.cell, task.settings), reference.KIND])
+            for task in standing
+        }
+        tasks = [Task(cell, how[cell], found.get(cell.objective)) for cell in measuring]
+        by_run = {_run_id(cell, given): cell for cell, given in how.items()}
+        for line in self.done(tasks):
+            self.finish(self.judged(line, by_run[line["run"]], how))
+        for run, cell in by_run.items():  # also what was on record already, measured for another reason
+            line = self.judged(self.lines[run, "moments"], cell, how)
+            if line != self.lines[run, "moments"]:
+                self.keep(line)
+        self.stop()  # nothing may run beside the timing
+        for cell in timing:
+            if self.lines[_run_id(cell, how[cell]), "moments"]["outcome"] == "measured":
+                self.progress.cell(f"timing {cell.label}")
+                self.finish(safely(partial(timing_record, cell, how[cell]), cell, how[cell], "timing"))
+
+    def judged(self, line: Record, cell: Cell, how: Mapping[Cell, Settings]) -> Record:
+        """Return a moments line with what its pilot asked for, where there was one."""
+        if self.spec.aim is None:
+            return line
+        return pilot.judged(line, self.lines[pilot.identity(cell, how[cell], self.spec.aim)["run"], pilot.KIND])
+
+    def done(self, tasks: Sequence[Task]) -> Iterator[Record]:
+        """Yield the line of every task: small ones a worker each, then large ones with their blocks spread."""
+        count = _workers(self.workers, tasks)
+        if count == 1:
+            for task in tasks:
+                self.progress.cell(_words(task))
+                yield done(task, self.progress.block, self.progress.look)
+            return
+        estimators, objectives = self.spec.estimators, self.spec.objectives
+        preload: Preload = [(s, "estimator") for s in estimators] + [(s, "objective") for s in objectives]
+        small = [task for task in tasks if task.aim is not None or task.elements <= LARGE]
+        self.pool = self.pool or Pool(count, preload)
+        self.progress.cell(f"{len(small)} cells on {count} workers")
+        yield from self.pool.cells(small)
+        for task in tasks:
+            if task not in small:
+                self.progress.cell(_words(task))
+                yield done(task, self.progress.block, self.progress.look, self.pool)
+
+    def stop(self) -> None:
+        """End the workers, if there are any."""
+        if self.pool is not None:
+            self.pool.stop()
+            self.pool = None
+
+
+def _words(task: Task) -> str:
+    return f"pilot of {task.cell.label}" if task.aim else task.cell.label
 
 
 def _keep_spec(spec: Spec, path: Path) -> None:
@@ -129,40 +221,25 @@ def _run_id(cell: Cell, settings: Settings) -> str:
     return str(common(cell, settings, "moments")["run"])
 
 
-def _workers(workers: int | None, cells: list[Cell], settings: Settings) -> int:
+def _workers(workers: int | None, tasks: Sequence[Task]) -> int:
     """Return how many processes to use: starting them must be worth it, and one drives a GPU."""
-    if settings.device != "cpu":
+    if not tasks or tasks[0].settings.device != "cpu":
         return 1
     if workers is None:
-        return cores() if sum(elements(cell, settings) for cell in cells) > LARGE else 1
+        return cores() if sum(task.elements for task in tasks) > LARGE else 1
     return workers
 
 
-def _references(cells: list[Cell]) -> list[Cell]:
-    """Return what stands in for the exact gradients that the cells' objectives do not have, each once."""
-    found = (reference.cell_of(objective) for objective in dict.fromkeys(cell.objective for cell in cells))
-    return [cell for cell in found if cell is not None]
+def _references(cells: Sequence[Cell], how: Mapping[Cell, Settings]) -> list[Task]:
+    """Return what stands in for the exact gradients that the cells' objectives do not have, each once.
 
-
-def _measure_all(
-    cells: list[Cell],
-    settings: Settings,
-    progress: Progress,
-    workers: int,
-    spec: Spec,
-    references: Mapping[Objective, Reference | None],
-) -> Iterator[Record]:
-    """Yield the moments line of every cell: small cells a worker each, then large ones with their blocks spread."""
-    if workers == 1:
-        for cell in cells:
-            progress.cell(cell.label)
-            yield measured(cell, settings, progress.block, reference=references.get(cell.objective))
-        return
-    preload: Preload = [(s, "estimator") for s in spec.estimators] + [(s, "objective") for s in spec.objectives]
-    large = [cell for cell in cells if elements(cell, settings) > LARGE]
-    with Pool(workers, preload) as pool:
-        progress.cell(f"{len(cells) - len(large)} cells on {workers} workers")
-        yield from pool.cells([cell for cell in cells if cell not in large], settings, references)
-        for cell in large:
-            progress.cell(cell.label)
-            yield measured(cell, settings, progress.block, pool, references.get(cell.objective))
+    A reference has the replicates of the longest run that it serves.
+    """
+    longest: dict[Cell, Settings] = {}
+    for cell in cells:
+        stand_in = reference.cell_of(cell.objective)
+        if stand_in is not None:
+            given = reference.settings_of(how[cell])
+            known = longest.get(stand_in, given)
+            longest[stand_in] = max(known, given, key=lambda settings: settings.replicates)
+    return [Task(cell, settings) for cell, settings in longest.items()]

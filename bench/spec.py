@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from bench.names import Kind, did_you_mean
 from bench.selectors import Selector, UsageError, check_name, expand, from_table, has_parameter, label, parse
+from bench.stats import Aim
 
 if TYPE_CHECKING:
     from bench.objectives import Objective
@@ -69,6 +70,8 @@ class Spec(BaseModel):
         name: the study's name, and that of its folder under ``results``.
         seed: root of all noise, from 0 to 2^63 - 1.
         replicates: independent calls of each cell, rounded up to whole blocks.
+        precision: instead of a number of replicates, the relative half-width that the variance's interval shall have.
+        max_replicates: with a precision, where a cell stops though it is not reached.
         dtype: "float32" or "float64".
         device: "cpu", "cuda", or "auto" for the GPU where there is one.
         timing: end with a timing pass.
@@ -82,6 +85,8 @@ class Spec(BaseModel):
     name: Annotated[str, Field(pattern=r"^[\w+-][\w.+-]*$")] = "study"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     replicates: Annotated[int, Field(ge=1)] = 10_000
+    precision: Annotated[float | None, Field(gt=0, lt=1)] = None
+    max_replicates: Annotated[int, Field(ge=1)] = 1_000_000
     dtype: Literal["float32", "float64"] = "float32"
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     timing: bool = True
@@ -118,6 +123,11 @@ class Spec(BaseModel):
             return cls(**table)
         except ValidationError as error:
             raise UsageError(source + " ".join(_sentence(e) for e in error.errors())) from None
+
+    @property
+    def aim(self) -> Aim | None:
+        """What replicates are spent on, where their number is not given."""
+        return None if self.precision is None else Aim(self.precision, self.max_replicates)
 
     def with_samples(self, samples: tuple[int, ...]) -> Spec:
         """Return the spec with these n in every estimator that has an n and was not given one."""
@@ -168,14 +178,14 @@ class Spec(BaseModel):
         return _instances(self.estimators, "estimator"), _instances(self.objectives, "objective")
 
     def to_toml(self, folder: Path | None = None) -> str:
-        """Return the spec as TOML, every key written out; paths of users' files as seen from ``folder``."""
+        """Return the spec as TOML, every key with a value; paths of users' files as seen from ``folder``."""
         lines = []
         for key in type(self).model_fields:
             value = getattr(self, key)
             if isinstance(value, tuple):
                 texts = [str(selector.relative_to(folder) if folder else selector) for selector in value]
                 lines += [f"{key} = [", *(f"  {json.dumps(text, ensure_ascii=False)}," for text in texts), "]"]
-            else:
+            elif value is not None:
                 lines.append(f"{key} = {json.dumps(value)}")
         return "\n".join(lines) + "\n"
 

@@ -7,8 +7,10 @@ from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, NotDifferentiable, Refusal, UnsupportedFamily
 from estimators._rows import parameters, rows
 from estimators._surrogate import grad_only, inject
+from estimators.antithetic_score_function import AntitheticScoreFunction
 from estimators.arm import ARM
 from estimators.arms import ARMS
+from estimators.arsm import ARSM
 from estimators.bit_flip import BitFlip
 from estimators.bound import Bound
 from estimators.darn import DARN
@@ -19,9 +21,11 @@ from estimators.double_control_variate import DoubleControlVariate
 from estimators.doubly_reparameterized import DoublyReparameterized
 from estimators.enumeration import Enumeration
 from estimators.evolution_strategies import SPSA, EvolutionStrategies
+from estimators.exponential_arrival import ExponentialArrival
 from estimators.forward_gradient import ForwardGradient
 from estimators.gapped_straight_through import GappedStraightThrough
 from estimators.generalized_reparameterization import GeneralizedReparameterization
+from estimators.go import GO
 from estimators.gumbel_rao import GumbelRao
 from estimators.gumbel_softmax import GumbelSoftmax, StraightThroughGumbelSoftmax
 from estimators.hessian_control_variate import HessianControlVariate
@@ -29,6 +33,8 @@ from estimators.local_expectation import LocalExpectation
 from estimators.measure_valued import MeasureValued
 from estimators.mixture import ReparameterizedMixture
 from estimators.muprop import MuProp
+from estimators.nvil import NVIL
+from estimators.quadratic_control_variate import QuadraticControlVariate
 from estimators.rebar import REBAR
 from estimators.reinmax import ReinMax
 from estimators.rejection_reparameterization import RejectionReparameterization
@@ -37,21 +43,32 @@ from estimators.reparameterization import Reparameterization
 from estimators.rloo import RLOO
 from estimators.rodeo import RODEO
 from estimators.score_function import ScoreFunction
+from estimators.self_critical import SelfCritical
+from estimators.simple import SIMPLE
 from estimators.sticking_the_landing import StickingTheLanding
+from estimators.stochastic_ad import StochasticAD
 from estimators.straight_through import StraightThrough
+from estimators.subset import Subset
+from estimators.sum_and_sample import SumAndSample
+from estimators.unordered_set import UnorderedSet
 from estimators.vimco import VIMCO
 from estimators.von_mises import ReparameterizedVonMises
 
 __all__ = [
     "ARM",
     "ARMS",
+    "ARSM",
     "DARN",
+    "GO",
+    "NVIL",
     "REBAR",
     "RELAX",
     "RLOO",
     "RODEO",
+    "SIMPLE",
     "SPSA",
     "VIMCO",
+    "AntitheticScoreFunction",
     "BitFlip",
     "Bound",
     "DeltaMethod",
@@ -62,6 +79,7 @@ __all__ = [
     "Enumeration",
     "Estimator",
     "EvolutionStrategies",
+    "ExponentialArrival",
     "ForwardGradient",
     "GappedStraightThrough",
     "GeneralizedReparameterization",
@@ -74,6 +92,7 @@ __all__ = [
     "MeasureValued",
     "MuProp",
     "NotDifferentiable",
+    "QuadraticControlVariate",
     "Refusal",
     "ReinMax",
     "RejectionReparameterization",
@@ -81,10 +100,15 @@ __all__ = [
     "ReparameterizedMixture",
     "ReparameterizedVonMises",
     "ScoreFunction",
+    "SelfCritical",
     "State",
     "StickingTheLanding",
+    "StochasticAD",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
+    "Subset",
+    "SumAndSample",
+    "UnorderedSet",
     "UnsupportedFamily",
     "adapt",
     "aliases",

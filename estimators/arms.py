@@ -31,7 +31,7 @@ class ARMS(Estimator):
     Args:
         n: samples, at least 2.
 
-    Reference: Dimitriev & Zhou 2021 ("ARMS"), section 3, with the Dirichlet copula.
+    Reference: Dimitriev & Zhou 2021 ("ARMS: antithetic-REINFORCE-multi-sample"), with the Dirichlet copula.
     """
 
     n: int = 4

@@ -64,7 +64,7 @@ class DoublyReparameterized(Estimator):
         if x.requires_grad:  # L hands w_k to the path of particle k, where w_k^2 belongs
             of_x = w.squeeze(-1) if bound.particles is None else w
             of_x = of_x.reshape(of_x.shape + (1,) * (x.dim() - of_x.dim()))
-            x.register_hook(lambda cotangent: cotangent * of_x)
+            x.register_hook(lambda cotangent: cotangent * of_x)  # type: ignore[no-untyped-call]
         score = (w * bound.log_q(x.detach())).sum(-1)  # takes away what L hands to q at fixed x
         value = log_w.logsumexp(-1) - math.log(w.shape[-1])
         return (value + grad_only(score)).mean(0)

@@ -49,8 +49,5 @@ class Enumeration(Estimator):
     def _support(self, q: Distribution) -> Tensor:
         """Return every state, ``[states, *batch, *event]``: a view, the batch axes have stride 0."""
         states = self.points(q)
-        return (
-            support(q)
-            .reshape(states, *(1 for _ in q.batch_shape), *q.event_shape)
-            .expand(states, *q.batch_shape, *q.event_shape)
-        )
+        each = support(q).reshape(states, *(1 for _ in q.batch_shape), *q.event_shape)
+        return each.expand(states, *q.batch_shape, *q.event_shape)

@@ -6,10 +6,17 @@ from bench.conformance import CASES, Conformance, checks, suite
 from bench.conformance.cases import inner
 from estimators import (
     ARMS,
+    DARN,
     RELAX,
     RLOO,
+    VIMCO,
     DoubleControlVariate,
+    DoublyReparameterized,
+    EvolutionStrategies,
+    ForwardGradient,
+    GappedStraightThrough,
     GeneralizedReparameterization,
+    GumbelRao,
     GumbelSoftmax,
     RejectionReparameterization,
     ScoreFunction,
@@ -34,6 +41,13 @@ ESTIMATORS = [
     StraightThrough(n=3),
     GumbelSoftmax(n=3, temperature=0.5),
     StraightThroughGumbelSoftmax(n=3, temperature=0.5),
+    GumbelRao(n=2, temperature=0.5, inner=3),
+    GappedStraightThrough(n=2, gap="expected"),
+    DARN(n=2, centre="mean"),
+    EvolutionStrategies(n=4, scale=0.5),
+    ForwardGradient(n=2, tangent="sign"),
+    VIMCO(n=2, mean="arithmetic"),
+    DoublyReparameterized(n=3),
 ]
 
 

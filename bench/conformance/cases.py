@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, OneHotCategorical
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, OneHotCategorical, Poisson
 from torch.nn.functional import one_hot
 
-from estimators import Integrand, parameters
+from estimators import Integrand, Subset, parameters
 
 Theta = tuple[Tensor, ...]
 Nodes = Callable[[Distribution], tuple[Tensor, Tensor]]
@@ -36,6 +36,8 @@ class Case:
             E_q[f] the weighted sum of f.
         particles: K where f is the log-joint of a bound of so many particles, ``[..., *batch, K, *event] ->
             [..., *batch, K]``, for estimators that need one; None for all others.
+        steady: does a sample take the same amount of noise whatever q's parameters? torch's rejection samplers take
+            what they happen to need, and what one row needs moves the noise of the next.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Case:
     f: Integrand
     nodes: Nodes
     particles: int | None = None
+    steady: bool = True
 
     def q(self, theta: Theta | None = None) -> Distribution:
         """Return q at theta, or at fresh leaves with the case's own values."""
@@ -91,6 +94,18 @@ def support(q: Distribution) -> tuple[Tensor, Tensor]:
     if not isinstance(base, Categorical):
         x = one_hot(x, classes).double() if hot else x.double()
     x = x.reshape(-1, *(1 for _ in q.batch_shape), *q.event_shape).expand(-1, *q.batch_shape, *q.event_shape)
+    return x, q.log_prob(x).exp()
+
+
+def counts(q: Distribution) -> tuple[Tensor, Tensor]:
+    """Return the whole numbers below 60 and their probabilities; the others have none to speak of at rates below 5."""
+    x = torch.arange(60.0, dtype=torch.float64).reshape(-1, *(1 for _ in q.batch_shape)).expand(-1, *q.batch_shape)
+    return x, q.log_prob(x).exp()
+
+
+def subsets(q: Distribution) -> tuple[Tensor, Tensor]:
+    """Return every point of a ``Subset``, with its probability."""
+    x: Tensor = q.enumerate_support()
     return x, q.log_prob(x).exp()
 
 
@@ -182,6 +197,21 @@ CASES: tuple[Case, ...] = (
         lambda logits: Independent(Categorical(logits=logits, validate_args=False), 1),
         wave(0.4, -0.9, classes=3),
         support,
+    ),
+    Case(
+        "Subset, batch of 2, 2 of 4 elements",
+        (_tensor([0.4, -1.2, 0.3, 0.9], [-0.3, 0.8, 1.5, 0.0]),),
+        lambda logits: Subset(logits, 2, validate_args=False),
+        wave(0.4, -0.9),
+        subsets,
+    ),
+    Case(
+        "Poisson, batch of 3",
+        (_tensor(0.4, 1.7, 2.3),),
+        lambda rate: Poisson(rate, validate_args=False),
+        lambda x: (x + _tensor(0.4, -0.9, 1.3).to(x.dtype)).sin() + (5 * x).cos(),
+        counts,
+        steady=False,
     ),
     Case(
         "Normal, batch of 2, 2 particles of 1 variable",

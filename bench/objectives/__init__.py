@@ -17,6 +17,7 @@ from bench.objectives.gaussian_mixture import GaussianMixture
 from bench.objectives.gaussian_quadratic import GaussianQuadratic
 from bench.objectives.gaussian_vae import GaussianVAE
 from bench.objectives.hierarchical_poisson import HierarchicalPoisson
+from bench.objectives.importance_weighted import ImportanceWeighted
 from bench.objectives.linear_quadratic_regulator import LinearQuadraticRegulator
 from bench.objectives.logistic_regression import LogisticRegression
 from bench.objectives.poisson_negative_binomial import PoissonNegativeBinomial
@@ -24,6 +25,7 @@ from bench.objectives.poisson_quadratic import PoissonQuadratic
 from bench.objectives.qubo import Qubo
 from bench.objectives.random_walk import RandomWalk
 from bench.objectives.shared_bernoulli import SharedBernoulli
+from bench.objectives.subset_quadratic import SubsetQuadratic
 from bench.objectives.von_mises_mean import VonMisesMean
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "GaussianQuadratic",
     "GaussianVAE",
     "HierarchicalPoisson",
+    "ImportanceWeighted",
     "LinearQuadraticRegulator",
     "LogisticRegression",
     "Objective",
@@ -51,6 +54,7 @@ __all__ = [
     "Qubo",
     "RandomWalk",
     "SharedBernoulli",
+    "SubsetQuadratic",
     "Theta",
     "VonMisesMean",
     "catalogue",

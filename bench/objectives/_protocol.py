@@ -5,10 +5,10 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from estimators import Estimator, Integrand
@@ -26,6 +26,11 @@ class Problem:
         integrand: q to f (or a ``Bound``). f may depend on theta only through the q that it is given.
         exact: theta to the mean over batch of E_q[f], a differentiable scalar; None where there is no exact value.
         extra: named tensors that only f uses (a decoder); trained by pass-through, not measured.
+        minibatch: i = 0, 1, 2 ... to the same problem, made of the same theta and extra, on the i-th minibatch of the
+            data; all have one batch shape. Only for training; None where the problem is its own only minibatch.
+        held_out: the same problem, made of the same theta and extra, on data that are in no minibatch, where there are.
+        pictures: what a person may look at, drawn with a generator: names to stacks of grey images, ``[..., h, w]``
+            from 0 to 1; the axes before the last two are how they are laid out.
     """
 
     theta: Theta
@@ -33,6 +38,9 @@ class Problem:
     integrand: Callable[[Distribution], Integrand]
     exact: Callable[[Theta], Tensor] | None = None
     extra: Theta = field(default_factory=dict)
+    minibatch: Callable[[int], Problem] | None = None
+    held_out: Problem | None = None
+    pictures: Callable[[Generator], dict[str, Tensor]] | None = None
 
 
 class Objective(abc.ABC):
@@ -51,7 +59,9 @@ class Objective(abc.ABC):
     relaxable: bool = True
     """Does f make sense off the support of q?"""
     bound: bool = False
-    """Is f a ``Bound``?"""
+    """Is f a ``Bound``? Its value is to be maximised."""
+    maximise: bool = False
+    """Is the value of what is no bound to be maximised? Else training minimises it."""
     particles: int | None = None
     """Particles of the bound, the first event axis of q; None for no such axis."""
     has_exact: bool = True
@@ -71,3 +81,10 @@ class Objective(abc.ABC):
     @abc.abstractmethod
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Make the problem in a dtype, on a device."""
+
+    def restarted(self, seed: int) -> Self:
+        """Return the same objective at another starting point, and with its minibatches in another order.
+
+        Where there is nothing of the kind to choose, it is this very objective. Seed 0 is always this very objective.
+        """
+        return self

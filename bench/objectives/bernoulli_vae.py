@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Generator, Tensor
@@ -15,6 +15,7 @@ from torch.nn.functional import logsigmoid
 
 from bench.objectives._autoencoder import PIXELS, bits, check, initial, network
 from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._training import SAMPLES, pictures, plane, trainable
 from estimators import Bound, DisARM, Estimator
 
 ENUMERABLE = 12
@@ -38,8 +39,8 @@ class BernoulliVAE(Objective):
     Args:
         dim: latent bits, at least 1.
         hidden: hidden units of the encoder and of the decoder, at least 1.
-        batch: images: the first of the data, from 1 to 1797 of them.
-        seed: seed of the initial weights, at least 0.
+        batch: images: the first of the data, from 1 to 1797 of them; in training the size of a minibatch.
+        seed: seed of the initial weights, and of the order of minibatches, at least 0.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -75,27 +76,41 @@ class BernoulliVAE(Objective):
         """Elements of one row's largest tensor: the decoder's hidden units, or its pixels, for every image."""
         return self.batch * max(self.hidden, PIXELS, self.dim)
 
+    def restarted(self, seed: int) -> Self:
+        """Return the same autoencoder with other initial weights, and its minibatches in another order."""
+        return replace(self, seed=self.seed + seed)
+
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Make the problem in a dtype, on a device."""
-        x = bits()[: self.batch].to(device, dtype)
+        images = bits().to(device, dtype)
         generator = Generator().manual_seed(self.seed)
         theta = initial(PIXELS, self.hidden, self.dim, generator, dtype, device)
         extra = initial(self.dim, self.hidden, PIXELS, generator, dtype, device)
         for t in theta.values():
             t.requires_grad_()
 
-        def q(theta: Theta) -> Distribution:
-            logits = network(x, theta)
-            return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
+        def on(x: Tensor) -> Problem:
+            def q(theta: Theta) -> Distribution:
+                logits = network(x, theta)
+                return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
 
-        def log_joint(b: Tensor) -> Tensor:
-            likelihood = logsigmoid((2 * x - 1) * network(b, extra)).sum(-1)
-            return likelihood - self.dim * math.log(2)
+            def log_joint(b: Tensor) -> Tensor:
+                likelihood = logsigmoid((2 * x - 1) * network(b, extra)).sum(-1)
+                return likelihood - self.dim * math.log(2)
 
-        def exact(theta: Theta) -> Tensor:
-            return _bounds(x, network(x, theta), extra).mean()
+            def exact(theta: Theta) -> Tensor:
+                return _bounds(x, network(x, theta), extra).mean()
 
-        return Problem(theta, q, functools.partial(Bound, log_joint), exact if self.has_exact else None, extra)
+            return Problem(theta, q, functools.partial(Bound, log_joint), exact if self.has_exact else None, extra)
+
+        drawn = pictures(
+            images,
+            code=lambda x: (network(x, theta) > 0).to(x),
+            decoded=lambda b: network(b, extra).sigmoid(),
+            prior=lambda g: torch.rand(SAMPLES, self.dim, generator=g, dtype=dtype, device=device).round(),
+            walk=lambda codes: plane(codes, codes[0], 0, 1),
+        )
+        return replace(trainable(on, images, self.batch, self.seed), pictures=drawn)
 
 
 def _bounds(x: Tensor, logits: Tensor, decoder: Theta) -> Tensor:

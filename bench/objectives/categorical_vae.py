@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Generator, Tensor
@@ -15,6 +15,7 @@ from torch.nn.functional import logsigmoid, one_hot
 from bench.objectives._autoencoder import PIXELS, bits, check, initial, network
 from bench.objectives._checks import whole
 from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._training import SAMPLES, liveliest, pictures, trainable
 from estimators import RLOO, Bound, Estimator
 
 ENUMERABLE = 4096
@@ -40,8 +41,8 @@ class CategoricalVAE(Objective):
         dim: latent variables, at least 1.
         classes: categories of each, at least 2.
         hidden: hidden units of the encoder and of the decoder, at least 1.
-        batch: images: the first of the data, from 1 to 1797 of them.
-        seed: seed of the initial weights, at least 0.
+        batch: images: the first of the data, from 1 to 1797 of them; in training the size of a minibatch.
+        seed: seed of the initial weights, and of the order of minibatches, at least 0.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -79,29 +80,59 @@ class CategoricalVAE(Objective):
         """Elements of one row's largest tensor: hidden units, pixels or classes, for every image."""
         return self.batch * max(self.hidden, PIXELS, self.dim * self.classes)
 
+    def restarted(self, seed: int) -> Self:
+        """Return the same autoencoder with other initial weights, and its minibatches in another order."""
+        return replace(self, seed=self.seed + seed)
+
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Make the problem in a dtype, on a device."""
-        x = bits()[: self.batch].to(device, dtype)
+        images = bits().to(device, dtype)
         generator = Generator().manual_seed(self.seed)
         theta = initial(PIXELS, self.hidden, self.dim * self.classes, generator, dtype, device)
         extra = initial(self.dim * self.classes, self.hidden, PIXELS, generator, dtype, device)
         for t in theta.values():
             t.requires_grad_()
 
-        def logits(theta: Theta) -> Tensor:
+        def logits(x: Tensor, theta: Theta) -> Tensor:
             return network(x, theta).view(-1, self.dim, self.classes)
 
-        def q(theta: Theta) -> Distribution:
-            return Independent(OneHotCategorical(logits=logits(theta), validate_args=False), 1, validate_args=False)
+        def on(x: Tensor) -> Problem:
+            def q(theta: Theta) -> Distribution:
+                own = OneHotCategorical(logits=logits(x, theta), validate_args=False)
+                return Independent(own, 1, validate_args=False)
 
-        def log_joint(z: Tensor) -> Tensor:
-            likelihood = logsigmoid((2 * x - 1) * network(z.flatten(-2), extra)).sum(-1)
-            return likelihood - self.dim * math.log(self.classes)
+            def log_joint(z: Tensor) -> Tensor:
+                likelihood = logsigmoid((2 * x - 1) * network(z.flatten(-2), extra)).sum(-1)
+                return likelihood - self.dim * math.log(self.classes)
 
-        def exact(theta: Theta) -> Tensor:
-            return _bounds(x, logits(theta).log_softmax(-1), extra).mean()
+            def exact(theta: Theta) -> Tensor:
+                return _bounds(x, logits(x, theta).log_softmax(-1), extra).mean()
 
-        return Problem(theta, q, functools.partial(Bound, log_joint), exact if self.has_exact else None, extra)
+            return Problem(theta, q, functools.partial(Bound, log_joint), exact if self.has_exact else None, extra)
+
+        def hot(classes: Tensor) -> Tensor:
+            return one_hot(classes, self.classes).to(dtype)
+
+        def prior(generator: Generator) -> Tensor:
+            return hot(torch.randint(self.classes, (SAMPLES, self.dim), generator=generator, device=device))
+
+        drawn = pictures(
+            images,
+            code=lambda x: hot(logits(x, theta).argmax(-1)),
+            decoded=lambda z: network(z.flatten(-2), extra).sigmoid(),
+            prior=prior,
+            walk=lambda codes: hot(_every(codes.argmax(-1), self.classes)),
+        )
+        return replace(trainable(on, images, self.batch, self.seed), pictures=drawn)
+
+
+def _every(codes: Tensor, classes: int) -> Tensor:
+    """Return the first of ``[images, dim]`` with every class of the two latents that vary most, ``[C, C, dim]``."""
+    right, down = liveliest(one_hot(codes, classes).double().var(0).sum(-1))
+    points = codes[0].repeat(classes, classes, 1)
+    points[..., right] = torch.arange(classes, device=codes.device)
+    points[..., down] = torch.arange(classes, device=codes.device)[:, None]
+    return points
 
 
 def _bounds(x: Tensor, log_p: Tensor, decoder: Theta) -> Tensor:

@@ -1,4 +1,4 @@
-"""A mixture fitted to two wells."""
+"""A mixture fitted to a mixture."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Normal
 
-from bench.objectives._checks import finite, positive, whole
+from bench.objectives._checks import between, finite, whole
 from bench.objectives._protocol import Objective, Problem, Theta
 from estimators import Bound, ReparameterizedMixture
 
 
 @dataclass(frozen=True)
 class GaussianMixture(Objective):
-    """Evidence lower bound of a Gaussian mixture against two wells of different depth, in one dimension.
+    """Kullback-Leibler divergence between Gaussian mixtures, in one dimension, as a bound: with a minus.
 
-    ``f(x) = log p(x) - log q(x)``,  ``log p(x) = -(x^2 - 1)^2 + x / 2``, not normalised
+    ``f(x) = log p(x) - log q(x)``,  ``p(x) = 0.3 N(x; -1, 0.5^2) + 0.7 N(x; 1, 0.5^2)``
     ``q(x) = sum_c w_c N(x; mean_c, exp(log_scale_c)^2)``,  ``w = softmax(logits)``
+    ``E f = -KL(q || p)``
 
     theta is ``logits``, ``mean`` and ``log_scale``, ``[components]`` each; means are evenly spaced. The objective is to
     be maximised. Exact value: one integral for every component, by the trapezoid rule with 2401 nodes within 12
     standard deviations; to rounding error as long as the components' scales differ by less than a factor of about ten.
 
     Args:
-        components: at least 1.
-        spread: the means go from -spread to spread; the only one of a single component is 0.
-        scale: every component's standard deviation at the point of measurement, above 0.
+        components: at least 2.
+        spread: the means go from -spread to spread.
+        scale: every component's standard deviation at the point of measurement, from 0.01 to 5.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -48,9 +49,9 @@ class GaussianMixture(Objective):
     reference: ClassVar[str] = "synthetic"
 
     def __post_init__(self) -> None:
-        whole(self, "components", 1)
+        whole(self, "components", 2)
         finite(self, "spread")
-        positive(self, "scale")
+        between(self, "scale", 0.01, 5.0)
 
     @property
     def row_elements(self) -> int:
@@ -66,8 +67,8 @@ class GaussianMixture(Objective):
             return ReparameterizedMixture(weights, Independent(normal, 1, validate_args=False), validate_args=False)
 
         def log_joint(x: Tensor) -> Tensor:
-            x = x.squeeze(-1)
-            return x / 2 - (x.square() - 1).square()
+            left, right = (math.log(w) - 2 * (x.squeeze(-1) - m).square() for w, m in ((0.3, -1), (0.7, 1)))
+            return torch.logaddexp(left, right) - math.log(0.5 * math.sqrt(2 * math.pi))
 
         def exact(theta: Theta) -> Tensor:
             step = 0.01
@@ -78,8 +79,6 @@ class GaussianMixture(Objective):
             return theta["logits"].softmax(-1) @ (weight * f).sum(0)
 
         mean = torch.linspace(-self.spread, self.spread, self.components, dtype=torch.float64)
-        if self.components == 1:
-            mean = torch.zeros_like(mean)
         theta = {
             "logits": torch.zeros(self.components, dtype=dtype, device=device, requires_grad=True),
             "mean": mean.to(device, dtype).requires_grad_(),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Generator, Tensor
@@ -14,6 +14,7 @@ from torch.nn.functional import linear, logsigmoid
 
 from bench.objectives._autoencoder import PIXELS, bits, check, greys, initial, layer, network
 from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._training import SAMPLES, pictures, plane, trainable
 from estimators import Bound, Estimator, Reparameterization
 
 NOISE = 0.3
@@ -39,8 +40,8 @@ class GaussianVAE(Objective):
     Args:
         dim: latent variables, at least 1.
         hidden: hidden units of the encoder and of the decoder network, at least 1.
-        batch: images: the first of the data, from 1 to 1797 of them.
-        seed: seed of the initial weights, at least 0.
+        batch: images: the first of the data, from 1 to 1797 of them; in training the size of a minibatch.
+        seed: seed of the initial weights, and of the order of minibatches, at least 0.
         decoder: "network" or "linear".
 
     Raises:
@@ -83,10 +84,14 @@ class GaussianVAE(Objective):
         """Elements of one row's largest tensor: the decoder's hidden units, or its pixels, for every image."""
         return self.batch * max(self.hidden if self.decoder == "network" else 0, PIXELS, self.dim)
 
+    def restarted(self, seed: int) -> Self:
+        """Return the same autoencoder with other initial weights, and its minibatches in another order."""
+        return replace(self, seed=self.seed + seed)
+
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Make the problem in a dtype, on a device."""
         network_decoder = self.decoder == "network"
-        x = (bits() if network_decoder else greys())[: self.batch].to(device, dtype)
+        images = (bits() if network_decoder else greys()).to(device, dtype)
         generator = Generator().manual_seed(self.seed)
         theta = initial(PIXELS, self.hidden, 2 * self.dim, generator, dtype, device)
         if network_decoder:
@@ -96,25 +101,35 @@ class GaussianVAE(Objective):
         for t in theta.values():
             t.requires_grad_()
 
-        def q(theta: Theta) -> Distribution:
-            mean, log_variance = network(x, theta).chunk(2, -1)
-            return Independent(Normal(mean, (log_variance / 2).exp(), validate_args=False), 1, validate_args=False)
+        def on(x: Tensor) -> Problem:
+            def q(theta: Theta) -> Distribution:
+                mean, log_variance = network(x, theta).chunk(2, -1)
+                return Independent(Normal(mean, (log_variance / 2).exp(), validate_args=False), 1, validate_args=False)
 
-        def log_joint(z: Tensor) -> Tensor:
-            prior = -z.square().sum(-1) / 2 - self.dim / 2 * math.log(2 * math.pi)
-            if network_decoder:
-                return logsigmoid((2 * x - 1) * network(z, extra)).sum(-1) + prior
-            return _log_normal(x, linear(z, **extra)) + prior
+            def log_joint(z: Tensor) -> Tensor:
+                prior = -z.square().sum(-1) / 2 - self.dim / 2 * math.log(2 * math.pi)
+                if network_decoder:
+                    return logsigmoid((2 * x - 1) * network(z, extra)).sum(-1) + prior
+                return _log_normal(x, linear(z, **extra)) + prior
 
-        def exact(theta: Theta) -> Tensor:
-            mean, log_variance = network(x, theta).chunk(2, -1)
-            variance = log_variance.exp()
-            likelihood = _log_normal(x, linear(mean, **extra))
-            likelihood = likelihood - linear(variance, extra["weight"].square()).sum(-1) / (2 * NOISE**2)
-            divergence = (mean.square() + variance - 1 - log_variance).sum(-1) / 2
-            return (likelihood - divergence).mean()
+            def exact(theta: Theta) -> Tensor:
+                mean, log_variance = network(x, theta).chunk(2, -1)
+                variance = log_variance.exp()
+                likelihood = _log_normal(x, linear(mean, **extra))
+                likelihood = likelihood - linear(variance, extra["weight"].square()).sum(-1) / (2 * NOISE**2)
+                divergence = (mean.square() + variance - 1 - log_variance).sum(-1) / 2
+                return (likelihood - divergence).mean()
 
-        return Problem(theta, q, functools.partial(Bound, log_joint), exact if self.has_exact else None, extra)
+            return Problem(theta, q, functools.partial(Bound, log_joint), exact if self.has_exact else None, extra)
+
+        drawn = pictures(
+            images,
+            code=lambda x: network(x, theta).chunk(2, -1)[0],
+            decoded=lambda z: network(z, extra).sigmoid() if network_decoder else linear(z, **extra),
+            prior=lambda generator: torch.randn(SAMPLES, self.dim, generator=generator, dtype=dtype, device=device),
+            walk=lambda codes: plane(codes, torch.zeros_like(codes[0]), -2, 2),
+        )
+        return replace(trainable(on, images, self.batch, self.seed), pictures=drawn)
 
 
 def _log_normal(x: Tensor, mean: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from scipy.special import loggamma
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
@@ -17,6 +16,9 @@ from bench.objectives._checks import between, finite, whole
 from bench.objectives._mean_field import point
 from bench.objectives._protocol import Objective, Problem, Theta
 from estimators import Bound
+
+STEP = 0.025
+"""Of the inner trapezoidal rule. Its error is a second copy of what it computes, 2 pi / STEP away."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,11 @@ class ImportanceWeighted(Objective):
     coordinate; there, every weight is the evidence. The objective is to be maximised. Exact value: the particles are
     independent, so that with c the mean of a particle's log-weight and v = exp(-c) p / q its weight
 
-    ``E f = c - log K + int (exp(-e^u) - (E exp(-v e^u))^K) du``,  ``E exp(-v t) = (1/2 pi i) int Gamma(s) E v^-s t^-s ds``
+    ``E f = c - log K + int (exp(-e^u) - (E exp(-v e^u))^K) du``
+    ``E exp(-v t) = (1/2 pi i) int Gamma(s) E v^-s t^-s ds``
 
-    The log-weight is quadratic in Gaussian noise, and E v^-s known; both integrals by the trapezoidal rule, to 1e-10.
+    The log-weight is quadratic in Gaussian noise, and E v^-s known; both integrals by the trapezoidal rule, to 1e-10
+    where the standard deviation of the log-weight is at most 10. More is refused.
 
     Args:
         dim: coordinates of one particle, at least 1.
@@ -63,6 +67,14 @@ class ImportanceWeighted(Objective):
         whole(self, "particles", 1)
         finite(self, "x", "mean")
         between(self, "scale", 0.4, 1.2)
+        b, c = self.scale * (self.x - 2 * self.mean), 0.5 - self.scale**2
+        spread = math.sqrt(self.dim * (b**2 + 2 * c**2))
+        if spread > 10:
+            raise ValueError(
+                "ImportanceWeighted needs a log-weight of standard deviation at most 10 (got "
+                f"{spread:.3g} for dim={self.dim}, x={self.x}, mean={self.mean}, scale={self.scale}). "
+                f"Use mean={self.x / 2}."
+            )
 
     @property
     def row_elements(self) -> int:
@@ -88,6 +100,8 @@ class ImportanceWeighted(Objective):
 
 def _bound(mean: Tensor, scale: Tensor, x: float, particles: int) -> Tensor:
     """Return the exact value. A log-weight is ``sum_j a_j + b_j e_j + c_j e_j^2``, e standard normal."""
+    from scipy.special import loggamma  # slow to import, and only needed here
+
     c = 0.5 - scale.square()
     b = scale * (x - 2 * mean)
     a = -mean.square() + x * mean - x**2 / 2 + scale.log() - math.log(2 * math.pi) / 2
@@ -107,6 +121,3 @@ def _bound(mean: Tensor, scale: Tensor, x: float, particles: int) -> Tensor:
     low, high = u[u < 0], u[u >= 0]
     transform = torch.cat([1 + laplace(-0.5, low), laplace(0.25, high)])  # the pole of Gamma at 0 lies between
     return centre - math.log(particles) + 0.2 * ((-u.exp()).exp() - transform**particles).sum()
-
-
-STEP = 0.05

@@ -31,7 +31,7 @@ class PoissonNegativeBinomial(Objective):
     Args:
         failures: the shape of p, above 0. (In p, x counts the successes before so many failures.)
         probability: probability of a failure, from 0.001 to 0.999.
-        rate: the rate of q at the point of measurement, from 1e-6 to 1e6.
+        rate: the rate of q at the point of measurement, from 1e-6 to 1e3.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -51,7 +51,7 @@ class PoissonNegativeBinomial(Objective):
     def __post_init__(self) -> None:
         positive(self, "failures")
         between(self, "probability", 0.001, 0.999)
-        between(self, "rate", 1e-6, 1e6)
+        between(self, "rate", 1e-6, 1e3)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Make the problem in a dtype, on a device."""

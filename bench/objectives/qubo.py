@@ -43,6 +43,7 @@ class Qubo(Objective):
     degree: float = 8.0
     seed: int = 0
 
+    maximise = True
     family: ClassVar[type[Distribution]] = Bernoulli
     reference: ClassVar[str] = "Karalias & Loukas 2020"
 

@@ -46,7 +46,7 @@ class SharedBernoulli(Objective):
         target = torch.tensor([0.6, 0.51, 0.48], dtype=dtype, device=device)
 
         def q(theta: Theta) -> Distribution:
-            logits = theta["logit"].repeat(self.dim)  # expand would look like rows
+            logits = theta["logit"].expand(self.dim)
             return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
 
         def f(b: Tensor) -> Tensor:

@@ -42,6 +42,7 @@ class VonMisesMean(Objective):
     loc: float = 1.0
     concentration: float = 2.0
 
+    maximise = True
     family: ClassVar[type[Distribution]] = ReparameterizedVonMises
     reference: ClassVar[str] = "Figurnov et al. 2018"
 

@@ -14,7 +14,7 @@ IDENTITY = (
 )  # fmt: skip
 FACTS = (
     "dim", "size", "unbiased", "deterministic", "common_noise", "seed", "replicates", "n", "f_evals", "grad_evals",
-    "adapt_steps", "adapt_seconds", "adapt_f_evals", "wall_seconds",
+    "adapt_steps", "adapt_seconds", "adapt_f_evals", "wall_seconds", "precision", "precision_reached",
 )  # fmt: skip
 SUMMARY = (
     "variance", "variance_low", "variance_high", "se_log", "khat", "tolerance", "exact_norm", "bias_squared",
@@ -63,7 +63,10 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    moments = {r["run"]: r for r in records if r["kind"] == "moments"}
+    # A cell whose pilot failed has no other line that would say so.
+    moments = {
+        r["run"]: r for r in records if r["kind"] == "moments" or (r["kind"] == "pilot" and r["outcome"] != "measured")
+    }
     timing = {r["run"]: r for r in records if r["kind"] == "timing" and r["outcome"] == "measured"}
     rows = []
     for run, record in moments.items():

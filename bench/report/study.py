@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.report import figures, tables
+from bench.report import curves, figures, tables, training
 from bench.report.frame import frame
 from bench.report.ranks import ranked
 from bench.report.work import priced
@@ -21,6 +22,8 @@ Records = Sequence[Mapping[str, Any]]
 def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
     """Write ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*.svg``, ``*.png``; return the paths written.
 
+    Of training ``training.md`` and ``training.csv`` instead, or both.
+
     The same records give the same bytes. Records may be a part of a study, or hold nothing but failures. A figure that
     has nothing to show is not written, and one that an earlier report left is removed; other files are left alone.
 
@@ -29,17 +32,24 @@ def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
         records: the lines of ``records.jsonl``.
         cost: "seconds" or "evaluations": what an estimate is said to cost.
     """
-    table = prepared(records, cost)
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {
-        "table.md": tables.markdown(table, folder.resolve().name),
-        "table.csv": tables.csv(table),
-        "table.tex": tables.latex(table),
-    }
+    title, trained = folder.resolve().name, _trained(records)
+    texts, images = dict[str, str](), list[Iterable[tuple[str, bytes | None]]]()
+    if not trained or len(trained) < len(records):
+        table = prepared(records, cost)
+        texts |= {
+            "table.md": tables.markdown(table, title),
+            "table.csv": tables.csv(table),
+            "table.tex": tables.latex(table),
+        }
+        images.append(figures.images(table))
+    if trained:
+        texts |= {"training.md": training.markdown(trained, title), "training.csv": training.data(trained)}
+        images.append(figures.training_images(curves.problems(trained)))
     for name, text in texts.items():
         _replace(folder / name, text.encode())
     written = [folder / name for name in texts]
-    for name, image in figures.images(table):
+    for name, image in chain.from_iterable(images):
         path = folder / "figures" / name
         if image is None:
             path.unlink(missing_ok=True)
@@ -51,7 +61,15 @@ def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
 
 def print_table(records: Records, console: Console, cost: str = "seconds") -> None:
     """Print the table of a study: it fits 100 columns, leaves columns out on fewer, and is plain text in a pipe."""
-    tables.show(prepared(records, cost), console)
+    trained = _trained(records)
+    if not trained or len(trained) < len(records):
+        tables.show(prepared(records, cost), console)
+    if trained:
+        training.show(trained, console)
+
+
+def _trained(records: Records) -> Records:
+    return [record for record in records if record["kind"] == curves.KIND]
 
 
 def prepared(records: Records, cost: str = "seconds") -> pd.DataFrame:

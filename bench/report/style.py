@@ -39,7 +39,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "decoupled-straight-through",
         "invertible-gaussian",
         "hard-concrete",
-        "imle",
+        "exponential-arrival",
         "simple",
     ),
     "#cc78bc": ("rebar", "relax", "muprop", "double-cv", "rodeo", "delta-method"),

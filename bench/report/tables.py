@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 CSV = (
-    "problem", "estimator", "objective", "family", "dim", "size", "dtype", "device", "seed", "replicates",
-    "outcome", "status", "verdict", "flags", "unbiased", "deterministic", "n", "rank_low", "rank_high", "variance",
+    "problem", "estimator", "objective", "family", "dim", "size", "dtype", "device", "seed", "replicates", "precision",
+    "precision_reached", "outcome", "status", "verdict", "flags", "unbiased", "deterministic", "n", "rank_low",
+    "rank_high", "variance",
     "variance_low", "variance_high", "exact_norm", "bias_squared", "bias_low", "bias_bound", "relative_bias_bound",
     "bias_per_sd_bound", "p_bias", "replicates_needed", "mse", "mse_low", "mse_high", "efficiency", "work",
     "work_low", "work_high", "unit", "snr", "snr_low", "snr_high", "cosine", "cosine_low", "cosine_high",
@@ -29,7 +30,7 @@ UNIT_NAMES = {f"cost{end}": f"cost_forward_passes{end}" for end in ("", "_low", 
 """Columns whose name in the frame lacks the unit: ``cost`` counts times that of sampling and evaluating f."""
 INTEGERS = (
     "dim", "size", "seed", "replicates", "n", "rank_low", "rank_high", "unbiased", "deterministic", "noisy",
-    "adapt_steps", "peak_bytes",
+    "adapt_steps", "peak_bytes", "precision_reached",
 )  # fmt: skip
 
 NOTES = (

@@ -1,10 +1,11 @@
 """Statistics of gradient estimates: partial sums in, intervals, tests and verdicts out. numpy only."""
 
 from bench.stats.accumulate import Accumulator, Partial, Sums
-from bench.stats.adaptive import half_width, is_precise, look_schedule, planned_replicates, spend
+from bench.stats.adaptive import Aim, half_width, is_precise, look_schedule, planned_replicates, spend
 from bench.stats.bias import Reference
 from bench.stats.comparison import (
     LogRatio,
+    Run,
     compare,
     independent_log_ratio,
     log_ratio_table,
@@ -27,12 +28,14 @@ from bench.stats.summary import Summary, summarise
 
 __all__ = [
     "Accumulator",
+    "Aim",
     "CellTest",
     "GateCell",
     "LogRatio",
     "Moments",
     "Partial",
     "Reference",
+    "Run",
     "Summary",
     "Sums",
     "compare",

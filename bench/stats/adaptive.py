@@ -8,10 +8,30 @@ only from doublings.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil, inf, log, sqrt
 
 from bench.stats.quantiles import normal_quantile
 from bench.stats.summary import Summary
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What replicates are spent on.
+
+    Args:
+        precision: half the width of the 95 % interval of the total variance, over the variance; above 0.
+        most: replicates at which a cell stops, reached or not.
+    """
+
+    precision: float
+    most: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        if not 0 < self.precision < 1:
+            raise ValueError(f"precision is a fraction, as 0.05 for ±5 % (got {self.precision!r}).")
+        if self.most < 1:
+            raise ValueError(f"the most replicates of a cell are at least 1 (got {self.most!r}).")
 
 
 def look_schedule(maximum: int, first: int = 1000) -> list[int]:

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.stats.accumulate import Sums
 from bench.stats.quantiles import normal_quantile, t_quantile, t_upper
 from bench.stats.series import Array
 from bench.stats.summary import Summary
 from bench.stats.variance import clip, degrees_of_freedom, hall, hall_inverse
 
 REFUSED = frozenset({"DEGENERATE", "HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED"})
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a comparison needs of a run: its summary, and the rows and the sum of w of every block, `[blocks]` each."""
+
+    summary: Summary
+    block_rows: Array
+    block_w: Array
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Run:
+        """Return the run of a record with its `summary` and `sums` as plain data."""
+        rows, w = (np.asarray(record["sums"][name], dtype=np.float64) for name in ("block_rows", "block_w"))
+        return cls(Summary.from_json(record["summary"]), rows, w)
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether there is a variance to compare: something varied, and the tail is not heavy."""
+        return self.summary.status not in REFUSED
 
 
 @dataclass(frozen=True)
@@ -74,13 +94,13 @@ def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -
     return _log_ratio(log(a.variance / b.variance), se, min(a.nu, b.nu), 0.0, confidence, paired=False)
 
 
-def compare(a: tuple[Sums, Summary], b: tuple[Sums, Summary], *, common: bool, confidence: float = 0.95) -> LogRatio:
+def compare(a: Run, b: Run, *, common: bool, confidence: float = 0.95) -> LogRatio:
     """Paired if the runs saw common noise in the same blocks and have at least 8, else as independent."""
-    rows = a[0].block_rows
-    if common and rows.size >= 8 and np.array_equal(rows, b[0].block_rows):
-        V_a, V_b = a[0].variance, b[0].variance
-        return paired_log_ratio(rows, a[0].block_w, b[0].block_w, V_a, V_b, confidence=confidence)
-    return independent_log_ratio(a[1], b[1], confidence=confidence)
+    rows = a.block_rows
+    if common and rows.size >= 8 and np.array_equal(rows, b.block_rows):
+        V_a, V_b = a.summary.variance, b.summary.variance
+        return paired_log_ratio(rows, a.block_w, b.block_w, V_a, V_b, confidence=confidence)
+    return independent_log_ratio(a.summary, b.summary, confidence=confidence)
 
 
 def _log_ratio(value: float, se: float, nu: float, A: float, confidence: float, *, paired: bool) -> LogRatio:
@@ -137,14 +157,14 @@ def work_normalised(
 
 
 def log_ratio_table(
-    runs: Sequence[tuple[Sums, Summary]], *, common: bool, confidence: float = 0.95
+    runs: Sequence[Run], *, common: bool, confidence: float = 0.95
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """ln(V_i/V_j) `[n, n]`, the two-sided p-values `[n, n]`, and which runs may be ranked `[n]`.
 
     A run whose tail is heavy or in which nothing varied has no place in a ranking; its entries are 0 and 1.
     """
     n = len(runs)
-    ranked = np.array([summary.status not in REFUSED for _, summary in runs], dtype=np.bool_)
+    ranked = np.array([run.is_comparable for run in runs], dtype=np.bool_)
     ratios, p = np.zeros((n, n)), np.ones((n, n))
     for i in range(n):
         for j in range(i):

@@ -8,7 +8,7 @@ import pytest
 
 from bench import objectives, store
 from bench.engine import Engine, Settings
-from bench.execute import Pool, _chunks, measured
+from bench.execute import Pool, Task, _chunks, measured
 from bench.plan import Cell
 from bench.progress import Silent
 from bench.run import run
@@ -44,7 +44,7 @@ def test_the_number_of_workers_changes_no_bit():
     ]
     alone = {c.id: without_clock(measured(c, SETTINGS, lambda _d, _t: None)) for c in cells}
     with Pool(2) as pool:
-        whole = {r["cell"]: without_clock(r) for r in pool.cells(cells, SETTINGS)}
+        whole = {r["cell"]: without_clock(r) for r in pool.cells([Task(c, SETTINGS) for c in cells])}
         spread = {c.id: without_clock(measured(c, SETTINGS, lambda _d, _t: None, pool)) for c in cells}
     assert {r["outcome"] for r in alone.values()} == {"measured"}
     from bench.record import dumps
@@ -56,7 +56,7 @@ def test_the_number_of_workers_changes_no_bit():
 def test_a_worker_that_dies_costs_only_its_cell():
     good, bad = Cell(RLOO(), objectives.GaussianQuadratic()), Cell(Deadly(), objectives.GaussianQuadratic())
     with Pool(1) as pool:
-        found = {r["cell"]: r for r in pool.cells([bad, good], SETTINGS)}
+        found = {r["cell"]: r for r in pool.cells([Task(bad, SETTINGS), Task(good, SETTINGS)])}
         assert found[good.id]["outcome"] == "measured"
         assert found[bad.id]["outcome"] == "failed"
         assert "was killed by signal 9" in found[bad.id]["reason"]
@@ -69,7 +69,7 @@ def test_a_worker_that_dies_costs_only_its_cell():
 def test_what_an_estimator_raises_in_a_worker_is_the_reason(how, outcome):
     cell = Cell(Deadly(how), objectives.GaussianQuadratic())
     with Pool(2) as pool:
-        lines = [*pool.cells([cell], SETTINGS), measured(cell, SETTINGS, lambda _d, _t: None, pool)]
+        lines = [*pool.cells([Task(cell, SETTINGS)]), measured(cell, SETTINGS, lambda _d, _t: None, pool)]
     for line in [*lines, measured(cell, SETTINGS, lambda _d, _t: None)]:
         assert line["outcome"] == outcome
         assert "deliberately" in line["reason"]

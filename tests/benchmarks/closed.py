@@ -106,7 +106,7 @@ def weighted_sum(weight: Tensor, x: Tensor, out: Tensor) -> Tensor:
     return out
 
 
-# W1 and W2: f = sum (x - target)^2 under N(mean, exp(log_scale)^2) -----------------------------------------------------
+# W1 and W2: f = sum (x - target)^2 under N(mean, exp(log_scale)^2) ----------------------------------------------------
 
 
 class Gaussian(Closed):
@@ -312,7 +312,7 @@ class BernoulliREBAR(Bits):
 
 
 class OneHots(Closed):
-    """What all categorical rows share. The gradient in the logits of every sample is left as ``[rows, dim, classes]``."""
+    """What all categorical rows share. A sample is ``[rows, dim, classes]``."""
 
     def __init__(self, objective: CategoricalLinearQuadratic, n: int) -> None:
         dim, classes = objective.dim, objective.classes
@@ -370,7 +370,7 @@ class OneHots(Closed):
 
 
 class CategoricalGumbel(OneHots):
-    """Jacobian of the softmax at the relaxed sample, over the temperature: y is proportional to (p / E)^(1/temperature)."""
+    """J(y) h / temperature at the relaxed sample y, which is proportional to (p / E)^(1/temperature)."""
 
     def __init__(self, objective: CategoricalLinearQuadratic, temperature: float) -> None:
         super().__init__(objective, n=1)
@@ -389,7 +389,7 @@ class CategoricalGumbel(OneHots):
 
 
 class CategoricalST(OneHots):
-    """Jacobian of the softmax at p."""
+    """J(p) h, with J(p) = diag(p) - p p^T the Jacobian of the softmax."""
 
     def __init__(self, objective: CategoricalLinearQuadratic) -> None:
         super().__init__(objective, n=1)

@@ -77,16 +77,17 @@ def _one_by_one(product: Product, count: int) -> Callable[[], object]:
     return run
 
 
-def effects(seconds: float) -> Iterator[Effect]:
+def effects(seconds: float, *, small: bool = False) -> Iterator[Effect]:
     """Yield the effect of every choice; each takes about so many seconds."""
+    share, calls = (400, 3) if small else (8, 30)
     by_id = {row.id: row for row in ROWS}
 
     def compare(choice: str, instead: str, row: str, base: Job, undone: Job) -> Effect:
         laps = interleave({"as it is": base, "undone": undone}, seconds=seconds)
         return Effect(choice, instead, row, laps.ratio("undone", "as it is"))
 
-    def quarter(row: Row) -> Product:
-        return Product(row, max(1, row.replicates // 4))
+    def part(row: Row) -> Product:
+        return Product(row, max(1, row.replicates // share))
 
     def patched(place: Any, name: str, value: Any, product: Product) -> Job:
         def run() -> None:
@@ -96,26 +97,28 @@ def effects(seconds: float) -> Iterator[Effect]:
         return Job(run, product.replicates)
 
     for name in ("W1 score", "W3 RLOO(2)", "W5 pathwise"):
-        p = quarter(by_id[name])
-        one = Job(_one_by_one(p, 100), 100)
+        p = part(by_id[name])
+        one = Job(_one_by_one(p, calls), calls)
         yield compare("batch over replicates", "a Python loop of calls", name, Job(p.lean, p.replicates), one)
     for name in ("W2 RLOO(4)", "W3 RLOO(2)", "W4 RLOO(2)"):
-        p = quarter(by_id[name])
+        p = part(by_id[name])
         undone = patched(estimators.rloo, "score", _through_log_prob, p)
         yield compare("closed-form scores", "autograd through log_prob", name, Job(p.lean, p.replicates), undone)
     for name in ("W2 RLOO(4)", "W3 score", "W4 RLOO(2)"):
-        p = quarter(by_id[name])
+        p = part(by_id[name])
         undone = patched(bench.engine, "rows", _contiguous_rows, p)
-        yield compare("rows of stride 0", "a copy of the parameters for each row", name, Job(p.lean, p.replicates), undone)
+        yield compare(
+            "rows of stride 0", "a copy of the parameters for each row", name, Job(p.lean, p.replicates), undone
+        )
     for name in ("W1 pathwise", "W2 pathwise", "W3 score"):
-        p = quarter(by_id[name])
+        p = part(by_id[name])
         undone = Job(_moments_by_torch(p), p.replicates)
         yield compare("sums about a pivot", "torch.var_mean", name, Job(p.lean, p.replicates), undone)
     for name in ("W2 pathwise", "W3 score", "W4 ST"):
-        p = quarter(by_id[name])
-        for power in (12, 15, 20):
+        p = part(by_id[name])
+        for power in (14, 20):
             with _put(bench.plan, "CAP", {"cpu": 2**power}):
-                other = quarter(by_id[name])
+                other = part(by_id[name])
                 rows = cap(other.engine.cell.objective, "cpu")
 
             def run(other: Product = other, power: int = power) -> None:
@@ -123,20 +126,24 @@ def effects(seconds: float) -> Iterator[Effect]:
                     other.lean()
 
             instead = f"blocks of 2^{power} elements, here {rows} rows"
-            yield compare("blocks of 2^17 elements", instead, name, Job(p.lean, p.replicates), Job(run, other.replicates))
+            yield compare(
+                "blocks of 2^17 elements", instead, name, Job(p.lean, p.replicates), Job(run, other.replicates)
+            )
     for name in ("W1 score", "W2 pathwise"):
-        p = quarter(by_id[name])
+        p = part(by_id[name])
         with _put(bench.engine, "_direct", _held_only):
-            other = quarter(by_id[name])
+            other = part(by_id[name])
         undone = Job(other.lean, other.replicates)
         instead = "autograd, all rows together"
         yield compare("gradients through exp by a product", instead, name, Job(p.lean, p.replicates), undone)
 
 
-def precision(seconds: float) -> Iterator[tuple[str, Ratio]]:
+def precision(seconds: float, *, small: bool = False) -> Iterator[tuple[str, Ratio]]:
     """Yield the time in float64 over that in float32, with every statistic, one row of each workload."""
     for name in ("W1 score", "W2 RLOO(4)", "W3 RLOO(2)", "W4 RLOO(2)", "W5 RLOO(10)", "W6 RLOO(2)"):
         row = next(row for row in ROWS if row.id == name)
-        single, double = (Product(row, max(1, row.replicates // 4), dtype) for dtype in ("float32", "float64"))
+        single, double = (
+            Product(row, max(1, row.replicates // (100 if small else 4)), dtype) for dtype in ("float32", "float64")
+        )
         jobs = {"float32": Job(single.whole, single.replicates), "float64": Job(double.whole, double.replicates)}
         yield name, interleave(jobs, seconds=seconds).ratio("float64", "float32")

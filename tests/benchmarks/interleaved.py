@@ -53,7 +53,7 @@ def of(values: Sequence[float]) -> Ratio:
 
 
 def interleave(jobs: Mapping[str, Job], *, seconds: float, least: int = 6, most: int = 40) -> Laps:
-    """Time all jobs in turn for about so many seconds, one thread, no garbage collection; the order is turned each round.
+    """Time all jobs in turn for about so many seconds: one thread, no garbage collection, the order turned each round.
 
     Args:
         jobs: by name.
@@ -65,6 +65,7 @@ def interleave(jobs: Mapping[str, Job], *, seconds: float, least: int = 6, most:
     with single_thread():
         for job in jobs.values():
             job.run()
+        gc.collect()
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -77,7 +78,6 @@ def interleave(jobs: Mapping[str, Job], *, seconds: float, least: int = 6, most:
                     start = time.perf_counter()
                     jobs[name].run()
                     laps[name].append((time.perf_counter() - start) / jobs[name].estimates)
-                gc.collect()
         finally:
             if collecting:
                 gc.enable()

@@ -52,14 +52,14 @@ def _blocks(gradients: Callable[[], list[Tensor]], rows: int, replicates: float)
     return Job(run, count * rows)
 
 
-# Pyro ------------------------------------------------------------------------------------------------------------------
+# Pyro -----------------------------------------------------------------------------------------------------------------
 
 
 def _pyro(row: Row, share: float) -> Job | None:
     """Pyro's Trace_ELBO with the replicates as a plate: one row of parameters each. It has no leave-one-out baseline.
 
-    Its loss always contains log q. On W1 to W3, where f does not, that is one more evaluation of a density that the score
-    needs anyway.
+    Its loss always contains log q. On W1 to W3, where f does not, that is one more evaluation of a density, which the
+    score needs anyway.
     """
     if isinstance(row.estimator, RLOO) or row.objective not in (GAUSS, GAUSS_100, BITS, LOGISTIC):
         return None
@@ -87,7 +87,9 @@ def _pyro(row: Row, share: float) -> Job | None:
     def model() -> None:
         with pyro.plate("rows", rows):
             if row.objective is BITS:
-                x = pyro.sample("x", dist.Bernoulli(logits=torch.zeros(rows, row.objective.dim)).to_event(1).mask(False))
+                x = pyro.sample(
+                    "x", dist.Bernoulli(logits=torch.zeros(rows, row.objective.dim)).to_event(1).mask(False)
+                )
             else:
                 x = pyro.sample("x", dist.Normal(0.0, 1.0).expand([rows, row.objective.dim]).to_event(1).mask(False))
             pyro.factor("f", f.log_joint(x) if row.objective.bound else f(x))  # type: ignore[attr-defined]
@@ -103,7 +105,7 @@ def _pyro(row: Row, share: float) -> Job | None:
     return _blocks(gradients, rows, share * row.replicates)
 
 
-# The authors' ReinMax --------------------------------------------------------------------------------------------------
+# The authors' ReinMax -------------------------------------------------------------------------------------------------
 
 
 def _reinmax(row: Row, share: float) -> Job:
@@ -122,7 +124,7 @@ def _reinmax(row: Row, share: float) -> Job:
     return _blocks(gradients, rows, share * row.replicates)
 
 
-# JAX -------------------------------------------------------------------------------------------------------------------
+# JAX ------------------------------------------------------------------------------------------------------------------
 
 
 def _jax(row: Row) -> Job | None:

@@ -1,4 +1,4 @@
-"""The rows of the table: an estimator on an objective, its hand-written counterpart, and how many replicates to time."""
+"""The rows of the table: an estimator on an objective, its hand-written counterpart, how many replicates to time."""
 
 from __future__ import annotations
 

@@ -19,9 +19,7 @@ from typing import Any
 import torch
 
 from tests.calibration import adaptive, coverage, gate, levels, overhead, write
-from tests.calibration.laws import G1, LAWS, SFQ1, T3, EXP1, exponential
-
-ADAPTIVE = (G1, SFQ1, exponential("EXP.5", 0.5), EXP1, T3)
+from tests.calibration.laws import LAWS
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def tasks(plan: Plan) -> Iterator[Task]:
         for size in (1, 20, 200):
             for numbers in pieces(plan.sums, 40_960):
                 yield ("sums", name, size), partial(levels.sum_rejections, name, size, numbers)
-    for law in ADAPTIVE:
+    for law in adaptive.LAWS:
         for numbers in pieces(plan.adaptive, 50):
             yield ("adaptive", law.name), partial(_adaptive, law.name, numbers)
 
@@ -104,7 +102,7 @@ def _levels(name: str, numbers: range) -> dict[str, list[float]]:
 
 
 def _adaptive(name: str, numbers: range) -> dict[str, list[float]]:
-    return adaptive.runs(_named(name, ADAPTIVE), numbers)
+    return adaptive.runs(_named(name, adaptive.LAWS), numbers)
 
 
 def _work(numbered: tuple[int, Task]) -> tuple[int, tuple[Any, ...], Any]:
@@ -147,8 +145,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     plan = WHOLE.scaled(given.runs)
-    time_taken = [overhead.measure(timing) for timing in (False, True)]
     results = study(plan, given.processes, lambda text: print(text, flush=True))
+    time_taken = [overhead.measure(timing) for timing in (False, True)]
     print(write.everything(given.out, results, time_taken))
 
 

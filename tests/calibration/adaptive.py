@@ -10,8 +10,9 @@ from torch import Generator
 
 from bench.moments import Workspace, block_partial
 from bench.stats import Accumulator, Summary, half_width, is_precise, look_schedule, planned_replicates, summarise
-from tests.calibration.laws import Law, block_sizes, generator
+from tests.calibration.laws import EXP1, G1, SFQ1, T3, Law, block_sizes, exponential, generator
 
+LAWS = (G1, SFQ1, exponential("EXP.5", 0.5), EXP1, T3)
 TARGET, MOST = 0.1, 32_000
 
 
@@ -50,7 +51,7 @@ def runs(law: Law, numbers: range) -> dict[str, list[float]]:
     space = Workspace()
     for number in numbers:
         noise = generator("adaptive", law.name, number)
-        pilot, done = look(law, MOST, look_schedule(MOST), noise, space)
+        pilot, _ = look(law, MOST, look_schedule(MOST), noise, space)
         planned = min(planned_replicates(pilot, TARGET), MOST) if is_precise(pilot, TARGET) else MOST
         final, actual = look(law, planned, [planned], noise, space)
         for prefix, s in (("pilot_", pilot), ("", final)):

@@ -1,4 +1,4 @@
-"""What the simulations found by which the procedures were chosen: another program, other random numbers, R = 1e3 and 1e4.
+"""What the simulations found by which the procedures were chosen, with another program; R = 1e3 and 1e4.
 
 Rates in percent. Coverages rest on about 4,000 runs at R = 1e3 and 1,500 at 1e4, and were rounded to whole percents.
 """

@@ -168,9 +168,7 @@ class Pool:
         cut = base.truncated_at
         assert cut is not None
         shape = variance.shape(series.moments(np.minimum(self.w[blocks].ravel(), cut)))
-        return entry.model_copy(
-            update={"truncated_at": cut, "truncated_mean": shape.mean, "truncated_cv2": shape.cv2}
-        )
+        return entry.model_copy(update={"truncated_at": cut, "truncated_mean": shape.mean, "truncated_cv2": shape.cv2})
 
     def sample(self, replicates: int, base: Entry, random: np.random.Generator) -> Sample:
         """Return a new run, truncated where the baseline's is."""

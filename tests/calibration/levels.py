@@ -88,7 +88,10 @@ def rejections(case: Law, numbers: range) -> dict[str, list[float]]:
         g = case.draw(generator("levels", case.name, start), runs * ROWS).view(runs, ROWS, case.size)
         p = three_parts(g, case.mean, BLOCKS)
         counts += [(p <= level).sum() for level in NOMINAL]
-    return {"runs": [float(len(numbers))], **{f"{level:g}": [float(c)] for level, c in zip(NOMINAL, counts, strict=True)}}
+    return {
+        "runs": [float(len(numbers))],
+        **{f"{level:g}": [float(c)] for level, c in zip(NOMINAL, counts, strict=True)},
+    }
 
 
 SUMS: dict[str, Callable[[torch.Generator, int, int], Tensor]] = {
@@ -110,4 +113,7 @@ def sum_rejections(name: str, size: int, numbers: range) -> dict[str, list[float
         T, Q = q.sum(1).tolist(), q.square().sum(1).tolist()
         p = np.array([bias.sum_test(t, s, BLOCKS - 1) for t, s in zip(T, Q, strict=True)])
         counts += [(p <= level).sum() for level in NOMINAL]
-    return {"runs": [float(len(numbers))], **{f"{level:g}": [float(c)] for level, c in zip(NOMINAL, counts, strict=True)}}
+    return {
+        "runs": [float(len(numbers))],
+        **{f"{level:g}": [float(c)] for level, c in zip(NOMINAL, counts, strict=True)},
+    }

@@ -14,10 +14,10 @@ def seeded(seed=0):
 
 
 def gradients(estimator, f, q, count, seed=1, state=None):
-    """Return one gradient per row at q's first parameter, ``[count, *parameter]``."""
+    """Return one gradient per row at the first of q's parameters that requires one, ``[count, *parameter]``."""
     r = rows(q, count)
     loss = estimator(f, r, seeded(seed), state)
-    (g,) = torch.autograd.grad(loss.sum(), [next(iter(parameters(r).values()))])
+    (g,) = torch.autograd.grad(loss.sum(), [next(t for t in parameters(r).values() if t.requires_grad)])
     return g
 
 

@@ -79,7 +79,7 @@ def test_calls_f_once_on_the_whole_support():
 def test_the_largest_support_and_one_more():
     assert E.points(Independent(Bernoulli(torch.full((16,), 0.5)), 1)) == 2**16
     with pytest.raises(
-        Refusal, match=r"Enumeration sums at most 65,536 states \(got 2\^17\)\. Use RLOO, or a q of fewer"
+        Refusal, match=r"Enumeration lists at most 65,536 states \(got 2\^17\)\. Use RLOO, or a q of fewer"
     ):
         E(lambda x: x.sum(-1), Independent(Bernoulli(torch.full((17,), 0.5)), 1))
     with pytest.raises(Refusal, match=r"got 10\^5"):

@@ -263,7 +263,10 @@ def test_truncated_moments_without_a_second_run():
 
 def test_comparisons_from_sums():
     g = noise(1024, 2)
-    runs = [(s, summarise(s, exact=None, dtype="float64")) for s in (run(g), run(2 * g + 0.1 * noise(1024, 2, 1)))]
+    runs = [
+        comparison.Run(summarise(s, exact=None, dtype="float64"), s.block_rows, s.block_w)
+        for s in (run(g), run(2 * g + 0.1 * noise(1024, 2, 1)))
+    ]
     paired = comparison.compare(runs[1], runs[0], common=True)
     alone = comparison.compare(runs[1], runs[0], common=False)
     assert paired.low < math.log(4.0) < paired.high

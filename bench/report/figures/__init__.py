@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from bench.report.curves import Problem
+
 NAMES = ("heatmap", "bias-variance", "variance-cost", "variance-n", "variance-dim")
+TRAINING = ("training", "training-variance", "training-pictures")
 FORMATS = ("svg", "png")
 
 
 def images(table: pd.DataFrame) -> Iterator[tuple[str, bytes | None]]:
     """Yield ``name.svg`` and ``name.png`` of every figure with its content, None where it has nothing to show."""
+    for name in NAMES:
+        yield from _files(name, lambda name=name: draw(name, table))  # type: ignore[misc]
+
+
+def training_images(problems: Sequence[Problem]) -> Iterator[tuple[str, bytes | None]]:
+    """Yield the same of what was trained."""
+    from bench.report.figures.training import curves, pictures, variances
+
+    for name, drawing in zip(TRAINING, (curves, variances, pictures), strict=True):
+        yield from _files(name, lambda drawing=drawing: drawing(problems))  # type: ignore[misc]
+
+
+def _files(name: str, drawing: Callable[[], Figure | None]) -> Iterator[tuple[str, bytes | None]]:
     from matplotlib import rc_context
 
     from bench.report.figures.panels import LOOK, settle
 
-    for name in NAMES:
-        with rc_context(LOOK):
-            figure = draw(name, table)
-            if figure is not None and figure.get_constrained_layout():
-                settle(figure)
-            for suffix in FORMATS:
-                yield f"{name}.{suffix}", None if figure is None else _rendered(figure, suffix)
+    with rc_context(LOOK):
+        figure = drawing()
+        if figure is not None and figure.get_constrained_layout():
+            settle(figure)
+        for suffix in FORMATS:
+            yield f"{name}.{suffix}", None if figure is None else _rendered(figure, suffix)
 
 
 def draw(name: str, table: pd.DataFrame) -> Figure | None:

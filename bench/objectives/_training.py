@@ -1,0 +1,93 @@
+"""What training an autoencoder needs beside the point of measurement: minibatches, held-out images, pictures."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Generator, Tensor
+
+from bench.objectives._autoencoder import IMAGES, PIXELS
+from bench.objectives._protocol import Problem, Theta
+
+HELD_OUT = 297
+"""Images, the last of the data, that no minibatch contains: 1500 are left."""
+
+SIDE, ACROSS, SHOWN, SAMPLES, WALK = 8, 8, 16, 32, 7
+"""Pixels of an image's side; images in a row; reconstructions; samples; steps of a walk."""
+
+Code = Callable[[Tensor], Tensor]
+
+
+def trainable(on: Callable[[Tensor], Problem], images: Tensor, batch: int, seed: int) -> Problem:
+    """Return the problem on the first ``batch`` images, with minibatches of as many, at most 1500.
+
+    Every epoch has an order of its own, by the seed; images that would not fill a minibatch are left out of it.
+
+    Args:
+        on: images ``[batch, 64]`` to the problem on them; all problems share theta and extra.
+        images: all of them, ``[1797, 64]``.
+        batch: images of the point of measurement, and of a minibatch.
+        seed: seed of the order.
+    """
+    count = min(batch, IMAGES - HELD_OUT)
+    each = (IMAGES - HELD_OUT) // count
+
+    @functools.lru_cache(maxsize=1)
+    def order(epoch: int) -> Tensor:
+        return torch.randperm(IMAGES - HELD_OUT, generator=Generator().manual_seed(2**32 * epoch + seed))
+
+    def minibatch(i: int) -> Problem:
+        start = i % each * count
+        return on(images[order(i // each)[start : start + count].to(images.device)])
+
+    return replace(on(images[:batch]), minibatch=minibatch, held_out=on(images[-HELD_OUT:]))
+
+
+def pictures(
+    images: Tensor, code: Code, decoded: Code, prior: Callable[[Generator], Tensor], walk: Code
+) -> Callable[[Generator], Theta]:
+    """Return what draws the pictures of an autoencoder.
+
+    Args:
+        images: all of them, ``[1797, 64]``.
+        code: images to the most likely latents, ``[images, *latents]``.
+        decoded: latents ``[..., *latents]`` to pixels, ``[..., 64]``.
+        prior: draws of the latents, ``[32, *latents]``.
+        walk: codes of the held-out images to latents along two directions, ``[steps, steps, *latents]``.
+
+    Returns:
+        A function of a generator: ``reconstructions``, rows of held-out images each above what became of them;
+        ``samples`` from the prior; and the ``walk``. ``[rows, columns, 8, 8]`` each.
+    """
+
+    def drawn(generator: Generator) -> Theta:
+        held_out = images[-HELD_OUT:]
+        codes = code(held_out)
+        pairs = torch.stack([x.view(-1, ACROSS, PIXELS) for x in (held_out[:SHOWN], decoded(codes[:SHOWN]))], 1)
+        found = {
+            "reconstructions": pairs.flatten(0, 1),
+            "samples": decoded(prior(generator)).view(-1, ACROSS, PIXELS),
+            "walk": decoded(walk(codes)),
+        }
+        return {name: x.detach().float().cpu().clamp(0, 1).view(*x.shape[:-1], SIDE, SIDE) for name, x in found.items()}
+
+    return drawn
+
+
+def liveliest(spread: Tensor) -> tuple[int, int]:
+    """Return the two latents of the largest spread, ``[dim]``; of one, it twice."""
+    order = spread.argsort(descending=True, stable=True).tolist()
+    return order[0], order[min(1, len(order) - 1)]
+
+
+def plane(codes: Tensor, at: Tensor, low: float, high: float) -> Tensor:
+    """Return latents ``[7, 7, dim]`` that are those ``at``, but for the two that vary most: from low to high."""
+    right, down = liveliest(codes.var(0))
+    points = at.repeat(WALK, WALK, 1)
+    t = torch.linspace(low, high, WALK, dtype=at.dtype, device=at.device)
+    points[..., right] = t
+    points[..., down] = t[:, None]
+    return points

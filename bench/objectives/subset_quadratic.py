@@ -1,0 +1,91 @@
+"""A quadratic of a random subset."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from bench.objectives._checks import whole
+from bench.objectives._protocol import Objective, Problem, Theta
+from estimators import RLOO, Estimator, Subset
+
+ENUMERABLE = 65_536
+"""Most subsets that are summed."""
+
+
+@dataclass(frozen=True)
+class SubsetQuadratic(Objective):
+    """Quadratic of a random subset of fixed size: bits that depend on each other, because k of them are 1.
+
+    ``f(x) = sum_j (x_j - t_j)^2``,  ``x ~ Subset(logits, k)``:  q(x) proportional to ``exp(x . logits)``, k bits are 1
+    ``E f = sum_x q(x) f(x)``
+
+    theta is ``logits``, ``[dim]``. By numpy's RandomState of the seed, logits are standard normals, and t the absolute
+    values of further ones. Exact value: the sum over all subsets, for at most 65,536 of them; beyond, a Monte Carlo
+    reference. On bits f is affine. It makes sense for every real x.
+
+    Args:
+        dim: elements, at least 2.
+        k: how many are in, at least 1 and below dim.
+        seed: seed of logits and t, at least 0; in the paper 1234 and nine others.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Reference: the toy problem of Ahmed, Zeng, Niepert & Van den Broeck 2023 (SIMPLE), section 6, with 5 of 10 elements.
+    """
+
+    dim: int = 10
+    k: int = 5
+    seed: int = 1234
+
+    family: ClassVar[type[Distribution]] = Subset
+    reference: ClassVar[str] = "Ahmed et al. 2023"
+
+    def __post_init__(self) -> None:
+        whole(self, "dim", 2)
+        whole(self, "k", 1)
+        whole(self, "seed", 0)
+        if self.k >= self.dim:
+            raise ValueError(
+                f"SubsetQuadratic needs k < dim, or there is nothing to choose (got k={self.k}, dim={self.dim}). "
+                f"Use k={self.dim // 2}."
+            )
+
+    @property
+    def has_exact(self) -> bool:  # type: ignore[override]
+        """Whether the subsets are few enough to be summed."""
+        return math.comb(self.dim, self.k) <= ENUMERABLE
+
+    @property
+    def reference_estimator(self) -> Estimator:  # type: ignore[override]
+        """An estimator that is unbiased here, of little variance for its cost."""
+        return RLOO(n=8)
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""
+        random = np.random.RandomState(self.seed)
+        logits = torch.from_numpy(random.randn(self.dim)).to(device, dtype).requires_grad_()
+        target = torch.from_numpy(np.abs(random.randn(self.dim))).to(device, dtype)
+
+        def q(theta: Theta) -> Distribution:
+            return Subset(theta["logits"], self.k, validate_args=False)
+
+        def f(x: Tensor) -> Tensor:
+            return (x - target).square().sum(-1)
+
+        def exact(theta: Theta) -> Tensor:
+            members = torch.tensor(list(itertools.combinations(range(self.dim), self.k)), device=device)
+            x = torch.zeros(len(members), self.dim, dtype=theta["logits"].dtype, device=device).scatter_(
+                1, members, 1.0
+            )
+            return (x @ theta["logits"]).softmax(0) @ f(x)
+
+        return Problem({"logits": logits}, q, lambda _q: f, exact if self.has_exact else None)

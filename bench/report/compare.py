@@ -1,0 +1,200 @@
+"""Two studies, or two estimators of one, cell by cell: by how much their variances differ, as far as that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.stats import Run, compare, format_interval, format_number, format_variance, holm
+from bench.stats.printing import NONE
+
+Record = Mapping[str, Any]
+
+LEVEL = 0.05
+"""Probability that any of all the cells of a comparison is called different though none is."""
+
+
+class Unknown(Exception):
+    """A label stands for nothing that was measured; ``known`` are those that do."""
+
+    def __init__(self, label: str, known: Sequence[str]) -> None:
+        super().__init__(f"{label!r} was not measured in this study.")
+        self.label, self.known = label, known
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the variance of b compares with that of a in one cell.
+
+    ``ratio`` is V_b/V_a with its 95 % limits; None where a heavy tail, or nothing that varies, leaves none.
+    ``per_evaluation`` is the ratio of variance times evaluations of f and of its gradient. ``p`` is after Holm's
+    correction over all cells. ``noise`` is "same samples", "paired" or "independent"; ``word`` says which is lower.
+    """
+
+    cell: str
+    a: str
+    b: str
+    variance_a: str
+    variance_b: str
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+    per_evaluation: float | None
+    p: float | None
+    noise: str
+    word: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Comparison], list[str], list[str]]:
+    """Return the comparison of every cell that both studies hold, and the labels that only a or only b does.
+
+    Of several runs of a cell those with equal seed and replicates are taken, else the longest ones.
+    """
+    first, second = _by_cell(a), _by_cell(b)
+    pairs = [(_label(first[key][0]), *_matching(first[key], second[key])) for key in first if key in second]
+    return _compared(pairs), _only(first, second), _only(second, first)
+
+
+def of_estimators(records: Sequence[Record], a: str, b: str) -> list[Comparison]:
+    """Return the comparison of two estimators on every objective on which a study measured both with the same settings.
+
+    Args:
+        records: of one study.
+        a: the label of an estimator, such as ``rloo:n=4``, or of a cell, such as ``rloo:n=4 on gaussian-quadratic``.
+        b: likewise.
+
+    Raises:
+        Unknown: nothing measured has this label.
+    """
+    first, second = _named(records, a), _named(records, b)
+    by_objective = " on " not in a and " on " not in b
+    pairs = []
+    for x in first:
+        rivals = [y for y in second if _settings(x) == _settings(y)]
+        if by_objective:
+            rivals = [y for y in rivals if x["objective"] == y["objective"]]
+        if rivals:
+            y = max(rivals, key=lambda y: (y["replicates"] == x["replicates"], y["replicates"]))
+            pairs.append((x["objective"] if by_objective else f"{_label(x)}, {_label(y)}", x, y))
+    return _compared(pairs)
+
+
+def table(found: Sequence[Comparison]) -> str:
+    """Return comparisons as text, one line per cell."""
+    from tabulate import tabulate
+
+    rows = [
+        [
+            c.cell,
+            c.variance_a,
+            c.variance_b,
+            NONE if c.ratio is None else f"{format_number(c.ratio, 3)} {format_interval(c.ratio_low, c.ratio_high)}",
+            format_number(c.per_evaluation, 3),
+            c.noise,
+            c.word,
+        ]
+        for c in found
+    ]
+    header = ["cell", "variance A", "variance B", "B/A (95 %)", "per evaluation", "noise", ""]
+    return tabulate(rows, header, tablefmt="simple", disable_numparse=True)
+
+
+def _by_cell(records: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:
+    found: dict[tuple[str, ...], list[Record]] = {}
+    for r in _measured(records):
+        found.setdefault((r["cell"], r["dtype"]), []).append(r)
+    return found
+
+
+def _measured(records: Iterable[Record]) -> list[Record]:
+    return [r for r in records if r["kind"] == "moments" and r["outcome"] == "measured"]
+
+
+def _label(record: Record) -> str:
+    return f"{record['estimator']} on {record['objective']}"
+
+
+def _only(these: Mapping[tuple[str, ...], list[Record]], those: Mapping[tuple[str, ...], list[Record]]) -> list[str]:
+    return [_label(runs[0]) for key, runs in these.items() if key not in those]
+
+
+def _settings(record: Record) -> tuple[Any, ...]:
+    return tuple(record[key] for key in ("dtype", "device", "seed", "common_noise"))
+
+
+def _matching(a: Sequence[Record], b: Sequence[Record]) -> tuple[Record, Record]:
+    """Return the two runs of one cell that have most in common, of these the longest."""
+
+    def likeness(pair: tuple[Record, Record]) -> tuple[bool, bool, int]:
+        x, y = pair
+        return _settings(x) == _settings(y), x["replicates"] == y["replicates"], x["replicates"] + y["replicates"]
+
+    return max(((x, y) for x in a for y in b), key=likeness)
+
+
+def _named(records: Sequence[Record], label: str) -> list[Record]:
+    measured = _measured(records)
+    found = [r for r in measured if label in (r["estimator"], _label(r))]
+    if not found:
+        raise Unknown(label, [*dict.fromkeys(name for r in measured for name in (r["estimator"], _label(r)))])
+    return found
+
+
+def _share_noise(a: Record, b: Record) -> bool:
+    """Tell whether two runs drew the same random numbers: of one objective, with one seed, by one torch."""
+    same = _settings(a) == _settings(b) and a["objective"] == b["objective"]
+    made = all(a["environment"].get(key) == b["environment"].get(key) for key in ("torch", "cpu_capability"))
+    return bool(same and made and (a["common_noise"] or a["cell"] == b["cell"]))
+
+
+def _variance(record: Record, run: Run) -> str:
+    """Return a variance as text; what varies in a deterministic estimator is rounding."""
+    return "0" if record["deterministic"] else format_variance(run.summary)
+
+
+def _compared(pairs: Sequence[tuple[str, Record, Record]]) -> list[Comparison]:
+    runs = [(Run.of(a), Run.of(b)) for _, a, b in pairs]
+    ratios = [
+        compare(y, x, common=_share_noise(a, b))
+        if x.is_comparable and y.is_comparable and not (a["deterministic"] or b["deterministic"])
+        else None
+        for (_, a, b), (x, y) in zip(pairs, runs, strict=True)
+    ]
+    p = {str(i): ratio.p for i, ratio in enumerate(ratios) if ratio is not None}
+    adjusted = holm(p, cells=len(p), alpha=LEVEL)
+    out = []
+    for i, ((cell, a, b), (x, y), ratio) in enumerate(zip(pairs, runs, ratios, strict=True)):
+        differs, corrected = adjusted.get(str(i), (False, None))
+        same = a.get("fingerprint") is not None and a["fingerprint"] == b.get("fingerprint")
+        same = same and a["replicates"] == b["replicates"]
+        value, low, high = (None, None, None) if ratio is None else ratio.ratio
+        costs = [r["f_evals"] + r["grad_evals"] for r in (a, b)]
+        if ratio is None:
+            word = "no variance to compare"
+        elif differs:
+            word = "B lower" if ratio.value < 0 else "B higher"
+        else:
+            word = "same" if same else "no difference seen"
+        noise = "same samples" if same else "paired" if ratio is not None and ratio.paired else "independent"
+        out.append(
+            Comparison(
+                cell,
+                _label(a),
+                _label(b),
+                _variance(a, x),
+                _variance(b, y),
+                value,
+                low,
+                high,
+                None if value is None or not costs[0] else value * costs[1] / costs[0],
+                corrected,
+                noise,
+                word,
+            )
+        )
+    return out

@@ -1,0 +1,165 @@
+"""Records of training to curves: what every estimator reached on every problem, by step, evaluation and second."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.stats.seeds import Centre, centre
+
+Array = NDArray[np.float64]
+Record = Mapping[str, Any]
+
+KIND = "training"
+HEAVY = ("HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED")
+SETTINGS = ("dtype", "device", "steps", "optimizer", "learning_rate", "replicates", "looks")
+"""What has to be equal in runs that are compared."""
+SAID = {"steps": "{:,} steps", "learning_rate": "learning rate {:g}", "replicates": "R={:,}", "looks": "{} looks"}
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """The runs of one estimator on one problem, ``[seeds, looks]``.
+
+    Args:
+        estimator: its label.
+        name: its command-line name.
+        seeds: of the runs.
+        step: of every look, ``[looks]``.
+        evaluations: of f, for one batch element, up to each look, those of adaptation too, ``[looks]``.
+        seconds: of training, ``[looks]``, the median of the runs that were still alive.
+        value: the objective; from the look at which a run has diverged on, the infinity that is worst.
+        training_value: mean of the estimator's own values of the objective since the look before; NaN at the first.
+        variance: of the gradient, of a heavy tail its lower limit; NaN where there is none.
+        heavy: where the variance is a lower limit.
+        lines: the records.
+    """
+
+    estimator: str
+    name: str
+    seeds: list[int]
+    step: Array
+    evaluations: Array
+    seconds: Array
+    value: Array
+    training_value: Array
+    variance: Array
+    heavy: NDArray[np.bool_]
+    lines: list[Record]
+
+    @property
+    def final(self) -> Centre:
+        """Where the runs end."""
+        return centre(self.value[:, -1])
+
+    @property
+    def diverged(self) -> int:
+        """Runs that have diverged."""
+        return sum(line["outcome"] == "diverged" for line in self.lines)
+
+    def at(self, evaluations: float) -> Array:
+        """Return every run's objective after so many evaluations of f, ``[seeds]``, on a line between two looks."""
+        place = float(np.interp(evaluations, self.evaluations, np.arange(self.evaluations.size)))
+        before, after, part = self.value[:, int(place)], self.value[:, -int(-place // 1)], place % 1
+        return before if part == 0 else np.where(np.isfinite(after), before + part * (after - before), after)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What estimators are compared on: an objective and how it is trained.
+
+    Args:
+        title: the objective's label, and what tells it from the same objective trained otherwise.
+        maximise: is a larger value the better one?
+        curves: one for each estimator, in the order of the records.
+        line: any of the records, for what they have in common.
+    """
+
+    title: str
+    maximise: bool
+    curves: list[Curves]
+    line: Record
+
+    @property
+    def budget(self) -> float:
+        """Evaluations of f, for one batch element, that every estimator has spent in the end at least."""
+        return min(float(c.evaluations[-1]) for c in self.curves)
+
+    @property
+    def ranked(self) -> list[Curves]:
+        """The curves, the best final median first."""
+        return sorted(self.curves, key=lambda c: -c.final.median if self.maximise else c.final.median)
+
+
+def problems(records: Sequence[Record]) -> list[Problem]:
+    """Return what was trained, from the lines of a study, in their order."""
+    lines = [r for r in records if r["kind"] == KIND and r["outcome"] in ("measured", "diverged")]
+    groups: dict[Any, list[Record]] = {}
+    for line in lines:
+        groups.setdefault((line["objective"], *map(_plain, (line[key] for key in SETTINGS))), []).append(line)
+    found = []
+    for (objective, *own), group in groups.items():
+        others = [settings for (name, *settings) in groups if name == objective]
+        varying = [i for i in range(len(SETTINGS)) if len({o[i] for o in others}) > 1]
+        said = [SAID.get(SETTINGS[i], "{}").format(len(own[i]) if SETTINGS[i] == "looks" else own[i]) for i in varying]
+        title = f"{objective} ({', '.join(said)})" if said else objective
+        each: dict[str, list[Record]] = {}
+        for line in sorted(group, key=lambda r: r["seed"]):
+            each.setdefault(line["estimator"], []).append(line)
+        order = dict.fromkeys(line["estimator"] for line in group)
+        maximise = bool(group[0]["maximise"])
+        found.append(Problem(title, maximise, [_curves(each[name], maximise) for name in order], group[0]))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | np.ndarray) else value
+
+
+def _curves(lines: list[Record], maximise: bool) -> Curves:
+    length = len(lines[0]["looks"])
+    worst = -np.inf if maximise else np.inf
+
+    def grid(key: str, missing: float) -> Array:
+        rows = np.full((len(lines), length), missing)
+        for row, line in zip(rows, lines, strict=True):
+            seen = np.array([np.nan if v is None else v for v in line["curves"].get(key, ())], dtype=np.float64)
+            row[: seen.size] = seen
+        return rows
+
+    value = grid("value", worst)
+    for row, line in zip(value, lines, strict=True):
+        if line["outcome"] == "diverged":
+            row[min(len(line["curves"]["value"]), length - 1) :] = worst
+    heavy = np.zeros((len(lines), length), dtype=bool)
+    for marks, line in zip(heavy, lines, strict=True):
+        statuses = line["curves"].get("variance_status", ())
+        marks[: len(statuses)] = [status in HEAVY for status in statuses]
+    step = np.array(lines[0]["looks"], dtype=np.float64)
+    first = lines[0]
+    seconds = grid("training_seconds", np.nan)
+    return Curves(
+        first["estimator"],
+        first["estimator_name"],
+        [line["seed"] for line in lines],
+        step,
+        step * (first["f_evals"] + first["adapt_f_evals"]),
+        np.array([np.median(v[~np.isnan(v)]) if not np.isnan(v).all() else np.nan for v in seconds.T]),
+        value,
+        grid("training_value", np.nan),
+        np.where(heavy, grid("variance_low", np.nan), grid("variance", np.nan)),
+        heavy,
+        lines,
+    )
+
+
+def picture(line: Record, name: str) -> Array:
+    """Return a stack of grey images of a record, ``[..., h, w]`` from 0 to 1."""
+    held = line["pictures"][name]
+    grey = np.frombuffer(base64.b64decode(held["grey"]), dtype=np.uint8)
+    return np.asarray(grey.reshape(held["shape"]) / 255, dtype=np.float64)

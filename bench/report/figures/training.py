@@ -1,0 +1,228 @@
+"""What was learned: curves of the objective, the variance of the gradient along the way, and pictures."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.report.curves import Array, Curves, Problem, picture
+from bench.report.figures.panels import GRID, decades, ticks
+from bench.report.style import DASHES, GUEST_MARKERS, Style, styles
+from bench.stats.seeds import centre
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST = 8
+"""Problems, and rows of pictures of one problem, that a figure has room for."""
+
+AXES = ("steps of the optimizer", "evaluations of f per batch element", "seconds of training")
+
+
+def curves(problems: Sequence[Problem]) -> Figure | None:
+    """Draw a row of panels for each problem: the objective by step, evaluation and second; the value in training."""
+    if not problems:
+        return None
+    levels = sorted({round(100 * c.final.level, 1) for p in problems for c in p.curves})
+    title = (
+        "The objective in training. Lines: median over seeds; dotted: mean of their middle half. Bands: interval of the "
+        f"median by order statistics, of level {' or '.join(f'{v:g}' for v in levels)} %.\n"
+        "Last column: the value that training itself sees, a mean over the steps between two marks. What is far worse "
+        "than the end is cut off."
+    )
+    figure, grid = _grid(problems, 4, title)
+    for problem, row in zip(problems, grid, strict=True):
+        look = looks(problem.curves)
+        for ax, name, x in zip(row, AXES, (_step, _evaluations, _seconds), strict=False):
+            for c in problem.curves:
+                _draw(ax, x(c), c.value, look[c.estimator], c)
+            ax.set_xlabel(name)
+        for c in problem.curves:
+            _draw(row[3], c.step[1:], c.training_value[:, 1:], look[c.estimator], c)
+        row[3].set_xlabel(AXES[0])
+        low, high = window(problem)
+        for ax in row:
+            ax.set_ylim(low, high)
+            ax.set_xlim(left=0)
+        row[0].set_title(problem.title, loc="left")
+        _judged(row, problem)
+        row[3].legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), handlelength=3, borderaxespad=0.2)
+    return figure
+
+
+def _judged(row: Sequence[Axes], problem: Problem) -> None:
+    line = problem.line
+    better = "larger" if problem.maximise else "smaller"
+    row[0].set_ylabel(f"objective{', held-out' if line['held_out'] else ''} ({better} is better)")
+    row[3].set_ylabel("value of f in training")
+
+
+def window(problem: Problem) -> tuple[float, float]:
+    """Return the limits of the objective's axis.
+
+    What the median of any estimator passes through after the first tenth of the looks is inside, unless it is worse
+    than the start by more than a third of the way from there to the best end.
+    """
+    upwards = 1.0 if problem.maximise else -1.0
+    paths = [upwards * np.array([centre(column).median for column in c.value.T]) for c in problem.curves]
+    start = max(path[0] for path in paths)
+    late = np.concatenate([path[max(1, path.size // 10) :] for path in paths])
+    late = late[np.isfinite(late)]
+    if late.size == 0:
+        return (start - 1, start + 1) if upwards > 0 else (-start - 1, -start + 1)
+    best = max(late.max(), start)
+    worst = max(late.min(), start - (best - start) / 3)
+    spare = 0.06 * (best - worst) or 1.0
+    low, high = worst - spare, best + spare
+    return (low, high) if upwards > 0 else (-high, -low)
+
+
+def variances(problems: Sequence[Problem]) -> Figure | None:
+    """Draw one panel for each problem where a variance was measured: the variance of the gradient by step."""
+    shown = [p for p in problems if any((c.variance > 0).any() for c in p.curves)]
+    if not shown:
+        return None
+    title = (
+        "Variance of the gradient along training, at the weights of the step, on the images of bench run\n"
+        "Lines: median over seeds; bands: its interval. Hollow: a lower limit, the tail is too heavy for more."
+    )
+    figure, grid = _grid(shown, 1, title, width=7.0)
+    for problem, (ax,) in zip(shown, grid, strict=True):
+        look = looks(problem.curves)
+        drawn = [c for c in problem.curves if (c.variance > 0).any()]
+        for c in drawn:
+            hollow = 2 * c.heavy.sum(0) >= len(c.seeds)
+            _draw(ax, c.step, np.where(c.variance > 0, c.variance, np.nan), look[c.estimator], c, hollow=hollow)
+        values = np.concatenate([c.variance[c.variance > 0] for c in drawn])
+        low, high = np.log10(values.min()) - 0.15, np.log10(values.max()) + 0.15
+        ax.set_yscale("log")
+        ax.set_ylim(10**low, 10**high)
+        ticks(ax.yaxis, decades(low, high))
+        ax.set_xlim(left=0)
+        ax.set_title(problem.title, loc="left")
+        ax.set_xlabel(AXES[0])
+        ax.set_ylabel("variance of one estimate")
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), handlelength=3, borderaxespad=0.2)
+    return figure
+
+
+def pictures(problems: Sequence[Problem]) -> Figure | None:
+    """Draw what the models of seed 0 make of images: a row for each estimator, a column for each kind of picture."""
+    from matplotlib.figure import Figure
+
+    shown = [
+        (problem, c, line)
+        for problem in problems
+        for c in [c for c in problem.ranked if any(line.get("pictures") for line in c.lines)][:MOST]
+        for line in [line for line in c.lines if line.get("pictures")][:1]
+    ]
+    if not shown:
+        return None
+    kinds = list(dict.fromkeys(name for _, _, line in shown for name in line["pictures"]))
+    figure = Figure(figsize=(2.6 * len(kinds) + 1.2, 2.0 * len(shown) + 0.9), layout="constrained")
+    grid = figure.subplots(len(shown), len(kinds), squeeze=False)
+    for (problem, c, line), row in zip(shown, grid, strict=True):
+        for ax, kind in zip(row, kinds, strict=True):
+            ax.set_axis_off()
+            if kind in line["pictures"]:
+                ax.imshow(mosaic(picture(line, kind)), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        row[0].set_title(f"{c.estimator} on {problem.title}", loc="left", fontsize=8)
+    for ax, kind in zip(grid[0], kinds, strict=True):
+        if ax is not grid[0][0]:
+            ax.set_title(kind, loc="left", fontsize=8)
+    said = (
+        "What was learned, with seed 0. Left: held-out images, and below each row what became of it; "
+        "middle: samples from the prior; right: a walk along the two liveliest latents."
+    )
+    figure.suptitle("\n".join(textwrap.wrap(said, int(figure.get_figwidth() * 14))), fontsize=9, x=0.01, ha="left")
+    return figure
+
+
+def mosaic(stack: Array) -> Array:
+    """Return images ``[rows, columns, h, w]`` as one, with a line of a light grey between them."""
+    rows, columns, h, w = stack.shape
+    wide = np.full((rows, columns, h + 1, w + 1), 0.25)
+    wide[:, :, :h, :w] = stack
+    return np.asarray(wide.transpose(0, 2, 1, 3).reshape(rows * (h + 1), columns * (w + 1))[:-1, :-1])
+
+
+def looks(found: Sequence[Curves]) -> dict[str, Style]:
+    """Return the style of each estimator label: its name's, and another dash and marker where the name comes again."""
+    of_name = styles([c.name for c in found])
+    chosen: dict[str, Style] = {}
+    seen: dict[str, int] = {}
+    for c in found:
+        again = seen.setdefault(c.name, 0)
+        seen[c.name] += 1
+        style = of_name[c.name]
+        if again:
+            place = DASHES.index(style.dashes) if style.dashes in DASHES else 0
+            style = Style(
+                style.colour, GUEST_MARKERS[(again - 1) % len(GUEST_MARKERS)], DASHES[(place + again) % len(DASHES)]
+            )
+        chosen[c.estimator] = style
+    return chosen
+
+
+def _grid(problems: Sequence[Problem], across: int, title: str, width: float = 14.5) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, 2.7 * len(problems) + 0.8), layout="constrained")
+    grid = figure.subplots(len(problems), across, squeeze=False)
+    for ax in grid.ravel():
+        ax.grid(axis="y", color=GRID, linewidth=0.5)
+        ax.set_axisbelow(True)
+    wrapped = "\n".join("\n".join(textwrap.wrap(part, int(width * 14))) for part in title.split("\n"))
+    figure.suptitle(wrapped, fontsize=9.5, x=0.01, ha="left")
+    return figure, grid
+
+
+def _step(c: Curves) -> Array:
+    return c.step
+
+
+def _evaluations(c: Curves) -> Array:
+    return c.evaluations
+
+
+def _seconds(c: Curves) -> Array:
+    return c.seconds
+
+
+def _draw(ax: Axes, x: Array, values: Array, style: Style, c: Curves, *, hollow: Any = None) -> None:
+    """Draw runs ``[seeds, looks]`` over x: median, band, interquartile mean. What is infinite or NaN is not there."""
+    there = [column[~np.isnan(column)] for column in values.T]
+    where = [centre(column) if column.size else None for column in there]
+
+    def line(of: Callable[[Any], float]) -> Array:
+        y = np.array([np.nan if w is None else of(w) for w in where])
+        return np.where(np.isfinite(y), y, np.nan)
+
+    median = line(lambda w: w.median)
+    name = f"{c.estimator} ({c.diverged} of {len(c.seeds)} diverged)" if c.diverged else c.estimator
+    every = max(1, len(x) // 7)
+    look: dict[str, Any] = {"color": style.colour, "linewidth": 1.3, "dashes": style.dashes or (None, None)}
+    ax.plot(x, median, label=name, zorder=3, **look)
+    offset = sum(map(ord, c.estimator)) % every
+    marked = np.arange(offset, len(x), every)
+    for empty in (False, True):
+        at = [i for i in marked if (hollow is not None and bool(hollow[i])) == empty]
+        ax.plot(
+            x[at],
+            median[at],
+            linestyle="none",
+            marker=style.marker,
+            markersize=5,
+            color=style.colour,
+            markerfacecolor="white" if empty else style.colour,
+            markeredgecolor=style.colour if empty else "white",
+            markeredgewidth=1.1 if empty else 0.5,
+            zorder=4,
+        )
+    if len(c.seeds) > 1:
+        ax.plot(x, line(lambda w: w.middle), color=style.colour, linewidth=0.9, linestyle=":", zorder=2)
+        ax.fill_between(x, line(lambda w: w.low), line(lambda w: w.high), color=style.colour, alpha=0.15, linewidth=0)

@@ -1,0 +1,206 @@
+"""The report of training: a table of what was reached, every look as data, and figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from bench.report import words
+from bench.report.curves import KIND, Curves, Problem, Record, problems
+from bench.stats.printing import NONE, format_estimate, format_number
+from bench.stats.seeds import Centre, centre
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COLUMNS = (
+    "objective", "estimator", "seed", "step", "f_evals", "seconds", "value", "value_error", "training_value",
+    "variance", "variance_low", "variance_high", "variance_status", "outcome",
+)  # fmt: skip
+
+NOTES = (
+    "final: the objective at the end, as the median over seeds with an interval of order statistics, which holds "
+    "whatever the law of the runs; its level is above the table. A diverged run counts as the worst.",
+    "middle half: interquartile mean over seeds.",
+    "at N f: the median after N evaluations of f for one batch element, which every estimator has spent; what it takes "
+    "to adapt a control variate is counted.",
+    "behind the best: what the final objective lacks to that of the estimator on top, seed by seed; median and interval.",
+    "diverged: runs that ended in a value that is not finite, or far worse than at the start.",
+    "f + ∇f: evaluations for one step and one batch element, and after it those of f that adapt a control variate.",
+    "time: of all steps, without looking; the median over seeds. Runs may have shared the machine.",
+    "variance: of the gradient at theta, on the images of `bench run`, at the start and in the end; median over seeds. "
+    "A lower limit (≥) where the tail is heavy.",
+)
+
+
+class Section(NamedTuple):
+    """One problem as text.
+
+    Args:
+        title: of the problem.
+        facts: how it was trained and judged, in a line.
+        header: names of the columns.
+        body: one row of cells for each estimator, the best first.
+    """
+
+    title: str
+    facts: str
+    header: list[str]
+    body: list[list[str]]
+
+
+def sections(found: Sequence[Problem]) -> list[Section]:
+    """Return the text of every problem."""
+    return [_section(problem) for problem in found]
+
+
+def _section(problem: Problem) -> Section:
+    line, budget = problem.line, problem.budget
+    ranked = problem.ranked
+    best = ranked[0]
+    runs = {len(c.seeds) for c in ranked}
+    levels = sorted({round(100 * c.final.level, 1) for c in ranked})
+    judged = (
+        f"{'exact' if line['exact_value'] else 'sampled'} objective{' on held-out data' if line['held_out'] else ''}"
+    )
+    facts = [
+        f"{line['steps']:,} steps of {line['optimizer']} at {line['learning_rate']:g}",
+        f"minibatches of {line['batch']}" if line["batch"] > 1 else "",
+        f"{_range(runs)} seeds",
+        f"{judged}, to be {'maximised' if problem.maximise else 'minimised'}",
+        f"intervals of level {_range(levels)} %" if max(levels) else "one seed: no intervals",
+        f"{line['dtype']} on {line['device']}",
+    ]
+    header = ["estimator", "final", "middle half", f"at {words.count(budget)} f", "behind the best", "diverged"]
+    header += ["f + ∇f", "time", "variance: start", "end"]
+    body = [_row(c, best, budget, 1.0 if problem.maximise else -1.0) for c in ranked]
+    kept = [i for i in range(len(header)) if any(row[i] not in (NONE, "") for row in body)]
+    return Section(
+        problem.title,
+        ", ".join(filter(None, facts)),
+        [header[i] for i in kept],
+        [[row[i] for i in kept] for row in body],
+    )
+
+
+def _range(values: set[int] | list[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _row(curves: Curves, best: Curves, budget: float, upwards: float) -> list[str]:
+    line = curves.lines[0]
+    adapting = line["adapt_f_evals"]
+    shared = [seed for seed in curves.seeds if seed in best.seeds]
+    mine, theirs = (np.array([c.value[c.seeds.index(seed), -1] for seed in shared]) for c in (curves, best))
+    behind = NONE
+    if curves is not best and shared and np.isfinite(theirs).all():
+        behind = estimate(centre(upwards * (theirs - mine)))
+    final = curves.final
+    return [
+        curves.estimator,
+        estimate(final),
+        _number(final.middle),
+        _number(float(np.median(curves.at(budget)))),
+        behind,
+        f"{curves.diverged} of {len(curves.seeds)}" if curves.diverged else "",
+        words.evaluations(line["f_evals"], line["grad_evals"]) + (f", {words.count(adapting)}" if adapting else ""),
+        words.duration(float(curves.seconds[-1])),
+        _variance(curves, 0),
+        _variance(curves, -1),
+    ]
+
+
+def estimate(where: Centre) -> str:
+    """Return a median with its interval; what is infinite has diverged."""
+    if not math.isfinite(where.median):
+        return "diverged"
+    if not (math.isfinite(where.low) and math.isfinite(where.high)):
+        kept = [_number(v) if math.isfinite(v) else "diverged" for v in (where.low, where.high)]
+        return f"{_number(where.median)} [{', '.join(kept)}]"
+    return _number(where.median) if where.level == 0 else format_estimate(where.median, where.low, where.high)
+
+
+def _number(value: float) -> str:
+    return format_number(value, 4) if math.isfinite(value) else "diverged" if math.isinf(value) else NONE
+
+
+def _variance(curves: Curves, look: int) -> str:
+    column = curves.variance[:, look]
+    alive = ~np.isnan(column)
+    if not alive.any():
+        return NONE
+    mark = "≥ " if 2 * curves.heavy[alive, look].sum() >= alive.sum() else ""
+    return f"{mark}{format_number(float(np.median(column[alive])), 2)}"
+
+
+def absences(records: Sequence[Record]) -> list[str]:
+    """Return what was not trained or diverged, and why: a line for each estimator, objective and reason."""
+    found: dict[tuple[str, str, str, str], list[int]] = {}
+    for line in records:
+        if line["kind"] == KIND and line["outcome"] != "measured":
+            key = (line["outcome"], line["estimator"], line["objective"], line["reason"])
+            found.setdefault(key, []).append(line["seed"])
+    words_of = {"failed": "failed", "skipped": "not applicable", "diverged": "diverged"}
+    return [
+        f"{words_of[outcome]}: {estimator} on {objective}"
+        f"{f' (seed {", ".join(map(str, sorted(seeds)))})' if outcome != 'skipped' else ''}: {reason}"
+        for (outcome, estimator, objective, reason), seeds in found.items()
+    ]
+
+
+def markdown(records: Sequence[Record], title: str) -> str:
+    """Return the study as Markdown: a table of every problem, what is missing, what the columns mean."""
+    from tabulate import tabulate
+
+    parts = [f"# {title}: training"]
+    for section in sections(problems(records)):
+        align = ["left" if i < 1 else "right" for i in range(len(section.header))]
+        cells = [[cell.replace("|", "\\|") for cell in row] for row in section.body]
+        table = tabulate(cells, section.header, tablefmt="github", disable_numparse=True, colalign=align)
+        parts += [f"## {section.title}", f"{section.facts}.", table]
+    if missing := absences(records):
+        parts += ["## Missing or diverged", "\n".join(f"- {line}" for line in missing)]
+    return "\n\n".join([*parts, "## Columns", "\n".join(f"- {note}" for note in NOTES)]) + "\n"
+
+
+def data(records: Sequence[Record]) -> str:
+    """Return every look at every run as CSV, with all digits; empty where a number does not exist."""
+    target = io.StringIO()
+    writer = csv.DictWriter(target, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for problem in problems(records):
+        for line in (line for curves in problem.curves for line in curves.lines):
+            seen = line["curves"]
+            evaluations = line["f_evals"] + line["adapt_f_evals"]
+            for i, step in enumerate(seen["step"]):
+                look = {key: values[i] for key, values in seen.items() if key in COLUMNS}
+                run = {key: line[key] for key in ("estimator", "seed", "outcome")}
+                spent = {"f_evals": step * evaluations, "seconds": seen["training_seconds"][i]}
+                writer.writerow({"objective": problem.title, **run, **look, **spent})
+    return target.getvalue()
+
+
+def show(records: Sequence[Record], console: Console) -> None:
+    """Print the tables of what was trained."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    for section in sections(problems(records)):
+        console.print(Text(section.title, style="bold"))
+        console.print(Padding(Text(section.facts, style="dim"), (0, 0, 0, 2), expand=False))
+        grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+        for i, name in enumerate(section.header):
+            grid.add_column(name, justify="left" if i < 1 else "right", overflow="fold")
+        for row in section.body:
+            grid.add_row(*map(Text, row))
+        console.print(Padding(grid, (0, 0, 0, 2), expand=False))
+        console.print()
+    for line in absences(records):
+        console.print(Text(line, style="dim" if line.startswith("not") else "red"))

@@ -1,0 +1,84 @@
+"""ARSM: augment, reinforce, swap, merge."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Size, Tensor
+from torch.distributions import Categorical, Distribution, OneHotCategorical
+from torch.nn.functional import one_hot
+
+from estimators._families import inner, logits, uniform
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import at_least, one_value_each
+from estimators._rows import one
+from estimators._surrogate import inject_at
+
+
+@dataclass(frozen=True)
+class ARSM(Estimator):
+    """ARSM: differences of f between the categories that swapped noise would have given.
+
+    ``g_c = (1/n) sum_k sum_j [f(x^{c,j}) - mean_m f(x^{m,j})] (1/C - w_j)``
+    ``x^{m,j} = argmin(log w - logits)`` with w_m and w_j exchanged,  w uniform on the simplex of C categories
+
+    Unbiased. Of several variables all are swapped together, each with its own w. With two categories it is ARM. Each x
+    is a draw of q, and the value is the mean over them all. f is a black box. Cost: n (C (C-1) / 2 + 1) evaluations of
+    f, whatever the number of variables: all are made, also where two swaps give the same x.
+
+    Args:
+        n: draws of w.
+
+    Reference: Yin, Yue & Zhou 2019 ("ARSM: augment-REINFORCE-swap-merge estimator").
+    """
+
+    n: int = 1
+
+    families = (OneHotCategorical, Categorical)
+    reference: ClassVar[str] = "Yin et al. 2019"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+
+    def points(self, q: Distribution) -> int:
+        """Return how many points of q one call holds at once."""
+        classes = logits(q).shape[-1]
+        return self.n * (classes * (classes - 1) // 2 + 1)
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        own = logits(q)
+        classes = own.shape[-1]
+        e = -uniform(Size((self.n, *own.shape)), own, generator).log()
+        w = e / e.sum(-1, keepdim=True)
+        swaps, number = _swaps(classes, w.device)
+        x = (w[..., swaps].log() - one(own.detach()).unsqueeze(-2)).argmin(-1).movedim(-1, 0).flatten(0, 1)
+        x = one_hot(x, classes).to(own.dtype) if isinstance(inner(q), OneHotCategorical) else x
+        fx = f(x)
+        one_value_each(fx, x, q.batch_shape)
+        swapped = fx.detach().reshape(len(swaps), self.n, *q.batch_shape)[number]  # f(x^{m,j}): [m, j, n, *batch]
+        difference = (swapped - swapped.mean(0)).movedim((0, 1), (-2, -1))
+        spread = difference.reshape(
+            *difference.shape[:-2], *(1 for _ in range(w.dim() - fx.dim() - 1)), classes, classes
+        )
+        gradient = (spread * (1 / classes - w).unsqueeze(-2)).sum(-1).mean(0)
+        gradient = gradient * (own.detach() > -torch.inf)  # the noise at impossible categories has mean 0 and no use
+        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, own)])
+
+
+def _swaps(classes: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the orders that exchange m and j, ``[C (C-1) / 2 + 1, C]``, and which of them does, by m and j."""
+    each = torch.arange(classes, device=device)
+    orders, number = [each], torch.zeros(classes, classes, dtype=torch.int64, device=device)
+    for m, j in itertools.combinations(range(classes), 2):
+        order = each.clone()
+        order[m], order[j] = j, m
+        number[m, j] = number[j, m] = len(orders)
+        orders.append(order)
+    return torch.stack(orders), number

@@ -1,0 +1,80 @@
+"""Exponential arrival times: a relaxation of Poisson counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Size, Tensor
+from torch.distributions import Distribution, Poisson
+
+from estimators._families import uniform
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import Refusal, at_least, needs_gradient, positive
+from estimators._rows import one, parameters
+
+
+@dataclass(frozen=True)
+class ExponentialArrival(Estimator):
+    """Relaxation of Poisson counts: the arrivals before time 1, softly counted.
+
+    ``g = (1/n) sum_k grad f(y_k)``,  ``y = sum_i sigmoid((1 - t_i) / temperature)``,
+    ``t_i = (E_1 + ... + E_i) / rate``,  E exponential
+
+    Biased: it is the gradient of the different objective E[f(y)], whose bias vanishes as the temperature goes to 0,
+    where y becomes the count itself and the variance grows without limit. Needs df/dx and an f that makes sense between
+    whole numbers; the value of the loss is E[f(y)] too. A rate at which more arrivals than are drawn are not rare
+    (probability above 0.001) is refused. Cost: n evaluations of f, n of its gradient.
+
+    Args:
+        n: samples.
+        temperature: positive.
+        arrivals: how many are drawn, at least 1.
+
+    Reference: Vafaii, Galor & Yates 2024 ("Poisson variational autoencoder"), section 3. Departure: the number of
+    arrivals is given, not computed from the rates.
+    """
+
+    n: int = 1
+    temperature: float = 0.1
+    arrivals: int = 32
+
+    unbiased = False
+    value_unbiased = False
+    families = (Poisson,)
+    needs_df = True
+    needs_relaxed_f = True
+    aliases: ClassVar[tuple[str, ...]] = ("eat",)
+    reference: ClassVar[str] = "Vafaii et al. 2024"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+        at_least(self, 1, field="arrivals")
+        positive(self, "temperature")
+
+    def points(self, q: Distribution) -> int:
+        """Return the arrival times, all held at once."""
+        return self.n * self.arrivals
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        rate = parameters(q)["rate"]
+        self._check_rate(one(rate.detach()))
+        u = uniform(Size((self.n, self.arrivals, *q.batch_shape, *q.event_shape)), rate, generator)
+        times = u.log().neg().cumsum(1) / rate
+        y = ((1 - times) / self.temperature).sigmoid().sum(1)
+        fy = f(y)
+        needs_gradient(self, fy, y)
+        return fy.mean(0)
+
+    def _check_rate(self, rate: Tensor) -> None:
+        highest = rate.max()
+        if torch.special.gammainc(highest.new_tensor(self.arrivals + 1), highest) > 1e-3:
+            raise Refusal(
+                f"{self!r} draws {self.arrivals} arrivals, and more are not rare at a rate of {highest.item():.4g}. "
+                f"Use ExponentialArrival(arrivals={int(highest + 5 * highest.sqrt()) + 5}), MeasureValued or RLOO."
+            )

@@ -1,0 +1,89 @@
+"""GO: differences of f between neighbouring integers, weighted by the derivative of the distribution function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Bernoulli, Binomial, Distribution, Geometric, NegativeBinomial, Poisson
+
+from estimators._coordinates import AT_ONCE, replaced
+from estimators._families import draw, inner
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import Refusal, at_least, one_value_each
+from estimators._rows import one, parameters
+from estimators._surrogate import inject
+
+
+@dataclass(frozen=True)
+class GO(Estimator):
+    """GO (general and one-sample) gradient of integer variables: the forward difference of f, weighted.
+
+    ``g_i = (1/n) sum_k -(dF(x_i)/dtheta_i / q(x_i)) (f(x with x_i + 1) - f(x))``,  F the distribution function
+
+    ``-(dF/dtheta) / q: Poisson, rate: 1;  Bernoulli and Binomial, probs: (N - x) / (1 - p)``
+    ``Geometric, probs: -(x + 1) / p;  NegativeBinomial, probs: (r + x) / (1 - p)``
+
+    with N trials (1 for Bernoulli), r failures, and the chain rule for logits. Unbiased, and f is a black box. Needs a
+    factorised q of integers; for a continuous q the same formula, with df/dx, is implicit Reparameterization. For
+    Poisson it is MeasureValued. Cost: n (1 + D) evaluations of f for D coordinates.
+
+    Args:
+        n: samples.
+
+    Reference: Cong, Zhao, Bai & Carin 2019, theorem 1 and section 4.
+    """
+
+    n: int = 1
+
+    families = (Bernoulli, Binomial, Geometric, NegativeBinomial, Poisson)
+    reference: ClassVar[str] = "Cong et al. 2019"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+
+    def points(self, q: Distribution) -> int:
+        """Return how many points the largest call of f has."""
+        return self.n * min(q.event_shape.numel(), AT_ONCE)
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        one_value_each(fx, x, q.batch_shape)
+        name, weight, last = _weight(q, x)
+        if any(value.requires_grad for other, value in parameters(q).items() if other != name):
+            raise Refusal(
+                f"{self!r} has no weight for the total_count of {type(inner(q)).__name__}. "
+                "Use ScoreFunction or RLOO, or do not differentiate it."
+            )
+        there = replaced(f, x, torch.minimum(x + 1, last), len(q.event_shape))
+        difference = there - fx.detach().reshape(fx.shape + (1,) * (x.dim() - fx.dim()))
+        return fx.mean(0) + inject(q, **{name: (weight * difference).mean(0)})
+
+
+def _weight(q: Distribution, x: Tensor) -> tuple[str, Tensor, Tensor]:
+    """Return the parameter's name, ``-(dF/dparameter) / q`` at x, and the last point of the support."""
+    base, own = inner(q), {name: one(value.detach()) for name, value in parameters(q).items()}
+    endless = x.new_full((), torch.inf)
+    if isinstance(base, Poisson):
+        return "rate", torch.ones_like(x), endless
+    name = "probs" if "probs" in own else "logits"
+    p = own["probs"] if name == "probs" else own["logits"].sigmoid()
+    tiny = torch.finfo(p.dtype).tiny
+    slope = torch.ones_like(p) if name == "probs" else p * (1 - p)
+    match base:
+        case Geometric():
+            return name, -(x + 1) * (slope / p.clamp_min(tiny)), endless
+        case NegativeBinomial():
+            return name, (base.total_count.detach() + x) * (slope / (1 - p).clamp_min(tiny)), endless
+        case Binomial():
+            last = base.total_count.detach()
+        case _:
+            last = torch.ones_like(p)
+    return name, (last - x) * (slope / (1 - p).clamp_min(tiny)), last

@@ -1,0 +1,62 @@
+"""Self-critical baseline: f at the mode of q."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
+
+from estimators._families import draw, harden, inner, logits, score
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import at_least
+from estimators._rows import parameters
+
+
+@dataclass(frozen=True)
+class SelfCritical(Estimator):
+    """Score function with f at the mode of q as baseline: self-critical training.
+
+    ``g = (1/n) sum_k (f(x_k) - f(mode of q)) grad log q(x_k)``,  x_k ~ q
+
+    Unbiased: the mode is not random. The mode of independent coordinates is that of each. Where q is nearly certain,
+    most samples are the mode, and give 0. f is a black box. Cost: n + 1 evaluations of f.
+
+    Args:
+        n: samples.
+
+    Reference: Rennie, Marcheret, Mroueh, Ross & Goel 2017 ("Self-critical sequence training for image captioning").
+    """
+
+    n: int = 1
+
+    families = (Normal, Bernoulli, OneHotCategorical, Categorical)
+    aliases: ClassVar[tuple[str, ...]] = ("remax",)
+    reference: ClassVar[str] = "Rennie et al. 2017"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        with torch.no_grad():
+            b = f(_mode(q))
+        return fx.mean(0) + score(q, x, (fx.detach() - b) / self.n)
+
+
+def _mode(q: Distribution) -> Tensor:
+    """Return the most probable x, ``[*batch, *event]``."""
+    match inner(q):
+        case Normal():
+            return parameters(q)["loc"].detach()
+        case Categorical():
+            return logits(q).detach().argmax(-1)
+        case _:
+            return harden(q, logits(q).detach())

@@ -1,0 +1,52 @@
+"""SIMPLE: straight-through for random subsets, through the exact marginals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from estimators._families import draw, inner
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import at_least, needs_gradient
+from estimators._surrogate import grad_only
+from estimators.subset import Subset
+
+
+@dataclass(frozen=True)
+class SIMPLE(Estimator):
+    """SIMPLE: an exact k-subset forwards, the probabilities of its elements backwards.
+
+    ``g = (1/n) sum_k J^T grad f(x_k)``,  x_k ~ q,  J the Jacobian of ``P(x_i = 1)`` in the logits
+
+    Biased unless f is linear; for k = 1 it is StraightThrough on one-hot samples. Serves ``Subset``. Needs df/dx, at
+    points of the support only. Cost: n evaluations of f, n of its gradient, and O(D k) for the probabilities.
+
+    Args:
+        n: samples.
+
+    Reference: Ahmed, Zeng, Niepert & Van den Broeck 2023 ("SIMPLE: a gradient estimator for k-subset sampling"),
+    section 3.
+    """
+
+    n: int = 1
+
+    unbiased = False
+    families = (Subset,)
+    needs_df = True
+    reference: ClassVar[str] = "Ahmed et al. 2023"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        x = draw(q, self.n, generator) + grad_only(inner(q).mean)
+        fx = f(x)
+        needs_gradient(self, fx, x)
+        return fx.mean(0)

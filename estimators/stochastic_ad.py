@@ -1,0 +1,113 @@
+"""Stochastic derivatives of integers: a jump by one, times its rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Bernoulli, Binomial, Distribution, Geometric, Poisson
+
+from estimators._coordinates import AT_ONCE, replaced
+from estimators._families import draw, inner
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import InvalidParameter, at_least, one_value_each
+from estimators._rows import one, parameters
+from estimators._surrogate import inject_at
+
+SIDES = {"right": (1,), "left": (-1,), "both": (1, -1)}
+"""Which way the parameter moves, by the name of the coupling."""
+
+
+@dataclass(frozen=True)
+class StochasticAD(Estimator):
+    """Stochastic derivatives: where the parameter moves a little, the sample seldom jumps, and then by one.
+
+    ``g_i = (1/n) sum_k +- w_i (f(x_k with its i-th coordinate moved by d) - f(x_k))``,  x_k ~ q
+
+    | q | right: d, w | left: d, w |
+    | --- | --- | --- |
+    | Bernoulli(p) | +1, (1 - x) / (1 - p) | -1, x / p |
+    | Binomial(N, p) | +1, (N - x) / (1 - p) | -1, x / p |
+    | Geometric(p) | -1, x / (p (1 - p)) | +1, (x + 1) / p |
+    | Poisson(rate) | +1, 1 | -1, x / rate |
+
+    Unbiased. The coupling that makes the parameter larger (right) takes +w, the one that makes it smaller (left) -w,
+    "both" is their mean; which has less variance depends on f. On Poisson the right one is the measure-valued
+    derivative. At p = 1 only the left one has a derivative, at p = 0 only the right one. f is a black box. Cost: n (1 +
+    D) evaluations of f for D coordinates, n (1 + 2 D) for both.
+
+    The paper carries one direction through a whole program, and prunes to one jump. Here each coordinate of q is a
+    direction of its own, and none is pruned.
+
+    Args:
+        n: samples.
+        side: "right", "left" or "both".
+
+    Reference: Arya, Schauer, Schäfer & Rackauckas 2022, section 2; the table is that of their package StochasticAD.jl.
+    """
+
+    n: int = 1
+    side: str = "right"
+
+    families = (Bernoulli, Binomial, Geometric, Poisson)
+    reference: ClassVar[str] = "Arya et al. 2022"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1)
+        if self.side not in SIDES:
+            raise InvalidParameter(
+                f"StochasticAD knows the sides right, left and both (got side={self.side!r}). "
+                "Use StochasticAD(side='right')."
+            )
+
+    def points(self, q: Distribution) -> int:
+        """Return how many points the largest call of f has."""
+        return self.n * max(1, len(SIDES[self.side]) * min(math.prod(q.event_shape), AT_ONCE))
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        x, p = draw(q, self.n, generator), _parameter(q)
+        fx = f(x)
+        one_value_each(fx, x, q.batch_shape)
+        sides = SIDES[self.side]
+        steps, rates = zip(*(_jump(inner(q), x, one(p.detach()), side) for side in sides), strict=True)
+        rate = torch.stack(rates)
+        moved = torch.stack([x + step for step in steps])
+        there = replaced(f, x, torch.where(rate > 0, moved, x), len(q.event_shape))
+        difference = there - fx.detach().reshape(fx.shape + (1,) * (x.dim() - fx.dim()))
+        sign = torch.tensor(sides, dtype=x.dtype, device=x.device).reshape(-1, *(1 for _ in x.shape))
+        gradient = (sign * rate * difference).mean((0, 1))
+        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, p)])
+
+
+def _parameter(q: Distribution) -> Tensor:
+    """Return the probabilities or rates of q, attached to its parameters."""
+    own = parameters(q)
+    if "logits" in own:
+        return own["logits"].sigmoid()
+    return own["probs"] if "probs" in own else own["rate"]
+
+
+def _jump(base: Any, x: Tensor, p: Tensor, side: int) -> tuple[int, Tensor]:
+    """Return by how much x jumps, and how often for each unit of p, as p moves to the given side."""
+    tiny = torch.finfo(p.dtype).tiny
+    match base, side:
+        case Poisson(), 1:
+            return 1, torch.ones_like(x)
+        case Poisson(), _:
+            return -1, x / p.clamp_min(tiny)
+        case Geometric(), 1:
+            return -1, x / (p * (1 - p)).clamp_min(tiny)
+        case Geometric(), _:
+            return 1, (x + 1) / p.clamp_min(tiny)
+        case Bernoulli() | Binomial(), 1:
+            total = base.total_count if isinstance(base, Binomial) else 1
+            return 1, (total - x) / (1 - p).clamp_min(tiny)
+        case _:
+            return -1, x / p.clamp_min(tiny)

@@ -1,0 +1,127 @@
+"""The distribution of a random subset of fixed size."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Generator, Size, Tensor
+from torch.distributions import constraints
+
+from estimators._families import uniform
+from estimators._refusals import Refusal
+from estimators._rows import one
+from estimators.distributions import Drawable
+
+
+class _Subsets(constraints.Constraint):
+    """Bits that sum to k."""
+
+    is_discrete = True
+    event_dim = 1
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        bits = ((value == 0) | (value == 1)).all(-1)
+        return bits & (value.sum(-1) == self.k)
+
+
+class Subset(Drawable):
+    """k of D elements: independent bits, given that k of them are 1 (conditional Bernoulli, conditional Poisson).
+
+    ``q(x) = exp(x . logits) / Z``,  ``Z = sum over all k-subsets``,  x in {0, 1}^D with ``sum x = k``
+
+    The sums over subsets are done by a recursion over the elements, in log space: O(D k). A sample decides one element
+    after the other, each with its probability given the earlier ones: it is exact. (Gumbel-top-k draws from another
+    distribution, Plackett-Luce.)
+
+    Args:
+        logits: ``[*batch, D]``, finite; a constant added to all of them changes nothing.
+        k: how many, from 1 to D.
+
+    Raises:
+        Refusal: k is out of its range.
+
+    Reference: Chen, Dempster & Liu 1994 (Biometrika 81); Ahmed, Zeng, Niepert & Van den Broeck 2023 (SIMPLE).
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"logits": constraints.real_vector}
+    has_enumerate_support = True
+
+    def __init__(self, logits: Tensor, k: int = 1, validate_args: bool | None = None) -> None:
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= logits.shape[-1]:
+            raise Refusal(
+                f"Subset takes a whole number k of elements, from 1 to their number {logits.shape[-1]} (got k={k!r}). "
+                "Use OneHotCategorical for k=1, or Bernoulli for any number."
+            )
+        self.logits, self.k = logits, k
+        super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args=validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Bits that sum to k."""
+        return _Subsets(self.k)
+
+    @property
+    def mean(self) -> Tensor:
+        """The probabilities that each element is in, ``[*batch, D]``, attached to the logits."""
+        theta = self.logits.unbind(-1)
+        before, after = _sums(theta, self.k), _sums(theta[::-1], self.k)[::-1]
+        without = [
+            (b[..., :-1] + a[..., :-1].flip(-1)).logsumexp(-1) for b, a in zip(before[:-1], after[1:], strict=True)
+        ]
+        return (self.logits + torch.stack(without, -1) - before[-1][..., -1:]).exp()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log q(x), ``[..., *batch]``; linear in x, which may lie off the support."""
+        if self._validate_args:
+            self._validate_sample(value)
+        return (value * self.logits).sum(-1) - _sums(self.logits.unbind(-1), self.k)[-1][..., -1]
+
+    def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
+        """Return samples, ``[*sample_shape, *batch, D]``, without a graph."""
+        theta = one(self.logits.detach())
+        u = uniform(Size((*sample_shape, *self.logits.shape)), theta, generator)
+        left = torch.full(u.shape[:-1], self.k, device=u.device)
+        after = _sums(theta.unbind(-1)[::-1], self.k)[::-1]
+        bits = []
+        for i in range(u.shape[-1]):
+            given, rest = (t.expand(*left.shape, self.k + 1) for t in after[i : i + 2])
+            ways = theta[..., i] + rest.gather(-1, (left - 1).clamp_min(0).unsqueeze(-1)).squeeze(-1)
+            p = (ways - given.gather(-1, left.unsqueeze(-1)).squeeze(-1)).exp()  # 1 where all that are left are needed
+            bits.append((u[..., i] < p) & (left > 0))
+            left = left - bits[-1].long()
+        return torch.stack(bits, -1).to(u.dtype)
+
+    def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """Return ``sum_k weight_k (x_k - mean)``."""
+        mean = Subset(one(self.logits.detach()), self.k, validate_args=False).mean
+        spread = weight.unsqueeze(-1)
+        return {"logits": (spread * x).sum(0) - spread.sum(0) * mean}
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """Return every subset, ``[subsets, *batch, D]``, or with batch axes of length 1."""
+        elements = self.logits.shape[-1]
+        members = torch.tensor(list(itertools.combinations(range(elements), self.k)), device=self.logits.device)
+        x = self.logits.new_zeros(len(members), elements).scatter_(-1, members, 1.0)
+        x = x.reshape(len(x), *(1 for _ in self.batch_shape), elements)
+        return x.expand(len(x), *self.batch_shape, elements) if expand else x
+
+
+def _sums(theta: Sequence[Tensor], k: int) -> list[Tensor]:
+    """Return the log-sums over subsets of 0 to k elements, ``[*batch, k + 1]``, of none, of the first, of two ...
+
+    What is impossible has a large negative number: minus infinity has no gradient.
+    """
+    impossible = torch.finfo(theta[0].dtype).min / 4
+    none = torch.full_like(theta[0], impossible).unsqueeze(-1)
+    sums = [torch.cat([torch.zeros_like(none), none.expand(*theta[0].shape, k)], -1)]
+    for t in theta:
+        taken = torch.cat([none, sums[-1][..., :-1] + t.unsqueeze(-1)], -1)
+        sums.append(torch.logaddexp(sums[-1], taken))
+    return sums

@@ -1,0 +1,86 @@
+"""The unordered set estimator: samples without replacement, weighted as if the order of drawing were unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
+
+from estimators._families import gumbel, score
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import InvalidParameter, at_least, one_value_each
+from estimators._states import count, log_mass, support
+
+
+@dataclass(frozen=True)
+class UnorderedSet(Estimator):
+    """Unordered set estimator: n different states, and for each the probability that it was drawn first given the set.
+
+    ``g = sum_{s in S} q(s) R(S,s) [f(s) - sum_{s' in S} q(s') R(S,s,s') f(s')] grad log q(s)``,  S drawn without
+    replacement
+    ``R(S,s) = P(S - s without s) / P(S)``,  ``R(S,s,s') = P(S - s - s' without s and s') / P(S - s without s)``
+
+    Unbiased; with all states it is the exact sum. P(S) counts the orders in which S can be drawn: here by one pass over
+    its 2^n subsets, in logarithms, with sums of positive terms only. A state is a joint one: q may have several bits or
+    categories, with at most 4,096 joint states; larger ones are refused. Where q has fewer states than n, all are
+    taken. f is a black box. Cost: n evaluations of f.
+
+    Args:
+        n: states, 2 to 10.
+
+    Reference: Kool, van Hoof & Welling 2020, section 4, with the built-in baseline.
+    """
+
+    n: int = 2
+
+    families = (Bernoulli, OneHotCategorical, Categorical)
+    reference: ClassVar[str] = "Kool et al. 2020"
+    limit: ClassVar[int] = 2**12
+
+    def __post_init__(self) -> None:
+        at_least(self, 2, ": its baseline comes from the other states. Use ScoreFunction(n=1) or UnorderedSet(n=2).")
+        if self.n > 10:
+            raise InvalidParameter(
+                f"UnorderedSet goes through 2^n subsets, and serves n up to 10 (got n={self.n}). "
+                f"Use UnorderedSet(n=10) or RLOO(n={self.n})."
+            )
+
+    def points(self, q: Distribution) -> int:
+        """Return the number of joint states, or refuse."""
+        return count(self, q, self.limit)
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        states = self.points(q)
+        log_q = log_mass(q).clamp_min(-200).expand(*q.batch_shape, states)  # impossible ones may be needed to make n
+        drawn = (log_q + gumbel(log_q.shape, log_q, generator)).topk(min(self.n, states), -1).indices
+        x = support(q)[drawn.movedim(-1, 0)]
+        fx = f(x)
+        one_value_each(fx, x, q.batch_shape)
+        outside = log_q.scatter(-1, drawn, -torch.inf).logsumexp(-1)
+        first, second = _weights(log_q.gather(-1, drawn).movedim(-1, 0), outside)
+        difference = fx.detach().unsqueeze(1) - fx.detach()  # [s, s', *batch]; the weights of the s' sum to 1
+        return (first * fx).sum(0) + score(q, x, first * (second * difference).sum(1))
+
+
+def _weights(log_q: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``q(s) R(S,s)``, ``[n, *batch]``, and ``q(s') R(S,s,s')``, ``[n, n, *batch]``, whose diagonal is 0.
+
+    Let b(V) be the sum, over the orders of drawing the rest of S once the states V are drawn, of the product of
+    1 / (mass not drawn yet). Then P(S) = b({}) prod q, P(S - s without s) = b({s}) prod q / q(s), and so on.
+    """
+    n = len(log_q)
+    b = {2**n - 1: torch.zeros_like(outside)}  # by V, as the bits of a number
+    for drawn in reversed(range(2**n - 1)):
+        missing = [t for t in range(n) if not drawn >> t & 1]
+        mass = torch.stack([outside, *(log_q[t] for t in missing)]).logsumexp(0)
+        b[drawn] = torch.stack([b[drawn | 1 << t] for t in missing]).logsumexp(0) - mass
+    first = torch.stack([(b[1 << s] - b[0]).exp() for s in range(n)])
+    second = [[(b[1 << s | 1 << t] - b[1 << s]).exp() * (s != t) for t in range(n)] for s in range(n)]
+    return first, torch.stack([torch.stack(row) for row in second])
