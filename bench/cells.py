@@ -119,8 +119,7 @@ def here(engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
     """Yield the partial sums of every block of a cell, in block order, computed in this process."""
     centre_tensor = torch.as_tensor(centre, device=engine.device)
     exact_tensor = None if exact is None else torch.as_tensor(exact, device=engine.device)
-    for block in range(len(engine.sizes)):
-        yield engine.partial(block, centre_tensor, exact_tensor)
+    yield from engine.partials(range(len(engine.sizes)), centre_tensor, exact_tensor)
 
 
 def moments_record(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from click.shell_completion import CompletionItem
 
-from bench import cli_compare, cli_gate, names
+from bench import cli_compare, cli_gate, cli_train, names
 from bench.names import Kind
 
 if TYPE_CHECKING:
@@ -222,7 +222,8 @@ def _show(
         report.print_table(records, Console(width=None if sys.stdout.isatty() else PIPE_WIDTH), cost)
     if not quiet:
         figures = sum(file.suffix == ".svg" for file in files)
-        click.echo(f"{folder}: records.jsonl, table.md, table.csv, table.tex and {figures} figures", err=True)
+        texts = [file.name for file in files if file.parent == folder]
+        click.echo(f"{folder}: {', '.join(['records.jsonl', *texts])} and {figures} figures", err=True)
 
 
 def _verdict(records: Sequence[Record]) -> int:
@@ -312,5 +313,6 @@ def doctor(json: bool) -> None:
 
 
 cli.add_command(cli_compare.compare)
+cli.add_command(cli_train.train)
 cli.add_command(cli_gate.check)
 cli.add_command(cli_gate.baseline)

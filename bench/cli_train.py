@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from bench.cli_gate import complete
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bench.record import Record
+from bench.cli_gate import _complete
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
+"""Those of ``bench.train``, without torch."""
 
 
 @click.command(
@@ -33,7 +29,7 @@ OPTIMIZERS = ("adam", "sgd", "rmsprop")
     multiple=True,
     required=True,
     metavar="SELECTOR",
-    shell_complete=complete("objective"),
+    shell_complete=_complete("objective"),
     help="What to train, as gaussian-vae:dim=4. Repeatable.",
 )
 @click.option(
@@ -42,7 +38,7 @@ OPTIMIZERS = ("adam", "sgd", "rmsprop")
     multiple=True,
     required=True,
     metavar="SELECTOR",
-    shell_complete=complete("estimator"),
+    shell_complete=_complete("estimator"),
     help="An estimator to train it with, as rloo:n=4. Repeatable.",
 )
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps of the optimizer [2000].")

@@ -7,8 +7,10 @@ seeding and merging.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +21,7 @@ from torch.distributions import Distribution
 
 from bench import record
 from bench.heap import keep_memory
-from bench.moments import Workspace, block_partial
+from bench.moments import Workspace, block_partials, together
 from bench.objectives import Objective, Problem
 from bench.plan import Cell, blocks, noise_subject, slices
 from bench.selectors import label
@@ -159,39 +161,40 @@ class Engine:
         total = loss.flatten(1).mean(1).sum() if loss.dim() > 1 else loss.sum()
         return torch.autograd.grad(total, leaves, materialize_grads=True)
 
-    def partial(self, block: int, centre: Tensor, exact: Tensor | None) -> tuple[Partial, str]:
-        """Return the sums of a block, and the digest of its raw gradients where the fingerprint needs it."""
-        gradients = self.gradients(block)
-        sums = block_partial(
-            gradients,
-            index=block,
-            groups=self.groups,
-            centre=centre,
-            exact=exact,
-            replicates=sum(self.sizes),
-            workspace=self.workspace,
-            truncate_at=self.truncate_at,
-        )
-        return sums, digest(gradients) if block < FINGERPRINT_BLOCKS else ""
+    @functools.cached_property
+    def runs(self) -> list[range]:
+        """Successive blocks of equal rows that are reduced together: every process makes the same."""
+        out, start = [], 0
+        while start < len(self.sizes):
+            stop = min(start + together(self.sizes[start], self.size), len(self.sizes))
+            out.append(range(start, stop))
+            start = stop
+        return out
 
+    def partials(self, blocks: range, centre: Tensor, exact: Tensor | None) -> Iterator[tuple[Partial, str]]:
+        """Yield the sums of blocks, and the digest of a block's raw gradients where the fingerprint needs it.
 
-def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
-    """Return the loss that an estimator returned for q.
-
-    Raises:
-        ValueError: it is not one value per batch element, or has no gradient at q's parameters.
-    """
-    if loss.shape != q.batch_shape:
-        raise ValueError(
-            f"{estimator!r} returned a loss of shape {list(loss.shape)} for a q of batch shape "
-            f"{list(q.batch_shape)}: it must return one value per batch element."
-        )
-    if not loss.requires_grad:
-        raise ValueError(
-            f"{estimator!r} returned a loss without a gradient at q's parameters. "
-            "Use draw, rdraw, score or inject, which keep it."
-        )
-    return loss
+        Args:
+            blocks: whole ``runs``.
+            centre: a point near the mean gradient, ``[size]``, float64.
+            exact: the exact gradient, or None.
+        """
+        for run in self.runs:
+            if run.start not in blocks:
+                continue
+            gradients = [self.gradients(block) for block in run]
+            sums = block_partials(
+                gradients,
+                first=run.start,
+                groups=self.groups,
+                centre=centre,
+                exact=exact,
+                replicates=sum(self.sizes),
+                workspace=self.workspace,
+                truncate_at=self.truncate_at,
+            )
+            for block, g, partial in zip(run, gradients, sums, strict=True):
+                yield partial, digest(g) if block < FINGERPRINT_BLOCKS else ""
 
 
 def digest(gradients: Tensor) -> str:

@@ -209,7 +209,7 @@ class Pool:
             Refusal: the estimator refused.
         """
         state = engine.state_bytes()
-        chunks = deque(_chunks(len(engine.sizes), len(self._workers)))
+        chunks = deque(_chunks(engine.runs, len(self._workers)))
         ahead = AHEAD * len(self._workers) * len(chunks[0])
         ready: dict[int, list[tuple[Partial, str]]] = {}
         busy: dict[_Worker, range] = {}
@@ -244,11 +244,14 @@ def _answering(busy: Collection[_Worker]) -> list[_Worker]:
     return [worker for worker in busy if worker.connection in answered]
 
 
-def _chunks(count: int, workers: int) -> Iterator[range]:
-    """Yield runs of block numbers: several per worker, so that none waits long for the last."""
-    length = max(1, min(16, count // (8 * workers)))
-    for start in range(0, count, length):
-        yield range(start, min(start + length, count))
+def _chunks(runs: Sequence[range], workers: int) -> Iterator[range]:
+    """Yield runs of block numbers, put together: several chunks per worker, so that none waits long for the last."""
+    count = runs[-1].stop
+    length, start = max(1, min(16, count // (8 * workers))), 0
+    for run in runs:
+        if run.stop - start >= length or run.stop == count:
+            yield range(start, run.stop)
+            start = run.stop
 
 
 def _serve(connection: Connection, preload: Preload) -> None:
@@ -278,7 +281,7 @@ def _blocks_of(task: _Blocks, engines: dict[str, Engine]) -> object:
         engine = engines[task.cell.id]
         centre = torch.as_tensor(task.centre, device=engine.device)
         exact = None if task.exact is None else torch.as_tensor(task.exact, device=engine.device)
-        return [engine.partial(block, centre, exact) for block in task.indices]
+        return list(engine.partials(task.indices, centre, exact))
     except Refusal as refusal:
         return _Failure(str(refusal), refused=True)
     except Exception as error:

@@ -1,8 +1,8 @@
-"""One block of gradients to its partial sums, on the device where the gradients are."""
+"""Blocks of gradients to their partial sums, on the device where the gradients are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd, prod
 
@@ -26,6 +26,7 @@ from bench.stats.series import Array, Moments
 LONG_SERIES = 8192  # rows from which a series fills the cache on its own
 FEW_COLUMNS = 100  # below this the sum of a row is slow
 LADDER_START = 256  # rows of a block at the start of a run, at most
+TOGETHER, STEP = 2**20, 32  # elements of the blocks that are reduced together, and blocks, at most
 TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to what float32 can square
 
 
@@ -48,7 +49,6 @@ class Workspace:
         return buffer[:count].view(shape)
 
 
-@torch.no_grad()
 def block_partial(
     gradients: torch.Tensor,
     *,
@@ -74,13 +74,51 @@ def block_partial(
 
     Raises ValueError for shapes that do not fit and for blocks under 64 rows.
     """
-    _check(gradients, groups, centre, exact)
+    (partial,) = block_partials(
+        [gradients],
+        first=index,
+        groups=groups,
+        centre=centre,
+        exact=exact,
+        replicates=replicates,
+        truncate_at=truncate_at,
+        workspace=workspace,
+    )
+    return partial
+
+
+@torch.no_grad()
+def block_partials(
+    gradients: Sequence[torch.Tensor],
+    *,
+    first: int,
+    groups: Mapping[str, int],
+    centre: torch.Tensor,
+    exact: torch.Tensor | None,
+    replicates: int,
+    truncate_at: float | None = None,
+    workspace: Workspace | None = None,
+) -> list[Partial]:
+    """Reduce successive blocks of as many rows each, from the block `first` on: one `block_partial` for each.
+
+    The series with one number per row are reduced for all blocks together. They are so short that what they cost is the
+    number of operations, not of values.
+    """
+    for g in gradients:
+        _check(g, groups, centre, exact)
     space = Workspace() if workspace is None else workspace
-    block = _Block(index, groups, centre, exact, replicates, truncate_at)
-    partial, finite = block.reduce(gradients, space)
-    if gradients.dtype == torch.float32 and not (finite and _in_range(partial)):
-        partial, finite = block.reduce(gradients.double(), Workspace())
-    return partial if finite else replace(partial, nonfinite=_nonfinite_rows(gradients))
+    run = _Run(first, groups, centre, exact, replicates, truncate_at)
+    out = []
+    for i, (g, (partial, finite)) in enumerate(zip(gradients, run.reduce(gradients, space), strict=True)):
+        if g.dtype == torch.float32 and not (finite and _in_range(partial)):
+            ((partial, finite),) = replace(run, first=first + i).reduce([g.double()], Workspace())
+        out.append(partial if finite else replace(partial, nonfinite=_nonfinite_rows(g)))
+    return out
+
+
+def together(rows: int, size: int) -> int:
+    """Return how many successive blocks are worth reducing together: a power of two, while they stay in the cache."""
+    return min(STEP, 1 << max(0, (TOGETHER // (rows * size)).bit_length() - 1))
 
 
 def _check(
@@ -104,51 +142,73 @@ def _check(
 
 
 @dataclass(frozen=True, eq=False)
-class _Block:
-    """The arguments of one reduction; the letters are those of `Partial`."""
+class _Run:
+    """The arguments of one reduction of successive blocks; the letters are those of `Partial`."""
 
-    index: int
+    first: int
     groups: Mapping[str, int]
     centre: torch.Tensor
     exact: torch.Tensor | None
     replicates: int
     truncate_at: float | None
 
-    def reduce(self, g: torch.Tensor, space: Workspace) -> tuple[Partial, bool]:
-        """Reduce `g` `[rows, size]`; also say whether all of the result is finite."""
+    def reduce(self, blocks: Sequence[torch.Tensor], space: Workspace) -> list[tuple[Partial, bool]]:
+        """Reduce blocks `[rows, size]`; also say of each whether all of the result is finite."""
+        rows, names = blocks[0].shape[0], self._names()
+        target = None if self.exact is None else _Target.of(self.exact, blocks[0].dtype)
+        tables = space.take("tables", (len(blocks), len(names), rows), blocks[0])
+        tensors: dict[str, torch.Tensor] = {}
+        for i, (g, table) in enumerate(zip(blocks, tables.unbind(), strict=True)):
+            found = self._columns(g, self.first + i, table, target, space)
+            tensors |= {f"{name} {i}": t for name, t in found.items()}
+        tensors["series"] = _series_moments(tables.view(-1, rows), space)
+        for k, name in enumerate(names):
+            if name[0] in "we":
+                tensors[f"top {name}"] = _top(tables[:, k], self._kept(name, rows))
+        out, finite = _to_host(tensors)
+        out["series"] = out["series"].reshape(len(blocks), len(names), 4)
+        return [self._partial(i, rows, names, out, finite) for i in range(len(blocks))]
+
+    def _names(self) -> list[str]:
+        names = ["w", *(f"w:{name}" for name in self._parts())]
+        names += ["truncated"] if self.truncate_at is not None else []
+        return names + (["error", "projection", "cosine"] if self.exact is not None else [])
+
+    def _parts(self) -> list[str]:
+        return list(self.groups) if len(self.groups) > 1 else []
+
+    def _columns(
+        self, g: torch.Tensor, index: int, table: torch.Tensor, target: _Target | None, space: Workspace
+    ) -> dict[str, torch.Tensor]:
+        """What one block has per coordinate; fills in `table` `[k, rows]`, the series with one number per row."""
         pivot, X = _centred(g, space)
         squares = torch.mul(X, X, out=space.take("squares", tuple(g.shape), g))
         M2 = _column_sums(squares)
-        names, table, zero_rows = self._series(g, X, squares, pivot, space)
+        zero_rows = self._series(g, X, squares, pivot, table, target, space)
         columns = [pivot - self.centre, M2]
-        if self.index < SHAPE_BLOCKS:
+        if index < SHAPE_BLOCKS:
             columns += _third_and_fourth(X, squares, M2, space)
-        w = table[0]
-        tensors = {
-            "columns": torch.stack(columns),
-            "series": _series_moments(table, space),
-            "traces": _square_traces(X, self.index, space),
-            "zero_rows": zero_rows,
-            "sample": w[: LADDER_START if self._samples() else 0],
-        }
-        tensors |= {
-            f"top {name}": _top(table[i], self._kept(name, w.numel()))
-            for i, name in enumerate(names)
-            if name[0] in "we"
-        }
-        out, finite = _to_host(tensors)
-        return self._partial(g.shape[0], names, out), finite
+        found = {"columns": torch.stack(columns)}
+        if zero_rows is not None:
+            found["zero_rows"] = zero_rows
+        if (traces := _square_traces(X, index, space)) is not None:
+            found["traces"] = traces
+        if self._samples(index):
+            found["sample"] = table[0, :LADDER_START]
+        return found
 
     def _series(
-        self, g: torch.Tensor, X: torch.Tensor, squares: torch.Tensor, pivot: torch.Tensor, space: Workspace
-    ) -> tuple[list[str], torch.Tensor, torch.Tensor]:
-        """Names and values `[k, rows]` of the series with one number per row, and the number of rows that are 0."""
-        parts = list(self.groups) if len(self.groups) > 1 else []
-        names = ["w", *(f"w:{name}" for name in parts)]
-        names += ["truncated"] if self.truncate_at is not None else []
-        names += ["error", "projection", "cosine"] if self.exact is not None else []
-        rows = g.shape[0]
-        table = space.take("table", (len(names), rows), g)
+        self,
+        g: torch.Tensor,
+        X: torch.Tensor,
+        squares: torch.Tensor,
+        pivot: torch.Tensor,
+        table: torch.Tensor,
+        target: _Target | None,
+        space: Workspace,
+    ) -> torch.Tensor | None:
+        """Fill in the table in the order of `_names`; return the number of rows that are 0, if that is asked for."""
+        parts, rows = self._parts(), g.shape[0]
         square_norms = _row_sums(squares)
         unbias = rows / (rows - 1)
         torch.mul(square_norms, unbias, out=table[0])
@@ -157,41 +217,65 @@ class _Block:
             torch.mul(_row_sums(squares[:, end - self.groups[name] : end]), unbias, out=table[i])
         if self.truncate_at is not None:
             torch.clamp(table[0], max=self.truncate_at, out=table[len(parts) + 1])
-        zero_rows = torch.zeros((), dtype=torch.float64, device=g.device)
-        if self.exact is not None:
-            _against_exact(X, square_norms, pivot - self.exact, self.exact, error=table[-3], projection=table[-2])
-            zero_rows = _cosine(g, self.exact, space, cosine=table[-1])
-        return names, table, zero_rows
+        if target is None:
+            return None
+        _against_exact(X, square_norms, pivot - target.exact, target, error=table[-3], projection=table[-2])
+        return _cosine(g, target, space, cosine=table[-1])
 
     def _kept(self, name: str, rows: int) -> int:
         kept = kept_values(self.replicates) if name == "w" else tail_length(self.replicates) + 1
         return kept_in_block(kept, rows, self.replicates)
 
-    def _samples(self) -> bool:
+    def _samples(self, index: int) -> bool:
         """Whether some of w itself is handed over, for its 99 % quantile, which its largest values will not reach."""
-        return self.index < SHAPE_BLOCKS and kept_values(self.replicates) <= above_quantile(self.replicates)
+        return index < SHAPE_BLOCKS and kept_values(self.replicates) <= above_quantile(self.replicates)
 
-    def _partial(self, rows: int, names: list[str], out: Mapping[str, Array]) -> Partial:
-        series = {name: _scalar(rows, out["series"][i]) for i, name in enumerate(names)}
-        parts = [name for name in self.groups if f"w:{name}" in series]
-        return Partial(
-            index=self.index,
+    def _partial(
+        self, i: int, rows: int, names: list[str], out: Mapping[str, Array], finite: bool
+    ) -> tuple[Partial, bool]:
+        """Take the i-th block out of the results; if not all of them are finite, see whether its own are."""
+        none = np.zeros(0)
+        own = {name: out.get(f"{name} {i}", none) for name in ("columns", "zero_rows", "traces", "sample")}
+        top = {name: out[f"top {name}"][i] for name in names if f"top {name}" in out}
+        series = {name: _scalar(rows, out["series"][i, k]) for k, name in enumerate(names)}
+        parts = self._parts()
+        partial = Partial(
+            index=self.first + i,
             rows=rows,
-            coordinate=Moments(rows, *out["columns"]),
+            coordinate=Moments(rows, *own["columns"]),
             w=series["w"],
-            w_top=out["top w"],
-            traces=out["traces"],
+            w_top=top["w"],
+            traces=own["traces"],
             group_w={name: series[f"w:{name}"] for name in parts},
-            group_top={name: out[f"top w:{name}"] for name in parts},
+            group_top={name: top[f"w:{name}"] for name in parts},
             error=series.get("error"),
-            error_top=out.get("top error"),
+            error_top=top.get("error"),
             projection=series.get("projection"),
             cosine=series.get("cosine"),
-            zero_rows=int(out["zero_rows"]),
+            zero_rows=int(own["zero_rows"].sum()),
             truncated=series.get("truncated"),
             truncate_at=self.truncate_at,
-            sample=out["sample"] if self._samples() else None,
+            sample=own["sample"] if self._samples(self.first + i) else None,
         )
+        values = () if finite else (out["series"][i], *own.values(), *top.values())
+        return partial, all(bool(np.isfinite(v).all()) for v in values)
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """The exact gradient g*, and what every row is held against: `unit` = g*/‖g*‖² and `direction` = g*/‖g*‖."""
+
+    exact: torch.Tensor
+    unit: torch.Tensor
+    narrow_unit: torch.Tensor
+    direction: torch.Tensor
+
+    @classmethod
+    def of(cls, exact: torch.Tensor, dtype: torch.dtype) -> _Target:
+        """Both vectors are 0 where g* is; the narrow ones are in the dtype of the gradients."""
+        norm2, norm = exact @ exact, exact.norm()
+        unit = torch.where(norm2 > ZERO_NORM**2, exact / norm2, 0.0)
+        return cls(exact, unit, unit.to(dtype), torch.where(norm > ZERO_NORM, exact / norm, 0.0).to(dtype))
 
 
 def _centred(g: torch.Tensor, space: Workspace) -> tuple[torch.Tensor, torch.Tensor]:
@@ -241,40 +325,36 @@ def _against_exact(
     X: torch.Tensor,
     square_norms: torch.Tensor,
     delta: torch.Tensor,
-    exact: torch.Tensor,
+    target: _Target,
     *,
     error: torch.Tensor,
     projection: torch.Tensor,
 ) -> None:
     """Fill in `‖g_r − g*‖²` and `g*·(g_r − g*)/‖g*‖²` from g_r − g* = X_r + δ; the latter is 0 where g* is 0."""
-    norm2 = exact @ exact
-    unit = torch.where(norm2 > ZERO_NORM**2, exact / norm2, 0.0)
-    _times(X, delta, out=error)
+    _times(X, delta.to(X.dtype), out=error)
     error.mul_(2).add_(square_norms).add_((delta @ delta).to(X.dtype)).clamp_(min=0)
-    _times(X, unit, out=projection)
-    projection.add_((delta @ unit).to(X.dtype))
+    _times(X, target.narrow_unit, out=projection)
+    projection.add_((delta @ target.unit).to(X.dtype))
 
 
 def _times(X: torch.Tensor, vector: torch.Tensor, *, out: torch.Tensor) -> None:
-    """`out[:] = X @ vector` in the dtype of X; a matrix of one column is not worth the matrix product."""
-    vector = vector.to(X.dtype)
+    """`out[:] = X @ vector`; a matrix of one column is not worth the matrix product."""
     if X.shape[1] == 1:
         torch.mul(X[:, 0], vector, out=out)
     else:
         torch.mv(X, vector, out=out)
 
 
-def _cosine(g: torch.Tensor, exact: torch.Tensor, space: Workspace, *, cosine: torch.Tensor) -> torch.Tensor:
+def _cosine(g: torch.Tensor, target: _Target, space: Workspace, *, cosine: torch.Tensor) -> torch.Tensor:
     """Fill in `cos(g_r, g*)`, 0 where g_r or g* is 0; return how many g_r are 0."""
     if g.shape[1] == 1:
         torch.sign(g[:, 0], out=cosine)
         count: torch.Tensor = g.shape[0] - torch.count_nonzero(cosine)
-        cosine.mul_(exact.sign().to(g.dtype))
+        cosine.mul_(target.exact.sign().to(g.dtype))
         return count
-    norm = exact.norm()
     norms = _row_sums(torch.mul(g, g, out=space.take("scratch", tuple(g.shape), g))).sqrt_()
     zero = norms == 0
-    _times(g, torch.where(norm > ZERO_NORM, exact / norm, 0.0), out=cosine)
+    _times(g, target.direction, out=cosine)
     cosine.div_(norms.masked_fill_(zero, 1.0)).clamp_(-1, 1)
     zeros: torch.Tensor = zero.sum(dtype=torch.float64)
     return zeros
@@ -307,18 +387,19 @@ def _powers(v: torch.Tensor, space: Workspace) -> torch.Tensor:
 
 
 def _top(v: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the `count` largest values, largest first.
+    """Return the `count` largest values of every row of `v` `[b, rows]`, largest first.
 
     In a long series only those columns of `[32, rows/32]` are searched whose maximum is among the `count` largest
     maxima.
     """
-    if v.shape[0] % 32 == 0 and v.shape[0] >= 32 * 8 * count:
-        table = v.view(32, -1)
-        v = table.index_select(1, torch.topk(table.amax(0), count, sorted=False).indices).reshape(-1)
+    if v.shape[1] % 32 == 0 and v.shape[1] >= 32 * 8 * count:
+        table = v.view(v.shape[0], 32, -1)
+        columns = torch.topk(table.amax(1), count, sorted=False).indices
+        v = table.gather(2, columns.unsqueeze(1).expand(-1, 32, -1)).flatten(1)
     return torch.topk(v, count).values
 
 
-def _square_traces(X: torch.Tensor, index: int, space: Workspace) -> torch.Tensor:
+def _square_traces(X: torch.Tensor, index: int, space: Workspace) -> torch.Tensor | None:
     """Unbiased estimates of tr Σ², one per sub-block of 32 consecutive rows; a rest of 16 or more rows is one too.
 
     Only as many as the first 64 sub-blocks of the run can need, which follows from the index and the rows of the block
@@ -327,7 +408,7 @@ def _square_traces(X: torch.Tensor, index: int, space: Workspace) -> torch.Tenso
     rows, size = X.shape
     wanted = max(0, SUB_BLOCKS - index * (min(rows, LADDER_START) // SUB_BLOCK))
     if size == 1 or wanted == 0:
-        return torch.zeros(0, dtype=torch.float64, device=X.device)
+        return None
     whole, left = min(rows // SUB_BLOCK, wanted), rows % SUB_BLOCK
     head = X[: whole * SUB_BLOCK]
     values = [square_trace(head.view(whole, SUB_BLOCK, size), out=space.take("scratch", tuple(head.shape), X))]

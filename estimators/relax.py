@@ -16,10 +16,14 @@ from estimators._refusals import at_least, needs_gradient, one_value_each, posit
 from estimators._rows import one, parameters
 from estimators._surrogate import inject_at
 from estimators.rebar import _untied
+from estimators.score_function import MovingAverage
 
 
 class LearnedRelaxation(State):
-    """What RELAX learns: a network of one hidden layer on relaxed samples, and the logarithm of their temperature."""
+    """What RELAX learns: a network of one hidden layer on relaxed samples, and the logarithm of their temperature.
+
+    A moving average of the loss is the level of the network, which steps of Adam would take long to reach.
+    """
 
     hidden: ClassVar[int] = 10
 
@@ -29,12 +33,17 @@ class LearnedRelaxation(State):
         self.inner = nn.Parameter(normal(Size((inputs, self.hidden)), like, generator) / math.sqrt(inputs))
         self.bias = nn.Parameter(like.new_zeros(self.hidden))
         self.outer = nn.Parameter(like.new_zeros(self.hidden))
-        self.level = nn.Parameter(like.new_zeros(()))
+        self.offset = nn.Parameter(like.new_zeros(()))
+        self.average = MovingAverage(like)
 
     def forward(self, y: Tensor) -> Tensor:
-        """Return the network's value at relaxed samples ``[..., inputs]``: at first 0."""
-        out: Tensor = ((2 * y - 1) @ self.inner + self.bias).tanh() @ self.outer + self.level
+        """Return the network's value at relaxed samples ``[..., inputs]``, without its level: at first 0."""
+        out: Tensor = ((2 * y - 1) @ self.inner + self.bias).tanh() @ self.outer + self.offset
         return out
+
+    def update(self, loss: Tensor) -> None:
+        """Move the level towards the loss."""
+        self.average.update(loss)
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,8 @@ class RELAX(Estimator):
     ``relaxed`` 2n, and n of its gradient.
 
     ``adapt`` learns r and the temperature. r has 10 hidden units (tanh) and begins at 0: fresh, or without a state,
-    RELAX is ScoreFunction, and with ``relaxed`` it is REBAR.
+    RELAX is ScoreFunction, and with ``relaxed`` it is REBAR. Where c does not contain f, a moving average of the loss
+    is added to it, which is ours: r would learn it, slowly.
 
     Args:
         n: samples.
@@ -119,5 +129,7 @@ class RELAX(Estimator):
                 fy = f(y)
                 needs_gradient(self, fy, y)
                 c = c + fy
+            elif state is not None:
+                c = c + cast(Tensor, state.average.mean)
             (slope,) = torch.autograd.grad(c.sum(), z, create_graph=learning)
         return (c if learning else c.detach()), slope

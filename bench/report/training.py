@@ -29,7 +29,7 @@ NOTES = (
     "middle half: interquartile mean over seeds.",
     "at N f: the median after N evaluations of f for one batch element, which every estimator has spent; what it takes "
     "to adapt a control variate is counted.",
-    "behind the best: what the final objective lacks to that of the estimator on top, seed by seed; median and interval.",
+    "behind the best: what the final objective lacks to that of the first row, seed by seed; median and interval.",
     "diverged: runs that ended in a value that is not finite, or far worse than at the start.",
     "f + ∇f: evaluations for one step and one batch element, and after it those of f that adapt a control variate.",
     "time: of all steps, without looking; the median over seeds. Runs may have shared the machine.",
@@ -65,9 +65,8 @@ def _section(problem: Problem) -> Section:
     best = ranked[0]
     runs = {len(c.seeds) for c in ranked}
     levels = sorted({round(100 * c.final.level, 1) for c in ranked})
-    judged = (
-        f"{'exact' if line['exact_value'] else 'sampled'} objective{' on held-out data' if line['held_out'] else ''}"
-    )
+    judged = f"{'exact' if line['exact_value'] else 'sampled'} objective"
+    judged += " on held-out data" if line["held_out"] else ""
     facts = [
         f"{line['steps']:,} steps of {line['optimizer']} at {line['learning_rate']:g}",
         f"minibatches of {line['batch']}" if line["batch"] > 1 else "",
@@ -146,12 +145,13 @@ def absences(records: Sequence[Record]) -> list[str]:
         if line["kind"] == KIND and line["outcome"] != "measured":
             key = (line["outcome"], line["estimator"], line["objective"], line["reason"])
             found.setdefault(key, []).append(line["seed"])
-    words_of = {"failed": "failed", "skipped": "not applicable", "diverged": "diverged"}
-    return [
-        f"{words_of[outcome]}: {estimator} on {objective}"
-        f"{f' (seed {", ".join(map(str, sorted(seeds)))})' if outcome != 'skipped' else ''}: {reason}"
-        for (outcome, estimator, objective, reason), seeds in found.items()
-    ]
+    return [_absence(*key, sorted(seeds)) for key, seeds in found.items()]
+
+
+def _absence(outcome: str, estimator: str, objective: str, reason: str, seeds: list[int]) -> str:
+    if outcome == "skipped":
+        return f"not applicable: {estimator} on {objective}: {reason}"
+    return f"{outcome}: {estimator} on {objective}, seed {', '.join(map(str, seeds))}: {reason}"
 
 
 def markdown(records: Sequence[Record], title: str) -> str:

@@ -292,3 +292,11 @@ def test_a_missing_exact_value_is_told():
 def test_settings_that_cannot_be_used(bad, says):
     with pytest.raises(ValueError, match=says):
         Settings(**bad)
+
+
+def test_runs_are_of_equal_blocks_and_whole():
+    engine = Engine(Cell(RLOO(), objectives.BernoulliQuadratic(dim=3)), Settings(replicates=300_000))
+    assert [block for run in engine.runs for block in run] == list(range(len(engine.sizes)))
+    assert all(len({engine.sizes[block] for block in run}) == 1 for run in engine.runs)
+    assert max(map(len, engine.runs)) == 32
+    assert len(engine.runs[-1]) < 32

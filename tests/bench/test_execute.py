@@ -83,8 +83,12 @@ def test_blocks_come_in_order_and_all():
 
 
 @pytest.mark.parametrize(("count", "workers"), [(1, 1), (1, 8), (33, 2), (1000, 3)])
-def test_chunks_cover_every_block_once(count, workers):
-    assert [i for chunk in _chunks(count, workers) for i in chunk] == list(range(count))
+@pytest.mark.parametrize("length", [1, 4, 32])
+def test_chunks_are_whole_runs_and_cover_every_block_once(count, workers, length):
+    runs = [range(start, min(start + length, count)) for start in range(0, count, length)]
+    chunks = list(_chunks(runs, workers))
+    assert [i for chunk in chunks for i in chunk] == list(range(count))
+    assert {chunk.start for chunk in chunks} <= {run.start for run in runs}
 
 
 def test_a_run_with_workers_and_users_own_code(tmp_path):

@@ -54,6 +54,7 @@ CASE = Case(
     lambda a, b: Independent(Gamma(a, b, False), 1, False),
     f,
     grid,
+    steady=False,
 )
 
 

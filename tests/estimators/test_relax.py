@@ -57,7 +57,8 @@ def trained(estimator, q):
     with torch.no_grad():
         state.outer.copy_(torch.linspace(-1.5, 2.0, state.hidden))
         state.bias.copy_(torch.linspace(0.5, -0.3, state.hidden))
-        state.level.fill_(0.7)
+        state.offset.fill_(0.7)
+        state.average.mean.fill_(-0.4)
         state.log_temperature.fill_(math.log(0.3))
     return state.requires_grad_(False)
 
@@ -101,7 +102,7 @@ def test_the_three_terms_of_the_paper_on_the_same_noise(make, f, relaxed):
     def c(z):
         y = (z / 0.3).sigmoid() if binary else (z / 0.3).softmax(-1)
         hidden = torch.tanh((2 * y - 1).flatten(y.dim() - axes) @ state.inner + state.bias)
-        return (hidden * state.outer).sum(-1) + 0.7 + (f(y) if relaxed else 0)
+        return (hidden * state.outer).sum(-1) + 0.7 + (f(y) if relaxed else -0.4)
 
     wide = logits.expand(20, *logits.shape)
     noise = uniform(Size((3, *wide.shape)), wide, seeded(4))
@@ -176,6 +177,16 @@ def test_relaxed_it_learns_more_than_leave_one_out_knows():
         adapt(RELAX(relaxed=True), on_bits, rows(bits(), 32), state, optimizer, seeded(1000 + step))
     learned = gradients(RELAX(relaxed=True), on_bits, bits(), 2**12, state=state.requires_grad_(False)).var(0).sum()
     assert learned < gradients(RLOO(), on_bits, bits(), 2**12).var(0).sum() * 0.7
+
+
+def test_the_level_follows_the_loss_and_never_contains_its_own_sample():
+    state = RELAX().init(bits(), seeded())
+    loss = RELAX()(on_bits, bits(), seeded(1), state)
+    assert state.average.mean == 0
+    state.update(loss)
+    assert state.average.mean == loss.mean()
+    again, fresh = (RELAX()(on_bits, bits(), seeded(1), s) for s in (state, None))
+    assert torch.equal(again, fresh)  # it shapes the gradient, not the value
 
 
 @pytest.mark.parametrize("relaxed", [False, True])

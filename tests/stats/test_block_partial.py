@@ -1,10 +1,11 @@
+import math
 import pickle
 
 import numpy as np
 import pytest
 import torch
 
-from bench.moments import Workspace, block_partial
+from bench.moments import Workspace, block_partial, block_partials
 from bench.stats import Accumulator, Sums, summarise
 from bench.stats.accumulate import above_quantile, kept_values, tail_length
 
@@ -251,3 +252,33 @@ def test_the_device_gives_the_same_sums():
     assert approx(here.coordinate.M2, rel=1e-11) == there.coordinate.M2
     assert there.w_top == approx(here.w_top, rel=1e-11)
     assert there.traces == approx(here.traces, rel=1e-10)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+@pytest.mark.parametrize("exact", [False, True])
+def test_blocks_reduced_together_are_as_if_alone(size, exact):
+    """The third is not finite, the fourth leaves the range of float32; the series cross index 32, where moments end."""
+    blocks = [draw(96, size, seed=seed, dtype=torch.float32) for seed in range(5)]
+    blocks[2][7] = math.nan
+    blocks[3] *= 1e25
+    target = torch.ones(size).double() if exact else None
+    groups = {"a": 1, "b": size - 1} if size > 1 else {"a": 1}
+    arguments = {"groups": groups, "centre": torch.zeros(size).double(), "exact": target, "replicates": 10_000}
+    whole = block_partials(blocks, first=30, truncate_at=2.0, **arguments)
+    for i, (block, partial) in enumerate(zip(blocks, whole, strict=True)):
+        alone = block_partial(block, index=30 + i, truncate_at=2.0, **arguments)
+        assert (partial.index, partial.rows, partial.nonfinite) == (alone.index, alone.rows, alone.nonfinite)
+        assert partial.nonfinite == (1 if i == 2 else 0)
+        for name in ("coordinate", "w", "error", "projection", "cosine", "truncated"):
+            mine, other = getattr(partial, name), getattr(alone, name)
+            assert (mine is None) == (other is None)
+            if mine is not None and i != 2:
+                for power in ("mean", "M2", "M3", "M4"):
+                    a, b = getattr(mine, power), getattr(other, power)
+                    assert (a is None) == (b is None)
+                    if a is not None:
+                        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-12)
+        if i != 2:
+            np.testing.assert_array_equal(partial.w_top, alone.w_top)
+            np.testing.assert_array_equal(partial.traces, alone.traces)
+            assert partial.zero_rows == alone.zero_rows

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MOST = 8
 """Problems, and rows of pictures of one problem, that a figure has room for."""
 
+LINES = tuple(dashes if dashes != (1, 1) else (6, 1, 2, 1) for dashes in DASHES)
+"""Dashes of the curves: dots are kept for the means."""
+
 AXES = ("steps of the optimizer", "evaluations of f per batch element", "seconds of training")
 
 
@@ -29,8 +32,8 @@ def curves(problems: Sequence[Problem]) -> Figure | None:
         return None
     levels = sorted({round(100 * c.final.level, 1) for p in problems for c in p.curves})
     title = (
-        "The objective in training. Lines: median over seeds; dotted: mean of their middle half. Bands: interval of the "
-        f"median by order statistics, of level {' or '.join(f'{v:g}' for v in levels)} %.\n"
+        "The objective in training. Lines: median over seeds; dotted: mean of their middle half. Bands: interval of "
+        f"the median by order statistics, of level {' or '.join(f'{v:g}' for v in levels)} %.\n"
         "Last column: the value that training itself sees, a mean over the steps between two marks. What is far worse "
         "than the end is cut off."
     )
@@ -88,9 +91,9 @@ def variances(problems: Sequence[Problem]) -> Figure | None:
         return None
     title = (
         "Variance of the gradient along training, at the weights of the step, on the images of bench run\n"
-        "Lines: median over seeds; bands: its interval. Hollow: a lower limit, the tail is too heavy for more."
+        "Lines: median over seeds; bands: its interval. Hollow: a lower limit, where the tail is heavy."
     )
-    figure, grid = _grid(shown, 1, title, width=7.0)
+    figure, grid = _grid(shown, 1, title, width=8.0)
     for problem, (ax,) in zip(shown, grid, strict=True):
         look = looks(problem.curves)
         drawn = [c for c in problem.curves if (c.variance > 0).any()]
@@ -122,21 +125,19 @@ def pictures(problems: Sequence[Problem]) -> Figure | None:
     ]
     if not shown:
         return None
-    kinds = list(dict.fromkeys(name for _, _, line in shown for name in line["pictures"]))
-    figure = Figure(figsize=(2.6 * len(kinds) + 1.2, 2.0 * len(shown) + 0.9), layout="constrained")
-    grid = figure.subplots(len(shown), len(kinds), squeeze=False)
+    kinds = list(shown[0][2]["pictures"])
+    wide = [columns / rows for rows, columns, *_ in (shown[0][2]["pictures"][kind]["shape"] for kind in kinds)]
+    figure = Figure(figsize=(1.8 * sum(wide) + 0.6, 2.0 * len(shown) + 0.8), layout="constrained")
+    grid = figure.subplots(len(shown), len(kinds), squeeze=False, width_ratios=wide)
     for (problem, c, line), row in zip(shown, grid, strict=True):
         for ax, kind in zip(row, kinds, strict=True):
             ax.set_axis_off()
             if kind in line["pictures"]:
                 ax.imshow(mosaic(picture(line, kind)), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         row[0].set_title(f"{c.estimator} on {problem.title}", loc="left", fontsize=8)
-    for ax, kind in zip(grid[0], kinds, strict=True):
-        if ax is not grid[0][0]:
-            ax.set_title(kind, loc="left", fontsize=8)
     said = (
-        "What was learned, with seed 0. Left: held-out images, and below each row what became of it; "
-        "middle: samples from the prior; right: a walk along the two liveliest latents."
+        "What was learned, with seed 0. Left: held-out images, and below each row what became of it; middle: samples "
+        "from the prior; right: a walk along the two latents that vary most from image to image."
     )
     figure.suptitle("\n".join(textwrap.wrap(said, int(figure.get_figwidth() * 14))), fontsize=9, x=0.01, ha="left")
     return figure
@@ -159,12 +160,9 @@ def looks(found: Sequence[Curves]) -> dict[str, Style]:
         again = seen.setdefault(c.name, 0)
         seen[c.name] += 1
         style = of_name[c.name]
-        if again:
-            place = DASHES.index(style.dashes) if style.dashes in DASHES else 0
-            style = Style(
-                style.colour, GUEST_MARKERS[(again - 1) % len(GUEST_MARKERS)], DASHES[(place + again) % len(DASHES)]
-            )
-        chosen[c.estimator] = style
+        dashes = LINES[(DASHES.index(style.dashes) + again) % len(LINES)]
+        marker = GUEST_MARKERS[(again - 1) % len(GUEST_MARKERS)] if again else style.marker
+        chosen[c.estimator] = Style(style.colour, marker, dashes)
     return chosen
 
 
@@ -205,24 +203,28 @@ def _draw(ax: Axes, x: Array, values: Array, style: Style, c: Curves, *, hollow:
     median = line(lambda w: w.median)
     name = f"{c.estimator} ({c.diverged} of {len(c.seeds)} diverged)" if c.diverged else c.estimator
     every = max(1, len(x) // 7)
-    look: dict[str, Any] = {"color": style.colour, "linewidth": 1.3, "dashes": style.dashes or (None, None)}
-    ax.plot(x, median, label=name, zorder=3, **look)
-    offset = sum(map(ord, c.estimator)) % every
-    marked = np.arange(offset, len(x), every)
-    for empty in (False, True):
-        at = [i for i in marked if (hollow is not None and bool(hollow[i])) == empty]
-        ax.plot(
-            x[at],
-            median[at],
-            linestyle="none",
-            marker=style.marker,
-            markersize=5,
-            color=style.colour,
-            markerfacecolor="white" if empty else style.colour,
-            markeredgecolor=style.colour if empty else "white",
-            markeredgewidth=1.1 if empty else 0.5,
-            zorder=4,
-        )
+    marked = np.arange(sum(map(ord, c.estimator)) % every, len(x), every)
+    solid: dict[str, Any] = {
+        "marker": style.marker,
+        "markersize": 5,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.5,
+    }
+    ax.plot(
+        x,
+        median,
+        label=name,
+        color=style.colour,
+        linewidth=1.3,
+        dashes=style.dashes or (None, None),
+        markevery=marked.tolist(),
+        zorder=3,
+        **solid,
+    )
+    if hollow is not None:
+        at = [i for i in marked if hollow[i]]
+        look = {**solid, "markerfacecolor": "white", "markeredgecolor": style.colour, "markeredgewidth": 1.1}
+        ax.plot(x[at], median[at], linestyle="none", zorder=4, **look)
     if len(c.seeds) > 1:
         ax.plot(x, line(lambda w: w.middle), color=style.colour, linewidth=0.9, linestyle=":", zorder=2)
         ax.fill_between(x, line(lambda w: w.low), line(lambda w: w.high), color=style.colour, alpha=0.15, linewidth=0)
