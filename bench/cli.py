@@ -159,6 +159,7 @@ def _complete(kind: Kind) -> Any:
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Root of all noise [0].")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="The study folder [results/NAME].")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that measure [as many as pay off].")
+@click.option("--all", "every", is_flag=True, help="Every estimator of the catalogue, with its defaults.")
 @click.option("--no-timing", is_flag=True, help="Leave out the timing pass.")
 @click.option("--no-common-noise", is_flag=True, help="Give every cell noise of its own.")
 @click.option("--json", is_flag=True, help="Print one JSON document instead of the table.")
@@ -170,6 +171,7 @@ def run(
     samples: tuple[int, ...] | None,
     out: Path | None,
     workers: int | None,
+    every: bool,
     no_timing: bool,
     no_common_noise: bool,
     json: bool,
@@ -191,6 +193,7 @@ def run(
         from bench import progress, report, store
         from bench.spec import study
 
+        estimator += tuple(names.catalogue("estimator")) if every else ()
         chosen, folder = study(spec, estimator, objective, samples, out, **overrides)
         from bench.run import run as measure
 

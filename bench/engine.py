@@ -197,6 +197,25 @@ class Engine:
                 yield partial, digest(g) if block < FINGERPRINT_BLOCKS else ""
 
 
+def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
+    """Return the loss that an estimator returned for q.
+
+    Raises:
+        ValueError: it is not one value per batch element, or has no gradient at q's parameters.
+    """
+    if loss.shape != q.batch_shape:
+        raise ValueError(
+            f"{estimator!r} returned a loss of shape {list(loss.shape)} for a q of batch shape "
+            f"{list(q.batch_shape)}: it must return one value per batch element."
+        )
+    if not loss.requires_grad:
+        raise ValueError(
+            f"{estimator!r} returned a loss without a gradient at q's parameters. "
+            "Use draw, rdraw, score or inject, which keep it."
+        )
+    return loss
+
+
 def digest(gradients: Tensor) -> str:
     """Return the digest of a block's raw gradients."""
     return hashlib.sha256(gradients.cpu().numpy().tobytes()).hexdigest()

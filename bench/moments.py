@@ -180,7 +180,7 @@ class _Run:
     def _columns(
         self, g: torch.Tensor, index: int, table: torch.Tensor, target: _Target | None, space: Workspace
     ) -> dict[str, torch.Tensor]:
-        """What one block has per coordinate; fills in `table` `[k, rows]`, the series with one number per row."""
+        """Return what a block has per coordinate; fill in `table` `[k, rows]`, the series with one number per row."""
         pivot, X = _centred(g, space)
         squares = torch.mul(X, X, out=space.take("squares", tuple(g.shape), g))
         M2 = _column_sums(squares)

@@ -6,6 +6,7 @@ import torch
 from bench.plan import plan
 from bench.selectors import UsageError, label, parse
 from bench.spec import DEFAULT, Spec, study
+from bench.stats import Aim
 
 SMALL = {"estimators": ["rloo"], "objectives": ["gaussian-quadratic"]}
 
@@ -34,6 +35,8 @@ def test_a_file_gives_every_key(tmp_path):
             name = "all-keys"
             seed = 3
             replicates = 500
+            precision = 0.05
+            max_replicates = 20000
             dtype = "float64"
             device = "auto"
             timing = false
@@ -47,6 +50,8 @@ def test_a_file_gives_every_key(tmp_path):
         "name": "all-keys",
         "seed": 3,
         "replicates": 500,
+        "precision": 0.05,
+        "max_replicates": 20_000,
         "dtype": "float64",
         "device": "auto",
         "timing": False,
@@ -54,6 +59,15 @@ def test_a_file_gives_every_key(tmp_path):
     }
     assert [str(s) for s in spec.estimators] == ["rloo:n=2,4", "reinforce:n=1,2,baseline=0.5"]
     assert [str(s) for s in spec.objectives] == ["gaussian-quadratic:dim=1", "bernoulli-quadratic:dim=3"]
+
+
+def test_a_precision_survives_a_study_folder(tmp_path):
+    given = Spec.of({"estimators": ["rloo"], "objectives": ["gaussian-cosine"]})
+    asked = given.model_copy(update={"precision": 0.05})
+    for spec, aim in ((given, None), (asked, Aim(0.05, 1_000_000))):
+        again = Spec.read(write(tmp_path / "spec.toml", spec.to_toml(tmp_path)))
+        assert again == spec
+        assert again.aim == aim
 
 
 def test_a_spec_without_a_name_has_that_of_its_file(tmp_path):
@@ -107,6 +121,9 @@ def test_all_errors_are_told_at_once_with_their_paths(tmp_path):
     [
         ({"replicates": 0}, "replicates: "),
         ({"replicates": "10"}, "replicates: Input should be a valid integer"),
+        ({"precision": 5.0}, "precision: Input should be less than 1"),
+        ({"precision": 0.0}, "precision: Input should be greater than 0"),
+        ({"max_replicates": 0}, "max_replicates: "),
         ({"replicates": 10.0}, "replicates: Input should be a valid integer"),
         ({"seed": True}, "seed: Input should be a valid integer"),
         ({"seed": 2**63}, "seed: "),

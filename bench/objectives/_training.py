@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -37,7 +38,8 @@ def trainable(on: Callable[[Tensor], Problem], images: Tensor, batch: int, seed:
 
     @functools.lru_cache(maxsize=1)
     def order(epoch: int) -> Tensor:
-        return torch.randperm(IMAGES - HELD_OUT, generator=Generator().manual_seed(2**32 * epoch + seed))
+        mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])  # torch reads 32 bits of a seed
+        return torch.randperm(IMAGES - HELD_OUT, generator=Generator().manual_seed(mixed))
 
     def minibatch(i: int) -> Problem:
         start = i % each * count

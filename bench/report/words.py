@@ -107,6 +107,6 @@ def remarks(row: Any) -> str:
     if row.verdict in CONSTANT:
         return ""
     parts = [STATUSES.get(row.status, row.status.lower())]
-    parts += [f"not within ±{percent(row.precision)}"] if row.precision_reached == 0 else []
+    parts += [f"not within ±{100 * row.precision:g} %"] if row.precision_reached == 0 else []
     parts += ["float resolution"] if "AT_FLOAT_RESOLUTION" in row.flags else []
     return ", ".join(p for p in parts if p)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import inf, isfinite, sqrt
 
 import numpy as np
@@ -13,9 +13,10 @@ from bench.stats.accumulate import ZERO_NORM, Sums, above_quantile
 from bench.stats.bias import BiasTests, Reference
 from bench.stats.quantiles import t_quantile
 from bench.stats.series import Array, Moments
-from bench.stats.tail import Tail, fit_tail
+from bench.stats.tail import Tail, few_values, fit_tail
 from bench.stats.variance import Interval, Shape
 
+ROUNDING = {"float32": 1e-6, "float64": 1e-12}  # values closer than this part of the largest are one
 STUCK_LISTED = 32  # stuck coordinates named; their count is always complete
 
 
@@ -133,13 +134,15 @@ def summarise(
     target = reference.mean if reference is not None else exact
     flags: list[str] = []
     V, R = sums.variance, sums.replicates
-    floor = 100 * _resolution(sums.mean, dtype)
+    floor = _resolution(sums.mean, dtype)
     if 0 < V < floor:
         flags.append("AT_FLOAT_RESOLUTION")
     if reference is not None:
         flags.append("REFERENCE_NOISE")
     constant = V == 0 or (deterministic and floor > V)
     tail = _tail(sums.w, sums.w_top, R)
+    if floor > V or (sums.error_top is not None and few_values(sums.error_top, R, ROUNDING[dtype])):
+        tail = replace(tail, khat=None, upper=None)  # atoms, or rounding alone: there is no tail to fit
     if tail.discrete and V > 0:
         flags.append("DISCRETE_TAIL")
     trace_square = _trace_square(sums.traces, V, sums.size, R)
@@ -261,9 +264,13 @@ def _trace_square(traces: Array, V: float, size: int, replicates: int) -> float:
 
 
 def _resolution(mean: Array, dtype: str) -> float:
-    """q² = Σ_j ulp(|ḡ_j|)²/12, the variance that rounding alone gives to samples of this dtype."""
+    """Return the variance below which rounding may be all there is: a standard deviation of ten roundings of the mean.
+
+    100 q², with q² = Σ_j ulp(|ḡ_j|)²/12 the variance that storing the samples alone gives, or, where f loses digits
+    before, 100 ε² ‖ḡ‖².
+    """
     ulp = np.spacing(np.abs(mean).astype(dtype)).astype(np.float64)
-    return float((ulp**2).sum() / 12)
+    return 100 * max(float((ulp**2).sum() / 12), float(np.finfo(dtype).eps ** 2 * (mean**2).sum()))
 
 
 def _truncated(sums: Sums) -> dict[str, float | None]:
@@ -354,7 +361,7 @@ def _bias(
         return out | {"verdict": "UNRELIABLE"}
     alpha = 1 - total.confidence
     lower, upper = _bounds(total, delta, T, reference, alpha)
-    lower, upper = lower if tests.p_bias < significance else 0.0, upper + eps
+    lower, upper = max(lower - eps, 0.0) if tests.p_bias < significance else 0.0, upper + eps
     allowed = tolerance * exact_norm
     word = bias.verdict(p_bias=tests.p_bias, alpha=significance, lower=lower, upper=upper, allowed=allowed)
     needed = bias.replicates_needed(upper, allowed, R) if word == "INCONCLUSIVE" else inf

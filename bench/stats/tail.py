@@ -62,8 +62,19 @@ def fit_tail(top: Array, total: float, replicates: int) -> Tail:
     return Tail(M, k, sigma, (M * k + WEAK_COUNT * WEAK_K) / (M + WEAK_COUNT), upper)
 
 
-def _steps(largest: Array) -> int:
-    return int(np.count_nonzero(-np.diff(largest) > RELATIVE_STEP * largest[0]))
+def few_values(top: Array, replicates: int, relative_step: float) -> bool:
+    """Return whether the largest values `top` of a series have too few distinct steps for a tail, as in `fit_tail`.
+
+    Squared norms about the mean of their own block hide the values of a discrete law: a few atoms, each smeared by the
+    noise of that mean, look like the heaviest of tails. About a fixed centre they are what they are, up to the rounding
+    of the samples, `relative_step`.
+    """
+    M = tail_length(replicates)
+    return _steps(np.sort(np.asarray(top, dtype=np.float64))[::-1][: M + 1], relative_step) < max(5.0, M / 2)
+
+
+def _steps(largest: Array, relative_step: float = RELATIVE_STEP) -> int:
+    return int(np.count_nonzero(-np.diff(largest) > relative_step * largest[0]))
 
 
 def _grid(x: Array, points: int) -> tuple[Array, Array, Array]:

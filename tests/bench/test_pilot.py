@@ -1,5 +1,6 @@
 """A target of precision: how many replicates a pilot asks for, and what a study does with it."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ def test_a_pilot_looks_after_doublings_and_stops_when_it_is_precise():
     told = Told()
     line = pilot(CELL, Aim(0.05), told)
     replicates = [n for *_, n in told.looks]
-    assert all(b >= 2 * a * 0.9 for a, b in zip(replicates, replicates[1:], strict=False))
+    assert all(b >= 2 * a * 0.9 for a, b in itertools.pairwise(replicates))
     assert [half for _, half, _, _ in told.looks][-1] <= 0.05
     assert all(half > 0.05 for _, half, _, _ in told.looks[:-1])
     assert line["pilot_replicates"] == replicates[-1]
@@ -78,7 +79,7 @@ def test_a_method_without_noise_needs_no_pilot():
 
 @pytest.mark.parametrize("wrong", [0, -0.1, 1, 5])
 def test_a_precision_is_a_fraction(wrong):
-    with pytest.raises(ValueError, match="precision is a fraction, as 0.05"):
+    with pytest.raises(ValueError, match=r"precision is a fraction, as 0\.05"):
         Aim(wrong)
 
 

@@ -1,4 +1,5 @@
 import io
+import math
 
 from bench import progress
 
@@ -34,11 +35,27 @@ def test_plain_always_tells_failures():
     assert stream.getvalue().splitlines() == ["measurements: 1", "failed: rloo on gaussian-cosine: It broke."]
 
 
+def test_what_is_imprecise_is_told():
+    told, stream = plain([0.0, 6.0, 6.0, 6.0, 6.0, 6.0])
+    told.start(1, 0)
+    told.look("rloo on gaussian-cosine", 0.123, 0.05, 4096)
+    imprecise = {**MEASURED, "precision": 0.05, "precision_reached": False, "replicates": 100_000}
+    told.finish(imprecise)
+    told.finish({**imprecise, "precision_reached": True})
+    assert stream.getvalue().splitlines() == [
+        "measurements: 1",
+        "[1/1] pilot of rloo on gaussian-cosine: ±12 % after 4,096, wanted ±5 %",
+        "not within ±5 %: rloo on gaussian-cosine, with 100,000 replicates",
+    ]
+    assert progress.looked("x", math.inf, 0.05, 1024) == "pilot of x: no upper end after 1,024, wanted ±5 %"
+
+
 def test_quiet_is_silent_and_a_pipe_gets_plain_lines(capsys):
     silent = progress.choose(quiet=True)
     silent.start(1, 0)
     silent.cell("a")
     silent.block(1, 2)
+    silent.look("a", 0.1, 0.05, 1000)
     silent.finish(FAILED)
     silent.end()
     assert capsys.readouterr() == ("", "")
@@ -60,6 +77,8 @@ def test_the_bar_counts_measurements_and_replicates(monkeypatch):
     (task,) = bar._bar.tasks
     bar.block(1, 2)
     assert (task.total, task.completed, task.description) == (4, 1.5, "rloo [1] on x")
+    bar.look("rloo [1] on x", 0.07, 0.05, 2000)
+    assert task.description == "pilot of rloo [1] on x: ±7 % after 2,000, wanted ±5 %"
     bar.finish(MEASURED)
     assert task.completed == 2
     bar.end()

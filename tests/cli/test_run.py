@@ -103,7 +103,30 @@ def test_a_missing_gpu_is_a_usage_error(call, monkeypatch):
     assert "Use --device cpu or auto" in result.err
 
 
+def test_a_precision_and_a_number_of_replicates_exclude_each_other(call):
+    result = call("run", "-e", "rloo", "--precision", "0.05", "--replicates", "64")
+    assert result.code == 2
+    assert "--precision finds the number of replicates, and --replicates gives it: choose one." in result.err
+    assert call("run", "-e", "rloo", "--precision", "5").code == 2
+
+
 # results
+
+
+def test_a_precision_is_reached_or_said_not_to_be(call):
+    words = ("-e", "reparameterization", "-o", "gaussian-cosine", "--no-timing")
+    loud = call("run", *words, "--precision", "0.2", "--max-replicates", "3000")
+    assert loud.code == 0
+    assert "pilot of reparameterization on gaussian-cosine" in loud.err
+    assert "not within" not in loud.err + loud.out
+    short = call("run", *words, "--precision", "0.02", "--max-replicates", "3000")
+    assert "not within ±2 %: reparameterization on gaussian-cosine, with 3,072 replicates" in short.err
+    assert "not within ±2 %" in short.out
+    again = call("run", *words, "--precision", "0.02", "--max-replicates", "3000", "--json", "--quiet")
+    (line,) = json.loads(again.out)["records"]
+    assert (line["precision"], line["precision_reached"], line["replicates"]) == (0.02, False, 3072)
+    fixed = call("run", "results/reparameterization-on-gaussian-cosine", "--replicates", "64", "--json", "--quiet")
+    assert [r["replicates"] for r in json.loads(fixed.out)["records"]] == [256]
 
 
 def test_json_is_one_document_with_every_record(call, tmp_path):

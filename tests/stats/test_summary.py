@@ -308,3 +308,33 @@ def test_the_statistics_need_neither_torch_nor_scipy_to_start():
     code = "import sys, bench.stats; print(*sorted({'torch', 'scipy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def few_atoms(rows=2560):
+    """DisARM on ten bits: a bounded law of a few values, which block means smear into what looks like a heavy tail."""
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1.0, 1.0], size=(rows, 10))
+    return 0.4 * signs.sum(axis=1, keepdims=True) / 4 * signs
+
+
+def test_a_law_of_few_values_is_not_taken_for_a_heavy_tail():
+    g = few_atoms()
+    s = summary(g, exact=[0.1] * 10, rows=256)
+    assert (s.status, s.khat) == ("OK", None)
+    assert "DISCRETE_TAIL" in s.flags
+    assert s.variance_low < 0.9 < s.variance_high  # E 10 (0.1 sum)^2 = 1, less the squared mean, 10 times 0.1^2
+
+
+def test_without_a_fixed_centre_the_same_law_looks_heavy():
+    """What the fixed centre is for: without an exact gradient the atoms stay smeared."""
+    assert summary(few_atoms(), exact=None, rows=256).khat > 0.7
+
+
+def test_rounding_alone_has_no_tail_and_no_bias():
+    rng = np.random.default_rng(1)
+    exact = np.full(8, 0.3)
+    g = (exact * (1 + 3e-8) + 3e-8 * rng.standard_t(1.5, size=(2560, 8)).clip(-20, 20)).astype(np.float32)
+    s = summary(g, exact=exact, dtype="float32", rows=256)
+    assert s.status == "OK"
+    assert {"AT_FLOAT_RESOLUTION", "DISCRETE_TAIL"} <= set(s.flags)
+    assert s.verdict == "UNBIASED_WITHIN_TOL"

@@ -1,0 +1,110 @@
+"""The command `compare`: two studies, two estimators, two cells."""
+
+import json
+
+import pytest
+
+from bench import store
+
+BEFORE, AFTER, OTHER = "before", "after", "other"
+
+
+@pytest.fixture
+def studies(call):
+    """Two studies with the same noise, which have one estimator in common, and one with noise of its own."""
+    words = ("-o", "gaussian-cosine", "--replicates", "2048", "--no-timing", "--quiet")
+    call("run", "-e", "reparameterization:n=1,4", *words, "--out", BEFORE)
+    call("run", "-e", "reparameterization:n=4", "-e", "score-function", *words, "--out", AFTER)
+    call("run", "-e", "reparameterization:n=4", *words, "--seed", "1", "--out", OTHER)
+    return call
+
+
+def cells(result):
+    assert result.code == 0, result.err
+    return json.loads(result.out)["cells"]
+
+
+def test_a_study_with_itself_is_the_same(studies):
+    for cell in cells(studies("compare", BEFORE, BEFORE, "--json")):
+        assert (cell["ratio"], cell["noise"], cell["word"]) == (1.0, "same samples", "same")
+
+
+def test_studies_are_compared_where_they_meet(studies):
+    result = studies("compare", BEFORE, AFTER)
+    assert result.code == 0
+    assert "reparameterization:n=4 on gaussian-cosine" in result.out
+    assert result.err.splitlines() == [
+        "only in A: reparameterization on gaussian-cosine",
+        "only in B: score-function on gaussian-cosine",
+    ]
+
+
+def test_other_noise_is_not_paired(studies):
+    (cell,) = cells(studies("compare", BEFORE, OTHER, "--json"))
+    assert (cell["noise"], cell["word"]) == ("independent", "no difference seen")
+    assert cell["ratio_low"] < 1 < cell["ratio_high"]
+
+
+def test_estimators_of_a_study_are_paired_and_their_cost_is_told(studies):
+    (cell,) = cells(studies("compare", "reparameterization", "reparameterization:n=4", "--study", BEFORE, "--json"))
+    assert (cell["cell"], cell["noise"], cell["word"]) == ("gaussian-cosine", "paired", "B lower")
+    assert cell["ratio"] == pytest.approx(0.25, rel=0.2)
+    assert cell["per_evaluation"] == pytest.approx(4 * cell["ratio"])
+    (back,) = cells(studies("compare", "reparameterization:n=4", "reparameterization", "--study", BEFORE, "--json"))
+    assert back["ratio"] == pytest.approx(1 / cell["ratio"])
+    assert (back["word"], back["p"]) == ("B higher", cell["p"])
+
+
+def test_cells_of_different_objectives_are_compared_too(studies):
+    studies(
+        "run", "-e", "rloo", "-o", "gaussian-quadratic:dim=1", "--replicates", "2048", "--no-timing", "--out", BEFORE
+    )
+    words = ("reparameterization on gaussian-cosine", "reparameterization on gaussian-quadratic:dim=1")
+    (cell,) = cells(studies("compare", *words, "--study", BEFORE, "--json"))
+    assert cell["noise"] == "independent"
+    assert cell["ratio"] > 1
+
+
+def test_what_does_not_vary_is_not_compared(studies):
+    words = ("-o", "bernoulli-quadratic", "--replicates", "2048", "--no-timing", "--quiet", "--out", BEFORE)
+    studies("run", "-e", "rloo", "-e", "enumeration", *words)
+    (cell,) = cells(studies("compare", "rloo", "enumeration", "--study", BEFORE, "--json"))
+    assert (cell["ratio"], cell["word"], cell["variance_b"]) == (None, "no variance to compare", "0")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ((BEFORE, "absent"), 2, "absent is no study folder."),
+        (("reparametrization", "reparameterization:n=4", "--study", BEFORE), 2, "Did you mean 'reparameterization'?"),
+        (("reparameterization", "reparameterization:n=4"), 2, "There are no records in results/default."),
+        ((BEFORE,), 2, "Missing argument"),
+        (
+            ("reparameterization on gaussian-cosine", "rloo on gaussian-quadratic", "--study", BEFORE),
+            2,
+            "was not measured",
+        ),
+    ],
+)
+def test_what_the_user_got_wrong(studies, words, code, message):
+    result = studies("compare", *words)
+    assert (result.code, result.out) == (code, "")
+    assert message in result.err
+
+
+def test_nothing_in_common_is_exit_code_4(studies, tmp_path):
+    studies("run", "-e", "rloo", "-o", "bernoulli-quadratic", "--replicates", "64", "--no-timing", "--out", "elsewhere")
+    result = studies("compare", BEFORE, "elsewhere")
+    assert (result.code, result.out) == (4, "")
+    assert "the studies have no measured cell in common" in result.err
+    studies("run", "-e", "disarm", "-o", "bernoulli-quadratic", "--replicates", "64", "--no-timing", "--out", AFTER)
+    result = studies("compare", "score-function", "disarm", "--study", AFTER)
+    assert result.code == 4
+    assert "no objective was measured with both" in result.err
+
+
+def test_a_damaged_study_is_exit_code_5(studies, tmp_path):
+    (tmp_path / AFTER / store.LINES).write_text("not a record\n")
+    result = studies("compare", BEFORE, AFTER)
+    assert result.code == 5
+    assert "line 1, is not JSON" in result.err
