@@ -234,7 +234,7 @@ def _verdict(records: Sequence[Record]) -> int:
     outcomes = {record["outcome"] for record in records}
     if "failed" in outcomes:
         return FAILED
-    if "measured" not in outcomes:
+    if not outcomes & {"measured", "diverged"}:
         reasons = dict.fromkeys(record["reason"] for record in records)
         raise CommandError(
             f"No cell could be measured, because no pair fits together: {' '.join([*reasons][:3])}", NOTHING
@@ -297,7 +297,8 @@ def _line(name: str, facts: dict[str, Any]) -> tuple[str, ...]:
     defaults = {key: dumps(field["default"]).strip('"') for key, field in facts["fields"].items()}
     fields = ",".join(f"{key}={default}" for key, default in defaults.items())
     also = f" Also: {', '.join(facts['aliases'])}." if facts["aliases"] else ""
-    return name, ", ".join(said), fields, f"{facts['description']}{also}"
+    cost = f" Cost: {facts['cost']}." if facts.get("cost") else ""
+    return name, ", ".join(said), fields, f"{facts['description']}{cost}{also}"
 
 
 @cli.command()

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import functools
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -57,6 +58,7 @@ def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
     if kind == "estimator":
         served = instance.families
         return common | {
+            "cost": cost(cls),
             "unbiased": instance.unbiased,
             "value_unbiased": instance.value_unbiased,
             "deterministic": instance.deterministic,
@@ -71,6 +73,13 @@ def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
         "bound": instance.bound,
         "has_exact": instance.has_exact,
     }
+
+
+def cost(cls: type) -> str:
+    """Return what an estimator's docstring says behind "Cost:", up to the first stop: evaluations per estimate."""
+    text = " ".join((cls.__doc__ or "").split())
+    found = re.search(r"Cost: (.+?)(?=[.;:](?: |$))", text)
+    return found[1].replace("`", "") if found else ""
 
 
 def type_text(hint: Any) -> str:

@@ -40,14 +40,22 @@ def estimators_page() -> str:
         needs = ", ".join(known["needs"]) or "values of f"
         unbiased = "yes" if known["unbiased"] else "no"
         lines.append(
-            [f"[`{name}`](#{cls.__name__.lower()})", unbiased, served, needs, fields(known), known["reference"]]
+            [
+                f"[`{name}`](#{cls.__name__.lower()})",
+                unbiased,
+                served,
+                needs,
+                known["cost"],
+                fields(known),
+                known["reference"],
+            ]
         )
         sections.append(section("estimators", name, cls, known))
     intro = (
         "# Estimators\n\nMade by `python docs/generate.py` from the docstrings. Names are those of the command line; "
-        "the classes are in `estimators`.\n"
+        "the classes are in `estimators`. Cost is per estimate, n samples. [What is not there, and why](absent.md).\n"
     )
-    header = ["estimator", "unbiased", "q", "needs", "parameters", "reference"]
+    header = ["estimator", "unbiased", "q", "needs", "cost", "parameters", "reference"]
     return "\n".join([intro, table(header, lines), "", *sections])
 
 

@@ -98,7 +98,7 @@ class REBAR(Estimator):
         """Return c(z) and dc/dz, attached to the temperature while that learns, and to nothing else that matters."""
         learning = isinstance(temperature, Tensor) and temperature.requires_grad
         with torch.enable_grad():
-            z = z.detach().requires_grad_()
+            z = z.detach().clamp_min(-1e4).requires_grad_()  # 0 times the infinity of an impossible category is none
             y = squash(q, z / temperature)
             fy = f(y)
             needs_gradient(self, fy, y)

@@ -430,3 +430,19 @@ def test_a_black_box_is_refused():
 def test_f_must_sum_over_the_event():
     with pytest.raises(Refusal, match="one value per sample and batch element"):
         REBAR()(lambda x: x, bits(BITS), seeded())
+
+
+def test_an_impossible_category_leaves_the_state_finite():
+    logits = torch.tensor([0.0, 1.0, -torch.inf], dtype=torch.float64, requires_grad=True)
+    q = OneHotCategorical(logits=logits, validate_args=False)
+    state = REBAR().init(q)
+    optimizer = torch.optim.Adam(state.parameters())
+    for _ in range(3):
+        adapt(
+            REBAR(),
+            lambda x: (x * torch.tensor([1.0, 2.0, 3.0], dtype=x.dtype)).sum(-1) ** 2,
+            rows(q, 8),
+            state,
+            optimizer,
+        )
+    assert all(p.isfinite() for p in state.parameters())

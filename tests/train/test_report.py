@@ -161,10 +161,10 @@ def test_the_table_says_what_was_reached():
     )
     rows = [dict(zip(section.header, row, strict=True)) for row in section.body]
     assert [row["estimator"] for row in rows] == ["rloo", "score-function"]
-    assert rows[0]["final"] == "3.2 ± 0.3"
-    assert rows[1]["final"] == "1.15 [diverged, 1.4]"
-    assert rows[0]["at 30 f"] == "1.5"
-    assert rows[1]["behind the best"] == "2 [2, diverged]"
+    assert rows[0]["final"] == "3.2 ± 0.2"
+    assert rows[1]["final"] == "1.150 [diverged, 1.400]"
+    assert rows[0]["at 30 f"] == "1.500"
+    assert rows[1]["behind the best"] == "2.000 [2.000, diverged]"
     assert (rows[0]["diverged"], rows[1]["diverged"]) == ("", "1 of 6")
     assert (rows[0]["variance: start"], rows[1]["variance: start"]) == ("1.0", "≥ 4.0")
 

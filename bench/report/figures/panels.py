@@ -198,7 +198,12 @@ def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
     else:
         for problem, ax in axes.items():
             ax.set_xlabel(x[problem])
-    figure.supylabel(y, fontsize=9)
+    spec = grid[0].get_subplotspec()
+    assert spec is not None
+    if spec.get_gridspec().nrows == 1:
+        grid[0].set_ylabel(y, fontsize=9)
+    else:
+        figure.supylabel(y, fontsize=9)
 
 
 def legend(figure: Figure, table: pd.DataFrame, *signs: str) -> None:
@@ -213,6 +218,8 @@ def legend(figure: Figure, table: pd.DataFrame, *signs: str) -> None:
     grey: dict[str, Any] = {"linestyle": "none", "color": "#555555", "markersize": 6.5}
     handles += [Line2D([], [], label=sign, **grey | SIGNS[sign]) for sign in signs]
     columns = max(2, int(figure.get_figwidth() / 2.4))
+    lines = -(-len(handles) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.19 * max(0, lines - 3))  # panels keep their size beside many names
     figure.legend(handles=handles, loc="outside lower left", ncols=min(columns, len(handles)))
 
 

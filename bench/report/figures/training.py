@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.report.curves import Array, Curves, Problem, picture
 from bench.report.figures.panels import GRID, decades, ticks
-from bench.report.style import DASHES, GUEST_MARKERS, Style, styles
+from bench.report.style import DASHES, Style, styles
 from bench.stats.seeds import centre
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ MOST = 8
 
 LINES = tuple(dashes if dashes != (1, 1) else (6, 1, 2, 1) for dashes in DASHES)
 """Dashes of the curves: dots are kept for the means."""
+AGAIN = ("D", "X", "P", "v", "<")
+"""Markers of the estimators whose name is another's too."""
 
 AXES = ("steps of the optimizer", "evaluations of f per batch element", "seconds of training")
 
@@ -161,7 +163,7 @@ def looks(found: Sequence[Curves]) -> dict[str, Style]:
         seen[c.name] += 1
         style = of_name[c.name]
         dashes = LINES[(DASHES.index(style.dashes) + again) % len(LINES)]
-        marker = GUEST_MARKERS[(again - 1) % len(GUEST_MARKERS)] if again else style.marker
+        marker = AGAIN[(again - 1) % len(AGAIN)] if again else style.marker
         chosen[c.estimator] = Style(style.colour, marker, dashes)
     return chosen
 

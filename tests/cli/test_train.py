@@ -1,0 +1,110 @@
+"""The command `train` from its words to its exit code, with the smallest of runs."""
+
+import json
+import shlex
+
+import pytest
+
+from bench import store
+from bench.report import figures
+
+TINY = ("--steps", "2", "--seeds", "2", "--replicates", "0", "--workers", "1")
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch):
+    monkeypatch.setattr(figures, "training_images", lambda _problems: iter(()))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "Missing option '-o'"),
+        (["-o", "gaussian-quadratic"], "Missing option '-e'"),
+        (["-o", "gaussian-vea", "-e", "rloo"], "Did you mean 'gaussian-vae'?"),
+        (["-o", "gaussian-vae", "-e", "rlo"], "Did you mean 'rloo'?"),
+        (["-o", "gaussian-vae:batch=2000", "-e", "rloo"], "GaussianVAE needs batch <= 1797"),
+        (["-o", "gaussian-vae", "-e", "gumbel-softmax:temperature=-1"], "temperature"),
+        (["-o", "qubo", "-e", "rloo", "--lr", "-1"], "a finite number above 0 (got -1.0)."),
+        (["-o", "qubo", "-e", "rloo", "--lr", "nan"], "a finite number above 0 (got nan)."),
+        (["-o", "qubo", "-e", "rloo", "--lr", "fast"], "'--lr'"),
+        (["-o", "qubo", "-e", "rloo", "--optimizer", "lion"], "'lion' is not one of"),
+        (["-o", "qubo", "-e", "rloo", "--steps", "0"], "'--steps'"),
+        (["-o", "qubo", "-e", "rloo", "--seeds", "x"], "'--seeds'"),
+        (["-o", "qubo", "-e", "rloo", "--measure-every", "0"], "'--measure-every'"),
+    ],
+)
+def test_what_the_user_got_wrong_is_one_sentence_and_exit_code_2(call, tmp_path, words, message):
+    result = call("train", *words)
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.startswith("Error: ")
+    assert result.err.count("\n") == 1
+    assert message in result.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_goes_to_stdout_and_the_same_command_goes_on(call, tmp_path):
+    words = ("train", "-o", "gaussian-quadratic", "-e", "rloo:n=2,4", *TINY)
+    loud = call(*words)
+    assert loud.code == 0
+    assert loud.out.startswith("gaussian-quadratic\n")
+    folder = tmp_path / "results" / "train-rloo-on-gaussian-quadratic"
+    assert "train-rloo-on-gaussian-quadratic: records.jsonl, training.md, training.csv and 0 figures" in loud.err
+    assert {path.name for path in folder.iterdir()} == {"records.jsonl", "training.md", "training.csv"}
+    before = (folder / "records.jsonl").read_bytes()
+    assert call(*words, "--quiet") == (0, loud.out, "")
+    assert (folder / "records.jsonl").read_bytes() == before
+    assert call("report", folder, "--quiet").out == loud.out
+
+
+def test_flags_reach_the_records(call, tmp_path):
+    given = ("--optimizer", "sgd", "--lr", "0.5", "--measure-every", "1", "--dtype", "float64", "--out", "here")
+    result = call("train", "-o", "bernoulli-quadratic", "-e", "enumeration", *TINY, *given, "--json", "--quiet")
+    document = json.loads(result.out)
+    assert (result.code, result.err, document["folder"]) == (0, "", "here")
+    assert document["records"] == store.read(tmp_path / "here")
+    (first, second) = document["records"]
+    assert (first["optimizer"], first["learning_rate"], first["dtype"]) == ("sgd", 0.5, "float64")
+    assert (first["seed"], second["seed"], first["curves"]["step"]) == (0, 1, [0, 1, 2])
+
+
+def test_what_cannot_be_trained_together_ends_with_4(call):
+    result = call("train", "-o", "bernoulli-quadratic", "-e", "reparameterization", *TINY, "--quiet")
+    assert result.code == 4
+    assert result.err.count("\n") == 1
+    assert "Bernoulli" in result.err
+
+
+def test_divergence_is_a_result_and_failure_is_not(call, tmp_path):
+    wild = ("--optimizer", "sgd", "--lr", "1e9", "--measure-every", "1", "--quiet")
+    diverged = call("train", "-o", "gaussian-quadratic", "-e", "reparameterization", *TINY, *wild)
+    assert diverged.code == 0
+    assert "2 of 2" in diverged.out
+    assert "diverged: reparameterization on gaussian-quadratic, seed 0, 1: " in diverged.out
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\nfrom estimators import Estimator\n\n"
+        "@dataclass(frozen=True)\nclass Mine(Estimator):\n"
+        "    def __call__(self, f, q, generator=None, state=None):\n        raise RuntimeError('out of luck')\n"
+    )
+    failed = call("train", "-o", "gaussian-quadratic", "-e", "mine.py::Mine", *TINY, "--quiet")
+    assert failed.code == 1
+    assert "out of luck" in failed.out
+
+
+def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(call, tmp_path, monkeypatch):
+    from bench.train import Run
+
+    done = Run.done
+
+    def interrupted(run, *told):
+        if run.seed:
+            raise KeyboardInterrupt
+        return done(run, *told)
+
+    monkeypatch.setattr(Run, "done", interrupted)
+    words = ("train", "-o", "gaussian-quadratic", "-e", "rloo", *TINY, "--out", "here", "--quiet")
+    result = call(*words)
+    assert result.code == 130
+    assert f"Go on with: {shlex.join(['bench', *words])}" in result.err
+    assert [r["seed"] for r in store.read(tmp_path / "here")] == [0]
