@@ -144,6 +144,9 @@ def _complete(kind: Kind) -> Any:
 @click.option(
     "--samples", callback=_samples, metavar="N,...", help="n of every estimator that has one and was not given it."
 )
+@click.option(
+    "--at", metavar="POINT", help="Weights of networks: initial, trained, or a file of `bench train --keep-weights`."
+)
 @click.option("--replicates", type=click.IntRange(1), metavar="R", help="Independent calls of each cell [10000].")
 @click.option(
     "--precision",
@@ -169,6 +172,7 @@ def run(
     estimator: tuple[str, ...],
     objective: tuple[str, ...],
     samples: tuple[int, ...] | None,
+    at: str | None,
     out: Path | None,
     workers: int | None,
     every: bool,
@@ -195,6 +199,7 @@ def run(
 
         estimator += tuple(names.catalogue("estimator")) if every else ()
         chosen, folder = study(spec, estimator, objective, samples, out, **overrides)
+        chosen = chosen if at is None else chosen.with_point(at)
         from bench.run import run as measure
 
         records = measure(chosen.on_device(), folder, progress.choose(quiet=quiet), workers)

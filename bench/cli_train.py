@@ -54,6 +54,7 @@ OPTIMIZERS = ("adam", "sgd", "rmsprop")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Of weights and samples [float32].")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to train [cpu].")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="The study folder [results/train-NAME].")
+@click.option("--keep-weights", is_flag=True, help="Write the weights of every run, for `bench run --at`.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that train [as many as pay off].")
 @click.option("--json", is_flag=True, help="Print one JSON document instead of the table.")
 @click.option("--quiet", is_flag=True, help="No progress and no notes on stderr.")
@@ -61,6 +62,7 @@ def train(
     objective: tuple[str, ...],
     estimator: tuple[str, ...],
     out: Path | None,
+    keep_weights: bool,
     workers: int | None,
     json: bool,
     quiet: bool,
@@ -89,7 +91,7 @@ def train(
         except ValueError as error:
             raise UsageError(f"--lr: {error}" if "rate" in str(error) else str(error)) from None
         folder = out or folder.with_name(f"train-{folder.name}")
-        records = learn(spec, how, folder, progress.choose(quiet=quiet), workers)
+        records = learn(spec, how, folder, progress.choose(quiet=quiet), workers, keep_weights=keep_weights)
         files = report.write(folder, store.read(folder))
     _show(records, folder, files, json=json, quiet=quiet)
     return _verdict(records)

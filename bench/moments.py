@@ -118,6 +118,8 @@ def block_partials(
 
 def together(rows: int, size: int) -> int:
     """Return how many successive blocks are worth reducing together: a power of two, while they stay in the cache."""
+    if rows >= LONG_SERIES:
+        return 1
     return min(STEP, 1 << max(0, (TOGETHER // (rows * size)).bit_length() - 1))
 
 
@@ -286,10 +288,19 @@ def _centred(g: torch.Tensor, space: Workspace) -> tuple[torch.Tensor, torch.Ten
     """
     a, b, c = g[0], g[1], g[2]
     first = torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))
-    X = torch.sub(g, first, out=space.take("centred", tuple(g.shape), g))
+    X = _less(g, first, out=space.take("centred", tuple(g.shape), g))
     rest = _column_sums(X) / g.shape[0]
-    X -= rest.to(g.dtype)
+    _less(X, rest.to(g.dtype), out=X)
     return first.double() + rest, X
+
+
+def _less(x: torch.Tensor, vector: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
+    """`out[:] = x - vector` `[rows, size]`; of long narrow blocks 32 rows at a time: the inner loop is over those."""
+    if x.shape[0] < LONG_SERIES or x.shape[1] >= FEW_COLUMNS or x.shape[0] % 32 or not x.is_contiguous():
+        return torch.sub(x, vector, out=out)
+    shape = (x.shape[0] // 32, 32 * x.shape[1])
+    torch.sub(x.view(shape), vector.repeat(32), out=out.view(shape))
+    return out
 
 
 def _column_sums(x: torch.Tensor) -> torch.Tensor:
@@ -353,10 +364,10 @@ def _cosine(g: torch.Tensor, target: _Target, space: Workspace, *, cosine: torch
         cosine.mul_(target.exact.sign().to(g.dtype))
         return count
     norms = _row_sums(torch.mul(g, g, out=space.take("scratch", tuple(g.shape), g))).sqrt_()
-    zero = norms == 0
+    some = torch.gt(norms, 0, out=torch.empty_like(norms))
     _times(g, target.direction, out=cosine)
-    cosine.div_(norms.masked_fill_(zero, 1.0)).clamp_(-1, 1)
-    zeros: torch.Tensor = zero.sum(dtype=torch.float64)
+    cosine.div_(norms.clamp_(min=torch.finfo(g.dtype).tiny)).clamp_(-1, 1).mul_(some)
+    zeros: torch.Tensor = g.shape[0] - some.sum(dtype=torch.float64)
     return zeros
 
 

@@ -51,8 +51,11 @@ def changed_fields(instance: Any) -> dict[str, Any]:
 
 
 def identity(instance: Any) -> dict[str, Any]:
-    """Return what an estimator or an objective is: its class name and the fields that differ from their defaults."""
-    return {"class": type(instance).__name__, **changed_fields(instance)}
+    """Return what an estimator or an objective is: its class name and the fields that differ from their defaults.
+
+    A file that a field names is known by its content.
+    """
+    return {"class": type(instance).__name__, **changed_fields(instance), **getattr(instance, "contents", {})}
 
 
 def cell_id(estimator: Any, objective: Any) -> str:

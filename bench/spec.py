@@ -139,6 +139,24 @@ class Spec(BaseModel):
 
         return self._each(give)
 
+    def with_point(self, at: str) -> Spec:
+        """Return the spec with this point of training in every objective that has one and was not given it.
+
+        Raises:
+            UsageError: no objective has one.
+        """
+        if not any(has_parameter(selector, "objective", "at") for selector in self.objectives):
+            raise UsageError(
+                f"--at {at} names a point of training, and none of the objectives is a network that is trained. Add "
+                "-o gaussian-vae, or leave --at out."
+            )
+
+        def give(selector: Selector, kind: Kind) -> Selector:
+            wants = kind == "objective" and "at" not in selector.params and has_parameter(selector, kind, "at")
+            return Selector(selector.name, {**selector.params, "at": (at,)}) if wants else selector
+
+        return self._each(give)
+
     def extending(self, older: Spec) -> Spec:
         """Return the spec with the selectors of an older one before its own: what a folder that holds both is of."""
 

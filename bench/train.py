@@ -8,7 +8,6 @@ A look has noise of its own and changes nothing: a run that is looked at is the 
 from __future__ import annotations
 
 import base64
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ from bench.execute import Pool, Preload, cores
 from bench.heap import keep_memory
 from bench.learn import count_evaluations
 from bench.moments import block_partial
-from bench.objectives import Objective, Problem
+from bench.objectives import Objective, Problem, _weights
 from bench.plan import Cell, plan
 from bench.record import Record
 from bench.run import Progress
@@ -40,6 +39,8 @@ from estimators import State, adapt, draw, rows
 
 KIND = "training"
 """Kind of the record."""
+WEIGHTS = "weights"
+"""Folder, inside the study's, of the weights that are kept."""
 
 OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -117,6 +118,8 @@ class Run:
     cell: Cell
     how: Training
     seed: int
+    keep: Path | None = None
+    """Folder for the weights that it ends with; None to forget them."""
 
     @property
     def label(self) -> str:
@@ -144,7 +147,11 @@ class Run:
         settings = self.how.settings(self.seed)
 
         def work() -> Record:
-            return {**self.identity(), **_Trainee(self).trained(progress)}
+            trainee = _Trainee(self)
+            found = trainee.trained(progress)
+            if self.keep is not None:
+                _weights.save(trainee.problem, self.keep)
+            return {**self.identity(), **found}
 
         with single_thread():
             return self.as_training(safely(work, self.cell, settings, KIND))
@@ -210,7 +217,7 @@ class _Trainee:
             "grad_evals": grad_evals,
             "adapt_f_evals": self.adapted.f / (batch * max(1, self.adaptations)),
             "curves": {key: [look[key] for look in looks] for key in looks[0]},
-            "weights_digest": self.digest(),
+            "weights_digest": _weights.digest(_weights.of(self.problem)),
             "pictures": self.pictures() if self.run.seed == 0 else None,
         }
 
@@ -349,11 +356,6 @@ class _Trainee:
         engine.state = self.state
         return engine
 
-    def digest(self) -> str:
-        """Return the identity of the weights: 16 hexadecimal digits."""
-        content = b"".join(t.detach().cpu().numpy().tobytes() for t in self.weights)
-        return hashlib.sha256(content).hexdigest()[:16]
-
     def pictures(self) -> Record | None:
         """Return what the objective has to look at: shape and grey levels, one byte each, in base 64."""
         if self.sharp.pictures is None:
@@ -372,7 +374,9 @@ class _Trainee:
         return time.perf_counter()
 
 
-def train(spec: Spec, how: Training, folder: Path, progress: Progress, workers: int | None = 1) -> list[Record]:
+def train(
+    spec: Spec, how: Training, folder: Path, progress: Progress, workers: int | None = 1, *, keep_weights: bool = False
+) -> list[Record]:
     """Train what a study folder lacks, and return the records of the runs that were asked for.
 
     A record is on disk when its run ends: an interruption loses only the runs under way. Runs that failed, or whose
@@ -385,6 +389,7 @@ def train(spec: Spec, how: Training, folder: Path, progress: Progress, workers: 
         progress: is told how far the runs are.
         workers: processes that train, one thread each; None for as many as there are processors and work for. Their
             number changes no figure but the seconds.
+        keep_weights: write what every run ends with to ``weights`` in the folder, under the digest on its record.
 
     Raises:
         UsageError: an estimator or an objective cannot be made.
@@ -392,7 +397,8 @@ def train(spec: Spec, how: Training, folder: Path, progress: Progress, workers: 
         OSError, Busy: the folder cannot be written.
     """
     cells, skips = plan(*spec.instances())
-    runs = [Run(cell, how, seed) for seed in range(how.seeds) for cell in cells]
+    keep = folder / WEIGHTS if keep_weights else None
+    runs = [Run(cell, how, seed, keep) for seed in range(how.seeds) for cell in cells]
     wanted = {run.identity()["run"]: run for run in runs}
     refused = [
         Run(skip.cell, how, 0).as_training(skipped_record(skip.cell, how.settings(0), skip.reason)) for skip in skips
@@ -415,7 +421,9 @@ def train(spec: Spec, how: Training, folder: Path, progress: Progress, workers: 
 
 
 def _lacks(line: Record | None, run: Run) -> bool:
-    return line is None or line["outcome"] == "failed" or line["code"] != run.identity()["code"]
+    if line is None or line["outcome"] == "failed" or line["code"] != run.identity()["code"]:
+        return True
+    return run.keep is not None and not (run.keep / f"{line.get('weights_digest')}.pt").exists()
 
 
 def _workers(workers: int | None, runs: Sequence[Run]) -> int:

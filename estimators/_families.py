@@ -10,6 +10,7 @@ All draws have shape ``[n, *batch, *event]``.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -207,14 +208,22 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
     """Return log q(x), ``[..., *batch]``, attached to q's parameters and to x.
 
     One-hot x may lie off the support: log q is linear in x, as it is for bits. (torch looks up the largest entry of x,
-    which is a step.)
+    which is a step.) Of a Normal, what does not depend on x is computed once for all samples.
     """
-    if not isinstance(inner(q), OneHotCategorical):
-        return q.log_prob(x)
-    finite = logits(q).clamp_min(torch.finfo(x.dtype).min)  # 0 times the infinite logit of a category that is not x
-    each = (x * finite).sum(-1)
-    extra = len(q.event_shape) - 1
-    return each.sum(tuple(range(-extra, 0))) if extra else each
+    base = inner(q)
+    if isinstance(base, OneHotCategorical):
+        finite = logits(q).clamp_min(torch.finfo(x.dtype).min)  # 0 times the infinite logit of a category that is not x
+        return _over_event((x * finite).sum(-1), len(q.event_shape) - 1)
+    if type(base) is Normal:
+        event, z = len(q.event_shape), (x - base.loc) / base.scale
+        constant = _over_event(base.scale.log() + math.log(2 * math.pi) / 2, event)
+        return _over_event(z.square(), event) / -2 - constant
+    return q.log_prob(x)
+
+
+def _over_event(each: Tensor, dims: int) -> Tensor:
+    """Return the sum over so many axes on the right."""
+    return each.sum(tuple(range(-dims, 0))) if dims else each
 
 
 def mass(q: Distribution, x: Tensor) -> Tensor:
@@ -257,11 +266,12 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
         case Normal():
             z = (x - own["loc"]) / own["scale"]
             weighted = spread * z
-            loc = weighted.sum(0) / own["scale"]
-            return inject(q, loc=loc, scale=((weighted * z).sum(0) - spread.sum(0)) / own["scale"])
+            loc = over_samples(weighted) / own["scale"]
+            scale = (over_samples(weighted * z) - over_samples(spread)) / own["scale"]
+            return inject(q, loc=loc, scale=scale)
         case Bernoulli():
             p = one(probs(q).detach())
-            residual = (spread * x).sum(0) - spread.sum(0) * p  # sum_k weight_k (x_k - p)
+            residual = over_samples(spread * x) - over_samples(spread) * p  # sum_k weight_k (x_k - p)
             if "logits" in own:
                 return inject(q, logits=residual)
             return inject(q, probs=residual / (p * (1 - p)).clamp_min(torch.finfo(p.dtype).tiny))
@@ -272,6 +282,11 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
             return inject(q, probs=count / own["probs"].clamp_min(torch.finfo(count.dtype).tiny))
         case _:
             return inject_at(q.batch_shape, [(weight.movedim(0, -1), q.log_prob(x).movedim(0, -1))])
+
+
+def over_samples(x: Tensor) -> Tensor:
+    """Return the sum over the first axis; of one sample it is the sample, without a pass over the data."""
+    return x.squeeze(0) if len(x) == 1 else x.sum(0)
 
 
 def _weighted_count(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ A surrogate is a tensor whose *value* estimates E_q[f] and whose *gradient* is t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -81,4 +82,31 @@ def inject_at(batch_shape: torch.Size, pairs: list[tuple[Tensor, Tensor]]) -> Te
     """
     gradients, targets = zip(*pairs, strict=True)
     out: Tensor = _Inject.apply(batch_shape, *gradients, *targets)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Carry(torch.autograd.Function):
+    """Value 0; the backward hands the target what a given function makes of the cotangent."""
+
+    @staticmethod
+    def forward(ctx: Any, target: Tensor, shape: torch.Size, pull: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.pull = pull
+        return target.new_zeros(()).expand(shape)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
+        (cotangent,) = cotangents
+        return ctx.pull(cotangent), None, None
+
+
+def carry(target: Tensor, shape: torch.Size, pull: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return zeros whose derivative in ``target`` is a Jacobian of one's own choice.
+
+    Args:
+        target: what gets the gradient.
+        shape: of the zeros.
+        pull: the transposed Jacobian: from a cotangent of that shape to a gradient shaped like ``target``. It may hold
+            tensors, through which nothing flows to ``target``.
+    """
+    out: Tensor = _Carry.apply(target, shape, pull)  # type: ignore[no-untyped-call]
     return out

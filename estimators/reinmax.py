@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import draw, inner, logits, probs, squash
+from estimators._families import draw, inner, logits, over_samples, probs, squash
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import at_least, needs_gradient, positive
 from estimators._rows import one
-from estimators._surrogate import grad_only
+from estimators._surrogate import carry
 
 
 @dataclass(frozen=True)
@@ -56,16 +55,20 @@ class ReinMax(Estimator):
         """Return the loss, ``[*batch]``."""
         self.check(q)
         x, p = draw(q, self.n, generator), one(probs(q).detach())
-        theta = logits(q).clamp_min(torch.finfo(p.dtype).min)  # 0 times the infinite logit of a category with p = 0
-        middle = (squash(q, one(theta.detach()) / self.temperature) + x) / 2
-        x = x + grad_only(2 * _along(q, middle, theta) - _along(q, p, theta) / 2)
+        middle = (squash(q, one(logits(q).detach()) / self.temperature) + x) / 2
+
+        def pull(h: Tensor) -> Tensor:
+            return over_samples(2 * _jacobian(q, middle, h) - _jacobian(q, p, h) / 2)
+
+        x = x + carry(logits(q), x.shape, pull)
         fx = f(x)
         needs_gradient(self, fx, x)
         return fx.mean(0)
 
 
-def _along(q: Distribution, p: Tensor, theta: Tensor) -> Tensor:
-    """Return what has the Jacobian ``diag(p) - p p^T`` in theta; a bit is one of two categories."""
+def _jacobian(q: Distribution, p: Tensor, h: Tensor) -> Tensor:
+    """Return ``(diag(p) - p p^T) h``; a bit is one of two categories."""
     if isinstance(inner(q), Bernoulli):
-        return p * (1 - p) * theta
-    return p * (theta - (p * theta).sum(-1, keepdim=True))
+        return p * (1 - p) * h
+    weighted = p * h
+    return weighted - p * weighted.sum(-1, keepdim=True)

@@ -16,6 +16,8 @@ from torch.nn.functional import logsigmoid
 from bench.objectives._autoencoder import PIXELS, bits, check, initial, network
 from bench.objectives._protocol import Objective, Problem, Theta
 from bench.objectives._training import SAMPLES, pictures, plane, trainable
+from bench.objectives._weights import check as check_weights
+from bench.objectives._weights import contents, restore
 from estimators import Bound, DisARM, Estimator
 
 ENUMERABLE = 12
@@ -32,7 +34,7 @@ class BernoulliVAE(Objective):
 
     Both networks have one hidden layer of leaky rectifiers (slope 0.3). Pixels are 1 where they exceed half of their
     range. theta is the encoder, four tensors; ``extra`` is the decoder: constants, unless one asks them for gradients.
-    The point of measurement is the initial one: weights and biases uniform within 1/sqrt(inputs). The objective is to
+    At first weights and biases are uniform within 1/sqrt(inputs); ``at`` names other points. The objective is to
     be maximised. f makes sense for every real b. Exact value: the sum over all 2^dim states, for at most 12 latents;
     beyond, a Monte Carlo reference.
 
@@ -41,6 +43,8 @@ class BernoulliVAE(Objective):
         hidden: hidden units of the encoder and of the decoder, at least 1.
         batch: images: the first of the data, from 1 to 1797 of them; in training the size of a minibatch.
         seed: seed of the initial weights, and of the order of minibatches, at least 0.
+        at: the weights at which to measure: "initial", "trained" (with the other parameters as they come), or the
+            path of a file that ``bench train --keep-weights`` has written.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -53,6 +57,7 @@ class BernoulliVAE(Objective):
     hidden: int = 200
     batch: int = 32
     seed: int = 0
+    at: str = "initial"
 
     bound = True
     family: ClassVar[type[Distribution]] = Bernoulli
@@ -60,6 +65,7 @@ class BernoulliVAE(Objective):
 
     def __post_init__(self) -> None:
         check(self, "dim", "hidden", "batch")
+        check_weights(self)
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
@@ -75,6 +81,11 @@ class BernoulliVAE(Objective):
     def row_elements(self) -> int:
         """Elements of one row's largest tensor: the decoder's hidden units, or its pixels, for every image."""
         return self.batch * max(self.hidden, PIXELS, self.dim)
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """The digest of the weights that ``at`` names."""
+        return contents(self)
 
     def restarted(self, seed: int) -> Self:
         """Return the same autoencoder with other initial weights, and its minibatches in another order."""
@@ -110,7 +121,7 @@ class BernoulliVAE(Objective):
             prior=lambda g: torch.rand(SAMPLES, self.dim, generator=g, dtype=dtype, device=device).round(),
             walk=lambda codes: plane(codes, codes[0], 0, 1),
         )
-        return replace(trainable(on, images, self.batch, self.seed), pictures=drawn)
+        return restore(self, replace(trainable(on, images, self.batch, self.seed), pictures=drawn))
 
 
 def _bounds(x: Tensor, logits: Tensor, decoder: Theta) -> Tensor:

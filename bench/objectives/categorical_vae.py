@@ -16,6 +16,8 @@ from bench.objectives._autoencoder import PIXELS, bits, check, initial, network
 from bench.objectives._checks import whole
 from bench.objectives._protocol import Objective, Problem, Theta
 from bench.objectives._training import SAMPLES, liveliest, pictures, trainable
+from bench.objectives._weights import check as check_weights
+from bench.objectives._weights import contents, restore
 from estimators import RLOO, Bound, Estimator
 
 ENUMERABLE = 4096
@@ -33,7 +35,7 @@ class CategoricalVAE(Objective):
 
     Both networks have one hidden layer of leaky rectifiers (slope 0.3). Pixels are 1 where they exceed half of their
     range. theta is the encoder, four tensors; ``extra`` is the decoder: constants, unless one asks them for gradients.
-    The point of measurement is the initial one: weights and biases uniform within 1/sqrt(inputs). The objective is to
+    At first weights and biases are uniform within 1/sqrt(inputs); ``at`` names other points. The objective is to
     be maximised. f makes sense for every real z. Exact value: the sum over all classes^dim states, for at most 4096 of
     them; beyond, a Monte Carlo reference.
 
@@ -43,6 +45,8 @@ class CategoricalVAE(Objective):
         hidden: hidden units of the encoder and of the decoder, at least 1.
         batch: images: the first of the data, from 1 to 1797 of them; in training the size of a minibatch.
         seed: seed of the initial weights, and of the order of minibatches, at least 0.
+        at: the weights at which to measure: "initial", "trained" (with the other parameters as they come), or the
+            path of a file that ``bench train --keep-weights`` has written.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -56,6 +60,7 @@ class CategoricalVAE(Objective):
     hidden: int = 200
     batch: int = 32
     seed: int = 0
+    at: str = "initial"
 
     bound = True
     family: ClassVar[type[Distribution]] = OneHotCategorical
@@ -63,6 +68,7 @@ class CategoricalVAE(Objective):
 
     def __post_init__(self) -> None:
         check(self, "dim", "hidden", "batch")
+        check_weights(self)
         whole(self, "classes", 2)
 
     @property
@@ -79,6 +85,11 @@ class CategoricalVAE(Objective):
     def row_elements(self) -> int:
         """Elements of one row's largest tensor: hidden units, pixels or classes, for every image."""
         return self.batch * max(self.hidden, PIXELS, self.dim * self.classes)
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """The digest of the weights that ``at`` names."""
+        return contents(self)
 
     def restarted(self, seed: int) -> Self:
         """Return the same autoencoder with other initial weights, and its minibatches in another order."""
@@ -123,7 +134,7 @@ class CategoricalVAE(Objective):
             prior=prior,
             walk=lambda codes: hot(_every(codes.argmax(-1), self.classes)),
         )
-        return replace(trainable(on, images, self.batch, self.seed), pictures=drawn)
+        return restore(self, replace(trainable(on, images, self.batch, self.seed), pictures=drawn))
 
 
 def _every(codes: Tensor, classes: int) -> Tensor:

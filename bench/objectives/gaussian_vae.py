@@ -15,6 +15,8 @@ from torch.nn.functional import linear, logsigmoid
 from bench.objectives._autoencoder import PIXELS, bits, check, greys, initial, layer, network
 from bench.objectives._protocol import Objective, Problem, Theta
 from bench.objectives._training import SAMPLES, pictures, plane, trainable
+from bench.objectives._weights import check as check_weights
+from bench.objectives._weights import contents, restore
 from estimators import Bound, Estimator, Reparameterization
 
 NOISE = 0.3
@@ -33,8 +35,8 @@ class GaussianVAE(Objective):
 
     The encoder, and the decoder ``network``, have one hidden layer of leaky rectifiers (slope 0.3). Pixels are grey
     levels from 0 to 1 for the linear decoder, and for the network bits, 1 where they exceed half of their range. theta
-    is the encoder, four tensors; ``extra`` is the decoder: constants, unless one asks them for gradients. The point of
-    measurement is the initial one: weights and biases uniform within 1/sqrt(inputs). The objective is to be maximised.
+    is the encoder, four tensors; ``extra`` is the decoder: constants, unless one asks them for gradients. At first
+    weights and biases are uniform within 1/sqrt(inputs); ``at`` names other points. The objective is to be maximised.
     Exact value: closed form for the linear decoder; for the network a Monte Carlo reference.
 
     Args:
@@ -43,6 +45,8 @@ class GaussianVAE(Objective):
         batch: images: the first of the data, from 1 to 1797 of them; in training the size of a minibatch.
         seed: seed of the initial weights, and of the order of minibatches, at least 0.
         decoder: "network" or "linear".
+        at: the weights at which to measure: "initial", "trained" (with the other parameters as they come), or the
+            path of a file that ``bench train --keep-weights`` has written.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -56,6 +60,7 @@ class GaussianVAE(Objective):
     batch: int = 32
     seed: int = 0
     decoder: str = "network"
+    at: str = "initial"
 
     bound = True
     family: ClassVar[type[Distribution]] = Normal
@@ -63,6 +68,7 @@ class GaussianVAE(Objective):
 
     def __post_init__(self) -> None:
         check(self, "dim", "hidden", "batch")
+        check_weights(self)
         if self.decoder not in ("network", "linear"):
             raise ValueError(
                 f"GaussianVAE knows the decoders network and linear (got decoder={self.decoder!r}). "
@@ -83,6 +89,11 @@ class GaussianVAE(Objective):
     def row_elements(self) -> int:
         """Elements of one row's largest tensor: the decoder's hidden units, or its pixels, for every image."""
         return self.batch * max(self.hidden if self.decoder == "network" else 0, PIXELS, self.dim)
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """The digest of the weights that ``at`` names."""
+        return contents(self)
 
     def restarted(self, seed: int) -> Self:
         """Return the same autoencoder with other initial weights, and its minibatches in another order."""
@@ -129,7 +140,7 @@ class GaussianVAE(Objective):
             prior=lambda generator: torch.randn(SAMPLES, self.dim, generator=generator, dtype=dtype, device=device),
             walk=lambda codes: plane(codes, torch.zeros_like(codes[0]), -2, 2),
         )
-        return replace(trainable(on, images, self.batch, self.seed), pictures=drawn)
+        return restore(self, replace(trainable(on, images, self.batch, self.seed), pictures=drawn))
 
 
 def _log_normal(x: Tensor, mean: Tensor) -> Tensor:

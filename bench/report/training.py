@@ -70,9 +70,9 @@ def _section(problem: Problem) -> Section:
     facts = [
         f"{line['steps']:,} steps of {line['optimizer']} at {line['learning_rate']:g}",
         f"minibatches of {line['batch']}" if line["batch"] > 1 else "",
-        f"{_range(runs)} seeds",
+        f"{_range(runs)} seed{'s' if max(runs) > 1 else ''}",
         f"{judged}, to be {'maximised' if problem.maximise else 'minimised'}",
-        f"intervals of level {_range(levels)} %" if max(levels) else "one seed: no intervals",
+        f"intervals of level {_range(levels)} %" if max(levels) else "no intervals",
         f"{line['dtype']} on {line['device']}",
     ]
     header = ["estimator", "final", "middle half", f"at {words.count(budget)} f", "behind the best", "diverged"]

@@ -16,7 +16,7 @@ from bench.stats.series import Array
 PRIOR = 3.0  # of Zhang and Stephens' grid
 WEAK_K, WEAK_COUNT = 0.5, 10.0  # k̂ is shrunk to 1/2 with the weight of ten observations
 QUANTILE_POINTS = 400
-RELATIVE_STEP = 1e-9  # two values closer than this part of the largest are one
+RELATIVE_STEP = 1e-9  # two values closer than this part of their geometric mean with the largest are one
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,12 @@ def few_values(top: Array, replicates: int, relative_step: float) -> bool:
 
 
 def _steps(largest: Array, relative_step: float = RELATIVE_STEP) -> int:
-    return int(np.count_nonzero(-np.diff(largest) > relative_step * largest[0]))
+    """Count the distinct steps of a descending series of squares.
+
+    A square is as exact as its root, whose error is a part of the largest root. A part of the largest square would be
+    more than all but the first few values of a really heavy tail.
+    """
+    return int(np.count_nonzero(-np.diff(largest) > relative_step * np.sqrt(largest[0] * largest[:-1])))
 
 
 def _grid(x: Array, points: int) -> tuple[Array, Array, Array]:

@@ -16,7 +16,7 @@ from tests.benchmarks.workloads import Row
 STAGES = {
     "noise, f and gradients at q's parameters": ("engine.py", "calls"),
     "pull-back to theta": ("engine.py", "__call__"),
-    "partial sums of a block": ("moments.py", "block_partial"),
+    "partial sums of a block": ("moments.py", "block_partials"),
     "merging the blocks": ("accumulate.py", "add"),
     "intervals, tests, verdicts": ("summary.py", "summarise"),
 }

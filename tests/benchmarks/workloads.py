@@ -93,14 +93,14 @@ ROWS = [
     Row("W4", "RLOO(2)", RLOO(n=2), ONE_HOTS, lambda: closed.CategoricalRLOO(ONE_HOTS, 2), 80_000),
     Row("W5", "pathwise", Reparameterization(n=10), LOGISTIC, lambda: closed.LogisticPathwise(LOGISTIC, 10), 10_000),
     Row("W5", "RLOO(10)", RLOO(n=10), LOGISTIC, lambda: closed.LogisticRLOO(LOGISTIC, 10), 10_000),
-    Row("W6", "RLOO(2)", RLOO(n=2), AUTOENCODER, lambda: closed.AutoencoderRLOO(AUTOENCODER, 2), 2_048),
-    Row("W6", "DisARM", DisARM(), AUTOENCODER, lambda: closed.AutoencoderDisARM(AUTOENCODER), 2_048),
+    Row("W6", "RLOO(2)", RLOO(n=2), AUTOENCODER, lambda: closed.AutoencoderRLOO(AUTOENCODER, 2), 6_144),
+    Row("W6", "DisARM", DisARM(), AUTOENCODER, lambda: closed.AutoencoderDisARM(AUTOENCODER), 6_144),
     Row(
         "W6",
         "ST-Gumbel",
         StraightThroughGumbelSoftmax(),
         AUTOENCODER,
         lambda: closed.AutoencoderSTGumbel(AUTOENCODER, 1.0),
-        2_048,
+        6_144,
     ),
 ]

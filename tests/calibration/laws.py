@@ -119,11 +119,15 @@ def exponential(name: str, sigma: float, size: int = 1) -> Law:
 
 
 def weights(name: str, square: float) -> Law:
-    def draw(g: Generator, rows: int) -> Tensor:
-        return math.sqrt(square) * torch.exp(normal(g, rows, 1).square() * ((1 - square) / 2))
+    """Return importance-weighted values x of N(0, 1), drawn from N(0, square); no variance up to square = 1/2."""
 
-    variance = square / math.sqrt(2 * square - 1) - 1 if square > 0.5 else math.inf
-    return law(name, f"importance weights N(0, 1)/N(0, {square}), tail index {2 - 2 * square:.1f}", draw, 1.0, variance)
+    def draw(g: Generator, rows: int) -> Tensor:
+        z = normal(g, rows, 1)
+        return square * z * torch.exp(z.square() * ((1 - square) / 2))
+
+    variance = square**2 / (2 * square - 1) ** 1.5 if square > 0.5 else math.inf
+    says = f"x of N(0, 1), importance-weighted from N(0, {square}), tail index {2 - 2 * square:.1f}"
+    return law(name, says, draw, 0.0, variance)
 
 
 def heavy(name: str, df: int, size: int = 1) -> Law:

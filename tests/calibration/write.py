@@ -336,7 +336,11 @@ def overhead_text(overhead: pd.DataFrame) -> list[str]:
         f"the statistics take {r.statistics_seconds:.1f} s: they add {100 * r.added:.0f} %"
         for r in overhead.itertuples()
     ]
-    return ["## What the statistics cost", "The default study in one process:", "\n".join(lines)]
+    return [
+        "## What the statistics cost",
+        "The default study in one process, in seconds of its processor time:",
+        "\n".join(lines),
+    ]
 
 
 def figure(covered: pd.DataFrame, folder: Path) -> None:

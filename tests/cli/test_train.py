@@ -108,3 +108,23 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(call, tmp_path, m
     assert result.code == 130
     assert f"Go on with: {shlex.join(['bench', *words])}" in result.err
     assert [r["seed"] for r in store.read(tmp_path / "here")] == [0]
+
+
+def test_what_was_trained_can_be_measured(call, tmp_path):
+    small = "bernoulli-vae:dim=2,hidden=3,batch=4"
+    assert call("train", "-o", small, "-e", "rloo", *TINY, "--keep-weights", "--out", "here", "--quiet").code == 0
+    path = sorted((tmp_path / "here" / "weights").iterdir())[0].relative_to(tmp_path)
+    words = ("run", "-o", small, "-e", "rloo", "--replicates", "64", "--no-timing", "--quiet", "--out", "there")
+    for at in ("initial", path):
+        assert call(*words, "--at", at).code == 0
+    found = store.read(tmp_path / "there")
+    assert [r["objective_params"]["at"] for r in found] == ["initial", str(path)]
+    assert len({r["cell"] for r in found}) == 2
+    wrong = call("run", "-o", "bernoulli-vae:dim=3", "-e", "rloo", "--at", path, "--out", "there", "--quiet")
+    assert wrong.code == 1
+    assert "another architecture" in " ".join(wrong.out.split())
+    for at, message in (("absent.pt", "There is no file of weights 'absent.pt'"), ("here", "There is no file")):
+        refused = call(*words, "--at", at)
+        assert refused.code == 2
+        assert message in refused.err
+    assert len([r for r in store.read(tmp_path / "there") if r["outcome"] == "measured"]) == 2

@@ -3,6 +3,7 @@ import torch
 from torch.distributions import Independent, Normal
 
 from estimators import grad_only, inject
+from estimators._surrogate import carry
 from tests.estimators.families import t
 
 
@@ -66,3 +67,14 @@ def test_inject_refuses_wrong_shapes_and_names():
         inject(q, loc=t(1.0, 2.0))
     with pytest.raises(ValueError, match=r"gradient for 'logits', and this Independent is made of \['loc', 'scale'\]"):
         inject(q, logits=t(1.0))
+
+
+def test_carry_has_value_zero_and_the_given_jacobian():
+    target = torch.arange(6.0, dtype=torch.float64).reshape(2, 3).requires_grad_()
+    matrix = torch.linspace(-1, 1, 9, dtype=torch.float64).reshape(3, 3)
+    zeros = carry(target, torch.Size((4, 2, 3)), lambda h: h.sum(0) @ matrix)
+    assert zeros.shape == (4, 2, 3)
+    assert (zeros == 0).all()
+    h = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((zeros * h).sum(), target)
+    torch.testing.assert_close(gradient, h.sum(0) @ matrix)

@@ -317,6 +317,15 @@ def few_atoms(rows=2560):
     return 0.4 * signs.sum(axis=1, keepdims=True) / 4 * signs
 
 
+@pytest.mark.parametrize("k", [0.55, 0.8])
+def test_a_heavy_tail_is_not_taken_for_a_law_of_few_values(k):
+    for seed in range(50):
+        g = np.random.default_rng(seed).random((2048, 1)) ** -k
+        s = summary(g, exact=np.zeros(1), dtype="float32")
+        assert "DISCRETE_TAIL" not in s.flags
+        assert s.khat > 0.5
+
+
 def test_a_law_of_few_values_is_not_taken_for_a_heavy_tail():
     g = few_atoms()
     s = summary(g, exact=[0.1] * 10, rows=256)

@@ -208,11 +208,18 @@ def test_a_folder_of_training_has_its_own_files_and_no_empty_table(tmp_path):
     assert not (tmp_path / "a" / "figures" / "training-pictures.png").exists()
 
 
+@pytest.fixture
+def one_format(monkeypatch):
+    monkeypatch.setattr("bench.report.figures.FORMATS", ("svg",))
+
+
+@pytest.mark.usefixtures("one_format")
 def test_both_kinds_of_records_have_their_files(tmp_path):
     names = {path.name for path in write(tmp_path, [moments("a", "o", 1.0), run("a", [0.0, 1.0, 2.0, 3.0])])}
-    assert {"table.md", "training.md", "heatmap.png", "training.png"} <= names
+    assert {"table.md", "training.md", "heatmap.svg", "training.svg"} <= names
 
 
+@pytest.mark.usefixtures("one_format")
 @pytest.mark.parametrize(
     "records",
     [

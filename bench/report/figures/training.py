@@ -69,13 +69,14 @@ def _judged(row: Sequence[Axes], problem: Problem) -> None:
 def window(problem: Problem) -> tuple[float, float]:
     """Return the limits of the objective's axis.
 
-    What the median of any estimator passes through after the first tenth of the looks is inside, unless it is worse
-    than the start by more than a third of the way from there to the best end.
+    What the median of any estimator passes through after the first tenth of the looks is inside, and the intervals of
+    the end, unless it is worse than the start by more than a third of the way from there to the best.
     """
     upwards = 1.0 if problem.maximise else -1.0
     paths = [upwards * np.array([centre(column).median for column in c.value.T]) for c in problem.curves]
     start = max(path[0] for path in paths)
-    late = np.concatenate([path[max(1, path.size // 10) :] for path in paths])
+    ends = [upwards * np.array([c.final.low, c.final.high]) for c in problem.curves]
+    late = np.concatenate([*(path[max(1, path.size // 10) :] for path in paths), *ends])
     late = late[np.isfinite(late)]
     if late.size == 0:
         return (start - 1, start + 1) if upwards > 0 else (-start - 1, -start + 1)
@@ -92,7 +93,7 @@ def variances(problems: Sequence[Problem]) -> Figure | None:
     if not shown:
         return None
     title = (
-        "Variance of the gradient along training, at the weights of the step, on the images of bench run\n"
+        "Variance of the gradient along training, at the weights of the step (at step 0 the figure of bench run)\n"
         "Lines: median over seeds; bands: its interval. Hollow: a lower limit, where the tail is heavy."
     )
     figure, grid = _grid(shown, 1, title, width=8.0)

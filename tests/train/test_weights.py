@@ -1,0 +1,112 @@
+"""Weights as points of measurement: kept, restored, known by content, refused in one sentence."""
+
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench import record
+from bench.objectives import BernoulliVAE, CategoricalVAE, GaussianVAE
+from bench.plan import Cell
+from bench.progress import Silent
+from bench.selectors import UsageError
+from bench.spec import Spec
+from bench.train import Run, Training, _Trainee, train
+from estimators import RLOO
+
+SMALL = BernoulliVAE(dim=2, hidden=3, batch=4)
+HOW = Training(steps=3, seeds=1, replicates=0)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Weights of the small autoencoder after three steps."""
+    spec = Spec.of({"estimators": ["rloo"], "objectives": ["bernoulli-vae:dim=2,hidden=3,batch=4"]})
+    (line,) = train(spec, HOW, tmp_path, Silent(), keep_weights=True)
+    (file,) = (tmp_path / "weights").iterdir()
+    assert file.name == f"{line['weights_digest']}.pt"
+    return file
+
+
+@pytest.mark.parametrize("cls", [GaussianVAE, BernoulliVAE, CategoricalVAE])
+def test_trained_weights_are_better_than_the_initial_ones_on_held_out_images(cls):
+    def value(objective):
+        return _Trainee(Run(Cell(RLOO(), objective), HOW, 0)).value()[0]
+
+    assert value(cls(at="trained")) > value(cls()) + 15
+
+
+def test_a_run_ends_where_its_weights_begin(path):
+    trainee = _Trainee(Run(Cell(RLOO(), SMALL), HOW, 0))
+    for i in range(3):
+        trainee.step(i)
+    problem = replace(SMALL, at=str(path)).build(torch.float64)
+    for mine, restored in ((trainee.problem.theta, problem.theta), (trainee.problem.extra, problem.extra)):
+        assert all(restored[name].equal(t.double()) for name, t in mine.items())
+    assert all(t.is_leaf and t.requires_grad for t in problem.theta.values())
+    assert not SMALL.build(torch.float64).theta["weight"].equal(problem.theta["weight"])
+
+
+def test_weights_are_known_by_their_content(path, tmp_path):
+    copy = tmp_path / "copy.pt"
+    shutil.copy(path, copy)
+    one, other = (replace(SMALL, at=str(p)) for p in (path, copy))
+    assert record.identity(one) == record.identity(other) == {**record.identity(SMALL), "at": path.stem}
+    assert record.cell_id(RLOO(), one) != record.cell_id(RLOO(), SMALL)
+    weights = torch.load(copy, weights_only=True)
+    weights["extra"]["bias"] += 1
+    torch.save(weights, copy)
+    assert record.identity(one) != record.identity(other)
+
+
+def test_kept_weights_that_are_gone_are_made_again(path, tmp_path):
+    before = path.read_bytes()
+    path.unlink()
+    spec = Spec.of({"estimators": ["rloo"], "objectives": ["bernoulli-vae:dim=2,hidden=3,batch=4"]})
+    train(spec, HOW, tmp_path, Silent())
+    assert not path.exists()
+    train(spec, HOW, tmp_path, Silent(), keep_weights=True)
+    assert path.read_bytes() == before
+
+
+def test_what_is_no_file_of_weights_is_refused(tmp_path):
+    for content, message in (
+        (b"nonsense", "is not a file of weights that can be read safely"),
+        ({"w": torch.ones(1)}, "holds no weights of an objective"),
+        ({"theta": {"w": 1.0}, "extra": {}}, "holds no weights of an objective"),
+    ):
+        path = tmp_path / "wrong.pt"
+        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+        with pytest.raises(ValueError, match=re.escape(message)):
+            BernoulliVAE(at=str(path))
+    with pytest.raises(ValueError, match=r"There is no file of weights 'absent\.pt'"):
+        BernoulliVAE(at="absent.pt")
+    with pytest.raises(ValueError, match="needs at='initial', at='trained' or the path"):
+        BernoulliVAE(at=3)
+
+
+def test_what_would_run_code_is_not_loaded(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("the file ran code",))
+
+    torch.save({"theta": {"w": Trap()}, "extra": {}}, tmp_path / "trap.pt")
+    with pytest.raises(ValueError, match="read safely"):
+        BernoulliVAE(at=str(tmp_path / "trap.pt"))
+
+
+def test_weights_of_another_architecture_are_refused(path):
+    with pytest.raises(ValueError, match=r"another architecture: theta.hidden_weight is \[3, 64\] there and \[5, 64\]"):
+        BernoulliVAE(dim=2, hidden=5, batch=4, at=str(path)).build()
+    with pytest.raises(ValueError, match=r"another architecture: extra.weight is \[64, 200\] there and \[64, 8\]"):
+        GaussianVAE(decoder="linear", at="trained").build()
+
+
+def test_a_point_is_for_the_objectives_that_have_one():
+    spec = Spec.of({"estimators": ["rloo"], "objectives": ["gaussian-vae", "bernoulli-vae:at=initial", "qubo"]})
+    given = {str(selector) for selector in spec.with_point("trained").objectives}
+    assert given == {"gaussian-vae:at=trained", "bernoulli-vae:at=initial", "qubo"}
+    with pytest.raises(UsageError, match="--at trained names a point of training, and none of the objectives"):
+        Spec.of({"estimators": ["rloo"], "objectives": ["qubo"]}).with_point("trained")
