@@ -108,7 +108,7 @@ def single_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-TIMING_SECONDS = 0.3
+TIMING_SECONDS = 0.2
 """Length of the timing of one cell in batch; its latency takes half of that."""
 
 Vector = NDArray[np.float64]

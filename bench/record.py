@@ -81,9 +81,17 @@ def run_id(cell: str, *, dtype: str, device: str, seed: int, replicates: int, co
 
 
 def block_seed(root: int, stage: str, subject: object, block: int) -> int:
-    """Return the 63-bit seed of a block: a hash of root seed, stage, whose noise it is, and block number."""
-    text = canonical([root, stage, subject, block])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    """Return the 63-bit seed of a block, from root seed, stage, whose noise it is, and block number.
+
+    torch's CPU generator takes only the low 32 bits of a seed, few enough for two hashes to meet by chance. So the low
+    bits count the blocks, from a hash of the rest and through a one-to-one mixing (the finalizer of MurmurHash3): no two
+    blocks of a stage share them.
+    """
+    base = int.from_bytes(hashlib.sha256(canonical([root, stage, subject]).encode()).digest()[:8], "big")
+    low = (base + block) % 2**32
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        low = (low ^ low >> shift) * factor % 2**32
+    return base >> 33 << 32 | low ^ low >> 16
 
 
 def dumps(record: Record) -> str:

@@ -158,8 +158,7 @@ def _curves(lines: list[Record], maximise: bool) -> Curves:
     )
 
 
-def picture(line: Record, name: str) -> Array:
-    """Return a stack of grey images of a record, ``[..., h, w]`` from 0 to 1."""
-    held = line["pictures"][name]
+def picture(held: Mapping[str, Any]) -> Array:
+    """Return a stack of grey images, ``[..., h, w]`` from 0 to 1, as a record holds it."""
     grey = np.frombuffer(base64.b64decode(held["grey"]), dtype=np.uint8)
     return np.asarray(grey.reshape(held["shape"]) / 255, dtype=np.float64)

@@ -6,7 +6,7 @@ V exists if and only if the tail index k of w = ‖g − μ‖² is below 1; a n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import floor, inf, sqrt
+from math import ceil, floor, inf, sqrt
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from bench.stats.series import Array
 PRIOR = 3.0  # of Zhang and Stephens' grid
 WEAK_K, WEAK_COUNT = 0.5, 10.0  # k̂ is shrunk to 1/2 with the weight of ten observations
 QUANTILE_POINTS = 400
+GRID_VALUES = 2**17  # logarithms taken at once
 RELATIVE_STEP = 1e-9  # two values closer than this part of their geometric mean with the largest are one
 
 
@@ -94,7 +95,8 @@ def _grid(x: Array, points: int) -> tuple[Array, Array, Array]:
     j = np.arange(1, points + 1)
     theta = 1 / x[-1] + (1 - np.sqrt(points / (j - 0.5))) / (PRIOR * quartile)
     theta = np.where(np.abs(theta) * x[-1] < 1e-9, -1e-9 / x[-1], theta)  # k/θ is continuous at 0, the quotient is not
-    k = np.log1p(-theta[:, None] * x).mean(axis=1)
+    parts = np.array_split(theta, ceil(points * n / GRID_VALUES))  # all at once, 400 points of a long tail are 40 MB
+    k = np.concatenate([np.log1p(-part[:, None] * x).mean(axis=1) for part in parts])
     return theta, k, n * (np.log(-theta / k) - k - 1)
 
 

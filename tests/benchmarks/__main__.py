@@ -88,8 +88,8 @@ def targets(measured: dict[Row, Laps]) -> str:
     of = f"{len(measured)} rows"
     return (
         f"Within {LEAN_TARGET} of closed with mean and variance: {len(lean)} of {of}"
-        f"{' (' + ', '.join(lean) + ')' if lean else ''}. Within {WHOLE_TARGET} with every statistic: {len(whole)} of {of}"
-        f"{' (' + ', '.join(whole) + ')' if whole else ''}. Faster than the product with mean and variance, of the "
+        f"{' (' + ', '.join(lean) + ')' if lean else ''}. Within {WHOLE_TARGET} with every statistic: {len(whole)} of "
+        f"{of}{' (' + ', '.join(whole) + ')' if whole else ''}. Faster than the product with mean and variance, of the "
         f"libraries: {ahead('Pyro', 'reinmax')}; of JAX jitted by hand: {ahead('JAX')}.\n"
     )
 
@@ -114,7 +114,7 @@ def write_laps(out: Path, measured: dict[Row, Laps]) -> None:
         for row, laps in measured.items():
             for job in laps.seconds:
                 for base in ("closed", "floor"):
-                    r, seconds = laps.ratio(job, base), laps.median(job)
+                    r, took = laps.ratio(job, base), laps.median(job)
                     writer.writerow(
                         [
                             row.workload,
@@ -124,7 +124,7 @@ def write_laps(out: Path, measured: dict[Row, Laps]) -> None:
                             f"{r.median:.4g}",
                             f"{r.low:.4g}",
                             f"{r.high:.4g}",
-                            f"{seconds:.4g}",
+                            f"{took:.4g}",
                         ]
                     )
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST = 8
-"""Problems, and rows of pictures of one problem, that a figure has room for."""
+MOST = 12
+"""Estimators of a problem whose pictures are drawn, the best."""
 
 LINES = tuple(dashes if dashes != (1, 1) else (6, 1, 2, 1) for dashes in DASHES)
 """Dashes of the curves: dots are kept for the means."""
@@ -117,33 +117,37 @@ def variances(problems: Sequence[Problem]) -> Figure | None:
 
 
 def pictures(problems: Sequence[Problem]) -> Figure | None:
-    """Draw what the models of seed 0 make of images: a row for each estimator, a column for each kind of picture."""
+    """Draw what the models of seed 0 make of images: problems side by side, a row for each estimator, best first."""
     from matplotlib.figure import Figure
 
-    shown = [
-        (problem, c, line)
-        for problem in problems
-        for c in [c for c in problem.ranked if any(line.get("pictures") for line in c.lines)][:MOST]
-        for line in [line for line in c.lines if line.get("pictures")][:1]
-    ]
-    if not shown:
+    columns = [found for problem in problems if (found := _pictured(problem))]
+    if not columns:
         return None
-    kinds = list(shown[0][2]["pictures"])
-    wide = [columns / rows for rows, columns, *_ in (shown[0][2]["pictures"][kind]["shape"] for kind in kinds)]
-    figure = Figure(figsize=(1.8 * sum(wide) + 0.6, 2.0 * len(shown) + 0.8), layout="constrained")
-    grid = figure.subplots(len(shown), len(kinds), squeeze=False, width_ratios=wide)
-    for (problem, c, line), row in zip(shown, grid, strict=True):
-        for ax, kind in zip(row, kinds, strict=True):
-            ax.set_axis_off()
-            if kind in line["pictures"]:
-                ax.imshow(mosaic(picture(line, kind)), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
-        row[0].set_title(f"{c.estimator} on {problem.title}", loc="left", fontsize=8)
+    wide = [wide / high for found in columns for high, wide, *_ in (p["shape"] for p in found[0][1].values())]
+    rows = max(map(len, columns))
+    figure = Figure(figsize=(1.5 * sum(wide) + 0.6, 1.65 * rows + 0.7), layout="constrained")
+    grid = figure.subplots(rows, len(wide), squeeze=False, width_ratios=wide)
+    for ax in grid.ravel():
+        ax.set_axis_off()
+    left = 0
+    for found in columns:
+        for row, (title, held) in zip(grid[:, left:], found, strict=False):
+            row[0].set_title(title, loc="left", fontsize=8)
+            for ax, kind in zip(row, held, strict=False):
+                ax.imshow(mosaic(picture(held[kind])), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        left += len(found[0][1])
     said = (
         "What was learned, with seed 0. Left: held-out images, and below each row what became of it; middle: samples "
         "from the prior; right: a walk along the two latents that vary most from image to image."
     )
     figure.suptitle("\n".join(textwrap.wrap(said, int(figure.get_figwidth() * 14))), fontsize=9, x=0.01, ha="left")
     return figure
+
+
+def _pictured(problem: Problem) -> list[tuple[str, Any]]:
+    """Return title and pictures of the estimators that have some."""
+    each = [(c, next((line["pictures"] for line in c.lines if line.get("pictures")), None)) for c in problem.ranked]
+    return [(f"{c.estimator} on {problem.title}", held) for c, held in each if held][:MOST]
 
 
 def mosaic(stack: Array) -> Array:
