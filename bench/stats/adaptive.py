@@ -61,14 +61,19 @@ def is_precise(summary: Summary, target: float) -> bool:
 
 
 def planned_replicates(pilot: Summary, target: float) -> int:
-    """Size of the fresh run, `R* = 1.2 R_pilot (z se_log/h)²`, never below the pilot's own minimum of 1000.
+    """Size of the fresh run, `R* = 1.2 R_pilot (half-width/h)²`, never below the pilot's own minimum of 1000.
+
+    The half-width is that of the interval, with all that skewness and tail add to it, or z se_log where there is no
+    upper end: with z se_log alone, half of the skewed cells would miss the target.
 
     Source: the two-stage idea is Stein's (1945), Annals of Mathematical Statistics 16:243.
     """
     if target <= 0:
         raise ValueError(f"the target is a relative half-width above 0 (got {target}).")
-    z = normal_quantile((1 + pilot.confidence) / 2)
-    return max(1000, ceil(1.2 * pilot.replicates * (z * pilot.se_log / target) ** 2))
+    width = half_width(pilot)
+    if width == inf:
+        width = normal_quantile((1 + pilot.confidence) / 2) * pilot.se_log
+    return max(1000, ceil(1.2 * pilot.replicates * (width / target) ** 2))
 
 
 def spend(alpha: float, looks: int) -> float:

@@ -99,13 +99,15 @@ def toy_of_200() -> Law:
 
 
 def quadratic(name: str, dim: int) -> Law:
+    off = 1 / math.sqrt(dim)  # per coordinate; the minimum lies one standard deviation from the mean
+
     def draw(g: Generator, rows: int) -> Tensor:
         z = normal(g, rows, dim)
-        return (1 + z).square().sum(1, keepdim=True) * z
+        return (off + z).square().sum(1, keepdim=True) * z
 
-    # E f²‖z‖² with f = Σ (1 + z_j)², less ‖E f z‖²
-    variance = dim**3 + 2 * dim**2 * (dim + 2) + dim * (dim + 2) * (dim + 4) + 4 * dim * (dim + 2) - 4 * dim
-    return law(name, f"score function of a quadratic, D = {dim}", draw, [2.0] * dim, float(variance))
+    # E f²‖z‖² with f = Σ (off + z_j)², less ‖E f z‖²
+    variance = dim + 2 * dim * (dim + 2) + dim * (dim + 2) * (dim + 4) + 4 * (dim + 2) - 4
+    return law(name, f"score function of a quadratic, D = {dim}", draw, [2 * off] * dim, float(variance))
 
 
 def exponential(name: str, sigma: float, size: int = 1) -> Law:

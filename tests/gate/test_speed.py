@@ -67,4 +67,3 @@ def test_what_cannot_be_judged_says_why(judged, costs, values, says):
 def test_costs_come_from_a_process_of_their_own():
     (cost,) = speed.log_costs([PICKED], Settings(replicates=64)).values()
     assert math.isfinite(cost)
-    assert cost > 0  # a gradient takes longer than its forward pass

@@ -59,8 +59,12 @@ def test_a_bias_that_costs_more_than_the_variance_saved_is_not_praised():
 
 def test_an_exact_method_is_weighed_by_its_cost():
     a = moments("a", "o", 1.0, verdict=OPEN, f_evals=2)
-    assert "use enumeration: exact, and no dearer than an estimate; of the random ones, a: the only" in say(a, deterministic("enumeration", "o", f_evals=2))
-    assert "enumeration is exact, for the price of 510 estimates of a; for less, a: the only" in say(a, deterministic("enumeration", "o", f_evals=1024))
+    assert "use enumeration: exact, and no dearer than an estimate; of the random ones, a: the only" in say(
+        a, deterministic("enumeration", "o", f_evals=2)
+    )
+    assert "enumeration is exact, for the price of 510 estimates of a; for less, a: the only" in say(
+        a, deterministic("enumeration", "o", f_evals=1024)
+    )
     assert (
         say(deterministic("enumeration", "o", f_evals=1024)) == "enumeration is exact (1,024 evaluations an estimate)"
     )

@@ -16,7 +16,8 @@ positive = st.floats(1e-6, 1e6)
 def test_both_bounds_solve_their_equation(T, A, C, z):
     wide = 1e9  # ‖δ‖ so large that only the quadratic bound counts
     upper = bias.bias_upper(wide, T, A, C, z) ** 2
-    if upper > 0:
+    solvable = A + C * T + (z * C / 2) ** 2 >= 0  # else T is impossibly negative, and the root is taken as 0
+    if upper > 0 and solvable:
         assert upper - T == approx(z * sqrt(A + C * upper), rel=1e-5, abs=1e-6)
     lower = bias.bias_lower(T, A, C, z) ** 2
     if lower > 0:
