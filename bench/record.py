@@ -84,8 +84,8 @@ def block_seed(root: int, stage: str, subject: object, block: int) -> int:
     """Return the 63-bit seed of a block, from root seed, stage, whose noise it is, and block number.
 
     torch's CPU generator takes only the low 32 bits of a seed, few enough for two hashes to meet by chance. So the low
-    bits count the blocks, from a hash of the rest and through a one-to-one mixing (the finalizer of MurmurHash3): no two
-    blocks of a stage share them.
+    bits count the blocks, from a hash of the rest and through a one-to-one mixing (the finalizer of MurmurHash3): no
+    two blocks of a stage share them.
     """
     base = int.from_bytes(hashlib.sha256(canonical([root, stage, subject]).encode()).digest()[:8], "big")
     low = (base + block) % 2**32

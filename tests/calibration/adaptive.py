@@ -50,7 +50,7 @@ def runs(law: Law, numbers: range) -> dict[str, list[float]]:
     }
     space = Workspace()
     for number in numbers:
-        noise = generator("adaptive", law.name, number)
+        noise = generator("adaptive", law.name, number=number)
         pilot, _ = look(law, MOST, look_schedule(MOST), noise, space)
         planned = min(planned_replicates(pilot, TARGET), MOST) if is_precise(pilot, TARGET) else MOST
         final, actual = look(law, planned, [planned], noise, space)

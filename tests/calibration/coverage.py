@@ -73,7 +73,7 @@ def bound_of(sums: Sums, target: np.ndarray[Any, Any]) -> float:
 def run(law: Law, replicates: int, number: int, space: Workspace) -> Row:
     """Simulate one run of a law and return what was said about it, and whether that was right."""
     sizes = block_sizes(law.size, replicates)
-    gradients = law.draw(generator("coverage", law.name, replicates, number), sum(sizes))
+    gradients = law.draw(generator("coverage", law.name, replicates, number=number), sum(sizes))
     sums = sums_of(gradients, law, sizes, space)
     s = summarise(sums, exact=law.mean, dtype="float32")
     high = math.inf if s.variance_high is None else s.variance_high

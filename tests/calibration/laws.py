@@ -38,9 +38,9 @@ class Law:
         return self.mean.size
 
 
-def generator(*names: object) -> Generator:
-    """Return the generator of what these names tell apart."""
-    return Generator().manual_seed(record.block_seed(0, "calibration", [str(name) for name in names], 0))
+def generator(*names: object, number: int = 0) -> Generator:
+    """Return the generator of a run: of what these names tell apart, and of its number."""
+    return Generator().manual_seed(record.block_seed(0, "calibration", [str(name) for name in names], number))
 
 
 def block_sizes(size: int, replicates: int) -> list[int]:

@@ -85,7 +85,7 @@ def rejections(case: Law, numbers: range) -> dict[str, list[float]]:
     counts = np.zeros(len(NOMINAL))
     for start in range(numbers.start, numbers.stop, batch):
         runs = min(batch, numbers.stop - start)
-        g = case.draw(generator("levels", case.name, start), runs * ROWS).view(runs, ROWS, case.size)
+        g = case.draw(generator("levels", case.name, number=start), runs * ROWS).view(runs, ROWS, case.size)
         p = three_parts(g, case.mean, BLOCKS)
         counts += [(p <= level).sum() for level in NOMINAL]
     return {
@@ -108,7 +108,11 @@ def sum_rejections(name: str, size: int, numbers: range) -> dict[str, list[float
     counts = np.zeros(len(NOMINAL))
     for start in range(numbers.start, numbers.stop, batch):
         runs = min(batch, numbers.stop - start)
-        y = SUMS[name](generator("sums", name, size, start), runs * BLOCKS, size).view(runs, BLOCKS, size).double()
+        y = (
+            SUMS[name](generator("sums", name, size, number=start), runs * BLOCKS, size)
+            .view(runs, BLOCKS, size)
+            .double()
+        )
         q = (y.cumsum(1)[:, :-1] * y[:, 1:]).sum(2)
         T, Q = q.sum(1).tolist(), q.square().sum(1).tolist()
         p = np.array([bias.sum_test(t, s, BLOCKS - 1) for t, s in zip(T, Q, strict=True)])
