@@ -1,139 +1,15 @@
-"""Make the calibration study: ``python -m tests.calibration --out results/calibration``, from the repository's root.
-
-Every random number follows from the law, the size and the number of the run, so that the figures do not depend on how
-many processes there are.
-"""
+"""Make the calibration study: ``python -m tests.calibration --out results/calibration``, from the repository's root."""
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from tests.calibration import adaptive, coverage, gate, levels, overhead, write
-from tests.calibration.laws import LAWS
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How many runs of everything."""
-
-    coverage: dict[int, int]
-    scalar: int
-    vector: int
-    large: int
-    sums: int
-    adaptive: int
-    suites: int
-    trials: int
-    blocks: int
-
-    def scaled(self, factor: float) -> Plan:
-        """Return a plan with a part of the runs, at least a few."""
-
-        def part(n: int, least: int) -> int:
-            return max(least, round(n * factor))
-
-        return Plan(
-            {R: part(n, 8) for R, n in self.coverage.items()},
-            part(self.scalar, 100),
-            part(self.vector, 20),
-            part(self.large, 5),
-            part(self.sums, 100),
-            part(self.adaptive, 3),
-            part(self.suites, 2),
-            part(self.trials, 2),
-            part(self.blocks, 64),
-        )
-
-
-WHOLE = Plan({1_000: 2_000, 10_000: 1_000}, 200_000, 50_000, 2_000, 100_000, 200, 200, 60, 1_024)
-
-Task = tuple[tuple[Any, ...], Callable[[], Any]]
-
-
-def pieces(total: int, length: int) -> Iterator[range]:
-    return (range(start, min(start + length, total)) for start in range(0, total, length))
-
-
-def tasks(plan: Plan) -> Iterator[Task]:
-    """Yield the pieces of the study by key, the longest kinds first; pieces of one key are put together."""
-    for number, cell in enumerate(gate.CELLS):
-        yield ("null", number), partial(gate.null_cases, cell, plan.suites, plan.blocks)
-    for number, cell in enumerate(gate.CELLS):
-        yield ("power", number), partial(gate.power, cell, None, plan.trials, plan.blocks)
-    for number, (name, sound, faulty) in enumerate(gate.PLANTED, len(gate.CELLS)):
-        yield ("power", number), partial(gate.power, sound, (name, faulty), plan.trials, plan.blocks)
-    for law in LAWS:
-        for R, count in plan.coverage.items():
-            for numbers in pieces(count, 250):
-                yield ("coverage", law.name, R), partial(_coverage, law.name, R, numbers)
-    for group, count in ((levels.SCALAR, plan.scalar), (levels.VECTOR, plan.vector), (levels.LARGE, plan.large)):
-        for law in group:
-            for numbers in pieces(count, 20_480 // law.size * 4):
-                yield ("levels", law.name, law.size), partial(_levels, law.name, numbers)
-    for name in levels.SUMS:
-        for size in (1, 20, 200):
-            for numbers in pieces(plan.sums, 40_960):
-                yield ("sums", name, size), partial(levels.sum_rejections, name, size, numbers)
-    for law in adaptive.LAWS:
-        for numbers in pieces(plan.adaptive, 50):
-            yield ("adaptive", law.name), partial(_adaptive, law.name, numbers)
-
-
-def _named(name: str, laws: tuple[Any, ...]) -> Any:
-    return next(law for law in laws if law.name == name)
-
-
-def _coverage(name: str, R: int, numbers: range) -> dict[str, list[float]]:
-    return coverage.runs(_named(name, LAWS), R, numbers)
-
-
-def _levels(name: str, numbers: range) -> dict[str, list[float]]:
-    return levels.rejections(_named(name, levels.SCALAR + levels.VECTOR + levels.LARGE), numbers)
-
-
-def _adaptive(name: str, numbers: range) -> dict[str, list[float]]:
-    return adaptive.runs(_named(name, adaptive.LAWS), numbers)
-
-
-def _work(numbered: tuple[int, Task]) -> tuple[int, tuple[Any, ...], Any]:
-    number, (key, work) = numbered
-    return number, key, work()
-
-
-def _alone() -> None:
-    torch.set_num_threads(1)
-
-
-def study(plan: Plan, processes: int, say: Callable[[str], None] = lambda _text: None) -> dict[tuple[Any, ...], Any]:
-    """Return what every key's pieces gave: a list of cases or rows, or columns put end to end."""
-    todo = list(tasks(plan))
-    found: dict[int, tuple[tuple[Any, ...], Any]] = {}
-    begin = time.perf_counter()
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, _alone) as pool:
-        for done, (number, key, result) in enumerate(pool.imap_unordered(_work, enumerate(todo)), 1):
-            found[number] = key, result
-            say(f"[{done}/{len(todo)}] {' '.join(map(str, key))}, {time.perf_counter() - begin:.0f} s")
-    out: dict[tuple[Any, ...], Any] = {}
-    for number in sorted(found):
-        key, result = found[number]
-        if isinstance(result, list):
-            out[key] = result
-        else:
-            columns = out.setdefault(key, {name: [] for name in result})
-            for name, values in result.items():
-                columns[name] += values
-    return out
+from tests.calibration import overhead, write
+from tests.calibration.study import WHOLE, study
 
 
 def main() -> None:
