@@ -264,7 +264,21 @@ class PullBack:
             t.new_zeros(count, t.numel()) if g is None else g.reshape(count, -1)
             for t, g in zip(self.theta, found, strict=True)
         ]
-        return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
+        return flat[0] if len(flat) == 1 else _side_by_side(flat)
+
+
+LONG = 2048
+"""Rows from which ``torch.cat`` takes several times as long to put single columns side by side as to copy them."""
+
+
+def _side_by_side(parts: list[Tensor]) -> Tensor:
+    """Return the columns of all parts, ``[rows, size]``."""
+    if len(parts[0]) < LONG or any(part.shape[1] > 1 for part in parts):
+        return torch.cat(parts, 1)
+    out = parts[0].new_empty(len(parts[0]), len(parts))
+    for column, part in zip(out.unbind(1), parts, strict=True):
+        column.copy_(part.squeeze(1))
+    return out
 
 
 _ELEMENTWISE = tuple(f"{name}Backward" for name in ("Exp", "Sigmoid", "Softplus", "Tanh", "Expand"))

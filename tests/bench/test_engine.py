@@ -300,3 +300,13 @@ def test_runs_are_of_equal_blocks_and_whole():
     assert all(len({engine.sizes[block] for block in run}) == 1 for run in engine.runs)
     assert max(map(len, engine.runs)) == 32
     assert len(engine.runs[-1]) < 32
+
+
+@pytest.mark.parametrize("count", [100, 5_000])
+@pytest.mark.parametrize("widths", [(1, 1, 1), (1, 2)])
+def test_columns_lie_side_by_side_in_the_order_of_theta(count, widths):
+    theta = {f"t{i}": torch.zeros(w, requires_grad=True) for i, w in enumerate(widths)}
+    route = PullBack(Normal(*(torch.cat(list(theta.values())) for _ in range(2)), validate_args=False), theta)
+    route.direct, route.made = [(i, i, None) for i in range(len(widths))], []
+    parts = tuple(torch.randn(count, w, generator=torch.Generator().manual_seed(i)) for i, w in enumerate(widths))
+    assert torch.equal(route(parts), torch.cat(parts, 1))

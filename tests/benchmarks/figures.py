@@ -13,7 +13,12 @@ from tests.benchmarks.growth import slope
 
 Lines = Mapping[str, Sequence[tuple[float, float]]]
 """Points of every line, by its name."""
-COLOURS = ("#0173b2", "#5f5f5f", "#029e73", "#d55e00")
+COLOURS = {
+    "closed": "#0173b2",
+    "floor": "#5f5f5f",
+    "product, mean and variance": "#029e73",
+    "product, every statistic": "#d55e00",
+}
 
 
 def time_against(path: Path, panels: Mapping[str, Lines], xlabel: str, ylabel: str) -> None:
@@ -31,7 +36,10 @@ def time_against(path: Path, panels: Mapping[str, Lines], xlabel: str, ylabel: s
 
 
 def _panel(ax: Axes, title: str, lines: Lines) -> None:
-    for (name, points), color in zip(lines.items(), COLOURS, strict=False):
+    for name, color in COLOURS.items():
+        points = lines.get(name, [])
+        if len(points) < 2:
+            continue
         x, y = ([point[k] for point in points] for k in (0, 1))
         ax.plot(x, y, marker="o", markersize=4, color=color, label=f"{name} (slope {slope(x, y):.2f})")
     ax.set_xscale("log")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -49,13 +46,6 @@ class Product:
         The product itself has no such mode: this is its engine with other sums.
         """
         moments = Moments()
-        for block, rows in enumerate(self.engine.sizes):
-            if moments.count and rows != len(moments.squares):
-                moments.squares = torch.empty(rows, self.engine.size, dtype=moments.squares.dtype)
+        for block in range(len(self.engine.sizes)):
             moments.add(self.engine.gradients(block))
         return moments.result()
-
-
-def elements(row: Row) -> int:
-    """Return the length of a row's gradient."""
-    return sum(math.prod(t.shape) for t in row.objective.build().theta.values())
