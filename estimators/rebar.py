@@ -35,8 +35,8 @@ class REBAR(Estimator):
     Bernoulli logistic noise, x = 1[z > 0] and a sigmoid
 
     Unbiased for every temperature and coefficient. z' is differentiated too: it is made of noise v that is independent
-    of x, by a transformation that depends on the logits. As in the authors' code, v is the noise that z itself was made
-    of, so that z' = z, and only the derivatives differ: for a bit ``dz' = P(x) (1 - exp(-|z|)) dlogit``, for categories
+    of x, by a transformation that depends on the logits. Here v is the noise for which z' = z, as its independence of x
+    allows, and only the derivatives differ: for a bit ``dz' = P(x) (1 - exp(-|z|)) dlogit``, for categories
     ``dz'_j = (1 - exp(z_j - max z)) dlog p_j``. So one evaluation of c serves both. Needs df/dx, and an f that makes
     sense and is continuous off the support of q. Cost: 2n evaluations of f, n of its gradient (with noise of its own
     for z' it would be 3n and 2n).
