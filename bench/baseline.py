@@ -20,7 +20,7 @@ from bench import record
 from bench.names import did_you_mean
 from bench.record import Damaged, Record
 from bench.selectors import Selector, UsageError, parse
-from bench.stats.gate import GateCell
+from bench.stats.gate import GateCell, is_heavy
 
 SCHEMA = 1
 """Version of the file; a reader refuses a newer one."""
@@ -45,7 +45,8 @@ class Entry(_Plain):
 
     ``estimator`` and ``objective`` are selectors of one instance each; the path of a user's file is as seen from the
     baseline's folder. ``fingerprint`` is that of the raw gradients of the first 8 blocks. ``truncated_at`` is c0, the
-    99 % quantile of the squared norms w; ``truncated_mean`` and ``truncated_cv2`` are of min(w, c0). ``bias_norm`` is
+    99 % quantile of the squared norms w; ``truncated_mean`` and ``truncated_cv2`` are of min(w, c0). Of a heavy tail w
+    are half the squared distances of pairs (``bench.gate.pairs``), and the cv² is twice theirs. ``bias_norm`` is
     ‖ḡ − g*‖, ``bias_squared`` is T. ``speed`` has the logarithm of the cost unit in each of a few fresh processes.
     """
 
@@ -88,6 +89,25 @@ class Entry(_Plain):
         found = GateCell(**{name: getattr(self, name) for name in shared})
         rounding = self.deterministic and self.variance <= self.float_floor
         return replace(found, variance=0.0) if rounding else found
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether the tail leaves no variance to compare, but the truncated one."""
+        return is_heavy(self.khat)
+
+    @property
+    def sees_bias(self) -> bool:
+        """Whether a bias can be told from noise: there is a gradient to compare with, and a variance."""
+        return self.p_bias is not None and (self.khat is None or self.khat < 1)
+
+    def untruncated(self) -> Entry:
+        """Return the entry without a truncated variance, as where that was not measured."""
+        return self.model_copy(update=dict.fromkeys(("truncated_at", "truncated_mean", "truncated_cv2")))
+
+    @property
+    def said(self) -> str:
+        """The variance for people; of a heavy tail its lower limit."""
+        return f"≥ {self.variance_low:.3g}" if self.is_heavy else f"{self.variance:.4g}"
 
     @property
     def log_cost(self) -> float | None:
@@ -267,8 +287,9 @@ def changes(old: Baseline | None, new: Baseline) -> list[str]:
 def _difference(old: Entry, new: Entry) -> str:
     said = []
     if old.variance != new.variance:
-        ratio = f" (times {new.variance / old.variance:.3g})" if old.variance else ""
-        said.append(f"variance {old.variance:.4g} to {new.variance:.4g}{ratio}")
+        comparable = old.variance and not (old.is_heavy or new.is_heavy)
+        ratio = f" (times {new.variance / old.variance:.3g})" if comparable else ""
+        said.append(f"variance {old.said} to {new.said}{ratio}")
     for name in ("replicates", "status", "unbiased", "deterministic"):
         if getattr(old, name) != getattr(new, name):
             said.append(f"{name} {getattr(old, name)} to {getattr(new, name)}")
@@ -277,29 +298,33 @@ def _difference(old: Entry, new: Entry) -> str:
     return ", ".join(said) or "other figures in the last digits, or another speed"
 
 
+def count(cells: int | Sequence[Entry]) -> str:
+    """Return ``1 cell`` or ``12 cells``."""
+    number = cells if isinstance(cells, int) else len(cells)
+    return f"{number} cell{'' if number == 1 else 's'}"
+
+
 def table(found: Baseline) -> str:
     """Return a baseline for a terminal: how it was measured, and a line per cell."""
     setting = found.setting
     lines = [
-        f"{len(found.cells)} cells, {setting.replicates} replicates, seed {setting.seed}, "
+        f"{count(found.cells)}, {setting.replicates} replicates, seed {setting.seed}, "
         f"{setting.dtype} on {setting.device}",
         f"made with {', '.join(f'{key} {value}' for key, value in found.environment.items() if value)}",
         "",
     ]
     rows = [("estimator", "objective", "variance", "R", "status", "guarded against")]
     for e in found.cells:
-        guards = ["variance" if e.variance else "randomness"] + ["bias"] * (e.unbiased and e.p_bias is not None)
-        rows.append(
-            (
-                e.estimator,
-                e.objective,
-                f"{e.variance:.4g}",
-                str(e.replicates),
-                e.status,
-                " ".join(guards + ["speed"] * bool(e.speed)),
-            )
-        )
+        rows.append((e.estimator, e.objective, e.said, str(e.replicates), e.status, ", ".join(_guards(e)) or "nothing"))
     return "\n".join([*lines, *_columns(rows)])
+
+
+def _guards(entry: Entry) -> list[str]:
+    """Return what a check of a cell can find."""
+    growth = "growth" if not entry.is_heavy else "growth of the truncated variance" if entry.truncated_mean else ""
+    found = [growth if entry.variance else "randomness"]
+    found += ["bias"] * (entry.unbiased and entry.sees_bias) + ["speed"] * bool(entry.speed)
+    return [word for word in found if word]
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:

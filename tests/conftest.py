@@ -1,3 +1,57 @@
+import os
+import subprocess
+import sys
+from typing import NamedTuple
+
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch):
+    for key in os.environ:
+        if key.startswith(("BENCH_", "_BENCH_", "GITHUB_")) or key in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+            monkeypatch.delenv(key)
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path, capsys):
+    """Call the command line in this process, in an empty folder and without drawing figures."""
+    from bench.cli import main
+    from bench.report import figures
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "images", lambda _table: iter(()))
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, words)])
+        capsys.readouterr()
+        return Result(main(), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Run the command line as a process of its own, in an empty folder."""
+
+    def run(*words, python=(), **environment):
+        done = subprocess.run(
+            [sys.executable, *python, "-m", "bench", *map(str, words)],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from bench.baseline import Entry
+from bench.baseline import Entry, count
 from bench.stats.gate import (
-    HEAVY,
     STAGE_ONE_BIAS,
     STAGE_ONE_VARIANCE,
     CellTest,
@@ -118,7 +117,8 @@ class Finding:
 
     ``p_screen`` and ``p_bias_screen`` are p-values of the first stage; ``p``, with its parts ``p_variance`` and
     ``p_truncated``, and ``p_bias`` those of the second one; ``_adjusted`` is after Holm's correction. ``change`` is
-    V/V_base of the last run, ``smallest_change`` the growth that would have been found with probability 0.9.
+    V/V_base of the last run, ``smallest_change`` the growth that would have been found with probability 0.9. Where the
+    tail of the baseline is heavy there are no variances, and both are of the truncated ones.
     """
 
     cell: str
@@ -256,7 +256,7 @@ def _verdict(
 ) -> tuple[Verdict, str]:
     entry, first = _both(case)
     growth = _growth(entry, (case.second or first).statistics)
-    beyond = f"beyond the margin of {case.allowed:.0%} ({p_text(variance[1])} after correction for {cells} cells)"
+    beyond = f"beyond the margin of {case.allowed:.0%} ({p_text(variance[1])} after correction for {count(cells)})"
     grown = f"{growth}, {beyond}"
     if flags.test.reason == "DETERMINISTIC_BECAME_RANDOM":
         return (
@@ -270,7 +270,7 @@ def _verdict(
         also = f"; also {grown}" if variance[0] else ""
         return (
             Verdict.BIASED,
-            f"{_off(case.second or first)} ({p_text(bias[1])} after correction for {cells} cells){also}",
+            f"{_off(case.second or first)} ({p_text(bias[1])} after correction for {count(cells)}){also}",
         )
     if variance[0]:
         return Verdict.REGRESSED, grown
@@ -293,18 +293,26 @@ def p_text(p: float | None) -> str:
 def _facts(case: Case) -> dict[str, Any]:
     """Return what is known of a case whatever its verdict."""
     last = case.second or case.first
-    entry = case.entry
+    entry, new = case.entry, last.statistics if last else None
     return {
         "margin": case.allowed if entry else None,
-        "change": last.statistics.variance / entry.variance if last and entry and entry.variance else None,
-        "baseline_variance": entry.variance if entry else None,
-        "variance": last.statistics.variance if last else None,
+        "change": _change(entry, new) if entry and new else None,
+        "baseline_variance": entry.variance if entry and not entry.is_heavy else None,
+        "variance": new.variance if new and not (entry and entry.is_heavy) else None,
         "baseline_replicates": entry.replicates if entry else None,
         "screen_replicates": case.first.statistics.replicates if case.first else None,
         "screen_seed": case.first.seed if case.first else None,
         "confirm_replicates": case.second.statistics.replicates if case.second else None,
         "confirm_seed": case.second.seed if case.second else None,
     }
+
+
+def _change(entry: Entry, new: Entry) -> float | None:
+    """Return the growth of what is compared, the variance or, of a heavy tail, the truncated one; None without one."""
+    if not entry.is_heavy:
+        return new.variance / entry.variance if entry.variance else None
+    cut = entry.truncated_at is not None and entry.truncated_at == new.truncated_at
+    return new.truncated_mean / entry.truncated_mean if cut and new.truncated_mean and entry.truncated_mean else None
 
 
 def _both(case: Case) -> tuple[Entry, Sample]:
@@ -320,9 +328,8 @@ def _p_bias(entry: Entry, sample: Sample) -> float | None:
 
 
 def _is_improved(entry: Entry, first: Sample, margin: float, cells: int) -> bool:
-    base, new = entry.gate, first.statistics.gate
-    heavy = any(cell.khat is not None and cell.khat >= HEAVY for cell in (base, new))
-    return not heavy and is_stale(base, new, margin, ALPHA_VARIANCE / cells)
+    new = first.statistics
+    return not (entry.is_heavy or new.is_heavy) and is_stale(entry.gate, new.gate, margin, ALPHA_VARIANCE / cells)
 
 
 def _moved(entry: Entry, new: Entry) -> bool:
@@ -331,6 +338,9 @@ def _moved(entry: Entry, new: Entry) -> bool:
 
 
 def _growth(entry: Entry, new: Entry) -> str:
+    if entry.is_heavy:
+        change = _change(entry, new)
+        return "no variance to compare" if change is None else f"truncated variance times {change:.3g}"
     if entry.variance == 0 or new.variance == 0:
         return (
             "nothing varies"
@@ -353,7 +363,7 @@ def _notes(entry: Entry, first: Sample, flags: Flags) -> list[str]:
         notes.append(flags.test.reason)
     if flags.test.outcome == "TESTED" and flags.test.p_truncated is None and entry.variance:
         notes.append("no truncated variance was compared")
-    if entry.khat is not None and entry.khat >= HEAVY and flags.test.outcome == "TESTED":
+    if entry.is_heavy and flags.test.outcome == "TESTED":
         notes.append("heavy tail: only the variance truncated at the baseline's 99 % quantile is compared")
     if entry.unbiased != new.unbiased:
         was, now = ("unbiased", "biased") if entry.unbiased else ("biased", "unbiased")

@@ -1,4 +1,4 @@
-"""The measurements of the gate: a whole cell for a baseline, a few blocks or a run truncated at c0 for a check."""
+"""The measurements of the gate: a whole cell for a baseline, a few blocks or a truncated run for a check."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from bench import reference
 from bench.baseline import Setting
 from bench.cells import fingerprint, moments_record, safely, single_thread
 from bench.engine import FINGERPRINT_BLOCKS, Engine, Settings
+from bench.gate import pairs
 from bench.plan import Cell
 from bench.record import Record
 from bench.selectors import UsageError
-from bench.stats.gate import baseline_replicates
+from bench.stats.gate import baseline_replicates, is_heavy
 
 Told = Callable[[int, int], None]
 
@@ -29,15 +30,33 @@ def settings_of(setting: Setting, device: str | None = None) -> Settings:
         raise UsageError(str(error)) from None
 
 
-def measured(cell: Cell, settings: Settings, told: Told, truncate_at: float | None = None) -> Record:
-    """Return the moments record of a cell, with the squared norms also truncated at a value where one is given."""
+def measured(
+    cell: Cell, settings: Settings, told: Told, truncate_at: float | None = None, *, heavy: bool = False
+) -> Record:
+    """Return the moments record of a cell, with the variance also truncated where a value for that is given.
+
+    Args:
+        cell: what to measure.
+        settings: how.
+        told: is told replicates done and in all.
+        truncate_at: where squared norms, or of a heavy tail the distances of pairs, are cut off.
+        heavy: has the baseline a heavy tail?
+    """
 
     def work() -> Record:
         stand_in = reference.here(cell.objective, reference.settings_of(settings))
-        return moments_record(Engine(cell, settings, truncate_at=truncate_at), told, reference=stand_in)
+        engine = Engine(cell, settings, truncate_at=None if heavy else truncate_at)
+        line = moments_record(engine, told, reference=stand_in)
+        return _of_pairs(line, cell, settings, truncate_at) if heavy else line
 
     with single_thread():
         return safely(work, cell, settings)
+
+
+def _of_pairs(line: Record, cell: Cell, settings: Settings, cut: float | None) -> Record:
+    """Return a record with the truncated variance of its pairs, for which its gradients are drawn again."""
+    found = pairs.truncated(pairs.distances(Engine(cell, settings)), cut)
+    return {**line, "summary": {**line["summary"], **found}}
 
 
 def accept(cell: Cell, settings: Settings, told: Told, *, adaptive: bool) -> Record:
@@ -53,13 +72,15 @@ def accept(cell: Cell, settings: Settings, told: Told, *, adaptive: bool) -> Rec
     if line["outcome"] != "measured":
         return line
     summary = line["summary"]
-    wanted = settings.replicates
-    if adaptive:
-        wanted = max(wanted, baseline_replicates(summary["cv2"]))
+    wanted = max(settings.replicates, baseline_replicates(summary["cv2"]) if adaptive else 0)
     cut = summary["cut"] or None
-    if wanted == settings.replicates and (summary["truncated_at"] or cut is None):
-        return line
-    return measured(cell, replace(settings, replicates=wanted), told, cut)
+    if wanted > settings.replicates or (cut is not None and not summary["truncated_at"]):
+        settings = replace(settings, replicates=wanted)
+        line = measured(cell, settings, told, cut)
+    if is_heavy(line["summary"]["khat"]):
+        with single_thread():
+            line = _of_pairs(line, cell, settings, None)
+    return line
 
 
 def first_blocks(cell: Cell, settings: Settings) -> tuple[str, bool]:

@@ -163,7 +163,7 @@ class _Checker:
         case = self._measure(Case(entry.cell, picked.label, entry, self.options.margin), entry, picked)
         outcome = "failed" if case.fate is Verdict.FAILED else "measured"
         halves = {"estimator": entry.estimator, "objective": entry.objective}
-        self.progress.finish({"outcome": outcome, "reason": case.reason, **halves})
+        self.progress.finish({"kind": "moments", "outcome": outcome, "reason": case.reason, **halves})
         return case
 
     def _measure(self, case: Case, entry: Entry, picked: Picked) -> Case:
@@ -192,7 +192,7 @@ class _Checker:
         if drawn != entry.fingerprint:
             return None
         if self.options.remeasure or all_blocks:
-            line = measured(picked.cell, settings, self.progress.block, entry.truncated_at)
+            line = measured(picked.cell, settings, self.progress.block)
             if line["outcome"] == "measured" and not same_statistics(entry, _entry(line, entry)):
                 now = line["summary"]["variance"]
                 why = (
@@ -205,7 +205,7 @@ class _Checker:
     def _stage(
         self, case: Case, entry: Entry, picked: Picked, stage: Literal["first", "second"], settings: Settings
     ) -> Case:
-        line = measured(picked.cell, settings, self.progress.block, entry.truncated_at)
+        line = measured(picked.cell, settings, self.progress.block, entry.truncated_at, heavy=entry.is_heavy)
         if line["outcome"] != "measured":  # the estimator refused, or failed
             fate = Verdict.FAILED if line["outcome"] == "failed" else Verdict.MISSING
             return replace(case, fate=fate, reason=line["reason"])

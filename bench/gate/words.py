@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from bench.baseline import Baseline
+from bench.baseline import Baseline, count
 from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Finding, Verdict, p_text
 from bench.gate.stages import Report
 from bench.record import plain
@@ -55,7 +55,7 @@ class Printer:
         word = {0: "passed", 1: "incomplete", 3: "FAILED", 4: "nothing was judged"}[self.report.exit_code]
         if self.report.exit_code == 4 and self.report.compared:
             word = "not all cells could be judged (--strict)"
-        return f"{word}: {counts or 'no cell was selected'} (baseline {self.name}, {self.report.cells} cells)"
+        return f"{word}: {counts or 'no cell was selected'} (baseline {self.name}, {count(self.report.cells)})"
 
     def text(self) -> str:
         """Return the report for a terminal: what is not plainly unchanged, then what to do, then the headline."""
@@ -199,7 +199,7 @@ class Printer:
             *(("note", note) for note in finding.notes),
             (
                 "baseline",
-                f"{self.name}, {self.report.cells} cells, commit {environment.get('commit')}, "
+                f"{self.name}, {count(self.report.cells)}, commit {environment.get('commit')}, "
                 f"torch {environment.get('torch')}, {environment.get('cpu_capability')}",
             ),
         ]
@@ -209,7 +209,7 @@ class Printer:
                 (
                     "baseline run",
                     f"{entry.replicates} replicates, seed {self.baseline.setting.seed}, {self.baseline.setting.dtype}: "
-                    f"variance {entry.variance:.6g}, cv² {entry.cv2:.3g}, tail index {tail}, {entry.status}",
+                    f"variance {entry.said}, cv² {entry.cv2:.3g}, tail index {tail}, {entry.status}",
                 )
             ]
         rows += self._stages(finding)
@@ -249,15 +249,15 @@ class Printer:
                 (
                     "variance",
                     f"margin {f.margin:.0%}: {p_text(f.p)} ({heavy}; variance: {p_text(f.p_variance)}, truncated: "
-                    f"{p_text(f.p_truncated)}), {p_text(f.p_adjusted)} after correction for {self.report.cells} cells, "
-                    f"fails at {ALPHA_VARIANCE}",
+                    f"{p_text(f.p_truncated)}), {p_text(f.p_adjusted)} after correction for "
+                    f"{count(self.report.cells)}, fails at {ALPHA_VARIANCE}",
                 )
             )
         if f.p_bias is not None:
             rows.append(
                 (
                     "bias",
-                    f"{p_text(f.p_bias)}, {p_text(f.p_bias_adjusted)} after correction for {self.report.cells} cells, "
+                    f"{p_text(f.p_bias)}, {p_text(f.p_bias_adjusted)} after correction for {count(self.report.cells)}, "
                     f"fails at {ALPHA_BIAS}",
                 )
             )

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.report.frame import HEAVY, files
 from bench.stats.seeds import Centre, centre
 
 Array = NDArray[np.float64]
 Record = Mapping[str, Any]
 
 KIND = "training"
-HEAVY = ("HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED")
 SETTINGS = ("dtype", "device", "steps", "optimizer", "learning_rate", "replicates", "looks")
 """What has to be equal in runs that are compared."""
 SAID = {"steps": "{:,} steps", "learning_rate": "learning rate {:g}", "replicates": "R={:,}", "looks": "{} looks"}
@@ -101,12 +101,13 @@ def problems(records: Sequence[Record]) -> list[Problem]:
     lines = [r for r in records if r["kind"] == KIND and r["outcome"] in ("measured", "diverged")]
     groups: dict[Any, list[Record]] = {}
     for line in lines:
-        groups.setdefault((line["objective"], *map(_plain, (line[key] for key in SETTINGS))), []).append(line)
+        own = (files(line), *map(_plain, (line[key] for key in SETTINGS)))
+        groups.setdefault((line["objective"], *own), []).append(line)
     found = []
     for (objective, *own), group in groups.items():
         others = [settings for (name, *settings) in groups if name == objective]
-        varying = [i for i in range(len(SETTINGS)) if len({o[i] for o in others}) > 1]
-        said = [SAID.get(SETTINGS[i], "{}").format(len(own[i]) if SETTINGS[i] == "looks" else own[i]) for i in varying]
+        varying = [i for i in range(len(own)) if len({o[i] for o in others}) > 1]
+        said = [_said(("files", *SETTINGS)[i], own[i]) for i in varying]
         title = f"{objective} ({', '.join(said)})" if said else objective
         each: dict[str, list[Record]] = {}
         for line in sorted(group, key=lambda r: r["seed"]):
@@ -115,6 +116,10 @@ def problems(records: Sequence[Record]) -> list[Problem]:
         maximise = bool(group[0]["maximise"])
         found.append(Problem(title, maximise, [_curves(each[name], maximise) for name in order], group[0]))
     return found
+
+
+def _said(key: str, value: Any) -> str:
+    return SAID.get(key, "{}").format(len(value) if key == "looks" else value)
 
 
 def _plain(value: Any) -> Any:

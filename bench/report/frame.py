@@ -20,7 +20,8 @@ SUMMARY = (
     "variance", "variance_low", "variance_high", "se_log", "khat", "tolerance", "exact_norm", "bias_squared",
     "bias_low", "bias_norm", "bias_bound", "relative_bias_bound", "bias_per_sd_bound", "p_bias",
     "replicates_needed", "mse", "mse_low", "mse_high", "snr", "snr_low", "snr_high", "cosine", "cosine_low",
-    "cosine_high", "alignment", "gain", "gain_low", "gain_high", "status", "flags", "verdict",
+    "cosine_high", "alignment", "gain", "gain_low", "gain_high", "truncated_at", "truncated_mean", "status", "flags",
+    "verdict",
 )  # fmt: skip
 TIMING = (
     "seconds", "seconds_low", "seconds_high", "latency_seconds", "latency_seconds_low", "latency_seconds_high",
@@ -28,14 +29,15 @@ TIMING = (
 )  # fmt: skip
 WORDS = (
     "estimator", "estimator_name", "objective", "objective_name", "family", "dtype", "device", "outcome", "reason",
-    "status", "verdict", "flags",
+    "status", "verdict", "flags", "files",
 )  # fmt: skip
 
 HEAVY = ("HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED")
 """Statuses whose variance has a lower limit and nothing else."""
 
 NEEDS_FINITE_VARIANCE = (
-    "variance", "variance_high", "se_log", "mse", "mse_low", "mse_high", "snr", "snr_low", "snr_high",
+    "variance", "variance_high", "se_log", "mse", "mse_low", "mse_high", "snr", "snr_low", "snr_high", "gain",
+    "gain_low", "gain_high",
 )  # fmt: skip
 
 UNBIASED = ("UNBIASED_WITHIN_TOL", "EXACT", "EXACT_WITHIN_TOL")
@@ -49,13 +51,16 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
     The columns are the records' own, those of ``summary`` beside them, and what every reader of the frame needs:
 
-    - ``problem``: the objective's label, followed by dtype, device, seed or replicates where the study varies them;
+    - ``problem``: the objective's label, followed by dtype, device, seed, replicates or the content of its files where
+      the study varies them;
     - ``parameters``: what follows the name in the estimator's label;
     - ``heavy``: the variance has a lower limit only. Everything that needs a finite variance is NaN in such a row, so
       that no table or figure can print a two-sided interval by accident;
     - ``fair``: may compete as unbiased: shown unbiased, or declared so and not refuted by the data. What a method
       without noise is off by within the tolerance is rounding;
     - ``biased``: a bias was found;
+    - ``exact``: right, with no noise but rounding: of a method without noise, or of one whose noise cannot be told from
+      rounding in its dtype. Nothing is measured against it, for its variance is that of the arithmetic;
     - ``evals``: evaluations of f and of its gradient, per estimate.
 
     Args:
@@ -74,9 +79,10 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         seconds = timing.get(run, {}) if record["outcome"] == "measured" else {}
         row = {key: record.get(key) for key in IDENTITY + FACTS}
         row |= {key: summary.get(key) for key in SUMMARY} | {key: seconds.get(key) for key in TIMING}
+        row["files"] = files(record)
         row["flags"] = " ".join(summary.get("flags") or ())
         rows.append(row)
-    table = pd.DataFrame(rows, columns=list(IDENTITY + FACTS + SUMMARY + TIMING))
+    table = pd.DataFrame(rows, columns=[*IDENTITY, "files", *FACTS, *SUMMARY, *TIMING])
     numbers = [key for key in FACTS + SUMMARY + TIMING if key not in WORDS]
     table[numbers] = table[numbers].astype(float)
     table[list(WORDS)] = table[list(WORDS)].fillna("").astype(str)
@@ -90,8 +96,16 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table["biased"] = measured & table["verdict"].isin(BIASED)
     declared = (table["unbiased"] == 1) & table["verdict"].isin(OPEN)
     table["fair"] = measured & (table["verdict"].isin(UNBIASED) | declared)
+    rounding = table["verdict"].isin(CONSTANT) | table["flags"].str.contains("AT_FLOAT_RESOLUTION")
+    table["exact"] = measured & table["verdict"].isin(UNBIASED) & rounding
     table["problem"] = _problems(table)
     return table
+
+
+def files(record: Mapping[str, Any]) -> str:
+    """Return which files an objective was made of, by their content: ``data 1a2b3c4d``; empty for most."""
+    held = record.get("objective_contents") or {}  # early records do not say
+    return ", ".join(f"{field} {digest[:8]}" for field, digest in held.items())
 
 
 def each(table: pd.DataFrame) -> list[Any]:
@@ -109,10 +123,12 @@ def _problems(table: pd.DataFrame) -> pd.Series[str]:
     lengths = table[table["outcome"] == "measured"].groupby(same)["replicates"].nunique()
     repeated = {cell for cell, *_ in lengths[lengths > 1].index}
     objectives = set(table.loc[table["cell"].isin(repeated), "objective"])
+    contents = runs.groupby("objective")["files"].nunique()
     names = []
     for row in each(table):
         parts = [_setting(key, getattr(row, key)) for key in varying]
         parts += [f"R={row.replicates:,.0f}"] if row.objective in objectives else []
+        parts += [row.files] if contents.get(row.objective, 1) > 1 else []
         names.append(f"{row.objective} ({', '.join(parts)})" if parts and row.outcome != "skipped" else row.objective)
     return pd.Series(names, index=table.index, dtype=object)
 

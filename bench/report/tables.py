@@ -22,7 +22,8 @@ CSV = (
     "variance_low", "variance_high", "exact_norm", "bias_squared", "bias_low", "bias_bound", "relative_bias_bound",
     "bias_per_sd_bound", "p_bias", "replicates_needed", "mse", "mse_low", "mse_high", "efficiency", "work",
     "work_low", "work_high", "unit", "snr", "snr_low", "snr_high", "cosine", "cosine_low", "cosine_high",
-    "alignment", "gain", "gain_low", "gain_high", "khat", "f_evals", "grad_evals", "adapt_steps", "adapt_seconds",
+    "alignment", "gain", "gain_low", "gain_high", "khat", "truncated_at", "truncated_mean",
+    "f_evals", "grad_evals", "adapt_steps", "adapt_seconds",
     "adapt_f_evals", "seconds", "seconds_low", "seconds_high", "latency_seconds", "latency_seconds_low",
     "latency_seconds_high", "cost", "cost_low", "cost_high", "noisy", "peak_bytes", "reason",
 )  # fmt: skip
@@ -37,9 +38,10 @@ NOTES = (
     "rank: place by variance among the estimators of the objective, 1 the lowest, as a simultaneous 95 % interval.",
     "bias: norm of the bias over the norm of the exact gradient, bounded at 95 %. A bound alone: the run cannot tell.",
     "variance: total variance of one estimate (trace of its covariance) at 95 %. A lower limit (≥) stands alone where "
-    "the tail is too heavy for an estimate.",
+    "the tail is too heavy for an estimate; its index is told in the remarks: from 0.7 on the interval means nothing, "
+    "from 1 on there is no variance.",
     "eff.: variance × cost of the best unbiased estimator over that of this one, cost as named above the table. A dash "
-    "where a bias or a heavy tail leaves it no meaning.",
+    "where a bias or a heavy tail leaves it no meaning; exact where nothing but rounding varies.",
     "cos: mean cosine between one estimate and the exact gradient.",
     "Unbiased in the line of advice: shown by the data, or declared and not refuted by them.",
     "f + ∇f: evaluations of f and of its gradient per estimate. time: per estimate, in batch; ~ where "
@@ -118,7 +120,7 @@ def _cells(row: Any, *, terse: bool) -> tuple[str, ...]:
         NONE if rank is None else format_rank(rank),
         words.bias(row),
         (words.terse if terse else words.estimate)(row.variance, row.variance_low, row.variance_high),
-        words.efficiency(row.efficiency),
+        words.efficiency(row),
         words.cosine(row.cosine),
         words.evaluations(row.f_evals, row.grad_evals),
         words.duration(row.seconds, noisy=row.noisy == 1),

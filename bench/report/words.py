@@ -49,9 +49,9 @@ def terse(value: float, low: float, high: float) -> str:
     return f"{format_number(value, digits)} ±{format_number(100 * half / value, 1)} %"
 
 
-def efficiency(value: float) -> str:
-    """Return a relative efficiency: two digits, one below 0.01."""
-    return format_number(value, 2 if value >= 0.01 else 1)
+def efficiency(row: Any) -> str:
+    """Return a relative efficiency: two digits, one below 0.01; ``exact`` where nothing but rounding varies."""
+    return "exact" if row.exact else format_number(row.efficiency, 2 if row.efficiency >= 0.01 else 1)
 
 
 def cosine(value: float) -> str:
@@ -107,6 +107,7 @@ def remarks(row: Any) -> str:
     if row.verdict in CONSTANT:
         return ""
     parts = [STATUSES.get(row.status, row.status.lower())]
+    parts += [f"index {row.khat:.2f}"] if row.heavy else []
     parts += [f"not within ±{100 * row.precision:g} %"] if row.precision_reached == 0 else []
     parts += ["float resolution"] if "AT_FLOAT_RESOLUTION" in row.flags else []
     return ", ".join(p for p in parts if p)

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from bench.report import words
-from bench.report.frame import CONSTANT, each
+from bench.report.frame import each
 from bench.stats.comparison import work_normalised
 from bench.stats.printing import format_number
 
@@ -23,7 +23,7 @@ def priced(table: pd.DataFrame, cost: str = "seconds") -> pd.DataFrame:
     "evaluations") its evaluations of f and of its gradient, so that prices of one problem are in one unit. The interval
     of the work combines the two intervals (``stats.comparison.work_normalised``). ``efficiency`` is the least work
     among the fair runs of the problem over the work of the run: 1 is the best, NaN where a bias or a heavy tail makes
-    it meaningless.
+    it meaningless, and for what is exact.
     """
     import numpy as np
 
@@ -34,7 +34,7 @@ def priced(table: pd.DataFrame, cost: str = "seconds") -> pd.DataFrame:
     for suffix in ("", "_low", "_high"):
         table[f"price{suffix}"] = table[f"seconds{suffix}"].fillna(table["seconds"]).where(~partly, table["evals"])
     table[["work", "work_low", "work_high"]] = [_work(row) for row in each(table)] or np.empty((0, 3))
-    rivals = table["work"].where(table["fair"] & (table["variance"] > 0))
+    rivals = table["work"].where(table["fair"] & ~table["exact"] & (table["variance"] > 0))
     table["efficiency"] = rivals.groupby(table["problem"]).transform("min") / rivals
     return table
 
@@ -62,8 +62,8 @@ def advice(rows: list[Any]) -> str:
     Args:
         rows: the measured runs of one problem, from a ``priced`` frame.
     """
-    rivals = sorted((r for r in rows if r.fair and r.work > 0), key=lambda r: r.work)
-    exact = [r for r in rows if r.fair and r.variance == 0 and r.verdict in CONSTANT]
+    rivals = sorted((r for r in rows if r.fair and r.work > 0 and not r.exact), key=lambda r: r.work)
+    exact = [r for r in rows if r.exact]
     if not rivals:
         return _without_rivals(rows, exact)
     best = rivals[0]

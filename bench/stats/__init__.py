@@ -15,6 +15,7 @@ from bench.stats.comparison import (
     work_normalised,
 )
 from bench.stats.gate import CellTest, GateCell, default_margin, gate_cell, holm
+from bench.stats.inference import summarise
 from bench.stats.printing import (
     format_bias,
     format_estimate,
@@ -24,7 +25,7 @@ from bench.stats.printing import (
     format_variance,
 )
 from bench.stats.series import Moments, merge, moments
-from bench.stats.summary import Summary, summarise
+from bench.stats.summary import Summary
 
 __all__ = [
     "Accumulator",

@@ -69,6 +69,11 @@ class CellTest:
     reason: str = ""
 
 
+def is_heavy(khat: float | None) -> bool:
+    """Whether a tail index leaves no variance to compare, but a truncated one."""
+    return khat is not None and khat >= HEAVY
+
+
 def default_margin(cv2: float) -> float:
     """Growth that is let pass: 5 % where cv² ≤ 3, 10 % otherwise."""
     return 0.05 if cv2 <= 3 else 0.10
@@ -138,7 +143,7 @@ def smallest_change(
     if base.variance == 0:
         return None
     tests: list[tuple[float, bool]] = []
-    if base.khat is None or base.khat < HEAVY:
+    if not is_heavy(base.khat):
         tests.append((base.cv2, False))
     if base.truncated_mean and base.truncated_cv2 is not None:
         tests.append((base.truncated_cv2, True))
@@ -166,7 +171,7 @@ def gate_cell(base: GateCell, new: GateCell, margin: float) -> CellTest:
         return CellTest("PASS", 1.0, reason="nothing varies any more: the baseline is stale")
     truncated = truncated_statistic(base, new, margin)
     p_truncated = None if truncated is None else truncated[1]
-    if base.khat is not None and base.khat >= HEAVY:
+    if is_heavy(base.khat):
         if p_truncated is None:
             return CellTest("NOT_GATEABLE", None, reason="heavy tail, and no variance truncated at the baseline's cut")
         return CellTest("TESTED", p_truncated, p_truncated=p_truncated, reason=_tail_note(base, new))
@@ -176,7 +181,7 @@ def gate_cell(base: GateCell, new: GateCell, margin: float) -> CellTest:
 
 
 def _tail_note(base: GateCell, new: GateCell) -> str:
-    appeared = new.khat is not None and new.khat >= 1 and (base.khat is None or base.khat < HEAVY)
+    appeared = new.khat is not None and new.khat >= 1 and not is_heavy(base.khat)
     return "warning: the new run's variance may be infinite, the baseline's was not" if appeared else ""
 
 

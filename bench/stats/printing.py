@@ -70,16 +70,13 @@ def format_estimate(value: float | None, low: float | None, high: float | None) 
 def format_variance(summary: Summary) -> str:
     """Print the total variance as its status allows.
 
-    An estimate with ±; for a heavy tail only the lower limit, with the upper one in brackets; where the variance
-    may be infinite the lower limit alone; where nothing varied a bound on the probability that something would.
+    An estimate with ±; where the tail is heavy, or the variance may be infinite, the lower limit alone; where nothing
+    varied a bound on the probability that something would.
     """
     if summary.status == "DEGENERATE":
         return f"0 (P(other) ≤ {format_number(summary.unseen, 2)})"
-    if summary.status == "INFINITE_VARIANCE_SUSPECTED":
+    if summary.status in ("HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED"):
         return f"≥ {format_bound(summary.variance_low, floor)}"
-    if summary.status == "HEAVY_TAIL":
-        high = "∞" if summary.variance_high is None else format_bound(summary.variance_high, ceil)
-        return f"≥ {format_bound(summary.variance_low, floor)} (≤ {high})"
     return format_estimate(summary.variance, summary.variance_low, summary.variance_high)
 
 

@@ -17,7 +17,7 @@ PRIOR = 3.0  # of Zhang and Stephens' grid
 WEAK_K, WEAK_COUNT = 0.5, 10.0  # k̂ is shrunk to 1/2 with the weight of ten observations
 QUANTILE_POINTS = 400
 GRID_VALUES = 2**17  # logarithms taken at once
-RELATIVE_STEP = 1e-9  # two values closer than this part of their geometric mean with the largest are one
+RELATIVE_STEP = 1e-9  # two values closer than this part of the larger one are one
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ def few_values(top: Array, replicates: int, relative_step: float) -> bool:
 
 
 def _steps(largest: Array, relative_step: float = RELATIVE_STEP) -> int:
-    """Count the distinct steps of a descending series of squares.
+    """Count the distinct steps of a descending series of squares, each as exact as a part of itself.
 
-    A square is as exact as its root, whose error is a part of the largest root. A part of the largest square would be
-    more than all but the first few values of a really heavy tail.
+    A part of the largest one would be more than all but the first few values of a really heavy tail, which would then
+    pass for a law of few values.
     """
-    return int(np.count_nonzero(-np.diff(largest) > relative_step * np.sqrt(largest[0] * largest[:-1])))
+    return int(np.count_nonzero(-np.diff(largest) > relative_step * largest[:-1]))
 
 
 def _grid(x: Array, points: int) -> tuple[Array, Array, Array]:

@@ -17,12 +17,14 @@ from torch import Tensor
 
 from bench.baseline import Entry, entry_of
 from bench.engine import Engine, Settings
+from bench.gate import pairs
 from bench.gate.decide import FAILING, Case, Finding, Sample, decide, screen
 from bench.learn import learn
 from bench.moments import Workspace, block_partial
 from bench.objectives import (
     BernoulliQuadratic,
     CategoricalPolynomial,
+    ExponentialMoment,
     GaussianCosine,
     GaussianExponential,
     GaussianQuadratic,
@@ -50,10 +52,12 @@ CELLS = (
     Cell(GumbelSoftmax(temperature=0.5), BernoulliQuadratic(dim=10)),
     Cell(RLOO(n=8), CategoricalPolynomial()),
     Cell(RLOO(n=4), LogisticRegression()),
+    Cell(ScoreFunction(), ExponentialMoment()),
+    Cell(ScoreFunction(), ExponentialMoment(rate=0.35, power=2)),
 )
 ROWS = 256
 EACH = 17
-"""Cells of a suite that come from each pool, which makes 204 in all."""
+"""Cells of a suite that come from each pool, which makes 238 in all."""
 FIRST = 10_000
 """Replicates of the first stage, with a baseline of ten or forty times as many."""
 BASELINES, FIRSTS = 20, 400
@@ -93,7 +97,11 @@ PLANTED = (
 
 
 def gradients_of(cell: Cell, blocks: int) -> Tensor:
-    """Return gradients of a cell, ``[blocks, rows, size]``."""
+    """Return gradients of a cell, ``[blocks, rows, size]``; four times as many of a heavy tail.
+
+    A long run that is drawn from a pool has most of it twice, and a tail of values that come twice looks discrete.
+    """
+    blocks *= 4 if isinstance(cell.objective, ExponentialMoment) else 1
     engine = Engine(cell, Settings(replicates=blocks * ROWS))
     learn(engine)
     at_once = min(blocks, 16)
@@ -103,12 +111,13 @@ def gradients_of(cell: Cell, blocks: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Blocks of a cell, and the squared norms in each of them ``[blocks, rows]``."""
+    """Blocks of a cell, the squared norms in each of them ``[blocks, rows]``, and the distances of its pairs."""
 
     cell: Cell
     exact: np.ndarray[Any, Any]
     partials: list[Partial]
     w: np.ndarray[Any, Any]
+    halves: np.ndarray[Any, Any]
 
     @classmethod
     def of(cls, cell: Cell, gradients: Tensor, *, exact: Tensor | None = None, change: Change | None = None) -> Pool:
@@ -122,7 +131,7 @@ class Pool:
         """
         if exact is None:
             exact = torch.stack([g.double().mean(0) for g in gradients]).mean(0)
-        size, partials, norms, space = gradients.shape[2], [], [], Workspace()
+        size, partials, norms, halves, space = gradients.shape[2], [], [], [], Workspace()
         for block in gradients:
             g = block if change is None else change(block.double(), exact).float()
             partials.append(
@@ -137,7 +146,8 @@ class Pool:
                 )
             )
             norms.append((g - g.mean(0)).square().sum(1) * (ROWS / (ROWS - 1)))
-        return cls(cell, exact.numpy(), partials, torch.stack(norms).numpy())
+            halves.append((g[0::2] - g[1::2]).double().square().sum(1) / 2)
+        return cls(cell, exact.numpy(), partials, torch.stack(norms).numpy(), torch.stack(halves).numpy())
 
     def resample(self, replicates: int, random: np.random.Generator) -> tuple[Sums, np.ndarray[Any, Any]]:
         """Return the sums of a run of blocks drawn with replacement, and which blocks they are."""
@@ -167,6 +177,8 @@ class Pool:
         """Return a run's entry with its squared norms truncated where the baseline's are."""
         cut = base.truncated_at
         assert cut is not None
+        if base.is_heavy:
+            return entry.model_copy(update=pairs.truncated(self.halves[blocks].ravel(), cut))
         shape = variance.shape(series.moments(np.minimum(self.w[blocks].ravel(), cut)))
         return entry.model_copy(update={"truncated_at": cut, "truncated_mean": shape.mean, "truncated_cv2": shape.cv2})
 
@@ -180,7 +192,13 @@ class Pool:
         """Return runs of the length that a baseline of this cell has."""
         first, _ = self.entry(self.resample(FIRST, random)[0])
         replicates = baseline_replicates(first.cv2)
-        return [self.entry(self.resample(replicates, random)[0])[0] for _ in range(count)]
+        found = []
+        for _ in range(count):
+            sums, blocks = self.resample(replicates, random)
+            entry, _verdict = self.entry(sums)
+            of_pairs = pairs.truncated(self.halves[blocks].ravel()) if entry.is_heavy else {}
+            found.append(entry.model_copy(update=of_pairs))
+        return found
 
 
 def random_of(*names: str) -> np.random.Generator:
@@ -229,7 +247,7 @@ def suites_of(cases: list[list[Case]]) -> list[list[Finding]]:
 
 
 def power(sound: Cell, faulty: tuple[str, Cell] | None, trials: int, blocks: int) -> list[dict[str, object]]:
-    """Return how often faults in one cell of a suite of 204 are caught, a row for each.
+    """Return how often faults in one cell of a suite are caught, a row for each.
 
     Args:
         sound: the cell of the baseline.

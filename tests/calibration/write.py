@@ -308,7 +308,7 @@ def gate_text(null: pd.DataFrame, suites: list[list[Any]], power: pd.DataFrame) 
     for name, group in plain.groupby("cell", sort=False):
         by = group.set_index("fault")["caught"]
         row = [name, *(f"{by[fault]:.2f}" for fault in faults)]
-        if not group["declared_unbiased"].iloc[0]:
+        if not group["declared_unbiased"].iloc[0] or group["khat"].iloc[0] >= 1:
             row[-1] = "not tested"
         off = float(group[group["fault"] == "bias of 5 %"]["bias_per_sd"].iloc[0])
         rows.append([*row, f"{off:.2g}"])
@@ -324,7 +324,8 @@ def gate_text(null: pd.DataFrame, suites: list[list[Any]], power: pd.DataFrame) 
         "cells that the first stage sent to the second.",
         table(["cell", "cv²", "k̂", "confirmed, %"], cells),
         f"**One fault** among {len(suites[0])} cells: how often it is caught, of {trials} trials. Baselines have 1e5 "
-        "replicates (4e5 where cv² > 10), the stages 1e4 and 4e4. A cell declared biased is not tested for bias.",
+        "replicates (4e5 where cv² > 10), the stages 1e4 and 4e4. No bias is tested in a cell that is declared biased, "
+        "or whose variance may be infinite.",
         table(["cell", *faults, "5 % in sd"], rows),
         table(["fault", "cell", "caught", "V/V before", "bias in sd"], planted),
     ]

@@ -253,7 +253,7 @@ def test_list_and_show(call):
     assert json.loads(call("baseline", "list", "--json").out)["ci"]["cells"] == 2
     shown = call("baseline", "show", "ci").out
     assert "reparameterization:n=4  gaussian-quadratic" in shown
-    assert "variance bias" in shown
+    assert "growth, bias" in shown
 
 
 def test_list_without_baselines_says_how_to_make_one(call):
@@ -324,7 +324,7 @@ def test_a_cell_that_fails_is_left_out_and_told(call, tmp_path):
     assert "guards nothing" in done.err
     done = call(*words, "-e", "rloo", "--replicates", 500)
     assert done.code == 1
-    assert "1 cells" in done.out
+    assert "1 cell." in done.out
 
 
 def test_what_is_biased_already_is_told_when_it_is_saved(call, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import binom
 
 from bench.baseline import assemble
-from bench.engine import Settings
+from bench.engine import Engine, Settings
 from bench.gate import Options, Verdict
 from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE
 from bench.gate.measure import measured
@@ -47,6 +47,20 @@ def test_untouched_cells_are_identical():
     report = suite(*CELLS, replicates=1000).check()
     assert report.counts == {Verdict.IDENTICAL: len(CELLS)}
     assert report.exit_code == 0
+
+
+def test_an_untouched_cell_costs_eight_blocks(monkeypatch):
+    made = suite(CELLS[0], CELLS[2], replicates=10_000)
+    drawn = []
+    gradients = Engine.gradients
+
+    def counted(engine, block, stage="measure"):
+        drawn.append((engine.cell.label, block))
+        return gradients(engine, block, stage)
+
+    monkeypatch.setattr(Engine, "gradients", counted)
+    assert made.check().counts == {Verdict.IDENTICAL: 2}
+    assert sorted(drawn) == sorted((cell.label, block) for cell in made.cells for block in range(8))
 
 
 @pytest.mark.parametrize(("n", "actual"), [(5, 4), (3, 2), (4, 2)], ids=["times 1.25", "times 1.5", "times 2"])

@@ -101,8 +101,8 @@ def test_an_estimate_has_no_more_digits_than_its_interval(value, relative):
     ("changes", "text"),
     [
         ({}, "2.00 ± 0.04"),
-        ({"status": "HEAVY_TAIL", "khat": 0.8}, "≥ 1.9 (≤ 2.1)"),
-        ({"status": "HEAVY_TAIL", "khat": 0.8, "variance_high": None}, "≥ 1.9 (≤ ∞)"),
+        ({"status": "HEAVY_TAIL", "khat": 0.8}, "≥ 1.9"),
+        ({"status": "HEAVY_TAIL", "khat": 0.8, "variance_high": None}, "≥ 1.9"),
         ({"status": "INFINITE_VARIANCE_SUSPECTED", "variance_high": None}, "≥ 1.9"),
         ({"status": "DEGENERATE", "unseen": 3e-4}, "0 (P(other) ≤ 0.00030)"),
     ],

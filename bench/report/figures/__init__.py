@@ -45,13 +45,18 @@ def _files(name: str, drawing: Callable[[], Figure | None]) -> Iterator[tuple[st
 
 
 def draw(name: str, table: pd.DataFrame) -> Figure | None:
-    """Return a figure by its name, None where the frame has nothing to show in it."""
+    """Return a figure by its name, None where the frame has nothing to show in it.
+
+    What is exact is drawn as such, without the variance of its rounding.
+    """
     from bench.report.figures.bias_variance import bias_variance
     from bench.report.figures.heatmap import heatmap
     from bench.report.figures.scaling import variance_dim, variance_n
     from bench.report.figures.variance_cost import variance_cost
 
     drawings = dict(zip(NAMES, (heatmap, bias_variance, variance_cost, variance_n, variance_dim), strict=True))
+    table = table.copy()
+    table.loc[table["exact"], ["variance", "variance_low", "variance_high"]] = 0.0
     return drawings[name](table)
 
 

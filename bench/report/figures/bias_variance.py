@@ -17,9 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = """Squared bias and variance of one estimate, relative to the squared norm of the exact gradient
-Grey lines: equal mean squared error. Bars: 95 % intervals. Arrow down: an upper bound, where no bias was found."""
+Grey lines: equal mean squared error. Bars: 95 % intervals. Arrow down: an upper bound, where no bias was found.
+Arrow to the right: no upper limit."""
 
-SIGNS = ("hollow: biased, or not shown to be unbiased", "larger: more samples n", "at the edge: variance 0")
+SIGNS = (
+    "hollow: biased, or not shown to be unbiased",
+    "larger: more samples n",
+    "at the edge: variance 0, with an arrow: unknown",
+)
 
 
 def bias_variance(table: pd.DataFrame) -> Figure | None:
@@ -50,6 +55,8 @@ def bias_variance(table: pd.DataFrame) -> Figure | None:
                 panels.whisker(ax, (x, y), (x, scale * row.bias_bound**2), style.colour)
             elif x > 0:
                 panels.arrow(ax, x, y, style.colour, (0, -17))
+            if x == 0 and row.heavy:
+                panels.arrow(ax, x, y, style.colour, (17, 0), edge="x")
             if x_low > 0:
                 panels.whisker(ax, (x, y), (x_low, y), style.colour)
                 if math.isnan(x_high):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.report.figures.panels import LETTERS
 from bench.report.frame import each
 from bench.report.style import order
 from bench.stats.printing import format_number
@@ -51,6 +52,8 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
             cell = cells.get((row, column))
             if cell is not None and cell.outcome == "measured":
                 texts[i, j], colours[i, j] = _ratio(cell, bases[column][0])
+                if math.isnan(colours[i, j]):
+                    _sign(ax, i, j, "≥", "#777777")
             elif cell is not None and cell.outcome == "failed":
                 _sign(ax, i, j, "×", FAILED)
             elif (row, objective[column]) in skipped:
@@ -83,8 +86,9 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
         text.set(rotation=38, ha="right", rotation_mode="anchor")
     ax.tick_params(axis="y", labelrotation=0)
     dagger = "" if all(unbiased for _, unbiased in bases.values()) else " † no unbiased one: over the lowest measured."
-    width = int(figure.get_figwidth() * 14)
-    figure.suptitle("\n".join([TITLE, *textwrap.wrap(NOTE + dagger + note, width)]), fontsize=9.5, x=0.01, ha="left")
+    width = int(figure.get_figwidth() * LETTERS)
+    said = [line for text in (TITLE, NOTE + dagger + note) for line in textwrap.wrap(text, width)]
+    figure.suptitle("\n".join(said), fontsize=9.5, x=0.01, ha="left")
     _legend(figure)
     return figure
 
@@ -119,12 +123,12 @@ def _base(group: pd.DataFrame) -> tuple[float, bool]:
 
 
 def _ratio(cell: Any, base: float) -> tuple[str, float]:
-    """Return the text and the colour of a measured cell."""
+    """Return the text and the colour of a measured cell, no colour where not even a lower limit says anything."""
     if cell.variance == 0:
         return "0", 0.0
     ratio = (cell.variance_low if cell.heavy else cell.variance) / base
     if not ratio > 0:
-        return "≥", float(DECADES)
+        return "", math.nan
     text = "1" if ratio == 1 else format_number(ratio, 2)
     return f"≥ {text}" if cell.heavy else text, math.log10(ratio)
 
@@ -149,7 +153,7 @@ def _corner(ax: Axes, i: int, j: int, *, filled: bool) -> None:
 SIGNS: dict[str, dict[str, Any]] = {
     "biased": {"marker": (3, 0, 45), "color": BIASED},
     "bias not excluded": {"marker": (3, 0, 45), "markeredgecolor": BIASED, "markerfacecolor": "white"},
-    "≥ lower limit, heavy tail": {"marker": "none"},
+    "≥ lower limit (grey: none)": {"marker": "none"},
     "– not applicable": {"marker": "s", "color": ABSENT},
     "× failed": {"marker": "x", "color": FAILED, "markersize": 6},
     "empty: not measured": {"marker": "s", "markeredgecolor": "#bbbbbb", "markerfacecolor": "white"},

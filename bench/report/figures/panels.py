@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Transform
+
+Edge = Literal["x", "y"]
+"""A coordinate that is zero, and so has no place on a logarithmic axis: what has it is drawn at the axis' low end."""
 
 LOOK: Any = {  # matplotlib types the keys of its settings one by one, and not in every release
     "font.family": "DejaVu Sans",
@@ -37,6 +41,8 @@ LOOK: Any = {  # matplotlib types the keys of its settings one by one, and not i
 }
 GRID = "#d5d5d5"
 MOST_PANELS = 24
+LETTERS = 13
+"""Letters of a title to an inch."""
 
 
 def panels(
@@ -54,7 +60,9 @@ def panels(
     axes = dict(zip(problems, grid, strict=False))
     for problem, ax in axes.items():
         ax.set_title("\n".join(_wrapped(problem, int(width * 12))), loc="left")
-    wrapped = "\n".join("\n".join(textwrap.wrap(part, int(figure.get_figwidth() * 15))) for part in title.split("\n"))
+    wrapped = "\n".join(
+        "\n".join(textwrap.wrap(part, int(figure.get_figwidth() * LETTERS))) for part in title.split("\n")
+    )
     figure.suptitle(wrapped, fontsize=9.5, x=0.01, ha="left")
     return figure, axes
 
@@ -84,21 +92,24 @@ def limits(row: Any) -> tuple[float, float, float]:
     return row.variance, row.variance_low, row.variance_high
 
 
-def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Literal["x", "y"] | None = None) -> None:
+def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | None = None) -> None:
     """Draw an estimate: a filled marker, a hollow one where a bias is not excluded.
 
-    ``edge`` names the coordinate that is zero and so has no place on a log axis: it is drawn at the axis' low end.
+    ``edge`` names the coordinate that is zero.
     """
-    transform = {None: ax.transData, "x": ax.get_yaxis_transform(), "y": ax.get_xaxis_transform()}[edge]
     ax.plot(
         [0 if edge == "x" else x],
         [0 if edge == "y" else y],
-        transform=transform,
+        transform=_coordinates(ax, edge),
         clip_on=False,
         linestyle="none",
         zorder=3,
         **look(style, hollow=not row.fair, n=row.n),
     )
+
+
+def _coordinates(ax: Axes, edge: Edge | None) -> Transform:
+    return {None: ax.transData, "x": ax.get_yaxis_transform(), "y": ax.get_xaxis_transform()}[edge]
 
 
 def look(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, Any]:
@@ -119,11 +130,17 @@ def whisker(ax: Axes, start: tuple[float, float], end: tuple[float, float], colo
     ax.plot(*zip(start, end, strict=True), color=colour, linewidth=1.1, solid_capstyle="butt", zorder=2)
 
 
-def arrow(ax: Axes, x: float, y: float, colour: str, towards: tuple[float, float] = (0, 17)) -> None:
-    """Draw an arrow of fixed length on paper (points): an interval without an end on this side."""
+def arrow(
+    ax: Axes, x: float, y: float, colour: str, towards: tuple[float, float] = (0, 17), *, edge: Edge | None = None
+) -> None:
+    """Draw an arrow of fixed length on paper (points): an interval without an end on this side.
+
+    ``edge`` is that of ``mark``, from which the arrow begins.
+    """
     ax.annotate(
         "",
-        xy=(x, y),
+        xy=(0 if edge == "x" else x, 0 if edge == "y" else y),
+        xycoords=_coordinates(ax, edge),
         xytext=towards,
         textcoords="offset points",
         arrowprops={"arrowstyle": "<|-", "color": colour, "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0},
@@ -131,10 +148,15 @@ def arrow(ax: Axes, x: float, y: float, colour: str, towards: tuple[float, float
 
 
 def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
-    """Draw a variance over x: marker and error bar, an arrow where it is open above, the low edge where it is zero."""
+    """Draw a variance over x: marker and error bar, an arrow where it is open above, the low edge where it is zero.
+
+    A heavy tail whose lower limit is zero says nothing: it is an arrow that begins at the edge.
+    """
     value, low, high = limits(row)
     if value == 0:
         mark(ax, x, 0, row, style, edge="y")
+        if row.heavy:
+            arrow(ax, x, 0, style.colour, edge="y")
         return
     mark(ax, x, value, row, style)
     if low > 0:
@@ -201,7 +223,7 @@ def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
     spec = grid[0].get_subplotspec()
     assert spec is not None
     if spec.get_gridspec().nrows == 1:
-        grid[0].set_ylabel(y, fontsize=9)
+        grid[0].set_ylabel("\n".join(textwrap.wrap(y, int(2.6 * LETTERS))), fontsize=9)  # panels are that high
     else:
         figure.supylabel(y, fontsize=9)
 
@@ -227,7 +249,7 @@ SIGNS: dict[str, dict[str, Any]] = {
     "hollow: biased, or not shown to be unbiased": {"marker": "o", "markerfacecolor": "white"},
     "larger: more samples n": {"marker": "o", "markersize": 9},
     "arrow: no upper limit": {"marker": "^", "markersize": 5},
-    "at the edge: variance 0": {"marker": "_", "markersize": 9},
+    "at the edge: variance 0, with an arrow: unknown": {"marker": "_", "markersize": 9},
 }
 
 

@@ -32,12 +32,10 @@ def curves(problems: Sequence[Problem]) -> Figure | None:
     """Draw a row of panels for each problem: the objective by step, evaluation and second; the value in training."""
     if not problems:
         return None
-    levels = sorted({round(100 * c.final.level, 1) for p in problems for c in p.curves})
     title = (
-        "The objective in training. Lines: median over seeds; dotted: mean of their middle half. Bands: interval of "
-        f"the median by order statistics, of level {' or '.join(f'{v:g}' for v in levels)} %.\n"
-        "Last column: the value that training itself sees, a mean over the steps between two marks. What is far worse "
-        "than the end is cut off."
+        f"The objective in training. {_lines(problems)}\n"
+        "Last column: the value that training itself sees, a mean over the steps between two looks. What is far worse "
+        "than the end is cut off." + _crosses(problems)
     )
     figure, grid = _grid(problems, 4, title)
     for problem, row in zip(problems, grid, strict=True):
@@ -46,17 +44,40 @@ def curves(problems: Sequence[Problem]) -> Figure | None:
             for c in problem.curves:
                 _draw(ax, x(c), c.value, look[c.estimator], c)
             ax.set_xlabel(name)
+            _from_zero(ax, [x(c) for c in problem.curves])
         for c in problem.curves:
             _draw(row[3], c.step[1:], c.training_value[:, 1:], look[c.estimator], c)
         row[3].set_xlabel(AXES[0])
+        _from_zero(row[3], [c.step for c in problem.curves])
         low, high = window(problem)
         for ax in row:
             ax.set_ylim(low, high)
-            ax.set_xlim(left=0)
         row[0].set_title(problem.title, loc="left")
         _judged(row, problem)
         row[3].legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), handlelength=3, borderaxespad=0.2)
     return figure
+
+
+def _lines(problems: Sequence[Problem]) -> str:
+    """Say what lines and bands are: of one seed there are no bands."""
+    levels = sorted({round(100 * c.final.level, 1) for p in problems for c in p.curves} - {0.0})
+    if not levels:
+        return "Lines: the one run of each estimator."
+    return (
+        "Lines: median over seeds; dotted: mean of their middle half. Bands: interval of the median by order "
+        f"statistics, of level {' or '.join(f'{v:g}' for v in levels)} %."
+    )
+
+
+def _crosses(problems: Sequence[Problem]) -> str:
+    return " ×: most runs have diverged soon after." if any(c.diverged for p in problems for c in p.curves) else ""
+
+
+def _from_zero(ax: Axes, xs: Sequence[Array]) -> None:
+    """Let an axis begin at zero, with room for a marker there, and hold the looks that no run has lived to see."""
+    known = np.concatenate(xs)
+    most = known[np.isfinite(known)].max() or 1.0
+    ax.set_xlim(-0.015 * most, 1.04 * most)
 
 
 def _judged(row: Sequence[Axes], problem: Problem) -> None:
@@ -94,7 +115,8 @@ def variances(problems: Sequence[Problem]) -> Figure | None:
         return None
     title = (
         "Variance of the gradient along training, at the weights of the step (at step 0 the figure of bench run)\n"
-        "Lines: median over seeds; bands: its interval. Hollow: a lower limit, where the tail is heavy."
+        "Lines: median over seeds; bands: its interval. Hollow, without a band: a lower limit, where the tail is heavy."
+        + _crosses(shown)
     )
     figure, grid = _grid(shown, 1, title, width=8.0)
     for problem, (ax,) in zip(shown, grid, strict=True):
@@ -108,7 +130,7 @@ def variances(problems: Sequence[Problem]) -> Figure | None:
         ax.set_yscale("log")
         ax.set_ylim(10**low, 10**high)
         ticks(ax.yaxis, decades(low, high))
-        ax.set_xlim(left=0)
+        _from_zero(ax, [c.step for c in drawn])
         ax.set_title(problem.title, loc="left")
         ax.set_xlabel(AXES[0])
         ax.set_ylabel("variance of one estimate")
@@ -228,10 +250,15 @@ def _draw(ax: Axes, x: Array, values: Array, style: Style, c: Curves, *, hollow:
         zorder=3,
         **solid,
     )
+    alive = np.flatnonzero(np.isfinite(median))
+    if c.diverged and alive.size and alive[-1] < len(x) - 1:
+        ax.plot(x[alive[-1]], median[alive[-1]], marker="x", markersize=7, color=style.colour, zorder=5)
     if hollow is not None:
         at = [i for i in marked if hollow[i]]
         look = {**solid, "markerfacecolor": "white", "markeredgecolor": style.colour, "markeredgewidth": 1.1}
         ax.plot(x[at], median[at], linestyle="none", zorder=4, **look)
     if len(c.seeds) > 1:
+        known = np.ones(len(x), dtype=bool) if hollow is None else ~hollow  # lower limits have no interval
+        low, high = (np.where(known, line(of), np.nan) for of in (lambda w: w.low, lambda w: w.high))
         ax.plot(x, line(lambda w: w.middle), color=style.colour, linewidth=0.9, linestyle=":", zorder=2)
-        ax.fill_between(x, line(lambda w: w.low), line(lambda w: w.high), color=style.colour, alpha=0.15, linewidth=0)
+        ax.fill_between(x, low, high, color=style.colour, alpha=0.15, linewidth=0)

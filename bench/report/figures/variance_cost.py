@@ -24,7 +24,7 @@ SIGNS = (
     "hollow: biased, or not shown to be unbiased",
     "larger: more samples n",
     "arrow: no upper limit",
-    "at the edge: variance 0",
+    "at the edge: variance 0, with an arrow: unknown",
 )
 
 

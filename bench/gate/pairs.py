@@ -1,0 +1,46 @@
+"""What the gate compares of a heavy tail: half the squared distances of consecutive gradients, truncated.
+
+Their mean is the variance as well, wherever there is one, and they are independent of one another. Squared norms about
+the mean of a block are not: one huge gradient moves that mean, and with it all other norms of its block, by so much
+that truncation no longer helps.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.engine import Engine
+from bench.learn import learn
+from bench.stats import series, variance
+
+Array = NDArray[np.float64]
+
+QUANTILE = 0.99
+"""Part of the baseline's distances that truncation leaves as they are."""
+
+
+def distances(engine: Engine) -> Array:
+    """Return ``‖g_1 − g_2‖²/2, ‖g_3 − g_4‖²/2, ...`` of the run that an engine makes, ``[R/2]``."""
+    learn(engine)
+    found = []
+    for block in range(len(engine.sizes)):
+        g = engine.gradients(block).double()
+        found.append((g[0::2] - g[1::2]).square().sum(1) / 2)
+    return np.concatenate([d.cpu().numpy() for d in found])
+
+
+def truncated(values: Array, cut: float | None = None) -> dict[str, float]:
+    """Return mean and cv² of ``min(values, cut)`` under the names that a summary has for them.
+
+    Args:
+        values: distances ``[R/2]``.
+        cut: where the baseline is truncated; the values' own 99 % quantile when None. The cv² is twice theirs: tests
+            divide it by R, and there are half as many.
+    """
+    if cut is None:
+        cut = float(np.sort(values)[ceil(QUANTILE * values.size) - 1])
+    shape = variance.shape(series.moments(np.minimum(values, cut)))
+    return {"truncated_at": cut, "truncated_mean": shape.mean, "truncated_cv2": 2 * shape.cv2}

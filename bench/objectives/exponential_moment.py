@@ -1,0 +1,78 @@
+"""Exponential moments of a Gaussian: integrands with tails so heavy that a variance may not exist."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+from bench.objectives._checks import finite, positive
+from bench.objectives._mean_field import mean_field, point
+from bench.objectives._protocol import Objective, Problem, Theta
+
+
+@dataclass(frozen=True)
+class ExponentialMoment(Objective):
+    """Exponential of a Gaussian, or of its square: what an importance weight or a likelihood ratio looks like.
+
+    ``f(x) = exp(rate x^power)``,  ``x ~ N(mean, s^2)``,  ``s = exp(log_scale)``
+    ``E f = exp(rate mean + rate^2 s^2 / 2)``  for power 1, the moment of a lognormal
+    ``E f = exp(rate mean^2 / c) / sqrt(c)``,  ``c = 1 - 2 rate s^2 > 0``  for power 2, that of a chi-squared
+
+    With power 1 all moments of the gradient exist, and are out of reach of any sample: at rate and scale 1 the
+    score function's squared norms have a kurtosis of 2 10^11. With power 2 the variance of the score function, and
+    that of the pathwise gradient, is infinite from ``rate s^2 = 1/4`` on, while the expectation is finite up to 1/2.
+
+    theta is ``mean`` and ``log_scale``, ``[1]`` each. Exact value: closed form.
+
+    Args:
+        rate: the factor in the exponent, above 0.
+        power: 1 or 2.
+        mean: the mean at the point of measurement.
+        scale: the standard deviation there, above 0.
+
+    Raises:
+        ValueError: an argument is out of its range, or the expectation is infinite.
+
+    Reference: Johnson, Kotz & Balakrishnan 1994 (Continuous Univariate Distributions 1), chapters 14 and 18.
+    """
+
+    rate: float = 1.0
+    power: int = 1
+    mean: float = 0.0
+    scale: float = 1.0
+
+    dim = 1
+    family: ClassVar[type[Distribution]] = Normal
+    reference: ClassVar[str] = "Johnson et al. 1994"
+
+    def __post_init__(self) -> None:
+        finite(self, "mean")
+        positive(self, "rate", "scale")
+        if isinstance(self.power, bool) or self.power not in (1, 2):
+            raise ValueError(f"ExponentialMoment needs a power of 1 or 2 (got power={self.power!r}). Use power=1.")
+        if self.power == 2 and not 2 * self.rate * self.scale**2 < 1:
+            raise ValueError(
+                f"ExponentialMoment needs a rate below 1 / (2 scale^2) with power=2 (got rate={self.rate!r} and "
+                f"scale={self.scale!r}): the expectation is infinite. Use rate={0.35 / self.scale**2:.3g}."
+            )
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Make the problem in a dtype, on a device."""
+
+        def f(x: Tensor) -> Tensor:
+            return (self.rate * x.squeeze(-1) ** self.power).exp()
+
+        def exact(theta: Theta) -> Tensor:
+            mean, square = theta["mean"], (2 * theta["log_scale"]).exp()
+            if self.power == 1:
+                return (self.rate * mean + self.rate**2 * square / 2).exp().squeeze(-1)
+            c = 1 - 2 * self.rate * square
+            return ((self.rate * mean.square() / c).exp() / c.sqrt()).squeeze(-1)
+
+        theta = point(self.dim, self.mean, math.log(self.scale), dtype, device)
+        return Problem(theta, mean_field, lambda _q: f, exact)

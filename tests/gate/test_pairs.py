@@ -1,0 +1,74 @@
+"""The truncated variance of a heavy tail."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from bench.engine import Engine, Settings
+from bench.gate import Options, Verdict, pairs
+from bench.gate.decide import ALPHA_VARIANCE
+from bench.objectives import ExponentialMoment, GaussianQuadratic
+from bench.plan import Cell
+from bench.stats.gate import STAGE_ONE_VARIANCE
+from estimators import Reparameterization, ScoreFunction
+from tests.gate.fabricated import suite, twin
+from tests.tolerances import FAILURE_RATE, z_limit
+
+HEAVIEST = Cell(ScoreFunction(), ExponentialMoment(rate=0.4, power=2))
+"""Its squared norms have a tail index of 1.6: one gradient of a run may outweigh all others."""
+SUITES = 12
+
+
+def test_distances_are_those_of_consecutive_gradients():
+    engine = Engine(HEAVIEST, Settings(replicates=600))
+    g = np.concatenate([engine.gradients(block).double().numpy() for block in range(len(engine.sizes))])
+    expected = ((g[::2] - g[1::2]) ** 2).sum(1) / 2
+    np.testing.assert_allclose(pairs.distances(engine), expected, rtol=1e-14)
+
+
+def test_their_mean_is_the_variance():
+    values = pairs.distances(Engine(Cell(Reparameterization(), GaussianQuadratic(dim=3)), Settings(replicates=20_000)))
+    assert abs(values.mean() - 3 * (4 + 12)) <= z_limit() * values.std() / values.size**0.5
+
+
+def test_truncation_by_hand():
+    values = np.arange(1.0, 201.0)
+    found = pairs.truncated(values)
+    assert found["truncated_at"] == 198
+    cut = np.minimum(values, 198)
+    assert found["truncated_mean"] == pytest.approx(cut.mean())
+    assert found["truncated_cv2"] == pytest.approx(2 * cut.var(ddof=1) / cut.mean() ** 2)
+    assert pairs.truncated(values, 50.0)["truncated_mean"] == pytest.approx(np.minimum(values, 50).mean())
+
+
+def test_one_huge_gradient_moves_one_distance():
+    values = np.random.default_rng(0).exponential(size=5000)
+    spoilt = values.copy()
+    spoilt[7] = 1e12
+    before, after = pairs.truncated(values), pairs.truncated(spoilt)
+    assert after["truncated_mean"] == pytest.approx(before["truncated_mean"], rel=0.01)
+
+
+def test_an_infinite_variance_raises_no_alarm():
+    reports = [
+        suite(HEAVIEST, replicates=10_000, seed=2 * k).check(options=Options(replicates=2_000, seed=2 * k + 1))
+        for k in range(SUITES)
+    ]
+    findings = [report.findings[0] for report in reports]
+    assert all(finding.p_variance is None for finding in findings)
+    assert not any(finding.fails for finding in findings)
+    flagged = sum(finding.confirm_replicates is not None for finding in findings)
+    assert flagged <= binom.isf(FAILURE_RATE, SUITES, STAGE_ONE_VARIANCE)
+
+
+def test_its_growth_is_caught_all_the_same():
+    def call(_self, f, q, generator=None, state=None):
+        return 2 * ScoreFunction()(f, q, generator, state)
+
+    made = suite(HEAVIEST, replicates=60_000)
+    report = made.check(Cell(twin(HEAVIEST.estimator, call), HEAVIEST.objective), options=Options(replicates=20_000))
+    (finding,) = report.findings
+    assert finding.verdict is Verdict.REGRESSED
+    assert finding.p_adjusted <= ALPHA_VARIANCE
+    assert finding.reason.startswith("truncated variance times")
+    assert finding.variance is None
