@@ -1,16 +1,36 @@
-"""Writes ``docs/estimators.md`` and ``docs/objectives.md`` from the classes: ``python docs/generate.py``."""
+"""Writes what the documentation says of every class, and the ranks of the reference study: ``python docs/generate.py``.
+
+``docs/estimators.md`` and ``docs/objectives.md`` come from the docstrings and the records, the tables of estimators in
+``README.md`` from the docstrings and ``docs/absent.md``.
+"""
 
 from __future__ import annotations
 
+import functools
 import inspect
+import math
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from torch.distributions import Bernoulli
 
 import estimators
-from bench import objectives
+from bench import objectives, store
 from bench.names import facts
+from bench.report.frame import each
+from bench.report.study import prepared
+from bench.stats.printing import format_rank
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent
+STUDY = ROOT / "results" / "reference"
+README = ROOT / "README.md"
+DISTRIBUTIONS = (estimators.ReparameterizedMixture, estimators.ReparameterizedVonMises, estimators.Subset)
+"""Families of q that come with the estimators, since torch has none of the kind."""
 
 
 def table(header: list[str], lines: list[list[str]]) -> str:
@@ -31,32 +51,123 @@ def body(cls: type) -> str:
     return text.replace("``", "`").replace("\nArgs:\n", "\nParameters:\n\n").replace("\n    ", "\n- ")
 
 
+def served(cls: type[estimators.Estimator], known: dict[str, Any]) -> str:
+    """Return which families of q an estimator serves."""
+    if known["families"]:
+        return ", ".join(known["families"])
+    return "reparameterized" if cls().refuses(Bernoulli) else "any"
+
+
 def estimators_page() -> str:
     """Return the page of estimators."""
     lines, sections = [], []
     for name, cls in estimators.catalogue().items():
         known = facts("estimator", name, cls)
-        served = ", ".join(known["families"]) if known["families"] else "see below"
-        needs = ", ".join(known["needs"]) or "values of f"
-        unbiased = "yes" if known["unbiased"] else "no"
         lines.append(
             [
                 f"[`{name}`](#{cls.__name__.lower()})",
-                unbiased,
-                served,
-                needs,
+                "yes" if known["unbiased"] else "no",
+                served(cls, known),
+                ", ".join(known["needs"]) or "values of f",
                 known["cost"],
                 fields(known),
                 known["reference"],
             ]
         )
-        sections.append(section("estimators", name, cls, known))
+        sections += [section("estimators", name, cls, known), ranks(name)]
     intro = (
         "# Estimators\n\nMade by `python docs/generate.py` from the docstrings. Names are those of the command line; "
-        "the classes are in `estimators`. Cost is per estimate, n samples. [What is not there, and why](absent.md).\n"
+        "the classes are in `estimators`. Cost is per estimate, n samples. q: *any* has a `log_prob`, one that is "
+        "*reparameterized* has an `rsample`, too. At the end, distributions that torch lacks. [What is not there, and "
+        "why](absent.md).\n\n"
+        "Ranks are those of [the reference study](../results/reference/README.md), made by\n\n"
+        f"```bash\n{command()}\n```\n\n"
+        "Each is the place of the estimator's variance among all that were measured on the objective, 1 the lowest, "
+        "as a simultaneous 95 % interval. A low variance is no merit of its own: where the study found a bias, the "
+        "cell says so, and what an estimate costs is in [the study's tables](../results/reference/table.md). "
+        "`bench run --all` measures the estimators that the study leaves out.\n"
     )
     header = ["estimator", "unbiased", "q", "needs", "cost", "parameters", "reference"]
-    return "\n".join([intro, table(header, lines), "", *sections])
+    own = [
+        f"## {cls.__name__}\n\nA distribution: `estimators.{cls.__name__}`.\n\n{body(cls)}\n" for cls in DISTRIBUTIONS
+    ]
+    return "\n".join([intro, table(header, lines), "", *sections, *own])
+
+
+@functools.cache
+def study() -> pd.DataFrame:
+    """Return the runs of the reference study, with their ranks."""
+    runs = prepared(store.read(STUDY))
+    return runs[runs["outcome"] != "skipped"]
+
+
+def command() -> str:
+    """Return the command that made the reference study, as its README gives it."""
+    found = re.search(r"(?m)^bench run .*$", (STUDY / "README.md").read_text(encoding="utf-8"))
+    if found is None:
+        raise ValueError(
+            f"{STUDY}/README.md names no `bench run` command: expected the one that made the records there."
+        )
+    return found[0]
+
+
+def ranks(name: str) -> str:
+    """Return the table of an estimator's ranks: a row per objective, a column per choice of its parameters."""
+    own = study()[study()["estimator_name"] == name]
+    if own.empty:
+        return "Rank: not in the reference study.\n"
+    runs = each(own)
+    labels = sorted({run.estimator for run in runs}, key=natural)
+    problems = sorted({(run.objective_name, run.dim, *natural(run.problem)): run.problem for run in runs}.items())
+    lines = []
+    for _, problem in problems:
+        cells = {run.estimator: rank(run) for run in runs if run.problem == problem}
+        lines.append([f"`{problem}`", *(cells.get(label, "") for label in labels)])
+    return table(["rank by variance", *(f"`{label}`" for label in labels)], lines) + "\n"
+
+
+def rank(run: Any) -> str:
+    """Return the cell of one run: ``3–4 of 12``."""
+    if run.outcome != "measured":
+        return "failed"
+    bias = ", biased" if run.biased else ""
+    if math.isnan(run.rank_low):
+        return ("heavy tail" if run.heavy else "no variance" if run.variance == 0 else "no rank") + bias
+    count = int(study().loc[study()["problem"] == run.problem, "rank_low"].notna().sum())
+    return f"{format_rank((int(run.rank_low), int(run.rank_high)))} of {count}{bias}"
+
+
+def natural(label: str) -> list[str]:
+    """Return a sort key in which numbers go by their value: ``rloo:n=4`` before ``rloo:n=16``."""
+    return [part.zfill(9) if part.isdigit() else part for part in re.split(r"(\d+)", label)]
+
+
+def readme() -> str:
+    """Return the README with its tables of what is there, and of what is not, made again."""
+    lines = []
+    for name, cls in estimators.catalogue().items():
+        known = facts("estimator", name, cls)
+        needs = ", ".join(known["needs"]) or "–"
+        unbiased = "yes" if known["unbiased"] else "no"
+        lines.append([f"[`{name}`](docs/estimators.md#{cls.__name__.lower()})", served(cls, known), unbiased, needs])
+        lines[-1].append(short(known["cost"]))
+    there = table(["estimator", "q", "unbiased", "needs", "cost"], lines)
+    absent = re.findall(r"(?m)^\| (?!method|---)(.+?) \| (.+?\.)(?: .*)? \|$", (HERE / "absent.md").read_text("utf-8"))
+    text = README.read_text(encoding="utf-8")
+    for mark, made in (("estimators", there), ("absent", table(["not there", "why"], [list(row) for row in absent]))):
+        parts = re.split(rf"(<!-- {mark}: [^\n]*-->\n)(.*?)(<!-- end -->)", text, maxsplit=1, flags=re.DOTALL)
+        if len(parts) != 5:
+            raise ValueError(f"README.md has no part between `<!-- {mark}: ... -->` and `<!-- end -->`.")
+        before, begin, _, end, after = parts
+        text = f"{before}{begin}\n{made}\n\n{end}{after}"
+    return text
+
+
+def short(cost: str) -> str:
+    """Return a cost with signs for words: ``n f, n ∇f``."""
+    text = re.sub(r"evaluations? of f", "f", cost)
+    text = re.sub(r"of its gradient", "∇f", text)
+    return text.replace("Hessian-vector products", "Hv")
 
 
 def objectives_page() -> str:
@@ -83,7 +194,7 @@ def section(package: str, name: str, cls: type, known: dict[str, Any]) -> str:
     return f"## {cls.__name__}\n\nSelector: {names}. Class: `{package}.{cls.__name__}`.\n\n{body(cls)}\n"
 
 
-PAGES = {"estimators.md": estimators_page, "objectives.md": objectives_page}
+PAGES = {"estimators.md": estimators_page, "objectives.md": objectives_page, "../README.md": readme}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from estimators.arms import ARMS
 from estimators.arsm import ARSM
 from estimators.bit_flip import BitFlip
 from estimators.bound import Bound
+from estimators.carms import CARMS
 from estimators.darn import DARN
 from estimators.delta_method import DeltaMethod
 from estimators.disarm import DisARM
@@ -58,6 +59,7 @@ __all__ = [
     "ARM",
     "ARMS",
     "ARSM",
+    "CARMS",
     "DARN",
     "GO",
     "NVIL",

@@ -20,7 +20,7 @@ from estimators import (
     grad_only,
     inject,
 )
-from estimators._families import draw, inner, logits, normal, probs, score
+from estimators._families import draw, gumbel, inner, logits, normal, probs, score
 from estimators._rows import one
 
 
@@ -425,6 +425,84 @@ class TrustsCachedProbs(StraightThrough):
     def __call__(self, f, q, generator=None, state=None):
         self.check(q)
         return f(draw(q, self.n, generator) + grad_only(inner(q).probs)).mean(0)
+
+
+@dies("test_float32_has_the_moments_of_float64", "the gradient in float32: another")
+@dataclass(frozen=True)
+class GuardsFloat32WithALargeNumber(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        loss = super().__call__(f, q, generator, state)
+        return scaled(loss, 1 / (1 + 0.1 * (loss.dtype == torch.float32)))
+
+
+# Hazards ----------------------------------------------------------------------------------------------------------
+
+
+@dies("test_saturated_logits", "logits of ±50, in torch.float32: loss or gradient is not finite")
+@dataclass(frozen=True)
+class DividesByTheVarianceOfABit(ScoreFunction):
+    families = (Bernoulli,)
+
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        x, p = draw(q, 1, generator), probs(q)
+        fx = f(x)
+        weight = fx.detach().reshape(fx.shape + (1,) * (x.dim() - fx.dim()))
+        slope = ((x - p) / (p * (1 - p))).detach()  # of log q in p
+        return fx.mean(0) + inject(q, logits=(weight * slope * (p * (1 - p)).detach()).mean(0))
+
+
+@dies("test_noise_at_its_ends", "uniforms of 0 and almost 1, in torch.float32: loss or gradient is not finite")
+@dataclass(frozen=True)
+class TakesTheLogarithmOfZero(GumbelSoftmax):
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        theta = logits(q)
+        u = torch.rand((self.n, *theta.shape), generator=generator, dtype=theta.dtype)
+        if isinstance(inner(q), Bernoulli):
+            return f((theta + torch.logit(u)).sigmoid()).mean(0)
+        return f((theta - torch.log(-torch.log(u))).softmax(-1)).mean(0)
+
+
+@dies("test_extreme_temperatures", "temperature=0.001, in torch.float32: loss or gradient is not finite")
+@dataclass(frozen=True)
+class SoftmaxOverflows(GumbelSoftmax):
+    families = (OneHotCategorical,)
+
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        weight = ((logits(q) + gumbel(Size((self.n, *logits(q).shape)), logits(q), generator)) / self.temperature).exp()
+        return f(weight / weight.sum(-1, keepdim=True)).mean(0)
+
+
+@dies("test_one_sample", "n=1, in torch.float32: loss or gradient is not finite", n=2)
+@dataclass(frozen=True)
+class LeavesOneOutOfOne(Estimator):
+    n: int = 2
+
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        return fx.mean(0) + score(q, x, (fx - fx.mean(0)).detach() / torch.tensor(self.n - 1.0))
+
+
+@dies("test_one_sample", "refuses without saying what to use instead", n=2)
+@dataclass(frozen=True)
+class RefusesOneSampleWithoutAdvice(LeavesOneOutOfOne):
+    def __post_init__(self):
+        if self.n < 2:
+            raise ValueError("No.")
+
+
+@dies("test_large_constant_in_f", "f \\+ 1e6, in torch.float32: loss or gradient is not finite", n=4)
+@dataclass(frozen=True)
+class SquaresBeforeItSubtracts(RLOO):
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        mean = fx.detach().mean(0)
+        spread = (fx.detach().square().mean(0) - mean.square()).sqrt()
+        return fx.mean(0) + score(q, x, (fx.detach() - mean) / (self.n * spread.clamp(min=1)))
 
 
 # Noise ------------------------------------------------------------------------------------------------------------

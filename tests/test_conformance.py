@@ -1,9 +1,12 @@
 from unittest import SkipTest
 
 import pytest
+import torch
+from torch.distributions import Bernoulli, Categorical, Independent, OneHotCategorical
 
-from bench.conformance import CASES, Conformance, checks, suite
-from bench.conformance.cases import inner
+from bench.conformance import CASES, Case, Conformance, checks, suite, support
+from bench.conformance.cases import inner, wave
+from bench.conformance.trial import Trial
 from estimators import (
     ARMS,
     DARN,
@@ -60,6 +63,42 @@ def test_every_estimator_conforms(estimator, check):
 @pytest.mark.parametrize("cls", ELSEWHERE)
 def test_what_is_tested_elsewhere_has_no_problem_here(cls):
     assert all(cls().refuses(type(inner(case.q()))) for case in CASES)
+
+
+LOGITS = torch.tensor([0.9, -1.4, 0.3, 0.0, -50.0, 50.0], dtype=torch.float64)
+ALONE = [
+    Case("one bit", (LOGITS,), lambda t: Bernoulli(logits=t), wave(*LOGITS.tolist(), event=0), support),
+    Case("one bit, an event", (LOGITS[:1],), lambda t: Independent(Bernoulli(logits=t), 1), wave(0.4), support),
+    Case("one variable", (LOGITS.reshape(2, 3),), lambda t: OneHotCategorical(logits=t), wave(0.4, -0.9), support),
+    Case("two categories", (LOGITS.reshape(3, 2),), lambda t: OneHotCategorical(logits=t), wave(1, 2, 3), support),
+    Case("integers", (LOGITS.reshape(2, 3),), lambda t: Categorical(logits=t), wave(1, 2, event=0, classes=3), support),
+]
+
+
+@pytest.mark.parametrize("case", ALONE, ids=lambda case: case.name)
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+def test_a_variable_that_is_alone_is_no_special_case(estimator, case):
+    if estimator.needs_bound or estimator.refuses(type(inner(case.q()))):
+        pytest.skip("not served")
+    trial = Trial(estimator, case)
+    losses, gradients = trial.replicates(trial.integrand)
+    value, gradient = case.exact(trial.integrand)
+    trial.bias("value", losses, value, estimator.value_unbiased)
+    trial.bias("gradient", gradients, gradient, estimator.unbiased)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+def test_cuda_has_the_moments_of_the_cpu(estimator, dtype):
+    for trial in suite(estimator)().trials():
+        _, expected = trial.replicates(trial.integrand)
+        there = trial.cast(dtype, "cuda")
+        _, got = there.replicates(there.integrand)
+        assert got.device.type == "cuda"
+        assert got.dtype == dtype
+        trial.same_moments("the gradient on CUDA", got, expected)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: type(m.estimator).__name__)

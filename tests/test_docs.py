@@ -1,5 +1,6 @@
 """What the documentation shows is run, and what can drift is generated."""
 
+import csv
 import importlib.util
 import os
 import re
@@ -94,6 +95,23 @@ def test_catalogue_pages_are_current():
     for page, make in generate.PAGES.items():
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         assert text == make(), f"docs/{page} is old: run python docs/generate.py"
+
+
+def test_ranks_of_the_estimators_are_those_of_the_reference_studys_table():
+    sections = re.split(r"(?m)^## ", (ROOT / "docs" / "estimators.md").read_text(encoding="utf-8"))[1:]
+    page = {found[1]: text for text in sections if (found := re.search(r"Selector: `([^`]+)`", text))}
+    with (ROOT / "results" / "reference" / "table.csv").open(encoding="utf-8", newline="") as file:
+        ranked = [row for row in csv.DictReader(file) if row["rank_low"]]
+    assert len(ranked) > 50
+    for row in ranked:
+        lines = page[row["estimator"].partition(":")[0]].splitlines()
+        head = next(line for line in lines if line.startswith("| rank by variance"))
+        (line,) = [line for line in lines if line.startswith(f"| `{row['problem']}` |")]
+        cell = line.split(" | ")[[word.strip(" |") for word in head.split(" | ")].index(f"`{row['estimator']}`")].strip(
+            " |"
+        )
+        low, high = (int(float(row[f"rank_{end}"])) for end in ("low", "high"))
+        assert cell.startswith(f"{low} of " if low == high else f"{low}–{high} of ")
 
 
 def test_every_command_is_documented():

@@ -130,9 +130,9 @@ def wave(*shift: float, event: int = 1, classes: int = 0) -> Integrand:
         u = one_hot(x, classes).double() if classes else x
         axes = event + bool(classes)
         u = u.flatten(u.dim() - axes) if axes else u.unsqueeze(-1)
-        k = torch.arange(1.0, u.shape[-1] + 1, dtype=u.dtype)
+        k = torch.arange(1.0, u.shape[-1] + 1, dtype=u.dtype, device=u.device)
         a, b = (u * (1 + 0.3 * k).cos()).sum(-1), (u * (1.5 * k).sin()).sum(-1)
-        return (a + t.to(u.dtype)).sin() - (2 * b).cos() / 2 + a * b
+        return (a + t.to(u)).sin() - (2 * b).cos() / 2 + a * b
 
     return f
 
@@ -209,7 +209,7 @@ CASES: tuple[Case, ...] = (
         "Poisson, batch of 3",
         (_tensor(0.4, 1.7, 2.3),),
         lambda rate: Poisson(rate, validate_args=False),
-        lambda x: (x + _tensor(0.4, -0.9, 1.3).to(x.dtype)).sin() + (5 * x).cos(),
+        lambda x: (x + _tensor(0.4, -0.9, 1.3).to(x)).sin() + (5 * x).cos(),
         counts,
         steady=False,
     ),

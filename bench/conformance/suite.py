@@ -13,7 +13,7 @@ from torch import Tensor, distributions
 from torch.distributions import Bernoulli, Categorical, Distribution, Gamma, OneHotCategorical, Poisson
 
 from bench.conformance.cases import CASES, Case, inner, leaves
-from bench.conformance.trial import FEW, Call, Trial, refusal, seeded
+from bench.conformance.trial import FEW, Call, Ends, Trial, refusal, seeded
 from estimators import Estimator, Integrand, State, catalogue, parameters, rows
 
 
@@ -65,7 +65,7 @@ class Conformance:
         """The loss is an unbiased estimate of E_q[f]; where it is declared not to be, that shows."""
         unbiased = self.estimator.value_unbiased
         biased = []
-        for trial in self._trials():
+        for trial in self.trials():
             losses, _ = trial.replicates(trial.integrand)
             exact, _ = trial.case.exact(trial.integrand)
             biased.append(trial.bias("value", losses, exact.flatten(), unbiased))
@@ -75,7 +75,7 @@ class Conformance:
         """The gradient is an unbiased estimate of that of E_q[f]; where it is declared not to be, that shows."""
         unbiased = self.estimator.unbiased
         biased = []
-        for trial in self._trials():
+        for trial in self.trials():
             _, gradients = trial.replicates(trial.integrand)
             _, exact = trial.case.exact(trial.integrand)
             biased.append(trial.bias("gradient", gradients, exact, unbiased))
@@ -85,7 +85,7 @@ class Conformance:
         """Of an f that closes over q, as an ELBO does, the whole gradient is right: q gets a part of it through f."""
         if not self.estimator.unbiased:
             raise SkipTest("unbiased is declared False")
-        for trial in self._trials():
+        for trial in self.trials():
 
             def integrand(q: Distribution, trial: Trial = trial) -> Integrand:
                 return trial.integrand(q, lambda x: trial.case.f(x) * trial.case.beside(2 + _level(q).sin()))
@@ -96,7 +96,7 @@ class Conformance:
 
     def test_pass_through(self) -> None:
         """What only f closes over gets the gradient of the value, the points held fixed, and nothing else."""
-        for trial in self._trials():
+        for trial in self.trials():
             q = rows(trial.case.q(), FEW)
 
             def loss(w: Tensor, trial: Trial = trial, q: Distribution = q) -> Tensor:
@@ -114,7 +114,7 @@ class Conformance:
         """``c * f`` has c times the gradient of f, once the gradient at f = 0 (a fixed baseline's) is taken off."""
         if self.estimator.needs_bound:
             raise SkipTest("a multiple of a bound is no bound")
-        for trial in self._trials():
+        for trial in self.trials():
             f = trial.case.f
             zero, once, four = (trial.call(f=lambda x, c=c, f=f: c * f(x)).gradient for c in (0.0, 1.0, 4.0))
             for g0, g1, g4 in zip(zero, once, four, strict=True):
@@ -122,7 +122,7 @@ class Conformance:
 
     def test_loss_can_be_weighted(self) -> None:
         """``c * loss`` has c times the gradient, for another c in each row and batch element."""
-        for trial in self._trials():
+        for trial in self.trials():
             plain = trial.call()
             c = 3 + torch.arange(plain.loss.numel(), dtype=torch.float64).reshape(plain.loss.shape)
             for got, g in zip(trial.call(weight=c).gradient, plain.gradient, strict=True):
@@ -133,7 +133,7 @@ class Conformance:
 
     def test_loss_has_one_value_per_batch_element_in_the_dtype_of_q(self) -> None:
         """The loss is ``[*batch]``, float32 for a float32 q and float64 for a float64 q."""
-        for trial in self._trials():
+        for trial in self.trials():
             for dtype in (torch.float32, torch.float64):
                 theta = tuple(t.to(dtype) for t in trial.case.theta)
                 state = self.estimator.init(trial.case.q(theta), seeded(0))
@@ -148,7 +148,7 @@ class Conformance:
 
     def test_f_sees_samples_first_then_batch_then_event(self) -> None:
         """Every x is ``[..., *batch, *event]`` in q's dtype, with at most ``points(q)`` points per batch element."""
-        for trial in self._trials():
+        for trial in self.trials():
             q = trial.case.q()
             shape, most = (FEW, *q.batch_shape, *q.event_shape), self.estimator.points(q)
             for x in trial.seen():
@@ -160,7 +160,7 @@ class Conformance:
 
     def test_memory_layout_of_theta_does_not_matter(self) -> None:
         """Strided and expanded parameters give what contiguous ones give."""
-        for trial in self._trials():
+        for trial in self.trials():
             theta = trial.case.theta
             strided = tuple(torch.stack([t, t], -1)[..., 0].requires_grad_() for t in theta)
             trial.same("a strided theta", trial.call(strided), trial.call(leaves(theta)))
@@ -171,7 +171,7 @@ class Conformance:
         """A stale ``probs`` that torch has cached beside ``logits`` changes nothing."""
         cached = (Bernoulli, Categorical, OneHotCategorical)
         trials = [
-            t for t in self._trials() if "logits" in parameters(t.case.q()) and isinstance(inner(t.case.q()), cached)
+            t for t in self.trials() if "logits" in parameters(t.case.q()) and isinstance(inner(t.case.q()), cached)
         ]
         if not trials:
             raise SkipTest("no family with logits and such a cache is served")
@@ -181,7 +181,7 @@ class Conformance:
 
     def test_works_where_not_everything_is_differentiated(self) -> None:
         """Without gradients the value is the same; with some of q's parameters frozen the others' gradients are."""
-        for trial in self._trials():
+        for trial in self.trials():
             theta = leaves(trial.case.theta)
             plain = trial.call(theta)
             trial.close("a q without gradients changes the loss", trial.call(trial.case.theta).loss, plain.loss)
@@ -190,6 +190,57 @@ class Conformance:
             for i, expected in enumerate(plain.gradient):
                 only = tuple(t.detach().requires_grad_(i == k) for k, t in enumerate(leaves(trial.case.theta)))
                 trial.close("freezing one parameter changes another's gradient", trial.call(only).gradient[0], expected)
+
+    def test_float32_has_the_moments_of_float64(self) -> None:
+        """Mean and variance of the gradient do not depend on the dtype, but for rounding."""
+        for trial in self.trials():
+            _, double = trial.replicates(trial.integrand)
+            single = trial.cast(torch.float32)
+            trial.same_moments("the gradient in float32", single.replicates(single.integrand)[1], double)
+
+    # Hazards
+
+    def test_saturated_logits(self) -> None:
+        """At logits of +-50, which float32 takes for certainty, losses and gradients are finite."""
+        trials = [trial for trial in self.trials() if "logits" in parameters(trial.case.q())]
+        if not trials:
+            raise SkipTest("no family with logits is served")
+        for trial in trials:
+            theta = tuple(50 * t.sign() for t in trial.case.theta)
+            self._assert_finite(trial, "logits of ±50", case=dataclasses.replace(trial.case, theta=theta))
+
+    def test_noise_at_its_ends(self) -> None:
+        """Uniforms of 0 and of the last number before 1, which torch draws now and then, give finite numbers."""
+        ends = Ends()
+        for trial in self.trials():
+            with ends:
+                self._assert_finite(trial, "uniforms of 0 and almost 1")
+        if not ends.seen:
+            raise SkipTest("no uniforms are drawn")
+
+    def test_extreme_temperatures(self) -> None:
+        """Temperatures of 1e-3 and 1e3 give finite numbers."""
+        if not hasattr(self.estimator, "temperature"):
+            raise SkipTest("there is no temperature")
+        for trial in self.trials():
+            for temperature in (1e-3, 1e3):
+                self._assert_finite(trial, f"temperature={temperature:g}", temperature=temperature)
+
+    def test_one_sample(self) -> None:
+        """With n = 1 there are finite numbers, or a sentence with another way out."""
+        if not hasattr(self.estimator, "n"):
+            raise SkipTest("there is no n")
+        for trial in self.trials():
+            try:
+                self._assert_finite(trial, "n=1", n=1)
+            except ValueError as no:
+                self._assert_helpful(str(no), itself=True)
+
+    def test_large_constant_in_f(self) -> None:
+        """With f + 1e6, of which float32 keeps four binary digits behind the point, there are finite numbers."""
+        for trial in self.trials():
+            case = dataclasses.replace(trial.case, f=lambda x, f=trial.case.f: f(x) + 1e6)
+            self._assert_finite(trial, "f + 1e6", case=case)
 
     # Independence
 
@@ -211,7 +262,7 @@ class Conformance:
         if self.estimator.deterministic:
             raise SkipTest("deterministic is declared True")
         many = 2**12
-        for trial in self._trials():
+        for trial in self.trials():
             q = rows(trial.case.q(leaves(trial.case.theta, many)), 2)
             loss = trial.loss(q)
             gradients = torch.autograd.grad(loss.sum(), [p for p in parameters(q).values() if p.requires_grad])
@@ -225,7 +276,7 @@ class Conformance:
 
     def test_generator_is_the_only_source_of_noise(self) -> None:
         """Same seed, same bits; the generator moves on; the global one is not touched, by ``init`` neither."""
-        for trial in self._trials():
+        for trial in self.trials():
             before, generator = torch.get_rng_state(), seeded(1)
             self.estimator.init(trial.case.q(), seeded(0))
             first, second, again = trial.call(noise=generator), trial.call(noise=generator), trial.call(noise=1)
@@ -236,7 +287,7 @@ class Conformance:
 
     def test_without_a_generator_the_global_one_is_used(self) -> None:
         """``torch.manual_seed`` makes a call repeatable."""
-        for trial in self._trials():
+        for trial in self.trials():
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(1)
                 first, second = trial.call(noise=None), trial.call(noise=None)
@@ -249,7 +300,7 @@ class Conformance:
         """Declared deterministic, it gives the same for every generator, and asks it for nothing."""
         if not self.estimator.deterministic:
             raise SkipTest("deterministic is declared False, which the check of the generator shows")
-        for trial in self._trials():
+        for trial in self.trials():
             generator = seeded(1)
             trial.same("another generator", trial.call(noise=generator), trial.call(noise=2))
             assert torch.equal(generator.get_state(), seeded(1).get_state()), f"{trial} it draws, and is deterministic."
@@ -258,7 +309,7 @@ class Conformance:
         """Without the need, f may be a black box and nothing changes; with it, a black box is refused."""
         if self.estimator.needs_bound:
             raise SkipTest("a bound is differentiable in x through log q")
-        for trial in self._trials():
+        for trial in self.trials():
 
             def black_box(x: Tensor, f: Integrand = trial.case.f) -> Tensor:
                 return f(x.detach()).detach()
@@ -274,7 +325,7 @@ class Conformance:
         """Without the need, every point that f sees is in the support of q; with it, some are not."""
         relaxed = self.estimator.needs_relaxed_f
         inside = True
-        for trial in self._trials():
+        for trial in self.trials():
             check = trial.case.q().support.check  # type: ignore[union-attr]
             inside = all(bool(check(x.detach()).all()) for x in trial.seen()) and inside
             assert inside or relaxed, f"{trial} f got a point off the support of q. Declare needs_relaxed_f = True."
@@ -301,7 +352,7 @@ class Conformance:
 
     def test_state_is_made_where_it_is_declared(self) -> None:
         """``init`` returns a ``State`` if and only if ``needs_state``."""
-        for trial in self._trials():
+        for trial in self.trials():
             made = self.estimator.init(trial.case.q(), seeded(0))
             assert isinstance(made, State) == self.estimator.needs_state, (
                 f"{trial} needs_state is {self.estimator.needs_state}, and init returns {type(made).__name__}."
@@ -311,7 +362,7 @@ class Conformance:
         """A call leaves the state alone, and so does its backward pass; ``adapt`` and ``update`` change it."""
         if not self.estimator.needs_state:
             raise SkipTest("needs_state is declared False")
-        for trial in self._trials():
+        for trial in self.trials():
             state = self.estimator.init(trial.case.q(), seeded(0))
             assert state is not None
             before = {name: t.clone() for name, t in state.state_dict().items()}
@@ -327,7 +378,7 @@ class Conformance:
         """Whether the state requires gradients changes the graph, and nothing else."""
         if not self.estimator.needs_state:
             raise SkipTest("needs_state is declared False")
-        for trial in self._trials():
+        for trial in self.trials():
             frozen = trial.call()
             assert trial.state is not None
             trial.state.requires_grad_(True)
@@ -335,7 +386,7 @@ class Conformance:
 
     # Tools
 
-    def _trials(self) -> list[Trial]:
+    def trials(self) -> list[Trial]:
         """Return the estimator on each case that it serves."""
         served = [case for case in self.cases if self._serves(case)]
         assert served, f"{self.estimator!r} serves none of the problems here. Add some of its family to `cases`."
@@ -343,7 +394,7 @@ class Conformance:
 
     def _steady(self) -> list[Trial]:
         """Return those of the trials whose rows can be given the same noise in two worlds."""
-        trials = [trial for trial in self._trials() if trial.case.steady]
+        trials = [trial for trial in self.trials() if trial.case.steady]
         if not trials:
             raise SkipTest("torch's samplers of the families served take another amount of noise in another world")
         return trials
@@ -359,9 +410,22 @@ class Conformance:
             "Declare True, or add a case that shows the bias."
         )
 
-    def _assert_helpful(self, sentence: str) -> None:
-        """Assert that a refusal says which estimator, or which distribution, to use instead."""
-        names = {cls.__name__ for cls in catalogue().values()} - {type(self.estimator).__name__}
+    def _assert_finite(self, trial: Trial, what: str, case: Case | None = None, **fields: Any) -> None:
+        """Assert that in both dtypes losses and gradients are finite, or refused; of another case, or other fields."""
+        estimator = dataclasses.replace(self.estimator, **fields)  # type: ignore[type-var]
+        for dtype in (torch.float32, torch.float64):
+            sentence = Trial(estimator, case or trial.case).cast(dtype).finite(what)
+            if sentence:
+                self._assert_helpful(sentence, itself=True)
+
+    def _assert_helpful(self, sentence: str, itself: bool = False) -> None:
+        """Assert that a refusal says which estimator, or which distribution, to use instead.
+
+        Args:
+            sentence: the refusal.
+            itself: may it be the same estimator, with other fields?
+        """
+        names = {cls.__name__ for cls in catalogue().values()} - (set() if itself else {type(self.estimator).__name__})
         _, _, advice = sentence.partition("Use ")
         named = any(name in advice for name in names.union(distributions.__all__))
         assert named, f"{self.estimator!r} refuses without saying what to use instead: {sentence}"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
+from torch.overrides import TorchFunctionMode
 
 from bench.conformance.cases import Case, Theta, flat, leaves
 from estimators import Bound, Estimator, Integrand, Refusal, State, adapt, parameters, rows
@@ -21,6 +24,8 @@ REPLICATES = 2**15
 """Rows of a statistical check."""
 FEW = 7
 """Rows of an exact check: no other axis of the problems has as many."""
+MANY = 64
+"""Rows of a check that every number is finite."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +36,9 @@ class Call:
     gradient: Theta
 
 
-def seeded(seed: int) -> Generator:
+def seeded(seed: int, device: torch.device | str = "cpu") -> Generator:
     """Return a fresh generator."""
-    return Generator().manual_seed(seed)
+    return Generator(device).manual_seed(seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +49,13 @@ class Trial:
         estimator: under test.
         case: the problem.
         comparisons: into how many scores the failure rate of a check is split, other than those of one call.
+        learned: the state to use, frozen; None for one that learns a little here.
     """
 
     estimator: Estimator
     case: Case
     comparisons: int = 1
+    learned: State | None = None
 
     def __str__(self) -> str:
         """Name both: messages begin with it."""
@@ -57,6 +64,8 @@ class Trial:
     @cached_property
     def state(self) -> State | None:
         """A state that has learned a little, frozen; None for an estimator without."""
+        if self.learned is not None:
+            return self.learned
         state = self.estimator.init(self.case.q(), seeded(0))
         if state is not None:
             self.learn(state, steps=5)
@@ -70,6 +79,13 @@ class Trial:
         for step in range(steps):
             q = rows(self.case.q(), 16)
             adapt(self.estimator, self.integrand(q), q, state, optimizer, seeded(1000 + step))
+
+    def cast(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Trial:
+        """Return the same trial in another dtype or on another device: theta, f, and what the state has learned."""
+        theta = tuple(t.to(device, dtype) for t in self.case.theta)
+        case = replace(self.case, theta=theta, f=lambda x: self.case.f(x).to(dtype))
+        state = None if self.state is None else copy.deepcopy(self.state).to(device, dtype)
+        return replace(self, case=case, learned=state)
 
     # Calls
 
@@ -104,7 +120,7 @@ class Trial:
         theta = leaves(self.case.theta)
         q = self.case.q(theta)
         r = rows(q, FEW if self.estimator.deterministic else REPLICATES)
-        loss = self.estimator(integrand(r), r, seeded(1), self.state)
+        loss = self.estimator(integrand(r), r, seeded(1, theta[0].device), self.state)
         assert loss.requires_grad, f"{self} the loss is cut off from q's parameters."
         free = [p for p in parameters(r).values() if p.requires_grad]
         gradients = torch.autograd.grad(loss.sum(), free, materialize_grads=True)
@@ -155,6 +171,27 @@ class Trial:
         )
         return biased
 
+    def finite(self, what: str) -> str | None:
+        """Assert that losses and gradients of some rows are finite; or return the sentence that refuses the call."""
+        calls: list[Call] = []
+        sentence = refusal(lambda: calls.append(self.call(leaves(self.case.theta, MANY))))
+        for call in calls:
+            for t in (call.loss, *call.gradient):
+                assert t.isfinite().all(), f"{self} {what}, in {t.dtype}: loss or gradient is not finite."
+        return sentence
+
+    def same_moments(self, what: str, a: Tensor, b: Tensor) -> None:
+        """Assert that means and variances of independent samples, ``[R, k]`` each, agree but for float32's rounding."""
+        a, b = a.double().cpu(), b.double().cpu()
+        assert a.isfinite().all(), f"{self} {what}: it is not finite."
+        scale = float(b.abs().max().clamp(min=1))
+        square_a, square_b = ((t - t.mean(0)).square() for t in (a, b))
+        for moment, x, y, unit in (("mean", a, b, scale), ("variance", square_a, square_b, scale**2)):
+            error = ((x.var(0) + y.var(0)) / len(x)).sqrt().clamp(min=1e-9 * unit)
+            z = ((x.mean(0) - y.mean(0)).abs() - 1e-6 * unit).clamp(min=0) / error
+            worst = float(z.max())
+            assert worst <= self._limit(2 * z.numel()), f"{self} {what}: another {moment}, z = {worst:.1f}."
+
     def uncorrelated(self, what: str, a: Tensor, b: Tensor) -> None:
         """Assert that a and b, ``[R, k]``, have no covariance, column by column."""
         product = (a - a.mean(0)) * (b - b.mean(0))
@@ -164,6 +201,25 @@ class Trial:
 
     def _limit(self, scores: int) -> float:
         return -NormalDist().inv_cdf(FAILURE_RATE / (2 * scores * self.comparisons))
+
+
+class Ends(TorchFunctionMode):
+    """While it is entered, two fifths of torch's uniforms are 0, and two fifths the largest number below 1.
+
+    The others are left alone: a rejection sampler would never end.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func in (torch.rand, torch.rand_like) or (func is Tensor.uniform_ and len(args) == 1):  # of [0, 1)
+            self.seen = True
+            below = 1 - torch.finfo(out.dtype).eps / 2
+            out.copy_(torch.where(out < 0.4, 0.0, torch.where(out > 0.6, below, out)))
+        return out
 
 
 def refusal(call: Callable[[], object]) -> str | None:

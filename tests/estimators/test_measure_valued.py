@@ -232,7 +232,7 @@ def test_a_uniform_times_a_maxwell_variable_is_normal():
         assert abs(sample.mean() - mean) / math.sqrt(variance / 2**16) < z_limit(len(checks))
 
 
-@pytest.mark.parametrize("case", [trial.case for trial in TestCoupled()._trials()] + [POISSON], ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [trial.case for trial in TestCoupled().trials()] + [POISSON], ids=lambda c: c.name)
 def test_a_constant_in_f_changes_nothing(case):
     estimator = MeasureValued()
 

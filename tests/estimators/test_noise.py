@@ -95,6 +95,15 @@ def test_sobol_is_better_than_independent_noise():
     assert variance[1] < variance[0] / 10  # 18 times
 
 
+@pytest.mark.parametrize("n", [4, 16, 64, 256])
+def test_of_a_linear_f_the_error_of_sobol_noise_is_below_one_over_n(n):
+    """The gradient in the scale is the mean noise: of variance 1/n if independent, here below 1/n^2."""
+    q = Normal(torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64).requires_grad_())
+    r = rows(q, 4000)
+    loss = Reparameterization(n, "sobol")(lambda x: x, r, seeded())
+    assert torch.autograd.grad(loss.sum(), r.scale)[0].var() < 0.5 / n**2
+
+
 def test_sobol_noise_is_finite_in_float32():
     points = _noise._points(4, 1, torch.device("cpu"))
     for corner in (0, 2**29 - 1, 2**29, 2**30 - 1):

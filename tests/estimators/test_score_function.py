@@ -147,6 +147,23 @@ def test_variance_without_baseline(monkeypatch, a, s):
     assert log_scale == pytest.approx((2 * s**2, variance * s**2), rel=1e-10)
 
 
+@pytest.mark.parametrize("s", [0.5, 1.0, 2.0])
+def test_variance_in_several_dimensions(monkeypatch, s):
+    """What the other coordinates add to f is noise: with m and v its mean and variance, ``(2 m (a^2 + 3 s^2) + v + m^2)
+    / s^2`` on top of the variance of one dimension."""
+    a = t(-1.5, 0.5, 2.0)
+    z, weights = hermite(5, 3)
+    q = Independent(Normal(a.clone().requires_grad_(), torch.full((3,), s, dtype=torch.float64)), 1)
+    monkeypatch.setattr(families, "normal", lambda shape, like, generator: z.reshape(shape).clone())
+    g = row_gradients(ScoreFunction(), lambda x: x.square().sum(-1), q, len(z))["loc"]
+    for i, own in enumerate(a.tolist()):
+        rest = [x for k, x in enumerate(a.tolist()) if k != i]
+        m, v = sum(x**2 + s**2 for x in rest), sum(4 * x**2 * s**2 + 2 * s**4 for x in rest)
+        alone = own**4 / s**2 + 14 * own**2 + 15 * s**2
+        expected = (2 * own, alone + (2 * m * (own**2 + 3 * s**2) + v + m**2) / s**2)
+        assert moments(g[:, i], weights) == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.mark.parametrize(("a", "s"), QUADRATICS)
 def test_variance_with_the_mean_as_baseline(monkeypatch, a, s):
     loc, scale, _ = normal_variances(monkeypatch, ScoreFunction(baseline=a**2 + s**2), a, s)

@@ -1,0 +1,91 @@
+"""CARMS: antithetic categories in groups of any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Size, Tensor
+from torch.distributions import Categorical, Distribution, OneHotCategorical
+from torch.nn.functional import one_hot
+
+from estimators._families import inner, logits, probs, uniform
+from estimators._protocol import Estimator, Integrand, State
+from estimators._refusals import InvalidParameter, at_least, one_value_each
+from estimators._rows import one
+from estimators._surrogate import inject_at
+
+
+@dataclass(frozen=True)
+class CARMS(Estimator):
+    """CARMS: leave-one-out with n categories that repel each other, each pair reweighted for its probability.
+
+    ``g_c = 1/(n (n-1)) sum_k sum_{j != k} (f(x_k) - f(x_j)) r(x_k, x_j) 1[x_k = c]``,  ``r(c, d) = p_c p_d / P(c, d)``
+    ``x_k = F^{-1}(u_k)``,  F the distribution function of the categories;  u independent with probability a, else
+    ``u_k = (1 - d_k)^{n-1}``,  d uniform on the simplex;  P the probability of the pair, in closed form:
+    ``a p_c p_d + (1-a) [H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})]``,
+    ``H(s, t) = P(u_1 < s, u_2 < t) = max(s^{1/(n-1)} + t^{1/(n-1)} - 1, 0)^{n-1}``
+
+    Unbiased: no pair is impossible, and r is at most 1/a. Repelling pairs alone leave some pairs out, which is a bias,
+    and the authors' code clips r, which is another one. With a = 1 it is RLOO, sample by sample. It gains most over
+    RLOO for few categories; of many categories and fewer than about six samples it can have more variance. Of several
+    variables each has noise of its own. Serves OneHotCategorical and Categorical; for bits take ARMS. f is a black box.
+    Cost: n evaluations of f; n^2 weights for each variable.
+
+    Args:
+        n: samples, at least 2.
+        independent: a, above 0 and at most 1.
+
+    Reference: Dimitriev & Zhou 2021 ("CARMS: categorical-antithetic-REINFORCE multi-sample gradient estimator"), with
+    the Dirichlet copula. Departure: a share of independent groups, in place of clipping.
+    """
+
+    n: int = 4
+    independent: float = 0.25
+
+    families = (OneHotCategorical, Categorical)
+    reference: ClassVar[str] = "Dimitriev & Zhou 2021"
+
+    def __post_init__(self) -> None:
+        at_least(self, 2)
+        a = self.independent
+        if isinstance(a, bool) or not isinstance(a, int | float) or not 0 < a <= 1:
+            raise InvalidParameter(
+                f"CARMS needs a share of independent samples above 0 and at most 1 (got independent={a!r}): without it "
+                f"some pairs are impossible. Use CARMS(independent=0.25), or RLOO(n={self.n})."
+            )
+
+    def __call__(
+        self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
+    ) -> Tensor:
+        """Return the loss, ``[*batch]``."""
+        self.check(q)
+        own, p = logits(q), one(probs(q).detach())
+        classes, variables = p.shape[-1], own.shape[:-1]
+        u = uniform(Size((self.n, *variables)), p, generator)
+        e = -u.log()
+        alone = uniform(Size((1, *variables)), p, generator) < self.independent
+        u = torch.where(alone, u, (1 - e / e.sum(0)) ** (self.n - 1))
+        bounds = p.cumsum(-1)[..., :-1].clamp_max(1)
+        index = (u.unsqueeze(-1) >= bounds).sum(-1)
+        hot = one_hot(index, classes).to(p.dtype)
+        x = hot if isinstance(inner(q), OneHotCategorical) else index
+        fx = f(x)
+        one_value_each(fx, x, q.batch_shape)
+        pairs = (classes * index.unsqueeze(0) + index.unsqueeze(1)).flatten(0, 1).movedim(0, -1)
+        r = self._ratio(p, bounds).flatten(-2).expand(*variables, -1).gather(-1, pairs).movedim(-1, 0)
+        difference = (fx.unsqueeze(1) - fx).detach() / (self.n * (self.n - 1))  # [k, j, *batch]
+        spread = difference.reshape(difference.shape + (1,) * (index.dim() - fx.dim()))
+        weight = (spread * r.reshape(self.n, self.n, *variables)).sum(1)
+        return fx.mean(0) + inject_at(q.batch_shape, [((weight.unsqueeze(-1) * hot).sum(0), own)])
+
+    def _ratio(self, p: Tensor, bounds: Tensor) -> Tensor:
+        """Return r of each pair of categories, ``[..., C, C]``."""
+        ends = torch.cat([torch.zeros_like(p[..., :1]), bounds, torch.ones_like(p[..., :1])], -1).double()
+        root = ends ** (1 / (self.n - 1))
+        below = (root.unsqueeze(-1) + root.unsqueeze(-2) - 1).clamp_min(0) ** (self.n - 1)
+        both = below.diff(dim=-1).diff(dim=-2).clamp_min(0)
+        width = ends.diff(dim=-1)
+        apart = (width.unsqueeze(-1) * width.unsqueeze(-2)).clamp_min(torch.finfo(torch.float64).tiny)
+        return (1 / (self.independent + (1 - self.independent) * both / apart)).to(p.dtype)
