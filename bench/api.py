@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -18,19 +19,25 @@ from bench.objectives import Objective
 from bench.plan import Cell, mismatch
 from bench.record import Record
 from bench.stats import Aim, Summary
+from bench.stats.printing import format_bias, format_estimate, format_variance
+from bench.stats.quantiles import t_quantile
 from estimators import Estimator, Refusal
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Measurement:
     """What is known of one cell: a view of its record.
 
-    ``record`` is the moments line as it is stored; ``timing`` the timing line, or None.
+    ``record`` is the moments line as it is stored; ``timing`` the timing line, or None. It prints as a line, and in a
+    notebook as a table; ``frame`` has the numbers.
     """
 
     cell: Cell
-    record: Record = field(repr=False)
-    timing: Record | None = field(default=None, repr=False)
+    record: Record
+    timing: Record | None = None
 
     @functools.cached_property
     def summary(self) -> Summary:
@@ -92,6 +99,92 @@ class Measurement:
         """Seconds per estimate in batch; None unless timing was asked for."""
         return None if self.timing is None else float(self.timing["seconds"])
 
+    def frame(self, by: Literal["tensor", "coordinate"] = "tensor") -> pd.DataFrame:
+        """Return the numbers as a pandas frame.
+
+        Args:
+            by: "tensor" for a row ``all`` and, where theta has several tensors, a row for each of them: ``size``; the
+                total ``variance`` of one estimate with its 95 % interval ``variance_low``, ``variance_high``; and
+                ``status``, whether it can be trusted. "coordinate" for a row for each coordinate of theta, by tensor
+                and position: the ``mean`` gradient with its 95 % interval ``mean_low``, ``mean_high``, one coordinate
+                at a time; the ``exact`` one; and the ``variance`` of one estimate.
+
+        Returns:
+            The frame; NaN where there is no exact gradient, or no limit of an interval.
+
+        Raises:
+            ValueError: ``by`` is something else.
+        """
+        import pandas as pd  # slow to import, and only needed here
+
+        if by == "tensor":
+            keys = ("size", "variance", "variance_low", "variance_high", "status")
+            rows = [[group[key] for key in keys] for group in self._groups.values()]
+            found = pd.DataFrame(rows, index=pd.Index(self._groups, name="tensor"), columns=list(keys))
+            return found.astype({key: float for key in keys if key.startswith("variance")})
+        if by == "coordinate":
+            return pd.DataFrame(
+                self._coordinates(), index=pd.MultiIndex.from_tuples(self._places(), names=["tensor", "position"])
+            )
+        raise ValueError(f"by is 'tensor' or 'coordinate' (got {by!r}).")
+
+    @property
+    def _groups(self) -> dict[str, dict[str, Any]]:
+        total = {"size": self.summary.size} | {
+            key: getattr(self.summary, key) for key in ("variance", "variance_low", "variance_high", "status")
+        }
+        return {"all": total} | (self.summary.groups if len(self.summary.groups) > 1 else {})
+
+    def _places(self) -> list[tuple[str, str]]:
+        """Return tensor and position of every coordinate."""
+        return [
+            (name, ",".join(map(str, at))) for name, shape in self.record["shapes"].items() for at in np.ndindex(*shape)
+        ]
+
+    def _coordinates(self) -> dict[str, Any]:
+        count, mean = self.replicates, np.asarray(self.record["mean"], dtype=np.float64)
+        variance = np.asarray(self.record["sums"]["coordinate"]["M2"], dtype=np.float64) / (count - 1)
+        known = self.status != "INFINITE_VARIANCE_SUSPECTED"
+        half = t_quantile(0.975, count - 1) * np.sqrt(variance / count) if known else np.full_like(mean, np.nan)
+        exact = self.record["exact"]
+        return {
+            "mean": mean,
+            "mean_low": mean - half,
+            "mean_high": mean + half,
+            "exact": np.full_like(mean, np.nan) if exact is None else np.asarray(exact, dtype=np.float64),
+            "variance": variance,
+        }
+
+    def __repr__(self) -> str:
+        facts = "; ".join(f"{key} {value}" for key, value in self._facts().items())
+        return f"Measurement({self.cell.label}: {facts})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the facts, and the variance by tensor where theta has several."""
+        rows = list(self._facts().items())
+        groups = list(self._groups.items())[1:]
+        rows += [
+            (f"variance of {name}, {group['size']:,} coordinates", f"{_estimate(group)}, {group['status']}")
+            for name, group in groups
+        ]
+        cells = "".join(
+            f'<tr><th style="text-align: left">{escape(key)}</th><td style="text-align: left">{escape(value)}</td></tr>'
+            for key, value in rows
+        )
+        return f"<table><caption>{escape(self.cell.label)}</caption><tbody>{cells}</tbody></table>"
+
+    def _facts(self) -> dict[str, str]:
+        """Return what a person wants to know first, in words."""
+        noise = f"{format_variance(self.summary)}, {self.status}"
+        found = {
+            "variance": "0, deterministic" if self.cell.estimator.deterministic else noise,
+            "bias": f"{self.verdict}, {format_bias(self.summary)}",
+            "evaluations": f"{self.f_evals:g} of f" + (f", {self.grad_evals:g} of df/dx" if self.grad_evals else ""),
+        }
+        if self.timing is not None:
+            found["seconds"] = format_estimate(*(self.timing[f"seconds{end}"] for end in ("", "_low", "_high")))
+        return found | {"replicates": f"{self.replicates:,} in {self.record['dtype']}"}
+
     def _shaped(self, flat: Any) -> dict[str, Tensor]:
         vector, out, at = torch.as_tensor(np.asarray(flat, dtype=np.float64)), {}, 0
         for name, shape in self.record["shapes"].items():
@@ -99,6 +192,11 @@ class Measurement:
             out[name] = vector[at : at + size].reshape(shape)
             at += size
         return out
+
+
+def _estimate(group: dict[str, Any]) -> str:
+    heavy = group["status"] in ("HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED")
+    return format_estimate(group["variance"], group["variance_low"], None if heavy else group["variance_high"])
 
 
 def measure(

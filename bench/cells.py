@@ -50,6 +50,7 @@ def common(cell: Cell, settings: Settings, kind: str) -> Record:
         "objective": label(objective),
         "objective_name": command_line_name(type(objective)),
         "objective_params": record.fields_of(objective),
+        "objective_contents": objective.contents,
         "family": objective.family.__name__,
         "dim": objective.dim,
         "unbiased": estimator.unbiased,

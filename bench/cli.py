@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
-from click.shell_completion import CompletionItem
 
-from bench import cli_compare, cli_gate, cli_train, names
+from bench import cli_baseline, cli_compare, cli_gate, cli_train, names
+from bench.cli_data import data_dir
+from bench.cli_options import complete
 from bench.names import Kind
 
 if TYPE_CHECKING:
@@ -105,17 +106,6 @@ def _samples(_context: click.Context, _param: click.Parameter, value: str | None
     return tuple(int(part) for part in parts)
 
 
-def _complete(kind: Kind) -> Any:
-    def complete(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        known = names.catalogue(kind)
-        other = {alias: known[name] for alias, name in names.aliases(kind).items()}
-        return [
-            CompletionItem(n, help=f["description"]) for n, f in {**known, **other}.items() if n.startswith(incomplete)
-        ]
-
-    return complete
-
-
 @cli.command(
     epilog="\b\n"
     "Examples:\n"
@@ -130,7 +120,7 @@ def _complete(kind: Kind) -> Any:
     "--estimator",
     multiple=True,
     metavar="SELECTOR",
-    shell_complete=_complete("estimator"),
+    shell_complete=complete("estimator"),
     help="An estimator, as rloo:n=2,4 or mine.py::Mine. Repeatable.",
 )
 @click.option(
@@ -138,7 +128,7 @@ def _complete(kind: Kind) -> Any:
     "--objective",
     multiple=True,
     metavar="SELECTOR",
-    shell_complete=_complete("objective"),
+    shell_complete=complete("objective"),
     help="An objective, as gaussian-quadratic:dim=10. Repeatable.",
 )
 @click.option(
@@ -147,6 +137,7 @@ def _complete(kind: Kind) -> Any:
 @click.option(
     "--at", metavar="POINT", help="Weights of networks: initial, trained, or a file of `bench train --keep-weights`."
 )
+@data_dir
 @click.option("--replicates", type=click.IntRange(1), metavar="R", help="Independent calls of each cell [10000].")
 @click.option(
     "--precision",
@@ -324,4 +315,4 @@ def doctor(json: bool) -> None:
 cli.add_command(cli_compare.compare)
 cli.add_command(cli_train.train)
 cli.add_command(cli_gate.check)
-cli.add_command(cli_gate.baseline)
+cli.add_command(cli_baseline.baseline)

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from bench.cli_gate import _complete
+from bench.cli_data import data_dir
+from bench.cli_options import complete
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 """Those of ``bench.train``, without torch."""
@@ -29,7 +30,7 @@ OPTIMIZERS = ("adam", "sgd", "rmsprop")
     multiple=True,
     required=True,
     metavar="SELECTOR",
-    shell_complete=_complete("objective"),
+    shell_complete=complete("objective"),
     help="What to train, as gaussian-vae:dim=4. Repeatable.",
 )
 @click.option(
@@ -38,7 +39,7 @@ OPTIMIZERS = ("adam", "sgd", "rmsprop")
     multiple=True,
     required=True,
     metavar="SELECTOR",
-    shell_complete=_complete("estimator"),
+    shell_complete=complete("estimator"),
     help="An estimator to train it with, as rloo:n=4. Repeatable.",
 )
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps of the optimizer [2000].")
@@ -52,7 +53,8 @@ OPTIMIZERS = ("adam", "sgd", "rmsprop")
     "--replicates", type=click.IntRange(0), metavar="R", help="Of the variance at each look; 0: leave it out [256]."
 )
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Of weights and samples [float32].")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to train [cpu].")
+@click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), help="Where to train [cpu].")
+@data_dir
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="The study folder [results/train-NAME].")
 @click.option("--keep-weights", is_flag=True, help="Write the weights of every run, for `bench run --at`.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes that train [as many as pay off].")
@@ -83,6 +85,7 @@ def train(
 
         spec, folder = study(None, estimator, objective, out=out, device=chosen.get("device", "cpu"))
         spec = spec.on_device()
+        chosen["device"] = spec.device
         from bench.train import Training
         from bench.train import train as learn
 

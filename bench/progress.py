@@ -68,7 +68,7 @@ class Plain(Silent):
         if said := complaint(record):
             self._write(said)
         else:
-            self._now_and_then(f"[{self._done}/{self._total}] {record['estimator']} on {record['objective']}: done")
+            self._now_and_then(f"[{self._done}/{self._total}] {named(record)}: done")
 
     def _now_and_then(self, line: str) -> None:
         if self._clock() >= self._next:
@@ -127,11 +127,19 @@ class Live(Silent):
         self._bar.stop()
 
 
-def complaint(record: Record) -> str:
-    """Return one line that says which cell failed and why, or stays imprecise; empty where nothing is amiss."""
+def named(record: Record) -> str:
+    """Return what a record is of: ``rloo on x``, and of training ``rloo on x, seed 3``."""
     name = f"{record['estimator']} on {record['objective']}"
+    return f"{name}, seed {record['seed']}" if record["kind"] == "training" else name
+
+
+def complaint(record: Record) -> str:
+    """Return one line that says what failed or diverged and why, or stays imprecise; empty where nothing is amiss."""
+    name = named(record)
     if record["outcome"] == "failed":
         return f"failed: {name}: {record['reason']}"
+    if record["outcome"] == "diverged":
+        return f"diverged at step {record['diverged_at']}: {name}"
     if record["outcome"] == "measured" and record.get("precision_reached") is False:
         return f"not within ±{100 * record['precision']:g} %: {name}, with {record['replicates']:,} replicates"
     return ""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Generator
@@ -161,6 +162,13 @@ class Run:
         return self.as_training(failed_record(self.cell, self.how.settings(self.seed), reason, KIND))
 
 
+class Divergence(NamedTuple):
+    """Where and why a run went wrong: the step by which it was seen, and a sentence."""
+
+    step: int
+    reason: str
+
+
 def _upwards(objective: Objective) -> bool:
     return objective.bound or objective.maximise
 
@@ -204,11 +212,12 @@ class _Trainee:
     def trained(self, progress: Callable[[int, int], None]) -> Record:
         """Train; return what there is to tell."""
         f_evals, grad_evals = count_evaluations(self.engine())
-        looks, reason = self.looks(progress)
+        looks, divergence = self.looks(progress)
         batch = math.prod(self.problem.q(self.problem.theta).batch_shape)
         return {
-            "outcome": "diverged" if reason else "measured",
-            "reason": reason,
+            "outcome": "diverged" if divergence else "measured",
+            "reason": divergence and divergence.reason,
+            "diverged_at": divergence and divergence.step,
             "held_out": self.sharp.held_out is not None,
             "exact_value": self.judged.exact is not None,
             "batch": batch,
@@ -221,32 +230,34 @@ class _Trainee:
             "pictures": self.pictures() if self.run.seed == 0 else None,
         }
 
-    def looks(self, progress: Callable[[int, int], None]) -> tuple[list[Record], str | None]:
-        """Train; return what was seen at every look, and why the run has diverged if it has."""
+    def looks(self, progress: Callable[[int, int], None]) -> tuple[list[Record], Divergence | None]:
+        """Train; return what was seen at every look, and how the run has diverged if it has."""
         found = [self.look(0, math.nan, 0.0)]
-        reason = self.exploded(found)
+        divergence = self.exploded(found)
         for start, stop in pairwise(self.run.how.looks):
-            if reason:
+            if divergence:
                 break
             begin = self.clock()
             values = []
             for i in range(start, stop):
                 values.append(self.survived(i))
                 if not math.isfinite(values[-1]):
-                    return found, f"The value of f in training became {values[-1]:g} at step {i + 1}."
+                    return found, Divergence(
+                        i + 1, f"The value of f in training became {values[-1]:g} at step {i + 1}."
+                    )
             seconds = found[-1]["training_seconds"] + self.clock() - begin
             found.append(self.look(stop, math.fsum(values) / len(values), seconds))
-            reason = self.exploded(found)
+            divergence = self.exploded(found)
             progress(stop, self.run.how.steps)
-        return found, reason
+        return found, divergence
 
-    def exploded(self, looks: Sequence[Record]) -> str | None:
-        """Return why the run has diverged by its last look, or None."""
+    def exploded(self, looks: Sequence[Record]) -> Divergence | None:
+        """Return how the run has diverged by its last look, or None."""
         start, now, step = looks[0]["value"], looks[-1]["value"], looks[-1]["step"]
         if not math.isfinite(now):
-            return f"The objective became {now:g} by step {step}."
+            return Divergence(step, f"The objective became {now:g} by step {step}.")
         if self.sign * (now - start) > EXPLODED * max(1.0, abs(start)):
-            return f"The objective went from {start:.4g} to {now:.4g} by step {step}."
+            return Divergence(step, f"The objective went from {start:.4g} to {now:.4g} by step {step}.")
         return None
 
     def survived(self, i: int) -> float:

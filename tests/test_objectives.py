@@ -26,6 +26,7 @@ from bench.objectives import (
     CategoricalVAE,
     DirichletMultinomial,
     Discontinuous,
+    ExponentialMoment,
     GammaQuadratic,
     GaussianCosine,
     GaussianExponential,
@@ -60,6 +61,10 @@ POINTS = [
     GaussianExponential(),
     GaussianExponential(k=0.3, mean=-0.7, scale=0.5),
     GaussianExponential(k=8.0, mean=0.4, scale=1.5),
+    ExponentialMoment(),
+    ExponentialMoment(rate=0.4, mean=0.3, scale=0.7),
+    ExponentialMoment(rate=0.1, power=2, mean=-0.5),
+    ExponentialMoment(rate=1.1, power=2, scale=0.5),
     GaussianCosine(),
     GaussianCosine(k=2.5, mean=0.4, scale=0.6),
     BernoulliQuadratic(),
@@ -226,6 +231,10 @@ def independent_value(objective: Objective, problem: Problem) -> float:
             z, weight = np.polynomial.legendre.leggauss(400)
             x = torch.from_numpy(mean + scale * 10 * z).unsqueeze(-1)
             return float(f(x).numpy() @ (weight * 10 * np.exp(-50 * z**2) / math.sqrt(2 * math.pi)))
+        case ExponentialMoment(mean=mean, scale=scale):
+            z, weight = np.polynomial.legendre.leggauss(1000)
+            x = torch.from_numpy(mean + scale * 36 * z).unsqueeze(-1)
+            return float(f(x).numpy() @ (weight * 36 * np.exp(-648 * z**2) / math.sqrt(2 * math.pi)))
         case BernoulliQuadratic(dim=dim, logit=logit):
             p = np.full(dim, 1 / (1 + math.exp(-logit)))
             return value_on_bits(f, p)
@@ -539,6 +548,19 @@ def test_an_objective_is_plain_values(objective):
         objective.dim = 2
 
 
+def test_an_exponential_moment_has_to_exist():
+    with pytest.raises(ValueError, match=r"below 1 / \(2 scale\^2\) with power=2 \(got rate=0\.5 .*Use rate=0\.35\."):
+        ExponentialMoment(rate=0.5, power=2)
+    ExponentialMoment(rate=0.5, power=2, scale=0.9)
+
+
+@pytest.mark.parametrize(("power", "value", "gradient"), [(1, math.exp(0.5), [1, 1]), (2, 5**0.5, [0, 4])])
+def test_the_exponential_moments_by_hand(power, value, gradient):
+    problem = sharp(ExponentialMoment(rate=1.0 if power == 1 else 0.4, power=power))
+    assert problem.exact(problem.theta).item() == pytest.approx(value, rel=1e-14)
+    assert exact_gradient(problem).tolist() == pytest.approx([g * value for g in gradient], rel=1e-14)
+
+
 def test_whole_numbers_and_floats_are_one_identity():
     assert repr(GaussianQuadratic(mean=2, scale=3)) == repr(GaussianQuadratic(mean=2.0, scale=3.0))
     assert repr(CategoricalPolynomial(power=3)) == repr(CategoricalPolynomial(power=3.0))
@@ -557,6 +579,11 @@ def test_whole_numbers_and_floats_are_one_identity():
         (GaussianExponential, "k", -1.0),
         (GaussianExponential, "mean", math.inf),
         (GaussianExponential, "scale", -1.0),
+        (ExponentialMoment, "rate", 0.0),
+        (ExponentialMoment, "power", 3),
+        (ExponentialMoment, "power", True),
+        (ExponentialMoment, "mean", math.nan),
+        (ExponentialMoment, "scale", math.inf),
         (GaussianCosine, "k", math.nan),
         (GaussianCosine, "mean", None),
         (GaussianCosine, "scale", math.inf),

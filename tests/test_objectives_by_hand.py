@@ -2,13 +2,14 @@
 
 import itertools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from scipy import special, stats
 from torch import Generator
-from torch.distributions import Dirichlet, HalfNormal, Multinomial, Normal, Poisson
+from torch.distributions import Dirichlet, HalfNormal, Independent, Multinomial, Normal, Poisson
 
 from bench import measure
 from bench.objectives import (
@@ -18,8 +19,10 @@ from bench.objectives import (
     GaussianMixture,
     HierarchicalPoisson,
     LinearQuadraticRegulator,
+    Objective,
     PoissonNegativeBinomial,
     PoissonQuadratic,
+    Problem,
     Qubo,
     RandomWalk,
     SharedBernoulli,
@@ -330,6 +333,42 @@ def test_reparameterization_is_found_biased_at_a_jump_and_the_score_function_is_
     assert pathwise.cell.estimator.unbiased
     assert pathwise.verdict == "BIASED"
     assert measure(ScoreFunction(), Discontinuous(), replicates=20_000).verdict != "BIASED"
+
+
+@dataclass(frozen=True)
+class Rounded(Objective):
+    """Rounded Gaussians, and their squares as a smooth part."""
+
+    smooth: float = 1.0
+    dim: int = 2
+
+    family = Normal
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        mean = torch.full((self.dim,), 0.3, dtype=dtype, requires_grad=True)
+
+        def q(theta):
+            return Independent(Normal(theta["mean"], 1.0, validate_args=False), 1, validate_args=False)
+
+        def exact(theta):
+            """E round(x) counts the halves between 0 and x."""
+            halves = torch.arange(-12, 12, dtype=dtype) + 0.5
+            above = torch.special.ndtr(theta["mean"].unsqueeze(-1) - halves).sum(-1) - 12
+            return (above + self.smooth * (theta["mean"].square() + 1)).sum()
+
+        return Problem({"mean": mean}, q, lambda _: lambda x: (x.round() + self.smooth * x.square()).sum(-1), exact)
+
+
+def test_reparameterization_is_found_biased_where_f_rounds_beside_a_smooth_part():
+    assert measure(Reparameterization(), Rounded(), replicates=20_000).verdict == "BIASED"
+    assert measure(ScoreFunction(), Rounded(), replicates=20_000).verdict in ("INCONCLUSIVE", "UNBIASED_WITHIN_TOL")
+
+
+def test_rounding_alone_gives_gradients_of_zero_and_never_a_clean_verdict():
+    found = measure(Reparameterization(), Rounded(smooth=0.0), replicates=1_000)
+    assert (found.variance, found.status, found.verdict) == (0.0, "DEGENERATE", "DEGENERATE")
+    assert not found.mean["mean"].any()
+    assert found.exact["mean"].min() > 0.9
 
 
 def test_what_reparameterization_loses_at_a_jump_is_its_height_times_the_density_there():

@@ -14,7 +14,8 @@ from bench.cells import Lost
 from bench.engine import Engine, Settings
 from bench.execute import measured
 from bench.objectives import BernoulliVAE, GaussianQuadratic
-from bench.objectives._autoencoder import bits, network
+from bench.objectives._autoencoder import network
+from bench.objectives._images import images
 from bench.objectives.bernoulli_vae import _bounds
 from bench.plan import Cell
 from bench.progress import Silent
@@ -45,7 +46,7 @@ def quiet(_done, _total):
 def exact_gradient():
     """The gradient by the sum over all 8,192 states, which the objective itself does not make."""
     problem = VAE.build(torch.float64)
-    x = bits()[:2]
+    x = images("digits").bits()[:2]
     value = _bounds(x, network(x, problem.theta), problem.extra).mean()
     gradients = torch.autograd.grad(value, list(problem.theta.values()))
     return torch.cat([g.flatten() for g in gradients]).numpy()

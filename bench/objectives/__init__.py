@@ -10,6 +10,7 @@ from bench.objectives.categorical_polynomial import CategoricalPolynomial
 from bench.objectives.categorical_vae import CategoricalVAE
 from bench.objectives.dirichlet_multinomial import DirichletMultinomial
 from bench.objectives.discontinuous import Discontinuous
+from bench.objectives.exponential_moment import ExponentialMoment
 from bench.objectives.gamma_quadratic import GammaQuadratic
 from bench.objectives.gaussian_cosine import GaussianCosine
 from bench.objectives.gaussian_exponential import GaussianExponential
@@ -37,6 +38,7 @@ __all__ = [
     "CategoricalVAE",
     "DirichletMultinomial",
     "Discontinuous",
+    "ExponentialMoment",
     "GammaQuadratic",
     "GaussianCosine",
     "GaussianExponential",

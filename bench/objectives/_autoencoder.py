@@ -1,8 +1,7 @@
-"""What the variational autoencoders share: the images, and networks of one hidden layer."""
+"""What the variational autoencoders share: their sizes, and networks of one hidden layer."""
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
@@ -10,35 +9,37 @@ from torch import Generator, Tensor
 from torch.nn.functional import leaky_relu, linear
 
 from bench.objectives._checks import whole
+from bench.objectives._images import SIDES, count
 from bench.objectives._protocol import Objective, Theta
 
-IMAGES, PIXELS = 1797, 64
+
+def pixels(objective: Objective) -> int:
+    """Return how many pixels an image has, without reading one."""
+    return int(SIDES[vars(objective)["data"]] ** 2)
 
 
 def check(objective: Objective, *sizes: str) -> None:
-    """Raise ``ValueError`` unless sizes are at least 1, ``batch`` is at most all images, and ``seed`` at least 0."""
+    """Raise ``ValueError`` unless sizes are at least 1, ``seed`` at least 0, and there are data for the ``batch``."""
     for name in sizes:
         whole(objective, name, 1)
     whole(objective, "seed", 0)
-    batch = vars(objective)["batch"]
-    if batch > IMAGES:
+    if objective.particles is not None:
+        whole(objective, "particles", 1)
+    data, batch = vars(objective)["data"], vars(objective)["batch"]
+    if data not in SIDES:
         raise ValueError(
-            f"{type(objective).__name__} needs batch <= {IMAGES}, the number of images (got batch={batch}). "
-            "Use batch=32."
+            f"{type(objective).__name__} knows the data {', '.join(SIDES)} (got data={data!r}). Use data='digits'."
+        )
+    most = count(data)
+    if batch > most:
+        raise ValueError(
+            f"{type(objective).__name__} needs batch <= {most}, the number of images (got batch={batch}). Use batch=32."
         )
 
 
-@functools.cache
-def greys() -> Tensor:
-    """Return all images as grey levels from 0 to 1, ``[1797, 64]``, float64."""
-    from sklearn.datasets import load_digits  # more than a second to import, and only needed here
-
-    return torch.from_numpy(load_digits().data / 16)
-
-
-def bits() -> Tensor:
-    """Return all images as bits, 1 where a pixel exceeds half of its range, ``[1797, 64]``, float64."""
-    return (greys() > 0.5).double()
+def copies(t: Tensor, particles: int | None, event: int = 1) -> Tensor:
+    """Return t with an axis of particles, all alike, before its last ``event`` ones; t itself without particles."""
+    return t if particles is None else t.unsqueeze(-event - 1).expand(*t.shape[:-event], particles, *t.shape[-event:])
 
 
 def network(x: Tensor, weights: Theta) -> Tensor:

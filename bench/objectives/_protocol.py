@@ -70,6 +70,8 @@ class Objective(abc.ABC):
     """Absolute error of the exact gradient beyond rounding, in its Euclidean norm."""
     reference_estimator: Estimator | None = None
     """An unbiased estimator whose long run stands in for the exact gradient where there is none."""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Other names on the command line."""
     reference: ClassVar[str] = ""
     """Where the problem comes from, in a few words."""
 

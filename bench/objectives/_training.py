@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,71 +11,72 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from bench.objectives._autoencoder import IMAGES, PIXELS
+from bench.objectives._images import Images
 from bench.objectives._protocol import Problem, Theta
 
-HELD_OUT = 297
-"""Images, the last of the data, that no minibatch contains: 1500 are left."""
-
-SIDE, ACROSS, SHOWN, SAMPLES, WALK = 8, 8, 16, 32, 7
-"""Pixels of an image's side; images in a row; reconstructions; samples; steps of a walk."""
+ACROSS, SHOWN, SAMPLES, WALK = 8, 16, 32, 7
+"""Images in a row; reconstructions; samples; steps of a walk."""
 
 Code = Callable[[Tensor], Tensor]
+Seen = Callable[[slice | Tensor], Tensor]
+"""Which images, to the images as the problem takes them, ``[images, pixels]``."""
 
 
-def trainable(on: Callable[[Tensor], Problem], images: Tensor, batch: int, seed: int) -> Problem:
-    """Return the problem on the first ``batch`` images, with minibatches of as many, at most 1500.
+def trainable(on: Callable[[Tensor], Problem], images: Images, seen: Seen, batch: int, seed: int) -> Problem:
+    """Return the problem on the first ``batch`` images, with minibatches of as many, at most all that are trained on.
 
     Every epoch has an order of its own, by the seed; images that would not fill a minibatch are left out of it.
 
     Args:
-        on: images ``[batch, 64]`` to the problem on them; all problems share theta and extra.
-        images: all of them, ``[1797, 64]``.
+        on: images ``[batch, pixels]`` to the problem on them; all problems share theta and extra.
+        images: those to train on, and those that are held out.
+        seen: how the problem takes them.
         batch: images of the point of measurement, and of a minibatch.
         seed: seed of the order.
     """
-    count = min(batch, IMAGES - HELD_OUT)
-    each = (IMAGES - HELD_OUT) // count
+    count = min(batch, images.trained)
+    each = images.trained // count
 
     @functools.lru_cache(maxsize=1)
     def order(epoch: int) -> Tensor:
         mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])  # torch reads 32 bits of a seed
-        return torch.randperm(IMAGES - HELD_OUT, generator=Generator().manual_seed(mixed))
+        return torch.randperm(images.trained, generator=Generator().manual_seed(mixed))
 
     def minibatch(i: int) -> Problem:
         start = i % each * count
-        return on(images[order(i // each)[start : start + count].to(images.device)])
+        return on(seen(order(i // each)[start : start + count].to(images.levels.device)))
 
-    return replace(on(images[:batch]), minibatch=minibatch, held_out=on(images[-HELD_OUT:]))
+    return replace(on(seen(slice(batch))), minibatch=minibatch, held_out=on(seen(slice(images.trained, None))))
 
 
 def pictures(
-    images: Tensor, code: Code, decoded: Code, prior: Callable[[Generator], Tensor], walk: Code
+    held_out: Callable[[], Tensor], code: Code, decoded: Code, prior: Callable[[Generator], Tensor], walk: Code
 ) -> Callable[[Generator], Theta]:
     """Return what draws the pictures of an autoencoder.
 
     Args:
-        images: all of them, ``[1797, 64]``.
+        held_out: returns the held-out images, ``[images, pixels]``.
         code: images to the most likely latents, ``[images, *latents]``.
-        decoded: latents ``[..., *latents]`` to pixels, ``[..., 64]``.
+        decoded: latents ``[..., *latents]`` to ``[..., pixels]``.
         prior: draws of the latents, ``[32, *latents]``.
         walk: codes of the held-out images to latents along two directions, ``[steps, steps, *latents]``.
 
     Returns:
         A function of a generator: ``reconstructions``, rows of held-out images each above what became of them;
-        ``samples`` from the prior; and the ``walk``. ``[rows, columns, 8, 8]`` each.
+        ``samples`` from the prior; and the ``walk``. ``[rows, columns, side, side]`` each.
     """
 
     def drawn(generator: Generator) -> Theta:
-        held_out = images[-HELD_OUT:]
-        codes = code(held_out)
-        pairs = torch.stack([x.view(-1, ACROSS, PIXELS) for x in (held_out[:SHOWN], decoded(codes[:SHOWN]))], 1)
+        x = held_out()
+        codes, pixels = code(x), x.shape[-1]
+        pairs = torch.stack([some.view(-1, ACROSS, pixels) for some in (x[:SHOWN], decoded(codes[:SHOWN]))], 1)
         found = {
             "reconstructions": pairs.flatten(0, 1),
-            "samples": decoded(prior(generator)).view(-1, ACROSS, PIXELS),
+            "samples": decoded(prior(generator)).view(-1, ACROSS, pixels),
             "walk": decoded(walk(codes)),
         }
-        return {name: x.detach().float().cpu().clamp(0, 1).view(*x.shape[:-1], SIDE, SIDE) for name, x in found.items()}
+        side = math.isqrt(pixels)
+        return {name: x.detach().float().cpu().clamp(0, 1).view(*x.shape[:-1], side, side) for name, x in found.items()}
 
     return drawn
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.objectives._images import images
 from bench.objectives._protocol import Objective, Problem
 from estimators._protocol import command_line_name
 
@@ -26,24 +27,31 @@ def path_of(objective: Objective) -> Path | None:
 
 
 def check(objective: Objective) -> None:
-    """Raise ``ValueError`` unless the weights that ``at`` names can be read."""
+    """Raise ``ValueError`` unless the weights that ``at`` names can be read, and fit; other fields must be checked."""
     if not isinstance(vars(objective)["at"], str) or not vars(objective)["at"]:
         raise ValueError(
             f"{type(objective).__name__} needs at='initial', at='trained' or the path of a file of weights "
             f"(got at={vars(objective)['at']!r})."
         )
-    path = path_of(objective)
-    if path is not None:
-        _read(path)
+    name, data = command_line_name(type(objective)), vars(objective)["data"]
+    if vars(objective)["at"] == "trained" and data != "digits":
+        raise ValueError(
+            f"at=trained names weights that were trained on data=digits (got data={data}). Train your own with "
+            f"`bench train -o {name}:data={data} --keep-weights`, and give their file to at."
+        )
+    if path_of(objective) is not None:
+        objective.build()
 
 
 def contents(objective: Objective) -> dict[str, str]:
-    """Return what stands for ``at`` in the objective's identity: a digest of the weights, not a path."""
-    path = path_of(objective)
-    if path is None or not path.is_file():
-        return {}
-    found = path.stat()
-    return {"at": _digest_of(path.resolve(), found.st_mtime_ns, found.st_size)}
+    """Return what stands for ``data`` and ``at`` in the objective's identity: digests of images and weights."""
+    data, path, found = str(vars(objective)["data"]), path_of(objective), dict[str, str]()
+    if data != "digits":
+        found["data"] = images(data).digest
+    if path is not None and path.is_file():
+        state = path.stat()
+        found["at"] = _digest_of(path.resolve(), state.st_mtime_ns, state.st_size)
+    return found
 
 
 @functools.lru_cache(maxsize=64)

@@ -13,7 +13,8 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, Independent
 from torch.nn.functional import logsigmoid
 
-from bench.objectives._autoencoder import PIXELS, bits, check, initial, network
+from bench.objectives._autoencoder import check, copies, initial, network, pixels
+from bench.objectives._images import images
 from bench.objectives._protocol import Objective, Problem, Theta
 from bench.objectives._training import SAMPLES, pictures, plane, trainable
 from bench.objectives._weights import check as check_weights
@@ -26,7 +27,7 @@ ENUMERABLE = 12
 
 @dataclass(frozen=True)
 class BernoulliVAE(Objective):
-    """Evidence lower bound of a variational autoencoder with binary latents, on the 8 x 8 digits: a mean over images.
+    """Evidence lower bound of a variational autoencoder with binary latents, on small images: a mean over images.
 
     ``f(b) = log p(x | b) + log p(b) - log q(b | x)``,  ``b_j ~ Bernoulli(sigmoid(encoder(x)_j))``,  p(b) uniform
     ``p(x | b) = prod_i Bernoulli(x_i; sigmoid(decoder(b)_i))``
@@ -41,13 +42,17 @@ class BernoulliVAE(Objective):
     Args:
         dim: latent bits, at least 1.
         hidden: hidden units of the encoder and of the decoder, at least 1.
-        batch: images: the first of the data, from 1 to 1797 of them; in training the size of a minibatch.
+        batch: images: the first of the data, at least 1; in training the size of a minibatch.
         seed: seed of the initial weights, and of the order of minibatches, at least 0.
         at: the weights at which to measure: "initial", "trained" (with the other parameters as they come), or the
             path of a file that ``bench train --keep-weights`` has written.
+        data: "digits", 1797 images of 8 x 8 that come with scikit-learn; or, of 28 x 28 from files (``--data-dir``),
+            "mnist", "fashion-mnist" or "omniglot".
+        particles: K of the importance-weighted bound ``f(b_1 ... b_K) = log (1/K) sum_k p(x, b_k) / q(b_k | x)``,
+            at least 1, by a Monte Carlo reference; None for the evidence lower bound.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of its range, or data or weights cannot be read.
 
     Reference: the network of Yin & Zhou 2019 (ARM) and Dong, Mnih & Tucker 2020 (DisARM), made small. Data: Alpaydin &
     Kaynak 1998, as bundled with scikit-learn.
@@ -58,6 +63,8 @@ class BernoulliVAE(Objective):
     batch: int = 32
     seed: int = 0
     at: str = "initial"
+    data: str = "digits"
+    particles: int | None = None
 
     bound = True
     family: ClassVar[type[Distribution]] = Bernoulli
@@ -69,8 +76,8 @@ class BernoulliVAE(Objective):
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
-        """Whether the states are few enough to be summed."""
-        return self.dim <= ENUMERABLE
+        """Whether the states are few enough to be summed, and the bound that of one particle."""
+        return self.dim <= ENUMERABLE and self.particles is None
 
     @property
     def reference_estimator(self) -> Estimator:  # type: ignore[override]
@@ -80,11 +87,11 @@ class BernoulliVAE(Objective):
     @property
     def row_elements(self) -> int:
         """Elements of one row's largest tensor: the decoder's hidden units, or its pixels, for every image."""
-        return self.batch * max(self.hidden, PIXELS, self.dim)
+        return self.batch * (self.particles or 1) * max(self.hidden, pixels(self), self.dim)
 
     @property
     def contents(self) -> dict[str, str]:
-        """The digest of the weights that ``at`` names."""
+        """Digests of what ``at`` and ``data`` name."""
         return contents(self)
 
     def restarted(self, seed: int) -> Self:
@@ -93,39 +100,50 @@ class BernoulliVAE(Objective):
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Make the problem in a dtype, on a device."""
-        images = bits().to(device, dtype)
+        held, axes = images(self.data).to(device), 1 if self.particles is None else 2
         generator = Generator().manual_seed(self.seed)
-        theta = initial(PIXELS, self.hidden, self.dim, generator, dtype, device)
-        extra = initial(self.dim, self.hidden, PIXELS, generator, dtype, device)
+        theta = initial(pixels(self), self.hidden, self.dim, generator, dtype, device)
+        extra = initial(self.dim, self.hidden, pixels(self), generator, dtype, device)
         for t in theta.values():
             t.requires_grad_()
 
+        def seen(which: slice | Tensor) -> Tensor:
+            return held.bits(which).to(dtype)
+
         def on(x: Tensor) -> Problem:
+            seen_by_each = copies(x, self.particles)
+
             def q(theta: Theta) -> Distribution:
-                logits = network(x, theta)
-                return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
+                logits = copies(network(x, theta), self.particles)
+                return Independent(Bernoulli(logits=logits, validate_args=False), axes, validate_args=False)
 
             def log_joint(b: Tensor) -> Tensor:
-                likelihood = logsigmoid((2 * x - 1) * network(b, extra)).sum(-1)
+                likelihood = logsigmoid((2 * seen_by_each - 1) * network(b, extra)).sum(-1)
                 return likelihood - self.dim * math.log(2)
 
             def exact(theta: Theta) -> Tensor:
                 return _bounds(x, network(x, theta), extra).mean()
 
-            return Problem(theta, q, functools.partial(Bound, log_joint), exact if self.has_exact else None, extra)
+            return Problem(
+                theta,
+                q,
+                functools.partial(Bound, log_joint, particles=self.particles),
+                exact if self.has_exact else None,
+                extra,
+            )
 
         drawn = pictures(
-            images,
+            lambda: seen(slice(held.trained, None)),
             code=lambda x: (network(x, theta) > 0).to(x),
             decoded=lambda b: network(b, extra).sigmoid(),
             prior=lambda g: torch.rand(SAMPLES, self.dim, generator=g, dtype=dtype, device=device).round(),
             walk=lambda codes: plane(codes, codes[0], 0, 1),
         )
-        return restore(self, replace(trainable(on, images, self.batch, self.seed), pictures=drawn))
+        return restore(self, replace(trainable(on, held, seen, self.batch, self.seed), pictures=drawn))
 
 
 def _bounds(x: Tensor, logits: Tensor, decoder: Theta) -> Tensor:
-    """Return the lower bound of every image, ``[batch]``, from images ``[batch, 64]`` and logits ``[batch, dim]``."""
+    """Return the lower bound of each image, ``[batch]``, from images ``[batch, pixels]``, logits ``[batch, dim]``."""
     dim = logits.shape[-1]
     states = torch.tensor(list(itertools.product((0.0, 1.0), repeat=dim)), dtype=x.dtype, device=x.device)
     pixels = network(states, decoder)

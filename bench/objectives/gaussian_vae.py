@@ -12,7 +12,8 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import linear, logsigmoid
 
-from bench.objectives._autoencoder import PIXELS, bits, check, greys, initial, layer, network
+from bench.objectives._autoencoder import check, copies, initial, layer, network, pixels
+from bench.objectives._images import images
 from bench.objectives._protocol import Objective, Problem, Theta
 from bench.objectives._training import SAMPLES, pictures, plane, trainable
 from bench.objectives._weights import check as check_weights
@@ -25,7 +26,7 @@ NOISE = 0.3
 
 @dataclass(frozen=True)
 class GaussianVAE(Objective):
-    """Evidence lower bound of a variational autoencoder with Gaussian latents, on the 8 x 8 digits: a mean over images.
+    """Evidence lower bound of a variational autoencoder with Gaussian latents, on small images: a mean over images.
 
     ``f(z) = log p(x | z) + log p(z) - log q(z | x)``,  ``p(z) = N(0, I)``
     ``q(z | x) = N(mean, diag exp(log_variance))``,  ``(mean, log_variance) = encoder(x)``
@@ -42,14 +43,18 @@ class GaussianVAE(Objective):
     Args:
         dim: latent variables, at least 1.
         hidden: hidden units of the encoder and of the decoder network, at least 1.
-        batch: images: the first of the data, from 1 to 1797 of them; in training the size of a minibatch.
+        batch: images: the first of the data, at least 1; in training the size of a minibatch.
         seed: seed of the initial weights, and of the order of minibatches, at least 0.
         decoder: "network" or "linear".
         at: the weights at which to measure: "initial", "trained" (with the other parameters as they come), or the
             path of a file that ``bench train --keep-weights`` has written.
+        data: "digits", 1797 images of 8 x 8 that come with scikit-learn; or, of 28 x 28 from files (``--data-dir``),
+            "mnist", "fashion-mnist" or "omniglot".
+        particles: K of the importance-weighted bound ``f(z_1 ... z_K) = log (1/K) sum_k p(x, z_k) / q(z_k | x)``,
+            at least 1, by a Monte Carlo reference; None for the evidence lower bound.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of its range, or data or weights cannot be read.
 
     Reference: Kingma & Welling 2014, made small; with the linear decoder and a linear encoder it would be probabilistic
     principal component analysis (Tipping & Bishop 1999). Data: Alpaydin & Kaynak 1998, as bundled with scikit-learn.
@@ -61,6 +66,8 @@ class GaussianVAE(Objective):
     seed: int = 0
     decoder: str = "network"
     at: str = "initial"
+    data: str = "digits"
+    particles: int | None = None
 
     bound = True
     family: ClassVar[type[Distribution]] = Normal
@@ -68,17 +75,17 @@ class GaussianVAE(Objective):
 
     def __post_init__(self) -> None:
         check(self, "dim", "hidden", "batch")
-        check_weights(self)
         if self.decoder not in ("network", "linear"):
             raise ValueError(
                 f"GaussianVAE knows the decoders network and linear (got decoder={self.decoder!r}). "
                 "Use decoder='network'."
             )
+        check_weights(self)
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
-        """Whether the decoder is linear."""
-        return self.decoder == "linear"
+        """Whether the decoder is linear, and the bound that of one particle."""
+        return self.decoder == "linear" and self.particles is None
 
     @property
     def reference_estimator(self) -> Estimator:  # type: ignore[override]
@@ -88,11 +95,15 @@ class GaussianVAE(Objective):
     @property
     def row_elements(self) -> int:
         """Elements of one row's largest tensor: the decoder's hidden units, or its pixels, for every image."""
-        return self.batch * max(self.hidden if self.decoder == "network" else 0, PIXELS, self.dim)
+        return (
+            self.batch
+            * (self.particles or 1)
+            * max(self.hidden if self.decoder == "network" else 0, pixels(self), self.dim)
+        )
 
     @property
     def contents(self) -> dict[str, str]:
-        """The digest of the weights that ``at`` names."""
+        """Digests of what ``at`` and ``data`` name."""
         return contents(self)
 
     def restarted(self, seed: int) -> Self:
@@ -102,26 +113,32 @@ class GaussianVAE(Objective):
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Make the problem in a dtype, on a device."""
         network_decoder = self.decoder == "network"
-        images = (bits() if network_decoder else greys()).to(device, dtype)
+        held, axes = images(self.data).to(device), 1 if self.particles is None else 2
         generator = Generator().manual_seed(self.seed)
-        theta = initial(PIXELS, self.hidden, 2 * self.dim, generator, dtype, device)
+        theta = initial(pixels(self), self.hidden, 2 * self.dim, generator, dtype, device)
         if network_decoder:
-            extra = initial(self.dim, self.hidden, PIXELS, generator, dtype, device)
+            extra = initial(self.dim, self.hidden, pixels(self), generator, dtype, device)
         else:
-            extra = layer(self.dim, PIXELS, generator, dtype, device)
+            extra = layer(self.dim, pixels(self), generator, dtype, device)
         for t in theta.values():
             t.requires_grad_()
 
+        def seen(which: slice | Tensor) -> Tensor:
+            return (held.bits(which) if network_decoder else held.greys(which)).to(dtype)
+
         def on(x: Tensor) -> Problem:
+            seen_by_each = copies(x, self.particles)
+
             def q(theta: Theta) -> Distribution:
                 mean, log_variance = network(x, theta).chunk(2, -1)
-                return Independent(Normal(mean, (log_variance / 2).exp(), validate_args=False), 1, validate_args=False)
+                loc, scale = (copies(t, self.particles) for t in (mean, (log_variance / 2).exp()))
+                return Independent(Normal(loc, scale, validate_args=False), axes, validate_args=False)
 
             def log_joint(z: Tensor) -> Tensor:
                 prior = -z.square().sum(-1) / 2 - self.dim / 2 * math.log(2 * math.pi)
                 if network_decoder:
-                    return logsigmoid((2 * x - 1) * network(z, extra)).sum(-1) + prior
-                return _log_normal(x, linear(z, **extra)) + prior
+                    return logsigmoid((2 * seen_by_each - 1) * network(z, extra)).sum(-1) + prior
+                return _log_normal(seen_by_each, linear(z, **extra)) + prior
 
             def exact(theta: Theta) -> Tensor:
                 mean, log_variance = network(x, theta).chunk(2, -1)
@@ -131,18 +148,24 @@ class GaussianVAE(Objective):
                 divergence = (mean.square() + variance - 1 - log_variance).sum(-1) / 2
                 return (likelihood - divergence).mean()
 
-            return Problem(theta, q, functools.partial(Bound, log_joint), exact if self.has_exact else None, extra)
+            return Problem(
+                theta,
+                q,
+                functools.partial(Bound, log_joint, particles=self.particles),
+                exact if self.has_exact else None,
+                extra,
+            )
 
         drawn = pictures(
-            images,
+            lambda: seen(slice(held.trained, None)),
             code=lambda x: network(x, theta).chunk(2, -1)[0],
             decoded=lambda z: network(z, extra).sigmoid() if network_decoder else linear(z, **extra),
             prior=lambda generator: torch.randn(SAMPLES, self.dim, generator=generator, dtype=dtype, device=device),
             walk=lambda codes: plane(codes, torch.zeros_like(codes[0]), -2, 2),
         )
-        return restore(self, replace(trainable(on, images, self.batch, self.seed), pictures=drawn))
+        return restore(self, replace(trainable(on, held, seen, self.batch, self.seed), pictures=drawn))
 
 
 def _log_normal(x: Tensor, mean: Tensor) -> Tensor:
     """Return log N(x; mean, NOISE^2 I), ``[...]`` from ``[..., pixels]``."""
-    return -(x - mean).square().sum(-1) / (2 * NOISE**2) - PIXELS / 2 * math.log(2 * math.pi * NOISE**2)
+    return -(x - mean).square().sum(-1) / (2 * NOISE**2) - x.shape[-1] / 2 * math.log(2 * math.pi * NOISE**2)

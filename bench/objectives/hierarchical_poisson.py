@@ -52,6 +52,7 @@ class HierarchicalPoisson(Objective):
 
     bound = True
     family: ClassVar[type[Distribution]] = Normal
+    aliases: ClassVar[tuple[str, ...]] = ("frisk",)
     reference: ClassVar[str] = "Miller et al. 2017"
 
     def __post_init__(self) -> None:

@@ -47,6 +47,7 @@ class SubsetQuadratic(Objective):
     seed: int = 1234
 
     family: ClassVar[type[Distribution]] = Subset
+    aliases: ClassVar[tuple[str, ...]] = ("subset",)
     reference: ClassVar[str] = "Ahmed et al. 2023"
 
     def __post_init__(self) -> None:

@@ -1,11 +1,17 @@
 """The Python interface: what design promises of a Measurement."""
 
+import subprocess
+import sys
+from dataclasses import replace
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 import torch
 
 from bench import Measurement, measure, objectives
 from bench.cells import Lost
+from bench.stats.printing import format_variance
 from estimators import RLOO, Enumeration, Refusal, Reparameterization, ScoreFunction
 
 
@@ -56,10 +62,84 @@ def test_the_users_threads_and_generator_are_left_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
+# What people see ------------------------------------------------------------------------------------------------------
+
+
+def test_the_frame_has_a_row_for_all_and_one_for_each_tensor():
+    m = measure(RLOO(n=4), objectives.GaussianQuadratic(dim=3), replicates=2_000)
+    frame = m.frame()
+    assert list(frame.index) == ["all", "mean", "log_scale"]
+    assert list(frame.columns) == ["size", "variance", "variance_low", "variance_high", "status"]
+    assert frame.loc["all", "variance"] == m.variance == pytest.approx(frame["variance"].iloc[1:].sum())
+    assert tuple(frame.loc["all", ["variance_low", "variance_high"]]) == m.variance_interval
+    assert list(frame["size"]) == [6, 3, 3]
+    assert list(measure(RLOO(), objectives.BernoulliQuadratic(dim=2), replicates=300).frame().index) == ["all"]
+
+
+def test_the_frame_by_coordinate_has_intervals_that_hold_the_exact_gradient():
+    m = measure(RLOO(n=4), objectives.CategoricalPolynomial(dim=40, power=3), replicates=5_000)
+    frame = m.frame("coordinate")
+    assert list(frame.index[:3]) == [("logits", "0,0"), ("logits", "0,1"), ("logits", "1,0")]
+    assert frame.index.names == ["tensor", "position"]
+    np.testing.assert_array_equal(frame["mean"], m.mean["logits"].flatten())
+    np.testing.assert_array_equal(frame["exact"], m.exact["logits"].flatten())
+    assert frame["variance"].sum() == pytest.approx(m.variance)
+    half = 1.96 * np.sqrt(frame["variance"] / m.replicates)
+    np.testing.assert_allclose(frame["mean_high"] - frame["mean"], half, rtol=1e-3)
+    np.testing.assert_allclose(frame["mean"] - frame["mean_low"], half, rtol=1e-3)
+    first = frame[::2]  # of two classes one is the other's negative
+    held = ((first["mean_low"] < first["exact"]) & (first["exact"] < first["mean_high"])).sum()
+    assert 30 <= held <= 40  # of 40 intervals of level 95 %: fewer have a probability of 1e-5
+
+
+def test_what_does_not_exist_is_nan_in_the_frame():
+    m = measure(Reparameterization(), objectives.GaussianVAE(dim=1, hidden=2, batch=2), replicates=300)
+    assert m.frame("coordinate")["exact"].isna().all()
+    heavy = replace(m, record={**m.record, "summary": {**m.record["summary"], "status": "INFINITE_VARIANCE_SUSPECTED"}})
+    assert heavy.frame("coordinate")[["mean_low", "mean_high"]].isna().all(axis=None)
+    with pytest.raises(ValueError, match=r"by is 'tensor' or 'coordinate' \(got 'row'\)"):
+        m.frame("row")
+
+
+def test_a_measurement_prints_as_a_line_and_as_a_table():
+    m = measure(RLOO(n=4), objectives.GaussianQuadratic(dim=3), replicates=2_000)
+    assert repr(m).startswith("Measurement(rloo:n=4 on gaussian-quadratic:dim=3: variance ")
+    assert "\n" not in repr(m)
+    for part in (m.status, m.verdict, "rel. bias ≤", "evaluations 4 of f", "replicates 2,048 in float32"):
+        assert part in repr(m)
+    document = ElementTree.fromstring(m._repr_html_())
+    words = ["".join(row.itertext()) for row in document.iter("tr")]
+    assert document.findtext("caption") == "rloo:n=4 on gaussian-quadratic:dim=3"
+    assert [word for word in words if word.startswith("variance of mean, 3 coordinates")]
+    low, high = m.variance_interval
+    assert low < float(words[0].removeprefix("variance").split()[0]) < high
+    exact = repr(measure(Enumeration(), objectives.BernoulliQuadratic(dim=2)))
+    assert "variance 0, deterministic; bias EXACT" in exact
+
+
+def test_heavy_tails_show_their_lower_limit_alone():
+    m = measure(RLOO(n=4), objectives.GaussianQuadratic(dim=3), replicates=2_000)
+    group = {**m.record["summary"]["groups"]["mean"], "status": "HEAVY_TAIL"}
+    summary = {**m.record["summary"], "status": "HEAVY_TAIL", "groups": {"mean": group, "log_scale": group}}
+    heavy = replace(m, record={**m.record, "summary": summary})
+    assert f"variance {format_variance(heavy.summary)}, HEAVY_TAIL" in repr(heavy)
+    assert heavy._repr_html_().count("≥") == 3
+
+
+def test_pandas_is_loaded_when_a_frame_is_asked_for():
+    code = (
+        "import sys; from bench import measure, objectives; from estimators import RLOO; "
+        "m = measure(RLOO(), objectives.BernoulliQuadratic(), replicates=64); repr(m), m._repr_html_(); "
+        "assert 'pandas' not in sys.modules; m.frame(); assert 'pandas' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_timing_is_asked_for():
     m = measure(RLOO(), objectives.GaussianQuadratic(dim=2), replicates=300, timing=True)
     assert m.seconds > 0
     assert m.timing["latency_seconds"] > 0
+    assert "seconds" in repr(m)
     assert m.timing["cost_low"] <= m.timing["cost"] <= m.timing["cost_high"]
 
 

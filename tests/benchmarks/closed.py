@@ -495,13 +495,13 @@ class Autoencoder(Closed):
     """What all rows share: the decoder's bound at bits, and the pull-back of row gradients through the encoder."""
 
     def __init__(self, objective: BernoulliVAE, n: int) -> None:
-        from bench.objectives._autoencoder import bits
+        from bench.objectives._images import images
 
         self.rows, self.n = 64, n
         problem = objective.build()
         theta = {name: t.detach() for name, t in problem.theta.items()}
         self.batch, self.dim, self.hidden = objective.batch, objective.dim, objective.hidden
-        self.x = bits()[: self.batch].float()
+        self.x = images("digits").bits()[: self.batch].float()
         self.sign = 2 * self.x - 1
         inside = torch.addmm(theta["hidden_bias"], self.x, theta["hidden_weight"].T)
         self.active = leaky_relu(inside, 0.3)

@@ -3,7 +3,7 @@ import math
 
 from bench import progress
 
-MEASURED = {"outcome": "measured", "estimator": "rloo", "objective": "gaussian-cosine"}
+MEASURED = {"kind": "moments", "outcome": "measured", "estimator": "rloo", "objective": "gaussian-cosine"}
 FAILED = {**MEASURED, "outcome": "failed", "reason": "It broke."}
 
 
@@ -33,6 +33,18 @@ def test_plain_always_tells_failures():
     told.start(1, 0)
     told.finish(FAILED)
     assert stream.getvalue().splitlines() == ["measurements: 1", "failed: rloo on gaussian-cosine: It broke."]
+
+
+def test_a_run_of_training_is_named_with_its_seed_and_divergence_is_not_done():
+    told, stream = plain([0.0, 6.0, 6.0, 12.0, 12.0])
+    trained = {**MEASURED, "kind": "training", "seed": 3}
+    told.start(2, 0)
+    told.finish(trained)
+    told.finish({**trained, "outcome": "diverged", "diverged_at": 70})
+    assert stream.getvalue().splitlines()[1:] == [
+        "[1/2] rloo on gaussian-cosine, seed 3: done",
+        "diverged at step 70: rloo on gaussian-cosine, seed 3",
+    ]
 
 
 def test_what_is_imprecise_is_told():

@@ -60,7 +60,8 @@ def test_names_complete_in_the_shell(start):
     result = start(_BENCH_COMPLETE="bash_complete", COMP_WORDS="bench run -e reinf", COMP_CWORD="3")
     assert result.out.splitlines() == ["plain,reinforce"]
     result = start(_BENCH_COMPLETE="bash_complete", COMP_WORDS="bench run -o ", COMP_CWORD="3")
-    assert result.out.splitlines() == [f"plain,{name}" for name in names.catalogue("objective")]
+    known = [*names.catalogue("objective"), *names.aliases("objective")]
+    assert result.out.splitlines() == [f"plain,{name}" for name in known]
 
 
 def test_a_reader_that_leaves_early_is_no_error(tmp_path):

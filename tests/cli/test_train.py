@@ -44,6 +44,17 @@ def test_what_the_user_got_wrong_is_one_sentence_and_exit_code_2(call, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_device_that_is_not_there_is_one_sentence_and_exit_code_2(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = call("train", "-o", "gaussian-vae", "-e", "rloo", "--device", "cuda", *TINY)
+    expected = "Error: There is no CUDA device for --device cuda. Use --device cpu or auto; see `bench doctor`.\n"
+    assert result == (2, "", expected)
+    assert not list(tmp_path.iterdir())
+    where = ("--device", "auto", "--out", "here", "--quiet")
+    assert call("train", "-o", "qubo", "-e", "rloo", *TINY, *where).code == 0
+    assert {line["device"] for line in store.read(tmp_path / "here")} == {"cpu"}
+
+
 def test_the_table_goes_to_stdout_and_the_same_command_goes_on(call, tmp_path):
     words = ("train", "-o", "gaussian-quadratic", "-e", "rloo:n=2,4", *TINY)
     loud = call(*words)
@@ -120,9 +131,10 @@ def test_what_was_trained_can_be_measured(call, tmp_path):
     found = store.read(tmp_path / "there")
     assert [r["objective_params"]["at"] for r in found] == ["initial", str(path)]
     assert len({r["cell"] for r in found}) == 2
-    wrong = call("run", "-o", "bernoulli-vae:dim=3", "-e", "rloo", "--at", path, "--out", "there", "--quiet")
-    assert wrong.code == 1
-    assert "another architecture" in " ".join(wrong.out.split())
+    wrong = call("run", "-o", "bernoulli-vae:dim=3,hidden=3", "-e", "rloo", "--at", path, "--out", "there", "--quiet")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "holds the weights of another architecture: theta.weight is [2, 3] there" in wrong.err
+    assert wrong.err.count("\n") == 1
     for at, message in (("absent.pt", "There is no file of weights 'absent.pt'"), ("here", "There is no file")):
         refused = call(*words, "--at", at)
         assert refused.code == 2

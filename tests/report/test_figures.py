@@ -128,6 +128,28 @@ def test_a_heavy_tail_is_an_arrow_at_its_lower_limit():
     assert 310.0 not in drawn_at
 
 
+def test_a_heavy_tail_without_any_limit_is_an_arrow_from_the_edge():
+    records = [heavy("wild", "o", 310.0), moments("tame", "o", 2.0), moments("low", "o", 1.0, f_evals=3)]
+    records[0]["summary"]["variance_low"] = 0.0
+    for name, along in (("variance-cost", 1), ("bias-variance", 0)):
+        ax = figure(name, records).axes[0]
+        edge = ax.get_xaxis_transform() if along else ax.get_yaxis_transform()
+        assert sum(drawn.get_transform() == edge for drawn in ax.lines) == 1
+        assert [text.xy[along] for text in ax.texts if text.arrow_patch and text.xycoords == edge] == [0]
+    texts = [text for text in words(figure("heatmap", records)) if text]
+    assert sorted(texts) == ["1", "2.0", "≥"]
+
+
+def test_what_varies_by_rounding_alone_is_drawn_as_no_variance():
+    record = moments("control", "o", 6e-14, verdict="UNBIASED_WITHIN_TOL")
+    record["summary"]["flags"] = ["AT_FLOAT_RESOLUTION"]
+    records = [record, moments("a", "o", 2.0), moments("b", "o", 6.0)]
+    ax = figure("variance-cost", records).axes[0]
+    assert ax.get_ylim()[0] > 0.1
+    assert sum(drawn.get_transform() == ax.get_xaxis_transform() for drawn in ax.lines) == 1
+    assert {"0", "1", "3.0"} <= set(words(figure("heatmap", records)))
+
+
 def test_a_variance_of_zero_is_drawn_on_the_lower_edge():
     ax = figure("variance-cost", [deterministic("enumeration", "o", f_evals=8), moments("a", "o", 2.0)]).axes[0]
     edge = [drawn for drawn in ax.lines if drawn.get_transform() == ax.get_xaxis_transform()]

@@ -52,6 +52,26 @@ def test_who_may_compete_as_unbiased():
     assert not fair(verdict="BIASED_WITHIN_TOL", unbiased=True)
 
 
+def rounding(estimator, verdict="UNBIASED_WITHIN_TOL"):
+    record = moments(estimator, "o", 6e-14, verdict=verdict)
+    record["summary"]["flags"] = ["AT_FLOAT_RESOLUTION"]
+    return record
+
+
+def test_nothing_is_measured_against_rounding():
+    records = [rounding("control"), moments("rloo", "o", 4.0), moments("score-function", "o", 8.0)]
+    table = priced(frame([*records, deterministic("enumeration", "o", f_evals=8.0)])).set_index("estimator")
+    assert list(table.index[table["exact"]]) == ["control", "enumeration"]
+    assert list(table.loc[["rloo", "score-function"], "efficiency"]) == [1.0, 0.5]
+    assert table.loc[["control", "enumeration"], "efficiency"].isna().all()
+    assert table.loc["control", "variance"] == 6e-14  # the figure is told all the same
+
+
+def test_what_is_biased_by_more_than_rounding_is_not_exact():
+    assert not frame([rounding("control", "BIASED")])["exact"].iloc[0]
+    assert not frame([deterministic("enumeration", "o", bias=0.02)])["exact"].iloc[0]
+
+
 def test_rounding_in_an_exact_method_is_no_bias():
     for bias, fair in ((1e-4, True), (0.02, False)):
         row = frame([deterministic("enumeration", "o", bias=bias)]).iloc[0]

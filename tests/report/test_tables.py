@@ -8,8 +8,8 @@ from rich.console import Console
 
 from bench.report import print_table
 from bench.report.study import prepared
-from bench.report.tables import absences, csv, latex, markdown
-from tests.report.records import heavy, line, many, moments, study, timing
+from bench.report.tables import HEADER, absences, csv, latex, markdown, sections
+from tests.report.records import deterministic, heavy, line, many, moments, study, timing
 
 SPECIAL = r"my_file.py::A&B:share=50%,cost=$1,tag=#1{x}^2~\z|y"
 
@@ -158,3 +158,13 @@ def test_a_noisy_time_is_marked():
     record = moments("a", "o", 1.0)
     assert "~1.0 µs" in printed([record, timing(record, 1e-6, noisy=True)])
     assert "~" not in printed([record, timing(record, 1e-6)])
+
+
+def test_what_varies_by_rounding_alone_is_called_exact():
+    record = moments("control", "o", 6e-14, verdict="UNBIASED_WITHIN_TOL")
+    record["summary"]["flags"] = ["AT_FLOAT_RESOLUTION"]
+    records = [record, moments("rloo", "o", 4.0), deterministic("enumeration", "o", f_evals=8.0)]
+    (section,) = sections(prepared(records))
+    place = HEADER.index("eff.")
+    assert {row[0]: row[place] for row in section.body} == {"control": "exact", "rloo": "1.0", "enumeration": "exact"}
+    assert section.advice.startswith("use control: exact")

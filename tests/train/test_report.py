@@ -11,7 +11,7 @@ import pytest
 from bench.report import write
 from bench.report.curves import problems
 from bench.report.figures import FORMATS, TRAINING
-from bench.report.figures.training import looks, mosaic, window
+from bench.report.figures.training import curves, looks, mosaic, variances, window
 from bench.report.training import absences, data, markdown, sections
 from bench.stats.seeds import centre, interquartile_mean
 from tests.report.records import moments
@@ -232,6 +232,27 @@ def test_both_kinds_of_records_have_their_files(tmp_path):
 )
 def test_whatever_there_is_can_be_drawn(tmp_path, records):
     assert "training.md" in {path.name for path in write(tmp_path, records)}
+
+
+def test_runs_that_end_early_are_marked_where_they_end_and_leave_no_panel_empty():
+    lines = [run("a", [0.0, 4.0], seed, outcome="diverged", variance=[1.0, 2.0]) for seed in range(3)]
+    (problem,) = problems([*lines, run("b", [0.0, 1.0, 2.0, 3.0], variance=[1.0] * 4)])
+    for figure, panels in ((curves([problem]), 2), (variances([problem]), 1)):
+        for ax in figure.axes[:panels]:
+            (cross,) = [line for line in ax.lines if line.get_marker() == "x"]
+            assert cross.get_color() == looks(problem.curves)["a"].colour
+            assert ax.get_xlim()[0] <= cross.get_xdata()[0] < ax.get_xlim()[1]
+            assert ax.get_xlim()[1] > 30
+        assert "×: most runs have diverged" in figure.get_suptitle()
+
+
+def test_the_title_speaks_of_bands_where_there_are_some():
+    one, *more = [run("b", [0.0, 1.0, 2.0, 3.0], seed) for seed in range(6)]
+    alone, together = (curves(problems(lines)).get_suptitle() for lines in ([one], [one, *more]))
+    assert "Lines: the one run of each estimator." in alone
+    assert "Bands" not in alone
+    assert "×" not in alone
+    assert "of level 96.9 %." in " ".join(together.split())
 
 
 def test_two_of_one_name_look_different():

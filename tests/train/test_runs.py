@@ -307,6 +307,29 @@ def test_wrong_settings_are_refused(wrong, message):
         Training(**wrong)
 
 
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"device is cuda, and torch finds no CUDA device here\. Use device='cpu'\."):
+        Training(device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(
+    ("estimator", "objective"),
+    [(Enumeration(), SMALL), (REBAR(), SMALL), (Reparameterization(), GaussianVAE(dim=2, hidden=5, batch=4))],
+    ids=repr,
+)
+def test_a_gpu_learns_what_a_processor_learns(estimator, objective):
+    here, there = (done(estimator, objective, replace(SHARP, replicates=64, device=d)) for d in ("cpu", "cuda"))
+    assert (there["outcome"], there["device"]) == ("measured", "cuda")
+    assert there["curves"]["value"][0] == pytest.approx(here["curves"]["value"][0], rel=1e-9)
+    assert all(v > 0 or estimator.deterministic for v in there["curves"]["variance"])
+    assert here["pictures"].keys() == there["pictures"].keys()
+    if estimator.deterministic:  # no noise, so the same steps; else a GPU draws other noise from the same seeds
+        assert there["curves"]["value"] == pytest.approx(here["curves"]["value"], rel=1e-9)
+
+
 # Folders --------------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,259 @@
+"""The data of the autoencoders: the files that users have, what is made of them, and what is refused."""
+
+import gzip
+import os
+import struct
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+from sklearn.datasets import load_digits
+
+from bench import cli_data, measure, record
+from bench.objectives import BernoulliVAE, CategoricalVAE, GaussianVAE, _images
+from bench.objectives._images import images
+from bench.plan import Cell, cap
+from bench.train import Run, Training
+from estimators import RLOO, Reparameterization
+from tests.datasets import idx, pictures, write_chardata, write_idx
+
+TRAIN, TEST = pictures(40), pictures(20, seed=1)
+CLASSES = [GaussianVAE, BernoulliVAE, CategoricalVAE]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of data, with all of them."""
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path))
+    write_idx(tmp_path / "mnist", TRAIN, TEST)
+    write_idx(tmp_path / "fashion-mnist", TRAIN[::-1], TEST)
+    write_chardata(tmp_path / "omniglot" / "chardata.mat", TRAIN, TEST)
+    return tmp_path
+
+
+def test_the_command_line_and_the_reader_mean_one_variable():
+    assert cli_data.VARIABLE == _images.VARIABLE
+
+
+def test_the_digits_are_those_of_scikit_learn():
+    held = images("digits")
+    assert (len(held.levels), held.trained) == (1797, 1500)
+    assert torch.equal(held.greys(), torch.from_numpy(load_digits().data / 16))
+    assert held.bits(slice(3)).equal((held.greys()[:3] > 0.5).double())
+    assert images("digits") is held
+
+
+@pytest.mark.parametrize("data", ["mnist", "fashion-mnist", "omniglot"])
+def test_the_images_of_files_are_what_was_written(folder, data):
+    held = images(data)
+    train = TRAIN[::-1] if data == "fashion-mnist" else TRAIN
+    expected = np.concatenate([train, TEST]).reshape(60, 784)
+    assert np.array_equal(held.levels.numpy(), expected)
+    assert (held.white, held.held_out, held.trained) == (255, 20, 40)
+    np.testing.assert_array_equal(held.bits(slice(40, None)).numpy(), TEST.reshape(20, 784) > 127)
+    np.testing.assert_array_equal(held.greys(torch.tensor([7, 2])).numpy(), expected[[7, 2]] / 255)
+    assert images(data) is held
+
+
+@pytest.mark.parametrize(
+    ("data", "place", "packed"),
+    [
+        ("mnist", "mnist", False),
+        ("mnist", "MNIST/raw", True),
+        ("mnist", "MNIST/raw", False),
+        ("fashion-mnist", "FashionMNIST/raw", False),
+    ],
+)
+def test_files_may_lie_as_torchvision_has_them_and_unpacked(tmp_path, monkeypatch, folder, data, place, packed):
+    usual = images(data)
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path / "other"))
+    train = TRAIN[::-1] if data == "fashion-mnist" else TRAIN
+    write_idx(tmp_path / "other" / place, train, TEST, packed=packed)
+    assert images(data).levels.equal(usual.levels)
+    assert images(data).digest == usual.digest
+
+
+def test_two_thousand_test_images_from_all_over_the_file_are_held_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path))
+    numbered = np.zeros((4001, 28, 28), np.uint8)
+    numbered[:, 0, 0], numbered[:, 0, 1] = np.arange(4001) // 256, np.arange(4001) % 256
+    write_idx(tmp_path / "mnist", TRAIN, numbered, packed=False)
+    chosen = images("mnist").levels[40:, :2].int() @ torch.tensor([256, 1], dtype=torch.int32)
+    assert (len(chosen), chosen[0], chosen[-1]) == (2000, 0, 4000)
+    assert set(chosen.diff().tolist()) == {2, 3}
+
+
+# Objectives on them ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("data", ["mnist", "omniglot"])
+def test_the_networks_are_as_large_as_the_images(folder, cls, data):
+    objective = cls(data=data, batch=4, hidden=5)
+    problem = objective.build()
+    assert problem.theta["hidden_weight"].shape == (5, 784)
+    assert problem.extra["weight"].shape[0] == 784
+    assert objective.row_elements == 4 * 784
+    assert cap(objective, "cpu") == 64
+    assert problem.q(problem.theta).batch_shape == problem.minibatch(3).q(problem.theta).batch_shape == (4,)
+    assert problem.held_out.q(problem.theta).batch_shape == (20,)
+    found = problem.pictures(torch.Generator().manual_seed(0))
+    assert {x.shape[2:] for x in found.values()} == {(28, 28)}
+    top_right, rest = found["reconstructions"][0, 0, :14, 14:], found["reconstructions"][0, 0, :, :14]
+    assert top_right.mean() > 0.9
+    assert rest.mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("objective", "estimator"),
+    [
+        (GaussianVAE(dim=2, hidden=3, batch=2, decoder="linear"), Reparameterization()),
+        (BernoulliVAE(dim=2, hidden=3, batch=2), RLOO()),
+        (CategoricalVAE(dim=2, classes=2, hidden=3, batch=2), RLOO()),
+    ],
+    ids=repr,
+)
+def test_gradients_on_files_are_unbiased(folder, objective, estimator):
+    on_files = type(objective)(**{**record.fields_of(objective), "data": "mnist"})
+    found = measure(estimator, on_files, replicates=1_000)
+    assert found.verdict in ("INCONCLUSIVE", "UNBIASED_WITHIN_TOL")
+    assert found.mean["hidden_weight"].shape == (3, 784)
+
+
+def test_training_on_files_learns(folder):
+    how = Training(steps=30, rate=1e-2, replicates=0)
+    line = Run(Cell(RLOO(), BernoulliVAE(dim=2, hidden=5, batch=10, data="mnist")), how, 0).done()
+    assert line["outcome"] == "measured"
+    assert line["curves"]["value"][-1] > line["curves"]["value"][0] + 100
+    assert line["pictures"]["walk"]["shape"] == [7, 7, 28, 28]
+
+
+# Identity -------------------------------------------------------------------------------------------------------------
+
+
+def test_digits_have_the_identity_that_they_had():
+    assert record.identity(BernoulliVAE()) == {"class": "BernoulliVAE"}
+    assert BernoulliVAE().contents == {}
+
+
+def test_files_are_known_by_their_content_and_not_by_their_place(folder, tmp_path, monkeypatch):
+    objective = BernoulliVAE(data="mnist", batch=4, hidden=3)
+    before = record.identity(objective)
+    assert before["data"] == images("mnist").digest
+    assert str(tmp_path) not in str(before)
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path / "copy"))
+    write_idx(tmp_path / "copy" / "mnist", TRAIN, TEST, packed=False)
+    assert record.identity(objective) == before
+    write_idx(tmp_path / "copy" / "mnist", TRAIN[1:], TEST, packed=False)
+    after = record.identity(objective)
+    assert after != before
+    assert record.cell_id(RLOO(), objective) == record.digest(
+        {"estimator": record.identity(RLOO()), "objective": after}
+    )
+
+
+def test_images_that_have_changed_are_read_again(folder):
+    before = images("mnist").digest
+    path = folder / "mnist" / "train-images-idx3-ubyte.gz"
+    os.utime(path, ns=(1, 1))
+    assert images("mnist").digest == before
+    write_idx(folder / "mnist", 255 - TRAIN, TEST)
+    assert images("mnist").digest != before
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+
+def refused(match, **fields):
+    with pytest.raises(ValueError, match=match) as caught:
+        BernoulliVAE(**{"data": "mnist", "batch": 4, **fields})
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
+
+
+def test_data_without_a_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("BENCH_DATA_DIR", raising=False)
+    refused(r"There is no mnist/train-images-idx3-ubyte.gz, since no folder of data is named\. Give it with --data-dir")
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path / "absent"))
+    refused("There is no folder of data '.*absent'")
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path))
+    refused(r"There is no train-images-idx3-ubyte.gz in the folder of data .* Put it there as mnist/train-images")
+    refused("There is no chardata.mat in the folder of data .* Put it there as omniglot/chardata.mat", data="omniglot")
+    write_idx(tmp_path / "mnist", TRAIN, TEST)
+    (tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz").unlink()
+    refused("There is no t10k-images-idx3-ubyte.gz")
+
+
+PACKED = gzip.compress(idx(TRAIN))
+LABELS = struct.pack(">2I", 2049, 40) + bytes(40)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "cannot be unpacked|has 0 bytes"),
+        (PACKED[:-500], r"mnist/train-images-idx3-ubyte.gz cannot be unpacked \(EOFError\)\. Copy it again"),
+        (b"no gzip" * 9, r"cannot be unpacked \(BadGzipFile\)"),
+        (PACKED[:40] + bytes(40) + PACKED[80:], "cannot be unpacked"),
+        (gzip.compress(b"short"), "has 5 bytes, fewer than the header"),
+        (gzip.compress(LABELS), "begins with the magic number 2049, and a file of images with 2051"),
+        (gzip.compress(idx(TRAIN[:, :26])), "holds images of 26 x 28 pixels, and they have to be 28 x 28"),
+        (gzip.compress(idx(TRAIN)[:-1]), "has 31,375 bytes, and 40 images of 28 x 28 take 31,376"),
+        (gzip.compress(idx(TRAIN) + b"0"), "has 31,377 bytes, and 40 images"),
+        (gzip.compress(idx(TRAIN[:15])), "data=mnist has 15 images to train on, and at least 16 are needed"),
+    ],
+)
+def test_files_of_images_that_are_not_what_they_should_be(folder, content, match):
+    (folder / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(content)
+    assert str(folder) not in refused(match)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "omniglot/chardata.mat is no MATLAB file that can be read"),
+        (b"nonsense" * 99, "is no MATLAB file that can be read"),
+        ({"data": np.zeros((784, 20))}, r"holds no testdata, and it has to hold images of 28 x 28"),
+        ({"data": np.zeros((1024, 20)), "testdata": np.zeros((784, 20))}, r"holds data of shape \[1024, 20\]"),
+        ({"data": np.full((784, 20), 255.0), "testdata": np.zeros((784, 20))}, "levels of data outside of 0 to 1"),
+        ({"data": np.full((784, 20), np.nan), "testdata": np.zeros((784, 20))}, "levels of data outside of 0 to 1"),
+        ({"data": np.array([["text"]]), "testdata": np.zeros((784, 20))}, "holds data of shape"),
+    ],
+)
+def test_characters_that_are_not_what_they_should_be(folder, content, match):
+    path = folder / "omniglot" / "chardata.mat"
+    path.write_bytes(content) if isinstance(content, bytes) else savemat(path, content)
+    assert str(folder) not in refused(match, data="omniglot")
+
+
+def test_a_batch_has_to_be_there(folder):
+    refused(r"BernoulliVAE needs batch <= 60, the number of images \(got batch=61\)", batch=61)
+    problem = BernoulliVAE(data="mnist", batch=60).build()
+    assert problem.q(problem.theta).batch_shape == (60,)
+    assert problem.minibatch(0).q(problem.theta).batch_shape == (40,)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_data_that_nobody_knows(cls):
+    with pytest.raises(ValueError, match=r"knows the data digits, mnist, fashion-mnist, omniglot \(got data='cifar'\)"):
+        cls(data="cifar")
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_the_weights_of_digits_are_not_for_other_images(folder, cls, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"were trained on data=digits \(got data=mnist\)\. Train your own with `bench"
+    ):
+        cls(data="mnist", batch=4, at="trained")
+    path = _weights_of(cls(batch=4), tmp_path)
+    with pytest.raises(ValueError, match=r"theta.hidden_weight is \[200, 64\] there and \[200, 784\] in"):
+        cls(data="mnist", batch=4, at=str(path)).build()
+
+
+def _weights_of(objective, folder):
+    from bench.objectives import _weights
+
+    return _weights.save(objective.build(), folder)
