@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,12 +22,13 @@ from torch.distributions import Distribution
 
 from bench import record
 from bench.heap import keep_memory
-from bench.moments import Workspace, block_partials, together
+from bench.moments import NARROW, Workspace, block_partials, together
 from bench.objectives import Objective, Problem
 from bench.plan import Cell, blocks, noise_subject, slices
 from bench.selectors import label
 from bench.stats import Partial
 from estimators import Estimator, Integrand, State, parameters, rows
+from estimators._families import less_total
 
 FINGERPRINT_BLOCKS = 8
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -132,18 +134,24 @@ class Engine:
 
     def gradients(self, block: int, stage: str = "measure") -> Tensor:
         """Return the row gradients of a block, ``[rows, size]``."""
-        return self.batch(self.sizes[block], self.generator(stage, block))
+        return self.pull_back(self.block_calls(block, stage))
+
+    def block_calls(self, block: int, stage: str = "measure") -> list[tuple[Tensor, ...]]:
+        """Return the gradients of a block at q's own parameters, each ``[rows/slices, ...]``, slice by slice."""
+        return self.sliced_calls(self.sizes[block], self.generator(stage, block))
 
     def batch(self, count: int, generator: Generator) -> Tensor:
         """Return the row gradients of ``count`` calls, ``[count, size]``, made in slices where they are large."""
+        return self.pull_back(self.sliced_calls(count, generator))
+
+    def sliced_calls(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
+        """Return the gradients of ``count`` calls at q's own parameters, in slices where they are large."""
         cut = slices(count, self.points, self.cell.objective, self.settings.device)
-        parts = [self.calls(count // cut, generator) for _ in range(cut)]
-        # What made q is passed once, by all slices together: its matrix products are too small for one slice alone.
-        return self.pull_back(parts[0] if cut == 1 else tuple(torch.cat(part) for part in zip(*parts, strict=True)))
+        return [self.calls(count // cut, generator) for _ in range(cut)]
 
     def row_gradients(self, count: int, generator: Generator) -> Tensor:
         """Return the gradients of ``count`` independent calls, ``[count, size]``."""
-        return self.pull_back(self.calls(count, generator))
+        return self.pull_back([self.calls(count, generator)])
 
     def calls(self, count: int, generator: Generator) -> tuple[Tensor, ...]:
         """Return the gradients of ``count`` independent calls at q's own parameters, each ``[count, ...]``."""
@@ -158,15 +166,18 @@ class Engine:
         """
         loss = checked_loss(self.cell.estimator, self.cell.estimator(f, r, generator, self.state), r)
         leaves = [t for t in parameters(r).values() if t.requires_grad]
-        total = loss.flatten(1).mean(1).sum() if loss.dim() > 1 else loss.sum()
-        return torch.autograd.grad(total, leaves, materialize_grads=True)
+        # Of the sum over rows of the mean over the batch, without making it.
+        share = loss.new_full((), loss.shape[0] / max(1, loss.numel())).expand_as(loss)
+        return torch.autograd.grad(loss, leaves, share, materialize_grads=True)
 
     @functools.cached_property
     def runs(self) -> list[range]:
         """Successive blocks of equal rows that are reduced together: every process makes the same."""
         out, start = [], 0
         while start < len(self.sizes):
-            stop = min(start + together(self.sizes[start], self.size), len(self.sizes))
+            rows = self.sizes[start]
+            near = self.sizes[start : start + together(rows, self.size)]
+            stop = start + near.count(rows)  # they never get smaller, so the equal ones come first
             out.append(range(start, stop))
             start = stop
         return out
@@ -179,13 +190,20 @@ class Engine:
             centre: a point near the mean gradient, ``[size]``, float64.
             exact: the exact gradient, or None.
         """
+        digests: dict[int, str] = {}
+
+        def gradients(block: int) -> Tensor:
+            g = self.gradients(block)
+            if block < FINGERPRINT_BLOCKS:
+                digests[block] = digest(g)
+            return g
+
         for run in self.runs:
             if run.start not in blocks:
                 continue
-            gradients = [self.gradients(block) for block in run]
             sums = block_partials(
                 gradients,
-                first=run.start,
+                run,
                 groups=self.groups,
                 centre=centre,
                 exact=exact,
@@ -193,8 +211,8 @@ class Engine:
                 workspace=self.workspace,
                 truncate_at=self.truncate_at,
             )
-            for block, g, partial in zip(run, gradients, sums, strict=True):
-                yield partial, digest(g) if block < FINGERPRINT_BLOCKS else ""
+            for block, partial in zip(run, sums, strict=True):
+                yield partial, digests.get(block, "")
 
 
 def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
@@ -224,6 +242,8 @@ def digest(gradients: Tensor) -> str:
 class PullBack:
     """Carries gradients at q's own parameters back to theta, all rows together.
 
+    What is a known function of one tensor of theta goes by its closed form, the rest through autograd.
+
     Args:
         q: the distribution, built from theta.
         theta: named leaf tensors.
@@ -232,63 +252,71 @@ class PullBack:
     def __init__(self, q: Distribution, theta: dict[str, Tensor]) -> None:
         own = [t for t in parameters(q).values() if t.requires_grad]
         self.theta = list(theta.values())
-        routes = [_direct(t, self.theta) for t in own]
-        self.direct = [(i, *route) for i, route in enumerate(routes) if route is not None]
+        routes = [_route(t, self.theta) for t in own]
+        self.closed = [(i, *route) for i, route in enumerate(routes) if route is not None]
         self.made = [i for i, route in enumerate(routes) if route is None]
         self.outputs = [own[i] for i in self.made]
 
-    def __call__(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        """Return ``[rows, size]``, theta's tensors flattened one after the other."""
-        found: list[Tensor | None] = [None] * len(self.theta)
+    def __call__(self, parts: list[tuple[Tensor, ...]]) -> Tensor:
+        """Return ``[rows, size]``, theta's tensors flattened one after the other.
 
-        def add(k: int, extra: Tensor) -> None:
-            before = found[k]
-            found[k] = extra if before is None else before + extra
-
-        for i, k, slope in self.direct:
-            add(k, gradients[i] if slope is None else gradients[i] * slope)
+        Args:
+            parts: gradients at q's own parameters, ``[rows of the part, ...]`` each, of parts that are put together.
+        """
+        if len(parts) == len(self.theta) == len(self.closed) == 1 and self.closed[0][2] is _as_it_is:
+            return parts[0][0].flatten(1)
+        ends = list(itertools.accumulate(len(part[0]) for part in parts))
+        out = self._empty(ends[-1], parts[0][0])
+        columns = torch.split(out, [t.numel() for t in self.theta], 1)
+        written = [False] * len(self.theta)
+        for i, k, pull in self.closed:
+            for part, end in zip(parts, ends, strict=True):
+                g = part[i]
+                rows = columns[k][end - len(g) : end]
+                if written[k]:
+                    rows += pull(g, torch.empty_like(rows))
+                else:
+                    pull(g, rows)
+            written[k] = True
         if self.made:
+            # What made q is passed once, by all parts together: its matrix products are too small for one part alone.
             pulled = torch.autograd.grad(
                 self.outputs,
                 self.theta,
-                [gradients[i] for i in self.made],
+                [torch.cat([part[i] for part in parts]) for i in self.made],
                 retain_graph=True,
                 allow_unused=True,
                 is_grads_batched=True,
             )
             for k, extra in enumerate(pulled):
                 if extra is not None:
-                    add(k, extra)
-        count = gradients[0].shape[0]
-        flat = [
-            t.new_zeros(count, t.numel()) if g is None else g.reshape(count, -1)
-            for t, g in zip(self.theta, found, strict=True)
-        ]
-        return flat[0] if len(flat) == 1 else _side_by_side(flat)
+                    g = extra.flatten(1)
+                    columns[k].add_(g) if written[k] else columns[k].copy_(g)
+                    written[k] = True
+        for rows, done in zip(columns, written, strict=True):
+            if not done:
+                rows.zero_()
+        return out
 
-
-LONG = 2048
-"""Rows from which ``torch.cat`` takes several times as long to put single columns side by side as to copy them."""
-
-
-def _side_by_side(parts: list[Tensor]) -> Tensor:
-    """Return the columns of all parts, ``[rows, size]``."""
-    if len(parts[0]) < LONG or any(part.shape[1] > 1 for part in parts):
-        return torch.cat(parts, 1)
-    out = parts[0].new_empty(len(parts[0]), len(parts))
-    for column, part in zip(out.unbind(1), parts, strict=True):
-        column.copy_(part.squeeze(1))
-    return out
+    def _empty(self, count: int, like: Tensor) -> Tensor:
+        """Return room for ``count`` rows; of narrow ones every column is kept in one piece."""
+        size = sum(t.numel() for t in self.theta)
+        return like.new_empty(size, count).T if size < NARROW else like.new_empty(count, size)
 
 
 _ELEMENTWISE = tuple(f"{name}Backward" for name in ("Exp", "Sigmoid", "Softplus", "Tanh", "Expand"))
 """What autograd calls functions with a diagonal Jacobian; the last, of ``broadcast_all``, where it keeps the shape."""
 
 
-def _direct(own: Tensor, theta: list[Tensor]) -> tuple[int, Tensor | None] | None:
-    """Return which tensor of theta q's own parameter is, or is an elementwise function of, and its derivative there.
+Pull = Callable[[Tensor, Tensor], Tensor]
+"""Takes gradients ``[rows, ...]`` back to one tensor of theta, into the second argument, ``[rows, size]``."""
 
-    The derivative is None where it is 1. None instead of both where there is no such tensor: autograd has to do it.
+
+def _route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
+    """Return which tensor of theta q's own parameter is, or is a known function of, and how gradients go back there.
+
+    Known are elementwise functions, and the normalisation of logits, ``logits - logsumexp(logits)``. None where it is
+    neither: autograd has to do it.
     """
     node, steps = own.grad_fn, 0
     while node is not None and node.name().startswith(_ELEMENTWISE):
@@ -297,8 +325,33 @@ def _direct(own: Tensor, theta: list[Tensor]) -> tuple[int, Tensor | None] | Non
     leaf = own if own.grad_fn is None else getattr(node, "variable", None)
     for k, t in enumerate(theta):
         if t is leaf and t.shape == own.shape:
-            return k, torch.autograd.grad(own.sum(), t, retain_graph=True)[0] if steps else None
+            return k, _times(torch.autograd.grad(own.sum(), t, retain_graph=True)[0].flatten()) if steps else _as_it_is
+        if _is_normalised(own, t):
+            return k, _centred(t.detach().softmax(-1))
     return None
+
+
+def _as_it_is(g: Tensor, out: Tensor) -> Tensor:
+    return out.copy_(g.flatten(1))
+
+
+def _times(slope: Tensor) -> Pull:
+    return lambda g, out: torch.mul(g.flatten(1), slope, out=out)
+
+
+def _centred(p: Tensor) -> Pull:
+    return lambda g, out: out.copy_(less_total(g, p).flatten(1))
+
+
+def _is_normalised(own: Tensor, t: Tensor) -> bool:
+    """Return whether ``own`` is the difference of ``t`` and its logsumexp over the last axis."""
+    if own.grad_fn is None or not own.grad_fn.name().startswith("SubBackward") or own.shape != t.shape:
+        return False
+    (first, _), (second, _) = own.grad_fn.next_functions
+    if getattr(first, "variable", None) is not t or second is None or not second.name().startswith("Logsumexp"):
+        return False
+    inside = second.next_functions[0][0]
+    return getattr(inside, "variable", None) is t and torch.equal(own, t - t.logsumexp(-1, keepdim=True))
 
 
 def exact_gradient(objective: Objective, problem: Problem) -> tuple[float, NDArray[np.float64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,12 @@ from bench.objectives import Objective
 from bench.selectors import label
 from estimators import Estimator
 
-CAP = {"cpu": 2**17, "cuda": 2**22}
+CAP = {"cpu": 2**19, "cuda": 2**22}
 """Elements of the largest tensor of a block, by device kind."""
-FIRST, STEP, LEAST = 256, 32, 64
-"""Rows of the first blocks; blocks of each size before the next; fewest rows of any block."""
+FIRST, LEAST = 256, 64
+"""Rows of the first blocks; fewest rows of any block."""
+FLAT, STEP = 32, 8
+"""Blocks of the first size, as many as the tests over blocks need; blocks of every other size before the next."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +81,16 @@ def cap(objective: Objective, device: str) -> int:
 
 
 def ladder(objective: Objective, device: str) -> Iterator[int]:
-    """Yield the rows of block 0, 1, 2 ...: 32 of 256, 32 of 512 and so on up to the cap.
+    """Yield the rows of block 0, 1, 2 ...: 32 of 256, 8 of 512, 8 of 1024 and so on up to the cap.
 
     Short runs have blocks enough for the statistics, long ones large blocks for speed, and a longer run begins with the
     shorter one.
     """
     most = cap(objective, device)
-    size = min(FIRST, most)
+    size, count = min(FIRST, most), FLAT
     while True:
-        for _ in range(STEP):
-            yield size
-        size = min(2 * size, most)
+        yield from itertools.repeat(size, count)
+        size, count = min(2 * size, most), STEP
 
 
 def blocks(cell: Cell, replicates: int, device: str) -> list[int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -111,12 +111,14 @@ def _index(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
 
 
 def _one_hot(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
-    """Return the same as one-hot vectors: 1 where the uniform lies between the bounds of the category."""
-    bounds = _bounds(q)
-    u = uniform(shape, bounds, generator).unsqueeze(-1)
-    x, lower = u.new_empty(2, *shape, bounds.shape[-1] + 1).unbind()
-    torch.lt(u, functional.pad(bounds, (0, 1), value=1.0), out=x)  # u is below 1, and at least 0
-    return x.sub_(torch.lt(u, functional.pad(bounds, (1, 0)), out=lower))
+    """Return the same as one-hot vectors: the last category that begins at or below the uniform."""
+    begins = functional.pad(_bounds(q), (1, 0))
+    u = uniform(shape, begins, generator).unsqueeze(-1).expand(*shape, begins.shape[-1]).contiguous()
+    begun = torch.ge(u, begins, out=u)  # 1 1 1 0 0
+    x = torch.empty_like(begun)
+    torch.sub(begun.view(-1)[:-1], begun.view(-1)[1:], out=x.view(-1)[:-1])  # each minus the next: 0 0 1 0
+    x[..., -1] = begun[..., -1]
+    return x
 
 
 def _bounds(q: Distribution) -> Tensor:
@@ -139,17 +141,44 @@ def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
             return base.rdraw(Size((n,)), generator)
         case Normal():
             noise = normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator)
-            return torch.addcmul(base.loc, noise, base.scale)
+            return _each(noise, lambda e: torch.addcmul(base.loc, e, base.scale))
         case _:
             with _torch_seeded(generator, _device(q)):
                 return q.rsample(Size((n,)))
 
 
+def _each(noise: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return what ``make`` makes of the noise ``[n, ...]``; of one sample without its axis.
+
+    Autograd would add up gradients over that axis, a pass over the data that changes nothing.
+    """
+    return make(noise.squeeze(0)).unsqueeze(0) if len(noise) == 1 else make(noise)
+
+
 # Densities --------------------------------------------------------------------------------------------------------
 
 
+SAFE = 80.0
+"""Between minus and plus this, exponentials and a few of their sums are ordinary numbers of every dtype."""
 SHORT = 64
 """Categories below which torch's softmax, made for long rows, takes several times as long on a CPU as its formula."""
+
+
+def over_categories(x: Tensor) -> Tensor:
+    """Return the sum over the last axis, which stays with length 1; of few categories by a matrix product.
+
+    torch's sum over a short axis takes several times as long on a CPU.
+    """
+    short = x.shape[-1] < SHORT and not x.is_cuda
+    return (x @ x.new_ones(x.shape[-1])).unsqueeze(-1) if short else x.sum(-1, keepdim=True)
+
+
+def less_total(x: Tensor, p: Tensor) -> Tensor:
+    """Return ``x - p sum(x)``, the sum over the last axis.
+
+    torch multiplies by a short axis of stride 0 more slowly than it copies and multiplies.
+    """
+    return torch.addcmul(x, over_categories(x).expand_as(x).contiguous(), p, value=-1)
 
 
 def _link(x: Tensor, binary: bool) -> Tensor:
@@ -157,8 +186,9 @@ def _link(x: Tensor, binary: bool) -> Tensor:
         return x.sigmoid()
     if x.is_cuda or x.shape[-1] >= SHORT:
         return x.softmax(-1)
-    e = (x - x.detach().amax(-1, keepdim=True)).exp()
-    return e / e.sum(-1, keepdim=True)
+    low, high = x.detach().aminmax()
+    e = (x if low > -SAFE and high < SAFE else x - x.detach().amax(-1, keepdim=True)).exp()
+    return e / over_categories(e)
 
 
 class _Rowwise(torch.autograd.Function):
@@ -181,9 +211,9 @@ class _Rowwise(torch.autograd.Function):
         if torch.is_grad_enabled():
             y = _link(x, ctx.binary)  # a second derivative needs every row
         if ctx.binary:
-            return g * (y * (1 - y)), None
+            return torch.ops.aten.sigmoid_backward(g, y), None
         weighted = y * g
-        return torch.addcmul(weighted, y, weighted.sum(-1, keepdim=True), value=-1), None
+        return less_total(weighted, y), None
 
 
 def logits(q: Distribution) -> Tensor:
@@ -200,7 +230,10 @@ def probs(q: Distribution) -> Tensor:
     (name, value), *_ = parameters(q).items()
     if name == "probs":
         return value
-    out: Tensor = _Rowwise.apply(value, isinstance(inner(q), Bernoulli))  # type: ignore[no-untyped-call]
+    binary = isinstance(inner(q), Bernoulli)
+    if not torch.is_grad_enabled():
+        return _link(one(value), binary).expand_as(value)
+    out: Tensor = _Rowwise.apply(value, binary)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -264,19 +297,20 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
     own = {name: one(value.detach()) for name, value in parameters(q).items()}
     match base:
         case Normal():
-            z = (x - own["loc"]) / own["scale"]
+            inverse = 1 / own["scale"]
+            z = (x - own["loc"]).mul_(inverse)
             weighted = spread * z
-            loc = over_samples(weighted) / own["scale"]
-            scale = (over_samples(weighted * z) - over_samples(spread)) / own["scale"]
+            loc = over_samples(weighted) * inverse
+            scale = (over_samples(weighted * z) - over_samples(spread)) * inverse
             return inject(q, loc=loc, scale=scale)
         case Bernoulli():
             p = one(probs(q).detach())
-            residual = over_samples(spread * x) - over_samples(spread) * p  # sum_k weight_k (x_k - p)
+            residual = over_samples((x - p).mul_(spread))
             if "logits" in own:
                 return inject(q, logits=residual)
             return inject(q, probs=residual / (p * (1 - p)).clamp_min(torch.finfo(p.dtype).tiny))
         case OneHotCategorical() | Categorical():
-            count = (spread * x).sum(0) if isinstance(base, OneHotCategorical) else _weighted_count(q, x, weight)
+            count = over_samples(spread * x) if isinstance(base, OneHotCategorical) else _weighted_count(q, x, weight)
             if "logits" in own:
                 return inject(q, logits=count)  # q's logits are normalised: log q(x) = x . logits
             return inject(q, probs=count / own["probs"].clamp_min(torch.finfo(count.dtype).tiny))
@@ -287,6 +321,11 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
 def over_samples(x: Tensor) -> Tensor:
     """Return the sum over the first axis; of one sample it is the sample, without a pass over the data."""
     return x.squeeze(0) if len(x) == 1 else x.sum(0)
+
+
+def average(x: Tensor) -> Tensor:
+    """Return the mean over the first axis; of one sample it is the sample, without a pass over the data."""
+    return x.squeeze(0) if len(x) == 1 else x.mean(0)
 
 
 def _weighted_count(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
@@ -302,7 +341,8 @@ def _weighted_count(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
 def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     """Return logits plus logistic (Bernoulli) or Gumbel (categorical) noise, ``[n, *batch, *event]``, attached to q."""
     noise = logistic if isinstance(inner(q), Bernoulli) else gumbel
-    return noise(Size((n, *q.batch_shape, *q.event_shape)), logits(q), generator).add(logits(q))
+    z = noise(Size((n, *q.batch_shape, *q.event_shape)), logits(q), generator)
+    return _each(z, lambda e: e.add_(logits(q)))
 
 
 def squash(q: Distribution, z: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
     Of ``probs`` and ``logits`` only the one that q was made from counts; the other is a cache. Names of a wrapped
     distribution are those of the distribution inside; those of a mixture are prefixed ``mixture_`` and ``component_``.
     """
+    if "_rows" in q.__dict__:
+        return dict(q.__dict__["_rows"])
     if isinstance(q, Independent):
         return parameters(q.base_dist)
     if isinstance(q, OneHotCategorical):
@@ -43,8 +45,6 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
         return mixture | {f"component_{k}": v for k, v in parameters(q.component_distribution).items()}
     if type(q) is TransformedDistribution:
         return parameters(q.base_dist)
-    if "_rows" in q.__dict__:
-        return dict(q.__dict__["_rows"])
     return {name: getattr(q, name) for name in _own_names(q)}
 
 
@@ -116,13 +116,12 @@ def _map(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distr
         return _wrap(q, "_categorical", _map(q._categorical, leaf, count), count)
     if isinstance(q, Normal | Bernoulli | Categorical):
         new = _bare(q, count)
-        own = parameters(q)
+        leaves = {name: leaf(value) for name, value in parameters(q).items()}
         for name in _ALTERNATIVES & new.__dict__.keys():
             del new.__dict__[name]  # caches beside the own parameter
-        for name, value in own.items():
-            setattr(new, name, leaf(value))
+        new.__dict__.update(leaves, _rows=leaves)
         if "_param" in q.__dict__:
-            new._param = getattr(new, next(iter(own)))  # type: ignore[attr-defined]
+            new.__dict__["_param"] = next(iter(leaves.values()))
         return new
     return _rebuild(q, leaf, count)
 

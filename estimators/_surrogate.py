@@ -21,6 +21,33 @@ def grad_only(x: Tensor) -> Tensor:
     return x - x.detach()
 
 
+class _Through(torch.autograd.Function):
+    """Value of the first argument, gradient to the second."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, source: Tensor) -> Tensor:
+        ctx.same = value.dim() == source.dim()
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, Tensor]:
+        (cotangent,) = cotangents
+        if ctx.same:
+            return None, cotangent
+        return None, cotangent.squeeze(0) if len(cotangent) == 1 else cotangent.sum(0)
+
+
+def through(value: Tensor, source: Tensor) -> Tensor:
+    """Return ``value`` with the gradient of ``source``: ``value + grad_only(source)`` without its arithmetic.
+
+    Args:
+        value: no gradient flows into it.
+        source: of the shape of ``value``, with or without its first axis, that of the samples.
+    """
+    out: Tensor = _Through.apply(value, source)  # type: ignore[no-untyped-call]
+    return out
+
+
 class _Inject(torch.autograd.Function):
     """Value 0; the backward hands each target the cotangent times its given gradient.
 
@@ -38,6 +65,9 @@ class _Inject(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         (cotangent,) = cotangents
+        if cotangent.is_cpu and not any(cotangent.stride()) and cotangent.numel() and cotangent.view(-1)[0] == 1:
+            given = ctx.saved_tensors if torch.is_grad_enabled() else [t.detach() for t in ctx.saved_tensors]
+            return (None, *(None for _ in given), *given)
         out = []
         for gradient, shape in zip(ctx.saved_tensors, ctx.shapes, strict=True):
             weight = cotangent.reshape(cotangent.shape + (1,) * (len(shape) - cotangent.dim()))

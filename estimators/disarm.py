@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
-from estimators._families import logits, probs, uniform
+from estimators._families import average, logits, over_samples, probs, uniform
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, one_value_each
 from estimators._rows import one
@@ -63,5 +63,5 @@ class DisARM(Estimator):
         difference = (fx[:pairs] - fx[pairs:]).detach() / self.n
         spread = difference.reshape(difference.shape + (1,) * (x.dim() - fx.dim()))
         sign = b - other  # (-1)^{b'} where they differ, else 0
-        gradient = (spread * sign).sum(0) * torch.maximum(p, 1 - p)  # sigmoid(|logit|)
-        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q))])
+        gradient = over_samples(sign.mul_(spread)) * torch.maximum(p, 1 - p)  # sigmoid(|logit|)
+        return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])

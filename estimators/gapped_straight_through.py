@@ -14,7 +14,7 @@ from estimators._families import draw, inner, logits, probs, squash
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, needs_gradient, positive
 from estimators._rows import one
-from estimators._surrogate import grad_only
+from estimators._surrogate import grad_only, through
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class GappedStraightThrough(Estimator):
         x = draw(q, self.n, generator)
         theta = logits(q).clamp_min(torch.finfo(x.dtype).min)  # infinity minus itself is no number
         z = self._moved(x, q, one(theta.detach()))
-        x = x + grad_only(squash(q, (z + grad_only(theta)) / self.temperature))
+        x = through(x, squash(q, (z + grad_only(theta)) / self.temperature))
         fx = f(x)
         needs_gradient(self, fx, x)
         return fx.mean(0)

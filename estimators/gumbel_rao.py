@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 from estimators._families import draw, gumbel, inner, logistic, logits, squash
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import at_least, needs_gradient, positive
-from estimators._surrogate import grad_only
+from estimators._surrogate import grad_only, through
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class GumbelRao(Estimator):
         x = draw(q, self.n, generator)
         theta = logits(q).clamp_min(torch.finfo(x.dtype).min)  # infinity minus itself is no number
         z = _given(x, q, theta.detach(), self.inner, generator)
-        x = x + grad_only(squash(q, (z + grad_only(theta)) / self.temperature).mean(0))
+        x = through(x, squash(q, (z + grad_only(theta)) / self.temperature).mean(0))
         fx = f(x)
         needs_gradient(self, fx, x)
         return fx.mean(0)

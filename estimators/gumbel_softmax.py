@@ -8,10 +8,10 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import harden, perturbed, squash
+from estimators._families import average, harden, perturbed, squash
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import at_least, needs_gradient, positive
-from estimators._surrogate import grad_only
+from estimators._surrogate import through
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class GumbelSoftmax(Estimator):
         y = squash(q, perturbed(q, self.n, generator) / self.temperature)
         fy = f(y)
         needs_gradient(self, fy, y)
-        return fy.mean(0)
+        return average(fy)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class StraightThroughGumbelSoftmax(Estimator):
         """Return the loss, ``[*batch]``."""
         self.check(q)
         z = perturbed(q, self.n, generator)
-        x = harden(q, z.detach()) + grad_only(squash(q, z / self.temperature))
+        x = through(harden(q, z.detach()), squash(q, z / self.temperature))
         fx = f(x)
         needs_gradient(self, fx, x)
-        return fx.mean(0)
+        return average(fx)

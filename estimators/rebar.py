@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import harden, inner, logits, perturbed, probs, squash
+from estimators._families import average, harden, inner, logits, over_samples, perturbed, probs, squash
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, needs_gradient, one_value_each, positive
 from estimators._rows import one, parameters
@@ -91,8 +91,8 @@ class REBAR(Estimator):
         c, slope = self._relaxed(f, q, z, temperature)
         weight = (fx.detach() - coefficient * c) / self.n
         spread = weight.reshape(weight.shape + (1,) * (x.dim() - fx.dim()))
-        gradient = (spread * (x - p) + coefficient / self.n * _untied(q, p, x, z, slope)).sum(0)
-        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q))])
+        gradient = over_samples(spread * (x - p) + coefficient / self.n * _untied(q, p, x, z, slope))
+        return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])
 
     def _relaxed(self, f: Integrand, q: Distribution, z: Tensor, temperature: Tensor | float) -> tuple[Tensor, Tensor]:
         """Return c(z) and dc/dz, attached to the temperature while that learns, and to nothing else that matters."""

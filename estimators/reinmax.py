@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import draw, inner, logits, over_samples, probs, squash
+from estimators._families import average, draw, inner, less_total, logits, over_samples, probs, squash
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import at_least, needs_gradient, positive
 from estimators._rows import one
@@ -58,12 +59,12 @@ class ReinMax(Estimator):
         middle = (squash(q, one(logits(q).detach()) / self.temperature) + x) / 2
 
         def pull(h: Tensor) -> Tensor:
-            return over_samples(2 * _jacobian(q, middle, h) - _jacobian(q, p, h) / 2)
+            return over_samples(torch.sub(2 * _jacobian(q, middle, h), _jacobian(q, p, h), alpha=0.5))
 
         x = x + carry(logits(q), x.shape, pull)
         fx = f(x)
         needs_gradient(self, fx, x)
-        return fx.mean(0)
+        return average(fx)
 
 
 def _jacobian(q: Distribution, p: Tensor, h: Tensor) -> Tensor:
@@ -71,4 +72,4 @@ def _jacobian(q: Distribution, p: Tensor, h: Tensor) -> Tensor:
     if isinstance(inner(q), Bernoulli):
         return p * (1 - p) * h
     weighted = p * h
-    return weighted - p * weighted.sum(-1, keepdim=True)
+    return less_total(weighted, p)

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import harden, logits, normal, perturbed, probs, squash
+from estimators._families import average, harden, logits, normal, over_samples, perturbed, probs, squash
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import at_least, needs_gradient, one_value_each, positive
 from estimators._rows import one, parameters
@@ -111,8 +111,8 @@ class RELAX(Estimator):
         c, slope = self._relaxed(f, q, z, cast(LearnedRelaxation | None, state))
         weight = (fx.detach() - c) / self.n
         spread = weight.reshape(weight.shape + (1,) * (x.dim() - fx.dim()))
-        gradient = (spread * (x - p) + _untied(q, p, x, z, slope) / self.n).sum(0)
-        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q))])
+        gradient = over_samples(spread * (x - p) + _untied(q, p, x, z, slope) / self.n)
+        return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])
 
     def _relaxed(
         self, f: Integrand, q: Distribution, z: Tensor, state: LearnedRelaxation | None

@@ -16,7 +16,7 @@ from torch.distributions import (
     Wishart,
 )
 
-from estimators._families import rdraw
+from estimators._families import average, rdraw
 from estimators._noise import antithetic, location_scale, sobol
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, needs_gradient
@@ -116,7 +116,7 @@ class Reparameterization(Estimator):
         x = self._draw(q, generator)
         fx = f(x)
         needs_gradient(self, fx, x)
-        return fx.mean(0)
+        return average(fx)
 
     def _draw(self, q: Distribution, generator: Generator | None) -> Tensor:
         match self.noise:

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn import functional
 
-from estimators._families import draw, inner, logits, probs, score
+from estimators._families import average, draw, inner, logits, probs, score
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, one_value_each
 from estimators._rows import one, parameters, rows
@@ -108,9 +108,9 @@ class ScoreFunction(Estimator):
         x = draw(q, self.n, generator)
         fx = f(x)
         if self.baseline == "optimal":
-            return fx.mean(0) + _optimal(q, x, fx.detach())
+            return average(fx) + _optimal(q, x, fx.detach())
         b = self.baseline if isinstance(self.baseline, int | float) else _mean(state)
-        return fx.mean(0) + score(q, x, (fx.detach() - b) / self.n)
+        return average(fx) + score(q, x, (fx.detach() - b) / self.n)
 
 
 def _optimal(q: Distribution, x: Tensor, fx: Tensor) -> Tensor:

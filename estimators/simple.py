@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from estimators._families import draw, inner
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import at_least, needs_gradient
-from estimators._surrogate import grad_only
+from estimators._surrogate import through
 from estimators.subset import Subset
 
 
@@ -46,7 +46,7 @@ class SIMPLE(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        x = draw(q, self.n, generator) + grad_only(inner(q).mean)
+        x = through(draw(q, self.n, generator), inner(q).mean)
         fx = f(x)
         needs_gradient(self, fx, x)
         return fx.mean(0)

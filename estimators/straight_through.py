@@ -8,10 +8,10 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import draw, probs
+from estimators._families import average, draw, probs
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import at_least, needs_gradient
-from estimators._surrogate import grad_only
+from estimators._surrogate import through
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class StraightThrough(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        x = draw(q, self.n, generator) + grad_only(probs(q))
+        x = through(draw(q, self.n, generator), probs(q))
         fx = f(x)
         needs_gradient(self, fx, x)
-        return fx.mean(0)
+        return average(fx)

@@ -95,7 +95,7 @@ def test_the_networks_are_as_large_as_the_images(folder, cls, data):
     assert problem.theta["hidden_weight"].shape == (5, 784)
     assert problem.extra["weight"].shape[0] == 784
     assert objective.row_elements == 4 * 784
-    assert cap(objective, "cpu") == 64
+    assert cap(objective, "cpu") == 128
     assert problem.q(problem.theta).batch_shape == problem.minibatch(3).q(problem.theta).batch_shape == (4,)
     assert problem.held_out.q(problem.theta).batch_shape == (20,)
     found = problem.pictures(torch.Generator().manual_seed(0))

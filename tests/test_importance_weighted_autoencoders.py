@@ -103,7 +103,7 @@ def by_enumeration(objective):
         (BERNOULLI, RLOO(n=4), by_enumeration),
         (CATEGORICAL, VIMCO(), by_enumeration),
     ],
-    ids=repr,
+    ids=lambda part: getattr(part, "__name__", None) or repr(part),
 )
 def test_unbiased_estimators_agree_with_a_sum_or_an_integral(objective, estimator, exact):
     engine = Engine(Cell(estimator, objective), Settings(replicates=10_000, dtype="float64"))

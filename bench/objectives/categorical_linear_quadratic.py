@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution, Independent, OneHotCategorical
-from torch.nn.functional import linear
 
 from bench.objectives._checks import whole
 from bench.objectives._protocol import Objective, Problem, Theta
@@ -59,21 +58,21 @@ class CategoricalLinearQuadratic(Objective):
         """Make the problem in a dtype, on a device."""
         # Drawn in float64 on the CPU and then converted, so that every dtype and device has the same problem.
         draws = torch.randn((3, self.row_elements), generator=Generator().manual_seed(self.seed), dtype=torch.float64)
-        coefficients = (draws[1:] / math.sqrt(self.dim)).to(device, dtype)
+        a, b = (draws[1:] / math.sqrt(self.dim)).to(device, dtype).unbind()
 
         def q(theta: Theta) -> Distribution:
             return Independent(OneHotCategorical(logits=theta["logits"], validate_args=False), 1, validate_args=False)
 
         def f(z: Tensor) -> Tensor:
-            first, second = linear(z.flatten(-2), coefficients).unbind(-1)
-            return first + second.square()
+            flat = z.flatten(-2)  # of two columns at once, torch's matrix product takes seven times as long
+            return torch.matmul(flat, a) + torch.matmul(flat, b).square()
 
         def exact(theta: Theta) -> Tensor:
             p = theta["logits"].softmax(-1)
-            a, b = coefficients.to(p).view(2, self.dim, self.classes).unbind()
-            mean = (b * p).sum(-1)
-            variance = (b.square() * p).sum(-1) - mean.square()
-            return (a * p).sum() + mean.sum().square() + variance.sum()
+            slopes = b.to(p).view_as(p)
+            mean = (slopes * p).sum(-1)
+            variance = (slopes.square() * p).sum(-1) - mean.square()
+            return (a.to(p).view_as(p) * p).sum() + mean.sum().square() + variance.sum()
 
         logits = draws[0].view(self.dim, self.classes).to(device, dtype).requires_grad_()
         return Problem({"logits": logits}, q, lambda _q: f, exact)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from math import ceil, sqrt
 
 import numpy as np
@@ -161,10 +161,14 @@ class Accumulator:
         self.exact = None if exact is None else _vector("exact", exact, self.centre.size)
         self.nonfinite = 0
         self._next = 0
-        self._rows = 0
+        self._rows = self._zero_rows = 0
         self._blocks: list[tuple[int, float]] = []
-        self._total: Partial | None = None
+        self._coordinate: Moments | None = None
         self._shape: Moments | None = None
+        self._series: dict[str, Moments] = {}
+        self._top: dict[str, _Largest] = {}
+        self._traces = self._sample = np.zeros(0)
+        self._truncate_at: float | None = None
         self._S = np.zeros_like(self.centre)
         self._T = self._Q = 0.0
         self._terms = 0
@@ -199,8 +203,24 @@ class Accumulator:
         if self.exact is not None:
             self._step(partial.rows * (partial.coordinate.mean + (self.centre - self.exact)))
         self._blocks.append((partial.rows, float(partial.w.mean) * partial.rows))
-        self._add_shape(partial)
-        self._total = self._trim(partial) if self._total is None else self._join(self._total, partial)
+        c = partial.coordinate
+        if partial.index < SHAPE_BLOCKS:
+            self._shape = c if self._shape is None else merge(self._shape, c)
+        plain = Moments(c.n, c.mean, c.M2)
+        self._coordinate = plain if self._coordinate is None else merge(self._coordinate, plain)
+        for name, values in _scalar_series(partial):
+            self._series[name] = merge(self._series[name], values) if name in self._series else values
+        for name, top in _tops(partial):
+            if name not in self._top:
+                kept = kept_values(self.replicates) if name == "w" else tail_length(self.replicates) + 1
+                self._top[name] = _Largest(kept)
+            self._top[name].add(top)
+        if self._traces.size < SUB_BLOCKS:
+            self._traces = np.concatenate([self._traces, partial.traces])[:SUB_BLOCKS]
+        if partial.sample is not None:
+            self._sample = np.concatenate([self._sample, partial.sample])
+        self._zero_rows += partial.zero_rows
+        self._truncate_at = partial.truncate_at
 
     def sums(self) -> Sums:
         """Return the sufficient statistics of the blocks so far; ValueError if there is none or a row is not finite."""
@@ -209,34 +229,36 @@ class Accumulator:
                 f"{self.nonfinite} gradients are not finite (NaN, infinite, or too large to square): "
                 "no moment of this run exists, and none is dropped. Report the cell as an error."
             )
-        total, shape = self._total, self._shape
-        if total is None or shape is None:
+        coordinate, shape = self._coordinate, self._shape
+        if coordinate is None or shape is None:
             raise ValueError("no block has been added: there is nothing to sum up.")
         projects = self.exact is not None and float(np.linalg.norm(self.exact)) > ZERO_NORM
+        top = {name: largest.values() for name, largest in self._top.items()}
+        groups = [name.removeprefix(GROUP) for name in self._series if name.startswith(GROUP)]
         return Sums(
             groups=self.groups,
-            replicates=total.rows,
+            replicates=coordinate.n,
             centre=self.centre,
-            coordinate=total.coordinate,
+            coordinate=coordinate,
             shape=shape,
-            w=total.w,
-            w_top=total.w_top,
-            group_w=total.group_w,
-            group_top=total.group_top,
+            w=self._series["w"],
+            w_top=top["w"],
+            group_w={name: self._series[GROUP + name] for name in groups},
+            group_top={name: top[GROUP + name] for name in groups},
             block_rows=np.array([rows for rows, _ in self._blocks], dtype=np.float64),
             block_w=np.array([w for _, w in self._blocks]),
-            traces=total.traces,
-            error=total.error,
-            error_top=total.error_top,
-            projection=total.projection if projects else None,
-            cosine=total.cosine if projects else None,
-            zero_rows=total.zero_rows,
-            truncated=total.truncated,
-            truncate_at=total.truncate_at,
+            traces=self._traces,
+            error=self._series.get("error"),
+            error_top=top.get("error"),
+            projection=self._series.get("projection") if projects else None,
+            cosine=self._series.get("cosine") if projects else None,
+            zero_rows=self._zero_rows,
+            truncated=self._series.get("truncated"),
+            truncate_at=self._truncate_at,
             martingale_T=self._T,
             martingale_Q=self._Q,
             martingale_terms=self._terms,
-            cut=_cut(total),
+            cut=_cut(coordinate.n, top["w"], self._sample),
         )
 
     def _step(self, y: Array) -> None:
@@ -247,58 +269,64 @@ class Accumulator:
             self._terms += 1
         self._S += y
 
-    def _add_shape(self, partial: Partial) -> None:
-        if partial.index < SHAPE_BLOCKS:
-            self._shape = partial.coordinate if self._shape is None else merge(self._shape, partial.coordinate)
 
-    def _trim(self, partial: Partial) -> Partial:
-        c = partial.coordinate
-        return replace(partial, coordinate=Moments(c.n, c.mean, c.M2), traces=partial.traces[:SUB_BLOCKS])
-
-    def _join(self, a: Partial, b: Partial) -> Partial:
-        kept, tail = kept_values(self.replicates), tail_length(self.replicates) + 1
-        return replace(
-            self._trim(a),
-            rows=a.rows + b.rows,
-            coordinate=merge(a.coordinate, b.coordinate),
-            w=merge(a.w, b.w),
-            w_top=_largest(a.w_top, b.w_top, kept),
-            traces=np.concatenate([a.traces, b.traces])[:SUB_BLOCKS],
-            group_w={name: merge(m, b.group_w[name]) for name, m in a.group_w.items()},
-            group_top={name: _largest(top, b.group_top[name], tail) for name, top in a.group_top.items()},
-            error=_merged(a.error, b.error),
-            error_top=None if a.error_top is None or b.error_top is None else _largest(a.error_top, b.error_top, tail),
-            projection=_merged(a.projection, b.projection),
-            cosine=_merged(a.cosine, b.cosine),
-            zero_rows=a.zero_rows + b.zero_rows,
-            truncated=_merged(a.truncated, b.truncated),
-            sample=_joined(a.sample, b.sample),
-        )
+GROUP = "w:"
+"""Before the name of a group, the name of its series of squared norms."""
 
 
-def _cut(total: Partial) -> float | None:
+def _scalar_series(partial: Partial) -> Iterator[tuple[str, Moments]]:
+    """Yield the series of a block that have one number per row, by name."""
+    yield "w", partial.w
+    for group, values in partial.group_w.items():
+        yield GROUP + group, values
+    for name in ("error", "projection", "cosine", "truncated"):
+        if (values := getattr(partial, name)) is not None:
+            yield name, values
+
+
+def _tops(partial: Partial) -> Iterator[tuple[str, Array]]:
+    """Yield the largest values of the series that have them, by name."""
+    yield "w", partial.w_top
+    for group, top in partial.group_top.items():
+        yield GROUP + group, top
+    if partial.error_top is not None:
+        yield "error", partial.error_top
+
+
+class _Largest:
+    """The largest values of many descending series, sorted out only now and then."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.least = -np.inf
+        self.parts: list[Array] = []
+        self.held = 0
+
+    def add(self, values: Array) -> None:
+        fresh = values[: int(np.searchsorted(-values, -self.least))]
+        self.parts.append(fresh)
+        self.held += fresh.size
+        if self.held > 2 * self.count + 1000:
+            self._sort()
+
+    def values(self) -> Array:
+        """Return the largest values, largest first."""
+        self._sort()
+        return self.parts[0]
+
+    def _sort(self) -> None:
+        largest = -np.sort(-np.concatenate(self.parts), kind="stable")[: self.count]
+        self.parts, self.held = [largest], largest.size
+        if largest.size == self.count:
+            self.least = float(largest[-1])
+
+
+def _cut(n: int, top: Array, sample: Array) -> float | None:
     """Return the ⌈0.99 n⌉-th smallest w: from the largest values where they reach it, else from the sample."""
-    above = above_quantile(total.rows)
-    if above < total.w_top.size:
-        return float(total.w_top[above])
-    if total.sample is None:
-        return None
-    return float(np.sort(total.sample)[::-1][above_quantile(total.sample.size)])
-
-
-def _largest(a: Array, b: Array, count: int) -> Array:
-    """Return the `count` largest of two descending series; a stable sort merges two runs in linear time."""
-    fresh = b[b > a[-1]] if a.size >= count else b
-    return a if fresh.size == 0 else -np.sort(-np.concatenate([a, fresh]), kind="stable")[:count]
-
-
-def _merged(a: Moments | None, b: Moments | None) -> Moments | None:
-    return None if a is None or b is None else merge(a, b)
-
-
-def _joined(a: Array | None, b: Array | None) -> Array | None:
-    present = [x for x in (a, b) if x is not None]
-    return np.concatenate(present) if present else None
+    above = above_quantile(n)
+    if above < top.size:
+        return float(top[above])
+    return float(np.sort(sample)[::-1][above_quantile(sample.size)]) if sample.size else None
 
 
 def _vector(name: str, values: ArrayLike, size: int) -> Array:

@@ -7,7 +7,6 @@ norm.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -65,38 +64,36 @@ def merge(a: Moments, b: Moments) -> Moments:
     if a.n == 0 or b.n == 0:
         return b if a.n == 0 else a
     if a.mean.ndim == 0:  # Python's floats are several times faster than arrays of no dimension
-        return _wrapped(a.n + b.n, _merge(_floats(a), _floats(b)))
-    return Moments(a.n + b.n, *_merge(a, b))
+        return Moments(a.n + b.n, *map(np.asarray, _merge(a.n, _floats(a), b.n, _floats(b))))
+    return Moments(a.n + b.n, *_merge(a.n, (a.mean, a.M2, a.M3, a.M4), b.n, (b.mean, b.M2, b.M3, b.M4)))
 
 
-def _floats(m: Moments) -> Any:
-    return SimpleNamespace(n=m.n, **{k: None if v is None else float(v) for k, v in _named(m).items()})
+def _floats(m: Moments) -> tuple[float | None, ...]:
+    return tuple(None if v is None else v.item() for v in (m.mean, m.M2, m.M3, m.M4))
 
 
 def _named(m: Moments) -> dict[str, Array | None]:
     return {"mean": m.mean, "M2": m.M2, "M3": m.M3, "M4": m.M4}
 
 
-def _wrapped(n: int, values: Any) -> Moments:
-    return Moments(n, *(np.asarray(v) for v in values))
-
-
-def _merge(a: Any, b: Any) -> Any:
+def _merge(count_a: int, a: Any, count_b: int, b: Any) -> Any:
     """Apply the recurrences of `merge` to floats or arrays: two values if a higher moment is missing, else four."""
-    na, nb = float(a.n), float(b.n)
+    na, nb = float(count_a), float(count_b)
     n = na + nb
-    δ = b.mean - a.mean
-    mean = a.mean + δ * (nb / n)
-    M2 = a.M2 + b.M2 + δ * δ * (na * nb / n)
-    if a.M3 is None or b.M3 is None or a.M4 is None or b.M4 is None:
+    (mean_a, M2a, M3a, M4a), (mean_b, M2b, M3b, M4b) = a, b
+    δ = mean_b - mean_a
+    δ2 = δ * δ
+    mean = mean_a + δ * (nb / n)
+    M2 = M2a + M2b + δ2 * (na * nb / n)
+    if M3a is None or M3b is None or M4a is None or M4b is None:
         return mean, M2
-    M3 = a.M3 + b.M3 + δ * δ * δ * (na * nb * (na - nb) / n**2) + 3 * δ * (na * b.M2 - nb * a.M2) / n
+    M3 = M3a + M3b + δ2 * δ * (na * nb * (na - nb) / n**2) + 3 * δ * (na * M2b - nb * M2a) / n
     M4 = (
-        a.M4
-        + b.M4
-        + (δ * δ) * (δ * δ) * (na * nb * (na**2 - na * nb + nb**2) / n**3)
-        + 6 * δ * δ * (na**2 * b.M2 + nb**2 * a.M2) / n**2
-        + 4 * δ * (na * b.M3 - nb * a.M3) / n
+        M4a
+        + M4b
+        + δ2 * δ2 * (na * nb * (na**2 - na * nb + nb**2) / n**3)
+        + 6 * δ2 * (na**2 * M2b + nb**2 * M2a) / n**2
+        + 4 * δ * (na * M3b - nb * M3a) / n
     )
     return mean, M2, M3, M4
 

@@ -17,14 +17,14 @@ def cell(dim=1, estimator=None):
     return Cell(estimator or ScoreFunction(), objectives.GaussianQuadratic(dim=dim))
 
 
-def test_the_ladder_climbs_by_doubling_every_32_blocks():
-    sizes = list(itertools.islice(ladder(objectives.GaussianQuadratic(dim=100), "cpu"), 120))
-    assert cap(objectives.GaussianQuadratic(dim=100), "cpu") == 1024
-    assert sizes == [256] * 32 + [512] * 32 + [1024] * 56
+def test_the_ladder_climbs_by_doubling():
+    sizes = list(itertools.islice(ladder(objectives.GaussianQuadratic(dim=100), "cpu"), 80))
+    assert cap(objectives.GaussianQuadratic(dim=100), "cpu") == 4096
+    assert sizes == [256] * 32 + [512] * 8 + [1024] * 8 + [2048] * 8 + [4096] * 24
 
 
 def test_a_small_cap_makes_every_block_the_cap():
-    wide = objectives.LogisticRegression()
+    wide = objectives.GaussianQuadratic(dim=3000)
     assert list(itertools.islice(ladder(wide, "cpu"), 100)) == [128] * 100
 
 
@@ -52,9 +52,9 @@ def test_a_deterministic_estimator_takes_one_smallest_block():
 
 def test_slices_keep_the_largest_tensor_under_the_cap():
     objective = objectives.LogisticRegression()
-    assert slices(128, 1, objective, "cpu") == 1
-    assert slices(128, 10, objective, "cpu") == 8
-    assert slices(128, 10**9, objective, "cpu") == 128
+    assert slices(512, 1, objective, "cpu") == 1
+    assert slices(512, 10, objective, "cpu") == 8
+    assert slices(512, 10**9, objective, "cpu") == 512
     for points in (1, 2, 3, 16, 100):
         count = slices(128, points, objective, "cpu")
         assert 128 * points * objective.row_elements <= count * CAP["cpu"]

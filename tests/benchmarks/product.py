@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bench.cells import collect, here
 from bench.engine import Engine, Settings, exact_gradient
+from bench.learn import learn
 from bench.plan import Cell
 from bench.stats import Summary, summarise
 from tests.benchmarks.closed import Moments
@@ -24,9 +25,11 @@ class Product:
     """
 
     def __init__(self, row: Row, replicates: int | None = None, dtype: str = "float32", seed: int = 0) -> None:
-        settings = Settings(replicates=replicates or row.replicates, dtype=dtype, seed=seed)
+        settings = Settings(replicates=replicates or row.replicates, dtype=dtype, seed=seed, adapt_seed=0)
         self.engine = Engine(Cell(row.estimator, row.objective), settings)
-        self.engine.freeze()  # what learns does not learn here: that costs the same however many replicates follow
+        if row.learned:
+            learn(self.engine)
+        self.engine.freeze()  # what learns does not learn while it is timed: the replicates to come do not change that
         self.replicates = sum(self.engine.sizes)
         exact = row.objective.has_exact
         self.exact: NDArray[np.float64] | None = (

@@ -254,7 +254,7 @@ def test_the_device_gives_the_same_sums():
     assert there.traces == approx(here.traces, rel=1e-10)
 
 
-@pytest.mark.parametrize("size", [1, 5])
+@pytest.mark.parametrize("size", [1, 5, 40])
 @pytest.mark.parametrize("exact", [False, True])
 def test_blocks_reduced_together_are_as_if_alone(size, exact):
     """The third is not finite, the fourth leaves the range of float32; the series cross index 32, where moments end."""
@@ -264,7 +264,7 @@ def test_blocks_reduced_together_are_as_if_alone(size, exact):
     target = torch.ones(size).double() if exact else None
     groups = {"a": 1, "b": size - 1} if size > 1 else {"a": 1}
     arguments = {"groups": groups, "centre": torch.zeros(size).double(), "exact": target, "replicates": 10_000}
-    whole = block_partials(blocks, first=30, truncate_at=2.0, **arguments)
+    whole = block_partials(lambda i: blocks[i - 30], range(30, 35), truncate_at=2.0, **arguments)
     for i, (block, partial) in enumerate(zip(blocks, whole, strict=True)):
         alone = block_partial(block, index=30 + i, truncate_at=2.0, **arguments)
         assert (partial.index, partial.rows, partial.nonfinite) == (alone.index, alone.rows, alone.nonfinite)
@@ -273,12 +273,14 @@ def test_blocks_reduced_together_are_as_if_alone(size, exact):
             mine, other = getattr(partial, name), getattr(alone, name)
             assert (mine is None) == (other is None)
             if mine is not None and i != 2:
-                for power in ("mean", "M2", "M3", "M4"):
+                for k, power in enumerate(("mean", "M2", "M3", "M4"), 1):
                     a, b = getattr(mine, power), getattr(other, power)
                     assert (a is None) == (b is None)
-                    if a is not None:
-                        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-12)
+                    if a is not None:  # to float32's digits of what is added up: a third moment may cancel
+                        size = mine.n ** (k > 1) * np.sqrt(mine.M2 / mine.n) ** k
+                        np.testing.assert_array_less(abs(a - b), 1e-5 * (abs(b) + size) + 1e-12)
         if i != 2:
-            np.testing.assert_array_equal(partial.w_top, alone.w_top)
+            top = alone.w_top  # about another pivot, which costs a float32 digit of the scale of w
+            np.testing.assert_allclose(partial.w_top, top, rtol=1e-6, atol=1e-6 * top.max())
             np.testing.assert_array_equal(partial.traces, alone.traces)
             assert partial.zero_rows == alone.zero_rows
