@@ -21,6 +21,7 @@ from bench.record import Record
 from bench.stats import Aim, Summary
 from bench.stats.printing import format_bias, format_estimate, format_variance
 from bench.stats.quantiles import t_quantile
+from bench.stats.summary import HEAVY
 from estimators import Estimator, Refusal
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Measurement:
 
     @functools.cached_property
     def summary(self) -> Summary:
-        """All statistics (see ``bench.stats.Summary``)."""
+        """All statistics as they were computed (see ``bench.stats.Summary``)."""
         return Summary.from_json(self.record["summary"])
 
     @property
@@ -56,8 +57,9 @@ class Measurement:
 
     @property
     def variance_interval(self) -> tuple[float, float | None]:
-        """95 % interval of the variance; no upper end where the tail allows none."""
-        return self.summary.variance_low, self.summary.variance_high
+        """95 % interval of the variance; its upper end is None where the tail allows none (see ``status``)."""
+        total = self._groups["all"]
+        return total["variance_low"], total["variance_high"]
 
     @property
     def mean(self) -> dict[str, Tensor]:
@@ -130,10 +132,15 @@ class Measurement:
 
     @property
     def _groups(self) -> dict[str, dict[str, Any]]:
+        """Return the variance of all and of every tensor, with no upper end that its status does not allow."""
         total = {"size": self.summary.size} | {
             key: getattr(self.summary, key) for key in ("variance", "variance_low", "variance_high", "status")
         }
-        return {"all": total} | (self.summary.groups if len(self.summary.groups) > 1 else {})
+        groups = {"all": total} | (self.summary.groups if len(self.summary.groups) > 1 else {})
+        return {
+            name: group | ({"variance_high": None} if group["status"] in HEAVY else {})
+            for name, group in groups.items()
+        }
 
     def _places(self) -> list[tuple[str, str]]:
         """Return tensor and position of every coordinate."""
@@ -164,7 +171,10 @@ class Measurement:
         rows = list(self._facts().items())
         groups = list(self._groups.items())[1:]
         rows += [
-            (f"variance of {name}, {group['size']:,} coordinates", f"{_estimate(group)}, {group['status']}")
+            (
+                f"variance of {name}, {group['size']:,} coordinates",
+                f"{format_estimate(*(group[f'variance{end}'] for end in ('', '_low', '_high')))}, {group['status']}",
+            )
             for name, group in groups
         ]
         cells = "".join(
@@ -192,11 +202,6 @@ class Measurement:
             out[name] = vector[at : at + size].reshape(shape)
             at += size
         return out
-
-
-def _estimate(group: dict[str, Any]) -> str:
-    heavy = group["status"] in ("HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED")
-    return format_estimate(group["variance"], group["variance_low"], None if heavy else group["variance_high"])
 
 
 def measure(

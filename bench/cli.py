@@ -289,7 +289,8 @@ def _line(name: str, facts: dict[str, Any]) -> tuple[str, ...]:
             "exact" if facts["deterministic"] and facts["unbiased"] else "unbiased" if facts["unbiased"] else "biased"
         )
         needs = f"needs {' and '.join(facts['needs'])}" if facts["needs"] else ""
-        said = [bias, "/".join(facts["families"] or ["any family"]), *filter(None, [needs])]
+        served = "/".join(names.served(facts)) + ("" if facts["families"] else " family")
+        said = [bias, served, *filter(None, [needs])]
     defaults = {key: dumps(field["default"]).strip('"') for key, field in facts["fields"].items()}
     fields = ",".join(f"{key}={default}" for key, default in defaults.items())
     also = f" Also: {', '.join(facts['aliases'])}." if facts["aliases"] else ""

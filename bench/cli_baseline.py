@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli_data import data_dir
 from bench.cli_options import (
     BUDGETS,
     device_option,
@@ -71,6 +72,7 @@ def show(name: str, json: bool) -> None:
 @name_argument
 @click.argument("spec", required=False, type=click.Path(path_type=Path), metavar="[SPEC.toml]")
 @selectors
+@data_dir
 @click.option(
     "--from", "study", type=click.Path(path_type=Path), metavar="FOLDER", help="Take a study's records instead."
 )
@@ -148,6 +150,7 @@ def save(
 )
 @name_argument
 @selectors
+@data_dir
 @click.option("--speed", is_flag=True, help="Time every cell in nine fresh processes too.")
 @quiet_option
 def promote(name: str, estimator: tuple[str, ...], objective: tuple[str, ...], speed: bool, quiet: bool) -> int:

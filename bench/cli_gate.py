@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli_data import data_dir
 from bench.cli_options import (
     BUDGETS,
     complete_baseline,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     "--baseline", required=True, metavar="NAME", shell_complete=complete_baseline, help="What to compare with."
 )
 @selectors
+@data_dir
 @click.option(
     "--budget", type=click.Choice(list(BUDGETS)), help="Replicates of the first stage: quick 1000, full 10000."
 )

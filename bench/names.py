@@ -10,7 +10,7 @@ import difflib
 import functools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -56,13 +56,16 @@ def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
         },
     }
     if kind == "estimator":
-        served = instance.families
+        from torch.distributions import Bernoulli
+
+        families = instance.families
         return common | {
             "cost": cost(cls),
             "unbiased": instance.unbiased,
             "value_unbiased": instance.value_unbiased,
             "deterministic": instance.deterministic,
-            "families": None if served is None else [family.__name__ for family in served],
+            "families": None if families is None else [family.__name__ for family in families],
+            "reparameterized": families is None and instance.refuses(Bernoulli) is not None,
             "needs": [words for fact, words in NEEDS.items() if getattr(instance, fact)],
         }
     return common | {
@@ -73,6 +76,11 @@ def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
         "bound": instance.bound,
         "has_exact": instance.has_exact,
     }
+
+
+def served(facts: Mapping[str, Any]) -> list[str]:
+    """Return which families of q an estimator serves, in words: theirs, "reparameterized" or "any"."""
+    return facts["families"] or ["reparameterized" if facts["reparameterized"] else "any"]
 
 
 def cost(cls: type) -> str:

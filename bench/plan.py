@@ -70,7 +70,8 @@ def mismatch(estimator: Estimator, objective: Objective) -> str | None:
     if estimator.needs_relaxed_f and not objective.relaxable:
         return f"{estimator!r} evaluates f off the support of q, and {name} is not defined there. Use StraightThrough."
     if estimator.needs_bound and not objective.bound:
-        return f"{estimator!r} needs the log-weights of a bound, and {name} is not one."
+        use = "Reparameterization" if estimator.needs_df else "RLOO"
+        return f"{estimator!r} needs the log-weights of a bound, and {name} is not one. Use {use}."
     return estimator.refuses_particles(objective.particles) if objective.bound else None
 
 

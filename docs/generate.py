@@ -13,11 +13,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch.distributions import Bernoulli
-
 import estimators
 from bench import objectives, store
-from bench.names import facts
+from bench.names import facts, served
 from bench.report.frame import each
 from bench.report.study import prepared
 from bench.stats.printing import format_rank
@@ -51,13 +49,6 @@ def body(cls: type) -> str:
     return text.replace("``", "`").replace("\nArgs:\n", "\nParameters:\n\n").replace("\n    ", "\n- ")
 
 
-def served(cls: type[estimators.Estimator], known: dict[str, Any]) -> str:
-    """Return which families of q an estimator serves."""
-    if known["families"]:
-        return ", ".join(known["families"])
-    return "reparameterized" if cls().refuses(Bernoulli) else "any"
-
-
 def estimators_page() -> str:
     """Return the page of estimators."""
     lines, sections = [], []
@@ -67,7 +58,7 @@ def estimators_page() -> str:
             [
                 f"[`{name}`](#{cls.__name__.lower()})",
                 "yes" if known["unbiased"] else "no",
-                served(cls, known),
+                ", ".join(served(known)),
                 ", ".join(known["needs"]) or "values of f",
                 known["cost"],
                 fields(known),
@@ -149,7 +140,9 @@ def readme() -> str:
         known = facts("estimator", name, cls)
         needs = ", ".join(known["needs"]) or "–"
         unbiased = "yes" if known["unbiased"] else "no"
-        lines.append([f"[`{name}`](docs/estimators.md#{cls.__name__.lower()})", served(cls, known), unbiased, needs])
+        lines.append(
+            [f"[`{name}`](docs/estimators.md#{cls.__name__.lower()})", ", ".join(served(known)), unbiased, needs]
+        )
         lines[-1].append(short(known["cost"]))
     there = table(["estimator", "q", "unbiased", "needs", "cost"], lines)
     absent = re.findall(r"(?m)^\| (?!method|---)(.+?) \| (.+?\.)(?: .*)? \|$", (HERE / "absent.md").read_text("utf-8"))

@@ -345,8 +345,9 @@ def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     return _each(z, lambda e: e.add_(logits(q)))
 
 
-def squash(q: Distribution, z: Tensor) -> Tensor:
-    """Return the relaxed sample of logits z: their sigmoid, or their softmax."""
+def squash(q: Distribution, z: Tensor, temperature: Tensor | float) -> Tensor:
+    """Return the relaxed sample of logits z: the sigmoid, or the softmax, of ``z / temperature``."""
+    z = z if isinstance(temperature, int | float) and temperature == 1 else z / temperature
     y: Tensor = _Rowwise.apply(z, isinstance(inner(q), Bernoulli))  # type: ignore[no-untyped-call]
     return y
 

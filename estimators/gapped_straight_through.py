@@ -66,7 +66,7 @@ class GappedStraightThrough(Estimator):
         x = draw(q, self.n, generator)
         theta = logits(q).clamp_min(torch.finfo(x.dtype).min)  # infinity minus itself is no number
         z = self._moved(x, q, one(theta.detach()))
-        x = through(x, squash(q, (z + grad_only(theta)) / self.temperature))
+        x = through(x, squash(q, z + grad_only(theta), self.temperature))
         fx = f(x)
         needs_gradient(self, fx, x)
         return fx.mean(0)

@@ -64,7 +64,7 @@ class GumbelRao(Estimator):
         x = draw(q, self.n, generator)
         theta = logits(q).clamp_min(torch.finfo(x.dtype).min)  # infinity minus itself is no number
         z = _given(x, q, theta.detach(), self.inner, generator)
-        x = through(x, squash(q, (z + grad_only(theta)) / self.temperature).mean(0))
+        x = through(x, squash(q, z + grad_only(theta), self.temperature).mean(0))
         fx = f(x)
         needs_gradient(self, fx, x)
         return fx.mean(0)

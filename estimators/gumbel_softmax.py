@@ -52,7 +52,7 @@ class GumbelSoftmax(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        y = squash(q, perturbed(q, self.n, generator) / self.temperature)
+        y = squash(q, perturbed(q, self.n, generator), self.temperature)
         fy = f(y)
         needs_gradient(self, fy, y)
         return average(fy)
@@ -94,7 +94,7 @@ class StraightThroughGumbelSoftmax(Estimator):
         """Return the loss, ``[*batch]``."""
         self.check(q)
         z = perturbed(q, self.n, generator)
-        x = through(harden(q, z.detach()), squash(q, z / self.temperature))
+        x = through(harden(q, z.detach()), squash(q, z, self.temperature))
         fx = f(x)
         needs_gradient(self, fx, x)
         return average(fx)

@@ -91,7 +91,7 @@ class REBAR(Estimator):
         c, slope = self._relaxed(f, q, z, temperature)
         weight = (fx.detach() - coefficient * c) / self.n
         spread = weight.reshape(weight.shape + (1,) * (x.dim() - fx.dim()))
-        gradient = over_samples(spread * (x - p) + coefficient / self.n * _untied(q, p, x, z, slope))
+        gradient = over_samples((x - p).mul_(spread) + coefficient / self.n * _untied(q, p, x, z, slope))
         return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])
 
     def _relaxed(self, f: Integrand, q: Distribution, z: Tensor, temperature: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -99,7 +99,7 @@ class REBAR(Estimator):
         learning = isinstance(temperature, Tensor) and temperature.requires_grad
         with torch.enable_grad():
             z = z.detach().clamp_min(-1e4).requires_grad_()  # 0 times the infinity of an impossible category is none
-            y = squash(q, z / temperature)
+            y = squash(q, z, temperature)
             fy = f(y)
             needs_gradient(self, fy, y)
             (slope,) = torch.autograd.grad(fy.sum(), z, create_graph=learning)
@@ -110,6 +110,6 @@ def _untied(q: Distribution, p: Tensor, x: Tensor, z: Tensor, slope: Tensor) -> 
     """Return the slope times ``dz - dz'``, the part of z's derivative in the logits that z' does not have."""
     if isinstance(inner(q), Bernoulli):
         outcome = torch.lerp(1 - p, p, x)
-        return slope * (1 + outcome * torch.expm1(-z.abs()))
+        return slope * (z.abs().neg_().expm1_() * outcome + 1)
     each = slope * (z - z.amax(-1, keepdim=True)).exp()
     return each - p * each.sum(-1, keepdim=True)  # the logits of q are normalised

@@ -56,7 +56,7 @@ class ReinMax(Estimator):
         """Return the loss, ``[*batch]``."""
         self.check(q)
         x, p = draw(q, self.n, generator), one(probs(q).detach())
-        middle = (squash(q, one(logits(q).detach()) / self.temperature) + x) / 2
+        middle = (squash(q, one(logits(q).detach()), self.temperature) + x) / 2
 
         def pull(h: Tensor) -> Tensor:
             return over_samples(torch.sub(2 * _jacobian(q, middle, h), _jacobian(q, p, h), alpha=0.5))

@@ -111,7 +111,7 @@ class RELAX(Estimator):
         c, slope = self._relaxed(f, q, z, cast(LearnedRelaxation | None, state))
         weight = (fx.detach() - c) / self.n
         spread = weight.reshape(weight.shape + (1,) * (x.dim() - fx.dim()))
-        gradient = over_samples(spread * (x - p) + _untied(q, p, x, z, slope) / self.n)
+        gradient = over_samples((x - p).mul_(spread) + _untied(q, p, x, z, slope) / self.n)
         return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])
 
     def _relaxed(
@@ -122,7 +122,7 @@ class RELAX(Estimator):
         with torch.enable_grad():
             z = z.clamp_min(-1e4).requires_grad_()  # 0 times the infinity of an impossible category is none
             temperature = self.temperature if state is None else state.log_temperature.exp()
-            y = squash(q, z / temperature)
+            y = squash(q, z, temperature)
             flat = y.reshape(*y.shape[: 1 + len(q.batch_shape)], -1)
             c = 0 * flat.sum(-1) if state is None else state(flat)
             if self.relaxed:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.report.frame import HEAVY, files
+from bench.report.frame import files
 from bench.stats.seeds import Centre, centre
 
 Array = NDArray[np.float64]

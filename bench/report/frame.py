@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.stats.summary import HEAVY
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -31,9 +33,6 @@ WORDS = (
     "estimator", "estimator_name", "objective", "objective_name", "family", "dtype", "device", "outcome", "reason",
     "status", "verdict", "flags", "files",
 )  # fmt: skip
-
-HEAVY = ("HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED")
-"""Statuses whose variance has a lower limit and nothing else."""
 
 NEEDS_FINITE_VARIANCE = (
     "variance", "variance_high", "se_log", "mse", "mse_low", "mse_high", "snr", "snr_low", "snr_high", "gain",

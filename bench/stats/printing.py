@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import ceil, floor, isfinite, log10
 
-from bench.stats.summary import Summary
+from bench.stats.summary import HEAVY, Summary
 
 NONE = "–"
 
@@ -75,7 +75,7 @@ def format_variance(summary: Summary) -> str:
     """
     if summary.status == "DEGENERATE":
         return f"0 (P(other) ≤ {format_number(summary.unseen, 2)})"
-    if summary.status in ("HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED"):
+    if summary.status in HEAVY:
         return f"≥ {format_bound(summary.variance_low, floor)}"
     return format_estimate(summary.variance, summary.variance_low, summary.variance_high)
 

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 
+HEAVY = ("HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED")
+"""Statuses whose variance has a lower limit that can be trusted, and nothing else."""
+
 
 @dataclass(frozen=True)
 class Summary:
     """What is known about one estimator on one objective, as flat plain data.
 
     Variance: `variance` is V̂, the trace of the covariance of one gradient, in [`variance_low`, `variance_high`]
-    (None: no finite upper bound); `se_log`, `cv2`, `skewness`, `kurtosis`, `nu` belong to the squared norms it is a
+    (None: no finite upper bound; where `status` is in `HEAVY`, a number there is not to be shown); `se_log`, `cv2`, `skewness`, `kurtosis`, `nu` belong to the squared norms it is a
     mean of, `rho` = tr Σ²/V², `khat` is their tail index (None: discrete tail). `unseen` bounds, where V̂ = 0, the
     probability of another value.
 

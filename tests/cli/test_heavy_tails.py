@@ -12,8 +12,8 @@ from bench import store
 from bench.report.curves import problems
 from bench.report.figures import draw
 from bench.report.figures.training import variances
-from bench.report.frame import HEAVY
 from bench.report.study import prepared
+from bench.stats.summary import HEAVY
 
 SKEWED, INFINITE = "exponential-moment", "exponential-moment:rate=0.35,power=2"
 ON = ("-o", SKEWED, "-o", INFINITE)
