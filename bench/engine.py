@@ -192,7 +192,7 @@ class Engine:
         """
         digests: dict[int, str] = {}
 
-        def gradients(block: int) -> Tensor:
+        def digested(block: int) -> Tensor:
             g = self.gradients(block)
             if block < FINGERPRINT_BLOCKS:
                 digests[block] = digest(g)
@@ -202,7 +202,7 @@ class Engine:
             if run.start not in blocks:
                 continue
             sums = block_partials(
-                gradients,
+                digested,
                 run,
                 groups=self.groups,
                 centre=centre,

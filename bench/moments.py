@@ -420,7 +420,7 @@ def _powers(v: torch.Tensor, space: Workspace) -> torch.Tensor:
     rms = (torch.linalg.vector_norm(d, dim=1, keepdim=True) / rows**0.5).clamp_(min=torch.finfo(v.dtype).tiny)
     d *= 1 / rms
     d2 = torch.mul(d, d, out=space.take("deviation squared", shape, v))
-    if len(v) == 1:
+    if len(v) == 1:  # without a pass that writes
         sums = [d2.sum(1), torch.dot(d[0], d2[0]).view(1), torch.dot(d2[0], d2[0]).view(1)]
     else:
         sums = [d2.sum(1), d.mul_(d2).sum(1), d2.mul_(d2).sum(1)]
@@ -428,16 +428,12 @@ def _powers(v: torch.Tensor, space: Workspace) -> torch.Tensor:
 
 
 def _top(v: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the `count` largest values of every row of `v` `[b, rows]`, largest first.
-
-    In a long series only those columns of `[32, rows/32]` are searched whose maximum is among the `count` largest
-    maxima.
-    """
-    if v.shape[1] % 32 == 0 and v.shape[1] >= 32 * 8 * count:
-        table = v.view(v.shape[0], 32, -1)
-        columns = torch.topk(table.amax(1), count, sorted=False).indices
-        v = table.gather(2, columns.unsqueeze(1).expand(-1, 32, -1)).flatten(1)
-    return torch.topk(v, count).values
+    """Return the `count` largest values of every row of `v` `[b, rows]`, largest first."""
+    if v.is_cuda:
+        return torch.topk(v, count).values
+    least = v.shape[1] - count
+    largest = np.partition(v.numpy(), least, axis=1)[:, least:]  # several times faster than torch's on a CPU
+    return torch.from_numpy(-np.sort(-largest, axis=1))
 
 
 def _square_traces(X: torch.Tensor, index: int, space: Workspace) -> torch.Tensor | None:

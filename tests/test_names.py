@@ -32,6 +32,19 @@ def test_facts_of_a_known_entry():
     assert names.aliases("estimator")["reinforce"] == "score-function"
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("disarm", ["Bernoulli"]),
+        ("gumbel-softmax", ["Bernoulli", "OneHotCategorical"]),
+        ("doubly-reparameterized", ["reparameterized"]),
+        ("vimco", ["any"]),
+    ],
+)
+def test_the_families_that_an_estimator_serves_in_words(name, words):
+    assert names.served(names.catalogue("estimator")[name]) == words
+
+
 def test_the_file_is_strict_json():
     json.loads(names.FILE.read_text(encoding="utf-8"), parse_constant=pytest.fail)
 

@@ -142,7 +142,8 @@ def _is_wanted(found: tuple[Any, Selector] | UsageError, chosen: dict[str, tuple
 def _changed(entry: Entry, cell: Cell) -> str | None:
     if entry.cell == cell.id:
         return None
+    files = ", or a file that it is made of" if getattr(cell.objective, "contents", None) else ""
     return (
         f"{entry.label} is now {cell.label} with another identity, {cell.id} instead of {entry.cell}: a default has "
-        "changed. A released default stays as it is; give the new one another name."
+        f"changed{files}. A released default stays as it is; give the new one another name."
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bench.report.frame import files
 from bench.stats.seeds import Centre, centre
+from bench.stats.summary import HEAVY
 
 Array = NDArray[np.float64]
 Record = Mapping[str, Any]

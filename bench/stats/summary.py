@@ -15,9 +15,9 @@ class Summary:
     """What is known about one estimator on one objective, as flat plain data.
 
     Variance: `variance` is V̂, the trace of the covariance of one gradient, in [`variance_low`, `variance_high`]
-    (None: no finite upper bound; where `status` is in `HEAVY`, a number there is not to be shown); `se_log`, `cv2`, `skewness`, `kurtosis`, `nu` belong to the squared norms it is a
-    mean of, `rho` = tr Σ²/V², `khat` is their tail index (None: discrete tail). `unseen` bounds, where V̂ = 0, the
-    probability of another value.
+    (None: no finite upper bound; not to be shown where `status` is in `HEAVY`); `se_log`, `cv2`, `skewness`,
+    `kurtosis`, `nu` belong to the squared norms it is a mean of, `rho` = tr Σ²/V², `khat` is their tail index (None:
+    discrete tail). `unseen` bounds, where V̂ = 0, the probability of another value.
 
     Bias: `bias_norm` = ‖ḡ − g*‖ contains noise; `bias_squared` = T does not, and may be negative; `bias_bound` is
     an upper bound of the bias at `confidence`, `bias_low` a lower one, 0 unless the test rejects. `verdict` is one

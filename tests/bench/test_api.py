@@ -12,6 +12,7 @@ import torch
 from bench import Measurement, measure, objectives
 from bench.cells import Lost
 from bench.stats.printing import format_variance
+from bench.stats.summary import HEAVY
 from estimators import RLOO, Enumeration, Refusal, Reparameterization, ScoreFunction
 
 
@@ -117,13 +118,30 @@ def test_a_measurement_prints_as_a_line_and_as_a_table():
     assert "variance 0, deterministic; bias EXACT" in exact
 
 
-def test_heavy_tails_show_their_lower_limit_alone():
+@pytest.mark.parametrize("status", HEAVY)
+def test_heavy_tails_show_their_lower_limit_alone(status):
     m = measure(RLOO(n=4), objectives.GaussianQuadratic(dim=3), replicates=2_000)
-    group = {**m.record["summary"]["groups"]["mean"], "status": "HEAVY_TAIL"}
-    summary = {**m.record["summary"], "status": "HEAVY_TAIL", "groups": {"mean": group, "log_scale": group}}
-    heavy = replace(m, record={**m.record, "summary": summary})
-    assert f"variance {format_variance(heavy.summary)}, HEAVY_TAIL" in repr(heavy)
-    assert heavy._repr_html_().count("≥") == 3
+    groups = {name: {**group, "status": status} for name, group in m.record["summary"]["groups"].items()}
+    heavy = replace(m, record={**m.record, "summary": {**m.record["summary"], "status": status, "groups": groups}})
+    assert heavy.summary.variance_high == m.variance_interval[1] > m.variance  # the record keeps what was computed
+    assert heavy.variance_interval == (m.variance_interval[0], None)
+    assert heavy.frame()["variance_high"].isna().all()
+    assert heavy.frame()["variance_low"].equals(m.frame()["variance_low"])
+    assert f"variance {format_variance(heavy.summary)}, {status}" in repr(heavy)
+    for text, count in ((repr(heavy), 1), (heavy._repr_html_(), 3)):
+        assert text.count("≥") == count
+        assert "±" not in text
+        assert "[" not in text
+
+
+def test_every_tensor_has_a_status_of_its_own():
+    m = measure(RLOO(n=4), objectives.GaussianQuadratic(dim=3), replicates=2_000)
+    groups = m.record["summary"]["groups"]
+    groups = {**groups, "log_scale": {**groups["log_scale"], "status": "HEAVY_TAIL"}}
+    mixed = replace(m, record={**m.record, "summary": {**m.record["summary"], "groups": groups}})
+    assert list(mixed.frame()["variance_high"].isna()) == [False, False, True]
+    assert mixed.variance_interval == m.variance_interval
+    assert mixed._repr_html_().count("≥") == 1
 
 
 def test_pandas_is_loaded_when_a_frame_is_asked_for():

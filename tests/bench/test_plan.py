@@ -10,7 +10,16 @@ from torch.distributions import Normal
 from bench import objectives
 from bench.plan import CAP, LEAST, Cell, blocks, cap, ladder, mismatch, noise_subject, plan, slices
 from bench.record import block_seed
-from estimators import RLOO, Enumeration, GumbelSoftmax, Reparameterization, ScoreFunction
+from estimators import (
+    RLOO,
+    VIMCO,
+    DoublyReparameterized,
+    Enumeration,
+    GumbelSoftmax,
+    Reparameterization,
+    ScoreFunction,
+    StickingTheLanding,
+)
 
 
 def cell(dim=1, estimator=None):
@@ -92,6 +101,17 @@ def test_facts_decide_without_computing():
         == "Reparameterization(n=1, noise='iid') needs df/dx, and step has none. Use ScoreFunction or RLOO."
     )
     assert mismatch(ScoreFunction(), Step()) is None
+
+
+@pytest.mark.parametrize(
+    ("estimator", "instead"),
+    [(VIMCO(), RLOO()), (StickingTheLanding(), Reparameterization()), (DoublyReparameterized(), Reparameterization())],
+)
+def test_who_needs_a_bound_is_told_what_serves_an_objective_that_is_none(estimator, instead):
+    objective = objectives.GaussianQuadratic()
+    reason = mismatch(estimator, objective)
+    assert reason.endswith(f"gaussian-quadratic is not one. Use {type(instead).__name__}.")
+    assert mismatch(instead, objective) is None
 
 
 def test_identity_leaves_defaults_out():

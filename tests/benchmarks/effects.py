@@ -13,7 +13,9 @@ from torch.distributions import Distribution
 
 import bench.engine
 import bench.plan
+import estimators._families
 import estimators.rloo
+from bench.engine import Pull, _as_it_is
 from bench.plan import cap
 from estimators import _rows
 from estimators._surrogate import inject_at
@@ -52,9 +54,14 @@ def _contiguous_rows(q: Distribution, count: int) -> Distribution:
     return _rows._map(q, lambda t: t.detach().expand(count, *t.shape).clone().requires_grad_(t.requires_grad), count)
 
 
-def _held_only(own: Tensor, theta: list[Tensor]) -> tuple[int, None] | None:
+def _held_only(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
     """Find theta only where q holds it as it is, so that all else is pulled back by autograd."""
-    return next(((k, None) for k, t in enumerate(theta) if t is own), None)
+    return next(((k, _as_it_is) for k, t in enumerate(theta) if t is own), None)
+
+
+def _with_its_axis(noise: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+    """Leave the axis of one sample where it is."""
+    return make(noise)
 
 
 def _moments_by_torch(product: Product) -> Callable[[], object]:
@@ -79,7 +86,7 @@ def _one_by_one(product: Product, count: int) -> Callable[[], object]:
 
 def effects(seconds: float, *, small: bool = False) -> Iterator[Effect]:
     """Yield the effect of every choice; each takes about so many seconds."""
-    share, calls = (400, 3) if small else (8, 30)
+    share, calls = (400, 3) if small else (4, 30)
     by_id = {row.id: row for row in ROWS}
 
     def compare(choice: str, instead: str, row: str, base: Job, undone: Job) -> Effect:
@@ -116,7 +123,7 @@ def effects(seconds: float, *, small: bool = False) -> Iterator[Effect]:
         yield compare("sums about a pivot", "torch.var_mean", name, Job(p.lean, p.replicates), undone)
     for name in ("W2 pathwise", "W3 score", "W4 ST"):
         p = part(by_id[name])
-        for power in (14, 20):
+        for power in (14, 17, 21):
             with _put(bench.plan, "CAP", {"cpu": 2**power}):
                 other = part(by_id[name])
                 rows = cap(other.engine.cell.objective, "cpu")
@@ -127,15 +134,19 @@ def effects(seconds: float, *, small: bool = False) -> Iterator[Effect]:
 
             instead = f"blocks of 2^{power} elements, here {rows} rows"
             yield compare(
-                "blocks of 2^17 elements", instead, name, Job(p.lean, p.replicates), Job(run, other.replicates)
+                "blocks of 2^19 elements", instead, name, Job(p.lean, p.replicates), Job(run, other.replicates)
             )
-    for name in ("W1 score", "W2 pathwise"):
+    for name in ("W1 score", "W2 pathwise", "W4 ST"):
         p = part(by_id[name])
-        with _put(bench.engine, "_direct", _held_only):
+        with _put(bench.engine, "_route", _held_only):
             other = part(by_id[name])
         undone = Job(other.lean, other.replicates)
         instead = "autograd, all rows together"
-        yield compare("gradients through exp by a product", instead, name, Job(p.lean, p.replicates), undone)
+        yield compare("gradients to theta by a formula", instead, name, Job(p.lean, p.replicates), undone)
+    for name in ("W2 pathwise", "W3 ST-Gumbel"):
+        p = part(by_id[name])
+        undone = patched(estimators._families, "_each", _with_its_axis, p)
+        yield compare("one sample without its axis", "a sum over it", name, Job(p.lean, p.replicates), undone)
 
 
 def precision(seconds: float, *, small: bool = False) -> Iterator[tuple[str, Ratio]]:

@@ -72,6 +72,24 @@ def test_data_that_are_not_there_are_one_sentence_and_exit_code_2(call, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_the_gate_takes_the_folder_too_and_keeps_no_path(call, tmp_path, data):
+    save = ("baseline", "save", "ci", "-e", "rloo", "-o", TINY, "--replicates", "64", "--quiet")
+    check = ("check", "--baseline", "ci", "--quiet")
+    assert "no folder of data is named" in call(*save).err
+    assert call(*save, "--data-dir", "data").code == 0
+    assert str(tmp_path) not in (tmp_path / "results" / "baselines" / "ci.json").read_text()
+    assert call(*check, "--data-dir", data).out == "passed: 1 identical (baseline ci, 1 cell)\n"
+    without = call(*check)
+    assert without.code == 3
+    assert "Give it with --data-dir" in without.out
+    assert call("baseline", "promote", "ci", "--quiet", "--data-dir", "data").out.startswith("nothing has changed")
+    assert "BENCH_DATA_DIR" not in os.environ
+    write_idx(data / "mnist", pictures(41), pictures(20, seed=1))
+    other = call(*check, "--data-dir", data)
+    assert other.code == 3
+    assert "a default has changed, or a file that it is made of" in other.out
+
+
 def test_what_is_listed_needs_no_data(call):
     assert "data=digits" in call("list", "objectives").out
 

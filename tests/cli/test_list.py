@@ -20,6 +20,8 @@ def test_lines_say_the_facts(call):
     assert "biased, Bernoulli/OneHotCategorical, needs df/dx and relaxed f" in lines["gumbel-softmax"]
     assert "n=1,temperature=1.0" in lines["gumbel-softmax"]
     assert "unbiased, any family" in lines["score-function"]
+    for name in ("reparameterization", "sticking-the-landing", "doubly-reparameterized"):
+        assert "unbiased, reparameterized family, needs df/dx" in lines[name]
     assert "Also: reinforce." in lines["score-function"]
     assert " exact, " in lines["enumeration"]
     assert "Normal, dim 10 " in lines["gaussian-quadratic"]
