@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-STUDY = ROOT / "results" / "reference"
+REFERENCE, CATALOGUE = ROOT / "results" / "reference", ROOT / "results" / "catalogue"
 README = ROOT / "README.md"
 DISTRIBUTIONS = (estimators.ReparameterizedMixture, estimators.ReparameterizedVonMises, estimators.Subset)
 """Families of q that come with the estimators, since torch has none of the kind."""
@@ -72,11 +72,14 @@ def estimators_page() -> str:
         "*reparameterized* has an `rsample`, too. At the end, distributions that torch lacks. [What is not there, and "
         "why](absent.md).\n\n"
         "Ranks are those of [the reference study](../results/reference/README.md), made by\n\n"
-        f"```bash\n{command()}\n```\n\n"
+        f"```bash\n{command(REFERENCE)}\n```\n\n"
+        "and, of the estimators that it leaves out, those of [a smaller study of all](../results/catalogue/README.md), "
+        "made by\n\n"
+        f"```bash\n{command(CATALOGUE)}\n```\n\n"
         "Each is the place of the estimator's variance among all that were measured on the objective, 1 the lowest, "
         "as a simultaneous 95 % interval. A low variance is no merit of its own: where the study found a bias, the "
-        "cell says so, and what an estimate costs is in [the study's tables](../results/reference/table.md). "
-        "`bench run --all` measures the estimators that the study leaves out.\n"
+        "cell says so, and what an estimate costs is in the studies' tables ([reference]"
+        "(../results/reference/table.md), [all](../results/catalogue/table.md)).\n"
     )
     header = ["estimator", "unbiased", "q", "needs", "cost", "parameters", "reference"]
     own = [
@@ -86,45 +89,49 @@ def estimators_page() -> str:
 
 
 @functools.cache
-def study() -> pd.DataFrame:
-    """Return the runs of the reference study, with their ranks."""
-    runs = prepared(store.read(STUDY))
+def study(folder: Path) -> pd.DataFrame:
+    """Return the runs of a study, with their ranks."""
+    runs = prepared(store.read(folder))
     return runs[runs["outcome"] != "skipped"]
 
 
-def command() -> str:
-    """Return the command that made the reference study, as its README gives it."""
-    found = re.search(r"(?m)^bench run .*$", (STUDY / "README.md").read_text(encoding="utf-8"))
+def command(folder: Path) -> str:
+    """Return the command that made a study, as its README gives it."""
+    found = re.search(r"(?m)^bench run (.*\\\n)*.*$", (folder / "README.md").read_text(encoding="utf-8"))
     if found is None:
         raise ValueError(
-            f"{STUDY}/README.md names no `bench run` command: expected the one that made the records there."
+            f"{folder}/README.md names no `bench run` command: expected the one that made the records there."
         )
     return found[0]
 
 
 def ranks(name: str) -> str:
     """Return the table of an estimator's ranks: a row per objective, a column per choice of its parameters."""
-    own = study()[study()["estimator_name"] == name]
-    if own.empty:
-        return "Rank: not in the reference study.\n"
+    for folder in (REFERENCE, CATALOGUE):
+        all_runs = study(folder)
+        own = all_runs[all_runs["estimator_name"] == name]
+        if not own.empty:
+            break
+    else:
+        raise ValueError(f"no study has measured {name}: make {CATALOGUE.relative_to(ROOT)} again.")
     runs = each(own)
     labels = sorted({run.estimator for run in runs}, key=natural)
     problems = sorted({(run.objective_name, run.dim, *natural(run.problem)): run.problem for run in runs}.items())
     lines = []
     for _, problem in problems:
-        cells = {run.estimator: rank(run) for run in runs if run.problem == problem}
+        cells = {run.estimator: rank(run, all_runs) for run in runs if run.problem == problem}
         lines.append([f"`{problem}`", *(cells.get(label, "") for label in labels)])
     return table(["rank by variance", *(f"`{label}`" for label in labels)], lines) + "\n"
 
 
-def rank(run: Any) -> str:
-    """Return the cell of one run: ``3–4 of 12``."""
+def rank(run: Any, runs: pd.DataFrame) -> str:
+    """Return the cell of one run of a study: ``3–4 of 12``."""
     if run.outcome != "measured":
         return "failed"
     bias = ", biased" if run.biased else ""
     if math.isnan(run.rank_low):
         return ("heavy tail" if run.heavy else "no variance" if run.variance == 0 else "no rank") + bias
-    count = int(study().loc[study()["problem"] == run.problem, "rank_low"].notna().sum())
+    count = int(runs.loc[runs["problem"] == run.problem, "rank_low"].notna().sum())
     return f"{format_rank((int(run.rank_low), int(run.rank_high)))} of {count}{bias}"
 
 

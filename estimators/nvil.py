@@ -86,6 +86,7 @@ class NVIL(Estimator):
 
 def _context(q: Distribution) -> Tensor:
     """Return q's parameters side by side, ``[*batch, inputs]``, within bounds that an impossible category exceeds."""
-    own = [one(value.detach()) for value in parameters(q).values()]
     batch = len(q.batch_shape)
+    # Rows share their parameters; without a batch the first axis is one of the event.
+    own = [one(value.detach()) if batch else value.detach() for value in parameters(q).values()]
     return torch.cat([value.reshape(*value.shape[:batch], -1) for value in own], -1).clamp(-50, 50)

@@ -39,6 +39,8 @@ NEEDS_FINITE_VARIANCE = (
     "gain_low", "gain_high",
 )  # fmt: skip
 
+ROUNDINGS = 1000
+"""Standard deviations of so many roundings of the exact gradient are not told from rounding."""
 UNBIASED = ("UNBIASED_WITHIN_TOL", "EXACT", "EXACT_WITHIN_TOL")
 OPEN = ("INCONCLUSIVE", "NO_REFERENCE", "DEGENERATE", "UNRELIABLE")
 CONSTANT = ("EXACT", "EXACT_WITHIN_TOL", "DETERMINISTIC_BIASED")
@@ -59,7 +61,8 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
       without noise is off by within the tolerance is rounding;
     - ``biased``: a bias was found;
     - ``exact``: right, with no noise but rounding: of a method without noise, or of one whose noise cannot be told from
-      rounding in its dtype. Nothing is measured against it, for its variance is that of the arithmetic;
+      rounding in its dtype (f can be larger than its gradient: up to 1000 roundings of the gradient count as such).
+      Nothing is measured against it, for its variance is that of the arithmetic;
     - ``evals``: evaluations of f and of its gradient, per estimate.
 
     Args:
@@ -96,6 +99,8 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     declared = (table["unbiased"] == 1) & table["verdict"].isin(OPEN)
     table["fair"] = measured & (table["verdict"].isin(UNBIASED) | declared)
     rounding = table["verdict"].isin(CONSTANT) | table["flags"].str.contains("AT_FLOAT_RESOLUTION")
+    digits = ROUNDINGS * table["dtype"].map({"float32": 2.0**-23, "float64": 2.0**-52})
+    rounding |= table["variance"] < (digits * table["exact_norm"]) ** 2
     table["exact"] = measured & table["verdict"].isin(UNBIASED) & rounding
     table["problem"] = _problems(table)
     return table

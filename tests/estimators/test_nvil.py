@@ -84,3 +84,13 @@ def test_refusals():
         NVIL(n=0)
     with pytest.raises(UnsupportedFamily, match=r"and q is Poisson\. Use ScoreFunction or RLOO"):
         NVIL()(torch.square, Poisson(torch.ones(2)))
+
+
+def test_parameters_that_an_event_shares_are_all_context():
+    """A first axis of stride 0 is the rows' where there is a batch, and the event's own where there is none."""
+    loc = torch.tensor([0.3, -0.2], requires_grad=True)
+    shared = Independent(Normal(loc.expand(4, 2), torch.ones(4, 2)), 2)
+    state = NVIL().init(shared, seeded())
+    assert state.inner.shape[0] == 16
+    loss = NVIL()(lambda x: x.square().sum((-1, -2)), rows(shared, 3), seeded(1), state)
+    assert loss.shape == (3,)

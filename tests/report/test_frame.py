@@ -1,5 +1,7 @@
 import math
 
+import pytest
+
 from bench.report.frame import frame
 from bench.report.ranks import ranked
 from bench.report.work import priced
@@ -65,6 +67,15 @@ def test_nothing_is_measured_against_rounding():
     assert list(table.loc[["rloo", "score-function"], "efficiency"]) == [1.0, 0.5]
     assert table.loc[["control", "enumeration"], "efficiency"].isna().all()
     assert table.loc["control", "variance"] == 6e-14  # the figure is told all the same
+
+
+@pytest.mark.parametrize(
+    ("variance", "dtype", "exact"),
+    [(1e-9, "float32", True), (1e-7, "float32", False), (1e-9, "float64", False), (1e-26, "float64", True)],
+)
+def test_a_thousand_roundings_of_the_gradient_are_rounding(variance, dtype, exact):
+    record = moments("local-expectation", "o", variance, verdict="UNBIASED_WITHIN_TOL", norm=1.0)
+    assert frame([{**record, "dtype": dtype}])["exact"].iloc[0] == exact
 
 
 def test_what_is_biased_by_more_than_rounding_is_not_exact():
