@@ -340,7 +340,7 @@ def _times(slope: Tensor) -> Pull:
 
 
 def _centred(p: Tensor) -> Pull:
-    return lambda g, out: out.copy_(less_total(g, p).flatten(1))
+    return lambda g, out: less_total(g, p, out.view(g.shape)).flatten(1)
 
 
 def _is_normalised(own: Tensor, t: Tensor) -> bool:

@@ -173,12 +173,12 @@ def over_categories(x: Tensor) -> Tensor:
     return (x @ x.new_ones(x.shape[-1])).unsqueeze(-1) if short else x.sum(-1, keepdim=True)
 
 
-def less_total(x: Tensor, p: Tensor) -> Tensor:
+def less_total(x: Tensor, p: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``x - p sum(x)``, the sum over the last axis.
 
     torch multiplies by a short axis of stride 0 more slowly than it copies and multiplies.
     """
-    return torch.addcmul(x, over_categories(x).expand_as(x).contiguous(), p, value=-1)
+    return torch.addcmul(x, over_categories(x).expand_as(x).contiguous(), p, value=-1, out=out)
 
 
 def _link(x: Tensor, binary: bool) -> Tensor:

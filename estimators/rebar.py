@@ -85,20 +85,21 @@ class REBAR(Estimator):
         coefficient = self.coefficient if learned is None else learned.coefficient
         p = one(probs(q).detach())
         z = perturbed(q, self.n, generator).detach()
+        z.clamp_min_(-1e4)  # 0 times the infinity of an impossible category is none
         x = harden(q, z)
         fx = f(x)
         one_value_each(fx, x, q.batch_shape)
         c, slope = self._relaxed(f, q, z, temperature)
         weight = (fx.detach() - coefficient * c) / self.n
         spread = weight.reshape(weight.shape + (1,) * (x.dim() - fx.dim()))
-        gradient = over_samples((x - p).mul_(spread) + coefficient / self.n * _untied(q, p, x, z, slope))
+        gradient = over_samples((x - p).mul_(spread).add_(coefficient / self.n * _untied(q, p, x, z, slope)))
         return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])
 
     def _relaxed(self, f: Integrand, q: Distribution, z: Tensor, temperature: Tensor | float) -> tuple[Tensor, Tensor]:
         """Return c(z) and dc/dz, attached to the temperature while that learns, and to nothing else that matters."""
         learning = isinstance(temperature, Tensor) and temperature.requires_grad
         with torch.enable_grad():
-            z = z.detach().clamp_min(-1e4).requires_grad_()  # 0 times the infinity of an impossible category is none
+            z = z.detach().requires_grad_()
             y = squash(q, z, temperature)
             fy = f(y)
             needs_gradient(self, fy, y)
@@ -109,7 +110,7 @@ class REBAR(Estimator):
 def _untied(q: Distribution, p: Tensor, x: Tensor, z: Tensor, slope: Tensor) -> Tensor:
     """Return the slope times ``dz - dz'``, the part of z's derivative in the logits that z' does not have."""
     if isinstance(inner(q), Bernoulli):
-        outcome = torch.lerp(1 - p, p, x)
-        return slope * (z.abs().neg_().expm1_() * outcome + 1)
+        outcome = torch.addcmul(1 - p, x, 2 * p - 1)  # p where x is 1, else 1 - p
+        return slope * z.abs().neg_().expm1_().mul_(outcome).add_(1)
     each = slope * (z - z.amax(-1, keepdim=True)).exp()
     return each - p * each.sum(-1, keepdim=True)  # the logits of q are normalised

@@ -38,7 +38,8 @@ class LearnedRelaxation(State):
 
     def forward(self, y: Tensor) -> Tensor:
         """Return the network's value at relaxed samples ``[..., inputs]``, without its level: at first 0."""
-        out: Tensor = ((2 * y - 1) @ self.inner + self.bias).tanh() @ self.outer + self.offset
+        inner, bias = 2 * self.inner, self.bias - self.inner.sum(0)  # of 2 y - 1, without making it
+        out: Tensor = (y @ inner + bias).tanh() @ self.outer + self.offset
         return out
 
     def update(self, loss: Tensor) -> None:
@@ -105,13 +106,14 @@ class RELAX(Estimator):
         self.check(q)
         p = one(probs(q).detach())
         z = perturbed(q, self.n, generator).detach()
+        z.clamp_min_(-1e4)  # 0 times the infinity of an impossible category is none
         x = harden(q, z)
         fx = f(x)
         one_value_each(fx, x, q.batch_shape)
         c, slope = self._relaxed(f, q, z, cast(LearnedRelaxation | None, state))
         weight = (fx.detach() - c) / self.n
         spread = weight.reshape(weight.shape + (1,) * (x.dim() - fx.dim()))
-        gradient = over_samples((x - p).mul_(spread) + _untied(q, p, x, z, slope) / self.n)
+        gradient = over_samples((x - p).mul_(spread).add_(_untied(q, p, x, z, slope), alpha=1 / self.n))
         return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])
 
     def _relaxed(
@@ -120,7 +122,7 @@ class RELAX(Estimator):
         """Return c(z) and dc/dz, attached to the state while it learns."""
         learning = state is not None and any(p.requires_grad for p in state.parameters())
         with torch.enable_grad():
-            z = z.clamp_min(-1e4).requires_grad_()  # 0 times the infinity of an impossible category is none
+            z = z.detach().requires_grad_()
             temperature = self.temperature if state is None else state.log_temperature.exp()
             y = squash(q, z, temperature)
             flat = y.reshape(*y.shape[: 1 + len(q.batch_shape)], -1)

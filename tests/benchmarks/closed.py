@@ -322,7 +322,8 @@ class BernoulliRELAX(BernoulliREBAR):
 
     def __init__(self, objective: BernoulliQuadratic, state: LearnedRelaxation) -> None:
         super().__init__(objective, state.log_temperature.exp().item(), 1.0)
-        self.inner, self.bias, self.outer = (t.detach() for t in (state.inner, state.bias, state.outer))
+        inner, bias, self.outer = (t.detach() for t in (state.inner, state.bias, state.outer))
+        self.inner, self.bias = 2 * inner, bias - inner.sum(0)  # of 2 y - 1, without making it
         self.level = (state.offset + state.average.mean).item()
         self.hidden = torch.empty(self.rows, len(self.bias))
 
@@ -332,9 +333,8 @@ class BernoulliRELAX(BernoulliREBAR):
         self.network(y[0])
 
     def network(self, y: Tensor) -> Tensor:
-        """Return ``outer . tanh(inner (2 y - 1) + bias)``; the hidden layer stays."""
-        inputs = torch.mul(y, 2, out=self.u[0]).sub_(1)
-        return torch.mv(torch.addmm(self.bias, inputs, self.inner, out=self.hidden).tanh_(), self.outer, out=self.c[0])
+        """Return ``outer . tanh(inner y + bias)``; the hidden layer stays."""
+        return torch.mv(torch.addmm(self.bias, y, self.inner, out=self.hidden).tanh_(), self.outer, out=self.c[0])
 
     def gradients(self, generator: Generator) -> tuple[Tensor, ...]:
         z, b, y = (t[0] for t in self.points(generator))
@@ -342,7 +342,7 @@ class BernoulliRELAX(BernoulliREBAR):
         weight = f.sub_(self.network(y)).sub_(self.level).unsqueeze(-1)
         back = self.hidden.mul_(self.hidden).neg_().add_(1).mul_(self.outer)
         slope = torch.mm(back, self.inner.T, out=self.scratch[0]).mul_(y.addcmul_(y, y, value=-1))
-        slope.mul_(2 / self.temperature)
+        slope.mul_(1 / self.temperature)
         outcome = torch.mul(b, 2 * self.p - 1, out=self.u[0]).add_(1 - self.p)
         slope.addcmul_(slope, z.abs_().neg_().expm1_().mul_(outcome))
         return (slope.addcmul_(b.sub_(self.p), weight),)
