@@ -97,6 +97,8 @@ def bias(row: Any) -> str:
         return f"{word} ≤ {percent(row.relative_bias_bound)}".lstrip()
     if row.verdict in ("EXACT_WITHIN_TOL", "DETERMINISTIC_BIASED") and row.exact_norm > 0:
         return f"{word} {percent(row.bias_norm / row.exact_norm)}"
+    if row.verdict == "DEGENERATE" and row.exact_norm > 0:
+        return f"{word}, off {percent(row.bias_norm / row.exact_norm)}"
     if row.verdict == "BIASED" and row.exact_norm > 0:
         return f"{word} {span(100 * row.bias_low / row.exact_norm, 100 * row.relative_bias_bound)} %"
     return word or "inconclusive"

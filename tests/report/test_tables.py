@@ -6,7 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from bench.report import print_table
+from bench.report import print_table, words
+from bench.report.frame import each, frame
 from bench.report.study import prepared
 from bench.report.tables import HEADER, absences, csv, latex, markdown, sections
 from tests.report.records import deterministic, heavy, line, many, moments, study, timing
@@ -168,3 +169,10 @@ def test_what_varies_by_rounding_alone_is_called_exact():
     place = HEADER.index("eff.")
     assert {row[0]: row[place] for row in section.body} == {"control": "exact", "rloo": "1.0", "enumeration": "exact"}
     assert section.advice.startswith("use control: exact")
+
+
+def test_a_constant_says_how_far_off_it_is():
+    """The slope of ``round`` is 0: every gradient is 0, and nothing says that a rare other one will not come."""
+    record = moments("reparameterization", "o", 0.0, bias=1.0, status="DEGENERATE", verdict="DEGENERATE")
+    record["summary"]["bias_norm"] = 1.0
+    assert words.bias(each(frame([record]))[0]) == "constant, off 100 %"
