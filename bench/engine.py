@@ -158,6 +158,11 @@ class Engine:
         r = rows(self.q, count)
         return self.own_gradients(r, self.problem.integrand(r), generator)
 
+    def values(self, count: int, generator: Generator) -> Tensor:
+        """Return the losses of ``count`` independent calls, ``[count, *batch]``."""
+        r = rows(self.q, count)
+        return self.cell.estimator(self.problem.integrand(r), r, generator, self.state).detach()
+
     def own_gradients(self, r: Distribution, f: Integrand, generator: Generator) -> tuple[Tensor, ...]:
         """Call the estimator on rows and return the gradients at their own parameters, each ``[count, ...]``.
 

@@ -364,11 +364,26 @@ def test_reparameterization_is_found_biased_where_f_rounds_beside_a_smooth_part(
     assert measure(ScoreFunction(), Rounded(), replicates=20_000).verdict in ("INCONCLUSIVE", "UNBIASED_WITHIN_TOL")
 
 
-def test_rounding_alone_gives_gradients_of_zero_and_never_a_clean_verdict():
+def test_rounding_alone_gives_gradients_of_zero_and_is_found_biased():
     found = measure(Reparameterization(), Rounded(smooth=0.0), replicates=1_000)
-    assert (found.variance, found.status, found.verdict) == (0.0, "DEGENERATE", "DEGENERATE")
+    assert (found.variance, found.status, found.verdict) == (0.0, "DEGENERATE", "DETERMINISTIC_BIASED")
     assert not found.mean["mean"].any()
     assert found.exact["mean"].min() > 0.9
+
+
+@dataclass(frozen=True)
+class Ramp(Rounded):
+    """0 below ten standard deviations: no sample will tell it from a constant."""
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        problem = super().build(dtype, device)
+        exact = lambda theta: theta["mean"].sum() * 1e-3  # noqa: E731  only its slope is not 0
+        return Problem(problem.theta, problem.q, lambda _: lambda x: (x - 10).relu().sum(-1), exact)
+
+
+def test_a_slope_that_no_sample_has_met_yet_is_no_bias():
+    found = measure(Reparameterization(), Ramp(), replicates=1_000)
+    assert (found.variance, found.verdict) == (0.0, "DEGENERATE")
 
 
 def test_what_reparameterization_loses_at_a_jump_is_its_height_times_the_density_there():

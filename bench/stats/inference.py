@@ -35,8 +35,8 @@ def summarise(
     """Every interval, test and verdict of a run.
 
     Arguments: `exact` `[size]`, the exact gradient g* with absolute error `exact_error` in norm, or None; `dtype`,
-    in which the gradients were sampled; `deterministic`, whether the estimator is declared to have no noise;
-    `reference`, an independent Monte Carlo gradient in the place of an exact one, whose noise then enters the bias
+    in which the gradients were sampled; `deterministic`, whether the estimator is declared, or was shown, to have no
+    noise; `reference`, an independent Monte Carlo gradient in the place of an exact one, whose noise then enters the bias
     bound and the tests; `tolerance`, the relative bias that still counts as unbiased; `significance`, the level of the
     test that calls a cell BIASED: small, since a report holds many cells.
 
