@@ -36,9 +36,9 @@ def summarise(
 
     Arguments: `exact` `[size]`, the exact gradient g* with absolute error `exact_error` in norm, or None; `dtype`,
     in which the gradients were sampled; `deterministic`, whether the estimator is declared, or was shown, to have no
-    noise; `reference`, an independent Monte Carlo gradient in the place of an exact one, whose noise then enters the bias
-    bound and the tests; `tolerance`, the relative bias that still counts as unbiased; `significance`, the level of the
-    test that calls a cell BIASED: small, since a report holds many cells.
+    noise; `reference`, an independent Monte Carlo gradient in the place of an exact one, whose noise then enters the
+    bias bound and the tests; `tolerance`, the relative bias that still counts as unbiased; `significance`, the level of
+    the test that calls a cell BIASED: small, since a report holds many cells.
 
     Raises ValueError if both `exact` and `reference` are given, or a shape does not fit.
     """
