@@ -150,9 +150,10 @@ def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
 def _each(noise: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
     """Return what ``make`` makes of the noise ``[n, ...]``; of one sample without its axis.
 
-    Autograd would add up gradients over that axis, a pass over the data that changes nothing.
+    Autograd would add up gradients over that axis, a pass over the data that changes nothing. (Detached, because
+    writing into a view would have it carry the gradient of all of the noise along.)
     """
-    return make(noise.squeeze(0)).unsqueeze(0) if len(noise) == 1 else make(noise)
+    return make(noise.squeeze(0).detach()).unsqueeze(0) if len(noise) == 1 else make(noise)
 
 
 # Densities --------------------------------------------------------------------------------------------------------
