@@ -432,7 +432,7 @@ def _top(v: torch.Tensor, count: int) -> torch.Tensor:
     if v.is_cuda:
         return torch.topk(v, count).values
     least = v.shape[1] - count
-    largest = np.partition(v.numpy(), least, axis=1)[:, least:]  # several times faster than torch's on a CPU
+    largest = np.partition(v.numpy(), least, axis=1)[:, least:]  # faster than torch's on a CPU
     return torch.from_numpy(-np.sort(-largest, axis=1))
 
 

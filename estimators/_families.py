@@ -159,8 +159,6 @@ def _each(noise: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
 # Densities --------------------------------------------------------------------------------------------------------
 
 
-SAFE = 80.0
-"""Between minus and plus this, exponentials and a few of their sums are ordinary numbers of every dtype."""
 SHORT = 64
 """Categories below which torch's softmax, made for long rows, takes several times as long on a CPU as its formula."""
 
@@ -188,7 +186,8 @@ def _link(x: Tensor, binary: bool) -> Tensor:
     if x.is_cuda or x.shape[-1] >= SHORT:
         return x.softmax(-1)
     low, high = x.detach().aminmax()
-    e = (x if low > -SAFE and high < SAFE else x - x.detach().amax(-1, keepdim=True)).exp()
+    safe = math.log(torch.finfo(x.dtype).max / SHORT) - 1  # between -safe and safe exponentials have finite sums, not 0
+    e = (x if low > -safe and high < safe else x - x.detach().amax(-1, keepdim=True)).exp()
     return e / over_categories(e)
 
 

@@ -255,3 +255,15 @@ def test_a_family_of_ones_own_samples_as_torchs_do():
 def test_a_family_of_ones_own_without_rdraw_is_refused():
     with pytest.raises(UnsupportedFamily, match="OnlyDraws has none"):
         Reparameterization()(torch.square, OnlyDraws(t(0.5)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_relaxed_categories_are_finite_up_to_the_largest_logit_of_a_dtype(dtype):
+    """A half-precision exponential overflows at 11: what is large for a dtype is subtracted before."""
+    largest = torch.finfo(dtype).max / 4
+    for size in (5.0, 12.0, 50.0, 90.0, 800.0, largest):
+        z = torch.tensor([[size, size, -size], [-size, -size, -size]], dtype=torch.float64).clamp(-largest, largest)
+        q = OneHotCategorical(logits=torch.zeros(2, 3))
+        y = families.squash(q, z.to(dtype), 1.0).double()
+        expected = torch.softmax(z.to(dtype).double(), -1)
+        torch.testing.assert_close(y, expected, rtol=4 * torch.finfo(dtype).eps, atol=4 * torch.finfo(dtype).eps)
