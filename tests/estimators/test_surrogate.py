@@ -78,3 +78,14 @@ def test_carry_has_value_zero_and_the_given_jacobian():
     h = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     (gradient,) = torch.autograd.grad((zeros * h).sum(), target)
     torch.testing.assert_close(gradient, h.sum(0) @ matrix)
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0, -1.0, 0.0])
+def test_inject_hands_back_the_cotangent_times_the_gradient_whatever_one_number_it_is(scale):
+    """The cotangent of a sum is one number for all; that of 1 is not multiplied by."""
+    loc = torch.zeros(4, 2, dtype=torch.float64, requires_grad=True)
+    q = Independent(Normal(loc, torch.ones_like(loc)), 1)
+    g = torch.arange(8.0, dtype=torch.float64).view(4, 2)
+    loss = inject(q, loc=g)
+    (got,) = torch.autograd.grad(loss, [loc], torch.tensor(scale, dtype=torch.float64).expand_as(loss))
+    assert torch.equal(got, scale * g)

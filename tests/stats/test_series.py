@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.stats import Moments, merge, moments, series
+from bench.stats.accumulate import _Largest
 
 approx = pytest.approx
 
@@ -71,3 +72,14 @@ def test_error_sentences():
         series.from_json({"n": 1.5, "mean": 0.0, "M2": 0.0})
     with pytest.raises(ValueError, match="mean and M2"):
         series.from_json({"n": 1})
+
+
+@pytest.mark.parametrize("count", [1, 7, 500])
+def test_the_largest_values_of_many_blocks_are_those_of_all_together(count):
+    """Enough of them that they are sorted out several times, with ties."""
+    rng = np.random.default_rng(0)
+    blocks = [-np.sort(-np.round(rng.exponential(size=300), 2)) for _ in range(40)]
+    largest = _Largest(count)
+    for block in blocks:
+        largest.add(block)
+    np.testing.assert_array_equal(largest.values(), -np.sort(-np.concatenate(blocks))[:count])
