@@ -203,7 +203,7 @@ def collect(
     for partial, part in partials:
         raw.update(part.encode())
         accumulator.add(partial)
-        done += partial.rows
+        done += partial.replicates
         progress(done, total)
     if accumulator.nonfinite:
         raise Lost(

@@ -22,7 +22,7 @@ from torch.distributions import Distribution
 
 from bench import record
 from bench.heap import keep_memory
-from bench.moments import NARROW, Workspace, block_partials, together
+from bench.moments import Workspace, blocks_partial, pivot_of, together
 from bench.objectives import Objective, Problem
 from bench.plan import Cell, blocks, noise_subject, slices
 from bench.selectors import label
@@ -134,6 +134,10 @@ class Engine:
 
     def gradients(self, block: int, stage: str = "measure") -> Tensor:
         """Return the row gradients of a block, ``[rows, size]``."""
+        return torch.cat(self.parts(block, stage), 1)
+
+    def parts(self, block: int, stage: str = "measure") -> list[Tensor]:
+        """Return the row gradients of a block at every tensor of theta, ``[rows, size of the tensor]`` each."""
         return self.pull_back(self.block_calls(block, stage))
 
     def block_calls(self, block: int, stage: str = "measure") -> list[tuple[Tensor, ...]]:
@@ -142,7 +146,7 @@ class Engine:
 
     def batch(self, count: int, generator: Generator) -> Tensor:
         """Return the row gradients of ``count`` calls, ``[count, size]``, made in slices where they are large."""
-        return self.pull_back(self.sliced_calls(count, generator))
+        return torch.cat(self.pull_back(self.sliced_calls(count, generator)), 1)
 
     def sliced_calls(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
         """Return the gradients of ``count`` calls at q's own parameters, in slices where they are large."""
@@ -151,7 +155,7 @@ class Engine:
 
     def row_gradients(self, count: int, generator: Generator) -> Tensor:
         """Return the gradients of ``count`` independent calls, ``[count, size]``."""
-        return self.pull_back([self.calls(count, generator)])
+        return torch.cat(self.pull_back([self.calls(count, generator)]), 1)
 
     def calls(self, count: int, generator: Generator) -> tuple[Tensor, ...]:
         """Return the gradients of ``count`` independent calls at q's own parameters, each ``[count, ...]``."""
@@ -181,14 +185,19 @@ class Engine:
         out, start = [], 0
         while start < len(self.sizes):
             rows = self.sizes[start]
-            near = self.sizes[start : start + together(rows, self.size)]
+            near = self.sizes[start : start + together(self.size)]
             stop = start + near.count(rows)  # they never get smaller, so the equal ones come first
             out.append(range(start, stop))
             start = stop
         return out
 
+    @functools.cached_property
+    def pivots(self) -> list[Tensor]:
+        """A point near the mean gradient, by tensor of theta: the mean of the first block, in every process the same."""
+        return [pivot_of(g) for g in self.parts(0)]
+
     def partials(self, blocks: range, centre: Tensor, exact: Tensor | None) -> Iterator[tuple[Partial, str]]:
-        """Yield the sums of blocks, and the digest of a block's raw gradients where the fingerprint needs it.
+        """Yield the sums of runs, and the digests of their blocks' raw gradients where the fingerprint needs them.
 
         Args:
             blocks: whole ``runs``.
@@ -197,27 +206,27 @@ class Engine:
         """
         digests: dict[int, str] = {}
 
-        def digested(block: int) -> Tensor:
-            g = self.gradients(block)
+        def digested(block: int) -> list[Tensor]:
+            parts = self.parts(block)
             if block < FINGERPRINT_BLOCKS:
-                digests[block] = digest(g)
-            return g
+                digests[block] = digest(torch.cat(parts, 1))
+            return parts
 
         for run in self.runs:
             if run.start not in blocks:
                 continue
-            sums = block_partials(
+            partial = blocks_partial(
                 digested,
                 run,
                 groups=self.groups,
                 centre=centre,
                 exact=exact,
                 replicates=sum(self.sizes),
+                pivots=self.pivots,
                 workspace=self.workspace,
                 truncate_at=self.truncate_at,
             )
-            for block, partial in zip(run, sums, strict=True):
-                yield partial, digests.get(block, "")
+            yield partial, "".join(digests.get(block, "") for block in run)
 
 
 def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
@@ -262,33 +271,23 @@ class PullBack:
         self.made = [i for i, route in enumerate(routes) if route is None]
         self.outputs = [own[i] for i in self.made]
 
-    def __call__(self, parts: list[tuple[Tensor, ...]]) -> Tensor:
-        """Return ``[rows, size]``, theta's tensors flattened one after the other.
+    def __call__(self, parts: list[tuple[Tensor, ...]]) -> list[Tensor]:
+        """Return the gradients at theta's tensors, flattened, ``[rows, size of the tensor]`` each.
 
         Args:
             parts: gradients at q's own parameters, ``[rows of the part, ...]`` each, of parts that are put together.
         """
-        if len(parts) == len(self.theta) == len(self.closed) == 1 and self.closed[0][2] is _as_it_is:
-            return parts[0][0].flatten(1)
-        ends = list(itertools.accumulate(len(part[0]) for part in parts))
-        out = self._empty(ends[-1], parts[0][0])
-        columns = torch.split(out, [t.numel() for t in self.theta], 1)
-        written = [False] * len(self.theta)
+        own = [g[0] if len(g) == 1 else torch.cat(g) for g in zip(*parts, strict=True)]
+        out: list[Tensor | None] = [None] * len(self.theta)
         for i, k, pull in self.closed:
-            for part, end in zip(parts, ends, strict=True):
-                g = part[i]
-                rows = columns[k][end - len(g) : end]
-                if written[k]:
-                    rows += pull(g, torch.empty_like(rows))
-                else:
-                    pull(g, rows)
-            written[k] = True
+            g = pull(own[i]).flatten(1)
+            out[k] = g if (before := out[k]) is None else before + g
         if self.made:
             # What made q is passed once, by all parts together: its matrix products are too small for one part alone.
             pulled = torch.autograd.grad(
                 self.outputs,
                 self.theta,
-                [torch.cat([part[i] for part in parts]) for i in self.made],
+                [own[i] for i in self.made],
                 retain_graph=True,
                 allow_unused=True,
                 is_grads_batched=True,
@@ -296,25 +295,17 @@ class PullBack:
             for k, extra in enumerate(pulled):
                 if extra is not None:
                     g = extra.flatten(1)
-                    columns[k].add_(g) if written[k] else columns[k].copy_(g)
-                    written[k] = True
-        for rows, done in zip(columns, written, strict=True):
-            if not done:
-                rows.zero_()
-        return out
-
-    def _empty(self, count: int, like: Tensor) -> Tensor:
-        """Return room for ``count`` rows; of narrow ones every column is kept in one piece."""
-        size = sum(t.numel() for t in self.theta)
-        return like.new_empty(size, count).T if size < NARROW else like.new_empty(count, size)
+                    out[k] = g if (before := out[k]) is None else before + g
+        rows = len(own[0])
+        return [own[0].new_zeros(rows, t.numel()) if g is None else g for g, t in zip(out, self.theta, strict=True)]
 
 
 _ELEMENTWISE = tuple(f"{name}Backward" for name in ("Exp", "Sigmoid", "Softplus", "Tanh", "Expand"))
 """What autograd calls functions with a diagonal Jacobian; the last, of ``broadcast_all``, where it keeps the shape."""
 
 
-Pull = Callable[[Tensor, Tensor], Tensor]
-"""Takes gradients ``[rows, ...]`` back to one tensor of theta, into the second argument, ``[rows, size]``."""
+Pull = Callable[[Tensor], Tensor]
+"""Takes gradients ``[rows, ...]`` back to one tensor of theta."""
 
 
 def _route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
@@ -330,22 +321,22 @@ def _route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
     leaf = own if own.grad_fn is None else getattr(node, "variable", None)
     for k, t in enumerate(theta):
         if t is leaf and t.shape == own.shape:
-            return k, _times(torch.autograd.grad(own.sum(), t, retain_graph=True)[0].flatten()) if steps else _as_it_is
+            return k, _times(torch.autograd.grad(own.sum(), t, retain_graph=True)[0]) if steps else _as_it_is
         if _is_normalised(own, t):
             return k, _centred(t.detach().softmax(-1))
     return None
 
 
-def _as_it_is(g: Tensor, out: Tensor) -> Tensor:
-    return out.copy_(g.flatten(1))
+def _as_it_is(g: Tensor) -> Tensor:
+    return g
 
 
 def _times(slope: Tensor) -> Pull:
-    return lambda g, out: torch.mul(g.flatten(1), slope, out=out)
+    return lambda g: g * slope
 
 
 def _centred(p: Tensor) -> Pull:
-    return lambda g, out: less_total(g, p, out.view(g.shape)).flatten(1)
+    return lambda g: less_total(g, p)
 
 
 def _is_normalised(own: Tensor, t: Tensor) -> bool:

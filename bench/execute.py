@@ -229,7 +229,7 @@ class Pool:
                 while following in ready:
                     part = ready.pop(following)
                     yield from part
-                    following += len(part)
+                    following += sum(partial.blocks for partial, _ in part)
         finally:
             for worker in busy:  # dead, or at work on what nobody waits for any more
                 self._replace(worker)

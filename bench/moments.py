@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd, prod
 
@@ -26,8 +26,9 @@ from bench.stats.series import Array, Moments
 LONG_SERIES = 8192  # rows from which a series fills the cache on its own
 FEW_COLUMNS = 1000  # below this the matrix product is the faster sum of a row
 NARROW = 32  # below so many columns a column is kept in one piece: inner loops over the columns would be too short
+WIDE = 128  # from so many columns torch sums over rows without help
 LADDER_START = 256  # rows of a block at the start of a run, at most
-TOGETHER, MOST = 2**21, 8  # elements of the blocks that are reduced together, and blocks, at most
+MOST, MOST_COORDINATES = 8, 2**18  # blocks that are reduced together, and coordinates of all their means, at most
 TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to what float32 can square
 
 
@@ -49,10 +50,6 @@ class Workspace:
             self._buffers[name] = buffer
         return buffer[:count].view(shape)
 
-    def beside(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        """Return the buffer `name`, uninitialised, of the shape, layout, dtype and device of the dense tensor `x`."""
-        return self.take(name, (x.numel(),), x).as_strided(x.shape, x.stride())
-
 
 def block_partial(
     gradients: torch.Tensor,
@@ -67,20 +64,19 @@ def block_partial(
 ) -> Partial:
     """Reduce the block `index` to its partial sums.
 
-    Arguments: `gradients` `[rows, size]`, one replicate per row, float32 or float64; `groups`, the tensors of theta
-    by name with their number of coordinates; `centre` and `exact` `[size]` float64 on the same device;
-    `replicates`, the R of the whole run, which sets how many of the largest values are kept; `truncate_at`, the c0 of a
-    truncated series `min(w, c0)`; `workspace`, memory to use again.
-
-    Inside the block, sums are in the dtype of the gradients about the mean of the block (two passes), 32 rows at a
-    time, and float64 above that; across blocks everything is float64 (Chan, Golub & LeVeque 1983). A coordinate
-    that is constant in the block has M2 = 0 exactly. float32 gradients whose squares leave the range of float32 are
-    reduced in float64.
+    Arguments: `gradients` `[rows, size]`, one replicate per row, float32 or float64; the others as for
+    `blocks_partial`.
 
     Raises ValueError for shapes that do not fit and for blocks under 64 rows.
     """
-    (partial,) = block_partials(
-        _given(gradients),
+    if gradients.ndim != 2 or gradients.shape[1] != sum(groups.values()):
+        raise ValueError(
+            f"gradients have shape {tuple(gradients.shape)}, the groups {dict(groups)} need "
+            f"[rows, {sum(groups.values())}]."
+        )
+    parts = torch.split(gradients, list(groups.values()), 1)
+    return blocks_partial(
+        lambda _index: parts,
         range(index, index + 1),
         groups=groups,
         centre=centre,
@@ -89,75 +85,113 @@ def block_partial(
         truncate_at=truncate_at,
         workspace=workspace,
     )
-    return partial
 
 
 @torch.no_grad()
-def block_partials(
-    gradients: Callable[[int], torch.Tensor],
+def blocks_partial(
+    gradients: Callable[[int], Sequence[torch.Tensor]],
     blocks: range,
     *,
     groups: Mapping[str, int],
     centre: torch.Tensor,
     exact: torch.Tensor | None,
     replicates: int,
+    pivots: Sequence[torch.Tensor] | None = None,
     truncate_at: float | None = None,
     workspace: Workspace | None = None,
-) -> list[Partial]:
-    """Reduce successive blocks of as many rows each, one `block_partial` for each.
+) -> Partial:
+    """Reduce successive blocks of as many rows each to their partial sums.
 
-    `gradients` gives the gradients of a block. It is asked for one block after the other, so that they are reduced
-    while they are in the cache; what has one number per row is reduced for all blocks together, since it is so short
-    that what it costs is the number of operations. Blocks whose squares leave the range of float32 are asked for again.
+    Arguments: `gradients`, what gives the gradients of a block, `[rows, size of the group]` for every group, one
+    replicate per row, float32 or float64; `groups`, the tensors of theta by name with their number of coordinates;
+    `centre` and `exact` `[size]` float64 on the same device; `replicates`, the R of the whole run, which sets how many
+    of the largest values are kept; `pivots`, a point near the mean gradient, by group, in the dtype of the gradients,
+    and exact in a coordinate that is constant (the mean of the first of the blocks when None); `truncate_at`, the
+    c0 of a truncated series `min(w, c0)`; `workspace`, memory to use again.
+
+    Blocks are asked for one after the other and reduced while they are in the cache: sums of powers about the pivot, in
+    the dtype of the gradients inside a block, in float64 across blocks (Chan, Golub & LeVeque 1983). A coordinate that
+    stays at the pivot has M2 = 0 exactly. What has one number per row is reduced for all blocks together, since it is
+    so short that what it costs is the number of operations. float32 gradients whose squares leave the range of float32
+    are asked for again and reduced in float64.
+
+    Raises ValueError for shapes that do not fit and for blocks under 64 rows.
     """
     space = Workspace() if workspace is None else workspace
-    run = _Run(blocks, groups, centre, exact, replicates, truncate_at)
-    out = []
-    for index, (partial, finite) in zip(blocks, run.reduce(gradients, space), strict=True):
-        if not (finite and _in_range(partial)):
-            with torch.enable_grad():
-                g = gradients(index)
-            if g.dtype == torch.float32:
-                ((partial, finite),) = replace(run, blocks=range(index, index + 1)).reduce(_given(g.double()), space)
-            partial = partial if finite else replace(partial, nonfinite=_nonfinite_rows(g))
-        out.append(partial)
-    return out
+
+    def asked(index: int) -> list[torch.Tensor]:
+        with torch.enable_grad():
+            parts = gradients(index)
+        _check(parts, groups, centre, exact)
+        return [g.detach() for g in parts]
+
+    def sharp(index: int) -> list[torch.Tensor]:
+        return [g.double() for g in asked(index)]
+
+    run = _Run(blocks, groups, centre, exact, replicates, truncate_at, pivots, space)
+    partial, finite = run.reduce(asked)
+    if not (finite and _in_range(partial)):
+        partial, finite = run.reduce(sharp)
+        if not finite:  # at least one: perhaps only fourth powers overflow
+            partial = replace(partial, nonfinite=max(1, sum(_nonfinite_rows(asked(index)) for index in blocks)))
+    return partial
 
 
-def _given(gradients: torch.Tensor) -> Callable[[int], torch.Tensor]:
-    return lambda _index: gradients
+def together(size: int) -> int:
+    """Return how many successive blocks of gradients of a size are worth reducing together: a power of two."""
+    return min(MOST, 1 << max(0, (MOST_COORDINATES // size).bit_length() - 1))
 
 
-def together(rows: int, size: int) -> int:
-    """Return how many successive blocks are worth reducing together: a power of two, while they stay in the cache."""
-    if rows >= LONG_SERIES:
-        return 1
-    return min(MOST, 1 << max(0, (TOGETHER // (rows * size)).bit_length() - 1))
+def pivot_of(g: torch.Tensor) -> torch.Tensor:
+    """Return the mean of `g` `[rows, size]` in its dtype, exact where a column is constant."""
+    return (g[0] + (g - g[0]).mean(0, dtype=torch.float64)).to(g.dtype)
 
 
 def _check(
-    gradients: torch.Tensor, groups: Mapping[str, int], centre: torch.Tensor, exact: torch.Tensor | None
+    parts: Sequence[torch.Tensor], groups: Mapping[str, int], centre: torch.Tensor, exact: torch.Tensor | None
 ) -> None:
-    size = sum(groups.values())
-    if gradients.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"gradients are float32 or float64 (got {gradients.dtype}).")
-    if gradients.ndim != 2 or gradients.shape[1] != size:
+    dtype, rows = parts[0].dtype, parts[0].shape[0]
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"gradients are float32 or float64 (got {dtype}).")
+    if [g.shape for g in parts] != [(rows, size) for size in groups.values()]:
+        raise ValueError(f"gradients have shapes {[tuple(g.shape) for g in parts]}, the groups are {dict(groups)}.")
+    if rows < 64:
         raise ValueError(
-            f"gradients have shape {tuple(gradients.shape)}, the groups {dict(groups)} need [rows, {size}]."
-        )
-    if gradients.shape[0] < 64:
-        raise ValueError(
-            f"a block needs at least 64 rows (got {gradients.shape[0]}): centring inside smaller blocks hides the "
+            f"a block needs at least 64 rows (got {rows}): centring inside smaller blocks hides the "
             "spread of the squared norms. Append a short block to the one before it."
         )
+    size = sum(groups.values())
     for name, vector in (("centre", centre), ("exact", exact)):
         if vector is not None and (vector.shape != (size,) or vector.dtype != torch.float64):
             raise ValueError(f"{name} is float64 of shape ({size},) (got {vector.dtype}, {tuple(vector.shape)}).")
 
 
 @dataclass(frozen=True, eq=False)
+class _Target:
+    """What every row is held against: the pivot off the exact gradient g*, `p − g*`, `g*/‖g*‖²` and `g*/‖g*‖`.
+
+    All are `[size]`, the last in the dtype of the gradients, the others float64; the last two are 0 where g* is.
+    """
+
+    offset: torch.Tensor
+    unit: torch.Tensor
+    direction: torch.Tensor
+
+    @classmethod
+    def of(cls, exact: torch.Tensor, pivot: torch.Tensor, dtype: torch.dtype) -> _Target:
+        """Hold the exact gradient."""
+        norm = exact.norm()
+        direction = torch.where(norm > ZERO_NORM, exact / norm, 0.0)
+        return cls(pivot - exact, torch.where(norm > ZERO_NORM, direction / norm, 0.0), direction.to(dtype))
+
+
+@dataclass(frozen=True, eq=False)
 class _Run:
-    """The arguments of one reduction of successive blocks; the letters are those of `Partial`."""
+    """The arguments of one reduction of successive blocks.
+
+    Y is a gradient off the pivot, `g − p`; d, of a block, the mean of its Y; S1 to S4 are column sums of powers of Y.
+    The other letters are those of `Partial`.
+    """
 
     blocks: range
     groups: Mapping[str, int]
@@ -165,58 +199,100 @@ class _Run:
     exact: torch.Tensor | None
     replicates: int
     truncate_at: float | None
+    pivots: Sequence[torch.Tensor] | None
+    space: Workspace
 
-    def reduce(self, gradients: Callable[[int], torch.Tensor], space: Workspace) -> list[tuple[Partial, bool]]:
-        """Reduce the blocks; also say of each whether all of the result is finite."""
-        g = self._asked(gradients, self.blocks[0])
-        rows, names, count = g.shape[0], self._names(), len(self.blocks)
-        target = None if self.exact is None else _Target.of(self.exact, g.dtype)
-        table = space.take("table", (len(names), count, rows), g)
-        pivot = _middle(g[0], g[1], g[2])
-        columns: list[list[torch.Tensor]] = []
-        zero_rows: list[torch.Tensor] = []
-        tensors: dict[str, torch.Tensor] = {}
+    def reduce(self, gradients: Callable[[int], Sequence[torch.Tensor]]) -> tuple[Partial, bool]:
+        """Reduce the blocks; also say whether all of the result is finite."""
+        first = gradients(self.blocks[0])
+        (rows, _), dtype, count, names = first[0].shape, first[0].dtype, len(self.blocks), self._names()
+        pivots = [pivot_of(g) for g in first] if self.pivots is None else [p.to(dtype) for p in self.pivots]
+        pivot = torch.cat(pivots).double()
+        target = None if self.exact is None else _Target.of(self.exact, pivot, dtype)
+        table = self.space.take("table", (len(names) + 1, count, rows), first[0])
+        sums, traces = [], []
         for i, index in enumerate(self.blocks):
-            if i:
-                g = self._asked(gradients, index)
-            X, rest = _centred(g, pivot, space)
-            squares = torch.mul(X, X, out=space.beside("squares", g))
-            M2 = _column_sums(squares)
-            self._squared_norms(squares, table[:, i])
-            if target is not None:
-                _times(X, (rest + (pivot - target.exact)).to(g.dtype), out=table[-3, i])
-                _times(X, target.narrow_unit, out=table[-2, i])
-                zero_rows.append(_cosine(g, target, space, cosine=table[-1, i]))
-            higher = _third_and_fourth(X, squares, M2, space) if self._shapes() else ()
-            columns.append([rest, M2, *higher])
-            if (traces := _square_traces(X, index, space)) is not None:
-                tensors[f"traces {i}"] = traces
-        means = torch.stack([rest for rest, *_ in columns]) + pivot
-        tensors["columns"] = torch.stack([torch.stack(column) for column in columns], 1)
-        tensors["columns"][0] = means - self.centre
-        if target is not None:
-            tensors["zero_rows"] = torch.stack(zero_rows)
-        self._finish(table, means, target)
-        for i, index in enumerate(self.blocks):
-            if self._samples(index):
-                tensors[f"sample {i}"] = table[0, i, :LADDER_START]
-        for name, values in zip(names, table, strict=True):
-            if name[0] in "we":
-                tensors[f"top {name}"] = _top(values, self._kept(name, rows))
-        tensors["series"] = _series_moments(table.view(-1, rows), space)
+            parts = gradients(index) if i else first
+            S, grams = self._block(parts, pivots, target, table[:, i], self._sub_blocks(index, rows))
+            sums.append(S)
+            traces += [_square_trace_of(G) for G in grams]
+        S = torch.stack(sums)
+        d = S[:, 0] / rows
+        tensors = self._finish(table, d, target)
+        tensors["means"] = d + (pivot - self.centre)
+        tensors["columns"] = _central(S.sum(0), rows * count)
+        tensors["columns"][0] += pivot - self.centre
+        if traces:
+            tensors["traces"] = torch.cat(traces)
         out, finite = _to_host(tensors)
-        out["series"] = out["series"].reshape(len(names), count, 4)
-        return [self._partial(i, rows, names, out, finite) for i in range(count)]
+        return self._partial(rows, names, out), finite
 
-    def _asked(self, gradients: Callable[[int], torch.Tensor], index: int) -> torch.Tensor:
-        with torch.enable_grad():
-            g = gradients(index)
-        _check(g, self.groups, self.centre, self.exact)
-        return _laid_out(g)
+    def _block(
+        self,
+        parts: Sequence[torch.Tensor],
+        pivots: Sequence[torch.Tensor],
+        target: _Target | None,
+        table: torch.Tensor,
+        sub_blocks: int,
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return S1, S2 and, of early blocks, S3, S4, `[2 or 4, size]`, and the Gram matrices of sub-blocks.
+
+        In the table `[series + 1, rows]`, of the block, become: w, by group, `‖Y_r − d‖² − ‖d‖²`; error
+        `Y_r·(d + p − g*)`; projection `Y_r·g*/‖g*‖²`; cosine `g_r·g*/‖g*‖`, and what comes after it `‖g_r‖²`.
+        """
+        own = table[1 if len(parts) > 1 else 0 :]
+        sums, grams, end = [], [], 0
+        for k, (g, pivot) in enumerate(zip(parts, pivots, strict=True)):
+            start, end = end, end + g.shape[1]
+            Y = torch.sub(g, pivot, out=self._room("off pivot", g))
+            squares = torch.mul(Y, Y, out=self._room("squares", g))
+            S = [_column_sums(Y), _column_sums(squares)]
+            d = S[0] / len(g)
+            _row_sums(squares, out=own[k])
+            _add_products(Y, d.to(g.dtype), own[k], factor=-2)
+            if target is not None:
+                vectors = torch.stack([d + target.offset[start:end], target.unit[start:end]]).to(g.dtype)
+                if not k:
+                    table[-4:].zero_()
+                _add_both_products(Y, vectors, table[-4:-2])
+                _add_products(g, target.direction[start:end], table[-2])
+                self._add_squared_norms(g, table[-1])
+            if self._shapes():
+                S += _third_and_fourth(Y, squares, S[1], self._room("cubes", g))
+            sums.append(torch.stack(S))
+            if sub_blocks:
+                mine = _grams(Y, sub_blocks, self.space.take("squares", (g.numel(),), g))
+                grams = [a.add_(b) for a, b in zip(grams, mine, strict=True)] if grams else mine
+        return torch.cat(sums, 1), grams
+
+    def _room(self, name: str, like: torch.Tensor) -> torch.Tensor:
+        """Return memory for a matrix `[rows, size]`; of a narrow one every column is in one piece."""
+        rows, size = like.shape
+        return self.space.take(name, (size, rows), like).T if size < NARROW else self.space.take(name, (rows, size), like)
+
+    def _add_squared_norms(self, g: torch.Tensor, out: torch.Tensor) -> None:
+        """`out += ‖g_r‖²`."""
+        if g.shape[1] == 1:
+            out.addcmul_(g[:, 0], g[:, 0])
+            return
+        norms = self.space.take("norms", (len(g),), g)
+        if g.shape[1] < NARROW:  # torch's norm over columns in one piece is a hundred times slower
+            _row_sums(torch.mul(g, g, out=self._room("cubes", g)), out=norms)
+        else:
+            torch.linalg.vector_norm(g, dim=1, out=norms).square_()
+        out.add_(norms)
 
     def _shapes(self) -> bool:
-        """Whether third and fourth moments per coordinate are asked for, of some block at least."""
+        """Whether third and fourth moments per coordinate are asked for."""
         return self.blocks[0] < SHAPE_BLOCKS
+
+    def _sub_blocks(self, index: int, rows: int) -> int:
+        """Return how many of the first 64 sub-blocks of the run may be still missing when a block begins.
+
+        It follows from the index and the rows of the block alone: earlier blocks had as many rows, or 256. None are
+        needed where D = 1 and tr Σ² = V².
+        """
+        return 0 if self.centre.numel() == 1 else max(0, SUB_BLOCKS - index * (min(rows, LADDER_START) // SUB_BLOCK))
 
     def _names(self) -> list[str]:
         names = ["w", *(f"w:{name}" for name in self._parts())]
@@ -226,123 +302,79 @@ class _Run:
     def _parts(self) -> list[str]:
         return list(self.groups) if len(self.groups) > 1 else []
 
-    def _squared_norms(self, squares: torch.Tensor, table: torch.Tensor) -> None:
-        """Fill in `‖X_r‖²` of one block, by group if there are several, in the table `[series, rows]`."""
-        parts = self._parts()
-        if not parts:
-            _row_sums(squares, out=table[0])
-        end = 0
-        for i, name in enumerate(parts, 1):
-            start, end = end, end + self.groups[name]
-            _row_sums(squares[:, start:end], out=table[i])
-
-    def _finish(self, table: torch.Tensor, means: torch.Tensor, target: _Target | None) -> None:
-        """Make the series in place, in the table `[series, blocks, rows]`.
-
-        w out of `‖X_r‖²`; and, with g_r − g* = X_r + δ, `‖g_r − g*‖²` out of `X_r·δ` and `g*·(g_r − g*)/‖g*‖²` out of
-        `X_r·g*/‖g*‖²`, which is 0 where g* is 0.
-        """
-        parts, rows = self._parts(), table.shape[2]
+    def _finish(self, table: torch.Tensor, d: torch.Tensor, target: _Target | None) -> dict[str, torch.Tensor]:
+        """Make the series in place out of what `_block` left in the table `[series, blocks, rows]`; sum them up."""
+        parts, rows, names = self._parts(), table.shape[2], self._names()
         w = table[: 1 + len(parts)]
+        squares = torch.stack([each.square().sum(1) for each in d.split(list(self.groups.values()), 1)])
+        w[1 if parts else 0 :].add_(squares.unsqueeze(2).to(w.dtype)).clamp_(min=0)
         if parts:
             torch.sum(w[1:], 0, out=w[0])
+        tensors: dict[str, torch.Tensor] = {}
         if target is not None:
-            error, projection = table[-3], table[-2]
-            delta = means - target.exact
-            error.mul_(2).add_(w[0]).add_(delta.square().sum(1, keepdim=True).to(w.dtype)).clamp_(min=0)
-            projection.add_((delta @ target.unit).to(w.dtype).unsqueeze(1))
+            error, projection, cosine, squared_norm = table[-4:]
+            delta = d + target.offset
+            error.mul_(2).add_(w[0]).add_((delta * (delta - 2 * d)).sum(1, keepdim=True).to(w.dtype)).clamp_(min=0)
+            projection.add_((target.offset @ target.unit).to(w.dtype))
+            tensors["zero rows"] = squared_norm.numel() - torch.count_nonzero(squared_norm)
+            if delta.shape[1] == 1:
+                cosine.sign_()
+            else:  # of a row that is 0 this is 0 already
+                cosine.mul_(squared_norm.clamp_(min=torch.finfo(w.dtype).tiny).rsqrt_()).clamp_(-1, 1)
         w.mul_(rows / (rows - 1))
         if self.truncate_at is not None:
             torch.clamp(w[0], max=self.truncate_at, out=table[1 + len(parts)])
+        for k, name in enumerate(names):
+            if name[0] in "we":
+                tensors[f"top {name}"] = _top(table[k].view(-1), self._kept(name, table[k].numel()))
+        if self._samples():
+            tensors["sample"] = w[0, :, :LADDER_START]
+        tensors["block w"] = w[0].sum(1)
+        tensors["series"] = _series_moments(table[: len(names)].view(len(names), -1), self.space)
+        return tensors
 
     def _kept(self, name: str, rows: int) -> int:
         kept = kept_values(self.replicates) if name == "w" else tail_length(self.replicates) + 1
         return kept_in_block(kept, rows, self.replicates)
 
-    def _samples(self, index: int) -> bool:
+    def _samples(self) -> bool:
         """Whether some of w itself is handed over, for its 99 % quantile, which its largest values will not reach."""
-        return index < SHAPE_BLOCKS and kept_values(self.replicates) <= above_quantile(self.replicates)
+        return self._shapes() and kept_values(self.replicates) <= above_quantile(self.replicates)
 
-    def _partial(
-        self, i: int, rows: int, names: list[str], out: Mapping[str, Array], finite: bool
-    ) -> tuple[Partial, bool]:
-        """Take the i-th block out of the results; if not all of them are finite, see whether its own are."""
-        index, none, parts = self.blocks[i], np.zeros(0), self._parts()
-        columns = out["columns"][: 4 if index < SHAPE_BLOCKS else 2, i]
-        zero_rows = out["zero_rows"][i] if "zero_rows" in out else none
-        traces, sample = out.get(f"traces {i}", none), out.get(f"sample {i}")
-        top = {name: out[f"top {name}"][i] for name in names if f"top {name}" in out}
-        series = {name: _scalar(rows, out["series"][k, i]) for k, name in enumerate(names)}
-        partial = Partial(
-            index=index,
+    def _partial(self, rows: int, names: list[str], out: Mapping[str, Array]) -> Partial:
+        none, parts, n = np.zeros(0), self._parts(), rows * len(self.blocks)
+        series = {name: Moments(n, *map(np.asarray, values)) for name, values in zip(names, out["series"], strict=True)}
+        sample = out.get("sample")
+        return Partial(
+            index=self.blocks[0],
             rows=rows,
-            coordinate=Moments(rows, *columns),
+            means=out["means"],
+            coordinate=Moments(n, *out["columns"]),
             w=series["w"],
-            w_top=top["w"],
-            traces=traces,
+            w_top=out["top w"],
+            block_w=out["block w"],
+            traces=out.get("traces", none),
             group_w={name: series[f"w:{name}"] for name in parts},
-            group_top={name: top[f"w:{name}"] for name in parts},
+            group_top={name: out[f"top w:{name}"] for name in parts},
             error=series.get("error"),
-            error_top=top.get("error"),
+            error_top=out.get("top error"),
             projection=series.get("projection"),
             cosine=series.get("cosine"),
-            zero_rows=int(zero_rows.sum()),
+            zero_rows=int(out.get("zero rows", 0)),
             truncated=series.get("truncated"),
             truncate_at=self.truncate_at,
-            sample=sample,
+            sample=None if sample is None else sample.ravel(),
         )
-        values = () if finite else (out["series"][:, i], columns, traces, *top.values())
-        return partial, all(bool(np.isfinite(v).all()) for v in values)
-
-
-@dataclass(frozen=True, eq=False)
-class _Target:
-    """The exact gradient g*, and what every row is held against: `unit` = g*/‖g*‖² and `direction` = g*/‖g*‖."""
-
-    exact: torch.Tensor
-    unit: torch.Tensor
-    narrow_unit: torch.Tensor
-    direction: torch.Tensor
-    sign: torch.Tensor
-
-    @classmethod
-    def of(cls, exact: torch.Tensor, dtype: torch.dtype) -> _Target:
-        """Both vectors are 0 where g* is; the narrow ones are in the dtype of the gradients."""
-        norm2, norm = exact @ exact, exact.norm()
-        unit = torch.where(norm2 > ZERO_NORM**2, exact / norm2, 0.0)
-        direction = torch.where(norm > ZERO_NORM, exact / norm, 0.0).to(dtype)
-        return cls(exact, unit, unit.to(dtype), direction, exact.sign().to(dtype))
-
-
-def _laid_out(g: torch.Tensor) -> torch.Tensor:
-    """Return gradients `[rows, size]` in one piece; narrow ones column by column."""
-    return g.T.contiguous().T if g.shape[1] < NARROW else g.contiguous()
-
-
-def _middle(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-    """Return the median of three tensors, element by element."""
-    return torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))
-
-
-def _centred(g: torch.Tensor, pivot: torch.Tensor, space: Workspace) -> tuple[torch.Tensor, torch.Tensor]:
-    """`g − mean` `[rows, size]`, and `mean − pivot` `[size]` in float64.
-
-    The pivot is a value of the column itself (the median of the first three of the run), so that a constant column
-    gives zeros and its mean exactly; the second subtraction removes what is left of the mean.
-    """
-    X = torch.sub(g, pivot, out=space.beside("centred", g))
-    rest = _column_sums(X) / g.shape[0]
-    X -= rest.to(g.dtype)
-    return X, rest
 
 
 def _column_sums(x: torch.Tensor) -> torch.Tensor:
     """Sum over rows, float64 `[size]`.
 
-    Up to 32 rows at a time in the dtype of `x`, float64 above; a column in one piece all in the dtype of `x`, pairwise.
+    In the dtype of `x`, pairwise; of a matrix of few columns that are not in one piece up to 32 rows at a time, and
+    float64 above.
     """
     rows, size = x.shape
-    if x.stride(0) == 1:
+    if x.stride(0) == 1 or size >= WIDE:
         return x.sum(0).double()
     step = gcd(rows, 32)
     return x.view(step, rows // step * size).sum(0).view(rows // step, size).sum(0, dtype=torch.float64)
@@ -357,45 +389,46 @@ def _row_sums(x: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
     return torch.sum(x, 1, out=out)
 
 
+def _add_products(x: torch.Tensor, vector: torch.Tensor, out: torch.Tensor, *, factor: float = 1) -> None:
+    """`out += factor · x @ vector`; a matrix of one column is not worth the matrix product."""
+    if x.shape[1] == 1:
+        out.addcmul_(x[:, 0], vector, value=factor)
+    else:
+        torch.addmv(out, x, vector, alpha=factor, out=out)
+
+
+def _add_both_products(Y: torch.Tensor, vectors: torch.Tensor, out: torch.Tensor) -> None:
+    """`out += vectors @ Yᵀ`, `[2, rows]`."""
+    if Y.shape[1] == 1:
+        out.addcmul_(vectors, Y[:, 0])
+    else:
+        torch.addmm(out, vectors, Y.T, out=out)
+
+
 def _third_and_fourth(
-    X: torch.Tensor, squares: torch.Tensor, M2: torch.Tensor, space: Workspace
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Column sums of X³ and X⁴, `[size]` each. Overwrites `squares`.
+    Y: torch.Tensor, squares: torch.Tensor, S2: torch.Tensor, cubes: torch.Tensor
+) -> list[torch.Tensor]:
+    """Column sums of Y³ and Y⁴, `[size]` each. Overwrites `squares` and `cubes`.
 
-    Powers are taken of X over its root mean square, so that none leaves the range of the dtype.
+    Powers are taken of Y over its root mean square, so that none leaves the range of the dtype.
     """
-    square = M2.mean() / X.shape[0]
+    square = S2.mean() / Y.shape[0]
     square = torch.where(square > 0, square, 1.0)
-    squares *= (1 / square).to(X.dtype)
-    cubes = torch.mul(X, squares, out=space.beside("scratch", X))
-    M3 = _column_sums(cubes) * square
-    return M3, _column_sums(squares.mul_(squares)) * square**2
+    squares *= (1 / square).to(Y.dtype)
+    S3 = _column_sums(torch.mul(Y, squares, out=cubes)) * square
+    return [S3, _column_sums(squares.mul_(squares)) * square**2]
 
 
-def _times(X: torch.Tensor, vector: torch.Tensor, *, out: torch.Tensor) -> None:
-    """`out[:] = X @ vector`; a matrix of one column is not worth the matrix product."""
-    if X.shape[1] == 1:
-        torch.mul(X[:, 0], vector, out=out)
-    else:
-        torch.mv(X, vector, out=out)
-
-
-def _cosine(g: torch.Tensor, target: _Target, space: Workspace, *, cosine: torch.Tensor) -> torch.Tensor:
-    """Fill in `cos(g_r, g*)`, 0 where g_r or g* is 0; return how many g_r are 0."""
-    if g.shape[1] == 1:
-        torch.sign(g[:, 0], out=cosine)
-        count: torch.Tensor = g.shape[0] - torch.count_nonzero(cosine)
-        cosine.mul_(target.sign)
-        return count
-    if g.stride(0) == 1:  # torch's norm over columns in one piece is a hundred times slower
-        squares = torch.mul(g, g, out=space.beside("scratch", g))
-        norms = _row_sums(squares, out=space.take("norms", (len(g),), g)).sqrt_()
-    else:
-        norms = torch.linalg.vector_norm(g, dim=1, out=space.take("norms", (len(g),), g))
-    zeros: torch.Tensor = g.shape[0] - torch.count_nonzero(norms)
-    _times(g, target.direction, out=cosine)  # of a row that is 0 this is 0 already
-    cosine.div_(norms.clamp_(min=torch.finfo(g.dtype).tiny)).clamp_(-1, 1)
-    return zeros
+def _central(S: torch.Tensor, n: int) -> torch.Tensor:
+    """From S1, S2 and perhaps S3, S4 of n values, sums of powers about a point, to mean − point, M2 and M3, M4."""
+    m = S[0] / n
+    out = [m, (S[1] - n * m**2).clamp_(min=0)]
+    if len(S) > 2:
+        out += [
+            S[2] - 3 * m * S[1] + 2 * n * m**3,
+            (S[3] - 4 * m * S[2] + 6 * m**2 * S[1] - 3 * n * m**4).clamp_(min=0),
+        ]
+    return torch.stack(out)
 
 
 def _series_moments(table: torch.Tensor, space: Workspace) -> torch.Tensor:
@@ -428,45 +461,48 @@ def _powers(v: torch.Tensor, space: Workspace) -> torch.Tensor:
 
 
 def _top(v: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the `count` largest values of every row of `v` `[b, rows]`, largest first."""
+    """Return the `count` largest values of `v` `[n]`, largest first."""
     if v.is_cuda:
         return torch.topk(v, count).values
-    least = v.shape[1] - count
-    largest = np.partition(v.numpy(), least, axis=1)[:, least:]  # faster than torch's on a CPU
-    return torch.from_numpy(-np.sort(-largest, axis=1))
+    least = len(v) - count
+    largest = np.partition(v.numpy(), least)[least:]  # faster than torch's on a CPU
+    return torch.from_numpy(-np.sort(-largest))
 
 
-def _square_traces(X: torch.Tensor, index: int, space: Workspace) -> torch.Tensor | None:
-    """Unbiased estimates of tr Σ², one per sub-block of 32 consecutive rows; a rest of 16 or more rows is one too.
+def _grams(Y: torch.Tensor, wanted: int, room: torch.Tensor) -> list[torch.Tensor]:
+    """Gram matrices about their mean of sub-blocks of 32 consecutive rows; a rest of 16 or more rows is one too.
 
-    Only as many as the first 64 sub-blocks of the run can need, which follows from the index and the rows of the block
-    alone: earlier blocks had as many rows, or 256. None for D = 1, where tr Σ² = V² needs no estimate.
+    At most `wanted` of them; `room` is memory for as many values as Y `[rows, size]` has.
     """
-    rows, size = X.shape
-    wanted = max(0, SUB_BLOCKS - index * (min(rows, LADDER_START) // SUB_BLOCK))
-    if size == 1 or wanted == 0:
-        return None
+    rows, size = Y.shape
     whole, left = min(rows // SUB_BLOCK, wanted), rows % SUB_BLOCK
-    head = X[: whole * SUB_BLOCK]
-    values = [square_trace(head.view(whole, SUB_BLOCK, size), out=space.take("scratch", tuple(head.shape), X))]
+    shape = (whole, SUB_BLOCK, size)
+    grams = [_gram(Y[: whole * SUB_BLOCK].reshape(shape), out=room[: prod(shape)].view(shape))]
     if left >= MIN_REMAINDER and whole < wanted:
-        values.append(square_trace(X[rows - left :].unsqueeze(0)))
-    return torch.cat(values)
+        grams.append(_gram(Y[rows - left :].unsqueeze(0)))
+    return grams
 
 
-def square_trace(x: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+def _gram(x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the products of rows about their mean `[b, n, n]` of `b` samples of n rows `[b, n, size]`."""
+    x = torch.sub(x, x.mean(1, keepdim=True), out=out)
+    return torch.bmm(x, x.transpose(1, 2)).double()
+
+
+def square_trace(x: torch.Tensor) -> torch.Tensor:
     """Estimate tr Σ² without bias from each of `b` samples of n ≥ 4 rows, `x` `[b, n, size]` to float64 `[b]`.
 
     With the Gram matrix G of the rows about their mean::
 
         (n−1)/(n(n−2)(n−3)) · [(n−1)(n−2) ‖G‖²/(n−1)² + (tr G/(n−1))² − n Σ_i G_ii²/(n−1)]
 
-    `out` is memory for as many values as x has. Source: Himeno & Yamada (2014), Journal of Multivariate Analysis
-    130:27.
+    Source: Himeno & Yamada (2014), Journal of Multivariate Analysis 130:27.
     """
-    n = x.shape[1]
-    x = torch.sub(x, x.mean(1, keepdim=True), out=None if out is None else out.view(x.shape))
-    G = torch.bmm(x, x.transpose(1, 2)).double()
+    return _square_trace_of(_gram(x))
+
+
+def _square_trace_of(G: torch.Tensor) -> torch.Tensor:
+    n = G.shape[1]
     diagonal = G.diagonal(dim1=1, dim2=2)
     square = (G * G).sum((1, 2)) * ((n - 2) / (n - 1))
     bracket = square + (diagonal.sum(1) / (n - 1)) ** 2 - (diagonal**2).sum(1) * (n / (n - 1))
@@ -481,18 +517,13 @@ def _to_host(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, Array], boo
     return {name: part.reshape(tuple(t.shape)) for (name, t), part in parts}, bool(np.isfinite(flat).all())
 
 
-def _scalar(rows: int, values: Array) -> Moments:
-    mean, M2, M3, M4 = (np.asarray(v) for v in values)
-    return Moments(rows, mean, M2, M3, M4)
-
-
 def _in_range(partial: Partial) -> bool:
     """Whether squares of the squared norms are far from the limits of float32."""
     norms = [float(m.mean) for m in (partial.w, *(m for m in partial.group_w.values() if m.mean != 0))]
     return min(norms) > TINY and max(norms) < HUGE
 
 
-def _nonfinite_rows(gradients: torch.Tensor) -> int:
-    """Rows that are not finite or whose square is not; 1 if only their fourth powers overflow."""
-    norms = gradients.double().square().sum(1)
-    return max(1, int((~torch.isfinite(norms)).sum()))
+def _nonfinite_rows(parts: Sequence[torch.Tensor]) -> int:
+    """Rows that are not finite or whose square is not."""
+    norms = torch.stack([g.double().square().sum(1) for g in parts]).sum(0)
+    return int((~torch.isfinite(norms)).sum())

@@ -51,20 +51,24 @@ def kept_in_block(kept: int, rows: int, replicates: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Partial:
-    """What one block of `rows` gradients contributes. Plain float64 numpy data, cheap to pickle.
+    """What successive blocks of `rows` gradients each contribute. Plain float64 numpy data, cheap to pickle.
 
-    `coordinate` is about the centre c: its mean is `mean(g) − c`, `[size]`; M3 and M4 only for index < 32. `w` is
-    the series `rows/(rows−1) ‖g_r − ḡ_block‖²`, whose mean estimates the total variance without bias, `w_top` its
-    largest values; `group_w` and `group_top` are the same per group, empty where there is one group. With an exact
-    gradient: `error` of `‖g_r − g*‖²`, `projection` of `g*·(g_r − g*)/‖g*‖²`, `cosine` of `cos(g_r, g*)`.
-    `zero_rows` counts `‖g_r‖ = 0`, where the cosine is taken as 0; `nonfinite` the rows that are not finite.
+    `index` is that of the first block. `means` `[blocks, size]` are the means of the blocks about the centre c,
+    `mean(g) − c`, and `coordinate` holds the moments of all rows about it; M3 and M4 only for index < 32. `w` is the
+    series `rows/(rows−1) ‖g_r − ḡ_block‖²`, whose mean estimates the total variance without bias, `w_top` its largest
+    values, `block_w` `[blocks]` its sum in every block; `group_w` and `group_top` are the same per group, empty where
+    there is one group. With an exact gradient: `error` of `‖g_r − g*‖²`, `projection` of `g*·(g_r − g*)/‖g*‖²`,
+    `cosine` of `cos(g_r, g*)`. `zero_rows` counts `‖g_r‖ = 0`, where the cosine is taken as 0; `nonfinite` the rows
+    that are not finite.
     """
 
     index: int
     rows: int
+    means: Array
     coordinate: Moments
     w: Moments
     w_top: Array
+    block_w: Array
     traces: Array
     nonfinite: int = 0
     group_w: Mapping[str, Moments] = field(default_factory=dict)
@@ -77,6 +81,16 @@ class Partial:
     truncated: Moments | None = None
     truncate_at: float | None = None
     sample: Array | None = None
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks it is of."""
+        return len(self.means)
+
+    @property
+    def replicates(self) -> int:
+        """How many rows they have together."""
+        return self.blocks * self.rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +176,8 @@ class Accumulator:
         self.nonfinite = 0
         self._next = 0
         self._rows = self._zero_rows = 0
-        self._blocks: list[tuple[int, float]] = []
+        self._block_rows: list[int] = []
+        self._block_w: list[float] = []
         self._coordinate: Moments | None = None
         self._shape: Moments | None = None
         self._series: dict[str, Moments] = {}
@@ -171,10 +186,9 @@ class Accumulator:
         self._truncate_at: float | None = None
         self._S = np.zeros_like(self.centre)
         self._T = self._Q = 0.0
-        self._terms = 0
 
     def add(self, partial: Partial) -> None:
-        """Add the next block. Raises ValueError if it is not the next one or has another shape."""
+        """Add the next blocks. Raises ValueError if they are not the next ones or have another shape."""
         if partial.index != self._next:
             raise ValueError(
                 f"expected block {self._next}, got block {partial.index}: partial sums are merged in block order, "
@@ -190,19 +204,20 @@ class Accumulator:
                 f"block {partial.index} was reduced {'without' if partial.error is None else 'with'} an exact "
                 "gradient, the accumulator the other way: give both the same `exact`."
             )
-        rows = self._rows + partial.rows
+        rows = self._rows + partial.replicates
         if rows > self.replicates:
             raise ValueError(
                 f"block {partial.index} brings {rows} rows to a run of {self.replicates}: the largest values were kept "
                 "for fewer. Give R rounded up to whole blocks to the blocks and to the accumulator."
             )
-        self._next, self._rows = self._next + 1, rows
+        self._next, self._rows = self._next + partial.blocks, rows
         if partial.nonfinite:  # its sums are not numbers; the run is an error whatever the other blocks hold
             self.nonfinite += partial.nonfinite
             return
         if self.exact is not None:
-            self._step(partial.rows * (partial.coordinate.mean + (self.centre - self.exact)))
-        self._blocks.append((partial.rows, float(partial.w.mean) * partial.rows))
+            self._step(partial.rows * (partial.means + (self.centre - self.exact)))
+        self._block_rows += [partial.rows] * partial.blocks
+        self._block_w += partial.block_w.tolist()
         c = partial.coordinate
         if partial.index < SHAPE_BLOCKS:
             self._shape = c if self._shape is None else merge(self._shape, c)
@@ -245,8 +260,8 @@ class Accumulator:
             w_top=top["w"],
             group_w={name: self._series[GROUP + name] for name in groups},
             group_top={name: top[GROUP + name] for name in groups},
-            block_rows=np.array([rows for rows, _ in self._blocks], dtype=np.float64),
-            block_w=np.array([w for _, w in self._blocks]),
+            block_rows=np.array(self._block_rows, dtype=np.float64),
+            block_w=np.array(self._block_w),
             traces=self._traces,
             error=self._series.get("error"),
             error_top=top.get("error"),
@@ -257,17 +272,17 @@ class Accumulator:
             truncate_at=self._truncate_at,
             martingale_T=self._T,
             martingale_Q=self._Q,
-            martingale_terms=self._terms,
+            martingale_terms=0 if self.exact is None else len(self._block_w) - 1,
             cut=_cut(coordinate.n, top["w"], self._sample),
         )
 
     def _step(self, y: Array) -> None:
-        if self._next > 1:
-            q = float(self._S @ y)
-            self._T += q
-            self._Q += q * q
-            self._terms += 1
-        self._S += y
+        """Add the sums `y` `[blocks, size]` of successive blocks to the martingale."""
+        S = np.cumsum(np.vstack([self._S, y]), axis=0)
+        q = np.einsum("bj,bj->b", S[:-1], y)  # of the first block of all 0, which is no term
+        self._T += float(q.sum())
+        self._Q += float(q @ q)
+        self._S = S[-1]
 
 
 GROUP = "w:"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -48,7 +49,9 @@ class Product:
 
         The product itself has no such mode: this is its engine with other sums.
         """
-        moments = Moments()
+        sums = [Moments() for _ in self.engine.groups]
         for block in range(len(self.engine.sizes)):
-            moments.add(self.engine.gradients(block))
-        return moments.result()
+            for moments, part in zip(sums, self.engine.parts(block), strict=True):
+                moments.add(part)
+        means, variances = zip(*(moments.result() for moments in sums), strict=True)
+        return torch.cat(means), torch.cat(variances)

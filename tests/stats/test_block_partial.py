@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.moments import Workspace, block_partial, block_partials
+from bench.moments import Workspace, block_partial, blocks_partial
 from bench.stats import Accumulator, Sums, summarise
 from bench.stats.accumulate import above_quantile, kept_values, tail_length
 
@@ -254,33 +254,79 @@ def test_the_device_gives_the_same_sums():
     assert there.traces == approx(here.traces, rel=1e-10)
 
 
-@pytest.mark.parametrize("size", [1, 5, 40])
+def test_cosines_of_rows_that_are_short_beside_the_mean():
+    """A cosine out of the projection would have no digit left of such a row."""
+    exact = torch.tensor([3.0, 4.0]).double()
+    g = (exact + 0.1 * draw(64, 2)).float()
+    g[:32] = torch.tensor([1e-6, 0.0])
+    cosine = accumulate([g], exact=exact, centre=exact).cosine
+    assert cosine is not None
+    by_hand = torch.nn.functional.cosine_similarity(g.double(), exact.expand(64, 2), eps=1e-30)
+    assert float(cosine.mean) == approx(by_hand.mean().item(), rel=1e-6)
+    assert float(by_hand[:32].max()) == approx(0.6)
+
+
+@pytest.mark.parametrize("size", [1, 5, 40, 300])
 @pytest.mark.parametrize("exact", [False, True])
-def test_blocks_reduced_together_are_as_if_alone(size, exact):
-    """The third is not finite, the fourth leaves the range of float32; the series cross index 32, where moments end."""
-    blocks = [draw(96, size, seed=seed, dtype=torch.float32) for seed in range(5)]
-    blocks[2][7] = math.nan
-    blocks[3] *= 1e25
+@pytest.mark.parametrize("away", [0.0, 30.0])
+def test_blocks_reduced_together_are_as_if_alone(size, exact, away):
+    """Whatever the pivot: here the mean of the first block, or a point that is some standard deviations off."""
+    blocks = [draw(96, size, seed=seed) for seed in range(40)]
     target = torch.ones(size).double() if exact else None
     groups = {"a": 1, "b": size - 1} if size > 1 else {"a": 1}
-    arguments = {"groups": groups, "centre": torch.zeros(size).double(), "exact": target, "replicates": 10_000}
-    whole = block_partials(lambda i: blocks[i - 30], range(30, 35), truncate_at=2.0, **arguments)
-    for i, (block, partial) in enumerate(zip(blocks, whole, strict=True)):
-        alone = block_partial(block, index=30 + i, truncate_at=2.0, **arguments)
-        assert (partial.index, partial.rows, partial.nonfinite) == (alone.index, alone.rows, alone.nonfinite)
-        assert partial.nonfinite == (1 if i == 2 else 0)
-        for name in ("coordinate", "w", "error", "projection", "cosine", "truncated"):
-            mine, other = getattr(partial, name), getattr(alone, name)
-            assert (mine is None) == (other is None)
-            if mine is not None and i != 2:
-                for k, power in enumerate(("mean", "M2", "M3", "M4"), 1):
-                    a, b = getattr(mine, power), getattr(other, power)
-                    assert (a is None) == (b is None)
-                    if a is not None:  # to float32's digits of what is added up: a third moment may cancel
-                        size = mine.n ** (k > 1) * np.sqrt(mine.M2 / mine.n) ** k
-                        np.testing.assert_array_less(abs(a - b), 1e-5 * (abs(b) + size) + 1e-12)
-        if i != 2:
-            top = alone.w_top  # about another pivot, which costs a float32 digit of the scale of w
-            np.testing.assert_allclose(partial.w_top, top, rtol=1e-6, atol=1e-6 * top.max())
-            np.testing.assert_array_equal(partial.traces, alone.traces)
-            assert partial.zero_rows == alone.zero_rows
+    centre = torch.full((size,), 0.3).double()
+    given = {"groups": groups, "centre": centre, "exact": target, "replicates": 40 * 96, "truncate_at": size + 1.0}
+    split = [b.split(list(groups.values()), 1) for b in blocks]
+    pivots = [g.mean(0) + away for g in split[0]]
+    sums = []
+    for together in (True, False):
+        known = None if target is None else target.numpy()
+        acc = Accumulator(groups, replicates=40 * 96, centre=centre.numpy(), exact=known)
+        for k in range(0, 40, 8):
+            if together:
+                acc.add(blocks_partial(lambda i: split[i], range(k, k + 8), pivots=pivots, **given))
+            else:
+                for i in range(k, k + 8):
+                    acc.add(block_partial(blocks[i], index=i, **given))
+        sums.append(acc.sums())
+    a, b = sums
+    for name in ("coordinate", "shape", "w", "error", "projection", "cosine", "truncated"):
+        mine, other = getattr(a, name), getattr(b, name)
+        assert (mine is None) == (other is None)
+        if mine is not None:
+            assert mine.n == other.n
+            for k, power in enumerate(("mean", "M2", "M3", "M4"), 1):
+                x, y = getattr(mine, power), getattr(other, power)
+                assert (x is None) == (y is None)
+                if x is not None:
+                    scale = mine.n ** (k > 1) * np.sqrt(mine.M2 / mine.n) ** k
+                    np.testing.assert_array_less(abs(x - y), 1e-8 * (abs(y) + scale) + 1e-12)
+    assert a.w_top == approx(b.w_top, rel=1e-9)
+    assert a.block_w == approx(b.block_w, rel=1e-10)
+    assert a.block_rows.tolist() == b.block_rows.tolist() == [96] * 40
+    assert a.traces == approx(b.traces, rel=1e-9)
+    assert (a.martingale_T, a.martingale_Q) == approx((b.martingale_T, b.martingale_Q), rel=1e-9)
+    assert a.martingale_terms == b.martingale_terms == (39 if exact else 0)
+    assert a.zero_rows == b.zero_rows
+    assert list(a.group_w) == list(b.group_w) == (["a", "b"] if size > 1 else [])
+
+
+@pytest.mark.parametrize("size", [1, 5, 40])
+def test_blocks_out_of_range_are_asked_for_again(size):
+    blocks = [draw(96, size, seed=seed, dtype=torch.float32) for seed in range(4)]
+    asked = []
+
+    def gradients(index):
+        asked.append(index)
+        return [blocks[index]]
+
+    given = {"groups": {"a": size}, "centre": torch.zeros(size).double(), "exact": None, "replicates": 10_000}
+    fine = blocks_partial(gradients, range(4), **given)
+    assert (asked, fine.nonfinite, fine.blocks, fine.replicates) == ([0, 1, 2, 3], 0, 4, 384)
+    blocks[3] = blocks[3] * 1e25
+    large = blocks_partial(gradients, range(4), **given)
+    assert asked[4:] == [0, 1, 2, 3] * 2
+    assert large.nonfinite == 0
+    assert float(large.w.mean) == approx(float((blocks[3].double() / 4).var(0).sum()) * 4, rel=1e-6)
+    blocks[2][7] = blocks[0][5] = math.nan
+    assert blocks_partial(gradients, range(4), **given).nonfinite == 2

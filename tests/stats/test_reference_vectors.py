@@ -101,7 +101,7 @@ def test_a_tail_without_shrinkage_or_with_the_wrong_threshold_is_refused():
     w, fit = power_law()
     assert fit.k_raw != approx(fit.khat, rel=1e-3)
     ordered = np.sort(w)[::-1]
-    k, _ = tail.pareto_fit((ordered[:95] - ordered[94])[::-1])  # the M-th largest value instead of the next one
+    k, _ = tail.Profile((ordered[:95] - ordered[94])[::-1]).fit()  # the M-th largest value instead of the next one
     assert k != approx(0.5926931115071, rel=1e-6)
 
 
