@@ -183,7 +183,7 @@ def steps(engine: Engine, sums: Sums) -> bool:
     Such a gradient has no noise that a longer run could show. (A slope that is 0 because f is constant so far is
     another matter: the rare other value may still come.)
     """
-    if not engine.cell.estimator.needs_df or sums.zero_rows < sums.replicates:
+    if not engine.cell.estimator.needs_df or sums.variance > 0 or sums.zero_rows < sums.followed:
         return False
     values = engine.values(engine.sizes[0], engine.generator("measure", 0))
     return bool(values.amax() > values.amin())

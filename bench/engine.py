@@ -27,6 +27,7 @@ from bench.objectives import Objective, Problem
 from bench.plan import Cell, blocks, noise_subject, slices
 from bench.selectors import label
 from bench.stats import Partial
+from bench.stats.accumulate import FOLLOWED
 from estimators import Estimator, Integrand, State, parameters, rows
 from estimators._families import less_total
 
@@ -185,7 +186,7 @@ class Engine:
         out, start = [], 0
         while start < len(self.sizes):
             rows = self.sizes[start]
-            near = self.sizes[start : start + together(self.size)]
+            near = self.sizes[start : start + together(rows, self.size)]
             stop = start + near.count(rows)  # they never get smaller, so the equal ones come first
             out.append(range(start, stop))
             start = stop
@@ -193,7 +194,7 @@ class Engine:
 
     @functools.cached_property
     def pivots(self) -> list[Tensor]:
-        """A point near the mean gradient, by tensor of theta: the mean of the first block, in every process the same."""
+        """A point near the mean gradient, by tensor of theta: the mean of the first block, whatever the process."""
         return [pivot_of(g) for g in self.parts(0)]
 
     def partials(self, blocks: range, centre: Tensor, exact: Tensor | None) -> Iterator[tuple[Partial, str]]:
@@ -212,6 +213,8 @@ class Engine:
                 digests[block] = digest(torch.cat(parts, 1))
             return parts
 
+        begins = [0, *itertools.accumulate(self.sizes)]
+        followed = max(begins[run.stop] for run in self.runs if begins[run.start] < FOLLOWED)
         for run in self.runs:
             if run.start not in blocks:
                 continue
@@ -223,6 +226,7 @@ class Engine:
                 exact=exact,
                 replicates=sum(self.sizes),
                 pivots=self.pivots,
+                followed=followed if begins[run.start] < followed else 0,
                 workspace=self.workspace,
                 truncate_at=self.truncate_at,
             )

@@ -27,8 +27,9 @@ LONG_SERIES = 8192  # rows from which a series fills the cache on its own
 FEW_COLUMNS = 1000  # below this the matrix product is the faster sum of a row
 NARROW = 32  # below so many columns a column is kept in one piece: inner loops over the columns would be too short
 WIDE = 128  # from so many columns torch sums over rows without help
+SPARSE, SAMPLED = 100, 32  # the largest values are looked for in two steps if they are one of so many; every so manieth
 LADDER_START = 256  # rows of a block at the start of a run, at most
-MOST, MOST_COORDINATES = 8, 2**18  # blocks that are reduced together, and coordinates of all their means, at most
+MOST, MOST_NUMBERS = 8, 2**17  # blocks that are reduced together, and their rows, or means' coordinates, at most
 TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to what float32 can square
 
 
@@ -97,6 +98,7 @@ def blocks_partial(
     exact: torch.Tensor | None,
     replicates: int,
     pivots: Sequence[torch.Tensor] | None = None,
+    followed: int | None = None,
     truncate_at: float | None = None,
     workspace: Workspace | None = None,
 ) -> Partial:
@@ -106,7 +108,8 @@ def blocks_partial(
     replicate per row, float32 or float64; `groups`, the tensors of theta by name with their number of coordinates;
     `centre` and `exact` `[size]` float64 on the same device; `replicates`, the R of the whole run, which sets how many
     of the largest values are kept; `pivots`, a point near the mean gradient, by group, in the dtype of the gradients,
-    and exact in a coordinate that is constant (the mean of the first of the blocks when None); `truncate_at`, the
+    as `pivot_of` finds it (in the first of the blocks when None); `followed`, the rows of
+    the whole run of which all series are followed (all when None), 0 of blocks of which only w is; `truncate_at`, the
     c0 of a truncated series `min(w, c0)`; `workspace`, memory to use again.
 
     Blocks are asked for one after the other and reduced while they are in the cache: sums of powers about the pivot, in
@@ -128,7 +131,17 @@ def blocks_partial(
     def sharp(index: int) -> list[torch.Tensor]:
         return [g.double() for g in asked(index)]
 
-    run = _Run(blocks, groups, centre, exact, replicates, truncate_at, pivots, space)
+    run = _Run(
+        blocks,
+        groups,
+        centre,
+        exact,
+        replicates,
+        truncate_at,
+        pivots,
+        replicates if followed is None else followed,
+        space,
+    )
     partial, finite = run.reduce(asked)
     if not (finite and _in_range(partial)):
         partial, finite = run.reduce(sharp)
@@ -137,14 +150,19 @@ def blocks_partial(
     return partial
 
 
-def together(size: int) -> int:
-    """Return how many successive blocks of gradients of a size are worth reducing together: a power of two."""
-    return min(MOST, 1 << max(0, (MOST_COORDINATES // size).bit_length() - 1))
+def together(rows: int, size: int) -> int:
+    """Return how many successive blocks of gradients `[rows, size]` are worth reducing together: a power of two."""
+    return min(MOST, 1 << max(0, (MOST_NUMBERS // max(rows, size)).bit_length() - 1))
 
 
 def pivot_of(g: torch.Tensor) -> torch.Tensor:
-    """Return the mean of `g` `[rows, size]` in its dtype, exact where a column is constant."""
-    return (g[0] + (g - g[0]).mean(0, dtype=torch.float64)).to(g.dtype)
+    """Return a point near the mean of `g` `[rows, size]`, in its dtype, exact where a column is constant.
+
+    It is the median of the means of 16 parts, which one huge gradient does not move: far from all the others, sums of
+    squares about it would have none of their digits.
+    """
+    off = (g - g[0]).double()
+    return (g[0] + torch.stack([part.mean(0) for part in off.chunk(16)]).median(0).values).to(g.dtype)
 
 
 def _check(
@@ -200,6 +218,7 @@ class _Run:
     replicates: int
     truncate_at: float | None
     pivots: Sequence[torch.Tensor] | None
+    followed: int
     space: Workspace
 
     def reduce(self, gradients: Callable[[int], Sequence[torch.Tensor]]) -> tuple[Partial, bool]:
@@ -208,8 +227,8 @@ class _Run:
         (rows, _), dtype, count, names = first[0].shape, first[0].dtype, len(self.blocks), self._names()
         pivots = [pivot_of(g) for g in first] if self.pivots is None else [p.to(dtype) for p in self.pivots]
         pivot = torch.cat(pivots).double()
-        target = None if self.exact is None else _Target.of(self.exact, pivot, dtype)
-        table = self.space.take("table", (len(names) + 1, count, rows), first[0])
+        target = _Target.of(self.exact, pivot, dtype) if self.exact is not None and self.followed else None
+        table = self.space.take("table", (len(names) + (target is not None), count, rows), first[0]).zero_()
         sums, traces = [], []
         for i, index in enumerate(self.blocks):
             parts = gradients(index) if i else first
@@ -219,6 +238,7 @@ class _Run:
         S = torch.stack(sums)
         d = S[:, 0] / rows
         tensors = self._finish(table, d, target)
+        tensors["group w"] = _by_group(S[:, 1] - rows * d**2, self.groups) * (rows / (rows - 1))
         tensors["means"] = d + (pivot - self.centre)
         tensors["columns"] = _central(S.sum(0), rows * count)
         tensors["columns"][0] += pivot - self.centre
@@ -237,50 +257,52 @@ class _Run:
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return S1, S2 and, of early blocks, S3, S4, `[2 or 4, size]`, and the Gram matrices of sub-blocks.
 
-        In the table `[series + 1, rows]`, of the block, become: w, by group, `‖Y_r − d‖² − ‖d‖²`; error
-        `Y_r·(d + p − g*)`; projection `Y_r·g*/‖g*‖²`; cosine `g_r·g*/‖g*‖`, and what comes after it `‖g_r‖²`.
+        To the table `[series + 1, rows]` of zeros, of the block, are added: to w, by group, `‖Y_r − d‖² − ‖d‖²`; to
+        error `Y_r·(d + p − g*)`; to projection `Y_r·g*/‖g*‖²`; to cosine `g_r·g*/‖g*‖`, and to what comes after it
+        `‖g_r‖²`.
         """
-        own = table[1 if len(parts) > 1 else 0 :]
-        sums, grams, end = [], [], 0
+        several = len(self._parts()) > 0
+        sums, end = [], 0
+        grams: list[torch.Tensor] = []
         for k, (g, pivot) in enumerate(zip(parts, pivots, strict=True)):
             start, end = end, end + g.shape[1]
             Y = torch.sub(g, pivot, out=self._room("off pivot", g))
-            squares = torch.mul(Y, Y, out=self._room("squares", g))
-            S = [_column_sums(Y), _column_sums(squares)]
-            d = S[0] / len(g)
-            _row_sums(squares, out=own[k])
-            _add_products(Y, d.to(g.dtype), own[k], factor=-2)
+            S = [_column_sums(Y)]
+            d, w = S[0] / len(g), table[k + 1 if several else 0]
+            _add_products(Y, d.to(g.dtype), w, factor=-2)
             if target is not None:
                 vectors = torch.stack([d + target.offset[start:end], target.unit[start:end]]).to(g.dtype)
-                if not k:
-                    table[-4:].zero_()
                 _add_both_products(Y, vectors, table[-4:-2])
                 _add_products(g, target.direction[start:end], table[-2])
                 self._add_squared_norms(g, table[-1])
-            if self._shapes():
-                S += _third_and_fourth(Y, squares, S[1], self._room("cubes", g))
-            sums.append(torch.stack(S))
             if sub_blocks:
                 mine = _grams(Y, sub_blocks, self.space.take("squares", (g.numel(),), g))
                 grams = [a.add_(b) for a, b in zip(grams, mine, strict=True)] if grams else mine
+            squares = torch.mul(Y, Y, out=self._room("squares", g) if self._shapes() else Y)
+            S.append(_column_sums(squares))
+            _add_row_sums(squares, w)
+            if self._shapes():
+                S += _third_and_fourth(Y, squares, S[1], self._room("cubes", g))
+            sums.append(torch.stack(S))
         return torch.cat(sums, 1), grams
 
     def _room(self, name: str, like: torch.Tensor) -> torch.Tensor:
         """Return memory for a matrix `[rows, size]`; of a narrow one every column is in one piece."""
         rows, size = like.shape
-        return self.space.take(name, (size, rows), like).T if size < NARROW else self.space.take(name, (rows, size), like)
+        return (
+            self.space.take(name, (size, rows), like).T if size < NARROW else self.space.take(name, (rows, size), like)
+        )
 
     def _add_squared_norms(self, g: torch.Tensor, out: torch.Tensor) -> None:
         """`out += ‖g_r‖²`."""
         if g.shape[1] == 1:
             out.addcmul_(g[:, 0], g[:, 0])
             return
-        norms = self.space.take("norms", (len(g),), g)
         if g.shape[1] < NARROW:  # torch's norm over columns in one piece is a hundred times slower
-            _row_sums(torch.mul(g, g, out=self._room("cubes", g)), out=norms)
+            _add_row_sums(torch.mul(g, g, out=self._room("cubes", g)), out)
         else:
-            torch.linalg.vector_norm(g, dim=1, out=norms).square_()
-        out.add_(norms)
+            norms = torch.linalg.vector_norm(g, dim=1, out=self.space.take("norms", (len(g),), g))
+            out.addcmul_(norms, norms)
 
     def _shapes(self) -> bool:
         """Whether third and fourth moments per coordinate are asked for."""
@@ -297,24 +319,24 @@ class _Run:
     def _names(self) -> list[str]:
         names = ["w", *(f"w:{name}" for name in self._parts())]
         names += ["truncated"] if self.truncate_at is not None else []
-        return names + (["error", "projection", "cosine"] if self.exact is not None else [])
+        return names + (["error", "projection", "cosine"] if self.exact is not None and self.followed else [])
 
     def _parts(self) -> list[str]:
-        return list(self.groups) if len(self.groups) > 1 else []
+        return list(self.groups) if len(self.groups) > 1 and self.followed else []
 
     def _finish(self, table: torch.Tensor, d: torch.Tensor, target: _Target | None) -> dict[str, torch.Tensor]:
         """Make the series in place out of what `_block` left in the table `[series, blocks, rows]`; sum them up."""
         parts, rows, names = self._parts(), table.shape[2], self._names()
         w = table[: 1 + len(parts)]
-        squares = torch.stack([each.square().sum(1) for each in d.split(list(self.groups.values()), 1)])
-        w[1 if parts else 0 :].add_(squares.unsqueeze(2).to(w.dtype)).clamp_(min=0)
+        squares = _by_group(d**2, self.groups) if parts else d.square().sum(1, keepdim=True)
+        w[1 if parts else 0 :].add_(squares.T.unsqueeze(2).to(w.dtype))
         if parts:
             torch.sum(w[1:], 0, out=w[0])
         tensors: dict[str, torch.Tensor] = {}
         if target is not None:
             error, projection, cosine, squared_norm = table[-4:]
             delta = d + target.offset
-            error.mul_(2).add_(w[0]).add_((delta * (delta - 2 * d)).sum(1, keepdim=True).to(w.dtype)).clamp_(min=0)
+            error.mul_(2).add_(w[0]).add_((delta * (delta - 2 * d)).sum(1, keepdim=True).to(w.dtype))
             projection.add_((target.offset @ target.unit).to(w.dtype))
             tensors["zero rows"] = squared_norm.numel() - torch.count_nonzero(squared_norm)
             if delta.shape[1] == 1:
@@ -326,7 +348,7 @@ class _Run:
             torch.clamp(w[0], max=self.truncate_at, out=table[1 + len(parts)])
         for k, name in enumerate(names):
             if name[0] in "we":
-                tensors[f"top {name}"] = _top(table[k].view(-1), self._kept(name, table[k].numel()))
+                tensors[f"top {name}"] = _top(table[k], self._kept(name, rows))
         if self._samples():
             tensors["sample"] = w[0, :, :LADDER_START]
         tensors["block w"] = w[0].sum(1)
@@ -334,8 +356,9 @@ class _Run:
         return tensors
 
     def _kept(self, name: str, rows: int) -> int:
-        kept = kept_values(self.replicates) if name == "w" else tail_length(self.replicates) + 1
-        return kept_in_block(kept, rows, self.replicates)
+        if name == "w":
+            return kept_in_block(kept_values(self.replicates), rows, self.replicates)
+        return kept_in_block(tail_length(self.followed) + 1, rows, self.followed)
 
     def _samples(self) -> bool:
         """Whether some of w itself is handed over, for its 99 % quantile, which its largest values will not reach."""
@@ -354,6 +377,8 @@ class _Run:
             w_top=out["top w"],
             block_w=out["block w"],
             traces=out.get("traces", none),
+            followed=self.followed > 0,
+            block_group_w=dict(zip(self.groups, out["group w"].T, strict=True)) if len(self.groups) > 1 else {},
             group_w={name: series[f"w:{name}"] for name in parts},
             group_top={name: out[f"top w:{name}"] for name in parts},
             error=series.get("error"),
@@ -380,13 +405,19 @@ def _column_sums(x: torch.Tensor) -> torch.Tensor:
     return x.view(step, rows // step * size).sum(0).view(rows // step, size).sum(0, dtype=torch.float64)
 
 
-def _row_sums(x: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
-    """`out[:]` = sum over columns `[rows]` of `[rows, size]`."""
+def _by_group(x: torch.Tensor, groups: Mapping[str, int]) -> torch.Tensor:
+    """Sum the columns of `x` `[blocks, size]` by group, `[blocks, groups]`."""
+    return torch.stack([each.sum(1) for each in torch.split(x, list(groups.values()), 1)], 1)
+
+
+def _add_row_sums(x: torch.Tensor, out: torch.Tensor) -> None:
+    """`out += ` sum over columns `[rows]` of `[rows, size]`."""
     if x.shape[1] == 1:
-        return out.copy_(x[:, 0])
-    if x.shape[1] < FEW_COLUMNS:
-        return torch.mv(x, x.new_ones(x.shape[1]), out=out)
-    return torch.sum(x, 1, out=out)
+        out.add_(x[:, 0])
+    elif x.shape[1] < FEW_COLUMNS:
+        torch.addmv(out, x, x.new_ones(x.shape[1]), out=out)
+    else:
+        out.add_(x.sum(1))
 
 
 def _add_products(x: torch.Tensor, vector: torch.Tensor, out: torch.Tensor, *, factor: float = 1) -> None:
@@ -461,12 +492,21 @@ def _powers(v: torch.Tensor, space: Workspace) -> torch.Tensor:
 
 
 def _top(v: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the `count` largest values of `v` `[n]`, largest first."""
+    """Return the `count` largest values of each row of `v` `[blocks, rows]`, together, largest first.
+
+    Of each block as many, and no more: where one gradient is so large that it shifts the mean of its block, all others
+    in it seem to be far off, and that block would fill the tail.
+    """
     if v.is_cuda:
-        return torch.topk(v, count).values
-    least = len(v) - count
-    largest = np.partition(v.numpy(), least)[least:]  # faster than torch's on a CPU
-    return torch.from_numpy(-np.sort(-largest))
+        return torch.topk(v, count).values.flatten().sort(descending=True).values
+    values = v.numpy()
+    if len(values) == 1 and SPARSE * count < values.size:  # most are below what more than enough of a sample exceed
+        sample, rank = values[0, ::SAMPLED], 2 * count // SAMPLED + 16
+        above = values[:, values[0] >= np.partition(sample, -rank)[-rank]]
+        values = above if above.size >= count else values
+    least = values.shape[1] - count
+    largest = np.partition(values, least, axis=1)[:, least:]  # faster than torch's on a CPU
+    return torch.from_numpy(-np.sort(-largest, axis=None))
 
 
 def _grams(Y: torch.Tensor, wanted: int, room: torch.Tensor) -> list[torch.Tensor]:

@@ -17,6 +17,7 @@ SUB_BLOCK = 32  # rows of a sub-block of the trace estimator
 SUB_BLOCKS = 64  # sub-blocks in all
 MIN_REMAINDER = 16  # a shorter rest of a block makes no sub-block
 ZERO_NORM = 1e-30  # an exact gradient shorter than this is 0: nothing is measured relative to it
+FOLLOWED = 2**17  # rows from which, of a longer run, only w is followed row by row: of other series, block by block
 COVERED_REPLICATES = 400_000  # up to here the tail of w also holds the largest 1 %
 
 
@@ -56,10 +57,10 @@ class Partial:
     `index` is that of the first block. `means` `[blocks, size]` are the means of the blocks about the centre c,
     `mean(g) − c`, and `coordinate` holds the moments of all rows about it; M3 and M4 only for index < 32. `w` is the
     series `rows/(rows−1) ‖g_r − ḡ_block‖²`, whose mean estimates the total variance without bias, `w_top` its largest
-    values, `block_w` `[blocks]` its sum in every block; `group_w` and `group_top` are the same per group, empty where
-    there is one group. With an exact gradient: `error` of `‖g_r − g*‖²`, `projection` of `g*·(g_r − g*)/‖g*‖²`,
-    `cosine` of `cos(g_r, g*)`. `zero_rows` counts `‖g_r‖ = 0`, where the cosine is taken as 0; `nonfinite` the rows
-    that are not finite.
+    values, `block_w` `[blocks]` its sum in every block; `group_w`, `group_top` and `block_group_w` are the same per
+    group, empty where there is one group. With an exact gradient: `error` of `‖g_r − g*‖²`, `projection` of
+    `g*·(g_r − g*)/‖g*‖²`, `cosine` of `cos(g_r, g*)`. `zero_rows` counts `‖g_r‖ = 0`, where the cosine is taken as 0;
+    `nonfinite` the rows that are not finite. Blocks that are not `followed` have w and what is known by block.
     """
 
     index: int
@@ -70,7 +71,9 @@ class Partial:
     w_top: Array
     block_w: Array
     traces: Array
+    followed: bool = True
     nonfinite: int = 0
+    block_group_w: Mapping[str, Array] = field(default_factory=dict)
     group_w: Mapping[str, Moments] = field(default_factory=dict)
     group_top: Mapping[str, Array] = field(default_factory=dict)
     error: Moments | None = None
@@ -101,6 +104,9 @@ class Sums:
     `w_top` and the like are the largest values, largest first. `block_rows` and `block_w` `[blocks]` are the rows
     and the sum of w of every block, for comparisons under common noise. `martingale_T`, `martingale_Q` and
     `martingale_terms` belong to the sum test of the bias. `cut` is the 99 % quantile of w.
+
+    `error`, `projection`, `cosine`, `zero_rows` and the series of groups are of the first `followed` rows. Where there
+    are more, `block_error`, `block_projection` and `block_group_w` `[blocks]` are the means of all blocks.
     """
 
     groups: Mapping[str, int]
@@ -126,6 +132,10 @@ class Sums:
     martingale_Q: float = 0.0  # noqa: N815
     martingale_terms: int = 0
     cut: float | None = None
+    followed: int = 0
+    block_error: Array | None = None
+    block_projection: Array | None = None
+    block_group_w: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -176,8 +186,8 @@ class Accumulator:
         self.nonfinite = 0
         self._next = 0
         self._rows = self._zero_rows = 0
-        self._block_rows: list[int] = []
-        self._block_w: list[float] = []
+        self._blocks: dict[str, list[float]] = {}
+        self._followed = 0
         self._coordinate: Moments | None = None
         self._shape: Moments | None = None
         self._series: dict[str, Moments] = {}
@@ -199,7 +209,7 @@ class Accumulator:
                 f"block {partial.index} has gradients of shape {partial.coordinate.mean.shape}, "
                 f"the groups {self.groups} need {self.centre.shape}."
             )
-        if (partial.error is None) != (self.exact is None):
+        if partial.followed and (partial.error is None) != (self.exact is None):
             raise ValueError(
                 f"block {partial.index} was reduced {'without' if partial.error is None else 'with'} an exact "
                 "gradient, the accumulator the other way: give both the same `exact`."
@@ -214,10 +224,9 @@ class Accumulator:
         if partial.nonfinite:  # its sums are not numbers; the run is an error whatever the other blocks hold
             self.nonfinite += partial.nonfinite
             return
-        if self.exact is not None:
-            self._step(partial.rows * (partial.means + (self.centre - self.exact)))
-        self._block_rows += [partial.rows] * partial.blocks
-        self._block_w += partial.block_w.tolist()
+        if partial.followed:
+            self._followed += partial.replicates
+        self._add_blocks(partial)
         c = partial.coordinate
         if partial.index < SHAPE_BLOCKS:
             self._shape = c if self._shape is None else merge(self._shape, c)
@@ -248,6 +257,8 @@ class Accumulator:
         if coordinate is None or shape is None:
             raise ValueError("no block has been added: there is nothing to sum up.")
         projects = self.exact is not None and float(np.linalg.norm(self.exact)) > ZERO_NORM
+        blocks = {name: np.array(values, dtype=np.float64) for name, values in self._blocks.items()}
+        longer = {} if self._followed == self._rows else blocks
         top = {name: largest.values() for name, largest in self._top.items()}
         groups = [name.removeprefix(GROUP) for name in self._series if name.startswith(GROUP)]
         return Sums(
@@ -260,8 +271,8 @@ class Accumulator:
             w_top=top["w"],
             group_w={name: self._series[GROUP + name] for name in groups},
             group_top={name: top[GROUP + name] for name in groups},
-            block_rows=np.array(self._block_rows, dtype=np.float64),
-            block_w=np.array(self._block_w),
+            block_rows=blocks["rows"],
+            block_w=blocks["w"],
             traces=self._traces,
             error=self._series.get("error"),
             error_top=top.get("error"),
@@ -272,9 +283,27 @@ class Accumulator:
             truncate_at=self._truncate_at,
             martingale_T=self._T,
             martingale_Q=self._Q,
-            martingale_terms=0 if self.exact is None else len(self._block_w) - 1,
+            martingale_terms=0 if self.exact is None else blocks["w"].size - 1,
             cut=_cut(coordinate.n, top["w"], self._sample),
+            followed=self._followed,
+            block_error=longer.get("error"),
+            block_projection=longer.get("projection") if projects else None,
+            block_group_w={name: longer[GROUP + name] for name in groups if longer},
         )
+
+    def _add_blocks(self, partial: Partial) -> None:
+        """Keep what is known of every block, and go on with the martingale."""
+        rows = partial.rows
+        found = {"rows": np.full(partial.blocks, rows), "w": partial.block_w}
+        found |= {GROUP + name: w / rows for name, w in partial.block_group_w.items()}
+        if self.exact is not None:
+            delta = partial.means + (self.centre - self.exact)
+            found["error"] = partial.block_w * (rows - 1) / rows**2 + np.einsum("bj,bj->b", delta, delta)
+            square = float(self.exact @ self.exact)
+            found["projection"] = delta @ self.exact / (square if square > ZERO_NORM**2 else np.inf)
+            self._step(rows * delta)
+        for name, values in found.items():
+            self._blocks.setdefault(name, []).extend(values.tolist())
 
     def _step(self, y: Array) -> None:
         """Add the sums `y` `[blocks, size]` of successive blocks to the martingale."""
@@ -366,7 +395,7 @@ def _decode(name: str, value: object) -> object:
         return series.from_json(_table(name, value))
     if name == "group_w":
         return {group: series.from_json(_table(group, m)) for group, m in _table(name, value).items()}
-    if name == "group_top":
+    if name in ("group_top", "block_group_w"):
         return {group: np.asarray(top, dtype=np.float64) for group, top in _table(name, value).items()}
     return np.asarray(value, dtype=np.float64) if isinstance(value, list) else value
 

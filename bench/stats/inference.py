@@ -52,8 +52,8 @@ def summarise(
     if reference is not None:
         flags.append("REFERENCE_NOISE")
     constant = V == 0 or (deterministic and floor > V)
-    tail = _tail(sums.w, sums.w_top, R)
-    if floor > V or (sums.error_top is not None and few_values(sums.error_top, R, ROUNDING[dtype])):
+    tail = _tail(sums.w, sums.w_top)
+    if floor > V or (sums.error_top is not None and few_values(sums.error_top, sums.followed, ROUNDING[dtype])):
         tail = replace(tail, khat=None, upper=None)  # atoms, or rounding alone: there is no tail to fit
     if tail.discrete and V > 0:
         flags.append("DISCRETE_TAIL")
@@ -82,6 +82,7 @@ def summarise(
         "status": total.status,
         "unseen": 1 - (1 - confidence) ** (1 / R) if V == 0 else None,
         "mean_norm": float(np.linalg.norm(sums.mean)),
+        "followed": sums.followed,
         "cut": sums.cut,
         "float_floor": floor,
         "groups": _groups(total, target),
@@ -164,8 +165,19 @@ def _tail_upper(tail: Tail, replicates: int) -> float | None:
     return tail.upper
 
 
-def _tail(values: Moments, top: Array, replicates: int) -> Tail:
-    return fit_tail(top, float(values.mean) * values.n, replicates)
+def _tail(values: Moments, top: Array) -> Tail:
+    return fit_tail(top, float(values.mean) * values.n, values.n)
+
+
+def _whole(sums: Sums, part: Moments, means: Array | None) -> Moments:
+    """Return a series over all rows, from its followed ones and, where there are others, the means of all blocks."""
+    return part if means is None else series.stretch(part, means, sums.block_rows)
+
+
+def _scaled(tail: Tail, part: Moments, whole: Moments) -> Tail:
+    """Return the tail of followed rows with its bound, which is one of their mean, held against that of all rows."""
+    bound = tail.upper
+    return tail if part is whole or bound is None else replace(tail, upper=bound * float(whole.mean / part.mean))
 
 
 def _trace_square(traces: Array, V: float, size: int, replicates: int) -> float:
@@ -216,7 +228,9 @@ def _groups(total: _Total, target: Array | None) -> dict[str, dict[str, float | 
         part = slice(end - size, end)
         V = float(sums.coordinate.M2[part].sum()) / (sums.replicates - 1)
         if name in sums.group_w:
-            w, tail = sums.group_w[name], _tail(sums.group_w[name], sums.group_top[name], sums.replicates)
+            part_w = sums.group_w[name]
+            w = _whole(sums, part_w, sums.block_group_w.get(name))
+            tail = _scaled(_tail(part_w, sums.group_top[name]), part_w, w)
             interval = _variance_interval(V, variance.shape(w), 1.0, tail, total.confidence)
         else:  # the only group is the whole
             tail, interval = total.tail, total.interval(total.confidence)
@@ -294,9 +308,9 @@ def _tests(total: _Total, delta: Array, T: float, reference: Reference | None) -
         A, _ = bias.noise_terms(total.trace_square, total.R, reference)
         return bias.combine(p_max, bias.two_sample_sum_test(T, A), None, sums.size)
     p_sum = bias.sum_test(sums.martingale_T, sums.martingale_Q, sums.martingale_terms)
-    projection = sums.projection
     p_projection = None
-    if projection is not None:
+    if sums.projection is not None:
+        projection = _whole(sums, sums.projection, sums.block_projection)
         p_projection = bias.mean_test(float(projection.mean), variance.shape(projection))
     return bias.combine(p_max, p_sum if sums.error is not None else None, p_projection, sums.size)
 
@@ -320,9 +334,12 @@ def _against(total: _Total, target: Array, reference: Reference | None, exactly:
     out: dict[str, float | None] = {}
     if sums.error is not None and sums.error_top is not None and not total.infinite:
         out |= _mse(total, sums.error, sums.error_top, reference, exactly)
-    for name, values, shift in (("gain", sums.projection, 1.0), ("cosine", sums.cosine, 0.0)):
+    for name, values, means, shift in (
+        ("gain", sums.projection, sums.block_projection, 1.0),
+        ("cosine", sums.cosine, None, 0.0),
+    ):
         if values is not None:
-            shape = variance.shape(values)
+            shape = variance.shape(_whole(sums, values, means))
             interval = variance.mean_interval(shift + shape.mean, shape, confidence=confidence)
             out |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
     if sums.cosine is not None:
@@ -337,13 +354,15 @@ def _against(total: _Total, target: Array, reference: Reference | None, exactly:
 
 
 def _mse(
-    total: _Total, error: Moments, top: Array, reference: Reference | None, exactly: bool
+    total: _Total, part: Moments, top: Array, reference: Reference | None, exactly: bool
 ) -> dict[str, float | None]:
+    error = _whole(total.sums, part, total.sums.block_error)
     value = float(error.mean)
     noise = 0.0 if reference is None else reference.variance / reference.replicates
     if total.V == 0 or exactly:
         return {"mse": value, "mse_low": value if exactly else 0.0, "mse_high": value if exactly else None}
-    interval = _variance_interval(value, variance.shape(error), 0.0, _tail(error, top, total.R), total.confidence)
+    tail = _scaled(_tail(part, top), part, error)
+    interval = _variance_interval(value, variance.shape(error), 0.0, tail, total.confidence)
     return {
         "mse": max(value - noise, 0.0),
         "mse_low": max(interval.low - noise, 0.0),

@@ -98,6 +98,23 @@ def _merge(count_a: int, a: Any, count_b: int, b: Any) -> Any:
     return mean, M2, M3, M4
 
 
+def stretch(part: Moments, means: Array, rows: Array) -> Moments:
+    """Moments of a long scalar series of which the first values, `part`, and the means of all blocks are known.
+
+    Mean and variance are those of the blocks, `Σ_b rows_b (mean_b − mean)²/(B − 1)`, so that what happened beyond the
+    part counts. Skewness and kurtosis are the part's, the kurtosis at least 1 + 2n/(B − 1): there the degrees of
+    freedom of the variance by Satterthwaite are the B − 1 that this one has.
+
+    Arguments: `means` and `rows` `[B]`, of all blocks.
+    """
+    n = int(rows.sum())
+    mean = rows @ means / n
+    M2 = rows @ (means - mean) ** 2 * ((n - 1) / (means.size - 1))
+    M3 = skewness(part) * M2**1.5 / np.sqrt(n)
+    M4 = np.maximum(kurtosis(part), 1 + 2 * n / (means.size - 1)) * M2**2 / n
+    return Moments(n, np.asarray(mean), np.asarray(M2), np.asarray(M3), np.asarray(M4))
+
+
 def is_constant(m: Moments) -> NDArray[np.bool_]:
     """Where the series varies by no more than rounding: `M2 <= 1e-24 n mean²`."""
     return np.asarray(1e-24 * m.n * m.mean**2 >= m.M2)

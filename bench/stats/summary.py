@@ -25,7 +25,8 @@ class Summary:
     and DETERMINISTIC_BIASED (declared deterministic), NO_REFERENCE (no exact gradient).
 
     `gain` is the fraction of the exact gradient that the mean recovers, `cosine` the mean of cos(g_r, g*),
-    `alignment` the noise-corrected cosine of the mean. `cut` is the 99 % quantile of the squared norms;
+    `alignment` the noise-corrected cosine of the mean. The cosine and `zero_rows`, the gradients that are 0, are of the
+    first `followed` replicates. `cut` is the 99 % quantile of the squared norms;
     `truncated_mean` and `truncated_cv2` are those of min(w, `truncated_at`). None always stands for "not known" or
     "does not exist".
     """
@@ -76,6 +77,7 @@ class Summary:
     cosine_low: float | None = None
     cosine_high: float | None = None
     zero_rows: int | None = None
+    followed: int | None = None
     alignment: float | None = None
     gain: float | None = None
     gain_low: float | None = None

@@ -4,6 +4,7 @@ import os
 import signal
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from bench import objectives, store
@@ -78,8 +79,8 @@ def test_what_an_estimator_raises_in_a_worker_is_the_reason(how, outcome):
 def test_blocks_come_in_order_and_all():
     engine = Engine(Cell(RLOO(), objectives.GaussianQuadratic()), SETTINGS)
     with Pool(2) as pool:
-        indices = [partial.index for partial, _ in pool.spread(engine, __import__("numpy").zeros(engine.size), None)]
-    assert indices == list(range(len(engine.sizes)))
+        partials = [partial for partial, _ in pool.spread(engine, np.zeros(engine.size), None)]
+    assert [i for p in partials for i in range(p.index, p.index + p.blocks)] == list(range(len(engine.sizes)))
 
 
 @pytest.mark.parametrize(("count", "workers"), [(1, 1), (1, 8), (33, 2), (1000, 3)])

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.moments import Workspace, block_partial, blocks_partial
+from bench.moments import Workspace, _top, block_partial, blocks_partial, pivot_of
 from bench.stats import Accumulator, Sums, summarise
-from bench.stats.accumulate import above_quantile, kept_values, tail_length
+from bench.stats.accumulate import above_quantile, kept_in_block, kept_values, tail_length
 
 approx = pytest.approx
 
@@ -163,6 +163,46 @@ def test_the_largest_values_are_found_in_long_blocks():
     w = (g - g.mean()) ** 2 * (2**15 / (2**15 - 1))
     p = block_partial(g, index=0, groups={"t": 1}, centre=torch.zeros(1).double(), exact=None, replicates=10**7)
     assert p.w_top == approx(torch.sort(w[:, 0], descending=True).values[: p.w_top.size].double().numpy(), rel=1e-5)
+
+
+@pytest.mark.parametrize("every", [None, 1, 32])
+@pytest.mark.parametrize("count", [1, 300])
+def test_the_largest_values_are_found_whatever_the_order(every, count):
+    """Rising, or with all that is large where a sample of every 32nd value looks, or next to it."""
+    v = torch.arange(2.0**16).double()
+    if every is not None:
+        v[:] = torch.rand(2**16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        v[every % 32 :: 32] += 10
+    assert torch.equal(_top(v.unsqueeze(0), count), v.sort(descending=True).values[:count])
+
+
+def test_a_block_hands_over_as_many_values_as_any_other():
+    """Of a block whose mean one huge gradient shifts, every squared norm is large."""
+    blocks = [draw(256, 2, seed) for seed in range(8)]
+    blocks[3][17] = 1e9
+    given = {"groups": {"t": 2}, "centre": torch.zeros(2).double(), "exact": None, "replicates": 10**4}
+    top = blocks_partial(lambda i: [blocks[i]], range(8), **given).w_top
+    assert np.count_nonzero(top > 1e6) == kept_in_block(kept_values(10**4), 256, 10**4) < 256
+    assert top.size == 8 * kept_in_block(kept_values(10**4), 256, 10**4)
+
+
+def test_a_huge_gradient_costs_others_no_digits():
+    """Neither those of its own run nor, by the pivot, those of later ones."""
+    blocks = [draw(256, 3, seed, torch.float32) for seed in range(16)]
+    blocks[0][17] = 1e9
+    given = {"groups": {"t": 3}, "centre": torch.zeros(3).double(), "exact": None, "replicates": 4096}
+    pivots = [pivot_of(blocks[0])]
+    for run in (range(8), range(8, 16)):
+        w = blocks_partial(lambda i: [blocks[i]], run, pivots=pivots, **given).block_w
+        by_hand = [float(blocks[i].double().var(0).sum()) * 256 for i in run]
+        assert w[1:] == approx(by_hand[1:], rel=1e-5)
+
+
+def test_a_pivot_is_exact_where_nothing_varies():
+    g = torch.stack([torch.full((100,), 0.7), torch.linspace(5, 6, 100)], 1)
+    pivot = pivot_of(g)
+    assert pivot[0] == g[0, 0]
+    assert pivot[1] == approx(5.5, abs=0.1)
 
 
 def test_quantile_from_a_sample_where_the_largest_values_do_not_reach():

@@ -1,0 +1,138 @@
+"""Long runs: beyond the first rows only w is followed row by row, of the other series the means of blocks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bench.moments import blocks_partial
+from bench.stats import Accumulator, Sums, moments, series, summarise, variance
+
+approx = pytest.approx
+GROUPS = {"a": 2, "b": 3}
+EXACT = np.array([1.0, -2.0, 0.5, 0.0, 3.0])
+ROWS = 128
+
+
+def gradients(blocks, seed=0):
+    g = torch.randn(blocks, ROWS, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return g * torch.tensor([1.0, 2.0, 0.3, 1.0, 0.1]).double() + torch.as_tensor(EXACT)
+
+
+def sums(g, followed, exact=EXACT, **more):
+    """All blocks; all series are followed in the first ones."""
+    total = g.shape[0] * ROWS
+    accumulator = Accumulator(GROUPS, replicates=total, centre=EXACT, exact=exact)
+    for start in range(0, g.shape[0], 8):
+        accumulator.add(
+            blocks_partial(
+                lambda i: g[i].split([2, 3], 1),
+                range(start, start + 8),
+                groups=GROUPS,
+                centre=torch.as_tensor(EXACT),
+                exact=None if exact is None else torch.as_tensor(exact),
+                replicates=total,
+                followed=followed * ROWS if start < followed else 0,
+                **more,
+            )
+        )
+    return accumulator.sums()
+
+
+def test_what_is_known_of_all_rows_is_the_same():
+    g = gradients(96)
+    part, whole = sums(g, 64, truncate_at=4.0), sums(g, 96, truncate_at=4.0)
+    assert (part.followed, whole.followed) == (64 * ROWS, 96 * ROWS)
+    for name in ("coordinate", "shape", "w", "truncated"):
+        for power in ("mean", "M2", "M3", "M4"):
+            a, b = getattr(getattr(part, name), power), getattr(getattr(whole, name), power)
+            assert (a is None and b is None) or a == approx(b, rel=1e-12)
+    assert part.w_top == approx(whole.w_top, rel=1e-12)
+    assert (part.martingale_T, part.martingale_terms) == (whole.martingale_T, 95)
+    s, t = (summarise(x, exact=EXACT, dtype="float64") for x in (part, whole))
+    for name in ("variance", "variance_low", "variance_high", "khat", "p_max", "p_sum", "bias_bound", "mse", "gain"):
+        assert getattr(s, name) == approx(getattr(t, name), rel=1e-9), name
+    for name in ("mse_low", "mse_high", "gain_low", "gain_high"):
+        value = getattr(t, name.split("_")[0])
+        assert getattr(s, name) - value == approx(getattr(t, name) - value, rel=0.4), name
+    assert (s.followed, t.followed) == (64 * ROWS, 96 * ROWS)
+
+
+def test_means_of_blocks_are_those_of_the_rows():
+    g = gradients(72)
+    s, x = sums(g, 64), g.numpy() - EXACT
+    assert s.block_error == approx((x**2).sum(2).mean(1), rel=1e-9)
+    assert s.block_projection == approx((x @ EXACT).mean(1) / (EXACT @ EXACT), rel=1e-9, abs=1e-12)
+    own = x - x.mean(1, keepdims=True)
+    for name, part in (("a", slice(0, 2)), ("b", slice(2, 5))):
+        w = ROWS / (ROWS - 1) * (own[:, :, part] ** 2).sum(2)
+        assert s.block_group_w[name] == approx(w.mean(1), rel=1e-9)
+    assert sums(g, 72).block_error is None
+    assert sums(g, 72).block_group_w == {}
+
+
+def test_a_stretched_series_has_the_mean_of_all_and_the_spread_between_blocks():
+    x = np.random.default_rng(0).exponential(size=(200, 64))
+    m = series.stretch(moments(x[:50].ravel()), x.mean(1), np.full(200, 64.0))
+    assert m.n == x.size
+    assert float(m.mean) == approx(x.mean())
+    assert float(m.M2) / (m.n - 1) == approx(64 * x.mean(1).var(ddof=1))
+    assert float(series.skewness(m)) == approx(float(series.skewness(moments(x[:50].ravel()))))
+    assert variance.shape(m).nu == approx(199)
+
+
+def test_its_kurtosis_is_that_of_the_part_where_that_leaves_fewer_degrees_of_freedom():
+    x = np.random.default_rng(0).exponential(size=(2000, 4)) ** 4
+    part = moments(x.ravel())
+    m = series.stretch(part, x.mean(1), np.full(2000, 4.0))
+    assert float(series.kurtosis(m)) == approx(float(series.kurtosis(part)))
+    assert variance.shape(m).nu < 1999
+
+
+def test_blocks_of_unequal_length_are_weighted_by_it():
+    rng = np.random.default_rng(1)
+    rows = np.repeat([32.0, 512.0], 400)
+    means = rng.normal(size=800) / np.sqrt(rows)
+    m = series.stretch(moments(rng.normal(size=1000)), means, rows)
+    assert float(series.variance(m)) == approx(1, abs=4.5 * np.sqrt(2 / 799))
+
+
+def test_a_rare_event_that_the_followed_rows_did_not_see_is_no_bias():
+    """Of the followed rows alone, the projection would seem to have hardly any noise."""
+    g = gradients(512)
+    still = torch.as_tensor(EXACT) + 1e-3 * (g - torch.as_tensor(EXACT))
+    still[100::40, 3] += 100 * torch.as_tensor(EXACT)
+    s = sums(still, 64)
+    assert s.projection is not None
+    alone = replace(s, block_projection=None, block_error=None, block_group_w={})
+    alone = replace(alone, projection=replace(s.projection, mean=np.asarray(s.block_projection.mean())))
+    honest = summarise(s, exact=EXACT, dtype="float64")
+    deceived = summarise(alone, exact=EXACT, dtype="float64")
+    assert deceived.p_projection < 1e-9
+    assert honest.p_projection > 1e-4
+    assert honest.gain_low < honest.gain < honest.gain_high
+    assert honest.gain_high - honest.gain_low > 10 * (deceived.gain_high - deceived.gain_low)
+
+
+def test_the_bound_of_the_tail_is_held_against_the_mean_of_all_rows():
+    g = gradients(96)
+    part = sums(g, 64)
+    s = summarise(part, exact=EXACT, dtype="float64")
+    twice = replace(part, block_error=2 * part.block_error)
+    t = summarise(twice, exact=EXACT, dtype="float64")
+    assert t.mse_high == approx(2 * s.mse_high, rel=1e-9)
+
+
+def test_without_an_exact_gradient():
+    s = sums(gradients(80), 64, exact=None)
+    assert (s.block_error, s.block_projection, s.error) == (None, None, None)
+    assert sorted(s.block_group_w) == ["a", "b"]
+    summary = summarise(s, exact=None, dtype="float64")
+    assert summary.groups["a"]["variance"] == approx(5, rel=0.1)
+
+
+def test_json_round_trip():
+    s = sums(gradients(80), 64)
+    a, b = (summarise(x, exact=EXACT, dtype="float64").to_json() for x in (s, Sums.from_json(s.to_json())))
+    assert a == b
