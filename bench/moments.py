@@ -23,10 +23,10 @@ from bench.stats.accumulate import (
 )
 from bench.stats.series import Array, Moments
 
-LONG_SERIES = 8192  # rows from which a series fills the cache on its own
+LONG_SERIES = 2**16  # values from which a series fills the cache on its own
 FEW_COLUMNS = 1000  # below this the matrix product is the faster sum of a row
 NARROW = 32  # below so many columns a column is kept in one piece: inner loops over the columns would be too short
-WIDE = 128  # from so many columns torch sums over rows without help
+WIDE = 64  # from so many columns torch sums over rows without help
 SPARSE, SAMPLED = 100, 32  # the largest values are looked for in two steps if they are one of so many; every so manieth
 LADDER_START = 256  # rows of a block at the start of a run, at most
 MOST, MOST_NUMBERS = 8, 2**17  # blocks that are reduced together, and their rows, or means' coordinates, at most
@@ -395,13 +395,15 @@ class _Run:
 def _column_sums(x: torch.Tensor) -> torch.Tensor:
     """Sum over rows, float64 `[size]`.
 
-    In the dtype of `x`, pairwise; of a matrix of few columns that are not in one piece up to 32 rows at a time, and
-    float64 above.
+    In the dtype of `x`, pairwise, and of few columns, which have no others to share the last rounding with, in 32 or
+    more parts, and float64 above.
     """
     rows, size = x.shape
-    if x.stride(0) == 1 or size >= WIDE:
-        return x.sum(0).double()
     step = gcd(rows, 32)
+    if x.stride(0) == 1:
+        return x.T.view(size, step, rows // step).sum(2).sum(1, dtype=torch.float64)
+    if size >= WIDE:
+        return x.sum(0).double()
     return x.view(step, rows // step * size).sum(0).view(rows // step, size).sum(0, dtype=torch.float64)
 
 
@@ -500,10 +502,10 @@ def _top(v: torch.Tensor, count: int) -> torch.Tensor:
     if v.is_cuda:
         return torch.topk(v, count).values.flatten().sort(descending=True).values
     values = v.numpy()
-    if len(values) == 1 and SPARSE * count < values.size:  # most are below what more than enough of a sample exceed
+    if len(v) == 1 and SPARSE * count < v.numel():  # most are below what more than enough of a sample exceed
         sample, rank = values[0, ::SAMPLED], 2 * count // SAMPLED + 16
-        above = values[:, values[0] >= np.partition(sample, -rank)[-rank]]
-        values = above if above.size >= count else values
+        above = values[0][values[0] >= np.partition(sample, -rank)[-rank]]
+        values = above[None] if above.size >= count else values
     least = values.shape[1] - count
     largest = np.partition(values, least, axis=1)[:, least:]  # faster than torch's on a CPU
     return torch.from_numpy(-np.sort(-largest, axis=None))
