@@ -98,6 +98,18 @@ def test_blocks_of_unequal_length_are_weighted_by_it():
     assert float(series.variance(m)) == approx(1, abs=4.5 * np.sqrt(2 / 799))
 
 
+@pytest.mark.parametrize("power", [1, 2])
+def test_intervals_of_a_stretched_series_cover(power):
+    """95 % of 2,000 runs up to 4 standard errors, 1.95 points; a failure rate of 6e-5 for each law, were it exact."""
+    rng, covered, true = np.random.default_rng(power), 0, [None, 1.0, 2.0][power]
+    for _ in range(2000):
+        x = rng.exponential(size=(64, 64)) ** power
+        m = series.stretch(moments(x[:8].ravel()), x.mean(1), np.full(64, 64.0))
+        interval = variance.mean_interval(float(m.mean), variance.shape(m), confidence=0.95)
+        covered += interval.low <= true <= interval.high
+    assert abs(covered / 2000 - 0.95) < 0.0195
+
+
 def test_a_rare_event_that_the_followed_rows_did_not_see_is_no_bias():
     """Of the followed rows alone, the projection would seem to have hardly any noise."""
     g = gradients(512)
