@@ -13,6 +13,7 @@ import io
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,12 +114,16 @@ class Engine:
 
     def generator(self, stage: str, block: int) -> Generator:
         """Return the generator of a block: seeded by root seed, stage, objective and block number."""
-        subject = noise_subject(self.cell, common=self.settings.common_noise)
         root, learned = self.settings.seed, self.settings.adapt_seed
         if stage in ("init", "adapt") and learned is not None:
             root = learned
-        seed = record.block_seed(root, stage, subject, block)
+        seed = record.block_seed(root, stage, self.subject, block)
         return Generator(self.device).manual_seed(seed)
+
+    @functools.cached_property
+    def subject(self) -> dict[str, Any] | list[dict[str, Any]]:
+        """Whose noise the cell uses."""
+        return noise_subject(self.cell, common=self.settings.common_noise)
 
     def freeze(self) -> None:
         """Stop the state from learning; from now on it costs no graph."""

@@ -141,7 +141,7 @@ def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
             return base.rdraw(Size((n,)), generator)
         case Normal():
             noise = normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator)
-            return _each(noise, lambda e: torch.addcmul(base.loc, e, base.scale))
+            return _each(noise, lambda e: (e * base.scale).add_(base.loc))
         case _:
             with _torch_seeded(generator, _device(q)):
                 return q.rsample(Size((n,)))
@@ -153,7 +153,7 @@ def _each(noise: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
     Autograd would add up gradients over that axis, a pass over the data that changes nothing. (Detached, because
     writing into a view would have it carry the gradient of all of the noise along.)
     """
-    return make(noise.squeeze(0).detach()).unsqueeze(0) if len(noise) == 1 else make(noise)
+    return make(noise.squeeze(0).detach()).unsqueeze(0) if noise.shape[0] == 1 else make(noise)
 
 
 # Densities --------------------------------------------------------------------------------------------------------
@@ -297,11 +297,11 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
     own = {name: one(value.detach()) for name, value in parameters(q).items()}
     match base:
         case Normal():
-            inverse = 1 / own["scale"]
+            inverse = own["scale"].reciprocal()
             z = (x - own["loc"]).mul_(inverse)
             weighted = spread * z
-            loc = over_samples(weighted) * inverse
-            scale = (over_samples(weighted * z) - over_samples(spread)) * inverse
+            scale = over_samples(torch.addcmul(spread, weighted, z, value=-1)).mul_(-inverse)  # w (z^2 - 1) / scale
+            loc = over_samples(weighted).mul_(inverse)  # in place, and last: of one sample this is ``weighted`` itself
             return inject(q, loc=loc, scale=scale)
         case Bernoulli():
             p = one(probs(q).detach())
@@ -320,12 +320,17 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
 
 def over_samples(x: Tensor) -> Tensor:
     """Return the sum over the first axis; of one sample it is the sample, without a pass over the data."""
-    return x.squeeze(0) if len(x) == 1 else x.sum(0)
+    return x.squeeze(0) if x.shape[0] == 1 else x.sum(0)
 
 
 def average(x: Tensor) -> Tensor:
     """Return the mean over the first axis; of one sample it is the sample, without a pass over the data."""
-    return x.squeeze(0) if len(x) == 1 else x.mean(0)
+    return x.squeeze(0) if x.shape[0] == 1 else x.mean(0)
+
+
+def share(x: Tensor) -> Tensor:
+    """Return x divided by the length of its first axis; of one sample it is x, without a pass over the data."""
+    return x if x.shape[0] == 1 else x / x.shape[0]
 
 
 def _weighted_count(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:

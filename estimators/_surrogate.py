@@ -65,7 +65,7 @@ class _Inject(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         (cotangent,) = cotangents
-        if cotangent.is_cpu and not any(cotangent.stride()) and cotangent.numel() and cotangent.view(-1)[0] == 1:
+        if cotangent.is_cpu and not any(cotangent.stride()) and cotangent.numel() and cotangent.view(-1)[0].item() == 1:
             given = ctx.saved_tensors if torch.is_grad_enabled() else [t.detach() for t in ctx.saved_tensors]
             return (None, *(None for _ in given), *given)
         out = []

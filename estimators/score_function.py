@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn import functional
 
-from estimators._families import average, draw, inner, logits, probs, score
+from estimators._families import average, draw, inner, logits, probs, score, share
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, one_value_each
 from estimators._rows import one, parameters, rows
@@ -110,7 +110,12 @@ class ScoreFunction(Estimator):
         if self.baseline == "optimal":
             return average(fx) + _optimal(q, x, fx.detach())
         b = self.baseline if isinstance(self.baseline, int | float) else _mean(state)
-        return average(fx) + score(q, x, (fx.detach() - b) / self.n)
+        return average(fx) + score(q, x, share(_less(fx.detach(), b)))
+
+
+def _less(fx: Tensor, b: Tensor | float) -> Tensor:
+    """Return f - b; of the number 0 without a pass over the data."""
+    return fx if isinstance(b, int | float) and b == 0 else fx - b
 
 
 def _optimal(q: Distribution, x: Tensor, fx: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from scipy import integrate, special, stats
 from sklearn.datasets import load_breast_cancer
 from torch import Generator
 from torch.distributions import Bernoulli, Distribution, Normal, OneHotCategorical, kl_divergence
+from torch.nn.functional import logsigmoid
 
 from bench import objectives
 from bench.objectives import (
@@ -49,7 +50,7 @@ from bench.objectives import (
     catalogue,
 )
 from bench.objectives._mean_field import mean_field
-from bench.objectives.logistic_regression import _expected_log_sigmoid, _signed_data
+from bench.objectives.logistic_regression import _expected_log_sigmoid, _signed_data, _SumLogSigmoid
 from estimators import RLOO, Bound, Enumeration, Reparameterization, ScoreFunction, parameters, rows
 from estimators._families import draw, inner
 from tests.tolerances import z_limit
@@ -456,6 +457,23 @@ def test_the_integral_of_log_sigmoid(m, s):
     )
     assert alone.item() == pytest.approx(sum(parts), rel=1e-12, abs=1e-14)
     assert beside[0].item() == pytest.approx(sum(parts), rel=1e-12, abs=1e-14)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 30.0, 1e4])
+def test_a_sum_of_log_sigmoids_is_that_of_its_terms(scale, dtype, tolerance):
+    """At 0 the products are the smallest, far from it a sigmoid has no logarithm."""
+    a = scale * torch.randn(3, 2, 569, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    expected = logsigmoid(a.double()).sum(-1)
+    got = _SumLogSigmoid.apply(a)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=0.0)
+
+
+def test_a_sum_of_log_sigmoids_has_first_and_second_derivatives_both_ways():
+    a = (3 * torch.randn(2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(_SumLogSigmoid.apply, [a], check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(_SumLogSigmoid.apply, [a])
 
 
 def test_the_data_of_logistic_regression():

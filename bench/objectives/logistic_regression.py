@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
-from torch.nn.functional import linear, logsigmoid
+from torch.nn.functional import linear, logsigmoid, pad
 
 from bench.objectives._checks import between, finite
 from bench.objectives._mean_field import mean_field, point
@@ -58,10 +58,11 @@ class LogisticRegression(Objective):
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Make the problem in a dtype, on a device."""
-        data = _signed_data().to(device, dtype)
+        # A column of zeros, because BLAS makes the product in the gradient with 32 columns in half the time of 31.
+        data = pad(_signed_data(), (0, 1)).to(device, dtype)
 
         def log_joint(w: Tensor) -> Tensor:
-            likelihood = logsigmoid(linear(w, data)).sum(-1)
+            likelihood: Tensor = _SumLogSigmoid.apply(linear(pad(w, (0, 1)), data))  # type: ignore[no-untyped-call]
             return likelihood - w.square().sum(-1) / 2 - self.dim / 2 * math.log(2 * math.pi)
 
         def exact(theta: Theta) -> Tensor:
@@ -72,6 +73,34 @@ class LogisticRegression(Objective):
 
         theta = point(self.dim, self.mean, self.log_scale, dtype, device)
         return Problem(theta, mean_field, functools.partial(Bound, log_joint), exact)
+
+
+class _SumLogSigmoid(torch.autograd.Function):
+    """``sum_n log sigmoid(a_n)`` over the last axis.
+
+    ``log sigmoid(a) = min(a, 0) + log sigmoid(abs(a))``, and a sum of the latter is the logarithm of a product: half
+    the time of torch's ``logsigmoid``, which takes a logarithm and an exponential of each.
+    """
+
+    factors = 120
+    """How many numbers from 1/2 to 1 have a product that float32 holds to full precision, with some to spare."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor) -> Tensor:
+        ctx.save_for_backward(a)
+        ctx.save_for_forward(a)
+        products = [part.prod(-1) for part in torch.split(a.abs().sigmoid_(), _SumLogSigmoid.factors, -1)]
+        return a.clamp_max(0).sum(-1) + torch.stack(products).log_().sum(0)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
+        slope: Tensor = (-ctx.saved_tensors[0]).sigmoid_()
+        return slope * cotangents[0].unsqueeze(-1)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        slope: Tensor = (-ctx.saved_tensors[0]).sigmoid_()
+        return (slope * tangents[0]).sum(-1)
 
 
 @functools.cache

@@ -70,6 +70,13 @@ def test_normal_draws_are_their_formula():
     torch.testing.assert_close(rdraw(rows(q, 3), 4, seeded()), q.loc + q.scale * z, rtol=1e-14, atol=1e-14)
 
 
+@pytest.mark.parametrize("n", [1, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_normal_draws_are_the_same_numbers_with_and_without_a_graph(dtype, n):
+    q = rows(Normal(t(0.3, -0.8).to(dtype).requires_grad_(), t(0.9, 0.7).to(dtype).requires_grad_()), 50)
+    assert torch.equal(draw(q, n, seeded()), rdraw(q, n, seeded()))
+
+
 @pytest.mark.parametrize("name", [n for n in FAMILIES if "normal" not in n])
 def test_discrete_draws_are_as_frequent_as_they_are_probable(name):
     count = 20_000
@@ -134,6 +141,31 @@ def test_closed_scores_are_torchs(name):
     general = torch.autograd.grad((weight * family.build(*theta).log_prob(x)).sum(), theta)
     for a, b in zip(closed, general, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_score_of_a_normal_leaves_its_arguments_alone_and_stays_attached_to_the_weight(n, batch):
+    loc, scale = t(0.5, -1.0).expand(*batch, 2).clone(), t(0.4, 2.0).expand(*batch, 2).clone()
+    theta = [loc.requires_grad_(), scale.requires_grad_()]
+    q = Independent(Normal(*theta), 1)
+    x = draw(q, n, seeded())
+    weight = torch.randn(n, *batch, generator=seeded(1), dtype=torch.float64).requires_grad_()
+    kept = x.clone(), weight.detach().clone()
+    closed = torch.autograd.grad(families.score(q, x, weight).sum(), theta, create_graph=True)
+    assert torch.equal(x, kept[0])
+    assert torch.equal(weight, kept[1])
+    general = torch.autograd.grad((weight * q.log_prob(x)).sum(), theta, create_graph=True)
+    slopes = [torch.autograd.grad(sum((g**3).sum() for g in both), [weight])[0] for both in (closed, general)]
+    for a, b in zip((*closed, slopes[0]), (*general, slopes[1]), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_the_share_of_one_sample_is_the_sample_itself():
+    x = torch.randn(1, 3, generator=seeded(), dtype=torch.float64)
+    assert families.share(x) is x
+    x = torch.randn(4, 3, generator=seeded(), dtype=torch.float64)
+    torch.testing.assert_close(families.share(x).sum(0), x.mean(0), rtol=1e-14, atol=1e-14)
 
 
 def test_score_of_another_family_is_torchs_and_passes_the_weight_nothing():

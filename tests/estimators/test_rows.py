@@ -191,6 +191,18 @@ def test_rows_leave_q_alone():
     assert all(q.__dict__[k] is v for k, v in before.items())
 
 
+@pytest.mark.parametrize("name", ["Independent", "OneHotCategorical, logits", "MixtureSameFamily"])
+def test_rows_of_rows_have_leaves_of_their_own(name):
+    q = d.Independent(rows(FAMILIES[name](), 3), 1)
+    inner, r = parameters(q), rows(q, R)
+    own = parameters(r)
+    assert list(own) == list(inner)
+    assert all(own[k].is_leaf and own[k].shape == (R, *inner[k].shape) for k in own)
+    torch.manual_seed(0)
+    gradients = torch.autograd.grad(r.log_prob(r.sample()).sum(), list(own.values()))
+    assert all(g.count_nonzero() for g in gradients)
+
+
 def test_rows_keep_frozen_parameters_frozen():
     r = rows(d.Normal(p(0.3), t(1.0)), R)
     assert [v.requires_grad for v in parameters(r).values()] == [True, False]
