@@ -14,7 +14,7 @@ import math
 
 import torch
 from torch import Generator, Tensor
-from torch.nn.functional import leaky_relu
+from torch.nn.functional import leaky_relu, pad
 
 from bench.objectives import (
     BernoulliQuadratic,
@@ -472,30 +472,38 @@ class CategoricalRLOO(OneHots):
 
 
 class Logistic(Closed):
-    """What both rows share: f = sum log sigmoid(data w) + log N(w; 0, I) - log N(w; mean, exp(log_scale)^2)."""
+    """What both rows share: f = sum log sigmoid(data w) + log N(w; 0, I) - log N(w; mean, exp(log_scale)^2).
+
+    With a 32nd column of zeros the product in the gradient takes half the time.
+    """
 
     def __init__(self, objective: LogisticRegression, n: int) -> None:
         from bench.objectives.logistic_regression import _signed_data
 
-        self.rows, self.n = max(8, ELEMENTS // (n * objective.row_elements)), n
-        self.data = _signed_data().float()
+        self.rows, self.n, self.dim = max(8, ELEMENTS // (n * objective.row_elements)), n, objective.dim
+        self.data = pad(_signed_data().float(), (0, 1))
         self.transposed = self.data.T.contiguous()
         self.mean, self.log_scale = objective.mean, objective.log_scale
         self.scale = math.exp(objective.log_scale)
         points = n * self.rows
-        self.z, self.w, self.h = torch.empty(3, points, objective.dim)
-        self.a, self.fa, self.buffer = torch.empty(3, points, objective.row_elements)
-        self.loc_gradient, self.scale_gradient = torch.empty(2, self.rows, objective.dim)
+        self.z = torch.empty(points, self.dim)
+        self.wide, self.h = torch.zeros(2, points, self.data.shape[1])
+        self.w = self.wide[:, : self.dim]
+        self.a, self.fa = torch.empty(2, points, objective.row_elements)
+        self.loc_gradient, self.scale_gradient = torch.empty(2, self.rows, self.dim)
 
     def draw(self, generator: Generator) -> Tensor:
         torch.randn(self.z.shape, generator=generator, out=self.z)
         torch.mul(self.z, self.scale, out=self.w).add_(self.mean)
-        return torch.mm(self.w, self.transposed, out=self.a)
+        return torch.mm(self.wide, self.transposed, out=self.a)
 
     def evaluate(self) -> Tensor:
-        torch.ops.aten.log_sigmoid_forward.output(self.a, output=self.fa, buffer=self.buffer)
-        rest = (self.z.square() - self.w.square()).sum(1).mul_(0.5).add_(self.w.shape[1] * self.log_scale)
-        return self.fa.sum(1).add_(rest)
+        """Return f. log sigmoid(a) = min(a, 0) + log sigmoid(abs(a)), of which one logarithm is taken for 120 rows."""
+        fa = torch.abs(self.a, out=self.fa).sigmoid_()
+        likelihood = torch.stack([part.prod(1) for part in fa.split(120, 1)]).log_().sum(0)
+        likelihood.add_(torch.clamp(self.a, max=0, out=fa).sum(1))
+        rest = (self.z.square() - self.w.square()).sum(1).mul_(0.5).add_(self.dim * self.log_scale)
+        return likelihood.add_(rest)
 
     def bare(self, generator: Generator) -> None:
         self.draw(generator)
@@ -508,9 +516,9 @@ class LogisticPathwise(Logistic):
     def gradients(self, generator: Generator) -> tuple[Tensor, ...]:
         a = self.draw(generator)
         torch.mm(a.neg_().sigmoid_(), self.data, out=self.h)
-        h, shape = self.h.sub_(self.w), (self.n, self.rows, self.h.shape[1])
+        h, shape = self.h[:, : self.dim].sub_(self.w), (self.n, self.rows, self.dim)
         torch.mean(h.view(shape), 0, out=self.loc_gradient)
-        torch.mean(h.mul_(self.z).view(shape), 0, out=self.scale_gradient)
+        torch.mean(self.z.mul_(h).view(shape), 0, out=self.scale_gradient)
         return self.loc_gradient, self.scale_gradient.mul_(self.scale).add_(1)
 
 
