@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd, prod
@@ -225,14 +226,14 @@ class _Run:
         """Reduce the blocks; also say whether all of the result is finite."""
         first = gradients(self.blocks[0])
         (rows, _), dtype, count, names = first[0].shape, first[0].dtype, len(self.blocks), self._names()
-        pivots = [pivot_of(g) for g in first] if self.pivots is None else [p.to(dtype) for p in self.pivots]
-        pivot = torch.cat(pivots).double()
+        pivot = torch.cat([pivot_of(g) for g in first] if self.pivots is None else list(self.pivots))
+        narrow, pivot = pivot.to(dtype), pivot.double()
         target = _Target.of(self.exact, pivot, dtype) if self.exact is not None and self.followed else None
         table = self.space.take("table", (len(names) + (target is not None), count, rows), first[0]).zero_()
         sums, traces = [], []
         for i, index in enumerate(self.blocks):
             parts = gradients(index) if i else first
-            S, grams = self._block(parts, pivots, target, table[:, i], self._sub_blocks(index, rows))
+            S, grams = self._block(parts, narrow, target, table[:, i], self._sub_blocks(index, rows))
             sums.append(S)
             traces += [_square_trace_of(G) for G in grams]
         S = torch.stack(sums)
@@ -250,7 +251,7 @@ class _Run:
     def _block(
         self,
         parts: Sequence[torch.Tensor],
-        pivots: Sequence[torch.Tensor],
+        pivot: torch.Tensor,
         target: _Target | None,
         table: torch.Tensor,
         sub_blocks: int,
@@ -261,15 +262,13 @@ class _Run:
         error `Y_r·(d + p − g*)`; to projection `Y_r·g*/‖g*‖²`; to cosine `g_r·g*/‖g*‖`, and to what comes after it
         `‖g_r‖²`.
         """
-        several = len(self._parts()) > 0
         sums, end = [], 0
         grams: list[torch.Tensor] = []
-        for k, (g, pivot) in enumerate(zip(parts, pivots, strict=True)):
+        for g, shares in zip(self._panels(parts), self._shares(), strict=True):
             start, end = end, end + g.shape[1]
-            Y = torch.sub(g, pivot, out=self._room("off pivot", g))
+            Y = torch.sub(g, pivot[start:end], out=self._room("off pivot", g))
             S = [_column_sums(Y)]
-            d, w = S[0] / len(g), table[k + 1 if several else 0]
-            _add_products(Y, d.to(g.dtype), w, factor=-2)
+            d = S[0] / len(g)
             if target is not None:
                 vectors = torch.stack([d + target.offset[start:end], target.unit[start:end]]).to(g.dtype)
                 _add_both_products(Y, vectors, table[-4:-2])
@@ -278,20 +277,42 @@ class _Run:
             if sub_blocks:
                 mine = _grams(Y, sub_blocks, self.space.take("squares", (g.numel(),), g))
                 grams = [a.add_(b) for a, b in zip(grams, mine, strict=True)] if grams else mine
+            mean = d.to(g.dtype)
+            for w, own in shares:
+                _add_products(Y[:, own], mean[own], table[w], factor=-2)
             squares = torch.mul(Y, Y, out=self._room("squares", g) if self._shapes() else Y)
             S.append(_column_sums(squares))
-            _add_row_sums(squares, w)
+            for w, own in shares:
+                _add_row_sums(squares[:, own], table[w])
             if self._shapes():
                 S += _third_and_fourth(Y, squares, S[1], self._room("cubes", g))
             sums.append(torch.stack(S))
         return torch.cat(sums, 1), grams
 
+    def _panels(self, parts: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """Return what is worked on as one matrix: the gradients of each group, or, if they are narrow, of all."""
+        if not self._narrow():
+            return parts
+        size, rows = self.centre.numel(), len(parts[0])
+        return [torch.cat([g.T for g in parts], out=self.space.take("panel", (size, rows), parts[0])).T]
+
+    def _narrow(self) -> bool:
+        return len(self.groups) > 1 and self.centre.numel() < NARROW
+
+    def _shares(self) -> list[list[tuple[int, slice]]]:
+        """Return, for every panel, which row of the table the squares of which of its columns go to."""
+        ends = [0, *itertools.accumulate(self.groups.values())]
+        rows = range(1, len(ends)) if self._parts() else [0] * len(self.groups)
+        if self._narrow():
+            columns = [slice(*pair) for pair in itertools.pairwise(ends)]
+            return [list(zip(rows, columns, strict=True)) if self._parts() else [(0, slice(None))]]
+        return [[(row, slice(None))] for row in rows]
+
     def _room(self, name: str, like: torch.Tensor) -> torch.Tensor:
         """Return memory for a matrix `[rows, size]`; of a narrow one every column is in one piece."""
         rows, size = like.shape
-        return (
-            self.space.take(name, (size, rows), like).T if size < NARROW else self.space.take(name, (rows, size), like)
-        )
+        narrow = size < NARROW
+        return self.space.take(name, (size, rows), like).T if narrow else self.space.take(name, (rows, size), like)
 
     def _add_squared_norms(self, g: torch.Tensor, out: torch.Tensor) -> None:
         """`out += ‖g_r‖²`."""
