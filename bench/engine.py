@@ -30,7 +30,7 @@ from bench.selectors import label
 from bench.stats import Partial
 from bench.stats.accumulate import FOLLOWED
 from estimators import Estimator, Integrand, State, parameters, rows
-from estimators._families import less_total
+from estimators._families import totals
 
 FINGERPRINT_BLOCKS = 8
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -345,7 +345,7 @@ def _times(slope: Tensor) -> Pull:
 
 
 def _centred(p: Tensor) -> Pull:
-    return lambda g: less_total(g, p)
+    return lambda g: torch.addcmul(g, totals(g), p, value=-1)
 
 
 def _is_normalised(own: Tensor, t: Tensor) -> bool:

@@ -91,10 +91,10 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
             case Normal():
                 return normal(shape, base.loc, generator).mul_(one(base.scale)).add_(one(base.loc))
             case Bernoulli():
-                p = probs(q)
+                p = row_probs(q)
                 half_step = torch.finfo(p.dtype).eps / 4  # torch.rand draws multiples of two of them: p is rounded
                 u = torch.rand(shape, generator=generator, dtype=p.dtype, device=p.device)
-                return torch.lt(u, one(p) - half_step, out=u)
+                return torch.lt(u, p - half_step, out=u)
             case OneHotCategorical():
                 return _one_hot(q, shape[:-1], generator)
             case Categorical():
@@ -111,19 +111,17 @@ def _index(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
 
 
 def _one_hot(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
-    """Return the same as one-hot vectors: the last category that begins at or below the uniform."""
-    begins = functional.pad(_bounds(q), (1, 0))
+    """Return the same as one-hot vectors: the category that begins at or below the uniform and ends above it."""
+    bounds = _bounds(q)
+    begins, ends = functional.pad(bounds, (1, 0)), functional.pad(bounds, (0, 1), value=math.inf)
     u = uniform(shape, begins, generator).unsqueeze(-1).expand(*shape, begins.shape[-1]).contiguous()
-    begun = torch.ge(u, begins, out=u)  # 1 1 1 0 0
-    x = torch.empty_like(begun)
-    torch.sub(begun.view(-1)[:-1], begun.view(-1)[1:], out=x.view(-1)[:-1])  # each minus the next: 0 0 1 0
-    x[..., -1] = begun[..., -1]
-    return x
+    open_yet = torch.lt(u, ends, out=torch.empty_like(u))
+    return torch.ge(u, begins, out=u).mul_(open_yet)
 
 
 def _bounds(q: Distribution) -> Tensor:
     """Return the distribution function of a categorical q at all categories but the last."""
-    cdf = one(probs(q)).cumsum(-1)
+    cdf = row_probs(q).cumsum(-1)
     return cdf[..., :-1] / cdf[..., -1:]
 
 
@@ -172,48 +170,59 @@ def over_categories(x: Tensor) -> Tensor:
     return (x @ x.new_ones(x.shape[-1])).unsqueeze(-1) if short else x.sum(-1, keepdim=True)
 
 
-def less_total(x: Tensor, p: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return ``x - p sum(x)``, the sum over the last axis.
+def totals(x: Tensor) -> Tensor:
+    """Return the sum over the last axis at every place of it, a tensor like x.
 
     torch multiplies by a short axis of stride 0 more slowly than it copies and multiplies.
     """
-    return torch.addcmul(x, over_categories(x).expand_as(x).contiguous(), p, value=-1, out=out)
+    return over_categories(x).expand_as(x).contiguous()
 
 
-def _link(x: Tensor, binary: bool) -> Tensor:
-    if binary:
-        return x.sigmoid()
+def _softmax(x: Tensor, out: Tensor | None) -> Tensor:
     if x.is_cuda or x.shape[-1] >= SHORT:
         return x.softmax(-1)
-    low, high = x.detach().aminmax()
+    low, high = x.aminmax()
     safe = math.log(torch.finfo(x.dtype).max / SHORT) - 1  # between -safe and safe exponentials have finite sums, not 0
-    e = (x if low > -safe and high < safe else x - x.detach().amax(-1, keepdim=True)).exp()
-    return e / over_categories(e)
+    e = torch.exp(x if low > -safe and high < safe else x - x.amax(-1, keepdim=True), out=out)
+    return e.div_(over_categories(e))
 
 
-class _Rowwise(torch.autograd.Function):
-    """sigmoid or softmax. Of stride-0 rows the forward works on the one row, the backward on every row's cotangent."""
+Pull = Callable[[Tensor, Tensor], Tensor]
+"""What a source gets of a cotangent, given the value that was made of it."""
+
+
+class _Known(torch.autograd.Function):
+    """A known value with a known derivative: ``pull(cotangent, value)`` is what its source gets.
+
+    The pull is made of the value, whose derivative is thereby known too: derivatives of any order are right.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, binary: bool) -> Tensor:
-        y = _link(one(x), binary)
-        ctx.save_for_backward(x, y)
+    def forward(ctx: Any, _source: Tensor, value: Tensor, pull: Pull) -> Tensor:
+        out = value.view_as(value)
+        ctx.save_for_backward(out)
         ctx.set_materialize_grads(False)  # what gets no gradient hands none on, rather than zeros
-        ctx.binary = binary
-        return y.expand_as(x)
+        ctx.pull = pull
+        return out
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, None]:
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, None, None]:
         (g,) = cotangents
-        if g is None:
-            return None, None
-        x, y = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            y = _link(x, ctx.binary)  # a second derivative needs every row
-        if ctx.binary:
-            return torch.ops.aten.sigmoid_backward(g, y), None
-        weighted = y * g
-        return less_total(weighted, y), None
+        return None if g is None else ctx.pull(g, *ctx.saved_tensors), None, None
+
+
+def _known(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
+    out: Tensor = _Known.apply(source, value, pull)  # type: ignore[no-untyped-call]
+    return out
+
+
+_through_sigmoid: Pull = torch.ops.aten.sigmoid_backward
+
+
+def _through_softmax(g: Tensor, y: Tensor) -> Tensor:
+    """Return ``(diag(y) - y y^T) g``."""
+    weighted = y * g
+    return weighted.addcmul_(totals(weighted), y, value=-1)
 
 
 def logits(q: Distribution) -> Tensor:
@@ -225,16 +234,31 @@ def logits(q: Distribution) -> Tensor:
     return value.logit() if isinstance(inner(q), Bernoulli) else value.log()
 
 
+def row_probs(q: Distribution) -> Tensor:
+    """Return the probabilities of a Bernoulli or categorical q, without a graph; of stride-0 rows those of the one row.
+
+    The logits of a categorical q are normalised, as torch's constructors do.
+    """
+    (name, value), *_ = parameters(q).items()
+    value = one(value.detach())
+    if name == "probs":
+        return value
+    return value.sigmoid() if isinstance(inner(q), Bernoulli) else value.exp()
+
+
 def probs(q: Distribution) -> Tensor:
-    """Return the probabilities of a Bernoulli or categorical q, attached to its parameters."""
+    """Return the probabilities of a Bernoulli or categorical q, attached to its parameters.
+
+    Of categories they are ``exp(logits)``, whose Jacobian is ``diag(p)``: the pull-back through the normalisation of
+    the logits takes the rest of the softmax's, ``p p^T``, away.
+    """
     (name, value), *_ = parameters(q).items()
     if name == "probs":
         return value
-    binary = isinstance(inner(q), Bernoulli)
+    p = row_probs(q).expand_as(value)
     if not torch.is_grad_enabled():
-        return _link(one(value), binary).expand_as(value)
-    out: Tensor = _Rowwise.apply(value, binary)  # type: ignore[no-untyped-call]
-    return out
+        return p
+    return _known(value, p, _through_sigmoid if isinstance(inner(q), Bernoulli) else torch.mul)
 
 
 def log_prob(q: Distribution, x: Tensor) -> Tensor:
@@ -304,13 +328,13 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
             loc = over_samples(weighted).mul_(inverse)  # in place, and last: of one sample this is ``weighted`` itself
             return inject(q, loc=loc, scale=scale)
         case Bernoulli():
-            p = one(probs(q).detach())
+            p = row_probs(q)
             residual = over_samples((x - p).mul_(spread))
             if "logits" in own:
                 return inject(q, logits=residual)
             return inject(q, probs=residual / (p * (1 - p)).clamp_min(torch.finfo(p.dtype).tiny))
         case OneHotCategorical() | Categorical():
-            count = over_samples(spread * x) if isinstance(base, OneHotCategorical) else _weighted_count(q, x, weight)
+            count = weighted_sum(spread, x) if isinstance(base, OneHotCategorical) else _weighted_count(q, x, weight)
             if "logits" in own:
                 return inject(q, logits=count)  # q's logits are normalised: log q(x) = x . logits
             return inject(q, probs=count / own["probs"].clamp_min(torch.finfo(count.dtype).tiny))
@@ -321,6 +345,21 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
 def over_samples(x: Tensor) -> Tensor:
     """Return the sum over the first axis; of one sample it is the sample, without a pass over the data."""
     return x.squeeze(0) if x.shape[0] == 1 else x.sum(0)
+
+
+FEW = 8
+"""Samples up to which they are added up one after the other, without making all products at once."""
+
+
+def weighted_sum(weight: Tensor, x: Tensor) -> Tensor:
+    """Return ``sum_k weight_k x_k`` over the first axis."""
+    if len(x) > FEW:
+        return (weight * x).sum(0)
+    (w, first), *others = zip(weight.unbind(), x.unbind(), strict=True)
+    total = w * first
+    for w, each in others:
+        total.addcmul_(w, each)
+    return total
 
 
 def average(x: Tensor) -> Tensor:
@@ -344,17 +383,52 @@ def _weighted_count(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
-    """Return logits plus logistic (Bernoulli) or Gumbel (categorical) noise, ``[n, *batch, *event]``, attached to q."""
+    """Return logits plus logistic (Bernoulli) or Gumbel (categorical) noise, ``[n, *batch, *event]``. No graph."""
     noise = logistic if isinstance(inner(q), Bernoulli) else gumbel
-    z = noise(Size((n, *q.batch_shape, *q.event_shape)), logits(q), generator)
-    return _each(z, lambda e: e.add_(logits(q)))
+    own = logits(q).detach()
+    return noise(Size((n, *q.batch_shape, *q.event_shape)), own, generator).add_(one(own))
 
 
 def squash(q: Distribution, z: Tensor, temperature: Tensor | float) -> Tensor:
-    """Return the relaxed sample of logits z: the sigmoid, or the softmax, of ``z / temperature``."""
-    z = z if isinstance(temperature, int | float) and temperature == 1 else z / temperature
-    y: Tensor = _Rowwise.apply(z, isinstance(inner(q), Bernoulli))  # type: ignore[no-untyped-call]
-    return y
+    """Return the relaxed sample of logits z: the sigmoid, or the softmax, of ``z / temperature``; attached to both."""
+    if isinstance(temperature, Tensor) and temperature.requires_grad:
+        z, temperature = z / temperature, 1.0
+    row, own = one(z.detach()), _is_one(temperature)
+    scaled = row if own else row / temperature
+    return _known(z, _link(q, scaled, None if own else scaled).expand_as(z), _pull(q, temperature))
+
+
+def relaxed(q: Distribution, z: Tensor, temperature: float) -> Tensor:
+    """Return the same of ``z = perturbed(q, n, generator)``, attached to q's logits; z may be overwritten."""
+    scaled, pull = z if _is_one(temperature) else z.div_(temperature), _pull(q, temperature)
+    return _known(logits(q), _link(q, scaled, scaled), lambda g, y: over_samples(pull(g, y)))
+
+
+def race(q: Distribution, n: int, generator: Generator | None) -> Tensor:
+    """Return ``relaxed(q, perturbed(q, n, generator), 1)`` of a categorical q, by fewer logarithms and no exponential.
+
+    A Gumbel is ``-log E``, E a standard exponential, so that the softmax is ``(p / E) / sum(p / E)``. No sum overflows
+    and none is 0, as those of p are 1.
+    """
+    p = row_probs(q)
+    u = uniform(Size((n, *q.batch_shape, *q.event_shape)), p, generator)
+    rates = torch.div(p.neg(), u.log_(), out=u)
+    value = rates.div_(over_categories(rates))
+    return _known(logits(q), value, lambda g, y: over_samples(_through_softmax(g, y)))
+
+
+def _is_one(temperature: Tensor | float) -> bool:
+    return isinstance(temperature, int | float) and temperature == 1  # whether a tensor is, a GPU would have to say
+
+
+def _link(q: Distribution, z: Tensor, out: Tensor | None) -> Tensor:
+    return torch.sigmoid(z, out=out) if isinstance(inner(q), Bernoulli) else _softmax(z, out)
+
+
+def _pull(q: Distribution, temperature: Tensor | float) -> Pull:
+    """Return how a cotangent goes through the relaxation at a temperature."""
+    through = _through_sigmoid if isinstance(inner(q), Bernoulli) else _through_softmax
+    return through if _is_one(temperature) else lambda g, y: through(g, y).div_(temperature)
 
 
 def harden(q: Distribution, z: Tensor) -> Tensor:

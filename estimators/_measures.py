@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution, Normal, Poisson, Weibull
 
-from estimators._families import draw, inner, normal, probs, uniform
+from estimators._families import draw, inner, normal, row_probs, uniform
 from estimators._rows import one, parameters
 
 
@@ -32,7 +32,7 @@ def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -
         return _normal(q, n, own["loc"], own["scale"], coupled, generator)
     x = draw(q, n, generator)
     if isinstance(base, Bernoulli):
-        p = one(probs(q).detach())
+        p = row_probs(q)
         slope = torch.ones_like(p) if "probs" in own else p * (1 - p)
         return x, {next(iter(own)): Pair((1 - 2 * x) * slope, 1 - x, None)}
     start = x if coupled else draw(q, n, generator)

@@ -66,7 +66,7 @@ def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
     """
     if not x.requires_grad:
         return
-    target = torch.autograd.graph.get_gradient_edge(x).node
+    target = x.grad_fn or torch.autograd.graph.get_gradient_edge(x).node
     seen = set()
     stack = [fx.grad_fn]
     while stack:

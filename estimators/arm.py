@@ -9,10 +9,9 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
-from estimators._families import logits, probs, uniform
+from estimators._families import logits, row_probs, uniform
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, one_value_each
-from estimators._rows import one
 from estimators._surrogate import inject_at
 
 
@@ -49,7 +48,7 @@ class ARM(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        p, pairs = one(probs(q).detach()), self.n // 2
+        p, pairs = row_probs(q), self.n // 2
         u = uniform(Size((pairs, *q.batch_shape, *q.event_shape)), p, generator)
         x = torch.cat([u < p, u > 1 - p]).to(u.dtype)
         fx = f(x)

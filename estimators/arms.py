@@ -9,10 +9,9 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
-from estimators._families import logits, probs, uniform
+from estimators._families import logits, row_probs, uniform
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import at_least, one_value_each
-from estimators._rows import one
 from estimators._surrogate import inject_at
 
 
@@ -47,7 +46,7 @@ class ARMS(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        p, others = one(probs(q).detach()), self.n - 1
+        p, others = row_probs(q), self.n - 1
         m = torch.minimum(p, 1 - p)
         e = -uniform(Size((self.n, *q.batch_shape, *q.event_shape)), p, generator).log()
         u = (1 - e / e.sum(0)) ** others

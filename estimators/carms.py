@@ -10,10 +10,9 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn.functional import one_hot
 
-from estimators._families import inner, logits, probs, uniform
+from estimators._families import inner, logits, row_probs, uniform
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, one_value_each
-from estimators._rows import one
 from estimators._surrogate import inject_at
 
 
@@ -61,7 +60,7 @@ class CARMS(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        own, p = logits(q), one(probs(q).detach())
+        own, p = logits(q), row_probs(q)
         classes, variables = p.shape[-1], own.shape[:-1]
         u = uniform(Size((self.n, *variables)), p, generator)
         e = -u.log()

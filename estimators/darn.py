@@ -9,10 +9,9 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import draw, inner, logits, probs
+from estimators._families import draw, inner, logits, row_probs
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, needs_gradient
-from estimators._rows import one
 from estimators._surrogate import grad_only
 
 
@@ -55,7 +54,7 @@ class DARN(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        x, p = draw(q, self.n, generator), one(probs(q).detach())
+        x, p = draw(q, self.n, generator), row_probs(q)
         bits = isinstance(inner(q), Bernoulli)
         centre = p if self.centre == "mean" else 1 / 2 if bits else 1 / p.shape[-1]
         score = (x - p) * logits(q).clamp_min(torch.finfo(p.dtype).min)  # 0 times an infinite logit is no number

@@ -9,10 +9,9 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
-from estimators._families import average, logits, over_samples, probs, uniform
+from estimators._families import average, logits, over_samples, row_probs, uniform
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, one_value_each
-from estimators._rows import one
 from estimators._surrogate import inject_at
 
 
@@ -52,7 +51,7 @@ class DisARM(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        p, pairs = one(probs(q).detach()), self.n // 2
+        p, pairs = row_probs(q), self.n // 2
         u = uniform(Size((pairs, *q.batch_shape, *q.event_shape)), p, generator)
         x = u.new_empty((self.n, *u.shape[1:]))
         b, other = x[:pairs], x[pairs:]

@@ -10,10 +10,10 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import draw, logits, probs
+from estimators._families import draw, logits, probs, row_probs, squash
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, needs_gradient, one_value_each
-from estimators._rows import one, parameters
+from estimators._rows import parameters
 from estimators._surrogate import inject_at
 
 
@@ -73,7 +73,7 @@ class DoubleControlVariate(Estimator):
         """Return the loss, ``[*batch]``."""
         self.check(q)
         a = self.coefficient if state is None else cast(Coefficient, state).coefficient
-        x, p = draw(q, self.n, generator), one(probs(q).detach())
+        x, p = draw(q, self.n, generator), row_probs(q)
         with torch.enable_grad():
             fx = f(x.requires_grad_())
             one_value_each(fx, x, q.batch_shape)
@@ -85,7 +85,9 @@ class DoubleControlVariate(Estimator):
         F = fx.detach() - a * _dot(residual, others, axes)
         weight = (F - F.mean(0)) / (self.n - 1)
         gradient = (weight.reshape(weight.shape + (1,) * len(axes)) * residual).sum(0)
-        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q)), (a * slope.mean(0), probs(q))])
+        # Of logits with the whole Jacobian of the softmax: what learns looks at the gradient at q's own parameters.
+        mean = probs(q) if "probs" in parameters(q) else squash(q, logits(q), 1.0)
+        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q)), (a * slope.mean(0), mean)])
 
 
 def _dot(a: Tensor, b: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import draw, inner, logits, probs, squash
+from estimators._families import draw, inner, logits, row_probs, squash
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, needs_gradient, positive
 from estimators._rows import one
@@ -73,7 +73,7 @@ class GappedStraightThrough(Estimator):
 
     def _moved(self, x: Tensor, q: Distribution, theta: Tensor) -> Tensor:
         """Return logits whose outcome is x, ``[n, *batch, *event]``."""
-        p = one(probs(q).detach())
+        p = row_probs(q)
         if isinstance(inner(q), Bernoulli):  # of the categories 1 and 0, with logits theta and 0
             sign = 2 * x - 1
             return sign * torch.maximum(sign * theta, self._gap(torch.where(x > 0, p, 1 - p)))

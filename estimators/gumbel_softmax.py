@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import average, harden, perturbed, squash
+from estimators._families import average, harden, inner, perturbed, race, relaxed
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import at_least, needs_gradient, positive
 from estimators._surrogate import through
@@ -52,7 +52,10 @@ class GumbelSoftmax(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        y = squash(q, perturbed(q, self.n, generator), self.temperature)
+        if self.temperature == 1 and isinstance(inner(q), OneHotCategorical):
+            y = race(q, self.n, generator)
+        else:
+            y = relaxed(q, perturbed(q, self.n, generator), self.temperature)
         fy = f(y)
         needs_gradient(self, fy, y)
         return average(fy)
@@ -94,7 +97,7 @@ class StraightThroughGumbelSoftmax(Estimator):
         """Return the loss, ``[*batch]``."""
         self.check(q)
         z = perturbed(q, self.n, generator)
-        x = through(harden(q, z.detach()), squash(q, z, self.temperature))
+        x = through(harden(q, z), relaxed(q, z, self.temperature))
         fx = f(x)
         needs_gradient(self, fx, x)
         return average(fx)

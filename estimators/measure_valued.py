@@ -23,11 +23,11 @@ from torch.distributions import (
 from torch.nn.functional import one_hot
 
 from estimators._coordinates import AT_ONCE, replaced
-from estimators._families import draw, inner, probs
+from estimators._families import draw, inner, probs, row_probs
 from estimators._measures import pairs
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import Refusal, at_least, one_value_each
-from estimators._rows import one, parameters
+from estimators._rows import parameters
 from estimators._surrogate import inject
 
 
@@ -107,7 +107,7 @@ class MeasureValued(Estimator):
 
     def _categorical(self, f: Integrand, q: Distribution, generator: Generator | None) -> Tensor:
         """Return the loss: each variable takes every other category in turn."""
-        p, hot = one(probs(q).detach()), isinstance(inner(q), OneHotCategorical)
+        p, hot = row_probs(q), isinstance(inner(q), OneHotCategorical)
         classes = p.shape[-1]
 
         def g(index: Tensor) -> Tensor:

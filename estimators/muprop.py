@@ -9,10 +9,9 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import draw, logits, probs
+from estimators._families import draw, logits, probs, row_probs
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import at_least, needs_gradient, one_value_each
-from estimators._rows import one
 from estimators._surrogate import inject_at
 
 
@@ -48,7 +47,7 @@ class MuProp(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        x, p = draw(q, self.n, generator), one(probs(q).detach())
+        x, p = draw(q, self.n, generator), row_probs(q)
         fx = f(x)
         one_value_each(fx, x, q.batch_shape)
         with torch.enable_grad():

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import average, harden, inner, logits, over_samples, perturbed, probs, squash
+from estimators._families import average, harden, inner, logits, over_samples, row_probs, squash, uniform
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, needs_gradient, one_value_each, positive
 from estimators._rows import one, parameters
@@ -36,10 +36,10 @@ class REBAR(Estimator):
 
     Unbiased for every temperature and coefficient. z' is differentiated too: it is made of noise v that is independent
     of x, by a transformation that depends on the logits. Here v is the noise for which z' = z, as its independence of x
-    allows, and only the derivatives differ: for a bit ``dz' = P(x) (1 - exp(-|z|)) dlogit``, for categories
-    ``dz'_j = (1 - exp(z_j - max z)) dlog p_j``. So one evaluation of c serves both. Needs df/dx, and an f that makes
-    sense and is continuous off the support of q. Cost: 2n evaluations of f, n of its gradient (with noise of its own
-    for z' it would be 3n and 2n).
+    allows, and only the derivatives differ: for a bit of ``z = logit p + logit u``, ``dz' = (1 - (1-p) / u) dlogit``
+    where x = 1 and ``(1 - p / (1-u)) dlogit`` where x = 0; for categories ``dz'_j = (1 - exp(z_j - max z)) dlog p_j``.
+    So one evaluation of c serves both. Needs df/dx, and an f that makes sense and is continuous off the support of q.
+    Cost: 2n evaluations of f, n of its gradient (with noise of its own for z' it would be 3n and 2n).
 
     ``adapt`` learns temperature and coefficient; without a state they are those given. Where f is the same at both
     values of a bit and another between them, as (b - 1/2)^2 is, c is no control variate, and the coefficient goes to 0.
@@ -83,16 +83,16 @@ class REBAR(Estimator):
         learned = cast(ControlVariate | None, state)
         temperature = self.temperature if learned is None else learned.log_temperature.exp()
         coefficient = self.coefficient if learned is None else learned.coefficient
-        p = one(probs(q).detach())
-        z = perturbed(q, self.n, generator).detach()
-        z.clamp_min_(-1e4)  # 0 times the infinity of an impossible category is none
+        p = row_probs(q)
+        u, z = _perturbed(q, self.n, generator)
         x = harden(q, z)
         fx = f(x)
         one_value_each(fx, x, q.batch_shape)
         c, slope = self._relaxed(f, q, z, temperature)
         weight = (fx.detach() - coefficient * c) / self.n
         spread = weight.reshape(weight.shape + (1,) * (x.dim() - fx.dim()))
-        gradient = over_samples((x - p).mul_(spread).add_(coefficient / self.n * _untied(q, p, x, z, slope)))
+        relaxed = _untied(q, p, x, u, z, slope).mul_(coefficient / self.n)
+        gradient = over_samples(relaxed.addcmul_(x - p, spread))
         return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])
 
     def _relaxed(self, f: Integrand, q: Distribution, z: Tensor, temperature: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -107,10 +107,18 @@ class REBAR(Estimator):
         return (fy if learning else fy.detach()), slope
 
 
-def _untied(q: Distribution, p: Tensor, x: Tensor, z: Tensor, slope: Tensor) -> Tensor:
+def _perturbed(q: Distribution, n: int, generator: Generator | None) -> tuple[Tensor, Tensor]:
+    """Return uniforms, and q's logits plus the logistic or Gumbel noise made of them, ``[n, *batch, *event]`` each."""
+    own = one(logits(q).detach()).clamp_min(-1e4)  # 0 times the infinity of an impossible category is none
+    u = uniform(Size((n, *q.batch_shape, *q.event_shape)), own, generator)
+    noise = u.logit() if isinstance(inner(q), Bernoulli) else u.log().neg_().log_().neg_()
+    return u, noise.add_(own)
+
+
+def _untied(q: Distribution, p: Tensor, x: Tensor, u: Tensor, z: Tensor, slope: Tensor) -> Tensor:
     """Return the slope times ``dz - dz'``, the part of z's derivative in the logits that z' does not have."""
     if isinstance(inner(q), Bernoulli):
-        outcome = torch.addcmul(1 - p, x, 2 * p - 1)  # p where x is 1, else 1 - p
-        return slope * z.abs().neg_().expm1_().mul_(outcome).add_(1)
+        other = torch.addcmul(p, x, 1 - 2 * p)  # 1 - p where x is 1, else p
+        return other.div_((1 - x).sub_(u).abs_()).mul_(slope)
     each = slope * (z - z.amax(-1, keepdim=True)).exp()
     return each - p * each.sum(-1, keepdim=True)  # the logits of q are normalised

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import average, draw, inner, less_total, logits, over_samples, probs, squash
+from estimators._families import average, draw, inner, logits, over_samples, row_probs, squash, totals
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import at_least, needs_gradient, positive
 from estimators._rows import one
-from estimators._surrogate import carry
+from estimators._surrogate import carry, through
 
 
 @dataclass(frozen=True)
@@ -55,21 +54,19 @@ class ReinMax(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        x, p = draw(q, self.n, generator), one(probs(q).detach())
-        middle = (squash(q, one(logits(q).detach()), self.temperature) + x) / 2
+        x, p = draw(q, self.n, generator), row_probs(q)
+        tempered = p if self.temperature == 1 else squash(q, one(logits(q).detach()), self.temperature)
+        twice = tempered + x  # 2 m
 
         def pull(h: Tensor) -> Tensor:
-            return over_samples(torch.sub(2 * _jacobian(q, middle, h), _jacobian(q, p, h), alpha=0.5))
+            if isinstance(inner(q), Bernoulli):  # one of two categories
+                return over_samples((twice * (1 - twice / 2) - p * (1 - p) / 2) * h)
+            # q's logits are normalised: what is p times a number for all categories makes no difference.
+            weighted = twice * h
+            weighted.addcmul_(totals(weighted), twice, value=-0.5)
+            return over_samples(weighted.addcmul_(p, h, value=-0.5))
 
-        x = x + carry(logits(q), x.shape, pull)
+        x = through(x, carry(logits(q), x.shape, pull))
         fx = f(x)
         needs_gradient(self, fx, x)
         return average(fx)
-
-
-def _jacobian(q: Distribution, p: Tensor, h: Tensor) -> Tensor:
-    """Return ``(diag(p) - p p^T) h``; a bit is one of two categories."""
-    if isinstance(inner(q), Bernoulli):
-        return p * (1 - p) * h
-    weighted = p * h
-    return less_total(weighted, p)

@@ -10,12 +10,12 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import average, harden, logits, normal, over_samples, perturbed, probs, squash
+from estimators._families import average, harden, logits, normal, over_samples, row_probs, squash
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import at_least, needs_gradient, one_value_each, positive
-from estimators._rows import one, parameters
+from estimators._rows import parameters
 from estimators._surrogate import inject_at
-from estimators.rebar import _untied
+from estimators.rebar import _perturbed, _untied
 from estimators.score_function import MovingAverage
 
 
@@ -104,16 +104,16 @@ class RELAX(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        p = one(probs(q).detach())
-        z = perturbed(q, self.n, generator).detach()
-        z.clamp_min_(-1e4)  # 0 times the infinity of an impossible category is none
+        p = row_probs(q)
+        u, z = _perturbed(q, self.n, generator)
         x = harden(q, z)
         fx = f(x)
         one_value_each(fx, x, q.batch_shape)
         c, slope = self._relaxed(f, q, z, cast(LearnedRelaxation | None, state))
         weight = (fx.detach() - c) / self.n
         spread = weight.reshape(weight.shape + (1,) * (x.dim() - fx.dim()))
-        gradient = over_samples((x - p).mul_(spread).add_(_untied(q, p, x, z, slope), alpha=1 / self.n))
+        relaxed = _untied(q, p, x, u, z, slope).mul_(1 / self.n)
+        gradient = over_samples(relaxed.addcmul_(x - p, spread))
         return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])
 
     def _relaxed(

@@ -11,10 +11,10 @@ from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution
 from torch.nn.functional import leaky_relu
 
-from estimators._families import draw, logits, normal, probs
+from estimators._families import draw, logits, normal, row_probs
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import at_least, needs_gradient, one_value_each
-from estimators._rows import one, parameters
+from estimators._rows import parameters
 from estimators._surrogate import inject_at
 
 
@@ -80,7 +80,7 @@ class RODEO(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        x, p = draw(q, self.n, generator), one(probs(q).detach())
+        x, p = draw(q, self.n, generator), row_probs(q)
         with torch.enable_grad():
             fx = f(x.requires_grad_())
             one_value_each(fx, x, q.batch_shape)

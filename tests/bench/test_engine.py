@@ -108,16 +108,30 @@ def test_gradients_go_through_an_elementwise_function_as_through_autograd():
         torch.testing.assert_close(pulled[row], torch.cat(expected))
 
 
-@pytest.mark.parametrize("shape", [(4,), (2, 3)])
-def test_gradients_go_through_the_normalisation_of_logits_as_through_autograd(shape):
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("shape", [(4,), (2, 3), (8, 5)])  # narrow and wide
+def test_gradients_go_through_the_normalisation_of_logits_as_through_autograd(shape, parts):
     theta = {"logits": torch.linspace(-2, 3, prod(shape)).view(shape).square_().requires_grad_()}
     q = OneHotCategorical(logits=theta["logits"])
     route = PullBack(q, theta)
     assert route.outputs == []
-    g = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
+    g = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0))
+    before = g.clone()
     (own,) = parameters(q).values()
     expected = [torch.autograd.grad(own, theta["logits"], row, retain_graph=True)[0].flatten() for row in g]
-    torch.testing.assert_close(route([(g,)])[0], torch.stack(expected))
+    torch.testing.assert_close(route([(part,) for part in g.chunk(parts)])[0], torch.stack(expected))
+    assert torch.equal(g, before)
+
+
+@pytest.mark.parametrize("size", [3, 40])  # narrow and wide
+def test_one_tensor_goes_through_an_elementwise_function_and_another_of_the_same_through_autograd(size):
+    theta = {"t": torch.linspace(-1, 1, size, requires_grad=True)}
+    g = torch.randn(2, 5, size, generator=torch.Generator().manual_seed(0))
+    alone = PullBack(Normal(theta["t"].tanh(), torch.ones(size)), theta)
+    torch.testing.assert_close(alone([(g[0],)])[0], g[0] * (1 - theta["t"].detach().tanh().square()))
+    both = PullBack(Normal(theta["t"].tanh(), 1 + theta["t"].square()), theta)
+    expected = g[0] * (1 - theta["t"].detach().tanh().square()) + g[1] * 2 * theta["t"].detach()
+    torch.testing.assert_close(both([(g[0], g[1])])[0], expected)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,14 @@ def test_the_formula_on_the_same_samples(n, a, hot):
     torch.testing.assert_close(got, centred(expected, p) if hot else expected, rtol=0, atol=1e-12)
 
 
+def test_what_learns_looks_at_the_gradient_in_the_logits_themselves():
+    """At q's own logits the gradient is the one at theta: nothing of it is left to their normalisation."""
+    q = problem(hot=True)
+    (own,) = torch.autograd.grad(DoubleControlVariate(4, 0.6)(f, q, seeded(3)), [q.logits])
+    torch.testing.assert_close(own, centred(own, LOGITS.softmax(-1)), rtol=0, atol=1e-12)
+    assert own.abs().max() > 0.1
+
+
 @pytest.mark.parametrize("n", [2, 3])
 def test_the_exact_mean_over_all_samples(monkeypatch, n):
     states = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3)), dtype=torch.float64)

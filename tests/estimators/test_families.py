@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from torch import Size
@@ -192,8 +194,13 @@ def test_mass_logits_and_probs_are_torchs(name):
     torch.testing.assert_close(families.logits(q), base.logits, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["bernoulli-logits", "one-hot-logits"])
-def test_probs_of_rows_have_first_and_second_derivatives(name):
+def through_normalisation(g, logits):
+    """Return what ``logits - logsumexp(logits)`` hands back of a gradient at normalised logits."""
+    return g - logits.softmax(-1) * g.sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("name", ["bernoulli-logits", "categorical-logits", "one-hot-logits"])
+def test_probs_of_rows_have_the_derivative_of_the_link_at_what_made_q(name):
     family = FAMILIES[name]
     r = rows(family.build(family.theta[0].clone().requires_grad_()), 3)
     (leaf,) = families.parameters(r).values()
@@ -201,10 +208,46 @@ def test_probs_of_rows_have_first_and_second_derivatives(name):
     link = torch.sigmoid if "bernoulli" in name else lambda x: torch.softmax(x, -1)
     ours, torchs = families.probs(r), link(leaf)
     torch.testing.assert_close(ours, torchs, rtol=1e-14, atol=0)
-    first, expected = (torch.autograd.grad((y**2 * c).sum(), [leaf], create_graph=True)[0] for y in (ours, torchs))
+    got, expected = (torch.autograd.grad((y**2 * c).sum(), [leaf])[0] for y in (ours, torchs))
+    if "bernoulli" not in name:
+        torch.testing.assert_close(
+            got, 2 * c * torchs.square(), rtol=1e-12, atol=1e-12
+        )  # diag(p), at normalised logits
+        got = through_normalisation(got, leaf)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["bernoulli-logits", "categorical-logits", "one-hot-logits"])
+def test_probs_have_first_and_second_derivatives_in_a_leaf_behind_torchs_normalisation(name):
+    family = FAMILIES[name]
+    theta = (family.theta[0] + 1.5).requires_grad_()  # not normalised
+    c = torch.randn(theta.shape, generator=seeded(), dtype=torch.float64)
+    link = torch.sigmoid if "bernoulli" in name else lambda x: torch.softmax(x, -1)
+    both = families.probs(family.build(theta)), link(theta)
+    first, expected = (torch.autograd.grad((y**2 * c).sum(), [theta], create_graph=True)[0] for y in both)
     torch.testing.assert_close(first, expected, rtol=1e-12, atol=1e-12)
-    second, expected = (torch.autograd.grad((g**2).sum(), [leaf])[0] for g in (first, expected))
+    second, expected = (torch.autograd.grad((g**2).sum(), [theta])[0] for g in (first, expected))
     torch.testing.assert_close(second, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2, families.FEW, families.FEW + 1])
+def test_weighted_sums_are_sums_of_products_and_carry_the_gradient_of_the_weights(n):
+    x = torch.randn(n, 3, 4, generator=seeded(), dtype=torch.float64)
+    weight = torch.randn(n, 3, 1, generator=seeded(1), dtype=torch.float64).requires_grad_()
+    got, expected = families.weighted_sum(weight, x), sum(w * each for w, each in zip(weight, x, strict=True))
+    torch.testing.assert_close(got, expected, rtol=1e-14, atol=1e-14)
+    got, expected = (torch.autograd.grad(y.sin().sum(), [weight])[0] for y in (got, expected))
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["one-hot-logits", "one-hot-probs"])
+def test_one_hot_draws_are_the_categories_of_the_same_uniforms(name):
+    family = FAMILIES[name]
+    r = rows(family.build(*family.theta), 500)
+    p = families.probs(family.build(*family.theta))
+    u = torch.rand(3, 500, 2, generator=seeded(), dtype=torch.float64) + 2.0**-54
+    index = (u.unsqueeze(-1) >= p.cumsum(-1)[..., :-1]).sum(-1)
+    assert torch.equal(draw(r, 3, seeded()), torch.nn.functional.one_hot(index, 3).double())
 
 
 def test_two_categories_score_as_a_bit():
@@ -299,3 +342,84 @@ def test_relaxed_categories_are_finite_up_to_the_largest_logit_of_a_dtype(dtype)
         y = families.squash(q, z.to(dtype), 1.0).double()
         expected = torch.softmax(z.to(dtype).double(), -1)
         torch.testing.assert_close(y, expected, rtol=4 * torch.finfo(dtype).eps, atol=4 * torch.finfo(dtype).eps)
+
+
+# Relaxations
+
+
+def by_hand(theta, noise, temperature, binary):
+    z = (theta + noise) / temperature
+    return z.sigmoid() if binary else z.softmax(-1)
+
+
+def made(kind, q, n, temperature):
+    if kind == "race":
+        return families.race(q, n, seeded())
+    z = families.perturbed(q, n, seeded())
+    if kind == "relaxed":
+        return families.relaxed(q, z, temperature)
+    own = families.logits(q)
+    return families.squash(q, z + own - own.detach(), temperature)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize(
+    ("kind", "name", "temperature"),
+    [
+        *itertools.product(("relaxed", "squash"), ("bernoulli-logits", "one-hot-logits"), (0.4, 1.0, 3.0)),
+        ("race", "one-hot-logits", 1.0),
+    ],
+)
+def test_relaxed_samples_are_their_formula_with_first_and_second_derivatives(kind, name, temperature, n, batched):
+    """Also where all gradients are asked for at once, as batched cotangents."""
+    family, binary = FAMILIES[name], name.startswith("bernoulli")
+    theta = (family.theta[0] + 1.5).requires_grad_()
+    u = torch.rand(n, *theta.shape, generator=seeded(), dtype=torch.float64) + 2.0**-54
+    expected = by_hand(theta, u.logit() if binary else -(-u.log()).log(), temperature, binary)
+    got = made(kind, family.build(theta), n, temperature)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    c = torch.randn(4, *got.shape, generator=seeded(1), dtype=torch.float64)
+    if batched:
+        got = torch.autograd.grad(got, theta, c, is_grads_batched=True)[0]
+        torch.testing.assert_close(
+            got, torch.stack([torch.autograd.grad(expected, theta, each, retain_graph=True)[0] for each in c])
+        )
+        return
+    first, expected = (torch.autograd.grad((y**2 * c[0]).sum(), theta, create_graph=True)[0] for y in (got, expected))
+    torch.testing.assert_close(first, expected, rtol=1e-12, atol=1e-12)
+    second, expected = (torch.autograd.grad((g**2).sum(), theta)[0] for g in (first, expected))
+    torch.testing.assert_close(second, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_squash_has_derivatives_in_a_temperature_that_learns():
+    q, z = OneHotCategorical(logits=t(0.0, 0.0, 0.0)), t([0.4, -1.2, 0.3], [2.0, 0.1, -0.5]).requires_grad_()
+    temperature = torch.tensor(0.6, dtype=torch.float64, requires_grad=True)
+    both = families.squash(q, z, temperature), torch.softmax(z / temperature, -1)
+    got, expected = (torch.autograd.grad((y**3).sum(), [z, temperature]) for y in both)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+@pytest.mark.parametrize("family", [Bernoulli, OneHotCategorical])
+def test_squash_leaves_its_logits_as_they_are(family, temperature):
+    z = t([0.4, -1.2])
+    families.squash(family(logits=t(0.3, -0.2)), z, temperature)
+    assert torch.equal(z, t([0.4, -1.2]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_races_are_finite_and_add_up_to_one_at_both_ends_of_the_uniforms(monkeypatch, dtype):
+    ends = torch.tensor([0.0, 1 - torch.finfo(dtype).eps / 2], dtype=dtype)
+    u = torch.cartesian_prod(ends, ends, ends)
+    monkeypatch.setattr(torch, "rand", lambda *args, **kwargs: u.clone().unsqueeze(0))
+    for logits in ([0.0, 0.0, 0.0], [30.0, -30.0, 0.0], [5.0, float("-inf"), float("-inf")]):
+        own = torch.tensor(logits, dtype=dtype).expand(8, 3).clone().requires_grad_()
+        y = families.race(OneHotCategorical(logits=own, validate_args=False), 1, None)
+        (g,) = torch.autograd.grad((y**2).sum(), [own])
+        assert y.isfinite().all()
+        assert g.isfinite().all()
+        torch.testing.assert_close(
+            y.double().sum(-1), torch.ones(1, 8).double(), rtol=0, atol=3 * torch.finfo(dtype).eps
+        )

@@ -166,6 +166,15 @@ def test_extreme_logits_give_finite_gradients(dtype, temperature):
     assert temperature > 1 or got.abs().max() < 1e-15
 
 
+def test_all_gradients_at_once_are_those_one_after_the_other():
+    theta = torch.randn(4, 2, 3, generator=seeded(), dtype=torch.float64).requires_grad_()
+    loss, each = ReinMax(n=2)(curved, hot(theta), seeded()), torch.eye(4, dtype=torch.float64)
+    (got,) = torch.autograd.grad(loss, theta, each, retain_graph=True, is_grads_batched=True)
+    expected = [torch.autograd.grad(loss, theta, one, retain_graph=True)[0] for one in each]
+    torch.testing.assert_close(got, torch.stack(expected), rtol=0, atol=1e-14)
+    assert got.abs().max() > 0.01
+
+
 # Refusals ------------------------------------------------------------------------------------------------------------
 
 
