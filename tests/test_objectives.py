@@ -463,17 +463,21 @@ def test_the_integral_of_log_sigmoid(m, s):
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 30.0, 1e4])
 def test_a_sum_of_log_sigmoids_is_that_of_its_terms(scale, dtype, tolerance):
     """At 0 the products are the smallest, far from it a sigmoid has no logarithm."""
-    a = scale * torch.randn(3, 2, 569, generator=torch.Generator().manual_seed(0), dtype=dtype)
-    expected = logsigmoid(a.double()).sum(-1)
-    got = _SumLogSigmoid.apply(a)
-    assert got.dtype == dtype
+    x = torch.randn(569, 1, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    w = torch.tensor([[[scale], [-scale / 3]]], dtype=dtype)
+    expected = logsigmoid((w * x.squeeze(1)).double()).sum(-1)
+    got = _SumLogSigmoid.apply(w, x)
+    assert (got.dtype, got.shape) == (dtype, (1, 2))
     torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=0.0)
 
 
-def test_a_sum_of_log_sigmoids_has_first_and_second_derivatives_both_ways():
-    a = (3 * torch.randn(2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).requires_grad_()
-    assert torch.autograd.gradcheck(_SumLogSigmoid.apply, [a], check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(_SumLogSigmoid.apply, [a])
+@pytest.mark.parametrize("dim", [3, 16, 31])
+def test_a_sum_of_log_sigmoids_has_first_and_second_derivatives_both_ways(dim):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(5, dim, generator=generator, dtype=torch.float64)
+    w = torch.randn(2, dim, generator=generator, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda w: _SumLogSigmoid.apply(w, x), [w], check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(lambda w: _SumLogSigmoid.apply(w, x), [w])
 
 
 def test_the_data_of_logistic_regression():

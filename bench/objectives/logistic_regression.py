@@ -58,11 +58,10 @@ class LogisticRegression(Objective):
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Make the problem in a dtype, on a device."""
-        # A column of zeros, because BLAS makes the product in the gradient with 32 columns in half the time of 31.
-        data = pad(_signed_data(), (0, 1)).to(device, dtype)
+        data = _signed_data().to(device, dtype)
 
         def log_joint(w: Tensor) -> Tensor:
-            likelihood: Tensor = _SumLogSigmoid.apply(linear(pad(w, (0, 1)), data))  # type: ignore[no-untyped-call]
+            likelihood: Tensor = _SumLogSigmoid.apply(w, data)  # type: ignore[no-untyped-call]
             return likelihood - w.square().sum(-1) / 2 - self.dim / 2 * math.log(2 * math.pi)
 
         def exact(theta: Theta) -> Tensor:
@@ -76,31 +75,47 @@ class LogisticRegression(Objective):
 
 
 class _SumLogSigmoid(torch.autograd.Function):
-    """``sum_n log sigmoid(a_n)`` over the last axis.
+    """``sum_n log sigmoid(x_n.w)`` for data x, ``[N, D]``, and points w, ``[..., D]``.
 
     ``log sigmoid(a) = min(a, 0) + log sigmoid(abs(a))``, and a sum of the latter is the logarithm of a product: half
-    the time of torch's ``logsigmoid``, which takes a logarithm and an exponential of each.
+    the time of torch's ``logsigmoid``, which takes a logarithm and an exponential of each. The cotangents meet the
+    gradient in D dimensions, not in N.
     """
 
     factors = 120
     """How many numbers from 1/2 to 1 have a product that float32 holds to full precision, with some to spare."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor) -> Tensor:
-        ctx.save_for_backward(a)
-        ctx.save_for_forward(a)
-        products = [part.prod(-1) for part in torch.split(a.abs().sigmoid_(), _SumLogSigmoid.factors, -1)]
-        return a.clamp_max(0).sum(-1) + torch.stack(products).log_().sum(0)
+    def forward(ctx: Any, w: Tensor, data: Tensor) -> Tensor:
+        # Zeros up to a whole number of cache lines: the product in the gradient takes half the time of 31 columns.
+        ctx.against = pad(-data, (0, -data.shape[1] % 16))
+        b = _SumLogSigmoid.products(w, ctx.against)
+        ctx.save_for_backward(w, b)
+        ctx.save_for_forward(b)
+        wrong = b.clamp_min(0)
+        negative_part = wrong.sum(-1)
+        sure = torch.abs(b, out=wrong).sigmoid_()
+        parts = [part.prod(-1) for part in torch.split(sure, _SumLogSigmoid.factors, -1)]
+        return torch.stack(parts).log_().sum(0).sub_(negative_part)
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
-        slope: Tensor = (-ctx.saved_tensors[0]).sigmoid_()
-        return slope * cotangents[0].unsqueeze(-1)
+    def products(w: Tensor, against: Tensor) -> Tensor:
+        """Return ``-x_n.w``, ``[..., N]``."""
+        return linear(pad(w, (0, against.shape[1] - w.shape[-1])), against)
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        slope: Tensor = (-ctx.saved_tensors[0]).sigmoid_()
-        return (slope * tangents[0]).sum(-1)
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
+        w, b = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            b = _SumLogSigmoid.products(w, ctx.against)  # a second derivative needs to know where it comes from
+        slope = (b.sigmoid() @ -ctx.against)[..., : w.shape[-1]]
+        return slope * cotangents[0].unsqueeze(-1), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _data: None) -> Tensor:
+        (b,) = ctx.saved_tensors
+        along: Tensor = b.sigmoid() * _SumLogSigmoid.products(tangent, ctx.against)
+        return -along.sum(-1)
 
 
 @functools.cache

@@ -499,9 +499,9 @@ class Logistic(Closed):
 
     def evaluate(self) -> Tensor:
         """Return f. log sigmoid(a) = min(a, 0) + log sigmoid(abs(a)), of which one logarithm is taken for 120 rows."""
-        fa = torch.abs(self.a, out=self.fa).sigmoid_()
-        likelihood = torch.stack([part.prod(1) for part in fa.split(120, 1)]).log_().sum(0)
-        likelihood.add_(torch.clamp(self.a, max=0, out=fa).sum(1))
+        negative = torch.clamp(self.a, max=0, out=self.fa).sum(1)
+        sure = torch.abs(self.a, out=self.fa).sigmoid_()
+        likelihood = torch.stack([part.prod(1) for part in sure.split(120, 1)]).log_().sum(0).add_(negative)
         rest = (self.z.square() - self.w.square()).sum(1).mul_(0.5).add_(self.dim * self.log_scale)
         return likelihood.add_(rest)
 
