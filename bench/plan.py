@@ -13,7 +13,9 @@ from bench.selectors import label
 from estimators import Estimator
 
 CAP = {"cpu": 2**19, "cuda": 2**22}
-"""Elements of the largest tensor of a block, by device kind."""
+"""Elements of the largest tensor of a block, for one sample of every row, by device kind."""
+CALL = {"cpu": 2**21, "cuda": 2**22}
+"""Elements of the largest tensor of one call, for all samples. More leave the cache; fewer pay for more calls."""
 FIRST, LEAST = 256, 64
 """Rows of the first blocks; fewest rows of any block."""
 FLAT, STEP = 32, 8
@@ -112,9 +114,9 @@ def blocks(cell: Cell, replicates: int, device: str) -> list[int]:
 
 
 def slices(rows: int, points: int, objective: Objective, device: str) -> int:
-    """Return into how many equal slices a block is cut to keep its largest tensor under the cap: a power of two."""
+    """Return into how many calls of equal rows a block is cut to keep their largest tensor small: a power of two."""
     count = 1
-    while count < rows and rows * points * objective.row_elements > count * CAP[device]:
+    while count < rows and rows * points * objective.row_elements > count * CALL[device]:
         count *= 2
     return count
 

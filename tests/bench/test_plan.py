@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Normal
 
 from bench import objectives
-from bench.plan import CAP, LEAST, Cell, blocks, cap, ladder, mismatch, noise_subject, plan, slices
+from bench.plan import CALL, CAP, LEAST, Cell, blocks, cap, ladder, mismatch, noise_subject, plan, slices
 from bench.record import block_seed
 from estimators import (
     RLOO,
@@ -62,11 +62,11 @@ def test_a_deterministic_estimator_takes_one_smallest_block():
 def test_slices_keep_the_largest_tensor_under_the_cap():
     objective = objectives.LogisticRegression()
     assert slices(512, 1, objective, "cpu") == 1
-    assert slices(512, 10, objective, "cpu") == 8
+    assert slices(512, 10, objective, "cpu") == 2
     assert slices(512, 10**9, objective, "cpu") == 512
     for points in (1, 2, 3, 16, 100):
         count = slices(128, points, objective, "cpu")
-        assert 128 * points * objective.row_elements <= count * CAP["cpu"]
+        assert 128 * points * objective.row_elements <= count * CALL["cpu"]
 
 
 def test_incompatible_pairs_are_skips_with_a_reason():
