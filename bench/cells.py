@@ -218,7 +218,7 @@ def fingerprint(engine: Engine) -> str:
     learn(engine)
     raw = hashlib.sha256(fingerprint_header(engine.settings))
     for block in range(min(FINGERPRINT_BLOCKS, len(engine.sizes))):
-        raw.update(digest(engine.gradients(block)).encode())
+        raw.update(digest(engine.parts(block)).encode())
     return raw.hexdigest()
 
 

@@ -215,7 +215,7 @@ class Engine:
         def digested(block: int) -> list[Tensor]:
             parts = self.parts(block)
             if block < FINGERPRINT_BLOCKS:
-                digests[block] = digest(torch.cat(parts, 1))
+                digests[block] = digest(parts)
             return parts
 
         begins = [0, *itertools.accumulate(self.sizes)]
@@ -257,9 +257,12 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
     return loss
 
 
-def digest(gradients: Tensor) -> str:
-    """Return the digest of a block's raw gradients."""
-    return hashlib.sha256(gradients.cpu().numpy().tobytes()).hexdigest()
+def digest(parts: list[Tensor]) -> str:
+    """Return the digest of a block's raw gradients, tensor by tensor."""
+    sha = hashlib.sha256()
+    for g in parts:
+        sha.update(g.cpu().contiguous().numpy().data)
+    return sha.hexdigest()
 
 
 class PullBack:

@@ -275,7 +275,7 @@ class _Run:
                 _add_products(g, target.direction[start:end], table[-2])
                 self._add_squared_norms(g, table[-1])
             if sub_blocks:
-                mine = _grams(Y, sub_blocks, self.space.take("squares", (g.numel(),), g))
+                mine = _grams(Y, sub_blocks)
                 grams = [a.add_(b) for a, b in zip(grams, mine, strict=True)] if grams else mine
             mean = d.to(g.dtype)
             for w, own in shares:
@@ -532,24 +532,17 @@ def _top(v: torch.Tensor, count: int) -> torch.Tensor:
     return torch.from_numpy(-np.sort(-largest, axis=None))
 
 
-def _grams(Y: torch.Tensor, wanted: int, room: torch.Tensor) -> list[torch.Tensor]:
-    """Gram matrices about their mean of sub-blocks of 32 consecutive rows; a rest of 16 or more rows is one too.
+def _grams(Y: torch.Tensor, wanted: int) -> list[torch.Tensor]:
+    """Return the products of rows of sub-blocks of 32 consecutive rows; a rest of 16 or more rows is one too.
 
-    At most `wanted` of them; `room` is memory for as many values as Y `[rows, size]` has.
+    At most `wanted` of them, as many `[b, n, n]` at once as have as many rows n.
     """
     rows, size = Y.shape
     whole, left = min(rows // SUB_BLOCK, wanted), rows % SUB_BLOCK
-    shape = (whole, SUB_BLOCK, size)
-    grams = [_gram(Y[: whole * SUB_BLOCK].reshape(shape), out=room[: prod(shape)].view(shape))]
+    x = [Y[: whole * SUB_BLOCK].reshape(whole, SUB_BLOCK, size)]
     if left >= MIN_REMAINDER and whole < wanted:
-        grams.append(_gram(Y[rows - left :].unsqueeze(0)))
-    return grams
-
-
-def _gram(x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Return the products of rows about their mean `[b, n, n]` of `b` samples of n rows `[b, n, size]`."""
-    x = torch.sub(x, x.mean(1, keepdim=True), out=out)
-    return torch.bmm(x, x.transpose(1, 2)).double()
+        x.append(Y[rows - left :].unsqueeze(0))
+    return [torch.bmm(each, each.transpose(1, 2)).double() for each in x]
 
 
 def square_trace(x: torch.Tensor) -> torch.Tensor:
@@ -561,11 +554,14 @@ def square_trace(x: torch.Tensor) -> torch.Tensor:
 
     Source: Himeno & Yamada (2014), Journal of Multivariate Analysis 130:27.
     """
-    return _square_trace_of(_gram(x))
+    x = x - x.mean(1, keepdim=True)
+    return _square_trace_of(torch.bmm(x, x.transpose(1, 2)).double())
 
 
 def _square_trace_of(G: torch.Tensor) -> torch.Tensor:
+    """Estimate the same from the products of rows `[b, n, n]` about a point near their mean."""
     n = G.shape[1]
+    G = G - G.mean(1, keepdim=True) - G.mean(2, keepdim=True) + G.mean((1, 2), keepdim=True)
     diagonal = G.diagonal(dim1=1, dim2=2)
     square = (G * G).sum((1, 2)) * ((n - 2) / (n - 1))
     bracket = square + (diagonal.sum(1) / (n - 1)) ** 2 - (diagonal**2).sum(1) * (n / (n - 1))
