@@ -52,13 +52,13 @@ def test_untouched_cells_are_identical():
 def test_an_untouched_cell_costs_eight_blocks(monkeypatch):
     made = suite(CELLS[0], CELLS[2], replicates=10_000)
     drawn = []
-    gradients = Engine.gradients
+    parts = Engine.parts
 
     def counted(engine, block, stage="measure"):
         drawn.append((engine.cell.label, block))
-        return gradients(engine, block, stage)
+        return parts(engine, block, stage)
 
-    monkeypatch.setattr(Engine, "gradients", counted)
+    monkeypatch.setattr(Engine, "parts", counted)
     assert made.check().counts == {Verdict.IDENTICAL: 2}
     assert sorted(drawn) == sorted((cell.label, block) for cell in made.cells for block in range(8))
 
