@@ -23,12 +23,13 @@ from torch.distributions import Distribution
 
 from bench import record
 from bench.heap import keep_memory
-from bench.moments import Workspace, blocks_partial, pivot_of, together
+from bench.moments import blocks_partial, pivot_of, together
 from bench.objectives import Objective, Problem
 from bench.plan import Cell, blocks, noise_subject, slices
 from bench.selectors import label
 from bench.stats import Partial
 from bench.stats.accumulate import FOLLOWED
+from bench.sums import Workspace
 from estimators import Estimator, Integrand, State, parameters, rows
 from estimators._families import totals
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import gcd, prod
 
 import numpy as np
 import torch
 
 from bench.stats.accumulate import (
-    MIN_REMAINDER,
     SHAPE_BLOCKS,
     SUB_BLOCK,
     SUB_BLOCKS,
@@ -23,34 +21,25 @@ from bench.stats.accumulate import (
     tail_length,
 )
 from bench.stats.series import Array, Moments
+from bench.sums import (
+    Workspace,
+    add_both_products,
+    add_products,
+    add_row_sums,
+    by_group,
+    central,
+    column_sums,
+    row_products,
+    series_moments,
+    square_trace_of,
+    third_and_fourth,
+    top,
+)
 
-LONG_SERIES = 2**16  # values from which a series fills the cache on its own
-FEW_COLUMNS = 1000  # below this the matrix product is the faster sum of a row
 NARROW = 32  # below so many columns a column is kept in one piece: inner loops over the columns would be too short
-WIDE = 64  # from so many columns torch sums over rows without help
-SPARSE, SAMPLED = 100, 32  # the largest values are looked for in two steps if they are one of so many; every so manieth
 LADDER_START = 256  # rows of a block at the start of a run, at most
 MOST, MOST_NUMBERS = 8, 2**17  # blocks that are reduced together, and their rows, or means' coordinates, at most
 TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to what float32 can square
-
-
-class Workspace:
-    """Memory that `block_partial` writes into, kept by the caller from block to block.
-
-    Fresh memory of the size of a block costs more, in page faults, than all the arithmetic on it. One workspace serves
-    one thread; what it holds between two calls has no meaning.
-    """
-
-    def __init__(self) -> None:
-        self._buffers: dict[str, torch.Tensor] = {}
-
-    def take(self, name: str, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
-        """Return the buffer `name`, uninitialised, with the dtype and device of `like`."""
-        buffer, count = self._buffers.get(name), prod(shape)
-        if buffer is None or buffer.numel() < count or buffer.dtype != like.dtype or buffer.device != like.device:
-            buffer = torch.empty(count, dtype=like.dtype, device=like.device)
-            self._buffers[name] = buffer
-        return buffer[:count].view(shape)
 
 
 def block_partial(
@@ -235,13 +224,13 @@ class _Run:
             parts = gradients(index) if i else first
             S, grams = self._block(parts, narrow, target, table[:, i], self._sub_blocks(index, rows))
             sums.append(S)
-            traces += [_square_trace_of(G) for G in grams]
+            traces += [square_trace_of(G) for G in grams]
         S = torch.stack(sums)
         d = S[:, 0] / rows
         tensors = self._finish(table, d, target)
-        tensors["group w"] = _by_group(S[:, 1] - rows * d**2, self.groups) * (rows / (rows - 1))
+        tensors["group w"] = by_group(S[:, 1] - rows * d**2, self.groups) * (rows / (rows - 1))
         tensors["means"] = d + (pivot - self.centre)
-        tensors["columns"] = _central(S.sum(0), rows * count)
+        tensors["columns"] = central(S.sum(0), rows * count)
         tensors["columns"][0] += pivot - self.centre
         if traces:
             tensors["traces"] = torch.cat(traces)
@@ -267,25 +256,25 @@ class _Run:
         for g, shares in zip(self._panels(parts), self._shares(), strict=True):
             start, end = end, end + g.shape[1]
             Y = torch.sub(g, pivot[start:end], out=self._room("off pivot", g))
-            S = [_column_sums(Y)]
+            S = [column_sums(Y)]
             d = S[0] / len(g)
             if target is not None:
                 vectors = torch.stack([d + target.offset[start:end], target.unit[start:end]]).to(g.dtype)
-                _add_both_products(Y, vectors, table[-4:-2])
-                _add_products(g, target.direction[start:end], table[-2])
+                add_both_products(Y, vectors, table[-4:-2])
+                add_products(g, target.direction[start:end], table[-2])
                 self._add_squared_norms(g, table[-1])
             if sub_blocks:
-                mine = _grams(Y, sub_blocks)
+                mine = row_products(Y, sub_blocks)
                 grams = [a.add_(b) for a, b in zip(grams, mine, strict=True)] if grams else mine
             mean = d.to(g.dtype)
             for w, own in shares:
-                _add_products(Y[:, own], mean[own], table[w], factor=-2)
+                add_products(Y[:, own], mean[own], table[w], factor=-2)
             squares = torch.mul(Y, Y, out=self._room("squares", g) if self._shapes() else Y)
-            S.append(_column_sums(squares))
+            S.append(column_sums(squares))
             for w, own in shares:
-                _add_row_sums(squares[:, own], table[w])
+                add_row_sums(squares[:, own], table[w])
             if self._shapes():
-                S += _third_and_fourth(Y, squares, S[1], self._room("cubes", g))
+                S += third_and_fourth(Y, squares, S[1], self._room("cubes", g))
             sums.append(torch.stack(S))
         return torch.cat(sums, 1), grams
 
@@ -320,7 +309,7 @@ class _Run:
             out.addcmul_(g[:, 0], g[:, 0])
             return
         if g.shape[1] < NARROW:  # torch's norm over columns in one piece is a hundred times slower
-            _add_row_sums(torch.mul(g, g, out=self._room("cubes", g)), out)
+            add_row_sums(torch.mul(g, g, out=self._room("cubes", g)), out)
         else:
             norms = torch.linalg.vector_norm(g, dim=1, out=self.space.take("norms", (len(g),), g))
             out.addcmul_(norms, norms)
@@ -349,7 +338,7 @@ class _Run:
         """Make the series in place out of what `_block` left in the table `[series, blocks, rows]`; sum them up."""
         parts, rows, names = self._parts(), table.shape[2], self._names()
         w = table[: 1 + len(parts)]
-        squares = _by_group(d**2, self.groups) if parts else d.square().sum(1, keepdim=True)
+        squares = by_group(d**2, self.groups) if parts else d.square().sum(1, keepdim=True)
         w[1 if parts else 0 :].add_(squares.T.unsqueeze(2).to(w.dtype))
         if parts:
             torch.sum(w[1:], 0, out=w[0])
@@ -369,11 +358,11 @@ class _Run:
             torch.clamp(w[0], max=self.truncate_at, out=table[1 + len(parts)])
         for k, name in enumerate(names):
             if name[0] in "we":
-                tensors[f"top {name}"] = _top(table[k], self._kept(name, rows))
+                tensors[f"top {name}"] = top(table[k], self._kept(name, rows))
         if self._samples():
             tensors["sample"] = w[0, :, :LADDER_START]
         tensors["block w"] = w[0].sum(1)
-        tensors["series"] = _series_moments(table[: len(names)].view(len(names), -1), self.space)
+        tensors["series"] = series_moments(table[: len(names)].view(len(names), -1), self.space)
         return tensors
 
     def _kept(self, name: str, rows: int) -> int:
@@ -411,161 +400,6 @@ class _Run:
             truncate_at=self.truncate_at,
             sample=None if sample is None else sample.ravel(),
         )
-
-
-def _column_sums(x: torch.Tensor) -> torch.Tensor:
-    """Sum over rows, float64 `[size]`.
-
-    In the dtype of `x`, pairwise, and of few columns, which have no others to share the last rounding with, in 32 or
-    more parts, and float64 above.
-    """
-    rows, size = x.shape
-    step = gcd(rows, 32)
-    if x.stride(0) == 1:
-        return x.T.view(size, step, rows // step).sum(2).sum(1, dtype=torch.float64)
-    if size >= WIDE:
-        return x.sum(0).double()
-    return x.view(step, rows // step * size).sum(0).view(rows // step, size).sum(0, dtype=torch.float64)
-
-
-def _by_group(x: torch.Tensor, groups: Mapping[str, int]) -> torch.Tensor:
-    """Sum the columns of `x` `[blocks, size]` by group, `[blocks, groups]`."""
-    return torch.stack([each.sum(1) for each in torch.split(x, list(groups.values()), 1)], 1)
-
-
-def _add_row_sums(x: torch.Tensor, out: torch.Tensor) -> None:
-    """`out += ` sum over columns `[rows]` of `[rows, size]`."""
-    if x.shape[1] == 1:
-        out.add_(x[:, 0])
-    elif x.shape[1] < FEW_COLUMNS:
-        torch.addmv(out, x, x.new_ones(x.shape[1]), out=out)
-    else:
-        out.add_(x.sum(1))
-
-
-def _add_products(x: torch.Tensor, vector: torch.Tensor, out: torch.Tensor, *, factor: float = 1) -> None:
-    """`out += factor · x @ vector`; a matrix of one column is not worth the matrix product."""
-    if x.shape[1] == 1:
-        out.addcmul_(x[:, 0], vector, value=factor)
-    else:
-        torch.addmv(out, x, vector, alpha=factor, out=out)
-
-
-def _add_both_products(Y: torch.Tensor, vectors: torch.Tensor, out: torch.Tensor) -> None:
-    """`out += vectors @ Yᵀ`, `[2, rows]`."""
-    if Y.shape[1] == 1:
-        out.addcmul_(vectors, Y[:, 0])
-    else:
-        torch.addmm(out, vectors, Y.T, out=out)
-
-
-def _third_and_fourth(
-    Y: torch.Tensor, squares: torch.Tensor, S2: torch.Tensor, cubes: torch.Tensor
-) -> list[torch.Tensor]:
-    """Column sums of Y³ and Y⁴, `[size]` each. Overwrites `squares` and `cubes`.
-
-    Powers are taken of Y over its root mean square, so that none leaves the range of the dtype.
-    """
-    square = S2.mean() / Y.shape[0]
-    square = torch.where(square > 0, square, 1.0)
-    squares *= (1 / square).to(Y.dtype)
-    S3 = _column_sums(torch.mul(Y, squares, out=cubes)) * square
-    return [S3, _column_sums(squares.mul_(squares)) * square**2]
-
-
-def _central(S: torch.Tensor, n: int) -> torch.Tensor:
-    """From S1, S2 and perhaps S3, S4 of n values, sums of powers about a point, to mean − point, M2 and M3, M4."""
-    m = S[0] / n
-    out = [m, (S[1] - n * m**2).clamp_(min=0)]
-    if len(S) > 2:
-        out += [
-            S[2] - 3 * m * S[1] + 2 * n * m**3,
-            (S[3] - 4 * m * S[2] + 6 * m**2 * S[1] - 3 * n * m**4).clamp_(min=0),
-        ]
-    return torch.stack(out)
-
-
-def _series_moments(table: torch.Tensor, space: Workspace) -> torch.Tensor:
-    """Mean, M2, M3, M4 of every row of `table` `[k, rows]`, as float64 `[k, 4]`."""
-    long = table.shape[1] >= LONG_SERIES  # one after the other, long rows stay in the cache
-    parts = [_powers(v, space) for v in (torch.split(table, 1) if long else [table])]
-    pivot, rest, rms, s2, s3, s4 = torch.cat(parts, dim=1).double()
-    return torch.stack([pivot + rest, s2 * rms**2, s3 * rms**3, s4 * rms**4], dim=1)
-
-
-def _powers(v: torch.Tensor, space: Workspace) -> torch.Tensor:
-    """Sum up centred powers of every row of `v` `[k, rows]`, as `[6, k]`: pivot, mean − pivot, rms, Σz², Σz³, Σz⁴.
-
-    Two passes about a value of the row itself (the median of its first five), so that a constant row gives zeros. z is
-    the deviation over its root mean square, so that none of its powers leaves the range of the dtype.
-    """
-    rows, shape = v.shape[1], tuple(v.shape)
-    pivot = v[:, :5].median(dim=1, keepdim=True).values
-    d = torch.sub(v, pivot, out=space.take("deviation", shape, v))
-    rest = d.sum(1, keepdim=True) / rows
-    d -= rest
-    rms = (torch.linalg.vector_norm(d, dim=1, keepdim=True) / rows**0.5).clamp_(min=torch.finfo(v.dtype).tiny)
-    d *= 1 / rms
-    d2 = torch.mul(d, d, out=space.take("deviation squared", shape, v))
-    if len(v) == 1:  # without a pass that writes
-        sums = [d2.sum(1), torch.dot(d[0], d2[0]).view(1), torch.dot(d2[0], d2[0]).view(1)]
-    else:
-        sums = [d2.sum(1), d.mul_(d2).sum(1), d2.mul_(d2).sum(1)]
-    return torch.stack([pivot[:, 0], rest[:, 0], rms[:, 0], *sums])
-
-
-def _top(v: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the `count` largest values of each row of `v` `[blocks, rows]`, together, largest first.
-
-    Of each block as many, and no more: where one gradient is so large that it shifts the mean of its block, all others
-    in it seem to be far off, and that block would fill the tail.
-    """
-    if v.is_cuda:
-        return torch.topk(v, count).values.flatten().sort(descending=True).values
-    values = v.numpy()
-    if len(v) == 1 and SPARSE * count < v.numel():  # most are below what more than enough of a sample exceed
-        sample, rank = values[0, ::SAMPLED], 2 * count // SAMPLED + 16
-        above = values[0][values[0] >= np.partition(sample, -rank)[-rank]]
-        values = above[None] if above.size >= count else values
-    least = values.shape[1] - count
-    largest = np.partition(values, least, axis=1)[:, least:]  # faster than torch's on a CPU
-    return torch.from_numpy(-np.sort(-largest, axis=None))
-
-
-def _grams(Y: torch.Tensor, wanted: int) -> list[torch.Tensor]:
-    """Return the products of rows of sub-blocks of 32 consecutive rows; a rest of 16 or more rows is one too.
-
-    At most `wanted` of them, as many `[b, n, n]` at once as have as many rows n.
-    """
-    rows, size = Y.shape
-    whole, left = min(rows // SUB_BLOCK, wanted), rows % SUB_BLOCK
-    x = [Y[: whole * SUB_BLOCK].reshape(whole, SUB_BLOCK, size)]
-    if left >= MIN_REMAINDER and whole < wanted:
-        x.append(Y[rows - left :].unsqueeze(0))
-    return [torch.bmm(each, each.transpose(1, 2)).double() for each in x]
-
-
-def square_trace(x: torch.Tensor) -> torch.Tensor:
-    """Estimate tr Σ² without bias from each of `b` samples of n ≥ 4 rows, `x` `[b, n, size]` to float64 `[b]`.
-
-    With the Gram matrix G of the rows about their mean::
-
-        (n−1)/(n(n−2)(n−3)) · [(n−1)(n−2) ‖G‖²/(n−1)² + (tr G/(n−1))² − n Σ_i G_ii²/(n−1)]
-
-    Source: Himeno & Yamada (2014), Journal of Multivariate Analysis 130:27.
-    """
-    x = x - x.mean(1, keepdim=True)
-    return _square_trace_of(torch.bmm(x, x.transpose(1, 2)).double())
-
-
-def _square_trace_of(G: torch.Tensor) -> torch.Tensor:
-    """Estimate the same from the products of rows `[b, n, n]` about a point near their mean."""
-    n = G.shape[1]
-    G = G - G.mean(1, keepdim=True) - G.mean(2, keepdim=True) + G.mean((1, 2), keepdim=True)
-    diagonal = G.diagonal(dim1=1, dim2=2)
-    square = (G * G).sum((1, 2)) * ((n - 2) / (n - 1))
-    bracket = square + (diagonal.sum(1) / (n - 1)) ** 2 - (diagonal**2).sum(1) * (n / (n - 1))
-    return bracket * ((n - 1) / (n * (n - 2) * (n - 3)))
 
 
 def _to_host(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, Array], bool]:

@@ -20,7 +20,7 @@ from bench.engine import Engine, Settings
 from bench.gate import pairs
 from bench.gate.decide import FAILING, Case, Finding, Sample, decide, screen
 from bench.learn import learn
-from bench.moments import Workspace, block_partial
+from bench.moments import block_partial
 from bench.objectives import (
     BernoulliQuadratic,
     CategoricalPolynomial,
@@ -33,6 +33,7 @@ from bench.objectives import (
 from bench.plan import Cell
 from bench.stats import Accumulator, Partial, Sums, series, summarise, variance
 from bench.stats.gate import STAGE_TWO_FACTOR, baseline_replicates
+from bench.sums import Workspace
 from estimators import REBAR, RLOO, DisARM, GumbelSoftmax, Reparameterization, ScoreFunction
 from estimators._families import harden, logits, perturbed, probs
 from estimators._rows import one

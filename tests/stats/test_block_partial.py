@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.moments import Workspace, _top, block_partial, blocks_partial, pivot_of
+from bench.moments import block_partial, blocks_partial, pivot_of
 from bench.stats import Accumulator, Sums, summarise
 from bench.stats.accumulate import above_quantile, kept_in_block, kept_values, tail_length
+from bench.sums import Workspace, top
 
 approx = pytest.approx
 
@@ -173,7 +174,7 @@ def test_the_largest_values_are_found_whatever_the_order(every, count):
     if every is not None:
         v[:] = torch.rand(2**16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         v[every % 32 :: 32] += 10
-    assert torch.equal(_top(v.unsqueeze(0), count), v.sort(descending=True).values[:count])
+    assert torch.equal(top(v.unsqueeze(0), count), v.sort(descending=True).values[:count])
 
 
 def test_a_block_hands_over_as_many_values_as_any_other():
