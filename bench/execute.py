@@ -8,6 +8,8 @@ pool is made of plain processes with a pipe each, since the standard pools lose 
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -35,15 +37,17 @@ from estimators import Refusal
 
 LARGE = 2**27
 """Elements of a cell's samples from which its blocks are spread over the workers."""
+CHUNKS = 32
+"""Chunks of blocks, of about as many replicates each, that every worker gets of a cell, at most."""
 AHEAD = 4
-"""Chunks of blocks a worker may be ahead of the merge: bounds the memory that waits."""
+"""Chunks per worker that may wait for the merge or be under way: bounds the memory that waits."""
 
 Preload = Sequence[tuple[Selector, Kind]]
 
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Some blocks of a cell: what a worker needs to compute their sums."""
+    """Some blocks of a cell: what a worker needs to compute their sums. For others of it, their numbers are enough."""
 
     cell: Cell
     settings: Settings
@@ -133,7 +137,9 @@ class _Worker:
         theirs.close()
 
     def ask(self, task: object) -> None:
-        self.connection.send_bytes(pickle.dumps(task))
+        """Send a question; that the process has died is seen when it is asked for its answer."""
+        with contextlib.suppress(OSError):
+            self.connection.send_bytes(pickle.dumps(task))
 
     def answer(self) -> Any:
         """Return the answer to the last question, or raise ``Lost`` if the process has died."""
@@ -209,20 +215,26 @@ class Pool:
             Refusal: the estimator refused.
         """
         state = engine.state_bytes()
-        chunks = deque(_chunks(engine.runs, len(self._workers)))
-        ahead = AHEAD * len(self._workers) * len(chunks[0])
+        chunks = deque(_chunks(engine.runs, engine.sizes, len(self._workers)))
         ready: dict[int, list[tuple[Partial, str]]] = {}
-        busy: dict[_Worker, range] = {}
+        asked: dict[_Worker, deque[range]] = {worker: deque() for worker in self._workers}
+        begun: set[_Worker] = set()
         following = 0
         try:
-            while chunks or busy:
-                for worker in self._idle(busy):
-                    if chunks and chunks[0].start <= following + ahead:
-                        busy[worker] = chunks.popleft()
-                        worker.ask(_Blocks(engine.cell, engine.settings, state, centre, exact, busy[worker]))
-                for worker in _answering(busy):
+            while chunks or any(asked.values()):
+                # A second question, so that none waits for the next while the answers of others are merged.
+                for depth, worker in itertools.product((1, 2), self._workers):
+                    waiting = len(ready) + sum(map(len, asked.values()))
+                    if chunks and len(asked[worker]) < depth and waiting < AHEAD * len(self._workers):
+                        chunk = chunks.popleft()
+                        asked[worker].append(chunk)
+                        first = worker not in begun
+                        begun.add(worker)
+                        whole = _Blocks(engine.cell, engine.settings, state, centre, exact, chunk)
+                        worker.ask(whole if first else chunk)
+                for worker in _answering([worker for worker in self._workers if asked[worker]]):
                     answer = worker.answer()
-                    start = busy.pop(worker).start
+                    start = asked[worker].popleft().start
                     if isinstance(answer, _Failure):
                         raise Refusal(answer.reason) if answer.refused else Lost(answer.reason)
                     ready[start] = answer
@@ -231,8 +243,9 @@ class Pool:
                     yield from part
                     following += sum(partial.blocks for partial, _ in part)
         finally:
-            for worker in busy:  # dead, or at work on what nobody waits for any more
-                self._replace(worker)
+            for worker, under_way in asked.items():
+                if under_way:  # dead, or at work on what nobody waits for any more
+                    self._replace(worker)
 
     def _idle(self, busy: Collection[_Worker]) -> list[_Worker]:
         return [worker for worker in self._workers if worker not in busy]
@@ -244,14 +257,14 @@ def _answering(busy: Collection[_Worker]) -> list[_Worker]:
     return [worker for worker in busy if worker.connection in answered]
 
 
-def _chunks(runs: Sequence[range], workers: int) -> Iterator[range]:
-    """Yield runs of block numbers, put together: several chunks per worker, so that none waits long for the last."""
-    count = runs[-1].stop
-    length, start = max(1, min(16, count // (8 * workers))), 0
+def _chunks(runs: Sequence[range], sizes: Sequence[int], workers: int) -> Iterator[range]:
+    """Yield runs of block numbers, put together: many chunks per worker, so that none waits long for the last."""
+    share, start, rows = sum(sizes) / (CHUNKS * workers), 0, 0
     for run in runs:
-        if run.stop - start >= length or run.stop == count:
+        rows += sum(sizes[run.start : run.stop])
+        if rows >= share or run is runs[-1]:
             yield range(start, run.stop)
-            start = run.stop
+            start, rows = run.stop, 0
 
 
 def _serve(connection: Connection, preload: Preload) -> None:
@@ -259,33 +272,45 @@ def _serve(connection: Connection, preload: Preload) -> None:
     torch.set_num_threads(1)
     for selector, kind in preload:
         load(selector, kind)
-    engines: dict[str, Engine] = {}
+    cell: _Cell | None = None
     while True:
         try:
-            question = connection.recv_bytes()
+            question = pickle.loads(connection.recv_bytes())
         except EOFError:
             return
-        connection.send_bytes(pickle.dumps(_answer(question, engines)))
+        answer: object
+        match question:
+            case _Blocks():
+                cell = _Cell(question)
+                answer = cell.partials(question.indices)
+            case range() if cell is not None:
+                answer = cell.partials(question)
+            case _:
+                answer = question.done()
+        connection.send_bytes(pickle.dumps(answer))
 
 
-def _answer(question: bytes, engines: dict[str, Engine]) -> object:
-    task: _Blocks | Work = pickle.loads(question)
-    return _blocks_of(task, engines) if isinstance(task, _Blocks) else task.done()
+class _Cell:
+    """A cell whose blocks a worker computes, made ready when the first are asked for."""
 
+    def __init__(self, task: _Blocks) -> None:
+        self.task = task
 
-def _blocks_of(task: _Blocks, engines: dict[str, Engine]) -> object:
-    try:
-        if task.cell.id not in engines:
-            engines.clear()
-            engines[task.cell.id] = Engine(task.cell, task.settings, task.state)
-        engine = engines[task.cell.id]
-        centre = torch.as_tensor(task.centre, device=engine.device)
-        exact = None if task.exact is None else torch.as_tensor(task.exact, device=engine.device)
-        return list(engine.partials(task.indices, centre, exact))
-    except Refusal as refusal:
-        return _Failure(str(refusal), refused=True)
-    except Exception as error:
-        return _Failure(reason_of(error), refused=False)
+    @functools.cached_property
+    def engine(self) -> Engine:
+        return Engine(self.task.cell, self.task.settings, self.task.state)
+
+    def partials(self, indices: range) -> object:
+        """Return the sums of blocks, or why there are none."""
+        task = self.task
+        try:
+            centre = torch.as_tensor(task.centre, device=self.engine.device)
+            exact = None if task.exact is None else torch.as_tensor(task.exact, device=self.engine.device)
+            return list(self.engine.partials(indices, centre, exact))
+        except Refusal as refusal:
+            return _Failure(str(refusal), refused=True)
+        except Exception as error:
+            return _Failure(reason_of(error), refused=False)
 
 
 def done(task: Task, progress: Callable[[int, int], None], look: Look, pool: Pool | None = None) -> Record:

@@ -87,9 +87,18 @@ def test_blocks_come_in_order_and_all():
 @pytest.mark.parametrize("length", [1, 4, 32])
 def test_chunks_are_whole_runs_and_cover_every_block_once(count, workers, length):
     runs = [range(start, min(start + length, count)) for start in range(0, count, length)]
-    chunks = list(_chunks(runs, workers))
+    chunks = list(_chunks(runs, [64 * (1 + i // 8) for i in range(count)], workers))
     assert [i for chunk in chunks for i in chunk] == list(range(count))
     assert {chunk.start for chunk in chunks} <= {run.start for run in runs}
+
+
+def test_chunks_have_about_as_many_replicates_each():
+    """The small blocks that a run begins with go together."""
+    sizes = [256] * 32 + [512] * 8 + [1024] * 120
+    chunks = list(_chunks([range(i, i + 8) for i in range(0, 160, 8)], sizes, 1))
+    rows = [sum(sizes[chunk.start : chunk.stop]) for chunk in chunks]
+    assert len(chunks) == 17
+    assert max(rows) < sum(sizes) / 32 + 8 * 1024
 
 
 def test_a_run_with_workers_and_users_own_code(tmp_path):
