@@ -47,11 +47,12 @@ def test_the_table_of_two_rows(tmp_path, monkeypatch, capsys):
 
 def test_targets_are_counted():
     row = ROWS[0]
-    laps = Laps({"closed": [1.0] * 6, command.LEAN: [1.4] * 6, command.WHOLE: [3.0] * 6, "Pyro": [1.2] * 6})
+    laps = Laps({"closed": [1.0] * 6, command.LEAN: [1.4] * 6, command.WHOLE: [3.0] * 6, "Pyro": [1.5] * 6})
     words = command.targets({row: laps})
     assert "1 of 1 rows (W1 score)" in words
     assert "Within 2.0 with every statistic: 0 of 1 rows." in words
-    assert "of the libraries: Pyro on W1 score; of JAX jitted by hand: none on any row." in words
+    assert "with mean and variance: none; with every statistic: Pyro on W1 score." in words
+    assert words.endswith("mean and variance: none.\n")
 
 
 def test_effects_go_between_their_marks(tmp_path, monkeypatch):
