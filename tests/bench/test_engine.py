@@ -1,6 +1,6 @@
 """Row gradients, the pull-back to theta, exact gradients, evaluation counts, adaptation."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
@@ -9,11 +9,13 @@ import torch
 from torch.distributions import Bernoulli, Independent, Normal, OneHotCategorical
 
 from bench import objectives
-from bench.cells import Lost, here, moments_record
+from bench.cells import Lost, collect, here, moments_record, steps
 from bench.engine import Engine, PullBack, Settings, exact_gradient
 from bench.learn import ADAPT_ROWS, ADAPT_STEPS, count_evaluations, learn
 from bench.objectives import Objective, Problem
 from bench.plan import Cell
+from bench.stats import summarise
+from bench.stats.accumulate import FOLLOWED
 from estimators import (
     RLOO,
     Enumeration,
@@ -330,6 +332,26 @@ def test_runs_are_of_equal_blocks_and_whole():
     assert all(len({engine.sizes[block] for block in run}) == 1 for run in engine.runs)
     assert max(map(len, engine.runs)) == 8
     assert len(engine.runs[-1]) < 8
+
+
+def test_a_long_run_follows_all_series_at_its_beginning_only():
+    engine = Engine(Cell(ScoreFunction(), objectives.GaussianQuadratic(dim=1)), Settings(replicates=10**7))
+    exact = exact_gradient(engine.cell.objective, engine.problem)[1]
+    sums, _ = collect(engine, here(engine, exact, exact), exact, exact, lambda _done, _total: None)
+    assert sums.w.n == sums.replicates >= 10**7
+    assert FOLLOWED <= sums.followed < 1.2 * FOLLOWED
+    assert sums.cosine.n == sums.error.n == sums.group_w["mean"].n == sums.followed
+    assert sums.block_error.size == len(engine.sizes)
+    summary = summarise(sums, exact=exact, dtype="float32")
+    assert all(group["khat"] is not None for group in summary.groups.values())
+    assert summary.gain_low < 1 < summary.gain_high
+
+
+def test_slopes_that_were_0_where_they_were_followed_are_no_step():
+    engine = Engine(Cell(Reparameterization(), objectives.GaussianQuadratic(dim=2)), Settings(replicates=1000))
+    exact = exact_gradient(engine.cell.objective, engine.problem)[1]
+    sums, _ = collect(engine, here(engine, exact, exact), exact, exact, lambda _done, _total: None)
+    assert not steps(engine, replace(sums, zero_rows=sums.followed))
 
 
 def test_gradients_come_tensor_by_tensor_in_the_order_of_theta():

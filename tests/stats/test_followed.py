@@ -96,6 +96,7 @@ def test_blocks_of_unequal_length_are_weighted_by_it():
     means = rng.normal(size=800) / np.sqrt(rows)
     m = series.stretch(moments(rng.normal(size=1000)), means, rows)
     assert float(series.variance(m)) == approx(1, abs=4.5 * np.sqrt(2 / 799))
+    assert float(m.mean) == approx(rows @ means / rows.sum())
 
 
 @pytest.mark.parametrize("power", [1, 2])
@@ -128,12 +129,31 @@ def test_a_rare_event_that_the_followed_rows_did_not_see_is_no_bias():
 
 
 def test_the_bound_of_the_tail_is_held_against_the_mean_of_all_rows():
-    g = gradients(96)
-    part = sums(g, 64)
+    """The tails of the error and of a group are heavy enough for their bound to be the upper end."""
+    z = gradients(96) - torch.as_tensor(EXACT)
+    wild = torch.as_tensor(EXACT) + z.sign() * (0.6 * z.abs()).exp()
+    part = sums(wild, 64)
     s = summarise(part, exact=EXACT, dtype="float64")
+    assert s.status == "HEAVY_TAIL"
+    assert s.mse_high > 1.5 * s.mse
     twice = replace(part, block_error=2 * part.block_error)
     t = summarise(twice, exact=EXACT, dtype="float64")
     assert t.mse_high == approx(2 * s.mse_high, rel=1e-9)
+
+
+def test_a_shrinkage_that_begins_late_is_seen():
+    g = gradients(256)
+    g[64:] -= 0.2 * torch.as_tensor(EXACT)
+    s = sums(g, 64)
+    assert summarise(s, exact=EXACT, dtype="float64").p_projection < 1e-6
+    assert summarise(sums(g[:64], 64), exact=EXACT, dtype="float64").p_projection > 1e-4
+
+
+def test_the_tail_of_followed_rows_is_as_long_as_they_need():
+    """Of a run that is 500 times as long, a tail of its length would seem to have too few values."""
+    s = summarise(sums(gradients(4000), 8), exact=EXACT, dtype="float64")
+    assert s.khat is not None
+    assert "DISCRETE_TAIL" not in s.flags
 
 
 def test_without_an_exact_gradient():
