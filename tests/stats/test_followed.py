@@ -8,6 +8,7 @@ import torch
 
 from bench.moments import blocks_partial
 from bench.stats import Accumulator, Sums, moments, series, summarise, variance
+from bench.stats.accumulate import kept_in_block, kept_values, tail_length
 
 approx = pytest.approx
 GROUPS = {"a": 2, "b": 3}
@@ -154,6 +155,22 @@ def test_the_tail_of_followed_rows_is_as_long_as_they_need():
     s = summarise(sums(gradients(4000), 8), exact=EXACT, dtype="float64")
     assert s.khat is not None
     assert "DISCRETE_TAIL" not in s.flags
+
+
+def test_blocks_hand_over_as_much_of_a_tail_as_the_followed_rows_need():
+    g = gradients(8)
+    partial = blocks_partial(
+        lambda i: g[i].split([2, 3], 1),
+        range(8),
+        groups=GROUPS,
+        centre=torch.as_tensor(EXACT),
+        exact=torch.as_tensor(EXACT),
+        replicates=10**7,
+        followed=8 * ROWS,
+    )
+    each = kept_in_block(tail_length(8 * ROWS) + 1, ROWS, 8 * ROWS)
+    assert partial.error_top.size == partial.group_top["a"].size == 8 * each
+    assert partial.w_top.size == 8 * kept_in_block(kept_values(10**7), ROWS, 10**7) != 8 * each
 
 
 def test_without_an_exact_gradient():
