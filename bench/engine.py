@@ -200,7 +200,7 @@ class Engine:
 
     @functools.cached_property
     def pivots(self) -> list[Tensor]:
-        """A point near the mean gradient, by tensor of theta: the mean of the first block, whatever the process."""
+        """A point near the mean gradient, by tensor of theta: from the first block, in every process the same."""
         return [pivot_of(g) for g in self.parts(0)]
 
     def partials(self, blocks: range, centre: Tensor, exact: Tensor | None) -> Iterator[tuple[Partial, str]]:

@@ -98,9 +98,9 @@ def blocks_partial(
     replicate per row, float32 or float64; `groups`, the tensors of theta by name with their number of coordinates;
     `centre` and `exact` `[size]` float64 on the same device; `replicates`, the R of the whole run, which sets how many
     of the largest values are kept; `pivots`, a point near the mean gradient, by group, in the dtype of the gradients,
-    as `pivot_of` finds it (in the first of the blocks when None); `followed`, the rows of
-    the whole run of which all series are followed (all when None), 0 of blocks of which only w is; `truncate_at`, the
-    c0 of a truncated series `min(w, c0)`; `workspace`, memory to use again.
+    as `pivot_of` finds it (in the first of the blocks when None); `followed`, the rows of the whole run of which all
+    series are followed (all when None), 0 for blocks of which only w is; `truncate_at`, the c0 of a truncated series
+    `min(w, c0)`; `workspace`, memory to use again.
 
     Blocks are asked for one after the other and reduced while they are in the cache: sums of powers about the pivot, in
     the dtype of the gradients inside a block, in float64 across blocks (Chan, Golub & LeVeque 1983). A coordinate that
@@ -291,10 +291,10 @@ class _Run:
     def _shares(self) -> list[list[tuple[int, slice]]]:
         """Return, for every panel, which row of the table the squares of which of its columns go to."""
         ends = [0, *itertools.accumulate(self.groups.values())]
-        rows = range(1, len(ends)) if self._parts() else [0] * len(self.groups)
+        rows = range(1, len(ends)) if self._own_series() else [0] * len(self.groups)
         if self._narrow():
             columns = [slice(*pair) for pair in itertools.pairwise(ends)]
-            return [list(zip(rows, columns, strict=True)) if self._parts() else [(0, slice(None))]]
+            return [list(zip(rows, columns, strict=True)) if self._own_series() else [(0, slice(None))]]
         return [[(row, slice(None))] for row in rows]
 
     def _room(self, name: str, like: torch.Tensor) -> torch.Tensor:
@@ -327,16 +327,17 @@ class _Run:
         return 0 if self.centre.numel() == 1 else max(0, SUB_BLOCKS - index * (min(rows, LADDER_START) // SUB_BLOCK))
 
     def _names(self) -> list[str]:
-        names = ["w", *(f"w:{name}" for name in self._parts())]
+        names = ["w", *(f"w:{name}" for name in self._own_series())]
         names += ["truncated"] if self.truncate_at is not None else []
         return names + (["error", "projection", "cosine"] if self.exact is not None and self.followed else [])
 
-    def _parts(self) -> list[str]:
+    def _own_series(self) -> list[str]:
+        """Return the groups that have a series of their own."""
         return list(self.groups) if len(self.groups) > 1 and self.followed else []
 
     def _finish(self, table: torch.Tensor, d: torch.Tensor, target: _Target | None) -> dict[str, torch.Tensor]:
         """Make the series in place out of what `_block` left in the table `[series, blocks, rows]`; sum them up."""
-        parts, rows, names = self._parts(), table.shape[2], self._names()
+        parts, rows, names = self._own_series(), table.shape[2], self._names()
         w = table[: 1 + len(parts)]
         squares = by_group(d**2, self.groups) if parts else d.square().sum(1, keepdim=True)
         w[1 if parts else 0 :].add_(squares.T.unsqueeze(2).to(w.dtype))
@@ -375,7 +376,7 @@ class _Run:
         return self._shapes() and kept_values(self.replicates) <= above_quantile(self.replicates)
 
     def _partial(self, rows: int, names: list[str], out: Mapping[str, Array]) -> Partial:
-        none, parts, n = np.zeros(0), self._parts(), rows * len(self.blocks)
+        none, parts, n = np.zeros(0), self._own_series(), rows * len(self.blocks)
         series = {name: Moments(n, *map(np.asarray, values)) for name, values in zip(names, out["series"], strict=True)}
         sample = out.get("sample")
         return Partial(

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from bench import objectives, store
+from bench.cells import Lost
 from bench.engine import Engine, Settings
-from bench.execute import Pool, Task, _chunks, measured
+from bench.execute import Pool, Task, _chunks, _Worker, measured
 from bench.plan import Cell
 from bench.progress import Silent
 from bench.run import run
@@ -90,6 +91,17 @@ def test_chunks_are_whole_runs_and_cover_every_block_once(count, workers, length
     chunks = list(_chunks(runs, [64 * (1 + i // 8) for i in range(count)], workers))
     assert [i for chunk in chunks for i in chunk] == list(range(count))
     assert {chunk.start for chunk in chunks} <= {run.start for run in runs}
+
+
+def test_a_question_to_a_dead_worker_is_lost_when_it_is_to_be_answered():
+    """Two questions are under way at a time: the second may be sent after the process has died."""
+    worker = _Worker(())
+    worker.process.kill()
+    worker.process.join()
+    worker.ask(range(1))
+    with pytest.raises(Lost, match="was killed by signal 9"):
+        worker.answer()
+    worker.stop()
 
 
 def test_chunks_have_about_as_many_replicates_each():
