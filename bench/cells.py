@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch.distributions import Distribution
 
 from bench import record
-from bench.engine import FINGERPRINT_BLOCKS, Engine, Settings, digest, exact_gradient
+from bench.engine import FINGERPRINT_DRAWS, Engine, Settings, digest, exact_gradient
 from bench.learn import count_evaluations, learn
-from bench.plan import Cell, blocks, cap, slices
+from bench.plan import Cell, cap, draws, slices
 from bench.record import Record
 from bench.selectors import label
 from bench.stats import Accumulator, Partial, Reference, Sums, summarise
@@ -29,7 +29,7 @@ from estimators._protocol import command_line_name
 
 def common(cell: Cell, settings: Settings, kind: str) -> Record:
     """Return the keys that every record of a cell has."""
-    total = sum(blocks(cell, settings.replicates, settings.device))
+    total = sum(draws(cell, settings.replicates, settings.device))
     objective, estimator = cell.objective, cell.estimator
     return {
         "schema": record.SCHEMA,
@@ -159,7 +159,7 @@ def moments_record(
         "size": engine.size,
         "groups": engine.groups,
         "shapes": {name: list(t.shape) for name, t in engine.problem.theta.items()},
-        "blocks": len(engine.sizes),
+        "blocks": engine.blocks,
         "f_evals": f_evals,
         "grad_evals": grad_evals,
         "adapt_steps": learned.steps,
@@ -217,7 +217,7 @@ def fingerprint(engine: Engine) -> str:
     """Return the fingerprint of a cell's first blocks, the same as a whole measurement's, from those blocks alone."""
     learn(engine)
     raw = hashlib.sha256(fingerprint_header(engine.settings))
-    for block in range(min(FINGERPRINT_BLOCKS, len(engine.sizes))):
+    for block in range(min(FINGERPRINT_DRAWS, len(engine.sizes))):
         raw.update(digest(engine.parts(block)).encode())
     return raw.hexdigest()
 

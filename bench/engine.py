@@ -1,8 +1,8 @@
-"""A cell made ready: the row gradients of any of its blocks.
+"""A cell made ready: the row gradients of any of its draws.
 
 A replicate is a row of q. The objective builds q once; ``rows`` makes R copies whose parameters are leaves; one
-backward pass gives one gradient per row; all are pulled back to theta together. Rows come in blocks, the unit of
-seeding and merging.
+backward pass gives one gradient per row; all are pulled back to theta together. Rows come in draws, the unit of
+seeding; a draw is cut into blocks, the unit of the statistics.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from torch.distributions import Distribution
 
 from bench import record
 from bench.heap import keep_memory
-from bench.moments import blocks_partial, pivot_of, together
+from bench.moments import draws_partial, pivot_of, together
 from bench.objectives import Objective, Problem
-from bench.plan import Cell, blocks, noise_subject, slices
+from bench.plan import Cell, blocks_in, draws, noise_subject, slices
 from bench.selectors import label
 from bench.stats import Partial
 from bench.stats.accumulate import FOLLOWED
@@ -33,7 +33,8 @@ from bench.sums import Workspace
 from estimators import Estimator, Integrand, State, parameters, rows
 from estimators._families import totals
 
-FINGERPRINT_BLOCKS = 8
+FINGERPRINT_DRAWS = 8
+"""Draws whose raw gradients identify a cell."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -42,7 +43,7 @@ class Settings:
     """How cells are measured.
 
     Args:
-        replicates: independent calls R, rounded up to whole blocks.
+        replicates: independent calls R, rounded up to whole draws.
         seed: root of all noise.
         dtype: "float32" or "float64", of samples and gradients; sums are always float64.
         device: "cpu" or "cuda".
@@ -74,9 +75,9 @@ class Settings:
 
 
 class Engine:
-    """A cell made ready: it computes the gradients of any of its blocks.
+    """A cell made ready: it computes the gradients of any of its draws.
 
-    The result depends on cell, settings and block number alone, so any process may compute any block.
+    The result depends on cell, settings and draw number alone, so any process may compute any draw.
 
     Args:
         cell: estimator and objective.
@@ -102,7 +103,7 @@ class Engine:
         self.q: Distribution = self.problem.q(self.problem.theta)
         self.groups = {name: t.numel() for name, t in self.problem.theta.items()}
         self.size = sum(self.groups.values())
-        self.sizes = blocks(cell, settings.replicates, settings.device)
+        self.sizes = draws(cell, settings.replicates, settings.device)
         self.points = cell.estimator.points(self.q)
         self.pull_back = PullBack(self.q, self.problem.theta)
         self.workspace = Workspace()
@@ -113,12 +114,17 @@ class Engine:
                 self.state.load_state_dict(torch.load(io.BytesIO(state), weights_only=True))
                 self.freeze()
 
-    def generator(self, stage: str, block: int) -> Generator:
-        """Return the generator of a block: seeded by root seed, stage, objective and block number."""
+    @property
+    def blocks(self) -> int:
+        """How many blocks all draws are cut into."""
+        return sum(map(blocks_in, self.sizes))
+
+    def generator(self, stage: str, draw: int) -> Generator:
+        """Return the generator of a draw: seeded by root seed, stage, objective and draw number."""
         root, learned = self.settings.seed, self.settings.adapt_seed
         if stage in ("init", "adapt") and learned is not None:
             root = learned
-        seed = record.block_seed(root, stage, self.subject, block)
+        seed = record.block_seed(root, stage, self.subject, draw)
         return Generator(self.device).manual_seed(seed)
 
     @functools.cached_property
@@ -139,17 +145,17 @@ class Engine:
         torch.save(self.state.state_dict(), buffer)
         return buffer.getvalue()
 
-    def gradients(self, block: int, stage: str = "measure") -> Tensor:
-        """Return the row gradients of a block, ``[rows, size]``."""
-        return torch.cat(self.parts(block, stage), 1)
+    def gradients(self, draw: int, stage: str = "measure") -> Tensor:
+        """Return the row gradients of a draw, ``[rows, size]``."""
+        return torch.cat(self.parts(draw, stage), 1)
 
-    def parts(self, block: int, stage: str = "measure") -> list[Tensor]:
-        """Return the row gradients of a block at every tensor of theta, ``[rows, size of the tensor]`` each."""
-        return self.pull_back(self.block_calls(block, stage))
+    def parts(self, draw: int, stage: str = "measure") -> list[Tensor]:
+        """Return the row gradients of a draw at every tensor of theta, ``[rows, size of the tensor]`` each."""
+        return self.pull_back(self.draw_calls(draw, stage))
 
-    def block_calls(self, block: int, stage: str = "measure") -> list[tuple[Tensor, ...]]:
-        """Return the gradients of a block at q's own parameters, each ``[rows/slices, ...]``, slice by slice."""
-        return self.sliced_calls(self.sizes[block], self.generator(stage, block))
+    def draw_calls(self, draw: int, stage: str = "measure") -> list[tuple[Tensor, ...]]:
+        """Return the gradients of a draw at q's own parameters, each ``[rows/slices, ...]``, slice by slice."""
+        return self.sliced_calls(self.sizes[draw], self.generator(stage, draw))
 
     def batch(self, count: int, generator: Generator) -> Tensor:
         """Return the row gradients of ``count`` calls, ``[count, size]``, made in slices where they are large."""
@@ -188,7 +194,7 @@ class Engine:
 
     @functools.cached_property
     def runs(self) -> list[range]:
-        """Successive blocks of equal rows that are reduced together: every process makes the same."""
+        """Successive draws of equal rows that are reduced together: every process makes the same."""
         out, start = [], 0
         while start < len(self.sizes):
             rows = self.sizes[start]
@@ -200,33 +206,36 @@ class Engine:
 
     @functools.cached_property
     def pivots(self) -> list[Tensor]:
-        """A point near the mean gradient, by tensor of theta: from the first block, in every process the same."""
+        """A point near the mean gradient, by tensor of theta: from the first draw, in every process the same."""
         return [pivot_of(g) for g in self.parts(0)]
 
-    def partials(self, blocks: range, centre: Tensor, exact: Tensor | None) -> Iterator[tuple[Partial, str]]:
-        """Yield the sums of runs, and the digests of their blocks' raw gradients where the fingerprint needs them.
+    def partials(self, draws: range, centre: Tensor, exact: Tensor | None) -> Iterator[tuple[Partial, str]]:
+        """Yield the sums of runs, and the digests of their draws' raw gradients where the fingerprint needs them.
 
         Args:
-            blocks: whole ``runs``.
+            draws: whole ``runs``.
             centre: a point near the mean gradient, ``[size]``, float64.
             exact: the exact gradient, or None.
         """
         digests: dict[int, str] = {}
 
-        def digested(block: int) -> list[Tensor]:
-            parts = self.parts(block)
-            if block < FINGERPRINT_BLOCKS:
-                digests[block] = digest(parts)
+        def digested(draw: int) -> list[Tensor]:
+            parts = self.parts(draw)
+            if draw < FINGERPRINT_DRAWS:
+                digests[draw] = digest(parts)
             return parts
 
         begins = [0, *itertools.accumulate(self.sizes)]
+        firsts = [0, *itertools.accumulate(map(blocks_in, self.sizes))]
         followed = max(begins[run.stop] for run in self.runs if begins[run.start] < FOLLOWED)
         for run in self.runs:
-            if run.start not in blocks:
+            if run.start not in draws:
                 continue
-            partial = blocks_partial(
+            partial = draws_partial(
                 digested,
                 run,
+                index=firsts[run.start],
+                cut=blocks_in(self.sizes[run.start]),
                 groups=self.groups,
                 centre=centre,
                 exact=exact,
@@ -236,7 +245,7 @@ class Engine:
                 workspace=self.workspace,
                 truncate_at=self.truncate_at,
             )
-            yield partial, "".join(digests.get(block, "") for block in run)
+            yield partial, "".join(digests.get(draw, "") for draw in run)
 
 
 def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
@@ -259,7 +268,7 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
 
 
 def digest(parts: list[Tensor]) -> str:
-    """Return the digest of a block's raw gradients, tensor by tensor."""
+    """Return the digest of a draw's raw gradients, tensor by tensor."""
     sha = hashlib.sha256()
     for g in parts:
         sha.update(g.cpu().contiguous().numpy().data)

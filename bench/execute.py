@@ -29,7 +29,7 @@ from bench.cells import Lost, Partials, failed_record, moments_record, reason_of
 from bench.engine import Engine, Settings
 from bench.names import Kind
 from bench.pilot import Look, identity, pilot_record
-from bench.plan import Cell, blocks
+from bench.plan import Cell, draws
 from bench.record import Record
 from bench.selectors import Selector, load
 from bench.stats import Aim, Partial, Reference
@@ -104,7 +104,7 @@ class _Failure:
 def elements(cell: Cell, settings: Settings) -> int:
     """Return about how many numbers the samples of a cell are."""
     n = int(getattr(cell.estimator, "n", 1))
-    return sum(blocks(cell, settings.replicates, settings.device)) * n * cell.objective.row_elements
+    return sum(draws(cell, settings.replicates, settings.device)) * n * cell.objective.row_elements
 
 
 def cores() -> int:
@@ -216,7 +216,7 @@ class Pool:
         """
         state = engine.state_bytes()
         chunks = deque(_chunks(engine.runs, engine.sizes, len(self._workers)))
-        ready: dict[int, list[tuple[Partial, str]]] = {}
+        ready: dict[int, tuple[int, list[tuple[Partial, str]]]] = {}
         asked: dict[_Worker, deque[range]] = {worker: deque() for worker in self._workers}
         begun: set[_Worker] = set()
         following = 0
@@ -234,14 +234,13 @@ class Pool:
                         worker.ask(whole if first else chunk)
                 for worker in _answering([worker for worker in self._workers if asked[worker]]):
                     answer = worker.answer()
-                    start = asked[worker].popleft().start
+                    chunk = asked[worker].popleft()
                     if isinstance(answer, _Failure):
                         raise Refusal(answer.reason) if answer.refused else Lost(answer.reason)
-                    ready[start] = answer
+                    ready[chunk.start] = chunk.stop, answer
                 while following in ready:
-                    part = ready.pop(following)
-                    yield from part
-                    following += sum(partial.blocks for partial, _ in part)
+                    following, partials = ready.pop(following)
+                    yield from partials
         finally:
             for worker, under_way in asked.items():
                 if under_way:  # dead, or at work on what nobody waits for any more
@@ -258,7 +257,7 @@ def _answering(busy: Collection[_Worker]) -> list[_Worker]:
 
 
 def _chunks(runs: Sequence[range], sizes: Sequence[int], workers: int) -> Iterator[range]:
-    """Yield runs of block numbers, put together: many chunks per worker, so that none waits long for the last."""
+    """Yield runs of draw numbers, put together: many chunks per worker, so that none waits long for the last."""
     share, start, rows = sum(sizes) / (CHUNKS * workers), 0, 0
     for run in runs:
         rows += sum(sizes[run.start : run.stop])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,17 +20,14 @@ from bench.stats.accumulate import (
     kept_values,
     tail_length,
 )
-from bench.stats.series import Array, Moments
+from bench.stats.series import Array, from_powers, pooled
 from bench.sums import (
     Workspace,
-    add_both_products,
     add_products,
-    add_row_sums,
-    by_group,
-    central,
     column_sums,
     row_products,
-    series_moments,
+    row_sums,
+    series_powers,
     square_trace_of,
     third_and_fourth,
     top,
@@ -38,7 +35,8 @@ from bench.sums import (
 
 NARROW = 32  # below so many columns a column is kept in one piece: inner loops over the columns would be too short
 LADDER_START = 256  # rows of a block at the start of a run, at most
-MOST, MOST_NUMBERS = 8, 2**17  # blocks that are reduced together, and their rows, or means' coordinates, at most
+MOST, MOST_ROWS, MOST_NUMBERS = 8, 2**20, 2**17  # draws that are reduced together; their rows; their means' coordinates
+SLAB = 2**19  # numbers that are passed over together: draws are put together or cut between blocks to be about as large
 TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to what float32 can square
 
 
@@ -56,7 +54,7 @@ def block_partial(
     """Reduce the block `index` to its partial sums.
 
     Arguments: `gradients` `[rows, size]`, one replicate per row, float32 or float64; the others as for
-    `blocks_partial`.
+    `draws_partial`.
 
     Raises ValueError for shapes that do not fit and for blocks under 64 rows.
     """
@@ -66,9 +64,11 @@ def block_partial(
             f"[rows, {sum(groups.values())}]."
         )
     parts = torch.split(gradients, list(groups.values()), 1)
-    return blocks_partial(
-        lambda _index: parts,
-        range(index, index + 1),
+    return draws_partial(
+        lambda _draw: parts,
+        range(1),
+        index=index,
+        cut=1,
         groups=groups,
         centre=centre,
         exact=exact,
@@ -79,10 +79,12 @@ def block_partial(
 
 
 @torch.no_grad()
-def blocks_partial(
+def draws_partial(
     gradients: Callable[[int], Sequence[torch.Tensor]],
-    blocks: range,
+    draws: range,
     *,
+    index: int,
+    cut: int,
     groups: Mapping[str, int],
     centre: torch.Tensor,
     exact: torch.Tensor | None,
@@ -92,37 +94,40 @@ def blocks_partial(
     truncate_at: float | None = None,
     workspace: Workspace | None = None,
 ) -> Partial:
-    """Reduce successive blocks of as many rows each to their partial sums.
+    """Reduce successive draws of as many rows each to the partial sums of their blocks.
 
-    Arguments: `gradients`, what gives the gradients of a block, `[rows, size of the group]` for every group, one
-    replicate per row, float32 or float64; `groups`, the tensors of theta by name with their number of coordinates;
-    `centre` and `exact` `[size]` float64 on the same device; `replicates`, the R of the whole run, which sets how many
-    of the largest values are kept; `pivots`, a point near the mean gradient, by group, in the dtype of the gradients,
-    as `pivot_of` finds it (in the first of the blocks when None); `followed`, the rows of the whole run of which all
-    series are followed (all when None), 0 for blocks of which only w is; `truncate_at`, the c0 of a truncated series
-    `min(w, c0)`; `workspace`, memory to use again.
+    Arguments: `gradients`, what gives the gradients of a draw, `[rows, size of the group]` for every group, one
+    replicate per row, float32 or float64; `index`, the number of the first of their blocks; `cut`, the blocks of equal
+    rows in each draw; `groups`, the tensors of theta by name with their number of coordinates; `centre` and `exact`
+    `[size]` float64 on the same device; `replicates`, the R of the whole run, which sets how many of the largest values
+    are kept; `pivots`, a point near the mean gradient, by group, in the dtype of the gradients, as `pivot_of` finds it
+    (in the first of the draws when None); `followed`, the rows of the whole run of which all series are followed (all
+    when None), 0 for draws of which only w is; `truncate_at`, the c0 of a truncated series `min(w, c0)`; `workspace`,
+    memory to use again.
 
-    Blocks are asked for one after the other and reduced while they are in the cache: sums of powers about the pivot, in
-    the dtype of the gradients inside a block, in float64 across blocks (Chan, Golub & LeVeque 1983). A coordinate that
-    stays at the pivot has M2 = 0 exactly. What has one number per row is reduced for all blocks together, since it is
-    so short that what it costs is the number of operations. float32 gradients whose squares leave the range of float32
-    are asked for again and reduced in float64.
+    Draws are asked for one after the other and reduced while they are in the cache: centred on the pivot and then on
+    the mean of their block, in the dtype of the gradients inside a block, in float64 across blocks (Chan, Golub &
+    LeVeque 1983). A coordinate that stays at the pivot has M2 = 0 exactly. What has one number per row is reduced for
+    all draws together, since it is so short that what it costs is the number of operations. float32 gradients whose
+    squares leave the range of float32 are asked for again and reduced in float64.
 
     Raises ValueError for shapes that do not fit and for blocks under 64 rows.
     """
     space = Workspace() if workspace is None else workspace
 
-    def asked(index: int) -> list[torch.Tensor]:
+    def asked(draw: int) -> list[torch.Tensor]:
         with torch.enable_grad():
-            parts = gradients(index)
-        _check(parts, groups, centre, exact)
+            parts = gradients(draw)
+        _check(parts, cut, groups, centre, exact)
         return [g.detach() for g in parts]
 
-    def sharp(index: int) -> list[torch.Tensor]:
-        return [g.double() for g in asked(index)]
+    def sharp(draw: int) -> list[torch.Tensor]:
+        return [g.double() for g in asked(draw)]
 
     run = _Run(
-        blocks,
+        draws,
+        index,
+        cut,
         groups,
         centre,
         exact,
@@ -136,13 +141,13 @@ def blocks_partial(
     if not (finite and _in_range(partial)):
         partial, finite = run.reduce(sharp)
         if not finite:  # at least one: perhaps only fourth powers overflow
-            partial = replace(partial, nonfinite=max(1, sum(_nonfinite_rows(asked(index)) for index in blocks)))
+            partial = replace(partial, nonfinite=max(1, sum(_nonfinite_rows(asked(draw)) for draw in draws)))
     return partial
 
 
 def together(rows: int, size: int) -> int:
-    """Return how many successive blocks of gradients `[rows, size]` are worth reducing together: a power of two."""
-    return min(MOST, 1 << max(0, (MOST_NUMBERS // max(rows, size)).bit_length() - 1))
+    """Return how many successive draws of gradients `[rows, size]` are worth reducing together: a power of two."""
+    return min(MOST, 1 << max(0, min(MOST_ROWS // rows, MOST_NUMBERS // size).bit_length() - 1))
 
 
 def pivot_of(g: torch.Tensor) -> torch.Tensor:
@@ -156,16 +161,22 @@ def pivot_of(g: torch.Tensor) -> torch.Tensor:
 
 
 def _check(
-    parts: Sequence[torch.Tensor], groups: Mapping[str, int], centre: torch.Tensor, exact: torch.Tensor | None
+    parts: Sequence[torch.Tensor],
+    cut: int,
+    groups: Mapping[str, int],
+    centre: torch.Tensor,
+    exact: torch.Tensor | None,
 ) -> None:
     dtype, rows = parts[0].dtype, parts[0].shape[0]
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"gradients are float32 or float64 (got {dtype}).")
     if [g.shape for g in parts] != [(rows, size) for size in groups.values()]:
         raise ValueError(f"gradients have shapes {[tuple(g.shape) for g in parts]}, the groups are {dict(groups)}.")
-    if rows < 64:
+    if rows % cut:
+        raise ValueError(f"a draw is cut into blocks of equal rows (got {rows} rows for {cut} blocks).")
+    if rows // cut < 64:
         raise ValueError(
-            f"a block needs at least 64 rows (got {rows}): centring inside smaller blocks hides the "
+            f"a block needs at least 64 rows (got {rows // cut}): centring inside smaller blocks hides the "
             "spread of the squared norms. Append a short block to the one before it."
         )
     size = sum(groups.values())
@@ -195,13 +206,15 @@ class _Target:
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """The arguments of one reduction of successive blocks.
+    """The arguments of one reduction of successive draws.
 
-    Y is a gradient off the pivot, `g − p`; d, of a block, the mean of its Y; S1 to S4 are column sums of powers of Y.
-    The other letters are those of `Partial`.
+    Y is a gradient off the mean of its block, and d that mean off the pivot, `mean(g) − p`; the other letters are those
+    of `Partial`.
     """
 
-    blocks: range
+    draws: range
+    index: int
+    cut: int
     groups: Mapping[str, int]
     centre: torch.Tensor
     exact: torch.Tensor | None
@@ -212,32 +225,41 @@ class _Run:
     space: Workspace
 
     def reduce(self, gradients: Callable[[int], Sequence[torch.Tensor]]) -> tuple[Partial, bool]:
-        """Reduce the blocks; also say whether all of the result is finite."""
-        first = gradients(self.blocks[0])
-        (rows, _), dtype, count, names = first[0].shape, first[0].dtype, len(self.blocks), self._names()
+        """Reduce the draws; also say whether all of the result is finite."""
+        first = gradients(self.draws[0])
+        rows, dtype, names = first[0].shape[0] // self.cut, first[0].dtype, self._names()
         pivot = torch.cat([pivot_of(g) for g in first] if self.pivots is None else list(self.pivots))
         narrow, pivot = pivot.to(dtype), pivot.double()
         target = _Target.of(self.exact, pivot, dtype) if self.exact is not None and self.followed else None
-        table = self.space.take("table", (len(names) + (target is not None), count, rows), first[0]).zero_()
-        sums, traces = [], []
-        for i, index in enumerate(self.blocks):
-            parts = gradients(index) if i else first
-            S, grams = self._block(parts, narrow, target, table[:, i], self._sub_blocks(index, rows))
-            sums.append(S)
+        shape = (len(names) + (target is not None), self.cut * len(self.draws), rows)
+        table = self.space.take("table", shape, first[0])
+        if target is not None:
+            table[-4:].zero_()
+        found, traces, end = [], [], 0
+        for slab in self._slabs(itertools.chain([first], map(gradients, self.draws[1:])), rows):
+            begin, end = end, end + len(slab[0]) // rows
+            moments, grams = self._slab(slab, narrow, target, table[:, begin:end], self._sub_blocks(begin, rows))
+            found.append(moments)
             traces += [square_trace_of(G) for G in grams]
-        S = torch.stack(sums)
-        d = S[:, 0] / rows
-        tensors = self._finish(table, d, target)
-        tensors["group w"] = by_group(S[:, 1] - rows * d**2, self.groups) * (rows / (rows - 1))
-        tensors["means"] = d + (pivot - self.centre)
-        tensors["columns"] = central(S.sum(0), rows * count)
-        tensors["columns"][0] += pivot - self.centre
+        by_block = torch.cat(found, 1) if len(found) > 1 else found[0]
+        tensors = {"blocks": by_block, **self._finish(table, by_block[0], target)}
         if traces:
             tensors["traces"] = torch.cat(traces)
         out, finite = _to_host(tensors)
-        return self._partial(rows, names, out), finite
+        with np.errstate(invalid="ignore", over="ignore"):
+            return self._partial(rows, names, out, pivot.cpu().numpy()), finite
 
-    def _block(
+    def _slabs(self, draws: Iterable[Sequence[torch.Tensor]], rows: int) -> Iterator[Sequence[torch.Tensor]]:
+        """Yield the gradients of draws, by group, of so many blocks of `rows` at once as are worth it."""
+        blocks = max(1, SLAB // (rows * self.centre.numel()))
+        if blocks >= 2 * self.cut:
+            while several := list(itertools.islice(draws, blocks // self.cut)):
+                yield [torch.cat(each) for each in zip(*several, strict=True)]
+        else:
+            for parts in draws:
+                yield from zip(*(torch.split(g, blocks * rows) for g in parts), strict=True)
+
+    def _slab(
         self,
         parts: Sequence[torch.Tensor],
         pivot: torch.Tensor,
@@ -245,61 +267,63 @@ class _Run:
         table: torch.Tensor,
         sub_blocks: int,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return S1, S2 and, of early blocks, S3, S4, `[2 or 4, size]`, and the Gram matrices of sub-blocks.
+        """Return d, M2 and, of early blocks, M3, M4, `[2 or 4, blocks, size]`, and the Gram matrices of sub-blocks.
 
-        To the table `[series + 1, rows]` of zeros, of the block, are added: to w, by group, `‖Y_r − d‖² − ‖d‖²`; to
-        error `Y_r·(d + p − g*)`; to projection `Y_r·g*/‖g*‖²`; to cosine `g_r·g*/‖g*‖`, and to what comes after it
-        `‖g_r‖²`.
+        To the table `[series + 1, blocks, rows]`, of the slab, are written: to w, by group, `‖Y_r‖²`; to the last four,
+        which are 0 before, `Y_r·(d + p − g*)`, `Y_r·g*/‖g*‖²`, `g_r·g*/‖g*‖` and `‖g_r‖²`.
         """
-        sums, end = [], 0
-        grams: list[torch.Tensor] = []
-        for g, shares in zip(self._panels(parts), self._shares(), strict=True):
-            start, end = end, end + g.shape[1]
-            Y = torch.sub(g, pivot[start:end], out=self._room("off pivot", g))
-            S = [column_sums(Y)]
-            d = S[0] / len(g)
+        shape = (*table.shape[1:], -1)
+        if target is not None:
+            for g, own in zip(parts, self._columns(), strict=True):
+                add_products(g, target.direction[own], table[-2].view(-1))
+                self._add_squared_norms(g, table[-1].view(-1))
+        found, grams, begun = [], list[torch.Tensor](), set[int]()
+        for flat, columns, shares in self._panels(parts, pivot):
+            Y = flat.view(shape)
+            d = column_sums(Y) / Y.shape[1]
+            Y -= d.to(Y.dtype).unsqueeze(1)  # what rounding leaves of the mean is 0 beside the spread
             if target is not None:
-                vectors = torch.stack([d + target.offset[start:end], target.unit[start:end]]).to(g.dtype)
-                add_both_products(Y, vectors, table[-4:-2])
-                add_products(g, target.direction[start:end], table[-2])
-                self._add_squared_norms(g, table[-1])
+                vectors = torch.stack([d + target.offset[columns], target.unit[columns].expand_as(d)], 1)
+                table[-4:-2] += torch.bmm(vectors.to(Y.dtype), Y.transpose(1, 2)).transpose(0, 1)
             if sub_blocks:
-                mine = row_products(Y, sub_blocks)
+                mine = row_products(flat, sub_blocks)
                 grams = [a.add_(b) for a, b in zip(grams, mine, strict=True)] if grams else mine
-            mean = d.to(g.dtype)
+            squares = torch.mul(flat, flat, out=self._room("squares", flat) if self._shapes() else flat)
+            M = [column_sums(squares.view(shape))]
             for w, own in shares:
-                add_products(Y[:, own], mean[own], table[w], factor=-2)
-            squares = torch.mul(Y, Y, out=self._room("squares", g) if self._shapes() else Y)
-            S.append(column_sums(squares))
-            for w, own in shares:
-                add_row_sums(squares[:, own], table[w])
+                row_sums(squares[:, own], table[w].view(-1), add=w in begun)
+                begun.add(w)
             if self._shapes():
-                S += third_and_fourth(Y, squares, S[1], self._room("cubes", g))
-            sums.append(torch.stack(S))
-        return torch.cat(sums, 1), grams
+                M += third_and_fourth(Y, squares.view(shape), M[0], self._room("cubes", flat).view(shape))
+            found.append(torch.stack([d, *M]))
+        return torch.cat(found, 2) if len(found) > 1 else found[0], grams
 
-    def _panels(self, parts: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-        """Return what is worked on as one matrix: the gradients of each group, or, if they are narrow, of all."""
-        if not self._narrow():
-            return parts
-        size, rows = self.centre.numel(), len(parts[0])
-        return [torch.cat([g.T for g in parts], out=self.space.take("panel", (size, rows), parts[0])).T]
+    def _panels(
+        self, parts: Sequence[torch.Tensor], pivot: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, slice, list[tuple[int, slice]]]]:
+        """Yield what is worked on as one matrix: the gradients off the pivot of a group or, if they are narrow, of all.
 
-    def _narrow(self) -> bool:
-        return len(self.groups) > 1 and self.centre.numel() < NARROW
+        Beside it stand its columns, and which of them have their squares in which row of the table.
+        """
+        columns, own = self._columns(), bool(self._own_series())
+        if self.centre.numel() < NARROW:
+            panel = self._room("off the mean", parts[0], self.centre.numel())
+            for g, here in zip(parts, columns, strict=True):
+                torch.sub(g, pivot[here], out=panel[:, here])
+            yield panel, slice(None), list(enumerate(columns, 1)) if own else [(0, slice(None))]
+        else:
+            for k, (g, here) in enumerate(zip(parts, columns, strict=True), 1):
+                off = torch.sub(g, pivot[here], out=self._room("off the mean", g))
+                yield off, here, [(k if own else 0, slice(None))]
 
-    def _shares(self) -> list[list[tuple[int, slice]]]:
-        """Return, for every panel, which row of the table the squares of which of its columns go to."""
+    def _columns(self) -> list[slice]:
+        """Return which columns of the gradient belong to which group."""
         ends = [0, *itertools.accumulate(self.groups.values())]
-        rows = range(1, len(ends)) if self._own_series() else [0] * len(self.groups)
-        if self._narrow():
-            columns = [slice(*pair) for pair in itertools.pairwise(ends)]
-            return [list(zip(rows, columns, strict=True)) if self._own_series() else [(0, slice(None))]]
-        return [[(row, slice(None))] for row in rows]
+        return [slice(*pair) for pair in itertools.pairwise(ends)]
 
-    def _room(self, name: str, like: torch.Tensor) -> torch.Tensor:
-        """Return memory for a matrix `[rows, size]`; of a narrow one every column is in one piece."""
-        rows, size = like.shape
+    def _room(self, name: str, like: torch.Tensor, size: int | None = None) -> torch.Tensor:
+        """Return memory for a matrix like `[rows, size]`; of a narrow one every column is in one piece."""
+        rows, size = len(like), size or like.shape[1]
         narrow = size < NARROW
         return self.space.take(name, (size, rows), like).T if narrow else self.space.take(name, (rows, size), like)
 
@@ -309,22 +333,24 @@ class _Run:
             out.addcmul_(g[:, 0], g[:, 0])
             return
         if g.shape[1] < NARROW:  # torch's norm over columns in one piece is a hundred times slower
-            add_row_sums(torch.mul(g, g, out=self._room("cubes", g)), out)
+            row_sums(torch.mul(g, g, out=self._room("cubes", g)), out, add=True)
         else:
             norms = torch.linalg.vector_norm(g, dim=1, out=self.space.take("norms", (len(g),), g))
             out.addcmul_(norms, norms)
 
     def _shapes(self) -> bool:
         """Whether third and fourth moments per coordinate are asked for."""
-        return self.blocks[0] < SHAPE_BLOCKS
+        return self.index < SHAPE_BLOCKS
 
-    def _sub_blocks(self, index: int, rows: int) -> int:
-        """Return how many of the first 64 sub-blocks of the run may be still missing when a block begins.
+    def _sub_blocks(self, begin: int, rows: int) -> int:
+        """Return how many of the first 64 sub-blocks may be still missing when block `begin` of the run begins.
 
         It follows from the index and the rows of the block alone: earlier blocks had as many rows, or 256. None are
         needed where D = 1 and tr Σ² = V².
         """
-        return 0 if self.centre.numel() == 1 else max(0, SUB_BLOCKS - index * (min(rows, LADDER_START) // SUB_BLOCK))
+        if self.centre.numel() == 1:
+            return 0
+        return max(0, SUB_BLOCKS - (self.index + begin) * (min(rows, LADDER_START) // SUB_BLOCK))
 
     def _names(self) -> list[str]:
         names = ["w", *(f"w:{name}" for name in self._own_series())]
@@ -336,19 +362,17 @@ class _Run:
         return list(self.groups) if len(self.groups) > 1 and self.followed else []
 
     def _finish(self, table: torch.Tensor, d: torch.Tensor, target: _Target | None) -> dict[str, torch.Tensor]:
-        """Make the series in place out of what `_block` left in the table `[series, blocks, rows]`; sum them up."""
+        """Make the series in place out of what `_slab` left in the table `[series, blocks, rows]`; sum them up."""
         parts, rows, names = self._own_series(), table.shape[2], self._names()
         w = table[: 1 + len(parts)]
-        squares = by_group(d**2, self.groups) if parts else d.square().sum(1, keepdim=True)
-        w[1 if parts else 0 :].add_(squares.T.unsqueeze(2).to(w.dtype))
         if parts:
             torch.sum(w[1:], 0, out=w[0])
         tensors: dict[str, torch.Tensor] = {}
         if target is not None:
             error, projection, cosine, squared_norm = table[-4:]
             delta = d + target.offset
-            error.mul_(2).add_(w[0]).add_((delta * (delta - 2 * d)).sum(1, keepdim=True).to(w.dtype))
-            projection.add_((target.offset @ target.unit).to(w.dtype))
+            error.mul_(2).add_(w[0]).add_(delta.square().sum(1, keepdim=True).to(w.dtype))
+            projection.add_((delta @ target.unit).unsqueeze(1).to(w.dtype))
             tensors["zero rows"] = squared_norm.numel() - torch.count_nonzero(squared_norm)
             if delta.shape[1] == 1:
                 cosine.sign_()
@@ -362,8 +386,7 @@ class _Run:
                 tensors[f"top {name}"] = top(table[k], self._kept(name, rows))
         if self._samples():
             tensors["sample"] = w[0, :, :LADDER_START]
-        tensors["block w"] = w[0].sum(1)
-        tensors["series"] = series_moments(table[: len(names)].view(len(names), -1), self.space)
+        tensors["series"] = series_powers(table[: len(names)].view(-1, rows), self.space)
         return tensors
 
     def _kept(self, name: str, rows: int) -> int:
@@ -375,21 +398,27 @@ class _Run:
         """Whether some of w itself is handed over, for its 99 % quantile, which its largest values will not reach."""
         return self._shapes() and kept_values(self.replicates) <= above_quantile(self.replicates)
 
-    def _partial(self, rows: int, names: list[str], out: Mapping[str, Array]) -> Partial:
-        none, parts, n = np.zeros(0), self._own_series(), rows * len(self.blocks)
-        series = {name: Moments(n, *map(np.asarray, values)) for name, values in zip(names, out["series"], strict=True)}
+    def _partial(self, rows: int, names: list[str], out: Mapping[str, Array], pivot: Array) -> Partial:
+        parts, (d, *powers) = self._own_series(), out["blocks"]
+        means = d + (pivot - self.centre.cpu().numpy())
+        by_series = from_powers(rows, out["series"].reshape(6, len(names), len(means)))
+        series = {
+            name: pooled(rows, each[0], each[1:]) for name, each in zip(names, by_series.swapaxes(0, 1), strict=True)
+        }
+        starts = np.cumsum([0, *self.groups.values()])[:-1]
+        group_w = np.add.reduceat(powers[0], starts, axis=1) * (rows / (rows - 1))
         sample = out.get("sample")
         return Partial(
-            index=self.blocks[0],
+            index=self.index,
             rows=rows,
-            means=out["means"],
-            coordinate=Moments(n, *out["columns"]),
+            means=means,
+            coordinate=pooled(rows, means, powers),
             w=series["w"],
             w_top=out["top w"],
-            block_w=out["block w"],
-            traces=out.get("traces", none),
+            block_w=group_w.sum(1),
+            traces=out.get("traces", np.zeros(0)),
             followed=self.followed > 0,
-            block_group_w=dict(zip(self.groups, out["group w"].T, strict=True)) if len(self.groups) > 1 else {},
+            block_group_w=dict(zip(self.groups, group_w.T, strict=True)) if len(self.groups) > 1 else {},
             group_w={name: series[f"w:{name}"] for name in parts},
             group_top={name: out[f"top w:{name}"] for name in parts},
             error=series.get("error"),

@@ -1,4 +1,4 @@
-"""Spec to cells and skips, and the shape of the work: blocks, slices, seeds. Pure."""
+"""Spec to cells and skips, and the shape of the work: draws, blocks, slices, seeds. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from bench.selectors import label
 from estimators import Estimator
 
 CAP = {"cpu": 2**19, "cuda": 2**22}
-"""Elements of the largest tensor of a block, for one sample of every row, by device kind."""
+"""Elements of the largest tensor of a draw, for one sample of every row, by device kind."""
 CALL = {"cpu": 2**21, "cuda": 2**22}
 """Elements of the largest tensor of one call, for all samples. More leave the cache; fewer pay for more calls."""
 FIRST, LEAST = 256, 64
-"""Rows of the first blocks; fewest rows of any block."""
-FLAT, STEP = 32, 8
-"""Blocks of the first size, as many as the tests over blocks need; blocks of every other size before the next."""
+"""Rows of the first draws; fewest rows of any draw."""
+FLAT, STEP = 8, 4
+"""Draws of the first size; draws of every other size before the next. They bound by how much R is rounded up."""
+CUT = 4
+"""Blocks of a draw, at most: the tests over blocks need 32 of them soon."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +80,16 @@ def mismatch(estimator: Estimator, objective: Objective) -> str | None:
 
 
 def cap(objective: Objective, device: str) -> int:
-    """Return the most rows of a block: a power of two, from the objective and the device kind alone."""
+    """Return the most rows of a draw: a power of two, from the objective and the device kind alone."""
     most = CAP[device] // max(1, objective.row_elements)
     return max(LEAST, 1 << (max(1, most).bit_length() - 1))
 
 
 def ladder(objective: Objective, device: str) -> Iterator[int]:
-    """Yield the rows of block 0, 1, 2 ...: 32 of 256, 8 of 512, 8 of 1024 and so on up to the cap.
+    """Yield the rows of draw 0, 1, 2 ...: 8 of 256, 4 of 512, 4 of 1024 and so on up to the cap.
 
-    Short runs have blocks enough for the statistics, long ones large blocks for speed, and a longer run begins with the
-    shorter one.
+    R is rounded up to whole draws, by less than a quarter from 2048 on; long runs have large draws for speed, and a
+    longer run begins with the shorter one.
     """
     most = cap(objective, device)
     size, count = min(FIRST, most), FLAT
@@ -96,10 +98,15 @@ def ladder(objective: Objective, device: str) -> Iterator[int]:
         size, count = min(2 * size, most), STEP
 
 
-def blocks(cell: Cell, replicates: int, device: str) -> list[int]:
-    """Return the rows of every block: ``replicates`` rounded up to whole blocks.
+def blocks_in(rows: int) -> int:
+    """Return into how many blocks of equal rows a draw is cut: 1, 2 or 4, none of under 256 rows if the draw is not."""
+    return max(1, min(CUT, rows // FIRST))
 
-    A deterministic estimator has one gradient, whatever the noise: one smallest block shows it.
+
+def draws(cell: Cell, replicates: int, device: str) -> list[int]:
+    """Return the rows of every draw: ``replicates`` rounded up to whole draws.
+
+    A deterministic estimator has one gradient, whatever the noise: one smallest draw shows it.
     """
     if cell.estimator.deterministic:
         return [LEAST]
@@ -114,7 +121,7 @@ def blocks(cell: Cell, replicates: int, device: str) -> list[int]:
 
 
 def slices(rows: int, points: int, objective: Objective, device: str) -> int:
-    """Return into how many calls of equal rows a block is cut to keep their largest tensor small: a power of two."""
+    """Return into how many calls of equal rows a draw is cut to keep their largest tensor small: a power of two."""
     count = 1
     while count < rows and rows * points * objective.row_elements > count * CALL[device]:
         count *= 2

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import gcd, prod
 
 import numpy as np
 import torch
 
 from bench.stats.accumulate import MIN_REMAINDER, SUB_BLOCK
+from bench.stats.series import Array
 
-LONG_SERIES = 2**16  # values from which a series fills the cache on its own
+IN_CACHE = 2**17  # numbers that are passed over several times while they are in the cache
 FEW_COLUMNS = 1000  # below this the matrix product is the faster sum of a row
 WIDE = 64  # from so many columns torch sums over rows without help
 SPARSE, SAMPLED = 100, 32  # the largest values are looked for in two steps if they are one of so many; every so manieth
@@ -36,33 +36,29 @@ class Workspace:
 
 
 def column_sums(x: torch.Tensor) -> torch.Tensor:
-    """Sum over rows, float64 `[size]`.
+    """Sum `[blocks, rows, size]` over rows, float64 `[blocks, size]`.
 
     In the dtype of `x`, pairwise, and of few columns, which have no others to share the last rounding with, in 32 or
     more parts, and float64 above.
     """
-    rows, size = x.shape
+    blocks, rows, size = x.shape
     step = gcd(rows, 32)
-    if x.stride(0) == 1:
-        return x.T.view(size, step, rows // step).sum(2).sum(1, dtype=torch.float64)
+    if x.stride(1) == 1:
+        return x.permute(2, 0, 1).view(size, blocks, step, rows // step).sum(3).sum(2, dtype=torch.float64).T
     if size >= WIDE:
-        return x.sum(0).double()
-    return x.view(step, rows // step * size).sum(0).view(rows // step, size).sum(0, dtype=torch.float64)
+        return x.sum(1).double()
+    folded = x.reshape(blocks, step, rows // step * size).sum(1)
+    return folded.view(blocks, rows // step, size).sum(1, dtype=torch.float64)
 
 
-def by_group(x: torch.Tensor, groups: Mapping[str, int]) -> torch.Tensor:
-    """Sum the columns of `x` `[blocks, size]` by group, `[blocks, groups]`."""
-    return torch.stack([each.sum(1) for each in torch.split(x, list(groups.values()), 1)], 1)
-
-
-def add_row_sums(x: torch.Tensor, out: torch.Tensor) -> None:
-    """`out += ` sum over columns `[rows]` of `[rows, size]`."""
+def row_sums(x: torch.Tensor, out: torch.Tensor, *, add: bool) -> None:
+    """Write the sum over columns of `[rows, size]` to `out` `[rows]`, or add it."""
     if x.shape[1] == 1:
-        out.add_(x[:, 0])
+        torch.add(out, x[:, 0], out=out) if add else out.copy_(x[:, 0])
     elif x.shape[1] < FEW_COLUMNS:
-        torch.addmv(out, x, x.new_ones(x.shape[1]), out=out)
+        torch.addmv(out, x, x.new_ones(x.shape[1]), beta=float(add), out=out)
     else:
-        out.add_(x.sum(1))
+        torch.add(out, x.sum(1), out=out) if add else torch.sum(x, 1, out=out)
 
 
 def add_products(x: torch.Tensor, vector: torch.Tensor, out: torch.Tensor, *, factor: float = 1) -> None:
@@ -73,67 +69,46 @@ def add_products(x: torch.Tensor, vector: torch.Tensor, out: torch.Tensor, *, fa
         torch.addmv(out, x, vector, alpha=factor, out=out)
 
 
-def add_both_products(Y: torch.Tensor, vectors: torch.Tensor, out: torch.Tensor) -> None:
-    """`out += vectors @ Yᵀ`, `[2, rows]`."""
-    if Y.shape[1] == 1:
-        out.addcmul_(vectors, Y[:, 0])
-    else:
-        torch.addmm(out, vectors, Y.T, out=out)
-
-
 def third_and_fourth(
-    Y: torch.Tensor, squares: torch.Tensor, S2: torch.Tensor, cubes: torch.Tensor
+    Y: torch.Tensor, squares: torch.Tensor, M2: torch.Tensor, cubes: torch.Tensor
 ) -> list[torch.Tensor]:
-    """Column sums of Y³ and Y⁴, `[size]` each. Overwrites `squares` and `cubes`.
+    """Sum up Y³ and Y⁴ over the rows of `[blocks, rows, size]`, `[blocks, size]` each; overwrite all but M2.
 
     Powers are taken of Y over its root mean square, so that none leaves the range of the dtype.
     """
-    square = S2.mean() / Y.shape[0]
+    square = M2.mean() / Y.shape[1]
     square = torch.where(square > 0, square, 1.0)
     squares *= (1 / square).to(Y.dtype)
-    S3 = column_sums(torch.mul(Y, squares, out=cubes)) * square
-    return [S3, column_sums(squares.mul_(squares)) * square**2]
+    M3 = column_sums(torch.mul(Y, squares, out=cubes)) * square
+    return [M3, column_sums(squares.mul_(squares)) * square**2]
 
 
-def central(S: torch.Tensor, n: int) -> torch.Tensor:
-    """From S1, S2 and perhaps S3, S4 of n values, sums of powers about a point, to mean − point, M2 and M3, M4."""
-    m = S[0] / n
-    out = [m, (S[1] - n * m**2).clamp_(min=0)]
-    if len(S) > 2:
-        out += [
-            S[2] - 3 * m * S[1] + 2 * n * m**3,
-            (S[3] - 4 * m * S[2] + 6 * m**2 * S[1] - 3 * n * m**4).clamp_(min=0),
-        ]
-    return torch.stack(out)
+def series_powers(table: torch.Tensor, space: Workspace) -> torch.Tensor:
+    """Sum up powers of every row of `table` `[k, rows]`, as `series.from_powers` takes them, `[6, k]`.
 
-
-def series_moments(table: torch.Tensor, space: Workspace) -> torch.Tensor:
-    """Mean, M2, M3, M4 of every row of `table` `[k, rows]`, as float64 `[k, 4]`."""
-    long = table.shape[1] >= LONG_SERIES  # one after the other, long rows stay in the cache
-    parts = [_powers(v, space) for v in (torch.split(table, 1) if long else [table])]
-    pivot, rest, rms, s2, s3, s4 = torch.cat(parts, dim=1).double()
-    return torch.stack([pivot + rest, s2 * rms**2, s3 * rms**3, s4 * rms**4], dim=1)
+    Overwrites the table.
+    """
+    parts = [_powers(v, space) for v in torch.split(table, max(1, IN_CACHE // table.shape[1]))]
+    return torch.cat(parts, dim=1)
 
 
 def _powers(v: torch.Tensor, space: Workspace) -> torch.Tensor:
-    """Sum up centred powers of every row of `v` `[k, rows]`, as `[6, k]`: pivot, mean − pivot, rms, Σz², Σz³, Σz⁴.
+    """Sum up powers of every row of `v` `[k, rows]` off a pivot, as `[6, k]`: pivot, rms, Σz, Σz², Σz³, Σz⁴.
 
-    Two passes about a value of the row itself (the median of its first five), so that a constant row gives zeros. z is
-    the deviation over its root mean square, so that none of its powers leaves the range of the dtype.
+    The pivot is a value of the row itself (the median of its first five), so that a constant row gives zeros; z is the
+    rest over its root mean square, so that none of its powers leaves the range of the dtype. Overwrites `v`.
     """
     rows, shape = v.shape[1], tuple(v.shape)
     pivot = v[:, :5].median(dim=1, keepdim=True).values
-    d = torch.sub(v, pivot, out=space.take("deviation", shape, v))
-    rest = d.sum(1, keepdim=True) / rows
-    d -= rest
-    rms = (torch.linalg.vector_norm(d, dim=1, keepdim=True) / rows**0.5).clamp_(min=torch.finfo(v.dtype).tiny)
-    d *= 1 / rms
-    d2 = torch.mul(d, d, out=space.take("deviation squared", shape, v))
+    v -= pivot
+    rms = (torch.linalg.vector_norm(v, dim=1, keepdim=True) / rows**0.5).clamp_(min=torch.finfo(v.dtype).tiny)
+    v *= 1 / rms
+    z2 = torch.mul(v, v, out=space.take("squared series", shape, v))
     if len(v) == 1:  # without a pass that writes
-        sums = [d2.sum(1), torch.dot(d[0], d2[0]).view(1), torch.dot(d2[0], d2[0]).view(1)]
+        sums = [v.sum(1), z2.sum(1), torch.dot(v[0], z2[0]).view(1), torch.dot(z2[0], z2[0]).view(1)]
     else:
-        sums = [d2.sum(1), d.mul_(d2).sum(1), d2.mul_(d2).sum(1)]
-    return torch.stack([pivot[:, 0], rest[:, 0], rms[:, 0], *sums])
+        sums = [v.sum(1), z2.sum(1), v.mul_(z2).sum(1), z2.mul_(z2).sum(1)]
+    return torch.stack([pivot[:, 0], rms[:, 0], *sums])
 
 
 def top(v: torch.Tensor, count: int) -> torch.Tensor:
@@ -145,13 +120,17 @@ def top(v: torch.Tensor, count: int) -> torch.Tensor:
     if v.is_cuda:
         return torch.topk(v, count).values.flatten().sort(descending=True).values
     values = v.numpy()
-    if len(v) == 1 and SPARSE * count < v.numel():  # most are below what more than enough of a sample exceed
-        sample, rank = values[0, ::SAMPLED], 2 * count // SAMPLED + 16
-        above = values[0][values[0] >= np.partition(sample, -rank)[-rank]]
-        values = above[None] if above.size >= count else values
-    least = values.shape[1] - count
-    largest = np.partition(values, least, axis=1)[:, least:]  # faster than torch's on a CPU
-    return torch.from_numpy(-np.sort(-largest, axis=None))
+    sparse = SPARSE * count < values.shape[1]  # most are below what more than enough of a sample exceed
+    rows = [_above_a_sample(row, count)[None] for row in values] if sparse else [values]
+    largest = [np.partition(row, row.shape[1] - count, axis=1)[:, row.shape[1] - count :] for row in rows]
+    return torch.from_numpy(-np.sort(-np.concatenate(largest), axis=None))  # faster than torch's on a CPU
+
+
+def _above_a_sample(values: Array, count: int) -> Array:
+    """Return the largest values, some more than `count` of them; all where the sample has led astray."""
+    sample, rank = values[::SAMPLED], 2 * count // SAMPLED + 16
+    above = values[values >= np.partition(sample, -rank)[-rank]]
+    return above if above.size >= count else values
 
 
 def row_products(Y: torch.Tensor, wanted: int) -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from bench import reference
 from bench.baseline import Setting
 from bench.cells import fingerprint, moments_record, safely, single_thread
-from bench.engine import FINGERPRINT_BLOCKS, Engine, Settings
+from bench.engine import FINGERPRINT_DRAWS, Engine, Settings
 from bench.gate import pairs
 from bench.plan import Cell
 from bench.record import Record
@@ -87,4 +87,4 @@ def first_blocks(cell: Cell, settings: Settings) -> tuple[str, bool]:
     """Return the fingerprint of a cell's first blocks, and whether these are all the blocks that a run would have."""
     with single_thread():
         engine = Engine(cell, settings)
-        return fingerprint(engine), len(engine.sizes) <= FINGERPRINT_BLOCKS
+        return fingerprint(engine), len(engine.sizes) <= FINGERPRINT_DRAWS

@@ -6,6 +6,7 @@ norm.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,41 @@ def _merge(count_a: int, a: Any, count_b: int, b: Any) -> Any:
         + 4 * δ * (na * M3b - nb * M3a) / n
     )
     return mean, M2, M3, M4
+
+
+def pooled(n: int, means: Array, powers: Sequence[Array] | Array) -> Moments:
+    """Moments of blocks of `n` values each put together, from `means` and M2 and perhaps M3, M4 `[blocks, ...]`.
+
+    With δ a block's mean off that of all::
+
+        M2 = Σ M2_b + n δ²
+        M3 = Σ M3_b + 3 δ M2_b + n δ³
+        M4 = Σ M4_b + 4 δ M3_b + 6 δ² M2_b + n δ⁴
+
+    Source: as for `merge`, of which this is the sum over blocks of one length.
+    """
+    mean, M2 = means.mean(axis=0), powers[0]
+    δ = means - mean
+    δ2 = δ * δ
+    out = [(M2 + n * δ2).sum(axis=0)]
+    if len(powers) > 1:
+        _, M3, M4 = powers
+        out.append((M3 + δ * (3 * M2 + n * δ2)).sum(axis=0))
+        out.append((M4 + 4 * δ * M3 + δ2 * (6 * M2 + n * δ2)).sum(axis=0))
+    return Moments(n * len(means), mean, *out)
+
+
+def from_powers(n: int, powers: Array) -> Array:
+    """Mean, M2, M3 and M4 `[4, ...]` of scalar series of `n` values, from sums of powers of `z = (x − pivot)/scale`.
+
+    Arguments: `powers` `[6, ...]`: pivot, scale, Σ z, Σ z², Σ z³, Σ z⁴.
+    """
+    pivot, scale, s1, s2, s3, s4 = powers
+    m = s1 / n
+    M2 = np.maximum(s2 - n * m**2, 0)
+    M3 = s3 - 3 * m * s2 + 2 * n * m**3
+    M4 = np.maximum(s4 - 4 * m * s3 + 6 * m**2 * s2 - 3 * n * m**4, 0)
+    return np.stack([pivot + m * scale, M2 * scale**2, M3 * scale**3, M4 * scale**4])
 
 
 def stretch(part: Moments, means: Array, rows: Array) -> Moments:

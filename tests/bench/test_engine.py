@@ -13,7 +13,7 @@ from bench.cells import Lost, collect, here, moments_record, steps
 from bench.engine import Engine, PullBack, Settings, exact_gradient
 from bench.learn import ADAPT_ROWS, ADAPT_STEPS, count_evaluations, learn
 from bench.objectives import Objective, Problem
-from bench.plan import Cell
+from bench.plan import Cell, blocks_in
 from bench.stats import summarise
 from bench.stats.accumulate import FOLLOWED
 from estimators import (
@@ -27,6 +27,7 @@ from estimators import (
     parameters,
     rows,
 )
+from tests.tolerances import z_limit
 
 SHARP = Settings(replicates=256, dtype="float64")
 
@@ -326,12 +327,28 @@ def test_settings_that_cannot_be_used(bad, says):
         Settings(**bad)
 
 
-def test_runs_are_of_equal_blocks_and_whole():
+def test_runs_are_of_equal_draws_and_whole():
     engine = Engine(Cell(RLOO(), objectives.BernoulliQuadratic(dim=3)), Settings(replicates=300_000))
-    assert [block for run in engine.runs for block in run] == list(range(len(engine.sizes)))
-    assert all(len({engine.sizes[block] for block in run}) == 1 for run in engine.runs)
+    assert [draw for run in engine.runs for draw in run] == list(range(len(engine.sizes)))
+    assert all(len({engine.sizes[draw] for draw in run}) == 1 for run in engine.runs)
     assert max(map(len, engine.runs)) == 8
-    assert len(engine.runs[-1]) < 8
+    assert len(engine.runs[-1]) < 4
+
+
+def test_partials_are_of_all_blocks_in_order():
+    engine = Engine(Cell(ScoreFunction(), objectives.GaussianQuadratic(dim=2)), Settings(replicates=10_000))
+    centre = torch.zeros(engine.size).double()
+    partials = [partial for partial, _ in engine.partials(range(len(engine.sizes)), centre, None)]
+    assert [p.index for p in partials] == [0, 8, 16, 32]
+    assert [(p.blocks, p.rows) for p in partials] == [(8, 256), (8, 256), (16, 256), (4, 512)]
+    means = torch.cat([torch.from_numpy(p.means) for p in partials])
+    by_hand = [
+        block.double().mean(0)
+        for draw, rows in enumerate(engine.sizes)
+        for block in engine.gradients(draw).chunk(blocks_in(rows))
+    ]
+    torch.testing.assert_close(means, torch.stack(by_hand), rtol=1e-6, atol=1e-6)
+    assert engine.blocks == len(means) == 36
 
 
 def test_a_long_run_follows_all_series_at_its_beginning_only():
@@ -341,10 +358,11 @@ def test_a_long_run_follows_all_series_at_its_beginning_only():
     assert sums.w.n == sums.replicates >= 10**7
     assert FOLLOWED <= sums.followed < 1.2 * FOLLOWED
     assert sums.cosine.n == sums.error.n == sums.group_w["mean"].n == sums.followed
-    assert sums.block_error.size == len(engine.sizes)
+    assert sums.block_error.size == engine.blocks
     summary = summarise(sums, exact=exact, dtype="float32")
     assert all(group["khat"] is not None for group in summary.groups.values())
-    assert summary.gain_low < 1 < summary.gain_high
+    standard_error = (summary.gain_high - summary.gain_low) / 2 / 1.96
+    assert abs(summary.gain - 1) < z_limit(1) * standard_error
 
 
 def test_slopes_that_were_0_where_they_were_followed_are_no_step():

@@ -81,12 +81,12 @@ def test_blocks_come_in_order_and_all():
     engine = Engine(Cell(RLOO(), objectives.GaussianQuadratic()), SETTINGS)
     with Pool(2) as pool:
         partials = [partial for partial, _ in pool.spread(engine, np.zeros(engine.size), None)]
-    assert [i for p in partials for i in range(p.index, p.index + p.blocks)] == list(range(len(engine.sizes)))
+    assert [i for p in partials for i in range(p.index, p.index + p.blocks)] == list(range(engine.blocks))
 
 
 @pytest.mark.parametrize(("count", "workers"), [(1, 1), (1, 8), (33, 2), (1000, 3)])
 @pytest.mark.parametrize("length", [1, 4, 32])
-def test_chunks_are_whole_runs_and_cover_every_block_once(count, workers, length):
+def test_chunks_are_whole_runs_and_cover_every_draw_once(count, workers, length):
     runs = [range(start, min(start + length, count)) for start in range(0, count, length)]
     chunks = list(_chunks(runs, [64 * (1 + i // 8) for i in range(count)], workers))
     assert [i for chunk in chunks for i in chunk] == list(range(count))

@@ -1,4 +1,4 @@
-"""The ladder of blocks, slices, seeds, and which pairs fit together."""
+"""The ladder of blocks_in, slices, seeds, and which pairs fit together."""
 
 import itertools
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Normal
 
 from bench import objectives
-from bench.plan import CALL, CAP, LEAST, Cell, blocks, cap, ladder, mismatch, noise_subject, plan, slices
+from bench.plan import CALL, CAP, LEAST, Cell, blocks_in, cap, draws, ladder, mismatch, noise_subject, plan, slices
 from bench.record import block_seed
 from estimators import (
     RLOO,
@@ -29,10 +29,21 @@ def cell(dim=1, estimator=None):
 def test_the_ladder_climbs_by_doubling():
     sizes = list(itertools.islice(ladder(objectives.GaussianQuadratic(dim=100), "cpu"), 80))
     assert cap(objectives.GaussianQuadratic(dim=100), "cpu") == 4096
-    assert sizes == [256] * 32 + [512] * 8 + [1024] * 8 + [2048] * 8 + [4096] * 24
+    assert sizes == [256] * 8 + [512] * 4 + [1024] * 4 + [2048] * 4 + [4096] * 60
 
 
-def test_a_small_cap_makes_every_block_the_cap():
+def test_draws_are_cut_into_blocks_of_256_rows_until_there_are_32():
+    assert [blocks_in(rows) for rows in (64, 128, 256, 512, 1024, 2048, 2**19)] == [1, 1, 1, 2, 4, 4, 4]
+    assert sum(map(blocks_in, draws(cell(), 8192, "cpu"))) == 32
+
+
+@pytest.mark.parametrize("dim", [1, 100])
+def test_rounding_up_takes_less_than_a_quarter_more(dim):
+    for replicates in (2048, 2049, 4097, 10_000, 65_537, 100_000, 10**6 + 1):
+        assert sum(draws(cell(dim), replicates, "cpu")) < 1.25 * replicates
+
+
+def test_a_small_cap_makes_every_draw_the_cap():
     wide = objectives.GaussianQuadratic(dim=3000)
     assert list(itertools.islice(ladder(wide, "cpu"), 100)) == [128] * 100
 
@@ -45,18 +56,18 @@ def test_the_cap_is_a_power_of_two_and_at_least_64():
 
 
 @pytest.mark.parametrize("replicates", [1, 255, 256, 257, 10_000, 123_457])
-def test_replicates_are_rounded_up_to_whole_blocks(replicates):
-    sizes = blocks(cell(), replicates, "cpu")
+def test_replicates_are_rounded_up_to_whole_draws(replicates):
+    sizes = draws(cell(), replicates, "cpu")
     assert sum(sizes) >= replicates > sum(sizes[:-1])
 
 
 def test_a_longer_run_begins_with_the_shorter_one():
-    short, long = blocks(cell(), 5_000, "cpu"), blocks(cell(), 50_000, "cpu")
+    short, long = draws(cell(), 5_000, "cpu"), draws(cell(), 50_000, "cpu")
     assert long[: len(short)] == short
 
 
-def test_a_deterministic_estimator_takes_one_smallest_block():
-    assert blocks(Cell(Enumeration(), objectives.BernoulliQuadratic()), 10_000, "cpu") == [LEAST]
+def test_a_deterministic_estimator_takes_one_smallest_draw():
+    assert draws(Cell(Enumeration(), objectives.BernoulliQuadratic()), 10_000, "cpu") == [LEAST]
 
 
 def test_slices_keep_the_largest_tensor_under_the_cap():

@@ -18,7 +18,7 @@ SUMS, INSIDE = "partial sums of a block", ("engine.py", "digested")
 STAGES = {
     "noise, f and gradients at q's parameters": ("engine.py", "calls"),
     "pull-back to theta": ("engine.py", "__call__"),
-    SUMS: ("moments.py", "blocks_partial"),
+    SUMS: ("moments.py", "draws_partial"),
     "merging the blocks": ("accumulate.py", "add"),
     "intervals, tests, verdicts": ("inference.py", "summarise"),
 }

@@ -59,9 +59,9 @@ def measure(timing: bool, **overrides: Any) -> dict[str, object]:
             (Accumulator, "sums"),
         ):
             stack.enter_context(patch.object(owner, name, clock.around(getattr(owner, name))))
-        sums = clock.around(engine.blocks_partial)  # ask for the gradients of their blocks, which are not theirs
+        sums = clock.around(engine.draws_partial)  # ask for the gradients of their blocks, which are not theirs
         apart = lambda gradients, *args, **kwargs: sums(clock.without(gradients), *args, **kwargs)  # noqa: E731
-        stack.enter_context(patch.object(engine, "blocks_partial", apart))
+        stack.enter_context(patch.object(engine, "draws_partial", apart))
         begin = time.process_time()
         records = run(spec, Path(folder), Silent())
         total = time.process_time() - begin

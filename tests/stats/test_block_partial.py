@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.moments import block_partial, blocks_partial, pivot_of
+from bench.moments import block_partial, draws_partial, pivot_of
 from bench.stats import Accumulator, Sums, summarise
 from bench.stats.accumulate import above_quantile, kept_in_block, kept_values, tail_length
 from bench.sums import Workspace, top
@@ -182,7 +182,7 @@ def test_a_block_hands_over_as_many_values_as_any_other():
     blocks = [draw(256, 2, seed) for seed in range(8)]
     blocks[3][17] = 1e9
     given = {"groups": {"t": 2}, "centre": torch.zeros(2).double(), "exact": None, "replicates": 10**4}
-    top = blocks_partial(lambda i: [blocks[i]], range(8), **given).w_top
+    top = draws_partial(lambda i: [blocks[i]], range(8), index=0, cut=1, **given).w_top
     assert np.count_nonzero(top > 1e6) == kept_in_block(kept_values(10**4), 256, 10**4) < 256
     assert top.size == 8 * kept_in_block(kept_values(10**4), 256, 10**4)
 
@@ -194,7 +194,7 @@ def test_a_huge_gradient_costs_others_no_digits():
     given = {"groups": {"t": 3}, "centre": torch.zeros(3).double(), "exact": None, "replicates": 4096}
     pivots = [pivot_of(blocks[0])]
     for run in (range(8), range(8, 16)):
-        w = blocks_partial(lambda i: [blocks[i]], run, pivots=pivots, **given).block_w
+        w = draws_partial(lambda i: [blocks[i]], run, index=run.start, cut=1, pivots=pivots, **given).block_w
         by_hand = [float(blocks[i].double().var(0).sum()) * 256 for i in run]
         assert w[1:] == approx(by_hand[1:], rel=1e-5)
 
@@ -310,22 +310,28 @@ def test_cosines_of_rows_that_are_short_beside_the_mean():
 @pytest.mark.parametrize("size", [1, 5, 40, 300])
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("away", [0.0, 30.0])
-def test_blocks_reduced_together_are_as_if_alone(size, exact, away):
-    """Whatever the pivot: here the mean of the first block, or a point that is some standard deviations off."""
+@pytest.mark.parametrize(("cut", "slab"), [(1, 1), (1, 2**19), (4, 1), (4, 2 * 96), (4, 2**19)])
+def test_blocks_reduced_together_are_as_if_alone(monkeypatch, size, exact, away, cut, slab):
+    """Whatever the pivot: here the mean of the first block, or a point that is some standard deviations off.
+
+    And whether draws are put together or cut between blocks on the way.
+    """
+    monkeypatch.setattr("bench.moments.SLAB", slab * size)
     blocks = [draw(96, size, seed=seed) for seed in range(40)]
     target = torch.ones(size).double() if exact else None
     groups = {"a": 1, "b": size - 1} if size > 1 else {"a": 1}
     centre = torch.full((size,), 0.3).double()
     given = {"groups": groups, "centre": centre, "exact": target, "replicates": 40 * 96, "truncate_at": size + 1.0}
-    split = [b.split(list(groups.values()), 1) for b in blocks]
-    pivots = [g.mean(0) + away for g in split[0]]
+    draws = [torch.cat(blocks[k : k + cut]).split(list(groups.values()), 1) for k in range(0, 40, cut)]
+    pivots = [g[:96].mean(0) + away for g in draws[0]]
     sums = []
     for together in (True, False):
         known = None if target is None else target.numpy()
         acc = Accumulator(groups, replicates=40 * 96, centre=centre.numpy(), exact=known)
         for k in range(0, 40, 8):
             if together:
-                acc.add(blocks_partial(lambda i: split[i], range(k, k + 8), pivots=pivots, **given))
+                some = range(k // cut, (k + 8) // cut)
+                acc.add(draws_partial(lambda i: draws[i], some, index=k, cut=cut, pivots=pivots, **given))
             else:
                 for i in range(k, k + 8):
                     acc.add(block_partial(blocks[i], index=i, **given))
@@ -362,12 +368,12 @@ def test_blocks_out_of_range_are_asked_for_again(size):
         return [blocks[index]]
 
     given = {"groups": {"a": size}, "centre": torch.zeros(size).double(), "exact": None, "replicates": 10_000}
-    fine = blocks_partial(gradients, range(4), **given)
+    fine = draws_partial(gradients, range(4), index=0, cut=1, **given)
     assert (asked, fine.nonfinite, fine.blocks, fine.replicates) == ([0, 1, 2, 3], 0, 4, 384)
     blocks[3] = blocks[3] * 1e25
-    large = blocks_partial(gradients, range(4), **given)
+    large = draws_partial(gradients, range(4), index=0, cut=1, **given)
     assert asked[4:] == [0, 1, 2, 3] * 2
     assert large.nonfinite == 0
     assert float(large.w.mean) == approx(float((blocks[3].double() / 4).var(0).sum()) * 4, rel=1e-6)
     blocks[2][7] = blocks[0][5] = math.nan
-    assert blocks_partial(gradients, range(4), **given).nonfinite == 2
+    assert draws_partial(gradients, range(4), index=0, cut=1, **given).nonfinite == 2

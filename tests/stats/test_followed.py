@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.moments import blocks_partial
+from bench.moments import draws_partial
 from bench.stats import Accumulator, Sums, moments, series, summarise, variance
 from bench.stats.accumulate import kept_in_block, kept_values, tail_length
 
@@ -27,9 +27,11 @@ def sums(g, followed, exact=EXACT, **more):
     accumulator = Accumulator(GROUPS, replicates=total, centre=EXACT, exact=exact)
     for start in range(0, g.shape[0], 8):
         accumulator.add(
-            blocks_partial(
+            draws_partial(
                 lambda i: g[i].split([2, 3], 1),
                 range(start, start + 8),
+                index=start,
+                cut=1,
                 groups=GROUPS,
                 centre=torch.as_tensor(EXACT),
                 exact=None if exact is None else torch.as_tensor(exact),
@@ -159,9 +161,11 @@ def test_the_tail_of_followed_rows_is_as_long_as_they_need():
 
 def test_blocks_hand_over_as_much_of_a_tail_as_the_followed_rows_need():
     g = gradients(8)
-    partial = blocks_partial(
+    partial = draws_partial(
         lambda i: g[i].split([2, 3], 1),
         range(8),
+        index=0,
+        cut=1,
         groups=GROUPS,
         centre=torch.as_tensor(EXACT),
         exact=torch.as_tensor(EXACT),
