@@ -222,7 +222,7 @@ def measure(
     Args:
         estimator: from the catalogue, or your own.
         objective: from the catalogue, or your own.
-        replicates: independent calls R, rounded up to whole blocks.
+        replicates: independent calls R, rounded up to whole draws.
         precision: instead of R, the relative half-width that the 95 % interval of the variance shall have, as 0.05. A
             pilot finds R and is thrown away. ``record["precision_reached"]`` says whether it is enough.
         max_replicates: with a precision, the R at which to stop though it is not reached.

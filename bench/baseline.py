@@ -44,7 +44,7 @@ class Entry(_Plain):
     """One cell of a baseline: its selectors, its declared facts, its statistics.
 
     ``estimator`` and ``objective`` are selectors of one instance each; the path of a user's file is as seen from the
-    baseline's folder. ``fingerprint`` is that of the raw gradients of the first 8 blocks. ``truncated_at`` is c0, the
+    baseline's folder. ``fingerprint`` is that of the raw gradients of the first 8 draws. ``truncated_at`` is c0, the
     99 % quantile of the squared norms w; ``truncated_mean`` and ``truncated_cv2`` are of min(w, c0). Of a heavy tail w
     are half the squared distances of pairs (``bench.gate.pairs``), and the cv² is twice theirs. ``bias_norm`` is
     ‖ḡ − g*‖, ``bias_squared`` is T. ``speed`` has the logarithm of the cost unit in each of a few fresh processes.

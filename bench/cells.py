@@ -144,7 +144,7 @@ def moments_record(
     value, exact = exact_gradient(cell.objective, engine.problem) if cell.objective.has_exact else (None, None)
     target = exact if reference is None else reference.mean
     centre = engine.gradients(0).double().mean(0).cpu().numpy() if target is None else target
-    sums, first_blocks = collect(engine, (spread or here)(engine, centre, target), centre, target, progress)
+    sums, first_draws = collect(engine, (spread or here)(engine, centre, target), centre, target, progress)
     summary = summarise(
         sums,
         exact=exact,
@@ -167,7 +167,7 @@ def moments_record(
         "adapt_f_evals": learned.f_evals,
         "state_digest": learned.digest,
         "wall_seconds": time.perf_counter() - begin,
-        "fingerprint": first_blocks,
+        "fingerprint": first_draws,
         "exact_value": value,
         "exact": exact,
         "reference_error": None if reference is None else math.sqrt(reference.variance / reference.replicates),
@@ -196,7 +196,7 @@ def collect(
     exact: Vector | None,
     progress: Callable[[int, int], None],
 ) -> tuple[Sums, str]:
-    """Merge the partial sums of all blocks, in block order; return them and the fingerprint of the first blocks."""
+    """Merge the partial sums of all blocks, in block order; return them and the fingerprint of the first draws."""
     total = sum(engine.sizes)
     accumulator = Accumulator(engine.groups, replicates=total, centre=centre, exact=exact)
     raw, done = hashlib.sha256(fingerprint_header(engine.settings)), 0
@@ -214,11 +214,11 @@ def collect(
 
 
 def fingerprint(engine: Engine) -> str:
-    """Return the fingerprint of a cell's first blocks, the same as a whole measurement's, from those blocks alone."""
+    """Return the fingerprint of a cell's first draws, the same as a whole measurement's, from those draws alone."""
     learn(engine)
     raw = hashlib.sha256(fingerprint_header(engine.settings))
-    for block in range(min(FINGERPRINT_DRAWS, len(engine.sizes))):
-        raw.update(digest(engine.parts(block)).encode())
+    for number in range(min(FINGERPRINT_DRAWS, len(engine.sizes))):
+        raw.update(digest(engine.parts(number)).encode())
     return raw.hexdigest()
 
 

@@ -1,7 +1,7 @@
 """Where the work runs: this process, or a few processes of one thread each.
 
-Workers take small cells whole, and blocks of large ones. Any process computes the same bits for a block, and blocks are
-merged in block order, so the number of workers changes no figure. A worker that dies costs only the cell it was in: the
+Workers take small cells whole, and draws of large ones. Any process computes the same bits for a draw, and draws are
+merged in their order, so the number of workers changes no figure. A worker that dies costs only the cell it was in: the
 pool is made of plain processes with a pipe each, since the standard pools lose all pending work with one worker.
 """
 
@@ -36,9 +36,9 @@ from bench.stats import Aim, Partial, Reference
 from estimators import Refusal
 
 LARGE = 2**27
-"""Elements of a cell's samples from which its blocks are spread over the workers."""
+"""Elements of a cell's samples from which its draws are spread over the workers."""
 CHUNKS = 32
-"""Chunks of blocks, of about as many replicates each, that every worker gets of a cell, at most."""
+"""Chunks of draws, of about as many replicates each, that every worker gets of a cell, at most."""
 AHEAD = 4
 """Chunks per worker that may wait for the merge or be under way: bounds the memory that waits."""
 
@@ -46,8 +46,8 @@ Preload = Sequence[tuple[Selector, Kind]]
 
 
 @dataclass(frozen=True)
-class _Blocks:
-    """Some blocks of a cell: what a worker needs to compute their sums. For others of it, their numbers are enough."""
+class _Draws:
+    """Some draws of a cell: what a worker needs to compute their sums. For others of it, their numbers are enough."""
 
     cell: Cell
     settings: Settings
@@ -208,7 +208,7 @@ class Pool:
         centre: NDArray[np.float64],
         exact: NDArray[np.float64] | None,
     ) -> Partials:
-        """Yield the partial sums of every block of a cell, in block order, computed by all workers.
+        """Yield the partial sums of every draw of a cell, in their order, computed by all workers.
 
         Raises:
             Lost: a worker died, or an estimator raised; what is under way is thrown away.
@@ -230,7 +230,7 @@ class Pool:
                         asked[worker].append(chunk)
                         first = worker not in begun
                         begun.add(worker)
-                        whole = _Blocks(engine.cell, engine.settings, state, centre, exact, chunk)
+                        whole = _Draws(engine.cell, engine.settings, state, centre, exact, chunk)
                         worker.ask(whole if first else chunk)
                 for worker in _answering([worker for worker in self._workers if asked[worker]]):
                     answer = worker.answer()
@@ -279,7 +279,7 @@ def _serve(connection: Connection, preload: Preload) -> None:
             return
         answer: object
         match question:
-            case _Blocks():
+            case _Draws():
                 cell = _Cell(question)
                 answer = cell.partials(question.indices)
             case range() if cell is not None:
@@ -290,9 +290,9 @@ def _serve(connection: Connection, preload: Preload) -> None:
 
 
 class _Cell:
-    """A cell whose blocks a worker computes, made ready when the first are asked for."""
+    """A cell whose draws a worker computes, made ready when the first are asked for."""
 
-    def __init__(self, task: _Blocks) -> None:
+    def __init__(self, task: _Draws) -> None:
         self.task = task
 
     @functools.cached_property
@@ -300,7 +300,7 @@ class _Cell:
         return Engine(self.task.cell, self.task.settings, self.task.state)
 
     def partials(self, indices: range) -> object:
-        """Return the sums of blocks, or why there are none."""
+        """Return the sums of draws, or why there are none."""
         task = self.task
         try:
             centre = torch.as_tensor(task.centre, device=self.engine.device)
@@ -313,7 +313,7 @@ class _Cell:
 
 
 def done(task: Task, progress: Callable[[int, int], None], look: Look, pool: Pool | None = None) -> Record:
-    """Return the line of a task, done here or, with a pool, with a measurement's blocks spread over the workers."""
+    """Return the line of a task, done here or, with a pool, with a measurement's draws spread over the workers."""
     aim = task.aim
     if aim is None:
         return measured(task.cell, task.settings, progress, pool, task.reference)
@@ -329,7 +329,7 @@ def measured(
     pool: Pool | None = None,
     reference: Reference | None = None,
 ) -> Record:
-    """Return the moments line of a cell, measured here or, with a pool, with its blocks spread over the workers."""
+    """Return the moments line of a cell, measured here or, with a pool, with its draws spread over the workers."""
 
     def work() -> Record:
         engine = Engine(cell, settings)

@@ -20,7 +20,7 @@ from bench.stats.accumulate import (
     kept_values,
     tail_length,
 )
-from bench.stats.series import Array, from_powers, pooled
+from bench.stats.series import Array, each, from_powers, pooled
 from bench.sums import (
     Workspace,
     add_products,
@@ -401,10 +401,8 @@ class _Run:
     def _partial(self, rows: int, names: list[str], out: Mapping[str, Array], pivot: Array) -> Partial:
         parts, (d, *powers) = self._own_series(), out["blocks"]
         means = d + (pivot - self.centre.cpu().numpy())
-        by_series = from_powers(rows, out["series"].reshape(6, len(names), len(means)))
-        series = {
-            name: pooled(rows, each[0], each[1:]) for name, each in zip(names, by_series.swapaxes(0, 1), strict=True)
-        }
+        by_block = from_powers(rows, out["series"].reshape(6, len(names), len(means)).swapaxes(1, 2))
+        series = dict(zip(names, each(pooled(rows, by_block[0], by_block[1:])), strict=True))
         starts = np.cumsum([0, *self.groups.values()])[:-1]
         group_w = np.add.reduceat(powers[0], starts, axis=1) * (rows / (rows - 1))
         sample = out.get("sample")

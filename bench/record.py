@@ -75,7 +75,7 @@ def code_digest(*instances: Any) -> str:
 
 
 def run_id(cell: str, *, dtype: str, device: str, seed: int, replicates: int, common_noise: bool = True) -> str:
-    """Return the identity of one run of a cell, 16 hexadecimal digits. ``replicates`` as planned: whole blocks."""
+    """Return the identity of one run of a cell, 16 hexadecimal digits. ``replicates`` as planned: whole draws."""
     key: list[object] = [cell, dtype, device, seed, replicates]
     return digest(key if common_noise else [*key, "own noise"])
 

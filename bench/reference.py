@@ -60,14 +60,14 @@ def reference_record(cell: Cell, settings: Settings, progress: Callable[[int, in
     total, centre = sum(engine.sizes), engine.gradients(0, KIND).mean(0)
     partials = (
         block_partial(
-            engine.gradients(block, KIND),
-            index=block,
+            engine.gradients(draw, KIND),
+            index=draw,
             groups=engine.groups,
             centre=centre,
             exact=None,
             replicates=total,
         )
-        for block in range(len(engine.sizes))
+        for draw in range(len(engine.sizes))
     )
     sums, _ = merge(engine, ((partial, "") for partial in partials), centre.cpu().numpy(), None, progress)
     summary = summarise(sums, exact=None, dtype=settings.dtype)

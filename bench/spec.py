@@ -69,7 +69,7 @@ class Spec(BaseModel):
     Args:
         name: the study's name, and that of its folder under ``results``.
         seed: root of all noise, from 0 to 2^63 - 1.
-        replicates: independent calls of each cell, rounded up to whole blocks.
+        replicates: independent calls of each cell, rounded up to whole draws.
         precision: instead of a number of replicates, the relative half-width that the variance's interval shall have.
         max_replicates: with a precision, where a cell stops though it is not reached.
         dtype: "float32" or "float64".

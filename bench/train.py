@@ -71,7 +71,7 @@ class Training:
         optimizer: "adam", "sgd" or "rmsprop", all else as torch has it.
         rate: learning rate, above 0.
         measure_every: steps between two looks, at least 1; a twentieth of all when None.
-        replicates: of each measurement of the variance, rounded up to whole blocks; 0 to leave it out.
+        replicates: of each measurement of the variance, rounded up to whole draws; 0 to leave it out.
         dtype: "float32" or "float64".
         device: "cpu" or "cuda".
 
@@ -342,14 +342,14 @@ class _Trainee:
         total, centre = sum(engine.sizes), engine.gradients(0, stage).double().mean(0)
         partials = (
             block_partial(
-                engine.gradients(block, stage),
-                index=block,
+                engine.gradients(draw, stage),
+                index=draw,
                 groups=engine.groups,
                 centre=centre,
                 exact=None,
                 replicates=total,
             )
-            for block in range(len(engine.sizes))
+            for draw in range(len(engine.sizes))
         )
         try:
             sums, _ = collect(

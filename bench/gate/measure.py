@@ -83,8 +83,8 @@ def accept(cell: Cell, settings: Settings, told: Told, *, adaptive: bool) -> Rec
     return line
 
 
-def first_blocks(cell: Cell, settings: Settings) -> tuple[str, bool]:
-    """Return the fingerprint of a cell's first blocks, and whether these are all the blocks that a run would have."""
+def first_draws(cell: Cell, settings: Settings) -> tuple[str, bool]:
+    """Return the fingerprint of a cell's first draws, and whether these are all the draws that a run would have."""
     with single_thread():
         engine = Engine(cell, settings)
         return fingerprint(engine), len(engine.sizes) <= FINGERPRINT_DRAWS

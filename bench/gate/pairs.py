@@ -26,8 +26,8 @@ def distances(engine: Engine) -> Array:
     """Return ``‖g_1 − g_2‖²/2, ‖g_3 − g_4‖²/2, ...`` of the run that an engine makes, ``[R/2]``."""
     learn(engine)
     found = []
-    for block in range(len(engine.sizes)):
-        g = engine.gradients(block).double()
+    for draw in range(len(engine.sizes)):
+        g = engine.gradients(draw).double()
         found.append((g[0::2] - g[1::2]).square().sum(1) / 2)
     return np.concatenate([d.cpu().numpy() for d in found])
 

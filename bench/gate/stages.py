@@ -11,7 +11,7 @@ from bench import record
 from bench.baseline import Baseline, Entry, entry_of, same_statistics
 from bench.engine import Settings
 from bench.gate.decide import UNCOMPARED, Case, Finding, Sample, Verdict, decide, screen
-from bench.gate.measure import first_blocks, measured, settings_of
+from bench.gate.measure import first_draws, measured, settings_of
 from bench.gate.select import Picked, Selection
 from bench.gate.speed import judge
 from bench.record import Record
@@ -181,17 +181,17 @@ class _Checker:
         return case
 
     def _compare_samples(self, case: Case, entry: Entry, picked: Picked) -> Case | None:
-        """Return the case settled if the first blocks hold the baseline's samples, or could not be drawn."""
+        """Return the case settled if the first draws hold the baseline's samples, or could not be drawn."""
         settings = replace(self.baseline, replicates=entry.replicates)
         try:
-            drawn, all_blocks = first_blocks(picked.cell, settings)
+            drawn, all_draws = first_draws(picked.cell, settings)
         except Refusal as refusal:
             return replace(case, fate=Verdict.MISSING, reason=str(refusal))
         except Exception:
             return None  # the first stage fails in the same way, and says how
         if drawn != entry.fingerprint:
             return None
-        if self.options.remeasure or all_blocks:
+        if self.options.remeasure or all_draws:
             line = measured(picked.cell, settings, self.progress.block)
             if line["outcome"] == "measured" and not same_statistics(entry, _entry(line, entry)):
                 now = line["summary"]["variance"]

@@ -223,7 +223,7 @@ class Printer:
 
     def _stages(self, f: Finding) -> list[tuple[str, str]]:
         if f.screen_replicates is None:
-            why = "first blocks hold the baseline's samples" if f.verdict is Verdict.IDENTICAL else "nothing to test"
+            why = "first draws hold the baseline's samples" if f.verdict is Verdict.IDENTICAL else "nothing to test"
             return [("tested", f"no test: {why}")]
         rows = [
             (

@@ -169,7 +169,7 @@ class Accumulator:
     """Adds the partial sums of blocks 0, 1, 2, ... in that order, whoever computed them.
 
     Arguments: `groups`, the tensors of theta by name with their number of coordinates, in the order in which they
-    are flattened; `replicates`, R rounded up to whole blocks; `centre` `[size]`, the pivot that every block used;
+    are flattened; `replicates`, R rounded up to whole draws; `centre` `[size]`, the pivot that every block used;
     `exact` `[size]` or None. `nonfinite` counts the rows that were not finite so far.
 
     The bias martingale is kept here: with `y_k = Σ_{r in block k} (g_r − g*)` and `S_k = Σ_{j≤k} y_j`, the terms are
@@ -218,7 +218,7 @@ class Accumulator:
         if rows > self.replicates:
             raise ValueError(
                 f"block {partial.index} brings {rows} rows to a run of {self.replicates}: the largest values were kept "
-                "for fewer. Give R rounded up to whole blocks to the blocks and to the accumulator."
+                "for fewer. Give R rounded up to whole draws to the blocks and to the accumulator."
             )
         self._next, self._rows = self._next + partial.blocks, rows
         if partial.nonfinite:  # its sums are not numbers; the run is an error whatever the other blocks hold

@@ -6,7 +6,7 @@ norm.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,6 +132,13 @@ def from_powers(n: int, powers: Array) -> Array:
     M3 = s3 - 3 * m * s2 + 2 * n * m**3
     M4 = np.maximum(s4 - 4 * m * s3 + 6 * m**2 * s2 - 3 * n * m**4, 0)
     return np.stack([pivot + m * scale, M2 * scale**2, M3 * scale**3, M4 * scale**4])
+
+
+def each(m: Moments) -> Iterator[Moments]:
+    """Yield the series of an array of them one by one."""
+    powers = [m.M2] if m.M3 is None or m.M4 is None else [m.M2, m.M3, m.M4]
+    for mean, *values in zip(m.mean, *powers, strict=True):
+        yield Moments(m.n, mean, *values)
 
 
 def stretch(part: Moments, means: Array, rows: Array) -> Moments:

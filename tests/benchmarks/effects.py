@@ -68,8 +68,8 @@ def _moments_by_torch(product: Product) -> Callable[[], object]:
     engine = product.engine
 
     def run() -> None:
-        for block in range(len(engine.sizes)):
-            torch.var_mean(engine.gradients(block), 0)
+        for draw in range(len(engine.sizes)):
+            torch.var_mean(engine.gradients(draw), 0)
 
     return run
 

@@ -21,7 +21,7 @@ class Product:
 
     Args:
         row: the line of the table.
-        replicates: R, rounded up to whole blocks; that of the row when None.
+        replicates: R, rounded up to whole draws; that of the row when None.
         dtype: "float32" or "float64".
     """
 
@@ -50,8 +50,8 @@ class Product:
         The product itself has no such mode: this is its engine with other sums.
         """
         sums = [Moments() for _ in self.engine.groups]
-        for block in range(len(self.engine.sizes)):
-            for moments, part in zip(sums, self.engine.parts(block), strict=True):
+        for draw in range(len(self.engine.sizes)):
+            for moments, part in zip(sums, self.engine.parts(draw), strict=True):
                 moments.add(part)
         means, variances = zip(*(moments.result() for moments in sums), strict=True)
         return torch.cat(means), torch.cat(variances)

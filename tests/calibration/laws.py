@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from bench import record
-from bench.plan import ladder
+from bench.plan import blocks_in, ladder
 
 Draw = Callable[[Generator, int], Tensor]
 
@@ -45,11 +45,12 @@ def generator(*names: object, number: int = 0) -> Generator:
 
 def block_sizes(size: int, replicates: int) -> list[int]:
     """Return the rows of every block of a study's run with gradients of this size."""
-    sizes, total = [], 0
-    rows: Iterator[int] = ladder(SimpleNamespace(row_elements=size), "cpu")  # type: ignore[arg-type]
-    while total < replicates:
-        sizes.append(next(rows))
-        total += sizes[-1]
+    sizes: list[int] = []
+    for rows in ladder(SimpleNamespace(row_elements=size), "cpu"):  # type: ignore[arg-type]
+        if sum(sizes) >= replicates:
+            break
+        count = blocks_in(rows)
+        sizes += [rows // count] * count
     return sizes
 
 

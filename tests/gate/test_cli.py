@@ -106,7 +106,7 @@ def test_130_an_interrupt(call, ci, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.gate.stages.first_blocks", interrupted)
+    monkeypatch.setattr("bench.gate.stages.first_draws", interrupted)
     done = call("check", "--baseline", "ci", "--quiet")
     assert done.code == 130
     assert "Interrupted" in done.err

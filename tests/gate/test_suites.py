@@ -49,7 +49,7 @@ def test_untouched_cells_are_identical():
     assert report.exit_code == 0
 
 
-def test_an_untouched_cell_costs_eight_blocks(monkeypatch):
+def test_an_untouched_cell_costs_eight_draws(monkeypatch):
     made = suite(CELLS[0], CELLS[2], replicates=10_000)
     drawn = []
     parts = Engine.parts
