@@ -35,7 +35,7 @@ from bench.sums import (
 
 NARROW = 32  # below so many columns a column is kept in one piece: inner loops over the columns would be too short
 LADDER_START = 256  # rows of a block at the start of a run, at most
-MOST, MOST_ROWS, MOST_NUMBERS = 8, 2**20, 2**17  # draws that are reduced together; their rows; their means' coordinates
+MOST, MOST_ROWS, MOST_NUMBERS = 8, 2**21, 2**17  # draws that are reduced together; their rows; their means' coordinates
 SLAB = 2**19  # numbers that are passed over together: draws are put together or cut between blocks to be about as large
 TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to what float32 can square
 

@@ -10,10 +10,10 @@ import torch
 from bench.stats.accumulate import MIN_REMAINDER, SUB_BLOCK
 from bench.stats.series import Array
 
-IN_CACHE = 2**17  # numbers that are passed over several times while they are in the cache
+IN_CACHE = 2**18  # numbers that are passed over several times while they are in the cache
 FEW_COLUMNS = 1000  # below this the matrix product is the faster sum of a row
 WIDE = 64  # from so many columns torch sums over rows without help
-SPARSE, SAMPLED = 100, 32  # the largest values are looked for in two steps if they are one of so many; every so manieth
+SPARSE, SAMPLED = 100, 32  # the largest values are looked for in two steps if they are one of so many; sample: one of
 
 
 class Workspace:
@@ -128,7 +128,7 @@ def top(v: torch.Tensor, count: int) -> torch.Tensor:
 
 def _above_a_sample(values: Array, count: int) -> Array:
     """Return the largest values, some more than `count` of them; all where the sample has led astray."""
-    sample, rank = values[::SAMPLED], 2 * count // SAMPLED + 16
+    sample, rank = values[: values.size // SAMPLED], 2 * count // SAMPLED + 16
     above = values[values >= np.partition(sample, -rank)[-rank]]
     return above if above.size >= count else values
 
