@@ -242,12 +242,12 @@ class _Run:
             found.append(moments)
             traces += [square_trace_of(G) for G in grams]
         by_block = torch.cat(found, 1) if len(found) > 1 else found[0]
-        tensors = {"blocks": by_block, **self._finish(table, by_block[0], target)}
+        tensors = {"blocks": by_block, "off centre": pivot - self.centre, **self._finish(table, by_block[0], target)}
         if traces:
             tensors["traces"] = torch.cat(traces)
         out, finite = _to_host(tensors)
         with np.errstate(invalid="ignore", over="ignore"):
-            return self._partial(rows, names, out, pivot.cpu().numpy()), finite
+            return self._partial(rows, names, out), finite
 
     def _slabs(self, draws: Iterable[Sequence[torch.Tensor]], rows: int) -> Iterator[Sequence[torch.Tensor]]:
         """Yield the gradients of draws, by group, of so many blocks of `rows` at once as are worth it."""
@@ -398,9 +398,9 @@ class _Run:
         """Whether some of w itself is handed over, for its 99 % quantile, which its largest values will not reach."""
         return self._shapes() and kept_values(self.replicates) <= above_quantile(self.replicates)
 
-    def _partial(self, rows: int, names: list[str], out: Mapping[str, Array], pivot: Array) -> Partial:
+    def _partial(self, rows: int, names: list[str], out: Mapping[str, Array]) -> Partial:
         parts, (d, *powers) = self._own_series(), out["blocks"]
-        means = d + (pivot - self.centre.cpu().numpy())
+        means = d + out["off centre"]
         by_block = from_powers(rows, out["series"].reshape(6, len(names), len(means)).swapaxes(1, 2))
         series = dict(zip(names, each(pooled(rows, by_block[0], by_block[1:])), strict=True))
         starts = np.cumsum([0, *self.groups.values()])[:-1]

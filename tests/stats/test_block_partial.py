@@ -8,7 +8,8 @@ import torch
 from bench.moments import block_partial, draws_partial, pivot_of
 from bench.stats import Accumulator, Sums, summarise
 from bench.stats.accumulate import above_quantile, kept_in_block, kept_values, tail_length
-from bench.sums import Workspace, top
+from bench.stats.series import from_powers
+from bench.sums import Workspace, series_powers, top
 
 approx = pytest.approx
 
@@ -166,15 +167,45 @@ def test_the_largest_values_are_found_in_long_blocks():
     assert p.w_top == approx(torch.sort(w[:, 0], descending=True).values[: p.w_top.size].double().numpy(), rel=1e-5)
 
 
-@pytest.mark.parametrize("every", [None, 1, 32])
+@pytest.mark.parametrize("rising", [True, False])
 @pytest.mark.parametrize("count", [1, 300])
-def test_the_largest_values_are_found_whatever_the_order(every, count):
-    """Rising, or with all that is large where a sample of every 32nd value looks, or next to it."""
+def test_the_largest_values_are_found_whatever_the_order(rising, count):
+    """Where the sample that is looked at first is larger than all else, too."""
     v = torch.arange(2.0**16).double()
-    if every is not None:
-        v[:] = torch.rand(2**16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        v[every % 32 :: 32] += 10
-    assert torch.equal(top(v.unsqueeze(0), count), v.sort(descending=True).values[:count])
+    assert torch.equal(top((v if rising else v.flip(0)).unsqueeze(0), count), v.flip(0)[:count])
+
+
+@pytest.mark.parametrize("groups", [{"a": 40, "b": 60}, {"a": 3, "b": 2}, {"a": 1200, "b": 40}, {"a": 1, "b": 1}])
+@pytest.mark.parametrize("followed", [0, None])
+def test_squares_of_all_groups_are_in_the_squared_norms(groups, followed):
+    """Whether groups have series of their own or not, and whatever the memory held."""
+    g, space = draw(128, sum(groups.values())), Workspace()
+    space.take("table", (4 * 128,), g).fill_(1e3)
+    p = draws_partial(
+        lambda _: g.split(list(groups.values()), 1),
+        range(1),
+        index=0,
+        cut=1,
+        groups=groups,
+        centre=torch.zeros(g.shape[1]).double(),
+        exact=None,
+        replicates=128,
+        followed=followed,
+        workspace=space,
+    )
+    w = (g - g.mean(0)).square().sum(1) * 128 / 127
+    assert p.w_top == approx(w.sort(descending=True).values[: p.w_top.size].numpy(), rel=1e-12)
+    assert float(p.w.mean) == approx(w.mean().item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_constant_series_has_no_spread_at_all(dtype):
+    table = torch.full((3, 1000), 0.1, dtype=dtype)
+    table[1] = 7e12
+    powers = series_powers(table.clone(), Workspace()).double().numpy()
+    mean, *others = from_powers(1000, powers)
+    assert mean.tolist() == table[:, 0].double().tolist()
+    assert not np.any(others)
 
 
 def test_a_block_hands_over_as_many_values_as_any_other():
@@ -252,6 +283,8 @@ def test_error_sentences():
     ok = {"index": 0, "groups": {"t": 3}, "centre": c, "exact": None, "replicates": 64}
     with pytest.raises(ValueError, match="at least 64 rows \\(got 63\\)"):
         block_partial(g[:63], **ok)
+    with pytest.raises(ValueError, match="equal rows \\(got 64 rows for 3 blocks\\)"):
+        draws_partial(lambda _: [g], range(1), cut=3, **ok)
     with pytest.raises(ValueError, match=r"need \[rows, 4\]"):
         block_partial(g, **{**ok, "groups": {"t": 4}})
     with pytest.raises(ValueError, match="float32 or float64"):

@@ -1,3 +1,4 @@
+import functools
 import json
 
 import numpy as np
@@ -38,6 +39,21 @@ def test_merging_commutes_with_scale(x, y, c):
     assert m.M3 is not None
     assert m.M4 is not None
     same(scaled, Moments(m.n, m.mean * c, m.M2 * c**2, m.M3 * c**3, m.M4 * c**4), 1e-11)
+
+
+@given(st.lists(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3), min_size=1, max_size=6))
+def test_pooled_blocks_are_merged_blocks(blocks):
+    parts = [moments(x) for x in blocks]
+    powers = [np.array([getattr(m, name) for m in parts]) for name in ("M2", "M3", "M4")]
+    together = series.pooled(3, np.array([m.mean for m in parts]), powers)
+    same(together, functools.reduce(merge, parts), 1e-11)
+    assert series.pooled(3, np.array([m.mean for m in parts]), powers[:1]).M3 is None
+
+
+def test_rounding_gives_no_negative_power():
+    s1, n = 1 + 2**-50, 4
+    _, M2, _, M4 = series.from_powers(n, np.array([0.0, 1.0, 2 * s1, s1**2 * (1 - 1e-15), 0.5, 0.25 - 1e-9]))
+    assert M2 == 0 <= M4
 
 
 def test_merging_with_nothing():
