@@ -87,11 +87,22 @@ def block_seed(root: int, stage: str, subject: object, block: int) -> int:
     bits count the blocks, from a hash of the rest and through a one-to-one mixing (the finalizer of MurmurHash3): no
     two blocks of a stage share them.
     """
-    base = int.from_bytes(hashlib.sha256(canonical([root, stage, subject]).encode()).digest()[:8], "big")
+    base = _hash([root, stage, subject])
     low = (base + block) % 2**32
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         low = (low ^ low >> shift) * factor % 2**32
     return base >> 33 << 32 | low ^ low >> 16
+
+
+_HASHES: dict[str, int] = {}
+
+
+def _hash(value: list[object]) -> int:
+    """Return 64 bits of the SHA-256 of canonical JSON, kept by ``repr``, which is made in a tenth of the time."""
+    text = repr(value)
+    if text not in _HASHES:
+        _HASHES[text] = int.from_bytes(hashlib.sha256(canonical(value).encode()).digest()[:8], "big")
+    return _HASHES[text]
 
 
 def dumps(record: Record) -> str:

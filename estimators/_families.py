@@ -84,24 +84,24 @@ def _device(q: Distribution) -> torch.device:
 def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     """Return n samples of q, ``[n, *batch, *event]``, without a graph."""
     base, shape = inner(q), Size((n, *q.batch_shape, *q.event_shape))
-    with torch.no_grad():
-        match base:
-            case Drawable():
+    match base:
+        case Drawable():
+            with torch.no_grad():
                 return base.draw(Size((n,)), generator)
-            case Normal():
-                return normal(shape, base.loc, generator).mul_(one(base.scale)).add_(one(base.loc))
-            case Bernoulli():
-                p = row_probs(q)
-                half_step = torch.finfo(p.dtype).eps / 4  # torch.rand draws multiples of two of them: p is rounded
-                u = torch.rand(shape, generator=generator, dtype=p.dtype, device=p.device)
-                return torch.lt(u, p - half_step, out=u)
-            case OneHotCategorical():
-                return _one_hot(q, shape[:-1], generator)
-            case Categorical():
-                return _index(q, shape, generator)
-            case _:
-                with _torch_seeded(generator, _device(q)):
-                    return q.sample(Size((n,)))
+        case Normal():
+            return normal(shape, base.loc, generator).mul_(base.scale.detach()).add_(base.loc.detach())
+        case Bernoulli():
+            p = row_probs(q)
+            half_step = torch.finfo(p.dtype).eps / 4  # torch.rand draws multiples of two of them: p is rounded
+            u = torch.rand(shape, generator=generator, dtype=p.dtype, device=p.device)
+            return torch.lt(u, p - half_step, out=u)
+        case OneHotCategorical():
+            return _one_hot(q, shape[:-1], generator)
+        case Categorical():
+            return _index(q, shape, generator)
+        case _:
+            with torch.no_grad(), _torch_seeded(generator, _device(q)):
+                return q.sample(Size((n,)))
 
 
 def _index(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
@@ -139,19 +139,12 @@ def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
             return base.rdraw(Size((n,)), generator)
         case Normal():
             noise = normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator)
-            return _each(noise, lambda e: (e * base.scale).add_(base.loc))
+            if n == 1:  # without its axis: autograd would add up gradients over it, a pass that changes nothing
+                return (noise.squeeze(0) * base.scale).add_(base.loc).unsqueeze(0)
+            return (noise * base.scale).add_(base.loc)
         case _:
             with _torch_seeded(generator, _device(q)):
                 return q.rsample(Size((n,)))
-
-
-def _each(noise: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return what ``make`` makes of the noise ``[n, ...]``; of one sample without its axis.
-
-    Autograd would add up gradients over that axis, a pass over the data that changes nothing. (Detached, because
-    writing into a view would have it carry the gradient of all of the noise along.)
-    """
-    return make(noise.squeeze(0).detach()).unsqueeze(0) if noise.shape[0] == 1 else make(noise)
 
 
 # Densities --------------------------------------------------------------------------------------------------------
@@ -318,11 +311,10 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
     if isinstance(base, Drawable) and (closed := base.score(x, weight)) is not None:
         return inject(q, **closed)
     spread = weight.reshape(weight.shape + (1,) * (x.dim() - weight.dim()))
-    own = {name: one(value.detach()) for name, value in parameters(q).items()}
     match base:
         case Normal():
-            inverse = own["scale"].reciprocal()
-            z = (x - own["loc"]).mul_(inverse)
+            inverse = one(base.scale.detach()).reciprocal()
+            z = (x - base.loc.detach()).mul_(inverse)
             weighted = spread * z
             scale = over_samples(torch.addcmul(spread, weighted, z, value=-1)).mul_(-inverse)  # w (z^2 - 1) / scale
             loc = over_samples(weighted).mul_(inverse)  # in place, and last: of one sample this is ``weighted`` itself
@@ -330,14 +322,14 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
         case Bernoulli():
             p = row_probs(q)
             residual = over_samples((x - p).mul_(spread))
-            if "logits" in own:
+            if "logits" in parameters(q):
                 return inject(q, logits=residual)
             return inject(q, probs=residual / (p * (1 - p)).clamp_min(torch.finfo(p.dtype).tiny))
         case OneHotCategorical() | Categorical():
             count = weighted_sum(spread, x) if isinstance(base, OneHotCategorical) else _weighted_count(q, x, weight)
-            if "logits" in own:
+            if "logits" in parameters(q):
                 return inject(q, logits=count)  # q's logits are normalised: log q(x) = x . logits
-            return inject(q, probs=count / own["probs"].clamp_min(torch.finfo(count.dtype).tiny))
+            return inject(q, probs=count / row_probs(q).clamp_min(torch.finfo(count.dtype).tiny))
         case _:
             return inject_at(q.batch_shape, [(weight.movedim(0, -1), q.log_prob(x).movedim(0, -1))])
 

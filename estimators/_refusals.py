@@ -76,7 +76,8 @@ def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
         if node is target:
             return
         seen.add(node)
-        stack.extend(n for n, _ in node.next_functions)
+        for before, _ in node.next_functions:
+            stack.append(before)
     raise NotDifferentiable(
         f"{estimator!r} needs df/dx, and f(x) does not depend on x differentiably. "
         "Use ScoreFunction or RLOO, which only evaluate f."

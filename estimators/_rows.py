@@ -44,31 +44,27 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
         return mixture | {f"component_{k}": v for k, v in parameters(q.component_distribution).items()}
     if type(q) is TransformedDistribution:
         return parameters(q.base_dist)
-    return {name: getattr(q, name) for name in _own_names(q)}
-
-
-def _own_names(q: Distribution) -> list[str]:
-    """Names of the floating-point tensors that q was made from, in the order of its constructor."""
-    names = []
-    for name in _arguments(type(q).__init__):
-        group = next((group for group in _GROUPS if name in group), None)
+    own = {}  # the floating-point tensors that q was made from, in the order of its constructor
+    for name, group in _arguments(type(q).__init__).items():
         if group and name != _source(q, group):
             continue  # torch's cache beside the own parameter
         value = getattr(q, name, None)
         if isinstance(value, Tensor) and value.is_floating_point():
-            names.append(name)
-    return names
+            own[name] = value
+    return own
 
 
 @functools.cache  # looking takes longer than all else in ``rows``
-def _arguments(constructor: Callable[..., None]) -> tuple[str, ...]:
-    """Names of what a constructor takes."""
-    return tuple(inspect.signature(constructor).parameters)
+def _arguments(constructor: Callable[..., None]) -> dict[str, tuple[str, ...] | None]:
+    """Names of what a constructor takes, each with the group of alternatives that it belongs to, if any."""
+    names = [name for name in inspect.signature(constructor).parameters if name not in _NOT_OWN]
+    return {name: next((group for group in _GROUPS if name in group), None) for name in names}
 
 
 # Constructors take exactly one of each group; torch caches the others beside it when they are asked for.
 _GROUPS = (("probs", "logits"), ("covariance_matrix", "precision_matrix", "scale_tril"))
 _ALTERNATIVES = frozenset(name for group in _GROUPS for name in group)
+_NOT_OWN = ("self", "args", "kwargs")
 
 
 def _source(q: Distribution, group: tuple[str, ...]) -> str | None:
@@ -108,12 +104,16 @@ def rows(q: Distribution, count: int) -> Distribution:
     return _map(q, leaf, count)
 
 
+_PLAIN = (Normal, Bernoulli, Categorical)
+"""What is its parameters and nothing else."""
+
+
 def _map(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distribution:
     if isinstance(q, Independent):
         return _wrap(q, "base_dist", _map(q.base_dist, leaf, count), count)
     if isinstance(q, OneHotCategorical):
         return _wrap(q, "_categorical", _map(q._categorical, leaf, count), count)
-    if isinstance(q, Normal | Bernoulli | Categorical):
+    if isinstance(q, _PLAIN):
         new = _bare(q, count)
         leaves = {name: leaf(value) for name, value in parameters(q).items()}
         for name in _ALTERNATIVES & new.__dict__.keys():
@@ -163,7 +163,7 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
     arguments: dict[str, Any] = dict(leaves)
     for name in names:
         value = q.__dict__.get(name, getattr(q, name, None))
-        if name in arguments or name in _ALTERNATIVES or name in ("self", "validate_args", "args", "kwargs"):
+        if name in arguments or name in _ALTERNATIVES:
             continue
         if value is not None:
             arguments[name] = value

@@ -56,23 +56,24 @@ class _Inject(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, batch_shape: torch.Size, *tensors: Tensor) -> Tensor:
-        half = len(tensors) // 2
-        gradients, targets = tensors[:half], tensors[half:]
+        gradients = tensors[: len(tensors) // 2]  # the others are the targets
         ctx.save_for_backward(*gradients)
-        ctx.shapes = [t.shape for t in targets]
         return gradients[0].new_zeros(()).expand(batch_shape)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         (cotangent,) = cotangents
-        if cotangent.is_cpu and not any(cotangent.stride()) and cotangent.numel() and cotangent.view(-1)[0].item() == 1:
-            given = ctx.saved_tensors if torch.is_grad_enabled() else [t.detach() for t in ctx.saved_tensors]
-            return (None, *(None for _ in given), *given)
-        out = []
-        for gradient, shape in zip(ctx.saved_tensors, ctx.shapes, strict=True):
-            weight = cotangent.reshape(cotangent.shape + (1,) * (len(shape) - cotangent.dim()))
-            out.append(weight * gradient)
-        return (None, *(None for _ in out), *out)
+        out = ctx.saved_tensors
+        if _is_ones(cotangent):  # no pass over the data
+            out = out if torch.is_grad_enabled() else [t.detach() for t in out]
+        else:
+            out = [cotangent.reshape(cotangent.shape + (1,) * (t.dim() - cotangent.dim())) * t for t in out]
+        return (None,) * (1 + len(out)) + (*out,)
+
+
+def _is_ones(t: Tensor) -> bool:
+    """Return whether t is a single 1 at every place of it; False where a GPU would have to say."""
+    return t.is_cpu and not any(t.stride()) and t.numel() > 0 and t.as_strided((), ()).item() == 1
 
 
 def inject(q: Distribution, **gradients: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from scipy import integrate, special, stats
 from sklearn.datasets import load_breast_cancer
 from torch import Generator
+from torch.autograd import forward_ad
 from torch.distributions import Bernoulli, Distribution, Normal, OneHotCategorical, kl_divergence
 from torch.nn.functional import logsigmoid
 
@@ -49,8 +50,11 @@ from bench.objectives import (
     VonMisesMean,
     catalogue,
 )
+from bench.objectives._log_sigmoid import sum_log_sigmoid
 from bench.objectives._mean_field import mean_field
-from bench.objectives.logistic_regression import _expected_log_sigmoid, _signed_data, _SumLogSigmoid
+from bench.objectives._squares import squared_distance
+from bench.objectives.categorical_linear_quadratic import _LinearQuadratic
+from bench.objectives.logistic_regression import _expected_log_sigmoid, _LogLikelihood, _signed_data
 from estimators import RLOO, Bound, Enumeration, Reparameterization, ScoreFunction, parameters, rows
 from estimators._families import draw, inner
 from tests.tolerances import z_limit
@@ -466,18 +470,60 @@ def test_a_sum_of_log_sigmoids_is_that_of_its_terms(scale, dtype, tolerance):
     x = torch.randn(569, 1, generator=torch.Generator().manual_seed(0), dtype=dtype)
     w = torch.tensor([[[scale], [-scale / 3]]], dtype=dtype)
     expected = logsigmoid((w * x.squeeze(1)).double()).sum(-1)
-    got = _SumLogSigmoid.apply(w, x)
-    assert (got.dtype, got.shape) == (dtype, (1, 2))
-    torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=0.0)
+    a = w * x.squeeze(1)
+    for got in (_LogLikelihood.apply(w, x), sum_log_sigmoid(a), sum_log_sigmoid(a.requires_grad_())):
+        assert (got.dtype, got.shape) == (dtype, (1, 2))
+        torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=0.0)
+
+
+def has_derivatives(f, x):
+    assert torch.autograd.gradcheck(f, [x], check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(f, [x])
+    along = torch.linspace(-1.0, 2.0, x.numel(), dtype=x.dtype).view_as(x)
+    (slope,) = torch.autograd.grad(f(x).sum(), [x])
+    with forward_ad.dual_level():  # of an x that is being differentiated backwards too
+        tangent = forward_ad.unpack_dual(f(forward_ad.make_dual(x, along))).tangent
+    torch.testing.assert_close(tangent.sum(), (slope * along).sum(), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("dim", [3, 16, 31])
-def test_a_sum_of_log_sigmoids_has_first_and_second_derivatives_both_ways(dim):
+@pytest.mark.parametrize("products", [1, 10, 15, 2**18])  # of 5 data: points one by one, in twos, in threes, together
+def test_the_likelihood_of_logistic_regression_has_derivatives(monkeypatch, products, dim):
+    monkeypatch.setattr(_LogLikelihood, "elements", products)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(5, dim, generator=generator, dtype=torch.float64)
-    w = torch.randn(2, dim, generator=generator, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda w: _SumLogSigmoid.apply(w, x), [w], check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(lambda w: _SumLogSigmoid.apply(w, x), [w])
+    w = torch.randn(2, 2, dim, generator=generator, dtype=torch.float64).requires_grad_()
+    torch.testing.assert_close(_LogLikelihood.apply(w, x), logsigmoid(w @ x.T).sum(-1), rtol=1e-13, atol=0)
+    has_derivatives(lambda w: _LogLikelihood.apply(w, x), w)
+
+
+def test_the_likelihood_of_logistic_regression_keeps_a_gradient_for_each_point_and_no_products():
+    generator = torch.Generator().manual_seed(0)
+    x, w = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (50, 4))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
+        _LogLikelihood.apply(w.requires_grad_(), x)
+    assert kept == [w.shape, w.shape]
+
+
+@pytest.mark.parametrize("count", [2, 130])
+def test_a_sum_of_log_sigmoids_has_derivatives(count):
+    a = torch.randn(2, count, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    has_derivatives(sum_log_sigmoid, a)
+
+
+@pytest.mark.parametrize("dim", [1, 3])
+def test_a_squared_distance_has_derivatives(dim):
+    x = torch.randn(2, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    target = torch.tensor(0.3, dtype=torch.float64)
+    for each in (x, x.clone().requires_grad_()):
+        assert squared_distance(each, target).tolist() == (x - 0.3).square().sum(-1).tolist()
+    has_derivatives(lambda x: squared_distance(x, target), x.requires_grad_())
+
+
+def test_a_linear_and_a_quadratic_term_have_derivatives():
+    x, (a, b) = (torch.randn(2, 3, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in (0, 1))
+    has_derivatives(lambda x: _LinearQuadratic.apply(x, a, b), x.requires_grad_())
 
 
 def test_the_data_of_logistic_regression():

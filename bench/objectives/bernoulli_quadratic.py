@@ -11,6 +11,7 @@ from torch.distributions import Bernoulli, Distribution, Independent
 
 from bench.objectives._checks import finite, whole
 from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._squares import squared_distance
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,13 @@ class BernoulliQuadratic(Objective):
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Make the problem in a dtype, on a device."""
+        target = torch.tensor(self.target, dtype=dtype, device=device)
 
         def q(theta: Theta) -> Distribution:
             return Independent(Bernoulli(logits=theta["logits"], validate_args=False), 1, validate_args=False)
 
         def f(b: Tensor) -> Tensor:
-            return (b - self.target).square().sum(-1)
+            return squared_distance(b, target)
 
         def exact(theta: Theta) -> Tensor:
             p = theta["logits"].sigmoid()

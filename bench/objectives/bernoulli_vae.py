@@ -15,6 +15,7 @@ from torch.nn.functional import logsigmoid
 
 from bench.objectives._autoencoder import check, copies, initial, network, pixels
 from bench.objectives._images import images
+from bench.objectives._log_sigmoid import sum_log_sigmoid
 from bench.objectives._protocol import Objective, Problem, Theta
 from bench.objectives._training import SAMPLES, pictures, plane, trainable
 from bench.objectives._weights import check as check_weights
@@ -118,7 +119,7 @@ class BernoulliVAE(Objective):
                 return Independent(Bernoulli(logits=logits, validate_args=False), axes, validate_args=False)
 
             def log_joint(b: Tensor) -> Tensor:
-                likelihood = logsigmoid((2 * seen_by_each - 1) * network(b, extra)).sum(-1)
+                likelihood = sum_log_sigmoid(network(b, extra).mul_(2 * seen_by_each - 1))
                 return likelihood - self.dim * math.log(2)
 
             def exact(theta: Theta) -> Tensor:

@@ -15,6 +15,7 @@ from torch.nn.functional import logsigmoid, one_hot
 from bench.objectives._autoencoder import check, copies, initial, network, pixels
 from bench.objectives._checks import whole
 from bench.objectives._images import images
+from bench.objectives._log_sigmoid import sum_log_sigmoid
 from bench.objectives._protocol import Objective, Problem, Theta
 from bench.objectives._training import SAMPLES, liveliest, pictures, trainable
 from bench.objectives._weights import check as check_weights
@@ -125,7 +126,7 @@ class CategoricalVAE(Objective):
                 return Independent(own, axes, validate_args=False)
 
             def log_joint(z: Tensor) -> Tensor:
-                likelihood = logsigmoid((2 * seen_by_each - 1) * network(z.flatten(-2), extra)).sum(-1)
+                likelihood = sum_log_sigmoid(network(z.flatten(-2), extra).mul_(2 * seen_by_each - 1))
                 return likelihood - self.dim * math.log(self.classes)
 
             def exact(theta: Theta) -> Tensor:

@@ -13,6 +13,7 @@ from torch.distributions import Distribution, Normal
 from bench.objectives._checks import finite, positive, whole
 from bench.objectives._mean_field import mean_field, point
 from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._squares import squared_distance
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ class GaussianQuadratic(Objective):
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Make the problem in a dtype, on a device."""
+        target = torch.tensor(self.target, dtype=dtype, device=device)
 
         def f(x: Tensor) -> Tensor:
-            squares = (x - self.target).square()
-            return squares.squeeze(-1) if self.dim == 1 else squares.sum(-1)  # no pass over the data for one coordinate
+            return squared_distance(x, target)
 
         def exact(theta: Theta) -> Tensor:
             return ((theta["mean"] - self.target).square() + (2 * theta["log_scale"]).exp()).sum()

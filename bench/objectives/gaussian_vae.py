@@ -10,10 +10,11 @@ from typing import ClassVar, Self
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution, Independent, Normal
-from torch.nn.functional import linear, logsigmoid
+from torch.nn.functional import linear
 
 from bench.objectives._autoencoder import check, copies, initial, layer, network, pixels
 from bench.objectives._images import images
+from bench.objectives._log_sigmoid import sum_log_sigmoid
 from bench.objectives._protocol import Objective, Problem, Theta
 from bench.objectives._training import SAMPLES, pictures, plane, trainable
 from bench.objectives._weights import check as check_weights
@@ -137,7 +138,7 @@ class GaussianVAE(Objective):
             def log_joint(z: Tensor) -> Tensor:
                 prior = -z.square().sum(-1) / 2 - self.dim / 2 * math.log(2 * math.pi)
                 if network_decoder:
-                    return logsigmoid((2 * seen_by_each - 1) * network(z, extra)).sum(-1) + prior
+                    return sum_log_sigmoid(network(z, extra).mul_(2 * seen_by_each - 1)) + prior
                 return _log_normal(seen_by_each, linear(z, **extra)) + prior
 
             def exact(theta: Theta) -> Tensor:

@@ -150,6 +150,16 @@ def test_seeds_differ_by_root_stage_subject_and_block_and_never_move():
     assert block_seed(*base) == 5823703426901428984, "committed numbers were made with these seeds"
 
 
+def test_a_subject_is_known_by_what_it_is_now():
+    subject = {"class": "X", "dim": 1}
+    first = block_seed(0, "measure", subject, 0)
+    assert block_seed(0, "measure", {"dim": 1, "class": "X"}, 0) == first
+    subject["dim"] = True
+    second = block_seed(0, "measure", subject, 0)
+    subject["dim"] = "1"
+    assert len({first, second, block_seed(0, "measure", subject, 0)}) == 3
+
+
 def test_no_two_blocks_share_the_bits_that_torch_uses():
     """torch's CPU generator looks at 32 bits only, and hashes alone would meet: a block would be drawn twice."""
     seeds = {block_seed(0, "measure", {"class": "X"}, block) % 2**32 for block in range(100_000)}

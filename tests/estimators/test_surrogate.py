@@ -89,3 +89,10 @@ def test_inject_hands_back_the_cotangent_times_the_gradient_whatever_one_number_
     loss = inject(q, loc=g)
     (got,) = torch.autograd.grad(loss, [loc], torch.tensor(scale, dtype=torch.float64).expand_as(loss))
     assert torch.equal(got, scale * g)
+
+
+def test_an_empty_batch_has_an_empty_gradient():
+    loc = torch.zeros(0, dtype=torch.float64, requires_grad=True)
+    nothing = torch.empty_like(loc).as_strided((0,), (0,))  # no strides, and nothing behind them
+    inject(Normal(loc, torch.ones_like(loc)), loc=torch.zeros_like(loc)).backward(nothing)
+    assert loc.grad.shape == (0,)

@@ -1,0 +1,43 @@
+"""Squared distances, with their derivative in fewer passes over the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+
+def squared_distance(x: Tensor, target: Tensor) -> Tensor:
+    """Return ``sum_j (x_j - target)^2`` over the last axis, ``[...]`` from ``[..., D]`` and ``[]``."""
+    if x.shape[-1] == 1:  # no pass over the data for a sum of one
+        return mse_loss(x, target.expand_as(x), reduction="none").squeeze(-1)
+    if not x.requires_grad:
+        return mse_loss(x, target.expand_as(x), reduction="none").sum(-1)
+    out: Tensor = _SquaredDistance.apply(x, target)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _SquaredDistance(torch.autograd.Function):
+    """The same, keeping the difference: torch's own derivative of a square takes three passes, this one two."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, target: Tensor) -> Tensor:
+        difference = x - target
+        ctx.save_for_backward(x, target, difference)
+        ctx.save_for_forward(difference)
+        return difference.square().sum(-1)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
+        x, target, difference = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative needs to know where it comes from
+            difference = x - target
+        return (difference * cotangents[0].unsqueeze(-1)).mul_(2), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _target: None) -> Tensor:
+        (difference,) = ctx.saved_tensors
+        along: Tensor = 2 * difference * tangent
+        return along.sum(-1)
