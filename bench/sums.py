@@ -10,7 +10,7 @@ import torch
 from bench.stats.accumulate import MIN_REMAINDER, SUB_BLOCK
 from bench.stats.series import Array
 
-IN_CACHE = 2**18  # numbers that are passed over several times while they are in the cache
+IN_CACHE = 2**19  # numbers that are passed over several times while they are in the cache
 FEW_COLUMNS = 1000  # below this the matrix product is the faster sum of a row
 WIDE = 64  # from so many columns torch sums over rows without help
 SPARSE, SAMPLED = 100, 32  # the largest values are looked for in two steps if they are one of so many; sample: one of

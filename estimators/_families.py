@@ -315,8 +315,9 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
         case Normal():
             inverse = one(base.scale.detach()).reciprocal()
             z = (x - base.loc.detach()).mul_(inverse)
-            weighted = spread * z
-            scale = over_samples(torch.addcmul(spread, weighted, z, value=-1)).mul_(-inverse)  # w (z^2 - 1) / scale
+            weighted, free = spread * z, None if spread.requires_grad else z  # a graph keeps z for its backward
+            square = torch.addcmul(spread, weighted, z, value=-1, out=free)
+            scale = over_samples(square).mul_(-inverse)  # w (z^2 - 1) / scale
             loc = over_samples(weighted).mul_(inverse)  # in place, and last: of one sample this is ``weighted`` itself
             return inject(q, loc=loc, scale=scale)
         case Bernoulli():

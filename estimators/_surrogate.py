@@ -48,6 +48,16 @@ def through(value: Tensor, source: Tensor) -> Tensor:
     return out
 
 
+def valued(surrogate: Tensor, value: Tensor) -> Tensor:
+    """Return ``value + surrogate`` of a surrogate of value 0; without the addition where f is a black box.
+
+    Args:
+        surrogate: ``[*batch]``.
+        value: of the same shape; if it has a graph, gradients flow into it too.
+    """
+    return value + surrogate if value.requires_grad else through(value, surrogate)
+
+
 class _Inject(torch.autograd.Function):
     """Value 0; the backward hands each target the cotangent times its given gradient.
 

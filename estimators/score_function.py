@@ -15,7 +15,7 @@ from estimators._families import average, draw, inner, logits, probs, score, sha
 from estimators._protocol import Estimator, Integrand, State
 from estimators._refusals import InvalidParameter, at_least, one_value_each
 from estimators._rows import one, parameters, rows
-from estimators._surrogate import inject_at
+from estimators._surrogate import inject_at, valued
 
 
 class MovingAverage(State):
@@ -110,7 +110,7 @@ class ScoreFunction(Estimator):
         if self.baseline == "optimal":
             return average(fx) + _optimal(q, x, fx.detach())
         b = self.baseline if isinstance(self.baseline, int | float) else _mean(state)
-        return average(fx) + score(q, x, share(_less(fx.detach(), b)))
+        return valued(score(q, x, share(_less(fx.detach(), b))), average(fx))
 
 
 def _less(fx: Tensor, b: Tensor | float) -> Tensor:
