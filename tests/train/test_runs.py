@@ -125,8 +125,8 @@ def test_the_variance_at_the_start_is_that_of_bench_run():
     how = Training(replicates=64)
     cell = Cell(RLOO(), SMALL)
     trainee, engine = _Trainee(Run(cell, how, 0)), Engine(cell, how.settings(0))
-    assert trainee.engine().gradients(0).equal(engine.gradients(0))
-    before = trainee.engine().gradients(0)
+    before, there = trainee.engine().gradients(0), engine.gradients(0)
+    assert (before - there).norm() < 1e-5 * there.norm()  # f is summed up in another way where its weights are trained
     trainee.step(0)
     assert not trainee.engine().gradients(0).equal(before)
 
