@@ -194,14 +194,16 @@ class Engine:
 
     @functools.cached_property
     def runs(self) -> list[range]:
-        """Successive draws of equal rows that are reduced together: every process makes the same."""
-        out, start = [], 0
-        while start < len(self.sizes):
-            rows = self.sizes[start]
-            near = self.sizes[start : start + together(rows, self.size)]
-            stop = start + near.count(rows)  # they never get smaller, so the equal ones come first
-            out.append(range(start, stop))
-            start = stop
+        """Successive draws, of blocks of equal rows, that are reduced together: every process makes the same."""
+        out: list[range] = []
+        blocks, rows = 0, 0
+        for draw, size in enumerate(self.sizes):
+            cut = blocks_in(size)
+            if size // cut == rows and together(blocks + cut, rows, self.size):
+                out[-1], blocks = range(out[-1].start, draw + 1), blocks + cut
+            else:
+                out.append(range(draw, draw + 1))
+                blocks, rows = cut, size // cut
         return out
 
     @functools.cached_property
@@ -235,7 +237,7 @@ class Engine:
                 digested,
                 run,
                 index=firsts[run.start],
-                cut=blocks_in(self.sizes[run.start]),
+                blocks=[blocks_in(self.sizes[draw]) for draw in run],
                 groups=self.groups,
                 centre=centre,
                 exact=exact,

@@ -35,7 +35,7 @@ from bench.sums import (
 
 NARROW = 32  # below so many columns a column is kept in one piece: inner loops over the columns would be too short
 LADDER_START = 256  # rows of a block at the start of a run, at most
-MOST, MOST_ROWS, MOST_NUMBERS = 8, 2**21, 2**17  # draws that are reduced together; their rows; their means' coordinates
+MOST, MOST_ROWS, MOST_NUMBERS = 32, 2**21, 2**17  # blocks that are reduced together; their rows; coordinates of means
 SLAB = 2**19  # numbers that are passed over together: draws are put together or cut between blocks to be about as large
 TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to what float32 can square
 
@@ -68,7 +68,7 @@ def block_partial(
         lambda _draw: parts,
         range(1),
         index=index,
-        cut=1,
+        blocks=[1],
         groups=groups,
         centre=centre,
         exact=exact,
@@ -84,7 +84,7 @@ def draws_partial(
     draws: range,
     *,
     index: int,
-    cut: int,
+    blocks: Sequence[int],
     groups: Mapping[str, int],
     centre: torch.Tensor,
     exact: torch.Tensor | None,
@@ -94,11 +94,11 @@ def draws_partial(
     truncate_at: float | None = None,
     workspace: Workspace | None = None,
 ) -> Partial:
-    """Reduce successive draws of as many rows each to the partial sums of their blocks.
+    """Reduce successive draws to the partial sums of their blocks, which have as many rows each.
 
     Arguments: `gradients`, what gives the gradients of a draw, `[rows, size of the group]` for every group, one
-    replicate per row, float32 or float64; `index`, the number of the first of their blocks; `cut`, the blocks of equal
-    rows in each draw; `groups`, the tensors of theta by name with their number of coordinates; `centre` and `exact`
+    replicate per row, float32 or float64; `index`, the number of the first of their blocks; `blocks`, how many there
+    are in each draw; `groups`, the tensors of theta by name with their number of coordinates; `centre` and `exact`
     `[size]` float64 on the same device; `replicates`, the R of the whole run, which sets how many of the largest values
     are kept; `pivots`, a point near the mean gradient, by group, in the dtype of the gradients, as `pivot_of` finds it
     (in the first of the draws when None); `followed`, the rows of the whole run of which all series are followed (all
@@ -118,7 +118,7 @@ def draws_partial(
     def asked(draw: int) -> list[torch.Tensor]:
         with torch.enable_grad():
             parts = gradients(draw)
-        _check(parts, cut, groups, centre, exact)
+        _check(parts, blocks[draw - draws.start], groups, centre, exact)
         return [g.detach() for g in parts]
 
     def sharp(draw: int) -> list[torch.Tensor]:
@@ -127,7 +127,7 @@ def draws_partial(
     run = _Run(
         draws,
         index,
-        cut,
+        blocks,
         groups,
         centre,
         exact,
@@ -145,9 +145,9 @@ def draws_partial(
     return partial
 
 
-def together(rows: int, size: int) -> int:
-    """Return how many successive draws of gradients `[rows, size]` are worth reducing together: a power of two."""
-    return min(MOST, 1 << max(0, min(MOST_ROWS // rows, MOST_NUMBERS // size).bit_length() - 1))
+def together(blocks: int, rows: int, size: int) -> bool:
+    """Return whether so many blocks of gradients `[rows, size]` are worth reducing together."""
+    return blocks <= MOST and blocks * rows <= MOST_ROWS and blocks * size <= MOST_NUMBERS
 
 
 def pivot_of(g: torch.Tensor) -> torch.Tensor:
@@ -214,7 +214,7 @@ class _Run:
 
     draws: range
     index: int
-    cut: int
+    blocks: Sequence[int]
     groups: Mapping[str, int]
     centre: torch.Tensor
     exact: torch.Tensor | None
@@ -227,11 +227,11 @@ class _Run:
     def reduce(self, gradients: Callable[[int], Sequence[torch.Tensor]]) -> tuple[Partial, bool]:
         """Reduce the draws; also say whether all of the result is finite."""
         first = gradients(self.draws[0])
-        rows, dtype, names = first[0].shape[0] // self.cut, first[0].dtype, self._names()
+        rows, dtype, names = first[0].shape[0] // self.blocks[0], first[0].dtype, self._names()
         pivot = torch.cat([pivot_of(g) for g in first] if self.pivots is None else list(self.pivots))
         narrow, pivot = pivot.to(dtype), pivot.double()
         target = _Target.of(self.exact, pivot, dtype) if self.exact is not None and self.followed else None
-        shape = (len(names) + (target is not None), self.cut * len(self.draws), rows)
+        shape = (len(names) + (target is not None), sum(self.blocks), rows)
         table = self.space.take("table", shape, first[0])
         if target is not None:
             table[-4:].zero_()
@@ -251,13 +251,19 @@ class _Run:
 
     def _slabs(self, draws: Iterable[Sequence[torch.Tensor]], rows: int) -> Iterator[Sequence[torch.Tensor]]:
         """Yield the gradients of draws, by group, of so many blocks of `rows` at once as are worth it."""
-        blocks = max(1, SLAB // (rows * self.centre.numel()))
-        if blocks >= 2 * self.cut:
-            while several := list(itertools.islice(draws, blocks // self.cut)):
-                yield [torch.cat(each) for each in zip(*several, strict=True)]
-        else:
-            for parts in draws:
-                yield from zip(*(torch.split(g, blocks * rows) for g in parts), strict=True)
+        most = max(1, SLAB // (rows * self.centre.numel())) * rows
+        waiting, held = list[Sequence[torch.Tensor]](), 0
+        for parts in draws:
+            if waiting and held + len(parts[0]) > most:
+                yield _joined(waiting)
+                waiting, held = [], 0
+            if len(parts[0]) > most:
+                yield from zip(*(torch.split(g, most) for g in parts), strict=True)
+            else:
+                waiting.append(parts)
+                held += len(parts[0])
+        if waiting:
+            yield _joined(waiting)
 
     def _slab(
         self,
@@ -428,6 +434,11 @@ class _Run:
             truncate_at=self.truncate_at,
             sample=None if sample is None else sample.ravel(),
         )
+
+
+def _joined(draws: Sequence[Sequence[torch.Tensor]]) -> Sequence[torch.Tensor]:
+    """Put draws together, group by group."""
+    return [torch.cat(each) for each in zip(*draws, strict=True)] if len(draws) > 1 else draws[0]
 
 
 def _to_host(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, Array], bool]:

@@ -185,7 +185,7 @@ def test_squares_of_all_groups_are_in_the_squared_norms(groups, followed):
         lambda _: g.split(list(groups.values()), 1),
         range(1),
         index=0,
-        cut=1,
+        blocks=[1],
         groups=groups,
         centre=torch.zeros(g.shape[1]).double(),
         exact=None,
@@ -213,7 +213,7 @@ def test_a_block_hands_over_as_many_values_as_any_other():
     blocks = [draw(256, 2, seed) for seed in range(8)]
     blocks[3][17] = 1e9
     given = {"groups": {"t": 2}, "centre": torch.zeros(2).double(), "exact": None, "replicates": 10**4}
-    top = draws_partial(lambda i: [blocks[i]], range(8), index=0, cut=1, **given).w_top
+    top = draws_partial(lambda i: [blocks[i]], range(8), index=0, blocks=[1] * 8, **given).w_top
     assert np.count_nonzero(top > 1e6) == kept_in_block(kept_values(10**4), 256, 10**4) < 256
     assert top.size == 8 * kept_in_block(kept_values(10**4), 256, 10**4)
 
@@ -225,7 +225,9 @@ def test_a_huge_gradient_costs_others_no_digits():
     given = {"groups": {"t": 3}, "centre": torch.zeros(3).double(), "exact": None, "replicates": 4096}
     pivots = [pivot_of(blocks[0])]
     for run in (range(8), range(8, 16)):
-        w = draws_partial(lambda i: [blocks[i]], run, index=run.start, cut=1, pivots=pivots, **given).block_w
+        w = draws_partial(
+            lambda i: [blocks[i]], run, index=run.start, blocks=[1] * len(run), pivots=pivots, **given
+        ).block_w
         by_hand = [float(blocks[i].double().var(0).sum()) * 256 for i in run]
         assert w[1:] == approx(by_hand[1:], rel=1e-5)
 
@@ -284,7 +286,7 @@ def test_error_sentences():
     with pytest.raises(ValueError, match="at least 64 rows \\(got 63\\)"):
         block_partial(g[:63], **ok)
     with pytest.raises(ValueError, match="equal rows \\(got 64 rows for 3 blocks\\)"):
-        draws_partial(lambda _: [g], range(1), cut=3, **ok)
+        draws_partial(lambda _: [g], range(1), blocks=[3], **ok)
     with pytest.raises(ValueError, match=r"need \[rows, 4\]"):
         block_partial(g, **{**ok, "groups": {"t": 4}})
     with pytest.raises(ValueError, match="float32 or float64"):
@@ -364,7 +366,9 @@ def test_blocks_reduced_together_are_as_if_alone(monkeypatch, size, exact, away,
         for k in range(0, 40, 8):
             if together:
                 some = range(k // cut, (k + 8) // cut)
-                acc.add(draws_partial(lambda i: draws[i], some, index=k, cut=cut, pivots=pivots, **given))
+                acc.add(
+                    draws_partial(lambda i: draws[i], some, index=k, blocks=[cut] * len(some), pivots=pivots, **given)
+                )
             else:
                 for i in range(k, k + 8):
                     acc.add(block_partial(blocks[i], index=i, **given))
@@ -401,12 +405,12 @@ def test_blocks_out_of_range_are_asked_for_again(size):
         return [blocks[index]]
 
     given = {"groups": {"a": size}, "centre": torch.zeros(size).double(), "exact": None, "replicates": 10_000}
-    fine = draws_partial(gradients, range(4), index=0, cut=1, **given)
+    fine = draws_partial(gradients, range(4), index=0, blocks=[1] * 4, **given)
     assert (asked, fine.nonfinite, fine.blocks, fine.replicates) == ([0, 1, 2, 3], 0, 4, 384)
     blocks[3] = blocks[3] * 1e25
-    large = draws_partial(gradients, range(4), index=0, cut=1, **given)
+    large = draws_partial(gradients, range(4), index=0, blocks=[1] * 4, **given)
     assert asked[4:] == [0, 1, 2, 3] * 2
     assert large.nonfinite == 0
     assert float(large.w.mean) == approx(float((blocks[3].double() / 4).var(0).sum()) * 4, rel=1e-6)
     blocks[2][7] = blocks[0][5] = math.nan
-    assert draws_partial(gradients, range(4), index=0, cut=1, **given).nonfinite == 2
+    assert draws_partial(gradients, range(4), index=0, blocks=[1] * 4, **given).nonfinite == 2
