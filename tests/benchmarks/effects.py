@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.distributions import Distribution
+from torch import Generator, Size, Tensor
+from torch.distributions import Distribution, Normal
 
 import bench.engine
 import bench.plan
-import estimators._families
+import estimators.reparameterization
 import estimators.rloo
 from bench.engine import Pull, _as_it_is
 from bench.plan import cap
 from estimators import _rows
+from estimators._families import inner, normal
 from estimators._surrogate import inject_at
 from tests.benchmarks.interleaved import Job, Ratio, interleave
 from tests.benchmarks.product import Product
@@ -59,9 +60,12 @@ def _held_only(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
     return next(((k, _as_it_is) for k, t in enumerate(theta) if t is own), None)
 
 
-def _with_its_axis(noise: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
-    """Leave the axis of one sample where it is."""
-    return make(noise)
+def _with_its_axis(q: Distribution, n: int, generator: Generator | None) -> Tensor:
+    """Do what ``rdraw`` does with a normal q, and leave the axis of one sample where it is."""
+    base = inner(q)
+    assert isinstance(base, Normal)
+    noise = normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator)
+    return (noise * base.scale).add_(base.loc)
 
 
 def _moments_by_torch(product: Product) -> Callable[[], object]:
@@ -132,9 +136,9 @@ def effects(seconds: float, *, small: bool = False) -> Iterator[Effect]:
                 with _put(bench.plan, "CAP", {"cpu": 2**power}):
                     other.lean()
 
-            instead = f"blocks of 2^{power} elements, here {rows} rows"
+            instead = f"draws of 2^{power} elements, here {rows} rows"
             yield compare(
-                "blocks of 2^19 elements", instead, name, Job(p.lean, p.replicates), Job(run, other.replicates)
+                "draws of 2^19 elements", instead, name, Job(p.lean, p.replicates), Job(run, other.replicates)
             )
     for name in ("W1 score", "W2 pathwise", "W4 ST"):
         p = part(by_id[name])
@@ -143,9 +147,9 @@ def effects(seconds: float, *, small: bool = False) -> Iterator[Effect]:
         undone = Job(other.lean, other.replicates)
         instead = "autograd, all rows together"
         yield compare("gradients to theta by a formula", instead, name, Job(p.lean, p.replicates), undone)
-    for name in ("W2 pathwise", "W3 ST-Gumbel"):
+    for name in ("W1 pathwise", "W2 pathwise"):
         p = part(by_id[name])
-        undone = patched(estimators._families, "_each", _with_its_axis, p)
+        undone = patched(estimators.reparameterization, "rdraw", _with_its_axis, p)
         yield compare("one sample without its axis", "a sum over it", name, Job(p.lean, p.replicates), undone)
 
 

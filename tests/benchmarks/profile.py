@@ -35,7 +35,7 @@ def text(row: Row, replicates: int | None = None) -> str:
             product.whole()
     lines = [f"## {row.id}: {row.estimator!r} on {row.objective!r}", "", f"{product.replicates:,} replicates.", ""]
     lines += ["| stage | share of the time |", "| --- | --- |", *(f"| {name} | {x:.0%} |" for name, x in stages), ""]
-    lines += ["| torch operation | calls per block | share of the time in operations |", "| --- | --- | --- |"]
+    lines += ["| torch operation | calls per draw | share of the time in operations |", "| --- | --- | --- |"]
     events: EventList = torch_profile.key_averages()
     total = sum(event.self_cpu_time_total for event in events)
     for event in sorted(events, key=lambda e: -e.self_cpu_time_total)[:12]:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tests.benchmarks import __main__ as command
-from tests.benchmarks import growth, profile
+from tests.benchmarks import effects, growth, profile
 from tests.benchmarks.figures import time_against
 from tests.benchmarks.interleaved import Job, Laps, interleave
 from tests.benchmarks.workloads import ROWS
@@ -80,3 +80,9 @@ def test_figures_are_written(tmp_path):
     time_against(tmp_path / "f", {"one": lines, "two": lines}, "R", "seconds")
     assert (tmp_path / "f.svg").read_text().count("axes_") >= 2
     assert (tmp_path / "f.png").stat().st_size > 1_000
+
+
+def test_every_choice_can_be_undone():
+    shown = list(effects.effects(0.0, small=True))
+    assert len({each.choice for each in shown}) == 7
+    assert all(each.ratio.median > 0 for each in shown)
