@@ -63,15 +63,22 @@ def cell_id(estimator: Any, objective: Any) -> str:
     return digest({"estimator": identity(estimator), "objective": identity(objective)})
 
 
+NOISE = 2
+"""Which replicate has which noise; one more whenever that changes, so that no study has some cells of each."""
+
+
 def code_digest(*instances: Any) -> str:
-    """Return a digest of the source files of the instances' classes: edited code is measured again, not looked up."""
+    """Return a digest of the source files of the instances' classes, and of which replicate has which noise.
+
+    What differs in it is measured again, not looked up.
+    """
     texts = []
     for instance in instances:
         try:
             texts.append(inspect.getsource(sys.modules[type(instance).__module__]))
         except (OSError, TypeError, KeyError):
             texts.append("")  # defined in a console, where there is no file
-    return digest(texts)
+    return digest([*texts, NOISE])
 
 
 def run_id(cell: str, *, dtype: str, device: str, seed: int, replicates: int, common_noise: bool = True) -> str:

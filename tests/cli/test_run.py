@@ -200,6 +200,17 @@ def test_a_second_run_measures_only_what_is_missing(call, tmp_path):
     assert [(r["estimator"], r["seed"]) for r in lines(tmp_path / "here")[2:]] == [("rloo", 1)]
 
 
+def test_a_cell_whose_noise_is_another_is_measured_again(call, tmp_path, monkeypatch):
+    words = ("run", "-e", "rloo", "-o", "gaussian-cosine", "--out", "here", *TINY)
+    call(*words)
+    monkeypatch.setattr(record, "NOISE", record.NOISE + 1)
+    call(*words)
+    old, new = lines(tmp_path / "here")
+    assert old["run"] == new["run"]
+    assert old["code"] != new["code"]
+    assert [line["code"] for line in store.read(tmp_path / "here")] == [new["code"]]
+
+
 def test_a_study_folder_is_a_spec(call, tmp_path):
     call("run", "-e", "rloo", "-o", "gaussian-cosine", "--out", "here", *TINY)
     first = (tmp_path / "here" / "records.jsonl").read_bytes()
