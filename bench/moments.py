@@ -229,7 +229,7 @@ class _Run:
         first = gradients(self.draws[0])
         rows, dtype, names = first[0].shape[0] // self.blocks[0], first[0].dtype, self._names()
         pivot = torch.cat([pivot_of(g) for g in first] if self.pivots is None else list(self.pivots))
-        narrow, pivot = pivot.to(dtype), pivot.double()
+        rounded, pivot = pivot.to(dtype), pivot.double()
         target = _Target.of(self.exact, pivot, dtype) if self.exact is not None and self.followed else None
         shape = (len(names) + (target is not None), sum(self.blocks), rows)
         table = self.space.take("table", shape, first[0])
@@ -238,7 +238,7 @@ class _Run:
         found, traces, end = [], [], 0
         for slab in self._slabs(itertools.chain([first], map(gradients, self.draws[1:])), rows):
             begin, end = end, end + len(slab[0]) // rows
-            moments, grams = self._slab(slab, narrow, target, table[:, begin:end], self._sub_blocks(begin, rows))
+            moments, grams = self._slab(slab, rounded, target, table[:, begin:end], self._sub_blocks(begin, rows))
             found.append(moments)
             traces += [square_trace_of(G) for G in grams]
         by_block = torch.cat(found, 1) if len(found) > 1 else found[0]
