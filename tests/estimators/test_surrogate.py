@@ -3,7 +3,7 @@ import torch
 from torch.distributions import Independent, Normal
 
 from estimators import grad_only, inject
-from estimators._surrogate import carry
+from estimators._surrogate import carry, valued
 from tests.estimators.families import t
 
 
@@ -96,3 +96,14 @@ def test_an_empty_batch_has_an_empty_gradient():
     nothing = torch.empty_like(loc).as_strided((0,), (0,))  # no strides, and nothing behind them
     inject(Normal(loc, torch.ones_like(loc)), loc=torch.zeros_like(loc)).backward(nothing)
     assert loc.grad.shape == (0,)
+
+
+def test_the_value_of_a_surrogate_keeps_its_own_gradient():
+    loc, weight = t([1.0, 2.0]).requires_grad_(), t(3.0).requires_grad_()
+    q = Normal(loc, 1.0)
+    for value in (t([5.0, 6.0]), weight * t([5.0, 6.0])):
+        out = valued(inject(q, loc=t([0.5, -0.5])), value)
+        assert out.tolist() == value.tolist()
+        slope, other = torch.autograd.grad(out.sum(), [loc, weight], allow_unused=True)
+        assert slope.flatten().tolist() == [0.5, -0.5]
+        assert (other is None) if not value.requires_grad else (other.item() == 11)
