@@ -27,7 +27,7 @@ SCHEMA = 1
 FOLDER = Path("results") / "baselines"
 """Where baselines lie, as seen from the root of a repository."""
 LEAST = 64
-"""Fewest replicates of a cell: the smallest block."""
+"""Fewest replicates of a cell: the smallest draw."""
 ENVIRONMENT = ("commit", "stochgrad_bench", "torch", "numpy", "python", "platform", "cpu", "cpu_capability")
 AGREEMENT = 1e-6
 """Relative difference up to which two statistics of the same samples are equal."""

@@ -107,6 +107,7 @@ class Engine:
         self.points = cell.estimator.points(self.q)
         self.pull_back = PullBack(self.q, self.problem.theta)
         self.workspace = Workspace()
+        self._streams: dict[str, int] = {}
         self.state: State | None = None
         if cell.estimator.needs_state:
             self.state = cell.estimator.init(self.q, self.generator("init", 0))
@@ -124,8 +125,9 @@ class Engine:
         root, learned = self.settings.seed, self.settings.adapt_seed
         if stage in ("init", "adapt") and learned is not None:
             root = learned
-        seed = record.block_seed(root, stage, self.subject, draw)
-        return Generator(self.device).manual_seed(seed)
+        if stage not in self._streams:
+            self._streams[stage] = record.noise_stream(root, stage, self.subject)
+        return Generator(self.device).manual_seed(record.numbered_seed(self._streams[stage], draw))
 
     @functools.cached_property
     def subject(self) -> dict[str, Any] | list[dict[str, Any]]:

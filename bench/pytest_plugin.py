@@ -65,7 +65,7 @@ class GradientCheck:
         from bench.api import measure
         from bench.gate.decide import ALPHA_BIAS, p_text
         from bench.plan import Cell
-        from bench.record import block_seed
+        from bench.record import draw_seed
         from bench.stats.gate import STAGE_ONE_BIAS
 
         cell = Cell(estimator, objective)
@@ -82,7 +82,7 @@ class GradientCheck:
         elif tolerance is not None:
             _assert_within(cell.label, first, tolerance)
         elif first.p_bias is not None and first.p_bias <= STAGE_ONE_BIAS:
-            fresh = block_seed(seed, "confirm", cell.id, 0)
+            fresh = draw_seed(seed, "confirm", cell.id, 0)
             more = CONFIRM_FACTOR * replicates
             second = measure(estimator, objective, replicates=more, seed=fresh, dtype=dtype).summary
             if second.p_bias is not None and second.p_bias <= ALPHA_BIAS:

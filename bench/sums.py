@@ -1,4 +1,4 @@
-"""What a block of gradients and the series made of it are summed with, on the device where they are."""
+"""What a draw of gradients and the series made of it are summed with, on the device where they are."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SPARSE, SAMPLED = 100, 32  # the largest values are looked for in two steps if t
 
 
 class Workspace:
-    """Memory that `block_partial` writes into, kept by the caller from block to block.
+    """Memory that `draws_partial` writes into, kept by the caller from draw to draw.
 
-    Fresh memory of the size of a block costs more, in page faults, than all the arithmetic on it. One workspace serves
+    Fresh memory of the size of a draw costs more, in page faults, than all the arithmetic on it. One workspace serves
     one thread; what it holds between two calls has no meaning.
     """
 
@@ -61,12 +61,12 @@ def row_sums(x: torch.Tensor, out: torch.Tensor, *, add: bool) -> None:
         torch.add(out, x.sum(1), out=out) if add else torch.sum(x, 1, out=out)
 
 
-def add_products(x: torch.Tensor, vector: torch.Tensor, out: torch.Tensor, *, factor: float = 1) -> None:
-    """`out += factor · x @ vector`; a matrix of one column is not worth the matrix product."""
+def add_products(x: torch.Tensor, vector: torch.Tensor, out: torch.Tensor) -> None:
+    """`out += x @ vector`; a matrix of one column is not worth the matrix product."""
     if x.shape[1] == 1:
-        out.addcmul_(x[:, 0], vector, value=factor)
+        out.addcmul_(x[:, 0], vector)
     else:
-        torch.addmv(out, x, vector, alpha=factor, out=out)
+        torch.addmv(out, x, vector, out=out)
 
 
 def third_and_fourth(

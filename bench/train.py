@@ -206,7 +206,7 @@ class _Trainee:
 
     def generator(self, stage: str, index: int = 0, device: torch.device | str | None = None) -> Generator:
         """Return a generator of the seed: the same for every estimator of the objective."""
-        seed = record.block_seed(self.run.seed, f"{KIND} {stage}", record.identity(self.run.cell.objective), index)
+        seed = record.draw_seed(self.run.seed, f"{KIND} {stage}", record.identity(self.run.cell.objective), index)
         return Generator(device or self.device).manual_seed(seed)
 
     def trained(self, progress: Callable[[int, int], None]) -> Record:

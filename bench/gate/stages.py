@@ -23,7 +23,7 @@ from estimators import Refusal
 SCREENING = 10
 """Replicates of the baseline over those of the first stage."""
 LEAST = 64
-"""Fewest replicates of the first stage: the smallest block."""
+"""Fewest replicates of the first stage: the smallest draw."""
 
 Speed = Literal["off", "advisory", "fail"]
 
@@ -52,7 +52,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.replicates is not None and self.replicates < LEAST:
-            raise UsageError(f"The gate needs at least {LEAST} replicates (got {self.replicates}): the smallest block.")
+            raise UsageError(f"The gate needs at least {LEAST} replicates (got {self.replicates}): the smallest draw.")
         if self.margin is not None and not 0 <= self.margin < 10:
             raise UsageError(f"The margin is a fraction, as 0.1 for 10 % (got {self.margin}).")
 
@@ -175,7 +175,7 @@ class _Checker:
         if case.fate is None:
             flags = screen(case)
             if flags.variance or flags.bias:
-                fresh = record.block_seed(self.settings.seed, "confirm", [self.commit, entry.cell], 0)
+                fresh = record.draw_seed(self.settings.seed, "confirm", [self.commit, entry.cell], 0)
                 second = replace(self.settings, replicates=STAGE_TWO_FACTOR * self.settings.replicates, seed=fresh)
                 case = self._stage(case, entry, picked, "second", second)
         return case

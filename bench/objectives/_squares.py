@@ -11,12 +11,11 @@ from torch.nn.functional import mse_loss
 
 def squared_distance(x: Tensor, target: Tensor) -> Tensor:
     """Return ``sum_j (x_j - target)^2`` over the last axis, ``[...]`` from ``[..., D]`` and ``[]``."""
-    if x.shape[-1] == 1:  # no pass over the data for a sum of one
-        return mse_loss(x, target.expand_as(x), reduction="none").squeeze(-1)
-    if not x.requires_grad:
-        return mse_loss(x, target.expand_as(x), reduction="none").sum(-1)
-    out: Tensor = _SquaredDistance.apply(x, target)  # type: ignore[no-untyped-call]
-    return out
+    if x.requires_grad and x.shape[-1] > 1:
+        out: Tensor = _SquaredDistance.apply(x, target)  # type: ignore[no-untyped-call]
+        return out
+    squares = mse_loss(x, target.expand_as(x), reduction="none")
+    return squares.squeeze(-1) if x.shape[-1] == 1 else squares.sum(-1)  # no pass over the data for a sum of one
 
 
 class _SquaredDistance(torch.autograd.Function):

@@ -9,7 +9,7 @@ from torch.distributions import Normal
 
 from bench import objectives
 from bench.plan import CALL, CAP, LEAST, Cell, blocks_in, cap, draws, ladder, mismatch, noise_subject, plan, slices
-from bench.record import block_seed
+from bench.record import draw_seed
 from estimators import (
     RLOO,
     VIMCO,
@@ -136,33 +136,33 @@ def test_common_noise_is_the_objectives_and_own_noise_the_cells():
     assert noise_subject(a, common=False) != noise_subject(b, common=False)
 
 
-def test_seeds_differ_by_root_stage_subject_and_block_and_never_move():
+def test_seeds_differ_by_root_stage_subject_and_draw_and_never_move():
     base = (0, "measure", {"class": "X"}, 0)
     seeds = {
-        block_seed(*base),
-        block_seed(1, *base[1:]),
-        block_seed(0, "pilot", *base[2:]),
-        block_seed(0, "measure", {"class": "Y"}, 0),
-        block_seed(*base[:3], 1),
+        draw_seed(*base),
+        draw_seed(1, *base[1:]),
+        draw_seed(0, "pilot", *base[2:]),
+        draw_seed(0, "measure", {"class": "Y"}, 0),
+        draw_seed(*base[:3], 1),
     }
     assert len(seeds) == 5
     assert all(0 <= s < 2**63 for s in seeds)
-    assert block_seed(*base) == 5823703426901428984, "committed numbers were made with these seeds"
+    assert draw_seed(*base) == 5823703426901428984, "committed numbers were made with these seeds"
 
 
 def test_a_subject_is_known_by_what_it_is_now():
     subject = {"class": "X", "dim": 1}
-    first = block_seed(0, "measure", subject, 0)
-    assert block_seed(0, "measure", {"dim": 1, "class": "X"}, 0) == first
+    first = draw_seed(0, "measure", subject, 0)
+    assert draw_seed(0, "measure", {"dim": 1, "class": "X"}, 0) == first
     subject["dim"] = True
-    second = block_seed(0, "measure", subject, 0)
+    second = draw_seed(0, "measure", subject, 0)
     subject["dim"] = "1"
-    assert len({first, second, block_seed(0, "measure", subject, 0)}) == 3
+    assert len({first, second, draw_seed(0, "measure", subject, 0)}) == 3
 
 
-def test_no_two_blocks_share_the_bits_that_torch_uses():
-    """torch's CPU generator looks at 32 bits only, and hashes alone would meet: a block would be drawn twice."""
-    seeds = {block_seed(0, "measure", {"class": "X"}, block) % 2**32 for block in range(100_000)}
+def test_no_two_draws_share_the_bits_that_torch_uses():
+    """torch's CPU generator looks at 32 bits only, and hashes alone would meet: one noise for two draws."""
+    seeds = {draw_seed(0, "measure", {"class": "X"}, draw) % 2**32 for draw in range(100_000)}
     assert len(seeds) == 100_000
     high = torch.rand(3, generator=torch.Generator().manual_seed(5 + (1 << 40)))
     assert torch.equal(high, torch.rand(3, generator=torch.Generator().manual_seed(5)))
