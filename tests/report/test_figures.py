@@ -3,6 +3,7 @@ import math
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bench.report.figures import NAMES, draw
@@ -10,7 +11,7 @@ from bench.report.figures.heatmap import MOST_COLUMNS
 from bench.report.figures.notes import Point, annotate
 from bench.report.figures.panels import decades
 from bench.report.figures.scaling import slope
-from bench.report.figures.variance_cost import front
+from bench.report.figures.variance_cost import _front, front
 from bench.report.study import prepared
 from tests.report.records import deterministic, heavy, line, many, moments, study
 
@@ -236,17 +237,31 @@ def test_awkward_studies_draw_or_decline(name, records):
 def test_texts_beside_points_never_overlap():
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
     drawn = Figure(figsize=(4, 4))
     canvas = FigureCanvasAgg(drawn)
     ax = drawn.subplots()
     rng = np.random.default_rng(0)
     points = [Point(*xy, f"n={i}", "black") for i, xy in enumerate(rng.random((40, 2)).tolist())]
-    annotate(drawn, {ax: points})
+    steps = [(0.1, 1.0), (0.1, 0.7), (0.5, 0.7), (0.5, 0.3), (1.0, 0.3)]
+    annotate(drawn, {ax: points}, {ax: steps})
     renderer = canvas.get_renderer()
     boxes = [text.get_window_extent(renderer) for text in ax.texts]
     assert len(boxes) > 20
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    for ends in itertools.pairwise(ax.transData.transform(steps)):
+        assert not any(box.overlaps(Bbox([ends[0], ends[1]])) for box in boxes)
+
+
+def test_the_front_has_the_corners_that_are_drawn():
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    ax.set(xlim=(0.5, 10), ylim=(0.1, 100))
+    corners = _front(ax, pd.DataFrame({"price": [1.0, 4.0, 2.0], "variance": [8.0, 1.0, 20.0]}))
+    assert corners[1:] == [(1, 100), (1, 100), (1, 8), (4, 8), (4, 1), (10, 1), (10, 1)]
+    assert ax.lines[0].get_xydata().tolist() == [[1, 100], [1, 8], [4, 1], [10, 1]]
 
 
 def test_ticks_are_round_and_few():

@@ -1,7 +1,9 @@
-"""Short texts beside points, clear of every marker, arrow and other text."""
+"""Short texts beside points, clear of every marker, arrow, line that is named and other text."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -27,6 +29,10 @@ PLACES: tuple[tuple[float, float, Literal["left", "center", "right"], Literal["b
 """Where a text may go, best first: offset in points, and which of its edges lies there."""
 
 Box = tuple[float, float, float, float]
+Steps = Sequence[tuple[float, float]]
+"""Corners of a line whose parts run along the axes, in data coordinates."""
+CLEAR = 1.0
+"""How far a text keeps from a line, in points."""
 
 
 class Point(NamedTuple):
@@ -47,15 +53,17 @@ class Point(NamedTuple):
     arrows: tuple[tuple[float, float], ...] = ()
 
 
-def annotate(figure: Figure, points: dict[Axes, list[Point]]) -> None:
+def annotate(figure: Figure, points: dict[Axes, list[Point]], lines: Mapping[Axes, Steps] | None = None) -> None:
     """Write the texts, each at the first of eight places that is free; a text that finds none is left out.
 
-    The figure's layout must be final.
+    The figure's layout must be final. ``lines`` are kept free too.
     """
     scale = 72 / figure.dpi
     for ax, wanted in points.items():
         centres = [scale * ax.transData.transform((p.x, p.y)) for p in wanted]
         taken = [_around(x, y, *end) for (x, y), p in zip(centres, wanted, strict=True) for end in ((0, 0), *p.arrows)]
+        corners = [scale * ax.transData.transform(corner) for corner in (lines or {}).get(ax, ())]
+        taken += [_between(*a, *b) for a, b in itertools.pairwise(corners)]
         left, bottom, right, top = (scale * edge for edge in ax.get_window_extent().extents)
         for (x, y), point in zip(centres, wanted, strict=True):
             for dx, dy, ha, va in PLACES if point.text else ():
@@ -71,6 +79,11 @@ def annotate(figure: Figure, points: dict[Axes, list[Point]]) -> None:
 def _around(x: float, y: float, dx: float, dy: float) -> Box:
     """Return the box of a marker and of an arrow from it."""
     return min(x, x + dx) - REACH, min(y, y + dy) - REACH, max(x, x + dx) + REACH, max(y, y + dy) + REACH
+
+
+def _between(x: float, y: float, other_x: float, other_y: float) -> Box:
+    """Return the box of a part of a line."""
+    return min(x, other_x) - CLEAR, min(y, other_y) - CLEAR, max(x, other_x) + CLEAR, max(y, other_y) + CLEAR
 
 
 def _box(x: float, y: float, characters: int, ha: str, va: str) -> Box:

@@ -50,6 +50,7 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
     figure, axes = panels.panels(problems, TITLE + note)
     look = styles(list(table["estimator_name"]))
     texts: dict[Axes, list[notes.Point]] = {}
+    fronts: dict[Axes, notes.Steps] = {}
     for problem, ax in axes.items():
         group = table[table["problem"] == problem]
         for row in each(group):
@@ -60,29 +61,31 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
                 panels.whisker(ax, (row.price_low, value), (row.price_high, value), style.colour)
                 texts.setdefault(ax, []).append(notes.Point(row.price, value, row.parameters, style.colour))
         panels.logarithmic(ax)
-        _front(ax, group[group["fair"] & ~group["heavy"]])
+        fronts[ax] = _front(ax, group[group["fair"] & ~group["heavy"]])
         _equal_work(ax)
     units = {problem: AXIS[unit] for problem, unit in zip(table["problem"], table["unit"], strict=True)}
     one = next(iter(units.values())) if len(set(units.values())) == 1 else None
     panels.label(axes, one or units, "variance of one estimate (squared units of the gradient)")
     panels.legend(figure, table, *SIGNS)
     panels.settle(figure)
-    notes.annotate(figure, texts)
+    notes.annotate(figure, texts, fronts)
     return figure
 
 
-def _front(ax: Axes, group: pd.DataFrame) -> None:
-    """Draw the front as steps: bought at a price, a variance holds until the next price."""
+def _front(ax: Axes, group: pd.DataFrame) -> notes.Steps:
+    """Draw the front as steps: bought at a price, a variance holds until the next price. Return its corners."""
     if group.empty:
-        return
+        return []
     prices, variances = list(group["price"]), list(group["variance"])
     kept = front(prices, variances)
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     xs = [prices[i] for i in kept]
     ys = [max(variances[i], bottom) for i in kept]
-    ax.plot([xs[0], *xs, right], [top, *ys, ys[-1]], drawstyle="steps-post", color="#222222", linewidth=0.9, zorder=1)
+    xs, ys = [xs[0], *xs, right], [top, *ys, ys[-1]]
+    ax.plot(xs, ys, drawstyle="steps-post", color="#222222", linewidth=0.9, zorder=1)
     ax.set_xlim(left, right)
     ax.set_ylim(bottom, top)
+    return [corner for x, y, before in zip(xs, ys, ys[:1] + ys[:-1], strict=True) for corner in ((x, before), (x, y))]
 
 
 def _equal_work(ax: Axes) -> None:
