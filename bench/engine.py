@@ -23,7 +23,7 @@ from torch.distributions import Distribution
 
 from bench import record
 from bench.heap import keep_memory
-from bench.moments import draws_partial, pivot_of, together
+from bench.moments import Origin, draws_partial, together
 from bench.objectives import Objective, Problem
 from bench.plan import Cell, blocks_in, draws, noise_subject, slices
 from bench.selectors import label
@@ -33,8 +33,8 @@ from bench.sums import Workspace
 from estimators import Estimator, Integrand, State, parameters, rows
 from estimators._families import totals
 
-FINGERPRINT_DRAWS = 8
-"""Draws whose raw gradients identify a cell."""
+FINGERPRINT_DRAWS, FINGERPRINT_ROWS = 8, 256
+"""Draws whose raw gradients identify a cell, and how many of each."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -209,9 +209,9 @@ class Engine:
         return out
 
     @functools.cached_property
-    def pivots(self) -> list[Tensor]:
-        """A point near the mean gradient, by tensor of theta: from the first draw, in every process the same."""
-        return [pivot_of(g) for g in self.parts(0)]
+    def origin(self) -> Origin:
+        """Where the gradients lie: from the first draw, in every process the same."""
+        return Origin.of(self.parts(0))
 
     def partials(self, draws: range, centre: Tensor, exact: Tensor | None) -> Iterator[tuple[Partial, str]]:
         """Yield the sums of runs, and the digests of their draws' raw gradients where the fingerprint needs them.
@@ -244,7 +244,7 @@ class Engine:
                 centre=centre,
                 exact=exact,
                 replicates=sum(self.sizes),
-                pivots=self.pivots,
+                origin=self.origin,
                 followed=followed if begins[run.start] < followed else 0,
                 workspace=self.workspace,
                 truncate_at=self.truncate_at,
@@ -272,10 +272,10 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
 
 
 def digest(parts: list[Tensor]) -> str:
-    """Return the digest of a draw's raw gradients, tensor by tensor."""
+    """Return the digest of a draw's first raw gradients, tensor by tensor."""
     sha = hashlib.sha256()
     for g in parts:
-        sha.update(g.cpu().contiguous().numpy().data)
+        sha.update(g[:FINGERPRINT_ROWS].cpu().contiguous().numpy().data)
     return sha.hexdigest()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite, log2, sqrt
 
 import numpy as np
 import torch
@@ -38,6 +39,9 @@ LADDER_START = 256  # rows of a block at the start of a run, at most
 MOST, MOST_ROWS, MOST_NUMBERS = 32, 2**21, 2**17  # blocks that are reduced together; their rows; coordinates of means
 SLAB = 2**19  # numbers that are passed over together: draws are put together or cut between blocks to be about as large
 TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to what float32 can square
+FARTHEST = 100  # binary exponent of the largest unit, whose inverse is a float32 as well
+NEAR = 8  # standard deviations from 0 up to which a mean needs no pivot
+FAR = 1e6  # so many times the unit of its series, or one of so many parts of it, a mean is too far from it
 
 
 def block_partial(
@@ -89,7 +93,7 @@ def draws_partial(
     centre: torch.Tensor,
     exact: torch.Tensor | None,
     replicates: int,
-    pivots: Sequence[torch.Tensor] | None = None,
+    origin: Origin | None = None,
     followed: int | None = None,
     truncate_at: float | None = None,
     workspace: Workspace | None = None,
@@ -100,13 +104,11 @@ def draws_partial(
     replicate per row, float32 or float64; `index`, the number of the first of their blocks; `blocks`, how many there
     are in each draw; `groups`, the tensors of theta by name with their number of coordinates; `centre` and `exact`
     `[size]` float64 on the same device; `replicates`, the R of the whole run, which sets how many of the largest values
-    are kept; `pivots`, a point near the mean gradient, by group, in the dtype of the gradients, as `pivot_of` finds it
-    (in the first of the draws when None); `followed`, the rows of the whole run of which all series are followed (all
-    when None), 0 for draws of which only w is; `truncate_at`, the c0 of a truncated series `min(w, c0)`; `workspace`,
-    memory to use again.
+    are kept; `origin`, where the gradients lie (as the first of the draws says when None); `followed`, the rows of the
+    whole run of which all series are followed (all when None), 0 for draws of which only w is; `truncate_at`, the c0 of
+    a truncated series `min(w, c0)`; `workspace`, memory to use again.
 
-    Draws are asked for one after the other and reduced while they are in the cache: centred on the pivot and then on
-    the mean of their block, in the dtype of the gradients inside a block, in float64 across blocks (Chan, Golub &
+    Draws are asked for one after the other and reduced while they are in the cache: centred on the mean of their block, in the dtype of the gradients inside a block, in float64 across blocks (Chan, Golub &
     LeVeque 1983). A coordinate that stays at the pivot has M2 = 0 exactly. What has one number per row is reduced for
     all draws together, since it is so short that what it costs is the number of operations. float32 gradients whose
     squares leave the range of float32 are asked for again and reduced in float64.
@@ -133,12 +135,12 @@ def draws_partial(
         exact,
         replicates,
         truncate_at,
-        pivots,
+        origin,
         replicates if followed is None else followed,
         space,
     )
     partial, finite = run.reduce(asked)
-    if not (finite and _in_range(partial)):
+    if not finite:
         partial, finite = run.reduce(sharp)
         if not finite:  # at least one: perhaps only fourth powers overflow
             partial = replace(partial, nonfinite=max(1, sum(_nonfinite_rows(asked(draw)) for draw in draws)))
@@ -158,6 +160,39 @@ def pivot_of(g: torch.Tensor) -> torch.Tensor:
     """
     off = (g - g[0]).double()
     return (g[0] + torch.stack([part.mean(0) for part in off.chunk(16)]).median(0).values).to(g.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where gradients lie, by group: a point near their mean, and how far they are from it.
+
+    A pivot is None where 0 is as good: where no coordinate has a mean so many times its standard deviation that sums
+    about 0 would lose digits. The `spreads` are powers of two near the typical `‖g_r − p‖²`. Squared norms are written
+    in units of them, so that their fourth powers stay in the range of float32.
+    """
+
+    pivots: Sequence[torch.Tensor | None]
+    spreads: Sequence[float]
+
+    @classmethod
+    def of(cls, parts: Sequence[torch.Tensor]) -> Origin:
+        """Look at some gradients, `[rows, size of the group]` for every group."""
+        pivots, spreads = zip(*map(_place, parts), strict=True)
+        return cls(list(pivots), list(spreads))
+
+    @property
+    def spread(self) -> float:
+        """The same of all groups together."""
+        return 2.0 ** round(log2(sum(self.spreads)))
+
+
+def _place(g: torch.Tensor) -> tuple[torch.Tensor | None, float]:
+    pivot = pivot_of(g)
+    parts = torch.stack([part.mean(0) for part in (g - pivot).double().square().chunk(16)])
+    variance, typical = parts.median(0).values, parts.sum(1).median().item() or parts.sum(1).mean().item()
+    near = bool((pivot.double().square() <= NEAR**2 * variance).all())
+    known = isfinite(typical) and typical > 0
+    return None if near else pivot, 2.0 ** max(-FARTHEST, min(FARTHEST, round(log2(typical)))) if known else 1.0
 
 
 def _check(
@@ -187,21 +222,22 @@ def _check(
 
 @dataclass(frozen=True, eq=False)
 class _Target:
-    """What every row is held against: the pivot off the exact gradient g*, `p − g*`, `g*/‖g*‖²` and `g*/‖g*‖`.
+    """What every row is held against: the pivot off the exact gradient g*, `p − g*`, `g*/‖g*‖` and `‖g*‖`.
 
-    All are `[size]`, the last in the dtype of the gradients, the others float64; the last two are 0 where g* is.
+    The first two are `[size]`, all float64; the second, 0 where g* is, also in the dtype of the gradients.
     """
 
     offset: torch.Tensor
-    unit: torch.Tensor
     direction: torch.Tensor
+    rounded: torch.Tensor
+    norm: torch.Tensor
 
     @classmethod
     def of(cls, exact: torch.Tensor, pivot: torch.Tensor, dtype: torch.dtype) -> _Target:
         """Hold the exact gradient."""
         norm = exact.norm()
         direction = torch.where(norm > ZERO_NORM, exact / norm, 0.0)
-        return cls(pivot - exact, torch.where(norm > ZERO_NORM, direction / norm, 0.0), direction.to(dtype))
+        return cls(pivot - exact, direction, direction.to(dtype), norm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,17 +256,20 @@ class _Run:
     exact: torch.Tensor | None
     replicates: int
     truncate_at: float | None
-    pivots: Sequence[torch.Tensor] | None
+    origin: Origin | None
     followed: int
     space: Workspace
 
     def reduce(self, gradients: Callable[[int], Sequence[torch.Tensor]]) -> tuple[Partial, bool]:
-        """Reduce the draws; also say whether all of the result is finite."""
+        """Reduce the draws; also say whether all of the result is finite and in the range of the dtype."""
         first = gradients(self.draws[0])
         rows, dtype, names = first[0].shape[0] // self.blocks[0], first[0].dtype, self._names()
-        pivot = torch.cat([pivot_of(g) for g in first] if self.pivots is None else list(self.pivots))
-        rounded, pivot = pivot.to(dtype), pivot.double()
-        target = _Target.of(self.exact, pivot, dtype) if self.exact is not None and self.followed else None
+        origin = self.origin or Origin.of(first)
+        pivot = torch.cat(
+            [g.new_zeros(g.shape[1]) if p is None else p for g, p in zip(first, origin.pivots, strict=True)]
+        )
+        units = [origin.spread, *origin.spreads] if self._own_series() else [origin.spread]
+        target = _Target.of(self.exact, pivot.double(), dtype) if self.exact is not None and self.followed else None
         shape = (len(names) + (target is not None), sum(self.blocks), rows)
         table = self.space.take("table", shape, first[0])
         if target is not None:
@@ -238,16 +277,20 @@ class _Run:
         found, traces, end = [], [], 0
         for slab in self._slabs(itertools.chain([first], map(gradients, self.draws[1:])), rows):
             begin, end = end, end + len(slab[0]) // rows
-            moments, grams = self._slab(slab, rounded, target, table[:, begin:end], self._sub_blocks(begin, rows))
+            moments, grams = self._slab(
+                slab, origin.pivots, units, target, table[:, begin:end], self._sub_blocks(begin, rows)
+            )
             found.append(moments)
             traces += [square_trace_of(G) for G in grams]
         by_block = torch.cat(found, 1) if len(found) > 1 else found[0]
-        tensors = {"blocks": by_block, "off centre": pivot - self.centre, **self._finish(table, by_block[0], target)}
+        tensors = {"blocks": by_block, "off centre": pivot.double() - self.centre}
+        tensors |= self._finish(table, by_block[0], units, target)
         if traces:
             tensors["traces"] = torch.cat(traces)
         out, finite = _to_host(tensors)
         with np.errstate(invalid="ignore", over="ignore"):
-            return self._partial(rows, names, out), finite
+            partial = self._partial(rows, names, units, out)
+        return partial, finite and (dtype == torch.float64 or _in_range(partial, units))
 
     def _slabs(self, draws: Iterable[Sequence[torch.Tensor]], rows: int) -> Iterator[Sequence[torch.Tensor]]:
         """Yield the gradients of draws, by group, of so many blocks of `rows` at once as are worth it."""
@@ -268,28 +311,28 @@ class _Run:
     def _slab(
         self,
         parts: Sequence[torch.Tensor],
-        pivot: torch.Tensor,
+        pivots: Sequence[torch.Tensor | None],
+        units: Sequence[float],
         target: _Target | None,
         table: torch.Tensor,
         sub_blocks: int,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return d, M2 and, of early blocks, M3, M4, `[2 or 4, blocks, size]`, and the Gram matrices of sub-blocks.
 
-        To the table `[series + 1, blocks, rows]`, of the slab, are written: to w, by group, `‖Y_r‖²`; to the last four,
-        which are 0 before, `Y_r·(d + p − g*)`, `Y_r·g*/‖g*‖²`, `g_r·g*/‖g*‖` and `‖g_r‖²`.
+        To the table `[series + 1, blocks, rows]`, of the slab, are written: to w, by group, `‖Y_r‖²` in its unit u; to
+        the last four, which are 0 before, `2 Y_r·(d + p − g*)/u`, `Y_r·g*/‖g*‖/√u`, `g_r·g*/‖g*‖` and `‖g_r‖²`.
         """
         shape = (*table.shape[1:], -1)
         if target is not None:
             for g, own in zip(parts, self._columns(), strict=True):
-                add_products(g, target.direction[own], table[-2].view(-1))
+                add_products(g, target.rounded[own], table[-2].view(-1))
                 self._add_squared_norms(g, table[-1].view(-1))
         found, grams, begun = [], list[torch.Tensor](), set[int]()
-        for flat, columns, shares in self._panels(parts, pivot):
+        for flat, d, columns, shares in self._panels(parts, pivots, shape[0]):
             Y = flat.view(shape)
-            d = column_sums(Y) / Y.shape[1]
-            Y -= d.to(Y.dtype).unsqueeze(1)  # what rounding leaves of the mean is 0 beside the spread
             if target is not None:
-                vectors = torch.stack([d + target.offset[columns], target.unit[columns].expand_as(d)], 1)
+                away, along = d + target.offset[columns], target.direction[columns].expand_as(d)
+                vectors = torch.stack([away * (2 / units[0]), along / sqrt(units[0])], 1)
                 table[-4:-2] += torch.bmm(vectors.to(Y.dtype), Y.transpose(1, 2)).transpose(0, 1)
             if sub_blocks:
                 mine = row_products(flat, sub_blocks)
@@ -297,7 +340,7 @@ class _Run:
             squares = torch.mul(flat, flat, out=self._room("squares", flat) if self._shapes() else flat)
             M = [column_sums(squares.view(shape))]
             for w, own in shares:
-                row_sums(squares[:, own], table[w].view(-1), add=w in begun)
+                row_sums(squares[:, own], 1 / units[w], table[w].view(-1), add=w in begun)
                 begun.add(w)
             if self._shapes():
                 M += third_and_fourth(Y, squares.view(shape), M[0], self._room("cubes", flat).view(shape))
@@ -305,22 +348,21 @@ class _Run:
         return torch.cat(found, 2) if len(found) > 1 else found[0], grams
 
     def _panels(
-        self, parts: Sequence[torch.Tensor], pivot: torch.Tensor
-    ) -> Iterator[tuple[torch.Tensor, slice, list[tuple[int, slice]]]]:
-        """Yield what is worked on as one matrix: the gradients off the pivot of a group or, if they are narrow, of all.
+        self, parts: Sequence[torch.Tensor], pivots: Sequence[torch.Tensor | None], blocks: int
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, slice, list[tuple[int, slice]]]]:
+        """Yield what is worked on as one matrix Y, and d: of a group or, if they are narrow, of all.
 
-        Beside it stand its columns, and which of them have their squares in which row of the table.
+        Beside them stand their columns, and which of them have their squares in which row of the table.
         """
         columns, own = self._columns(), bool(self._own_series())
         if self.centre.numel() < NARROW:
             panel = self._room("off the mean", parts[0], self.centre.numel())
-            for g, here in zip(parts, columns, strict=True):
-                torch.sub(g, pivot[here], out=panel[:, here])
-            yield panel, slice(None), list(enumerate(columns, 1)) if own else [(0, slice(None))]
+            d = [_centred(g, p, blocks, panel[:, own]) for g, p, own in zip(parts, pivots, columns, strict=True)]
+            yield panel, torch.cat(d, 1), slice(None), list(enumerate(columns, 1)) if own else [(0, slice(None))]
         else:
-            for k, (g, here) in enumerate(zip(parts, columns, strict=True), 1):
-                off = torch.sub(g, pivot[here], out=self._room("off the mean", g))
-                yield off, here, [(k if own else 0, slice(None))]
+            for k, (g, p, here) in enumerate(zip(parts, pivots, columns, strict=True), 1):
+                off = self._room("off the mean", g)
+                yield off, _centred(g, p, blocks, off), here, [(k if own else 0, slice(None))]
 
     def _columns(self) -> list[slice]:
         """Return which columns of the gradient belong to which group."""
@@ -339,7 +381,7 @@ class _Run:
             out.addcmul_(g[:, 0], g[:, 0])
             return
         if g.shape[1] < NARROW:  # torch's norm over columns in one piece is a hundred times slower
-            row_sums(torch.mul(g, g, out=self._room("cubes", g)), out, add=True)
+            row_sums(torch.mul(g, g, out=self._room("cubes", g)), 1.0, out, add=True)
         else:
             norms = torch.linalg.vector_norm(g, dim=1, out=self.space.take("norms", (len(g),), g))
             out.addcmul_(norms, norms)
@@ -367,26 +409,29 @@ class _Run:
         """Return the groups that have a series of their own."""
         return list(self.groups) if len(self.groups) > 1 and self.followed else []
 
-    def _finish(self, table: torch.Tensor, d: torch.Tensor, target: _Target | None) -> dict[str, torch.Tensor]:
+    def _finish(
+        self, table: torch.Tensor, d: torch.Tensor, units: Sequence[float], target: _Target | None
+    ) -> dict[str, torch.Tensor]:
         """Make the series in place out of what `_slab` left in the table `[series, blocks, rows]`; sum them up."""
         parts, rows, names = self._own_series(), table.shape[2], self._names()
         w = table[: 1 + len(parts)]
         if parts:
-            torch.sum(w[1:], 0, out=w[0])
+            shares = w.new_tensor(units[1:]) / units[0]
+            torch.mv(w[1:].view(len(parts), -1).T, shares, out=w[0].view(-1))
         tensors: dict[str, torch.Tensor] = {}
         if target is not None:
             error, projection, cosine, squared_norm = table[-4:]
             delta = d + target.offset
-            error.mul_(2).add_(w[0]).add_(delta.square().sum(1, keepdim=True).to(w.dtype))
-            projection.add_((delta @ target.unit).unsqueeze(1).to(w.dtype))
+            error.add_(w[0]).add_((delta.square().sum(1, keepdim=True) / units[0]).to(w.dtype))
+            projection.add_((delta @ target.direction / sqrt(units[0])).unsqueeze(1).to(w.dtype))
+            tensors["norm"] = target.norm
             tensors["zero rows"] = squared_norm.numel() - torch.count_nonzero(squared_norm)
             if delta.shape[1] == 1:
                 cosine.sign_()
             else:  # of a row that is 0 this is 0 already
                 cosine.mul_(squared_norm.clamp_(min=torch.finfo(w.dtype).tiny).rsqrt_()).clamp_(-1, 1)
-        w.mul_(rows / (rows - 1))
         if self.truncate_at is not None:
-            torch.clamp(w[0], max=self.truncate_at, out=table[1 + len(parts)])
+            torch.clamp(w[0], max=self.truncate_at / (units[0] * _unbiased(rows)), out=table[1 + len(parts)])
         for k, name in enumerate(names):
             if name[0] in "we":
                 tensors[f"top {name}"] = top(table[k], self._kept(name, rows))
@@ -404,13 +449,18 @@ class _Run:
         """Whether some of w itself is handed over, for its 99 % quantile, which its largest values will not reach."""
         return self._shapes() and kept_values(self.replicates) <= above_quantile(self.replicates)
 
-    def _partial(self, rows: int, names: list[str], out: Mapping[str, Array]) -> Partial:
+    def _partial(self, rows: int, names: list[str], units: Sequence[float], out: Mapping[str, Array]) -> Partial:
         parts, (d, *powers) = self._own_series(), out["blocks"]
         means = d + out["off centre"]
-        by_block = from_powers(rows, out["series"].reshape(6, len(names), len(means)).swapaxes(1, 2))
+        unit = dict(zip(["w", *(f"w:{name}" for name in parts)], np.multiply(units, _unbiased(rows)), strict=True))
+        unit |= {"truncated": unit["w"], "error": units[0], "cosine": 1.0}
+        unit["projection"] = sqrt(units[0]) / max(float(out.get("norm", 1.0)), ZERO_NORM)
+        factors = np.array([unit[name] for name in names])
+        by_block = from_powers(rows, out["series"].reshape(5, len(names), len(means)).swapaxes(1, 2), factors)
         series = dict(zip(names, each(pooled(rows, by_block[0], by_block[1:])), strict=True))
+        largest = {name: out[f"top {name}"] * unit[name] for name in names if f"top {name}" in out}
         starts = np.cumsum([0, *self.groups.values()])[:-1]
-        group_w = np.add.reduceat(powers[0], starts, axis=1) * (rows / (rows - 1))
+        group_w = np.add.reduceat(powers[0], starts, axis=1) * _unbiased(rows)
         sample = out.get("sample")
         return Partial(
             index=self.index,
@@ -418,22 +468,32 @@ class _Run:
             means=means,
             coordinate=pooled(rows, means, powers),
             w=series["w"],
-            w_top=out["top w"],
+            w_top=largest["w"],
             block_w=group_w.sum(1),
             traces=out.get("traces", np.zeros(0)),
             followed=self.followed > 0,
             block_group_w=dict(zip(self.groups, group_w.T, strict=True)) if len(self.groups) > 1 else {},
             group_w={name: series[f"w:{name}"] for name in parts},
-            group_top={name: out[f"top w:{name}"] for name in parts},
+            group_top={name: largest[f"w:{name}"] for name in parts},
             error=series.get("error"),
-            error_top=out.get("top error"),
+            error_top=largest.get("error"),
             projection=series.get("projection"),
             cosine=series.get("cosine"),
             zero_rows=int(out.get("zero rows", 0)),
             truncated=series.get("truncated"),
             truncate_at=self.truncate_at,
-            sample=None if sample is None else sample.ravel(),
+            sample=None if sample is None else sample.ravel() * unit["w"],
         )
+
+
+def _centred(g: torch.Tensor, pivot: torch.Tensor | None, blocks: int, out: torch.Tensor) -> torch.Tensor:
+    """Write `g` off the means of its blocks to `out`; return these means off the pivot, `[blocks, size]`, float64."""
+    if pivot is not None:
+        g = torch.sub(g, pivot, out=out)
+    g, out = g.view(blocks, -1, g.shape[1]), out.view(blocks, -1, g.shape[1])
+    d = column_sums(g) / g.shape[1]
+    torch.sub(g, d.to(g.dtype).unsqueeze(1), out=out)  # what rounding leaves of the mean is 0 beside the spread
+    return d
 
 
 def _joined(draws: Sequence[Sequence[torch.Tensor]]) -> Sequence[torch.Tensor]:
@@ -449,10 +509,19 @@ def _to_host(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, Array], boo
     return {name: part.reshape(tuple(t.shape)) for (name, t), part in parts}, bool(np.isfinite(flat).all())
 
 
-def _in_range(partial: Partial) -> bool:
-    """Whether squares of the squared norms are far from the limits of float32."""
-    norms = [float(m.mean) for m in (partial.w, *(m for m in partial.group_w.values() if m.mean != 0))]
-    return min(norms) > TINY and max(norms) < HUGE
+def _unbiased(rows: int) -> float:
+    """Return what makes the mean squared distance from the mean of `rows` an unbiased variance."""
+    return rows / (rows - 1)
+
+
+def _in_range(partial: Partial, units: Sequence[float]) -> bool:
+    """Whether squares of the squared norms, and fourth powers in their unit, are far from the limits of float32."""
+    means = [float(m.mean) for m in (partial.w, *partial.group_w.values())]
+    return all(
+        TINY < mean < HUGE and 1 / FAR < mean / unit < FAR
+        for mean, unit in zip(means, units, strict=True)
+        if mean != 0 or mean is means[0]
+    )
 
 
 def _nonfinite_rows(parts: Sequence[torch.Tensor]) -> int:

@@ -16,7 +16,7 @@ from bench.cells import Lost, common
 from bench.engine import Engine, Settings
 from bench.learn import learn
 from bench.moments import block_partial
-from bench.plan import Cell
+from bench.plan import Cell, ladder, up_to
 from bench.record import Record
 from bench.stats import Accumulator, Aim, Summary, half_width, is_precise, look_schedule, planned_replicates, summarise
 
@@ -69,14 +69,15 @@ def pilot_record(cell: Cell, settings: Settings, aim: Aim, told: Callable[[int, 
 def _looks(engine: Engine, aim: Aim, told: Callable[[int, int], None], look: Look) -> Iterator[tuple[int, Summary]]:
     """Yield replicates and what is known at every look, until the aim is reached or the replicates are spent."""
     learn(engine)
-    centre = engine.gradients(0, KIND).double().mean(0)
-    total, done, coming = sum(engine.sizes), 0, look_schedule(aim.most)
-    sums = Accumulator(engine.groups, replicates=total, centre=centre.cpu().numpy(), exact=None)
-    for index, rows in enumerate(engine.sizes):
+    sizes = up_to(aim.most, ladder(engine.cell.objective, engine.settings.device))  # small ones first: it may end soon
+    centre = engine.batch(sizes[0], engine.generator(KIND, 0)).double().mean(0)
+    done, coming = 0, look_schedule(aim.most)
+    sums = Accumulator(engine.groups, replicates=sum(sizes), centre=centre.cpu().numpy(), exact=None)
+    for index, rows in enumerate(sizes):
         done += rows
         sums.add(
             block_partial(
-                engine.gradients(index, KIND),
+                engine.batch(rows, engine.generator(KIND, index)),
                 index=index,
                 groups=engine.groups,
                 centre=centre,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,9 @@ CAP = {"cpu": 2**19, "cuda": 2**22}
 CALL = {"cpu": 2**21, "cuda": 2**22}
 """Elements of the largest tensor of one call, for all samples. More leave the cache; fewer pay for more calls."""
 FIRST, LEAST = 256, 64
-"""Rows of the first draws; fewest rows of any draw."""
+"""Fewest rows of the first draws; fewest rows of any draw, where the cap is small."""
+PARTS = 512
+"""A long run begins with draws of one of so many parts of it, or up to twice as many."""
 FLAT, STEP = 8, 4
 """Draws of the first size; draws of every other size before the next. They bound by how much R is rounded up."""
 CUT = 4
@@ -85,14 +87,19 @@ def cap(objective: Objective, device: str) -> int:
     return max(LEAST, 1 << (max(1, most).bit_length() - 1))
 
 
-def ladder(objective: Objective, device: str) -> Iterator[int]:
-    """Yield the rows of draw 0, 1, 2 ...: 8 of 256, 4 of 512, 4 of 1024 and so on up to the cap.
+def first_rows(replicates: int) -> int:
+    """Return the rows of the first draws of a run: a power of two, 256 for runs of up to 262,143 replicates."""
+    return max(FIRST, 1 << (max(1, replicates // PARTS).bit_length() - 1))
 
-    R is rounded up to whole draws, by less than a quarter from 2048 on; long runs have large draws for speed, and a
-    longer run begins with the shorter one.
+
+def ladder(objective: Objective, device: str, first: int = FIRST) -> Iterator[int]:
+    """Yield the rows of draw 0, 1, 2 ...: 8 of the first size, 4 of twice that and so on up to the cap.
+
+    R is rounded up to whole draws, by less than a quarter from 2048 on. A draw costs what its calls cost, whatever its
+    rows: a long run begins with larger ones, so that they are few.
     """
     most = cap(objective, device)
-    size, count = min(FIRST, most), FLAT
+    size, count = min(first, most), FLAT
     while True:
         yield from itertools.repeat(size, count)
         size, count = min(2 * size, most), STEP
@@ -110,14 +117,19 @@ def draws(cell: Cell, replicates: int, device: str) -> list[int]:
     """
     if cell.estimator.deterministic:
         return [LEAST]
-    sizes: list[int] = []
+    return up_to(replicates, ladder(cell.objective, device, first_rows(replicates)))
+
+
+def up_to(replicates: int, sizes: Iterable[int]) -> list[int]:
+    """Return as many of the sizes as it takes to have so many replicates."""
+    taken: list[int] = []
     total = 0
-    for size in ladder(cell.objective, device):
+    for size in sizes:
         if total >= replicates:
-            return sizes
-        sizes.append(size)
+            break
+        taken.append(size)
         total += size
-    raise AssertionError("the ladder has no end")
+    return taken
 
 
 def slices(rows: int, points: int, objective: Objective, device: str) -> int:

@@ -63,7 +63,7 @@ def cell_id(estimator: Any, objective: Any) -> str:
     return digest({"estimator": identity(estimator), "objective": identity(objective)})
 
 
-NOISE = 2
+NOISE = 3
 """Which replicate has which noise; one more whenever that changes, so that no study has some cells of each."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import gcd, prod
+from math import ceil, gcd, prod, sqrt
 
 import numpy as np
 import torch
@@ -51,14 +51,13 @@ def column_sums(x: torch.Tensor) -> torch.Tensor:
     return folded.view(blocks, rows // step, size).sum(1, dtype=torch.float64)
 
 
-def row_sums(x: torch.Tensor, out: torch.Tensor, *, add: bool) -> None:
-    """Write the sum over columns of `[rows, size]` to `out` `[rows]`, or add it."""
-    if x.shape[1] == 1:
-        torch.add(out, x[:, 0], out=out) if add else out.copy_(x[:, 0])
-    elif x.shape[1] < FEW_COLUMNS:
-        torch.addmv(out, x, x.new_ones(x.shape[1]), beta=float(add), out=out)
-    else:
-        torch.add(out, x.sum(1), out=out) if add else torch.sum(x, 1, out=out)
+def row_sums(x: torch.Tensor, scale: float, out: torch.Tensor, *, add: bool) -> None:
+    """Write the sum over columns of `[rows, size]`, times `scale`, to `out` `[rows]`, or add it."""
+    if 1 < x.shape[1] < FEW_COLUMNS:
+        torch.addmv(out, x, x.new_full((x.shape[1],), scale), beta=float(add), out=out)
+        return
+    each = x[:, 0] if x.shape[1] == 1 else x.sum(1)
+    torch.add(out, each, alpha=scale, out=out) if add else torch.mul(each, scale, out=out)
 
 
 def add_products(x: torch.Tensor, vector: torch.Tensor, out: torch.Tensor) -> None:
@@ -84,7 +83,7 @@ def third_and_fourth(
 
 
 def series_powers(table: torch.Tensor, space: Workspace) -> torch.Tensor:
-    """Sum up powers of every row of `table` `[k, rows]`, as `series.from_powers` takes them, `[6, k]`.
+    """Sum up powers of every row of `table` `[k, rows]`, as `series.from_powers` takes them, `[5, k]`.
 
     Overwrites the table.
     """
@@ -93,22 +92,15 @@ def series_powers(table: torch.Tensor, space: Workspace) -> torch.Tensor:
 
 
 def _powers(v: torch.Tensor, space: Workspace) -> torch.Tensor:
-    """Sum up powers of every row of `v` `[k, rows]` off a pivot, as `[6, k]`: pivot, rms, Σz, Σz², Σz³, Σz⁴.
+    """Sum up powers of every row of `v` `[k, rows]` off a pivot, z, as `[5, k]`: pivot, Σz, Σz², Σz³, Σz⁴.
 
-    The pivot is a value of the row itself (the median of its first five), so that a constant row gives zeros; z is the
-    rest over its root mean square, so that none of its powers leaves the range of the dtype. Overwrites `v`.
+    The pivot is a value of the row itself (the median of its first five), so that a constant row gives zeros. The
+    caller sees to it that fourth powers stay in the range of the dtype. Overwrites `v`.
     """
-    rows, shape = v.shape[1], tuple(v.shape)
     pivot = v[:, :5].median(dim=1, keepdim=True).values
     v -= pivot
-    rms = (torch.linalg.vector_norm(v, dim=1, keepdim=True) / rows**0.5).clamp_(min=torch.finfo(v.dtype).tiny)
-    v *= 1 / rms
-    z2 = torch.mul(v, v, out=space.take("squared series", shape, v))
-    if len(v) == 1:  # without a pass that writes
-        sums = [v.sum(1), z2.sum(1), torch.dot(v[0], z2[0]).view(1), torch.dot(z2[0], z2[0]).view(1)]
-    else:
-        sums = [v.sum(1), z2.sum(1), v.mul_(z2).sum(1), z2.mul_(z2).sum(1)]
-    return torch.stack([pivot[:, 0], rms[:, 0], *sums])
+    z2 = torch.mul(v, v, out=space.take("squared series", tuple(v.shape), v))
+    return torch.stack([pivot[:, 0], v.sum(1), z2.sum(1), v.mul_(z2).sum(1), z2.mul_(z2).sum(1)])
 
 
 def top(v: torch.Tensor, count: int) -> torch.Tensor:
@@ -128,7 +120,8 @@ def top(v: torch.Tensor, count: int) -> torch.Tensor:
 
 def _above_a_sample(values: Array, count: int) -> Array:
     """Return the largest values, some more than `count` of them; all where the sample has led astray."""
-    sample, rank = values[: values.size // SAMPLED], 2 * count // SAMPLED + 16
+    sample, share = values[: values.size // SAMPLED], count / SAMPLED
+    rank = ceil(share + 3 * sqrt(share)) + 2
     above = values[values >= np.partition(sample, -rank)[-rank]]
     return above if above.size >= count else values
 

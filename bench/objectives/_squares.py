@@ -11,22 +11,29 @@ from torch.nn.functional import mse_loss
 
 def squared_distance(x: Tensor, target: Tensor) -> Tensor:
     """Return ``sum_j (x_j - target)^2`` over the last axis, ``[...]`` from ``[..., D]`` and ``[]``."""
-    if x.requires_grad and x.shape[-1] > 1:
+    if x.requires_grad:
         out: Tensor = _SquaredDistance.apply(x, target)  # type: ignore[no-untyped-call]
         return out
-    squares = mse_loss(x, target.expand_as(x), reduction="none")
-    return squares.squeeze(-1) if x.shape[-1] == 1 else squares.sum(-1)  # no pass over the data for a sum of one
+    return _total(mse_loss(x, target.expand_as(x), reduction="none"))
+
+
+def _total(squares: Tensor) -> Tensor:
+    """Return the sum over the last axis, without a pass over the data for a sum of one."""
+    return squares.squeeze(-1) if squares.shape[-1] == 1 else squares.sum(-1)
 
 
 class _SquaredDistance(torch.autograd.Function):
-    """The same, keeping the difference: torch's own derivative of a square takes three passes, this one two."""
+    """The same, keeping the difference, of which the derivative is two quick passes.
+
+    torch's own derivatives of a square take three of them, or, that of ``mse_loss``, a slow one.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, target: Tensor) -> Tensor:
         difference = x - target
         ctx.save_for_backward(x, target, difference)
         ctx.save_for_forward(difference)
-        return difference.square().sum(-1)
+        return _total(difference.square())
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:

@@ -121,17 +121,17 @@ def pooled(n: int, means: Array, powers: Sequence[Array] | Array) -> Moments:
     return Moments(n * len(means), mean, *out)
 
 
-def from_powers(n: int, powers: Array) -> Array:
-    """Mean, M2, M3 and M4 `[4, ...]` of scalar series of `n` values, from sums of powers of `z = (x − pivot)/scale`.
+def from_powers(n: int, powers: Array, unit: ArrayLike = 1.0) -> Array:
+    """Mean, M2, M3 and M4 `[4, ...]` of scalar series x of `n` values, from sums of powers of `z = x/unit − pivot`.
 
-    Arguments: `powers` `[6, ...]`: pivot, scale, Σ z, Σ z², Σ z³, Σ z⁴.
+    Arguments: `powers` `[5, ...]`: pivot, Σ z, Σ z², Σ z³, Σ z⁴; `unit`, a number or an array that broadcasts.
     """
-    pivot, scale, s1, s2, s3, s4 = powers
-    m = s1 / n
+    pivot, s1, s2, s3, s4 = powers
+    m, c = s1 / n, np.asarray(unit)
     M2 = np.maximum(s2 - n * m**2, 0)
     M3 = s3 - 3 * m * s2 + 2 * n * m**3
     M4 = np.maximum(s4 - 4 * m * s3 + 6 * m**2 * s2 - 3 * n * m**4, 0)
-    return np.stack([pivot + m * scale, M2 * scale**2, M3 * scale**3, M4 * scale**4])
+    return np.stack([(pivot + m) * c, M2 * c**2, M3 * c**3, M4 * c**4])
 
 
 def each(m: Moments) -> Iterator[Moments]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.moments import block_partial, draws_partial, pivot_of
+from bench.moments import FARTHEST, NEAR, Origin, block_partial, draws_partial, pivot_of
 from bench.stats import Accumulator, Sums, summarise
 from bench.stats.accumulate import above_quantile, kept_in_block, kept_values, tail_length
 from bench.stats.series import from_powers
@@ -223,13 +223,88 @@ def test_a_huge_gradient_costs_others_no_digits():
     blocks = [draw(256, 3, seed, torch.float32) for seed in range(16)]
     blocks[0][17] = 1e9
     given = {"groups": {"t": 3}, "centre": torch.zeros(3).double(), "exact": None, "replicates": 4096}
-    pivots = [pivot_of(blocks[0])]
+    origin = Origin.of([blocks[0]])
     for run in (range(8), range(8, 16)):
         w = draws_partial(
-            lambda i: [blocks[i]], run, index=run.start, blocks=[1] * len(run), pivots=pivots, **given
+            lambda i: [blocks[i]], run, index=run.start, blocks=[1] * len(run), origin=origin, **given
         ).block_w
         by_hand = [float(blocks[i].double().var(0).sum()) * 256 for i in run]
         assert w[1:] == approx(by_hand[1:], rel=1e-5)
+
+
+def test_a_mean_that_is_far_from_0_has_a_pivot():
+    noise = draw(4096, 3, seed=1)
+    for away, far in ((0.0, False), (NEAR / 2, False), (NEAR * 2, True)):
+        mean = torch.tensor([0.0, away, 0.0]).double()
+        (pivot,) = Origin.of([noise + mean]).pivots
+        assert (pivot is not None) == far
+        if pivot is not None:
+            assert pivot.tolist() == approx(mean.tolist(), abs=0.2)
+    constant = torch.stack([noise[:, 0], torch.full((4096,), 0.1)], 1)
+    assert Origin.of([constant]).pivots[0] is not None  # about anything else it would not have M2 = 0 exactly
+
+
+def test_one_huge_gradient_does_not_make_a_mean_near():
+    g = draw(4096, 1, seed=1) + 1000
+    g[17] = 1e9
+    assert Origin.of([g]).pivots[0] is not None
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 3e4])
+def test_spreads_are_powers_of_two_near_the_total_variance(scale):
+    g = draw(4096, 5, seed=1) * scale
+    origin = Origin.of([g, g[:, :2]])
+    for spread, size in zip(origin.spreads, (5, 2), strict=True):
+        assert math.frexp(spread)[0] == 0.5
+        assert 0.5 < spread / (size * scale**2) < 2
+    assert 0.5 < origin.spread / (7 * scale**2) < 2
+
+
+def test_spreads_of_what_has_none_or_is_beyond_all_units():
+    g = draw(4096, 1, seed=1)
+    sparse = torch.zeros(4096, 1)
+    sparse[:10] = 64.0  # 15 of 16 parts are 0
+    assert Origin.of([sparse]).spreads == [8.0]
+    assert Origin.of([torch.zeros(4096, 1)]).spreads == [1.0]
+    assert Origin.of([torch.full((4096, 1), math.nan)]).spreads == [1.0]
+    assert Origin.of([g * 1e-60]).spreads == [2.0**-FARTHEST]
+    assert Origin.of([g * 1e60]).spreads == [2.0**FARTHEST]
+
+
+@pytest.mark.parametrize("off", [1e-12, 1.0, 1e12])
+def test_the_unit_of_the_squared_norms_changes_no_digit(off):
+    """Far from the squared norms, it makes the reduction a sharp one."""
+    g = [draw(512, size, seed=size, dtype=torch.float32) for size in (1, 40)]
+    given = {"groups": {"a": 1, "b": 40}, "centre": torch.zeros(41).double(), "exact": torch.ones(41).double()}
+    a, b = (
+        draws_partial(
+            lambda _i: g,
+            range(1),
+            index=0,
+            blocks=[2],
+            replicates=512,
+            truncate_at=40.0,
+            origin=Origin([None, None], spreads),
+            **given,
+        )
+        for spreads in ([1.0, 32.0], [off, 32.0 * off])
+    )
+    assert a.w_top == approx(b.w_top, rel=1e-6)
+    assert a.group_top["a"] == approx(b.group_top["a"], rel=1e-6)
+    assert a.error_top == approx(b.error_top, rel=1e-6)
+    for name in ("w", "error", "projection", "cosine", "truncated"):
+        mine, other = getattr(a, name), getattr(b, name)
+        assert float(mine.mean) == approx(float(other.mean), rel=1e-6, abs=1e-7)
+        for power in ("M2", "M3", "M4"):
+            assert float(getattr(mine, power)) == approx(float(getattr(other, power)), rel=1e-4), (name, power)
+
+
+def test_a_mean_without_a_pivot_costs_no_digits():
+    g = draw(2**15, 1, seed=3, dtype=torch.float32) + NEAR * 0.9
+    assert Origin.of([g]).pivots == [None]
+    p = block_partial(g, index=0, groups={"t": 1}, centre=torch.zeros(1).double(), exact=None, replicates=2**15)
+    assert float(p.coordinate.mean[0]) == approx(g.double().mean().item(), abs=1e-7)
+    assert float(p.coordinate.M2[0]) == approx(g.double().var().item() * (2**15 - 1), rel=1e-6)
 
 
 def test_a_pivot_is_exact_where_nothing_varies():
@@ -344,10 +419,10 @@ def test_cosines_of_rows_that_are_short_beside_the_mean():
 
 @pytest.mark.parametrize("size", [1, 5, 40, 300])
 @pytest.mark.parametrize("exact", [False, True])
-@pytest.mark.parametrize("away", [0.0, 30.0])
+@pytest.mark.parametrize("away", [None, 0.0, 30.0])
 @pytest.mark.parametrize(("cut", "slab"), [(1, 1), (1, 2**19), (4, 1), (4, 2 * 96), (4, 2**19)])
 def test_blocks_reduced_together_are_as_if_alone(monkeypatch, size, exact, away, cut, slab):
-    """Whatever the pivot: here the mean of the first block, or a point that is some standard deviations off.
+    """Whatever the pivot: none, or the mean of the first block, or a point that is some standard deviations off.
 
     And whether draws are put together or cut between blocks on the way.
     """
@@ -358,7 +433,7 @@ def test_blocks_reduced_together_are_as_if_alone(monkeypatch, size, exact, away,
     centre = torch.full((size,), 0.3).double()
     given = {"groups": groups, "centre": centre, "exact": target, "replicates": 40 * 96, "truncate_at": size + 1.0}
     draws = [torch.cat(blocks[k : k + cut]).split(list(groups.values()), 1) for k in range(0, 40, cut)]
-    pivots = [g[:96].mean(0) + away for g in draws[0]]
+    origin = Origin([None if away is None else g[:96].mean(0) + away for g in draws[0]], [2.0, 64.0][: len(groups)])
     sums = []
     for together in (True, False):
         known = None if target is None else target.numpy()
@@ -367,7 +442,7 @@ def test_blocks_reduced_together_are_as_if_alone(monkeypatch, size, exact, away,
             if together:
                 some = range(k // cut, (k + 8) // cut)
                 acc.add(
-                    draws_partial(lambda i: draws[i], some, index=k, blocks=[cut] * len(some), pivots=pivots, **given)
+                    draws_partial(lambda i: draws[i], some, index=k, blocks=[cut] * len(some), origin=origin, **given)
                 )
             else:
                 for i in range(k, k + 8):
