@@ -437,7 +437,8 @@ class _Run:
                 tensors[f"top {name}"] = top(table[k], self._kept(name, rows))
         if self._samples():
             tensors["sample"] = w[0, :, :LADDER_START]
-        tensors["series"] = series_powers(table[: len(names)].view(-1, rows), self.space)
+        orders = 4 if self.followed else 2
+        tensors["series"] = series_powers(table[: len(names)].view(-1, rows), orders, self.space)
         return tensors
 
     def _kept(self, name: str, rows: int) -> int:
@@ -456,7 +457,7 @@ class _Run:
         unit |= {"truncated": unit["w"], "error": units[0], "cosine": 1.0}
         unit["projection"] = sqrt(units[0]) / max(float(out.get("norm", 1.0)), ZERO_NORM)
         factors = np.array([unit[name] for name in names])
-        by_block = from_powers(rows, out["series"].reshape(5, len(names), len(means)).swapaxes(1, 2), factors)
+        by_block = from_powers(rows, out["series"].reshape(-1, len(names), len(means)).swapaxes(1, 2), factors)
         series = dict(zip(names, each(pooled(rows, by_block[0], by_block[1:])), strict=True))
         largest = {name: out[f"top {name}"] * unit[name] for name in names if f"top {name}" in out}
         starts = np.cumsum([0, *self.groups.values()])[:-1]

@@ -82,25 +82,28 @@ def third_and_fourth(
     return [M3, column_sums(squares.mul_(squares)) * square**2]
 
 
-def series_powers(table: torch.Tensor, space: Workspace) -> torch.Tensor:
-    """Sum up powers of every row of `table` `[k, rows]`, as `series.from_powers` takes them, `[5, k]`.
+def series_powers(table: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
+    """Sum up 2 or 4 powers of every row of `table` `[k, rows]`, as `series.from_powers` takes them, `[1 + orders, k]`.
 
     Overwrites the table.
     """
-    parts = [_powers(v, space) for v in torch.split(table, max(1, IN_CACHE // table.shape[1]))]
+    parts = [_powers(v, orders, space) for v in torch.split(table, max(1, IN_CACHE // table.shape[1]))]
     return torch.cat(parts, dim=1)
 
 
-def _powers(v: torch.Tensor, space: Workspace) -> torch.Tensor:
-    """Sum up powers of every row of `v` `[k, rows]` off a pivot, z, as `[5, k]`: pivot, Σz, Σz², Σz³, Σz⁴.
+def _powers(v: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
+    """Sum up powers of every row of `v` `[k, rows]` off a pivot, z: pivot, Σz, Σz² and perhaps Σz³, Σz⁴.
 
     The pivot is a value of the row itself (the median of its first five), so that a constant row gives zeros. The
-    caller sees to it that fourth powers stay in the range of the dtype. Overwrites `v`.
+    caller sees to it that the powers stay in the range of the dtype. Overwrites `v`.
     """
     pivot = v[:, :5].median(dim=1, keepdim=True).values
     v -= pivot
     z2 = torch.mul(v, v, out=space.take("squared series", tuple(v.shape), v))
-    return torch.stack([pivot[:, 0], v.sum(1), z2.sum(1), v.mul_(z2).sum(1), z2.mul_(z2).sum(1)])
+    sums = [v.sum(1), z2.sum(1)]
+    if orders == 4:
+        sums += [v.mul_(z2).sum(1), z2.mul_(z2).sum(1)]
+    return torch.stack([pivot[:, 0], *sums])
 
 
 def top(v: torch.Tensor, count: int) -> torch.Tensor:

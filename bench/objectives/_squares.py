@@ -37,10 +37,13 @@ class _SquaredDistance(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
+        (cotangent,) = cotangents
         x, target, difference = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative needs to know where it comes from
-            difference = x - target
-        return (difference * cotangents[0].unsqueeze(-1)).mul_(2), None
+            return 2 * (x - target) * cotangent.unsqueeze(-1), None
+        if cotangent.numel() and not any(cotangent.stride()):  # one number for all, as of a mean, is doubled first
+            return difference * (2 * cotangent[(0,) * cotangent.dim()]), None
+        return (difference * cotangent.unsqueeze(-1)).mul_(2), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _target: None) -> Tensor:

@@ -60,7 +60,8 @@ class Partial:
     values, `block_w` `[blocks]` its sum in every block; `group_w`, `group_top` and `block_group_w` are the same per
     group, empty where there is one group. With an exact gradient: `error` of `‖g_r − g*‖²`, `projection` of
     `g*·(g_r − g*)/‖g*‖²`, `cosine` of `cos(g_r, g*)`. `zero_rows` counts `‖g_r‖ = 0`, where the cosine is taken as 0;
-    `nonfinite` the rows that are not finite. Blocks that are not `followed` have w and what is known by block.
+    `nonfinite` the rows that are not finite. Blocks that are not `followed` have w, without M3 and M4, and what is known
+    by block.
     """
 
     index: int
@@ -105,8 +106,8 @@ class Sums:
     and the sum of w of every block, for comparisons under common noise. `martingale_T`, `martingale_Q` and
     `martingale_terms` belong to the sum test of the bias. `cut` is the 99 % quantile of w.
 
-    `error`, `projection`, `cosine`, `zero_rows` and the series of groups are of the first `followed` rows. Where there
-    are more, `block_error`, `block_projection` and `block_group_w` `[blocks]` are the means of all blocks.
+    `error`, `projection`, `cosine`, `zero_rows` and the series of groups are of the first `followed` rows, and so are
+    the skewness and kurtosis of `w` and `truncated`. Where there are more, `block_error`, `block_projection` and `block_group_w` `[blocks]` are the means of all blocks.
     """
 
     groups: Mapping[str, int]
@@ -191,6 +192,7 @@ class Accumulator:
         self._coordinate: Moments | None = None
         self._shape: Moments | None = None
         self._series: dict[str, Moments] = {}
+        self._part: dict[str, Moments] = {}
         self._top: dict[str, _Largest] = {}
         self._traces = self._sample = np.zeros(0)
         self._truncate_at: float | None = None
@@ -234,6 +236,8 @@ class Accumulator:
         self._coordinate = plain if self._coordinate is None else merge(self._coordinate, plain)
         for name, values in _scalar_series(partial):
             self._series[name] = merge(self._series[name], values) if name in self._series else values
+            if partial.followed:
+                self._part[name] = self._series[name]
         for name, top in _tops(partial):
             if name not in self._top:
                 kept = kept_values(self.replicates) if name == "w" else tail_length(self.replicates) + 1
@@ -261,13 +265,15 @@ class Accumulator:
         longer = {} if self._followed == self._rows else blocks
         top = {name: largest.values() for name, largest in self._top.items()}
         groups = [name.removeprefix(GROUP) for name in self._series if name.startswith(GROUP)]
+        w, truncated = (self._shaped(name) for name in ("w", "truncated"))
+        assert w is not None
         return Sums(
             groups=self.groups,
             replicates=coordinate.n,
             centre=self.centre,
             coordinate=coordinate,
             shape=shape,
-            w=self._series["w"],
+            w=w,
             w_top=top["w"],
             group_w={name: self._series[GROUP + name] for name in groups},
             group_top={name: top[GROUP + name] for name in groups},
@@ -279,7 +285,7 @@ class Accumulator:
             projection=self._series.get("projection") if projects else None,
             cosine=self._series.get("cosine") if projects else None,
             zero_rows=self._zero_rows,
-            truncated=self._series.get("truncated"),
+            truncated=truncated,
             truncate_at=self._truncate_at,
             martingale_T=self._T,
             martingale_Q=self._Q,
@@ -290,6 +296,10 @@ class Accumulator:
             block_projection=longer.get("projection") if projects else None,
             block_group_w={name: longer[GROUP + name] for name in groups if longer},
         )
+
+    def _shaped(self, name: str) -> Moments | None:
+        """Return a series of all rows, of which perhaps only the first were followed."""
+        return series.shaped(self._series[name], self._part[name]) if name in self._series else None
 
     def _add_blocks(self, partial: Partial) -> None:
         """Keep what is known of every block, and go on with the martingale."""

@@ -7,7 +7,7 @@ norm.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -122,16 +122,18 @@ def pooled(n: int, means: Array, powers: Sequence[Array] | Array) -> Moments:
 
 
 def from_powers(n: int, powers: Array, unit: ArrayLike = 1.0) -> Array:
-    """Mean, M2, M3 and M4 `[4, ...]` of scalar series x of `n` values, from sums of powers of `z = x/unit − pivot`.
+    """Mean, M2 and perhaps M3, M4 `[2 or 4, ...]` of scalar series x of `n` values, from powers of `z = x/unit − pivot`.
 
-    Arguments: `powers` `[5, ...]`: pivot, Σ z, Σ z², Σ z³, Σ z⁴; `unit`, a number or an array that broadcasts.
+    Arguments: `powers` `[3 or 5, ...]`: pivot, Σ z, Σ z² and perhaps Σ z³, Σ z⁴; `unit`, what broadcasts to them.
     """
-    pivot, s1, s2, s3, s4 = powers
+    pivot, s1, s2, *higher = powers
     m, c = s1 / n, np.asarray(unit)
-    M2 = np.maximum(s2 - n * m**2, 0)
-    M3 = s3 - 3 * m * s2 + 2 * n * m**3
-    M4 = np.maximum(s4 - 4 * m * s3 + 6 * m**2 * s2 - 3 * n * m**4, 0)
-    return np.stack([(pivot + m) * c, M2 * c**2, M3 * c**3, M4 * c**4])
+    out = [(pivot + m) * c, np.maximum(s2 - n * m**2, 0) * c**2]
+    if higher:
+        s3, s4 = higher
+        out.append((s3 - 3 * m * s2 + 2 * n * m**3) * c**3)
+        out.append(np.maximum(s4 - 4 * m * s3 + 6 * m**2 * s2 - 3 * n * m**4, 0) * c**4)
+    return np.stack(out)
 
 
 def each(m: Moments) -> Iterator[Moments]:
@@ -153,9 +155,16 @@ def stretch(part: Moments, means: Array, rows: Array) -> Moments:
     n = int(rows.sum())
     mean = rows @ means / n
     M2 = rows @ (means - mean) ** 2 * ((n - 1) / (means.size - 1))
-    M3 = skewness(part) * M2**1.5 / np.sqrt(n)
-    M4 = np.maximum(kurtosis(part), 1 + 2 * n / (means.size - 1)) * M2**2 / n
-    return Moments(n, np.asarray(mean), np.asarray(M2), np.asarray(M3), np.asarray(M4))
+    m = shaped(Moments(n, np.asarray(mean), np.asarray(M2)), part)
+    return replace(m, M4=np.maximum(m.M4, (1 + 2 * n / (means.size - 1)) * M2**2 / n))
+
+
+def shaped(whole: Moments, part: Moments) -> Moments:
+    """Mean and variance of a series, with the skewness and kurtosis of its first values, `part`; as it is if it has own."""
+    if whole.M3 is not None:
+        return whole
+    M3, M4 = skewness(part) * whole.M2**1.5 / np.sqrt(whole.n), kurtosis(part) * whole.M2**2 / whole.n
+    return Moments(whole.n, whole.mean, whole.M2, np.asarray(M3), np.asarray(M4))
 
 
 def is_constant(m: Moments) -> NDArray[np.bool_]:
