@@ -199,14 +199,20 @@ class Engine:
         """Successive draws, of blocks of equal rows, that are reduced together: every process makes the same."""
         out: list[range] = []
         blocks, rows = 0, 0
-        for draw, size in enumerate(self.sizes):
+        for draw, (size, begin) in enumerate(zip(self.sizes, self._begins, strict=False)):
             cut = blocks_in(size)
-            if size // cut == rows and together(blocks + cut, rows, self.size):
+            all_followed = bool(out) and self._begins[out[-1].start] < FOLLOWED <= begin
+            if size // cut == rows and together(blocks + cut, rows, self.size) and not all_followed:
                 out[-1], blocks = range(out[-1].start, draw + 1), blocks + cut
             else:
                 out.append(range(draw, draw + 1))
                 blocks, rows = cut, size // cut
         return out
+
+    @functools.cached_property
+    def _begins(self) -> list[int]:
+        """The rows before every draw, and of all."""
+        return [0, *itertools.accumulate(self.sizes)]
 
     @functools.cached_property
     def origin(self) -> Origin:
@@ -229,7 +235,7 @@ class Engine:
                 digests[draw] = digest(parts)
             return parts
 
-        begins = [0, *itertools.accumulate(self.sizes)]
+        begins = self._begins
         firsts = [0, *itertools.accumulate(map(blocks_in, self.sizes))]
         followed = max(begins[run.stop] for run in self.runs if begins[run.start] < FOLLOWED)
         for run in self.runs:

@@ -37,6 +37,7 @@ from bench.sums import (
 NARROW = 32  # below so many columns a column is kept in one piece: inner loops over the columns would be too short
 LADDER_START = 256  # rows of a block at the start of a run, at most
 MOST, MOST_ROWS, MOST_NUMBERS = 32, 2**21, 2**17  # blocks that are reduced together; their rows; coordinates of means
+PORTION = 2**19  # numbers of series that are summed up together, while they are in the cache
 SLAB = 2**19  # numbers that are passed over together: draws are put together or cut between blocks to be about as large
 TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to what float32 can square
 FARTHEST = 100  # binary exponent of the largest unit, whose inverse is a float32 as well
@@ -270,27 +271,58 @@ class _Run:
         )
         units = [origin.spread, *origin.spreads] if self._own_series() else [origin.spread]
         target = _Target.of(self.exact, pivot.double(), dtype) if self.exact is not None and self.followed else None
-        shape = (len(names) + (target is not None), sum(self.blocks), rows)
-        table = self.space.take("table", shape, first[0])
+        made = itertools.chain([first], map(gradients, self.draws[1:]))
+        tensors: dict[str, torch.Tensor] = {"off centre": pivot.double() - self.centre}
         if target is not None:
-            table[-4:].zero_()
-        found, traces, end = [], [], 0
-        for slab in self._slabs(itertools.chain([first], map(gradients, self.draws[1:])), rows):
-            begin, end = end, end + len(slab[0]) // rows
-            moments, grams = self._slab(
-                slab, origin.pivots, units, target, table[:, begin:end], self._sub_blocks(begin, rows)
-            )
-            found.append(moments)
-            traces += [square_trace_of(G) for G in grams]
-        by_block = torch.cat(found, 1) if len(found) > 1 else found[0]
-        tensors = {"blocks": by_block, "off centre": pivot.double() - self.centre}
-        tensors |= self._finish(table, by_block[0], units, target)
-        if traces:
-            tensors["traces"] = torch.cat(traces)
+            tensors["norm"] = target.norm
+        found, begin = list[dict[str, torch.Tensor]](), 0
+        for portion in self._portions(rows * (len(names) + (target is not None))):
+            draws = itertools.islice(made, len(portion))
+            found.append(self._portion(draws, sum(portion), begin, rows, origin.pivots, units, target))
+            begin += sum(portion)
+        tensors |= {name: torch.cat([each[name] for each in found], -1) for name in found[0]}
         out, finite = _to_host(tensors)
         with np.errstate(invalid="ignore", over="ignore"):
             partial = self._partial(rows, names, units, out)
         return partial, finite and (dtype == torch.float64 or _in_range(partial, units))
+
+    def _portions(self, numbers: int) -> Iterator[list[int]]:
+        """Yield the blocks of draws whose series are summed up together, `numbers` of them a block."""
+        portion = list[int]()
+        for cut in self.blocks:
+            if portion and (sum(portion) + cut) * numbers > PORTION:
+                yield portion
+                portion = []
+            portion.append(cut)
+        yield portion
+
+    def _portion(
+        self,
+        draws: Iterable[Sequence[torch.Tensor]],
+        blocks: int,
+        begin: int,
+        rows: int,
+        pivots: Sequence[torch.Tensor | None],
+        units: Sequence[float],
+        target: _Target | None,
+    ) -> dict[str, torch.Tensor]:
+        """Return the sums of draws with so many blocks, the first of which is block `begin` of the run."""
+        names, made = self._names(), iter(draws)
+        first = next(made)
+        table = self.space.take("table", (len(names) + (target is not None), blocks, rows), first[0])
+        if target is not None:
+            table[-4:].zero_()
+        found, traces, end = list[torch.Tensor](), list[torch.Tensor](), 0
+        for slab in self._slabs(itertools.chain([first], made), rows):
+            start, end = end, end + len(slab[0]) // rows
+            moments, grams = self._slab(
+                slab, pivots, units, target, table[:, start:end], self._sub_blocks(begin + start, rows)
+            )
+            found.append(moments)
+            traces += [square_trace_of(G) for G in grams]
+        by_block = torch.cat(found, 1) if len(found) > 1 else found[0]
+        tensors = self._finish(table, by_block[0], units, target)
+        return tensors | {"blocks": by_block.transpose(1, 2), "traces": torch.cat([*traces, by_block.new_zeros(0)])}
 
     def _slabs(self, draws: Iterable[Sequence[torch.Tensor]], rows: int) -> Iterator[Sequence[torch.Tensor]]:
         """Yield the gradients of draws, by group, of so many blocks of `rows` at once as are worth it."""
@@ -424,8 +456,7 @@ class _Run:
             delta = d + target.offset
             error.add_(w[0]).add_((delta.square().sum(1, keepdim=True) / units[0]).to(w.dtype))
             projection.add_((delta @ target.direction / sqrt(units[0])).unsqueeze(1).to(w.dtype))
-            tensors["norm"] = target.norm
-            tensors["zero rows"] = squared_norm.numel() - torch.count_nonzero(squared_norm)
+            tensors["zero rows"] = (squared_norm.numel() - torch.count_nonzero(squared_norm)).view(1)
             if delta.shape[1] == 1:
                 cosine.sign_()
             else:  # of a row that is 0 this is 0 already
@@ -436,9 +467,9 @@ class _Run:
             if name[0] in "we":
                 tensors[f"top {name}"] = top(table[k], self._kept(name, rows))
         if self._samples():
-            tensors["sample"] = w[0, :, :LADDER_START]
+            tensors["sample"] = w[0, :, :LADDER_START].flatten()
         orders = 4 if self.followed else 2
-        tensors["series"] = series_powers(table[: len(names)].view(-1, rows), orders, self.space)
+        tensors["series"] = series_powers(table[: len(names)], orders, self.space)
         return tensors
 
     def _kept(self, name: str, rows: int) -> int:
@@ -451,15 +482,15 @@ class _Run:
         return self._shapes() and kept_values(self.replicates) <= above_quantile(self.replicates)
 
     def _partial(self, rows: int, names: list[str], units: Sequence[float], out: Mapping[str, Array]) -> Partial:
-        parts, (d, *powers) = self._own_series(), out["blocks"]
+        parts, (d, *powers) = self._own_series(), out["blocks"].swapaxes(1, 2)
         means = d + out["off centre"]
         unit = dict(zip(["w", *(f"w:{name}" for name in parts)], np.multiply(units, _unbiased(rows)), strict=True))
         unit |= {"truncated": unit["w"], "error": units[0], "cosine": 1.0}
         unit["projection"] = sqrt(units[0]) / max(float(out.get("norm", 1.0)), ZERO_NORM)
         factors = np.array([unit[name] for name in names])
-        by_block = from_powers(rows, out["series"].reshape(-1, len(names), len(means)).swapaxes(1, 2), factors)
+        by_block = from_powers(rows, out["series"].swapaxes(1, 2), factors)
         series = dict(zip(names, each(pooled(rows, by_block[0], by_block[1:])), strict=True))
-        largest = {name: out[f"top {name}"] * unit[name] for name in names if f"top {name}" in out}
+        largest = {name: -np.sort(-out[f"top {name}"]) * unit[name] for name in names if f"top {name}" in out}
         starts = np.cumsum([0, *self.groups.values()])[:-1]
         group_w = np.add.reduceat(powers[0], starts, axis=1) * _unbiased(rows)
         sample = out.get("sample")
@@ -480,10 +511,10 @@ class _Run:
             error_top=largest.get("error"),
             projection=series.get("projection"),
             cosine=series.get("cosine"),
-            zero_rows=int(out.get("zero rows", 0)),
+            zero_rows=int(out["zero rows"].sum()) if "zero rows" in out else 0,
             truncated=series.get("truncated"),
             truncate_at=self.truncate_at,
-            sample=None if sample is None else sample.ravel() * unit["w"],
+            sample=None if sample is None else sample * unit["w"],
         )
 
 

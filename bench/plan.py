@@ -18,8 +18,8 @@ CALL = {"cpu": 2**21, "cuda": 2**22}
 """Elements of the largest tensor of one call, for all samples. More leave the cache; fewer pay for more calls."""
 FIRST, LEAST = 256, 64
 """Fewest rows of the first draws; fewest rows of any draw, where the cap is small."""
-PARTS = 512
-"""A long run begins with draws of one of so many parts of it, or up to twice as many."""
+LONG, PARTS, GROWTH = 2**18, 512, 32
+"""Replicates of a long run; its first draws are one of so many parts of it, or up to two; the others, times as large."""
 FLAT, STEP = 8, 4
 """Draws of the first size; draws of every other size before the next. They bound by how much R is rounded up."""
 CUT = 4
@@ -87,22 +87,26 @@ def cap(objective: Objective, device: str) -> int:
     return max(LEAST, 1 << (max(1, most).bit_length() - 1))
 
 
-def first_rows(replicates: int) -> int:
-    """Return the rows of the first draws of a run: a power of two, 256 for runs of up to 262,143 replicates."""
-    return max(FIRST, 1 << (max(1, replicates // PARTS).bit_length() - 1))
+def ladder(objective: Objective, device: str) -> Iterator[int]:
+    """Yield the rows of draw 0, 1, 2 ... of a short run: 8 of 256, 4 of 512, 4 of 1024 and so on up to the cap.
 
-
-def ladder(objective: Objective, device: str, first: int = FIRST) -> Iterator[int]:
-    """Yield the rows of draw 0, 1, 2 ...: 8 of the first size, 4 of twice that and so on up to the cap.
-
-    R is rounded up to whole draws, by less than a quarter from 2048 on. A draw costs what its calls cost, whatever its
-    rows: a long run begins with larger ones, so that they are few.
+    R is rounded up to whole draws, by less than a quarter from 2048 on, and a longer run begins with the shorter one.
     """
     most = cap(objective, device)
-    size, count = min(first, most), FLAT
+    size, count = min(FIRST, most), FLAT
     while True:
         yield from itertools.repeat(size, count)
         size, count = min(2 * size, most), STEP
+
+
+def long_ladder(objective: Objective, device: str, replicates: int) -> Iterator[int]:
+    """Yield the same of a long run: 8 draws of 1/512 of R or up to twice that, then 32 times as large ones, or the cap.
+
+    A draw costs what its calls cost, whatever its rows: here they are few. R is rounded up by at most 1/16.
+    """
+    most, first = cap(objective, device), 1 << ((replicates // PARTS).bit_length() - 1)
+    yield from itertools.repeat(min(first, most), FLAT)
+    yield from itertools.repeat(min(GROWTH * first, most))
 
 
 def blocks_in(rows: int) -> int:
@@ -117,7 +121,9 @@ def draws(cell: Cell, replicates: int, device: str) -> list[int]:
     """
     if cell.estimator.deterministic:
         return [LEAST]
-    return up_to(replicates, ladder(cell.objective, device, first_rows(replicates)))
+    objective = cell.objective
+    long = replicates >= LONG
+    return up_to(replicates, long_ladder(objective, device, replicates) if long else ladder(objective, device))
 
 
 def up_to(replicates: int, sizes: Iterable[int]) -> list[int]:

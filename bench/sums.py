@@ -83,12 +83,13 @@ def third_and_fourth(
 
 
 def series_powers(table: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
-    """Sum up 2 or 4 powers of every row of `table` `[k, rows]`, as `series.from_powers` takes them, `[1 + orders, k]`.
+    """Sum up 2 or 4 powers of the series of `table` `[k, blocks, rows]`, which is overwritten.
 
-    Overwrites the table.
+    As `series.from_powers` takes them, `[1 + orders, k, blocks]`.
     """
-    parts = [_powers(v, orders, space) for v in torch.split(table, max(1, IN_CACHE // table.shape[1]))]
-    return torch.cat(parts, dim=1)
+    k, blocks, rows = table.shape
+    parts = [_powers(v, orders, space) for v in torch.split(table.view(-1, rows), max(1, IN_CACHE // rows))]
+    return torch.cat(parts, dim=1).view(-1, k, blocks)
 
 
 def _powers(v: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
@@ -107,18 +108,18 @@ def _powers(v: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
 
 
 def top(v: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the `count` largest values of each row of `v` `[blocks, rows]`, together, largest first.
+    """Return the `count` largest values of each row of `v` `[blocks, rows]`, together.
 
     Of each block as many, and no more: where one gradient is so large that it shifts the mean of its block, all others
     in it seem to be far off, and that block would fill the tail.
     """
     if v.is_cuda:
-        return torch.topk(v, count).values.flatten().sort(descending=True).values
+        return torch.topk(v, count).values.flatten()
     values = v.numpy()
     sparse = SPARSE * count < values.shape[1]  # most are below what more than enough of a sample exceed
     rows = [_above_a_sample(row, count)[None] for row in values] if sparse else [values]
     largest = [np.partition(row, row.shape[1] - count, axis=1)[:, row.shape[1] - count :] for row in rows]
-    return torch.from_numpy(-np.sort(-np.concatenate(largest), axis=None))  # faster than torch's on a CPU
+    return torch.from_numpy(np.concatenate(largest, axis=None))
 
 
 def _above_a_sample(values: Array, count: int) -> Array:
