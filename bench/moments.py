@@ -109,10 +109,11 @@ def draws_partial(
     whole run of which all series are followed (all when None), 0 for draws of which only w is; `truncate_at`, the c0 of
     a truncated series `min(w, c0)`; `workspace`, memory to use again.
 
-    Draws are asked for one after the other and reduced while they are in the cache: centred on the mean of their block, in the dtype of the gradients inside a block, in float64 across blocks (Chan, Golub &
-    LeVeque 1983). A coordinate that stays at the pivot has M2 = 0 exactly. What has one number per row is reduced for
-    all draws together, since it is so short that what it costs is the number of operations. float32 gradients whose
-    squares leave the range of float32 are asked for again and reduced in float64.
+    Draws are asked for one after the other and reduced while they are in the cache: centred on the mean of their block,
+    in the dtype of the gradients inside a block, in float64 across blocks (Chan, Golub & LeVeque 1983). A coordinate
+    that stays at the pivot has M2 = 0 exactly. What has one number per row is reduced for many draws together, since it
+    is so short that what it costs is the number of operations. float32 gradients whose squares leave the range of
+    float32 are asked for again and reduced in float64.
 
     Raises ValueError for shapes that do not fit and for blocks under 64 rows.
     """

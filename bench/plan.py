@@ -19,7 +19,7 @@ CALL = {"cpu": 2**21, "cuda": 2**22}
 FIRST, LEAST = 256, 64
 """Fewest rows of the first draws; fewest rows of any draw, where the cap is small."""
 LONG, PARTS, GROWTH = 2**18, 512, 32
-"""Replicates of a long run; its first draws are one of so many parts of it, or up to two; the others, times as large."""
+"""Replicates of a long run; the parts of it that its first draws are, or up to twice as many; the others, times these."""
 FLAT, STEP = 8, 4
 """Draws of the first size; draws of every other size before the next. They bound by how much R is rounded up."""
 CUT = 4
@@ -100,7 +100,7 @@ def ladder(objective: Objective, device: str) -> Iterator[int]:
 
 
 def long_ladder(objective: Objective, device: str, replicates: int) -> Iterator[int]:
-    """Yield the same of a long run: 8 draws of 1/512 of R or up to twice that, then 32 times as large ones, or the cap.
+    """Yield the same of a long run: 8 draws of 1/1024 to 1/512 of R, then 32 times as large ones, or the cap.
 
     A draw costs what its calls cost, whatever its rows: here they are few. R is rounded up by at most 1/16.
     """

@@ -60,8 +60,8 @@ class Partial:
     values, `block_w` `[blocks]` its sum in every block; `group_w`, `group_top` and `block_group_w` are the same per
     group, empty where there is one group. With an exact gradient: `error` of `‖g_r − g*‖²`, `projection` of
     `g*·(g_r − g*)/‖g*‖²`, `cosine` of `cos(g_r, g*)`. `zero_rows` counts `‖g_r‖ = 0`, where the cosine is taken as 0;
-    `nonfinite` the rows that are not finite. Blocks that are not `followed` have w, without M3 and M4, and what is known
-    by block.
+    `nonfinite` the rows that are not finite. Blocks that are not `followed` have w, without M3 and M4, and what is
+    known by block.
     """
 
     index: int
@@ -107,7 +107,8 @@ class Sums:
     `martingale_terms` belong to the sum test of the bias. `cut` is the 99 % quantile of w.
 
     `error`, `projection`, `cosine`, `zero_rows` and the series of groups are of the first `followed` rows, and so are
-    the skewness and kurtosis of `w` and `truncated`. Where there are more, `block_error`, `block_projection` and `block_group_w` `[blocks]` are the means of all blocks.
+    the skewness and kurtosis of `w` and `truncated`. Where there are more, `block_error`, `block_projection` and
+    `block_group_w` `[blocks]` are the means of all blocks.
     """
 
     groups: Mapping[str, int]

@@ -122,9 +122,10 @@ def pooled(n: int, means: Array, powers: Sequence[Array] | Array) -> Moments:
 
 
 def from_powers(n: int, powers: Array, unit: ArrayLike = 1.0) -> Array:
-    """Mean, M2 and perhaps M3, M4 `[2 or 4, ...]` of scalar series x of `n` values, from powers of `z = x/unit − pivot`.
+    """Mean, M2 and perhaps M3, M4 `[2 or 4, ...]` of scalar series x of `n` values.
 
-    Arguments: `powers` `[3 or 5, ...]`: pivot, Σ z, Σ z² and perhaps Σ z³, Σ z⁴; `unit`, what broadcasts to them.
+    Arguments: `powers` `[3 or 5, ...]` of `z = x/unit − pivot`: pivot, Σ z, Σ z² and perhaps Σ z³, Σ z⁴; `unit`, a
+    number or what broadcasts.
     """
     pivot, s1, s2, *higher = powers
     m, c = s1 / n, np.asarray(unit)
@@ -156,11 +157,12 @@ def stretch(part: Moments, means: Array, rows: Array) -> Moments:
     mean = rows @ means / n
     M2 = rows @ (means - mean) ** 2 * ((n - 1) / (means.size - 1))
     m = shaped(Moments(n, np.asarray(mean), np.asarray(M2)), part)
-    return replace(m, M4=np.maximum(m.M4, (1 + 2 * n / (means.size - 1)) * M2**2 / n))
+    least = (1 + 2 * n / (means.size - 1)) * M2**2 / n
+    return replace(m, M4=np.maximum(np.asarray(m.M4), least))
 
 
 def shaped(whole: Moments, part: Moments) -> Moments:
-    """Mean and variance of a series, with the skewness and kurtosis of its first values, `part`; as it is if it has own."""
+    """Moments of a series; where M3 and M4 are missing, with the skewness and kurtosis of its first values, `part`."""
     if whole.M3 is not None:
         return whole
     M3, M4 = skewness(part) * whole.M2**1.5 / np.sqrt(whole.n), kurtosis(part) * whole.M2**2 / whole.n
