@@ -33,8 +33,8 @@ from bench.sums import Workspace
 from estimators import Estimator, Integrand, State, parameters, rows
 from estimators._families import totals
 
-FINGERPRINT_DRAWS, FINGERPRINT_ROWS = 8, 256
-"""Draws whose raw gradients identify a cell, and how many of each."""
+FINGERPRINT_DRAWS, FINGERPRINT_ROWS, FINGERPRINT_NUMBERS = 8, 256, 2**17
+"""Draws whose raw gradients identify a cell, and of each how many of them, and of numbers that they hold, at most."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -202,7 +202,7 @@ class Engine:
         for draw, (size, begin) in enumerate(zip(self.sizes, self._begins, strict=False)):
             cut = blocks_in(size)
             all_followed = bool(out) and self._begins[out[-1].start] < FOLLOWED <= begin
-            if size // cut == rows and together(blocks + cut, rows, self.size) and not all_followed:
+            if size // cut == rows and together(blocks + cut, self.size) and not all_followed:
                 out[-1], blocks = range(out[-1].start, draw + 1), blocks + cut
             else:
                 out.append(range(draw, draw + 1))
@@ -279,9 +279,10 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
 
 def digest(parts: list[Tensor]) -> str:
     """Return the digest of a draw's first raw gradients, tensor by tensor."""
-    sha = hashlib.sha256()
+    sha, size = hashlib.sha256(), sum(g.shape[1] for g in parts)
+    rows = max(1, min(FINGERPRINT_ROWS, FINGERPRINT_NUMBERS // size))
     for g in parts:
-        sha.update(g[:FINGERPRINT_ROWS].cpu().contiguous().numpy().data)
+        sha.update(g[:rows].cpu().contiguous().numpy().data)
     return sha.hexdigest()
 
 

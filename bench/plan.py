@@ -19,7 +19,7 @@ CALL = {"cpu": 2**21, "cuda": 2**22}
 FIRST, LEAST = 256, 64
 """Fewest rows of the first draws; fewest rows of any draw, where the cap is small."""
 LONG, PARTS, GROWTH = 2**18, 512, 32
-"""Replicates of a long run; the parts of it that its first draws are, or up to twice as many; the others, times these."""
+"""Replicates of a long run; its first draws are one of so many parts of it, or half of one; others, times as large."""
 FLAT, STEP = 8, 4
 """Draws of the first size; draws of every other size before the next. They bound by how much R is rounded up."""
 CUT = 4

@@ -100,11 +100,10 @@ def _powers(v: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
     """
     pivot = v[:, :5].median(dim=1, keepdim=True).values
     v -= pivot
+    if orders == 2:
+        return torch.stack([pivot[:, 0], v.sum(1), torch.linalg.vector_norm(v, dim=1).square_()])
     z2 = torch.mul(v, v, out=space.take("squared series", tuple(v.shape), v))
-    sums = [v.sum(1), z2.sum(1)]
-    if orders == 4:
-        sums += [v.mul_(z2).sum(1), z2.mul_(z2).sum(1)]
-    return torch.stack([pivot[:, 0], *sums])
+    return torch.stack([pivot[:, 0], v.sum(1), z2.sum(1), v.mul_(z2).sum(1), z2.mul_(z2).sum(1)])
 
 
 def top(v: torch.Tensor, count: int) -> torch.Tensor:

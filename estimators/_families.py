@@ -313,13 +313,12 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
     spread = weight.reshape(weight.shape + (1,) * (x.dim() - weight.dim()))
     match base:
         case Normal():
-            inverse = one(base.scale.detach()).reciprocal()
-            z = (x - base.loc.detach()).mul_(inverse)
-            weighted, free = spread * z, None if spread.requires_grad else z  # a graph keeps z for its backward
-            square = torch.addcmul(spread, weighted, z, value=-1, out=free)
-            scale = over_samples(square).mul_(-inverse)  # w (z^2 - 1) / scale
-            loc = over_samples(weighted).mul_(inverse)  # in place, and last: of one sample this is ``weighted`` itself
-            return inject(q, loc=loc, scale=scale)
+            inverse, off = one(base.scale.detach()).reciprocal(), x - base.loc.detach()
+            weighted = (spread * off).mul_(inverse.square())  # w (x - loc) / scale^2
+            free = None if spread.requires_grad else off  # a graph keeps it for its backward
+            square = torch.addcmul(spread, weighted, off, value=-1, out=free)
+            scale = over_samples(square).mul_(-inverse)  # w ((x - loc)^2 / scale^2 - 1) / scale
+            return inject(q, loc=over_samples(weighted), scale=scale)
         case Bernoulli():
             p = row_probs(q)
             residual = over_samples((x - p).mul_(spread))

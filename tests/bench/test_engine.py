@@ -10,7 +10,7 @@ from torch.distributions import Bernoulli, Independent, Normal, OneHotCategorica
 
 from bench import objectives
 from bench.cells import Lost, collect, here, moments_record, steps
-from bench.engine import Engine, PullBack, Settings, exact_gradient
+from bench.engine import Engine, PullBack, Settings, digest, exact_gradient
 from bench.learn import ADAPT_ROWS, ADAPT_STEPS, count_evaluations, learn
 from bench.objectives import Objective, Problem
 from bench.plan import Cell, blocks_in
@@ -392,3 +392,13 @@ def test_gradients_come_tensor_by_tensor_in_the_order_of_theta():
         assert torch.equal(b, scale)
         assert torch.equal(unused, torch.zeros(5, 3))
         assert torch.equal(a, loc)
+
+
+@pytest.mark.parametrize(("size", "rows"), [(1, 256), (512, 256), (1024, 128), (2**18, 1)])
+def test_a_digest_is_of_the_first_gradients(size, rows):
+    g = torch.zeros(512, size)
+    own = digest([g[:, :1], g[:, 1:]])
+    g[rows] = 1
+    assert digest([g[:, :1], g[:, 1:]]) == own
+    g[rows - 1, -1] = 1
+    assert digest([g[:, :1], g[:, 1:]]) != own
