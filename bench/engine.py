@@ -23,12 +23,11 @@ from torch.distributions import Distribution
 
 from bench import record
 from bench.heap import keep_memory
-from bench.moments import Origin, draws_partial, together
+from bench.moments import Origin, draws_partial
 from bench.objectives import Objective, Problem
-from bench.plan import Cell, blocks_in, draws, noise_subject, slices
+from bench.plan import Cell, begins, blocks_in, draws, followed, noise_subject, runs, slices
 from bench.selectors import label
 from bench.stats import Partial
-from bench.stats.accumulate import FOLLOWED
 from bench.sums import Workspace
 from estimators import Estimator, Integrand, State, parameters, rows
 from estimators._families import totals
@@ -196,23 +195,8 @@ class Engine:
 
     @functools.cached_property
     def runs(self) -> list[range]:
-        """Successive draws, of blocks of equal rows, that are reduced together: every process makes the same."""
-        out: list[range] = []
-        blocks, rows = 0, 0
-        for draw, (size, begin) in enumerate(zip(self.sizes, self._begins, strict=False)):
-            cut = blocks_in(size)
-            all_followed = bool(out) and self._begins[out[-1].start] < FOLLOWED <= begin
-            if size // cut == rows and together(blocks + cut, self.size) and not all_followed:
-                out[-1], blocks = range(out[-1].start, draw + 1), blocks + cut
-            else:
-                out.append(range(draw, draw + 1))
-                blocks, rows = cut, size // cut
-        return out
-
-    @functools.cached_property
-    def _begins(self) -> list[int]:
-        """The rows before every draw, and of all."""
-        return [0, *itertools.accumulate(self.sizes)]
+        """Successive draws that are reduced together: every process makes the same."""
+        return runs(self.sizes, self.size)
 
     @functools.cached_property
     def origin(self) -> Origin:
@@ -235,9 +219,9 @@ class Engine:
                 digests[draw] = digest(parts)
             return parts
 
-        begins = self._begins
+        before = begins(self.sizes)
         firsts = [0, *itertools.accumulate(map(blocks_in, self.sizes))]
-        followed = max(begins[run.stop] for run in self.runs if begins[run.start] < FOLLOWED)
+        end = followed(self.sizes, self.size)
         for run in self.runs:
             if run.start not in draws:
                 continue
@@ -251,7 +235,7 @@ class Engine:
                 exact=exact,
                 replicates=sum(self.sizes),
                 origin=self.origin,
-                followed=followed if begins[run.start] < followed else 0,
+                followed=end if before[run.start] < end else 0,
                 workspace=self.workspace,
                 truncate_at=self.truncate_at,
             )

@@ -36,7 +36,6 @@ from bench.sums import (
 
 NARROW = 32  # below so many columns a column is kept in one piece: inner loops over the columns would be too short
 LADDER_START = 256  # rows of a block at the start of a run, at most
-MOST, MOST_NUMBERS = 32, 2**17  # blocks that are reduced together; coordinates of their means
 PORTION = 2**19  # numbers of series that are summed up together, while they are in the cache
 SLAB = 2**19  # numbers that are passed over together: draws are put together or cut between blocks to be about as large
 TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to what float32 can square
@@ -147,11 +146,6 @@ def draws_partial(
         if not finite:  # at least one: perhaps only fourth powers overflow
             partial = replace(partial, nonfinite=max(1, sum(_nonfinite_rows(asked(draw)) for draw in draws)))
     return partial
-
-
-def together(blocks: int, size: int) -> bool:
-    """Return whether so many blocks of gradients of so many coordinates are worth reducing together."""
-    return blocks <= MOST and blocks * size <= MOST_NUMBERS
 
 
 def pivot_of(g: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 from bench import record
 from bench.objectives import Objective
 from bench.selectors import label
+from bench.stats.accumulate import FOLLOWED
 from estimators import Estimator
 
 CAP = {"cpu": 2**19, "cuda": 2**22}
@@ -24,6 +25,8 @@ FLAT, STEP = 8, 4
 """Draws of the first size; draws of every other size before the next. They bound by how much R is rounded up."""
 CUT = 4
 """Blocks of a draw, at most: the tests over blocks need 32 of them soon."""
+MOST, MOST_NUMBERS = 32, 2**17
+"""Blocks that are reduced together, at most, and coordinates of their means."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,11 @@ def draws(cell: Cell, replicates: int, device: str) -> list[int]:
     """
     if cell.estimator.deterministic:
         return [LEAST]
-    objective = cell.objective
+    return sizes_of(cell.objective, replicates, device)
+
+
+def sizes_of(objective: Objective, replicates: int, device: str) -> list[int]:
+    """Return the same of any other estimator."""
     long = replicates >= LONG
     return up_to(replicates, long_ladder(objective, device, replicates) if long else ladder(objective, device))
 
@@ -136,6 +143,37 @@ def up_to(replicates: int, sizes: Iterable[int]) -> list[int]:
         taken.append(size)
         total += size
     return taken
+
+
+def runs(sizes: Sequence[int], size: int) -> list[range]:
+    """Return successive draws, of blocks of equal rows, that are reduced together.
+
+    Args:
+        sizes: the rows of every draw.
+        size: the coordinates of theta.
+    """
+    out: list[range] = []
+    before, blocks, rows = begins(sizes), 0, 0
+    for draw, n in enumerate(sizes):
+        cut = blocks_in(n)
+        more = n // cut == rows and blocks + cut <= MOST and (blocks + cut) * size <= MOST_NUMBERS
+        if more and not before[out[-1].start] < FOLLOWED <= before[draw]:
+            out[-1], blocks = range(out[-1].start, draw + 1), blocks + cut
+        else:
+            out.append(range(draw, draw + 1))
+            blocks, rows = cut, n // cut
+    return out
+
+
+def begins(sizes: Sequence[int]) -> list[int]:
+    """Return the rows before every draw, and of all of them."""
+    return [0, *itertools.accumulate(sizes)]
+
+
+def followed(sizes: Sequence[int], size: int) -> int:
+    """Return of how many rows all series are followed: of those of the runs that begin before ``FOLLOWED``."""
+    before = begins(sizes)
+    return max(before[run.stop] for run in runs(sizes, size) if before[run.start] < FOLLOWED)
 
 
 def slices(rows: int, points: int, objective: Objective, device: str) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tests.calibration import adaptive, coverage, gate, levels
+from tests.calibration import adaptive, coverage, gate, levels, long
 from tests.calibration.laws import LAWS
 
 
@@ -29,6 +29,7 @@ class Plan:
     large: int
     sums: int
     adaptive: int
+    long: int
     suites: int
     trials: int
     blocks: int
@@ -46,13 +47,14 @@ class Plan:
             part(self.large, 5),
             part(self.sums, 100),
             part(self.adaptive, 3),
+            part(self.long, 3),
             part(self.suites, 2),
             part(self.trials, 2),
             part(self.blocks, 64),
         )
 
 
-WHOLE = Plan({1_000: 2_000, 10_000: 1_000}, 200_000, 50_000, 2_000, 100_000, 200, 200, 60, 1_024)
+WHOLE = Plan({1_000: 2_000, 10_000: 1_000}, 200_000, 50_000, 2_000, 100_000, 200, 1_000, 200, 60, 1_024)
 
 Task = tuple[tuple[Any, ...], Callable[[], Any]]
 
@@ -84,6 +86,9 @@ def tasks(plan: Plan) -> Iterator[Task]:
     for law in adaptive.LAWS:
         for numbers in pieces(plan.adaptive, 50):
             yield ("adaptive", law.name), partial(_adaptive, law.name, numbers)
+    for law in long.LAWS:
+        for numbers in pieces(plan.long, 250):
+            yield ("long", law.name), partial(_long, law.name, numbers)
 
 
 def _named(name: str, laws: tuple[Any, ...]) -> Any:
@@ -100,6 +105,10 @@ def _levels(name: str, numbers: range) -> dict[str, list[float]]:
 
 def _adaptive(name: str, numbers: range) -> dict[str, list[float]]:
     return adaptive.runs(_named(name, adaptive.LAWS), numbers)
+
+
+def _long(name: str, numbers: range) -> dict[str, list[float]]:
+    return long.runs(_named(name, long.LAWS), numbers)
 
 
 def _work(numbered: tuple[int, Task]) -> tuple[int, tuple[Any, ...], Any]:

@@ -10,7 +10,7 @@ from scipy.stats import binom
 from bench.gate import Verdict
 from bench.stats import summarise
 from bench.sums import Workspace
-from tests.calibration import adaptive, coverage, expected, gate, levels
+from tests.calibration import adaptive, coverage, expected, gate, levels, long
 from tests.calibration.laws import EXP1, G1, G20, IW45, LAWS, SFQ1, Law, exponential, generator
 from tests.tolerances import FAILURE_RATE, z_limit
 
@@ -102,6 +102,16 @@ def test_a_planned_run_covers_and_is_precise():
     heavy = adaptive.runs(exponential("EXP1", 1.0), range(4))
     assert heavy["reached"] == [0.0] * 4
     assert min(heavy["replicates"]) >= adaptive.MOST
+
+
+@pytest.mark.parametrize("law", [G1, SFQ1], ids=lambda law: law.name)
+def test_long_runs_cover_though_not_all_is_followed(law):
+    columns = long.runs(law, range(40))
+    for key in ("covered", "mse_covered"):
+        assert sum(columns[key]) >= binom.ppf(FAILURE_RATE / 4, 40, 0.93)
+    assert sum(columns["biased"]) <= binom.isf(FAILURE_RATE, 40, 0.001)
+    row = long.summary(law, columns)
+    assert row["followed"] == 135_168 < row["R"] == 315_392
 
 
 CELLS = (gate.CELLS[1], gate.CELLS[3], gate.CELLS[6])

@@ -1,0 +1,76 @@
+"""Long runs, of which only the first replicates are followed row by row: do their intervals cover?"""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from bench.moments import Origin, draws_partial
+from bench.plan import begins, blocks_in, followed, sizes_of
+from bench.plan import runs as together
+from bench.stats import Accumulator, Sums, summarise
+from bench.sums import Workspace
+from tests.calibration import laws
+from tests.calibration.laws import Law, generator
+
+REPLICATES = 300_000
+"""Rounded up to whole draws as in a study: 8 of 512 and 19 of 16,384, of which 8 and 8 are followed."""
+LAWS = tuple(law for law in laws.LAWS if law.size == 1 and math.isfinite(law.variance))
+
+
+def sizes_for(law: Law) -> list[int]:
+    """Return the rows of every draw of a study's run with such gradients."""
+    return sizes_of(SimpleNamespace(row_elements=law.size), REPLICATES, "cpu")  # type: ignore[arg-type]
+
+
+def sums_of(gradients: torch.Tensor, law: Law, sizes: list[int], space: Workspace) -> Sums:
+    """Return the sums of a run, by the code that a study uses."""
+    exact, groups = torch.as_tensor(law.mean), {"g": law.size}
+    accumulator = Accumulator(groups, replicates=sum(sizes), centre=law.mean, exact=law.mean)
+    draws, before, end = gradients.split(sizes), begins(sizes), followed(sizes, law.size)
+    index, origin = 0, Origin.of([draws[0]])
+    for run in together(sizes, law.size):
+        partial = draws_partial(
+            lambda draw: [draws[draw]],
+            run,
+            index=index,
+            blocks=[blocks_in(sizes[draw]) for draw in run],
+            groups=groups,
+            centre=exact,
+            exact=exact,
+            replicates=sum(sizes),
+            origin=origin,
+            followed=end if before[run.start] < end else 0,
+            workspace=space,
+        )
+        accumulator.add(partial)
+        index += partial.blocks
+    return accumulator.sums()
+
+
+def runs(law: Law, numbers: range) -> dict[str, list[float]]:
+    """Simulate runs of a law: do the intervals of variance and mean squared error cover, is it called biased?"""
+    columns: dict[str, list[float]] = {key: [] for key in ("covered", "below", "mse_covered", "half_width", "biased")}
+    sizes, space = sizes_for(law), Workspace()
+    for number in numbers:
+        gradients = law.draw(generator("long", law.name, number=number), sum(sizes))
+        s = summarise(sums_of(gradients, law, sizes, space), exact=law.mean, dtype="float32")
+        low, high, mse_high = s.variance_low, *(math.inf if x is None else x for x in (s.variance_high, s.mse_high))
+        columns["covered"].append(float(low <= law.variance <= high))
+        columns["below"].append(float(law.variance < low))
+        columns["mse_covered"].append(float((s.mse_low or 0.0) <= law.variance <= mse_high))
+        columns["half_width"].append((high - low) / 2 / s.variance)
+        columns["biased"].append(float(s.verdict in ("BIASED", "BIASED_WITHIN_TOL")))
+    return columns
+
+
+def summary(law: Law, columns: dict[str, list[float]]) -> dict[str, object]:
+    """Return the row of a law."""
+    sizes = sizes_for(law)
+    row: dict[str, object] = {"law": law.name, "R": sum(sizes), "followed": followed(sizes, law.size)}
+    row["runs"] = len(columns["covered"])
+    row |= {key: float(np.mean(columns[key])) for key in ("covered", "below", "mse_covered", "biased")}
+    return row | {"median_half_width": float(np.median(columns["half_width"]))}
