@@ -23,8 +23,9 @@ from torch.distributions import Distribution
 
 from bench import record
 from bench.heap import keep_memory
-from bench.moments import Origin, draws_partial
+from bench.moments import draws_partial
 from bench.objectives import Objective, Problem
+from bench.origin import Origin
 from bench.plan import Cell, begins, blocks_in, draws, followed, noise_subject, runs, slices
 from bench.selectors import label
 from bench.stats import Partial

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite, log2, sqrt
+from math import sqrt
 
 import numpy as np
 import torch
 
+from bench.origin import Origin
 from bench.stats.accumulate import (
     SHAPE_BLOCKS,
     SUB_BLOCK,
@@ -25,6 +26,7 @@ from bench.stats.series import Array, each, from_powers, pooled
 from bench.sums import (
     Workspace,
     add_products,
+    centred,
     column_sums,
     row_products,
     row_sums,
@@ -39,8 +41,6 @@ LADDER_START = 256  # rows of a block at the start of a run, at most
 PORTION = 2**19  # numbers of series that are summed up together, while they are in the cache
 SLAB = 2**19  # numbers that are passed over together: draws are put together or cut between blocks to be about as large
 TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to what float32 can square
-FARTHEST = 100  # binary exponent of the largest unit, whose inverse is a float32 as well
-NEAR = 8  # standard deviations from 0 up to which a mean needs no pivot
 FAR = 1e6  # so many times the unit of its series, or one of so many parts of it, a mean is too far from it
 
 
@@ -146,49 +146,6 @@ def draws_partial(
         if not finite:  # at least one: perhaps only fourth powers overflow
             partial = replace(partial, nonfinite=max(1, sum(_nonfinite_rows(asked(draw)) for draw in draws)))
     return partial
-
-
-def pivot_of(g: torch.Tensor) -> torch.Tensor:
-    """Return a point near the mean of `g` `[rows, size]`, in its dtype, exact where a column is constant.
-
-    It is the median of the means of 16 parts, which one huge gradient does not move: far from all the others, sums of
-    squares about it would have none of their digits.
-    """
-    off = (g - g[0]).double()
-    return (g[0] + torch.stack([part.mean(0) for part in off.chunk(16)]).median(0).values).to(g.dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class Origin:
-    """Where gradients lie, by group: a point near their mean, and how far they are from it.
-
-    A pivot is None where 0 is as good: where no coordinate has a mean so many times its standard deviation that sums
-    about 0 would lose digits. The `spreads` are powers of two near the typical `‖g_r − p‖²`. Squared norms are written
-    in units of them, so that their fourth powers stay in the range of float32.
-    """
-
-    pivots: Sequence[torch.Tensor | None]
-    spreads: Sequence[float]
-
-    @classmethod
-    def of(cls, parts: Sequence[torch.Tensor]) -> Origin:
-        """Look at some gradients, `[rows, size of the group]` for every group."""
-        pivots, spreads = zip(*map(_place, parts), strict=True)
-        return cls(list(pivots), list(spreads))
-
-    @property
-    def spread(self) -> float:
-        """The same of all groups together."""
-        return 2.0 ** round(log2(sum(self.spreads)))
-
-
-def _place(g: torch.Tensor) -> tuple[torch.Tensor | None, float]:
-    pivot = pivot_of(g)
-    parts = torch.stack([part.mean(0) for part in (g - pivot).double().square().chunk(16)])
-    variance, typical = parts.median(0).values, parts.sum(1).median().item() or parts.sum(1).mean().item()
-    near = bool((pivot.double().square() <= NEAR**2 * variance).all())
-    known = isfinite(typical) and typical > 0
-    return None if near else pivot, 2.0 ** max(-FARTHEST, min(FARTHEST, round(log2(typical)))) if known else 1.0
 
 
 def _check(
@@ -384,12 +341,12 @@ class _Run:
         columns, own = self._columns(), bool(self._own_series())
         if self.centre.numel() < NARROW:
             panel = self._room("off the mean", parts[0], self.centre.numel())
-            d = [_centred(g, p, blocks, panel[:, own]) for g, p, own in zip(parts, pivots, columns, strict=True)]
+            d = [centred(g, p, blocks, panel[:, own]) for g, p, own in zip(parts, pivots, columns, strict=True)]
             yield panel, torch.cat(d, 1), slice(None), list(enumerate(columns, 1)) if own else [(0, slice(None))]
         else:
             for k, (g, p, here) in enumerate(zip(parts, pivots, columns, strict=True), 1):
                 off = self._room("off the mean", g)
-                yield off, _centred(g, p, blocks, off), here, [(k if own else 0, slice(None))]
+                yield off, centred(g, p, blocks, off), here, [(k if own else 0, slice(None))]
 
     def _columns(self) -> list[slice]:
         """Return which columns of the gradient belong to which group."""
@@ -511,16 +468,6 @@ class _Run:
             truncate_at=self.truncate_at,
             sample=None if sample is None else sample * unit["w"],
         )
-
-
-def _centred(g: torch.Tensor, pivot: torch.Tensor | None, blocks: int, out: torch.Tensor) -> torch.Tensor:
-    """Write `g` off the means of its blocks to `out`; return these means off the pivot, `[blocks, size]`, float64."""
-    if pivot is not None:
-        g = torch.sub(g, pivot, out=out)
-    g, out = g.view(blocks, -1, g.shape[1]), out.view(blocks, -1, g.shape[1])
-    d = column_sums(g) / g.shape[1]
-    torch.sub(g, d.to(g.dtype).unsqueeze(1), out=out)  # what rounding leaves of the mean is 0 beside the spread
-    return d
 
 
 def _joined(draws: Sequence[Sequence[torch.Tensor]]) -> Sequence[torch.Tensor]:

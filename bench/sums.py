@@ -51,6 +51,16 @@ def column_sums(x: torch.Tensor) -> torch.Tensor:
     return folded.view(blocks, rows // step, size).sum(1, dtype=torch.float64)
 
 
+def centred(g: torch.Tensor, pivot: torch.Tensor | None, blocks: int, out: torch.Tensor) -> torch.Tensor:
+    """Write `g` off the means of its blocks to `out`; return these means off the pivot, `[blocks, size]`, float64."""
+    if pivot is not None:
+        g = torch.sub(g, pivot, out=out)
+    g, out = g.view(blocks, -1, g.shape[1]), out.view(blocks, -1, g.shape[1])
+    d = column_sums(g) / g.shape[1]
+    torch.sub(g, d.to(g.dtype).unsqueeze(1), out=out)  # what rounding leaves of the mean is 0 beside the spread
+    return d
+
+
 def row_sums(x: torch.Tensor, scale: float, out: torch.Tensor, *, add: bool) -> None:
     """Write the sum over columns of `[rows, size]`, times `scale`, to `out` `[rows]`, or add it."""
     if 1 < x.shape[1] < FEW_COLUMNS:

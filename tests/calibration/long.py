@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from bench.moments import Origin, draws_partial
+from bench.moments import draws_partial
+from bench.origin import Origin
 from bench.plan import begins, blocks_in, followed, sizes_of
 from bench.plan import runs as together
 from bench.stats import Accumulator, Sums, summarise

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.moments import FARTHEST, NEAR, Origin, block_partial, draws_partial, pivot_of
+from bench.moments import block_partial, draws_partial
+from bench.origin import FARTHEST, NEAR, Origin, pivot_of
 from bench.stats import Accumulator, Sums, summarise
 from bench.stats.accumulate import above_quantile, kept_in_block, kept_values, tail_length
 from bench.stats.series import from_powers
