@@ -327,7 +327,8 @@ class _Run:
                 row_sums(squares[:, own], 1 / units[w], table[w].view(-1), add=w in begun)
                 begun.add(w)
             if self._shapes():
-                M += third_and_fourth(Y, squares.view(shape), M[0], self._room("cubes", flat).view(shape))
+                typical = sum(units[w] for w, _ in shares) / Y.shape[2]
+                M += third_and_fourth(Y, squares.view(shape), typical, self._room("cubes", flat).view(shape))
             found.append(torch.stack([d, *M]))
         return torch.cat(found, 2) if len(found) > 1 else found[0], grams
 

@@ -13,6 +13,7 @@ from bench.stats.series import Array
 IN_CACHE = 2**19  # numbers that are passed over several times while they are in the cache
 FEW_COLUMNS = 1000  # below this the matrix product is the faster sum of a row
 WIDE = 64  # from so many columns torch sums over rows without help
+ORDINARY = 1e6  # squares up to here, and down to one over it, may be squared as they are
 SPARSE, SAMPLED = 100, 32  # the largest values are looked for in two steps if they are one of so many; sample: one of
 
 
@@ -78,18 +79,17 @@ def add_products(x: torch.Tensor, vector: torch.Tensor, out: torch.Tensor) -> No
         torch.addmv(out, x, vector, out=out)
 
 
-def third_and_fourth(
-    Y: torch.Tensor, squares: torch.Tensor, M2: torch.Tensor, cubes: torch.Tensor
-) -> list[torch.Tensor]:
-    """Sum up Y³ and Y⁴ over the rows of `[blocks, rows, size]`, `[blocks, size]` each; overwrite all but M2.
+def third_and_fourth(Y: torch.Tensor, squares: torch.Tensor, typical: float, cubes: torch.Tensor) -> list[torch.Tensor]:
+    """Sum up Y³ and Y⁴ over the rows of `[blocks, rows, size]`, `[blocks, size]` each; overwrite all but Y.
 
-    Powers are taken of Y over its root mean square, so that none leaves the range of the dtype.
+    Where the `typical` square is not near 1, powers are taken of Y over its root, so that none leaves the range of the
+    dtype.
     """
-    square = M2.mean() / Y.shape[1]
-    square = torch.where(square > 0, square, 1.0)
-    squares *= (1 / square).to(Y.dtype)
-    M3 = column_sums(torch.mul(Y, squares, out=cubes)) * square
-    return [M3, column_sums(squares.mul_(squares)) * square**2]
+    scale = 1.0 if 1 / ORDINARY < typical < ORDINARY else typical
+    if scale != 1:
+        squares *= 1 / scale
+    M3 = column_sums(torch.mul(Y, squares, out=cubes)) * scale
+    return [M3, column_sums(squares.mul_(squares)) * scale**2]
 
 
 def series_powers(table: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:

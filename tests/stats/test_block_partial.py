@@ -87,12 +87,14 @@ def test_float32_sums_inside_a_block_keep_eight_digits(shift, size):
     assert shift == 0 or naive != approx(double, rel=1e-5)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e-9, 1e6, 1e12])
+@pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e-9, 1e-5, 3e4, 1e6, 1e12])
 def test_scale_equivariance_in_float32(scale):
     g = draw(256, 3, dtype=torch.float32)
     a, b = accumulate([g]), accumulate([g * scale])
     assert b.variance == approx(a.variance * scale**2, rel=1e-5)
     assert float(b.w.M4) == approx(float(a.w.M4) * scale**8, rel=1e-4) or scale <= 1e-30
+    assert b.shape.M3 == approx(a.shape.M3 * scale**3, rel=1e-4, abs=1e-4 * scale**3)
+    assert b.shape.M4 == approx(a.shape.M4 * scale**4, rel=1e-5)
     exact = torch.zeros(3, dtype=torch.float64)
     s, t = (summarise(accumulate([x], exact=exact), exact=exact.numpy(), dtype="float32") for x in (g, g * scale))
     assert t.p_bias == approx(s.p_bias, rel=1e-3)
