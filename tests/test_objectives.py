@@ -519,6 +519,9 @@ def test_a_squared_distance_has_derivatives(dim):
     for each in (x, x.clone().requires_grad_()):
         assert squared_distance(each, target).tolist() == (x - 0.3).square().sum(-1).tolist()
     has_derivatives(lambda x: squared_distance(x, target), x.requires_grad_())
+    none = torch.zeros(0, dim, requires_grad=True)
+    (g,) = torch.autograd.grad(squared_distance(none, torch.tensor(0.3)).sum(), none)
+    assert g.shape == (0, dim)
 
 
 def test_a_linear_and_a_quadratic_term_have_derivatives():

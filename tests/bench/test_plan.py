@@ -8,7 +8,22 @@ import torch
 from torch.distributions import Normal
 
 from bench import objectives
-from bench.plan import CALL, CAP, LEAST, Cell, blocks_in, cap, draws, ladder, mismatch, noise_subject, plan, slices
+from bench.plan import (
+    CALL,
+    CAP,
+    LEAST,
+    MOST_NUMBERS,
+    Cell,
+    blocks_in,
+    cap,
+    draws,
+    ladder,
+    mismatch,
+    noise_subject,
+    plan,
+    runs,
+    slices,
+)
 from bench.record import draw_seed
 from estimators import (
     RLOO,
@@ -183,3 +198,11 @@ def test_no_two_draws_share_the_bits_that_torch_uses():
     assert len(seeds) == 100_000
     high = torch.rand(3, generator=torch.Generator().manual_seed(5 + (1 << 40)))
     assert torch.equal(high, torch.rand(3, generator=torch.Generator().manual_seed(5)))
+
+
+def test_as_many_blocks_are_reduced_together_as_have_few_means():
+    sizes = [256] * 80
+    assert [len(run) for run in runs(sizes, 200)] == [32, 32, 16]
+    assert [len(run) for run in runs(sizes, MOST_NUMBERS // 8)] == [8] * 10
+    assert [len(run) for run in runs(sizes, 10**6)] == [1] * 80
+    assert [run for part in runs(sizes, 200) for run in part] == list(range(80))
