@@ -420,7 +420,7 @@ class _Run:
             if name[0] in "we":
                 tensors[f"top {name}"] = top(table[k], self._kept(name, rows))
         if self._samples():
-            tensors["sample"] = w[0, :, :LADDER_START].flatten()
+            tensors["sample"] = w[0, :, :LADDER_START].flatten().clone()  # the sums overwrite it
         orders = 4 if self.followed else 2
         tensors["series"] = series_powers(table[: len(names)], orders, self.space)
         return tensors

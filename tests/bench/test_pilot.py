@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench import measure, objectives, store
-from bench.engine import Settings
+from bench.engine import Engine, Settings
 from bench.pilot import KIND, pilot_record
 from bench.plan import Cell
 from bench.progress import Silent
@@ -178,3 +178,15 @@ def test_a_pilot_that_fails_is_the_cells_failure(tmp_path, monkeypatch):
     assert list(table["outcome"]) == ["failed"]
     monkeypatch.setattr(Spec, "instances", lambda _self: ([Broken(broken=False)], [COSINE]))
     assert run(spec(), tmp_path, told)[0]["outcome"] == "measured"
+
+
+def test_a_pilot_has_noise_of_its_own(monkeypatch):
+    stages, own = set(), Engine.generator
+
+    def generator(self, stage, draw):
+        stages.add(stage)
+        return own(self, stage, draw)
+
+    monkeypatch.setattr(Engine, "generator", generator)
+    pilot_record(CELL, SMALL, Aim(0.1, 4000), lambda _done, _coming: None, lambda *_look: None)
+    assert stages == {KIND}
