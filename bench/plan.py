@@ -19,8 +19,8 @@ CALL = {"cpu": 2**21, "cuda": 2**22}
 """Elements of the largest tensor of one call, for all samples. More leave the cache; fewer pay for more calls."""
 FIRST, LEAST = 256, 64
 """Fewest rows of the first draws; fewest rows of any draw, where the cap is small."""
-LONG, PARTS, GROWTH = 2**18, 512, 32
-"""Replicates of a long run; its first draws are one of so many parts of it, or half of one; others, times as large."""
+LONG, PARTS, GROWTH = 2**16, 512, 64
+"""Replicates of a long run; the parts of it that its draws are sized by: the first are one, others so many of them."""
 FLAT, STEP = 8, 4
 """Draws of the first size; draws of every other size before the next. They bound by how much R is rounded up."""
 CUT = 4
@@ -103,13 +103,13 @@ def ladder(objective: Objective, device: str) -> Iterator[int]:
 
 
 def long_ladder(objective: Objective, device: str, replicates: int) -> Iterator[int]:
-    """Yield the same of a long run: 8 draws of 1/1024 to 1/512 of R, then 32 times as large ones, or the cap.
+    """Yield the same of a long run: 8 draws of R/512, at least 1024, and then of R/8, or the cap; in powers of two.
 
-    A draw costs what its calls cost, whatever its rows: here they are few. R is rounded up by at most 1/16.
+    A draw costs what its calls cost, whatever its rows: here they are few. R is rounded up by at most an eighth.
     """
-    most, first = cap(objective, device), 1 << ((replicates // PARTS).bit_length() - 1)
-    yield from itertools.repeat(min(first, most), FLAT)
-    yield from itertools.repeat(min(GROWTH * first, most))
+    most, part = cap(objective, device), 1 << ((replicates // PARTS).bit_length() - 1)
+    yield from itertools.repeat(min(max(CUT * FIRST, part), most), FLAT)
+    yield from itertools.repeat(min(GROWTH * part, most))
 
 
 def blocks_in(rows: int) -> int:

@@ -332,7 +332,7 @@ def test_runs_are_of_blocks_of_equal_rows_and_whole():
     assert [draw for run in engine.runs for draw in run] == list(range(len(engine.sizes)))
     rows = [[engine.sizes[draw] // blocks_in(engine.sizes[draw]) for draw in run] for run in engine.runs]
     assert all(len(set(each)) == 1 for each in rows)
-    assert [len(run) for run in engine.runs] == [8, 8, 8, 3]  # of 2 blocks of 256 rows each, then of 4 of 4096
+    assert [len(run) for run in engine.runs] == [8, 4, 5]  # of 4 blocks of 256 rows each, then of 4 of 8192
     assert max(sum(blocks_in(engine.sizes[draw]) for draw in run) for run in engine.runs) == 32
 
 
@@ -340,9 +340,9 @@ def test_a_run_ends_where_rows_are_no_longer_followed():
     engine = Engine(Cell(RLOO(), objectives.BernoulliQuadratic(dim=1)), Settings(replicates=5_000_000))
     begins = [sum(engine.sizes[: run.start]) for run in engine.runs]
     followed = [begin for begin in begins if begin < FOLLOWED]
-    assert engine.sizes[8] == 2**18
+    assert engine.sizes[8] == 2**19
     assert followed == [0, 2**16]
-    assert begins[2] == 2**16 + 2**18  # the draw that reaches 2^17 is the last
+    assert begins[2] == 2**16 + 2**19  # the draw that reaches 2^17 is the last
 
 
 def test_partials_are_of_all_blocks_in_order():

@@ -18,7 +18,7 @@ from tests.calibration import laws
 from tests.calibration.laws import Law, generator
 
 REPLICATES = 300_000
-"""Rounded up to whole draws as in a study: 8 of 512 and 19 of 16,384, of which 8 and 8 are followed."""
+"""Rounded up to whole draws as in a study: 8 of 1,024 and 9 of 32,768, of which 8 and 4 are followed."""
 LAWS = tuple(law for law in laws.LAWS if law.size == 1 and math.isfinite(law.variance))
 
 
