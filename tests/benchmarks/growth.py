@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -77,22 +81,72 @@ def _child(name: str, replicates: int) -> int:
     return int(json.loads(done.stdout)["peak_bytes"])
 
 
-def processes(rounds: int, *, small: bool) -> dict[str, Ratio]:
-    """Return the time of one worker process over that of two, for one large cell whose blocks are spread."""
+def processes(rounds: int, *, small: bool) -> dict[str, tuple[Ratio, Ratio]]:
+    """Return the time of one process over that of two: of one large cell, and of two that know nothing of each other.
+
+    The first is the product, whose draws are spread over workers; the second says what the machine allows. Processes
+    are started three times, since their luck with memory and cache stays with them.
+    """
     out = {}
     for name, replicates in (("W2 pathwise", 1_000_000), ("W3 score", 500_000)):
         product = Product(named(name), replicates // (50 if small else 1))
-        with Pool(1) as one, Pool(2) as two:
-            times: dict[Pool, list[float]] = {one: [], two: []}
-            for pool in (one, two):
-                _spread(product, pool)
-            for turn in range(rounds):
-                for pool in (one, two) if turn % 2 else (two, one):
-                    start = time.perf_counter()
-                    _spread(product, pool)
-                    times[pool].append(time.perf_counter() - start)
-        out[name] = of([a / b for a, b in zip(times[one], times[two], strict=True)])
+        spread, apart = list[float](), list[float]()
+        for _ in range(1 if small else 3):
+            with Pool(1) as one, Pool(2) as two, _apart(name, product.replicates) as pair:
+                for turn in range(-1, rounds):  # the first does not count
+                    a, b = _in_turn(turn, partial(_spread, product, one), partial(_spread, product, two))
+                    c, d = _in_turn(
+                        turn, partial(_ask, pair[:1], product.replicates), partial(_ask, pair, product.replicates // 2)
+                    )
+                    if turn >= 0:
+                        spread.append(a / b)
+                        apart.append(c / d)
+        out[name] = of(spread), of(apart)
     return out
+
+
+@contextlib.contextmanager
+def _apart(name: str, replicates: int) -> Iterator[list[Connection]]:
+    """Start two processes that measure a row by themselves, all replicates or half of them."""
+    context = multiprocessing.get_context("spawn")
+    pairs = [context.Pipe() for _ in range(2)]
+    started = [context.Process(target=_alone, args=(theirs, name, replicates)) for _, theirs in pairs]
+    for each in started:
+        each.start()
+    try:
+        yield [ours for ours, _ in pairs]
+    finally:
+        for ours, _ in pairs:
+            ours.send(0)
+        for each in started:
+            each.join()
+
+
+def _alone(connection: Connection, name: str, replicates: int) -> None:
+    """Measure as many replicates as asked for, until asked for none: the life of a process."""
+    torch.set_num_threads(1)
+    products = {n: Product(named(name), n) for n in (replicates, replicates // 2)}
+    for n in iter(connection.recv, 0):
+        products[n].whole()
+        connection.send(n)
+
+
+def _ask(processes: list[Connection], replicates: int) -> None:
+    """Let processes measure so many replicates each at the same time."""
+    for process in processes:
+        process.send(replicates)
+    for process in processes:
+        process.recv()
+
+
+def _in_turn(turn: int, first: Callable[[], None], second: Callable[[], None]) -> tuple[float, float]:
+    """Return the seconds of two jobs; in every other turn the second is done first."""
+    seconds = {}
+    for job in (first, second) if turn % 2 else (second, first):
+        start = time.perf_counter()
+        job()
+        seconds[job] = time.perf_counter() - start
+    return seconds[first], seconds[second]
 
 
 def _spread(product: Product, pool: Pool) -> None:
