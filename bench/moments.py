@@ -312,8 +312,9 @@ class _Run:
                 add_products(g, target.rounded[own], table[-2].view(-1))
                 self._add_squared_norms(g, table[-1].view(-1))
         found, grams, begun = [], list[torch.Tensor](), set[int]()
-        for flat, d, columns, shares in self._panels(parts, pivots, shape[0]):
-            Y = flat.view(shape)
+        at_once = not (target is not None or sub_blocks or self._shapes())  # nothing but squares is made of Y
+        for flat, d, columns, shares in self._panels(parts, pivots, shape[0], squared=at_once):
+            Y = squares = flat.view(shape)
             if target is not None:
                 away, along = d + target.offset[columns], target.direction[columns].expand_as(d)
                 vectors = torch.stack([away * (2 / units[0]), along / sqrt(units[0])], 1)
@@ -321,33 +322,37 @@ class _Run:
             if sub_blocks:
                 mine = row_products(flat, sub_blocks)
                 grams = [a.add_(b) for a, b in zip(grams, mine, strict=True)] if grams else mine
-            squares = torch.mul(flat, flat, out=self._room("squares", flat) if self._shapes() else flat)
-            M = [column_sums(squares.view(shape))]
+            if not at_once:
+                squares = torch.mul(Y, Y, out=self._room("squares", flat).view(shape) if self._shapes() else Y)
+            M = [column_sums(squares)]
             for w, own in shares:
-                row_sums(squares[:, own], 1 / units[w], table[w].view(-1), add=w in begun)
+                row_sums(squares.flatten(0, 1)[:, own], 1 / units[w], table[w].view(-1), add=w in begun)
                 begun.add(w)
             if self._shapes():
                 typical = sum(units[w] for w, _ in shares) / Y.shape[2]
-                M += third_and_fourth(Y, squares.view(shape), typical, self._room("cubes", flat).view(shape))
+                M += third_and_fourth(Y, squares, typical, self._room("cubes", flat).view(shape))
             found.append(torch.stack([d, *M]))
         return torch.cat(found, 2) if len(found) > 1 else found[0], grams
 
     def _panels(
-        self, parts: Sequence[torch.Tensor], pivots: Sequence[torch.Tensor | None], blocks: int
+        self, parts: Sequence[torch.Tensor], pivots: Sequence[torch.Tensor | None], blocks: int, *, squared: bool
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor, slice, list[tuple[int, slice]]]]:
-        """Yield what is worked on as one matrix Y, and d: of a group or, if they are narrow, of all.
+        """Yield what is worked on as one matrix, Y or its squares, and d: of a group or, if they are narrow, of all.
 
         Beside them stand their columns, and which of them have their squares in which row of the table.
         """
         columns, own = self._columns(), bool(self._own_series())
         if self.centre.numel() < NARROW:
             panel = self._room("off the mean", parts[0], self.centre.numel())
-            d = [centred(g, p, blocks, panel[:, own]) for g, p, own in zip(parts, pivots, columns, strict=True)]
+            d = [
+                centred(g, p, blocks, panel[:, own], squared=squared)
+                for g, p, own in zip(parts, pivots, columns, strict=True)
+            ]
             yield panel, torch.cat(d, 1), slice(None), list(enumerate(columns, 1)) if own else [(0, slice(None))]
         else:
             for k, (g, p, here) in enumerate(zip(parts, pivots, columns, strict=True), 1):
                 off = self._room("off the mean", g)
-                yield off, centred(g, p, blocks, off), here, [(k if own else 0, slice(None))]
+                yield off, centred(g, p, blocks, off, squared=squared), here, [(k if own else 0, slice(None))]
 
     def _columns(self) -> list[slice]:
         """Return which columns of the gradient belong to which group."""

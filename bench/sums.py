@@ -52,13 +52,22 @@ def column_sums(x: torch.Tensor) -> torch.Tensor:
     return folded.view(blocks, rows // step, size).sum(1, dtype=torch.float64)
 
 
-def centred(g: torch.Tensor, pivot: torch.Tensor | None, blocks: int, out: torch.Tensor) -> torch.Tensor:
-    """Write `g` off the means of its blocks to `out`; return these means off the pivot, `[blocks, size]`, float64."""
+def centred(
+    g: torch.Tensor, pivot: torch.Tensor | None, blocks: int, out: torch.Tensor, *, squared: bool
+) -> torch.Tensor:
+    """Write `g` off the means of its blocks, or the squares of that, to `out`.
+
+    Returns these means off the pivot, `[blocks, size]`, float64.
+    """
     if pivot is not None:
         g = torch.sub(g, pivot, out=out)
     g, out = g.view(blocks, -1, g.shape[1]), out.view(blocks, -1, g.shape[1])
     d = column_sums(g) / g.shape[1]
-    torch.sub(g, d.to(g.dtype).unsqueeze(1), out=out)  # what rounding leaves of the mean is 0 beside the spread
+    mean = d.to(g.dtype).unsqueeze(1)  # what rounding leaves of the mean is 0 beside the spread
+    if squared:
+        torch.ops.aten.mse_loss.out(g, mean.expand_as(g), 0, out=out)  # in one pass
+    else:
+        torch.sub(g, mean, out=out)
     return d
 
 
