@@ -10,10 +10,7 @@ def main() -> None:
     """Run the command line, if the package ``bench`` that Python found is this one."""
     import bench
 
-    if (
-        not (bench.__doc__ or "").startswith("stochgrad-bench")
-        or not Path(__file__).with_name("catalogue.json").exists()
-    ):
+    if not (bench.__doc__ or "").startswith("stochgrad-bench") or not Path(__file__).with_name("default.toml").exists():
         sys.exit(
             f"Error: the package 'bench' in {Path(__file__).parent} is not stochgrad-bench's: another distribution has "
             "overwritten it (frappe-bench has the same name). Install stochgrad-bench in an environment of its own."

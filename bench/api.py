@@ -12,12 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import pilot, reference
-from bench.cells import moments_record, single_thread, timing_record
-from bench.engine import Engine, Settings
+from bench.measurement import pilot, reference
+from bench.measurement.engine import Engine
+from bench.measurement.moments import moments_record
+from bench.measurement.threads import single_thread
+from bench.measurement.timing import timing_record
 from bench.objectives import Objective
-from bench.plan import Cell, mismatch
-from bench.record import Record
+from bench.planning.cells import Cell, mismatch
+from bench.planning.settings import Settings
+from bench.records.lines import Record
 from bench.stats import Aim, Summary
 from bench.stats.printing import format_bias, format_estimate, format_variance
 from bench.stats.quantiles import t_quantile

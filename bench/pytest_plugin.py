@@ -64,8 +64,8 @@ class GradientCheck:
         __tracebackhide__ = True
         from bench.api import measure
         from bench.gate.decide import ALPHA_BIAS, p_text
-        from bench.plan import Cell
-        from bench.record import draw_seed
+        from bench.planning.cells import Cell
+        from bench.records.seeds import draw_seed
         from bench.stats.gate import STAGE_ONE_BIAS
 
         cell = Cell(estimator, objective)
@@ -118,12 +118,14 @@ class GradientCheck:
             Damaged: its file cannot be read.
         """
         __tracebackhide__ = True
-        from bench.baseline import read
-        from bench.gate import Options, Picked, Selection, Verdict, check
+        from bench.execution.progress import Silent
+        from bench.gate.baseline import read
+        from bench.gate.decide import Verdict
+        from bench.gate.select import Picked, Selection
+        from bench.gate.stages import Options, check
         from bench.gate.words import Printer
-        from bench.plan import Cell
-        from bench.progress import Silent
-        from bench.selectors import parse
+        from bench.planning.cells import Cell
+        from bench.planning.selectors import parse
 
         cell = Cell(estimator, objective)
         found = read(baseline, self.root)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import estimators
-from bench import objectives, store
-from bench.names import facts, served
+from bench import objectives
+from bench.planning.catalogue import facts, served
+from bench.records import store
 from bench.report.frame import each
 from bench.report.study import prepared
 from bench.stats.printing import format_rank

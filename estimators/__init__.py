@@ -1,10 +1,21 @@
 """Monte Carlo estimators of the gradient of an expectation: ``loss = RLOO(n=4)(f, q)``, then ``loss.backward()``."""
 
 from estimators._adapt import adapt
+from estimators._axes import totals
 from estimators._catalogue import aliases, catalogue
-from estimators._families import draw, rdraw, score
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, NotDifferentiable, Refusal, UnsupportedFamily
+from estimators._densities import score
+from estimators._draws import draw, rdraw
+from estimators._noise import uniform
+from estimators._protocol import (
+    Estimator,
+    Integrand,
+    InvalidParameter,
+    NotDifferentiable,
+    Refusal,
+    State,
+    UnsupportedFamily,
+    command_line_name,
+)
 from estimators._rows import parameters, rows
 from estimators._surrogate import grad_only, inject
 from estimators.antithetic_score_function import AntitheticScoreFunction
@@ -115,6 +126,7 @@ __all__ = [
     "adapt",
     "aliases",
     "catalogue",
+    "command_line_name",
     "draw",
     "grad_only",
     "inject",
@@ -122,4 +134,6 @@ __all__ = [
     "rdraw",
     "rows",
     "score",
+    "totals",
+    "uniform",
 ]

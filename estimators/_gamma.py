@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.distributions import Chi2, Distribution, Gamma
 
-from estimators._families import inner
-from estimators._protocol import Estimator, Integrand
-from estimators._refusals import needs_gradient, one_value_each
+from estimators._checks import needs_gradient, one_value_each
+from estimators._protocol import Estimator, Integrand, inner
 from estimators._surrogate import grad_only, inject
 
 

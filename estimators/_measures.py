@@ -12,7 +12,10 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution, Normal, Poisson, Weibull
 
-from estimators._families import draw, inner, normal, row_probs, uniform
+from estimators._densities import row_probs
+from estimators._draws import draw
+from estimators._noise import normal, uniform
+from estimators._protocol import inner
 from estimators._rows import one, parameters
 
 

@@ -1,4 +1,11 @@
-"""The estimator protocol: a frozen dataclass that turns an integrand and a distribution into a loss."""
+"""What estimators ask of a distribution: draws with an explicit generator, closed-form scores, one row at a time.
+
+Normal, Bernoulli, Categorical and OneHotCategorical, alone or under ``Independent``, have closed forms, computed on the
+one row behind a stride-0 view. A ``Drawable`` brings its own; every other distribution goes through torch, slower, with
+the global generator forked and seeded from the given one.
+
+All draws have shape ``[n, *batch, *event]``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +16,28 @@ from typing import ClassVar, Protocol
 from torch import Generator, Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, OneHotCategorical
 
-from estimators._refusals import UnsupportedFamily
+
+def inner(q: Distribution) -> Distribution:
+    """Return q without its ``Independent`` wrappers."""
+    while isinstance(q, Independent):
+        q = q.base_dist
+    return q
+
+
+class Refusal(ValueError):
+    """An estimator says no: what came, what was expected, what to use instead."""
+
+
+class UnsupportedFamily(Refusal):
+    """The estimator does not serve distributions of this family."""
+
+
+class NotDifferentiable(Refusal):
+    """The integrand has no gradient in x at all, and the estimator needs one."""
+
+
+class InvalidParameter(Refusal):
+    """An estimator was made with a value that it cannot work with."""
 
 
 class Integrand(Protocol):

@@ -24,7 +24,7 @@ from torch.distributions import (
     TransformedDistribution,
 )
 
-from estimators._refusals import Refusal
+from estimators._protocol import Refusal
 
 
 def parameters(q: Distribution) -> dict[str, Tensor]:

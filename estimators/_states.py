@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 from torch.nn import functional
 
-from estimators._families import inner, logits
-from estimators._refusals import Refusal
+from estimators._densities import logits
+from estimators._protocol import Refusal, inner
 from estimators._rows import one
 
 if TYPE_CHECKING:

@@ -1,7 +1,10 @@
-"""The two ideas every surrogate loss is written with: ``grad_only`` and ``inject``.
+"""What estimators ask of a distribution: draws with an explicit generator, closed-form scores, one row at a time.
 
-A surrogate is a tensor whose *value* estimates E_q[f] and whose *gradient* is the estimator; Schulman et al. 2015
-("Gradient estimation using stochastic computation graphs", section 3.2) give the idea.
+Normal, Bernoulli, Categorical and OneHotCategorical, alone or under ``Independent``, have closed forms, computed on the
+one row behind a stride-0 view. A ``Drawable`` brings its own; every other distribution goes through torch, slower, with
+the global generator forked and seeded from the given one.
+
+All draws have shape ``[n, *batch, *event]``.
 """
 
 from __future__ import annotations
@@ -14,6 +17,37 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from estimators._rows import parameters
+
+Pull = Callable[[Tensor, Tensor], Tensor]
+"""What a source gets of a cotangent, given the value that was made of it."""
+
+
+class _Known(torch.autograd.Function):
+    """A known value with a known derivative: ``pull(cotangent, value)`` is what its source gets.
+
+    The pull is made of the value, whose derivative is thereby known too: derivatives of any order are right.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, _source: Tensor, value: Tensor, pull: Pull) -> Tensor:
+        out = value.view_as(value)
+        ctx.save_for_backward(out)
+        ctx.set_materialize_grads(False)  # what gets no gradient hands none on, rather than zeros
+        ctx.pull = pull
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, None, None]:
+        (g,) = cotangents
+        return None if g is None else ctx.pull(g, *ctx.saved_tensors), None, None
+
+
+def _known(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
+    out: Tensor = _Known.apply(source, value, pull)  # type: ignore[no-untyped-call]
+    return out
+
+
+_through_sigmoid: Pull = torch.ops.aten.sigmoid_backward
 
 
 def grad_only(x: Tensor) -> Tensor:

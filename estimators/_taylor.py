@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
-from estimators._families import inner
-from estimators._protocol import Estimator, Integrand
-from estimators._refusals import needs_gradient, one_value_each
+from estimators._checks import needs_gradient, one_value_each
+from estimators._protocol import Estimator, Integrand, inner
 
 
 class Taylor(NamedTuple):

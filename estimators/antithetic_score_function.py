@@ -9,10 +9,11 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution, MultivariateNormal, Normal
 
-from estimators._families import inner, probs, score, uniform
-from estimators._noise import antithetic, location_scale
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, at_least
+from estimators._checks import at_least
+from estimators._couplings import antithetic, location_scale
+from estimators._densities import probs, score
+from estimators._noise import uniform
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
 from estimators._rows import one
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
-from estimators._families import logits, row_probs, uniform
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, at_least, one_value_each
+from estimators._checks import at_least, one_value_each
+from estimators._densities import logits, row_probs
+from estimators._noise import uniform
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State
 from estimators._surrogate import inject_at
 
 

@@ -11,9 +11,10 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn.functional import one_hot
 
-from estimators._families import inner, logits, uniform
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least, one_value_each
+from estimators._checks import at_least, one_value_each
+from estimators._densities import logits
+from estimators._noise import uniform
+from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._rows import one
 from estimators._surrogate import inject_at
 

@@ -10,9 +10,10 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
-from estimators._families import draw, probs
+from estimators._checks import at_least, one_value_each
+from estimators._densities import probs
+from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least, one_value_each
 from estimators._surrogate import inject_at
 
 

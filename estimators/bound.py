@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from estimators._families import log_prob
-from estimators._refusals import Refusal
+from estimators._densities import log_prob
+from estimators._protocol import Refusal
 
 if TYPE_CHECKING:
     from estimators._protocol import Estimator, Integrand

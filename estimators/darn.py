@@ -9,9 +9,10 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import draw, inner, logits, row_probs
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, at_least, needs_gradient
+from estimators._checks import at_least, needs_gradient
+from estimators._densities import logits, row_probs
+from estimators._draws import draw
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
 from estimators._surrogate import grad_only
 
 

@@ -8,9 +8,10 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Distribution, Normal
 
-from estimators._families import draw, inner, score
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least
+from estimators._checks import at_least
+from estimators._densities import score
+from estimators._draws import draw
+from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._surrogate import inject
 from estimators._taylor import taylor
 

@@ -10,9 +10,11 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import draw, logits, probs, row_probs, squash
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, at_least, needs_gradient, one_value_each
+from estimators._checks import at_least, needs_gradient, one_value_each
+from estimators._densities import logits, probs, row_probs
+from estimators._draws import draw
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State
+from estimators._relaxations import squash
 from estimators._rows import parameters
 from estimators._surrogate import inject_at
 

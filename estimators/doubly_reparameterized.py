@@ -9,9 +9,9 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from estimators._families import rdraw
+from estimators._checks import at_least, needs_gradient
+from estimators._draws import rdraw
 from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least, needs_gradient
 from estimators._surrogate import grad_only
 from estimators.bound import needed
 from estimators.reparameterization import no_path

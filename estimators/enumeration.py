@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
-from estimators._families import mass
+from estimators._densities import mass
 from estimators._protocol import Estimator, Integrand, State
 from estimators._states import count, support
 from estimators._surrogate import grad_only

@@ -10,9 +10,11 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
 
-from estimators._families import gumbel, harden, inner, logistic, logits, normal, uniform
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, at_least, one_value_each, positive
+from estimators._checks import at_least, one_value_each, positive
+from estimators._densities import logits
+from estimators._noise import gumbel, logistic, normal, uniform
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
+from estimators._relaxations import harden
 from estimators._rows import parameters
 from estimators._surrogate import inject_at
 

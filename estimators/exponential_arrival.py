@@ -9,9 +9,9 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Distribution, Poisson
 
-from estimators._families import uniform
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import Refusal, at_least, needs_gradient, positive
+from estimators._checks import at_least, needs_gradient, positive
+from estimators._noise import uniform
+from estimators._protocol import Estimator, Integrand, Refusal, State
 from estimators._rows import one, parameters
 
 

@@ -10,9 +10,9 @@ from torch import Generator, Size, Tensor
 from torch.autograd import forward_ad
 from torch.distributions import Distribution, Normal
 
-from estimators._families import normal, uniform
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, NotDifferentiable, at_least, one_value_each
+from estimators._checks import at_least, one_value_each
+from estimators._noise import normal, uniform
+from estimators._protocol import Estimator, Integrand, InvalidParameter, NotDifferentiable, State
 from estimators._rows import one, parameters
 from estimators._surrogate import inject
 

@@ -10,9 +10,11 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import draw, inner, logits, row_probs, squash
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, at_least, needs_gradient, positive
+from estimators._checks import at_least, needs_gradient, positive
+from estimators._densities import logits, row_probs
+from estimators._draws import draw
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
+from estimators._relaxations import squash
 from estimators._rows import one
 from estimators._surrogate import grad_only, through
 

@@ -10,9 +10,9 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution, Gamma
 
 from estimators import _gamma
-from estimators._families import draw
+from estimators._checks import at_least
+from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least
 from estimators._rows import one, parameters
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Binomial, Distribution, Geometric, NegativeBinomial, Poisson
 
+from estimators._checks import at_least, one_value_each
 from estimators._coordinates import AT_ONCE, replaced
-from estimators._families import draw, inner
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import Refusal, at_least, one_value_each
+from estimators._draws import draw
+from estimators._protocol import Estimator, Integrand, Refusal, State, inner
 from estimators._rows import one, parameters
 from estimators._surrogate import inject
 

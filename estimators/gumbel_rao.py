@@ -10,9 +10,12 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 from torch.nn.functional import softplus
 
-from estimators._families import draw, gumbel, inner, logistic, logits, squash
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least, needs_gradient, positive
+from estimators._checks import at_least, needs_gradient, positive
+from estimators._densities import logits
+from estimators._draws import draw
+from estimators._noise import gumbel, logistic
+from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._relaxations import squash
 from estimators._surrogate import grad_only, through
 
 

@@ -8,9 +8,10 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import average, harden, inner, perturbed, race, relaxed
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least, needs_gradient, positive
+from estimators._axes import average
+from estimators._checks import at_least, needs_gradient, positive
+from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._relaxations import harden, perturbed, race, relaxed
 from estimators._surrogate import through
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Distribution, Normal
 
-from estimators._families import inner, normal
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least, needs_gradient
+from estimators._checks import at_least, needs_gradient
+from estimators._noise import normal
+from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._surrogate import inject
 from estimators._taylor import taylor
 

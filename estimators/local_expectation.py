@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
+from estimators._checks import at_least
 from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least
 from estimators.measure_valued import MeasureValued
 
 

@@ -22,11 +22,12 @@ from torch.distributions import (
 )
 from torch.nn.functional import one_hot
 
+from estimators._checks import at_least, one_value_each
 from estimators._coordinates import AT_ONCE, replaced
-from estimators._families import draw, inner, probs, row_probs
+from estimators._densities import probs, row_probs
+from estimators._draws import draw
 from estimators._measures import pairs
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import Refusal, at_least, one_value_each
+from estimators._protocol import Estimator, Integrand, Refusal, State, inner
 from estimators._rows import parameters
 from estimators._surrogate import inject
 

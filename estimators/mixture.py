@@ -9,8 +9,10 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, Normal
 
-from estimators._families import draw, inner, logits, normal
-from estimators._refusals import UnsupportedFamily
+from estimators._densities import logits
+from estimators._draws import draw
+from estimators._noise import normal
+from estimators._protocol import UnsupportedFamily, inner
 from estimators._surrogate import grad_only
 from estimators.distributions import Drawable
 

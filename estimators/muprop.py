@@ -9,9 +9,10 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import draw, logits, probs, row_probs
+from estimators._checks import at_least, needs_gradient, one_value_each
+from estimators._densities import logits, probs, row_probs
+from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least, needs_gradient, one_value_each
 from estimators._surrogate import inject_at
 
 

@@ -10,9 +10,11 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
 
-from estimators._families import draw, normal, score
+from estimators._checks import at_least
+from estimators._densities import score
+from estimators._draws import draw
+from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least
 from estimators._rows import one, parameters
 from estimators.score_function import MovingAverage
 

@@ -10,9 +10,9 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.distributions import Distribution, Normal
 
-from estimators._families import inner, normal
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, at_least, needs_gradient
+from estimators._checks import at_least, needs_gradient
+from estimators._noise import normal
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
 from estimators._surrogate import inject
 
 

@@ -10,9 +10,12 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import average, harden, inner, logits, over_samples, row_probs, squash, uniform
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, at_least, needs_gradient, one_value_each, positive
+from estimators._axes import average, over_samples
+from estimators._checks import at_least, needs_gradient, one_value_each, positive
+from estimators._densities import logits, row_probs
+from estimators._noise import uniform
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
+from estimators._relaxations import harden, squash
 from estimators._rows import one, parameters
 from estimators._surrogate import inject_at
 

@@ -8,9 +8,12 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import average, draw, inner, logits, over_samples, row_probs, squash, totals
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least, needs_gradient, positive
+from estimators._axes import average, over_samples, totals
+from estimators._checks import at_least, needs_gradient, positive
+from estimators._densities import logits, row_probs
+from estimators._draws import draw
+from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._relaxations import squash
 from estimators._rows import one
 from estimators._surrogate import carry, through
 

@@ -10,9 +10,10 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Distribution, Gamma
 
 from estimators import _gamma
-from estimators._families import draw, inner, uniform
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, Refusal, at_least
+from estimators._checks import at_least
+from estimators._draws import draw
+from estimators._noise import uniform
+from estimators._protocol import Estimator, Integrand, InvalidParameter, Refusal, State, inner
 from estimators._rows import one
 
 

@@ -10,9 +10,12 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import average, harden, logits, normal, over_samples, row_probs, squash
+from estimators._axes import average, over_samples
+from estimators._checks import at_least, needs_gradient, one_value_each, positive
+from estimators._densities import logits, row_probs
+from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least, needs_gradient, one_value_each, positive
+from estimators._relaxations import harden, squash
 from estimators._rows import parameters
 from estimators._surrogate import inject_at
 from estimators.rebar import _perturbed, _untied

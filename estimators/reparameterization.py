@@ -16,10 +16,11 @@ from torch.distributions import (
     Wishart,
 )
 
-from estimators._families import average, rdraw
-from estimators._noise import antithetic, location_scale, sobol
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, at_least, needs_gradient
+from estimators._axes import average
+from estimators._checks import at_least, needs_gradient
+from estimators._couplings import antithetic, location_scale, sobol
+from estimators._draws import rdraw
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State
 
 OWN = {VonMises: "ReparameterizedVonMises", MixtureSameFamily: "ReparameterizedMixture"}
 """Families that torch lacks a differentiable sampler for, and this library's own."""

@@ -8,9 +8,10 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from estimators._families import draw, score
+from estimators._checks import at_least
+from estimators._densities import score
+from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution
 from torch.nn.functional import leaky_relu
 
-from estimators._families import draw, logits, normal, row_probs
+from estimators._checks import at_least, needs_gradient, one_value_each
+from estimators._densities import logits, row_probs
+from estimators._draws import draw
+from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least, needs_gradient, one_value_each
 from estimators._rows import parameters
 from estimators._surrogate import inject_at
 

@@ -11,9 +11,11 @@ from torch import Generator, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn import functional
 
-from estimators._families import average, draw, inner, logits, probs, score, share
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, at_least, one_value_each
+from estimators._axes import average, share
+from estimators._checks import at_least, one_value_each
+from estimators._densities import logits, probs, score
+from estimators._draws import draw
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
 from estimators._rows import one, parameters, rows
 from estimators._surrogate import inject_at, valued
 

@@ -9,9 +9,11 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
 
-from estimators._families import draw, harden, inner, logits, score
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least
+from estimators._checks import at_least
+from estimators._densities import logits, score
+from estimators._draws import draw
+from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._relaxations import harden
 from estimators._rows import parameters
 
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from estimators._families import draw, inner
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least, needs_gradient
+from estimators._checks import at_least, needs_gradient
+from estimators._draws import draw
+from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._surrogate import through
 from estimators.subset import Subset
 

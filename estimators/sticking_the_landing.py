@@ -8,9 +8,10 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from estimators._families import rdraw, score
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import Refusal, at_least, needs_gradient
+from estimators._checks import at_least, needs_gradient
+from estimators._densities import score
+from estimators._draws import rdraw
+from estimators._protocol import Estimator, Integrand, Refusal, State
 from estimators.bound import Bound
 from estimators.reparameterization import no_path
 

@@ -10,10 +10,10 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Binomial, Distribution, Geometric, Poisson
 
+from estimators._checks import at_least, one_value_each
 from estimators._coordinates import AT_ONCE, replaced
-from estimators._families import draw, inner
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, at_least, one_value_each
+from estimators._draws import draw
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
 from estimators._rows import one, parameters
 from estimators._surrogate import inject_at
 

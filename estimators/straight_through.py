@@ -8,9 +8,11 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._families import average, draw, probs
+from estimators._axes import average
+from estimators._checks import at_least, needs_gradient
+from estimators._densities import probs
+from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import at_least, needs_gradient
 from estimators._surrogate import through
 
 

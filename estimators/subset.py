@@ -10,8 +10,8 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import constraints
 
-from estimators._families import uniform
-from estimators._refusals import Refusal
+from estimators._noise import uniform
+from estimators._protocol import Refusal
 from estimators._rows import one
 from estimators.distributions import Drawable
 

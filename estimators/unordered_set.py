@@ -9,9 +9,10 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
-from estimators._families import gumbel, score
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, at_least, one_value_each
+from estimators._checks import at_least, one_value_each
+from estimators._densities import score
+from estimators._noise import gumbel
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State
 from estimators._states import count, log_mass, support
 
 

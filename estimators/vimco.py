@@ -10,9 +10,9 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from estimators._families import draw
-from estimators._protocol import Estimator, Integrand, State
-from estimators._refusals import InvalidParameter, at_least
+from estimators._checks import at_least
+from estimators._draws import draw
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State
 from estimators._surrogate import grad_only
 from estimators.bound import needed
 

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import VonMises
 
-from estimators._families import uniform
+from estimators._noise import uniform
 from estimators._surrogate import grad_only
 from estimators.distributions import Drawable
 

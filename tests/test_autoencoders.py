@@ -10,11 +10,12 @@ from sklearn.datasets import load_digits
 from torch import Generator
 from torch.distributions import Independent, Normal, OneHotCategorical
 
-from bench.engine import Engine, Settings, exact_gradient
+from bench.measurement.engine import Engine, exact_gradient
 from bench.objectives import CategoricalVAE, GaussianVAE
-from bench.plan import Cell
+from bench.planning.cells import Cell
+from bench.planning.settings import Settings
 from estimators import RLOO, Bound, Enumeration, Reparameterization, StraightThrough, draw, rows
-from estimators._families import inner
+from estimators._protocol import inner
 from tests.tolerances import z_limit
 
 GAUSSIAN = GaussianVAE(dim=2, hidden=7, batch=4, seed=3)

@@ -10,9 +10,11 @@ from sklearn.datasets import load_digits
 from torch import Generator
 from torch.distributions import Bernoulli, Independent
 
-from bench.engine import Engine, Settings, exact_gradient
+from bench.measurement.draws import cap, draws
+from bench.measurement.engine import Engine, exact_gradient
 from bench.objectives import BernoulliVAE
-from bench.plan import Cell, cap, draws
+from bench.planning.cells import Cell
+from bench.planning.settings import Settings
 from estimators import RLOO, Bound, DisARM, Enumeration, GumbelSoftmax, draw, rows
 from tests.tolerances import z_limit
 

@@ -7,7 +7,7 @@ import torch
 
 from bench import measure
 from bench.objectives import GaussianQuadratic, ImportanceWeighted, LogisticRegression
-from bench.plan import mismatch
+from bench.planning.cells import mismatch
 from estimators import RLOO, VIMCO, Bound, DoublyReparameterized, Reparameterization, StickingTheLanding, draw
 from tests.estimators.exactly import hermite
 from tests.estimators.statistically import mean_scores, seeded

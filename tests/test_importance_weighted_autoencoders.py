@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Generator
 
-from bench.engine import Engine, Settings
+from bench.measurement.engine import Engine
 from bench.objectives import BernoulliVAE, CategoricalVAE, GaussianVAE
-from bench.plan import Cell, mismatch
-from bench.train import Run, Training
+from bench.planning.cells import Cell, mismatch
+from bench.planning.settings import Settings
+from bench.training.settings import Training
+from bench.training.train import Run
 from estimators import (
     RLOO,
     VIMCO,

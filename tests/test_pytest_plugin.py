@@ -6,12 +6,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.baseline import path_of, write
+from bench.gate.baseline import path_of, write
 from bench.objectives import BernoulliQuadratic, GaussianExponential, GaussianQuadratic
-from bench.plan import Cell
+from bench.planning.cells import Cell
+from bench.planning.selectors import UsageError
 from bench.pytest_plugin import GradientCheck
-from bench.record import cell_id
-from bench.selectors import UsageError
+from bench.records.identity import cell_id
 from estimators import RLOO, Enumeration, GumbelSoftmax, Reparameterization, ScoreFunction, grad_only
 from tests.gate.fabricated import suite, twin
 

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from bench.baseline import Entry, count
+from bench.gate.baseline import Entry
+from bench.gate.changes import count
 from bench.stats.gate import (
     STAGE_ONE_BIAS,
     STAGE_ONE_VARIANCE,

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from bench import reference
-from bench.baseline import Setting
-from bench.cells import fingerprint, moments_record, safely, single_thread
-from bench.engine import FINGERPRINT_DRAWS, Engine, Settings
 from bench.gate import pairs
-from bench.plan import Cell
-from bench.record import Record
-from bench.selectors import UsageError
+from bench.gate.baseline import Setting
+from bench.measurement import reference
+from bench.measurement.engine import FINGERPRINT_DRAWS, Engine
+from bench.measurement.lines import safely
+from bench.measurement.moments import fingerprint, moments_record
+from bench.measurement.threads import single_thread
+from bench.planning.cells import Cell
+from bench.planning.selectors import UsageError
+from bench.planning.settings import Settings
+from bench.records.lines import Record
 from bench.stats.gate import baseline_replicates, is_heavy
 
 Told = Callable[[int, int], None]

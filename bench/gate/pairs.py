@@ -12,8 +12,8 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.engine import Engine
-from bench.learn import learn
+from bench.measurement.adaptation import learn
+from bench.measurement.engine import Engine
 from bench.stats import series, variance
 
 Array = NDArray[np.float64]

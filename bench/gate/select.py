@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import record
-from bench.baseline import Baseline, Entry, selectors
-from bench.names import Kind
-from bench.plan import Cell, mismatch, plan
-from bench.selectors import Selector, UsageError, expand, label, parse, value_text
-from estimators._protocol import command_line_name
+from bench.gate.baseline import Baseline, Entry, selectors
+from bench.planning.catalogue import Kind
+from bench.planning.cells import Cell, mismatch, plan
+from bench.planning.loading import expand
+from bench.planning.selectors import Selector, UsageError, label, parse, value_text
+from bench.records.identity import changed_fields
+from estimators import command_line_name
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _instances(grids: Sequence[Selector], kind: Kind) -> dict[str, tuple[Any, Se
 
 def _single(grid: Selector, instance: Any) -> Selector:
     name = grid.name if ":" in grid.name else command_line_name(type(instance))
-    return Selector(name, {key: (value_text(value),) for key, value in record.changed_fields(instance).items()})
+    return Selector(name, {key: (value_text(value),) for key, value in changed_fields(instance).items()})
 
 
 def _made(selector: Selector, kind: Kind) -> tuple[Any, Selector] | UsageError:

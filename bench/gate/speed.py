@@ -16,11 +16,13 @@ from statistics import stdev
 
 import torch
 
-from bench.baseline import Entry
-from bench.cells import safely, timing_record
-from bench.engine import Settings
+from bench.gate.baseline import Entry
 from bench.gate.select import Picked
-from bench.selectors import Selector, load
+from bench.measurement.lines import safely
+from bench.measurement.timing import timing_record
+from bench.planning.loading import load
+from bench.planning.selectors import Selector
+from bench.planning.settings import Settings
 
 BASELINE_PROCESSES, CONFIRM_PROCESSES = 9, 3
 MARGIN = 0.25

@@ -7,16 +7,18 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bench import record
-from bench.baseline import Baseline, Entry, entry_of, same_statistics
-from bench.engine import Settings
+from bench.execution.progress import Progress
+from bench.gate.baseline import Baseline, Entry, entry_of
+from bench.gate.changes import same_statistics
 from bench.gate.decide import UNCOMPARED, Case, Finding, Sample, Verdict, decide, screen
 from bench.gate.measure import first_draws, measured, settings_of
 from bench.gate.select import Picked, Selection
 from bench.gate.speed import judge
-from bench.record import Record
-from bench.run import Progress
-from bench.selectors import UsageError
+from bench.planning.selectors import UsageError
+from bench.planning.settings import Settings
+from bench.records.environment import version
+from bench.records.lines import Record
+from bench.records.seeds import draw_seed
 from bench.stats.gate import STAGE_TWO_FACTOR
 from estimators import Refusal
 
@@ -175,7 +177,7 @@ class _Checker:
         if case.fate is None:
             flags = screen(case)
             if flags.variance or flags.bias:
-                fresh = record.draw_seed(self.settings.seed, "confirm", [self.commit, entry.cell], 0)
+                fresh = draw_seed(self.settings.seed, "confirm", [self.commit, entry.cell], 0)
                 second = replace(self.settings, replicates=STAGE_TWO_FACTOR * self.settings.replicates, seed=fresh)
                 case = self._stage(case, entry, picked, "second", second)
         return case
@@ -223,5 +225,5 @@ def commit() -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
-        return f"version {record.version('stochgrad-bench')}"
+        return f"version {version('stochgrad-bench')}"
     return done.stdout.strip()

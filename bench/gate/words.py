@@ -7,10 +7,11 @@ import shlex
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from bench.baseline import Baseline, count
+from bench.gate.baseline import Baseline
+from bench.gate.changes import count
 from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Finding, Verdict, p_text
 from bench.gate.stages import Report
-from bench.record import plain
+from bench.records.lines import plain
 from bench.stats.gate import HEAVY, STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR
 
 ORDER = (

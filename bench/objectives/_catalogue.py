@@ -6,7 +6,7 @@ import inspect
 
 from bench import objectives
 from bench.objectives._protocol import Objective
-from estimators._protocol import command_line_name
+from estimators import command_line_name
 
 
 def catalogue() -> dict[str, type[Objective]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.objectives._images import images
 from bench.objectives._protocol import Objective, Problem
-from estimators._protocol import command_line_name
+from estimators import command_line_name
 
 TRAINED = Path(__file__).with_name("trained")
 """Folder of the weights that come with this package, one file for each objective."""

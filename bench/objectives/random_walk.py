@@ -12,8 +12,7 @@ from torch.distributions import Distribution, constraints
 
 from bench.objectives._checks import positive, whole
 from bench.objectives._protocol import Objective, Problem, Theta
-from estimators import Drawable
-from estimators._families import uniform
+from estimators import Drawable, uniform
 
 
 class Walk(Drawable):

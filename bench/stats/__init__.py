@@ -1,6 +1,6 @@
 """Statistics of gradient estimates: partial sums in, intervals, tests and verdicts out. numpy only."""
 
-from bench.stats.accumulate import Accumulator, Partial, Sums
+from bench.stats.accumulate import Accumulator
 from bench.stats.adaptive import Aim, half_width, is_precise, look_schedule, planned_replicates, spend
 from bench.stats.bias import Reference
 from bench.stats.comparison import (
@@ -15,7 +15,7 @@ from bench.stats.comparison import (
     work_normalised,
 )
 from bench.stats.gate import CellTest, GateCell, default_margin, gate_cell, holm
-from bench.stats.inference import summarise
+from bench.stats.partial import Partial
 from bench.stats.printing import (
     format_bias,
     format_estimate,
@@ -25,7 +25,9 @@ from bench.stats.printing import (
     format_variance,
 )
 from bench.stats.series import Moments, merge, moments
+from bench.stats.summarise import summarise
 from bench.stats.summary import Summary
+from bench.stats.sums import Sums
 
 __all__ = [
     "Accumulator",

@@ -1,170 +1,17 @@
-"""From the partial sums of blocks, in block order, to the sufficient statistics of a run."""
+"""The partial sums of blocks, added up in block order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from math import ceil, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bench.stats import series
+from bench.stats.layout import SHAPE_BLOCKS, SUB_BLOCKS, ZERO_NORM, above_quantile, kept_values, tail_length
+from bench.stats.partial import Partial
 from bench.stats.series import Array, Moments, merge
-
-SHAPE_BLOCKS = 32  # third and fourth moments per coordinate come from the blocks with an index below this
-SUB_BLOCK = 32  # rows of a sub-block of the trace estimator
-SUB_BLOCKS = 64  # sub-blocks in all
-MIN_REMAINDER = 16  # a shorter rest of a block makes no sub-block
-ZERO_NORM = 1e-30  # an exact gradient shorter than this is 0: nothing is measured relative to it
-FOLLOWED = 2**17  # rows from which, of a longer run, only w is followed row by row: of other series, block by block
-COVERED_REPLICATES = 400_000  # up to here the tail of w also holds the largest 1 %
-
-
-def tail_length(replicates: int) -> int:
-    """Exceedances of the tail fit, `M(R) = ⌈min(0.2 R, 3 √R)⌉` (Vehtari et al. 2024, JMLR 25:72)."""
-    return ceil(min(0.2 * replicates, 3 * sqrt(replicates)))
-
-
-def above_quantile(n: int) -> int:
-    """How many of `n` values lie above their 99 % quantile, taken as the ⌈0.99 n⌉-th smallest."""
-    return n - ceil(0.99 * n)
-
-
-def kept_values(replicates: int) -> int:
-    """How many of the largest w a run keeps: the tail and its threshold, and the largest 1 % where R ≤ 400 000.
-
-    The largest 1 % give the 99 % quantile of w and the truncated variance at it without a second run.
-    """
-    covered = above_quantile(replicates) if replicates <= COVERED_REPLICATES else 0
-    return max(tail_length(replicates), covered) + 1
-
-
-def kept_in_block(kept: int, rows: int, replicates: int) -> int:
-    """How many of its largest values a block hands over, so that the `kept` largest of the run are among them.
-
-    The blocks are independent and identically distributed, so a block's part of the `kept` is binomial with a mean of
-    s = kept·rows/R; that it exceeds s + 12 √s + 64 has a probability below 1e-20.
-    """
-    share = kept * rows / replicates
-    return min(rows, kept, ceil(share + 12 * sqrt(share) + 64))
-
-
-@dataclass(frozen=True, eq=False)
-class Partial:
-    """What successive blocks of `rows` gradients each contribute. Plain float64 numpy data, cheap to pickle.
-
-    `index` is that of the first block. `means` `[blocks, size]` are the means of the blocks about the centre c,
-    `mean(g) − c`, and `coordinate` holds the moments of all rows about it; M3 and M4 only for index < 32. `w` is the
-    series `rows/(rows−1) ‖g_r − ḡ_block‖²`, whose mean estimates the total variance without bias, `w_top` its largest
-    values, `block_w` `[blocks]` its sum in every block; `group_w`, `group_top` and `block_group_w` are the same per
-    group, empty where there is one group. With an exact gradient: `error` of `‖g_r − g*‖²`, `projection` of
-    `g*·(g_r − g*)/‖g*‖²`, `cosine` of `cos(g_r, g*)`. `zero_rows` counts `‖g_r‖ = 0`, where the cosine is taken as 0;
-    `nonfinite` the rows that are not finite. Blocks that are not `followed` have w, without M3 and M4, and what is
-    known by block.
-    """
-
-    index: int
-    rows: int
-    means: Array
-    coordinate: Moments
-    w: Moments
-    w_top: Array
-    block_w: Array
-    traces: Array
-    followed: bool = True
-    nonfinite: int = 0
-    block_group_w: Mapping[str, Array] = field(default_factory=dict)
-    group_w: Mapping[str, Moments] = field(default_factory=dict)
-    group_top: Mapping[str, Array] = field(default_factory=dict)
-    error: Moments | None = None
-    error_top: Array | None = None
-    projection: Moments | None = None
-    cosine: Moments | None = None
-    zero_rows: int = 0
-    truncated: Moments | None = None
-    truncate_at: float | None = None
-    sample: Array | None = None
-
-    @property
-    def blocks(self) -> int:
-        """How many blocks it is of."""
-        return len(self.means)
-
-    @property
-    def replicates(self) -> int:
-        """How many rows they have together."""
-        return self.blocks * self.rows
-
-
-@dataclass(frozen=True, eq=False)
-class Sums:
-    """Sufficient statistics of a run of `replicates` gradients: everything a summary, a comparison or the gate reads.
-
-    `coordinate` is about `centre`; `shape` has the third and fourth moments per coordinate of the first 32 blocks.
-    `w_top` and the like are the largest values, largest first. `block_rows` and `block_w` `[blocks]` are the rows
-    and the sum of w of every block, for comparisons under common noise. `martingale_T`, `martingale_Q` and
-    `martingale_terms` belong to the sum test of the bias. `cut` is the 99 % quantile of w.
-
-    `error`, `projection`, `cosine`, `zero_rows` and the series of groups are of the first `followed` rows, and so are
-    the skewness and kurtosis of `w` and `truncated`. Where there are more, `block_error`, `block_projection` and
-    `block_group_w` `[blocks]` are the means of all blocks.
-    """
-
-    groups: Mapping[str, int]
-    replicates: int
-    centre: Array
-    coordinate: Moments
-    shape: Moments
-    w: Moments
-    w_top: Array
-    group_w: Mapping[str, Moments]
-    group_top: Mapping[str, Array]
-    block_rows: Array
-    block_w: Array
-    traces: Array
-    error: Moments | None = None
-    error_top: Array | None = None
-    projection: Moments | None = None
-    cosine: Moments | None = None
-    zero_rows: int = 0
-    truncated: Moments | None = None
-    truncate_at: float | None = None
-    martingale_T: float = 0.0  # noqa: N815
-    martingale_Q: float = 0.0  # noqa: N815
-    martingale_terms: int = 0
-    cut: float | None = None
-    followed: int = 0
-    block_error: Array | None = None
-    block_projection: Array | None = None
-    block_group_w: Mapping[str, Array] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int:
-        """Length of the gradient."""
-        return int(self.centre.size)
-
-    @property
-    def variance(self) -> float:
-        """Total variance `Σ_j M2_j/(R − 1)`, the trace of the covariance of one gradient."""
-        return float(self.coordinate.M2.sum()) / (self.replicates - 1)
-
-    @property
-    def mean(self) -> Array:
-        """Mean gradient `[size]`."""
-        return self.centre + self.coordinate.mean
-
-    def to_json(self) -> dict[str, object]:
-        """Plain data: names to numbers, lists, dicts or float64 arrays; `from_json` gives back the same bits."""
-        return {name: _encode(getattr(self, name)) for name in self.__dataclass_fields__}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> Sums:
-        """Read `to_json`'s data back; arrays may have become lists on the way."""
-        missing = sorted(cls.__dataclass_fields__.keys() - data.keys())
-        if missing:
-            raise ValueError(f"the sums lack {', '.join(missing)}; they were written by another version.")
-        return cls(**{name: _decode(name, data[name]) for name in cls.__dataclass_fields__})  # type: ignore[arg-type]
+from bench.stats.sums import Sums
 
 
 class Accumulator:
@@ -389,32 +236,3 @@ def _vector(name: str, values: ArrayLike, size: int) -> Array:
     if vector.shape != (size,):
         raise ValueError(f"{name} has shape {vector.shape}, the groups have {size} coordinates: expected ({size},).")
     return vector
-
-
-def _encode(value: object) -> object:
-    if isinstance(value, Moments):
-        return series.to_json(value)
-    if isinstance(value, Mapping):
-        return {k: _encode(v) for k, v in value.items()}
-    return value
-
-
-def _decode(name: str, value: object) -> object:
-    if value is None:
-        return None
-    if name in _SERIES:
-        return series.from_json(_table(name, value))
-    if name == "group_w":
-        return {group: series.from_json(_table(group, m)) for group, m in _table(name, value).items()}
-    if name in ("group_top", "block_group_w"):
-        return {group: np.asarray(top, dtype=np.float64) for group, top in _table(name, value).items()}
-    return np.asarray(value, dtype=np.float64) if isinstance(value, list) else value
-
-
-def _table(name: str, value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise ValueError(f"the sums' field {name} is a table of names and values (got {type(value).__name__}).")
-    return value
-
-
-_SERIES = frozenset({"coordinate", "shape", "w", "error", "projection", "cosine", "truncated"})

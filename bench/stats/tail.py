@@ -11,7 +11,7 @@ from math import ceil, floor, inf, pi, sqrt
 
 import numpy as np
 
-from bench.stats.accumulate import tail_length
+from bench.stats.layout import tail_length
 from bench.stats.series import Array
 
 PRIOR = 3.0  # of Zhang and Stephens' grid

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from bench import record
+from bench.records.environment import environment
 from tests.benchmarks import effects, figures, growth, profile
 from tests.benchmarks.interleaved import Job, Laps, interleave
 from tests.benchmarks.peers import peers
@@ -191,7 +191,7 @@ def growth_tables(*, small: bool) -> str:
 def readme(measured: dict[Row, Laps], effect_lines: str, growth_lines: str, command: str) -> str:
     """Return the page that shows everything."""
     words = [f"{key}: {value}." for key, value in WORKLOADS.items()]
-    facts = record.environment()
+    facts = environment()
     return f"""# Performance
 
 Made by one command, within ten minutes on two quiet cores:

@@ -11,14 +11,14 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Distribution, Normal
 
-import bench.engine
-import bench.plan
 import estimators.reparameterization
 import estimators.rloo
-from bench.engine import Pull, _as_it_is
-from bench.plan import cap
+from bench.measurement import draws, engine, pull_back
+from bench.measurement.draws import cap
+from bench.measurement.pull_back import Pull, _as_it_is
 from estimators import _rows
-from estimators._families import inner, normal
+from estimators._noise import normal
+from estimators._protocol import inner
 from estimators._surrogate import inject_at
 from tests.benchmarks.interleaved import Job, Ratio, interleave
 from tests.benchmarks.product import Product
@@ -117,7 +117,7 @@ def effects(seconds: float, *, small: bool = False) -> Iterator[Effect]:
         yield compare("closed-form scores", "autograd through log_prob", name, Job(p.lean, p.replicates), undone)
     for name in ("W2 RLOO(4)", "W3 score", "W4 RLOO(2)"):
         p = part(by_id[name])
-        undone = patched(bench.engine, "rows", _contiguous_rows, p)
+        undone = patched(engine, "rows", _contiguous_rows, p)
         yield compare(
             "rows of stride 0", "a copy of the parameters for each row", name, Job(p.lean, p.replicates), undone
         )
@@ -128,12 +128,12 @@ def effects(seconds: float, *, small: bool = False) -> Iterator[Effect]:
     for name in ("W2 pathwise", "W3 score", "W4 ST"):
         p = part(by_id[name])
         for power in (14, 17, 21):
-            with _put(bench.plan, "CAP", {"cpu": 2**power}):
+            with _put(draws, "CAP", {"cpu": 2**power}):
                 other = part(by_id[name])
                 rows = cap(other.engine.cell.objective, "cpu")
 
             def run(other: Product = other, power: int = power) -> None:
-                with _put(bench.plan, "CAP", {"cpu": 2**power}):
+                with _put(draws, "CAP", {"cpu": 2**power}):
                     other.lean()
 
             instead = f"draws of 2^{power} elements, here {rows} rows"
@@ -142,7 +142,7 @@ def effects(seconds: float, *, small: bool = False) -> Iterator[Effect]:
             )
     for name in ("W1 score", "W2 pathwise", "W4 ST"):
         p = part(by_id[name])
-        with _put(bench.engine, "_route", _held_only):
+        with _put(pull_back, "_route", _held_only):
             other = part(by_id[name])
         undone = Job(other.lean, other.replicates)
         instead = "autograd, all rows together"

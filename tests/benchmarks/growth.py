@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.cells import collect, single_thread
-from bench.execute import Pool
+from bench.execution.pool import Pool
+from bench.measurement.moments import collect
+from bench.measurement.threads import single_thread
 from bench.objectives import GaussianQuadratic
 from estimators import RLOO
 from tests.benchmarks import closed

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.cells import single_thread
-from bench.timing import median_interval
+from bench.measurement.clock import median_interval
+from bench.measurement.threads import single_thread
 
 
 @dataclass(frozen=True)

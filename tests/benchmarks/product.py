@@ -7,10 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.cells import collect, here
-from bench.engine import Engine, Settings, exact_gradient
-from bench.learn import learn
-from bench.plan import Cell
+from bench.measurement.adaptation import learn
+from bench.measurement.engine import Engine, exact_gradient
+from bench.measurement.moments import collect, here
+from bench.planning.cells import Cell
+from bench.planning.settings import Settings
 from bench.stats import Summary, summarise
 from tests.benchmarks.closed import Moments
 from tests.benchmarks.workloads import Row

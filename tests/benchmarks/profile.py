@@ -9,7 +9,7 @@ import numpy as np
 from torch.autograd.profiler_util import EventList
 from torch.profiler import ProfilerActivity, profile
 
-from bench.cells import single_thread
+from bench.measurement.threads import single_thread
 from tests.benchmarks.product import Product
 from tests.benchmarks.workloads import Row
 

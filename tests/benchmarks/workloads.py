@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from bench.engine import Engine, Settings
-from bench.learn import learn
+from bench.measurement.adaptation import learn
+from bench.measurement.engine import Engine
 from bench.objectives import (
     BernoulliQuadratic,
     BernoulliVAE,
@@ -16,7 +16,8 @@ from bench.objectives import (
     LogisticRegression,
     Objective,
 )
-from bench.plan import Cell
+from bench.planning.cells import Cell
+from bench.planning.settings import Settings
 from estimators import (
     REBAR,
     RELAX,

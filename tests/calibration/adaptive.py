@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Generator
 
-from bench.moments import block_partial
+from bench.measurement.reduction.blocks import block_partial
+from bench.measurement.reduction.kernels import Workspace
 from bench.stats import Accumulator, Summary, half_width, is_precise, look_schedule, planned_replicates, summarise
-from bench.sums import Workspace
 from tests.calibration.laws import EXP1, G1, SFQ1, T3, Law, block_sizes, exponential, generator
 
 LAWS = (G1, SFQ1, exponential("EXP.5", 0.5), EXP1, T3)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.moments import block_partial
+from bench.measurement.reduction.blocks import block_partial
+from bench.measurement.reduction.kernels import Workspace
 from bench.stats import Accumulator, Sums, bias, series, summarise, variance
-from bench.sums import Workspace
 from tests.calibration.laws import Law, block_sizes, generator
 
 SIZES = (1_000, 10_000)

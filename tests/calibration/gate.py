@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.baseline import Entry, entry_of
-from bench.engine import Engine, Settings
 from bench.gate import pairs
+from bench.gate.baseline import Entry, entry_of
 from bench.gate.decide import FAILING, Case, Finding, Sample, decide, screen
-from bench.learn import learn
-from bench.moments import block_partial
+from bench.measurement.adaptation import learn
+from bench.measurement.engine import Engine
+from bench.measurement.reduction.blocks import block_partial
+from bench.measurement.reduction.kernels import Workspace
 from bench.objectives import (
     BernoulliQuadratic,
     CategoricalPolynomial,
@@ -30,15 +31,16 @@ from bench.objectives import (
     GaussianQuadratic,
     LogisticRegression,
 )
-from bench.plan import Cell
+from bench.planning.cells import Cell
+from bench.planning.settings import Settings
 from bench.stats import Accumulator, Partial, Sums, series, summarise, variance
 from bench.stats.gate import STAGE_TWO_FACTOR, baseline_replicates
-from bench.sums import Workspace
 from estimators import REBAR, RLOO, DisARM, GumbelSoftmax, Reparameterization, ScoreFunction
-from estimators._families import harden, logits, perturbed, probs
+from estimators._densities import logits, probs
+from estimators._relaxations import harden, perturbed
 from estimators._rows import one
 from estimators._surrogate import inject_at
-from tests.mutants import BaselineContainsItsOwnSample
+from tests.conformance.mutants import BaselineContainsItsOwnSample
 
 CELLS = (
     Cell(ScoreFunction(), GaussianQuadratic(dim=1)),

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from bench import record
-from bench.plan import blocks_in, ladder
+from bench.measurement.draws import blocks_in, ladder
+from bench.records.seeds import draw_seed
 
 Draw = Callable[[Generator, int], Tensor]
 
@@ -40,7 +40,7 @@ class Law:
 
 def generator(*names: object, number: int = 0) -> Generator:
     """Return the generator of a run: of what these names tell apart, and of its number."""
-    return Generator().manual_seed(record.draw_seed(0, "calibration", [str(name) for name in names], number))
+    return Generator().manual_seed(draw_seed(0, "calibration", [str(name) for name in names], number))
 
 
 def block_sizes(size: int, replicates: int) -> list[int]:

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from bench.moments import draws_partial
-from bench.origin import Origin
-from bench.plan import begins, blocks_in, followed, sizes_of
-from bench.plan import runs as together
+from bench.measurement.draws import begins, blocks_in, followed, sizes_of
+from bench.measurement.draws import runs as together
+from bench.measurement.reduction.blocks import draws_partial
+from bench.measurement.reduction.kernels import Workspace
+from bench.measurement.reduction.origin import Origin
 from bench.stats import Accumulator, Sums, summarise
-from bench.sums import Workspace
 from tests.calibration import laws
 from tests.calibration.laws import Law, generator
 

@@ -10,10 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
-from bench import cells, engine
-from bench.progress import Silent
-from bench.run import run
-from bench.spec import DEFAULT, Spec
+from bench.execution.progress import Silent
+from bench.execution.run import run
+from bench.measurement import engine, moments
+from bench.measurement.engine import draws_partial
+from bench.planning.spec import DEFAULT, Spec
 from bench.stats import Accumulator
 
 
@@ -54,12 +55,12 @@ def measure(timing: bool, **overrides: Any) -> dict[str, object]:
     clock = Clock()
     with TemporaryDirectory() as folder, ExitStack() as stack:
         for owner, name in (
-            (cells, "summarise"),
+            (moments, "summarise"),
             (Accumulator, "add"),
             (Accumulator, "sums"),
         ):
             stack.enter_context(patch.object(owner, name, clock.around(getattr(owner, name))))
-        sums = clock.around(engine.draws_partial)  # ask for the gradients of their blocks, which are not theirs
+        sums = clock.around(draws_partial)  # ask for the gradients of their blocks, which are not theirs
         apart = lambda gradients, *args, **kwargs: sums(clock.without(gradients), *args, **kwargs)  # noqa: E731
         stack.enter_context(patch.object(engine, "draws_partial", apart))
         begin = time.process_time()

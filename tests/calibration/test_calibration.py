@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from bench.gate import Verdict
+from bench.gate.decide import Verdict
+from bench.measurement.reduction.kernels import Workspace
 from bench.stats import summarise
-from bench.sums import Workspace
 from tests.calibration import adaptive, coverage, expected, gate, levels, long
 from tests.calibration.laws import EXP1, G1, G20, IW45, LAWS, SFQ1, Law, exponential, generator
 from tests.tolerances import FAILURE_RATE, z_limit

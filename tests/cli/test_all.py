@@ -1,6 +1,6 @@
 import json
 
-from bench import names
+from bench.planning import catalogue as names
 
 
 def test_every_estimator_is_measured_or_skipped_with_a_reason(call, tmp_path):

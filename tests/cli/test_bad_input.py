@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench import store
 from bench.objectives import BernoulliVAE, _weights
+from bench.records import store
 from bench.report import figures
 from tests.datasets import pictures, write_idx
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench import store
+from bench.records import store
 
 BEFORE, AFTER, OTHER = "before", "after", "other"
 

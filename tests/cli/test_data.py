@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from bench import store
 from bench.objectives._images import images
+from bench.records import store
 from tests.datasets import pictures, write_idx
 
 TINY = "bernoulli-vae:dim=2,hidden=3,batch=4,data=mnist"

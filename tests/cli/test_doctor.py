@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 import bench
-from bench import doctor
+from bench.cli import doctor
 
 
 def test_the_findings_are_those_of_this_machine(call):

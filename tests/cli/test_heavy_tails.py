@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from bench import store
+from bench.records import store
 from bench.report.curves import problems
 from bench.report.figures import draw
 from bench.report.figures.training import variances

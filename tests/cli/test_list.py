@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from bench import names
+from bench.planning import catalogue as names
 
 
 @pytest.mark.parametrize("kind", ["estimator", "objective"])

@@ -1,7 +1,7 @@
 import io
 import math
 
-from bench import progress
+from bench.cli.progress import Live, Plain, choose, looked
 
 MEASURED = {"kind": "moments", "outcome": "measured", "estimator": "rloo", "objective": "gaussian-cosine"}
 FAILED = {**MEASURED, "outcome": "failed", "reason": "It broke."}
@@ -9,7 +9,7 @@ FAILED = {**MEASURED, "outcome": "failed", "reason": "It broke."}
 
 def plain(times):
     stream = io.StringIO()
-    return progress.Plain(stream, interval=5.0, clock=iter(times).__next__), stream
+    return Plain(stream, interval=5.0, clock=iter(times).__next__), stream
 
 
 def test_plain_lines_come_at_most_once_per_interval():
@@ -59,11 +59,11 @@ def test_what_is_imprecise_is_told():
         "[1/1] pilot of rloo on gaussian-cosine: ±12 % after 4,096, wanted ±5 %",
         "not within ±5 %: rloo on gaussian-cosine, with 100,000 replicates",
     ]
-    assert progress.looked("x", math.inf, 0.05, 1024) == "pilot of x: no upper end after 1,024, wanted ±5 %"
+    assert looked("x", math.inf, 0.05, 1024) == "pilot of x: no upper end after 1,024, wanted ±5 %"
 
 
 def test_quiet_is_silent_and_a_pipe_gets_plain_lines(capsys):
-    silent = progress.choose(quiet=True)
+    silent = choose(quiet=True)
     silent.start(1, 0)
     silent.cell("a")
     silent.block(1, 2)
@@ -71,19 +71,19 @@ def test_quiet_is_silent_and_a_pipe_gets_plain_lines(capsys):
     silent.finish(FAILED)
     silent.end()
     assert capsys.readouterr() == ("", "")
-    assert type(progress.choose(quiet=False)) is progress.Plain
+    assert type(choose(quiet=False)) is Plain
 
 
 def test_a_terminal_gets_a_bar_unless_it_is_dumb(monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    assert type(progress.choose(quiet=False)) is progress.Live
+    assert type(choose(quiet=False)) is Live
     monkeypatch.setenv("TERM", "dumb")
-    assert type(progress.choose(quiet=False)) is progress.Plain
+    assert type(choose(quiet=False)) is Plain
 
 
 def test_the_bar_counts_measurements_and_replicates(monkeypatch):
-    bar = progress.Live()
+    bar = Live()
     bar.start(4, 1)
     bar.cell("rloo [1] on x")
     (task,) = bar._bar.tasks

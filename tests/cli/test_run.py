@@ -13,7 +13,10 @@ import time
 import pytest
 import torch
 
-from bench import record, spec, store
+from bench.planning import spec
+from bench.records import store
+from bench.records.identity import NOISE
+from bench.records.lines import SCHEMA
 
 TINY = ("--replicates", "64", "--no-timing", "--quiet")
 
@@ -203,7 +206,7 @@ def test_a_second_run_measures_only_what_is_missing(call, tmp_path):
 def test_a_cell_whose_noise_is_another_is_measured_again(call, tmp_path, monkeypatch):
     words = ("run", "-e", "rloo", "-o", "gaussian-cosine", "--out", "here", *TINY)
     call(*words)
-    monkeypatch.setattr(record, "NOISE", record.NOISE + 1)
+    monkeypatch.setattr("bench.records.identity.NOISE", NOISE + 1)
     call(*words)
     old, new = lines(tmp_path / "here")
     assert old["run"] == new["run"]
@@ -266,7 +269,7 @@ def test_when_no_pair_fits_together_the_exit_code_is_4_and_says_why(call):
     ("text", "message"),
     [
         ("not a record\n", "line 1, is not JSON"),
-        (f'{{"schema":{record.SCHEMA + 1},"kind":"moments","run":"0"}}\n', "Install a newer stochgrad-bench"),
+        (f'{{"schema":{SCHEMA + 1},"kind":"moments","run":"0"}}\n', "Install a newer stochgrad-bench"),
     ],
 )
 def test_a_damaged_or_newer_store_is_exit_code_5(call, tmp_path, text, message):

@@ -7,8 +7,9 @@ import click
 import pytest
 
 import bench
-from bench import __main__, names
+from bench import __main__
 from bench.cli import cli
+from bench.planning import catalogue as names
 
 HEAVY = {"torch", "pandas", "scipy", "matplotlib", "seaborn", "sklearn", "pydantic", "rich", "numpy"}
 

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from bench import store
+from bench.records import store
 from bench.report import figures
 
 TINY = ("--steps", "2", "--seeds", "2", "--replicates", "0", "--workers", "1")
@@ -104,7 +104,7 @@ def test_divergence_is_a_result_and_failure_is_not(call, tmp_path):
 
 
 def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(call, tmp_path, monkeypatch):
-    from bench.train import Run
+    from bench.training.train import Run
 
     done = Run.done
 

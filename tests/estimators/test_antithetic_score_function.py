@@ -18,7 +18,7 @@ def t(*values):
 def test_the_exact_moments_on_a_normal(monkeypatch, a, s):
     """In the mean 8 a^2; in the scale E[(a^2 + s^2 z^2)^2 (z^2 - 1)^2] / s^2 - 4 s^2."""
     z, weights = hermite(8)
-    monkeypatch.setattr("estimators._noise.normal", lambda shape, like, generator: z.T.clone())
+    monkeypatch.setattr("estimators._couplings.normal", lambda shape, like, generator: z.T.clone())
     q = Normal(t(1.3).requires_grad_(), t(s).requires_grad_())
     g = row_gradients(AntitheticScoreFunction(), lambda x: (x - (1.3 - a)) ** 2, q, len(z))
     assert moments(g["loc"], weights) == pytest.approx((2 * a, 8 * a**2), rel=1e-10, abs=1e-10)

@@ -9,8 +9,7 @@ import torch
 from torch import Size
 from torch.distributions import Bernoulli, Independent, OneHotCategorical
 
-from estimators import ARM, ARMS, DisARM, InvalidParameter, Refusal, UnsupportedFamily, rows
-from estimators._families import uniform
+from estimators import ARM, ARMS, DisARM, InvalidParameter, Refusal, UnsupportedFamily, rows, uniform
 from tests.estimators.exactly import moments, row_gradients
 from tests.estimators.statistically import gradients, mean_scores, seeded, variance_scores
 from tests.tolerances import z_limit

@@ -7,9 +7,8 @@ import torch
 from torch import Size
 from torch.distributions import Bernoulli, Categorical, Independent, OneHotCategorical
 
-from bench.counting import Counter, counted
-from estimators import ARM, ARSM, InvalidParameter, UnsupportedFamily
-from estimators._families import uniform
+from bench.measurement.counting import Counter, counted
+from estimators import ARM, ARSM, InvalidParameter, UnsupportedFamily, uniform
 from tests.estimators.exactly import row_gradients
 from tests.estimators.statistically import centred, gradients, mean_scores, seeded
 from tests.tolerances import z_limit

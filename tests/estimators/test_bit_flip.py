@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent
 
-from estimators import BitFlip, InvalidParameter
-from estimators._families import draw
+from estimators import BitFlip, InvalidParameter, draw
 from tests.estimators.exactly import row_gradients
 from tests.estimators.statistically import gradients, seeded, variance_scores
 from tests.tolerances import z_limit

@@ -8,9 +8,8 @@ import torch
 from torch import Generator, Size
 from torch.distributions import Bernoulli, Independent, OneHotCategorical
 
-from estimators import DisARM, InvalidParameter, Refusal, UnsupportedFamily, aliases, rows
+from estimators import DisARM, InvalidParameter, Refusal, UnsupportedFamily, aliases, rows, uniform
 from estimators import disarm as module
-from estimators._families import uniform
 from tests.tolerances import z_limit
 
 LOGITS = torch.tensor([0.4, -1.2, 2.1], dtype=torch.float64)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, OneHotCategorical
 
-from bench.counting import Counter, counted
+from bench.measurement.counting import Counter, counted
 from estimators import (
     RLOO,
     DoubleControlVariate,
@@ -14,9 +14,9 @@ from estimators import (
     NotDifferentiable,
     UnsupportedFamily,
     adapt,
+    draw,
     rows,
 )
-from estimators._families import draw
 from tests.estimators.exactly import row_gradients
 from tests.estimators.statistically import centred, gradients, seeded
 

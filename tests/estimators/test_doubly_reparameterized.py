@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Gamma, Independent, Normal
 
-from bench.counting import Counter, counted
+from bench.measurement.counting import Counter, counted
 from estimators import (
     Bound,
     DoublyReparameterized,
@@ -71,7 +71,7 @@ def test_with_one_particle_it_is_the_path_derivative():
 def means(monkeypatch, weight_power=2):
     """Return the estimator's mean gradient for two particles and that of the bound, by Gauss-Hermite quadrature."""
     nodes, weights = hermite(60, 2)
-    monkeypatch.setattr("estimators._families.normal", lambda shape, like, generator: nodes.reshape(shape))
+    monkeypatch.setattr("estimators._draws.normal", lambda shape, like, generator: nodes.reshape(shape))
     theta = [a[:, 0].clone().requires_grad_() for a in (LOC[:2], SCALE[:2])]
     q = Independent(Normal(*theta), 1)
     r = rows(q, len(nodes))

@@ -5,8 +5,24 @@ import torch
 from torch import Size
 from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Normal, OneHotCategorical, Poisson
 
-from estimators import RLOO, Drawable, Refusal, Reparameterization, ScoreFunction, UnsupportedFamily, draw, rdraw, rows
-from estimators import _families as families
+from estimators import (
+    RLOO,
+    Drawable,
+    Refusal,
+    Reparameterization,
+    ScoreFunction,
+    UnsupportedFamily,
+    _densities,
+    _noise,
+    draw,
+    rdraw,
+    rows,
+)
+from estimators._axes import FEW, share, weighted_sum
+from estimators._densities import mass, parameters, probs
+from estimators._noise import gumbel, logistic
+from estimators._protocol import inner
+from estimators._relaxations import perturbed, race, relaxed, squash
 from tests.estimators.families import FAMILIES, t
 from tests.tolerances import z_limit
 
@@ -27,7 +43,7 @@ def test_noise_is_finite_at_both_ends(monkeypatch, noise, dtype):
     last = 1 - torch.finfo(dtype).eps / 2
     ends = torch.tensor([0.0, last], dtype=dtype)
     monkeypatch.setattr(torch, "rand", lambda *args, **kwargs: ends.clone())
-    values = getattr(families, noise)(Size((2,)), ends, None)
+    values = getattr(_noise, noise)(Size((2,)), ends, None)
     assert values.isfinite().all()
     assert values[0] < values[1]
     assert noise != "uniform" or (values[0] > 0 and values[1] < 1)
@@ -37,7 +53,7 @@ def test_noise_is_finite_at_both_ends(monkeypatch, noise, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_noise_has_the_dtype_asked_for_and_comes_from_the_generator(noise, dtype):
     like = torch.zeros((), dtype=dtype)
-    a, b = (getattr(families, noise)(Size((3, 2)), like, seeded()) for _ in range(2))
+    a, b = (getattr(_noise, noise)(Size((3, 2)), like, seeded()) for _ in range(2))
     assert a.dtype == dtype
     assert a.shape == (3, 2)
     assert torch.equal(a, b)
@@ -46,9 +62,9 @@ def test_noise_has_the_dtype_asked_for_and_comes_from_the_generator(noise, dtype
 def test_gumbel_and_logistic_are_their_formulas():
     u = torch.rand(5, generator=seeded(), dtype=torch.float64) + 2.0**-54
     like = t(0.0)
-    torch.testing.assert_close(families.gumbel(Size((5,)), like, seeded()), -(-u.log()).log(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gumbel(Size((5,)), like, seeded()), -(-u.log()).log(), rtol=1e-12, atol=1e-12)
     expected = u.log() - (1 - u).log()
-    torch.testing.assert_close(families.logistic(Size((5,)), like, seeded()), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(logistic(Size((5,)), like, seeded()), expected, rtol=1e-12, atol=1e-12)
 
 
 # Draws
@@ -85,8 +101,8 @@ def test_discrete_draws_are_as_frequent_as_they_are_probable(name):
     family = FAMILIES[name]
     q = family.build(*family.theta)
     x = draw(rows(q, count), 1, seeded()).squeeze(0)
-    p = families.probs(q)
-    if isinstance(families.inner(q), Categorical):
+    p = probs(q)
+    if isinstance(inner(q), Categorical):
         x = torch.nn.functional.one_hot(x, p.shape[-1])
     z = (x.double().mean(0) - p) / (p * (1 - p) / count).sqrt()
     assert z.abs().max() < z_limit(z.numel())
@@ -139,7 +155,7 @@ def test_closed_scores_are_torchs(name):
     q = family.build(*theta)
     x = draw(q, 4, seeded())
     weight = torch.randn(4, *q.batch_shape, generator=seeded(1), dtype=torch.float64)
-    closed = torch.autograd.grad(families.score(q, x, weight).sum(), theta)
+    closed = torch.autograd.grad(_densities.score(q, x, weight).sum(), theta)
     general = torch.autograd.grad((weight * family.build(*theta).log_prob(x)).sum(), theta)
     for a, b in zip(closed, general, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
@@ -154,7 +170,7 @@ def test_score_of_a_normal_leaves_its_arguments_alone_and_stays_attached_to_the_
     x = draw(q, n, seeded())
     weight = torch.randn(n, *batch, generator=seeded(1), dtype=torch.float64).requires_grad_()
     kept = x.clone(), weight.detach().clone()
-    closed = torch.autograd.grad(families.score(q, x, weight).sum(), theta, create_graph=True)
+    closed = torch.autograd.grad(_densities.score(q, x, weight).sum(), theta, create_graph=True)
     assert torch.equal(x, kept[0])
     assert torch.equal(weight, kept[1])
     general = torch.autograd.grad((weight * q.log_prob(x)).sum(), theta, create_graph=True)
@@ -165,22 +181,22 @@ def test_score_of_a_normal_leaves_its_arguments_alone_and_stays_attached_to_the_
 
 def test_the_share_of_one_sample_is_the_sample_itself():
     x = torch.randn(1, 3, generator=seeded(), dtype=torch.float64)
-    assert families.share(x) is x
+    assert share(x) is x
     x = torch.randn(4, 3, generator=seeded(), dtype=torch.float64)
-    torch.testing.assert_close(families.share(x).sum(0), x.mean(0), rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(share(x).sum(0), x.mean(0), rtol=1e-14, atol=1e-14)
 
 
 def test_score_of_another_family_is_torchs_and_passes_the_weight_nothing():
     rate, w = t(1.5, 2.0).requires_grad_(), t(0.3).requires_grad_()
     q = Poisson(rate)
     x = draw(q, 4, seeded())
-    value = families.score(q, x, w * torch.ones(4, 2, dtype=torch.float64))
+    value = _densities.score(q, x, w * torch.ones(4, 2, dtype=torch.float64))
     assert torch.equal(value, torch.zeros(2, dtype=torch.float64))
     (g,) = torch.autograd.grad(value.sum(), [rate], create_graph=True)
     torch.testing.assert_close(g, 0.3 * (x / rate - 1).sum(0), rtol=1e-12, atol=1e-12)
     (slope,) = torch.autograd.grad(g.sum(), [w])
     torch.testing.assert_close(slope, (x / rate - 1).sum().detach().reshape(1), rtol=1e-12, atol=1e-12)
-    families.score(q, x, w * torch.ones(4, 2, dtype=torch.float64)).sum().backward()
+    _densities.score(q, x, w * torch.ones(4, 2, dtype=torch.float64)).sum().backward()
     assert w.grad is None
 
 
@@ -188,10 +204,10 @@ def test_score_of_another_family_is_torchs_and_passes_the_weight_nothing():
 def test_mass_logits_and_probs_are_torchs(name):
     family = FAMILIES[name]
     q = family.build(*family.theta)
-    x, base = draw(q, 4, seeded()), families.inner(q)
-    torch.testing.assert_close(families.mass(q, x), q.log_prob(x).exp(), rtol=1e-12, atol=0)
-    torch.testing.assert_close(families.probs(q), base.probs, rtol=1e-12, atol=0)
-    torch.testing.assert_close(families.logits(q), base.logits, rtol=1e-12, atol=1e-12)
+    x, base = draw(q, 4, seeded()), inner(q)
+    torch.testing.assert_close(mass(q, x), q.log_prob(x).exp(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(probs(q), base.probs, rtol=1e-12, atol=0)
+    torch.testing.assert_close(_densities.logits(q), base.logits, rtol=1e-12, atol=1e-12)
 
 
 def through_normalisation(g, logits):
@@ -203,10 +219,10 @@ def through_normalisation(g, logits):
 def test_probs_of_rows_have_the_derivative_of_the_link_at_what_made_q(name):
     family = FAMILIES[name]
     r = rows(family.build(family.theta[0].clone().requires_grad_()), 3)
-    (leaf,) = families.parameters(r).values()
+    (leaf,) = parameters(r).values()
     c = torch.randn(leaf.shape, generator=seeded(), dtype=torch.float64)
     link = torch.sigmoid if "bernoulli" in name else lambda x: torch.softmax(x, -1)
-    ours, torchs = families.probs(r), link(leaf)
+    ours, torchs = probs(r), link(leaf)
     torch.testing.assert_close(ours, torchs, rtol=1e-14, atol=0)
     got, expected = (torch.autograd.grad((y**2 * c).sum(), [leaf])[0] for y in (ours, torchs))
     if "bernoulli" not in name:
@@ -223,18 +239,18 @@ def test_probs_have_first_and_second_derivatives_in_a_leaf_behind_torchs_normali
     theta = (family.theta[0] + 1.5).requires_grad_()  # not normalised
     c = torch.randn(theta.shape, generator=seeded(), dtype=torch.float64)
     link = torch.sigmoid if "bernoulli" in name else lambda x: torch.softmax(x, -1)
-    both = families.probs(family.build(theta)), link(theta)
+    both = probs(family.build(theta)), link(theta)
     first, expected = (torch.autograd.grad((y**2 * c).sum(), [theta], create_graph=True)[0] for y in both)
     torch.testing.assert_close(first, expected, rtol=1e-12, atol=1e-12)
     second, expected = (torch.autograd.grad((g**2).sum(), [theta])[0] for g in (first, expected))
     torch.testing.assert_close(second, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("n", [1, 2, families.FEW, families.FEW + 1])
+@pytest.mark.parametrize("n", [1, 2, FEW, FEW + 1])
 def test_weighted_sums_are_sums_of_products_and_carry_the_gradient_of_the_weights(n):
     x = torch.randn(n, 3, 4, generator=seeded(), dtype=torch.float64)
     weight = torch.randn(n, 3, 1, generator=seeded(1), dtype=torch.float64).requires_grad_()
-    got, expected = families.weighted_sum(weight, x), sum(w * each for w, each in zip(weight, x, strict=True))
+    got, expected = weighted_sum(weight, x), sum(w * each for w, each in zip(weight, x, strict=True))
     torch.testing.assert_close(got, expected, rtol=1e-14, atol=1e-14)
     got, expected = (torch.autograd.grad(y.sin().sum(), [weight])[0] for y in (got, expected))
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
@@ -244,7 +260,7 @@ def test_weighted_sums_are_sums_of_products_and_carry_the_gradient_of_the_weight
 def test_one_hot_draws_are_the_categories_of_the_same_uniforms(name):
     family = FAMILIES[name]
     r = rows(family.build(*family.theta), 500)
-    p = families.probs(family.build(*family.theta))
+    p = probs(family.build(*family.theta))
     u = torch.rand(3, 500, 2, generator=seeded(), dtype=torch.float64) + 2.0**-54
     index = (u.unsqueeze(-1) >= p.cumsum(-1)[..., :-1]).sum(-1)
     assert torch.equal(draw(r, 3, seeded()), torch.nn.functional.one_hot(index, 3).double())
@@ -255,9 +271,9 @@ def test_two_categories_score_as_a_bit():
     weight, b = t(0.3, -1.1, 2.0), t(1.0, 0.0, 1.0)
     hot = OneHotCategorical(logits=torch.stack([torch.zeros_like(logit), logit]))
     values = (
-        families.score(Bernoulli(logits=logit), b, weight),
-        families.score(hot, torch.stack([1 - b, b], -1), weight),
-        families.score(Categorical(logits=hot.logits), b.long(), weight),
+        _densities.score(Bernoulli(logits=logit), b, weight),
+        _densities.score(hot, torch.stack([1 - b, b], -1), weight),
+        _densities.score(Categorical(logits=hot.logits), b.long(), weight),
     )
     a, *others = (torch.autograd.grad(v, [logit], retain_graph=True)[0] for v in values)
     for other in others:
@@ -339,7 +355,7 @@ def test_relaxed_categories_are_finite_up_to_the_largest_logit_of_a_dtype(dtype)
     for size in (5.0, 12.0, 50.0, 90.0, 800.0, largest):
         z = torch.tensor([[size, size, -size], [-size, -size, -size]], dtype=torch.float64).clamp(-largest, largest)
         q = OneHotCategorical(logits=torch.zeros(2, 3))
-        y = families.squash(q, z.to(dtype), 1.0).double()
+        y = squash(q, z.to(dtype), 1.0).double()
         expected = torch.softmax(z.to(dtype).double(), -1)
         torch.testing.assert_close(y, expected, rtol=4 * torch.finfo(dtype).eps, atol=4 * torch.finfo(dtype).eps)
 
@@ -354,12 +370,12 @@ def by_hand(theta, noise, temperature, binary):
 
 def made(kind, q, n, temperature):
     if kind == "race":
-        return families.race(q, n, seeded())
-    z = families.perturbed(q, n, seeded())
+        return race(q, n, seeded())
+    z = perturbed(q, n, seeded())
     if kind == "relaxed":
-        return families.relaxed(q, z, temperature)
-    own = families.logits(q)
-    return families.squash(q, z + own - own.detach(), temperature)
+        return relaxed(q, z, temperature)
+    own = _densities.logits(q)
+    return squash(q, z + own - own.detach(), temperature)
 
 
 @pytest.mark.parametrize("batched", [False, True])
@@ -395,7 +411,7 @@ def test_relaxed_samples_are_their_formula_with_first_and_second_derivatives(kin
 def test_squash_has_derivatives_in_a_temperature_that_learns():
     q, z = OneHotCategorical(logits=t(0.0, 0.0, 0.0)), t([0.4, -1.2, 0.3], [2.0, 0.1, -0.5]).requires_grad_()
     temperature = torch.tensor(0.6, dtype=torch.float64, requires_grad=True)
-    both = families.squash(q, z, temperature), torch.softmax(z / temperature, -1)
+    both = squash(q, z, temperature), torch.softmax(z / temperature, -1)
     got, expected = (torch.autograd.grad((y**3).sum(), [z, temperature]) for y in both)
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
@@ -405,7 +421,7 @@ def test_squash_has_derivatives_in_a_temperature_that_learns():
 @pytest.mark.parametrize("family", [Bernoulli, OneHotCategorical])
 def test_squash_leaves_its_logits_as_they_are(family, temperature):
     z = t([0.4, -1.2])
-    families.squash(family(logits=t(0.3, -0.2)), z, temperature)
+    squash(family(logits=t(0.3, -0.2)), z, temperature)
     assert torch.equal(z, t([0.4, -1.2]))
 
 
@@ -416,7 +432,7 @@ def test_races_are_finite_and_add_up_to_one_at_both_ends_of_the_uniforms(monkeyp
     monkeypatch.setattr(torch, "rand", lambda *args, **kwargs: u.clone().unsqueeze(0))
     for logits in ([0.0, 0.0, 0.0], [30.0, -30.0, 0.0], [5.0, float("-inf"), float("-inf")]):
         own = torch.tensor(logits, dtype=dtype).expand(8, 3).clone().requires_grad_()
-        y = families.race(OneHotCategorical(logits=own, validate_args=False), 1, None)
+        y = race(OneHotCategorical(logits=own, validate_args=False), 1, None)
         (g,) = torch.autograd.grad((y**2).sum(), [own])
         assert y.isfinite().all()
         assert g.isfinite().all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Gamma, Independent, Normal
 
-from bench.counting import Counter, counted
+from bench.measurement.counting import Counter, counted
 from estimators import ForwardGradient, InvalidParameter, NotDifferentiable, Reparameterization, UnsupportedFamily
 from estimators import forward_gradient as module
 from tests.estimators.families import t
@@ -50,7 +50,7 @@ def test_averaged_over_all_signs_it_is_reparameterization(monkeypatch):
     parts = iter(signs.split(2, -1))
     monkeypatch.setattr(ForwardGradient, "_tangent", lambda self, shape, like, generator: next(parts))
     monkeypatch.setattr(module, "normal", lambda shape, like, generator: z.expand(shape))
-    monkeypatch.setattr("estimators._families.normal", lambda shape, like, generator: z)
+    monkeypatch.setattr("estimators._draws.normal", lambda shape, like, generator: z)
     q = Independent(Normal(loc, scale), 1)
     got, expected = (
         torch.autograd.grad(e(curve, q).sum(), [loc, scale])

@@ -7,8 +7,9 @@ import torch
 from torch.distributions import Bernoulli, Categorical, Independent, OneHotCategorical
 
 from estimators import GumbelRao, InvalidParameter, ReinMax, StraightThroughGumbelSoftmax, UnsupportedFamily, draw, rows
-from estimators import _families as families
 from estimators import gumbel_rao as module
+from estimators._densities import logits
+from estimators._relaxations import harden, perturbed
 from tests.estimators.exactly import bits, moments
 from tests.estimators.families import t
 from tests.estimators.statistically import gradients, mean_scores, seeded
@@ -62,16 +63,16 @@ def test_noise_given_the_outcome_always_makes_that_outcome():
     for q in (Independent(Bernoulli(logits=LOGITS * 20), 1), OneHotCategorical(logits=LOGITS * 20)):
         r = rows(q, 500)
         x = draw(r, 2, seeded())
-        z = module._given(x, r, families.logits(r).detach(), 6, seeded(1))
-        assert torch.equal(families.harden(q, z), x.expand_as(z))
+        z = module._given(x, r, logits(r).detach(), 6, seeded(1))
+        assert torch.equal(harden(q, z), x.expand_as(z))
 
 
 def test_noise_averaged_over_outcomes_is_that_of_the_gumbel_softmax():
     """The distribution of the perturbed logits, by their first two moments and those of their sigmoids."""
     for q in (Bernoulli(logits=t(0.7, -1.5)), OneHotCategorical(logits=LOGITS)):
         r = rows(q, 2**15)
-        z = module._given(draw(r, 1, seeded()), r, families.logits(r).detach(), 1, seeded(1)).flatten(0, 2)
-        free = families.perturbed(r, 1, seeded(2)).flatten(0, 1).detach()
+        z = module._given(draw(r, 1, seeded()), r, logits(r).detach(), 1, seeded(1)).flatten(0, 2)
+        free = perturbed(r, 1, seeded(2)).flatten(0, 1).detach()
         features = [torch.cat([a, a**2, a.sigmoid()], -1).flatten(1) for a in (z, free)]
         scores = mean_scores(features[0] - features[1], 0.0)
         assert scores.abs().max() < z_limit(scores.numel())

@@ -3,7 +3,6 @@ import torch
 from torch.distributions import Bernoulli, Independent, OneHotCategorical
 
 from estimators import GumbelSoftmax, StraightThroughGumbelSoftmax
-from estimators import _families as families
 from tests.estimators.exactly import moments, row_gradients
 from tests.estimators.families import t
 
@@ -90,7 +89,7 @@ def over_logistic_noise(monkeypatch, estimator):
     """Return mean and variance at logit 0 of f = (b - 0.45)^2, by the trapezoidal rule, exact for such a decay."""
     noise = torch.arange(-60, 60, 0.02, dtype=torch.float64)
     weights = 0.02 * torch.sigmoid(noise) * torch.sigmoid(-noise)
-    monkeypatch.setattr(families, "logistic", lambda shape, like, generator: noise.unsqueeze(0).clone())
+    monkeypatch.setattr("estimators._relaxations.logistic", lambda shape, like, generator: noise.unsqueeze(0).clone())
     q = Bernoulli(logits=torch.zeros((), dtype=torch.float64, requires_grad=True))
     g = row_gradients(estimator, lambda b: (b - 0.45) ** 2, q, len(noise))["logits"]
     return moments(g, weights)
@@ -121,8 +120,10 @@ def test_ratio_of_the_gradients_at_temperature_one_is_two_thirds(monkeypatch):
 def test_two_categories_are_a_bit(monkeypatch, cls):
     """A difference of Gumbels is logistic."""
     gumbels = torch.randn(5, 2, generator=seeded(), dtype=torch.float64)
-    monkeypatch.setattr(families, "gumbel", lambda shape, like, generator: gumbels.clone())
-    monkeypatch.setattr(families, "logistic", lambda shape, like, generator: gumbels[:, 1] - gumbels[:, 0])
+    monkeypatch.setattr("estimators._relaxations.gumbel", lambda shape, like, generator: gumbels.clone())
+    monkeypatch.setattr(
+        "estimators._relaxations.logistic", lambda shape, like, generator: gumbels[:, 1] - gumbels[:, 0]
+    )
     logit = t(0.7).squeeze().requires_grad_()
     hot = OneHotCategorical(logits=torch.stack([torch.zeros_like(logit), logit]))
     a = cls(5, 0.7)(lambda x: (x[..., 1] - 0.3) ** 2, hot)
@@ -132,7 +133,9 @@ def test_two_categories_are_a_bit(monkeypatch, cls):
 
 
 def test_tied_logits_still_make_one_category(monkeypatch):
-    monkeypatch.setattr(families, "gumbel", lambda shape, like, generator: torch.zeros(shape, dtype=like.dtype))
+    monkeypatch.setattr(
+        "estimators._relaxations.gumbel", lambda shape, like, generator: torch.zeros(shape, dtype=like.dtype)
+    )
     seen = []
     StraightThroughGumbelSoftmax()(
         lambda x: seen.append(x) or x.sum(-1), OneHotCategorical(logits=t(0.0, 0.0, 0.0).requires_grad_())

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, OneHotCategorical
 
-from bench.counting import Counter, counted
-from estimators import Enumeration, InvalidParameter, LocalExpectation, UnsupportedFamily, parameters, rows
-from estimators._families import draw
+from bench.measurement.counting import Counter, counted
+from estimators import Enumeration, InvalidParameter, LocalExpectation, UnsupportedFamily, draw, parameters, rows
 from tests.estimators.statistically import centred, gradients, seeded
 
 BITS = torch.tensor([0.4, -1.2, 0.3], dtype=torch.float64)

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Independent, OneHotCategorical
 
-from bench.counting import Counter, counted
-from estimators import InvalidParameter, MuProp, NotDifferentiable, UnsupportedFamily, rows
-from estimators._families import draw
+from bench.measurement.counting import Counter, counted
+from estimators import InvalidParameter, MuProp, NotDifferentiable, UnsupportedFamily, draw, rows
 from tests.estimators.exactly import bits, moments, row_gradients
 from tests.estimators.statistically import centred, gradients, mean_scores, seeded, variance_scores
 from tests.tolerances import z_limit

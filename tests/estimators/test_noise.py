@@ -5,7 +5,8 @@ import torch
 from torch.distributions import Gamma, Independent, LogNormal, MultivariateNormal, Normal, VonMises
 
 from bench.conformance import Conformance
-from estimators import InvalidParameter, Refusal, Reparameterization, UnsupportedFamily, _noise, rows
+from estimators import InvalidParameter, Refusal, Reparameterization, UnsupportedFamily, rows
+from estimators import _couplings as _noise
 from tests.estimators.exactly import hermite, moments, row_gradients
 from tests.estimators.families import t
 from tests.tolerances import z_limit

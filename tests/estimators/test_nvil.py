@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, Normal, OneHotCategorical, Poisson
 
-from estimators import NVIL, InvalidParameter, ScoreFunction, UnsupportedFamily, adapt, rows
-from estimators._families import draw
+from estimators import NVIL, InvalidParameter, ScoreFunction, UnsupportedFamily, adapt, draw, rows
 from tests.estimators.statistically import gradients, seeded
 
 LOC = torch.tensor([-2.0, 0.0, 2.0], dtype=torch.float64)

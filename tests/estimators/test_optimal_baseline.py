@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Beta, Independent, MultivariateNormal, Normal, OneHotCategorical, Poisson
 
-from estimators import RLOO, ScoreFunction, parameters, rows
-from estimators import _families as families
+from estimators import RLOO, ScoreFunction, draw, parameters, rows
 from tests.estimators.exactly import bits, moments, row_gradients
 from tests.estimators.families import FAMILIES, t
 from tests.estimators.statistically import centred, gradients, seeded
@@ -44,7 +43,7 @@ def test_the_formula_on_the_same_noise(name, n):
     q = family.build(*theta)
     f = black_box(q)
     got = torch.autograd.grad(optimal(n)(f, q, seeded()).sum(), theta)
-    x = families.draw(q, n, seeded())
+    x = draw(q, n, seeded())
     for g, s in zip(got, family.score(x, *family.theta), strict=True):
         expected = by_hand(f(x), s)
         if name == "one-hot-logits":  # torch's normalisation of logits
@@ -98,7 +97,7 @@ def test_families_through_torch(q, f):
     loss = optimal(4)(f, r, seeded())
     name, leaf = next(iter(parameters(r).items()))
     (got,) = torch.autograd.grad(loss.sum(), [leaf])
-    x = families.draw(r, 4, seeded())
+    x = draw(r, 4, seeded())
     wide = rows(q, 4 * 6)
     log_q = wide.log_prob(x.flatten(0, 1))
     (s,) = torch.autograd.grad(log_q.sum(), [parameters(wide)[name]])

@@ -203,7 +203,7 @@ def test_reparameterization_is_pyros_on_the_same_noise(pyro, monkeypatch, elbo):
     theta = {"loc": leaf(t(0.5, -0.8), 500), "scale": leaf(t(0.9, 0.6), 500)}
     expected, x = pyros(pyro, getattr(pyro.infer, elbo)(), pyro.distributions.Normal, theta, wave)
     z = ((x - theta["loc"]) / theta["scale"]).detach()
-    monkeypatch.setattr("estimators._families.normal", lambda shape, like, generator: z.reshape(shape).clone())
+    monkeypatch.setattr("estimators._draws.normal", lambda shape, like, generator: z.reshape(shape).clone())
     q = Independent(Normal(**theta), 1)
     got = ours(Reparameterization(), Bound(wave, q), q, *theta.values())
     for g, key in zip(got, theta, strict=True):
@@ -235,7 +235,7 @@ def test_an_importance_weighted_bound_is_pyros_on_the_same_noise(pyro, monkeypat
 
     value = -pyro.infer.RenyiELBO(alpha=0, num_particles=5).loss_and_grads(model, guide)
     z = ((torch.stack(seen) - loc) / scale).detach()
-    monkeypatch.setattr("estimators._families.normal", lambda shape, like, generator: z.reshape(shape).clone())
+    monkeypatch.setattr("estimators._draws.normal", lambda shape, like, generator: z.reshape(shape).clone())
     q = Independent(Normal(loc.expand(5, 2), scale.expand(5, 2)), 2)
     bound = Bound(wave, q, particles=5)
     loss = Reparameterization()(bound, q)

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Size
 from torch.distributions import Bernoulli, Categorical, Independent, OneHotCategorical
 
-from bench.counting import Counter, counted
+from bench.measurement.counting import Counter, counted
 from estimators import (
     REBAR,
     RLOO,
@@ -22,9 +22,9 @@ from estimators import (
     parameters,
     rows,
     score,
+    uniform,
 )
 from estimators import rebar as module
-from estimators._families import uniform
 from tests.tolerances import z_limit
 
 BITS = torch.tensor([[0.4, -1.2, 0.9], [1.7, 0.2, -0.5]], dtype=torch.float64)

@@ -19,8 +19,8 @@ from estimators import (
     UnsupportedFamily,
     aliases,
     catalogue,
+    command_line_name,
 )
-from estimators._protocol import command_line_name
 from tests.estimators.families import t
 
 GS, STGS = GumbelSoftmax, StraightThroughGumbelSoftmax

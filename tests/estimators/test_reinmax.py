@@ -7,9 +7,8 @@ import torch
 from torch import Generator
 from torch.distributions import Bernoulli, Categorical, Independent, OneHotCategorical
 
-from estimators import InvalidParameter, NotDifferentiable, ReinMax, UnsupportedFamily
+from estimators import InvalidParameter, NotDifferentiable, ReinMax, UnsupportedFamily, draw
 from estimators import reinmax as module
-from estimators._families import draw
 
 LOGITS = torch.tensor([[0.4, -1.2, 0.9], [1.3, 0.2, -0.5]], dtype=torch.float64)
 SLOPES = torch.tensor([[0.3, -0.7, 1.1], [0.9, 0.4, -0.2]], dtype=torch.float64)

@@ -7,7 +7,7 @@ import torch
 from torch import Size
 from torch.distributions import Bernoulli, Categorical, Independent, OneHotCategorical
 
-from bench.counting import Counter, counted
+from bench.measurement.counting import Counter, counted
 from estimators import (
     REBAR,
     RELAX,
@@ -18,9 +18,9 @@ from estimators import (
     UnsupportedFamily,
     adapt,
     rows,
+    uniform,
 )
 from estimators import relax as module
-from estimators._families import uniform
 from estimators.relax import LearnedRelaxation
 from tests.estimators.statistically import centred, gradients, mean_scores, seeded
 from tests.tolerances import z_limit

@@ -6,9 +6,18 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, OneHotCategorical
 
-from bench.counting import Counter, counted
-from estimators import RLOO, RODEO, InvalidParameter, NotDifferentiable, UnsupportedFamily, adapt, parameters, rows
-from estimators._families import draw
+from bench.measurement.counting import Counter, counted
+from estimators import (
+    RLOO,
+    RODEO,
+    InvalidParameter,
+    NotDifferentiable,
+    UnsupportedFamily,
+    adapt,
+    draw,
+    parameters,
+    rows,
+)
 from tests.estimators.statistically import gradients, seeded
 
 LOGITS = torch.tensor([0.4, -1.2, 0.9], dtype=torch.float64)

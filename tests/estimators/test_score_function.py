@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, Poisson
 
-from estimators import RLOO, ScoreFunction, parameters, rows
-from estimators import _families as families
+from estimators import RLOO, ScoreFunction, draw, parameters, rows
 from tests.estimators.exactly import bits, hermite, moments, row_gradients
 from tests.estimators.families import FAMILIES, t
 
@@ -30,7 +29,7 @@ def gradient_and_formula(estimator, name, weights):
     q = family.build(*theta)
     f = black_box(q)
     got = torch.autograd.grad(estimator(f, q, seeded()).sum(), theta)
-    x = families.draw(q, estimator.n, seeded())
+    x = draw(q, estimator.n, seeded())
     w = weights(f(x))
     expected = []
     for score in family.score(x, *family.theta):
@@ -65,7 +64,7 @@ def test_rloo_is_its_formula_with_the_mean_of_all(n):
 def test_value_is_the_mean_of_f(estimator):
     q = Normal(t(0.5, 2.0), t(1.0, 0.3))
     loss = estimator(torch.sin, q, seeded())
-    torch.testing.assert_close(loss, families.draw(q, 4, seeded()).sin().mean(0), rtol=1e-14, atol=0)
+    torch.testing.assert_close(loss, draw(q, 4, seeded()).sin().mean(0), rtol=1e-14, atol=0)
 
 
 def test_n_samples_are_the_mean_of_n_calls():
@@ -101,7 +100,7 @@ def test_moving_average_recursion():
     state = e.init(q)
     b = 0.0
     for step in range(1, 31):
-        x = families.draw(q, 2, seeded(step))
+        x = draw(q, 2, seeded(step))
         loss = e(torch.exp, q, seeded(step), state)
         (g,) = torch.autograd.grad(loss.sum(), [q.loc])
         expected = ((x.exp() - b) * (x - 0.5) / 0.49).mean(0)
@@ -133,7 +132,7 @@ def normal_variances(monkeypatch, estimator, a, sigma):
     """Return means and variances of the gradients at loc, scale and log scale, for f = (x - k)^2 and loc - k = a."""
     z, weights = hermite(6, estimator.n)
     q = Normal(t(1.3).squeeze().requires_grad_(), t(sigma).squeeze().requires_grad_())
-    monkeypatch.setattr(families, "normal", lambda shape, like, generator: z.T.clone())
+    monkeypatch.setattr("estimators._draws.normal", lambda shape, like, generator: z.T.clone())
     g = row_gradients(estimator, lambda x: (x - (1.3 - a)) ** 2, q, len(z))
     return moments(g["loc"], weights), moments(g["scale"], weights), moments(g["scale"] * sigma, weights)
 
@@ -154,7 +153,7 @@ def test_variance_in_several_dimensions(monkeypatch, s):
     a = t(-1.5, 0.5, 2.0)
     z, weights = hermite(5, 3)
     q = Independent(Normal(a.clone().requires_grad_(), torch.full((3,), s, dtype=torch.float64)), 1)
-    monkeypatch.setattr(families, "normal", lambda shape, like, generator: z.reshape(shape).clone())
+    monkeypatch.setattr("estimators._draws.normal", lambda shape, like, generator: z.reshape(shape).clone())
     g = row_gradients(ScoreFunction(), lambda x: x.square().sum(-1), q, len(z))["loc"]
     for i, own in enumerate(a.tolist()):
         rest = [x for k, x in enumerate(a.tolist()) if k != i]

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Poisson
 
-from bench.counting import Counter, counted
-from estimators import InvalidParameter, SelfCritical, UnsupportedFamily
-from estimators._families import draw
+from bench.measurement.counting import Counter, counted
+from estimators import InvalidParameter, SelfCritical, UnsupportedFamily, draw
 from tests.estimators.exactly import bits, moments, row_gradients
 from tests.estimators.families import FAMILIES
 from tests.estimators.statistically import gradients, seeded

@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Bernoulli, Binomial, Categorical, Geometric, Independent, Poisson
 
 from bench.conformance import Case, Conformance
-from bench.counting import Counter, counted
+from bench.measurement.counting import Counter, counted
 from estimators import InvalidParameter, MeasureValued, StochasticAD, UnsupportedFamily, rows
 from tests.estimators.exactly import moments, row_gradients
 from tests.estimators.statistically import gradients, mean_scores, seeded

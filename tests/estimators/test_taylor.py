@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Laplace, Normal
 
-from bench.counting import Counter, counted
+from bench.measurement.counting import Counter, counted
 from estimators import (
     DeltaMethod,
     HessianControlVariate,
@@ -14,7 +14,6 @@ from estimators import (
     parameters,
     rows,
 )
-from estimators import _families as families
 from tests.estimators.exactly import hermite, moments, row_gradients
 from tests.estimators.families import t
 
@@ -101,8 +100,8 @@ def test_variance_of_a_cubic(monkeypatch, cls, loc, scale, n, s):
     """Of x^3 the rest is (scale e)^3, and 3 (scale e)^2 in its slope: the moments of a normal give the numbers."""
     z, weights = hermite(8, n)
     q = Normal(t(1.3).squeeze().requires_grad_(), t(s).squeeze().requires_grad_())
-    for module in (families, __import__("estimators.hessian_control_variate", fromlist=["normal"])):
-        monkeypatch.setattr(module, "normal", lambda shape, like, generator: z.T.clone())
+    for module in ("_draws", "hessian_control_variate"):
+        monkeypatch.setattr(f"estimators.{module}.normal", lambda shape, like, generator: z.T.clone())
     g = row_gradients(cls(n), lambda x: x**3, q, len(z))
     assert moments(g["loc"], weights) == pytest.approx((3 * (1.3**2 + s**2), loc * s**4 / n), rel=1e-9)
     assert moments(g["scale"], weights) == pytest.approx((6 * 1.3 * s, scale * s**4 / n), rel=1e-9)

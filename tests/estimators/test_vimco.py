@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, Normal
 
-from bench.counting import Counter, counted
+from bench.measurement.counting import Counter, counted
 from estimators import RLOO, VIMCO, Bound, InvalidParameter, Refusal, draw
 from estimators import vimco as module
 from tests.estimators.families import t

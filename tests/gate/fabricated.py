@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from bench.baseline import Baseline, Entry, Setting, assemble, entry_of
-from bench.gate import Options, Picked, Report, Selection, accept, check
+from bench.execution.progress import Silent
+from bench.gate.baseline import Baseline, Entry, Setting, assemble, entry_of
 from bench.gate.decide import Case, Sample
-from bench.gate.measure import settings_of
-from bench.plan import Cell
-from bench.progress import Silent
-from bench.record import digest, fields_of
-from bench.selectors import Selector
+from bench.gate.measure import accept, settings_of
+from bench.gate.select import Picked, Selection
+from bench.gate.stages import Options, Report, check
+from bench.planning.cells import Cell
+from bench.planning.selectors import Selector
+from bench.records.identity import digest, fields_of
 from estimators import Estimator
 
 

@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from bench.baseline import Setting, assemble, changes, path_of, read, same_statistics, write
-from bench.record import Damaged
-from bench.selectors import UsageError
+from bench.gate.baseline import Setting, assemble, path_of, read, write
+from bench.gate.changes import changes, same_statistics
+from bench.planning.selectors import UsageError
+from bench.records.lines import Damaged
 from tests.gate.fabricated import entry
 
 SETTING = Setting(replicates=1000, seed=0, dtype="float32", device="cpu", common_noise=True)

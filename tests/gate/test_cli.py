@@ -267,7 +267,7 @@ def test_show_needs_no_torch(start):
     done = start("baseline", "show", "ci", PYTHONPROFILEIMPORTTIME="1")
     assert done.code == 0
     imported = {line.rpartition("|")[2].strip() for line in done.err.splitlines()}
-    assert "bench.baseline" in imported
+    assert "bench.gate.baseline" in imported
     assert "torch" not in imported
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.gate import Verdict
-from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE
+from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Verdict
 from bench.stats.gate import (
     STAGE_TWO_FACTOR,
     GateCell,

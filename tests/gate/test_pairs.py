@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from bench.engine import Engine, Settings
-from bench.gate import Options, Verdict, pairs
-from bench.gate.decide import ALPHA_VARIANCE
+from bench.gate import pairs
+from bench.gate.decide import ALPHA_VARIANCE, Verdict
+from bench.gate.stages import Options
+from bench.measurement.engine import Engine
 from bench.objectives import ExponentialMoment, GaussianQuadratic
-from bench.plan import Cell
+from bench.planning.cells import Cell
+from bench.planning.settings import Settings
 from bench.stats.gate import STAGE_ONE_VARIANCE
 from estimators import Reparameterization, ScoreFunction
 from tests.gate.fabricated import suite, twin

@@ -2,12 +2,12 @@ import math
 
 import pytest
 
-from bench.engine import Settings
 from bench.gate import speed
 from bench.gate.select import Picked
 from bench.objectives import GaussianQuadratic
-from bench.plan import Cell
-from bench.selectors import parse
+from bench.planning.cells import Cell
+from bench.planning.selectors import parse
+from bench.planning.settings import Settings
 from estimators import Reparameterization
 from tests.gate.fabricated import entry
 

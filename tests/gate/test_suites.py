@@ -6,16 +6,17 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from bench.baseline import assemble
-from bench.engine import Engine, Settings
-from bench.gate import Options, Verdict
-from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE
+from bench.gate.baseline import assemble
+from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Verdict
 from bench.gate.measure import measured
+from bench.gate.stages import Options
+from bench.measurement.engine import Engine
 from bench.objectives import BernoulliQuadratic, GaussianExponential, GaussianQuadratic
-from bench.plan import Cell
+from bench.planning.cells import Cell
+from bench.planning.settings import Settings
 from bench.stats.gate import STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR, smallest_change
-from estimators import RLOO, Enumeration, Reparameterization, ScoreFunction, grad_only
-from estimators._families import draw, score
+from estimators import RLOO, Enumeration, Reparameterization, ScoreFunction, draw, grad_only
+from estimators._densities import score
 from tests.gate.fabricated import suite, twin
 from tests.tolerances import FAILURE_RATE
 

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from bench.names import catalogue
+from bench.planning.catalogue import catalogue
 from bench.report.style import FAMILIES, order, styles
 
 

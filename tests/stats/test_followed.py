@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.moments import draws_partial
+from bench.measurement.reduction.blocks import draws_partial
 from bench.stats import Accumulator, Sums, moments, series, summarise, variance
-from bench.stats.accumulate import kept_in_block, kept_values, tail_length
+from bench.stats.layout import kept_in_block, kept_values, tail_length
 
 approx = pytest.approx
 GROUPS = {"a": 2, "b": 3}

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.moments import block_partial
+from bench.measurement.reduction.blocks import block_partial
+from bench.measurement.reduction.kernels import square_trace
 from bench.stats import Accumulator, Moments, Reference, bias, gate, merge, moments, series, summarise, tail, variance
 from bench.stats.quantiles import normal_quantile
-from bench.sums import square_trace
 
 approx = pytest.approx
 

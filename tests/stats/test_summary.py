@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.moments import block_partial
+from bench.measurement.reduction.blocks import block_partial
 from bench.stats import Accumulator, Reference, Summary, adaptive, comparison, gate, summarise
 
 approx = pytest.approx

@@ -7,13 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench import record
+from bench.execution.progress import Silent
 from bench.objectives import BernoulliVAE, CategoricalVAE, GaussianVAE
-from bench.plan import Cell
-from bench.progress import Silent
-from bench.selectors import UsageError
-from bench.spec import Spec
-from bench.train import Run, Training, _Trainee, train
+from bench.planning.cells import Cell
+from bench.planning.selectors import UsageError
+from bench.planning.spec import Spec
+from bench.records.identity import cell_id, identity
+from bench.training.settings import Training
+from bench.training.train import train
+from bench.training.trainee import Trainee
 from estimators import RLOO
 
 SMALL = BernoulliVAE(dim=2, hidden=3, batch=4)
@@ -33,13 +35,13 @@ def path(tmp_path):
 @pytest.mark.parametrize("cls", [GaussianVAE, BernoulliVAE, CategoricalVAE])
 def test_trained_weights_are_better_than_the_initial_ones_on_held_out_images(cls):
     def value(objective):
-        return _Trainee(Run(Cell(RLOO(), objective), HOW, 0)).value()[0]
+        return Trainee(Cell(RLOO(), objective), HOW, 0).value()[0]
 
     assert value(cls(at="trained")) > value(cls()) + 15
 
 
 def test_a_run_ends_where_its_weights_begin(path):
-    trainee = _Trainee(Run(Cell(RLOO(), SMALL), HOW, 0))
+    trainee = Trainee(Cell(RLOO(), SMALL), HOW, 0)
     for i in range(3):
         trainee.step(i)
     problem = replace(SMALL, at=str(path)).build(torch.float64)
@@ -53,12 +55,12 @@ def test_weights_are_known_by_their_content(path, tmp_path):
     copy = tmp_path / "copy.pt"
     shutil.copy(path, copy)
     one, other = (replace(SMALL, at=str(p)) for p in (path, copy))
-    assert record.identity(one) == record.identity(other) == {**record.identity(SMALL), "at": path.stem}
-    assert record.cell_id(RLOO(), one) != record.cell_id(RLOO(), SMALL)
+    assert identity(one) == identity(other) == {**identity(SMALL), "at": path.stem}
+    assert cell_id(RLOO(), one) != cell_id(RLOO(), SMALL)
     weights = torch.load(copy, weights_only=True)
     weights["extra"]["bias"] += 1
     torch.save(weights, copy)
-    assert record.identity(one) != record.identity(other)
+    assert identity(one) != identity(other)
 
 
 def test_kept_weights_that_are_gone_are_made_again(path, tmp_path):

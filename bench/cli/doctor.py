@@ -1,0 +1,68 @@
+"""The command ``bench doctor``: what this installation is made of."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from json import dumps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.planning import catalogue as names
+from bench.records.environment import environment, version
+
+
+def findings() -> dict[str, Any]:
+    """Return what ``bench doctor`` shows: words to values, in the order of interest."""
+    import psutil
+    import torch
+
+    made_with = environment()
+    memory = psutil.virtual_memory()
+    libraries = ("numpy", "scipy", "pandas", "matplotlib", "click", "pydantic", "rich")
+    return {
+        "stochgrad-bench": made_with["stochgrad_bench"],
+        "package bench": str(Path(__file__).parents[1]),
+        "also called bench": ", ".join(_others()) or "nothing",
+        "catalogue": f"{len(names.catalogue('estimator'))} estimators, {len(names.catalogue('objective'))} objectives",
+        "python": made_with["python"],
+        "torch": made_with["torch"],
+        **{library: version(library) for library in libraries},
+        "CUDA": _cuda(torch),
+        "cpu": made_with["cpu"],
+        "cpu capability": made_with["cpu_capability"],
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "torch threads": torch.get_num_threads(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
+        "memory": f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB available",
+    }
+
+
+def _others() -> list[str]:
+    """Return the other distributions that install a package ``bench``, as frappe-bench does."""
+    owners = importlib.metadata.packages_distributions().get("bench", [])
+    return sorted(set(owners) - {"stochgrad-bench"})
+
+
+def _cuda(torch: Any) -> str:
+    if torch.version.cuda is None:
+        return "this torch is built without CUDA"
+    if not torch.cuda.is_available():
+        return f"{torch.version.cuda}, and no device was found"
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return f"{torch.version.cuda}: {', '.join(devices)}"
+
+
+@click.command()
+@click.option("--json", is_flag=True, help="Print one JSON document.")
+def doctor(json: bool) -> None:
+    """Show what this installation is made of, and what is wrong with it."""
+    found = findings()
+    if json:
+        click.echo(dumps(found))
+        return
+    size = max(map(len, found))
+    for key, value in found.items():
+        click.echo(f"{key.ljust(size)}  {value}")

@@ -1,0 +1,50 @@
+"""The command ``bench list``."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from json import dumps
+from typing import Any, get_args
+
+import click
+
+from bench.planning import catalogue as names
+from bench.planning.catalogue import Kind
+
+
+@click.command(name="list")
+@click.argument("what", required=False, type=click.Choice(["estimators", "objectives"]))
+@click.option("--json", is_flag=True, help="Print one JSON document.")
+def list_(what: str | None, json: bool) -> None:
+    """List the estimators and objectives, one line each."""
+    kinds = [kind for kind in get_args(Kind) if what in (None, f"{kind}s")]
+    if json:
+        click.echo(dumps({f"{kind}s": names.catalogue(kind) for kind in kinds}))
+        return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for kind in kinds:
+        lines = [_line(name, facts) for name, facts in names.catalogue(kind).items()]
+        columns = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            text = "  ".join(word.ljust(size) for word, size in zip(line, columns, strict=True)).rstrip()
+            click.echo(text if width is None or len(text) <= width else f"{text[: width - 1]}…")
+
+
+def _line(name: str, facts: dict[str, Any]) -> tuple[str, ...]:
+    """Return the words that ``list`` says of an entry: name, facts, description."""
+    if "family" in facts:
+        lacks = [("no exact gradient", facts["has_exact"]), ("f has no gradient", facts["differentiable"])]
+        said = [facts["family"], f"dim {facts['dim']}", *(words for words, has in lacks if not has)]
+    else:
+        bias = (
+            "exact" if facts["deterministic"] and facts["unbiased"] else "unbiased" if facts["unbiased"] else "biased"
+        )
+        needs = f"needs {' and '.join(facts['needs'])}" if facts["needs"] else ""
+        served = "/".join(names.served(facts)) + ("" if facts["families"] else " family")
+        said = [bias, served, *filter(None, [needs])]
+    defaults = {key: dumps(field["default"]).strip('"') for key, field in facts["fields"].items()}
+    fields = ",".join(f"{key}={default}" for key, default in defaults.items())
+    also = f" Also: {', '.join(facts['aliases'])}." if facts["aliases"] else ""
+    cost = f" Cost: {facts['cost']}." if facts.get("cost") else ""
+    return name, ", ".join(said), fields, f"{facts['description']}{cost}{also}"

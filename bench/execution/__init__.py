@@ -1,0 +1,1 @@
+"""Where the work runs, and in what order: a study folder, worker processes, one loop."""

@@ -1,0 +1,274 @@
+"""Worker processes of one thread each.
+
+Workers take small cells whole, and draws of large cells. Any process computes the same bits for a draw, and draws are
+merged in order, so the number of workers changes no figure. A worker that dies costs only the cell it was working on.
+The pool is made of plain processes with one pipe each, because the standard pools lose all pending work when one
+worker dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import multiprocessing
+import pickle
+import signal
+import threading
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.measurement.engine import Engine
+from bench.measurement.lines import Lost, reason_of
+from bench.measurement.moments import Partials
+from bench.planning.catalogue import Kind
+from bench.planning.cells import Cell
+from bench.planning.loading import load
+from bench.planning.selectors import Selector
+from bench.planning.settings import Settings
+from bench.records.lines import Record
+from bench.stats import Partial
+from estimators import Refusal
+
+CHUNKS = 32
+"""Chunks of draws, of about as many replicates each, that every worker gets of a cell, at most."""
+AHEAD = 4
+"""Chunks per worker that may wait for the merge or be under way: bounds the memory that waits."""
+Preload = Sequence[tuple[Selector, Kind]]
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """Some draws of a cell: what a worker needs to compute their sums. For others of it, their numbers are enough."""
+
+    cell: Cell
+    settings: Settings
+    state: bytes | None
+    centre: NDArray[np.float64]
+    exact: NDArray[np.float64] | None
+    indices: range
+
+
+class Work(Protocol):
+    """What a worker can do on its own; it has to be picklable."""
+
+    def done(self) -> Record:
+        """Do it and return its line."""
+
+    def lost(self, reason: str) -> Record:
+        """Return the record of why it could not be done."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An exception in a worker, in words."""
+
+    reason: str
+    refused: bool
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Have children ignore interrupts: a terminal sends them to the whole group, and the parent handles them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set signals, and only it is interrupted
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Worker:
+    """A process and its pipe."""
+
+    def __init__(self, preload: Preload) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, list(preload)), daemon=True)
+        with _uninterrupted():
+            self.process.start()
+        theirs.close()
+
+    def ask(self, task: object) -> None:
+        """Send a question; that the process has died is seen when it is asked for its answer."""
+        with contextlib.suppress(OSError):
+            self.connection.send_bytes(pickle.dumps(task))
+
+    def answer(self) -> Any:
+        """Return the answer to the last question, or raise ``Lost`` if the process has died."""
+        try:
+            return pickle.loads(self.connection.recv_bytes())
+        except (EOFError, OSError):
+            self.process.join()
+            code = self.process.exitcode
+            how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+            raise Lost(
+                f"The worker process {how}, as happens when memory runs out. No other cell is affected."
+            ) from None
+
+    def stop(self) -> None:
+        self.connection.close()
+        self.process.terminate()
+        self.process.join()
+
+
+class Pool:
+    """Worker processes; a context manager.
+
+    Args:
+        count: how many.
+        preload: selectors of users' own classes, which every worker has to know.
+    """
+
+    def __init__(self, count: int, preload: Preload = ()) -> None:
+        self._preload = preload
+        self._workers = [_Worker(preload) for _ in range(count)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the workers."""
+        for worker in self._workers:
+            worker.stop()
+
+    def _replace(self, worker: _Worker) -> None:
+        worker.stop()
+        self._workers[self._workers.index(worker)] = _Worker(self._preload)
+
+    def cells(self, tasks: Sequence[Work]) -> Iterator[Record]:
+        """Yield the line of every task, as they end."""
+        waiting, busy = deque(tasks), dict[_Worker, Work]()
+        while waiting or busy:
+            for worker in self._idle(busy):
+                if waiting:
+                    busy[worker] = waiting.popleft()
+                    worker.ask(busy[worker])
+            for worker in _answering(busy):
+                task = busy.pop(worker)
+                try:
+                    yield worker.answer()
+                except Lost as lost:
+                    self._replace(worker)
+                    yield task.lost(str(lost))
+
+    def spread(
+        self,
+        engine: Engine,
+        centre: NDArray[np.float64],
+        exact: NDArray[np.float64] | None,
+    ) -> Partials:
+        """Yield the partial sums of every draw of a cell, in their order, computed by all workers.
+
+        Raises:
+            Lost: a worker died, or an estimator raised; what is under way is thrown away.
+            Refusal: the estimator refused.
+        """
+        state = engine.state_bytes()
+        chunks = deque(_chunks(engine.runs, engine.sizes, len(self._workers)))
+        ready: dict[int, tuple[int, list[tuple[Partial, str]]]] = {}
+        asked: dict[_Worker, deque[range]] = {worker: deque() for worker in self._workers}
+        begun: set[_Worker] = set()
+        following = 0
+        try:
+            while chunks or any(asked.values()):
+                # A second question, so that none waits for the next while the answers of others are merged.
+                for depth, worker in itertools.product((1, 2), self._workers):
+                    waiting = len(ready) + sum(map(len, asked.values()))
+                    if chunks and len(asked[worker]) < depth and waiting < AHEAD * len(self._workers):
+                        chunk = chunks.popleft()
+                        asked[worker].append(chunk)
+                        first = worker not in begun
+                        begun.add(worker)
+                        whole = _Draws(engine.cell, engine.settings, state, centre, exact, chunk)
+                        worker.ask(whole if first else chunk)
+                for worker in _answering([worker for worker in self._workers if asked[worker]]):
+                    answer = worker.answer()
+                    chunk = asked[worker].popleft()
+                    if isinstance(answer, _Failure):
+                        raise Refusal(answer.reason) if answer.refused else Lost(answer.reason)
+                    ready[chunk.start] = chunk.stop, answer
+                while following in ready:
+                    following, partials = ready.pop(following)
+                    yield from partials
+        finally:
+            for worker, under_way in asked.items():
+                if under_way:  # dead, or at work on what nobody waits for any more
+                    self._replace(worker)
+
+    def _idle(self, busy: Collection[_Worker]) -> list[_Worker]:
+        return [worker for worker in self._workers if worker not in busy]
+
+
+def _answering(busy: Collection[_Worker]) -> list[_Worker]:
+    """Wait until workers have answered, or died, and return them."""
+    answered = wait([worker.connection for worker in busy])
+    return [worker for worker in busy if worker.connection in answered]
+
+
+def _chunks(runs: Sequence[range], sizes: Sequence[int], workers: int) -> Iterator[range]:
+    """Yield runs of draw numbers, put together: many chunks per worker, so that none waits long for the last."""
+    share, start, rows = sum(sizes) / (CHUNKS * workers), 0, 0
+    for run in runs:
+        rows += sum(sizes[run.start : run.stop])
+        if rows >= share or run is runs[-1]:
+            yield range(start, run.stop)
+            start, rows = run.stop, 0
+
+
+def _serve(connection: Connection, preload: Preload) -> None:
+    """Answer questions until the pipe closes: the life of a worker."""
+    torch.set_num_threads(1)
+    for selector, kind in preload:
+        load(selector, kind)
+    cell: _Cell | None = None
+    while True:
+        try:
+            question = pickle.loads(connection.recv_bytes())
+        except EOFError:
+            return
+        answer: object
+        match question:
+            case _Draws():
+                cell = _Cell(question)
+                answer = cell.partials(question.indices)
+            case range() if cell is not None:
+                answer = cell.partials(question)
+            case _:
+                answer = question.done()
+        connection.send_bytes(pickle.dumps(answer))
+
+
+class _Cell:
+    """A cell whose draws a worker computes, made ready when the first are asked for."""
+
+    def __init__(self, task: _Draws) -> None:
+        self.task = task
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        return Engine(self.task.cell, self.task.settings, self.task.state)
+
+    def partials(self, indices: range) -> object:
+        """Return the sums of draws, or why there are none."""
+        task = self.task
+        try:
+            centre = torch.as_tensor(task.centre, device=self.engine.device)
+            exact = None if task.exact is None else torch.as_tensor(task.exact, device=self.engine.device)
+            return list(self.engine.partials(indices, centre, exact))
+        except Refusal as refusal:
+            return _Failure(str(refusal), refused=True)
+        except Exception as error:
+            return _Failure(reason_of(error), refused=False)

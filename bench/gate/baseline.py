@@ -1,0 +1,255 @@
+"""Baselines: the accepted statistics of every cell, in a small file that is committed.
+
+The file has one line per cell, sorted, with all digits of every float, so a diff shows which cells changed. Imports no
+torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.planning.catalogue import did_you_mean
+from bench.planning.selectors import Selector, UsageError, parse
+from bench.records.environment import environment
+from bench.records.lines import Damaged, Record, plain
+from bench.stats.gate import GateCell, is_heavy
+
+SCHEMA = 1
+"""Version of the file; a reader refuses a newer one."""
+FOLDER = Path("results") / "baselines"
+"""Where baselines lie, as seen from the root of a repository."""
+LEAST = 64
+"""Fewest replicates of a cell: the smallest draw."""
+ENVIRONMENT = ("commit", "stochgrad_bench", "torch", "numpy", "python", "platform", "cpu", "cpu_capability")
+Count = Annotated[int, Field(ge=LEAST)]
+Positive = Annotated[float, Field(ge=0)]
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Entry(_Plain):
+    """One cell of a baseline: its selectors, its declared facts, its statistics.
+
+    ``estimator`` and ``objective`` are selectors of one instance each; the path of a user's file is as seen from the
+    baseline's folder. ``fingerprint`` is that of the raw gradients of the first 8 draws. ``truncated_at`` is c0, the
+    99 % quantile of the squared norms w; ``truncated_mean`` and ``truncated_cv2`` are of min(w, c0). Of a heavy tail w
+    are half the squared distances of pairs (``bench.gate.pairs``), and the cv² is twice theirs. ``bias_norm`` is
+    ‖ḡ − g*‖, ``bias_squared`` is T. ``speed`` has the logarithm of the cost unit in each of a few fresh processes.
+    """
+
+    estimator: str
+    objective: str
+    cell: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    unbiased: bool
+    deterministic: bool
+    fingerprint: str
+    replicates: Count
+    size: Annotated[int, Field(ge=1)]
+    status: str
+    variance: Positive
+    variance_low: Positive
+    variance_high: Positive | None
+    cv2: Positive
+    skewness: float
+    kurtosis: Positive
+    rho: Positive
+    khat: float | None
+    float_floor: Positive
+    truncated_at: Positive | None
+    truncated_mean: Positive | None
+    truncated_cv2: Positive | None
+    bias_norm: Positive | None
+    bias_squared: float | None
+    bias_bound: Positive | None
+    p_bias: float | None
+    speed: tuple[float, ...] | None = None
+
+    @property
+    def label(self) -> str:
+        """Selectors of both, for people."""
+        return f"{self.estimator} on {self.objective}"
+
+    @property
+    def gate(self) -> GateCell:
+        """What the tests need; a deterministic cell that varies by rounding alone does not vary."""
+        shared = GateCell.__dataclass_fields__.keys() & Entry.model_fields.keys()
+        found = GateCell(**{name: getattr(self, name) for name in shared})
+        rounding = self.deterministic and self.variance <= self.float_floor
+        return replace(found, variance=0.0) if rounding else found
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether the tail leaves no variance to compare, but the truncated one."""
+        return is_heavy(self.khat)
+
+    @property
+    def sees_bias(self) -> bool:
+        """Whether a bias can be told from noise: there is a gradient to compare with, and a variance."""
+        return self.p_bias is not None and (self.khat is None or self.khat < 1)
+
+    def untruncated(self) -> Entry:
+        """Return the entry without a truncated variance, as where that was not measured."""
+        return self.model_copy(update=dict.fromkeys(("truncated_at", "truncated_mean", "truncated_cv2")))
+
+    @property
+    def said(self) -> str:
+        """The variance for people; of a heavy tail its lower limit."""
+        return f"≥ {self.variance_low:.3g}" if self.is_heavy else f"{self.variance:.4g}"
+
+    @property
+    def log_cost(self) -> float | None:
+        """Median of the logarithms of the cost unit."""
+        return median(self.speed) if self.speed else None
+
+
+class Setting(_Plain):
+    """How the cells of a baseline were measured; ``replicates`` as asked for."""
+
+    replicates: Count
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    dtype: Literal["float32", "float64"]
+    device: Literal["cpu", "cuda"]
+    common_noise: bool
+
+
+class Baseline(_Plain):
+    """A baseline: how it was measured, with what, and its cells in the order of their labels."""
+
+    setting: Setting
+    environment: dict[str, str | None]
+    cells: tuple[Entry, ...]
+
+    def entry(self, cell: str) -> Entry | None:
+        """Return the entry of a cell's id, or None."""
+        return next((entry for entry in self.cells if entry.cell == cell), None)
+
+    def text(self) -> str:
+        """Return the file's text."""
+        head = {"schema": SCHEMA, "setting": self.setting.model_dump(), "environment": self.environment}
+        lines = [f'  "{key}": {json.dumps(value, ensure_ascii=False)},\n' for key, value in head.items()]
+        cells = ",\n".join(f"    {json.dumps(c.model_dump(), ensure_ascii=False, allow_nan=False)}" for c in self.cells)
+        return f'{{\n{"".join(lines)}  "cells": [\n{cells}\n  ]\n}}\n'
+
+
+def assemble(setting: Setting, entries: Iterable[Entry]) -> Baseline:
+    """Return the baseline of these entries, made here and now."""
+    here = environment()
+    return Baseline(
+        setting=setting,
+        environment={key: here[key] for key in ENVIRONMENT},
+        cells=tuple(sorted(entries, key=lambda entry: (entry.objective, entry.estimator))),
+    )
+
+
+def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float] | None = None) -> Entry:
+    """Return the entry of a moments record.
+
+    Args:
+        line: the record, with outcome "measured".
+        estimator: selector of the one instance; paths as seen from the baseline's folder.
+        objective: likewise.
+        speed: logarithms of the cost unit, one per process.
+    """
+    facts = {name: line[name] for name in ("cell", "unbiased", "deterministic", "fingerprint", "size")}
+    summary = plain(line["summary"])
+    statistics = {name: summary[name] for name in Entry.model_fields if name in summary and name not in facts}
+    return Entry(
+        estimator=estimator,
+        objective=objective,
+        speed=tuple(speed) if speed else None,
+        **(facts | statistics),
+    )
+
+
+# files
+
+
+def path_of(name: str, root: Path = Path()) -> Path:
+    """Return where the baseline of this name lies; a path that ends in ``.json`` is taken as it is.
+
+    Raises:
+        UsageError: the name is not the name of a file.
+    """
+    if name.endswith(".json"):
+        return root / name
+    if not name or name != Path(name).name or name.startswith("."):
+        raise UsageError(f"{name!r} is not the name of a baseline. Use a word such as ci, or the path of a .json file.")
+    return root / FOLDER / f"{name}.json"
+
+
+def names(root: Path = Path()) -> list[str]:
+    """Return the names of all baselines under a root."""
+    return sorted(path.stem for path in (root / FOLDER).glob("*.json"))
+
+
+def read(name: str, root: Path = Path()) -> Baseline:
+    """Return a baseline by its name or its path.
+
+    Raises:
+        UsageError: there is none.
+        Damaged: the file is broken, or of a newer schema.
+    """
+    path = path_of(name, root)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        hint = did_you_mean(name, names(root))
+        raise UsageError(f"There is no baseline {path}.{hint} Make it with `bench baseline save {name}`.") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise Damaged(f"{path} is not text. Restore it from version control.") from None
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise Damaged(
+            f"{path} is not JSON (line {error.lineno}: {error.msg}). Restore it from version control."
+        ) from None
+    return _checked(data, path)
+
+
+def _checked(data: Any, path: Path) -> Baseline:
+    schema = data.pop("schema", None) if isinstance(data, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool):
+        raise Damaged(f"{path} is not a baseline: it has no schema number. Restore it from version control.")
+    if schema > SCHEMA:
+        raise Damaged(
+            f"{path} has schema {schema}, and this version reads up to {SCHEMA}. Install a newer stochgrad-bench."
+        )
+    try:  # strictly, as JSON: there a tuple is written as a list
+        found = Baseline.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise Damaged(f"{path} is damaged at {place}: {first['msg']}. Restore it from version control.") from None
+    ids = [entry.cell for entry in found.cells]
+    if not ids or len(set(ids)) < len(ids):
+        what = "names a cell twice" if ids else "holds no cell"
+        raise Damaged(f"{path} {what}. Restore it from version control.")
+    return found
+
+
+def write(found: Baseline, path: Path) -> None:
+    """Write a baseline, all of it or nothing.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(found.text(), encoding="utf-8")
+    temporary.replace(path)
+
+
+def selectors(entry: Entry, folder: Path) -> tuple[Selector, Selector]:
+    """Return the selectors of an entry, with paths of users' files read from the baseline's folder."""
+    return parse(entry.estimator).anchored(folder), parse(entry.objective).anchored(folder)

@@ -1,0 +1,77 @@
+"""Evaluations of f and of df/dx, counted from the objective's side: no method can forget to report one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.measurement.engine import Engine
+from estimators import Bound, Integrand, rows
+
+COUNT_ROWS = 64
+
+
+def count_evaluations(engine: Engine) -> tuple[float, float]:
+    """Return evaluations of f and of its gradient, per estimate, counted in a call of their own."""
+    counter = Counter(event_dims=len(engine.q.event_shape))
+    count = 1 if engine.cell.estimator.deterministic else COUNT_ROWS
+    r = rows(engine.q, count)
+    f = counted(engine.problem.integrand(r), counter)
+    engine.own_gradients(r, f, engine.generator("count", 0))
+    per = count * math.prod(engine.q.batch_shape)
+    return counter.f / per, counter.df / per
+
+
+@dataclass
+class Counter:
+    """Evaluations seen so far: of f, and of its gradient. One is f at one point, for one batch element."""
+
+    event_dims: int = 0
+    f: int = 0
+    df: int = 0
+
+
+class _Watch(torch.autograd.Function):
+    """The identity on x: whoever differentiates f in x, backward or forward, passes through here."""
+
+    @staticmethod
+    def forward(x: Tensor, counter: Counter, event_dims: int) -> Tensor:  # noqa: ARG004 (setup_context keeps them)
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Counter, int], output: Tensor) -> None:  # noqa: ARG004
+        _, ctx.counter, ctx.event_dims = inputs
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
+        (g,) = cotangents
+        ctx.counter.df += _points(g, ctx.event_dims)
+        return g, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        tangent: Tensor = tangents[0]
+        ctx.counter.df += _points(tangent, ctx.event_dims)
+        return tangent.view_as(tangent)
+
+
+def _points(x: Tensor, event_dims: int) -> int:
+    return x.shape[: x.dim() - event_dims].numel()
+
+
+def counted(f: Integrand, counter: Counter) -> Integrand:
+    """Return f, or the bound, with every evaluation counted; of a bound those of its log-joint, one a particle."""
+
+    def watched(x: Tensor, inside: Integrand, event_dims: int) -> Tensor:
+        value = inside(_Watch.apply(x, counter, event_dims))  # type: ignore[no-untyped-call]
+        counter.f += value.numel()
+        return value
+
+    if isinstance(f, Bound):
+        log_joint, event_dims = f.log_joint, counter.event_dims - (f.particles is not None)
+        return replace(f, log_joint=lambda x: watched(x, log_joint, event_dims))
+    return lambda x: watched(x, f, counter.event_dims)

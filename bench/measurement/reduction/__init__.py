@@ -1,0 +1,1 @@
+"""Gradients to partial sums, on the device where the gradients are."""

@@ -1,0 +1,74 @@
+"""The line "timing": the seconds, the cost and the memory of a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.distributions import Distribution
+
+from bench.measurement.adaptation import learn
+from bench.measurement.clock import time_pair
+from bench.measurement.draws import cap, slices
+from bench.measurement.engine import Engine
+from bench.measurement.lines import common
+from bench.planning.cells import Cell
+from bench.planning.settings import Settings
+from bench.records.lines import Record
+from estimators import draw, rows
+
+TIMING_SECONDS = 0.2
+"""Length of the timing of one cell in batch; its latency takes half of that."""
+
+
+def timing_record(cell: Cell, settings: Settings) -> Record:
+    """Time a cell and return its timing line; nothing else should run meanwhile.
+
+    Batch: the row gradients of one block. Latency: one call as in training, from theta to theta's gradient. The cost
+    unit is one sample and one evaluation of f, in as many rows.
+    """
+    engine = Engine(cell, settings)
+    learn(engine)
+    most = cap(cell.objective, settings.device)
+    count = most // slices(most, engine.points, cell.objective, settings.device)
+    generator = engine.generator("timing", 0)
+    theta = engine.problem.theta
+    many = rows(engine.q, count)
+
+    def batch() -> object:
+        return engine.batch(count, generator)
+
+    def single() -> object:
+        q = engine.problem.q(theta)
+        loss = cell.estimator(engine.problem.integrand(q), q, generator, engine.state)
+        return torch.autograd.grad(loss.mean(), list(theta.values()), allow_unused=True)
+
+    def sample_and_evaluate(q: Distribution) -> Callable[[], object]:
+        f = engine.problem.integrand(q)
+
+        def base() -> object:
+            with torch.no_grad():
+                return f(draw(q, 1, generator))
+
+        return base
+
+    throughput = time_pair(batch, sample_and_evaluate(many), device=engine.device, budget_seconds=TIMING_SECONDS)
+    latency = time_pair(
+        single, sample_and_evaluate(engine.q), device=engine.device, budget_seconds=TIMING_SECONDS / 2, memory=False
+    )
+    return {
+        **common(cell, settings, "timing"),
+        "seconds": throughput.seconds / count,
+        "seconds_low": throughput.seconds_low / count,
+        "seconds_high": throughput.seconds_high / count,
+        "latency_seconds": latency.seconds,
+        "latency_seconds_low": latency.seconds_low,
+        "latency_seconds_high": latency.seconds_high,
+        "cost": throughput.cost,
+        "cost_low": throughput.cost_low,
+        "cost_high": throughput.cost_high,
+        "noisy": throughput.noisy,
+        "peak_bytes": throughput.peak_bytes,
+        "timing_rows": count,
+        "timing_blocks": throughput.blocks,
+    }

@@ -1,0 +1,114 @@
+"""Names and facts of both catalogues, in a small generated file: ``list``, completion and errors need no torch.
+
+``python -m bench.planning.catalogue`` writes the file again, after an estimator or an objective has changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+Kind = Literal["estimator", "objective"]
+FILE = Path(__file__).with_name("catalogue.json")
+NEEDS = {"needs_df": "df/dx", "needs_relaxed_f": "relaxed f", "needs_bound": "bound", "needs_state": "state"}
+"""What an estimator may ask for: declared fact -> words."""
+
+
+@functools.cache
+def catalogue(kind: Kind) -> dict[str, dict[str, Any]]:
+    """Return the facts of every estimator or objective, by command-line name."""
+    found: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))[f"{kind}s"]
+    return found
+
+
+@functools.cache
+def aliases(kind: Kind) -> dict[str, str]:
+    """Return the other names: alias -> command-line name."""
+    return {alias: name for name, facts in catalogue(kind).items() for alias in facts["aliases"]}
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'rloo'?`` for the nearest known word, or nothing if none is near."""
+    plain = {name.lower().replace("_", "-"): name for name in known}
+    near = difflib.get_close_matches(word.lower().replace("_", "-"), plain, n=1)
+    return f" Did you mean {plain[near[0]]!r}?" if near else ""
+
+
+def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
+    """Return what the catalogue says of a class; facts that depend on its fields are those of the default instance."""
+    instance = cls()
+    hints = get_type_hints(cls)
+    common = {
+        "class": f"{'estimators' if kind == 'estimator' else 'bench.objectives'}:{cls.__name__}",
+        "aliases": list(getattr(cls, "aliases", ())),
+        "description": (cls.__doc__ or name).strip().splitlines()[0],
+        "reference": instance.reference,
+        "fields": {
+            f.name: {"type": type_text(hints[f.name]), "default": f.default} for f in dataclasses.fields(cls) if f.init
+        },
+    }
+    if kind == "estimator":
+        from torch.distributions import Bernoulli
+
+        families = instance.families
+        return common | {
+            "cost": cost(cls),
+            "unbiased": instance.unbiased,
+            "value_unbiased": instance.value_unbiased,
+            "deterministic": instance.deterministic,
+            "families": None if families is None else [family.__name__ for family in families],
+            "reparameterized": families is None and instance.refuses(Bernoulli) is not None,
+            "needs": [words for fact, words in NEEDS.items() if getattr(instance, fact)],
+        }
+    return common | {
+        "family": instance.family.__name__,
+        "dim": instance.dim,
+        "differentiable": instance.differentiable,
+        "relaxable": instance.relaxable,
+        "bound": instance.bound,
+        "has_exact": instance.has_exact,
+    }
+
+
+def served(facts: Mapping[str, Any]) -> list[str]:
+    """Return which families of q an estimator serves, in words: theirs, "reparameterized" or "any"."""
+    return facts["families"] or ["reparameterized" if facts["reparameterized"] else "any"]
+
+
+def cost(cls: type) -> str:
+    """Return what an estimator's docstring says behind "Cost:", up to the first stop: evaluations per estimate."""
+    text = " ".join((cls.__doc__ or "").split())
+    found = re.search(r"Cost: (.+?)(?=[.;:](?: |$))", text)
+    return found[1].replace("`", "") if found else ""
+
+
+def type_text(hint: Any) -> str:
+    """Return a type as a person writes it: ``int``, ``float | str``."""
+    return hint.__name__ if isinstance(hint, type) and not getattr(hint, "__args__", None) else str(hint)
+
+
+def generate() -> str:
+    """Return the text of the file, from the classes themselves."""
+    import estimators
+    from bench import objectives
+
+    return (
+        json.dumps(
+            {
+                "estimators": {name: facts("estimator", name, cls) for name, cls in estimators.catalogue().items()},
+                "objectives": {name: facts("objective", name, cls) for name, cls in objectives.catalogue().items()},
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    FILE.write_text(generate(), encoding="utf-8")

@@ -1,0 +1,66 @@
+"""Cells: which estimator is measured on which objective, and why a pair does not fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.objectives import Objective
+from bench.planning.selectors import label
+from bench.records.identity import cell_id
+from estimators import Estimator
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One estimator on one objective: what a measurement is of."""
+
+    estimator: Estimator
+    objective: Objective
+
+    @property
+    def id(self) -> str:
+        """Identity, 16 hexadecimal digits."""
+        return cell_id(self.estimator, self.objective)
+
+    @property
+    def label(self) -> str:
+        """Selectors of both, for people."""
+        return f"{label(self.estimator)} on {label(self.objective)}"
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A pair that does not fit together, and why."""
+
+    cell: Cell
+    reason: str
+
+
+def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tuple[list[Cell], list[Skip]]:
+    """Return the cells to measure and the pairs that do not fit, objective by objective. Nothing is computed."""
+    cells, skips = [], []
+    for objective in objectives:
+        for estimator in estimators:
+            cell = Cell(estimator, objective)
+            reason = mismatch(estimator, objective)
+            if reason is None:
+                cells.append(cell)
+            else:
+                skips.append(Skip(cell, reason))
+    return cells, skips
+
+
+def mismatch(estimator: Estimator, objective: Objective) -> str | None:
+    """Return why an estimator cannot be used on an objective, from declared facts alone; None if it can."""
+    if reason := estimator.refuses(objective.family):
+        return reason
+    name = label(objective)
+    if estimator.needs_df and not objective.differentiable:
+        return f"{estimator!r} needs df/dx, and {name} has none. Use ScoreFunction or RLOO."
+    if estimator.needs_relaxed_f and not objective.relaxable:
+        return f"{estimator!r} evaluates f off the support of q, and {name} is not defined there. Use StraightThrough."
+    if estimator.needs_bound and not objective.bound:
+        use = "Reparameterization" if estimator.needs_df else "RLOO"
+        return f"{estimator!r} needs the log-weights of a bound, and {name} is not one. Use {use}."
+    return estimator.refuses_particles(objective.particles) if objective.bound else None

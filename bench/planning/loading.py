@@ -1,0 +1,218 @@
+"""Selectors to instances: the class that a selector names, and its grid of parameters.
+
+Imports torch only when a class is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import itertools
+import math
+import sys
+import traceback
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.planning import catalogue as names
+from bench.planning.catalogue import Kind, did_you_mean
+from bench.planning.selectors import Selector, UsageError, check_name, value_text
+from bench.records.identity import fields_of
+
+
+def expand(selector: Selector, kind: Kind) -> list[Any]:
+    """Return the instances of a selector's grid; the first parameter varies slowest.
+
+    Raises:
+        UsageError: the name, a parameter or a value is not one that there is.
+    """
+    cls = load(selector, kind)
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    for key in selector.params:
+        if key not in fields:
+            has = ", ".join(fields) or "none"
+            raise UsageError(f"{selector.name} has no parameter {key!r} (it has {has}).{did_you_mean(key, fields)}")
+    grid = [[_convert(v, hints[key], f"{selector.name}:{key}") for v in vs] for key, vs in selector.params.items()]
+    return [
+        _make(cls, dict(zip(selector.params, values, strict=True)), selector) for values in itertools.product(*grid)
+    ]
+
+
+def has_parameter(selector: Selector, kind: Kind, key: str) -> bool:
+    """Tell whether the class of a selector has a field of this name."""
+    return any(f.name == key for f in dataclasses.fields(load(selector, kind)) if f.init)
+
+
+def _make(cls: type, params: dict[str, Any], selector: Selector) -> Any:
+    try:
+        instance = cls(**params)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{selector.name}: {error}") from error
+    for key, value in fields_of(instance).items():
+        if not _is_plain(value):
+            raise UsageError(
+                f"{selector.name} needs plain values (numbers, text, tuples) in its fields (got {key}={value!r})."
+            )
+    return instance
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(_is_plain(v) for v in value)
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+
+
+# text to values
+
+
+def _convert(text: str, hint: Any, where: str) -> Any:
+    try:
+        return _value(text, hint)
+    except ValueError:
+        raise UsageError(f"{where} needs {_words(hint)} (got {text!r}).") from None
+
+
+def _value(text: str, hint: Any) -> Any:
+    """Return the value of a type that a text spells, or raise ``ValueError``."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _first(text, sorted(arguments, key=_breadth))
+    if origin is typing.Literal:
+        return {value_text(v): v for v in arguments}[text] if text in map(value_text, arguments) else _no(text)
+    if origin is tuple:
+        parts = text.split("/")
+        inner = [arguments[0]] * len(parts) if arguments[-1] is Ellipsis else arguments
+        return tuple(_value(part, t) for part, t in zip(parts, inner, strict=True))
+    if hint is bool:
+        return {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else _no(text)
+    if hint is float:
+        value = float(text)
+        return value if math.isfinite(value) else _no(text)
+    if hint is int:
+        return int(text)
+    if hint is type(None):
+        return None if text.lower() == "none" else _no(text)
+    return text if hint is str else _no(text)
+
+
+def _first(text: str, hints: Sequence[Any]) -> Any:
+    for hint in hints:
+        try:
+            return _value(text, hint)
+        except ValueError:
+            continue
+    return _no(text)
+
+
+def _breadth(hint: Any) -> int:
+    """Rank types so that the narrowest reading of a text comes first: ``4`` is an int before it is a float or a str."""
+    order = (type(None), bool, int, float)
+    return order.index(hint) if hint in order else len(order) + (hint is str)
+
+
+def _no(text: str) -> Any:
+    raise ValueError(text)
+
+
+def _words(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_words(t) for t in arguments)
+    if origin is typing.Literal:
+        return " or ".join(value_text(v) for v in arguments)
+    if origin is tuple:
+        return f"values joined by '/', each {_words(arguments[0])}"
+    plain = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", type(None): "none"}
+    return plain.get(hint, f"a value of type {names.type_text(hint)}, which selectors cannot spell")
+
+
+# names to classes
+
+
+def load(selector: Selector, kind: Kind) -> type:
+    """Return the class that a selector names.
+
+    Raises:
+        UsageError: there is none, or it is not a frozen dataclass of the right kind.
+    """
+    check_name(selector, kind)
+    name = selector.name
+    if ":" not in name:
+        facts = names.catalogue(kind)[names.aliases(kind).get(name, name)]
+        module, _, cls = facts["class"].partition(":")
+        return typing.cast(type, getattr(importlib.import_module(module), cls))
+    source, _, cls = name.rpartition("::") if "::" in name else name.rpartition(":")
+    return _checked(_module(source, is_file="::" in name), cls, name, kind)
+
+
+def _module(source: str, *, is_file: bool) -> types.ModuleType:
+    folder = str(Path(source).resolve().parent) if is_file else str(Path.cwd())
+    sys.path.insert(0, folder)  # what lies beside the user's code can be imported by it
+    try:
+        return _from_file(Path(source)) if is_file else importlib.import_module(source)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a user's module raises is told in one sentence
+        raise UsageError(f"{source} cannot be loaded: {_told(error, source)}") from error
+    finally:
+        sys.path.remove(folder)
+
+
+def _told(error: Exception, source: str) -> str:
+    """Return an error's type and message, with the line of the user's file where it came from."""
+    path = str(Path(source).resolve())
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}{f' (line {lines[-1]})' if lines else ''}."
+
+
+def _from_file(path: Path) -> types.ModuleType:
+    """Load a file as a module of its own name, once."""
+    if not path.is_file():
+        raise UsageError(f"There is no file {str(path)!r}. Give the path of a Python file, as in mine.py::Mine.")
+    path = path.resolve()
+    name = f"_bench_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{str(path)!r} is not a Python file. Give one that ends in .py, as in mine.py::Mine.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up here
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
+    from bench.objectives import Objective
+    from estimators import Estimator, command_line_name
+
+    base: type = Estimator if kind == "estimator" else Objective
+    found = getattr(module, cls, None)
+    if not inspect.isclass(found):
+        own = [key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, base)]
+        raise UsageError(f"{name}: there is no class {cls!r} in it.{did_you_mean(cls, own)}")
+    if not issubclass(found, base):
+        raise UsageError(
+            f"{name} is not an {kind}. Derive {cls} from {base.__module__.partition('._')[0]}.{base.__name__}."
+        )
+    parameters = vars(found).get("__dataclass_params__")
+    if parameters is None or not parameters.frozen:
+        raise UsageError(f"{name} is not a frozen dataclass. Put @dataclass(frozen=True) above {cls}.")
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise UsageError(f"{name} does not define {', '.join(missing)}, which every {kind} needs.")
+    known = names.catalogue(kind).get(command_line_name(found))
+    if known and getattr(importlib.import_module(known["class"].partition(":")[0]), cls, None) is not found:
+        raise UsageError(f"{name} has the name of the catalogue's own {cls}, and records would mix them. Rename it.")
+    return found

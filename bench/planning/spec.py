@@ -1,0 +1,286 @@
+"""Spec: what a study measures, from TOML or from flags. Unknown keys are refused, and all errors are told at once."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from bench.planning.catalogue import Kind, did_you_mean
+from bench.planning.loading import expand, has_parameter
+from bench.planning.selectors import Selector, UsageError, check_name, from_table, label, parse
+from bench.stats import Aim
+
+if TYPE_CHECKING:
+    from bench.objectives import Objective
+    from estimators import Estimator
+
+
+T = TypeVar("T")
+U = TypeVar("U")
+DEFAULT = Path(__file__).parents[1] / "default.toml"
+"""The default study."""
+FILE = "spec.toml"
+"""Name of the spec inside a study folder."""
+
+
+def _collect(function: Callable[[T], U], items: Iterable[T], place: Callable[[int], str]) -> list[U]:
+    """Return the function of every item, or raise one ``UsageError`` that tells the errors of all of them."""
+    found, errors = [], []
+    for position, item in enumerate(items):
+        try:
+            found.append(function(item))
+        except UsageError as error:
+            errors.append(f"{place(position)}{error}")
+    if errors:
+        raise UsageError(" ".join(errors))
+    return found
+
+
+def _selector(item: Any, kind: Kind) -> Selector:
+    if not isinstance(item, str | dict | Selector):
+        raise UsageError(f"a selector is a text or a table with a name (got {item!r}).")
+    selector = parse(item) if isinstance(item, str) else from_table(item) if isinstance(item, dict) else item
+    check_name(selector, kind)
+    return selector
+
+
+def _selectors(kind: Kind) -> BeforeValidator:
+    """Return the validator that reads a list of selectors: texts, tables, or selectors."""
+
+    def read(items: Any) -> tuple[Selector, ...]:
+        if not isinstance(items, list | tuple):
+            raise UsageError(f"{kind}s: give a list of selectors (got {items!r}).")
+        if not items:
+            raise UsageError(f"{kind}s: give at least one {kind}, or there is nothing to measure.")
+        return tuple(_collect(lambda item: _selector(item, kind), items, lambda i: f"{kind}s[{i}]: "))
+
+    return BeforeValidator(read)
+
+
+class Spec(BaseModel):
+    """A study: every estimator on every objective, and how to measure them.
+
+    Args:
+        name: the study's name, and that of its folder under ``results``.
+        seed: root of all noise, from 0 to 2^63 - 1.
+        replicates: independent calls of each cell, rounded up to whole draws.
+        precision: instead of a number of replicates, the relative half-width that the variance's interval shall have.
+        max_replicates: with a precision, where a cell stops though it is not reached.
+        dtype: "float32" or "float64".
+        device: "cpu", "cuda", or "auto" for the GPU where there is one.
+        timing: end with a timing pass.
+        common_noise: all estimators of an objective see the same noise.
+        estimators: selectors of what is measured.
+        objectives: selectors of what it is measured on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: Annotated[str, Field(pattern=r"^[\w+-][\w.+-]*$")] = "study"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    replicates: Annotated[int, Field(ge=1)] = 10_000
+    precision: Annotated[float | None, Field(gt=0, lt=1)] = None
+    max_replicates: Annotated[int, Field(ge=1)] = 1_000_000
+    dtype: Literal["float32", "float64"] = "float32"
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    timing: bool = True
+    common_noise: bool = True
+    estimators: Annotated[tuple[Selector, ...], _selectors("estimator")]
+    objectives: Annotated[tuple[Selector, ...], _selectors("objective")]
+
+    @classmethod
+    def read(cls, path: Path, **overrides: Any) -> Spec:
+        """Return the spec of a TOML file; paths of users' files in it are relative to the file.
+
+        Args:
+            path: the file; its stem is the name of a spec that gives none.
+            overrides: values that take the place of the file's.
+
+        Raises:
+            UsageError: there is no such file, it is not TOML, or not a spec. All errors in one message.
+        """
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(
+                f"{path} cannot be read: {error.strerror}. Give the path of a spec, a TOML file."
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} is not TOML: {error}.") from None
+        spec = cls.of({"name": path.stem, **table, **overrides}, source=f"{path}: ")
+        return spec._each(lambda selector, _: selector.anchored(path.parent))
+
+    @classmethod
+    def of(cls, table: dict[str, Any], source: str = "") -> Spec:
+        """Return the spec of a table of its keys, or raise one ``UsageError`` that tells all that is wrong with it."""
+        try:
+            return cls(**table)
+        except ValidationError as error:
+            raise UsageError(source + " ".join(_sentence(e) for e in error.errors())) from None
+
+    @property
+    def aim(self) -> Aim | None:
+        """What replicates are spent on, where their number is not given."""
+        return None if self.precision is None else Aim(self.precision, self.max_replicates)
+
+    def with_samples(self, samples: tuple[int, ...]) -> Spec:
+        """Return the spec with these n in every estimator that has an n and was not given one."""
+        texts = tuple(str(n) for n in samples)
+
+        def give(selector: Selector, kind: Kind) -> Selector:
+            wants = kind == "estimator" and "n" not in selector.params and has_parameter(selector, kind, "n")
+            return Selector(selector.name, {"n": texts, **selector.params}) if wants else selector
+
+        return self._each(give)
+
+    def with_point(self, at: str) -> Spec:
+        """Return the spec with this point of training in every objective that has one and was not given it.
+
+        Raises:
+            UsageError: no objective has one.
+        """
+        if not any(has_parameter(selector, "objective", "at") for selector in self.objectives):
+            raise UsageError(
+                f"--at {at} names a point of training, and none of the objectives is a network that is trained. Add "
+                "-o gaussian-vae, or leave --at out."
+            )
+
+        def give(selector: Selector, kind: Kind) -> Selector:
+            wants = kind == "objective" and "at" not in selector.params and has_parameter(selector, kind, "at")
+            return Selector(selector.name, {**selector.params, "at": (at,)}) if wants else selector
+
+        return self._each(give)
+
+    def extending(self, older: Spec) -> Spec:
+        """Return the spec with the selectors of an older one before its own: what a folder that holds both is of."""
+
+        def joined(old: tuple[Selector, ...], new: tuple[Selector, ...]) -> tuple[Selector, ...]:
+            both = {str(anchored): anchored for anchored in (s.anchored(Path.cwd()) for s in (*old, *new))}
+            return tuple(both.values())
+
+        return self.model_copy(
+            update={
+                "estimators": joined(older.estimators, self.estimators),
+                "objectives": joined(older.objectives, self.objectives),
+            }
+        )
+
+    def on_device(self) -> Spec:
+        """Return the spec with "auto" decided.
+
+        Raises:
+            UsageError: it asks for CUDA, and there is none.
+        """
+        if self.device == "cpu":
+            return self
+        import torch
+
+        if torch.cuda.is_available():
+            return self.model_copy(update={"device": "cuda"})
+        if self.device == "cuda":
+            raise UsageError("There is no CUDA device for --device cuda. Use --device cpu or auto; see `bench doctor`.")
+        return self.model_copy(update={"device": "cpu"})
+
+    def instances(self) -> tuple[list[Estimator], list[Objective]]:
+        """Return the estimators and objectives, each once, in the order of the selectors.
+
+        Raises:
+            UsageError: a parameter or a value is not one that there is. All errors in one message.
+        """
+        return _instances(self.estimators, "estimator"), _instances(self.objectives, "objective")
+
+    def to_toml(self, folder: Path | None = None) -> str:
+        """Return the spec as TOML, every key with a value; paths of users' files as seen from ``folder``."""
+        lines = []
+        for key in type(self).model_fields:
+            value = getattr(self, key)
+            if isinstance(value, tuple):
+                texts = [str(selector.relative_to(folder) if folder else selector) for selector in value]
+                lines += [f"{key} = [", *(f"  {json.dumps(text, ensure_ascii=False)}," for text in texts), "]"]
+            elif value is not None:
+                lines.append(f"{key} = {json.dumps(value)}")
+        return "\n".join(lines) + "\n"
+
+    def _each(self, change: Callable[[Selector, Kind], Selector]) -> Spec:
+        return self.model_copy(
+            update={
+                "estimators": tuple(change(selector, "estimator") for selector in self.estimators),
+                "objectives": tuple(change(selector, "objective") for selector in self.objectives),
+            }
+        )
+
+
+def study(
+    path: Path | None = None,
+    estimators: Sequence[str] = (),
+    objectives: Sequence[str] = (),
+    samples: tuple[int, ...] | None = None,
+    out: Path | None = None,
+    **overrides: Any,
+) -> tuple[Spec, Path]:
+    """Return the spec and the folder that the words of a command line mean.
+
+    Args:
+        path: a spec, or a study folder; the default study when None.
+        estimators: selectors that take the place of the spec's.
+        objectives: likewise.
+        samples: n for every estimator that has one and was not given it.
+        out: the study folder. Otherwise that of a ``spec.toml`` is where it lies, and any other is results/NAME.
+        overrides: values that take the place of the spec's.
+
+    Raises:
+        UsageError: something in it is not possible.
+    """
+    chosen: dict[str, Any] = {}
+    for key, kind, texts in (("estimators", "estimator", estimators), ("objectives", "objective", objectives)):
+        if texts:
+            found = _collect(lambda text, kind=kind: _selector(text, kind), texts, lambda _: "")  # type: ignore[misc]
+            chosen[key] = [selector.anchored(Path()) for selector in found]
+    if path is None:
+        name = {"name": _name(**chosen)} if chosen else {}
+        spec = Spec.read(DEFAULT, **name, **chosen, **overrides)
+    else:
+        path = path / FILE if path.is_dir() else path
+        spec = Spec.read(path, **chosen, **overrides)
+    home = path.parent if path is not None and path.name == FILE else Path("results") / spec.name
+    return spec.with_samples(samples) if samples else spec, out or home
+
+
+def _name(estimators: Sequence[Selector] = (), objectives: Sequence[Selector] = ()) -> str:
+    """Return the name of a study that was chosen by selectors: ``rloo+disarm-on-default``."""
+
+    def half(selectors: Sequence[Selector], noun: str) -> str:
+        words = dict.fromkeys(re.split(r"[:.]", selector.name)[-1] for selector in selectors)
+        return "+".join(words) if 0 < len(words) <= 3 else f"{len(words)}-{noun}" if words else "default"
+
+    return f"{half(estimators, 'estimators')}-on-{half(objectives, 'objectives')}"
+
+
+def _instances(selectors: tuple[Selector, ...], kind: Kind) -> list[Any]:
+    grids = _collect(lambda selector: expand(selector, kind), selectors, lambda _: "")
+    found: dict[str, Any] = {}
+    for instance in (instance for grid in grids for instance in grid):
+        twin = found.setdefault(label(instance), instance)
+        if type(twin) is not type(instance):
+            raise UsageError(
+                f"Two {kind}s are called {label(instance)!r}, and records would mix them. Rename one class."
+            )
+    return list(found.values())
+
+
+def _sentence(error: Any) -> str:
+    """Return one of pydantic's errors as ``path: what was expected (what came)``."""
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{path}: there is no such key.{did_you_mean(path, Spec.model_fields)}"
+    if error["type"] == "missing":
+        return f"{path}: give a list of selectors."
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return f"{path}: {error['msg']} (got {error['input']!r})."

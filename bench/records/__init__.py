@@ -1,0 +1,1 @@
+"""Records: identity, seeds, provenance, JSON lines and the folder that holds them. Imports no torch."""

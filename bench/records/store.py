@@ -1,0 +1,145 @@
+"""A study folder: ``records.jsonl`` and the arrays that its lines name. One writer, one line at a time. No torch."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from bench.records.lines import SCHEMA, Damaged, Record, dumps
+
+LINES = "records.jsonl"
+LONG = 1024
+"""Vectors with more elements than this go to a file of their own."""
+
+
+class Busy(Exception):
+    """Another process is writing to the study folder. The message is one sentence."""
+
+
+class Store:
+    """The writer of a study folder; a context manager.
+
+    Args:
+        folder: made if it does not exist.
+
+    Raises:
+        OSError: the folder cannot be written.
+        Busy: another process writes to it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(folder / LINES, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._descriptor)
+            raise Busy(f"{folder} is being written by another bench. Wait for it, or choose another --out.") from None
+        self._heal()
+
+    def _heal(self) -> None:
+        """End a torn last line, or the next record would be glued to it and lost."""
+        size = os.lseek(self._descriptor, 0, os.SEEK_END)
+        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            os.write(self._descriptor, b"\n")
+
+    def append(self, record: Record) -> None:
+        """Write one line and wait until it is on disk."""
+        line = dumps(self._outsource(record)) + "\n"
+        os.write(self._descriptor, line.encode())
+        os.fsync(self._descriptor)
+
+    def _outsource(self, value: Any) -> Any:
+        """Replace long vectors by the name of the file that holds them."""
+        if isinstance(value, dict):
+            return {k: self._outsource(v) for k, v in value.items()}
+        if isinstance(value, list | tuple | np.ndarray) and np.size(value) > LONG:
+            array = np.asarray(value)
+            if array.dtype.kind == "f":
+                return {"array": self._save(array)}
+        return value
+
+    def _save(self, array: np.ndarray[Any, Any]) -> str:
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        data = buffer.getvalue()
+        name = f"arrays/{hashlib.sha256(data).hexdigest()}.npy"
+        path = self.folder / name
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            temporary = path.with_suffix(".tmp")
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        return name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+def read(folder: Path) -> list[Record]:
+    """Return the records of a study folder, the last of each (run, kind), in the order of their first lines.
+
+    A torn line (a write that a crash cut short) is passed over; anything else that is not a record is damage.
+
+    Raises:
+        Damaged: a line is broken, or of a newer schema.
+    """
+    path = folder / LINES
+    if not path.exists():
+        return []
+    found: dict[tuple[str, str], Record] = {}
+    text = path.read_bytes().decode("utf-8", errors="replace")
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            if _torn(line):
+                continue
+            raise Damaged(f"{path}, line {number}, is not JSON. Restore the file, or delete that line.") from None
+        _check(record, path, number)
+        found[record["run"], record["kind"]] = _insource(record, folder)
+    return list(found.values())
+
+
+def _torn(line: str) -> bool:
+    """Tell whether a line is the beginning of a record, and not the end of one."""
+    start = '{"schema"'
+    return start.startswith(line[: len(start)]) and line.count(start) <= 1 and line.count("{") != line.count("}")
+
+
+def _check(record: Any, path: Path, number: int) -> None:
+    if not isinstance(record, dict) or not {"schema", "kind", "run"} <= record.keys():
+        raise Damaged(f"{path}, line {number}, is not a record (no schema, kind and run). Delete that line.")
+    if not isinstance(record["schema"], int) or record["schema"] > SCHEMA:
+        raise Damaged(
+            f"{path}, line {number}, has schema {record['schema']}, and this version reads up to {SCHEMA}. "
+            "Install a newer stochgrad-bench."
+        )
+
+
+def _insource(value: Any, folder: Path) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"array"}:
+            try:
+                return np.load(folder / value["array"], allow_pickle=False)
+            except (OSError, ValueError):
+                path = folder / value["array"]
+                raise Damaged(f"{path} is missing or broken. Restore it from version control.") from None
+        return {k: _insource(v, folder) for k, v in value.items()}
+    return value

@@ -1,0 +1,110 @@
+"""The sufficient statistics of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bench.stats import series
+from bench.stats.series import Array, Moments
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Sufficient statistics of a run of `replicates` gradients: everything a summary, a comparison or the gate reads.
+
+    `coordinate` is about `centre`; `shape` has the third and fourth moments per coordinate of the first 32 blocks.
+    `w_top` and the like are the largest values, largest first. `block_rows` and `block_w` `[blocks]` are the rows
+    and the sum of w of every block, for comparisons under common noise. `martingale_T`, `martingale_Q` and
+    `martingale_terms` belong to the sum test of the bias. `cut` is the 99 % quantile of w.
+
+    `error`, `projection`, `cosine`, `zero_rows` and the series of groups are of the first `followed` rows, and so are
+    the skewness and kurtosis of `w` and `truncated`. Where there are more, `block_error`, `block_projection` and
+    `block_group_w` `[blocks]` are the means of all blocks.
+    """
+
+    groups: Mapping[str, int]
+    replicates: int
+    centre: Array
+    coordinate: Moments
+    shape: Moments
+    w: Moments
+    w_top: Array
+    group_w: Mapping[str, Moments]
+    group_top: Mapping[str, Array]
+    block_rows: Array
+    block_w: Array
+    traces: Array
+    error: Moments | None = None
+    error_top: Array | None = None
+    projection: Moments | None = None
+    cosine: Moments | None = None
+    zero_rows: int = 0
+    truncated: Moments | None = None
+    truncate_at: float | None = None
+    martingale_T: float = 0.0  # noqa: N815
+    martingale_Q: float = 0.0  # noqa: N815
+    martingale_terms: int = 0
+    cut: float | None = None
+    followed: int = 0
+    block_error: Array | None = None
+    block_projection: Array | None = None
+    block_group_w: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Length of the gradient."""
+        return int(self.centre.size)
+
+    @property
+    def variance(self) -> float:
+        """Total variance `Σ_j M2_j/(R − 1)`, the trace of the covariance of one gradient."""
+        return float(self.coordinate.M2.sum()) / (self.replicates - 1)
+
+    @property
+    def mean(self) -> Array:
+        """Mean gradient `[size]`."""
+        return self.centre + self.coordinate.mean
+
+    def to_json(self) -> dict[str, object]:
+        """Plain data: names to numbers, lists, dicts or float64 arrays; `from_json` gives back the same bits."""
+        return {name: _encode(getattr(self, name)) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, object]) -> Sums:
+        """Read `to_json`'s data back; arrays may have become lists on the way."""
+        missing = sorted(cls.__dataclass_fields__.keys() - data.keys())
+        if missing:
+            raise ValueError(f"the sums lack {', '.join(missing)}; they were written by another version.")
+        return cls(**{name: _decode(name, data[name]) for name in cls.__dataclass_fields__})  # type: ignore[arg-type]
+
+
+def _encode(value: object) -> object:
+    if isinstance(value, Moments):
+        return series.to_json(value)
+    if isinstance(value, Mapping):
+        return {k: _encode(v) for k, v in value.items()}
+    return value
+
+
+def _decode(name: str, value: object) -> object:
+    if value is None:
+        return None
+    if name in _SERIES:
+        return series.from_json(_table(name, value))
+    if name == "group_w":
+        return {group: series.from_json(_table(group, m)) for group, m in _table(name, value).items()}
+    if name in ("group_top", "block_group_w"):
+        return {group: np.asarray(top, dtype=np.float64) for group, top in _table(name, value).items()}
+    return np.asarray(value, dtype=np.float64) if isinstance(value, list) else value
+
+
+def _table(name: str, value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError(f"the sums' field {name} is a table of names and values (got {type(value).__name__}).")
+    return value
+
+
+_SERIES = frozenset({"coordinate", "shape", "w", "error", "projection", "cosine", "truncated"})

@@ -1,0 +1,1 @@
+"""Training runs: what an estimator's variance does to learning."""

@@ -1,0 +1,58 @@
+"""Sums and means over samples and categories, in as few passes over the data as possible."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+# Densities --------------------------------------------------------------------------------------------------------
+
+
+SHORT = 64
+"""Categories below which torch's softmax, made for long rows, takes several times as long on a CPU as its formula."""
+
+
+def over_categories(x: Tensor) -> Tensor:
+    """Return the sum over the last axis, which stays with length 1; of few categories by a matrix product.
+
+    torch's sum over a short axis takes several times as long on a CPU.
+    """
+    short = x.shape[-1] < SHORT and not x.is_cuda
+    return (x @ x.new_ones(x.shape[-1])).unsqueeze(-1) if short else x.sum(-1, keepdim=True)
+
+
+def totals(x: Tensor) -> Tensor:
+    """Return the sum over the last axis at every place of it, a tensor like x.
+
+    torch multiplies by a short axis of stride 0 more slowly than it copies and multiplies.
+    """
+    return over_categories(x).expand_as(x).contiguous()
+
+
+def over_samples(x: Tensor) -> Tensor:
+    """Return the sum over the first axis; of one sample it is the sample, without a pass over the data."""
+    return x.squeeze(0) if x.shape[0] == 1 else x.sum(0)
+
+
+FEW = 8
+"""Samples up to which they are added up one after the other, without making all products at once."""
+
+
+def weighted_sum(weight: Tensor, x: Tensor) -> Tensor:
+    """Return ``sum_k weight_k x_k`` over the first axis."""
+    if len(x) > FEW:
+        return (weight * x).sum(0)
+    (w, first), *others = zip(weight.unbind(), x.unbind(), strict=True)
+    total = w * first
+    for w, each in others:
+        total.addcmul_(w, each)
+    return total
+
+
+def average(x: Tensor) -> Tensor:
+    """Return the mean over the first axis; of one sample it is the sample, without a pass over the data."""
+    return x.squeeze(0) if x.shape[0] == 1 else x.mean(0)
+
+
+def share(x: Tensor) -> Tensor:
+    """Return x divided by the length of its first axis; of one sample it is x, without a pass over the data."""
+    return x if x.shape[0] == 1 else x / x.shape[0]

@@ -1,0 +1,88 @@
+"""Draws of a distribution with an explicit generator, ``[n, *batch, *event]``.
+
+Normal, Bernoulli, Categorical and OneHotCategorical, alone or under ``Independent``, are drawn from the one row behind
+a stride-0 view. A ``Drawable`` brings its own sampler. Every other distribution goes through torch, slower, with the
+global generator forked and seeded from the given one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Size, Tensor
+from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
+from torch.nn import functional
+
+from estimators._densities import row_probs
+from estimators._noise import _device, _torch_seeded, normal, uniform
+from estimators._protocol import UnsupportedFamily, inner
+from estimators.distributions import Drawable
+
+# Draws ------------------------------------------------------------------------------------------------------------
+
+
+def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
+    """Return n samples of q, ``[n, *batch, *event]``, without a graph."""
+    base, shape = inner(q), Size((n, *q.batch_shape, *q.event_shape))
+    match base:
+        case Drawable():
+            with torch.no_grad():
+                return base.draw(Size((n,)), generator)
+        case Normal():
+            return normal(shape, base.loc, generator).mul_(base.scale.detach()).add_(base.loc.detach())
+        case Bernoulli():
+            p = row_probs(q)
+            half_step = torch.finfo(p.dtype).eps / 4  # torch.rand draws multiples of two of them: p is rounded
+            u = torch.rand(shape, generator=generator, dtype=p.dtype, device=p.device)
+            return torch.lt(u, p - half_step, out=u)
+        case OneHotCategorical():
+            return _one_hot(q, shape[:-1], generator)
+        case Categorical():
+            return _index(q, shape, generator)
+        case _:
+            with torch.no_grad(), _torch_seeded(generator, _device(q)):
+                return q.sample(Size((n,)))
+
+
+def _index(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
+    """Return category numbers by inverse transform, one uniform each."""
+    bounds = _bounds(q)
+    return (uniform(shape, bounds, generator).unsqueeze(-1) >= bounds).sum(-1)
+
+
+def _one_hot(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
+    """Return the same as one-hot vectors: the category that begins at or below the uniform and ends above it."""
+    bounds = _bounds(q)
+    begins, ends = functional.pad(bounds, (1, 0)), functional.pad(bounds, (0, 1), value=math.inf)
+    u = uniform(shape, begins, generator).unsqueeze(-1).expand(*shape, begins.shape[-1]).contiguous()
+    open_yet = torch.lt(u, ends, out=torch.empty_like(u))
+    return torch.ge(u, begins, out=u).mul_(open_yet)
+
+
+def _bounds(q: Distribution) -> Tensor:
+    """Return the distribution function of a categorical q at all categories but the last."""
+    cdf = row_probs(q).cumsum(-1)
+    return cdf[..., :-1] / cdf[..., -1:]
+
+
+def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
+    """Return n samples of q, ``[n, *batch, *event]``, differentiable in q's parameters.
+
+    Raises:
+        UnsupportedFamily: q has no such sampler.
+    """
+    base = inner(q)
+    if not q.has_rsample:
+        raise UnsupportedFamily(f"{type(base).__name__} has no reparameterized sampler. Use ScoreFunction or RLOO.")
+    match base:
+        case Drawable():
+            return base.rdraw(Size((n,)), generator)
+        case Normal():
+            noise = normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator)
+            if n == 1:  # without its axis: autograd would add up gradients over it, a pass that changes nothing
+                return (noise.squeeze(0) * base.scale).add_(base.loc).unsqueeze(0)
+            return (noise * base.scale).add_(base.loc)
+        case _:
+            with _torch_seeded(generator, _device(q)):
+                return q.rsample(Size((n,)))

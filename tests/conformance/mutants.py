@@ -1,0 +1,645 @@
+"""Deliberately wrong estimators, each with the check of the conformance suite that refuses it, and what it says."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Size
+from torch.distributions import Bernoulli, Categorical, Normal, OneHotCategorical
+
+from estimators import (
+    RLOO,
+    Enumeration,
+    Estimator,
+    GumbelSoftmax,
+    Reparameterization,
+    ScoreFunction,
+    State,
+    StraightThrough,
+    StraightThroughGumbelSoftmax,
+    draw,
+    grad_only,
+    inject,
+)
+from estimators._densities import logits, probs, score
+from estimators._noise import gumbel, normal
+from estimators._protocol import inner
+from estimators._rows import one
+
+
+@dataclass(frozen=True)
+class Mutant:
+    estimator: Estimator
+    check: str
+    says: str
+
+
+MUTANTS: list[Mutant] = []
+
+
+def dies(check: str, says: str, **fields: Any):
+    """Put a class among the mutants."""
+
+    def listed(cls: type) -> type:
+        MUTANTS.append(Mutant(cls(**fields), check, says))
+        return cls
+
+    return listed
+
+
+def scaled(loss: torch.Tensor, c: float) -> torch.Tensor:
+    """Return a loss of the same value with c times the gradient."""
+    return loss.detach() + c * grad_only(loss)
+
+
+# The formula ------------------------------------------------------------------------------------------------------
+
+
+@dies("test_gradient", "gradient is biased")
+@dataclass(frozen=True)
+class WrongSign(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        return scaled(super().__call__(f, q, generator, state), -1)
+
+
+@dies("test_gradient", "gradient is biased")
+@dataclass(frozen=True)
+class FactorTwo(RLOO):
+    def __call__(self, f, q, generator=None, state=None):
+        return scaled(super().__call__(f, q, generator, state), 2)
+
+
+@dies("test_gradient", "gradient is biased", n=8)
+@dataclass(frozen=True)
+class DividesByNInsteadOfNMinusOne(RLOO):
+    def __call__(self, f, q, generator=None, state=None):
+        return scaled(super().__call__(f, q, generator, state), (self.n - 1) / self.n)
+
+
+@dies("test_gradient", "gradient is biased", n=8)
+@dataclass(frozen=True)
+class BaselineContainsItsOwnSample(RLOO):
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        return fx.mean(0) + score(q, x, (fx - fx.mean(0)).detach() / self.n)
+
+
+@dies("test_gradient", "gradient is biased", baseline="moving-average")
+@dataclass(frozen=True)
+class MovingAverageContainsTheCurrentSample(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        b = 0.9 * state.mean + 0.1 * fx.detach().mean(0)
+        return fx.mean(0) + score(q, x, (fx.detach() - b) / self.n)
+
+
+@dies("test_state_changes_only_from_outside", "a call changes the state", baseline="moving-average")
+@dataclass(frozen=True)
+class MovingAverageUpdatesInsideTheCall(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        loss = super().__call__(f, q, generator, state)
+        if state is not None:
+            state.update(loss)
+        return loss
+
+
+@dies("test_gradient", "gradient is biased")
+@dataclass(frozen=True)
+class ScaleIsDetached(Reparameterization):
+    families = (Normal,)
+
+    def refuses(self, family):
+        return Estimator.refuses(self, family)
+
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        base = inner(q)
+        noise = normal(Size((self.n, *q.batch_shape, *q.event_shape)), base.loc, generator)
+        return f(base.loc + noise * base.scale.detach()).mean(0)
+
+
+@dies("test_value", "value is biased")
+@dataclass(frozen=True)
+class GumbelNoiseHasTheWrongSign(StraightThroughGumbelSoftmax):
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        u = torch.rand(self.n, *logits(q).shape, generator=generator, dtype=logits(q).dtype).clamp(1e-12)
+        if isinstance(inner(q), Bernoulli):
+            z = logits(q) - torch.logit(u)
+            return f((z > 0).to(z.dtype) + grad_only(z.sigmoid())).mean(0)
+        z = logits(q) + torch.log(-torch.log(u))
+        hard = torch.nn.functional.one_hot(z.argmax(-1), z.shape[-1]).to(z.dtype)
+        return f(hard + grad_only(z.softmax(-1))).mean(0)
+
+
+@dies("test_gradient", "gradient is biased")
+@dataclass(frozen=True)
+class StraightThroughDeclaredUnbiased(StraightThrough):
+    unbiased = True
+
+
+@dies("test_gradient", "gradient is biased")
+@dataclass(frozen=True)
+class GumbelSoftmaxDeclaredUnbiased(GumbelSoftmax):
+    unbiased = True
+
+
+@dies("test_value", "value is biased")
+@dataclass(frozen=True)
+class RelaxedValueDeclaredUnbiased(GumbelSoftmax):
+    value_unbiased = True
+
+
+@dies("test_gradient", "declares unbiased = False, and nothing here is biased")
+@dataclass(frozen=True)
+class DeclaredBiasedByHabit(RLOO):
+    unbiased = False
+
+
+@dies("test_value", "value is biased", baseline=0.3)
+@dataclass(frozen=True)
+class BaselineAddedToTheValue(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        return super().__call__(f, q, generator, state) + self.baseline
+
+
+@dies("test_gradient", "gradient is biased")
+@dataclass(frozen=True)
+class SeedUsedTwice(ScoreFunction):
+    """Its baseline is f at a second draw, with the noise of the first."""
+
+    def __call__(self, f, q, generator=None, state=None):
+        seed = int(torch.randint(2**62, (), generator=generator))
+        x, other = (draw(q, 1, Generator().manual_seed(seed)) for _ in range(2))
+        fx = f(x)
+        return fx.mean(0) + score(q, x, (fx - 0.5 * f(other)).detach())
+
+
+@dies("test_gradient_is_linear_in_f", "4 times the gradient")
+@dataclass(frozen=True)
+class AdvantagesAreStandardised(RLOO):
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        advantage = (fx - fx.mean(0)).detach()
+        return fx.mean(0) + score(q, x, advantage / (advantage.norm(dim=0) + 0.1))
+
+
+# The graph --------------------------------------------------------------------------------------------------------
+
+
+@dies("test_pass_through", "does not get the gradient of the value")
+@dataclass(frozen=True)
+class ValueIsDetached(RLOO):
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, self.n, generator)
+        fx = f(x).detach()
+        return fx.mean(0) + score(q, x, (fx - fx.mean(0)) / (self.n - 1))
+
+
+@dies("test_pass_through", "does not get the gradient of the value")
+@dataclass(frozen=True)
+class WeightIsNotDetached(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        return fx.mean(0) + grad_only((fx * q.log_prob(x)).mean(0))
+
+
+@dies("test_gradient_where_f_depends_on_q", "gradient of an f that depends on q is biased")
+@dataclass(frozen=True)
+class WeightIsNotDetachedEither(ScoreFunction):
+    """What f closes over may be q itself."""
+
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        return fx.mean(0) + grad_only((fx * q.log_prob(x)).mean(0))
+
+
+@dies("test_pass_through", "does not get the gradient of the value")
+@dataclass(frozen=True)
+class ControlTermLeaks(RLOO):
+    """A term of value and expectation zero that reaches what f closes over."""
+
+    def __call__(self, f, q, generator=None, state=None):
+        loss = super().__call__(f, q, generator, state)
+        x = draw(q, 2, generator)
+        first, second = f(x)
+        return loss + grad_only(first - second)
+
+
+@dies("test_gradient_where_f_depends_on_q", "gradient of an f that depends on q is biased")
+@dataclass(frozen=True)
+class DetachesQInsideF(Enumeration):
+    def __call__(self, f, q, generator=None, state=None):
+        x = self._support(q)
+        p = q.log_prob(x).exp()
+        return (p * f(x).detach()).sum(0)
+
+
+@dies("test_loss_can_be_weighted", "c times the gradient")
+@dataclass(frozen=True)
+class IgnoresTheCotangent(RLOO):
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        weight = (fx - fx.mean(0)).detach() / (self.n - 1)
+        return fx.mean(0) + _Deaf.apply((weight * q.log_prob(x)).sum(0))
+
+
+class _Deaf(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x - x
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        return torch.ones_like(cotangent)
+
+
+@dies("test_works_where_not_everything_is_differentiated", "freezing one parameter")
+@dataclass(frozen=True)
+class NeedsEveryParameterToLearn(RLOO):
+    def __call__(self, f, q, generator=None, state=None):
+        loss = super().__call__(f, q, generator, state)
+        base = inner(q)
+        if isinstance(base, Normal) and not base.scale.requires_grad:
+            return scaled(loss, 0.5)
+        return loss
+
+
+@dies("test_state_changes_only_from_outside", "reaches \\['b'\\] of the state")
+@dataclass(frozen=True)
+class BackwardReachesTheState(Estimator):
+    needs_state = True
+
+    def init(self, q, generator=None):
+        return LearnedBaseline()
+
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, 1, generator)
+        fx = f(x)
+        return fx.mean(0) + grad_only(((fx.detach() - state.b) * q.log_prob(x)).mean(0))
+
+
+class LearnedBaseline(State):
+    def __init__(self):
+        super().__init__()
+        self.b = torch.nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
+
+
+@dies("test_state_is_made_where_it_is_declared", "needs_state is False")
+@dataclass(frozen=True)
+class StateIsNotDeclared(BackwardReachesTheState):
+    needs_state = False
+
+
+@dies("test_frozen_state_gives_the_same_numbers", "a state that requires gradients changes the gradient")
+@dataclass(frozen=True)
+class ForgetsAFrozenState(Estimator):
+    needs_state = True
+
+    def init(self, q, generator=None):
+        return LearnedBaseline()
+
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, 1, generator)
+        fx = f(x)
+        b = state.b if state.b.requires_grad else 0.0
+        return fx.mean(0) + score(q, x, fx.detach() - b)
+
+
+# Rows, batch, types -----------------------------------------------------------------------------------------------
+
+
+@dies("test_rows_do_not_touch", "gradient of one row depends on another row")
+@dataclass(frozen=True)
+class BaselineIsTheMeanOverRows(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        return fx.mean(0) + score(q, x, (fx - fx.mean()).detach() / self.n)
+
+
+@dies("test_batch_elements_do_not_touch", "gradient of one batch element depends on another batch element")
+@dataclass(frozen=True)
+class BaselineIsTheMeanOverBatch(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        others = tuple(range(2, fx.dim()))
+        b = fx.mean(others, keepdim=True) if others else 0.0
+        return fx.mean(0) + score(q, x, (fx - b).detach() / self.n)
+
+
+@dies("test_rows_do_not_touch", "loss of one row depends on another row")
+@dataclass(frozen=True)
+class ValueIsTheMeanOverRows(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        loss = super().__call__(f, q, generator, state)
+        return loss + (loss.mean(0) - loss).detach()
+
+
+@dies("test_rows_and_batch_elements_have_noise_of_their_own", "two rows share noise")
+@dataclass(frozen=True)
+class NoiseIsBroadcastOverRows(Reparameterization):
+    families = (Normal,)
+
+    def refuses(self, family):
+        return Estimator.refuses(self, family)
+
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        base = inner(q)
+        noise = normal(Size((self.n, *one(base.loc).shape)), base.loc, generator)
+        return f(base.loc + noise * base.scale).mean(0)
+
+
+@dies("test_rows_and_batch_elements_have_noise_of_their_own", "share noise")
+@dataclass(frozen=True)
+class NoiseIsBroadcastOverBatch(Reparameterization):
+    families = (Normal,)
+
+    def refuses(self, family):
+        return Estimator.refuses(self, family)
+
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        base = inner(q)
+        shape = (self.n, *q.batch_shape[:-1], 1) if len(q.batch_shape) > 1 else (self.n, *q.batch_shape)
+        noise = normal(Size((*shape, *q.event_shape)), base.loc, generator)
+        return f(base.loc + noise * base.scale).mean(0)
+
+
+@dies("test_loss_has_one_value_per_batch_element_in_the_dtype_of_q", "the loss is torch.float64 for a torch.float32 q")
+@dataclass(frozen=True)
+class PromotesToFloat64(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        return super().__call__(f, q, generator, state).double()
+
+
+@dies("test_loss_has_one_value_per_batch_element_in_the_dtype_of_q", "the loss has shape")
+@dataclass(frozen=True)
+class LossIsOneNumber(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        return super().__call__(f, q, generator, state).sum()
+
+
+@dies("test_f_sees_samples_first_then_batch_then_event", "f got x of shape")
+@dataclass(frozen=True)
+class SamplesComeLast(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, 1, generator)
+        f(x.movedim(0, -1))
+        return super().__call__(f, q, generator, state)
+
+
+@dies("test_f_sees_samples_first_then_batch_then_event", "2 points at once, and points\\(q\\) says 1")
+@dataclass(frozen=True)
+class HoldsMoreThanItSays(RLOO):
+    def points(self, q):
+        return 1
+
+
+@dies("test_memory_layout_of_theta_does_not_matter", "theta changes the gradient")
+@dataclass(frozen=True)
+class TrustsTheMemoryLayout(Estimator):
+    """Takes any stride of 0 for a row."""
+
+    families = (Normal,)
+
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        base = inner(q)
+        x = draw(q, 1, generator)
+        fx = f(x)
+        spread = fx.detach().reshape(fx.shape + (1,) * len(q.event_shape))
+        loc = (spread * (x - base.loc) / base.scale**2).mean(0).detach()
+        dense = base.loc.is_contiguous()
+        return fx.mean(0) + inject(q, loc=loc if dense else loc.flatten().flip(0).reshape(loc.shape))
+
+
+@dies("test_cached_probs_are_not_trusted", "a stale cache of probs changes the gradient")
+@dataclass(frozen=True)
+class TrustsCachedProbs(StraightThrough):
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        return f(draw(q, self.n, generator) + grad_only(inner(q).probs)).mean(0)
+
+
+@dies("test_float32_has_the_moments_of_float64", "the gradient in float32: another")
+@dataclass(frozen=True)
+class GuardsFloat32WithALargeNumber(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        loss = super().__call__(f, q, generator, state)
+        return scaled(loss, 1 / (1 + 0.1 * (loss.dtype == torch.float32)))
+
+
+# Hazards ----------------------------------------------------------------------------------------------------------
+
+
+@dies("test_saturated_logits", "logits of ±50, in torch.float32: loss or gradient is not finite")
+@dataclass(frozen=True)
+class DividesByTheVarianceOfABit(ScoreFunction):
+    families = (Bernoulli,)
+
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        x, p = draw(q, 1, generator), probs(q)
+        fx = f(x)
+        weight = fx.detach().reshape(fx.shape + (1,) * (x.dim() - fx.dim()))
+        slope = ((x - p) / (p * (1 - p))).detach()  # of log q in p
+        return fx.mean(0) + inject(q, logits=(weight * slope * (p * (1 - p)).detach()).mean(0))
+
+
+@dies("test_noise_at_its_ends", "uniforms of 0 and almost 1, in torch.float32: loss or gradient is not finite")
+@dataclass(frozen=True)
+class TakesTheLogarithmOfZero(GumbelSoftmax):
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        theta = logits(q)
+        u = torch.rand((self.n, *theta.shape), generator=generator, dtype=theta.dtype)
+        if isinstance(inner(q), Bernoulli):
+            return f((theta + torch.logit(u)).sigmoid()).mean(0)
+        return f((theta - torch.log(-torch.log(u))).softmax(-1)).mean(0)
+
+
+@dies("test_extreme_temperatures", "temperature=0.001, in torch.float32: loss or gradient is not finite")
+@dataclass(frozen=True)
+class SoftmaxOverflows(GumbelSoftmax):
+    families = (OneHotCategorical,)
+
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        weight = ((logits(q) + gumbel(Size((self.n, *logits(q).shape)), logits(q), generator)) / self.temperature).exp()
+        return f(weight / weight.sum(-1, keepdim=True)).mean(0)
+
+
+@dies("test_one_sample", "n=1, in torch.float32: loss or gradient is not finite", n=2)
+@dataclass(frozen=True)
+class LeavesOneOutOfOne(Estimator):
+    n: int = 2
+
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        return fx.mean(0) + score(q, x, (fx - fx.mean(0)).detach() / torch.tensor(self.n - 1.0))
+
+
+@dies("test_one_sample", "refuses without saying what to use instead", n=2)
+@dataclass(frozen=True)
+class RefusesOneSampleWithoutAdvice(LeavesOneOutOfOne):
+    def __post_init__(self):
+        if self.n < 2:
+            raise ValueError("No.")
+
+
+@dies("test_large_constant_in_f", "f \\+ 1e6, in torch.float32: loss or gradient is not finite", n=4)
+@dataclass(frozen=True)
+class SquaresBeforeItSubtracts(RLOO):
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        mean = fx.detach().mean(0)
+        spread = (fx.detach().square().mean(0) - mean.square()).sqrt()
+        return fx.mean(0) + score(q, x, (fx.detach() - mean) / (self.n * spread.clamp(min=1)))
+
+
+# Noise ------------------------------------------------------------------------------------------------------------
+
+
+@dies("test_generator_is_the_only_source_of_noise", "the global random state changes")
+@dataclass(frozen=True)
+class IgnoresTheGenerator(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        return super().__call__(f, q, None, state)
+
+
+@dies("test_generator_is_the_only_source_of_noise", "the global random state changes", baseline="moving-average")
+@dataclass(frozen=True)
+class InitIgnoresTheGenerator(ScoreFunction):
+    def init(self, q, generator=None):
+        draw(q, 1, None)
+        return super().init(q, generator)
+
+
+@dies("test_generator_is_the_only_source_of_noise", "the noise stands still")
+@dataclass(frozen=True)
+class NeverMovesTheGeneratorOn(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        copy = None if generator is None else Generator().manual_seed(generator.initial_seed())
+        return super().__call__(f, q, copy, state)
+
+
+@dies("test_without_a_generator_the_global_one_is_used", "the same seed gives something else")
+@dataclass(frozen=True)
+class SeedsItselfFromTheClock(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        if generator is None:
+            generator = Generator()
+            generator.seed()
+        return super().__call__(f, q, generator, state)
+
+
+@dies("test_deterministic", "changes the loss")
+@dataclass(frozen=True)
+class NotDeterministic(ScoreFunction):
+    deterministic = True
+
+
+# Declared facts ---------------------------------------------------------------------------------------------------
+
+
+@dies("test_is_a_frozen_dataclass_of_plain_values", "is no frozen dataclass")
+@dataclass
+class CanBeChanged(Estimator):
+    n: int = 1
+
+    def __call__(self, f, q, generator=None, state=None):
+        return ScoreFunction(self.n)(f, q, generator, state)
+
+
+@dies("test_is_a_frozen_dataclass_of_plain_values", "is no frozen dataclass")
+class NoDataclass(ScoreFunction):
+    pass
+
+
+@dies("test_is_a_frozen_dataclass_of_plain_values", "link is no number", link=torch.sigmoid)
+@dataclass(frozen=True)
+class HoldsACallable(ScoreFunction):
+    link: Any = None
+
+
+@dies("test_repr_is_its_identity", "not equal to what its repr makes", n=4)
+@dataclass(frozen=True)
+class HidesAField(RLOO):
+    def __repr__(self):
+        return "HidesAField()"
+
+
+@dies("test_repr_is_its_identity", "give every field a default", n=2)
+@dataclass(frozen=True)
+class HasNoDefaults(Estimator):
+    n: int
+
+    def __call__(self, f, q, generator=None, state=None):
+        return ScoreFunction(self.n)(f, q, generator, state)
+
+
+@dies("test_families", "not among its families, and refuses\\(\\) does not say so")
+@dataclass(frozen=True)
+class SaysItServesEverything(StraightThrough):
+    def refuses(self, family):
+        return None
+
+
+@dies("test_families", "the call goes through, and refuses\\(\\) says")
+@dataclass(frozen=True)
+class AcceptsEveryFamilySilently(ScoreFunction):
+    families = (Bernoulli, OneHotCategorical, Categorical)
+
+
+@dies("test_families", "without saying what to use instead")
+@dataclass(frozen=True)
+class RefusesWithoutAdvice(StraightThrough):
+    def refuses(self, family):
+        return None if issubclass(family, self.families) else "No."
+
+
+@dies("test_needs_df", "is not refused")
+@dataclass(frozen=True)
+class AcceptsABlackBox(StraightThrough):
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        return f(draw(q, self.n, generator) + grad_only(probs(q))).mean(0) + grad_only(probs(q).sum()) * 0
+
+
+@dies("test_needs_df", "an f without gradient in x changes the gradient")
+@dataclass(frozen=True)
+class UsesTheGradientUndeclared(Reparameterization):
+    needs_df = False
+
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        x = q.rsample(Size((self.n,))) if generator is None else self._rdraw(q, generator)
+        return f(x).mean(0) + grad_only(sum(t.sum() for t in (inner(q).loc, inner(q).scale)))
+
+    def _rdraw(self, q, generator):
+        base = inner(q)
+        noise = normal(Size((self.n, *q.batch_shape, *q.event_shape)), base.loc, generator)
+        return base.loc + noise * base.scale
+
+
+@dies("test_needs_relaxed_f", "a point off the support")
+@dataclass(frozen=True)
+class RelaxedUndeclared(GumbelSoftmax):
+    needs_relaxed_f = False
+
+
+@dies("test_needs_relaxed_f", "gets points of the support only")
+@dataclass(frozen=True)
+class RelaxedDeclaredByHabit(StraightThrough):
+    needs_relaxed_f = True

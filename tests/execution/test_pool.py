@@ -1,0 +1,173 @@
+"""Workers: the same bits whatever their number; a dead one costs only its cell."""
+
+import os
+import signal
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from bench import objectives
+from bench.execution.pool import Pool, _chunks, _Worker
+from bench.execution.progress import Silent
+from bench.execution.run import run
+from bench.execution.tasks import Task, measured
+from bench.measurement.engine import Engine
+from bench.measurement.lines import Lost
+from bench.planning.cells import Cell
+from bench.planning.settings import Settings
+from bench.planning.spec import Spec
+from bench.records import store
+from estimators import RLOO, Estimator, Refusal, Reparameterization, ScoreFunction
+
+SETTINGS = Settings(replicates=3_000)
+
+
+@dataclass(frozen=True)
+class Deadly(Estimator):
+    """Kills its process, raises or refuses, but not while it is counted."""
+
+    how: str = "kill"
+
+    def __call__(self, f, q, generator=None, state=None):
+        if q.batch_shape[0] != 64:
+            if self.how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise (Refusal if self.how == "refuse" else RuntimeError)("deliberately")
+        return ScoreFunction()(f, q, generator)
+
+
+def without_clock(record):
+    return {k: v for k, v in record.items() if k not in ("wall_seconds", "adapt_seconds", "environment")}
+
+
+def test_the_number_of_workers_changes_no_bit():
+    cells = [
+        Cell(e, o)
+        for e in (RLOO(n=3), ScoreFunction(baseline="moving-average"), Reparameterization())
+        for o in (objectives.GaussianQuadratic(dim=3), objectives.LogisticRegression())
+    ]
+    alone = {c.id: without_clock(measured(c, SETTINGS, lambda _d, _t: None)) for c in cells}
+    with Pool(2) as pool:
+        whole = {r["cell"]: without_clock(r) for r in pool.cells([Task(c, SETTINGS) for c in cells])}
+        spread = {c.id: without_clock(measured(c, SETTINGS, lambda _d, _t: None, pool)) for c in cells}
+    assert {r["outcome"] for r in alone.values()} == {"measured"}
+    from bench.records.lines import dumps
+
+    for id_, record in alone.items():
+        assert dumps(record) == dumps(whole[id_]) == dumps(spread[id_])
+
+
+def test_a_worker_that_dies_costs_only_its_cell():
+    good, bad = Cell(RLOO(), objectives.GaussianQuadratic()), Cell(Deadly(), objectives.GaussianQuadratic())
+    with Pool(1) as pool:
+        found = {r["cell"]: r for r in pool.cells([Task(bad, SETTINGS), Task(good, SETTINGS)])}
+        assert found[good.id]["outcome"] == "measured"
+        assert found[bad.id]["outcome"] == "failed"
+        assert "was killed by signal 9" in found[bad.id]["reason"]
+        lost = measured(bad, SETTINGS, lambda _d, _t: None, pool)
+        assert (lost["outcome"], "signal 9" in lost["reason"]) == ("failed", True)
+        assert measured(good, SETTINGS, lambda _d, _t: None, pool)["outcome"] == "measured"
+
+
+@pytest.mark.parametrize(("how", "outcome"), [("raise", "failed"), ("refuse", "skipped")])
+def test_what_an_estimator_raises_in_a_worker_is_the_reason(how, outcome):
+    cell = Cell(Deadly(how), objectives.GaussianQuadratic())
+    with Pool(2) as pool:
+        lines = [*pool.cells([Task(cell, SETTINGS)]), measured(cell, SETTINGS, lambda _d, _t: None, pool)]
+    for line in [*lines, measured(cell, SETTINGS, lambda _d, _t: None)]:
+        assert line["outcome"] == outcome
+        assert "deliberately" in line["reason"]
+
+
+def test_blocks_come_in_order_and_all():
+    engine = Engine(Cell(RLOO(), objectives.GaussianQuadratic()), SETTINGS)
+    with Pool(2) as pool:
+        partials = [partial for partial, _ in pool.spread(engine, np.zeros(engine.size), None)]
+    assert [i for p in partials for i in range(p.index, p.index + p.blocks)] == list(range(engine.blocks))
+
+
+@pytest.mark.parametrize(("count", "workers"), [(1, 1), (1, 8), (33, 2), (1000, 3)])
+@pytest.mark.parametrize("length", [1, 4, 32])
+def test_chunks_are_whole_runs_and_cover_every_draw_once(count, workers, length):
+    runs = [range(start, min(start + length, count)) for start in range(0, count, length)]
+    chunks = list(_chunks(runs, [64 * (1 + i // 8) for i in range(count)], workers))
+    assert [i for chunk in chunks for i in chunk] == list(range(count))
+    assert {chunk.start for chunk in chunks} <= {run.start for run in runs}
+
+
+def test_a_question_to_a_dead_worker_is_lost_when_it_is_to_be_answered():
+    """Two questions are under way at a time: the second may be sent after the process has died."""
+    worker = _Worker(())
+    worker.process.kill()
+    worker.process.join()
+    worker.ask(range(1))
+    with pytest.raises(Lost, match="was killed by signal 9"):
+        worker.answer()
+    worker.stop()
+
+
+def test_chunks_have_about_as_many_replicates_each():
+    """The small blocks that a run begins with go together."""
+    sizes = [256] * 32 + [512] * 8 + [1024] * 120
+    chunks = list(_chunks([range(i, i + 8) for i in range(0, 160, 8)], sizes, 1))
+    rows = [sum(sizes[chunk.start : chunk.stop]) for chunk in chunks]
+    assert len(chunks) == 17
+    assert max(rows) < sum(sizes) / 32 + 8 * 1024
+
+
+def test_a_run_with_workers_and_users_own_code(tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from dataclasses import dataclass\n"
+        "from estimators import Estimator, RLOO\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine(Estimator):\n"
+        "    n: int = 2\n"
+        "    def __call__(self, f, q, generator=None, state=None):\n"
+        "        return RLOO(n=self.n)(f, q, generator)\n"
+    )
+    spec = Spec.of(
+        {
+            "replicates": 300,
+            "timing": False,
+            "estimators": [f"{mine}::Mine:n=2,3", "rloo"],
+            "objectives": ["gaussian-quadratic:dim=2"],
+        }
+    )
+    records = run(spec, tmp_path / "study", Silent(), workers=2)
+    assert [r["outcome"] for r in records] == ["measured"] * 3
+    by = {r["estimator"]: r["summary"]["variance"] for r in records}
+    assert by["mine"] == by["rloo"]
+
+
+def test_edited_code_is_measured_again(tmp_path):
+    mine = tmp_path / "mine.py"
+    text = (
+        "from dataclasses import dataclass\n"
+        "from estimators import Estimator, ScoreFunction\n"
+        "@dataclass(frozen=True)\n"
+        "class Edited(Estimator):\n"
+        "    def __call__(self, f, q, generator=None, state=None):\n"
+        "        return {}ScoreFunction()(f, q, generator)\n"
+    )
+    spec = Spec.of(
+        {
+            "replicates": 300,
+            "timing": False,
+            "estimators": [f"{mine}::Edited"],
+            "objectives": ["gaussian-quadratic:dim=2"],
+        }
+    )
+    import sys
+
+    variances = []
+    for factor in ("", "", "2 * "):
+        mine.write_text(text.format(factor))
+        for name in [n for n in sys.modules if n.startswith("_bench_user_")]:
+            del sys.modules[name]
+        (record,) = run(spec, tmp_path / "study", Silent())
+        variances.append(record["summary"]["variance"])
+    assert variances[0] == variances[1]
+    assert variances[2] == pytest.approx(4 * variances[0])
+    assert len((tmp_path / "study" / store.LINES).read_text().splitlines()) == 2

@@ -1,0 +1,211 @@
+"""The ladder of blocks_in, slices, seeds, and which pairs fit together."""
+
+import itertools
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch.distributions import Normal
+
+from bench import objectives
+from bench.measurement.draws import (
+    CALL,
+    CAP,
+    LEAST,
+    MOST_NUMBERS,
+    blocks_in,
+    cap,
+    draws,
+    ladder,
+    noise_subject,
+    runs,
+    slices,
+)
+from bench.planning.cells import Cell, mismatch, plan
+from bench.records.seeds import draw_seed
+from estimators import (
+    RLOO,
+    VIMCO,
+    DoublyReparameterized,
+    Enumeration,
+    GumbelSoftmax,
+    Reparameterization,
+    ScoreFunction,
+    StickingTheLanding,
+)
+
+
+def cell(dim=1, estimator=None):
+    return Cell(estimator or ScoreFunction(), objectives.GaussianQuadratic(dim=dim))
+
+
+def test_the_ladder_climbs_by_doubling():
+    sizes = list(itertools.islice(ladder(objectives.GaussianQuadratic(dim=100), "cpu"), 80))
+    assert cap(objectives.GaussianQuadratic(dim=100), "cpu") == 4096
+    assert sizes == [256] * 8 + [512] * 4 + [1024] * 4 + [2048] * 4 + [4096] * 60
+
+
+@pytest.mark.parametrize(
+    ("replicates", "first", "then", "count"),
+    [
+        (2**16, 1024, 8192, 7),
+        (10**5, 1024, 8192, 12),
+        (10**6, 1024, 2**16, 16),
+        (10**7, 2**14, CAP["cpu"], 19),
+        (10**8, 2**17, CAP["cpu"], 189),
+    ],
+)
+def test_a_long_run_has_few_draws(replicates, first, then, count):
+    sizes = draws(cell(), replicates, "cpu")
+    assert sizes == [first] * 8 + [then] * count
+    assert sum(sizes) <= 9 / 8 * replicates
+
+
+def test_the_cap_holds_in_long_runs():
+    assert set(draws(cell(dim=3000), 10**6, "cpu")) == {128}
+    assert set(draws(cell(dim=100), 10**7, "cpu")) == {4096}
+
+
+def test_draws_are_cut_into_blocks_of_256_rows_until_there_are_32():
+    assert [blocks_in(rows) for rows in (64, 128, 256, 512, 1024, 2048, 2**19)] == [1, 1, 1, 2, 4, 4, 4]
+    assert sum(map(blocks_in, draws(cell(), 8192, "cpu"))) == 32
+
+
+@pytest.mark.parametrize("dim", [1, 100])
+def test_rounding_up_takes_less_than_a_quarter_more(dim):
+    for replicates in (2048, 2049, 4097, 10_000, 65_537, 100_000, 2**18, 10**6 + 1, 10**7):
+        assert sum(draws(cell(dim), replicates, "cpu")) < 1.25 * replicates
+
+
+def test_a_small_cap_makes_every_draw_the_cap():
+    wide = objectives.GaussianQuadratic(dim=3000)
+    assert list(itertools.islice(ladder(wide, "cpu"), 100)) == [128] * 100
+
+
+def test_the_cap_is_a_power_of_two_and_at_least_64():
+    for dim in (1, 3, 100, 1000, 5000, 10**6):
+        most = cap(objectives.GaussianQuadratic(dim=dim), "cpu")
+        assert most & (most - 1) == 0
+        assert most == LEAST or most * dim <= CAP["cpu"] < 2 * most * dim
+
+
+@pytest.mark.parametrize("replicates", [1, 255, 256, 257, 10_000, 123_457])
+def test_replicates_are_rounded_up_to_whole_draws(replicates):
+    sizes = draws(cell(), replicates, "cpu")
+    assert sum(sizes) >= replicates > sum(sizes[:-1])
+
+
+def test_a_longer_run_begins_with_the_shorter_one():
+    short, long = draws(cell(), 5_000, "cpu"), draws(cell(), 50_000, "cpu")
+    assert long[: len(short)] == short
+    assert draws(cell(), 2**16, "cpu")[: len(short)] != short  # but a very long one has other draws
+
+
+def test_a_deterministic_estimator_takes_one_smallest_draw():
+    assert draws(Cell(Enumeration(), objectives.BernoulliQuadratic()), 10_000, "cpu") == [LEAST]
+
+
+def test_slices_keep_the_largest_tensor_under_the_cap():
+    objective = objectives.LogisticRegression()
+    assert slices(512, 1, objective, "cpu") == 1
+    assert slices(512, 10, objective, "cpu") == 2
+    assert slices(512, 10**9, objective, "cpu") == 512
+    for points in (1, 2, 3, 16, 100):
+        count = slices(128, points, objective, "cpu")
+        assert 128 * points * objective.row_elements <= count * CALL["cpu"]
+
+
+def test_incompatible_pairs_are_skips_with_a_reason():
+    cells, skips = plan(
+        [ScoreFunction(), Reparameterization(), GumbelSoftmax()],
+        [objectives.GaussianQuadratic(), objectives.BernoulliQuadratic()],
+    )
+    assert [(type(c.estimator), type(c.objective).__name__) for c in cells] == [
+        (ScoreFunction, "GaussianQuadratic"),
+        (Reparameterization, "GaussianQuadratic"),
+        (ScoreFunction, "BernoulliQuadratic"),
+        (GumbelSoftmax, "BernoulliQuadratic"),
+    ]
+    assert [s.reason.split()[0] for s in skips] == ["GumbelSoftmax(n=1,", "Reparameterization"]
+    assert "Use ScoreFunction, RLOO" in skips[1].reason
+
+
+@dataclass(frozen=True)
+class Step(objectives.Objective):
+    dim: int = 1
+    family = Normal
+    differentiable = False
+    relaxable = False
+
+    def build(self, dtype=None, device="cpu"):
+        raise AssertionError("planning computes nothing")
+
+
+def test_facts_decide_without_computing():
+    assert (
+        mismatch(Reparameterization(), Step())
+        == "Reparameterization(n=1, noise='iid') needs df/dx, and step has none. Use ScoreFunction or RLOO."
+    )
+    assert mismatch(ScoreFunction(), Step()) is None
+
+
+@pytest.mark.parametrize(
+    ("estimator", "instead"),
+    [(VIMCO(), RLOO()), (StickingTheLanding(), Reparameterization()), (DoublyReparameterized(), Reparameterization())],
+)
+def test_who_needs_a_bound_is_told_what_serves_an_objective_that_is_none(estimator, instead):
+    objective = objectives.GaussianQuadratic()
+    reason = mismatch(estimator, objective)
+    assert reason.endswith(f"gaussian-quadratic is not one. Use {type(instead).__name__}.")
+    assert mismatch(instead, objective) is None
+
+
+def test_identity_leaves_defaults_out():
+    assert cell().id == Cell(ScoreFunction(n=1), objectives.GaussianQuadratic(dim=1)).id
+    assert cell().id != cell(dim=2).id != Cell(RLOO(), objectives.GaussianQuadratic(dim=2)).id
+
+
+def test_common_noise_is_the_objectives_and_own_noise_the_cells():
+    a, b = cell(), cell(estimator=RLOO())
+    assert noise_subject(a, common=True) == noise_subject(b, common=True)
+    assert noise_subject(a, common=False) != noise_subject(b, common=False)
+
+
+def test_seeds_differ_by_root_stage_subject_and_draw_and_never_move():
+    base = (0, "measure", {"class": "X"}, 0)
+    seeds = {
+        draw_seed(*base),
+        draw_seed(1, *base[1:]),
+        draw_seed(0, "pilot", *base[2:]),
+        draw_seed(0, "measure", {"class": "Y"}, 0),
+        draw_seed(*base[:3], 1),
+    }
+    assert len(seeds) == 5
+    assert all(0 <= s < 2**63 for s in seeds)
+    assert draw_seed(*base) == 5823703426901428984, "committed numbers were made with these seeds"
+
+
+def test_a_subject_is_known_by_what_it_is_now():
+    subject = {"class": "X", "dim": 1}
+    first = draw_seed(0, "measure", subject, 0)
+    assert draw_seed(0, "measure", {"dim": 1, "class": "X"}, 0) == first
+    subject["dim"] = True
+    second = draw_seed(0, "measure", subject, 0)
+    subject["dim"] = "1"
+    assert len({first, second, draw_seed(0, "measure", subject, 0)}) == 3
+
+
+def test_no_two_draws_share_the_bits_that_torch_uses():
+    """torch's CPU generator looks at 32 bits only, and hashes alone would meet: one noise for two draws."""
+    seeds = {draw_seed(0, "measure", {"class": "X"}, draw) % 2**32 for draw in range(100_000)}
+    assert len(seeds) == 100_000
+    high = torch.rand(3, generator=torch.Generator().manual_seed(5 + (1 << 40)))
+    assert torch.equal(high, torch.rand(3, generator=torch.Generator().manual_seed(5)))
+
+
+def test_as_many_blocks_are_reduced_together_as_have_few_means():
+    sizes = [256] * 80
+    assert [len(run) for run in runs(sizes, 200)] == [32, 32, 16]
+    assert [len(run) for run in runs(sizes, MOST_NUMBERS // 8)] == [8] * 10
+    assert [len(run) for run in runs(sizes, 10**6)] == [1] * 80
+    assert [run for part in runs(sizes, 200) for run in part] == list(range(80))

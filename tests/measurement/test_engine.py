@@ -1,0 +1,409 @@
+"""Row gradients, the pull-back to theta, exact gradients, evaluation counts, adaptation."""
+
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Bernoulli, Independent, Normal, OneHotCategorical
+
+from bench import objectives
+from bench.measurement.adaptation import ADAPT_ROWS, ADAPT_STEPS, learn
+from bench.measurement.counting import count_evaluations
+from bench.measurement.draws import blocks_in
+from bench.measurement.engine import Engine, digest, exact_gradient
+from bench.measurement.lines import Lost
+from bench.measurement.moments import collect, here, moments_record, steps
+from bench.measurement.pull_back import PullBack
+from bench.objectives import Objective, Problem
+from bench.planning.cells import Cell
+from bench.planning.settings import Settings
+from bench.stats import summarise
+from bench.stats.layout import FOLLOWED
+from estimators import (
+    RLOO,
+    Enumeration,
+    Estimator,
+    GumbelSoftmax,
+    Reparameterization,
+    ScoreFunction,
+    StraightThrough,
+    parameters,
+    rows,
+)
+from tests.tolerances import z_limit
+
+SHARP = Settings(replicates=256, dtype="float64")
+
+
+@dataclass(frozen=True)
+class Network(Objective):
+    """q's logits come from a small network with a batch: nothing of theta is held by q."""
+
+    dim: int = 3
+    batch: int = 4
+    family = Bernoulli
+    has_exact = True
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        g = torch.Generator().manual_seed(1)
+        x = torch.randn(self.batch, 5, generator=g, dtype=torch.float64).to(dtype)
+        w = torch.randn(5, self.dim, generator=g, dtype=torch.float64).to(dtype).requires_grad_()
+        b = torch.zeros(self.dim, dtype=dtype).requires_grad_()
+
+        def f(z):
+            return (z.sum(-1) - 1.2) ** 3
+
+        def exact(theta):
+            return Enumeration()(f, q(theta)).mean()
+
+        def q(theta):
+            return Independent(
+                Bernoulli(logits=torch.tanh(x.to(theta["w"]) @ theta["w"]) + theta["b"], validate_args=False), 1
+            )
+
+        return Problem({"w": w, "b": b}, q, lambda _q: f, exact)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "objective"),
+    [
+        (RLOO(n=3), Network()),
+        (StraightThrough(), Network()),
+        (ScoreFunction(), objectives.GaussianQuadratic(dim=4)),
+        (Reparameterization(n=2), objectives.LogisticRegression()),
+        (GumbelSoftmax(), objectives.CategoricalPolynomial(dim=5)),
+    ],
+)
+def test_row_gradients_are_those_of_single_training_calls(estimator, objective):
+    """The engine's rows, pulled back together, against ``loss.mean().backward()`` on copies of theta, same noise."""
+    engine = Engine(Cell(estimator, objective), SHARP)
+    count = 5
+    together = engine.row_gradients(count, engine.generator("measure", 0))
+    r = rows(engine.q, count)
+    f = engine.problem.integrand(r)
+    loss = estimator(f, r, engine.generator("measure", 0))
+    loss = loss.flatten(1).mean(1) if loss.dim() > 1 else loss
+    for k in range(count):
+        own = torch.autograd.grad(loss[k], list(parameters(r).values()), retain_graph=True)
+        q = engine.problem.q(engine.problem.theta)
+        single = torch.autograd.grad(
+            list(parameters(q).values()), list(engine.problem.theta.values()), [g[k] for g in own]
+        )
+        flat = torch.cat([g.flatten() for g in single])
+        torch.testing.assert_close(together[k], flat, rtol=1e-10, atol=1e-12)
+
+
+def test_theta_that_q_holds_itself_is_not_pulled():
+    theta = {"mean": torch.zeros(3, requires_grad=True), "log_scale": torch.zeros(3, requires_grad=True)}
+    route = PullBack(Independent(Normal(theta["mean"], theta["log_scale"].exp()), 1), theta)
+    (own, k, pull), _ = route.closed
+    g = torch.arange(6.0).view(2, 3)
+    assert (own, k) == (0, 0)
+    assert pull(g) is g
+    assert route.outputs == []
+
+
+def test_gradients_go_through_an_elementwise_function_as_through_autograd():
+    theta = {"a": torch.linspace(-1, 1, 3, requires_grad=True), "b": torch.linspace(-2, 3, 3, requires_grad=True)}
+    q = Normal(theta["a"].tanh(), theta["b"].sigmoid().exp())
+    g = torch.arange(12.0).reshape(2, 2, 3)
+    own = list(parameters(q).values())
+    pulled = torch.cat(PullBack(q, theta)([(g[0], g[1])]), 1)
+    for row in range(2):
+        expected = torch.autograd.grad(own, list(theta.values()), [g[0, row], g[1, row]], retain_graph=True)
+        torch.testing.assert_close(pulled[row], torch.cat(expected))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("shape", [(4,), (2, 3), (8, 5)])  # narrow and wide
+def test_gradients_go_through_the_normalisation_of_logits_as_through_autograd(shape, parts):
+    theta = {"logits": torch.linspace(-2, 3, prod(shape)).view(shape).square_().requires_grad_()}
+    q = OneHotCategorical(logits=theta["logits"])
+    route = PullBack(q, theta)
+    assert route.outputs == []
+    g = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0))
+    before = g.clone()
+    (own,) = parameters(q).values()
+    expected = [torch.autograd.grad(own, theta["logits"], row, retain_graph=True)[0].flatten() for row in g]
+    torch.testing.assert_close(route([(part,) for part in g.chunk(parts)])[0], torch.stack(expected))
+    assert torch.equal(g, before)
+
+
+@pytest.mark.parametrize("size", [3, 40])  # narrow and wide
+def test_one_tensor_goes_through_an_elementwise_function_and_another_of_the_same_through_autograd(size):
+    theta = {"t": torch.linspace(-1, 1, size, requires_grad=True)}
+    g = torch.randn(2, 5, size, generator=torch.Generator().manual_seed(0))
+    alone = PullBack(Normal(theta["t"].tanh(), torch.ones(size)), theta)
+    torch.testing.assert_close(alone([(g[0],)])[0], g[0] * (1 - theta["t"].detach().tanh().square()))
+    both = PullBack(Normal(theta["t"].tanh(), 1 + theta["t"].square()), theta)
+    expected = g[0] * (1 - theta["t"].detach().tanh().square()) + g[1] * 2 * theta["t"].detach()
+    torch.testing.assert_close(both([(g[0], g[1])])[0], expected)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda t: t - t.exp().logsumexp(-1, keepdim=True),  # not the normalisation of t
+        lambda t: t - t.logsumexp(-1, keepdim=True) / 2,
+        lambda t: t.softmax(-1),  # mixes coordinates
+        lambda t: 2 * t,  # a function of two tensors, as autograd sees it
+        lambda t: t[:1].exp().expand(3),  # elementwise in the value that it repeats
+        lambda t: t.flip(0).exp(),
+    ],
+)
+def test_everything_else_is_left_to_autograd(make):
+    theta = {"t": torch.linspace(0.1, 0.9, 3, requires_grad=True)}
+    q = Normal(make(theta["t"]), torch.ones(3))
+    route = PullBack(q, theta)
+    assert route.closed == []
+    g = torch.tensor([[1.0, 2.0, 4.0], [0.0, 1.0, 0.0]])
+    expected = [torch.autograd.grad(q.loc, theta["t"], row, retain_graph=True)[0] for row in g]
+    torch.testing.assert_close(route([(g,)])[0], torch.stack(expected))
+
+
+def test_theta_used_twice_gets_both_gradients():
+    shared = torch.full((2,), 0.5, requires_grad=True)
+    q = Independent(Normal(shared, shared.exp()), 1)
+    route = PullBack(q, {"shared": shared})
+    g = torch.arange(6.0).reshape(3, 2)
+    torch.testing.assert_close(route([(g, 2 * g)])[0], g + 2 * g * shared.exp().detach())
+
+
+@pytest.mark.parametrize(
+    "objective", [objectives.GaussianQuadratic(dim=3), objectives.CategoricalPolynomial(dim=4), Network()]
+)
+def test_exact_gradient_is_at_the_point_that_is_measured(objective):
+    """In float32 the point itself is rounded; the exact gradient is taken at the rounded point."""
+    problem = objective.build(torch.float32)
+    value, gradient = exact_gradient(objective, problem)
+    sharp = objective.build(torch.float64)
+    theta = {k: v.detach().double().requires_grad_() for k, v in problem.theta.items()}
+    again = sharp.exact(theta)
+    assert value == again.item()
+    expected = torch.cat([g.flatten() for g in torch.autograd.grad(again, list(theta.values()))])
+    np.testing.assert_array_equal(gradient, expected.numpy())
+
+
+@pytest.mark.parametrize(
+    ("estimator", "objective", "counts"),
+    [
+        (ScoreFunction(), objectives.GaussianQuadratic(dim=3), (1, 0)),
+        (ScoreFunction(n=5), objectives.LogisticRegression(), (5, 0)),
+        (RLOO(n=4), Network(), (4, 0)),
+        (Reparameterization(n=3), objectives.GaussianQuadratic(dim=3), (3, 3)),
+        (Reparameterization(), objectives.LogisticRegression(), (1, 1)),
+        (GumbelSoftmax(n=2), objectives.CategoricalPolynomial(dim=4), (2, 2)),
+        (StraightThrough(), Network(), (1, 1)),
+        (Enumeration(), objectives.BernoulliQuadratic(dim=5), (32, 0)),
+        (Enumeration(), Network(), (8, 0)),
+    ],
+)
+def test_evaluations_are_counted_from_the_objectives_side(estimator, objective, counts):
+    assert count_evaluations(Engine(Cell(estimator, objective), SHARP)) == counts
+
+
+def test_forward_mode_and_pass_through_are_counted_right():
+    from bench.measurement.counting import Counter, counted
+
+    weight = torch.ones(3, requires_grad=True)
+    counter = Counter(event_dims=1)
+    f = counted(lambda x: (weight * x).sum(-1), counter)
+    f(torch.ones(2, 3)).sum().backward()
+    assert (counter.f, counter.df) == (2, 0), "the gradient of a weight inside f is not df/dx"
+    with torch.autograd.forward_ad.dual_level():
+        f(torch.autograd.forward_ad.make_dual(torch.ones(4, 3), torch.ones(4, 3)))
+    assert (counter.f, counter.df) == (6, 4)
+
+
+def test_learning_is_counted_and_frozen():
+    engine = Engine(Cell(ScoreFunction(baseline="moving-average"), objectives.GaussianQuadratic(dim=2)), SHARP)
+    learned = learn(engine)
+    assert learned.steps == ADAPT_STEPS
+    assert learned.f_evals == ADAPT_STEPS * ADAPT_ROWS
+    assert learned.digest is not None
+    assert abs(float(engine.state.mean) - 4.0) < 1.0, "E f = 2 (1 + 1) at the initial point"
+    again = Engine(engine.cell, SHARP, engine.state_bytes())
+    torch.testing.assert_close(again.gradients(0), engine.gradients(0), rtol=0, atol=0)
+
+
+def test_the_same_block_is_the_same_bits_and_other_blocks_are_not():
+    engine = Engine(Cell(RLOO(), objectives.GaussianQuadratic()), Settings(replicates=1000))
+    assert torch.equal(engine.gradients(1), engine.gradients(1))
+    assert not torch.equal(engine.gradients(0), engine.gradients(1))
+    assert not torch.equal(engine.gradients(0), engine.gradients(0, "confirm"))
+
+
+def test_common_noise_pairs_estimators_and_own_noise_does_not():
+    objective = objectives.GaussianQuadratic(dim=2)
+
+    def rows_of(estimator, *, common):
+        engine = Engine(Cell(estimator, objective), Settings(replicates=256, dtype="float64", common_noise=common))
+        return engine.gradients(0)
+
+    shared = [rows_of(ScoreFunction(baseline=b), common=True) for b in (0.0, 1.0)]
+    own = [rows_of(ScoreFunction(baseline=b), common=False) for b in (0.0, 1.0)]
+    correlations = [np.corrcoef(a[:, 0], b[:, 0])[0, 1] for a, b in (shared, own)]
+    assert correlations[0] > 0.9
+    assert abs(correlations[1]) < 0.4
+
+
+@dataclass(frozen=True)
+class Bad(Estimator):
+    """Wrong in the way its field says."""
+
+    how: str = "shape"
+
+    def __call__(self, f, q, generator=None, state=None):
+        x = q.base_dist.loc
+        if self.how == "shape":
+            return (x * x).sum()
+        if self.how == "detached":
+            return f(x.detach().unsqueeze(0)).mean(0)
+        if self.how == "nan":
+            return (x * torch.where(torch.arange(x.shape[0]) == 3, torch.nan, 1.0).unsqueeze(-1)).sum(-1)
+        raise RuntimeError("deliberately")
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("shape", "returned a loss of shape"),
+        ("detached", "without a gradient at q's parameters"),
+        ("nan", "not finite"),
+    ],
+)
+def test_wrong_estimators_are_told_in_a_sentence(how, says):
+    with pytest.raises((ValueError, Lost), match=says):
+        moments_record(Engine(Cell(Bad(how), objectives.GaussianQuadratic(dim=2)), SHARP), lambda _d, _t: None)
+
+
+def test_gradients_that_are_not_finite_are_all_counted():
+    settings = Settings(replicates=1000)
+    engine = Engine(Cell(Bad("nan"), objectives.GaussianQuadratic(dim=2)), settings)
+    with pytest.raises(Lost, match=r"^4 of 1024 gradients were not finite"):
+        moments_record(engine, lambda _d, _t: None)
+
+
+def test_memory_does_not_grow_with_replicates():
+    """What a block leaves behind is its sums: of fixed size, whatever the rows."""
+    engine = Engine(Cell(ScoreFunction(), objectives.GaussianQuadratic(dim=4)), Settings(replicates=20_000))
+    centre = np.zeros(engine.size)
+
+    def numbers(partial):
+        return sum(np.size(v) for v in vars(partial).values() if isinstance(v, np.ndarray | float | int))
+
+    sizes = {partial.rows: numbers(partial) for partial, _ in here(engine, centre, None)}
+    assert max(sizes) == 4 * min(sizes)
+    assert max(sizes.values()) < 4000
+
+
+@dataclass(frozen=True)
+class Unset(Objective):
+    """Declares an exact value and has none."""
+
+    dim: int = 1
+    family = Normal
+    notes: tuple = field(default=())
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        theta = {"mean": torch.zeros(1, dtype=dtype, requires_grad=True)}
+        return Problem(theta, lambda t: Independent(Normal(t["mean"], 1.0), 1), lambda _q: lambda x: x.sum(-1))
+
+
+def test_a_missing_exact_value_is_told():
+    with pytest.raises(ValueError, match="unset declares has_exact and builds a problem without an exact value"):
+        exact_gradient(Unset(), Unset().build())
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"replicates": 0}, "replicates is a whole number of at least 1"),
+        ({"replicates": 2.5}, "replicates is a whole number"),
+        ({"seed": -1}, "seed is a whole number of at least 0"),
+        ({"dtype": "float16"}, "dtype is float32 or float64"),
+        ({"device": "tpu"}, "device is cpu or cuda"),
+    ],
+)
+def test_settings_that_cannot_be_used(bad, says):
+    with pytest.raises(ValueError, match=says):
+        Settings(**bad)
+
+
+def test_runs_are_of_blocks_of_equal_rows_and_whole():
+    engine = Engine(Cell(RLOO(), objectives.BernoulliQuadratic(dim=3)), Settings(replicates=300_000))
+    assert [draw for run in engine.runs for draw in run] == list(range(len(engine.sizes)))
+    rows = [[engine.sizes[draw] // blocks_in(engine.sizes[draw]) for draw in run] for run in engine.runs]
+    assert all(len(set(each)) == 1 for each in rows)
+    assert [len(run) for run in engine.runs] == [8, 4, 5]  # of 4 blocks of 256 rows each, then of 4 of 8192
+    assert max(sum(blocks_in(engine.sizes[draw]) for draw in run) for run in engine.runs) == 32
+
+
+def test_a_run_ends_where_rows_are_no_longer_followed():
+    engine = Engine(Cell(RLOO(), objectives.BernoulliQuadratic(dim=1)), Settings(replicates=5_000_000))
+    begins = [sum(engine.sizes[: run.start]) for run in engine.runs]
+    followed = [begin for begin in begins if begin < FOLLOWED]
+    assert engine.sizes[8] == 2**19
+    assert followed == [0, 2**16]
+    assert begins[2] == 2**16 + 2**19  # the draw that reaches 2^17 is the last
+
+
+def test_partials_are_of_all_blocks_in_order():
+    engine = Engine(Cell(ScoreFunction(), objectives.GaussianQuadratic(dim=2)), Settings(replicates=10_000))
+    centre = torch.zeros(engine.size).double()
+    partials = [partial for partial, _ in engine.partials(range(len(engine.sizes)), centre, None)]
+    assert [p.index for p in partials] == [0, 32]
+    assert [(p.blocks, p.rows) for p in partials] == [(32, 256), (4, 512)]
+    means = torch.cat([torch.from_numpy(p.means) for p in partials])
+    by_hand = [
+        block.double().mean(0)
+        for draw, rows in enumerate(engine.sizes)
+        for block in engine.gradients(draw).chunk(blocks_in(rows))
+    ]
+    torch.testing.assert_close(means, torch.stack(by_hand), rtol=1e-6, atol=1e-6)
+    assert engine.blocks == len(means) == 36
+
+
+def test_a_long_run_follows_all_series_at_its_beginning_only():
+    engine = Engine(Cell(ScoreFunction(), objectives.GaussianQuadratic(dim=1)), Settings(replicates=10**7))
+    exact = exact_gradient(engine.cell.objective, engine.problem)[1]
+    sums, _ = collect(engine, here(engine, exact, exact), exact, exact, lambda _done, _total: None)
+    assert sums.w.n == sums.replicates >= 10**7
+    assert FOLLOWED <= sums.followed < 1.2 * FOLLOWED
+    assert sums.cosine.n == sums.error.n == sums.group_w["mean"].n == sums.followed
+    assert sums.block_error.size == engine.blocks
+    summary = summarise(sums, exact=exact, dtype="float32")
+    assert all(group["khat"] is not None for group in summary.groups.values())
+    standard_error = (summary.gain_high - summary.gain_low) / 2 / 1.96
+    assert abs(summary.gain - 1) < z_limit(1) * standard_error
+
+
+def test_slopes_that_were_0_where_they_were_followed_are_no_step():
+    engine = Engine(Cell(Reparameterization(), objectives.GaussianQuadratic(dim=2)), Settings(replicates=1000))
+    exact = exact_gradient(engine.cell.objective, engine.problem)[1]
+    sums, _ = collect(engine, here(engine, exact, exact), exact, exact, lambda _done, _total: None)
+    assert not steps(engine, replace(sums, zero_rows=sums.followed))
+
+
+def test_gradients_come_tensor_by_tensor_in_the_order_of_theta():
+    """What q does not depend on has a gradient of zeros; parts that were made apart are put together."""
+    theta = {name: torch.zeros(w, requires_grad=True) for name, w in (("b", 2), ("unused", 3), ("a", 2))}
+    route = PullBack(Normal(theta["a"], theta["b"].exp()), theta)
+    loc, scale = (torch.randn(5, 2, generator=torch.Generator().manual_seed(i)) for i in range(2))
+    for parts in ([(loc, scale)], [(loc[:2], scale[:2]), (loc[2:], scale[2:])]):
+        b, unused, a = route(parts)
+        assert torch.equal(b, scale)
+        assert torch.equal(unused, torch.zeros(5, 3))
+        assert torch.equal(a, loc)
+
+
+@pytest.mark.parametrize(("size", "rows"), [(1, 256), (512, 256), (1024, 128), (2**18, 1)])
+def test_a_digest_is_of_the_first_gradients(size, rows):
+    g = torch.zeros(512, size)
+    own = digest([g[:, :1], g[:, 1:]])
+    g[rows] = 1
+    assert digest([g[:, :1], g[:, 1:]]) == own
+    g[rows - 1, -1] = 1
+    assert digest([g[:, :1], g[:, 1:]]) != own

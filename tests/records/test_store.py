@@ -1,0 +1,139 @@
+"""Crash-safe lines, long vectors, damage."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.records import store
+from bench.records.identity import canonical, digest, run_id
+from bench.records.lines import SCHEMA, Damaged, dumps
+
+
+def line(run="a", kind="moments", **more):
+    return {"schema": SCHEMA, "kind": kind, "run": run, **more}
+
+
+def test_what_is_appended_is_read(tmp_path):
+    with store.Store(tmp_path) as writer:
+        writer.append(line("a", value=1.5))
+        writer.append(line("b", value=[1, 2]))
+        writer.append(line("a", kind="timing"))
+    assert store.read(tmp_path) == [line("a", value=1.5), line("b", value=[1, 2]), line("a", kind="timing")]
+
+
+def test_a_later_line_replaces_an_earlier_one_of_its_run_and_kind(tmp_path):
+    with store.Store(tmp_path) as writer:
+        writer.append(line("a", outcome="failed"))
+        writer.append(line("b"))
+        writer.append(line("a", outcome="measured"))
+    assert store.read(tmp_path) == [line("a", outcome="measured"), line("b")]
+
+
+def test_no_folder_no_records(tmp_path):
+    assert store.read(tmp_path / "nothing") == []
+
+
+@pytest.mark.parametrize("cut", range(1, len(dumps(line("torn", nested={"x": {"y": 1}}))) + 1, 3))
+def test_a_torn_line_loses_nothing_else(tmp_path, cut):
+    torn = dumps(line("torn", nested={"x": {"y": 1}}))[:cut]
+    path = tmp_path / store.LINES
+    path.write_text(dumps(line("before")) + "\n" + torn)
+    with store.Store(tmp_path) as writer:
+        writer.append(line("after"))
+    runs = [r["run"] for r in store.read(tmp_path)]
+    assert [r for r in runs if r != "torn"] == ["before", "after"]
+
+
+def test_without_healing_the_next_record_would_be_lost(tmp_path):
+    """What the healing is for: glued to a torn line, a good record cannot be read."""
+    path = tmp_path / store.LINES
+    path.write_text(dumps(line("torn"))[:20] + dumps(line("after")) + "\n")
+    with pytest.raises(Damaged):
+        store.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{ not json }\n", "line 1, is not JSON"),
+        ("[1, 2]\n", "line 1, is not a record"),
+        ('{"schema": 1, "kind": "moments"}\n', "line 1, is not a record"),
+        (
+            json.dumps(line("a") | {"schema": SCHEMA + 1}) + "\n",
+            f"has schema {SCHEMA + 1}, and this version reads up to",
+        ),
+        (json.dumps(line("a") | {"schema": "one"}) + "\n", "has schema one"),
+    ],
+)
+def test_damage_is_one_sentence(tmp_path, text, says):
+    (tmp_path / store.LINES).write_text(text)
+    with pytest.raises(Damaged, match=says):
+        store.read(tmp_path)
+
+
+def test_long_vectors_go_to_files_named_by_their_content(tmp_path):
+    long, short = np.arange(store.LONG + 1) / 3, np.arange(store.LONG) / 3
+    with store.Store(tmp_path) as writer:
+        writer.append(line("a", long=long, nested={"long": list(long)}, short=short))
+        writer.append(line("b", long=long))
+    files = list((tmp_path / "arrays").iterdir())
+    assert len(files) == 1
+    first, second = store.read(tmp_path)
+    np.testing.assert_array_equal(first["long"], long)
+    np.testing.assert_array_equal(first["nested"]["long"], long)
+    np.testing.assert_array_equal(second["long"], long)
+    assert first["short"] == list(short)
+    files[0].unlink()
+    with pytest.raises(Damaged, match="is missing or broken"):
+        store.read(tmp_path)
+
+
+def _hold(folder, held, release):
+    with store.Store(Path(folder)):
+        held.set()
+        release.wait(30)
+
+
+def test_one_writer_at_a_time(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(str(tmp_path), held, release))
+    process.start()
+    try:
+        assert held.wait(60)
+        with pytest.raises(store.Busy, match="is being written by another bench"):
+            store.Store(tmp_path)
+    finally:
+        release.set()
+        process.join()
+    with store.Store(tmp_path) as writer:
+        writer.append(line())
+
+
+def test_numbers_that_json_lacks_become_null():
+    assert json.loads(
+        dumps(line(a=float("nan"), b=np.float64("inf"), c=np.array([1.0, np.nan]), d=np.int64(3)))
+    ) == line(a=None, b=None, c=[1.0, None], d=3)
+
+
+def test_identity_is_canonical():
+    assert canonical({"b": 1, "a": [1.5, "x"]}) == '{"a":[1.5,"x"],"b":1}'
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 2, "b": 1})
+
+
+def test_a_run_is_cell_dtype_device_seed_and_replicates():
+    base = {"dtype": "float32", "device": "cpu", "seed": 0, "replicates": 256}
+    ids = {
+        run_id("c", **base),
+        run_id("d", **base),
+        *(
+            run_id("c", **base | {k: v})
+            for k, v in [("dtype", "float64"), ("device", "cuda"), ("seed", 1), ("replicates", 512)]
+        ),
+        run_id("c", **base, common_noise=False),
+    }
+    assert len(ids) == 7
+    assert run_id("c", **base) == run_id("c", **base)
