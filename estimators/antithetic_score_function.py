@@ -1,4 +1,4 @@
-"""Score function on antithetic pairs."""
+"""Score function estimator on antithetic pairs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ from estimators._rows import one
 
 @dataclass(frozen=True)
 class AntitheticScoreFunction(Estimator):
-    """Score function estimator on pairs of opposite samples.
+    """Score function estimator on antithetic pairs of samples.
 
-    ``g = (1/n) sum_k f(x_k) grad log q(x_k)``,  in pairs: loc + scale z and loc - scale z;  1[u < p] and 1[1 - u < p]
+    ``g = (1/n) sum_k f(x_k) grad log q(x_k)``
+    ``x = loc + scale z``,  paired with ``loc - scale z``,  z standard normal, for normal families
+    ``x = 1[u < p]``,  paired with ``1[1 - u < p]``,  u uniform, for Bernoulli
 
-    Unbiased: each sample alone is a draw of q. For the mean of a normal it is ``(f(x) - f(x')) z / (2 scale)``, which a
-    constant in f does not touch; for the scale the two scores are equal, and little is gained over one sample. f is a
-    black box. Cost: n evaluations of f.
+    Unbiased: each sample on its own is a draw from q. For the mean of a normal, a pair gives
+    ``(f(x) - f(x')) z / (2 scale)``, which a constant in f does not change. For the scale, the two scores of a pair are
+    equal, and the pair gains little over one sample. f is a black box. Cost: n evaluations of f.
 
     Args:
-        n: samples, two for each pair.
+        n: samples, an even number: two per pair.
 
     Reference: Mohamed et al. 2020 (JMLR 21), section 7.2, on coupling; for the mean of a normal Salimans, Ho, Chen,
     Sidor & Sutskever 2017, section 2.
@@ -58,7 +60,7 @@ class AntitheticScoreFunction(Estimator):
 
     @torch.no_grad()
     def _draw(self, q: Distribution, generator: Generator | None) -> Tensor:
-        """Return n/2 samples and their opposites, ``[n, *batch, *event]``."""
+        """Return n/2 samples followed by their antithetic partners, ``[n, *batch, *event]``."""
         if not isinstance(inner(q), Bernoulli):
             return location_scale(q, antithetic(self.n, q, generator))
         p = one(probs(q))

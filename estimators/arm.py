@@ -18,16 +18,17 @@ from estimators._surrogate import inject_at
 
 @dataclass(frozen=True)
 class ARM(Estimator):
-    """ARM: the difference of f over antithetic pairs of bits, times the uniform noise that both were made of.
+    """ARM: the difference of f over an antithetic pair of bits, times the uniform noise that made the pair.
 
     ``g_i = (f(b) - f(b')) (1/2 - u_i)``,  averaged over n/2 pairs
-    ``b = 1[u < p]``,  ``b' = 1[1 - u < p]``,  u uniform
+    ``b = 1[u < p]``,  u uniform
+    ``b' = 1[1 - u < p]``
 
-    Unbiased. DisARM is its conditional expectation given both samples, so DisARM's variance is never larger. Serves
-    Bernoulli; f is a black box. Cost: n evaluations of f.
+    Unbiased. DisARM is the conditional expectation of ARM given both samples, so DisARM's variance is never larger.
+    Supports Bernoulli; f is a black box. Cost: n evaluations of f.
 
     Args:
-        n: samples, two for each pair.
+        n: samples, an even number: two per pair.
 
     Reference: Yin & Zhou 2019 ("ARM"), theorem 1, with 1 - u in place of u.
     """

@@ -1,4 +1,4 @@
-"""ARMS: antithetic bits in groups of any size."""
+"""ARMS: mutually repelling bits in groups of any size."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ from estimators._surrogate import inject_at
 
 @dataclass(frozen=True)
 class ARMS(Estimator):
-    """ARMS: leave-one-out with n bits that repel each other, reweighted for their correlation.
+    """ARMS: leave-one-out with n mutually repelling bits, reweighted for their correlation.
 
-    ``g_i = 1/(n-1) sum_k (f(b_k) - mean f) (b_{k,i} - p_i) w_i``,  ``w = p (1-p) / (m - P(u_1 < m, u_2 < m))``
-    ``b_k = 1[u_k < p]`` if p < 1/2, else ``1[u_k > 1 - p]``,  m = min(p, 1-p),
-    ``u_k = (1 - d_k)^{n-1}``,  d uniform on the simplex,  ``P(u_1 < m, u_2 < m) = max(2 m^{1/(n-1)} - 1, 0)^{n-1}``
+    ``g_i = 1/(n-1) sum_k (f(b_k) - mean f) (b_{k,i} - p_i) w_i``
+    ``w = p (1-p) / (m - P(u_1 < m, u_2 < m))``
+    ``m = min(p, 1-p)``
+    ``b_k = 1[u_k < p]`` if p < 1/2, else ``1[u_k > 1 - p]``
+    ``u_k = (1 - d_k)^{n-1}``,  d uniform on the simplex
+    ``P(u_1 < m, u_2 < m) = max(2 m^{1/(n-1)} - 1, 0)^{n-1}``
 
-    Unbiased: dividing both parts of w by m, as here, leaves no 0/0 that would need the small number which biases the
-    authors' code. With two samples it is DisARM. At p = 1/2 more samples in one group can be worse than pairs. Serves
-    Bernoulli; f is a black box. Cost: n evaluations of f.
+    Unbiased: this implementation divides numerator and denominator of w by m, so that no 0/0 arises. The authors' code
+    avoids it with a small number instead, which is a bias. With two samples ARMS is DisARM. At p = 1/2, more samples in
+    one group can be worse than pairs. Supports Bernoulli; f is a black box. Cost: n evaluations of f.
 
     Args:
         n: samples, at least 2.

@@ -21,14 +21,15 @@ from estimators._surrogate import inject_at
 
 @dataclass(frozen=True)
 class ARSM(Estimator):
-    """ARSM: differences of f between the categories that swapped noise would have given.
+    """ARSM: differences of f between the categories that swapped noise would have produced.
 
     ``g_c = (1/n) sum_k sum_j [f(x^{c,j}) - mean_m f(x^{m,j})] (1/C - w_j)``
-    ``x^{m,j} = argmin(log w - logits)`` with w_m and w_j exchanged,  w uniform on the simplex of C categories
+    ``x^{m,j} = argmin(log w - logits)``,  with w_m and w_j exchanged,  w uniform on the simplex of C categories
 
-    Unbiased. Of several variables all are swapped together, each with its own w. With two categories it is ARM. Each x
-    is a draw of q, and the value is the mean over them all. f is a black box. Cost: n (C (C-1) / 2 + 1) evaluations of
-    f, whatever the number of variables: all are made, also where two swaps give the same x.
+    Unbiased. Several variables are swapped together, each with its own w. With two categories ARSM is ARM. Each x is a
+    draw from q, and the value of the loss is the mean of f over all of them. f is a black box. Cost: n
+    (C (C-1) / 2 + 1) evaluations of f, whatever the number of variables: f is evaluated for every swap, even where two
+    swaps give equal x.
 
     Args:
         n: draws of w.
@@ -45,7 +46,7 @@ class ARSM(Estimator):
         at_least(self, 1)
 
     def points(self, q: Distribution) -> int:
-        """Return how many points of q one call holds at once."""
+        """Return the number of points of q that one call holds at once, per batch element."""
         classes = logits(q).shape[-1]
         return self.n * (classes * (classes - 1) // 2 + 1)
 
@@ -69,12 +70,17 @@ class ARSM(Estimator):
             *difference.shape[:-2], *(1 for _ in range(w.dim() - fx.dim() - 1)), classes, classes
         )
         gradient = (spread * (1 / classes - w).unsqueeze(-2)).sum(-1).mean(0)
-        gradient = gradient * (own.detach() > -torch.inf)  # the noise at impossible categories has mean 0 and no use
+        gradient = gradient * (own.detach() > -torch.inf)  # at impossible categories there is only noise of mean 0
         return fx.mean(0) + inject_at(q.batch_shape, [(gradient, own)])
 
 
 def _swaps(classes: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the orders that exchange m and j, ``[C (C-1) / 2 + 1, C]``, and which of them does, by m and j."""
+    """Return every swap of two of C categories.
+
+    Returns:
+        The swaps as permutations, ``[C (C-1) / 2 + 1, C]``, the identity first; and the row of the permutation that
+        exchanges m and j, ``[C, C]``.
+    """
     each = torch.arange(classes, device=device)
     orders, number = [each], torch.zeros(classes, classes, dtype=torch.int64, device=device)
     for m, j in itertools.combinations(range(classes), 2):

@@ -19,12 +19,13 @@ from estimators._surrogate import inject_at
 
 @dataclass(frozen=True)
 class BitFlip(Estimator):
-    """BitFlip: local expectation of a single bit, chosen at random, times the number D of bits.
+    """BitFlip: the local expectation of one randomly chosen bit, times the number D of bits.
 
     ``g_i = (1/n) sum_k D 1[i = i_k] p_i (1-p_i) (f(b_k with b_i = 1) - f(b_k with b_i = 0))``,  b_k ~ q, i_k uniform
 
-    Unbiased; on one bit it is exact. Where all p are near 0 or 1 its variance is much below that of antithetic pairs,
-    whose bits then seldom differ; near 1/2 it is above. Serves Bernoulli; f is a black box. Cost: 2n evaluations of f.
+    Unbiased, and exact for a single bit. Where every p is near 0 or 1, its variance is far below the variance of
+    antithetic pairs, whose bits then seldom differ; near 1/2 it is above. Supports Bernoulli; f is a black box. Cost:
+    2n evaluations of f.
 
     Args:
         n: samples, each with one bit flipped.

@@ -1,4 +1,4 @@
-"""Bounds: integrands that show their inside."""
+"""Bounds on the log evidence: integrands that expose their importance weights."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """A lower bound of log evidence, as an integrand that shows its inside: its importance weights.
+    """A lower bound on the log evidence: an integrand that exposes its importance weights.
 
-    ``f(x) = log p(x) - log q(x)``, the evidence lower bound; or, with K particles,
-    ``f(x) = log (1/K) sum_k p(x_k) / q(x_k)``, the importance-weighted one (Burda, Grosse & Salakhutdinov 2016)
+    ``f(x) = log p(x) - log q(x)``,  the evidence lower bound
+    ``f(x) = log (1/K) sum_k p(x_k) / q(x_k)``,  the importance-weighted bound of K particles
 
-    One sample of q is a whole set of particles: they are the first event axis of q, so that every estimator can be
-    used. Those that need more than values ask for ``log_weights`` and ``log_q``.
+    One sample of q is a whole set of particles. They are the first event axis of q, so every estimator can be used.
+    Estimators that need more than values of f call ``log_weights`` and ``log_q``. The importance-weighted bound is from
+    Burda, Grosse & Salakhutdinov 2016.
 
     Args:
-        log_joint: log p(x), ``[..., *batch, *event] -> [..., *batch]``, up to a constant; with particles log p(x_k) of
-            each, ``[..., *batch, K, *event] -> [..., *batch, K]``.
-        q: the distribution that the bound is over; its gradient passes through, as the objective has it.
-        particles: K, the size of the first event axis of q, an ``Independent``; None for no such axis.
+        log_joint: log p(x) up to a constant, ``[..., *batch, *event] -> [..., *batch]``; with particles, log p(x_k) of
+            each particle, ``[..., *batch, K, *event] -> [..., *batch, K]``.
+        q: the distribution that the bound is over. Gradients pass through to its parameters, as in the objective.
+        particles: K, the size of the first event axis of q, which must be an ``Independent``; None if q has no axis of
+            particles.
 
     Raises:
-        Refusal: q has no such axis.
+        Refusal: ``particles`` is given, and q has no such axis.
     """
 
     log_joint: Callable[[Tensor], Tensor]
@@ -46,8 +48,8 @@ class Bound:
             return
         if not isinstance(self.q, Independent) or self.q.event_shape[:1] != (self.particles,):
             raise Refusal(
-                f"A Bound of {self.particles} particles needs a q with an event axis of {self.particles} in front (got "
-                f"{type(self.q).__name__} with event shape {list(self.q.event_shape)}). Use Independent around a "
+                f"A Bound of {self.particles} particles needs a q whose first event axis has size {self.particles} "
+                f"(got {type(self.q).__name__} with event shape {list(self.q.event_shape)}). Use Independent around a "
                 f"distribution of batch shape [..., {self.particles}]."
             )
 
@@ -57,15 +59,22 @@ class Bound:
         return weights.squeeze(-1) if self.particles is None else weights.logsumexp(-1) - math.log(self.particles)
 
     def log_weights(self, x: Tensor, q: Distribution | None = None) -> Tensor:
-        """Return log p(x_k) - log q(x_k), ``[..., *batch, K]``, with another q in place of the bound's own if given.
+        """Return log p(x_k) - log q(x_k), ``[..., *batch, K]``; K is 1 without particles.
 
-        K is 1 without particles.
+        Args:
+            x: samples, ``[..., *batch, *event]``.
+            q: the distribution in the weights; the bound's own if None.
         """
         log_p = self.log_joint(x)
         return (log_p.unsqueeze(-1) if self.particles is None else log_p) - self.log_q(x, q)
 
     def log_q(self, x: Tensor, q: Distribution | None = None) -> Tensor:
-        """Return log q(x_k), ``[..., *batch, K]``, of the bound's own q or another."""
+        """Return log q(x_k), ``[..., *batch, K]``; K is 1 without particles.
+
+        Args:
+            x: samples, ``[..., *batch, *event]``.
+            q: the distribution; the bound's own if None.
+        """
         q = self.q if q is None else q
         if self.particles is None:
             return log_prob(q, x).unsqueeze(-1)
@@ -76,16 +85,16 @@ class Bound:
 
 
 def needed(estimator: Estimator, f: Integrand, q: Distribution) -> Bound:
-    """Return f, if it is a bound over q that the estimator can use.
+    """Return f, checked to be a bound over q that the estimator can use.
 
     Raises:
-        Refusal: it is not.
+        Refusal: f is not a ``Bound`` over this q, or the estimator cannot use its number of particles.
     """
     if not isinstance(f, Bound) or f.q is not q:
         raise Refusal(
-            f"{estimator!r} needs a Bound over the very q that it is given, and got "
-            f"{'one over another' if isinstance(f, Bound) else type(f).__name__}. "
-            "Use Bound(log_joint, q), or RLOO, which serves every f."
+            f"{estimator!r} needs a Bound over the q that it is called with (got "
+            f"{'a Bound over another q' if isinstance(f, Bound) else type(f).__name__}). "
+            "Use Bound(log_joint, q), or RLOO, which works with any f."
         )
     if reason := estimator.refuses_particles(f.particles):
         raise Refusal(reason)

@@ -1,4 +1,4 @@
-"""CARMS: antithetic categories in groups of any size."""
+"""CARMS: mutually repelling categories in groups of any size."""
 
 from __future__ import annotations
 
@@ -19,18 +19,25 @@ from estimators._surrogate import inject_at
 
 @dataclass(frozen=True)
 class CARMS(Estimator):
-    """CARMS: leave-one-out with n categories that repel each other, each pair reweighted for its probability.
+    """CARMS: leave-one-out with n mutually repelling categories, each pair reweighted for its probability.
 
-    ``g_c = 1/(n (n-1)) sum_k sum_{j != k} (f(x_k) - f(x_j)) r(x_k, x_j) 1[x_k = c]``,  ``r(c, d) = p_c p_d / P(c, d)``
-    ``x_k = F^{-1}(u_k)``,  F the distribution function of the categories;  u independent with probability a, else
-    ``u_k = (1 - d_k)^{n-1}``,  d uniform on the simplex;  P the probability of the pair, in closed form:
-    ``a p_c p_d + (1-a) [H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})]``,
-    ``H(s, t) = P(u_1 < s, u_2 < t) = max(s^{1/(n-1)} + t^{1/(n-1)} - 1, 0)^{n-1}``
+    ``g_c = 1/(n (n-1)) sum_k sum_{j != k} (f(x_k) - f(x_j)) r(x_k, x_j) 1[x_k = c]``
+    ``r(c, d) = p_c p_d / P(c, d)``,  P(c, d) the probability of the pair
+    ``x_k = F^{-1}(u_k)``,  F the distribution function of the categories
 
-    Unbiased: no pair is impossible, and r is at most 1/a. Repelling pairs alone leave some pairs out, which is a bias,
-    and the authors' code clips r, which is another one. With a = 1 it is RLOO, sample by sample. It gains most over
-    RLOO for few categories; of many categories and fewer than about six samples it can have more variance. Of several
-    variables each has noise of its own. Serves OneHotCategorical and Categorical; for bits take ARMS. f is a black box.
+    With probability a the u_k are independent. Otherwise
+
+    ``u_k = (1 - d_k)^{n-1}``,  d uniform on the simplex
+
+    The probability of a pair has a closed form:
+
+    ``P(c, d) = a p_c p_d + (1-a) [H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})]``
+    ``H(s, t) = max(s^{1/(n-1)} + t^{1/(n-1)} - 1, 0)^{n-1}``,  the probability P(u_1 < s, u_2 < t)
+
+    Unbiased: no pair is impossible, and r is at most 1/a. Repelling samples alone leave some pairs out, which is a
+    bias; the authors' code clips r, which is another. With a = 1 CARMS is RLOO, draw for draw. It gains most over RLOO
+    with few categories; with many categories and fewer than about six samples it can have more variance. Several
+    variables have independent noise. Supports OneHotCategorical and Categorical; for bits, use ARMS. f is a black box.
     Cost: n evaluations of f; n^2 weights for each variable.
 
     Args:
@@ -52,7 +59,7 @@ class CARMS(Estimator):
         a = self.independent
         if isinstance(a, bool) or not isinstance(a, int | float) or not 0 < a <= 1:
             raise InvalidParameter(
-                f"CARMS needs a share of independent samples above 0 and at most 1 (got independent={a!r}): without it "
+                f"CARMS needs 0 < independent <= 1 (got independent={a!r}): without independent samples "
                 f"some pairs are impossible. Use CARMS(independent=0.25), or RLOO(n={self.n})."
             )
 
@@ -81,7 +88,7 @@ class CARMS(Estimator):
         return fx.mean(0) + inject_at(q.batch_shape, [((weight.unsqueeze(-1) * hot).sum(0), own)])
 
     def _ratio(self, p: Tensor, bounds: Tensor) -> Tensor:
-        """Return r of each pair of categories, ``[..., C, C]``."""
+        """Return r for every pair of categories, ``[..., C, C]``."""
         ends = torch.cat([torch.zeros_like(p[..., :1]), bounds, torch.ones_like(p[..., :1])], -1).double()
         root = ends ** (1 / (self.n - 1))
         below = (root.unsqueeze(-1) + root.unsqueeze(-2) - 1).clamp_min(0) ** (self.n - 1)

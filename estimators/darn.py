@@ -1,4 +1,4 @@
-"""DARN: the score function minus its part of zeroth order."""
+"""DARN: the score function with a Taylor expansion of f as baseline."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from estimators._surrogate import grad_only
 
 @dataclass(frozen=True)
 class DARN(Estimator):
-    """DARN: score function with f replaced by its slope at the sample, times the distance from a centre.
+    """DARN: the score function with f replaced by its slope at the sample times the distance from a centre.
 
     ``g_i = (1/n) sum_k (x_ki - p_i) grad_i f(x_k)^T (x_ki - centre_i)``,  x_k ~ q, for each variable i
 
-    It is the score function with the baseline f(x) - grad f(x)^T (x - centre): the value at the centre by a Taylor
-    expansion at x. The baseline depends on x, so the estimator is biased; not for linear f, and with the uniform centre
-    not for f that is quadratic in each bit. Half the sum of StraightThrough and DARN(centre="mean") is ReinMax, sample
-    by sample. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient.
+    This is the score function with the baseline ``f(x) - grad f(x)^T (x - centre)``, a Taylor expansion at x that
+    approximates f at the centre. The baseline depends on x, so the estimator is biased. The bias vanishes for linear f
+    and, with the uniform centre, for f quadratic in each bit. The average of StraightThrough and DARN(centre="mean") is
+    ReinMax, draw for draw. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: samples.
         centre: "uniform" (1/2 for a bit, 1/C for each of C categories) or "mean" (the probabilities).
 
-    Reference: Gregor, Danihelka, Mnih, Blundell & Wierstra 2014 ("Deep autoregressive networks"), for bits; the other
+    Reference: Gregor, Danihelka, Mnih, Blundell & Wierstra 2014 ("Deep autoregressive networks"), for bits; the mean as
     centre and categories: Liu et al. 2023 ("Bridging discrete and backpropagation").
     """
 
@@ -58,7 +58,7 @@ class DARN(Estimator):
         x, p = draw(q, self.n, generator), row_probs(q)
         bits = isinstance(inner(q), Bernoulli)
         centre = p if self.centre == "mean" else 1 / 2 if bits else 1 / p.shape[-1]
-        score = (x - p) * logits(q).clamp_min(torch.finfo(p.dtype).min)  # 0 times an infinite logit is no number
+        score = (x - p) * logits(q).clamp_min(torch.finfo(p.dtype).min)  # 0 times an infinite logit is NaN
         x = x + grad_only((x - centre) * (score if bits else score.sum(-1, keepdim=True)))
         fx = f(x)
         needs_gradient(self, fx, x)

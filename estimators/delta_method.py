@@ -20,20 +20,21 @@ from estimators._taylor import taylor
 class DeltaMethod(Estimator):
     """Score function with the second-order Taylor expansion of f at the mean as control variate.
 
-    ``h(x) = f(loc) + df(loc) . d + d . H d / 2``,  ``d = x - loc``,  H the Hessian of f at loc
+    ``h(x) = f(loc) + df(loc) . d + d . H d / 2``,  H the Hessian of f at loc
+    ``d = x - loc``
     ``g_loc = (1/n) sum_k (f(x_k) - h(x_k)) score_loc(x_k) + df(loc)``
     ``g_scale = (1/n) sum_k (f(x_k) - h(x_k)) score_scale(x_k) + diag(H) scale``
 
-    Unbiased: the last terms are the gradients of E[h], h held fixed. No variance for a quadratic f, and little where q
-    is narrow. Needs second derivatives of f, at the mean only: elsewhere f may be a black box. Serves Normal. Cost:
-    n + 1 evaluations of f, one of its gradient and D Hessian-vector products for D coordinates; D^2 numbers of memory
-    for each batch element: for moderate D.
+    Unbiased: the last terms are the gradients of E[h] with h held fixed. The variance is zero for quadratic f, and
+    small where q is narrow. Needs second derivatives of f, at the mean only: elsewhere f may be a black box. Supports
+    Normal. Cost: n + 1 evaluations of f, one of its gradient and D Hessian-vector products for D coordinates; memory
+    for D^2 numbers per batch element, so D should be moderate.
 
     Args:
         n: samples.
 
-    Reference: Paisley, Blei & Jordan 2012, section 3. Departure: the control variate has coefficient 1, where the paper
-    estimates it from further samples.
+    Reference: Paisley, Blei & Jordan 2012, section 3. Departure: the control variate has coefficient 1; the paper
+    estimates the coefficient from further samples.
     """
 
     n: int = 1
@@ -46,7 +47,7 @@ class DeltaMethod(Estimator):
         at_least(self, 1)
 
     def points(self, q: Distribution) -> int:
-        """Return n, or D, the rows of the Hessian."""
+        """Return the larger of n and D; the Hessian has D rows."""
         return max(self.n, q.event_shape.numel())
 
     def __call__(

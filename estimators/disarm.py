@@ -19,19 +19,20 @@ from estimators._surrogate import inject_at
 
 @dataclass(frozen=True)
 class DisARM(Estimator):
-    """DisARM, also known as U2G: the difference of f over antithetic pairs of bits, in both at once.
+    """DisARM, also known as U2G: ARM with its uniform noise integrated out.
 
     ``g_i = (f(b) - f(b')) / 2 * (-1)^{b'_i} 1[b_i != b'_i] sigmoid(|logit_i|)``,  averaged over n/2 pairs
-    ``b = 1[u < p]``,  ``b' = 1[1 - u < p]``,  u uniform
+    ``b = 1[u < p]``,  u uniform
+    ``b' = 1[1 - u < p]``
 
-    Unbiased: it is ARM, with the uniform noise integrated out given both samples. A coordinate of probability 1/2 alone
-    has no variance; where p is near 0 or 1 the bits of a pair seldom differ, and the relative variance grows. Serves
+    Unbiased: it is the conditional expectation of ARM given both samples. A single coordinate of probability 1/2 has no
+    variance. Where p is near 0 or 1, the bits of a pair seldom differ, and the relative variance grows. Supports
     Bernoulli; f is a black box. Cost: n evaluations of f.
 
     Args:
-        n: samples, two for each pair.
+        n: samples, an even number: two per pair.
 
-    Reference: Dong, Mnih & Tucker 2020 ("DisARM"); the same estimator by Yin, Ho, Yan, Qian & Zhou 2020 ("U2G").
+    Reference: Dong, Mnih & Tucker 2020 ("DisARM"); the same estimator is in Yin, Ho, Yan, Qian & Zhou 2020 ("U2G").
     """
 
     n: int = 2

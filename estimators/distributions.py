@@ -1,4 +1,4 @@
-"""Distributions that bring their own sampler."""
+"""Base class for distributions with their own sampler."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Distribution
 
 Shape = Size | list[int] | tuple[int, ...]
-"""What torch's samplers take for a sample shape."""
+"""Sample shapes that torch's samplers accept."""
 
 
 class Drawable(Distribution, abc.ABC):
-    """A distribution that draws from an explicit generator: inherit it for families that torch lacks.
+    """A distribution that draws from an explicit generator: the base class for families that torch lacks.
 
-    Store every constructor argument under its own name: ``rows`` rebuilds the distribution from them.
+    Store every constructor argument in an attribute of the argument's name: ``rows`` rebuilds the distribution from
+    these attributes.
     """
 
     @abc.abstractmethod
@@ -22,17 +23,20 @@ class Drawable(Distribution, abc.ABC):
         """Return samples, ``[*sample_shape, *batch, *event]``, without a graph."""
 
     def rdraw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return samples that are differentiable in the parameters; declare ``has_rsample = True`` beside it."""
+        """Return samples that are differentiable in the parameters, ``[*sample_shape, *batch, *event]``.
+
+        Subclasses that override it declare ``has_rsample = True``.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no reparameterized sampler.")
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor] | None:
-        """Return ``sum_k weight_k grad log q(x_k)`` by parameter name, or None to have autograd do it."""
+        """Return ``sum_k weight_k grad log q(x_k)`` by parameter name, or None to leave it to autograd."""
         return None
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
-        """Draw with the global generator."""
+        """Return samples drawn from the global generator, without a graph."""
         return self.draw(Size(sample_shape), None)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
-        """Draw differentiably with the global generator."""
+        """Return differentiable samples drawn from the global generator."""
         return self.rdraw(Size(sample_shape), None)

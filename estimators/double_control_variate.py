@@ -20,7 +20,7 @@ from estimators._surrogate import inject_at
 
 
 class Coefficient(State):
-    """What the double control variate learns: its coefficient, a scalar."""
+    """State of the double control variate: its coefficient, a scalar."""
 
     def __init__(self, coefficient: float, like: Tensor) -> None:
         super().__init__()
@@ -29,20 +29,21 @@ class Coefficient(State):
 
 @dataclass(frozen=True)
 class DoubleControlVariate(Estimator):
-    """Double control variate: leave-one-out, of f less its tangent at the mean, whose slope the other samples give.
+    """Double control variate: leave-one-out for f minus its tangent, whose slope comes from the other samples.
 
     ``g = (1/n) sum_k (F_k - 1/(n-1) sum_{j != k} F_j) (x_k - p) + a mean(f'(x)) grad p``,  x_k ~ q,  p the mean of q
     ``F_k = f(x_k) - a (x_k - p) . 1/(n-1) sum_{j != k} f'(x_j)``,  a the coefficient
 
-    Unbiased for every coefficient; at 0 it is RLOO. It pays most with two samples, where the noise of a quadratic f in
-    the two slopes cancels. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient.
+    Unbiased for every coefficient; with coefficient 0 it is RLOO. It helps most with two samples, where the noise of a
+    quadratic f in the two slopes cancels. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of
+    its gradient.
 
-    The paper writes it for bits, with the other sign of a; the same steps hold for one-hot categories. ``adapt`` learns
-    the coefficient; without a state it is the one given.
+    The paper derives it for bits, with the opposite sign of a; the derivation also holds for one-hot categories.
+    ``adapt`` learns the coefficient; without a state, the field ``coefficient`` is used.
 
     Args:
         n: samples, at least 2.
-        coefficient: of the tangent, finite; where learning begins.
+        coefficient: a, the factor of the tangent, finite; the initial value when it is learned.
 
     Reference: Titsias & Shi 2022, section 3.
     """
@@ -66,7 +67,7 @@ class DoubleControlVariate(Estimator):
             )
 
     def init(self, q: Distribution, generator: Generator | None = None) -> Coefficient:
-        """Return the coefficient given, ready to learn."""
+        """Return a state that starts at the field ``coefficient``."""
         return Coefficient(self.coefficient, next(iter(parameters(q).values())).detach())
 
     def __call__(
@@ -87,11 +88,11 @@ class DoubleControlVariate(Estimator):
         F = fx.detach() - a * _dot(residual, others, axes)
         weight = (F - F.mean(0)) / (self.n - 1)
         gradient = (weight.reshape(weight.shape + (1,) * len(axes)) * residual).sum(0)
-        # Of logits with the whole Jacobian of the softmax: what learns looks at the gradient at q's own parameters.
+        # Logits need the full Jacobian of the softmax: learning looks at the gradient at q's own parameters.
         mean = probs(q) if "probs" in parameters(q) else squash(q, logits(q), 1.0)
         return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q)), (a * slope.mean(0), mean)])
 
 
 def _dot(a: Tensor, b: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Return the sum of products over the event axes."""
+    """Return the sum of a times b over the event axes."""
     return (a * b).sum(axes) if axes else a * b

@@ -21,14 +21,14 @@ from estimators.reparameterization import no_path
 class DoublyReparameterized(Estimator):
     """Doubly reparameterized gradient (DReG): the path derivative of an importance-weighted bound, without its score.
 
-    ``g = (1/n) sum_n sum_k w_k^2 (dx_k/dtheta)^T grad_x log p(x_k)/q(x_k)``,  x_k = T(e_k; theta),
-    w_k the normalised weights
+    ``g = (1/n) sum_n sum_k w_k^2 (dx_k/dtheta)^T grad_x log p(x_k)/q(x_k)``,  w_k the normalised weights
+    ``x_k = T(e_k; theta)``
 
-    Unbiased: the score, which the whole derivative has as well, is itself reparameterized, and becomes the difference
-    between w^2 and w. With one particle it is the path derivative of StickingTheLanding; with more its signal does not
-    drown in noise as that of Reparameterization does. What only the log-joint closes over gets the gradient of the
-    value, with weights w. Needs a ``Bound``, df/dx, and a q with ``rsample`` and ``log_prob``. Cost: n evaluations of
-    f, n of its gradient, each of K log-joints.
+    Unbiased: the score term of the full derivative is itself reparameterized, and becomes the difference between w^2
+    and w. With one particle, this is the path derivative of StickingTheLanding. With more particles, its signal does
+    not drown in noise, unlike the signal of Reparameterization. Parameters that only the log-joint depends on get the
+    gradient of the value, with weights w. Needs a ``Bound``, df/dx, and a q with ``rsample`` and ``log_prob``. Cost: n
+    evaluations of f, n of its gradient, each of K log-joints.
 
     Args:
         n: samples, each a whole set of particles.
@@ -61,10 +61,10 @@ class DoublyReparameterized(Estimator):
         log_w = bound.log_weights(x)
         needs_gradient(self, log_w, x)
         w = log_w.detach().softmax(-1)
-        if x.requires_grad:  # L hands w_k to the path of particle k, where w_k^2 belongs
+        if x.requires_grad:  # the bound weights the path of particle k by w_k; DReG needs w_k^2
             of_x = w.squeeze(-1) if bound.particles is None else w
             of_x = of_x.reshape(of_x.shape + (1,) * (x.dim() - of_x.dim()))
             x.register_hook(lambda cotangent: cotangent * of_x)  # type: ignore[no-untyped-call]
-        score = (w * bound.log_q(x.detach())).sum(-1)  # takes away what L hands to q at fixed x
+        score = (w * bound.log_q(x.detach())).sum(-1)  # cancels the bound's gradient at q for fixed x
         value = log_w.logsumexp(-1) - math.log(w.shape[-1])
         return (value + grad_only(score)).mean(0)

@@ -20,8 +20,8 @@ class Enumeration(Estimator):
 
     ``g = sum_x f(x) grad q(x)``
 
-    Exact and without noise. Needs q Bernoulli or categorical, with at most 65,536 joint states (16 bits); larger ones
-    are refused. f is a black box. Cost: one evaluation of f for every state (2^D for D bits, C^D for D variables of C
+    Exact and without noise. Needs a Bernoulli or categorical q with at most 65,536 joint states (16 bits); refuses any
+    with more. f is a black box. Cost: one evaluation of f for every state (2^D for D bits, C^D for D variables of C
     categories).
 
     Reference: the definition of the expectation; as an estimator, Kool, van Hoof & Welling 2020, section 2.
@@ -33,7 +33,11 @@ class Enumeration(Estimator):
     limit: ClassVar[int] = 2**16
 
     def points(self, q: Distribution) -> int:
-        """Return the number of joint states, or refuse."""
+        """Return the number of joint states.
+
+        Raises:
+            Refusal: q has more than ``limit`` joint states.
+        """
         return count(self, q, self.limit)
 
     def __call__(
@@ -47,7 +51,7 @@ class Enumeration(Estimator):
         return (p.detach() * fx).sum(0) + grad_only((p * fx.detach()).sum(0))
 
     def _support(self, q: Distribution) -> Tensor:
-        """Return every state, ``[states, *batch, *event]``: a view, the batch axes have stride 0."""
+        """Return every state, ``[states, *batch, *event]``, as a view with stride 0 along the batch axes."""
         states = self.points(q)
         each = support(q).reshape(states, *(1 for _ in q.batch_shape), *q.event_shape)
         return each.expand(states, *q.batch_shape, *q.event_shape)

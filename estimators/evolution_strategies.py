@@ -1,4 +1,4 @@
-"""Black-box smoothing: differences of f with q's parameters moved one way and the other, on the same noise."""
+"""Black-box smoothing: differences of f with q's parameters moved both ways, on the same noise."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from estimators._surrogate import inject_at
 class EvolutionStrategies(Estimator):
     """Evolution strategies, antithetic: moves q's parameters by Gaussian steps, both ways.
 
-    ``g = (1/n) sum_j (f(x(u + scale e_j)) - f(x(u - scale e_j))) / scale e_j``,  e_j ~ N(0, I),  over n/2 pairs
+    ``g = (1/n) sum_j (f(x(u + scale e_j)) - f(x(u - scale e_j))) e_j / scale``,  e_j ~ N(0, I),  over n/2 pairs
 
-    u are q's parameters without bounds: the mean and the logarithm of the scale of a Normal, the logits of Bernoulli
-    and categories. x(u) are samples of q at u, made of the same noise on both sides (normal, logistic, Gumbel). Biased
-    by O(scale^2): it is the gradient of E_q[f] smoothed over u, and the value is that of the smoothed E_q[f] as well.
-    f is a black box. The variance grows with the number of parameters, and where x is discrete with 1 / scale. Cost: n
-    evaluations of f.
+    The vector u holds q's parameters on an unbounded scale: the mean and the log scale of a Normal, the logits of
+    Bernoulli and categories. x(u) is a sample of q at u; both sides of a step use the same noise (normal, logistic or
+    Gumbel). Biased by O(scale^2): it is the gradient of E_q[f] smoothed over u, and the value of the loss estimates the
+    smoothed E_q[f]. f is a black box. The variance grows with the number of parameters and, for discrete x, with
+    1/scale. Cost: n evaluations of f.
 
     Args:
-        n: samples, two for each pair.
+        n: samples, an even number: two per step.
         scale: of the steps, positive.
 
-    Reference: Wierstra et al. 2014 (JMLR 15); Salimans, Ho, Chen, Sidor & Sutskever 2017, section 2, whose expectation
-    over q is here inside the function that is smoothed.
+    Reference: Wierstra et al. 2014 (JMLR 15); Salimans, Ho, Chen, Sidor & Sutskever 2017, section 2, applied here to a
+    function that includes the expectation over q.
     """
 
     n: int = 2
@@ -64,16 +64,17 @@ class EvolutionStrategies(Estimator):
 
 @dataclass(frozen=True)
 class SPSA(Estimator):
-    """Simultaneous perturbation: moves every one of q's parameters by a step of random sign, both ways.
+    """Simultaneous perturbation: moves each of q's parameters by a step of random sign, both ways.
 
     ``g_i = (1/n) sum_j (f(x(u + scale s_j)) - f(x(u - scale s_j))) / (scale s_ji)``,  s_ji = +-1,  over n/2 pairs
 
-    u are q's parameters without bounds, and x(u) samples of q at u, made of the same noise on both sides, as in
-    EvolutionStrategies. Biased by O(scale^2); exact in the mean where E_q[f] is quadratic in u. f is a black box. The
-    variance grows with the number of parameters, and where x is discrete with 1 / scale. Cost: n evaluations of f.
+    The vector u holds q's parameters on an unbounded scale: the mean and the log scale of a Normal, the logits of
+    Bernoulli and categories. x(u) is a sample of q at u; both sides of a step use the same noise (normal, logistic or
+    Gumbel). Biased by O(scale^2); exact in the mean where E_q[f] is quadratic in u. f is a black box. The variance
+    grows with the number of parameters and, for discrete x, with 1/scale. Cost: n evaluations of f.
 
     Args:
-        n: samples, two for each pair.
+        n: samples, an even number: two per step.
         scale: of the steps, positive.
 
     Reference: Spall 1992 (IEEE Transactions on Automatic Control 37), section 2.
@@ -111,7 +112,7 @@ def _in_pairs(estimator: EvolutionStrategies | SPSA) -> None:
 
 
 def _unbounded(q: Distribution) -> list[Tensor]:
-    """Return q's parameters as tensors of any real numbers, attached to them."""
+    """Return q's parameters on an unbounded scale, with their graph."""
     if isinstance(inner(q), Normal):
         loc, scale = parameters(q).values()
         return [loc, scale.log()]
@@ -126,8 +127,10 @@ def _differences(
     scale: float,
     generator: Generator | None,
 ) -> Tensor:
-    """Return the loss of central differences along the steps, ``[pairs, *batch, ...]`` with entries of variance 1."""
-    steps = [torch.where(t.isfinite(), step, 0) for t, step in zip(u, steps, strict=True)]  # an infinite logit stays
+    """Return the loss of central differences along steps ``[pairs, *batch, ...]`` with entries of variance 1."""
+    steps = [
+        torch.where(t.isfinite(), step, 0) for t, step in zip(u, steps, strict=True)
+    ]  # infinite logits do not move
     noise = _noise(q, u, len(steps[0]), generator)
     sides = [[t.detach() + way * scale * step for t, step in zip(u, steps, strict=True)] for way in (1, -1)]
     x = torch.cat([_sample(q, side, noise) for side in sides])
@@ -140,13 +143,13 @@ def _differences(
 
 
 def _noise(q: Distribution, u: Sequence[Tensor], pairs: int, generator: Generator | None) -> Tensor:
-    """Return what samples are made of, ``[pairs, *batch, ...]``."""
+    """Return the noise that samples are made from, ``[pairs, *batch, ...]``."""
     make = {Normal: normal, Bernoulli: logistic}.get(type(inner(q)), gumbel)
     return make(Size((pairs, *u[0].shape)), u[0], generator)
 
 
 def _sample(q: Distribution, u: Sequence[Tensor], noise: Tensor) -> Tensor:
-    """Return samples of q with the parameters u, made of the noise, ``[pairs, *batch, *event]``. No graph."""
+    """Return samples of q at parameters u, made from the noise, without a graph: ``[pairs, *batch, *event]``."""
     match inner(q):
         case Normal():
             loc, log_scale = u

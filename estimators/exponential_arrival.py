@@ -17,20 +17,21 @@ from estimators._rows import one, parameters
 
 @dataclass(frozen=True)
 class ExponentialArrival(Estimator):
-    """Relaxation of Poisson counts: the arrivals before time 1, softly counted.
+    """Relaxation of Poisson counts: a soft count of the arrivals before time 1.
 
-    ``g = (1/n) sum_k grad f(y_k)``,  ``y = sum_i sigmoid((1 - t_i) / temperature)``,
+    ``g = (1/n) sum_k grad f(y_k)``
+    ``y = sum_i sigmoid((1 - t_i) / temperature)``
     ``t_i = (E_1 + ... + E_i) / rate``,  E exponential
 
-    Biased: it is the gradient of the different objective E[f(y)], whose bias vanishes as the temperature goes to 0,
-    where y becomes the count itself and the variance grows without limit. Needs df/dx and an f that makes sense between
-    whole numbers; the value of the loss is E[f(y)] too. A rate at which more arrivals than are drawn are not rare
-    (probability above 0.001) is refused. Cost: n evaluations of f, n of its gradient.
+    Biased: it is the gradient of a different objective, E[f(y)]. As the temperature goes to 0, y becomes the count
+    itself: the bias vanishes, and the variance grows without limit. Needs df/dx and an f that makes sense between whole
+    numbers; the value of the loss also estimates E[f(y)]. Refuses a rate if q exceeds ``arrivals`` with probability
+    above 0.001. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: samples.
         temperature: positive.
-        arrivals: how many are drawn, at least 1.
+        arrivals: number of arrivals drawn, at least 1.
 
     Reference: Vafaii, Galor & Yates 2024 ("Poisson variational autoencoder"), section 3. Departure: the number of
     arrivals is given, not computed from the rates.
@@ -54,7 +55,7 @@ class ExponentialArrival(Estimator):
         positive(self, "temperature")
 
     def points(self, q: Distribution) -> int:
-        """Return the arrival times, all held at once."""
+        """Return the number of arrival times, all held at once, per batch element."""
         return self.n * self.arrivals
 
     def __call__(
@@ -75,6 +76,6 @@ class ExponentialArrival(Estimator):
         highest = rate.max()
         if torch.special.gammainc(highest.new_tensor(self.arrivals + 1), highest) > 1e-3:
             raise Refusal(
-                f"{self!r} draws {self.arrivals} arrivals, and more are not rare at a rate of {highest.item():.4g}. "
+                f"{self!r} draws {self.arrivals} arrivals, too few for a rate of {highest.item():.4g}. "
                 f"Use ExponentialArrival(arrivals={int(highest + 5 * highest.sqrt()) + 5}), MeasureValued or RLOO."
             )

@@ -21,19 +21,21 @@ from estimators._surrogate import inject
 class ForwardGradient(Estimator):
     """Forward gradient: the derivative along a random tangent of q's parameters, times that tangent.
 
-    ``g = (1/n) sum_k (grad f(x_k)^T dx_k) v_k``,  ``x_k = mean + scale e_k ~ q``,  ``dx_k = v_k,mean + v_k,scale e_k``
+    ``g = (1/n) sum_k (grad f(x_k)^T dx_k) v_k``
+    ``x_k = mean + scale e_k``,  a draw from q
+    ``dx_k = v_k,mean + v_k,scale e_k``
 
-    v is a random tangent at mean and scale, E v v^T = I. Unbiased where Reparameterization is. One forward-mode pass
-    gives the derivative: no backward pass, and no memory for one. To coordinate i of a gradient h the tangents add the
-    variance |h|^2 + h_i^2 (normal) or |h|^2 - h_i^2 (sign): it grows with the number of parameters. Needs df/dx in
-    forward mode, and a Normal q. Cost: n evaluations of f, n of its gradient.
+    Each v_k is a random tangent at mean and scale with E v v^T = I. Unbiased where Reparameterization is. The
+    derivative comes from one forward-mode pass: there is no backward pass, and no memory for one. The tangents add
+    variance to coordinate i of a gradient h: |h|^2 + h_i^2 (normal) or |h|^2 - h_i^2 (sign). This part grows with the
+    number of parameters. Needs df/dx in forward mode, and a Normal q. Cost: n evaluations of f, n of its gradient.
 
     Args:
-        n: samples, each with a tangent of its own.
+        n: samples, each with its own tangent.
         tangent: "normal" or "sign".
 
     Reference: Baydin, Pearlmutter, Syme, Wood & Torr 2022 ("Gradients without backpropagation"), section 3. Departure:
-    the function that is differentiated is f at a reparameterized sample.
+    the function differentiated is f at a reparameterized sample.
     """
 
     n: int = 1
@@ -84,5 +86,5 @@ class ForwardGradient(Estimator):
 
 def _dual(primal: Tensor, tangent: Tensor) -> Tensor:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, which torch itself uses at the first call
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own use of torch.jit at the first call
         return cast(Tensor, forward_ad.make_dual(primal, tangent))  # type: ignore[no-untyped-call]

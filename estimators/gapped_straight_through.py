@@ -1,4 +1,4 @@
-"""Gapped straight-through: relaxes logits that have been moved to agree with the sample."""
+"""Gapped straight-through: relaxes logits that were moved to agree with the sample."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ from estimators._surrogate import grad_only, through
 
 @dataclass(frozen=True)
 class GappedStraightThrough(Estimator):
-    """Gapped straight-through (GST): the logits are moved until the sample is their largest, by a gap.
+    """Gapped straight-through (GST): relaxes logits moved so that the sampled category leads by a gap.
 
-    ``g = (1/n) sum_k J(y_k)^T grad f(x_k)``,  x_k ~ q,  y_k = softmax(z_k / temperature)
-    ``z_i = max logits`` of the category i that x_k is,  ``z_j = min(logits_j, max logits - gap)`` of the others
+    ``g = (1/n) sum_k J(y_k)^T grad f(x_k)``,  x_k ~ q
+    ``y_k = softmax(z_k / temperature)``
+    ``z_i = max logits``,  i the category that was sampled
+    ``z_j = min(logits_j, max logits - gap)``,  j every other category
 
-    J is the Jacobian of y in the logits, the moves held fixed. It imitates straight-through Gumbel-softmax without its
-    noise: given the sample nothing is random. Biased. Needs df/dx, at points of the support only. Cost: n evaluations
-    of f, n of its gradient.
+    J is the Jacobian of y in the logits, with the moves held fixed. The estimator imitates straight-through
+    Gumbel-softmax without the noise: nothing is random given the sample. Biased. Needs df/dx, at points of the support
+    only. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: samples.
         temperature: positive.
-        gap: positive (GST-1.0), or "expected" (GST-p): ``-log(1 - p_i) / p_i``, by which category i is ahead on average
-            when Gumbel noise has made it the largest.
+        gap: positive (GST-1.0), or "expected" (GST-p): ``-log(1 - p_i) / p_i``, the mean lead of category i given that
+            Gumbel noise made it the largest.
 
     Reference: Fan, Chi, Rudnicky & Ramadge 2022 ("Training discrete deep generative models via gapped straight-through
     estimator"), section 3.
@@ -66,7 +68,7 @@ class GappedStraightThrough(Estimator):
         """Return the loss, ``[*batch]``."""
         self.check(q)
         x = draw(q, self.n, generator)
-        theta = logits(q).clamp_min(torch.finfo(x.dtype).min)  # infinity minus itself is no number
+        theta = logits(q).clamp_min(torch.finfo(x.dtype).min)  # infinity minus infinity is NaN
         z = self._moved(x, q, one(theta.detach()))
         x = through(x, squash(q, z + grad_only(theta), self.temperature))
         fx = f(x)
@@ -74,14 +76,14 @@ class GappedStraightThrough(Estimator):
         return fx.mean(0)
 
     def _moved(self, x: Tensor, q: Distribution, theta: Tensor) -> Tensor:
-        """Return logits whose outcome is x, ``[n, *batch, *event]``."""
+        """Return the logits, moved so that x is their argmax, ``[n, *batch, *event]``."""
         p = row_probs(q)
-        if isinstance(inner(q), Bernoulli):  # of the categories 1 and 0, with logits theta and 0
+        if isinstance(inner(q), Bernoulli):  # categories 1 and 0, with logits theta and 0
             sign = 2 * x - 1
             return sign * torch.maximum(sign * theta, self._gap(torch.where(x > 0, p, 1 - p)))
         highest = theta.amax(-1, keepdim=True)
         return torch.where(x > 0, highest, torch.minimum(theta, highest - self._gap((x * p).sum(-1, keepdim=True))))
 
     def _gap(self, p: Tensor) -> Tensor:
-        """Return the gap where the sample had probability p."""
+        """Return the gap for a sample of probability p."""
         return -torch.log1p(-p) / p if isinstance(self.gap, str) else torch.full_like(p, self.gap)

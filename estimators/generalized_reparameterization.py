@@ -1,4 +1,4 @@
-"""Generalized reparameterization: a standardized sample whose law still depends a little on the parameters."""
+"""Generalized reparameterization: a standardized sample whose distribution still depends a little on the parameters."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from estimators._rows import one, parameters
 class GeneralizedReparameterization(Estimator):
     """Generalized reparameterization (G-REP) of Gamma: path derivative plus a correction by the score.
 
-    ``z = x / rate``,  ``x = exp(e sqrt(psi1) + psi0)``,  psi_k the k-th polygamma of the concentration a
+    ``z = x / rate``
+    ``x = exp(e sqrt(psi1) + psi0)``,  psi_k the k-th polygamma of the concentration a
     ``g_a = (1/n) sum_k df(z) h / rate + f(z) (log x - psi0 + (a / x - 1) h + psi2 / (2 psi1))``
-    ``h = dx/da at fixed e = x (psi1 + e psi2 / (2 sqrt(psi1)))``;  the rate: reparameterized
+    ``h = x (psi1 + e psi2 / (2 sqrt(psi1)))``,  the derivative dx/da at fixed e
 
-    Unbiased; e has mean 0 and variance 1 for every a, and a law that still depends on a: hence the second term. Needs
-    df/dx. Serves Gamma. Cost: n evaluations of f, n of its gradient. Like the score function, and unlike
-    Reparameterization, it feels a constant in f.
+    The gradient in the rate is the reparameterized one. Unbiased. For every a, e has mean 0 and variance 1, but its
+    distribution still depends on a: hence the second term. Needs df/dx. Supports Gamma. Cost: n evaluations of f, n of
+    its gradient. Adding a constant to f changes the estimate, as it does for the score function and not for
+    Reparameterization.
 
     Args:
         n: samples.
@@ -45,7 +47,7 @@ class GeneralizedReparameterization(Estimator):
         at_least(self, 1)
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why a family is not served, or None."""
+        """Return why this estimator cannot serve ``family``, or None if it can."""
         return _gamma.no_path(self, family) or super().refuses(family)
 
     def __call__(
@@ -56,7 +58,7 @@ class GeneralizedReparameterization(Estimator):
         a, rate = (one(parameters(q)[name].detach()) for name in ("concentration", "rate"))
         z = draw(q, self.n, generator)
         psi0, psi2 = torch.digamma(a), torch.polygamma(2, a)
-        psi1: Tensor = torch.special.zeta(torch.full_like(a, 2), a)  # torch's trigamma has 9 digits
+        psi1: Tensor = torch.special.zeta(torch.full_like(a, 2), a)  # torch's trigamma has only 9 digits
         x = z * rate
         h_over_x = psi1 + (x.log() - psi0) * psi2 / (2 * psi1)
         correction = x.log() - psi0 + (a - x) * h_over_x + psi2 / (2 * psi1)

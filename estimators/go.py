@@ -19,16 +19,20 @@ from estimators._surrogate import inject
 
 @dataclass(frozen=True)
 class GO(Estimator):
-    """GO (general and one-sample) gradient of integer variables: the forward difference of f, weighted.
+    """GO (general and one-sample) gradient for integer variables: a weighted forward difference of f.
 
     ``g_i = (1/n) sum_k -(dF(x_i)/dtheta_i / q(x_i)) (f(x with x_i + 1) - f(x))``,  F the distribution function
 
-    ``-(dF/dtheta) / q: Poisson, rate: 1;  Bernoulli and Binomial, probs: (N - x) / (1 - p)``
-    ``Geometric, probs: -(x + 1) / p;  NegativeBinomial, probs: (r + x) / (1 - p)``
+    The weight ``-(dF/dtheta) / q`` by family and parameter:
 
-    with N trials (1 for Bernoulli), r failures, and the chain rule for logits. Unbiased, and f is a black box. Needs a
-    factorised q of integers; for a continuous q the same formula, with df/dx, is implicit Reparameterization. For
-    Poisson it is MeasureValued. Cost: n (1 + D) evaluations of f for D coordinates.
+    ``1`` for Poisson, rate;
+    ``(N - x) / (1 - p)`` for Bernoulli and Binomial, probs, with N trials (1 for Bernoulli);
+    ``-(x + 1) / p`` for Geometric, probs;
+    ``(r + x) / (1 - p)`` for NegativeBinomial, probs, with r failures.
+
+    Logits follow by the chain rule. Unbiased, and f is a black box. Needs a factorised q of integers; for a continuous
+    q the formula with df/dx in place of the difference is implicit Reparameterization. For Poisson it is MeasureValued.
+    Cost: n (1 + D) evaluations of f for D coordinates.
 
     Args:
         n: samples.
@@ -45,7 +49,7 @@ class GO(Estimator):
         at_least(self, 1)
 
     def points(self, q: Distribution) -> int:
-        """Return how many points the largest call of f has."""
+        """Return the number of points in the largest call of f, per batch element."""
         return self.n * min(q.event_shape.numel(), AT_ONCE)
 
     def __call__(
@@ -59,8 +63,8 @@ class GO(Estimator):
         name, weight, last = _weight(q, x)
         if any(value.requires_grad for other, value in parameters(q).items() if other != name):
             raise Refusal(
-                f"{self!r} has no weight for the total_count of {type(inner(q)).__name__}. "
-                "Use ScoreFunction or RLOO, or do not differentiate it."
+                f"{self!r} has no gradient for the total_count of {type(inner(q)).__name__}. "
+                "Use ScoreFunction or RLOO, or detach total_count."
             )
         there = replaced(f, x, torch.minimum(x + 1, last), len(q.event_shape))
         difference = there - fx.detach().reshape(fx.shape + (1,) * (x.dim() - fx.dim()))
@@ -68,7 +72,7 @@ class GO(Estimator):
 
 
 def _weight(q: Distribution, x: Tensor) -> tuple[str, Tensor, Tensor]:
-    """Return the parameter's name, ``-(dF/dparameter) / q`` at x, and the last point of the support."""
+    """Return the parameter's name, its weight ``-(dF/dparameter) / q`` at x, and the last point of the support."""
     base, own = inner(q), {name: one(value.detach()) for name, value in parameters(q).items()}
     endless = x.new_full((), torch.inf)
     if isinstance(base, Poisson):

@@ -1,4 +1,4 @@
-"""Gumbel-Rao: straight-through Gumbel-softmax, its noise averaged given the outcome."""
+"""Gumbel-Rao: straight-through Gumbel-softmax, averaged over its noise given the outcome."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ class GumbelRao(Estimator):
     """Gumbel-Rao: straight-through Gumbel-softmax, Rao-Blackwellised by noise drawn given the discrete sample.
 
     ``g = (1/n) sum_k (1/inner) sum_j J(y_kj)^T grad f(x_k)``,  x_k ~ q
-    ``y_kj = softmax(z_kj / temperature)``,  z_kj = logits + G_kj given that x_k = onehot(argmax z_kj)
+    ``y_kj = softmax(z_kj / temperature)``
+    ``z_kj = logits + G_kj``,  G_kj Gumbel, given that x_k is the category of the largest z_kj
 
-    J is the Jacobian of y in the logits, G held fixed. Biased: its mean is that of StraightThroughGumbelSoftmax, which
-    with inner=1 it equals in distribution; its variance is smaller. As the temperature goes to 0 and inner grows it
-    becomes ReinMax. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient; the noise
-    is n times inner.
+    J is the Jacobian of y in the logits, with G held fixed. Biased: it has the mean of StraightThroughGumbelSoftmax,
+    with less variance; with inner=1 the two are equal in distribution. As the temperature goes to 0 and inner grows, it
+    becomes ReinMax. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient; n * inner
+    draws of the noise.
 
     Args:
         n: samples.
         temperature: positive.
-        inner: draws of the noise for each sample.
+        inner: draws of the noise per sample.
 
     Reference: Paulus, Maddison & Krause 2021, section 3. Departure: the paper differentiates through G as well, which
     contradicts its own claim for inner=1; public implementations hold G fixed, as here.
@@ -56,7 +57,7 @@ class GumbelRao(Estimator):
         positive(self, "temperature")
 
     def points(self, q: Distribution) -> int:
-        """Return the relaxed points that are averaged, all held at once."""
+        """Return the number of relaxed points averaged, all held at once, per batch element."""
         return self.n * self.inner
 
     def __call__(
@@ -65,7 +66,7 @@ class GumbelRao(Estimator):
         """Return the loss, ``[*batch]``."""
         self.check(q)
         x = draw(q, self.n, generator)
-        theta = logits(q).clamp_min(torch.finfo(x.dtype).min)  # infinity minus itself is no number
+        theta = logits(q).clamp_min(torch.finfo(x.dtype).min)  # infinity minus infinity is NaN
         z = _given(x, q, theta.detach(), self.inner, generator)
         x = through(x, squash(q, z + grad_only(theta), self.temperature).mean(0))
         fx = f(x)
@@ -74,11 +75,11 @@ class GumbelRao(Estimator):
 
 
 def _given(x: Tensor, q: Distribution, theta: Tensor, inner_draws: int, generator: Generator | None) -> Tensor:
-    """Return perturbed logits whose outcome is x, ``[inner, n, *batch, *event]``: their distribution given x."""
+    """Return perturbed logits, drawn given that their outcome is x, ``[inner, n, *batch, *event]``."""
     shape = Size((inner_draws, *x.shape))
     if isinstance(inner(q), Bernoulli):
         sign = 2 * x - 1
         return sign * softplus(logistic(shape, x, generator) + softplus(sign * theta))
     g = gumbel(shape, x, generator)
-    largest = (x * g).sum(-1, keepdim=True)  # the maximum of logits + G is Gumbel, whichever it is
+    largest = (x * g).sum(-1, keepdim=True)  # the maximum of logits + G is Gumbel, whichever category has it
     return torch.where(x > 0, largest, -torch.logaddexp(-(theta + g), -largest))

@@ -19,12 +19,13 @@ from estimators._surrogate import through
 class GumbelSoftmax(Estimator):
     """Gumbel-softmax (Concrete) relaxation.
 
-    ``g = (1/n) sum_k grad f(y_k)``,  y = softmax((logits + G) / temperature),  G Gumbel;
-    for Bernoulli y = sigmoid((logit + logistic noise) / temperature)
+    ``g = (1/n) sum_k grad f(y_k)``
+    ``y = softmax((logits + G) / temperature)``,  G Gumbel
+    ``y = sigmoid((logit + L) / temperature)``,  L logistic, for Bernoulli
 
-    Biased: it is the gradient of the different objective E[f(y)]. The bias vanishes and the variance grows without
-    limit as the temperature goes to 0. Needs df/dx and an f that makes sense off the support of q; the value of the
-    loss is E[f(y)] too. Cost: n evaluations of f, n of its gradient.
+    Biased: it is the gradient of a different objective, E[f(y)]. As the temperature goes to 0, the bias vanishes and
+    the variance grows without limit. Needs df/dx and an f that makes sense off the support of q; the value of the loss
+    also estimates E[f(y)]. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: samples.
@@ -64,10 +65,11 @@ class GumbelSoftmax(Estimator):
 
 @dataclass(frozen=True)
 class StraightThroughGumbelSoftmax(Estimator):
-    """Straight-through Gumbel-softmax: the discrete sample forwards, the relaxed one backwards.
+    """Straight-through Gumbel-softmax: discrete sample in the forward pass, relaxed one in the backward pass.
 
-    ``g = (1/n) sum_k J(y_k)^T grad f(x_k)``,  x = onehot(argmax(logits + G)),  y = softmax((logits + G) / temperature),
-    J the Jacobian of y in the logits
+    ``g = (1/n) sum_k J(y_k)^T grad f(x_k)``,  J the Jacobian of y in the logits
+    ``x = onehot(argmax(logits + G))``,  G Gumbel
+    ``y = softmax((logits + G) / temperature)``
 
     Biased at every temperature, unless f is linear and the temperature goes to 0. Needs df/dx, at points of the support
     only. Cost: n evaluations of f, n of its gradient.

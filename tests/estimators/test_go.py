@@ -141,7 +141,7 @@ def test_refusals():
     with pytest.raises(UnsupportedFamily, match=r"and q is Normal\. Use Reparameterization"):
         GO()(f, Independent(Normal(t(1.0, 2.0), t(1.0, 1.0)), 1))
     total = t(2.0, 3.0).requires_grad_()
-    with pytest.raises(Refusal, match=r"no weight for the total_count of NegativeBinomial\. Use ScoreFunction or RLOO"):
+    with pytest.raises(Refusal, match=r"no gradient for the total_count of NegativeBinomial\. Use ScoreFunction or"):
         GO()(f, Independent(NegativeBinomial(total, t(0.3, 0.4)), 1))
     with pytest.raises(InvalidParameter, match="n >= 1"):
         GO(n=0)
