@@ -1,4 +1,4 @@
-"""Reparameterization with a linear model of the gradient as control variate."""
+"""Reparameterization with a linear model of the gradient as a control variate."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ from estimators._taylor import taylor
 
 @dataclass(frozen=True)
 class HessianControlVariate(Estimator):
-    """Reparameterization with the linear model of df/dx at the mean as control variate (RV-RGE).
+    """Reparameterization with a control variate: the linear model of df/dx around the mean (RV-RGE).
 
-    ``x = loc + scale e``,  ``model(e) = df(loc) + H scale e``,  H the Hessian of f at loc
+    ``x = loc + scale e``
+    ``model(e) = df(loc) + H scale e``
     ``g_loc = (1/n) sum_k df(x_k) - model(e_k) + df(loc)``
     ``g_scale = (1/n) sum_k (df(x_k) - model(e_k)) e_k + diag(H) scale``
 
-    Unbiased, since the last terms are the means of the model's. No variance for a quadratic f; much less where q is
-    narrow against the curvature of f, and possibly more where it is wide. Needs df/dx and second derivatives. Serves
-    Normal. Cost: n + 1 evaluations of f, n + 1 of its gradient and D Hessian-vector products for D coordinates; D^2
-    numbers of memory for each batch element: for moderate D.
+    H is the Hessian of f at loc. Unbiased: the last term of each gradient restores the mean of the subtracted model.
+    For a quadratic f the variance is 0. Compared with Reparameterization it is much smaller if q is narrow relative to
+    the curvature of f, and it may be larger if q is wide. Needs df/dx and second derivatives. Serves Normal. Cost: n +
+    1 evaluations of f, n + 1 of its gradient and D Hessian-vector products for D coordinates. Each batch element needs
+    D^2 numbers of memory, so D should be moderate.
 
     Args:
         n: samples.
 
-    Reference: Miller, Foti, D'Amour & Adams 2017, section 3, the full Hessian. (Their cheaper variants, which estimate
-    its diagonal, do little for the scale.)
+    Reference: Miller, Foti, D'Amour & Adams 2017, section 3, with the full Hessian. (Their cheaper variants estimate
+    the diagonal of the Hessian and do little for the gradient in the scale.)
     """
 
     n: int = 1
@@ -47,7 +49,7 @@ class HessianControlVariate(Estimator):
         at_least(self, 1)
 
     def points(self, q: Distribution) -> int:
-        """Return n, or D, the rows of the Hessian."""
+        """Return the number of points held at once: the larger of n and D, the number of rows of the Hessian."""
         return max(self.n, q.event_shape.numel())
 
     def __call__(

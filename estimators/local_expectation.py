@@ -1,4 +1,4 @@
-"""Local expectation gradients: every coordinate summed out in turn."""
+"""Local expectation gradients: each coordinate is summed out in turn."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from estimators.measure_valued import MeasureValued
 
 @dataclass(frozen=True)
 class LocalExpectation(Estimator):
-    """Local expectation gradients: the expectation over one coordinate is a sum, the others stay as they were drawn.
+    """Local expectation gradient: an exact sum over each coordinate in turn, with the other coordinates as drawn.
 
-    ``g_i = (1/n) sum_k sum_v f(x_k with its i-th coordinate set to v) grad q_i(v)``,  x_k ~ q
+    ``g_i = (1/n) sum_k sum_v f(x_k with coordinate i set to v) grad q_i(v)``,  x_k ~ q
 
-    Unbiased; on a single variable it is the exact sum. Serves independent bits and independent categories, and there it
-    is the measure-valued derivative of every coordinate, which computes it. f is a black box. Cost: n (1 + D (C - 1))
-    evaluations of f for D variables of C categories, n (1 + D) for D bits: the value that was drawn is shared.
+    Unbiased. For a single variable it is the exact sum. Serves independent bits and independent categories. For these
+    it equals the measure-valued derivative of every coordinate, so MeasureValued computes it. f is a black box. Cost: n
+    (1 + D (C - 1)) evaluations of f for D variables of C categories, n (1 + D) for D bits. The value of f at the drawn
+    sample is shared by all coordinates.
 
     Args:
         n: samples around which the sums are taken.
@@ -39,7 +40,7 @@ class LocalExpectation(Estimator):
         at_least(self, 1)
 
     def points(self, q: Distribution) -> int:
-        """Return how many points the largest call of f has."""
+        """Return the number of points in the largest call of f."""
         return MeasureValued(self.n).points(q)
 
     def __call__(

@@ -36,29 +36,36 @@ from estimators._surrogate import inject
 class MeasureValued(Estimator):
     """Measure-valued (weak) derivative: the derivative of q is a constant times a difference of two densities.
 
-    ``dq/dtheta_i = c (q+ - q-)``,  ``g_i = (1/n) sum_k c (f(x with x_i+) - f(x with x_i-))``,  x ~ q
+    ``dq/dtheta_i = c (q+ - q-)``
+    ``g_i = (1/n) sum_k c (f(x_k with x_i+) - f(x_k with x_i-))``,  x_k ~ q
 
-    ``Normal, loc: c = 1 / (scale sqrt(2 pi)),  x+- = loc +- scale W``
-    ``Normal, scale: c = 1 / scale,  x+ = loc + scale M,  x- = loc + scale U M``
-    ``Bernoulli, probs: c = 1,  x+ = 1,  x- = 0``;  ``categorical, probs of category k: c = 1,  x+ = k,  x- = x``
-    ``Poisson, rate: c = 1,  x+ = x + 1,  x- = x``
-    ``Exponential, Gamma, rate: c = k / rate,  x+ = x,  x- = x + E / rate``
-    ``Weibull, scale: c = k / scale,  x+ = scale ((x / scale)^k + E)^(1 / k),  x- = x``
+    | parameter | c | x+ | x- |
+    | --- | --- | --- | --- |
+    | Normal, loc | 1 / (scale sqrt(2 pi)) | loc + scale W | loc - scale W |
+    | Normal, scale | 1 / scale | loc + scale M | loc + scale U M |
+    | Bernoulli, probs | 1 | 1 | 0 |
+    | categorical, probs of category j | 1 | j | x |
+    | Poisson, rate | 1 | x + 1 | x |
+    | Exponential, Gamma, rate | a / rate | x | x + E / rate |
+    | Weibull, scale | a / scale | scale ((x / scale)^a + E)^(1 / a) | x |
 
-    with W Rayleigh, M a random sign times a chi variable of three degrees, U uniform, E exponential, k the
-    concentration (1 for Exponential); logits by the chain rule. Unbiased, and f is a black box. Needs a factorised q;
-    the concentration of Gamma and Weibull, whose two parts have no known sampler, is refused. One part is x itself for
-    all but the mean of a Normal: f(x), which is the value too, is shared by all coordinates. Cost: n (1 + D)
-    evaluations of f for D coordinates; n (1 + 3D) for a Normal; n (1 + D (C - 1)) for C categories; those of a
-    parameter that is not differentiated are saved.
+    W is Rayleigh, M a random sign times a chi variable of three degrees of freedom, U uniform, E exponential, and a the
+    concentration (1 for Exponential). Gradients in logits follow by the chain rule.
+
+    Unbiased, and f is a black box. Needs a factorised q. The concentration of Gamma and Weibull is refused, because no
+    sampler is known for its two parts. Except for the mean of a Normal, one of the two parts is x itself. All
+    coordinates share f(x), which is also the value of the loss. Cost: n (1 + D) evaluations of f for D coordinates. It
+    is n (1 + 3D) for a Normal and n (1 + D (C - 1)) for C categories. Parameters that are not differentiated cost
+    nothing.
 
     Args:
         n: samples.
-        coupled: are x+ and x- made of the same noise, as above, or of independent noise? Variables of finite support
-            have no noise in them.
+        coupled: whether x+ and x- share their noise, as in the table, or have independent noise. Variables of finite
+            support have no noise in x+ and x-.
 
     Reference: Pflug 1996; Heidergott, Vazquez-Abad & Volk-Makarewicz 2008; Mohamed et al. 2020 (JMLR 21), section 6.
-    Departure: the parts that are x are shared, where the text evaluates f twice for each coordinate and parameter.
+    Departure: the parts that equal x share one evaluation of f; the text evaluates f twice for each coordinate and
+    parameter.
     """
 
     n: int = 1
@@ -72,11 +79,11 @@ class MeasureValued(Estimator):
         at_least(self, 1)
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why a family is not served, or None."""
+        """Return why a family is not served, or None if it is."""
         return _unknown("df", family) if issubclass(family, Chi2) else super().refuses(family)
 
     def points(self, q: Distribution) -> int:
-        """Return how many points the largest call of f has."""
+        """Return the number of points in the largest call of f."""
         each, variables = 2 if isinstance(inner(q), Normal) else 1, math.prod(q.event_shape)
         if isinstance(inner(q), OneHotCategorical | Categorical):
             each = probs(q).shape[-1] - 1

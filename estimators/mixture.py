@@ -1,4 +1,4 @@
-"""Mixtures of normals, with samples that are differentiable in weights, means and scales."""
+"""Mixtures of normals whose samples are differentiable in weights, means and scales."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from estimators.distributions import Drawable
 
 
 class ReparameterizedMixture(Drawable, MixtureSameFamily):
-    """Mixture of normals with implicit reparameterization, which torch's has not: a drop-in replacement.
+    """Mixture of normals with implicit reparameterization; a drop-in replacement for torch's ``MixtureSameFamily``.
 
     ``F_d(x) = sum_k w_k(x_1 ... x_{d-1}) Phi((x_d - loc_kd) / scale_kd)``
     ``dx_d = -(dF_d at fixed x_d) / q(x_d | x_1 ... x_{d-1})``,  for d = 1 ... D in turn
 
-    F_d is the distribution function of the d-th coordinate given those before it, w_k the weight of component k given
-    them. The path depends on the order of the coordinates, the mean of the gradient does not. Cost: D steps in
-    sequence, of K operations each.
+    F_d is the distribution function of coordinate d given the coordinates before it, and w_k the weight of component k
+    given those coordinates. The path depends on the order of the coordinates; the mean of the gradient does not. Cost:
+    D sequential steps of K operations each.
 
     Args:
         mixture_distribution: Categorical over K components, batch shape ``[*batch]``.
@@ -33,7 +33,7 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
         validate_args: as in torch.
 
     Raises:
-        UnsupportedFamily: the components are no independent normals.
+        UnsupportedFamily: the components are not independent normals.
 
     Reference: Figurnov, Mohamed & Mnih 2018, section 3 and appendix on mixtures; Graves 2016.
     """
@@ -62,7 +62,7 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
 
     @torch.no_grad()
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return samples, ``[*sample_shape, *batch, *event]``."""
+        """Return samples without a graph, ``[*sample_shape, *batch, *event]``."""
         n = sample_shape.numel()
         loc, scale = (t.expand(n, *t.shape) for t in self._components())
         index = draw(self.mixture_distribution, n, generator)[..., None, None].expand(*loc.shape[:-2], 1, loc.shape[-1])

@@ -1,4 +1,4 @@
-"""MuProp: the score function with f's linearisation at the mean as control variate."""
+"""MuProp: the score function with the linearisation of f at the mean as a control variate."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from estimators._surrogate import inject_at
 
 @dataclass(frozen=True)
 class MuProp(Estimator):
-    """MuProp: score function of what the tangent at the mean leaves over, plus the tangent's own gradient.
+    """MuProp: score function of f minus its tangent at the mean, plus the tangent's own gradient.
 
-    ``g = (1/n) sum_k (f(x_k) - f(p) - f'(p) (x_k - p)) grad log q(x_k) + f'(p) grad p``,  x_k ~ q,  p the mean of q
+    ``g = (1/n) sum_k (f(x_k) - f(p) - f'(p) (x_k - p)) grad log q(x_k) + f'(p) grad p``,  x_k ~ q
 
-    Unbiased; of an affine f only the last term is left, which is exact. Without further baseline, as here, what the
-    tangent leaves over may keep a large constant. Needs df/dx, and an f that makes sense off the support of q. Cost:
-    n + 1 evaluations of f, 1 of its gradient.
+    p is the mean of q. Unbiased. For an affine f only the last term remains, and it is exact. There is no further
+    baseline, so f minus its tangent may contain a large constant. Needs df/dx, and an f that makes sense off the
+    support of q. Cost: n + 1 evaluations of f, 1 of its gradient.
 
     Args:
         n: samples.

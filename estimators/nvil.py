@@ -20,7 +20,7 @@ from estimators.score_function import MovingAverage
 
 
 class LearnedBaseline(State):
-    """What NVIL learns: a moving average of the loss, and a network of one hidden layer that is added to it."""
+    """State of NVIL: a moving average of the loss plus a network of one hidden layer."""
 
     hidden: ClassVar[int] = 32
 
@@ -33,7 +33,7 @@ class LearnedBaseline(State):
         self.outer = nn.Parameter(context.new_zeros(self.hidden))
 
     def forward(self, context: Tensor) -> Tensor:
-        """Return the baseline of each batch element: at first 0."""
+        """Return the baseline of each batch element, which is 0 at first."""
         out: Tensor = cast(Tensor, self.average.mean) + (context @ self.inner + self.bias).tanh() @ self.outer
         return out
 
@@ -47,14 +47,15 @@ class NVIL(Estimator):
     """NVIL: score function with a baseline for each batch element, learned from its context.
 
     ``g = (1/n) sum_k (f(x_k) - c - C(u)) grad log q(x_k)``,  x_k ~ q
-    c a moving average of the loss, C a network, u the parameters of q
 
-    Unbiased: neither c nor C depends on the x_k. f is a black box. Cost: n evaluations of f.
+    c is a moving average of the loss, C a network and u the parameters of q. Unbiased: neither c nor C depends on the
+    x_k. f is a black box. Cost: n evaluations of f.
 
-    Departures from the paper: the context u is what the protocol knows of a batch element, the parameters of q that the
-    encoder made of the data; ``adapt`` lowers the variance, where the paper's C regresses on f; and the signal is not
-    divided by its running standard deviation, which would scale the gradient. C has 32 hidden units (tanh) and begins
-    at 0: fresh, or without a state, NVIL is ScoreFunction.
+    C has 32 hidden units (tanh) and starts at 0. With a fresh state, or without one, NVIL is ScoreFunction.
+
+    There are three departures from the paper. The context u is the parameters of q, which the encoder made from the
+    data; the protocol knows nothing else of a batch element. ``adapt`` trains C to lower the variance; in the paper, C
+    regresses on f. The signal is not divided by its running standard deviation, which would scale the gradient.
 
     Args:
         n: samples.

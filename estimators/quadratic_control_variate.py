@@ -1,4 +1,4 @@
-"""Reparameterization with a learned quadratic as control variate."""
+"""Reparameterization with a learned quadratic as a control variate."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from estimators._surrogate import inject
 
 
 class Quadratic(State):
-    """What is learned: slope b and curvature ``B = diag(d) + U diag(w) U^T`` of a quadratic around q's mean.
+    """State of QuadraticControlVariate: slope and curvature of a quadratic around q's mean.
 
-    ``slope`` and ``diagonal``, ``[D]``, and ``weights``, ``[rank]``, begin at 0, ``factors``, ``[D, rank]``, at random.
-    One quadratic serves all batch elements.
+    ``B = diag(d) + U diag(w) U^T``
+
+    The slope b is ``slope``, ``[D]``. The curvature B is made of d, ``diagonal``, ``[D]``; w, ``weights``, ``[rank]``;
+    and U, ``factors``, ``[D, rank]``. U starts at random, the others at 0. One quadratic serves all batch elements.
     """
 
     def __init__(self, dim: int, rank: int, like: Tensor, generator: Generator | None) -> None:
@@ -32,7 +34,7 @@ class Quadratic(State):
         self.weights = nn.Parameter(like.new_zeros(rank))
 
     def times(self, d: Tensor) -> Tensor:
-        """Return B d, ``[..., D]``."""
+        """Return B times the vectors d, ``[..., D]``."""
         return self.diagonal * d + (d @ self.factors * self.weights) @ self.factors.T
 
     def trace(self) -> Tensor:
@@ -42,22 +44,24 @@ class Quadratic(State):
 
 @dataclass(frozen=True)
 class QuadraticControlVariate(Estimator):
-    """Reparameterization with the gradient of a learned quadratic as control variate.
+    """Reparameterization with the gradient of a learned quadratic as a control variate.
 
-    ``x = loc + scale e``,  ``model(e) = b + B scale e``,  b and B learned
+    ``x = loc + scale e``
+    ``model(e) = b + B scale e``
     ``g_loc = (1/n) sum_k df(x_k) - model(e_k) + b``
     ``g_scale = (1/n) sum_k (df(x_k) - model(e_k)) e_k + diag(B) scale``
 
-    Unbiased for every b and B that do not depend on the e_k; no variance for the quadratic that f is. ``adapt`` learns
-    them, B diagonal plus low rank; one quadratic around the mean serves all batch elements. Without a state they are 0,
-    and it is Reparameterization. Needs df/dx. Serves Normal. Cost: n evaluations of f, n of its gradient.
+    Unbiased for every b and B that do not depend on the e_k. If f is the quadratic, the variance is 0. ``adapt`` learns
+    b and B, which is diagonal plus low rank; one quadratic around the mean serves all batch elements. Without a state,
+    b and B are 0 and the estimator is Reparameterization. Needs df/dx. Serves Normal. Cost: n evaluations of f, n of
+    its gradient.
 
     Args:
         n: samples.
-        rank: of the part of B that is not diagonal, at least 1.
+        rank: rank of the part of B that is not diagonal, at least 1.
 
-    Reference: Geffner & Domke 2020, section 3. Departures: q is a factorised normal; b and B are learned on the second
-    moment of the whole gradient, as all states are here.
+    Reference: Geffner & Domke 2020, section 3. Departures: q is a factorised normal; ``adapt`` learns b and B from the
+    second moment of the whole gradient, as it does every state.
     """
 
     n: int = 1
@@ -77,7 +81,7 @@ class QuadraticControlVariate(Estimator):
             )
 
     def init(self, q: Distribution, generator: Generator | None = None) -> Quadratic:
-        """Return a quadratic that is 0, ready to learn."""
+        """Return a quadratic that is 0, with random factors."""
         self.check(q)
         base = inner(q)
         assert isinstance(base, Normal)

@@ -1,4 +1,4 @@
-"""REBAR: the score function with a relaxation of f as control variate."""
+"""REBAR: the score function with a relaxation of f as a control variate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from estimators._surrogate import inject_at
 
 
 class ControlVariate(State):
-    """What REBAR learns: the logarithm of the temperature, and the coefficient; two scalars."""
+    """State of REBAR: the logarithm of the temperature, and the coefficient; both scalars."""
 
     def __init__(self, temperature: float, coefficient: float, like: Tensor) -> None:
         super().__init__()
@@ -31,26 +31,37 @@ class ControlVariate(State):
 
 @dataclass(frozen=True)
 class REBAR(Estimator):
-    """REBAR: score function + relaxed - conditional relaxed.
+    """REBAR: score function with a relaxation of f as a control variate.
 
     ``g = (1/n) sum_k (f(x) - coefficient c(z')) grad log q(x) + coefficient (grad c(z) - grad c(z'))``
-    ``c(z) = f(softmax(z / temperature))``,  ``z = logits + noise``,  ``x = onehot(argmax z)``,  z' ~ p(z | x); for
-    Bernoulli logistic noise, x = 1[z > 0] and a sigmoid
+    ``c(z) = f(softmax(z / temperature))``
+    ``z = logits + noise``
+    ``x = onehot(argmax z)``
+    ``z' ~ p(z | x)``
 
-    Unbiased for every temperature and coefficient. z' is differentiated too: it is made of noise v that is independent
-    of x, by a transformation that depends on the logits. Here v is the noise for which z' = z, as its independence of x
-    allows, and only the derivatives differ: for a bit of ``z = logit p + logit u``, ``dz' = (1 - (1-p) / u) dlogit``
-    where x = 1 and ``(1 - p / (1-u)) dlogit`` where x = 0; for categories ``dz'_j = (1 - exp(z_j - max z)) dlog p_j``.
-    So one evaluation of c serves both. Needs df/dx, and an f that makes sense and is continuous off the support of q.
-    Cost: 2n evaluations of f, n of its gradient (with noise of its own for z' it would be 3n and 2n).
+    For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax.
 
-    ``adapt`` learns temperature and coefficient; without a state they are those given. Where f is the same at both
-    values of a bit and another between them, as (b - 1/2)^2 is, c is no control variate, and the coefficient goes to 0.
+    Unbiased for every temperature and coefficient. Needs df/dx, and an f that makes sense and is continuous off the
+    support of q. Cost: 2n evaluations of f, n of its gradient (with separate noise for z' it would be 3n and 2n).
+
+    The derivative passes through z', too: z' is a function of the logits and of noise v that is independent of x.
+    Because of this independence v can be chosen so that z' = z. Then only the derivatives of z and z' differ, and one
+    evaluation of c serves both. For a bit, z = logit p + logit u:
+
+    ``dz' = (1 - (1-p) / u) dlogit``  if x = 1
+    ``dz' = (1 - p / (1-u)) dlogit``  if x = 0
+
+    For categories:
+
+    ``dz'_j = (1 - exp(z_j - max z)) dlog p_j``
+
+    ``adapt`` learns the temperature and the coefficient; without a state they keep the given values. If f(0) = f(1) but
+    f differs in between, as (b - 1/2)^2 does, c is useless as a control variate, and the coefficient goes to 0.
 
     Args:
         n: samples.
-        temperature: of the relaxation, positive; where learning begins.
-        coefficient: of the control variate, finite; where learning begins. At 0 REBAR is ScoreFunction.
+        temperature: temperature of the relaxation, positive; learning starts from it.
+        coefficient: coefficient of the control variate, finite; learning starts from it. At 0 REBAR is ScoreFunction.
 
     Reference: Tucker, Mnih, Maddison, Lawson & Sohl-Dickstein 2017, section 3.
     """
@@ -75,7 +86,7 @@ class REBAR(Estimator):
             )
 
     def init(self, q: Distribution, generator: Generator | None = None) -> ControlVariate:
-        """Return the temperature and the coefficient given, ready to learn."""
+        """Return a state with the given temperature and coefficient."""
         return ControlVariate(self.temperature, self.coefficient, next(iter(parameters(q).values())).detach())
 
     def __call__(

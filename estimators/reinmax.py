@@ -1,4 +1,4 @@
-"""ReinMax: straight-through of second order."""
+"""ReinMax: second-order straight-through."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from estimators._surrogate import carry, through
 
 @dataclass(frozen=True)
 class ReinMax(Estimator):
-    """ReinMax: straight-through with the derivative of a trapezoid rule, Heun's method.
+    """ReinMax: straight-through with the derivative of a trapezoidal rule (Heun's method).
 
-    ``g = (1/n) sum_k (2 J(m_k) - J(p) / 2) grad f(x_k)``,  x_k ~ q,  J(p) = diag(p) - p p^T
-    ``m_k = (softmax(logits / temperature) + x_k) / 2``,  p = softmax(logits)
+    ``g = (1/n) sum_k (2 J(m_k) - J(p) / 2) grad f(x_k)``,  x_k ~ q
+    ``J(p) = diag(p) - p p^T``
+    ``p = softmax(logits)``
+    ``m_k = (softmax(logits / temperature) + x_k) / 2``
 
-    Biased; at temperature 1 its mean is exact for quadratic f, and on a bit it is ``p (1-p) (f'(0) + f'(1)) / 2``.
-    There it is ZGR, and the limit of Gumbel-Rao as its temperature goes to 0. At other temperatures it is biased on
-    quadratics too. Every positive one is served: the authors' package refuses those below 1, where the formula holds as
-    well, and a benchmark should show what they do. Needs df/dx, at points of the support only. Cost: n evaluations of
-    f, n of its gradient.
+    Biased. At temperature 1 its mean is exact for a quadratic f, and for a bit the mean is
+    ``p (1-p) (f'(0) + f'(1)) / 2``. At temperature 1 it is also ZGR, the limit of Gumbel-Rao as the temperature of
+    Gumbel-Rao goes to 0. At other temperatures it is biased for quadratics, too. Every positive temperature is served.
+    The authors' package refuses temperatures below 1, but the formula holds there as well, and a benchmark should show
+    the result. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: samples.
-        temperature: positive.
+        temperature: temperature of the softmax, positive.
 
     Reference: Liu, Dong, Liu, Yu & Gao 2023 ("Bridging discrete and backpropagation"); ZGR: Shekhovtsov 2023.
     """

@@ -1,4 +1,4 @@
-"""Rejection reparameterization: differentiates through the proposal that a rejection sampler has accepted."""
+"""Rejection reparameterization: differentiates through the accepted proposal of a rejection sampler."""
 
 from __future__ import annotations
 
@@ -21,20 +21,28 @@ from estimators._rows import one
 class RejectionReparameterization(Estimator):
     """Rejection-sampling reparameterization (RSVI) of Gamma: path of the accepted proposal plus a correction.
 
-    ``z = y prod_i u_i^(1 / (a + i - 1)) / rate``,  i = 1 ... augmentation,  u uniform
-    ``y = b v^3 ~ Gamma(s)``,  ``v = 1 + c e``,  ``s = a + augmentation``,  ``b = s - 1/3``,  ``c = (9 b)^(-1/2)``
-    ``g_a = (1/n) sum_k df(z) dz/da + f(z) d/ds (log Gamma(y; s) - log r(y; s))``;  the rate: reparameterized
+    ``g_a = (1/n) sum_k df(z) dz/da + f(z) d/ds (log Gamma(y; s) - log r(y; s))``
+    ``z = y prod_i u_i^(1 / (a + i - 1)) / rate``,  i = 1 ... augmentation
+    ``y = b v^3``
+    ``v = 1 + c e``
+    ``s = a + augmentation``
+    ``b = s - 1/3``
+    ``c = (9 b)^(-1/2)``
 
-    e is the normal that the sampler of Marsaglia & Tsang has accepted, r the density of y before acceptance, and both
-    derivatives are at fixed e and u. Unbiased, for every augmentation. Needs df/dx. Serves Gamma. Cost: n evaluations
-    of f, n of its gradient. It feels a constant in f, the less the larger the augmentation.
+    The u_i are uniform, and e is the normal that the sampler of Marsaglia & Tsang accepted, so that y ~ Gamma(s). r is
+    the density of y before acceptance. Both derivatives are taken at fixed e and u. The gradient in the rate is
+    reparameterized.
+
+    Unbiased for every augmentation. Needs df/dx. Serves Gamma. Cost: n evaluations of f, n of its gradient. The
+    variance depends on a constant in f; this dependence shrinks as the augmentation grows.
 
     Args:
         n: samples.
-        augmentation: steps of shape augmentation, at least 0; 0 serves concentrations of at least 1 only.
+        augmentation: number of steps of shape augmentation, at least 0; with 0, only concentrations of at least 1 are
+            served.
 
-    Reference: Naesseth, Ruiz, Linderman & Blei 2017, sections 3 and 5.1. (The authors' code leaves the correction out
-    for more than one step, which is biased a little.)
+    Reference: Naesseth, Ruiz, Linderman & Blei 2017, sections 3 and 5.1. (The authors' code omits the correction for
+    more than one step, which causes a small bias.)
     """
 
     n: int = 1
@@ -55,7 +63,7 @@ class RejectionReparameterization(Estimator):
             )
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why a family is not served, or None."""
+        """Return why a family is not served, or None if it is."""
         return _gamma.no_path(self, family) or super().refuses(family)
 
     def __call__(

@@ -23,9 +23,9 @@ from estimators.score_function import MovingAverage
 
 
 class LearnedRelaxation(State):
-    """What RELAX learns: a network of one hidden layer on relaxed samples, and the logarithm of their temperature.
+    """State of RELAX: a network of one hidden layer on relaxed samples, and the logarithm of their temperature.
 
-    A moving average of the loss is the level of the network, which steps of Adam would take long to reach.
+    A moving average of the loss gives the network its level, which Adam would take many steps to reach.
     """
 
     hidden: ClassVar[int] = 10
@@ -40,7 +40,7 @@ class LearnedRelaxation(State):
         self.average = MovingAverage(like)
 
     def forward(self, y: Tensor) -> Tensor:
-        """Return the network's value at relaxed samples ``[..., inputs]``, without its level: at first 0."""
+        """Return the network's value without its level, at first 0, for relaxed samples ``[..., inputs]``."""
         inner, bias = 2 * self.inner, self.bias - self.inner.sum(0)  # of 2 y - 1, without making it
         out: Tensor = (y @ inner + bias).tanh() @ self.outer + self.offset
         return out
@@ -52,27 +52,31 @@ class LearnedRelaxation(State):
 
 @dataclass(frozen=True)
 class RELAX(Estimator):
-    """RELAX: score function + relaxed - conditional relaxed, of a function that is learned.
+    """RELAX: score function with a learned function of the relaxed sample as a control variate.
 
     ``g = (1/n) sum_k (f(x) - c(z')) grad log q(x) + grad c(z) - grad c(z')``
-    ``c(z) = r(softmax(z / temperature))``,  ``z = logits + noise``,  ``x = onehot(argmax z)``,  z' ~ p(z | x);  for
-    Bernoulli logistic noise, x = 1[z > 0] and a sigmoid
+    ``c(z) = r(softmax(z / temperature))``
+    ``z = logits + noise``
+    ``x = onehot(argmax z)``
+    ``z' ~ p(z | x)``
 
-    Unbiased for every network r and temperature. f is a black box, unless ``relaxed``: then f at the relaxed sample is
-    added to c, which needs df/dx and an f that makes sense and is continuous off the support of q. As in REBAR z' is
-    made of the noise of z, so that the two are equal, and only their derivatives differ. Cost: n evaluations of f; with
-    ``relaxed`` 2n, and n of its gradient.
+    For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax.
 
-    ``adapt`` learns r and the temperature. r has 10 hidden units (tanh) and begins at 0: fresh, or without a state,
-    RELAX is ScoreFunction, and with ``relaxed`` it is REBAR. Where c does not contain f, a moving average of the loss
-    is added to it, which is ours: r would learn it, slowly.
+    Unbiased for every network r and temperature. f is a black box, unless ``relaxed`` is True: then c also contains f
+    at the relaxed sample, which needs df/dx and an f that makes sense and is continuous off the support of q. As in
+    REBAR, z' is made from the noise of z, so that z' = z and only their derivatives differ. Cost: n evaluations of f.
+    With ``relaxed`` it is 2n evaluations of f, n of its gradient.
+
+    ``adapt`` learns r and the temperature. r has 10 hidden units (tanh) and starts at 0. With a fresh state, or without
+    one, RELAX is ScoreFunction, or REBAR with ``relaxed``. If c does not contain f, a moving average of the loss is
+    added to c. The paper has no such average: r would learn it, but slowly.
 
     Args:
         n: samples.
-        temperature: of the relaxation, positive; where learning begins.
-        relaxed: does c contain f at the relaxed sample?
+        temperature: temperature of the relaxation, positive; learning starts from it.
+        relaxed: whether c contains f at the relaxed sample.
 
-    Reference: Grathwohl, Choi, Wu, Roeder & Duvenaud 2018, section 3.3; the network is that of their toy problem.
+    Reference: Grathwohl, Choi, Wu, Roeder & Duvenaud 2018, section 3.3; the network is from their toy problem.
     """
 
     n: int = 1
@@ -89,16 +93,16 @@ class RELAX(Estimator):
 
     @property
     def needs_df(self) -> bool:  # type: ignore[override]
-        """True where c contains f."""
+        """Whether the estimator uses df/dx: only if c contains f."""
         return self.relaxed
 
     @property
     def needs_relaxed_f(self) -> bool:  # type: ignore[override]
-        """True where c contains f."""
+        """Whether the estimator evaluates f off the support of q: only if c contains f."""
         return self.relaxed
 
     def init(self, q: Distribution, generator: Generator | None = None) -> LearnedRelaxation:
-        """Return a network of value 0 with random hidden weights, and the temperature given."""
+        """Return a state with the given temperature and a network of value 0 with random hidden weights."""
         like = next(iter(parameters(q).values())).detach()
         return LearnedRelaxation(self.temperature, math.prod(q.event_shape), like, generator)
 

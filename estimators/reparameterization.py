@@ -23,7 +23,7 @@ from estimators._draws import rdraw
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State
 
 OWN = {VonMises: "ReparameterizedVonMises", MixtureSameFamily: "ReparameterizedMixture"}
-"""Families that torch lacks a differentiable sampler for, and this library's own."""
+"""Families without a differentiable sampler in torch, each with the class of this library that has one."""
 
 
 def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
@@ -49,16 +49,17 @@ def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
 class Reparameterization(Estimator):
     """Reparameterization (pathwise) estimator.
 
-    ``g = (1/n) sum_k grad f(T(e_k; parameters))``,  x_k = T(e_k; parameters) ~ q
+    ``g = (1/n) sum_k grad f(T(e_k; parameters))``
+    ``x_k = T(e_k; parameters)``,  x_k ~ q
 
-    Unbiased if f is absolutely continuous along the paths: a jump in f makes it biased, silently. Needs df/dx and a q
-    with ``rsample`` (Gamma, Beta and Dirichlet by torch's implicit gradients, which are approximations with relative
-    errors up to 0.5 %). Cost: n evaluations of f, n of its gradient.
+    Unbiased if f is absolutely continuous along the paths. A jump in f makes the estimator biased, without a warning.
+    Needs df/dx and a q with ``rsample``. (For Gamma, Beta and Dirichlet these are torch's implicit gradients, which are
+    approximations with relative errors up to 0.5 %.) Cost: n evaluations of f, n of its gradient.
 
-    The noise e_k of a Normal or MultivariateNormal need not be independent: ``"antithetic"`` pairs e with -e, which
-    removes the odd part of the gradient of f (for a quadratic f all variance in the mean) and can *raise* the variance
-    in the scale; ``"sobol"`` spreads the n samples by Sobol points under a random digital shift, one for each batch
-    element. Each sample alone is still a draw of q, so both are unbiased.
+    For a Normal or MultivariateNormal the noise e_k need not be independent. ``"antithetic"`` pairs e with -e. This
+    removes the odd part of the gradient of f (for a quadratic f, all variance of the gradient in the mean), but it can
+    *raise* the variance of the gradient in the scale. ``"sobol"`` spreads the n samples by Sobol points under a random
+    digital shift, one shift for each batch element. Each single sample is still a draw of q, so both are unbiased.
 
     Args:
         n: samples; even for antithetic noise, a power of two for Sobol noise.
@@ -95,11 +96,11 @@ class Reparameterization(Estimator):
 
     @property
     def families(self) -> tuple[type[Distribution], ...] | None:  # type: ignore[override]
-        """All with ``rsample`` for independent noise, the normal ones for other noise."""
+        """None (every family with ``rsample``) for independent noise; Normal and MultivariateNormal for other noise."""
         return None if self.noise == "iid" else (Normal, MultivariateNormal)
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why a family has no reparameterization, or None."""
+        """Return why a family is not served, or None if it is."""
         if reason := no_path(self, family):
             return reason
         if self.families and not issubclass(family, self.families):

@@ -1,4 +1,4 @@
-"""RODEO: leave-one-out with control variates made by a discrete Stein operator."""
+"""RODEO: leave-one-out baselines with control variates from a discrete Stein operator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from estimators._surrogate import inject_at
 
 
 class SteinNetwork(State):
-    """What RODEO learns: coefficients a and b, and a network of two numbers (f and its tangent) to two (h and h')."""
+    """State of RODEO: coefficients a and b, and a network that maps f and its tangent to h and h'."""
 
     hidden: ClassVar[int] = 32
 
@@ -33,7 +33,7 @@ class SteinNetwork(State):
         self.outer = nn.Parameter(normal(Size((self.hidden, 2)), like, generator) / math.sqrt(self.hidden))
 
     def forward(self, value: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return h and h', of the shape of both arguments."""
+        """Return h and h', each of the same shape as both arguments."""
         inside = value.unsqueeze(-1) * self.inner[0] + tangent.unsqueeze(-1) * self.inner[1]
         h, other = (leaky_relu(inside, 0.3) @ self.outer).unbind(-1)
         return h, other
@@ -41,17 +41,19 @@ class SteinNetwork(State):
 
 @dataclass(frozen=True)
 class RODEO(Estimator):
-    """RODEO: leave-one-out with a Stein control variate in the baseline, and another one beside it.
+    """RODEO: leave-one-out with one Stein control variate in the baseline and another one beside it.
 
     ``g = (1/n) sum_k [f(x_k) - 1/(n-1) sum_{j != k} (f(x_j) + a (A h_j)(x_j))] (x_k - p) + b (A h'_k s)(x_k)``
-    ``(A h)(x) = (1/D) sum_i q(not x_i) (h(x with bit i flipped) - h(x))``,  ``E_q[A h] = 0``,  s(x) = x - p,  x_k ~ q
-    ``h_k(y), h'_k(y) = 1/(n-1) sum_{j != k} H(f(x_j), f'(x_j) (y - x_j))``,  H a network
+    ``(A h)(x) = (1/D) sum_i q(not x_i) (h(x with bit i flipped) - h(x))``
+    ``h_k(y), h'_k(y) = 1/(n-1) sum_{j != k} H(f(x_j), f'(x_j) (y - x_j))``
+    ``s(x) = x - p``
 
-    Unbiased for every a, b and H: no h sees the sample at which A evaluates it. Needs df/dx, at points of the support
-    only. Serves Bernoulli. Cost: n evaluations of f, n of its gradient; and H at n (n-1) (D+1) points.
+    The x_k are samples of q, and H is a network. A is a Stein operator: ``E_q[A h] = 0``. Unbiased for every a, b and
+    H, because no h_k depends on x_k, the sample at which A evaluates it. Needs df/dx, at points of the support only.
+    Serves Bernoulli. Cost: n evaluations of f, n of its gradient. H is evaluated at n (n-1) (D+1) points.
 
-    ``adapt`` learns a, b and H. Fresh, or without a state, a and b are 0, and RODEO is RLOO. H has 32 hidden units, not
-    100, and no constants, so that the gradient of c f stays c times that of f.
+    ``adapt`` learns a, b and H. With a fresh state, or without one, a and b are 0 and RODEO is RLOO. H has 32 hidden
+    units instead of 100. It has no bias terms, so that the gradient of c f stays c times the gradient of f.
 
     Args:
         n: samples, at least 2.
@@ -70,11 +72,11 @@ class RODEO(Estimator):
         at_least(self, 2, ": its control variates are made of other samples. Use ScoreFunction(n=1) or RODEO(n=2).")
 
     def points(self, q: Distribution) -> int:
-        """Return how many points one call holds at once, the hidden units of H counted as points."""
+        """Return the number of points held at once, where each hidden unit of H counts as a point."""
         return self.n * (self.n - 1) * SteinNetwork.hidden
 
     def init(self, q: Distribution, generator: Generator | None = None) -> SteinNetwork:
-        """Return coefficients 0 and a random network."""
+        """Return a state with coefficients 0 and a random network."""
         return SteinNetwork(next(iter(parameters(q).values())).detach(), generator)
 
     def __call__(

@@ -21,9 +21,10 @@ from estimators._surrogate import inject_at, valued
 
 
 class MovingAverage(State):
-    """Exponential moving average of the loss; the t-th loss weighs 1/t while that is more: nothing pulls it towards 0.
+    """Exponential moving average of the loss, not pulled towards its start at 0.
 
-    Buffers: ``mean`` (the baseline, 0 before the first update) and ``steps``.
+    Loss t has the weight ``max(1/t, 1 - decay)``. Buffers: ``mean`` (the baseline, 0 before the first update) and
+    ``steps``.
     """
 
     decay: ClassVar[float] = 0.9
@@ -34,7 +35,7 @@ class MovingAverage(State):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64, device=like.device))
 
     def update(self, loss: Tensor) -> None:
-        """Move the mean towards that of ``loss`` (any shape)."""
+        """Move the average towards the mean of ``loss``, which has any shape."""
         mean, steps = cast(Tensor, self.mean), cast(Tensor, self.steps)
         steps += 1
         mean += (loss.detach().mean() - mean) * (torch.ones_like(mean) / steps).clamp(min=1 - self.decay)
@@ -50,25 +51,28 @@ class ScoreFunction(Estimator):
 
     ``g = (1/n) sum_k (f(x_k) - b) grad log q(x_k)``,  x_k ~ q
 
-    Unbiased for every baseline b that does not depend on the x_k. Needs a q with ``log_prob``; f is a black box.
-    Cost: n evaluations of f. The variance grows with the square of any constant in f.
+    Unbiased for every baseline b that does not depend on the x_k. Needs a q with ``log_prob``; f is a black box. Cost:
+    n evaluations of f. The variance grows with the square of any constant in f.
 
-    ``baseline="moving-average"`` is the state of ``init``: call ``state.update(loss)`` after each step, so that the
-    baseline never contains the sample that it multiplies. Without a state it is 0, which is how the state begins.
+    ``baseline="moving-average"`` uses the state that ``init`` returns. Call ``state.update(loss)`` after each step, so
+    that the baseline never contains the sample that it multiplies. The state starts at 0; without a state the baseline
+    is 0.
 
-    ``baseline="optimal"`` estimates, for each coordinate i of q's parameters, the constant of least variance
-    ``E[f s_i^2] / E[s_i^2]``, s the score, from the other n - 1 samples:
-    ``b_{k,i} = sum_{j != k} f(x_j) s_{j,i}^2 / sum_{j != k} s_{j,i}^2``  (0 where all of these scores are 0).
-    With two samples it is RLOO; it pays from about ten samples. The parameters of categories are taken to be logits,
-    whose score has mean 0.
+    ``baseline="optimal"`` estimates the constant of least variance for each coordinate i of q's parameters. This
+    constant is ``E[f s_i^2] / E[s_i^2]``, where s is the score. The estimate for sample k uses the other n - 1 samples:
+
+    ``b_{k,i} = sum_{j != k} f(x_j) s_{j,i}^2 / sum_{j != k} s_{j,i}^2``
+
+    It is 0 if all of these scores are 0. With two samples the estimator is RLOO; the optimal baseline pays off from
+    about ten samples. For categories the parameters are taken to be logits, whose score has mean 0.
 
     Args:
         n: samples; at least 2 for the optimal baseline.
         baseline: a number, "moving-average" or "optimal".
 
-    Reference: Williams 1992 (Machine Learning 8), section 4; Mohamed et al. 2020 (JMLR 21), section 4. Optimal:
-    Weaver & Tao 2001; Greensmith, Bartlett & Baxter 2004 (JMLR 5); by coordinate: Peters & Schaal 2008. It is
-    leave-one-out here, because a baseline that contains its own sample is biased.
+    Reference: Williams 1992 (Machine Learning 8), section 4; Mohamed et al. 2020 (JMLR 21), section 4. Optimal: Weaver
+    & Tao 2001; Greensmith, Bartlett & Baxter 2004 (JMLR 5); by coordinate: Peters & Schaal 2008. It is leave-one-out
+    here, because a baseline that contains its own sample is biased.
     """
 
     n: int = 1
@@ -96,11 +100,11 @@ class ScoreFunction(Estimator):
 
     @property
     def needs_state(self) -> bool:  # type: ignore[override]
-        """True for the moving average."""
+        """Whether the estimator learns: only with the moving average."""
         return self.baseline == "moving-average"
 
     def init(self, q: Distribution, generator: Generator | None = None) -> MovingAverage | None:
-        """Return a moving average that has seen nothing, or None for a constant baseline."""
+        """Return a moving average before its first update, or None for every other baseline."""
         return MovingAverage(next(iter(parameters(q).values()))) if self.needs_state else None
 
     def __call__(

@@ -19,12 +19,13 @@ from estimators._rows import parameters
 
 @dataclass(frozen=True)
 class SelfCritical(Estimator):
-    """Score function with f at the mode of q as baseline: self-critical training.
+    """Score function with f at the mode of q as the baseline (self-critical training).
 
     ``g = (1/n) sum_k (f(x_k) - f(mode of q)) grad log q(x_k)``,  x_k ~ q
 
-    Unbiased: the mode is not random. The mode of independent coordinates is that of each. Where q is nearly certain,
-    most samples are the mode, and give 0. f is a black box. Cost: n + 1 evaluations of f.
+    Unbiased: the mode is not random. For independent coordinates, the mode of q consists of the mode of each
+    coordinate. If q is nearly certain, most samples equal the mode and contribute 0. f is a black box. Cost: n + 1
+    evaluations of f.
 
     Args:
         n: samples.

@@ -1,4 +1,4 @@
-"""SIMPLE: straight-through for random subsets, through the exact marginals."""
+"""SIMPLE: straight-through for random subsets, by way of the exact marginals."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from estimators.subset import Subset
 
 @dataclass(frozen=True)
 class SIMPLE(Estimator):
-    """SIMPLE: an exact k-subset forwards, the probabilities of its elements backwards.
+    """SIMPLE: an exact k-subset forward, the probabilities of its elements backward.
 
-    ``g = (1/n) sum_k J^T grad f(x_k)``,  x_k ~ q,  J the Jacobian of ``P(x_i = 1)`` in the logits
+    ``g = (1/n) sum_k J^T grad f(x_k)``,  x_k ~ q
 
-    Biased unless f is linear; for k = 1 it is StraightThrough on one-hot samples. Serves ``Subset``. Needs df/dx, at
-    points of the support only. Cost: n evaluations of f, n of its gradient, and O(D k) for the probabilities.
+    J is the Jacobian of ``P(x_i = 1)`` in the logits. Biased unless f is linear. For k = 1 it is StraightThrough on
+    one-hot samples. Serves ``Subset``. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its
+    gradient, and O(D k) for the probabilities.
 
     Args:
         n: samples.

@@ -20,12 +20,14 @@ from estimators.reparameterization import no_path
 class StickingTheLanding(Estimator):
     """Sticking the landing: the path derivative of the evidence lower bound, without the score of q.
 
-    ``g = (1/n) sum_k (dx_k/dtheta)^T grad_x [log p(x_k) - log q(x_k)]``,  x_k = T(e_k; theta) ~ q
+    ``g = (1/n) sum_k (dx_k/dtheta)^T grad_x [log p(x_k) - log q(x_k)]``
+    ``x_k = T(e_k; theta)``,  x_k ~ q
 
-    Unbiased: the whole derivative of ``log p(x) - log q(x; theta)`` along the path has the term ``-grad log q(x)`` at a
-    fixed x too, whose mean is 0; here the score is added again. No variance where q is the posterior; elsewhere it can
-    have more than Reparameterization. Needs a ``Bound`` over the same q, without particles (for more than one particle
-    the term has a mean), df/dx, and a q with ``rsample`` and ``log_prob``. Cost: n evaluations of f, n of its gradient.
+    Unbiased. The full derivative of ``log p(x) - log q(x; theta)`` along the path also has the term ``-grad log q(x)``
+    at a fixed x, whose mean is 0. Adding the score removes this term. If q is the posterior, the variance is 0;
+    elsewhere it can be higher than the variance of Reparameterization. Needs df/dx, a q with ``rsample`` and
+    ``log_prob``, and a ``Bound`` over this q without particles (with more than one particle the term has a mean). Cost:
+    n evaluations of f, n of its gradient.
 
     Args:
         n: samples.
@@ -48,7 +50,7 @@ class StickingTheLanding(Estimator):
         return no_path(self, family)
 
     def refuses_particles(self, particles: int | None) -> str | None:
-        """Return why a bound of so many particles cannot be served, or None."""
+        """Return why a bound with this number of particles cannot be served, or None if it can."""
         if particles is None or particles < 2:
             return None
         return (

@@ -18,14 +18,14 @@ from estimators._rows import one, parameters
 from estimators._surrogate import inject_at
 
 SIDES = {"right": (1,), "left": (-1,), "both": (1, -1)}
-"""Which way the parameter moves, by the name of the coupling."""
+"""Directions in which the parameter moves, by the name of the coupling."""
 
 
 @dataclass(frozen=True)
 class StochasticAD(Estimator):
-    """Stochastic derivatives: where the parameter moves a little, the sample seldom jumps, and then by one.
+    """Stochastic derivative: a small change of the parameter seldom moves the sample, and then by one.
 
-    ``g_i = (1/n) sum_k +- w_i (f(x_k with its i-th coordinate moved by d) - f(x_k))``,  x_k ~ q
+    ``g_i = (1/n) sum_k +- w_i (f(x_k with coordinate i moved by d) - f(x_k))``,  x_k ~ q
 
     | q | right: d, w | left: d, w |
     | --- | --- | --- |
@@ -34,19 +34,19 @@ class StochasticAD(Estimator):
     | Geometric(p) | -1, x / (p (1 - p)) | +1, (x + 1) / p |
     | Poisson(rate) | +1, 1 | -1, x / rate |
 
-    Unbiased. The coupling that makes the parameter larger (right) takes +w, the one that makes it smaller (left) -w,
-    "both" is their mean; which has less variance depends on f. On Poisson the right one is the measure-valued
-    derivative. At p = 1 only the left one has a derivative, at p = 0 only the right one. f is a black box. Cost: n (1 +
-    D) evaluations of f for D coordinates, n (1 + 2 D) for both.
+    Unbiased. The right coupling increases the parameter and takes +w, the left coupling decreases it and takes -w, and
+    "both" is their mean. Which of them has the least variance depends on f. For Poisson the right coupling is the
+    measure-valued derivative. At p = 1 only the left coupling has a derivative, at p = 0 only the right one. f is a
+    black box. Cost: n (1 + D) evaluations of f for D coordinates, n (1 + 2 D) for both.
 
-    The paper carries one direction through a whole program, and prunes to one jump. Here each coordinate of q is a
-    direction of its own, and none is pruned.
+    The paper carries one direction through a whole program and prunes to one jump. Here each coordinate of q is a
+    direction of its own, and no jump is pruned.
 
     Args:
         n: samples.
         side: "right", "left" or "both".
 
-    Reference: Arya, Schauer, Schäfer & Rackauckas 2022, section 2; the table is that of their package StochasticAD.jl.
+    Reference: Arya, Schauer, Schäfer & Rackauckas 2022, section 2; the table is from their package StochasticAD.jl.
     """
 
     n: int = 1
@@ -64,7 +64,7 @@ class StochasticAD(Estimator):
             )
 
     def points(self, q: Distribution) -> int:
-        """Return how many points the largest call of f has."""
+        """Return the number of points in the largest call of f."""
         return self.n * max(1, len(SIDES[self.side]) * min(math.prod(q.event_shape), AT_ONCE))
 
     def __call__(

@@ -1,4 +1,4 @@
-"""Straight-through: the discrete sample forwards, the probabilities backwards."""
+"""Straight-through: the discrete sample forward, the probabilities backward."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from estimators._surrogate import through
 class StraightThrough(Estimator):
     """Straight-through estimator, through the mean of q.
 
-    ``g = (1/n) sum_k J^T grad f(x_k)``,  x_k ~ q,  J the Jacobian of q's probabilities in its parameters
+    ``g = (1/n) sum_k J^T grad f(x_k)``,  x_k ~ q
 
-    Biased unless f is linear: on (b - t)^2 its mean is 2 p (1-p) (p - t), which vanishes at p = t, and has the wrong
-    sign where t lies between p and 1/2. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its
-    gradient.
+    J is the Jacobian of q's probabilities in its parameters. Biased unless f is linear. For ``f(b) = (b - t)^2`` its
+    mean is ``2 p (1-p) (p - t)``, which vanishes at p = t and has the wrong sign if t lies between p and 1/2. Needs
+    df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: samples.

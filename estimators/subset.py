@@ -32,20 +32,21 @@ class _Subsets(constraints.Constraint):
 
 
 class Subset(Drawable):
-    """k of D elements: independent bits, given that k of them are 1 (conditional Bernoulli, conditional Poisson).
+    """Random subset of k out of D elements: independent bits, conditioned on k of them being 1.
 
-    ``q(x) = exp(x . logits) / Z``,  ``Z = sum over all k-subsets``,  x in {0, 1}^D with ``sum x = k``
+    ``q(x) = exp(x . logits) / Z``,  x in {0, 1}^D with ``sum x = k``
+    ``Z = sum of exp(x . logits) over all k-subsets``
 
-    The sums over subsets are done by a recursion over the elements, in log space: O(D k). A sample decides one element
-    after the other, each with its probability given the earlier ones: it is exact. (Gumbel-top-k draws from another
-    distribution, Plackett-Luce.)
+    Also called conditional Bernoulli or conditional Poisson. A recursion over the elements computes the sums over
+    subsets in log space, at cost O(D k). Sampling is exact: it decides one element after another, each with its
+    probability given the earlier ones. (Gumbel-top-k draws from another distribution, Plackett-Luce.)
 
     Args:
-        logits: ``[*batch, D]``, finite; a constant added to all of them changes nothing.
-        k: how many, from 1 to D.
+        logits: ``[*batch, D]``, finite; adding a constant to all of them changes nothing.
+        k: number of elements in the subset, from 1 to D.
 
     Raises:
-        Refusal: k is out of its range.
+        Refusal: k is not a whole number from 1 to D.
 
     Reference: Chen, Dempster & Liu 1994 (Biometrika 81); Ahmed, Zeng, Niepert & Van den Broeck 2023 (SIMPLE).
     """
@@ -69,7 +70,7 @@ class Subset(Drawable):
 
     @property
     def mean(self) -> Tensor:
-        """The probabilities that each element is in, ``[*batch, D]``, attached to the logits."""
+        """The probability that each element is in the subset, ``[*batch, D]``, attached to the logits."""
         theta = self.logits.unbind(-1)
         before, after = _sums(theta, self.k), _sums(theta[::-1], self.k)[::-1]
         without = [
@@ -78,7 +79,7 @@ class Subset(Drawable):
         return (self.logits + torch.stack(without, -1) - before[-1][..., -1:]).exp()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return log q(x), ``[..., *batch]``; linear in x, which may lie off the support."""
+        """Return log q(x), ``[..., *batch]``. It is linear in x, which may lie off the support."""
         if self._validate_args:
             self._validate_sample(value)
         return (value * self.logits).sum(-1) - _sums(self.logits.unbind(-1), self.k)[-1][..., -1]
@@ -99,13 +100,13 @@ class Subset(Drawable):
         return torch.stack(bits, -1).to(u.dtype)
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Return ``sum_k weight_k (x_k - mean)``."""
+        """Return the weighted sum of the scores in the logits, ``sum_k weight_k (x_k - mean)``."""
         mean = Subset(one(self.logits.detach()), self.k, validate_args=False).mean
         spread = weight.unsqueeze(-1)
         return {"logits": (spread * x).sum(0) - spread.sum(0) * mean}
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """Return every subset, ``[subsets, *batch, D]``, or with batch axes of length 1."""
+        """Return every subset, ``[subsets, *batch, D]``; without ``expand`` the batch axes have length 1."""
         elements = self.logits.shape[-1]
         members = torch.tensor(list(itertools.combinations(range(elements), self.k)), device=self.logits.device)
         x = self.logits.new_zeros(len(members), elements).scatter_(-1, members, 1.0)

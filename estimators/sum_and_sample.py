@@ -1,4 +1,4 @@
-"""Sum and sample: the most probable states are summed, one of the others is drawn."""
+"""Sum and sample: the most probable states are summed, and one of the others is drawn."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ from estimators._states import count, log_mass, support
 class SumAndSample(Estimator):
     """Sum and sample: Rao-Blackwellisation over the n - 1 most probable states.
 
-    ``g = sum_{x in T} q(x) (f(x) - b) grad log q(x) + (1 - q(T)) (f(v) - b) grad log q(v)``,  v ~ q outside T
-    ``b = sum_{x in T} q(x) f(x) / q(T)``,  T the n - 1 most probable states
+    ``g = sum_{x in T} q(x) (f(x) - b) grad log q(x) + (1 - q(T)) (f(v) - b) grad log q(v)``
+    ``b = sum_{x in T} q(x) f(x) / q(T)``
 
-    Unbiased: T and b do not depend on v. With all states it is the exact sum. The baseline b is ours: the paper leaves
-    it open, and this one costs nothing. Among equally probable states T takes the first ones, so that at uniform q the
-    variance depends on their order. A state is a joint one: q may have several bits or categories, with at most
-    4,096 joint states; larger ones are refused. Where q has fewer states than n, all are taken. f is a black box. Cost:
-    n evaluations of f.
+    T is the set of the n - 1 most probable states, and v is drawn from q outside T. Unbiased: T and b do not depend on
+    v. With all states it is the exact sum. The paper leaves the baseline open; b is our choice and costs nothing. Among
+    equally probable states T takes the first ones, so for a uniform q the variance depends on their order. f is a black
+    box. Cost: n evaluations of f.
+
+    A state is a joint state: q may have several bits or categories. A q with more than 4,096 joint states is refused.
+    If q has fewer than n states, all are taken.
 
     Args:
-        n: states, one of them drawn; at least 2.
+        n: number of states, one of them drawn; at least 2.
 
     Reference: Liu, Regier, Tripuraneni, Jordan & McAuliffe 2019 ("Rao-Blackwellized stochastic gradients for discrete
     distributions").
@@ -46,7 +48,7 @@ class SumAndSample(Estimator):
         at_least(self, 2, ": one state is summed and one is drawn. Use ScoreFunction(n=1) or SumAndSample(n=2).")
 
     def points(self, q: Distribution) -> int:
-        """Return the number of joint states, or refuse."""
+        """Return the number of joint states, or raise ``Refusal`` if there are too many."""
         return count(self, q, self.limit)
 
     def __call__(

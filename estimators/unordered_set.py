@@ -18,19 +18,21 @@ from estimators._states import count, log_mass, support
 
 @dataclass(frozen=True)
 class UnorderedSet(Estimator):
-    """Unordered set estimator: n different states, and for each the probability that it was drawn first given the set.
+    """Unordered set estimator: n different states, each weighted by the probability, given the set, that it came first.
 
-    ``g = sum_{s in S} q(s) R(S,s) [f(s) - sum_{s' in S} q(s') R(S,s,s') f(s')] grad log q(s)``,  S drawn without
-    replacement
-    ``R(S,s) = P(S - s without s) / P(S)``,  ``R(S,s,s') = P(S - s - s' without s and s') / P(S - s without s)``
+    ``g = sum_{s in S} q(s) R(S,s) [f(s) - sum_{s' in S} q(s') R(S,s,s') f(s')] grad log q(s)``
+    ``R(S,s) = P(S - s without s) / P(S)``
+    ``R(S,s,s') = P(S - s - s' without s and s') / P(S - s without s)``
 
-    Unbiased; with all states it is the exact sum. P(S) counts the orders in which S can be drawn: here by one pass over
-    its 2^n subsets, in logarithms, with sums of positive terms only. A state is a joint one: q may have several bits or
-    categories, with at most 4,096 joint states; larger ones are refused. Where q has fewer states than n, all are
-    taken. f is a black box. Cost: n evaluations of f.
+    S is drawn without replacement. Unbiased. With all states it is the exact sum. P(S) sums over the orders in which S
+    can be drawn. It takes one pass over the 2^n subsets of S, in logarithms, with sums of positive terms only. f is a
+    black box. Cost: n evaluations of f.
+
+    A state is a joint state: q may have several bits or categories. A q with more than 4,096 joint states is refused.
+    If q has fewer than n states, all are taken.
 
     Args:
-        n: states, 2 to 10.
+        n: number of states, 2 to 10.
 
     Reference: Kool, van Hoof & Welling 2020, section 4, with the built-in baseline.
     """
@@ -50,7 +52,7 @@ class UnorderedSet(Estimator):
             )
 
     def points(self, q: Distribution) -> int:
-        """Return the number of joint states, or refuse."""
+        """Return the number of joint states, or raise ``Refusal`` if there are too many."""
         return count(self, q, self.limit)
 
     def __call__(

@@ -1,4 +1,4 @@
-"""VIMCO: the score function for importance-weighted bounds, each particle with a baseline of the others."""
+"""VIMCO: the score function for importance-weighted bounds, with a baseline for each particle made from the others."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from estimators.bound import needed
 
 @dataclass(frozen=True)
 class VIMCO(Estimator):
-    """VIMCO: score function of an importance-weighted bound, with a baseline for each particle made of the others.
+    """VIMCO: score function of an importance-weighted bound, with a baseline for each particle made from the others.
 
     ``g = (1/n) sum_n [ sum_k (L - L_-k) grad log q(x_k) + sum_k w_k grad log p(x_k)/q(x_k) ]``
-    ``L = log (1/K) sum_k p(x_k)/q(x_k)``,  w_k the normalised weights,  L_-k is L with the k-th weight replaced by the
-    mean of the others
+    ``L = log (1/K) sum_k p(x_k)/q(x_k)``
 
-    Unbiased: L_-k does not depend on x_k. The second term is what passes through L at fixed x. Needs a ``Bound`` of at
-    least two particles; f is a black box. Cost: n evaluations of f, each of K log-joints.
+    The w_k are the normalised weights, and L_-k is L with weight k replaced by the mean of the other weights. Unbiased:
+    L_-k does not depend on x_k. The second term is the gradient through L at fixed x. Needs a ``Bound`` of at least two
+    particles; f is a black box. Cost: n evaluations of f, each of K log-joints.
 
     Args:
         n: samples, each a whole set of particles.
-        mean: of the other weights, "geometric" or "arithmetic"; for two particles they are the same.
+        mean: the mean of the other weights, "geometric" or "arithmetic"; for two particles they are equal.
 
     Reference: Mnih & Rezende 2016 ("Variational inference for Monte Carlo objectives"), section 2.5.
     """
@@ -49,7 +49,7 @@ class VIMCO(Estimator):
             )
 
     def refuses_particles(self, particles: int | None) -> str | None:
-        """Return why a bound of so many particles cannot be served, or None."""
+        """Return why a bound with this number of particles cannot be served, or None if it can."""
         if particles is None or particles < 2:
             return (
                 f"{self!r} needs a Bound of at least 2 particles (got particles={particles}): its baselines are made "

@@ -15,26 +15,29 @@ from estimators._surrogate import grad_only
 from estimators.distributions import Drawable
 
 NODES = 48
-"""Of the quadrature."""
+"""Number of nodes of the quadrature."""
 REACH = 40.0
-"""The logarithm of the density falls by so much, at most, within the range of the quadrature."""
+"""Largest fall of the log-density within the range of the quadrature."""
 
 
 class ReparameterizedVonMises(Drawable, VonMises):
-    """Von Mises with implicit reparameterization, which torch's has not: a drop-in replacement.
+    """Von Mises with implicit reparameterization; a drop-in replacement for torch's ``VonMises``.
 
-    ``dx/dloc = 1``,  ``dx/dconcentration = -dF(x)/dconcentration / q(x)``,  F the distribution function around loc
+    ``dx/dloc = 1``
+    ``dx/dconcentration = -dF(x)/dconcentration / q(x)``
 
-    Samples are angles in [-pi, pi). Where f jumps between -pi and pi, the gradient in loc is biased, as at any jump: f
-    is to be periodic. ``log_prob`` is exact to rounding (torch's is to about 1e-7).
+    F is the distribution function around loc. Samples are angles in [-pi, pi). f should be periodic: if it jumps
+    between -pi and pi, the gradient in loc is biased, as at any jump. ``log_prob`` is exact to rounding (torch's to
+    about 1e-7).
 
     Args:
-        loc: the mean angle, in radians, any real; ``[*batch]``.
+        loc: the mean angle in radians, any real number; ``[*batch]``.
         concentration: positive; ``[*batch]``.
         validate_args: as in torch.
 
-    Reference: Figurnov, Mohamed & Mnih 2018, sections 3 and 5.1. Departure: the derivative of F is an integral of one
-    sign, by Gauss-Legendre quadrature, instead of the derivative of a series. Sampler: Best & Fisher 1979.
+    Reference: Figurnov, Mohamed & Mnih 2018, sections 3 and 5.1. Departure: the derivative of F is an integral whose
+    integrand has one sign, by Gauss-Legendre quadrature, instead of the derivative of a series. Sampler: Best & Fisher
+    1979.
     """
 
     has_rsample: ClassVar[bool] = True  # type: ignore[misc]
@@ -77,10 +80,15 @@ class ReparameterizedVonMises(Drawable, VonMises):
 
 
 def speed(turn: Tensor, concentration: Tensor) -> Tensor:
-    """Return dx/dconcentration at ``turn``, the angle from loc: ``-F'(x)/q(x)``, F' the derivative in concentration.
+    """Return dx/dconcentration at ``turn``, the angle from loc.
 
-    ``F'(x) = int_0^x (cos t - A) q(t) dt``,  A the mean of cos t. As the integral over [0, pi] is 0, that is also
-    ``-int_x^pi``: the one below arccos A, the other above have an integrand of one sign, which nowhere overflows.
+    ``dx/dconcentration = -F'(x) / q(x)``
+    ``F'(x) = int_0^x (cos t - A) q(t) dt``
+    ``F'(x) = -int_x^pi (cos t - A) q(t) dt``
+
+    F' is the derivative of F in the concentration, and A is the mean of cos t. The two integrals are equal because the
+    integral over [0, pi] is 0. The first is used below arccos A and the second above: there the integrand has one sign
+    and never overflows.
     """
     x, k = turn.abs().double(), concentration.double()
     spread = 1 - torch.special.i1e(k) / torch.special.i0e(k)  # 1 - A
