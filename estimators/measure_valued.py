@@ -114,7 +114,7 @@ class MeasureValued(Estimator):
         return fx.mean(0) + (inject(q, **gradients) if gradients else 0)
 
     def _categorical(self, f: Integrand, q: Distribution, generator: Generator | None) -> Tensor:
-        """Return the loss: each variable takes every other category in turn."""
+        """Return the loss for categories: each variable takes every other category in turn."""
         p, hot = row_probs(q), isinstance(inner(q), OneHotCategorical)
         classes = p.shape[-1]
 

@@ -54,7 +54,7 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
             )
 
     def _components(self) -> tuple[Tensor, Tensor]:
-        """Return means and scales, ``[*batch, K, D]``."""
+        """Return the means and scales of the components, ``[*batch, K, D]`` each."""
         base = inner(self.component_distribution)
         assert isinstance(base, Normal)
         shape = (*self.component_distribution.batch_shape, self.event_shape.numel())
@@ -74,7 +74,7 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
         """Return samples, ``[*sample_shape, *batch, *event]``, differentiable once in all parameters."""
         x = self.draw(sample_shape, generator)
         loc, scale = self._components()
-        before = logits(self.mixture_distribution)  # of the components, given the coordinates so far
+        before = logits(self.mixture_distribution)  # logits of the components given the coordinates so far
         path = []
         columns = (x.reshape(*sample_shape, *self.batch_shape, loc.shape[-1]), loc, scale)
         for value, mean, sd in zip(*(t.unbind(-1) for t in columns), strict=True):

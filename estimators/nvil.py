@@ -88,8 +88,11 @@ class NVIL(Estimator):
 
 
 def _context(q: Distribution) -> Tensor:
-    """Return q's parameters side by side, ``[*batch, inputs]``, within bounds that an impossible category exceeds."""
+    """Return q's parameters side by side, ``[*batch, inputs]``, clamped to [-50, 50].
+
+    The logit of an impossible category lies outside these bounds.
+    """
     batch = len(q.batch_shape)
-    # Rows share their parameters; without a batch the first axis is one of the event.
+    # Rows share their parameters, so one row is enough. Without a batch the first axis belongs to the event.
     own = [one(value.detach()) if batch else value.detach() for value in parameters(q).values()]
     return torch.cat([value.reshape(*value.shape[:batch], -1) for value in own], -1).clamp(-50, 50)

@@ -110,7 +110,7 @@ class REBAR(Estimator):
         return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])
 
     def _relaxed(self, f: Integrand, q: Distribution, z: Tensor, temperature: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Return c(z) and dc/dz, attached to the temperature while that learns, and to nothing else that matters."""
+        """Return c(z) and dc/dz, attached to the temperature while it is learned and otherwise detached."""
         learning = isinstance(temperature, Tensor) and temperature.requires_grad
         with torch.enable_grad():
             z = z.detach().requires_grad_()
@@ -122,15 +122,15 @@ class REBAR(Estimator):
 
 
 def _perturbed(q: Distribution, n: int, generator: Generator | None) -> tuple[Tensor, Tensor]:
-    """Return uniforms, and q's logits plus the logistic or Gumbel noise made of them, ``[n, *batch, *event]`` each."""
-    own = one(logits(q).detach()).clamp_min(-1e4)  # 0 times the infinity of an impossible category is none
+    """Return uniforms u, and q's logits plus the logistic or Gumbel noise made from u; each ``[n, *batch, *event]``."""
+    own = one(logits(q).detach()).clamp_min(-1e4)  # an impossible category has -inf, and 0 times inf is NaN
     u = uniform(Size((n, *q.batch_shape, *q.event_shape)), own, generator)
     noise = u.logit() if isinstance(inner(q), Bernoulli) else u.log().neg_().log_().neg_()
     return u, noise.add_(own)
 
 
 def _untied(q: Distribution, p: Tensor, x: Tensor, u: Tensor, z: Tensor, slope: Tensor) -> Tensor:
-    """Return the slope times ``dz - dz'``, the part of z's derivative in the logits that z' does not have."""
+    """Return ``slope * (dz - dz')``: the derivative of z in the logits, less the derivative that z' has."""
     if isinstance(inner(q), Bernoulli):
         other = torch.addcmul(p, x, 1 - 2 * p)  # 1 - p where x is 1, else p
         return other.div_((1 - x).sub_(u).abs_()).mul_(slope)

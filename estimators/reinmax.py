@@ -66,7 +66,7 @@ class ReinMax(Estimator):
         def pull(h: Tensor) -> Tensor:
             if isinstance(inner(q), Bernoulli):  # one of two categories
                 return over_samples((twice * (1 - twice / 2) - p * (1 - p) / 2) * h)
-            # q's logits are normalised: what is p times a number for all categories makes no difference.
+            # q's logits are normalised, so adding a multiple of p changes nothing.
             weighted = twice * h
             weighted.addcmul_(totals(weighted), twice, value=-0.5)
             return over_samples(weighted.addcmul_(p, h, value=-0.5))

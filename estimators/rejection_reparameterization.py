@@ -91,7 +91,7 @@ class RejectionReparameterization(Estimator):
 
 
 def _marsaglia_tsang(y: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """Return dy/ds at a fixed e, and the derivative in s, at that e, of log Gamma(y; s) - log r(y; s)."""
+    """Return ``dy/ds`` and ``d/ds (log Gamma(y; s) - log r(y; s))``, both at fixed e."""
     b = s - 1 / 3
     c = (9 * b).rsqrt()
     v = (y / b) ** (1 / 3)

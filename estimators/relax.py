@@ -41,7 +41,7 @@ class LearnedRelaxation(State):
 
     def forward(self, y: Tensor) -> Tensor:
         """Return the network's value without its level, at first 0, for relaxed samples ``[..., inputs]``."""
-        inner, bias = 2 * self.inner, self.bias - self.inner.sum(0)  # of 2 y - 1, without making it
+        inner, bias = 2 * self.inner, self.bias - self.inner.sum(0)  # applied to 2 y - 1, without computing it
         out: Tensor = (y @ inner + bias).tanh() @ self.outer + self.offset
         return out
 
@@ -126,7 +126,7 @@ class RELAX(Estimator):
     def _relaxed(
         self, f: Integrand, q: Distribution, z: Tensor, state: LearnedRelaxation | None
     ) -> tuple[Tensor, Tensor]:
-        """Return c(z) and dc/dz, attached to the state while it learns."""
+        """Return c(z) and dc/dz, attached to the state while it is learned and otherwise detached."""
         learning = state is not None and any(p.requires_grad for p in state.parameters())
         with torch.enable_grad():
             z = z.detach().requires_grad_()

@@ -120,12 +120,12 @@ class ScoreFunction(Estimator):
 
 
 def _less(fx: Tensor, b: Tensor | float) -> Tensor:
-    """Return f - b; of the number 0 without a pass over the data."""
+    """Return f - b, without a pass over the data if b is the number 0."""
     return fx if isinstance(b, int | float) and b == 0 else fx - b
 
 
 def _optimal(q: Distribution, x: Tensor, fx: Tensor) -> Tensor:
-    """Return the surrogate of the optimal baselines, leave-one-out, one for each coordinate of q's parameters."""
+    """Return the surrogate loss with optimal leave-one-out baselines, one for each coordinate of q's parameters."""
     one_value_each(fx, x, q.batch_shape)
     others = 1 - torch.eye(len(x), dtype=fx.dtype, device=fx.device)
     pairs = []
@@ -140,7 +140,7 @@ def _optimal(q: Distribution, x: Tensor, fx: Tensor) -> Tensor:
 
 
 def _scores(q: Distribution, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return ``grad log q(x_k)`` of each sample, ``[n, *batch, ...]``, beside what it is the gradient in."""
+    """Return pairs: ``grad log q(x_k)``, ``[n, *batch, ...]``, and the parameter in which it is the gradient."""
     if isinstance(inner(q), OneHotCategorical | Categorical):
         p = one(probs(q).detach())
         hot = x if isinstance(inner(q), OneHotCategorical) else functional.one_hot(x.long(), p.shape[-1]).to(p.dtype)

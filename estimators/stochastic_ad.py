@@ -95,7 +95,7 @@ def _parameter(q: Distribution) -> Tensor:
 
 
 def _jump(base: Any, x: Tensor, p: Tensor, side: int) -> tuple[int, Tensor]:
-    """Return by how much x jumps, and how often for each unit of p, as p moves to the given side."""
+    """Return the jump of x, and its rate per unit of p, as p moves to the given side."""
     tiny = torch.finfo(p.dtype).tiny
     match base, side:
         case Poisson(), 1:

@@ -94,7 +94,7 @@ class Subset(Drawable):
         for i in range(u.shape[-1]):
             given, rest = (t.expand(*left.shape, self.k + 1) for t in after[i : i + 2])
             ways = theta[..., i] + rest.gather(-1, (left - 1).clamp_min(0).unsqueeze(-1)).squeeze(-1)
-            p = (ways - given.gather(-1, left.unsqueeze(-1)).squeeze(-1)).exp()  # 1 where all that are left are needed
+            p = (ways - given.gather(-1, left.unsqueeze(-1)).squeeze(-1)).exp()  # 1 if all the rest are needed
             bits.append((u[..., i] < p) & (left > 0))
             left = left - bits[-1].long()
         return torch.stack(bits, -1).to(u.dtype)
@@ -115,9 +115,10 @@ class Subset(Drawable):
 
 
 def _sums(theta: Sequence[Tensor], k: int) -> list[Tensor]:
-    """Return the log-sums over subsets of 0 to k elements, ``[*batch, k + 1]``, of none, of the first, of two ...
+    """Return the log-sums over subsets of 0 to k elements, ``[*batch, k + 1]``, for every prefix of the elements.
 
-    What is impossible has a large negative number: minus infinity has no gradient.
+    The prefixes are: no element, the first element, the first two elements and so on. An impossible size has a large
+    negative number, because minus infinity has no gradient.
     """
     impossible = torch.finfo(theta[0].dtype).min / 4
     none = torch.full_like(theta[0], impossible).unsqueeze(-1)

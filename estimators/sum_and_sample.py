@@ -57,7 +57,7 @@ class SumAndSample(Estimator):
         """Return the loss, ``[*batch]``."""
         self.check(q)
         states = self.points(q)
-        log_q = log_mass(q).clamp_min(-200).expand(*q.batch_shape, states)  # impossible ones may be all that is left
+        log_q = log_mass(q).clamp_min(-200).expand(*q.batch_shape, states)  # all states outside T may be impossible
         top = log_q.sort(dim=-1, descending=True, stable=True).indices[..., : min(self.n, states) - 1]
         outside = log_q.scatter(-1, top, -torch.inf)
         v = (outside + gumbel(log_q.shape, log_q, generator)).argmax(-1, keepdim=True)

@@ -61,7 +61,7 @@ class UnorderedSet(Estimator):
         """Return the loss, ``[*batch]``."""
         self.check(q)
         states = self.points(q)
-        log_q = log_mass(q).clamp_min(-200).expand(*q.batch_shape, states)  # impossible ones may be needed to make n
+        log_q = log_mass(q).clamp_min(-200).expand(*q.batch_shape, states)  # impossible states may be needed to reach n
         drawn = (log_q + gumbel(log_q.shape, log_q, generator)).topk(min(self.n, states), -1).indices
         x = support(q)[drawn.movedim(-1, 0)]
         fx = f(x)
@@ -75,11 +75,16 @@ class UnorderedSet(Estimator):
 def _weights(log_q: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``q(s) R(S,s)``, ``[n, *batch]``, and ``q(s') R(S,s,s')``, ``[n, n, *batch]``, whose diagonal is 0.
 
-    Let b(V) be the sum, over the orders of drawing the rest of S once the states V are drawn, of the product of
-    1 / (mass not drawn yet). Then P(S) = b({}) prod q, P(S - s without s) = b({s}) prod q / q(s), and so on.
+    Assume that the states V are already drawn, and consider each order of drawing the rest of S. Let b(V) be the sum,
+    over these orders, of the product of 1 / (mass not drawn yet). Then:
+
+    ``P(S) = b({}) prod q``
+    ``P(S - s without s) = b({s}) prod q / q(s)``
+
+    Further removed states follow the same pattern.
     """
     n = len(log_q)
-    b = {2**n - 1: torch.zeros_like(outside)}  # by V, as the bits of a number
+    b = {2**n - 1: torch.zeros_like(outside)}  # by V, as a bit mask
     for drawn in reversed(range(2**n - 1)):
         missing = [t for t in range(n) if not drawn >> t & 1]
         mass = torch.stack([outside, *(log_q[t] for t in missing)]).logsumexp(0)

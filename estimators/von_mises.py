@@ -63,7 +63,7 @@ class ReparameterizedVonMises(Drawable, VonMises):
 
     @torch.no_grad()
     def _turn(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return angles around 0: wrapped Cauchy proposals, until one is accepted everywhere."""
+        """Return angles around 0: wrapped Cauchy proposals are drawn until every element has accepted one."""
         shape, k = self._extended_shape(sample_shape), self.concentration.detach().double()
         root = (1 + 4 * k.square()).sqrt()
         cauchy = 2 * k / (root + 1) / (1 + (2 / (1 + root)).sqrt())
@@ -94,7 +94,7 @@ def speed(turn: Tensor, concentration: Tensor) -> Tensor:
     spread = 1 - torch.special.i1e(k) / torch.special.i0e(k)  # 1 - A
     inside = 2 * (x / 2).sin().square() < spread
     low, high = torch.where(inside, 0.0, x), torch.where(inside, x, (x.cos() - REACH / k).clamp_min(-1).acos())
-    high = torch.maximum(high, low)  # acos is rounded where q is narrow
+    high = torch.maximum(high, low)  # acos is inexact if q is narrow
     total = torch.zeros_like(x)
     for node, weight in _gauss_legendre():
         t = low + (high - low) * node
@@ -105,7 +105,7 @@ def speed(turn: Tensor, concentration: Tensor) -> Tensor:
 
 @functools.cache
 def _gauss_legendre() -> list[tuple[float, float]]:
-    """Return nodes and weights on [0, 1], from the eigenvectors of the Jacobi matrix (Golub & Welsch 1969)."""
+    """Return pairs of node and weight on [0, 1], from the eigenvectors of the Jacobi matrix (Golub & Welsch 1969)."""
     k = torch.arange(1, NODES, dtype=torch.float64)
     beside = k / (4 * k.square() - 1).sqrt()
     nodes, vectors = torch.linalg.eigh(torch.diag(beside, 1) + torch.diag(beside, -1))
