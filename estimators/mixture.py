@@ -49,8 +49,8 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
         super().__init__(mixture_distribution, component_distribution, validate_args)
         if not isinstance(inner(component_distribution), Normal):
             raise UnsupportedFamily(
-                "ReparameterizedMixture has components that are Normal or Independent(Normal), and these are "
-                f"{type(inner(component_distribution)).__name__}. Use MixtureSameFamily with ScoreFunction or RLOO."
+                "ReparameterizedMixture needs components that are Normal or Independent(Normal) (got "
+                f"{type(inner(component_distribution)).__name__}). Use MixtureSameFamily with ScoreFunction or RLOO."
             )
 
     def _components(self) -> tuple[Tensor, Tensor]:

@@ -69,7 +69,7 @@ class RODEO(Estimator):
     reference: ClassVar[str] = "Shi et al. 2022"
 
     def __post_init__(self) -> None:
-        at_least(self, 2, ": its control variates are made of other samples. Use ScoreFunction(n=1) or RODEO(n=2).")
+        at_least(self, 2, ": its control variates come from other samples. Use ScoreFunction(n=1) or RODEO(n=2).")
 
     def points(self, q: Distribution) -> int:
         """Return the number of points held at once, where each hidden unit of H counts as a point."""

@@ -65,8 +65,8 @@ class StickingTheLanding(Estimator):
         self.check(q)
         if not isinstance(f, Bound) or f.q is not q:
             raise Refusal(
-                f"{self!r} needs a Bound over the very q that it is given, and got "
-                f"{'one over another' if isinstance(f, Bound) else type(f).__name__}. "
+                f"{self!r} needs a Bound over the q that it is called with (got "
+                f"{'a Bound over another q' if isinstance(f, Bound) else type(f).__name__}). "
                 "Use Bound(log_joint, q), or Reparameterization, which serves every f."
             )
         x = rdraw(q, self.n, generator)

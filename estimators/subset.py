@@ -57,7 +57,7 @@ class Subset(Drawable):
     def __init__(self, logits: Tensor, k: int = 1, validate_args: bool | None = None) -> None:
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= logits.shape[-1]:
             raise Refusal(
-                f"Subset takes a whole number k of elements, from 1 to their number {logits.shape[-1]} (got k={k!r}). "
+                f"Subset needs a whole number k from 1 to {logits.shape[-1]}, the number of elements (got k={k!r}). "
                 "Use OneHotCategorical for k=1, or Bernoulli for any number."
             )
         self.logits, self.k = logits, k

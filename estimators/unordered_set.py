@@ -47,7 +47,7 @@ class UnorderedSet(Estimator):
         at_least(self, 2, ": its baseline comes from the other states. Use ScoreFunction(n=1) or UnorderedSet(n=2).")
         if self.n > 10:
             raise InvalidParameter(
-                f"UnorderedSet goes through 2^n subsets, and serves n up to 10 (got n={self.n}). "
+                f"UnorderedSet needs n <= 10, because it goes through 2^n subsets (got n={self.n}). "
                 f"Use UnorderedSet(n=10) or RLOO(n={self.n})."
             )
 

@@ -127,7 +127,7 @@ def test_samples_come_from_the_generator_or_the_global_source():
 
 @pytest.mark.parametrize("k", [0, 6, 2.0, True])
 def test_sizes_that_do_not_fit_are_refused(k):
-    with pytest.raises(Refusal, match=r"from 1 to their number 5 \(got k=.*Use OneHotCategorical for k=1"):
+    with pytest.raises(Refusal, match=r"from 1 to 5, the number of elements \(got k=.*Use OneHotCategorical for k=1"):
         Subset(LOGITS, k)
 
 
