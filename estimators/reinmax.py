@@ -20,7 +20,7 @@ from estimators._surrogate import carry, through
 
 @dataclass(frozen=True)
 class ReinMax(Estimator):
-    """ReinMax: straight-through with the derivative of a trapezoidal rule (Heun's method).
+    """ReinMax: straight-through with the derivative of the trapezoid rule (Heun's method).
 
     ``g = (1/n) sum_k (2 J(m_k) - J(p) / 2) grad f(x_k)``,  x_k ~ q
     ``J(p) = diag(p) - p p^T``
