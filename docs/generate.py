@@ -1,7 +1,7 @@
-"""Writes what the documentation says of every class, and the ranks of the reference study: ``python docs/generate.py``.
+"""Generates the reference pages: ``python docs/generate.py``.
 
-``docs/estimators.md`` and ``docs/objectives.md`` come from the docstrings and the records, the tables of estimators in
-``README.md`` from the docstrings and ``docs/absent.md``.
+``docs/estimators.md`` and ``docs/objectives.md`` are made from the docstrings and the records of the studies. The
+tables in ``README.md`` are made from the docstrings and ``docs/absent.md``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROOT = HERE.parent
 REFERENCE, CATALOGUE = ROOT / "results" / "reference", ROOT / "results" / "catalogue"
 README = ROOT / "README.md"
 DISTRIBUTIONS = (estimators.ReparameterizedMixture, estimators.ReparameterizedVonMises, estimators.Subset)
-"""Families of q that come with the estimators, since torch has none of the kind."""
+"""Families of q that torch lacks and the estimators provide."""
 
 
 def table(header: list[str], lines: list[list[str]]) -> str:
@@ -45,7 +45,7 @@ def fields(known: dict[str, Any]) -> str:
 
 
 def body(cls: type) -> str:
-    """Return a docstring as Markdown: its formula lines as code, its argument list as it stands."""
+    """Return a docstring as Markdown: formula lines as code, the argument list unchanged."""
     text = inspect.cleandoc(cls.__doc__ or "")
     return text.replace("``", "`").replace("\nArgs:\n", "\nParameters:\n\n").replace("\n    ", "\n- ")
 
@@ -68,18 +68,19 @@ def estimators_page() -> str:
         )
         sections += [section("estimators", name, cls, known), ranks(name)]
     intro = (
-        "# Estimators\n\nMade by `python docs/generate.py` from the docstrings. Names are those of the command line; "
-        "the classes are in `estimators`. Cost is per estimate, n samples. q: *any* has a `log_prob`, one that is "
-        "*reparameterized* has an `rsample`, too. At the end, distributions that torch lacks. [What is not there, and "
-        "why](absent.md).\n\n"
-        "Ranks are those of [the reference study](../results/reference/README.md), made by\n\n"
+        "# Estimators\n\nThis page is generated from the docstrings by `python docs/generate.py`. The first column has "
+        "the names for the command line; the classes are in `estimators`. The cost is counted per estimate, with n "
+        "samples. In the column q, *any* is a distribution with a `log_prob`; a *reparameterized* one has an `rsample` "
+        "as well. Distributions that torch lacks are at the end of the page. [What is not included, and why]"
+        "(absent.md).\n\n"
+        "The ranks come from [the reference study](../results/reference/README.md), made by\n\n"
         f"```bash\n{command(REFERENCE)}\n```\n\n"
-        "and, of the estimators that it leaves out, those of [a smaller study of all](../results/catalogue/README.md), "
-        "made by\n\n"
+        "Estimators that it leaves out are ranked in [a smaller study of all estimators]"
+        "(../results/catalogue/README.md), made by\n\n"
         f"```bash\n{command(CATALOGUE)}\n```\n\n"
-        "Each is the place of the estimator's variance among all that were measured on the objective, 1 the lowest, "
-        "as a simultaneous 95 % interval. A low variance is no merit of its own: where the study found a bias, the "
-        "cell says so, and what an estimate costs is in the studies' tables ([reference]"
+        "A rank is the place of the estimator's variance among all estimators measured on the objective, 1 being the "
+        "lowest, as a simultaneous 95 % interval. A low variance is no merit by itself: if the study found a bias, the "
+        "cell says so. The cost of an estimate is in the tables of the studies ([reference]"
         "(../results/reference/table.md), [all](../results/catalogue/table.md)).\n"
     )
     header = ["estimator", "unbiased", "q", "needs", "cost", "parameters", "reference"]
@@ -97,24 +98,24 @@ def study(folder: Path) -> pd.DataFrame:
 
 
 def command(folder: Path) -> str:
-    """Return the command that made a study, as its README gives it."""
+    """Return the command that made a study, from the study's README."""
     found = re.search(r"(?m)^bench run (.*\\\n)*.*$", (folder / "README.md").read_text(encoding="utf-8"))
     if found is None:
         raise ValueError(
-            f"{folder}/README.md names no `bench run` command: expected the one that made the records there."
+            f"{folder}/README.md has no `bench run` command: it must give the command that made the records."
         )
     return found[0]
 
 
 def ranks(name: str) -> str:
-    """Return the table of an estimator's ranks: a row per objective, a column per choice of its parameters."""
+    """Return the table of an estimator's ranks: a row per objective, a column per parameter setting."""
     for folder in (REFERENCE, CATALOGUE):
         all_runs = study(folder)
         own = all_runs[all_runs["estimator_name"] == name]
         if not own.empty:
             break
     else:
-        raise ValueError(f"no study has measured {name}: make {CATALOGUE.relative_to(ROOT)} again.")
+        raise ValueError(f"no study has measured {name}: make {CATALOGUE.relative_to(ROOT)} again, see its README.")
     runs = each(own)
     labels = sorted({run.estimator for run in runs}, key=natural)
     problems = sorted({(run.objective_name, run.dim, *natural(run.problem)): run.problem for run in runs}.items())
@@ -137,12 +138,12 @@ def rank(run: Any, runs: pd.DataFrame) -> str:
 
 
 def natural(label: str) -> list[str]:
-    """Return a sort key in which numbers go by their value: ``rloo:n=4`` before ``rloo:n=16``."""
+    """Return a sort key that orders numbers by value: ``rloo:n=4`` before ``rloo:n=16``."""
     return [part.zfill(9) if part.isdigit() else part for part in re.split(r"(\d+)", label)]
 
 
 def readme() -> str:
-    """Return the README with its tables of what is there, and of what is not, made again."""
+    """Return the README with its two tables made again: what is included, and what is not."""
     lines = []
     for name, cls in estimators.catalogue().items():
         known = facts("estimator", name, cls)
@@ -155,17 +156,17 @@ def readme() -> str:
     there = table(["estimator", "q", "unbiased", "needs", "cost"], lines)
     absent = re.findall(r"(?m)^\| (?!method|---)(.+?) \| (.+?\.)(?: .*)? \|$", (HERE / "absent.md").read_text("utf-8"))
     text = README.read_text(encoding="utf-8")
-    for mark, made in (("estimators", there), ("absent", table(["not there", "why"], [list(row) for row in absent]))):
+    for mark, made in (("estimators", there), ("absent", table(["left out", "why"], [list(row) for row in absent]))):
         parts = re.split(rf"(<!-- {mark}: [^\n]*-->\n)(.*?)(<!-- end -->)", text, maxsplit=1, flags=re.DOTALL)
         if len(parts) != 5:
-            raise ValueError(f"README.md has no part between `<!-- {mark}: ... -->` and `<!-- end -->`.")
+            raise ValueError(f"README.md lacks the comments `<!-- {mark}: ... -->` and `<!-- end -->`: put them back.")
         before, begin, _, end, after = parts
         text = f"{before}{begin}\n{made}\n\n{end}{after}"
     return text
 
 
 def short(cost: str) -> str:
-    """Return a cost with signs for words: ``n f, n ∇f``."""
+    """Return a cost in symbols instead of words: ``n f, n ∇f``."""
     text = re.sub(r"evaluations? of f", "f", cost)
     text = re.sub(r"of its gradient", "∇f", text)
     return text.replace("Hessian-vector products", "Hv")
@@ -182,15 +183,15 @@ def objectives_page() -> str:
         )
         sections.append(section("bench.objectives", name, cls, known))
     intro = (
-        "# Objectives\n\nMade by `python docs/generate.py` from the docstrings. Each is measured at the point that its "
-        "parameters name.\n"
+        "# Objectives\n\nThis page is generated from the docstrings by `python docs/generate.py`. Each objective is "
+        "measured at the point given by its parameters.\n"
     )
     header = ["objective", "q", "exact gradient", "parameters", "source"]
     return "\n".join([intro, table(header, lines), "", *sections])
 
 
 def section(package: str, name: str, cls: type, known: dict[str, Any]) -> str:
-    """Return what the page says of one class."""
+    """Return the section about one class."""
     names = ", ".join(f"`{word}`" for word in [name, *known["aliases"]])
     return f"## {cls.__name__}\n\nSelector: {names}. Class: `{package}.{cls.__name__}`.\n\n{body(cls)}\n"
 
