@@ -173,13 +173,13 @@ def growth_tables(*, small: bool) -> str:
     return "\n".join(
         [
             "## Memory\n",
-            "Highest resident memory of a fresh process for each R, and how much more the larger one needs.\n",
+            "The highest resident memory of a fresh process for each R, and how much more the larger R needs.\n",
             table(["row", "R", "R", "grown, MB"], mb),
             "## Two processes\n",
-            "Draws of one large cell spread over worker processes of one thread each, and what the machine allows: as\n"
-            "much work in processes that know nothing of each other. Three sets of processes, five rounds each.\n",
+            "The draws of one large cell are spread over worker processes of one thread each. The last column is the\n"
+            "limit of the machine: as much work in separate processes. Three sets of processes, five rounds each.\n",
             table(
-                ["row", "one process / two processes", "the same, processes apart"],
+                ["row", "one process / two processes", "limit: separate processes"],
                 [[name, *ratios] for name, ratios in scaling.items()],
             ),
             "## float64\n",
@@ -194,7 +194,7 @@ def readme(measured: dict[Row, Laps], effect_lines: str, growth_lines: str, comm
     facts = environment()
     return f"""# Performance
 
-Made by one command, within ten minutes on two quiet cores:
+This page is made by one command, which takes less than ten minutes on two quiet cores:
 
 ```bash
 {command}
@@ -202,19 +202,25 @@ Made by one command, within ten minutes on two quiet cores:
 
 {facts["cpu"]} ({facts["cpu_capability"]}), Python {facts["python"]}, torch {facts["torch"]}, float32, one thread.
 
-A figure is a ratio of times per gradient estimate, the median over rounds in which all jobs of a row take turns, with a
-95 % interval of that median in brackets. *closed* is the best eager torch that we could write by hand for the row
-(`tests/benchmarks/closed.py`), with mean and variance of every coordinate; *floor* draws the same random numbers,
-evaluates f at the same points, and does nothing else. *{WHOLE}* is what `bench run` does for a cell: blocks, partial
-sums, merging, intervals, tests, verdicts. *{LEAN}* is its engine with the sums of closed; the product itself has no
-such mode. Peers make mean and variance too. Beyond 131,072 replicates the product follows fewer series row by row
-([what that means](../../docs/reading.md#what-makes-two-numbers-comparable)): rows of fewer show what the whole costs.
+Every figure is a ratio of two times per gradient estimate. It is the median over rounds in which all jobs of a row take
+turns, with the 95 % interval of the median in brackets.
+
+- *closed* is the best eager torch that we could write by hand for the row (`tests/benchmarks/closed.py`), with mean and
+  variance of every coordinate.
+- *floor* draws the same random numbers, evaluates f at the same points, and does nothing else.
+- *{WHOLE}* is the work of `bench run` for a cell: blocks, partial sums, merging, intervals, tests, verdicts.
+- *{LEAN}* is the engine of the product with the sums of *closed*; the product itself has no such mode.
+- The peers compute mean and variance too.
+
+Beyond 131,072 replicates the product tracks fewer series row by row
+([what that means](../../docs/reading.md#what-makes-two-numbers-comparable)). Rows with fewer replicates show the full
+cost.
 
 {" ".join(words)}
 
 {ratio_table(measured)}
 {targets(measured)}
-Every lap is in `ratios.jsonl`, every ratio in `ratios.csv`; [profile.md](profile.md) says where the time goes on W3 and
+`ratios.jsonl` has every lap, `ratios.csv` every ratio, and [profile.md](profile.md) shows where the time goes on W3 and
 W6.
 
 ![Time against R](time-against-R.svg)
@@ -224,10 +230,10 @@ W6.
 {growth_lines}
 ## What each choice is worth
 
-The product's engine with one choice undone, over the engine as it is; mean and variance only.
+The time of the engine with one choice undone, divided by the time of the engine as it is; mean and variance only.
 
 {effect_lines}
-No GPU was at hand: every figure is of a CPU.
+No GPU was available: every figure was measured on a CPU.
 """
 
 

@@ -1,4 +1,4 @@
-"""The study's tables and figure: ours beside what was found when the procedures were chosen, and how far apart."""
+"""The tables and the figure of the study: our figures beside the expected ones, and the difference between them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tests.calibration.laws import LAWS
 Results = dict[tuple[Any, ...], Any]
 SIZES = {1_000: "1e3", 10_000: "1e4"}
 VECTOR_RUNS = 2_000
-"""About what the expected rejections of the three-part test rest on."""
+"""Approximate number of runs behind the expected rejections of the three-part test."""
 
 
 def standard_error(rate: float, runs: int) -> float:
-    """Return the standard error of a rate in points; of no event, as if there had been half a one."""
+    """Return the standard error of a rate in percentage points; zero events count as half an event."""
     p = min(max(rate, 0.5 / runs), 1 - 0.5 / runs)
     return 100 * math.sqrt(p * (1 - p) / runs)
 
 
 def score(ours: float, runs: int, theirs: float, their_runs: int) -> float:
-    """Return the difference of two rates in standard errors, theirs being in percent and rounded to whole ones."""
+    """Return the difference of two rates in standard errors; `theirs` is a whole number of percent."""
     pooled = (ours * runs + theirs / 100 * their_runs) / (runs + their_runs)
     error = math.hypot(standard_error(pooled, runs), standard_error(pooled, their_runs), expected.ROUNDING)
     return (100 * ours - theirs) / error
@@ -184,10 +184,10 @@ def variance_text(covered: pd.DataFrame) -> list[str]:
     scores = covered["z"].dropna()
     return [
         "## The 95 % interval of the variance",
-        "Percent of runs, with a Monte Carlo standard error. *expected*: what the simulations found by which the "
-        "procedure was chosen; *z*: the difference over its standard error, of both sides and of their rounding. "
-        "*V < L*: the lower end alone is wrong (nominal 2.5). The half-width is relative; ∞ where most runs print no "
-        "upper end.",
+        "Percent of runs, with a Monte Carlo standard error. *expected*: the result of the simulations from which the "
+        "procedure was chosen. *z*: the difference over its standard error, which includes the errors of both sides "
+        "and the rounding. *V < L*: the lower end alone is wrong (nominal 2.5). The half-width is relative; ∞ means "
+        "that most runs print no upper end.",
         table(header, rows),
         laws_text(),
         _agreement(scores),
@@ -212,9 +212,9 @@ def tail_text(covered: pd.DataFrame) -> list[str]:
     return [
         "## The tail index",
         "Percent of runs with a tail index at or above .5 (a warning), .7 (no two-sided interval) and 1 (no variance); "
-        "in brackets what was expected.",
+        "the expected percentage is in brackets.",
         table(header, rows),
-        f"{_agreement(scores)} An infinite variance (IW.45) passes for a finite one in {escapes} of runs.",
+        f"{_agreement(scores)} An infinite variance (IW.45) passes for a finite one in some runs: {escapes}.",
     ]
 
 
@@ -255,13 +255,13 @@ def bias_text(covered: pd.DataFrame, level: pd.DataFrame) -> list[str]:
     return [
         "## The bias",
         "Laws without a bias. *called biased*: the verdict, at level 0.001. *bound missed*: a bias of several standard "
-        "errors was added, and the 95 % upper bound lay below it (the worse of two sides or directions); "
-        "*where printed*: of the runs with a tail index below 1, for in the others it is kept back. "
+        "errors was added, and the 95 % upper bound lay below it (the worse of two sides or directions). "
+        "*where printed*: the misses among runs with a tail index below 1; the other runs print no bound. "
         f"Expected: at most {expected.MISSED_ONE} for D = 1, "
         f"{expected.MISSED_MANY} for more.",
         table(header, rows),
-        f"Rejections far out: rate over nominal, with its standard error, for runs of {levels.ROWS:,} replicates in "
-        f"{levels.BLOCKS} blocks, or block sums alone. Above 1 the test rejects too often.",
+        f"Rejections far out: the rate over the nominal one, with its standard error, for runs of {levels.ROWS:,} "
+        f"replicates in {levels.BLOCKS} blocks, or for block sums alone. Above 1 the test rejects too often.",
         table(["test", "law", "D", "runs", *nominal, "expected"], steps),
     ]
 
@@ -288,8 +288,8 @@ def adaptive_text(adapted: pd.DataFrame) -> list[str]:
     return [
         "## Replicates from a target",
         f"A target of ±{100 * first['target']:g} %, at most {first['max_replicates']:,.0f} replicates, "
-        f"{first['runs']:,} studies. What is published comes from a fresh run. *pilot*: the same, had the pilot "
-        "that planned it been published, which stops when it looks precise.",
+        f"{first['runs']:,} studies. The published figures come from a fresh run. *pilot*: the figures of the pilot "
+        "that planned the run, which stops when it looks precise.",
         table(header, rows),
     ]
 
@@ -309,9 +309,9 @@ def long_text(lengthy: pd.DataFrame) -> list[str]:
     ]
     return [
         "## Long runs",
-        f"Percent of {first['runs']:,} runs of {first['R']:,} replicates, of which {first['followed']:,} are followed "
-        "row by row: of the others skewness and kurtosis of the squared norms are not known, and of the error only the "
-        "means of blocks. *V < L*: the lower end alone is wrong (nominal 2.5).",
+        f"Percent of {first['runs']:,} runs of {first['R']:,} replicates, of which {first['followed']:,} are tracked "
+        "row by row. The other replicates give no skewness and kurtosis of the squared norms, and of the error only "
+        "the means of blocks. *V < L*: the lower end alone is wrong (nominal 2.5).",
         table(
             ["law", "variance covered", "V < L", "± % (median)", "mean squared error covered", "called biased"], rows
         ),
@@ -352,11 +352,11 @@ def gate_text(null: pd.DataFrame, suites: list[list[Any]], power: pd.DataFrame) 
         "## The gate",
         f"**No fault.** {len(suites)} suites of {len(suites[0])} cells, resampled from {len(null)} real cells, checked "
         f"with another seed at the default level: **{alarms} false alarms**{bound}. Verdicts: {said}. *confirmed*: "
-        "cells that the first stage sent to the second.",
+        "the share of cells that the first stage passed on to the second.",
         table(["cell", "cv²", "k̂", "confirmed, %"], cells),
-        f"**One fault** among {len(suites[0])} cells: how often it is caught, of {trials} trials. Baselines have 1e5 "
-        "replicates (4e5 where cv² > 10), the stages 1e4 and 4e4. No bias is tested in a cell that is declared biased, "
-        "or whose variance may be infinite.",
+        f"**One fault** among {len(suites[0])} cells: the rate at which it is caught in {trials} trials. Baselines "
+        "have 1e5 replicates (4e5 if cv² > 10), the stages 1e4 and 4e4. The bias is not tested in a cell that is "
+        "declared biased, or whose variance may be infinite.",
         table(["cell", *faults, "5 % in sd"], rows),
         table(["fault", "cell", "caught", "V/V before", "bias in sd"], planted),
     ]
@@ -364,13 +364,13 @@ def gate_text(null: pd.DataFrame, suites: list[list[Any]], power: pd.DataFrame) 
 
 def overhead_text(overhead: pd.DataFrame) -> list[str]:
     lines = [
-        f"- {'with' if r.timing_pass else 'without'} the timing pass: {r.cells} cells in {r.seconds:.1f} s, of which "
-        f"the statistics take {r.statistics_seconds:.1f} s: they add {100 * r.added:.0f} %"
+        f"- {'with' if r.timing_pass else 'without'} the timing pass: {r.cells} cells in {r.seconds:.1f} s. The "
+        f"statistics take {r.statistics_seconds:.1f} s of this: they add {100 * r.added:.0f} %"
         for r in overhead.itertuples()
     ]
     return [
         "## What the statistics cost",
-        "The default study in one process, in seconds of its processor time:",
+        "The default study in one process, in seconds of processor time:",
         "\n".join(lines),
     ]
 
