@@ -1,5 +1,6 @@
 """What the documentation shows is run, and what can drift is generated."""
 
+import ast
 import csv
 import importlib.util
 import os
@@ -14,6 +15,16 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 ROOT = Path(__file__).parent.parent
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
+
+LEANING = re.compile(
+    r"\b(the same as above|likewise|as above|see above|of those that|the others as for)\b", re.IGNORECASE
+)
+"""Phrases that send the reader of a docstring to another one."""
+LEANING_START = re.compile(r"\A(The same|Return the same|That of|Those of|As above)\b")
+PROSE = re.compile(r"\b(and|are|at|by|for|if|in|is|of|on|or|the|to|where|with)\b")
+"""Words that tell a clause before an equals sign from the left-hand side of a formula."""
+NAME_BEHIND_FACTOR = re.compile(r"[^\s+\-−*/·^<>≤≥±] [^\W\d]\w*$")
+DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def blocks(path, language):
@@ -120,3 +131,140 @@ def test_every_command_is_documented():
     text = "".join(p.read_text(encoding="utf-8") for p in [README, *(ROOT / "docs").glob("*.md")])
     for name in cli.list_commands(None):
         assert f"bench {name}" in text, f"bench {name} is not in the documentation"
+
+
+def public_definitions(body):
+    """Yield the classes and functions of a module or a class that have no leading underscore."""
+    return (node for node in body if isinstance(node, DEFINITIONS) and not node.name.startswith("_"))
+
+
+def parsed(module):
+    path = ROOT.joinpath(*module.split("."))
+    return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8"))
+
+
+def imports(tree):
+    """Yield the modules of this project that a module imports names from, and the names."""
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("bench", "estimators"):
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def definition(module, name):
+    """Return the class or function that a module defines or re-exports under a name; None for any other object."""
+    tree = parsed(module)
+    own = [node for node in tree.body if isinstance(node, DEFINITIONS) and node.name == name]
+    return own[0] if own else next((definition(*found) for found in imports(tree) if found[1] == name), None)
+
+
+def nodes_inside(name, node):
+    """Yield a definition with its dotted name, and the public definitions inside if it is a class."""
+    yield name, node
+    if isinstance(node, ast.ClassDef):
+        for inner in public_definitions(node.body):
+            yield from nodes_inside(f"{name}.{inner.name}", inner)
+
+
+def public_nodes():
+    """Yield every public module, class, function, method and property with its dotted name.
+
+    A module is public if no part of its name has a leading underscore. What a package re-exports from its private
+    modules is public under the name of the package.
+    """
+    for path in sorted(p for package in ("bench", "estimators") for p in (ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        parts = parts[:-1] if is_package else parts
+        if any(part.startswith("_") for part in parts):
+            continue
+        module, tree = ".".join(parts), parsed(".".join(parts))
+        yield module, tree
+        for node in public_definitions(tree.body):
+            yield from nodes_inside(f"{module}.{node.name}", node)
+        for source, name in imports(tree) if is_package else ():
+            if "._" in source and not name.startswith("_") and (node := definition(source, name)) is not None:
+                yield from nodes_inside(f"{module}.{name}", node)
+
+
+def public_docstrings():
+    return {name: text for name, node in public_nodes() if (text := ast.get_docstring(node))}
+
+
+def leaning(text):
+    """Return the phrase that makes a docstring depend on another one, or an empty string."""
+    flat = " ".join(text.split())
+    found = LEANING_START.search(flat) or LEANING.search(flat)
+    return found[0] if found else ""
+
+
+def lines_of_two_formulas(text):
+    """Return the lines of a docstring in which one formula follows another, as in ``a = b, c = d``.
+
+    A comma, a semicolon or two spaces end a formula. So does a name behind a factor if the line begins with a formula,
+    as in ``a = b c = d``. Code spans and brackets count as one symbol, and ``a = b = c`` is one formula.
+    """
+    plain = re.sub(r"``.*?``|`[^`]*`", lambda span: "□" + "\n" * span[0].count("\n"), text, flags=re.DOTALL)
+    return [line for line, bare in zip(text.splitlines(), plain.splitlines(), strict=True) if has_two_formulas(bare)]
+
+
+def has_two_formulas(line):
+    while (shorter := re.sub(r"[(\[{][^()\[\]{}]*[)\]}]", "□", line)) != line:
+        line = shorter
+    left, *middle = line.strip().split(" = ")[:-1] or [""]
+    for part in middle:
+        *ended, following = re.split(r"[,;]\s+|\s{2,}", part)
+        if (ended or (" " not in left and NAME_BEHIND_FACTOR.search(part))) and not PROSE.search(following):
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a = b, c = d", 1),
+        ("a = f(x, y);  c = d", 1),
+        ("``code``\n    z = (x − y)/se,   p = T sf(z),   v = clip(n, 1, 2)", 1),
+        ("    mean = mean_a + n_b/n M2 = M2a + M2b", 1),
+        ("a = b\nc = d", 0),
+        ("H(s, t) = P(u < s, v < t) = max(s + t - 1, 0)", 0),
+        ("the chain a = b + c = d, at most 1", 0),
+        ("``a = b``,  ``c = d``,  e = f", 0),
+        ("With d = x − y and n = k + m::", 0),
+        ("At p = 1 only the left one exists, at p = 0 only the right one.", 0),
+        ("Call with n=4, dim=10 where a = b.", 0),
+        ("no formula, none at all", 0),
+    ],
+)
+def test_two_formulas_on_a_line_are_found_and_a_chain_is_one(text, expected):
+    assert len(lines_of_two_formulas(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Return the same of any other estimator.", "Return the same"),
+        ("Those of\nthe runs.", "Those of"),
+        ("Return b.\n\nArgs:\n    b: likewise.", "likewise"),
+        ("Return the rows, of those\n    that begin early.", "of those that"),
+        ("Return the rows of a draw; the same seed gives the same rows. No value was above 1.", ""),
+    ],
+)
+def test_a_docstring_that_leans_on_another_is_found(text, expected):
+    assert leaning(text) == expected
+
+
+def test_public_docstrings_include_methods_properties_and_what_packages_re_export():
+    names = public_docstrings().keys()
+    assert {"bench", "estimators.rloo.RLOO", "bench.api.Measurement.variance", "bench.api.Measurement.frame"} <= names
+    assert {"estimators.Estimator", "estimators.Estimator.refuses", "bench.objectives.Objective.build"} <= names
+    assert not [name for name in names if "._" in name]
+
+
+def test_every_docstring_stands_alone():
+    found = {name: phrase for name, text in public_docstrings().items() if (phrase := leaning(text))}
+    assert not found, "\n".join(f"{name}: {phrase!r}" for name, phrase in found.items())
+
+
+def test_a_line_of_a_docstring_holds_one_formula():
+    found = {name: lines for name, text in public_docstrings().items() if (lines := lines_of_two_formulas(text))}
+    assert not found, "\n".join(f"{name}: {line.strip()}" for name, lines in found.items() for line in lines)
