@@ -8,15 +8,18 @@ import struct
 import numpy as np
 import pytest
 import torch
-from bench.train import Run, Training
 from scipy.io import savemat
 from sklearn.datasets import load_digits
 
-from bench import cli_data, measure, record
+from bench import measure
+from bench.cli import options
 from bench.measurement.draws import cap
 from bench.objectives import BernoulliVAE, CategoricalVAE, GaussianVAE, _images
 from bench.objectives._images import images
 from bench.planning.cells import Cell
+from bench.records.identity import cell_id, identity
+from bench.training.settings import Training
+from bench.training.train import Run
 from estimators import RLOO, Reparameterization
 from tests.datasets import idx, pictures, write_chardata, write_idx
 
@@ -35,7 +38,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_command_line_and_the_reader_mean_one_variable():
-    assert cli_data.VARIABLE == _images.VARIABLE
+    assert options.VARIABLE == _images.VARIABLE
 
 
 def test_the_digits_are_those_of_scikit_learn():
@@ -135,24 +138,22 @@ def test_training_on_files_learns(folder):
 
 
 def test_digits_have_the_identity_that_they_had():
-    assert record.identity(BernoulliVAE()) == {"class": "BernoulliVAE"}
+    assert identity(BernoulliVAE()) == {"class": "BernoulliVAE"}
     assert BernoulliVAE().contents == {}
 
 
 def test_files_are_known_by_their_content_and_not_by_their_place(folder, tmp_path, monkeypatch):
     objective = BernoulliVAE(data="mnist", batch=4, hidden=3)
-    before = record.identity(objective)
+    before = identity(objective)
     assert before["data"] == images("mnist").digest
     assert str(tmp_path) not in str(before)
     monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path / "copy"))
     write_idx(tmp_path / "copy" / "mnist", TRAIN, TEST, packed=False)
-    assert record.identity(objective) == before
+    assert identity(objective) == before
     write_idx(tmp_path / "copy" / "mnist", TRAIN[1:], TEST, packed=False)
-    after = record.identity(objective)
+    after = identity(objective)
     assert after != before
-    assert record.cell_id(RLOO(), objective) == record.digest(
-        {"estimator": record.identity(RLOO()), "objective": after}
-    )
+    assert cell_id(RLOO(), objective) == record.digest({"estimator": identity(RLOO()), "objective": after})
 
 
 def test_images_that_have_changed_are_read_again(folder):
