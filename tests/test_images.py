@@ -17,7 +17,7 @@ from bench.measurement.draws import cap
 from bench.objectives import BernoulliVAE, CategoricalVAE, GaussianVAE, _images
 from bench.objectives._images import images
 from bench.planning.cells import Cell
-from bench.records.identity import cell_id, identity
+from bench.records.identity import cell_id, digest, fields_of, identity
 from bench.training.settings import Training
 from bench.training.train import Run
 from estimators import RLOO, Reparameterization
@@ -120,7 +120,7 @@ def test_the_networks_are_as_large_as_the_images(folder, cls, data):
     ids=repr,
 )
 def test_gradients_on_files_are_unbiased(folder, objective, estimator):
-    on_files = type(objective)(**{**record.fields_of(objective), "data": "mnist"})
+    on_files = type(objective)(**{**fields_of(objective), "data": "mnist"})
     found = measure(estimator, on_files, replicates=1_000)
     assert found.verdict in ("INCONCLUSIVE", "UNBIASED_WITHIN_TOL")
     assert found.mean["hidden_weight"].shape == (3, 784)
@@ -153,7 +153,7 @@ def test_files_are_known_by_their_content_and_not_by_their_place(folder, tmp_pat
     write_idx(tmp_path / "copy" / "mnist", TRAIN[1:], TEST, packed=False)
     after = identity(objective)
     assert after != before
-    assert cell_id(RLOO(), objective) == record.digest({"estimator": identity(RLOO()), "objective": after})
+    assert cell_id(RLOO(), objective) == digest({"estimator": identity(RLOO()), "objective": after})
 
 
 def test_images_that_have_changed_are_read_again(folder):
