@@ -120,7 +120,7 @@ def test_a_biased_estimator_is_refused():
 def test_an_infinite_variance_is_refused(monkeypatch):
     real = summaries.summarise
     monkeypatch.setattr(
-        reference, "summarise", lambda *a, **k: replace(real(*a, **k), status="INFINITE_VARIANCE_SUSPECTED")
+        summaries, "summarise", lambda *a, **k: replace(real(*a, **k), status="INFINITE_VARIANCE_SUSPECTED")
     )
     with pytest.raises(Lost, match="no finite variance"):
         reference.reference_record(reference.cell_of(Hidden()), SETTINGS, quiet)
