@@ -20,7 +20,6 @@ from bench.measurement.summaries import has_no_noise
 from bench.objectives import Objective, Problem
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from bench.stats import summarise
 from bench.stats.layout import TRACKED
 from estimators import (
     RLOO,
