@@ -17,9 +17,8 @@ from bench.measurement import reference, summaries
 from bench.measurement.engine import Engine
 from bench.measurement.lines import Lost
 from bench.objectives import BernoulliVAE, GaussianQuadratic
-from bench.objectives._autoencoder import network
-from bench.objectives._images import images
-from bench.objectives.bernoulli_vae import _bounds
+from bench.objectives.autoencoders.images import images
+from bench.objectives.autoencoders.networks import network
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.planning.spec import Spec
@@ -50,7 +49,7 @@ def exact_gradient():
     """The gradient by the sum over all 8,192 states, which the objective itself does not make."""
     problem = VAE.build(torch.float64)
     x = images("digits").bits()[:2]
-    value = _bounds(x, network(x, problem.theta), problem.extra).mean()
+    value = VAE.bounds(x, network(x, problem.theta), problem.extra).mean()
     gradients = torch.autograd.grad(value, list(problem.theta.values()))
     return torch.cat([g.flatten() for g in gradients]).numpy()
 
