@@ -135,7 +135,7 @@ def test_planning_knows_the_particles(objective):
 
 @over_all
 def test_the_bound_can_be_trained(objective):
-    record = Run(Cell(VIMCO(), objective), Training(steps=20, rate=1e-2, replicates=64), 0).done()
+    record = TrainingRun.of(Cell(VIMCO(), objective), Training(steps=20, rate=1e-2, replicates=64), 0).record()
     assert record["outcome"] == "measured", record["reason"]
     assert record["curves"]["value"][-1] > record["curves"]["value"][0]
     assert (record["f_evals"], record["exact_value"]) == (objective.particles, False)
