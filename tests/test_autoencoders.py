@@ -190,7 +190,7 @@ def with_copies(objective, copies):
 )
 def test_rows_pulled_back_are_the_gradients_of_copies_of_the_encoder(objective, estimator):
     engine = Engine(Cell(estimator, objective), Settings(dtype="float64"))
-    pulled = engine.row_gradients(6, seeded(2))
+    pulled = engine.gradients(6, seeded(2))
     problem = engine.problem
     copies = {name: t.detach().expand(6, *t.shape).clone().requires_grad_() for name, t in problem.theta.items()}
     q = with_copies(objective, copies)
@@ -292,11 +292,11 @@ def check_agreement(sample, expected):
 )
 def test_an_unbiased_estimator_agrees(objective, estimator):
     engine = Engine(Cell(estimator, objective), Settings(replicates=10_000, dtype="float64"))
-    sample = torch.cat([engine.gradients(block) for block in range(len(engine.sizes))]).numpy()
+    sample = torch.cat([engine.draw_gradients(block) for block in range(len(engine.sizes))]).numpy()
     check_agreement(sample, exact_gradient(objective, engine.problem)[1])
 
 
 def test_reparameterization_agrees_with_quadrature_on_the_network():
     engine = Engine(Cell(Reparameterization(), GAUSSIAN), Settings(replicates=10_000, dtype="float64"))
-    sample = torch.cat([engine.gradients(block) for block in range(len(engine.sizes))]).numpy()
+    sample = torch.cat([engine.draw_gradients(block) for block in range(len(engine.sizes))]).numpy()
     check_agreement(sample, gradient(engine.problem, by_quadrature(engine.problem)).numpy())

@@ -145,7 +145,7 @@ def test_the_data():
 def test_rows_pulled_back_are_the_gradients_of_copies_of_the_encoder(estimator):
     """One encoder with its rows pulled back, against an encoder for every row."""
     engine = Engine(Cell(estimator, SMALL), Settings(dtype="float64"))
-    pulled = engine.row_gradients(6, seeded(2))
+    pulled = engine.gradients(6, seeded(2))
     problem = engine.problem
     copies = {name: t.detach().expand(6, *t.shape).clone().requires_grad_() for name, t in problem.theta.items()}
     x = torch.from_numpy(images(4))
@@ -238,7 +238,7 @@ def test_bad_parameters_are_refused_in_a_sentence(field):
 )
 def test_leave_one_out_is_unbiased_on_it(estimator, objective, count):
     engine = Engine(Cell(estimator, objective), Settings(replicates=100_000, dtype="float64"))
-    sample = torch.cat([engine.gradients(draw) for draw in range(count)]).numpy()
+    sample = torch.cat([engine.draw_gradients(draw) for draw in range(count)]).numpy()
     _, exact = exact_gradient(objective, engine.problem)
     noisy = sample.std(0) > 0  # a pixel that no image has gives its weights no gradient
     np.testing.assert_allclose(sample.mean(0)[~noisy], exact[~noisy], rtol=0, atol=1e-12)

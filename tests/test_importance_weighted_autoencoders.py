@@ -109,7 +109,7 @@ def by_enumeration(objective):
 )
 def test_unbiased_estimators_agree_with_a_sum_or_an_integral(objective, estimator, exact):
     engine = Engine(Cell(estimator, objective), Settings(replicates=10_000, dtype="float64"))
-    sample = torch.cat([engine.gradients(block) for block in range(len(engine.sizes))]).numpy()
+    sample = torch.cat([engine.draw_gradients(block) for block in range(len(engine.sizes))]).numpy()
     expected = exact(objective).numpy()
     noisy = sample.std(0) > 1e-12  # a pixel that no image has gives its weights no gradient
     np.testing.assert_allclose(sample.mean(0)[~noisy], expected[~noisy], rtol=0, atol=1e-10)

@@ -177,7 +177,7 @@ class Pool:
             Refusal: the estimator refused.
         """
         state = engine.state_bytes()
-        chunks = deque(_chunks(engine.runs, engine.sizes, len(self._workers)))
+        chunks = deque(_chunks(engine.spans, engine.sizes, len(self._workers)))
         ready: dict[int, tuple[int, list[tuple[Partial, str]]]] = {}
         asked: dict[_Worker, deque[range]] = {worker: deque() for worker in self._workers}
         begun: set[_Worker] = set()
@@ -218,14 +218,14 @@ def _answering(busy: Collection[_Worker]) -> list[_Worker]:
     return [worker for worker in busy if worker.connection in answered]
 
 
-def _chunks(runs: Sequence[range], sizes: Sequence[int], workers: int) -> Iterator[range]:
-    """Yield runs of draw numbers, put together: many chunks per worker, so that none waits long for the last."""
+def _chunks(spans: Sequence[range], sizes: Sequence[int], workers: int) -> Iterator[range]:
+    """Yield spans of draw numbers, put together: many chunks per worker, so that none waits long for the last."""
     share, start, rows = sum(sizes) / (CHUNKS * workers), 0, 0
-    for run in runs:
-        rows += sum(sizes[run.start : run.stop])
-        if rows >= share or run is runs[-1]:
-            yield range(start, run.stop)
-            start, rows = run.stop, 0
+    for span in spans:
+        rows += sum(sizes[span.start : span.stop])
+        if rows >= share or span is spans[-1]:
+            yield range(start, span.stop)
+            start, rows = span.stop, 0
 
 
 def _serve(connection: Connection, preload: Preload) -> None:

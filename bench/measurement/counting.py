@@ -21,7 +21,7 @@ def count_evaluations(engine: Engine) -> tuple[float, float]:
     count = 1 if engine.cell.estimator.deterministic else COUNT_ROWS
     r = rows(engine.q, count)
     f = counted(engine.problem.integrand(r), counter)
-    engine.own_gradients(r, f, engine.generator("count", 0))
+    engine.own_gradients_on(r, f, engine.generator("count", 0))
     per = count * math.prod(engine.q.batch_shape)
     return counter.f / per, counter.df / per
 

@@ -9,7 +9,7 @@ from typing import Any
 from bench.objectives import Objective
 from bench.planning.cells import Cell
 from bench.records.identity import identity
-from bench.stats.layout import FOLLOWED
+from bench.stats.layout import TRACKED
 
 CAP = {"cpu": 2**19, "cuda": 2**22}
 """Elements of the largest tensor of a draw, for one sample of every row, by device kind."""
@@ -73,11 +73,11 @@ def draws(cell: Cell, replicates: int, device: str) -> list[int]:
 def sizes_of(objective: Objective, replicates: int, device: str) -> list[int]:
     """Return the same of any other estimator."""
     long = replicates >= LONG
-    return up_to(replicates, long_ladder(objective, device, replicates) if long else ladder(objective, device))
+    return take_until(replicates, long_ladder(objective, device, replicates) if long else ladder(objective, device))
 
 
-def up_to(replicates: int, sizes: Iterable[int]) -> list[int]:
-    """Return as many of the sizes as it takes to have so many replicates."""
+def take_until(replicates: int, sizes: Iterable[int]) -> list[int]:
+    """Return the shortest prefix of ``sizes`` that sums to at least ``replicates``; all sizes if none does."""
     taken: list[int] = []
     total = 0
     for size in sizes:
@@ -88,7 +88,7 @@ def up_to(replicates: int, sizes: Iterable[int]) -> list[int]:
     return taken
 
 
-def runs(sizes: Sequence[int], size: int) -> list[range]:
+def spans(sizes: Sequence[int], size: int) -> list[range]:
     """Return successive draws, of blocks of equal rows, that are reduced together.
 
     Args:
@@ -96,11 +96,11 @@ def runs(sizes: Sequence[int], size: int) -> list[range]:
         size: the coordinates of theta.
     """
     out: list[range] = []
-    before, blocks, rows = begins(sizes), 0, 0
+    before, blocks, rows = starts(sizes), 0, 0
     for draw, n in enumerate(sizes):
         cut = blocks_in(n)
         more = n // cut == rows and blocks + cut <= MOST and (blocks + cut) * size <= MOST_NUMBERS
-        if more and not before[out[-1].start] < FOLLOWED <= before[draw]:
+        if more and not before[out[-1].start] < TRACKED <= before[draw]:
             out[-1], blocks = range(out[-1].start, draw + 1), blocks + cut
         else:
             out.append(range(draw, draw + 1))
@@ -108,15 +108,15 @@ def runs(sizes: Sequence[int], size: int) -> list[range]:
     return out
 
 
-def begins(sizes: Sequence[int]) -> list[int]:
-    """Return the rows before every draw, and of all of them."""
+def starts(sizes: Sequence[int]) -> list[int]:
+    """Return the rows before every draw, and their total."""
     return [0, *itertools.accumulate(sizes)]
 
 
-def followed(sizes: Sequence[int], size: int) -> int:
-    """Return of how many rows all series are followed: of those of the runs that begin before ``FOLLOWED``."""
-    before = begins(sizes)
-    return max(before[run.stop] for run in runs(sizes, size) if before[run.start] < FOLLOWED)
+def tracked_rows(sizes: Sequence[int], size: int) -> int:
+    """Return the number of leading rows for which every series is tracked: all spans that start before ``TRACKED``."""
+    before = starts(sizes)
+    return max(before[span.stop] for span in spans(sizes, size) if before[span.start] < TRACKED)
 
 
 def slices(rows: int, points: int, objective: Objective, device: str) -> int:

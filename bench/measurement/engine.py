@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from bench.measurement.draws import begins, blocks_in, draws, followed, noise_subject, runs, slices
+from bench.measurement.draws import blocks_in, draws, noise_subject, slices, spans, starts, tracked_rows
 from bench.measurement.heap import keep_memory
 from bench.measurement.pull_back import PullBack
 from bench.measurement.reduction.blocks import draws_partial
@@ -112,42 +112,37 @@ class Engine:
         torch.save(self.state.state_dict(), buffer)
         return buffer.getvalue()
 
-    def gradients(self, draw: int, stage: str = "measure") -> Tensor:
-        """Return the row gradients of a draw, ``[rows, size]``."""
+    def draw_gradients(self, draw: int, stage: str = "measure") -> Tensor:
+        """Return the gradients of a draw, one row per replicate, ``[rows, size]``."""
         return torch.cat(self.parts(draw, stage), 1)
 
     def parts(self, draw: int, stage: str = "measure") -> list[Tensor]:
-        """Return the row gradients of a draw at every tensor of theta, ``[rows, size of the tensor]`` each."""
-        return self.pull_back(self.draw_calls(draw, stage))
+        """Return the gradients of a draw, tensor of theta by tensor, each ``[rows, size of the tensor]``."""
+        return self.pull_back(self.own_gradients_in_slices(self.sizes[draw], self.generator(stage, draw)))
 
-    def draw_calls(self, draw: int, stage: str = "measure") -> list[tuple[Tensor, ...]]:
-        """Return the gradients of a draw at q's own parameters, each ``[rows/slices, ...]``, slice by slice."""
-        return self.sliced_calls(self.sizes[draw], self.generator(stage, draw))
+    def gradients(self, count: int, generator: Generator) -> Tensor:
+        """Return the gradients of ``count`` independent calls, ``[count, size]``; large calls are made in slices."""
+        return torch.cat(self.pull_back(self.own_gradients_in_slices(count, generator)), 1)
 
-    def batch(self, count: int, generator: Generator) -> Tensor:
-        """Return the row gradients of ``count`` calls, ``[count, size]``, made in slices where they are large."""
-        return torch.cat(self.pull_back(self.sliced_calls(count, generator)), 1)
+    def own_gradients_in_slices(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
+        """Return the gradients of ``count`` independent calls at q's own parameters, slice by slice.
 
-    def sliced_calls(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
-        """Return the gradients of ``count`` calls at q's own parameters, in slices where they are large."""
+        Each slice holds ``own_gradients`` of ``count / slices`` calls.
+        """
         cut = slices(count, self.points, self.cell.objective, self.settings.device)
-        return [self.calls(count // cut, generator) for _ in range(cut)]
+        return [self.own_gradients(count // cut, generator) for _ in range(cut)]
 
-    def row_gradients(self, count: int, generator: Generator) -> Tensor:
-        """Return the gradients of ``count`` independent calls, ``[count, size]``."""
-        return torch.cat(self.pull_back([self.calls(count, generator)]), 1)
-
-    def calls(self, count: int, generator: Generator) -> tuple[Tensor, ...]:
+    def own_gradients(self, count: int, generator: Generator) -> tuple[Tensor, ...]:
         """Return the gradients of ``count`` independent calls at q's own parameters, each ``[count, ...]``."""
         r = rows(self.q, count)
-        return self.own_gradients(r, self.problem.integrand(r), generator)
+        return self.own_gradients_on(r, self.problem.integrand(r), generator)
 
     def values(self, count: int, generator: Generator) -> Tensor:
         """Return the losses of ``count`` independent calls, ``[count, *batch]``."""
         r = rows(self.q, count)
         return self.cell.estimator(self.problem.integrand(r), r, generator, self.state).detach()
 
-    def own_gradients(self, r: Distribution, f: Integrand, generator: Generator) -> tuple[Tensor, ...]:
+    def own_gradients_on(self, r: Distribution, f: Integrand, generator: Generator) -> tuple[Tensor, ...]:
         """Call the estimator on rows and return the gradients at their own parameters, each ``[count, ...]``.
 
         Raises:
@@ -160,9 +155,9 @@ class Engine:
         return torch.autograd.grad(loss, leaves, share, materialize_grads=True)
 
     @functools.cached_property
-    def runs(self) -> list[range]:
-        """Successive draws that are reduced together: every process makes the same."""
-        return runs(self.sizes, self.size)
+    def spans(self) -> list[range]:
+        """Successive draws that are reduced together; every process computes the same spans."""
+        return spans(self.sizes, self.size)
 
     @functools.cached_property
     def origin(self) -> Origin:
@@ -170,10 +165,10 @@ class Engine:
         return Origin.of(self.parts(0))
 
     def partials(self, draws: range, centre: Tensor, exact: Tensor | None) -> Iterator[tuple[Partial, str]]:
-        """Yield the sums of runs, and the digests of their draws' raw gradients where the fingerprint needs them.
+        """Yield the sums of every span, and the digests of those draws' raw gradients that enter the fingerprint.
 
         Args:
-            draws: whole ``runs``.
+            draws: whole ``spans``.
             centre: a point near the mean gradient, ``[size]``, float64.
             exact: the exact gradient, or None.
         """
@@ -185,27 +180,27 @@ class Engine:
                 digests[draw] = digest(parts)
             return parts
 
-        before = begins(self.sizes)
+        before = starts(self.sizes)
         firsts = [0, *itertools.accumulate(map(blocks_in, self.sizes))]
-        end = followed(self.sizes, self.size)
-        for run in self.runs:
-            if run.start not in draws:
+        tracked = tracked_rows(self.sizes, self.size)
+        for span in self.spans:
+            if span.start not in draws:
                 continue
             partial = draws_partial(
                 digested,
-                run,
-                index=firsts[run.start],
-                blocks=[blocks_in(self.sizes[draw]) for draw in run],
+                span,
+                index=firsts[span.start],
+                blocks=[blocks_in(self.sizes[draw]) for draw in span],
                 groups=self.groups,
                 centre=centre,
                 exact=exact,
                 replicates=sum(self.sizes),
                 origin=self.origin,
-                followed=end if before[run.start] < end else 0,
+                tracked=tracked if before[span.start] < tracked else 0,
                 workspace=self.workspace,
                 truncate_at=self.truncate_at,
             )
-            yield partial, "".join(digests.get(draw, "") for draw in run)
+            yield partial, "".join(digests.get(draw, "") for draw in span)
 
 
 def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:

@@ -51,7 +51,7 @@ def moments_record(
     f_evals, grad_evals = count_evaluations(engine)
     value, exact = exact_gradient(cell.objective, engine.problem) if cell.objective.has_exact else (None, None)
     target = exact if reference is None else reference.mean
-    centre = engine.gradients(0).double().mean(0).cpu().numpy() if target is None else target
+    centre = engine.draw_gradients(0).double().mean(0).cpu().numpy() if target is None else target
     sums, first_draws = collect(engine, (spread or here)(engine, centre, target), centre, target, progress)
     summary = summarise(
         sums,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from bench.measurement.adaptation import learn
-from bench.measurement.draws import ladder, up_to
+from bench.measurement.draws import ladder, take_until
 from bench.measurement.engine import Engine
 from bench.measurement.lines import Lost, common
 from bench.measurement.reduction.blocks import block_partial
@@ -70,15 +70,17 @@ def pilot_record(cell: Cell, settings: Settings, aim: Aim, told: Callable[[int, 
 def _looks(engine: Engine, aim: Aim, told: Callable[[int, int], None], look: Look) -> Iterator[tuple[int, Summary]]:
     """Yield replicates and what is known at every look, until the aim is reached or the replicates are spent."""
     learn(engine)
-    sizes = up_to(aim.most, ladder(engine.cell.objective, engine.settings.device))  # small ones first: it may end soon
-    centre = engine.batch(sizes[0], engine.generator(KIND, 0)).double().mean(0)
+    sizes = take_until(
+        aim.most, ladder(engine.cell.objective, engine.settings.device)
+    )  # small ones first: it may end soon
+    centre = engine.gradients(sizes[0], engine.generator(KIND, 0)).double().mean(0)
     done, coming = 0, look_schedule(aim.most)
     sums = Accumulator(engine.groups, replicates=sum(sizes), centre=centre.cpu().numpy(), exact=None)
     for index, rows in enumerate(sizes):
         done += rows
         sums.add(
             block_partial(
-                engine.batch(rows, engine.generator(KIND, index)),
+                engine.gradients(rows, engine.generator(KIND, index)),
                 index=index,
                 groups=engine.groups,
                 centre=centre,

@@ -59,10 +59,10 @@ def reference_record(cell: Cell, settings: Settings, progress: Callable[[int, in
     begin = time.perf_counter()
     engine = Engine(cell, settings)
     learn(engine)
-    total, centre = sum(engine.sizes), engine.gradients(0, KIND).mean(0)
+    total, centre = sum(engine.sizes), engine.draw_gradients(0, KIND).mean(0)
     partials = (
         block_partial(
-            engine.gradients(draw, KIND),
+            engine.draw_gradients(draw, KIND),
             index=draw,
             groups=engine.groups,
             centre=centre,

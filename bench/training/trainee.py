@@ -219,10 +219,10 @@ class Trainee:
     def variance(self, step: int) -> Summary | None:
         """Return the statistics of the gradient at theta, where ``bench run`` measures it; None if it is not finite."""
         engine, stage = self.engine(), f"{KIND} variance at step {step}"
-        total, centre = sum(engine.sizes), engine.gradients(0, stage).double().mean(0)
+        total, centre = sum(engine.sizes), engine.draw_gradients(0, stage).double().mean(0)
         partials = (
             block_partial(
-                engine.gradients(draw, stage),
+                engine.draw_gradients(draw, stage),
                 index=draw,
                 groups=engine.groups,
                 centre=centre,

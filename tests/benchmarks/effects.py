@@ -73,7 +73,7 @@ def _moments_by_torch(product: Product) -> Callable[[], object]:
 
     def run() -> None:
         for draw in range(len(engine.sizes)):
-            torch.var_mean(engine.gradients(draw), 0)
+            torch.var_mean(engine.draw_gradients(draw), 0)
 
     return run
 
@@ -83,7 +83,7 @@ def _one_by_one(product: Product, count: int) -> Callable[[], object]:
 
     def run() -> None:
         for _ in range(count):
-            engine.batch(1, generator)
+            engine.gradients(1, generator)
 
     return run
 

@@ -41,7 +41,7 @@ class Product:
     def whole(self) -> Summary:
         """Measure with every statistic: blocks, partial sums, their merging, intervals, tests and verdicts."""
         engine = self.engine
-        centre = self.exact if self.exact is not None else engine.gradients(0).double().mean(0).numpy()
+        centre = self.exact if self.exact is not None else engine.draw_gradients(0).double().mean(0).numpy()
         sums, _ = collect(engine, here(engine, centre, self.exact), centre, self.exact, lambda _done, _total: None)
         return summarise(sums, exact=self.exact, dtype=engine.settings.dtype)
 

@@ -108,7 +108,7 @@ def gradients_of(cell: Cell, blocks: int) -> Tensor:
     engine = Engine(cell, Settings(replicates=blocks * ROWS))
     learn(engine)
     at_once = min(blocks, 16)
-    parts = [engine.batch(at_once * ROWS, engine.generator("calibration", k)) for k in range(-(-blocks // at_once))]
+    parts = [engine.gradients(at_once * ROWS, engine.generator("calibration", k)) for k in range(-(-blocks // at_once))]
     return torch.cat(parts)[: blocks * ROWS].view(blocks, ROWS, engine.size)
 
 

@@ -18,8 +18,8 @@ from bench.measurement.draws import (
     draws,
     ladder,
     noise_subject,
-    runs,
     slices,
+    spans,
 )
 from bench.planning.cells import Cell, mismatch, plan
 from bench.records.seeds import draw_seed
@@ -205,7 +205,7 @@ def test_no_two_draws_share_the_bits_that_torch_uses():
 
 def test_as_many_blocks_are_reduced_together_as_have_few_means():
     sizes = [256] * 80
-    assert [len(run) for run in runs(sizes, 200)] == [32, 32, 16]
-    assert [len(run) for run in runs(sizes, MOST_NUMBERS // 8)] == [8] * 10
-    assert [len(run) for run in runs(sizes, 10**6)] == [1] * 80
-    assert [run for part in runs(sizes, 200) for run in part] == list(range(80))
+    assert [len(span) for span in spans(sizes, 200)] == [32, 32, 16]
+    assert [len(span) for span in spans(sizes, MOST_NUMBERS // 8)] == [8] * 10
+    assert [len(span) for span in spans(sizes, 10**6)] == [1] * 80
+    assert [draw for span in spans(sizes, 200) for draw in span] == list(range(80))

@@ -83,9 +83,9 @@ def test_it_says_what_it_is(line):
 
 def test_its_noise_is_no_measurements_noise(line):
     engine = Engine(reference.cell_of(VAE), SETTINGS)
-    own = torch.cat([engine.gradients(block, "reference") for block in range(len(engine.sizes))])
+    own = torch.cat([engine.draw_gradients(block, "reference") for block in range(len(engine.sizes))])
     np.testing.assert_allclose(line["mean"], own.mean(0).numpy(), rtol=1e-9, atol=1e-12)
-    assert not torch.equal(engine.gradients(0, "reference"), engine.gradients(0))
+    assert not torch.equal(engine.draw_gradients(0, "reference"), engine.draw_gradients(0))
 
 
 def test_it_is_written_and_read_without_loss(line, tmp_path):

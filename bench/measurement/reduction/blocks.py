@@ -94,7 +94,7 @@ def draws_partial(
     exact: torch.Tensor | None,
     replicates: int,
     origin: Origin | None = None,
-    followed: int | None = None,
+    tracked: int | None = None,
     truncate_at: float | None = None,
     workspace: Workspace | None = None,
 ) -> Partial:
@@ -104,8 +104,8 @@ def draws_partial(
     replicate per row, float32 or float64; `index`, the number of the first of their blocks; `blocks`, how many there
     are in each draw; `groups`, the tensors of theta by name with their number of coordinates; `centre` and `exact`
     `[size]` float64 on the same device; `replicates`, the R of the whole run, which sets how many of the largest values
-    are kept; `origin`, where the gradients lie (as the first of the draws says when None); `followed`, the rows of the
-    whole run of which all series are followed (all when None), 0 for draws of which only w is; `truncate_at`, the c0 of
+    are kept; `origin`, where the gradients lie (as the first of the draws says when None); `tracked`, the rows of the
+    whole run of which all series are tracked (all when None), 0 for draws of which only w is; `truncate_at`, the c0 of
     a truncated series `min(w, c0)`; `workspace`, memory to use again.
 
     Draws are asked for one after the other and reduced while they are in the cache: centred on the mean of their block,
@@ -127,7 +127,7 @@ def draws_partial(
     def sharp(draw: int) -> list[torch.Tensor]:
         return [g.double() for g in asked(draw)]
 
-    run = _Run(
+    reduction = _Reduction(
         draws,
         index,
         blocks,
@@ -137,12 +137,12 @@ def draws_partial(
         replicates,
         truncate_at,
         origin,
-        replicates if followed is None else followed,
+        replicates if tracked is None else tracked,
         space,
     )
-    partial, finite = run.reduce(asked)
+    partial, finite = reduction.reduce(asked)
     if not finite:
-        partial, finite = run.reduce(sharp)
+        partial, finite = reduction.reduce(sharp)
         if not finite:  # at least one: perhaps only fourth powers overflow
             partial = replace(partial, nonfinite=max(1, sum(_nonfinite_rows(asked(draw)) for draw in draws)))
     return partial
@@ -194,7 +194,7 @@ class _Target:
 
 
 @dataclass(frozen=True, eq=False)
-class _Run:
+class _Reduction:
     """The arguments of one reduction of successive draws.
 
     Y is a gradient off the mean of its block, and d that mean off the pivot, `mean(g) − p`; the other letters are those
@@ -210,7 +210,7 @@ class _Run:
     replicates: int
     truncate_at: float | None
     origin: Origin | None
-    followed: int
+    tracked: int
     space: Workspace
 
     def reduce(self, gradients: Callable[[int], Sequence[torch.Tensor]]) -> tuple[Partial, bool]:
@@ -222,7 +222,7 @@ class _Run:
             [g.new_zeros(g.shape[1]) if p is None else p for g, p in zip(first, origin.pivots, strict=True)]
         )
         units = [origin.spread, *origin.spreads] if self._own_series() else [origin.spread]
-        target = _Target.of(self.exact, pivot.double(), dtype) if self.exact is not None and self.followed else None
+        target = _Target.of(self.exact, pivot.double(), dtype) if self.exact is not None and self.tracked else None
         made = itertools.chain([first], map(gradients, self.draws[1:]))
         tensors: dict[str, torch.Tensor] = {"off centre": pivot.double() - self.centre}
         if target is not None:
@@ -393,11 +393,11 @@ class _Run:
     def _names(self) -> list[str]:
         names = ["w", *(f"w:{name}" for name in self._own_series())]
         names += ["truncated"] if self.truncate_at is not None else []
-        return names + (["error", "projection", "cosine"] if self.exact is not None and self.followed else [])
+        return names + (["error", "projection", "cosine"] if self.exact is not None and self.tracked else [])
 
     def _own_series(self) -> list[str]:
         """Return the groups that have a series of their own."""
-        return list(self.groups) if len(self.groups) > 1 and self.followed else []
+        return list(self.groups) if len(self.groups) > 1 and self.tracked else []
 
     def _finish(
         self, table: torch.Tensor, d: torch.Tensor, units: Sequence[float], target: _Target | None
@@ -426,14 +426,14 @@ class _Run:
                 tensors[f"top {name}"] = top(table[k], self._kept(name, rows))
         if self._samples():
             tensors["sample"] = w[0, :, :LADDER_START].flatten().clone()  # the sums overwrite it
-        orders = 4 if self.followed else 2
+        orders = 4 if self.tracked else 2
         tensors["series"] = series_powers(table[: len(names)], orders, self.space)
         return tensors
 
     def _kept(self, name: str, rows: int) -> int:
         if name == "w":
             return kept_in_block(kept_values(self.replicates), rows, self.replicates)
-        return kept_in_block(tail_length(self.followed) + 1, rows, self.followed)
+        return kept_in_block(tail_length(self.tracked) + 1, rows, self.tracked)
 
     def _samples(self) -> bool:
         """Whether some of w itself is handed over, for its 99 % quantile, which its largest values will not reach."""
@@ -461,7 +461,7 @@ class _Run:
             w_top=largest["w"],
             block_w=group_w.sum(1),
             traces=out.get("traces", np.zeros(0)),
-            followed=self.followed > 0,
+            followed=self.tracked > 0,
             block_group_w=dict(zip(self.groups, group_w.T, strict=True)) if len(self.groups) > 1 else {},
             group_w={name: series[f"w:{name}"] for name in parts},
             group_top={name: largest[f"w:{name}"] for name in parts},
