@@ -10,6 +10,7 @@ import click
 
 from bench.cli.errors import told
 from bench.cli.options import BUDGETS, data_dir, device_option, json_option, name_argument, quiet_option, selectors
+from bench.planning.settings import SMALLEST_DRAW
 
 if TYPE_CHECKING:
     from bench.gate.baseline import Baseline, Entry, Setting
@@ -72,7 +73,7 @@ def show(name: str, json: bool) -> None:
     "--from", "study", type=click.Path(path_type=Path), metavar="FOLDER", help="Take a study's records instead."
 )
 @click.option("--budget", type=click.Choice(list(BUDGETS)), help="Replicates: quick 1e4, full 1e5 or 4e5 [full].")
-@click.option("--replicates", type=click.IntRange(64), metavar="R", help="Replicates of every cell.")
+@click.option("--replicates", type=click.IntRange(SMALLEST_DRAW), metavar="R", help="Replicates of every cell.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Root of all noise [the spec's].")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Of samples and gradients [the spec's].")
 @device_option
@@ -220,7 +221,7 @@ def _from_study(study: Path, folder: Path) -> tuple[Baseline, list[Record]]:
     entries = [entry.untruncated() if entry.is_heavy else entry for entry in entries]  # a study measures no pairs
     if not entries:
         raise UsageError(f"{study} holds no measured cell of its own spec. Run `bench run {study}` first.")
-    setting = Setting(replicates=max(64, spec.replicates), **{key: getattr(spec, key) for key in keys})
+    setting = Setting(replicates=max(SMALLEST_DRAW, spec.replicates), **{key: getattr(spec, key) for key in keys})
     return _assembled(setting, entries), [r for r in latest.values() if r["outcome"] == "failed"]
 
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.planning.catalogue import did_you_mean
 from bench.planning.selectors import Selector, UsageError, parse
+from bench.planning.settings import SMALLEST_DRAW
 from bench.records.environment import environment
 from bench.records.lines import Damaged, Record, plain
 from bench.stats.gate import GateCell, is_heavy
@@ -25,10 +26,8 @@ SCHEMA = 1
 """Version of the file; a reader refuses a newer one."""
 FOLDER = Path("results") / "baselines"
 """Where baselines lie, as seen from the root of a repository."""
-LEAST = 64
-"""Fewest replicates of a cell: the smallest draw."""
 ENVIRONMENT = ("commit", "stochgrad_bench", "torch", "numpy", "python", "platform", "cpu", "cpu_capability")
-Count = Annotated[int, Field(ge=LEAST)]
+Count = Annotated[int, Field(ge=SMALLEST_DRAW)]
 Positive = Annotated[float, Field(ge=0)]
 
 

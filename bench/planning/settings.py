@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SMALLEST_DRAW = 64
+"""Fewest replicates of a draw, of a block and of a baseline (see the table in ``bench.measurement.draws``)."""
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -10,6 +10,7 @@ from math import sqrt
 import numpy as np
 import torch
 
+from bench.measurement.draws import FIRST_DRAW
 from bench.measurement.reduction.kernels import (
     Workspace,
     add_products,
@@ -23,6 +24,7 @@ from bench.measurement.reduction.kernels import (
     top,
 )
 from bench.measurement.reduction.origin import Origin
+from bench.planning.settings import SMALLEST_DRAW
 from bench.stats.layout import (
     SHAPE_BLOCKS,
     SUB_BLOCK,
@@ -37,7 +39,6 @@ from bench.stats.partial import Partial
 from bench.stats.series import Array, each, from_powers, pooled
 
 NARROW = 32  # below so many columns a column is kept in one piece: inner loops over the columns would be too short
-LADDER_START = 256  # rows of a block at the start of a run, at most
 PORTION = 2**19  # numbers of series that are summed up together, while they are in the cache
 SLAB = 2**19  # numbers that are passed over together: draws are put together or cut between blocks to be about as large
 TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to what float32 can square
@@ -162,10 +163,10 @@ def _check(
         raise ValueError(f"gradients have shapes {[tuple(g.shape) for g in parts]}, the groups are {dict(groups)}.")
     if rows % cut:
         raise ValueError(f"a draw is cut into blocks of equal rows (got {rows} rows for {cut} blocks).")
-    if rows // cut < 64:
+    if rows // cut < SMALLEST_DRAW:
         raise ValueError(
-            f"a block needs at least 64 rows (got {rows // cut}): centring inside smaller blocks hides the "
-            "spread of the squared norms. Append a short block to the one before it."
+            f"a block needs at least {SMALLEST_DRAW} rows (got {rows // cut}): centring inside smaller blocks hides "
+            "the spread of the squared norms. Append a short block to the one before it."
         )
     size = sum(groups.values())
     for name, vector in (("centre", centre), ("exact", exact)):
@@ -388,7 +389,7 @@ class _Reduction:
         """
         if self.centre.numel() == 1:
             return 0
-        return max(0, SUB_BLOCKS - (self.index + begin) * (min(rows, LADDER_START) // SUB_BLOCK))
+        return max(0, SUB_BLOCKS - (self.index + begin) * (min(rows, FIRST_DRAW) // SUB_BLOCK))
 
     def _names(self) -> list[str]:
         names = ["w", *(f"w:{name}" for name in self._own_series())]
@@ -425,7 +426,7 @@ class _Reduction:
             if name[0] in "we":
                 tensors[f"top {name}"] = top(table[k], self._kept(name, rows))
         if self._samples():
-            tensors["sample"] = w[0, :, :LADDER_START].flatten().clone()  # the sums overwrite it
+            tensors["sample"] = w[0, :, :FIRST_DRAW].flatten().clone()  # the sums overwrite it
         orders = 4 if self.tracked else 2
         tensors["series"] = series_powers(table[: len(names)], orders, self.space)
         return tensors
