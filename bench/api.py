@@ -21,7 +21,7 @@ from bench.objectives import Objective
 from bench.planning.cells import Cell, mismatch
 from bench.planning.settings import Settings
 from bench.records.lines import Record
-from bench.stats import Aim, Summary
+from bench.stats import PrecisionTarget, Summary
 from bench.stats.printing import format_bias, format_estimate, format_variance
 from bench.stats.quantiles import t_quantile
 from bench.stats.summary import HEAVY
@@ -250,7 +250,9 @@ def measure(
     with single_thread():
         found = None
         if precision is not None:
-            found = pilot.pilot_record(cell, settings, Aim(precision, max_replicates), lambda *_: None, lambda *_: None)
+            found = pilot.pilot_record(
+                cell, settings, PrecisionTarget(precision, max_replicates), lambda *_: None, lambda *_: None
+            )
             settings = replace(settings, replicates=found["planned_replicates"])
         stand_in = reference.here(objective, reference.settings_of(settings))
         line = moments_record(Engine(cell, settings), lambda _done, _total: None, reference=stand_in)

@@ -58,8 +58,8 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
         stack.enter_context(single_thread())
         how = dict.fromkeys(cells, settings)
         lost: set[str] = set()
-        if spec.aim is not None:
-            how, lost = study.plan_replicates(cells, settings, spec.aim)
+        if spec.precision_target is not None:
+            how, lost = study.plan_replicates(cells, settings, spec.precision_target)
         study.measure(how)
     wanted = {_run_id(cell, given) for cell, given in how.items()} | lost
     wanted |= {_run_id(skip.cell, settings) for skip in skips}

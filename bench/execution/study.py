@@ -20,7 +20,7 @@ from bench.planning.spec import Spec
 from bench.records import store
 from bench.records.environment import cores
 from bench.records.lines import Record
-from bench.stats import Aim
+from bench.stats import PrecisionTarget
 
 
 class _Study:
@@ -59,11 +59,11 @@ class _Study:
                 self.keep(skipped_record(skip.cell, settings, skip.reason))
 
     def plan_replicates(
-        self, cells: Sequence[Cell], settings: Settings, aim: Aim
+        self, cells: Sequence[Cell], settings: Settings, target: PrecisionTarget
     ) -> tuple[dict[Cell, Settings], set[str]]:
         """Make the pilots that are lacking; return how to measure every cell, and the runs of pilots that failed."""
-        wanted = {cell: pilot.identity(cell, settings, aim) for cell in cells}
-        lacking = [Task(cell, settings, aim=aim) for cell in cells if self.lacks(wanted[cell])]
+        wanted = {cell: pilot.identity(cell, settings, target) for cell in cells}
+        lacking = [Task(cell, settings, target=target) for cell in cells if self.lacks(wanted[cell])]
         self.progress.start(len(cells), len(cells) - len(lacking))
         for line in self.done(lacking):
             self.finish(line)
@@ -107,9 +107,10 @@ class _Study:
 
     def judged(self, line: Record, cell: Cell, how: Mapping[Cell, Settings]) -> Record:
         """Return a moments line with what its pilot asked for, where there was one."""
-        if self.spec.aim is None:
+        target = self.spec.precision_target
+        if target is None:
             return line
-        return pilot.judged(line, self.lines[pilot.identity(cell, how[cell], self.spec.aim)["run"], pilot.KIND])
+        return pilot.judged(line, self.lines[pilot.identity(cell, how[cell], target)["run"], pilot.KIND])
 
     def done(self, tasks: Sequence[Task]) -> Iterator[Record]:
         """Yield the line of every task: small ones a worker each, then large ones with their blocks spread."""
@@ -121,7 +122,7 @@ class _Study:
             return
         estimators, objectives = self.spec.estimators, self.spec.objectives
         preload: Preload = [(s, "estimator") for s in estimators] + [(s, "objective") for s in objectives]
-        small = [task for task in tasks if task.aim is not None or task.elements <= LARGE]
+        small = [task for task in tasks if task.target is not None or task.elements <= LARGE]
         self.pool = self.pool or Pool(count, preload)
         self.progress.cell(f"{len(small)} cells on {count} workers")
         yield from self.pool.cells(small)
@@ -138,7 +139,7 @@ class _Study:
 
 
 def _words(task: Task) -> str:
-    return f"pilot of {task.cell.label}" if task.aim else task.cell.label
+    return f"pilot of {task.cell.label}" if task.target else task.cell.label
 
 
 def _keep_spec(spec: Spec, path: Path) -> None:

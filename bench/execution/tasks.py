@@ -15,7 +15,7 @@ from bench.measurement.threads import single_thread
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.records.lines import Record
-from bench.stats import Aim, Reference
+from bench.stats import PrecisionTarget, Reference
 
 LARGE = 2**27
 """Elements of a cell's samples from which its draws are spread over the workers."""
@@ -23,18 +23,18 @@ LARGE = 2**27
 
 @dataclass(frozen=True)
 class Task:
-    """A cell that is measured whole: how, against which reference, or with an aim to find out its replicates."""
+    """A cell that is measured whole: how, against which reference, or with a target that sets its replicates."""
 
     cell: Cell
     settings: Settings
     reference: Reference | None = None
-    aim: Aim | None = None
+    target: PrecisionTarget | None = None
 
     @property
     def elements(self) -> int:
         """About how many numbers its samples are, of a pilot at most."""
-        most = self.settings if self.aim is None else replace(self.settings, replicates=self.aim.most)
-        return elements(self.cell, most)
+        replicates = self.target.max_replicates if self.target else self.settings.replicates
+        return elements(self.cell, replace(self.settings, replicates=replicates))
 
     def done(self) -> Record:
         """Return the line, done in this process."""
@@ -42,9 +42,9 @@ class Task:
 
     def lost(self, reason: str) -> Record:
         """Return the record of why it could not be done."""
-        if self.aim is None:
+        if self.target is None:
             return failed_record(self.cell, self.settings, reason)
-        return {**identity(self.cell, self.settings, self.aim), "outcome": "failed", "reason": reason}
+        return {**identity(self.cell, self.settings, self.target), "outcome": "failed", "reason": reason}
 
 
 def elements(cell: Cell, settings: Settings) -> int:
@@ -55,11 +55,11 @@ def elements(cell: Cell, settings: Settings) -> int:
 
 def done(task: Task, progress: Callable[[int, int], None], look: Look, pool: Pool | None = None) -> Record:
     """Return the line of a task, done here or, with a pool, with a measurement's draws spread over the workers."""
-    aim = task.aim
-    if aim is None:
+    target = task.target
+    if target is None:
         return measured(task.cell, task.settings, progress, pool, task.reference)
     with single_thread():
-        line = safely(lambda: pilot_record(task.cell, task.settings, aim, progress, look), task.cell, task.settings)
+        line = safely(lambda: pilot_record(task.cell, task.settings, target, progress, look), task.cell, task.settings)
     return line if line["outcome"] == "measured" else {**task.lost(line["reason"]), "outcome": line["outcome"]}
 
 

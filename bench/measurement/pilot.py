@@ -20,7 +20,16 @@ from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.records.identity import digest
 from bench.records.lines import Record
-from bench.stats import Accumulator, Aim, Summary, half_width, is_precise, look_schedule, planned_replicates, summarise
+from bench.stats import (
+    Accumulator,
+    PrecisionTarget,
+    Summary,
+    half_width,
+    is_precise,
+    look_schedule,
+    planned_replicates,
+    summarise,
+)
 
 KIND = "pilot"
 """Kind of the record, and the stage that its noise is seeded by: that of no other measurement."""
@@ -28,19 +37,21 @@ Look = Callable[[str, float, float, int], None]
 """Is told a cell's label, the half-width reached and the one wanted, and the replicates, at every look."""
 
 
-def identity(cell: Cell, settings: Settings, aim: Aim) -> Record:
-    """Return the keys of a pilot's line that are known before it is made; its run has the aim in its identity."""
-    line = common(cell, replace(settings, replicates=aim.most), KIND)
-    return {**line, "run": digest([line["run"], aim.precision]), "precision": aim.precision}
+def identity(cell: Cell, settings: Settings, target: PrecisionTarget) -> Record:
+    """Return the keys of a pilot's line that are known before it is made; its run has the target in its identity."""
+    line = common(cell, replace(settings, replicates=target.max_replicates), KIND)
+    return {**line, "run": digest([line["run"], target.half_width]), "precision": target.half_width}
 
 
-def pilot_record(cell: Cell, settings: Settings, aim: Aim, told: Callable[[int, int], None], look: Look) -> Record:
-    """Make a pilot and return its line, with the replicates that it asks for, at most ``aim.most``.
+def pilot_record(
+    cell: Cell, settings: Settings, target: PrecisionTarget, told: Callable[[int, int], None], look: Look
+) -> Record:
+    """Make a pilot and return its line, with the replicates that it asks for, at most ``target.max_replicates``.
 
     Args:
         cell: what to measure.
         settings: how; their replicates count for nothing.
-        aim: what is wanted.
+        target: what is wanted.
         told: called with replicates done and those of the next look after every block.
         look: called at every look.
 
@@ -48,16 +59,17 @@ def pilot_record(cell: Cell, settings: Settings, aim: Aim, told: Callable[[int, 
         Lost: gradients were not finite.
     """
     begin = time.perf_counter()
-    line = identity(cell, settings, aim)
+    line = identity(cell, settings, target)
     if cell.estimator.deterministic:
         done = planned = line["replicates"]
         looks: list[list[float]] = []
     else:
-        found = list(_looks(Engine(cell, replace(settings, replicates=aim.most)), aim, told, look))
+        most = target.max_replicates
+        found = list(_looks(Engine(cell, replace(settings, replicates=most)), target, told, look))
         done, last = found[-1]
         looks = [[done, half_width(summary)] for done, summary in found]
-        wanted = planned_replicates(last, aim.precision) if is_precise(last, aim.precision) else aim.most
-        planned = min(wanted, aim.most)
+        wanted = planned_replicates(last, target.half_width) if is_precise(last, target.half_width) else most
+        planned = min(wanted, most)
     return {
         **line,
         "pilot_replicates": done,
@@ -67,12 +79,15 @@ def pilot_record(cell: Cell, settings: Settings, aim: Aim, told: Callable[[int, 
     }
 
 
-def _looks(engine: Engine, aim: Aim, told: Callable[[int, int], None], look: Look) -> Iterator[tuple[int, Summary]]:
-    """Yield replicates and what is known at every look, until the aim is reached or the replicates are spent."""
+def _looks(
+    engine: Engine, target: PrecisionTarget, told: Callable[[int, int], None], look: Look
+) -> Iterator[tuple[int, Summary]]:
+    """Yield replicates and what is known at every look, until the target is reached or the replicates are spent."""
     learn(engine)
-    sizes = up_to(aim.most, ladder(engine.cell.objective, engine.settings.device))  # small ones first: it may end soon
+    most = target.max_replicates
+    sizes = up_to(most, ladder(engine.cell.objective, engine.settings.device))  # small ones first: it may end soon
     centre = engine.batch(sizes[0], engine.generator(KIND, 0)).double().mean(0)
-    done, coming = 0, look_schedule(aim.most)
+    done, coming = 0, look_schedule(most)
     sums = Accumulator(engine.groups, replicates=sum(sizes), centre=centre.cpu().numpy(), exact=None)
     for index, rows in enumerate(sizes):
         done += rows
@@ -96,10 +111,10 @@ def _looks(engine: Engine, aim: Aim, told: Callable[[int, int], None], look: Loo
                 "square). Look for log(0), overflow or an f that returns NaN."
             )
         summary = summarise(sums.sums(), exact=None, dtype=engine.settings.dtype)
-        look(engine.cell.label, half_width(summary), aim.precision, done)
+        look(engine.cell.label, half_width(summary), target.half_width, done)
         yield done, summary
         coming = [n for n in coming if n > done]
-        if is_precise(summary, aim.precision) or not coming:
+        if is_precise(summary, target.half_width) or not coming:
             return
 
 

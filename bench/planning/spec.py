@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.loading import expand, has_parameter
 from bench.planning.selectors import Selector, UsageError, check_name, from_table, label, parse
-from bench.stats import Aim
+from bench.stats import PrecisionTarget
 
 if TYPE_CHECKING:
     from bench.objectives import Objective
@@ -125,9 +125,9 @@ class Spec(BaseModel):
             raise UsageError(source + " ".join(_sentence(e) for e in error.errors())) from None
 
     @property
-    def aim(self) -> Aim | None:
+    def precision_target(self) -> PrecisionTarget | None:
         """What replicates are spent on, where their number is not given."""
-        return None if self.precision is None else Aim(self.precision, self.max_replicates)
+        return None if self.precision is None else PrecisionTarget(self.precision, self.max_replicates)
 
     def with_samples(self, samples: tuple[int, ...]) -> Spec:
         """Return the spec with these n in every estimator that has an n and was not given one."""

@@ -17,7 +17,7 @@ from bench.planning.settings import Settings
 from bench.planning.spec import Spec
 from bench.records import store
 from bench.report.frame import frame
-from bench.stats import Aim
+from bench.stats import PrecisionTarget
 from estimators import Enumeration, Estimator, Reparameterization, ScoreFunction
 
 COSINE, SMALL = objectives.GaussianCosine(), Settings()
@@ -40,9 +40,9 @@ class Told(Silent):
         self.lines.append(record)
 
 
-def pilot(cell, aim, told=None):
+def pilot(cell, target, told=None):
     told = told or Told()
-    return pilot_record(cell, SMALL, aim, lambda *_: None, told.look)
+    return pilot_record(cell, SMALL, target, lambda *_: None, told.look)
 
 
 def spec(estimators=("reparameterization",), **given):
@@ -52,7 +52,7 @@ def spec(estimators=("reparameterization",), **given):
 
 def test_a_pilot_looks_after_doublings_and_stops_when_it_is_precise():
     told = Told()
-    line = pilot(CELL, Aim(0.05), told)
+    line = pilot(CELL, PrecisionTarget(0.05), told)
     replicates = [n for *_, n in told.looks]
     assert all(b >= 2 * a * 0.9 for a, b in itertools.pairwise(replicates))
     assert [half for _, half, _, _ in told.looks][-1] <= 0.05
@@ -63,26 +63,26 @@ def test_a_pilot_looks_after_doublings_and_stops_when_it_is_precise():
 
 
 def test_a_sharper_target_needs_replicates_as_its_square():
-    coarse, fine = (pilot(CELL, Aim(h))["planned_replicates"] for h in (0.04, 0.02))
+    coarse, fine = (pilot(CELL, PrecisionTarget(h))["planned_replicates"] for h in (0.04, 0.02))
     assert fine / coarse == pytest.approx(4, rel=0.2)
 
 
 def test_a_pilot_stops_at_the_most_replicates_and_says_so():
     told = Told()
-    line = pilot(CELL, Aim(0.001, most=3_000), told)
+    line = pilot(CELL, PrecisionTarget(0.001, max_replicates=3_000), told)
     assert line["planned_replicates"] == 3_000
     assert [n for *_, n in told.looks] == [1024, 2048, 3072]
 
 
 def test_a_method_without_noise_needs_no_pilot():
-    line = pilot(Cell(Enumeration(), objectives.BernoulliQuadratic()), Aim(0.01))
+    line = pilot(Cell(Enumeration(), objectives.BernoulliQuadratic()), PrecisionTarget(0.01))
     assert (line["planned_replicates"], line["looks"]) == (64, [])
 
 
 @pytest.mark.parametrize("wrong", [0, -0.1, 1, 5])
 def test_a_precision_is_a_fraction(wrong):
-    with pytest.raises(ValueError, match=r"precision is a fraction, as 0\.05"):
-        Aim(wrong)
+    with pytest.raises(ValueError, match=r"precision is a fraction, such as 0\.05"):
+        PrecisionTarget(wrong)
 
 
 def test_what_is_published_is_a_fresh_run_of_fixed_length():
@@ -190,5 +190,5 @@ def test_a_pilot_has_noise_of_its_own(monkeypatch):
         return own(self, stage, draw)
 
     monkeypatch.setattr(Engine, "generator", generator)
-    pilot_record(CELL, SMALL, Aim(0.1, 4000), lambda _done, _coming: None, lambda *_look: None)
+    pilot_record(CELL, SMALL, PrecisionTarget(0.1, 4000), lambda _done, _coming: None, lambda *_look: None)
     assert stages == {KIND}
