@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.report import curves, figures, tables, training
+from bench.report.cost import priced
 from bench.report.frame import frame
 from bench.report.ranks import ranked
-from bench.report.work import priced
 
 if TYPE_CHECKING:
     import pandas as pd
