@@ -17,7 +17,7 @@ from bench.planning.cells import Cell, Skip
 from bench.planning.selectors import label
 from bench.planning.settings import Settings
 from bench.planning.spec import Spec
-from bench.records import store
+from bench.records import files, store
 from bench.records.environment import cores
 from bench.records.lines import Record
 from bench.stats import Aim
@@ -144,7 +144,7 @@ def _words(task: Task) -> str:
 def _keep_spec(spec: Spec, path: Path) -> None:
     """Write what the folder is a study of: this spec, and what it was a study of before."""
     whole = spec.extending(Spec.read(path)) if path.exists() else spec
-    path.write_text(whole.to_toml(path.parent), encoding="utf-8")
+    files.write(path, whole.to_toml(path.parent))
 
 
 def _run_id(cell: Cell, settings: Settings) -> str:

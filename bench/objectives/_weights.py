@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.objectives._images import images
 from bench.objectives._protocol import Objective, Problem
+from bench.records.files import replacing
 from estimators import command_line_name
 
 TRAINED = Path(__file__).with_name("trained")
@@ -81,10 +82,8 @@ def save(problem: Problem, folder: Path) -> Path:
     """Write a problem's weights into a folder, under their digest; return the file."""
     weights = of(problem)
     path = folder / f"{digest(weights)}.pt"
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    torch.save(weights, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        torch.save(weights, temporary)
     return path
 
 

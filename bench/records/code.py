@@ -35,8 +35,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 def code_digest(*instances: object) -> str:
     """Return a digest of the code of the instances' classes and of ``NOISE``, 16 hexadecimal digits."""
-    classes = [type(instance) for instance in instances]
-    return digest([*map(_class_digest, classes), NOISE])
+    return digest([*(_class_digest(type(instance)) for instance in instances), NOISE])  # type: ignore[arg-type]
 
 
 @functools.cache
