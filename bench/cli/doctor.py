@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from bench.planning import catalogue as names
-from bench.records.environment import environment, version
+from bench.records.environment import cores, environment, version
 
 
 def findings() -> dict[str, Any]:
@@ -33,7 +33,7 @@ def findings() -> dict[str, Any]:
         "CUDA": _cuda(torch),
         "cpu": made_with["cpu"],
         "cpu capability": made_with["cpu_capability"],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "torch threads": torch.get_num_threads(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
         "memory": f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB available",

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench.planning.catalogue import did_you_mean
 from bench.planning.selectors import Selector, UsageError, parse
 from bench.planning.settings import SMALLEST_DRAW
+from bench.records import files
 from bench.records.environment import environment
 from bench.records.lines import Damaged, Record, plain
 from bench.stats.gate import GateCell, is_heavy
@@ -243,10 +244,7 @@ def write(found: Baseline, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(found.text(), encoding="utf-8")
-    temporary.replace(path)
+    files.write(path, found.text())
 
 
 def selectors(entry: Entry, folder: Path) -> tuple[Selector, Selector]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.objectives._protocol import Problem, Theta
+from bench.records.files import replacing
 
 TRAINED = Path(__file__).with_name("trained")
 """Folder of the weights that come with this package, one file for each autoencoder."""
@@ -56,10 +57,8 @@ def save(problem: Problem, folder: Path) -> Path:
     """Write a problem's weights into a folder, in a file named by their digest, and return its path."""
     weights = of(problem)
     path = folder / f"{digest(weights)}.pt"
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    torch.save(weights, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        torch.save(weights, temporary)
     return path
 
 
