@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-# Densities --------------------------------------------------------------------------------------------------------
-
-
 SHORT = 64
 """Categories below which torch's softmax, made for long rows, takes several times as long on a CPU as its formula."""
 

@@ -12,7 +12,7 @@ from torch.quasirandom import SobolEngine
 
 from estimators._noise import normal, uniform
 from estimators._protocol import Refusal, inner
-from estimators._rows import parameters
+from estimators._rows import first_parameter
 
 BITS = SobolEngine.MAXBIT
 """Binary digits of torch's Sobol points."""
@@ -20,7 +20,7 @@ BITS = SobolEngine.MAXBIT
 
 def antithetic(n: int, q: Distribution, generator: Generator | None) -> Tensor:
     """Return n/2 standard normals and their negatives, ``[n, *batch, *event]``."""
-    half = normal(Size((n // 2, *q.batch_shape, *q.event_shape)), _like(q), generator)
+    half = normal(Size((n // 2, *q.batch_shape, *q.event_shape)), first_parameter(q), generator)
     return torch.cat([half, -half])
 
 
@@ -34,7 +34,7 @@ def sobol(n: int, q: Distribution, generator: Generator | None) -> Tensor:
     Raises:
         Refusal: an event has more coordinates than torch has Sobol directions (21,201).
     """
-    like = _like(q)
+    like = first_parameter(q)
     shape, dim = Size((*q.batch_shape, *q.event_shape)), math.prod(q.event_shape)
     if dim > SobolEngine.MAXDIM:
         raise Refusal(
@@ -64,7 +64,3 @@ def location_scale(q: Distribution, noise: Tensor) -> Tensor:
         return base.loc + (base.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
     assert isinstance(base, Normal)
     return torch.addcmul(base.loc, noise, base.scale)
-
-
-def _like(q: Distribution) -> Tensor:
-    return next(iter(parameters(q).values()))

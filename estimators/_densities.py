@@ -17,7 +17,7 @@ from estimators._axes import over_samples, weighted_sum
 from estimators._checks import one_value_each
 from estimators._protocol import inner
 from estimators._rows import one, parameters
-from estimators._surrogate import _known, _through_sigmoid, inject, inject_at
+from estimators._surrogate import inject, inject_at, pull_through_sigmoid, with_derivative
 from estimators.distributions import Drawable
 
 
@@ -54,7 +54,7 @@ def probs(q: Distribution) -> Tensor:
     p = row_probs(q).expand_as(value)
     if not torch.is_grad_enabled():
         return p
-    return _known(value, p, _through_sigmoid if isinstance(inner(q), Bernoulli) else torch.mul)
+    return with_derivative(value, p, pull_through_sigmoid if isinstance(inner(q), Bernoulli) else torch.mul)
 
 
 def log_prob(q: Distribution, x: Tensor) -> Tensor:

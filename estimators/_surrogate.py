@@ -19,14 +19,11 @@ from torch.distributions import Distribution
 from estimators._rows import parameters
 
 Pull = Callable[[Tensor, Tensor], Tensor]
-"""What a source gets of a cotangent, given the value that was made of it."""
+"""A pull-back: from a cotangent and the value that was made from a source to the gradient of the source."""
 
 
-class _Known(torch.autograd.Function):
-    """A known value with a known derivative: ``pull(cotangent, value)`` is what its source gets.
-
-    The pull is made of the value, whose derivative is thereby known too: derivatives of any order are right.
-    """
+class _WithDerivative(torch.autograd.Function):
+    """The second argument's value; its source, the first argument, gets ``pull(cotangent, value)``."""
 
     @staticmethod
     def forward(ctx: Any, _source: Tensor, value: Tensor, pull: Pull) -> Tensor:
@@ -42,12 +39,22 @@ class _Known(torch.autograd.Function):
         return None if g is None else ctx.pull(g, *ctx.saved_tensors), None, None
 
 
-def _known(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
-    out: Tensor = _Known.apply(source, value, pull)  # type: ignore[no-untyped-call]
+def with_derivative(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
+    """Return a known value with a known derivative in its source.
+
+    The pull-back is a function of the value, whose derivative is known too, so derivatives of any order are right.
+
+    Args:
+        source: what the value was made from; it gets ``pull(cotangent, value)``.
+        value: computed without a graph.
+        pull: the transposed Jacobian.
+    """
+    out: Tensor = _WithDerivative.apply(source, value, pull)  # type: ignore[no-untyped-call]
     return out
 
 
-_through_sigmoid: Pull = torch.ops.aten.sigmoid_backward
+pull_through_sigmoid: Pull = torch.ops.aten.sigmoid_backward
+"""The cotangent g, given the sigmoid y of the source, becomes ``g y (1 - y)``."""
 
 
 def grad_only(x: Tensor) -> Tensor:

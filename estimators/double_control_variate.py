@@ -15,7 +15,7 @@ from estimators._densities import logits, probs, row_probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State
 from estimators._relaxations import squash
-from estimators._rows import parameters
+from estimators._rows import first_parameter, parameters
 from estimators._surrogate import inject_at
 
 
@@ -68,7 +68,7 @@ class DoubleControlVariate(Estimator):
 
     def init(self, q: Distribution, generator: Generator | None = None) -> Coefficient:
         """Return a state that starts at the field ``coefficient``."""
-        return Coefficient(self.coefficient, next(iter(parameters(q).values())).detach())
+        return Coefficient(self.coefficient, first_parameter(q).detach())
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None

@@ -16,7 +16,7 @@ from estimators._checks import at_least, one_value_each
 from estimators._densities import logits, probs, score
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
-from estimators._rows import one, parameters, rows
+from estimators._rows import first_parameter, one, parameters, rows
 from estimators._surrogate import inject_at, valued
 
 
@@ -105,7 +105,7 @@ class ScoreFunction(Estimator):
 
     def init(self, q: Distribution, generator: Generator | None = None) -> MovingAverage | None:
         """Return a moving average before its first update, or None for every other baseline."""
-        return MovingAverage(next(iter(parameters(q).values()))) if self.needs_state else None
+        return MovingAverage(first_parameter(q)) if self.needs_state else None
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
