@@ -9,11 +9,11 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution, MultivariateNormal, Normal
 
-from estimators._checks import at_least
+from estimators._checks import even
 from estimators._couplings import antithetic, location_scale
 from estimators._densities import probs, score
 from estimators._noise import uniform
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
+from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._rows import one
 
 
@@ -42,12 +42,7 @@ class AntitheticScoreFunction(Estimator):
     reference: ClassVar[str] = "Mohamed et al. 2020"
 
     def __post_init__(self) -> None:
-        at_least(self, 2)
-        if self.n % 2:
-            raise InvalidParameter(
-                f"AntitheticScoreFunction needs an even n: its samples are pairs (got n={self.n}). "
-                f"Use AntitheticScoreFunction(n={self.n + 1}) or ScoreFunction(n={self.n})."
-            )
+        even(self, other=f" or ScoreFunction(n={self.n})")
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None

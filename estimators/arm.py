@@ -9,10 +9,10 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
-from estimators._checks import at_least, one_value_each
+from estimators._checks import even, one_value_each
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State
+from estimators._protocol import Estimator, Integrand, State
 from estimators._surrogate import inject_at
 
 
@@ -39,11 +39,7 @@ class ARM(Estimator):
     reference: ClassVar[str] = "Yin & Zhou 2019"
 
     def __post_init__(self) -> None:
-        at_least(self, 2)
-        if self.n % 2:
-            raise InvalidParameter(
-                f"ARM needs an even n: its samples are pairs (got n={self.n}). Use ARM(n={self.n + 1})."
-            )
+        even(self)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None

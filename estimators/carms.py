@@ -10,7 +10,7 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn.functional import one_hot
 
-from estimators._checks import at_least, one_value_each
+from estimators._checks import at_least, is_positive, one_value_each
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
@@ -57,7 +57,7 @@ class CARMS(Estimator):
     def __post_init__(self) -> None:
         at_least(self, 2)
         a = self.independent
-        if isinstance(a, bool) or not isinstance(a, int | float) or not 0 < a <= 1:
+        if not is_positive(a) or a > 1:
             raise InvalidParameter(
                 f"CARMS needs 0 < independent <= 1 (got independent={a!r}): without independent samples "
                 f"some pairs are impossible. Use CARMS(independent=0.25), or RLOO(n={self.n})."

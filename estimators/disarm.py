@@ -10,10 +10,10 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
 from estimators._axes import average, over_samples
-from estimators._checks import at_least, one_value_each
+from estimators._checks import even, one_value_each
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State
+from estimators._protocol import Estimator, Integrand, State
 from estimators._surrogate import inject_at
 
 
@@ -43,11 +43,7 @@ class DisARM(Estimator):
     reference: ClassVar[str] = "Dong et al. 2020"
 
     def __post_init__(self) -> None:
-        at_least(self, 2)
-        if self.n % 2:
-            raise InvalidParameter(
-                f"DisARM needs an even n: its samples are pairs (got n={self.n}). Use DisARM(n={self.n + 1})."
-            )
+        even(self)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None

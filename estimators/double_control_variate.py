@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -10,10 +9,10 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._checks import at_least, needs_gradient, one_value_each
+from estimators._checks import at_least, finite, needs_gradient, one_value_each
 from estimators._densities import logits, probs, row_probs
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State
+from estimators._protocol import Estimator, Integrand, State
 from estimators._relaxations import squash
 from estimators._rows import first_parameter, parameters
 from estimators._surrogate import inject_at
@@ -59,12 +58,7 @@ class DoubleControlVariate(Estimator):
 
     def __post_init__(self) -> None:
         at_least(self, 2, ": its slopes come from other samples. Use ScoreFunction(n=1) or DoubleControlVariate(n=2).")
-        c = self.coefficient
-        if isinstance(c, bool) or not isinstance(c, int | float) or not math.isfinite(c):
-            raise InvalidParameter(
-                f"DoubleControlVariate needs a finite number as coefficient (got coefficient={c!r}). "
-                "Use DoubleControlVariate(coefficient=0.0)."
-            )
+        finite(self, "coefficient")
 
     def init(self, q: Distribution, generator: Generator | None = None) -> Coefficient:
         """Return a state that starts at the field ``coefficient``."""

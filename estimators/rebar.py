@@ -11,9 +11,9 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import average
-from estimators._checks import at_least, needs_gradient, one_value_each, positive
+from estimators._checks import at_least, finite, needs_gradient, one_value_each, positive
 from estimators._densities import logits, row_probs
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State
+from estimators._protocol import Estimator, Integrand, State
 from estimators._relaxations import harden, squash
 from estimators._relaxed_control_variate import noisy_logits, path_difference, score_plus_path
 from estimators._rows import first_parameter
@@ -79,11 +79,7 @@ class REBAR(Estimator):
     def __post_init__(self) -> None:
         at_least(self, 1)
         positive(self, "temperature")
-        c = self.coefficient
-        if isinstance(c, bool) or not isinstance(c, int | float) or not math.isfinite(c):
-            raise InvalidParameter(
-                f"REBAR needs a finite number as coefficient (got coefficient={c!r}). Use REBAR(coefficient=1.0)."
-            )
+        finite(self, "coefficient")
 
     def init(self, q: Distribution, generator: Generator | None = None) -> ControlVariate:
         """Return a state with the given temperature and coefficient."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -12,7 +11,7 @@ from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn import functional
 
 from estimators._axes import average, share
-from estimators._checks import at_least, one_value_each
+from estimators._checks import at_least, is_finite, one_value_each
 from estimators._densities import logits, probs, score
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
@@ -84,8 +83,7 @@ class ScoreFunction(Estimator):
     def __post_init__(self) -> None:
         at_least(self, 1)
         b = self.baseline
-        number = isinstance(b, int | float) and not isinstance(b, bool) and math.isfinite(b)
-        if not number and b not in ("moving-average", "optimal"):
+        if not is_finite(b) and b not in ("moving-average", "optimal"):
             raise InvalidParameter(
                 "ScoreFunction needs a baseline that is a finite number, 'moving-average' or 'optimal' "
                 f"(got baseline={b!r}). Use ScoreFunction(baseline=0.0)."

@@ -10,10 +10,10 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Binomial, Distribution, Geometric, Poisson
 
-from estimators._checks import at_least, one_value_each
+from estimators._checks import at_least, one_of, one_value_each
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
+from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._rows import one, parameters
 from estimators._surrogate import inject_at
 
@@ -57,11 +57,7 @@ class StochasticAD(Estimator):
 
     def __post_init__(self) -> None:
         at_least(self, 1)
-        if self.side not in SIDES:
-            raise InvalidParameter(
-                f"StochasticAD knows the sides right, left and both (got side={self.side!r}). "
-                "Use StochasticAD(side='right')."
-            )
+        one_of(self, "side", *SIDES)
 
     def points(self, q: Distribution) -> int:
         """Return the number of points in the largest call of f."""
