@@ -25,6 +25,16 @@ def totals(x: Tensor) -> Tensor:
     return over_categories(x).expand_as(x).contiguous()
 
 
+def spread(weight: Tensor, x: Tensor) -> Tensor:
+    """Return the weight with axes of length 1 on the right until it has as many axes as x."""
+    return weight.reshape(weight.shape + (1,) * (x.dim() - weight.dim()))
+
+
+def over_event(x: Tensor, axes: int) -> Tensor:
+    """Return the sum over a number of axes on the right; x itself if the number is 0."""
+    return x.sum(tuple(range(-axes, 0))) if axes else x
+
+
 def over_samples(x: Tensor) -> Tensor:
     """Return the sum over the first axis; of one sample it is the sample, without a pass over the data."""
     return x.squeeze(0) if x.shape[0] == 1 else x.sum(0)

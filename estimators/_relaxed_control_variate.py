@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
-from estimators._axes import over_samples
+from estimators._axes import over_samples, spread
 from estimators._densities import logits
 from estimators._noise import gumbel_from, uniform
 from estimators._protocol import inner
@@ -59,5 +59,4 @@ def score_plus_path(weight: Tensor, score: Tensor, factor: Tensor | float, path:
         factor: a scalar.
         path: ``[n, *batch, *event]``; overwritten.
     """
-    spread = weight.reshape(weight.shape + (1,) * (score.dim() - weight.dim()))
-    return over_samples(path.mul_(factor).addcmul_(score, spread))
+    return over_samples(path.mul_(factor).addcmul_(score, spread(weight, score)))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from estimators._axes import spread
 from estimators._rows import parameters
 
 Pull = Callable[[Tensor, Tensor], Tensor]
@@ -118,7 +119,7 @@ class _Inject(torch.autograd.Function):
         if _is_ones(cotangent):  # no pass over the data
             out = out if torch.is_grad_enabled() else [t.detach() for t in out]
         else:
-            out = [cotangent.reshape(cotangent.shape + (1,) * (t.dim() - cotangent.dim())) * t for t in out]
+            out = [spread(cotangent, t) * t for t in out]
         return (None,) * (1 + len(out)) + (*out,)
 
 

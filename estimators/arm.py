@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
+from estimators._axes import spread
 from estimators._checks import even, one_value_each
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
@@ -52,6 +53,5 @@ class ARM(Estimator):
         fx = f(x)
         one_value_each(fx, x, q.batch_shape)
         difference = (fx[:pairs] - fx[pairs:]).detach()
-        spread = difference.reshape(difference.shape + (1,) * (x.dim() - fx.dim()))
-        gradient = (spread * (0.5 - u)).mean(0)
+        gradient = (spread(difference, x) * (0.5 - u)).mean(0)
         return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q))])

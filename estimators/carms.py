@@ -10,6 +10,7 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn.functional import one_hot
 
+from estimators._axes import spread
 from estimators._checks import at_least, is_positive, one_value_each
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
@@ -83,8 +84,8 @@ class CARMS(Estimator):
         pairs = (classes * index.unsqueeze(0) + index.unsqueeze(1)).flatten(0, 1).movedim(0, -1)
         r = self._ratio(p, bounds).flatten(-2).expand(*variables, -1).gather(-1, pairs).movedim(-1, 0)
         difference = (fx.unsqueeze(1) - fx).detach() / (self.n * (self.n - 1))  # [k, j, *batch]
-        spread = difference.reshape(difference.shape + (1,) * (index.dim() - fx.dim()))
-        weight = (spread * r.reshape(self.n, self.n, *variables)).sum(1)
+        r = r.reshape(self.n, self.n, *variables)
+        weight = (spread(difference, r) * r).sum(1)
         return fx.mean(0) + inject_at(q.batch_shape, [((weight.unsqueeze(-1) * hot).sum(0), own)])
 
     def _ratio(self, p: Tensor, bounds: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
-from estimators._axes import average, over_samples
+from estimators._axes import average, over_samples, spread
 from estimators._checks import even, one_value_each
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
@@ -59,7 +59,6 @@ class DisARM(Estimator):
         fx = f(x)
         one_value_each(fx, x, q.batch_shape)
         difference = (fx[:pairs] - fx[pairs:]).detach() / self.n
-        spread = difference.reshape(difference.shape + (1,) * (x.dim() - fx.dim()))
         sign = b - other  # (-1)^{b'} where they differ, else 0
-        gradient = over_samples(sign.mul_(spread)) * torch.maximum(p, 1 - p)  # sigmoid(|logit|)
+        gradient = over_samples(sign.mul_(spread(difference, x))) * torch.maximum(p, 1 - p)  # sigmoid(|logit|)
         return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
+from estimators._axes import over_event, spread
 from estimators._checks import at_least, finite, needs_gradient, one_value_each
 from estimators._densities import logits, probs, row_probs
 from estimators._draws import draw
@@ -76,17 +77,11 @@ class DoubleControlVariate(Estimator):
             one_value_each(fx, x, q.batch_shape)
             needs_gradient(self, fx, x)
             (slope,) = torch.autograd.grad(fx.sum(), x, retain_graph=True)
-        axes = tuple(range(fx.dim(), x.dim()))
         residual = x.detach() - p
         others = (slope.sum(0) - slope) / (self.n - 1)
-        F = fx.detach() - a * _dot(residual, others, axes)
+        F = fx.detach() - a * over_event(residual * others, x.dim() - fx.dim())
         weight = (F - F.mean(0)) / (self.n - 1)
-        gradient = (weight.reshape(weight.shape + (1,) * len(axes)) * residual).sum(0)
+        gradient = (spread(weight, x) * residual).sum(0)
         # Logits need the full Jacobian of the softmax: learning looks at the gradient at q's own parameters.
         mean = probs(q) if "probs" in parameters(q) else squash(q, logits(q), 1.0)
         return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q)), (a * slope.mean(0), mean)])
-
-
-def _dot(a: Tensor, b: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Return the sum of a times b over the event axes."""
-    return (a * b).sum(axes) if axes else a * b

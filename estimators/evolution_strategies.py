@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
 
+from estimators._axes import spread
 from estimators._checks import even, one_value_each, positive
 from estimators._densities import logits
 from estimators._noise import gumbel, logistic, normal, uniform
@@ -129,7 +130,7 @@ def _differences(
     one_value_each(fx, x, q.batch_shape)
     there, back = fx.detach().chunk(2)
     slope = (there - back) / (len(x) * scale)
-    gradients = [(slope.reshape(slope.shape + (1,) * (s.dim() - slope.dim())) * s).sum(0) for s in steps]
+    gradients = [(spread(slope, step) * step).sum(0) for step in steps]
     return fx.mean(0) + inject_at(q.batch_shape, list(zip(gradients, u, strict=True)))
 
 

@@ -10,6 +10,7 @@ from torch import Generator, Size, Tensor
 from torch.autograd import forward_ad
 from torch.distributions import Distribution, Normal
 
+from estimators._axes import spread
 from estimators._checks import at_least, no_gradient, one_of, one_value_each
 from estimators._noise import normal, uniform
 from estimators._protocol import Estimator, Integrand, State
@@ -65,10 +66,7 @@ class ForwardGradient(Estimator):
         if slope is None:
             raise no_gradient(self)
         weight = slope.detach() / self.n
-        gradients = {
-            name: (weight.reshape(weight.shape + (1,) * (v.dim() - weight.dim())) * v).sum(0)
-            for name, v in tangents.items()
-        }
+        gradients = {name: (spread(weight, v) * v).sum(0) for name, v in tangents.items()}
         return cast(Tensor, fx.mean(0)) + inject(q, **gradients)
 
     def _tangent(self, shape: Size, like: Tensor, generator: Generator | None) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn import functional
 
-from estimators._axes import average, share
+from estimators._axes import average, share, spread
 from estimators._checks import at_least, is_finite, one_value_each
 from estimators._densities import logits, probs, score
 from estimators._draws import draw
@@ -128,12 +128,11 @@ def _optimal(q: Distribution, x: Tensor, fx: Tensor) -> Tensor:
     others = 1 - torch.eye(len(x), dtype=fx.dtype, device=fx.device)
     pairs = []
     for s, target in _scores(q, x):
-        spread = fx.reshape(fx.shape + (1,) * (s.dim() - fx.dim()))
-        square = s.square()
-        above = torch.tensordot(others, spread * square, 1)  # sums over the others: a difference of sums would cancel
+        value, square = spread(fx, s), s.square()
+        above = torch.tensordot(others, value * square, 1)  # sums over the others: a difference of sums would cancel
         below = torch.tensordot(others, square, 1)
         baseline = above / below.clamp_min(torch.finfo(s.dtype).tiny)
-        pairs.append((((spread - baseline) * s).mean(0), target))
+        pairs.append((((value - baseline) * s).mean(0), target))
     return inject_at(q.batch_shape, pairs) if pairs else fx.new_zeros(q.batch_shape)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Binomial, Distribution, Geometric, Poisson
 
+from estimators._axes import spread
 from estimators._checks import at_least, one_of, one_value_each
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._draws import draw
@@ -76,7 +77,7 @@ class StochasticAD(Estimator):
         rate = torch.stack(rates)
         moved = torch.stack([x + step for step in steps])
         there = replaced(f, x, torch.where(rate > 0, moved, x), len(q.event_shape))
-        difference = there - fx.detach().reshape(fx.shape + (1,) * (x.dim() - fx.dim()))
+        difference = there - spread(fx.detach(), x)
         sign = torch.tensor(sides, dtype=x.dtype, device=x.device).reshape(-1, *(1 for _ in x.shape))
         gradient = (sign * rate * difference).mean((0, 1))
         return fx.mean(0) + inject_at(q.batch_shape, [(gradient, p)])
