@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from bench.execution.progress import Progress
-from bench.gate.baseline import Baseline, Entry, entry_of
+from bench.gate.baseline import LEAST, Baseline, Entry, entry_of
 from bench.gate.changes import same_statistics
 from bench.gate.decide import UNCOMPARED, Case, Finding, Sample, Verdict, decide, screen
-from bench.gate.measure import first_draws, measured, settings_of
+from bench.gate.measure import first_draws, measured
 from bench.gate.select import Picked, Selection
 from bench.gate.speed import judge
 from bench.planning.selectors import UsageError
@@ -24,8 +24,6 @@ from estimators import Refusal
 
 SCREENING = 10
 """Replicates of the baseline over those of the first stage."""
-LEAST = 64
-"""Fewest replicates of the first stage: the smallest draw."""
 
 Speed = Literal["off", "advisory", "fail"]
 
@@ -149,7 +147,8 @@ class _Checker:
     def __init__(self, baseline: Baseline, options: Options, progress: Progress, commit: str) -> None:
         setting = baseline.setting
         self.options, self.progress, self.commit = options, progress, commit
-        self.baseline = settings_of(setting, options.device)
+        self.baseline = replace(setting, device=options.device or setting.device)
+        self.baseline.check_device()
         same_seed, same_device = options.seed in (None, setting.seed), options.device in (None, setting.device)
         self.same_noise = same_seed and same_device
         self.settings = replace(

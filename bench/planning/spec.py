@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.loading import expand, has_parameter
 from bench.planning.selectors import Selector, UsageError, check_name, from_table, label, parse
+from bench.planning.settings import Settings
 from bench.stats import Aim
 
 if TYPE_CHECKING:
@@ -186,6 +187,16 @@ class Spec(BaseModel):
         if self.device == "cuda":
             raise UsageError("There is no CUDA device for --device cuda. Use --device cpu or auto; see `bench doctor`.")
         return self.model_copy(update={"device": "cpu"})
+
+    def settings(self) -> Settings:
+        """Return how the study measures.
+
+        Raises:
+            ValueError: the device is "auto" still, or "cuda" on a machine without a CUDA device.
+        """
+        settings = Settings(self.replicates, self.seed, self.dtype, self.device, self.common_noise, self.timing)
+        settings.check_device()
+        return settings
 
     def instances(self) -> tuple[list[Estimator], list[Objective]]:
         """Return the estimators and objectives, each once, in the order of the selectors.
