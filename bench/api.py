@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.measurement import pilot, reference
+from bench.measurement import reference
 from bench.measurement.engine import Engine
 from bench.measurement.moments import moments_record
+from bench.measurement.pilot import pilot_record, with_precision
 from bench.measurement.threads import single_thread
 from bench.measurement.timing import timing_record
 from bench.objectives import Objective
 from bench.planning.cells import Cell, mismatch
 from bench.planning.settings import Settings
 from bench.records.lines import Record
-from bench.stats import Aim, Summary
+from bench.stats import PrecisionTarget, Summary
 from bench.stats.printing import format_bias, format_estimate, format_variance
 from bench.stats.quantiles import t_quantile
 from bench.stats.summary import HEAVY
@@ -251,9 +252,9 @@ def measure(
     with single_thread():
         found = None
         if precision is not None:
-            found = pilot.pilot_record(cell, settings, Aim(precision, max_replicates), lambda *_: None, lambda *_: None)
+            found = pilot_record(cell, settings, PrecisionTarget(precision, max_replicates))
             settings = replace(settings, replicates=found["planned_replicates"])
-        stand_in = reference.here(objective, reference.settings_of(settings))
-        line = moments_record(Engine(cell, settings), lambda _done, _total: None, reference=stand_in)
-        line = line if found is None else pilot.judged(line, found)
+        stand_in = reference.in_process(objective, reference.settings_of(settings))
+        line = moments_record(Engine(cell, settings), reference=stand_in)
+        line = line if found is None else with_precision(line, found)
         return Measurement(cell, line, timing_record(cell, settings) if timing else None)

@@ -19,7 +19,7 @@ from bench.objectives._images import images
 from bench.planning.cells import Cell
 from bench.records.identity import cell_id, digest, fields_of, identity
 from bench.training.settings import Training
-from bench.training.train import Run
+from bench.training.train import TrainingRun
 from estimators import RLOO, Reparameterization
 from tests.datasets import idx, pictures, write_chardata, write_idx
 
@@ -128,7 +128,7 @@ def test_gradients_on_files_are_unbiased(folder, objective, estimator):
 
 def test_training_on_files_learns(folder):
     how = Training(steps=30, rate=1e-2, replicates=0)
-    line = Run(Cell(RLOO(), BernoulliVAE(dim=2, hidden=5, batch=10, data="mnist")), how, 0).done()
+    line = TrainingRun.of(Cell(RLOO(), BernoulliVAE(dim=2, hidden=5, batch=10, data="mnist")), how, 0).record()
     assert line["outcome"] == "measured"
     assert line["curves"]["value"][-1] > line["curves"]["value"][0] + 100
     assert line["pictures"]["walk"]["shape"] == [7, 7, 28, 28]

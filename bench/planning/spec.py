@@ -15,7 +15,7 @@ from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.loading import expand, has_parameter
 from bench.planning.selectors import Selector, UsageError, check_name, from_table, label, parse
 from bench.planning.settings import Settings
-from bench.stats import Aim
+from bench.stats import PrecisionTarget
 
 if TYPE_CHECKING:
     from bench.objectives import Objective
@@ -125,10 +125,21 @@ class Spec(BaseModel):
         except ValidationError as error:
             raise UsageError(source + " ".join(_sentence(e) for e in error.errors())) from None
 
+    def settings(self) -> Settings:
+        """Return how the spec measures its cells; its device must be decided (see ``on_device``)."""
+        return Settings(
+            replicates=self.replicates,
+            seed=self.seed,
+            dtype=self.dtype,
+            device=self.device,
+            common_noise=self.common_noise,
+            timing=self.timing,
+        )
+
     @property
-    def aim(self) -> Aim | None:
+    def precision_target(self) -> PrecisionTarget | None:
         """What replicates are spent on, where their number is not given."""
-        return None if self.precision is None else Aim(self.precision, self.max_replicates)
+        return None if self.precision is None else PrecisionTarget(self.precision, self.max_replicates)
 
     def with_samples(self, samples: tuple[int, ...]) -> Spec:
         """Return the spec with these n in every estimator that has an n and was not given one."""
@@ -187,16 +198,6 @@ class Spec(BaseModel):
         if self.device == "cuda":
             raise UsageError("There is no CUDA device for --device cuda. Use --device cpu or auto; see `bench doctor`.")
         return self.model_copy(update={"device": "cpu"})
-
-    def settings(self) -> Settings:
-        """Return how the study measures.
-
-        Raises:
-            ValueError: the device is "auto" still, or "cuda" on a machine without a CUDA device.
-        """
-        settings = Settings(self.replicates, self.seed, self.dtype, self.device, self.common_noise, self.timing)
-        settings.check_device()
-        return settings
 
     def instances(self) -> tuple[list[Estimator], list[Objective]]:
         """Return the estimators and objectives, each once, in the order of the selectors.

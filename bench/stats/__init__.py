@@ -1,7 +1,7 @@
 """Statistics of gradient estimates: partial sums in, intervals, tests and verdicts out. numpy only."""
 
 from bench.stats.accumulate import Accumulator
-from bench.stats.adaptive import Aim, half_width, is_precise, look_schedule, planned_replicates, spend
+from bench.stats.adaptive import PrecisionTarget, half_width, is_precise, look_schedule, planned_replicates, spend
 from bench.stats.bias import Reference
 from bench.stats.comparison import (
     LogRatio,
@@ -31,12 +31,12 @@ from bench.stats.sums import Sums
 
 __all__ = [
     "Accumulator",
-    "Aim",
     "CellTest",
     "GateCell",
     "LogRatio",
     "Moments",
     "Partial",
+    "PrecisionTarget",
     "Reference",
     "Run",
     "Summary",

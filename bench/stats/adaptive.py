@@ -16,22 +16,25 @@ from bench.stats.summary import Summary
 
 
 @dataclass(frozen=True)
-class Aim:
-    """What replicates are spent on.
+class PrecisionTarget:
+    """How precise a cell's variance should be, and how many replicates that may take.
 
     Args:
-        precision: half the width of the 95 % interval of the total variance, over the variance; above 0.
-        most: replicates at which a cell stops, reached or not.
+        half_width: half the width of the variance's 95 % interval, divided by the variance; between 0 and 1.
+        max_replicates: the number of replicates at which a cell stops even if it has not reached the half-width.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
-    precision: float
-    most: int = 1_000_000
+    half_width: float
+    max_replicates: int = 1_000_000
 
     def __post_init__(self) -> None:
-        if not 0 < self.precision < 1:
-            raise ValueError(f"precision is a fraction, as 0.05 for ±5 % (got {self.precision!r}).")
-        if self.most < 1:
-            raise ValueError(f"the most replicates of a cell are at least 1 (got {self.most!r}).")
+        if not 0 < self.half_width < 1:
+            raise ValueError(f"precision is a fraction, such as 0.05 for ±5 % (got {self.half_width!r}).")
+        if self.max_replicates < 1:
+            raise ValueError(f"max_replicates must be at least 1 (got {self.max_replicates!r}).")
 
 
 def look_schedule(maximum: int, first: int = 1000) -> list[int]:

@@ -6,7 +6,7 @@ import torch
 from bench.planning.cells import plan
 from bench.planning.selectors import UsageError, label, parse
 from bench.planning.spec import DEFAULT, Spec, study
-from bench.stats import Aim
+from bench.stats import PrecisionTarget
 
 SMALL = {"estimators": ["rloo"], "objectives": ["gaussian-quadratic"]}
 
@@ -64,10 +64,10 @@ def test_a_file_gives_every_key(tmp_path):
 def test_a_precision_survives_a_study_folder(tmp_path):
     given = Spec.of({"estimators": ["rloo"], "objectives": ["gaussian-cosine"]})
     asked = given.model_copy(update={"precision": 0.05})
-    for spec, aim in ((given, None), (asked, Aim(0.05, 1_000_000))):
+    for spec, target in ((given, None), (asked, PrecisionTarget(0.05, 1_000_000))):
         again = Spec.read(write(tmp_path / "spec.toml", spec.to_toml(tmp_path)))
         assert again == spec
-        assert again.aim == aim
+        assert again.precision_target == target
 
 
 def test_a_spec_without_a_name_has_that_of_its_file(tmp_path):
