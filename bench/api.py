@@ -245,6 +245,7 @@ def measure(
         Lost: gradients were not finite.
     """
     settings = Settings(replicates, seed, dtype, device, common_noise, timing)
+    settings.check_device()
     cell = Cell(estimator, objective)
     if reason := mismatch(estimator, objective):
         raise Refusal(reason)

@@ -37,6 +37,7 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
     """
     cells, skips = plan(*spec.instances())
     settings = spec.settings()
+    settings.check_device()
     with StudyWriter(spec, folder, progress, workers) as study:
         study.keep_spec()
         refused = [MomentsTask(skip.cell, settings) for skip in skips]

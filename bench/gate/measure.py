@@ -6,31 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bench.gate import pairs
-from bench.gate.baseline import Setting
 from bench.measurement import reference
 from bench.measurement.engine import FINGERPRINT_DRAWS, Engine
 from bench.measurement.lines import head, safely
 from bench.measurement.moments import fingerprint_of, moments_record
 from bench.measurement.threads import single_thread
 from bench.planning.cells import Cell
-from bench.planning.selectors import UsageError
 from bench.planning.settings import Settings
 from bench.records.lines import LineKind, Record
 from bench.stats.gate import baseline_replicates, is_heavy
 
 Told = Callable[[int, int], None]
-
-
-def settings_of(setting: Setting, device: str | None = None) -> Settings:
-    """Return how the cells of a baseline are measured.
-
-    Raises:
-        UsageError: that cannot be done here, such as on a CUDA device where there is none.
-    """
-    try:
-        return Settings(setting.replicates, setting.seed, setting.dtype, device or setting.device, setting.common_noise)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def measured(

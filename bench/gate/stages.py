@@ -11,7 +11,7 @@ from bench.execution.progress import Progress
 from bench.gate.baseline import Baseline, Entry, entry_of
 from bench.gate.changes import same_statistics
 from bench.gate.decide import UNCOMPARED, Case, Finding, Sample, Verdict, decide, screen
-from bench.gate.measure import first_draws, measured, settings_of
+from bench.gate.measure import first_draws, measured
 from bench.gate.select import Picked, Selection
 from bench.gate.speed import judge
 from bench.planning.selectors import UsageError
@@ -149,7 +149,8 @@ class _Checker:
     def __init__(self, baseline: Baseline, options: Options, progress: Progress, commit: str) -> None:
         setting = baseline.setting
         self.options, self.progress, self.commit = options, progress, commit
-        self.baseline = settings_of(setting, options.device)
+        self.baseline = replace(setting, device=options.device or setting.device)
+        self.baseline.check_device()
         same_seed, same_device = options.seed in (None, setting.seed), options.device in (None, setting.device)
         self.same_noise = same_seed and same_device
         self.settings = replace(

@@ -52,7 +52,7 @@ class Training:
             raise ValueError(f"optimizer is one of {', '.join(OPTIMIZERS)} (got {self.optimizer!r}).")
         if isinstance(self.rate, bool) or not isinstance(self.rate, int | float) or not 0 < self.rate < math.inf:
             raise ValueError(f"rate, the learning rate, is a finite number above 0 (got {self.rate!r}).")
-        self.settings(0)  # refuses dtype and device
+        self.settings(0).check_device()  # settings refuse a wrong dtype
 
     def settings(self, seed: int) -> Settings:
         """Return how the variance of the gradients of one seed is measured."""
