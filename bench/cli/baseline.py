@@ -10,6 +10,7 @@ import click
 
 from bench.cli import options
 from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
+from bench.planning.settings import SMALLEST_DRAW
 
 if TYPE_CHECKING:
     from bench.gate.baseline import Baseline
@@ -67,7 +68,7 @@ def show(name: str, json: bool) -> None:
     "--from", "study", type=click.Path(path_type=Path), metavar="FOLDER", help="Take the records of a study instead."
 )
 @options.budget(help="Replicates per cell: quick 1e4; full 1e5, or 4e5 for noisier cells [full].")
-@options.replicates(type=click.IntRange(64), help="Replicates per cell.")
+@options.replicates(type=click.IntRange(SMALLEST_DRAW), help="Replicates per cell.")
 @options.seed(help="Root of all noise [the spec's].")
 @options.dtype(help="Type of samples and gradients [the spec's].")
 @options.device(help="Where to measure [the spec's].")

@@ -180,7 +180,7 @@ class Pool:
             Refusal: the estimator refused.
         """
         state = engine.state_bytes()
-        chunks = deque(chunks_of(engine.runs, engine.sizes, len(self._workers)))
+        chunks = deque(chunks_of(engine.spans, engine.sizes, len(self._workers)))
         ready: dict[int, tuple[int, list[tuple[Partial, str]]]] = {}
         asked: dict[Worker, deque[range]] = {worker: deque() for worker in self._workers}
         begun: set[Worker] = set()

@@ -12,7 +12,7 @@ from bench.execution.progress import Progress
 from bench.execution.tasks import Task
 from bench.measurement.threads import single_thread
 from bench.planning.spec import FILE, Spec
-from bench.records import store
+from bench.records import files, store
 from bench.records.environment import cores
 from bench.records.lines import Record
 
@@ -56,7 +56,7 @@ class StudyWriter:
         """Write to the folder what it is a study of: this spec, and what it was a study of before."""
         path = self.folder / FILE
         whole = self.spec.extending(Spec.read(path)) if path.exists() else self.spec
-        path.write_text(whole.to_toml(self.folder), encoding="utf-8")
+        files.write(path, whole.to_toml(self.folder))
 
     def line(self, task: Task) -> Record:
         """Return the line of a task that is on record."""

@@ -19,7 +19,7 @@ from bench.measurement.timing import timing_record
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
 from bench.planning.settings import Settings
-from bench.records.identity import code_digest
+from bench.records.code import code_digest
 from bench.records.lines import LineKind, Outcome, Record
 from bench.stats import PrecisionTarget, Reference
 

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 
 from bench.planning.catalogue import did_you_mean
 from bench.planning.selectors import Selector, UsageError, parse
-from bench.planning.settings import Settings
+from bench.planning.settings import SMALLEST_DRAW, Settings
+from bench.records import files
 from bench.records.environment import environment
 from bench.records.lines import Damaged, Record, plain
 from bench.stats.gate import GateCell, is_heavy
@@ -26,14 +27,12 @@ SCHEMA = 1
 """Version of the file; a reader refuses a newer one."""
 FOLDER = Path("results") / "baselines"
 """Where baselines lie, relative to the root of a repository."""
-LEAST = 64
-"""Fewest replicates of a cell, the smallest draw; ``bench.measurement.draws.LEAST`` without torch."""
 BIASED = 1e-6
 """p-value of the bias below which a bias is beyond doubt."""
 SETTING = ("replicates", "seed", "dtype", "device", "common_noise")
 """What a baseline keeps of the settings, in the order of the file."""
 ENVIRONMENT = ("commit", "stochgrad_bench", "torch", "numpy", "python", "platform", "cpu", "cpu_capability")
-Count = Annotated[int, Field(ge=LEAST)]
+Count = Annotated[int, Field(ge=SMALLEST_DRAW)]
 Positive = Annotated[float, Field(ge=0)]
 
 
@@ -127,8 +126,8 @@ def _stored(given: Any) -> Settings:
     if not isinstance(table, dict) or set(table) != set(SETTING):
         raise ValueError(f"give {', '.join(SETTING)} and nothing else (got {table!r}).")
     settings = Settings(**table)
-    if settings.replicates < LEAST:
-        raise ValueError(f"replicates is at least {LEAST} in a baseline (got {settings.replicates}).")
+    if settings.replicates < SMALLEST_DRAW:
+        raise ValueError(f"replicates is at least {SMALLEST_DRAW} in a baseline (got {settings.replicates}).")
     if settings.seed >= 2**63:
         raise ValueError(f"seed is below 2^63 (got {settings.seed}).")
     if not isinstance(settings.common_noise, bool):
@@ -264,10 +263,7 @@ def write(found: Baseline, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(found.text(), encoding="utf-8")
-    temporary.replace(path)
+    files.write(path, found.text())
 
 
 def selectors(entry: Entry, folder: Path) -> tuple[Selector, Selector]:

@@ -27,7 +27,7 @@ def distances(engine: Engine) -> Array:
     adapt_state(engine)
     found = []
     for draw in range(len(engine.sizes)):
-        g = engine.gradients(draw).double()
+        g = engine.draw_gradients(draw).double()
         found.append((g[0::2] - g[1::2]).square().sum(1) / 2)
     return np.concatenate([d.cpu().numpy() for d in found])
 

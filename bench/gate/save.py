@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.execution.progress import Progress
-from bench.gate.baseline import LEAST, Baseline, Entry, assemble, entry_of
+from bench.gate.baseline import Baseline, Entry, assemble, entry_of
 from bench.gate.measure import measure_for_baseline
 from bench.gate.select import Picked, Selection, pick
 from bench.gate.speed import baseline_costs
 from bench.planning.selectors import UsageError
-from bench.planning.settings import Settings
+from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.planning.spec import FILE, Spec
 from bench.records import store
 from bench.records.lines import Record
@@ -103,7 +103,7 @@ def read_study(study: Path, folder: Path) -> Draft:
         Damaged: its records cannot be read.
     """
     spec = Spec.read(study / FILE).on_device()
-    settings = replace(spec.settings(), replicates=max(LEAST, spec.replicates))
+    settings = replace(spec.settings(), replicates=max(SMALLEST_DRAW, spec.replicates))
     keys = ("seed", "dtype", "device", "common_noise")
     records = [r for r in store.read(study) if r["kind"] == "moments"]
     records = [r for r in records if all(r[key] == getattr(settings, key) for key in keys)]

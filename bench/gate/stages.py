@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from bench.execution.progress import Progress
-from bench.gate.baseline import LEAST, Baseline, Entry, entry_of
+from bench.gate.baseline import Baseline, Entry, entry_of
 from bench.gate.changes import same_statistics
 from bench.gate.decide import UNCOMPARED, Case, Finding, Sample, Verdict, decide, screen
 from bench.gate.measure import first_draws, measure_cell
 from bench.gate.select import Picked, Selection
 from bench.gate.speed import judge
 from bench.planning.selectors import UsageError
-from bench.planning.settings import Settings
+from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.records.environment import commit, version
 from bench.records.seeds import draw_seed
 from bench.stats.gate import STAGE_TWO_FACTOR
@@ -54,8 +54,10 @@ class Options:
     speed: Speed = "off"
 
     def __post_init__(self) -> None:
-        if self.replicates is not None and self.replicates < LEAST:
-            raise UsageError(f"The gate needs at least {LEAST} replicates (got {self.replicates}): the smallest draw.")
+        if self.replicates is not None and self.replicates < SMALLEST_DRAW:
+            raise UsageError(
+                f"The gate needs at least {SMALLEST_DRAW} replicates (got {self.replicates}): the smallest draw."
+            )
         if self.margin is not None and not 0 <= self.margin < 10:
             raise UsageError(f"The margin is a fraction, such as 0.1 for 10 % (got {self.margin}).")
 
@@ -149,7 +151,7 @@ class _Checker:
         self.same_noise = same_seed and same_device
         self.settings = replace(
             self.baseline,
-            replicates=options.replicates or max(LEAST, setting.replicates // SCREENING),
+            replicates=options.replicates or max(SMALLEST_DRAW, setting.replicates // SCREENING),
             seed=setting.seed if options.seed is None else options.seed,
             adapt_seed=setting.seed,  # the variance that was accepted is that of one state
         )

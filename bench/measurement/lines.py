@@ -9,8 +9,9 @@ from bench.measurement.draws import draws
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
 from bench.planning.settings import Settings
+from bench.records.code import code_digest
 from bench.records.environment import environment
-from bench.records.identity import code_digest, fields_of, run_id
+from bench.records.identity import fields_of, run_id
 from bench.records.lines import SCHEMA, LineKind, Outcome, Record
 from estimators import Refusal, command_line_name
 

@@ -97,7 +97,7 @@ def summarise_cell(
         Lost: gradients were not finite.
     """
     target = exact if reference is None else reference.mean
-    centre = engine.gradients(0).double().mean(0).cpu().numpy() if target is None else target
+    centre = engine.draw_gradients(0).double().mean(0).cpu().numpy() if target is None else target
     fingerprint, total = hashlib.sha256(_fingerprint_header(engine.settings)), sum(engine.sizes)
     ((sums, summary),) = summarise_partials(
         engine,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from bench.measurement.adaptation import adapt_state
-from bench.measurement.draws import ladder, up_to
+from bench.measurement.draws import ladder, take_until
 from bench.measurement.engine import Engine
 from bench.measurement.lines import head
 from bench.measurement.summaries import Progress, ignore, summarise_draws
@@ -80,7 +80,7 @@ def _looks(engine: Engine, target: PrecisionTarget, progress: Progress, look: Lo
     """Yield the replicates and the summary at every look, until the target is reached or the replicates are spent."""
     adapt_state(engine)
     # The short ladder begins with small draws: the pilot may end soon.
-    sizes = up_to(target.max_replicates, ladder(engine.cell.objective, engine.settings.device))
+    sizes = take_until(target.max_replicates, ladder(engine.cell.objective, engine.settings.device))
     looks = look_schedule(target.max_replicates)
     for sums, summary in summarise_draws(engine, LineKind.PILOT, sizes, looks, progress):
         look(engine.cell.label, half_width(summary), target.half_width, sums.replicates)

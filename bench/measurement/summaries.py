@@ -102,7 +102,7 @@ def summarise_draws(
     sizes = engine.sizes if sizes is None else sizes
     replicates = sum(sizes)
     looks = [replicates] if looks is None else looks
-    centre = engine.batch(sizes[0], engine.generator(stage, 0)).double().mean(0)
+    centre = engine.gradients(sizes[0], engine.generator(stage, 0)).double().mean(0)
     partials = _one_block_each(engine, stage, sizes, looks, centre)
     yield from summarise_partials(
         engine, partials, centre.cpu().numpy(), replicates=replicates, looks=looks, progress=progress
@@ -118,7 +118,7 @@ def _one_block_each(
         coming = next(n for n in looks if n > done)
         done += rows
         yield block_partial(
-            engine.batch(rows, engine.generator(stage, index)),
+            engine.gradients(rows, engine.generator(stage, index)),
             index=index,
             groups=engine.groups,
             centre=centre,

@@ -36,7 +36,7 @@ def timing_record(cell: Cell, settings: Settings) -> Record:
     many = rows(engine.q, count)
 
     def batch() -> object:
-        return engine.batch(count, generator)
+        return engine.gradients(count, generator)
 
     def single() -> object:
         q = engine.problem.q(theta)

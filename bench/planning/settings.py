@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from bench.planning.selectors import UsageError
 
+SMALLEST_DRAW = 64
+"""Fewest replicates of a draw, of a block and of a baseline (see the table in ``bench.measurement.draws``)."""
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -4,8 +4,8 @@ from bench.stats.accumulate import Accumulator
 from bench.stats.adaptive import PrecisionTarget, half_width, is_precise, look_schedule, planned_replicates, spend
 from bench.stats.bias import Reference
 from bench.stats.comparison import (
+    ComparedRun,
     LogRatio,
-    Run,
     compare,
     independent_log_ratio,
     log_ratio_table,
@@ -32,13 +32,13 @@ from bench.stats.sums import Sums
 __all__ = [
     "Accumulator",
     "CellTest",
+    "ComparedRun",
     "GateCell",
     "LogRatio",
     "Moments",
     "Partial",
     "PrecisionTarget",
     "Reference",
-    "Run",
     "Summary",
     "Sums",
     "compare",

@@ -8,7 +8,7 @@ from math import exp, log, sqrt
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bench.stats.quantiles import normal_quantile, t_quantile, t_upper
 from bench.stats.series import Array
@@ -19,15 +19,15 @@ REFUSED = frozenset({"DEGENERATE", "HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED"})
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """What a comparison needs of a run: its summary, and the rows and the sum of w of every block, `[blocks]` each."""
+class ComparedRun:
+    """The part of a run that a comparison needs: its summary, and the rows and sum of w of each block, `[blocks]`."""
 
     summary: Summary
     block_rows: Array
     block_w: Array
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Run:
+    def of(cls, record: Mapping[str, Any]) -> ComparedRun:
         """Return the run of a record with its `summary` and `sums` as plain data."""
         rows, w = (np.asarray(record["sums"][name], dtype=np.float64) for name in ("block_rows", "block_w"))
         return cls(Summary.from_json(record["summary"]), rows, w)
@@ -94,7 +94,7 @@ def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -
     return _log_ratio(log(a.variance / b.variance), se, min(a.nu, b.nu), 0.0, confidence, paired=False)
 
 
-def compare(a: Run, b: Run, *, common: bool, confidence: float = 0.95) -> LogRatio:
+def compare(a: ComparedRun, b: ComparedRun, *, common: bool, confidence: float = 0.95) -> LogRatio:
     """Paired if the runs saw common noise in the same blocks and have at least 8, else as independent."""
     rows = a.block_rows
     if common and rows.size >= 8 and np.array_equal(rows, b.block_rows):
@@ -123,17 +123,30 @@ def _check_positive(variance_a: float, variance_b: float) -> None:
         )
 
 
-def order_statistic_interval(values: Array, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Return the median of `values` `[P]` and its limits `[x_(k), x_(P+1−k)]`, k ≥ 1 the binomial quantile."""
-    from scipy.special import bdtr
+def order_statistic_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Return the median of `values` `[P]` and the limits of its sign-test interval, `[x_(k), x_(P+1−k)]`.
 
+    The interval assumes independence and nothing else about the law. k is `median_rank(P, confidence)`.
+
+    Raises ValueError if there is no value.
+    """
     x = np.sort(np.asarray(values, dtype=np.float64))
     if x.size == 0:
         raise ValueError("a median needs at least one value (got none).")
-    tail = (1 - confidence) / 2
-    k = int(np.searchsorted(bdtr(np.arange(x.size + 1), x.size, 0.5), tail))
-    k = max(1, min(k, (x.size + 1) // 2))
+    k = median_rank(x.size, confidence)
     return float(np.median(x)), float(x[k - 1]), float(x[x.size - k])
+
+
+def median_rank(count: int, confidence: float = 0.95) -> int:
+    """Return the rank k whose order statistics `x_(k)` and `x_(count+1−k)` bound the median of the law of the values.
+
+    k is the (1 − confidence)/2 quantile of Binomial(count, 1/2), at least 1. At 0.95 the interval reaches its
+    confidence from 6 values on; with fewer it is their range.
+    """
+    from scipy.special import bdtr
+
+    k = int(np.searchsorted(bdtr(np.arange(count + 1), count, 0.5), (1 - confidence) / 2))
+    return max(1, min(k, (count + 1) // 2))
 
 
 def work_normalised(
@@ -157,7 +170,7 @@ def work_normalised(
 
 
 def log_ratio_table(
-    runs: Sequence[Run], *, common: bool, confidence: float = 0.95
+    runs: Sequence[ComparedRun], *, common: bool, confidence: float = 0.95
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """ln(V_i/V_j) `[n, n]`, the two-sided p-values `[n, n]`, and which runs may be ranked `[n]`.
 

@@ -91,7 +91,7 @@ class Summary:
 
     def to_json(self) -> dict[str, object]:
         """Plain data; what does not exist or is infinite is None, so that no NaN can reach a file."""
-        return {name: _finite(value) for name, value in asdict(self).items()}
+        return {name: _plain(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Summary:
@@ -100,9 +100,14 @@ class Summary:
         return cls(**{name: value for name, value in data.items() if name in known})  # type: ignore[arg-type]
 
 
-def _finite(value: object) -> object:
+def finite(x: float) -> float | None:
+    """Return x, or None where it is infinite or NaN."""
+    return x if isfinite(x) else None
+
+
+def _plain(value: object) -> object:
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
+        return [_plain(v) for v in value]
+    return finite(value) if isinstance(value, float) else value

@@ -17,7 +17,7 @@ from bench.execution.progress import Progress
 from bench.execution.study import StudyWriter
 from bench.execution.tasks import Task
 from bench.measurement.lines import head
-from bench.objectives import _weights
+from bench.objectives.autoencoders import weights
 from bench.planning.cells import Cell, plan
 from bench.planning.spec import Spec
 from bench.records.identity import digest
@@ -94,7 +94,7 @@ class TrainingRun(Task):
         trainee = Trainee(self.cell, self.how, self.seed)
         found = trainee.train(progress.block)
         if self.keep is not None:
-            _weights.save(trainee.problem, self.keep)
+            weights.save(trainee.problem, self.keep)
         return {**self.head(), **found}
 
 

@@ -20,7 +20,8 @@ from bench.measurement.engine import DTYPES, Engine, checked_loss
 from bench.measurement.heap import keep_memory
 from bench.measurement.lines import Lost
 from bench.measurement.summaries import Progress, summarise_draws
-from bench.objectives import Objective, Problem, _weights
+from bench.objectives import Objective, Problem
+from bench.objectives.autoencoders import weights
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
 from bench.records.identity import identity
@@ -114,7 +115,7 @@ class Trainee:
             "grad_evals": grad_evals,
             "adapt_f_evals": self.adapted.f / (batch * max(1, self.adaptations)),
             "curves": {key: [checkpoint[key] for checkpoint in checkpoints] for key in checkpoints[0]},
-            "weights_digest": _weights.digest(_weights.of(self.problem)),
+            "weights_digest": weights.digest(weights.of(self.problem)),
             "pictures": self.pictures() if self.seed == 0 else None,
         }
 

@@ -89,11 +89,11 @@ def test_blocks_come_in_order_and_all():
 
 @pytest.mark.parametrize(("count", "workers"), [(1, 1), (1, 8), (33, 2), (1000, 3)])
 @pytest.mark.parametrize("length", [1, 4, 32])
-def test_chunks_are_whole_runs_and_cover_every_draw_once(count, workers, length):
-    runs = [range(start, min(start + length, count)) for start in range(0, count, length)]
-    chunks = list(chunks_of(runs, [64 * (1 + i // 8) for i in range(count)], workers))
+def test_chunks_are_whole_spans_and_cover_every_draw_once(count, workers, length):
+    spans = [range(start, min(start + length, count)) for start in range(0, count, length)]
+    chunks = list(chunks_of(spans, [64 * (1 + i // 8) for i in range(count)], workers))
     assert [i for chunk in chunks for i in chunk] == list(range(count))
-    assert {chunk.start for chunk in chunks} <= {run.start for run in runs}
+    assert {chunk.start for chunk in chunks} <= {span.start for span in spans}
 
 
 def test_a_question_to_a_dead_worker_is_lost_when_it_is_to_be_answered():

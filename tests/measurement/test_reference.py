@@ -17,9 +17,8 @@ from bench.measurement import reference, summaries
 from bench.measurement.engine import Engine
 from bench.measurement.lines import Lost
 from bench.objectives import BernoulliVAE, GaussianQuadratic
-from bench.objectives._autoencoder import network
-from bench.objectives._images import images
-from bench.objectives.bernoulli_vae import _bounds
+from bench.objectives.autoencoders.images import images
+from bench.objectives.autoencoders.networks import network
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.planning.spec import Spec
@@ -50,7 +49,7 @@ def exact_gradient():
     """The gradient by the sum over all 8,192 states, which the objective itself does not make."""
     problem = VAE.build(torch.float64)
     x = images("digits").bits()[:2]
-    value = _bounds(x, network(x, problem.theta), problem.extra).mean()
+    value = VAE.bounds(x, network(x, problem.theta), problem.extra).mean()
     gradients = torch.autograd.grad(value, list(problem.theta.values()))
     return torch.cat([g.flatten() for g in gradients]).numpy()
 
@@ -83,9 +82,9 @@ def test_it_says_what_it_is(line):
 
 def test_its_noise_is_no_measurements_noise(line):
     engine = Engine(reference.cell_of(VAE), SETTINGS)
-    own = torch.cat([engine.gradients(block, "reference") for block in range(len(engine.sizes))])
+    own = torch.cat([engine.draw_gradients(block, "reference") for block in range(len(engine.sizes))])
     np.testing.assert_allclose(line["mean"], own.mean(0).numpy(), rtol=1e-9, atol=1e-12)
-    assert not torch.equal(engine.gradients(0, "reference"), engine.gradients(0))
+    assert not torch.equal(engine.draw_gradients(0, "reference"), engine.draw_gradients(0))
 
 
 def test_it_is_written_and_read_without_loss(line, tmp_path):

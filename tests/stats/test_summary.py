@@ -264,7 +264,7 @@ def test_truncated_moments_without_a_second_run():
 def test_comparisons_from_sums():
     g = noise(1024, 2)
     runs = [
-        comparison.Run(summarise(s, exact=None, dtype="float64"), s.block_rows, s.block_w)
+        comparison.ComparedRun(summarise(s, exact=None, dtype="float64"), s.block_rows, s.block_w)
         for s in (run(g), run(2 * g + 0.1 * noise(1024, 2, 1)))
     ]
     paired = comparison.compare(runs[1], runs[0], common=True)

@@ -1,4 +1,4 @@
-"""Variance times cost: what a fixed budget buys, who buys the most, and one line of advice that says so."""
+"""Variance times cost: what a fixed budget buys, which estimator buys the most, and a line of advice that says so."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNITS = {"seconds": "seconds", "evaluations": "evaluations of f and its gradient"}
+PRODUCT = ("variance_times_cost", "variance_times_cost_low", "variance_times_cost_high")
+"""Columns of the product: its value and the limits of its interval."""
 
 
 def priced(table: pd.DataFrame, cost: str = "seconds") -> pd.DataFrame:
-    """Return the frame with the columns ``unit``, ``price``, ``work`` (variance times price), each with its interval.
+    """Return the frame with the columns ``unit``, ``price``, ``variance_times_cost`` and ``efficiency``.
 
-    The price of one estimate is its seconds where every measured run of the problem was timed, else (or if ``cost`` is
-    "evaluations") its evaluations of f and of its gradient, so that prices of one problem are in one unit. The interval
-    of the work combines the two intervals (``stats.comparison.work_normalised``). ``efficiency`` is the least work
-    among the fair runs of the problem over the work of the run: 1 is the best, NaN where a bias or a heavy tail makes
-    it meaningless, and for what is exact.
+    ``price`` and ``variance_times_cost`` come with the limits of their intervals, ``_low`` and ``_high``. All prices of
+    one problem are in one unit. It is seconds where every measured run of the problem was timed; otherwise, or if
+    ``cost`` is "evaluations", it is evaluations of f and of its gradient. The interval of the product combines the two
+    intervals (``stats.comparison.work_normalised``). ``efficiency`` is the least product among the fair runs of the
+    problem divided by the run's own: 1 is the best. It is NaN for exact methods and wherever a bias or a heavy tail
+    makes it meaningless.
     """
     import numpy as np
 
@@ -33,14 +36,14 @@ def priced(table: pd.DataFrame, cost: str = "seconds") -> pd.DataFrame:
     table["unit"] = np.where(partly, "evaluations", "seconds")
     for suffix in ("", "_low", "_high"):
         table[f"price{suffix}"] = table[f"seconds{suffix}"].fillna(table["seconds"]).where(~partly, table["evals"])
-    table[["work", "work_low", "work_high"]] = [_work(row) for row in each(table)] or np.empty((0, 3))
-    rivals = table["work"].where(table["fair"] & ~table["exact"] & (table["variance"] > 0))
+    table[list(PRODUCT)] = [_product(row) for row in each(table)] or np.empty((0, 3))
+    rivals = table[PRODUCT[0]].where(table["fair"] & ~table["exact"] & (table["variance"] > 0))
     table["efficiency"] = rivals.groupby(table["problem"]).transform("min") / rivals
     return table
 
 
-def _work(row: Any) -> tuple[float, float, float]:
-    """Return variance times price with its limits, NaN where there is none."""
+def _product(row: Any) -> tuple[float, float, float]:
+    """Return variance times price with its limits, NaN where it does not exist."""
     if row.variance == 0 and row.price >= 0:
         return 0.0, 0.0, 0.0
     if not (row.variance > 0 and row.price > 0):
@@ -53,21 +56,24 @@ def _work(row: Any) -> tuple[float, float, float]:
 
 
 def advice(rows: list[Any]) -> str:
-    """Return what to use for one problem, in one line, claiming no more than the intervals show.
+    """Return a line that says what to use for one problem and claims no more than the intervals show.
 
     An estimator is named alone only where its interval of variance times cost lies below every rival's. A biased
-    estimator is never compared at equal cost, for averaging does not remove its bias; instead the line says up to which
-    budget its error is the lower one, where that is certain.
+    estimator is never compared at equal cost, because averaging does not remove its bias. Instead the line gives the
+    largest budget for which its error is certainly the lower one.
 
     Args:
         rows: the measured runs of one problem, from a ``priced`` frame.
     """
-    rivals = sorted((r for r in rows if r.fair and r.work > 0 and not r.exact), key=lambda r: r.work)
+    rivals = sorted(
+        (r for r in rows if r.fair and r.variance_times_cost > 0 and not r.exact), key=lambda r: r.variance_times_cost
+    )
     exact = [r for r in rows if r.exact]
     if not rivals:
         return _without_rivals(rows, exact)
     best = rivals[0]
-    tied = [r for r in rivals[1:] if not r.work_low > best.work_high]
+    best_low, best_high = best.variance_times_cost_low, best.variance_times_cost_high
+    tied = [r for r in rivals[1:] if not r.variance_times_cost_low > best_high]
     cost = f"variance × {UNITS[best.unit]}"
     if len(rivals) == 1:
         parts = [f"{best.estimator}: the only unbiased estimator here with a variance to trust"]
@@ -77,9 +83,9 @@ def advice(rows: list[Any]) -> str:
         ]
     else:
         others = [r for r in rivals[1:] if r.estimator_name != best.estimator_name] or rivals[1:]
-        second = min(others, key=lambda r: r.work_low)
-        factor = words.span(second.work_low / best.work_high, second.work_high / best.work_low)
-        factor = f"≥ {format_number(second.work_low / best.work_high, 2)}" if math.isnan(second.work_high) else factor
+        second = min(others, key=lambda r: r.variance_times_cost_low)
+        least, most = second.variance_times_cost_low / best_high, second.variance_times_cost_high / best_low
+        factor = f"≥ {format_number(least, 2)}" if math.isnan(most) else words.span(least, most)
         parts = [
             f"use {best.estimator}: lowest {cost} of {len(rivals)} unbiased; {second.estimator} needs {factor} times it"
         ]
@@ -100,7 +106,7 @@ def _alternatives(rows: list[Any]) -> str:
 
 
 def _without_rivals(rows: list[Any], exact: list[Any]) -> str:
-    """Say what there is where no unbiased estimator has a trustworthy variance above zero."""
+    """Say what can be used where no unbiased estimator has a trustworthy variance above zero."""
     if exact:
         cheapest = min(exact, key=lambda r: r.evals)
         return f"{cheapest.estimator} is exact ({words.count(cheapest.evals)} evaluations an estimate)"
@@ -123,12 +129,11 @@ def _exact(row: Any, best: Any) -> str:
 
 
 def _crossing(row: Any, best: Any) -> float:
-    """Return up to how many estimates of the best unbiased estimator a biased one certainly has the lower error.
+    """Return the number of estimates of the best unbiased estimator up to which a biased one certainly errs less.
 
-    With N estimates in the budget, the error of the best is V c / (N c) and that of the biased one
-    bias² + V' c' / (N c), c and c' the prices: they cross at N = (V c - V' c') / (bias² c). The ends of the intervals
-    are those that favour the unbiased one; 0 where they leave nothing certain.
+    In a budget of N estimates at price c, the best has the error V c / (N c), and the biased one, at price c', has
+    bias² + V' c' / (N c). They cross at N = (V c - V' c') / (bias² c). The ends of the intervals that favour the
+    unbiased estimator are used; the result is 0 where they leave nothing certain.
     """
-    if not (row.work_high < best.work_low and row.bias_bound > 0):
-        return 0.0
-    return float((best.work_low - row.work_high) / (row.bias_bound**2 * best.price))
+    gap = best.variance_times_cost_low - row.variance_times_cost_high
+    return float(gap / (row.bias_bound**2 * best.price)) if gap > 0 and row.bias_bound > 0 else 0.0
