@@ -19,7 +19,7 @@ def cores() -> int:
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Return what the numbers were made with: versions, machine, commit of the working folder where there is one."""
+    """Return what the numbers were made with: versions, machine, and the commit of this package where there is one."""
     return {
         "python": platform.python_version(),
         "torch": version("torch"),
@@ -29,7 +29,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cpu_capability": _cpu_capability(),
         "cores": os.cpu_count(),
-        "commit": _commit(),
+        "commit": commit(Path(__file__).parent),
     }
 
 
@@ -54,8 +54,9 @@ def _cpu_capability() -> str | None:
     return str(torch.backends.cpu.get_cpu_capability()) if torch else None
 
 
-def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+def commit(folder: Path) -> str | None:
+    """Return the commit that a folder is at, shortened to 12 digits; None outside version control."""
+    command = ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):

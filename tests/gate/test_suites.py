@@ -8,7 +8,7 @@ from scipy.stats import binom
 
 from bench.gate.baseline import assemble
 from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Verdict
-from bench.gate.measure import measured
+from bench.gate.measure import measure_cell
 from bench.gate.stages import Options
 from bench.measurement.engine import Engine
 from bench.objectives import BernoulliQuadratic, GaussianExponential, GaussianQuadratic
@@ -197,7 +197,7 @@ def test_fresh_noise_measures_the_state_that_was_accepted():
     settings = Settings(replicates=300)
 
     def digest(**changed):
-        return measured(cell, replace(settings, **changed), lambda _done, _total: None)["state_digest"]
+        return measure_cell(cell, replace(settings, **changed), lambda _done, _total: None)["state_digest"]
 
     assert digest(seed=5, adapt_seed=0) == digest()
     assert digest(seed=5) != digest()
