@@ -31,10 +31,7 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
         case Normal():
             return normal(shape, base.loc, generator).mul_(base.scale.detach()).add_(base.loc.detach())
         case Bernoulli():
-            p = row_probs(q)
-            half_step = torch.finfo(p.dtype).eps / 4  # torch.rand draws multiples of two of them: p is rounded
-            u = torch.rand(shape, generator=generator, dtype=p.dtype, device=p.device)
-            return torch.lt(u, p - half_step, out=u)
+            return _bits(q, shape, generator)
         case OneHotCategorical():
             return _one_hot(q, shape[:-1], generator)
         case Categorical():
@@ -42,6 +39,14 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
         case _:
             with torch.no_grad(), torch_seeded(generator, first_parameter(q).device):
                 return q.sample(Size((n,)))
+
+
+def _bits(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
+    """Return ``1[u < p]``, u uniform, with p rounded to the steps of torch's uniforms."""
+    p = row_probs(q)
+    half_step = torch.finfo(p.dtype).eps / 4  # torch.rand draws multiples of two half steps
+    u = torch.rand(shape, generator=generator, dtype=p.dtype, device=p.device)
+    return torch.lt(u, p - half_step, out=u)
 
 
 def _index(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
@@ -78,10 +83,17 @@ def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
         case Drawable():
             return base.rdraw(Size((n,)), generator)
         case Normal():
-            noise = normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator)
-            if n == 1:  # without its axis: autograd would add up gradients over it, a pass that changes nothing
-                return (noise.squeeze(0) * base.scale).add_(base.loc).unsqueeze(0)
-            return (noise * base.scale).add_(base.loc)
+            return _normal_path(base, normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator))
         case _:
             with torch_seeded(generator, first_parameter(q).device):
                 return q.rsample(Size((n,)))
+
+
+def _normal_path(base: Normal, noise: Tensor) -> Tensor:
+    """Return ``loc + scale noise``, attached to both parameters.
+
+    One sample is computed without its axis: autograd would sum the gradients over it, a pass that changes nothing.
+    """
+    if len(noise) == 1:
+        return (noise.squeeze(0) * base.scale).add_(base.loc).unsqueeze(0)
+    return (noise * base.scale).add_(base.loc)
