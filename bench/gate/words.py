@@ -12,7 +12,8 @@ from bench.gate.changes import count
 from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Finding, Verdict, p_text
 from bench.gate.stages import Report
 from bench.records.lines import plain
-from bench.stats.gate import HEAVY, STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR
+from bench.stats.gate import STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR
+from bench.stats.variance import HEAVY_TAIL_INDEX
 
 ORDER = (
     Verdict.REGRESSED,
@@ -244,7 +245,9 @@ class Printer:
         )
         if f.p is not None:
             heavy = (
-                f"tail index {HEAVY} or more: the truncated test alone" if f.p_variance is None else "twice the smaller"
+                f"tail index {HEAVY_TAIL_INDEX} or more: the truncated test alone"
+                if f.p_variance is None
+                else "twice the smaller"
             )
             rows.append(
                 (

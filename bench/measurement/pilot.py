@@ -119,14 +119,10 @@ def _looks(
 
 
 def judged(line: Record, pilot: Record) -> Record:
-    """Return a moments line with what it was to reach, what its pilot took, and whether it is reached.
-
-    A heavy tail has no interval that could be narrow enough.
-    """
+    """Return a moments line with what it was to reach, what its pilot took, and whether it is reached."""
     asked = {"precision": pilot["precision"], "pilot_replicates": pilot["pilot_replicates"]}
     if line["outcome"] != "measured":
         return {**line, **asked, "precision_reached": None}
     summary = Summary.from_json(line["summary"])
-    exact = line["deterministic"]
-    narrow = half_width(summary) <= pilot["precision"] and summary.status in ("OK", "SMALL_R", "TAIL_WARNING")
-    return {**line, **asked, "precision_reached": bool(exact or narrow)}
+    reached = line["deterministic"] or half_width(summary) <= pilot["precision"]
+    return {**line, **asked, "precision_reached": bool(reached)}
