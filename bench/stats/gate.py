@@ -8,12 +8,11 @@ carried by the second stage alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from math import expm1, log, sqrt
 
 from bench.stats.quantiles import normal_quantile, normal_upper, t_quantile, t_upper
-from bench.stats.summary import Summary
 from bench.stats.variance import HEAVY_TAIL_INDEX, degrees_of_freedom
 
 STAGE_ONE_VARIANCE, STAGE_ONE_BIAS = 0.05, 0.01  # p-values at which a cell is flagged for the second stage
@@ -22,10 +21,10 @@ STAGE_TWO_FACTOR = 4  # replicates of the second stage over those of the first
 
 @dataclass(frozen=True)
 class GateCell:
-    """What the gate needs of a cell, of the baseline and of a new run alike. Plain data.
+    """The statistics of a cell that the gate needs, of the baseline or of a new run. Plain data.
 
-    `cut` is c0, the 99 % quantile of w in the baseline; `truncated_at` the c0 that `truncated_mean` and
-    `truncated_cv2` belong to. The truncated test exists if the new run was truncated at the baseline's c0.
+    `truncated_mean` and `truncated_cv2` are the mean and cv² of min(w, c0), with w the squared norms and c0 =
+    `truncated_at`. The truncated test exists if the new run was truncated at the baseline's c0.
     """
 
     replicates: int
@@ -34,25 +33,10 @@ class GateCell:
     kurtosis: float
     rho: float
     khat: float | None
-    cut: float | None = None
     truncated_at: float | None = None
     truncated_mean: float | None = None
     truncated_cv2: float | None = None
     float_floor: float = 0.0
-
-    @classmethod
-    def of(cls, summary: Summary) -> GateCell:
-        """Return the gate's part of a summary."""
-        return cls(**{f.name: getattr(summary, f.name) for f in fields(cls)})
-
-    def to_json(self) -> dict[str, object]:
-        """Plain data, without NaN or infinity."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> GateCell:
-        """Read `to_json`'s data back."""
-        return cls(**{f.name: data.get(f.name, f.default) for f in fields(cls)})  # type: ignore[arg-type]
 
 
 class Outcome(StrEnum):
