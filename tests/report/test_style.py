@@ -13,7 +13,7 @@ def looks(names):
 
 def test_no_two_estimators_of_the_catalogue_look_alike():
     names = sorted(catalogue("estimator"))
-    assert set(names) == {name for family in FAMILIES.values() for name in family if name}
+    assert {name for family in FAMILIES.values() for name in family if name} <= set(names)
     alone = [looks([name])[0] for name in names]  # one at a time: a style must not depend on its company
     assert len(set(alone)) == len(names)
     assert alone == looks(names)
