@@ -19,56 +19,38 @@ class Word(StrEnum):
 class Status(Word):
     """How far a variance and its interval can be trusted."""
 
-    OK = "OK"
-    """Nothing speaks against the interval."""
-    SMALL_R = "SMALL_R"
-    """There are fewer than 1000 replicates: the interval may be too narrow."""
-    TAIL_WARNING = "TAIL_WARNING"
-    """The tail index is at least 0.5: the upper limit allows for the unseen tail."""
-    HEAVY_TAIL = "HEAVY_TAIL"
-    """The tail index is at least 0.7: there is a lower limit alone."""
-    INFINITE_VARIANCE_SUSPECTED = "INFINITE_VARIANCE_SUSPECTED"
-    """The tail index is at least 1: there is a lower limit alone, and no test of the bias holds."""
-    DEGENERATE = "DEGENERATE"
-    """Nothing varied, but another value cannot be excluded: `unseen` bounds its probability."""
+    OK = "OK"  # nothing speaks against the interval
+    SMALL_R = "SMALL_R"  # fewer than 1000 replicates: the interval may be too narrow
+    TAIL_WARNING = "TAIL_WARNING"  # tail index of at least 0.5: the upper limit allows for the unseen tail
+    HEAVY_TAIL = "HEAVY_TAIL"  # tail index of at least 0.7: a lower limit alone
+    INFINITE_VARIANCE_SUSPECTED = (
+        "INFINITE_VARIANCE_SUSPECTED"  # tail index of at least 1, and no test of the bias holds
+    )
+    DEGENERATE = "DEGENERATE"  # nothing varied; `unseen` bounds the probability of another value
 
 
 class BiasVerdict(Word):
     """What the data say about the bias; the tolerance is relative to the norm of the exact gradient."""
 
-    UNBIASED_WITHIN_TOL = "UNBIASED_WITHIN_TOL"
-    """The upper bound of the bias is within the tolerance."""
-    BIASED_WITHIN_TOL = "BIASED_WITHIN_TOL"
-    """A bias was found, and its upper bound is within the tolerance."""
-    BIASED = "BIASED"
-    """A bias was found, and its upper bound is above the tolerance."""
-    INCONCLUSIVE = "INCONCLUSIVE"
-    """No bias was found, but the upper bound is above the tolerance."""
-    UNRELIABLE = "UNRELIABLE"
-    """The variance may be infinite, so no test holds."""
-    DEGENERATE = "DEGENERATE"
-    """Nothing varied, though the estimator is not known to be deterministic."""
-    EXACT = "EXACT"
-    """A deterministic estimator agrees with the exact gradient up to rounding."""
-    EXACT_WITHIN_TOL = "EXACT_WITHIN_TOL"
-    """A deterministic estimator is off by more than rounding of the gradient, but within the tolerance."""
-    DETERMINISTIC_BIASED = "DETERMINISTIC_BIASED"
-    """A deterministic estimator is off by more than the tolerance."""
-    NO_REFERENCE = "NO_REFERENCE"
-    """There is neither an exact gradient nor a reference."""
+    UNBIASED_WITHIN_TOL = "UNBIASED_WITHIN_TOL"  # the upper bound of the bias is within the tolerance
+    BIASED_WITHIN_TOL = "BIASED_WITHIN_TOL"  # a bias was found, and its upper bound is within the tolerance
+    BIASED = "BIASED"  # a bias was found, and its upper bound is above the tolerance
+    INCONCLUSIVE = "INCONCLUSIVE"  # no bias was found, but the upper bound is above the tolerance
+    UNRELIABLE = "UNRELIABLE"  # the variance may be infinite, so no test holds
+    DEGENERATE = "DEGENERATE"  # nothing varied, though the estimator is not known to be deterministic
+    EXACT = "EXACT"  # a deterministic estimator agrees with the exact gradient up to rounding
+    EXACT_WITHIN_TOL = "EXACT_WITHIN_TOL"  # it is off by more than the gradient's rounding, but within the tolerance
+    DETERMINISTIC_BIASED = "DETERMINISTIC_BIASED"  # it is off by more than the tolerance
+    NO_REFERENCE = "NO_REFERENCE"  # there is neither an exact gradient nor a reference
 
 
 class Flag(Word):
     """A further warning about a run."""
 
-    AT_FLOAT_RESOLUTION = "AT_FLOAT_RESOLUTION"
-    """The variance is so small that rounding may be all of it."""
-    REFERENCE_NOISE = "REFERENCE_NOISE"
-    """The bias was measured against a Monte Carlo reference, whose noise is part of the bound."""
-    DISCRETE_TAIL = "DISCRETE_TAIL"
-    """The squared norms take too few values for a tail index; a rare value may be unseen."""
-    STUCK_COORDINATE = "STUCK_COORDINATE"
-    """A coordinate never varied and differs from the exact one by more than rounding."""
+    AT_FLOAT_RESOLUTION = "AT_FLOAT_RESOLUTION"  # the variance is so small that rounding may be all of it
+    REFERENCE_NOISE = "REFERENCE_NOISE"  # the noise of a Monte Carlo reference is part of the bias bound
+    DISCRETE_TAIL = "DISCRETE_TAIL"  # too few values for a tail index; a rare one may be unseen
+    STUCK_COORDINATE = "STUCK_COORDINATE"  # a coordinate never varied and is off by more than rounding
 
 
 HEAVY = (Status.HEAVY_TAIL, Status.INFINITE_VARIANCE_SUSPECTED)
