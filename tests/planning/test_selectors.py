@@ -251,7 +251,7 @@ def test_a_users_class_can_be_named_by_module_and_use_what_lies_beside_it(tmp_pa
 @pytest.mark.parametrize(
     ("text", "cls", "message"),
     [
-        (MINE, "Min", "there is no class 'Min' in it. Did you mean 'Mine'?"),
+        (MINE, "Min", "there is no class 'Min'. Did you mean 'Mine'?"),
         (MINE.replace("frozen=True", ""), "Mine", "is not a frozen dataclass. Put @dataclass(frozen=True) above Mine."),
         ("class Mine(ScoreFunction): pass", "Mine", "is not a frozen dataclass."),
         (
@@ -260,7 +260,7 @@ def test_a_users_class_can_be_named_by_module_and_use_what_lies_beside_it(tmp_pa
             "is not an estimator. Derive Mine from estimators.Estimator.",
         ),
         ("@dataclass(frozen=True)\nclass Mine(Estimator): pass", "Mine", "does not define __call__"),
-        (MINE.replace("Mine", "RLOO"), "RLOO", "has the name of the catalogue's own RLOO"),
+        (MINE.replace("Mine", "RLOO"), "RLOO", "has the name of the catalogue's RLOO"),
         (MINE.replace("sizes: tuple[int, ...] = ()", "sizes: object = print"), "Mine", "needs plain values"),
         ("1 +", "Mine", "cannot be loaded: SyntaxError: invalid syntax"),
         ("x = 1\ny = undefined", "Mine", "cannot be loaded: NameError: name 'undefined' is not defined (line 7)."),

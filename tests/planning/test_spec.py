@@ -109,7 +109,7 @@ def test_all_errors_are_told_at_once_with_their_paths(tmp_path):
         "timing: Input should be a valid boolean (got 'no').",
         "estimators[0]: Unknown estimator 'rlo'. Did you mean 'rloo'?",
         "estimators[2]: 'rloo:n' is not a selector",
-        "estimators[3]: a selector is a text or a table with a name (got 3).",
+        "estimators[3]: a selector is a string or a table with a name (got 3).",
         "objectives: give at least one objective",
     ]:
         assert part in message
