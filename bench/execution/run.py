@@ -9,22 +9,9 @@ from bench.execution.progress import Progress
 from bench.execution.study import _keep_spec, _run_id, _Study
 from bench.measurement.threads import single_thread
 from bench.planning.cells import plan
-from bench.planning.settings import Settings
 from bench.planning.spec import FILE, Spec
 from bench.records import store
 from bench.records.lines import Record
-
-
-def settings_of(spec: Spec) -> Settings:
-    """Return how a spec measures; its device must be decided."""
-    return Settings(
-        replicates=spec.replicates,
-        seed=spec.seed,
-        dtype=spec.dtype,
-        device=spec.device,
-        common_noise=spec.common_noise,
-        timing=spec.timing,
-    )
 
 
 def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -> list[Record]:
@@ -48,7 +35,7 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
     """
     estimators, objectives = spec.instances()
     cells, skips = plan(estimators, objectives)
-    settings = settings_of(spec)
+    settings = spec.settings()
     with store.Store(folder) as writer, ExitStack() as stack:
         _keep_spec(spec, folder / FILE)
         study = _Study(spec, writer, store.read(folder), progress, workers)

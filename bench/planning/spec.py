@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.loading import expand, has_parameter
 from bench.planning.selectors import Selector, UsageError, check_name, from_table, label, parse
+from bench.planning.settings import Settings
 from bench.stats import Aim
 
 if TYPE_CHECKING:
@@ -128,6 +129,11 @@ class Spec(BaseModel):
     def aim(self) -> Aim | None:
         """Precision to reach, and the limit of replicates; None if the number of replicates is fixed."""
         return None if self.precision is None else Aim(self.precision, self.max_replicates)
+
+    def settings(self) -> Settings:
+        """Return how the spec's cells are measured; "auto" must have been replaced (``on_device``)."""
+        shared = type(self).model_fields.keys() & Settings.__dataclass_fields__.keys()
+        return Settings(**{name: getattr(self, name) for name in shared})
 
     def with_samples(self, samples: tuple[int, ...]) -> Spec:
         """Return the spec with these n for every estimator that has an n and does not set it."""

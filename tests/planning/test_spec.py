@@ -5,6 +5,7 @@ import torch
 
 from bench.planning.cells import plan
 from bench.planning.selectors import UsageError, label, parse
+from bench.planning.settings import Settings
 from bench.planning.spec import DEFAULT, Spec, study
 from bench.stats import Aim
 
@@ -68,6 +69,11 @@ def test_a_precision_survives_a_study_folder(tmp_path):
         again = Spec.read(write(tmp_path / "spec.toml", spec.to_toml(tmp_path)))
         assert again == spec
         assert again.aim == aim
+
+
+def test_settings_are_the_spec_without_what_is_measured():
+    given = {"replicates": 300, "seed": 7, "dtype": "float64", "common_noise": False, "timing": False}
+    assert Spec.of(SMALL | given).settings() == Settings(**given)
 
 
 def test_a_spec_without_a_name_has_that_of_its_file(tmp_path):
