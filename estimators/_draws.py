@@ -56,7 +56,10 @@ def _index(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
 
 
 def _one_hot(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
-    """Return the same as one-hot vectors: the category that begins at or below the uniform and ends above it."""
+    """Return one-hot vectors by inverse transform, one uniform each.
+
+    ``x_c = 1[F(c - 1) <= u < F(c)]``,  F the distribution function of the categories
+    """
     bounds = _bounds(q)
     begins, ends = functional.pad(bounds, (1, 0)), functional.pad(bounds, (0, 1), value=math.inf)
     u = uniform(shape, begins, generator).unsqueeze(-1).expand(*shape, begins.shape[-1]).contiguous()
@@ -65,7 +68,7 @@ def _one_hot(q: Distribution, shape: Size, generator: Generator | None) -> Tenso
 
 
 def _bounds(q: Distribution) -> Tensor:
-    """Return the distribution function of a categorical q at all categories but the last."""
+    """Return the distribution function of a categorical q at every category except the last."""
     cdf = row_probs(q).cumsum(-1)
     return cdf[..., :-1] / cdf[..., -1:]
 
@@ -74,7 +77,7 @@ def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     """Return n samples of q, ``[n, *batch, *event]``, differentiable in q's parameters.
 
     Raises:
-        UnsupportedFamily: q has no such sampler.
+        UnsupportedFamily: q has no reparameterized sampler.
     """
     base = inner(q)
     if not q.has_rsample:
