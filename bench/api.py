@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.measurement import pilot, reference
+from bench.measurement import reference
 from bench.measurement.engine import Engine
 from bench.measurement.moments import moments_record
+from bench.measurement.pilot import pilot_record, with_precision
 from bench.measurement.threads import single_thread
 from bench.measurement.timing import timing_record
 from bench.objectives import Objective
@@ -238,17 +239,16 @@ def measure(
         Lost: gradients were not finite.
     """
     settings = Settings(replicates, seed, dtype, device, common_noise, timing)
+    settings.check_device()
     cell = Cell(estimator, objective)
     if reason := mismatch(estimator, objective):
         raise Refusal(reason)
     with single_thread():
         found = None
         if precision is not None:
-            found = pilot.pilot_record(
-                cell, settings, PrecisionTarget(precision, max_replicates), lambda *_: None, lambda *_: None
-            )
+            found = pilot_record(cell, settings, PrecisionTarget(precision, max_replicates))
             settings = replace(settings, replicates=found["planned_replicates"])
-        stand_in = reference.here(objective, reference.settings_of(settings))
-        line = moments_record(Engine(cell, settings), lambda _done, _total: None, reference=stand_in)
-        line = line if found is None else pilot.judged(line, found)
+        stand_in = reference.in_process(objective, reference.settings_of(settings))
+        line = moments_record(Engine(cell, settings), reference=stand_in)
+        line = line if found is None else with_precision(line, found)
         return Measurement(cell, line, timing_record(cell, settings) if timing else None)

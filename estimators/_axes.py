@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-# Densities --------------------------------------------------------------------------------------------------------
-
-
 SHORT = 64
 """Categories below which torch's softmax, made for long rows, takes several times as long on a CPU as its formula."""
 
@@ -26,6 +23,16 @@ def totals(x: Tensor) -> Tensor:
     torch multiplies by a short axis of stride 0 more slowly than it copies and multiplies.
     """
     return over_categories(x).expand_as(x).contiguous()
+
+
+def spread(weight: Tensor, x: Tensor) -> Tensor:
+    """Return the weight with axes of length 1 on the right until it has as many axes as x."""
+    return weight.reshape(weight.shape + (1,) * (x.dim() - weight.dim()))
+
+
+def over_event(x: Tensor, axes: int) -> Tensor:
+    """Return the sum over a number of axes on the right; x itself if the number is 0."""
+    return x.sum(tuple(range(-axes, 0))) if axes else x
 
 
 def over_samples(x: Tensor) -> Tensor:

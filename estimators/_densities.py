@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
 from torch.nn import functional
 
-from estimators._axes import over_samples, weighted_sum
+from estimators._axes import over_event, over_samples, spread, weighted_sum
 from estimators._checks import one_value_each
 from estimators._protocol import inner
 from estimators._rows import one, parameters
-from estimators._surrogate import _known, _through_sigmoid, inject, inject_at
+from estimators._surrogate import inject, inject_at, pull_through_sigmoid, with_derivative
 from estimators.distributions import Drawable
 
 
@@ -54,7 +54,7 @@ def probs(q: Distribution) -> Tensor:
     p = row_probs(q).expand_as(value)
     if not torch.is_grad_enabled():
         return p
-    return _known(value, p, _through_sigmoid if isinstance(inner(q), Bernoulli) else torch.mul)
+    return with_derivative(value, p, pull_through_sigmoid if isinstance(inner(q), Bernoulli) else torch.mul)
 
 
 def log_prob(q: Distribution, x: Tensor) -> Tensor:
@@ -66,17 +66,12 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
     base = inner(q)
     if isinstance(base, OneHotCategorical):
         finite = logits(q).clamp_min(torch.finfo(x.dtype).min)  # 0 times the infinite logit of a category that is not x
-        return _over_event((x * finite).sum(-1), len(q.event_shape) - 1)
+        return over_event((x * finite).sum(-1), len(q.event_shape) - 1)
     if type(base) is Normal:
         event, z = len(q.event_shape), (x - base.loc) / base.scale
-        constant = _over_event(base.scale.log() + math.log(2 * math.pi) / 2, event)
-        return _over_event(z.square(), event) / -2 - constant
+        constant = over_event(base.scale.log() + math.log(2 * math.pi) / 2, event)
+        return over_event(z.square(), event) / -2 - constant
     return q.log_prob(x)
-
-
-def _over_event(each: Tensor, dims: int) -> Tensor:
-    """Return the sum over so many axes on the right."""
-    return each.sum(tuple(range(-dims, 0))) if dims else each
 
 
 def mass(q: Distribution, x: Tensor) -> Tensor:
@@ -113,23 +108,23 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
     one_value_each(weight, x, q.batch_shape)
     if isinstance(base, Drawable) and (closed := base.score(x, weight)) is not None:
         return inject(q, **closed)
-    spread = weight.reshape(weight.shape + (1,) * (x.dim() - weight.dim()))
+    w = spread(weight, x)
     match base:
         case Normal():
             inverse, off = one(base.scale.detach()).reciprocal(), x - base.loc.detach()
-            weighted = (spread * off).mul_(inverse.square())  # w (x - loc) / scale^2
-            free = None if spread.requires_grad else off  # a graph keeps it for its backward
-            square = torch.addcmul(spread, weighted, off, value=-1, out=free)
+            weighted = (w * off).mul_(inverse.square())  # w (x - loc) / scale^2
+            free = None if w.requires_grad else off  # a graph keeps it for its backward
+            square = torch.addcmul(w, weighted, off, value=-1, out=free)
             scale = over_samples(square).mul_(-inverse)  # w ((x - loc)^2 / scale^2 - 1) / scale
             return inject(q, loc=over_samples(weighted), scale=scale)
         case Bernoulli():
             p = row_probs(q)
-            residual = over_samples((x - p).mul_(spread))
+            residual = over_samples((x - p).mul_(w))
             if "logits" in parameters(q):
                 return inject(q, logits=residual)
             return inject(q, probs=residual / (p * (1 - p)).clamp_min(torch.finfo(p.dtype).tiny))
         case OneHotCategorical() | Categorical():
-            count = weighted_sum(spread, x) if isinstance(base, OneHotCategorical) else _weighted_count(q, x, weight)
+            count = weighted_sum(w, x) if isinstance(base, OneHotCategorical) else _weighted_count(q, x, weight)
             if "logits" in parameters(q):
                 return inject(q, logits=count)  # q's logits are normalised: log q(x) = x . logits
             return inject(q, probs=count / row_probs(q).clamp_min(torch.finfo(count.dtype).tiny))
@@ -141,4 +136,4 @@ def _weighted_count(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
     """Return ``sum_k weight_k onehot(x_k)``, ``[*batch, *event, C]``, for integer categories x."""
     (value,) = parameters(q).values()
     hot = functional.one_hot(x.long(), value.shape[-1]).to(weight.dtype)
-    return (weight.reshape(weight.shape + (1,) * (hot.dim() - weight.dim())) * hot).sum(0)
+    return (spread(weight, hot) * hot).sum(0)

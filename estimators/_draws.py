@@ -15,11 +15,10 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Normal, On
 from torch.nn import functional
 
 from estimators._densities import row_probs
-from estimators._noise import _device, _torch_seeded, normal, uniform
+from estimators._noise import normal, torch_seeded, uniform
 from estimators._protocol import UnsupportedFamily, inner
+from estimators._rows import first_parameter
 from estimators.distributions import Drawable
-
-# Draws ------------------------------------------------------------------------------------------------------------
 
 
 def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
@@ -41,7 +40,7 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
         case Categorical():
             return _index(q, shape, generator)
         case _:
-            with torch.no_grad(), _torch_seeded(generator, _device(q)):
+            with torch.no_grad(), torch_seeded(generator, first_parameter(q).device):
                 return q.sample(Size((n,)))
 
 
@@ -84,5 +83,5 @@ def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
                 return (noise.squeeze(0) * base.scale).add_(base.loc).unsqueeze(0)
             return (noise * base.scale).add_(base.loc)
         case _:
-            with _torch_seeded(generator, _device(q)):
+            with torch_seeded(generator, first_parameter(q).device):
                 return q.rsample(Size((n,)))

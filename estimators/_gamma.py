@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.distributions import Chi2, Distribution, Gamma
 
+from estimators._axes import spread
 from estimators._checks import needs_gradient, one_value_each
 from estimators._protocol import Estimator, Integrand, inner
 from estimators._surrogate import grad_only, inject
@@ -34,5 +35,4 @@ def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: 
     fx = f(x)
     one_value_each(fx, x, q.batch_shape)
     needs_gradient(estimator, fx, x)
-    spread = fx.detach().reshape(fx.shape + (1,) * (x.dim() - fx.dim()))
-    return fx.mean(0) + inject(q, concentration=(spread * correction).mean(0))
+    return fx.mean(0) + inject(q, concentration=(spread(fx.detach(), x) * correction).mean(0))

@@ -7,11 +7,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import Generator, Size, Tensor
-from torch.distributions import Distribution
-
-from estimators._rows import parameters
-
-# Noise ------------------------------------------------------------------------------------------------------------
 
 
 def uniform(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
@@ -30,17 +25,23 @@ def normal(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
 
 
 def gumbel(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
-    """Return standard Gumbels ``-log(-log u)``, all finite."""
-    return uniform(shape, like, generator).log_().neg_().log_().neg_()
+    """Return standard Gumbels, all finite, in the dtype and on the device of ``like``."""
+    u = uniform(shape, like, generator)
+    return gumbel_from(u, out=u)
+
+
+def gumbel_from(u: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return the Gumbels ``-log(-log u)`` made from uniforms u, in the memory of ``out`` if it is given."""
+    return torch.log(u, out=out).neg_().log_().neg_()
 
 
 def logistic(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
-    """Return standard logistics ``logit u``, all finite."""
+    """Return standard logistics ``logit u``, all finite, in the dtype and on the device of ``like``."""
     return uniform(shape, like, generator).logit_()
 
 
 @contextlib.contextmanager
-def _torch_seeded(generator: Generator | None, device: torch.device) -> Iterator[None]:
+def torch_seeded(generator: Generator | None, device: torch.device) -> Iterator[None]:
     """Let torch draw from its global generator, seeded by ``generator`` and restored afterwards."""
     if generator is None:
         yield
@@ -51,7 +52,3 @@ def _torch_seeded(generator: Generator | None, device: torch.device) -> Iterator
         seeded = torch.cuda.manual_seed if cuda else torch.default_generator.manual_seed  # torch.manual_seed seeds all
         seeded(int(seed))
         yield
-
-
-def _device(q: Distribution) -> torch.device:
-    return next(iter(parameters(q).values())).device

@@ -13,7 +13,7 @@ from estimators._densities import logits, row_probs
 from estimators._noise import gumbel, logistic, uniform
 from estimators._protocol import inner
 from estimators._rows import one
-from estimators._surrogate import Pull, _known, _through_sigmoid
+from estimators._surrogate import Pull, pull_through_sigmoid, with_derivative
 
 
 def _softmax(x: Tensor, out: Tensor | None) -> Tensor:
@@ -25,13 +25,10 @@ def _softmax(x: Tensor, out: Tensor | None) -> Tensor:
     return e.div_(over_categories(e))
 
 
-def _through_softmax(g: Tensor, y: Tensor) -> Tensor:
+def _pull_through_softmax(g: Tensor, y: Tensor) -> Tensor:
     """Return ``(diag(y) - y y^T) g``."""
     weighted = y * g
     return weighted.addcmul_(totals(weighted), y, value=-1)
-
-
-# Relaxations ------------------------------------------------------------------------------------------------------
 
 
 def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
@@ -47,13 +44,13 @@ def squash(q: Distribution, z: Tensor, temperature: Tensor | float) -> Tensor:
         z, temperature = z / temperature, 1.0
     row, own = one(z.detach()), _is_one(temperature)
     scaled = row if own else row / temperature
-    return _known(z, _link(q, scaled, None if own else scaled).expand_as(z), _pull(q, temperature))
+    return with_derivative(z, _link(q, scaled, None if own else scaled).expand_as(z), _pull(q, temperature))
 
 
 def relaxed(q: Distribution, z: Tensor, temperature: float) -> Tensor:
     """Return the same of ``z = perturbed(q, n, generator)``, attached to q's logits; z may be overwritten."""
     scaled, pull = z if _is_one(temperature) else z.div_(temperature), _pull(q, temperature)
-    return _known(logits(q), _link(q, scaled, scaled), lambda g, y: over_samples(pull(g, y)))
+    return with_derivative(logits(q), _link(q, scaled, scaled), lambda g, y: over_samples(pull(g, y)))
 
 
 def race(q: Distribution, n: int, generator: Generator | None) -> Tensor:
@@ -66,7 +63,7 @@ def race(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     u = uniform(Size((n, *q.batch_shape, *q.event_shape)), p, generator)
     rates = torch.div(p.neg(), u.log_(), out=u)
     value = rates.div_(over_categories(rates))
-    return _known(logits(q), value, lambda g, y: over_samples(_through_softmax(g, y)))
+    return with_derivative(logits(q), value, lambda g, y: over_samples(_pull_through_softmax(g, y)))
 
 
 def _is_one(temperature: Tensor | float) -> bool:
@@ -79,7 +76,7 @@ def _link(q: Distribution, z: Tensor, out: Tensor | None) -> Tensor:
 
 def _pull(q: Distribution, temperature: Tensor | float) -> Pull:
     """Return how a cotangent goes through the relaxation at a temperature."""
-    through = _through_sigmoid if isinstance(inner(q), Bernoulli) else _through_softmax
+    through = pull_through_sigmoid if isinstance(inner(q), Bernoulli) else _pull_through_softmax
     return through if _is_one(temperature) else lambda g, y: through(g, y).div_(temperature)
 
 

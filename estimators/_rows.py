@@ -79,6 +79,11 @@ def _source(q: Distribution, group: tuple[str, ...]) -> str | None:
     return _source(wrapped[0], group) if wrapped else None
 
 
+def first_parameter(q: Distribution) -> Tensor:
+    """Return the first of q's own parameters, whose dtype and device the others share."""
+    return next(iter(parameters(q).values()))
+
+
 def one(t: Tensor) -> Tensor:
     """Return the single row behind a stride-0 view, ``[1, *rest]``; any other tensor as it is."""
     return t[:1] if t.dim() and t.shape[0] > 1 and t.stride(0) == 0 else t

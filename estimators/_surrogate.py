@@ -16,17 +16,15 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from estimators._axes import spread
 from estimators._rows import parameters
 
 Pull = Callable[[Tensor, Tensor], Tensor]
-"""What a source gets of a cotangent, given the value that was made of it."""
+"""A pull-back: from a cotangent and the value that was made from a source to the gradient of the source."""
 
 
-class _Known(torch.autograd.Function):
-    """A known value with a known derivative: ``pull(cotangent, value)`` is what its source gets.
-
-    The pull is made of the value, whose derivative is thereby known too: derivatives of any order are right.
-    """
+class _WithDerivative(torch.autograd.Function):
+    """The second argument's value; its source, the first argument, gets ``pull(cotangent, value)``."""
 
     @staticmethod
     def forward(ctx: Any, _source: Tensor, value: Tensor, pull: Pull) -> Tensor:
@@ -42,12 +40,22 @@ class _Known(torch.autograd.Function):
         return None if g is None else ctx.pull(g, *ctx.saved_tensors), None, None
 
 
-def _known(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
-    out: Tensor = _Known.apply(source, value, pull)  # type: ignore[no-untyped-call]
+def with_derivative(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
+    """Return a known value with a known derivative in its source.
+
+    The pull-back is a function of the value, whose derivative is known too, so derivatives of any order are right.
+
+    Args:
+        source: what the value was made from; it gets ``pull(cotangent, value)``.
+        value: computed without a graph.
+        pull: the transposed Jacobian.
+    """
+    out: Tensor = _WithDerivative.apply(source, value, pull)  # type: ignore[no-untyped-call]
     return out
 
 
-_through_sigmoid: Pull = torch.ops.aten.sigmoid_backward
+pull_through_sigmoid: Pull = torch.ops.aten.sigmoid_backward
+"""The cotangent g, given the sigmoid y of the source, becomes ``g y (1 - y)``."""
 
 
 def grad_only(x: Tensor) -> Tensor:
@@ -111,7 +119,7 @@ class _Inject(torch.autograd.Function):
         if _is_ones(cotangent):  # no pass over the data
             out = out if torch.is_grad_enabled() else [t.detach() for t in out]
         else:
-            out = [cotangent.reshape(cotangent.shape + (1,) * (t.dim() - cotangent.dim())) * t for t in out]
+            out = [spread(cotangent, t) * t for t in out]
         return (None,) * (1 + len(out)) + (*out,)
 
 

@@ -9,14 +9,15 @@ from typing import Any, get_args
 
 import click
 
+from bench.cli.options import json_option
 from bench.planning import catalogue as names
 from bench.planning.catalogue import Kind
 
 
 @click.command(name="list")
 @click.argument("what", required=False, type=click.Choice(["estimators", "objectives"]))
-@click.option("--json", is_flag=True, help="Print one JSON document.")
-def list_(what: str | None, json: bool) -> None:
+@json_option
+def command(what: str | None, json: bool) -> None:
     """List the estimators and objectives, one line each."""
     kinds = [kind for kind in get_args(Kind) if what in (None, f"{kind}s")]
     if json:
@@ -32,7 +33,7 @@ def list_(what: str | None, json: bool) -> None:
 
 
 def _line(name: str, facts: dict[str, Any]) -> tuple[str, ...]:
-    """Return the words that ``list`` says of an entry: name, facts, description."""
+    """Return the words on the line of an entry: name, facts, parameters, description."""
     if "family" in facts:
         lacks = [("no exact gradient", facts["has_exact"]), ("f has no gradient", facts["differentiable"])]
         said = [facts["family"], f"dim {facts['dim']}", *(words for words, has in lacks if not has)]

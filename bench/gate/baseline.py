@@ -11,12 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from bench.planning.catalogue import did_you_mean
 from bench.planning.selectors import Selector, UsageError, parse
+from bench.planning.settings import SMALLEST_DRAW, Settings
+from bench.records import files
 from bench.records.environment import environment
 from bench.records.lines import Damaged, Record, plain
 from bench.stats.gate import GateCell, is_heavy
@@ -25,10 +27,12 @@ SCHEMA = 1
 """Version of the file; a reader refuses a newer one."""
 FOLDER = Path("results") / "baselines"
 """Where baselines lie, as seen from the root of a repository."""
-LEAST = 64
-"""Fewest replicates of a cell: the smallest draw."""
+BIASED = 1e-6
+"""p-value of the bias below which a bias is beyond doubt."""
+SETTING = ("replicates", "seed", "dtype", "device", "common_noise")
+"""What a baseline keeps of the settings, in the order of the file."""
 ENVIRONMENT = ("commit", "stochgrad_bench", "torch", "numpy", "python", "platform", "cpu", "cpu_capability")
-Count = Annotated[int, Field(ge=LEAST)]
+Count = Annotated[int, Field(ge=SMALLEST_DRAW)]
 Positive = Annotated[float, Field(ge=0)]
 
 
@@ -96,6 +100,11 @@ class Entry(_Plain):
         """Whether a bias can be told from noise: there is a gradient to compare with, and a variance."""
         return self.p_bias is not None and (self.khat is None or self.khat < 1)
 
+    @property
+    def is_surely_biased(self) -> bool:
+        """Whether the cell is declared unbiased, and its bias is beyond doubt."""
+        return self.unbiased and self.p_bias is not None and self.p_bias < BIASED
+
     def untruncated(self) -> Entry:
         """Return the entry without a truncated variance, as where that was not measured."""
         return self.model_copy(update=dict.fromkeys(("truncated_at", "truncated_mean", "truncated_cv2")))
@@ -111,20 +120,28 @@ class Entry(_Plain):
         return median(self.speed) if self.speed else None
 
 
-class Setting(_Plain):
-    """How the cells of a baseline were measured; ``replicates`` as asked for."""
-
-    replicates: Count
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    dtype: Literal["float32", "float64"]
-    device: Literal["cpu", "cuda"]
-    common_noise: bool
+def _stored(given: Any) -> Settings:
+    """Return the settings that a baseline keeps, from the table in its file or from those of a measurement."""
+    table = {key: getattr(given, key) for key in SETTING} if isinstance(given, Settings) else given
+    if not isinstance(table, dict) or set(table) != set(SETTING):
+        raise ValueError(f"give {', '.join(SETTING)} and nothing else (got {table!r}).")
+    settings = Settings(**table)
+    if settings.replicates < SMALLEST_DRAW:
+        raise ValueError(f"replicates is at least {SMALLEST_DRAW} in a baseline (got {settings.replicates}).")
+    if settings.seed >= 2**63:
+        raise ValueError(f"seed is below 2^63 (got {settings.seed}).")
+    if not isinstance(settings.common_noise, bool):
+        raise ValueError(f"common_noise is true or false (got {settings.common_noise!r}).")
+    return settings
 
 
 class Baseline(_Plain):
-    """A baseline: how it was measured, with what, and its cells in the order of their labels."""
+    """A baseline: how it was measured, with what, and its cells in the order of their labels.
 
-    setting: Setting
+    ``setting.replicates`` is the number that was asked for; an entry has the number that was measured.
+    """
+
+    setting: Annotated[Settings, PlainValidator(_stored)]
     environment: dict[str, str | None]
     cells: tuple[Entry, ...]
 
@@ -134,13 +151,14 @@ class Baseline(_Plain):
 
     def text(self) -> str:
         """Return the file's text."""
-        head = {"schema": SCHEMA, "setting": self.setting.model_dump(), "environment": self.environment}
+        setting = {key: getattr(self.setting, key) for key in SETTING}
+        head = {"schema": SCHEMA, "setting": setting, "environment": self.environment}
         lines = [f'  "{key}": {json.dumps(value, ensure_ascii=False)},\n' for key, value in head.items()]
         cells = ",\n".join(f"    {json.dumps(c.model_dump(), ensure_ascii=False, allow_nan=False)}" for c in self.cells)
         return f'{{\n{"".join(lines)}  "cells": [\n{cells}\n  ]\n}}\n'
 
 
-def assemble(setting: Setting, entries: Iterable[Entry]) -> Baseline:
+def assemble(setting: Settings, entries: Iterable[Entry]) -> Baseline:
     """Return the baseline of these entries, made here and now."""
     here = environment()
     return Baseline(
@@ -230,7 +248,8 @@ def _checked(data: Any, path: Path) -> Baseline:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise Damaged(f"{path} is damaged at {place}: {first['msg']}. Restore it from version control.") from None
+        said = str(first.get("ctx", {}).get("error", first["msg"])).rstrip(".")
+        raise Damaged(f"{path} is damaged at {place}: {said}. Restore it from version control.") from None
     ids = [entry.cell for entry in found.cells]
     if not ids or len(set(ids)) < len(ids):
         what = "names a cell twice" if ids else "holds no cell"
@@ -244,10 +263,7 @@ def write(found: Baseline, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(found.text(), encoding="utf-8")
-    temporary.replace(path)
+    files.write(path, found.text())
 
 
 def selectors(entry: Entry, folder: Path) -> tuple[Selector, Selector]:

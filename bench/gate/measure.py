@@ -6,31 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bench.gate import pairs
-from bench.gate.baseline import Setting
 from bench.measurement import reference
 from bench.measurement.engine import FINGERPRINT_DRAWS, Engine
-from bench.measurement.lines import safely
-from bench.measurement.moments import fingerprint, moments_record
+from bench.measurement.lines import head, safely
+from bench.measurement.moments import fingerprint_of, moments_record
 from bench.measurement.threads import single_thread
 from bench.planning.cells import Cell
-from bench.planning.selectors import UsageError
 from bench.planning.settings import Settings
-from bench.records.lines import Record
+from bench.records.lines import LineKind, Record
 from bench.stats.gate import baseline_replicates, is_heavy
 
 Told = Callable[[int, int], None]
-
-
-def settings_of(setting: Setting, device: str | None = None) -> Settings:
-    """Return how the cells of a baseline are measured.
-
-    Raises:
-        UsageError: that cannot be done here, such as on a CUDA device where there is none.
-    """
-    try:
-        return Settings(setting.replicates, setting.seed, setting.dtype, device or setting.device, setting.common_noise)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def measured(
@@ -47,13 +33,13 @@ def measured(
     """
 
     def work() -> Record:
-        stand_in = reference.here(cell.objective, reference.settings_of(settings))
+        stand_in = reference.in_process(cell.objective, reference.settings_of(settings))
         engine = Engine(cell, settings, truncate_at=None if heavy else truncate_at)
         line = moments_record(engine, told, reference=stand_in)
         return _of_pairs(line, cell, settings, truncate_at) if heavy else line
 
     with single_thread():
-        return safely(work, cell, settings)
+        return safely(work, head(cell, settings, LineKind.MOMENTS))
 
 
 def _of_pairs(line: Record, cell: Cell, settings: Settings, cut: float | None) -> Record:
@@ -90,4 +76,4 @@ def first_draws(cell: Cell, settings: Settings) -> tuple[str, bool]:
     """Return the fingerprint of a cell's first draws, and whether these are all the draws that a run would have."""
     with single_thread():
         engine = Engine(cell, settings)
-        return fingerprint(engine), len(engine.sizes) <= FINGERPRINT_DRAWS
+        return fingerprint_of(engine), len(engine.sizes) <= FINGERPRINT_DRAWS

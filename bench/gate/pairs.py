@@ -12,7 +12,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.measurement.adaptation import learn
+from bench.measurement.adaptation import adapt_state
 from bench.measurement.engine import Engine
 from bench.stats import series, variance
 
@@ -24,10 +24,10 @@ QUANTILE = 0.99
 
 def distances(engine: Engine) -> Array:
     """Return ``‖g_1 − g_2‖²/2, ‖g_3 − g_4‖²/2, ...`` of the run that an engine makes, ``[R/2]``."""
-    learn(engine)
+    adapt_state(engine)
     found = []
     for draw in range(len(engine.sizes)):
-        g = engine.gradients(draw).double()
+        g = engine.draw_gradients(draw).double()
         found.append((g[0::2] - g[1::2]).square().sum(1) / 2)
     return np.concatenate([d.cpu().numpy() for d in found])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.gate.baseline import Baseline, Entry, selectors
-from bench.planning.catalogue import Kind
+from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.cells import Cell, mismatch, plan
 from bench.planning.loading import expand
 from bench.planning.selectors import Selector, UsageError, label, parse, value_text
@@ -52,6 +52,24 @@ class Selection:
     cells: list[tuple[Entry, Picked]]
     missing: list[Missing]
     new: list[Picked]
+
+    def only(self, wanted: str) -> Selection:
+        """Return the one cell of the baseline that a label, or the beginning of an id, names.
+
+        Raises:
+            UsageError: it names none, or several.
+        """
+        known = {entry.cell: picked.label for entry, picked in self.cells}
+        known |= {missing.entry.cell: missing.label for missing in self.missing}
+        found = [cell for cell, label in known.items() if wanted == label or cell.startswith(wanted)]
+        if len(found) != 1:
+            hint = did_you_mean(wanted, known.values())
+            raise UsageError(
+                f"{wanted!r} is {'the beginning of several ids' if found else 'not a cell of the baseline'}.{hint} "
+                "Give a label such as 'rloo:n=4 on gaussian-quadratic', or an id."
+            )
+        cells = [pair for pair in self.cells if pair[0].cell in found]
+        return Selection(cells, [missing for missing in self.missing if missing.entry.cell in found], [])
 
 
 def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list[Picked]:

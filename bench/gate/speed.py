@@ -12,17 +12,19 @@ import multiprocessing
 import pickle
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from statistics import stdev
 
 import torch
 
 from bench.gate.baseline import Entry
 from bench.gate.select import Picked
-from bench.measurement.lines import safely
+from bench.measurement.lines import head, safely
 from bench.measurement.timing import timing_record
 from bench.planning.loading import load
 from bench.planning.selectors import Selector
 from bench.planning.settings import Settings
+from bench.records.lines import LineKind
 
 BASELINE_PROCESSES, CONFIRM_PROCESSES = 9, 3
 MARGIN = 0.25
@@ -46,7 +48,7 @@ def _timed(cells: bytes, halves: list[tuple[Selector, Selector]], settings: Sett
         load(objective, "objective")
     found = {}
     for cell in pickle.loads(cells):
-        line = safely(lambda cell=cell: timing_record(cell, settings), cell, settings, "timing")  # type: ignore[misc]
+        line = safely(partial(timing_record, cell, settings), head(cell, settings, LineKind.TIMING))
         if line["outcome"] == "measured":
             found[cell.id] = math.log(line["cost"])
     return found

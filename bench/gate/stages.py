@@ -11,11 +11,11 @@ from bench.execution.progress import Progress
 from bench.gate.baseline import Baseline, Entry, entry_of
 from bench.gate.changes import same_statistics
 from bench.gate.decide import UNCOMPARED, Case, Finding, Sample, Verdict, decide, screen
-from bench.gate.measure import first_draws, measured, settings_of
+from bench.gate.measure import first_draws, measured
 from bench.gate.select import Picked, Selection
 from bench.gate.speed import judge
 from bench.planning.selectors import UsageError
-from bench.planning.settings import Settings
+from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.records.environment import version
 from bench.records.lines import Record
 from bench.records.seeds import draw_seed
@@ -24,8 +24,6 @@ from estimators import Refusal
 
 SCREENING = 10
 """Replicates of the baseline over those of the first stage."""
-LEAST = 64
-"""Fewest replicates of the first stage: the smallest draw."""
 
 Speed = Literal["off", "advisory", "fail"]
 
@@ -53,8 +51,10 @@ class Options:
     speed: Speed = "off"
 
     def __post_init__(self) -> None:
-        if self.replicates is not None and self.replicates < LEAST:
-            raise UsageError(f"The gate needs at least {LEAST} replicates (got {self.replicates}): the smallest draw.")
+        if self.replicates is not None and self.replicates < SMALLEST_DRAW:
+            raise UsageError(
+                f"The gate needs at least {SMALLEST_DRAW} replicates (got {self.replicates}): the smallest draw."
+            )
         if self.margin is not None and not 0 <= self.margin < 10:
             raise UsageError(f"The margin is a fraction, as 0.1 for 10 % (got {self.margin}).")
 
@@ -149,12 +149,13 @@ class _Checker:
     def __init__(self, baseline: Baseline, options: Options, progress: Progress, commit: str) -> None:
         setting = baseline.setting
         self.options, self.progress, self.commit = options, progress, commit
-        self.baseline = settings_of(setting, options.device)
+        self.baseline = replace(setting, device=options.device or setting.device)
+        self.baseline.check_device()
         same_seed, same_device = options.seed in (None, setting.seed), options.device in (None, setting.device)
         self.same_noise = same_seed and same_device
         self.settings = replace(
             self.baseline,
-            replicates=options.replicates or max(LEAST, setting.replicates // SCREENING),
+            replicates=options.replicates or max(SMALLEST_DRAW, setting.replicates // SCREENING),
             seed=setting.seed if options.seed is None else options.seed,
             adapt_seed=setting.seed,  # what was accepted is the variance of one state, not of any that might be learned
         )

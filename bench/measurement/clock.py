@@ -1,14 +1,20 @@
-"""Seconds, cost and memory of one call, timed beside the cell's own "sample and evaluate f".
+"""Seconds, cost and memory of one call of a job, timed in pairs with a base job.
 
-Absolute times wander by tens of percent between processes of one shared machine, and a generic kernel slows down
-differently from the job, so it calibrates nothing. What holds still is a ratio inside a pair: ``cost`` is the time of
-the job over the time of a base job (same shapes, same process, a moment earlier or later).
+Absolute times vary by tens of percent between processes on one shared machine. A generic kernel cannot calibrate them:
+it slows down differently from the job. The ratio inside a pair is stable: ``cost`` is the time of the job divided by
+the time of a base job of the same shapes, in the same process, a moment earlier or later. For a cell, the base job is
+"sample once and evaluate f".
 
-The protocol: one thread; the first call of each apart; warm up until two successive blocks agree; loop inside a block
-until it is long beside the clock's resolution; garbage collection off; blocks in the order AB BA BA AB, so that each
-job starts a pair equally often and a steady drift cancels; medians with distribution-free intervals, never a mean.
-All intervals are about this process: run fresh processes and take the median of their medians to speak of a machine,
-and claim no difference under 1 %.
+The protocol:
+
+- One thread, without garbage collection.
+- The first call of each job is not timed. Warm-up lasts until two successive blocks agree.
+- A block repeats the call until it is long compared with the clock's resolution.
+- Blocks come in the order AB BA BA AB: each job starts a pair equally often, and a steady drift cancels.
+- Results are medians with distribution-free intervals, never means.
+
+All intervals describe this process. For a statement about a machine, run fresh processes and take the median of their
+medians, and claim no difference under 1 %.
 
 References: Chen & Revels 2016 ("Robust benchmarking in noisy environments") on positive noise and the minimum;
 Kalibera & Jones 2013 ("Rigorous benchmarking in reasonable time") on processes as the unit of repetition.
@@ -28,42 +34,46 @@ from typing import NamedTuple
 
 import torch
 
-from bench.measurement.peak_memory import Job, _supported, peak_bytes
+from bench.measurement.peak_memory import Job, peak_bytes, timed_device
+from bench.stats.comparison import order_statistic_interval
 
 Clock = Callable[[], int]
-"""Nanoseconds since any fixed moment, never going back."""
+"""Returns nanoseconds since a fixed moment; never goes back."""
 FLOOR = 12
-"""Pairs that are measured whatever the budget: the interval of a median is of little use with fewer."""
-WARM_BLOCKS = 3
-WARM_SECONDS = 2.0
-STEADY = 0.05
-NOISE = 0.10
+"""Fewest pairs, whatever the budget: with fewer the interval of a median is too wide to be useful."""
+WARM_BLOCKS, WARM_SECONDS = 3, 2.0
+"""Fewest full blocks of a warm-up, and the most seconds it may take."""
 CUDA_WARM_SECONDS = 0.025
-"""A GPU raises its clocks, tunes its kernels and fills its allocator's cache in this time."""
+"""Fewest seconds of a warm-up on a GPU, which raises its clocks, tunes its kernels and fills its allocator's cache."""
+STEADY, NOISE = 0.05, 0.10
+"""Relative difference of two successive blocks that agree; relative interquartile range above which times are noisy."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What one job takes, per call. Times are in seconds, memory in bytes; ``_low``, ``_high`` bound 95 % intervals.
+    """The cost of one call of a job: times in seconds, memory in bytes.
+
+    ``_low`` and ``_high`` are the limits of 95 % intervals, which hold in this process.
 
     Args:
         seconds: median over blocks of the wall time of one call.
-        seconds_low: lower limit of that median, in this process.
-        seconds_high: upper limit of that median, in this process.
-        seconds_min: the fastest block: the better *absolute* location, since other processes only ever add time.
+        seconds_low: lower limit of ``seconds``.
+        seconds_high: upper limit of ``seconds``.
+        seconds_min: wall time of one call in the fastest block: a better *absolute* time than the median, since other
+            processes only add time.
         seconds_iqr: interquartile range over blocks.
-        device_seconds: on CUDA the median between two events on the stream around the block, launch gaps included;
-            None on a CPU. The caches are warm in both clocks.
-        cost: median over pairs of t(job) / t(base), of wall times.
-        cost_low: lower limit of that median.
-        cost_high: upper limit of that median.
+        device_seconds: on CUDA, the median time between two events on the stream around the block, launch gaps
+            included; None on a CPU. Caches are warm for both clocks.
+        cost: median over pairs of t(job) / t(base), in wall time.
+        cost_low: lower limit of ``cost``.
+        cost_high: upper limit of ``cost``.
         cost_iqr: interquartile range over pairs.
-        noisy: is an interquartile range, of ``seconds`` or of ``cost``, over 10 % of its median?
-        steady: did the warm-up of both jobs end with two successive blocks within 5 % of each other?
+        noisy: whether the interquartile range of ``seconds`` or ``cost`` exceeds 10 % of its median.
+        steady: whether the warm-up of both jobs ended with two successive blocks within 5 % of each other.
         blocks: pairs of blocks measured.
         inner: calls of the job inside a block.
         base_inner: calls of the base job inside a block.
-        peak_bytes: see ``peak_bytes``; None where it was not asked for.
+        peak_bytes: the most bytes of tensors that one call holds at once; None if not measured.
     """
 
     seconds: float
@@ -98,21 +108,20 @@ def time_pair(
     """Time a job and its base job in interleaved pairs of blocks.
 
     Args:
-        job: what is timed; it must leave nothing behind that makes its next call a different one.
+        job: the call to time. Every call must do the same work, whatever came before it.
         base: the unit of cost, of the same shapes.
-        device: where both do their work, "cpu" or "cuda". On CUDA neither may wait for the device inside.
+        device: "cpu" or "cuda". On CUDA neither job may wait for the device.
         pairs: pairs of blocks, at least 12.
-        block_seconds: least length of a block; a single call may be longer.
-        budget_seconds: pairs beyond the twelfth are measured while they fit into it. Where twelve pairs of full blocks
-            do not fit, blocks are shortened, down to one call; twelve pairs of single calls are measured in any case.
-            The first call of each job and the memory pass come on top.
-        memory: also find ``peak_bytes``, with one further call of the job.
-        clock: nanoseconds, never going back.
+        block_seconds: shortest block; a single call may take longer.
+        budget_seconds: time for warm-up and pairs. If 12 pairs do not fit, blocks are shortened, down to one call; 12
+            pairs are measured in any case. The first call of each job and the memory pass come on top.
+        memory: whether to measure ``peak_bytes`` too, with one more call of the job.
+        clock: returns nanoseconds.
 
     Raises:
-        ValueError: fewer than 12 pairs, a length that is not positive, or a device that is neither CPU nor CUDA.
+        ValueError: there are fewer than 12 pairs, a length is not positive, or the device is neither CPU nor CUDA.
     """
-    device = _supported(device)
+    device = timed_device(device)
     if pairs < FLOOR:
         raise ValueError(
             f"time_pair needs pairs >= {FLOOR} (got pairs={pairs}): the median of fewer has too wide an interval. "
@@ -135,7 +144,7 @@ def time_pair(
         )
         a = _settle(lap, job, block_seconds, *warm)
         b = _settle(lap, base, block_seconds, *warm)
-        # Half of the budget is kept for the pairs, even if a slow warm-up overran its quarter.
+        # The pairs keep half of the budget, even if a slow warm-up has overrun its quarter.
         left = max(budget_seconds / 2, budget_seconds - 1e-9 * (clock() - began))
         fit = min(1.0, left / (FLOOR * 1e-9 * (a.block + b.block)))
         inner, base_inner = max(1, int(a.inner * fit)), max(1, int(b.inner * fit))
@@ -143,7 +152,7 @@ def time_pair(
         laps: list[tuple[_Lap, _Lap]] = []
         began = clock()
         for pair in range(pairs):
-            # Two pairs at a time: stopping between an AB and its BA would leave one order ahead.
+            # Two pairs at a time: a stop between an AB and its BA would unbalance the two orders.
             if pair >= FLOOR and pair % 2 == 0 and (clock() - began) * (pair + 2) / pair > 1e9 * left:
                 break
             if pair % 4 in (0, 3):
@@ -157,9 +166,8 @@ def time_pair(
     seconds = [x.wall / (inner * 1e9) for x, _ in laps]
     on_device = [x.device / (inner * 1e9) for x, _ in laps if x.device is not None]
     costs = [x.wall * base_inner / (y.wall * inner) for x, y in laps]
-    median, cost = statistics.median(seconds), _ratio_median(costs)
-    seconds_low, seconds_high = median_interval(seconds)
-    cost_low, cost_high = median_interval(costs)
+    median, seconds_low, seconds_high = order_statistic_interval(seconds)
+    cost, (_, cost_low, cost_high) = _ratio_median(costs), order_statistic_interval(costs)
     return Timing(
         seconds=median,
         seconds_low=seconds_low,
@@ -180,39 +188,15 @@ def time_pair(
     )
 
 
-def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % sign-test interval of the median, ``(x_(k), x_(P+1-k))``.
-
-    ``k = max(1, the 2.5 % quantile of Binomial(P, 1/2))``. Nothing is assumed of the distribution but independence:
-    the coverage ``1 - 2 P(Bin(P, 1/2) < k)`` is at least 95 % from P = 6 on (with fewer it is ``1 - 2^(1-P)``).
-
-    Args:
-        values: P numbers, in any order.
-
-    Raises:
-        ValueError: no values.
-    """
-    if not values:
-        raise ValueError("median_interval needs at least one value (got none). Measure a block first.")
-    ordered, size = sorted(values), len(values)
-    # In integers, P(Bin <= k) >= 1/40 is exact at any P.
-    k, below = 0, 1
-    while 40 * below < 2**size:
-        k += 1
-        below += math.comb(size, k)
-    k = max(1, k)
-    return ordered[k - 1], ordered[size - k]
-
-
 class _Lap(NamedTuple):
-    """Length of one block in nanoseconds."""
+    """The length of one block in nanoseconds."""
 
     wall: int
     device: float | None
 
 
 class _Settled(NamedTuple):
-    """A warmed-up job: calls inside a block, nanoseconds of the last block, and whether blocks came to agree."""
+    """A warmed-up job: calls inside a block, nanoseconds of the last block, whether successive blocks agreed."""
 
     inner: int
     block: int
@@ -221,7 +205,7 @@ class _Settled(NamedTuple):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """One thread and no garbage collection; both are put back, whatever happens inside."""
+    """Use one thread and no garbage collection inside; restore both at the end."""
     collecting, threads = gc.isenabled(), torch.get_num_threads()
     gc.disable()
     torch.set_num_threads(1)
@@ -234,19 +218,19 @@ def _quiet() -> Iterator[None]:
 
 
 def _stopwatch(device: torch.device, clock: Clock) -> Callable[[Job, int], _Lap]:
-    """Return a function that calls a job so many times over and says how long the whole block took."""
+    """Return the function that runs a block: it calls a job ``inner`` times and returns the length of the block."""
 
     def on_cpu(job: Job, inner: int) -> _Lap:
         start = clock()
         for _ in itertools.repeat(None, inner):
             job()
-        return _Lap(max(1, clock() - start), None)  # a block of no length would be a division by zero
+        return _Lap(max(1, clock() - start), None)  # a length of 0 would be divided by
 
     def on_cuda(job: Job, inner: int) -> _Lap:
         stream = torch.cuda.current_stream(device)
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         torch.cuda.synchronize(device)
-        # The clock is read with the device idle on both sides, and nothing waits for the device in between.
+        # The device is idle at both readings of the clock, and nothing waits for it in between.
         start = clock()
         begin.record(stream)
         for _ in itertools.repeat(None, inner):
@@ -262,10 +246,10 @@ def _stopwatch(device: torch.device, clock: Clock) -> Callable[[Job, int], _Lap]
 def _settle(
     lap: Callable[[Job, int], _Lap], job: Job, block_seconds: float, least_seconds: float, most_seconds: float
 ) -> _Settled:
-    """Warm a job up and find its inner loop, in one go: a block too short by now, when it is warm, grows the loop.
+    """Warm a job up, and find the calls per block: the loop grows whenever a block has become too short.
 
-    Ends when two successive full blocks agree, there were three and ``least_seconds`` have passed, or after
-    ``most_seconds``.
+    Warm-up ends after ``most_seconds``, or before: when at least three full blocks were run, the last two agree and
+    ``least_seconds`` have passed.
     """
     inner, full, previous, spent = 1, 0, 0, 0
     while True:
@@ -279,15 +263,16 @@ def _settle(
             return _Settled(inner, took, steady)
         previous = took if long else 0
         if not long:
-            # A quarter more than needed, so that a block remains long enough when the machine is faster later.
+            # A quarter more than needed, so that blocks stay long enough if the machine becomes faster.
             inner = min(10 * inner, math.ceil(1.25 * inner * 1e9 * block_seconds / took))
 
 
 def _ratio_median(ratios: Sequence[float]) -> float:
-    """Exponential of the median log ratio: of an even number, the geometric midpoint of the middle two."""
+    """Return the exponential of the median log ratio: of two middle ratios, their geometric mean."""
     return math.sqrt(statistics.median_low(ratios) * statistics.median_high(ratios))
 
 
 def _iqr(values: Sequence[float]) -> float:
+    """Return the interquartile range."""
     lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
     return upper - lower

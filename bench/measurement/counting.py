@@ -1,4 +1,4 @@
-"""Evaluations of f and of df/dx, counted from the objective's side: no method can forget to report one."""
+"""Evaluations of f and of df/dx, counted on the objective's side, so that no estimator can forget to report one."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from bench.measurement.engine import Engine
 from estimators import Bound, Integrand, rows
 
 COUNT_ROWS = 64
+"""Rows of the call that is counted."""
 
 
 def count_evaluations(engine: Engine) -> tuple[float, float]:
-    """Return evaluations of f and of its gradient, per estimate, counted in a call of their own."""
+    """Return the evaluations of f and of df/dx per estimate, counted in a call made for this purpose."""
     counter = Counter(event_dims=len(engine.q.event_shape))
     count = 1 if engine.cell.estimator.deterministic else COUNT_ROWS
     r = rows(engine.q, count)
     f = counted(engine.problem.integrand(r), counter)
-    engine.own_gradients(r, f, engine.generator("count", 0))
+    engine.own_gradients_on(r, f, engine.generator("count", 0))
     per = count * math.prod(engine.q.batch_shape)
     return counter.f / per, counter.df / per
 
 
 @dataclass
 class Counter:
-    """Evaluations seen so far: of f, and of its gradient. One is f at one point, for one batch element."""
+    """The evaluations of f and of df/dx so far. One evaluation is at one point, for one batch element."""
 
     event_dims: int = 0
     f: int = 0
@@ -36,7 +37,7 @@ class Counter:
 
 
 class _Watch(torch.autograd.Function):
-    """The identity on x: whoever differentiates f in x, backward or forward, passes through here."""
+    """The identity on x. Every derivative of f in x, backward or forward, passes through it and is counted."""
 
     @staticmethod
     def forward(x: Tensor, counter: Counter, event_dims: int) -> Tensor:  # noqa: ARG004 (setup_context keeps them)
@@ -64,7 +65,7 @@ def _points(x: Tensor, event_dims: int) -> int:
 
 
 def counted(f: Integrand, counter: Counter) -> Integrand:
-    """Return f, or the bound, with every evaluation counted; of a bound those of its log-joint, one a particle."""
+    """Return f with every evaluation counted; in a bound, every evaluation of its log-joint, one per particle."""
 
     def watched(x: Tensor, inside: Integrand, event_dims: int) -> Tensor:
         value = inside(_Watch.apply(x, counter, event_dims))  # type: ignore[no-untyped-call]

@@ -1,4 +1,30 @@
-"""The layout of a run: the rows of every draw, and how draws are cut into blocks, spans and slices."""
+"""The layout of a run: the rows of every draw, and how draws are cut into blocks and slices or joined into spans.
+
+All constants of the layout, by the module that defines them::
+
+    constant            value       unit        meaning                                            read by
+    bench.planning.settings
+    SMALLEST_DRAW       64          rows        fewest rows of a draw and of a block               cap, blocks, gate
+    bench.measurement.draws
+    CAP                 2^19, 2^22  elements    CPU, CUDA: largest tensor of a draw at one sample  cap
+    CALL                2^21, 2^22  elements    CPU, CUDA: largest tensor of a call                slices
+    FIRST_DRAW          256         rows        a first draw; least block of a larger draw         ladder, blocks
+    FIRST_DRAWS         8           draws       draws of the first size                            ladder, long_ladder
+    DRAWS_PER_SIZE      4           draws       draws of each later size of a short run            ladder
+    LONG_RUN            2^16        replicates  fewest replicates of a long run                    sizes_of
+    FIRST_SHARE         512         draws       a first draw of a long run has R/512 rows          long_ladder
+    GROWTH              64          draws       a later draw has 64 times as many: R/8             long_ladder
+    BLOCKS_PER_DRAW     4           blocks      most blocks of a draw                              blocks_in
+    BLOCKS_PER_SPAN     32          blocks      most blocks of a span                              spans
+    NUMBERS_PER_SPAN    2^17        numbers     most numbers in the means of a span's blocks       spans
+    bench.stats.layout
+    TRACKED             2^17        rows        spans that start later track w alone row by row    spans, tracked_rows
+    SHAPE_BLOCKS        32          blocks      the first blocks keep third and fourth moments     blocks, accumulate
+    SUB_BLOCK           32          rows        a sub-block of the trace estimator                 blocks, kernels
+    SUB_BLOCKS          64          sub-blocks  sub-blocks of a run                                blocks, accumulate
+    MIN_REMAINDER       16          rows        a shorter rest of a block is no sub-block          kernels
+    COVERED_REPLICATES  400,000     replicates  longer runs don't keep the largest 1 % of w        kept_values
+"""
 
 from __future__ import annotations
 
@@ -8,76 +34,72 @@ from typing import Any
 
 from bench.objectives import Objective
 from bench.planning.cells import Cell
+from bench.planning.settings import SMALLEST_DRAW
 from bench.records.identity import identity
-from bench.stats.layout import FOLLOWED
+from bench.stats.layout import TRACKED
 
 CAP = {"cpu": 2**19, "cuda": 2**22}
-"""Elements of the largest tensor of a draw, for one sample of every row, by device kind."""
-CALL = {"cpu": 2**21, "cuda": 2**22}
-"""Elements of the largest tensor of one call, for all samples. More leave the cache; fewer pay for more calls."""
-FIRST, LEAST = 256, 64
-"""Fewest rows of the first draws; fewest rows of any draw, where the cap is small."""
-LONG, PARTS, GROWTH = 2**16, 512, 64
-"""Replicates of a long run; the parts of it that its draws are sized by: the first are one, others so many of them."""
-FLAT, STEP = 8, 4
-"""Draws of the first size; draws of every other size before the next. They bound by how much R is rounded up."""
-CUT = 4
-"""Blocks of a draw, at most: the tests over blocks need 32 of them soon."""
-MOST, MOST_NUMBERS = 32, 2**17
-"""Blocks that are reduced together, at most, and coordinates of their means."""
+CALL = {"cpu": 2**21, "cuda": 2**22}  # larger calls leave the cache, smaller ones pay for more calls
+FIRST_DRAW = 256
+FIRST_DRAWS, DRAWS_PER_SIZE = 8, 4  # they bound the rounding of R
+LONG_RUN, FIRST_SHARE, GROWTH = 2**16, 512, 64
+BLOCKS_PER_DRAW = 4  # 8 draws have the 32 blocks that the tests over blocks need
+BLOCKS_PER_SPAN, NUMBERS_PER_SPAN = 32, 2**17
 
 
 def cap(objective: Objective, device: str) -> int:
-    """Return the most rows of a draw: a power of two, from the objective and the device kind alone."""
+    """Return the most rows of a draw: a power of two that depends on the objective and the device kind alone."""
     most = CAP[device] // max(1, objective.row_elements)
-    return max(LEAST, 1 << (max(1, most).bit_length() - 1))
+    return max(SMALLEST_DRAW, 1 << (max(1, most).bit_length() - 1))
 
 
 def ladder(objective: Objective, device: str) -> Iterator[int]:
-    """Yield the rows of draw 0, 1, 2 ... of a short run: 8 of 256, 4 of 512, 4 of 1024 and so on up to the cap.
+    """Yield the rows of the draws of a short run: 8 of 256, 4 of 512, 4 of 1024 and so on, up to ``cap``.
 
-    R is rounded up to whole draws, by less than a quarter from 2048 on, and a longer run begins with the shorter one.
+    R is rounded up to whole draws, by less than a quarter from 2048 on. A longer run starts with the draws of the
+    shorter one.
     """
     most = cap(objective, device)
-    size, count = min(FIRST, most), FLAT
+    size, count = min(FIRST_DRAW, most), FIRST_DRAWS
     while True:
         yield from itertools.repeat(size, count)
-        size, count = min(2 * size, most), STEP
+        size, count = min(2 * size, most), DRAWS_PER_SIZE
 
 
 def long_ladder(objective: Objective, device: str, replicates: int) -> Iterator[int]:
-    """Yield the same of a long run: 8 draws of R/512, at least 1024, and then of R/8, or the cap; in powers of two.
+    """Yield the rows of the draws of a long run: 8 of R/512 or at least 1024, then all of R/8, in powers of two.
 
-    A draw costs what its calls cost, whatever its rows: here they are few. R is rounded up by at most an eighth.
+    No draw exceeds ``cap``. A draw costs the same few operations whatever its rows, so a long run has few draws. R is
+    rounded up by at most an eighth.
     """
-    most, part = cap(objective, device), 1 << ((replicates // PARTS).bit_length() - 1)
-    yield from itertools.repeat(min(max(CUT * FIRST, part), most), FLAT)
-    yield from itertools.repeat(min(GROWTH * part, most))
+    most, share = cap(objective, device), 1 << ((replicates // FIRST_SHARE).bit_length() - 1)
+    yield from itertools.repeat(min(max(BLOCKS_PER_DRAW * FIRST_DRAW, share), most), FIRST_DRAWS)
+    yield from itertools.repeat(min(GROWTH * share, most))
 
 
 def blocks_in(rows: int) -> int:
-    """Return into how many blocks of equal rows a draw is cut: 1, 2 or 4, none of under 256 rows if the draw is not."""
-    return max(1, min(CUT, rows // FIRST))
+    """Return the number of equal blocks in a draw: 1, 2 or 4. Blocks have at least 256 rows if the draw has."""
+    return max(1, min(BLOCKS_PER_DRAW, rows // FIRST_DRAW))
 
 
 def draws(cell: Cell, replicates: int, device: str) -> list[int]:
-    """Return the rows of every draw: ``replicates`` rounded up to whole draws.
+    """Return the rows of every draw of a cell: ``replicates`` rounded up to whole draws.
 
-    A deterministic estimator has one gradient, whatever the noise: one smallest draw shows it.
+    A deterministic estimator returns one gradient whatever the noise, so its run is a single smallest draw.
     """
     if cell.estimator.deterministic:
-        return [LEAST]
+        return [SMALLEST_DRAW]
     return sizes_of(cell.objective, replicates, device)
 
 
 def sizes_of(objective: Objective, replicates: int, device: str) -> list[int]:
-    """Return the same of any other estimator."""
-    long = replicates >= LONG
-    return up_to(replicates, long_ladder(objective, device, replicates) if long else ladder(objective, device))
+    """Return the rows of every draw of an estimator with noise: ``replicates`` rounded up to whole draws."""
+    long = replicates >= LONG_RUN
+    return take_until(replicates, long_ladder(objective, device, replicates) if long else ladder(objective, device))
 
 
-def up_to(replicates: int, sizes: Iterable[int]) -> list[int]:
-    """Return as many of the sizes as it takes to have so many replicates."""
+def take_until(replicates: int, sizes: Iterable[int]) -> list[int]:
+    """Return the shortest prefix of ``sizes`` that sums to at least ``replicates``; all sizes if none does."""
     taken: list[int] = []
     total = 0
     for size in sizes:
@@ -88,19 +110,19 @@ def up_to(replicates: int, sizes: Iterable[int]) -> list[int]:
     return taken
 
 
-def runs(sizes: Sequence[int], size: int) -> list[range]:
-    """Return successive draws, of blocks of equal rows, that are reduced together.
+def spans(sizes: Sequence[int], size: int) -> list[range]:
+    """Return the spans of a run: successive draws, with blocks of equal rows, that are reduced together.
 
     Args:
         sizes: the rows of every draw.
         size: the coordinates of theta.
     """
     out: list[range] = []
-    before, blocks, rows = begins(sizes), 0, 0
+    before, blocks, rows = starts(sizes), 0, 0
     for draw, n in enumerate(sizes):
         cut = blocks_in(n)
-        more = n // cut == rows and blocks + cut <= MOST and (blocks + cut) * size <= MOST_NUMBERS
-        if more and not before[out[-1].start] < FOLLOWED <= before[draw]:
+        more = n // cut == rows and blocks + cut <= BLOCKS_PER_SPAN and (blocks + cut) * size <= NUMBERS_PER_SPAN
+        if more and not before[out[-1].start] < TRACKED <= before[draw]:
             out[-1], blocks = range(out[-1].start, draw + 1), blocks + cut
         else:
             out.append(range(draw, draw + 1))
@@ -108,19 +130,31 @@ def runs(sizes: Sequence[int], size: int) -> list[range]:
     return out
 
 
-def begins(sizes: Sequence[int]) -> list[int]:
-    """Return the rows before every draw, and of all of them."""
+def starts(sizes: Sequence[int]) -> list[int]:
+    """Return the number of rows before every draw and, last, of the whole run."""
     return [0, *itertools.accumulate(sizes)]
 
 
-def followed(sizes: Sequence[int], size: int) -> int:
-    """Return of how many rows all series are followed: of those of the runs that begin before ``FOLLOWED``."""
-    before = begins(sizes)
-    return max(before[run.stop] for run in runs(sizes, size) if before[run.start] < FOLLOWED)
+def tracked_rows(sizes: Sequence[int], size: int) -> int:
+    """Return the number of leading rows for which every series is tracked: all spans that start before ``TRACKED``.
+
+    Args:
+        sizes: the rows of every draw.
+        size: the coordinates of theta.
+    """
+    before = starts(sizes)
+    return max(before[span.stop] for span in spans(sizes, size) if before[span.start] < TRACKED)
 
 
 def slices(rows: int, points: int, objective: Objective, device: str) -> int:
-    """Return into how many calls of equal rows a draw is cut to keep their largest tensor small: a power of two."""
+    """Return the number of equal calls that a draw is computed in: a power of two that keeps every call in the cache.
+
+    Args:
+        rows: the rows of the draw.
+        points: points of q that one call of the estimator holds at once, per batch element.
+        objective: the objective, which knows the elements of a row.
+        device: "cpu" or "cuda".
+    """
     count = 1
     while count < rows and rows * points * objective.row_elements > count * CALL[device]:
         count *= 2
@@ -128,6 +162,10 @@ def slices(rows: int, points: int, objective: Objective, device: str) -> int:
 
 
 def noise_subject(cell: Cell, *, common: bool) -> dict[str, Any] | list[dict[str, Any]]:
-    """Return whose noise a cell uses: its objective's, so that estimators compare pairwise, or its own."""
+    """Return the identity that seeds a cell's noise.
+
+    With ``common`` noise it is the objective's alone, so that estimators compare pairwise; otherwise the estimator's
+    and the objective's.
+    """
     objective = identity(cell.objective)
     return objective if common else [identity(cell.estimator), objective]

@@ -1,8 +1,8 @@
-"""A cell made ready: the row gradients of any of its draws.
+"""A cell made ready: it computes the gradients of any of its draws.
 
-A replicate is a row of q. The objective builds q once; ``rows`` makes R copies whose parameters are leaves; one
-backward pass gives one gradient per row; all are pulled back to theta together. Rows come in draws, the unit of
-seeding; a draw is cut into blocks, the unit of the statistics.
+A replicate is a row of q. The objective builds q once, and ``rows`` makes R copies of it whose parameters are leaves.
+One backward pass gives one gradient per row. All rows are pulled back to theta together. Rows come in draws, the unit
+of seeding; a draw is cut into blocks, the unit of the statistics.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from bench.measurement.draws import begins, blocks_in, draws, followed, noise_subject, runs, slices
+from bench.measurement.draws import blocks_in, draws, noise_subject, slices, spans, starts, tracked_rows
 from bench.measurement.heap import keep_memory
 from bench.measurement.pull_back import PullBack
 from bench.measurement.reduction.blocks import draws_partial
@@ -35,21 +35,21 @@ from bench.stats import Partial
 from estimators import Estimator, Integrand, State, parameters, rows
 
 FINGERPRINT_DRAWS, FINGERPRINT_ROWS, FINGERPRINT_NUMBERS = 8, 256, 2**17
-"""Draws whose raw gradients identify a cell, and of each how many of them, and of numbers that they hold, at most."""
+"""The fingerprint hashes the first 8 draws: at most 256 rows and 2^17 numbers of each."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class Engine:
     """A cell made ready: it computes the gradients of any of its draws.
 
-    The result depends on cell, settings and draw number alone, so any process may compute any draw.
+    The gradients depend on cell, settings and draw number alone, so any process may compute any draw.
 
     Args:
         cell: estimator and objective.
         settings: how to measure.
-        state: the ``state_dict`` of a state that has finished learning; a fresh state when None.
-        truncate_at: where the gate's second series of squared norms is cut off; None for no such series.
-        problem: at whose theta to measure; the objective's own when None.
+        state: the bytes of a state that has finished learning, from ``state_bytes``; None starts with a fresh state.
+        truncate_at: squared norm at which the gate's truncated series is cut off; None leaves that series out.
+        problem: the problem whose theta is measured; the objective's own when None.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Engine:
         truncate_at: float | None = None,
         problem: Problem | None = None,
     ) -> None:
+        settings.check_device()
         self.cell, self.settings, self.truncate_at = cell, settings, truncate_at
         self.device = torch.device(settings.device)
         if self.device.type == "cpu":
@@ -82,7 +83,7 @@ class Engine:
 
     @property
     def blocks(self) -> int:
-        """How many blocks all draws are cut into."""
+        """The number of blocks in all draws."""
         return sum(map(blocks_in, self.sizes))
 
     def generator(self, stage: str, draw: int) -> Generator:
@@ -96,86 +97,81 @@ class Engine:
 
     @functools.cached_property
     def subject(self) -> dict[str, Any] | list[dict[str, Any]]:
-        """Whose noise the cell uses."""
+        """The identity that seeds the cell's noise."""
         return noise_subject(self.cell, common=self.settings.common_noise)
 
     def freeze(self) -> None:
-        """Stop the state from learning; from now on it costs no graph."""
+        """Stop the state from learning, so that calls build no graph for it."""
         if self.state is not None:
             self.state.requires_grad_(False)
 
     def state_bytes(self) -> bytes | None:
-        """Return the state as bytes that another process can load, or None."""
+        """Return the state as bytes that another process can load; None without a state."""
         if self.state is None:
             return None
         buffer = io.BytesIO()
         torch.save(self.state.state_dict(), buffer)
         return buffer.getvalue()
 
-    def gradients(self, draw: int, stage: str = "measure") -> Tensor:
-        """Return the row gradients of a draw, ``[rows, size]``."""
+    def draw_gradients(self, draw: int, stage: str = "measure") -> Tensor:
+        """Return the gradients of a draw, one row per replicate, ``[rows, size]``."""
         return torch.cat(self.parts(draw, stage), 1)
 
     def parts(self, draw: int, stage: str = "measure") -> list[Tensor]:
-        """Return the row gradients of a draw at every tensor of theta, ``[rows, size of the tensor]`` each."""
-        return self.pull_back(self.draw_calls(draw, stage))
+        """Return the gradients of a draw, tensor of theta by tensor, each ``[rows, size of the tensor]``."""
+        return self.pull_back(self.own_gradients_in_slices(self.sizes[draw], self.generator(stage, draw)))
 
-    def draw_calls(self, draw: int, stage: str = "measure") -> list[tuple[Tensor, ...]]:
-        """Return the gradients of a draw at q's own parameters, each ``[rows/slices, ...]``, slice by slice."""
-        return self.sliced_calls(self.sizes[draw], self.generator(stage, draw))
+    def gradients(self, count: int, generator: Generator) -> Tensor:
+        """Return the gradients of ``count`` independent calls, ``[count, size]``; large calls are made in slices."""
+        return torch.cat(self.pull_back(self.own_gradients_in_slices(count, generator)), 1)
 
-    def batch(self, count: int, generator: Generator) -> Tensor:
-        """Return the row gradients of ``count`` calls, ``[count, size]``, made in slices where they are large."""
-        return torch.cat(self.pull_back(self.sliced_calls(count, generator)), 1)
+    def own_gradients_in_slices(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
+        """Return the gradients of ``count`` independent calls at q's own parameters, slice by slice.
 
-    def sliced_calls(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
-        """Return the gradients of ``count`` calls at q's own parameters, in slices where they are large."""
+        Each slice holds ``own_gradients`` of ``count / slices`` calls.
+        """
         cut = slices(count, self.points, self.cell.objective, self.settings.device)
-        return [self.calls(count // cut, generator) for _ in range(cut)]
+        return [self.own_gradients(count // cut, generator) for _ in range(cut)]
 
-    def row_gradients(self, count: int, generator: Generator) -> Tensor:
-        """Return the gradients of ``count`` independent calls, ``[count, size]``."""
-        return torch.cat(self.pull_back([self.calls(count, generator)]), 1)
-
-    def calls(self, count: int, generator: Generator) -> tuple[Tensor, ...]:
+    def own_gradients(self, count: int, generator: Generator) -> tuple[Tensor, ...]:
         """Return the gradients of ``count`` independent calls at q's own parameters, each ``[count, ...]``."""
         r = rows(self.q, count)
-        return self.own_gradients(r, self.problem.integrand(r), generator)
+        return self.own_gradients_on(r, self.problem.integrand(r), generator)
 
     def values(self, count: int, generator: Generator) -> Tensor:
         """Return the losses of ``count`` independent calls, ``[count, *batch]``."""
         r = rows(self.q, count)
         return self.cell.estimator(self.problem.integrand(r), r, generator, self.state).detach()
 
-    def own_gradients(self, r: Distribution, f: Integrand, generator: Generator) -> tuple[Tensor, ...]:
-        """Call the estimator on rows and return the gradients at their own parameters, each ``[count, ...]``.
+    def own_gradients_on(self, r: Distribution, f: Integrand, generator: Generator) -> tuple[Tensor, ...]:
+        """Call the estimator on the rows r and return the gradients at their own parameters, each ``[count, ...]``.
 
         Raises:
             ValueError: the loss is not one value per batch element, or has no gradient at q's parameters.
         """
         loss = checked_loss(self.cell.estimator, self.cell.estimator(f, r, generator, self.state), r)
         leaves = [t for t in parameters(r).values() if t.requires_grad]
-        # Of the sum over rows of the mean over the batch, without making it.
+        # The cotangent of the sum over rows of the mean over the batch, neither of which is computed.
         share = loss.new_full((), loss.shape[0] / max(1, loss.numel())).expand_as(loss)
         return torch.autograd.grad(loss, leaves, share, materialize_grads=True)
 
     @functools.cached_property
-    def runs(self) -> list[range]:
-        """Successive draws that are reduced together: every process makes the same."""
-        return runs(self.sizes, self.size)
+    def spans(self) -> list[range]:
+        """Successive draws that are reduced together; every process computes the same spans."""
+        return spans(self.sizes, self.size)
 
     @functools.cached_property
     def origin(self) -> Origin:
-        """Where the gradients lie: from the first draw, in every process the same."""
+        """The pivots and units of the sums: from the first draw, so the same in every process."""
         return Origin.of(self.parts(0))
 
     def partials(self, draws: range, centre: Tensor, exact: Tensor | None) -> Iterator[tuple[Partial, str]]:
-        """Yield the sums of runs, and the digests of their draws' raw gradients where the fingerprint needs them.
+        """Yield the sums of every span, and the digests of those draws' raw gradients that enter the fingerprint.
 
         Args:
-            draws: whole ``runs``.
+            draws: whole ``spans``.
             centre: a point near the mean gradient, ``[size]``, float64.
-            exact: the exact gradient, or None.
+            exact: the exact gradient, ``[size]``, float64; None if unknown.
         """
         digests: dict[int, str] = {}
 
@@ -185,34 +181,34 @@ class Engine:
                 digests[draw] = digest(parts)
             return parts
 
-        before = begins(self.sizes)
+        before = starts(self.sizes)
         firsts = [0, *itertools.accumulate(map(blocks_in, self.sizes))]
-        end = followed(self.sizes, self.size)
-        for run in self.runs:
-            if run.start not in draws:
+        tracked = tracked_rows(self.sizes, self.size)
+        for span in self.spans:
+            if span.start not in draws:
                 continue
             partial = draws_partial(
                 digested,
-                run,
-                index=firsts[run.start],
-                blocks=[blocks_in(self.sizes[draw]) for draw in run],
+                span,
+                index=firsts[span.start],
+                blocks=[blocks_in(self.sizes[draw]) for draw in span],
                 groups=self.groups,
                 centre=centre,
                 exact=exact,
                 replicates=sum(self.sizes),
                 origin=self.origin,
-                followed=end if before[run.start] < end else 0,
+                tracked=tracked if before[span.start] < tracked else 0,
                 workspace=self.workspace,
                 truncate_at=self.truncate_at,
             )
-            yield partial, "".join(digests.get(draw, "") for draw in run)
+            yield partial, "".join(digests.get(draw, "") for draw in span)
 
 
 def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
-    """Return the loss that an estimator returned for q.
+    """Return the loss of an estimator for q, if it can be differentiated row by row.
 
     Raises:
-        ValueError: it is not one value per batch element, or has no gradient at q's parameters.
+        ValueError: the loss is not one value per batch element, or has no gradient at q's parameters.
     """
     if loss.shape != q.batch_shape:
         raise ValueError(
@@ -228,7 +224,11 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
 
 
 def digest(parts: list[Tensor]) -> str:
-    """Return the digest of a draw's first raw gradients, tensor by tensor."""
+    """Return the digest of the first gradients of a draw.
+
+    Args:
+        parts: the gradients at every tensor of theta, each ``[rows, size of the tensor]``.
+    """
     sha, size = hashlib.sha256(), sum(g.shape[1] for g in parts)
     rows = max(1, min(FINGERPRINT_ROWS, FINGERPRINT_NUMBERS // size))
     for g in parts:
@@ -237,7 +237,11 @@ def digest(parts: list[Tensor]) -> str:
 
 
 def exact_gradient(objective: Objective, problem: Problem) -> tuple[float, NDArray[np.float64]]:
-    """Return the exact value and gradient, ``[size]``, in float64 at the very point of the problem."""
+    """Return the exact value and gradient, ``[size]``, in float64 at the problem's theta.
+
+    Raises:
+        ValueError: the objective declares ``has_exact`` and its problem has no exact value.
+    """
     sharp = objective.build(torch.float64, "cpu")
     if sharp.exact is None:
         raise ValueError(f"{label(objective)} declares has_exact and builds a problem without an exact value.")

@@ -1,4 +1,4 @@
-"""Keeps freed memory with the process, so that every block finds warm pages."""
+"""Freed memory stays with the process, so that every block finds warm pages."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import functools
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's ``mallopt``."""
 KEPT, LARGEST = 2**28, 2**25
-"""Bytes of free memory that the process keeps, and size from which an allocation is a mapping of its own."""
+"""Bytes of free memory that the process keeps, and bytes from which an allocation becomes a mapping of its own."""
 
 
 @functools.cache
 def keep_memory() -> bool:
-    """Tell the C library to keep freed memory; return whether it could be told. Once in a process is enough.
+    """Make the C library keep freed memory, and return whether it agreed. One call per process is enough.
 
-    As it comes, glibc gives large blocks back to the system and asks for them again: the page faults of one block of
-    gradients cost as much as its arithmetic, in some processes and not in others, by the luck of the heap. Does nothing
-    where the C library is another.
+    By default glibc returns large allocations to the system and requests them again. The page faults of one block of
+    gradients then cost as much as its arithmetic, in some processes and not in others, depending on the heap. Other C
+    libraries are left as they are.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -13,24 +13,25 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 Job = Callable[[], object]
+"""A call to measure; its result is dropped."""
 
 
 def peak_bytes(job: Job, device: torch.device | str = "cpu") -> int:
-    """Return the most bytes of tensors that one call of ``job`` holds beyond what was there before it.
+    """Return the most bytes of tensors that one call of ``job`` holds at once, beyond those that existed before it.
 
-    On CUDA this is the caching allocator's own high-water mark. torch's CPU allocator keeps none, and the resident set
-    of a process moves in steps too coarse for it; there, the storages that the call's operations return are followed
-    from birth to death. So on a CPU what a kernel takes and gives back inside one operation is not counted, nor is
-    anything outside torch.
+    On CUDA this is the high-water mark of the caching allocator. torch's CPU allocator has none, and the resident set
+    of a process moves in steps that are too coarse. On a CPU, every storage that an operation of the call returns is
+    therefore tracked from birth to death. Memory that a kernel takes and frees inside one operation is not counted,
+    nor is memory outside torch.
 
     Args:
         job: called once.
         device: "cpu" or "cuda".
 
     Raises:
-        ValueError: a device that is neither CPU nor CUDA.
+        ValueError: the device is neither CPU nor CUDA.
     """
-    device = _supported(device)
+    device = timed_device(device)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -44,7 +45,12 @@ def peak_bytes(job: Job, device: torch.device | str = "cpu") -> int:
     return ledger.peak
 
 
-def _supported(device: torch.device | str) -> torch.device:
+def timed_device(device: torch.device | str) -> torch.device:
+    """Return the device, if its work can be timed and its memory measured.
+
+    Raises:
+        ValueError: the device is neither CPU nor CUDA.
+    """
     device = torch.device(device)
     if device.type not in ("cpu", "cuda"):
         raise ValueError(
@@ -55,7 +61,7 @@ def _supported(device: torch.device | str) -> torch.device:
 
 
 class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its hook untyped
-    """Follows the storages born inside it; ``peak`` is the most bytes that lived at once."""
+    """Tracks the storages that operations inside it return; ``peak`` is the most bytes that lived at once."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -64,13 +70,13 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leav
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Where torch asks, "yes" makes it import its compiler at the first operation, which takes a second.
+        # Answering True makes torch import its compiler at the first operation, which takes a second.
         return False
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        # A storage first seen as an input was there before, and so was what views, in-place and out= hand back.
+        # A storage first seen as an input existed before: views, in-place operations and out= return such storages.
         self._note((args, kwargs), born=False)
         out = func(*args, **(kwargs or {}))
         self._note(out, born=True)

@@ -1,4 +1,4 @@
-"""Gradients at q's own parameters to gradients at theta."""
+"""The pull-back of gradients at q's own parameters to theta."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from estimators import parameters, totals
 
 
 class PullBack:
-    """Carries gradients at q's own parameters back to theta, all rows together.
+    """Pulls gradients at q's own parameters back to theta, all rows together.
 
-    What is a known function of one tensor of theta goes by its closed form, the rest through autograd.
+    A parameter that is a known function of one tensor of theta has a closed form; autograd pulls the others back.
 
     Args:
         q: the distribution, built from theta.
@@ -24,24 +24,25 @@ class PullBack:
     def __init__(self, q: Distribution, theta: dict[str, Tensor]) -> None:
         own = [t for t in parameters(q).values() if t.requires_grad]
         self.theta = list(theta.values())
-        routes = [_route(t, self.theta) for t in own]
+        routes = [route(t, self.theta) for t in own]
         self.closed = [(i, *route) for i, route in enumerate(routes) if route is not None]
         self.made = [i for i, route in enumerate(routes) if route is None]
         self.outputs = [own[i] for i in self.made]
 
-    def __call__(self, parts: list[tuple[Tensor, ...]]) -> list[Tensor]:
-        """Return the gradients at theta's tensors, flattened, ``[rows, size of the tensor]`` each.
+    def __call__(self, slices: list[tuple[Tensor, ...]]) -> list[Tensor]:
+        """Return the gradients at every tensor of theta, each ``[rows, size of the tensor]``.
 
         Args:
-            parts: gradients at q's own parameters, ``[rows of the part, ...]`` each, of parts that are put together.
+            slices: gradients at q's own parameters, each ``[rows of the slice, ...]``; the rows of all slices are
+                joined.
         """
-        own = [g[0] if len(g) == 1 else torch.cat(g) for g in zip(*parts, strict=True)]
+        own = [g[0] if len(g) == 1 else torch.cat(g) for g in zip(*slices, strict=True)]
         out: list[Tensor | None] = [None] * len(self.theta)
         for i, k, pull in self.closed:
             g = pull(own[i]).flatten(1)
             out[k] = g if (before := out[k]) is None else before + g
         if self.made:
-            # What made q is passed once, by all parts together: its matrix products are too small for one part alone.
+            # One pass for all slices: the matrix products of a single slice are too small to be fast.
             pulled = torch.autograd.grad(
                 self.outputs,
                 self.theta,
@@ -59,16 +60,20 @@ class PullBack:
 
 
 _ELEMENTWISE = tuple(f"{name}Backward" for name in ("Exp", "Sigmoid", "Softplus", "Tanh", "Expand"))
-"""What autograd calls functions with a diagonal Jacobian; the last, of ``broadcast_all``, where it keeps the shape."""
+"""Autograd's names of functions with a diagonal Jacobian. ``broadcast_all`` expands; that counts if it keeps the shape.
+"""
 Pull = Callable[[Tensor], Tensor]
-"""Takes gradients ``[rows, ...]`` back to one tensor of theta."""
+"""Pulls gradients ``[rows, ...]`` back to one tensor of theta."""
 
 
-def _route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
-    """Return which tensor of theta q's own parameter is, or is a known function of, and how gradients go back there.
+def route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
+    """Return the closed form that pulls gradients at one of q's own parameters back to theta.
 
-    Known are elementwise functions, and the normalisation of logits, ``logits - logsumexp(logits)``. None where it is
-    neither: autograd has to do it.
+    A closed form is known for a tensor of theta itself, an elementwise function of it, and normalised logits,
+    ``logits - logsumexp(logits)``.
+
+    Returns:
+        The index of the tensor in ``theta`` and the pull-back to it; None if autograd has to find it.
     """
     node, steps = own.grad_fn, 0
     while node is not None and node.name().startswith(_ELEMENTWISE):
@@ -77,21 +82,24 @@ def _route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
     leaf = own if own.grad_fn is None else getattr(node, "variable", None)
     for k, t in enumerate(theta):
         if t is leaf and t.shape == own.shape:
-            return k, _times(torch.autograd.grad(own.sum(), t, retain_graph=True)[0]) if steps else _as_it_is
+            return k, _times(torch.autograd.grad(own.sum(), t, retain_graph=True)[0]) if steps else unchanged
         if _is_normalised(own, t):
             return k, _centred(t.detach().softmax(-1))
     return None
 
 
-def _as_it_is(g: Tensor) -> Tensor:
+def unchanged(g: Tensor) -> Tensor:
+    """Return the gradients as they are: the pull-back to a tensor that q holds itself."""
     return g
 
 
 def _times(slope: Tensor) -> Pull:
+    """Return the pull-back through an elementwise function: ``g * slope``."""
     return lambda g: g * slope
 
 
 def _centred(p: Tensor) -> Pull:
+    """Return the pull-back through the normalisation of logits: ``g - sum(g) p``, the sum over the last axis."""
     return lambda g: torch.addcmul(g, totals(g), p, value=-1)
 
 

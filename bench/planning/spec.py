@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.loading import expand, has_parameter
 from bench.planning.selectors import Selector, UsageError, check_name, from_table, label, parse
+from bench.planning.settings import Settings
 from bench.stats import PrecisionTarget
 
 if TYPE_CHECKING:
@@ -123,6 +124,17 @@ class Spec(BaseModel):
             return cls(**table)
         except ValidationError as error:
             raise UsageError(source + " ".join(_sentence(e) for e in error.errors())) from None
+
+    def settings(self) -> Settings:
+        """Return how the spec measures its cells; its device must be decided (see ``on_device``)."""
+        return Settings(
+            replicates=self.replicates,
+            seed=self.seed,
+            dtype=self.dtype,
+            device=self.device,
+            common_noise=self.common_noise,
+            timing=self.timing,
+        )
 
     @property
     def precision_target(self) -> PrecisionTarget | None:

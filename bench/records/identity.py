@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import json
-import sys
 from typing import Any
 
 
@@ -43,24 +41,6 @@ def identity(instance: Any) -> dict[str, Any]:
 def cell_id(estimator: Any, objective: Any) -> str:
     """Return the identity of a cell, 16 hexadecimal digits."""
     return digest({"estimator": identity(estimator), "objective": identity(objective)})
-
-
-NOISE = 3
-"""Which replicate has which noise; one more whenever that changes, so that no study has some cells of each."""
-
-
-def code_digest(*instances: Any) -> str:
-    """Return a digest of the source files of the instances' classes, and of which replicate has which noise.
-
-    What differs in it is measured again, not looked up.
-    """
-    texts = []
-    for instance in instances:
-        try:
-            texts.append(inspect.getsource(sys.modules[type(instance).__module__]))
-        except (OSError, TypeError, KeyError):
-            texts.append("")  # defined in a console, where there is no file
-    return digest([*texts, NOISE])
 
 
 def run_id(cell: str, *, dtype: str, device: str, seed: int, replicates: int, common_noise: bool = True) -> str:

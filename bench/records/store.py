@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from bench.records import files
 from bench.records.lines import SCHEMA, Damaged, Record, dumps
 
 LINES = "records.jsonl"
@@ -74,13 +75,7 @@ class Store:
         name = f"arrays/{hashlib.sha256(data).hexdigest()}.npy"
         path = self.folder / name
         if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            files.write(path, data)
         return name
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ SUB_BLOCK = 32  # rows of a sub-block of the trace estimator
 SUB_BLOCKS = 64  # sub-blocks in all
 MIN_REMAINDER = 16  # a shorter rest of a block makes no sub-block
 ZERO_NORM = 1e-30  # an exact gradient shorter than this is 0: nothing is measured relative to it
-FOLLOWED = 2**17  # rows from which, of a longer run, only w is followed row by row: of other series, block by block
+TRACKED = 2**17  # rows from which, of a longer run, only w is tracked row by row: of other series, block by block
 COVERED_REPLICATES = 400_000  # up to here the tail of w also holds the largest 1 %
 
 

@@ -1,4 +1,4 @@
-"""What each choice in the product is worth: the product against itself with that one choice undone."""
+"""The effect of each choice in the product: the product against itself with that one choice undone."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from typing import Any
 
 import torch
 from torch import Generator, Size, Tensor
-from torch.distributions import Distribution, Normal
+from torch.distributions import Distribution, Independent, Normal
 
 import estimators.reparameterization
 import estimators.rloo
 from bench.measurement import draws, engine, pull_back
 from bench.measurement.draws import cap
-from bench.measurement.pull_back import Pull, _as_it_is
-from estimators import _rows
-from estimators._noise import normal
-from estimators._protocol import inner
-from estimators._surrogate import inject_at
+from bench.measurement.pull_back import Pull, unchanged
+from estimators import grad_only, parameters, rows
 from tests.benchmarks.interleaved import Job, Ratio, interleave
 from tests.benchmarks.product import Product
 from tests.benchmarks.workloads import ROWS, Row
@@ -27,7 +24,7 @@ from tests.benchmarks.workloads import ROWS, Row
 
 @dataclass(frozen=True)
 class Effect:
-    """A choice, the row that shows it, and the time without it over the time with it."""
+    """A choice, the row that shows its effect, and the ratio of the times without and with it."""
 
     choice: str
     instead: str
@@ -46,25 +43,28 @@ def _put(place: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def _through_log_prob(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
-    """Do what ``score`` does by autograd through torch's log_prob."""
-    return inject_at(q.batch_shape, [(weight.movedim(0, -1), q.log_prob(x.detach()).movedim(0, -1))])
+    """Return the surrogate of ``score``, made by autograd through torch's log_prob."""
+    return grad_only((weight * q.log_prob(x.detach())).sum(0))
 
 
 def _contiguous_rows(q: Distribution, count: int) -> Distribution:
-    """Do what ``rows`` does with a copy of every parameter for every row."""
-    return _rows._map(q, lambda t: t.detach().expand(count, *t.shape).clone().requires_grad_(t.requires_grad), count)
+    """Return ``rows`` of q with a copy of every parameter for every row."""
+    r = rows(q, count)
+    for t in parameters(r).values():
+        t.data = t.data.contiguous()
+    return r
 
 
 def _held_only(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
-    """Find theta only where q holds it as it is, so that all else is pulled back by autograd."""
-    return next(((k, _as_it_is) for k, t in enumerate(theta) if t is own), None)
+    """Return the closed form for a tensor of theta that q holds itself, so that autograd pulls back the others."""
+    return next(((k, unchanged) for k, t in enumerate(theta) if t is own), None)
 
 
 def _with_its_axis(q: Distribution, n: int, generator: Generator | None) -> Tensor:
-    """Do what ``rdraw`` does with a normal q, and leave the axis of one sample where it is."""
-    base = inner(q)
+    """Return ``rdraw`` of a normal q, made by broadcasting over the axis of the samples, even of a single one."""
+    base = q.base_dist if isinstance(q, Independent) else q
     assert isinstance(base, Normal)
-    noise = normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator)
+    noise = torch.randn(Size((n, *q.batch_shape, *q.event_shape)), generator=generator, dtype=base.loc.dtype)
     return (noise * base.scale).add_(base.loc)
 
 
@@ -73,7 +73,7 @@ def _moments_by_torch(product: Product) -> Callable[[], object]:
 
     def run() -> None:
         for draw in range(len(engine.sizes)):
-            torch.var_mean(engine.gradients(draw), 0)
+            torch.var_mean(engine.draw_gradients(draw), 0)
 
     return run
 
@@ -83,13 +83,13 @@ def _one_by_one(product: Product, count: int) -> Callable[[], object]:
 
     def run() -> None:
         for _ in range(count):
-            engine.batch(1, generator)
+            engine.gradients(1, generator)
 
     return run
 
 
 def effects(seconds: float, *, small: bool = False) -> Iterator[Effect]:
-    """Yield the effect of every choice; each takes about so many seconds."""
+    """Yield the effect of every choice, each measured for about ``seconds``."""
     share, calls = (400, 3) if small else (4, 30)
     by_id = {row.id: row for row in ROWS}
 
@@ -130,19 +130,19 @@ def effects(seconds: float, *, small: bool = False) -> Iterator[Effect]:
         for power in (14, 17, 21):
             with _put(draws, "CAP", {"cpu": 2**power}):
                 other = part(by_id[name])
-                rows = cap(other.engine.cell.objective, "cpu")
+                most = cap(other.engine.cell.objective, "cpu")
 
             def run(other: Product = other, power: int = power) -> None:
                 with _put(draws, "CAP", {"cpu": 2**power}):
                     other.lean()
 
-            instead = f"draws of 2^{power} elements, here {rows} rows"
+            instead = f"draws of 2^{power} elements, here {most} rows"
             yield compare(
                 "draws of 2^19 elements", instead, name, Job(p.lean, p.replicates), Job(run, other.replicates)
             )
     for name in ("W1 score", "W2 pathwise", "W4 ST"):
         p = part(by_id[name])
-        with _put(pull_back, "_route", _held_only):
+        with _put(pull_back, "route", _held_only):
             other = part(by_id[name])
         undone = Job(other.lean, other.replicates)
         instead = "autograd, all rows together"
@@ -154,7 +154,7 @@ def effects(seconds: float, *, small: bool = False) -> Iterator[Effect]:
 
 
 def precision(seconds: float, *, small: bool = False) -> Iterator[tuple[str, Ratio]]:
-    """Yield the time in float64 over that in float32, with every statistic, one row of each workload."""
+    """Yield the time in float64 over the time in float32, with every statistic, for one row of each workload."""
     for name in ("W1 score", "W2 RLOO(4)", "W3 RLOO(2)", "W4 RLOO(2)", "W5 RLOO(10)", "W6 RLOO(2)"):
         row = next(row for row in ROWS if row.id == name)
         single, double = (

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.measurement.clock import median_interval
 from bench.measurement.threads import single_thread
+from bench.stats.comparison import order_statistic_interval
 
 
 @dataclass(frozen=True)
 class Job:
-    """Something to time, and how many gradient estimates it makes."""
+    """A call to time, and the number of gradient estimates it makes."""
 
     run: Callable[[], object]
     estimates: int
@@ -47,19 +47,17 @@ class Laps:
 
 def of(values: Sequence[float]) -> Ratio:
     """Return the median of some values and its interval."""
-    ordered = sorted(values)
-    middle = (ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
-    return Ratio(middle, *median_interval(values))
+    return Ratio(*order_statistic_interval(values))
 
 
 def interleave(jobs: Mapping[str, Job], *, seconds: float, least: int = 6, most: int = 40) -> Laps:
-    """Time all jobs in turn for about so many seconds: one thread, no garbage collection, the order turned each round.
+    """Time all jobs in turn, on one thread and without garbage collection; every round reverses the order.
 
     Args:
-        jobs: by name.
-        seconds: budget; rounds beyond ``least`` begin only while they fit.
-        least: rounds measured whatever the budget.
-        most: rounds after which there is nothing to gain.
+        jobs: the jobs by name.
+        seconds: budget; beyond ``least``, a round starts only if it fits.
+        least: fewest rounds, whatever the budget.
+        most: most rounds; more would add nothing.
     """
     laps: dict[str, list[float]] = {name: [] for name in jobs}
     with single_thread():

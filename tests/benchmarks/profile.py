@@ -16,11 +16,11 @@ from tests.benchmarks.workloads import Row
 SUMS, INSIDE = "partial sums of a block", ("engine.py", "digested")
 """A stage, and what it asks for while it runs, which is others' time."""
 STAGES = {
-    "noise, f and gradients at q's parameters": ("engine.py", "calls"),
+    "noise, f and gradients at q's parameters": ("engine.py", "own_gradients"),
     "pull-back to theta": ("engine.py", "__call__"),
-    SUMS: ("moments.py", "draws_partial"),
+    SUMS: ("blocks.py", "draws_partial"),
     "merging the blocks": ("accumulate.py", "add"),
-    "intervals, tests, verdicts": ("inference.py", "summarise"),
+    "intervals, tests, verdicts": ("summarise.py", "summarise"),
 }
 """File and function that each stage is."""
 

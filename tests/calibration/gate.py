@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 
 from bench.gate import pairs
 from bench.gate.baseline import Entry, entry_of
 from bench.gate.decide import FAILING, Case, Finding, Sample, decide, screen
-from bench.measurement.adaptation import learn
+from bench.measurement.adaptation import adapt_state
 from bench.measurement.engine import Engine
 from bench.measurement.reduction.blocks import block_partial
 from bench.measurement.reduction.kernels import Workspace
@@ -35,11 +35,17 @@ from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.stats import Accumulator, Partial, Sums, series, summarise, variance
 from bench.stats.gate import STAGE_TWO_FACTOR, baseline_replicates
-from estimators import REBAR, RLOO, DisARM, GumbelSoftmax, Reparameterization, ScoreFunction
-from estimators._densities import logits, probs
-from estimators._relaxations import harden, perturbed
-from estimators._rows import one
-from estimators._surrogate import inject_at
+from estimators import (
+    REBAR,
+    RLOO,
+    DisARM,
+    GumbelSoftmax,
+    Reparameterization,
+    ScoreFunction,
+    inject,
+    parameters,
+    uniform,
+)
 from tests.conformance.mutants import BaselineContainsItsOwnSample
 
 CELLS = (
@@ -68,19 +74,20 @@ BASELINES, FIRSTS = 20, 400
 
 
 class LostCoupling(REBAR):
-    """REBAR whose relaxed sample z' does not know the outcome: unbiased still, and no control variate any more."""
+    """REBAR of bits whose relaxed sample z' ignores the outcome: still unbiased, but without a control variate."""
 
     def __call__(self, f: Any, q: Any, generator: Any = None, state: Any = None) -> Tensor:
         temperature = self.temperature if state is None else state.log_temperature.exp()
         coefficient = self.coefficient if state is None else state.coefficient
-        z, other = (perturbed(q, self.n, generator).detach() for _ in range(2))
-        x = harden(q, z)
+        logits = parameters(q)["logits"].detach()
+        z, other = (logits + uniform(Size((self.n, *logits.shape)), logits, generator).logit() for _ in range(2))
+        x = (z > 0).to(z.dtype)
         fx = f(x)
         _, slope = self._relaxed(f, q, z, temperature)
         c, other_slope = self._relaxed(f, q, other, temperature)
         weight = (fx.detach() - coefficient * c).unsqueeze(-1)
-        gradient = (weight * (x - one(probs(q).detach())) + coefficient * (slope - other_slope)).mean(0)
-        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q))])
+        gradient = (weight * (x - logits.sigmoid()) + coefficient * (slope - other_slope)).mean(0)
+        return fx.mean(0) + inject(q, logits=gradient)
 
 
 Change = Callable[[Tensor, Tensor], Tensor]
@@ -106,9 +113,9 @@ def gradients_of(cell: Cell, blocks: int) -> Tensor:
     """
     blocks *= 4 if isinstance(cell.objective, ExponentialMoment) else 1
     engine = Engine(cell, Settings(replicates=blocks * ROWS))
-    learn(engine)
+    adapt_state(engine)
     at_once = min(blocks, 16)
-    parts = [engine.batch(at_once * ROWS, engine.generator("calibration", k)) for k in range(-(-blocks // at_once))]
+    parts = [engine.gradients(at_once * ROWS, engine.generator("calibration", k)) for k in range(-(-blocks // at_once))]
     return torch.cat(parts)[: blocks * ROWS].view(blocks, ROWS, engine.size)
 
 

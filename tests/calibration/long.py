@@ -1,4 +1,4 @@
-"""Long runs, of which only the first replicates are followed row by row: do their intervals cover?"""
+"""Long runs, whose later replicates are not tracked row by row: do their intervals cover?"""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from bench.measurement.draws import begins, blocks_in, followed, sizes_of
-from bench.measurement.draws import runs as together
+from bench.measurement.draws import blocks_in, sizes_of, spans, starts, tracked_rows
 from bench.measurement.reduction.blocks import draws_partial
 from bench.measurement.reduction.kernels import Workspace
 from bench.measurement.reduction.origin import Origin
@@ -19,7 +18,7 @@ from tests.calibration.coverage import upper_limit
 from tests.calibration.laws import Law, generator
 
 REPLICATES = 300_000
-"""Rounded up to whole draws as in a study: 8 of 1,024 and 9 of 32,768, of which 8 and 4 are followed."""
+"""Rounded up to whole draws as in a study: 8 of 1,024 and 9 of 32,768, of which 8 and 4 are tracked."""
 LAWS = tuple(law for law in laws.LAWS if law.size == 1 and math.isfinite(law.variance))
 ROUNDING = 1e-6
 """Relative; the error of BERN.5 is constant, and its interval narrower than the last digit of its float32 gradients."""
@@ -34,20 +33,20 @@ def sums_of(gradients: torch.Tensor, law: Law, sizes: list[int], space: Workspac
     """Return the sums of a run, by the code that a study uses."""
     exact, groups = torch.as_tensor(law.mean), {"g": law.size}
     accumulator = Accumulator(groups, replicates=sum(sizes), centre=law.mean, exact=law.mean)
-    draws, before, end = gradients.split(sizes), begins(sizes), followed(sizes, law.size)
+    draws, before, tracked = gradients.split(sizes), starts(sizes), tracked_rows(sizes, law.size)
     index, origin = 0, Origin.of([draws[0]])
-    for run in together(sizes, law.size):
+    for span in spans(sizes, law.size):
         partial = draws_partial(
             lambda draw: [draws[draw]],
-            run,
+            span,
             index=index,
-            blocks=[blocks_in(sizes[draw]) for draw in run],
+            blocks=[blocks_in(sizes[draw]) for draw in span],
             groups=groups,
             centre=exact,
             exact=exact,
             replicates=sum(sizes),
             origin=origin,
-            followed=end if before[run.start] < end else 0,
+            tracked=tracked if before[span.start] < tracked else 0,
             workspace=space,
         )
         accumulator.add(partial)
@@ -76,7 +75,7 @@ def runs(law: Law, numbers: range) -> dict[str, list[float]]:
 def summary(law: Law, columns: dict[str, list[float]]) -> dict[str, object]:
     """Return the row of a law."""
     sizes = sizes_for(law)
-    row: dict[str, object] = {"law": law.name, "R": sum(sizes), "followed": followed(sizes, law.size)}
+    row: dict[str, object] = {"law": law.name, "R": sum(sizes), "followed": tracked_rows(sizes, law.size)}
     row["runs"] = len(columns["covered"])
     row |= {key: float(np.mean(columns[key])) for key in ("covered", "below", "mse_covered", "biased")}
     return row | {"median_half_width": float(np.median(columns["half_width"]))}

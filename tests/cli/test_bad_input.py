@@ -2,10 +2,11 @@
 
 import pytest
 
-from bench.objectives import BernoulliVAE, _weights
+from bench.objectives import BernoulliVAE
+from bench.objectives.autoencoders import weights
 from bench.records import store
 from bench.report import figures
-from tests.datasets import pictures, write_idx
+from tests.objectives.datasets import pictures, write_idx
 
 VAE = "bernoulli-vae:dim=2,hidden=3,batch=4"
 RUN = ("run", "--replicates", "64", "--no-timing", "--out", "here", "--quiet")
@@ -41,15 +42,15 @@ def study(call, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "mine.py").write_text(HOLE)
     write_idx(tmp_path / "small" / "mnist", pictures(40)[:, :20, :20], pictures(20)[:, :20, :20])
-    _weights.save(BernoulliVAE(dim=3, hidden=3, batch=4).build(), tmp_path / "other")
+    weights.save(BernoulliVAE(dim=3, hidden=3, batch=4).build(), tmp_path / "other")
     return tmp_path / "here"
 
 
 DATA = ("-o", f"{VAE},data=mnist", "-e", "rloo")
 WRONG = {
-    "no folder of data": ((*DATA, "--data-dir", "absent"), "There is no folder of data 'absent'."),
-    "no file of data": ((*DATA, "--data-dir", "empty"), "There is no train-images-idx3-ubyte.gz in the folder of data"),
-    "wrong image size": ((*DATA, "--data-dir", "small"), "images of 20 x 20 pixels, and they have to be 28 x 28."),
+    "no folder of data": ((*DATA, "--data-dir", "absent"), "There is no data folder 'absent'."),
+    "no file of data": ((*DATA, "--data-dir", "empty"), "There is no train-images-idx3-ubyte.gz in the data folder"),
+    "wrong image size": ((*DATA, "--data-dir", "small"), "images of 20 x 20 pixels; they must be 28 x 28."),
     "negative temperature": (("-o", VAE, "-e", "gumbel-softmax:temperature=-1"), "needs temperature > 0"),
     "unknown objective": (("-o", "mnist", "-e", "rloo"), "Unknown objective 'mnist'."),
 }
@@ -63,7 +64,9 @@ def test_what_cannot_begin_is_one_sentence(call, study, command, words, message)
 
 def test_a_checkpoint_of_another_architecture_is_one_sentence(call, study):
     (path,) = (study.parent / "other").iterdir()
-    message = "holds the weights of another architecture: theta.weight is [3, 3] there and [2, 3] in BernoulliVAE."
+    message = (
+        "holds the weights of another architecture: theta.weight is [3, 3] in the file and [2, 3] in BernoulliVAE."
+    )
     refused(call, study, (*RUN, "-o", VAE, "-e", "rloo", "--at", path), message)
     refused(call, study, (*TRAIN, "-o", f"{VAE},at={path}", "-e", "rloo"), message)
 

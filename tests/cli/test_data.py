@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from bench.objectives._images import images
+from bench.objectives.autoencoders.images import images
 from bench.records import store
-from tests.datasets import pictures, write_idx
+from tests.objectives.datasets import pictures, write_idx
 
 TINY = "bernoulli-vae:dim=2,hidden=3,batch=4,data=mnist"
 RUN = ("run", "-o", TINY, "-e", "rloo", "--replicates", "64", "--no-timing", "--quiet", "--out", "here")
@@ -58,9 +58,9 @@ def test_workers_find_the_data(start, tmp_path, data):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ((), "no folder of data is named. Give it with --data-dir or as BENCH_DATA_DIR."),
-        (("--data-dir", "absent"), "There is no folder of data 'absent'."),
-        (("--data-dir", "."), "There is no train-images-idx3-ubyte.gz in the folder of data '.'."),
+        ((), "no data folder is set. Set it with --data-dir or BENCH_DATA_DIR."),
+        (("--data-dir", "absent"), "There is no data folder 'absent'."),
+        (("--data-dir", "."), "There is no train-images-idx3-ubyte.gz in the data folder '.'."),
     ],
 )
 def test_data_that_are_not_there_are_one_sentence_and_exit_code_2(call, tmp_path, words, given, message):
@@ -75,13 +75,13 @@ def test_data_that_are_not_there_are_one_sentence_and_exit_code_2(call, tmp_path
 def test_the_gate_takes_the_folder_too_and_keeps_no_path(call, tmp_path, data):
     save = ("baseline", "save", "ci", "-e", "rloo", "-o", TINY, "--replicates", "64", "--quiet")
     check = ("check", "--baseline", "ci", "--quiet")
-    assert "no folder of data is named" in call(*save).err
+    assert "no data folder is set" in call(*save).err
     assert call(*save, "--data-dir", "data").code == 0
     assert str(tmp_path) not in (tmp_path / "results" / "baselines" / "ci.json").read_text()
     assert call(*check, "--data-dir", data).out == "passed: 1 identical (baseline ci, 1 cell)\n"
     without = call(*check)
     assert without.code == 3
-    assert "Give it with --data-dir" in without.out
+    assert "Set it with --data-dir" in without.out
     assert call("baseline", "promote", "ci", "--quiet", "--data-dir", "data").out.startswith("nothing has changed")
     assert "BENCH_DATA_DIR" not in os.environ
     write_idx(data / "mnist", pictures(41), pictures(20, seed=1))

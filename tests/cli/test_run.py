@@ -15,7 +15,7 @@ import torch
 
 from bench.planning import spec
 from bench.records import store
-from bench.records.identity import NOISE
+from bench.records.code import NOISE
 from bench.records.lines import SCHEMA
 
 TINY = ("--replicates", "64", "--no-timing", "--quiet")
@@ -206,7 +206,7 @@ def test_a_second_run_measures_only_what_is_missing(call, tmp_path):
 def test_a_cell_whose_noise_is_another_is_measured_again(call, tmp_path, monkeypatch):
     words = ("run", "-e", "rloo", "-o", "gaussian-cosine", "--out", "here", *TINY)
     call(*words)
-    monkeypatch.setattr("bench.records.identity.NOISE", NOISE + 1)
+    monkeypatch.setattr("bench.records.code.NOISE", NOISE + 1)
     call(*words)
     old, new = lines(tmp_path / "here")
     assert old["run"] == new["run"]

@@ -23,7 +23,7 @@ SUITES = 12
 
 def test_distances_are_those_of_consecutive_gradients():
     engine = Engine(HEAVIEST, Settings(replicates=600))
-    g = np.concatenate([engine.gradients(block).double().numpy() for block in range(len(engine.sizes))])
+    g = np.concatenate([engine.draw_gradients(block).double().numpy() for block in range(len(engine.sizes))])
     expected = ((g[::2] - g[1::2]) ** 2).sum(1) / 2
     np.testing.assert_allclose(pairs.distances(engine), expected, rtol=1e-14)
 

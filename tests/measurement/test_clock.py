@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import gc
 import itertools
-import math
 import statistics
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from scipy.stats import binom
 
-from bench.measurement.clock import FLOOR, WARM_BLOCKS, Timing, median_interval, time_pair
-from bench.measurement.peak_memory import peak_bytes
-from tests.tolerances import FAILURE_RATE
+from bench.measurement.clock import FLOOR, WARM_BLOCKS, Timing, time_pair
 
 MICRO, MILLI, SECOND = 1_000, 1_000_000, 1_000_000_000
 
@@ -293,80 +288,7 @@ def test_an_exception_inside_leaves_the_process_as_it_was(collecting: bool, fata
         torch.set_num_threads(threads)
 
 
-# --- interval --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [1, 2, 5, 6, 7, 11, 12, 13, 39, 40, 41, 200, 1001])
-def test_the_interval_is_of_the_binomial_order_statistics(size: int) -> None:
-    k = max(1, int(binom.ppf(0.025, size, 0.5)))
-    shuffled = np.random.default_rng(0).permutation(np.arange(1.0, size + 1)).tolist()
-    assert median_interval(shuffled) == (k, size + 1 - k)
-    if size >= 6:
-        assert 1 - 2 * binom.cdf(k - 1, size, 0.5) >= 0.95
-
-
-def test_the_interval_covers_the_median_as_often_as_the_binomial_says() -> None:
-    trials, size = 4000, 40
-    draws = np.random.default_rng(1).exponential(size=(trials, size))  # skewed, as times are
-    limits = np.array([median_interval(row) for row in draws.tolist()])
-    hits = int(np.sum((limits[:, 0] <= math.log(2)) & (math.log(2) <= limits[:, 1])))
-    k = int(binom.ppf(0.025, size, 0.5))
-    coverage = 1 - 2 * binom.cdf(k - 1, size, 0.5)
-    assert binom.ppf(FAILURE_RATE / 2, trials, coverage) <= hits <= binom.isf(FAILURE_RATE / 2, trials, coverage)
-
-
-def test_an_interval_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one value"):
-        median_interval([])
-
-
-# --- memory ----------------------------------------------------------------------------------------------------------
-
-
-def test_peak_bytes_is_the_most_that_lived_at_once() -> None:
-    def job() -> None:
-        first = torch.zeros(1000)
-        second = torch.zeros(500, dtype=torch.float64)
-        del first
-        torch.zeros(100)
-        del second
-
-    assert peak_bytes(job) == 4000 + 4000
-    assert peak_bytes(lambda: None) == 0
-
-
-def test_peak_bytes_counts_neither_views_nor_what_was_there_before() -> None:
-    held, workspace = torch.ones(1000), torch.empty(1000)
-
-    def job() -> None:
-        held.expand(50, 1000)[3].view(10, 100)
-        torch.exp(held, out=workspace)
-        workspace.add_(1)
-
-    assert peak_bytes(job) == 0
-    assert peak_bytes(lambda: held.clone()[2:]) == 4000
-
-
-def test_peak_bytes_sees_what_the_graph_keeps_for_the_backward() -> None:
-    x = torch.ones(1000, requires_grad=True)
-
-    def forward() -> None:
-        x.exp().exp().exp()
-
-    with torch.no_grad():
-        assert peak_bytes(forward) == 2 * 4000
-    assert peak_bytes(forward) == 3 * 4000
-    # At the second exp: three results, the cotangent given, the gradient that arrives and the one that leaves.
-    assert peak_bytes(lambda: torch.autograd.grad(x.exp().exp().exp(), x, torch.ones(1000))) == 6 * 4000
-
-
-def test_peak_bytes_does_not_depend_on_the_call_before() -> None:
-    x = torch.ones(300, requires_grad=True)
-
-    def job() -> torch.Tensor:
-        return torch.autograd.grad((x * torch.rand(7, 300)).square().sum(), x)[0]
-
-    assert peak_bytes(job) == peak_bytes(job) > 2 * 7 * 300 * 4
+# --- memory ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_ratio_with_memory_asked_for_calls_the_job_once_more() -> None:

@@ -1,6 +1,7 @@
 """The ladder of blocks_in, slices, seeds, and which pairs fit together."""
 
 import itertools
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -8,21 +9,23 @@ import torch
 from torch.distributions import Normal
 
 from bench import objectives
+from bench.measurement import draws as layout
 from bench.measurement.draws import (
     CALL,
     CAP,
-    LEAST,
-    MOST_NUMBERS,
+    NUMBERS_PER_SPAN,
     blocks_in,
     cap,
     draws,
     ladder,
     noise_subject,
-    runs,
     slices,
+    spans,
 )
 from bench.planning.cells import Cell, mismatch, plan
+from bench.planning.settings import SMALLEST_DRAW
 from bench.records.seeds import draw_seed
+from bench.stats import layout as kept
 from estimators import (
     RLOO,
     VIMCO,
@@ -37,6 +40,18 @@ from estimators import (
 
 def cell(dim=1, estimator=None):
     return Cell(estimator or ScoreFunction(), objectives.GaussianQuadratic(dim=dim))
+
+
+def test_the_table_of_constants_holds_their_values():
+    values = {**vars(layout), **vars(kept)}
+    table = re.findall(r"^ +([A-Z_]+) +([\d^,]*\d(?:, [\d^]+)?) ", layout.__doc__, re.MULTILINE)
+    assert len(table) == 18
+    for name, text in table:
+        powers = [part.replace(",", "").partition("^") for part in text.split(", ")]
+        value = values[name]
+        assert [int(base) ** int(power or 1) for base, _, power in powers] == (
+            list(value.values()) if isinstance(value, dict) else [value]
+        )
 
 
 def test_the_ladder_climbs_by_doubling():
@@ -86,7 +101,7 @@ def test_the_cap_is_a_power_of_two_and_at_least_64():
     for dim in (1, 3, 100, 1000, 5000, 10**6):
         most = cap(objectives.GaussianQuadratic(dim=dim), "cpu")
         assert most & (most - 1) == 0
-        assert most == LEAST or most * dim <= CAP["cpu"] < 2 * most * dim
+        assert most == SMALLEST_DRAW or most * dim <= CAP["cpu"] < 2 * most * dim
 
 
 @pytest.mark.parametrize("replicates", [1, 255, 256, 257, 10_000, 123_457])
@@ -102,7 +117,7 @@ def test_a_longer_run_begins_with_the_shorter_one():
 
 
 def test_a_deterministic_estimator_takes_one_smallest_draw():
-    assert draws(Cell(Enumeration(), objectives.BernoulliQuadratic()), 10_000, "cpu") == [LEAST]
+    assert draws(Cell(Enumeration(), objectives.BernoulliQuadratic()), 10_000, "cpu") == [SMALLEST_DRAW]
 
 
 def test_slices_keep_the_largest_tensor_under_the_cap():
@@ -205,7 +220,7 @@ def test_no_two_draws_share_the_bits_that_torch_uses():
 
 def test_as_many_blocks_are_reduced_together_as_have_few_means():
     sizes = [256] * 80
-    assert [len(run) for run in runs(sizes, 200)] == [32, 32, 16]
-    assert [len(run) for run in runs(sizes, MOST_NUMBERS // 8)] == [8] * 10
-    assert [len(run) for run in runs(sizes, 10**6)] == [1] * 80
-    assert [run for part in runs(sizes, 200) for run in part] == list(range(80))
+    assert [len(span) for span in spans(sizes, 200)] == [32, 32, 16]
+    assert [len(span) for span in spans(sizes, NUMBERS_PER_SPAN // 8)] == [8] * 10
+    assert [len(span) for span in spans(sizes, 10**6)] == [1] * 80
+    assert [draw for span in spans(sizes, 200) for draw in span] == list(range(80))

@@ -9,18 +9,18 @@ import torch
 from torch.distributions import Bernoulli, Independent, Normal, OneHotCategorical
 
 from bench import objectives
-from bench.measurement.adaptation import ADAPT_ROWS, ADAPT_STEPS, learn
+from bench.measurement.adaptation import ADAPT_ROWS, ADAPT_STEPS, adapt_state
 from bench.measurement.counting import count_evaluations
 from bench.measurement.draws import blocks_in
 from bench.measurement.engine import Engine, digest, exact_gradient
 from bench.measurement.lines import Lost
-from bench.measurement.moments import collect, here, moments_record, steps
+from bench.measurement.moments import in_process, moments_record, summarise_cell
 from bench.measurement.pull_back import PullBack
+from bench.measurement.summaries import has_no_noise
 from bench.objectives import Objective, Problem
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from bench.stats import summarise
-from bench.stats.layout import FOLLOWED
+from bench.stats.layout import TRACKED
 from estimators import (
     RLOO,
     Enumeration,
@@ -80,7 +80,7 @@ def test_row_gradients_are_those_of_single_training_calls(estimator, objective):
     """The engine's rows, pulled back together, against ``loss.mean().backward()`` on copies of theta, same noise."""
     engine = Engine(Cell(estimator, objective), SHARP)
     count = 5
-    together = engine.row_gradients(count, engine.generator("measure", 0))
+    together = engine.gradients(count, engine.generator("measure", 0))
     r = rows(engine.q, count)
     f = engine.problem.integrand(r)
     loss = estimator(f, r, engine.generator("measure", 0))
@@ -219,20 +219,20 @@ def test_forward_mode_and_pass_through_are_counted_right():
 
 def test_learning_is_counted_and_frozen():
     engine = Engine(Cell(ScoreFunction(baseline="moving-average"), objectives.GaussianQuadratic(dim=2)), SHARP)
-    learned = learn(engine)
-    assert learned.steps == ADAPT_STEPS
-    assert learned.f_evals == ADAPT_STEPS * ADAPT_ROWS
-    assert learned.digest is not None
+    adaptation = adapt_state(engine)
+    assert adaptation.steps == ADAPT_STEPS
+    assert adaptation.f_evals == ADAPT_STEPS * ADAPT_ROWS
+    assert adaptation.digest is not None
     assert abs(float(engine.state.mean) - 4.0) < 1.0, "E f = 2 (1 + 1) at the initial point"
     again = Engine(engine.cell, SHARP, engine.state_bytes())
-    torch.testing.assert_close(again.gradients(0), engine.gradients(0), rtol=0, atol=0)
+    torch.testing.assert_close(again.draw_gradients(0), engine.draw_gradients(0), rtol=0, atol=0)
 
 
 def test_the_same_block_is_the_same_bits_and_other_blocks_are_not():
     engine = Engine(Cell(RLOO(), objectives.GaussianQuadratic()), Settings(replicates=1000))
-    assert torch.equal(engine.gradients(1), engine.gradients(1))
-    assert not torch.equal(engine.gradients(0), engine.gradients(1))
-    assert not torch.equal(engine.gradients(0), engine.gradients(0, "confirm"))
+    assert torch.equal(engine.draw_gradients(1), engine.draw_gradients(1))
+    assert not torch.equal(engine.draw_gradients(0), engine.draw_gradients(1))
+    assert not torch.equal(engine.draw_gradients(0), engine.draw_gradients(0, "confirm"))
 
 
 def test_common_noise_pairs_estimators_and_own_noise_does_not():
@@ -240,7 +240,7 @@ def test_common_noise_pairs_estimators_and_own_noise_does_not():
 
     def rows_of(estimator, *, common):
         engine = Engine(Cell(estimator, objective), Settings(replicates=256, dtype="float64", common_noise=common))
-        return engine.gradients(0)
+        return engine.draw_gradients(0)
 
     shared = [rows_of(ScoreFunction(baseline=b), common=True) for b in (0.0, 1.0)]
     own = [rows_of(ScoreFunction(baseline=b), common=False) for b in (0.0, 1.0)]
@@ -294,7 +294,7 @@ def test_memory_does_not_grow_with_replicates():
     def numbers(partial):
         return sum(np.size(v) for v in vars(partial).values() if isinstance(v, np.ndarray | float | int))
 
-    sizes = {partial.rows: numbers(partial) for partial, _ in here(engine, centre, None)}
+    sizes = {partial.rows: numbers(partial) for partial, _ in in_process(engine, centre, None)}
     assert max(sizes) == 4 * min(sizes)
     assert max(sizes.values()) < 4000
 
@@ -332,22 +332,22 @@ def test_settings_that_cannot_be_used(bad, says):
         Settings(**bad)
 
 
-def test_runs_are_of_blocks_of_equal_rows_and_whole():
+def test_spans_hold_whole_draws_with_blocks_of_equal_rows():
     engine = Engine(Cell(RLOO(), objectives.BernoulliQuadratic(dim=3)), Settings(replicates=300_000))
-    assert [draw for run in engine.runs for draw in run] == list(range(len(engine.sizes)))
-    rows = [[engine.sizes[draw] // blocks_in(engine.sizes[draw]) for draw in run] for run in engine.runs]
+    assert [draw for span in engine.spans for draw in span] == list(range(len(engine.sizes)))
+    rows = [[engine.sizes[draw] // blocks_in(engine.sizes[draw]) for draw in span] for span in engine.spans]
     assert all(len(set(each)) == 1 for each in rows)
-    assert [len(run) for run in engine.runs] == [8, 4, 5]  # of 4 blocks of 256 rows each, then of 4 of 8192
-    assert max(sum(blocks_in(engine.sizes[draw]) for draw in run) for run in engine.runs) == 32
+    assert [len(span) for span in engine.spans] == [8, 4, 5]  # of 4 blocks of 256 rows each, then of 4 of 8192
+    assert max(sum(blocks_in(engine.sizes[draw]) for draw in span) for span in engine.spans) == 32
 
 
-def test_a_run_ends_where_rows_are_no_longer_followed():
+def test_a_span_ends_where_rows_are_no_longer_tracked():
     engine = Engine(Cell(RLOO(), objectives.BernoulliQuadratic(dim=1)), Settings(replicates=5_000_000))
-    begins = [sum(engine.sizes[: run.start]) for run in engine.runs]
-    followed = [begin for begin in begins if begin < FOLLOWED]
+    starts = [sum(engine.sizes[: span.start]) for span in engine.spans]
+    tracked = [start for start in starts if start < TRACKED]
     assert engine.sizes[8] == 2**19
-    assert followed == [0, 2**16]
-    assert begins[2] == 2**16 + 2**19  # the draw that reaches 2^17 is the last
+    assert tracked == [0, 2**16]
+    assert starts[2] == 2**16 + 2**19  # the draw that reaches 2^17 is the last
 
 
 def test_partials_are_of_all_blocks_in_order():
@@ -360,21 +360,20 @@ def test_partials_are_of_all_blocks_in_order():
     by_hand = [
         block.double().mean(0)
         for draw, rows in enumerate(engine.sizes)
-        for block in engine.gradients(draw).chunk(blocks_in(rows))
+        for block in engine.draw_gradients(draw).chunk(blocks_in(rows))
     ]
     torch.testing.assert_close(means, torch.stack(by_hand), rtol=1e-6, atol=1e-6)
     assert engine.blocks == len(means) == 36
 
 
-def test_a_long_run_follows_all_series_at_its_beginning_only():
+def test_a_long_run_tracks_all_series_at_its_start_only():
     engine = Engine(Cell(ScoreFunction(), objectives.GaussianQuadratic(dim=1)), Settings(replicates=10**7))
     exact = exact_gradient(engine.cell.objective, engine.problem)[1]
-    sums, _ = collect(engine, here(engine, exact, exact), exact, exact, lambda _done, _total: None)
+    sums, summary, _ = summarise_cell(engine, exact)
     assert sums.w.n == sums.replicates >= 10**7
-    assert FOLLOWED <= sums.followed < 1.2 * FOLLOWED
+    assert TRACKED <= sums.followed < 1.2 * TRACKED
     assert sums.cosine.n == sums.error.n == sums.group_w["mean"].n == sums.followed
     assert sums.block_error.size == engine.blocks
-    summary = summarise(sums, exact=exact, dtype="float32")
     assert all(group["khat"] is not None for group in summary.groups.values())
     standard_error = (summary.gain_high - summary.gain_low) / 2 / 1.96
     assert abs(summary.gain - 1) < z_limit(1) * standard_error
@@ -383,8 +382,8 @@ def test_a_long_run_follows_all_series_at_its_beginning_only():
 def test_slopes_that_were_0_where_they_were_followed_are_no_step():
     engine = Engine(Cell(Reparameterization(), objectives.GaussianQuadratic(dim=2)), Settings(replicates=1000))
     exact = exact_gradient(engine.cell.objective, engine.problem)[1]
-    sums, _ = collect(engine, here(engine, exact, exact), exact, exact, lambda _done, _total: None)
-    assert not steps(engine, replace(sums, zero_rows=sums.followed))
+    sums, _, _ = summarise_cell(engine, exact)
+    assert not has_no_noise(engine, replace(sums, zero_rows=sums.followed))
 
 
 def test_gradients_come_tensor_by_tensor_in_the_order_of_theta():

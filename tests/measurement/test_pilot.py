@@ -11,11 +11,12 @@ from bench import measure, objectives
 from bench.execution.progress import Silent
 from bench.execution.run import run
 from bench.measurement.engine import Engine
-from bench.measurement.pilot import KIND, pilot_record
+from bench.measurement.pilot import pilot_record
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.planning.spec import Spec
 from bench.records import store
+from bench.records.lines import LineKind
 from bench.report.frame import frame
 from bench.stats import PrecisionTarget
 from estimators import Enumeration, Estimator, Reparameterization, ScoreFunction
@@ -114,7 +115,7 @@ def test_heavy_tails_are_never_precise():
 def test_a_study_is_resumed_without_pilots_and_without_measuring(tmp_path):
     first, again = Told(), Told()
     records = run(spec(), tmp_path, first)
-    assert [line["kind"] for line in first.lines] == [KIND, "moments"]
+    assert [line["kind"] for line in first.lines] == [LineKind.PILOT, "moments"]
     assert run(spec(), tmp_path, again) == records
     assert again.labels == []
     lines = store.read(tmp_path)
@@ -150,7 +151,7 @@ def test_a_run_that_is_on_record_already_is_not_measured_again(tmp_path):
     assert "precision" not in before[0]
     told = Told()
     after = run(spec(), tmp_path / "b", told)
-    assert [line["kind"] for line in told.lines] == [KIND]
+    assert [line["kind"] for line in told.lines] == [LineKind.PILOT]
     assert after[0]["precision_reached"] is True
     assert after[0]["wall_seconds"] == before[0]["wall_seconds"]
 
@@ -174,8 +175,8 @@ def test_a_pilot_that_fails_is_the_cells_failure(tmp_path, monkeypatch):
     monkeypatch.setattr(Spec, "instances", lambda _self: ([Broken()], [COSINE]))
     told = Told()
     (line,) = run(spec(), tmp_path, told)
-    assert (line["kind"], line["outcome"]) == (KIND, "failed")
-    assert "1024 of 1024 gradients of the pilot were not finite" in line["reason"]
+    assert (line["kind"], line["outcome"]) == (LineKind.PILOT, "failed")
+    assert "1024 of 1024 gradients were not finite" in line["reason"]
     table = frame(store.read(tmp_path))
     assert list(table["outcome"]) == ["failed"]
     monkeypatch.setattr(Spec, "instances", lambda _self: ([Broken(broken=False)], [COSINE]))
@@ -190,5 +191,5 @@ def test_a_pilot_has_noise_of_its_own(monkeypatch):
         return own(self, stage, draw)
 
     monkeypatch.setattr(Engine, "generator", generator)
-    pilot_record(CELL, SMALL, PrecisionTarget(0.1, 4000), lambda _done, _coming: None, lambda *_look: None)
-    assert stages == {KIND}
+    pilot_record(CELL, SMALL, PrecisionTarget(0.1, 4000))
+    assert stages == {LineKind.PILOT}

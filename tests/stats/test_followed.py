@@ -36,7 +36,7 @@ def sums(g, followed, exact=EXACT, **more):
                 centre=torch.as_tensor(EXACT),
                 exact=None if exact is None else torch.as_tensor(exact),
                 replicates=total,
-                followed=followed * ROWS if start < followed else 0,
+                tracked=followed * ROWS if start < followed else 0,
                 **more,
             )
         )
@@ -177,7 +177,7 @@ def test_blocks_hand_over_as_much_of_a_tail_as_the_followed_rows_need():
         centre=torch.as_tensor(EXACT),
         exact=torch.as_tensor(EXACT),
         replicates=10**7,
-        followed=8 * ROWS,
+        tracked=8 * ROWS,
     )
     each = kept_in_block(tail_length(8 * ROWS) + 1, ROWS, 8 * ROWS)
     assert partial.error_top.size == partial.group_top["a"].size == 8 * each

@@ -10,6 +10,7 @@ from math import sqrt
 import numpy as np
 import torch
 
+from bench.measurement.draws import FIRST_DRAW
 from bench.measurement.reduction.kernels import (
     Workspace,
     add_products,
@@ -23,6 +24,7 @@ from bench.measurement.reduction.kernels import (
     top,
 )
 from bench.measurement.reduction.origin import Origin
+from bench.planning.settings import SMALLEST_DRAW
 from bench.stats.layout import (
     SHAPE_BLOCKS,
     SUB_BLOCK,
@@ -37,7 +39,6 @@ from bench.stats.partial import Partial
 from bench.stats.series import Array, each, from_powers, pooled
 
 NARROW = 32  # below so many columns a column is kept in one piece: inner loops over the columns would be too short
-LADDER_START = 256  # rows of a block at the start of a run, at most
 PORTION = 2**19  # numbers of series that are summed up together, while they are in the cache
 SLAB = 2**19  # numbers that are passed over together: draws are put together or cut between blocks to be about as large
 TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to what float32 can square
@@ -94,7 +95,7 @@ def draws_partial(
     exact: torch.Tensor | None,
     replicates: int,
     origin: Origin | None = None,
-    followed: int | None = None,
+    tracked: int | None = None,
     truncate_at: float | None = None,
     workspace: Workspace | None = None,
 ) -> Partial:
@@ -104,8 +105,8 @@ def draws_partial(
     replicate per row, float32 or float64; `index`, the number of the first of their blocks; `blocks`, how many there
     are in each draw; `groups`, the tensors of theta by name with their number of coordinates; `centre` and `exact`
     `[size]` float64 on the same device; `replicates`, the R of the whole run, which sets how many of the largest values
-    are kept; `origin`, where the gradients lie (as the first of the draws says when None); `followed`, the rows of the
-    whole run of which all series are followed (all when None), 0 for draws of which only w is; `truncate_at`, the c0 of
+    are kept; `origin`, where the gradients lie (as the first of the draws says when None); `tracked`, the rows of the
+    whole run of which all series are tracked (all when None), 0 for draws of which only w is; `truncate_at`, the c0 of
     a truncated series `min(w, c0)`; `workspace`, memory to use again.
 
     Draws are asked for one after the other and reduced while they are in the cache: centred on the mean of their block,
@@ -127,7 +128,7 @@ def draws_partial(
     def sharp(draw: int) -> list[torch.Tensor]:
         return [g.double() for g in asked(draw)]
 
-    run = _Run(
+    reduction = _Reduction(
         draws,
         index,
         blocks,
@@ -137,12 +138,12 @@ def draws_partial(
         replicates,
         truncate_at,
         origin,
-        replicates if followed is None else followed,
+        replicates if tracked is None else tracked,
         space,
     )
-    partial, finite = run.reduce(asked)
+    partial, finite = reduction.reduce(asked)
     if not finite:
-        partial, finite = run.reduce(sharp)
+        partial, finite = reduction.reduce(sharp)
         if not finite:  # at least one: perhaps only fourth powers overflow
             partial = replace(partial, nonfinite=max(1, sum(_nonfinite_rows(asked(draw)) for draw in draws)))
     return partial
@@ -162,10 +163,10 @@ def _check(
         raise ValueError(f"gradients have shapes {[tuple(g.shape) for g in parts]}, the groups are {dict(groups)}.")
     if rows % cut:
         raise ValueError(f"a draw is cut into blocks of equal rows (got {rows} rows for {cut} blocks).")
-    if rows // cut < 64:
+    if rows // cut < SMALLEST_DRAW:
         raise ValueError(
-            f"a block needs at least 64 rows (got {rows // cut}): centring inside smaller blocks hides the "
-            "spread of the squared norms. Append a short block to the one before it."
+            f"a block needs at least {SMALLEST_DRAW} rows (got {rows // cut}): centring inside smaller blocks hides "
+            "the spread of the squared norms. Append a short block to the one before it."
         )
     size = sum(groups.values())
     for name, vector in (("centre", centre), ("exact", exact)):
@@ -194,7 +195,7 @@ class _Target:
 
 
 @dataclass(frozen=True, eq=False)
-class _Run:
+class _Reduction:
     """The arguments of one reduction of successive draws.
 
     Y is a gradient off the mean of its block, and d that mean off the pivot, `mean(g) − p`; the other letters are those
@@ -210,7 +211,7 @@ class _Run:
     replicates: int
     truncate_at: float | None
     origin: Origin | None
-    followed: int
+    tracked: int
     space: Workspace
 
     def reduce(self, gradients: Callable[[int], Sequence[torch.Tensor]]) -> tuple[Partial, bool]:
@@ -222,7 +223,7 @@ class _Run:
             [g.new_zeros(g.shape[1]) if p is None else p for g, p in zip(first, origin.pivots, strict=True)]
         )
         units = [origin.spread, *origin.spreads] if self._own_series() else [origin.spread]
-        target = _Target.of(self.exact, pivot.double(), dtype) if self.exact is not None and self.followed else None
+        target = _Target.of(self.exact, pivot.double(), dtype) if self.exact is not None and self.tracked else None
         made = itertools.chain([first], map(gradients, self.draws[1:]))
         tensors: dict[str, torch.Tensor] = {"off centre": pivot.double() - self.centre}
         if target is not None:
@@ -388,16 +389,16 @@ class _Run:
         """
         if self.centre.numel() == 1:
             return 0
-        return max(0, SUB_BLOCKS - (self.index + begin) * (min(rows, LADDER_START) // SUB_BLOCK))
+        return max(0, SUB_BLOCKS - (self.index + begin) * (min(rows, FIRST_DRAW) // SUB_BLOCK))
 
     def _names(self) -> list[str]:
         names = ["w", *(f"w:{name}" for name in self._own_series())]
         names += ["truncated"] if self.truncate_at is not None else []
-        return names + (["error", "projection", "cosine"] if self.exact is not None and self.followed else [])
+        return names + (["error", "projection", "cosine"] if self.exact is not None and self.tracked else [])
 
     def _own_series(self) -> list[str]:
         """Return the groups that have a series of their own."""
-        return list(self.groups) if len(self.groups) > 1 and self.followed else []
+        return list(self.groups) if len(self.groups) > 1 and self.tracked else []
 
     def _finish(
         self, table: torch.Tensor, d: torch.Tensor, units: Sequence[float], target: _Target | None
@@ -425,15 +426,15 @@ class _Run:
             if name[0] in "we":
                 tensors[f"top {name}"] = top(table[k], self._kept(name, rows))
         if self._samples():
-            tensors["sample"] = w[0, :, :LADDER_START].flatten().clone()  # the sums overwrite it
-        orders = 4 if self.followed else 2
+            tensors["sample"] = w[0, :, :FIRST_DRAW].flatten().clone()  # the sums overwrite it
+        orders = 4 if self.tracked else 2
         tensors["series"] = series_powers(table[: len(names)], orders, self.space)
         return tensors
 
     def _kept(self, name: str, rows: int) -> int:
         if name == "w":
             return kept_in_block(kept_values(self.replicates), rows, self.replicates)
-        return kept_in_block(tail_length(self.followed) + 1, rows, self.followed)
+        return kept_in_block(tail_length(self.tracked) + 1, rows, self.tracked)
 
     def _samples(self) -> bool:
         """Whether some of w itself is handed over, for its 99 % quantile, which its largest values will not reach."""
@@ -461,7 +462,7 @@ class _Run:
             w_top=largest["w"],
             block_w=group_w.sum(1),
             traces=out.get("traces", np.zeros(0)),
-            followed=self.followed > 0,
+            followed=self.tracked > 0,
             block_group_w=dict(zip(self.groups, group_w.T, strict=True)) if len(self.groups) > 1 else {},
             group_w={name: series[f"w:{name}"] for name in parts},
             group_top={name: largest[f"w:{name}"] for name in parts},

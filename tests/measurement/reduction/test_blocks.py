@@ -182,8 +182,8 @@ def test_the_largest_values_are_found_whatever_the_order(rising, count):
 @pytest.mark.parametrize(
     "groups", [{"a": 40, "b": 60}, {"a": 3, "b": 2}, {"a": 1200, "b": 40}, {"a": 40, "b": 1}, {"a": 1, "b": 1}]
 )
-@pytest.mark.parametrize("followed", [0, None])
-def test_squares_of_all_groups_are_in_the_squared_norms(groups, followed):
+@pytest.mark.parametrize("tracked", [0, None])
+def test_squares_of_all_groups_are_in_the_squared_norms(groups, tracked):
     """Whether groups have series of their own or not, and whatever the memory held."""
     g, space = draw(128, sum(groups.values())), Workspace()
     space.take("table", (4 * 128,), g).fill_(1e3)
@@ -196,7 +196,7 @@ def test_squares_of_all_groups_are_in_the_squared_norms(groups, followed):
         centre=torch.zeros(g.shape[1]).double(),
         exact=None,
         replicates=128,
-        followed=followed,
+        tracked=tracked,
         workspace=space,
     )
     w = (g - g.mean(0)).square().sum(1) * 128 / 127

@@ -1,4 +1,4 @@
-"""The binary autoencoder: its exact bound, its pull-back, its decoder, and the estimators that must agree with it."""
+"""The binary autoencoder: its exact bound, its pull-back, its decoder, agreement with estimators."""
 
 import itertools
 import math
@@ -67,7 +67,7 @@ def test_the_value_is_the_sum_over_all_states_by_hand():
 
 
 @pytest.mark.parametrize("objective", [SMALL, BernoulliVAE(dim=6, batch=2)], ids=repr)
-def test_value_and_gradient_are_those_of_enumeration(objective):
+def test_value_and_gradient_match_enumeration(objective):
     problem = sharp(objective)
     q = problem.q(problem.theta)
     loss = Enumeration()(problem.integrand(q), q).mean()
@@ -142,10 +142,10 @@ def test_the_data():
 
 
 @pytest.mark.parametrize("estimator", [RLOO(n=3), DisARM(n=2), GumbelSoftmax()], ids=repr)
-def test_rows_pulled_back_are_the_gradients_of_copies_of_the_encoder(estimator):
-    """One encoder with its rows pulled back, against an encoder for every row."""
+def test_pulled_back_rows_are_the_gradients_of_copies_of_the_encoder(estimator):
+    """Compares one encoder, whose rows are pulled back, with one encoder per row."""
     engine = Engine(Cell(estimator, SMALL), Settings(dtype="float64"))
-    pulled = engine.row_gradients(6, seeded(2))
+    pulled = engine.gradients(6, seeded(2))
     problem = engine.problem
     copies = {name: t.detach().expand(6, *t.shape).clone().requires_grad_() for name, t in problem.theta.items()}
     x = torch.from_numpy(images(4))
@@ -196,7 +196,7 @@ def test_the_encoder_of_twenty_latents():
 
 
 @pytest.mark.parametrize(("dim", "has"), [(1, True), (12, True), (13, False)])
-def test_states_are_summed_where_they_are_few(dim, has):
+def test_states_are_summed_if_they_are_few(dim, has):
     objective = BernoulliVAE(dim=dim, hidden=3, batch=2)
     assert objective.has_exact is has
     assert (objective.build().exact is not None) is has
@@ -212,7 +212,7 @@ def test_every_dtype_has_the_same_point_and_the_same_decoder():
     np.testing.assert_allclose(exact, gradient(double).numpy(), rtol=1e-13, atol=1e-16)
 
 
-def test_the_seed_is_another_point_and_the_global_generator_is_left_alone():
+def test_another_seed_is_another_point_and_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
     a, b = (BernoulliVAE(seed=s).build().theta["weight"] for s in (0, 1))
     assert torch.equal(torch.get_rng_state(), before)
@@ -236,9 +236,9 @@ def test_bad_parameters_are_refused_in_a_sentence(field):
 @pytest.mark.parametrize(
     ("estimator", "objective", "count"), [(RLOO(n=4), SMALL, 48), (RLOO(n=2), BernoulliVAE(batch=8), 16)], ids=repr
 )
-def test_leave_one_out_is_unbiased_on_it(estimator, objective, count):
+def test_leave_one_out_is_unbiased(estimator, objective, count):
     engine = Engine(Cell(estimator, objective), Settings(replicates=100_000, dtype="float64"))
-    sample = torch.cat([engine.gradients(draw) for draw in range(count)]).numpy()
+    sample = torch.cat([engine.draw_gradients(draw) for draw in range(count)]).numpy()
     _, exact = exact_gradient(objective, engine.problem)
     noisy = sample.std(0) > 0  # a pixel that no image has gives its weights no gradient
     np.testing.assert_allclose(sample.mean(0)[~noisy], exact[~noisy], rtol=0, atol=1e-12)

@@ -1,4 +1,4 @@
-"""The importance-weighted bound: its exact value against quadrature and closed forms, and what is measured on it."""
+"""The importance-weighted bound: its exact value against quadrature and closed forms, and measurements on it."""
 
 import math
 
@@ -43,13 +43,13 @@ def test_two_particles_against_quadrature(mean, scale):
     torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-7)  # of the direct quadrature
 
 
-def test_at_the_posterior_it_is_the_evidence():
+def test_the_bound_is_the_evidence_at_the_posterior():
     value, gradient = exact(ImportanceWeighted(dim=4, particles=5, x=2.0, mean=1.0, scale=math.sqrt(0.5)))
     assert value == pytest.approx(4 * (-1 - math.log(4 * math.pi) / 2), rel=1e-12)  # x ~ N(0, 2)
     assert gradient.abs().max() < 1e-12
 
 
-def test_more_particles_make_it_tighter():
+def test_more_particles_make_the_bound_tighter():
     values = [exact(ImportanceWeighted(particles=k))[0] for k in (1, 2, 8, 64)]
     assert values == sorted(values)
     assert values[-1] < 5 * (-1 - math.log(4 * math.pi) / 2)
@@ -82,13 +82,13 @@ def test_doubly_reparameterized_gradients_are_sharper():
     assert one.variance_interval[1] < other.variance_interval[0] / 5
 
 
-def test_evaluations_are_those_of_log_joints():
+def test_evaluations_of_log_joints_are_counted():
     m = measure(DoublyReparameterized(n=2), ImportanceWeighted(particles=6), replicates=100)
     assert (m.f_evals, m.grad_evals) == (12, 12)
     assert measure(VIMCO(n=2), ImportanceWeighted(particles=6), replicates=100).f_evals == 12
 
 
-def test_planning_knows_who_serves_particles():
+def test_planning_knows_which_estimators_use_particles():
     assert mismatch(VIMCO(), ImportanceWeighted()) is None
     assert mismatch(DoublyReparameterized(), ImportanceWeighted()) is None
     assert mismatch(DoublyReparameterized(), LogisticRegression()) is None

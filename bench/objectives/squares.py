@@ -1,4 +1,4 @@
-"""Squared distances, with their derivative in fewer passes over the data."""
+"""Squared distances, with a derivative that makes fewer passes over the data."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def squared_distance(x: Tensor, target: Tensor) -> Tensor:
 
 def _value(x: Tensor, target: Tensor) -> Tensor:
     squares = mse_loss(x, target.expand_as(x), reduction="none")
-    return squares.squeeze(-1) if squares.shape[-1] == 1 else squares.sum(-1)  # no pass over the data for a sum of one
+    return squares.squeeze(-1) if squares.shape[-1] == 1 else squares.sum(-1)  # a sum of one term needs no pass
 
 
 class _SquaredDistance(torch.autograd.Function):
-    """The same, with a derivative of two passes, of which one is in place.
+    """``sum_j (x_j - target)^2`` with a derivative that makes two passes over the data, one of them in place.
 
-    torch's own derivatives of a square take three of them, or, that of ``mse_loss``, a slow one.
+    torch's derivative of a square makes three passes, and the derivative of ``mse_loss`` one slow pass.
     """
 
     @staticmethod
@@ -38,9 +38,9 @@ class _SquaredDistance(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
         (cotangent,) = cotangents
         x, target = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative has to know what this is made of
+        if torch.is_grad_enabled():  # a second derivative differentiates this expression
             return 2 * (x - target) * cotangent.unsqueeze(-1), None
-        if cotangent.numel() and not any(cotangent.stride()):  # one number for all, as of a mean, is doubled first
+        if cotangent.numel() and not any(cotangent.stride()):  # one number for all elements: double it first
             return (x - target).mul_(2 * cotangent[(0,) * cotangent.dim()]), None
         return (x - target).mul_(cotangent.unsqueeze(-1)).mul_(2), None
 

@@ -1,4 +1,4 @@
-"""The data of the autoencoders: the files that users have, what is made of them, and what is refused."""
+"""The data of the autoencoders: how files are read and used, and which files are refused."""
 
 import functools
 import gzip
@@ -12,16 +12,17 @@ from scipy.io import savemat
 from sklearn.datasets import load_digits
 
 from bench import measure
-from bench.cli import options
+from bench.cli import options as cli_data
 from bench.measurement.draws import cap
-from bench.objectives import BernoulliVAE, CategoricalVAE, GaussianVAE, _images
-from bench.objectives._images import images
+from bench.objectives import BernoulliVAE, CategoricalVAE, GaussianVAE
+from bench.objectives.autoencoders import weights
+from bench.objectives.autoencoders.images import VARIABLE, images
 from bench.planning.cells import Cell
 from bench.records.identity import cell_id, digest, fields_of, identity
 from bench.training.settings import Training
-from bench.training.train import Run
+from bench.training.train import TrainingRun
 from estimators import RLOO, Reparameterization
-from tests.datasets import idx, pictures, write_chardata, write_idx
+from tests.objectives.datasets import idx, pictures, write_chardata, write_idx
 
 TRAIN, TEST = pictures(40), pictures(20, seed=1)
 CLASSES = [GaussianVAE, BernoulliVAE, CategoricalVAE]
@@ -29,7 +30,7 @@ CLASSES = [GaussianVAE, BernoulliVAE, CategoricalVAE]
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder of data, with all of them."""
+    """A data folder with every data set."""
     monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path))
     write_idx(tmp_path / "mnist", TRAIN, TEST)
     write_idx(tmp_path / "fashion-mnist", TRAIN[::-1], TEST)
@@ -37,11 +38,11 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_command_line_and_the_reader_mean_one_variable():
-    assert options.VARIABLE == _images.VARIABLE
+def test_the_command_line_and_the_reader_use_the_same_variable():
+    assert cli_data.VARIABLE == VARIABLE
 
 
-def test_the_digits_are_those_of_scikit_learn():
+def test_the_digits_are_the_ones_of_scikit_learn():
     held = images("digits")
     assert (len(held.levels), held.trained) == (1797, 1500)
     assert torch.equal(held.greys(), torch.from_numpy(load_digits().data / 16))
@@ -50,7 +51,7 @@ def test_the_digits_are_those_of_scikit_learn():
 
 
 @pytest.mark.parametrize("data", ["mnist", "fashion-mnist", "omniglot"])
-def test_the_images_of_files_are_what_was_written(folder, data):
+def test_images_are_read_as_they_were_written(folder, data):
     held = images(data)
     train = TRAIN[::-1] if data == "fashion-mnist" else TRAIN
     expected = np.concatenate([train, TEST]).reshape(60, 784)
@@ -70,7 +71,7 @@ def test_the_images_of_files_are_what_was_written(folder, data):
         ("fashion-mnist", "FashionMNIST/raw", False),
     ],
 )
-def test_files_may_lie_as_torchvision_has_them_and_unpacked(tmp_path, monkeypatch, folder, data, place, packed):
+def test_files_may_be_unpacked_and_in_the_folders_of_torchvision(tmp_path, monkeypatch, folder, data, place, packed):
     usual = images(data)
     monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path / "other"))
     train = TRAIN[::-1] if data == "fashion-mnist" else TRAIN
@@ -79,7 +80,7 @@ def test_files_may_lie_as_torchvision_has_them_and_unpacked(tmp_path, monkeypatc
     assert images(data).digest == usual.digest
 
 
-def test_two_thousand_test_images_from_all_over_the_file_are_held_out(tmp_path, monkeypatch):
+def test_two_thousand_test_images_spread_over_the_file_are_held_out(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path))
     numbered = np.zeros((4001, 28, 28), np.uint8)
     numbered[:, 0, 0], numbered[:, 0, 1] = np.arange(4001) // 256, np.arange(4001) % 256
@@ -94,7 +95,7 @@ def test_two_thousand_test_images_from_all_over_the_file_are_held_out(tmp_path, 
 
 @pytest.mark.parametrize("cls", CLASSES)
 @pytest.mark.parametrize("data", ["mnist", "omniglot"])
-def test_the_networks_are_as_large_as_the_images(folder, cls, data):
+def test_the_networks_have_the_size_of_the_images(folder, cls, data):
     objective = cls(data=data, batch=4, hidden=5)
     problem = objective.build()
     assert problem.theta["hidden_weight"].shape == (5, 784)
@@ -128,7 +129,7 @@ def test_gradients_on_files_are_unbiased(folder, objective, estimator):
 
 def test_training_on_files_learns(folder):
     how = Training(steps=30, rate=1e-2, replicates=0)
-    line = Run(Cell(RLOO(), BernoulliVAE(dim=2, hidden=5, batch=10, data="mnist")), how, 0).done()
+    line = TrainingRun.of(Cell(RLOO(), BernoulliVAE(dim=2, hidden=5, batch=10, data="mnist")), how, 0).record()
     assert line["outcome"] == "measured"
     assert line["curves"]["value"][-1] > line["curves"]["value"][0] + 100
     assert line["pictures"]["walk"]["shape"] == [7, 7, 28, 28]
@@ -137,12 +138,12 @@ def test_training_on_files_learns(folder):
 # Identity -------------------------------------------------------------------------------------------------------------
 
 
-def test_digits_have_the_identity_that_they_had():
+def test_digits_keep_their_identity():
     assert identity(BernoulliVAE()) == {"class": "BernoulliVAE"}
     assert BernoulliVAE().contents == {}
 
 
-def test_files_are_known_by_their_content_and_not_by_their_place(folder, tmp_path, monkeypatch):
+def test_the_identity_of_files_is_their_content_not_their_place(folder, tmp_path, monkeypatch):
     objective = BernoulliVAE(data="mnist", batch=4, hidden=3)
     before = identity(objective)
     assert before["data"] == images("mnist").digest
@@ -177,14 +178,14 @@ def refused(match, **fields):
     return message
 
 
-def test_data_without_a_folder(monkeypatch, tmp_path):
+def test_missing_folders_and_files_are_refused(monkeypatch, tmp_path):
     monkeypatch.delenv("BENCH_DATA_DIR", raising=False)
-    refused(r"There is no mnist/train-images-idx3-ubyte.gz, since no folder of data is named\. Give it with --data-dir")
+    refused(r"mnist/train-images-idx3-ubyte.gz cannot be found, since no data folder is set\. Set it with --data-dir")
     monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path / "absent"))
-    refused("There is no folder of data '.*absent'")
+    refused("There is no data folder '.*absent'")
     monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path))
-    refused(r"There is no train-images-idx3-ubyte.gz in the folder of data .* Put it there as mnist/train-images")
-    refused("There is no chardata.mat in the folder of data .* Put it there as omniglot/chardata.mat", data="omniglot")
+    refused(r"There is no train-images-idx3-ubyte.gz in the data folder .* Put it there as mnist/train-images")
+    refused("There is no chardata.mat in the data folder .* Put it there as omniglot/chardata.mat", data="omniglot")
     write_idx(tmp_path / "mnist", TRAIN, TEST)
     (tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz").unlink()
     refused("There is no t10k-images-idx3-ubyte.gz")
@@ -203,14 +204,14 @@ LABELS = struct.pack(">2I", 2049, 40) + bytes(40)
         (b"no gzip" * 9, r"cannot be unpacked \(BadGzipFile\)"),
         (PACKED[:40] + bytes(40) + PACKED[80:], "cannot be unpacked"),
         (packed(b"short"), "has 5 bytes, fewer than the header"),
-        (packed(LABELS), "begins with the magic number 2049, and a file of images with 2051"),
-        (packed(idx(TRAIN[:, :26])), "holds images of 26 x 28 pixels, and they have to be 28 x 28"),
-        (packed(idx(TRAIN)[:-1]), "has 31,375 bytes, and 40 images of 28 x 28 take 31,376"),
-        (packed(idx(TRAIN) + b"0"), "has 31,377 bytes, and 40 images"),
-        (packed(idx(TRAIN[:15])), "data=mnist has 15 images to train on, and at least 16 are needed"),
+        (packed(LABELS), "begins with the magic number 2049; an image file begins with 2051"),
+        (packed(idx(TRAIN[:, :26])), "holds images of 26 x 28 pixels; they must be 28 x 28"),
+        (packed(idx(TRAIN)[:-1]), "has 31,375 bytes; 40 images of 28 x 28 take 31,376"),
+        (packed(idx(TRAIN) + b"0"), "has 31,377 bytes; 40 images"),
+        (packed(idx(TRAIN[:15])), "data=mnist has 15 images to train on; at least 16 are needed"),
     ],
 )
-def test_files_of_images_that_are_not_what_they_should_be(folder, content, match):
+def test_malformed_files_of_images_are_refused(folder, content, match):
     (folder / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(content)
     assert str(folder) not in refused(match)
 
@@ -218,22 +219,22 @@ def test_files_of_images_that_are_not_what_they_should_be(folder, content, match
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "omniglot/chardata.mat is no MATLAB file that can be read"),
-        (b"nonsense" * 99, "is no MATLAB file that can be read"),
-        ({"data": np.zeros((784, 20))}, r"holds no testdata, and it has to hold images of 28 x 28"),
+        (b"", "omniglot/chardata.mat cannot be read as a MATLAB file"),
+        (b"nonsense" * 99, "cannot be read as a MATLAB file"),
+        ({"data": np.zeros((784, 20))}, r"holds no testdata; testdata must be images of 28 x 28"),
         ({"data": np.zeros((1024, 20)), "testdata": np.zeros((784, 20))}, r"holds data of shape \[1024, 20\]"),
-        ({"data": np.full((784, 20), 255.0), "testdata": np.zeros((784, 20))}, "levels of data outside of 0 to 1"),
-        ({"data": np.full((784, 20), np.nan), "testdata": np.zeros((784, 20))}, "levels of data outside of 0 to 1"),
+        ({"data": np.full((784, 20), 255.0), "testdata": np.zeros((784, 20))}, "levels of data outside the range"),
+        ({"data": np.full((784, 20), np.nan), "testdata": np.zeros((784, 20))}, "levels of data outside the range"),
         ({"data": np.array([["text"]]), "testdata": np.zeros((784, 20))}, "holds data of shape"),
     ],
 )
-def test_characters_that_are_not_what_they_should_be(folder, content, match):
+def test_malformed_files_of_characters_are_refused(folder, content, match):
     path = folder / "omniglot" / "chardata.mat"
     path.write_bytes(content) if isinstance(content, bytes) else savemat(path, content)
     assert str(folder) not in refused(match, data="omniglot")
 
 
-def test_a_batch_has_to_be_there(folder):
+def test_a_batch_has_no_more_images_than_there_are(folder):
     refused(r"BernoulliVAE needs batch <= 60, the number of images \(got batch=61\)", batch=61)
     problem = BernoulliVAE(data="mnist", batch=60).build()
     assert problem.q(problem.theta).batch_shape == (60,)
@@ -241,23 +242,23 @@ def test_a_batch_has_to_be_there(folder):
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_data_that_nobody_knows(cls):
-    with pytest.raises(ValueError, match=r"knows the data digits, mnist, fashion-mnist, omniglot \(got data='cifar'\)"):
+def test_unknown_data_are_refused(cls):
+    with pytest.raises(
+        ValueError, match=r"needs data to be digits, mnist, fashion-mnist or omniglot \(got data='cifar'\)"
+    ):
         cls(data="cifar")
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_the_weights_of_digits_are_not_for_other_images(folder, cls, tmp_path):
+def test_weights_of_digits_are_refused_for_other_images(folder, cls, tmp_path):
     with pytest.raises(
         ValueError, match=r"were trained on data=digits \(got data=mnist\)\. Train your own with `bench"
     ):
         cls(data="mnist", batch=4, at="trained")
     path = _weights_of(cls(batch=4), tmp_path)
-    with pytest.raises(ValueError, match=r"theta.hidden_weight is \[200, 64\] there and \[200, 784\] in"):
+    with pytest.raises(ValueError, match=r"theta.hidden_weight is \[200, 64\] in the file and \[200, 784\] in"):
         cls(data="mnist", batch=4, at=str(path)).build()
 
 
 def _weights_of(objective, folder):
-    from bench.objectives import _weights
-
-    return _weights.save(objective.build(), folder)
+    return weights.save(objective.build(), folder)

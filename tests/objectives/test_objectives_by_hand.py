@@ -39,7 +39,7 @@ def seeded(seed=0):
 
 
 def made(objective):
-    """Return theta, q and f, in float64."""
+    """Return theta, q and f in float64."""
     problem = objective.build(torch.float64)
     q = problem.q(problem.theta)
     return problem, q, problem.integrand(q)
@@ -58,7 +58,7 @@ def test_poisson_quadratic_at_rate_3_has_gradient_7_in_the_rate():
     assert gradients(PoissonQuadratic(rate=3.0))["log_rate"].item() / 3 == pytest.approx(7, rel=1e-14)
 
 
-def test_gamma_quadratic_at_concentration_2_3_has_gradient_5_6_in_it():
+def test_gamma_quadratic_at_concentration_2_3_has_gradient_5_6_in_the_concentration():
     found = gradients(GammaQuadratic(concentration=2.3))
     assert found["log_concentration"].item() / 2.3 == pytest.approx(5.6, rel=1e-14)
     assert found["log_rate"].item() == pytest.approx(-2 * 2.3 * 3.3, rel=1e-14)
@@ -100,7 +100,7 @@ def test_poisson_negative_binomial_f():
 
 
 def weights_of(objective):
-    """Return the graph that f knows: one bit cuts its edges, two bits not the one between them."""
+    """Return the graph, read off f: one bit cuts its edges, two bits do not cut the edge between them."""
     _, _, f = made(objective)
     eye = torch.eye(objective.dim, dtype=torch.float64)
     each = f(eye)
@@ -109,14 +109,14 @@ def weights_of(objective):
 
 
 @pytest.mark.parametrize(("dim", "degree", "edges"), [(100, 8.0, 400), (7, 3.0, 11), (6, 0.1, 1), (5, 99.0, 10)])
-def test_qubo_has_a_simple_graph_of_so_many_edges(dim, degree, edges):
+def test_qubo_has_a_simple_graph_with_the_given_number_of_edges(dim, degree, edges):
     w = weights_of(Qubo(dim=dim, degree=degree))
     assert torch.equal(w, w.T)
     assert set(w.unique().tolist()) <= {0.0, 1.0}
     assert w.sum() == 2 * edges
 
 
-def test_qubo_counts_the_edges_between_ones_and_zeros_and_its_gradient_is_by_hand():
+def test_qubo_counts_the_edges_between_ones_and_zeros_and_its_gradient_by_hand():
     objective = Qubo(dim=9, degree=4.0, seed=2)
     problem, q, f = made(objective)
     w, b = weights_of(objective), draw(q, 20, seeded())
@@ -141,7 +141,7 @@ def test_qubo_of_two_thousand_bits():
 # Subsets --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_subset_gradient_is_that_of_its_inclusion_probabilities():
+def test_the_subset_gradient_comes_from_the_inclusion_probabilities():
     """f is affine on bits: E f = sum t^2 + sum (1 - 2 t_j) P(j is in)."""
     objective = SubsetQuadratic()
     problem, q, _ = made(objective)
@@ -152,14 +152,14 @@ def test_the_subset_gradient_is_that_of_its_inclusion_probabilities():
 
 
 @pytest.mark.parametrize(("dim", "k", "has"), [(18, 9, True), (19, 9, False), (362, 2, True), (363, 2, False)])
-def test_subsets_are_summed_where_they_are_few(dim, k, has):
+def test_subsets_are_summed_if_they_are_few(dim, k, has):
     objective = SubsetQuadratic(dim=dim, k=k)
     assert objective.has_exact is has
     assert (objective.build().exact is not None) is has
     assert objective.reference_estimator.unbiased
 
 
-def test_all_elements_are_no_choice():
+def test_a_subset_of_all_elements_is_refused():
     with pytest.raises(ValueError, match=r"SubsetQuadratic needs k < dim.*\(got k=5, dim=5\)\. Use k=2\."):
         SubsetQuadratic(dim=5)
 
@@ -168,7 +168,7 @@ def test_all_elements_are_no_choice():
 
 
 def counts_of(objective):
-    """Return the counts: f is (y_k + prior - a_k) log x_k and a constant, off the simplex too."""
+    """Return the counts, read off f: it is (y_k + prior - a_k) log x_k plus a constant, off the simplex too."""
     _, _, f = made(objective)
     ones = torch.ones(objective.dim, dtype=torch.float64)
     slopes = f(ones + (math.e - 1) * torch.eye(objective.dim, dtype=torch.float64)) - f(ones)
@@ -201,7 +201,7 @@ def test_dirichlet_multinomial_is_the_evidence_at_the_posterior():
     assert gradient.abs().max() < 1e-10
 
 
-def test_the_gaussian_mixture_is_exact_where_it_is_its_target():
+def test_the_gaussian_mixture_is_exact_if_q_is_the_target():
     problem, _, _ = made(GaussianMixture())
     logits, mean = torch.tensor([0.3, 0.7], dtype=torch.float64).log(), torch.tensor([-1.0, 1.0], dtype=torch.float64)
     theta = {"logits": logits, "mean": mean, "log_scale": torch.full_like(mean, math.log(0.5))}
@@ -337,7 +337,7 @@ def test_reparameterization_is_found_biased_at_a_jump_and_the_score_function_is_
 
 @dataclass(frozen=True)
 class Rounded(Objective):
-    """Rounded Gaussians, and their squares as a smooth part."""
+    """Rounded Gaussians plus their squares as a smooth part."""
 
     smooth: float = 1.0
     dim: int = 2
@@ -359,7 +359,7 @@ class Rounded(Objective):
         return Problem({"mean": mean}, q, lambda _: lambda x: (x.round() + self.smooth * x.square()).sum(-1), exact)
 
 
-def test_reparameterization_is_found_biased_where_f_rounds_beside_a_smooth_part():
+def test_reparameterization_is_found_biased_if_f_has_a_rounded_part():
     assert measure(Reparameterization(), Rounded(), replicates=20_000).verdict == "BIASED"
     assert measure(ScoreFunction(), Rounded(), replicates=20_000).verdict in ("INCONCLUSIVE", "UNBIASED_WITHIN_TOL")
 
@@ -373,7 +373,7 @@ def test_rounding_alone_gives_gradients_of_zero_and_is_found_biased():
 
 @dataclass(frozen=True)
 class Ramp(Rounded):
-    """0 below ten standard deviations: no sample will tell it from a constant."""
+    """A function that is 0 below ten standard deviations: no sample distinguishes it from a constant."""
 
     def build(self, dtype=torch.float32, device="cpu"):
         problem = super().build(dtype, device)

@@ -49,13 +49,15 @@ from bench.objectives import (
     SubsetQuadratic,
     VonMisesMean,
     catalogue,
+    logistic_regression,
 )
-from bench.objectives._log_sigmoid import sum_log_sigmoid
-from bench.objectives._mean_field import mean_field
-from bench.objectives._squares import squared_distance
-from bench.objectives.categorical_linear_quadratic import _LinearQuadratic
-from bench.objectives.logistic_regression import _expected_log_sigmoid, _LogLikelihood, _signed_data
-from estimators import RLOO, Bound, Enumeration, Reparameterization, ScoreFunction, draw, parameters, rows
+from bench.objectives.categorical_linear_quadratic import linear_quadratic
+from bench.objectives.log_sigmoid import sum_log_sigmoid
+from bench.objectives.logistic_regression import expected_log_sigmoid, log_likelihood, signed_data
+from bench.objectives.mean_field import mean_field
+from bench.objectives.squares import squared_distance
+from estimators import RLOO, Bound, Enumeration, Reparameterization, ScoreFunction, parameters, rows
+from estimators._draws import draw
 from estimators._protocol import inner
 from tests.tolerances import z_limit
 
@@ -113,7 +115,7 @@ POINTS = [
     Discontinuous(dim=3, target=1.0, jump=-2.0, threshold=0.3, mean=-0.2, scale=0.6),
 ]
 SMALL = [o for o in POINTS if o.family in (Bernoulli, OneHotCategorical) and o.dim <= 10]
-ELSEWHERE = {BernoulliVAE, CategoricalVAE, GaussianVAE, ImportanceWeighted}  # in files of their own
+ELSEWHERE = {BernoulliVAE, CategoricalVAE, GaussianVAE, ImportanceWeighted}  # tested in other files
 LOGISTICS = [o for o in POINTS if type(o) is LogisticRegression]
 over_points = pytest.mark.parametrize("objective", POINTS, ids=repr)
 LOGISTIC = LogisticRegression()
@@ -139,11 +141,11 @@ def points_of_q(problem: Problem, n: int, seed: int = 0) -> torch.Tensor:
     return draw(problem.q(problem.theta), n, Generator().manual_seed(seed))
 
 
-# The checks: each asserts, so that the mutants below can show what it refutes ----------------------------------------
+# Checks: each of them asserts, so that the mutants below can show what it refutes -------------------------------------
 
 
 def check_derivative(problem: Problem) -> None:
-    """Autograd of exact against a five-point difference, along random directions."""
+    """Compare autograd of the exact value with a five-point difference, along random directions."""
     theta = flat(problem.theta.values()).detach()
     sizes = [t.numel() for t in problem.theta.values()]
 
@@ -164,7 +166,7 @@ def check_derivative(problem: Problem) -> None:
 
 
 def check_value(objective: Objective, problem: Problem) -> None:
-    """Exact against an independent integral or sum of the problem's own f."""
+    """Compare the exact value with an independent integral or sum of the problem's own f."""
     expected = independent_value(objective, problem)
     assert problem.exact(problem.theta).item() == pytest.approx(expected, rel=1e-12, abs=1e-14)
 
@@ -175,7 +177,7 @@ def replicates(objective: Objective) -> int:
 
 
 def estimates(objective: Objective, problem: Problem, estimator) -> torch.Tensor:
-    """Values and gradients in theta of independent calls, ``[R, 1 + size]``."""
+    """Return the values and gradients in theta of independent calls, ``[R, 1 + size]``."""
     q, generator = problem.q(problem.theta), Generator().manual_seed(0)
     names, theta = list(parameters(q)), list(problem.theta.values())
     count = min(replicates(objective), 2**20 // objective.row_elements)
@@ -194,7 +196,7 @@ COMPARISONS = sum(1 + sum(t.numel() for t in o.build().theta.values()) for o in 
 
 
 def check_unbiased(objective: Objective, problem: Problem) -> None:
-    """Exact value and gradient against the mean of an unbiased estimator, every coordinate, in standard errors."""
+    """Compare exact value and gradient with the mean of an unbiased estimator, in standard errors per coordinate."""
     smooth = objective.family is Normal and type(objective) is not Discontinuous
     estimator = Reparameterization() if smooth else RLOO(n=4)
     sample = estimates(objective, problem, estimator)
@@ -205,7 +207,7 @@ def check_unbiased(objective: Objective, problem: Problem) -> None:
 
 
 def check_rows_apart(problem: Problem) -> None:
-    """f takes any axes on the left, and one element's value does not depend on the others."""
+    """f accepts any axes on the left, and the value of one element does not depend on the others."""
     f, x = integrand(problem), points_of_q(problem, 12)
     deep = f(x.reshape(3, 2, 2, *x.shape[1:]))
     assert deep.shape == (3, 2, 2)
@@ -229,7 +231,7 @@ def independent_value(objective: Objective, problem: Problem) -> float:
     f = integrand(problem)
     match objective:
         case GaussianQuadratic(dim=dim, mean=mean, scale=scale):
-            # Equal weights at distance sqrt(dim) along each axis: exact for polynomials of degree 3.
+            # Equal weights at distance sqrt(dim) along each axis are exact for polynomials of degree 3.
             axes = torch.eye(dim, dtype=torch.float64) * scale * math.sqrt(dim)
             return f(mean + torch.cat([axes, -axes])).mean().item()
         case GaussianExponential(mean=mean, scale=scale) | GaussianCosine(mean=mean, scale=scale):
@@ -248,7 +250,7 @@ def independent_value(objective: Objective, problem: Problem) -> float:
             p = odds[:, 0] / odds.sum(1)
             return value_on_bits(lambda b: f(torch.stack([b, 1 - b], -1)), p)
         case CategoricalLinearQuadratic(dim=dim, classes=classes):
-            # E (b.z)^2 is the square of the mean plus the variance, which independent variables add up.
+            # E (b.z)^2 is the square of the mean plus the variance; the variances of independent variables add up.
             p = problem.theta["logits"].softmax(-1).detach()
             each = torch.eye(classes, dtype=torch.float64)
             base = p.expand(classes, dim, classes)
@@ -256,7 +258,7 @@ def independent_value(objective: Objective, problem: Problem) -> float:
             moved = [f(torch.cat([base[:, :i], each[:, None], base[:, i + 1 :]], 1)) for i in range(dim)]
             return (at_p + sum(p[i] @ (moved[i] - at_p) for i in range(dim))).item()
         case Qubo(dim=dim):
-            # No more than two bits meet: none, each, and each pair of them are all that there is to know.
+            # At most two bits interact: f at no bit, at every single bit and at every pair determines E f.
             p = problem.theta["logits"].sigmoid().detach()
             i, j = torch.triu_indices(dim, dim, 1)
             eye = torch.eye(dim, dtype=torch.float64)
@@ -283,7 +285,7 @@ def independent_value(objective: Objective, problem: Problem) -> float:
             )
             return integral / special.beta(a, b)
         case DirichletMultinomial(dim=dim, concentration=a):
-            # f is a constant and multiples of log x_k, off the simplex too; x_k ~ Beta(a, (dim - 1) a).
+            # f is a constant plus multiples of log x_k, off the simplex too; x_k ~ Beta(a, (dim - 1) a).
             ones = torch.ones(dim, dtype=torch.float64)
             slopes = f(ones + (math.e - 1) * torch.eye(dim, dtype=torch.float64)) - f(ones)
             rest = (dim - 1) * a
@@ -302,7 +304,7 @@ def independent_value(objective: Objective, problem: Problem) -> float:
         case GaussianMixture(components=count, spread=spread, scale=scale):
             return sum(normal_panels(f, m, scale, 1) for m in np.linspace(-spread, spread, count)) / count
         case HierarchicalPoisson(groups=groups, places=places, mean=m, log_scale=log_s):
-            # Given the others, f is a sum over the groups' effects, and over the places': all may move together.
+            # Given the other variables, f is a sum over the effects of groups and of places: all may move together.
             node, weight = np.polynomial.hermite_e.hermegauss(10)
             x = m + math.exp(log_s) * torch.from_numpy(np.array(list(itertools.product(node, repeat=5))))
             parts = [x[:, :3], x[:, 3:4].expand(-1, groups), x[:, 4:].expand(-1, places)]
@@ -334,7 +336,7 @@ def independent_value(objective: Objective, problem: Problem) -> float:
 
 
 def value_on_bits(f, p: np.ndarray) -> float:
-    """Sum over every state; where they are too many, over single flips, which is exact for an affine f."""
+    """Return E f as the sum over all states; if there are too many, over single flips, exact for an affine f."""
     if len(p) <= 10:
         states = np.array(list(itertools.product([0.0, 1.0], repeat=len(p))))
         probability = np.where(states == 1, p, 1 - p).prod(1)
@@ -344,12 +346,12 @@ def value_on_bits(f, p: np.ndarray) -> float:
 
 
 def alike(f, x: np.ndarray, dim: int) -> np.ndarray:
-    """f where all coordinates are the same: of a sum over coordinates with one law, it has the mean of f."""
+    """Return f with equal coordinates; it has the mean of f if f is a sum over coordinates with the same law."""
     return f(torch.from_numpy(x).unsqueeze(-1).expand(-1, dim)).detach().numpy()
 
 
 def normal_panels(f, mean: float, scale: float, dim: int, jump: float | None = None) -> float:
-    """E f(x, ..., x), x ~ N(mean, scale^2), by 10-point Gauss-Legendre panels that end at the jump."""
+    """Return E f(x, ..., x), x ~ N(mean, scale^2), by 10-point Gauss-Legendre panels that end at the jump."""
     node, weight = np.polynomial.legendre.leggauss(10)
     ends = np.sort(np.append(np.linspace(-12, 12, 241), [] if jump is None else [(jump - mean) / scale]))
     half = np.diff(ends)[:, None] / 2
@@ -363,7 +365,7 @@ def breast_cancer() -> tuple[np.ndarray, np.ndarray]:
 
 
 def panels(m: np.ndarray, s: np.ndarray, g) -> np.ndarray:
-    """E g(a), a ~ N(m, s^2), by 240 panels of 10-point Gauss-Legendre between -9 and 9 standard deviations."""
+    """Return E g(a), a ~ N(m, s^2), by 240 panels of 10-point Gauss-Legendre between -9 and 9 standard deviations."""
     node, weight = np.polynomial.legendre.leggauss(10)
     left = np.linspace(-9, 9, 241)[:-1]
     half = 9 / 240
@@ -375,14 +377,14 @@ def panels(m: np.ndarray, s: np.ndarray, g) -> np.ndarray:
 # Exact ---------------------------------------------------------------------------------------------------------------
 
 
-def test_every_objective_is_measured_here_at_its_default_and_elsewhere():
+def test_every_objective_is_tested_at_its_default_and_at_another_point():
     for cls in set(catalogue().values()) - ELSEWHERE:
         assert cls() in POINTS
         assert sum(type(o) is cls for o in POINTS) >= 2
 
 
 @over_points
-def test_autograd_of_exact_is_its_derivative(objective):
+def test_autograd_gives_the_derivative_of_the_exact_value(objective):
     check_derivative(sharp(objective))
 
 
@@ -455,8 +457,8 @@ def test_the_integral_of_log_sigmoid(m, s):
         integrate.quad(weighted, a, b, epsabs=1e-13, epsrel=1e-13, limit=500)[0]
         for a, b in itertools.pairwise(sorted([-10.0, kink - 20 / max(s, 2), kink, kink + 20 / max(s, 2), 10.0]))
     ]
-    alone = _expected_log_sigmoid(torch.tensor([m], dtype=torch.float64), torch.tensor([s], dtype=torch.float64))
-    beside = _expected_log_sigmoid(
+    alone = expected_log_sigmoid(torch.tensor([m], dtype=torch.float64), torch.tensor([s], dtype=torch.float64))
+    beside = expected_log_sigmoid(
         torch.tensor([m, 1.0], dtype=torch.float64), torch.tensor([s, 40.0], dtype=torch.float64)
     )
     assert alone.item() == pytest.approx(sum(parts), rel=1e-12, abs=1e-14)
@@ -465,13 +467,13 @@ def test_the_integral_of_log_sigmoid(m, s):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 30.0, 1e4])
-def test_a_sum_of_log_sigmoids_is_that_of_its_terms(scale, dtype, tolerance):
-    """At 0 the products are the smallest, far from it a sigmoid has no logarithm."""
+def test_a_sum_of_log_sigmoids_is_the_sum_of_its_terms(scale, dtype, tolerance):
+    """The products are smallest at 0; far from 0 a sigmoid underflows and has no logarithm."""
     x = torch.randn(569, 1, generator=torch.Generator().manual_seed(0), dtype=dtype)
     w = torch.tensor([[[scale], [-scale / 3]]], dtype=dtype)
     expected = logsigmoid((w * x.squeeze(1)).double()).sum(-1)
     a = w * x.squeeze(1)
-    for got in (_LogLikelihood.apply(w, x), sum_log_sigmoid(a), sum_log_sigmoid(a.requires_grad_())):
+    for got in (log_likelihood(w, x), sum_log_sigmoid(a), sum_log_sigmoid(a.requires_grad_())):
         assert (got.dtype, got.shape) == (dtype, (1, 2))
         torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=0.0)
 
@@ -481,20 +483,20 @@ def has_derivatives(f, x):
     assert torch.autograd.gradgradcheck(f, [x])
     along = torch.linspace(-1.0, 2.0, x.numel(), dtype=x.dtype).view_as(x)
     (slope,) = torch.autograd.grad(f(x).sum(), [x])
-    with forward_ad.dual_level():  # of an x that is being differentiated backwards too
+    with forward_ad.dual_level():  # x requires a backward gradient at the same time
         tangent = forward_ad.unpack_dual(f(forward_ad.make_dual(x, along))).tangent
     torch.testing.assert_close(tangent.sum(), (slope * along).sum(), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("dim", [3, 16, 31])
-@pytest.mark.parametrize("products", [1, 10, 15, 2**18])  # of 5 data: points one by one, in twos, in threes, together
+@pytest.mark.parametrize("products", [1, 10, 15, 2**18])  # with 5 data rows: 1, 2, 3 points at a time, and all at once
 def test_the_likelihood_of_logistic_regression_has_derivatives(monkeypatch, products, dim):
-    monkeypatch.setattr(_LogLikelihood, "elements", products)
+    monkeypatch.setattr(logistic_regression, "PRODUCTS", products)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(5, dim, generator=generator, dtype=torch.float64)
     w = torch.randn(2, 2, dim, generator=generator, dtype=torch.float64).requires_grad_()
-    torch.testing.assert_close(_LogLikelihood.apply(w, x), logsigmoid(w @ x.T).sum(-1), rtol=1e-13, atol=0)
-    has_derivatives(lambda w: _LogLikelihood.apply(w, x), w)
+    torch.testing.assert_close(log_likelihood(w, x), logsigmoid(w @ x.T).sum(-1), rtol=1e-13, atol=0)
+    has_derivatives(lambda w: log_likelihood(w, x), w)
 
 
 def test_the_likelihood_of_logistic_regression_keeps_a_gradient_for_each_point_and_no_products():
@@ -502,7 +504,7 @@ def test_the_likelihood_of_logistic_regression_keeps_a_gradient_for_each_point_a
     x, w = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (50, 4))
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
-        _LogLikelihood.apply(w.requires_grad_(), x)
+        log_likelihood(w.requires_grad_(), x)
     assert kept == [w.shape, w.shape]
 
 
@@ -526,15 +528,15 @@ def test_a_squared_distance_has_derivatives(dim):
 
 def test_a_linear_and_a_quadratic_term_have_derivatives():
     x, (a, b) = (torch.randn(2, 3, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in (0, 1))
-    has_derivatives(lambda x: _LinearQuadratic.apply(x, a, b), x.requires_grad_())
+    has_derivatives(lambda x: linear_quadratic(x, a, b), x.requires_grad_())
 
 
 def test_the_data_of_logistic_regression():
     x, sign = breast_cancer()
     assert x.shape == (LOGISTIC.row_elements, LOGISTIC.dim)
     assert (sign == 1).sum() == 357
-    np.testing.assert_allclose(_signed_data().numpy(), sign[:, None] * x, rtol=1e-12, atol=1e-12)
-    assert _signed_data() is _signed_data()
+    np.testing.assert_allclose(signed_data().numpy(), sign[:, None] * x, rtol=1e-12, atol=1e-12)
+    assert signed_data() is signed_data()
 
 
 def test_the_bound_shows_its_weights():
@@ -570,7 +572,7 @@ def test_every_dtype_has_the_same_point(objective):
 
 @over_points
 def test_device_is_respected(objective, monkeypatch):
-    monkeypatch.setattr(Distribution, "_validate_args", False)  # OneHotCategorical does not hand its own on
+    monkeypatch.setattr(Distribution, "_validate_args", False)  # OneHotCategorical does not pass its own setting on
     problem = objective.build(device="meta")
     q = problem.q(problem.theta)
     x = torch.empty(3, *q.event_shape, device="meta")
@@ -600,7 +602,7 @@ def test_the_problem_is_what_was_declared(objective):
 
 
 @over_points
-def test_declared_gradients_of_f_exist_off_the_support_too(objective):
+def test_gradients_of_f_exist_off_the_support_too(objective):
     assert objective.differentiable
     assert objective.relaxable
     problem = sharp(objective)
@@ -619,7 +621,7 @@ def test_an_objective_is_plain_values(objective):
         objective.dim = 2
 
 
-def test_an_exponential_moment_has_to_exist():
+def test_an_infinite_exponential_moment_is_refused():
     with pytest.raises(ValueError, match=r"below 1 / \(2 scale\^2\) with power=2 \(got rate=0\.5 .*Use rate=0\.35\."):
         ExponentialMoment(rate=0.5, power=2)
     ExponentialMoment(rate=0.5, power=2, scale=0.9)
@@ -632,7 +634,7 @@ def test_the_exponential_moments_by_hand(power, value, gradient):
     assert exact_gradient(problem).tolist() == pytest.approx([g * value for g in gradient], rel=1e-14)
 
 
-def test_whole_numbers_and_floats_are_one_identity():
+def test_whole_numbers_and_floats_have_the_same_identity():
     assert repr(GaussianQuadratic(mean=2, scale=3)) == repr(GaussianQuadratic(mean=2.0, scale=3.0))
     assert repr(CategoricalPolynomial(power=3)) == repr(CategoricalPolynomial(power=3.0))
 
@@ -741,7 +743,7 @@ def test_the_catalogue_has_every_exported_objective_by_its_name():
     assert catalogue()["bernoulli-vae"] is BernoulliVAE
 
 
-def test_the_seed_is_another_point():
+def test_another_seed_is_another_point():
     a, b = (CategoricalPolynomial(seed=s).build().theta["logits"] for s in (0, 1))
     assert not torch.equal(a, b)
     assert a.abs().max() < 0.01
@@ -769,7 +771,7 @@ def test_exact_agrees_with_an_unbiased_estimator(objective):
 
 
 def test_the_score_function_agrees_on_the_bound():
-    """The bound's own q enters f: its gradient there has mean zero, and must not disturb."""
+    """The bound's q enters f; the gradient through it has mean zero and must add no bias."""
     objective = LogisticRegression(mean=0.1, log_scale=-2.0)
     problem = sharp(objective)
     sample = estimates(objective, problem, ScoreFunction(baseline=problem.exact(problem.theta).item()))
@@ -777,7 +779,7 @@ def test_the_score_function_agrees_on_the_bound():
     assert z.abs().max() < z_limit(len(z))
 
 
-# Mutants: each is wrong in one place, and a check above refutes it ---------------------------------------------------
+# Mutants: each of them is wrong in one place, and a check above refutes it --------------------------------------------
 
 
 def with_exact(objective: Objective, exact) -> Problem:
@@ -793,7 +795,7 @@ def with_f(objective: Objective, mutate) -> Problem:
 def gauss_hermite(_exact, theta):
     z, w = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(64))
     variance = (2 * theta["log_scale"]).exp()
-    m, s = _signed_data() @ theta["mean"], (_signed_data().square() @ variance).sqrt()
+    m, s = signed_data() @ theta["mean"], (signed_data().square() @ variance).sqrt()
     a = m.unsqueeze(-1) + s.unsqueeze(-1) * z
     kl = (theta["mean"].square() + variance - 1 - 2 * theta["log_scale"]).sum() / 2
     return (torch.nn.functional.logsigmoid(a) @ w).sum() / math.sqrt(2 * math.pi) - kl

@@ -1,4 +1,4 @@
-"""Autoencoders with several particles: the bound of K weights, by hand, by enumeration and by quadrature."""
+"""Autoencoders with several particles: the bound by hand, by enumeration and by quadrature."""
 
 import math
 from dataclasses import replace
@@ -13,7 +13,7 @@ from bench.objectives import BernoulliVAE, CategoricalVAE, GaussianVAE
 from bench.planning.cells import Cell, mismatch
 from bench.planning.settings import Settings
 from bench.training.settings import Training
-from bench.training.train import Run
+from bench.training.train import TrainingRun
 from estimators import (
     RLOO,
     VIMCO,
@@ -71,9 +71,9 @@ def test_one_particle_is_the_evidence_lower_bound(objective):
 
 
 def by_quadrature(objective):
-    """Return the gradient of the bound of two particles of one latent, by a trapezoidal rule on pairs of points.
+    """Return the gradient of the bound for two particles and one latent, by a trapezoidal rule on pairs of points.
 
-    Points stay where they are, and the density moves: f has kinks, which would not let a rule for paths converge.
+    The points are fixed and the density moves: f has kinks, so a rule that moves the points would not converge.
     """
     problem, q, log_weight = made(replace(objective, particles=None))
     node, step = torch.linspace(-9, 9, 1801, dtype=torch.float64), 0.01
@@ -109,7 +109,7 @@ def by_enumeration(objective):
 )
 def test_unbiased_estimators_agree_with_a_sum_or_an_integral(objective, estimator, exact):
     engine = Engine(Cell(estimator, objective), Settings(replicates=10_000, dtype="float64"))
-    sample = torch.cat([engine.gradients(block) for block in range(len(engine.sizes))]).numpy()
+    sample = torch.cat([engine.draw_gradients(block) for block in range(len(engine.sizes))]).numpy()
     expected = exact(objective).numpy()
     noisy = sample.std(0) > 1e-12  # a pixel that no image has gives its weights no gradient
     np.testing.assert_allclose(sample.mean(0)[~noisy], expected[~noisy], rtol=0, atol=1e-10)
@@ -134,14 +134,14 @@ def test_planning_knows_the_particles(objective):
 
 
 @over_all
-def test_it_can_be_trained(objective):
-    record = Run(Cell(VIMCO(), objective), Training(steps=20, rate=1e-2, replicates=64), 0).done()
+def test_the_bound_can_be_trained(objective):
+    record = TrainingRun.of(Cell(VIMCO(), objective), Training(steps=20, rate=1e-2, replicates=64), 0).record()
     assert record["outcome"] == "measured", record["reason"]
     assert record["curves"]["value"][-1] > record["curves"]["value"][0]
     assert (record["f_evals"], record["exact_value"]) == (objective.particles, False)
 
 
 @pytest.mark.parametrize("particles", [0, -1, 2.0, True])
-def test_particles_are_a_whole_number(particles):
+def test_the_number_of_particles_is_a_whole_number(particles):
     with pytest.raises(ValueError, match=r"needs a whole number particles >= 1 \(got particles="):
         BernoulliVAE(particles=particles)

@@ -1,4 +1,4 @@
-"""Gaussian and categorical autoencoders: exact bounds, pull-back, decoders, and estimators that agree with them."""
+"""Gaussian and categorical autoencoders: exact bounds, pull-back, decoders, agreement with estimators."""
 
 import itertools
 import math
@@ -67,7 +67,7 @@ def bits(count):
 
 
 def f_by_hand(objective, problem, z):
-    """log p(x, z) - log q(z), ``[n, batch]``, in numpy."""
+    """Return log p(x, z) - log q(z), ``[n, batch]``, in numpy."""
     x = greys(4) if objective == LINEAR else bits(4)
     code = network(x, problem.theta)
     if isinstance(objective, CategoricalVAE):
@@ -84,7 +84,7 @@ def f_by_hand(objective, problem, z):
 
 
 def by_quadrature(problem):
-    """Return the bound by Gauss-Hermite rules of 40 x 40 nodes, attached to theta through nodes and density."""
+    """Return the bound by Gauss-Hermite rules of 40 x 40 nodes, differentiable in theta through nodes and density."""
     node, weight = np.polynomial.hermite_e.hermegauss(40)
     z = torch.from_numpy(np.array(list(itertools.product(node, repeat=2)))).unsqueeze(1)
     weights = torch.from_numpy(np.prod(list(itertools.product(weight / weight.sum(), repeat=2)), axis=1))
@@ -106,14 +106,14 @@ def test_f_by_hand(objective):
     np.testing.assert_allclose(f(z).detach().numpy(), f_by_hand(objective, problem, z.numpy()), rtol=1e-11, atol=0)
 
 
-def test_the_bound_of_the_linear_decoder_is_that_of_quadrature():
+def test_the_bound_of_the_linear_decoder_matches_quadrature():
     problem = sharp(LINEAR)
     value, expected = problem.exact(problem.theta), by_quadrature(problem)
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
     torch.testing.assert_close(gradient(problem, value), gradient(problem, expected), rtol=1e-9, atol=1e-11)
 
 
-def test_the_bound_of_the_categorical_one_is_the_sum_over_all_states():
+def test_the_categorical_bound_is_the_sum_over_all_states():
     problem = sharp(CATEGORICAL)
     states = np.eye(3)[np.array(list(itertools.product(range(3), repeat=2)))]
     logits = network(bits(4), problem.theta).reshape(4, 2, 3)
@@ -124,7 +124,7 @@ def test_the_bound_of_the_categorical_one_is_the_sum_over_all_states():
 
 
 @pytest.mark.parametrize("objective", [CATEGORICAL, CategoricalVAE(dim=3, classes=4, batch=2)], ids=repr)
-def test_value_and_gradient_are_those_of_enumeration(objective):
+def test_value_and_gradient_match_enumeration(objective):
     problem = sharp(objective)
     q = problem.q(problem.theta)
     loss, value = Enumeration()(problem.integrand(q), q).mean(), problem.exact(problem.theta)
@@ -167,7 +167,7 @@ def test_f_keeps_rows_and_images_apart(objective):
 
 
 def with_copies(objective, copies):
-    """Return q made by one encoder for every row, by hand."""
+    """Return a q with one encoder per row, by hand."""
     x = torch.from_numpy(greys(4) if objective == LINEAR else bits(4))
     w1, b1, w2, b2 = copies.values()
     hidden = torch.nn.functional.leaky_relu(x @ w1.mT + b1.unsqueeze(1), 0.3)
@@ -188,9 +188,9 @@ def with_copies(objective, copies):
     ],
     ids=repr,
 )
-def test_rows_pulled_back_are_the_gradients_of_copies_of_the_encoder(objective, estimator):
+def test_pulled_back_rows_are_the_gradients_of_copies_of_the_encoder(objective, estimator):
     engine = Engine(Cell(estimator, objective), Settings(dtype="float64"))
-    pulled = engine.row_gradients(6, seeded(2))
+    pulled = engine.gradients(6, seeded(2))
     problem = engine.problem
     copies = {name: t.detach().expand(6, *t.shape).clone().requires_grad_() for name, t in problem.theta.items()}
     q = with_copies(objective, copies)
@@ -233,7 +233,7 @@ def test_the_decoder_gets_the_gradient_of_the_value(objective):
     ],
     ids=repr,
 )
-def test_the_exact_gradient_exists_where_it_is_declared(objective, has):
+def test_the_exact_gradient_exists_if_it_is_declared(objective, has):
     assert objective.has_exact is has
     assert (objective.build().exact is not None) is has
     assert has or objective.reference_estimator.unbiased
@@ -270,7 +270,7 @@ def test_bad_parameters_are_refused_in_a_sentence(cls, field):
 def test_other_bad_parameters_are_refused_in_a_sentence():
     with pytest.raises(ValueError, match=r"CategoricalVAE needs .* \(got classes=1\)\. Use classes=8\."):
         CategoricalVAE(classes=1)
-    with pytest.raises(ValueError, match=r"knows the decoders network and linear \(got decoder='deep'\)\. Use "):
+    with pytest.raises(ValueError, match=r"needs decoder to be network or linear \(got decoder='deep'\)\. Use "):
         GaussianVAE(decoder="deep")
 
 
@@ -292,11 +292,11 @@ def check_agreement(sample, expected):
 )
 def test_an_unbiased_estimator_agrees(objective, estimator):
     engine = Engine(Cell(estimator, objective), Settings(replicates=10_000, dtype="float64"))
-    sample = torch.cat([engine.gradients(block) for block in range(len(engine.sizes))]).numpy()
+    sample = torch.cat([engine.draw_gradients(block) for block in range(len(engine.sizes))]).numpy()
     check_agreement(sample, exact_gradient(objective, engine.problem)[1])
 
 
 def test_reparameterization_agrees_with_quadrature_on_the_network():
     engine = Engine(Cell(Reparameterization(), GAUSSIAN), Settings(replicates=10_000, dtype="float64"))
-    sample = torch.cat([engine.gradients(block) for block in range(len(engine.sizes))]).numpy()
+    sample = torch.cat([engine.draw_gradients(block) for block in range(len(engine.sizes))]).numpy()
     check_agreement(sample, gradient(engine.problem, by_quadrature(engine.problem)).numpy())

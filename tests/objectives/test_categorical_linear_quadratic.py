@@ -1,4 +1,4 @@
-"""The linear-quadratic objective: its gradient by the sum over all states, by formula, and by what it promises."""
+"""The linear-quadratic objective: its gradient by the sum over all states and by formula, and what it promises."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def gradient(problem) -> torch.Tensor:
     return torch.autograd.grad(problem.exact(problem.theta), list(problem.theta.values()))[0]
 
 
-def test_exact_value_and_gradient_are_those_of_the_sum_over_all_states():
+def test_exact_value_and_gradient_match_the_sum_over_all_states():
     problem = SMALL.build(torch.float64)
     q = problem.q(problem.theta)
     loss = Enumeration()(problem.integrand(q), q)
@@ -44,7 +44,7 @@ def test_f_by_hand():
 
 
 def mean_over_states(estimator) -> torch.Tensor:
-    """Return the estimator's mean for one variable, by weighing its gradient at each of its samples."""
+    """Return the estimator's mean for one variable: the weighted sum of its gradients at all samples."""
     problem = CategoricalLinearQuadratic(dim=1, classes=4, seed=2).build(torch.float64)
     q = problem.q(problem.theta)
     many = rows(q, 4000)
@@ -61,7 +61,7 @@ def mean_over_states(estimator) -> torch.Tensor:
     return total - p * total.sum()
 
 
-def test_the_mean_of_reinmax_is_exact_and_that_of_straight_through_is_not():
+def test_the_mean_of_reinmax_is_exact_and_the_mean_of_straight_through_is_not():
     expected = gradient(CategoricalLinearQuadratic(dim=1, classes=4, seed=2).build(torch.float64))[0]
     torch.testing.assert_close(mean_over_states(ReinMax()), expected, rtol=1e-10, atol=1e-12)
     assert (mean_over_states(StraightThrough()) - expected).norm() > 0.1 * expected.norm()

@@ -1,6 +1,6 @@
-"""Every objective of the catalogue with an exact gradient: its derivative, and the product's own bias test.
+"""Every objective of the catalogue with an exact gradient: finite differences, and the product's own bias test.
 
-That exact values agree with an integral or a sum made another way is in the files of the objectives.
+The tests of the objectives compare exact values with an integral or a sum computed another way.
 """
 
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ def test_there_is_an_exact_gradient_for_every_entry():
 
 
 def unbiased_on(objective):
-    """Return an unbiased estimator of little noise."""
+    """Return an unbiased estimator with little noise."""
     smooth = (
         objective.family.__name__ in ("Normal", "MultivariateNormal") and type(objective).__name__ != "Discontinuous"
     )
@@ -47,7 +47,7 @@ def check_bias(objective):
 
 
 def check_difference(objective):
-    """The gradient along two directions against a difference of five points."""
+    """Compare the gradient with a five-point difference, along two directions."""
     problem = objective.build(torch.float64)
     names, tensors = list(problem.theta), [t.detach() for t in problem.theta.values()]
     gradient = torch.autograd.grad(problem.exact(problem.theta), list(problem.theta.values()))

@@ -1,4 +1,4 @@
-"""What training an autoencoder needs beside the point of measurement: minibatches, held-out images, pictures."""
+"""Minibatches, held-out images and pictures of an autoencoder."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from bench.objectives._images import Images
 from bench.objectives._protocol import Problem, Theta
+from bench.objectives.autoencoders.images import Images
 
 ACROSS, SHOWN, SAMPLES, WALK = 8, 16, 32, 7
-"""Images in a row; reconstructions; samples; steps of a walk."""
+"""Number of images in a row, of reconstructions, of samples, and of steps in each direction of a walk."""
 
 Code = Callable[[Tensor], Tensor]
 Seen = Callable[[slice | Tensor], Tensor]
-"""Which images, to the images as the problem takes them, ``[images, pixels]``."""
+"""Maps a selection to the selected images in the form that the problem takes, ``[images, pixels]``."""
 
 
 def trainable(on: Callable[[Tensor], Problem], images: Images, seen: Seen, batch: int, seed: int) -> Problem:
-    """Return the problem on the first ``batch`` images, with minibatches of as many, at most all that are trained on.
+    """Return the problem on the first ``batch`` images, with its minibatches and its held-out images.
 
-    Every epoch has an order of its own, by the seed; images that would not fill a minibatch are left out of it.
+    A minibatch has ``batch`` images, or all the images to train on if there are fewer. Every epoch has its own order,
+    drawn from the seed; it leaves out the last images if they do not fill a minibatch.
 
     Args:
-        on: images ``[batch, pixels]`` to the problem on them; all problems share theta and extra.
-        images: those to train on, and those that are held out.
-        seen: how the problem takes them.
-        batch: images of the point of measurement, and of a minibatch.
+        on: maps images ``[batch, pixels]`` to the problem on them; all these problems share theta and extra.
+        images: the images to train on and the held-out images.
+        seen: selects images, in the form that the problem takes.
+        batch: number of images at the point of measurement and in a minibatch.
         seed: seed of the order.
     """
     count = min(batch, images.trained)
@@ -39,7 +40,7 @@ def trainable(on: Callable[[Tensor], Problem], images: Images, seen: Seen, batch
 
     @functools.lru_cache(maxsize=1)
     def order(epoch: int) -> Tensor:
-        mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])  # torch reads 32 bits of a seed
+        mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])  # torch uses only 32 bits of a seed
         return torch.randperm(images.trained, generator=Generator().manual_seed(mixed))
 
     def minibatch(i: int) -> Problem:
@@ -52,18 +53,19 @@ def trainable(on: Callable[[Tensor], Problem], images: Images, seen: Seen, batch
 def pictures(
     held_out: Callable[[], Tensor], code: Code, decoded: Code, prior: Callable[[Generator], Tensor], walk: Code
 ) -> Callable[[Generator], Theta]:
-    """Return what draws the pictures of an autoencoder.
+    """Return a function that draws the pictures of an autoencoder.
 
     Args:
         held_out: returns the held-out images, ``[images, pixels]``.
-        code: images to the most likely latents, ``[images, *latents]``.
-        decoded: latents ``[..., *latents]`` to ``[..., pixels]``.
-        prior: draws of the latents, ``[32, *latents]``.
-        walk: codes of the held-out images to latents along two directions, ``[steps, steps, *latents]``.
+        code: maps images to their most likely latents, ``[images, *latents]``.
+        decoded: maps latents ``[..., *latents]`` to mean images, ``[..., pixels]``.
+        prior: draws latents from the prior, ``[32, *latents]``.
+        walk: maps the codes of the held-out images to latents along two directions, ``[steps, steps, *latents]``.
 
     Returns:
-        A function of a generator: ``reconstructions``, rows of held-out images each above what became of them;
-        ``samples`` from the prior; and the ``walk``. ``[rows, columns, side, side]`` each.
+        A function of a generator. It returns three stacks of images, ``[rows, columns, side, side]`` each:
+        ``reconstructions``, where every row of held-out images is above the row of their reconstructions; ``samples``
+        from the prior; and the ``walk``.
     """
 
     def drawn(generator: Generator) -> Theta:
@@ -82,13 +84,13 @@ def pictures(
 
 
 def liveliest(spread: Tensor) -> tuple[int, int]:
-    """Return the two latents of the largest spread, ``[dim]``; of one, it twice."""
+    """Return the two latents with the largest ``spread``, ``[dim]``; if there is only one latent, return it twice."""
     order = spread.argsort(descending=True, stable=True).tolist()
     return order[0], order[min(1, len(order) - 1)]
 
 
 def plane(codes: Tensor, at: Tensor, low: float, high: float) -> Tensor:
-    """Return latents ``[7, 7, dim]`` that are those ``at``, but for the two that vary most: from low to high."""
+    """Return copies of ``at``, ``[7, 7, dim]``, with the two latents that vary most in ``codes`` from low to high."""
     right, down = liveliest(codes.var(0))
     points = at.repeat(WALK, WALK, 1)
     t = torch.linspace(low, high, WALK, dtype=at.dtype, device=at.device)

@@ -1,4 +1,4 @@
-"""Weights as points of measurement: kept, restored, known by content, refused in one sentence."""
+"""Weights as points of measurement: kept, restored, identified by content, refused in one sentence."""
 
 import re
 import shutil
@@ -40,7 +40,7 @@ def test_trained_weights_are_better_than_the_initial_ones_on_held_out_images(cls
     assert value(cls(at="trained")) > value(cls()) + 15
 
 
-def test_a_run_ends_where_its_weights_begin(path):
+def test_measurement_at_kept_weights_begins_where_the_run_ended(path):
     trainee = Trainee(Cell(RLOO(), SMALL), HOW, 0)
     for i in range(3):
         trainee.step(i)
@@ -51,7 +51,7 @@ def test_a_run_ends_where_its_weights_begin(path):
     assert not SMALL.build(torch.float64).theta["weight"].equal(problem.theta["weight"])
 
 
-def test_weights_are_known_by_their_content(path, tmp_path):
+def test_the_identity_of_weights_is_their_content(path, tmp_path):
     copy = tmp_path / "copy.pt"
     shutil.copy(path, copy)
     one, other = (replace(SMALL, at=str(p)) for p in (path, copy))
@@ -63,7 +63,7 @@ def test_weights_are_known_by_their_content(path, tmp_path):
     assert identity(one) != identity(other)
 
 
-def test_kept_weights_that_are_gone_are_made_again(path, tmp_path):
+def test_deleted_weights_are_made_again(path, tmp_path):
     before = path.read_bytes()
     path.unlink()
     spec = Spec.of({"estimators": ["rloo"], "objectives": ["bernoulli-vae:dim=2,hidden=3,batch=4"]})
@@ -73,11 +73,11 @@ def test_kept_weights_that_are_gone_are_made_again(path, tmp_path):
     assert path.read_bytes() == before
 
 
-def test_what_is_no_file_of_weights_is_refused(tmp_path):
+def test_a_file_without_weights_is_refused(tmp_path):
     for content, message in (
-        (b"nonsense", "is not a file of weights that can be read safely"),
-        ({"w": torch.ones(1)}, "holds no weights of an objective"),
-        ({"theta": {"w": 1.0}, "extra": {}}, "holds no weights of an objective"),
+        (b"nonsense", "cannot be read safely as a file of weights"),
+        ({"w": torch.ones(1)}, "holds no weights of an autoencoder"),
+        ({"theta": {"w": 1.0}, "extra": {}}, "holds no weights of an autoencoder"),
     ):
         path = tmp_path / "wrong.pt"
         path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
@@ -89,24 +89,28 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path):
         BernoulliVAE(at=3)
 
 
-def test_what_would_run_code_is_not_loaded(tmp_path):
+def test_a_file_that_would_run_code_is_not_loaded(tmp_path):
     class Trap:
         def __reduce__(self):
             return (pytest.fail, ("the file ran code",))
 
     torch.save({"theta": {"w": Trap()}, "extra": {}}, tmp_path / "trap.pt")
-    with pytest.raises(ValueError, match="read safely"):
+    with pytest.raises(ValueError, match="cannot be read safely"):
         BernoulliVAE(at=str(tmp_path / "trap.pt"))
 
 
 def test_weights_of_another_architecture_are_refused(path):
-    with pytest.raises(ValueError, match=r"another architecture: theta.hidden_weight is \[3, 64\] there and \[5, 64\]"):
+    with pytest.raises(
+        ValueError, match=r"another architecture: theta.hidden_weight is \[3, 64\] in the file and \[5, 64\] in"
+    ):
         BernoulliVAE(dim=2, hidden=5, batch=4, at=str(path)).build()
-    with pytest.raises(ValueError, match=r"another architecture: extra.weight is \[64, 200\] there and \[64, 8\]"):
+    with pytest.raises(
+        ValueError, match=r"another architecture: extra.weight is \[64, 200\] in the file and \[64, 8\] in"
+    ):
         GaussianVAE(decoder="linear", at="trained").build()
 
 
-def test_a_point_is_for_the_objectives_that_have_one():
+def test_a_point_applies_to_the_objectives_that_have_one():
     spec = Spec.of({"estimators": ["rloo"], "objectives": ["gaussian-vae", "bernoulli-vae:at=initial", "qubo"]})
     given = {str(selector) for selector in spec.with_point("trained").objectives}
     assert given == {"gaussian-vae:at=trained", "bernoulli-vae:at=initial", "qubo"}
