@@ -94,6 +94,5 @@ def with_precision(line: Record, pilot: Record) -> Record:
     wanted = {"precision": pilot["precision"], "pilot_replicates": pilot["pilot_replicates"]}
     if line["outcome"] != Outcome.MEASURED:
         return {**line, **wanted, "precision_reached": None}
-    summary = Summary.from_json(line["summary"])
-    reached = line["deterministic"] or half_width(summary) <= pilot["precision"]
+    reached = line["deterministic"] or half_width(Summary.from_json(line["summary"])) <= pilot["precision"]
     return {**line, **wanted, "precision_reached": bool(reached)}

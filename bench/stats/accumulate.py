@@ -71,7 +71,7 @@ class Accumulator:
         rows = self._rows + partial.replicates
         if rows > self.replicates:
             raise ValueError(
-                f"block {partial.index} brings {rows} rows to a run of {self.replicates}: too few of the largest values "
+                f"block {partial.index} brings {rows} rows to a run of {self.replicates}: too few largest values "
                 "were kept. Give R rounded up to whole draws to the blocks and to the accumulator."
             )
         self._next, self._rows = self._next + partial.blocks, rows
@@ -103,7 +103,7 @@ class Accumulator:
         self._truncate_at = partial.truncate_at
 
     def sums(self) -> Sums:
-        """Return the sufficient statistics of the blocks so far; raise ValueError if there is none or a row is not finite."""
+        """Return the sufficient statistics of the blocks so far; raise ValueError if a row is not finite, or there is none."""
         if self.nonfinite:
             raise ValueError(
                 f"{self.nonfinite} gradients are not finite (NaN, infinite, or too large to square): "

@@ -52,7 +52,7 @@ def look_schedule(maximum: int, first: int = 1000) -> list[int]:
 
 
 def half_width(summary: Summary) -> float:
-    """Return half the width of the variance's interval over V̂: infinite without an upper limit, or if nothing varied."""
+    """Return half the width of the variance's interval over V̂; infinite without an upper limit, or if V̂ = 0."""
     if summary.variance_high is None or summary.variance == 0:
         return inf
     return (summary.variance_high - summary.variance_low) / (2 * summary.variance)
