@@ -133,7 +133,7 @@ def test_what_was_trained_can_be_measured(call, tmp_path):
     assert len({r["cell"] for r in found}) == 2
     wrong = call("run", "-o", "bernoulli-vae:dim=3,hidden=3", "-e", "rloo", "--at", path, "--out", "there", "--quiet")
     assert (wrong.code, wrong.out) == (2, "")
-    assert "holds the weights of another architecture: theta.weight is [2, 3] there" in wrong.err
+    assert "holds the weights of another architecture: theta.weight is [2, 3] in the file" in wrong.err
     assert wrong.err.count("\n") == 1
     for at, message in (("absent.pt", "There is no file of weights 'absent.pt'"), ("here", "There is no file")):
         refused = call(*words, "--at", at)
