@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from bench.execution.progress import Progress
@@ -16,7 +16,7 @@ from bench.gate.select import Picked, Selection
 from bench.gate.speed import judge
 from bench.planning.selectors import UsageError
 from bench.planning.settings import Settings
-from bench.records.environment import version
+from bench.records.environment import commit_of, version
 from bench.records.lines import Record
 from bench.records.seeds import draw_seed
 from bench.stats.gate import STAGE_TWO_FACTOR
@@ -220,10 +220,5 @@ def _entry(line: Record, like: Entry) -> Entry:
 
 
 def commit() -> str:
-    """Return what names the state of the user's code: the commit of the working folder, or this package's version."""
-    command = ["git", "rev-parse", "--short=12", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return f"version {version('stochgrad-bench')}"
-    return done.stdout.strip()
+    """Return a name for the state of the user's code: the commit of the working folder, or this package's version."""
+    return commit_of(Path()) or f"version {version('stochgrad-bench')}"
