@@ -16,7 +16,7 @@ from bench.gate.select import Picked, Selection
 from bench.gate.speed import judge
 from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW, Settings
-from bench.records.environment import commit, version
+from bench.records.environment import commit_of, version
 from bench.records.seeds import draw_seed
 from bench.stats.gate import STAGE_TWO_FACTOR
 from estimators import Refusal
@@ -144,7 +144,7 @@ class _Checker:
     def __init__(self, baseline: Baseline, options: Options, progress: Progress) -> None:
         setting = baseline.setting
         self.options, self.progress = options, progress
-        self.commit = commit(Path()) or f"version {version('stochgrad-bench')}"
+        self.commit = commit_of(Path()) or f"version {version('stochgrad-bench')}"
         self.baseline = replace(setting, device=options.device or setting.device)
         self.baseline.check_device()
         same_seed, same_device = options.seed in (None, setting.seed), options.device in (None, setting.device)

@@ -29,7 +29,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cpu_capability": _cpu_capability(),
         "cores": os.cpu_count(),
-        "commit": commit(Path(__file__).parent),
+        "commit": commit_of(Path(__file__).parent),
     }
 
 
@@ -39,6 +39,16 @@ def version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def commit_of(folder: Path) -> str | None:
+    """Return the commit of the repository that holds a folder, 12 hexadecimal digits; None outside of a repository."""
+    command = ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def _cpu_name() -> str | None:
@@ -52,13 +62,3 @@ def _cpu_name() -> str | None:
 def _cpu_capability() -> str | None:
     torch = sys.modules.get("torch")  # reading records must not import torch
     return str(torch.backends.cpu.get_cpu_capability()) if torch else None
-
-
-def commit(folder: Path) -> str | None:
-    """Return the commit that a folder is at, shortened to 12 digits; None outside version control."""
-    command = ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
