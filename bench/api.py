@@ -25,7 +25,6 @@ from bench.records.lines import Record
 from bench.stats import PrecisionTarget, Summary
 from bench.stats.printing import format_bias, format_estimate, format_variance
 from bench.stats.quantiles import t_quantile
-from bench.stats.summary import HEAVY
 from estimators import Estimator, Refusal
 
 if TYPE_CHECKING:
@@ -62,8 +61,7 @@ class Measurement:
     @property
     def variance_interval(self) -> tuple[float, float | None]:
         """95 % interval of the variance; its upper end is None where the tail allows none (see ``status``)."""
-        total = self._groups["all"]
-        return total["variance_low"], total["variance_high"]
+        return self.summary.variance_low, self.summary.variance_high
 
     @property
     def mean(self) -> dict[str, Tensor]:
@@ -136,15 +134,11 @@ class Measurement:
 
     @property
     def _groups(self) -> dict[str, dict[str, Any]]:
-        """Return the variance of all and of every tensor, with no upper end that its status does not allow."""
+        """Return the variance of all and of every tensor."""
         total = {"size": self.summary.size} | {
             key: getattr(self.summary, key) for key in ("variance", "variance_low", "variance_high", "status")
         }
-        groups = {"all": total} | (self.summary.groups if len(self.summary.groups) > 1 else {})
-        return {
-            name: group | ({"variance_high": None} if group["status"] in HEAVY else {})
-            for name, group in groups.items()
-        }
+        return {"all": total} | (self.summary.groups if len(self.summary.groups) > 1 else {})
 
     def _places(self) -> list[tuple[str, str]]:
         """Return tensor and position of every coordinate."""

@@ -12,7 +12,8 @@ from bench.gate.changes import count
 from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Finding, Verdict, p_text
 from bench.gate.stages import Report
 from bench.records.lines import plain
-from bench.stats.gate import HEAVY, STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR
+from bench.stats.gate import STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR
+from bench.stats.variance import HEAVY_TAIL_INDEX
 
 ORDER = list(Verdict)
 
@@ -216,7 +217,7 @@ class Printer:
         )
         corrected = f"after correction for {count(self.report.cells)}"
         if f.p is not None:
-            alone = f"tail index {HEAVY} or more: the truncated test alone"
+            alone = f"tail index {HEAVY_TAIL_INDEX} or more: the truncated test alone"
             rows["variance"] = (
                 f"margin {f.margin:.0%}: {p_text(f.p)} ({alone if f.p_variance is None else 'twice the smaller'}; "
                 f"variance: {p_text(f.p_variance)}, truncated: {p_text(f.p_truncated)}), {p_text(f.p_adjusted)} "

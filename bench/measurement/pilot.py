@@ -90,13 +90,9 @@ def _looks(engine: Engine, target: PrecisionTarget, progress: Progress, look: Lo
 
 
 def with_precision(line: Record, pilot: Record) -> Record:
-    """Return a moments line with the wanted precision, the pilot's replicates, and whether the precision is reached.
-
-    A heavy tail has no interval that could be narrow enough.
-    """
+    """Return a moments line with the wanted precision, the pilot's replicates, and whether the precision is reached."""
     wanted = {"precision": pilot["precision"], "pilot_replicates": pilot["pilot_replicates"]}
     if line["outcome"] != Outcome.MEASURED:
         return {**line, **wanted, "precision_reached": None}
-    summary = Summary.from_json(line["summary"])
-    narrow = half_width(summary) <= pilot["precision"] and summary.status in ("OK", "SMALL_R", "TAIL_WARNING")
-    return {**line, **wanted, "precision_reached": bool(line["deterministic"] or narrow)}
+    reached = line["deterministic"] or half_width(Summary.from_json(line["summary"])) <= pilot["precision"]
+    return {**line, **wanted, "precision_reached": bool(reached)}

@@ -1,4 +1,4 @@
-"""The environment: versions, machine and commit that the numbers were made with."""
+"""The environment in which numbers are made: versions, machine and commit."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 
 
 def cores() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Return what the numbers were made with: versions, machine, and the commit of this package where there is one."""
+    """Return versions, machine and commit; a fact that cannot be found is None."""
     return {
         "python": platform.python_version(),
         "torch": version("torch"),
@@ -50,7 +50,7 @@ def _cpu_name() -> str | None:
 
 
 def _cpu_capability() -> str | None:
-    torch = sys.modules.get("torch")  # known only where torch is already loaded; a reader of records needs none
+    torch = sys.modules.get("torch")  # reading records must not import torch
     return str(torch.backends.cpu.get_cpu_capability()) if torch else None
 
 

@@ -13,7 +13,7 @@ from bench.stats.bias import BiasTests, Reference
 from bench.stats.layout import ZERO_NORM
 from bench.stats.quantiles import t_quantile
 from bench.stats.series import Array, Moments
-from bench.stats.summary import finite
+from bench.stats.summary import BiasVerdict, finite
 from bench.stats.sums import Sums
 from bench.stats.total import Total, scaled, tail_of, variance_interval, whole
 
@@ -70,18 +70,18 @@ def bias_fields(
         "stuck_count": len(stuck),
     }
     if constant:
-        word = bias.constant_verdict(norm, eps, allowed) if deterministic else "DEGENERATE"
+        word = bias.constant_verdict(norm, eps, allowed) if deterministic else BiasVerdict.DEGENERATE
         bound = norm + eps if deterministic else None
         relative = bound / target.norm if bound is not None and target.norm > ZERO_NORM else None
         return out | {"p_bias": 1.0, "verdict": word, "bias_bound": bound, "relative_bias_bound": relative}
     tests = _tests(total, delta, T, reference)
     out |= asdict(tests)
     if total.infinite:
-        return out | {"verdict": "UNRELIABLE"}
+        return out | {"verdict": BiasVerdict.UNRELIABLE}
     lower, upper = _bounds(total, delta, T, reference, 1 - confidence)
     lower, upper = max(lower - eps, 0.0) if tests.p_bias < significance else 0.0, upper + eps
     word = bias.verdict(p_bias=tests.p_bias, alpha=significance, lower=lower, upper=upper, allowed=allowed)
-    needed = bias.replicates_needed(upper, allowed, R) if word == "INCONCLUSIVE" else inf
+    needed = bias.replicates_needed(upper, allowed, R) if word is BiasVerdict.INCONCLUSIVE else inf
     return out | {
         "bias_bound": upper,
         "bias_low": lower,

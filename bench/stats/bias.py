@@ -13,6 +13,7 @@ import numpy as np
 from bench.stats import series
 from bench.stats.quantiles import chi2_upper, t_quantile, t_upper
 from bench.stats.series import Array, Moments
+from bench.stats.summary import BiasVerdict
 from bench.stats.variance import Shape, clip, hall, mean_interval
 
 ROUNDING = {"float32": 1e-6, "float64": 1e-12}
@@ -179,25 +180,25 @@ def stuck_coordinates(delta: Array, coordinate: Moments, eps: float) -> list[int
     return [int(j) for j in np.flatnonzero((coordinate.M2 == 0) & (np.abs(delta) > eps))]
 
 
-def constant_verdict(norm: float, rounding: float, allowed: float) -> str:
-    """Return the word for a deterministic estimator at distance ``norm`` from the exact gradient.
+def constant_verdict(norm: float, rounding: float, allowed: float) -> BiasVerdict:
+    """Return the verdict on a deterministic estimator at distance ``norm`` from the exact gradient.
 
     Rounding in f is larger than that in the gradient where f cancels: within the tolerance it is not called a bias.
     """
     if norm <= rounding:
-        return "EXACT"
-    return "EXACT_WITHIN_TOL" if norm + rounding <= allowed else "DETERMINISTIC_BIASED"
+        return BiasVerdict.EXACT
+    return BiasVerdict.EXACT_WITHIN_TOL if norm + rounding <= allowed else BiasVerdict.DETERMINISTIC_BIASED
 
 
-def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed: float) -> str:
+def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed: float) -> BiasVerdict:
     """BIASED, BIASED_WITHIN_TOL, UNBIASED_WITHIN_TOL or INCONCLUSIVE.
 
     `allowed` is the tolerance times ‖g*‖. Equivalence is claimed from an upper bound, never from a test that did not
     reject (Schuirmann 1987).
     """
     if p_bias < alpha and lower > 0:
-        return "BIASED_WITHIN_TOL" if upper <= allowed else "BIASED"
-    return "UNBIASED_WITHIN_TOL" if upper <= allowed else "INCONCLUSIVE"
+        return BiasVerdict.BIASED_WITHIN_TOL if upper <= allowed else BiasVerdict.BIASED
+    return BiasVerdict.UNBIASED_WITHIN_TOL if upper <= allowed else BiasVerdict.INCONCLUSIVE
 
 
 def replicates_needed(upper: float, allowed: float, replicates: int) -> float:

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from bench.stats.quantiles import normal_quantile, t_quantile, t_upper
 from bench.stats.series import Array
-from bench.stats.summary import Summary
+from bench.stats.summary import HEAVY, Status, Summary
 from bench.stats.variance import clip, degrees_of_freedom, hall, hall_inverse
 
-REFUSED = frozenset({"DEGENERATE", "HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED"})
+REFUSED = frozenset({Status.DEGENERATE, *HEAVY})
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,24 +8,23 @@ carried by the second stage alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
+from enum import StrEnum
 from math import expm1, log, sqrt
 
 from bench.stats.quantiles import normal_quantile, normal_upper, t_quantile, t_upper
-from bench.stats.summary import Summary
-from bench.stats.variance import degrees_of_freedom
+from bench.stats.variance import HEAVY_TAIL_INDEX, degrees_of_freedom
 
 STAGE_ONE_VARIANCE, STAGE_ONE_BIAS = 0.05, 0.01  # p-values at which a cell is flagged for the second stage
 STAGE_TWO_FACTOR = 4  # replicates of the second stage over those of the first
-HEAVY = 0.7  # from this tail index of the baseline on, only the truncated test is used
 
 
 @dataclass(frozen=True)
 class GateCell:
-    """What the gate needs of a cell, of the baseline and of a new run alike. Plain data.
+    """The statistics of a cell that the gate needs, of the baseline or of a new run. Plain data.
 
-    `cut` is c0, the 99 % quantile of w in the baseline; `truncated_at` the c0 that `truncated_mean` and
-    `truncated_cv2` belong to. The truncated test exists if the new run was truncated at the baseline's c0.
+    `truncated_mean` and `truncated_cv2` are the mean and cv² of min(w, c0), with w the squared norms and c0 =
+    `truncated_at`. The truncated test exists if the new run was truncated at the baseline's c0.
     """
 
     replicates: int
@@ -34,35 +33,33 @@ class GateCell:
     kurtosis: float
     rho: float
     khat: float | None
-    cut: float | None = None
     truncated_at: float | None = None
     truncated_mean: float | None = None
     truncated_cv2: float | None = None
     float_floor: float = 0.0
 
-    @classmethod
-    def of(cls, summary: Summary) -> GateCell:
-        """Return the gate's part of a summary."""
-        return cls(**{f.name: getattr(summary, f.name) for f in fields(cls)})
 
-    def to_json(self) -> dict[str, object]:
-        """Plain data, without NaN or infinity."""
-        return asdict(self)
+class Outcome(StrEnum):
+    """What became of the test of a cell."""
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> GateCell:
-        """Read `to_json`'s data back."""
-        return cls(**{f.name: data.get(f.name, f.default) for f in fields(cls)})  # type: ignore[arg-type]
+    TESTED = "TESTED"
+    """There is a p-value."""
+    PASS = "PASS"
+    """Passed without a test: nothing varies in the new run."""
+    FAIL = "FAIL"
+    """Failed without a test: something varies that did not vary in the baseline."""
+    NOT_GATEABLE = "NOT_GATEABLE"
+    """No test exists."""
 
 
 @dataclass(frozen=True)
 class CellTest:
-    """The verdict on one cell before the correction over cells, and the p-values of its parts (None: not tested).
+    """The outcome of one cell before the correction over cells, and the p-values of its parts (None: not tested).
 
-    `outcome` is TESTED, or a verdict that needs no test: PASS, FAIL or NOT_GATEABLE; `reason` says why.
+    `reason` explains an outcome without a test, or adds a warning to a tested one.
     """
 
-    outcome: str
+    outcome: Outcome
     p: float | None
     p_variance: float | None = None
     p_truncated: float | None = None
@@ -71,7 +68,7 @@ class CellTest:
 
 def is_heavy(khat: float | None) -> bool:
     """Whether a tail index leaves no variance to compare, but a truncated one."""
-    return khat is not None and khat >= HEAVY
+    return khat is not None and khat >= HEAVY_TAIL_INDEX
 
 
 def default_margin(cv2: float) -> float:
@@ -165,19 +162,21 @@ def gate_cell(base: GateCell, new: GateCell, margin: float) -> CellTest:
     """
     if base.variance == 0:
         if new.variance > new.float_floor:
-            return CellTest("FAIL", 0.0, reason="DETERMINISTIC_BECAME_RANDOM")
-        return CellTest("PASS", 1.0, reason="nothing varies in either run")
+            return CellTest(Outcome.FAIL, 0.0, reason="DETERMINISTIC_BECAME_RANDOM")
+        return CellTest(Outcome.PASS, 1.0, reason="nothing varies in either run")
     if new.variance == 0:
-        return CellTest("PASS", 1.0, reason="nothing varies any more: the baseline is stale")
+        return CellTest(Outcome.PASS, 1.0, reason="nothing varies any more: the baseline is stale")
     truncated = truncated_statistic(base, new, margin)
     p_truncated = None if truncated is None else truncated[1]
     if is_heavy(base.khat):
         if p_truncated is None:
-            return CellTest("NOT_GATEABLE", None, reason="heavy tail, and no variance truncated at the baseline's cut")
-        return CellTest("TESTED", p_truncated, p_truncated=p_truncated, reason=_tail_note(base, new))
+            return CellTest(
+                Outcome.NOT_GATEABLE, None, reason="heavy tail, and no variance truncated at the baseline's cut"
+            )
+        return CellTest(Outcome.TESTED, p_truncated, p_truncated=p_truncated, reason=_tail_note(base, new))
     _, p_variance = variance_statistic(base, new, margin)
     p = p_variance if p_truncated is None else min(1.0, 2 * min(p_variance, p_truncated))
-    return CellTest("TESTED", p, p_variance, p_truncated, _tail_note(base, new))
+    return CellTest(Outcome.TESTED, p, p_variance, p_truncated, _tail_note(base, new))
 
 
 def _tail_note(base: GateCell, new: GateCell) -> str:

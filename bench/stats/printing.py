@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import ceil, floor, isfinite, log10
 
-from bench.stats.summary import HEAVY, Summary
+from bench.stats.summary import Status, Summary
 
 NONE = "–"
 
@@ -73,10 +73,8 @@ def format_variance(summary: Summary) -> str:
     An estimate with ±; where the tail is heavy, or the variance may be infinite, the lower limit alone; where nothing
     varied a bound on the probability that something would.
     """
-    if summary.status == "DEGENERATE":
+    if summary.status is Status.DEGENERATE:
         return f"0 (P(other) ≤ {format_number(summary.unseen, 2)})"
-    if summary.status in HEAVY:
-        return f"≥ {format_bound(summary.variance_low, floor)}"
     return format_estimate(summary.variance, summary.variance_low, summary.variance_high)
 
 

@@ -11,7 +11,7 @@ from bench.stats.against import Target, bias_fields, error_fields
 from bench.stats.bias import ROUNDING, Reference
 from bench.stats.layout import above_quantile
 from bench.stats.series import Array
-from bench.stats.summary import Summary, finite
+from bench.stats.summary import BiasVerdict, Flag, Summary, finite
 from bench.stats.sums import Sums
 from bench.stats.total import Total, scaled, tail_of, variance_interval, whole
 
@@ -67,12 +67,12 @@ def summarise(
             significance=significance,
         ) | error_fields(total, target, exactly=constant and deterministic, confidence=confidence)
     flags = {
-        "AT_FLOAT_RESOLUTION": 0 < V < floor,
-        "REFERENCE_NOISE": reference is not None,
-        "DISCRETE_TAIL": total.tail.discrete and V > 0,
-        "STUCK_COORDINATE": bool(about.get("stuck_count")),
+        Flag.AT_FLOAT_RESOLUTION: 0 < V < floor,
+        Flag.REFERENCE_NOISE: reference is not None,
+        Flag.DISCRETE_TAIL: total.tail.discrete and V > 0,
+        Flag.STUCK_COORDINATE: bool(about.get("stuck_count")),
     }
-    known = exact if about.get("verdict") == "UNBIASED_WITHIN_TOL" else None
+    known = exact if about.get("verdict") is BiasVerdict.UNBIASED_WITHIN_TOL else None
     interval = total.interval(confidence)
     summary: dict[str, object] = {
         "replicates": R,

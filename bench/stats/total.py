@@ -10,6 +10,7 @@ import numpy as np
 from bench.stats import series, variance
 from bench.stats.bias import ROUNDING
 from bench.stats.series import Array, Moments
+from bench.stats.summary import Status
 from bench.stats.sums import Sums
 from bench.stats.tail import Tail, few_values, fit_tail
 from bench.stats.variance import Interval, Shape
@@ -53,14 +54,14 @@ class Total:
         return self.trace_square / self.V**2 if self.V > 0 else 1.0
 
     @property
-    def status(self) -> str:
+    def status(self) -> Status:
         """How far the variance can be trusted."""
         return variance.status(self.V, self.tail.khat, self.R)
 
     @property
     def infinite(self) -> bool:
         """Whether the variance may be infinite."""
-        return self.status == "INFINITE_VARIANCE_SUSPECTED"
+        return self.status is Status.INFINITE_VARIANCE_SUSPECTED
 
     def interval(self, confidence: float) -> Interval:
         """Return limits of the variance, with an infinite upper one where k̂ ≥ 1 or nothing varied."""

@@ -13,8 +13,11 @@ from math import cbrt, exp, inf, sqrt
 from bench.stats import series
 from bench.stats.quantiles import normal_quantile, t_quantile
 from bench.stats.series import Moments
+from bench.stats.summary import Status
 
 SMALL_REPLICATES = 1000
+HEAVY_TAIL_INDEX = 0.7
+"""Tail index from which a variance has no upper limit, and can only be compared truncated."""
 
 
 @dataclass(frozen=True)
@@ -121,15 +124,19 @@ def _exp(x: float) -> float:
     return exp(x) if x < 700 else inf
 
 
-def status(variance: float, khat: float | None, replicates: int) -> str:
-    """Return the first word that holds.
+def status(variance: float, khat: float | None, replicates: int) -> Status:
+    """Return the first status that holds.
 
-    DEGENERATE (V̂ = 0), INFINITE_VARIANCE_SUSPECTED (k̂ ≥ 1), HEAVY_TAIL (≥ 0.7), TAIL_WARNING (≥ 0.5), SMALL_R
+    DEGENERATE (V̂ = 0), INFINITE_VARIANCE_SUSPECTED (k̂ ≥ 1), HEAVY_TAIL (k̂ ≥ 0.7), TAIL_WARNING (k̂ ≥ 0.5), SMALL_R
     (R < 1000), OK. k̂ is None for a discrete tail.
     """
     if variance == 0:
-        return "DEGENERATE"
-    for limit, word in ((1.0, "INFINITE_VARIANCE_SUSPECTED"), (0.7, "HEAVY_TAIL"), (0.5, "TAIL_WARNING")):
+        return Status.DEGENERATE
+    for limit, word in (
+        (1.0, Status.INFINITE_VARIANCE_SUSPECTED),
+        (HEAVY_TAIL_INDEX, Status.HEAVY_TAIL),
+        (0.5, Status.TAIL_WARNING),
+    ):
         if khat is not None and khat >= limit:
             return word
-    return "SMALL_R" if replicates < SMALL_REPLICATES else "OK"
+    return Status.SMALL_R if replicates < SMALL_REPLICATES else Status.OK
