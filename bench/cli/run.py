@@ -19,7 +19,7 @@ def _whole_numbers(_context: click.Context, _param: click.Parameter, value: str 
         return None
     parts = [part.strip() for part in value.split(",")]
     if not all(part.isdecimal() and int(part) for part in parts):
-        raise click.BadParameter(f"{value!r} is not a list of whole numbers from 1 on, as in 2,4,8.")
+        raise click.BadParameter(f"{value!r} is not a list of whole numbers of at least 1, such as 2,4,8.")
     return tuple(int(part) for part in parts)
 
 
