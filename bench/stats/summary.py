@@ -66,7 +66,7 @@ class Summary:
     `skewness`, `kurtosis` and `nu` belong to the squared norms w that V̂ is the mean of, `rho` is tr Σ²/V², and `khat`
     is the tail index of w (None: discrete tail). If V̂ = 0, `unseen` bounds the probability of another value.
 
-    Bias: `bias_norm` is ‖ḡ − g*‖, noise included. `bias_squared` is T, which estimates ‖b‖² without the noise and may be
+    Bias: `bias_norm` is ‖ḡ − g*‖, noise included. `bias_squared` is T, which estimates ‖b‖² without bias and may be
     negative. `bias_bound` is an upper bound of the bias at `confidence`. `bias_low` is a lower one, 0 unless the test
     rejects. `verdict` sums them up.
 
