@@ -94,8 +94,8 @@ def one_value_each(fx: Tensor, x: Tensor, batch_shape: torch.Size) -> None:
 def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
     """Raise ``NotDifferentiable`` unless the graph of ``fx`` reaches ``x``.
 
-    A step plus a smooth part passes (its gradient exists, and is wrong); ``x.detach()`` or ``x > 0`` alone do not.
-    If nothing in ``x`` is differentiated, f need not have a gradient.
+    A step plus a smooth part passes: its gradient exists, but is wrong. ``x.detach()`` or ``x > 0`` alone fail.
+    If ``x`` does not require a gradient, f need not have one.
     """
     if not x.requires_grad:
         return

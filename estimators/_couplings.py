@@ -16,7 +16,7 @@ from estimators._protocol import Refusal, inner
 from estimators._rows import first_parameter
 
 DIGITS = SobolEngine.MAXBIT
-"""Binary digits of torch's Sobol points."""
+"""Number of binary digits of torch's Sobol points."""
 
 
 def antithetic(n: int, q: Distribution, generator: Generator | None) -> Tensor:
@@ -42,12 +42,12 @@ def antithetic_bits(n: int, q: Distribution, generator: Generator | None) -> tup
 def sobol(n: int, q: Distribution, generator: Generator | None) -> Tensor:
     """Return n standard normals, ``[n, *batch, *event]``: Sobol points under a random digital shift.
 
-    The point set is fixed, n points of [0, 1)^D; each row and batch element has a shift of its own, so that each point
-    alone is uniform and the n of one element are spread evenly. The leading digit decides the sign and the others the
-    distance from 0, from the tail inwards: no digit is lost where float32 would round to 1.
+    The n points of [0, 1)^D are fixed, and each row and batch element shifts them by a shift of its own. So each point
+    alone is uniform, and the n points of one element are spread evenly. The leading digit decides the sign, and the
+    others the distance from 0, from the tail inwards: no digit is lost where float32 would round to 1.
 
     Raises:
-        Refusal: an event has more coordinates than torch has Sobol directions (21,201).
+        Refusal: an event has more coordinates than torch's Sobol engine (21,201).
     """
     like = first_parameter(q)
     shape, dim = Size((*q.batch_shape, *q.event_shape)), math.prod(q.event_shape)
@@ -66,14 +66,14 @@ def sobol(n: int, q: Distribution, generator: Generator | None) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _points(n: int, dim: int, device: torch.device) -> Tensor:
-    """Return the fixed points as integers, ``[n, dim]``. Scrambled once: the bare sequence is coarse at small n."""
+    """Return the fixed points as integers, ``[n, dim]``; scrambled once, as the bare sequence is coarse at small n."""
     engine = SobolEngine(dim, scramble=True, seed=0)  # type: ignore[no-untyped-call]
     points: Tensor = engine.draw(n, dtype=torch.float64) * 2**DIGITS
     return points.to(torch.int64).to(device)
 
 
 def location_scale(q: Distribution, noise: Tensor) -> Tensor:
-    """Return the samples that the noise makes of a normal q, ``[n, *batch, *event]``, attached to its parameters."""
+    """Return samples of a normal q made from standard normals, ``[n, *batch, *event]``, attached to its parameters."""
     base = inner(q)
     if isinstance(base, MultivariateNormal):
         return base.loc + (base.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)

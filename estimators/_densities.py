@@ -31,9 +31,10 @@ def logits(q: Distribution) -> Tensor:
 
 
 def row_probs(q: Distribution) -> Tensor:
-    """Return the probabilities of a Bernoulli or categorical q, without a graph; of stride-0 rows those of the one row.
+    """Return the probabilities of a Bernoulli or categorical q, without a graph.
 
-    The logits of a categorical q are normalised, as torch's constructors do.
+    If the rows of q are views of one row with stride 0, only this row is computed, and the first axis has length 1. The
+    logits of a categorical q must be normalised, as torch's constructors leave them.
     """
     (name, value), *_ = parameters(q).items()
     value = one(value.detach())
@@ -45,8 +46,8 @@ def row_probs(q: Distribution) -> Tensor:
 def probs(q: Distribution) -> Tensor:
     """Return the probabilities of a Bernoulli or categorical q, attached to its parameters.
 
-    Of categories they are ``exp(logits)``, whose Jacobian is ``diag(p)``: the pull-back through the normalisation of
-    the logits takes the rest of the softmax's, ``p p^T``, away.
+    For categories they are ``exp(logits)``, with the Jacobian ``diag(p)``. The rest of the Jacobian of a softmax,
+    ``-p p^T``, comes from the normalisation of the logits.
     """
     (name, value), *_ = parameters(q).items()
     if name == "probs":
@@ -60,12 +61,12 @@ def probs(q: Distribution) -> Tensor:
 def log_prob(q: Distribution, x: Tensor) -> Tensor:
     """Return log q(x), ``[..., *batch]``, attached to q's parameters and to x.
 
-    One-hot x may lie off the support: log q is linear in x, as it is for bits. (torch looks up the largest entry of x,
-    which is a step.) Of a Normal, what does not depend on x is computed once for all samples.
+    One-hot x may lie off the support: log q is linear in x, as it is for bits. (torch's ``log_prob`` looks up the
+    largest entry of x, which is a step.) For a Normal, the terms without x are computed once for all samples.
     """
     base = inner(q)
     if isinstance(base, OneHotCategorical):
-        finite = logits(q).clamp_min(torch.finfo(x.dtype).min)  # 0 times the infinite logit of a category that is not x
+        finite = logits(q).clamp_min(torch.finfo(x.dtype).min)  # 0 times an infinite logit is NaN
         return over_event((x * finite).sum(-1), len(q.event_shape) - 1)
     if type(base) is Normal:
         event, z = len(q.event_shape), (x - base.loc) / base.scale
@@ -75,9 +76,9 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
 
 
 def mass(q: Distribution, x: Tensor) -> Tensor:
-    """Return q(x) of a Bernoulli or categorical q, ``[n, *batch]``, attached to its parameters; right at 0 and 1 too.
+    """Return q(x) for a Bernoulli or categorical q, ``[n, *batch]``, attached to its parameters.
 
-    (torch's ``log_prob`` moves probabilities of 0 and 1 inwards, and has no gradient there.)
+    Exact for probabilities of 0 and 1, too: torch's ``log_prob`` moves them inwards and has no gradient there.
     """
     p = probs(q)
     match inner(q):
@@ -102,7 +103,7 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
         Zeros of shape ``[*batch]``.
 
     Raises:
-        Refusal: the weights are not one per sample and batch element, because f did not sum over the event axes.
+        Refusal: the shape of ``weight`` is not ``[n, *batch]``, because f did not sum over the event axes.
     """
     base, x = inner(q), x.detach()
     one_value_each(weight, x, q.batch_shape)
@@ -111,12 +112,7 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
     w = spread(weight, x)
     match base:
         case Normal():
-            inverse, off = one(base.scale.detach()).reciprocal(), x - base.loc.detach()
-            weighted = (w * off).mul_(inverse.square())  # w (x - loc) / scale^2
-            free = None if w.requires_grad else off  # a graph keeps it for its backward
-            square = torch.addcmul(w, weighted, off, value=-1, out=free)
-            scale = over_samples(square).mul_(-inverse)  # w ((x - loc)^2 / scale^2 - 1) / scale
-            return inject(q, loc=over_samples(weighted), scale=scale)
+            return inject(q, **_normal_score(base, x, w))
         case Bernoulli():
             p = row_probs(q)
             residual = over_samples((x - p).mul_(w))
@@ -130,6 +126,19 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
             return inject(q, probs=count / row_probs(q).clamp_min(torch.finfo(count.dtype).tiny))
         case _:
             return inject_at(q.batch_shape, [(weight.movedim(0, -1), q.log_prob(x).movedim(0, -1))])
+
+
+def _normal_score(base: Normal, x: Tensor, w: Tensor) -> dict[str, Tensor]:
+    """Return the weighted score of a Normal by parameter, in as few passes over the data as possible.
+
+    ``loc: sum_k w_k (x_k - loc) / scale^2``
+    ``scale: sum_k w_k ((x_k - loc)^2 / scale^2 - 1) / scale``
+    """
+    inverse, off = one(base.scale.detach()).reciprocal(), x - base.loc.detach()
+    weighted = (w * off).mul_(inverse.square())
+    free = None if w.requires_grad else off  # a graph keeps it for its backward
+    square = torch.addcmul(w, weighted, off, value=-1, out=free)
+    return {"loc": over_samples(weighted), "scale": over_samples(square).mul_(-inverse)}
 
 
 def _weighted_count(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:

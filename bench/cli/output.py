@@ -38,16 +38,7 @@ def read_records(folder: Path) -> list[Record]:
 def show(
     records: Sequence[Record], folder: Path, files: Sequence[Path], *, json: bool, quiet: bool, cost: str = "seconds"
 ) -> None:
-    """Print records as a table or as JSON, and name the files on stderr.
-
-    Args:
-        records: what to print.
-        folder: the study folder.
-        files: what was written there.
-        json: whether to print JSON.
-        quiet: whether to leave out the names of the files.
-        cost: the cost of an estimate, "seconds" or "evaluations".
-    """
+    """Print records as a table or as JSON; unless quiet, name the files of the study folder on stderr."""
     if json:
         from bench.records.lines import plain
 

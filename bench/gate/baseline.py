@@ -26,7 +26,7 @@ from bench.stats.gate import GateCell, is_heavy
 SCHEMA = 1
 """Version of the file; a reader refuses a newer one."""
 FOLDER = Path("results") / "baselines"
-"""Where baselines lie, as seen from the root of a repository."""
+"""Where baselines lie, relative to the root of a repository."""
 BIASED = 1e-6
 """p-value of the bias below which a bias is beyond doubt."""
 SETTING = ("replicates", "seed", "dtype", "device", "common_noise")
@@ -43,11 +43,11 @@ class _Plain(BaseModel):
 class Entry(_Plain):
     """One cell of a baseline: its selectors, its declared facts, its statistics.
 
-    ``estimator`` and ``objective`` are selectors of one instance each; the path of a user's file is as seen from the
-    baseline's folder. ``fingerprint`` is that of the raw gradients of the first 8 draws. ``truncated_at`` is c0, the
-    99 % quantile of the squared norms w; ``truncated_mean`` and ``truncated_cv2`` are of min(w, c0). Of a heavy tail w
-    are half the squared distances of pairs (``bench.gate.pairs``), and the cv² is twice theirs. ``bias_norm`` is
-    ‖ḡ − g*‖, ``bias_squared`` is T. ``speed`` has the logarithm of the cost unit in each of a few fresh processes.
+    ``estimator`` and ``objective`` are selectors of one instance each, with paths of users' files relative to the
+    folder of the baseline. ``fingerprint`` identifies the raw gradients of the first 8 draws. ``truncated_at`` is c0,
+    the 99 % quantile of the squared norms w; ``truncated_mean`` and ``truncated_cv2`` describe min(w, c0). For a heavy
+    tail, w is half the squared distance of a pair (``bench.gate.pairs``), and the cv² is doubled. ``bias_norm`` is
+    ‖ḡ − g*‖, ``bias_squared`` is T. ``speed`` has the logarithm of the cost unit, one per fresh process.
     """
 
     estimator: str
@@ -79,12 +79,12 @@ class Entry(_Plain):
 
     @property
     def label(self) -> str:
-        """Selectors of both, for people."""
+        """Both selectors, for people."""
         return f"{self.estimator} on {self.objective}"
 
     @property
     def gate(self) -> GateCell:
-        """What the tests need; a deterministic cell that varies by rounding alone does not vary."""
+        """What the tests need. The variance is 0 if a deterministic cell varies by rounding alone."""
         shared = GateCell.__dataclass_fields__.keys() & Entry.model_fields.keys()
         found = GateCell(**{name: getattr(self, name) for name in shared})
         rounding = self.deterministic and self.variance <= self.float_floor
@@ -92,12 +92,12 @@ class Entry(_Plain):
 
     @property
     def is_heavy(self) -> bool:
-        """Whether the tail leaves no variance to compare, but the truncated one."""
+        """Whether the tail is so heavy that only the truncated variance can be compared."""
         return is_heavy(self.khat)
 
     @property
     def sees_bias(self) -> bool:
-        """Whether a bias can be told from noise: there is a gradient to compare with, and a variance."""
+        """Whether a bias can be told from noise: a reference gradient is known, and the variance exists."""
         return self.p_bias is not None and (self.khat is None or self.khat < 1)
 
     @property
@@ -106,17 +106,17 @@ class Entry(_Plain):
         return self.unbiased and self.p_bias is not None and self.p_bias < BIASED
 
     def untruncated(self) -> Entry:
-        """Return the entry without a truncated variance, as where that was not measured."""
+        """Return the entry without a truncated variance."""
         return self.model_copy(update=dict.fromkeys(("truncated_at", "truncated_mean", "truncated_cv2")))
 
     @property
     def said(self) -> str:
-        """The variance for people; of a heavy tail its lower limit."""
+        """The variance for people; its lower limit if the tail is heavy."""
         return f"≥ {self.variance_low:.3g}" if self.is_heavy else f"{self.variance:.4g}"
 
     @property
     def log_cost(self) -> float | None:
-        """Median of the logarithms of the cost unit."""
+        """Median of the logarithms of the cost unit; None without a speed."""
         return median(self.speed) if self.speed else None
 
 
@@ -138,7 +138,7 @@ def _stored(given: Any) -> Settings:
 class Baseline(_Plain):
     """A baseline: how it was measured, with what, and its cells in the order of their labels.
 
-    ``setting.replicates`` is the number that was asked for; an entry has the number that was measured.
+    ``setting.replicates`` is the number asked for; an entry has the number measured.
     """
 
     setting: Annotated[Settings, PlainValidator(_stored)]
@@ -159,11 +159,11 @@ class Baseline(_Plain):
 
 
 def assemble(setting: Settings, entries: Iterable[Entry]) -> Baseline:
-    """Return the baseline of these entries, made here and now."""
-    here = environment()
+    """Return the baseline of these entries, made in this environment."""
+    made_with = environment()
     return Baseline(
         setting=setting,
-        environment={key: here[key] for key in ENVIRONMENT},
+        environment={key: made_with[key] for key in ENVIRONMENT},
         cells=tuple(sorted(entries, key=lambda entry: (entry.objective, entry.estimator))),
     )
 
@@ -173,8 +173,8 @@ def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float
 
     Args:
         line: the record, with outcome "measured".
-        estimator: selector of the one instance; paths as seen from the baseline's folder.
-        objective: likewise.
+        estimator: selector of the estimator, with paths of users' files relative to the folder of the baseline.
+        objective: selector of the objective, with paths of users' files relative to the folder of the baseline.
         speed: logarithms of the cost unit, one per process.
     """
     facts = {name: line[name] for name in ("cell", "unbiased", "deterministic", "fingerprint", "size")}
@@ -192,10 +192,10 @@ def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float
 
 
 def path_of(name: str, root: Path = Path()) -> Path:
-    """Return where the baseline of this name lies; a path that ends in ``.json`` is taken as it is.
+    """Return the path of a baseline; a name that ends in ``.json`` is a path already.
 
     Raises:
-        UsageError: the name is not the name of a file.
+        UsageError: the name cannot be the name of a file.
     """
     if name.endswith(".json"):
         return root / name
@@ -205,7 +205,7 @@ def path_of(name: str, root: Path = Path()) -> Path:
 
 
 def names(root: Path = Path()) -> list[str]:
-    """Return the names of all baselines under a root."""
+    """Return the names of all baselines in a repository."""
     return sorted(path.stem for path in (root / FOLDER).glob("*.json"))
 
 
@@ -213,7 +213,7 @@ def read(name: str, root: Path = Path()) -> Baseline:
     """Return a baseline by its name or its path.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the file does not exist or cannot be opened.
         Damaged: the file is broken, or of a newer schema.
     """
     path = path_of(name, root)
@@ -258,7 +258,7 @@ def _checked(data: Any, path: Path) -> Baseline:
 
 
 def write(found: Baseline, path: Path) -> None:
-    """Write a baseline, all of it or nothing.
+    """Write a baseline, whole or not at all.
 
     Raises:
         OSError: the file cannot be written.
@@ -267,5 +267,5 @@ def write(found: Baseline, path: Path) -> None:
 
 
 def selectors(entry: Entry, folder: Path) -> tuple[Selector, Selector]:
-    """Return the selectors of an entry, with paths of users' files read from the baseline's folder."""
+    """Return the selectors of an entry, with absolute paths of users' files; ``folder`` is that of the baseline."""
     return parse(entry.estimator).anchored(folder), parse(entry.objective).anchored(folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.execution.progress import Progress
 from bench.gate.baseline import Baseline, Entry, assemble, entry_of
-from bench.gate.measure import accept
+from bench.gate.measure import measure_for_baseline
 from bench.gate.select import Picked, Selection, pick
 from bench.gate.speed import baseline_costs
 from bench.planning.selectors import UsageError
@@ -53,7 +53,7 @@ def measure(
     try:
         for p in picked:
             progress.cell(p.cell.label)
-            lines.append(accept(p.cell, settings, progress.block, adaptive=adaptive))
+            lines.append(measure_for_baseline(p.cell, settings, progress.block, adaptive=adaptive))
             progress.finish(lines[-1])
     finally:
         progress.end()

@@ -1,4 +1,4 @@
-"""Which cells a check measures: those of the baseline, narrowed by selectors; what is missing, and what is new."""
+"""The cells that a check measures: the baseline's, narrowed by selectors, with the missing and the new ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from estimators import command_line_name
 
 @dataclass(frozen=True)
 class Picked:
-    """A cell with the selectors of its two halves, one instance each."""
+    """A cell with the selectors of its estimator and its objective, one instance each."""
 
     cell: Cell
     estimator: Selector
@@ -26,13 +26,13 @@ class Picked:
 
     @property
     def label(self) -> str:
-        """Selectors of both, as they are written here."""
+        """Both selectors, with paths of users' files relative to the working folder."""
         return shown(self.estimator, self.objective)
 
 
 @dataclass(frozen=True)
 class Missing:
-    """An entry of the baseline whose cell does not exist any more: its label, and why."""
+    """An entry of the baseline whose cell no longer exists: its label, and the reason."""
 
     entry: Entry
     label: str
@@ -41,12 +41,12 @@ class Missing:
 
 @dataclass(frozen=True)
 class Selection:
-    """What there is to compare.
+    """The cells to compare.
 
     Args:
-        cells: entries of the baseline with the cells they stand for.
-        missing: entries that stand for none any more.
-        new: cells that were asked for and that the baseline does not have.
+        cells: entries of the baseline with their cells.
+        missing: entries of the baseline without a cell.
+        new: selected cells without an entry.
     """
 
     cells: list[tuple[Entry, Picked]]
@@ -54,10 +54,10 @@ class Selection:
     new: list[Picked]
 
     def only(self, wanted: str) -> Selection:
-        """Return the one cell of the baseline that a label, or the beginning of an id, names.
+        """Return the selection of one cell of the baseline, given by its label or the beginning of its id.
 
         Raises:
-            UsageError: it names none, or several.
+            UsageError: no cell, or more than one, is called so.
         """
         known = {entry.cell: picked.label for entry, picked in self.cells}
         known |= {missing.entry.cell: missing.label for missing in self.missing}
@@ -73,10 +73,10 @@ class Selection:
 
 
 def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list[Picked]:
-    """Return every pair of these grids that fits together.
+    """Return every pair in these grids that fits together.
 
     Raises:
-        UsageError: a name, a parameter or a value is not one that there is.
+        UsageError: unknown name, parameter or value.
     """
     return _pairs(_instances(estimators, "estimator"), _instances(objectives, "objective"))
 
@@ -84,16 +84,16 @@ def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list
 def select(
     baseline: Baseline, folder: Path, estimators: Sequence[str] = (), objectives: Sequence[str] = ()
 ) -> Selection:
-    """Return what a check compares.
+    """Return the cells that a check compares.
 
     Args:
         baseline: the baseline.
-        folder: where its file lies; paths of users' files in it are as seen from there.
-        estimators: selectors that narrow it; all when empty. Cells that they leave out are not missing.
-        objectives: likewise.
+        folder: the folder of its file; paths of users' files in it are relative to this folder.
+        estimators: selectors of the estimators to check; all when empty. Cells that they leave out are not missing.
+        objectives: selectors of the objectives to check; all when empty.
 
     Raises:
-        UsageError: one of these selectors is not one that there is.
+        UsageError: a selector has an unknown name, parameter or value.
     """
     given = [_given(estimators, "estimator"), _given(objectives, "objective")]
     cells: list[tuple[Entry, Picked]] = []
@@ -123,7 +123,7 @@ def select(
 
 
 def shown(estimator: Selector, objective: Selector) -> str:
-    """Return the label of a cell, with paths of users' files as seen from the working folder."""
+    """Return the label of a cell, with paths of users' files relative to the working folder."""
     return f"{estimator.relative_to(Path())} on {objective.relative_to(Path())}"
 
 
@@ -137,7 +137,7 @@ def _given(texts: Sequence[str], kind: Kind) -> dict[str, tuple[Any, Selector]]:
 
 
 def _instances(grids: Sequence[Selector], kind: Kind) -> dict[str, tuple[Any, Selector]]:
-    """Return the instances of these grids by their labels, each with a selector of its own."""
+    """Return the instances in these grids by their labels, each with its own selector."""
     found = [(instance, _single(grid, instance)) for grid in grids for instance in expand(grid, kind)]
     return {label(instance): (instance, selector) for instance, selector in found}
 

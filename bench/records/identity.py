@@ -1,4 +1,4 @@
-"""Identity by content: what an estimator, an objective, a cell and a run are."""
+"""Identity by content, for estimators, objectives, cells and runs."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def fields_of(instance: Any) -> dict[str, Any]:
 
 
 def changed_fields(instance: Any) -> dict[str, Any]:
-    """Return the fields that differ from their defaults; a released default never changes, so they are the identity."""
+    """Return the fields that differ from their defaults. Released defaults never change, so these fields identify."""
     given = fields_of(instance)
     defaults = {f.name: f.default for f in dataclasses.fields(instance)}
     return {k: v for k, v in given.items() if v != defaults[k] or type(v) is not type(defaults[k])}
 
 
 def identity(instance: Any) -> dict[str, Any]:
-    """Return what an estimator or an objective is: its class name and the fields that differ from their defaults.
+    """Return the identity of an estimator or an objective: class name and fields that differ from their defaults.
 
-    A file that a field names is known by its content.
+    If a field names a file, a digest of the file's content replaces the name.
     """
     return {"class": type(instance).__name__, **changed_fields(instance), **getattr(instance, "contents", {})}
 
@@ -44,6 +44,6 @@ def cell_id(estimator: Any, objective: Any) -> str:
 
 
 def run_id(cell: str, *, dtype: str, device: str, seed: int, replicates: int, common_noise: bool = True) -> str:
-    """Return the identity of one run of a cell, 16 hexadecimal digits. ``replicates`` as planned: whole draws."""
+    """Return the identity of one run of a cell, 16 hexadecimal digits. ``replicates`` is the sum of its draws."""
     key: list[object] = [cell, dtype, device, seed, replicates]
     return digest(key if common_noise else [*key, "own noise"])

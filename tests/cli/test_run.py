@@ -13,6 +13,7 @@ import time
 import pytest
 import torch
 
+from bench.planning import catalogue as names
 from bench.planning import spec
 from bench.records import store
 from bench.records.code import NOISE
@@ -184,6 +185,17 @@ def test_a_spec_file_gives_the_study(call, tmp_path):
     )
     assert call("run", "toys.toml").code == 0
     assert [r["estimator"] for r in lines(tmp_path / "results" / "toys")] == ["straight-through"]
+
+
+def test_every_estimator_is_measured_or_skipped_with_a_reason(call, tmp_path):
+    done = call("run", "--all", "-o", "poisson-quadratic", "--replicates", 64, "--no-timing", "--quiet", "--out", "all")
+    assert done.code == 0, done.err
+    records = [json.loads(line) for line in (tmp_path / "all" / "records.jsonl").read_text().splitlines()]
+    outcomes = {r["estimator_name"]: r for r in records if r["kind"] == "moments"}
+    assert set(outcomes) == set(names.catalogue("estimator"))
+    measured = {name for name, r in outcomes.items() if r["outcome"] == "measured"}
+    assert {"score-function", "measure-valued", "go", "stochastic-ad", "exponential-arrival"} <= measured
+    assert all(r["outcome"] == "skipped" and r["reason"] for name, r in outcomes.items() if name not in measured)
 
 
 # going on

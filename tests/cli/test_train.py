@@ -106,14 +106,14 @@ def test_divergence_is_a_result_and_failure_is_not(call, tmp_path):
 def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(call, tmp_path, monkeypatch):
     from bench.training.train import TrainingRun
 
-    done = TrainingRun.record
+    work = TrainingRun.work
 
-    def interrupted(run, *told):
+    def interrupted(run, *given):
         if run.seed:
             raise KeyboardInterrupt
-        return done(run, *told)
+        return work(run, *given)
 
-    monkeypatch.setattr(TrainingRun, "record", interrupted)
+    monkeypatch.setattr(TrainingRun, "work", interrupted)
     words = ("train", "-o", "gaussian-quadratic", "-e", "rloo", *TINY, "--out", "here", "--quiet")
     result = call(*words)
     assert result.code == 130

@@ -6,7 +6,7 @@ from typing import Any
 from bench.execution.progress import Silent
 from bench.gate.baseline import Baseline, Entry, assemble, entry_of
 from bench.gate.decide import Case, Sample
-from bench.gate.measure import accept
+from bench.gate.measure import measure_for_baseline
 from bench.gate.select import Picked, Selection
 from bench.gate.stages import Options, Report, check
 from bench.planning.cells import Cell
@@ -90,7 +90,7 @@ class Suite:
 def suite(*cells: Cell, replicates: int, seed: int = 0, dtype: str = "float32") -> Suite:
     """Measure cells and return them as a suite."""
     settings = Settings(replicates, seed, dtype)
-    lines = [accept(cell, settings, lambda _done, _total: None, adaptive=False) for cell in cells]
+    lines = [measure_for_baseline(cell, settings, lambda _done, _total: None, adaptive=False) for cell in cells]
     assert all(line["outcome"] == "measured" for line in lines)
     entries = [entry_of(line, line["estimator"], line["objective"]) for line in lines]
     return Suite(assemble(settings, entries), cells)

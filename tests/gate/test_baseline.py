@@ -5,7 +5,6 @@ import pytest
 
 from bench.execution.progress import Silent
 from bench.gate.baseline import assemble, path_of, read, write
-from bench.gate.changes import changes, same_statistics
 from bench.gate.select import Selection
 from bench.gate.stages import Options, check
 from bench.planning.selectors import UsageError
@@ -127,20 +126,3 @@ def test_a_failed_write_keeps_the_old_file(saved, tmp_path, monkeypatch):
     with pytest.raises(UnicodeEncodeError):
         write(saved, path_of("ci", tmp_path))
     assert read("ci", tmp_path) == saved
-
-
-def test_changes_are_told_cell_by_cell(saved):
-    new = assemble(SETTINGS, [entry("one", variance=3.0, status="HEAVY_TAIL", fingerprint="g"), entry("three")])
-    said = changes(saved, new)
-    assert [line.split()[:2] for line in said] == [["new", "three"], ["gone", "two"], ["changed", "one"]]
-    assert "variance 2 to 3 (times 1.5)" in said[2]
-    assert "OK to HEAVY_TAIL" in said[2]
-    assert "other samples" in said[2]
-    assert changes(saved, saved) == []
-
-
-def test_statistics_of_one_sample_may_differ_in_their_last_digits_only():
-    assert same_statistics(entry(), entry(variance=2.0 + 1e-9))
-    assert not same_statistics(entry(), entry(variance=2.01))
-    assert not same_statistics(entry(), entry(replicates=64))
-    assert not same_statistics(entry(), entry(bias_norm=None))

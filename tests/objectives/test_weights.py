@@ -114,5 +114,7 @@ def test_a_point_applies_to_the_objectives_that_have_one():
     spec = Spec.of({"estimators": ["rloo"], "objectives": ["gaussian-vae", "bernoulli-vae:at=initial", "qubo"]})
     given = {str(selector) for selector in spec.with_point("trained").objectives}
     assert given == {"gaussian-vae:at=trained", "bernoulli-vae:at=initial", "qubo"}
-    with pytest.raises(UsageError, match="--at trained names a point of training, and none of the objectives"):
+    with pytest.raises(
+        UsageError, match="--at trained sets the weights of a trainable network, and no objective is one"
+    ):
         Spec.of({"estimators": ["rloo"], "objectives": ["qubo"]}).with_point("trained")

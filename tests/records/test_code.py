@@ -160,7 +160,7 @@ def test_another_helper_of_the_same_name_counts(ours):
 
 
 @pytest.mark.parametrize("where", ["mine.py::Mine", "mine:Mine"])
-def test_every_module_of_the_users_folder_that_is_loaded_counts(users, where):
+def test_every_module_loaded_from_the_users_folder_counts(users, where):
     def digest(mine=USER, **files):
         return users(mine, {f"{name}.py": text for name, text in files.items()}, where)
 
@@ -228,7 +228,7 @@ def test_code_that_cannot_be_read_never_raises(ours, users):
     assert console == code_digest(type("Mine", (), {"__module__": "builtins"})())
 
 
-def test_a_digest_is_that_of_classes_and_of_the_noise(monkeypatch):
+def test_a_digest_depends_on_the_classes_and_on_the_noise(monkeypatch):
     one = code_digest(estimators.RLOO(n=2), objectives.GaussianCosine())
     assert one == code_digest(estimators.RLOO(n=4), objectives.GaussianCosine()) != code_digest(estimators.RLOO())
     monkeypatch.setattr("bench.records.code.NOISE", NOISE + 1)

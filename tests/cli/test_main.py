@@ -6,8 +6,7 @@ import sys
 import click
 import pytest
 
-import bench
-from bench import __main__
+import bench.__main__
 from bench.cli import cli
 from bench.planning import catalogue as names
 
@@ -54,7 +53,7 @@ def test_the_version_is_the_distributions(call):
 def test_another_package_called_bench_is_told(monkeypatch):
     monkeypatch.setattr(bench, "__doc__", "The CLI of another project.")
     with pytest.raises(SystemExit, match=r"is not stochgrad-bench's.*frappe-bench"):
-        __main__.main()
+        bench.__main__.main()
 
 
 def test_names_complete_in_the_shell(start):

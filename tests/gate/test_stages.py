@@ -1,6 +1,7 @@
 """Suites of real cells: no alarm without a fault, and one with it."""
 
 from dataclasses import replace
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -8,15 +9,14 @@ from scipy.stats import binom
 
 from bench.gate.baseline import assemble
 from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Verdict
-from bench.gate.measure import measured
+from bench.gate.measure import measure_cell
 from bench.gate.stages import Options
 from bench.measurement.engine import Engine
 from bench.objectives import BernoulliQuadratic, GaussianExponential, GaussianQuadratic
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.stats.gate import STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR, smallest_change
-from estimators import RLOO, Enumeration, Reparameterization, ScoreFunction, draw, grad_only
-from estimators._densities import score
+from estimators import RLOO, Enumeration, Reparameterization, ScoreFunction, draw, grad_only, score
 from tests.gate.fabricated import suite, twin
 from tests.tolerances import FAILURE_RATE
 
@@ -197,7 +197,7 @@ def test_fresh_noise_measures_the_state_that_was_accepted():
     settings = Settings(replicates=300)
 
     def digest(**changed):
-        return measured(cell, replace(settings, **changed), lambda _done, _total: None)["state_digest"]
+        return measure_cell(cell, replace(settings, **changed), lambda _done, _total: None)["state_digest"]
 
     assert digest(seed=5, adapt_seed=0) == digest()
     assert digest(seed=5) != digest()
@@ -218,3 +218,9 @@ def test_stage_two_is_fresh_for_every_cell_and_reproducible():
     seeds = {finding.confirm_seed for finding in once.findings}
     assert len(seeds) == 2
     assert made.baseline.setting.seed not in seeds
+
+
+def test_outside_version_control_the_version_stands_for_the_commit(tmp_path, monkeypatch):
+    made = suite(CELLS[-1], replicates=64)
+    monkeypatch.chdir(tmp_path)
+    assert made.check().commit == f"version {version('stochgrad-bench')}"
