@@ -63,7 +63,7 @@ class Accumulator:
                 f"block {partial.index} has gradients of shape {partial.coordinate.mean.shape}, "
                 f"the groups {self.groups} need {self.centre.shape}."
             )
-        if partial.followed and (partial.error is None) != (self.exact is None):
+        if partial.tracked and (partial.error is None) != (self.exact is None):
             raise ValueError(
                 f"block {partial.index} was reduced {'without' if partial.error is None else 'with'} an exact "
                 "gradient, but the accumulator was not: give both the same `exact`."
@@ -78,7 +78,7 @@ class Accumulator:
         if partial.nonfinite:  # its sums are not numbers, and the run is an error
             self.nonfinite += partial.nonfinite
             return
-        if partial.followed:
+        if partial.tracked:
             self._tracked += partial.replicates
         self._add_blocks(partial)
         c = partial.coordinate
@@ -88,7 +88,7 @@ class Accumulator:
         self._coordinate = plain if self._coordinate is None else merge(self._coordinate, plain)
         for name, values in _scalar_series(partial):
             self._series[name] = merge(self._series[name], values) if name in self._series else values
-            if partial.followed:
+            if partial.tracked:
                 self._part[name] = self._series[name]
         for name, top in _tops(partial):
             if name not in self._top:
@@ -103,7 +103,7 @@ class Accumulator:
         self._truncate_at = partial.truncate_at
 
     def sums(self) -> Sums:
-        """Return the sufficient statistics of the blocks so far; raise ValueError if a row is not finite, or there is none."""
+        """Return the sufficient statistics of the blocks so far, or raise ValueError if a row is not finite."""
         if self.nonfinite:
             raise ValueError(
                 f"{self.nonfinite} gradients are not finite (NaN, infinite, or too large to square): "

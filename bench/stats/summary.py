@@ -66,9 +66,9 @@ class Summary:
     `skewness`, `kurtosis` and `nu` belong to the squared norms w that V̂ is the mean of, `rho` is tr Σ²/V², and `khat`
     is the tail index of w (None: discrete tail). If V̂ = 0, `unseen` bounds the probability of another value.
 
-    Bias: `bias_norm` = ‖ḡ − g*‖ contains noise; `bias_squared` = T does not, and may be negative; `bias_bound` is
-    an upper bound of the bias at `confidence`, `bias_low` a lower one, 0 unless the test rejects. `verdict` says in a
-    `BiasVerdict` what follows from them.
+    Bias: `bias_norm` is ‖ḡ − g*‖, noise included. `bias_squared` is T, which estimates ‖b‖² without bias and may be
+    negative. `bias_bound` is an upper bound of the bias at `confidence`. `bias_low` is a lower one, 0 unless the test
+    rejects. `verdict` sums them up.
 
     `gain` is the fraction of the exact gradient that the mean recovers, `cosine` the mean of cos(g_r, g*), and
     `alignment` the noise-corrected cosine of the mean. `cosine` and `zero_rows`, the number of gradients that are 0,

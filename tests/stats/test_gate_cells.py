@@ -104,7 +104,7 @@ def test_sizes():
     assert gate.replicates_for_power(1.0, 0.25, 0.10) == approx(2_090, rel=0.01)
     assert [gate.default_margin(c) for c in (3.0, 3.1)] == [0.05, 0.10]
     assert [gate.baseline_replicates(c) for c in (10.0, 11.0)] == [100_000, 400_000]
-    with pytest.raises(ValueError, match="inside the margin"):
+    with pytest.raises(ValueError, match="within the margin"):
         gate.replicates_for_power(1.0, 0.05, 0.10)
     with pytest.raises(ValueError, match="all cells of the baseline"):
         gate.holm({"a": 0.1, "b": 0.2}, cells=1, alpha=0.05)
