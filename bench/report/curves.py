@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.records.lines import LineKind, Outcome
 from bench.report.frame import files
 from bench.stats.seeds import SeedSummary, across_seeds
 from bench.stats.summary import HEAVY
@@ -17,7 +18,7 @@ from bench.stats.summary import HEAVY
 Array = NDArray[np.float64]
 Record = Mapping[str, Any]
 
-KIND = "training"
+KIND = LineKind.TRAINING
 SETTINGS = ("dtype", "device", "steps", "optimizer", "learning_rate", "replicates", "looks")
 """What has to be equal in runs that are compared."""
 SAID = {"steps": "{:,} steps", "learning_rate": "learning rate {:g}", "replicates": "R={:,}", "looks": "{} looks"}
@@ -61,7 +62,7 @@ class Curves:
     @property
     def diverged(self) -> int:
         """Runs that have diverged."""
-        return sum(line["outcome"] == "diverged" for line in self.lines)
+        return sum(line["outcome"] == Outcome.DIVERGED for line in self.lines)
 
     def at(self, evaluations: float) -> Array:
         """Return every run's objective after so many evaluations of f, ``[seeds]``, on a line between two looks."""
@@ -99,7 +100,7 @@ class Problem:
 
 def problems(records: Sequence[Record]) -> list[Problem]:
     """Return what was trained, from the lines of a study, in their order."""
-    lines = [r for r in records if r["kind"] == KIND and r["outcome"] in ("measured", "diverged")]
+    lines = [r for r in records if r["kind"] == KIND and r["outcome"] in (Outcome.MEASURED, Outcome.DIVERGED)]
     groups: dict[Any, list[Record]] = {}
     for line in lines:
         own = (files(line), *map(_plain, (line[key] for key in SETTINGS)))
@@ -140,7 +141,7 @@ def _curves(lines: list[Record], maximise: bool) -> Curves:
 
     value = grid("value", worst)
     for row, line in zip(value, lines, strict=True):
-        if line["outcome"] == "diverged":
+        if line["outcome"] == Outcome.DIVERGED:
             row[min(len(line["curves"]["value"]), length - 1) :] = worst
     heavy = np.zeros((len(lines), length), dtype=bool)
     for marks, line in zip(heavy, lines, strict=True):

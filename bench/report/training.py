@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bench.records.lines import Outcome
 from bench.report import words
 from bench.report.curves import KIND, Curves, Problem, Record, problems
 from bench.stats.printing import NONE, format_estimate, format_number
@@ -142,14 +143,14 @@ def absences(records: Sequence[Record]) -> list[str]:
     """Return what was not trained or diverged, and why: a line for each estimator, objective and reason."""
     found: dict[tuple[str, str, str, str], list[int]] = {}
     for line in records:
-        if line["kind"] == KIND and line["outcome"] != "measured":
+        if line["kind"] == KIND and line["outcome"] != Outcome.MEASURED:
             key = (line["outcome"], line["estimator"], line["objective"], line["reason"])
             found.setdefault(key, []).append(line["seed"])
     return [_absence(*key, sorted(seeds)) for key, seeds in found.items()]
 
 
 def _absence(outcome: str, estimator: str, objective: str, reason: str, seeds: list[int]) -> str:
-    if outcome == "skipped":
+    if outcome == Outcome.SKIPPED:
         return f"not applicable: {estimator} on {objective}: {reason}"
     return f"{outcome}: {estimator} on {objective}, seed {', '.join(map(str, seeds))}: {reason}"
 

@@ -12,7 +12,7 @@ from bench.measurement.adaptation import ADAPT_ROWS, ADAPT_STEPS, adapt_state
 from bench.measurement.draws import blocks_in
 from bench.measurement.engine import Engine, digest, exact_gradient
 from bench.measurement.lines import Lost
-from bench.measurement.moments import in_process, moments_record, summarise_cell
+from bench.measurement.moments import in_process, measure_moments, summarise_cell
 from bench.measurement.summaries import has_no_noise
 from bench.objectives import Objective, Problem
 from bench.planning.cells import Cell
@@ -137,14 +137,14 @@ class Bad(Estimator):
 )
 def test_wrong_estimators_are_told_in_a_sentence(how, says):
     with pytest.raises((ValueError, Lost), match=says):
-        moments_record(Engine(Cell(Bad(how), objectives.GaussianQuadratic(dim=2)), SHARP), lambda _d, _t: None)
+        measure_moments(Engine(Cell(Bad(how), objectives.GaussianQuadratic(dim=2)), SHARP), lambda _d, _t: None)
 
 
 def test_gradients_that_are_not_finite_are_all_counted():
     settings = Settings(replicates=1000)
     engine = Engine(Cell(Bad("nan"), objectives.GaussianQuadratic(dim=2)), settings)
     with pytest.raises(Lost, match=r"^4 of 1024 gradients were not finite"):
-        moments_record(engine, lambda _d, _t: None)
+        measure_moments(engine, lambda _d, _t: None)
 
 
 def test_memory_does_not_grow_with_replicates():
