@@ -1,4 +1,4 @@
-"""Tables and figures of a study, from its records alone: no torch, no plotting library before a figure."""
+"""Tables and figures of a study from its records alone, without torch; only a figure imports a plotting library."""
 
 from bench.report.study import print_table, write
 

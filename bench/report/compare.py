@@ -1,4 +1,4 @@
-"""Two studies, or two estimators of one, cell by cell: by how much their variances differ, as far as that is known."""
+"""Two studies, or two estimators of one study, compared cell by cell: the ratio of their variances."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bench.stats.printing import NONE
 Record = Mapping[str, Any]
 
 LEVEL = 0.05
-"""Probability that any of all the cells of a comparison is called different though none is."""
+"""Probability that a comparison calls any cell different although none is."""
 
 
 class Unknown(Exception):
-    """A label stands for nothing that was measured; ``known`` are those that do."""
+    """A label names nothing that was measured; ``known`` lists the labels that do."""
 
     def __init__(self, label: str, known: Sequence[str]) -> None:
         super().__init__(f"{label!r} was not measured in this study.")
@@ -26,11 +26,11 @@ class Unknown(Exception):
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the variance of b compares with that of a in one cell.
+    """The variances of a and b compared in one cell.
 
-    ``ratio`` is V_b/V_a with its 95 % limits; None where a heavy tail, or nothing that varies, leaves none.
-    ``per_evaluation`` is the ratio of variance times evaluations of f and of its gradient. ``p`` is after Holm's
-    correction over all cells. ``noise`` is "same samples", "paired" or "independent"; ``word`` says which is lower.
+    ``ratio`` is V_b/V_a with its 95 % limits; None if a tail is heavy or nothing varies. ``per_evaluation`` is the
+    ratio of variance times evaluations of f and of its gradient. ``p`` is corrected over all cells (Holm). ``noise`` is
+    "same samples", "paired" or "independent". ``word`` says which variance is lower.
     """
 
     cell: str
@@ -52,9 +52,9 @@ class Comparison:
 
 
 def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Comparison], list[str], list[str]]:
-    """Return the comparison of every cell that both studies hold, and the labels that only a or only b does.
+    """Return the comparisons of the cells of both studies, the labels of cells of a alone, and of b alone.
 
-    Of several runs of a cell those with equal seed and replicates are taken, else the longest ones.
+    Where a study has several runs of a cell, the runs with equal seed and replicates are compared, else the longest.
     """
     first, second = _by_cell(a), _by_cell(b)
     pairs = [(_label(first[key][0]), *_matching(first[key], second[key])) for key in first if key in second]
@@ -62,15 +62,15 @@ def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Compariso
 
 
 def of_estimators(records: Sequence[Record], a: str, b: str) -> list[Comparison]:
-    """Return the comparison of two estimators on every objective on which a study measured both with the same settings.
+    """Return the comparisons of two estimators, one for each objective that both were measured on with equal settings.
 
     Args:
-        records: of one study.
+        records: the lines of one study.
         a: the label of an estimator, such as ``rloo:n=4``, or of a cell, such as ``rloo:n=4 on gaussian-quadratic``.
-        b: likewise.
+        b: the label of the other estimator or cell.
 
     Raises:
-        Unknown: nothing measured has this label.
+        Unknown: a label names nothing that was measured.
     """
     first, second = _named(records, a), _named(records, b)
     by_objective = " on " not in a and " on " not in b
@@ -129,7 +129,7 @@ def _settings(record: Record) -> tuple[Any, ...]:
 
 
 def _matching(a: Sequence[Record], b: Sequence[Record]) -> tuple[Record, Record]:
-    """Return the two runs of one cell that have most in common, of these the longest."""
+    """Return the two runs of a cell that have most in common; among equals, the longest."""
 
     def likeness(pair: tuple[Record, Record]) -> tuple[bool, bool, int]:
         x, y = pair
@@ -147,14 +147,14 @@ def _named(records: Sequence[Record], label: str) -> list[Record]:
 
 
 def _share_noise(a: Record, b: Record) -> bool:
-    """Tell whether two runs drew the same random numbers: of one objective, with one seed, by one torch."""
+    """Tell whether two runs drew the same random numbers: with one objective, one seed and one torch."""
     same = _settings(a) == _settings(b) and a["objective"] == b["objective"]
     made = all(a["environment"].get(key) == b["environment"].get(key) for key in ("torch", "cpu_capability"))
     return bool(same and made and (a["common_noise"] or a["cell"] == b["cell"]))
 
 
 def _variance(record: Record, run: ComparedRun) -> str:
-    """Return a variance as text; what varies in a deterministic estimator is rounding."""
+    """Return a variance as text; a deterministic estimator varies by rounding alone, which counts as 0."""
     return "0" if record["deterministic"] else format_variance(run.summary)
 
 

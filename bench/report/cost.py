@@ -122,7 +122,7 @@ def _without_rivals(rows: list[Any], exact: list[Any]) -> str:
 
 
 def _exact(row: Any, best: Any) -> str:
-    """Weigh a zero-variance method against the best random one."""
+    """Weigh an exact method against the best random one."""
     if row.price <= best.price:
         return f"use {row.estimator}: exact, and no dearer than an estimate; of the random ones"
     times = format_number(row.price / best.price, 2)

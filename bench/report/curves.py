@@ -1,4 +1,4 @@
-"""Records of training to curves: what every estimator reached on every problem, by step, evaluation and second."""
+"""Records of training as curves: what each estimator reached on each problem by step, evaluation and second."""
 
 from __future__ import annotations
 
@@ -20,8 +20,13 @@ Record = Mapping[str, Any]
 
 KIND = LineKind.TRAINING
 SETTINGS = ("dtype", "device", "steps", "optimizer", "learning_rate", "replicates", "looks")
-"""What has to be equal in runs that are compared."""
-SAID = {"steps": "{:,} steps", "learning_rate": "learning rate {:g}", "replicates": "R={:,}", "looks": "{} looks"}
+"""Keys of a line whose values must be equal in runs that are compared."""
+SETTING_TEXTS = {
+    "steps": "{:,} steps",
+    "learning_rate": "learning rate {:g}",
+    "replicates": "R={:,}",
+    "looks": "{} looks",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,17 +34,17 @@ class Curves:
     """The runs of one estimator on one problem, ``[seeds, looks]``.
 
     Args:
-        estimator: its label.
-        name: its command-line name.
-        seeds: of the runs.
-        step: of every look, ``[looks]``.
-        evaluations: of f, for one batch element, up to each look, those of adaptation too, ``[looks]``.
-        seconds: of training, ``[looks]``, the median of the runs that were still alive.
-        value: the objective; from the look at which a run has diverged on, the infinity that is worst.
-        training_value: mean of the estimator's own values of the objective since the look before; NaN at the first.
-        variance: of the gradient, of a heavy tail its lower limit; NaN where there is none.
-        heavy: where the variance is a lower limit.
-        lines: the records.
+        estimator: the estimator's label.
+        name: the estimator's command-line name.
+        seeds: the seeds of the runs.
+        step: the optimizer's step at each look, ``[looks]``.
+        evaluations: evaluations of f for one batch element up to each look, adaptation included, ``[looks]``.
+        seconds: seconds of training up to each look, the median over the runs that have not diverged, ``[looks]``.
+        value: the objective; the worse infinity from the look on at which a run has diverged.
+        training_value: mean of the estimator's own values of the objective since the last look; NaN at the first.
+        variance: variance of the gradient, or its lower limit if the tail is heavy; NaN if unknown.
+        heavy: whether the variance is a lower limit.
+        lines: the records of the runs.
     """
 
     estimator: str
@@ -56,16 +61,16 @@ class Curves:
 
     @property
     def final(self) -> SeedSummary:
-        """Where the runs end."""
+        """The objective at the end, summarised over the seeds."""
         return across_seeds(self.value[:, -1])
 
     @property
     def diverged(self) -> int:
-        """Runs that have diverged."""
+        """Number of runs that have diverged."""
         return sum(line["outcome"] == Outcome.DIVERGED for line in self.lines)
 
     def at(self, evaluations: float) -> Array:
-        """Return every run's objective after so many evaluations of f, ``[seeds]``, on a line between two looks."""
+        """Return every run's objective after a number of evaluations of f, linear between two looks, ``[seeds]``."""
         place = float(np.interp(evaluations, self.evaluations, np.arange(self.evaluations.size)))
         before, after, part = self.value[:, int(place)], self.value[:, -int(-place // 1)], place % 1
         return before if part == 0 else np.where(np.isfinite(after), before + part * (after - before), after)
@@ -73,13 +78,13 @@ class Curves:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What estimators are compared on: an objective and how it is trained.
+    """An objective with its settings of training, on which estimators are compared.
 
     Args:
-        title: the objective's label, and what tells it from the same objective trained otherwise.
-        maximise: is a larger value the better one?
-        curves: one for each estimator, in the order of the records.
-        line: any of the records, for what they have in common.
+        title: the objective's label, with the settings that vary between its trainings.
+        maximise: whether a larger value is better.
+        curves: the curves of each estimator, in the order of the records.
+        line: one of the records, for the keys that they share.
     """
 
     title: str
@@ -89,17 +94,17 @@ class Problem:
 
     @property
     def budget(self) -> float:
-        """Evaluations of f, for one batch element, that every estimator has spent in the end at least."""
+        """Evaluations of f for one batch element that every estimator has spent at the end."""
         return min(float(c.evaluations[-1]) for c in self.curves)
 
     @property
     def ranked(self) -> list[Curves]:
-        """The curves, the best final median first."""
+        """The curves in the order of their final medians, the best first."""
         return sorted(self.curves, key=lambda c: -c.final.median if self.maximise else c.final.median)
 
 
 def problems(records: Sequence[Record]) -> list[Problem]:
-    """Return what was trained, from the lines of a study, in their order."""
+    """Return the problems of a study's training lines, in their order."""
     lines = [r for r in records if r["kind"] == KIND and r["outcome"] in (Outcome.MEASURED, Outcome.DIVERGED)]
     groups: dict[Any, list[Record]] = {}
     for line in lines:
@@ -109,8 +114,8 @@ def problems(records: Sequence[Record]) -> list[Problem]:
     for (objective, *own), group in groups.items():
         others = [settings for (name, *settings) in groups if name == objective]
         varying = [i for i in range(len(own)) if len({o[i] for o in others}) > 1]
-        said = [_said(("files", *SETTINGS)[i], own[i]) for i in varying]
-        title = f"{objective} ({', '.join(said)})" if said else objective
+        shown = [_setting(("files", *SETTINGS)[i], own[i]) for i in varying]
+        title = f"{objective} ({', '.join(shown)})" if shown else objective
         each: dict[str, list[Record]] = {}
         for line in sorted(group, key=lambda r: r["seed"]):
             each.setdefault(line["estimator"], []).append(line)
@@ -120,8 +125,8 @@ def problems(records: Sequence[Record]) -> list[Problem]:
     return found
 
 
-def _said(key: str, value: Any) -> str:
-    return SAID.get(key, "{}").format(len(value) if key == "looks" else value)
+def _setting(key: str, value: Any) -> str:
+    return SETTING_TEXTS.get(key, "{}").format(len(value) if key == "looks" else value)
 
 
 def _plain(value: Any) -> Any:
@@ -166,6 +171,6 @@ def _curves(lines: list[Record], maximise: bool) -> Curves:
 
 
 def picture(held: Mapping[str, Any]) -> Array:
-    """Return a stack of grey images, ``[..., h, w]`` from 0 to 1, as a record holds it."""
+    """Return the stack of grey images ``[..., h, w]``, from 0 to 1, that a record holds."""
     grey = np.frombuffer(base64.b64decode(held["grey"]), dtype=np.uint8)
     return np.asarray(grey.reshape(held["shape"]) / 255, dtype=np.float64)

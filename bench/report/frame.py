@@ -1,4 +1,4 @@
-"""Records to one tidy frame: a row per run, timing joined to moments, nothing in it that the data do not support."""
+"""Records as one tidy frame: a row per run, timing joined to moments, and only numbers that the data support."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NEEDS_FINITE_VARIANCE = (
 )  # fmt: skip
 
 ROUNDINGS = 1000
-"""Standard deviations of so many roundings of the exact gradient are not told from rounding."""
+"""Up to a standard deviation of this many roundings of the exact gradient, noise counts as rounding."""
 UNBIASED = (BiasVerdict.UNBIASED_WITHIN_TOL, BiasVerdict.EXACT, BiasVerdict.EXACT_WITHIN_TOL)
 OPEN = (BiasVerdict.INCONCLUSIVE, BiasVerdict.NO_REFERENCE, BiasVerdict.DEGENERATE, BiasVerdict.UNRELIABLE)
 CONSTANT = (BiasVerdict.EXACT, BiasVerdict.EXACT_WITHIN_TOL, BiasVerdict.DETERMINISTIC_BIASED)
@@ -51,27 +51,27 @@ BIASED = (BiasVerdict.BIASED, BiasVerdict.BIASED_WITHIN_TOL, BiasVerdict.DETERMI
 def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return one row per run, in the order of the records.
 
-    The columns are the records' own, those of ``summary`` beside them, and what every reader of the frame needs:
+    The columns are keys of the records and of their ``summary``, and these:
 
-    - ``problem``: the objective's label, followed by dtype, device, seed, replicates or the content of its files where
-      the study varies them;
-    - ``parameters``: what follows the name in the estimator's label;
-    - ``heavy``: the variance has a lower limit only. Everything that needs a finite variance is NaN in such a row, so
+    - ``problem``: the objective's label, with dtype, device, seed, replicates or the content of its files if the study
+      varies them;
+    - ``parameters``: the parameters in the estimator's label;
+    - ``heavy``: the variance has only a lower limit. Every number that needs a finite variance is NaN in such a row, so
       that no table or figure can print a two-sided interval by accident;
-    - ``fair``: may compete as unbiased: shown unbiased, or declared so and not refuted by the data. What a method
-      without noise is off by within the tolerance is rounding;
+    - ``fair``: may compete as unbiased: shown unbiased, or declared so and not refuted by the data. For noiseless
+      methods, an error within the tolerance counts as rounding;
     - ``biased``: a bias was found;
-    - ``exact``: right, with no noise but rounding: of a method without noise, or of one whose noise cannot be told from
-      rounding in its dtype (f can be larger than its gradient: up to 1000 roundings of the gradient count as such).
-      Nothing is measured against it, for its variance is that of the arithmetic;
-    - ``evals``: evaluations of f and of its gradient, per estimate.
+    - ``exact``: unbiased, with no noise but rounding. The method is noiseless, or its noise cannot be told from
+      rounding in its dtype (f can be larger than its gradient, so up to 1000 roundings of the gradient count as such).
+      No estimator is measured against it, because its variance comes from the arithmetic;
+    - ``evals``: evaluations of f and of its gradient per estimate.
 
     Args:
-        records: lines of a study, of any kind; of two moments lines of one run the later counts.
+        records: lines of a study, of any kind. A later moments line of a run replaces an earlier one.
     """
     import pandas as pd
 
-    # A cell whose pilot failed has no other line that would say so.
+    # A cell whose pilot failed has no moments line: its pilot stands in.
     moments = {
         r["run"]: r
         for r in records
@@ -96,7 +96,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     measured = table["outcome"] == Outcome.MEASURED
     table["heavy"] = measured & table["status"].isin(HEAVY)
     table.loc[table["heavy"], list(NEEDS_FINITE_VARIANCE)] = float("nan")
-    # What varies in a deterministic estimator is rounding: its variance is none.
+    # A deterministic estimator varies by rounding alone, which is no variance.
     table.loc[measured & table["verdict"].isin(CONSTANT), ["variance", "variance_low", "variance_high"]] = 0.0
     table["biased"] = measured & table["verdict"].isin(BIASED)
     declared = (table["unbiased"] == 1) & table["verdict"].isin(OPEN)
@@ -110,18 +110,18 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def files(record: Mapping[str, Any]) -> str:
-    """Return which files an objective was made of, by their content: ``data 1a2b3c4d``; empty for most."""
-    held = record.get("objective_contents") or {}  # early records do not say
+    """Return the files that an objective was made from, by their content: ``data 1a2b3c4d``; empty without files."""
+    held = record.get("objective_contents") or {}  # early records lack it
     return ", ".join(f"{field} {digest[:8]}" for field, digest in held.items())
 
 
 def each(table: pd.DataFrame) -> list[Any]:
-    """Return the rows as named tuples, for what is said about one run at a time."""
+    """Return the rows as named tuples, for reading one run at a time."""
     return list(table.itertuples())
 
 
 def _problems(table: pd.DataFrame) -> pd.Series[str]:
-    """Name what a row may be compared with: same objective, same dtype, device and seed."""
+    """Name the problem of each row: rows of one problem have equal objective, dtype, device and seed."""
     import pandas as pd
 
     runs = table[table["outcome"] != Outcome.SKIPPED]

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def ranked(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the frame with the columns ``rank_low`` and ``rank_high``, NaN where a run has no place in a ranking.
+    """Return the frame with the columns ``rank_low`` and ``rank_high``, NaN where a run cannot be ranked.
 
-    Runs without variance, with a heavy tail, or that measured nothing are not ranked. Runs that shared noise in the
-    same blocks are compared through it, which tells far closer variances apart.
+    A run is not ranked if it has no variance or a heavy tail, or measured nothing. Runs that shared noise in the same
+    blocks are compared pairwise, which separates much closer variances.
     """
     table = table.assign(rank_low=float("nan"), rank_high=float("nan"))
     by_run = {r["run"]: r for r in records if r["kind"] == LineKind.MOMENTS}

@@ -1,4 +1,4 @@
-"""The report of a study folder: three tables, and each figure that the records have something to show for."""
+"""The report of a study folder: its tables, and every figure for which the records have data."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Records = Sequence[Mapping[str, Any]]
 def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
     """Write ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*.svg``, ``*.png``; return the paths written.
 
-    Of training ``training.md`` and ``training.csv`` instead, or both.
+    For training studies, write ``training.md`` and ``training.csv``. A study of both kinds gets all five.
 
-    The same records give the same bytes. Records may be a part of a study, or hold nothing but failures. A figure that
-    has nothing to show is not written, and one that an earlier report left is removed; other files are left alone.
+    Equal records give equal bytes. The records may be part of a study, or hold nothing but failures. A figure without
+    data is not written, and its file from an earlier report is removed. Other files are left alone.
 
     Args:
-        folder: the study folder; it is made where it does not exist.
+        folder: the study folder; made if it does not exist.
         records: the lines of ``records.jsonl``.
-        cost: "seconds" or "evaluations": what an estimate is said to cost.
+        cost: the unit of cost of an estimate, "seconds" or "evaluations".
     """
     folder.mkdir(parents=True, exist_ok=True)
     title, trained = folder.resolve().name, _trained(records)
@@ -61,7 +61,7 @@ def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
 
 
 def print_table(records: Records, console: Console, cost: str = "seconds") -> None:
-    """Print the table of a study: it fits 100 columns, leaves columns out on fewer, and is plain text in a pipe."""
+    """Print the table of a study. It fits 100 characters; narrower, it drops columns. In a pipe it is plain text."""
     trained = _trained(records)
     if not trained or len(trained) < len(records):
         tables.show(prepared(records, cost), console)
@@ -74,5 +74,5 @@ def _trained(records: Records) -> Records:
 
 
 def prepared(records: Records, cost: str = "seconds") -> pd.DataFrame:
-    """Return the frame that every table and figure reads: runs with their prices and rank intervals."""
+    """Return the frame that tables and figures read: the runs with their prices and rank intervals."""
     return ranked(priced(frame(records), cost), records)

@@ -1,4 +1,4 @@
-"""The table of a study: as data (CSV), as text (terminal, Markdown, LaTeX), with what could not be measured."""
+"""The table of a study as CSV, Markdown, LaTeX and terminal text, including what could not be measured."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ INTEGERS = (
 
 NOTES = (
     "rank: place by variance among the estimators of the objective, 1 the lowest, as a simultaneous 95 % interval.",
-    "bias: norm of the bias over the norm of the exact gradient, bounded at 95 %. A bound alone: the run cannot tell.",
-    "variance: total variance of one estimate (trace of its covariance) at 95 %. A lower limit (≥) stands alone where "
-    "the tail is too heavy for an estimate; its index is told in the remarks: from 0.7 on the interval means nothing, "
+    "bias: norm of the bias over the norm of the exact gradient, bounded at 95 %. A bound without a word: no bias was "
+    "found, but one up to the bound is possible.",
+    "variance: total variance of one estimate (trace of its covariance) at 95 %. If the tail is too heavy for an "
+    "estimate, the lower limit (≥) stands alone and the remarks give the tail index: from 0.7 on no interval holds, "
     "from 1 on there is no variance.",
-    "eff.: variance × cost of the best unbiased estimator over that of this one, cost as named above the table. A dash "
-    "where a bias or a heavy tail leaves it no meaning; exact where nothing but rounding varies.",
+    "eff.: variance × cost of the best unbiased estimator, divided by variance × cost of this one. The cost is named "
+    "above the table. A dash: meaningless because of a bias or a heavy tail. exact: only rounding varies.",
     "cos: mean cosine between one estimate and the exact gradient.",
-    "Unbiased in the line of advice: shown by the data, or declared and not refuted by them.",
+    "Unbiased, in the advice: shown by the data, or declared and not refuted by them.",
     "f + ∇f: evaluations of f and of its gradient per estimate. time: per estimate, in batch; ~ where "
     "the machine was noisy.",
 )
@@ -53,7 +54,7 @@ HEADER = ("estimator", "rank", "bias", "variance (95 %)", "eff.", "cos", "f + �
 DROPPED_FIRST = ("cos", "f + ∇f", "rank", "time", "eff.")
 LEFT = ("estimator", "bias", "variance (95 %)", "remarks")
 FOLDED = {"estimator": 26, "remarks": 12}
-"""Columns that may be folded on a narrow terminal, and the width that they keep before another column has to go."""
+"""Columns that fold on a narrow terminal, and the width below which another column is dropped instead."""
 SKIPS_SHOWN = 8
 
 
@@ -61,10 +62,10 @@ class Section(NamedTuple):
     """One problem of a study as text.
 
     Args:
-        problem: the objective's label and what tells its runs apart.
-        facts: family, dimension, replicates, norm of the exact gradient and unit of cost, in a line.
+        problem: the objective's label, with the settings that tell its problems apart.
+        facts: a line with family, dimension, replicates, norm of the exact gradient and unit of cost.
         body: one row of cells per run, in the order of ``HEADER``.
-        advice: what to use.
+        advice: a line that says what to use.
     """
 
     problem: str
@@ -74,7 +75,7 @@ class Section(NamedTuple):
 
 
 def ordered(group: pd.DataFrame) -> pd.DataFrame:
-    """Sort the runs of a problem: unbiased ones by variance × cost, then biased, heavy-tailed, failed."""
+    """Sort the runs of a problem: unbiased ones by variance × cost, then biased, heavy-tailed and failed ones."""
     place = (~group["fair"]).astype(int) + 2 * group["heavy"] + 4 * (group["outcome"] != Outcome.MEASURED)
     keyed = group.assign(_place=place, _cost=group["variance_times_cost"].fillna(math.inf))
     ranked = keyed.sort_values(["_place", "_cost", "variance_low", "estimator"], kind="stable")
@@ -82,11 +83,11 @@ def ordered(group: pd.DataFrame) -> pd.DataFrame:
 
 
 def sections(table: pd.DataFrame, *, terse: bool = False) -> list[Section]:
-    """Return the text of every problem with at least one run that is not a skip, in the order of the records.
+    """Return the text of every problem in the order of the records, unless all of its runs were skipped.
 
     Args:
         table: the prepared frame.
-        terse: intervals of the variance in percent, for a terminal.
+        terse: give intervals of the variance in percent, for a terminal.
     """
     groups = _run(table).groupby("problem", sort=False)
     return [_section(str(problem), ordered(group), terse=terse) for problem, group in groups]
@@ -130,30 +131,30 @@ def _cells(row: Any, *, terse: bool) -> tuple[str, ...]:
 
 
 def absences(table: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Return what failed and what was skipped as lines: one per estimator, family and reason, however many pairs."""
+    """Return what failed and what was skipped, each as lines: one line per estimator, family and reason."""
     return _grouped(table[table["outcome"] == Outcome.FAILED]), _grouped(table[table["outcome"] == Outcome.SKIPPED])
 
 
 def _grouped(table: pd.DataFrame) -> list[str]:
-    # A reason that quotes its own instance ("RLOO(n=4) serves ...") is one reason for the whole grid.
+    # Reasons that differ only in the instance they quote ("RLOO(n=4) serves ...") are one reason.
     plain = table["reason"].map(lambda reason: re.sub(r"(\w)\([^()]*=[^()]*\)", r"\1", reason))
     lines = []
     for (name, family, reason), group in table.groupby(["estimator_name", "family", plain], sort=False):
         objectives = list(dict.fromkeys(group["problem"]))
         where = objectives[0] if len(objectives) == 1 else f"{len(objectives)} objectives"
-        told = group["reason"].iloc[0] if group["reason"].nunique() == 1 else reason
-        lines.append(f"{name} on {family} ({where}): {told}")
+        shown = group["reason"].iloc[0] if group["reason"].nunique() == 1 else reason
+        lines.append(f"{name} on {family} ({where}): {shown}")
     return lines
 
 
 def csv(table: pd.DataFrame) -> str:
-    """Return every run and skip with full-precision numbers; empty where a number does not exist."""
+    """Return every run and skip with all digits; empty where a number does not exist."""
     chosen = table[list(CSV)].astype(dict.fromkeys(INTEGERS, "Int64"))
     return str(chosen.rename(columns=UNIT_NAMES).to_csv(index=False, lineterminator="\n"))
 
 
 def markdown(table: pd.DataFrame, title: str) -> str:
-    """Return the study as Markdown: per problem a table and a line of advice, what is missing, what columns mean."""
+    """Return the study as Markdown: a table and advice for each problem, what is missing, what the columns mean."""
     from tabulate import tabulate
 
     parts = [f"# {title}", provenance(table)]
@@ -195,25 +196,25 @@ def _escaped(text: str) -> str:
 
 
 def _filled(body: list[tuple[str, ...]]) -> tuple[list[str], list[list[str]]]:
-    """Leave out the columns in which no row says anything."""
+    """Return header and rows without the columns that are empty in every row."""
     kept = [i for i in range(len(HEADER)) if any(row[i] not in ("", NONE) for row in body)]
     return [HEADER[i] for i in kept], [[row[i] for i in kept] for row in body]
 
 
 def provenance(table: pd.DataFrame) -> str:
-    """Return a sentence with the number of runs and the dtypes, devices and seeds they used."""
+    """Return sentences with the numbers of runs, and their dtypes, devices and seeds."""
     counts = table["outcome"].value_counts()
-    told = [f"{counts.get(word, 0)} {word}" for word in (Outcome.MEASURED, Outcome.FAILED, Outcome.SKIPPED)]
+    shown = [f"{counts.get(word, 0)} {word}" for word in (Outcome.MEASURED, Outcome.FAILED, Outcome.SKIPPED)]
     used = _run(table)
     if used.empty:
-        return f"Runs: {', '.join(told)}."
+        return f"Runs: {', '.join(shown)}."
     settings = [", ".join(sorted(used[key].unique())) for key in ("dtype", "device")]
     seeds = ", ".join(f"{seed:.0f}" for seed in sorted(used["seed"].unique()))
-    return f"Runs: {', '.join(told)}. {', '.join(settings)}, seed {seeds}."
+    return f"Runs: {', '.join(shown)}. {', '.join(settings)}, seed {seeds}."
 
 
 def show(table: pd.DataFrame, console: Console) -> None:
-    """Print the study in the width of the console, leaving out the least telling columns where it is narrow."""
+    """Print the study in the width of the console, without the least important columns if it is narrow."""
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
@@ -245,7 +246,7 @@ def show(table: pd.DataFrame, console: Console) -> None:
 
 
 def _fitting(rows: list[tuple[str, ...]], width: int) -> list[int]:
-    """Choose the columns that say something and fit, dropping the least telling first."""
+    """Return the columns that are not empty and fit, dropping the least important first."""
     kept = [i for i in range(len(HEADER)) if any(row[i] not in ("", NONE) for row in rows)]
     for name in DROPPED_FIRST:
         taken = 2 + sum(

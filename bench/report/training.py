@@ -1,4 +1,4 @@
-"""The report of training: a table of what was reached, every look as data, and figures."""
+"""The report of training: a table of the results, and every look as data."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ COLUMNS = (
 )  # fmt: skip
 
 NOTES = (
-    "final: the objective at the end, as the median over seeds with an interval of order statistics, which holds "
-    "whatever the law of the runs; its level is above the table. A diverged run counts as the worst.",
+    "final: the objective at the end, as the median over seeds with an interval of order statistics, which holds for "
+    "every law of the runs; its level is above the table. A diverged run counts as the worst.",
     "middle half: interquartile mean over seeds.",
-    "at N f: the median after N evaluations of f for one batch element, which every estimator has spent; what it takes "
-    "to adapt a control variate is counted.",
-    "behind the best: what the final objective lacks to that of the first row, seed by seed; median and interval.",
-    "diverged: runs that ended in a value that is not finite, or far worse than at the start.",
-    "f + ∇f: evaluations for one step and one batch element, and after it those of f that adapt a control variate.",
-    "time: of all steps, without looking; the median over seeds. Runs may have shared the machine.",
-    "variance: of the gradient at theta, on the images of `bench run`, at the start and in the end; median over seeds. "
-    "A lower limit (≥) where the tail is heavy.",
+    "at N f: the median after N evaluations of f for one batch element, which every estimator has spent. Evaluations "
+    "that adapt a control variate count.",
+    "behind the best: distance of the final objective from the first row's, seed by seed; median and interval.",
+    "diverged: runs that ended with a value that is not finite, or far worse than at the start.",
+    "f + ∇f: evaluations for one step and one batch element; after a comma, evaluations of f that adapt a control "
+    "variate.",
+    "time: seconds of all steps without the looks; median over seeds. Runs may have shared the machine.",
+    "variance: variance of the gradient at theta, on the images of `bench run`, at the start and at the end; median "
+    "over seeds. A lower limit (≥) if the tail is heavy.",
 )
 
 
@@ -43,8 +44,8 @@ class Section(NamedTuple):
     """One problem as text.
 
     Args:
-        title: of the problem.
-        facts: how it was trained and judged, in a line.
+        title: the problem's title.
+        facts: a line on how it was trained and judged.
         header: names of the columns.
         body: one row of cells for each estimator, the best first.
     """
@@ -117,7 +118,7 @@ def _row(curves: Curves, best: Curves, budget: float, upwards: float) -> list[st
 
 
 def estimate(where: SeedSummary) -> str:
-    """Return a median with its interval; what is infinite has diverged."""
+    """Return a median with its interval as text; infinite values have diverged."""
     if not math.isfinite(where.median):
         return "diverged"
     if not (math.isfinite(where.low) and math.isfinite(where.high)):
@@ -140,7 +141,7 @@ def _variance(curves: Curves, look: int) -> str:
 
 
 def absences(records: Sequence[Record]) -> list[str]:
-    """Return what was not trained or diverged, and why: a line for each estimator, objective and reason."""
+    """Return a line for each estimator, objective and reason that was not trained or diverged."""
     found: dict[tuple[str, str, str, str], list[int]] = {}
     for line in records:
         if line["kind"] == KIND and line["outcome"] != Outcome.MEASURED:
@@ -156,7 +157,7 @@ def _absence(outcome: str, estimator: str, objective: str, reason: str, seeds: l
 
 
 def markdown(records: Sequence[Record], title: str) -> str:
-    """Return the study as Markdown: a table of every problem, what is missing, what the columns mean."""
+    """Return the study as Markdown: a table for each problem, what is missing, what the columns mean."""
     from tabulate import tabulate
 
     parts = [f"# {title}: training"]
@@ -188,7 +189,7 @@ def data(records: Sequence[Record]) -> str:
 
 
 def show(records: Sequence[Record], console: Console) -> None:
-    """Print the tables of what was trained."""
+    """Print the tables of training."""
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""Numbers in words: as many digits as the interval supports, the same text in every table."""
+"""The text of every table: numbers with the digits that their intervals support, statuses and verdicts in words."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ TIME_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 
 
 def estimate(value: float, low: float, high: float) -> str:
-    """Return ``0.412 ± 0.012``, ``0.412 [0.40, 0.45]`` where lopsided, ``≥ 0.38`` where only a lower limit exists."""
+    """Return ``0.412 ± 0.012``, ``0.412 [0.40, 0.45]`` if lopsided, or ``≥ 0.38`` if only a lower limit exists."""
     if math.isnan(value):
         return NONE if math.isnan(low) else f"≥ {format_number(low, 2)}"
     return "0" if value == 0 else format_estimate(value, low, high)
 
 
 def terse(value: float, low: float, high: float) -> str:
-    """Return ``0.412 ±3 %``: value and relative half-width of a symmetric interval, any other as ``estimate`` does."""
+    """Return ``0.412 ±3 %`` for a symmetric interval: value and relative half-width. Other intervals stay absolute."""
     if not (value > 0 and abs((high - value) - (value - low)) <= 0.2 * (high - low)):
         return estimate(value, low, high)
     half = (high - low) / 2
@@ -54,7 +54,7 @@ def terse(value: float, low: float, high: float) -> str:
 
 
 def efficiency(row: Any) -> str:
-    """Return a relative efficiency: two digits, one below 0.01; ``exact`` where nothing but rounding varies."""
+    """Return a relative efficiency to two digits, or one below 0.01; ``exact`` where only rounding varies."""
     return "exact" if row.exact else format_number(row.efficiency, 2 if row.efficiency >= 0.01 else 1)
 
 
@@ -64,7 +64,7 @@ def cosine(value: float) -> str:
 
 
 def span(low: float, high: float) -> str:
-    """Return ``3.1–3.4``, or one number where two digits do not tell the ends apart."""
+    """Return ``3.1–3.4``, or one number if the ends agree to two digits."""
     first, last = format_number(low, 2), format_number(high, 2)
     return first if first == last else f"{first}–{last}"
 
@@ -75,7 +75,7 @@ def percent(fraction: float) -> str:
 
 
 def duration(seconds: float, *, noisy: bool = False) -> str:
-    """Return seconds in the unit that leaves one to three digits before the point; ``~`` before a noisy time."""
+    """Return seconds in the unit that leaves one to three digits before the point; ``~`` marks a noisy time."""
     if math.isnan(seconds):
         return NONE
     unit, size = next((u for u in TIME_UNITS if seconds >= u[1]), TIME_UNITS[-1])
@@ -88,14 +88,14 @@ def evaluations(f: float, gradient: float) -> str:
 
 
 def count(value: float) -> str:
-    """Return a number of evaluations: an integer where it is one."""
+    """Return a number of evaluations, without decimals if it is whole."""
     if math.isnan(value):
         return NONE
     return f"{value:,.0f}" if value == round(value) else format_number(value, 3)
 
 
 def bias(row: Any) -> str:
-    """Return the verdict in a word with what bounds it, relative to the norm of the exact gradient."""
+    """Return the verdict in words, with its bounds relative to the norm of the exact gradient."""
     word: str = VERDICTS[row.verdict]
     if row.verdict in BOUNDED and row.relative_bias_bound > 0:
         return f"{word} ≤ {percent(row.relative_bias_bound)}".lstrip()
@@ -109,7 +109,7 @@ def bias(row: Any) -> str:
 
 
 def remarks(row: Any) -> str:
-    """Return why the numbers of this row ask for care; empty where they do not."""
+    """Return the reasons for care with the numbers of this row; empty without any."""
     if row.verdict in CONSTANT:
         return ""
     parts = [STATUSES[row.status]]

@@ -1,4 +1,4 @@
-"""The figures of a study, each a function from the prepared frame to a matplotlib figure, or None: nothing to show."""
+"""The figures of a study: functions from the prepared frame to a matplotlib figure, or None without data."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FORMATS = ("svg", "png")
 
 
 def images(table: pd.DataFrame) -> Iterator[tuple[str, bytes | None]]:
-    """Yield ``name.svg`` and ``name.png`` of every figure with its content, None where it has nothing to show."""
+    """Yield ``name.svg`` and ``name.png`` of every figure with its content, or None if it has no data."""
     for name in NAMES:
         yield from _files(name, lambda name=name: draw(name, table))  # type: ignore[misc]
 
 
 def training_images(problems: Sequence[Problem]) -> Iterator[tuple[str, bytes | None]]:
-    """Yield the same of what was trained."""
+    """Yield ``name.svg`` and ``name.png`` of every figure of training with its content, or None if it has no data."""
     from bench.report.figures.training import curves, pictures, variances
 
     for name, drawing in zip(TRAINING, (curves, variances, pictures), strict=True):
@@ -45,9 +45,9 @@ def _files(name: str, drawing: Callable[[], Figure | None]) -> Iterator[tuple[st
 
 
 def draw(name: str, table: pd.DataFrame) -> Figure | None:
-    """Return a figure by its name, None where the frame has nothing to show in it.
+    """Return a figure by its name, or None if the frame has no data for it.
 
-    What is exact is drawn as such, without the variance of its rounding.
+    An exact method is drawn with variance 0, without its rounding.
     """
     from bench.report.figures.bias_variance import bias_variance
     from bench.report.figures.heatmap import heatmap
@@ -61,7 +61,7 @@ def draw(name: str, table: pd.DataFrame) -> Figure | None:
 
 
 def _rendered(figure: Figure, suffix: str) -> bytes:
-    """Render without date and library version, which would change the file where nothing changed."""
+    """Return the file without date and library version, so that equal figures are equal files."""
     target = io.BytesIO()
     metadata = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
     figure.savefig(target, format=suffix, metadata=metadata)

@@ -28,9 +28,9 @@ SIGNS = (
 
 
 def bias_variance(table: pd.DataFrame) -> Figure | None:
-    """Draw one panel per objective; None without a bounded bias and a variance on one objective.
+    """Draw one panel per objective; None if no objective has a bounded bias and a variance.
 
-    A bias that is significant is drawn at its estimate with its interval, any other at its upper bound.
+    A significant bias is drawn at its estimate with its interval, any other at its upper bound.
     """
     table = table[(table["exact_norm"] > 0) & (table["bias_bound"] > 0) & (table["variance_low"] >= 0)]
     table = table[~((table["variance"] == 0) & ~table["biased"])]  # exact: on neither axis

@@ -1,4 +1,4 @@
-"""Every estimator on every objective at a glance: variance over that of the best unbiased one."""
+"""Every estimator on every objective at a glance: variance over the variance of the best unbiased estimator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS = 14
 DECADES = 4
-"""The colour ends at this many decades above the best; the number in the cell does not."""
+"""The colour scale ends at this many decades above the best; the numbers in the cells go on."""
 ABSENT, FAILED, BIASED = "#e3e3e3", "#c1272d", "#d55e00"
 
 TITLE = "Variance over the lowest variance above 0 of an unbiased estimator on the same objective"
@@ -29,10 +29,10 @@ NOTE = "Unbiased: shown by the data, or declared and not refuted by them. Cost i
 
 
 def heatmap(table: pd.DataFrame) -> Figure | None:
-    """Draw the map; None where nothing has a variance.
+    """Draw the map; None if nothing has a variance.
 
-    Beyond 14 objectives, those that differ in parameters alone are drawn at their smallest and largest dimension, and
-    if that is not enough at their largest; the title says so.
+    Beyond 14 objectives, objectives that differ only in parameters are drawn at their smallest and largest dimension,
+    or if these are too many at their largest. The title says so.
     """
     import seaborn
     from matplotlib.figure import Figure
@@ -88,14 +88,14 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
     ax.tick_params(axis="y", labelrotation=0)
     dagger = "" if all(unbiased for _, unbiased in bases.values()) else " † no unbiased one: over the lowest measured."
     width = int(figure.get_figwidth() * LETTERS)
-    said = [line for text in (TITLE, NOTE + dagger + note) for line in textwrap.wrap(text, width)]
-    figure.suptitle("\n".join(said), fontsize=9.5, x=0.01, ha="left")
+    title = [line for text in (TITLE, NOTE + dagger + note) for line in textwrap.wrap(text, width)]
+    figure.suptitle("\n".join(title), fontsize=9.5, x=0.01, ha="left")
     _legend(figure)
     return figure
 
 
 def _columns(table: pd.DataFrame) -> tuple[list[str], str]:
-    """Choose the problems to draw, and say by which rule where some are left out."""
+    """Return the problems to draw, and a note with the rule if some are left out."""
     dims = table.drop_duplicates("problem")[["problem", "objective_name", "dim"]]
     if len(dims) <= MOST_COLUMNS:
         return list(dims["problem"]), ""
@@ -108,7 +108,7 @@ def _columns(table: pd.DataFrame) -> tuple[list[str], str]:
 
 
 def _rows(table: pd.DataFrame) -> list[str]:
-    """Order the estimators by name as in the palette, then by their number of samples."""
+    """Return the estimators, ordered like the palette and then by their number of samples."""
     places = {name: place for place, name in enumerate(order(list(table["estimator_name"])))}
     first = table.drop_duplicates("estimator").assign(
         _place=lambda t: t["estimator_name"].map(places), _n=lambda t: t["n"].fillna(0)
@@ -117,14 +117,14 @@ def _rows(table: pd.DataFrame) -> list[str]:
 
 
 def _base(group: pd.DataFrame) -> tuple[float, bool]:
-    """Return the variance that the others are divided by, and whether it is that of an unbiased estimator."""
+    """Return the variance that all others are divided by, and whether it belongs to an unbiased estimator."""
     positive = group[group["variance"] > 0]
     fair = positive[positive["fair"]]
     return float((positive if fair.empty else fair)["variance"].min()), not fair.empty
 
 
 def _ratio(cell: Any, base: float) -> tuple[str, float]:
-    """Return the text and the colour of a measured cell, no colour where not even a lower limit says anything."""
+    """Return text and colour of a measured cell; the colour is NaN if not even its lower limit is above 0."""
     if cell.variance == 0:
         return "0", 0.0
     ratio = (cell.variance_low if cell.heavy else cell.variance) / base
@@ -135,7 +135,7 @@ def _ratio(cell: Any, base: float) -> tuple[str, float]:
 
 
 def _sign(ax: Axes, i: int, j: int, sign: str, colour: str) -> None:
-    """Fill a cell with grey and a sign: there is no number here, and why."""
+    """Fill a cell without a number with grey, and a sign that says why."""
     from matplotlib.patches import Rectangle
 
     ax.add_patch(Rectangle((j, i), 1, 1, facecolor=ABSENT, edgecolor="white", linewidth=1.0, zorder=2))
@@ -143,7 +143,7 @@ def _sign(ax: Axes, i: int, j: int, sign: str, colour: str) -> None:
 
 
 def _corner(ax: Axes, i: int, j: int, *, filled: bool) -> None:
-    """Mark the upper left corner of a cell: filled for a bias, hollow where none was found but none is excluded."""
+    """Mark the upper left corner of a cell: filled for a bias, hollow if a bias was neither found nor excluded."""
     from matplotlib.patches import Polygon
 
     inside, edge = (BIASED, "white") if filled else ("white", BIASED)

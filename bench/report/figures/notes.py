@@ -1,4 +1,4 @@
-"""Short texts beside points, clear of every marker, arrow, line that is named and other text."""
+"""Short texts beside points, clear of markers, arrows, given lines and other texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 SIZE = 6.5
 WIDTH, HEIGHT = 4.0, 8.0
-"""A character's width and a line's height in points: an estimate, so that nothing has to be rendered."""
+"""Width of a character and height of a line in points; estimates, so that nothing has to be rendered."""
 REACH = 5.0
 """Half the width of a marker, in points."""
 
@@ -26,24 +26,24 @@ PLACES: tuple[tuple[float, float, Literal["left", "center", "right"], Literal["b
     (0, 7, "center", "bottom"),
     (0, -7, "center", "top"),
 )
-"""Where a text may go, best first: offset in points, and which of its edges lies there."""
+"""Where a text may go, best first: offset in points, and the alignment of the text there."""
 
 Box = tuple[float, float, float, float]
 Steps = Sequence[tuple[float, float]]
-"""Corners of a line whose parts run along the axes, in data coordinates."""
+"""Corners of a line whose segments run along the axes, in data coordinates."""
 CLEAR = 1.0
-"""How far a text keeps from a line, in points."""
+"""Distance that a text keeps from a line, in points."""
 
 
 class Point(NamedTuple):
-    """A text wanted beside a point.
+    """A text that is wanted beside a point.
 
     Args:
         x: data coordinate, positive.
         y: data coordinate, positive.
-        text: a few characters; empty where only the marker must be kept free.
-        colour: of the text.
-        arrows: where arrows from the point end, relative to it, in points.
+        text: a few characters; empty if the marker alone must be kept clear.
+        colour: colour of the text.
+        arrows: ends of arrows from the point, relative to it, in points.
     """
 
     x: float
@@ -54,9 +54,9 @@ class Point(NamedTuple):
 
 
 def annotate(figure: Figure, points: dict[Axes, list[Point]], lines: Mapping[Axes, Steps] | None = None) -> None:
-    """Write the texts, each at the first of eight places that is free; a text that finds none is left out.
+    """Write each text at the first of eight places that is free; leave it out if none is.
 
-    The figure's layout must be final. ``lines`` are kept free too.
+    The figure's layout must be final. Texts keep clear of ``lines`` too.
     """
     scale = 72 / figure.dpi
     for ax, wanted in points.items():
@@ -77,12 +77,12 @@ def annotate(figure: Figure, points: dict[Axes, list[Point]], lines: Mapping[Axe
 
 
 def _around(x: float, y: float, dx: float, dy: float) -> Box:
-    """Return the box of a marker and of an arrow from it."""
+    """Return the box around a marker and an arrow from it."""
     return min(x, x + dx) - REACH, min(y, y + dy) - REACH, max(x, x + dx) + REACH, max(y, y + dy) + REACH
 
 
 def _between(x: float, y: float, other_x: float, other_y: float) -> Box:
-    """Return the box of a part of a line."""
+    """Return the box around a segment of a line."""
     return min(x, other_x) - CLEAR, min(y, other_y) - CLEAR, max(x, other_x) + CLEAR, max(y, other_y) + CLEAR
 
 

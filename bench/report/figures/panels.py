@@ -1,4 +1,4 @@
-"""What the figures share: the look, small multiples, estimates with their intervals, and the legend."""
+"""The parts that figures share: the look, small multiples, estimates with their intervals, and the legend."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Transform
 
 Edge = Literal["x", "y"]
-"""A coordinate that is zero, and so has no place on a logarithmic axis: what has it is drawn at the axis' low end."""
+"""A coordinate that is zero: its logarithmic axis has no place for it, so the mark goes to the low end."""
 
-LOOK: Any = {  # matplotlib types the keys of its settings one by one, and not in every release
+LOOK: Any = {  # some releases of matplotlib type every key of its settings, others none
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "axes.titlesize": 9,
@@ -34,7 +34,7 @@ LOOK: Any = {  # matplotlib types the keys of its settings one by one, and not i
     "lines.linewidth": 1.4,
     "savefig.facecolor": "white",
     "figure.dpi": 150,
-    "text.hinting": "no_hinting",  # so that what fits the layout at one resolution fits the file at another
+    "text.hinting": "no_hinting",  # so that the layout fits at every resolution
     "text.parse_math": False,  # a dollar sign in a user's label is a dollar sign
     "svg.hashsalt": "bench.report",
     "svg.fonttype": "path",
@@ -42,13 +42,13 @@ LOOK: Any = {  # matplotlib types the keys of its settings one by one, and not i
 GRID = "#d5d5d5"
 MOST_PANELS = 24
 LETTERS = 13
-"""Letters of a title to an inch."""
+"""Letters of a title per inch."""
 
 
 def panels(
     problems: Sequence[str], title: str, *, width: float = 3.4, height: float = 2.8, across: int = 4
 ) -> tuple[Figure, dict[str, Axes]]:
-    """Return a figure with one panel per problem, the problem as its title, at most ``across`` in a row (inches)."""
+    """Return a figure with a titled panel for each problem, at most ``across`` in a row; sizes are in inches."""
     from matplotlib.figure import Figure
 
     columns = min(across, max(len(problems), 1)) if len(problems) != across + 1 else across - 1
@@ -76,7 +76,7 @@ def _wrapped(problem: str, width: int) -> list[str]:
 
 
 def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
-    """Return the problems to draw, at most 24, those with the most runs; and a note where some are left out."""
+    """Return the problems to draw, at most the 24 with the most runs, and a note if some are left out."""
     counts = table["problem"].value_counts(sort=False)
     if len(counts) <= MOST_PANELS:
         return list(counts.index), ""
@@ -86,13 +86,13 @@ def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
 
 
 def limits(row: Any) -> tuple[float, float, float]:
-    """Return the variance to draw with its limits; a lower limit alone stands as (low, low, NaN), open above."""
+    """Return the variance to draw with its limits; a lower limit alone is (low, low, NaN), open above."""
     value = row.variance_low if math.isnan(row.variance) else row.variance
     return value, row.variance_low, row.variance_high
 
 
 def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | None = None) -> None:
-    """Draw an estimate: a filled marker, a hollow one where a bias is not excluded.
+    """Draw an estimate: a filled marker, or a hollow one if a bias is not excluded.
 
     ``edge`` names the coordinate that is zero.
     """
@@ -112,7 +112,7 @@ def _coordinates(ax: Axes, edge: Edge | None) -> Transform:
 
 
 def look(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, Any]:
-    """Return the marker's properties: hollow where a bias is not excluded, larger with more samples n (or NaN)."""
+    """Return the marker's properties: perhaps ``hollow``, and larger with more samples n, which may be NaN."""
     size = 5.5 + min(1.1 * math.log2(n), 5.0) if n > 1 else 5.5
     return {
         "marker": style.marker,
@@ -132,9 +132,9 @@ def whisker(ax: Axes, start: tuple[float, float], end: tuple[float, float], colo
 def arrow(
     ax: Axes, x: float, y: float, colour: str, towards: tuple[float, float] = (0, 17), *, edge: Edge | None = None
 ) -> None:
-    """Draw an arrow of fixed length on paper (points): an interval without an end on this side.
+    """Draw an arrow of fixed length (points), for an interval that is open on this side.
 
-    ``edge`` is that of ``mark``, from which the arrow begins.
+    ``edge`` names the coordinate of the arrow's start that is zero.
     """
     ax.annotate(
         "",
@@ -147,9 +147,9 @@ def arrow(
 
 
 def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
-    """Draw a variance over x: marker and error bar, an arrow where it is open above, the low edge where it is zero.
+    """Draw a variance over x: a marker with an error bar, or with an arrow if open above; at the low edge if zero.
 
-    A heavy tail whose lower limit is zero says nothing: it is an arrow that begins at the edge.
+    The lower limit zero of a heavy tail says nothing: it becomes an arrow from the edge.
     """
     value, low, high = limits(row)
     if value == 0:
@@ -167,7 +167,7 @@ def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
 
 
 def logarithmic(ax: Axes, *, room: float = 0.12) -> None:
-    """Make both axes logarithmic, with room at the ends and at least 1.3 decades, so that a tick is always labelled."""
+    """Make both axes logarithmic, with room at the ends, and at least 1.3 decades long so that a tick is labelled."""
     for interval, axis, scale, limit in (
         (ax.dataLim.intervalx, ax.xaxis, ax.set_xscale, ax.set_xlim),
         (ax.dataLim.intervaly, ax.yaxis, ax.set_yscale, ax.set_ylim),
@@ -180,7 +180,7 @@ def logarithmic(ax: Axes, *, room: float = 0.12) -> None:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Return round values between 10^low and 10^high: powers of ten, or 1, 2 and 5 of them within two decades."""
+    """Return round values between 10^low and 10^high: powers of ten; within two decades also 2 and 5 times them."""
     powers = range(math.floor(low), math.ceil(high) + 1)
     if high - low < 2:
         values = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
@@ -190,7 +190,7 @@ def decades(low: float, high: float) -> list[float]:
 
 
 def ticks(axis: Axis, values: Sequence[float]) -> None:
-    """Label these values and no others, in plain text: a tenth of the time of matplotlib's own logarithmic labels."""
+    """Label these values alone, in plain text: ten times as fast as matplotlib's logarithmic labels."""
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
     axis.set_major_locator(FixedLocator(values))
@@ -207,7 +207,7 @@ def _tick(value: float) -> str:
 
 
 def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
-    """Name the axes: x under the last panel of every column, or under each panel where it differs, y once."""
+    """Name the axes: y once, and x under the last panel of each column, or under every panel if its names differ."""
     grid = list(axes.values())
     figure = grid[0].get_figure(root=True)
     assert figure is not None
@@ -222,13 +222,13 @@ def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
     spec = grid[0].get_subplotspec()
     assert spec is not None
     if spec.get_gridspec().nrows == 1:
-        grid[0].set_ylabel("\n".join(textwrap.wrap(y, int(2.6 * LETTERS))), fontsize=9)  # panels are that high
+        grid[0].set_ylabel("\n".join(textwrap.wrap(y, int(2.6 * LETTERS))), fontsize=9)  # the height of a panel
     else:
         figure.supylabel(y, fontsize=9)
 
 
 def legend(figure: Figure, table: pd.DataFrame, *signs: str) -> None:
-    """Put one legend under the figure: every estimator name in the frame, then the named signs."""
+    """Put one legend under the figure: the estimator names of the frame, then the given signs."""
     from matplotlib.lines import Line2D
 
     chosen_styles = styles(list(table["estimator_name"]))
@@ -240,7 +240,7 @@ def legend(figure: Figure, table: pd.DataFrame, *signs: str) -> None:
     handles += [Line2D([], [], label=sign, **grey | SIGNS[sign]) for sign in signs]
     columns = max(2, int(figure.get_figwidth() / 2.4))
     lines = -(-len(handles) // columns)
-    figure.set_figheight(figure.get_figheight() + 0.19 * max(0, lines - 3))  # panels keep their size beside many names
+    figure.set_figheight(figure.get_figheight() + 0.19 * max(0, lines - 3))  # many names take no room from the panels
     figure.legend(handles=handles, loc="outside lower left", ncols=min(columns, len(handles)))
 
 
@@ -253,6 +253,6 @@ SIGNS: dict[str, dict[str, Any]] = {
 
 
 def settle(figure: Figure) -> None:
-    """Lay the figure out for good: what is drawn later moves nothing, and saving it twice costs one layout."""
+    """Make the layout final: later drawing moves nothing, and saving in two formats costs one layout."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

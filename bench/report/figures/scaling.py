@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tuple[float, float]:
     """Return the slope of ln y on ln x and its standard error, by least squares weighted with the errors of ln y.
 
-    The standard error is enlarged where the points scatter about the line by more than their own errors, never reduced.
+    If the points scatter about the line by more than their errors, the standard error grows. It never shrinks.
 
     Args:
         x: positive, at least two distinct values.
@@ -38,9 +38,9 @@ def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tu
 
 
 def variance_n(table: pd.DataFrame) -> Figure | None:
-    """Draw variance against samples per estimate, for every estimator with at least two of them on one objective."""
+    """Draw variance against samples per estimate, for estimators measured at two or more n on one objective."""
     table = table[table["n"] > 0]
-    # The series is the estimator with its n left open: "rloo:n=4" and "rloo:n=8" are "rloo".
+    # A series is an estimator without its n: "rloo:n=4" and "rloo:n=8" are "rloo".
     series = table["estimator"].str.replace(r"(?<=[:,])n=[^,]*,?", "", regex=True).str.rstrip(":,")
     return _scaling(
         table.assign(panel=table["problem"], series=series),
@@ -52,7 +52,7 @@ def variance_n(table: pd.DataFrame) -> Figure | None:
 
 
 def variance_dim(table: pd.DataFrame) -> Figure | None:
-    """Draw relative variance against dimension, for estimators measured at two dimensions of one objective or more."""
+    """Draw relative variance against dimension, for estimators measured at two or more dimensions of one objective."""
     table = table[(table["exact_norm"] > 0) & (table["dim"] > 0)]
     relative = {c: table[c] / table["exact_norm"] ** 2 for c in ("variance", "variance_low", "variance_high")}
     return _scaling(
@@ -65,9 +65,9 @@ def variance_dim(table: pd.DataFrame) -> Figure | None:
 
 
 def _grids(table: pd.DataFrame) -> pd.Series[str]:
-    """Name each row's grid: its objective without the parameter that sets the dimension.
+    """Name the grid of each row: its objective without the parameter that sets the dimension.
 
-    That parameter is the one called ``dim``, else the first whose change alone changes the dimension.
+    That parameter is ``dim``, or else the first one that changes the dimension by itself.
     """
     import pandas as pd
 
@@ -76,9 +76,9 @@ def _grids(table: pd.DataFrame) -> pd.Series[str]:
         params = group["objective_params"]
         keys = sorted({key for p in params for key in p}, key=lambda key: (key != "dim", key))
         setter = next((k for k in keys if (group["dim"].groupby(params.map(_without(k))).nunique() > 1).any()), None)
-        told = [k for k in keys if k != setter and params.map(lambda p, k=k: repr(p.get(k))).nunique() > 1]
+        varying = [k for k in keys if k != setter and params.map(lambda p, k=k: repr(p.get(k))).nunique() > 1]
         for row in each(group):
-            shown = ",".join(f"{k}={row.objective_params.get(k)}" for k in told)
+            shown = ",".join(f"{k}={row.objective_params.get(k)}" for k in varying)
             setting = row.problem.removeprefix(row.objective)
             names[row.Index] = f"{objective}{':' if shown else ''}{shown}{setting}"
     return pd.Series(names, dtype=object)
@@ -89,7 +89,7 @@ def _without(key: str) -> Callable[[dict[str, Any]], str]:
 
 
 def _scaling(table: pd.DataFrame, x: str, title: str, labels: tuple[str, str]) -> Figure | None:
-    """Draw one panel per value of ``panel`` and one line per ``series`` with estimates at two values of x or more."""
+    """Draw a panel per value of ``panel``, and a line per ``series`` with estimates at two or more values of x."""
     lines = table[table["variance"] > 0].groupby(["panel", "series"])[x].nunique()
     long = set(lines[lines > 1].index)
     table = table[[key in long for key in zip(table["panel"], table["series"], strict=True)]]
@@ -113,7 +113,7 @@ def _scaling(table: pd.DataFrame, x: str, title: str, labels: tuple[str, str]) -
 
 
 def _line(ax: Axes, part: pd.DataFrame, x: str, label: str, style: Style) -> None:
-    """Draw one series: its estimates, a line through all but lower limits, its exponent in the legend."""
+    """Draw a series: its estimates, a line through them except lower limits, and its exponent in the legend."""
     for row in each(part):
         panels.interval(ax, getattr(row, x), row, style)
     fitted = part[part["variance"] > 0]

@@ -1,4 +1,4 @@
-"""What was learned: curves of the objective, the variance of the gradient along the way, and pictures."""
+"""The results of training: curves of the objective, the variance of the gradient along the way, and pictures."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 12
-"""Estimators of a problem whose pictures are drawn, the best."""
+"""Only the best so many estimators of a problem have their pictures drawn."""
 
 LINES = tuple(dashes if dashes != (1, 1) else (6, 1, 2, 1) for dashes in DASHES)
-"""Dashes of the curves: dots are kept for the means."""
+"""Dashes of the curves; dots are kept for the means."""
 AGAIN = ("D", "X", "P", "v", "<")
-"""Markers of the estimators whose name is another's too."""
+"""Markers of further estimators of one name."""
 
 AXES = ("steps of the optimizer", "evaluations of f per batch element", "seconds of training")
 
 
 def curves(problems: Sequence[Problem]) -> Figure | None:
-    """Draw a row of panels for each problem: the objective by step, evaluation and second; the value in training."""
+    """Draw a row of panels for each problem: the objective by step, evaluation and second, and in training."""
     if not problems:
         return None
     title = (
         f"The objective in training. {_lines(problems)}\n"
-        "Last column: the value that training itself sees, a mean over the steps between two looks. What is far worse "
-        "than the end is cut off." + _crosses(problems)
+        "Last column: the value that training itself sees, a mean over the steps between two looks. Values far worse "
+        "than the final ones are cut off." + _crosses(problems)
     )
     figure, grid = _grid(problems, 4, title)
     for problem, row in zip(problems, grid, strict=True):
@@ -53,13 +53,13 @@ def curves(problems: Sequence[Problem]) -> Figure | None:
         for ax in row:
             ax.set_ylim(low, high)
         row[0].set_title(problem.title, loc="left")
-        _judged(row, problem)
+        _label_values(row, problem)
         row[3].legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), handlelength=3, borderaxespad=0.2)
     return figure
 
 
 def _lines(problems: Sequence[Problem]) -> str:
-    """Say what lines and bands are: of one seed there are no bands."""
+    """Return what lines and bands mean; with one seed there are no bands."""
     levels = sorted({round(100 * c.final.level, 1) for p in problems for c in p.curves} - {0.0})
     if not levels:
         return "Lines: the one run of each estimator."
@@ -74,13 +74,13 @@ def _crosses(problems: Sequence[Problem]) -> str:
 
 
 def _from_zero(ax: Axes, xs: Sequence[Array]) -> None:
-    """Let an axis begin at zero, with room for a marker there, and hold the looks that no run has lived to see."""
+    """Begin the x axis at zero, with room for a marker, and end it at the last look of any run."""
     known = np.concatenate(xs)
     most = known[np.isfinite(known)].max() or 1.0
     ax.set_xlim(-0.015 * most, 1.04 * most)
 
 
-def _judged(row: Sequence[Axes], problem: Problem) -> None:
+def _label_values(row: Sequence[Axes], problem: Problem) -> None:
     line = problem.line
     better = "larger" if problem.maximise else "smaller"
     row[0].set_ylabel(f"objective{', held-out' if line['held_out'] else ''} ({better} is better)")
@@ -90,8 +90,8 @@ def _judged(row: Sequence[Axes], problem: Problem) -> None:
 def window(problem: Problem) -> tuple[float, float]:
     """Return the limits of the objective's axis.
 
-    What the median of any estimator passes through after the first tenth of the looks is inside, and the intervals of
-    the end, unless it is worse than the start by more than a third of the way from there to the best.
+    They include the medians of all estimators after the first tenth of the looks, and the final intervals. Beyond the
+    start, on the worse side, there is room for no more than a third of the way from the start to the best.
     """
     upwards = 1.0 if problem.maximise else -1.0
     paths = [upwards * np.array([across_seeds(column).median for column in c.value.T]) for c in problem.curves]
@@ -109,7 +109,7 @@ def window(problem: Problem) -> tuple[float, float]:
 
 
 def variances(problems: Sequence[Problem]) -> Figure | None:
-    """Draw one panel for each problem where a variance was measured: the variance of the gradient by step."""
+    """Draw the variance of the gradient by step: a panel for each problem on which it was measured."""
     shown = [p for p in problems if any((c.variance > 0).any() for c in p.curves)]
     if not shown:
         return None
@@ -139,7 +139,7 @@ def variances(problems: Sequence[Problem]) -> Figure | None:
 
 
 def pictures(problems: Sequence[Problem]) -> Figure | None:
-    """Draw what the models of seed 0 make of images: problems side by side, a row for each estimator, best first."""
+    """Draw the images made by the models of seed 0: problems side by side, a row for each estimator, best first."""
     from matplotlib.figure import Figure
 
     columns = [found for problem in problems if (found := _pictured(problem))]
@@ -158,22 +158,22 @@ def pictures(problems: Sequence[Problem]) -> Figure | None:
             for ax, kind in zip(row, held, strict=False):
                 ax.imshow(mosaic(picture(held[kind])), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         left += len(found[0][1])
-    said = (
-        "What was learned, with seed 0. Left: held-out images, and below each row what became of it; middle: samples "
-        "from the prior; right: a walk along the two latents that vary most from image to image."
+    title = (
+        "Results of training with seed 0. Left: rows of held-out images, each above its reconstructions; middle: "
+        "samples from the prior; right: a walk along the two latents that vary most from image to image."
     )
-    figure.suptitle("\n".join(textwrap.wrap(said, int(figure.get_figwidth() * 14))), fontsize=9, x=0.01, ha="left")
+    figure.suptitle("\n".join(textwrap.wrap(title, int(figure.get_figwidth() * 14))), fontsize=9, x=0.01, ha="left")
     return figure
 
 
 def _pictured(problem: Problem) -> list[tuple[str, Any]]:
-    """Return title and pictures of the estimators that have some."""
+    """Return title and pictures of every estimator with pictures."""
     each = [(c, next((line["pictures"] for line in c.lines if line.get("pictures")), None)) for c in problem.ranked]
     return [(f"{c.estimator} on {problem.title}", held) for c, held in each if held][:MOST]
 
 
 def mosaic(stack: Array) -> Array:
-    """Return images ``[rows, columns, h, w]`` as one, with a line of a light grey between them."""
+    """Return images ``[rows, columns, h, w]`` as one image, with light grey lines between them."""
     rows, columns, h, w = stack.shape
     wide = np.full((rows, columns, h + 1, w + 1), 0.25)
     wide[:, :, :h, :w] = stack
@@ -181,7 +181,7 @@ def mosaic(stack: Array) -> Array:
 
 
 def looks(found: Sequence[Curves]) -> dict[str, Style]:
-    """Return the style of each estimator label: its name's, and another dash and marker where the name comes again."""
+    """Return the style of each estimator label: the style of its name, with another dash and marker if it recurs."""
     of_name = styles([c.name for c in found])
     chosen: dict[str, Style] = {}
     seen: dict[str, int] = {}
@@ -221,7 +221,7 @@ def _seconds(c: Curves) -> Array:
 
 
 def _draw(ax: Axes, x: Array, values: Array, style: Style, c: Curves, *, hollow: Any = None) -> None:
-    """Draw runs ``[seeds, looks]`` over x: median, band, interquartile mean. What is infinite or NaN is not there."""
+    """Draw runs ``[seeds, looks]`` over x: median, band and interquartile mean, without infinities and NaN."""
     there = [column[~np.isnan(column)] for column in values.T]
     where = [across_seeds(column) if column.size else None for column in there]
 
