@@ -55,8 +55,7 @@ from bench.objectives._mean_field import mean_field
 from bench.objectives._squares import squared_distance
 from bench.objectives.categorical_linear_quadratic import _LinearQuadratic
 from bench.objectives.logistic_regression import _expected_log_sigmoid, _LogLikelihood, _signed_data
-from estimators import RLOO, Bound, Enumeration, Reparameterization, ScoreFunction, draw, parameters, rows
-from estimators._protocol import inner
+from estimators import RLOO, Bound, Enumeration, Reparameterization, ScoreFunction, draw, inner, parameters, rows
 from tests.tolerances import z_limit
 
 POINTS = [

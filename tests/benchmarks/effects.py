@@ -16,10 +16,7 @@ import estimators.rloo
 from bench.measurement import draws, engine, pull_back
 from bench.measurement.draws import cap
 from bench.measurement.pull_back import Pull, _as_it_is
-from estimators import _rows
-from estimators._noise import normal
-from estimators._protocol import inner
-from estimators._surrogate import inject_at
+from estimators import inject_at, inner, normal, parameters, rows
 from tests.benchmarks.interleaved import Job, Ratio, interleave
 from tests.benchmarks.product import Product
 from tests.benchmarks.workloads import ROWS, Row
@@ -52,7 +49,10 @@ def _through_log_prob(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
 
 def _contiguous_rows(q: Distribution, count: int) -> Distribution:
     """Do what ``rows`` does with a copy of every parameter for every row."""
-    return _rows._map(q, lambda t: t.detach().expand(count, *t.shape).clone().requires_grad_(t.requires_grad), count)
+    r = rows(q, count)
+    for t in parameters(r).values():
+        t.data = t.data.contiguous()
+    return r
 
 
 def _held_only(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:

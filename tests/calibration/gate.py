@@ -35,11 +35,20 @@ from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.stats import Accumulator, Partial, Sums, series, summarise, variance
 from bench.stats.gate import STAGE_TWO_FACTOR, baseline_replicates
-from estimators import REBAR, RLOO, DisARM, GumbelSoftmax, Reparameterization, ScoreFunction
-from estimators._densities import logits, probs
-from estimators._relaxations import harden, perturbed
-from estimators._rows import one
-from estimators._surrogate import inject_at
+from estimators import (
+    REBAR,
+    RLOO,
+    DisARM,
+    GumbelSoftmax,
+    Reparameterization,
+    ScoreFunction,
+    harden,
+    inject_at,
+    logits,
+    one,
+    perturbed,
+    probs,
+)
 from tests.conformance.mutants import BaselineContainsItsOwnSample
 
 CELLS = (

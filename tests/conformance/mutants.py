@@ -19,12 +19,15 @@ from estimators import (
     StraightThroughGumbelSoftmax,
     draw,
     grad_only,
+    gumbel,
     inject,
+    inner,
+    logits,
+    normal,
+    one,
+    probs,
+    score,
 )
-from estimators._densities import logits, probs, score
-from estimators._noise import gumbel, normal
-from estimators._protocol import inner
-from estimators._rows import one
 
 
 @dataclass(frozen=True)

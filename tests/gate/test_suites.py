@@ -15,8 +15,7 @@ from bench.objectives import BernoulliQuadratic, GaussianExponential, GaussianQu
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.stats.gate import STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR, smallest_change
-from estimators import RLOO, Enumeration, Reparameterization, ScoreFunction, draw, grad_only
-from estimators._densities import score
+from estimators import RLOO, Enumeration, Reparameterization, ScoreFunction, draw, grad_only, score
 from tests.gate.fabricated import suite, twin
 from tests.tolerances import FAILURE_RATE
 
