@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, Poisson
 
-from estimators import RLOO, ScoreFunction, draw, parameters, rows
+from estimators import RLOO, ScoreFunction, draw, parameters, rows, spread
 from tests.problems import FAMILIES, hermite, moments, row_gradients, seeded, t, weighted_outcomes
 
 
@@ -28,7 +28,7 @@ def gradient_and_formula(estimator, name, weights):
     w = weights(f(x))
     expected = []
     for score in family.score(x, *family.theta):
-        expected.append((w.reshape(w.shape + (1,) * (score.dim() - w.dim())) * score).sum(0))
+        expected.append((spread(w, score) * score).sum(0))
     return got, expected
 
 

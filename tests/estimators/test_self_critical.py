@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Bernoulli, Poisson
 
 from bench.measurement.counting import Counter, counted
-from estimators import InvalidParameter, SelfCritical, UnsupportedFamily, draw
+from estimators import InvalidParameter, SelfCritical, UnsupportedFamily, draw, spread
 from tests.problems import FAMILIES, gradients, moments, row_gradients, seeded, weighted_outcomes
 
 MODES = {
@@ -33,7 +33,7 @@ def test_the_formula_on_the_same_samples(name, n):
     x = draw(q, n, seeded())
     weight = (f(x) - f(MODES[name](*family.theta))) / n
     for g, s in zip(got, family.score(x, *family.theta), strict=True):
-        expected = (weight.reshape(weight.shape + (1,) * (s.dim() - weight.dim())) * s).sum(0)
+        expected = (spread(weight, s) * s).sum(0)
         torch.testing.assert_close(g, expected, rtol=1e-12, atol=1e-12)
 
 
