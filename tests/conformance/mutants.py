@@ -19,12 +19,16 @@ from estimators import (
     StraightThroughGumbelSoftmax,
     draw,
     grad_only,
+    gumbel,
     inject,
+    inner,
+    logits,
+    normal,
+    one,
+    probs,
+    score,
+    spread,
 )
-from estimators._densities import logits, probs, score
-from estimators._noise import gumbel, normal
-from estimators._protocol import inner
-from estimators._rows import one
 
 
 @dataclass(frozen=True)
@@ -416,8 +420,7 @@ class TrustsTheMemoryLayout(Estimator):
         base = inner(q)
         x = draw(q, 1, generator)
         fx = f(x)
-        spread = fx.detach().reshape(fx.shape + (1,) * len(q.event_shape))
-        loc = (spread * (x - base.loc) / base.scale**2).mean(0).detach()
+        loc = (spread(fx.detach(), x) * (x - base.loc) / base.scale**2).mean(0).detach()
         dense = base.loc.is_contiguous()
         return fx.mean(0) + inject(q, loc=loc if dense else loc.flatten().flip(0).reshape(loc.shape))
 
@@ -450,9 +453,8 @@ class DividesByTheVarianceOfABit(ScoreFunction):
         self.check(q)
         x, p = draw(q, 1, generator), probs(q)
         fx = f(x)
-        weight = fx.detach().reshape(fx.shape + (1,) * (x.dim() - fx.dim()))
         slope = ((x - p) / (p * (1 - p))).detach()  # of log q in p
-        return fx.mean(0) + inject(q, logits=(weight * slope * (p * (1 - p)).detach()).mean(0))
+        return fx.mean(0) + inject(q, logits=(spread(fx.detach(), x) * slope * (p * (1 - p)).detach()).mean(0))
 
 
 @dies("test_noise_at_its_ends", "uniforms of 0 and almost 1, in torch.float32: loss or gradient is not finite")
@@ -504,8 +506,8 @@ class SquaresBeforeItSubtracts(RLOO):
         x = draw(q, self.n, generator)
         fx = f(x)
         mean = fx.detach().mean(0)
-        spread = (fx.detach().square().mean(0) - mean.square()).sqrt()
-        return fx.mean(0) + score(q, x, (fx.detach() - mean) / (self.n * spread.clamp(min=1)))
+        sd = (fx.detach().square().mean(0) - mean.square()).sqrt()
+        return fx.mean(0) + score(q, x, (fx.detach() - mean) / (self.n * sd.clamp(min=1)))
 
 
 # Noise ------------------------------------------------------------------------------------------------------------
