@@ -1,4 +1,4 @@
-"""Is the figure that a run with a target of precision publishes honest, though its length was chosen by looking?"""
+"""Does a run with a precision target publish honest figures, although its length was chosen by looking at data?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TARGET, MOST = 0.1, 32_000
 
 
 def look(law: Law, replicates: int, looks: list[int], noise: Generator, space: Workspace) -> tuple[Summary, int]:
-    """Return the summary at the first of these looks that is precise enough, or at the last, and its replicates."""
+    """Return the summary at the first look that is precise enough, or at the last look, and its replicates."""
     sizes, target, groups = block_sizes(law.size, replicates), torch.as_tensor(law.mean), {"g": law.size}
     sums, done, waiting = Accumulator(groups, replicates=sum(sizes), centre=law.mean, exact=None), 0, list(looks)
     for index, rows in enumerate(sizes):
@@ -45,7 +45,7 @@ def look(law: Law, replicates: int, looks: list[int], noise: Generator, space: W
 
 
 def runs(law: Law, numbers: range) -> dict[str, list[float]]:
-    """Simulate a pilot and the fresh run that it plans; also what would be published if the pilot itself were."""
+    """Simulate pilots and the fresh runs that they plan; return the columns of both."""
     columns: dict[str, list[float]] = {
         key: [] for key in ("pilot_covered", "pilot_ratio", "covered", "ratio", "reached", "replicates")
     }

@@ -1,4 +1,4 @@
-"""The ladder of blocks_in, slices, seeds, and which pairs fit together."""
+"""The layout of a run, seeds, and the pairs that fit together."""
 
 import itertools
 import re
@@ -211,14 +211,14 @@ def test_a_subject_is_known_by_what_it_is_now():
 
 
 def test_no_two_draws_share_the_bits_that_torch_uses():
-    """torch's CPU generator looks at 32 bits only, and hashes alone would meet: one noise for two draws."""
+    """torch's CPU generator reads 32 bits only; plain hashes would collide and give two draws the same noise."""
     seeds = {draw_seed(0, "measure", {"class": "X"}, draw) % 2**32 for draw in range(100_000)}
     assert len(seeds) == 100_000
     high = torch.rand(3, generator=torch.Generator().manual_seed(5 + (1 << 40)))
     assert torch.equal(high, torch.rand(3, generator=torch.Generator().manual_seed(5)))
 
 
-def test_as_many_blocks_are_reduced_together_as_have_few_means():
+def test_a_span_has_at_most_32_blocks_and_2_to_the_17_means():
     sizes = [256] * 80
     assert [len(span) for span in spans(sizes, 200)] == [32, 32, 16]
     assert [len(span) for span in spans(sizes, NUMBERS_PER_SPAN // 8)] == [8] * 10
