@@ -12,19 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.measurement import pilot, reference
+from bench.measurement import reference
 from bench.measurement.engine import Engine
 from bench.measurement.moments import moments_record
+from bench.measurement.pilot import pilot_record, with_precision
 from bench.measurement.threads import single_thread
 from bench.measurement.timing import timing_record
 from bench.objectives import Objective
 from bench.planning.cells import Cell, mismatch
 from bench.planning.settings import Settings
 from bench.records.lines import Record
-from bench.stats import Aim, Summary
+from bench.stats import PrecisionTarget, Summary
 from bench.stats.printing import format_bias, format_estimate, format_variance
 from bench.stats.quantiles import t_quantile
-from bench.stats.summary import HEAVY
 from estimators import Estimator, Refusal
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ class Measurement:
     @property
     def variance_interval(self) -> tuple[float, float | None]:
         """95 % interval of the variance; its upper end is None where the tail allows none (see ``status``)."""
-        total = self._groups["all"]
-        return total["variance_low"], total["variance_high"]
+        return self.summary.variance_low, self.summary.variance_high
 
     @property
     def mean(self) -> dict[str, Tensor]:
@@ -135,15 +134,11 @@ class Measurement:
 
     @property
     def _groups(self) -> dict[str, dict[str, Any]]:
-        """Return the variance of all and of every tensor, with no upper end that its status does not allow."""
+        """Return the variance of all and of every tensor."""
         total = {"size": self.summary.size} | {
             key: getattr(self.summary, key) for key in ("variance", "variance_low", "variance_high", "status")
         }
-        groups = {"all": total} | (self.summary.groups if len(self.summary.groups) > 1 else {})
-        return {
-            name: group | ({"variance_high": None} if group["status"] in HEAVY else {})
-            for name, group in groups.items()
-        }
+        return {"all": total} | (self.summary.groups if len(self.summary.groups) > 1 else {})
 
     def _places(self) -> list[tuple[str, str]]:
         """Return tensor and position of every coordinate."""
@@ -244,15 +239,16 @@ def measure(
         Lost: gradients were not finite.
     """
     settings = Settings(replicates, seed, dtype, device, common_noise, timing)
+    settings.check_device()
     cell = Cell(estimator, objective)
     if reason := mismatch(estimator, objective):
         raise Refusal(reason)
     with single_thread():
         found = None
         if precision is not None:
-            found = pilot.pilot_record(cell, settings, Aim(precision, max_replicates), lambda *_: None, lambda *_: None)
+            found = pilot_record(cell, settings, PrecisionTarget(precision, max_replicates))
             settings = replace(settings, replicates=found["planned_replicates"])
-        stand_in = reference.here(objective, reference.settings_of(settings))
-        line = moments_record(Engine(cell, settings), lambda _done, _total: None, reference=stand_in)
-        line = line if found is None else pilot.judged(line, found)
+        stand_in = reference.in_process(objective, reference.settings_of(settings))
+        line = moments_record(Engine(cell, settings), reference=stand_in)
+        line = line if found is None else with_precision(line, found)
         return Measurement(cell, line, timing_record(cell, settings) if timing else None)

@@ -1,7 +1,6 @@
 """The gate inside a user's own pytest: the fixture ``gradient_check``. It writes nothing and times nothing.
 
-It is loaded in every run of pytest where this package is installed, so that whatever takes time is imported in the
-methods.
+Every run of pytest loads this module where the package is installed, so the methods import what takes time.
 """
 
 from __future__ import annotations
@@ -16,13 +15,12 @@ if TYPE_CHECKING:
     from bench.stats import Summary
     from estimators import Estimator
 
-CONFIRM_FACTOR = 4
 ROUNDING = 1e-3
-"""Part of the exact gradient that rounding may take from one without noise."""
+"""Relative rounding error allowed in a gradient without noise."""
 
 
 class GradientCheck:
-    """Assertions on estimators; all noise comes from the seed, so that a test passes or fails every time.
+    """Assertions on estimators. All noise comes from the seed, so a test always passes or always fails.
 
     Args:
         root: the folder whose ``results/baselines`` holds the baselines.
@@ -43,22 +41,22 @@ class GradientCheck:
     ) -> None:
         """Fail if the mean gradient is not the exact one.
 
-        Without a tolerance the test is one of significance: what looks biased (p ≤ 0.01) is measured again on fresh
-        noise, with four times the replicates, and fails there at 4e-4. With a tolerance it is one of equivalence: the
-        95 % upper bound of the bias has to be under that part of the exact gradient's norm.
+        Without a tolerance, this is a test of significance: an estimator that looks biased (p ≤ 0.01) is measured again
+        on fresh noise, with four times the replicates, and fails there at p ≤ 4e-4. With a tolerance, it is a test of
+        equivalence: the 95 % upper bound of the bias may not exceed this fraction of the exact gradient's norm.
 
         Args:
-            estimator: what is tested.
-            objective: what it is tested on; it needs an exact gradient, or a reference.
-            tolerance: relative bias that is still called none; None for a test of significance.
+            estimator: the estimator to test.
+            objective: an objective with an exact gradient, or a reference.
+            tolerance: relative bias that is accepted; None for a test of significance.
             replicates: independent calls R of the first run.
             seed: root of all noise.
             dtype: "float32" or "float64".
 
         Raises:
             AssertionError: the estimator is biased, or was not shown to be within the tolerance.
-            ValueError: the objective has no gradient to compare with, or one of norm 0 where a tolerance is given.
-            Refusal: the two do not fit together.
+            ValueError: the objective has no gradient to compare with, or a gradient of norm 0 and a tolerance is given.
+            Refusal: the estimator does not fit the objective.
             Lost: gradients were not finite.
         """
         __tracebackhide__ = True
@@ -66,16 +64,16 @@ class GradientCheck:
         from bench.gate.decide import ALPHA_BIAS, p_text
         from bench.planning.cells import Cell
         from bench.records.seeds import draw_seed
-        from bench.stats.gate import STAGE_ONE_BIAS
+        from bench.stats.gate import STAGE_ONE_BIAS, STAGE_TWO_FACTOR
 
         cell = Cell(estimator, objective)
         first = measure(estimator, objective, replicates=replicates, seed=seed, dtype=dtype).summary
         if first.verdict == "NO_REFERENCE":
-            raise ValueError(f"{objective!r} has no gradient to compare with. Use an objective that has an exact one.")
+            raise ValueError(f"{objective!r} has no gradient to compare with. Use an objective with an exact gradient.")
         if first.verdict == "UNRELIABLE":
             raise AssertionError(
-                f"{cell.label}: the variance may be infinite (tail index {first.khat:.2f}), and no bias can be told "
-                "from noise then. Test it on an objective with lighter tails."
+                f"{cell.label}: the variance may be infinite (tail index {first.khat:.2f}), and then no bias can be "
+                "told from noise. Test it on an objective with lighter tails."
             )
         if first.variance == 0 or first.verdict in ("EXACT", "DETERMINISTIC_BIASED"):
             _assert_exact(cell.label, first, ROUNDING if tolerance is None else tolerance)
@@ -83,13 +81,13 @@ class GradientCheck:
             _assert_within(cell.label, first, tolerance)
         elif first.p_bias is not None and first.p_bias <= STAGE_ONE_BIAS:
             fresh = draw_seed(seed, "confirm", cell.id, 0)
-            more = CONFIRM_FACTOR * replicates
+            more = STAGE_TWO_FACTOR * replicates
             second = measure(estimator, objective, replicates=more, seed=fresh, dtype=dtype).summary
             if second.p_bias is not None and second.p_bias <= ALPHA_BIAS:
                 raise AssertionError(
                     f"{cell.label} is biased: {_said(second)}, {p_text(second.p_bias)} over {second.replicates} "
                     f"replicates (seed {fresh}), after {p_text(first.p_bias)} over {first.replicates} (seed {seed}). "
-                    "Mend it, or declare unbiased = False."
+                    "Fix it, or declare unbiased = False."
                 )
 
     def assert_variance_not_worse(
@@ -105,16 +103,16 @@ class GradientCheck:
         """Fail if ``bench check`` would fail for this cell: its variance has grown, or it has become biased.
 
         Args:
-            estimator: what is tested.
-            objective: what it is tested on.
-            baseline: name of a baseline under the root's ``results/baselines``, or the path of its file.
-            replicates: of the first stage; a tenth of the baseline's when None.
-            margin: growth that is let pass; 5 or 10 %, by the cell, when None.
-            strict: fail too if the comparison could not have seen a doubling?
+            estimator: the estimator to test.
+            objective: the objective to test it on.
+            baseline: name of a baseline in ``results/baselines`` under the root, or the path of its file.
+            replicates: replicates of the first stage; a tenth of the baseline's when None.
+            margin: growth that passes; 5 or 10 %, depending on the cell, when None.
+            strict: whether to fail too if the comparison could not have seen a doubling.
 
         Raises:
             AssertionError: the cell is worse, not in the baseline, or cannot be compared.
-            UsageError: there is no such baseline.
+            UsageError: the baseline does not exist.
             Damaged: its file cannot be read.
         """
         __tracebackhide__ = True
@@ -139,9 +137,7 @@ class GradientCheck:
         picked = Picked(cell, parse(entry.estimator), parse(entry.objective))
         report = check(found, Selection([(entry, picked)], [], []), Options(replicates, margin=margin), Silent())
         (finding,) = report.findings
-        passing = {Verdict.IDENTICAL, Verdict.UNCHANGED, Verdict.IMPROVED} | (
-            set() if strict else {Verdict.INCONCLUSIVE}
-        )
+        passing = {Verdict.IDENTICAL, Verdict.UNCHANGED, Verdict.IMPROVED, *[Verdict.INCONCLUSIVE] * (not strict)}
         if finding.verdict not in passing:
             evidence = Printer(baseline, found, report).explain(finding)
             raise AssertionError(f"{cell.label}: {finding.verdict}: {finding.reason}\n{evidence}")
@@ -153,7 +149,7 @@ def _assert_exact(label: str, summary: Summary, tolerance: float) -> None:
     off = summary.bias_norm or 0.0
     if summary.verdict != "EXACT" and off > allowed:
         raise AssertionError(
-            f"{label} is biased: its gradient has no noise and is off by {off:.3g}, of an exact gradient of norm "
+            f"{label} is biased: its gradient has no noise and is off by {off:.3g} from an exact gradient of norm "
             f"{summary.exact_norm:.3g}; {allowed:.3g} is allowed."
         )
 
@@ -164,14 +160,14 @@ def _assert_within(label: str, summary: Summary, tolerance: float) -> None:
 
     norm, bound = summary.exact_norm, summary.bias_bound
     if not norm or bound is None:
-        raise ValueError(f"{label}: the exact gradient is 0, and no bias is a part of it. Leave the tolerance out.")
+        raise ValueError(f"{label}: the exact gradient is 0, so no bias is relative to it. Leave the tolerance out.")
     if bound > tolerance * norm:
         needed = replicates_needed(bound, tolerance * norm, summary.replicates)
         biased = summary.verdict == "BIASED" and (summary.bias_low or 0.0) > tolerance * norm
         advice = (
             "The bias is beyond the tolerance."
             if biased
-            else f"If there is none, about {needed:.0e} replicates show it: give replicates={needed:.0f}."
+            else f"If it has no bias, about {needed:.0e} replicates show this: give replicates={needed:.0f}."
         )
         raise AssertionError(
             f"{label} was not shown to be unbiased within {tolerance:.2%}: the bias is at most {bound / norm:.2%} of "

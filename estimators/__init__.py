@@ -1,11 +1,11 @@
 """Monte Carlo estimators of the gradient of an expectation: ``loss = RLOO(n=4)(f, q)``, then ``loss.backward()``."""
 
 from estimators._adapt import adapt
-from estimators._axes import totals
+from estimators._axes import spread, totals
 from estimators._catalogue import aliases, catalogue
-from estimators._densities import score
+from estimators._densities import log_prob, logits, probs, score
 from estimators._draws import draw, rdraw
-from estimators._noise import uniform
+from estimators._noise import gumbel, logistic, normal, uniform
 from estimators._protocol import (
     Estimator,
     Integrand,
@@ -15,9 +15,11 @@ from estimators._protocol import (
     State,
     UnsupportedFamily,
     command_line_name,
+    inner,
 )
-from estimators._rows import parameters, rows
-from estimators._surrogate import grad_only, inject
+from estimators._relaxations import harden, perturbed, squash
+from estimators._rows import one, parameters, rows
+from estimators._surrogate import carry, grad_only, inject, inject_at, through
 from estimators.antithetic_score_function import AntitheticScoreFunction
 from estimators.arm import ARM
 from estimators.arms import ARMS
@@ -125,15 +127,30 @@ __all__ = [
     "UnsupportedFamily",
     "adapt",
     "aliases",
+    "carry",
     "catalogue",
     "command_line_name",
     "draw",
     "grad_only",
+    "gumbel",
+    "harden",
     "inject",
+    "inject_at",
+    "inner",
+    "log_prob",
+    "logistic",
+    "logits",
+    "normal",
+    "one",
     "parameters",
+    "perturbed",
+    "probs",
     "rdraw",
     "rows",
     "score",
+    "spread",
+    "squash",
+    "through",
     "totals",
     "uniform",
 ]

@@ -21,42 +21,43 @@ def adapt(
 ) -> Tensor:
     """Take one step on the second moment of the gradient at q's own parameters, then update the state's buffers.
 
-    The estimator is unbiased whatever its state, so a smaller second moment is a smaller variance (Ruiz, Titsias & Blei
+    The estimator is unbiased for every state, so a smaller second moment is a smaller variance (Ruiz, Titsias & Blei
     2016, section 3; Tucker et al. 2017, section 3.2).
 
     Args:
         estimator: an estimator that learns.
         f: the integrand.
-        q: the distribution, batch shape ``[*batch]``; its parameters must require gradients, and get none.
-        state: what ``estimator.init(q)`` made.
-        optimizer: over ``state.parameters()``; not needed where the state has only buffers.
+        q: the distribution, batch shape ``[*batch]``; its parameters must require gradients. Their ``grad`` does not
+            change.
+        state: the state that ``estimator.init(q)`` returned.
+        optimizer: over ``state.parameters()``; not needed if the state has only buffers.
         generator: source of all noise.
 
     Returns:
         The second moment, summed over coordinates and averaged over batch: a scalar without a graph.
 
     Raises:
-        ValueError: the state has parameters and no optimizer came, or no gradient arrives at one of q's parameters.
+        ValueError: the state has parameters and ``optimizer`` is None, or a parameter of q gets no gradient.
     """
     learned = [p for p in state.parameters() if p.requires_grad]
     if learned and optimizer is None:
         raise ValueError(
-            f"{estimator!r} learns {len(learned)} tensors, and adapt got no optimizer. "
+            f"{estimator!r} learns {len(learned)} tensors, but adapt got no optimizer. "
             "Pass torch.optim.Adam(state.parameters())."
         )
     own = {name: p for name, p in parameters(q).items() if p.requires_grad}
     if not own:
         raise ValueError(
-            f"adapt needs a q whose parameters require gradients, and those of this {type(q).__name__} do not. "
+            f"adapt needs a q whose parameters require gradients (got a {type(q).__name__} without). "
             "Call requires_grad_() on them."
         )
     loss = estimator(f, q, generator, state)
     gradients = torch.autograd.grad(loss.sum(), list(own.values()), create_graph=bool(learned), allow_unused=True)
     moment = loss.new_zeros(())
     for name, gradient in zip(own, gradients, strict=True):
-        if gradient is None:  # Beta, MultivariateNormal: what they show is a copy
+        if gradient is None:  # the attributes of Beta and MultivariateNormal are copies
             raise ValueError(
-                f"No gradient arrives at {name}, of which {type(q).__name__} computes with a copy. Pass rows(q, 1)."
+                f"No gradient arrives at {name}: {type(q).__name__} computes with a copy of it. Pass rows(q, 1)."
             )
         moment = moment + gradient.square().sum() / max(loss.numel(), 1)
     if optimizer is not None and learned:

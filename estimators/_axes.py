@@ -4,37 +4,47 @@ from __future__ import annotations
 
 from torch import Tensor
 
-# Densities --------------------------------------------------------------------------------------------------------
-
-
 SHORT = 64
-"""Categories below which torch's softmax, made for long rows, takes several times as long on a CPU as its formula."""
+"""Least number of categories for which torch's softmax is fast on a CPU.
+
+For shorter rows it takes several times as long as its formula.
+"""
 
 
 def over_categories(x: Tensor) -> Tensor:
-    """Return the sum over the last axis, which stays with length 1; of few categories by a matrix product.
+    """Return the sum over the last axis, which is kept with length 1.
 
-    torch's sum over a short axis takes several times as long on a CPU.
+    A short axis is summed by a matrix product: torch's sum takes several times as long on a CPU.
     """
     short = x.shape[-1] < SHORT and not x.is_cuda
     return (x @ x.new_ones(x.shape[-1])).unsqueeze(-1) if short else x.sum(-1, keepdim=True)
 
 
 def totals(x: Tensor) -> Tensor:
-    """Return the sum over the last axis at every place of it, a tensor like x.
+    """Return a tensor like x that holds the sum over the last axis at each of its places.
 
-    torch multiplies by a short axis of stride 0 more slowly than it copies and multiplies.
+    The sums are copied, because torch multiplies slowly by a short axis of stride 0.
     """
     return over_categories(x).expand_as(x).contiguous()
 
 
+def spread(weight: Tensor, x: Tensor) -> Tensor:
+    """Return the weight with axes of length 1 on the right until it has as many axes as x."""
+    return weight.reshape(weight.shape + (1,) * (x.dim() - weight.dim()))
+
+
+def over_event(x: Tensor, axes: int) -> Tensor:
+    """Return the sum over a number of axes on the right; x itself if the number is 0."""
+    return x.sum(tuple(range(-axes, 0))) if axes else x
+
+
 def over_samples(x: Tensor) -> Tensor:
-    """Return the sum over the first axis; of one sample it is the sample, without a pass over the data."""
+    """Return the sum over the first axis; a single sample is returned without a pass over the data."""
     return x.squeeze(0) if x.shape[0] == 1 else x.sum(0)
 
 
 FEW = 8
-"""Samples up to which they are added up one after the other, without making all products at once."""
+"""Largest number of samples that ``weighted_sum`` adds one by one, without storing all products at once."""
 
 
 def weighted_sum(weight: Tensor, x: Tensor) -> Tensor:
@@ -49,10 +59,10 @@ def weighted_sum(weight: Tensor, x: Tensor) -> Tensor:
 
 
 def average(x: Tensor) -> Tensor:
-    """Return the mean over the first axis; of one sample it is the sample, without a pass over the data."""
+    """Return the mean over the first axis; a single sample is returned without a pass over the data."""
     return x.squeeze(0) if x.shape[0] == 1 else x.mean(0)
 
 
 def share(x: Tensor) -> Tensor:
-    """Return x divided by the length of its first axis; of one sample it is x, without a pass over the data."""
+    """Return x divided by the length of its first axis; a single sample is returned without a pass over the data."""
     return x if x.shape[0] == 1 else x / x.shape[0]

@@ -15,5 +15,5 @@ def catalogue() -> dict[str, type[Estimator]]:
 
 
 def aliases() -> dict[str, str]:
-    """Return the other names: alias -> command-line name (``reinforce`` -> ``score-function``)."""
+    """Return the command-line name of every alias (``reinforce`` -> ``score-function``)."""
     return {alias: name for name, cls in catalogue().items() for alias in cls.aliases}

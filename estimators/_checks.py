@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,28 +15,74 @@ if TYPE_CHECKING:
 
 
 def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n") -> None:
-    """Raise ``InvalidParameter`` unless the named field is a whole number of at least ``least``."""
-    n = getattr(estimator, field)
-    name = type(estimator).__name__
+    """Raise ``InvalidParameter`` unless a field is a whole number of at least ``least``."""
+    n, name = getattr(estimator, field), type(estimator).__name__
+    use = f". Use {name}({field}={least})."
     if isinstance(n, bool) or not isinstance(n, int):
-        raise InvalidParameter(f"{name} needs a whole number {field} (got {field}={n!r}). Use {name}({field}={least}).")
+        raise InvalidParameter(f"{name} needs a whole number {field} (got {field}={n!r}){use}")
     if n < least:
+        raise InvalidParameter(f"{name} needs {field} >= {least} (got {field}={n}){advice or use}")
+
+
+def even(estimator: Estimator, because: str = "its samples are pairs", fields: str = "", other: str = "") -> None:
+    """Raise ``InvalidParameter`` unless n is even and at least 2.
+
+    Args:
+        estimator: the estimator that has the field n.
+        because: the reason, a clause.
+        fields: further fields of the advice, ``", noise='antithetic'"``.
+        other: another estimator to advise, ``" or ScoreFunction(n=3)"``.
+    """
+    name = type(estimator).__name__
+    at_least(estimator, 2, f". Use {name}(n=2{fields}).")
+    n: int = estimator.n  # type: ignore[attr-defined]
+    if n % 2:
+        raise InvalidParameter(f"{name} needs an even n: {because} (got n={n}). Use {name}(n={n + 1}{fields}){other}.")
+
+
+def is_finite(value: object) -> bool:
+    """Return whether a field is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_positive(value: object) -> bool:
+    """Return whether a field is a positive, finite number."""
+    return isinstance(value, int | float) and is_finite(value) and value > 0
+
+
+def finite(estimator: Estimator, field: str) -> None:
+    """Raise ``InvalidParameter`` unless a field is a finite number."""
+    value, name = getattr(estimator, field), type(estimator).__name__
+    if not is_finite(value):
         raise InvalidParameter(
-            f"{name} needs {field} >= {least} (got {field}={n}){advice or f'. Use {name}({field}={least}).'}"
+            f"{name} needs a finite number as {field} (got {field}={value!r}). "
+            f"Use {name}({field}={getattr(type(estimator), field)})."
         )
 
 
 def positive(estimator: Estimator, field: str) -> None:
-    """Raise ``InvalidParameter`` unless the named field is a positive, finite number."""
-    value = getattr(estimator, field)
-    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
-    if not good:
-        name = type(estimator).__name__
+    """Raise ``InvalidParameter`` unless a field is a positive, finite number."""
+    value, name = getattr(estimator, field), type(estimator).__name__
+    if not is_positive(value):
         raise InvalidParameter(f"{name} needs {field} > 0 and finite (got {field}={value!r}). Use {name}({field}=1.0).")
 
 
+def one_of(estimator: Estimator, field: str, *words: str) -> None:
+    """Raise ``InvalidParameter`` unless a field is one of the words."""
+    value, name = getattr(estimator, field), type(estimator).__name__
+    if value not in words:
+        *others, last = map(repr, words)
+        raise InvalidParameter(
+            f"{name} needs {field}={', '.join(others)} or {last} (got {field}={value!r}). "
+            f"Use {name}({field}={words[0]!r})."
+        )
+
+
 def one_value_each(fx: Tensor, x: Tensor, batch_shape: torch.Size) -> None:
-    """Raise ``Refusal`` unless f gave one value per sample and batch element: it did not sum over the event axes."""
+    """Raise ``Refusal`` unless f returned one value per sample and batch element.
+
+    An f that does not sum over the event axes returns more.
+    """
     expected = (*x.shape[:1], *batch_shape)
     if fx.shape != expected:
         raise Refusal(
@@ -47,8 +94,8 @@ def one_value_each(fx: Tensor, x: Tensor, batch_shape: torch.Size) -> None:
 def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
     """Raise ``NotDifferentiable`` unless the graph of ``fx`` reaches ``x``.
 
-    A step plus a smooth part passes (its gradient exists, and is wrong); ``x.detach()`` or ``x > 0`` alone do not.
-    Where nothing of ``x`` is differentiated, f owes no gradient.
+    A step plus a smooth part passes: its gradient exists, but is wrong. ``x.detach()`` or ``x > 0`` alone fail.
+    If ``x`` does not require a gradient, f need not have one.
     """
     if not x.requires_grad:
         return
@@ -64,7 +111,12 @@ def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
         seen.add(node)
         for before, _ in node.next_functions:
             stack.append(before)
-    raise NotDifferentiable(
+    raise no_gradient(estimator)
+
+
+def no_gradient(estimator: Estimator) -> NotDifferentiable:
+    """Return the refusal of an f without df/dx."""
+    return NotDifferentiable(
         f"{estimator!r} needs df/dx, and f(x) does not depend on x differentiably. "
         "Use ScoreFunction or RLOO, which only evaluate f."
     )

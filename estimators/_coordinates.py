@@ -1,4 +1,4 @@
-"""f where one coordinate of a sample is replaced by another value, for every coordinate in turn."""
+"""Values of f with one coordinate of a sample replaced, for each coordinate in turn."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from torch import Tensor
 from estimators._protocol import Integrand
 
 AT_ONCE = 1024
-"""The most coordinates that one call of f replaces, so that memory does not grow with their square."""
+"""Largest number of coordinates that one call of f replaces, so that memory does not grow with their square."""
 
 
 def replaced(f: Integrand, x: Tensor, new: Tensor, dims: int) -> Tensor:
-    """Return f at x with the i-th coordinate taken from ``new``, for every i. No graph.
+    """Return f at x with coordinate i taken from ``new``, for every i, without a graph.
 
     Args:
         f: the integrand.
         x: samples, ``[n, *batch, *event]``.
         new: other values, ``[..., n, *batch, *event]``.
-        dims: how many event axes there are.
+        dims: number of event axes.
 
     Returns:
-        ``[..., n, *batch, *event]``: f has lost its event axes, and the coordinate that was replaced has taken them.
+        ``[..., n, *batch, *event]``: the entry at an event index is f with the coordinate of this index replaced.
     """
     event = x.shape[x.dim() - dims :]
     flat, other = (t.reshape(*t.shape[: t.dim() - dims], event.numel()) for t in (x, new))

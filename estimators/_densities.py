@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
 from torch.nn import functional
 
-from estimators._axes import over_samples, weighted_sum
+from estimators._axes import over_event, over_samples, spread, weighted_sum
 from estimators._checks import one_value_each
 from estimators._protocol import inner
 from estimators._rows import one, parameters
-from estimators._surrogate import _known, _through_sigmoid, inject, inject_at
+from estimators._surrogate import inject, inject_at, pull_through_sigmoid, with_derivative
 from estimators.distributions import Drawable
 
 
@@ -31,9 +31,10 @@ def logits(q: Distribution) -> Tensor:
 
 
 def row_probs(q: Distribution) -> Tensor:
-    """Return the probabilities of a Bernoulli or categorical q, without a graph; of stride-0 rows those of the one row.
+    """Return the probabilities of a Bernoulli or categorical q, without a graph.
 
-    The logits of a categorical q are normalised, as torch's constructors do.
+    If the rows of q are views of one row with stride 0, only this row is computed, and the first axis has length 1. The
+    logits of a categorical q must be normalised, as torch's constructors leave them.
     """
     (name, value), *_ = parameters(q).items()
     value = one(value.detach())
@@ -45,8 +46,8 @@ def row_probs(q: Distribution) -> Tensor:
 def probs(q: Distribution) -> Tensor:
     """Return the probabilities of a Bernoulli or categorical q, attached to its parameters.
 
-    Of categories they are ``exp(logits)``, whose Jacobian is ``diag(p)``: the pull-back through the normalisation of
-    the logits takes the rest of the softmax's, ``p p^T``, away.
+    For categories they are ``exp(logits)``, with the Jacobian ``diag(p)``. The rest of the Jacobian of a softmax,
+    ``-p p^T``, comes from the normalisation of the logits.
     """
     (name, value), *_ = parameters(q).items()
     if name == "probs":
@@ -54,35 +55,30 @@ def probs(q: Distribution) -> Tensor:
     p = row_probs(q).expand_as(value)
     if not torch.is_grad_enabled():
         return p
-    return _known(value, p, _through_sigmoid if isinstance(inner(q), Bernoulli) else torch.mul)
+    return with_derivative(value, p, pull_through_sigmoid if isinstance(inner(q), Bernoulli) else torch.mul)
 
 
 def log_prob(q: Distribution, x: Tensor) -> Tensor:
     """Return log q(x), ``[..., *batch]``, attached to q's parameters and to x.
 
-    One-hot x may lie off the support: log q is linear in x, as it is for bits. (torch looks up the largest entry of x,
-    which is a step.) Of a Normal, what does not depend on x is computed once for all samples.
+    One-hot x may lie off the support: log q is linear in x, as it is for bits. (torch's ``log_prob`` looks up the
+    largest entry of x, which is a step.) For a Normal, the terms without x are computed once for all samples.
     """
     base = inner(q)
     if isinstance(base, OneHotCategorical):
-        finite = logits(q).clamp_min(torch.finfo(x.dtype).min)  # 0 times the infinite logit of a category that is not x
-        return _over_event((x * finite).sum(-1), len(q.event_shape) - 1)
+        finite = logits(q).clamp_min(torch.finfo(x.dtype).min)  # 0 times an infinite logit is NaN
+        return over_event((x * finite).sum(-1), len(q.event_shape) - 1)
     if type(base) is Normal:
         event, z = len(q.event_shape), (x - base.loc) / base.scale
-        constant = _over_event(base.scale.log() + math.log(2 * math.pi) / 2, event)
-        return _over_event(z.square(), event) / -2 - constant
+        constant = over_event(base.scale.log() + math.log(2 * math.pi) / 2, event)
+        return over_event(z.square(), event) / -2 - constant
     return q.log_prob(x)
 
 
-def _over_event(each: Tensor, dims: int) -> Tensor:
-    """Return the sum over so many axes on the right."""
-    return each.sum(tuple(range(-dims, 0))) if dims else each
-
-
 def mass(q: Distribution, x: Tensor) -> Tensor:
-    """Return q(x) of a Bernoulli or categorical q, ``[n, *batch]``, attached to its parameters; right at 0 and 1 too.
+    """Return q(x) for a Bernoulli or categorical q, ``[n, *batch]``, attached to its parameters.
 
-    (torch's ``log_prob`` moves probabilities of 0 and 1 inwards, and has no gradient there.)
+    Exact for probabilities of 0 and 1, too: torch's ``log_prob`` moves them inwards and has no gradient there.
     """
     p = probs(q)
     match inner(q):
@@ -107,29 +103,24 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
         Zeros of shape ``[*batch]``.
 
     Raises:
-        Refusal: the weights are not one per sample and batch element, because f did not sum over the event axes.
+        Refusal: the shape of ``weight`` is not ``[n, *batch]``, because f did not sum over the event axes.
     """
     base, x = inner(q), x.detach()
     one_value_each(weight, x, q.batch_shape)
     if isinstance(base, Drawable) and (closed := base.score(x, weight)) is not None:
         return inject(q, **closed)
-    spread = weight.reshape(weight.shape + (1,) * (x.dim() - weight.dim()))
+    w = spread(weight, x)
     match base:
         case Normal():
-            inverse, off = one(base.scale.detach()).reciprocal(), x - base.loc.detach()
-            weighted = (spread * off).mul_(inverse.square())  # w (x - loc) / scale^2
-            free = None if spread.requires_grad else off  # a graph keeps it for its backward
-            square = torch.addcmul(spread, weighted, off, value=-1, out=free)
-            scale = over_samples(square).mul_(-inverse)  # w ((x - loc)^2 / scale^2 - 1) / scale
-            return inject(q, loc=over_samples(weighted), scale=scale)
+            return inject(q, **_normal_score(base, x, w))
         case Bernoulli():
             p = row_probs(q)
-            residual = over_samples((x - p).mul_(spread))
+            residual = over_samples((x - p).mul_(w))
             if "logits" in parameters(q):
                 return inject(q, logits=residual)
             return inject(q, probs=residual / (p * (1 - p)).clamp_min(torch.finfo(p.dtype).tiny))
         case OneHotCategorical() | Categorical():
-            count = weighted_sum(spread, x) if isinstance(base, OneHotCategorical) else _weighted_count(q, x, weight)
+            count = weighted_sum(w, x) if isinstance(base, OneHotCategorical) else _weighted_count(q, x, weight)
             if "logits" in parameters(q):
                 return inject(q, logits=count)  # q's logits are normalised: log q(x) = x . logits
             return inject(q, probs=count / row_probs(q).clamp_min(torch.finfo(count.dtype).tiny))
@@ -137,8 +128,21 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
             return inject_at(q.batch_shape, [(weight.movedim(0, -1), q.log_prob(x).movedim(0, -1))])
 
 
+def _normal_score(base: Normal, x: Tensor, w: Tensor) -> dict[str, Tensor]:
+    """Return the weighted score of a Normal by parameter, in as few passes over the data as possible.
+
+    ``loc: sum_k w_k (x_k - loc) / scale^2``
+    ``scale: sum_k w_k ((x_k - loc)^2 / scale^2 - 1) / scale``
+    """
+    inverse, off = one(base.scale.detach()).reciprocal(), x - base.loc.detach()
+    weighted = (w * off).mul_(inverse.square())
+    free = None if w.requires_grad else off  # a graph keeps it for its backward
+    square = torch.addcmul(w, weighted, off, value=-1, out=free)
+    return {"loc": over_samples(weighted), "scale": over_samples(square).mul_(-inverse)}
+
+
 def _weighted_count(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
     """Return ``sum_k weight_k onehot(x_k)``, ``[*batch, *event, C]``, for integer categories x."""
     (value,) = parameters(q).values()
     hot = functional.one_hot(x.long(), value.shape[-1]).to(weight.dtype)
-    return (weight.reshape(weight.shape + (1,) * (hot.dim() - weight.dim())) * hot).sum(0)
+    return (spread(weight, hot) * hot).sum(0)

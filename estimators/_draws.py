@@ -15,11 +15,10 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Normal, On
 from torch.nn import functional
 
 from estimators._densities import row_probs
-from estimators._noise import _device, _torch_seeded, normal, uniform
+from estimators._noise import normal, torch_seeded, uniform
 from estimators._protocol import UnsupportedFamily, inner
+from estimators._rows import first_parameter
 from estimators.distributions import Drawable
-
-# Draws ------------------------------------------------------------------------------------------------------------
 
 
 def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
@@ -32,17 +31,22 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
         case Normal():
             return normal(shape, base.loc, generator).mul_(base.scale.detach()).add_(base.loc.detach())
         case Bernoulli():
-            p = row_probs(q)
-            half_step = torch.finfo(p.dtype).eps / 4  # torch.rand draws multiples of two of them: p is rounded
-            u = torch.rand(shape, generator=generator, dtype=p.dtype, device=p.device)
-            return torch.lt(u, p - half_step, out=u)
+            return _bits(q, shape, generator)
         case OneHotCategorical():
             return _one_hot(q, shape[:-1], generator)
         case Categorical():
             return _index(q, shape, generator)
         case _:
-            with torch.no_grad(), _torch_seeded(generator, _device(q)):
+            with torch.no_grad(), torch_seeded(generator, first_parameter(q).device):
                 return q.sample(Size((n,)))
+
+
+def _bits(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
+    """Return ``1[u < p]``, u uniform, with p rounded to the steps of torch's uniforms."""
+    p = row_probs(q)
+    half_step = torch.finfo(p.dtype).eps / 4  # torch.rand draws multiples of two half steps
+    u = torch.rand(shape, generator=generator, dtype=p.dtype, device=p.device)
+    return torch.lt(u, p - half_step, out=u)
 
 
 def _index(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
@@ -52,7 +56,10 @@ def _index(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
 
 
 def _one_hot(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
-    """Return the same as one-hot vectors: the category that begins at or below the uniform and ends above it."""
+    """Return one-hot vectors by inverse transform, one uniform each.
+
+    ``x_c = 1[F(c - 1) <= u < F(c)]``,  F the distribution function of the categories
+    """
     bounds = _bounds(q)
     begins, ends = functional.pad(bounds, (1, 0)), functional.pad(bounds, (0, 1), value=math.inf)
     u = uniform(shape, begins, generator).unsqueeze(-1).expand(*shape, begins.shape[-1]).contiguous()
@@ -61,7 +68,7 @@ def _one_hot(q: Distribution, shape: Size, generator: Generator | None) -> Tenso
 
 
 def _bounds(q: Distribution) -> Tensor:
-    """Return the distribution function of a categorical q at all categories but the last."""
+    """Return the distribution function of a categorical q at every category except the last."""
     cdf = row_probs(q).cumsum(-1)
     return cdf[..., :-1] / cdf[..., -1:]
 
@@ -70,7 +77,7 @@ def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     """Return n samples of q, ``[n, *batch, *event]``, differentiable in q's parameters.
 
     Raises:
-        UnsupportedFamily: q has no such sampler.
+        UnsupportedFamily: q has no reparameterized sampler.
     """
     base = inner(q)
     if not q.has_rsample:
@@ -79,10 +86,17 @@ def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
         case Drawable():
             return base.rdraw(Size((n,)), generator)
         case Normal():
-            noise = normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator)
-            if n == 1:  # without its axis: autograd would add up gradients over it, a pass that changes nothing
-                return (noise.squeeze(0) * base.scale).add_(base.loc).unsqueeze(0)
-            return (noise * base.scale).add_(base.loc)
+            return _normal_path(base, normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator))
         case _:
-            with _torch_seeded(generator, _device(q)):
+            with torch_seeded(generator, first_parameter(q).device):
                 return q.rsample(Size((n,)))
+
+
+def _normal_path(base: Normal, noise: Tensor) -> Tensor:
+    """Return ``loc + scale noise``, attached to both parameters.
+
+    One sample is computed without its axis: autograd would sum the gradients over it, a pass that changes nothing.
+    """
+    if len(noise) == 1:
+        return (noise.squeeze(0) * base.scale).add_(base.loc).unsqueeze(0)
+    return (noise * base.scale).add_(base.loc)

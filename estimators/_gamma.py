@@ -1,24 +1,25 @@
-"""What generalized and rejection reparameterization share: a path that carries a part of the derivative."""
+"""Shared by generalized and rejection reparameterization: a path that carries a part of the derivative."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.distributions import Chi2, Distribution, Gamma
 
+from estimators._axes import spread
 from estimators._checks import needs_gradient, one_value_each
 from estimators._protocol import Estimator, Integrand, inner
 from estimators._surrogate import grad_only, inject
 
 
 def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
-    """Return why the estimator does not serve a family, or None for Gamma itself."""
+    """Return why the estimator does not serve a family whose path it does not know, or None."""
     if issubclass(family, Chi2):
         return f"{estimator!r} serves Gamma, and q is Chi2. Use Gamma(df / 2, 1 / 2), or Reparameterization."
     return None
 
 
 def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: Tensor, correction: Tensor) -> Tensor:
-    """Return the loss, ``[*batch]``: f along the path, and f times the correction in the concentration.
+    """Return the loss, ``[*batch]``: f along the path, plus f times the correction in the concentration.
 
     Args:
         estimator: for messages.
@@ -26,7 +27,7 @@ def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: 
         q: Gamma, batch shape ``[*batch]``.
         z: samples of q, ``[n, *batch, *event]``; dz/drate = -z / rate.
         slope: dz/dconcentration.
-        correction: the score in the concentration that the path leaves over, coordinate by coordinate.
+        correction: the part of the score in the concentration that the path does not carry, for each coordinate.
     """
     base = inner(q)
     assert isinstance(base, Gamma)
@@ -34,5 +35,4 @@ def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: 
     fx = f(x)
     one_value_each(fx, x, q.batch_shape)
     needs_gradient(estimator, fx, x)
-    spread = fx.detach().reshape(fx.shape + (1,) * (x.dim() - fx.dim()))
-    return fx.mean(0) + inject(q, concentration=(spread * correction).mean(0))
+    return fx.mean(0) + inject(q, concentration=(spread(fx.detach(), x) * correction).mean(0))

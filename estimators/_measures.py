@@ -1,6 +1,6 @@
-"""The derivatives of q as differences of densities: for each parameter a constant c, and samples x+ and x-.
+"""The derivatives of q as differences of densities: a constant c and samples x+ and x- for each parameter.
 
-``dq/dtheta_i = c (q+ - q-)`` (Pflug 1996). One of the two is x itself, a sample of q, wherever there is such a pair.
+``dq/dtheta_i = c (q+ - q-)`` (Pflug 1996). If one of the two densities can be q, its sample is x itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from estimators._rows import one, parameters
 
 
 class Pair(NamedTuple):
-    """The derivative in one parameter: ``c (f(plus) - f(minus))``; None stands for x itself."""
+    """The derivative in one parameter, ``c (f(plus) - f(minus))``; None stands for x itself."""
 
     c: Tensor
     plus: Tensor | None
@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 
 
 def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -> tuple[Tensor, dict[str, Pair]]:
-    """Return n samples x of q, ``[n, *batch, *event]``, and the pair of each parameter that has one."""
+    """Return n samples x of q, ``[n, *batch, *event]``, and by name the pair of each parameter that has one."""
     base = inner(q)
     own = {name: one(value.detach()) for name, value in parameters(q).items()}
     if isinstance(base, Normal):
@@ -52,7 +52,10 @@ def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -
 def _normal(
     q: Distribution, n: int, loc: Tensor, scale: Tensor, coupled: bool, generator: Generator | None
 ) -> tuple[Tensor, dict[str, Pair]]:
-    """Return the pairs of a Normal; x = loc + scale U M is one, since a uniform times a Maxwell variable is normal."""
+    """Return samples and pairs of a Normal.
+
+    The samples are ``x = loc + scale U M``, because a uniform times a double-sided Maxwell variable is normal.
+    """
     shape = Size((n, *q.batch_shape, *q.event_shape))
     w, m = _rayleigh_and_maxwell(shape, loc, generator)
     x = loc + scale * uniform(shape, loc, generator) * m
@@ -64,7 +67,10 @@ def _normal(
 
 
 def _rayleigh_and_maxwell(shape: Size, like: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
-    """Return Rayleigh W, and double-sided Maxwell M made of W and a normal: ``M^2 = W^2 + N^2``, with the sign of N."""
+    """Return a Rayleigh variable W and a double-sided Maxwell variable M, made from W and a normal N.
+
+    ``M = sign(N) sqrt(W^2 + N^2)``
+    """
     square = -2 * uniform(shape, like, generator).log()
     z = normal(shape, like, generator)
     return square.sqrt(), torch.copysign((square + z.square()).sqrt(), z)

@@ -7,17 +7,13 @@ from collections.abc import Iterator
 
 import torch
 from torch import Generator, Size, Tensor
-from torch.distributions import Distribution
-
-from estimators._rows import parameters
-
-# Noise ------------------------------------------------------------------------------------------------------------
 
 
 def uniform(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
-    """Return uniforms of the open interval (0, 1), in the dtype and on the device of ``like``.
+    """Return uniforms on the open interval (0, 1), in the dtype and on the device of ``like``.
 
-    torch draws multiples of 2^-24 (float32) or 2^-53 from [0, 1); half a step is added, so that logarithms are finite.
+    torch draws multiples of 2^-24 (float32) or 2^-53 (float64) in [0, 1). Half a step is added, so that logarithms are
+    finite.
     """
     u = torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
     step = torch.finfo(like.dtype).eps / 2
@@ -30,28 +26,35 @@ def normal(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
 
 
 def gumbel(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
-    """Return standard Gumbels ``-log(-log u)``, all finite."""
-    return uniform(shape, like, generator).log_().neg_().log_().neg_()
+    """Return standard Gumbels, all finite, in the dtype and on the device of ``like``."""
+    u = uniform(shape, like, generator)
+    return gumbel_from(u, out=u)
+
+
+def gumbel_from(u: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return the Gumbels ``-log(-log u)`` made from uniforms u, in the memory of ``out`` if it is given."""
+    return torch.log(u, out=out).neg_().log_().neg_()
 
 
 def logistic(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
-    """Return standard logistics ``logit u``, all finite."""
+    """Return standard logistics ``logit u``, all finite, in the dtype and on the device of ``like``."""
     return uniform(shape, like, generator).logit_()
 
 
 @contextlib.contextmanager
-def _torch_seeded(generator: Generator | None, device: torch.device) -> Iterator[None]:
-    """Let torch draw from its global generator, seeded by ``generator`` and restored afterwards."""
+def torch_seeded(generator: Generator | None, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generator from ``generator`` inside the block, and restore it afterwards.
+
+    Without a generator the global one is used as it is.
+    """
     if generator is None:
         yield
         return
     seed = torch.randint(2**62, (), generator=generator, device=generator.device).item()
     cuda = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if cuda else []), torch.cuda.device(device if cuda else -1):
-        seeded = torch.cuda.manual_seed if cuda else torch.default_generator.manual_seed  # torch.manual_seed seeds all
+        seeded = (
+            torch.cuda.manual_seed if cuda else torch.default_generator.manual_seed
+        )  # torch.manual_seed would seed every device
         seeded(int(seed))
         yield
-
-
-def _device(q: Distribution) -> torch.device:
-    return next(iter(parameters(q).values())).device

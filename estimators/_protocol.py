@@ -1,11 +1,4 @@
-"""What estimators ask of a distribution: draws with an explicit generator, closed-form scores, one row at a time.
-
-Normal, Bernoulli, Categorical and OneHotCategorical, alone or under ``Independent``, have closed forms, computed on the
-one row behind a stride-0 view. A ``Drawable`` brings its own; every other distribution goes through torch, slower, with
-the global generator forked and seeded from the given one.
-
-All draws have shape ``[n, *batch, *event]``.
-"""
+"""The protocol: what an estimator is, what it is called with, and the ways in which it says no."""
 
 from __future__ import annotations
 
@@ -25,7 +18,7 @@ def inner(q: Distribution) -> Distribution:
 
 
 class Refusal(ValueError):
-    """An estimator says no: what came, what was expected, what to use instead."""
+    """An estimator cannot serve what it was called with. The message says what to use instead."""
 
 
 class UnsupportedFamily(Refusal):
@@ -33,15 +26,15 @@ class UnsupportedFamily(Refusal):
 
 
 class NotDifferentiable(Refusal):
-    """The integrand has no gradient in x at all, and the estimator needs one."""
+    """The estimator needs the gradient of the integrand in x, and the integrand has none."""
 
 
 class InvalidParameter(Refusal):
-    """An estimator was made with a value that it cannot work with."""
+    """A field of an estimator has an invalid value."""
 
 
 class Integrand(Protocol):
-    """The integrand f: ``[..., *batch, *event] -> [..., *batch]``, for any number of extra axes on the left."""
+    """The integrand f, ``[..., *batch, *event] -> [..., *batch]``, for any number of axes on the left."""
 
     def __call__(self, x: Tensor, /) -> Tensor:
         """Evaluate f."""
@@ -49,45 +42,49 @@ class Integrand(Protocol):
 
 
 class State(nn.Module):
-    """What an estimator learns, beside it and never in it.
+    """The tensors that an estimator learns. They are kept outside the estimator, whose fields never change.
 
-    Parameters are trained by ``adapt``; buffers change in ``update``, after the call, so that a baseline never contains
-    the sample that it multiplies.
+    ``adapt`` trains the parameters. ``update`` changes the buffers after a call, so that a baseline never contains the
+    sample that it multiplies.
     """
 
     def update(self, loss: Tensor) -> None:
-        """Take in the value of a finished call. ``loss``: any shape; only its value is read."""
+        """Update the buffers after a call.
+
+        Args:
+            loss: the loss that the call returned, of any shape; only its value is read.
+        """
 
 
 class Estimator(abc.ABC):
     """A Monte Carlo estimator of the gradient of E_{x~q}[f(x)] with respect to q's parameters.
 
     Subclasses are frozen dataclasses of numbers, strings and tuples; their repr is their identity. The class attributes
-    below are the declared facts; an estimator whose facts depend on its fields declares them as properties.
+    below are the declared facts. If a fact depends on the fields, the estimator declares it as a property.
     """
 
     unbiased: bool = True
-    """Is the expected gradient exactly that of E_q[f]?"""
+    """Whether the expected gradient is exactly the gradient of E_q[f]."""
     value_unbiased: bool = True
-    """Is the value of the loss an unbiased estimate of E_q[f]?"""
+    """Whether the value of the loss is an unbiased estimate of E_q[f]."""
     deterministic: bool = False
-    """Does the gradient not depend on the generator?"""
+    """Whether the gradient is independent of the generator."""
     families: tuple[type[Distribution], ...] | None = None
-    """Families of q that it serves, without ``Independent``; None for all that have what the docstring asks."""
+    """Families of q that it serves, without ``Independent``; None if the docstring names the only conditions."""
     needs_df: bool = False
-    """Does it use df/dx?"""
+    """Whether it uses df/dx."""
     needs_relaxed_f: bool = False
-    """Does it evaluate f off the support of q?"""
+    """Whether it evaluates f off the support of q."""
     needs_bound: bool = False
-    """Does it ask the integrand for its log-weights (see ``Bound``)?"""
+    """Whether it needs the log-weights of the integrand, which must be a ``Bound``."""
     needs_state: bool = False
-    """Does it learn (see ``init`` and ``adapt``)?"""
+    """Whether it has a state: ``init`` makes it and ``adapt`` trains it."""
     command_name: ClassVar[str] = ""
-    """Name on the command line, where the one derived from the class is not the field's word."""
+    """Name on the command line, if the name derived from the class is not the usual word."""
     aliases: ClassVar[tuple[str, ...]] = ()
     """Other names on the command line."""
     reference: ClassVar[str] = ""
-    """Where the method comes from, in a few words."""
+    """Source of the method, in a few words."""
 
     @abc.abstractmethod
     def __call__(
@@ -98,19 +95,19 @@ class Estimator(abc.ABC):
         Args:
             f: the integrand, ``[..., *batch, *event] -> [..., *batch]``.
             q: the distribution, batch shape ``[*batch]``, event shape ``[*event]``.
-            generator: source of all noise; the global one when None.
-            state: what ``init`` made, for the few that learn.
+            generator: source of all noise; torch's global generator if None.
+            state: the state that ``init`` returned, if the estimator learns.
 
         Returns:
-            A tensor whose value estimates E_q[f] for each batch element, whose gradient at q's parameters is the
-            estimator, and which passes the gradient of the value through to whatever f closes over.
+            A tensor whose value estimates E_q[f] for each batch element. Its gradient at q's parameters is the estimate
+            of the gradient. Tensors that f closes over get the gradient of the value.
 
         Raises:
-            Refusal: q or f is of a kind that this estimator does not serve.
+            Refusal: this estimator does not serve q or f.
         """
 
     def init(self, q: Distribution, generator: Generator | None = None) -> State | None:
-        """Return a fresh state for q, or None for the estimators that learn nothing."""
+        """Return a fresh state for q, or None if the estimator learns nothing."""
         return None
 
     def refuses(self, family: type[Distribution]) -> str | None:
@@ -126,17 +123,21 @@ class Estimator(abc.ABC):
         return f"{self!r} serves {served}, and q is {family.__name__}. {_advice(family)}"
 
     def refuses_particles(self, particles: int | None) -> str | None:
-        """Return why this estimator cannot serve a ``Bound`` of so many particles, or None if it can."""
+        """Return why this estimator cannot serve a ``Bound`` with this number of particles, or None if it can.
+
+        Args:
+            particles: the number of particles; None for a bound without an axis of particles.
+        """
         return None
 
     def check(self, q: Distribution) -> None:
-        """Raise ``UnsupportedFamily`` if q is not of a family that this estimator serves."""
-        reason = self.refuses(family(q))
+        """Raise ``UnsupportedFamily`` if this estimator does not serve the family of q."""
+        reason = self.refuses(type(inner(q)))
         if reason:
             raise UnsupportedFamily(reason)
 
     def points(self, q: Distribution) -> int:
-        """Return how many points of q one call holds at once, per batch element."""
+        """Return the number of points of q that one call holds at once, per batch element."""
         return int(getattr(self, "n", 1))
 
 
@@ -146,13 +147,6 @@ def _advice(family: type[Distribution]) -> str:
     if family.has_rsample:
         return "Use Reparameterization, ScoreFunction or RLOO."
     return "Use ScoreFunction or RLOO."
-
-
-def family(q: Distribution) -> type[Distribution]:
-    """Return the type of q without its ``Independent`` wrappers."""
-    while isinstance(q, Independent):
-        q = q.base_dist
-    return type(q)
 
 
 def command_line_name(cls: type) -> str:

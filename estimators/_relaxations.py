@@ -13,10 +13,14 @@ from estimators._densities import logits, row_probs
 from estimators._noise import gumbel, logistic, uniform
 from estimators._protocol import inner
 from estimators._rows import one
-from estimators._surrogate import Pull, _known, _through_sigmoid
+from estimators._surrogate import Pull, pull_through_sigmoid, with_derivative
 
 
 def _softmax(x: Tensor, out: Tensor | None) -> Tensor:
+    """Return ``exp(x) / sum exp(x)`` over the last axis, in the memory of ``out`` if it is given and the axis is short.
+
+    The largest x is subtracted only if an exponential might overflow, or all of them underflow.
+    """
     if x.is_cuda or x.shape[-1] >= SHORT:
         return x.softmax(-1)
     low, high = x.aminmax()
@@ -25,52 +29,68 @@ def _softmax(x: Tensor, out: Tensor | None) -> Tensor:
     return e.div_(over_categories(e))
 
 
-def _through_softmax(g: Tensor, y: Tensor) -> Tensor:
+def _pull_through_softmax(g: Tensor, y: Tensor) -> Tensor:
     """Return ``(diag(y) - y y^T) g``."""
     weighted = y * g
     return weighted.addcmul_(totals(weighted), y, value=-1)
 
 
-# Relaxations ------------------------------------------------------------------------------------------------------
-
-
 def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
-    """Return logits plus logistic (Bernoulli) or Gumbel (categorical) noise, ``[n, *batch, *event]``. No graph."""
+    """Return logits of q plus logistic (Bernoulli) or Gumbel (categorical) noise, without a graph.
+
+    Args:
+        q: Bernoulli or categorical, batch shape ``[*batch]``.
+        n: samples.
+        generator: source of the noise.
+
+    Returns:
+        ``[n, *batch, *event]``; ``harden`` makes a sample of q from it, and ``squash`` a relaxed one.
+    """
     noise = logistic if isinstance(inner(q), Bernoulli) else gumbel
     own = logits(q).detach()
     return noise(Size((n, *q.batch_shape, *q.event_shape)), own, generator).add_(one(own))
 
 
 def squash(q: Distribution, z: Tensor, temperature: Tensor | float) -> Tensor:
-    """Return the relaxed sample of logits z: the sigmoid, or the softmax, of ``z / temperature``; attached to both."""
+    """Return the relaxed sample made from perturbed logits z, attached to z and to the temperature.
+
+    ``sigmoid(z / temperature)``  for Bernoulli
+    ``softmax(z / temperature)``  for categories
+    """
     if isinstance(temperature, Tensor) and temperature.requires_grad:
         z, temperature = z / temperature, 1.0
     row, own = one(z.detach()), _is_one(temperature)
     scaled = row if own else row / temperature
-    return _known(z, _link(q, scaled, None if own else scaled).expand_as(z), _pull(q, temperature))
+    return with_derivative(z, _link(q, scaled, None if own else scaled).expand_as(z), _pull(q, temperature))
 
 
 def relaxed(q: Distribution, z: Tensor, temperature: float) -> Tensor:
-    """Return the same of ``z = perturbed(q, n, generator)``, attached to q's logits; z may be overwritten."""
+    """Return the relaxed sample ``squash(q, z, temperature)``, attached to q's logits.
+
+    z must come from ``perturbed``, and may be overwritten.
+    """
     scaled, pull = z if _is_one(temperature) else z.div_(temperature), _pull(q, temperature)
-    return _known(logits(q), _link(q, scaled, scaled), lambda g, y: over_samples(pull(g, y)))
+    return with_derivative(logits(q), _link(q, scaled, scaled), lambda g, y: over_samples(pull(g, y)))
 
 
 def race(q: Distribution, n: int, generator: Generator | None) -> Tensor:
-    """Return ``relaxed(q, perturbed(q, n, generator), 1)`` of a categorical q, by fewer logarithms and no exponential.
+    """Return ``relaxed(q, perturbed(q, n, generator), 1)`` for a categorical q, with one logarithm and no exponential.
 
-    A Gumbel is ``-log E``, E a standard exponential, so that the softmax is ``(p / E) / sum(p / E)``. No sum overflows
-    and none is 0, as those of p are 1.
+    ``y = (p / E) / sum(p / E)``,  E standard exponential
+
+    This is the softmax of logits plus Gumbels, because ``-log E`` is Gumbel. The sum neither overflows nor is 0, since
+    p sums to 1.
     """
     p = row_probs(q)
     u = uniform(Size((n, *q.batch_shape, *q.event_shape)), p, generator)
     rates = torch.div(p.neg(), u.log_(), out=u)
     value = rates.div_(over_categories(rates))
-    return _known(logits(q), value, lambda g, y: over_samples(_through_softmax(g, y)))
+    return with_derivative(logits(q), value, lambda g, y: over_samples(_pull_through_softmax(g, y)))
 
 
 def _is_one(temperature: Tensor | float) -> bool:
-    return isinstance(temperature, int | float) and temperature == 1  # whether a tensor is, a GPU would have to say
+    """Return whether a temperature is the number 1; False for a tensor, whose value a GPU would have to send."""
+    return isinstance(temperature, int | float) and temperature == 1
 
 
 def _link(q: Distribution, z: Tensor, out: Tensor | None) -> Tensor:
@@ -78,13 +98,17 @@ def _link(q: Distribution, z: Tensor, out: Tensor | None) -> Tensor:
 
 
 def _pull(q: Distribution, temperature: Tensor | float) -> Pull:
-    """Return how a cotangent goes through the relaxation at a temperature."""
-    through = _through_sigmoid if isinstance(inner(q), Bernoulli) else _through_softmax
+    """Return the pull-back through the relaxation at a temperature."""
+    through = pull_through_sigmoid if isinstance(inner(q), Bernoulli) else _pull_through_softmax
     return through if _is_one(temperature) else lambda g, y: through(g, y).div_(temperature)
 
 
 def harden(q: Distribution, z: Tensor) -> Tensor:
-    """Return the discrete outcome of perturbed logits z: z > 0, or the one-hot argmax. No gradient."""
+    """Return the discrete outcome of perturbed logits z, without a gradient.
+
+    ``1[z > 0]``  for Bernoulli
+    ``onehot(argmax z)``  for categories
+    """
     if isinstance(inner(q), Bernoulli):
         return torch.gt(z.detach(), 0, out=torch.empty_like(z))
     return z.new_zeros(z.shape).scatter_(-1, z.argmax(-1, keepdim=True), 1.0)

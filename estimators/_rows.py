@@ -28,10 +28,10 @@ from estimators._protocol import Refusal
 
 
 def parameters(q: Distribution) -> dict[str, Tensor]:
-    """Return q's own parameters by name: the tensors its log-density is differentiated with respect to.
+    """Return q's own parameters by name: the tensors in which its log-density is differentiated.
 
-    Of ``probs`` and ``logits`` only the one that q was made from counts; the other is a cache. Names of a wrapped
-    distribution are those of the distribution inside; those of a mixture are prefixed ``mixture_`` and ``component_``.
+    If q was made from ``logits``, then ``probs`` is a cache and not a parameter, and vice versa. A wrapped distribution
+    has the names of the distribution inside. The names of a mixture begin with ``mixture_`` and ``component_``.
     """
     if "_rows" in q.__dict__:
         return dict(q.__dict__["_rows"])
@@ -54,21 +54,21 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
     return own
 
 
-@functools.cache  # looking takes longer than all else in ``rows``
+@functools.cache  # the look-up takes longer than the rest of ``rows``
 def _arguments(constructor: Callable[..., None]) -> dict[str, tuple[str, ...] | None]:
-    """Names of what a constructor takes, each with the group of alternatives that it belongs to, if any."""
+    """Return the names of a constructor's arguments, each with the group of alternatives that it belongs to, if any."""
     names = [name for name in inspect.signature(constructor).parameters if name not in _NOT_OWN]
     return {name: next((group for group in _GROUPS if name in group), None) for name in names}
 
 
-# Constructors take exactly one of each group; torch caches the others beside it when they are asked for.
 _GROUPS = (("probs", "logits"), ("covariance_matrix", "precision_matrix", "scale_tril"))
+"""Alternative arguments. A constructor takes one of each group; torch computes the others on demand and caches them."""
 _ALTERNATIVES = frozenset(name for group in _GROUPS for name in group)
 _NOT_OWN = ("self", "args", "kwargs")
 
 
 def _source(q: Distribution, group: tuple[str, ...]) -> str | None:
-    """Return which of a group of alternatives q was made from: the one set first, here or in what q wraps."""
+    """Return the name in a group of alternatives that q was made from: the first one set, in q or in what it wraps."""
     given = [name for name in q.__dict__ if name in group]
     for name in given:
         if q.__dict__[name] is q.__dict__.get("_param"):
@@ -79,23 +79,31 @@ def _source(q: Distribution, group: tuple[str, ...]) -> str | None:
     return _source(wrapped[0], group) if wrapped else None
 
 
+def first_parameter(q: Distribution) -> Tensor:
+    """Return the first of q's own parameters, whose dtype and device the others share."""
+    return next(iter(parameters(q).values()))
+
+
 def one(t: Tensor) -> Tensor:
-    """Return the single row behind a stride-0 view, ``[1, *rest]``; any other tensor as it is."""
+    """Return the single row behind a view of stride 0, ``[1, *rest]``; any other tensor is returned as it is.
+
+    Rows of ``rows(q, R)`` share their parameters, so computing with one row is enough.
+    """
     return t[:1] if t.dim() and t.shape[0] > 1 and t.stride(0) == 0 else t
 
 
 def rows(q: Distribution, count: int) -> Distribution:
-    """Return q with batch shape ``(count, *batch)`` whose own parameters are stride-0 leaf views of q's.
+    """Return q with batch shape ``(count, *batch)``. Its own parameters are leaves, views of q's with stride 0.
 
-    A parameter that is not being differentiated in q is not differentiated in the rows either.
+    A parameter of the rows requires a gradient if and only if the parameter of q does.
 
     Args:
-        q: any distribution of torch's, under any number of ``Independent``; it is not changed.
+        q: any distribution of torch, under any number of ``Independent``; it is not changed.
         count: the number of replicates R.
 
     Raises:
-        Refusal: q cannot be rebuilt from its own parameters (a bare ``TransformedDistribution`` whose transforms
-            hold tensors that are being differentiated).
+        Refusal: q cannot be rebuilt from its own parameters. An example is a bare ``TransformedDistribution`` whose
+            transforms hold tensors that require gradients.
     """
 
     def leaf(t: Tensor) -> Tensor:
@@ -105,7 +113,7 @@ def rows(q: Distribution, count: int) -> Distribution:
 
 
 _PLAIN = (Normal, Bernoulli, Categorical)
-"""What is its parameters and nothing else."""
+"""Families that have no attributes besides their parameters."""
 
 
 def _map(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distribution:
@@ -117,7 +125,7 @@ def _map(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distr
         new = _bare(q, count)
         leaves = {name: leaf(value) for name, value in parameters(q).items()}
         for name in _ALTERNATIVES & new.__dict__.keys():
-            del new.__dict__[name]  # caches beside the own parameter
+            del new.__dict__[name]  # torch's caches
         new.__dict__.update(leaves, _rows=leaves)
         if "_param" in q.__dict__:
             new.__dict__["_param"] = next(iter(leaves.values()))
@@ -176,5 +184,5 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
             f"{type(q).__name__} cannot be rebuilt from its own parameters ({error}). "
             "Store every constructor argument under its own name, as torch.distributions does."
         ) from error
-    new.__dict__["_rows"] = leaves  # torch may hold views of them, or make new ones at every look (Beta)
+    new.__dict__["_rows"] = leaves  # torch may hold views of them, or make new ones at every access (Beta)
     return new

@@ -1,4 +1,4 @@
-"""Every joint state of a Bernoulli or categorical q, as a list."""
+"""The list of all joint states of a Bernoulli or categorical q."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def support(q: Distribution) -> Tensor:
 
 
 def log_mass(q: Distribution) -> Tensor:
-    """Return the log-probability of every state, ``[*batch, states]``, without a graph; 1 in place of stride-0 rows."""
+    """Return the log-probability of every state, ``[*batch, states]``, without a graph.
+
+    If the rows of q are views of one row with stride 0, only this row is computed, and the first axis has length 1.
+    """
     own = one(logits(q).detach())
     if isinstance(inner(q), Bernoulli):
         each = torch.stack([functional.logsigmoid(-own), functional.logsigmoid(own)], -1)
@@ -56,7 +59,7 @@ def log_mass(q: Distribution) -> Tensor:
 
 
 def _shape(q: Distribution) -> tuple[int, int]:
-    """Return how many variables an event has, and how many values each."""
+    """Return the number of variables in an event, and the number of values of a variable."""
     if isinstance(inner(q), Bernoulli):
         return math.prod(q.event_shape), 2
     hot = isinstance(inner(q), OneHotCategorical)
@@ -64,7 +67,7 @@ def _shape(q: Distribution) -> tuple[int, int]:
 
 
 def _digits(q: Distribution) -> Tensor:
-    """Return every state as the numbers of its values, ``[states, variables]``."""
+    """Return the index of each variable's value in every state, ``[states, variables]``."""
     variables, classes = _shape(q)
     device = logits(q).device
     place = classes ** torch.arange(variables, device=device)

@@ -13,7 +13,7 @@ from estimators._protocol import Estimator, Integrand, inner
 
 
 class Taylor(NamedTuple):
-    """``f(x) = value + slope . d + d . curvature d / 2 + ...``, d = x - mean; an event is flat, D coordinates."""
+    """The terms of ``f(x) = value + slope . d + d . curvature d / 2 + ...`` with ``d = x - mean``, D coordinates."""
 
     value: Tensor
     """``[*batch]``."""
@@ -24,7 +24,9 @@ class Taylor(NamedTuple):
 
 
 def taylor(estimator: Estimator, f: Integrand, q: Distribution) -> Taylor:
-    """Expand f, without a graph: one evaluation of f, one of its gradient, D Hessian-vector products.
+    """Return the expansion of f at the mean of q, without a graph.
+
+    Cost: one evaluation of f, one of its gradient and D Hessian-vector products.
 
     Raises:
         NotDifferentiable: f has no gradient in x.

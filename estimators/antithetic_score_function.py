@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Generator, Size, Tensor
+from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, MultivariateNormal, Normal
 
-from estimators._checks import at_least
-from estimators._couplings import antithetic, location_scale
-from estimators._densities import probs, score
-from estimators._noise import uniform
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
-from estimators._rows import one
+from estimators._checks import even
+from estimators._couplings import antithetic, antithetic_bits, location_scale
+from estimators._densities import score
+from estimators._protocol import Estimator, Integrand, State, inner
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,7 @@ class AntitheticScoreFunction(Estimator):
     reference: ClassVar[str] = "Mohamed et al. 2020"
 
     def __post_init__(self) -> None:
-        at_least(self, 2)
-        if self.n % 2:
-            raise InvalidParameter(
-                f"AntitheticScoreFunction needs an even n: its samples are pairs (got n={self.n}). "
-                f"Use AntitheticScoreFunction(n={self.n + 1}) or ScoreFunction(n={self.n})."
-            )
+        even(self, other=f" or ScoreFunction(n={self.n})")
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
@@ -63,6 +56,4 @@ class AntitheticScoreFunction(Estimator):
         """Return n/2 samples followed by their antithetic partners, ``[n, *batch, *event]``."""
         if not isinstance(inner(q), Bernoulli):
             return location_scale(q, antithetic(self.n, q, generator))
-        p = one(probs(q))
-        u = uniform(Size((self.n // 2, *q.batch_shape, *q.event_shape)), p, generator)
-        return torch.cat([u < p, u > 1 - p]).to(p.dtype)
+        return antithetic_bits(self.n, q, generator)[1]

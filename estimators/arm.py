@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Generator, Size, Tensor
+from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution
 
-from estimators._checks import at_least, one_value_each
-from estimators._densities import logits, row_probs
-from estimators._noise import uniform
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State
+from estimators._axes import spread
+from estimators._checks import even, one_value_each
+from estimators._couplings import antithetic_bits
+from estimators._densities import logits
+from estimators._protocol import Estimator, Integrand, State
 from estimators._surrogate import inject_at
 
 
@@ -39,23 +39,16 @@ class ARM(Estimator):
     reference: ClassVar[str] = "Yin & Zhou 2019"
 
     def __post_init__(self) -> None:
-        at_least(self, 2)
-        if self.n % 2:
-            raise InvalidParameter(
-                f"ARM needs an even n: its samples are pairs (got n={self.n}). Use ARM(n={self.n + 1})."
-            )
+        even(self)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        p, pairs = row_probs(q), self.n // 2
-        u = uniform(Size((pairs, *q.batch_shape, *q.event_shape)), p, generator)
-        x = torch.cat([u < p, u > 1 - p]).to(u.dtype)
+        u, x = antithetic_bits(self.n, q, generator)
         fx = f(x)
         one_value_each(fx, x, q.batch_shape)
-        difference = (fx[:pairs] - fx[pairs:]).detach()
-        spread = difference.reshape(difference.shape + (1,) * (x.dim() - fx.dim()))
-        gradient = (spread * (0.5 - u)).mean(0)
+        at_b, at_other = fx.detach().chunk(2)
+        gradient = (spread(at_b - at_other, u) * (0.5 - u)).mean(0)
         return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q))])

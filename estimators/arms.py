@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
+from estimators._axes import spread
 from estimators._checks import at_least, one_value_each
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
@@ -59,7 +60,6 @@ class ARMS(Estimator):
         one_value_each(fx, x, q.batch_shape)
         value = fx.mean(0)
         weight = (fx - value).detach() / others
-        spread = weight.reshape(weight.shape + (1,) * (x.dim() - fx.dim()))
         both = (2 - m ** (-1 / others)).clamp_min(0) ** others  # P(u_1 < m, u_2 < m) / m
-        gradient = (spread * (x - p)).sum(0) * torch.maximum(p, 1 - p) / (1 - both)
+        gradient = (spread(weight, x) * (x - p)).sum(0) * torch.maximum(p, 1 - p) / (1 - both)
         return value + inject_at(q.batch_shape, [(gradient, logits(q))])

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
+from estimators._axes import spread
 from estimators._checks import at_least, one_value_each
 from estimators._densities import probs
 from estimators._draws import draw
@@ -55,6 +56,5 @@ class BitFlip(Estimator):
         with torch.no_grad():
             flipped = f(torch.where(here, 1 - x, x))
         slope = variables * (flipped - fx.detach())
-        spread = slope.reshape(slope.shape + (1,) * (x.dim() - fx.dim()))
-        gradient = (here * spread * (1 - 2 * x)).mean(0)
+        gradient = (here * spread(slope, x) * (1 - 2 * x)).mean(0)
         return fx.mean(0) + inject_at(q.batch_shape, [(gradient, probs(q))])

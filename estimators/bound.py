@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
+from estimators._axes import over_event
 from estimators._densities import log_prob
 from estimators._protocol import Refusal
 
@@ -80,8 +81,7 @@ class Bound:
             return log_prob(q, x).unsqueeze(-1)
         assert isinstance(q, Independent)
         each = log_prob(q.base_dist, x)
-        inside = q.reinterpreted_batch_ndims - 1
-        return each.sum(tuple(range(-inside, 0))) if inside else each
+        return over_event(each, q.reinterpreted_batch_ndims - 1)
 
 
 def needed(estimator: Estimator, f: Integrand, q: Distribution) -> Bound:

@@ -10,7 +10,8 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn.functional import one_hot
 
-from estimators._checks import at_least, one_value_each
+from estimators._axes import spread
+from estimators._checks import at_least, is_positive, one_value_each
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
@@ -57,7 +58,7 @@ class CARMS(Estimator):
     def __post_init__(self) -> None:
         at_least(self, 2)
         a = self.independent
-        if isinstance(a, bool) or not isinstance(a, int | float) or not 0 < a <= 1:
+        if not is_positive(a) or a > 1:
             raise InvalidParameter(
                 f"CARMS needs 0 < independent <= 1 (got independent={a!r}): without independent samples "
                 f"some pairs are impossible. Use CARMS(independent=0.25), or RLOO(n={self.n})."
@@ -83,8 +84,8 @@ class CARMS(Estimator):
         pairs = (classes * index.unsqueeze(0) + index.unsqueeze(1)).flatten(0, 1).movedim(0, -1)
         r = self._ratio(p, bounds).flatten(-2).expand(*variables, -1).gather(-1, pairs).movedim(-1, 0)
         difference = (fx.unsqueeze(1) - fx).detach() / (self.n * (self.n - 1))  # [k, j, *batch]
-        spread = difference.reshape(difference.shape + (1,) * (index.dim() - fx.dim()))
-        weight = (spread * r.reshape(self.n, self.n, *variables)).sum(1)
+        r = r.reshape(self.n, self.n, *variables)
+        weight = (spread(difference, r) * r).sum(1)
         return fx.mean(0) + inject_at(q.batch_shape, [((weight.unsqueeze(-1) * hot).sum(0), own)])
 
     def _ratio(self, p: Tensor, bounds: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._checks import at_least, needs_gradient
+from estimators._checks import at_least, needs_gradient, one_of
 from estimators._densities import logits, row_probs
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
+from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._surrogate import grad_only
 
 
@@ -45,10 +45,7 @@ class DARN(Estimator):
 
     def __post_init__(self) -> None:
         at_least(self, 1)
-        if self.centre not in ("uniform", "mean"):
-            raise InvalidParameter(
-                f"DARN knows the centres uniform and mean (got centre={self.centre!r}). Use DARN(centre='uniform')."
-            )
+        one_of(self, "centre", "uniform", "mean")
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Generator, Size, Tensor
+from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution
 
-from estimators._axes import average, over_samples
-from estimators._checks import at_least, one_value_each
+from estimators._axes import average, over_samples, spread
+from estimators._checks import even, one_value_each
+from estimators._couplings import antithetic_bits
 from estimators._densities import logits, row_probs
-from estimators._noise import uniform
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State
+from estimators._protocol import Estimator, Integrand, State
 from estimators._surrogate import inject_at
 
 
@@ -43,27 +43,20 @@ class DisARM(Estimator):
     reference: ClassVar[str] = "Dong et al. 2020"
 
     def __post_init__(self) -> None:
-        at_least(self, 2)
-        if self.n % 2:
-            raise InvalidParameter(
-                f"DisARM needs an even n: its samples are pairs (got n={self.n}). Use DisARM(n={self.n + 1})."
-            )
+        even(self)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        p, pairs = row_probs(q), self.n // 2
-        u = uniform(Size((pairs, *q.batch_shape, *q.event_shape)), p, generator)
-        x = u.new_empty((self.n, *u.shape[1:]))
-        b, other = x[:pairs], x[pairs:]
-        torch.lt(u, p, out=b)
-        torch.gt(u, 1 - p, out=other)
+        _, x = antithetic_bits(self.n, q, generator)
         fx = f(x)
         one_value_each(fx, x, q.batch_shape)
-        difference = (fx[:pairs] - fx[pairs:]).detach() / self.n
-        spread = difference.reshape(difference.shape + (1,) * (x.dim() - fx.dim()))
-        sign = b - other  # (-1)^{b'} where they differ, else 0
-        gradient = over_samples(sign.mul_(spread)) * torch.maximum(p, 1 - p)  # sigmoid(|logit|)
+        at_b, at_other = fx.detach().chunk(2)
+        b, other = x.chunk(2)
+        p = row_probs(q)
+        # b - b' is (-1)^b' where the bits differ and 0 elsewhere; max(p, 1 - p) is sigmoid(|logit|).
+        signed = (b - other).mul_(spread((at_b - at_other) / self.n, b))
+        gradient = over_samples(signed) * torch.maximum(p, 1 - p)
         return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -10,12 +9,13 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._checks import at_least, needs_gradient, one_value_each
+from estimators._axes import over_event, spread
+from estimators._checks import at_least, finite, needs_gradient, one_value_each
 from estimators._densities import logits, probs, row_probs
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State
+from estimators._protocol import Estimator, Integrand, State
 from estimators._relaxations import squash
-from estimators._rows import parameters
+from estimators._rows import first_parameter, parameters
 from estimators._surrogate import inject_at
 
 
@@ -59,16 +59,11 @@ class DoubleControlVariate(Estimator):
 
     def __post_init__(self) -> None:
         at_least(self, 2, ": its slopes come from other samples. Use ScoreFunction(n=1) or DoubleControlVariate(n=2).")
-        c = self.coefficient
-        if isinstance(c, bool) or not isinstance(c, int | float) or not math.isfinite(c):
-            raise InvalidParameter(
-                f"DoubleControlVariate needs a finite number as coefficient (got coefficient={c!r}). "
-                "Use DoubleControlVariate(coefficient=0.0)."
-            )
+        finite(self, "coefficient")
 
     def init(self, q: Distribution, generator: Generator | None = None) -> Coefficient:
         """Return a state that starts at the field ``coefficient``."""
-        return Coefficient(self.coefficient, next(iter(parameters(q).values())).detach())
+        return Coefficient(self.coefficient, first_parameter(q).detach())
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
@@ -82,17 +77,11 @@ class DoubleControlVariate(Estimator):
             one_value_each(fx, x, q.batch_shape)
             needs_gradient(self, fx, x)
             (slope,) = torch.autograd.grad(fx.sum(), x, retain_graph=True)
-        axes = tuple(range(fx.dim(), x.dim()))
         residual = x.detach() - p
         others = (slope.sum(0) - slope) / (self.n - 1)
-        F = fx.detach() - a * _dot(residual, others, axes)
+        F = fx.detach() - a * over_event(residual * others, x.dim() - fx.dim())
         weight = (F - F.mean(0)) / (self.n - 1)
-        gradient = (weight.reshape(weight.shape + (1,) * len(axes)) * residual).sum(0)
+        gradient = (spread(weight, x) * residual).sum(0)
         # Logits need the full Jacobian of the softmax: learning looks at the gradient at q's own parameters.
         mean = probs(q) if "probs" in parameters(q) else squash(q, logits(q), 1.0)
         return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q)), (a * slope.mean(0), mean)])
-
-
-def _dot(a: Tensor, b: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Return the sum of a times b over the event axes."""
-    return (a * b).sum(axes) if axes else a * b

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
+from estimators._axes import spread
 from estimators._checks import at_least, needs_gradient
 from estimators._draws import rdraw
 from estimators._protocol import Estimator, Integrand, State
@@ -62,8 +63,7 @@ class DoublyReparameterized(Estimator):
         needs_gradient(self, log_w, x)
         w = log_w.detach().softmax(-1)
         if x.requires_grad:  # the bound weights the path of particle k by w_k; DReG needs w_k^2
-            of_x = w.squeeze(-1) if bound.particles is None else w
-            of_x = of_x.reshape(of_x.shape + (1,) * (x.dim() - of_x.dim()))
+            of_x = spread(w.squeeze(-1) if bound.particles is None else w, x)
             x.register_hook(lambda cotangent: cotangent * of_x)  # type: ignore[no-untyped-call]
         score = (w * bound.log_q(x.detach())).sum(-1)  # cancels the bound's gradient at q for fixed x
         value = log_w.logsumexp(-1) - math.log(w.shape[-1])

@@ -10,10 +10,11 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
 
-from estimators._checks import at_least, one_value_each, positive
+from estimators._axes import spread
+from estimators._checks import even, one_value_each, positive
 from estimators._densities import logits
 from estimators._noise import gumbel, logistic, normal, uniform
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
+from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._relaxations import harden
 from estimators._rows import parameters
 from estimators._surrogate import inject_at
@@ -49,7 +50,7 @@ class EvolutionStrategies(Estimator):
     reference: ClassVar[str] = "Salimans et al. 2017"
 
     def __post_init__(self) -> None:
-        _in_pairs(self)
+        even(self, "one sample on each side of a step")
         positive(self, "scale")
 
     def __call__(
@@ -89,7 +90,7 @@ class SPSA(Estimator):
     reference: ClassVar[str] = "Spall 1992"
 
     def __post_init__(self) -> None:
-        _in_pairs(self)
+        even(self, "one sample on each side of a step")
         positive(self, "scale")
 
     def __call__(
@@ -100,15 +101,6 @@ class SPSA(Estimator):
         u = _unbounded(q)
         signs = [uniform(Size((self.n // 2, *t.shape)), t, generator).sub_(0.5).sign_() for t in u]
         return _differences(f, q, u, signs, self.scale, generator)
-
-
-def _in_pairs(estimator: EvolutionStrategies | SPSA) -> None:
-    at_least(estimator, 2)
-    if estimator.n % 2:
-        name, even = type(estimator).__name__, estimator.n + 1
-        raise InvalidParameter(
-            f"{name} needs an even n: both sides of each step (got n={estimator.n}). Use {name}(n={even})."
-        )
 
 
 def _unbounded(q: Distribution) -> list[Tensor]:
@@ -138,7 +130,7 @@ def _differences(
     one_value_each(fx, x, q.batch_shape)
     there, back = fx.detach().chunk(2)
     slope = (there - back) / (len(x) * scale)
-    gradients = [(slope.reshape(slope.shape + (1,) * (s.dim() - slope.dim())) * s).sum(0) for s in steps]
+    gradients = [(spread(slope, step) * step).sum(0) for step in steps]
     return fx.mean(0) + inject_at(q.batch_shape, list(zip(gradients, u, strict=True)))
 
 

@@ -10,9 +10,10 @@ from torch import Generator, Size, Tensor
 from torch.autograd import forward_ad
 from torch.distributions import Distribution, Normal
 
-from estimators._checks import at_least, one_value_each
+from estimators._axes import spread
+from estimators._checks import at_least, no_gradient, one_of, one_value_each
 from estimators._noise import normal, uniform
-from estimators._protocol import Estimator, Integrand, InvalidParameter, NotDifferentiable, State
+from estimators._protocol import Estimator, Integrand, State
 from estimators._rows import one, parameters
 from estimators._surrogate import inject
 
@@ -47,11 +48,7 @@ class ForwardGradient(Estimator):
 
     def __post_init__(self) -> None:
         at_least(self, 1)
-        if self.tangent not in ("normal", "sign"):
-            raise InvalidParameter(
-                f"ForwardGradient knows the tangents normal and sign (got tangent={self.tangent!r}). "
-                "Use ForwardGradient(tangent='normal')."
-            )
+        one_of(self, "tangent", "normal", "sign")
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
@@ -67,15 +64,9 @@ class ForwardGradient(Estimator):
             fx, slope = forward_ad.unpack_dual(f(_dual(x, dx)))  # type: ignore[no-untyped-call]
         one_value_each(fx, x, q.batch_shape)
         if slope is None:
-            raise NotDifferentiable(
-                f"{self!r} needs df/dx in forward mode, and f(x) does not depend on x differentiably. "
-                "Use ScoreFunction or RLOO, which only evaluate f."
-            )
+            raise no_gradient(self)
         weight = slope.detach() / self.n
-        gradients = {
-            name: (weight.reshape(weight.shape + (1,) * (v.dim() - weight.dim())) * v).sum(0)
-            for name, v in tangents.items()
-        }
+        gradients = {name: (spread(weight, v) * v).sum(0) for name, v in tangents.items()}
         return cast(Tensor, fx.mean(0)) + inject(q, **gradients)
 
     def _tangent(self, shape: Size, like: Tensor, generator: Generator | None) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._checks import at_least, needs_gradient, positive
+from estimators._checks import at_least, is_positive, needs_gradient, positive
 from estimators._densities import logits, row_probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
@@ -55,8 +54,7 @@ class GappedStraightThrough(Estimator):
     def __post_init__(self) -> None:
         at_least(self, 1)
         positive(self, "temperature")
-        number = isinstance(self.gap, int | float) and not isinstance(self.gap, bool) and 0 < self.gap < math.inf
-        if not number and self.gap != "expected":
+        if not is_positive(self.gap) and self.gap != "expected":
             raise InvalidParameter(
                 f"GappedStraightThrough needs a gap that is a positive number or 'expected' (got gap={self.gap!r}). "
                 "Use GappedStraightThrough(gap=1.0)."

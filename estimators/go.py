@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Binomial, Distribution, Geometric, NegativeBinomial, Poisson
 
+from estimators._axes import spread
 from estimators._checks import at_least, one_value_each
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._draws import draw
@@ -67,7 +68,7 @@ class GO(Estimator):
                 "Use ScoreFunction or RLOO, or detach total_count."
             )
         there = replaced(f, x, torch.minimum(x + 1, last), len(q.event_shape))
-        difference = there - fx.detach().reshape(fx.shape + (1,) * (x.dim() - fx.dim()))
+        difference = there - spread(fx.detach(), x)
         return fx.mean(0) + inject(q, **{name: (weight * difference).mean(0)})
 
 

@@ -22,6 +22,7 @@ from torch.distributions import (
 )
 from torch.nn.functional import one_hot
 
+from estimators._axes import spread
 from estimators._checks import at_least, one_value_each
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._densities import probs, row_probs
@@ -103,13 +104,13 @@ class MeasureValued(Estimator):
             raise Refusal(_unknown(unknown.pop(), type(inner(q))))
         fx = f(x)
         one_value_each(fx, x, q.batch_shape)
-        spread = fx.detach().reshape(fx.shape + (1,) * (x.dim() - fx.dim()))
+        at_x = spread(fx.detach(), x)
         gradients = {}
         for name in wanted:
             c, *sides = parts[name]
             new = [side for side in sides if side is not None]
             values = iter(replaced(f, x, torch.stack(new), len(q.event_shape)))
-            plus, minus = (spread if side is None else next(values) for side in sides)
+            plus, minus = (at_x if side is None else next(values) for side in sides)
             gradients[name] = (c * (plus - minus)).mean(0)
         return fx.mean(0) + (inject(q, **gradients) if gradients else 0)
 
@@ -128,7 +129,7 @@ class MeasureValued(Estimator):
         further = torch.arange(1, classes, device=x.device).reshape(-1, *(1 for _ in index.shape))
         others = (index + further) % classes
         there = replaced(g, index, others, index.dim() - fx.dim())
-        difference = there - fx.detach().reshape(fx.shape + (1,) * (index.dim() - fx.dim()))
+        difference = there - spread(fx.detach(), index)
         each = difference.new_zeros((*index.shape, classes))
         each = each.scatter_(-1, others.movedim(0, -1), difference.movedim(0, -1)).mean(0)
         (name,) = parameters(q)

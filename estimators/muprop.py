@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
+from estimators._axes import over_event, spread
 from estimators._checks import at_least, needs_gradient, one_value_each
 from estimators._densities import logits, probs, row_probs
 from estimators._draws import draw
@@ -56,8 +57,7 @@ class MuProp(Estimator):
             at_mean = f(mean)
             needs_gradient(self, at_mean, mean)
             (slope,) = torch.autograd.grad(at_mean.sum(), mean)
-        axes = tuple(range(fx.dim(), x.dim()))
-        tangent = at_mean.detach() + (((x - p) * slope).sum(axes) if axes else (x - p) * slope)
+        tangent = at_mean.detach() + over_event((x - p) * slope, x.dim() - fx.dim())
         weight = (fx.detach() - tangent) / self.n
-        gradient = (weight.reshape(weight.shape + (1,) * len(axes)) * (x - p)).sum(0)
+        gradient = (spread(weight, x) * (x - p)).sum(0)
         return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q)), (slope, probs(q))])

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Normal
 
 from estimators._checks import at_least, needs_gradient
 from estimators._noise import normal
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
+from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._surrogate import inject
 
 
@@ -74,11 +74,7 @@ class QuadraticControlVariate(Estimator):
 
     def __post_init__(self) -> None:
         at_least(self, 1)
-        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
-            raise InvalidParameter(
-                f"QuadraticControlVariate needs a whole number rank >= 1 (got rank={self.rank!r}). "
-                "Use QuadraticControlVariate(rank=10)."
-            )
+        at_least(self, 1, field="rank")
 
     def init(self, q: Distribution, generator: Generator | None = None) -> Quadratic:
         """Return a quadratic that is 0, with random factors."""

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
-from torch import Generator, Size, Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._axes import average, over_samples
-from estimators._checks import at_least, needs_gradient, one_value_each, positive
+from estimators._axes import average
+from estimators._checks import at_least, finite, needs_gradient, one_value_each, positive
 from estimators._densities import logits, row_probs
-from estimators._noise import uniform
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
+from estimators._protocol import Estimator, Integrand, State
 from estimators._relaxations import harden, squash
-from estimators._rows import one, parameters
+from estimators._relaxed_control_variate import noisy_logits, path_difference, score_plus_path
+from estimators._rows import first_parameter
 from estimators._surrogate import inject_at
 
 
@@ -79,15 +79,11 @@ class REBAR(Estimator):
     def __post_init__(self) -> None:
         at_least(self, 1)
         positive(self, "temperature")
-        c = self.coefficient
-        if isinstance(c, bool) or not isinstance(c, int | float) or not math.isfinite(c):
-            raise InvalidParameter(
-                f"REBAR needs a finite number as coefficient (got coefficient={c!r}). Use REBAR(coefficient=1.0)."
-            )
+        finite(self, "coefficient")
 
     def init(self, q: Distribution, generator: Generator | None = None) -> ControlVariate:
         """Return a state with the given temperature and coefficient."""
-        return ControlVariate(self.temperature, self.coefficient, next(iter(parameters(q).values())).detach())
+        return ControlVariate(self.temperature, self.coefficient, first_parameter(q).detach())
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
@@ -98,15 +94,14 @@ class REBAR(Estimator):
         temperature = self.temperature if learned is None else learned.log_temperature.exp()
         coefficient = self.coefficient if learned is None else learned.coefficient
         p = row_probs(q)
-        u, z = _perturbed(q, self.n, generator)
+        u, z = noisy_logits(q, self.n, generator)
         x = harden(q, z)
         fx = f(x)
         one_value_each(fx, x, q.batch_shape)
         c, slope = self._relaxed(f, q, z, temperature)
         weight = (fx.detach() - coefficient * c) / self.n
-        spread = weight.reshape(weight.shape + (1,) * (x.dim() - fx.dim()))
-        relaxed = _untied(q, p, x, u, z, slope).mul_(coefficient / self.n)
-        gradient = over_samples(relaxed.addcmul_(x - p, spread))
+        difference = path_difference(q, p, x, u, z, slope)  # grad c(z) - grad c(z')
+        gradient = score_plus_path(weight, x - p, coefficient / self.n, difference)
         return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])
 
     def _relaxed(self, f: Integrand, q: Distribution, z: Tensor, temperature: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -119,20 +114,3 @@ class REBAR(Estimator):
             needs_gradient(self, fy, y)
             (slope,) = torch.autograd.grad(fy.sum(), z, create_graph=learning)
         return (fy if learning else fy.detach()), slope
-
-
-def _perturbed(q: Distribution, n: int, generator: Generator | None) -> tuple[Tensor, Tensor]:
-    """Return uniforms u, and q's logits plus the logistic or Gumbel noise made from u; each ``[n, *batch, *event]``."""
-    own = one(logits(q).detach()).clamp_min(-1e4)  # an impossible category has -inf, and 0 times inf is NaN
-    u = uniform(Size((n, *q.batch_shape, *q.event_shape)), own, generator)
-    noise = u.logit() if isinstance(inner(q), Bernoulli) else u.log().neg_().log_().neg_()
-    return u, noise.add_(own)
-
-
-def _untied(q: Distribution, p: Tensor, x: Tensor, u: Tensor, z: Tensor, slope: Tensor) -> Tensor:
-    """Return ``slope * (dz - dz')``: the derivative of z in the logits, less the derivative that z' has."""
-    if isinstance(inner(q), Bernoulli):
-        other = torch.addcmul(p, x, 1 - 2 * p)  # 1 - p where x is 1, else p
-        return other.div_((1 - x).sub_(u).abs_()).mul_(slope)
-    each = slope * (z - z.amax(-1, keepdim=True)).exp()
-    return each - p * each.sum(-1, keepdim=True)  # the logits of q are normalised

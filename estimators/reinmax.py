@@ -62,16 +62,20 @@ class ReinMax(Estimator):
         x, p = draw(q, self.n, generator), row_probs(q)
         tempered = p if self.temperature == 1 else squash(q, one(logits(q).detach()), self.temperature)
         twice = tempered + x  # 2 m
-
-        def pull(h: Tensor) -> Tensor:
-            if isinstance(inner(q), Bernoulli):  # one of two categories
-                return over_samples((twice * (1 - twice / 2) - p * (1 - p) / 2) * h)
-            # q's logits are normalised, so adding a multiple of p changes nothing.
-            weighted = twice * h
-            weighted.addcmul_(totals(weighted), twice, value=-0.5)
-            return over_samples(weighted.addcmul_(p, h, value=-0.5))
-
-        x = through(x, carry(logits(q), x.shape, pull))
+        x = through(x, carry(logits(q), x.shape, lambda h: over_samples(_trapezoid(q, p, twice, h))))
         fx = f(x)
         needs_gradient(self, fx, x)
         return average(fx)
+
+
+def _trapezoid(q: Distribution, p: Tensor, twice: Tensor, h: Tensor) -> Tensor:
+    """Return ``(2 J(m_k) - J(p) / 2) h_k`` for each sample k, given the probabilities p of q and ``twice = 2 m``.
+
+    J(m) is m (1 - m) for a bit. For categories the term ``p p^T h / 2`` of J(p) is left out: it is a multiple of p,
+    and the gradient in q's normalised logits does not change by a multiple of p.
+    """
+    if isinstance(inner(q), Bernoulli):
+        return (twice * (1 - twice / 2) - p * (1 - p) / 2) * h
+    weighted = twice * h
+    weighted.addcmul_(totals(weighted), twice, value=-0.5)  # 2 J(m) h
+    return weighted.addcmul_(p, h, value=-0.5)

@@ -13,7 +13,7 @@ from estimators import _gamma
 from estimators._checks import at_least
 from estimators._draws import draw
 from estimators._noise import uniform
-from estimators._protocol import Estimator, Integrand, InvalidParameter, Refusal, State, inner
+from estimators._protocol import Estimator, Integrand, Refusal, State, inner
 from estimators._rows import one
 
 
@@ -55,12 +55,7 @@ class RejectionReparameterization(Estimator):
 
     def __post_init__(self) -> None:
         at_least(self, 1)
-        steps = self.augmentation
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-            raise InvalidParameter(
-                f"RejectionReparameterization needs a whole number augmentation >= 0 (got augmentation={steps!r}). "
-                "Use RejectionReparameterization(augmentation=1)."
-            )
+        at_least(self, 0, field="augmentation")
 
     def refuses(self, family: type[Distribution]) -> str | None:
         """Return why a family is not served, or None if it is."""

@@ -10,15 +10,15 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._axes import average, over_samples
+from estimators._axes import average
 from estimators._checks import at_least, needs_gradient, one_value_each, positive
 from estimators._densities import logits, row_probs
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State
 from estimators._relaxations import harden, squash
-from estimators._rows import parameters
+from estimators._relaxed_control_variate import noisy_logits, path_difference, score_plus_path
+from estimators._rows import first_parameter
 from estimators._surrogate import inject_at
-from estimators.rebar import _perturbed, _untied
 from estimators.score_function import MovingAverage
 
 
@@ -103,7 +103,7 @@ class RELAX(Estimator):
 
     def init(self, q: Distribution, generator: Generator | None = None) -> LearnedRelaxation:
         """Return a state with the given temperature and a network of value 0 with random hidden weights."""
-        like = next(iter(parameters(q).values())).detach()
+        like = first_parameter(q).detach()
         return LearnedRelaxation(self.temperature, math.prod(q.event_shape), like, generator)
 
     def __call__(
@@ -112,15 +112,14 @@ class RELAX(Estimator):
         """Return the loss, ``[*batch]``."""
         self.check(q)
         p = row_probs(q)
-        u, z = _perturbed(q, self.n, generator)
+        u, z = noisy_logits(q, self.n, generator)
         x = harden(q, z)
         fx = f(x)
         one_value_each(fx, x, q.batch_shape)
         c, slope = self._relaxed(f, q, z, cast(LearnedRelaxation | None, state))
         weight = (fx.detach() - c) / self.n
-        spread = weight.reshape(weight.shape + (1,) * (x.dim() - fx.dim()))
-        relaxed = _untied(q, p, x, u, z, slope).mul_(1 / self.n)
-        gradient = over_samples(relaxed.addcmul_(x - p, spread))
+        difference = path_difference(q, p, x, u, z, slope)  # grad c(z) - grad c(z')
+        gradient = score_plus_path(weight, x - p, 1 / self.n, difference)
         return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])
 
     def _relaxed(

@@ -17,7 +17,7 @@ from torch.distributions import (
 )
 
 from estimators._axes import average
-from estimators._checks import at_least, needs_gradient
+from estimators._checks import at_least, even, needs_gradient, one_of
 from estimators._couplings import antithetic, location_scale, sobol
 from estimators._draws import rdraw
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State
@@ -78,19 +78,12 @@ class Reparameterization(Estimator):
 
     def __post_init__(self) -> None:
         at_least(self, 1)
-        if self.noise not in ("iid", "antithetic", "sobol"):
-            raise InvalidParameter(
-                f"Reparameterization knows the noise iid, antithetic and sobol (got noise={self.noise!r}). "
-                "Use Reparameterization(noise='iid')."
-            )
-        if self.noise == "antithetic" and self.n % 2:
-            raise InvalidParameter(
-                f"Antithetic noise comes in pairs (got n={self.n}). "
-                f"Use Reparameterization(n={self.n + 1}, noise='antithetic')."
-            )
+        one_of(self, "noise", "iid", "antithetic", "sobol")
+        if self.noise == "antithetic":
+            even(self, "antithetic noise comes in pairs", fields=", noise='antithetic'")
         if self.noise == "sobol" and self.n & (self.n - 1):
             raise InvalidParameter(
-                f"Sobol points are balanced where their number is a power of two (got n={self.n}). "
+                f"Sobol points are balanced if their number is a power of two (got n={self.n}). "
                 f"Use Reparameterization(n={2 ** self.n.bit_length()}, noise='sobol')."
             )
 

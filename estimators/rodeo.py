@@ -16,7 +16,7 @@ from estimators._densities import logits, row_probs
 from estimators._draws import draw
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State
-from estimators._rows import parameters
+from estimators._rows import first_parameter
 from estimators._surrogate import inject_at
 
 
@@ -77,7 +77,7 @@ class RODEO(Estimator):
 
     def init(self, q: Distribution, generator: Generator | None = None) -> SteinNetwork:
         """Return a state with coefficients 0 and a random network."""
-        return SteinNetwork(next(iter(parameters(q).values())).detach(), generator)
+        return SteinNetwork(first_parameter(q).detach(), generator)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None

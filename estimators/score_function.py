@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -11,12 +10,12 @@ from torch import Generator, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn import functional
 
-from estimators._axes import average, share
-from estimators._checks import at_least, one_value_each
+from estimators._axes import average, share, spread
+from estimators._checks import at_least, is_finite, one_value_each
 from estimators._densities import logits, probs, score
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
-from estimators._rows import one, parameters, rows
+from estimators._rows import first_parameter, one, parameters, rows
 from estimators._surrogate import inject_at, valued
 
 
@@ -84,8 +83,7 @@ class ScoreFunction(Estimator):
     def __post_init__(self) -> None:
         at_least(self, 1)
         b = self.baseline
-        number = isinstance(b, int | float) and not isinstance(b, bool) and math.isfinite(b)
-        if not number and b not in ("moving-average", "optimal"):
+        if not is_finite(b) and b not in ("moving-average", "optimal"):
             raise InvalidParameter(
                 "ScoreFunction needs a baseline that is a finite number, 'moving-average' or 'optimal' "
                 f"(got baseline={b!r}). Use ScoreFunction(baseline=0.0)."
@@ -105,7 +103,7 @@ class ScoreFunction(Estimator):
 
     def init(self, q: Distribution, generator: Generator | None = None) -> MovingAverage | None:
         """Return a moving average before its first update, or None for every other baseline."""
-        return MovingAverage(next(iter(parameters(q).values()))) if self.needs_state else None
+        return MovingAverage(first_parameter(q)) if self.needs_state else None
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
@@ -130,12 +128,11 @@ def _optimal(q: Distribution, x: Tensor, fx: Tensor) -> Tensor:
     others = 1 - torch.eye(len(x), dtype=fx.dtype, device=fx.device)
     pairs = []
     for s, target in _scores(q, x):
-        spread = fx.reshape(fx.shape + (1,) * (s.dim() - fx.dim()))
-        square = s.square()
-        above = torch.tensordot(others, spread * square, 1)  # sums over the others: a difference of sums would cancel
+        value, square = spread(fx, s), s.square()
+        above = torch.tensordot(others, value * square, 1)  # sums over the others: a difference of sums would cancel
         below = torch.tensordot(others, square, 1)
         baseline = above / below.clamp_min(torch.finfo(s.dtype).tiny)
-        pairs.append((((spread - baseline) * s).mean(0), target))
+        pairs.append((((value - baseline) * s).mean(0), target))
     return inject_at(q.batch_shape, pairs) if pairs else fx.new_zeros(q.batch_shape)
 
 

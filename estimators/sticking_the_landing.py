@@ -12,7 +12,7 @@ from estimators._checks import at_least, needs_gradient
 from estimators._densities import score
 from estimators._draws import rdraw
 from estimators._protocol import Estimator, Integrand, Refusal, State
-from estimators.bound import Bound
+from estimators.bound import needed
 from estimators.reparameterization import no_path
 
 
@@ -63,14 +63,9 @@ class StickingTheLanding(Estimator):
     ) -> Tensor:
         """Return the loss, ``[*batch]``."""
         self.check(q)
-        if not isinstance(f, Bound) or f.q is not q:
-            raise Refusal(
-                f"{self!r} needs a Bound over the q that it is called with (got "
-                f"{'a Bound over another q' if isinstance(f, Bound) else type(f).__name__}). "
-                "Use Bound(log_joint, q), or Reparameterization, which serves every f."
-            )
+        bound = needed(self, f, q)
         x = rdraw(q, self.n, generator)
-        weights = f.log_weights(x)
+        weights = bound.log_weights(x)
         if reason := self.refuses_particles(weights.shape[-1]):
             raise Refusal(reason)
         fx = weights.squeeze(-1)

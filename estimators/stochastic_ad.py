@@ -10,10 +10,11 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Binomial, Distribution, Geometric, Poisson
 
-from estimators._checks import at_least, one_value_each
+from estimators._axes import spread
+from estimators._checks import at_least, one_of, one_value_each
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
+from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._rows import one, parameters
 from estimators._surrogate import inject_at
 
@@ -57,11 +58,7 @@ class StochasticAD(Estimator):
 
     def __post_init__(self) -> None:
         at_least(self, 1)
-        if self.side not in SIDES:
-            raise InvalidParameter(
-                f"StochasticAD knows the sides right, left and both (got side={self.side!r}). "
-                "Use StochasticAD(side='right')."
-            )
+        one_of(self, "side", *SIDES)
 
     def points(self, q: Distribution) -> int:
         """Return the number of points in the largest call of f."""
@@ -80,7 +77,7 @@ class StochasticAD(Estimator):
         rate = torch.stack(rates)
         moved = torch.stack([x + step for step in steps])
         there = replaced(f, x, torch.where(rate > 0, moved, x), len(q.event_shape))
-        difference = there - fx.detach().reshape(fx.shape + (1,) * (x.dim() - fx.dim()))
+        difference = there - spread(fx.detach(), x)
         sign = torch.tensor(sides, dtype=x.dtype, device=x.device).reshape(-1, *(1 for _ in x.shape))
         gradient = (sign * rate * difference).mean((0, 1))
         return fx.mean(0) + inject_at(q.batch_shape, [(gradient, p)])

@@ -10,9 +10,9 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from estimators._checks import at_least
+from estimators._checks import at_least, one_of
 from estimators._draws import draw
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State
+from estimators._protocol import Estimator, Integrand, State
 from estimators._surrogate import grad_only
 from estimators.bound import needed
 
@@ -43,10 +43,7 @@ class VIMCO(Estimator):
 
     def __post_init__(self) -> None:
         at_least(self, 1)
-        if self.mean not in ("geometric", "arithmetic"):
-            raise InvalidParameter(
-                f"VIMCO knows the means geometric and arithmetic (got mean={self.mean!r}). Use VIMCO(mean='geometric')."
-            )
+        one_of(self, "mean", "geometric", "arithmetic")
 
     def refuses_particles(self, particles: int | None) -> str | None:
         """Return why a bound with this number of particles cannot be served, or None if it can."""

@@ -123,7 +123,6 @@ def test_heavy_tails_show_their_lower_limit_alone(status):
     m = measure(RLOO(n=4), objectives.GaussianQuadratic(dim=3), replicates=2_000)
     groups = {name: {**group, "status": status} for name, group in m.record["summary"]["groups"].items()}
     heavy = replace(m, record={**m.record, "summary": {**m.record["summary"], "status": status, "groups": groups}})
-    assert heavy.summary.variance_high == m.variance_interval[1] > m.variance  # the record keeps what was computed
     assert heavy.variance_interval == (m.variance_interval[0], None)
     assert heavy.frame()["variance_high"].isna().all()
     assert heavy.frame()["variance_low"].equals(m.frame()["variance_low"])

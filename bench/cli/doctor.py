@@ -1,8 +1,7 @@
-"""The command ``bench doctor``: what this installation is made of."""
+"""The command ``bench doctor``."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from json import dumps
 from pathlib import Path
@@ -10,14 +9,16 @@ from typing import Any
 
 import click
 
-from bench.planning import catalogue as names
-from bench.records.environment import environment, version
+from bench.cli.options import json_option
+from bench.planning.catalogue import catalogue
 
 
 def findings() -> dict[str, Any]:
-    """Return what ``bench doctor`` shows: words to values, in the order of interest."""
+    """Return what ``bench doctor`` shows, as words and values, the most interesting first."""
     import psutil
     import torch
+
+    from bench.records.environment import cores, environment, version
 
     made_with = environment()
     memory = psutil.virtual_memory()
@@ -26,14 +27,14 @@ def findings() -> dict[str, Any]:
         "stochgrad-bench": made_with["stochgrad_bench"],
         "package bench": str(Path(__file__).parents[1]),
         "also called bench": ", ".join(_others()) or "nothing",
-        "catalogue": f"{len(names.catalogue('estimator'))} estimators, {len(names.catalogue('objective'))} objectives",
+        "catalogue": f"{len(catalogue('estimator'))} estimators, {len(catalogue('objective'))} objectives",
         "python": made_with["python"],
         "torch": made_with["torch"],
         **{library: version(library) for library in libraries},
         "CUDA": _cuda(torch),
         "cpu": made_with["cpu"],
         "cpu capability": made_with["cpu_capability"],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "torch threads": torch.get_num_threads(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
         "memory": f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB available",
@@ -41,7 +42,9 @@ def findings() -> dict[str, Any]:
 
 
 def _others() -> list[str]:
-    """Return the other distributions that install a package ``bench``, as frappe-bench does."""
+    """Return the other distributions that install a package ``bench``, such as frappe-bench."""
+    import importlib.metadata
+
     owners = importlib.metadata.packages_distributions().get("bench", [])
     return sorted(set(owners) - {"stochgrad-bench"})
 
@@ -55,9 +58,9 @@ def _cuda(torch: Any) -> str:
     return f"{torch.version.cuda}: {', '.join(devices)}"
 
 
-@click.command()
-@click.option("--json", is_flag=True, help="Print one JSON document.")
-def doctor(json: bool) -> None:
+@click.command(name="doctor")
+@json_option
+def command(json: bool) -> None:
     """Show what this installation is made of, and what is wrong with it."""
     found = findings()
     if json:

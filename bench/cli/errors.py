@@ -1,41 +1,51 @@
-"""Errors of the command line: exit codes, and one sentence for whatever the user got wrong."""
+"""Exit codes, and errors that end a command with one sentence."""
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+
+SAFE = "what was measured is safe. Go on with"
+UNWRITTEN = "nothing was written. Again"
+"""What an interrupt leaves behind; the command to repeat follows."""
 
 
-@contextmanager
-def told() -> Iterator[None]:
-    """Turn what a stage raises for its user, and an interrupt, into one sentence and an exit code."""
-    from bench.cli.errors import INTERRUPTED, CommandError, _told
+class ExitCode(IntEnum):
+    """What the exit code of a command says. FAULT is a confirmed fault or a missing cell of a baseline."""
 
-    try:
-        with _told():
-            yield
-    except KeyboardInterrupt:
-        again = shlex.join(["bench", *sys.argv[1:]])
-        raise CommandError(f"Interrupted; nothing was written. Again: {again}", INTERRUPTED) from None
-
-
-FAILED, USAGE, NOTHING, DAMAGED, INTERRUPTED = 1, 2, 4, 5, 130
+    FINE = 0
+    FAILED = 1
+    USAGE = 2
+    FAULT = 3
+    NOTHING = 4
+    DAMAGED = 5
+    INTERRUPTED = 130
 
 
 class CommandError(Exception):
     """Ends the command with one sentence and an exit code."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    def __init__(self, message: str, exit_code: ExitCode) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 
 
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn what a stage raises for its user into one sentence and an exit code."""
+def program() -> str:
+    """Return the name that the user called this command line by."""
+    return "stochgrad-bench" if Path(sys.argv[0]).stem == "stochgrad-bench" else "bench"
+
+
+@contextmanager
+def reported(interrupted: str = SAFE) -> Iterator[None]:
+    """Turn what a stage raises for the user, and an interrupt, into a ``CommandError``. Decorates a command.
+
+    Args:
+        interrupted: what an interrupt leaves behind, ``SAFE`` or ``UNWRITTEN``.
+    """
     from bench.planning.selectors import UsageError
     from bench.records.lines import Damaged
     from bench.records.store import Busy
@@ -43,12 +53,14 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (UsageError, Busy) as error:
-        raise CommandError(str(error), USAGE) from None
+        raise CommandError(str(error), ExitCode.USAGE) from None
     except Damaged as error:
-        raise CommandError(str(error), DAMAGED) from None
+        raise CommandError(str(error), ExitCode.DAMAGED) from None
     except OSError as error:
         if error.filename is None:
             raise
-        raise CommandError(
-            f"{error.filename} cannot be written: {error.strerror}. Choose another folder.", USAGE
-        ) from None
+        message = f"{error.filename} cannot be written: {error.strerror}. Choose another folder."
+        raise CommandError(message, ExitCode.USAGE) from None
+    except KeyboardInterrupt:
+        command = shlex.join([program(), *sys.argv[1:]])
+        raise CommandError(f"Interrupted; {interrupted}: {command}", ExitCode.INTERRUPTED) from None

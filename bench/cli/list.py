@@ -9,22 +9,22 @@ from typing import Any, get_args
 
 import click
 
-from bench.planning import catalogue as names
-from bench.planning.catalogue import Kind
+from bench.cli.options import json_option
+from bench.planning.catalogue import Kind, catalogue, served
 
 
 @click.command(name="list")
 @click.argument("what", required=False, type=click.Choice(["estimators", "objectives"]))
-@click.option("--json", is_flag=True, help="Print one JSON document.")
-def list_(what: str | None, json: bool) -> None:
+@json_option
+def command(what: str | None, json: bool) -> None:
     """List the estimators and objectives, one line each."""
     kinds = [kind for kind in get_args(Kind) if what in (None, f"{kind}s")]
     if json:
-        click.echo(dumps({f"{kind}s": names.catalogue(kind) for kind in kinds}))
+        click.echo(dumps({f"{kind}s": catalogue(kind) for kind in kinds}))
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for kind in kinds:
-        lines = [_line(name, facts) for name, facts in names.catalogue(kind).items()]
+        lines = [_line(name, facts) for name, facts in catalogue(kind).items()]
         columns = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for line in lines:
             text = "  ".join(word.ljust(size) for word, size in zip(line, columns, strict=True)).rstrip()
@@ -32,7 +32,7 @@ def list_(what: str | None, json: bool) -> None:
 
 
 def _line(name: str, facts: dict[str, Any]) -> tuple[str, ...]:
-    """Return the words that ``list`` says of an entry: name, facts, description."""
+    """Return the words on the line of an entry: name, facts, parameters, description."""
     if "family" in facts:
         lacks = [("no exact gradient", facts["has_exact"]), ("f has no gradient", facts["differentiable"])]
         said = [facts["family"], f"dim {facts['dim']}", *(words for words, has in lacks if not has)]
@@ -41,8 +41,8 @@ def _line(name: str, facts: dict[str, Any]) -> tuple[str, ...]:
             "exact" if facts["deterministic"] and facts["unbiased"] else "unbiased" if facts["unbiased"] else "biased"
         )
         needs = f"needs {' and '.join(facts['needs'])}" if facts["needs"] else ""
-        served = "/".join(names.served(facts)) + ("" if facts["families"] else " family")
-        said = [bias, served, *filter(None, [needs])]
+        families = "/".join(served(facts)) + ("" if facts["families"] else " family")
+        said = [bias, families, *filter(None, [needs])]
     defaults = {key: dumps(field["default"]).strip('"') for key, field in facts["fields"].items()}
     fields = ",".join(f"{key}={default}" for key, default in defaults.items())
     also = f" Also: {', '.join(facts['aliases'])}." if facts["aliases"] else ""

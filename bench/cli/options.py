@@ -1,85 +1,109 @@
-"""Options that several commands share."""
+"""Options and arguments that several commands share."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from bench.planning import catalogue as names
-from bench.planning.catalogue import Kind
+from bench.planning.catalogue import Kind, aliases, catalogue
 
 F = TypeVar("F", bound=Callable[..., Any])
 BUDGETS = {"quick": (10_000, 1_000), "full": (100_000, 10_000)}
-"""Replicates of a baseline and of the first stage of a check."""
+"""Replicates of a baseline, and of the first stage of a check."""
+VARIABLE = "BENCH_DATA_DIR"
+"""``VARIABLE`` of ``bench.objectives``, without torch."""
 
 
 def complete(kind: Kind) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Return what completes the names of a catalogue in a shell."""
+    """Return a function that completes the names of a catalogue in a shell."""
 
     def completed(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        known = names.catalogue(kind)
-        known = {**known, **{alias: known[name] for alias, name in names.aliases(kind).items()}}
+        known = catalogue(kind)
+        known = {**known, **{alias: known[name] for alias, name in aliases(kind).items()}}
         return [CompletionItem(n, help=f["description"]) for n, f in known.items() if n.startswith(incomplete)]
 
     return completed
 
 
 def complete_baseline(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the names of the baselines of this folder."""
+    """Complete the names of the baselines in this folder."""
     from bench.gate import baseline
 
     return [CompletionItem(name) for name in baseline.names() if name.startswith(incomplete)]
 
 
+# what to measure
+
+
+def selector(kind: Kind, text: str, *, required: bool = False) -> Callable[[F], F]:
+    """Return the option ``-e`` or ``-o`` with this help text."""
+    return click.option(
+        "-e" if kind == "estimator" else "-o",
+        f"--{kind}",
+        multiple=True,
+        required=required,
+        metavar="SELECTOR",
+        shell_complete=complete(kind),
+        help=f"{text} Repeatable.",
+    )
+
+
 def selectors(command: F) -> F:
-    """Give a command the options ``-e`` and ``-o``."""
-    for kind, flag in (("objective", "-o"), ("estimator", "-e")):
-        command = click.option(
-            flag,
-            f"--{kind}",
-            multiple=True,
-            metavar="SELECTOR",
-            shell_complete=complete(kind),  # type: ignore[arg-type]
-            help=f"Only this {kind}, as in `bench run`. Repeatable.",
-        )(command)
-    return command
-
-
-name_argument = click.argument("name", shell_complete=complete_baseline)
-quiet_option = click.option("--quiet", is_flag=True, help="No progress on stderr.")
-device_option = click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to measure.")
-json_option = click.option("--json", is_flag=True, help="Print one JSON document.")
-VARIABLE = "BENCH_DATA_DIR"
-"""That of ``bench.objectives``, without torch."""
+    """Give a command of the gate the options ``-e`` and ``-o``."""
+    command = selector("objective", "Only this objective, as in `bench run`.")(command)
+    return selector("estimator", "Only this estimator, as in `bench run`.")(command)
 
 
 def data_dir(command: F) -> F:
-    """Give a command the option; what it names is in the environment while the command runs, workers included."""
+    """Give a command ``--data-dir``; its value is in the environment while the command runs, workers included."""
     return click.option(
         "--data-dir",
         type=click.Path(path_type=Path),
         metavar="FOLDER",
         envvar=VARIABLE,
         expose_value=False,
-        callback=_named,
-        help=f"Where the files of data=mnist, fashion-mnist and omniglot lie; also {VARIABLE}.",
+        callback=_set_variable,
+        help=f"Folder of the files for data=mnist, fashion-mnist and omniglot; also {VARIABLE}.",
     )(command)
 
 
-def _named(context: click.Context, _param: click.Parameter, value: Path | None) -> None:
+def _set_variable(context: click.Context, _param: click.Parameter, value: Path | None) -> None:
     if value is None:
         return
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = str(value)
-    context.call_on_close(lambda: _restore(before))
+    context.call_on_close(lambda: _restore_variable(before))
 
 
-def _restore(before: str | None) -> None:
+def _restore_variable(before: str | None) -> None:
     os.environ.pop(VARIABLE, None)
     if before is not None:
         os.environ[VARIABLE] = before
+
+
+name_argument = click.argument("name", shell_complete=complete_baseline)
+
+
+# how to measure it, and what to write: each command gives the help, which names its default
+
+replicates = partial(click.option, "--replicates", type=click.IntRange(1), metavar="R")
+budget = partial(click.option, "--budget", type=click.Choice(list(BUDGETS)))
+seed = partial(click.option, "--seed", type=click.IntRange(0), metavar="N")
+dtype = partial(click.option, "--dtype", type=click.Choice(["float32", "float64"]))
+device = partial(click.option, "--device", type=click.Choice(["cpu", "cuda"]))
+device_or_auto = partial(device, type=click.Choice(["cpu", "cuda", "auto"]))
+workers = partial(click.option, "--workers", type=click.IntRange(1), metavar="N")
+out = partial(click.option, "--out", type=click.Path(path_type=Path), metavar="FOLDER")
+
+
+# flags
+
+speed_option = click.option("--speed", is_flag=True, help="Also time every cell, in nine fresh processes.")
+json_option = click.option("--json", is_flag=True, help="Print one JSON document.")
+quiet_option = click.option("--quiet", is_flag=True, help="Write neither progress nor notes to stderr.")

@@ -1,4 +1,4 @@
-"""What a command prints at its end, and its exit code."""
+"""The records of a study: read for a command, printed at its end, and turned into its exit code."""
 
 from __future__ import annotations
 
@@ -10,25 +10,35 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.errors import FAILED, NOTHING, CommandError
+from bench.cli.errors import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from bench.records.lines import Record
-
 
 PIPE_WIDTH = 160
 """Columns of a table that is not printed on a terminal."""
 
 
-def _show(
-    records: Sequence[Record],
-    folder: Path,
-    files: Sequence[Path],
-    *,
-    cost: str = "seconds",
-    json: bool,
-    quiet: bool,
+def read_records(folder: Path) -> list[Record]:
+    """Return the records of a study folder.
+
+    Raises:
+        CommandError: the folder holds no records.
+        Damaged: they cannot be read.
+    """
+    from bench.records import store
+
+    records = store.read(folder)
+    if not records:
+        message = f"There are no records in {folder}. Give a folder that `bench run` has written."
+        raise CommandError(message, ExitCode.USAGE)
+    return records
+
+
+def show(
+    records: Sequence[Record], folder: Path, files: Sequence[Path], *, json: bool, quiet: bool, cost: str = "seconds"
 ) -> None:
+    """Print records as a table or as JSON; unless quiet, name the files of the study folder on stderr."""
     if json:
         from bench.records.lines import plain
 
@@ -46,14 +56,17 @@ def _show(
         click.echo(f"{folder}: {', '.join(['records.jsonl', *texts])} and {figures} figures", err=True)
 
 
-def _verdict(records: Sequence[Record]) -> int:
-    """Return the exit code of a run: 0, or 1 if something failed; end with 4 if there was nothing to measure."""
+def exit_code(records: Sequence[Record]) -> ExitCode:
+    """Return the exit code that the outcomes of a study's records give.
+
+    Raises:
+        CommandError: nothing was measured, because no estimator fits any objective.
+    """
     outcomes = {record["outcome"] for record in records}
     if "failed" in outcomes:
-        return FAILED
+        return ExitCode.FAILED
     if not outcomes & {"measured", "diverged"}:
         reasons = dict.fromkeys(record["reason"] for record in records)
-        raise CommandError(
-            f"No cell could be measured, because no pair fits together: {' '.join([*reasons][:3])}", NOTHING
-        )
-    return 0
+        message = f"No cell could be measured, because no pair fits together: {' '.join([*reasons][:3])}"
+        raise CommandError(message, ExitCode.NOTHING)
+    return ExitCode.FINE

@@ -38,15 +38,17 @@ from bench.stats import Partial
 from estimators import Refusal
 
 CHUNKS = 32
-"""Chunks of draws, of about as many replicates each, that every worker gets of a cell, at most."""
+"""Most chunks of a cell that each worker gets; a chunk is some successive draws, all with about equal replicates."""
 AHEAD = 4
-"""Chunks per worker that may wait for the merge or be under way: bounds the memory that waits."""
+"""Most chunks per worker that are under way or wait for the merge. Bounds the memory."""
+
 Preload = Sequence[tuple[Selector, Kind]]
+"""Selectors of users' own classes, which every worker has to load."""
 
 
 @dataclass(frozen=True)
 class _Draws:
-    """Some draws of a cell: what a worker needs to compute their sums. For others of it, their numbers are enough."""
+    """What a worker needs to compute the sums of some draws of a cell. Later draws need only their numbers."""
 
     cell: Cell
     settings: Settings
@@ -57,13 +59,13 @@ class _Draws:
 
 
 class Work(Protocol):
-    """What a worker can do on its own; it has to be picklable."""
+    """Work that one worker can do alone. It has to be picklable."""
 
-    def done(self) -> Record:
-        """Do it and return its line."""
+    def record(self) -> Record:
+        """Do the work and return its line."""
 
-    def lost(self, reason: str) -> Record:
-        """Return the record of why it could not be done."""
+    def failed(self, reason: str) -> Record:
+        """Return the line that says why the work could not be done."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class _Failure:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Have children ignore interrupts: a terminal sends them to the whole group, and the parent handles them."""
+    """Have child processes ignore interrupts: a terminal sends them to the whole group, and the parent handles them."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set signals, and only it is interrupted
         return
@@ -87,7 +89,7 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-class _Worker:
+class Worker:
     """A process and its pipe."""
 
     def __init__(self, preload: Preload) -> None:
@@ -99,7 +101,7 @@ class _Worker:
         theirs.close()
 
     def ask(self, task: object) -> None:
-        """Send a question; that the process has died is seen when it is asked for its answer."""
+        """Send a question. If the process has died, ``answer`` says so."""
         with contextlib.suppress(OSError):
             self.connection.send_bytes(pickle.dumps(task))
 
@@ -116,6 +118,7 @@ class _Worker:
             ) from None
 
     def stop(self) -> None:
+        """End the process."""
         self.connection.close()
         self.process.terminate()
         self.process.join()
@@ -125,13 +128,13 @@ class Pool:
     """Worker processes; a context manager.
 
     Args:
-        count: how many.
-        preload: selectors of users' own classes, which every worker has to know.
+        count: number of processes.
+        preload: selectors of users' own classes, which every worker has to load.
     """
 
     def __init__(self, count: int, preload: Preload = ()) -> None:
         self._preload = preload
-        self._workers = [_Worker(preload) for _ in range(count)]
+        self._workers = [Worker(preload) for _ in range(count)]
 
     def __enter__(self) -> Self:
         return self
@@ -144,13 +147,13 @@ class Pool:
         for worker in self._workers:
             worker.stop()
 
-    def _replace(self, worker: _Worker) -> None:
+    def _replace(self, worker: Worker) -> None:
         worker.stop()
-        self._workers[self._workers.index(worker)] = _Worker(self._preload)
+        self._workers[self._workers.index(worker)] = Worker(self._preload)
 
-    def cells(self, tasks: Sequence[Work]) -> Iterator[Record]:
-        """Yield the line of every task, as they end."""
-        waiting, busy = deque(tasks), dict[_Worker, Work]()
+    def records(self, tasks: Sequence[Work]) -> Iterator[Record]:
+        """Yield the line of every task, in the order in which they end."""
+        waiting, busy = deque(tasks), dict[Worker, Work]()
         while waiting or busy:
             for worker in self._idle(busy):
                 if waiting:
@@ -162,7 +165,7 @@ class Pool:
                     yield worker.answer()
                 except Lost as lost:
                     self._replace(worker)
-                    yield task.lost(str(lost))
+                    yield task.failed(str(lost))
 
     def spread(
         self,
@@ -170,21 +173,21 @@ class Pool:
         centre: NDArray[np.float64],
         exact: NDArray[np.float64] | None,
     ) -> Partials:
-        """Yield the partial sums of every draw of a cell, in their order, computed by all workers.
+        """Yield the partial sums of a cell in block order, computed by all workers.
 
         Raises:
-            Lost: a worker died, or an estimator raised; what is under way is thrown away.
+            Lost: a worker died, or an estimator raised. The work under way is thrown away.
             Refusal: the estimator refused.
         """
         state = engine.state_bytes()
-        chunks = deque(_chunks(engine.spans, engine.sizes, len(self._workers)))
+        chunks = deque(chunks_of(engine.spans, engine.sizes, len(self._workers)))
         ready: dict[int, tuple[int, list[tuple[Partial, str]]]] = {}
-        asked: dict[_Worker, deque[range]] = {worker: deque() for worker in self._workers}
-        begun: set[_Worker] = set()
+        asked: dict[Worker, deque[range]] = {worker: deque() for worker in self._workers}
+        begun: set[Worker] = set()
         following = 0
         try:
             while chunks or any(asked.values()):
-                # A second question, so that none waits for the next while the answers of others are merged.
+                # Two questions at a time: no worker waits for its next one while answers are merged.
                 for depth, worker in itertools.product((1, 2), self._workers):
                     waiting = len(ready) + sum(map(len, asked.values()))
                     if chunks and len(asked[worker]) < depth and waiting < AHEAD * len(self._workers):
@@ -205,21 +208,21 @@ class Pool:
                     yield from partials
         finally:
             for worker, under_way in asked.items():
-                if under_way:  # dead, or at work on what nobody waits for any more
+                if under_way:  # the worker is dead, or its answer is no longer wanted
                     self._replace(worker)
 
-    def _idle(self, busy: Collection[_Worker]) -> list[_Worker]:
+    def _idle(self, busy: Collection[Worker]) -> list[Worker]:
         return [worker for worker in self._workers if worker not in busy]
 
 
-def _answering(busy: Collection[_Worker]) -> list[_Worker]:
+def _answering(busy: Collection[Worker]) -> list[Worker]:
     """Wait until workers have answered, or died, and return them."""
     answered = wait([worker.connection for worker in busy])
     return [worker for worker in busy if worker.connection in answered]
 
 
-def _chunks(spans: Sequence[range], sizes: Sequence[int], workers: int) -> Iterator[range]:
-    """Yield spans of draw numbers, put together: many chunks per worker, so that none waits long for the last."""
+def chunks_of(spans: Sequence[range], sizes: Sequence[int], workers: int) -> Iterator[range]:
+    """Yield ranges of draws made of whole spans: many for each worker, so that none waits long for the last."""
     share, start, rows = sum(sizes) / (CHUNKS * workers), 0, 0
     for span in spans:
         rows += sum(sizes[span.start : span.stop])
@@ -229,11 +232,11 @@ def _chunks(spans: Sequence[range], sizes: Sequence[int], workers: int) -> Itera
 
 
 def _serve(connection: Connection, preload: Preload) -> None:
-    """Answer questions until the pipe closes: the life of a worker."""
+    """Answer questions until the pipe closes. This is all that a worker does."""
     torch.set_num_threads(1)
     for selector, kind in preload:
         load(selector, kind)
-    cell: _Cell | None = None
+    cell: _Drawn | None = None
     while True:
         try:
             question = pickle.loads(connection.recv_bytes())
@@ -242,17 +245,17 @@ def _serve(connection: Connection, preload: Preload) -> None:
         answer: object
         match question:
             case _Draws():
-                cell = _Cell(question)
+                cell = _Drawn(question)
                 answer = cell.partials(question.indices)
             case range() if cell is not None:
                 answer = cell.partials(question)
             case _:
-                answer = question.done()
+                answer = question.record()
         connection.send_bytes(pickle.dumps(answer))
 
 
-class _Cell:
-    """A cell whose draws a worker computes, made ready when the first are asked for."""
+class _Drawn:
+    """A cell whose draws a worker computes. It is made ready when the first draws are asked for."""
 
     def __init__(self, task: _Draws) -> None:
         self.task = task
@@ -262,7 +265,7 @@ class _Cell:
         return Engine(self.task.cell, self.task.settings, self.task.state)
 
     def partials(self, indices: range) -> object:
-        """Return the sums of draws, or why there are none."""
+        """Return the sums of some draws, or the reason why there are none."""
         task = self.task
         try:
             centre = torch.as_tensor(task.centre, device=self.engine.device)

@@ -2,53 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from bench.records.lines import Record
 
-if TYPE_CHECKING:
-    from bench.records.lines import Record
+
+class Progress(Protocol):
+    """Receives the events of a run."""
+
+    def start(self, total: int, done: int) -> None:
+        """Receive the amount of work, and the part of it that is on record already."""
+
+    def cell(self, label: str) -> None:
+        """Receive the label of the cell that begins."""
+
+    def block(self, done: int, total: int) -> None:
+        """Receive the replicates of the current cell that are done, and their number in all."""
+
+    def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
+        """Receive a pilot's look: the relative half-widths reached and wanted, and the replicates so far."""
+
+    def finish(self, record: Record) -> None:
+        """Receive a record that is on disk."""
+
+    def end(self) -> None:
+        """Receive the end of the run, or its interruption."""
 
 
 class Silent:
-    """Says nothing."""
+    """Ignores all events."""
 
     def start(self, total: int, done: int) -> None:
-        """Take in the amount of work."""
+        """Ignore the amount of work."""
 
     def cell(self, label: str) -> None:
-        """Take in what begins."""
+        """Ignore that a cell begins."""
 
     def block(self, done: int, total: int) -> None:
-        """Take in how far the cell is."""
+        """Ignore the replicates of a cell."""
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Take in how precise a cell is by now."""
+        """Ignore a pilot's look."""
 
     def finish(self, record: Record) -> None:
-        """Take in what a piece of work gave."""
+        """Ignore a record."""
 
     def end(self) -> None:
-        """Take in that the run is over."""
-
-
-class Progress(Protocol):
-    """Who is told how far a run is."""
-
-    def start(self, total: int, done: int) -> None:
-        """Take in how many pieces of work there are, and how many of them are on record already."""
-
-    def cell(self, label: str) -> None:
-        """Take in what is measured now."""
-
-    def block(self, done: int, total: int) -> None:
-        """Take in how many replicates of the current cell are done, and how many there will be."""
-
-    def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Take in how precise a cell is by now: relative half-widths, and the replicates so far."""
-
-    def finish(self, record: Record) -> None:
-        """Take in a record that is on disk now."""
-
-    def end(self) -> None:
-        """Take in that the run is over, or was interrupted."""
+        """Ignore the end."""

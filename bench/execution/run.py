@@ -2,65 +2,103 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench.execution.progress import Progress
-from bench.execution.study import _keep_spec, _run_id, _Study
-from bench.measurement.threads import single_thread
-from bench.planning.cells import plan
+from bench.execution.study import StudyWriter
+from bench.execution.tasks import MomentsTask, PilotTask, ReferenceTask, Task, TimingTask
+from bench.measurement import reference
+from bench.planning.cells import Cell, plan
 from bench.planning.settings import Settings
-from bench.planning.spec import FILE, Spec
-from bench.records import store
-from bench.records.lines import Record
-
-
-def settings_of(spec: Spec) -> Settings:
-    """Return how a spec measures; its device must be decided."""
-    return Settings(
-        replicates=spec.replicates,
-        seed=spec.seed,
-        dtype=spec.dtype,
-        device=spec.device,
-        common_noise=spec.common_noise,
-        timing=spec.timing,
-    )
+from bench.planning.spec import Spec
+from bench.records.lines import Outcome, Record
 
 
 def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -> list[Record]:
     """Measure what a study folder lacks, and return the records of the spec's runs.
 
     Each record is on disk when its cell ends: an interrupted run loses only the cell it was in. Cells that failed, or
-    whose code has changed, are measured again. Where the spec asks for a precision, a pilot finds every cell's
-    replicates first; a pilot on record is not made again. Timing comes last and alone.
+    whose code has changed, are measured again. Where the spec asks for a precision, a pilot finds the replicates of
+    every cell first; a pilot on record is not made again. Timing comes last and alone.
 
     Args:
-        spec: what to measure; "auto" device must be decided (``Spec.on_device``).
-        folder: the study folder, made if there is none.
-        progress: is told how far the run is.
-        workers: processes that measure, one thread each; None for as many as there are processors and work for. Their
-            number changes no figure. Timing always runs alone.
+        spec: what to measure, on a device that is decided (see ``Spec.on_device``).
+        folder: the study folder, made if it does not exist.
+        progress: receives the events of the run.
+        workers: processes that measure, of one thread each; None for as many as there are processors and work for.
+            Their number changes no figure. Timing always runs alone.
 
     Raises:
         UsageError: an estimator or an objective cannot be made.
         Damaged: the folder's records cannot be read.
         OSError, Busy: the folder cannot be written.
     """
-    estimators, objectives = spec.instances()
-    cells, skips = plan(estimators, objectives)
-    settings = settings_of(spec)
-    with store.Store(folder) as writer, ExitStack() as stack:
-        _keep_spec(spec, folder / FILE)
-        study = _Study(spec, writer, store.read(folder), progress, workers)
-        study.skip(skips, settings)
-        stack.callback(progress.end)
-        stack.callback(study.stop)
-        stack.enter_context(single_thread())
-        how = dict.fromkeys(cells, settings)
-        lost: set[str] = set()
-        if spec.aim is not None:
-            how, lost = study.plan_replicates(cells, settings, spec.aim)
-        study.measure(how)
-    wanted = {_run_id(cell, given) for cell, given in how.items()} | lost
-    wanted |= {_run_id(skip.cell, settings) for skip in skips}
-    return [r for r in store.read(folder) if r["run"] in wanted]
+    cells, skips = plan(*spec.instances())
+    settings = spec.settings()
+    settings.check_device()
+    with StudyWriter(spec, folder, progress, workers) as study:
+        study.keep_spec()
+        refused = [MomentsTask(skip.cell, settings) for skip in skips]
+        for task, skip in zip(refused, skips, strict=True):
+            study.skip(task, skip.reason)
+        tasks: Sequence[MomentsTask] = [MomentsTask(cell, settings) for cell in cells]
+        without: list[Task] = []
+        if spec.precision_target is not None:
+            pilots = [PilotTask(cell, settings, target=spec.precision_target) for cell in cells]
+            tasks, without = _with_pilots(study, pilots)
+        _measure(study, tasks)
+    return study.records({task.run for task in (*tasks, *without, *refused)})
+
+
+def _with_pilots(study: StudyWriter, pilots: Sequence[PilotTask]) -> tuple[list[MomentsTask], list[Task]]:
+    """Make the pilots that are lacking; return the measurements that they ask for, and the pilots that failed."""
+    lacking = study.lacking(pilots)
+    study.progress.start(len(pilots), len(pilots) - len(lacking))
+    study.execute(lacking)
+    tasks, lost = list[MomentsTask](), list[Task]()
+    for pilot in pilots:
+        line = study.line(pilot)
+        if line["outcome"] == Outcome.MEASURED:
+            settings = replace(pilot.settings, replicates=line["planned_replicates"])
+            tasks.append(MomentsTask(pilot.cell, settings, pilot=line))
+        else:
+            lost.append(pilot)
+    return tasks, lost
+
+
+def _measure(study: StudyWriter, tasks: Sequence[MomentsTask]) -> None:
+    """Measure what is lacking: references, moments, times."""
+    timing = [TimingTask(task.cell, task.settings) for task in tasks if task.settings.timing]
+    measuring, untimed = study.lacking(tasks), study.lacking(timing)
+    standing = _references([(task.cell, task.settings) for task in measuring])
+    references = study.lacking(standing)
+    total, lacking = len(tasks) + len(timing) + len(references), len(measuring) + len(untimed) + len(references)
+    study.progress.start(total, total - lacking)
+    study.execute(references, in_process=True)
+    found = {task.cell.objective: reference.read(study.line(task)) for task in standing}
+    study.execute([replace(task, reference=found.get(task.cell.objective)) for task in measuring])
+    for task in tasks:  # a cell that was on record already may have been measured for another reason
+        line = task.with_pilot(study.line(task))
+        if line != study.line(task):
+            study.keep(line)
+    study.stop()  # nothing may run beside the timing
+    moments = {task.run: study.line(task) for task in tasks}
+    measured = [task for task in untimed if moments[task.run]["outcome"] == Outcome.MEASURED]
+    study.execute(measured, in_process=True)
+
+
+def _references(measured: Sequence[tuple[Cell, Settings]]) -> list[ReferenceTask]:
+    """Return the references of the objectives that have no exact gradient, each once.
+
+    A reference has the replicates of the longest run that it serves.
+    """
+    longest: dict[Cell, Settings] = {}
+    for cell, settings in measured:
+        stand_in = reference.cell_of(cell.objective)
+        if stand_in is not None:
+            given = reference.settings_of(settings)
+            known = longest.get(stand_in, given)
+            longest[stand_in] = max(known, given, key=lambda settings: settings.replicates)
+    return [ReferenceTask(cell, settings) for cell, settings in longest.items()]

@@ -2,133 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Self, TypeVar
 
 from bench.execution.pool import Pool, Preload
 from bench.execution.progress import Progress
-from bench.execution.tasks import LARGE, Task, done
-from bench.measurement import pilot, reference
-from bench.measurement.lines import common, safely, skipped_record
-from bench.measurement.timing import timing_record
-from bench.planning.cells import Cell, Skip
-from bench.planning.selectors import label
-from bench.planning.settings import Settings
-from bench.planning.spec import Spec
-from bench.records import store
+from bench.execution.tasks import Task
+from bench.measurement.threads import single_thread
+from bench.planning.spec import FILE, Spec
+from bench.records import files, store
 from bench.records.environment import cores
 from bench.records.lines import Record
-from bench.stats import Aim
+
+SomeTask = TypeVar("SomeTask", bound=Task)
 
 
-class _Study:
-    """A study folder while it is written: the lines that it holds, and what they lack."""
+class StudyWriter:
+    """A study folder while it is written; a context manager.
 
-    def __init__(
-        self, spec: Spec, writer: store.Store, records: Sequence[Record], progress: Progress, workers: int | None
-    ) -> None:
-        self.spec, self.writer, self.progress, self.workers = spec, writer, progress, workers
-        self.lines = {(r["run"], r["kind"]): r for r in records}
+    Each line is on disk when its work ends: an interruption loses only the work under way.
+
+    Args:
+        spec: the estimators and objectives, whose classes the workers load.
+        folder: the study folder, made if it does not exist.
+        progress: receives the events of the run.
+        workers: processes that measure, of one thread each; None for as many as there are processors and work for.
+
+    Raises:
+        Damaged: the folder's records cannot be read.
+        OSError, Busy: the folder cannot be written.
+    """
+
+    def __init__(self, spec: Spec, folder: Path, progress: Progress, workers: int | None) -> None:
+        self.spec, self.folder, self.progress, self.workers = spec, folder, progress, workers
         self.pool: Pool | None = None
 
-    def lacks(self, wanted: Record) -> bool:
-        """Tell whether there is no line of these keys, or none of a success with the code as it is."""
-        line = self.lines.get((wanted["run"], wanted["kind"]))
-        return line is None or line["outcome"] == "failed" or line["code"] != wanted["code"]
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.store = stack.enter_context(store.Store(self.folder))
+            self.lines = {(line["run"], line["kind"]): line for line in store.read(self.folder)}
+            stack.enter_context(single_thread())
+            stack.callback(self.progress.end)
+            stack.callback(self.stop)
+            self._stack = stack.pop_all()
+        return self
 
-    def missing(self, cell: Cell, how: Settings, kind: str) -> bool:
-        """Tell whether a cell's line is lacking."""
-        return self.lacks(common(cell, how, kind))
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def keep_spec(self) -> None:
+        """Write to the folder what it is a study of: this spec, and what it was a study of before."""
+        path = self.folder / FILE
+        whole = self.spec.extending(Spec.read(path)) if path.exists() else self.spec
+        files.write(path, whole.to_toml(self.folder))
+
+    def line(self, task: Task) -> Record:
+        """Return the line of a task that is on record."""
+        return self.lines[task.run, task.kind]
+
+    def lacking(self, tasks: Sequence[SomeTask]) -> list[SomeTask]:
+        """Return the tasks whose line is missing, failed, or was made by other code."""
+        return [task for task in tasks if self._lacks(task)]
+
+    def _lacks(self, task: Task) -> bool:
+        line = self.lines.get((task.run, task.kind))
+        return line is None or not task.is_settled_by(line)
 
     def keep(self, line: Record) -> None:
         """Write a line."""
-        self.writer.append(line)
+        self.store.append(line)
         self.lines[line["run"], line["kind"]] = line
 
-    def finish(self, line: Record) -> None:
-        """Write a line, and say so."""
-        self.keep(line)
-        self.progress.finish(line)
+    def skip(self, task: Task, reason: str) -> None:
+        """Write the line of a pair that does not fit together, unless it is on record."""
+        if self._lacks(task):
+            self.keep(task.skipped(reason))
 
-    def skip(self, skips: Sequence[Skip], settings: Settings) -> None:
-        """Write what does not fit together."""
-        for skip in skips:
-            if self.missing(skip.cell, settings, "moments"):
-                self.keep(skipped_record(skip.cell, settings, skip.reason))
+    def execute(self, tasks: Sequence[Task], *, in_process: bool = False) -> None:
+        """Do the work of every task, write its line, and report it.
 
-    def plan_replicates(
-        self, cells: Sequence[Cell], settings: Settings, aim: Aim
-    ) -> tuple[dict[Cell, Settings], set[str]]:
-        """Make the pilots that are lacking; return how to measure every cell, and the runs of pilots that failed."""
-        wanted = {cell: pilot.identity(cell, settings, aim) for cell in cells}
-        lacking = [Task(cell, settings, aim=aim) for cell in cells if self.lacks(wanted[cell])]
-        self.progress.start(len(cells), len(cells) - len(lacking))
-        for line in self.done(lacking):
-            self.finish(line)
-        found = {cell: self.lines[line["run"], pilot.KIND] for cell, line in wanted.items()}
-        how = {
-            cell: replace(settings, replicates=line["planned_replicates"])
-            for cell, line in found.items()
-            if line["outcome"] == "measured"
-        }
-        return how, {line["run"] for line in found.values() if line["outcome"] != "measured"}
+        Args:
+            tasks: the work, in order.
+            in_process: use no workers, one task after the other.
+        """
+        for line in self._records(tasks, 1 if in_process else self._processes(tasks)):
+            self.keep(line)
+            self.progress.finish(line)
 
-    def measure(self, how: Mapping[Cell, Settings]) -> None:
-        """Measure what is lacking: references, moments, times."""
-        measuring = [cell for cell, given in how.items() if self.missing(cell, given, "moments")]
-        timing = [cell for cell, given in how.items() if given.timing and self.missing(cell, given, "timing")]
-        standing = _references(measuring, how)
-        lacking = [task for task in standing if self.missing(task.cell, task.settings, reference.KIND)]
-        total = sum(2 if given.timing else 1 for given in how.values()) + len(lacking)
-        self.progress.start(total, total - len(measuring) - len(timing) - len(lacking))
-        for task in lacking:
-            self.progress.cell(f"reference of {label(task.cell.objective)}")
-            work = partial(reference.reference_record, task.cell, task.settings, self.progress.block)
-            self.finish(safely(work, task.cell, task.settings, reference.KIND))
-        found = {
-            task.cell.objective: reference.read(self.lines[_run_id(task.cell, task.settings), reference.KIND])
-            for task in standing
-        }
-        tasks = [Task(cell, how[cell], found.get(cell.objective)) for cell in measuring]
-        by_run = {_run_id(cell, given): cell for cell, given in how.items()}
-        for line in self.done(tasks):
-            self.finish(self.judged(line, by_run[line["run"]], how))
-        for run, cell in by_run.items():  # also what was on record already, measured for another reason
-            line = self.judged(self.lines[run, "moments"], cell, how)
-            if line != self.lines[run, "moments"]:
-                self.keep(line)
-        self.stop()  # nothing may run beside the timing
-        for cell in timing:
-            if self.lines[_run_id(cell, how[cell]), "moments"]["outcome"] == "measured":
-                self.progress.cell(f"timing {cell.label}")
-                self.finish(safely(partial(timing_record, cell, how[cell]), cell, how[cell], "timing"))
-
-    def judged(self, line: Record, cell: Cell, how: Mapping[Cell, Settings]) -> Record:
-        """Return a moments line with what its pilot asked for, where there was one."""
-        if self.spec.aim is None:
-            return line
-        return pilot.judged(line, self.lines[pilot.identity(cell, how[cell], self.spec.aim)["run"], pilot.KIND])
-
-    def done(self, tasks: Sequence[Task]) -> Iterator[Record]:
-        """Yield the line of every task: small ones a worker each, then large ones with their blocks spread."""
-        count = _workers(self.workers, tasks)
-        if count == 1:
-            for task in tasks:
-                self.progress.cell(_words(task))
-                yield done(task, self.progress.block, self.progress.look)
-            return
-        estimators, objectives = self.spec.estimators, self.spec.objectives
-        preload: Preload = [(s, "estimator") for s in estimators] + [(s, "objective") for s in objectives]
-        small = [task for task in tasks if task.aim is not None or task.elements <= LARGE]
-        self.pool = self.pool or Pool(count, preload)
-        self.progress.cell(f"{len(small)} cells on {count} workers")
-        yield from self.pool.cells(small)
+    def _records(self, tasks: Sequence[Task], processes: int) -> Iterator[Record]:
+        """Yield the line of every task: small ones go to a worker each, then large ones have their draws spread."""
+        if processes > 1:
+            self.pool = self.pool or Pool(processes, self._preload())
+            whole = [task for task in tasks if not task.is_spread]
+            if whole:
+                self.progress.cell(f"{len(whole)} {whole[0].noun} on {processes} workers")
+            yield from self.pool.records(whole)
+            tasks = [task for task in tasks if task.is_spread]
         for task in tasks:
-            if task not in small:
-                self.progress.cell(_words(task))
-                yield done(task, self.progress.block, self.progress.look, self.pool)
+            self.progress.cell(task.label)
+            yield task.record(self.progress, self.pool if processes > 1 else None)
+
+    def _processes(self, tasks: Sequence[Task]) -> int:
+        """Return the number of processes to use: starting them must be worth it, and one drives a GPU."""
+        if not tasks or tasks[0].settings.device != "cpu":
+            return 1
+        worthwhile = cores() if sum(task.effort for task in tasks) > 1 else 1
+        count = worthwhile if self.workers is None else self.workers
+        return count if any(task.is_spread for task in tasks) else min(count, len(tasks))
+
+    def _preload(self) -> Preload:
+        estimators, objectives = self.spec.estimators, self.spec.objectives
+        return [(s, "estimator") for s in estimators] + [(s, "objective") for s in objectives]
 
     def stop(self) -> None:
         """End the workers, if there are any."""
@@ -136,40 +122,6 @@ class _Study:
             self.pool.stop()
             self.pool = None
 
-
-def _words(task: Task) -> str:
-    return f"pilot of {task.cell.label}" if task.aim else task.cell.label
-
-
-def _keep_spec(spec: Spec, path: Path) -> None:
-    """Write what the folder is a study of: this spec, and what it was a study of before."""
-    whole = spec.extending(Spec.read(path)) if path.exists() else spec
-    path.write_text(whole.to_toml(path.parent), encoding="utf-8")
-
-
-def _run_id(cell: Cell, settings: Settings) -> str:
-    return str(common(cell, settings, "moments")["run"])
-
-
-def _workers(workers: int | None, tasks: Sequence[Task]) -> int:
-    """Return how many processes to use: starting them must be worth it, and one drives a GPU."""
-    if not tasks or tasks[0].settings.device != "cpu":
-        return 1
-    if workers is None:
-        return cores() if sum(task.elements for task in tasks) > LARGE else 1
-    return workers
-
-
-def _references(cells: Sequence[Cell], how: Mapping[Cell, Settings]) -> list[Task]:
-    """Return what stands in for the exact gradients that the cells' objectives do not have, each once.
-
-    A reference has the replicates of the longest run that it serves.
-    """
-    longest: dict[Cell, Settings] = {}
-    for cell in cells:
-        stand_in = reference.cell_of(cell.objective)
-        if stand_in is not None:
-            given = reference.settings_of(how[cell])
-            known = longest.get(stand_in, given)
-            longest[stand_in] = max(known, given, key=lambda settings: settings.replicates)
-    return [Task(cell, settings) for cell, settings in longest.items()]
+    def records(self, runs: Collection[str]) -> list[Record]:
+        """Return the records of these runs, as the folder holds them."""
+        return [line for line in store.read(self.folder) if line["run"] in runs]

@@ -1,80 +1,213 @@
-"""Tasks: cells to measure, each with its settings and its run id."""
+"""Tasks: pieces of work, each of which becomes one line of a study."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from bench.execution.pool import Pool
-from bench.measurement.draws import draws
+from bench.execution.progress import Progress, Silent
+from bench.measurement import reference
 from bench.measurement.engine import Engine
-from bench.measurement.lines import failed_record, safely
-from bench.measurement.moments import moments_record
-from bench.measurement.pilot import Look, identity, pilot_record
+from bench.measurement.lines import failed, head, replicates_of, run_of, safely, skipped
+from bench.measurement.moments import in_process, moments_record
+from bench.measurement.pilot import pilot_head, pilot_record, with_precision
 from bench.measurement.threads import single_thread
+from bench.measurement.timing import timing_record
 from bench.planning.cells import Cell
+from bench.planning.selectors import label
 from bench.planning.settings import Settings
-from bench.records.lines import Record
-from bench.stats import Aim, Reference
+from bench.records.code import code_digest
+from bench.records.lines import LineKind, Outcome, Record
+from bench.stats import PrecisionTarget, Reference
 
 LARGE = 2**27
-"""Elements of a cell's samples from which its draws are spread over the workers."""
+"""Numbers in a cell's samples from which it pays to spread its draws over worker processes."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """A cell that is measured whole: how, against which reference, or with an aim to find out its replicates."""
+class Task(ABC):
+    """A piece of work that becomes one line.
+
+    Args:
+        cell: what it is about.
+        settings: how the cell is measured.
+    """
 
     cell: Cell
     settings: Settings
-    reference: Reference | None = None
-    aim: Aim | None = None
+
+    kind: ClassVar[LineKind]
+    """Kind of the line."""
+    noun: ClassVar[str] = "cells"
+    """What several tasks are called."""
+
+    @functools.cached_property
+    def run(self) -> str:
+        """Id of the run that the line belongs to."""
+        return run_of(self.cell, self.settings)
+
+    @functools.cached_property
+    def code(self) -> str:
+        """Digest of the code that makes the line."""
+        return code_digest(self.cell.estimator, self.cell.objective)
 
     @property
-    def elements(self) -> int:
-        """About how many numbers its samples are, of a pilot at most."""
-        most = self.settings if self.aim is None else replace(self.settings, replicates=self.aim.most)
-        return elements(self.cell, most)
+    def label(self) -> str:
+        """What people are shown while it is under way."""
+        return self.cell.label
 
-    def done(self) -> Record:
-        """Return the line, done in this process."""
-        return done(self, lambda _done, _total: None, lambda *_: None)
+    @property
+    def effort(self) -> float:
+        """Amount of work; from 1 on it pays to start processes."""
+        return effort(self.cell, self.settings)
 
-    def lost(self, reason: str) -> Record:
-        """Return the record of why it could not be done."""
-        if self.aim is None:
-            return failed_record(self.cell, self.settings, reason)
-        return {**identity(self.cell, self.settings, self.aim), "outcome": "failed", "reason": reason}
+    @property
+    def is_spread(self) -> bool:
+        """Whether its draws are spread over all workers, one task at a time."""
+        return False
+
+    def head(self) -> Record:
+        """Return the keys of the line that are known before the work."""
+        return head(self.cell, self.settings, self.kind)
+
+    def is_settled_by(self, line: Record) -> bool:
+        """Return whether a line on record makes the work needless: it did not fail, and the code is as it was."""
+        return bool(line["outcome"] != Outcome.FAILED and line["code"] == self.code)
+
+    def record(self, progress: Progress | None = None, pool: Pool | None = None) -> Record:
+        """Do the work and return its line, whatever happens.
+
+        Args:
+            progress: receives the events.
+            pool: workers over which the draws are spread; this process when None.
+        """
+        with single_thread():
+            return safely(lambda: self.work(progress or Silent(), pool), self.head())
+
+    @abstractmethod
+    def work(self, progress: Progress, pool: Pool | None) -> Record:
+        """Do the work and return its line."""
+
+    def failed(self, reason: str) -> Record:
+        """Return the line that says why the work could not be done."""
+        return failed(self.head(), reason)
+
+    def skipped(self, reason: str) -> Record:
+        """Return the line of a pair that does not fit together."""
+        return skipped(self.head(), reason)
 
 
-def elements(cell: Cell, settings: Settings) -> int:
-    """Return about how many numbers the samples of a cell are."""
+@dataclass(frozen=True)
+class MomentsTask(Task):
+    """Measures a cell.
+
+    Args:
+        cell: what to measure.
+        settings: how.
+        reference: stands in for the exact gradient where the objective has none.
+        pilot: line of the pilot that found the replicates, where there was one.
+    """
+
+    reference: Reference | None = None
+    pilot: Record | None = None
+    kind = LineKind.MOMENTS
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether its draws are spread over all workers: those of a large cell are."""
+        return self.effort > 1
+
+    def work(self, progress: Progress, pool: Pool | None) -> Record:
+        """Measure the cell and return its line."""
+        spread = in_process if pool is None else pool.spread
+        return moments_record(Engine(self.cell, self.settings), progress.block, spread, self.reference)
+
+    def record(self, progress: Progress | None = None, pool: Pool | None = None) -> Record:
+        """Measure the cell and return its line, whatever happens."""
+        return self.with_pilot(super().record(progress, pool))
+
+    def failed(self, reason: str) -> Record:
+        """Return the line that says why the cell could not be measured."""
+        return self.with_pilot(super().failed(reason))
+
+    def with_pilot(self, line: Record) -> Record:
+        """Return a line of the cell with the precision that its pilot was made for."""
+        return line if self.pilot is None else with_precision(line, self.pilot)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PilotTask(Task):
+    """Finds out how many replicates a cell needs.
+
+    Args:
+        cell: what to measure.
+        settings: how; their replicates are not used.
+        target: the wanted precision.
+    """
+
+    target: PrecisionTarget
+    kind = LineKind.PILOT
+
+    @functools.cached_property
+    def run(self) -> str:
+        """Id of the run; it depends on the target."""
+        return str(self.head()["run"])
+
+    @property
+    def label(self) -> str:
+        """What people are shown while it is under way."""
+        return f"pilot of {self.cell.label}"
+
+    @property
+    def effort(self) -> float:
+        """Amount of work at most."""
+        return effort(self.cell, replace(self.settings, replicates=self.target.max_replicates))
+
+    def head(self) -> Record:
+        """Return the keys of the line that are known before the work."""
+        return pilot_head(self.cell, self.settings, self.target)
+
+    def work(self, progress: Progress, pool: Pool | None) -> Record:
+        """Make the pilot and return its line."""
+        return pilot_record(self.cell, self.settings, self.target, progress.block, progress.look)
+
+
+@dataclass(frozen=True)
+class ReferenceTask(Task):
+    """Measures what stands in for an objective's exact gradient."""
+
+    kind = LineKind.REFERENCE
+
+    @property
+    def label(self) -> str:
+        """What people are shown while it is under way."""
+        return f"reference of {label(self.cell.objective)}"
+
+    def work(self, progress: Progress, pool: Pool | None) -> Record:
+        """Measure the reference and return its line."""
+        return reference.reference_record(self.cell, self.settings, progress.block)
+
+
+@dataclass(frozen=True)
+class TimingTask(Task):
+    """Times a cell; nothing else may run beside it."""
+
+    kind = LineKind.TIMING
+
+    @property
+    def label(self) -> str:
+        """What people are shown while it is under way."""
+        return f"timing {self.cell.label}"
+
+    def work(self, progress: Progress, pool: Pool | None) -> Record:
+        """Time the cell and return its line."""
+        return timing_record(self.cell, self.settings)
+
+
+def effort(cell: Cell, settings: Settings) -> float:
+    """Return the numbers in a cell's samples, in units of ``LARGE``."""
     n = int(getattr(cell.estimator, "n", 1))
-    return sum(draws(cell, settings.replicates, settings.device)) * n * cell.objective.row_elements
-
-
-def done(task: Task, progress: Callable[[int, int], None], look: Look, pool: Pool | None = None) -> Record:
-    """Return the line of a task, done here or, with a pool, with a measurement's draws spread over the workers."""
-    aim = task.aim
-    if aim is None:
-        return measured(task.cell, task.settings, progress, pool, task.reference)
-    with single_thread():
-        line = safely(lambda: pilot_record(task.cell, task.settings, aim, progress, look), task.cell, task.settings)
-    return line if line["outcome"] == "measured" else {**task.lost(line["reason"]), "outcome": line["outcome"]}
-
-
-def measured(
-    cell: Cell,
-    settings: Settings,
-    progress: Callable[[int, int], None],
-    pool: Pool | None = None,
-    reference: Reference | None = None,
-) -> Record:
-    """Return the moments line of a cell, measured here or, with a pool, with its draws spread over the workers."""
-
-    def work() -> Record:
-        engine = Engine(cell, settings)
-        return moments_record(engine, progress, pool.spread if pool else None, reference)
-
-    with single_thread():
-        return safely(work, cell, settings)
+    return replicates_of(cell, settings) * n * cell.objective.row_elements / LARGE

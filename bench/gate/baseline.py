@@ -11,13 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from bench.planning.catalogue import did_you_mean
 from bench.planning.selectors import Selector, UsageError, parse
-from bench.planning.settings import SMALLEST_DRAW
+from bench.planning.settings import SMALLEST_DRAW, Settings
+from bench.records import files
 from bench.records.environment import environment
 from bench.records.lines import Damaged, Record, plain
 from bench.stats.gate import GateCell, is_heavy
@@ -25,7 +26,11 @@ from bench.stats.gate import GateCell, is_heavy
 SCHEMA = 1
 """Version of the file; a reader refuses a newer one."""
 FOLDER = Path("results") / "baselines"
-"""Where baselines lie, as seen from the root of a repository."""
+"""Where baselines lie, relative to the root of a repository."""
+BIASED = 1e-6
+"""p-value of the bias below which a bias is beyond doubt."""
+SETTING = ("replicates", "seed", "dtype", "device", "common_noise")
+"""What a baseline keeps of the settings, in the order of the file."""
 ENVIRONMENT = ("commit", "stochgrad_bench", "torch", "numpy", "python", "platform", "cpu", "cpu_capability")
 Count = Annotated[int, Field(ge=SMALLEST_DRAW)]
 Positive = Annotated[float, Field(ge=0)]
@@ -38,11 +43,11 @@ class _Plain(BaseModel):
 class Entry(_Plain):
     """One cell of a baseline: its selectors, its declared facts, its statistics.
 
-    ``estimator`` and ``objective`` are selectors of one instance each; the path of a user's file is as seen from the
-    baseline's folder. ``fingerprint`` is that of the raw gradients of the first 8 draws. ``truncated_at`` is c0, the
-    99 % quantile of the squared norms w; ``truncated_mean`` and ``truncated_cv2`` are of min(w, c0). Of a heavy tail w
-    are half the squared distances of pairs (``bench.gate.pairs``), and the cv² is twice theirs. ``bias_norm`` is
-    ‖ḡ − g*‖, ``bias_squared`` is T. ``speed`` has the logarithm of the cost unit in each of a few fresh processes.
+    ``estimator`` and ``objective`` are selectors of one instance each, with paths of users' files relative to the
+    folder of the baseline. ``fingerprint`` identifies the raw gradients of the first 8 draws. ``truncated_at`` is c0,
+    the 99 % quantile of the squared norms w; ``truncated_mean`` and ``truncated_cv2`` describe min(w, c0). For a heavy
+    tail, w is half the squared distance of a pair (``bench.gate.pairs``), and the cv² is doubled. ``bias_norm`` is
+    ‖ḡ − g*‖, ``bias_squared`` is T. ``speed`` has the logarithm of the cost unit, one per fresh process.
     """
 
     estimator: str
@@ -74,12 +79,12 @@ class Entry(_Plain):
 
     @property
     def label(self) -> str:
-        """Selectors of both, for people."""
+        """Both selectors, for people."""
         return f"{self.estimator} on {self.objective}"
 
     @property
     def gate(self) -> GateCell:
-        """What the tests need; a deterministic cell that varies by rounding alone does not vary."""
+        """What the tests need. The variance is 0 if a deterministic cell varies by rounding alone."""
         shared = GateCell.__dataclass_fields__.keys() & Entry.model_fields.keys()
         found = GateCell(**{name: getattr(self, name) for name in shared})
         rounding = self.deterministic and self.variance <= self.float_floor
@@ -87,43 +92,56 @@ class Entry(_Plain):
 
     @property
     def is_heavy(self) -> bool:
-        """Whether the tail leaves no variance to compare, but the truncated one."""
+        """Whether the tail is so heavy that only the truncated variance can be compared."""
         return is_heavy(self.khat)
 
     @property
     def sees_bias(self) -> bool:
-        """Whether a bias can be told from noise: there is a gradient to compare with, and a variance."""
+        """Whether a bias can be told from noise: a reference gradient is known, and the variance exists."""
         return self.p_bias is not None and (self.khat is None or self.khat < 1)
 
+    @property
+    def is_surely_biased(self) -> bool:
+        """Whether the cell is declared unbiased, and its bias is beyond doubt."""
+        return self.unbiased and self.p_bias is not None and self.p_bias < BIASED
+
     def untruncated(self) -> Entry:
-        """Return the entry without a truncated variance, as where that was not measured."""
+        """Return the entry without a truncated variance."""
         return self.model_copy(update=dict.fromkeys(("truncated_at", "truncated_mean", "truncated_cv2")))
 
     @property
     def said(self) -> str:
-        """The variance for people; of a heavy tail its lower limit."""
+        """The variance for people; its lower limit if the tail is heavy."""
         return f"≥ {self.variance_low:.3g}" if self.is_heavy else f"{self.variance:.4g}"
 
     @property
     def log_cost(self) -> float | None:
-        """Median of the logarithms of the cost unit."""
+        """Median of the logarithms of the cost unit; None without a speed."""
         return median(self.speed) if self.speed else None
 
 
-class Setting(_Plain):
-    """How the cells of a baseline were measured; ``replicates`` as asked for."""
-
-    replicates: Count
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    dtype: Literal["float32", "float64"]
-    device: Literal["cpu", "cuda"]
-    common_noise: bool
+def _stored(given: Any) -> Settings:
+    """Return the settings that a baseline keeps, from the table in its file or from those of a measurement."""
+    table = {key: getattr(given, key) for key in SETTING} if isinstance(given, Settings) else given
+    if not isinstance(table, dict) or set(table) != set(SETTING):
+        raise ValueError(f"give {', '.join(SETTING)} and nothing else (got {table!r}).")
+    settings = Settings(**table)
+    if settings.replicates < SMALLEST_DRAW:
+        raise ValueError(f"replicates is at least {SMALLEST_DRAW} in a baseline (got {settings.replicates}).")
+    if settings.seed >= 2**63:
+        raise ValueError(f"seed is below 2^63 (got {settings.seed}).")
+    if not isinstance(settings.common_noise, bool):
+        raise ValueError(f"common_noise is true or false (got {settings.common_noise!r}).")
+    return settings
 
 
 class Baseline(_Plain):
-    """A baseline: how it was measured, with what, and its cells in the order of their labels."""
+    """A baseline: how it was measured, with what, and its cells in the order of their labels.
 
-    setting: Setting
+    ``setting.replicates`` is the number asked for; an entry has the number measured.
+    """
+
+    setting: Annotated[Settings, PlainValidator(_stored)]
     environment: dict[str, str | None]
     cells: tuple[Entry, ...]
 
@@ -133,18 +151,19 @@ class Baseline(_Plain):
 
     def text(self) -> str:
         """Return the file's text."""
-        head = {"schema": SCHEMA, "setting": self.setting.model_dump(), "environment": self.environment}
+        setting = {key: getattr(self.setting, key) for key in SETTING}
+        head = {"schema": SCHEMA, "setting": setting, "environment": self.environment}
         lines = [f'  "{key}": {json.dumps(value, ensure_ascii=False)},\n' for key, value in head.items()]
         cells = ",\n".join(f"    {json.dumps(c.model_dump(), ensure_ascii=False, allow_nan=False)}" for c in self.cells)
         return f'{{\n{"".join(lines)}  "cells": [\n{cells}\n  ]\n}}\n'
 
 
-def assemble(setting: Setting, entries: Iterable[Entry]) -> Baseline:
-    """Return the baseline of these entries, made here and now."""
-    here = environment()
+def assemble(setting: Settings, entries: Iterable[Entry]) -> Baseline:
+    """Return the baseline of these entries, made in this environment."""
+    made_with = environment()
     return Baseline(
         setting=setting,
-        environment={key: here[key] for key in ENVIRONMENT},
+        environment={key: made_with[key] for key in ENVIRONMENT},
         cells=tuple(sorted(entries, key=lambda entry: (entry.objective, entry.estimator))),
     )
 
@@ -154,8 +173,8 @@ def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float
 
     Args:
         line: the record, with outcome "measured".
-        estimator: selector of the one instance; paths as seen from the baseline's folder.
-        objective: likewise.
+        estimator: selector of the estimator, with paths of users' files relative to the folder of the baseline.
+        objective: selector of the objective, with paths of users' files relative to the folder of the baseline.
         speed: logarithms of the cost unit, one per process.
     """
     facts = {name: line[name] for name in ("cell", "unbiased", "deterministic", "fingerprint", "size")}
@@ -173,10 +192,10 @@ def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float
 
 
 def path_of(name: str, root: Path = Path()) -> Path:
-    """Return where the baseline of this name lies; a path that ends in ``.json`` is taken as it is.
+    """Return the path of a baseline; a name that ends in ``.json`` is a path already.
 
     Raises:
-        UsageError: the name is not the name of a file.
+        UsageError: the name cannot be the name of a file.
     """
     if name.endswith(".json"):
         return root / name
@@ -186,7 +205,7 @@ def path_of(name: str, root: Path = Path()) -> Path:
 
 
 def names(root: Path = Path()) -> list[str]:
-    """Return the names of all baselines under a root."""
+    """Return the names of all baselines in a repository."""
     return sorted(path.stem for path in (root / FOLDER).glob("*.json"))
 
 
@@ -194,7 +213,7 @@ def read(name: str, root: Path = Path()) -> Baseline:
     """Return a baseline by its name or its path.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the file does not exist or cannot be opened.
         Damaged: the file is broken, or of a newer schema.
     """
     path = path_of(name, root)
@@ -229,7 +248,8 @@ def _checked(data: Any, path: Path) -> Baseline:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise Damaged(f"{path} is damaged at {place}: {first['msg']}. Restore it from version control.") from None
+        said = str(first.get("ctx", {}).get("error", first["msg"])).rstrip(".")
+        raise Damaged(f"{path} is damaged at {place}: {said}. Restore it from version control.") from None
     ids = [entry.cell for entry in found.cells]
     if not ids or len(set(ids)) < len(ids):
         what = "names a cell twice" if ids else "holds no cell"
@@ -238,17 +258,14 @@ def _checked(data: Any, path: Path) -> Baseline:
 
 
 def write(found: Baseline, path: Path) -> None:
-    """Write a baseline, all of it or nothing.
+    """Write a baseline, whole or not at all.
 
     Raises:
         OSError: the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(found.text(), encoding="utf-8")
-    temporary.replace(path)
+    files.write(path, found.text())
 
 
 def selectors(entry: Entry, folder: Path) -> tuple[Selector, Selector]:
-    """Return the selectors of an entry, with paths of users' files read from the baseline's folder."""
+    """Return the selectors of an entry, with absolute paths of users' files; ``folder`` is that of the baseline."""
     return parse(entry.estimator).anchored(folder), parse(entry.objective).anchored(folder)

@@ -11,11 +11,8 @@ AGREEMENT = 1e-6
 """Relative difference up to which two statistics of the same samples are equal."""
 
 
-# differences
-
-
 def same_statistics(entry: Entry, other: Entry) -> bool:
-    """Tell whether two measurements of the same samples say the same; they may differ in their last digits."""
+    """Tell whether two measurements of the same samples agree, up to their last digits."""
     pairs = [(getattr(entry, n), getattr(other, n)) for n in ("variance", "cv2", "kurtosis", "bias_norm")]
     return entry.replicates == other.replicates and all(_close(a, b) for a, b in pairs)
 
@@ -25,7 +22,7 @@ def _close(a: float | None, b: float | None) -> bool:
 
 
 def changes(old: Baseline | None, new: Baseline) -> list[str]:
-    """Return what one baseline says that the other did not, one line per cell that is new, gone or changed."""
+    """Return one line per cell that is new, gone or changed."""
     before = {entry.cell: entry for entry in old.cells} if old else {}
     after = {entry.cell: entry for entry in new.cells}
     lines = [f"new      {entry.label}" for cell, entry in after.items() if cell not in before]
@@ -57,7 +54,7 @@ def count(cells: int | Sequence[Entry]) -> str:
 
 
 def table(found: Baseline) -> str:
-    """Return a baseline for a terminal: how it was measured, and a line per cell."""
+    """Return a baseline for a terminal: how it was measured, and one line per cell."""
     setting = found.setting
     lines = [
         f"{count(found.cells)}, {setting.replicates} replicates, seed {setting.seed}, "
@@ -72,7 +69,7 @@ def table(found: Baseline) -> str:
 
 
 def _guards(entry: Entry) -> list[str]:
-    """Return what a check of a cell can find."""
+    """Return the faults that a check of a cell can find."""
     growth = "growth" if not entry.is_heavy else "growth of the truncated variance" if entry.truncated_mean else ""
     found = [growth if entry.variance else "randomness"]
     found += ["bias"] * (entry.unbiased and entry.sees_bias) + ["speed"] * bool(entry.speed)

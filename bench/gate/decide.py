@@ -1,7 +1,7 @@
 """From measurements to verdicts. Pure: no cell is measured here.
 
-The first stage flags cells at margin 0, the second one decides on fresh noise. Holm's correction runs over all cells of
-the baseline, of which those that were not flagged count as p = 1. The second stage alone carries the error rate.
+The first stage flags cells at margin 0; the second stage decides on fresh noise. Holm's correction runs over all cells
+of the baseline; a cell that was not flagged counts as p = 1. The second stage alone carries the error rate.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from bench.stats.gate import (
 )
 
 ALPHA_VARIANCE, ALPHA_BIAS = 5e-4, 4e-4
-"""Probability that a whole suite without a fault fails: by its variances, by its biases."""
+"""Probability that a suite without a fault fails because of its variances, and because of its biases."""
 SMALLEST = 1e-300
-"""p-value below which floating point knows no difference."""
+"""p-values below this are not told apart."""
 ROUNDING = 10.0
-"""How far rounding errors of one gradient may differ between platforms, as a factor."""
+"""Factor by which the rounding errors of a gradient may differ between platforms."""
 COARSEST = 1.0
-"""A comparison that could not have seen a doubling of the variance is inconclusive."""
+"""Relative growth of the variance; a comparison that could not have seen it is inconclusive."""
 
 
 class Verdict(StrEnum):
-    """What is said of a cell, in words."""
+    """The outcome of a check for one cell, from the worst to the best."""
 
-    IDENTICAL = "identical"
-    UNCHANGED = "unchanged"
-    IMPROVED = "improved"
-    INCONCLUSIVE = "inconclusive"
-    NOT_GATEABLE = "not gateable"
-    NEW = "new"
+    REGRESSED = "regressed"
+    BIASED = "biased"
+    BECAME_RANDOM = "deterministic became random"
     MISSING = "missing"
     FAILED = "failed"
-    BECAME_RANDOM = "deterministic became random"
-    BIASED = "biased"
-    REGRESSED = "regressed"
+    INCONCLUSIVE = "inconclusive"
+    NOT_GATEABLE = "not gateable"
+    IMPROVED = "improved"
+    NEW = "new"
+    UNCHANGED = "unchanged"
+    IDENTICAL = "identical"
 
 
 FAILING = frozenset({Verdict.REGRESSED, Verdict.BIASED, Verdict.BECAME_RANDOM, Verdict.MISSING})
@@ -58,7 +58,7 @@ UNCOMPARED = frozenset({Verdict.NOT_GATEABLE, Verdict.NEW, Verdict.MISSING, Verd
 
 @dataclass(frozen=True)
 class Sample:
-    """One measurement of a cell: its statistics, its seed, and what they say of the bias."""
+    """One measurement of a cell: its statistics, its seed and its bias verdict."""
 
     statistics: Entry
     seed: int
@@ -66,23 +66,24 @@ class Sample:
 
     @property
     def is_reliable(self) -> bool:
-        """Whether the variance exists as far as one can tell; the bias tests need it."""
+        """Whether the variance seems to exist, as the bias tests need."""
         khat = self.statistics.khat
         return khat is None or khat < 1
 
 
 @dataclass(frozen=True)
 class Case:
-    """All that is known of a cell when the verdict falls.
+    """All that is known of a cell before its verdict.
 
     Args:
-        cell: its id.
-        label: its selectors.
-        entry: what the baseline says; None for a new cell.
-        margin: growth that is let pass; None for the default.
-        fate: the verdict, where it needs no statistics; ``reason`` says why.
+        cell: id of the cell.
+        label: selectors of the cell.
+        entry: entry of the baseline; None for a new cell.
+        margin: growth that passes; None for the default.
+        fate: a verdict that needs no statistics; None if they decide.
+        reason: why, if there is a fate.
         first: the screening run.
-        second: the confirmation, where the first run was flagged.
+        second: the confirmation, if the first run was flagged.
     """
 
     cell: str
@@ -96,7 +97,7 @@ class Case:
 
     @property
     def allowed(self) -> float:
-        """Growth that is let pass."""
+        """Growth that passes."""
         if self.margin is not None:
             return self.margin
         return default_margin(self.entry.cv2) if self.entry else 0.0
@@ -104,7 +105,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Flags:
-    """What the first stage found worth a second look."""
+    """What the first stage found suspicious enough to confirm."""
 
     test: CellTest
     variance: bool
@@ -116,10 +117,10 @@ class Flags:
 class Finding:
     """The verdict on a cell and all that it rests on. None: not measured, or not tested.
 
-    ``p_screen`` and ``p_bias_screen`` are p-values of the first stage; ``p``, with its parts ``p_variance`` and
-    ``p_truncated``, and ``p_bias`` those of the second one; ``_adjusted`` is after Holm's correction. ``change`` is
-    V/V_base of the last run, ``smallest_change`` the growth that would have been found with probability 0.9. Where the
-    tail of the baseline is heavy there are no variances, and both are of the truncated ones.
+    ``p_screen`` and ``p_bias_screen`` are p-values of the first stage. ``p``, with its parts ``p_variance`` and
+    ``p_truncated``, and ``p_bias`` are p-values of the second stage; ``_adjusted`` means after Holm's correction.
+    ``change`` is V/V_base of the last run, ``smallest_change`` the growth that would have been found with probability
+    0.9. If the tail of the baseline is heavy, there are no variances, and both describe the truncated variances.
     """
 
     cell: str
@@ -159,7 +160,7 @@ class Finding:
 
 
 def screen(case: Case) -> Flags:
-    """Return what the first stage says of a case that has its first run."""
+    """Return the flags of a case after its first run."""
     entry, first = _both(case)
     test = gate_cell(entry.gate, first.statistics.gate, 0.0)
     p_bias = _p_bias(entry, first)
@@ -175,9 +176,9 @@ def decide(cases: Sequence[Case], *, cells: int, confirming: int) -> list[Findin
     """Return the verdict on every case, in their order.
 
     Args:
-        cases: what was measured.
-        cells: number of cells of the baseline, whatever part of it was measured.
-        confirming: replicates of a confirmation, for what it could have seen.
+        cases: the cells that were selected.
+        cells: number of cells in the whole baseline, selected or not.
+        confirming: replicates of a confirmation; they give the smallest change that it can find.
     """
     flags = {case.cell: screen(case) for case in cases if case.fate is None}
     tests, p_bias = {}, {}
@@ -276,7 +277,7 @@ def _verdict(
     if variance[0]:
         return Verdict.REGRESSED, grown
     if flags.test.outcome == "NOT_GATEABLE":
-        return Verdict.NOT_GATEABLE, f"{flags.test.reason}; `bench baseline promote` measures what is lacking"
+        return Verdict.NOT_GATEABLE, f"{flags.test.reason}; `bench baseline promote` measures what is needed"
     if _is_improved(entry, first, case.allowed, cells):
         return Verdict.IMPROVED, f"{growth}: the baseline is stale"
     if seen is not None and seen > COARSEST:
@@ -292,7 +293,7 @@ def p_text(p: float | None) -> str:
 
 
 def _facts(case: Case) -> dict[str, Any]:
-    """Return what is known of a case whatever its verdict."""
+    """Return the fields of a finding that do not depend on its verdict."""
     last = case.second or case.first
     entry, new = case.entry, last.statistics if last else None
     return {
@@ -309,7 +310,7 @@ def _facts(case: Case) -> dict[str, Any]:
 
 
 def _change(entry: Entry, new: Entry) -> float | None:
-    """Return the growth of what is compared, the variance or, of a heavy tail, the truncated one; None without one."""
+    """Return the growth of the variance or, for a heavy tail, of the truncated variance; None if neither compares."""
     if not entry.is_heavy:
         return new.variance / entry.variance if entry.variance else None
     cut = entry.truncated_at is not None and entry.truncated_at == new.truncated_at
@@ -318,12 +319,12 @@ def _change(entry: Entry, new: Entry) -> float | None:
 
 def _both(case: Case) -> tuple[Entry, Sample]:
     if case.entry is None or case.first is None:
-        raise ValueError(f"{case.label} has no entry or no first run: give its fate.")
+        raise ValueError(f"{case.label} has no entry or no first run. Give its fate.")
     return case.entry, case.first
 
 
 def _p_bias(entry: Entry, sample: Sample) -> float | None:
-    """Return the p-value of the bias where it counts: the cell is declared unbiased, and its variance exists."""
+    """Return the p-value of the bias; None unless the cell is declared unbiased and its variance exists."""
     declared = entry.unbiased or sample.statistics.unbiased
     return sample.statistics.p_bias if declared and sample.is_reliable else None
 
@@ -334,7 +335,7 @@ def _is_improved(entry: Entry, first: Sample, margin: float, cells: int) -> bool
 
 
 def _moved(entry: Entry, new: Entry) -> bool:
-    """Tell whether a gradient without noise is off by far more than in the baseline, where rounding may differ."""
+    """Tell whether a gradient without noise is off by more than rounding explains, compared with the baseline."""
     return (new.bias_norm or 0.0) > ROUNDING * (entry.bias_norm or 0.0)
 
 

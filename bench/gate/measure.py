@@ -1,77 +1,55 @@
-"""The measurements of the gate: a whole cell for a baseline, a few blocks or a truncated run for a check."""
+"""The measurements of the gate: a cell for a baseline, a cell for a check, or its first draws alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from bench.gate import pairs
-from bench.gate.baseline import Setting
 from bench.measurement import reference
 from bench.measurement.engine import FINGERPRINT_DRAWS, Engine
-from bench.measurement.lines import safely
-from bench.measurement.moments import fingerprint, moments_record
+from bench.measurement.lines import head, safely
+from bench.measurement.moments import fingerprint_of, moments_record
+from bench.measurement.summaries import Progress
 from bench.measurement.threads import single_thread
 from bench.planning.cells import Cell
-from bench.planning.selectors import UsageError
 from bench.planning.settings import Settings
-from bench.records.lines import Record
+from bench.records.lines import LineKind, Record
 from bench.stats.gate import baseline_replicates, is_heavy
 
-Told = Callable[[int, int], None]
 
-
-def settings_of(setting: Setting, device: str | None = None) -> Settings:
-    """Return how the cells of a baseline are measured.
-
-    Raises:
-        UsageError: that cannot be done here, such as on a CUDA device where there is none.
-    """
-    try:
-        return Settings(setting.replicates, setting.seed, setting.dtype, device or setting.device, setting.common_noise)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-
-
-def measured(
-    cell: Cell, settings: Settings, told: Told, truncate_at: float | None = None, *, heavy: bool = False
+def measure_cell(
+    cell: Cell, settings: Settings, progress: Progress, truncate_at: float | None = None, *, heavy: bool = False
 ) -> Record:
-    """Return the moments record of a cell, with the variance also truncated where a value for that is given.
+    """Return the moments record of a cell, with a truncated variance if ``truncate_at`` is given.
 
     Args:
         cell: what to measure.
-        settings: how.
-        told: is told replicates done and in all.
-        truncate_at: where squared norms, or of a heavy tail the distances of pairs, are cut off.
-        heavy: has the baseline a heavy tail?
+        settings: how to measure it.
+        progress: called with the replicates done and in all.
+        truncate_at: where to cut off the squared norms or, for a heavy tail, the distances of pairs.
+        heavy: whether the tail of the baseline is heavy.
     """
 
     def work() -> Record:
-        stand_in = reference.here(cell.objective, reference.settings_of(settings))
+        stand_in = reference.in_process(cell.objective, reference.settings_of(settings))
         engine = Engine(cell, settings, truncate_at=None if heavy else truncate_at)
-        line = moments_record(engine, told, reference=stand_in)
-        return _of_pairs(line, cell, settings, truncate_at) if heavy else line
+        line = moments_record(engine, progress, reference=stand_in)
+        return _with_pairs(line, cell, settings, truncate_at) if heavy else line
 
     with single_thread():
-        return safely(work, cell, settings)
+        return safely(work, head(cell, settings, LineKind.MOMENTS))
 
 
-def _of_pairs(line: Record, cell: Cell, settings: Settings, cut: float | None) -> Record:
-    """Return a record with the truncated variance of its pairs, for which its gradients are drawn again."""
-    found = pairs.truncated(pairs.distances(Engine(cell, settings)), cut)
-    return {**line, "summary": {**line["summary"], **found}}
-
-
-def accept(cell: Cell, settings: Settings, told: Told, *, adaptive: bool) -> Record:
-    """Return the record of a cell for a baseline.
+def measure_for_baseline(cell: Cell, settings: Settings, progress: Progress, *, adaptive: bool) -> Record:
+    """Return the moments record of a cell for a baseline.
 
     Args:
         cell: what to measure.
-        settings: how; their replicates are the first run's.
-        told: is told replicates done and in all.
-        adaptive: give the noisier cells the replicates that they need, 4e5 where cv² > 10.
+        settings: how to measure it, with the replicates of the first run.
+        progress: called with the replicates done and in all.
+        adaptive: whether to give a noisier cell the replicates that it needs, 4e5 if cv² > 10.
     """
-    line = measured(cell, settings, told)
+    line = measure_cell(cell, settings, progress)
     if line["outcome"] != "measured":
         return line
     summary = line["summary"]
@@ -79,15 +57,21 @@ def accept(cell: Cell, settings: Settings, told: Told, *, adaptive: bool) -> Rec
     cut = summary["cut"] or None
     if wanted > settings.replicates or (cut is not None and not summary["truncated_at"]):
         settings = replace(settings, replicates=wanted)
-        line = measured(cell, settings, told, cut)
+        line = measure_cell(cell, settings, progress, cut)
     if is_heavy(line["summary"]["khat"]):
         with single_thread():
-            line = _of_pairs(line, cell, settings, None)
+            line = _with_pairs(line, cell, settings, None)
     return line
 
 
+def _with_pairs(line: Record, cell: Cell, settings: Settings, cut: float | None) -> Record:
+    """Return a record with the truncated variance of pairs; the gradients are drawn again."""
+    found = pairs.truncated(pairs.distances(Engine(cell, settings)), cut)
+    return {**line, "summary": {**line["summary"], **found}}
+
+
 def first_draws(cell: Cell, settings: Settings) -> tuple[str, bool]:
-    """Return the fingerprint of a cell's first draws, and whether these are all the draws that a run would have."""
+    """Return the fingerprint of a cell's first draws, and whether a run would have no other draws."""
     with single_thread():
         engine = Engine(cell, settings)
-        return fingerprint(engine), len(engine.sizes) <= FINGERPRINT_DRAWS
+        return fingerprint_of(engine), len(engine.sizes) <= FINGERPRINT_DRAWS

@@ -1,8 +1,8 @@
-"""What the gate compares of a heavy tail: half the squared distances of consecutive gradients, truncated.
+"""What the gate compares for a heavy tail: half the squared distances of consecutive gradients, truncated.
 
-Their mean is the variance as well, wherever there is one, and they are independent of one another. Squared norms about
-the mean of a block are not: one huge gradient moves that mean, and with it all other norms of its block, by so much
-that truncation no longer helps.
+Their mean is the variance too, if there is one, and they are independent of one another. Squared norms about the mean
+of a block are not: one huge gradient moves that mean, and with it all other norms of its block, so far that truncation
+no longer helps.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.measurement.adaptation import learn
+from bench.measurement.adaptation import adapt_state
 from bench.measurement.engine import Engine
 from bench.stats import series, variance
 
 Array = NDArray[np.float64]
 
 QUANTILE = 0.99
-"""Part of the baseline's distances that truncation leaves as they are."""
+"""Fraction of the baseline's distances that truncation does not change."""
 
 
 def distances(engine: Engine) -> Array:
-    """Return ``‖g_1 − g_2‖²/2, ‖g_3 − g_4‖²/2, ...`` of the run that an engine makes, ``[R/2]``."""
-    learn(engine)
+    """Draw all gradients of an engine, and return ``‖g_1 − g_2‖²/2, ‖g_3 − g_4‖²/2, ...``, ``[R/2]``."""
+    adapt_state(engine)
     found = []
     for draw in range(len(engine.sizes)):
         g = engine.draw_gradients(draw).double()
@@ -33,12 +33,15 @@ def distances(engine: Engine) -> Array:
 
 
 def truncated(values: Array, cut: float | None = None) -> dict[str, float]:
-    """Return mean and cv² of ``min(values, cut)`` under the names that a summary has for them.
+    """Return the mean and the cv² of ``min(values, cut)``, by the names of a summary's keys.
 
     Args:
         values: distances ``[R/2]``.
-        cut: where the baseline is truncated; the values' own 99 % quantile when None. The cv² is twice theirs: tests
-            divide it by R, and there are half as many.
+        cut: where the baseline is truncated; the 99 % quantile of the values when None.
+
+    Returns:
+        ``truncated_at``, ``truncated_mean`` and ``truncated_cv2``. The last is twice the cv² of the truncated values:
+        the tests divide it by R, and there are R/2 values.
     """
     if cut is None:
         cut = float(np.sort(values)[ceil(QUANTILE * values.size) - 1])

@@ -1,4 +1,4 @@
-"""Which cells a check measures: those of the baseline, narrowed by selectors; what is missing, and what is new."""
+"""The cells that a check measures: the baseline's, narrowed by selectors, with the missing and the new ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.gate.baseline import Baseline, Entry, selectors
-from bench.planning.catalogue import Kind
+from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.cells import Cell, mismatch, plan
 from bench.planning.loading import expand
 from bench.planning.selectors import Selector, UsageError, label, parse, value_text
@@ -18,7 +18,7 @@ from estimators import command_line_name
 
 @dataclass(frozen=True)
 class Picked:
-    """A cell with the selectors of its two halves, one instance each."""
+    """A cell with the selectors of its estimator and its objective, one instance each."""
 
     cell: Cell
     estimator: Selector
@@ -26,13 +26,13 @@ class Picked:
 
     @property
     def label(self) -> str:
-        """Selectors of both, as they are written here."""
+        """Both selectors, with paths of users' files relative to the working folder."""
         return shown(self.estimator, self.objective)
 
 
 @dataclass(frozen=True)
 class Missing:
-    """An entry of the baseline whose cell does not exist any more: its label, and why."""
+    """An entry of the baseline whose cell no longer exists: its label, and the reason."""
 
     entry: Entry
     label: str
@@ -41,24 +41,42 @@ class Missing:
 
 @dataclass(frozen=True)
 class Selection:
-    """What there is to compare.
+    """The cells to compare.
 
     Args:
-        cells: entries of the baseline with the cells they stand for.
-        missing: entries that stand for none any more.
-        new: cells that were asked for and that the baseline does not have.
+        cells: entries of the baseline with their cells.
+        missing: entries of the baseline without a cell.
+        new: selected cells without an entry.
     """
 
     cells: list[tuple[Entry, Picked]]
     missing: list[Missing]
     new: list[Picked]
 
+    def only(self, wanted: str) -> Selection:
+        """Return the selection of one cell of the baseline, given by its label or the beginning of its id.
+
+        Raises:
+            UsageError: no cell, or more than one, is called so.
+        """
+        known = {entry.cell: picked.label for entry, picked in self.cells}
+        known |= {missing.entry.cell: missing.label for missing in self.missing}
+        found = [cell for cell, label in known.items() if wanted == label or cell.startswith(wanted)]
+        if len(found) != 1:
+            hint = did_you_mean(wanted, known.values())
+            raise UsageError(
+                f"{wanted!r} is {'the beginning of several ids' if found else 'not a cell of the baseline'}.{hint} "
+                "Give a label such as 'rloo:n=4 on gaussian-quadratic', or an id."
+            )
+        cells = [pair for pair in self.cells if pair[0].cell in found]
+        return Selection(cells, [missing for missing in self.missing if missing.entry.cell in found], [])
+
 
 def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list[Picked]:
-    """Return every pair of these grids that fits together.
+    """Return every pair in these grids that fits together.
 
     Raises:
-        UsageError: a name, a parameter or a value is not one that there is.
+        UsageError: unknown name, parameter or value.
     """
     return _pairs(_instances(estimators, "estimator"), _instances(objectives, "objective"))
 
@@ -66,16 +84,16 @@ def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list
 def select(
     baseline: Baseline, folder: Path, estimators: Sequence[str] = (), objectives: Sequence[str] = ()
 ) -> Selection:
-    """Return what a check compares.
+    """Return the cells that a check compares.
 
     Args:
         baseline: the baseline.
-        folder: where its file lies; paths of users' files in it are as seen from there.
-        estimators: selectors that narrow it; all when empty. Cells that they leave out are not missing.
-        objectives: likewise.
+        folder: the folder of its file; paths of users' files in it are relative to this folder.
+        estimators: selectors of the estimators to check; all when empty. Cells that they leave out are not missing.
+        objectives: selectors of the objectives to check; all when empty.
 
     Raises:
-        UsageError: one of these selectors is not one that there is.
+        UsageError: a selector has an unknown name, parameter or value.
     """
     given = [_given(estimators, "estimator"), _given(objectives, "objective")]
     cells: list[tuple[Entry, Picked]] = []
@@ -105,7 +123,7 @@ def select(
 
 
 def shown(estimator: Selector, objective: Selector) -> str:
-    """Return the label of a cell, with paths of users' files as seen from the working folder."""
+    """Return the label of a cell, with paths of users' files relative to the working folder."""
     return f"{estimator.relative_to(Path())} on {objective.relative_to(Path())}"
 
 
@@ -119,7 +137,7 @@ def _given(texts: Sequence[str], kind: Kind) -> dict[str, tuple[Any, Selector]]:
 
 
 def _instances(grids: Sequence[Selector], kind: Kind) -> dict[str, tuple[Any, Selector]]:
-    """Return the instances of these grids by their labels, each with a selector of its own."""
+    """Return the instances in these grids by their labels, each with its own selector."""
     found = [(instance, _single(grid, instance)) for grid in grids for instance in expand(grid, kind)]
     return {label(instance): (instance, selector) for instance, selector in found}
 

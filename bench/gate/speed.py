@@ -1,8 +1,7 @@
-"""The speed gate: tells whether the cost unit has grown, in fresh processes.
+"""The speed gate: it tells whether the cost unit has grown, in fresh processes.
 
-The cost unit is t(estimator)/t(sample + f) of a cell in one process, interleaved. Processes differ more than blocks
-do, so that processes are what is repeated (Kalibera & Jones 2013): nine for a baseline, one for a check, three to
-confirm.
+The cost unit of a cell is t(estimator)/t(sample + f), timed interleaved in one process. Processes differ more than
+blocks do, so processes are repeated (Kalibera & Jones 2013): nine for a baseline, one for a check, three to confirm.
 """
 
 from __future__ import annotations
@@ -12,27 +11,29 @@ import multiprocessing
 import pickle
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from statistics import stdev
 
 import torch
 
 from bench.gate.baseline import Entry
 from bench.gate.select import Picked
-from bench.measurement.lines import safely
+from bench.measurement.lines import head, safely
 from bench.measurement.timing import timing_record
 from bench.planning.loading import load
 from bench.planning.selectors import Selector
 from bench.planning.settings import Settings
+from bench.records.lines import LineKind
 
 BASELINE_PROCESSES, CONFIRM_PROCESSES = 9, 3
 MARGIN = 0.25
-"""Growth of the cost unit that is let pass."""
+"""Growth of the cost unit that passes."""
 NOISIEST = 0.08
-"""Standard deviation of its logarithm between processes up to which it can be guarded."""
+"""Standard deviation of the logarithm of the cost unit between processes; noisier cells are not guarded."""
 
 
 def log_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, float]:
-    """Return the logarithm of the cost unit by cell id, timed in one fresh process; failed cells are left out."""
+    """Return the logarithm of each cost unit by cell id, timed in one fresh process; failed cells are left out."""
     cells = pickle.dumps([p.cell for p in picked])
     halves = [(p.estimator, p.objective) for p in picked]
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -41,27 +42,27 @@ def log_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, float]:
 
 def _timed(cells: bytes, halves: list[tuple[Selector, Selector]], settings: Settings) -> dict[str, float]:
     torch.set_num_threads(1)
-    for estimator, objective in halves:  # a user's module has to be loaded before its instances can be
+    for estimator, objective in halves:  # a user's module has to be loaded before its instances
         load(estimator, "estimator")
         load(objective, "objective")
     found = {}
     for cell in pickle.loads(cells):
-        line = safely(lambda cell=cell: timing_record(cell, settings), cell, settings, "timing")  # type: ignore[misc]
+        line = safely(partial(timing_record, cell, settings), head(cell, settings, LineKind.TIMING))
         if line["outcome"] == "measured":
             found[cell.id] = math.log(line["cost"])
     return found
 
 
 def baseline_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, list[float]]:
-    """Return the logarithms of every cell's cost unit by its id, one per process."""
+    """Return the logarithms of each cost unit by cell id, one per process."""
     runs = [log_costs(picked, settings) for _ in range(BASELINE_PROCESSES)]
     return {p.cell.id: [run[p.cell.id] for run in runs] for p in picked if all(p.cell.id in run for run in runs)}
 
 
 def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str, tuple[str, str]]:
-    """Return for every cell, by its id, a word and the reason: ``unchanged``, ``slower`` or ``not gateable``.
+    """Return ``unchanged``, ``slower`` or ``not gateable`` for each cell id, and the reason.
 
-    A cell is slower if its cost has grown by more than the margin in a first process and in all three that confirm.
+    A cell is slower if its cost has grown by more than the margin in a first process and in three more that confirm it.
     """
     found = {entry.cell: ("not gateable", _obstacle(entry)) for entry, _ in cells if _obstacle(entry)}
     left = [(entry, picked) for entry, picked in cells if entry.cell not in found]

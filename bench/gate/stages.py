@@ -1,23 +1,22 @@
-"""The straight line of a check: equal fingerprints pass, the others are screened, what is flagged is confirmed."""
+"""The stages of a check: equal fingerprints pass, other cells are screened, flagged cells are confirmed."""
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from bench.execution.progress import Progress
 from bench.gate.baseline import Baseline, Entry, entry_of
 from bench.gate.changes import same_statistics
 from bench.gate.decide import UNCOMPARED, Case, Finding, Sample, Verdict, decide, screen
-from bench.gate.measure import first_draws, measured, settings_of
+from bench.gate.measure import first_draws, measure_cell
 from bench.gate.select import Picked, Selection
 from bench.gate.speed import judge
 from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW, Settings
-from bench.records.environment import version
-from bench.records.lines import Record
+from bench.records.environment import commit_of, version
 from bench.records.seeds import draw_seed
 from bench.stats.gate import STAGE_TWO_FACTOR
 from estimators import Refusal
@@ -33,13 +32,17 @@ class Options:
     """How a check is made.
 
     Args:
-        replicates: of the first stage; a tenth of the baseline's when None. A confirmation has four times as many.
-        seed: of the first stage; the baseline's when None. Another one than the baseline's makes every cell be tested.
-        margin: growth of the variance that is let pass; 5 or 10 %, by the cell, when None.
+        replicates: replicates of the first stage; a tenth of the baseline's when None. A confirmation has four times
+            as many.
+        seed: seed of the first stage; the baseline's when None. With another seed every cell is tested.
+        margin: growth of the variance that passes; 5 or 10 %, depending on the cell, when None.
         device: "cpu" or "cuda"; the baseline's when None.
-        strict: do cells that could not be judged fail the build too?
-        remeasure: measure cells with equal fingerprints again, and compare their statistics?
-        speed: are costs compared too, and do they fail the build?
+        strict: whether cells that could not be judged fail the build.
+        remeasure: whether to measure cells with equal fingerprints again, and compare their statistics.
+        speed: whether to compare costs too, and whether they can fail the build.
+
+    Raises:
+        UsageError: too few replicates, or a margin that is no fraction.
     """
 
     replicates: int | None = None
@@ -56,7 +59,7 @@ class Options:
                 f"The gate needs at least {SMALLEST_DRAW} replicates (got {self.replicates}): the smallest draw."
             )
         if self.margin is not None and not 0 <= self.margin < 10:
-            raise UsageError(f"The margin is a fraction, as 0.1 for 10 % (got {self.margin}).")
+            raise UsageError(f"The margin is a fraction, such as 0.1 for 10 % (got {self.margin}).")
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,9 @@ class Report:
 
     Args:
         findings: one per cell.
-        cells: number of cells of the baseline, which is what the correction counts.
-        commit: what the seeds of the second stage come from, beside the cell.
+        cells: number of cells in the baseline, for which p-values are corrected.
+        commit: the commit of the user's code, or the version of this package. With the cell, it gives the seed of the
+            second stage.
         options: how the check was made.
     """
 
@@ -82,12 +86,12 @@ class Report:
 
     @property
     def counts(self) -> Counter[Verdict]:
-        """How often each verdict was given."""
+        """The number of cells with each verdict."""
         return Counter(finding.verdict for finding in self.findings)
 
     @property
     def exit_code(self) -> int:
-        """3 for a confirmed fault, else 1 for a failed cell, else 4 where nothing (if strict: not all) was judged."""
+        """3 for a confirmed fault, 1 for a failed cell, 4 if nothing (if strict: not all) was judged, else 0."""
         slower = self.options.speed == "fail" and any(finding.speed == "slower" for finding in self.findings)
         if slower or any(finding.fails for finding in self.findings):
             return 3
@@ -103,25 +107,16 @@ def check(baseline: Baseline, selection: Selection, options: Options, progress: 
     Args:
         baseline: the baseline.
         selection: the cells, from ``select``.
-        options: how.
-        progress: is told how far it is.
+        options: how to check them.
+        progress: receives progress events.
 
     Raises:
-        UsageError: the settings cannot be used here, such as a CUDA device where there is none.
+        UsageError: the device is "cuda", and there is no CUDA device.
     """
-    checker = _Checker(baseline, options, progress, commit())
-    cases = [Case(m.entry.cell, m.label, m.entry, None, Verdict.MISSING, m.reason) for m in selection.missing]
-    cases += [
-        Case(
-            p.cell.id,
-            p.label,
-            None,
-            None,
-            Verdict.NEW,
-            "not in the baseline; `bench baseline promote` takes it in",
-        )
-        for p in selection.new
-    ]
+    checker = _Checker(baseline, options, progress)
+    cases = [Case(m.entry.cell, m.label, m.entry, fate=Verdict.MISSING, reason=m.reason) for m in selection.missing]
+    why = "not in the baseline; `bench baseline promote` takes it in"
+    cases += [Case(p.cell.id, p.label, None, fate=Verdict.NEW, reason=why) for p in selection.new]
     progress.start(len(selection.cells), 0)
     try:
         cases += [checker.case(entry, picked) for entry, picked in selection.cells]
@@ -144,23 +139,25 @@ def _with_speed(findings: list[Finding], selection: Selection, settings: Setting
 
 
 class _Checker:
-    """Measures one cell after the other, as the options say."""
+    """Measures one cell after another, as the options say."""
 
-    def __init__(self, baseline: Baseline, options: Options, progress: Progress, commit: str) -> None:
+    def __init__(self, baseline: Baseline, options: Options, progress: Progress) -> None:
         setting = baseline.setting
-        self.options, self.progress, self.commit = options, progress, commit
-        self.baseline = settings_of(setting, options.device)
+        self.options, self.progress = options, progress
+        self.commit = commit_of(Path()) or f"version {version('stochgrad-bench')}"
+        self.baseline = replace(setting, device=options.device or setting.device)
+        self.baseline.check_device()
         same_seed, same_device = options.seed in (None, setting.seed), options.device in (None, setting.device)
         self.same_noise = same_seed and same_device
         self.settings = replace(
             self.baseline,
             replicates=options.replicates or max(SMALLEST_DRAW, setting.replicates // SCREENING),
             seed=setting.seed if options.seed is None else options.seed,
-            adapt_seed=setting.seed,  # what was accepted is the variance of one state, not of any that might be learned
+            adapt_seed=setting.seed,  # the variance that was accepted is that of one state
         )
 
     def case(self, entry: Entry, picked: Picked) -> Case:
-        """Return all that is known of a cell after as many stages as it needs."""
+        """Return the case of a cell, after the stages that it needs."""
         self.progress.cell(picked.label)
         case = self._measure(Case(entry.cell, picked.label, entry, self.options.margin), entry, picked)
         outcome = "failed" if case.fate is Verdict.FAILED else "measured"
@@ -183,7 +180,7 @@ class _Checker:
         return case
 
     def _compare_samples(self, case: Case, entry: Entry, picked: Picked) -> Case | None:
-        """Return the case settled if the first draws hold the baseline's samples, or could not be drawn."""
+        """Return the settled case if the first draws are the baseline's samples or the estimator refuses; else None."""
         settings = replace(self.baseline, replicates=entry.replicates)
         try:
             drawn, all_draws = first_draws(picked.cell, settings)
@@ -194,12 +191,14 @@ class _Checker:
         if drawn != entry.fingerprint:
             return None
         if self.options.remeasure or all_draws:
-            line = measured(picked.cell, settings, self.progress.block)
-            if line["outcome"] == "measured" and not same_statistics(entry, _entry(line, entry)):
+            line = measure_cell(picked.cell, settings, self.progress.block)
+            if line["outcome"] == "measured" and not same_statistics(
+                entry, entry_of(line, entry.estimator, entry.objective)
+            ):
                 now = line["summary"]["variance"]
                 why = (
                     f"the samples are the baseline's and the statistics are not (variance {entry.variance!r} in the "
-                    f"baseline, {now!r} now): the harness has changed or is at fault, not the estimator"
+                    f"baseline, {now!r} now): the harness has changed or is faulty, not the estimator"
                 )
                 return replace(case, fate=Verdict.FAILED, reason=why)
         return replace(case, fate=Verdict.IDENTICAL, reason="the same samples")
@@ -207,23 +206,9 @@ class _Checker:
     def _stage(
         self, case: Case, entry: Entry, picked: Picked, stage: Literal["first", "second"], settings: Settings
     ) -> Case:
-        line = measured(picked.cell, settings, self.progress.block, entry.truncated_at, heavy=entry.is_heavy)
+        line = measure_cell(picked.cell, settings, self.progress.block, entry.truncated_at, heavy=entry.is_heavy)
         if line["outcome"] != "measured":  # the estimator refused, or failed
             fate = Verdict.FAILED if line["outcome"] == "failed" else Verdict.MISSING
             return replace(case, fate=fate, reason=line["reason"])
-        sample = Sample(_entry(line, entry), settings.seed, line["summary"]["verdict"])
+        sample = Sample(entry_of(line, entry.estimator, entry.objective), settings.seed, line["summary"]["verdict"])
         return replace(case, first=sample) if stage == "first" else replace(case, second=sample)
-
-
-def _entry(line: Record, like: Entry) -> Entry:
-    return entry_of(line, like.estimator, like.objective)
-
-
-def commit() -> str:
-    """Return what names the state of the user's code: the commit of the working folder, or this package's version."""
-    command = ["git", "rev-parse", "--short=12", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return f"version {version('stochgrad-bench')}"
-    return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""A report as text, Markdown, JUnit XML, JSON and annotations on GitHub; one cell explained. Pure."""
+"""A report as text, Markdown, JUnit XML, JSON and GitHub annotations, and the evidence for one cell. Pure."""
 
 from __future__ import annotations
 
@@ -12,22 +12,10 @@ from bench.gate.changes import count
 from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Finding, Verdict, p_text
 from bench.gate.stages import Report
 from bench.records.lines import plain
-from bench.stats.gate import HEAVY, STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR
+from bench.stats.gate import STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR
+from bench.stats.variance import HEAVY_TAIL_INDEX
 
-ORDER = (
-    Verdict.REGRESSED,
-    Verdict.BIASED,
-    Verdict.BECAME_RANDOM,
-    Verdict.MISSING,
-    Verdict.FAILED,
-    Verdict.INCONCLUSIVE,
-    Verdict.NOT_GATEABLE,
-    Verdict.IMPROVED,
-    Verdict.NEW,
-    Verdict.UNCHANGED,
-    Verdict.IDENTICAL,
-)
-"""Verdicts from the worst to the best."""
+ORDER = list(Verdict)
 
 
 @dataclass(frozen=True)
@@ -51,7 +39,7 @@ class Printer:
 
     @property
     def headline(self) -> str:
-        """One line: pass or fail, and how often which verdict was given."""
+        """One line: the result, and the number of cells with each verdict."""
         counts = ", ".join(f"{self.report.counts[v]} {v}" for v in ORDER if self.report.counts[v])
         word = {0: "passed", 1: "incomplete", 3: "FAILED", 4: "nothing was judged"}[self.report.exit_code]
         if self.report.exit_code == 4 and self.report.compared:
@@ -59,7 +47,7 @@ class Printer:
         return f"{word}: {counts or 'no cell was selected'} (baseline {self.name}, {count(self.report.cells)})"
 
     def text(self) -> str:
-        """Return the report for a terminal: what is not plainly unchanged, then what to do, then the headline."""
+        """Return the report for a terminal: cells that are not simply unchanged, next steps, headline."""
         lines = []
         for finding in self.findings:
             if finding.verdict is not Verdict.IDENTICAL and finding.verdict is not Verdict.UNCHANGED:
@@ -73,23 +61,21 @@ class Printer:
         return "\n".join([*lines, *([""] if lines and steps else []), *steps, *([""] if lines else []), self.headline])
 
     def next_steps(self) -> list[str]:
-        """Return what a person can do about the verdicts, one line each."""
+        """Return what to do about the verdicts, one line each."""
         by = {verdict: [f for f in self.findings if f.verdict is verdict] for verdict in ORDER}
         bad = [*by[Verdict.REGRESSED], *by[Verdict.BIASED], *by[Verdict.BECAME_RANDOM]]
         steps = []
         if bad:
             steps.append(f"To see the evidence: {self.command('check', '--explain', bad[0].label, baseline=True)}")
-            steps.append(f"If it is meant: {self.command('baseline promote', self.name, *self._only(bad[0]))}")
+            steps.append(f"If it is intended: {self.command('baseline promote', self.name, *self._only(bad[0]))}")
         if by[Verdict.MISSING]:
             steps.append(f"If cells were removed on purpose: {self.command('baseline promote', self.name)}")
         if by[Verdict.IMPROVED]:
             steps.append(f"To guard the lower variance: {self.command('baseline promote', self.name)}")
         if by[Verdict.INCONCLUSIVE]:
             replicates = 4 * max(f.screen_replicates or 0 for f in by[Verdict.INCONCLUSIVE])
-            wanted = f"--replicates {replicates}"
-            steps.append(
-                f"To see smaller changes: {self.command('check', wanted, baseline=True)}, and a larger baseline"
-            )
+            check = self.command("check", "--replicates", str(replicates), baseline=True)
+            steps.append(f"To see smaller changes: {check}, and a larger baseline")
         if by[Verdict.NEW]:
             steps.append(
                 f"To guard a new cell: {self.command('baseline promote', self.name, *self._only(by[Verdict.NEW][0]))}"
@@ -99,10 +85,8 @@ class Printer:
         return steps
 
     def command(self, word: str, *words: str, baseline: bool = False) -> str:
-        """Return a command line in quotes."""
-        parts = [word, *(["--baseline", shlex.quote(self.name)] if baseline else [])]
-        quoted = [w if w.startswith("--replicates ") else shlex.quote(w) for w in words]
-        return f"`bench {' '.join([*parts, *quoted])}`"
+        """Return a command line in backquotes; ``baseline`` adds the name of the baseline as an option."""
+        return f"`bench {word} {shlex.join([*(['--baseline', self.name] if baseline else []), *words])}`"
 
     def _only(self, finding: Finding) -> list[str]:
         estimator, _, objective = finding.label.partition(" on ")
@@ -111,20 +95,17 @@ class Printer:
     def json(self) -> str:
         """Return the report as one JSON document."""
         report = self.report
-        return json.dumps(
-            plain(
-                {
-                    "baseline": self.name,
-                    "cells": report.cells,
-                    "compared": report.compared,
-                    "exit_code": report.exit_code,
-                    "commit": report.commit,
-                    "alpha": {"variance": ALPHA_VARIANCE, "bias": ALPHA_BIAS},
-                    "verdicts": {str(verdict): count for verdict, count in report.counts.items()},
-                    "findings": [finding.to_json() for finding in self.findings],
-                }
-            )
-        )
+        document = {
+            "baseline": self.name,
+            "cells": report.cells,
+            "compared": report.compared,
+            "exit_code": report.exit_code,
+            "commit": report.commit,
+            "alpha": {"variance": ALPHA_VARIANCE, "bias": ALPHA_BIAS},
+            "verdicts": {str(verdict): number for verdict, number in report.counts.items()},
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+        return json.dumps(plain(document))
 
     def markdown(self) -> str:
         """Return the report as a comment on a pull request."""
@@ -171,7 +152,7 @@ class Printer:
         return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
     def annotations(self) -> list[str]:
-        """Return the workflow commands that GitHub shows beside a run."""
+        """Return workflow commands, which GitHub shows beside a run."""
         lines = []
         for finding in self.findings:
             level = (
@@ -191,7 +172,7 @@ class Printer:
         return lines
 
     def explain(self, finding: Finding) -> str:
-        """Return what was tested in a cell, with what, and the command that does it again."""
+        """Return the evidence for a cell: what was tested, on what samples, and the command that repeats it."""
         entry = self.baseline.entry(finding.cell)
         environment = self.baseline.environment
         rows = [
@@ -206,14 +187,12 @@ class Printer:
         ]
         if entry:
             tail = "discrete" if entry.khat is None else f"{entry.khat:.2f}"
-            rows += [
-                (
-                    "baseline run",
-                    f"{entry.replicates} replicates, seed {self.baseline.setting.seed}, {self.baseline.setting.dtype}: "
-                    f"variance {entry.said}, cv² {entry.cv2:.3g}, tail index {tail}, {entry.status}",
-                )
-            ]
-        rows += self._stages(finding)
+            said = (
+                f"{entry.replicates} replicates, seed {self.baseline.setting.seed}, {self.baseline.setting.dtype}: "
+                f"variance {entry.said}, cv² {entry.cv2:.3g}, tail index {tail}, {entry.status}"
+            )
+            rows.append(("baseline run", said))
+        rows += self._stages(finding).items()
         if finding.smallest_change is not None:
             rows.append(("could see", f"growth of {finding.smallest_change:.0%} or more, with probability 0.9"))
         if finding.speed:
@@ -222,46 +201,30 @@ class Printer:
         width = max(len(word) for word, _ in rows)
         return "\n".join(f"{word:<{width}}  {said}" for word, said in rows)
 
-    def _stages(self, f: Finding) -> list[tuple[str, str]]:
+    def _stages(self, f: Finding) -> dict[str, str]:
         if f.screen_replicates is None:
             why = "first draws hold the baseline's samples" if f.verdict is Verdict.IDENTICAL else "nothing to test"
-            return [("tested", f"no test: {why}")]
-        rows = [
-            (
-                "screen",
-                f"{f.screen_replicates} replicates, seed {f.screen_seed}, margin 0: {p_text(f.p_screen)} "
-                f"(flagged at {STAGE_ONE_VARIANCE}), bias: {p_text(f.p_bias_screen)} (flagged at {STAGE_ONE_BIAS})",
-            )
-        ]
+            return {"tested": f"no test: {why}"}
+        rows = {
+            "screen": f"{f.screen_replicates} replicates, seed {f.screen_seed}, margin 0: {p_text(f.p_screen)} "
+            f"(flagged at {STAGE_ONE_VARIANCE}), bias: {p_text(f.p_bias_screen)} (flagged at {STAGE_ONE_BIAS})"
+        }
         if f.confirm_replicates is None:
-            return [*rows, ("confirm", "not needed: the screen did not flag the cell")]
-        rows.append(
-            (
-                "confirm",
-                f"{f.confirm_replicates} replicates, {STAGE_TWO_FACTOR} times the screen's; seed {f.confirm_seed} from "
-                f"{self.report.commit} and the cell",
-            )
+            return rows | {"confirm": "not needed: the screen did not flag the cell"}
+        rows["confirm"] = (
+            f"{f.confirm_replicates} replicates, {STAGE_TWO_FACTOR} times the screen's; seed {f.confirm_seed} from "
+            f"{self.report.commit} and the cell"
         )
+        corrected = f"after correction for {count(self.report.cells)}"
         if f.p is not None:
-            heavy = (
-                f"tail index {HEAVY} or more: the truncated test alone" if f.p_variance is None else "twice the smaller"
-            )
-            rows.append(
-                (
-                    "variance",
-                    f"margin {f.margin:.0%}: {p_text(f.p)} ({heavy}; variance: {p_text(f.p_variance)}, truncated: "
-                    f"{p_text(f.p_truncated)}), {p_text(f.p_adjusted)} after correction for "
-                    f"{count(self.report.cells)}, fails at {ALPHA_VARIANCE}",
-                )
+            alone = f"tail index {HEAVY_TAIL_INDEX} or more: the truncated test alone"
+            rows["variance"] = (
+                f"margin {f.margin:.0%}: {p_text(f.p)} ({alone if f.p_variance is None else 'twice the smaller'}; "
+                f"variance: {p_text(f.p_variance)}, truncated: {p_text(f.p_truncated)}), {p_text(f.p_adjusted)} "
+                f"{corrected}, fails at {ALPHA_VARIANCE}"
             )
         if f.p_bias is not None:
-            rows.append(
-                (
-                    "bias",
-                    f"{p_text(f.p_bias)}, {p_text(f.p_bias_adjusted)} after correction for {count(self.report.cells)}, "
-                    f"fails at {ALPHA_BIAS}",
-                )
-            )
+            rows["bias"] = f"{p_text(f.p_bias)}, {p_text(f.p_bias_adjusted)} {corrected}, fails at {ALPHA_BIAS}"
         return rows
 
     def _again(self, finding: Finding) -> str:

@@ -13,11 +13,21 @@ from bench.measurement.engine import Engine
 from estimators import adapt, rows
 
 ADAPT_STEPS, ADAPT_ROWS = 200, 64
+"""Steps of adaptation, and the rows of q in each."""
+ADAPT_RATE = 1e-2
+"""Learning rate of a learned control variate, with Adam."""
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What adaptation took: steps, seconds, evaluations of f per step and row, digest of the final state."""
+class Adaptation:
+    """What the adaptation of a state took.
+
+    Args:
+        steps: number of steps.
+        seconds: wall time of all steps.
+        f_evals: evaluations of f in all steps.
+        digest: digest of the final state; None if the estimator has no state.
+    """
 
     steps: int = 0
     seconds: float = 0.0
@@ -25,13 +35,13 @@ class Learned:
     digest: str | None = None
 
 
-def learn(engine: Engine) -> Learned:
-    """Adapt the state on noise of its own, then freeze it."""
+def adapt_state(engine: Engine) -> Adaptation:
+    """Adapt the engine's state on noise of its own, then freeze it."""
     if engine.state is None:
-        return Learned()
+        return Adaptation()
     begin = time.perf_counter()
     trainable = list(engine.state.parameters())
-    optimizer = torch.optim.Adam(trainable, lr=1e-2) if trainable else None
+    optimizer = torch.optim.Adam(trainable, lr=ADAPT_RATE) if trainable else None
     counter = Counter()
     for step in range(ADAPT_STEPS):
         r = rows(engine.q, ADAPT_ROWS)
@@ -39,4 +49,4 @@ def learn(engine: Engine) -> Learned:
         adapt(engine.cell.estimator, f, r, engine.state, optimizer, engine.generator("adapt", step))
     engine.freeze()
     seconds = time.perf_counter() - begin
-    return Learned(ADAPT_STEPS, seconds, counter.f, hashlib.sha256(engine.state_bytes() or b"").hexdigest()[:16])
+    return Adaptation(ADAPT_STEPS, seconds, counter.f, hashlib.sha256(engine.state_bytes() or b"").hexdigest()[:16])

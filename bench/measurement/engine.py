@@ -60,6 +60,7 @@ class Engine:
         truncate_at: float | None = None,
         problem: Problem | None = None,
     ) -> None:
+        settings.check_device()
         self.cell, self.settings, self.truncate_at = cell, settings, truncate_at
         self.device = torch.device(settings.device)
         if self.device.type == "cpu":

@@ -9,27 +9,41 @@ from bench.measurement.draws import draws
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
 from bench.planning.settings import Settings
+from bench.records.code import code_digest
 from bench.records.environment import environment
-from bench.records.identity import code_digest, fields_of, run_id
-from bench.records.lines import SCHEMA, Record
+from bench.records.identity import fields_of, run_id
+from bench.records.lines import SCHEMA, LineKind, Outcome, Record
 from estimators import Refusal, command_line_name
 
 
-def common(cell: Cell, settings: Settings, kind: str) -> Record:
-    """Return the keys that every record of a cell has."""
-    total = sum(draws(cell, settings.replicates, settings.device))
+class Lost(Exception):
+    """A cell cannot be measured; the message is the reason on its record."""
+
+
+def replicates_of(cell: Cell, settings: Settings) -> int:
+    """Return the replicates of a cell: those of the settings, rounded up to whole draws."""
+    return sum(draws(cell, settings.replicates, settings.device))
+
+
+def run_of(cell: Cell, settings: Settings) -> str:
+    """Return the id of the run of a cell with these settings."""
+    return run_id(
+        cell.id,
+        dtype=settings.dtype,
+        device=settings.device,
+        seed=settings.seed,
+        replicates=replicates_of(cell, settings),
+        common_noise=settings.common_noise,
+    )
+
+
+def head(cell: Cell, settings: Settings, kind: LineKind) -> Record:
+    """Return the keys that every record of a cell has, known before anything is measured."""
     objective, estimator = cell.objective, cell.estimator
     return {
         "schema": SCHEMA,
         "kind": kind,
-        "run": run_id(
-            cell.id,
-            dtype=settings.dtype,
-            device=settings.device,
-            seed=settings.seed,
-            replicates=total,
-            common_noise=settings.common_noise,
-        ),
+        "run": run_of(cell, settings),
         "cell": cell.id,
         "code": code_digest(estimator, objective),
         "estimator": label(estimator),
@@ -47,40 +61,36 @@ def common(cell: Cell, settings: Settings, kind: str) -> Record:
         "device": settings.device,
         "seed": settings.seed,
         "common_noise": settings.common_noise,
-        "replicates": total,
-        "outcome": "measured",
+        "replicates": replicates_of(cell, settings),
+        "outcome": Outcome.MEASURED,
         "reason": None,
         "environment": environment(),
     }
 
 
-def skipped_record(cell: Cell, settings: Settings, reason: str) -> Record:
-    """Return the record of a pair that does not fit together."""
-    return {**common(cell, settings, "moments"), "outcome": "skipped", "reason": reason}
+def skipped(head: Record, reason: str) -> Record:
+    """Return the line of a pair that does not fit together."""
+    return {**head, "outcome": Outcome.SKIPPED, "reason": reason}
 
 
-def failed_record(cell: Cell, settings: Settings, reason: str, kind: str = "moments") -> Record:
-    """Return the record of a cell that could not be measured."""
-    return {**common(cell, settings, kind), "outcome": "failed", "reason": reason}
+def failed(head: Record, reason: str) -> Record:
+    """Return the line of work that failed."""
+    return {**head, "outcome": Outcome.FAILED, "reason": reason}
 
 
-class Lost(Exception):
-    """A cell cannot be measured; the message is the reason on its record."""
+def safely(work: Callable[[], Record], head: Record) -> Record:
+    """Return what ``work`` returns, or the line that says why it could not: no cell is a missing row."""
+    try:
+        return work()
+    except Refusal as refusal:
+        return skipped(head, str(refusal))
+    except Exception as error:
+        return failed(head, reason_of(error))
 
 
 def reason_of(error: Exception) -> str:
-    """Return an exception as the reason on a record, with the place it was raised at."""
+    """Return an exception as the reason on a record, with the place that raised it."""
     if isinstance(error, Lost):
         return str(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({frame.filename.rsplit('/', 1)[-1]}, line {frame.lineno})"
-
-
-def safely(work: Callable[[], Record], cell: Cell, settings: Settings, kind: str = "moments") -> Record:
-    """Return what ``work`` returns, or the record of why it could not: no cell is a missing row."""
-    try:
-        return work()
-    except Refusal as refusal:
-        return {**skipped_record(cell, settings, str(refusal)), "kind": kind}
-    except Exception as error:
-        return failed_record(cell, settings, reason_of(error), kind)

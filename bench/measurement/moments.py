@@ -6,26 +6,28 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from bench.measurement.adaptation import learn
+from bench.measurement.adaptation import adapt_state
 from bench.measurement.counting import count_evaluations
 from bench.measurement.engine import FINGERPRINT_DRAWS, Engine, digest, exact_gradient
-from bench.measurement.lines import Lost, common
+from bench.measurement.lines import head
+from bench.measurement.summaries import Progress, Vector, ignore, summarise_partials
 from bench.planning.settings import Settings
 from bench.records.identity import canonical
-from bench.records.lines import Record
-from bench.stats import Accumulator, Partial, Reference, Sums, summarise
+from bench.records.lines import LineKind, Record
+from bench.stats import Partial, Reference, Summary, Sums
 
-Vector = NDArray[np.float64]
 Partials = Iterator[tuple[Partial, str]]
+"""The partial sums of a cell, in block order, each with the digests of its draws that the fingerprint needs."""
+Spread = Callable[[Engine, Vector, Vector | None], Partials]
+"""Computes the partial sums of a cell about a centre, with an exact gradient or None."""
 
 
-def here(engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
-    """Yield the partial sums of every block of a cell, in block order, computed in this process."""
+def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
+    """Yield the partial sums of a cell, computed in this process."""
     centre_tensor = torch.as_tensor(centre, device=engine.device)
     exact_tensor = None if exact is None else torch.as_tensor(exact, device=engine.device)
     yield from engine.partials(range(len(engine.sizes)), centre_tensor, exact_tensor)
@@ -33,49 +35,39 @@ def here(engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
 
 def moments_record(
     engine: Engine,
-    progress: Callable[[int, int], None],
-    spread: Callable[[Engine, Vector, Vector | None], Partials] | None = None,
+    progress: Progress = ignore,
+    spread: Spread = in_process,
     reference: Reference | None = None,
 ) -> Record:
     """Measure a cell and return its moments line.
 
     Args:
         engine: the cell made ready.
-        progress: called with replicates done and in all after every block.
-        spread: where the blocks are computed; this process when None.
-        reference: what stands in for the exact gradient where the objective has none.
+        progress: called with the replicates done and in all, after every partial sum.
+        spread: computes the partial sums; in this process unless given.
+        reference: stands in for the exact gradient where the objective has none.
+
+    Raises:
+        Lost: gradients were not finite.
     """
     begin = time.perf_counter()
-    cell, settings = engine.cell, engine.settings
-    learned = learn(engine)
+    objective = engine.cell.objective
+    adaptation = adapt_state(engine)
     f_evals, grad_evals = count_evaluations(engine)
-    value, exact = exact_gradient(cell.objective, engine.problem) if cell.objective.has_exact else (None, None)
-    target = exact if reference is None else reference.mean
-    centre = engine.draw_gradients(0).double().mean(0).cpu().numpy() if target is None else target
-    sums, first_draws = collect(engine, (spread or here)(engine, centre, target), centre, target, progress)
-    summary = summarise(
-        sums,
-        exact=exact,
-        dtype=settings.dtype,
-        exact_error=cell.objective.exact_error,
-        deterministic=cell.estimator.deterministic or steps(engine, sums),
-        reference=reference,
-    )
+    value, exact = exact_gradient(objective, engine.problem) if objective.has_exact else (None, None)
+    sums, summary, fingerprint = summarise_cell(engine, exact, reference, spread, progress)
     return {
-        **common(cell, settings, "moments"),
-        "n": getattr(cell.estimator, "n", None),
-        "size": engine.size,
-        "groups": engine.groups,
-        "shapes": {name: list(t.shape) for name, t in engine.problem.theta.items()},
+        **head(engine.cell, engine.settings, LineKind.MOMENTS),
+        **shape_of(engine),
         "blocks": engine.blocks,
         "f_evals": f_evals,
         "grad_evals": grad_evals,
-        "adapt_steps": learned.steps,
-        "adapt_seconds": learned.seconds,
-        "adapt_f_evals": learned.f_evals,
-        "state_digest": learned.digest,
+        "adapt_steps": adaptation.steps,
+        "adapt_seconds": adaptation.seconds,
+        "adapt_f_evals": adaptation.f_evals,
+        "state_digest": adaptation.digest,
         "wall_seconds": time.perf_counter() - begin,
-        "fingerprint": first_draws,
+        "fingerprint": fingerprint,
         "exact_value": value,
         "exact": exact,
         "reference_error": None if reference is None else math.sqrt(reference.variance / reference.replicates),
@@ -85,52 +77,68 @@ def moments_record(
     }
 
 
-def steps(engine: Engine, sums: Sums) -> bool:
-    """Return whether f is a step to this estimator: its values differ, and its slope was 0 wherever it was evaluated.
-
-    Such a gradient has no noise that a longer run could show. (A slope that is 0 because f is constant so far is
-    another matter: the rare other value may still come.)
-    """
-    if not engine.cell.estimator.needs_df or sums.variance > 0 or sums.zero_rows < sums.followed:
-        return False
-    values = engine.values(engine.sizes[0], engine.generator("measure", 0))
-    return bool(values.amax() > values.amin())
-
-
-def collect(
+def summarise_cell(
     engine: Engine,
-    partials: Partials,
-    centre: Vector,
-    exact: Vector | None,
-    progress: Callable[[int, int], None],
-) -> tuple[Sums, str]:
-    """Merge the partial sums of all blocks, in block order; return them and the fingerprint of the first draws."""
-    total = sum(engine.sizes)
-    accumulator = Accumulator(engine.groups, replicates=total, centre=centre, exact=exact)
-    raw, done = hashlib.sha256(fingerprint_header(engine.settings)), 0
-    for partial, part in partials:
-        raw.update(part.encode())
-        accumulator.add(partial)
-        done += partial.replicates
-        progress(done, total)
-    if accumulator.nonfinite:
-        raise Lost(
-            f"{accumulator.nonfinite} of {total} gradients were not finite (NaN, infinite, or too large to square). "
-            "Nothing was dropped: the cell has no moments. Look for log(0), overflow or an f that returns NaN."
-        )
-    return accumulator.sums(), raw.hexdigest()
+    exact: Vector | None = None,
+    reference: Reference | None = None,
+    spread: Spread = in_process,
+    progress: Progress = ignore,
+) -> tuple[Sums, Summary, str]:
+    """Draw and reduce all of a cell; return its sums, their summary, and the fingerprint of its first draws.
+
+    Args:
+        engine: the cell made ready; its state has learned.
+        exact: the exact gradient, ``[size]``, where there is one.
+        reference: stands in for the exact gradient.
+        spread: computes the partial sums; in this process unless given.
+        progress: called with the replicates done and in all, after every partial sum.
+
+    Raises:
+        Lost: gradients were not finite.
+    """
+    target = exact if reference is None else reference.mean
+    centre = engine.draw_gradients(0).double().mean(0).cpu().numpy() if target is None else target
+    fingerprint, total = hashlib.sha256(_fingerprint_header(engine.settings)), sum(engine.sizes)
+    ((sums, summary),) = summarise_partials(
+        engine,
+        _hashed(spread(engine, centre, target), fingerprint),
+        centre,
+        replicates=total,
+        looks=[total],
+        exact=exact,
+        reference=reference,
+        progress=progress,
+    )
+    return sums, summary, fingerprint.hexdigest()
 
 
-def fingerprint(engine: Engine) -> str:
-    """Return the fingerprint of a cell's first draws, the same as a whole measurement's, from those draws alone."""
-    learn(engine)
-    raw = hashlib.sha256(fingerprint_header(engine.settings))
+def shape_of(engine: Engine) -> dict[str, Any]:
+    """Return the keys that describe the gradient on a line: samples, size, and the tensors of theta."""
+    return {
+        "n": getattr(engine.cell.estimator, "n", None),
+        "size": engine.size,
+        "groups": engine.groups,
+        "shapes": {name: list(t.shape) for name, t in engine.problem.theta.items()},
+    }
+
+
+def fingerprint_of(engine: Engine) -> str:
+    """Return the fingerprint of a cell from its first draws alone: the one that a whole measurement records."""
+    adapt_state(engine)
+    found = hashlib.sha256(_fingerprint_header(engine.settings))
     for number in range(min(FINGERPRINT_DRAWS, len(engine.sizes))):
-        raw.update(digest(engine.parts(number)).encode())
-    return raw.hexdigest()
+        found.update(digest(engine.parts(number)).encode())
+    return found.hexdigest()
 
 
-def fingerprint_header(settings: Settings) -> bytes:
-    """Return what the fingerprint holds besides gradients: seed, dtype, torch version, CPU capability."""
+def _hashed(partials: Partials, fingerprint: Any) -> Iterator[Partial]:
+    """Yield the partial sums, and add their digests to the fingerprint."""
+    for partial, digests in partials:
+        fingerprint.update(digests.encode())
+        yield partial
+
+
+def _fingerprint_header(settings: Settings) -> bytes:
+    """Return what a fingerprint holds besides gradients: seed, dtype, device, torch version, CPU capability."""
     versions = [torch.__version__, torch.backends.cpu.get_cpu_capability()]
     return canonical([settings.seed, settings.dtype, settings.device, *versions]).encode()

@@ -1,8 +1,9 @@
-"""How many replicates a cell needs: a pilot looks at its precision as it grows, says how many, and is thrown away.
+"""The line "pilot": how many replicates a cell needs for the wanted precision.
 
 A run that stops when its own interval is narrow has often not met its tail yet, and reports too small a variance. So
-the pilot has noise of its own, and what is published comes from a fresh run of the size that the pilot asked for
-(Stein 1945, Annals of Mathematical Statistics 16:243). It looks at the variance alone, never at the bias.
+the pilot has noise of its own and is thrown away. What is published comes from a fresh run, of the size that the pilot
+asked for (Stein 1945, Annals of Mathematical Statistics 16:243). The pilot looks at the variance alone, never at the
+bias.
 """
 
 from __future__ import annotations
@@ -11,53 +12,61 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from bench.measurement.adaptation import learn
+from bench.measurement.adaptation import adapt_state
 from bench.measurement.draws import ladder, take_until
 from bench.measurement.engine import Engine
-from bench.measurement.lines import Lost, common
-from bench.measurement.reduction.blocks import block_partial
+from bench.measurement.lines import head
+from bench.measurement.summaries import Progress, ignore, summarise_draws
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.records.identity import digest
-from bench.records.lines import Record
-from bench.stats import Accumulator, Aim, Summary, half_width, is_precise, look_schedule, planned_replicates, summarise
+from bench.records.lines import LineKind, Outcome, Record
+from bench.stats import PrecisionTarget, Summary, half_width, is_precise, look_schedule, planned_replicates
 
-KIND = "pilot"
-"""Kind of the record, and the stage that its noise is seeded by: that of no other measurement."""
 Look = Callable[[str, float, float, int], None]
-"""Is told a cell's label, the half-width reached and the one wanted, and the replicates, at every look."""
+"""Called at every look with a cell's label, the half-width reached, the half-width wanted, and the replicates."""
 
 
-def identity(cell: Cell, settings: Settings, aim: Aim) -> Record:
-    """Return the keys of a pilot's line that are known before it is made; its run has the aim in its identity."""
-    line = common(cell, replace(settings, replicates=aim.most), KIND)
-    return {**line, "run": digest([line["run"], aim.precision]), "precision": aim.precision}
+def pilot_head(cell: Cell, settings: Settings, target: PrecisionTarget) -> Record:
+    """Return the keys of a pilot's line that are known before it is made. The run id depends on the target."""
+    line = head(cell, replace(settings, replicates=target.max_replicates), LineKind.PILOT)
+    return {**line, "run": digest([line["run"], target.half_width]), "precision": target.half_width}
 
 
-def pilot_record(cell: Cell, settings: Settings, aim: Aim, told: Callable[[int, int], None], look: Look) -> Record:
-    """Make a pilot and return its line, with the replicates that it asks for, at most ``aim.most``.
+def pilot_record(
+    cell: Cell,
+    settings: Settings,
+    target: PrecisionTarget,
+    progress: Progress = ignore,
+    look: Look = lambda *_: None,
+) -> Record:
+    """Make a pilot and return its line, with the replicates that it asks for, at most ``target.max_replicates``.
 
     Args:
-        cell: what to measure.
-        settings: how; their replicates count for nothing.
-        aim: what is wanted.
-        told: called with replicates done and those of the next look after every block.
+        cell: the cell to measure.
+        settings: how to measure it; their replicates are not used.
+        target: the wanted precision.
+        progress: called with the replicates done and those of the next look, after every draw.
         look: called at every look.
 
     Raises:
         Lost: gradients were not finite.
     """
     begin = time.perf_counter()
-    line = identity(cell, settings, aim)
+    line = pilot_head(cell, settings, target)
     if cell.estimator.deterministic:
         done = planned = line["replicates"]
         looks: list[list[float]] = []
     else:
-        found = list(_looks(Engine(cell, replace(settings, replicates=aim.most)), aim, told, look))
+        found = list(_looks(Engine(cell, replace(settings, replicates=target.max_replicates)), target, progress, look))
         done, last = found[-1]
         looks = [[done, half_width(summary)] for done, summary in found]
-        wanted = planned_replicates(last, aim.precision) if is_precise(last, aim.precision) else aim.most
-        planned = min(wanted, aim.most)
+        wanted = (
+            planned_replicates(last, target.half_width)
+            if is_precise(last, target.half_width)
+            else target.max_replicates
+        )
+        planned = min(wanted, target.max_replicates)
     return {
         **line,
         "pilot_replicates": done,
@@ -67,53 +76,23 @@ def pilot_record(cell: Cell, settings: Settings, aim: Aim, told: Callable[[int, 
     }
 
 
-def _looks(engine: Engine, aim: Aim, told: Callable[[int, int], None], look: Look) -> Iterator[tuple[int, Summary]]:
-    """Yield replicates and what is known at every look, until the aim is reached or the replicates are spent."""
-    learn(engine)
-    sizes = take_until(
-        aim.most, ladder(engine.cell.objective, engine.settings.device)
-    )  # small ones first: it may end soon
-    centre = engine.gradients(sizes[0], engine.generator(KIND, 0)).double().mean(0)
-    done, coming = 0, look_schedule(aim.most)
-    sums = Accumulator(engine.groups, replicates=sum(sizes), centre=centre.cpu().numpy(), exact=None)
-    for index, rows in enumerate(sizes):
-        done += rows
-        sums.add(
-            block_partial(
-                engine.gradients(rows, engine.generator(KIND, index)),
-                index=index,
-                groups=engine.groups,
-                centre=centre,
-                exact=None,
-                replicates=max(coming[0], done),  # a block hands over as many of its largest values as the look needs
-                workspace=engine.workspace,
-            )
-        )
-        told(done, max(coming[0], done))
-        if done < coming[0]:
-            continue
-        if sums.nonfinite:
-            raise Lost(
-                f"{sums.nonfinite} of {done} gradients of the pilot were not finite (NaN, infinite, or too large to "
-                "square). Look for log(0), overflow or an f that returns NaN."
-            )
-        summary = summarise(sums.sums(), exact=None, dtype=engine.settings.dtype)
-        look(engine.cell.label, half_width(summary), aim.precision, done)
-        yield done, summary
-        coming = [n for n in coming if n > done]
-        if is_precise(summary, aim.precision) or not coming:
+def _looks(engine: Engine, target: PrecisionTarget, progress: Progress, look: Look) -> Iterator[tuple[int, Summary]]:
+    """Yield the replicates and the summary at every look, until the target is reached or the replicates are spent."""
+    adapt_state(engine)
+    # The short ladder begins with small draws: the pilot may end soon.
+    sizes = take_until(target.max_replicates, ladder(engine.cell.objective, engine.settings.device))
+    looks = look_schedule(target.max_replicates)
+    for sums, summary in summarise_draws(engine, LineKind.PILOT, sizes, looks, progress):
+        look(engine.cell.label, half_width(summary), target.half_width, sums.replicates)
+        yield sums.replicates, summary
+        if is_precise(summary, target.half_width):
             return
 
 
-def judged(line: Record, pilot: Record) -> Record:
-    """Return a moments line with what it was to reach, what its pilot took, and whether it is reached.
-
-    A heavy tail has no interval that could be narrow enough.
-    """
-    asked = {"precision": pilot["precision"], "pilot_replicates": pilot["pilot_replicates"]}
-    if line["outcome"] != "measured":
-        return {**line, **asked, "precision_reached": None}
-    summary = Summary.from_json(line["summary"])
-    exact = line["deterministic"]
-    narrow = half_width(summary) <= pilot["precision"] and summary.status in ("OK", "SMALL_R", "TAIL_WARNING")
-    return {**line, **asked, "precision_reached": bool(exact or narrow)}
+def with_precision(line: Record, pilot: Record) -> Record:
+    """Return a moments line with the wanted precision, the pilot's replicates, and whether the precision is reached."""
+    wanted = {"precision": pilot["precision"], "pilot_replicates": pilot["pilot_replicates"]}
+    if line["outcome"] != Outcome.MEASURED:
+        return {**line, **wanted, "precision_reached": None}
+    reached = line["deterministic"] or half_width(Summary.from_json(line["summary"])) <= pilot["precision"]
+    return {**line, **wanted, "precision_reached": bool(reached)}

@@ -7,28 +7,28 @@ from collections.abc import Callable
 import torch
 from torch.distributions import Distribution
 
-from bench.measurement.adaptation import learn
+from bench.measurement.adaptation import adapt_state
 from bench.measurement.clock import time_pair
 from bench.measurement.draws import cap, slices
 from bench.measurement.engine import Engine
-from bench.measurement.lines import common
+from bench.measurement.lines import head
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from bench.records.lines import Record
+from bench.records.lines import LineKind, Record
 from estimators import draw, rows
 
 TIMING_SECONDS = 0.2
-"""Length of the timing of one cell in batch; its latency takes half of that."""
+"""Seconds that the batch timing of one cell takes. The latency timing takes half as long."""
 
 
 def timing_record(cell: Cell, settings: Settings) -> Record:
-    """Time a cell and return its timing line; nothing else should run meanwhile.
+    """Time a cell and return its timing line. Nothing else should run meanwhile.
 
-    Batch: the row gradients of one block. Latency: one call as in training, from theta to theta's gradient. The cost
-    unit is one sample and one evaluation of f, in as many rows.
+    The batch timing computes the row gradients of one call of the largest draw. The latency timing makes one call as in
+    training, from theta to theta's gradient. The unit of cost is one sample and one evaluation of f in every row.
     """
     engine = Engine(cell, settings)
-    learn(engine)
+    adapt_state(engine)
     most = cap(cell.objective, settings.device)
     count = most // slices(most, engine.points, cell.objective, settings.device)
     generator = engine.generator("timing", 0)
@@ -57,7 +57,7 @@ def timing_record(cell: Cell, settings: Settings) -> Record:
         single, sample_and_evaluate(engine.q), device=engine.device, budget_seconds=TIMING_SECONDS / 2, memory=False
     )
     return {
-        **common(cell, settings, "timing"),
+        **head(cell, settings, LineKind.TIMING),
         "seconds": throughput.seconds / count,
         "seconds_low": throughput.seconds_low / count,
         "seconds_high": throughput.seconds_high / count,

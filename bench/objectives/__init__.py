@@ -2,12 +2,13 @@
 
 from bench.objectives._catalogue import catalogue
 from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives.autoencoders.bernoulli_vae import BernoulliVAE
+from bench.objectives.autoencoders.categorical_vae import CategoricalVAE
+from bench.objectives.autoencoders.gaussian_vae import GaussianVAE
 from bench.objectives.bernoulli_quadratic import BernoulliQuadratic
-from bench.objectives.bernoulli_vae import BernoulliVAE
 from bench.objectives.beta_moment import BetaMoment
 from bench.objectives.categorical_linear_quadratic import CategoricalLinearQuadratic
 from bench.objectives.categorical_polynomial import CategoricalPolynomial
-from bench.objectives.categorical_vae import CategoricalVAE
 from bench.objectives.dirichlet_multinomial import DirichletMultinomial
 from bench.objectives.discontinuous import Discontinuous
 from bench.objectives.exponential_moment import ExponentialMoment
@@ -16,7 +17,6 @@ from bench.objectives.gaussian_cosine import GaussianCosine
 from bench.objectives.gaussian_exponential import GaussianExponential
 from bench.objectives.gaussian_mixture import GaussianMixture
 from bench.objectives.gaussian_quadratic import GaussianQuadratic
-from bench.objectives.gaussian_vae import GaussianVAE
 from bench.objectives.hierarchical_poisson import HierarchicalPoisson
 from bench.objectives.importance_weighted import ImportanceWeighted
 from bench.objectives.linear_quadratic_regulator import LinearQuadraticRegulator

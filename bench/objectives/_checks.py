@@ -1,4 +1,4 @@
-"""What a constructor refuses: one sentence with what came, what was expected, what to use instead."""
+"""Checks of constructor arguments. A message says what came, what was expected and what to use instead."""
 
 from __future__ import annotations
 
@@ -34,10 +34,17 @@ def positive(objective: Objective, *names: str) -> None:
             raise ValueError(_sentence(objective, name, f"a finite number {name} > 0"))
 
 
-def _number(objective: Objective, name: str) -> float:
-    """Return the named field as a float; NaN for what is no number.
+def one_of(objective: Objective, name: str, *choices: str) -> None:
+    """Raise ``ValueError`` unless the named field is one of the choices."""
+    if getattr(objective, name) not in choices:
+        *most, last = choices
+        raise ValueError(_sentence(objective, name, f"{name} to be {', '.join(most)} or {last}"))
 
-    The frozen instance keeps the float: ``mean=1`` and ``mean=1.0`` are one objective with one identity.
+
+def _number(objective: Objective, name: str) -> float:
+    """Return the named field as a float, or NaN if it is not a number.
+
+    The frozen instance stores the float, so that ``mean=1`` and ``mean=1.0`` are one objective with one identity.
     """
     value = getattr(objective, name)
     if isinstance(value, bool) or not isinstance(value, int | float):

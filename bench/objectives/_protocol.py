@@ -1,4 +1,4 @@
-"""The objective protocol: what is measured, at which point, and its exact gradient where mathematics gives one."""
+"""The objective protocol: an expectation, the point of measurement and, if mathematics gives one, an exact value."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Problem:
 
     Args:
         theta: the point at which the gradient is measured: named leaf tensors that require gradients.
-        q: theta to the distribution, batch shape ``[*batch]``, built as a user would build it.
-        integrand: q to f (or a ``Bound``). f may depend on theta only through the q that it is given.
-        exact: theta to the mean over batch of E_q[f], a differentiable scalar; None where there is no exact value.
-        extra: named tensors that only f uses (a decoder); trained by pass-through, not measured.
-        minibatch: i = 0, 1, 2 ... to the same problem, made of the same theta and extra, on the i-th minibatch of the
-            data; all have one batch shape. Only for training; None where the problem is its own only minibatch.
-        held_out: the same problem, made of the same theta and extra, on data that are in no minibatch, where there are.
-        pictures: what a person may look at, drawn with a generator: names to stacks of grey images, ``[..., h, w]``
-            from 0 to 1; the axes before the last two are how they are laid out.
+        q: maps theta to the distribution, batch shape ``[*batch]``, built as a user would build it.
+        integrand: maps q to f, or to a ``Bound``. f may depend on theta only through this q.
+        exact: maps theta to the mean over the batch of E_q[f], a differentiable scalar; None without an exact value.
+        extra: named tensors that only f uses, such as a decoder; they are trained by pass-through and not measured.
+        minibatch: maps i = 0, 1, 2 ... to the problem on the i-th minibatch of the data, with this theta and extra; all
+            minibatches have one batch shape. Only for training; None if the problem is its own only minibatch.
+        held_out: the problem on data that no minibatch contains, with this theta and extra; None without such data.
+        pictures: maps a generator to pictures for a person to look at: named stacks of grey images, ``[..., h, w]``
+            from 0 to 1, laid out along the axes before the last two; None without pictures.
     """
 
     theta: Theta
@@ -46,52 +46,52 @@ class Problem:
 class Objective(abc.ABC):
     """An expectation E_{x~q}[f(x)] whose gradient is to be estimated.
 
-    Subclasses are frozen dataclasses of numbers, strings and tuples, which are their identity. The class attributes are
-    the declared facts that planning reads without computing anything.
+    A subclass is a frozen dataclass. Its fields, numbers, strings and tuples, are its identity. Its class attributes
+    declare facts that planning reads without computing anything.
     """
 
     family: ClassVar[type[Distribution]]
-    """Type of q, without ``Independent``."""
+    """Type of q, or of its base if q is an ``Independent``."""
     dim: int
     """Number of random coordinates: a field, or a constant of the class."""
     differentiable: bool = True
-    """Does f have a gradient in x?"""
+    """Whether f has a gradient in x."""
     relaxable: bool = True
-    """Does f make sense off the support of q?"""
+    """Whether f is defined off the support of q."""
     bound: bool = False
-    """Is f a ``Bound``? Its value is to be maximised."""
+    """Whether f is a ``Bound``."""
     maximise: bool = False
-    """Is the value of what is no bound to be maximised? Else training minimises it."""
+    """Whether training maximises the value. (Bounds always are maximised.)"""
     particles: int | None = None
-    """Particles of the bound, the first event axis of q; None for no such axis."""
+    """Number of particles of the bound, the first event axis of q; None without such an axis."""
     has_exact: bool = True
-    """Is there an exact gradient (closed form, enumeration, quadrature)?"""
+    """Whether there is an exact gradient (closed form, enumeration or quadrature)."""
     exact_error: float = 0.0
-    """Absolute error of the exact gradient beyond rounding, in its Euclidean norm."""
+    """Absolute error of the exact gradient beyond rounding, in the Euclidean norm."""
     reference_estimator: Estimator | None = None
-    """An unbiased estimator whose long run stands in for the exact gradient where there is none."""
+    """An unbiased estimator; without an exact gradient, a long run of it is the reference."""
     aliases: ClassVar[tuple[str, ...]] = ()
     """Other names on the command line."""
     reference: ClassVar[str] = ""
-    """Where the problem comes from, in a few words."""
+    """Source of the problem, in a few words."""
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of the files that fields name: in the identity they stand for those fields."""
+        """Digests of the files that fields name; in the identity they replace the values of these fields."""
         return {}
 
     @property
     def row_elements(self) -> int:
-        """Elements of one row's largest tensor, for one sample."""
+        """Number of elements of one row's largest tensor, for one sample."""
         return self.dim
 
     @abc.abstractmethod
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
 
     def restarted(self, seed: int) -> Self:
-        """Return the same objective at another starting point, and with its minibatches in another order.
+        """Return the objective at another starting point, with its minibatches in another order.
 
-        Where there is nothing of the kind to choose, it is this very objective. Seed 0 is always this very objective.
+        Seed 0 returns this objective; so does every seed if the objective has no such choice.
         """
         return self

@@ -11,14 +11,16 @@ from torch.distributions import Bernoulli, Distribution, Independent
 
 from bench.objectives._checks import finite, whole
 from bench.objectives._protocol import Objective, Problem, Theta
-from bench.objectives._squares import squared_distance
+from bench.objectives.squares import squared_distance
 
 
 @dataclass(frozen=True)
 class BernoulliQuadratic(Objective):
-    """Quadratic of independent bits: with a target near 1/2, a small gradient under much noise.
+    """Quadratic of independent bits; a target near 1/2 gives a small gradient with much noise.
 
-    ``f(b) = sum_j (b_j - target)^2``,  ``b_j ~ Bernoulli(p_j)``,  ``p = sigmoid(logits)``
+    ``f(b) = sum_j (b_j - target)^2``
+    ``b_j ~ Bernoulli(p_j)``
+    ``p = sigmoid(logits)``
     ``E f = sum_j p_j (1 - target)^2 + (1 - p_j) target^2``
 
     theta is ``logits``, ``[dim]``. Exact value: closed form. On bits f is affine, so estimators that are exact for
@@ -26,14 +28,14 @@ class BernoulliQuadratic(Objective):
 
     Args:
         dim: bits, at least 1.
-        target: the number that every bit should be near; 0.45 in REBAR, 0.499 in RELAX.
-        logit: every bit's logit at the point of measurement.
+        target: the number that every bit should be close to; 0.45 in REBAR, 0.499 in RELAX.
+        logit: logit of every bit at the point of measurement.
 
     Raises:
         ValueError: an argument is out of its range.
 
     Reference: with ``dim=1``, Tucker et al. 2017 (REBAR) and Grathwohl et al. 2018 (RELAX); with ``dim=200``, Titsias &
-    Shi 2022, who take the mean over bits, and here it is the sum.
+    Shi 2022, who take the mean over bits where this objective takes the sum.
     """
 
     dim: int = 1
@@ -48,7 +50,7 @@ class BernoulliQuadratic(Objective):
         finite(self, "target", "logit")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
         target = torch.tensor(self.target, dtype=dtype, device=device)
 
         def q(theta: Theta) -> Distribution:

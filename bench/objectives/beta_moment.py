@@ -18,25 +18,27 @@ from bench.objectives._protocol import Objective, Problem, Theta
 class BetaMoment(Objective):
     """Moment of independent beta variables.
 
-    ``f(x) = sum_j x_j^power``,  ``x_j ~ Beta(a_j, b_j)``,  ``a = exp(log_concentration1)``,
+    ``f(x) = sum_j x_j^power``
+    ``x_j ~ Beta(a_j, b_j)``
+    ``a = exp(log_concentration1)``
     ``b = exp(log_concentration0)``
     ``E f = sum_j Gamma(a_j + power) Gamma(a_j + b_j) / (Gamma(a_j) Gamma(a_j + b_j + power))``
 
-    theta is ``log_concentration1`` and ``log_concentration0``, ``[dim]`` each. Exact value: closed form. f makes sense
-    for all x > 0. torch's pathwise gradient is an approximation, at single points off by up to 0.5 %; at the
+    theta is ``log_concentration1`` and ``log_concentration0``, ``[dim]`` each. Exact value: closed form. f is defined
+    for all x > 0. torch's pathwise gradient is an approximation: at single points it is off by up to 0.5 %, and at the
     default point the mean of Reparameterization is off by 7e-5 of the gradient.
 
     Args:
         dim: random coordinates, at least 1.
-        power: the exponent, from 1 (below, the slope of f is infinite at 0) to 100.
-        concentration1: every coordinate's first concentration at the point of measurement, above 0.
-        concentration0: every coordinate's second concentration there, above 0.
+        power: the exponent, from 1 to 100; below 1, the slope at 0 is infinite.
+        concentration1: first concentration of every coordinate at the point of measurement, above 0.
+        concentration0: second concentration of every coordinate at the point of measurement, above 0.
 
     Raises:
         ValueError: an argument is out of its range.
 
-    Reference: a test problem of Jankowiak & Obermeyer 2018 and Figurnov, Mohamed & Mnih 2018, whose pathwise gradients
-    it is for.
+    Reference: a test problem for the pathwise gradients of Jankowiak & Obermeyer 2018 and Figurnov, Mohamed & Mnih
+    2018.
     """
 
     dim: int = 1
@@ -53,7 +55,7 @@ class BetaMoment(Objective):
         positive(self, "concentration1", "concentration0")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
 
         def q(theta: Theta) -> Distribution:
             a, b = theta["log_concentration1"].exp(), theta["log_concentration0"].exp()

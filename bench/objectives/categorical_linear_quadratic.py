@@ -16,19 +16,21 @@ from bench.objectives._protocol import Objective, Problem, Theta
 
 @dataclass(frozen=True)
 class CategoricalLinearQuadratic(Objective):
-    """Linear term plus the square of another: every one-hot variable meets every other one.
+    """Linear term plus the square of a second one: every one-hot variable interacts with every other one.
 
-    ``f(z) = a.z + (b.z)^2``,  ``z_i ~ OneHotCategorical(p_i)``,  ``p_i = softmax(logits_i)``
+    ``f(z) = a.z + (b.z)^2``
+    ``z_i ~ OneHotCategorical(p_i)``
+    ``p_i = softmax(logits_i)``
     ``E f = a.p + (b.p)^2 + sum_i sum_c p_ic b_ic^2 - (sum_c p_ic b_ic)^2``
 
-    theta is ``logits``, ``[dim, classes]``, standard normals from the seed; so are ``sqrt(dim) a`` and ``sqrt(dim) b``,
-    which keeps E f of the order of 1 for any dim. Exact value: closed form. f is quadratic, so that ReinMax is exact in
-    the mean, and no straight-through estimator is.
+    theta is ``logits``, ``[dim, classes]``. The logits, ``sqrt(dim) a`` and ``sqrt(dim) b`` are standard normals drawn
+    from the seed, which keeps E f of the order of 1 for any dim. Exact value: closed form. f is quadratic, so ReinMax
+    is exact in the mean; straight-through estimators are not.
 
     Args:
         dim: one-hot variables, at least 1.
-        classes: categories of each, at least 2.
-        seed: seed of logits, a and b, at least 0.
+        classes: categories of each variable, at least 2.
+        seed: seed of the logits, a and b, at least 0.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -51,12 +53,12 @@ class CategoricalLinearQuadratic(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Elements of one sample: one for every class of every variable."""
+        """Number of elements of one sample: one for every class of every variable."""
         return self.dim * self.classes
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
-        # Drawn in float64 on the CPU and then converted, so that every dtype and device has the same problem.
+        """Return the problem in the given dtype, on the given device."""
+        # Drawn in float64 on the CPU, then converted: the problem is the same in every dtype and on every device.
         draws = torch.randn((3, self.row_elements), generator=Generator().manual_seed(self.seed), dtype=torch.float64)
         a, b = (draws[1:] / math.sqrt(self.dim)).to(device, dtype).unbind()
 
@@ -64,8 +66,7 @@ class CategoricalLinearQuadratic(Objective):
             return Independent(OneHotCategorical(logits=theta["logits"], validate_args=False), 1, validate_args=False)
 
         def f(z: Tensor) -> Tensor:
-            value: Tensor = _LinearQuadratic.apply(z.flatten(-2), a, b)  # type: ignore[no-untyped-call]
-            return value
+            return linear_quadratic(z.flatten(-2), a, b)
 
         def exact(theta: Theta) -> Tensor:
             p = theta["logits"].softmax(-1)
@@ -78,12 +79,18 @@ class CategoricalLinearQuadratic(Objective):
         return Problem({"logits": logits}, q, lambda _q: f, exact)
 
 
+def linear_quadratic(z: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a.z + (b.z)^2``, ``[...]`` from ``[..., D]``, ``[D]`` and ``[D]``."""
+    value: Tensor = _LinearQuadratic.apply(z, a, b)  # type: ignore[no-untyped-call]
+    return value
+
+
 class _LinearQuadratic(torch.autograd.Function):
-    """``a.z + (b.z)^2``, ``[...]`` from ``[..., D]``, and its derivative ``a + 2 (b.z) b`` in two passes, not three."""
+    """``a.z + (b.z)^2`` with its derivative, ``a + 2 (b.z) b``, in two passes over the data instead of three."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        # Of two columns at once, torch's matrix product takes longer.
+        # One matrix product with both columns takes longer.
         linear, root = torch.matmul(z, a), torch.matmul(z, b)
         ctx.save_for_backward(z, a, b, root)
         ctx.save_for_forward(a, b, root)
@@ -92,7 +99,7 @@ class _LinearQuadratic(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
         z, a, b, root = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative needs to know where it comes from
+        if torch.is_grad_enabled():  # a second derivative differentiates this expression
             root = torch.matmul(z, b)
         (g,) = cotangents
         return (g.unsqueeze(-1) * a).addcmul_((g * root).unsqueeze(-1), b, value=2), None, None

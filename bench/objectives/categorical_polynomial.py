@@ -16,19 +16,21 @@ from bench.objectives._protocol import Objective, Problem, Theta
 
 @dataclass(frozen=True)
 class CategoricalPolynomial(Objective):
-    """Polynomial programming: the first entry of each one-hot pair should be near the target.
+    """Polynomial programming: the first entry of every one-hot pair should be near the target.
 
-    ``f(z) = (1/dim) sum_i |z_i0 - target|^power``,  ``z_i ~ OneHotCategorical(p_i)``,  ``p_i = softmax(logits_i)``
+    ``f(z) = (1/dim) sum_i |z_i0 - target|^power``
+    ``z_i ~ OneHotCategorical(p_i)``
+    ``p_i = softmax(logits_i)``
     ``E f = (1/dim) sum_i p_i0 |1 - target|^power + p_i1 |target|^power``
 
-    theta is ``logits``, ``[dim, 2]``, drawn from the uniform distribution on (-0.01, 0.01): the first step of training.
-    Exact value: closed form. f is affine on one-hot points and curved between them: at power 2 ReinMax is exact in the
-    mean, at other powers it is not.
+    theta is ``logits``, ``[dim, 2]``, drawn from the uniform distribution on (-0.01, 0.01), as at the first step of
+    training. Exact value: closed form. f is affine on one-hot points and curved between them. ReinMax is exact in the
+    mean at power 2, but not at other powers.
 
     Args:
         dim: one-hot pairs, at least 1.
-        power: the exponent, from 1 (below, the slope of f is infinite at the target) to 100; 1.5, 2 and 3 in the paper.
-        target: the number that every first entry should be near.
+        power: the exponent, from 1 to 100; 1.5, 2 and 3 in the paper. Below 1, the slope at the target is infinite.
+        target: the number that every first entry should be close to.
         seed: seed of the logits, at least 0.
 
     Raises:
@@ -53,11 +55,11 @@ class CategoricalPolynomial(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Elements of one sample: two for every variable."""
+        """Number of elements of one sample: two for every variable."""
         return 2 * self.dim
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
 
         def q(theta: Theta) -> Distribution:
             return Independent(OneHotCategorical(logits=theta["logits"], validate_args=False), 1, validate_args=False)
@@ -70,7 +72,7 @@ class CategoricalPolynomial(Objective):
             hit, miss = math.pow(abs(1 - self.target), self.power), math.pow(abs(self.target), self.power)
             return (p[:, 0] * hit + p[:, 1] * miss).mean()
 
-        # Drawn in float64 on the CPU and then converted, so that every dtype and device has the same point.
+        # Drawn in float64 on the CPU, then converted: the point is the same in every dtype and on every device.
         u = torch.rand((self.dim, 2), generator=Generator().manual_seed(self.seed), dtype=torch.float64)
         logits = (0.02 * u - 0.01).to(device, dtype).requires_grad_()
         return Problem({"logits": logits}, q, lambda _q: f, exact)

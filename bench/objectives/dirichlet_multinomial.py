@@ -1,4 +1,4 @@
-"""Variational inference where the posterior is known."""
+"""Variational inference with a known posterior."""
 
 from __future__ import annotations
 
@@ -18,31 +18,34 @@ from estimators import Bound
 
 @dataclass(frozen=True)
 class DirichletMultinomial(Objective):
-    """Evidence lower bound of the probabilities of categories that were counted.
+    """Evidence lower bound for the probabilities of categories, given counts.
 
-    ``f(x) = log p(y | x) + log p(x) - log q(x)``,  ``q = Dirichlet(a)``,  ``a = exp(log_concentration)``
-    ``p(y | x) = N! prod_k x_k^(y_k) / y_k!``,  ``p(x) = Dirichlet(prior, ..., prior)``
+    ``f(x) = log p(y | x) + log p(x) - log q(x)``
+    ``q = Dirichlet(a)``
+    ``a = exp(log_concentration)``
+    ``p(y | x) = N! prod_k x_k^(y_k) / y_k!``
+    ``p(x) = Dirichlet(prior, ..., prior)``
     ``E f = sum_k (y_k + prior - a_k) (digamma(a_k) - digamma(sum a)) + log B(a) - log B(prior)
-    + log N! - sum_k log y_k!``,  B the normalising constant of a Dirichlet density
+    + log N! - sum_k log y_k!``
 
-    theta is ``log_concentration``, ``[dim]``. The counts y are drawn from probabilities that are drawn from the flat
-    Dirichlet distribution, by the seed. The objective is to be maximised; it is largest where a = prior + y, the
-    posterior, and f is constant there. Exact value: closed form. Small concentrations (below about 0.1 in float32) put
-    samples at 0 exactly, where log x is not finite. torch's pathwise gradient is an approximation, at single points off
-    by up to 0.5 %.
+    B is the normalising constant of a Dirichlet density. theta is ``log_concentration``, ``[dim]``. The seed draws
+    probabilities from the flat Dirichlet distribution, then the counts y from these probabilities. The objective is
+    maximised. Its maximum is the posterior, a = prior + y, where f is constant. Exact value: closed form. With small
+    concentrations (below about 0.1 in float32) some samples are exactly 0, where log x is not finite. torch's pathwise
+    gradient is an approximation, off by up to 0.5 % at single points.
 
     Args:
         dim: categories, at least 2; 100 in the paper.
-        count: how many were counted, N, at least 1; 100 in the paper.
-        prior: the prior's concentration, above 0.
-        concentration: the concentration of every category at the point of measurement, above 0.
+        count: number of observations N, at least 1; 100 in the paper.
+        prior: concentration of the prior, above 0.
+        concentration: concentration of every category at the point of measurement, above 0.
         seed: seed of the counts, at least 0.
 
     Raises:
         ValueError: an argument is out of its range.
 
-    Reference: Naesseth, Ruiz, Linderman & Blei 2017 (RSVI), section 6, who measure at the posterior, but for the first
-    concentration, which they move from 1 to 3.
+    Reference: Naesseth, Ruiz, Linderman & Blei 2017 (RSVI), section 6, who measure at the posterior, except for the
+    first concentration, which they move from 1 to 3.
     """
 
     dim: int = 10
@@ -62,8 +65,8 @@ class DirichletMultinomial(Objective):
         whole(self, "seed", 0)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
-        # Drawn in float64 on the CPU and then converted, so that every dtype and device has the same counts.
+        """Return the problem in the given dtype, on the given device."""
+        # Drawn in float64 on the CPU, then converted: the counts are the same in every dtype and on every device.
         generator = Generator().manual_seed(self.seed)
         x = torch.rand(self.dim, generator=generator, dtype=torch.float64).log().neg()
         drawn = torch.multinomial(x, self.count, replacement=True, generator=generator)

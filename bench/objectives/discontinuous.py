@@ -11,34 +11,35 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from bench.objectives._checks import finite, positive, whole
-from bench.objectives._mean_field import mean_field, point
 from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives.mean_field import mean_field, point
 
 
 @dataclass(frozen=True)
 class Discontinuous(Objective):
-    """Quadratic with a jump at a threshold: f has a derivative almost everywhere, and that derivative is wrong.
+    """Quadratic with a jump at a threshold: df/dx exists almost everywhere, but misses the jump.
 
-    ``f(x) = sum_j (x_j - target)^2 + jump [x_j > threshold]``,  ``x_j ~ N(mean_j, exp(log_scale_j)^2)``
+    ``f(x) = sum_j (x_j - target)^2 + jump [x_j > threshold]``
+    ``x_j ~ N(mean_j, exp(log_scale_j)^2)``
     ``E f = sum_j (mean_j - target)^2 + exp(2 log_scale_j) + jump Phi((mean_j - threshold) / exp(log_scale_j))``
 
-    theta is ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Reparameterization and all that use
-    df/dx are biased here: df/dx is 0 on both sides of the jump, so that its part of the gradient in the mean,
-    ``jump q_j(threshold)``, is lost, whatever the number of samples. Nothing in f tells: it is found by measuring.
-    ScoreFunction and its relatives only evaluate f, and stay unbiased.
+    theta is ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Reparameterization and all other
+    estimators that use df/dx are biased here. The jump adds nothing to df/dx on either side of it, so its contribution
+    to the gradient in the mean, ``jump q_j(threshold)``, is lost, however many samples are taken. Nothing in f reveals
+    this; only a measurement does. ScoreFunction and its relatives only evaluate f and stay unbiased.
 
     Args:
         dim: random coordinates, at least 1.
-        target: where the smooth part of f is smallest, in every coordinate.
-        jump: the height of the jump.
-        threshold: where it is.
-        mean: every coordinate's mean at the point of measurement.
-        scale: every coordinate's standard deviation there, above 0.
+        target: the minimiser of the smooth part of f, in every coordinate.
+        jump: height of the jump.
+        threshold: position of the jump, in every coordinate.
+        mean: mean of every coordinate at the point of measurement.
+        scale: standard deviation of every coordinate at the point of measurement, above 0.
 
     Raises:
         ValueError: an argument is out of its range.
 
-    Reference: a synthetic problem of this project; models with jumps: Lee, Yu & Yang 2018.
+    Reference: a synthetic problem of this project; for models with jumps see Lee, Yu & Yang 2018.
     """
 
     dim: int = 1
@@ -57,7 +58,7 @@ class Discontinuous(Objective):
         positive(self, "scale")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
 
         def f(x: Tensor) -> Tensor:
             above = (x > self.threshold).to(x.dtype)

@@ -1,4 +1,4 @@
-"""Exponential moments of a Gaussian: integrands with tails so heavy that a variance may not exist."""
+"""Exponential moments of a Gaussian: the tails can be so heavy that the variance does not exist."""
 
 from __future__ import annotations
 
@@ -11,29 +11,32 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from bench.objectives._checks import finite, positive
-from bench.objectives._mean_field import mean_field, point
 from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives.mean_field import mean_field, point
 
 
 @dataclass(frozen=True)
 class ExponentialMoment(Objective):
-    """Exponential of a Gaussian, or of its square: what an importance weight or a likelihood ratio looks like.
+    """Exponential of a Gaussian or of its square, like an importance weight or a likelihood ratio.
 
-    ``f(x) = exp(rate x^power)``,  ``x ~ N(mean, s^2)``,  ``s = exp(log_scale)``
-    ``E f = exp(rate mean + rate^2 s^2 / 2)``  for power 1, the moment of a lognormal
-    ``E f = exp(rate mean^2 / c) / sqrt(c)``,  ``c = 1 - 2 rate s^2 > 0``  for power 2, that of a chi-squared
+    ``f(x) = exp(rate x^power)``
+    ``x ~ N(mean, s^2)``
+    ``s = exp(log_scale)``
+    ``power 1, the moment of a lognormal: E f = exp(rate mean + rate^2 s^2 / 2)``
+    ``power 2, the moment of a chi-squared: E f = exp(rate mean^2 / c) / sqrt(c)``
+    ``c = 1 - 2 rate s^2 > 0``
 
-    With power 1 all moments of the gradient exist, and are out of reach of any sample: at rate and scale 1 the
-    score function's squared norms have a kurtosis of 2 10^11. With power 2 the variance of the score function, and
-    that of the pathwise gradient, is infinite from ``rate s^2 = 1/4`` on, while the expectation is finite up to 1/2.
+    With power 1 all moments of the gradient exist, but no sample can estimate them: at rate 1 and scale 1 the squared
+    norms of the score function have a kurtosis of 2 10^11. With power 2 the variances of the score function and of the
+    pathwise gradient are infinite from ``rate s^2 = 1/4`` on, while the expectation is finite up to 1/2.
 
     theta is ``mean`` and ``log_scale``, ``[1]`` each. Exact value: closed form.
 
     Args:
-        rate: the factor in the exponent, above 0.
+        rate: factor in the exponent, above 0.
         power: 1 or 2.
-        mean: the mean at the point of measurement.
-        scale: the standard deviation there, above 0.
+        mean: mean at the point of measurement.
+        scale: standard deviation at the point of measurement, above 0.
 
     Raises:
         ValueError: an argument is out of its range, or the expectation is infinite.
@@ -62,7 +65,7 @@ class ExponentialMoment(Objective):
             )
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
 
         def f(x: Tensor) -> Tensor:
             return (self.rate * x.squeeze(-1) ** self.power).exp()

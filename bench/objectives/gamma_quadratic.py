@@ -18,25 +18,28 @@ from bench.objectives._protocol import Objective, Problem, Theta
 class GammaQuadratic(Objective):
     """Quadratic of independent gamma variables.
 
-    ``f(x) = sum_j (x_j - target)^2``,  ``x_j ~ Gamma(a_j, rate b_j)``,  ``a = exp(log_concentration)``,
+    ``f(x) = sum_j (x_j - target)^2``
+    ``x_j ~ Gamma(a_j, rate b_j)``
+    ``a = exp(log_concentration)``
     ``b = exp(log_rate)``
     ``E f = sum_j a_j (a_j + 1) / b_j^2 - 2 target a_j / b_j + target^2``
 
     theta is ``log_concentration`` and ``log_rate``, ``[dim]`` each. Exact value: closed form. torch's pathwise gradient
-    in the concentration is an approximation, at single points off by up to 0.5 %; at the default point the mean of
-    Reparameterization is off by 4e-5 of the gradient.
+    in the concentration is an approximation: at single points it is off by up to 0.5 %, and at the default point the
+    mean of Reparameterization is off by 4e-5 of the gradient.
 
     Args:
         dim: random coordinates, at least 1.
-        target: where f is smallest, in every coordinate.
-        concentration: every coordinate's concentration at the point of measurement, above 0.
-        rate: every coordinate's rate there, above 0.
+        target: the minimiser of f, in every coordinate.
+        concentration: concentration of every coordinate at the point of measurement, above 0.
+        rate: rate of every coordinate at the point of measurement, above 0.
 
     Raises:
         ValueError: an argument is out of its range.
 
-    Reference: the toy problem of Ruiz, Titsias & Blei 2016 and Naesseth, Ruiz, Linderman & Blei 2017; the gradient in
-    the concentration, 5.6 at concentration 2.3 and rate 1, is times the concentration here.
+    Reference: the toy problem of Ruiz, Titsias & Blei 2016 and Naesseth, Ruiz, Linderman & Blei 2017. They
+    differentiate in the concentration (5.6 at concentration 2.3 and rate 1), this objective in its logarithm, which
+    multiplies the gradient by the concentration.
     """
 
     dim: int = 1
@@ -53,7 +56,7 @@ class GammaQuadratic(Objective):
         positive(self, "concentration", "rate")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
 
         def q(theta: Theta) -> Distribution:
             gamma = Gamma(theta["log_concentration"].exp(), theta["log_rate"].exp(), validate_args=False)

@@ -11,29 +11,30 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from bench.objectives._checks import finite, positive
-from bench.objectives._mean_field import mean_field, point
 from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives.mean_field import mean_field, point
 
 
 @dataclass(frozen=True)
 class GaussianCosine(Objective):
-    """Cosine, bounded with ever steeper slopes as k grows, under a one-dimensional Gaussian.
+    """Cosine under a one-dimensional Gaussian: f is bounded, and its slopes grow with k.
 
-    ``f(x) = cos(k x)``,  ``x ~ N(mean, exp(log_scale)^2)``
+    ``f(x) = cos(k x)``
+    ``x ~ N(mean, exp(log_scale)^2)``
     ``E f = cos(k mean) exp(-k^2 exp(2 log_scale) / 2)``
 
     theta is ``mean`` and ``log_scale``, ``[1]`` each. Exact value: closed form.
 
     Args:
         k: frequency, above 0.
-        mean: the mean at the point of measurement.
-        scale: the standard deviation there, above 0.
+        mean: mean at the point of measurement.
+        scale: standard deviation at the point of measurement, above 0.
 
     Raises:
         ValueError: an argument is out of its range.
 
     Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, with mean and scale 1; they differentiate in
-    the scale, and here it is its logarithm.
+    the scale, this objective in its logarithm.
     """
 
     k: float = 1.0
@@ -49,7 +50,7 @@ class GaussianCosine(Objective):
         positive(self, "k", "scale")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
 
         def f(x: Tensor) -> Tensor:
             return (self.k * x.squeeze(-1)).cos()

@@ -1,4 +1,4 @@
-"""A mixture fitted to a mixture."""
+"""A Gaussian mixture fitted to another one."""
 
 from __future__ import annotations
 
@@ -18,25 +18,29 @@ from estimators import Bound, ReparameterizedMixture
 
 @dataclass(frozen=True)
 class GaussianMixture(Objective):
-    """Kullback-Leibler divergence between Gaussian mixtures, in one dimension, as a bound: with a minus.
+    """Negative Kullback-Leibler divergence between one-dimensional Gaussian mixtures, as a bound.
 
-    ``f(x) = log p(x) - log q(x)``,  ``p(x) = 0.3 N(x; -1, 0.5^2) + 0.7 N(x; 1, 0.5^2)``
-    ``q(x) = sum_c w_c N(x; mean_c, exp(log_scale_c)^2)``,  ``w = softmax(logits)``
+    ``f(x) = log p(x) - log q(x)``
+    ``p(x) = 0.3 N(x; -1, 0.5^2) + 0.7 N(x; 1, 0.5^2)``
+    ``q(x) = sum_c w_c N(x; mean_c, exp(log_scale_c)^2)``
+    ``w = softmax(logits)``
     ``E f = -KL(q || p)``
 
-    theta is ``logits``, ``mean`` and ``log_scale``, ``[components]`` each; means are evenly spaced. The objective is to
-    be maximised. Exact value: one integral for every component, by the trapezoid rule with 2401 nodes within 12
-    standard deviations; to rounding error as long as the components' scales differ by less than a factor of about ten.
+    theta is ``logits``, ``mean`` and ``log_scale``, ``[components]`` each; the means are evenly spaced. The objective
+    is maximised. Exact value: one integral for every component, by the trapezoid rule with 2401 nodes within 12
+    standard deviations. It is exact to rounding error as long as the components' scales differ by less than a factor of
+    about ten.
 
     Args:
-        components: at least 2.
+        components: number of components, at least 2.
         spread: the means go from -spread to spread.
-        scale: every component's standard deviation at the point of measurement, from 0.01 to 5.
+        scale: standard deviation of every component at the point of measurement, from 0.01 to 5.
 
     Raises:
         ValueError: an argument is out of its range.
 
-    Reference: a synthetic problem of this project; gradients of mixtures: Graves 2016; Figurnov, Mohamed & Mnih 2018.
+    Reference: a synthetic problem of this project. For gradients of mixtures see Graves 2016 and Figurnov, Mohamed &
+    Mnih 2018.
     """
 
     components: int = 2
@@ -55,11 +59,11 @@ class GaussianMixture(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Elements of one row: the density of every component."""
+        """Number of elements of one row: the density of every component."""
         return self.components
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
 
         def q(theta: Theta) -> Distribution:
             weights = Categorical(logits=theta["logits"], validate_args=False)

@@ -11,31 +11,32 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from bench.objectives._checks import finite, positive, whole
-from bench.objectives._mean_field import mean_field, point
 from bench.objectives._protocol import Objective, Problem, Theta
-from bench.objectives._squares import squared_distance
+from bench.objectives.mean_field import mean_field, point
+from bench.objectives.squares import squared_distance
 
 
 @dataclass(frozen=True)
 class GaussianQuadratic(Objective):
     """Quadratic under a mean-field Gaussian.
 
-    ``f(x) = sum_j (x_j - target)^2``,  ``x_j ~ N(mean_j, exp(log_scale_j)^2)``
+    ``f(x) = sum_j (x_j - target)^2``
+    ``x_j ~ N(mean_j, exp(log_scale_j)^2)``
     ``E f = sum_j (mean_j - target)^2 + exp(2 log_scale_j)``
 
     theta is ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form.
 
     Args:
         dim: random coordinates, at least 1.
-        target: where f is smallest, in every coordinate.
-        mean: every coordinate's mean at the point of measurement.
-        scale: every coordinate's standard deviation there, above 0.
+        target: the minimiser of f, in every coordinate.
+        mean: mean of every coordinate at the point of measurement.
+        scale: standard deviation of every coordinate at the point of measurement, above 0.
 
     Raises:
         ValueError: an argument is out of its range.
 
     Reference: with ``dim=1``, Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, where mean and scale are 1 and
-    the target goes from -3 to 3; they differentiate in the scale, and here it is its logarithm.
+    the target goes from -3 to 3; they differentiate in the scale, this objective in its logarithm.
     """
 
     dim: int = 10
@@ -52,7 +53,7 @@ class GaussianQuadratic(Objective):
         positive(self, "scale")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
         target = torch.tensor(self.target, dtype=dtype, device=device)
 
         def f(x: Tensor) -> Tensor:

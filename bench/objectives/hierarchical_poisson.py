@@ -12,36 +12,44 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution, Normal
 
 from bench.objectives._checks import between, whole
-from bench.objectives._mean_field import mean_field, point
 from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives.mean_field import mean_field, point
 from estimators import Bound
 
 
 @dataclass(frozen=True)
 class HierarchicalPoisson(Objective):
-    """Evidence lower bound of counts in groups and places: the model of police stops, on simulated data.
+    """Evidence lower bound of a model of police stops, counts in groups and places, on simulated data.
 
-    ``f(x) = log p(y, x) - log q(x)``,  ``x = (mu, log s_a, log s_b, a, b)``,  ``q(x) = N(mean, diag exp(log_scale)^2)``
-    ``y_gp ~ Poisson(exposure_gp exp(mu + a_g + b_p))``,  ``a_g ~ N(0, s_a^2)``,  ``b_p ~ N(0, s_b^2)``
-    ``mu ~ N(0, 10^2)``,  ``s_a, s_b ~ HalfNormal(10)``, as densities of their logarithms
-    ``E exp(mu + a + b) = exp(m + v / 2)``,  ``E a^2 exp(-2 log s) = (m_a^2 + v_a) exp(-2 m_s + 2 v_s)``
+    ``f(x) = log p(y, x) - log q(x)``
+    ``x = (mu, log s_a, log s_b, a, b)``
+    ``q(x) = N(mean, diag exp(log_scale)^2)``
+    ``y_gp ~ Poisson(exposure_gp exp(mu + a_g + b_p))``
+    ``a_g ~ N(0, s_a^2)``
+    ``b_p ~ N(0, s_b^2)``
+    ``mu ~ N(0, 10^2)``
+    ``s_a, s_b ~ HalfNormal(10)``
+    ``E exp(mu + a + b) = exp(m + v / 2)``
+    ``E a^2 exp(-2 log s) = (m_a^2 + v_a) exp(-2 m_s + 2 v_s)``
 
-    theta is ``mean`` and ``log_scale``, ``[groups + places + 3]`` each. m and v are means and variances under q, of the
-    sum or of one variable. The objective is to be maximised. Exact value: closed form; besides these two, only moments
-    of Gaussians. Counts are drawn from the model with mu = 0, s_a = 0.5, s_b = 1 and exposures between 5 and 50.
+    The priors of s_a and s_b enter as densities of their logarithms. In the expectations, m and v are the mean and the
+    variance under q of the sum mu + a + b, or of the variable in the subscript. theta is ``mean`` and ``log_scale``,
+    ``[groups + places + 3]`` each. The objective is maximised. Exact value: closed form, from these two expectations
+    and moments of Gaussians. Counts are drawn from the model with mu = 0, s_a = 0.5, s_b = 1 and exposures between 5
+    and 50.
 
     Args:
-        groups: at least 1; 2 in the paper.
-        places: at least 1; 32 in the paper.
-        mean: every variable's mean at the point of measurement, from -10 to 10.
-        log_scale: logarithm of every variable's standard deviation there, from -20 to 1.
+        groups: number of groups, at least 1; 2 in the paper.
+        places: number of places, at least 1; 32 in the paper.
+        mean: mean of every variable at the point of measurement, from -10 to 10.
+        log_scale: logarithm of the standard deviation of every variable at the point of measurement, from -20 to 1.
         seed: seed of the data, at least 0.
 
     Raises:
         ValueError: an argument is out of its range.
 
-    Reference: Miller, Foti, D'Amour & Adams 2017, section 4 (their "frisk", 37 variables); the model: Gelman, Fagan &
-    Kiss 2007. Departure: simulated data.
+    Reference: Miller, Foti, D'Amour & Adams 2017, section 4 (their "frisk", 37 variables); the model is from Gelman,
+    Fagan & Kiss 2007. Departure: simulated data.
     """
 
     groups: int = 2
@@ -64,20 +72,20 @@ class HierarchicalPoisson(Objective):
 
     @property
     def dim(self) -> int:  # type: ignore[override]
-        """The effects of groups and of places, their scales, and the constant."""
+        """Number of variables: the effects of groups and places, their two scales, and the constant."""
         return self.groups + self.places + 3
 
     @property
     def row_elements(self) -> int:
-        """Elements of one row's largest tensor: the rates, or the variables."""
+        """Number of elements of one row's largest tensor: the rates or the variables."""
         return max(self.groups * self.places, self.dim)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
         sharp_exposure, sharp_counts = self._data()
         exposure, counts = sharp_exposure.to(device, dtype), sharp_counts.to(device, dtype)
         sizes = [1, 2, self.groups, self.places]
-        # What does not depend on x: counts and exposures, and the constants of the densities.
+        # The terms that do not depend on x: counts, exposures and the constants of the densities.
         constant = (sharp_counts * sharp_exposure.log() - torch.lgamma(sharp_counts + 1)).sum().item()
         constant -= (self.groups + self.places + 1) / 2 * math.log(2 * math.pi) + math.log(10)
         constant += 2 * math.log(2 / (10 * math.sqrt(2 * math.pi)))
@@ -106,15 +114,21 @@ class HierarchicalPoisson(Objective):
         return Problem(theta, mean_field, functools.partial(Bound, log_joint), exact)
 
     def _prior(self, mu_square: Tensor, log_s: Tensor, ratios: Tensor, s_square: Tensor) -> Tensor:
-        """Return log p of mu, log s, a and b but for constants, ``[...]``, from ``[..., 1]`` and three ``[..., 2]``.
+        """Return log p(mu, log s, a, b) without its constants, ``[...]``.
 
-        It is linear in each of them, so that their expectations give its expectation.
+        It is linear in every argument, so that it maps their expectations to its own expectation.
+
+        Args:
+            mu_square: mu^2, ``[..., 1]``.
+            log_s: log s_a and log s_b, ``[..., 2]``.
+            ratios: the sums of a_g^2 / s_a^2 and of b_p^2 / s_b^2, ``[..., 2]``.
+            s_square: s_a^2 and s_b^2, ``[..., 2]``.
         """
         normal = -mu_square.squeeze(-1) / 200 - self.groups * log_s[..., 0] - self.places * log_s[..., 1]
         return normal - ratios.sum(-1) / 2 + log_s.sum(-1) - s_square.sum(-1) / 200
 
     def _data(self) -> tuple[Tensor, Tensor]:
-        """Return exposures and counts, ``[groups, places]``, float64, on the CPU: all dtypes have the same problem."""
+        """Return exposures and counts, ``[groups, places]`` each, in float64 on the CPU for every problem."""
         generator = Generator().manual_seed(self.seed)
         a = 0.5 * torch.randn((self.groups, 1), generator=generator, dtype=torch.float64)
         b = torch.randn(self.places, generator=generator, dtype=torch.float64)

@@ -13,43 +13,44 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from bench.objectives._checks import between, finite, whole
-from bench.objectives._mean_field import point
 from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives.mean_field import point
 from estimators import Bound
 
 STEP = 0.025
-"""Of the inner trapezoidal rule. Its error is a second copy of what it computes, 2 pi / STEP away."""
+"""Step of the inner trapezoidal rule. Its error is a second copy of the result, shifted by 2 pi / STEP."""
 
 
 @dataclass(frozen=True)
 class ImportanceWeighted(Objective):
-    """Importance-weighted bound of a linear-Gaussian model, with a mean-field Gaussian as proposal.
+    """Importance-weighted bound of a linear-Gaussian model, with a mean-field Gaussian as the proposal.
 
-    ``f(z) = log (1/K) sum_k p(x, z_k) / q(z_k)``,  ``z_kj ~ N(mean_j, exp(log_scale_j)^2)``
+    ``f(z) = log (1/K) sum_k p(x, z_k) / q(z_k)``
+    ``z_kj ~ N(mean_j, exp(log_scale_j)^2)``
     ``p(x, z) = prod_j N(z_j; 0, 1) N(x; z_j, 1)``
 
-    theta is ``mean`` and ``log_scale``, ``[dim]`` each: all particles share them. The posterior is N(x/2, 1/2) in every
-    coordinate; there, every weight is the evidence. The objective is to be maximised. Exact value: the particles are
-    independent, so that with c the mean of a particle's log-weight and v = exp(-c) p / q its weight
+    theta is ``mean`` and ``log_scale``, ``[dim]`` each; all particles share them. The posterior is N(x/2, 1/2) in every
+    coordinate. If q is the posterior, every weight equals the evidence. The objective is maximised. Exact value: let c
+    be the mean of a particle's log-weight, and v = exp(-c) p / q its scaled weight. The particles are independent, so
 
     ``E f = c - log K + int (exp(-e^u) - (E exp(-v e^u))^K) du``
     ``E exp(-v t) = (1/2 pi i) int Gamma(s) E v^-s t^-s ds``
 
-    The log-weight is quadratic in Gaussian noise, and E v^-s known; both integrals by the trapezoidal rule, to 1e-10
-    where the standard deviation of the log-weight is at most 10. More is refused.
+    The log-weight is quadratic in Gaussian noise, so E v^-s is known. Both integrals are computed by the trapezoidal
+    rule, to 1e-10 if the standard deviation of the log-weight is at most 10. A larger one is refused.
 
     Args:
         dim: coordinates of one particle, at least 1.
-        particles: K, at least 1.
-        x: what is observed, in every coordinate.
-        mean: every coordinate's mean at the point of measurement.
-        scale: every coordinate's standard deviation there, from 0.4 to 1.2.
+        particles: number of particles K, at least 1.
+        x: the observation, in every coordinate.
+        mean: mean of every coordinate at the point of measurement.
+        scale: standard deviation of every coordinate at the point of measurement, from 0.4 to 1.2.
 
     Raises:
         ValueError: an argument is out of its range.
 
-    Reference: the bound of Burda, Grosse & Salakhutdinov 2016 (IWAE), on a model like that of Rainforth et al. 2018
-    ("Tighter variational bounds are not necessarily better"), section 4.
+    Reference: the bound of Burda, Grosse & Salakhutdinov 2016 (IWAE), on a model like the one in section 4 of Rainforth
+    et al. 2018 ("Tighter variational bounds are not necessarily better").
     """
 
     dim: int = 5
@@ -71,18 +72,18 @@ class ImportanceWeighted(Objective):
         spread = math.sqrt(self.dim * (b**2 + 2 * c**2))
         if spread > 10:
             raise ValueError(
-                "ImportanceWeighted needs a log-weight of standard deviation at most 10 (got "
+                "ImportanceWeighted needs a log-weight with standard deviation at most 10 (got "
                 f"{spread:.3g} for dim={self.dim}, x={self.x}, mean={self.mean}, scale={self.scale}). "
                 f"Use mean={self.x / 2}."
             )
 
     @property
     def row_elements(self) -> int:
-        """Elements of one set of particles."""
+        """Number of elements of one set of particles."""
         return self.dim * self.particles
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
 
         def q(theta: Theta) -> Distribution:
             loc, scale = (t.expand(self.particles, self.dim) for t in (theta["mean"], theta["log_scale"].exp()))
@@ -99,8 +100,8 @@ class ImportanceWeighted(Objective):
 
 
 def _bound(mean: Tensor, scale: Tensor, x: float, particles: int) -> Tensor:
-    """Return the exact value. A log-weight is ``sum_j a_j + b_j e_j + c_j e_j^2``, e standard normal."""
-    from scipy.special import loggamma  # slow to import, and only needed here
+    """Return E f. A log-weight is ``sum_j a_j + b_j e_j + c_j e_j^2`` with e standard normal."""
+    from scipy.special import loggamma  # slow to import
 
     c = 0.5 - scale.square()
     b = scale * (x - 2 * mean)
@@ -109,7 +110,7 @@ def _bound(mean: Tensor, scale: Tensor, x: float, particles: int) -> Tensor:
     u = torch.arange(-60, 100, 0.2, dtype=mean.dtype, device=mean.device)
 
     def laplace(real: float, u: Tensor) -> Tensor:
-        """Return the integral over s = real + i y, ``[u]``."""
+        """Return the integral along s = real + i y, for every u."""
         y = np.arange(0.0, 40.0, STEP)
         s = torch.from_numpy(real + 1j * y).to(mean.device)
         gamma = torch.from_numpy(loggamma(real + 1j * y)).to(mean.device)
@@ -119,5 +120,5 @@ def _bound(mean: Tensor, scale: Tensor, x: float, particles: int) -> Tensor:
         return (terms.sum(-1) - terms[..., 0] / 2) * STEP / math.pi
 
     low, high = u[u < 0], u[u >= 0]
-    transform = torch.cat([1 + laplace(-0.5, low), laplace(0.25, high)])  # the pole of Gamma at 0 lies between
+    transform = torch.cat([1 + laplace(-0.5, low), laplace(0.25, high)])  # the pole of Gamma at 0 is between them
     return centre - math.log(particles) + 0.2 * ((-u.exp()).exp() - transform**particles).sum()

@@ -1,4 +1,4 @@
-"""Policy gradients where they are known."""
+"""A policy gradient with an exact value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.objectives._checks import between, finite, positive, whole
 from bench.objectives._protocol import Objective, Problem, Theta
 
 STATES = 2
-"""Position and velocity; the action is a force."""
+"""Number of state variables: position and velocity. The action is a force."""
 A = ((1.0, 0.1), (0.0, 1.0))
 B = (0.0, 0.1)
 START = (1.0, 0.0)
@@ -23,28 +23,30 @@ ACTION_COST = 0.1
 
 @dataclass(frozen=True)
 class LinearQuadraticRegulator(Objective):
-    """Cost of a linear system under a linear Gaussian policy: the gradient is a policy gradient.
+    """Cost of a linear system under a linear Gaussian policy; the gradient is a policy gradient.
 
-    ``s_(t+1) = A s_t + B a_t + noise e_t``,  ``a_t ~ N(-gain . s_t, exp(log_scale)^2)``,  s_0 fixed
-    ``f = sum_t discount^t a_t^2 / 10 + discount^(t+1) |s_(t+1)|^2``,  t = 0 ... horizon - 1
+    ``s_(t+1) = A s_t + B a_t + noise e_t``
+    ``a_t ~ N(-gain . s_t, exp(log_scale)^2)``
+    ``f = sum_t discount^t a_t^2 / 10 + discount^(t+1) |s_(t+1)|^2``
 
-    The system is a mass on a line: s is position and velocity, a the force, a step is 0.1 long, and s_0 = (1, 0). theta
-    is ``gain``, ``[2]``, and ``log_scale``, ``[1]``. One sample x is a whole trajectory (a_0, s_1, a_1, s_2, ...),
-    which is Gaussian. Its score is the sum of the policy's scores over time, so that ScoreFunction is REINFORCE with
-    the return of the whole trajectory; its Cholesky factor is the simulator, so that Reparameterization differentiates
-    through the dynamics. The objective is to be minimised. Exact value: the recursion of the second moments of s_t.
+    The sum is over t = 0 ... horizon - 1. The system is a mass on a line: s is position and velocity, a is the force,
+    a step takes 0.1, and s_0 = (1, 0) is fixed. theta is ``gain``, ``[2]``, and ``log_scale``, ``[1]``. One sample x is
+    a whole trajectory (a_0, s_1, a_1, s_2, ...), which is Gaussian. Its score is the sum of the policy's scores over
+    time, so ScoreFunction is REINFORCE with the return of the whole trajectory. Its Cholesky factor is the simulator,
+    so Reparameterization differentiates through the dynamics. The objective is minimised. Exact value: the recursion of
+    the second moments of s_t.
 
     Args:
-        horizon: actions, at least 1.
-        discount: from 0 to 1.
-        gain: both gains at the point of measurement.
-        scale: standard deviation of the policy there, above 0.
-        noise: standard deviation of each state's own noise, above 0.
+        horizon: number of actions, at least 1.
+        discount: discount factor of one step, from 0 to 1.
+        gain: each of the two gains at the point of measurement.
+        scale: standard deviation of the policy at the point of measurement, above 0.
+        noise: standard deviation of the noise in every state variable, above 0.
 
     Raises:
         ValueError: an argument is out of its range.
 
-    Reference: Carvalho, Tateo, Muratore & Peters 2021. Departures: a system of our own, and a finite horizon.
+    Reference: Carvalho, Tateo, Muratore & Peters 2021. Departures: another system, and a finite horizon.
     """
 
     horizon: int = 10
@@ -64,23 +66,23 @@ class LinearQuadraticRegulator(Objective):
 
     @property
     def dim(self) -> int:  # type: ignore[override]
-        """An action and a state for every step."""
+        """Number of random coordinates: an action and a state for every step."""
         return (1 + STATES) * self.horizon
 
     @property
     def row_elements(self) -> int:
-        """Elements of one row's largest tensor: the Cholesky factor of the trajectory."""
+        """Number of elements of one row's largest tensor: the Cholesky factor of the trajectory."""
         return self.dim**2
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
 
         def system(like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             a, b, start = (torch.tensor(t, dtype=like.dtype, device=like.device) for t in (A, B, START))
             return a, b, start
 
         def q(theta: Theta) -> Distribution:
-            """Run the simulator on its noise: column 0 is the mean, column 1 + i the response to noise i."""
+            """Run the simulator: column 0 is the mean, column 1 + i the response to noise i."""
             a, b, start = system(theta["gain"])
             noise = torch.eye(self.dim, 1 + self.dim, dtype=start.dtype, device=start.device).roll(1, 1)
             state = torch.cat([start.unsqueeze(-1), start.new_zeros(STATES, self.dim)], 1)

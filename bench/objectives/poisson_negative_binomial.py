@@ -18,25 +18,26 @@ from estimators import Bound
 
 @dataclass(frozen=True)
 class PoissonNegativeBinomial(Objective):
-    """Kullback-Leibler divergence from a Poisson to a negative binomial distribution, as a bound: with a minus.
+    """Negative Kullback-Leibler divergence from a Poisson to a negative binomial distribution, as a bound.
 
-    ``f(x) = log p(x) - log q(x)``,  ``q = Poisson(exp(log_rate))``
+    ``f(x) = log p(x) - log q(x)``
+    ``q = Poisson(exp(log_rate))``
     ``p(x) = Gamma(x + failures) / (Gamma(failures) x!) probability^failures (1 - probability)^x``
     ``E f = -KL(q || p)``
 
-    theta is ``log_rate``, ``[1]``. The objective is to be maximised; it is largest near the mean of p, which is 30 at
-    the default. Exact value: all of it is closed form but E log Gamma(x + failures), a sum that ends at
-    ``rate + 12 sqrt(rate) + 60``: what is left out, by Chernoff's bound less than 1e-25 of it, is below rounding.
+    theta is ``log_rate``, ``[1]``. The objective is maximised; it is largest near the mean of p, 30 by default. Exact
+    value: closed form, except for E log Gamma(x + failures), a sum that ends at ``rate + 12 sqrt(rate) + 60``. By
+    Chernoff's bound the rest is less than 1e-25 of the sum, below rounding error.
 
     Args:
-        failures: the shape of p, above 0. (In p, x counts the successes before so many failures.)
+        failures: shape of p, above 0. (Under p, x counts the successes before this number of failures.)
         probability: probability of a failure, from 0.001 to 0.999.
-        rate: the rate of q at the point of measurement, from 1e-6 to 1e3.
+        rate: rate of q at the point of measurement, from 1e-6 to 1e3.
 
     Raises:
         ValueError: an argument is out of its range.
 
-    Reference: Arya, Schauer, Schäfer & Rackauckas 2022 (StochasticAD.jl), whose p is the default one.
+    Reference: Arya, Schauer, Schäfer & Rackauckas 2022 (StochasticAD.jl), whose p is the default here.
     """
 
     failures: float = 10.0
@@ -54,7 +55,7 @@ class PoissonNegativeBinomial(Objective):
         between(self, "rate", 1e-6, 1e3)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
         r = self.failures
         constant = r * math.log(self.probability) - math.lgamma(r)
         slope = math.log1p(-self.probability)
@@ -71,7 +72,7 @@ class PoissonNegativeBinomial(Objective):
             last = math.ceil(rate.item() + 12 * math.sqrt(rate.item()) + 60)
             x = torch.arange(last + 1, dtype=rate.dtype, device=rate.device)
             probability = (x * log_rate - rate - torch.lgamma(x + 1)).exp()
-            # log x! is in both log p and log q.
+            # log x! cancels between log p and log q.
             return probability @ torch.lgamma(x + r) + constant + rate * (slope - log_rate + 1)
 
         log_rate = torch.full((1,), math.log(self.rate), dtype=dtype, device=device, requires_grad=True)

@@ -18,21 +18,23 @@ from bench.objectives._protocol import Objective, Problem, Theta
 class PoissonQuadratic(Objective):
     """Quadratic of independent Poisson counts.
 
-    ``f(x) = sum_j (x_j - target)^2``,  ``x_j ~ Poisson(exp(log_rate_j))``
+    ``f(x) = sum_j (x_j - target)^2``
+    ``x_j ~ Poisson(exp(log_rate_j))``
     ``E f = sum_j (exp(log_rate_j) - target)^2 + exp(log_rate_j)``
 
-    theta is ``log_rate``, ``[dim]``. Exact value: closed form. f makes sense between the counts.
+    theta is ``log_rate``, ``[dim]``. Exact value: closed form. f is defined between the counts too.
 
     Args:
         dim: random coordinates, at least 1.
-        target: where f is smallest, in every coordinate.
-        rate: every coordinate's rate at the point of measurement, above 0.
+        target: the minimiser of f, in every coordinate.
+        rate: rate of every coordinate at the point of measurement, above 0.
 
     Raises:
         ValueError: an argument is out of its range.
 
-    Reference: an example of the measure-valued literature (Heidergott, Vazquez-Abad & Volk-Makarewicz 2008); its
-    gradient in the rate, 7 at rate 3, is times the rate here.
+    Reference: an example from the literature on measure-valued gradients (Heidergott, Vazquez-Abad & Volk-Makarewicz
+    2008). They differentiate in the rate (7 at rate 3), this objective in its logarithm, which multiplies the gradient
+    by the rate.
     """
 
     dim: int = 1
@@ -48,7 +50,7 @@ class PoissonQuadratic(Objective):
         positive(self, "rate")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
 
         def q(theta: Theta) -> Distribution:
             return Independent(Poisson(theta["log_rate"].exp(), validate_args=False), 1, validate_args=False)

@@ -17,26 +17,28 @@ from bench.objectives._protocol import Objective, Problem, Theta
 
 @dataclass(frozen=True)
 class Qubo(Objective):
-    """Maximum cut of a random graph: a quadratic of bits, in which every bit meets its neighbours.
+    """Maximum cut of a random graph: a quadratic of bits, where every bit interacts with its neighbours.
 
-    ``f(b) = sum_i sum_j W_ij b_i (1 - b_j)``,  ``b_j ~ Bernoulli(p_j)``,  ``p = sigmoid(logits)``
+    ``f(b) = sum_i sum_j W_ij b_i (1 - b_j)``
+    ``b_j ~ Bernoulli(p_j)``
+    ``p = sigmoid(logits)``
     ``E f = sum_i sum_j W_ij p_i (1 - p_j)``
 
-    W is the adjacency matrix of a simple graph of ``ceil(dim degree / 2)`` edges, drawn from the seed without
-    replacement; f counts the edges from the ones to the zeros, and is to be maximised. theta is ``logits``, ``[dim]``,
-    standard normals from the seed (where all are 0, so is the gradient). Exact value: closed form. f is not affine, so
+    W is the adjacency matrix of a simple graph with ``ceil(dim degree / 2)`` edges, drawn from the seed without
+    replacement. f counts the edges between ones and zeros, and is maximised. theta is ``logits``, ``[dim]``, standard
+    normals drawn from the seed; at logits of 0 the gradient would be 0. Exact value: closed form. f is not affine, so
     estimators that are exact for affine f have no advantage here.
 
     Args:
-        dim: vertices, at least 2; W takes dim^2 numbers.
-        degree: edges of a vertex, on average, above 0; never more than there are other vertices.
-        seed: seed of the graph and of the logits, at least 0.
+        dim: number of vertices, at least 2; W has dim^2 elements.
+        degree: mean number of edges of a vertex, above 0; from dim - 1 on the graph is complete.
+        seed: seed of the graph and the logits, at least 0.
 
     Raises:
         ValueError: an argument is out of its range.
 
-    Reference: a synthetic problem of this project; the maximum cut is from Karp 1972, its expectation under independent
-    bits as a loss from Karalias & Loukas 2020, section 3.
+    Reference: a synthetic problem of this project. The maximum cut is from Karp 1972; its expectation under independent
+    bits is a loss in Karalias & Loukas 2020, section 3.
     """
 
     dim: int = 100
@@ -53,8 +55,8 @@ class Qubo(Objective):
         whole(self, "seed", 0)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
-        # Drawn on the CPU and then converted, so that every dtype and device has the same problem.
+        """Return the problem in the given dtype, on the given device."""
+        # Drawn on the CPU, then converted: the problem is the same in every dtype and on every device.
         generator = Generator().manual_seed(self.seed)
         draws = torch.randn(self.dim, generator=generator, dtype=torch.float64)
         pairs = self.dim * (self.dim - 1) // 2
@@ -71,7 +73,7 @@ class Qubo(Objective):
             return (b * linear(1 - b, weights)).sum(-1)
 
         def exact(theta: Theta) -> Tensor:
-            p = theta["logits"].sigmoid()  # no vertex is its own neighbour: f is affine in every single bit
+            p = theta["logits"].sigmoid()  # no vertex is its own neighbour, so f is affine in every single bit
             return p @ weights.to(p) @ (1 - p)
 
         logits = draws.to(device, dtype).requires_grad_()

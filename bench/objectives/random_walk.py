@@ -1,4 +1,4 @@
-"""A random walk whose odds depend on where it is."""
+"""A random walk whose odds depend on its position."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from estimators import Drawable, uniform
 
 
 class Walk(Drawable):
-    """Steps of +1 or -1 from 0: up with probability ``exp(-position / length)``.
+    """Steps of +1 or -1 from position 0: a step goes up with probability ``exp(-position / length)``.
 
-    From 0 the only way is up, so that positions are never negative.
+    From 0 every step goes up, so positions are never negative.
 
     Args:
-        length: the decay length of the odds, positive, ``[*batch]``.
-        steps: how many; the event shape is ``[steps]``.
+        length: decay length of the odds, positive, ``[*batch]``.
+        steps: number of steps; the event shape is ``[steps]``.
         validate_args: as in torch.
     """
 
@@ -44,7 +44,7 @@ class Walk(Drawable):
         return torch.stack(walk, -1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probability of steps; minus infinity of those that leave the positive side."""
+        """Return the log-probability of steps, ``[...]``; minus infinity if a position is negative."""
         before = value.cumsum(-1) - value
         length = self.length.unsqueeze(-1)
         down = (-torch.expm1(-before.clamp_min(1) / length)).log()
@@ -52,7 +52,7 @@ class Walk(Drawable):
         return each.masked_fill((value < 0) & (before < 1), -math.inf).sum(-1)
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Return ``sum_k weight_k grad log q(x_k)`` in the length."""
+        """Return ``sum_k weight_k grad log q(x_k)``, the gradient in the length."""
         before, length = x.cumsum(-1) - x, self.length.detach().unsqueeze(-1)
         down = -1 / torch.expm1(before.clamp_min(1) / length)
         each = before * torch.where(x > 0, torch.ones_like(down), down)
@@ -61,17 +61,20 @@ class Walk(Drawable):
 
 @dataclass(frozen=True)
 class RandomWalk(Objective):
-    """Square of the end of a random walk whose odds depend on where it is: no factorised q describes it.
+    """Square of the end of a random walk whose odds depend on its position; q does not factorise.
 
-    ``f(x) = (sum_t x_t)^2``,  ``P(x_t = +1 | s) = exp(-s / length)``, else x_t = -1,  s the sum of the steps before
-    ``E f = sum_s P(s) s^2``,  P by dynamic programming
+    ``f(x) = (sum_t x_t)^2``
+    ``P(x_t = +1 | s) = exp(-s / length)``
+    ``P(x_t = -1 | s) = 1 - exp(-s / length)``
+    ``E f = sum_s P(s) s^2``
 
-    theta is ``log_length``, ``[1]``. q is a distribution of whole walks, given by its sampler and its score: of the
-    catalogue the estimators that need no more serve it. Exact value: the recursion of P(s) over the steps.
+    s is the sum of the earlier steps; in E f it is the end of the walk. theta is ``log_length``, ``[1]``. q is a
+    distribution of whole walks, given by its sampler and its score; the estimators that need nothing else support it.
+    Exact value: P(s) by dynamic programming over the steps.
 
     Args:
-        dim: steps, at least 1 (of one step alone the gradient is 0).
-        length: the decay length of the odds at the point of measurement, above 0; twice the steps in the source.
+        dim: number of steps, at least 1 (with a single step the gradient is 0).
+        length: decay length of the odds at the point of measurement, above 0; twice the number of steps in the paper.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -90,7 +93,7 @@ class RandomWalk(Objective):
         positive(self, "length")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
 
         def q(theta: Theta) -> Distribution:
             return Walk(theta["log_length"].exp().squeeze(-1), self.dim, validate_args=False)

@@ -15,15 +15,18 @@ from bench.objectives._protocol import Objective, Problem, Theta
 
 @dataclass(frozen=True)
 class SharedBernoulli(Objective):
-    """Quadratic of three bits that share one logit: their three gradients add up, errors and all.
+    """Quadratic of three bits that share one logit, so that their three gradients add up, errors included.
 
-    ``f(b) = sum_j (b_j - t_j)^2``,  ``b_j ~ Bernoulli(p)``,  ``p = sigmoid(logit)``,  ``t = (0.6, 0.51, 0.48)``
+    ``f(b) = sum_j (b_j - t_j)^2``
+    ``b_j ~ Bernoulli(p)``
+    ``p = sigmoid(logit)``
+    ``t = (0.6, 0.51, 0.48)``
     ``E f = sum_j p (1 - t_j)^2 + (1 - p) t_j^2``
 
-    theta is ``logit``, ``[1]``. Exact value: closed form. The gradient ``-0.18 p (1 - p)`` is small beside the noise.
+    theta is ``logit``, ``[1]``. Exact value: closed form. The gradient, ``-0.18 p (1 - p)``, is small beside the noise.
 
     Args:
-        logit: the logit at the point of measurement; 0 and -4 in the paper.
+        logit: logit at the point of measurement; 0 and -4 in the paper.
 
     Raises:
         ValueError: the argument is not finite.
@@ -42,7 +45,7 @@ class SharedBernoulli(Objective):
         finite(self, "logit")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
         target = torch.tensor([0.6, 0.51, 0.48], dtype=dtype, device=device)
 
         def q(theta: Theta) -> Distribution:

@@ -17,24 +17,26 @@ from bench.objectives._protocol import Objective, Problem, Theta
 from estimators import RLOO, Estimator, Subset
 
 ENUMERABLE = 65_536
-"""Most subsets that are summed."""
+"""Largest number of subsets that are summed."""
 
 
 @dataclass(frozen=True)
 class SubsetQuadratic(Objective):
-    """Quadratic of a random subset of fixed size: bits that depend on each other, because k of them are 1.
+    """Quadratic of a random subset of fixed size: the bits depend on each other, since exactly k are 1.
 
-    ``f(x) = sum_j (x_j - t_j)^2``,  ``x ~ Subset(logits, k)``:  q(x) proportional to ``exp(x . logits)``, k bits are 1
+    ``f(x) = sum_j (x_j - t_j)^2``
+    ``x ~ Subset(logits, k)``
     ``E f = sum_x q(x) f(x)``
 
-    theta is ``logits``, ``[dim]``. By numpy's RandomState of the seed, logits are standard normals, and t the absolute
-    values of further ones. Exact value: the sum over all subsets, for at most 65,536 of them; beyond, a Monte Carlo
-    reference. On bits f is affine. It makes sense for every real x.
+    q(x) is proportional to ``exp(x . logits)`` over the x with k ones. theta is ``logits``, ``[dim]``. numpy's
+    RandomState draws from the seed standard normals for the logits, then the absolute values of standard normals for t.
+    Exact value: the sum over all subsets, for at most 65,536 of them; a Monte Carlo reference for more. On bits f is
+    affine. It is defined for every real x.
 
     Args:
-        dim: elements, at least 2.
-        k: how many are in, at least 1 and below dim.
-        seed: seed of logits and t, at least 0; in the paper 1234 and nine others.
+        dim: number of elements to choose from, at least 2.
+        k: number of elements in the subset, at least 1 and below dim.
+        seed: seed of the logits and t, at least 0; 1234 and nine others in the paper.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -56,22 +58,22 @@ class SubsetQuadratic(Objective):
         whole(self, "seed", 0)
         if self.k >= self.dim:
             raise ValueError(
-                f"SubsetQuadratic needs k < dim, or there is nothing to choose (got k={self.k}, dim={self.dim}). "
+                f"SubsetQuadratic needs k < dim, or there is no choice to make (got k={self.k}, dim={self.dim}). "
                 f"Use k={self.dim // 2}."
             )
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
-        """Whether the subsets are few enough to be summed."""
+        """Whether there are few enough subsets to sum over all of them."""
         return math.comb(self.dim, self.k) <= ENUMERABLE
 
     @property
     def reference_estimator(self) -> Estimator:  # type: ignore[override]
-        """An estimator that is unbiased here, of little variance for its cost."""
+        """An unbiased estimator with little variance for its cost."""
         return RLOO(n=8)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
         random = np.random.RandomState(self.seed)
         logits = torch.from_numpy(random.randn(self.dim)).to(device, dtype).requires_grad_()
         target = torch.from_numpy(np.abs(random.randn(self.dim))).to(device, dtype)

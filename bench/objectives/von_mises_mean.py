@@ -1,4 +1,4 @@
-"""The mean of directions."""
+"""Directions that should point to a target."""
 
 from __future__ import annotations
 
@@ -17,24 +17,27 @@ from estimators import ReparameterizedVonMises
 
 @dataclass(frozen=True)
 class VonMisesMean(Objective):
-    """Mean of independent directions: how far they point to the target.
+    """Mean of independent directions: how well they point to the target.
 
-    ``f(x) = sum_j cos(x_j - target)``,  ``x_j ~ VonMises(loc_j, k_j)``,  ``k = exp(log_concentration)``
-    ``E f = sum_j cos(loc_j - target) I_1(k_j) / I_0(k_j)``,  I_0 and I_1 modified Bessel functions
+    ``f(x) = sum_j cos(x_j - target)``
+    ``x_j ~ VonMises(loc_j, k_j)``
+    ``k = exp(log_concentration)``
+    ``E f = sum_j cos(loc_j - target) I_1(k_j) / I_0(k_j)``
 
-    theta is ``loc`` and ``log_concentration``, ``[dim]`` each; angles are in radians. Exact value: closed form. f is
-    periodic, as reparameterization needs it: samples jump between -pi and pi.
+    I_0 and I_1 are modified Bessel functions. theta is ``loc`` and ``log_concentration``, ``[dim]`` each; angles are in
+    radians. Exact value: closed form. f is periodic, which reparameterization needs, since samples jump between -pi and
+    pi.
 
     Args:
         dim: random coordinates, at least 1.
-        target: the direction in which f is largest.
-        loc: every coordinate's mean direction at the point of measurement.
-        concentration: every coordinate's concentration there, from 1e-3 to 1e4.
+        target: the direction that maximises f.
+        loc: mean direction of every coordinate at the point of measurement.
+        concentration: concentration of every coordinate at the point of measurement, from 1e-3 to 1e4.
 
     Raises:
         ValueError: an argument is out of its range.
 
-    Reference: Figurnov, Mohamed & Mnih 2018, section 5.1; the mean is from Mardia & Jupp 2000, section 3.5.4.
+    Reference: Figurnov, Mohamed & Mnih 2018, section 5.1; the expectation is from Mardia & Jupp 2000, section 3.5.4.
     """
 
     dim: int = 1
@@ -52,7 +55,7 @@ class VonMisesMean(Objective):
         between(self, "concentration", 1e-3, 1e4)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Make the problem in a dtype, on a device."""
+        """Return the problem in the given dtype, on the given device."""
 
         def q(theta: Theta) -> Distribution:
             base = ReparameterizedVonMises(theta["loc"], theta["log_concentration"].exp(), validate_args=False)

@@ -1,6 +1,6 @@
-"""Names and facts of both catalogues, in a small generated file: ``list``, completion and errors need no torch.
+"""Names and facts of both catalogues, from a generated file: ``bench list``, completion and errors need no torch.
 
-``python -m bench.planning.catalogue`` writes the file again, after an estimator or an objective has changed.
+Run ``python -m bench.planning.catalogue`` to write the file again after an estimator or an objective has changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal, get_type_hints
 Kind = Literal["estimator", "objective"]
 FILE = Path(__file__).with_name("catalogue.json")
 NEEDS = {"needs_df": "df/dx", "needs_relaxed_f": "relaxed f", "needs_bound": "bound", "needs_state": "state"}
-"""What an estimator may ask for: declared fact -> words."""
+"""Requirements of an estimator: declared fact -> words."""
 
 
 @functools.cache
@@ -29,7 +29,7 @@ def catalogue(kind: Kind) -> dict[str, dict[str, Any]]:
 
 @functools.cache
 def aliases(kind: Kind) -> dict[str, str]:
-    """Return the other names: alias -> command-line name."""
+    """Return the aliases: alias -> command-line name."""
     return {alias: name for name, facts in catalogue(kind).items() for alias in facts["aliases"]}
 
 
@@ -41,7 +41,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
-    """Return what the catalogue says of a class; facts that depend on its fields are those of the default instance."""
+    """Return a class's entry in the catalogue; facts that depend on fields are the default instance's."""
     instance = cls()
     hints = get_type_hints(cls)
     common = {
@@ -77,12 +77,12 @@ def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
 
 
 def served(facts: Mapping[str, Any]) -> list[str]:
-    """Return which families of q an estimator serves, in words: theirs, "reparameterized" or "any"."""
+    """Return the families of q that an estimator serves: their names, "reparameterized" or "any"."""
     return facts["families"] or ["reparameterized" if facts["reparameterized"] else "any"]
 
 
 def cost(cls: type) -> str:
-    """Return what an estimator's docstring says behind "Cost:", up to the first stop: evaluations per estimate."""
+    """Return the evaluations per estimate: what the docstring states after "Cost:", up to the first stop."""
     text = " ".join((cls.__doc__ or "").split())
     found = re.search(r"Cost: (.+?)(?=[.;:](?: |$))", text)
     return found[1].replace("`", "") if found else ""
@@ -94,7 +94,7 @@ def type_text(hint: Any) -> str:
 
 
 def generate() -> str:
-    """Return the text of the file, from the classes themselves."""
+    """Return the text of the file, made from the classes."""
     import estimators
     from bench import objectives
 

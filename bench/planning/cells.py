@@ -1,4 +1,4 @@
-"""Cells: which estimator is measured on which objective, and why a pair does not fit together."""
+"""Cells: which estimator is measured on which objective, and why a pair does not fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from estimators import Estimator
 
 @dataclass(frozen=True)
 class Cell:
-    """One estimator on one objective: what a measurement is of."""
+    """One estimator on one objective: the subject of a measurement."""
 
     estimator: Estimator
     objective: Objective
@@ -25,13 +25,13 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """Selectors of both, for people."""
+        """Both labels, for people."""
         return f"{label(self.estimator)} on {label(self.objective)}"
 
 
 @dataclass(frozen=True)
 class Skip:
-    """A pair that does not fit together, and why."""
+    """A pair that does not fit, and the reason."""
 
     cell: Cell
     reason: str

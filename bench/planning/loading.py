@@ -30,7 +30,7 @@ def expand(selector: Selector, kind: Kind) -> list[Any]:
     """Return the instances of a selector's grid; the first parameter varies slowest.
 
     Raises:
-        UsageError: the name, a parameter or a value is not one that there is.
+        UsageError: unknown name, parameter or value.
     """
     cls = load(selector, kind)
     hints = typing.get_type_hints(cls)
@@ -46,7 +46,7 @@ def expand(selector: Selector, kind: Kind) -> list[Any]:
 
 
 def has_parameter(selector: Selector, kind: Kind, key: str) -> bool:
-    """Tell whether the class of a selector has a field of this name."""
+    """Tell whether the class of a selector has a field with this name."""
     return any(f.name == key for f in dataclasses.fields(load(selector, kind)) if f.init)
 
 
@@ -76,30 +76,30 @@ def _convert(text: str, hint: Any, where: str) -> Any:
     try:
         return _value(text, hint)
     except ValueError:
-        raise UsageError(f"{where} needs {_words(hint)} (got {text!r}).") from None
+        raise UsageError(f"{where} needs {_expected(hint)} (got {text!r}).") from None
 
 
 def _value(text: str, hint: Any) -> Any:
-    """Return the value of a type that a text spells, or raise ``ValueError``."""
+    """Convert a text to a value of a type, or raise ``ValueError``."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _first(text, sorted(arguments, key=_breadth))
     if origin is typing.Literal:
-        return {value_text(v): v for v in arguments}[text] if text in map(value_text, arguments) else _no(text)
+        return {value_text(v): v for v in arguments}[text] if text in map(value_text, arguments) else _refuse(text)
     if origin is tuple:
         parts = text.split("/")
         inner = [arguments[0]] * len(parts) if arguments[-1] is Ellipsis else arguments
         return tuple(_value(part, t) for part, t in zip(parts, inner, strict=True))
     if hint is bool:
-        return {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else _no(text)
+        return {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else _refuse(text)
     if hint is float:
         value = float(text)
-        return value if math.isfinite(value) else _no(text)
+        return value if math.isfinite(value) else _refuse(text)
     if hint is int:
         return int(text)
     if hint is type(None):
-        return None if text.lower() == "none" else _no(text)
-    return text if hint is str else _no(text)
+        return None if text.lower() == "none" else _refuse(text)
+    return text if hint is str else _refuse(text)
 
 
 def _first(text: str, hints: Sequence[Any]) -> Any:
@@ -108,7 +108,7 @@ def _first(text: str, hints: Sequence[Any]) -> Any:
             return _value(text, hint)
         except ValueError:
             continue
-    return _no(text)
+    return _refuse(text)
 
 
 def _breadth(hint: Any) -> int:
@@ -117,18 +117,18 @@ def _breadth(hint: Any) -> int:
     return order.index(hint) if hint in order else len(order) + (hint is str)
 
 
-def _no(text: str) -> Any:
+def _refuse(text: str) -> Any:
     raise ValueError(text)
 
 
-def _words(hint: Any) -> str:
+def _expected(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_words(t) for t in arguments)
+        return " or ".join(_expected(t) for t in arguments)
     if origin is typing.Literal:
         return " or ".join(value_text(v) for v in arguments)
     if origin is tuple:
-        return f"values joined by '/', each {_words(arguments[0])}"
+        return f"values joined by '/', each {_expected(arguments[0])}"
     plain = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", type(None): "none"}
     return plain.get(hint, f"a value of type {names.type_text(hint)}, which selectors cannot spell")
 
@@ -140,7 +140,7 @@ def load(selector: Selector, kind: Kind) -> type:
     """Return the class that a selector names.
 
     Raises:
-        UsageError: there is none, or it is not a frozen dataclass of the right kind.
+        UsageError: there is no such class, or it is not a frozen dataclass of the right kind.
     """
     check_name(selector, kind)
     name = selector.name
@@ -154,19 +154,19 @@ def load(selector: Selector, kind: Kind) -> type:
 
 def _module(source: str, *, is_file: bool) -> types.ModuleType:
     folder = str(Path(source).resolve().parent) if is_file else str(Path.cwd())
-    sys.path.insert(0, folder)  # what lies beside the user's code can be imported by it
+    sys.path.insert(0, folder)  # the user's code may import the files beside it
     try:
         return _from_file(Path(source)) if is_file else importlib.import_module(source)
     except UsageError:
         raise
-    except Exception as error:  # whatever a user's module raises is told in one sentence
-        raise UsageError(f"{source} cannot be loaded: {_told(error, source)}") from error
+    except Exception as error:  # a user's module may raise anything
+        raise UsageError(f"{source} cannot be loaded: {_reported(error, source)}") from error
     finally:
         sys.path.remove(folder)
 
 
-def _told(error: Exception, source: str) -> str:
-    """Return an error's type and message, with the line of the user's file where it came from."""
+def _reported(error: Exception, source: str) -> str:
+    """Return an error's type and message, and the line of the user's file that raised it."""
     path = str(Path(source).resolve())
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
     message = " ".join(str(error).split())
@@ -174,7 +174,7 @@ def _told(error: Exception, source: str) -> str:
 
 
 def _from_file(path: Path) -> types.ModuleType:
-    """Load a file as a module of its own name, once."""
+    """Load a file once, as a module with a name of its own."""
     if not path.is_file():
         raise UsageError(f"There is no file {str(path)!r}. Give the path of a Python file, as in mine.py::Mine.")
     path = path.resolve()
@@ -202,7 +202,7 @@ def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
     found = getattr(module, cls, None)
     if not inspect.isclass(found):
         own = [key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, base)]
-        raise UsageError(f"{name}: there is no class {cls!r} in it.{did_you_mean(cls, own)}")
+        raise UsageError(f"{name}: there is no class {cls!r}.{did_you_mean(cls, own)}")
     if not issubclass(found, base):
         raise UsageError(
             f"{name} is not an {kind}. Derive {cls} from {base.__module__.partition('._')[0]}.{base.__name__}."
@@ -214,5 +214,7 @@ def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
         raise UsageError(f"{name} does not define {', '.join(missing)}, which every {kind} needs.")
     known = names.catalogue(kind).get(command_line_name(found))
     if known and getattr(importlib.import_module(known["class"].partition(":")[0]), cls, None) is not found:
-        raise UsageError(f"{name} has the name of the catalogue's own {cls}, and records would mix them. Rename it.")
+        raise UsageError(
+            f"{name} has the name of the catalogue's {cls}, and records would mix them up. Rename your class."
+        )
     return found

@@ -21,7 +21,7 @@ _MODULE_CLASS = re.compile(r"(?P<name>[A-Za-z_][\w.]*:[A-Za-z_]\w*)(?::(?P<param
 
 
 class UsageError(ValueError):
-    """What the user asked for cannot be done. The message is one sentence: what came, what was expected, what to do."""
+    """The user asked for the impossible. The message is one sentence: what came, what was expected, what to do."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,18 @@ class Selector:
         return f"{self.name}:{params}" if params else self.name
 
     def anchored(self, folder: Path) -> Selector:
-        """Return the selector with the path of a user's file made absolute, read from ``folder``."""
+        """Return the selector with the path of a user's file made absolute; relative paths start at ``folder``."""
         path, separator, cls = self.name.partition("::")
         return dataclasses.replace(self, name=f"{(folder / path).resolve()}::{cls}") if separator else self
 
     def relative_to(self, folder: Path) -> Selector:
-        """Return the selector with the path of a user's file written as seen from ``folder``."""
+        """Return the selector with the path of a user's file made relative to ``folder``."""
         path, separator, cls = self.name.partition("::")
         return dataclasses.replace(self, name=f"{os.path.relpath(path, folder)}::{cls}") if separator else self
 
 
 def parse(text: str) -> Selector:
-    """Return the selector that a text spells.
+    """Parse a selector.
 
     Raises:
         UsageError: the text is not a selector.
@@ -90,14 +90,14 @@ def _parse_params(params: str, text: str) -> dict[str, tuple[str, ...]]:
 
 
 def from_table(table: dict[str, Any]) -> Selector:
-    """Return the selector of a TOML table such as ``{name = "rloo", n = [2, 4]}``; an inner list is a tuple.
+    """Make a selector from a TOML table such as ``{name = "rloo", n = [2, 4]}``; an inner list is a tuple.
 
     Raises:
         UsageError: the table has no name, or a value that a selector cannot hold.
     """
     name = table.get("name")
     if not isinstance(name, str):
-        raise UsageError('A table of a selector needs a name, as in {name = "rloo", n = [2, 4]}.')
+        raise UsageError('The table of a selector needs a name, as in {name = "rloo", n = [2, 4]}.')
     base = parse(name)
     params = dict(base.params)
     for key, value in table.items():
@@ -140,7 +140,7 @@ def _is_catalogued(name: str) -> bool:
 
 
 def check_name(selector: Selector, kind: Kind) -> None:
-    """Raise ``UsageError`` if a selector names neither an entry of the catalogue nor a user's class. Needs no torch."""
+    """Raise ``UsageError`` unless a selector names an entry of the catalogue or a user's class. Needs no torch."""
     name = selector.name
     if ":" in name or name in names.catalogue(kind) or name in names.aliases(kind):
         return

@@ -17,10 +17,13 @@ class Settings:
         seed: root of all noise.
         dtype: "float32" or "float64", of samples and gradients; sums are always float64.
         device: "cpu" or "cuda".
-        common_noise: do all estimators of an objective share their noise, so that they compare pairwise?
-        timing: measure seconds too, afterwards? They need the machine to themselves.
-        adapt_seed: root of the noise that a state learns from; the seed when None. Another seed then measures the same
-            state again.
+        common_noise: whether all estimators of an objective share their noise, so that they compare pairwise.
+        timing: whether to measure seconds too, afterwards. Timing needs the machine to itself.
+        adapt_seed: root of the noise that a state learns from; the seed when None. With it, a run with another seed
+            measures the state that was learned before.
+
+    Raises:
+        ValueError: a value is not usable on any machine.
     """
 
     replicates: int = 10_000
@@ -40,9 +43,17 @@ class Settings:
             raise ValueError(f"dtype is float32 or float64 (got {self.dtype!r}).")
         if self.device not in ("cpu", "cuda"):
             raise ValueError(f"device is cpu or cuda (got {self.device!r}).")
+
+    def check_device(self) -> None:
+        """Refuse a device that this machine does not have. Settings are read anywhere, and used where the device is.
+
+        Raises:
+            UsageError: the device is "cuda", and torch finds no CUDA device.
+        """
         if self.device == "cuda":
             import torch
 
-            if torch.cuda.is_available():
-                return
-            raise ValueError("device is cuda, and torch finds no CUDA device here. Use device='cpu'.")
+            from bench.planning.selectors import UsageError
+
+            if not torch.cuda.is_available():
+                raise UsageError("device is cuda, and torch finds no CUDA device here. Use device='cpu'.")

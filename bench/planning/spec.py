@@ -1,4 +1,4 @@
-"""Spec: what a study measures, from TOML or from flags. Unknown keys are refused, and all errors are told at once."""
+"""Spec: what a study measures, from TOML or flags. Unknown keys are refused; one message reports all errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.loading import expand, has_parameter
 from bench.planning.selectors import Selector, UsageError, check_name, from_table, label, parse
-from bench.stats import Aim
+from bench.planning.settings import Settings
+from bench.stats import PrecisionTarget
 
 if TYPE_CHECKING:
     from bench.objectives import Objective
@@ -30,7 +31,7 @@ FILE = "spec.toml"
 
 
 def _collect(function: Callable[[T], U], items: Iterable[T], place: Callable[[int], str]) -> list[U]:
-    """Return the function of every item, or raise one ``UsageError`` that tells the errors of all of them."""
+    """Return the function's value for every item, or raise one ``UsageError`` that reports all errors."""
     found, errors = [], []
     for position, item in enumerate(items):
         try:
@@ -44,14 +45,14 @@ def _collect(function: Callable[[T], U], items: Iterable[T], place: Callable[[in
 
 def _selector(item: Any, kind: Kind) -> Selector:
     if not isinstance(item, str | dict | Selector):
-        raise UsageError(f"a selector is a text or a table with a name (got {item!r}).")
+        raise UsageError(f"a selector is a string or a table with a name (got {item!r}).")
     selector = parse(item) if isinstance(item, str) else from_table(item) if isinstance(item, dict) else item
     check_name(selector, kind)
     return selector
 
 
 def _selectors(kind: Kind) -> BeforeValidator:
-    """Return the validator that reads a list of selectors: texts, tables, or selectors."""
+    """Return the validator of a list of selectors, each a string, a table or a ``Selector``."""
 
     def read(items: Any) -> tuple[Selector, ...]:
         if not isinstance(items, list | tuple):
@@ -67,17 +68,17 @@ class Spec(BaseModel):
     """A study: every estimator on every objective, and how to measure them.
 
     Args:
-        name: the study's name, and that of its folder under ``results``.
+        name: name of the study and of its folder under ``results``.
         seed: root of all noise, from 0 to 2^63 - 1.
         replicates: independent calls of each cell, rounded up to whole draws.
-        precision: instead of a number of replicates, the relative half-width that the variance's interval shall have.
-        max_replicates: with a precision, where a cell stops though it is not reached.
+        precision: relative half-width that the variance's interval has to reach; replaces a fixed ``replicates``.
+        max_replicates: number of replicates at which a cell stops even if it has not reached its precision.
         dtype: "float32" or "float64".
-        device: "cpu", "cuda", or "auto" for the GPU where there is one.
+        device: "cpu", "cuda", or "auto": the GPU if there is one.
         timing: end with a timing pass.
-        common_noise: all estimators of an objective see the same noise.
-        estimators: selectors of what is measured.
-        objectives: selectors of what it is measured on.
+        common_noise: give all estimators of an objective the same noise.
+        estimators: selectors of the estimators to measure.
+        objectives: selectors of the objectives to measure them on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -96,14 +97,14 @@ class Spec(BaseModel):
 
     @classmethod
     def read(cls, path: Path, **overrides: Any) -> Spec:
-        """Return the spec of a TOML file; paths of users' files in it are relative to the file.
+        """Read a spec from a TOML file. Paths of users' files in it are relative to the TOML file.
 
         Args:
-            path: the file; its stem is the name of a spec that gives none.
-            overrides: values that take the place of the file's.
+            path: the file; its stem is the default name of the study.
+            overrides: values that replace the file's.
 
         Raises:
-            UsageError: there is no such file, it is not TOML, or not a spec. All errors in one message.
+            UsageError: the file is missing, is not TOML, or is not a spec. The message reports all errors.
         """
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -118,19 +119,24 @@ class Spec(BaseModel):
 
     @classmethod
     def of(cls, table: dict[str, Any], source: str = "") -> Spec:
-        """Return the spec of a table of its keys, or raise one ``UsageError`` that tells all that is wrong with it."""
+        """Make a spec from a table of its keys, or raise one ``UsageError`` that reports all errors."""
         try:
             return cls(**table)
         except ValidationError as error:
             raise UsageError(source + " ".join(_sentence(e) for e in error.errors())) from None
 
     @property
-    def aim(self) -> Aim | None:
-        """What replicates are spent on, where their number is not given."""
-        return None if self.precision is None else Aim(self.precision, self.max_replicates)
+    def precision_target(self) -> PrecisionTarget | None:
+        """Precision to reach, and the limit of replicates; None if the number of replicates is fixed."""
+        return None if self.precision is None else PrecisionTarget(self.precision, self.max_replicates)
+
+    def settings(self) -> Settings:
+        """Return how the spec's cells are measured; "auto" must have been replaced (``on_device``)."""
+        shared = type(self).model_fields.keys() & Settings.__dataclass_fields__.keys()
+        return Settings(**{name: getattr(self, name) for name in shared})
 
     def with_samples(self, samples: tuple[int, ...]) -> Spec:
-        """Return the spec with these n in every estimator that has an n and was not given one."""
+        """Return the spec with these n for every estimator that has an n and does not set it."""
         texts = tuple(str(n) for n in samples)
 
         def give(selector: Selector, kind: Kind) -> Selector:
@@ -140,15 +146,15 @@ class Spec(BaseModel):
         return self._each(give)
 
     def with_point(self, at: str) -> Spec:
-        """Return the spec with this point of training in every objective that has one and was not given it.
+        """Return the spec with ``at`` set for every objective that has this parameter and does not set it.
 
         Raises:
-            UsageError: no objective has one.
+            UsageError: no objective has the parameter ``at``.
         """
         if not any(has_parameter(selector, "objective", "at") for selector in self.objectives):
             raise UsageError(
-                f"--at {at} names a point of training, and none of the objectives is a network that is trained. Add "
-                "-o gaussian-vae, or leave --at out."
+                f"--at {at} sets the weights of a trainable network, and no objective is one. Add -o gaussian-vae, or "
+                "leave --at out."
             )
 
         def give(selector: Selector, kind: Kind) -> Selector:
@@ -158,7 +164,7 @@ class Spec(BaseModel):
         return self._each(give)
 
     def extending(self, older: Spec) -> Spec:
-        """Return the spec with the selectors of an older one before its own: what a folder that holds both is of."""
+        """Return the spec with an older spec's selectors before its own: the spec of a folder that holds both."""
 
         def joined(old: tuple[Selector, ...], new: tuple[Selector, ...]) -> tuple[Selector, ...]:
             both = {str(anchored): anchored for anchored in (s.anchored(Path.cwd()) for s in (*old, *new))}
@@ -172,10 +178,10 @@ class Spec(BaseModel):
         )
 
     def on_device(self) -> Spec:
-        """Return the spec with "auto" decided.
+        """Return the spec with the device "auto" replaced by "cuda" or "cpu".
 
         Raises:
-            UsageError: it asks for CUDA, and there is none.
+            UsageError: the spec asks for CUDA, and there is no CUDA device.
         """
         if self.device == "cpu":
             return self
@@ -191,12 +197,12 @@ class Spec(BaseModel):
         """Return the estimators and objectives, each once, in the order of the selectors.
 
         Raises:
-            UsageError: a parameter or a value is not one that there is. All errors in one message.
+            UsageError: unknown name, parameter or value. The message reports all errors.
         """
         return _instances(self.estimators, "estimator"), _instances(self.objectives, "objective")
 
     def to_toml(self, folder: Path | None = None) -> str:
-        """Return the spec as TOML, every key with a value; paths of users' files as seen from ``folder``."""
+        """Return the spec as TOML, without keys that are None; paths of users' files are relative to ``folder``."""
         lines = []
         for key in type(self).model_fields:
             value = getattr(self, key)
@@ -224,18 +230,18 @@ def study(
     out: Path | None = None,
     **overrides: Any,
 ) -> tuple[Spec, Path]:
-    """Return the spec and the folder that the words of a command line mean.
+    """Return the spec and the study folder that a command line asks for.
 
     Args:
-        path: a spec, or a study folder; the default study when None.
-        estimators: selectors that take the place of the spec's.
-        objectives: likewise.
-        samples: n for every estimator that has one and was not given it.
-        out: the study folder. Otherwise that of a ``spec.toml`` is where it lies, and any other is results/NAME.
-        overrides: values that take the place of the spec's.
+        path: a spec or a study folder; None for the default study.
+        estimators: selectors that replace the spec's estimators.
+        objectives: selectors that replace the spec's objectives.
+        samples: n for every estimator that has an n and does not set it.
+        out: the study folder; by default the folder of a ``spec.toml``, and results/NAME for any other spec.
+        overrides: values that replace the spec's.
 
     Raises:
-        UsageError: something in it is not possible.
+        UsageError: the spec cannot be read, or a name or value is wrong.
     """
     chosen: dict[str, Any] = {}
     for key, kind, texts in (("estimators", "estimator", estimators), ("objectives", "objective", objectives)):
@@ -253,7 +259,7 @@ def study(
 
 
 def _name(estimators: Sequence[Selector] = (), objectives: Sequence[Selector] = ()) -> str:
-    """Return the name of a study that was chosen by selectors: ``rloo+disarm-on-default``."""
+    """Return the name of a study chosen by selectors, such as ``rloo+disarm-on-default``."""
 
     def half(selectors: Sequence[Selector], noun: str) -> str:
         words = dict.fromkeys(re.split(r"[:.]", selector.name)[-1] for selector in selectors)
@@ -269,7 +275,7 @@ def _instances(selectors: tuple[Selector, ...], kind: Kind) -> list[Any]:
         twin = found.setdefault(label(instance), instance)
         if type(twin) is not type(instance):
             raise UsageError(
-                f"Two {kind}s are called {label(instance)!r}, and records would mix them. Rename one class."
+                f"Two {kind}s are called {label(instance)!r}, and records would mix them up. Rename one class."
             )
     return list(found.values())
 

@@ -1,4 +1,4 @@
-"""The environment: versions, machine and commit that the numbers were made with."""
+"""The environment in which numbers are made: versions, machine and commit."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 
 
 def cores() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Return what the numbers were made with: versions, machine, commit of the working folder where there is one."""
+    """Return versions, machine and commit; a fact that cannot be found is None."""
     return {
         "python": platform.python_version(),
         "torch": version("torch"),
@@ -29,7 +29,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cpu_capability": _cpu_capability(),
         "cores": os.cpu_count(),
-        "commit": _commit(),
+        "commit": commit_of(Path(__file__).parent),
     }
 
 
@@ -41,6 +41,16 @@ def version(distribution: str) -> str | None:
         return None
 
 
+def commit_of(folder: Path) -> str | None:
+    """Return the commit of the repository that holds a folder, 12 hexadecimal digits; None outside of a repository."""
+    command = ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
 def _cpu_name() -> str | None:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -50,14 +60,5 @@ def _cpu_name() -> str | None:
 
 
 def _cpu_capability() -> str | None:
-    torch = sys.modules.get("torch")  # known only where torch is already loaded; a reader of records needs none
+    torch = sys.modules.get("torch")  # reading records must not import torch
     return str(torch.backends.cpu.get_cpu_capability()) if torch else None
-
-
-def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None

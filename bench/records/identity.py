@@ -1,12 +1,10 @@
-"""Identity by content: what an estimator, an objective, a cell and a run are."""
+"""Identity by content, for estimators, objectives, cells and runs."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import json
-import sys
 from typing import Any
 
 
@@ -26,16 +24,16 @@ def fields_of(instance: Any) -> dict[str, Any]:
 
 
 def changed_fields(instance: Any) -> dict[str, Any]:
-    """Return the fields that differ from their defaults; a released default never changes, so they are the identity."""
+    """Return the fields that differ from their defaults. Released defaults never change, so these fields identify."""
     given = fields_of(instance)
     defaults = {f.name: f.default for f in dataclasses.fields(instance)}
     return {k: v for k, v in given.items() if v != defaults[k] or type(v) is not type(defaults[k])}
 
 
 def identity(instance: Any) -> dict[str, Any]:
-    """Return what an estimator or an objective is: its class name and the fields that differ from their defaults.
+    """Return the identity of an estimator or an objective: class name and fields that differ from their defaults.
 
-    A file that a field names is known by its content.
+    If a field names a file, a digest of the file's content replaces the name.
     """
     return {"class": type(instance).__name__, **changed_fields(instance), **getattr(instance, "contents", {})}
 
@@ -45,25 +43,7 @@ def cell_id(estimator: Any, objective: Any) -> str:
     return digest({"estimator": identity(estimator), "objective": identity(objective)})
 
 
-NOISE = 3
-"""Which replicate has which noise; one more whenever that changes, so that no study has some cells of each."""
-
-
-def code_digest(*instances: Any) -> str:
-    """Return a digest of the source files of the instances' classes, and of which replicate has which noise.
-
-    What differs in it is measured again, not looked up.
-    """
-    texts = []
-    for instance in instances:
-        try:
-            texts.append(inspect.getsource(sys.modules[type(instance).__module__]))
-        except (OSError, TypeError, KeyError):
-            texts.append("")  # defined in a console, where there is no file
-    return digest([*texts, NOISE])
-
-
 def run_id(cell: str, *, dtype: str, device: str, seed: int, replicates: int, common_noise: bool = True) -> str:
-    """Return the identity of one run of a cell, 16 hexadecimal digits. ``replicates`` as planned: whole draws."""
+    """Return the identity of one run of a cell, 16 hexadecimal digits. ``replicates`` is the sum of its draws."""
     key: list[object] = [cell, dtype, device, seed, replicates]
     return digest(key if common_noise else [*key, "own noise"])

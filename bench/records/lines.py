@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,34 @@ import numpy as np
 SCHEMA = 1
 """Version of the record's keys; a reader refuses a newer one."""
 Record = dict[str, Any]
+
+
+class LineKind(StrEnum):
+    """What a line is about. A run has one line of each kind at most; a later line replaces an earlier one."""
+
+    MOMENTS = "moments"
+    """Bias, variance and the other statistics of a cell's gradients."""
+    TIMING = "timing"
+    """Seconds, cost and memory of a cell, measured alone on the machine."""
+    REFERENCE = "reference"
+    """Monte Carlo gradient of an objective whose exact gradient is unknown."""
+    PILOT = "pilot"
+    """Number of replicates that a cell needs for the wanted precision."""
+    TRAINING = "training"
+    """One optimisation run of a cell: the objective's values at the checkpoints."""
+
+
+class Outcome(StrEnum):
+    """How the work of a line ended."""
+
+    MEASURED = "measured"
+    """It succeeded: the line holds its results."""
+    SKIPPED = "skipped"
+    """The estimator does not fit the objective, or refused it; ``reason`` says why."""
+    FAILED = "failed"
+    """An exception or a dead worker ended it; ``reason`` says which. The next run tries again."""
+    DIVERGED = "diverged"
+    """The training became far worse, or not finite: the line holds the results until then; ``reason`` says where."""
 
 
 class Damaged(Exception):
@@ -23,7 +52,7 @@ def dumps(record: Record) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return the value with arrays as lists and non-finite numbers as None."""
+    """Return the value with arrays as lists, enum members as text and non-finite numbers as None."""
     match value:
         case dict():
             return {str(k): plain(v) for k, v in value.items()}
@@ -33,6 +62,8 @@ def plain(value: Any) -> Any:
             return plain(value.tolist())
         case np.generic():
             return plain(value.item())
+        case StrEnum():
+            return value.value
         case float():
             return value if math.isfinite(value) else None
         case _:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from bench.records import files
 from bench.records.lines import SCHEMA, Damaged, Record, dumps
 
 LINES = "records.jsonl"
@@ -27,11 +28,11 @@ class Store:
     """The writer of a study folder; a context manager.
 
     Args:
-        folder: made if it does not exist.
+        folder: the study folder; made if it does not exist.
 
     Raises:
         OSError: the folder cannot be written.
-        Busy: another process writes to it.
+        Busy: another process is writing to the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,14 +54,14 @@ class Store:
 
     def append(self, record: Record) -> None:
         """Write one line and wait until it is on disk."""
-        line = dumps(self._outsource(record)) + "\n"
+        line = dumps(self._with_files(record)) + "\n"
         os.write(self._descriptor, line.encode())
         os.fsync(self._descriptor)
 
-    def _outsource(self, value: Any) -> Any:
-        """Replace long vectors by the name of the file that holds them."""
+    def _with_files(self, value: Any) -> Any:
+        """Write long vectors to files, and replace each by the name of its file."""
         if isinstance(value, dict):
-            return {k: self._outsource(v) for k, v in value.items()}
+            return {k: self._with_files(v) for k, v in value.items()}
         if isinstance(value, list | tuple | np.ndarray) and np.size(value) > LONG:
             array = np.asarray(value)
             if array.dtype.kind == "f":
@@ -74,13 +75,7 @@ class Store:
         name = f"arrays/{hashlib.sha256(data).hexdigest()}.npy"
         path = self.folder / name
         if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            files.write(path, data)
         return name
 
     def __enter__(self) -> Self:
@@ -91,12 +86,12 @@ class Store:
 
 
 def read(folder: Path) -> list[Record]:
-    """Return the records of a study folder, the last of each (run, kind), in the order of their first lines.
+    """Return the records of a study folder, the last line of each (run, kind), in the order of their first lines.
 
-    A torn line (a write that a crash cut short) is passed over; anything else that is not a record is damage.
+    A torn line (a write that a crash cut short) is skipped; anything else that is not a record is damage.
 
     Raises:
-        Damaged: a line is broken, or of a newer schema.
+        Damaged: a line is broken, or has a newer schema.
     """
     path = folder / LINES
     if not path.exists():
@@ -113,12 +108,12 @@ def read(folder: Path) -> list[Record]:
                 continue
             raise Damaged(f"{path}, line {number}, is not JSON. Restore the file, or delete that line.") from None
         _check(record, path, number)
-        found[record["run"], record["kind"]] = _insource(record, folder)
+        found[record["run"], record["kind"]] = _with_vectors(record, folder)
     return list(found.values())
 
 
 def _torn(line: str) -> bool:
-    """Tell whether a line is the beginning of a record, and not the end of one."""
+    """Tell whether a line is the beginning of a record without its end."""
     start = '{"schema"'
     return start.startswith(line[: len(start)]) and line.count(start) <= 1 and line.count("{") != line.count("}")
 
@@ -133,7 +128,8 @@ def _check(record: Any, path: Path, number: int) -> None:
         )
 
 
-def _insource(value: Any, folder: Path) -> Any:
+def _with_vectors(value: Any, folder: Path) -> Any:
+    """Replace the name of each file by the vector that it holds."""
     if isinstance(value, dict):
         if set(value) == {"array"}:
             try:
@@ -141,5 +137,5 @@ def _insource(value: Any, folder: Path) -> Any:
             except (OSError, ValueError):
                 path = folder / value["array"]
                 raise Damaged(f"{path} is missing or broken. Restore it from version control.") from None
-        return {k: _insource(v, folder) for k, v in value.items()}
+        return {k: _with_vectors(v, folder) for k, v in value.items()}
     return value

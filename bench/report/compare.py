@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench.stats import Run, compare, format_interval, format_number, format_variance, holm
+from bench.stats import ComparedRun, compare, format_interval, format_number, format_variance, holm
 from bench.stats.printing import NONE
 
 Record = Mapping[str, Any]
@@ -152,13 +152,13 @@ def _share_noise(a: Record, b: Record) -> bool:
     return bool(same and made and (a["common_noise"] or a["cell"] == b["cell"]))
 
 
-def _variance(record: Record, run: Run) -> str:
+def _variance(record: Record, run: ComparedRun) -> str:
     """Return a variance as text; what varies in a deterministic estimator is rounding."""
     return "0" if record["deterministic"] else format_variance(run.summary)
 
 
 def _compared(pairs: Sequence[tuple[str, Record, Record]]) -> list[Comparison]:
-    runs = [(Run.of(a), Run.of(b)) for _, a, b in pairs]
+    runs = [(ComparedRun.of(a), ComparedRun.of(b)) for _, a, b in pairs]
     ratios = [
         compare(y, x, common=_share_noise(a, b))
         if x.is_comparable and y.is_comparable and not (a["deterministic"] or b["deterministic"])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.report.frame import files
-from bench.stats.seeds import Centre, centre
+from bench.stats.seeds import SeedSummary, across_seeds
 from bench.stats.summary import HEAVY
 
 Array = NDArray[np.float64]
@@ -54,9 +54,9 @@ class Curves:
     lines: list[Record]
 
     @property
-    def final(self) -> Centre:
+    def final(self) -> SeedSummary:
         """Where the runs end."""
-        return centre(self.value[:, -1])
+        return across_seeds(self.value[:, -1])
 
     @property
     def diverged(self) -> int:

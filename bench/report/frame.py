@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.stats.summary import HEAVY
+from bench.stats.summary import HEAVY, BiasVerdict, Flag
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,10 +41,10 @@ NEEDS_FINITE_VARIANCE = (
 
 ROUNDINGS = 1000
 """Standard deviations of so many roundings of the exact gradient are not told from rounding."""
-UNBIASED = ("UNBIASED_WITHIN_TOL", "EXACT", "EXACT_WITHIN_TOL")
-OPEN = ("INCONCLUSIVE", "NO_REFERENCE", "DEGENERATE", "UNRELIABLE")
-CONSTANT = ("EXACT", "EXACT_WITHIN_TOL", "DETERMINISTIC_BIASED")
-BIASED = ("BIASED", "BIASED_WITHIN_TOL", "DETERMINISTIC_BIASED")
+UNBIASED = (BiasVerdict.UNBIASED_WITHIN_TOL, BiasVerdict.EXACT, BiasVerdict.EXACT_WITHIN_TOL)
+OPEN = (BiasVerdict.INCONCLUSIVE, BiasVerdict.NO_REFERENCE, BiasVerdict.DEGENERATE, BiasVerdict.UNRELIABLE)
+CONSTANT = (BiasVerdict.EXACT, BiasVerdict.EXACT_WITHIN_TOL, BiasVerdict.DETERMINISTIC_BIASED)
+BIASED = (BiasVerdict.BIASED, BiasVerdict.BIASED_WITHIN_TOL, BiasVerdict.DETERMINISTIC_BIASED)
 
 
 def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -98,7 +98,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table["biased"] = measured & table["verdict"].isin(BIASED)
     declared = (table["unbiased"] == 1) & table["verdict"].isin(OPEN)
     table["fair"] = measured & (table["verdict"].isin(UNBIASED) | declared)
-    rounding = table["verdict"].isin(CONSTANT) | table["flags"].str.contains("AT_FLOAT_RESOLUTION")
+    rounding = table["verdict"].isin(CONSTANT) | table["flags"].str.contains(Flag.AT_FLOAT_RESOLUTION)
     digits = ROUNDINGS * table["dtype"].map({"float32": 2.0**-23, "float64": 2.0**-52})
     rounding |= table["variance"] < (digits * table["exact_norm"]) ** 2
     table["exact"] = measured & table["verdict"].isin(UNBIASED) & rounding

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.stats import Run, log_ratio_table, rank_intervals
+from bench.stats import ComparedRun, log_ratio_table, rank_intervals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ def ranked(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.Data
     for _, group in table[(table["outcome"] == "measured") & (table["variance"] > 0)].groupby("problem", sort=False):
         lines = [by_run[run] for run in group["run"]]
         ratios, p, allowed = log_ratio_table(
-            [Run.of(line) for line in lines], common=all(line["common_noise"] for line in lines)
+            [ComparedRun.of(line) for line in lines], common=all(line["common_noise"] for line in lines)
         )
         for index, rank in zip(group.index, rank_intervals(ratios, p, ranked=allowed), strict=True):
             if rank is not None:

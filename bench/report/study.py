@@ -7,10 +7,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.records import files
 from bench.report import curves, figures, tables, training
+from bench.report.cost import priced
 from bench.report.frame import frame
 from bench.report.ranks import ranked
-from bench.report.work import priced
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,14 +48,14 @@ def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
         texts |= {"training.md": training.markdown(trained, title), "training.csv": training.data(trained)}
         images.append(figures.training_images(curves.problems(trained)))
     for name, text in texts.items():
-        _replace(folder / name, text.encode())
+        files.write(folder / name, text)
     written = [folder / name for name in texts]
     for name, image in chain.from_iterable(images):
         path = folder / "figures" / name
         if image is None:
             path.unlink(missing_ok=True)
         else:
-            _replace(path, image)
+            files.write(path, image)
             written.append(path)
     return written
 
@@ -75,11 +76,3 @@ def _trained(records: Records) -> Records:
 def prepared(records: Records, cost: str = "seconds") -> pd.DataFrame:
     """Return the frame that every table and figure reads: runs with their prices and rank intervals."""
     return ranked(priced(frame(records), cost), records)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old or the new one, never a part."""
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content)
-    temporary.replace(path)

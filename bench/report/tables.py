@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bench.report import words
+from bench.report.cost import UNITS, advice
 from bench.report.frame import each
-from bench.report.work import UNITS, advice
 from bench.stats.printing import NONE, format_number, format_rank
 
 if TYPE_CHECKING:
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 CSV = (
-    "problem", "estimator", "objective", "family", "dim", "size", "dtype", "device", "seed", "replicates", "precision",
-    "precision_reached", "outcome", "status", "verdict", "flags", "unbiased", "deterministic", "n", "rank_low",
-    "rank_high", "variance",
-    "variance_low", "variance_high", "exact_norm", "bias_squared", "bias_low", "bias_bound", "relative_bias_bound",
-    "bias_per_sd_bound", "p_bias", "replicates_needed", "mse", "mse_low", "mse_high", "efficiency", "work",
-    "work_low", "work_high", "unit", "snr", "snr_low", "snr_high", "cosine", "cosine_low", "cosine_high",
-    "alignment", "gain", "gain_low", "gain_high", "khat", "truncated_at", "truncated_mean",
-    "f_evals", "grad_evals", "adapt_steps", "adapt_seconds",
+    "problem", "estimator", "objective", "family", "dim", "size", "dtype", "device", "seed", "replicates",
+    "precision", "precision_reached", "outcome", "status", "verdict", "flags", "unbiased", "deterministic", "n",
+    "rank_low", "rank_high", "variance", "variance_low", "variance_high", "exact_norm", "bias_squared", "bias_low",
+    "bias_bound", "relative_bias_bound", "bias_per_sd_bound", "p_bias", "replicates_needed", "mse", "mse_low",
+    "mse_high", "efficiency", "variance_times_cost", "variance_times_cost_low", "variance_times_cost_high", "unit",
+    "snr", "snr_low", "snr_high", "cosine", "cosine_low", "cosine_high", "alignment", "gain", "gain_low", "gain_high",
+    "khat", "truncated_at", "truncated_mean", "f_evals", "grad_evals", "adapt_steps", "adapt_seconds",
     "adapt_f_evals", "seconds", "seconds_low", "seconds_high", "latency_seconds", "latency_seconds_low",
     "latency_seconds_high", "cost", "cost_low", "cost_high", "noisy", "peak_bytes", "reason",
 )  # fmt: skip
-UNIT_NAMES = {f"cost{end}": f"cost_forward_passes{end}" for end in ("", "_low", "_high")} | {"unit": "work_unit"}
-"""Columns whose name in the frame lacks the unit: ``cost`` counts times that of sampling and evaluating f."""
+UNIT_NAMES = {f"cost{end}": f"cost_forward_passes{end}" for end in ("", "_low", "_high")}
+UNIT_NAMES |= {"unit": "variance_times_cost_unit"}
+"""Columns whose name in the frame lacks the unit. ``cost`` is a multiple of the time to sample and evaluate f once."""
 INTEGERS = (
     "dim", "size", "seed", "replicates", "n", "rank_low", "rank_high", "unbiased", "deterministic", "noisy",
     "adapt_steps", "peak_bytes", "precision_reached",
@@ -75,9 +75,9 @@ class Section(NamedTuple):
 def ordered(group: pd.DataFrame) -> pd.DataFrame:
     """Sort the runs of a problem: unbiased ones by variance × cost, then biased, heavy-tailed, failed."""
     place = (~group["fair"]).astype(int) + 2 * group["heavy"] + 4 * (group["outcome"] != "measured")
-    keyed = group.assign(_place=place, _work=group["work"].fillna(math.inf))
-    ranked = keyed.sort_values(["_place", "_work", "variance_low", "estimator"], kind="stable")
-    return ranked.drop(columns=["_place", "_work"])
+    keyed = group.assign(_place=place, _cost=group["variance_times_cost"].fillna(math.inf))
+    ranked = keyed.sort_values(["_place", "_cost", "variance_low", "estimator"], kind="stable")
+    return ranked.drop(columns=["_place", "_cost"])
 
 
 def sections(table: pd.DataFrame, *, terse: bool = False) -> list[Section]:

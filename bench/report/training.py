@@ -13,7 +13,7 @@ import numpy as np
 from bench.report import words
 from bench.report.curves import KIND, Curves, Problem, Record, problems
 from bench.stats.printing import NONE, format_estimate, format_number
-from bench.stats.seeds import Centre, centre
+from bench.stats.seeds import SeedSummary, across_seeds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,7 +99,7 @@ def _row(curves: Curves, best: Curves, budget: float, upwards: float) -> list[st
     mine, theirs = (np.array([c.value[c.seeds.index(seed), -1] for seed in shared]) for c in (curves, best))
     behind = NONE
     if curves is not best and shared and np.isfinite(theirs).all():
-        behind = estimate(centre(upwards * (theirs - mine)))
+        behind = estimate(across_seeds(upwards * (theirs - mine)))
     final = curves.final
     return [
         curves.estimator,
@@ -115,7 +115,7 @@ def _row(curves: Curves, best: Curves, budget: float, upwards: float) -> list[st
     ]
 
 
-def estimate(where: Centre) -> str:
+def estimate(where: SeedSummary) -> str:
     """Return a median with its interval; what is infinite has diverged."""
     if not math.isfinite(where.median):
         return "diverged"

@@ -7,27 +7,31 @@ from typing import Any
 
 from bench.report.frame import CONSTANT
 from bench.stats.printing import NONE, decimals_for, format_estimate, format_number
+from bench.stats.summary import BiasVerdict, Flag, Status
 
 VERDICTS = {
-    "UNBIASED_WITHIN_TOL": "unbiased",
-    "BIASED_WITHIN_TOL": "slight bias",
-    "BIASED": "biased",
-    "DETERMINISTIC_BIASED": "biased",
-    "INCONCLUSIVE": "",
-    "UNRELIABLE": "unreliable",
-    "EXACT": "exact",
-    "EXACT_WITHIN_TOL": "exact to",
-    "DEGENERATE": "constant",
-    "NO_REFERENCE": "no reference",
+    BiasVerdict.UNBIASED_WITHIN_TOL: "unbiased",
+    BiasVerdict.BIASED_WITHIN_TOL: "slight bias",
+    BiasVerdict.BIASED: "biased",
+    BiasVerdict.DETERMINISTIC_BIASED: "biased",
+    BiasVerdict.INCONCLUSIVE: "",
+    BiasVerdict.UNRELIABLE: "unreliable",
+    BiasVerdict.EXACT: "exact",
+    BiasVerdict.EXACT_WITHIN_TOL: "exact to",
+    BiasVerdict.DEGENERATE: "constant",
+    BiasVerdict.NO_REFERENCE: "no reference",
 }
 
+BOUNDED = (BiasVerdict.UNBIASED_WITHIN_TOL, BiasVerdict.BIASED_WITHIN_TOL, BiasVerdict.INCONCLUSIVE)
+"""Verdicts that are printed with the upper bound of the bias."""
+
 STATUSES = {
-    "OK": "",
-    "SMALL_R": "few replicates",
-    "TAIL_WARNING": "tail warning",
-    "HEAVY_TAIL": "heavy tail",
-    "INFINITE_VARIANCE_SUSPECTED": "infinite variance?",
-    "DEGENERATE": "constant so far",
+    Status.OK: "",
+    Status.SMALL_R: "few replicates",
+    Status.TAIL_WARNING: "tail warning",
+    Status.HEAVY_TAIL: "heavy tail",
+    Status.INFINITE_VARIANCE_SUSPECTED: "infinite variance?",
+    Status.DEGENERATE: "constant so far",
 }
 
 TIME_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
@@ -92,14 +96,14 @@ def count(value: float) -> str:
 
 def bias(row: Any) -> str:
     """Return the verdict in a word with what bounds it, relative to the norm of the exact gradient."""
-    word: str = VERDICTS.get(row.verdict, row.verdict.lower())
-    if row.verdict in ("UNBIASED_WITHIN_TOL", "BIASED_WITHIN_TOL", "INCONCLUSIVE") and row.relative_bias_bound > 0:
+    word: str = VERDICTS[row.verdict]
+    if row.verdict in BOUNDED and row.relative_bias_bound > 0:
         return f"{word} ≤ {percent(row.relative_bias_bound)}".lstrip()
-    if row.verdict in ("EXACT_WITHIN_TOL", "DETERMINISTIC_BIASED") and row.exact_norm > 0:
+    if row.verdict in (BiasVerdict.EXACT_WITHIN_TOL, BiasVerdict.DETERMINISTIC_BIASED) and row.exact_norm > 0:
         return f"{word} {percent(row.bias_norm / row.exact_norm)}"
-    if row.verdict == "DEGENERATE" and row.exact_norm > 0:
+    if row.verdict == BiasVerdict.DEGENERATE and row.exact_norm > 0:
         return f"{word}, off {percent(row.bias_norm / row.exact_norm)}"
-    if row.verdict == "BIASED" and row.exact_norm > 0:
+    if row.verdict == BiasVerdict.BIASED and row.exact_norm > 0:
         return f"{word} {span(100 * row.bias_low / row.exact_norm, 100 * row.relative_bias_bound)} %"
     return word or "inconclusive"
 
@@ -108,8 +112,8 @@ def remarks(row: Any) -> str:
     """Return why the numbers of this row ask for care; empty where they do not."""
     if row.verdict in CONSTANT:
         return ""
-    parts = [STATUSES.get(row.status, row.status.lower())]
+    parts = [STATUSES[row.status]]
     parts += [f"index {row.khat:.2f}"] if row.heavy else []
     parts += [f"not within ±{100 * row.precision:g} %"] if row.precision_reached == 0 else []
-    parts += ["float resolution"] if "AT_FLOAT_RESOLUTION" in row.flags else []
+    parts += ["float resolution"] if Flag.AT_FLOAT_RESOLUTION in row.flags else []
     return ", ".join(p for p in parts if p)

@@ -1,11 +1,11 @@
 """Statistics of gradient estimates: partial sums in, intervals, tests and verdicts out. numpy only."""
 
 from bench.stats.accumulate import Accumulator
-from bench.stats.adaptive import Aim, half_width, is_precise, look_schedule, planned_replicates, spend
+from bench.stats.adaptive import PrecisionTarget, half_width, is_precise, look_schedule, planned_replicates, spend
 from bench.stats.bias import Reference
 from bench.stats.comparison import (
+    ComparedRun,
     LogRatio,
-    Run,
     compare,
     independent_log_ratio,
     log_ratio_table,
@@ -31,14 +31,14 @@ from bench.stats.sums import Sums
 
 __all__ = [
     "Accumulator",
-    "Aim",
     "CellTest",
+    "ComparedRun",
     "GateCell",
     "LogRatio",
     "Moments",
     "Partial",
+    "PrecisionTarget",
     "Reference",
-    "Run",
     "Summary",
     "Sums",
     "compare",

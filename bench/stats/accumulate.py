@@ -1,4 +1,4 @@
-"""The partial sums of blocks, added up in block order."""
+"""Adds up the partial sums of blocks, in block order."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from bench.stats.sums import Sums
 
 
 class Accumulator:
-    """Adds the partial sums of blocks 0, 1, 2, ... in that order, whoever computed them.
+    """Adds the partial sums of blocks 0, 1, 2, ... in that order, no matter which process computed them.
 
-    Arguments: `groups`, the tensors of theta by name with their number of coordinates, in the order in which they
-    are flattened; `replicates`, R rounded up to whole draws; `centre` `[size]`, the pivot that every block used;
-    `exact` `[size]` or None. `nonfinite` counts the rows that were not finite so far.
+    It also keeps the bias martingale. With `y_k = Σ_{r in block k} (g_r − g*)` and `S_k = Σ_{j≤k} y_j`, its terms are
+    `q_k = S_{k−1}·y_k` for k ≥ 2. T is their sum and Q the sum of their squares (de la Peña 1999, Ann. Prob. 27:537).
 
-    The bias martingale is kept here: with `y_k = Σ_{r in block k} (g_r − g*)` and `S_k = Σ_{j≤k} y_j`, the terms are
-    `q_k = S_{k−1}·y_k` for k ≥ 2, their sum T and the sum of their squares Q (de la Peña 1999, Ann. Prob. 27:537).
+    Args:
+        groups: number of coordinates of each tensor of theta by name, in the order in which they are flattened.
+        replicates: R rounded up to whole draws.
+        centre: the pivot `[size]` that every block used.
+        exact: the exact gradient `[size]`, or None.
+
+    The attribute `nonfinite` counts the rows added so far that were not finite.
     """
 
     def __init__(
@@ -36,7 +40,7 @@ class Accumulator:
         self._next = 0
         self._rows = self._zero_rows = 0
         self._blocks: dict[str, list[float]] = {}
-        self._followed = 0
+        self._tracked = 0
         self._coordinate: Moments | None = None
         self._shape: Moments | None = None
         self._series: dict[str, Moments] = {}
@@ -48,34 +52,34 @@ class Accumulator:
         self._T = self._Q = 0.0
 
     def add(self, partial: Partial) -> None:
-        """Add the next blocks. Raises ValueError if they are not the next ones or have another shape."""
+        """Add the next blocks; raise ValueError if they are not the next ones or have another shape."""
         if partial.index != self._next:
             raise ValueError(
                 f"expected block {self._next}, got block {partial.index}: partial sums are merged in block order, "
-                "so hold a block back until those before it have been added."
+                "so hold a block back until all blocks before it have been added."
             )
         if partial.coordinate.mean.shape != self.centre.shape:
             raise ValueError(
                 f"block {partial.index} has gradients of shape {partial.coordinate.mean.shape}, "
                 f"the groups {self.groups} need {self.centre.shape}."
             )
-        if partial.followed and (partial.error is None) != (self.exact is None):
+        if partial.tracked and (partial.error is None) != (self.exact is None):
             raise ValueError(
                 f"block {partial.index} was reduced {'without' if partial.error is None else 'with'} an exact "
-                "gradient, the accumulator the other way: give both the same `exact`."
+                "gradient, but the accumulator was not: give both the same `exact`."
             )
         rows = self._rows + partial.replicates
         if rows > self.replicates:
             raise ValueError(
-                f"block {partial.index} brings {rows} rows to a run of {self.replicates}: the largest values were kept "
-                "for fewer. Give R rounded up to whole draws to the blocks and to the accumulator."
+                f"block {partial.index} brings {rows} rows to a run of {self.replicates}: too few largest values "
+                "were kept. Give R rounded up to whole draws to the blocks and to the accumulator."
             )
         self._next, self._rows = self._next + partial.blocks, rows
-        if partial.nonfinite:  # its sums are not numbers; the run is an error whatever the other blocks hold
+        if partial.nonfinite:  # its sums are not numbers, and the run is an error
             self.nonfinite += partial.nonfinite
             return
-        if partial.followed:
-            self._followed += partial.replicates
+        if partial.tracked:
+            self._tracked += partial.replicates
         self._add_blocks(partial)
         c = partial.coordinate
         if partial.index < SHAPE_BLOCKS:
@@ -84,7 +88,7 @@ class Accumulator:
         self._coordinate = plain if self._coordinate is None else merge(self._coordinate, plain)
         for name, values in _scalar_series(partial):
             self._series[name] = merge(self._series[name], values) if name in self._series else values
-            if partial.followed:
+            if partial.tracked:
                 self._part[name] = self._series[name]
         for name, top in _tops(partial):
             if name not in self._top:
@@ -99,18 +103,18 @@ class Accumulator:
         self._truncate_at = partial.truncate_at
 
     def sums(self) -> Sums:
-        """Return the sufficient statistics of the blocks so far; ValueError if there is none or a row is not finite."""
+        """Return the sufficient statistics of the blocks so far, or raise ValueError if a row is not finite."""
         if self.nonfinite:
             raise ValueError(
                 f"{self.nonfinite} gradients are not finite (NaN, infinite, or too large to square): "
-                "no moment of this run exists, and none is dropped. Report the cell as an error."
+                "this run has no moments, because no row is dropped. Report the cell as an error."
             )
         coordinate, shape = self._coordinate, self._shape
         if coordinate is None or shape is None:
             raise ValueError("no block has been added: there is nothing to sum up.")
         projects = self.exact is not None and float(np.linalg.norm(self.exact)) > ZERO_NORM
         blocks = {name: np.array(values, dtype=np.float64) for name, values in self._blocks.items()}
-        longer = {} if self._followed == self._rows else blocks
+        longer = {} if self._tracked == self._rows else blocks
         top = {name: largest.values() for name, largest in self._top.items()}
         groups = [name.removeprefix(GROUP) for name in self._series if name.startswith(GROUP)]
         w, truncated = (self._shaped(name) for name in ("w", "truncated"))
@@ -139,18 +143,18 @@ class Accumulator:
             martingale_Q=self._Q,
             martingale_terms=0 if self.exact is None else blocks["w"].size - 1,
             cut=_cut(coordinate.n, top["w"], self._sample),
-            followed=self._followed,
+            followed=self._tracked,
             block_error=longer.get("error"),
             block_projection=longer.get("projection") if projects else None,
             block_group_w={name: longer[GROUP + name] for name in groups if longer},
         )
 
     def _shaped(self, name: str) -> Moments | None:
-        """Return a series of all rows, of which perhaps only the first were followed."""
+        """Return a series of all rows with a skewness and a kurtosis, perhaps of its first rows."""
         return series.shaped(self._series[name], self._part[name]) if name in self._series else None
 
     def _add_blocks(self, partial: Partial) -> None:
-        """Keep what is known of every block, and go on with the martingale."""
+        """Keep the numbers of each block, and continue the martingale."""
         rows = partial.rows
         found = {"rows": np.full(partial.blocks, rows), "w": partial.block_w}
         found |= {GROUP + name: w / rows for name, w in partial.block_group_w.items()}
@@ -166,18 +170,18 @@ class Accumulator:
     def _step(self, y: Array) -> None:
         """Add the sums `y` `[blocks, size]` of successive blocks to the martingale."""
         S = np.cumsum(np.vstack([self._S, y]), axis=0)
-        q = np.einsum("bj,bj->b", S[:-1], y)  # of the first block of all 0, which is no term
+        q = np.einsum("bj,bj->b", S[:-1], y)  # 0 for the first block of the run, which has no term
         self._T += float(q.sum())
         self._Q += float(q @ q)
         self._S = S[-1]
 
 
 GROUP = "w:"
-"""Before the name of a group, the name of its series of squared norms."""
+"""Prefix of a group's name that makes the name of its series of squared norms."""
 
 
 def _scalar_series(partial: Partial) -> Iterator[tuple[str, Moments]]:
-    """Yield the series of a block that have one number per row, by name."""
+    """Yield name and moments of each series that has one number per row."""
     yield "w", partial.w
     for group, values in partial.group_w.items():
         yield GROUP + group, values
@@ -187,7 +191,7 @@ def _scalar_series(partial: Partial) -> Iterator[tuple[str, Moments]]:
 
 
 def _tops(partial: Partial) -> Iterator[tuple[str, Array]]:
-    """Yield the largest values of the series that have them, by name."""
+    """Yield name and largest values of each series that keeps them."""
     yield "w", partial.w_top
     for group, top in partial.group_top.items():
         yield GROUP + group, top
@@ -196,7 +200,7 @@ def _tops(partial: Partial) -> Iterator[tuple[str, Array]]:
 
 
 class _Largest:
-    """The largest values of many descending series, sorted out only now and then."""
+    """The largest values of many descending series, sorted only now and then."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -224,7 +228,7 @@ class _Largest:
 
 
 def _cut(n: int, top: Array, sample: Array) -> float | None:
-    """Return the ⌈0.99 n⌉-th smallest w: from the largest values where they reach it, else from the sample."""
+    """Return the ⌈0.99 n⌉-th smallest w: from the largest values if they reach down to it, else from the sample."""
     above = above_quantile(n)
     if above < top.size:
         return float(top[above])

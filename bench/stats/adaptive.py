@@ -1,9 +1,9 @@
-"""How many replicates: looks at a doubling schedule, the size of a fresh run, and what looking costs.
+"""The number of replicates: looks on a doubling schedule, the size of a fresh run, and the price of looking.
 
-Stopping as soon as an interval is narrow selects runs that have not seen their tail yet, so that V̂ comes out low
-(Chow & Robbins 1965, Annals of Mathematical Statistics 36:457; Glynn & Whitt 1992, Annals of Applied Probability
-2:180). Published numbers therefore come from a fresh run of a size planned by the pilot (Stein 1945), the looks
-only from doublings.
+A run that stops as soon as its interval is narrow has often not seen its tail yet, so its V̂ is too low (Chow &
+Robbins 1965, Annals of Mathematical Statistics 36:457; Glynn & Whitt 1992, Annals of Applied Probability 2:180).
+Published numbers therefore come from a fresh run, whose size a pilot has planned (Stein 1945). The pilot looks only
+when its replicates have doubled.
 """
 
 from __future__ import annotations
@@ -16,26 +16,29 @@ from bench.stats.summary import Summary
 
 
 @dataclass(frozen=True)
-class Aim:
-    """What replicates are spent on.
+class PrecisionTarget:
+    """How precise a cell's variance should be, and how many replicates that may take.
 
     Args:
-        precision: half the width of the 95 % interval of the total variance, over the variance; above 0.
-        most: replicates at which a cell stops, reached or not.
+        half_width: half the width of the variance's 95 % interval, divided by the variance; between 0 and 1.
+        max_replicates: the number of replicates at which a cell stops even if it has not reached the half-width.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
-    precision: float
-    most: int = 1_000_000
+    half_width: float
+    max_replicates: int = 1_000_000
 
     def __post_init__(self) -> None:
-        if not 0 < self.precision < 1:
-            raise ValueError(f"precision is a fraction, as 0.05 for ±5 % (got {self.precision!r}).")
-        if self.most < 1:
-            raise ValueError(f"the most replicates of a cell are at least 1 (got {self.most!r}).")
+        if not 0 < self.half_width < 1:
+            raise ValueError(f"precision is a fraction, such as 0.05 for ±5 % (got {self.half_width!r}).")
+        if self.max_replicates < 1:
+            raise ValueError(f"max_replicates must be at least 1 (got {self.max_replicates!r}).")
 
 
 def look_schedule(maximum: int, first: int = 1000) -> list[int]:
-    """Numbers of replicates at which to look, `first·2^k` up to `maximum`, which is always the last.
+    """Return the numbers of replicates at which to look: `first·2^k` below `maximum`, then `maximum`.
 
     Raises ValueError if `maximum` is not positive.
     """
@@ -49,27 +52,27 @@ def look_schedule(maximum: int, first: int = 1000) -> list[int]:
 
 
 def half_width(summary: Summary) -> float:
-    """Half the width of the variance's interval over V̂; infinite where there is no upper bound."""
+    """Return half the width of the variance's interval over V̂; infinite without an upper limit, or if V̂ = 0."""
     if summary.variance_high is None or summary.variance == 0:
         return inf
     return (summary.variance_high - summary.variance_low) / (2 * summary.variance)
 
 
 def is_precise(summary: Summary, target: float) -> bool:
-    """Whether to stop looking: the relative half-width is at most `target`, and k̂ < 1/2 (or the tail is discrete)."""
+    """Tell whether to stop looking: the half-width is at most `target`, and k̂ < 1/2 or the tail is discrete."""
     return half_width(summary) <= target and (summary.khat is None or summary.khat < 0.5)
 
 
 def planned_replicates(pilot: Summary, target: float) -> int:
-    """Size of the fresh run, `R* = 1.2 R_pilot (half-width/h)²`, never below the pilot's own minimum of 1000.
+    """Return the size of the fresh run, `R* = 1.2 R_pilot (half-width/target)²`, at least 1000.
 
-    The half-width is that of the interval, with all that skewness and tail add to it, or z se_log where there is no
-    upper end: with z se_log alone, half of the skewed cells would miss the target.
+    The half-width belongs to the pilot's interval, including what skewness and tail add to it. Without an upper limit
+    it is z se_log, which alone would make half of the skewed cells miss the target.
 
-    Source: the two-stage idea is Stein's (1945), Annals of Mathematical Statistics 16:243.
+    Source: Stein (1945), Annals of Mathematical Statistics 16:243, for the two stages.
     """
     if target <= 0:
-        raise ValueError(f"the target is a relative half-width above 0 (got {target}).")
+        raise ValueError(f"the target must be a relative half-width above 0 (got {target}).")
     width = half_width(pilot)
     if width == inf:
         width = normal_quantile((1 + pilot.confidence) / 2) * pilot.se_log
@@ -77,9 +80,9 @@ def planned_replicates(pilot: Summary, target: float) -> int:
 
 
 def spend(alpha: float, looks: int) -> float:
-    """Level of each of `looks` tests so that all of them together stay at α: α/looks (Bonferroni)."""
+    """Return the level of each of `looks` tests that keeps all of them together at α: α/looks (Bonferroni)."""
     if looks < 1:
-        raise ValueError(f"there is at least one look (got {looks}).")
+        raise ValueError(f"there must be at least one look (got {looks}).")
     return alpha / looks
 
 

@@ -1,6 +1,7 @@
-"""The bias of an estimator: a point estimate, an upper bound that holds in every direction, a test, a verdict.
+"""The bias of an estimator: a point estimate, an upper bound that holds in every direction, tests and a verdict.
 
-Letters: δ = ḡ − g*, T = ‖δ‖² − V̂/R estimates the squared bias ‖b‖² without bias and may be negative, D is the size.
+Letters: δ is ḡ − g*, and D is the size of the gradient. T is ‖δ‖² − V̂/R: an unbiased estimate of the squared bias
+‖b‖², which may be negative.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import numpy as np
 from bench.stats import series
 from bench.stats.quantiles import chi2_upper, t_quantile, t_upper
 from bench.stats.series import Array, Moments
+from bench.stats.summary import BiasVerdict
 from bench.stats.variance import Shape, clip, hall, mean_interval
 
 ROUNDING = {"float32": 1e-6, "float64": 1e-12}
+"""Relative rounding error of a gradient by its dtype: two values that are closer count as one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +37,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class BiasTests:
-    """p-values of the hypothesis of no bias; None where a part does not apply, `p_bias` combines them."""
+    """p-values of the hypothesis of no bias. `p_bias` combines the others; a part that does not apply is None."""
 
     p_bias: float
     p_max: float
@@ -43,7 +46,7 @@ class BiasTests:
 
 
 def squared_bias(delta_norm: float, variance: float, replicates: int, reference: Reference | None = None) -> float:
-    """T = ‖δ‖² − V̂/R, and − V₀/R₀ for a Monte Carlo reference: unbiased for ‖b‖², and at times negative."""
+    """Return T = ‖δ‖² − V̂/R, less V₀/R₀ for a Monte Carlo reference: unbiased for ‖b‖², and at times negative."""
     T = delta_norm**2 - variance / replicates
     return T if reference is None else T - reference.variance / reference.replicates
 
@@ -51,8 +54,8 @@ def squared_bias(delta_norm: float, variance: float, replicates: int, reference:
 def noise_terms(trace_square: float, replicates: int, reference: Reference | None = None) -> tuple[float, float]:
     """Return A and C of `Var T ≤ A + C ‖b‖²`.
 
-    `A = 2(√trΣ²/√(R(R−1)) + √trΣ₀²/√(R₀(R₀−1)))²` and `C = 4(λ/R + λ₀/R₀)` with λ = √trΣ², which is at least the
-    largest eigenvalue of Σ. (The cross term of two samples is bounded by the Cauchy–Schwarz inequality.)
+    `A = 2(√trΣ²/√(R(R−1)) + √trΣ₀²/√(R₀(R₀−1)))²` and `C = 4(λ/R + λ₀/R₀)`. λ = √trΣ² is at least the largest
+    eigenvalue of Σ. The Cauchy–Schwarz inequality bounds the cross term of two samples.
     """
     root, R = sqrt(trace_square), replicates
     a, c = root / sqrt(R * (R - 1)), root / R
@@ -63,10 +66,10 @@ def noise_terms(trace_square: float, replicates: int, reference: Reference | Non
 
 
 def bias_upper(delta_norm: float, T: float, A: float, C: float, z: float) -> float:
-    """Upper bound of ‖b‖ at the level of the quantile z, for every direction of b and any D against R.
+    """Return an upper bound of ‖b‖ at the level of the quantile z, for every direction of b and any D relative to R.
 
-    `min(u1, √max(u2, 0))` with `u1 = ‖δ‖ + z √(C/4)`, from ‖δ‖ ≥ δ·b/‖b‖, and u2 the larger root of u − T = z √(A +
-    C u). Both are lower-tail tests of one statistic, so that their minimum needs no correction.
+    `min(u1, √max(u2, 0))`, with `u1 = ‖δ‖ + z √(C/4)` from ‖δ‖ ≥ δ·b/‖b‖, and u2 the larger root of u in
+    `u − T = z √(A + C u)`. Both are lower-tail tests of one statistic, so their minimum needs no correction.
     """
     u1 = delta_norm + z * sqrt(C / 4)
     u2 = T + z * z * C / 2 + z * sqrt(max(A + C * T + (z * C) ** 2 / 4, 0.0))
@@ -74,7 +77,7 @@ def bias_upper(delta_norm: float, T: float, A: float, C: float, z: float) -> flo
 
 
 def bias_lower(T: float, A: float, C: float, z: float) -> float:
-    """Lower bound of ‖b‖: the root of the solution of T − u = z √(A + C u), 0 where T ≤ z √A and there is none."""
+    """Return a lower bound of ‖b‖: √u with T − u = z √(A + C u), or 0 where T ≤ z √A, which leaves no solution."""
     if z * sqrt(A) >= T:
         return 0.0
     u = T + z * z * C / 2 - z * sqrt(max(A + C * T + (z * C) ** 2 / 4, 0.0))
@@ -82,21 +85,21 @@ def bias_lower(T: float, A: float, C: float, z: float) -> float:
 
 
 def scalar_limits(delta: float, values: Shape, confidence: float) -> tuple[float, float]:
-    """One-sided limits of a scalar bias at `confidence` each: the wider of the t_ν and the Hall limit on both sides."""
+    """Return one-sided limits of a scalar bias, each at `confidence`: the wider of the t_ν and Hall limits."""
     interval = mean_interval(delta, values, confidence=2 * confidence - 1)
     return interval.low, interval.high
 
 
 def bias_df(cv2: float, replicates: int) -> float:
-    """Degrees of freedom of the quantile in the bounds: clip(2R/max(cv², 1e-9), 1, R − 1)."""
+    """Return the degrees of freedom of the quantile in the bounds: clip(2R/max(cv², 1e-9), 1, R − 1)."""
     return clip(2 * replicates / max(cv2, 1e-9), 1, replicates - 1)
 
 
 def mean_test(delta: float, values: Shape) -> float:
-    """Two-sided p-value of the mean of a scalar series being `delta` away from its hypothesis.
+    """Return the two-sided p-value for the mean of a scalar series, which is `delta` away from its hypothesis.
 
-    The larger of that of Student's t with ν degrees of freedom and that of Hall's transform of it, with the skewness
-    correction clipped to ±1.5. 1 for a constant series, on which no test exists.
+    It is the larger of two: for Student's t with ν degrees of freedom, and for Hall's transform of t, with the skewness
+    correction clipped to ±1.5. A constant series allows no test: 1.
     """
     if values.variance == 0:
         return 1.0
@@ -108,12 +111,12 @@ def mean_test(delta: float, values: Shape) -> float:
 def max_test(
     delta: Array, coordinate: Moments, shape: Moments, total_variance: float, reference: Reference | None = None
 ) -> float:
-    """p-value of the largest studentised coordinate, Šidák-corrected: 1 − (1 − min_j p_j)^D.
+    """Return the p-value of the largest studentised coordinate, Šidák-corrected: 1 − (1 − min_j p_j)^D.
 
-    `t_j = δ_j/√(s̃_j²/R)` with the pooled floor `s̃_j² = max(s_j², V̂/D)`: without it a coordinate whose rare jump
-    was never sampled looks deterministic and many standard errors off. p_j is as in `mean_test`; the skewness
-    correction is left out where the floor is active. `shape` carries the third and fourth moments. A reference adds
-    √trΣ₀²/R₀ to s̃_j²/R.
+    p_j tests `t_j = δ_j/√(s̃_j²/R)` like `mean_test`, with the pooled floor `s̃_j² = max(s_j², V̂/D)`. Without the floor,
+    a coordinate whose rare jump was never sampled looks deterministic and many standard errors off. Where the floor is
+    active, the skewness is not corrected. A reference adds √trΣ₀²/R₀ to s̃_j²/R. `shape` has the third and fourth
+    moments.
     """
     R, D = coordinate.n, delta.size
     floor = total_variance / D
@@ -143,10 +146,10 @@ def _smallest_p(t: Array, kurtosis: Array, R: int) -> float:
 
 
 def sum_test(T: float, Q: float, terms: int) -> float:
-    """One-sided p-value of the self-normalised martingale over blocks, `T_ν sf(T/√Q)` with ν the number of terms.
+    """Return the one-sided p-value of the self-normalised martingale over blocks: `T_ν sf(T/√Q)`, ν being `terms`.
 
-    With y_k the sum of g_r − g* over block k and S_k = y_1 + ... + y_k, T and Q are the sums of q_k = S_{k−1}·y_k
-    and of q_k². E q = 0 without bias for every Σ. Use at least 32 blocks: with B the p-value cannot fall below
+    Let y_k be the sum of g_r − g* over block k, S_k = y_1 + ... + y_k and q_k = S_{k−1}·y_k. T is the sum of q_k, and Q
+    of q_k². Without bias E q = 0 for every Σ. Use at least 32 blocks: with B blocks the p-value is at least
     T_{B−1} sf(√(B−1)).
 
     Source: de la Peña (1999), Annals of Probability 27:537.
@@ -155,12 +158,12 @@ def sum_test(T: float, Q: float, terms: int) -> float:
 
 
 def two_sample_sum_test(T: float, A: float) -> float:
-    """p-value of T against a reference: `χ²₁ sf(max(0, √2 T/√A + 1))`, exact at rank one, conservative else."""
+    """Return the p-value of T against a reference: `χ²₁ sf(max(0, √2 T/√A + 1))`, exact at rank one, else too large."""
     return chi2_upper(max(0.0, sqrt(2) * T / sqrt(A) + 1), 1) if A > 0 else 1.0
 
 
 def combine(p_max: float, p_sum: float | None, p_projection: float | None, size: int) -> BiasTests:
-    """`p_bias = 3 min(p_max, p_sum, p_projection)`, at most 1; for D = 1 p_max alone."""
+    """Return the tests with `p_bias = 3 min(p_max, p_sum, p_projection)`, at most 1; for D = 1 it is p_max alone."""
     if size == 1:
         return BiasTests(p_max, p_max, p_sum, p_projection)
     parts = [p for p in (p_max, p_sum, p_projection) if p is not None]
@@ -168,40 +171,42 @@ def combine(p_max: float, p_sum: float | None, p_projection: float | None, size:
 
 
 def rounding(variance: float, mean_norm: float, dtype: str, exact_error: float) -> float:
-    """ε: how far two equal gradients may differ by rounding, `1e-6 √(V̂ + ‖ḡ‖²)` (float64: 1e-12) + the error of g*."""
+    """Return how far rounding may move equal gradients apart: `1e-6 √(V̂ + ‖ḡ‖²)` (float64: 1e-12) + g*'s error."""
     if dtype not in ROUNDING:
-        raise ValueError(f"dtype is one of {', '.join(ROUNDING)} (got {dtype!r}): the rounding error depends on it.")
+        raise ValueError(
+            f"dtype must be one of {', '.join(ROUNDING)}, because the rounding error depends on it (got {dtype!r})."
+        )
     return ROUNDING[dtype] * sqrt(variance + mean_norm**2) + exact_error
 
 
 def stuck_coordinates(delta: Array, coordinate: Moments, eps: float) -> list[int]:
-    """Coordinates that never varied and are off by more than rounding. No statistics: M2_j = 0 and |δ_j| > ε."""
+    """Return the coordinates that never varied and are off by more than rounding: M2_j = 0 and |δ_j| > ε."""
     return [int(j) for j in np.flatnonzero((coordinate.M2 == 0) & (np.abs(delta) > eps))]
 
 
-def constant_verdict(norm: float, rounding: float, allowed: float) -> str:
-    """Return the word for a deterministic estimator at distance ``norm`` from the exact gradient.
+def constant_verdict(norm: float, rounding: float, allowed: float) -> BiasVerdict:
+    """Return the verdict on a deterministic estimator at distance ``norm`` from the exact gradient.
 
-    Rounding in f is larger than that in the gradient where f cancels: within the tolerance it is not called a bias.
+    Where f cancels, its rounding is larger than the gradient's. So a distance within the tolerance is no bias.
     """
     if norm <= rounding:
-        return "EXACT"
-    return "EXACT_WITHIN_TOL" if norm + rounding <= allowed else "DETERMINISTIC_BIASED"
+        return BiasVerdict.EXACT
+    return BiasVerdict.EXACT_WITHIN_TOL if norm + rounding <= allowed else BiasVerdict.DETERMINISTIC_BIASED
 
 
-def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed: float) -> str:
-    """BIASED, BIASED_WITHIN_TOL, UNBIASED_WITHIN_TOL or INCONCLUSIVE.
+def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed: float) -> BiasVerdict:
+    """Return the verdict on an estimator with noise: BIASED or UNBIASED (each perhaps WITHIN_TOL), or INCONCLUSIVE.
 
-    `allowed` is the tolerance times ‖g*‖. Equivalence is claimed from an upper bound, never from a test that did not
-    reject (Schuirmann 1987).
+    `allowed` is the tolerance times ‖g*‖. Only an upper bound shows that a bias is small; a test that does not reject
+    shows nothing (Schuirmann 1987).
     """
     if p_bias < alpha and lower > 0:
-        return "BIASED_WITHIN_TOL" if upper <= allowed else "BIASED"
-    return "UNBIASED_WITHIN_TOL" if upper <= allowed else "INCONCLUSIVE"
+        return BiasVerdict.BIASED_WITHIN_TOL if upper <= allowed else BiasVerdict.BIASED
+    return BiasVerdict.UNBIASED_WITHIN_TOL if upper <= allowed else BiasVerdict.INCONCLUSIVE
 
 
 def replicates_needed(upper: float, allowed: float, replicates: int) -> float:
-    """About how many replicates bring the bound U down to `allowed` if there is no bias: R (U/allowed)²."""
+    """Return about how many replicates bring the bound U down to `allowed` without a bias: R (U/allowed)²."""
     ratio = upper / allowed if allowed > 0 else inf
     return replicates * (ratio * ratio)
 
@@ -209,7 +214,7 @@ def replicates_needed(upper: float, allowed: float, replicates: int) -> float:
 def norm_limits(
     mean: Array, T: float, A: float, C: float, values: Shape | None, confidence: float, df: float
 ) -> tuple[float, float]:
-    """Two-sided limits of ‖μ‖ from a sample mean: the bias bounds with 0 in the place of g*.
+    """Return two-sided limits of ‖μ‖ from a sample mean: the bounds of the bias from g* = 0.
 
     `values` is the shape of the gradient itself for D = 1, else None.
     """

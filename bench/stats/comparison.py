@@ -1,4 +1,4 @@
-"""Two estimators, or many: ratios of variances, work-normalised variance, ranks."""
+"""Comparisons of estimators: ratios of variances, variance times cost, ranks."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from math import exp, log, sqrt
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bench.stats.quantiles import normal_quantile, t_quantile, t_upper
 from bench.stats.series import Array
-from bench.stats.summary import Summary
+from bench.stats.summary import HEAVY, Status, Summary
 from bench.stats.variance import clip, degrees_of_freedom, hall, hall_inverse
 
-REFUSED = frozenset({"DEGENERATE", "HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED"})
+REFUSED = frozenset({Status.DEGENERATE, *HEAVY})
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """What a comparison needs of a run: its summary, and the rows and the sum of w of every block, `[blocks]` each."""
+class ComparedRun:
+    """The part of a run that a comparison needs: its summary, and the rows and sum of w of each block, `[blocks]`."""
 
     summary: Summary
     block_rows: Array
     block_w: Array
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Run:
-        """Return the run of a record with its `summary` and `sums` as plain data."""
+    def of(cls, record: Mapping[str, Any]) -> ComparedRun:
+        """Return the run of a moments record, whose `summary` and `sums` are plain data."""
         rows, w = (np.asarray(record["sums"][name], dtype=np.float64) for name in ("block_rows", "block_w"))
         return cls(Summary.from_json(record["summary"]), rows, w)
 
@@ -59,18 +59,29 @@ class LogRatio:
 def paired_log_ratio(
     rows: Array, w_a: Array, w_b: Array, variance_a: float, variance_b: float, *, confidence: float = 0.95
 ) -> LogRatio:
-    """ln(V_a/V_b) of two estimators that saw the same noise in the same blocks.
+    """Return ln(V_a/V_b) of two estimators that saw the same noise in the same blocks.
 
-    Arguments: `rows`, `w_a`, `w_b` `[blocks]`, the rows of each block and its sum of w = rows/(rows−1) ‖g_r − ḡ‖²
-    for either estimator. The influence of a replicate is `q_r = w_a/V̂_a − w_b/V̂_b`; what the estimators share
-    cancels in it. With q̄_k its mean over block k, `σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)` and `se = σ̂/√R`; the
-    limits are the union of those of Student's t and of Hall's transform. Blocks of different sizes are weighted by
-    their rows.
+    The influence of a replicate is `q_r = w_a/V̂_a − w_b/V̂_b`, in which the noise shared by the estimators cancels. Let
+    q̄_k be its mean over block k, and B the number of blocks, which are weighted by their rows::
 
-    Raises ValueError for fewer than 8 blocks, for blocks that differ, and for a variance of 0.
+        σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)
+        se = σ̂/√R
+
+    The interval is the union of Student's t interval and the interval from Hall's transform.
+
+    Args:
+        rows: the rows of each block, `[blocks]`.
+        w_a: the sum of w = rows/(rows−1) ‖g_r − ḡ‖² over each block for estimator a, `[blocks]`.
+        w_b: that sum for estimator b, `[blocks]`.
+        variance_a: V̂_a.
+        variance_b: V̂_b.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: there are fewer than 8 blocks, the blocks differ, or a variance is 0.
     """
     if not rows.shape == w_a.shape == w_b.shape:
-        raise ValueError(f"paired estimators have the same blocks (got {rows.size}, {w_a.size}, {w_b.size}).")
+        raise ValueError(f"paired estimators must have the same blocks (got {rows.size}, {w_a.size}, {w_b.size}).")
     if rows.size < 8:
         raise ValueError(f"a paired comparison needs at least 8 blocks (got {rows.size}): take more replicates.")
     _check_positive(variance_a, variance_b)
@@ -88,14 +99,14 @@ def paired_log_ratio(
 
 
 def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -> LogRatio:
-    """ln(V_a/V_b) of two independent runs: `se² = se_a² + se_b²` on the log scale, t with min(ν_a, ν_b)."""
+    """Return ln(V_a/V_b) of independent runs: `se² = se_a² + se_b²` on the log scale, and t with min(ν_a, ν_b)."""
     _check_positive(a.variance, b.variance)
     se = sqrt(a.se_log**2 + b.se_log**2)
     return _log_ratio(log(a.variance / b.variance), se, min(a.nu, b.nu), 0.0, confidence, paired=False)
 
 
-def compare(a: Run, b: Run, *, common: bool, confidence: float = 0.95) -> LogRatio:
-    """Paired if the runs saw common noise in the same blocks and have at least 8, else as independent."""
+def compare(a: ComparedRun, b: ComparedRun, *, common: bool, confidence: float = 0.95) -> LogRatio:
+    """Return ln(V_a/V_b), paired if the runs had `common` noise in the same 8 or more blocks, else as independent."""
     rows = a.block_rows
     if common and rows.size >= 8 and np.array_equal(rows, b.block_rows):
         V_a, V_b = a.summary.variance, b.summary.variance
@@ -123,26 +134,40 @@ def _check_positive(variance_a: float, variance_b: float) -> None:
         )
 
 
-def order_statistic_interval(values: Array, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Return the median of `values` `[P]` and its limits `[x_(k), x_(P+1−k)]`, k ≥ 1 the binomial quantile."""
-    from scipy.special import bdtr
+def order_statistic_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Return the median of `values` `[P]` and the limits of its sign-test interval, `[x_(k), x_(P+1−k)]`.
 
+    The interval assumes independence and nothing else about the law. k is `median_rank(P, confidence)`.
+
+    Raises ValueError if there is no value.
+    """
     x = np.sort(np.asarray(values, dtype=np.float64))
     if x.size == 0:
         raise ValueError("a median needs at least one value (got none).")
-    tail = (1 - confidence) / 2
-    k = int(np.searchsorted(bdtr(np.arange(x.size + 1), x.size, 0.5), tail))
-    k = max(1, min(k, (x.size + 1) // 2))
+    k = median_rank(x.size, confidence)
     return float(np.median(x)), float(x[k - 1]), float(x[x.size - k])
+
+
+def median_rank(count: int, confidence: float = 0.95) -> int:
+    """Return the rank k whose order statistics `x_(k)` and `x_(count+1−k)` bound the median of the law of the values.
+
+    k is the (1 − confidence)/2 quantile of Binomial(count, 1/2), at least 1. At 0.95 the interval reaches its
+    confidence from 6 values on; with fewer it is their range.
+    """
+    from scipy.special import bdtr
+
+    k = int(np.searchsorted(bdtr(np.arange(count + 1), count, 0.5), (1 - confidence) / 2))
+    return max(1, min(k, (count + 1) // 2))
 
 
 def work_normalised(
     variance: tuple[float, float, float | None], cost: tuple[float, float, float]
 ) -> tuple[float, float, float | None]:
-    """Variance times cost per replicate, the variance of a mean per unit of work, as (value, low, high).
+    """Return E, the variance times the cost per replicate, which is the variance of a mean per unit of work.
 
-    Both arguments are (value, low, high). The limits combine by MOVER on the log scale,
-    `ln E − √((ln V̂ − l_V)² + (ln ĉ − l_c)²)` and likewise above. No upper limit of the variance, none of the product.
+    The arguments and the result are (value, low, high). MOVER combines the limits on the log scale: the lower one is
+    `ln E − √((ln V̂ − l_V)² + (ln ĉ − l_c)²)`, the upper one its mirror image. Without an upper limit of the variance,
+    the product has none.
 
     Source: Glynn & Whitt (1992), Operations Research 40:505; Zou & Donner (2008), Statistics in Medicine 27:1693.
     """
@@ -157,11 +182,11 @@ def work_normalised(
 
 
 def log_ratio_table(
-    runs: Sequence[Run], *, common: bool, confidence: float = 0.95
+    runs: Sequence[ComparedRun], *, common: bool, confidence: float = 0.95
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """ln(V_i/V_j) `[n, n]`, the two-sided p-values `[n, n]`, and which runs may be ranked `[n]`.
+    """Return ln(V_i/V_j) `[n, n]`, the two-sided p-values `[n, n]`, and which runs can be ranked `[n]`.
 
-    A run whose tail is heavy or in which nothing varied has no place in a ranking; its entries are 0 and 1.
+    A run whose tail is heavy, or in which nothing varied, cannot be ranked: its ratios are 0 and its p-values 1.
     """
     n = len(runs)
     ranked = np.array([run.is_comparable for run in runs], dtype=np.bool_)
@@ -177,11 +202,11 @@ def log_ratio_table(
 def rank_intervals(
     ratios: Array, p: Array, *, ranked: NDArray[np.bool_] | None = None, confidence: float = 0.95
 ) -> list[tuple[int, int] | None]:
-    """Simultaneous intervals of the ranks, 1 for the smallest variance; None for a run without a rank.
+    """Return simultaneous rank intervals, 1 being the smallest variance; None for a run without a rank.
 
-    `rank_i ∈ [1 + #{j significantly smaller}, n − #{j significantly larger}]` from the pairwise tests `p` `[n, n]`
-    with the signs of `ratios` `[n, n]`, Bonferroni over the n(n−1)/2 pairs. All intervals hold together with the
-    confidence.
+    `rank_i ∈ [1 + #{j significantly smaller}, n − #{j significantly larger}]`. The pairwise tests have the p-values `p`
+    `[n, n]` and the signs of `ratios` `[n, n]`, with a Bonferroni correction over the n(n−1)/2 pairs. The confidence is
+    that of all intervals together.
 
     Source: Mogstad, Romano, Shaikh & Wilhelm (2024), Review of Economic Studies.
     """

@@ -1,31 +1,30 @@
-"""Has a variance grown, has a bias appeared? Tests whose false alarms are rare over a whole suite.
+"""Has a variance grown, or a bias appeared? Tests whose false alarms are rare over a whole suite.
 
-Two stages: a cheap one with margin 0 and a fixed seed flags cells, a second one with a fresh seed, four times the
-replicates and a margin decides, with Holm's correction over all cells of the baseline. The error rate of the suite is
-carried by the second stage alone.
+The first stage is cheap: it flags cells at margin 0 with a fixed seed. The second stage decides, with a fresh seed,
+four times the replicates, a margin, and Holm's correction over all cells of the baseline. It alone carries the error
+rate of the suite.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
+from enum import StrEnum
 from math import expm1, log, sqrt
 
 from bench.stats.quantiles import normal_quantile, normal_upper, t_quantile, t_upper
-from bench.stats.summary import Summary
-from bench.stats.variance import degrees_of_freedom
+from bench.stats.variance import HEAVY_TAIL_INDEX, degrees_of_freedom
 
 STAGE_ONE_VARIANCE, STAGE_ONE_BIAS = 0.05, 0.01  # p-values at which a cell is flagged for the second stage
 STAGE_TWO_FACTOR = 4  # replicates of the second stage over those of the first
-HEAVY = 0.7  # from this tail index of the baseline on, only the truncated test is used
 
 
 @dataclass(frozen=True)
 class GateCell:
-    """What the gate needs of a cell, of the baseline and of a new run alike. Plain data.
+    """The statistics of a cell that the gate needs, of the baseline or of a new run. Plain data.
 
-    `cut` is c0, the 99 % quantile of w in the baseline; `truncated_at` the c0 that `truncated_mean` and
-    `truncated_cv2` belong to. The truncated test exists if the new run was truncated at the baseline's c0.
+    `truncated_mean` and `truncated_cv2` are the mean and cv² of min(w, c0), with w the squared norms and c0 =
+    `truncated_at`. The truncated test exists if the new run was truncated at the baseline's c0.
     """
 
     replicates: int
@@ -34,35 +33,33 @@ class GateCell:
     kurtosis: float
     rho: float
     khat: float | None
-    cut: float | None = None
     truncated_at: float | None = None
     truncated_mean: float | None = None
     truncated_cv2: float | None = None
     float_floor: float = 0.0
 
-    @classmethod
-    def of(cls, summary: Summary) -> GateCell:
-        """Return the gate's part of a summary."""
-        return cls(**{f.name: getattr(summary, f.name) for f in fields(cls)})
 
-    def to_json(self) -> dict[str, object]:
-        """Plain data, without NaN or infinity."""
-        return asdict(self)
+class CellOutcome(StrEnum):
+    """What became of the test of a cell."""
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> GateCell:
-        """Read `to_json`'s data back."""
-        return cls(**{f.name: data.get(f.name, f.default) for f in fields(cls)})  # type: ignore[arg-type]
+    TESTED = "TESTED"
+    """There is a p-value."""
+    PASS = "PASS"
+    """Passed without a test: nothing varies in the new run."""
+    FAIL = "FAIL"
+    """Failed without a test: something varies that did not vary in the baseline."""
+    NOT_GATEABLE = "NOT_GATEABLE"
+    """No test exists."""
 
 
 @dataclass(frozen=True)
 class CellTest:
-    """The verdict on one cell before the correction over cells, and the p-values of its parts (None: not tested).
+    """The outcome of one cell before the correction over cells, and the p-values of its parts (None: not tested).
 
-    `outcome` is TESTED, or a verdict that needs no test: PASS, FAIL or NOT_GATEABLE; `reason` says why.
+    `reason` explains an outcome without a test, or adds a warning to a tested one.
     """
 
-    outcome: str
+    outcome: CellOutcome
     p: float | None
     p_variance: float | None = None
     p_truncated: float | None = None
@@ -70,39 +67,41 @@ class CellTest:
 
 
 def is_heavy(khat: float | None) -> bool:
-    """Whether a tail index leaves no variance to compare, but a truncated one."""
-    return khat is not None and khat >= HEAVY
+    """Tell whether a tail index is so large that only a truncated variance can be compared."""
+    return khat is not None and khat >= HEAVY_TAIL_INDEX
 
 
 def default_margin(cv2: float) -> float:
-    """Growth that is let pass: 5 % where cv² ≤ 3, 10 % otherwise."""
+    """Return the growth that is tolerated: 5 % where cv² ≤ 3, otherwise 10 %."""
     return 0.05 if cv2 <= 3 else 0.10
 
 
 def baseline_replicates(cv2: float) -> int:
-    """Replicates of a baseline: 1e5, and 4e5 where cv² > 10; a fixed baseline is the bottleneck of the power."""
+    """Return the replicates of a baseline, which limits the power of every check: 4e5 where cv² > 10, otherwise 1e5."""
     return 400_000 if cv2 > 10 else 100_000
 
 
 def replicates_for_power(cv2: float, growth: float, margin: float) -> float:
-    """Replicates of the second stage that detect `growth` Δ with power 0.9, over 200 cells at α = 1e-3.
+    """Return the replicates of the second stage that detect a `growth` Δ with power 0.9, over 200 cells at α = 1e-3.
 
-    `34 cv²/ln²((1 + Δ)/(1 + m))`. Raises ValueError for growth inside the margin.
+    `34 cv²/ln²((1 + Δ)/(1 + m))`. Raises ValueError for growth within the margin.
     """
     if growth <= margin:
-        raise ValueError(f"growth inside the margin is never detected (got growth {growth}, margin {margin}).")
+        raise ValueError(f"growth within the margin is never detected (got growth {growth}, margin {margin}).")
     return 34 * cv2 / log((1 + growth) / (1 + margin)) ** 2
 
 
 def variance_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[float, float]:
-    """(z, p) of the one-sided test of `V_new ≤ (1 + margin) V_base`.
+    """Return (z, p) of the one-sided test of `V_new ≤ (1 + margin) V_base`.
 
-    With c² the larger cv² and ρ the larger tr Σ²/V² of the two::
+    With c² the larger cv² and ρ the larger tr Σ²/V² of the two cells::
 
         se² = c²(1/R₁ + 1/R₀) + 24 ρ (1/(R₁(R₁−1)) + 1/(R₀(R₀−1)))
-        z = (ln(V̂₁/V̂₀) − ln(1 + m))/se,   p = T_ν sf(z),   ν = clip(2R₁/(max kurtosis − 1), 1, R₁ − 1)
+        z = (ln(V̂₁/V̂₀) − ln(1 + m))/se
+        p = T_ν sf(z)
+        ν = clip(2R₁/(max kurtosis − 1), 1, R₁ − 1)
 
-    The factor 24 (the variance has 2) covers the far tail of −χ²/R where the squared norms are constant.
+    The factor 24, where the variance of ln V̂ has 2, covers the far tail of −χ²/R where the squared norms are constant.
     """
     c2, rho = max(base.cv2, new.cv2), max(base.rho, new.rho)
     z = _z(new.variance / base.variance, c2, rho, base.replicates, new.replicates, margin)
@@ -110,10 +109,11 @@ def variance_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[fl
 
 
 def truncated_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[float, float] | None:
-    """(z, p) of the same test on the means of min(w, c0), with a normal reference; None without them.
+    """Return (z, p) of the one-sided test that the mean of min(w, c0) grew by the margin at most, else None.
 
-    Where the new squared norms are r times the old ones, their truncated means grow by at most r, so that the
-    hypothesis is inherited. Truncation bounds the fourth moment: cells without a variance can be guarded.
+    The test needs both cells truncated at the baseline's c0. p is normal. If the new squared norms are r times the old
+    ones, their truncated mean grows by at most r, so the hypothesis about the variance implies the tested one.
+    Truncation bounds the fourth moment, so even cells without a variance can be guarded.
     """
     if base.truncated_at is None or base.truncated_at != new.truncated_at:
         return None
@@ -135,10 +135,10 @@ def _standard_error(c2: float, rho: float, R0: int, R1: int) -> float:
 def smallest_change(
     base: GateCell, *, screening: int, confirming: int, margin: float, cells: int, alpha: float, power: float = 0.9
 ) -> float | None:
-    """Growth Δ of the variance that both stages find with this power, if the new run has the baseline's shape.
+    """Return the growth Δ of the variance that both stages find with this power; None where no test is possible.
 
-    `screening` and `confirming` are the replicates of the two stages. The better of the plain and the truncated test
-    counts, each at half the level where both are made. None where no test is possible.
+    The new run is assumed to have the baseline's shape. `screening` and `confirming` are the replicates of the two
+    stages. The better of the plain and the truncated test counts; where both are made, each has half the level.
     """
     if base.variance == 0:
         return None
@@ -159,25 +159,27 @@ def smallest_change(
 
 
 def gate_cell(base: GateCell, new: GateCell, margin: float) -> CellTest:
-    """Test one cell: `p = 2 min(p_variance, p_truncated)`, the truncated part alone where the baseline's k̂ ≥ 0.7.
+    """Test one cell: `p = 2 min(p_variance, p_truncated)`, or p_truncated alone where the baseline's k̂ ≥ 0.7.
 
-    Nothing is passed in silence: a cell whose tests do not exist is NOT_GATEABLE.
+    No cell passes in silence: one that has no test is NOT_GATEABLE.
     """
     if base.variance == 0:
         if new.variance > new.float_floor:
-            return CellTest("FAIL", 0.0, reason="DETERMINISTIC_BECAME_RANDOM")
-        return CellTest("PASS", 1.0, reason="nothing varies in either run")
+            return CellTest(CellOutcome.FAIL, 0.0, reason="DETERMINISTIC_BECAME_RANDOM")
+        return CellTest(CellOutcome.PASS, 1.0, reason="nothing varies in either run")
     if new.variance == 0:
-        return CellTest("PASS", 1.0, reason="nothing varies any more: the baseline is stale")
+        return CellTest(CellOutcome.PASS, 1.0, reason="nothing varies any more: the baseline is stale")
     truncated = truncated_statistic(base, new, margin)
     p_truncated = None if truncated is None else truncated[1]
     if is_heavy(base.khat):
         if p_truncated is None:
-            return CellTest("NOT_GATEABLE", None, reason="heavy tail, and no variance truncated at the baseline's cut")
-        return CellTest("TESTED", p_truncated, p_truncated=p_truncated, reason=_tail_note(base, new))
+            return CellTest(
+                CellOutcome.NOT_GATEABLE, None, reason="heavy tail, and no variance truncated at the baseline's cut"
+            )
+        return CellTest(CellOutcome.TESTED, p_truncated, p_truncated=p_truncated, reason=_tail_note(base, new))
     _, p_variance = variance_statistic(base, new, margin)
     p = p_variance if p_truncated is None else min(1.0, 2 * min(p_variance, p_truncated))
-    return CellTest("TESTED", p, p_variance, p_truncated, _tail_note(base, new))
+    return CellTest(CellOutcome.TESTED, p, p_variance, p_truncated, _tail_note(base, new))
 
 
 def _tail_note(base: GateCell, new: GateCell) -> str:
@@ -186,22 +188,23 @@ def _tail_note(base: GateCell, new: GateCell) -> str:
 
 
 def is_stale(base: GateCell, new: GateCell, margin: float, alpha: float) -> bool:
-    """Whether the variance has fallen significantly below V_base/(1 + margin): a notice, never a failure."""
+    """Tell whether the variance fell significantly below V_base/(1 + margin). That is a notice, never a failure."""
     if base.variance == 0 or new.variance == 0:
         return new.variance < base.variance
     return variance_statistic(new, base, margin)[1] <= alpha
 
 
 def holm(p: Mapping[str, float], *, cells: int, alpha: float) -> dict[str, tuple[bool, float]]:
-    """Holm's step-down test: for every name (rejected, adjusted p-value).
+    """Return the result of Holm's step-down test for every name: (rejected, adjusted p-value).
 
-    `cells` is the number K of cells in the baseline; the K − len(p) others count as p = 1. In ascending order,
-    reject while p_(i) ≤ α/(K − i + 1); the adjusted p-value is the running maximum of (K − i + 1) p_(i), at most 1.
+    `cells` is the number K of cells in the baseline; the K − len(p) cells without a p-value count as p = 1. In
+    ascending order, reject while p_(i) ≤ α/(K − i + 1). The adjusted p-value is the running maximum of
+    (K − i + 1) p_(i), at most 1.
 
     Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
     """
     if cells < len(p):
-        raise ValueError(f"the correction is over all cells of the baseline: at least {len(p)} (got {cells}).")
+        raise ValueError(f"the correction is over all cells of the baseline, at least {len(p)} (got {cells}).")
     out: dict[str, tuple[bool, float]] = {}
     adjusted = 0.0
     rejecting = True

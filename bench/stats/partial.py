@@ -10,16 +10,18 @@ from bench.stats.series import Array, Moments
 
 @dataclass(frozen=True, eq=False)
 class Partial:
-    """What successive blocks of `rows` gradients each contribute. Plain float64 numpy data, cheap to pickle.
+    """The contribution of successive blocks of `rows` gradients each. Plain float64 numpy data, cheap to pickle.
 
-    `index` is that of the first block. `means` `[blocks, size]` are the means of the blocks about the centre c,
-    `mean(g) − c`, and `coordinate` holds the moments of all rows about it; M3 and M4 only for index < 32. `w` is the
-    series `rows/(rows−1) ‖g_r − ḡ_block‖²`, whose mean estimates the total variance without bias, `w_top` its largest
-    values, `block_w` `[blocks]` its sum in every block; `group_w`, `group_top` and `block_group_w` are the same per
-    group, empty where there is one group. With an exact gradient: `error` of `‖g_r − g*‖²`, `projection` of
-    `g*·(g_r − g*)/‖g*‖²`, `cosine` of `cos(g_r, g*)`. `zero_rows` counts `‖g_r‖ = 0`, where the cosine is taken as 0;
-    `nonfinite` the rows that are not finite. Blocks that are not `followed` have w, without M3 and M4, and what is
-    known by block.
+    `index` is the number of the first block. `means` `[blocks, size]` are the means of the blocks about the centre c,
+    `mean(g) − c`. `coordinate` holds the moments of all rows about c, with M3 and M4 only for index < 32.
+
+    `w` is the series `rows/(rows−1) ‖g_r − ḡ_block‖²`, whose mean estimates the total variance without bias. `w_top`
+    are its largest values, and `block_w` `[blocks]` its sum in each block. `group_w`, `group_top` and `block_group_w`
+    hold them for each group; they are empty if there is one group.
+
+    With an exact gradient, `error` is the series `‖g_r − g*‖²`, `projection` is `g*·(g_r − g*)/‖g*‖²`, and `cosine` is
+    `cos(g_r, g*)`. `zero_rows` counts the rows with `‖g_r‖ = 0`, whose cosine is taken as 0. `nonfinite` counts the
+    rows that are not finite. Blocks that are not `tracked` have only w, without M3 and M4, and the values by block.
     """
 
     index: int
@@ -30,7 +32,7 @@ class Partial:
     w_top: Array
     block_w: Array
     traces: Array
-    followed: bool = True
+    tracked: bool = True
     nonfinite: int = 0
     block_group_w: Mapping[str, Array] = field(default_factory=dict)
     group_w: Mapping[str, Moments] = field(default_factory=dict)
@@ -46,10 +48,10 @@ class Partial:
 
     @property
     def blocks(self) -> int:
-        """How many blocks it is of."""
+        """The number of blocks."""
         return len(self.means)
 
     @property
     def replicates(self) -> int:
-        """How many rows they have together."""
+        """The number of rows of all blocks."""
         return self.blocks * self.rows

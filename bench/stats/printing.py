@@ -1,24 +1,24 @@
-"""Numbers as text, with no digit more than their interval supports."""
+"""Numbers as text, with no more digits than their interval supports."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil, floor, isfinite, log10
 
-from bench.stats.summary import HEAVY, Summary
+from bench.stats.summary import Status, Summary
 
 NONE = "–"
 
 
 def decimals_for(error: float) -> int:
-    """Decimal places at which `error` shows one significant digit, two where that would be a 1."""
+    """Return the decimal places at which `error` shows one significant digit, or two if the first is a 1."""
     place = floor(log10(error))
     leading = round(error / 10.0**place, 6)
     return -place + (1 if leading < 1.95 else 0)
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """`value` to `digits` significant digits: plain between 1e-4 and 1e6, else as 1.23e-7."""
+    """Return `value` to `digits` significant digits: plain between 1e-4 and 1e6, else as 1.23e-7."""
     if value is None or not isfinite(value):
         return NONE if value is None or value != value else ("∞" if value > 0 else "−∞")
     if value == 0:
@@ -28,14 +28,14 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 
 def format_bound(value: float, direction: Callable[[float], int]) -> str:
-    """`value` to two digits, rounded in the direction (`floor` or `ceil`) in which the bound stays true."""
+    """Return `value` to two digits, rounded in the `direction` (`floor` or `ceil`) that keeps the bound true."""
     if value == 0 or not isfinite(value):
         return format_number(value)
     return format_number(_outward(value, 1 - _exponent(abs(value)), direction), 2)
 
 
 def format_interval(low: float | None, high: float | None) -> str:
-    """`[low, high]` rounded outwards at the first digit of a quarter of the width; `[low, ∞)` without upper limit."""
+    """Return `[low, high]` rounded outwards at the first digit of a quarter of its width; `[low, ∞)` if open above."""
     if low is None:
         return NONE
     if high is None or not isfinite(high):
@@ -49,10 +49,10 @@ def format_interval(low: float | None, high: float | None) -> str:
 
 
 def format_estimate(value: float | None, low: float | None, high: float | None) -> str:
-    """Print an estimate with its limits.
+    """Return an estimate with its limits as text.
 
-    `value ± half-width` where the interval is symmetric to within a fifth of its half-width, `value [low, high]`
-    where it is not, `≥ low` where it has no upper limit.
+    `value ± half-width` if the interval is symmetric to within a fifth of its half-width, else `value [low, high]`;
+    `≥ low` without an upper limit.
     """
     if value is None or low is None:
         return format_number(value)
@@ -68,20 +68,18 @@ def format_estimate(value: float | None, low: float | None, high: float | None) 
 
 
 def format_variance(summary: Summary) -> str:
-    """Print the total variance as its status allows.
+    """Return the total variance as text.
 
-    An estimate with ±; where the tail is heavy, or the variance may be infinite, the lower limit alone; where nothing
-    varied a bound on the probability that something would.
+    An estimate with its limits; without an upper limit, the lower one alone; if nothing varied, 0 with a bound on the
+    probability of another value.
     """
-    if summary.status == "DEGENERATE":
+    if summary.status is Status.DEGENERATE:
         return f"0 (P(other) ≤ {format_number(summary.unseen, 2)})"
-    if summary.status in HEAVY:
-        return f"≥ {format_bound(summary.variance_low, floor)}"
     return format_estimate(summary.variance, summary.variance_low, summary.variance_high)
 
 
 def format_bias(summary: Summary) -> str:
-    """Print both bounds: `rel. bias ≤ x % (95 %), bias/sd ≤ y %`; n/a where one does not exist."""
+    """Return both bounds as text: `rel. bias ≤ x % (95 %), bias/sd ≤ y %`; n/a for one that does not exist."""
     level = f"({100 * summary.confidence:g} %)"
     parts = [("rel. bias", summary.relative_bias_bound), ("bias/sd", summary.bias_per_sd_bound)]
     texts = [f"{name} n/a" if x is None else f"{name} ≤ {format_bound(100 * x, ceil)} %" for name, x in parts]
@@ -89,7 +87,7 @@ def format_bias(summary: Summary) -> str:
 
 
 def format_rank(rank: tuple[int, int] | None) -> str:
-    """Print a rank interval as `2–4`, a certain rank as `2`, a run without one as `n/a`."""
+    """Return a rank interval as `2–4`, a certain rank as `2`, no rank as `n/a`."""
     if rank is None:
         return "n/a"
     return str(rank[0]) if rank[0] == rank[1] else f"{rank[0]}–{rank[1]}"
@@ -104,7 +102,7 @@ def _with_error(value: float, half: float, places: int, exponent: int) -> str:
 
 
 def _outward(value: float, places: int, direction: Callable[[float], int]) -> float:
-    """`value` at `places` decimals by `direction`, where it is not at them already but for its last bits."""
+    """Round `value` at `places` decimals in the `direction`, unless it is there already up to its last bits."""
     nearest = round(value, places)
     return nearest if abs(nearest - value) <= 1e-9 * abs(value) else direction(value * 10.0**places) / 10.0**places
 
@@ -118,7 +116,7 @@ def _is_plain(places: int, exponent: int) -> bool:
 
 
 def _fixed(value: float, places: int, exponent: int) -> str:
-    """`value` rounded at `places` decimals, in scientific form where `exponent`, that of its size, is far from 0."""
+    """Return `value` rounded at `places` decimals, in scientific form if its `exponent` is far from 0."""
     if _is_plain(places, exponent):
         return _unsigned_zero(f"{round(value, places):.{max(places, 0)}f}")
     scale = 10.0**exponent

@@ -1,4 +1,4 @@
-"""Quantiles and tail probabilities of the normal, Student t and χ² laws. scipy is imported where it is first needed."""
+"""Quantiles and tail probabilities of the normal, Student t and χ² laws. scipy is imported on the first call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def normal_quantile(p: float) -> float:
 
 
 def normal_upper(x: float) -> float:
-    """P(Z > x) for a standard normal Z."""
+    """Return P(Z > x) for a standard normal Z."""
     from scipy.special import ndtr
 
     return float(ndtr(-x))
@@ -25,14 +25,14 @@ def t_quantile(p: float, df: float) -> float:
 
 
 def t_upper(x: float, df: float) -> float:
-    """P(T > x) for Student's t with `df` degrees of freedom, without cancellation in the far tail."""
+    """Return P(T > x) for Student's t with `df` degrees of freedom, without cancellation in the far tail."""
     from scipy.special import stdtr
 
     return float(stdtr(df, -x))
 
 
 def chi2_upper(x: float, df: float) -> float:
-    """P(X > x) for a χ² law with `df` degrees of freedom."""
+    """Return P(X > x) for a χ² law with `df` degrees of freedom."""
     from scipy.special import chdtrc
 
     return float(chdtrc(df, x))

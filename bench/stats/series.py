@@ -1,7 +1,6 @@
-"""Central moments of a series and how two of them combine.
+"""Central moments of a series, and how to combine them.
 
-A series is a column of replicates: one coordinate of the gradient, or one number per replicate such as its squared
-norm.
+A series is a column of replicates: one coordinate of the gradient, or a number per replicate such as its squared norm.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ Array = NDArray[np.float64]
 class Moments:
     """Count, mean and sums of centred powers, `Mk = Σ_r (x_r − mean)^k`.
 
-    The arrays all have one shape: `()` for a scalar series, `[size]` for the coordinates of a gradient. `M3` and
-    `M4` are None where only the mean and the variance were asked for.
+    All arrays have one shape: `()` for a scalar series, `[size]` for the coordinates of a gradient. `M3` and `M4` are
+    None if only mean and variance are known.
     """
 
     n: int
@@ -32,7 +31,7 @@ class Moments:
 
 
 def moments(values: ArrayLike) -> Moments:
-    """Two-pass moments of `values` `[n, ...]` along the first axis, in float64."""
+    """Return the moments of `values` `[n, ...]` along the first axis, in float64 and two passes."""
     x = np.asarray(values, dtype=np.float64)
     if x.ndim == 0 or x.shape[0] == 0:
         raise ValueError(f"moments need at least one value along the first axis (got an array of shape {x.shape}).")
@@ -49,22 +48,23 @@ def moments(values: ArrayLike) -> Moments:
 
 
 def merge(a: Moments, b: Moments) -> Moments:
-    """Moments of the two series of `a` and `b` put together.
+    """Return the moments of the series `a` and `b` put together.
 
     With δ = mean_b − mean_a and n = n_a + n_b::
 
-        mean = mean_a + δ n_b/n M2 = M2a + M2b + δ² n_a n_b/n M3 = M3a + M3b + δ³ n_a n_b (n_a − n_b)/n² + 3δ (n_a
-        M2b − n_b M2a)/n M4 = M4a + M4b + δ⁴ n_a n_b (n_a² − n_a n_b + n_b²)/n³ + 6δ² (n_a² M2b + n_b² M2a)/n² + 4δ
-        (n_a M3b − n_b M3a)/n
+        mean = mean_a + δ n_b/n
+        M2 = M2a + M2b + δ² n_a n_b/n
+        M3 = M3a + M3b + δ³ n_a n_b (n_a − n_b)/n² + 3δ (n_a M2b − n_b M2a)/n
+        M4 = M4a + M4b + δ⁴ n_a n_b (n_a² − n_a n_b + n_b²)/n³ + 6δ² (n_a² M2b + n_b² M2a)/n² + 4δ (n_a M3b − n_b M3a)/n
 
-    M3 and M4 are None in the result if they are None in either argument. The result depends on the order of merging
-    in its last digits, so callers merge in block order.
+    M3 and M4 are None in the result if either argument lacks them. The last digits of the result depend on the order
+    of merging, so callers merge in block order.
 
     Source: Chan, Golub & LeVeque (1983), The American Statistician 37:242; Pébay (2008), SAND2008-6212.
     """
     if a.n == 0 or b.n == 0:
         return b if a.n == 0 else a
-    if a.mean.ndim == 0:  # Python's floats are several times faster than arrays of no dimension
+    if a.mean.ndim == 0:  # Python's floats are several times faster than arrays without dimensions
         return Moments(a.n + b.n, *map(np.asarray, _merge(a.n, _floats(a), b.n, _floats(b))))
     return Moments(a.n + b.n, *_merge(a.n, (a.mean, a.M2, a.M3, a.M4), b.n, (b.mean, b.M2, b.M3, b.M4)))
 
@@ -78,7 +78,7 @@ def _named(m: Moments) -> dict[str, Array | None]:
 
 
 def _merge(count_a: int, a: Any, count_b: int, b: Any) -> Any:
-    """Apply the recurrences of `merge` to floats or arrays: two values if a higher moment is missing, else four."""
+    """Apply the formulas of `merge` to floats or arrays: two values if a higher moment is missing, else four."""
     na, nb = float(count_a), float(count_b)
     n = na + nb
     (mean_a, M2a, M3a, M4a), (mean_b, M2b, M3b, M4b) = a, b
@@ -100,15 +100,15 @@ def _merge(count_a: int, a: Any, count_b: int, b: Any) -> Any:
 
 
 def pooled(n: int, means: Array, powers: Sequence[Array] | Array) -> Moments:
-    """Moments of blocks of `n` values each put together, from `means` and M2 and perhaps M3, M4 `[blocks, ...]`.
+    """Return the moments of blocks of `n` values put together, from their means, M2 and perhaps M3, M4 `[blocks, ...]`.
 
-    With δ a block's mean off that of all::
+    With δ the distance of a block's mean from the mean of all::
 
         M2 = Σ M2_b + n δ²
         M3 = Σ M3_b + 3 δ M2_b + n δ³
         M4 = Σ M4_b + 4 δ M3_b + 6 δ² M2_b + n δ⁴
 
-    Source: as for `merge`, of which this is the sum over blocks of one length.
+    Source: Chan, Golub & LeVeque (1983), The American Statistician 37:242; Pébay (2008), SAND2008-6212.
     """
     mean, M2 = means.mean(axis=0), powers[0]
     δ = means - mean
@@ -122,10 +122,10 @@ def pooled(n: int, means: Array, powers: Sequence[Array] | Array) -> Moments:
 
 
 def from_powers(n: int, powers: Array, unit: ArrayLike = 1.0) -> Array:
-    """Mean, M2 and perhaps M3, M4 `[2 or 4, ...]` of scalar series x of `n` values.
+    """Return the mean, M2 and perhaps M3, M4 `[2 or 4, ...]` of scalar series x of `n` values.
 
-    Arguments: `powers` `[3 or 5, ...]` of `z = x/unit − pivot`: pivot, Σ z, Σ z² and perhaps Σ z³, Σ z⁴; `unit`, a
-    number or what broadcasts.
+    `powers` `[3 or 5, ...]` holds the pivot, Σ z, Σ z² and perhaps Σ z³, Σ z⁴ of `z = x/unit − pivot`. `unit` is a
+    number or an array that broadcasts.
     """
     pivot, s1, s2, *higher = powers
     m, c = s1 / n, np.asarray(unit)
@@ -138,20 +138,18 @@ def from_powers(n: int, powers: Array, unit: ArrayLike = 1.0) -> Array:
 
 
 def each(m: Moments) -> Iterator[Moments]:
-    """Yield the series of an array of them one by one."""
+    """Yield the scalar series of an array of series one by one."""
     powers = [m.M2] if m.M3 is None or m.M4 is None else [m.M2, m.M3, m.M4]
     for mean, *values in zip(m.mean, *powers, strict=True):
         yield Moments(m.n, mean, *values)
 
 
 def stretch(part: Moments, means: Array, rows: Array) -> Moments:
-    """Moments of a long scalar series of which the first values, `part`, and the means of all blocks are known.
+    """Return the moments of a long scalar series from its first values, `part`, and `means` and `rows` `[B]` by block.
 
-    Mean and variance are those of the blocks, `Σ_b rows_b (mean_b − mean)²/(B − 1)`, so that what happened beyond the
-    part counts. Skewness and kurtosis are the part's, the kurtosis at least 1 + 2n/(B − 1): there the degrees of
-    freedom of the variance by Satterthwaite are the B − 1 that this one has.
-
-    Arguments: `means` and `rows` `[B]`, of all blocks.
+    Mean and variance come from the blocks, `Σ_b rows_b (mean_b − mean)²/(B − 1)`, so that everything beyond the part
+    counts. Skewness and kurtosis come from the part. The kurtosis is at least 1 + 2n/(B − 1), at which Satterthwaite's
+    degrees of freedom of a variance are the B − 1 of this one.
     """
     n = int(rows.sum())
     mean = rows @ means / n
@@ -162,7 +160,7 @@ def stretch(part: Moments, means: Array, rows: Array) -> Moments:
 
 
 def shaped(whole: Moments, part: Moments) -> Moments:
-    """Moments of a series; where M3 and M4 are missing, with the skewness and kurtosis of its first values, `part`."""
+    """Return the moments of a series; M3 and M4, if missing, give it the skewness and kurtosis of its first values."""
     if whole.M3 is not None:
         return whole
     M3, M4 = skewness(part) * whole.M2**1.5 / np.sqrt(whole.n), kurtosis(part) * whole.M2**2 / whole.n
@@ -170,44 +168,44 @@ def shaped(whole: Moments, part: Moments) -> Moments:
 
 
 def is_constant(m: Moments) -> NDArray[np.bool_]:
-    """Where the series varies by no more than rounding: `M2 <= 1e-24 n mean²`."""
+    """Tell for each series whether it varies by no more than rounding: `M2 <= 1e-24 n mean²`."""
     return np.asarray(1e-24 * m.n * m.mean**2 >= m.M2)
 
 
 def variance(m: Moments) -> Array:
-    """Unbiased variance `M2/(n − 1)`, exactly 0 for a constant series."""
+    """Return the unbiased variance `M2/(n − 1)`; exactly 0 for a constant series."""
     return np.where(is_constant(m), 0.0, m.M2 / max(m.n - 1, 1))
 
 
 def skewness(m: Moments) -> Array:
-    """`√n M3/M2^1.5`, and 0 for a constant series."""
+    """Return the skewness `√n M3/M2^1.5`; 0 for a constant series."""
     if m.M3 is None:
-        raise ValueError("skewness needs the third moment, which this series does not carry (M3 is None).")
+        raise ValueError("skewness needs the third moment, which this series lacks (M3 is None).")
     M2 = np.where(is_constant(m), np.inf, m.M2)
     return np.asarray(np.sqrt(m.n) * (m.M3 / M2) / np.sqrt(M2))
 
 
 def kurtosis(m: Moments) -> Array:
-    """`n M4/M2²` (3 for a Gaussian), and 3 for a constant series."""
+    """Return the kurtosis `n M4/M2²`, which is 3 for a Gaussian; 3 for a constant series."""
     if m.M4 is None:
-        raise ValueError("kurtosis needs the fourth moment, which this series does not carry (M4 is None).")
+        raise ValueError("kurtosis needs the fourth moment, which this series lacks (M4 is None).")
     constant = is_constant(m)
     M2 = np.where(constant, 1.0, m.M2)
     return np.where(constant, 3.0, m.n * (m.M4 / M2) / M2)
 
 
 def to_json(m: Moments) -> dict[str, object]:
-    """Plain data: numbers for a scalar series, arrays for coordinates; absent moments are left out."""
+    """Return plain data: numbers for a scalar series, arrays for coordinates; missing moments are left out."""
     data: dict[str, object] = {"n": m.n}
     data.update({k: float(v) if np.ndim(v) == 0 else v for k, v in _named(m).items() if v is not None})
     return data
 
 
 def from_json(data: dict[str, object]) -> Moments:
-    """Invert `to_json`; lists stand for arrays."""
+    """Read the data of `to_json` back; arrays may have become lists."""
     n = data["n"]
     if not isinstance(n, int):
-        raise ValueError(f"the count n of a series is a whole number (got {n!r}).")
+        raise ValueError(f"the count n of a series must be a whole number (got {n!r}).")
 
     def field(name: str) -> Array | None:
         return None if data.get(name) is None else np.asarray(data[name], dtype=np.float64)

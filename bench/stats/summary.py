@@ -1,34 +1,82 @@
-"""What is known about a run, as plain data."""
+"""Everything that is known about a run, as plain data, and the words it is said in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from math import isfinite
+from typing import Any
 
-HEAVY = ("HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED")
-"""Statuses whose variance has a lower limit that can be trusted, and nothing else."""
+
+class Word(StrEnum):
+    """A word of the records: it equals, prints as and is stored as its text."""
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+class Status(Word):
+    """How far a variance and its interval can be trusted."""
+
+    OK = "OK"  # nothing speaks against the interval
+    SMALL_R = "SMALL_R"  # fewer than 1000 replicates: the interval may be too narrow
+    TAIL_WARNING = "TAIL_WARNING"  # tail index of at least 0.5: the upper limit allows for the unseen tail
+    HEAVY_TAIL = "HEAVY_TAIL"  # tail index of at least 0.7: a lower limit alone
+    INFINITE_VARIANCE_SUSPECTED = (
+        "INFINITE_VARIANCE_SUSPECTED"  # tail index of at least 1, and no test of the bias holds
+    )
+    DEGENERATE = "DEGENERATE"  # nothing varied; `unseen` bounds the probability of another value
+
+
+class BiasVerdict(Word):
+    """What the data say about the bias; the tolerance is relative to the norm of the exact gradient."""
+
+    UNBIASED_WITHIN_TOL = "UNBIASED_WITHIN_TOL"  # the upper bound of the bias is within the tolerance
+    BIASED_WITHIN_TOL = "BIASED_WITHIN_TOL"  # a bias was found, and its upper bound is within the tolerance
+    BIASED = "BIASED"  # a bias was found, and its upper bound is above the tolerance
+    INCONCLUSIVE = "INCONCLUSIVE"  # no bias was found, but the upper bound is above the tolerance
+    UNRELIABLE = "UNRELIABLE"  # the variance may be infinite, so no test holds
+    DEGENERATE = "DEGENERATE"  # nothing varied, though the estimator is not known to be deterministic
+    EXACT = "EXACT"  # a deterministic estimator agrees with the exact gradient up to rounding
+    EXACT_WITHIN_TOL = "EXACT_WITHIN_TOL"  # it is off by more than the gradient's rounding, but within the tolerance
+    DETERMINISTIC_BIASED = "DETERMINISTIC_BIASED"  # it is off by more than the tolerance
+    NO_REFERENCE = "NO_REFERENCE"  # there is neither an exact gradient nor a reference
+
+
+class Flag(Word):
+    """A further warning about a run."""
+
+    AT_FLOAT_RESOLUTION = "AT_FLOAT_RESOLUTION"  # the variance is so small that rounding may be all of it
+    REFERENCE_NOISE = "REFERENCE_NOISE"  # the noise of a Monte Carlo reference is part of the bias bound
+    DISCRETE_TAIL = "DISCRETE_TAIL"  # too few values for a tail index; a rare one may be unseen
+    STUCK_COORDINATE = "STUCK_COORDINATE"  # a coordinate never varied and is off by more than rounding
+
+
+HEAVY = (Status.HEAVY_TAIL, Status.INFINITE_VARIANCE_SUSPECTED)
+"""Statuses of a variance whose lower limit alone can be trusted: it has no upper limit."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known about one estimator on one objective, as flat plain data.
+    """Everything that is known about one estimator on one objective, as flat plain data.
 
-    Variance: `variance` is V̂, the trace of the covariance of one gradient, in [`variance_low`, `variance_high`]
-    (None: no finite upper bound; not to be shown where `status` is in `HEAVY`); `se_log`, `cv2`, `skewness`,
-    `kurtosis`, `nu` belong to the squared norms it is a mean of, `rho` = tr Σ²/V², `khat` is their tail index (None:
-    discrete tail). `unseen` bounds, where V̂ = 0, the probability of another value.
+    Variance: `variance` is V̂, the trace of the covariance of one gradient, in [`variance_low`, `variance_high`].
+    `variance_high` is None where there is no finite upper limit, and where `status` is in `HEAVY`. `se_log`, `cv2`,
+    `skewness`, `kurtosis` and `nu` belong to the squared norms w that V̂ is the mean of, `rho` is tr Σ²/V², and `khat`
+    is the tail index of w (None: discrete tail). If V̂ = 0, `unseen` bounds the probability of another value.
 
-    Bias: `bias_norm` = ‖ḡ − g*‖ contains noise; `bias_squared` = T does not, and may be negative; `bias_bound` is
-    an upper bound of the bias at `confidence`, `bias_low` a lower one, 0 unless the test rejects. `verdict` is one
-    of BIASED, BIASED_WITHIN_TOL, UNBIASED_WITHIN_TOL, INCONCLUSIVE, UNRELIABLE (k̂ ≥ 1), DEGENERATE (V̂ = 0), EXACT
-    and DETERMINISTIC_BIASED (declared deterministic), NO_REFERENCE (no exact gradient).
+    Bias: `bias_norm` is ‖ḡ − g*‖, noise included. `bias_squared` is T, which estimates ‖b‖² without bias and may be
+    negative. `bias_bound` is an upper bound of the bias at `confidence`. `bias_low` is a lower one, 0 unless the test
+    rejects. `verdict` sums them up.
 
-    `gain` is the fraction of the exact gradient that the mean recovers, `cosine` the mean of cos(g_r, g*),
-    `alignment` the noise-corrected cosine of the mean. The cosine and `zero_rows`, the gradients that are 0, are of the
-    first `followed` replicates. `cut` is the 99 % quantile of the squared norms;
-    `truncated_mean` and `truncated_cv2` are those of min(w, `truncated_at`). None always stands for "not known" or
-    "does not exist".
+    `gain` is the fraction of the exact gradient that the mean recovers, `cosine` the mean of cos(g_r, g*), and
+    `alignment` the noise-corrected cosine of the mean. `cosine` and `zero_rows`, the number of gradients that are 0,
+    cover the first `followed` replicates. `cut` is the 99 % quantile of w; `truncated_mean` and `truncated_cv2` are
+    the mean and cv² of min(w, `truncated_at`).
+
+    `groups` has the size, variance, status and distance from the exact gradient of each tensor of theta. None always
+    stands for "not known" or "does not exist".
     """
 
     replicates: int
@@ -48,10 +96,10 @@ class Summary:
     rho: float
     trace_square: float
     khat: float | None
-    status: str
+    status: Status
     mean_norm: float
     unseen: float | None = None
-    flags: list[str] = field(default_factory=list)
+    flags: list[Flag] = field(default_factory=list)
     exact_norm: float | None = None
     bias_norm: float | None = None
     bias_squared: float | None = None
@@ -63,7 +111,7 @@ class Summary:
     p_max: float | None = None
     p_sum: float | None = None
     p_projection: float | None = None
-    verdict: str = "NO_REFERENCE"
+    verdict: BiasVerdict = BiasVerdict.NO_REFERENCE
     replicates_needed: float | None = None
     stuck_coordinates: list[int] = field(default_factory=list)
     stuck_count: int = 0
@@ -89,20 +137,43 @@ class Summary:
     float_floor: float = 0.0
     groups: dict[str, dict[str, float | int | str | None]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Read plain words as their members, and drop every upper limit that a status does not allow."""
+        values = _allowed({"status": self.status, "variance_high": self.variance_high}) | {
+            "verdict": BiasVerdict(self.verdict),
+            "flags": [Flag(word) for word in self.flags],
+            "groups": {name: _allowed(group) for name, group in self.groups.items()},
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
     def to_json(self) -> dict[str, object]:
-        """Plain data; what does not exist or is infinite is None, so that no NaN can reach a file."""
-        return {name: _finite(value) for name, value in asdict(self).items()}
+        """Return plain data, with None for what does not exist or is infinite, so that no NaN can reach a file."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Summary:
-        """Read `to_json`'s data back; names it does not know are left out."""
+        """Read the data of `to_json` back, without names that are not fields."""
         known = {f.name for f in fields(cls)}
         return cls(**{name: value for name, value in data.items() if name in known})  # type: ignore[arg-type]
 
 
-def _finite(value: object) -> object:
+def finite(x: float) -> float | None:
+    """Return x, or None where it is infinite or NaN."""
+    return x if isfinite(x) else None
+
+
+def _allowed(variance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a variance's fields with its status as a member, and without an upper limit where that allows none."""
+    status = Status(variance["status"])
+    return {**variance, "status": status} | ({"variance_high": None} if status in HEAVY else {})
+
+
+def _plain(value: object) -> object:
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
+        return [_plain(v) for v in value]
+    if isinstance(value, Word):
+        return value.value
+    return finite(value) if isinstance(value, float) else value

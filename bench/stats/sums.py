@@ -13,15 +13,15 @@ from bench.stats.series import Array, Moments
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """Sufficient statistics of a run of `replicates` gradients: everything a summary, a comparison or the gate reads.
+    """Sufficient statistics of a run of `replicates` gradients: all that a summary, a comparison or the gate reads.
 
     `coordinate` is about `centre`; `shape` has the third and fourth moments per coordinate of the first 32 blocks.
-    `w_top` and the like are the largest values, largest first. `block_rows` and `block_w` `[blocks]` are the rows
-    and the sum of w of every block, for comparisons under common noise. `martingale_T`, `martingale_Q` and
+    `w_top`, `group_top` and `error_top` are the largest values, largest first. `block_rows` and `block_w` `[blocks]`
+    are the rows and the sum of w of each block, for comparisons under common noise. `martingale_T`, `martingale_Q` and
     `martingale_terms` belong to the sum test of the bias. `cut` is the 99 % quantile of w.
 
-    `error`, `projection`, `cosine`, `zero_rows` and the series of groups are of the first `followed` rows, and so are
-    the skewness and kurtosis of `w` and `truncated`. Where there are more, `block_error`, `block_projection` and
+    `error`, `projection`, `cosine`, `zero_rows`, the series of groups, and the skewness and kurtosis of `w` and
+    `truncated` cover the first `followed` rows. If the run is longer, `block_error`, `block_projection` and
     `block_group_w` `[blocks]` are the means of all blocks.
     """
 
@@ -60,7 +60,7 @@ class Sums:
 
     @property
     def variance(self) -> float:
-        """Total variance `Σ_j M2_j/(R − 1)`, the trace of the covariance of one gradient."""
+        """Total variance `Σ_j M2_j/(R − 1)`: the trace of the covariance of one gradient."""
         return float(self.coordinate.M2.sum()) / (self.replicates - 1)
 
     @property
@@ -69,15 +69,15 @@ class Sums:
         return self.centre + self.coordinate.mean
 
     def to_json(self) -> dict[str, object]:
-        """Plain data: names to numbers, lists, dicts or float64 arrays; `from_json` gives back the same bits."""
+        """Return plain data: numbers, lists, dicts or float64 arrays by name. `from_json` restores every bit."""
         return {name: _encode(getattr(self, name)) for name in self.__dataclass_fields__}
 
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Sums:
-        """Read `to_json`'s data back; arrays may have become lists on the way."""
+        """Read the data of `to_json` back; arrays may have become lists."""
         missing = sorted(cls.__dataclass_fields__.keys() - data.keys())
         if missing:
-            raise ValueError(f"the sums lack {', '.join(missing)}; they were written by another version.")
+            raise ValueError(f"the sums lack {', '.join(missing)}: another version wrote them.")
         return cls(**{name: _decode(name, data[name]) for name in cls.__dataclass_fields__})  # type: ignore[arg-type]
 
 
@@ -103,7 +103,7 @@ def _decode(name: str, value: object) -> object:
 
 def _table(name: str, value: object) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise ValueError(f"the sums' field {name} is a table of names and values (got {type(value).__name__}).")
+        raise ValueError(f"the sums' field {name} must be a table of names and values (got {type(value).__name__}).")
     return value
 
 

@@ -14,21 +14,21 @@ import numpy as np
 from bench.stats.layout import tail_length
 from bench.stats.series import Array
 
-PRIOR = 3.0  # of Zhang and Stephens' grid
-WEAK_K, WEAK_COUNT = 0.5, 10.0  # k̂ is shrunk to 1/2 with the weight of ten observations
+PRIOR = 3.0  # spread of Zhang and Stephens' grid
+WEAK_K, WEAK_COUNT = 0.5, 10.0  # k̂ is shrunk to 1/2, which has the weight of ten observations
 QUANTILE_POINTS = 400
-NODES = 56  # an interpolated ln σ is as exact as a summed one
+NODES = 56  # with so many, an interpolated ln σ is as exact as a summed one
 ANGLES = pi * (np.arange(NODES) + 0.5) / NODES
 SMALL_K = 1e-3  # below it, the rounding of 1 − θ x would show in k
-RELATIVE_STEP = 1e-9  # two values closer than this part of the larger one are one
+RELATIVE_STEP = 1e-9  # two values that are closer, relative to the larger one, are one
 
 
 @dataclass(frozen=True)
 class Tail:
     """Generalised Pareto fit of the `exceedances` largest values over the next one.
 
-    `khat` is None and `upper` None where the tail is discrete: too few distinct values to fit, a bounded law.
-    `upper` bounds the mean of the whole series from above, and is infinite where k < 1 cannot be established.
+    `upper` bounds the mean of the whole series from above; it is infinite if k < 1 cannot be established. A discrete
+    tail, which has too few distinct values for a fit, is a bounded law: its `khat` and `upper` are None.
     """
 
     exceedances: int
@@ -46,16 +46,16 @@ class Tail:
 def fit_tail(top: Array, total: float, replicates: int) -> Tail:
     """Fit the tail of a positive series of `replicates` values with sum `total` from its largest values `top`.
 
-    Uses `M = ⌈min(0.2 R, 3 √R)⌉` exceedances over the (M+1)-th largest value. Fewer than max(5, M/2) distinct steps
-    make a discrete tail. `k̂ = (M k + 5)/(M + 10)`; σ is that before shrinking k. The upper bound of the mean is
-    `[Σ_{w≤u} w + M (u + m)]/R` with m the 97.5 % posterior quantile of the mean excess.
+    The fit uses `M = ⌈min(0.2 R, 3 √R)⌉` exceedances over the (M+1)-th largest value, u. Fewer than max(5, M/2)
+    distinct steps make a discrete tail. k is shrunk to `k̂ = (M k + 5)/(M + 10)`; σ belongs to k. The upper bound of
+    the mean is `[Σ_{w≤u} w + M (u + m)]/R`, with m the 97.5 % posterior quantile of the mean excess.
 
     Source: Zhang & Stephens (2009), Technometrics 51:316; Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25:72.
     """
     M = tail_length(replicates)
     largest = np.sort(np.asarray(top, dtype=np.float64))[::-1][: M + 1]
     if largest.size < M + 1:
-        raise ValueError(f"a tail of {replicates} values needs the {M + 1} largest of them (got {largest.size}).")
+        raise ValueError(f"a tail of {replicates} values needs the {M + 1} largest (got {largest.size}).")
     threshold = float(largest[-1])
     x = (largest[:-1] - threshold)[::-1]
     if _steps(largest) < max(5.0, M / 2):
@@ -68,21 +68,21 @@ def fit_tail(top: Array, total: float, replicates: int) -> Tail:
 
 
 def few_values(top: Array, replicates: int, relative_step: float) -> bool:
-    """Return whether the largest values `top` of a series have too few distinct steps for a tail, as in `fit_tail`.
+    """Tell whether the largest values `top` of a series have too few distinct steps for a tail.
 
-    Squared norms about the mean of their own block hide the values of a discrete law: a few atoms, each smeared by the
-    noise of that mean, look like the heaviest of tails. About a fixed centre they are what they are, up to the rounding
-    of the samples, `relative_step`.
+    Squared norms about the mean of their own block hide a discrete law: the noise of that mean smears a few atoms into
+    what looks like the heaviest of tails. Use squared norms about a fixed centre, which keep the atoms up to the
+    rounding of the samples, `relative_step`.
     """
     M = tail_length(replicates)
     return _steps(np.sort(np.asarray(top, dtype=np.float64))[::-1][: M + 1], relative_step) < max(5.0, M / 2)
 
 
 def _steps(largest: Array, relative_step: float = RELATIVE_STEP) -> int:
-    """Count the distinct steps of a descending series of squares, each as exact as a part of itself.
+    """Count the distinct steps of a descending series of squares, whose rounding is relative to each value.
 
-    A part of the largest one would be more than all but the first few values of a really heavy tail, which would then
-    pass for a law of few values.
+    A step relative to the largest value would exceed all but the first few values of a very heavy tail, which would
+    then pass for a law of few values.
     """
     return int(np.count_nonzero(-np.diff(largest) > relative_step * largest[:-1]))
 
@@ -90,12 +90,13 @@ def _steps(largest: Array, relative_step: float = RELATIVE_STEP) -> int:
 class Profile:
     """Profile likelihood of a generalised Pareto law, k > 0 for a heavy tail, on Zhang and Stephens' grids of θ = −k/σ.
 
-    Given θ, the likeliest k is the mean of ln(1 − θ x), a sum over the whole tail at each of hundreds of θ. It is taken
-    at `NODES` of them: σ(θ) = −k/θ is the mean of ∫₀ˣ dt/(1 − θ t), a Stieltjes function, analytic and without zeros
-    off its cut, the real θ ≥ 1/x_max. So ln σ is analytic in the strip |Im ln(1/x_max − θ)| < π, and the polynomial in
-    ln(1/x_max − θ) through its values at Chebyshev's points converges by a factor of 1.7 per node.
+    Given θ, the likeliest k is the mean of ln(1 − θ x): a sum over the whole tail at each of hundreds of θ. It is
+    computed at `NODES` points only, and interpolated. σ(θ) = −k/θ is the mean of ∫₀ˣ dt/(1 − θ t), a Stieltjes
+    function: analytic, without zeros, except on its cut, the real θ ≥ 1/x_max. So ln σ is analytic in the strip
+    |Im ln(1/x_max − θ)| < π. The polynomial in ln(1/x_max − θ) through its values at Chebyshev's points converges by a
+    factor of 1.7 per node.
 
-    `x` `[n]` are the exceedances in ascending order, the largest of them positive.
+    `x` `[n]` are the exceedances in ascending order; the largest must be positive.
 
     Source: Zhang & Stephens (2009), Technometrics 51:316.
     """
@@ -114,14 +115,14 @@ class Profile:
         return np.asarray(1 / self.x[-1] - distance / self.scale)
 
     def grid(self, points: int) -> tuple[Array, Array, Array]:
-        """Return θ, σ and the log likelihood `−n (ln σ + k + 1)` on the grid of `points`, at most `widest` of them."""
+        """Return θ, σ and the log likelihood `−n (ln σ + k + 1)` on the grid of `points`, at most `widest`."""
         theta = self._theta(_distances(points))
         log_sigma = _interpolation(points, self.widest) @ self.log_sigma
         sigma = np.exp(log_sigma)
         return theta, sigma, self.x.size * (theta * sigma - log_sigma - 1)
 
     def fit(self) -> tuple[float, float]:
-        """Fit k and σ: their values at the posterior mean of θ on a grid of 30 + ⌊√n⌋ points."""
+        """Return k and σ at the posterior mean of θ on a grid of 30 + ⌊√n⌋ points."""
         theta, _, log_likelihood = self.grid(self.points)
         weights = np.exp(log_likelihood - log_likelihood.max())
         mean = float((theta * weights).sum() / weights.sum())
@@ -129,10 +130,10 @@ class Profile:
         return k, -k / mean
 
     def mean_excess_quantile(self, p: float) -> float:
-        """Posterior p-quantile of the mean excess σ/(1 − k), infinite where that mass has k ≥ 1.
+        """Return the posterior p-quantile of the mean excess σ/(1 − k), infinite if it lies where k ≥ 1.
 
-        The posterior is on a grid of 400 points, with a normal prior on k of mean 1/2 and the weight of ten
-        observations: `exp(L − ½·10 (k − ½)²/1.5²)`.
+        The posterior, `exp(L − ½·10 (k − ½)²/1.5²)`, is on a grid of 400 points. Its normal prior on k has the mean 1/2
+        and the weight of ten observations.
         """
         theta, sigma, log_likelihood = self.grid(QUANTILE_POINTS)
         k = -theta * sigma
@@ -146,16 +147,16 @@ class Profile:
 
 
 def mean_log(theta: Array, x: Array) -> Array:
-    """Mean of ln(1 − θ x) over `x` `[n]`, in ascending order from 0 or above, for every θ `[points]` < 1/x_max.
+    """Return `np.log1p(-theta[:, None] * x).mean(1)` for every θ `[points]` < 1/x_max and ascending `x` `[n]` ≥ 0.
 
-    One logarithm of a product of √n/4 numbers takes the place of that many, or of fewer where the product could
-    overflow; by that length, the products of a long tail still fit into a cache. Where k is so small that 1 − θ x has
-    lost the digits of θ x, the sum is taken term by term.
+    One logarithm of a product replaces the logarithms of its factors. √n/4 factors let the products of a long tail fit
+    into a cache; there are fewer where the product could overflow. Where k is so small that 1 − θ x has lost the digits
+    of θ x, the sum is taken term by term.
     """
-    span = float(np.abs(np.log(1 - theta * x[-1])).max())  # of the logarithms: those of smaller x are closer to 0
+    span = float(np.abs(np.log(1 - theta * x[-1])).max())  # the largest logarithm: smaller x are closer to 0
     factors = max(1, min(floor(sqrt(x.size) / 4), floor(700 / max(span, 1.0))))
     rows = np.zeros((factors, ceil(x.size / factors)))
-    rows.flat[: x.size] = x  # the zeros that are left are factors of one
+    rows.flat[: x.size] = x  # the remaining zeros make factors of one
     product = np.ones((theta.size, rows.shape[1]))
     factor = np.empty_like(product)
     minus = -theta[:, None]
@@ -171,20 +172,20 @@ def mean_log(theta: Array, x: Array) -> Array:
 
 @lru_cache(maxsize=8)
 def _distances(points: int) -> Array:
-    """Zhang and Stephens' grid: the distances of θ from 1/x_max, in units of one over the first quartile of x."""
+    """Return Zhang and Stephens' grid: the distances of θ from 1/x_max, times the first quartile of x."""
     return np.asarray((np.sqrt(points / (np.arange(1, points + 1) - 0.5)) - 1) / PRIOR)
 
 
 @lru_cache(maxsize=8)
 def _nodes(widest: int) -> Array:
-    """Chebyshev's points of the first kind between the logarithms of the ends of the grid of `widest` points."""
+    """Return Chebyshev's points of the first kind between the logarithms of the ends of a grid of `widest` points."""
     high, low = np.log(_distances(widest)[[0, -1]])
     return np.asarray((high + low) / 2 + (high - low) / 2 * np.cos(ANGLES))
 
 
 @lru_cache(maxsize=8)
 def _interpolation(points: int, widest: int) -> Array:
-    """Return the matrix `[points, NODES]` that takes values at `_nodes(widest)` to the grid of `points` points.
+    """Return the matrix `[points, NODES]` that interpolates values at `_nodes(widest)` on the grid of `points`.
 
     Source: Berrut & Trefethen (2004), SIAM Review 46:501, for the second barycentric formula.
     """

@@ -1,8 +1,8 @@
 """Intervals for a mean of positive, skewed numbers: the total variance and the mean squared error.
 
-Everything about the total variance V is a mean of iid positive scalars, V = E‖g − μ‖². The interval is the union of
-two that fail in different cells, a Student interval on the log scale and Hall's skewness-corrected one; where the
-tail of the scalars is heavy, its upper end is moreover at least the bound of `tail.py`.
+The total variance V = E‖g − μ‖² is a mean of iid positive scalars. Its interval is the union of two that fail in
+different cells: a Student interval on the log scale, and Hall's skewness-corrected one. If the tail of the scalars is
+heavy, the upper limit is at least the bound of `tail.py`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from math import cbrt, exp, inf, sqrt
 from bench.stats import series
 from bench.stats.quantiles import normal_quantile, t_quantile
 from bench.stats.series import Moments
+from bench.stats.summary import Status
 
 SMALL_REPLICATES = 1000
+HEAVY_TAIL_INDEX = 0.7
+"""Tail index from which a variance has no upper limit, and can only be compared truncated."""
 
 
 @dataclass(frozen=True)
 class Shape:
     """Shape of a scalar series of n values: cv² = variance/mean², skewness, kurtosis, and the degrees of freedom ν.
 
-    ν = clip(2n/(kurtosis − 1), 1, n − 1) are Satterthwaite's degrees of freedom of the series' sample variance.
+    ν = clip(2n/(kurtosis − 1), 1, n − 1) is Satterthwaite's number for the sample variance of the series.
     """
 
     n: int
@@ -35,7 +38,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its limits; `high` may be infinite."""
+    """An estimate with its limits, and the standard error of its logarithm; `high` may be infinite."""
 
     value: float
     low: float
@@ -44,7 +47,7 @@ class Interval:
 
 
 def degrees_of_freedom(n: float, kurtosis: float) -> float:
-    """clip(2n/(kurtosis − 1), 1, n − 1): Satterthwaite's degrees of freedom of a sample variance of n values."""
+    """Return Satterthwaite's degrees of freedom of a sample variance of n values: clip(2n/(kurtosis − 1), 1, n − 1)."""
     most = max(n - 1.0, 1.0)
     return most if kurtosis <= 1 else min(max(2 * n / (kurtosis - 1), 1.0), most)
 
@@ -65,7 +68,9 @@ def shape(values: Moments) -> Shape:
 
 
 def hall(t: float, A: float) -> float:
-    """Hall's transform `((1 + A t/3)³ − 1)/A + A/6`, which removes the skewness A = skewness/√n of a studentised mean.
+    """Return Hall's transform `((1 + A t/3)³ − 1)/A + A/6` of a studentised mean t, which removes its skewness A.
+
+    A is the skewness of the values over √n.
 
     Source: Hall (1992), Journal of the Royal Statistical Society B 54:221.
     """
@@ -73,7 +78,7 @@ def hall(t: float, A: float) -> float:
 
 
 def hall_inverse(q: float, A: float) -> float:
-    """Inverse of `hall`: `(3/A)(∛(1 + A(q − A/6)) − 1)`."""
+    """Return the inverse of Hall's transform, `(3/A)(∛(1 + A(q − A/6)) − 1)`."""
     return q if abs(A) < 1e-9 else (3 / A) * (cbrt(1 + A * (q - A / 6)) - 1)
 
 
@@ -85,7 +90,7 @@ def clip(x: float, low: float, high: float) -> float:
 def log_standard_error(cv2: float, rho: float, n: int) -> float:
     """Return the standard error of ln V̂: `√(cv²/n + 2ρ/(n(n − 1)))`, with ρ = tr Σ²/V².
 
-    The second term is that of a U-statistic; it is all there is where ‖g − μ‖ is constant.
+    The second term belongs to a U-statistic; it alone remains where ‖g − μ‖ is constant.
     """
     return sqrt(cv2 / n + 2 * rho / (n * (n - 1)))
 
@@ -93,10 +98,10 @@ def log_standard_error(cv2: float, rho: float, n: int) -> float:
 def positive_mean_interval(
     value: float, values: Shape, *, rho: float, confidence: float, tail_upper: float | None = None
 ) -> Interval:
-    """Limits for V = E d estimated by `value`, from the shape of the series of d.
+    """Return limits for V = E d, estimated by `value`, from the shape of the series of d.
 
-    The union of `V̂ exp(∓ t_ν se)` and `V̂(1 − se g⁻¹(±z))` with g Hall's transform, A = skewness/√n clipped to [−2, 2],
-    not below 0, and not under `tail_upper` at the upper end.
+    They are the union of `V̂ exp(∓ t_ν se)` and `V̂(1 − se g⁻¹(±z))`. g is Hall's transform with A = skewness/√n clipped
+    to [−2, 2]. The lower limit is at least 0, the upper one at least `tail_upper`.
     """
     upper = (1 + confidence) / 2
     se = log_standard_error(values.cv2, rho, values.n)
@@ -108,7 +113,7 @@ def positive_mean_interval(
 
 
 def mean_interval(value: float, values: Shape, *, confidence: float) -> Interval:
-    """Limits for the mean of a scalar series of any sign: the union of the t_ν and the Hall interval."""
+    """Return limits for the mean of a scalar series of any sign: the union of the t_ν and the Hall interval."""
     upper = (1 + confidence) / 2
     se = sqrt(values.variance / values.n)
     A = clip(values.skewness / sqrt(values.n), -2, 2)
@@ -121,15 +126,19 @@ def _exp(x: float) -> float:
     return exp(x) if x < 700 else inf
 
 
-def status(variance: float, khat: float | None, replicates: int) -> str:
-    """Return the first word that holds.
+def status(variance: float, khat: float | None, replicates: int) -> Status:
+    """Return the first status that holds.
 
-    DEGENERATE (V̂ = 0), INFINITE_VARIANCE_SUSPECTED (k̂ ≥ 1), HEAVY_TAIL (≥ 0.7), TAIL_WARNING (≥ 0.5), SMALL_R
+    DEGENERATE (V̂ = 0), INFINITE_VARIANCE_SUSPECTED (k̂ ≥ 1), HEAVY_TAIL (k̂ ≥ 0.7), TAIL_WARNING (k̂ ≥ 0.5), SMALL_R
     (R < 1000), OK. k̂ is None for a discrete tail.
     """
     if variance == 0:
-        return "DEGENERATE"
-    for limit, word in ((1.0, "INFINITE_VARIANCE_SUSPECTED"), (0.7, "HEAVY_TAIL"), (0.5, "TAIL_WARNING")):
+        return Status.DEGENERATE
+    for limit, word in (
+        (1.0, Status.INFINITE_VARIANCE_SUSPECTED),
+        (HEAVY_TAIL_INDEX, Status.HEAVY_TAIL),
+        (0.5, Status.TAIL_WARNING),
+    ):
         if khat is not None and khat >= limit:
             return word
-    return "SMALL_R" if replicates < SMALL_REPLICATES else "OK"
+    return Status.SMALL_R if replicates < SMALL_REPLICATES else Status.OK

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-
-import torch
-from torch.optim import Optimizer
 
 from bench.planning.settings import Settings
 
-OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "sgd": torch.optim.SGD,
-    "rmsprop": torch.optim.RMSprop,
-}
-LOOKS = 20
-"""Looks after the first, where their distance is not given."""
+OPTIMIZERS = ("adam", "sgd", "rmsprop")
+"""Names of the optimizers."""
+CHECKPOINTS = 20
+"""Default number of checkpoints after step 0."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +18,18 @@ class Training:
     """How runs are trained.
 
     Args:
-        steps: of the optimizer, at least 1.
-        seeds: runs of each estimator; their seeds are 0, 1, 2 ...
-        optimizer: "adam", "sgd" or "rmsprop", all else as torch has it.
+        steps: steps of the optimizer, at least 1.
+        seeds: number of runs of each estimator, with the seeds 0, 1, 2 ...
+        optimizer: "adam", "sgd" or "rmsprop", otherwise with torch's defaults.
         rate: learning rate, above 0.
-        measure_every: steps between two looks, at least 1; a twentieth of all when None.
-        replicates: of each measurement of the variance, rounded up to whole draws; 0 to leave it out.
+        measure_every: steps between two checkpoints, at least 1; a twentieth of all steps when None.
+        replicates: independent calls in each measurement of the variance, rounded up to whole draws; 0 for no
+            measurement.
         dtype: "float32" or "float64".
         device: "cpu" or "cuda".
 
     Raises:
-        ValueError: one of them is not what it has to be.
+        ValueError: a value is out of its range.
     """
 
     steps: int = 2_000
@@ -58,14 +52,14 @@ class Training:
             raise ValueError(f"optimizer is one of {', '.join(OPTIMIZERS)} (got {self.optimizer!r}).")
         if isinstance(self.rate, bool) or not isinstance(self.rate, int | float) or not 0 < self.rate < math.inf:
             raise ValueError(f"rate, the learning rate, is a finite number above 0 (got {self.rate!r}).")
-        self.settings(0)  # refuses dtype and device
+        self.settings(0).check_device()  # settings refuse a wrong dtype
 
     def settings(self, seed: int) -> Settings:
-        """Return how the variance of a seed's gradients is measured."""
+        """Return how the variance of the gradients of one seed is measured."""
         return Settings(max(1, self.replicates), seed, self.dtype, self.device)
 
     @property
-    def looks(self) -> list[int]:
-        """Steps after which a run is looked at: 0 and the last are among them."""
-        every = self.measure_every or max(1, self.steps // LOOKS)
+    def checkpoints(self) -> list[int]:
+        """Steps at which a run is evaluated; 0 and the last step are among them."""
+        every = self.measure_every or max(1, self.steps // CHECKPOINTS)
         return [*range(0, self.steps, every), self.steps]

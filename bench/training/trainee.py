@@ -5,43 +5,48 @@ from __future__ import annotations
 import base64
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Generator
 from torch.distributions import Distribution
+from torch.optim import Optimizer
 
+from bench.measurement.adaptation import ADAPT_RATE
 from bench.measurement.counting import Counter, count_evaluations, counted
 from bench.measurement.engine import DTYPES, Engine, checked_loss
 from bench.measurement.heap import keep_memory
 from bench.measurement.lines import Lost
-from bench.measurement.moments import collect
-from bench.measurement.reduction.blocks import block_partial
-from bench.objectives import Objective, Problem, _weights
+from bench.measurement.summaries import Progress, summarise_draws
+from bench.objectives import Objective, Problem
+from bench.objectives.autoencoders import weights
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
 from bench.records.identity import identity
-from bench.records.lines import Record
+from bench.records.lines import LineKind, Outcome, Record
 from bench.records.seeds import draw_seed
-from bench.stats import Summary, summarise
-from bench.training.settings import OPTIMIZERS, Training
+from bench.stats import Summary
+from bench.training.settings import Training
 from estimators import State, adapt, draw, rows
 
-KIND = "training"
-"""Kind of the record."""
-ADAPT_RATE = 1e-2
-"""Learning rate of a learned control variate, with Adam; the same as where ``bench run`` lets it learn."""
+OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+}
 EXPLODED = 100.0
-"""A run has diverged if its objective is worse than at the start by more than this many times the larger of its size at
-the start and 1; or if a value is not finite."""
+"""A run has diverged if its objective is worse than at the start by more than ``EXPLODED * max(1, |start|)``.
+
+It has also diverged if a value is not finite.
+"""
 SAMPLES = 2**13
-"""About how many values of f an objective without an exact value is the mean of, at every look."""
+"""Values of f at every checkpoint, about, if the objective has no exact value."""
 
 
 class Divergence(NamedTuple):
-    """Where and why a run went wrong: the step by which it was seen, and a sentence."""
+    """Where and why a run diverged: the step at which it was seen, and a sentence."""
 
     step: int
     reason: str
@@ -85,63 +90,67 @@ class Trainee:
         self.adapted, self.adaptations = Counter(), 0
 
     def generator(self, stage: str, index: int = 0, device: torch.device | str | None = None) -> Generator:
-        """Return a generator of the seed: the same for every estimator of the objective."""
-        seed = draw_seed(self.seed, f"{KIND} {stage}", identity(self.cell.objective), index)
+        """Return a generator for a stage of this seed. All estimators of an objective share it."""
+        seed = draw_seed(self.seed, f"{LineKind.TRAINING} {stage}", identity(self.cell.objective), index)
         return Generator(device or self.device).manual_seed(seed)
 
-    def trained(self, progress: Callable[[int, int], None]) -> Record:
-        """Train; return what there is to tell."""
+    def train(self, progress: Progress) -> Record:
+        """Train, and return the keys of the line that the training fills.
+
+        Args:
+            progress: called with the steps done and in all, at every checkpoint.
+        """
         f_evals, grad_evals = count_evaluations(self.engine())
-        looks, divergence = self.looks(progress)
+        checkpoints, divergence = self.run(progress)
         batch = math.prod(self.problem.q(self.problem.theta).batch_shape)
         return {
-            "outcome": "diverged" if divergence else "measured",
+            "outcome": Outcome.DIVERGED if divergence else Outcome.MEASURED,
             "reason": divergence and divergence.reason,
             "diverged_at": divergence and divergence.step,
             "held_out": self.sharp.held_out is not None,
-            "exact_value": self.judged.exact is not None,
+            "exact_value": self.evaluated.exact is not None,
             "batch": batch,
             "size": sum(t.numel() for t in self.problem.theta.values()),
             "f_evals": f_evals,
             "grad_evals": grad_evals,
             "adapt_f_evals": self.adapted.f / (batch * max(1, self.adaptations)),
-            "curves": {key: [look[key] for look in looks] for key in looks[0]},
-            "weights_digest": _weights.digest(_weights.of(self.problem)),
+            "curves": {key: [checkpoint[key] for checkpoint in checkpoints] for key in checkpoints[0]},
+            "weights_digest": weights.digest(weights.of(self.problem)),
             "pictures": self.pictures() if self.seed == 0 else None,
         }
 
-    def looks(self, progress: Callable[[int, int], None]) -> tuple[list[Record], Divergence | None]:
-        """Train; return what was seen at every look, and how the run has diverged if it has."""
-        found = [self.look(0, math.nan, 0.0)]
-        divergence = self.exploded(found)
-        for start, stop in pairwise(self.how.looks):
+    def run(self, progress: Progress) -> tuple[list[Record], Divergence | None]:
+        """Train; return the values at every checkpoint, and how the run diverged, or None."""
+        found = [self.checkpoint(0, math.nan, 0.0)]
+        divergence = self.divergence(found)
+        for start, stop in pairwise(self.how.checkpoints):
             if divergence:
                 break
             begin = self.clock()
             values = []
             for i in range(start, stop):
-                values.append(self.survived(i))
+                values.append(self.step_or_nan(i))
                 if not math.isfinite(values[-1]):
                     return found, Divergence(
                         i + 1, f"The value of f in training became {values[-1]:g} at step {i + 1}."
                     )
             seconds = found[-1]["training_seconds"] + self.clock() - begin
-            found.append(self.look(stop, math.fsum(values) / len(values), seconds))
-            divergence = self.exploded(found)
+            found.append(self.checkpoint(stop, math.fsum(values) / len(values), seconds))
+            divergence = self.divergence(found)
             progress(stop, self.how.steps)
         return found, divergence
 
-    def exploded(self, looks: Sequence[Record]) -> Divergence | None:
-        """Return how the run has diverged by its last look, or None."""
-        start, now, step = looks[0]["value"], looks[-1]["value"], looks[-1]["step"]
+    def divergence(self, checkpoints: Sequence[Record]) -> Divergence | None:
+        """Return how the run has diverged by its last checkpoint, or None."""
+        start, now, step = checkpoints[0]["value"], checkpoints[-1]["value"], checkpoints[-1]["step"]
         if not math.isfinite(now):
             return Divergence(step, f"The objective became {now:g} by step {step}.")
         if self.sign * (now - start) > EXPLODED * max(1.0, abs(start)):
             return Divergence(step, f"The objective went from {start:.4g} to {now:.4g} by step {step}.")
         return None
 
-    def survived(self, i: int) -> float:
-        """Take a step and return its value; NaN where weights that are not finite made it raise."""
+    def step_or_nan(self, i: int) -> float:
+        """Take a step and return its value; NaN if it raised because weights are not finite."""
         try:
             return self.step(i)
         except Exception:
@@ -150,7 +159,7 @@ class Trainee:
             return math.nan
 
     def step(self, i: int) -> float:
-        """Take step ``i`` of the optimizer; return the estimator's value of the objective, a mean over the batch."""
+        """Take step ``i`` of the optimizer; return the estimator's value of the objective, averaged over the batch."""
         problem = self.problem if self.problem.minibatch is None else self.problem.minibatch(i)
         q = problem.q(problem.theta)
         if self.learner is not None:
@@ -173,8 +182,8 @@ class Trainee:
         self.state.requires_grad_(False)  # from here to the next step it costs no graph
         self.adaptations += 1
 
-    def look(self, step: int, training_value: float, seconds: float) -> Record:
-        """Return what is to be seen after a step: the objective and the variance of the gradient."""
+    def checkpoint(self, step: int, training_value: float, seconds: float) -> Record:
+        """Return the objective and the variance of the gradient after a step."""
         value, error = self.value()
         seen = {"step": step, "value": value, "value_error": error}
         seen |= {"training_value": training_value, "training_seconds": seconds}
@@ -189,64 +198,50 @@ class Trainee:
         }
 
     def value(self) -> tuple[float, float]:
-        """Return the objective and its standard error, on held-out data where there are; in float64.
+        """Return the objective and its standard error, in float64, on held-out data if the objective has them.
 
-        Exact where it can be; else the mean of f over samples, which are made of the same noise at every look.
+        The value is exact if the objective has an exact value. Otherwise it is the mean of f over samples, whose noise
+        is the same at every checkpoint.
         """
         self.sharpen()
-        judged = self.judged
+        problem = self.evaluated
         with torch.no_grad():
-            if judged.exact is not None:
-                return judged.exact(judged.theta).item(), 0.0
-            q = judged.q(judged.theta)
+            if problem.exact is not None:
+                return problem.exact(problem.theta).item(), 0.0
+            q = problem.q(problem.theta)
             count = max(2, math.ceil(SAMPLES / math.prod(q.batch_shape)))
             x = draw(q, count, self.generator("evaluation", device="cpu"))
-            each = judged.integrand(q)(x).reshape(count, -1).mean(1)
+            each = problem.integrand(q)(x).reshape(count, -1).mean(1)
             return each.mean().item(), (each.std() / math.sqrt(count)).item()
 
     @property
-    def judged(self) -> Problem:
-        """What the objective is computed on."""
+    def evaluated(self) -> Problem:
+        """The problem on which the objective is evaluated."""
         return self.sharp.held_out or self.sharp
 
     def sharpen(self) -> None:
-        """Bring the problem in float64 to the weights of now."""
+        """Copy the present weights to the problem in float64."""
         with torch.no_grad():
             for mine, sharp in ((self.problem.theta, self.sharp.theta), (self.problem.extra, self.sharp.extra)):
                 for name, t in mine.items():
                     sharp[name].copy_(t)
 
     def variance(self, step: int) -> Summary | None:
-        """Return the statistics of the gradient at theta, where ``bench run`` measures it; None if it is not finite."""
-        engine, stage = self.engine(), f"{KIND} variance at step {step}"
-        total, centre = sum(engine.sizes), engine.draw_gradients(0, stage).double().mean(0)
-        partials = (
-            block_partial(
-                engine.draw_gradients(draw, stage),
-                index=draw,
-                groups=engine.groups,
-                centre=centre,
-                exact=None,
-                replicates=total,
-            )
-            for draw in range(len(engine.sizes))
-        )
+        """Return the statistics of the gradient at theta, as ``bench run`` computes them; None if it is not finite."""
         try:
-            sums, _ = collect(
-                engine, ((partial, "") for partial in partials), centre.cpu().numpy(), None, lambda _done, _total: None
-            )
+            ((_, summary),) = summarise_draws(self.engine(), f"{LineKind.TRAINING} variance at step {step}")
         except Lost:
             return None
-        return summarise(sums, exact=None, dtype=self.how.dtype, deterministic=self.cell.estimator.deterministic)
+        return summary
 
     def engine(self) -> Engine:
-        """Return what measures the gradient at the weights of now, with the state of now."""
+        """Return an engine at the present weights, with the present state."""
         engine = Engine(self.cell, self.how.settings(self.seed), problem=self.problem)
         engine.state = self.state
         return engine
 
     def pictures(self) -> Record | None:
-        """Return what the objective has to look at: shape and grey levels, one byte each, in base 64."""
+        """Return the objective's pictures, their shapes and grey levels (one byte each, in base 64), or None."""
         if self.sharp.pictures is None:
             return None
         self.sharpen()
@@ -257,7 +252,7 @@ class Trainee:
         }
 
     def clock(self) -> float:
-        """Return seconds from any origin, after the device has done what it was asked for."""
+        """Return seconds from any origin, once the device has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()

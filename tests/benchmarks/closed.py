@@ -480,10 +480,10 @@ class Logistic(Closed):
     """
 
     def __init__(self, objective: LogisticRegression, n: int) -> None:
-        from bench.objectives.logistic_regression import _signed_data
+        from bench.objectives.logistic_regression import signed_data
 
         self.rows, self.n, self.dim = max(8, ELEMENTS // (n * objective.row_elements)), n, objective.dim
-        self.data = pad(_signed_data().float(), (0, 1))
+        self.data = pad(signed_data().float(), (0, 1))
         self.transposed = self.data.T.contiguous()
         self.mean, self.log_scale = objective.mean, objective.log_scale
         self.scale = math.exp(objective.log_scale)
@@ -542,7 +542,7 @@ class Autoencoder(Closed):
     """The decoder's bound at bits, and the pull-back of row gradients through the encoder, of all rows."""
 
     def __init__(self, objective: BernoulliVAE, n: int) -> None:
-        from bench.objectives._images import images
+        from bench.objectives.autoencoders.images import images
 
         self.rows, self.n = 64, n
         problem = objective.build()

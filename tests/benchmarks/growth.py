@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from bench.execution.pool import Pool
-from bench.measurement.moments import collect
+from bench.measurement.moments import summarise_cell
 from bench.measurement.threads import single_thread
 from bench.objectives import GaussianQuadratic
 from estimators import RLOO
@@ -155,7 +155,7 @@ def _spread(product: Product, pool: Pool) -> None:
     exact = product.exact
     assert exact is not None
     with single_thread():
-        collect(product.engine, pool.spread(product.engine, exact, exact), exact, exact, lambda _done, _total: None)
+        summarise_cell(product.engine, exact, spread=pool.spread)
 
 
 def slope(x: list[float], y: list[float]) -> float:

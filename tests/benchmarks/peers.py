@@ -235,9 +235,9 @@ def _jax_block(row: Row) -> tuple[Callable[[Any], Any], int]:
         return (2 * softmax_pulled((p + x[0]) / 2, h) - softmax_pulled(p, h) / 2).reshape(rows, -1)
 
     def logistic(key: Any) -> Any:
-        from bench.objectives.logistic_regression import _signed_data
+        from bench.objectives.logistic_regression import signed_data
 
-        data = jnp.asarray(_signed_data().float().numpy())
+        data = jnp.asarray(signed_data().float().numpy())
         scale = math.exp(o.log_scale)
         z = jax.random.normal(key, (n, rows, o.dim))
         w = o.mean + scale * z

@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.measurement.adaptation import learn
+from bench.measurement.adaptation import adapt_state
 from bench.measurement.engine import Engine, exact_gradient
-from bench.measurement.moments import collect, here
+from bench.measurement.moments import summarise_cell
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from bench.stats import Summary, summarise
+from bench.stats import Summary
 from tests.benchmarks.closed import Moments
 from tests.benchmarks.workloads import Row
 
@@ -31,7 +31,7 @@ class Product:
         settings = Settings(replicates=replicates or row.replicates, dtype=dtype, seed=seed, adapt_seed=0)
         self.engine = Engine(Cell(row.estimator, row.objective), settings)
         if row.learned:
-            learn(self.engine)
+            adapt_state(self.engine)
         self.engine.freeze()  # a state does not learn while it is timed
         self.replicates = sum(self.engine.sizes)
         exact = row.objective.has_exact
@@ -41,10 +41,7 @@ class Product:
 
     def whole(self) -> Summary:
         """Measure with every statistic: blocks, partial sums, their merging, intervals, tests and verdicts."""
-        engine = self.engine
-        centre = self.exact if self.exact is not None else engine.draw_gradients(0).double().mean(0).numpy()
-        sums, _ = collect(engine, here(engine, centre, self.exact), centre, self.exact, lambda _done, _total: None)
-        return summarise(sums, exact=self.exact, dtype=engine.settings.dtype)
+        return summarise_cell(self.engine, self.exact)[1]
 
     def lean(self) -> tuple[Tensor, Tensor]:
         """Return mean and variance alone, ``[size]`` each, from the engine's gradients and the sums of ``closed``.

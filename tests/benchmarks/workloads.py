@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from bench.measurement.adaptation import learn
+from bench.measurement.adaptation import adapt_state
 from bench.measurement.engine import Engine
 from bench.objectives import (
     BernoulliQuadratic,
@@ -80,7 +80,7 @@ def _rebar() -> closed.Closed:
 
 def _relax() -> closed.Closed:
     engine = Engine(Cell(RELAX(), BITS), Settings())
-    learn(engine)
+    adapt_state(engine)
     return closed.BernoulliRELAX(BITS, cast(LearnedRelaxation, engine.state))
 
 

@@ -11,14 +11,15 @@ from torch import Generator
 from bench.measurement.reduction.blocks import block_partial
 from bench.measurement.reduction.kernels import Workspace
 from bench.stats import Accumulator, Summary, half_width, is_precise, look_schedule, planned_replicates, summarise
+from tests.calibration.coverage import upper_limit
 from tests.calibration.laws import EXP1, G1, SFQ1, T3, Law, block_sizes, exponential, generator
 
 LAWS = (G1, SFQ1, exponential("EXP.5", 0.5), EXP1, T3)
 TARGET, MOST = 0.1, 32_000
 
 
-def look(law: Law, replicates: int, looks: list[int], noise: Generator, space: Workspace) -> tuple[Summary, int]:
-    """Return the summary at the first look that is precise enough, or at the last look, and its replicates."""
+def look(law: Law, replicates: int, looks: list[int], noise: Generator, space: Workspace) -> tuple[Summary, float, int]:
+    """Return the first look that is precise enough, or the last: its summary, upper limit and replicates."""
     sizes, target, groups = block_sizes(law.size, replicates), torch.as_tensor(law.mean), {"g": law.size}
     sums, done, waiting = Accumulator(groups, replicates=sum(sizes), centre=law.mean, exact=None), 0, list(looks)
     for index, rows in enumerate(sizes):
@@ -38,9 +39,10 @@ def look(law: Law, replicates: int, looks: list[int], noise: Generator, space: W
         if done < waiting[0]:
             continue
         waiting = [n for n in waiting if n > done]
-        summary = summarise(sums.sums(), exact=None, dtype="float32")
+        seen = sums.sums()
+        summary = summarise(seen, exact=None, dtype="float32")
         if not waiting or is_precise(summary, TARGET):
-            return summary, done
+            return summary, upper_limit(seen), done
     raise AssertionError("the last look is at the last block")
 
 
@@ -52,11 +54,10 @@ def runs(law: Law, numbers: range) -> dict[str, list[float]]:
     space = Workspace()
     for number in numbers:
         noise = generator("adaptive", law.name, number=number)
-        pilot, _ = look(law, MOST, look_schedule(MOST), noise, space)
+        pilot, pilot_high, _ = look(law, MOST, look_schedule(MOST), noise, space)
         planned = min(planned_replicates(pilot, TARGET), MOST) if is_precise(pilot, TARGET) else MOST
-        final, actual = look(law, planned, [planned], noise, space)
-        for prefix, s in (("pilot_", pilot), ("", final)):
-            high = math.inf if s.variance_high is None else s.variance_high
+        final, final_high, actual = look(law, planned, [planned], noise, space)
+        for prefix, s, high in (("pilot_", pilot, pilot_high), ("", final, final_high)):
             columns[f"{prefix}covered"].append(float(s.variance_low <= law.variance <= high))
             columns[f"{prefix}ratio"].append(s.variance / law.variance)
         columns["reached"].append(float(half_width(final) <= TARGET))

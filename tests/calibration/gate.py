@@ -18,7 +18,7 @@ from torch import Size, Tensor
 from bench.gate import pairs
 from bench.gate.baseline import Entry, entry_of
 from bench.gate.decide import FAILING, Case, Finding, Sample, decide, screen
-from bench.measurement.adaptation import learn
+from bench.measurement.adaptation import adapt_state
 from bench.measurement.engine import Engine
 from bench.measurement.reduction.blocks import block_partial
 from bench.measurement.reduction.kernels import Workspace
@@ -113,7 +113,7 @@ def gradients_of(cell: Cell, blocks: int) -> Tensor:
     """
     blocks *= 4 if isinstance(cell.objective, ExponentialMoment) else 1
     engine = Engine(cell, Settings(replicates=blocks * ROWS))
-    learn(engine)
+    adapt_state(engine)
     at_once = min(blocks, 16)
     parts = [engine.gradients(at_once * ROWS, engine.generator("calibration", k)) for k in range(-(-blocks // at_once))]
     return torch.cat(parts)[: blocks * ROWS].view(blocks, ROWS, engine.size)

@@ -14,6 +14,7 @@ from bench.measurement.reduction.kernels import Workspace
 from bench.measurement.reduction.origin import Origin
 from bench.stats import Accumulator, Sums, summarise
 from tests.calibration import laws
+from tests.calibration.coverage import upper_limit
 from tests.calibration.laws import Law, generator
 
 REPLICATES = 300_000
@@ -59,8 +60,9 @@ def runs(law: Law, numbers: range) -> dict[str, list[float]]:
     sizes, space = sizes_for(law), Workspace()
     for number in numbers:
         gradients = law.draw(generator("long", law.name, number=number), sum(sizes))
-        s = summarise(sums_of(gradients, law, sizes, space), exact=law.mean, dtype="float32")
-        low, high, mse_high = s.variance_low, *(math.inf if x is None else x for x in (s.variance_high, s.mse_high))
+        sums = sums_of(gradients, law, sizes, space)
+        s = summarise(sums, exact=law.mean, dtype="float32")
+        low, high, mse_high = s.variance_low, upper_limit(sums), math.inf if s.mse_high is None else s.mse_high
         columns["covered"].append(float(low <= law.variance <= high))
         columns["below"].append(float(law.variance < low))
         mse_low = (s.mse_low or 0.0) * (1 - ROUNDING)

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from bench.execution.progress import Silent
 from bench.execution.run import run
-from bench.measurement import engine, moments
+from bench.measurement import engine, summaries
 from bench.measurement.reduction.blocks import draws_partial
 from bench.planning.spec import DEFAULT, Spec
 from bench.stats import Accumulator
@@ -55,7 +55,7 @@ def measure(timing: bool, **overrides: Any) -> dict[str, object]:
     clock = Clock()
     with TemporaryDirectory() as folder, ExitStack() as stack:
         for owner, name in (
-            (moments, "summarise"),
+            (summaries, "summarise"),
             (Accumulator, "add"),
             (Accumulator, "sums"),
         ):

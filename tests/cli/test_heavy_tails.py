@@ -94,7 +94,7 @@ def test_data_hold_no_upper_limit_either(call, study):
         found = {(row["estimator"], row["objective"]): row for row in csv.DictReader(file)}
     for cell, summary in heavy(study).items():
         row = found[cell]
-        for key in ("variance", "mse", "snr", "work"):
+        for key in ("variance", "mse", "snr", "variance_times_cost"):
             assert row[key] == row[f"{key}_low"] * (key != "variance") == row[f"{key}_high"] == ""
         assert row["efficiency"] == row["rank_low"] == row["rank_high"] == ""
         assert float(row["variance_low"]) == summary["variance_low"]

@@ -1,7 +1,7 @@
 import io
 import math
 
-from bench.cli.progress import Live, Plain, choose, looked
+from bench.cli.progress import Live, Plain, choose, describe_look
 
 MEASURED = {"kind": "moments", "outcome": "measured", "estimator": "rloo", "objective": "gaussian-cosine"}
 FAILED = {**MEASURED, "outcome": "failed", "reason": "It broke."}
@@ -14,12 +14,12 @@ def plain(times):
 
 def test_plain_lines_come_at_most_once_per_interval():
     # The clock is read when made, whenever something begins or ends, and once more when a line is written.
-    told, stream = plain([0.0, 0.0, 0.0, 1.0, 2.0, 5.1, 5.1, 10.0, 10.2, 10.2])
-    told.start(5, 2)
+    progress, stream = plain([0.0, 0.0, 0.0, 1.0, 2.0, 5.1, 5.1, 10.0, 10.2, 10.2])
+    progress.start(5, 2)
     for label in "abc":
-        told.cell(label)
-        told.finish(MEASURED)
-    told.end()
+        progress.cell(label)
+        progress.finish(MEASURED)
+    progress.end()
     assert stream.getvalue().splitlines() == [
         "measurements: 5, 2 on record already",
         "[3/5] a",
@@ -29,37 +29,37 @@ def test_plain_lines_come_at_most_once_per_interval():
 
 
 def test_plain_always_tells_failures():
-    told, stream = plain([0.0] * 9)
-    told.start(1, 0)
-    told.finish(FAILED)
+    progress, stream = plain([0.0] * 9)
+    progress.start(1, 0)
+    progress.finish(FAILED)
     assert stream.getvalue().splitlines() == ["measurements: 1", "failed: rloo on gaussian-cosine: It broke."]
 
 
 def test_a_run_of_training_is_named_with_its_seed_and_divergence_is_not_done():
-    told, stream = plain([0.0, 6.0, 6.0, 12.0, 12.0])
+    progress, stream = plain([0.0, 6.0, 6.0, 12.0, 12.0])
     trained = {**MEASURED, "kind": "training", "seed": 3}
-    told.start(2, 0)
-    told.finish(trained)
-    told.finish({**trained, "outcome": "diverged", "diverged_at": 70})
+    progress.start(2, 0)
+    progress.finish(trained)
+    progress.finish({**trained, "outcome": "diverged", "diverged_at": 70})
     assert stream.getvalue().splitlines()[1:] == [
         "[1/2] rloo on gaussian-cosine, seed 3: done",
         "diverged at step 70: rloo on gaussian-cosine, seed 3",
     ]
 
 
-def test_what_is_imprecise_is_told():
-    told, stream = plain([0.0, 6.0, 6.0, 6.0, 6.0, 6.0])
-    told.start(1, 0)
-    told.look("rloo on gaussian-cosine", 0.123, 0.05, 4096)
+def test_imprecision_is_reported():
+    progress, stream = plain([0.0, 6.0, 6.0, 6.0, 6.0, 6.0])
+    progress.start(1, 0)
+    progress.look("rloo on gaussian-cosine", 0.123, 0.05, 4096)
     imprecise = {**MEASURED, "precision": 0.05, "precision_reached": False, "replicates": 100_000}
-    told.finish(imprecise)
-    told.finish({**imprecise, "precision_reached": True})
+    progress.finish(imprecise)
+    progress.finish({**imprecise, "precision_reached": True})
     assert stream.getvalue().splitlines() == [
         "measurements: 1",
         "[1/1] pilot of rloo on gaussian-cosine: ±12 % after 4,096, wanted ±5 %",
         "not within ±5 %: rloo on gaussian-cosine, with 100,000 replicates",
     ]
-    assert looked("x", math.inf, 0.05, 1024) == "pilot of x: no upper end after 1,024, wanted ±5 %"
+    assert describe_look("x", math.inf, 0.05, 1024) == "pilot of x: no upper end after 1,024, wanted ±5 %"
 
 
 def test_quiet_is_silent_and_a_pipe_gets_plain_lines(capsys):
@@ -86,7 +86,7 @@ def test_the_bar_counts_measurements_and_replicates(monkeypatch):
     bar = Live()
     bar.start(4, 1)
     bar.cell("rloo [1] on x")
-    (task,) = bar._bar.tasks
+    (task,) = bar.bar.tasks
     bar.block(1, 2)
     assert (task.total, task.completed, task.description) == (4, 1.5, "rloo [1] on x")
     bar.look("rloo [1] on x", 0.07, 0.05, 2000)
@@ -94,4 +94,4 @@ def test_the_bar_counts_measurements_and_replicates(monkeypatch):
     bar.finish(MEASURED)
     assert task.completed == 2
     bar.end()
-    assert not bar._bar.live.is_started
+    assert not bar.bar.live.is_started

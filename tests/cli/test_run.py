@@ -13,9 +13,10 @@ import time
 import pytest
 import torch
 
+from bench.planning import catalogue as names
 from bench.planning import spec
 from bench.records import store
-from bench.records.identity import NOISE
+from bench.records.code import NOISE
 from bench.records.lines import SCHEMA
 
 TINY = ("--replicates", "64", "--no-timing", "--quiet")
@@ -68,7 +69,7 @@ def mine(tmp_path, monkeypatch):
         (["run", "-e", "rloo:n=1"], "RLOO needs n >= 2 (got n=1)"),
         (["run", "-e", "rloo", "--samples", "1"], "RLOO needs n >= 2 (got n=1)"),
         (["run", "-e", "absent.py::Mine"], "There is no file"),
-        (["run", "--samples", "2,x"], "'2,x' is not a list of whole numbers from 1 on, as in 2,4,8."),
+        (["run", "--samples", "2,x"], "'2,x' is not a list of whole numbers of at least 1, such as 2,4,8."),
         (["run", "--samples", "0"], "'0' is not a list"),
         (["run", "--seed", "x"], "'--seed'"),
         (["run", "--seed", "-1"], "'--seed'"),
@@ -186,6 +187,17 @@ def test_a_spec_file_gives_the_study(call, tmp_path):
     assert [r["estimator"] for r in lines(tmp_path / "results" / "toys")] == ["straight-through"]
 
 
+def test_every_estimator_is_measured_or_skipped_with_a_reason(call, tmp_path):
+    done = call("run", "--all", "-o", "poisson-quadratic", "--replicates", 64, "--no-timing", "--quiet", "--out", "all")
+    assert done.code == 0, done.err
+    records = [json.loads(line) for line in (tmp_path / "all" / "records.jsonl").read_text().splitlines()]
+    outcomes = {r["estimator_name"]: r for r in records if r["kind"] == "moments"}
+    assert set(outcomes) == set(names.catalogue("estimator"))
+    measured = {name for name, r in outcomes.items() if r["outcome"] == "measured"}
+    assert {"score-function", "measure-valued", "go", "stochastic-ad", "exponential-arrival"} <= measured
+    assert all(r["outcome"] == "skipped" and r["reason"] for name, r in outcomes.items() if name not in measured)
+
+
 # going on
 
 
@@ -206,7 +218,7 @@ def test_a_second_run_measures_only_what_is_missing(call, tmp_path):
 def test_a_cell_whose_noise_is_another_is_measured_again(call, tmp_path, monkeypatch):
     words = ("run", "-e", "rloo", "-o", "gaussian-cosine", "--out", "here", *TINY)
     call(*words)
-    monkeypatch.setattr("bench.records.identity.NOISE", NOISE + 1)
+    monkeypatch.setattr("bench.records.code.NOISE", NOISE + 1)
     call(*words)
     old, new = lines(tmp_path / "here")
     assert old["run"] == new["run"]

@@ -104,16 +104,16 @@ def test_divergence_is_a_result_and_failure_is_not(call, tmp_path):
 
 
 def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(call, tmp_path, monkeypatch):
-    from bench.training.train import Run
+    from bench.training.train import TrainingRun
 
-    done = Run.done
+    work = TrainingRun.work
 
-    def interrupted(run, *told):
+    def interrupted(run, *given):
         if run.seed:
             raise KeyboardInterrupt
-        return done(run, *told)
+        return work(run, *given)
 
-    monkeypatch.setattr(Run, "done", interrupted)
+    monkeypatch.setattr(TrainingRun, "work", interrupted)
     words = ("train", "-o", "gaussian-quadratic", "-e", "rloo", *TINY, "--out", "here", "--quiet")
     result = call(*words)
     assert result.code == 130
@@ -133,7 +133,7 @@ def test_what_was_trained_can_be_measured(call, tmp_path):
     assert len({r["cell"] for r in found}) == 2
     wrong = call("run", "-o", "bernoulli-vae:dim=3,hidden=3", "-e", "rloo", "--at", path, "--out", "there", "--quiet")
     assert (wrong.code, wrong.out) == (2, "")
-    assert "holds the weights of another architecture: theta.weight is [2, 3] there" in wrong.err
+    assert "holds the weights of another architecture: theta.weight is [2, 3] in the file" in wrong.err
     assert wrong.err.count("\n") == 1
     for at, message in (("absent.pt", "There is no file of weights 'absent.pt'"), ("here", "There is no file")):
         refused = call(*words, "--at", at)

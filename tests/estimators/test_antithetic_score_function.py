@@ -31,9 +31,7 @@ def test_the_exact_moments_on_a_bit(monkeypatch, p):
     """A pair is (1, 0), (0, 1), or two equal bits, with probabilities m, m and 1 - 2 m."""
     m = min(p, 1 - p)
     u, weights = t(m / 2, 0.5, 1 - m / 2), t(m, 1 - 2 * m, m)
-    monkeypatch.setattr(
-        "estimators.antithetic_score_function.uniform", lambda shape, like, generator: u.reshape(shape).clone()
-    )
+    monkeypatch.setattr("estimators._couplings.uniform", lambda shape, like, generator: u.reshape(shape).clone())
     q = Bernoulli(logits=t(p).logit().requires_grad_())
     f0, f1 = 0.2, 1.1
     got = row_gradients(AntitheticScoreFunction(), lambda b: f0 + (f1 - f0) * b, q, 3)["logits"]

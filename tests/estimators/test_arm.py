@@ -49,7 +49,7 @@ def test_the_exact_moments_of_arm_on_a_bit(monkeypatch, p, target):
     cuts = [0, m, 1 - m, 1]
     u = torch.cat([a + (b - a) * (z + 1) / 2 for a, b in itertools.pairwise(cuts)])
     weights = torch.cat([(b - a) * w / 2 for a, b in itertools.pairwise(cuts)])
-    monkeypatch.setattr("estimators.arm.uniform", lambda shape, like, generator: u.reshape(shape).clone())
+    monkeypatch.setattr("estimators._couplings.uniform", lambda shape, like, generator: u.reshape(shape).clone())
     g = row_gradients(ARM(), lambda b: (b - target) ** 2, one_bit(p), len(u))["logits"]
     variance = 2 * delta**2 / 3 * (1 / 8 - (0.5 - m) ** 3) - (pq * delta) ** 2
     assert moments(g, weights) == pytest.approx((pq * delta, variance), rel=1e-10)
@@ -101,7 +101,7 @@ def test_a_pair_is_disarm(monkeypatch):
     """Below 1/2 it is so sample by sample; from 1/2 on ARMS exchanges the two samples of a pair."""
     p = torch.tensor([0.3, 0.1, 0.49, 1e-3], dtype=torch.float64)
     u = torch.rand(64, 4, generator=seeded(), dtype=torch.float64)
-    monkeypatch.setattr("estimators.disarm.uniform", lambda shape, like, generator: u.reshape(shape).clone())
+    monkeypatch.setattr("estimators._couplings.uniform", lambda shape, like, generator: u.reshape(shape).clone())
     noise = torch.stack([(-(1 - u)).exp(), (-u).exp()])  # exponentials 1 - u and u, whose sum is 1
     monkeypatch.setattr("estimators.arms.uniform", lambda shape, like, generator: noise.reshape(shape).clone())
     pair = [row_gradients(e, f, bits(p), 64)["logits"] for e in (ARMS(n=2), DisARM())]

@@ -9,7 +9,6 @@ from torch import Generator, Size
 from torch.distributions import Bernoulli, Independent, OneHotCategorical
 
 from estimators import DisARM, InvalidParameter, Refusal, UnsupportedFamily, aliases, rows, uniform
-from estimators import disarm as module
 from tests.tolerances import z_limit
 
 LOGITS = torch.tensor([0.4, -1.2, 2.1], dtype=torch.float64)
@@ -67,7 +66,7 @@ def test_the_mean_over_all_pairs_is_the_exact_gradient(monkeypatch):
     combined = list(itertools.product(*cases))
     u = torch.tensor([[float(u) for u, _ in row] for row in combined], dtype=torch.float64)
     weight = torch.tensor([math.prod(float(w) for _, w in row) for row in combined], dtype=torch.float64)
-    monkeypatch.setattr(module, "uniform", lambda shape, like, generator: u.reshape(shape).clone())
+    monkeypatch.setattr("estimators._couplings.uniform", lambda shape, like, generator: u.reshape(shape).clone())
     _, each = gradient(DisARM(), LOGITS.expand(27, 3))
     torch.testing.assert_close(weight @ each, exact_gradient(LOGITS), rtol=0, atol=1e-14)
 

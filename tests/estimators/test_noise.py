@@ -140,7 +140,7 @@ def test_a_full_covariance_is_served(noise):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"noise": "halton"}, "knows the noise iid, antithetic and sobol \\(got noise='halton'\\)"),
+        ({"noise": "halton"}, "needs noise='iid', 'antithetic' or 'sobol' \\(got noise='halton'\\)"),
         ({"n": 3, "noise": "antithetic"}, "pairs \\(got n=3\\). Use Reparameterization\\(n=4, noise='antithetic'\\)"),
         ({"n": 6, "noise": "sobol"}, "power of two \\(got n=6\\). Use Reparameterization\\(n=8, noise='sobol'\\)"),
         ({"n": 0, "noise": "sobol"}, "n >= 1"),

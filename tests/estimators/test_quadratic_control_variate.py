@@ -110,7 +110,7 @@ def test_float32():
 
 def test_refusals():
     for bad in (0, 2.5, True):
-        with pytest.raises(InvalidParameter, match=rf"rank >= 1 \(got rank={bad}\)"):
+        with pytest.raises(InvalidParameter, match=rf"needs .*rank.* \(got rank={bad}\)\. Use"):
             QuadraticControlVariate(rank=bad)
     with pytest.raises(InvalidParameter, match="n >= 1"):
         QuadraticControlVariate(n=0)

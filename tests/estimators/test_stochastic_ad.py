@@ -153,7 +153,7 @@ def test_the_cost(side, cost):
 
 
 def test_refusals():
-    with pytest.raises(InvalidParameter, match=r"knows the sides right, left and both \(got side='up'\). Use Stoch"):
+    with pytest.raises(InvalidParameter, match=r"needs side='right', 'left' or 'both' \(got side='up'\). Use Stoch"):
         StochasticAD(side="up")
     with pytest.raises(InvalidParameter, match=r"StochasticAD needs n >= 1 \(got n=0\)"):
         StochasticAD(n=0)

@@ -65,7 +65,9 @@ def test_inject_refuses_wrong_shapes_and_names():
     q = normal()
     with pytest.raises(ValueError, match=r"gradient of shape \[2\] for loc, whose shape is \[2, 2\]"):
         inject(q, loc=t(1.0, 2.0))
-    with pytest.raises(ValueError, match=r"gradient for 'logits', and this Independent is made of \['loc', 'scale'\]"):
+    with pytest.raises(
+        ValueError, match=r"gradient for 'logits', but the parameters of this Independent are \['loc', 'scale'\]"
+    ):
         inject(q, logits=t(1.0))
 
 

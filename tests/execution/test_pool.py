@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from bench import objectives
-from bench.execution.pool import Pool, _chunks, _Worker
+from bench.execution.pool import Pool, Worker, chunks_of
 from bench.execution.progress import Silent
 from bench.execution.run import run
-from bench.execution.tasks import Task, measured
+from bench.execution.tasks import MomentsTask
 from bench.measurement.engine import Engine
 from bench.measurement.lines import Lost
 from bench.planning.cells import Cell
@@ -47,10 +47,10 @@ def test_the_number_of_workers_changes_no_bit():
         for e in (RLOO(n=3), ScoreFunction(baseline="moving-average"), Reparameterization())
         for o in (objectives.GaussianQuadratic(dim=3), objectives.LogisticRegression())
     ]
-    alone = {c.id: without_clock(measured(c, SETTINGS, lambda _d, _t: None)) for c in cells}
+    alone = {c.id: without_clock(MomentsTask(c, SETTINGS).record()) for c in cells}
     with Pool(2) as pool:
-        whole = {r["cell"]: without_clock(r) for r in pool.cells([Task(c, SETTINGS) for c in cells])}
-        spread = {c.id: without_clock(measured(c, SETTINGS, lambda _d, _t: None, pool)) for c in cells}
+        whole = {r["cell"]: without_clock(r) for r in pool.records([MomentsTask(c, SETTINGS) for c in cells])}
+        spread = {c.id: without_clock(MomentsTask(c, SETTINGS).record(pool=pool)) for c in cells}
     assert {r["outcome"] for r in alone.values()} == {"measured"}
     from bench.records.lines import dumps
 
@@ -61,21 +61,21 @@ def test_the_number_of_workers_changes_no_bit():
 def test_a_worker_that_dies_costs_only_its_cell():
     good, bad = Cell(RLOO(), objectives.GaussianQuadratic()), Cell(Deadly(), objectives.GaussianQuadratic())
     with Pool(1) as pool:
-        found = {r["cell"]: r for r in pool.cells([Task(bad, SETTINGS), Task(good, SETTINGS)])}
+        found = {r["cell"]: r for r in pool.records([MomentsTask(bad, SETTINGS), MomentsTask(good, SETTINGS)])}
         assert found[good.id]["outcome"] == "measured"
         assert found[bad.id]["outcome"] == "failed"
         assert "was killed by signal 9" in found[bad.id]["reason"]
-        lost = measured(bad, SETTINGS, lambda _d, _t: None, pool)
+        lost = MomentsTask(bad, SETTINGS).record(pool=pool)
         assert (lost["outcome"], "signal 9" in lost["reason"]) == ("failed", True)
-        assert measured(good, SETTINGS, lambda _d, _t: None, pool)["outcome"] == "measured"
+        assert MomentsTask(good, SETTINGS).record(pool=pool)["outcome"] == "measured"
 
 
 @pytest.mark.parametrize(("how", "outcome"), [("raise", "failed"), ("refuse", "skipped")])
 def test_what_an_estimator_raises_in_a_worker_is_the_reason(how, outcome):
     cell = Cell(Deadly(how), objectives.GaussianQuadratic())
     with Pool(2) as pool:
-        lines = [*pool.cells([Task(cell, SETTINGS)]), measured(cell, SETTINGS, lambda _d, _t: None, pool)]
-    for line in [*lines, measured(cell, SETTINGS, lambda _d, _t: None)]:
+        lines = [*pool.records([MomentsTask(cell, SETTINGS)]), MomentsTask(cell, SETTINGS).record(pool=pool)]
+    for line in [*lines, MomentsTask(cell, SETTINGS).record()]:
         assert line["outcome"] == outcome
         assert "deliberately" in line["reason"]
 
@@ -91,14 +91,14 @@ def test_blocks_come_in_order_and_all():
 @pytest.mark.parametrize("length", [1, 4, 32])
 def test_chunks_are_whole_spans_and_cover_every_draw_once(count, workers, length):
     spans = [range(start, min(start + length, count)) for start in range(0, count, length)]
-    chunks = list(_chunks(spans, [64 * (1 + i // 8) for i in range(count)], workers))
+    chunks = list(chunks_of(spans, [64 * (1 + i // 8) for i in range(count)], workers))
     assert [i for chunk in chunks for i in chunk] == list(range(count))
     assert {chunk.start for chunk in chunks} <= {span.start for span in spans}
 
 
 def test_a_question_to_a_dead_worker_is_lost_when_it_is_to_be_answered():
     """Two questions are under way at a time: the second may be sent after the process has died."""
-    worker = _Worker(())
+    worker = Worker(())
     worker.process.kill()
     worker.process.join()
     worker.ask(range(1))
@@ -110,7 +110,7 @@ def test_a_question_to_a_dead_worker_is_lost_when_it_is_to_be_answered():
 def test_chunks_have_about_as_many_replicates_each():
     """The small blocks that a run begins with go together."""
     sizes = [256] * 32 + [512] * 8 + [1024] * 120
-    chunks = list(_chunks([range(i, i + 8) for i in range(0, 160, 8)], sizes, 1))
+    chunks = list(chunks_of([range(i, i + 8) for i in range(0, 160, 8)], sizes, 1))
     rows = [sum(sizes[chunk.start : chunk.stop]) for chunk in chunks]
     assert len(chunks) == 17
     assert max(rows) < sum(sizes) / 32 + 8 * 1024

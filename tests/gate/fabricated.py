@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.execution.progress import Silent
-from bench.gate.baseline import Baseline, Entry, Setting, assemble, entry_of
+from bench.gate.baseline import Baseline, Entry, assemble, entry_of
 from bench.gate.decide import Case, Sample
-from bench.gate.measure import accept, settings_of
+from bench.gate.measure import measure_for_baseline
 from bench.gate.select import Picked, Selection
 from bench.gate.stages import Options, Report, check
 from bench.planning.cells import Cell
 from bench.planning.selectors import Selector
+from bench.planning.settings import Settings
 from bench.records.identity import digest, fields_of
 from estimators import Estimator
 
@@ -88,11 +89,11 @@ class Suite:
 
 def suite(*cells: Cell, replicates: int, seed: int = 0, dtype: str = "float32") -> Suite:
     """Measure cells and return them as a suite."""
-    setting = Setting(replicates=replicates, seed=seed, dtype=dtype, device="cpu", common_noise=True)  # type: ignore[arg-type]
-    lines = [accept(cell, settings_of(setting), lambda _done, _total: None, adaptive=False) for cell in cells]
+    settings = Settings(replicates, seed, dtype)
+    lines = [measure_for_baseline(cell, settings, lambda _done, _total: None, adaptive=False) for cell in cells]
     assert all(line["outcome"] == "measured" for line in lines)
     entries = [entry_of(line, line["estimator"], line["objective"]) for line in lines]
-    return Suite(assemble(setting, entries), cells)
+    return Suite(assemble(settings, entries), cells)
 
 
 def twin(estimator: Estimator, call: Any) -> Estimator:

@@ -1,19 +1,23 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from bench.gate.baseline import Setting, assemble, path_of, read, write
-from bench.gate.changes import changes, same_statistics
+from bench.execution.progress import Silent
+from bench.gate.baseline import assemble, path_of, read, write
+from bench.gate.select import Selection
+from bench.gate.stages import Options, check
 from bench.planning.selectors import UsageError
+from bench.planning.settings import Settings
 from bench.records.lines import Damaged
 from tests.gate.fabricated import entry
 
-SETTING = Setting(replicates=1000, seed=0, dtype="float32", device="cpu", common_noise=True)
+SETTINGS = Settings(replicates=1000)
 
 
 @pytest.fixture
 def saved(tmp_path):
-    made = assemble(SETTING, [entry("two", variance=0.1 + 0.2), entry("one")])
+    made = assemble(SETTINGS, [entry("two", variance=0.1 + 0.2), entry("one")])
     write(made, path_of("ci", tmp_path))
     return made
 
@@ -24,6 +28,26 @@ def test_a_file_gives_back_the_same_bits(saved, tmp_path):
     assert read("results/baselines/ci.json", tmp_path) == saved
 
 
+def test_the_committed_baseline_is_written_as_it_was_read():
+    path = Path(__file__).parents[2] / "results" / "baselines" / "ci.json"
+    assert read(str(path)).text() == path.read_text(encoding="utf-8")
+
+
+def test_a_baseline_of_a_gpu_is_read_without_one(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    broken(tmp_path, lambda text: text.replace('"device": "cpu"', '"device": "cuda"'))
+    found = read("ci", tmp_path)
+    assert found.setting.device == "cuda"
+    with pytest.raises(UsageError, match=r"^device is cuda, and torch finds no CUDA device here\. Use device='cpu'\.$"):
+        check(found, Selection([], [], []), Options(), Silent())
+    assert check(found, Selection([], [], []), Options(device="cpu"), Silent()).findings == []
+
+
+def test_a_baseline_keeps_no_settings_beyond_those_in_its_file(saved):
+    made = assemble(Settings(replicates=1000, timing=True, adapt_seed=3), saved.cells)
+    assert made.setting == Settings(replicates=1000)
+
+
 def test_a_cell_is_a_line_and_the_lines_are_sorted(saved):
     lines = [line for line in saved.text().splitlines() if '"estimator"' in line]
     assert [json.loads(line.rstrip(","))["estimator"] for line in lines] == ["one", "two"]
@@ -31,7 +55,7 @@ def test_a_cell_is_a_line_and_the_lines_are_sorted(saved):
 
 
 def test_the_order_of_measuring_does_not_show(saved):
-    assert assemble(SETTING, reversed(saved.cells)).text() == saved.text()
+    assert assemble(SETTINGS, reversed(saved.cells)).text() == saved.text()
 
 
 def broken(tmp_path, change):
@@ -47,7 +71,26 @@ def broken(tmp_path, change):
         (lambda text: text.replace('"schema": 1', '"schema": 2'), "newer stochgrad-bench"),
         (lambda text: text.replace('"schema": 1', '"schema": "1"'), "no schema number"),
         (lambda _: "[]", "no schema number"),
-        (lambda text: text.replace('"float32"', '"float16"'), r"damaged at setting\.dtype"),
+        (
+            lambda text: text.replace('"float32"', '"float16"'),
+            "damaged at setting: dtype is float32 or float64 .got 'float1",
+        ),
+        (lambda text: text.replace('"cpu"', '"tpu"', 1), "damaged at setting: device is cpu or cuda"),
+        (
+            lambda text: text.replace('"replicates": 1000,', '"replicates": 63,'),
+            "replicates is at least 64 in a baseline",
+        ),
+        (lambda text: text.replace('"replicates": 1000,', '"replicates": 1e3,'), "replicates is a whole number"),
+        (lambda text: text.replace('"seed": 0', f'"seed": {2**63}'), "seed is below 2.63"),
+        (lambda text: text.replace('"common_noise": true', '"common_noise": 1'), "common_noise is true or false"),
+        (
+            lambda text: text.replace('"seed": 0', '"seed": 0, "timing": false'),
+            "damaged at setting: give replicates, seed, ",
+        ),
+        (
+            lambda text: text.replace('"seed": 0, ', ""),
+            "damaged at setting: give replicates, seed, dtype, device, comm",
+        ),
         (lambda text: text.replace('"replicates": 100000', '"replicates": 32'), r"damaged at cells\.0\.replicates"),
         (lambda text: text.replace('"variance": 2.0', '"variance": "2"'), r"damaged at cells\.0\.variance"),
         (lambda text: text.replace('"variance": 2.0', '"variance": -2.0'), r"damaged at cells\.0\.variance"),
@@ -83,20 +126,3 @@ def test_a_failed_write_keeps_the_old_file(saved, tmp_path, monkeypatch):
     with pytest.raises(UnicodeEncodeError):
         write(saved, path_of("ci", tmp_path))
     assert read("ci", tmp_path) == saved
-
-
-def test_changes_are_told_cell_by_cell(saved):
-    new = assemble(SETTING, [entry("one", variance=3.0, status="HEAVY_TAIL", fingerprint="g"), entry("three")])
-    said = changes(saved, new)
-    assert [line.split()[:2] for line in said] == [["new", "three"], ["gone", "two"], ["changed", "one"]]
-    assert "variance 2 to 3 (times 1.5)" in said[2]
-    assert "OK to HEAVY_TAIL" in said[2]
-    assert "other samples" in said[2]
-    assert changes(saved, saved) == []
-
-
-def test_statistics_of_one_sample_may_differ_in_their_last_digits_only():
-    assert same_statistics(entry(), entry(variance=2.0 + 1e-9))
-    assert not same_statistics(entry(), entry(variance=2.01))
-    assert not same_statistics(entry(), entry(replicates=64))
-    assert not same_statistics(entry(), entry(bias_norm=None))

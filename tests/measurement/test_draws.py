@@ -1,12 +1,9 @@
-"""The layout of a run, seeds, and the pairs that fit together."""
+"""Draws: the ladder of their sizes, blocks, slices, and the subject of their noise."""
 
 import itertools
 import re
-from dataclasses import dataclass
 
 import pytest
-import torch
-from torch.distributions import Normal
 
 from bench import objectives
 from bench.measurement import draws as layout
@@ -22,19 +19,13 @@ from bench.measurement.draws import (
     slices,
     spans,
 )
-from bench.planning.cells import Cell, mismatch, plan
+from bench.planning.cells import Cell
 from bench.planning.settings import SMALLEST_DRAW
-from bench.records.seeds import draw_seed
 from bench.stats import layout as kept
 from estimators import (
     RLOO,
-    VIMCO,
-    DoublyReparameterized,
     Enumeration,
-    GumbelSoftmax,
-    Reparameterization,
     ScoreFunction,
-    StickingTheLanding,
 )
 
 
@@ -130,92 +121,10 @@ def test_slices_keep_the_largest_tensor_under_the_cap():
         assert 128 * points * objective.row_elements <= count * CALL["cpu"]
 
 
-def test_incompatible_pairs_are_skips_with_a_reason():
-    cells, skips = plan(
-        [ScoreFunction(), Reparameterization(), GumbelSoftmax()],
-        [objectives.GaussianQuadratic(), objectives.BernoulliQuadratic()],
-    )
-    assert [(type(c.estimator), type(c.objective).__name__) for c in cells] == [
-        (ScoreFunction, "GaussianQuadratic"),
-        (Reparameterization, "GaussianQuadratic"),
-        (ScoreFunction, "BernoulliQuadratic"),
-        (GumbelSoftmax, "BernoulliQuadratic"),
-    ]
-    assert [s.reason.split()[0] for s in skips] == ["GumbelSoftmax(n=1,", "Reparameterization"]
-    assert "Use ScoreFunction, RLOO" in skips[1].reason
-
-
-@dataclass(frozen=True)
-class Step(objectives.Objective):
-    dim: int = 1
-    family = Normal
-    differentiable = False
-    relaxable = False
-
-    def build(self, dtype=None, device="cpu"):
-        raise AssertionError("planning computes nothing")
-
-
-def test_facts_decide_without_computing():
-    assert (
-        mismatch(Reparameterization(), Step())
-        == "Reparameterization(n=1, noise='iid') needs df/dx, and step has none. Use ScoreFunction or RLOO."
-    )
-    assert mismatch(ScoreFunction(), Step()) is None
-
-
-@pytest.mark.parametrize(
-    ("estimator", "instead"),
-    [(VIMCO(), RLOO()), (StickingTheLanding(), Reparameterization()), (DoublyReparameterized(), Reparameterization())],
-)
-def test_who_needs_a_bound_is_told_what_serves_an_objective_that_is_none(estimator, instead):
-    objective = objectives.GaussianQuadratic()
-    reason = mismatch(estimator, objective)
-    assert reason.endswith(f"gaussian-quadratic is not one. Use {type(instead).__name__}.")
-    assert mismatch(instead, objective) is None
-
-
-def test_identity_leaves_defaults_out():
-    assert cell().id == Cell(ScoreFunction(n=1), objectives.GaussianQuadratic(dim=1)).id
-    assert cell().id != cell(dim=2).id != Cell(RLOO(), objectives.GaussianQuadratic(dim=2)).id
-
-
 def test_common_noise_is_the_objectives_and_own_noise_the_cells():
     a, b = cell(), cell(estimator=RLOO())
     assert noise_subject(a, common=True) == noise_subject(b, common=True)
     assert noise_subject(a, common=False) != noise_subject(b, common=False)
-
-
-def test_seeds_differ_by_root_stage_subject_and_draw_and_never_move():
-    base = (0, "measure", {"class": "X"}, 0)
-    seeds = {
-        draw_seed(*base),
-        draw_seed(1, *base[1:]),
-        draw_seed(0, "pilot", *base[2:]),
-        draw_seed(0, "measure", {"class": "Y"}, 0),
-        draw_seed(*base[:3], 1),
-    }
-    assert len(seeds) == 5
-    assert all(0 <= s < 2**63 for s in seeds)
-    assert draw_seed(*base) == 5823703426901428984, "committed numbers were made with these seeds"
-
-
-def test_a_subject_is_known_by_what_it_is_now():
-    subject = {"class": "X", "dim": 1}
-    first = draw_seed(0, "measure", subject, 0)
-    assert draw_seed(0, "measure", {"dim": 1, "class": "X"}, 0) == first
-    subject["dim"] = True
-    second = draw_seed(0, "measure", subject, 0)
-    subject["dim"] = "1"
-    assert len({first, second, draw_seed(0, "measure", subject, 0)}) == 3
-
-
-def test_no_two_draws_share_the_bits_that_torch_uses():
-    """torch's CPU generator reads 32 bits only; plain hashes would collide and give two draws the same noise."""
-    seeds = {draw_seed(0, "measure", {"class": "X"}, draw) % 2**32 for draw in range(100_000)}
-    assert len(seeds) == 100_000
-    high = torch.rand(3, generator=torch.Generator().manual_seed(5 + (1 << 40)))
-    assert torch.equal(high, torch.rand(3, generator=torch.Generator().manual_seed(5)))
 
 
 def test_a_span_has_at_most_32_blocks_and_2_to_the_17_means():

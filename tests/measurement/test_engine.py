@@ -8,15 +8,15 @@ import torch
 from torch.distributions import Independent, Normal
 
 from bench import objectives
-from bench.measurement.adaptation import ADAPT_ROWS, ADAPT_STEPS, learn
+from bench.measurement.adaptation import ADAPT_ROWS, ADAPT_STEPS, adapt_state
 from bench.measurement.draws import blocks_in
 from bench.measurement.engine import Engine, digest, exact_gradient
 from bench.measurement.lines import Lost
-from bench.measurement.moments import collect, here, moments_record, steps
+from bench.measurement.moments import in_process, moments_record, summarise_cell
+from bench.measurement.summaries import has_no_noise
 from bench.objectives import Objective, Problem
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from bench.stats import summarise
 from bench.stats.layout import TRACKED
 from estimators import (
     RLOO,
@@ -80,10 +80,10 @@ def test_exact_gradient_is_at_the_point_that_is_measured(objective):
 
 def test_learning_is_counted_and_frozen():
     engine = Engine(Cell(ScoreFunction(baseline="moving-average"), objectives.GaussianQuadratic(dim=2)), SHARP)
-    learned = learn(engine)
-    assert learned.steps == ADAPT_STEPS
-    assert learned.f_evals == ADAPT_STEPS * ADAPT_ROWS
-    assert learned.digest is not None
+    adaptation = adapt_state(engine)
+    assert adaptation.steps == ADAPT_STEPS
+    assert adaptation.f_evals == ADAPT_STEPS * ADAPT_ROWS
+    assert adaptation.digest is not None
     assert abs(float(engine.state.mean) - 4.0) < 1.0, "E f = 2 (1 + 1) at the initial point"
     again = Engine(engine.cell, SHARP, engine.state_bytes())
     torch.testing.assert_close(again.draw_gradients(0), engine.draw_gradients(0), rtol=0, atol=0)
@@ -155,7 +155,7 @@ def test_memory_does_not_grow_with_replicates():
     def numbers(partial):
         return sum(np.size(v) for v in vars(partial).values() if isinstance(v, np.ndarray | float | int))
 
-    sizes = {partial.rows: numbers(partial) for partial, _ in here(engine, centre, None)}
+    sizes = {partial.rows: numbers(partial) for partial, _ in in_process(engine, centre, None)}
     assert max(sizes) == 4 * min(sizes)
     assert max(sizes.values()) < 4000
 
@@ -230,12 +230,11 @@ def test_partials_hold_all_blocks_in_order():
 def test_a_long_run_tracks_all_series_at_its_start_only():
     engine = Engine(Cell(ScoreFunction(), objectives.GaussianQuadratic(dim=1)), Settings(replicates=10**7))
     exact = exact_gradient(engine.cell.objective, engine.problem)[1]
-    sums, _ = collect(engine, here(engine, exact, exact), exact, exact, lambda _done, _total: None)
+    sums, summary, _ = summarise_cell(engine, exact)
     assert sums.w.n == sums.replicates >= 10**7
     assert TRACKED <= sums.followed < 1.2 * TRACKED
     assert sums.cosine.n == sums.error.n == sums.group_w["mean"].n == sums.followed
     assert sums.block_error.size == engine.blocks
-    summary = summarise(sums, exact=exact, dtype="float32")
     assert all(group["khat"] is not None for group in summary.groups.values())
     standard_error = (summary.gain_high - summary.gain_low) / 2 / 1.96
     assert abs(summary.gain - 1) < z_limit(1) * standard_error
@@ -244,8 +243,8 @@ def test_a_long_run_tracks_all_series_at_its_start_only():
 def test_slopes_that_are_0_in_all_tracked_rows_do_not_make_f_a_step():
     engine = Engine(Cell(Reparameterization(), objectives.GaussianQuadratic(dim=2)), Settings(replicates=1000))
     exact = exact_gradient(engine.cell.objective, engine.problem)[1]
-    sums, _ = collect(engine, here(engine, exact, exact), exact, exact, lambda _done, _total: None)
-    assert not steps(engine, replace(sums, zero_rows=sums.followed))
+    sums, _, _ = summarise_cell(engine, exact)
+    assert not has_no_noise(engine, replace(sums, zero_rows=sums.followed))
 
 
 @pytest.mark.parametrize(("size", "rows"), [(1, 256), (512, 256), (1024, 128), (2**18, 1)])

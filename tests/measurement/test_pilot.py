@@ -11,13 +11,14 @@ from bench import measure, objectives
 from bench.execution.progress import Silent
 from bench.execution.run import run
 from bench.measurement.engine import Engine
-from bench.measurement.pilot import KIND, pilot_record
+from bench.measurement.pilot import pilot_record
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.planning.spec import Spec
 from bench.records import store
+from bench.records.lines import LineKind
 from bench.report.frame import frame
-from bench.stats import Aim
+from bench.stats import PrecisionTarget
 from estimators import Enumeration, Estimator, Reparameterization, ScoreFunction
 
 COSINE, SMALL = objectives.GaussianCosine(), Settings()
@@ -40,9 +41,9 @@ class Told(Silent):
         self.lines.append(record)
 
 
-def pilot(cell, aim, told=None):
+def pilot(cell, target, told=None):
     told = told or Told()
-    return pilot_record(cell, SMALL, aim, lambda *_: None, told.look)
+    return pilot_record(cell, SMALL, target, lambda *_: None, told.look)
 
 
 def spec(estimators=("reparameterization",), **given):
@@ -52,7 +53,7 @@ def spec(estimators=("reparameterization",), **given):
 
 def test_a_pilot_looks_after_doublings_and_stops_when_it_is_precise():
     told = Told()
-    line = pilot(CELL, Aim(0.05), told)
+    line = pilot(CELL, PrecisionTarget(0.05), told)
     replicates = [n for *_, n in told.looks]
     assert all(b >= 2 * a * 0.9 for a, b in itertools.pairwise(replicates))
     assert [half for _, half, _, _ in told.looks][-1] <= 0.05
@@ -63,26 +64,26 @@ def test_a_pilot_looks_after_doublings_and_stops_when_it_is_precise():
 
 
 def test_a_sharper_target_needs_replicates_as_its_square():
-    coarse, fine = (pilot(CELL, Aim(h))["planned_replicates"] for h in (0.04, 0.02))
+    coarse, fine = (pilot(CELL, PrecisionTarget(h))["planned_replicates"] for h in (0.04, 0.02))
     assert fine / coarse == pytest.approx(4, rel=0.2)
 
 
 def test_a_pilot_stops_at_the_most_replicates_and_says_so():
     told = Told()
-    line = pilot(CELL, Aim(0.001, most=3_000), told)
+    line = pilot(CELL, PrecisionTarget(0.001, max_replicates=3_000), told)
     assert line["planned_replicates"] == 3_000
     assert [n for *_, n in told.looks] == [1024, 2048, 3072]
 
 
 def test_a_method_without_noise_needs_no_pilot():
-    line = pilot(Cell(Enumeration(), objectives.BernoulliQuadratic()), Aim(0.01))
+    line = pilot(Cell(Enumeration(), objectives.BernoulliQuadratic()), PrecisionTarget(0.01))
     assert (line["planned_replicates"], line["looks"]) == (64, [])
 
 
 @pytest.mark.parametrize("wrong", [0, -0.1, 1, 5])
 def test_a_precision_is_a_fraction(wrong):
-    with pytest.raises(ValueError, match=r"precision is a fraction, as 0\.05"):
-        Aim(wrong)
+    with pytest.raises(ValueError, match=r"precision is a fraction, such as 0\.05"):
+        PrecisionTarget(wrong)
 
 
 def test_what_is_published_is_a_fresh_run_of_fixed_length():
@@ -114,7 +115,7 @@ def test_heavy_tails_are_never_precise():
 def test_a_study_is_resumed_without_pilots_and_without_measuring(tmp_path):
     first, again = Told(), Told()
     records = run(spec(), tmp_path, first)
-    assert [line["kind"] for line in first.lines] == [KIND, "moments"]
+    assert [line["kind"] for line in first.lines] == [LineKind.PILOT, "moments"]
     assert run(spec(), tmp_path, again) == records
     assert again.labels == []
     lines = store.read(tmp_path)
@@ -150,7 +151,7 @@ def test_a_run_that_is_on_record_already_is_not_measured_again(tmp_path):
     assert "precision" not in before[0]
     told = Told()
     after = run(spec(), tmp_path / "b", told)
-    assert [line["kind"] for line in told.lines] == [KIND]
+    assert [line["kind"] for line in told.lines] == [LineKind.PILOT]
     assert after[0]["precision_reached"] is True
     assert after[0]["wall_seconds"] == before[0]["wall_seconds"]
 
@@ -174,8 +175,8 @@ def test_a_pilot_that_fails_is_the_cells_failure(tmp_path, monkeypatch):
     monkeypatch.setattr(Spec, "instances", lambda _self: ([Broken()], [COSINE]))
     told = Told()
     (line,) = run(spec(), tmp_path, told)
-    assert (line["kind"], line["outcome"]) == (KIND, "failed")
-    assert "1024 of 1024 gradients of the pilot were not finite" in line["reason"]
+    assert (line["kind"], line["outcome"]) == (LineKind.PILOT, "failed")
+    assert "1024 of 1024 gradients were not finite" in line["reason"]
     table = frame(store.read(tmp_path))
     assert list(table["outcome"]) == ["failed"]
     monkeypatch.setattr(Spec, "instances", lambda _self: ([Broken(broken=False)], [COSINE]))
@@ -190,5 +191,5 @@ def test_a_pilot_has_noise_of_its_own(monkeypatch):
         return own(self, stage, draw)
 
     monkeypatch.setattr(Engine, "generator", generator)
-    pilot_record(CELL, SMALL, Aim(0.1, 4000), lambda _done, _coming: None, lambda *_look: None)
-    assert stages == {KIND}
+    pilot_record(CELL, SMALL, PrecisionTarget(0.1, 4000))
+    assert stages == {LineKind.PILOT}

@@ -12,14 +12,13 @@ import torch
 from bench import measure, objectives
 from bench.execution.progress import Silent
 from bench.execution.run import run
-from bench.execution.tasks import measured
-from bench.measurement import reference
+from bench.execution.tasks import MomentsTask
+from bench.measurement import reference, summaries
 from bench.measurement.engine import Engine
 from bench.measurement.lines import Lost
 from bench.objectives import BernoulliVAE, GaussianQuadratic
-from bench.objectives._autoencoder import network
-from bench.objectives._images import images
-from bench.objectives.bernoulli_vae import _bounds
+from bench.objectives.autoencoders.images import images
+from bench.objectives.autoencoders.networks import network
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.planning.spec import Spec
@@ -50,7 +49,7 @@ def exact_gradient():
     """The gradient by the sum over all 8,192 states, which the objective itself does not make."""
     problem = VAE.build(torch.float64)
     x = images("digits").bits()[:2]
-    value = _bounds(x, network(x, problem.theta), problem.extra).mean()
+    value = VAE.bounds(x, network(x, problem.theta), problem.extra).mean()
     gradients = torch.autograd.grad(value, list(problem.theta.values()))
     return torch.cat([g.flatten() for g in gradients]).numpy()
 
@@ -101,7 +100,7 @@ def test_only_objectives_without_an_exact_gradient_have_one():
     assert reference.cell_of(GaussianQuadratic()) is None
     assert reference.cell_of(BernoulliVAE(dim=12)) is None
     assert reference.cell_of(VAE) == Cell(DisARM(n=8), VAE)
-    assert reference.here(GaussianQuadratic(), SETTINGS) is None
+    assert reference.in_process(GaussianQuadratic(), SETTINGS) is None
 
 
 def test_every_objective_of_the_catalogue_without_an_exact_gradient_names_an_unbiased_estimator():
@@ -118,9 +117,9 @@ def test_a_biased_estimator_is_refused():
 
 
 def test_an_infinite_variance_is_refused(monkeypatch):
-    real = reference.summarise
+    real = summaries.summarise
     monkeypatch.setattr(
-        reference, "summarise", lambda *a, **k: replace(real(*a, **k), status="INFINITE_VARIANCE_SUSPECTED")
+        summaries, "summarise", lambda *a, **k: replace(real(*a, **k), status="INFINITE_VARIANCE_SUSPECTED")
     )
     with pytest.raises(Lost, match="no finite variance"):
         reference.reference_record(reference.cell_of(Hidden()), SETTINGS, quiet)
@@ -167,7 +166,7 @@ def test_a_reference_finds_what_the_exact_gradient_finds():
 def test_it_is_measured_once_in_a_process(monkeypatch):
     calls, real = [], reference.reference_record
     monkeypatch.setattr(reference, "reference_record", lambda *a: calls.append(1) or real(*a))
-    reference.here.cache_clear()
+    reference.in_process.cache_clear()
     for estimator in (Reparameterization(), ScoreFunction(), Reparameterization(n=2)):
         measure(estimator, Hidden(), replicates=300)
     measure(ScoreFunction(), Hidden(), replicates=300, dtype="float64", common_noise=False)
@@ -261,8 +260,8 @@ def test_python_one_process_and_workers_agree_to_the_bit(tmp_path):
 
 def test_blocks_that_are_spread_use_it_too(line):
     cell = Cell(StraightThrough(), VAE)
-    plain = measured(cell, Settings(replicates=300), quiet)
-    judged = measured(cell, Settings(replicates=300), quiet, reference=reference.read(line))
+    plain = MomentsTask(cell, Settings(replicates=300)).record()
+    judged = MomentsTask(cell, Settings(replicates=300), reference.read(line)).record()
     assert plain["summary"]["verdict"] == "NO_REFERENCE"
     assert judged["summary"]["verdict"] != "NO_REFERENCE"
     assert judged["fingerprint"] == plain["fingerprint"]

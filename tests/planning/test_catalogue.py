@@ -1,3 +1,5 @@
+"""The generated catalogue: current, consistent, and readable without torch."""
+
 import json
 
 import pytest

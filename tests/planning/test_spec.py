@@ -1,3 +1,5 @@
+"""Specs: read, checked, written, and made from a command line."""
+
 from pathlib import Path
 
 import pytest
@@ -5,8 +7,9 @@ import torch
 
 from bench.planning.cells import plan
 from bench.planning.selectors import UsageError, label, parse
+from bench.planning.settings import Settings
 from bench.planning.spec import DEFAULT, Spec, study
-from bench.stats import Aim
+from bench.stats import PrecisionTarget
 
 SMALL = {"estimators": ["rloo"], "objectives": ["gaussian-quadratic"]}
 
@@ -64,18 +67,23 @@ def test_a_file_gives_every_key(tmp_path):
 def test_a_precision_survives_a_study_folder(tmp_path):
     given = Spec.of({"estimators": ["rloo"], "objectives": ["gaussian-cosine"]})
     asked = given.model_copy(update={"precision": 0.05})
-    for spec, aim in ((given, None), (asked, Aim(0.05, 1_000_000))):
+    for spec, target in ((given, None), (asked, PrecisionTarget(0.05, 1_000_000))):
         again = Spec.read(write(tmp_path / "spec.toml", spec.to_toml(tmp_path)))
         assert again == spec
-        assert again.aim == aim
+        assert again.precision_target == target
 
 
-def test_a_spec_without_a_name_has_that_of_its_file(tmp_path):
+def test_settings_hold_how_a_spec_measures():
+    given = {"replicates": 300, "seed": 7, "dtype": "float64", "common_noise": False, "timing": False}
+    assert Spec.of(SMALL | given).settings() == Settings(**given)
+
+
+def test_the_default_name_is_the_files(tmp_path):
     path = write(tmp_path / "toys.toml", 'estimators = ["rloo"]\nobjectives = ["gaussian-cosine"]\n')
     assert Spec.read(path).name == "toys"
 
 
-def test_overrides_take_the_place_of_the_file():
+def test_overrides_replace_the_files_values():
     spec = Spec.read(DEFAULT, seed=7, estimators=[parse("rloo")])
     assert (spec.seed, spec.estimators) == (7, (parse("rloo"),))
 
@@ -85,7 +93,7 @@ def test_a_spec_cannot_be_changed():
         Spec.of(SMALL).seed = 1
 
 
-def test_all_errors_are_told_at_once_with_their_paths(tmp_path):
+def test_all_errors_are_reported_at_once_with_their_paths(tmp_path):
     path = write(
         tmp_path / "wrong.toml",
         """
@@ -109,7 +117,7 @@ def test_all_errors_are_told_at_once_with_their_paths(tmp_path):
         "timing: Input should be a valid boolean (got 'no').",
         "estimators[0]: Unknown estimator 'rlo'. Did you mean 'rloo'?",
         "estimators[2]: 'rloo:n' is not a selector",
-        "estimators[3]: a selector is a text or a table with a name (got 3).",
+        "estimators[3]: a selector is a string or a table with a name (got 3).",
         "objectives: give at least one objective",
     ]:
         assert part in message
@@ -134,7 +142,7 @@ def test_all_errors_are_told_at_once_with_their_paths(tmp_path):
         ({"estimators": "rloo"}, "estimators: give a list of selectors (got 'rloo')."),
     ],
 )
-def test_values_that_cannot_be_are_refused(change, message):
+def test_impossible_values_are_refused(change, message):
     with pytest.raises(UsageError) as caught:
         Spec.of(SMALL | change)
     assert str(caught.value).startswith(message)
@@ -147,7 +155,7 @@ def test_a_missing_half_is_asked_for():
         Spec.of({})
 
 
-def test_files_that_are_no_toml_or_not_there_are_told(tmp_path):
+def test_missing_and_broken_files_are_reported(tmp_path):
     with pytest.raises(UsageError, match=r"broken\.toml is not TOML: .*line 1"):
         Spec.read(write(tmp_path / "broken.toml", "seed = = 1"))
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
@@ -198,7 +206,7 @@ def test_instances_come_in_order_and_each_once():
     assert [label(e) for e in spec.instances()[0]] == ["rloo:n=4", "rloo", "score-function"]
 
 
-def test_all_wrong_parameters_are_told_at_once():
+def test_all_wrong_parameters_are_reported_at_once():
     spec = Spec.of(SMALL | {"estimators": ["rloo:n=1", "rloo:m=2", "score-function"]})
     with pytest.raises(UsageError, match=r"rloo: RLOO needs n >= 2.* rloo has no parameter 'm'"):
         spec.instances()
@@ -211,7 +219,7 @@ def test_two_classes_of_one_name_are_refused(tmp_path):
         spec.instances()
 
 
-def test_samples_go_to_every_estimator_that_has_an_n_and_was_not_given_one():
+def test_samples_go_to_every_estimator_that_has_an_n_and_does_not_set_it():
     spec = Spec.of(SMALL | {"estimators": ["rloo", "rloo:n=3", "enumeration", "score-function:baseline=1"]})
     given = spec.with_samples((2, 4))
     assert [label(e) for e in given.instances()[0]] == [
@@ -224,7 +232,7 @@ def test_samples_go_to_every_estimator_that_has_an_n_and_was_not_given_one():
     ]
 
 
-def test_auto_is_decided_and_cuda_refused_where_there_is_none(monkeypatch):
+def test_auto_is_replaced_and_missing_cuda_refused(monkeypatch):
     auto, cuda = (Spec.of(SMALL | {"device": device}) for device in ("auto", "cuda"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert auto.on_device().device == "cpu"
@@ -235,10 +243,10 @@ def test_auto_is_decided_and_cuda_refused_where_there_is_none(monkeypatch):
     assert Spec.of(SMALL).on_device().device == "cpu"
 
 
-# the words of a command line
+# command lines
 
 
-def test_no_words_are_the_default_study():
+def test_an_empty_command_line_is_the_default_study():
     spec, folder = study()
     assert spec == Spec.read(DEFAULT)
     assert folder == Path("results/default")
@@ -262,7 +270,7 @@ def test_selectors_alone_name_the_study_and_leave_the_other_half_to_the_default(
     assert len(spec.objectives) == (len(objectives) or len(default.objectives))
 
 
-def test_a_study_folder_is_where_its_spec_lies_unless_out_says_otherwise(tmp_path):
+def test_a_study_folder_is_where_its_spec_is_unless_out_is_given(tmp_path):
     path = write(tmp_path / "spec.toml", Spec.of(SMALL | {"name": "x"}).to_toml())
     assert study(path)[1] == study(tmp_path)[1] == tmp_path
     assert study(path, out=Path("elsewhere"))[1] == Path("elsewhere")

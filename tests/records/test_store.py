@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from bench.records import store
-from bench.records.identity import canonical, digest, run_id
 from bench.records.lines import SCHEMA, Damaged, dumps
 
 
@@ -32,7 +31,7 @@ def test_a_later_line_replaces_an_earlier_one_of_its_run_and_kind(tmp_path):
     assert store.read(tmp_path) == [line("a", outcome="measured"), line("b")]
 
 
-def test_no_folder_no_records(tmp_path):
+def test_a_missing_folder_has_no_records(tmp_path):
     assert store.read(tmp_path / "nothing") == []
 
 
@@ -48,7 +47,7 @@ def test_a_torn_line_loses_nothing_else(tmp_path, cut):
 
 
 def test_without_healing_the_next_record_would_be_lost(tmp_path):
-    """What the healing is for: glued to a torn line, a good record cannot be read."""
+    """The reason for healing: a good record glued to a torn line cannot be read."""
     path = tmp_path / store.LINES
     path.write_text(dumps(line("torn"))[:20] + dumps(line("after")) + "\n")
     with pytest.raises(Damaged):
@@ -111,29 +110,3 @@ def test_one_writer_at_a_time(tmp_path):
         process.join()
     with store.Store(tmp_path) as writer:
         writer.append(line())
-
-
-def test_numbers_that_json_lacks_become_null():
-    assert json.loads(
-        dumps(line(a=float("nan"), b=np.float64("inf"), c=np.array([1.0, np.nan]), d=np.int64(3)))
-    ) == line(a=None, b=None, c=[1.0, None], d=3)
-
-
-def test_identity_is_canonical():
-    assert canonical({"b": 1, "a": [1.5, "x"]}) == '{"a":[1.5,"x"],"b":1}'
-    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 2, "b": 1})
-
-
-def test_a_run_is_cell_dtype_device_seed_and_replicates():
-    base = {"dtype": "float32", "device": "cpu", "seed": 0, "replicates": 256}
-    ids = {
-        run_id("c", **base),
-        run_id("d", **base),
-        *(
-            run_id("c", **base | {k: v})
-            for k, v in [("dtype", "float64"), ("device", "cuda"), ("seed", 1), ("replicates", 512)]
-        ),
-        run_id("c", **base, common_noise=False),
-    }
-    assert len(ids) == 7
-    assert run_id("c", **base) == run_id("c", **base)

@@ -1,7 +1,7 @@
 import math
 
+from bench.report.cost import advice, priced
 from bench.report.frame import each, frame
-from bench.report.work import advice, priced
 from tests.report.records import deterministic, heavy, moments, timing
 
 OPEN = "INCONCLUSIVE"

@@ -2,9 +2,9 @@ import math
 
 import pytest
 
+from bench.report.cost import priced
 from bench.report.frame import frame
 from bench.report.ranks import ranked
-from bench.report.work import priced
 from tests.report.records import deterministic, heavy, line, moments, study, timing
 
 
@@ -106,13 +106,13 @@ def test_costs_are_seconds_only_where_every_run_of_the_problem_was_timed():
     timed, untimed = moments("a", "o", 2.0, f_evals=3, grad_evals=1), moments("b", "o", 2.0, f_evals=5)
     both = priced(frame([timed, timing(timed, 1e-6), untimed]))
     assert list(both["unit"]) == ["evaluations", "evaluations"]
-    assert list(both["work"]) == [8.0, 10.0]
+    assert list(both["variance_times_cost"]) == [8.0, 10.0]
     alone = priced(frame([timed, timing(timed, 1e-6)]))
     assert list(alone["unit"]) == ["seconds"]
-    assert alone["work"].iloc[0] == 2e-6
+    assert alone["variance_times_cost"].iloc[0] == 2e-6
     asked = priced(frame([timed, timing(timed, 1e-6)]), "evaluations")
-    assert (asked["unit"].iloc[0], asked["work"].iloc[0]) == ("evaluations", 8.0)
-    assert alone["work_low"].iloc[0] < 2e-6 < alone["work_high"].iloc[0]
+    assert (asked["unit"].iloc[0], asked["variance_times_cost"].iloc[0]) == ("evaluations", 8.0)
+    assert alone["variance_times_cost_low"].iloc[0] < 2e-6 < alone["variance_times_cost_high"].iloc[0]
 
 
 def test_efficiency_is_relative_to_the_best_unbiased_and_to_no_other():

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from bench.report import print_table, words
+from bench.report.cost import PRODUCT
 from bench.report.frame import each, frame
 from bench.report.study import prepared
 from bench.report.tables import HEADER, absences, csv, latex, markdown, sections
@@ -40,7 +41,7 @@ def test_a_heavy_tail_never_gets_a_two_sided_interval(infinite):
         assert "heavy tail" in found or "infinite variance?" in found
     row = rows_of(records)[0]
     assert float(row["variance_low"]) == records[0]["summary"]["variance_low"]
-    empty = ("variance", "variance_high", "mse", "mse_low", "mse_high", "snr", "work", "work_low", "work_high")
+    empty = ("variance", "variance_high", "mse", "mse_low", "mse_high", "snr", *PRODUCT)
     assert {row[key] for key in (*empty, "efficiency", "rank_low", "rank_high")} == {""}
 
 
@@ -54,7 +55,7 @@ def test_csv_has_every_run_and_skip_at_full_precision():
         if record["outcome"] == "measured" and row["variance"] not in ("", "0.0"):
             assert float(row["variance"]) == record["summary"]["variance"]
             assert float(row["f_evals"]) == record["f_evals"]
-    assert {"seconds", "peak_bytes", "cost_forward_passes", "work_unit", "f_evals"} <= set(rows[0])
+    assert {"seconds", "peak_bytes", "cost_forward_passes", "variance_times_cost_unit", "f_evals"} <= set(rows[0])
     assert rows[0]["replicates"] == "10240"
 
 

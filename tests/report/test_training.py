@@ -13,7 +13,7 @@ from bench.report.curves import problems
 from bench.report.figures import FORMATS, TRAINING
 from bench.report.figures.training import curves, looks, mosaic, variances, window
 from bench.report.training import absences, data, markdown, sections
-from bench.stats.seeds import centre, interquartile_mean
+from bench.stats.seeds import across_seeds, interquartile_mean
 from tests.report.records import moments
 
 STEPS = [0, 10, 20, 30]
@@ -79,17 +79,17 @@ def study():
 
 
 def test_the_interval_of_six_runs_is_their_range():
-    where = centre(np.array([3.0, 1.0, 2.0, 6.0, 5.0, 4.0]))
+    where = across_seeds(np.array([3.0, 1.0, 2.0, 6.0, 5.0, 4.0]))
     assert (where.median, where.low, where.high) == (3.5, 1.0, 6.0)
     assert where.level == pytest.approx(1 - 2 / 2**6)
 
 
 def test_the_level_counts_the_ways_in_which_an_interval_can_miss():
     """Of 12 runs the interval leaves two at either end: at most two heads in 12 throws."""
-    where = centre(np.arange(12.0))
+    where = across_seeds(np.arange(12.0))
     assert (where.low, where.high) == (2.0, 9.0)
     assert where.level == pytest.approx(1 - 2 * sum(math.comb(12, k) for k in range(3)) / 2**12)
-    assert centre(np.array([7.0])).level == 0
+    assert across_seeds(np.array([7.0])).level == 0
 
 
 def test_the_interquartile_mean_counts_values_by_what_is_inside():
@@ -100,7 +100,7 @@ def test_the_interquartile_mean_counts_values_by_what_is_inside():
 
 
 def test_diverged_runs_are_the_worst_and_are_not_left_out():
-    where = centre(np.array([-np.inf, 1.0, 2.0, 3.0, 4.0, 5.0]))
+    where = across_seeds(np.array([-np.inf, 1.0, 2.0, 3.0, 4.0, 5.0]))
     assert where.low == -np.inf
     assert where.median == 2.5
     assert where.middle == pytest.approx((0.5 * 1 + 2 + 3 + 0.5 * 4) / 3)

@@ -2,7 +2,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bench.stats import bias, moments, variance
@@ -41,6 +41,7 @@ def test_hall_and_its_inverse(t, A):
     assert variance.hall_inverse(variance.hall(t, A), A) == approx(t, abs=1e-4, rel=1e-5)
 
 
+@settings(deadline=None)  # the first example imports scipy
 @given(scale=st.floats(1e-8, 1e8), data=st.lists(st.floats(0.01, 100), min_size=8, max_size=40))
 def test_intervals_scale_with_the_data(scale, data):
     x = np.array(data)

@@ -1,7 +1,9 @@
 import json
 import math
+import pickle
 import subprocess
 import sys
+from dataclasses import fields
 from math import inf, nan, sqrt
 
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from bench.measurement.reduction.blocks import block_partial
 from bench.stats import Accumulator, Reference, Summary, adaptive, comparison, gate, summarise
+from bench.stats.summary import HEAVY, BiasVerdict, Flag, Status
 
 approx = pytest.approx
 
@@ -97,6 +100,50 @@ def test_an_infinite_variance():
     assert s.mse is None
     assert s.snr is None
     assert s.variance_low > 0
+
+
+@pytest.mark.parametrize("k", [0.36, 0.7])
+def test_a_heavy_variance_has_no_upper_limit_in_all_or_in_a_group(k):
+    rng = np.random.default_rng(0)
+    g = np.stack([rng.random(4096) ** -k, rng.standard_normal(4096) / 10], 1)
+    s = summarise(run(g, groups={"heavy": 1, "light": 1}), exact=None, dtype="float64")
+    assert s.status is (Status.HEAVY_TAIL if k < 0.5 else Status.INFINITE_VARIANCE_SUSPECTED)
+    for found in (s, Summary.from_json(s.to_json())):
+        heavy, light = found.groups["heavy"], found.groups["light"]
+        assert (found.variance_high, heavy["variance_high"]) == (None, None)
+        assert heavy["status"] is found.status is s.status
+        assert light["status"] is Status.OK
+        assert light["variance"] < light["variance_high"]
+
+
+@pytest.mark.parametrize("status", HEAVY)
+def test_a_summary_of_an_earlier_version_loses_the_upper_limits_that_its_statuses_forbid(status):
+    old = summary(noise(2048, 2)).to_json()
+    old |= {
+        "status": str(status),
+        "groups": {"a": old["groups"]["theta"], "b": {**old["groups"]["theta"], "status": status}},
+    }
+    assert None not in (old["variance_high"], old["groups"]["b"]["variance_high"])
+    found = Summary.from_json(old)
+    assert (found.variance_high, found.groups["b"]["variance_high"]) == (None, None)
+    assert found.groups["a"]["variance_high"] == old["groups"]["a"]["variance_high"]
+    assert found.variance_low == old["variance_low"]
+
+
+def test_words_are_stored_copied_and_printed_as_their_text():
+    s = summary(few_atoms(), exact=[0.1] * 10, rows=256)
+    assert (s.status, s.verdict, s.flags[0]) == ("OK", BiasVerdict.INCONCLUSIVE, Flag.DISCRETE_TAIL)
+    data = s.to_json()
+    for word in (data["status"], data["verdict"], *data["flags"], data["groups"]["theta"]["status"]):
+        assert type(word) is str
+    assert json.dumps([s.status, s.verdict]) == '["OK", "INCONCLUSIVE"]'
+    assert f"{s.status} {s.verdict!r}" == "OK 'INCONCLUSIVE'"
+    back = pickle.loads(pickle.dumps(s))
+    assert back == s == Summary.from_json(json.loads(json.dumps(data)))
+    assert (back.status, back.verdict) == (s.status, s.verdict)
+    assert back.status is Status.OK
+    with pytest.raises(ValueError, match="'FINE' is not a valid Status"):
+        Summary.from_json({**data, "status": "FINE"})
 
 
 def test_nothing_varied():
@@ -238,9 +285,9 @@ def test_no_nan_and_no_infinity_reach_a_file(size, law, known, seed):
 
 def test_infinity_and_nan_become_none():
     s = summary(noise(64, 1))
-    odd = Summary(**{**s.__dict__, "snr": inf, "mse": nan, "groups": {"a": {"variance_high": -inf}}})
+    odd = Summary(**{**s.__dict__, "snr": inf, "mse": nan, "groups": {"a": {"status": "OK", "variance": -inf}}})
     data = odd.to_json()
-    assert (data["snr"], data["mse"], data["groups"]) == (None, None, {"a": {"variance_high": None}})
+    assert (data["snr"], data["mse"], data["groups"]) == (None, None, {"a": {"status": "OK", "variance": None}})
 
 
 def test_the_number_of_blocks_hardly_matters():
@@ -258,13 +305,14 @@ def test_truncated_moments_without_a_second_run():
     assert (a.truncated_at, a.cut) == (b.truncated_at, b.cut)
     assert a.truncated_mean == approx(b.truncated_mean, rel=1e-12)
     assert a.truncated_cv2 == approx(b.truncated_cv2, rel=1e-9)
-    assert gate.gate_cell(gate.GateCell.of(a), gate.GateCell.of(b), 0.05).p == approx(1.0, abs=0.2)
+    cells = [gate.GateCell(**{f.name: getattr(s, f.name) for f in fields(gate.GateCell)}) for s in (a, b)]
+    assert gate.gate_cell(*cells, 0.05).p == approx(1.0, abs=0.2)
 
 
 def test_comparisons_from_sums():
     g = noise(1024, 2)
     runs = [
-        comparison.Run(summarise(s, exact=None, dtype="float64"), s.block_rows, s.block_w)
+        comparison.ComparedRun(summarise(s, exact=None, dtype="float64"), s.block_rows, s.block_w)
         for s in (run(g), run(2 * g + 0.1 * noise(1024, 2, 1)))
     ]
     paired = comparison.compare(runs[1], runs[0], common=True)

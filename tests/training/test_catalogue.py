@@ -7,7 +7,7 @@ from bench import objectives
 from bench.objectives import BernoulliVAE, CategoricalVAE, GaussianVAE
 from bench.planning.cells import Cell, mismatch
 from bench.training.settings import Training
-from bench.training.train import Run
+from bench.training.train import TrainingRun
 
 NETWORKS = [
     GaussianVAE(dim=2, hidden=3, batch=2),
@@ -26,7 +26,7 @@ def test_an_estimator_trains_networks_or_else_what_there_is(estimator):
     fits = [o for o in [*NETWORKS, *OTHERS] if mismatch(estimator, o) is None][:2]
     assert fits
     for objective in fits:
-        record = Run(Cell(estimator, objective), HOW, 0).done()
+        record = TrainingRun.of(Cell(estimator, objective), HOW, 0).record()
         assert record["outcome"] == "measured", record["reason"]
         assert record["curves"]["value"][0] != record["curves"]["value"][-1]
         assert record["f_evals"] > 0

@@ -28,7 +28,7 @@ from bench.planning.cells import Cell
 from bench.planning.spec import Spec
 from bench.records import store
 from bench.training.settings import Training
-from bench.training.train import Run, train
+from bench.training.train import TrainingRun, train
 from bench.training.trainee import Trainee
 from estimators import REBAR, RLOO, Enumeration, Estimator, Reparameterization, ScoreFunction
 
@@ -37,7 +37,7 @@ SHARP = Training(steps=6, seeds=1, rate=0.05, measure_every=2, replicates=0, dty
 
 
 def done(estimator, objective, how=SHARP, seed=0):
-    return Run(Cell(estimator, objective), how, seed).done()
+    return TrainingRun.of(Cell(estimator, objective), how, seed).record()
 
 
 def spec(*estimators, objective="gaussian-quadratic"):
@@ -55,7 +55,7 @@ def test_without_noise_it_is_gradient_descent_or_ascent_on_the_exact_value(objec
     by_hand = []
     for step in range(SHARP.steps + 1):
         value = problem.exact(problem.theta)
-        by_hand += [value.item()] if step in SHARP.looks else []
+        by_hand += [value.item()] if step in SHARP.checkpoints else []
         (slope,) = torch.autograd.grad(value, theta)
         with torch.no_grad():
             theta += (0.05 if upwards else -0.05) * slope
@@ -81,7 +81,7 @@ def test_encoder_and_decoder_learn_from_minibatches_as_they_would_by_hand(optimi
     with torch.no_grad():
         held_out = problem.held_out.exact(problem.theta).item()
     assert record["curves"]["value"][-1] == pytest.approx(held_out, rel=1e-10)
-    means = [sum(seen[a:b]) / (b - a) for a, b in pairwise(SHARP.looks)]
+    means = [sum(seen[a:b]) / (b - a) for a, b in pairwise(SHARP.checkpoints)]
     assert record["curves"]["training_value"][1:] == pytest.approx(means, rel=1e-10)
     assert record["batch"] == 4
     assert record["held_out"]
@@ -117,7 +117,7 @@ def test_a_run_that_is_looked_at_is_the_run_that_is_not(estimator):
     watched = replace(blind, measure_every=2, replicates=64)
     records = [done(estimator, SMALL, how) for how in (blind, watched)]
     assert records[0]["weights_digest"] == records[1]["weights_digest"]
-    assert records[0]["curves"]["value"] == records[1]["curves"]["value"][:: len(watched.looks) - 1]
+    assert records[0]["curves"]["value"] == records[1]["curves"]["value"][:: len(watched.checkpoints) - 1]
     assert len(set(records[1]["curves"]["value"])) == 5
     assert "variance" not in records[0]["curves"]
     assert all(v > 0 for v in records[1]["curves"]["variance"])
@@ -277,10 +277,10 @@ def test_weights_that_are_not_finite_make_a_divergence_of_what_an_estimator_rais
     trainee = Trainee(Cell(Moody("fail"), BernoulliQuadratic()), SHARP, 0)
     os.environ["MOODY"] = "/nowhere"
     with pytest.raises(RuntimeError):
-        trainee.survived(0)
+        trainee.step_or_nan(0)
     with torch.no_grad():
         trainee.weights[0].fill_(torch.inf)
-    assert torch.tensor(trainee.survived(0)).isnan()
+    assert torch.tensor(trainee.step_or_nan(0)).isnan()
 
 
 @pytest.mark.parametrize("how", ["empty", "constant"])
@@ -342,8 +342,8 @@ def test_what_is_on_record_is_not_trained_again(tmp_path, monkeypatch):
     first = train(spec("rloo"), TINY, tmp_path, Silent())
     assert [(r["kind"], r["seed"], r["outcome"]) for r in first] == [("training", s, "measured") for s in (0, 1)]
     trained = []
-    kept = Run.done
-    monkeypatch.setattr(Run, "done", lambda run, *told: trained.append((run.label, run.seed)) or kept(run, *told))
+    kept = TrainingRun.record
+    monkeypatch.setattr(TrainingRun, "record", lambda run, *told: trained.append(run.label) or kept(run, *told))
     assert train(spec("rloo"), TINY, tmp_path, Silent()) == first
     assert trained == []
     more = train(spec("rloo", "score-function"), replace(TINY, seeds=3), tmp_path, Silent())

@@ -473,7 +473,7 @@ class _Reduction:
             w_top=largest["w"],
             block_w=group_w.sum(1),
             traces=out.get("traces", np.zeros(0)),
-            followed=self.tracked > 0,
+            tracked=self.tracked > 0,
             block_group_w=dict(zip(self.groups, group_w.T, strict=True)) if len(self.groups) > 1 else {},
             group_w={name: series[f"w:{name}"] for name in self._own_series},
             group_top={name: largest[f"w:{name}"] for name in self._own_series},

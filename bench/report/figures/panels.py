@@ -87,9 +87,8 @@ def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
 
 def limits(row: Any) -> tuple[float, float, float]:
     """Return the variance to draw with its limits; a lower limit alone stands as (low, low, NaN), open above."""
-    if row.heavy:
-        return row.variance_low, row.variance_low, math.nan
-    return row.variance, row.variance_low, row.variance_high
+    value = row.variance_low if math.isnan(row.variance) else row.variance
+    return value, row.variance_low, row.variance_high
 
 
 def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | None = None) -> None:

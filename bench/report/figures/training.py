@@ -11,7 +11,7 @@ import numpy as np
 from bench.report.curves import Array, Curves, Problem, picture
 from bench.report.figures.panels import GRID, decades, ticks
 from bench.report.style import DASHES, Style, styles
-from bench.stats.seeds import centre
+from bench.stats.seeds import across_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +94,7 @@ def window(problem: Problem) -> tuple[float, float]:
     the end, unless it is worse than the start by more than a third of the way from there to the best.
     """
     upwards = 1.0 if problem.maximise else -1.0
-    paths = [upwards * np.array([centre(column).median for column in c.value.T]) for c in problem.curves]
+    paths = [upwards * np.array([across_seeds(column).median for column in c.value.T]) for c in problem.curves]
     start = max(path[0] for path in paths)
     ends = [upwards * np.array([c.final.low, c.final.high]) for c in problem.curves]
     late = np.concatenate([*(path[max(1, path.size // 10) :] for path in paths), *ends])
@@ -223,7 +223,7 @@ def _seconds(c: Curves) -> Array:
 def _draw(ax: Axes, x: Array, values: Array, style: Style, c: Curves, *, hollow: Any = None) -> None:
     """Draw runs ``[seeds, looks]`` over x: median, band, interquartile mean. What is infinite or NaN is not there."""
     there = [column[~np.isnan(column)] for column in values.T]
-    where = [centre(column) if column.size else None for column in there]
+    where = [across_seeds(column) if column.size else None for column in there]
 
     def line(of: Callable[[Any], float]) -> Array:
         y = np.array([np.nan if w is None else of(w) for w in where])

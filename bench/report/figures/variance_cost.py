@@ -62,7 +62,7 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
                 texts.setdefault(ax, []).append(notes.Point(row.price, value, row.parameters, style.colour))
         panels.logarithmic(ax)
         fronts[ax] = _front(ax, group[group["fair"] & ~group["heavy"]])
-        _equal_work(ax)
+        _equal_products(ax)
     units = {problem: AXIS[unit] for problem, unit in zip(table["problem"], table["unit"], strict=True)}
     one = next(iter(units.values())) if len(set(units.values())) == 1 else None
     panels.label(axes, one or units, "variance of one estimate (squared units of the gradient)")
@@ -88,7 +88,7 @@ def _front(ax: Axes, group: pd.DataFrame) -> notes.Steps:
     return [corner for x, y, before in zip(xs, ys, ys[:1] + ys[:-1], strict=True) for corner in ((x, before), (x, y))]
 
 
-def _equal_work(ax: Axes) -> None:
+def _equal_products(ax: Axes) -> None:
     """Draw the lines price × variance = 10^k that cross the panel, at most a dozen."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     first, last = math.floor(math.log10(left * bottom)), math.ceil(math.log10(right * top))

@@ -1,0 +1,124 @@
+"""New baselines: measured, promoted from an old baseline, or read from the records of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.execution.progress import Progress
+from bench.gate.baseline import Baseline, Entry, assemble, entry_of
+from bench.gate.measure import measure_for_baseline
+from bench.gate.select import Picked, Selection, pick
+from bench.gate.speed import baseline_costs
+from bench.planning.selectors import UsageError
+from bench.planning.settings import SMALLEST_DRAW, Settings
+from bench.planning.spec import FILE, Spec
+from bench.records import store
+from bench.records.lines import Record
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A baseline that is not written yet.
+
+    Args:
+        baseline: the baseline; it has no cell if none could be measured.
+        lost: records of the cells that could not be measured.
+    """
+
+    baseline: Baseline
+    lost: list[Record]
+
+
+def measure(
+    picked: Sequence[Picked], settings: Settings, folder: Path, progress: Progress, *, adaptive: bool, speed: bool
+) -> Draft:
+    """Measure cells for a baseline.
+
+    Args:
+        picked: the cells.
+        settings: how to measure them.
+        folder: where the baseline will lie; paths of users' files in it are relative to it.
+        progress: receives progress events.
+        adaptive: whether the noisier cells get more replicates, up to 4e5.
+        speed: whether to time the cells too.
+
+    Raises:
+        UsageError: the settings name a CUDA device, and there is none.
+    """
+    settings.check_device()
+    lines = []
+    progress.start(len(picked), 0)
+    try:
+        for p in picked:
+            progress.cell(p.cell.label)
+            lines.append(measure_for_baseline(p.cell, settings, progress.block, adaptive=adaptive))
+            progress.finish(lines[-1])
+    finally:
+        progress.end()
+    costs = baseline_costs(picked, settings) if speed else {}
+    entries = [
+        _entry(line, p, folder, costs.get(line["cell"]))
+        for line, p in zip(lines, picked, strict=True)
+        if line["outcome"] == "measured"
+    ]
+    return Draft(assemble(settings, entries), [line for line in lines if line["outcome"] != "measured"])
+
+
+def promote(old: Baseline, selection: Selection, folder: Path, progress: Progress, *, speed: bool) -> Draft:
+    """Measure the cells of a selection again, and put them in the place of the old ones.
+
+    Cells that are missing are dropped; cells that could not be measured, and all outside the selection, stay as they
+    are.
+
+    Args:
+        old: the baseline.
+        selection: its cells to measure again, and new ones.
+        folder: where the baseline lies; paths of users' files in it are relative to it.
+        progress: receives progress events.
+        speed: whether to time the cells though the old baseline has no speed of them.
+
+    Raises:
+        UsageError: the baseline was measured on a CUDA device, and there is none.
+    """
+    picked = [p for _, p in selection.cells] + selection.new
+    speed = speed or any(entry.speed for entry, _ in selection.cells)
+    adaptive = any(entry.replicates > 2 * old.setting.replicates for entry in old.cells)
+    new = measure(picked, old.setting, folder, progress, adaptive=adaptive, speed=speed)
+    replaced = {entry.cell for entry in new.baseline.cells} | {missing.entry.cell for missing in selection.missing}
+    kept = [entry for entry in old.cells if entry.cell not in replaced]
+    return Draft(assemble(old.setting, [*kept, *new.baseline.cells]), new.lost)
+
+
+def read_study(study: Path, folder: Path) -> Draft:
+    """Return the baseline that the records of a study make: the run with the most replicates of every cell.
+
+    Args:
+        study: the study's folder.
+        folder: where the baseline will lie; paths of users' files in it are relative to it.
+
+    Raises:
+        UsageError: the folder holds no spec, or no measured cell of its spec.
+        Damaged: its records cannot be read.
+    """
+    spec = Spec.read(study / FILE).on_device()
+    settings = replace(spec.settings(), replicates=max(SMALLEST_DRAW, spec.replicates))
+    keys = ("seed", "dtype", "device", "common_noise")
+    records = [r for r in store.read(study) if r["kind"] == "moments"]
+    records = [r for r in records if all(r[key] == getattr(settings, key) for key in keys)]
+    latest = {r["cell"]: r for r in sorted(records, key=lambda r: r["replicates"])}
+    entries = [
+        _entry(latest[p.cell.id], p, folder)
+        for p in pick(spec.estimators, spec.objectives)
+        if p.cell.id in latest and latest[p.cell.id]["outcome"] == "measured"
+    ]
+    if not entries:
+        raise UsageError(f"{study} holds no measured cell of its own spec. Run `bench run {study}` first.")
+    entries = [entry.untruncated() if entry.is_heavy else entry for entry in entries]  # a study measures no pairs
+    return Draft(assemble(settings, entries), [r for r in latest.values() if r["outcome"] == "failed"])
+
+
+def _entry(line: Record, picked: Picked, folder: Path, speed: Sequence[float] | None = None) -> Entry:
+    estimator, objective = (str(half.relative_to(folder)) for half in (picked.estimator, picked.objective))
+    return entry_of(line, estimator, objective, speed)

@@ -1,0 +1,142 @@
+"""Draws to statistics: the one loop that adds up partial sums and summarises them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.measurement.engine import Engine
+from bench.measurement.lines import Lost
+from bench.measurement.reduction.blocks import block_partial
+from bench.stats import Accumulator, Partial, Reference, Summary, Sums, summarise
+
+Vector = NDArray[np.float64]
+Progress = Callable[[int, int], None]
+"""Called with the replicates done and the replicates to do."""
+
+
+def ignore(_done: int, _total: int) -> None:
+    """Report no progress."""
+
+
+def summarise_partials(
+    engine: Engine,
+    partials: Iterable[Partial],
+    centre: Vector,
+    *,
+    replicates: int,
+    looks: Sequence[int],
+    exact: Vector | None = None,
+    reference: Reference | None = None,
+    progress: Progress = ignore,
+) -> Iterator[tuple[Sums, Summary]]:
+    """Add up partial sums in block order, and yield the sums and their summary at every look.
+
+    Args:
+        engine: the cell made ready.
+        partials: the partial sums of its blocks, in block order. They are asked for one at a time, so a caller that
+            stops after a look stops the drawing, too.
+        centre: a point near the mean gradient, ``[size]``, that the partial sums are about.
+        replicates: rows of all partial sums together.
+        looks: numbers of replicates at which to summarise, ascending. The last one is the number that ends the run.
+        exact: the exact gradient, ``[size]``, where there is one.
+        reference: the Monte Carlo gradient that stands in for the exact one.
+        progress: called with the replicates done and those of the next look, after every partial sum.
+
+    Raises:
+        Lost: gradients were not finite.
+    """
+    target = exact if reference is None else reference.mean
+    accumulator = Accumulator(engine.groups, replicates=replicates, centre=centre, exact=target)
+    done, coming = 0, list(looks)
+    for partial in partials:
+        accumulator.add(partial)
+        done += partial.replicates
+        progress(done, max(coming[0], done))
+        if done < coming[0]:
+            continue
+        if accumulator.nonfinite:
+            raise Lost(
+                f"{accumulator.nonfinite} of {done} gradients were not finite (NaN, infinite, or too large to square). "
+                "Nothing was dropped: the cell has no moments. Look for log(0), overflow or an f that returns NaN."
+            )
+        sums = accumulator.sums()
+        yield (
+            sums,
+            summarise(
+                sums,
+                exact=exact,
+                reference=reference,
+                dtype=engine.settings.dtype,
+                exact_error=engine.cell.objective.exact_error,
+                deterministic=target is not None and has_no_noise(engine, sums),
+            ),
+        )
+        coming = [n for n in coming if n > done]
+        if not coming:
+            return
+
+
+def summarise_draws(
+    engine: Engine,
+    stage: str,
+    sizes: Sequence[int] | None = None,
+    looks: Sequence[int] | None = None,
+    progress: Progress = ignore,
+) -> Iterator[tuple[Sums, Summary]]:
+    """Draw at a stage, reduce every draw as one block, and yield the sums and their summary at every look.
+
+    Args:
+        engine: the cell made ready; its state has learned.
+        stage: the stage that seeds the noise, such as "pilot".
+        sizes: the rows of every draw; those of the engine's own run when None.
+        looks: numbers of replicates at which to summarise, ascending; the end alone when None.
+        progress: called with the replicates done and those of the next look, after every draw.
+
+    Raises:
+        Lost: gradients were not finite.
+    """
+    sizes = engine.sizes if sizes is None else sizes
+    replicates = sum(sizes)
+    looks = [replicates] if looks is None else looks
+    centre = engine.gradients(sizes[0], engine.generator(stage, 0)).double().mean(0)
+    partials = _one_block_each(engine, stage, sizes, looks, centre)
+    yield from summarise_partials(
+        engine, partials, centre.cpu().numpy(), replicates=replicates, looks=looks, progress=progress
+    )
+
+
+def _one_block_each(
+    engine: Engine, stage: str, sizes: Sequence[int], looks: Sequence[int], centre: torch.Tensor
+) -> Iterator[Partial]:
+    """Yield the partial sums of every draw; each hands over as many of its largest values as the next look needs."""
+    done = 0
+    for index, rows in enumerate(sizes):
+        coming = next(n for n in looks if n > done)
+        done += rows
+        yield block_partial(
+            engine.gradients(rows, engine.generator(stage, index)),
+            index=index,
+            groups=engine.groups,
+            centre=centre,
+            exact=None,
+            replicates=max(coming, done),
+            workspace=engine.workspace,
+        )
+
+
+def has_no_noise(engine: Engine, sums: Sums) -> bool:
+    """Return whether the estimator has no noise here: it is declared deterministic, or f is a step to it.
+
+    f is a step to an estimator if its values differ while its slope was 0 wherever it was evaluated: a longer run would
+    show no noise. (A slope that is 0 because f was constant so far is not enough: the rare other value may still come.)
+    """
+    if engine.cell.estimator.deterministic:
+        return True
+    if not engine.cell.estimator.needs_df or sums.variance > 0 or sums.zero_rows < sums.followed:
+        return False
+    values = engine.values(engine.sizes[0], engine.generator("measure", 0))
+    return bool(values.amax() > values.amin())

@@ -1,0 +1,1 @@
+"""Variational autoencoders: the objectives whose q is made by a network, with their images and weights."""

@@ -1,0 +1,102 @@
+"""A variational autoencoder with binary latents."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Bernoulli, Distribution
+from torch.nn.functional import logsigmoid
+
+from bench.objectives._protocol import Theta
+from bench.objectives.autoencoders.autoencoder import Autoencoder
+from bench.objectives.autoencoders.networks import copies, network
+from bench.objectives.autoencoders.training import SAMPLES, plane
+from estimators import DisARM, Estimator
+
+ENUMERABLE = 12
+"""Largest number of latents whose 2^dim states are summed."""
+
+
+@dataclass(frozen=True)
+class BernoulliVAE(Autoencoder):
+    """Evidence lower bound of a variational autoencoder with binary latents, averaged over small images.
+
+    ``f(b) = log p(x | b) + log p(b) - log q(b | x)``
+    ``b_j ~ Bernoulli(sigmoid(encoder(x)_j))``
+    ``p(x | b) = prod_i Bernoulli(x_i; sigmoid(decoder(b)_i))``
+    ``E f = sum_b q(b | x) log p(x | b) - KL(q || p)``
+
+    p(b) is uniform. Both networks have one hidden layer of leaky rectifiers (slope 0.3). A pixel is 1 if it exceeds
+    half of its range, and 0 otherwise. theta is the encoder, four tensors. ``extra`` is the decoder; its tensors are
+    constants unless they are set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs);
+    ``at`` names other points. The objective is maximised. f is defined for every real b. Exact value: the sum over all
+    2^dim states, for at most 12 latents; a Monte Carlo reference for more.
+
+    Args:
+        dim: latent bits, at least 1.
+        hidden: hidden units of the encoder and of the decoder, at least 1.
+        batch: number of images, at least 1: the first ones of the data, or a minibatch in training.
+        seed: seed of the initial weights and of the order of minibatches, at least 0.
+        at: the weights at which to measure: "initial", "trained" (they come with this package and fit the default
+            parameters), or the path of a file written by ``bench train --keep-weights``.
+        data: "digits", 1797 images of 8 x 8 that come with scikit-learn; or "mnist", "fashion-mnist" or "omniglot",
+            images of 28 x 28 read from files (``--data-dir``).
+        particles: K of the importance-weighted bound ``f(b_1 ... b_K) = log (1/K) sum_k p(x, b_k) / q(b_k | x)``,
+            at least 1, with a Monte Carlo reference; None for the evidence lower bound.
+
+    Raises:
+        ValueError: an argument is out of its range, or data or weights cannot be read.
+
+    Reference: a small version of the network of Yin & Zhou 2019 (ARM) and Dong, Mnih & Tucker 2020 (DisARM). Data:
+    Alpaydin & Kaynak 1998, as bundled with scikit-learn.
+    """
+
+    dim: int = 8
+    hidden: int = 200
+    batch: int = 32
+    seed: int = 0
+    at: str = "initial"
+    data: str = "digits"
+    particles: int | None = None
+
+    family: ClassVar[type[Distribution]] = Bernoulli
+    reference: ClassVar[str] = "Dong et al. 2020"
+
+    @property
+    def has_exact(self) -> bool:  # type: ignore[override]
+        """Whether there is one particle and the 2^dim states are few enough to be summed."""
+        return self.dim <= ENUMERABLE and self.particles is None
+
+    @property
+    def reference_estimator(self) -> Estimator:  # type: ignore[override]
+        """The unbiased estimator with the least variance for its cost."""
+        return DisARM(n=8)
+
+    def _posterior(self, output: Tensor) -> Distribution:
+        return Bernoulli(logits=copies(output, self.particles), validate_args=False)
+
+    def _log_prior(self, z: Tensor) -> float:
+        return -self.dim * math.log(2)
+
+    def bounds(self, x: Tensor, output: Tensor, decoder: Theta) -> Tensor:
+        """Return the evidence lower bound of every image, ``[batch]``, summed over all states."""
+        states = torch.tensor(list(itertools.product((0.0, 1.0), repeat=self.dim)), dtype=x.dtype, device=x.device)
+        pixels = network(states, decoder)
+        likelihood = x @ pixels.T + logsigmoid(-pixels).sum(-1)  # [batch, states]: log sigmoid(-a) + a = log sigmoid(a)
+        log_q = output @ states.T + logsigmoid(-output).sum(-1, keepdim=True)
+        negative_entropy = (output.sigmoid() * output + logsigmoid(-output)).sum(-1)
+        return (log_q.exp() * likelihood).sum(-1) - negative_entropy - self.dim * math.log(2)
+
+    def _most_likely(self, output: Tensor) -> Tensor:
+        return (output > 0).to(output)
+
+    def _prior_samples(self, generator: Generator, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+        return torch.rand(SAMPLES, self.dim, generator=generator, dtype=dtype, device=device).round()
+
+    def _walk(self, codes: Tensor) -> Tensor:
+        return plane(codes, codes[0], 0, 1)

@@ -1,0 +1,140 @@
+"""A variational autoencoder with Gaussian latents."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution, Normal
+from torch.nn.functional import linear
+
+from bench.objectives._checks import one_of
+from bench.objectives._protocol import Theta
+from bench.objectives.autoencoders.autoencoder import Autoencoder
+from bench.objectives.autoencoders.images import Images
+from bench.objectives.autoencoders.networks import copies
+from bench.objectives.autoencoders.training import SAMPLES, plane
+from estimators import Estimator, Reparameterization
+
+NOISE = 0.3
+"""Standard deviation of a pixel under the linear decoder."""
+
+
+@dataclass(frozen=True)
+class GaussianVAE(Autoencoder):
+    """Evidence lower bound of a variational autoencoder with Gaussian latents, averaged over small images.
+
+    ``f(z) = log p(x | z) + log p(z) - log q(z | x)``
+    ``p(z) = N(0, I)``
+    ``q(z | x) = N(mean, diag exp(log_variance))``
+    ``(mean, log_variance) = encoder(x)``
+    ``network: p(x | z) = prod_i Bernoulli(x_i; sigmoid(decoder(z)_i))``
+    ``linear: p(x | z) = N(x; W z + b, 0.3^2 I)``
+    ``linear: E f = log N(x; W mean + b, 0.3^2 I) - sum_ij W_ij^2 exp(log_variance_j) / (2 0.3^2) - KL(q || p)``
+
+    The encoder and the decoder ``network`` have one hidden layer of leaky rectifiers (slope 0.3). For the linear
+    decoder pixels are grey levels from 0 to 1. For the network a pixel is 1 if it exceeds half of its range, and 0
+    otherwise. theta is the encoder, four tensors. ``extra`` is the decoder; its tensors are constants unless they are
+    set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs); ``at`` names other points.
+    The objective is maximised. Exact value: closed form for the linear decoder, a Monte Carlo reference for the
+    network.
+
+    Args:
+        dim: latent variables, at least 1.
+        hidden: hidden units of the encoder and of the decoder network, at least 1.
+        batch: number of images, at least 1: the first ones of the data, or a minibatch in training.
+        seed: seed of the initial weights and of the order of minibatches, at least 0.
+        decoder: "network" or "linear".
+        at: the weights at which to measure: "initial", "trained" (they come with this package and fit the default
+            parameters), or the path of a file written by ``bench train --keep-weights``.
+        data: "digits", 1797 images of 8 x 8 that come with scikit-learn; or "mnist", "fashion-mnist" or "omniglot",
+            images of 28 x 28 read from files (``--data-dir``).
+        particles: K of the importance-weighted bound ``f(z_1 ... z_K) = log (1/K) sum_k p(x, z_k) / q(z_k | x)``,
+            at least 1, with a Monte Carlo reference; None for the evidence lower bound.
+
+    Raises:
+        ValueError: an argument is out of its range, or data or weights cannot be read.
+
+    Reference: a small version of Kingma & Welling 2014; with the linear decoder and a linear encoder it would be
+    probabilistic principal component analysis (Tipping & Bishop 1999). Data: Alpaydin & Kaynak 1998, as bundled with
+    scikit-learn.
+    """
+
+    dim: int = 8
+    hidden: int = 200
+    batch: int = 32
+    seed: int = 0
+    decoder: str = "network"
+    at: str = "initial"
+    data: str = "digits"
+    particles: int | None = None
+
+    family: ClassVar[type[Distribution]] = Normal
+    reference: ClassVar[str] = "Kingma & Welling 2014"
+
+    def __post_init__(self) -> None:
+        one_of(self, "decoder", "network", "linear")
+        super().__post_init__()
+
+    @property
+    def has_exact(self) -> bool:  # type: ignore[override]
+        """Whether there is one particle and the decoder is linear."""
+        return self.decoder == "linear" and self.particles is None
+
+    @property
+    def reference_estimator(self) -> Estimator:  # type: ignore[override]
+        """The unbiased estimator with the least variance for its cost."""
+        return Reparameterization(n=8)
+
+    @property
+    def _encoder_outputs(self) -> int:
+        return 2 * self.dim
+
+    @property
+    def _decoder_widths(self) -> tuple[int, ...]:
+        return (self.dim, self.pixels) if self.decoder == "linear" else super()._decoder_widths
+
+    def _observed(self, held: Images, which: slice | Tensor) -> Tensor:
+        return held.greys(which) if self.decoder == "linear" else super()._observed(held, which)
+
+    def _mean_image(self, z: Tensor, decoder: Theta) -> Tensor:
+        return self._decode(z, decoder) if self.decoder == "linear" else super()._mean_image(z, decoder)
+
+    def _log_likelihood(self, x: Tensor, z: Tensor, decoder: Theta) -> Tensor:
+        if self.decoder == "linear":
+            return _log_normal(x, self._decode(z, decoder))
+        return super()._log_likelihood(x, z, decoder)
+
+    def _posterior(self, output: Tensor) -> Distribution:
+        mean, log_variance = output.chunk(2, -1)
+        loc, scale = (copies(t, self.particles) for t in (mean, (log_variance / 2).exp()))
+        return Normal(loc, scale, validate_args=False)
+
+    def _log_prior(self, z: Tensor) -> Tensor:
+        return -z.square().sum(-1) / 2 - self.dim / 2 * math.log(2 * math.pi)
+
+    def bounds(self, x: Tensor, output: Tensor, decoder: Theta) -> Tensor:
+        """Return the evidence lower bound of every image, ``[batch]``, in closed form, for the linear decoder."""
+        mean, log_variance = output.chunk(2, -1)
+        variance = log_variance.exp()
+        likelihood = _log_normal(x, linear(mean, **decoder))
+        likelihood = likelihood - linear(variance, decoder["weight"].square()).sum(-1) / (2 * NOISE**2)
+        divergence = (mean.square() + variance - 1 - log_variance).sum(-1) / 2
+        return likelihood - divergence
+
+    def _most_likely(self, output: Tensor) -> Tensor:
+        return output.chunk(2, -1)[0]
+
+    def _prior_samples(self, generator: Generator, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+        return torch.randn(SAMPLES, self.dim, generator=generator, dtype=dtype, device=device)
+
+    def _walk(self, codes: Tensor) -> Tensor:
+        return plane(codes, torch.zeros_like(codes[0]), -2, 2)
+
+
+def _log_normal(x: Tensor, mean: Tensor) -> Tensor:
+    """Return log N(x; mean, NOISE^2 I), ``[...]`` from ``[..., pixels]``."""
+    return -(x - mean).square().sum(-1) / (2 * NOISE**2) - x.shape[-1] / 2 * math.log(2 * math.pi * NOISE**2)

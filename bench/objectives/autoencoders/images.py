@@ -1,0 +1,220 @@
+"""The images that autoencoders learn: scikit-learn's digits, and data sets that the user has as files.
+
+The environment variable ``BENCH_DATA_DIR`` names the folder of these files; ``--data-dir`` sets it. Nothing is
+downloaded. Messages name a file by its place in that folder, so that no record holds a path of the machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+VARIABLE = "BENCH_DATA_DIR"
+"""Environment variable that names the data folder."""
+
+SIDES = {"digits": 8, "mnist": 28, "fashion-mnist": 28, "omniglot": 28}
+"""Height and width of an image in pixels, by the name of the data."""
+
+DIGITS, DIGITS_HELD_OUT = 1797, 297
+"""Number of digits, and of held-out digits."""
+
+MOST_HELD_OUT, FEWEST = 2000, 16
+"""Largest number of images held out from files; smallest number of images that a file may hold."""
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Grey images: first the images to train on, then the held-out images, which are in no minibatch.
+
+    Args:
+        levels: grey levels, whole numbers from 0 (black) to ``white``: ``[images, pixels]``, bytes.
+        white: the level of a white pixel.
+        held_out: number of held-out images.
+        digest: digest of the content, 16 hexadecimal digits; empty for the digits.
+    """
+
+    levels: Tensor
+    white: int
+    held_out: int
+    digest: str = ""
+
+    @property
+    def trained(self) -> int:
+        """Number of images to train on."""
+        return len(self.levels) - self.held_out
+
+    def to(self, device: torch.device | str) -> Images:
+        """Return the images with their levels on a device."""
+        return replace(self, levels=self.levels.to(device))
+
+    def greys(self, which: slice | Tensor = slice(None)) -> Tensor:
+        """Return selected images as grey levels from 0 to 1, ``[images, pixels]``, float64."""
+        return self.levels[which].double() / self.white
+
+    def bits(self, which: slice | Tensor = slice(None)) -> Tensor:
+        """Return selected images as bits, 1 if a pixel exceeds half of its range, ``[images, pixels]``, float64."""
+        return (self.greys(which) > 0.5).double()
+
+
+def images(data: str) -> Images:
+    """Return the images of a data set. Files are read again only if they have changed.
+
+    Raises:
+        ValueError: a file is missing or malformed.
+    """
+    if data == "digits":
+        return _digits()
+    paths = [_path(name) for name in FILES[data]]
+    return _read(data, *((path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths))
+
+
+def count(data: str) -> int:
+    """Return the number of images in a data set. The digits are not read for it.
+
+    Raises:
+        ValueError: a file is missing or malformed.
+    """
+    return DIGITS if data == "digits" else len(images(data).levels)
+
+
+@functools.cache
+def _digits() -> Images:
+    from sklearn.datasets import load_digits  # takes more than a second to import
+
+    return Images(torch.from_numpy(load_digits().data.astype(np.uint8)), white=16, held_out=DIGITS_HELD_OUT)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(data: str, *files: tuple[Path, int, int]) -> Images:
+    train, test = READERS[data](*(path for path, *_ in files))
+    for kind, found in (("train", train), ("test", test)):
+        if len(found) < FEWEST:
+            raise ValueError(f"data={data} has {len(found)} images to {kind} on; at least {FEWEST} are needed.")
+    # Spread over the whole file: in MNIST's test images, different parts come from different writers.
+    chosen = np.linspace(0, len(test) - 1, min(MOST_HELD_OUT, len(test))).round().astype(int)
+    levels = np.concatenate([train, test[chosen]])
+    digest = hashlib.sha256(f"{train.shape}".encode() + levels.tobytes()).hexdigest()[:16]
+    return Images(torch.from_numpy(levels), white=255, held_out=len(chosen), digest=digest)
+
+
+# The folder -----------------------------------------------------------------------------------------------------------
+
+
+def _path(names: tuple[str, ...]) -> Path:
+    """Return the path of the first name that is a file in the data folder; messages give the first name."""
+    if not (given := os.environ.get(VARIABLE)):
+        raise ValueError(
+            f"{names[0]} cannot be found, since no data folder is set. Set it with --data-dir or {VARIABLE}."
+        )
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"There is no data folder {given!r}. Give the folder that holds {names[0]}.")
+    for name in names:
+        if (path := folder / name).is_file():
+            return path
+    raise ValueError(
+        f"There is no {names[0].rpartition('/')[2]} in the data folder {given!r}. "
+        f"Put it there as {names[0]}, or give the folder that holds it."
+    )
+
+
+def _places(folders: tuple[str, ...], name: str) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}{end}" for folder in folders for end in (".gz", ""))
+
+
+MNIST, FASHION = ("mnist", "MNIST/raw"), ("fashion-mnist", "FashionMNIST/raw")  # the second name is torchvision's
+FILES: dict[str, tuple[tuple[str, ...], ...]] = {
+    data: tuple(_places(folders, f"{part}-images-idx3-ubyte") for part in ("train", "t10k"))
+    for data, folders in (("mnist", MNIST), ("fashion-mnist", FASHION))
+} | {"omniglot": (("omniglot/chardata.mat", "OMNIGLOT/chardata.mat"),)}
+"""Names that each file of a data set may have in the data folder, the usual one first."""
+
+
+# Formats --------------------------------------------------------------------------------------------------------------
+
+
+def _said(path: Path) -> str:
+    """Return a file's name as messages give it: with its folder, without the rest of the path."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def _idx(path: Path) -> Bytes:
+    """Return the images of a file in the IDX format of LeCun, Cortes & Burges, ``[images, 784]``.
+
+    Raises:
+        ValueError: the file has another format, is truncated, or holds images of another size.
+    """
+    name = _said(path)
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{name} cannot be unpacked ({type(error).__name__}). Copy it again.") from None
+    if len(content) < 16:
+        raise ValueError(f"{name} has {len(content)} bytes, fewer than the header of an image file. Copy it again.")
+    magic, count, height, width = struct.unpack(">4I", content[:16])
+    if magic != 2051:
+        raise ValueError(
+            f"{name} begins with the magic number {magic}; an image file begins with 2051. "
+            "Use the file of images in the IDX format (a file of labels begins with 2049)."
+        )
+    if (height, width) != (28, 28):
+        raise ValueError(f"{name} holds images of {height} x {width} pixels; they must be 28 x 28.")
+    if len(content) != 16 + count * 784:
+        raise ValueError(
+            f"{name} has {len(content):,} bytes; {count:,} images of 28 x 28 take {16 + count * 784:,}. Copy it again."
+        )
+    return np.frombuffer(content, np.uint8, offset=16).reshape(count, 784)
+
+
+def _idx_pair(train: Path, test: Path) -> tuple[Bytes, Bytes]:
+    return _idx(train), _idx(test)
+
+
+def _chardata(path: Path) -> tuple[Bytes, Bytes]:
+    """Return Omniglot's training and test images as cut to 28 x 28 by Burda et al., ``[images, 784]`` each.
+
+    Raises:
+        ValueError: the file cannot be read, or holds something else.
+    """
+    from scipy.io import loadmat  # slow to import
+
+    name = _said(path)
+    try:
+        held: dict[str, Any] = loadmat(path, variable_names=["data", "testdata"])
+    except Exception as error:  # a damaged file can make its reader raise anything
+        raise ValueError(f"{name} cannot be read as a MATLAB file ({type(error).__name__}). Copy it again.") from None
+    return _characters(held, "data", name), _characters(held, "testdata", name)
+
+
+def _characters(held: dict[str, Any], key: str, name: str) -> Bytes:
+    found = held.get(key)
+    if not isinstance(found, np.ndarray) or found.ndim != 2 or found.shape[0] != 784 or found.dtype.kind not in "fu":
+        there = f"{key} of shape {list(found.shape)}" if isinstance(found, np.ndarray) else f"no {key}"
+        raise ValueError(f"{name} holds {there}; {key} must be images of 28 x 28 as numbers, [784, images].")
+    grey = found.astype(np.float64)
+    if not (grey.min(initial=0) >= 0 and grey.max(initial=0) <= 1):
+        raise ValueError(f"{name} holds grey levels of {key} outside the range from 0 to 1.")
+    upright = grey.T.reshape(-1, 28, 28).swapaxes(1, 2)  # MATLAB's order: columns first
+    return np.ascontiguousarray(np.rint(255 * upright).astype(np.uint8).reshape(-1, 784))
+
+
+READERS: dict[str, Callable[..., tuple[Bytes, Bytes]]] = {
+    "mnist": _idx_pair,
+    "fashion-mnist": _idx_pair,
+    "omniglot": _chardata,
+}

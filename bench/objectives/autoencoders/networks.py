@@ -1,0 +1,57 @@
+"""Networks of the autoencoders: initial weights and outputs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import leaky_relu, linear
+
+from bench.objectives._protocol import Theta
+
+
+def copies(t: Tensor, particles: int | None, event: int = 1) -> Tensor:
+    """Return t with a new axis for the particles before its last ``event`` axes, or t itself without particles."""
+    return t if particles is None else t.unsqueeze(-event - 1).expand(*t.shape[:-event], particles, *t.shape[-event:])
+
+
+def network(x: Tensor, weights: Theta) -> Tensor:
+    """Return a network's outputs, ``[..., outputs]`` from ``[..., inputs]``.
+
+    The network has one hidden layer of leaky rectifiers (slope 0.3), or none: then it is linear.
+    """
+    *hidden, weight, bias = weights.values()
+    if hidden:
+        x = leaky_relu(linear(x, *hidden), 0.3)
+    return linear(x, weight, bias)
+
+
+def initial(widths: Sequence[int], generator: Generator, dtype: torch.dtype, device: torch.device | str) -> Theta:
+    """Return a network's initial weights, uniform within 1/sqrt(inputs) of each layer.
+
+    Weights are drawn in float64 on the CPU and rounded to float32 before they are converted, so that every dtype and
+    device has the same point and the same decoder.
+
+    Args:
+        widths: inputs, hidden units if there is a hidden layer, and outputs.
+        generator: a generator on the CPU.
+        dtype: of the weights.
+        device: of the weights.
+
+    Returns:
+        ``hidden_weight`` and ``hidden_bias`` of the hidden layer, then ``weight``, ``[outputs, inputs]``, and ``bias``,
+        ``[outputs]``, of the last one.
+    """
+
+    def tensor(inputs: int, *shape: int) -> Tensor:
+        u = torch.rand(shape, generator=generator, dtype=torch.float64)
+        return (1 / math.sqrt(inputs) * (2 * u - 1)).float().to(device, dtype)
+
+    found, prefixes = dict[str, Tensor](), ("hidden_", "") if len(widths) == 3 else ("",)
+    for prefix, (inputs, outputs) in zip(prefixes, itertools.pairwise(widths), strict=True):
+        found[f"{prefix}weight"] = tensor(inputs, outputs, inputs)
+        found[f"{prefix}bias"] = tensor(inputs, outputs)
+    return found

@@ -1,0 +1,99 @@
+"""Minibatches, held-out images and pictures of an autoencoder."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from bench.objectives._protocol import Problem, Theta
+from bench.objectives.autoencoders.images import Images
+
+ACROSS, SHOWN, SAMPLES, WALK = 8, 16, 32, 7
+"""Number of images in a row, of reconstructions, of samples, and of steps in each direction of a walk."""
+
+Code = Callable[[Tensor], Tensor]
+Seen = Callable[[slice | Tensor], Tensor]
+"""Maps a selection to the selected images in the form that the problem takes, ``[images, pixels]``."""
+
+
+def trainable(on: Callable[[Tensor], Problem], images: Images, seen: Seen, batch: int, seed: int) -> Problem:
+    """Return the problem on the first ``batch`` images, with its minibatches and its held-out images.
+
+    A minibatch has ``batch`` images, or all the images to train on if there are fewer. Every epoch has its own order,
+    drawn from the seed; it leaves out the last images if they do not fill a minibatch.
+
+    Args:
+        on: maps images ``[batch, pixels]`` to the problem on them; all these problems share theta and extra.
+        images: the images to train on and the held-out images.
+        seen: selects images, in the form that the problem takes.
+        batch: number of images at the point of measurement and in a minibatch.
+        seed: seed of the order.
+    """
+    count = min(batch, images.trained)
+    each = images.trained // count
+
+    @functools.lru_cache(maxsize=1)
+    def order(epoch: int) -> Tensor:
+        mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])  # torch uses only 32 bits of a seed
+        return torch.randperm(images.trained, generator=Generator().manual_seed(mixed))
+
+    def minibatch(i: int) -> Problem:
+        start = i % each * count
+        return on(seen(order(i // each)[start : start + count].to(images.levels.device)))
+
+    return replace(on(seen(slice(batch))), minibatch=minibatch, held_out=on(seen(slice(images.trained, None))))
+
+
+def pictures(
+    held_out: Callable[[], Tensor], code: Code, decoded: Code, prior: Callable[[Generator], Tensor], walk: Code
+) -> Callable[[Generator], Theta]:
+    """Return a function that draws the pictures of an autoencoder.
+
+    Args:
+        held_out: returns the held-out images, ``[images, pixels]``.
+        code: maps images to their most likely latents, ``[images, *latents]``.
+        decoded: maps latents ``[..., *latents]`` to mean images, ``[..., pixels]``.
+        prior: draws latents from the prior, ``[32, *latents]``.
+        walk: maps the codes of the held-out images to latents along two directions, ``[steps, steps, *latents]``.
+
+    Returns:
+        A function of a generator. It returns three stacks of images, ``[rows, columns, side, side]`` each:
+        ``reconstructions``, where every row of held-out images is above the row of their reconstructions; ``samples``
+        from the prior; and the ``walk``.
+    """
+
+    def drawn(generator: Generator) -> Theta:
+        x = held_out()
+        codes, pixels = code(x), x.shape[-1]
+        pairs = torch.stack([some.view(-1, ACROSS, pixels) for some in (x[:SHOWN], decoded(codes[:SHOWN]))], 1)
+        found = {
+            "reconstructions": pairs.flatten(0, 1),
+            "samples": decoded(prior(generator)).view(-1, ACROSS, pixels),
+            "walk": decoded(walk(codes)),
+        }
+        side = math.isqrt(pixels)
+        return {name: x.detach().float().cpu().clamp(0, 1).view(*x.shape[:-1], side, side) for name, x in found.items()}
+
+    return drawn
+
+
+def liveliest(spread: Tensor) -> tuple[int, int]:
+    """Return the two latents with the largest ``spread``, ``[dim]``; if there is only one latent, return it twice."""
+    order = spread.argsort(descending=True, stable=True).tolist()
+    return order[0], order[min(1, len(order) - 1)]
+
+
+def plane(codes: Tensor, at: Tensor, low: float, high: float) -> Tensor:
+    """Return copies of ``at``, ``[7, 7, dim]``, with the two latents that vary most in ``codes`` from low to high."""
+    right, down = liveliest(codes.var(0))
+    points = at.repeat(WALK, WALK, 1)
+    t = torch.linspace(low, high, WALK, dtype=at.dtype, device=at.device)
+    points[..., right] = t
+    points[..., down] = t[:, None]
+    return points

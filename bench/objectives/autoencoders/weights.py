@@ -1,0 +1,115 @@
+"""Files of weights: read, checked, copied into a problem, written; and the digest that stands for them in records."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.objectives._protocol import Problem, Theta
+from bench.records.files import replacing
+
+TRAINED = Path(__file__).with_name("trained")
+"""Folder of the weights that come with this package, one file for each autoencoder."""
+
+Weights = dict[str, Theta]
+"""The named tensors of "theta" and of "extra"."""
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the digest of the weights in a file; an unchanged file is read once.
+
+    Raises:
+        ValueError: the file cannot be read, or holds no weights.
+    """
+    state = path.stat()
+    return _digest_of(path.resolve(), state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of(path: Path, _changed: int, _size: int) -> str:
+    return digest(_read(path))
+
+
+def digest(weights: Weights) -> str:
+    """Return the identity of theta and extra: 16 hexadecimal digits."""
+    hashed = hashlib.sha256()
+    for part in ("theta", "extra"):
+        for name, t in weights[part].items():
+            hashed.update(f"{part}.{name}{list(t.shape)}".encode())
+            hashed.update(t.detach().cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()[:16]
+
+
+def of(problem: Problem) -> Weights:
+    """Return a copy of a problem's weights on the CPU, as they are saved."""
+    return {
+        part: {name: t.detach().cpu().clone() for name, t in tensors.items()}
+        for part, tensors in (("theta", problem.theta), ("extra", problem.extra))
+    }
+
+
+def save(problem: Problem, folder: Path) -> Path:
+    """Write a problem's weights into a folder, in a file named by their digest, and return its path."""
+    weights = of(problem)
+    path = folder / f"{digest(weights)}.pt"
+    with replacing(path) as temporary:
+        torch.save(weights, temporary)
+    return path
+
+
+def load_into(problem: Problem, path: Path, owner: str) -> None:
+    """Copy the weights of a file into a problem's theta and extra.
+
+    Args:
+        problem: the problem; its tensors keep their dtype and device.
+        path: the file.
+        owner: name of the objective's class, for the message.
+
+    Raises:
+        ValueError: the file cannot be read, or its weights have other shapes.
+    """
+    weights, mine = _read(path), of(problem)
+    shapes, wanted = _shapes(weights), _shapes(mine)
+    if shapes != wanted:
+        different = next(name for name in {**wanted, **shapes} if shapes.get(name) != wanted.get(name))
+        raise ValueError(
+            f"{path} holds the weights of another architecture: {different} is {shapes.get(different, 'missing')} "
+            f"in the file and {wanted.get(different, 'missing')} in {owner}. "
+            f"Give {owner} the parameters of the training run."
+        )
+    with torch.no_grad():
+        for part, tensors in (("theta", problem.theta), ("extra", problem.extra)):
+            for name, t in tensors.items():
+                t.copy_(weights[part][name])
+
+
+def _shapes(weights: Weights) -> dict[str, list[int]]:
+    return {f"{part}.{name}": list(t.shape) for part in weights for name, t in weights[part].items()}
+
+
+def _read(path: Path) -> Weights:
+    """Return the weights in a file. It is loaded without running any code that it holds.
+
+    Raises:
+        ValueError: the file is missing, cannot be read, or holds no weights.
+    """
+    if not path.is_file():
+        raise ValueError(
+            f"There is no file of weights {str(path)!r}. Use at=initial or make one with `bench train --keep-weights`."
+        )
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read safely as a file of weights: {type(error).__name__}.") from None
+    parts = found.values() if isinstance(found, dict) and set(found) == {"theta", "extra"} else [None]
+    if not all(isinstance(part, dict) and all(isinstance(t, Tensor) for t in part.values()) for part in parts):
+        raise ValueError(
+            f"{path} holds no weights of an autoencoder. Make a file of weights with `bench train --keep-weights`."
+        )
+    weights: Weights = found
+    return weights

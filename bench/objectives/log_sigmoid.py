@@ -1,0 +1,29 @@
+"""Sums of log sigmoids, the log-likelihood of bits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+FACTORS = 120
+"""Number of factors from 1/2 to 1 whose product float32 holds to full precision, with a margin."""
+
+
+def sum_log_sigmoid(a: Tensor) -> Tensor:
+    """Return ``sum_i log sigmoid(a_i)`` over the last axis, ``[...]`` from ``[..., N]``."""
+    return logsigmoid(a).sum(-1) if a.requires_grad else sum_log_sigmoid_value(a)  # torch has the faster derivative
+
+
+def sum_log_sigmoid_value(a: Tensor) -> Tensor:
+    """Return ``sum_i log sigmoid(a_i)`` over the last axis, not to be differentiated by autograd.
+
+    ``log sigmoid(a) = min(a, 0) + log sigmoid(abs(a))``
+
+    The sum of the last terms is computed as the logarithm of a product of sigmoids. This takes half the time of torch's
+    ``logsigmoid``, which computes a logarithm and an exponential for every term.
+    """
+    negative_part = a.clamp_max(0).sum(-1)
+    sure = a.abs().sigmoid_()
+    parts = [factors.prod(-1) for factors in torch.split(sure, FACTORS, -1)]
+    return torch.stack(parts).log_().sum(0).add_(negative_part)

@@ -1,0 +1,44 @@
+"""Files that are replaced whole: a reader finds the old one or the new one, never a part."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file, all of it or nothing; its folder is made if there is none.
+
+    Args:
+        path: the file.
+        content: its bytes, or its text, which is written as UTF-8.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file, which replaces the file at the end; after an error the old file stays.
+
+    Args:
+        path: the file; its folder is made if there is none.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    try:
+        yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,139 @@
+"""Variance times cost: what a fixed budget buys, which estimator buys the most, and a line of advice that says so."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from bench.report import words
+from bench.report.frame import each
+from bench.stats.comparison import work_normalised
+from bench.stats.printing import format_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNITS = {"seconds": "seconds", "evaluations": "evaluations of f and its gradient"}
+PRODUCT = ("variance_times_cost", "variance_times_cost_low", "variance_times_cost_high")
+"""Columns of the product: its value and the limits of its interval."""
+
+
+def priced(table: pd.DataFrame, cost: str = "seconds") -> pd.DataFrame:
+    """Return the frame with the columns ``unit``, ``price``, ``variance_times_cost`` and ``efficiency``.
+
+    ``price`` and ``variance_times_cost`` come with the limits of their intervals, ``_low`` and ``_high``. All prices of
+    one problem are in one unit. It is seconds where every measured run of the problem was timed; otherwise, or if
+    ``cost`` is "evaluations", it is evaluations of f and of its gradient. The interval of the product combines the two
+    intervals (``stats.comparison.work_normalised``). ``efficiency`` is the least product among the fair runs of the
+    problem divided by the run's own: 1 is the best. It is NaN for exact methods and wherever a bias or a heavy tail
+    makes it meaningless.
+    """
+    import numpy as np
+
+    table = table.copy()
+    untimed = (table["outcome"] == "measured") & table["seconds"].isna()
+    partly = untimed.groupby(table["problem"]).transform("any") | (cost == "evaluations")
+    table["unit"] = np.where(partly, "evaluations", "seconds")
+    for suffix in ("", "_low", "_high"):
+        table[f"price{suffix}"] = table[f"seconds{suffix}"].fillna(table["seconds"]).where(~partly, table["evals"])
+    table[list(PRODUCT)] = [_product(row) for row in each(table)] or np.empty((0, 3))
+    rivals = table[PRODUCT[0]].where(table["fair"] & ~table["exact"] & (table["variance"] > 0))
+    table["efficiency"] = rivals.groupby(table["problem"]).transform("min") / rivals
+    return table
+
+
+def _product(row: Any) -> tuple[float, float, float]:
+    """Return variance times price with its limits, NaN where it does not exist."""
+    if row.variance == 0 and row.price >= 0:
+        return 0.0, 0.0, 0.0
+    if not (row.variance > 0 and row.price > 0):
+        return math.nan, math.nan, math.nan
+    high = None if math.isnan(row.variance_high) else row.variance_high
+    value, low, end = work_normalised(
+        (row.variance, row.variance_low, high), (row.price, row.price_low, row.price_high)
+    )
+    return value, low, math.nan if end is None else end
+
+
+def advice(rows: list[Any]) -> str:
+    """Return a line that says what to use for one problem and claims no more than the intervals show.
+
+    An estimator is named alone only where its interval of variance times cost lies below every rival's. A biased
+    estimator is never compared at equal cost, because averaging does not remove its bias. Instead the line gives the
+    largest budget for which its error is certainly the lower one.
+
+    Args:
+        rows: the measured runs of one problem, from a ``priced`` frame.
+    """
+    rivals = sorted(
+        (r for r in rows if r.fair and r.variance_times_cost > 0 and not r.exact), key=lambda r: r.variance_times_cost
+    )
+    exact = [r for r in rows if r.exact]
+    if not rivals:
+        return _without_rivals(rows, exact)
+    best = rivals[0]
+    best_low, best_high = best.variance_times_cost_low, best.variance_times_cost_high
+    tied = [r for r in rivals[1:] if not r.variance_times_cost_low > best_high]
+    cost = f"variance × {UNITS[best.unit]}"
+    if len(rivals) == 1:
+        parts = [f"{best.estimator}: the only unbiased estimator here with a variance to trust"]
+    elif tied:
+        parts = [
+            f"use {_alternatives([best, *tied])}: overlapping intervals of {cost}, the lowest of {len(rivals)} unbiased"
+        ]
+    else:
+        others = [r for r in rivals[1:] if r.estimator_name != best.estimator_name] or rivals[1:]
+        second = min(others, key=lambda r: r.variance_times_cost_low)
+        least, most = second.variance_times_cost_low / best_high, second.variance_times_cost_high / best_low
+        factor = f"≥ {format_number(least, 2)}" if math.isnan(most) else words.span(least, most)
+        parts = [
+            f"use {best.estimator}: lowest {cost} of {len(rivals)} unbiased; {second.estimator} needs {factor} times it"
+        ]
+    lasting = max((r for r in rows if r.biased), key=lambda r: _crossing(r, best), default=None)
+    if lasting is not None and (estimates := _crossing(lasting, best)) > 1:
+        budget = f"{format_number(estimates, 2)} estimates of {best.estimator}"
+        parts.append(f"biased {lasting.estimator} has the lower error for budgets up to {budget}")
+    lead = f"{_exact(min(exact, key=lambda r: r.price), best)}, " if exact else ""
+    return lead + "; ".join(parts)
+
+
+def _alternatives(rows: list[Any]) -> str:
+    """Join names: ``x or y``, ``x, y or 3 more``."""
+    names = [r.estimator for r in rows]
+    if len(names) > 3:
+        names = [*names[:2], f"{len(names) - 2} more"]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _without_rivals(rows: list[Any], exact: list[Any]) -> str:
+    """Say what can be used where no unbiased estimator has a trustworthy variance above zero."""
+    if exact:
+        cheapest = min(exact, key=lambda r: r.evals)
+        return f"{cheapest.estimator} is exact ({words.count(cheapest.evals)} evaluations an estimate)"
+    unsure = "no unbiased estimator with a variance to trust was measured"
+    errors = [r for r in rows if r.mse > 0]
+    if not errors:
+        return unsure
+    least = min(errors, key=lambda r: r.mse)
+    tied = [r for r in errors if r is not least and not r.mse_low > least.mse_high]
+    names = _alternatives([least, *tied]) if tied else least.estimator
+    return f"{unsure}; lowest mean squared error of one estimate: {names}"
+
+
+def _exact(row: Any, best: Any) -> str:
+    """Weigh a zero-variance method against the best random one."""
+    if row.price <= best.price:
+        return f"use {row.estimator}: exact, and no dearer than an estimate; of the random ones"
+    times = format_number(row.price / best.price, 2)
+    return f"{row.estimator} is exact, for the price of {times} estimates of {best.estimator}; for less"
+
+
+def _crossing(row: Any, best: Any) -> float:
+    """Return the number of estimates of the best unbiased estimator up to which a biased one certainly errs less.
+
+    In a budget of N estimates at price c, the best has the error V c / (N c), and the biased one, at price c', has
+    bias² + V' c' / (N c). They cross at N = (V c - V' c') / (bias² c). The ends of the intervals that favour the
+    unbiased estimator are used; the result is 0 where they leave nothing certain.
+    """
+    gap = best.variance_times_cost_low - row.variance_times_cost_high
+    return float(gap / (row.bias_bound**2 * best.price)) if gap > 0 and row.bias_bound > 0 else 0.0

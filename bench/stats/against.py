@@ -1,0 +1,162 @@
+"""A run against an exact gradient or a reference: bias, mean squared error, gain, cosine and alignment."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import inf, sqrt
+
+import numpy as np
+
+from bench.stats import bias, variance
+from bench.stats.bias import BiasTests, Reference
+from bench.stats.layout import ZERO_NORM
+from bench.stats.quantiles import t_quantile
+from bench.stats.series import Array, Moments
+from bench.stats.summary import BiasVerdict, finite
+from bench.stats.sums import Sums
+from bench.stats.total import Total, scaled, tail_of, variance_interval, whole
+
+STUCK_LISTED = 32  # stuck coordinates named; their count is always complete
+
+Fields = dict[str, object]
+"""Fields of a summary by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The gradient g* `[size]` that a run is held against, exact up to `error`, or the mean of a `reference`."""
+
+    gradient: Array
+    error: float = 0.0
+    reference: Reference | None = None
+
+    @cached_property
+    def norm(self) -> float:
+        """‖g*‖."""
+        return float(np.linalg.norm(self.gradient))
+
+    def distance(self, sums: Sums) -> Array:
+        """Return δ = ḡ − g*, formed from the mean about the centre so that a centre at g* loses no digits."""
+        return sums.coordinate.mean + (sums.centre - self.gradient)
+
+
+def bias_fields(
+    total: Total,
+    target: Target,
+    *,
+    dtype: str,
+    deterministic: bool,
+    constant: bool,
+    confidence: float,
+    tolerance: float,
+    significance: float,
+) -> Fields:
+    """Return the fields of the summary that are about the bias.
+
+    A `constant` run varied by no more than rounding: it has no tests, and a verdict only if it is `deterministic`.
+    """
+    sums, V, R, reference = total.sums, total.V, total.R, target.reference
+    delta = target.distance(sums)
+    norm, allowed = float(np.linalg.norm(delta)), tolerance * target.norm
+    eps = bias.rounding(V, float(np.linalg.norm(sums.mean)), dtype, target.error)
+    stuck = bias.stuck_coordinates(delta, sums.coordinate, eps)
+    T = bias.squared_bias(norm, V, R, reference)
+    out: Fields = {
+        "exact_norm": target.norm,
+        "bias_norm": norm,
+        "bias_squared": T,
+        "stuck_coordinates": stuck[:STUCK_LISTED],
+        "stuck_count": len(stuck),
+    }
+    if constant:
+        word = bias.constant_verdict(norm, eps, allowed) if deterministic else BiasVerdict.DEGENERATE
+        bound = norm + eps if deterministic else None
+        relative = bound / target.norm if bound is not None and target.norm > ZERO_NORM else None
+        return out | {"p_bias": 1.0, "verdict": word, "bias_bound": bound, "relative_bias_bound": relative}
+    tests = _tests(total, delta, T, reference)
+    out |= asdict(tests)
+    if total.infinite:
+        return out | {"verdict": BiasVerdict.UNRELIABLE}
+    lower, upper = _bounds(total, delta, T, reference, 1 - confidence)
+    lower, upper = max(lower - eps, 0.0) if tests.p_bias < significance else 0.0, upper + eps
+    word = bias.verdict(p_bias=tests.p_bias, alpha=significance, lower=lower, upper=upper, allowed=allowed)
+    needed = bias.replicates_needed(upper, allowed, R) if word is BiasVerdict.INCONCLUSIVE else inf
+    return out | {
+        "bias_bound": upper,
+        "bias_low": lower,
+        "relative_bias_bound": upper / target.norm if target.norm > ZERO_NORM else None,
+        "bias_per_sd_bound": upper / sqrt(V),
+        "verdict": word,
+        "replicates_needed": finite(needed),
+    }
+
+
+def _tests(total: Total, delta: Array, T: float, reference: Reference | None) -> BiasTests:
+    sums = total.sums
+    p_max = bias.max_test(delta, sums.coordinate, sums.shape, total.V, reference)
+    if reference is not None:
+        A, _ = bias.noise_terms(total.trace_square, total.R, reference)
+        return bias.combine(p_max, bias.two_sample_sum_test(T, A), None, sums.size)
+    p_sum = bias.sum_test(sums.martingale_T, sums.martingale_Q, sums.martingale_terms)
+    p_projection = None
+    if sums.projection is not None:
+        projection = whole(sums, sums.projection, sums.block_projection)
+        p_projection = bias.mean_test(float(projection.mean), variance.shape(projection))
+    return bias.combine(p_max, p_sum if sums.error is not None else None, p_projection, sums.size)
+
+
+def _bounds(total: Total, delta: Array, T: float, reference: Reference | None, alpha: float) -> tuple[float, float]:
+    """Return the lower bound of ‖b‖ at 1 − α/2 and the upper one at 1 − α, without an allowance for rounding."""
+    scalar = total.scalar()
+    if scalar is not None and reference is None:
+        low, high = bias.scalar_limits(float(delta[0]), scalar, 1 - alpha)
+        low2, high2 = bias.scalar_limits(float(delta[0]), scalar, 1 - alpha / 2)
+        return max(low2, -high2, 0.0), max(high, -low)
+    norm, df = float(np.linalg.norm(delta)), bias.bias_df(total.shape.cv2, total.R)
+    A, C = bias.noise_terms(total.trace_square, total.R, reference)
+    lower = bias.bias_lower(T, A, C, t_quantile(1 - alpha / 2, df))
+    return lower, bias.bias_upper(norm, T, A, C, t_quantile(1 - alpha, df))
+
+
+def error_fields(total: Total, target: Target, *, exactly: bool, confidence: float) -> Fields:
+    """Return the mean squared error, gain, cosine and alignment; a reference's noise is taken out of the first alone.
+
+    `exactly` says that the run is of a deterministic estimator and varied by no more than rounding.
+    """
+    sums = total.sums
+    out: Fields = {}
+    if sums.error is not None and sums.error_top is not None and not total.infinite:
+        out |= _mse(total, sums.error, sums.error_top, target.reference, exactly, confidence)
+    for name, values, means, shift, limit in (
+        ("gain", sums.projection, sums.block_projection, 1.0, inf),
+        ("cosine", sums.cosine, None, 0.0, 1.0),
+    ):
+        if values is not None:
+            shape = variance.shape(whole(sums, values, means))
+            interval = variance.mean_interval(shift + shape.mean, shape, confidence=confidence)
+            low, high = max(interval.low, -limit), min(interval.high, limit)
+            out |= {name: interval.value, f"{name}_low": low, f"{name}_high": high}
+    if sums.cosine is not None:
+        out["zero_rows"] = sums.zero_rows
+    signal = float(sums.mean @ sums.mean) - total.V / total.R
+    if signal > 0 and target.norm > ZERO_NORM:
+        out["alignment"] = float(sums.mean @ target.gradient) / target.norm / sqrt(signal)
+    return out
+
+
+def _mse(
+    total: Total, part: Moments, top: Array, reference: Reference | None, exactly: bool, confidence: float
+) -> Fields:
+    error = whole(total.sums, part, total.sums.block_error)
+    value = float(error.mean)
+    noise = 0.0 if reference is None else reference.variance / reference.replicates
+    if total.V == 0 or exactly:
+        return {"mse": value, "mse_low": value if exactly else 0.0, "mse_high": value if exactly else None}
+    tail = scaled(tail_of(part, top), part, error)
+    interval = variance_interval(value, variance.shape(error), 0.0, tail, confidence)
+    return {
+        "mse": max(value - noise, 0.0),
+        "mse_low": max(interval.low - noise, 0.0),
+        "mse_high": finite(interval.high - noise),
+    }

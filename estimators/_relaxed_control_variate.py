@@ -1,0 +1,62 @@
+"""A relaxation of x as a control variate: what REBAR and RELAX share.
+
+``z' ~ p(z | x)`` is made from the noise of z, so that z' = z and only their derivatives in the logits differ: one
+evaluation of the control variate c serves both.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Size, Tensor
+from torch.distributions import Bernoulli, Distribution
+
+from estimators._axes import over_samples, spread
+from estimators._densities import logits
+from estimators._noise import gumbel_from, uniform
+from estimators._protocol import inner
+from estimators._rows import one
+
+
+def noisy_logits(q: Distribution, n: int, generator: Generator | None) -> tuple[Tensor, Tensor]:
+    """Return uniforms u, and z: q's logits plus the logistic or Gumbel noise made from u; ``[n, *batch, *event]``."""
+    own = one(logits(q).detach()).clamp_min(-1e4)  # an impossible category has -inf, and 0 times inf is NaN
+    u = uniform(Size((n, *q.batch_shape, *q.event_shape)), own, generator)
+    noise = u.logit() if isinstance(inner(q), Bernoulli) else gumbel_from(u)
+    return u, noise.add_(own)
+
+
+def path_difference(q: Distribution, p: Tensor, x: Tensor, u: Tensor, z: Tensor, slope: Tensor) -> Tensor:
+    """Return ``grad c(z) - grad c(z')`` at the logits, for each sample, ``[n, *batch, *event]``.
+
+    For a bit, the derivatives of z and z' in the logit differ by
+
+    ``dz - dz' = (1 - p) / u``  if x = 1
+    ``dz - dz' = p / (1 - u)``  if x = 0
+
+    For categories, ``w_j = exp(z_j - max z) slope_j`` and the difference is ``w - p sum(w)``.
+
+    Args:
+        q: Bernoulli or one-hot categories, whose logits are normalised.
+        p: the probabilities of q.
+        x: the discrete outcome of z.
+        u: the uniforms that z was made from.
+        z: q's logits plus noise.
+        slope: ``dc/dz``.
+    """
+    if isinstance(inner(q), Bernoulli):
+        other = torch.addcmul(p, x, 1 - 2 * p)  # 1 - p where x is 1, else p
+        return other.div_((1 - x).sub_(u).abs_()).mul_(slope)
+    w = slope * (z - z.amax(-1, keepdim=True)).exp()
+    return w - p * w.sum(-1, keepdim=True)
+
+
+def score_plus_path(weight: Tensor, score: Tensor, factor: Tensor | float, path: Tensor) -> Tensor:
+    """Return ``sum_k weight_k score_k + factor path_k``, ``[*batch, *event]``.
+
+    Args:
+        weight: ``[n, *batch]``.
+        score: ``[n, *batch, *event]``.
+        factor: a scalar.
+        path: ``[n, *batch, *event]``; overwritten.
+    """
+    return over_samples(path.mul_(factor).addcmul_(score, spread(weight, score)))

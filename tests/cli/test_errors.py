@@ -1,0 +1,103 @@
+"""What the user, the data or the mathematics got wrong: one clear sentence each, and what was measured stays."""
+
+import pytest
+
+from bench.objectives import BernoulliVAE
+from bench.objectives.autoencoders import weights
+from bench.records import store
+from bench.report import figures
+from tests.objectives.datasets import pictures, write_idx
+
+VAE = "bernoulli-vae:dim=2,hidden=3,batch=4"
+RUN = ("run", "--replicates", "64", "--no-timing", "--out", "here", "--quiet")
+TRAIN = ("train", "--steps", "5", "--seeds", "1", "--replicates", "0", "--out", "here", "--quiet")
+
+HOLE = """
+from dataclasses import dataclass
+import torch
+from torch.distributions import Independent, Normal
+from bench.objectives import Objective, Problem
+
+@dataclass(frozen=True)
+class Hole(Objective):
+    dim: int = 2
+    family = Normal
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        mean = torch.zeros(self.dim, dtype=dtype, requires_grad=True)
+
+        def q(theta):
+            return Independent(Normal(theta["mean"], 1.0, validate_args=False), 1, validate_args=False)
+
+        return Problem({"mean": mean}, q, lambda q: lambda x: x.sum(-1).log(), lambda theta: theta["mean"].sum())
+"""
+
+
+@pytest.fixture
+def study(call, tmp_path, monkeypatch):
+    """A folder of which something was measured, and what lies beside it."""
+    monkeypatch.setattr(figures, "training_images", lambda _problems: iter(()))
+    assert call(*RUN, "-o", VAE, "-e", "rloo").code == 0
+    assert call(*TRAIN, "-o", VAE, "-e", "rloo").code == 0
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "mine.py").write_text(HOLE)
+    write_idx(tmp_path / "small" / "mnist", pictures(40)[:, :20, :20], pictures(20)[:, :20, :20])
+    weights.save(BernoulliVAE(dim=3, hidden=3, batch=4).build(), tmp_path / "other")
+    return tmp_path / "here"
+
+
+DATA = ("-o", f"{VAE},data=mnist", "-e", "rloo")
+WRONG = {
+    "no folder of data": ((*DATA, "--data-dir", "absent"), "There is no data folder 'absent'."),
+    "no file of data": ((*DATA, "--data-dir", "empty"), "There is no train-images-idx3-ubyte.gz in the data folder"),
+    "wrong image size": ((*DATA, "--data-dir", "small"), "images of 20 x 20 pixels; they must be 28 x 28."),
+    "negative temperature": (("-o", VAE, "-e", "gumbel-softmax:temperature=-1"), "needs temperature > 0"),
+    "unknown objective": (("-o", "mnist", "-e", "rloo"), "Unknown objective 'mnist'."),
+}
+
+
+@pytest.mark.parametrize("command", [RUN, TRAIN], ids=["run", "train"])
+@pytest.mark.parametrize(("words", "message"), WRONG.values(), ids=WRONG)
+def test_what_cannot_begin_is_one_sentence(call, study, command, words, message):
+    refused(call, study, (*command, *words), message)
+
+
+def test_a_checkpoint_of_another_architecture_is_one_sentence(call, study):
+    (path,) = (study.parent / "other").iterdir()
+    message = (
+        "holds the weights of another architecture: theta.weight is [3, 3] in the file and [2, 3] in BernoulliVAE."
+    )
+    refused(call, study, (*RUN, "-o", VAE, "-e", "rloo", "--at", path), message)
+    refused(call, study, (*TRAIN, "-o", f"{VAE},at={path}", "-e", "rloo"), message)
+
+
+def test_an_unknown_optimizer_is_one_sentence(call, study):
+    refused(call, study, (*TRAIN, "-o", VAE, "-e", "rloo", "--optimizer", "lion"), "'lion' is not one of 'adam', 'sgd'")
+
+
+def refused(call, study, words, message):
+    before = (study / "records.jsonl").read_bytes()
+    result = call(*words)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("Error: ")
+    assert result.err.count("\n") == 1
+    assert message in result.err
+    assert (study / "records.jsonl").read_bytes() == before
+
+
+def test_a_value_that_is_not_a_number_is_recorded_and_takes_nothing_with_it(call, study):
+    before = (study / "records.jsonl").read_bytes()
+    measured = call(*RUN, "-o", "mine.py::Hole", "-o", VAE, "-e", "rloo:n=3")
+    assert measured.code == 1
+    assert "gradients were not finite" in " ".join(measured.out.split())
+    trained = call(*TRAIN, "-o", "mine.py::Hole", "-o", VAE, "-e", "rloo:n=3")
+    assert trained.code == 0  # what diverges is a result
+    assert "The value of f in training became nan at step 1." in " ".join(trained.out.split())
+    assert (study / "records.jsonl").read_bytes().startswith(before)
+    outcomes = {(r["kind"], r["objective"]): r["outcome"] for r in store.read(study) if r["estimator"] == "rloo:n=3"}
+    assert outcomes == {
+        ("moments", "hole"): "failed",
+        ("training", "hole"): "diverged",
+        ("moments", VAE): "measured",
+        ("training", VAE): "measured",
+    }

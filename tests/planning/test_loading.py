@@ -1,0 +1,199 @@
+"""Selectors to instances: grids, values of every type, and users' own classes."""
+
+import itertools
+import sys
+import textwrap
+
+import pytest
+
+from bench.objectives import GaussianQuadratic
+from bench.planning.loading import expand
+from bench.planning.selectors import UsageError, label, parse
+from estimators import ScoreFunction
+
+HEAD = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import Literal
+from estimators import Estimator, ScoreFunction
+"""
+
+MINE = """
+@dataclass(frozen=True)
+class Mine(Estimator):
+    n: int = 1
+    scale: float = 1.0
+    on: bool = False
+    word: str = "a"
+    mode: Literal["fast", "slow"] = "fast"
+    sizes: tuple[int, ...] = ()
+    pair: tuple[int, float] = (1, 1.0)
+    limit: int | None = None
+    baseline: float | str = 0.0
+
+    def __call__(self, f, q, generator=None, state=None):
+        return ScoreFunction(n=self.n)(f, q, generator)
+"""
+
+
+@pytest.fixture
+def code(tmp_path):
+    """Write a user's file and return the beginning of a selector for it."""
+    numbers = itertools.count()
+
+    def write(text):
+        path = tmp_path / f"mine{next(numbers)}.py"
+        path.write_text(HEAD + textwrap.dedent(text))
+        return f"{path}::"
+
+    return write
+
+
+def one(text, kind="estimator"):
+    (instance,) = expand(parse(text), kind)
+    return instance
+
+
+def test_a_selector_is_a_grid_whose_first_parameter_varies_slowest():
+    assert expand(parse("gaussian-quadratic:dim=1,2,target=0,0.5"), "objective") == [
+        GaussianQuadratic(dim=1),
+        GaussianQuadratic(dim=1, target=0.5),
+        GaussianQuadratic(dim=2),
+        GaussianQuadratic(dim=2, target=0.5),
+    ]
+
+
+def test_an_alias_is_its_class():
+    assert one("reinforce:n=3") == ScoreFunction(n=3)
+
+
+def test_values_are_read_by_the_types_of_the_fields(code):
+    mine = code(MINE) + "Mine"
+    fields = vars(one(f"{mine}:n=3,scale=2,on=true,word=b,mode=slow,sizes=3/4,pair=2/0.5,limit=none,baseline=moving"))
+    assert fields == {
+        "n": 3,
+        "scale": 2.0,
+        "on": True,
+        "word": "b",
+        "mode": "slow",
+        "sizes": (3, 4),
+        "pair": (2, 0.5),
+        "limit": None,
+        "baseline": "moving",
+    }
+    assert type(fields["scale"]) is float
+    assert type(one(f"{mine}:baseline=4").baseline) is float
+    assert one(f"{mine}:limit=4").limit == 4
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ("n=two", "n needs a whole number"),
+        ("n=2.0", "n needs a whole number"),
+        ("scale=nan", "scale needs a finite number"),
+        ("scale=inf", "scale needs a finite number"),
+        ("scale=x", "scale needs a finite number"),
+        ("on=1", "on needs true or false"),
+        ("mode=medium", "mode needs fast or slow"),
+        ("sizes=3/x", "sizes needs values joined by '/', each a whole number"),
+        ("pair=1", "pair needs values joined by '/'"),
+        ("limit=some", "limit needs a whole number or none"),
+    ],
+)
+def test_a_wrong_value_is_reported_with_the_expected_type(code, params, expected):
+    with pytest.raises(UsageError, match=expected) as caught:
+        one(f"{code(MINE)}Mine:{params}")
+    assert f"got {params.partition('=')[2]!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        ("rlo", "estimator", "Unknown estimator 'rlo'. Did you mean 'rloo'?"),
+        ("RLOO", "estimator", "Unknown estimator 'RLOO'. Did you mean 'rloo'?"),
+        ("score_function", "estimator", "Unknown estimator 'score_function'. Did you mean 'score-function'?"),
+        ("reinforc", "estimator", "Unknown estimator 'reinforc'. Did you mean 'reinforce'?"),
+        ("xyz", "objective", "Unknown objective 'xyz'. See `bench list objectives`."),
+        ("rloo", "objective", "'rloo' is an estimator, not an objective: give it with --estimator."),
+        (
+            "gaussian-cosine",
+            "estimator",
+            "'gaussian-cosine' is an objective, not an estimator: give it with --objective.",
+        ),
+        (
+            "gaussian-quadratic:dm=2",
+            "objective",
+            "gaussian-quadratic has no parameter 'dm' (it has dim, target, mean, scale).",
+        ),
+        ("rloo:n=1", "estimator", "rloo: RLOO needs n >= 2"),
+        ("gumbel-softmax:temperature=-1", "estimator", "gumbel-softmax: GumbelSoftmax needs temperature > 0"),
+    ],
+)
+def test_an_unknown_name_or_parameter_is_one_sentence_with_a_hint(text, kind, message):
+    with pytest.raises(UsageError) as caught:
+        expand(parse(text), kind)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_of_every_type_of_field_reads_back(code):
+    mine = code(MINE) + "Mine"
+    params = "n=3,scale=0.1,on=true,word=b,mode=slow,sizes=3/4,pair=2/0.5,limit=7,baseline=moving"
+    assert label(one(f"{mine}:{params}")) == f"mine:{params}"
+
+
+# a user's own code
+
+
+def test_a_users_class_can_be_named_by_module_and_import_files_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "own_helper.py").write_text("N = 3\n")
+    (tmp_path / "own_module.py").write_text(
+        HEAD + "from own_helper import N\n" + MINE.replace("n: int = 1", "n: int = N")
+    )
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    try:
+        assert one("own_module:Mine").n == 3
+        assert one("own_module.py::Mine:scale=2") == one(f"{tmp_path}/own_module.py::Mine:scale=2")
+    finally:
+        sys.modules.pop("own_module", None)
+        sys.modules.pop("own_helper", None)
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("text", "cls", "message"),
+    [
+        (MINE, "Min", "there is no class 'Min'. Did you mean 'Mine'?"),
+        (MINE.replace("frozen=True", ""), "Mine", "is not a frozen dataclass. Put @dataclass(frozen=True) above Mine."),
+        ("class Mine(ScoreFunction): pass", "Mine", "is not a frozen dataclass."),
+        (
+            "@dataclass(frozen=True)\nclass Mine: pass",
+            "Mine",
+            "is not an estimator. Derive Mine from estimators.Estimator.",
+        ),
+        ("@dataclass(frozen=True)\nclass Mine(Estimator): pass", "Mine", "does not define __call__"),
+        (MINE.replace("Mine", "RLOO"), "RLOO", "has the name of the catalogue's RLOO"),
+        (MINE.replace("sizes: tuple[int, ...] = ()", "sizes: object = print"), "Mine", "needs plain values"),
+        ("1 +", "Mine", "cannot be loaded: SyntaxError: invalid syntax"),
+        ("x = 1\ny = undefined", "Mine", "cannot be loaded: NameError: name 'undefined' is not defined (line 7)."),
+    ],
+)
+def test_an_unusable_class_is_reported_in_one_sentence(code, text, cls, message):
+    with pytest.raises(UsageError) as caught:
+        one(code(text) + cls)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_and_modules_are_reported():
+    with pytest.raises(UsageError, match=r"There is no file 'absent\.py'"):
+        one("absent.py::Mine")
+    with pytest.raises(UsageError, match="absent_module cannot be loaded: ModuleNotFoundError"):
+        one("absent_module:Mine")
+
+
+def test_a_users_objective_must_be_an_objective(code):
+    with pytest.raises(UsageError, match=r"is not an objective\. Derive Mine from bench\.objectives\.Objective"):
+        expand(parse(code(MINE) + "Mine"), "objective")

@@ -1,0 +1,23 @@
+"""Identity: canonical, and different where the content is."""
+
+from bench.records.identity import canonical, digest, run_id
+
+
+def test_identity_is_canonical():
+    assert canonical({"b": 1, "a": [1.5, "x"]}) == '{"a":[1.5,"x"],"b":1}'
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 2, "b": 1})
+
+
+def test_a_run_is_cell_dtype_device_seed_and_replicates():
+    base = {"dtype": "float32", "device": "cpu", "seed": 0, "replicates": 256}
+    ids = {
+        run_id("c", **base),
+        run_id("d", **base),
+        *(
+            run_id("c", **base | {k: v})
+            for k, v in [("dtype", "float64"), ("device", "cuda"), ("seed", 1), ("replicates", 512)]
+        ),
+        run_id("c", **base, common_noise=False),
+    }
+    assert len(ids) == 7
+    assert run_id("c", **base) == run_id("c", **base)
