@@ -1,8 +1,8 @@
-"""Makes ``results/performance``: every ratio of one table from one run. ``python -m tests.benchmarks``.
+"""Make ``results/performance``, every ratio of one table from one run: ``python -m tests.benchmarks``.
 
 Writes ``ratios.csv``, ``ratios.jsonl`` (every lap), ``README.md`` (tables), ``profile.md`` and two figures, and the
-table of effects into ``docs/performance.md``. ``--quick`` only tries that everything runs.
-Peers are timed where they are installed: ``pip install -e '.[peers]' jax``.
+table of effects into ``docs/performance.md``. ``--quick`` only checks that everything runs.
+Peers are timed if they are installed: ``pip install -e '.[peers]' jax``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def rate(seconds: float) -> str:
 
 
 def ratio_table(measured: dict[Row, Laps]) -> str:
-    """Return the table that all is about: times relative to ``closed``, and over the floor."""
+    """Return the main table: times relative to ``closed`` and to the floor."""
     present = [peer for peer in PEERS if any(peer in laps.seconds for laps in measured.values())]
     lines = []
     for row, laps in measured.items():
@@ -80,7 +80,7 @@ def ratio_table(measured: dict[Row, Laps]) -> str:
 
 
 def targets(measured: dict[Row, Laps]) -> str:
-    """Say on which rows the targets are met, and where a peer library is faster."""
+    """Return the sentences that name the rows that meet the targets, and the rows on which a peer is faster."""
     lean = [row.id for row, laps in measured.items() if laps.ratio(LEAN, "closed").median <= LEAN_TARGET]
     whole = [row.id for row, laps in measured.items() if laps.ratio(WHOLE, "closed").median <= WHOLE_TARGET]
 
@@ -139,13 +139,13 @@ def write_laps(out: Path, measured: dict[Row, Laps]) -> None:
 
 
 def effect_table(seconds: float, *, small: bool) -> str:
-    """Measure what every choice is worth and return the table."""
+    """Measure the effect of every choice and return the table."""
     lines = [[e.choice, e.instead, e.row, e.ratio] for e in effects.effects(seconds, small=small)]
     return table(["choice", "instead", "on", "time without it / with it"], lines)
 
 
 def put_into_docs(effect_lines: str) -> None:
-    """Put the table of effects between its two marks in the documentation."""
+    """Write the table of effects between its two marks in the documentation."""
     path = ROOT / "docs" / "performance.md"
     head, rest = path.read_text(encoding="utf-8").split(BEGIN)
     path.write_text(f"{head}{BEGIN}\n{effect_lines}{END}{rest.split(END)[1]}", encoding="utf-8")
@@ -166,7 +166,7 @@ def draw(out: Path, seconds: float, *, small: bool) -> None:
 
 
 def growth_tables(*, small: bool) -> str:
-    """Return memory against R, two processes against one, and float64 against float32."""
+    """Return the tables of memory against R, two processes against one, and float64 against float32."""
     mb = [[m["row"], f"{m['few']:,}", f"{m['many']:,}", f"{m['grown'] / 1e6:.1f}"] for m in growth.memory(small)]
     scaling = growth.processes(5 if not small else 2, small=small)
     double = effects.precision(0.1 if small else 2, small=small)
@@ -189,7 +189,7 @@ def growth_tables(*, small: bool) -> str:
 
 
 def readme(measured: dict[Row, Laps], effect_lines: str, growth_lines: str, command: str) -> str:
-    """Return the page that shows everything."""
+    """Return the page with all results."""
     words = [f"{key}: {value}." for key, value in WORKLOADS.items()]
     facts = environment()
     return f"""# Performance

@@ -1,10 +1,10 @@
 """The yardstick: the best eager torch that we could write by hand for one estimator on one objective, and the floor.
 
-No autograd, no distributions: closed-form gradients, blocks of about 128 Ki elements, buffers that are allocated once,
-``out=`` everywhere. ``measure`` gives mean and variance of every coordinate; ``bare`` draws the same random numbers and
-evaluates f at the same points, and does nothing else.
+The code uses no autograd and no distributions: gradients have closed forms, blocks have about 128 Ki elements, and
+buffers are allocated once and filled by ``out=``. ``measure`` returns mean and variance of every coordinate; ``bare``
+draws the same random numbers and evaluates f at the same points, and nothing else.
 
-Samples lie as ``[n, rows, ...]``. z stands for standard normals, u for uniforms, h for df/dx.
+Samples have shape ``[n, rows, ...]``. z stands for standard normals, u for uniforms, h for df/dx.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Moments:
         self.buffer = torch.empty(0)
 
     def add(self, g: Tensor) -> None:
-        """Take in a block ``[rows, size]``, which is overwritten. The pivot is the mean of the first block."""
+        """Add a block ``[rows, size]``, which is overwritten. The pivot is the mean of the first block."""
         rows, size = g.shape
         if not self.count:
             self.pivot = g.mean(0)
             self.first, self.second = torch.zeros(2, size, dtype=torch.float64)
-        # Of narrow blocks 32 rows at a time, unless their columns are in one piece: torch's inner loop is over columns.
+        # torch's inner loop is over columns: narrow blocks are summed 32 rows at a time, unless stored by column.
         fold = 32 if 1 < size < 32 and rows % 32 == 0 and g.is_contiguous() else 1
         g = g.view(rows // fold, fold * size) if fold > 1 else g
         g.sub_(self.pivot.repeat(fold))
@@ -62,13 +62,13 @@ class Moments:
 
 
 class Closed(abc.ABC):
-    """One estimator on one objective, by hand; ``rows`` replicates at a time."""
+    """One estimator on one objective, written by hand; it computes ``rows`` replicates at a time."""
 
     rows: int
 
     @abc.abstractmethod
     def gradients(self, generator: Generator) -> tuple[Tensor, ...]:
-        """Return a block of gradients, ``[rows, size]`` for each tensor of theta; the buffers are used again."""
+        """Return a block of gradients, ``[rows, size]`` for each tensor of theta. The next call overwrites them."""
 
     @abc.abstractmethod
     def bare(self, generator: Generator) -> None:
@@ -93,12 +93,12 @@ class Closed(abc.ABC):
             self.bare(generator)
 
     def replicates(self, wanted: int) -> int:
-        """Return how many replicates ``measure(wanted)`` makes."""
+        """Return the number of replicates that ``measure(wanted)`` makes."""
         return math.ceil(wanted / self.rows) * self.rows
 
 
 def block_rows(elements: int) -> int:
-    """Return the rows of a block whose largest tensor has so many elements a row."""
+    """Return the rows of a block whose largest tensor has ``elements`` elements per row."""
     return max(64, ELEMENTS // elements)
 
 
@@ -119,7 +119,7 @@ def weighted_sum(weight: Tensor, x: Tensor, out: Tensor) -> Tensor:
 
 
 class Gaussian(Closed):
-    """What all Gaussian rows share: draws, and f."""
+    """The draws and the f of all Gaussian rows."""
 
     def __init__(self, objective: GaussianQuadratic, n: int) -> None:
         self.rows = block_rows(n * objective.dim)
@@ -181,7 +181,7 @@ class GaussianRLOO(Gaussian):
 
 
 class Bits(Closed):
-    """What all Bernoulli rows share."""
+    """The draws and the f of all Bernoulli rows."""
 
     def __init__(self, objective: BernoulliQuadratic, n: int) -> None:
         self.rows = block_rows(n * objective.dim)
@@ -271,7 +271,7 @@ class BernoulliGumbel(Bits):
 
 
 class BernoulliSTGumbel(BernoulliGumbel):
-    """The same with h at the bits themselves, which are 1 where u > 1 - p."""
+    """h y (1 - y) / temperature with h at the bits, which are 1 if u > 1 - p, and y relaxed."""
 
     def draw(self, generator: Generator) -> Tensor:
         torch.rand(self.u.shape, generator=generator, out=self.u)
@@ -286,7 +286,7 @@ class BernoulliSTGumbel(BernoulliGumbel):
 
 
 class BernoulliREBAR(Bits):
-    """(f - c) (b - p) + eta slope (1 + P(b) (exp(-abs(z)) - 1)), c and slope those of the relaxed f times eta."""
+    """(f - c) (b - p) + slope (1 + P(b) (exp(-abs(z)) - 1)), with c and slope of the relaxed f, times eta."""
 
     def __init__(self, objective: BernoulliQuadratic, temperature: float, coefficient: float) -> None:
         super().__init__(objective, n=1)
@@ -318,12 +318,12 @@ class BernoulliREBAR(Bits):
 
 
 class BernoulliRELAX(BernoulliREBAR):
-    """REBAR with a network of one hidden layer on the relaxed bits in the place of the relaxed f."""
+    """REBAR with a network of one hidden layer on the relaxed bits instead of the relaxed f."""
 
     def __init__(self, objective: BernoulliQuadratic, state: LearnedRelaxation) -> None:
         super().__init__(objective, state.log_temperature.exp().item(), 1.0)
         inner, bias, self.outer = (t.detach() for t in (state.inner, state.bias, state.outer))
-        self.inner, self.bias = 2 * inner, bias - inner.sum(0)  # of 2 y - 1, without making it
+        self.inner, self.bias = 2 * inner, bias - inner.sum(0)  # of 2 y - 1, which is never computed
         self.level = (state.offset + state.average.mean).item()
         self.hidden = torch.empty(self.rows, len(self.bias))
 
@@ -352,7 +352,7 @@ class BernoulliRELAX(BernoulliREBAR):
 
 
 class OneHots(Closed):
-    """What all categorical rows share. A sample is ``[rows, dim, classes]``."""
+    """The draws and the f of all categorical rows. A sample has shape ``[rows, dim, classes]``."""
 
     def __init__(self, objective: CategoricalLinearQuadratic, n: int) -> None:
         dim, classes = objective.dim, objective.classes
@@ -363,7 +363,7 @@ class OneHots(Closed):
         draws = torch.randn((3, dim * classes), generator=Generator().manual_seed(objective.seed), dtype=torch.float64)
         self.a, self.b = (draws[1:] / math.sqrt(dim)).float()
         cdf = self.p.cumsum(-1)
-        self.begins = torch.cat([torch.zeros(dim, 1), (cdf / cdf[:, -1:])[:, :-1]], 1)
+        self.starts = torch.cat([torch.zeros(dim, 1), (cdf / cdf[:, -1:])[:, :-1]], 1)
         self.u = torch.empty(*self.shape[:3], 1)
         self.x, self.h, self.scratch = torch.empty(3, *self.shape)
         self.first, self.second = torch.empty(2, n * self.rows)
@@ -371,13 +371,13 @@ class OneHots(Closed):
         self.ones = torch.ones(classes)
 
     def draw(self, generator: Generator) -> Tensor:
-        """Return one-hot samples: 1 in the last category that begins at or below u.
+        """Return one-hot samples: 1 in the last category whose interval starts at or below u.
 
-        A copy of u for every category and a comparison of equals take half the time of comparing over a short axis.
+        Copying u for every category and comparing equal shapes takes half the time of broadcasting over a short axis.
         """
         torch.rand(self.u.shape, generator=generator, out=self.u)
         begun = self.scratch.copy_(self.u.expand(self.shape))
-        torch.ge(begun, self.begins, out=begun)
+        torch.ge(begun, self.starts, out=begun)
         flat = begun.view(-1)
         torch.sub(flat[:-1], flat[1:], out=self.x.view(-1)[:-1])
         self.x[..., -1] = begun[..., -1]
@@ -472,9 +472,11 @@ class CategoricalRLOO(OneHots):
 
 
 class Logistic(Closed):
-    """What both rows share: f = sum log sigmoid(data w) + log N(w; 0, I) - log N(w; mean, exp(log_scale)^2).
+    """The draws of both rows, and f.
 
-    With a 32nd column of zeros the product in the gradient takes half the time.
+    ``f = sum log sigmoid(data w) + log N(w; 0, I) - log N(w; mean, exp(log_scale)^2)``
+
+    A 32nd column of zeros halves the time of the product in the gradient.
     """
 
     def __init__(self, objective: LogisticRegression, n: int) -> None:
@@ -498,7 +500,7 @@ class Logistic(Closed):
         return torch.mm(self.wide, self.transposed, out=self.a)
 
     def evaluate(self) -> Tensor:
-        """Return f. log sigmoid(a) = min(a, 0) + log sigmoid(abs(a)), of which one logarithm is taken for 120 rows."""
+        """Return f, by log sigmoid(a) = min(a, 0) + log sigmoid(abs(a)), with one logarithm for 120 rows of data."""
         negative = torch.clamp(self.a, max=0, out=self.fa).sum(1)
         sure = torch.abs(self.a, out=self.fa).sigmoid_()
         likelihood = torch.stack([part.prod(1) for part in sure.split(120, 1)]).log_().sum(0).add_(negative)
@@ -523,7 +525,7 @@ class LogisticPathwise(Logistic):
 
 
 class LogisticRLOO(Logistic):
-    """sum (w - 1/n) score: f depends on q too, whose own score has mean zero and comes along."""
+    """sum (w - 1/n) score: f depends on q, too, through log q, whose score has mean zero."""
 
     def gradients(self, generator: Generator) -> tuple[Tensor, ...]:
         self.draw(generator)
@@ -537,7 +539,7 @@ class LogisticRLOO(Logistic):
 
 
 class Autoencoder(Closed):
-    """What all rows share: the decoder's bound at bits, and the pull-back of row gradients through the encoder."""
+    """The decoder's bound at bits, and the pull-back of row gradients through the encoder, of all rows."""
 
     def __init__(self, objective: BernoulliVAE, n: int) -> None:
         from bench.objectives.autoencoders.images import images
@@ -559,7 +561,7 @@ class Autoencoder(Closed):
         w1, b1, w2, b2 = problem.extra.values()
         self.decoder = w1.T.contiguous(), b1, w2.T.contiguous(), b2
         rows, batch, dim, hidden = self.rows, self.batch, self.dim, self.hidden
-        # Of the n samples, as many are decoded at once as make a block of the usual size.
+        # Samples are decoded a few at a time, so that tensors have the usual size of a block.
         self.chunk = max(1, ELEMENTS // (batch * hidden))
         self.u, self.b = torch.empty(2, n, rows, batch, dim)
         self.first = torch.empty(self.chunk * batch, hidden)
@@ -599,7 +601,7 @@ class Autoencoder(Closed):
         self.evaluate(self.draw(generator))
 
     def pulled(self, g: Tensor) -> tuple[Tensor, ...]:
-        """Return the gradients of the encoder from those of its outputs, ``[rows, batch, dim]``."""
+        """Return the gradients of the encoder, from the gradients ``g`` of its outputs, ``[rows, batch, dim]``."""
         g.mul_(1 / self.batch)
         hidden_weight, hidden_bias, weight, bias = self.out
         shape = (self.rows, self.dim, self.hidden)
@@ -614,7 +616,7 @@ class Autoencoder(Closed):
 
 
 class AutoencoderRLOO(Autoencoder):
-    """sum (w - 1/n) (b - p): f depends on q too, whose own score has mean zero and comes along."""
+    """sum (w - 1/n) (b - p): f depends on q, too, through log q, whose score has mean zero."""
 
     def gradients(self, generator: Generator) -> tuple[Tensor, ...]:
         b = self.draw(generator)

@@ -1,4 +1,4 @@
-"""How time and memory grow: with R, with D, and with the number of processes."""
+"""Growth of time and memory with R, with D, and with the number of processes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def named(name: str) -> Row:
 
 
 def against_replicates(seconds: float, *, small: bool) -> Iterator[tuple[str, str, int, float]]:
-    """Yield row, job, R and seconds for R from 1e3 up; not where a job only makes far more than R."""
+    """Yield row, job, R and seconds for R from 1e3 up, except for jobs that always make far more than R."""
     for name, most in (("W1 score", 10**7), ("W3 RLOO(2)", 10**5)):
         replicates, row = 10**3, named(name)
         while replicates <= (10**4 if small else most):
@@ -83,10 +83,11 @@ def _child(name: str, replicates: int) -> int:
 
 
 def processes(rounds: int, *, small: bool) -> dict[str, tuple[Ratio, Ratio]]:
-    """Return the time of one process over that of two: of one large cell, and of two that know nothing of each other.
+    """Return two ratios of the time of one process to the time of two.
 
-    The first is the product, whose draws are spread over workers; the second says what the machine allows. Processes
-    are started three times, since their luck with memory and cache stays with them.
+    The first ratio is for one large cell, whose draws are spread over the workers. The second is for two independent
+    processes and shows the limit of the machine. Processes are started three times, since memory and cache favour some
+    processes for their whole life.
     """
     out = {}
     for name, replicates in (("W2 pathwise", 1_000_000), ("W3 score", 500_000)):
@@ -108,7 +109,7 @@ def processes(rounds: int, *, small: bool) -> dict[str, tuple[Ratio, Ratio]]:
 
 @contextlib.contextmanager
 def _apart(name: str, replicates: int) -> Iterator[list[Connection]]:
-    """Start two processes that measure a row by themselves, all replicates or half of them."""
+    """Start two independent processes that measure a row, with all replicates or half of them."""
     context = multiprocessing.get_context("spawn")
     pairs = [context.Pipe() for _ in range(2)]
     started = [context.Process(target=_alone, args=(theirs, name, replicates)) for _, theirs in pairs]
@@ -124,7 +125,7 @@ def _apart(name: str, replicates: int) -> Iterator[list[Connection]]:
 
 
 def _alone(connection: Connection, name: str, replicates: int) -> None:
-    """Measure as many replicates as asked for, until asked for none: the life of a process."""
+    """Measure the requested number of replicates again and again until 0 is requested: the life of a process."""
     torch.set_num_threads(1)
     products = {n: Product(named(name), n) for n in (replicates, replicates // 2)}
     for n in iter(connection.recv, 0):
@@ -133,7 +134,7 @@ def _alone(connection: Connection, name: str, replicates: int) -> None:
 
 
 def _ask(processes: list[Connection], replicates: int) -> None:
-    """Let processes measure so many replicates each at the same time."""
+    """Make every process measure ``replicates``, all at the same time."""
     for process in processes:
         process.send(replicates)
     for process in processes:
@@ -141,7 +142,7 @@ def _ask(processes: list[Connection], replicates: int) -> None:
 
 
 def _in_turn(turn: int, first: Callable[[], None], second: Callable[[], None]) -> tuple[float, float]:
-    """Return the seconds of two jobs; in every other turn the second is done first."""
+    """Return the seconds of two jobs; in every other turn the second runs first."""
     seconds = {}
     for job in (first, second) if turn % 2 else (second, first):
         start = time.perf_counter()
@@ -166,7 +167,7 @@ def main(name: str, replicates: int) -> None:
     """Measure one row and print the highest resident memory of this process: the life of a child."""
     torch.set_num_threads(1)
     Product(named(name), replicates).whole()
-    # Not getrusage: what it calls the highest of this process begins with that of its parent.
+    # Not getrusage: its peak starts at the memory of the parent process.
     status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     (peak,) = (line.split()[1] for line in status if line.startswith("VmHWM:"))
     print(json.dumps({"peak_bytes": 1024 * int(peak)}))

@@ -41,7 +41,7 @@ class Laps:
         return of(self.seconds[job]).median
 
     def ratio(self, job: str, base: str) -> Ratio:
-        """Return the time of one job over that of another, round by round."""
+        """Return the ratio of the times of two jobs, round by round."""
         return of([a / b for a, b in zip(self.seconds[job], self.seconds[base], strict=True)])
 
 

@@ -1,6 +1,6 @@
-"""The same jobs by others, where their packages are installed: Pyro, the authors' ReinMax, and JAX jitted by hand.
+"""The jobs of the table by other packages, if installed: Pyro, the authors' ReinMax, and hand-written jitted JAX.
 
-Every one of them gives mean and variance over replicates, on one thread, in blocks of the size of ``closed``.
+All return mean and variance over replicates. They use one thread, and blocks as large as those in ``closed``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tests.benchmarks.workloads import AUTOENCODER, BITS, GAUSS, GAUSS_100, LOGI
 
 
 def installed(package: str) -> bool:
-    """Tell whether a package can be imported, without importing it."""
+    """Return whether a package can be imported, without importing it."""
     return importlib.util.find_spec(package) is not None
 
 
 def peers(row: Row, share: float = 0.25) -> dict[str, Job]:
-    """Return the jobs of all peers that are installed and have this row; they make a share of its replicates."""
+    """Return the jobs of all installed peers that have this row; each makes a share of its replicates."""
     found = {}
     if installed("pyro") and (job := _pyro(row, share)):
         found["Pyro"] = job
@@ -56,10 +56,10 @@ def _blocks(gradients: Callable[[], list[Tensor]], rows: int, replicates: float)
 
 
 def _pyro(row: Row, share: float) -> Job | None:
-    """Pyro's Trace_ELBO with the replicates as a plate: one row of parameters each. It has no leave-one-out baseline.
+    """Return Pyro's Trace_ELBO with replicates as a plate, one row of parameters each; None if Pyro has no such job.
 
-    Its loss always contains log q. On W1 to W3, where f does not, that is one more evaluation of a density, which the
-    score needs anyway.
+    Pyro has no leave-one-out baseline. Its loss always contains log q. On W1 to W3 f does not contain it: Pyro
+    evaluates one more density, which the score needs anyway.
     """
     if isinstance(row.estimator, RLOO) or row.objective not in (GAUSS, GAUSS_100, BITS, LOGISTIC):
         return None
@@ -128,7 +128,7 @@ def _reinmax(row: Row, share: float) -> Job:
 
 
 def _jax(row: Row) -> Job | None:
-    """Closed-form gradients and their sums in one jitted loop over blocks; JAX's own generator."""
+    """Return closed-form gradients and their sums in one jitted loop over blocks, with JAX's own generator."""
     if row.objective == AUTOENCODER:
         return None
     _one_thread_for_jax()
@@ -150,7 +150,7 @@ def _jax(row: Row) -> Job | None:
 
 
 def _one_thread_for_jax() -> None:
-    """Make JAX's client while this process may use one processor only; it makes as many threads as it may use."""
+    """Create JAX's client while this process is limited to one processor, so that it starts a single thread."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})

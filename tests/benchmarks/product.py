@@ -22,8 +22,9 @@ class Product:
 
     Args:
         row: the line of the table.
-        replicates: R, rounded up to whole draws; that of the row when None.
+        replicates: R, rounded up to whole draws; the row's own R when None.
         dtype: "float32" or "float64".
+        seed: root of the noise.
     """
 
     def __init__(self, row: Row, replicates: int | None = None, dtype: str = "float32", seed: int = 0) -> None:
@@ -31,7 +32,7 @@ class Product:
         self.engine = Engine(Cell(row.estimator, row.objective), settings)
         if row.learned:
             adapt_state(self.engine)
-        self.engine.freeze()  # what learns does not learn while it is timed: the replicates to come do not change that
+        self.engine.freeze()  # a state does not learn while it is timed
         self.replicates = sum(self.engine.sizes)
         exact = row.objective.has_exact
         self.exact: NDArray[np.float64] | None = (
@@ -43,9 +44,9 @@ class Product:
         return summarise_cell(self.engine, self.exact)[1]
 
     def lean(self) -> tuple[Tensor, Tensor]:
-        """Return mean and variance alone, ``[size]`` each: the engine's gradients, and the sums of ``closed``.
+        """Return mean and variance alone, ``[size]`` each, from the engine's gradients and the sums of ``closed``.
 
-        The product itself has no such mode: this is its engine with other sums.
+        The product itself has no such mode.
         """
         sums = [Moments() for _ in self.engine.groups]
         for draw in range(len(self.engine.sizes)):

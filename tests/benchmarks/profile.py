@@ -1,4 +1,4 @@
-"""Where the product's time goes on one row: by stage, and by torch operation."""
+"""The product's time on one row, by stage and by torch operation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.benchmarks.product import Product
 from tests.benchmarks.workloads import Row
 
 SUMS, INSIDE = "partial sums of a block", ("engine.py", "digested")
-"""A stage, and what it asks for while it runs, which is others' time."""
+"""A stage, and the function that it calls for gradients, whose time belongs to other stages."""
 STAGES = {
     "noise, f and gradients at q's parameters": ("engine.py", "own_gradients"),
     "pull-back to theta": ("engine.py", "__call__"),
@@ -22,7 +22,7 @@ STAGES = {
     "merging the blocks": ("accumulate.py", "add"),
     "intervals, tests, verdicts": ("summarise.py", "summarise"),
 }
-"""File and function that each stage is."""
+"""File and function of each stage."""
 
 
 def text(row: Row, replicates: int | None = None) -> str:

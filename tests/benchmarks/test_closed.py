@@ -1,4 +1,4 @@
-"""The yardstick is right: the same mean and variance as the product, and as the peers that can be had."""
+"""The yardstick is right: it has the mean and variance of the product and of the installed peers."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def replicates(row: Row) -> int:
 
 
 def against(mean, variance, count, other_mean, other_variance, other_count) -> None:
-    """Two sample means of every coordinate that varies, in standard errors of their difference."""
+    """Compare two sample means of every coordinate that varies, in standard errors of their difference."""
     standard_error = (variance / count + other_variance / other_count).sqrt()
     differs = standard_error > 0
     assert differs.any()
@@ -30,7 +30,7 @@ def test_closed_has_the_mean_and_the_variance_of_the_product(row):
     mean, variance = closed.measure(replicates(row))
     product_mean, product_variance = product.lean()
     against(mean, variance, closed.replicates(replicates(row)), product_mean, product_variance, product.replicates)
-    # The variance is itself a mean, of squares: measured in sections, it has a standard error of its own.
+    # The variance is a mean of squares: from several sections it gets a standard error of its own.
     totals = torch.stack([closed.measure(closed.rows, seed)[1].sum() for seed in range(1, 41)])
     summary = Product(row, replicates(row), seed=2).whole()
     error = (totals.var() / len(totals) + (summary.se_log * summary.variance) ** 2).sqrt()

@@ -1,4 +1,4 @@
-"""What the command writes, from a run on two rows, and the arithmetic of ratios."""
+"""The files that the command writes for two rows, and the arithmetic of ratios."""
 
 import csv
 import json

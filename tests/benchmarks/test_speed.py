@@ -1,7 +1,7 @@
 """Benchmarks, one group for each row: ``python -m pytest tests/benchmarks/test_speed.py --benchmark-enable``.
 
-Without that option every job runs once, with few replicates: that it works is all that is tested. Times are compared by
-``python -m tests.benchmarks``, which lets the jobs take turns.
+Without that option every job runs once, with few replicates, to test that it works. ``python -m tests.benchmarks``
+compares times; its jobs take turns.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""The rows of the table: an estimator on an objective, its hand-written counterpart, how many replicates to time."""
+"""The rows of the table: an estimator on an objective, its hand-written counterpart, the number of replicates."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ WORKLOADS = {
 class Row:
     """One line of the table.
 
-    ``replicates`` take the hand-written version some tenths of a second, W1 excepted, which is judged at 1e7. What has
-    a state is measured with the one that it begins with, or with a ``learned`` one.
+    The hand-written version takes some tenths of a second for ``replicates``, except W1, which is judged at 1e7. An
+    estimator with a state is measured with its initial state, or with a ``learned`` one.
     """
 
     workload: str
@@ -74,7 +74,7 @@ class Row:
 
 
 def _rebar() -> closed.Closed:
-    # Temperature and coefficient are those that REBAR begins with: what it costs does not depend on them.
+    # The initial temperature and coefficient of REBAR: its cost does not depend on them.
     return closed.BernoulliREBAR(BITS, REBAR.temperature, REBAR.coefficient)
 
 

@@ -1,4 +1,4 @@
-"""Is the figure that a run with a target of precision publishes honest, though its length was chosen by looking?"""
+"""Does a run with a precision target publish honest figures, although its length was chosen by looking at data?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TARGET, MOST = 0.1, 32_000
 
 
 def look(law: Law, replicates: int, looks: list[int], noise: Generator, space: Workspace) -> tuple[Summary, float, int]:
-    """Return the first of these looks that is precise enough, or the last: its summary, upper limit and replicates."""
+    """Return the first look that is precise enough, or the last: its summary, upper limit and replicates."""
     sizes, target, groups = block_sizes(law.size, replicates), torch.as_tensor(law.mean), {"g": law.size}
     sums, done, waiting = Accumulator(groups, replicates=sum(sizes), centre=law.mean, exact=None), 0, list(looks)
     for index, rows in enumerate(sizes):
@@ -47,7 +47,7 @@ def look(law: Law, replicates: int, looks: list[int], noise: Generator, space: W
 
 
 def runs(law: Law, numbers: range) -> dict[str, list[float]]:
-    """Simulate a pilot and the fresh run that it plans; also what would be published if the pilot itself were."""
+    """Simulate pilots and the fresh runs that they plan; return the columns of both."""
     columns: dict[str, list[float]] = {
         key: [] for key in ("pilot_covered", "pilot_ratio", "covered", "ratio", "reached", "replicates")
     }

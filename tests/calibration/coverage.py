@@ -1,4 +1,4 @@
-"""Does the variance's interval cover, is an unbiased cell ever called biased, does the bias bound miss a bias?"""
+"""Does the interval of the variance cover, is an unbiased cell called biased, does the bias bound miss a bias?"""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def sums_of(gradients: torch.Tensor, law: Law, sizes: list[int], space: Workspac
 
 
 def displacements(law: Law, replicates: int) -> list[np.ndarray[Any, Any]]:
-    """Return biases that a bound must cover, well above the noise.
+    """Return biases well above the noise, which a bound must cover.
 
-    For D = 1 on either side, for more along one coordinate and along all.
+    For D = 1 there is one on either side; for larger D, one along a single coordinate and one along all.
     """
     first, far = np.eye(1, law.size)[0], 10 * law.scale / math.sqrt(replicates)
     return [far * first, -far * first] if law.size == 1 else [far * first, np.full(law.size, far / 4)]
 
 
 def bound_of(sums: Sums, target: np.ndarray[Any, Any]) -> float:
-    """Return the 95 % upper bound of the bias, also where a summary keeps it back because the variance may be infinite.
+    """Return the 95 % upper bound of the bias, even if the summary has none because the variance may be infinite.
 
-    For D = 1 that is the limits' larger end; for more, no law here gives cause to keep it back.
+    For D = 1 the bound is the larger end of the limits. For larger D the summaries of all laws here have a bound.
     """
     if sums.size > 1:
         bound = summarise(sums, exact=target, dtype="float32").bias_bound
@@ -69,7 +69,7 @@ def upper_limit(sums: Sums) -> float:
 
 
 def run(law: Law, replicates: int, number: int, space: Workspace) -> Row:
-    """Simulate one run of a law and return what was said about it, and whether that was right."""
+    """Simulate one run of a law, and return its statistics and whether they were right."""
     sizes = block_sizes(law.size, replicates)
     gradients = law.draw(generator("coverage", law.name, replicates, number=number), sum(sizes))
     sums = sums_of(gradients, law, sizes, space)
@@ -105,7 +105,7 @@ def runs(law: Law, replicates: int, numbers: range) -> dict[str, list[float]]:
 
 
 def rate(columns: dict[str, list[float]], key: str) -> tuple[float, int]:
-    """Return the mean of a column over the runs where it exists, and their number."""
+    """Return the mean of a column over the runs that have a value, and the number of these runs."""
     values = np.asarray(columns[key])
     values = values[~np.isnan(values)]
     return (float(values.mean()), values.size) if values.size else (math.nan, 0)

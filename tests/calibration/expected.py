@@ -1,6 +1,6 @@
-"""What the simulations found by which the procedures were chosen, with another program; R = 1e3 and 1e4.
+"""Results of the simulations, by another program, that the procedures were chosen with; R = 1e3 and 1e4.
 
-Rates in percent. Coverages rest on about 4,000 runs at R = 1e3 and 1,500 at 1e4, and were rounded to whole percents.
+Rates are in percent. Coverages come from about 4,000 runs at R = 1e3 and 1,500 at 1e4, rounded to whole percents.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ TAILS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] 
     "T3": ((82, 36, 1), (96, 35, 0)),
     "IW.45": ((100, 99, 79), (100, 100, 94)),
 }
-"""How often the tail index comes out at .5, .7 and 1 or more."""
+"""Rates of a tail index of at least .5, .7 and 1."""
 
 UNBOUNDED: dict[str, tuple[float, float]] = {"EXP1": (99, 74)}
-"""How often the interval has no upper end."""
+"""Rate of intervals without an upper end."""
 
 MISSED_ONE, MISSED_MANY = 6.3, 5.0
-"""The bound of the bias missed at most so often (nominal 5): for D = 1 and for D > 1."""
+"""Largest rate at which the bound of the bias missed (nominal 5), for D = 1 and for D > 1."""
 
 FAR_TAIL = {"SFQ1": 0.26, "EXP1": 1.6, "BERN.02": 0.0}
 """Rate of the scalar bias test over nominal, at 1e-4 and R = 1e3."""

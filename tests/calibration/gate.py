@@ -1,7 +1,7 @@
-"""Does the gate stay quiet where nothing has changed, and speak where something has?
+"""Does the gate stay quiet if nothing has changed, and raise an alarm if something has?
 
-Runs are resampled, block by block, from pools of real cells. The mean of an unbiased cell's pool stands for its exact
-gradient, so that what is resampled has no bias, and a ratio of variances that is exactly 1.
+Runs are resampled, block by block, from pools of real cells. The mean of an unbiased cell's pool serves as its exact
+gradient, so that resampled runs have no bias, and a ratio of variances of exactly 1.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ CELLS = (
 )
 ROWS = 256
 EACH = 17
-"""Cells of a suite that come from each pool, which makes 238 in all."""
+"""Cells of a suite from each pool; a suite has 238 cells."""
 FIRST = 10_000
-"""Replicates of the first stage, with a baseline of ten or forty times as many."""
+"""Replicates of the first stage; a baseline has ten or forty times this number."""
 BASELINES, FIRSTS = 20, 400
 """Runs per cell that suites draw from, in pairs."""
 
@@ -97,19 +97,19 @@ FAULTS: dict[str, Change] = {
     "variance × 2": lambda g, mean: mean + 2**0.5 * (g - mean),
     "bias of 5 %": lambda g, mean: g + 0.05 * mean,
 }
-"""Faults by what they make of the gradients ``[rows, size]`` and their mean ``[size]``."""
+"""Faults by name: functions of the gradients ``[rows, size]`` and their mean ``[size]``."""
 PLANTED = (
     ("baseline contains its own sample", CELLS[1], Cell(BaselineContainsItsOwnSample(n=4), CELLS[1].objective)),
     ("baseline contains its own sample", CELLS[10], Cell(BaselineContainsItsOwnSample(n=8), CELLS[10].objective)),
     ("lost coupling", CELLS[8], Cell(LostCoupling(), CELLS[8].objective)),
 )
-"""Faults that are estimators of their own: what, the sound cell, the faulty one."""
+"""Faults that are estimators: the name, the sound cell, the faulty cell."""
 
 
 def gradients_of(cell: Cell, blocks: int) -> Tensor:
-    """Return gradients of a cell, ``[blocks, rows, size]``; four times as many of a heavy tail.
+    """Return gradients of a cell, ``[blocks, rows, size]``; four times as many blocks for a heavy tail.
 
-    A long run that is drawn from a pool has most of it twice, and a tail of values that come twice looks discrete.
+    A long run contains most of the pool twice, and a tail of values that occur twice looks discrete.
     """
     blocks *= 4 if isinstance(cell.objective, ExponentialMoment) else 1
     engine = Engine(cell, Settings(replicates=blocks * ROWS))
@@ -121,7 +121,7 @@ def gradients_of(cell: Cell, blocks: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Blocks of a cell, the squared norms in each of them ``[blocks, rows]``, and the distances of its pairs."""
+    """Blocks of a cell, their squared norms ``[blocks, rows]``, and the distances of pairs of rows."""
 
     cell: Cell
     exact: np.ndarray[Any, Any]
@@ -134,10 +134,10 @@ class Pool:
         """Make a pool of gradients ``[blocks, rows, size]``.
 
         Args:
-            cell: what they are of.
+            cell: the cell.
             gradients: from ``gradients_of``.
-            exact: the exact gradient, of another pool; the mean of this one when None.
-            change: what becomes of the gradients.
+            exact: the exact gradient, from another pool; the mean of this pool when None.
+            change: the fault to put into the gradients; None for no fault.
         """
         if exact is None:
             exact = torch.stack([g.double().mean(0) for g in gradients]).mean(0)
@@ -160,7 +160,7 @@ class Pool:
         return cls(cell, exact.numpy(), partials, torch.stack(norms).numpy(), torch.stack(halves).numpy())
 
     def resample(self, replicates: int, random: np.random.Generator) -> tuple[Sums, np.ndarray[Any, Any]]:
-        """Return the sums of a run of blocks drawn with replacement, and which blocks they are."""
+        """Return the sums of a run whose blocks are drawn with replacement, and the numbers of these blocks."""
         drawn = random.integers(len(self.partials), size=replicates // ROWS)
         sums = Accumulator(
             {"theta": self.exact.size}, replicates=drawn.size * ROWS, centre=self.exact, exact=self.exact
@@ -170,7 +170,7 @@ class Pool:
         return sums.sums(), drawn
 
     def entry(self, sums: Sums) -> tuple[Entry, str]:
-        """Return a run as the gate sees it, and the verdict on its bias."""
+        """Return the entry of a run in a baseline, and the verdict on its bias."""
         estimator = self.cell.estimator
         summary = summarise(sums, exact=self.exact, dtype="float32")
         line = {
@@ -184,7 +184,7 @@ class Pool:
         return entry_of(line, *self.cell.label.split(" on ")), summary.verdict
 
     def against(self, entry: Entry, blocks: np.ndarray[Any, Any], base: Entry) -> Entry:
-        """Return a run's entry with its squared norms truncated where the baseline's are."""
+        """Return the entry of a run with its squared norms truncated at the cut of the baseline."""
         cut = base.truncated_at
         assert cut is not None
         if base.is_heavy:
@@ -193,13 +193,13 @@ class Pool:
         return entry.model_copy(update={"truncated_at": cut, "truncated_mean": shape.mean, "truncated_cv2": shape.cv2})
 
     def sample(self, replicates: int, base: Entry, random: np.random.Generator) -> Sample:
-        """Return a new run, truncated where the baseline's is."""
+        """Return a new run, truncated at the cut of the baseline."""
         sums, blocks = self.resample(replicates, random)
         entry, verdict = self.entry(sums)
         return Sample(self.against(entry, blocks, base), 0, verdict)
 
     def baselines(self, count: int, random: np.random.Generator) -> list[Entry]:
-        """Return runs of the length that a baseline of this cell has."""
+        """Return runs as long as a baseline of this cell."""
         first, _ = self.entry(self.resample(FIRST, random)[0])
         replicates = baseline_replicates(first.cv2)
         found = []
@@ -212,12 +212,12 @@ class Pool:
 
 
 def random_of(*names: str) -> np.random.Generator:
-    """Return the generator of what these names tell apart."""
+    """Return the random generator that belongs to these names."""
     return np.random.default_rng(list(hashlib.sha256("/".join(names).encode()).digest()))
 
 
 def case_of(pool: Pool, name: str, base: Entry, first: Sample, random: np.random.Generator) -> Case:
-    """Return a case with a confirmation where the first run was flagged."""
+    """Return a case; it has a confirmation if the first run was flagged."""
     case = Case(name, pool.cell.label, base, first=first)
     flags = screen(case)
     if not (flags.variance or flags.bias):
@@ -226,7 +226,7 @@ def case_of(pool: Pool, name: str, base: Entry, first: Sample, random: np.random
 
 
 def null_cases(cell: Cell, suites: int, blocks: int, firsts: int = FIRSTS, baselines: int = BASELINES) -> list[Case]:
-    """Return the cases that a sound cell adds to so many suites, ``EACH`` to every one."""
+    """Return the cases that a sound cell adds to a number of suites, ``EACH`` to every suite."""
     random = random_of("null", cell.id)
     pool = Pool.of(cell, gradients_of(cell, blocks))
     bases = pool.baselines(baselines, random)
@@ -244,7 +244,7 @@ def null_cases(cell: Cell, suites: int, blocks: int, firsts: int = FIRSTS, basel
 
 
 def suites_of(cases: list[list[Case]]) -> list[list[Finding]]:
-    """Return what the gate says of every suite: cell by cell ``EACH`` cases of each list."""
+    """Return the findings of the gate on every suite, which takes ``EACH`` cases of every list."""
     cells = len(cases) * EACH
     return [
         decide(
@@ -257,13 +257,13 @@ def suites_of(cases: list[list[Case]]) -> list[list[Finding]]:
 
 
 def power(sound: Cell, faulty: tuple[str, Cell] | None, trials: int, blocks: int) -> list[dict[str, object]]:
-    """Return how often faults in one cell of a suite are caught, a row for each.
+    """Return the rate at which a fault in one cell of a suite is caught, one row per fault.
 
     Args:
         sound: the cell of the baseline.
-        faulty: what the fault is, and the cell with it; every one of ``FAULTS`` when None.
-        trials: how many for each.
-        blocks: of the pools.
+        faulty: the name of the fault and the cell that has it; all of ``FAULTS`` when None.
+        trials: trials per fault.
+        blocks: blocks of every pool.
     """
     gradients = gradients_of(sound, blocks)
     pool = Pool.of(sound, gradients)

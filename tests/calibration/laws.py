@@ -1,4 +1,4 @@
-"""The laws that the procedures are tried on: gradients whose mean and total variance are known exactly."""
+"""The laws that the procedures are tested on: gradients whose mean and total variance are known exactly."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Draw = Callable[[Generator, int], Tensor]
 class Law:
     """Gradients ``[rows, size]``, float32 as in a study, with their mean ``[size]`` and the trace of their covariance.
 
-    ``scale`` is a standard deviation, or what stands for it where there is none: the biases that a bound must not miss
-    are multiples of it.
+    ``scale`` is a standard deviation, or 1 if the variance is infinite. The biases that a bound must not miss are
+    multiples of it.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Law:
 
 
 def generator(*names: object, number: int = 0) -> Generator:
-    """Return the generator of a run: of what these names tell apart, and of its number."""
+    """Return the generator of a run, seeded by names and the number of the run."""
     return Generator().manual_seed(draw_seed(0, "calibration", [str(name) for name in names], number))
 
 
 def block_sizes(size: int, replicates: int) -> list[int]:
-    """Return the rows of every block of a study's run with gradients of this size."""
+    """Return the rows of every block of a study's run with gradients of ``size`` coordinates."""
     sizes: list[int] = []
     for rows in ladder(SimpleNamespace(row_elements=size), "cpu"):  # type: ignore[arg-type]
         if sum(sizes) >= replicates:
@@ -174,4 +174,4 @@ LAWS = (
     weights("IW.7", 0.7),
     IW45,
 )
-"""What coverage, tails and false verdicts are measured on."""
+"""The laws that coverage, tails and false verdicts are measured on."""

@@ -1,6 +1,6 @@
-"""How often the bias tests reject without a bias, far out: at 1e-3 and 1e-4.
+"""Rejection rates of the bias tests without a bias, down to levels of 1e-3 and 1e-4.
 
-Millions of runs are affordable because many runs are drawn as one array; what is called are the tests of a study.
+Millions of runs are affordable because many runs are drawn as one array. The tests are those that a study calls.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ def rare_bits() -> Law:
 
 
 SCALAR = (G1, SFQ1, EXP1, BERN02, T3, IW45)
-"""For D = 1, where the scalar part is the whole test."""
+"""Laws with D = 1, for which the scalar part is the whole test."""
 VECTOR = (G20, exponential("EXP1 D=20", 1.0, 20), heavy("T3 D=20", 3, 20))
-"""For all three parts."""
+"""Laws for all three parts of the test."""
 LARGE = (exponential("EXP1 D=100", 1.0, 100), mixed_bits(), rare_bits())
-"""Laws on which textbook tests reject in up to all runs."""
+"""Laws on which textbook tests reject up to all runs."""
 
 
 def three_parts(g: Tensor, mean: np.ndarray[Any, Any], blocks: int) -> np.ndarray[Any, Any]:
     """Return p_bias of every run, from gradients ``[runs, rows, size]``.
 
-    The moments are those that partial sums merge to.
+    The moments equal the merged partial sums of a study.
     """
     runs, rows, size = g.shape
     target = torch.as_tensor(mean)
@@ -80,7 +80,7 @@ def _moments(x: np.ndarray[Any, Any]) -> Moments:
 
 
 def rejections(case: Law, numbers: range) -> dict[str, list[float]]:
-    """Return how often p_bias of unbiased runs falls below each nominal level."""
+    """Return the number of unbiased runs whose p_bias falls below each nominal level."""
     batch = max(1, BATCH_ELEMENTS // (ROWS * case.size))
     counts = np.zeros(len(NOMINAL))
     for start in range(numbers.start, numbers.stop, batch):
@@ -99,11 +99,11 @@ SUMS: dict[str, Callable[[torch.Generator, int, int], Tensor]] = {
     "skewed": lambda g, n, size: torch.rand((n, size), generator=g).log_().add_(1),
     "t3": lambda g, n, size: heavy("", 3, size).draw(g, n) - 1,
 }
-"""Laws of the block sums that the sum test alone is tried on: centred, iid coordinates."""
+"""Laws of block sums for the sum test alone: centred, with iid coordinates."""
 
 
 def sum_rejections(name: str, size: int, numbers: range) -> dict[str, list[float]]:
-    """Return how often the sum test of 32 block sums rejects."""
+    """Return the number of runs in which the sum test of 32 block sums rejects."""
     batch = max(1, BATCH_ELEMENTS // (BLOCKS * size))
     counts = np.zeros(len(NOMINAL))
     for start in range(numbers.start, numbers.stop, batch):

@@ -21,11 +21,11 @@ REPLICATES = 300_000
 """Rounded up to whole draws as in a study: 8 of 1,024 and 9 of 32,768, of which 8 and 4 are tracked."""
 LAWS = tuple(law for law in laws.LAWS if law.size == 1 and math.isfinite(law.variance))
 ROUNDING = 1e-6
-"""Relative; the error of BERN.5 is constant, and its interval narrower than the last digit of its float32 gradients."""
+"""Relative tolerance: the error of BERN.5 is constant, so its interval is narrower than float32 resolves."""
 
 
 def sizes_for(law: Law) -> list[int]:
-    """Return the rows of every draw of a study's run with such gradients."""
+    """Return the rows of every draw of a study's run with gradients of this law."""
     return sizes_of(SimpleNamespace(row_elements=law.size), REPLICATES, "cpu")  # type: ignore[arg-type]
 
 
@@ -55,7 +55,7 @@ def sums_of(gradients: torch.Tensor, law: Law, sizes: list[int], space: Workspac
 
 
 def runs(law: Law, numbers: range) -> dict[str, list[float]]:
-    """Simulate runs of a law: do the intervals of variance and mean squared error cover, is it called biased?"""
+    """Simulate runs of a law; return the coverage of variance and mean squared error, and the verdicts on the bias."""
     columns: dict[str, list[float]] = {key: [] for key in ("covered", "below", "mse_covered", "half_width", "biased")}
     sizes, space = sizes_for(law), Workspace()
     for number in numbers:

@@ -1,4 +1,4 @@
-"""How much of a default study's processor time the statistics take: what other programs do beside it does not count."""
+"""The share of the statistics in the processor time of a default study; other programs do not count."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unittest.mock import patch
 from bench.execution.progress import Silent
 from bench.execution.run import run
 from bench.measurement import engine, summaries
-from bench.measurement.engine import draws_partial
+from bench.measurement.reduction.blocks import draws_partial
 from bench.planning.spec import DEFAULT, Spec
 from bench.stats import Accumulator
 
@@ -35,7 +35,7 @@ class Clock:
         return timed
 
     def without(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Take off the seconds of what runs inside a function that is timed, and is not meant."""
+        """Return a function that runs inside a timed one without belonging to it: its seconds are subtracted."""
         inner = Clock()
         timed = inner.around(function)
 
@@ -50,7 +50,7 @@ class Clock:
 
 
 def measure(timing: bool, **overrides: Any) -> dict[str, object]:
-    """Run the default study in this process; return its seconds, those of the statistics, and what they add."""
+    """Run the default study in this process; return its seconds, the seconds of the statistics, and their ratio."""
     spec = Spec.read(DEFAULT, timing=timing, **overrides).on_device()
     clock = Clock()
     with TemporaryDirectory() as folder, ExitStack() as stack:
@@ -60,7 +60,7 @@ def measure(timing: bool, **overrides: Any) -> dict[str, object]:
             (Accumulator, "sums"),
         ):
             stack.enter_context(patch.object(owner, name, clock.around(getattr(owner, name))))
-        sums = clock.around(draws_partial)  # ask for the gradients of their blocks, which are not theirs
+        sums = clock.around(draws_partial)  # its calls for gradients do not count
         apart = lambda gradients, *args, **kwargs: sums(clock.without(gradients), *args, **kwargs)  # noqa: E731
         stack.enter_context(patch.object(engine, "draws_partial", apart))
         begin = time.process_time()

@@ -1,7 +1,7 @@
-"""The whole study: its pieces, spread over processes, and put together.
+"""The whole study: its pieces are spread over processes and joined.
 
-Every random number follows from the law, the size and the number of the run, so that the figures do not depend on how
-many processes there are.
+Every random number depends on the law, the size and the number of the run alone, so that the figures do not depend on
+the number of processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.calibration.laws import LAWS
 
 @dataclass(frozen=True)
 class Plan:
-    """How many runs of everything."""
+    """The number of runs of every part."""
 
     coverage: dict[int, int]
     scalar: int
@@ -35,7 +35,7 @@ class Plan:
     blocks: int
 
     def scaled(self, factor: float) -> Plan:
-        """Return a plan with a part of the runs, at least a few."""
+        """Return a plan with a fraction of the runs, but at least a few of each part."""
 
         def part(n: int, least: int) -> int:
             return max(least, round(n * factor))
@@ -64,7 +64,7 @@ def pieces(total: int, length: int) -> Iterator[range]:
 
 
 def tasks(plan: Plan) -> Iterator[Task]:
-    """Yield the pieces of the study by key, the longest kinds first; pieces of one key are put together."""
+    """Yield the pieces of the study by key, the longest kinds first; pieces with the same key are joined."""
     for number, cell in enumerate(gate.CELLS):
         yield ("null", number), partial(gate.null_cases, cell, plan.suites, plan.blocks)
     for number, cell in enumerate(gate.CELLS):
@@ -121,7 +121,7 @@ def _alone() -> None:
 
 
 def study(plan: Plan, processes: int, say: Callable[[str], None] = lambda _text: None) -> dict[tuple[Any, ...], Any]:
-    """Return what every key's pieces gave: a list of cases or rows, or columns put end to end."""
+    """Return the joined results of every key: a list of cases or rows, or columns."""
     todo = list(tasks(plan))
     found: dict[int, tuple[tuple[Any, ...], Any]] = {}
     begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The calibration study in small: its laws are what they say, its shortcuts are exact, its figures hold."""
+"""A small calibration study: its laws are as declared, its shortcuts are exact, its figures hold."""
 
 from math import sqrt
 
@@ -42,7 +42,7 @@ def test_heavy_laws_by_quadrature(law):
 
 
 def within(hits: int, runs: int, rate: float, expected_runs: int) -> bool:
-    """Tell whether a rate agrees with an expected one, given in percent and rounded, that rests on so many runs."""
+    """Return whether a rate agrees with an expected one, given in rounded percent and based on ``runs`` runs."""
     return abs(coverage_score(hits, runs, rate, expected_runs)) <= z_limit(2 * len(QUICK))
 
 

@@ -1,4 +1,4 @@
-"""Tables of the study: scores, and that every piece of it finds its place."""
+"""Tables of the study: scores, and a place for every piece."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The tables and the figure of the study: our figures beside the expected ones, and the difference between them."""
+"""The tables and the figure of the study: our figures, the expected ones, and their differences."""
 
 from __future__ import annotations
 

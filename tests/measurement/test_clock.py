@@ -42,7 +42,7 @@ class Machine:
         return call
 
     def blocks(self) -> list[tuple[str, int]]:
-        """Runs of equal names, with their lengths."""
+        """Return successive equal names, with their number."""
         return [(name, len(list(run))) for name, run in itertools.groupby(self.calls)]
 
 

@@ -1,4 +1,4 @@
-"""Draws: the ladder of their sizes, blocks, slices, and whose noise they have."""
+"""Draws: the ladder of their sizes, blocks, slices, and the subject of their noise."""
 
 import itertools
 import re
@@ -127,7 +127,7 @@ def test_common_noise_is_the_objectives_and_own_noise_the_cells():
     assert noise_subject(a, common=False) != noise_subject(b, common=False)
 
 
-def test_as_many_blocks_are_reduced_together_as_have_few_means():
+def test_a_span_has_at_most_32_blocks_and_2_to_the_17_means():
     sizes = [256] * 80
     assert [len(span) for span in spans(sizes, 200)] == [32, 32, 16]
     assert [len(span) for span in spans(sizes, NUMBERS_PER_SPAN // 8)] == [8] * 10

@@ -44,8 +44,8 @@ SHARP = Settings(replicates=256, dtype="float64")
         (GumbelSoftmax(), objectives.CategoricalPolynomial(dim=5)),
     ],
 )
-def test_row_gradients_are_those_of_single_training_calls(estimator, objective):
-    """The engine's rows, pulled back together, against ``loss.mean().backward()`` on copies of theta, same noise."""
+def test_gradients_of_rows_equal_the_gradients_of_single_training_calls(estimator, objective):
+    """Compare rows that are pulled back together with ``loss.mean().backward()`` on copies of theta, same noise."""
     engine = Engine(Cell(estimator, objective), SHARP)
     count = 5
     together = engine.gradients(count, engine.generator("measure", 0))
@@ -67,7 +67,7 @@ def test_row_gradients_are_those_of_single_training_calls(estimator, objective):
     "objective", [objectives.GaussianQuadratic(dim=3), objectives.CategoricalPolynomial(dim=4), Network()]
 )
 def test_exact_gradient_is_at_the_point_that_is_measured(objective):
-    """In float32 the point itself is rounded; the exact gradient is taken at the rounded point."""
+    """In float32 theta is rounded; the exact gradient is taken at the rounded theta."""
     problem = objective.build(torch.float32)
     value, gradient = exact_gradient(objective, problem)
     sharp = objective.build(torch.float64)
@@ -135,7 +135,7 @@ class Bad(Estimator):
         ("nan", "not finite"),
     ],
 )
-def test_wrong_estimators_are_told_in_a_sentence(how, says):
+def test_wrong_estimators_are_refused_with_a_sentence(how, says):
     with pytest.raises((ValueError, Lost), match=says):
         measure_moments(Engine(Cell(Bad(how), objectives.GaussianQuadratic(dim=2)), SHARP), lambda _d, _t: None)
 
@@ -148,7 +148,7 @@ def test_gradients_that_are_not_finite_are_all_counted():
 
 
 def test_memory_does_not_grow_with_replicates():
-    """What a block leaves behind is its sums: of fixed size, whatever the rows."""
+    """A block leaves only its sums behind, whose size does not depend on its rows."""
     engine = Engine(Cell(ScoreFunction(), objectives.GaussianQuadratic(dim=4)), Settings(replicates=20_000))
     centre = np.zeros(engine.size)
 
@@ -173,7 +173,7 @@ class Unset(Objective):
         return Problem(theta, lambda t: Independent(Normal(t["mean"], 1.0), 1), lambda _q: lambda x: x.sum(-1))
 
 
-def test_a_missing_exact_value_is_told():
+def test_a_missing_exact_value_is_an_error():
     with pytest.raises(ValueError, match="unset declares has_exact and builds a problem without an exact value"):
         exact_gradient(Unset(), Unset().build())
 
@@ -211,7 +211,7 @@ def test_a_span_ends_where_rows_are_no_longer_tracked():
     assert starts[2] == 2**16 + 2**19  # the draw that reaches 2^17 is the last
 
 
-def test_partials_are_of_all_blocks_in_order():
+def test_partials_hold_all_blocks_in_order():
     engine = Engine(Cell(ScoreFunction(), objectives.GaussianQuadratic(dim=2)), Settings(replicates=10_000))
     centre = torch.zeros(engine.size).double()
     partials = [partial for partial, _ in engine.partials(range(len(engine.sizes)), centre, None)]
@@ -240,7 +240,7 @@ def test_a_long_run_tracks_all_series_at_its_start_only():
     assert abs(summary.gain - 1) < z_limit(1) * standard_error
 
 
-def test_slopes_that_were_0_where_they_were_followed_are_no_step():
+def test_slopes_that_are_0_in_all_tracked_rows_do_not_make_f_a_step():
     engine = Engine(Cell(Reparameterization(), objectives.GaussianQuadratic(dim=2)), Settings(replicates=1000))
     exact = exact_gradient(engine.cell.objective, engine.problem)[1]
     sums, _, _ = summarise_cell(engine, exact)
@@ -248,7 +248,7 @@ def test_slopes_that_were_0_where_they_were_followed_are_no_step():
 
 
 @pytest.mark.parametrize(("size", "rows"), [(1, 256), (512, 256), (1024, 128), (2**18, 1)])
-def test_a_digest_is_of_the_first_gradients(size, rows):
+def test_a_digest_depends_on_the_first_gradients_only(size, rows):
     g = torch.zeros(512, size)
     own = digest([g[:, :1], g[:, 1:]])
     g[rows] = 1

@@ -1,4 +1,4 @@
-"""Freed memory stays: once warm, a job that allocates much asks the system for no pages."""
+"""Freed memory stays with the process: a warm job that allocates much causes no page faults."""
 
 import subprocess
 import sys

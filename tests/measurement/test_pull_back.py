@@ -87,7 +87,7 @@ def test_theta_used_twice_gets_both_gradients():
 
 
 def test_gradients_come_tensor_by_tensor_in_the_order_of_theta():
-    """What q does not depend on has a gradient of zeros; parts that were made apart are put together."""
+    """A tensor that q does not depend on has a gradient of zeros; slices are joined."""
     theta = {name: torch.zeros(w, requires_grad=True) for name, w in (("b", 2), ("unused", 3), ("a", 2))}
     route = PullBack(Normal(theta["a"], theta["b"].exp()), theta)
     loc, scale = (torch.randn(5, 2, generator=torch.Generator().manual_seed(i)) for i in range(2))

@@ -341,7 +341,7 @@ class _Reduction:
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Reduce the gradients of some blocks in one pass: coordinates to moments, rows to numbers in the table.
 
-        Written to the table: in the rows of w, or of the w of every group, `‖Y_r‖²/u`. Added to its last four rows:
+        Written to the table: `‖Y_r‖²/u`, to w or to the w of every group. Added to its last four series:
 
         - error: `2 Y_r·(d + p − g*)/u`
         - projection: `Y_r·g*/‖g*‖/√u`
@@ -366,17 +366,17 @@ class _Reduction:
         squared = not (target is not None or sub_blocks or self._shapes)  # only the squares of Y are needed
         for matrix, d, columns, sums in self._centred(parts, frame.pivots, shape[0], squared=squared):
             Y = squares = matrix.view(shape)
-            if target is not None:
+            if target is not None:  # the shares of these columns in error and projection
                 away, along = d + target.offset[columns], target.direction[columns].expand_as(d)
                 vectors = torch.stack([away * (2 / units[0]), along / sqrt(units[0])], 1)
                 add_block_products(Y, vectors, table[-4:-2])
             if sub_blocks:
                 own_grams = gram_matrices(matrix, sub_blocks)
                 grams = [a.add_(b) for a, b in zip(grams, own_grams, strict=True)] if grams else own_grams
-            if not squared:
+            if not squared:  # Y is needed again for third moments only
                 squares = torch.mul(Y, Y, out=self._matrix("squares", matrix).view(shape) if self._shapes else Y)
             M = [column_sums(squares)]
-            for w, own in sums:
+            for w, own in sums:  # the squared norms; the first columns overwrite, the others add
                 row_sums(squares.flatten(0, 1)[:, own], 1 / units[w], table[w].view(-1), add=w in begun)
                 begun.add(w)
             if self._shapes:
@@ -392,7 +392,7 @@ class _Reduction:
 
         Yields:
             Y, or its squares, `[blocks · rows, columns]`; d, `[blocks, columns]`; the columns of theta in the matrix;
-            and pairs of a row of the table and the columns of the matrix whose squares are summed up there.
+            and pairs of a series in the table and the columns of the matrix whose squares are summed up there.
         """
         columns, own_series = self._columns, bool(self._own_series)
         if self.centre.numel() < NARROW:

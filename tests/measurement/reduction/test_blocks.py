@@ -173,7 +173,7 @@ def test_the_largest_values_are_found_in_long_blocks():
 )
 @pytest.mark.parametrize("tracked", [0, None])
 def test_squares_of_all_groups_are_in_the_squared_norms(groups, tracked):
-    """Whether groups have series of their own or not, and whatever the memory held."""
+    """With and without series of the groups, and with garbage in the workspace."""
     g, space = draw(128, sum(groups.values())), Workspace()
     space.take("table", (4 * 128,), g).fill_(1e3)
     p = draws_partial(
@@ -194,7 +194,7 @@ def test_squares_of_all_groups_are_in_the_squared_norms(groups, tracked):
 
 
 def test_a_block_hands_over_as_many_values_as_any_other():
-    """Of a block whose mean one huge gradient shifts, every squared norm is large."""
+    """One huge gradient shifts the mean of its block, so that every squared norm in the block is large."""
     blocks = [draw(256, 2, seed) for seed in range(8)]
     blocks[3][17] = 1e9
     given = {"groups": {"t": 2}, "centre": torch.zeros(2).double(), "exact": None, "replicates": 10**4}
@@ -204,7 +204,7 @@ def test_a_block_hands_over_as_many_values_as_any_other():
 
 
 def test_a_huge_gradient_costs_others_no_digits():
-    """Neither those of its own run nor, by the pivot, those of later ones."""
+    """Neither gradients of its own span nor, through the pivot, gradients of later spans lose digits."""
     blocks = [draw(256, 3, seed, torch.float32) for seed in range(16)]
     blocks[0][17] = 1e9
     given = {"groups": {"t": 3}, "centre": torch.zeros(3).double(), "exact": None, "replicates": 4096}
@@ -219,7 +219,7 @@ def test_a_huge_gradient_costs_others_no_digits():
 
 @pytest.mark.parametrize("off", [1e-12, 1.0, 1e12])
 def test_the_unit_of_the_squared_norms_changes_no_digit(off):
-    """Far from the squared norms, it makes the reduction a sharp one."""
+    """A unit far from the squared norms makes the reduction use float64."""
     g = [draw(512, size, seed=size, dtype=torch.float32) for size in (1, 40)]
     given = {"groups": {"a": 1, "b": 40}, "centre": torch.zeros(41).double(), "exact": torch.ones(41).double()}
     a, b = (
@@ -351,7 +351,7 @@ def test_the_device_gives_the_same_sums():
 
 
 def test_cosines_of_rows_that_are_short_beside_the_mean():
-    """A cosine out of the projection would have no digit left of such a row."""
+    """A cosine computed from the projection would have no correct digit for such a row."""
     exact = torch.tensor([3.0, 4.0]).double()
     g = (exact + 0.1 * draw(64, 2)).float()
     g[:32] = torch.tensor([1e-6, 0.0])
@@ -370,9 +370,9 @@ def test_cosines_of_rows_that_are_short_beside_the_mean():
     [(1, 1, 2**19), (1, 2**19, 3000), (4, 1, 1), (4, 2 * 96, 2**19), (4, 2**19, 2**19)],
 )
 def test_blocks_reduced_together_are_as_if_alone(monkeypatch, size, exact, away, cut, one_pass, table):
-    """Whatever the pivot: none, or the mean of the first block, or a point that is some standard deviations off.
+    """For every pivot (none, the mean of the first block, a point some standard deviations away) and every grouping.
 
-    And whether draws are put together or cut between blocks on the way, and how many series are summed up at once.
+    Draws are joined or cut between blocks on the way, and a table holds more or fewer series.
     """
     monkeypatch.setattr("bench.measurement.reduction.blocks.PASS", one_pass * size)
     monkeypatch.setattr("bench.measurement.reduction.blocks.TABLE", table)

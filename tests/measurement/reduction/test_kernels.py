@@ -77,7 +77,7 @@ def test_products_of_the_rows_of_sub_blocks(rows, wanted, counts):
 @pytest.mark.parametrize("rising", [True, False])
 @pytest.mark.parametrize("count", [1, 300])
 def test_the_largest_values_are_found_whatever_the_order(rising, count):
-    """Where the sample that is looked at first is larger than all else, too."""
+    """Also if the sample that gives the threshold holds the largest values."""
     v = torch.arange(2.0**16).double()
     found = top((v if rising else v.flip(0)).unsqueeze(0), count)
     assert torch.equal(found.sort(descending=True).values, v.flip(0)[:count])
