@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench.records.lines import LineKind, Outcome
 from bench.stats import ComparedRun, compare, format_interval, format_number, format_variance, holm
 from bench.stats.printing import NONE
 
@@ -112,7 +113,7 @@ def _by_cell(records: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:
 
 
 def _measured(records: Iterable[Record]) -> list[Record]:
-    return [r for r in records if r["kind"] == "moments" and r["outcome"] == "measured"]
+    return [r for r in records if r["kind"] == LineKind.MOMENTS and r["outcome"] == Outcome.MEASURED]
 
 
 def _label(record: Record) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from bench.records.lines import Outcome
 from bench.report import words
 from bench.report.frame import each
 from bench.stats.comparison import work_normalised
@@ -31,7 +32,7 @@ def priced(table: pd.DataFrame, cost: str = "seconds") -> pd.DataFrame:
     import numpy as np
 
     table = table.copy()
-    untimed = (table["outcome"] == "measured") & table["seconds"].isna()
+    untimed = (table["outcome"] == Outcome.MEASURED) & table["seconds"].isna()
     partly = untimed.groupby(table["problem"]).transform("any") | (cost == "evaluations")
     table["unit"] = np.where(partly, "evaluations", "seconds")
     for suffix in ("", "_low", "_high"):

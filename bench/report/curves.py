@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.records.lines import LineKind, Outcome
 from bench.report.frame import files
 from bench.stats.seeds import SeedSummary, across_seeds
 from bench.stats.summary import HEAVY
@@ -17,7 +18,6 @@ from bench.stats.summary import HEAVY
 Array = NDArray[np.float64]
 Record = Mapping[str, Any]
 
-KIND = "training"
 SETTINGS = ("dtype", "device", "steps", "optimizer", "learning_rate", "replicates", "looks")
 """Keys of a line whose values must be equal in runs that are compared."""
 SETTING_TEXTS = {
@@ -66,7 +66,7 @@ class Curves:
     @property
     def diverged(self) -> int:
         """Number of runs that have diverged."""
-        return sum(line["outcome"] == "diverged" for line in self.lines)
+        return sum(line["outcome"] == Outcome.DIVERGED for line in self.lines)
 
     def at(self, evaluations: float) -> Array:
         """Return every run's objective after a number of evaluations of f, linear between two looks, ``[seeds]``."""
@@ -104,7 +104,9 @@ class Problem:
 
 def problems(records: Sequence[Record]) -> list[Problem]:
     """Return the problems of a study's training lines, in their order."""
-    lines = [r for r in records if r["kind"] == KIND and r["outcome"] in ("measured", "diverged")]
+    lines = [
+        r for r in records if r["kind"] == LineKind.TRAINING and r["outcome"] in (Outcome.MEASURED, Outcome.DIVERGED)
+    ]
     groups: dict[Any, list[Record]] = {}
     for line in lines:
         own = (files(line), *map(_plain, (line[key] for key in SETTINGS)))
@@ -145,7 +147,7 @@ def _curves(lines: list[Record], maximise: bool) -> Curves:
 
     value = grid("value", worst)
     for row, line in zip(value, lines, strict=True):
-        if line["outcome"] == "diverged":
+        if line["outcome"] == Outcome.DIVERGED:
             row[min(len(line["curves"]["value"]), length - 1) :] = worst
     heavy = np.zeros((len(lines), length), dtype=bool)
     for marks, line in zip(heavy, lines, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.records.lines import LineKind, Outcome
 from bench.stats.summary import HEAVY, BiasVerdict, Flag
 
 if TYPE_CHECKING:
@@ -72,13 +73,15 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
     # A cell whose pilot failed has no moments line: its pilot stands in.
     moments = {
-        r["run"]: r for r in records if r["kind"] == "moments" or (r["kind"] == "pilot" and r["outcome"] != "measured")
+        r["run"]: r
+        for r in records
+        if r["kind"] == LineKind.MOMENTS or (r["kind"] == LineKind.PILOT and r["outcome"] != Outcome.MEASURED)
     }
-    timing = {r["run"]: r for r in records if r["kind"] == "timing" and r["outcome"] == "measured"}
+    timing = {r["run"]: r for r in records if r["kind"] == LineKind.TIMING and r["outcome"] == Outcome.MEASURED}
     rows = []
     for run, record in moments.items():
         summary = record.get("summary") or {}
-        seconds = timing.get(run, {}) if record["outcome"] == "measured" else {}
+        seconds = timing.get(run, {}) if record["outcome"] == Outcome.MEASURED else {}
         row = {key: record.get(key) for key in IDENTITY + FACTS}
         row |= {key: summary.get(key) for key in SUMMARY} | {key: seconds.get(key) for key in TIMING}
         row["files"] = files(record)
@@ -90,7 +93,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table[list(WORDS)] = table[list(WORDS)].fillna("").astype(str)
     table["evals"] = table["f_evals"] + table["grad_evals"]
     table["parameters"] = [label.partition(":")[2] for label in table["estimator"]]
-    measured = table["outcome"] == "measured"
+    measured = table["outcome"] == Outcome.MEASURED
     table["heavy"] = measured & table["status"].isin(HEAVY)
     table.loc[table["heavy"], list(NEEDS_FINITE_VARIANCE)] = float("nan")
     # A deterministic estimator varies by rounding alone, which is no variance.
@@ -121,10 +124,10 @@ def _problems(table: pd.DataFrame) -> pd.Series[str]:
     """Name the problem of each row: rows of one problem have equal objective, dtype, device and seed."""
     import pandas as pd
 
-    runs = table[table["outcome"] != "skipped"]
+    runs = table[table["outcome"] != Outcome.SKIPPED]
     varying = [key for key in ("dtype", "device", "seed", "common_noise") if runs[key].nunique() > 1]
     same = ["cell", "dtype", "device", "seed", "common_noise"]
-    lengths = table[table["outcome"] == "measured"].groupby(same)["replicates"].nunique()
+    lengths = table[table["outcome"] == Outcome.MEASURED].groupby(same)["replicates"].nunique()
     repeated = {cell for cell, *_ in lengths[lengths > 1].index}
     objectives = set(table.loc[table["cell"].isin(repeated), "objective"])
     contents = runs.groupby("objective")["files"].nunique()
@@ -133,7 +136,9 @@ def _problems(table: pd.DataFrame) -> pd.Series[str]:
         parts = [_setting(key, getattr(row, key)) for key in varying]
         parts += [f"R={row.replicates:,.0f}"] if row.objective in objectives else []
         parts += [row.files] if contents.get(row.objective, 1) > 1 else []
-        names.append(f"{row.objective} ({', '.join(parts)})" if parts and row.outcome != "skipped" else row.objective)
+        names.append(
+            f"{row.objective} ({', '.join(parts)})" if parts and row.outcome != Outcome.SKIPPED else row.objective
+        )
     return pd.Series(names, index=table.index, dtype=object)
 
 

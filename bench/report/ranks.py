@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.records.lines import LineKind, Outcome
 from bench.stats import ComparedRun, log_ratio_table, rank_intervals
 
 if TYPE_CHECKING:
@@ -18,8 +19,10 @@ def ranked(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.Data
     blocks are compared pairwise, which separates much closer variances.
     """
     table = table.assign(rank_low=float("nan"), rank_high=float("nan"))
-    by_run = {r["run"]: r for r in records if r["kind"] == "moments"}
-    for _, group in table[(table["outcome"] == "measured") & (table["variance"] > 0)].groupby("problem", sort=False):
+    by_run = {r["run"]: r for r in records if r["kind"] == LineKind.MOMENTS}
+    for _, group in table[(table["outcome"] == Outcome.MEASURED) & (table["variance"] > 0)].groupby(
+        "problem", sort=False
+    ):
         lines = [by_run[run] for run in group["run"]]
         ratios, p, allowed = log_ratio_table(
             [ComparedRun.of(line) for line in lines], common=all(line["common_noise"] for line in lines)

@@ -6,6 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from bench.records.lines import Outcome
 from bench.report import words
 from bench.report.cost import UNITS, advice
 from bench.report.frame import each
@@ -75,7 +76,7 @@ class Section(NamedTuple):
 
 def ordered(group: pd.DataFrame) -> pd.DataFrame:
     """Sort the runs of a problem: unbiased ones by variance × cost, then biased, heavy-tailed and failed ones."""
-    place = (~group["fair"]).astype(int) + 2 * group["heavy"] + 4 * (group["outcome"] != "measured")
+    place = (~group["fair"]).astype(int) + 2 * group["heavy"] + 4 * (group["outcome"] != Outcome.MEASURED)
     keyed = group.assign(_place=place, _cost=group["variance_times_cost"].fillna(math.inf))
     ranked = keyed.sort_values(["_place", "_cost", "variance_low", "estimator"], kind="stable")
     return ranked.drop(columns=["_place", "_cost"])
@@ -93,12 +94,12 @@ def sections(table: pd.DataFrame, *, terse: bool = False) -> list[Section]:
 
 
 def _run(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["outcome"] != "skipped"]
+    return table[table["outcome"] != Outcome.SKIPPED]
 
 
 def _section(problem: str, group: pd.DataFrame, *, terse: bool) -> Section:
     runs = each(group)
-    measured = [r for r in runs if r.outcome == "measured"]
+    measured = [r for r in runs if r.outcome == Outcome.MEASURED]
     first = measured[0] if measured else runs[0]
     facts = [first.family, f"dim {first.dim:.0f}"]
     if measured:
@@ -113,7 +114,7 @@ def _section(problem: str, group: pd.DataFrame, *, terse: bool) -> Section:
 
 
 def _cells(row: Any, *, terse: bool) -> tuple[str, ...]:
-    if row.outcome == "failed":
+    if row.outcome == Outcome.FAILED:
         return (row.estimator, *[NONE] * 7, "failed (below)")
     rank = None if math.isnan(row.rank_low) else (int(row.rank_low), int(row.rank_high))
     return (
@@ -131,7 +132,7 @@ def _cells(row: Any, *, terse: bool) -> tuple[str, ...]:
 
 def absences(table: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Return what failed and what was skipped, each as lines: one line per estimator, family and reason."""
-    return _grouped(table[table["outcome"] == "failed"]), _grouped(table[table["outcome"] == "skipped"])
+    return _grouped(table[table["outcome"] == Outcome.FAILED]), _grouped(table[table["outcome"] == Outcome.SKIPPED])
 
 
 def _grouped(table: pd.DataFrame) -> list[str]:
@@ -203,7 +204,7 @@ def _filled(body: list[tuple[str, ...]]) -> tuple[list[str], list[list[str]]]:
 def provenance(table: pd.DataFrame) -> str:
     """Return sentences with the numbers of runs, and their dtypes, devices and seeds."""
     counts = table["outcome"].value_counts()
-    shown = [f"{counts.get(word, 0)} {word}" for word in ("measured", "failed", "skipped")]
+    shown = [f"{counts.get(word, 0)} {word}" for word in (Outcome.MEASURED, Outcome.FAILED, Outcome.SKIPPED)]
     used = _run(table)
     if used.empty:
         return f"Runs: {', '.join(shown)}."

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bench.records.lines import LineKind, Outcome
 from bench.report import words
-from bench.report.curves import KIND, Curves, Problem, Record, problems
+from bench.report.curves import Curves, Problem, Record, problems
 from bench.stats.printing import NONE, format_estimate, format_number
 from bench.stats.seeds import SeedSummary, across_seeds
 
@@ -143,14 +144,14 @@ def absences(records: Sequence[Record]) -> list[str]:
     """Return a line for each estimator, objective and reason that was not trained or diverged."""
     found: dict[tuple[str, str, str, str], list[int]] = {}
     for line in records:
-        if line["kind"] == KIND and line["outcome"] != "measured":
+        if line["kind"] == LineKind.TRAINING and line["outcome"] != Outcome.MEASURED:
             key = (line["outcome"], line["estimator"], line["objective"], line["reason"])
             found.setdefault(key, []).append(line["seed"])
     return [_absence(*key, sorted(seeds)) for key, seeds in found.items()]
 
 
 def _absence(outcome: str, estimator: str, objective: str, reason: str, seeds: list[int]) -> str:
-    if outcome == "skipped":
+    if outcome == Outcome.SKIPPED:
         return f"not applicable: {estimator} on {objective}: {reason}"
     return f"{outcome}: {estimator} on {objective}, seed {', '.join(map(str, seeds))}: {reason}"
 

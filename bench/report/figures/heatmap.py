@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.records.lines import Outcome
 from bench.report.figures.panels import LETTERS
 from bench.report.frame import each
 from bench.report.style import order
@@ -38,11 +39,11 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
 
     if not (table["variance_low"] >= 0).any():
         return None
-    columns, note = _columns(table[table["outcome"] != "skipped"])
+    columns, note = _columns(table[table["outcome"] != Outcome.SKIPPED])
     rows = _rows(table)
     bases = {column: _base(table[table["problem"] == column]) for column in columns}
     cells = {(r.estimator, r.problem): r for r in each(table)}
-    skipped = {(r.estimator, r.objective) for r in each(table) if r.outcome == "skipped"}
+    skipped = {(r.estimator, r.objective) for r in each(table) if r.outcome == Outcome.SKIPPED}
     objective = dict(zip(table["problem"], table["objective"], strict=True))
     colours, texts = np.full((len(rows), len(columns)), np.nan), np.full((len(rows), len(columns)), "", dtype=object)
     figure = Figure(figsize=(4.6 + 0.72 * len(columns), 3.0 + 0.26 * len(rows)), layout="constrained")
@@ -50,15 +51,15 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             cell = cells.get((row, column))
-            if cell is not None and cell.outcome == "measured":
+            if cell is not None and cell.outcome == Outcome.MEASURED:
                 texts[i, j], colours[i, j] = _ratio(cell, bases[column][0])
                 if math.isnan(colours[i, j]):
                     _sign(ax, i, j, "≥", "#777777")
-            elif cell is not None and cell.outcome == "failed":
+            elif cell is not None and cell.outcome == Outcome.FAILED:
                 _sign(ax, i, j, "×", FAILED)
             elif (row, objective[column]) in skipped:
                 _sign(ax, i, j, "–", "#777777")
-            if cell is not None and cell.outcome == "measured" and not cell.fair:
+            if cell is not None and cell.outcome == Outcome.MEASURED and not cell.fair:
                 _corner(ax, i, j, filled=cell.biased)
     seaborn.heatmap(
         colours,
