@@ -14,10 +14,10 @@ from torch import Tensor
 
 from bench.measurement import reference
 from bench.measurement.engine import Engine
-from bench.measurement.moments import moments_record
-from bench.measurement.pilot import pilot_record, with_precision
+from bench.measurement.moments import measure_moments
+from bench.measurement.pilot import run_pilot, with_precision
 from bench.measurement.threads import single_thread
-from bench.measurement.timing import timing_record
+from bench.measurement.timing import measure_timing
 from bench.objectives import Objective
 from bench.planning.cells import Cell, mismatch
 from bench.planning.settings import Settings
@@ -25,6 +25,7 @@ from bench.records.lines import Record
 from bench.stats import PrecisionTarget, Summary
 from bench.stats.printing import format_bias, format_estimate, format_variance
 from bench.stats.quantiles import t_quantile
+from bench.stats.summary import Status
 from estimators import Estimator, Refusal
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class Measurement:
     def _coordinates(self) -> dict[str, Any]:
         count, mean = self.replicates, np.asarray(self.record["mean"], dtype=np.float64)
         variance = np.asarray(self.record["sums"]["coordinate"]["M2"], dtype=np.float64) / (count - 1)
-        known = self.status != "INFINITE_VARIANCE_SUSPECTED"
+        known = self.status != Status.INFINITE_VARIANCE_SUSPECTED
         half = t_quantile(0.975, count - 1) * np.sqrt(variance / count) if known else np.full_like(mean, np.nan)
         exact = self.record["exact"]
         return {
@@ -246,9 +247,9 @@ def measure(
     with single_thread():
         found = None
         if precision is not None:
-            found = pilot_record(cell, settings, PrecisionTarget(precision, max_replicates))
+            found = run_pilot(cell, settings, PrecisionTarget(precision, max_replicates))
             settings = replace(settings, replicates=found["planned_replicates"])
         stand_in = reference.in_process(objective, reference.settings_of(settings))
-        line = moments_record(Engine(cell, settings), reference=stand_in)
+        line = measure_moments(Engine(cell, settings), reference=stand_in)
         line = line if found is None else with_precision(line, found)
-        return Measurement(cell, line, timing_record(cell, settings) if timing else None)
+        return Measurement(cell, line, measure_timing(cell, settings) if timing else None)

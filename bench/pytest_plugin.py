@@ -65,17 +65,18 @@ class GradientCheck:
         from bench.planning.cells import Cell
         from bench.records.seeds import draw_seed
         from bench.stats.gate import STAGE_ONE_BIAS, STAGE_TWO_FACTOR
+        from bench.stats.summary import BiasVerdict
 
         cell = Cell(estimator, objective)
         first = measure(estimator, objective, replicates=replicates, seed=seed, dtype=dtype).summary
-        if first.verdict == "NO_REFERENCE":
+        if first.verdict == BiasVerdict.NO_REFERENCE:
             raise ValueError(f"{objective!r} has no gradient to compare with. Use an objective with an exact gradient.")
-        if first.verdict == "UNRELIABLE":
+        if first.verdict == BiasVerdict.UNRELIABLE:
             raise AssertionError(
                 f"{cell.label}: the variance may be infinite (tail index {first.khat:.2f}), and then no bias can be "
                 "told from noise. Test it on an objective with lighter tails."
             )
-        if first.variance == 0 or first.verdict in ("EXACT", "DETERMINISTIC_BIASED"):
+        if first.variance == 0 or first.verdict in (BiasVerdict.EXACT, BiasVerdict.DETERMINISTIC_BIASED):
             _assert_exact(cell.label, first, ROUNDING if tolerance is None else tolerance)
         elif tolerance is not None:
             _assert_within(cell.label, first, tolerance)
@@ -145,9 +146,11 @@ class GradientCheck:
 
 def _assert_exact(label: str, summary: Summary, tolerance: float) -> None:
     __tracebackhide__ = True
+    from bench.stats.summary import BiasVerdict
+
     allowed = tolerance * (summary.exact_norm or 0.0)
     off = summary.bias_norm or 0.0
-    if summary.verdict != "EXACT" and off > allowed:
+    if summary.verdict != BiasVerdict.EXACT and off > allowed:
         raise AssertionError(
             f"{label} is biased: its gradient has no noise and is off by {off:.3g} from an exact gradient of norm "
             f"{summary.exact_norm:.3g}; {allowed:.3g} is allowed."
@@ -157,13 +160,14 @@ def _assert_exact(label: str, summary: Summary, tolerance: float) -> None:
 def _assert_within(label: str, summary: Summary, tolerance: float) -> None:
     __tracebackhide__ = True
     from bench.stats.bias import replicates_needed
+    from bench.stats.summary import BiasVerdict
 
     norm, bound = summary.exact_norm, summary.bias_bound
     if not norm or bound is None:
         raise ValueError(f"{label}: the exact gradient is 0, so no bias is relative to it. Leave the tolerance out.")
     if bound > tolerance * norm:
         needed = replicates_needed(bound, tolerance * norm, summary.replicates)
-        biased = summary.verdict == "BIASED" and (summary.bias_low or 0.0) > tolerance * norm
+        biased = summary.verdict == BiasVerdict.BIASED and (summary.bias_low or 0.0) > tolerance * norm
         advice = (
             "The bias is beyond the tolerance."
             if biased

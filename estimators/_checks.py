@@ -25,14 +25,7 @@ def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n
 
 
 def even(estimator: Estimator, because: str = "its samples are pairs", fields: str = "", other: str = "") -> None:
-    """Raise ``InvalidParameter`` unless n is even and at least 2.
-
-    Args:
-        estimator: the estimator that has the field n.
-        because: the reason, a clause.
-        fields: further fields of the advice, ``", noise='antithetic'"``.
-        other: another estimator to advise, ``" or ScoreFunction(n=3)"``.
-    """
+    """Raise ``InvalidParameter`` unless n is even and at least 2; ``fields`` and ``other`` complete the advice."""
     name = type(estimator).__name__
     at_least(estimator, 2, f". Use {name}(n=2{fields}).")
     n: int = estimator.n  # type: ignore[attr-defined]

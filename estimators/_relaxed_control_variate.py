@@ -26,22 +26,13 @@ def noisy_logits(q: Distribution, n: int, generator: Generator | None) -> tuple[
 
 
 def path_difference(q: Distribution, p: Tensor, x: Tensor, u: Tensor, z: Tensor, slope: Tensor) -> Tensor:
-    """Return ``grad c(z) - grad c(z')`` at the logits, for each sample, ``[n, *batch, *event]``.
+    """Return ``grad c(z) - grad c(z')`` at q's normalised logits for each sample, ``[n, *batch, *event]``.
 
-    For a bit, the derivatives of z and z' in the logit differ by
+    ``slope (1 - p) / u``  for a bit x = 1,  slope = dc/dz
+    ``slope p / (1 - u)``  for a bit x = 0
+    ``w - p sum w``  for categories,  w_j = exp(z_j - max z) slope_j
 
-    ``dz - dz' = (1 - p) / u``  if x = 1
-    ``dz - dz' = p / (1 - u)``  if x = 0
-
-    For categories, ``w_j = exp(z_j - max z) slope_j`` and the difference is ``w - p sum(w)``.
-
-    Args:
-        q: Bernoulli or one-hot categories, whose logits are normalised.
-        p: the probabilities of q.
-        x: the discrete outcome of z.
-        u: the uniforms that z was made from.
-        z: q's logits plus noise.
-        slope: ``dc/dz``.
+    p are the probabilities of q, z comes from ``noisy_logits`` with the uniforms u, and x is its discrete outcome.
     """
     if isinstance(inner(q), Bernoulli):
         other = torch.addcmul(p, x, 1 - 2 * p)  # 1 - p where x is 1, else p
@@ -51,12 +42,5 @@ def path_difference(q: Distribution, p: Tensor, x: Tensor, u: Tensor, z: Tensor,
 
 
 def score_plus_path(weight: Tensor, score: Tensor, factor: Tensor | float, path: Tensor) -> Tensor:
-    """Return ``sum_k weight_k score_k + factor path_k``, ``[*batch, *event]``.
-
-    Args:
-        weight: ``[n, *batch]``.
-        score: ``[n, *batch, *event]``.
-        factor: a scalar.
-        path: ``[n, *batch, *event]``; overwritten.
-    """
+    """Return ``sum_k weight_k score_k + factor path_k``, ``[*batch, *event]``; ``path`` is overwritten."""
     return over_samples(path.mul_(factor).addcmul_(score, spread(weight, score)))

@@ -67,14 +67,14 @@ class GumbelRao(Estimator):
         self.check(q)
         x = draw(q, self.n, generator)
         theta = logits(q).clamp_min(torch.finfo(x.dtype).min)  # infinity minus infinity is NaN
-        z = _given(x, q, theta.detach(), self.inner, generator)
+        z = perturbed_given(x, q, theta.detach(), self.inner, generator)
         x = through(x, squash(q, z + grad_only(theta), self.temperature).mean(0))
         fx = f(x)
         needs_gradient(self, fx, x)
         return fx.mean(0)
 
 
-def _given(x: Tensor, q: Distribution, theta: Tensor, inner_draws: int, generator: Generator | None) -> Tensor:
+def perturbed_given(x: Tensor, q: Distribution, theta: Tensor, inner_draws: int, generator: Generator | None) -> Tensor:
     """Return perturbed logits, drawn given that their outcome is x, ``[inner, n, *batch, *event]``."""
     shape = Size((inner_draws, *x.shape))
     if isinstance(inner(q), Bernoulli):

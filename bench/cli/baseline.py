@@ -11,6 +11,7 @@ import click
 from bench.cli import options
 from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
 from bench.planning.settings import SMALLEST_DRAW
+from bench.records.lines import Outcome
 
 if TYPE_CHECKING:
     from bench.gate.baseline import Baseline
@@ -167,4 +168,4 @@ def _keep(name: str, draft: Draft, old: Baseline | None = None) -> ExitCode:
         for text in changes(old, draft.baseline) or ["nothing has changed"]:
             click.echo(text)
     click.echo(f"{path}: {count(cells)}. Commit it, and guard it with `bench check --baseline {name}`.")
-    return ExitCode.FAILED if any(line["outcome"] == "failed" for line in draft.lost) else ExitCode.FINE
+    return ExitCode.FAILED if any(line["outcome"] == Outcome.FAILED for line in draft.lost) else ExitCode.FINE

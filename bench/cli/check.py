@@ -76,7 +76,7 @@ def command(
     never fails. Selectors narrow what is measured.
     """
     if budget and replicates is not None:
-        raise click.UsageError("--budget and --replicates say the same: give one of them.")
+        raise click.UsageError("--budget and --replicates both set the replicates: give one of them.")
     from bench.cli.progress import choose
     from bench.gate.baseline import path_of, read
 

@@ -46,7 +46,7 @@ def command(a: str, b: str, study: Path, json: bool) -> None:
     studies = [folder.is_dir() for folder in folders]
     if any(studies) and not all(studies):
         other = b if studies[0] else a
-        raise UsageError(f"{other} is no study folder. Give two folders, or two estimators of one --study.")
+        raise UsageError(f"{other} is not a study folder. Give two folders, or two estimators of one --study.")
     only: list[list[str]] = [[], []]
     if all(studies):
         found, *only = of_studies(*(read_records(folder) for folder in folders))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from json import dumps
 from pathlib import Path
@@ -11,14 +10,15 @@ from typing import Any
 import click
 
 from bench.cli.options import json_option
-from bench.planning import catalogue as names
-from bench.records.environment import cores, environment, version
+from bench.planning.catalogue import catalogue
 
 
 def findings() -> dict[str, Any]:
     """Return what ``bench doctor`` shows, as words and values, the most interesting first."""
     import psutil
     import torch
+
+    from bench.records.environment import cores, environment, version
 
     made_with = environment()
     memory = psutil.virtual_memory()
@@ -27,7 +27,7 @@ def findings() -> dict[str, Any]:
         "stochgrad-bench": made_with["stochgrad_bench"],
         "package bench": str(Path(__file__).parents[1]),
         "also called bench": ", ".join(_others()) or "nothing",
-        "catalogue": f"{len(names.catalogue('estimator'))} estimators, {len(names.catalogue('objective'))} objectives",
+        "catalogue": f"{len(catalogue('estimator'))} estimators, {len(catalogue('objective'))} objectives",
         "python": made_with["python"],
         "torch": made_with["torch"],
         **{library: version(library) for library in libraries},
@@ -43,6 +43,8 @@ def findings() -> dict[str, Any]:
 
 def _others() -> list[str]:
     """Return the other distributions that install a package ``bench``, such as frappe-bench."""
+    import importlib.metadata
+
     owners = importlib.metadata.packages_distributions().get("bench", [])
     return sorted(set(owners) - {"stochgrad-bench"})
 

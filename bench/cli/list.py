@@ -10,8 +10,7 @@ from typing import Any, get_args
 import click
 
 from bench.cli.options import json_option
-from bench.planning import catalogue as names
-from bench.planning.catalogue import Kind
+from bench.planning.catalogue import Kind, catalogue, served
 
 
 @click.command(name="list")
@@ -21,11 +20,11 @@ def command(what: str | None, json: bool) -> None:
     """List the estimators and objectives, one line each."""
     kinds = [kind for kind in get_args(Kind) if what in (None, f"{kind}s")]
     if json:
-        click.echo(dumps({f"{kind}s": names.catalogue(kind) for kind in kinds}))
+        click.echo(dumps({f"{kind}s": catalogue(kind) for kind in kinds}))
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for kind in kinds:
-        lines = [_line(name, facts) for name, facts in names.catalogue(kind).items()]
+        lines = [_line(name, facts) for name, facts in catalogue(kind).items()]
         columns = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for line in lines:
             text = "  ".join(word.ljust(size) for word, size in zip(line, columns, strict=True)).rstrip()
@@ -42,8 +41,8 @@ def _line(name: str, facts: dict[str, Any]) -> tuple[str, ...]:
             "exact" if facts["deterministic"] and facts["unbiased"] else "unbiased" if facts["unbiased"] else "biased"
         )
         needs = f"needs {' and '.join(facts['needs'])}" if facts["needs"] else ""
-        served = "/".join(names.served(facts)) + ("" if facts["families"] else " family")
-        said = [bias, served, *filter(None, [needs])]
+        families = "/".join(served(facts)) + ("" if facts["families"] else " family")
+        said = [bias, families, *filter(None, [needs])]
     defaults = {key: dumps(field["default"]).strip('"') for key, field in facts["fields"].items()}
     fields = ",".join(f"{key}={default}" for key, default in defaults.items())
     also = f" Also: {', '.join(facts['aliases'])}." if facts["aliases"] else ""

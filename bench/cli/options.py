@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from bench.planning import catalogue as names
-from bench.planning.catalogue import Kind
+from bench.planning.catalogue import Kind, aliases, catalogue
 
 F = TypeVar("F", bound=Callable[..., Any])
 BUDGETS = {"quick": (10_000, 1_000), "full": (100_000, 10_000)}
@@ -25,8 +24,8 @@ def complete(kind: Kind) -> Callable[[click.Context, click.Parameter, str], list
     """Return a function that completes the names of a catalogue in a shell."""
 
     def completed(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        known = names.catalogue(kind)
-        known = {**known, **{alias: known[name] for alias, name in names.aliases(kind).items()}}
+        known = catalogue(kind)
+        known = {**known, **{alias: known[name] for alias, name in aliases(kind).items()}}
         return [CompletionItem(n, help=f["description"]) for n, f in known.items() if n.startswith(incomplete)]
 
     return completed

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench.cli.errors import CommandError, ExitCode
+from bench.records.lines import Outcome
 
 if TYPE_CHECKING:
     from bench.records.lines import Record
@@ -63,9 +64,9 @@ def exit_code(records: Sequence[Record]) -> ExitCode:
         CommandError: nothing was measured, because no estimator fits any objective.
     """
     outcomes = {record["outcome"] for record in records}
-    if "failed" in outcomes:
+    if Outcome.FAILED in outcomes:
         return ExitCode.FAILED
-    if not outcomes & {"measured", "diverged"}:
+    if not outcomes & {Outcome.MEASURED, Outcome.DIVERGED}:
         reasons = dict.fromkeys(record["reason"] for record in records)
         message = f"No cell could be measured, because no pair fits together: {' '.join([*reasons][:3])}"
         raise CommandError(message, ExitCode.NOTHING)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from bench.execution.progress import Progress, Silent
+from bench.records.lines import LineKind, Outcome
 
 if TYPE_CHECKING:
     from bench.records.lines import Record
@@ -109,17 +110,17 @@ class Live(Silent):
 def name_of(record: Record) -> str:
     """Return the name of a record, such as ``rloo on x`` or, for training, ``rloo on x, seed 3``."""
     name = f"{record['estimator']} on {record['objective']}"
-    return f"{name}, seed {record['seed']}" if record["kind"] == "training" else name
+    return f"{name}, seed {record['seed']}" if record["kind"] == LineKind.TRAINING else name
 
 
 def complaint(record: Record) -> str:
     """Return one line that says what failed, diverged or stays imprecise, and why; empty if all is well."""
     name = name_of(record)
-    if record["outcome"] == "failed":
+    if record["outcome"] == Outcome.FAILED:
         return f"failed: {name}: {record['reason']}"
-    if record["outcome"] == "diverged":
+    if record["outcome"] == Outcome.DIVERGED:
         return f"diverged at step {record['diverged_at']}: {name}"
-    if record["outcome"] == "measured" and record.get("precision_reached") is False:
+    if record["outcome"] == Outcome.MEASURED and record.get("precision_reached") is False:
         return f"not within ±{100 * record['precision']:g} %: {name}, with {record['replicates']:,} replicates"
     return ""
 

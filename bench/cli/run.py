@@ -10,7 +10,7 @@ import click
 from bench.cli import options
 from bench.cli.errors import ExitCode, reported
 from bench.cli.output import exit_code, show
-from bench.planning import catalogue as names
+from bench.planning.catalogue import catalogue
 
 
 def _whole_numbers(_context: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -19,7 +19,7 @@ def _whole_numbers(_context: click.Context, _param: click.Parameter, value: str 
         return None
     parts = [part.strip() for part in value.split(",")]
     if not all(part.isdecimal() and int(part) for part in parts):
-        raise click.BadParameter(f"{value!r} is not a list of whole numbers from 1 on, as in 2,4,8.")
+        raise click.BadParameter(f"{value!r} is not a list of whole numbers of at least 1, such as 2,4,8.")
     return tuple(int(part) for part in parts)
 
 
@@ -101,7 +101,7 @@ def command(
     from bench.planning.spec import study
     from bench.records import store
 
-    estimator += tuple(names.catalogue("estimator")) if every else ()
+    estimator += tuple(catalogue("estimator")) if every else ()
     chosen, folder = study(spec, estimator, objective, samples, out, **overrides)
     chosen = chosen if at is None else chosen.with_point(at)
     from bench.execution.run import run

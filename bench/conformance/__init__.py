@@ -1,11 +1,11 @@
-"""The conformance suite: what every estimator must do, as checks that pytest runs.
+"""The conformance suite: checks for pytest that every estimator must pass.
 
-A test file of two lines puts an estimator through all of it::
+Two lines in a test file run all checks on an estimator::
 
     class TestMine(Conformance):
         estimator = Mine()
 
-An estimator that serves none of the families here brings problems of its own (``cases``).
+An estimator that serves none of the families here sets ``cases`` to problems of its own.
 """
 
 from bench.conformance.cases import CASES, Case, quadrature, support

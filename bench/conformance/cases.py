@@ -1,6 +1,6 @@
-"""The problems of the conformance suite: small, with exact answers, and made so that faults show.
+"""The problems of the conformance suite: small, with exact answers, and designed to expose faults.
 
-f is neither affine nor separable, and differs between batch elements; exact answers are sums over the support, or
+f is neither affine nor separable, and differs between batch elements. The exact answers are sums over the support or
 Gauss-Hermite quadrature.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, OneHotCategorical, Poisson
 from torch.nn.functional import one_hot
 
-from estimators import Integrand, Subset, parameters
+from estimators import Integrand, Subset, inner, parameters
 
 Theta = tuple[Tensor, ...]
 Nodes = Callable[[Distribution], tuple[Tensor, Tensor]]
@@ -30,14 +30,14 @@ class Case:
     Args:
         name: for messages.
         theta: float64 tensors, ``[*batch, ...]``.
-        build: theta to q, for any further axes on the left of every tensor.
+        build: function from theta to q; every tensor of theta may have further axes on the left.
         f: ``[..., *batch, *event] -> [..., *batch]``.
-        nodes: q to points and weights, ``[N, *batch, *event]`` and ``[N, *batch]``, attached to q's parameters, with
-            E_q[f] the weighted sum of f.
-        particles: K where f is the log-joint of a bound of so many particles, ``[..., *batch, K, *event] ->
-            [..., *batch, K]``, for estimators that need one; None for all others.
-        steady: does a sample take the same amount of noise whatever q's parameters? torch's rejection samplers take
-            what they happen to need, and what one row needs moves the noise of the next.
+        nodes: function from q to points ``[N, *batch, *event]`` and weights ``[N, *batch]``, both attached to q's
+            parameters; E_q[f] is the weighted sum of f over the points.
+        particles: K, if f is the log-joint of a bound of K particles, ``[..., *batch, K, *event] ->
+            [..., *batch, K]``, for estimators that need a bound; otherwise None.
+        steady: whether a sample takes the same amount of noise for all parameters of q. torch's rejection samplers take
+            a random amount, so that one row shifts the noise of the next.
     """
 
     name: str
@@ -49,11 +49,11 @@ class Case:
     steady: bool = True
 
     def q(self, theta: Theta | None = None) -> Distribution:
-        """Return q at theta, or at fresh leaves with the case's own values."""
+        """Return q at theta, or at fresh leaves with the values of the case if theta is None."""
         return self.build(*(leaves(self.theta) if theta is None else theta))
 
     def beside(self, t: Tensor) -> Tensor:
-        """Return one number per batch element, ``[..., *batch]``, in the shape of what f returns."""
+        """Return numbers ``[..., *batch]`` in a shape that broadcasts with the values of f."""
         return t if self.particles is None else t.unsqueeze(-1)
 
     def exact(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
@@ -66,17 +66,17 @@ class Case:
 
 
 def leaves(theta: Theta, *left: int) -> Theta:
-    """Return copies of theta with further axes on the left, that require gradients."""
+    """Return copies of theta that require gradients, with further axes on the left."""
     return tuple(t.detach().expand(*left, *t.shape).clone().requires_grad_() for t in theta)
 
 
 def flat(tensors: tuple[Tensor, ...], axes: int) -> Tensor:
-    """Return tensors side by side, all but their first axes flattened."""
+    """Return tensors side by side, each flattened except for its first ``axes`` axes."""
     return torch.cat([t.flatten(axes) if t.dim() > axes else t.unsqueeze(-1) for t in tensors], -1)
 
 
 def quadrature(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return Gauss-Hermite nodes of independent normals: exact to rounding for f as smooth as here."""
+    """Return Gauss-Hermite nodes and weights of independent normals, exact to rounding for the smooth f here."""
     own, variables = parameters(q), math.prod(q.event_shape)
     z, w = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(32))
     grid = torch.cartesian_prod(*[z] * variables).reshape(-1, *(1 for _ in q.batch_shape), *q.event_shape)
@@ -85,7 +85,7 @@ def quadrature(q: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def support(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return every point of a Bernoulli or categorical q, with its probability."""
+    """Return every point of a Bernoulli or categorical q and its probability."""
     base = inner(q)
     hot = isinstance(base, OneHotCategorical)
     classes = 2 if isinstance(base, Bernoulli) else next(iter(parameters(q).values())).shape[-1]
@@ -98,31 +98,24 @@ def support(q: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def counts(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return the whole numbers below 60 and their probabilities; the others have none to speak of at rates below 5."""
+    """Return the whole numbers below 60 and their probabilities; for rates below 5 the others are negligible."""
     x = torch.arange(60.0, dtype=torch.float64).reshape(-1, *(1 for _ in q.batch_shape)).expand(-1, *q.batch_shape)
     return x, q.log_prob(x).exp()
 
 
 def subsets(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return every point of a ``Subset``, with its probability."""
+    """Return every point of a ``Subset`` and its probability."""
     x: Tensor = q.enumerate_support()
     return x, q.log_prob(x).exp()
 
 
-def inner(q: Distribution) -> Distribution:
-    """Return q without its ``Independent`` wrappers."""
-    while isinstance(q, Independent):
-        q = q.base_dist
-    return q
-
-
 def wave(*shift: float, event: int = 1, classes: int = 0) -> Integrand:
-    """Return a smooth f that mixes all features u of x: ``sin(a.u + t) - cos(2 b.u)/2 + a.u b.u``.
+    """Return a smooth f that mixes all features u of x, ``sin(a.u + t) - cos(2 b.u)/2 + a.u b.u``.
 
     Args:
         *shift: t, one per batch element; a single one for a problem without a batch.
-        event: event axes of x.
-        classes: the number of categories where x holds integers, whose one-hot form is u.
+        event: number of event axes of x.
+        classes: number of categories, if x holds integers; u is then one-hot.
     """
     t = _tensor(*shift) if len(shift) > 1 else _tensor(*shift).squeeze(0)
 
@@ -149,7 +142,7 @@ CASES: tuple[Case, ...] = (
         wave(0.4),
         quadrature,
     ),
-    Case(  # f turns within a tenth: who smooths f, or q's parameters, is seen to
+    Case(  # f oscillates quickly, which shows the bias of estimators that smooth f or q's parameters
         "Normal, narrow, 1 variable",
         (_tensor(0.1), _tensor(0.05)),
         lambda loc, scale: Independent(Normal(loc, scale, validate_args=False), 1),

@@ -1,4 +1,4 @@
-"""The checks: one method each, one subject each."""
+"""The checks: one method for each subject."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, distributions
 from torch.distributions import Bernoulli, Categorical, Distribution, Gamma, OneHotCategorical, Poisson
 
-from bench.conformance.cases import CASES, Case, inner, leaves
+from bench.conformance.cases import CASES, Case, leaves
 from bench.conformance.trial import FEW, Call, Ends, Trial, refusal, seeded
-from estimators import Estimator, Integrand, State, catalogue, parameters, rows
+from estimators import Estimator, Integrand, State, catalogue, inner, parameters, rows, spread
 
 
 def suite(estimator: Estimator) -> type[Conformance]:
-    """Return the suite of one estimator, as a class that pytest collects."""
+    """Return the suite of an estimator, a class that pytest can collect."""
     return type(f"Test{type(estimator).__name__}", (Conformance,), {"estimator": estimator})
 
 
@@ -28,41 +28,41 @@ def checks() -> list[str]:
 
 
 class Conformance:
-    """What every estimator must do. Subclass it in a test file and set ``estimator``.
+    """Checks that every estimator must pass. Subclass it in a test file and set ``estimator``.
 
-    A check that the declared facts make pointless is skipped, and says so.
+    A check that the declared facts make pointless is skipped with a reason.
     """
 
     estimator: ClassVar[Estimator]
     """The estimator under test."""
     cases: ClassVar[tuple[Case, ...]] = CASES
-    """The problems; those of a family that the estimator refuses are left out."""
+    """The problems; the ones that the estimator refuses are left out."""
 
-    # What it is
+    # Identity
 
     def test_is_a_frozen_dataclass_of_plain_values(self) -> None:
-        """A tensor or a callable in a field has no identity, and a field that can be set has no lasting one."""
+        """Fields are numbers, strings or tuples of them, and cannot be set: they are the estimator's identity."""
         e = self.estimator
         frozen = getattr(type(e).__dict__.get("__dataclass_params__"), "frozen", False)
-        assert frozen, f"{e!r} is no frozen dataclass. Write @dataclass(frozen=True) above {type(e).__name__}."
+        assert frozen, f"{e!r} is not a frozen dataclass. Write @dataclass(frozen=True) above {type(e).__name__}."
         for field in dataclasses.fields(e):  # type: ignore[arg-type]
-            assert _plain(getattr(e, field.name)), f"{e!r}: {field.name} is no number, string or tuple of those."
+            assert _plain(getattr(e, field.name)), f"{e!r}: {field.name} is not a number, string or tuple of them."
 
     def test_repr_is_its_identity(self) -> None:
-        """``eval(repr(e))`` is e, with the same hash; and the class can be made from its defaults."""
+        """``eval(repr(e))`` equals e and has its hash, and all fields have defaults."""
         e, name = self.estimator, type(self.estimator).__name__
         again = eval(repr(e), {"inf": math.inf, name: type(e)})
-        assert again == e, f"{e!r} is not equal to what its repr makes."
-        assert hash(again) == hash(e), f"{e!r} and its equal have different hashes."
+        assert again == e, f"{e!r} does not equal the estimator that its repr makes."
+        assert hash(again) == hash(e), f"{e!r} and the equal estimator that its repr makes have different hashes."
         try:
             type(e)()
         except (TypeError, ValueError) as error:
             raise AssertionError(f"{name}() cannot be made: give every field a default ({error}).") from error
 
-    # What it promises
+    # Value and gradient
 
     def test_value(self) -> None:
-        """The loss is an unbiased estimate of E_q[f]; where it is declared not to be, that shows."""
+        """The loss is an unbiased estimate of E_q[f], or it is declared biased and a bias shows."""
         unbiased = self.estimator.value_unbiased
         biased = []
         for trial in self.trials():
@@ -72,7 +72,7 @@ class Conformance:
         assert unbiased or any(biased), self._false_modesty("value_unbiased")
 
     def test_gradient(self) -> None:
-        """The gradient is an unbiased estimate of that of E_q[f]; where it is declared not to be, that shows."""
+        """The gradient is an unbiased estimate of the gradient of E_q[f], or it is declared biased and a bias shows."""
         unbiased = self.estimator.unbiased
         biased = []
         for trial in self.trials():
@@ -82,7 +82,7 @@ class Conformance:
         assert unbiased or any(biased), self._false_modesty("unbiased")
 
     def test_gradient_where_f_depends_on_q(self) -> None:
-        """Of an f that closes over q, as an ELBO does, the whole gradient is right: q gets a part of it through f."""
+        """The gradient is unbiased for an f that closes over q, as an ELBO does: q gets a part of it through f."""
         if not self.estimator.unbiased:
             raise SkipTest("unbiased is declared False")
         for trial in self.trials():
@@ -95,25 +95,25 @@ class Conformance:
             trial.bias("gradient of an f that depends on q", gradients, exact, unbiased=True)
 
     def test_pass_through(self) -> None:
-        """What only f closes over gets the gradient of the value, the points held fixed, and nothing else."""
+        """A tensor that only f closes over gets the gradient of the value at fixed points, and nothing else."""
         for trial in self.trials():
             q = rows(trial.case.q(), FEW)
 
             def loss(w: Tensor, trial: Trial = trial, q: Distribution = q) -> Tensor:
-                combine = torch.mul if trial.case.particles is None else torch.add  # what the bound is linear in
+                combine = torch.mul if trial.case.particles is None else torch.add  # a bound is linear in its summand
                 return trial.loss(q, lambda x: combine(trial.case.f(x), trial.case.beside(w)))
 
             w = torch.full(q.batch_shape, 0.7, dtype=torch.float64, requires_grad=True)
             at_w = loss(w)
-            assert at_w.requires_grad, f"{trial} the loss is cut off from what f closes over."
+            assert at_w.requires_grad, f"{trial} the loss is cut off from a tensor that f closes over."
             (got,) = torch.autograd.grad(at_w.sum(), w, materialize_grads=True)
             slope = (loss(w + 1) - loss(w)).detach()  # the integrand is linear in w
-            trial.close("what f closes over does not get the gradient of the value", got, slope)
+            trial.close("a tensor that f closes over does not get the gradient of the value", got, slope)
 
     def test_gradient_is_linear_in_f(self) -> None:
-        """``c * f`` has c times the gradient of f, once the gradient at f = 0 (a fixed baseline's) is taken off."""
+        """``c * f`` has c times the gradient of f; the gradient at f = 0 (a fixed baseline's) is subtracted first."""
         if self.estimator.needs_bound:
-            raise SkipTest("a multiple of a bound is no bound")
+            raise SkipTest("a multiple of a bound is not a bound")
         for trial in self.trials():
             f = trial.case.f
             zero, once, four = (trial.call(f=lambda x, c=c, f=f: c * f(x)).gradient for c in (0.0, 1.0, 4.0))
@@ -121,18 +121,17 @@ class Conformance:
                 trial.close("4 f does not have 4 times the gradient of f", g4 - g0, 4 * (g1 - g0))
 
     def test_loss_can_be_weighted(self) -> None:
-        """``c * loss`` has c times the gradient, for another c in each row and batch element."""
+        """``c * loss`` has c times the gradient, for a different c in each row and batch element."""
         for trial in self.trials():
             plain = trial.call()
             c = 3 + torch.arange(plain.loss.numel(), dtype=torch.float64).reshape(plain.loss.shape)
             for got, g in zip(trial.call(weight=c).gradient, plain.gradient, strict=True):
-                spread = c.reshape(c.shape + (1,) * (g.dim() - c.dim()))
-                trial.close("c * loss does not have c times the gradient of the loss", got, spread * g)
+                trial.close("c * loss does not have c times the gradient of the loss", got, spread(c, g) * g)
 
     # Shapes and types
 
     def test_loss_has_one_value_per_batch_element_in_the_dtype_of_q(self) -> None:
-        """The loss is ``[*batch]``, float32 for a float32 q and float64 for a float64 q."""
+        """The loss is ``[*batch]`` and has the dtype of q, float32 or float64."""
         for trial in self.trials():
             for dtype in (torch.float32, torch.float64):
                 theta = tuple(t.to(dtype) for t in trial.case.theta)
@@ -147,19 +146,21 @@ class Conformance:
                 assert loss.isfinite().all(), f"{trial} the loss is not finite."
 
     def test_f_sees_samples_first_then_batch_then_event(self) -> None:
-        """Every x is ``[..., *batch, *event]`` in q's dtype, with at most ``points(q)`` points per batch element."""
+        """Every x is ``[..., *batch, *event]``, has q's dtype and at most ``points(q)`` points per batch element."""
         for trial in self.trials():
             q = trial.case.q()
             shape, most = (FEW, *q.batch_shape, *q.event_shape), self.estimator.points(q)
             for x in trial.seen():
                 points = x.shape[: max(x.dim() - len(shape), 0)]
-                assert x.shape == (*points, *shape), f"{trial} f got x of shape {list(x.shape)}: not [..., {shape}]."
+                assert x.shape == (*points, *shape), (
+                    f"{trial} f got x of shape {list(x.shape)}, expected {list(shape)} with any axes on the left."
+                )
                 assert x.dtype in (torch.float64, torch.int64), f"{trial} f got x of {x.dtype} from a float64 q."
                 count = points.numel()
-                assert count <= most, f"{trial} f got {count} points at once, and points(q) says {most}."
+                assert count <= most, f"{trial} f got {count} points at once, but points(q) is {most}."
 
     def test_memory_layout_of_theta_does_not_matter(self) -> None:
-        """Strided and expanded parameters give what contiguous ones give."""
+        """Strided and expanded parameters give the numbers of contiguous parameters."""
         for trial in self.trials():
             theta = trial.case.theta
             strided = tuple(torch.stack([t, t], -1)[..., 0].requires_grad_() for t in theta)
@@ -168,19 +169,19 @@ class Conformance:
             trial.same("an expanded theta", trial.call(expanded), trial.call(leaves(theta, FEW)))
 
     def test_cached_probs_are_not_trusted(self) -> None:
-        """A stale ``probs`` that torch has cached beside ``logits`` changes nothing."""
+        """A stale ``probs``, which torch caches beside ``logits``, changes nothing."""
         cached = (Bernoulli, Categorical, OneHotCategorical)
         trials = [
             t for t in self.trials() if "logits" in parameters(t.case.q()) and isinstance(inner(t.case.q()), cached)
         ]
         if not trials:
-            raise SkipTest("no family with logits and such a cache is served")
+            raise SkipTest("no family with logits and a cache of probs is served")
         for trial in trials:
             stale = dataclasses.replace(trial.case, build=lambda *theta, case=trial.case: _stale(case.q(theta)))
             trial.same("a stale cache of probs", Trial(self.estimator, stale).call(), trial.call())
 
     def test_works_where_not_everything_is_differentiated(self) -> None:
-        """Without gradients the value is the same; with some of q's parameters frozen the others' gradients are."""
+        """Without gradients the value does not change; freezing a parameter of q does not change other gradients."""
         for trial in self.trials():
             theta = leaves(trial.case.theta)
             plain = trial.call(theta)
@@ -192,7 +193,7 @@ class Conformance:
                 trial.close("freezing one parameter changes another's gradient", trial.call(only).gradient[0], expected)
 
     def test_float32_has_the_moments_of_float64(self) -> None:
-        """Mean and variance of the gradient do not depend on the dtype, but for rounding."""
+        """Mean and variance of the gradient do not depend on the dtype, except for rounding."""
         for trial in self.trials():
             _, double = trial.replicates(trial.integrand)
             single = trial.cast(torch.float32)
@@ -201,7 +202,7 @@ class Conformance:
     # Hazards
 
     def test_saturated_logits(self) -> None:
-        """At logits of +-50, which float32 takes for certainty, losses and gradients are finite."""
+        """At logits of +-50, where a sigmoid in float32 is 1 or nearly 0, losses and gradients are finite."""
         trials = [trial for trial in self.trials() if "logits" in parameters(trial.case.q())]
         if not trials:
             raise SkipTest("no family with logits is served")
@@ -210,7 +211,7 @@ class Conformance:
             self._assert_finite(trial, "logits of ±50", case=dataclasses.replace(trial.case, theta=theta))
 
     def test_noise_at_its_ends(self) -> None:
-        """Uniforms of 0 and of the last number before 1, which torch draws now and then, give finite numbers."""
+        """Uniforms of 0 and of the largest number below 1, which torch draws rarely, give finite numbers."""
         ends = Ends()
         for trial in self.trials():
             with ends:
@@ -221,15 +222,15 @@ class Conformance:
     def test_extreme_temperatures(self) -> None:
         """Temperatures of 1e-3 and 1e3 give finite numbers."""
         if not hasattr(self.estimator, "temperature"):
-            raise SkipTest("there is no temperature")
+            raise SkipTest("the estimator has no temperature")
         for trial in self.trials():
             for temperature in (1e-3, 1e3):
                 self._assert_finite(trial, f"temperature={temperature:g}", temperature=temperature)
 
     def test_one_sample(self) -> None:
-        """With n = 1 there are finite numbers, or a sentence with another way out."""
+        """With n = 1 the numbers are finite, or a refusal says what to use instead."""
         if not hasattr(self.estimator, "n"):
-            raise SkipTest("there is no n")
+            raise SkipTest("the estimator has no n")
         for trial in self.trials():
             try:
                 self._assert_finite(trial, "n=1", n=1)
@@ -237,7 +238,7 @@ class Conformance:
                 self._assert_helpful(str(no), itself=True)
 
     def test_large_constant_in_f(self) -> None:
-        """With f + 1e6, of which float32 keeps four binary digits behind the point, there are finite numbers."""
+        """With f + 1e6, which float32 rounds to multiples of 1/16, the numbers are finite."""
         for trial in self.trials():
             case = dataclasses.replace(trial.case, f=lambda x, f=trial.case.f: f(x) + 1e6)
             self._assert_finite(trial, "f + 1e6", case=case)
@@ -245,12 +246,12 @@ class Conformance:
     # Independence
 
     def test_rows_do_not_touch(self) -> None:
-        """Whatever happens in row 0, under the same noise, every other row stays the same to the last bit."""
+        """A change in row 0 under the same noise does not change a single bit in any other row."""
         for trial in self._steady():
             _assert_untouched(trial, 0, "row")
 
     def test_batch_elements_do_not_touch(self) -> None:
-        """Whatever happens in batch element 0, under the same noise, every other stays the same to the last bit."""
+        """A change in batch element 0 under the same noise does not change a single bit in any other batch element."""
         trials = [trial for trial in self._steady() if trial.case.q().batch_shape]
         if not trials:
             raise SkipTest("no case with a batch is served")
@@ -258,7 +259,7 @@ class Conformance:
             _assert_untouched(trial, 1, "batch element")
 
     def test_rows_and_batch_elements_have_noise_of_their_own(self) -> None:
-        """Losses and gradients of two rows are uncorrelated, and losses of two batch elements."""
+        """Losses and gradients of two rows are uncorrelated, and so are the losses of two batch elements."""
         if self.estimator.deterministic:
             raise SkipTest("deterministic is declared True")
         many = 2**12
@@ -275,7 +276,7 @@ class Conformance:
     # Noise
 
     def test_generator_is_the_only_source_of_noise(self) -> None:
-        """Same seed, same bits; the generator moves on; the global one is not touched, by ``init`` neither."""
+        """A seed determines every bit, a second call differs, and neither call nor ``init`` uses global noise."""
         for trial in self.trials():
             before, generator = torch.get_rng_state(), seeded(1)
             self.estimator.init(trial.case.q(), seeded(0))
@@ -297,16 +298,18 @@ class Conformance:
     # Declared facts
 
     def test_deterministic(self) -> None:
-        """Declared deterministic, it gives the same for every generator, and asks it for nothing."""
+        """An estimator that is declared deterministic gives one result for all generators, and does not use them."""
         if not self.estimator.deterministic:
-            raise SkipTest("deterministic is declared False, which the check of the generator shows")
+            raise SkipTest("deterministic is declared False, and the check of the generator verifies that")
         for trial in self.trials():
             generator = seeded(1)
             trial.same("another generator", trial.call(noise=generator), trial.call(noise=2))
-            assert torch.equal(generator.get_state(), seeded(1).get_state()), f"{trial} it draws, and is deterministic."
+            assert torch.equal(generator.get_state(), seeded(1).get_state()), (
+                f"{trial} it is declared deterministic, but draws from the generator."
+            )
 
     def test_needs_df(self) -> None:
-        """Without the need, f may be a black box and nothing changes; with it, a black box is refused."""
+        """If ``needs_df`` is False, an f without df/dx gives the same numbers; if it is True, such an f is refused."""
         if self.estimator.needs_bound:
             raise SkipTest("a bound is differentiable in x through log q")
         for trial in self.trials():
@@ -318,11 +321,11 @@ class Conformance:
                 trial.same("an f without gradient in x", trial.call(f=black_box), trial.call())
                 continue
             sentence = refusal(partial(trial.call, f=black_box))
-            assert sentence, f"{trial} it needs df/dx, and an f without any gradient in x is not refused."
+            assert sentence, f"{trial} it needs df/dx, but an f without any gradient in x is not refused."
             self._assert_helpful(sentence)
 
     def test_needs_relaxed_f(self) -> None:
-        """Without the need, every point that f sees is in the support of q; with it, some are not."""
+        """If and only if ``needs_relaxed_f`` is True, f gets points off the support of q."""
         relaxed = self.estimator.needs_relaxed_f
         inside = True
         for trial in self.trials():
@@ -330,21 +333,21 @@ class Conformance:
             inside = all(bool(check(x.detach()).all()) for x in trial.seen()) and inside
             assert inside or relaxed, f"{trial} f got a point off the support of q. Declare needs_relaxed_f = True."
         assert not (inside and relaxed), (
-            f"{self.estimator!r} declares needs_relaxed_f = True, and f gets points of the support only."
+            f"{self.estimator!r} declares needs_relaxed_f = True, but f gets points of the support only."
         )
 
     def test_families(self) -> None:
-        """A family is served, or refused in a sentence with another way out; ``refuses`` and the call agree."""
+        """Each family is served, or a refusal says what to use instead; ``refuses`` and the call agree."""
         rate = torch.tensor([1.5, 2.5], dtype=torch.float64, requires_grad=True)
         strangers = [Case(q.__name__, (rate,), q, torch.square, _unknown) for q in (Poisson, _gamma)]
         for case in (*self.cases, *strangers):
             trial, q, family = Trial(self.estimator, case), case.q(), type(inner(case.q()))
             reason, families = self.estimator.refuses(family), self.estimator.families
             assert reason or families is None or issubclass(family, families), (
-                f"{trial} {family.__name__} is not among its families, and refuses() does not say so."
+                f"{trial} {family.__name__} is not among its families, but refuses() does not say so."
             )
             sentence = refusal(partial(trial.loss, q))
-            assert sentence or not reason, f"{trial} the call goes through, and refuses() says: {reason}"
+            assert sentence or not reason, f"{trial} the call is not refused, but refuses() says: {reason}"
             for message in filter(None, (reason, sentence)):
                 self._assert_helpful(message)
 
@@ -355,11 +358,11 @@ class Conformance:
         for trial in self.trials():
             made = self.estimator.init(trial.case.q(), seeded(0))
             assert isinstance(made, State) == self.estimator.needs_state, (
-                f"{trial} needs_state is {self.estimator.needs_state}, and init returns {type(made).__name__}."
+                f"{trial} needs_state is {self.estimator.needs_state}, but init returns {type(made).__name__}."
             )
 
     def test_state_changes_only_from_outside(self) -> None:
-        """A call leaves the state alone, and so does its backward pass; ``adapt`` and ``update`` change it."""
+        """A call and its backward pass do not change the state; ``adapt`` or ``update`` does."""
         if not self.estimator.needs_state:
             raise SkipTest("needs_state is declared False")
         for trial in self.trials():
@@ -368,14 +371,14 @@ class Conformance:
             before = {name: t.clone() for name, t in state.state_dict().items()}
             q = rows(trial.case.q(), FEW)
             torch.autograd.backward(self.estimator(trial.integrand(q), q, seeded(1), state).sum())
-            assert _equal(state, before), f"{trial} a call changes the state. Do it in update()."
+            assert _equal(state, before), f"{trial} a call changes the state. Change it in update()."
             reached = [name for name, p in state.named_parameters() if p.grad is not None]
             assert not reached, f"{trial} loss.backward() reaches {reached} of the state. Use score or inject."
             trial.learn(state, steps=2)
             assert not _equal(state, before), f"{trial} neither adapt nor update changes the state."
 
     def test_frozen_state_gives_the_same_numbers(self) -> None:
-        """Whether the state requires gradients changes the graph, and nothing else."""
+        """A state that requires gradients gives the numbers of a frozen one."""
         if not self.estimator.needs_state:
             raise SkipTest("needs_state is declared False")
         for trial in self.trials():
@@ -387,16 +390,18 @@ class Conformance:
     # Tools
 
     def trials(self) -> list[Trial]:
-        """Return the estimator on each case that it serves."""
+        """Return a trial for each case that the estimator serves."""
         served = [case for case in self.cases if self._serves(case)]
-        assert served, f"{self.estimator!r} serves none of the problems here. Add some of its family to `cases`."
+        assert served, f"{self.estimator!r} serves none of the problems here. Set `cases` to problems of its family."
         return [Trial(self.estimator, case, len(served)) for case in served]
 
     def _steady(self) -> list[Trial]:
-        """Return those of the trials whose rows can be given the same noise in two worlds."""
+        """Return the trials in which a changed row leaves the noise of the others unchanged."""
         trials = [trial for trial in self.trials() if trial.case.steady]
         if not trials:
-            raise SkipTest("torch's samplers of the families served take another amount of noise in another world")
+            raise SkipTest(
+                "the amount of noise that torch's samplers take depends on the parameters of the families served"
+            )
         return trials
 
     def _serves(self, case: Case) -> bool:
@@ -406,12 +411,19 @@ class Conformance:
 
     def _false_modesty(self, fact: str) -> str:
         return (
-            f"{self.estimator!r} declares {fact} = False, and nothing here is biased. "
+            f"{self.estimator!r} declares {fact} = False, but nothing here is biased. "
             "Declare True, or add a case that shows the bias."
         )
 
     def _assert_finite(self, trial: Trial, what: str, case: Case | None = None, **fields: Any) -> None:
-        """Assert that in both dtypes losses and gradients are finite, or refused; of another case, or other fields."""
+        """Assert that losses and gradients are finite in both dtypes, or that a helpful refusal comes.
+
+        Args:
+            trial: the estimator on a problem.
+            what: the hazard, for messages.
+            case: another problem to use; None for the trial's own.
+            **fields: fields of the estimator to change.
+        """
         estimator = dataclasses.replace(self.estimator, **fields)  # type: ignore[type-var]
         for dtype in (torch.float32, torch.float64):
             sentence = Trial(estimator, case or trial.case).cast(dtype).finite(what)
@@ -419,11 +431,11 @@ class Conformance:
                 self._assert_helpful(sentence, itself=True)
 
     def _assert_helpful(self, sentence: str, itself: bool = False) -> None:
-        """Assert that a refusal says which estimator, or which distribution, to use instead.
+        """Assert that a refusal names an estimator or a distribution to use instead.
 
         Args:
             sentence: the refusal.
-            itself: may it be the same estimator, with other fields?
+            itself: whether it may name the estimator under test, with other fields.
         """
         names = {cls.__name__ for cls in catalogue().values()} - (set() if itself else {type(self.estimator).__name__})
         _, _, advice = sentence.partition("Use ")
@@ -438,7 +450,7 @@ def _plain(value: Any) -> bool:
 
 
 def _stale(q: Distribution) -> Distribution:
-    """Return q with probabilities in torch's cache that are not those of its logits."""
+    """Return q with wrong probabilities in torch's cache."""
     base: Any = inner(q)
     holder = getattr(base, "_categorical", base)
     holder.__dict__["probs"] = holder.probs * 0.9
@@ -446,7 +458,7 @@ def _stale(q: Distribution) -> Distribution:
 
 
 def _level(q: Distribution) -> Tensor:
-    """Return a smooth function of those of q's own parameters that are differentiated, ``[*batch]``."""
+    """Return a smooth function of the parameters of q that require gradients, ``[*batch]``."""
     free = [t for t in parameters(q).values() if t.requires_grad]
     return torch.stack([t.reshape(*q.batch_shape, -1).sum(-1) for t in free]).sum(0)
 
@@ -456,7 +468,7 @@ def _gamma(rate: Tensor) -> Distribution:
 
 
 def _unknown(q: Distribution) -> tuple[Tensor, Tensor]:
-    raise NotImplementedError(f"{q}: only to be served or refused")
+    raise NotImplementedError(f"{q} is only for the check of families, and has no exact answer.")
 
 
 def _equal(state: State, before: dict[str, Tensor]) -> bool:
@@ -464,7 +476,7 @@ def _equal(state: State, before: dict[str, Tensor]) -> bool:
 
 
 def _assert_untouched(trial: Trial, axis: int, what: str) -> None:
-    """Compare two worlds that differ in the first element of an axis, behind it."""
+    """Assert that a change in the first element of an axis does not change the others."""
     worlds = []
     for change in (1.0, 1.2):
         theta = leaves(trial.case.theta, FEW)
@@ -480,8 +492,17 @@ def _assert_untouched(trial: Trial, axis: int, what: str) -> None:
 
 
 def _assert_repeats(trial: Trial, first: Call, second: Call, again: Call) -> None:
-    """Compare a call, the next from the same source of noise, and the first from a source of the same seed."""
+    """Assert that a seed repeats a call, and that the next call from the same source of noise differs.
+
+    Args:
+        trial: the estimator on a problem.
+        first: a call.
+        second: the next call, from the same source of noise.
+        again: a call from a new source with the seed of the first.
+    """
     for a, b in zip((first.loss, *first.gradient), (again.loss, *again.gradient), strict=True):
-        assert torch.equal(a, b), f"{trial} the same seed gives something else."
+        assert torch.equal(a, b), f"{trial} a second call with the same seed gives other numbers."
     moved = any(not torch.equal(a, b) for a, b in zip(first.gradient, second.gradient, strict=True))
-    assert moved or trial.estimator.deterministic, f"{trial} a second call repeats the first: the noise stands still."
+    assert moved or trial.estimator.deterministic, (
+        f"{trial} a second call repeats the first: the generator does not advance."
+    )

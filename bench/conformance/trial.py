@@ -1,4 +1,4 @@
-"""One estimator on one problem: calls of it, and what is asserted of them."""
+"""One estimator on one problem: calls and assertions."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from bench.conformance.cases import Case, Theta, flat, leaves
 from estimators import Bound, Estimator, Integrand, Refusal, State, adapt, parameters, rows
 
 FAILURE_RATE = 1e-6
-"""Probability with which one statistical check may refuse a correct estimator, over the seeds (Bonferroni inside)."""
+"""Probability, over seeds, that one statistical check rejects a correct estimator (Bonferroni inside the check)."""
 REPLICATES = 2**15
-"""Rows of a statistical check."""
+"""Number of rows of a statistical check."""
 FEW = 7
-"""Rows of an exact check: no other axis of the problems has as many."""
+"""Number of rows of an exact check; no other axis of the problems has this length."""
 MANY = 64
-"""Rows of a check that every number is finite."""
+"""Number of rows of a check that every number is finite."""
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """What a call gave: its loss, and the gradient of the loss's sum in those parts of theta that require one."""
+    """The result of a call: the loss, and the gradient of its sum in each tensor of theta that requires one."""
 
     loss: Tensor
     gradient: Theta
 
 
 def seeded(seed: int, device: torch.device | str = "cpu") -> Generator:
-    """Return a fresh generator."""
+    """Return a new generator with the given seed."""
     return Generator(device).manual_seed(seed)
 
 
@@ -48,8 +48,8 @@ class Trial:
     Args:
         estimator: under test.
         case: the problem.
-        comparisons: into how many scores the failure rate of a check is split, other than those of one call.
-        learned: the state to use, frozen; None for one that learns a little here.
+        comparisons: number of trials among which a check splits its failure rate.
+        learned: the state to use, frozen; if None, a state learns a little here.
     """
 
     estimator: Estimator
@@ -58,12 +58,12 @@ class Trial:
     learned: State | None = None
 
     def __str__(self) -> str:
-        """Name both: messages begin with it."""
+        """Return the beginning of every message: the estimator and the problem."""
         return f"{self.estimator!r} on {self.case.name}:"
 
     @cached_property
     def state(self) -> State | None:
-        """A state that has learned a little, frozen; None for an estimator without."""
+        """The state of the calls, frozen after a little learning; None if the estimator learns nothing."""
         if self.learned is not None:
             return self.learned
         state = self.estimator.init(self.case.q(), seeded(0))
@@ -73,7 +73,7 @@ class Trial:
         return state
 
     def learn(self, state: State, steps: int) -> None:
-        """Adapt a state on noise of its own."""
+        """Adapt a state for a number of steps, with seeds that no check uses."""
         trainable = list(state.parameters())
         optimizer = torch.optim.Adam(trainable, lr=1e-2) if trainable else None
         for step in range(steps):
@@ -81,7 +81,7 @@ class Trial:
             adapt(self.estimator, self.integrand(q), q, state, optimizer, seeded(1000 + step))
 
     def cast(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Trial:
-        """Return the same trial in another dtype or on another device: theta, f, and what the state has learned."""
+        """Return the trial with theta, f and state in another dtype or on another device."""
         theta = tuple(t.to(device, dtype) for t in self.case.theta)
         case = replace(self.case, theta=theta, f=lambda x: self.case.f(x).to(dtype))
         state = None if self.state is None else copy.deepcopy(self.state).to(device, dtype)
@@ -90,12 +90,23 @@ class Trial:
     # Calls
 
     def integrand(self, q: Distribution, f: Integrand | None = None) -> Integrand:
-        """Return f (the case's, unless given), inside a bound where the estimator needs one, or the case is of one."""
+        """Return the integrand: f, inside a bound if the estimator or the case needs one.
+
+        Args:
+            q: the distribution that a bound is over.
+            f: the function; if None, the one of the case.
+        """
         f = self.case.f if f is None else f
         return Bound(f, q, self.case.particles) if self.estimator.needs_bound or self.case.particles else f
 
     def loss(self, q: Distribution, f: Integrand | None = None, noise: int | Generator | None = 1) -> Tensor:
-        """Return the loss at q; ``noise`` is a seed, a generator, or None for the global one."""
+        """Return the loss at q.
+
+        Args:
+            q: the distribution.
+            f: the function; if None, the one of the case.
+            noise: a seed, a generator, or None for torch's global generator.
+        """
         generator = seeded(noise) if isinstance(noise, int) else noise
         return self.estimator(self.integrand(q, f), q, generator, self.state)
 
@@ -106,7 +117,14 @@ class Trial:
         noise: int | Generator | None = 1,
         weight: Tensor | float = 1.0,
     ) -> Call:
-        """Return the loss and the gradient of ``(weight * loss).sum()`` at theta, by default leaves with a row axis."""
+        """Return the loss, and the gradient of ``(weight * loss).sum()`` at theta.
+
+        Args:
+            theta: where; if None, leaves with an axis of rows and the values of the case.
+            f: the function; if None, the one of the case.
+            noise: a seed, a generator, or None for torch's global generator.
+            weight: a number, or one for each loss.
+        """
         theta = leaves(self.case.theta, FEW) if theta is None else theta
         loss = self.loss(self.case.q(theta), f, noise)
         wanted = [t for t in theta if t.requires_grad]
@@ -116,7 +134,11 @@ class Trial:
         return Call(loss.detach(), torch.autograd.grad((weight * loss).sum(), wanted, materialize_grads=True))
 
     def replicates(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
-        """Return losses and gradients of many rows, ``[R, k]``: ``rows(q, R)``, and from its leaves back to theta."""
+        """Return losses and gradients in theta for many rows, ``[R, k]`` each.
+
+        Args:
+            integrand: function from q to the integrand.
+        """
         theta = leaves(self.case.theta)
         q = self.case.q(theta)
         r = rows(q, FEW if self.estimator.deterministic else REPLICATES)
@@ -129,7 +151,7 @@ class Trial:
         return flat((loss.detach(),), 1), flat(gradients, 1) @ jacobian
 
     def seen(self) -> list[Tensor]:
-        """Return every x that f is called with, on a few rows."""
+        """Return every x that f gets in a call with a few rows."""
         q = rows(self.case.q(), FEW)
         points: list[Tensor] = []
 
@@ -144,21 +166,36 @@ class Trial:
     # Assertions
 
     def same(self, what: str, got: Call, expected: Call) -> None:
-        """Assert that two calls gave the same, up to rounding."""
+        """Assert that two calls gave the same numbers, up to rounding.
+
+        Args:
+            what: the change between the calls, for messages.
+            got: the call after the change.
+            expected: the call before the change.
+        """
         self.close(f"{what} changes the loss", got.loss, expected.loss)
         for a, b in zip(got.gradient, expected.gradient, strict=True):
             self.close(f"{what} changes the gradient", a, b)
 
     def close(self, what: str, got: Tensor, expected: Tensor) -> None:
-        """Assert equality up to rounding."""
-        assert got.shape == expected.shape, f"{self} {what}: shape {list(got.shape)}, not {list(expected.shape)}."
-        assert got.isfinite().all(), f"{self} {what}: it is not finite."
+        """Assert that two tensors are equal up to rounding; ``what`` is the message."""
+        assert got.shape == expected.shape, (
+            f"{self} {what}: got shape {list(got.shape)}, expected {list(expected.shape)}."
+        )
+        assert got.isfinite().all(), f"{self} {what}: got numbers that are not finite."
         assert ((got - expected).abs() <= 1e-10 * expected.abs().max().clamp(min=1)).all(), (
-            f"{self} {what}: {got.flatten()[:4].tolist()}, expected {expected.flatten()[:4].tolist()}."
+            f"{self} {what}: got {got.flatten()[:4].tolist()}, expected {expected.flatten()[:4].tolist()}."
         )
 
     def bias(self, what: str, samples: Tensor, exact: Tensor, unbiased: bool) -> bool:
-        """Return whether the mean of samples, ``[R, k]``, is significantly off; assert that it is not if unbiased."""
+        """Return whether the mean of samples differs significantly from the exact values.
+
+        Args:
+            what: the name of the samples, for messages.
+            samples: ``[R, k]``.
+            exact: the exact values, ``[k]``.
+            unbiased: whether to assert that the mean does not differ.
+        """
         assert samples.isfinite().all(), f"{self} the {what} is not finite."
         mean, error = samples.mean(0), samples.std(0) / math.sqrt(len(samples))
         rounding = 1e-9 * exact.abs().max().clamp(min=1)
@@ -166,13 +203,13 @@ class Trial:
         i = int(z.argmax())
         biased = bool(z[i] > self._limit(z.numel()))
         assert not (unbiased and biased), (
-            f"{self} the {what} is biased: coordinate {i} is {float(mean[i]):.6g}, exactly {float(exact[i]):.6g} "
+            f"{self} the {what} is biased: coordinate {i} is {float(mean[i]):.6g}, expected {float(exact[i]):.6g} "
             f"(standard error {float(error[i]):.2g} of {len(samples)} rows, z = {float(z[i]):.1f})."
         )
         return biased
 
     def finite(self, what: str) -> str | None:
-        """Assert that losses and gradients of some rows are finite; or return the sentence that refuses the call."""
+        """Assert that the losses and gradients of some rows are finite, or return the refusal of the call."""
         calls: list[Call] = []
         sentence = refusal(lambda: calls.append(self.call(leaves(self.case.theta, MANY))))
         for call in calls:
@@ -181,19 +218,19 @@ class Trial:
         return sentence
 
     def same_moments(self, what: str, a: Tensor, b: Tensor) -> None:
-        """Assert that means and variances of independent samples, ``[R, k]`` each, agree but for float32's rounding."""
+        """Assert that independent samples a and b, ``[R, k]``, agree in mean and variance up to float32 rounding."""
         a, b = a.double().cpu(), b.double().cpu()
-        assert a.isfinite().all(), f"{self} {what}: it is not finite."
+        assert a.isfinite().all(), f"{self} {what} is not finite."
         scale = float(b.abs().max().clamp(min=1))
         square_a, square_b = ((t - t.mean(0)).square() for t in (a, b))
         for moment, x, y, unit in (("mean", a, b, scale), ("variance", square_a, square_b, scale**2)):
             error = ((x.var(0) + y.var(0)) / len(x)).sqrt().clamp(min=1e-9 * unit)
             z = ((x.mean(0) - y.mean(0)).abs() - 1e-6 * unit).clamp(min=0) / error
             worst = float(z.max())
-            assert worst <= self._limit(2 * z.numel()), f"{self} {what}: another {moment}, z = {worst:.1f}."
+            assert worst <= self._limit(2 * z.numel()), f"{self} {what} has another {moment}, z = {worst:.1f}."
 
     def uncorrelated(self, what: str, a: Tensor, b: Tensor) -> None:
-        """Assert that a and b, ``[R, k]``, have no covariance, column by column."""
+        """Assert that each column of a is uncorrelated with the same column of b, ``[R, k]`` both."""
         product = (a - a.mean(0)) * (b - b.mean(0))
         z = product.sum(0).abs() / product.square().sum(0).sqrt().clamp(min=1e-300)
         worst = float(z.max())
@@ -204,9 +241,9 @@ class Trial:
 
 
 class Ends(TorchFunctionMode):
-    """While it is entered, two fifths of torch's uniforms are 0, and two fifths the largest number below 1.
+    """A context in which two fifths of torch's uniforms are 0, and two fifths are the largest number below 1.
 
-    The others are left alone: a rejection sampler would never end.
+    The others are not changed, because a rejection sampler would never end. ``seen`` says whether uniforms were drawn.
     """
 
     def __init__(self) -> None:
@@ -223,7 +260,7 @@ class Ends(TorchFunctionMode):
 
 
 def refusal(call: Callable[[], object]) -> str | None:
-    """Return with which sentence a call is refused, or None."""
+    """Return the message with which a call is refused, or None."""
     try:
         call()
     except Refusal as no:

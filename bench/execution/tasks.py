@@ -12,10 +12,10 @@ from bench.execution.progress import Progress, Silent
 from bench.measurement import reference
 from bench.measurement.engine import Engine
 from bench.measurement.lines import failed, head, replicates_of, run_of, safely, skipped
-from bench.measurement.moments import in_process, moments_record
-from bench.measurement.pilot import pilot_head, pilot_record, with_precision
+from bench.measurement.moments import in_process, measure_moments
+from bench.measurement.pilot import pilot_head, run_pilot, with_precision
 from bench.measurement.threads import single_thread
-from bench.measurement.timing import timing_record
+from bench.measurement.timing import measure_timing
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
 from bench.planning.settings import Settings
@@ -123,7 +123,7 @@ class MomentsTask(Task):
     def work(self, progress: Progress, pool: Pool | None) -> Record:
         """Measure the cell and return its line."""
         spread = in_process if pool is None else pool.spread
-        return moments_record(Engine(self.cell, self.settings), progress.block, spread, self.reference)
+        return measure_moments(Engine(self.cell, self.settings), progress.block, spread, self.reference)
 
     def record(self, progress: Progress | None = None, pool: Pool | None = None) -> Record:
         """Measure the cell and return its line, whatever happens."""
@@ -172,7 +172,7 @@ class PilotTask(Task):
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
         """Make the pilot and return its line."""
-        return pilot_record(self.cell, self.settings, self.target, progress.block, progress.look)
+        return run_pilot(self.cell, self.settings, self.target, progress.block, progress.look)
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class ReferenceTask(Task):
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
         """Measure the reference and return its line."""
-        return reference.reference_record(self.cell, self.settings, progress.block)
+        return reference.measure_reference(self.cell, self.settings, progress.block)
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class TimingTask(Task):
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
         """Time the cell and return its line."""
-        return timing_record(self.cell, self.settings)
+        return measure_timing(self.cell, self.settings)
 
 
 def effort(cell: Cell, settings: Settings) -> float:

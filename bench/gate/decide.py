@@ -16,6 +16,7 @@ from bench.gate.changes import count
 from bench.stats.gate import (
     STAGE_ONE_BIAS,
     STAGE_ONE_VARIANCE,
+    CellOutcome,
     CellTest,
     default_margin,
     gate_cell,
@@ -23,6 +24,7 @@ from bench.stats.gate import (
     is_stale,
     smallest_change,
 )
+from bench.stats.summary import BiasVerdict
 
 ALPHA_VARIANCE, ALPHA_BIAS = 5e-4, 4e-4
 """Probability that a suite without a fault fails because of its variances, and because of its biases."""
@@ -166,7 +168,7 @@ def screen(case: Case) -> Flags:
     p_bias = _p_bias(entry, first)
     return Flags(
         test,
-        variance=test.outcome == "TESTED" and test.p is not None and test.p <= STAGE_ONE_VARIANCE,
+        variance=test.outcome is CellOutcome.TESTED and test.p is not None and test.p <= STAGE_ONE_VARIANCE,
         bias=p_bias is not None and p_bias <= STAGE_ONE_BIAS,
         p_bias=p_bias,
     )
@@ -265,7 +267,7 @@ def _verdict(
             Verdict.BECAME_RANDOM,
             f"nothing varied in the baseline; now the variance is {first.statistics.variance:.4g}",
         )
-    if first.bias == "DETERMINISTIC_BIASED" and entry.unbiased and _moved(entry, first.statistics):
+    if first.bias == BiasVerdict.DETERMINISTIC_BIASED and entry.unbiased and _moved(entry, first.statistics):
         was = f", in the baseline by {entry.bias_norm:.3g}" if entry.bias_norm else ""
         return Verdict.BIASED, f"the gradient has no noise and is off by {first.statistics.bias_norm:.3g}{was}"
     if bias[0]:
@@ -276,7 +278,7 @@ def _verdict(
         )
     if variance[0]:
         return Verdict.REGRESSED, grown
-    if flags.test.outcome == "NOT_GATEABLE":
+    if flags.test.outcome is CellOutcome.NOT_GATEABLE:
         return Verdict.NOT_GATEABLE, f"{flags.test.reason}; `bench baseline promote` measures what is needed"
     if _is_improved(entry, first, case.allowed, cells):
         return Verdict.IMPROVED, f"{growth}: the baseline is stale"
@@ -361,11 +363,11 @@ def _off(sample: Sample) -> str:
 
 def _notes(entry: Entry, first: Sample, flags: Flags) -> list[str]:
     new, notes = first.statistics, []
-    if flags.test.outcome == "TESTED" and flags.test.reason:
+    if flags.test.outcome is CellOutcome.TESTED and flags.test.reason:
         notes.append(flags.test.reason)
-    if flags.test.outcome == "TESTED" and flags.test.p_truncated is None and entry.variance:
+    if flags.test.outcome is CellOutcome.TESTED and flags.test.p_truncated is None and entry.variance:
         notes.append("no truncated variance was compared")
-    if entry.is_heavy and flags.test.outcome == "TESTED":
+    if entry.is_heavy and flags.test.outcome is CellOutcome.TESTED:
         notes.append("heavy tail: only the variance truncated at the baseline's 99 % quantile is compared")
     if entry.unbiased != new.unbiased:
         was, now = ("unbiased", "biased") if entry.unbiased else ("biased", "unbiased")

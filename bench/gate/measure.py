@@ -8,12 +8,12 @@ from bench.gate import pairs
 from bench.measurement import reference
 from bench.measurement.engine import FINGERPRINT_DRAWS, Engine
 from bench.measurement.lines import head, safely
-from bench.measurement.moments import fingerprint_of, moments_record
+from bench.measurement.moments import fingerprint_of, measure_moments
 from bench.measurement.summaries import Progress
 from bench.measurement.threads import single_thread
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from bench.records.lines import LineKind, Record
+from bench.records.lines import LineKind, Outcome, Record
 from bench.stats.gate import baseline_replicates, is_heavy
 
 
@@ -33,7 +33,7 @@ def measure_cell(
     def work() -> Record:
         stand_in = reference.in_process(cell.objective, reference.settings_of(settings))
         engine = Engine(cell, settings, truncate_at=None if heavy else truncate_at)
-        line = moments_record(engine, progress, reference=stand_in)
+        line = measure_moments(engine, progress, reference=stand_in)
         return _with_pairs(line, cell, settings, truncate_at) if heavy else line
 
     with single_thread():
@@ -50,7 +50,7 @@ def measure_for_baseline(cell: Cell, settings: Settings, progress: Progress, *, 
         adaptive: whether to give a noisier cell the replicates that it needs, 4e5 if cv² > 10.
     """
     line = measure_cell(cell, settings, progress)
-    if line["outcome"] != "measured":
+    if line["outcome"] != Outcome.MEASURED:
         return line
     summary = line["summary"]
     wanted = max(settings.replicates, baseline_replicates(summary["cv2"]) if adaptive else 0)

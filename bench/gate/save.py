@@ -15,7 +15,7 @@ from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.planning.spec import FILE, Spec
 from bench.records import store
-from bench.records.lines import Record
+from bench.records.lines import LineKind, Outcome, Record
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def measure(
     entries = [
         _entry(line, p, folder, costs.get(line["cell"]))
         for line, p in zip(lines, picked, strict=True)
-        if line["outcome"] == "measured"
+        if line["outcome"] == Outcome.MEASURED
     ]
-    return Draft(assemble(settings, entries), [line for line in lines if line["outcome"] != "measured"])
+    return Draft(assemble(settings, entries), [line for line in lines if line["outcome"] != Outcome.MEASURED])
 
 
 def promote(old: Baseline, selection: Selection, folder: Path, progress: Progress, *, speed: bool) -> Draft:
@@ -105,18 +105,18 @@ def read_study(study: Path, folder: Path) -> Draft:
     spec = Spec.read(study / FILE).on_device()
     settings = replace(spec.settings(), replicates=max(SMALLEST_DRAW, spec.replicates))
     keys = ("seed", "dtype", "device", "common_noise")
-    records = [r for r in store.read(study) if r["kind"] == "moments"]
+    records = [r for r in store.read(study) if r["kind"] == LineKind.MOMENTS]
     records = [r for r in records if all(r[key] == getattr(settings, key) for key in keys)]
     latest = {r["cell"]: r for r in sorted(records, key=lambda r: r["replicates"])}
     entries = [
         _entry(latest[p.cell.id], p, folder)
         for p in pick(spec.estimators, spec.objectives)
-        if p.cell.id in latest and latest[p.cell.id]["outcome"] == "measured"
+        if p.cell.id in latest and latest[p.cell.id]["outcome"] == Outcome.MEASURED
     ]
     if not entries:
         raise UsageError(f"{study} holds no measured cell of its own spec. Run `bench run {study}` first.")
     entries = [entry.untruncated() if entry.is_heavy else entry for entry in entries]  # a study measures no pairs
-    return Draft(assemble(settings, entries), [r for r in latest.values() if r["outcome"] == "failed"])
+    return Draft(assemble(settings, entries), [r for r in latest.values() if r["outcome"] == Outcome.FAILED])
 
 
 def _entry(line: Record, picked: Picked, folder: Path, speed: Sequence[float] | None = None) -> Entry:

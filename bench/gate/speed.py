@@ -19,11 +19,11 @@ import torch
 from bench.gate.baseline import Entry
 from bench.gate.select import Picked
 from bench.measurement.lines import head, safely
-from bench.measurement.timing import timing_record
+from bench.measurement.timing import measure_timing
 from bench.planning.loading import load
 from bench.planning.selectors import Selector
 from bench.planning.settings import Settings
-from bench.records.lines import LineKind
+from bench.records.lines import LineKind, Outcome
 
 BASELINE_PROCESSES, CONFIRM_PROCESSES = 9, 3
 MARGIN = 0.25
@@ -47,8 +47,8 @@ def _timed(cells: bytes, halves: list[tuple[Selector, Selector]], settings: Sett
         load(objective, "objective")
     found = {}
     for cell in pickle.loads(cells):
-        line = safely(partial(timing_record, cell, settings), head(cell, settings, LineKind.TIMING))
-        if line["outcome"] == "measured":
+        line = safely(partial(measure_timing, cell, settings), head(cell, settings, LineKind.TIMING))
+        if line["outcome"] == Outcome.MEASURED:
             found[cell.id] = math.log(line["cost"])
     return found
 

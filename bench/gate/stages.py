@@ -17,6 +17,7 @@ from bench.gate.speed import judge
 from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.records.environment import commit_of, version
+from bench.records.lines import LineKind, Outcome
 from bench.records.seeds import draw_seed
 from bench.stats.gate import STAGE_TWO_FACTOR
 from estimators import Refusal
@@ -160,9 +161,9 @@ class _Checker:
         """Return the case of a cell, after the stages that it needs."""
         self.progress.cell(picked.label)
         case = self._measure(Case(entry.cell, picked.label, entry, self.options.margin), entry, picked)
-        outcome = "failed" if case.fate is Verdict.FAILED else "measured"
+        outcome = Outcome.FAILED if case.fate is Verdict.FAILED else Outcome.MEASURED
         halves = {"estimator": entry.estimator, "objective": entry.objective}
-        self.progress.finish({"kind": "moments", "outcome": outcome, "reason": case.reason, **halves})
+        self.progress.finish({"kind": LineKind.MOMENTS, "outcome": outcome, "reason": case.reason, **halves})
         return case
 
     def _measure(self, case: Case, entry: Entry, picked: Picked) -> Case:
@@ -192,7 +193,7 @@ class _Checker:
             return None
         if self.options.remeasure or all_draws:
             line = measure_cell(picked.cell, settings, self.progress.block)
-            if line["outcome"] == "measured" and not same_statistics(
+            if line["outcome"] == Outcome.MEASURED and not same_statistics(
                 entry, entry_of(line, entry.estimator, entry.objective)
             ):
                 now = line["summary"]["variance"]
@@ -207,8 +208,8 @@ class _Checker:
         self, case: Case, entry: Entry, picked: Picked, stage: Literal["first", "second"], settings: Settings
     ) -> Case:
         line = measure_cell(picked.cell, settings, self.progress.block, entry.truncated_at, heavy=entry.is_heavy)
-        if line["outcome"] != "measured":  # the estimator refused, or failed
-            fate = Verdict.FAILED if line["outcome"] == "failed" else Verdict.MISSING
+        if line["outcome"] != Outcome.MEASURED:  # the estimator refused, or failed
+            fate = Verdict.FAILED if line["outcome"] == Outcome.FAILED else Verdict.MISSING
             return replace(case, fate=fate, reason=line["reason"])
         sample = Sample(entry_of(line, entry.estimator, entry.objective), settings.seed, line["summary"]["verdict"])
         return replace(case, first=sample) if stage == "first" else replace(case, second=sample)

@@ -33,7 +33,7 @@ def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials
     yield from engine.partials(range(len(engine.sizes)), centre_tensor, exact_tensor)
 
 
-def moments_record(
+def measure_moments(
     engine: Engine,
     progress: Progress = ignore,
     spread: Spread = in_process,

@@ -33,7 +33,7 @@ def pilot_head(cell: Cell, settings: Settings, target: PrecisionTarget) -> Recor
     return {**line, "run": digest([line["run"], target.half_width]), "precision": target.half_width}
 
 
-def pilot_record(
+def run_pilot(
     cell: Cell,
     settings: Settings,
     target: PrecisionTarget,

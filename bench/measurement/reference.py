@@ -21,6 +21,7 @@ from bench.planning.selectors import label
 from bench.planning.settings import Settings
 from bench.records.lines import LineKind, Outcome, Record
 from bench.stats import Reference
+from bench.stats.summary import Status
 
 
 def cell_of(objective: Objective) -> Cell | None:
@@ -42,7 +43,7 @@ def settings_of(settings: Settings) -> Settings:
     return replace(settings, dtype="float64", common_noise=True, timing=False)
 
 
-def reference_record(cell: Cell, settings: Settings, progress: Progress = ignore) -> Record:
+def measure_reference(cell: Cell, settings: Settings, progress: Progress = ignore) -> Record:
     """Measure a reference and return its line.
 
     Args:
@@ -60,7 +61,7 @@ def reference_record(cell: Cell, settings: Settings, progress: Progress = ignore
     engine = Engine(cell, settings)
     adapt_state(engine)
     ((sums, summary),) = summarise_draws(engine, LineKind.REFERENCE, progress=progress)
-    if summary.status == "INFINITE_VARIANCE_SUSPECTED":
+    if summary.status == Status.INFINITE_VARIANCE_SUSPECTED:
         raise Lost(
             f"{name} has no finite variance, as far as can be seen. Name another one in its reference_estimator."
         )
@@ -95,4 +96,4 @@ def in_process(objective: Objective, settings: Settings) -> Reference | None:
     if cell is None:
         return None
     with single_thread():
-        return read(reference_record(cell, settings))
+        return read(measure_reference(cell, settings))

@@ -21,7 +21,7 @@ TIMING_SECONDS = 0.2
 """Seconds that the batch timing of one cell takes. The latency timing takes half as long."""
 
 
-def timing_record(cell: Cell, settings: Settings) -> Record:
+def measure_timing(cell: Cell, settings: Settings) -> Record:
     """Time a cell and return its timing line. Nothing else should run meanwhile.
 
     The batch timing computes the row gradients of one call of the largest draw. The latency timing makes one call as in

@@ -35,8 +35,8 @@ class HierarchicalPoisson(Objective):
     The priors of s_a and s_b enter as densities of their logarithms. In the expectations, m and v are the mean and the
     variance under q of the sum mu + a + b, or of the variable in the subscript. theta is ``mean`` and ``log_scale``,
     ``[groups + places + 3]`` each. The objective is maximised. Exact value: closed form, from these two expectations
-    and moments of Gaussians. Counts are drawn from the model with mu = 0, s_a = 0.5, s_b = 1 and exposures between 5
-    and 50.
+    and moments of Gaussians. Counts are drawn from the model with ``mu = 0``, ``s_a = 0.5``, ``s_b = 1`` and exposures
+    between 5 and 50.
 
     Args:
         groups: number of groups, at least 1; 2 in the paper.

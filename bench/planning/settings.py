@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.planning.selectors import UsageError
-
 SMALLEST_DRAW = 64
 """Fewest replicates of a draw, of a block and of a baseline (see the table in ``bench.measurement.draws``)."""
 
@@ -54,6 +52,8 @@ class Settings:
         """
         if self.device == "cuda":
             import torch
+
+            from bench.planning.selectors import UsageError
 
             if not torch.cuda.is_available():
                 raise UsageError("device is cuda, and torch finds no CUDA device here. Use device='cpu'.")

@@ -7,8 +7,6 @@ import math
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
-
 SCHEMA = 1
 """Version of the record's keys; a reader refuses a newer one."""
 Record = dict[str, Any]
@@ -58,10 +56,8 @@ def plain(value: Any) -> Any:
             return {str(k): plain(v) for k, v in value.items()}
         case list() | tuple():
             return [plain(v) for v in value]
-        case np.ndarray():
+        case _ if hasattr(value, "tolist"):  # arrays and numbers of numpy
             return plain(value.tolist())
-        case np.generic():
-            return plain(value.item())
         case StrEnum():
             return value.value
         case float():

@@ -108,7 +108,7 @@ def test_a_default_that_changed_makes_a_cell_missing(call, ci):
     [
         (("--replicates", 10), "at least 64 replicates (got 10)"),
         (("--margin", -1), "margin is a fraction"),
-        (("--budget", "quick", "--replicates", 100), "say the same"),
+        (("--budget", "quick", "--replicates", 100), "both set the replicates"),
         (("-e", "rlo"), "Did you mean 'rloo'?"),
         (("--explain", "nothing"), "not a cell of the baseline"),
         (("--baseline", "../ci"), "not the name of a baseline"),

@@ -84,7 +84,7 @@ def test_what_does_not_vary_is_not_compared(studies):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ((BEFORE, "absent"), 2, "absent is no study folder."),
+        ((BEFORE, "absent"), 2, "absent is not a study folder."),
         (("reparametrization", "reparameterization:n=4", "--study", BEFORE), 2, "Did you mean 'reparameterization'?"),
         (("reparameterization", "reparameterization:n=4"), 2, "There are no records in results/default."),
         ((BEFORE,), 2, "Missing argument"),

@@ -69,7 +69,7 @@ def mine(tmp_path, monkeypatch):
         (["run", "-e", "rloo:n=1"], "RLOO needs n >= 2 (got n=1)"),
         (["run", "-e", "rloo", "--samples", "1"], "RLOO needs n >= 2 (got n=1)"),
         (["run", "-e", "absent.py::Mine"], "There is no file"),
-        (["run", "--samples", "2,x"], "'2,x' is not a list of whole numbers from 1 on, as in 2,4,8."),
+        (["run", "--samples", "2,x"], "'2,x' is not a list of whole numbers of at least 1, such as 2,4,8."),
         (["run", "--samples", "0"], "'0' is not a list"),
         (["run", "--seed", "x"], "'--seed'"),
         (["run", "--seed", "-1"], "'--seed'"),

@@ -19,12 +19,16 @@ from estimators import (
     StraightThroughGumbelSoftmax,
     draw,
     grad_only,
+    gumbel,
     inject,
+    inner,
+    logits,
+    normal,
+    one,
+    probs,
+    score,
+    spread,
 )
-from estimators._densities import logits, probs, score
-from estimators._noise import gumbel, normal
-from estimators._protocol import inner
-from estimators._rows import one
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ MUTANTS: list[Mutant] = []
 
 
 def dies(check: str, says: str, **fields: Any):
-    """Put a class among the mutants."""
+    """Return a decorator that adds a class to the mutants."""
 
     def listed(cls: type) -> type:
         MUTANTS.append(Mutant(cls(**fields), check, says))
@@ -48,7 +52,7 @@ def dies(check: str, says: str, **fields: Any):
 
 
 def scaled(loss: torch.Tensor, c: float) -> torch.Tensor:
-    """Return a loss of the same value with c times the gradient."""
+    """Return a loss with the value of the given one and c times its gradient."""
     return loss.detach() + c * grad_only(loss)
 
 
@@ -152,7 +156,7 @@ class RelaxedValueDeclaredUnbiased(GumbelSoftmax):
     value_unbiased = True
 
 
-@dies("test_gradient", "declares unbiased = False, and nothing here is biased")
+@dies("test_gradient", "declares unbiased = False, but nothing here is biased")
 @dataclass(frozen=True)
 class DeclaredBiasedByHabit(RLOO):
     unbiased = False
@@ -397,7 +401,7 @@ class SamplesComeLast(ScoreFunction):
         return super().__call__(f, q, generator, state)
 
 
-@dies("test_f_sees_samples_first_then_batch_then_event", "2 points at once, and points\\(q\\) says 1")
+@dies("test_f_sees_samples_first_then_batch_then_event", "2 points at once, but points\\(q\\) is 1")
 @dataclass(frozen=True)
 class HoldsMoreThanItSays(RLOO):
     def points(self, q):
@@ -416,8 +420,7 @@ class TrustsTheMemoryLayout(Estimator):
         base = inner(q)
         x = draw(q, 1, generator)
         fx = f(x)
-        spread = fx.detach().reshape(fx.shape + (1,) * len(q.event_shape))
-        loc = (spread * (x - base.loc) / base.scale**2).mean(0).detach()
+        loc = (spread(fx.detach(), x) * (x - base.loc) / base.scale**2).mean(0).detach()
         dense = base.loc.is_contiguous()
         return fx.mean(0) + inject(q, loc=loc if dense else loc.flatten().flip(0).reshape(loc.shape))
 
@@ -430,7 +433,7 @@ class TrustsCachedProbs(StraightThrough):
         return f(draw(q, self.n, generator) + grad_only(inner(q).probs)).mean(0)
 
 
-@dies("test_float32_has_the_moments_of_float64", "the gradient in float32: another")
+@dies("test_float32_has_the_moments_of_float64", "the gradient in float32 has another")
 @dataclass(frozen=True)
 class GuardsFloat32WithALargeNumber(ScoreFunction):
     def __call__(self, f, q, generator=None, state=None):
@@ -450,9 +453,8 @@ class DividesByTheVarianceOfABit(ScoreFunction):
         self.check(q)
         x, p = draw(q, 1, generator), probs(q)
         fx = f(x)
-        weight = fx.detach().reshape(fx.shape + (1,) * (x.dim() - fx.dim()))
         slope = ((x - p) / (p * (1 - p))).detach()  # of log q in p
-        return fx.mean(0) + inject(q, logits=(weight * slope * (p * (1 - p)).detach()).mean(0))
+        return fx.mean(0) + inject(q, logits=(spread(fx.detach(), x) * slope * (p * (1 - p)).detach()).mean(0))
 
 
 @dies("test_noise_at_its_ends", "uniforms of 0 and almost 1, in torch.float32: loss or gradient is not finite")
@@ -504,8 +506,8 @@ class SquaresBeforeItSubtracts(RLOO):
         x = draw(q, self.n, generator)
         fx = f(x)
         mean = fx.detach().mean(0)
-        spread = (fx.detach().square().mean(0) - mean.square()).sqrt()
-        return fx.mean(0) + score(q, x, (fx.detach() - mean) / (self.n * spread.clamp(min=1)))
+        sd = (fx.detach().square().mean(0) - mean.square()).sqrt()
+        return fx.mean(0) + score(q, x, (fx.detach() - mean) / (self.n * sd.clamp(min=1)))
 
 
 # Noise ------------------------------------------------------------------------------------------------------------
@@ -526,7 +528,7 @@ class InitIgnoresTheGenerator(ScoreFunction):
         return super().init(q, generator)
 
 
-@dies("test_generator_is_the_only_source_of_noise", "the noise stands still")
+@dies("test_generator_is_the_only_source_of_noise", "the generator does not advance")
 @dataclass(frozen=True)
 class NeverMovesTheGeneratorOn(ScoreFunction):
     def __call__(self, f, q, generator=None, state=None):
@@ -534,7 +536,7 @@ class NeverMovesTheGeneratorOn(ScoreFunction):
         return super().__call__(f, q, copy, state)
 
 
-@dies("test_without_a_generator_the_global_one_is_used", "the same seed gives something else")
+@dies("test_without_a_generator_the_global_one_is_used", "a second call with the same seed gives other numbers")
 @dataclass(frozen=True)
 class SeedsItselfFromTheClock(ScoreFunction):
     def __call__(self, f, q, generator=None, state=None):
@@ -553,7 +555,7 @@ class NotDeterministic(ScoreFunction):
 # Declared facts ---------------------------------------------------------------------------------------------------
 
 
-@dies("test_is_a_frozen_dataclass_of_plain_values", "is no frozen dataclass")
+@dies("test_is_a_frozen_dataclass_of_plain_values", "is not a frozen dataclass")
 @dataclass
 class CanBeChanged(Estimator):
     n: int = 1
@@ -562,18 +564,18 @@ class CanBeChanged(Estimator):
         return ScoreFunction(self.n)(f, q, generator, state)
 
 
-@dies("test_is_a_frozen_dataclass_of_plain_values", "is no frozen dataclass")
+@dies("test_is_a_frozen_dataclass_of_plain_values", "is not a frozen dataclass")
 class NoDataclass(ScoreFunction):
     pass
 
 
-@dies("test_is_a_frozen_dataclass_of_plain_values", "link is no number", link=torch.sigmoid)
+@dies("test_is_a_frozen_dataclass_of_plain_values", "link is not a number", link=torch.sigmoid)
 @dataclass(frozen=True)
 class HoldsACallable(ScoreFunction):
     link: Any = None
 
 
-@dies("test_repr_is_its_identity", "not equal to what its repr makes", n=4)
+@dies("test_repr_is_its_identity", "does not equal the estimator that its repr makes", n=4)
 @dataclass(frozen=True)
 class HidesAField(RLOO):
     def __repr__(self):
@@ -589,14 +591,14 @@ class HasNoDefaults(Estimator):
         return ScoreFunction(self.n)(f, q, generator, state)
 
 
-@dies("test_families", "not among its families, and refuses\\(\\) does not say so")
+@dies("test_families", "not among its families, but refuses\\(\\) does not say so")
 @dataclass(frozen=True)
 class SaysItServesEverything(StraightThrough):
     def refuses(self, family):
         return None
 
 
-@dies("test_families", "the call goes through, and refuses\\(\\) says")
+@dies("test_families", "the call is not refused, but refuses\\(\\) says")
 @dataclass(frozen=True)
 class AcceptsEveryFamilySilently(ScoreFunction):
     families = (Bernoulli, OneHotCategorical, Categorical)

@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Bernoulli, Beta, MultivariateNormal, Normal
 
 from estimators import RLOO, Estimator, ScoreFunction, State, adapt, draw, rows, score
-from tests.estimators.families import t
+from tests.problems import seeded, t
 
 
 class Level(State):
@@ -25,10 +25,6 @@ class LearnedBaseline(Estimator):
         x = draw(q, 1, generator)
         fx = f(x)
         return fx.mean(0) + score(q, x, fx.detach() - state.b)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def far(x):

@@ -5,13 +5,8 @@ import torch
 from torch.distributions import Bernoulli, Categorical, Independent, MultivariateNormal, Normal
 
 from estimators import AntitheticScoreFunction, InvalidParameter, UnsupportedFamily, rows
-from tests.estimators.exactly import hermite, moments, row_gradients
-from tests.estimators.statistically import gradients, mean_scores, seeded
+from tests.problems import gradients, hermite, mean_scores, moments, row_gradients, seeded, t
 from tests.tolerances import z_limit
-
-
-def t(*values):
-    return torch.tensor(values, dtype=torch.float64).squeeze()
 
 
 @pytest.mark.parametrize(("a", "s"), [(-3.0, 0.5), (0.0, 1.0), (0.5, 2.0), (4.0, 1.0)])
@@ -19,7 +14,7 @@ def test_the_exact_moments_on_a_normal(monkeypatch, a, s):
     """In the mean 8 a^2; in the scale E[(a^2 + s^2 z^2)^2 (z^2 - 1)^2] / s^2 - 4 s^2."""
     z, weights = hermite(8)
     monkeypatch.setattr("estimators._couplings.normal", lambda shape, like, generator: z.T.clone())
-    q = Normal(t(1.3).requires_grad_(), t(s).requires_grad_())
+    q = Normal(t(1.3).squeeze().requires_grad_(), t(s).squeeze().requires_grad_())
     g = row_gradients(AntitheticScoreFunction(), lambda x: (x - (1.3 - a)) ** 2, q, len(z))
     assert moments(g["loc"], weights) == pytest.approx((2 * a, 8 * a**2), rel=1e-10, abs=1e-10)
     variance = 2 * a**4 / s**2 + 20 * a**2 + 74 * s**2
@@ -32,7 +27,7 @@ def test_the_exact_moments_on_a_bit(monkeypatch, p):
     m = min(p, 1 - p)
     u, weights = t(m / 2, 0.5, 1 - m / 2), t(m, 1 - 2 * m, m)
     monkeypatch.setattr("estimators._couplings.uniform", lambda shape, like, generator: u.reshape(shape).clone())
-    q = Bernoulli(logits=t(p).logit().requires_grad_())
+    q = Bernoulli(logits=t(p).squeeze().logit().requires_grad_())
     f0, f1 = 0.2, 1.1
     got = row_gradients(AntitheticScoreFunction(), lambda b: f0 + (f1 - f0) * b, q, 3)["logits"]
     unequal = (f1 * (1 - p) - f0 * p) / 2

@@ -10,8 +10,7 @@ from torch import Size
 from torch.distributions import Bernoulli, Independent, OneHotCategorical
 
 from estimators import ARM, ARMS, DisARM, InvalidParameter, Refusal, UnsupportedFamily, rows, uniform
-from tests.estimators.exactly import moments, row_gradients
-from tests.estimators.statistically import gradients, mean_scores, seeded, variance_scores
+from tests.problems import gradients, mean_scores, moments, row_gradients, seeded, variance_scores
 from tests.tolerances import z_limit
 
 P = torch.tensor([0.3, 0.8, 0.5, 1e-3], dtype=torch.float64)

@@ -9,8 +9,7 @@ from torch.distributions import Bernoulli, Categorical, Independent, OneHotCateg
 
 from bench.measurement.counting import Counter, counted
 from estimators import ARM, ARSM, InvalidParameter, UnsupportedFamily, uniform
-from tests.estimators.exactly import row_gradients
-from tests.estimators.statistically import centred, gradients, mean_scores, seeded
+from tests.problems import centred, gradients, mean_scores, row_gradients, seeded
 from tests.tolerances import z_limit
 
 LOGITS = torch.tensor([[0.4, -1.2, 0.3], [-0.3, 0.8, 1.5]], dtype=torch.float64)
@@ -51,7 +50,7 @@ def test_with_two_categories_it_is_arm(monkeypatch):
     u = torch.rand(50, 2, generator=seeded(), dtype=torch.float64)
     pair = torch.stack([u, 1 - u], -1)  # w: the first category is the bit 1
     monkeypatch.setattr("estimators.arsm.uniform", lambda shape, like, generator: (-pair).exp().reshape(shape))
-    monkeypatch.setattr("estimators.arm.uniform", lambda shape, like, generator: u.clone().reshape(shape))
+    monkeypatch.setattr("estimators._couplings.uniform", lambda shape, like, generator: u.clone().reshape(shape))
     logits = torch.stack([bits, torch.zeros(2, dtype=torch.float64)], -1)
     arsm = row_gradients(ARSM(), lambda x: f(1 - x), categories(logits), 50)["logits"]
     q = Independent(Bernoulli(logits=bits.clone().requires_grad_()), 1)

@@ -7,16 +7,10 @@ import torch
 from torch.distributions import Bernoulli, Independent
 
 from estimators import BitFlip, InvalidParameter, draw
-from tests.estimators.exactly import row_gradients
-from tests.estimators.statistically import gradients, seeded, variance_scores
+from tests.problems import curved, gradients, outcomes, row_gradients, seeded, variance_scores
 from tests.tolerances import z_limit
 
 P = torch.tensor([0.3, 0.8, 0.02], dtype=torch.float64)
-
-
-def f(x):
-    """Neither affine nor separable."""
-    return torch.sin(2 * x[..., 0] + x[..., 1]) + x[..., 1] * x[..., 2] - 0.3 * x[..., 0] * x[..., 2]
 
 
 def bits(p=P):
@@ -29,26 +23,26 @@ def with_bit(x, i, value):
 
 @pytest.mark.parametrize("n", [1, 4])
 def test_the_formula_on_the_same_noise(n):
-    got = gradients(BitFlip(n), f, bits(), 6, seed=3)
+    got = gradients(BitFlip(n), curved, bits(), 6, seed=3)
     generator = seeded(3)
     x = draw(bits(P.expand(6, 3)), n, generator)
     chosen = torch.randint(3, (n, 6, 1), generator=generator)[..., 0]
     expected = torch.zeros(6, 3, dtype=torch.float64)
     for k, r in itertools.product(range(n), range(6)):
         i = int(chosen[k, r])
-        slope = f(with_bit(x[k, r], i, 1.0)) - f(with_bit(x[k, r], i, 0.0))
+        slope = curved(with_bit(x[k, r], i, 1.0)) - curved(with_bit(x[k, r], i, 0.0))
         expected[r, i] += 3 * P[i] * (1 - P[i]) * slope / n
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-13)
 
 
 def test_its_mean_over_the_coordinate_is_the_local_expectation(monkeypatch):
-    x = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3)), dtype=torch.float64)
-    slopes = [f(with_bit(x, i, 1.0)) - f(with_bit(x, i, 0.0)) for i in range(3)]
+    x = outcomes(3)
+    slopes = [curved(with_bit(x, i, 1.0)) - curved(with_bit(x, i, 0.0)) for i in range(3)]
     local = torch.stack(slopes, -1) * P * (1 - P)
     monkeypatch.setattr("estimators.bit_flip.draw", lambda q, n, generator: x.repeat_interleave(3, 0).unsqueeze(0))
     index = torch.arange(3).repeat(8).reshape(1, 24, 1)
     monkeypatch.setattr("torch.randint", lambda *args, **kwargs: index)
-    each = row_gradients(BitFlip(), f, bits(), 24)["logits"]
+    each = row_gradients(BitFlip(), curved, bits(), 24)["logits"]
     torch.testing.assert_close(each.reshape(8, 3, 3).mean(1), local, rtol=0, atol=1e-14)
 
 
@@ -68,7 +62,7 @@ def test_the_variance_on_a_separable_f():
 
 def test_certain_bits_have_no_gradient():
     q = Independent(Bernoulli(logits=torch.tensor([50.0, -50.0, 800.0], requires_grad=True)), 1)
-    assert gradients(BitFlip(n=4), f, q, 64).abs().max() < 1e-20
+    assert gradients(BitFlip(n=4), curved, q, 64).abs().max() < 1e-20
 
 
 def test_refusal():

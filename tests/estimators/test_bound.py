@@ -3,7 +3,7 @@ import torch
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from estimators import RLOO, Bound, Enumeration, Refusal, Reparameterization
-from tests.estimators.families import t
+from tests.problems import t
 
 
 def test_is_log_p_minus_log_q():

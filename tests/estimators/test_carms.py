@@ -9,8 +9,7 @@ from torch.distributions import Bernoulli, Categorical, Independent, OneHotCateg
 
 from bench.measurement.counting import Counter, counted
 from estimators import ARMS, CARMS, RLOO, InvalidParameter, UnsupportedFamily, uniform
-from tests.estimators.exactly import row_gradients
-from tests.estimators.statistically import centred, gradients, mean_scores, seeded
+from tests.problems import centred, gradients, mean_scores, row_gradients, seeded
 from tests.tolerances import z_limit
 
 LOGITS = torch.tensor([[0.4, -1.2, 0.3], [-0.3, 0.8, 1.5]], dtype=torch.float64)

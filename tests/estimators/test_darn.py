@@ -1,6 +1,5 @@
 """DARN: its formula on the same noise, exact means over the support, its relation to ReinMax."""
 
-import itertools
 import math
 
 import pytest
@@ -9,9 +8,7 @@ from torch.distributions import Bernoulli, Categorical, Independent, OneHotCateg
 
 from estimators import DARN, InvalidParameter, ReinMax, StraightThrough, UnsupportedFamily, draw
 from estimators import darn as module
-from tests.estimators.exactly import bits, moments, row_gradients
-from tests.estimators.families import t
-from tests.estimators.statistically import seeded
+from tests.problems import moments, outcomes, row_gradients, seeded, t, weighted_outcomes
 
 LOGITS = t([0.4, -1.2, 0.3], [0.3, 2.0, -0.5])
 CENTRES = ["uniform", "mean"]
@@ -63,7 +60,7 @@ def test_half_the_sum_with_straight_through_is_reinmax(build):
 @pytest.mark.parametrize("centre", CENTRES)
 def test_moments_on_a_bit(monkeypatch, p, centre):
     """Of (b - t)^2: a value (1 - p)(1 - c) 2(1 - t) at 1 and p c 2(-t) at 0."""
-    x, mass = bits(p, 1)
+    x, mass = weighted_outcomes(p, 1)
     c, target = 0.5 if centre == "uniform" else p, 0.45
     logit = torch.tensor(math.log(p / (1 - p)), dtype=torch.float64, requires_grad=True)
     monkeypatch.setattr(module, "draw", lambda q, n, generator: x.T.clone())
@@ -76,7 +73,7 @@ def test_moments_on_a_bit(monkeypatch, p, centre):
 @pytest.mark.parametrize(("centre", "unbiased"), [("uniform", True), ("mean", False)])
 def test_quadratics_in_bits_are_exact_with_the_uniform_centre(monkeypatch, centre, unbiased):
     a = torch.randn(3, 3, generator=seeded(), dtype=torch.float64)
-    x = t(*itertools.product((0.0, 1.0), repeat=3))
+    x = outcomes(3)
     theta = LOGITS[0].expand(8, 3).clone().requires_grad_()
     q = Independent(Bernoulli(logits=theta), 1)
     monkeypatch.setattr(module, "draw", lambda q, n, generator: x.unsqueeze(0))

@@ -5,40 +5,20 @@ import math
 
 import pytest
 import torch
-from torch import Generator, Size
+from torch import Size
 from torch.distributions import Bernoulli, Independent, OneHotCategorical
 
 from estimators import DisARM, InvalidParameter, Refusal, UnsupportedFamily, aliases, rows, uniform
+from tests.problems import bits, curved, exact_gradient, seeded
 from tests.tolerances import z_limit
 
 LOGITS = torch.tensor([0.4, -1.2, 2.1], dtype=torch.float64)
 
 
-def seeded(seed=0):
-    return Generator().manual_seed(seed)
-
-
-def f(x):
-    """Neither affine nor separable."""
-    return torch.sin(2 * x[..., 0] + x[..., 1]) + x[..., 1] * x[..., 2] - 0.3 * x[..., 0] * x[..., 2]
-
-
-def bits(logits):
-    return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
-
-
-def gradient(estimator, logits, f=f, seed=0, make=bits):
+def gradient(estimator, logits, f=curved, seed=0, make=bits):
     theta = logits.clone().requires_grad_()
     loss = estimator(f, make(theta), seeded(seed))
     return loss.detach(), torch.autograd.grad(loss.sum(), theta)[0]
-
-
-def exact_gradient(logits):
-    theta = logits.clone().requires_grad_()
-    p = theta.sigmoid()
-    states = torch.tensor(list(itertools.product([0.0, 1.0], repeat=len(logits))), dtype=torch.float64)
-    value = (torch.where(states > 0, p, 1 - p).prod(-1) * f(states)).sum()
-    return torch.autograd.grad(value, theta)[0]
 
 
 # Exact ---------------------------------------------------------------------------------------------------------------
@@ -53,8 +33,8 @@ def test_the_formula_on_the_same_noise(n):
     for pair in u:
         b, other = (pair < LOGITS.sigmoid()).double(), (1 - pair < LOGITS.sigmoid()).double()
         factor = (-1) ** other * (b != other) * LOGITS.abs().sigmoid()
-        expected += (f(b) - f(other)).unsqueeze(-1) / 2 * factor / (n // 2)
-        values += (f(b) + f(other)) / n
+        expected += (curved(b) - curved(other)).unsqueeze(-1) / 2 * factor / (n // 2)
+        values += (curved(b) + curved(other)) / n
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(value, values, rtol=0, atol=1e-12)
 
@@ -68,7 +48,7 @@ def test_the_mean_over_all_pairs_is_the_exact_gradient(monkeypatch):
     weight = torch.tensor([math.prod(float(w) for _, w in row) for row in combined], dtype=torch.float64)
     monkeypatch.setattr("estimators._couplings.uniform", lambda shape, like, generator: u.reshape(shape).clone())
     _, each = gradient(DisARM(), LOGITS.expand(27, 3))
-    torch.testing.assert_close(weight @ each, exact_gradient(LOGITS), rtol=0, atol=1e-14)
+    torch.testing.assert_close(weight @ each, exact_gradient(curved, bits, LOGITS), rtol=0, atol=1e-14)
 
 
 def test_one_even_bit_has_no_variance():
@@ -108,7 +88,7 @@ def test_bits_by_probability_have_the_same_gradient():
 
 def test_a_constant_in_f_changes_the_gradient_by_no_more_than_rounding():
     _, plain = gradient(DisARM(n=4), LOGITS.expand(50, 3))
-    _, raised = gradient(DisARM(n=4), LOGITS.expand(50, 3), lambda x: f(x) + 1e6)
+    _, raised = gradient(DisARM(n=4), LOGITS.expand(50, 3), lambda x: curved(x) + 1e6)
     torch.testing.assert_close(raised, plain, rtol=0, atol=1e-9)
 
 
@@ -118,7 +98,7 @@ def test_certain_bits_have_no_gradient(dtype, parameter):
     ((name, values),) = parameter.items()
     theta = torch.tensor(values, dtype=dtype).expand(64, 3).clone().requires_grad_()
     q = Independent(Bernoulli(**{name: theta}, validate_args=False), 1)
-    DisARM(n=4)(f, q, seeded()).sum().backward()
+    DisARM(n=4)(curved, q, seeded()).sum().backward()
     assert torch.equal(theta.grad, torch.zeros_like(theta))
 
 
@@ -133,7 +113,7 @@ def test_only_pairs(n):
 
 def test_only_bits():
     with pytest.raises(UnsupportedFamily, match=r"serves Bernoulli, and q is OneHotCategorical.*RLOO"):
-        DisARM()(f, OneHotCategorical(logits=torch.zeros(3)))
+        DisARM()(curved, OneHotCategorical(logits=torch.zeros(3)))
 
 
 def test_f_must_sum_over_the_event():

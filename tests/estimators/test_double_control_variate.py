@@ -1,7 +1,5 @@
 """The double control variate: its formula on the same samples, its exact mean, what it is at 0 and for affine f."""
 
-import itertools
-
 import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, OneHotCategorical
@@ -17,20 +15,9 @@ from estimators import (
     draw,
     rows,
 )
-from tests.estimators.exactly import row_gradients
-from tests.estimators.statistically import centred, gradients, seeded
+from tests.problems import centred, curved, gradients, outcomes, row_gradients, seeded, slope
 
 LOGITS = torch.tensor([0.4, -1.2, 0.9], dtype=torch.float64)
-
-
-def f(x):
-    """Neither affine nor separable."""
-    return torch.sin(2 * x[..., 0] + x[..., 1]) + x[..., 1] * x[..., 2].exp() - 0.3 * x[..., 0] * x[..., 2]
-
-
-def slope(x):
-    x = x.clone().requires_grad_()
-    return torch.autograd.grad(f(x).sum(), x)[0]
 
 
 def problem(hot):
@@ -41,18 +28,18 @@ def problem(hot):
 @pytest.mark.parametrize(("n", "a"), [(2, 1.0), (2, -0.7), (4, 0.6)])
 @pytest.mark.parametrize("hot", [False, True])
 def test_the_formula_on_the_same_samples(n, a, hot):
-    got = gradients(DoubleControlVariate(n, a), f, problem(hot), 6, seed=3)
+    got = gradients(DoubleControlVariate(n, a), curved, problem(hot), 6, seed=3)
     p = LOGITS.softmax(-1) if hot else LOGITS.sigmoid()
     jacobian = p.diag() - torch.outer(p, p) if hot else (p * (1 - p)).diag()
     x = draw(rows(problem(hot), 6), n, seeded(3))
     c = []
     for k in range(n):
-        others = torch.stack([slope(x[j]) for j in range(n) if j != k]).mean(0)
+        others = torch.stack([slope(curved, x[j]) for j in range(n) if j != k]).mean(0)
         c.append(-a * ((x[k] - p) * others).sum(-1))  # the paper's alpha is -a
-    expected = a * torch.stack([slope(x[k]) for k in range(n)]).mean(0) @ jacobian
+    expected = a * torch.stack([slope(curved, x[k]) for k in range(n)]).mean(0) @ jacobian
     for k in range(n):
-        others = torch.stack([f(x[j]) + c[j] for j in range(n) if j != k]).mean(0)
-        expected += (f(x[k]) + c[k] - others).unsqueeze(-1) * (x[k] - p) / n
+        others = torch.stack([curved(x[j]) + c[j] for j in range(n) if j != k]).mean(0)
+        expected += (curved(x[k]) + c[k] - others).unsqueeze(-1) * (x[k] - p) / n
     got = centred(got, p) if hot else got
     torch.testing.assert_close(got, centred(expected, p) if hot else expected, rtol=0, atol=1e-12)
 
@@ -60,26 +47,26 @@ def test_the_formula_on_the_same_samples(n, a, hot):
 def test_what_learns_looks_at_the_gradient_in_the_logits_themselves():
     """At q's own logits the gradient is the one at theta: nothing of it is left to their normalisation."""
     q = problem(hot=True)
-    (own,) = torch.autograd.grad(DoubleControlVariate(4, 0.6)(f, q, seeded(3)), [q.logits])
+    (own,) = torch.autograd.grad(DoubleControlVariate(4, 0.6)(curved, q, seeded(3)), [q.logits])
     torch.testing.assert_close(own, centred(own, LOGITS.softmax(-1)), rtol=0, atol=1e-12)
     assert own.abs().max() > 0.1
 
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_the_exact_mean_over_all_samples(monkeypatch, n):
-    states = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3)), dtype=torch.float64)
+    states = outcomes(3)
     p = LOGITS.sigmoid()
     mass = torch.where(states > 0, p, 1 - p).prod(-1)
     grid = torch.cartesian_prod(*[torch.arange(8)] * n)
     monkeypatch.setattr("estimators.double_control_variate.draw", lambda q, n, generator: states[grid.T].clone())
-    g = row_gradients(DoubleControlVariate(n, 1.3), f, problem(False), len(grid))["logits"]
-    exact = ((states - p) * (mass * f(states)).unsqueeze(-1)).sum(0)
+    g = row_gradients(DoubleControlVariate(n, 1.3), curved, problem(False), len(grid))["logits"]
+    exact = ((states - p) * (mass * curved(states)).unsqueeze(-1)).sum(0)
     torch.testing.assert_close(mass[grid].prod(-1) @ g, exact, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("hot", [False, True])
 def test_with_coefficient_0_it_is_leave_one_out(hot):
-    pair = (gradients(e, f, problem(hot), 20) for e in (DoubleControlVariate(4, 0.0), RLOO(4)))
+    pair = (gradients(e, curved, problem(hot), 20) for e in (DoubleControlVariate(4, 0.0), RLOO(4)))
     p = LOGITS.softmax(-1) if hot else LOGITS.sigmoid()
     a, b = (centred(g, p) if hot else g for g in pair)
     torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
@@ -96,22 +83,22 @@ def test_an_affine_f_with_coefficient_1_leaves_nothing(n):
 def test_what_it_learns_lowers_the_variance():
     q = Independent(Bernoulli(logits=torch.zeros(20, dtype=torch.float64).requires_grad_()), 1)
 
-    def f(x):
+    def curved(x):
         return (x - 0.45).square().sum(-1) + x[..., 0] * x[..., 1]
 
     estimator = DoubleControlVariate()
     state = estimator.init(q)
     optimizer = torch.optim.Adam(state.parameters(), lr=0.05)
     for step in range(60):
-        adapt(estimator, f, rows(q, 32), state, optimizer, seeded(1000 + step))
-    learned = gradients(estimator, f, q, 2**12, state=state.requires_grad_(False)).var(0).sum()
-    assert learned < gradients(RLOO(), f, q, 2**12).var(0).sum() * 0.7
+        adapt(estimator, curved, rows(q, 32), state, optimizer, seeded(1000 + step))
+    learned = gradients(estimator, curved, q, 2**12, state=state.requires_grad_(False)).var(0).sum()
+    assert learned < gradients(RLOO(), curved, q, 2**12).var(0).sum() * 0.7
     assert state.coefficient > 0.3
 
 
 def test_the_cost():
     counter = Counter(event_dims=1)
-    DoubleControlVariate(n=5)(counted(f, counter), problem(False), seeded())
+    DoubleControlVariate(n=5)(counted(curved, counter), problem(False), seeded())
     assert (counter.f, counter.df) == (5, 5)
 
 

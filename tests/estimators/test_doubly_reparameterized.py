@@ -17,9 +17,7 @@ from estimators import (
     parameters,
     rows,
 )
-from tests.estimators.exactly import hermite
-from tests.estimators.families import t
-from tests.estimators.statistically import seeded
+from tests.problems import hermite, seeded, t
 
 LOC, SCALE = t([0.5, -0.8], [0.2, 0.3], [0.1, 0.4]), t([0.9, 0.6], [1.1, 0.7], [0.8, 1.2])
 

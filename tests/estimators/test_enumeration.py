@@ -1,11 +1,9 @@
-import itertools
-
 import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, OneHotCategorical
 
 from estimators import Enumeration, Refusal, UnsupportedFamily
-from tests.estimators.families import FAMILIES, t
+from tests.problems import FAMILIES, outcomes, t
 
 E = Enumeration()
 
@@ -18,10 +16,7 @@ def test_bits():
         return (x.cumsum(-1).sum(-1) + shift).sin()
 
     p = torch.sigmoid(theta)
-    expected = sum(
-        torch.where(x > 0, p, 1 - p).prod(-1) * f(x.expand(2, 3))
-        for x in (t(*s) for s in itertools.product((0.0, 1.0), repeat=3))
-    )
+    expected = sum(torch.where(x > 0, p, 1 - p).prod(-1) * f(x.expand(2, 3)) for x in outcomes(3))
     loss = E(f, Independent(Bernoulli(logits=theta), 1))
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
     a, b = (torch.autograd.grad(v.sum(), [theta])[0] for v in (loss, expected))

@@ -8,9 +8,7 @@ from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Norm
 
 from estimators import SPSA, EvolutionStrategies, InvalidParameter, Refusal, UnsupportedFamily
 from estimators import evolution_strategies as module
-from tests.estimators.exactly import hermite, moments, row_gradients
-from tests.estimators.families import t
-from tests.estimators.statistically import centred, gradients, mean_scores, seeded, variance_scores
+from tests.problems import centred, gradients, hermite, mean_scores, moments, row_gradients, seeded, t, variance_scores
 from tests.tolerances import z_limit
 
 BOTH = [EvolutionStrategies, SPSA]

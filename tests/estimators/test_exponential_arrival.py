@@ -7,8 +7,7 @@ import torch
 from torch.distributions import Bernoulli, Independent, Poisson
 
 from estimators import ExponentialArrival, InvalidParameter, NotDifferentiable, Refusal, UnsupportedFamily
-from tests.estimators.families import t
-from tests.estimators.statistically import gradients, mean_scores, seeded, variance_scores
+from tests.problems import gradients, mean_scores, seeded, t, variance_scores
 from tests.tolerances import z_limit
 
 RATE = t([0.4, 2.3], [1.7, 6.0])

@@ -5,32 +5,34 @@ import torch
 from torch import Size
 from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Normal, OneHotCategorical, Poisson
 
+import estimators
+from bench.conformance import support
 from estimators import (
     RLOO,
     Drawable,
+    Enumeration,
+    GumbelSoftmax,
     Refusal,
     Reparameterization,
     ScoreFunction,
     UnsupportedFamily,
-    _densities,
-    _noise,
     draw,
+    gumbel,
+    inner,
+    logistic,
+    logits,
+    parameters,
+    perturbed,
+    probs,
     rdraw,
     rows,
+    score,
+    squash,
 )
-from estimators._axes import FEW, share, weighted_sum
-from estimators._densities import mass, parameters, probs
-from estimators._noise import gumbel, logistic
-from estimators._protocol import inner
-from estimators._relaxations import perturbed, race, relaxed, squash
-from tests.estimators.families import FAMILIES, t
+from tests.problems import FAMILIES, seeded, t
 from tests.tolerances import z_limit
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 # Noise
@@ -43,7 +45,7 @@ def test_noise_is_finite_at_both_ends(monkeypatch, noise, dtype):
     last = 1 - torch.finfo(dtype).eps / 2
     ends = torch.tensor([0.0, last], dtype=dtype)
     monkeypatch.setattr(torch, "rand", lambda *args, **kwargs: ends.clone())
-    values = getattr(_noise, noise)(Size((2,)), ends, None)
+    values = getattr(estimators, noise)(Size((2,)), ends, None)
     assert values.isfinite().all()
     assert values[0] < values[1]
     assert noise != "uniform" or (values[0] > 0 and values[1] < 1)
@@ -53,7 +55,7 @@ def test_noise_is_finite_at_both_ends(monkeypatch, noise, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_noise_has_the_dtype_asked_for_and_comes_from_the_generator(noise, dtype):
     like = torch.zeros((), dtype=dtype)
-    a, b = (getattr(_noise, noise)(Size((3, 2)), like, seeded()) for _ in range(2))
+    a, b = (getattr(estimators, noise)(Size((3, 2)), like, seeded()) for _ in range(2))
     assert a.dtype == dtype
     assert a.shape == (3, 2)
     assert torch.equal(a, b)
@@ -155,7 +157,7 @@ def test_closed_scores_are_torchs(name):
     q = family.build(*theta)
     x = draw(q, 4, seeded())
     weight = torch.randn(4, *q.batch_shape, generator=seeded(1), dtype=torch.float64)
-    closed = torch.autograd.grad(_densities.score(q, x, weight).sum(), theta)
+    closed = torch.autograd.grad(score(q, x, weight).sum(), theta)
     general = torch.autograd.grad((weight * family.build(*theta).log_prob(x)).sum(), theta)
     for a, b in zip(closed, general, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
@@ -170,7 +172,7 @@ def test_score_of_a_normal_leaves_its_arguments_alone_and_stays_attached_to_the_
     x = draw(q, n, seeded())
     weight = torch.randn(n, *batch, generator=seeded(1), dtype=torch.float64).requires_grad_()
     kept = x.clone(), weight.detach().clone()
-    closed = torch.autograd.grad(_densities.score(q, x, weight).sum(), theta, create_graph=True)
+    closed = torch.autograd.grad(score(q, x, weight).sum(), theta, create_graph=True)
     assert torch.equal(x, kept[0])
     assert torch.equal(weight, kept[1])
     general = torch.autograd.grad((weight * q.log_prob(x)).sum(), theta, create_graph=True)
@@ -179,24 +181,23 @@ def test_score_of_a_normal_leaves_its_arguments_alone_and_stays_attached_to_the_
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
 
 
-def test_the_share_of_one_sample_is_the_sample_itself():
-    x = torch.randn(1, 3, generator=seeded(), dtype=torch.float64)
-    assert share(x) is x
-    x = torch.randn(4, 3, generator=seeded(), dtype=torch.float64)
-    torch.testing.assert_close(share(x).sum(0), x.mean(0), rtol=1e-14, atol=1e-14)
+def test_bits_are_uniforms_below_their_probability():
+    p = t([0.3, 0.8], [0.05, 0.5])
+    u = torch.rand(7, 2, 2, generator=seeded(), dtype=torch.float64)
+    assert torch.equal(draw(Bernoulli(p), 7, seeded()), (u < p).double())
 
 
 def test_score_of_another_family_is_torchs_and_passes_the_weight_nothing():
     rate, w = t(1.5, 2.0).requires_grad_(), t(0.3).requires_grad_()
     q = Poisson(rate)
     x = draw(q, 4, seeded())
-    value = _densities.score(q, x, w * torch.ones(4, 2, dtype=torch.float64))
+    value = score(q, x, w * torch.ones(4, 2, dtype=torch.float64))
     assert torch.equal(value, torch.zeros(2, dtype=torch.float64))
     (g,) = torch.autograd.grad(value.sum(), [rate], create_graph=True)
     torch.testing.assert_close(g, 0.3 * (x / rate - 1).sum(0), rtol=1e-12, atol=1e-12)
     (slope,) = torch.autograd.grad(g.sum(), [w])
     torch.testing.assert_close(slope, (x / rate - 1).sum().detach().reshape(1), rtol=1e-12, atol=1e-12)
-    _densities.score(q, x, w * torch.ones(4, 2, dtype=torch.float64)).sum().backward()
+    score(q, x, w * torch.ones(4, 2, dtype=torch.float64)).sum().backward()
     assert w.grad is None
 
 
@@ -204,10 +205,15 @@ def test_score_of_another_family_is_torchs_and_passes_the_weight_nothing():
 def test_mass_logits_and_probs_are_torchs(name):
     family = FAMILIES[name]
     q = family.build(*family.theta)
-    x, base = draw(q, 4, seeded()), inner(q)
-    torch.testing.assert_close(mass(q, x), q.log_prob(x).exp(), rtol=1e-12, atol=0)
+    base, (x, mass) = inner(q), support(q)
+    c = torch.randn(*q.batch_shape, *q.event_shape, generator=seeded(), dtype=torch.float64)
+
+    def f(x):
+        return (x * c).flatten(1 + len(q.batch_shape)).sum(-1).exp() if q.event_shape else (x * c).exp()
+
+    torch.testing.assert_close(Enumeration()(f, q), (mass * f(x)).sum(0), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(probs(q), base.probs, rtol=1e-12, atol=0)
-    torch.testing.assert_close(_densities.logits(q), base.logits, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(logits(q), base.logits, rtol=1e-12, atol=1e-12)
 
 
 def through_normalisation(g, logits):
@@ -246,11 +252,13 @@ def test_probs_have_first_and_second_derivatives_in_a_leaf_behind_torchs_normali
     torch.testing.assert_close(second, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("n", [1, 2, FEW, FEW + 1])
-def test_weighted_sums_are_sums_of_products_and_carry_the_gradient_of_the_weights(n):
-    x = torch.randn(n, 3, 4, generator=seeded(), dtype=torch.float64)
-    weight = torch.randn(n, 3, 1, generator=seeded(1), dtype=torch.float64).requires_grad_()
-    got, expected = weighted_sum(weight, x), sum(w * each for w, each in zip(weight, x, strict=True))
+@pytest.mark.parametrize("n", [1, 2, 8, 9])
+def test_scores_of_few_and_of_many_one_hot_samples_carry_the_gradient_of_the_weights(n):
+    r = rows(OneHotCategorical(logits=t(0.4, -1.2, 0.9, 0.1).requires_grad_()), 3)
+    x, (own,) = draw(r, n, seeded()), parameters(r).values()
+    weight = torch.randn(n, 3, generator=seeded(1), dtype=torch.float64).requires_grad_()
+    (got,) = torch.autograd.grad(score(r, x, weight).sum(), [own], create_graph=True)
+    expected = torch.einsum("kr,krc->rc", weight, x)  # the logits are normalised: log q(x) = x . logits
     torch.testing.assert_close(got, expected, rtol=1e-14, atol=1e-14)
     got, expected = (torch.autograd.grad(y.sin().sum(), [weight])[0] for y in (got, expected))
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
@@ -271,9 +279,9 @@ def test_two_categories_score_as_a_bit():
     weight, b = t(0.3, -1.1, 2.0), t(1.0, 0.0, 1.0)
     hot = OneHotCategorical(logits=torch.stack([torch.zeros_like(logit), logit]))
     values = (
-        _densities.score(Bernoulli(logits=logit), b, weight),
-        _densities.score(hot, torch.stack([1 - b, b], -1), weight),
-        _densities.score(Categorical(logits=hot.logits), b.long(), weight),
+        score(Bernoulli(logits=logit), b, weight),
+        score(hot, torch.stack([1 - b, b], -1), weight),
+        score(Categorical(logits=hot.logits), b.long(), weight),
     )
     a, *others = (torch.autograd.grad(v, [logit], retain_graph=True)[0] for v in values)
     for other in others:
@@ -363,18 +371,23 @@ def test_relaxed_categories_are_finite_up_to_the_largest_logit_of_a_dtype(dtype)
 # Relaxations
 
 
+def relaxed(q, n, temperature, generator):
+    """Return the samples that GumbelSoftmax gives to f, with their graph."""
+    seen = []
+    event = len(q.event_shape)
+    GumbelSoftmax(n, temperature)(lambda y: seen.append(y) or y.flatten(y.dim() - event).sum(-1), q, generator)
+    return seen[0]
+
+
 def by_hand(theta, noise, temperature, binary):
     z = (theta + noise) / temperature
     return z.sigmoid() if binary else z.softmax(-1)
 
 
 def made(kind, q, n, temperature):
-    if kind == "race":
-        return race(q, n, seeded())
-    z = perturbed(q, n, seeded())
     if kind == "relaxed":
-        return relaxed(q, z, temperature)
-    own = _densities.logits(q)
+        return relaxed(q, n, temperature, seeded())
+    z, own = perturbed(q, n, seeded()), logits(q)
     return squash(q, z + own - own.detach(), temperature)
 
 
@@ -384,7 +397,7 @@ def made(kind, q, n, temperature):
     ("kind", "name", "temperature"),
     [
         *itertools.product(("relaxed", "squash"), ("bernoulli-logits", "one-hot-logits"), (0.4, 1.0, 3.0)),
-        ("race", "one-hot-logits", 1.0),
+        ("relaxed", "one-hot-logits", 20.0),
     ],
 )
 def test_relaxed_samples_are_their_formula_with_first_and_second_derivatives(kind, name, temperature, n, batched):
@@ -430,9 +443,9 @@ def test_races_are_finite_and_add_up_to_one_at_both_ends_of_the_uniforms(monkeyp
     ends = torch.tensor([0.0, 1 - torch.finfo(dtype).eps / 2], dtype=dtype)
     u = torch.cartesian_prod(ends, ends, ends)
     monkeypatch.setattr(torch, "rand", lambda *args, **kwargs: u.clone().unsqueeze(0))
-    for logits in ([0.0, 0.0, 0.0], [30.0, -30.0, 0.0], [5.0, float("-inf"), float("-inf")]):
-        own = torch.tensor(logits, dtype=dtype).expand(8, 3).clone().requires_grad_()
-        y = race(OneHotCategorical(logits=own, validate_args=False), 1, None)
+    for row in ([0.0, 0.0, 0.0], [30.0, -30.0, 0.0], [5.0, float("-inf"), float("-inf")]):
+        own = torch.tensor(row, dtype=dtype).expand(8, 3).clone().requires_grad_()
+        y = relaxed(OneHotCategorical(logits=own, validate_args=False), 1, 1.0, None)
         (g,) = torch.autograd.grad((y**2).sum(), [own])
         assert y.isfinite().all()
         assert g.isfinite().all()

@@ -9,8 +9,7 @@ from torch.distributions import Bernoulli, Gamma, Independent, Normal
 from bench.measurement.counting import Counter, counted
 from estimators import ForwardGradient, InvalidParameter, NotDifferentiable, Reparameterization, UnsupportedFamily
 from estimators import forward_gradient as module
-from tests.estimators.families import t
-from tests.estimators.statistically import gradients, mean_scores, seeded, variance_scores
+from tests.problems import gradients, mean_scores, seeded, t, variance_scores
 from tests.tolerances import z_limit
 
 

@@ -15,9 +15,7 @@ from estimators import (
     UnsupportedFamily,
     parameters,
 )
-from tests.estimators.exactly import moments, row_gradients
-from tests.estimators.families import t
-from tests.estimators.statistically import gradients, mean_scores, variance_scores
+from tests.problems import gradients, mean_scores, moments, row_gradients, seeded, t, variance_scores
 from tests.tolerances import z_limit
 
 ESTIMATORS = [
@@ -25,10 +23,6 @@ ESTIMATORS = [
     RejectionReparameterization(),
     RejectionReparameterization(augmentation=3),
 ]
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def f(x):

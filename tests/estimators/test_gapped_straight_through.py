@@ -6,8 +6,7 @@ from torch.distributions import Bernoulli, Categorical, Independent, OneHotCateg
 
 from estimators import GappedStraightThrough, InvalidParameter, UnsupportedFamily, draw
 from estimators import gapped_straight_through as module
-from tests.estimators.families import t
-from tests.estimators.statistically import mean_scores, seeded
+from tests.problems import mean_scores, seeded, t
 from tests.tolerances import z_limit
 
 LOGITS = t([0.4, -1.2, 0.3], [0.3, 2.0, -0.5])

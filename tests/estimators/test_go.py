@@ -6,14 +6,8 @@ from torch.distributions import Bernoulli, Binomial, Geometric, Independent, Neg
 
 from bench.conformance import Case, Conformance
 from estimators import GO, InvalidParameter, MeasureValued, Refusal, UnsupportedFamily, parameters, rows
-from tests.estimators.exactly import bits, moments, row_gradients
-from tests.estimators.families import t
-from tests.estimators.statistically import gradients, mean_scores, variance_scores
+from tests.problems import gradients, mean_scores, moments, row_gradients, seeded, t, variance_scores, weighted_outcomes
 from tests.tolerances import z_limit
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def f(x):
@@ -101,7 +95,7 @@ def test_two_poissons_are_measure_valued():
 
 def test_variance_of_a_bit():
     p = 0.3
-    x, weights = bits(p, 1)
+    x, weights = weighted_outcomes(p, 1)
     for name, factor in (("probs", p / (1 - p)), ("logits", p**3 * (1 - p))):
         value = t(p if name == "probs" else math.log(p / (1 - p))).squeeze().requires_grad_()
         q = Bernoulli(**{name: value})

@@ -6,13 +6,20 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Independent, OneHotCategorical
 
-from estimators import GumbelRao, InvalidParameter, ReinMax, StraightThroughGumbelSoftmax, UnsupportedFamily, draw, rows
+from estimators import (
+    GumbelRao,
+    InvalidParameter,
+    ReinMax,
+    StraightThroughGumbelSoftmax,
+    UnsupportedFamily,
+    draw,
+    harden,
+    logits,
+    perturbed,
+    rows,
+)
 from estimators import gumbel_rao as module
-from estimators._densities import logits
-from estimators._relaxations import harden, perturbed
-from tests.estimators.exactly import bits, moments
-from tests.estimators.families import t
-from tests.estimators.statistically import gradients, mean_scores, seeded
+from tests.problems import gradients, mean_scores, moments, seeded, t, weighted_outcomes
 from tests.tolerances import z_limit
 
 LOGITS = t([0.4, -1.2, 0.3], [0.3, 2.0, -0.5])
@@ -63,7 +70,7 @@ def test_noise_given_the_outcome_always_makes_that_outcome():
     for q in (Independent(Bernoulli(logits=LOGITS * 20), 1), OneHotCategorical(logits=LOGITS * 20)):
         r = rows(q, 500)
         x = draw(r, 2, seeded())
-        z = module._given(x, r, logits(r).detach(), 6, seeded(1))
+        z = module.perturbed_given(x, r, logits(r).detach(), 6, seeded(1))
         assert torch.equal(harden(q, z), x.expand_as(z))
 
 
@@ -71,7 +78,7 @@ def test_noise_averaged_over_outcomes_is_that_of_the_gumbel_softmax():
     """The distribution of the perturbed logits, by their first two moments and those of their sigmoids."""
     for q in (Bernoulli(logits=t(0.7, -1.5)), OneHotCategorical(logits=LOGITS)):
         r = rows(q, 2**15)
-        z = module._given(draw(r, 1, seeded()), r, logits(r).detach(), 1, seeded(1)).flatten(0, 2)
+        z = module.perturbed_given(draw(r, 1, seeded()), r, logits(r).detach(), 1, seeded(1)).flatten(0, 2)
         free = perturbed(r, 1, seeded(2)).flatten(0, 1).detach()
         features = [torch.cat([a, a**2, a.sigmoid()], -1).flatten(1) for a in (z, free)]
         scores = mean_scores(features[0] - features[1], 0.0)
@@ -82,10 +89,10 @@ def over_noise(monkeypatch, p, temperature):
     """Return moments on a bit, for either outcome exactly: inner covers the logistic noise by the trapezoidal rule."""
     noise = torch.arange(-40, 40, 0.02, dtype=torch.float64)
     weights = 0.02 * torch.sigmoid(noise) * torch.sigmoid(-noise)
-    x, mass = bits(p, 1)
+    x, mass = weighted_outcomes(p, 1)
     theta = torch.full((2,), math.log(p / (1 - p)), dtype=torch.float64)
     monkeypatch.setattr(module, "logistic", lambda shape, like, generator: noise.reshape(-1, 1, 1).expand(shape))
-    z = module._given(x.T, Bernoulli(logits=theta), theta, len(noise), None)
+    z = module.perturbed_given(x.T, Bernoulli(logits=theta), theta, len(noise), None)
     y = torch.sigmoid(z / temperature)
     each = (weights.reshape(-1, 1, 1) * y * (1 - y)).sum((0, 1)) / temperature
     return x[:, 0], each, mass

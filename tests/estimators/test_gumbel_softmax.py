@@ -3,12 +3,7 @@ import torch
 from torch.distributions import Bernoulli, Independent, OneHotCategorical
 
 from estimators import GumbelSoftmax, StraightThroughGumbelSoftmax
-from tests.estimators.exactly import moments, row_gradients
-from tests.estimators.families import t
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.problems import moments, row_gradients, seeded, t
 
 
 def uniforms(*shape):

@@ -15,13 +15,10 @@ from estimators import (
     parameters,
     rows,
 )
+from tests.problems import seeded
 
 ESTIMATORS = [e for e in (cls() for cls in catalogue().values()) if not e.needs_bound]
 DTYPES = [torch.float32, torch.float64]
-
-
-def seeded():
-    return torch.Generator().manual_seed(0)
 
 
 def curve(x):

@@ -17,9 +17,7 @@ from estimators import (
     rejection_reparameterization,
 )
 from tests.conformance.test_conformance import ELSEWHERE
-from tests.estimators.exactly import moments, row_gradients
-from tests.estimators.families import t
-from tests.estimators.statistically import centred, gradients, mean_scores
+from tests.problems import centred, gradients, mean_scores, moments, row_gradients, t
 from tests.tolerances import z_limit
 
 TESTS = Path(__file__).parent.parent

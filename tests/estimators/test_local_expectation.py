@@ -8,15 +8,10 @@ from torch.distributions import Bernoulli, Categorical, Independent, Normal, One
 
 from bench.measurement.counting import Counter, counted
 from estimators import Enumeration, InvalidParameter, LocalExpectation, UnsupportedFamily, draw, parameters, rows
-from tests.estimators.statistically import centred, gradients, seeded
+from tests.problems import centred, curved, gradients, seeded
 
 BITS = torch.tensor([0.4, -1.2, 0.3], dtype=torch.float64)
 CATEGORIES = torch.tensor([[0.4, -1.2, 0.3], [-0.3, 0.8, 1.5]], dtype=torch.float64)
-
-
-def on_bits(x):
-    """Neither affine nor separable."""
-    return torch.sin(2 * x[..., 0] + x[..., 1]) + x[..., 1] * x[..., 2] - 0.3 * x[..., 0] * x[..., 2]
 
 
 def on_categories(x):
@@ -29,7 +24,7 @@ def on_hot(x):
 
 
 PROBLEMS = {
-    "bits": (lambda t: Independent(Bernoulli(logits=t), 1), BITS, on_bits),
+    "bits": (lambda t: Independent(Bernoulli(logits=t), 1), BITS, curved),
     "integers": (lambda t: Independent(Categorical(logits=t), 1), CATEGORIES, on_categories),
     "one-hot": (lambda t: Independent(OneHotCategorical(logits=t), 1), CATEGORIES, on_hot),
 }

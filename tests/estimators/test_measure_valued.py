@@ -18,13 +18,8 @@ from torch.distributions import (
 
 from bench.conformance import CASES, Case, Conformance
 from estimators import Enumeration, InvalidParameter, MeasureValued, Refusal, UnsupportedFamily, parameters, rows
-from tests.estimators.exactly import bits, moments, row_gradients
-from tests.estimators.families import FAMILIES, t
+from tests.problems import FAMILIES, moments, row_gradients, seeded, t, weighted_outcomes
 from tests.tolerances import z_limit
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def f(x):
@@ -211,7 +206,7 @@ def test_poisson_variances():
 
 def test_two_bits_have_the_variance_of_the_other_bit():
     p = 0.3
-    x, weights = bits(p, 2)
+    x, weights = weighted_outcomes(p, 2)
     q = Independent(Bernoulli(torch.full((2,), p, dtype=torch.float64).requires_grad_()), 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("estimators._measures.draw", lambda q, n, generator: x[None])
@@ -221,11 +216,10 @@ def test_two_bits_have_the_variance_of_the_other_bit():
 
 
 def test_a_uniform_times_a_maxwell_variable_is_normal():
-    q = Normal(torch.zeros(2**16, dtype=torch.float64), torch.ones(2**16, dtype=torch.float64))
-    from estimators._measures import pairs
-
-    x, parts = pairs(q, 1, True, seeded())
-    w, m = parts["loc"].plus, parts["scale"].plus
+    zeros, seen = torch.zeros(2**16, dtype=torch.float64), []
+    q = Normal(zeros.requires_grad_(), torch.ones_like(zeros).requires_grad_())
+    MeasureValued()(lambda x: seen.append(x) or torch.zeros_like(x), q, seeded())
+    x, (w, _), m = seen[0], seen[1].flatten(0, 1), seen[2].flatten(0, 1)
     checks = [(x**2, 1, 2), (x**4, 3, 96), (x, 0, 1), (w**2, 2, 4), (w, math.sqrt(math.pi / 2), (4 - math.pi) / 2)]
     checks += [(m, 0, 3), (m**2, 3, 6)]
     for sample, mean, variance in checks:

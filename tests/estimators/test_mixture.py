@@ -15,11 +15,7 @@ from estimators import (
     parameters,
     rows,
 )
-from tests.estimators.families import t
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.problems import seeded, t
 
 
 def nodes(q):

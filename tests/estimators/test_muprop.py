@@ -6,21 +6,21 @@ from torch.distributions import Bernoulli, Categorical, Independent, OneHotCateg
 
 from bench.measurement.counting import Counter, counted
 from estimators import InvalidParameter, MuProp, NotDifferentiable, UnsupportedFamily, draw, rows
-from tests.estimators.exactly import bits, moments, row_gradients
-from tests.estimators.statistically import centred, gradients, mean_scores, seeded, variance_scores
+from tests.problems import (
+    centred,
+    curved,
+    gradients,
+    mean_scores,
+    moments,
+    row_gradients,
+    seeded,
+    slope,
+    variance_scores,
+    weighted_outcomes,
+)
 from tests.tolerances import z_limit
 
 LOGITS = torch.tensor([0.4, -1.2, 0.9], dtype=torch.float64)
-
-
-def f(x):
-    """Neither affine nor separable."""
-    return torch.sin(2 * x[..., 0] + x[..., 1]) + x[..., 1] * x[..., 2].exp() - 0.3 * x[..., 0] * x[..., 2]
-
-
-def slope(x):
-    x = x.clone().requires_grad_()
-    return torch.autograd.grad(f(x).sum(), x)[0]
 
 
 @pytest.mark.parametrize("n", [1, 4])
@@ -28,12 +28,12 @@ def slope(x):
 def test_the_formula_on_the_same_samples(n, hot):
     logits = LOGITS.clone().requires_grad_()
     q = OneHotCategorical(logits=logits) if hot else Independent(Bernoulli(logits=logits), 1)
-    got = gradients(MuProp(n), f, q, 6, seed=3)
+    got = gradients(MuProp(n), curved, q, 6, seed=3)
     p = LOGITS.softmax(-1) if hot else LOGITS.sigmoid()
     jacobian = p.diag() - torch.outer(p, p) if hot else (p * (1 - p)).diag()
-    expected = (jacobian @ slope(p)).expand(6, 3).clone()
+    expected = (jacobian @ slope(curved, p)).expand(6, 3).clone()
     for x in draw(rows(q, 6), n, seeded(3)):
-        left_over = f(x) - f(p) - (x - p) @ slope(p)
+        left_over = curved(x) - curved(p) - (x - p) @ slope(curved, p)
         expected += left_over.unsqueeze(-1) * (x - p) / n
     got = centred(got, p) if hot else got
     torch.testing.assert_close(got, centred(expected, p) if hot else expected, rtol=0, atol=1e-12)
@@ -42,7 +42,7 @@ def test_the_formula_on_the_same_samples(n, hot):
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
 def test_the_exact_moments_on_a_bit(monkeypatch, p):
     """Of (b - t)^2 the tangent leaves (b - p)^2, so the gradient is (b - p)^3 + 2 (p - t) p (1 - p)."""
-    x, weights = bits(p, 1)
+    x, weights = weighted_outcomes(p, 1)
     monkeypatch.setattr("estimators.muprop.draw", lambda q, n, generator: x.T.clone())
     q = Bernoulli(logits=torch.tensor(p, dtype=torch.float64).logit().requires_grad_())
     g = row_gradients(MuProp(), lambda b: (b - 0.45) ** 2, q, len(x))["logits"]
@@ -73,7 +73,7 @@ def test_an_affine_f_leaves_nothing(hot):
 def test_the_cost():
     counter = Counter(event_dims=1)
     q = Independent(Bernoulli(logits=LOGITS.clone().requires_grad_()), 1)
-    MuProp(n=5)(counted(f, counter), q, seeded())
+    MuProp(n=5)(counted(curved, counter), q, seeded())
     assert (counter.f, counter.df) == (6, 1)
 
 

@@ -6,16 +6,10 @@ from torch.distributions import Gamma, Independent, LogNormal, MultivariateNorma
 
 from bench.conformance import Conformance
 from estimators import InvalidParameter, Refusal, Reparameterization, UnsupportedFamily, rows
-from estimators import _couplings as _noise
-from tests.estimators.exactly import hermite, moments, row_gradients
-from tests.estimators.families import t
+from tests.problems import hermite, moments, row_gradients, seeded, t
 from tests.tolerances import z_limit
 
 ANTITHETIC, SOBOL = Reparameterization(n=2, noise="antithetic"), Reparameterization(n=4, noise="sobol")
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 class TestAntithetic(Conformance):
@@ -44,15 +38,22 @@ def test_antithetic_is_its_formula():
 def test_antithetic_variance_of_a_quadratic(monkeypatch, a, s):
     z, weights = hermite(4)
     q = Normal(t(1.3).squeeze().requires_grad_(), t(s).squeeze().requires_grad_())
-    monkeypatch.setattr(_noise, "normal", lambda shape, like, generator: z.T.clone())
+    monkeypatch.setattr("estimators._couplings.normal", lambda shape, like, generator: z.T.clone())
     g = row_gradients(ANTITHETIC, lambda x: (x - (1.3 - a)) ** 2, q, len(z))
     assert moments(g["loc"], weights) == pytest.approx((2 * a, 0), rel=1e-10, abs=1e-10)
     assert moments(g["scale"], weights) == pytest.approx((2 * s, 8 * s**2), rel=1e-10)
 
 
-def sobol_noise(n, dim, count, dtype=torch.float64):
+def noise_of(estimator, dim, count, dtype=torch.float64):
+    """Return the samples of a standard normal, ``[n, count, dim]``."""
     q = Independent(Normal(torch.zeros(count, dim, dtype=dtype), torch.ones(count, dim, dtype=dtype)), 1)
-    return _noise.sobol(n, q, seeded())
+    seen = []
+    estimator(lambda x: seen.append(x) or x.sum(-1), q, seeded())
+    return seen[0]
+
+
+def sobol_noise(n, dim, count, dtype=torch.float64):
+    return noise_of(Reparameterization(n, "sobol"), dim, count, dtype)
 
 
 @pytest.mark.parametrize("n", [1, 2, 8, 64])
@@ -106,16 +107,15 @@ def test_of_a_linear_f_the_error_of_sobol_noise_is_below_one_over_n(n):
 
 
 def test_sobol_noise_is_finite_in_float32():
-    points = _noise._points(4, 1, torch.device("cpu"))
+    shift = torch.zeros(1, 1, dtype=torch.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "randint", lambda high, shape, generator, device: shift)
+        first = (torch.special.ndtr(sobol_noise(4, 1, 1)[0]) * 2**30).long()  # a point without its shift
     for corner in (0, 2**29 - 1, 2**29, 2**30 - 1):
-        assert points.numel() == 4
-
-        def randint(high, shape, generator, device, corner=corner):
-            return points[:1] ^ corner  # the first point becomes this corner
-
+        shift = first ^ corner  # the first point becomes this corner
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch, "randint", randint)
-            z = _noise.sobol(4, Independent(Normal(torch.zeros(1, 1), torch.ones(1, 1)), 1), seeded())
+            patch.setattr(torch, "randint", lambda high, shape, generator, device, shift=shift: shift)
+            z = sobol_noise(4, 1, 1, torch.float32)
         assert z.dtype == torch.float32
         assert z.isfinite().all()
         assert bool(z[0] < 0) == (corner < 2**29 - 1)
@@ -129,8 +129,7 @@ def test_a_full_covariance_is_served(noise):
     estimator = Reparameterization(4, noise)
     loss = estimator(lambda x: (x**2).prod(-1), MultivariateNormal(loc, scale_tril=tril), seeded())
     got = torch.autograd.grad(loss, [loc, tril])
-    make = _noise.antithetic if noise == "antithetic" else _noise.sobol
-    z = make(4, Independent(Normal(loc, t(1.0, 1.0)), 1), seeded()).detach()
+    z = noise_of(estimator, 2, 1).squeeze(1)
     x = (loc + z @ tril.T).detach().requires_grad_()
     (slope,) = torch.autograd.grad((x**2).prod(-1).sum(), x)
     torch.testing.assert_close(got[0], slope.mean(0), rtol=1e-12, atol=1e-12)

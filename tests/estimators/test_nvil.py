@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Bernoulli, Independent, Normal, OneHotCategorical, Poisson
 
 from estimators import NVIL, InvalidParameter, ScoreFunction, UnsupportedFamily, adapt, draw, rows
-from tests.estimators.statistically import gradients, seeded
+from tests.problems import gradients, seeded
 
 LOC = torch.tensor([-2.0, 0.0, 2.0], dtype=torch.float64)
 

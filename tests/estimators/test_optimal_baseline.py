@@ -7,9 +7,7 @@ import torch
 from torch.distributions import Bernoulli, Beta, Independent, MultivariateNormal, Normal, OneHotCategorical, Poisson
 
 from estimators import RLOO, ScoreFunction, draw, parameters, rows
-from tests.estimators.exactly import bits, moments, row_gradients
-from tests.estimators.families import FAMILIES, t
-from tests.estimators.statistically import centred, gradients, seeded
+from tests.problems import FAMILIES, centred, gradients, moments, row_gradients, seeded, t, weighted_outcomes
 
 
 def optimal(n):
@@ -60,7 +58,7 @@ def test_two_samples_are_leave_one_out():
 
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_the_exact_mean_on_a_bit(monkeypatch, n):
-    x, weights = bits(0.3, n)
+    x, weights = weighted_outcomes(0.3, n)
     monkeypatch.setattr("estimators.score_function.draw", lambda q, n, generator: x.T.clone())
     q = Bernoulli(logits=torch.logit(t(0.3).squeeze()).requires_grad_())
     g = row_gradients(optimal(n), lambda b: (b - 0.9) ** 2, q, len(x))["logits"]
@@ -108,7 +106,7 @@ def test_families_through_torch(q, f):
 def test_it_is_worth_more_than_leave_one_out(monkeypatch):
     """On a bit the best constant leaves no variance, and so does its estimate if both values were seen often enough."""
     p = 0.3
-    x, weights = bits(p, 10)
+    x, weights = weighted_outcomes(p, 10)
     variances = []
     for e, module in ((optimal(10), "score_function"), (RLOO(10), "rloo")):
         monkeypatch.setattr(f"estimators.{module}.draw", lambda q, n, generator: x.T.clone())

@@ -33,8 +33,7 @@ from estimators import (
     StraightThrough,
     StraightThroughGumbelSoftmax,
 )
-from tests.estimators.families import t
-from tests.estimators.statistically import seeded
+from tests.problems import seeded, t
 from tests.tolerances import z_limit
 
 R = 2**15

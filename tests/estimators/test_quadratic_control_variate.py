@@ -12,12 +12,7 @@ from estimators import (
     parameters,
     rows,
 )
-from tests.estimators.families import t
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
+from tests.problems import seeded, t
 
 B, H = t(0.3, 1.0, -2.0), t([2.0, -1.0, 0.5], [-1.0, -3.0, 0.2], [0.5, 0.2, 1.0])
 

@@ -1,13 +1,13 @@
 """REBAR: the paper's three terms on the same noise, the coupling, unbiasedness, what learns and what does not."""
 
-import itertools
 import math
 
 import pytest
 import torch
-from torch import Generator, Size
+from torch import Size
 from torch.distributions import Bernoulli, Categorical, Independent, OneHotCategorical
 
+from bench.conformance import support
 from bench.measurement.counting import Counter, counted
 from estimators import (
     REBAR,
@@ -25,6 +25,7 @@ from estimators import (
     uniform,
 )
 from estimators import rebar as module
+from tests.problems import bits, curved, curved_on_hot, exact_gradient, hot, seeded
 from tests.tolerances import z_limit
 
 BITS = torch.tensor([[0.4, -1.2, 0.9], [1.7, 0.2, -0.5]], dtype=torch.float64)
@@ -33,30 +34,7 @@ SETTINGS = [(0.1, 1.0), (0.5, 1.0), (0.5, -0.7), (2.0, 1.6)]
 over_settings = pytest.mark.parametrize(("temperature", "coefficient"), SETTINGS)
 
 
-def seeded(seed=0):
-    return Generator().manual_seed(seed)
-
-
-def bits(logits):
-    return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
-
-
-def hot(logits):
-    return Independent(OneHotCategorical(logits=logits, validate_args=False), 1, validate_args=False)
-
-
-def on_bits(x):
-    """Neither affine nor separable."""
-    return (2 * x[..., 0] + x[..., 1]).sin() + x[..., 1] * x[..., 2].exp() - 0.3 * x[..., 0] * x[..., 2] + 1
-
-
-def on_hot(x):
-    slopes = torch.tensor([[0.3, -0.7, 1.1], [0.9, 0.4, -0.2]], dtype=x.dtype)
-    a = (slopes * x).sum((-1, -2))
-    return a.sin() + a.square() + x[..., 0, 0] * x[..., 1, 2] + 1
-
-
-PROBLEMS = [(bits, on_bits, BITS), (hot, on_hot, HOT)]
+PROBLEMS = [(bits, curved, BITS), (hot, curved_on_hot, HOT)]
 over_problems = pytest.mark.parametrize(("make", "f", "logits"), PROBLEMS, ids=["bits", "one-hot"])
 
 
@@ -64,21 +42,6 @@ def gradient(estimator, f, make, logits, seed=0, state=None):
     theta = logits.clone().requires_grad_()
     loss = estimator(f, make(theta), seeded(seed), state)
     return loss.detach(), torch.autograd.grad(loss.sum(), theta)[0]
-
-
-def support(make, logits):
-    if make is bits:
-        x = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3)), dtype=torch.float64)
-        return x.unsqueeze(1).expand(-1, *logits.shape)
-    eye = torch.eye(3, dtype=torch.float64)
-    return torch.stack([torch.stack([a, b]) for a in eye for b in eye])
-
-
-def exact_gradient(make, f, logits):
-    theta = logits.clone().requires_grad_()
-    x = support(make, logits)
-    value = (make(theta).log_prob(x).exp() * f(x)).sum()
-    return torch.autograd.grad(value, theta)[0]
 
 
 def many(estimator, f, make, logits, count=2**16, seed=1, state=None):
@@ -90,7 +53,7 @@ def many(estimator, f, make, logits, count=2**16, seed=1, state=None):
 def check_unbiased(estimator, f, make, logits, state=None):
     each = many(estimator, f, make, logits, state=state)
     error = each.std(0) / math.sqrt(len(each))
-    z = (each.mean(0) - exact_gradient(make, f, logits)) / error
+    z = (each.mean(0) - exact_gradient(f, make, logits)) / error
     assert z.abs().max() < z_limit(z.numel() * 2 * len(SETTINGS))
 
 
@@ -133,7 +96,7 @@ def three_terms(f, theta, x, score, z, conditional, squash, coefficient):
 @over_settings
 @pytest.mark.parametrize(
     ("make", "f", "logits", "literal"),
-    [(bits, on_bits, BITS, literal_bits), (hot, on_hot, HOT, literal_hot)],
+    [(bits, curved, BITS, literal_bits), (hot, curved_on_hot, HOT, literal_hot)],
     ids=["bits", "one-hot"],
 )
 def test_the_three_terms_of_the_paper_on_the_same_noise(make, f, logits, literal, temperature, coefficient):
@@ -198,10 +161,10 @@ def test_the_relaxed_sample_always_has_the_discrete_outcome(make, temperature, d
 @pytest.mark.parametrize("temperature", [1e-3, 0.5, 1e3])
 def test_extreme_logits_give_finite_gradients(dtype, temperature):
     phi = torch.tensor([50.0, -50.0, 800.0], dtype=dtype).expand(64, 3)
-    _, got = gradient(REBAR(temperature=temperature), on_bits, bits, phi)
+    _, got = gradient(REBAR(temperature=temperature), curved, bits, phi)
     assert got.abs().max() < 1e-5
     theta = torch.tensor([[50.0, -50.0, 0.0], [0.0, -math.inf, 1.0]], dtype=dtype).expand(64, 2, 3)
-    _, got = gradient(REBAR(temperature=temperature), on_hot, hot, theta)
+    _, got = gradient(REBAR(temperature=temperature), curved_on_hot, hot, theta)
     assert got.isfinite().all()
     assert (got[:, 1, 1] == 0).all()
 
@@ -209,7 +172,7 @@ def test_extreme_logits_give_finite_gradients(dtype, temperature):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_certain_bits_by_probability(dtype):
     probs = torch.tensor([0.0, 1.0, 0.5], dtype=dtype).expand(64, 3)
-    _, got = gradient(REBAR(), on_bits, lambda p: Independent(Bernoulli(probs=p, validate_args=False), 1), probs)
+    _, got = gradient(REBAR(), curved, lambda p: Independent(Bernoulli(probs=p, validate_args=False), 1), probs)
     assert got.isfinite().all()
     assert (got[:, 2] != 0).all()
 
@@ -235,10 +198,9 @@ def test_without_the_conditional_gradient_or_its_noise_it_would_be_biased(make, 
 def test_it_is_unbiased_on_a_bound(make, f, logits):
     """log q off the support is that of the relaxed point: a step in c would make it biased."""
     theta = logits.clone().requires_grad_()
-    x = support(make, logits)
     q = make(theta)
-    value = (q.log_prob(x).exp() * Bound(f, q)(x)).sum()
-    (exact,) = torch.autograd.grad(value, theta)
+    x, mass = support(q)
+    (exact,) = torch.autograd.grad((mass * Bound(f, q)(x)).sum(), theta)
     wide = logits.expand(2**16, *logits.shape).clone().requires_grad_()
     q = make(wide)
     (each,) = torch.autograd.grad(REBAR()(Bound(f, q), q, seeded(1)).sum(), wide)
@@ -248,7 +210,7 @@ def test_it_is_unbiased_on_a_bound(make, f, logits):
 
 def test_a_bound_is_linear_between_one_hot_points():
     q = hot(HOT)
-    bound, x = Bound(lambda x: 0 * x.sum((-1, -2)), q), support(hot, HOT)
+    bound, (x, _) = Bound(lambda x: 0 * x.sum((-1, -2)), q), support(q)
     torch.testing.assert_close(bound(x), -q.log_prob(x), rtol=0, atol=1e-14)
     torch.testing.assert_close(
         bound(0.3 * x[1] + 0.7 * x[5]), 0.3 * bound(x[1]) + 0.7 * bound(x[5]), rtol=0, atol=1e-14
@@ -393,7 +355,7 @@ def test_adapt_follows_the_derivative_of_the_second_moment(make, f, logits):
 def test_evaluations():
     counter = Counter(event_dims=1)
     q = rows(bits(BITS.clone().requires_grad_()), 5)
-    loss = REBAR(n=3)(counted(on_bits, counter), q, seeded())
+    loss = REBAR(n=3)(counted(curved, counter), q, seeded())
     torch.autograd.grad(loss.sum(), list(parameters(q).values()))
     assert (counter.f, counter.df) == (2 * 3 * 10, 3 * 10)
 
@@ -424,7 +386,7 @@ def test_integer_categories_are_refused_with_the_one_hot_form():
 
 def test_a_black_box_is_refused():
     with pytest.raises(NotDifferentiable, match="needs df/dx"):
-        REBAR()(lambda x: on_bits(x.detach()), bits(BITS), seeded())
+        REBAR()(lambda x: curved(x.detach()), bits(BITS), seeded())
 
 
 def test_f_must_sum_over_the_event():

@@ -21,7 +21,7 @@ from estimators import (
     catalogue,
     command_line_name,
 )
-from tests.estimators.families import t
+from tests.problems import t
 
 GS, STGS = GumbelSoftmax, StraightThroughGumbelSoftmax
 

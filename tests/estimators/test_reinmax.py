@@ -4,37 +4,20 @@ import math
 
 import pytest
 import torch
-from torch import Generator
-from torch.distributions import Bernoulli, Categorical, Independent, OneHotCategorical
+from torch.distributions import Categorical, Independent, OneHotCategorical
 
 from estimators import InvalidParameter, NotDifferentiable, ReinMax, UnsupportedFamily, draw
 from estimators import reinmax as module
+from tests.problems import bits, hot, seeded, slope
 
 LOGITS = torch.tensor([[0.4, -1.2, 0.9], [1.3, 0.2, -0.5]], dtype=torch.float64)
 SLOPES = torch.tensor([[0.3, -0.7, 1.1], [0.9, 0.4, -0.2]], dtype=torch.float64)
-
-
-def seeded(seed=0):
-    return Generator().manual_seed(seed)
-
-
-def hot(logits):
-    return Independent(OneHotCategorical(logits=logits, validate_args=False), 1, validate_args=False)
-
-
-def bits(logits):
-    return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
 
 
 def curved(x):
     """Neither affine nor separable nor quadratic; one value for the last two axes of one-hot variables."""
     a = (SLOPES * x).sum((-1, -2))
     return a.sin() + a.pow(3) / 3 + x[..., 0, 0] * x[..., 1, 2]
-
-
-def slope_of(f, x):
-    x = x.clone().requires_grad_()
-    return torch.autograd.grad(f(x).sum(), x)[0]
 
 
 def gradient(estimator, f, q, theta, seed=0):
@@ -73,7 +56,7 @@ def test_the_formula_on_the_same_noise(temperature):
     theta = LOGITS.expand(6, 2, 3).clone().requires_grad_()
     got = gradient(ReinMax(n=3, temperature=temperature), curved, hot(theta), theta, seed=5)
     z = draw(hot(theta), 3, seeded(5))
-    g, p = slope_of(curved, z), LOGITS.softmax(-1)
+    g, p = slope(curved, z), LOGITS.softmax(-1)
     m = ((LOGITS / temperature).softmax(-1) + z) / 2
     expected = (2 * jacobian(m, g) - jacobian(p, g) / 2).mean(0)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
@@ -100,7 +83,7 @@ def test_at_temperature_one_it_is_zgr():
     theta = LOGITS.expand(40, 2, 3).clone().requires_grad_()
     got = gradient(ReinMax(), curved, hot(theta), theta, seed=2)
     z = draw(hot(theta), 1, seeded(2))[0]
-    g, p = slope_of(curved, z), LOGITS.softmax(-1)
+    g, p = slope(curved, z), LOGITS.softmax(-1)
     chosen, mean = (z * g).sum(-1, keepdim=True), (p * g).sum(-1, keepdim=True)
     expected = (z * (chosen - mean) + p * (g - chosen)) / 2
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import Size
-from torch.distributions import Bernoulli, Categorical, Independent, OneHotCategorical
+from torch.distributions import Bernoulli, Categorical, OneHotCategorical
 
 from bench.measurement.counting import Counter, counted
 from estimators import (
@@ -22,33 +22,20 @@ from estimators import (
 )
 from estimators import relax as module
 from estimators.relax import LearnedRelaxation
-from tests.estimators.statistically import centred, gradients, mean_scores, seeded
+from tests.problems import bits, centred, curved, curved_on_hot, exact_gradient, gradients, hot, mean_scores, seeded
 from tests.tolerances import z_limit
 
 BITS = torch.tensor([0.4, -1.2, 0.9], dtype=torch.float64)
 HOT = torch.tensor([[0.4, -1.2, 0.9], [1.3, 0.2, -0.5]], dtype=torch.float64)
 
 
-def bits(logits=BITS):
-    return Independent(Bernoulli(logits=logits.clone().requires_grad_(), validate_args=False), 1)
+def leaf(logits):
+    return logits.clone().requires_grad_()
 
 
-def hot(logits=HOT):
-    return Independent(OneHotCategorical(logits=logits.clone().requires_grad_(), validate_args=False), 1)
-
-
-def on_bits(x):
-    """Neither affine nor separable."""
-    return (2 * x[..., 0] + x[..., 1]).sin() + x[..., 1] * x[..., 2].exp() - 0.3 * x[..., 0] * x[..., 2] + 1
-
-
-def on_hot(x):
-    slopes = torch.tensor([[0.3, -0.7, 1.1], [0.9, 0.4, -0.2]], dtype=x.dtype)
-    a = (slopes * x).sum((-1, -2))
-    return a.sin() + a.square() + x[..., 0, 0] * x[..., 1, 2] + 1
-
-
-PROBLEMS = pytest.mark.parametrize(("make", "f"), [(bits, on_bits), (hot, on_hot)], ids=["bits", "one-hot"])
+PROBLEMS = pytest.mark.parametrize(
+    ("make", "f", "logits"), [(bits, curved, BITS), (hot, curved_on_hot, HOT)], ids=["bits", "one-hot"]
+)
 
 
 def trained(estimator, q):
@@ -92,11 +79,10 @@ def literal(f, c, logits, u, binary):
 
 @PROBLEMS
 @pytest.mark.parametrize("relaxed", [False, True])
-def test_the_three_terms_of_the_paper_on_the_same_noise(make, f, relaxed):
+def test_the_three_terms_of_the_paper_on_the_same_noise(make, f, logits, relaxed):
     estimator, binary = RELAX(n=3, relaxed=relaxed), make is bits
-    logits = BITS if binary else HOT
-    state = trained(estimator, make())
-    got = gradients(estimator, f, make(), 20, seed=4, state=state)
+    state = trained(estimator, make(leaf(logits)))
+    got = gradients(estimator, f, make(leaf(logits)), 20, seed=4, state=state)
     axes = 1 if binary else 2
 
     def c(z):
@@ -112,52 +98,42 @@ def test_the_three_terms_of_the_paper_on_the_same_noise(make, f, relaxed):
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
 
 
-def exact(f, make, logits):
-    theta = logits.clone().requires_grad_()
-    q = Independent(Bernoulli(logits=theta), 1) if make is bits else Independent(OneHotCategorical(logits=theta), 1)
-    if make is bits:
-        x = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 3)
-    else:
-        eye = torch.eye(3, dtype=torch.float64)
-        x = torch.stack([torch.stack([a, b]) for a in eye for b in eye])
-    return torch.autograd.grad((q.log_prob(x).exp() * f(x)).sum(), theta)[0]
-
-
-def scores(estimator, make, f, state):
-    logits = BITS if make is bits else HOT
-    g = gradients(estimator, f, make(), 2**15, state=state)
+def scores(estimator, make, f, logits, state):
+    g = gradients(estimator, f, make(leaf(logits)), 2**15, state=state)
     g = g if make is bits else centred(g, logits.softmax(-1))
-    return mean_scores(g, exact(f, make, logits)).abs().max()
+    return mean_scores(g, exact_gradient(f, make, logits)).abs().max()
 
 
 @PROBLEMS
 @pytest.mark.parametrize("relaxed", [False, True])
-def test_it_is_unbiased_whatever_the_network(make, f, relaxed):
+def test_it_is_unbiased_whatever_the_network(make, f, logits, relaxed):
     estimator = RELAX(relaxed=relaxed)
-    assert scores(estimator, make, f, trained(estimator, make())) < z_limit(4 * 6)
+    assert scores(estimator, make, f, logits, trained(estimator, make(leaf(logits)))) < z_limit(4 * 6)
 
 
 @PROBLEMS
 @pytest.mark.parametrize("part", [lambda slope: slope, lambda slope: 0 * slope], ids=["no conditional", "no v'(phi)"])
-def test_without_the_gradient_through_the_conditional_sample_it_would_be_biased(make, f, part, monkeypatch):
+def test_without_the_gradient_through_the_conditional_sample_it_would_be_biased(make, f, logits, part, monkeypatch):
     monkeypatch.setattr(module, "path_difference", lambda *args: part(args[-1]))
-    assert scores(RELAX(), make, f, trained(RELAX(), make())) > z_limit(4 * 6)
+    assert scores(RELAX(), make, f, logits, trained(RELAX(), make(leaf(logits)))) > z_limit(4 * 6)
 
 
 @PROBLEMS
-def test_at_the_start_it_is_the_score_function_or_rebar(make, f):
+def test_at_the_start_it_is_the_score_function_or_rebar(make, f, logits):
     for estimator, other in (
         (RELAX(n=2), REBAR(n=2, coefficient=0.0)),  # which is ScoreFunction on the noise of a relaxation
         (RELAX(n=2, relaxed=True), REBAR(n=2)),
     ):
-        expected = gradients(other, f, make(), 20)
-        for state in (None, estimator.init(make(), seeded())):
-            torch.testing.assert_close(gradients(estimator, f, make(), 20, state=state), expected, rtol=0, atol=1e-12)
+        expected = gradients(other, f, make(leaf(logits)), 20)
+        for state in (None, estimator.init(make(leaf(logits)), seeded())):
+            torch.testing.assert_close(
+                gradients(estimator, f, make(leaf(logits)), 20, state=state), expected, rtol=0, atol=1e-12
+            )
 
 
 def test_what_it_learns_lowers_the_variance_of_a_black_box():
     """The toy problem of the paper: RLOO with two samples leaves 2.5e-7 per call there, ScoreFunction 1.6e-2."""
-    q = bits(torch.zeros(1, dtype=torch.float64))
+    q = bits(torch.zeros(1, dtype=torch.float64).requires_grad_())
 
     def f(x):
         return (x.detach() - 0.499).square().sum(-1)
@@ -171,21 +147,22 @@ def test_what_it_learns_lowers_the_variance_of_a_black_box():
 
 
 def test_relaxed_it_learns_more_than_leave_one_out_knows():
-    state = RELAX(relaxed=True).init(bits(), seeded(3))
+    q = bits(leaf(BITS))
+    state = RELAX(relaxed=True).init(q, seeded(3))
     optimizer = torch.optim.Adam(state.parameters(), lr=0.02)
     for step in range(150):
-        adapt(RELAX(relaxed=True), on_bits, rows(bits(), 32), state, optimizer, seeded(1000 + step))
-    learned = gradients(RELAX(relaxed=True), on_bits, bits(), 2**12, state=state.requires_grad_(False)).var(0).sum()
-    assert learned < gradients(RLOO(), on_bits, bits(), 2**12).var(0).sum() * 0.7
+        adapt(RELAX(relaxed=True), curved, rows(q, 32), state, optimizer, seeded(1000 + step))
+    learned = gradients(RELAX(relaxed=True), curved, q, 2**12, state=state.requires_grad_(False)).var(0).sum()
+    assert learned < gradients(RLOO(), curved, q, 2**12).var(0).sum() * 0.7
 
 
 def test_the_level_follows_the_loss_and_never_contains_its_own_sample():
-    state = RELAX().init(bits(), seeded())
-    loss = RELAX()(on_bits, bits(), seeded(1), state)
+    state = RELAX().init(bits(leaf(BITS)), seeded())
+    loss = RELAX()(curved, bits(leaf(BITS)), seeded(1), state)
     assert state.average.mean == 0
     state.update(loss)
     assert state.average.mean == loss.mean()
-    again, fresh = (RELAX()(on_bits, bits(), seeded(1), s) for s in (state, None))
+    again, fresh = (RELAX()(curved, bits(leaf(BITS)), seeded(1), s) for s in (state, None))
     assert torch.equal(again, fresh)  # it shapes the gradient, not the value
 
 
@@ -202,12 +179,12 @@ def test_an_impossible_category_does_not_stop_it_from_learning(relaxed):
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e3])
 def test_extreme_temperatures(temperature):
-    q = bits(torch.tensor([50.0, -50.0, 0.3]))
+    q = bits(torch.tensor([50.0, -50.0, 0.3]).requires_grad_())
     state = RELAX().init(q, seeded())
     with torch.no_grad():
         state.outer.fill_(1.0)
         state.log_temperature.fill_(math.log(temperature))
-    g = gradients(RELAX(), on_bits, q, 64, state=state)
+    g = gradients(RELAX(), curved, q, 64, state=state)
     assert g.isfinite().all()
     assert g[:, :2].abs().max() < 1e-6
 
@@ -215,12 +192,12 @@ def test_extreme_temperatures(temperature):
 @pytest.mark.parametrize(("relaxed", "cost"), [(False, (3, 0)), (True, (6, 3))])
 def test_the_cost(relaxed, cost):
     counter, estimator = Counter(event_dims=1), RELAX(n=3, relaxed=relaxed)
-    estimator(counted(on_bits, counter), bits(), seeded(), estimator.init(bits(), seeded()))
+    estimator(counted(curved, counter), bits(leaf(BITS)), seeded(), estimator.init(bits(leaf(BITS)), seeded()))
     assert (counter.f, counter.df) == cost
 
 
 def test_the_network_is_seeded():
-    a, b, c = (RELAX().init(hot(), seeded(s)) for s in (1, 1, 2))
+    a, b, c = (RELAX().init(hot(leaf(HOT)), seeded(s)) for s in (1, 1, 2))
     assert isinstance(a, LearnedRelaxation)
     assert torch.equal(a.inner, b.inner)
     assert not torch.equal(a.inner, c.inner)
@@ -233,4 +210,4 @@ def test_refusals():
     with pytest.raises(UnsupportedFamily, match="OneHotCategorical with the same logits"):
         RELAX()(torch.square, Categorical(logits=BITS))
     with pytest.raises(NotDifferentiable, match="Use ScoreFunction or RLOO"):
-        RELAX(relaxed=True)(lambda x: (x > 0.5).double().sum(-1), bits())
+        RELAX(relaxed=True)(lambda x: (x > 0.5).double().sum(-1), bits(leaf(BITS)))

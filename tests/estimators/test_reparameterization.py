@@ -3,12 +3,7 @@ import torch
 from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Normal, Poisson, Wishart
 
 from estimators import NotDifferentiable, Reparameterization, UnsupportedFamily
-from tests.estimators.exactly import hermite, moments, row_gradients
-from tests.estimators.families import t
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.problems import hermite, moments, row_gradients, seeded, t
 
 
 @pytest.mark.parametrize("n", [1, 4])

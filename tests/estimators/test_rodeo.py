@@ -1,7 +1,5 @@
 """RODEO: its formula on the same samples, the operator's mean of 0, its exact mean, what it learns."""
 
-import itertools
-
 import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, OneHotCategorical
@@ -18,20 +16,10 @@ from estimators import (
     parameters,
     rows,
 )
-from tests.estimators.statistically import gradients, seeded
+from tests.problems import curved, gradients, outcomes, seeded, slope
 
 LOGITS = torch.tensor([0.4, -1.2, 0.9], dtype=torch.float64)
 P = LOGITS.sigmoid()
-
-
-def f(x):
-    """Neither affine nor separable."""
-    return torch.sin(2 * x[..., 0] + x[..., 1]) + x[..., 1] * x[..., 2].exp() - 0.3 * x[..., 0] * x[..., 2]
-
-
-def slope(x):
-    x = x.clone().requires_grad_()
-    return torch.autograd.grad(f(x).sum(), x)[0]
 
 
 def bits(logits=LOGITS):
@@ -69,22 +57,22 @@ def by_hand(state, x):
 
     def h(k, which):
         def inside(y):
-            each = [network(state, f(x[j]), slope(x[j]) @ (y - x[j]))[which] for j in range(n) if j != k]
+            each = [network(state, curved(x[j]), slope(curved, x[j]) @ (y - x[j]))[which] for j in range(n) if j != k]
             return torch.stack(each).mean()
 
         return inside
 
     for k in range(n):
-        others = [f(x[j]) + state.a * operator(h(j, 0), x[j]) for j in range(n) if j != k]
+        others = [curved(x[j]) + state.a * operator(h(j, 0), x[j]) for j in range(n) if j != k]
         beside = operator(lambda y, k=k: h(k, 1)(y) * (y - P), x[k])
-        expected += ((f(x[k]) - torch.stack(others).mean()) * (x[k] - P) + state.b * beside) / n
+        expected += ((curved(x[k]) - torch.stack(others).mean()) * (x[k] - P) + state.b * beside) / n
     return expected
 
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_the_formula_on_the_same_samples(n):
     state = trained()
-    got = gradients(RODEO(n), f, bits(), 3, seed=3, state=state)
+    got = gradients(RODEO(n), curved, bits(), 3, seed=3, state=state)
     x = draw(rows(bits(), 3), n, seeded(3))
     expected = torch.stack([by_hand(state, x[:, r]) for r in range(3)])
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
@@ -92,20 +80,20 @@ def test_the_formula_on_the_same_samples(n):
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_the_exact_mean_over_all_samples(monkeypatch, n):
-    states = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3)), dtype=torch.float64)
+    states = outcomes(3)
     mass = torch.where(states > 0, P, 1 - P).prod(-1)
     grid = torch.cartesian_prod(*[torch.arange(8)] * n)
     monkeypatch.setattr("estimators.rodeo.draw", lambda q, n, generator: states[grid.T].clone())
     r = rows(bits(), len(grid))
-    (g,) = torch.autograd.grad(RODEO(n)(f, r, state=trained()).sum(), [parameters(r)["logits"]])
-    exact = ((states - P) * (mass * f(states)).unsqueeze(-1)).sum(0)
+    (g,) = torch.autograd.grad(RODEO(n)(curved, r, state=trained()).sum(), [parameters(r)["logits"]])
+    exact = ((states - P) * (mass * curved(states)).unsqueeze(-1)).sum(0)
     torch.testing.assert_close(mass[grid].prod(-1) @ g, exact, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("state", [None, "fresh"])
 def test_at_the_start_it_is_leave_one_out(state):
     state = state and RODEO(3).init(bits(), seeded())
-    pair = gradients(RODEO(3), f, bits(), 20, state=state), gradients(RLOO(3), f, bits(), 20)
+    pair = gradients(RODEO(3), curved, bits(), 20, state=state), gradients(RLOO(3), curved, bits(), 20)
     torch.testing.assert_close(*pair, rtol=0, atol=1e-14)
 
 
@@ -113,15 +101,15 @@ def test_what_it_learns_lowers_the_variance():
     q = bits(torch.linspace(-1.0, 1.0, 10, dtype=torch.float64))
     couplings = torch.randn(10, 10, generator=seeded(5), dtype=torch.float64)
 
-    def f(x):
+    def curved(x):
         return ((x @ couplings) * x).sum(-1)
 
     state = RODEO().init(q, seeded(2))
     optimizer = torch.optim.Adam(state.parameters(), lr=0.02)
     for step in range(100):
-        adapt(RODEO(), f, rows(q, 16), state, optimizer, seeded(1000 + step))
-    learned = gradients(RODEO(), f, q, 2**12, state=state.requires_grad_(False)).var(0).sum()
-    assert learned < gradients(RLOO(), f, q, 2**12).var(0).sum() / 2
+        adapt(RODEO(), curved, rows(q, 16), state, optimizer, seeded(1000 + step))
+    learned = gradients(RODEO(), curved, q, 2**12, state=state.requires_grad_(False)).var(0).sum()
+    assert learned < gradients(RLOO(), curved, q, 2**12).var(0).sum() / 2
 
 
 def test_certain_bits_have_no_gradient():
@@ -129,12 +117,12 @@ def test_certain_bits_have_no_gradient():
     state = RODEO().init(q, seeded())
     torch.nn.init.ones_(state.a)
     torch.nn.init.ones_(state.b)
-    assert gradients(RODEO(), f, q, 64, state=state).abs().max() < 1e-15
+    assert gradients(RODEO(), curved, q, 64, state=state).abs().max() < 1e-15
 
 
 def test_the_cost():
     counter = Counter(event_dims=1)
-    RODEO(n=5)(counted(f, counter), bits(), seeded(), RODEO(n=5).init(bits(), seeded()))
+    RODEO(n=5)(counted(curved, counter), bits(), seeded(), RODEO(n=5).init(bits(), seeded()))
     assert (counter.f, counter.df) == (5, 5)
 
 
@@ -142,6 +130,6 @@ def test_refusals():
     with pytest.raises(InvalidParameter, match=r"needs n >= 2 \(got n=1\): .* Use ScoreFunction\(n=1\) or RODEO\(n=2"):
         RODEO(n=1)
     with pytest.raises(UnsupportedFamily, match=r"serves Bernoulli, and q is OneHotCategorical. Use"):
-        RODEO()(f, OneHotCategorical(logits=LOGITS))
+        RODEO()(curved, OneHotCategorical(logits=LOGITS))
     with pytest.raises(NotDifferentiable, match="Use ScoreFunction or RLOO"):
         RODEO()(lambda x: (x > 0.5).double().sum(-1), bits())

@@ -2,9 +2,8 @@ import pytest
 import torch
 from torch import distributions as d
 
-from estimators import Refusal, parameters, rows
-from estimators._rows import one
-from tests.estimators.families import t
+from estimators import Refusal, one, parameters, rows
+from tests.problems import t
 
 R = 5
 

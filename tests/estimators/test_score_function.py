@@ -2,13 +2,8 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, Poisson
 
-from estimators import RLOO, ScoreFunction, draw, parameters, rows
-from tests.estimators.exactly import bits, hermite, moments, row_gradients
-from tests.estimators.families import FAMILIES, t
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+from estimators import RLOO, ScoreFunction, draw, parameters, rows, spread
+from tests.problems import FAMILIES, hermite, moments, row_gradients, seeded, t, weighted_outcomes
 
 
 def black_box(q):
@@ -33,7 +28,7 @@ def gradient_and_formula(estimator, name, weights):
     w = weights(f(x))
     expected = []
     for score in family.score(x, *family.theta):
-        expected.append((w.reshape(w.shape + (1,) * (score.dim() - w.dim())) * score).sum(0))
+        expected.append((spread(w, score) * score).sum(0))
     return got, expected
 
 
@@ -192,7 +187,7 @@ def test_variance_of_rloo_on_a_normal(monkeypatch, a, s, n):
 
 
 def bernoulli_moments(monkeypatch, estimator, p, t_, module):
-    x, weights = bits(p, estimator.n)
+    x, weights = weighted_outcomes(p, estimator.n)
     logit = torch.logit(torch.tensor(p, dtype=torch.float64)).requires_grad_()
     monkeypatch.setattr(f"estimators.{module}.draw", lambda q, n, generator: x.T.clone())
     g = row_gradients(estimator, lambda b: (b - t_) ** 2, Bernoulli(logits=logit), len(x))

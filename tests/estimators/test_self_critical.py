@@ -5,10 +5,8 @@ import torch
 from torch.distributions import Bernoulli, Poisson
 
 from bench.measurement.counting import Counter, counted
-from estimators import InvalidParameter, SelfCritical, UnsupportedFamily, draw
-from tests.estimators.exactly import bits, moments, row_gradients
-from tests.estimators.families import FAMILIES
-from tests.estimators.statistically import gradients, seeded
+from estimators import InvalidParameter, SelfCritical, UnsupportedFamily, draw, spread
+from tests.problems import FAMILIES, gradients, moments, row_gradients, seeded, weighted_outcomes
 
 MODES = {
     "normal": lambda loc, scale: loc,
@@ -35,14 +33,14 @@ def test_the_formula_on_the_same_samples(name, n):
     x = draw(q, n, seeded())
     weight = (f(x) - f(MODES[name](*family.theta))) / n
     for g, s in zip(got, family.score(x, *family.theta), strict=True):
-        expected = (weight.reshape(weight.shape + (1,) * (s.dim() - weight.dim())) * s).sum(0)
+        expected = (spread(weight, s) * s).sum(0)
         torch.testing.assert_close(g, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.4, 0.8])
 def test_the_exact_moments_on_a_bit(monkeypatch, p):
     """Only the less probable value m of the two gives anything: Delta (1 - m), so the variance is Delta^2 m (1-m)^3."""
-    x, weights = bits(p, 1)
+    x, weights = weighted_outcomes(p, 1)
     monkeypatch.setattr("estimators.self_critical.draw", lambda q, n, generator: x.T.clone())
     q = Bernoulli(logits=torch.tensor(p, dtype=torch.float64).logit().requires_grad_())
     g = row_gradients(SelfCritical(), lambda b: (b - 0.45) ** 2, q, 2)["logits"]

@@ -7,8 +7,7 @@ import torch
 from torch.distributions import Bernoulli, Normal, OneHotCategorical
 
 from estimators import SIMPLE, InvalidParameter, NotDifferentiable, StraightThrough, Subset, UnsupportedFamily, draw
-from tests.estimators.families import t
-from tests.estimators.statistically import seeded
+from tests.problems import seeded, t
 
 LOGITS = t([0.4, -1.2, 0.3, 2.0], [0.0, 0.7, 0.0, -0.4])
 

@@ -7,13 +7,8 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Gamma, Independent, MultivariateNormal, Normal
 
 from estimators import Bound, InvalidParameter, Refusal, Reparameterization, StickingTheLanding, parameters, rows
-from tests.estimators.families import t
-from tests.estimators.statistically import mean_scores, variance_scores
+from tests.problems import mean_scores, seeded, t, variance_scores
 from tests.tolerances import z_limit
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def log_joint(x):

@@ -7,15 +7,10 @@ from torch.distributions import Bernoulli, Binomial, Categorical, Geometric, Ind
 from bench.conformance import Case, Conformance
 from bench.measurement.counting import Counter, counted
 from estimators import InvalidParameter, MeasureValued, StochasticAD, UnsupportedFamily, rows
-from tests.estimators.exactly import moments, row_gradients
-from tests.estimators.statistically import gradients, mean_scores, seeded
+from tests.problems import gradients, mean_scores, moments, row_gradients, seeded, t
 from tests.tolerances import z_limit
 
 SIDES = pytest.mark.parametrize("side", ["right", "left", "both"])
-
-
-def t(*values):
-    return torch.tensor(values, dtype=torch.float64).squeeze()
 
 
 FAMILIES = {
@@ -33,11 +28,11 @@ def exactly(monkeypatch, estimator, f, name):
     """Return mean and variance by the sum over the support, and the exact gradient."""
     build, parameter, value, count = FAMILIES[name]
     x = torch.arange(count, dtype=torch.float64)
-    theta = t(value).requires_grad_()
+    theta = t(value).squeeze().requires_grad_()
     weights = build(theta).log_prob(x).exp()
     (exact,) = torch.autograd.grad((weights * f(x)).sum(), theta)
     monkeypatch.setattr("estimators.stochastic_ad.draw", lambda q, n, generator: x.clone().unsqueeze(0))
-    g = row_gradients(estimator, f, build(t(value).requires_grad_()), count)[parameter]
+    g = row_gradients(estimator, f, build(t(value).squeeze().requires_grad_()), count)[parameter]
     return *moments(g, weights.detach()), exact.item()
 
 

@@ -3,12 +3,7 @@ import torch
 from torch.distributions import Bernoulli, Independent, OneHotCategorical
 
 from estimators import StraightThrough, draw
-from tests.estimators.exactly import bits, moments, row_gradients
-from tests.estimators.families import t
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.problems import moments, row_gradients, seeded, t, weighted_outcomes
 
 
 def test_is_its_formula_on_bits():
@@ -42,7 +37,7 @@ def test_is_its_formula_on_categories():
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
 @pytest.mark.parametrize("target", [0.45, 0.8, 0.0])
 def test_mean_and_variance_on_a_bit(monkeypatch, p, target):
-    x, weights = bits(p, 1)
+    x, weights = weighted_outcomes(p, 1)
     logit = torch.logit(torch.tensor(p, dtype=torch.float64)).requires_grad_()
     monkeypatch.setattr("estimators.straight_through.draw", lambda q, n, generator: x.T.clone())
     g = row_gradients(StraightThrough(), lambda b: (b - target) ** 2, Bernoulli(logits=logit), 2)["logits"]
@@ -52,7 +47,7 @@ def test_mean_and_variance_on_a_bit(monkeypatch, p, target):
 
 @pytest.mark.parametrize(("p", "target", "right"), [(0.47, 0.45, True), (0.43, 0.45, False), (0.57, 0.55, False)])
 def test_sign_is_wrong_where_the_target_is_nearer_to_one_half(monkeypatch, p, target, right):
-    x, weights = bits(p, 1)
+    x, weights = weighted_outcomes(p, 1)
     logit = torch.logit(torch.tensor(p, dtype=torch.float64)).requires_grad_()
     monkeypatch.setattr("estimators.straight_through.draw", lambda q, n, generator: x.T.clone())
     g = row_gradients(StraightThrough(), lambda b: (b - target) ** 2, Bernoulli(logits=logit), 2)["logits"]

@@ -23,8 +23,7 @@ from estimators import (
     rows,
     score,
 )
-from tests.estimators.families import t
-from tests.estimators.statistically import gradients, mean_scores, seeded, variance_scores
+from tests.problems import gradients, mean_scores, seeded, t, variance_scores
 from tests.tolerances import z_limit
 
 LOGITS = t([0.4, -1.2, 0.3, 2.0, -0.5], [0.0, 0.0, 0.0, 0.0, 0.0])

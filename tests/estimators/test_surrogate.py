@@ -2,9 +2,8 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal
 
-from estimators import grad_only, inject
-from estimators._surrogate import carry, valued
-from tests.estimators.families import t
+from estimators import ScoreFunction, carry, grad_only, inject
+from tests.problems import seeded, t
 
 
 def normal():
@@ -77,7 +76,7 @@ def test_carry_has_value_zero_and_the_given_jacobian():
     zeros = carry(target, torch.Size((4, 2, 3)), lambda h: h.sum(0) @ matrix)
     assert zeros.shape == (4, 2, 3)
     assert (zeros == 0).all()
-    h = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    h = torch.randn(4, 2, 3, generator=seeded(), dtype=torch.float64)
     (gradient,) = torch.autograd.grad((zeros * h).sum(), target)
     torch.testing.assert_close(gradient, h.sum(0) @ matrix)
 
@@ -101,11 +100,12 @@ def test_an_empty_batch_has_an_empty_gradient():
 
 
 def test_the_value_of_a_surrogate_keeps_its_own_gradient():
-    loc, weight = t([1.0, 2.0]).requires_grad_(), t(3.0).requires_grad_()
-    q = Normal(loc, 1.0)
-    for value in (t([5.0, 6.0]), weight * t([5.0, 6.0])):
-        out = valued(inject(q, loc=t([0.5, -0.5])), value)
-        assert out.tolist() == value.tolist()
+    """Without a graph the value is not added to the surrogate, but takes its place."""
+    loc, weight, fx = t(1.0, 2.0).requires_grad_(), t(3.0).requires_grad_(), t([5.0, 6.0])
+    for f in (lambda x: 3 * fx, lambda x: weight * fx):
+        out = ScoreFunction()(f, Normal(loc, 1.0), seeded())
+        assert out.tolist() == [15.0, 18.0]
         slope, other = torch.autograd.grad(out.sum(), [loc, weight], allow_unused=True)
-        assert slope.flatten().tolist() == [0.5, -0.5]
-        assert (other is None) if not value.requires_grad else (other.item() == 11)
+        z = torch.randn(1, 2, generator=seeded(), dtype=torch.float64)
+        torch.testing.assert_close(slope, 3 * (fx * z)[0], rtol=1e-12, atol=0)
+        assert (other is None) if not f(loc).requires_grad else (other.item() == 11)

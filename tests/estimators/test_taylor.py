@@ -14,14 +14,9 @@ from estimators import (
     parameters,
     rows,
 )
-from tests.estimators.exactly import hermite, moments, row_gradients
-from tests.estimators.families import t
+from tests.problems import hermite, moments, row_gradients, seeded, t
 
 BOTH = [HessianControlVariate, DeltaMethod]
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def f(x):

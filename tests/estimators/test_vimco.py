@@ -1,6 +1,5 @@
 """VIMCO: its formula written as loops, its exact mean over every set of particles, its baselines."""
 
-import itertools
 import math
 
 import pytest
@@ -10,8 +9,7 @@ from torch.distributions import Bernoulli, Independent, Normal
 from bench.measurement.counting import Counter, counted
 from estimators import RLOO, VIMCO, Bound, InvalidParameter, Refusal, draw
 from estimators import vimco as module
-from tests.estimators.families import t
-from tests.estimators.statistically import gradients, seeded
+from tests.problems import gradients, outcomes, seeded, t
 
 MEANS = ["geometric", "arithmetic"]
 LOGITS = t([0.4, -1.2], [0.3, -0.3], [0.8, 1.5])
@@ -59,7 +57,7 @@ def test_is_its_formula(mean):
 def support(monkeypatch, logits):
     """Let every set of particles be drawn, one in each row; return a q of such rows and their probabilities."""
     count = logits.numel()
-    x = t(*itertools.product((0.0, 1.0), repeat=count)).reshape(-1, *logits.shape)
+    x = outcomes(count).reshape(-1, *logits.shape)
     monkeypatch.setattr(module, "draw", lambda q, n, generator: x.unsqueeze(0))
     theta = logits.expand(len(x), *logits.shape).clone().requires_grad_()
     q = particles(theta)

@@ -16,12 +16,8 @@ from estimators import (
     rows,
 )
 from estimators.von_mises import speed
-from tests.estimators.families import t
+from tests.problems import seeded, t
 from tests.tolerances import z_limit
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def f(x):

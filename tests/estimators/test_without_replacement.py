@@ -19,7 +19,7 @@ from estimators import (
     parameters,
     rows,
 )
-from tests.estimators.statistically import centred, gradients, seeded
+from tests.problems import centred, gradients, seeded
 
 LOGITS = torch.tensor([0.4, -1.2, 0.9, 0.1, -0.3], dtype=torch.float64)
 P = LOGITS.softmax(-1)

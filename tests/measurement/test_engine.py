@@ -1,21 +1,18 @@
-"""Row gradients, the pull-back to theta, exact gradients, evaluation counts, adaptation."""
+"""Gradients of draws, exact gradients, adaptation, the moments of a cell."""
 
 from dataclasses import dataclass, field, replace
-from math import prod
 
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Bernoulli, Independent, Normal, OneHotCategorical
+from torch.distributions import Independent, Normal
 
 from bench import objectives
 from bench.measurement.adaptation import ADAPT_ROWS, ADAPT_STEPS, adapt_state
-from bench.measurement.counting import count_evaluations
 from bench.measurement.draws import blocks_in
 from bench.measurement.engine import Engine, digest, exact_gradient
 from bench.measurement.lines import Lost
-from bench.measurement.moments import in_process, moments_record, summarise_cell
-from bench.measurement.pull_back import PullBack
+from bench.measurement.moments import in_process, measure_moments, summarise_cell
 from bench.measurement.summaries import has_no_noise
 from bench.objectives import Objective, Problem
 from bench.planning.cells import Cell
@@ -23,7 +20,6 @@ from bench.planning.settings import Settings
 from bench.stats.layout import TRACKED
 from estimators import (
     RLOO,
-    Enumeration,
     Estimator,
     GumbelSoftmax,
     Reparameterization,
@@ -32,38 +28,10 @@ from estimators import (
     parameters,
     rows,
 )
+from tests.measurement.network import Network
 from tests.tolerances import z_limit
 
 SHARP = Settings(replicates=256, dtype="float64")
-
-
-@dataclass(frozen=True)
-class Network(Objective):
-    """q's logits come from a small network with a batch: nothing of theta is held by q."""
-
-    dim: int = 3
-    batch: int = 4
-    family = Bernoulli
-    has_exact = True
-
-    def build(self, dtype=torch.float32, device="cpu"):
-        g = torch.Generator().manual_seed(1)
-        x = torch.randn(self.batch, 5, generator=g, dtype=torch.float64).to(dtype)
-        w = torch.randn(5, self.dim, generator=g, dtype=torch.float64).to(dtype).requires_grad_()
-        b = torch.zeros(self.dim, dtype=dtype).requires_grad_()
-
-        def f(z):
-            return (z.sum(-1) - 1.2) ** 3
-
-        def exact(theta):
-            return Enumeration()(f, q(theta)).mean()
-
-        def q(theta):
-            return Independent(
-                Bernoulli(logits=torch.tanh(x.to(theta["w"]) @ theta["w"]) + theta["b"], validate_args=False), 1
-            )
-
-        return Problem({"w": w, "b": b}, q, lambda _q: f, exact)
 
 
 @pytest.mark.parametrize(
@@ -95,82 +63,6 @@ def test_row_gradients_are_those_of_single_training_calls(estimator, objective):
         torch.testing.assert_close(together[k], flat, rtol=1e-10, atol=1e-12)
 
 
-def test_theta_that_q_holds_itself_is_not_pulled():
-    theta = {"mean": torch.zeros(3, requires_grad=True), "log_scale": torch.zeros(3, requires_grad=True)}
-    route = PullBack(Independent(Normal(theta["mean"], theta["log_scale"].exp()), 1), theta)
-    (own, k, pull), _ = route.closed
-    g = torch.arange(6.0).view(2, 3)
-    assert (own, k) == (0, 0)
-    assert pull(g) is g
-    assert route.outputs == []
-
-
-def test_gradients_go_through_an_elementwise_function_as_through_autograd():
-    theta = {"a": torch.linspace(-1, 1, 3, requires_grad=True), "b": torch.linspace(-2, 3, 3, requires_grad=True)}
-    q = Normal(theta["a"].tanh(), theta["b"].sigmoid().exp())
-    g = torch.arange(12.0).reshape(2, 2, 3)
-    own = list(parameters(q).values())
-    pulled = torch.cat(PullBack(q, theta)([(g[0], g[1])]), 1)
-    for row in range(2):
-        expected = torch.autograd.grad(own, list(theta.values()), [g[0, row], g[1, row]], retain_graph=True)
-        torch.testing.assert_close(pulled[row], torch.cat(expected))
-
-
-@pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize("shape", [(4,), (2, 3), (8, 5)])  # narrow and wide
-def test_gradients_go_through_the_normalisation_of_logits_as_through_autograd(shape, parts):
-    theta = {"logits": torch.linspace(-2, 3, prod(shape)).view(shape).square_().requires_grad_()}
-    q = OneHotCategorical(logits=theta["logits"])
-    route = PullBack(q, theta)
-    assert route.outputs == []
-    g = torch.randn(6, *shape, generator=torch.Generator().manual_seed(0))
-    before = g.clone()
-    (own,) = parameters(q).values()
-    expected = [torch.autograd.grad(own, theta["logits"], row, retain_graph=True)[0].flatten() for row in g]
-    torch.testing.assert_close(route([(part,) for part in g.chunk(parts)])[0], torch.stack(expected))
-    assert torch.equal(g, before)
-
-
-@pytest.mark.parametrize("size", [3, 40])  # narrow and wide
-def test_one_tensor_goes_through_an_elementwise_function_and_another_of_the_same_through_autograd(size):
-    theta = {"t": torch.linspace(-1, 1, size, requires_grad=True)}
-    g = torch.randn(2, 5, size, generator=torch.Generator().manual_seed(0))
-    alone = PullBack(Normal(theta["t"].tanh(), torch.ones(size)), theta)
-    torch.testing.assert_close(alone([(g[0],)])[0], g[0] * (1 - theta["t"].detach().tanh().square()))
-    both = PullBack(Normal(theta["t"].tanh(), 1 + theta["t"].square()), theta)
-    expected = g[0] * (1 - theta["t"].detach().tanh().square()) + g[1] * 2 * theta["t"].detach()
-    torch.testing.assert_close(both([(g[0], g[1])])[0], expected)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda t: t - t.exp().logsumexp(-1, keepdim=True),  # not the normalisation of t
-        lambda t: t - t.logsumexp(-1, keepdim=True) / 2,
-        lambda t: t.softmax(-1),  # mixes coordinates
-        lambda t: 2 * t,  # a function of two tensors, as autograd sees it
-        lambda t: t[:1].exp().expand(3),  # elementwise in the value that it repeats
-        lambda t: t.flip(0).exp(),
-    ],
-)
-def test_everything_else_is_left_to_autograd(make):
-    theta = {"t": torch.linspace(0.1, 0.9, 3, requires_grad=True)}
-    q = Normal(make(theta["t"]), torch.ones(3))
-    route = PullBack(q, theta)
-    assert route.closed == []
-    g = torch.tensor([[1.0, 2.0, 4.0], [0.0, 1.0, 0.0]])
-    expected = [torch.autograd.grad(q.loc, theta["t"], row, retain_graph=True)[0] for row in g]
-    torch.testing.assert_close(route([(g,)])[0], torch.stack(expected))
-
-
-def test_theta_used_twice_gets_both_gradients():
-    shared = torch.full((2,), 0.5, requires_grad=True)
-    q = Independent(Normal(shared, shared.exp()), 1)
-    route = PullBack(q, {"shared": shared})
-    g = torch.arange(6.0).reshape(3, 2)
-    torch.testing.assert_close(route([(g, 2 * g)])[0], g + 2 * g * shared.exp().detach())
-
-
 @pytest.mark.parametrize(
     "objective", [objectives.GaussianQuadratic(dim=3), objectives.CategoricalPolynomial(dim=4), Network()]
 )
@@ -184,37 +76,6 @@ def test_exact_gradient_is_at_the_point_that_is_measured(objective):
     assert value == again.item()
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(again, list(theta.values()))])
     np.testing.assert_array_equal(gradient, expected.numpy())
-
-
-@pytest.mark.parametrize(
-    ("estimator", "objective", "counts"),
-    [
-        (ScoreFunction(), objectives.GaussianQuadratic(dim=3), (1, 0)),
-        (ScoreFunction(n=5), objectives.LogisticRegression(), (5, 0)),
-        (RLOO(n=4), Network(), (4, 0)),
-        (Reparameterization(n=3), objectives.GaussianQuadratic(dim=3), (3, 3)),
-        (Reparameterization(), objectives.LogisticRegression(), (1, 1)),
-        (GumbelSoftmax(n=2), objectives.CategoricalPolynomial(dim=4), (2, 2)),
-        (StraightThrough(), Network(), (1, 1)),
-        (Enumeration(), objectives.BernoulliQuadratic(dim=5), (32, 0)),
-        (Enumeration(), Network(), (8, 0)),
-    ],
-)
-def test_evaluations_are_counted_from_the_objectives_side(estimator, objective, counts):
-    assert count_evaluations(Engine(Cell(estimator, objective), SHARP)) == counts
-
-
-def test_forward_mode_and_pass_through_are_counted_right():
-    from bench.measurement.counting import Counter, counted
-
-    weight = torch.ones(3, requires_grad=True)
-    counter = Counter(event_dims=1)
-    f = counted(lambda x: (weight * x).sum(-1), counter)
-    f(torch.ones(2, 3)).sum().backward()
-    assert (counter.f, counter.df) == (2, 0), "the gradient of a weight inside f is not df/dx"
-    with torch.autograd.forward_ad.dual_level():
-        f(torch.autograd.forward_ad.make_dual(torch.ones(4, 3), torch.ones(4, 3)))
-    assert (counter.f, counter.df) == (6, 4)
 
 
 def test_learning_is_counted_and_frozen():
@@ -276,14 +137,14 @@ class Bad(Estimator):
 )
 def test_wrong_estimators_are_told_in_a_sentence(how, says):
     with pytest.raises((ValueError, Lost), match=says):
-        moments_record(Engine(Cell(Bad(how), objectives.GaussianQuadratic(dim=2)), SHARP), lambda _d, _t: None)
+        measure_moments(Engine(Cell(Bad(how), objectives.GaussianQuadratic(dim=2)), SHARP), lambda _d, _t: None)
 
 
 def test_gradients_that_are_not_finite_are_all_counted():
     settings = Settings(replicates=1000)
     engine = Engine(Cell(Bad("nan"), objectives.GaussianQuadratic(dim=2)), settings)
     with pytest.raises(Lost, match=r"^4 of 1024 gradients were not finite"):
-        moments_record(engine, lambda _d, _t: None)
+        measure_moments(engine, lambda _d, _t: None)
 
 
 def test_memory_does_not_grow_with_replicates():
@@ -384,18 +245,6 @@ def test_slopes_that_were_0_where_they_were_followed_are_no_step():
     exact = exact_gradient(engine.cell.objective, engine.problem)[1]
     sums, _, _ = summarise_cell(engine, exact)
     assert not has_no_noise(engine, replace(sums, zero_rows=sums.followed))
-
-
-def test_gradients_come_tensor_by_tensor_in_the_order_of_theta():
-    """What q does not depend on has a gradient of zeros; parts that were made apart are put together."""
-    theta = {name: torch.zeros(w, requires_grad=True) for name, w in (("b", 2), ("unused", 3), ("a", 2))}
-    route = PullBack(Normal(theta["a"], theta["b"].exp()), theta)
-    loc, scale = (torch.randn(5, 2, generator=torch.Generator().manual_seed(i)) for i in range(2))
-    for parts in ([(loc, scale)], [(loc[:2], scale[:2]), (loc[2:], scale[2:])]):
-        b, unused, a = route(parts)
-        assert torch.equal(b, scale)
-        assert torch.equal(unused, torch.zeros(5, 3))
-        assert torch.equal(a, loc)
 
 
 @pytest.mark.parametrize(("size", "rows"), [(1, 256), (512, 256), (1024, 128), (2**18, 1)])

@@ -11,7 +11,7 @@ from bench import measure, objectives
 from bench.execution.progress import Silent
 from bench.execution.run import run
 from bench.measurement.engine import Engine
-from bench.measurement.pilot import pilot_record
+from bench.measurement.pilot import run_pilot
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.planning.spec import Spec
@@ -43,7 +43,7 @@ class Told(Silent):
 
 def pilot(cell, target, told=None):
     told = told or Told()
-    return pilot_record(cell, SMALL, target, lambda *_: None, told.look)
+    return run_pilot(cell, SMALL, target, lambda *_: None, told.look)
 
 
 def spec(estimators=("reparameterization",), **given):
@@ -191,5 +191,5 @@ def test_a_pilot_has_noise_of_its_own(monkeypatch):
         return own(self, stage, draw)
 
     monkeypatch.setattr(Engine, "generator", generator)
-    pilot_record(CELL, SMALL, PrecisionTarget(0.1, 4000))
+    run_pilot(CELL, SMALL, PrecisionTarget(0.1, 4000))
     assert stages == {LineKind.PILOT}

@@ -56,7 +56,7 @@ def exact_gradient():
 
 @pytest.fixture(scope="module")
 def line():
-    return reference.reference_record(reference.cell_of(VAE), SETTINGS, quiet)
+    return reference.measure_reference(reference.cell_of(VAE), SETTINGS, quiet)
 
 
 # The record ----------------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def test_every_objective_of_the_catalogue_without_an_exact_gradient_names_an_unb
 def test_a_biased_estimator_is_refused():
     cell = Cell(GumbelSoftmax(), VAE)
     with pytest.raises(Lost, match=r"GumbelSoftmax.* is biased\. Name an unbiased estimator"):
-        reference.reference_record(cell, SETTINGS, quiet)
+        reference.measure_reference(cell, SETTINGS, quiet)
 
 
 def test_an_infinite_variance_is_refused(monkeypatch):
@@ -122,13 +122,13 @@ def test_an_infinite_variance_is_refused(monkeypatch):
         summaries, "summarise", lambda *a, **k: replace(real(*a, **k), status="INFINITE_VARIANCE_SUSPECTED")
     )
     with pytest.raises(Lost, match="no finite variance"):
-        reference.reference_record(reference.cell_of(Hidden()), SETTINGS, quiet)
+        reference.measure_reference(reference.cell_of(Hidden()), SETTINGS, quiet)
 
 
 def test_an_estimator_that_learns_may_be_named(line):
     from estimators import REBAR
 
-    found = reference.read(reference.reference_record(Cell(REBAR(n=2), VAE), SETTINGS, quiet))
+    found = reference.read(reference.measure_reference(Cell(REBAR(n=2), VAE), SETTINGS, quiet))
     other = reference.read(line)
     squared = ((found.mean - other.mean) ** 2).sum()
     expected = found.variance / found.replicates + other.variance / other.replicates
@@ -164,8 +164,8 @@ def test_a_reference_finds_what_the_exact_gradient_finds():
 
 
 def test_it_is_measured_once_in_a_process(monkeypatch):
-    calls, real = [], reference.reference_record
-    monkeypatch.setattr(reference, "reference_record", lambda *a: calls.append(1) or real(*a))
+    calls, real = [], reference.measure_reference
+    monkeypatch.setattr(reference, "measure_reference", lambda *a: calls.append(1) or real(*a))
     reference.in_process.cache_clear()
     for estimator in (Reparameterization(), ScoreFunction(), Reparameterization(n=2)):
         measure(estimator, Hidden(), replicates=300)

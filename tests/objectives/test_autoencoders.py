@@ -14,8 +14,7 @@ from bench.measurement.engine import Engine, exact_gradient
 from bench.objectives import CategoricalVAE, GaussianVAE
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from estimators import RLOO, Bound, Enumeration, Reparameterization, StraightThrough, draw, rows
-from estimators._protocol import inner
+from estimators import RLOO, Bound, Enumeration, Reparameterization, StraightThrough, draw, inner, rows
 from tests.tolerances import z_limit
 
 GAUSSIAN = GaussianVAE(dim=2, hidden=7, batch=4, seed=3)

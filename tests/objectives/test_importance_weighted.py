@@ -9,8 +9,7 @@ from bench import measure
 from bench.objectives import GaussianQuadratic, ImportanceWeighted, LogisticRegression
 from bench.planning.cells import mismatch
 from estimators import RLOO, VIMCO, Bound, DoublyReparameterized, Reparameterization, StickingTheLanding, draw
-from tests.estimators.exactly import hermite
-from tests.estimators.statistically import mean_scores, seeded
+from tests.problems import hermite, mean_scores, seeded
 from tests.tolerances import z_limit
 
 

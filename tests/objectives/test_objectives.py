@@ -56,9 +56,7 @@ from bench.objectives.log_sigmoid import sum_log_sigmoid
 from bench.objectives.logistic_regression import expected_log_sigmoid, log_likelihood, signed_data
 from bench.objectives.mean_field import mean_field
 from bench.objectives.squares import squared_distance
-from estimators import RLOO, Bound, Enumeration, Reparameterization, ScoreFunction, parameters, rows
-from estimators._draws import draw
-from estimators._protocol import inner
+from estimators import RLOO, Bound, Enumeration, Reparameterization, ScoreFunction, draw, inner, parameters, rows
 from tests.tolerances import z_limit
 
 POINTS = [

@@ -1,7 +1,13 @@
-"""Blocks of gradients to partial sums."""
+"""Blocks of gradients to partial sums.
+
+In formulas, g_r is the gradient of a row, g* the exact gradient and p the pivot, a point near the mean gradient.
+Inside a block, Y_r is a gradient minus the mean of the block, and d that mean minus the pivot, `mean(g) − p`. Squared
+norms are in units of u, a power of two near their mean. `Partial` explains the other letters.
+"""
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,15 +19,18 @@ import torch
 from bench.measurement.draws import FIRST_DRAW
 from bench.measurement.reduction.kernels import (
     Workspace,
+    add_block_products,
     add_products,
-    centred,
+    centre_blocks,
     column_sums,
-    row_products,
+    divide_by_norms,
+    gram_matrices,
     row_sums,
     series_powers,
-    square_trace_of,
+    square_trace,
     third_and_fourth,
     top,
+    weighted_sum,
 )
 from bench.measurement.reduction.origin import Origin
 from bench.planning.settings import SMALLEST_DRAW
@@ -38,11 +47,11 @@ from bench.stats.layout import (
 from bench.stats.partial import Partial
 from bench.stats.series import Array, each, from_powers, pooled
 
-NARROW = 32  # below so many columns a column is kept in one piece: inner loops over the columns would be too short
-PORTION = 2**19  # numbers of series that are summed up together, while they are in the cache
-SLAB = 2**19  # numbers that are passed over together: draws are put together or cut between blocks to be about as large
-TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to what float32 can square
-FAR = 1e6  # so many times the unit of its series, or one of so many parts of it, a mean is too far from it
+NARROW = 32  # a matrix with fewer columns is stored column by column, since loops along its rows would be too short
+TABLE = 2**19  # most numbers in a table of series, which is summed up while it is in the cache
+PASS = 2**19  # most numbers in one pass over gradients: draws are joined, or cut between blocks, to come near it
+TINY, HUGE = 1e-14, 1e14  # squared norms outside are too near to the limits of float32 to be squared
+FAR = 1e6  # a mean outside [unit / FAR, unit · FAR] loses precision
 
 
 def block_partial(
@@ -56,12 +65,20 @@ def block_partial(
     truncate_at: float | None = None,
     workspace: Workspace | None = None,
 ) -> Partial:
-    """Reduce the block `index` to its partial sums.
+    """Reduce one block of gradients to its partial sums.
 
-    Arguments: `gradients` `[rows, size]`, one replicate per row, float32 or float64; the others as for
-    `draws_partial`.
+    Args:
+        gradients: `[rows, size]`, one replicate per row, float32 or float64.
+        index: the number of the block in the run.
+        groups: the number of coordinates of every tensor of theta, by name.
+        centre: a point near the mean gradient, `[size]`, float64, on the same device.
+        exact: the exact gradient, `[size]`, float64, on the same device; None if unknown.
+        replicates: R of the whole run; it determines how many of the largest values are kept.
+        truncate_at: the c0 of the truncated series `min(w, c0)`; None leaves that series out.
+        workspace: memory to use again; fresh memory if None.
 
-    Raises ValueError for shapes that do not fit and for blocks under 64 rows.
+    Raises:
+        ValueError: shapes or dtypes do not fit, or the block has fewer than 64 rows.
     """
     if gradients.ndim != 2 or gradients.shape[1] != sum(groups.values()):
         raise ValueError(
@@ -99,53 +116,53 @@ def draws_partial(
     truncate_at: float | None = None,
     workspace: Workspace | None = None,
 ) -> Partial:
-    """Reduce successive draws to the partial sums of their blocks, which have as many rows each.
+    """Reduce successive draws to the partial sums of their blocks, which all have the same number of rows.
 
-    Arguments: `gradients`, what gives the gradients of a draw, `[rows, size of the group]` for every group, one
-    replicate per row, float32 or float64; `index`, the number of the first of their blocks; `blocks`, how many there
-    are in each draw; `groups`, the tensors of theta by name with their number of coordinates; `centre` and `exact`
-    `[size]` float64 on the same device; `replicates`, the R of the whole run, which sets how many of the largest values
-    are kept; `origin`, where the gradients lie (as the first of the draws says when None); `tracked`, the rows of the
-    whole run of which all series are tracked (all when None), 0 for draws of which only w is; `truncate_at`, the c0 of
-    a truncated series `min(w, c0)`; `workspace`, memory to use again.
+    Draws are requested one after the other and reduced while they are in the cache. They are centred on the mean of
+    their block; sums are in the dtype of the gradients inside a block and in float64 across blocks (Chan, Golub &
+    LeVeque 1983). A coordinate that stays at the pivot has M2 = 0 exactly. A series has one number per row. Series are
+    so short that their cost is the number of operations, so they are summed up for many draws together. float32
+    gradients whose squares leave the range of float32 are requested again and reduced in float64.
 
-    Draws are asked for one after the other and reduced while they are in the cache: centred on the mean of their block,
-    in the dtype of the gradients inside a block, in float64 across blocks (Chan, Golub & LeVeque 1983). A coordinate
-    that stays at the pivot has M2 = 0 exactly. What has one number per row is reduced for many draws together, since it
-    is so short that what it costs is the number of operations. float32 gradients whose squares leave the range of
-    float32 are asked for again and reduced in float64.
+    Args:
+        gradients: returns the gradients of a draw: one tensor per group, `[rows, size of the group]`, one replicate per
+            row, float32 or float64.
+        draws: the numbers of the draws.
+        index: the number of their first block in the run.
+        blocks: the number of blocks in every draw.
+        groups: the number of coordinates of every tensor of theta, by name.
+        centre: a point near the mean gradient, `[size]`, float64, on the same device.
+        exact: the exact gradient, `[size]`, float64, on the same device; None if unknown.
+        replicates: R of the whole run; it determines how many of the largest values are kept.
+        origin: pivots and units of the sums; found from the first of the draws if None.
+        tracked: the rows of the run for which every series is tracked; 0 if the draws lie behind them, so that only w
+            is tracked. None tracks all rows.
+        truncate_at: the c0 of the truncated series `min(w, c0)`; None leaves that series out.
+        workspace: memory to use again; fresh memory if None.
 
-    Raises ValueError for shapes that do not fit and for blocks under 64 rows.
+    Raises:
+        ValueError: shapes or dtypes do not fit, or the blocks have fewer than 64 rows.
     """
     space = Workspace() if workspace is None else workspace
 
-    def asked(draw: int) -> list[torch.Tensor]:
+    def checked(draw: int) -> list[torch.Tensor]:
         with torch.enable_grad():
             parts = gradients(draw)
         _check(parts, blocks[draw - draws.start], groups, centre, exact)
         return [g.detach() for g in parts]
 
     def sharp(draw: int) -> list[torch.Tensor]:
-        return [g.double() for g in asked(draw)]
+        return [g.double() for g in checked(draw)]
 
+    rows_tracked = replicates if tracked is None else tracked
     reduction = _Reduction(
-        draws,
-        index,
-        blocks,
-        groups,
-        centre,
-        exact,
-        replicates,
-        truncate_at,
-        origin,
-        replicates if tracked is None else tracked,
-        space,
+        draws, index, blocks, groups, centre, exact, replicates, truncate_at, origin, rows_tracked, space
     )
-    partial, finite = reduction.reduce(asked)
+    partial, finite = reduction.reduce(checked)
     if not finite:
         partial, finite = reduction.reduce(sharp)
-        if not finite:  # at least one: perhaps only fourth powers overflow
-            partial = replace(partial, nonfinite=max(1, sum(_nonfinite_rows(asked(draw)) for draw in draws)))
+        if not finite:  # at least one row is counted: perhaps only fourth powers overflow
+            partial = replace(partial, nonfinite=max(1, sum(_nonfinite_rows(checked(draw)) for draw in draws)))
     return partial
 
 
@@ -156,6 +173,7 @@ def _check(
     centre: torch.Tensor,
     exact: torch.Tensor | None,
 ) -> None:
+    """Raise ValueError if the gradients of a draw, to be cut into `cut` blocks, or the other arguments do not fit."""
     dtype, rows = parts[0].dtype, parts[0].shape[0]
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"gradients are float32 or float64 (got {dtype}).")
@@ -176,9 +194,13 @@ def _check(
 
 @dataclass(frozen=True, eq=False)
 class _Target:
-    """What every row is held against: the pivot off the exact gradient g*, `p − g*`, `g*/‖g*‖` and `‖g*‖`.
+    """The exact gradient g*, prepared for a comparison with every row.
 
-    The first two are `[size]`, all float64; the second, 0 where g* is, also in the dtype of the gradients.
+    Args:
+        offset: `p − g*`, `[size]`, float64.
+        direction: `g*/‖g*‖`, or 0 if g* is 0, `[size]`, float64.
+        rounded: `direction` in the dtype of the gradients.
+        norm: `‖g*‖`, float64.
     """
 
     offset: torch.Tensor
@@ -188,18 +210,35 @@ class _Target:
 
     @classmethod
     def of(cls, exact: torch.Tensor, pivot: torch.Tensor, dtype: torch.dtype) -> _Target:
-        """Hold the exact gradient."""
+        """Prepare the exact gradient `[size]`, given the pivot `[size]`."""
         norm = exact.norm()
         direction = torch.where(norm > ZERO_NORM, exact / norm, 0.0)
         return cls(pivot - exact, direction, direction.to(dtype), norm)
 
 
 @dataclass(frozen=True, eq=False)
-class _Reduction:
-    """The arguments of one reduction of successive draws.
+class _Frame:
+    """The quantities that the first draw fixes for all draws.
 
-    Y is a gradient off the mean of its block, and d that mean off the pivot, `mean(g) − p`; the other letters are those
-    of `Partial`.
+    Args:
+        rows: rows of a block.
+        pivots: the pivot of every group, `[size of the group]`; None for 0.
+        units: the unit of w and, if groups have series of their own, the unit of every group's w.
+        target: the exact gradient, if rows are compared with it.
+    """
+
+    rows: int
+    pivots: Sequence[torch.Tensor | None]
+    units: Sequence[float]
+    target: _Target | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Reduction:
+    """The reduction of successive draws: the arguments of `draws_partial`, and the steps in the order of the methods.
+
+    The series of a row stand in a table `[series, blocks, rows]`: w, the w of every group, the truncated series, and,
+    if there is an exact gradient, error, projection, cosine and a helper, `‖g_r‖²`.
     """
 
     draws: range
@@ -215,71 +254,75 @@ class _Reduction:
     space: Workspace
 
     def reduce(self, gradients: Callable[[int], Sequence[torch.Tensor]]) -> tuple[Partial, bool]:
-        """Reduce the draws; also say whether all of the result is finite and in the range of the dtype."""
+        """Reduce the draws; also return whether every sum is finite and far from the limits of the dtype."""
         first = gradients(self.draws[0])
-        rows, dtype, names = first[0].shape[0] // self.blocks[0], first[0].dtype, self._names()
+        rows, dtype = first[0].shape[0] // self.blocks[0], first[0].dtype
         origin = self.origin or Origin.of(first)
         pivot = torch.cat(
             [g.new_zeros(g.shape[1]) if p is None else p for g, p in zip(first, origin.pivots, strict=True)]
         )
-        units = [origin.spread, *origin.spreads] if self._own_series() else [origin.spread]
+        units = [origin.spread, *origin.spreads] if self._own_series else [origin.spread]
         target = _Target.of(self.exact, pivot.double(), dtype) if self.exact is not None and self.tracked else None
-        made = itertools.chain([first], map(gradients, self.draws[1:]))
+        frame = _Frame(rows, origin.pivots, units, target)
         tensors: dict[str, torch.Tensor] = {"off centre": pivot.double() - self.centre}
         if target is not None:
             tensors["norm"] = target.norm
-        found, begin = list[dict[str, torch.Tensor]](), 0
-        for portion in self._portions(rows * (len(names) + (target is not None))):
-            draws = itertools.islice(made, len(portion))
-            found.append(self._portion(draws, sum(portion), begin, rows, origin.pivots, units, target))
-            begin += sum(portion)
+        remaining = itertools.chain([first], map(gradients, self.draws[1:]))
+        found, start = list[dict[str, torch.Tensor]](), 0
+        for cuts in self._tables(rows * (len(self._names) + (target is not None))):
+            found.append(self._reduce_table(itertools.islice(remaining, len(cuts)), start, sum(cuts), frame))
+            start += sum(cuts)
         tensors |= {name: torch.cat([each[name] for each in found], -1) for name in found[0]}
         out, finite = _to_host(tensors)
         with np.errstate(invalid="ignore", over="ignore"):
-            partial = self._partial(rows, names, units, out)
+            partial = self._partial(frame, out)
         return partial, finite and (dtype == torch.float64 or _in_range(partial, units))
 
-    def _portions(self, numbers: int) -> Iterator[list[int]]:
-        """Yield the blocks of draws whose series are summed up together, `numbers` of them a block."""
-        portion = list[int]()
+    def _tables(self, numbers: int) -> Iterator[list[int]]:
+        """Yield the draws that share a table, as their numbers of blocks; a block has `numbers` in the table."""
+        cuts = list[int]()
         for cut in self.blocks:
-            if portion and (sum(portion) + cut) * numbers > PORTION:
-                yield portion
-                portion = []
-            portion.append(cut)
-        yield portion
+            if cuts and (sum(cuts) + cut) * numbers > TABLE:
+                yield cuts
+                cuts = []
+            cuts.append(cut)
+        yield cuts
 
-    def _portion(
-        self,
-        draws: Iterable[Sequence[torch.Tensor]],
-        blocks: int,
-        begin: int,
-        rows: int,
-        pivots: Sequence[torch.Tensor | None],
-        units: Sequence[float],
-        target: _Target | None,
+    def _reduce_table(
+        self, draws: Iterable[Sequence[torch.Tensor]], start: int, blocks: int, frame: _Frame
     ) -> dict[str, torch.Tensor]:
-        """Return the sums of draws with so many blocks, the first of which is block `begin` of the run."""
-        names, made = self._names(), iter(draws)
-        first = next(made)
-        table = self.space.take("table", (len(names) + (target is not None), blocks, rows), first[0])
-        if target is not None:
+        """Reduce the draws that share a table of series.
+
+        Args:
+            draws: the gradients of the draws, by group.
+            start: the number of blocks in earlier draws of this reduction.
+            blocks: the number of blocks in these draws.
+            frame: pivots, units and target.
+
+        Returns:
+            Sums by name; the last axis of every tensor counts blocks or values, so that tables can be joined along it.
+        """
+        remaining = iter(draws)
+        first = next(remaining)
+        with_target = frame.target is not None
+        table = self.space.take("table", (len(self._names) + with_target, blocks, frame.rows), first[0])
+        if with_target:
             table[-4:].zero_()
         found, traces, end = list[torch.Tensor](), list[torch.Tensor](), 0
-        for slab in self._slabs(itertools.chain([first], made), rows):
-            start, end = end, end + len(slab[0]) // rows
-            moments, grams = self._slab(
-                slab, pivots, units, target, table[:, start:end], self._sub_blocks(begin + start, rows)
+        for parts in self._passes(itertools.chain([first], remaining), frame.rows):
+            begin, end = end, end + len(parts[0]) // frame.rows
+            moments, grams = self._reduce_pass(
+                parts, table[:, begin:end], self._sub_blocks(start + begin, frame.rows), frame
             )
             found.append(moments)
-            traces += [square_trace_of(G) for G in grams]
+            traces += [square_trace(G) for G in grams]
         by_block = torch.cat(found, 1) if len(found) > 1 else found[0]
-        tensors = self._finish(table, by_block[0], units, target)
+        tensors = self._sum_series(table, by_block[0], frame)
         return tensors | {"blocks": by_block.transpose(1, 2), "traces": torch.cat([*traces, by_block.new_zeros(0)])}
 
-    def _slabs(self, draws: Iterable[Sequence[torch.Tensor]], rows: int) -> Iterator[Sequence[torch.Tensor]]:
-        """Yield the gradients of draws, by group, of so many blocks of `rows` at once as are worth it."""
-        most = max(1, SLAB // (rows * self.centre.numel())) * rows
+    def _passes(self, draws: Iterable[Sequence[torch.Tensor]], rows: int) -> Iterator[Sequence[torch.Tensor]]:
+        """Join small draws, and cut large ones between blocks of `rows`; yield the gradients by group."""
+        most = max(1, PASS // (rows * self.centre.numel())) * rows
         waiting, held = list[Sequence[torch.Tensor]](), 0
         for parts in draws:
             if waiting and held + len(parts[0]) > most:
@@ -293,157 +336,125 @@ class _Reduction:
         if waiting:
             yield _joined(waiting)
 
-    def _slab(
-        self,
-        parts: Sequence[torch.Tensor],
-        pivots: Sequence[torch.Tensor | None],
-        units: Sequence[float],
-        target: _Target | None,
-        table: torch.Tensor,
-        sub_blocks: int,
+    def _reduce_pass(
+        self, parts: Sequence[torch.Tensor], table: torch.Tensor, sub_blocks: int, frame: _Frame
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return d, M2 and, of early blocks, M3, M4, `[2 or 4, blocks, size]`, and the Gram matrices of sub-blocks.
+        """Reduce the gradients of some blocks in one pass: coordinates to moments, rows to numbers in the table.
 
-        To the table `[series + 1, blocks, rows]`, of the slab, are written: to w, by group, `‖Y_r‖²` in its unit u; to
-        the last four, which are 0 before, `2 Y_r·(d + p − g*)/u`, `Y_r·g*/‖g*‖/√u`, `g_r·g*/‖g*‖` and `‖g_r‖²`.
+        Written to the table: in the rows of w, or of the w of every group, `‖Y_r‖²/u`. Added to its last four rows:
+
+        - error: `2 Y_r·(d + p − g*)/u`
+        - projection: `Y_r·g*/‖g*‖/√u`
+        - cosine: `g_r·g*/‖g*‖`
+        - helper: `‖g_r‖²`
+
+        Args:
+            parts: the gradients by group, `[blocks · rows, size of the group]`.
+            table: the part of the table for these blocks, `[series, blocks, rows]`.
+            sub_blocks: the most sub-blocks to return.
+            frame: pivots, units and target.
+
+        Returns:
+            d, M2 and, in early blocks, M3 and M4, `[2 or 4, blocks, size]`; the Gram matrices of sub-blocks.
         """
-        shape = (*table.shape[1:], -1)
+        shape, target, units = (*table.shape[1:], -1), frame.target, frame.units
         if target is not None:
-            for g, own in zip(parts, self._columns(), strict=True):
+            for g, own in zip(parts, self._columns, strict=True):
                 add_products(g, target.rounded[own], table[-2].view(-1))
                 self._add_squared_norms(g, table[-1].view(-1))
         found, grams, begun = [], list[torch.Tensor](), set[int]()
-        at_once = not (target is not None or sub_blocks or self._shapes())  # nothing but squares is made of Y
-        for flat, d, columns, shares in self._panels(parts, pivots, shape[0], squared=at_once):
-            Y = squares = flat.view(shape)
+        squared = not (target is not None or sub_blocks or self._shapes)  # only the squares of Y are needed
+        for matrix, d, columns, sums in self._centred(parts, frame.pivots, shape[0], squared=squared):
+            Y = squares = matrix.view(shape)
             if target is not None:
                 away, along = d + target.offset[columns], target.direction[columns].expand_as(d)
                 vectors = torch.stack([away * (2 / units[0]), along / sqrt(units[0])], 1)
-                table[-4:-2] += torch.bmm(vectors.to(Y.dtype), Y.transpose(1, 2)).transpose(0, 1)
+                add_block_products(Y, vectors, table[-4:-2])
             if sub_blocks:
-                mine = row_products(flat, sub_blocks)
-                grams = [a.add_(b) for a, b in zip(grams, mine, strict=True)] if grams else mine
-            if not at_once:
-                squares = torch.mul(Y, Y, out=self._room("squares", flat).view(shape) if self._shapes() else Y)
+                own_grams = gram_matrices(matrix, sub_blocks)
+                grams = [a.add_(b) for a, b in zip(grams, own_grams, strict=True)] if grams else own_grams
+            if not squared:
+                squares = torch.mul(Y, Y, out=self._matrix("squares", matrix).view(shape) if self._shapes else Y)
             M = [column_sums(squares)]
-            for w, own in shares:
+            for w, own in sums:
                 row_sums(squares.flatten(0, 1)[:, own], 1 / units[w], table[w].view(-1), add=w in begun)
                 begun.add(w)
-            if self._shapes():
-                typical = sum(units[w] for w, _ in shares) / Y.shape[2]
-                M += third_and_fourth(Y, squares, typical, self._room("cubes", flat).view(shape))
+            if self._shapes:
+                typical = sum(units[w] for w, _ in sums) / Y.shape[2]
+                M += third_and_fourth(Y, squares, typical, self._matrix("cubes", matrix).view(shape))
             found.append(torch.stack([d, *M]))
         return torch.cat(found, 2) if len(found) > 1 else found[0], grams
 
-    def _panels(
+    def _centred(
         self, parts: Sequence[torch.Tensor], pivots: Sequence[torch.Tensor | None], blocks: int, *, squared: bool
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor, slice, list[tuple[int, slice]]]]:
-        """Yield what is worked on as one matrix, Y or its squares, and d: of a group or, if they are narrow, of all.
+        """Yield centred gradients: one matrix for every group or, if theta is narrow, a single one for all groups.
 
-        Beside them stand their columns, and which of them have their squares in which row of the table.
+        Yields:
+            Y, or its squares, `[blocks · rows, columns]`; d, `[blocks, columns]`; the columns of theta in the matrix;
+            and pairs of a row of the table and the columns of the matrix whose squares are summed up there.
         """
-        columns, own = self._columns(), bool(self._own_series())
+        columns, own_series = self._columns, bool(self._own_series)
         if self.centre.numel() < NARROW:
-            panel = self._room("off the mean", parts[0], self.centre.numel())
+            matrix = self._matrix("off the mean", parts[0], self.centre.numel())
             d = [
-                centred(g, p, blocks, panel[:, own], squared=squared)
+                centre_blocks(g, p, blocks, matrix[:, own], squared=squared)
                 for g, p, own in zip(parts, pivots, columns, strict=True)
             ]
-            yield panel, torch.cat(d, 1), slice(None), list(enumerate(columns, 1)) if own else [(0, slice(None))]
+            sums = list(enumerate(columns, 1)) if own_series else [(0, slice(None))]
+            yield matrix, torch.cat(d, 1), slice(None), sums
         else:
-            for k, (g, p, here) in enumerate(zip(parts, pivots, columns, strict=True), 1):
-                off = self._room("off the mean", g)
-                yield off, centred(g, p, blocks, off, squared=squared), here, [(k if own else 0, slice(None))]
+            for k, (g, p, own) in enumerate(zip(parts, pivots, columns, strict=True), 1):
+                matrix = self._matrix("off the mean", g)
+                d_own = centre_blocks(g, p, blocks, matrix, squared=squared)
+                yield matrix, d_own, own, [(k if own_series else 0, slice(None))]
 
-    def _columns(self) -> list[slice]:
-        """Return which columns of the gradient belong to which group."""
-        ends = [0, *itertools.accumulate(self.groups.values())]
-        return [slice(*pair) for pair in itertools.pairwise(ends)]
+    def _sum_series(self, table: torch.Tensor, d: torch.Tensor, frame: _Frame) -> dict[str, torch.Tensor]:
+        """Complete the series that `_reduce_pass` has written to the table, and sum them up.
 
-    def _room(self, name: str, like: torch.Tensor, size: int | None = None) -> torch.Tensor:
-        """Return memory for a matrix like `[rows, size]`; of a narrow one every column is in one piece."""
-        rows, size = len(like), size or like.shape[1]
-        narrow = size < NARROW
-        return self.space.take(name, (size, rows), like).T if narrow else self.space.take(name, (rows, size), like)
+        Args:
+            table: `[series, blocks, rows]`; overwritten.
+            d: the means of the blocks off the pivot, `[blocks, size]`.
+            frame: pivots, units and target.
 
-    def _add_squared_norms(self, g: torch.Tensor, out: torch.Tensor) -> None:
-        """`out += ‖g_r‖²`."""
-        if g.shape[1] == 1:
-            out.addcmul_(g[:, 0], g[:, 0])
-            return
-        if g.shape[1] < NARROW:  # torch's norm over columns in one piece is a hundred times slower
-            row_sums(torch.mul(g, g, out=self._room("cubes", g)), 1.0, out, add=True)
-        else:
-            norms = torch.linalg.vector_norm(g, dim=1, out=self.space.take("norms", (len(g),), g))
-            out.addcmul_(norms, norms)
-
-    def _shapes(self) -> bool:
-        """Whether third and fourth moments per coordinate are asked for."""
-        return self.index < SHAPE_BLOCKS
-
-    def _sub_blocks(self, begin: int, rows: int) -> int:
-        """Return how many of the first 64 sub-blocks may be still missing when block `begin` of the run begins.
-
-        It follows from the index and the rows of the block alone: earlier blocks had as many rows, or 256. None are
-        needed where D = 1 and tr Σ² = V².
+        Returns:
+            Power sums "series", the largest values "top NAME", a "sample" of w and the number of "zero rows".
         """
-        if self.centre.numel() == 1:
-            return 0
-        return max(0, SUB_BLOCKS - (self.index + begin) * (min(rows, FIRST_DRAW) // SUB_BLOCK))
-
-    def _names(self) -> list[str]:
-        names = ["w", *(f"w:{name}" for name in self._own_series())]
-        names += ["truncated"] if self.truncate_at is not None else []
-        return names + (["error", "projection", "cosine"] if self.exact is not None and self.tracked else [])
-
-    def _own_series(self) -> list[str]:
-        """Return the groups that have a series of their own."""
-        return list(self.groups) if len(self.groups) > 1 and self.tracked else []
-
-    def _finish(
-        self, table: torch.Tensor, d: torch.Tensor, units: Sequence[float], target: _Target | None
-    ) -> dict[str, torch.Tensor]:
-        """Make the series in place out of what `_slab` left in the table `[series, blocks, rows]`; sum them up."""
-        parts, rows, names = self._own_series(), table.shape[2], self._names()
-        w = table[: 1 + len(parts)]
-        if parts:
-            shares = w.new_tensor(units[1:]) / units[0]
-            torch.mv(w[1:].view(len(parts), -1).T, shares, out=w[0].view(-1))
+        groups, units, target = self._own_series, frame.units, frame.target
+        w = table[: 1 + len(groups)]
+        if groups:
+            weighted_sum(w[1:], w.new_tensor(units[1:]) / units[0], w[0])
         tensors: dict[str, torch.Tensor] = {}
         if target is not None:
             error, projection, cosine, squared_norm = table[-4:]
             delta = d + target.offset
+            # ‖g_r − g*‖² = ‖Y_r‖² + 2 Y_r·δ + ‖δ‖², in units of u
             error.add_(w[0]).add_((delta.square().sum(1, keepdim=True) / units[0]).to(w.dtype))
+            # (g_r − g*)·g*/‖g*‖ = Y_r·g*/‖g*‖ + δ·g*/‖g*‖, in units of √u
             projection.add_((delta @ target.direction / sqrt(units[0])).unsqueeze(1).to(w.dtype))
             tensors["zero rows"] = (squared_norm.numel() - torch.count_nonzero(squared_norm)).view(1)
             if delta.shape[1] == 1:
                 cosine.sign_()
-            else:  # of a row that is 0 this is 0 already
-                cosine.mul_(squared_norm.clamp_(min=torch.finfo(w.dtype).tiny).rsqrt_()).clamp_(-1, 1)
+            else:
+                divide_by_norms(cosine, squared_norm)
         if self.truncate_at is not None:
-            torch.clamp(w[0], max=self.truncate_at / (units[0] * _unbiased(rows)), out=table[1 + len(parts)])
-        for k, name in enumerate(names):
+            torch.clamp(w[0], max=self.truncate_at / (units[0] * _unbiased(frame.rows)), out=table[1 + len(groups)])
+        for k, name in enumerate(self._names):
             if name[0] in "we":
-                tensors[f"top {name}"] = top(table[k], self._kept(name, rows))
-        if self._samples():
-            tensors["sample"] = w[0, :, :FIRST_DRAW].flatten().clone()  # the sums overwrite it
+                tensors[f"top {name}"] = top(table[k], self._kept(name, frame.rows))
+        if self._samples:
+            tensors["sample"] = w[0, :, :FIRST_DRAW].flatten().clone()  # the power sums overwrite the table
         orders = 4 if self.tracked else 2
-        tensors["series"] = series_powers(table[: len(names)], orders, self.space)
+        tensors["series"] = series_powers(table[: len(self._names)], orders, self.space)
         return tensors
 
-    def _kept(self, name: str, rows: int) -> int:
-        if name == "w":
-            return kept_in_block(kept_values(self.replicates), rows, self.replicates)
-        return kept_in_block(tail_length(self.tracked) + 1, rows, self.tracked)
-
-    def _samples(self) -> bool:
-        """Whether some of w itself is handed over, for its 99 % quantile, which its largest values will not reach."""
-        return self._shapes() and kept_values(self.replicates) <= above_quantile(self.replicates)
-
-    def _partial(self, rows: int, names: list[str], units: Sequence[float], out: Mapping[str, Array]) -> Partial:
-        parts, (d, *powers) = self._own_series(), out["blocks"].swapaxes(1, 2)
+    def _partial(self, frame: _Frame, out: Mapping[str, Array]) -> Partial:
+        """Return the partial sums in the units of the gradients, from the joined results `out` of all tables."""
+        rows, units, names = frame.rows, frame.units, self._names
+        d, *powers = out["blocks"].swapaxes(1, 2)
         means = d + out["off centre"]
-        unit = dict(zip(["w", *(f"w:{name}" for name in parts)], np.multiply(units, _unbiased(rows)), strict=True))
+        w_names = ["w", *(f"w:{name}" for name in self._own_series)]
+        unit = dict(zip(w_names, np.multiply(units, _unbiased(rows)), strict=True))
         unit |= {"truncated": unit["w"], "error": units[0], "cosine": 1.0}
         unit["projection"] = sqrt(units[0]) / max(float(out.get("norm", 1.0)), ZERO_NORM)
         factors = np.array([unit[name] for name in names])
@@ -464,8 +475,8 @@ class _Reduction:
             traces=out.get("traces", np.zeros(0)),
             tracked=self.tracked > 0,
             block_group_w=dict(zip(self.groups, group_w.T, strict=True)) if len(self.groups) > 1 else {},
-            group_w={name: series[f"w:{name}"] for name in parts},
-            group_top={name: largest[f"w:{name}"] for name in parts},
+            group_w={name: series[f"w:{name}"] for name in self._own_series},
+            group_top={name: largest[f"w:{name}"] for name in self._own_series},
             error=series.get("error"),
             error_top=largest.get("error"),
             projection=series.get("projection"),
@@ -476,14 +487,75 @@ class _Reduction:
             sample=None if sample is None else sample * unit["w"],
         )
 
+    @functools.cached_property
+    def _names(self) -> list[str]:
+        """The names of the series, in the order of the table."""
+        names = ["w", *(f"w:{name}" for name in self._own_series)]
+        names += ["truncated"] if self.truncate_at is not None else []
+        return names + (["error", "projection", "cosine"] if self.exact is not None and self.tracked else [])
+
+    @functools.cached_property
+    def _own_series(self) -> list[str]:
+        """The groups that have a series w of their own."""
+        return list(self.groups) if len(self.groups) > 1 and self.tracked else []
+
+    @functools.cached_property
+    def _columns(self) -> list[slice]:
+        """The columns of every group in the gradient."""
+        ends = [0, *itertools.accumulate(self.groups.values())]
+        return [slice(*pair) for pair in itertools.pairwise(ends)]
+
+    @property
+    def _shapes(self) -> bool:
+        """Whether third and fourth moments of the coordinates are wanted."""
+        return self.index < SHAPE_BLOCKS
+
+    @property
+    def _samples(self) -> bool:
+        """Whether a sample of w is kept: its largest values will not reach down to its 99 % quantile."""
+        return self._shapes and kept_values(self.replicates) <= above_quantile(self.replicates)
+
+    def _sub_blocks(self, start: int, rows: int) -> int:
+        """Return the number of the run's 64 sub-blocks that may be missing before block `start` of this reduction.
+
+        The number depends on the index and the rows of the block alone: earlier blocks are taken to have the same rows,
+        or 256 if that is fewer. No sub-block is needed if D = 1, where tr Σ² = V².
+        """
+        if self.centre.numel() == 1:
+            return 0
+        return max(0, SUB_BLOCKS - (self.index + start) * (min(rows, FIRST_DRAW) // SUB_BLOCK))
+
+    def _kept(self, name: str, rows: int) -> int:
+        """Return the number of largest values of a series that each block of `rows` hands over."""
+        if name == "w":
+            return kept_in_block(kept_values(self.replicates), rows, self.replicates)
+        return kept_in_block(tail_length(self.tracked) + 1, rows, self.tracked)
+
+    def _matrix(self, name: str, like: torch.Tensor, size: int | None = None) -> torch.Tensor:
+        """Return memory for a matrix with the rows of `like`, `[rows, size]`; column by column if it is narrow."""
+        rows, size = len(like), size or like.shape[1]
+        narrow = size < NARROW
+        return self.space.take(name, (size, rows), like).T if narrow else self.space.take(name, (rows, size), like)
+
+    def _add_squared_norms(self, g: torch.Tensor, out: torch.Tensor) -> None:
+        """Add `‖g_r‖²` to `out` `[rows]`, for `g` `[rows, size]`."""
+        if g.shape[1] == 1:
+            out.addcmul_(g[:, 0], g[:, 0])
+            return
+        if g.shape[1] < NARROW:  # torch's norm along columns in one piece is a hundred times slower
+            row_sums(torch.mul(g, g, out=self._matrix("cubes", g)), 1.0, out, add=True)
+        else:
+            norms = torch.linalg.vector_norm(g, dim=1, out=self.space.take("norms", (len(g),), g))
+            out.addcmul_(norms, norms)
+
 
 def _joined(draws: Sequence[Sequence[torch.Tensor]]) -> Sequence[torch.Tensor]:
-    """Put draws together, group by group."""
+    """Return the gradients of several draws as one, group by group."""
     return [torch.cat(each) for each in zip(*draws, strict=True)] if len(draws) > 1 else draws[0]
 
 
 def _to_host(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, Array], bool]:
-    """All tensors as float64 numpy arrays, in one transfer, and whether all their values are finite."""
+    """Return the tensors as float64 numpy arrays, by one transfer, and whether all values are finite."""
     flat = torch.cat([t.double().reshape(-1) for t in tensors.values()]).cpu().numpy()
     ends = np.cumsum([t.numel() for t in tensors.values()])
     parts = zip(tensors.items(), np.split(flat, ends[:-1]), strict=True)
@@ -491,12 +563,12 @@ def _to_host(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, Array], boo
 
 
 def _unbiased(rows: int) -> float:
-    """Return what makes the mean squared distance from the mean of `rows` an unbiased variance."""
+    """Return the factor that makes the mean squared distance of `rows` from their mean an unbiased variance."""
     return rows / (rows - 1)
 
 
 def _in_range(partial: Partial, units: Sequence[float]) -> bool:
-    """Whether squares of the squared norms, and fourth powers in their unit, are far from the limits of float32."""
+    """Return whether squares of w, and its fourth powers in its unit, are far from the limits of float32."""
     means = [float(m.mean) for m in (partial.w, *partial.group_w.values())]
     return all(
         TINY < mean < HUGE and 1 / FAR < mean / unit < FAR
@@ -506,6 +578,6 @@ def _in_range(partial: Partial, units: Sequence[float]) -> bool:
 
 
 def _nonfinite_rows(parts: Sequence[torch.Tensor]) -> int:
-    """Rows that are not finite or whose square is not."""
+    """Return the number of rows whose squared norm is not finite."""
     norms = torch.stack([g.double().square().sum(1) for g in parts]).sum(0)
     return int((~torch.isfinite(norms)).sum())

@@ -1,4 +1,7 @@
-"""Kernels: the sums over gradients and over series, on the device where they are."""
+"""Kernels: sums over gradients and over series, on the device where they are.
+
+The docstrings hold the plain formulas; the code computes them with fewer or faster operations.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,18 @@ import torch
 from bench.stats.layout import MIN_REMAINDER, SUB_BLOCK
 from bench.stats.series import Array
 
-IN_CACHE = 2**19  # numbers that are passed over several times while they are in the cache
-FEW_COLUMNS = 1000  # below this the matrix product is the faster sum of a row
-WIDE = 64  # from so many columns torch sums over rows without help
-ORDINARY = 1e6  # squares up to here, and down to one over it, may be squared as they are
-SPARSE, SAMPLED = 100, 32  # the largest values are looked for in two steps if they are one of so many; sample: one of
+IN_CACHE = 2**19  # numbers of series that fit into the cache, so that several operations find them there
+FEW_COLUMNS = 1000  # with fewer columns a matrix product is the fastest sum along the rows
+WIDE = 64  # from this many columns on, torch's own sum over rows is fast and accurate
+ORDINARY = 1e6  # squares between 1/ORDINARY and ORDINARY may be squared without scaling
+SPARSE, SAMPLED = 100, 32  # if fewer than 1 value in SPARSE is wanted, 1 value in SAMPLED gives a threshold first
 
 
 class Workspace:
     """Memory that `draws_partial` writes into, kept by the caller from draw to draw.
 
-    Fresh memory of the size of a draw costs more, in page faults, than all the arithmetic on it. One workspace serves
-    one thread; what it holds between two calls has no meaning.
+    Fresh memory of the size of a draw costs more, in page faults, than all the arithmetic on it. A workspace serves one
+    thread. Its contents have no meaning between two calls.
     """
 
     def __init__(self) -> None:
@@ -37,10 +40,12 @@ class Workspace:
 
 
 def column_sums(x: torch.Tensor) -> torch.Tensor:
-    """Sum `[blocks, rows, size]` over rows, float64 `[blocks, size]`.
+    """Sum `x` `[blocks, rows, size]` over the rows of every block, float64 `[blocks, size]`.
 
-    In the dtype of `x`, pairwise, and of few columns, which have no others to share the last rounding with, in 32 or
-    more parts, and float64 above.
+        out[b, j] = Σ_r x[b, r, j]
+
+    Sums are pairwise in the dtype of `x`. If there are few columns, over which rounding errors would average out, every
+    column is summed in 32 parts or more, and the parts are added in float64.
     """
     blocks, rows, size = x.shape
     step = gcd(rows, 32)
@@ -52,27 +57,38 @@ def column_sums(x: torch.Tensor) -> torch.Tensor:
     return folded.view(blocks, rows // step, size).sum(1, dtype=torch.float64)
 
 
-def centred(
+def centre_blocks(
     g: torch.Tensor, pivot: torch.Tensor | None, blocks: int, out: torch.Tensor, *, squared: bool
 ) -> torch.Tensor:
-    """Write `g` off the means of its blocks, or the squares of that, to `out`.
+    """Write `g − mean(g)` to `out`, or its squares; the mean is taken over the rows of each block.
 
-    Returns these means off the pivot, `[blocks, size]`, float64.
+        d = mean(g) − pivot
+        out = (g − pivot) − d
+
+    Args:
+        g: gradients, `[blocks · rows, size]`.
+        pivot: `[size]`; None for 0.
+        blocks: number of blocks.
+        out: memory of the shape of `g`.
+        squared: whether `out` gets the squares.
+
+    Returns:
+        d, `[blocks, size]`, float64.
     """
     if pivot is not None:
         g = torch.sub(g, pivot, out=out)
     g, out = g.view(blocks, -1, g.shape[1]), out.view(blocks, -1, g.shape[1])
     d = column_sums(g) / g.shape[1]
-    mean = d.to(g.dtype).unsqueeze(1)  # what rounding leaves of the mean is 0 beside the spread
+    mean = d.to(g.dtype).unsqueeze(1)  # its rounding error is negligible beside the spread
     if squared:
-        torch.ops.aten.mse_loss.out(g, mean.expand_as(g), 0, out=out)  # in one pass
+        torch.ops.aten.mse_loss.out(g, mean.expand_as(g), 0, out=out)  # (g − mean)² in one pass
     else:
         torch.sub(g, mean, out=out)
     return d
 
 
 def row_sums(x: torch.Tensor, scale: float, out: torch.Tensor, *, add: bool) -> None:
-    """Write the sum over columns of `[rows, size]`, times `scale`, to `out` `[rows]`, or add it."""
+    """Write `scale · Σ_j x[r, j]` to `out` `[rows]`, or add it, for `x` `[rows, size]`."""
     if 1 < x.shape[1] < FEW_COLUMNS:
         torch.addmv(out, x, x.new_full((x.shape[1],), scale), beta=float(add), out=out)
         return
@@ -81,18 +97,54 @@ def row_sums(x: torch.Tensor, scale: float, out: torch.Tensor, *, add: bool) -> 
 
 
 def add_products(x: torch.Tensor, vector: torch.Tensor, out: torch.Tensor) -> None:
-    """`out += x @ vector`; a matrix of one column is not worth the matrix product."""
-    if x.shape[1] == 1:
+    """Add `x @ vector` to `out` `[rows]`, for `x` `[rows, size]` and a vector `[size]`."""
+    if x.shape[1] == 1:  # not worth a matrix product
         out.addcmul_(x[:, 0], vector)
     else:
         torch.addmv(out, x, vector, out=out)
 
 
-def third_and_fourth(Y: torch.Tensor, squares: torch.Tensor, typical: float, cubes: torch.Tensor) -> list[torch.Tensor]:
-    """Sum up Y³ and Y⁴ over the rows of `[blocks, rows, size]`, `[blocks, size]` each; overwrite all but Y.
+def add_block_products(Y: torch.Tensor, vectors: torch.Tensor, out: torch.Tensor) -> None:
+    """Add the products of rows with k vectors of their own block to `out` `[k, blocks, rows]`.
 
-    Where the `typical` square is not near 1, powers are taken of Y over its root, so that none leaves the range of the
-    dtype.
+        out[k, b] += Y[b] @ vectors[b, k]
+
+    Args:
+        Y: `[blocks, rows, size]`.
+        vectors: `[blocks, k, size]`.
+        out: `[k, blocks, rows]`.
+    """
+    out += torch.bmm(vectors.to(Y.dtype), Y.transpose(1, 2)).transpose(0, 1)
+
+
+def weighted_sum(series: torch.Tensor, weights: torch.Tensor, out: torch.Tensor) -> None:
+    """Write `Σ_k weights[k] · series[k]` to `out` `[blocks, rows]`, for series `[k, blocks, rows]`."""
+    torch.mv(series.view(len(series), -1).T, weights, out=out.view(-1))
+
+
+def divide_by_norms(products: torch.Tensor, squared_norms: torch.Tensor) -> None:
+    """Turn products `g·e` with a unit vector e into cosines, in place; `squared_norms` is overwritten.
+
+        products = products / √squared_norms
+
+    The cosine of a row that is 0 stays 0.
+    """
+    products.mul_(squared_norms.clamp_(min=torch.finfo(products.dtype).tiny).rsqrt_()).clamp_(-1, 1)
+
+
+def third_and_fourth(Y: torch.Tensor, squares: torch.Tensor, typical: float, cubes: torch.Tensor) -> list[torch.Tensor]:
+    """Return the sums of Y³ and Y⁴ over the rows of every block, each `[blocks, size]`, float64.
+
+        M3 = Σ_r Y[b, r, j]³
+        M4 = Σ_r Y[b, r, j]⁴
+
+    If the `typical` square is not near 1, the powers are of `Y / √typical`, so that none leaves the range of the dtype.
+
+    Args:
+        Y: `[blocks, rows, size]`.
+        squares: Y²; overwritten.
+        typical: a typical square.
+        cubes: memory of the shape of Y; overwritten.
     """
     scale = 1.0 if 1 / ORDINARY < typical < ORDINARY else typical
     if scale != 1:
@@ -102,9 +154,14 @@ def third_and_fourth(Y: torch.Tensor, squares: torch.Tensor, typical: float, cub
 
 
 def series_powers(table: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
-    """Sum up 2 or 4 powers of the series of `table` `[k, blocks, rows]`, which is overwritten.
+    """Return the sums of 2 or 4 powers of every series about a pivot, `[1 + orders, k, blocks]`.
 
-    As `series.from_powers` takes them, `[1 + orders, k, blocks]`.
+    The result has the layout that `series.from_powers` reads: the pivot, then the sum of every power.
+
+    Args:
+        table: the series, `[k, blocks, rows]`; overwritten.
+        orders: 2 or 4.
+        space: memory to use.
     """
     k, blocks, rows = table.shape
     parts = [_powers(v, orders, space) for v in torch.split(table.view(-1, rows), max(1, IN_CACHE // rows))]
@@ -112,10 +169,10 @@ def series_powers(table: torch.Tensor, orders: int, space: Workspace) -> torch.T
 
 
 def _powers(v: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
-    """Sum up powers of every row of `v` `[k, rows]` off a pivot, z: pivot, Σz, Σz² and perhaps Σz³, Σz⁴.
+    """Return the pivot of every row of `v` `[k, rows]` and the sums of powers of `z = v − pivot`: Σz, Σz², Σz³, Σz⁴.
 
     The pivot is a value of the row itself (the median of its first five), so that a constant row gives zeros. The
-    caller sees to it that the powers stay in the range of the dtype. Overwrites `v`.
+    caller ensures that the powers stay in the range of the dtype. `v` is overwritten.
     """
     pivot = v[:, :5].median(dim=1, keepdim=True).values
     v -= pivot
@@ -126,32 +183,42 @@ def _powers(v: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
 
 
 def top(v: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the `count` largest values of each row of `v` `[blocks, rows]`, together.
+    """Return the `count` largest values of every row of `v` `[blocks, rows]`, joined and in no order.
 
-    Of each block as many, and no more: where one gradient is so large that it shifts the mean of its block, all others
-    in it seem to be far off, and that block would fill the tail.
+    Every block gives the same number of values. A gradient so large that it shifts the mean of its block makes all
+    other rows of the block seem far from the mean; without the limit that block would fill the tail.
     """
     if v.is_cuda:
         return torch.topk(v, count).values.flatten()
     values = v.numpy()
-    sparse = SPARSE * count < values.shape[1]  # most are below what more than enough of a sample exceed
+    sparse = SPARSE * count < values.shape[1]
     rows = [_above_a_sample(row, count)[None] for row in values] if sparse else [values]
     largest = [np.partition(row, row.shape[1] - count, axis=1)[:, row.shape[1] - count :] for row in rows]
     return torch.from_numpy(np.concatenate(largest, axis=None))
 
 
 def _above_a_sample(values: Array, count: int) -> Array:
-    """Return the largest values, some more than `count` of them; all where the sample has led astray."""
+    """Return the largest values, somewhat more than `count`, by a threshold from a sample of the first values.
+
+    If the sample misleads and fewer than `count` values pass the threshold, all values are returned.
+    """
     sample, share = values[: values.size // SAMPLED], count / SAMPLED
     rank = ceil(share + 3 * sqrt(share)) + 2
     above = values[values >= np.partition(sample, -rank)[-rank]]
     return above if above.size >= count else values
 
 
-def row_products(Y: torch.Tensor, wanted: int) -> list[torch.Tensor]:
-    """Return the products of rows of sub-blocks of 32 consecutive rows; a rest of 16 or more rows is one too.
+def gram_matrices(Y: torch.Tensor, wanted: int) -> list[torch.Tensor]:
+    """Return the Gram matrices `y yᵀ` of the first sub-blocks y of `Y` `[rows, size]`, float64.
 
-    At most `wanted` of them, as many `[b, n, n]` at once as have as many rows n.
+    A sub-block has 32 consecutive rows. A remainder of 16 or more rows is a sub-block, too.
+
+    Args:
+        Y: centred gradients of a block or more.
+        wanted: the most matrices to return.
+
+    Returns:
+        Matrices `[sub-blocks, n, n]`, one tensor for each number of rows n.
     """
     rows, size = Y.shape
     whole, left = min(rows // SUB_BLOCK, wanted), rows % SUB_BLOCK
@@ -161,21 +228,15 @@ def row_products(Y: torch.Tensor, wanted: int) -> list[torch.Tensor]:
     return [torch.bmm(each, each.transpose(1, 2)).double() for each in x]
 
 
-def square_trace(x: torch.Tensor) -> torch.Tensor:
-    """Estimate tr Σ² without bias from each of `b` samples of n ≥ 4 rows, `x` `[b, n, size]` to float64 `[b]`.
+def square_trace(G: torch.Tensor) -> torch.Tensor:
+    """Estimate tr Σ² without bias from samples of n ≥ 4 rows, given as Gram matrices `G` `[b, n, n]`, to float64 `[b]`.
 
-    With the Gram matrix G of the rows about their mean::
+    The rows may be taken about any point near their mean. With the Gram matrix G about the mean itself::
 
         (n−1)/(n(n−2)(n−3)) · [(n−1)(n−2) ‖G‖²/(n−1)² + (tr G/(n−1))² − n Σ_i G_ii²/(n−1)]
 
     Source: Himeno & Yamada (2014), Journal of Multivariate Analysis 130:27.
     """
-    x = x - x.mean(1, keepdim=True)
-    return square_trace_of(torch.bmm(x, x.transpose(1, 2)).double())
-
-
-def square_trace_of(G: torch.Tensor) -> torch.Tensor:
-    """Estimate the same from the products of rows `[b, n, n]` about a point near their mean."""
     n = G.shape[1]
     G = G - G.mean(1, keepdim=True) - G.mean(2, keepdim=True) + G.mean((1, 2), keepdim=True)
     diagonal = G.diagonal(dim1=1, dim2=2)

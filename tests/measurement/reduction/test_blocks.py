@@ -1,3 +1,5 @@
+"""Blocks of gradients to partial sums."""
+
 import math
 import pickle
 
@@ -6,11 +8,11 @@ import pytest
 import torch
 
 from bench.measurement.reduction.blocks import block_partial, draws_partial
-from bench.measurement.reduction.kernels import Workspace, series_powers, top
-from bench.measurement.reduction.origin import FARTHEST, NEAR, Origin, pivot_of
+from bench.measurement.reduction.kernels import Workspace
+from bench.measurement.reduction.origin import NEAR, Origin
 from bench.stats import Accumulator, Sums, summarise
 from bench.stats.layout import above_quantile, kept_in_block, kept_values, tail_length
-from bench.stats.series import from_powers
+from tests.measurement.reduction.gradients import draw
 
 approx = pytest.approx
 
@@ -38,10 +40,6 @@ def accumulate(blocks, *, exact=None, centre=None, groups=None, **more):
     for p in partials:
         acc.add(p)
     return acc.sums()
-
-
-def draw(rows, size, seed=0, dtype=torch.float64):
-    return torch.randn(rows, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])
@@ -170,15 +168,6 @@ def test_the_largest_values_are_found_in_long_blocks():
     assert p.w_top == approx(torch.sort(w[:, 0], descending=True).values[: p.w_top.size].double().numpy(), rel=1e-5)
 
 
-@pytest.mark.parametrize("rising", [True, False])
-@pytest.mark.parametrize("count", [1, 300])
-def test_the_largest_values_are_found_whatever_the_order(rising, count):
-    """Where the sample that is looked at first is larger than all else, too."""
-    v = torch.arange(2.0**16).double()
-    found = top((v if rising else v.flip(0)).unsqueeze(0), count)
-    assert torch.equal(found.sort(descending=True).values, v.flip(0)[:count])
-
-
 @pytest.mark.parametrize(
     "groups", [{"a": 40, "b": 60}, {"a": 3, "b": 2}, {"a": 1200, "b": 40}, {"a": 40, "b": 1}, {"a": 1, "b": 1}]
 )
@@ -204,18 +193,6 @@ def test_squares_of_all_groups_are_in_the_squared_norms(groups, tracked):
     assert float(p.w.mean) == approx(w.mean().item(), rel=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_constant_series_has_no_spread_at_all(dtype):
-    table = torch.full((3, 2, 1000), 0.1, dtype=dtype)
-    table[1] = 7e12
-    for orders in (2, 4):
-        powers = series_powers(table.clone(), orders, Workspace()).double().numpy()
-        mean, *others = from_powers(1000, powers)
-        assert mean.tolist() == table[:, :, 0].double().tolist()
-        assert len(others) == orders - 1
-        assert not np.any(others)
-
-
 def test_a_block_hands_over_as_many_values_as_any_other():
     """Of a block whose mean one huge gradient shifts, every squared norm is large."""
     blocks = [draw(256, 2, seed) for seed in range(8)]
@@ -238,47 +215,6 @@ def test_a_huge_gradient_costs_others_no_digits():
         ).block_w
         by_hand = [float(blocks[i].double().var(0).sum()) * 256 for i in run]
         assert w[1:] == approx(by_hand[1:], rel=1e-5)
-
-
-def test_a_mean_that_is_far_from_0_has_a_pivot():
-    noise = draw(4096, 3, seed=1)
-    for away, far in ((0.0, False), (NEAR / 2, False), (NEAR * 2, True)):
-        mean = torch.tensor([0.0, away, 0.0]).double()
-        (pivot,) = Origin.of([noise + mean]).pivots
-        assert (pivot is not None) == far
-        if pivot is not None:
-            assert pivot.tolist() == approx(mean.tolist(), abs=0.2)
-    constant = torch.stack([noise[:, 0], torch.full((4096,), 0.1)], 1)
-    assert Origin.of([constant]).pivots[0] is not None  # about anything else it would not have M2 = 0 exactly
-
-
-def test_one_huge_gradient_does_not_make_a_mean_near():
-    g = draw(4096, 1, seed=1) + 1000
-    g[17] = 1e9
-    assert Origin.of([g]).pivots[0] is not None
-    assert Origin.of([g]).spreads == [1.0]
-
-
-@pytest.mark.parametrize("scale", [1e-12, 1.0, 3e4])
-def test_spreads_are_powers_of_two_near_the_total_variance(scale):
-    g = draw(4096, 5, seed=1) * scale
-    origin = Origin.of([g, g[:, :2]])
-    for spread, size in zip(origin.spreads, (5, 2), strict=True):
-        assert math.frexp(spread)[0] == 0.5
-        assert 0.5 < spread / (size * scale**2) < 2
-    assert 0.5 < origin.spread / (7 * scale**2) < 2
-    assert Origin([None, None], [4.0, 4.0]).spread == 8
-
-
-def test_spreads_of_what_has_none_or_is_beyond_all_units():
-    g = draw(4096, 1, seed=1)
-    sparse = torch.zeros(4096, 1)
-    sparse[:10] = 64.0  # 15 of 16 parts are 0
-    assert Origin.of([sparse]).spreads == [8.0]
-    assert Origin.of([torch.zeros(4096, 1)]).spreads == [1.0]
-    assert Origin.of([torch.full((4096, 1), math.nan)]).spreads == [1.0]
-    assert Origin.of([g * 1e-60]).spreads == [2.0**-FARTHEST]
-    assert Origin.of([g * 1e60]).spreads == [2.0**FARTHEST]
 
 
 @pytest.mark.parametrize("off", [1e-12, 1.0, 1e12])
@@ -315,13 +251,6 @@ def test_a_mean_without_a_pivot_costs_no_digits():
     p = block_partial(g, index=0, groups={"t": 1}, centre=torch.zeros(1).double(), exact=None, replicates=2**15)
     assert float(p.coordinate.mean[0]) == approx(g.double().mean().item(), abs=1e-7)
     assert float(p.coordinate.M2[0]) == approx(g.double().var().item() * (2**15 - 1), rel=1e-6)
-
-
-def test_a_pivot_is_exact_where_nothing_varies():
-    g = torch.stack([torch.full((100,), 0.7), torch.linspace(5, 6, 100)], 1)
-    pivot = pivot_of(g)
-    assert pivot[0] == g[0, 0]
-    assert pivot[1] == approx(5.5, abs=0.1)
 
 
 def test_quantile_from_a_sample_where_the_largest_values_do_not_reach():
@@ -437,16 +366,16 @@ def test_cosines_of_rows_that_are_short_beside_the_mean():
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("away", [None, 0.0, 30.0])
 @pytest.mark.parametrize(
-    ("cut", "slab", "portion"),
+    ("cut", "one_pass", "table"),
     [(1, 1, 2**19), (1, 2**19, 3000), (4, 1, 1), (4, 2 * 96, 2**19), (4, 2**19, 2**19)],
 )
-def test_blocks_reduced_together_are_as_if_alone(monkeypatch, size, exact, away, cut, slab, portion):
+def test_blocks_reduced_together_are_as_if_alone(monkeypatch, size, exact, away, cut, one_pass, table):
     """Whatever the pivot: none, or the mean of the first block, or a point that is some standard deviations off.
 
     And whether draws are put together or cut between blocks on the way, and how many series are summed up at once.
     """
-    monkeypatch.setattr("bench.measurement.reduction.blocks.SLAB", slab * size)
-    monkeypatch.setattr("bench.measurement.reduction.blocks.PORTION", portion)
+    monkeypatch.setattr("bench.measurement.reduction.blocks.PASS", one_pass * size)
+    monkeypatch.setattr("bench.measurement.reduction.blocks.TABLE", table)
     blocks = [draw(96, size, seed=seed) for seed in range(40)]
     for block in blocks[::5]:
         block[7] = 0

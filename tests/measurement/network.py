@@ -1,0 +1,38 @@
+"""An objective whose q is made by a network."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.distributions import Bernoulli, Independent
+
+from bench.objectives import Objective, Problem
+from estimators import Enumeration
+
+
+@dataclass(frozen=True)
+class Network(Objective):
+    """q's logits come from a small network with a batch: nothing of theta is held by q."""
+
+    dim: int = 3
+    batch: int = 4
+    family = Bernoulli
+    has_exact = True
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        g = torch.Generator().manual_seed(1)
+        x = torch.randn(self.batch, 5, generator=g, dtype=torch.float64).to(dtype)
+        w = torch.randn(5, self.dim, generator=g, dtype=torch.float64).to(dtype).requires_grad_()
+        b = torch.zeros(self.dim, dtype=dtype).requires_grad_()
+
+        def f(z):
+            return (z.sum(-1) - 1.2) ** 3
+
+        def exact(theta):
+            return Enumeration()(f, q(theta)).mean()
+
+        def q(theta):
+            return Independent(
+                Bernoulli(logits=torch.tanh(x.to(theta["w"]) @ theta["w"]) + theta["b"], validate_args=False), 1
+            )
+
+        return Problem({"w": w, "b": b}, q, lambda _q: f, exact)
