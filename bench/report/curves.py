@@ -18,7 +18,6 @@ from bench.stats.summary import HEAVY
 Array = NDArray[np.float64]
 Record = Mapping[str, Any]
 
-KIND = LineKind.TRAINING
 SETTINGS = ("dtype", "device", "steps", "optimizer", "learning_rate", "replicates", "looks")
 """Keys of a line whose values must be equal in runs that are compared."""
 SETTING_TEXTS = {
@@ -105,7 +104,9 @@ class Problem:
 
 def problems(records: Sequence[Record]) -> list[Problem]:
     """Return the problems of a study's training lines, in their order."""
-    lines = [r for r in records if r["kind"] == KIND and r["outcome"] in (Outcome.MEASURED, Outcome.DIVERGED)]
+    lines = [
+        r for r in records if r["kind"] == LineKind.TRAINING and r["outcome"] in (Outcome.MEASURED, Outcome.DIVERGED)
+    ]
     groups: dict[Any, list[Record]] = {}
     for line in lines:
         own = (files(line), *map(_plain, (line[key] for key in SETTINGS)))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.records import files
+from bench.records.lines import LineKind
 from bench.report import curves, figures, tables, training
 from bench.report.cost import priced
 from bench.report.frame import frame
@@ -70,7 +71,7 @@ def print_table(records: Records, console: Console, cost: str = "seconds") -> No
 
 
 def _trained(records: Records) -> Records:
-    return [record for record in records if record["kind"] == curves.KIND]
+    return [record for record in records if record["kind"] == LineKind.TRAINING]
 
 
 def prepared(records: Records, cost: str = "seconds") -> pd.DataFrame:

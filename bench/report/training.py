@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.records.lines import Outcome
+from bench.records.lines import LineKind, Outcome
 from bench.report import words
-from bench.report.curves import KIND, Curves, Problem, Record, problems
+from bench.report.curves import Curves, Problem, Record, problems
 from bench.stats.printing import NONE, format_estimate, format_number
 from bench.stats.seeds import SeedSummary, across_seeds
 
@@ -144,7 +144,7 @@ def absences(records: Sequence[Record]) -> list[str]:
     """Return a line for each estimator, objective and reason that was not trained or diverged."""
     found: dict[tuple[str, str, str, str], list[int]] = {}
     for line in records:
-        if line["kind"] == KIND and line["outcome"] != Outcome.MEASURED:
+        if line["kind"] == LineKind.TRAINING and line["outcome"] != Outcome.MEASURED:
             key = (line["outcome"], line["estimator"], line["objective"], line["reason"])
             found.setdefault(key, []).append(line["seed"])
     return [_absence(*key, sorted(seeds)) for key, seeds in found.items()]

@@ -183,7 +183,7 @@ def timing(record: Record, seconds: float, *, noisy: bool = False) -> Record:
 
 
 def deterministic(estimator: str, objective: str, *, bias: float = 0.0, norm: float = 1.0, **facts: Any) -> Record:
-    """A run without noise: exact, or biased for good. What is left of its variance is rounding."""
+    """A run without noise, exact or biased. Its variance is rounding."""
     verdict = "DETERMINISTIC_BIASED" if bias > 0.01 else "EXACT_WITHIN_TOL" if bias else "EXACT"
     facts = {"deterministic": True, "unbiased": not bias, "replicates": 64, "status": "SMALL_R"} | facts
     record = moments(estimator, objective, 1e-17, bias=bias, norm=norm, verdict=verdict, **facts)
@@ -192,7 +192,7 @@ def deterministic(estimator: str, objective: str, *, bias: float = 0.0, norm: fl
 
 
 def heavy(estimator: str, objective: str, variance: float, *, infinite: bool = False, **facts: Any) -> Record:
-    """A run whose variance has a lower limit only."""
+    """A run whose variance has a lower limit alone."""
     status = "INFINITE_VARIANCE_SUSPECTED" if infinite else "HEAVY_TAIL"
     verdict = "UNRELIABLE" if infinite else "INCONCLUSIVE"
     high = None if infinite else 40 * variance
@@ -269,7 +269,7 @@ def study() -> list[Record]:
 
 
 def many(estimators: int, objectives: int) -> list[Record]:
-    """A wide study, to see that tables and figures stay legible."""
+    """A wide study, in which tables and figures must stay legible."""
     names = (
         "score-function", "rloo:n=4", "reparameterization", "measure-valued", "gumbel-softmax", "straight-through",
         "reinmax", "rebar", "relax", "muprop", "disarm", "arms:n=4", "nvil", "vimco", "double-cv:n=4", "darn", "spsa",

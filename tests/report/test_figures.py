@@ -69,7 +69,7 @@ def test_slope_recovers_a_planted_power_exactly():
     assert 0 < se < 0.1
 
 
-def test_slope_error_covers_the_noise_it_is_told_of():
+def test_slope_error_covers_the_given_noise():
     rng = np.random.default_rng(1)
     x, se_log = np.array([1.0, 2, 4, 8]), np.array([0.05, 0.1, 0.02, 0.2])
     fits = np.array([slope(x, np.exp(-np.log(x) + se_log * rng.standard_normal(4)), se_log) for _ in range(4000)])
@@ -205,7 +205,7 @@ def test_heatmap_of_a_long_grid_shows_its_ends():
     assert f"Of {2 * MOST_COLUMNS} objectives" in drawn.get_suptitle().replace("\n", " ")
 
 
-def test_many_objectives_are_cut_by_a_rule_that_is_told(monkeypatch):
+def test_many_objectives_are_cut_by_a_rule_in_the_title(monkeypatch):
     monkeypatch.setattr("bench.report.figures.panels.MOST_PANELS", 2)
     drawn = figure("variance-cost", [moments("a", f"o{i}", 1.0) for i in range(4)] + [moments("b", "o3", 1.0)])
     assert titles(drawn) == ["o0", "o3"]

@@ -42,7 +42,7 @@ def test_rounding_of_a_deterministic_estimator_is_no_variance():
     assert row["fair"]
 
 
-def test_who_may_compete_as_unbiased():
+def test_fair_runs_may_compete_as_unbiased():
     def fair(**facts):
         return bool(frame([moments("x", "o", 1.0, **facts)])["fair"].iloc[0])
 
@@ -78,7 +78,7 @@ def test_a_thousand_roundings_of_the_gradient_are_rounding(variance, dtype, exac
     assert frame([{**record, "dtype": dtype}])["exact"].iloc[0] == exact
 
 
-def test_what_is_biased_by_more_than_rounding_is_not_exact():
+def test_a_bias_beyond_rounding_is_not_exact():
     assert not frame([rounding("control", "BIASED")])["exact"].iloc[0]
     assert not frame([deterministic("enumeration", "o", bias=0.02)])["exact"].iloc[0]
 

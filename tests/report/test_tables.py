@@ -173,7 +173,7 @@ def test_what_varies_by_rounding_alone_is_called_exact():
 
 
 def test_a_constant_says_how_far_off_it_is():
-    """Nothing says that a rare other gradient will not come."""
+    """A rare other gradient cannot be excluded."""
     record = moments("reparameterization", "o", 0.0, bias=1.0, status="DEGENERATE", verdict="DEGENERATE")
     record["summary"]["bias_norm"] = 1.0
     assert words.bias(each(frame([record]))[0]) == "constant, off 100 %"

@@ -92,7 +92,7 @@ def test_the_level_counts_the_ways_in_which_an_interval_can_miss():
     assert across_seeds(np.array([7.0])).level == 0
 
 
-def test_the_interquartile_mean_counts_values_by_what_is_inside():
+def test_the_interquartile_mean_weighs_values_by_the_part_inside():
     assert interquartile_mean(np.arange(8.0)) == 3.5
     assert interquartile_mean(np.array([0.0, 100.0, 1.0, 2.0])) == 1.5
     assert interquartile_mean(np.array([0.0, 1.0, 4.0, 9.0, 16.0, 1000.0])) == pytest.approx((0.5 + 4 + 9 + 8) / 3)
@@ -140,12 +140,12 @@ def test_where_smaller_is_better_the_worst_is_the_other_end():
     assert low < 3 < 5 < high
 
 
-def test_what_it_takes_to_adapt_is_counted():
+def test_evaluations_of_adaptation_count():
     (problem,) = problems([run("rebar", [0.0, 1.0, 2.0, 3.0], f_evals=2.0, adapt=2.0)])
     assert problem.curves[0].evaluations.tolist() == [0, 40, 80, 120]
 
 
-def test_runs_that_were_trained_otherwise_are_told_apart():
+def test_runs_with_other_settings_are_a_problem_of_their_own():
     values = [0.0, 1.0, 2.0, 3.0]
     records = [run("a", values), run("a", values, learning_rate=0.2), run("a", values, objective="p")]
     assert [p.title for p in problems(records)] == ["o (learning rate 0.1)", "o (learning rate 0.2)", "p"]
@@ -169,7 +169,7 @@ def test_the_table_says_what_was_reached():
     assert (rows[0]["variance: start"], rows[1]["variance: start"]) == ("1.0", "≥ 4.0")
 
 
-def test_what_is_missing_is_told_with_its_reason():
+def test_missing_runs_are_listed_with_their_reasons():
     skip = {**run("x", [0.0]), "outcome": "skipped", "reason": "It does not fit."}
     failed = {**run("y", [0.0], 3), "outcome": "failed", "reason": "ValueError: no."}
     assert absences([*study(), skip, failed]) == [
@@ -230,7 +230,7 @@ def test_both_kinds_of_records_have_their_files(tmp_path):
     ],
     ids=["diverged at once", "failed", "constant", "many of one name"],
 )
-def test_whatever_there_is_can_be_drawn(tmp_path, records):
+def test_incomplete_studies_are_drawn(tmp_path, records):
     assert "training.md" in {path.name for path in write(tmp_path, records)}
 
 

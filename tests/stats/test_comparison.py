@@ -126,5 +126,5 @@ def test_ranks_hold_the_order_of_the_estimates(values):
         assert rank[0] <= rank[1] <= len(v)
 
 
-def test_refused_words_are_statuses():
+def test_refused_statuses():
     assert {"HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED", "DEGENERATE"} == comparison.REFUSED

@@ -65,7 +65,7 @@ def test_cells_without_noise(old, new, outcome, p, reason):
     assert reason in result.reason
 
 
-def test_a_tail_that_appears_is_said():
+def test_a_tail_that_appears_is_a_warning():
     assert "warning" in gate.gate_cell(BASE, replace(SAME, khat=1.2), 0.05).reason
     assert gate.gate_cell(BASE, SAME, 0.05).reason == ""
 

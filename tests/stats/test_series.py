@@ -92,7 +92,7 @@ def test_error_sentences():
 
 @pytest.mark.parametrize("count", [1, 7, 500])
 def test_the_largest_values_of_many_blocks_are_those_of_all_together(count):
-    """Enough of them that they are sorted out several times, with ties."""
+    """There are enough blocks that the values are sorted several times, with ties."""
     rng = np.random.default_rng(0)
     blocks = [-np.sort(-np.round(rng.exponential(size=300), 2)) for _ in range(40)]
     largest = _Largest(count)

@@ -383,7 +383,7 @@ def test_a_law_of_few_values_is_not_taken_for_a_heavy_tail():
 
 
 def test_without_a_fixed_centre_the_same_law_looks_heavy():
-    """What the fixed centre is for: without an exact gradient the atoms stay smeared."""
+    """The fixed centre is needed: without an exact gradient the atoms stay smeared."""
     assert summary(few_atoms(), exact=None, rows=256).khat > 0.7
 
 

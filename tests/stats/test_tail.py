@@ -1,4 +1,4 @@
-"""The tail fit against the sums that it saves: every logarithm of every exceedance at every point of the grids."""
+"""The tail fit against the plain sums: every logarithm of every exceedance at every point of the grids."""
 
 from math import floor, fsum, inf, sqrt
 
@@ -55,7 +55,7 @@ def test_interpolated_scales_are_the_summed_ones(law, n, times):
 
 
 def plainly(x, p):
-    """Fit k and σ, and the p-quantile of the mean excess, with every sum taken."""
+    """Return k, σ and the p-quantile of the mean excess by plain sums."""
 
     def grid(points):
         quartile = x[floor(x.size / 4 + 0.5) - 1]

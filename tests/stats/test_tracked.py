@@ -1,4 +1,4 @@
-"""Long runs: beyond the first rows only w is followed row by row, of the other series the means of blocks."""
+"""Long runs: beyond the first rows, w alone is tracked row by row, and the other series by their means over blocks."""
 
 from dataclasses import replace
 
@@ -21,8 +21,8 @@ def gradients(blocks, seed=0):
     return g * torch.tensor([1.0, 2.0, 0.3, 1.0, 0.1]).double() + torch.as_tensor(EXACT)
 
 
-def sums(g, followed, exact=EXACT, **more):
-    """All blocks; all series are followed in the first ones."""
+def sums(g, tracked, exact=EXACT, **more):
+    """Return the sums of all blocks of g, with every series tracked in the first `tracked` blocks."""
     total = g.shape[0] * ROWS
     accumulator = Accumulator(GROUPS, replicates=total, centre=EXACT, exact=exact)
     for start in range(0, g.shape[0], 8):
@@ -36,14 +36,14 @@ def sums(g, followed, exact=EXACT, **more):
                 centre=torch.as_tensor(EXACT),
                 exact=None if exact is None else torch.as_tensor(exact),
                 replicates=total,
-                tracked=followed * ROWS if start < followed else 0,
+                tracked=tracked * ROWS if start < tracked else 0,
                 **more,
             )
         )
     return accumulator.sums()
 
 
-def test_what_is_known_of_all_rows_is_the_same():
+def test_numbers_that_cover_all_rows_do_not_change():
     g = gradients(96)
     part, whole = sums(g, 64, truncate_at=4.0), sums(g, 96, truncate_at=4.0)
     assert (part.followed, whole.followed) == (64 * ROWS, 96 * ROWS)
@@ -52,7 +52,7 @@ def test_what_is_known_of_all_rows_is_the_same():
             a, b = getattr(getattr(part, name), power), getattr(getattr(whole, name), power)
             if name in ("coordinate", "shape") or power in ("mean", "M2"):
                 assert (a is None and b is None) or a == approx(b, rel=1e-12)
-    for name in ("w", "truncated"):  # whose skewness and kurtosis are those of the rows that are followed
+    for name in ("w", "truncated"):  # skewness and kurtosis come from the tracked rows
         mine, first = getattr(part, name), getattr(sums(g[:64], 64, truncate_at=4.0), name)
         assert series.skewness(mine) == approx(series.skewness(first), rel=1e-12)
         assert series.kurtosis(mine) == approx(series.kurtosis(first), rel=1e-12)
@@ -121,8 +121,8 @@ def test_intervals_of_a_stretched_series_cover(power):
     assert abs(covered / 2000 - 0.95) < 0.0195
 
 
-def test_a_rare_event_that_the_followed_rows_did_not_see_is_no_bias():
-    """Of the followed rows alone, the projection would seem to have hardly any noise."""
+def test_a_rare_event_that_the_tracked_rows_did_not_see_is_no_bias():
+    """In the tracked rows alone, the projection seems to have hardly any noise."""
     g = gradients(512)
     still = torch.as_tensor(EXACT) + 1e-3 * (g - torch.as_tensor(EXACT))
     still[100::40, 3] += 100 * torch.as_tensor(EXACT)
@@ -139,7 +139,7 @@ def test_a_rare_event_that_the_followed_rows_did_not_see_is_no_bias():
 
 
 def test_the_bound_of_the_tail_is_held_against_the_mean_of_all_rows():
-    """The tails of the error and of a group are heavy enough for their bound to be the upper end."""
+    """The tails of the error and of a group are so heavy that their bound is the upper limit."""
     z = gradients(96) - torch.as_tensor(EXACT)
     wild = torch.as_tensor(EXACT) + z.sign() * (0.6 * z.abs()).exp()
     part = sums(wild, 64)
@@ -159,14 +159,14 @@ def test_a_shrinkage_that_begins_late_is_seen():
     assert summarise(sums(g[:64], 64), exact=EXACT, dtype="float64").p_projection > 1e-4
 
 
-def test_the_tail_of_followed_rows_is_as_long_as_they_need():
-    """Of a run that is 500 times as long, a tail of its length would seem to have too few values."""
+def test_the_tail_of_tracked_rows_is_as_long_as_they_need():
+    """A tail as long as that of the whole run, which is 500 times as long, would seem to have too few values."""
     s = summarise(sums(gradients(4000), 8), exact=EXACT, dtype="float64")
     assert s.khat is not None
     assert "DISCRETE_TAIL" not in s.flags
 
 
-def test_blocks_hand_over_as_much_of_a_tail_as_the_followed_rows_need():
+def test_blocks_hand_over_as_much_of_a_tail_as_the_tracked_rows_need():
     g = gradients(8)
     partial = draws_partial(
         lambda i: g[i].split([2, 3], 1),
