@@ -35,7 +35,7 @@ def even(estimator: Estimator, because: str = "its samples are pairs", fields: s
 
 def is_finite(value: object) -> bool:
     """Return whether a field is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def is_positive(value: object) -> bool:
