@@ -1,7 +1,5 @@
 """The entry point of the scripts ``bench`` and ``stochgrad-bench`` and of ``python -m bench``."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

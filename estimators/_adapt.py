@@ -1,7 +1,5 @@
 """One step of learning for an estimator's state."""
 
-from __future__ import annotations
-
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution

@@ -1,7 +1,5 @@
 """Sums and means over samples and categories, in as few passes over the data as possible."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 SHORT = 64

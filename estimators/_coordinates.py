@@ -1,7 +1,5 @@
 """Values of f with one coordinate of a sample replaced, for each coordinate in turn."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Noise and bits that are coupled: each is a draw on its own, but they are spread better than independent draws."""
 
-from __future__ import annotations
-
 import functools
 import math
 

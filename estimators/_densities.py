@@ -4,8 +4,6 @@ Normal, Bernoulli, Categorical and OneHotCategorical, alone or under ``Independe
 brings its own. Every other distribution goes through torch, slower.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

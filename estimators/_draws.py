@@ -5,8 +5,6 @@ a stride-0 view. A ``Drawable`` brings its own sampler. Every other distribution
 global generator forked and seeded from the given one.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Shared by generalized and rejection reparameterization: a path that carries a part of the derivative."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.distributions import Chi2, Distribution, Gamma
 

@@ -3,8 +3,6 @@
 ``dq/dtheta_i = c (q+ - q-)`` (Pflug 1996). If one of the two densities can be q, its sample is x itself.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

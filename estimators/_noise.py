@@ -1,7 +1,5 @@
 """Noise with an explicit generator: uniform, normal, Gumbel and logistic."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

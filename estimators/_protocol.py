@@ -1,7 +1,5 @@
 """The protocol: what an estimator is, what it is called with, and the ways in which it says no."""
 
-from __future__ import annotations
-
 import abc
 import re
 from typing import ClassVar, Protocol

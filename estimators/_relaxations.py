@@ -1,7 +1,5 @@
 """Relaxed samples of bits and one-hot categories."""
 
-from __future__ import annotations
-
 import math
 
 import torch

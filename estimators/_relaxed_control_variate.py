@@ -4,8 +4,6 @@
 evaluation of the control variate c serves both.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution

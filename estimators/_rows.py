@@ -4,8 +4,6 @@
 leaves one gradient per replicate. The copies are views of stride 0: nothing is validated, normalised or copied.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Surrogates: tensors with one formula for the value and another one for the gradient."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

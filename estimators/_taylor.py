@@ -1,7 +1,5 @@
 """The second-order Taylor expansion of f at the mean of a Normal q."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

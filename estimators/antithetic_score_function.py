@@ -1,7 +1,5 @@
 """Score function estimator on antithetic pairs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """ARM: augment, reinforce, merge."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """ARSM: augment, reinforce, swap, merge."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """BitFlip: one coordinate summed out, chosen at random."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

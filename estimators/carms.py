@@ -1,7 +1,5 @@
 """CARMS: mutually repelling categories in groups of any size."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """DARN: the score function with a Taylor expansion of f as baseline."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Score function with the Taylor expansion of f as control variate."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

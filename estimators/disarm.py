@@ -1,7 +1,5 @@
 """DisARM: antithetic pairs of binary samples."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

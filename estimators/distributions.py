@@ -1,7 +1,5 @@
 """Base class for distributions with their own sampler."""
 
-from __future__ import annotations
-
 import abc
 
 from torch import Generator, Size, Tensor

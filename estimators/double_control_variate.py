@@ -1,7 +1,5 @@
 """Double control variates: leave-one-out baselines sharpened by the gradient of f at the other samples."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar, cast
 

@@ -1,7 +1,5 @@
 """Doubly reparameterized gradients of importance-weighted bounds."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

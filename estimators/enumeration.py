@@ -1,7 +1,5 @@
 """Enumeration: the exact sum over a finite support."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Black-box smoothing: differences of f with q's parameters moved both ways, on the same noise."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Exponential arrival times: a relaxation of Poisson counts."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Forward gradients: directional derivatives along random tangents, without a backward pass through f."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from typing import ClassVar, cast

@@ -1,7 +1,5 @@
 """Gapped straight-through: relaxes logits that were moved to agree with the sample."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

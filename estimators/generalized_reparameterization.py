@@ -1,7 +1,5 @@
 """Generalized reparameterization: a standardized sample whose distribution still depends a little on the parameters."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

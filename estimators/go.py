@@ -1,7 +1,5 @@
 """GO: differences of f between neighbouring integers, weighted by the derivative of the distribution function."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

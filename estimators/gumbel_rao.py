@@ -1,7 +1,5 @@
 """Gumbel-Rao: straight-through Gumbel-softmax, averaged over its noise given the outcome."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

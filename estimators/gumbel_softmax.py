@@ -1,7 +1,5 @@
 """Gumbel-softmax relaxations of discrete draws."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Reparameterization with a linear model of the gradient as a control variate."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Local expectation gradients: each coordinate is summed out in turn."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

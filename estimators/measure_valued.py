@@ -1,7 +1,5 @@
 """Measure-valued derivatives: differences of f under the two parts of the derivative of q."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Mixtures of normals whose samples are differentiable in weights, means and scales."""
 
-from __future__ import annotations
-
 import math
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """MuProp: the score function with the linearisation of f at the mean as a control variate."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

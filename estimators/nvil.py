@@ -1,7 +1,5 @@
 """NVIL: a baseline that is a learned function of q's parameters."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar, cast

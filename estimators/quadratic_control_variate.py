@@ -1,7 +1,5 @@
 """Reparameterization with a learned quadratic as a control variate."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar, cast

@@ -1,7 +1,5 @@
 """REBAR: the score function with a relaxation of f as a control variate."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar, cast

@@ -1,7 +1,5 @@
 """ReinMax: second-order straight-through."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Rejection reparameterization: differentiates through the accepted proposal of a rejection sampler."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

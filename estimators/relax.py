@@ -1,7 +1,5 @@
 """RELAX: the score function with a learned control variate."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar, cast

@@ -1,7 +1,5 @@
 """Reparameterization: differentiates through the sample."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

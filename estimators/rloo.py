@@ -1,7 +1,5 @@
 """Leave-one-out baselines."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

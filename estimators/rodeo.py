@@ -1,7 +1,5 @@
 """RODEO: leave-one-out baselines with control variates from a discrete Stein operator."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar, cast

@@ -1,7 +1,5 @@
 """Score function: weights the score of each sample by the integrand minus a baseline."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar, cast
 

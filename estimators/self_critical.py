@@ -1,7 +1,5 @@
 """Self-critical baseline: f at the mode of q."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

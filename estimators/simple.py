@@ -1,7 +1,5 @@
 """SIMPLE: straight-through for random subsets, by way of the exact marginals."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

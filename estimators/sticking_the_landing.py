@@ -1,7 +1,5 @@
 """Sticking the landing: the evidence lower bound, differentiated through the sample alone."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

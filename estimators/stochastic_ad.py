@@ -1,7 +1,5 @@
 """Stochastic derivatives of integers: a jump by one, times its rate."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """Straight-through: the discrete sample forward, the probabilities backward."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """The distribution of a random subset of fixed size."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Sum and sample: the most probable states are summed, and one of the others is drawn."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

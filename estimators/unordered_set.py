@@ -1,7 +1,5 @@
 """The unordered set estimator: samples without replacement, weighted as if the order of drawing were unknown."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """VIMCO: the score function for importance-weighted bounds, with a baseline for each particle made from the others."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """The von Mises distribution, with samples that are differentiable in its parameters."""
 
-from __future__ import annotations
-
 import functools
 import math
 from typing import ClassVar

@@ -3,8 +3,6 @@
 Data goes to stdout; progress, notes and errors go to stderr.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import sys

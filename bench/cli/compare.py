@@ -1,7 +1,5 @@
 """The command ``bench compare``."""
 
-from __future__ import annotations
-
 from json import dumps
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The command ``bench doctor``."""
 
-from __future__ import annotations
-
 import os
 from json import dumps
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Exit codes, and errors that end a command with one sentence."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The command ``bench list``."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from json import dumps

@@ -4,8 +4,6 @@ f is neither affine nor separable, and differs between batch elements. The exact
 Gauss-Hermite quadrature.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable

@@ -6,8 +6,6 @@ The pool is made of plain processes with one pipe each, because the standard poo
 worker dies.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools

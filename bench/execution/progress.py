@@ -1,7 +1,5 @@
 """Progress: the events of a run, and a receiver that ignores them."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 from bench.records.lines import Record

@@ -1,7 +1,5 @@
 """The straight line: a spec is planned into cells, each cell is measured, each measurement is a line in a file."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A study folder while it is written: the lines it holds, the lines it lacks, and the loop that makes them."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tasks: pieces of work, each of which becomes one line of a study."""
 
-from __future__ import annotations
-
 import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace

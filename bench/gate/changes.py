@@ -1,7 +1,5 @@
 """Two baselines compared, and one baseline as a table."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ The first stage flags cells at margin 0; the second stage decides on fresh noise
 of the baseline; a cell that was not flagged counts as p = 1. The second stage alone carries the error rate.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum

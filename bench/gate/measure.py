@@ -1,7 +1,5 @@
 """The measurements of the gate: a cell for a baseline, a cell for a check, or its first draws alone."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from bench.gate import pairs

@@ -5,8 +5,6 @@ of a block are not: one huge gradient moves that mean, and with it all other nor
 no longer helps.
 """
 
-from __future__ import annotations
-
 from math import ceil
 
 import numpy as np

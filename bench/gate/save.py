@@ -1,7 +1,5 @@
 """New baselines: measured, promoted from an old baseline, or read from the records of a study."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

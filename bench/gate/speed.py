@@ -4,8 +4,6 @@ The cost unit of a cell is t(estimator)/t(sample + f), timed interleaved in one 
 blocks do, so processes are repeated (Kalibera & Jones 2013): nine for a baseline, one for a check, three to confirm.
 """
 
-from __future__ import annotations
-
 import math
 import multiprocessing
 import pickle

@@ -1,7 +1,5 @@
 """The stages of a check: equal fingerprints pass, other cells are screened, flagged cells are confirmed."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A report as text, Markdown, JUnit XML, JSON and GitHub annotations, and the evidence for one cell. Pure."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Adaptation: an estimator's state learns on noise of its own, then it is frozen."""
 
-from __future__ import annotations
-
 import hashlib
 import time
 from dataclasses import dataclass

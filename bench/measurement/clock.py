@@ -20,8 +20,6 @@ References: Chen & Revels 2016 ("Robust benchmarking in noisy environments") on 
 Kalibera & Jones 2013 ("Rigorous benchmarking in reasonable time") on processes as the unit of repetition.
 """
 
-from __future__ import annotations
-
 import gc
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Evaluations of f and of df/dx, counted on the objective's side, so that no estimator can forget to report one."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from typing import Any

@@ -26,8 +26,6 @@ All constants of the layout, by the module that defines them::
     COVERED_REPLICATES  400,000     replicates  longer runs don't keep the largest 1 % of w        kept_values
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any

@@ -5,8 +5,6 @@ One backward pass gives one gradient per row. All rows are pulled back to theta 
 of seeding; a draw is cut into blocks, the unit of the statistics.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import io

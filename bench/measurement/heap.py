@@ -1,7 +1,5 @@
 """Freed memory stays with the process, so that every block finds warm pages."""
 
-from __future__ import annotations
-
 import ctypes
 import functools
 

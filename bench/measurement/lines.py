@@ -1,7 +1,5 @@
 """What every record line of a cell has, and the lines of cells that were skipped or failed. No cell is ever lost."""
 
-from __future__ import annotations
-
 import traceback
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The line "moments": a cell's gradients, their sums and their statistics."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import time

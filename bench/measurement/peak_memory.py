@@ -1,7 +1,5 @@
 """The peak memory of one call."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable
 from functools import partial

@@ -6,8 +6,6 @@ asked for (Stein 1945, Annals of Mathematical Statistics 16:243). The pilot look
 bias.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The pull-back of gradients at q's own parameters to theta."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

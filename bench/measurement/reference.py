@@ -1,7 +1,5 @@
 """The line "reference": a long run of an unbiased estimator that stands in for an exact gradient."""
 
-from __future__ import annotations
-
 import functools
 import math
 import time

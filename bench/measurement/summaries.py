@@ -1,7 +1,5 @@
 """Draws to statistics: the one loop that adds up partial sums and summarises them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One thread, so that sums are made in one order whatever the machine."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

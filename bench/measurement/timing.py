@@ -1,7 +1,5 @@
 """The line "timing": the seconds, the cost and the memory of a cell."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

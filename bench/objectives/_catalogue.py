@@ -1,7 +1,5 @@
 """The catalogue: every public objective by its command-line name."""
 
-from __future__ import annotations
-
 import inspect
 
 from bench import objectives

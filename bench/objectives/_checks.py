@@ -1,7 +1,5 @@
 """Checks of constructor arguments. A message says what came, what was expected and what to use instead."""
 
-from __future__ import annotations
-
 import math
 
 from bench.objectives._protocol import Objective

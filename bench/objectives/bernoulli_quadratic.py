@@ -1,7 +1,5 @@
 """The toy problem of the relaxation papers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """A moment of a beta distribution."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

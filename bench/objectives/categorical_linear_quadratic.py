@@ -1,7 +1,5 @@
 """A linear and a quadratic term of one-hot variables."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar

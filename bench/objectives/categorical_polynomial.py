@@ -1,7 +1,5 @@
 """Polynomial programming with one-hot variables."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Variational inference with a known posterior."""
 
-from __future__ import annotations
-
 import functools
 import math
 from dataclasses import dataclass

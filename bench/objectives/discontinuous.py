@@ -1,7 +1,5 @@
 """A jump under a Gaussian."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

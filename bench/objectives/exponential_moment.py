@@ -1,7 +1,5 @@
 """Exponential moments of a Gaussian: the tails can be so heavy that the variance does not exist."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """A Gaussian mixture fitted to another one."""
 
-from __future__ import annotations
-
 import functools
 import math
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Variational inference in a hierarchical Poisson regression."""
 
-from __future__ import annotations
-
 import functools
 import math
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """An importance-weighted bound of a linear-Gaussian model."""
 
-from __future__ import annotations
-
 import functools
 import math
 from dataclasses import dataclass

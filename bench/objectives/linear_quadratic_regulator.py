@@ -1,7 +1,5 @@
 """A policy gradient with an exact value."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Sums of log sigmoids, the log-likelihood of bits."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid

@@ -1,7 +1,5 @@
 """The mean-field Gaussian, and theta with its two parameters."""
 
-from __future__ import annotations
-
 import torch
 from torch.distributions import Distribution, Independent, Normal
 

@@ -1,7 +1,5 @@
 """A divergence between counting distributions."""
 
-from __future__ import annotations
-
 import functools
 import math
 from dataclasses import dataclass

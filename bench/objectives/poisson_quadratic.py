@@ -1,7 +1,5 @@
 """A quadratic of counts."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Quadratic unconstrained binary optimisation: the cut of a graph."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

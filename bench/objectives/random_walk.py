@@ -1,7 +1,5 @@
 """A random walk whose odds depend on its position."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Bits that share one parameter."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Squared distances, with a derivative that makes fewer passes over the data."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """A quadratic of a random subset."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Directions that should point to a target."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

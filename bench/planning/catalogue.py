@@ -3,8 +3,6 @@
 Run ``python -m bench.planning.catalogue`` to write the file again after an estimator or an objective has changed.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import functools

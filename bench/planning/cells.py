@@ -1,7 +1,5 @@
 """Cells: which estimator is measured on which objective, and why a pair does not fit."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Imports torch only when a class is loaded.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import importlib

@@ -1,7 +1,5 @@
 """Settings: how cells are measured. Imports torch only to look for a CUDA device."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 SMALLEST_DRAW = 64

@@ -10,8 +10,6 @@ Docstrings, comments and formatting do not count. These do:
 The code is read, never run. A name counts as used wherever it appears, even if a local variable hides it.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import itertools

@@ -1,7 +1,5 @@
 """The environment in which numbers are made: versions, machine and commit."""
 
-from __future__ import annotations
-
 import functools
 import os
 import platform

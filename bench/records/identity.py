@@ -1,7 +1,5 @@
 """Identity by content, for estimators, objectives, cells and runs."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

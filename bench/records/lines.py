@@ -1,7 +1,5 @@
 """Records as JSON lines."""
 
-from __future__ import annotations
-
 import json
 import math
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Seeds: the random stream of every draw, from the root seed and the owner of the noise."""
 
-from __future__ import annotations
-
 import hashlib
 
 from bench.records.identity import canonical

@@ -1,7 +1,5 @@
 """A study folder: ``records.jsonl`` and the arrays that its lines name. One writer, one line at a time. No torch."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import io

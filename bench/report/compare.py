@@ -1,7 +1,5 @@
 """Two studies, or two estimators of one study, compared cell by cell: the ratio of their variances."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Records of training as curves: what each estimator reached on each problem by step, evaluation and second."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

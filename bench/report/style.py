@@ -4,8 +4,6 @@ A colour is a family of methods, a marker (with its dash) a member. The colours 
 without its two palest, which vanish on white. The marker makes the difference where the colour cannot.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple

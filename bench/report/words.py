@@ -1,7 +1,5 @@
 """The text of every table: numbers with the digits that their intervals support, statuses and verdicts in words."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Adds up the partial sums of blocks, in block order."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -45,7 +43,7 @@ class Accumulator:
         self._shape: Moments | None = None
         self._series: dict[str, Moments] = {}
         self._part: dict[str, Moments] = {}
-        self._top: dict[str, _Largest] = {}
+        self._top: dict[str, Largest] = {}
         self._traces = self._sample = np.zeros(0)
         self._truncate_at: float | None = None
         self._S = np.zeros_like(self.centre)
@@ -93,7 +91,7 @@ class Accumulator:
         for name, top in _tops(partial):
             if name not in self._top:
                 kept = kept_values(self.replicates) if name == "w" else tail_length(self.replicates) + 1
-                self._top[name] = _Largest(kept)
+                self._top[name] = Largest(kept)
             self._top[name].add(top)
         if self._traces.size < SUB_BLOCKS:
             self._traces = np.concatenate([self._traces, partial.traces])[:SUB_BLOCKS]
@@ -199,7 +197,7 @@ def _tops(partial: Partial) -> Iterator[tuple[str, Array]]:
         yield "error", partial.error_top
 
 
-class _Largest:
+class Largest:
     """The largest values of many descending series, sorted only now and then."""
 
     def __init__(self, count: int) -> None:

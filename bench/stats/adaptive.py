@@ -6,8 +6,6 @@ Published numbers therefore come from a fresh run, whose size a pilot has planne
 when its replicates have doubled.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import ceil, inf, log, sqrt
 

@@ -1,7 +1,5 @@
 """A run against an exact gradient or a reference: bias, mean squared error, gain, cosine and alignment."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import inf, sqrt

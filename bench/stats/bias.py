@@ -4,8 +4,6 @@ Letters: δ is ḡ − g*, and D is the size of the gradient. T is ‖δ‖² �
 ‖b‖², which may be negative.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import expm1, inf, log1p, sqrt
 

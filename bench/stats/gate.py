@@ -5,8 +5,6 @@ four times the replicates, a margin, and Holm's correction over all cells of the
 rate of the suite.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """What a run keeps of its blocks: the moments, and the number of largest values."""
 
-from __future__ import annotations
-
 from math import ceil, sqrt
 
 SHAPE_BLOCKS = 32  # the blocks below this index give the third and fourth moments per coordinate

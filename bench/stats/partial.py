@@ -1,7 +1,5 @@
 """The partial sums of successive blocks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

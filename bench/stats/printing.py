@@ -1,7 +1,5 @@
 """Numbers as text, with no more digits than their interval supports."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from math import ceil, floor, isfinite, log10
 

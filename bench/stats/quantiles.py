@@ -1,7 +1,5 @@
 """Quantiles and tail probabilities of the normal, Student t and χ² laws. scipy is imported on the first call."""
 
-from __future__ import annotations
-
 
 def normal_quantile(p: float) -> float:
     """Return the p-quantile of the standard normal law."""

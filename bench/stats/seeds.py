@@ -1,7 +1,5 @@
 """Statistics of a few runs that differ only in their seed. An infinite value is a run that has diverged."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -3,8 +3,6 @@
 A series is a column of replicates: one coordinate of the gradient, or a number per replicate such as its squared norm.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

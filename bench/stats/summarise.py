@@ -1,7 +1,5 @@
 """The sufficient statistics of a run to everything that is known about it."""
 
-from __future__ import annotations
-
 from math import sqrt
 
 import numpy as np

@@ -3,8 +3,6 @@
 V exists if and only if the tail index k of w = ‖g − μ‖² is below 1; a normal limit for V̂ needs k < 1/2.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, floor, inf, pi, sqrt

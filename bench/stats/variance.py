@@ -5,8 +5,6 @@ different cells: a Student interval on the log scale, and Hall's skewness-correc
 heavy, the upper limit is at least the bound of `tail.py`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import cbrt, exp, inf, sqrt
 

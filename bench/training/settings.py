@@ -1,7 +1,5 @@
 """How runs are trained."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ stream of noise. At stated steps, the checkpoints, a run evaluates its objective
 checkpoint has noise of its own and changes nothing: a run with checkpoints is, bit for bit, the run without them.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import asdict, dataclass
 from pathlib import Path

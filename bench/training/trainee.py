@@ -1,7 +1,5 @@
 """One training run: weights, optimizers, and the checkpoints along the way."""
 
-from __future__ import annotations
-
 import base64
 import math
 import time

@@ -3,8 +3,6 @@
 The docstrings hold the plain formulas; the code computes them with fewer or faster operations.
 """
 
-from __future__ import annotations
-
 from math import ceil, gcd, prod, sqrt
 
 import numpy as np

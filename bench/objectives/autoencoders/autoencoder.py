@@ -1,7 +1,5 @@
 """The abstract autoencoder: data, networks, training and the point of measurement, whatever the latents are."""
 
-from __future__ import annotations
-
 import abc
 import functools
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A variational autoencoder with binary latents."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import dataclass

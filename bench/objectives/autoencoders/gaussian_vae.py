@@ -1,7 +1,5 @@
 """A variational autoencoder with Gaussian latents."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Networks of the autoencoders: initial weights and outputs."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Minibatches, held-out images and pictures of an autoencoder."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable

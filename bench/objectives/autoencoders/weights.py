@@ -1,7 +1,5 @@
 """Files of weights: read, checked, copied into a problem, written; and the digest that stands for them in records."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from pathlib import Path
