@@ -45,7 +45,7 @@ class Accumulator:
         self._shape: Moments | None = None
         self._series: dict[str, Moments] = {}
         self._part: dict[str, Moments] = {}
-        self._top: dict[str, _Largest] = {}
+        self._top: dict[str, Largest] = {}
         self._traces = self._sample = np.zeros(0)
         self._truncate_at: float | None = None
         self._S = np.zeros_like(self.centre)
@@ -93,7 +93,7 @@ class Accumulator:
         for name, top in _tops(partial):
             if name not in self._top:
                 kept = kept_values(self.replicates) if name == "w" else tail_length(self.replicates) + 1
-                self._top[name] = _Largest(kept)
+                self._top[name] = Largest(kept)
             self._top[name].add(top)
         if self._traces.size < SUB_BLOCKS:
             self._traces = np.concatenate([self._traces, partial.traces])[:SUB_BLOCKS]
@@ -199,7 +199,7 @@ def _tops(partial: Partial) -> Iterator[tuple[str, Array]]:
         yield "error", partial.error_top
 
 
-class _Largest:
+class Largest:
     """The largest values of many descending series, sorted only now and then."""
 
     def __init__(self, count: int) -> None:
@@ -209,6 +209,7 @@ class _Largest:
         self.held = 0
 
     def add(self, values: Array) -> None:
+        """Add the values of a descending series."""
         fresh = values[: int(np.searchsorted(-values, -self.least))]
         self.parts.append(fresh)
         self.held += fresh.size

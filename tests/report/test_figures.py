@@ -11,7 +11,7 @@ from bench.report.figures.heatmap import MOST_COLUMNS
 from bench.report.figures.notes import Point, annotate
 from bench.report.figures.panels import decades
 from bench.report.figures.scaling import slope
-from bench.report.figures.variance_cost import _front, front
+from bench.report.figures.variance_cost import draw_front, front
 from bench.report.study import prepared
 from tests.report.records import deterministic, heavy, line, many, moments, study
 
@@ -259,7 +259,7 @@ def test_the_front_has_the_corners_that_are_drawn():
 
     ax = Figure().subplots()
     ax.set(xlim=(0.5, 10), ylim=(0.1, 100))
-    corners = _front(ax, pd.DataFrame({"price": [1.0, 4.0, 2.0], "variance": [8.0, 1.0, 20.0]}))
+    corners = draw_front(ax, pd.DataFrame({"price": [1.0, 4.0, 2.0], "variance": [8.0, 1.0, 20.0]}))
     assert corners[1:] == [(1, 100), (1, 100), (1, 8), (4, 8), (4, 1), (10, 1), (10, 1)]
     assert ax.lines[0].get_xydata().tolist() == [[1, 100], [1, 8], [4, 1], [10, 1]]
 

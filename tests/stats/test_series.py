@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.stats import Moments, merge, moments, series
-from bench.stats.accumulate import _Largest
+from bench.stats.accumulate import Largest
 
 approx = pytest.approx
 
@@ -95,7 +95,7 @@ def test_the_largest_values_of_many_blocks_are_those_of_all_together(count):
     """There are enough blocks that the values are sorted several times, with ties."""
     rng = np.random.default_rng(0)
     blocks = [-np.sort(-np.round(rng.exponential(size=300), 2)) for _ in range(40)]
-    largest = _Largest(count)
+    largest = Largest(count)
     for block in blocks:
         largest.add(block)
     np.testing.assert_array_equal(largest.values(), -np.sort(-np.concatenate(blocks))[:count])

@@ -61,7 +61,7 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
                 panels.whisker(ax, (row.price_low, value), (row.price_high, value), style.colour)
                 texts.setdefault(ax, []).append(notes.Point(row.price, value, row.parameters, style.colour))
         panels.logarithmic(ax)
-        fronts[ax] = _front(ax, group[group["fair"] & ~group["heavy"]])
+        fronts[ax] = draw_front(ax, group[group["fair"] & ~group["heavy"]])
         _equal_products(ax)
     units = {problem: AXIS[unit] for problem, unit in zip(table["problem"], table["unit"], strict=True)}
     one = next(iter(units.values())) if len(set(units.values())) == 1 else None
@@ -72,7 +72,7 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _front(ax: Axes, group: pd.DataFrame) -> notes.Steps:
+def draw_front(ax: Axes, group: pd.DataFrame) -> notes.Steps:
     """Draw the front as steps, since a variance bought at a price holds until the next price. Return its corners."""
     if group.empty:
         return []
