@@ -207,6 +207,7 @@ class Largest:
         self.held = 0
 
     def add(self, values: Array) -> None:
+        """Add the values of a descending series."""
         fresh = values[: int(np.searchsorted(-values, -self.least))]
         self.parts.append(fresh)
         self.held += fresh.size
