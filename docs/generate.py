@@ -17,6 +17,7 @@ import estimators
 from bench import objectives
 from bench.planning.catalogue import facts, served
 from bench.records import store
+from bench.records.lines import Outcome
 from bench.report.frame import each
 from bench.report.study import prepared
 from bench.stats.printing import format_rank
@@ -45,9 +46,10 @@ def fields(known: dict[str, Any]) -> str:
 
 
 def body(cls: type) -> str:
-    """Return a docstring as Markdown: formula lines as code, the argument list unchanged."""
-    text = inspect.cleandoc(cls.__doc__ or "")
-    return text.replace("``", "`").replace("\nArgs:\n", "\nParameters:\n\n").replace("\n    ", "\n- ")
+    """Return a docstring as Markdown: each formula on a line of its own as code, its arguments as a list."""
+    text = inspect.cleandoc(cls.__doc__ or "").replace("``", "`").replace("\nArgs:\n", "\nParameters:\n\n")
+    text = re.sub(r"(?m)^(`.+)\n(?=`)", r"\1\\\n", text)
+    return re.sub(r"(?m)^    ( *)", lambda indent: "  " if indent[1] else "- ", text)
 
 
 def estimators_page() -> str:
@@ -94,7 +96,7 @@ def estimators_page() -> str:
 def study(folder: Path) -> pd.DataFrame:
     """Return the runs of a study, with their ranks."""
     runs = prepared(store.read(folder))
-    return runs[runs["outcome"] != "skipped"]
+    return runs[runs["outcome"] != Outcome.SKIPPED]
 
 
 def command(folder: Path) -> str:
@@ -128,7 +130,7 @@ def ranks(name: str) -> str:
 
 def rank(run: Any, runs: pd.DataFrame) -> str:
     """Return the cell of one run of a study: ``3–4 of 12``."""
-    if run.outcome != "measured":
+    if run.outcome != Outcome.MEASURED:
         return "failed"
     bias = ", biased" if run.biased else ""
     if math.isnan(run.rank_low):
