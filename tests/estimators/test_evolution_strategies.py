@@ -8,19 +8,23 @@ from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Norm
 
 from estimators import SPSA, EvolutionStrategies, InvalidParameter, Refusal, UnsupportedFamily
 from estimators import evolution_strategies as module
-from tests.problems import centred, gradients, hermite, mean_scores, moments, row_gradients, seeded, t, variance_scores
+from tests.problems import (
+    centred,
+    curve,
+    gradients,
+    hermite,
+    mean_scores,
+    moments,
+    row_gradients,
+    seeded,
+    t,
+    uniforms,
+    variance_scores,
+)
 from tests.tolerances import z_limit
 
 BOTH = [EvolutionStrategies, SPSA]
 LOGITS = t([0.4, -1.2, 0.3], [0.3, 2.0, -0.5])
-
-
-def curve(x):
-    return (x**3).sum(-1).sin()
-
-
-def uniforms(generator, *shape):
-    return torch.rand(shape, generator=generator, dtype=torch.float64) + 2.0**-54
 
 
 def steps(cls, generator, *shape):

@@ -19,22 +19,10 @@ from estimators import (
     rows,
 )
 from estimators import gumbel_rao as module
-from tests.problems import gradients, mean_scores, moments, seeded, t, weighted_outcomes
+from tests.problems import curve, curve_slope, gradients, mean_scores, moments, seeded, t, uniforms, weighted_outcomes
 from tests.tolerances import z_limit
 
 LOGITS = t([0.4, -1.2, 0.3], [0.3, 2.0, -0.5])
-
-
-def curve(x):
-    return (x**3).sum(-1).sin()
-
-
-def slope(x):
-    return (x**3).sum(-1, keepdim=True).cos() * 3 * x**2
-
-
-def uniforms(generator, *shape):
-    return torch.rand(shape, generator=generator, dtype=torch.float64) + 2.0**-54
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
@@ -46,7 +34,7 @@ def test_is_its_formula_on_bits(temperature):
     v = uniforms(generator, 5, 4, 2, 3)
     u = torch.where(x > 0, 1 - p + v * p, 1 - p - (1 - p) * (1 - v))  # uniform above 1 - p, or below
     y = torch.sigmoid((LOGITS + (u / (1 - u)).log()) / temperature)
-    expected = (slope(x) * (y * (1 - y)).mean(0) / temperature).mean(0)
+    expected = (curve_slope(x) * (y * (1 - y)).mean(0) / temperature).mean(0)
     torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-12)
 
 
@@ -61,7 +49,7 @@ def test_is_its_formula_on_categories(temperature):
     first = (x * e).sum(-1, keepdim=True) / LOGITS.exp().sum(-1, keepdim=True)
     z = -(first + (1 - x) * e / LOGITS.exp()).log()
     assert torch.equal(torch.nn.functional.one_hot(z.argmax(-1), 3).double(), x.expand_as(z))
-    y, g = torch.softmax(z / temperature, -1), slope(x)
+    y, g = torch.softmax(z / temperature, -1), curve_slope(x)
     expected = ((y * g - y * (y * g).sum(-1, keepdim=True)) / temperature).mean((0, 1))
     torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-12)
 

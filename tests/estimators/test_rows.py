@@ -3,13 +3,10 @@ import torch
 from torch import distributions as d
 
 from estimators import Refusal, one, parameters, rows
+from tests.problems import leaf as p
 from tests.problems import t
 
 R = 5
-
-
-def p(*values):
-    return t(*values).requires_grad_()
 
 
 def square(*values):

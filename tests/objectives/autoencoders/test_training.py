@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Generator
 
 from bench.objectives import BernoulliVAE, CategoricalVAE, GaussianVAE, Qubo
+from tests.problems import seeded
 
 
 def test_minibatches_are_an_order_of_the_training_images():
@@ -49,7 +49,7 @@ def test_pictures_are_grey_images_of_what_was_learned():
         CategoricalVAE(dim=2, classes=3, hidden=4),
     ):
         problem = objective.build()
-        found = problem.pictures(Generator().manual_seed(0))
+        found = problem.pictures(seeded())
         assert {name: x.shape[2:] for name, x in found.items()} == dict.fromkeys(
             ("reconstructions", "samples", "walk"), (8, 8)
         )
@@ -57,7 +57,7 @@ def test_pictures_are_grey_images_of_what_was_learned():
         before = found["walk"]
         with torch.no_grad():
             problem.extra["bias"] += 3
-        assert not problem.pictures(Generator().manual_seed(0))["walk"].equal(before)
+        assert not problem.pictures(seeded())["walk"].equal(before)
     (first, *_), second = found["reconstructions"][:2]
     assert set(first.unique().tolist()) <= {0.0, 1.0}
     assert len(second.unique()) > 2
