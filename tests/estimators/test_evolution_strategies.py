@@ -103,7 +103,7 @@ def test_variance_on_a_quadratic_where_q_is_narrow(monkeypatch, cls, a):
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.5])
-def test_bias_on_a_quadratic_is_that_of_the_smoothed_scale(monkeypatch, scale):
+def test_the_bias_on_a_quadratic_comes_from_the_smoothed_scale(monkeypatch, scale):
     """E f = (mean - k)^2 + exp(2 log s): quadratic in the mean, smoothed to ``exp(2 log s + 2 scale^2)`` in log s."""
     nodes, weights = hermite(12, 3)
     e, d, z = (x.reshape(1, -1) for x in nodes.unbind(-1))

@@ -62,7 +62,7 @@ def test_noise_given_the_outcome_always_makes_that_outcome():
         assert torch.equal(harden(q, z), x.expand_as(z))
 
 
-def test_noise_averaged_over_outcomes_is_that_of_the_gumbel_softmax():
+def test_noise_averaged_over_outcomes_is_the_noise_of_the_gumbel_softmax():
     """The distribution of the perturbed logits, by their first two moments and those of their sigmoids."""
     for q in (Bernoulli(logits=t(0.7, -1.5)), OneHotCategorical(logits=LOGITS)):
         r = rows(q, 2**15)
@@ -88,7 +88,7 @@ def over_noise(monkeypatch, p, temperature):
 
 @pytest.mark.parametrize("p", [0.5, 0.2])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_mean_on_a_bit_is_that_of_straight_through_gumbel_softmax_and_the_variance_smaller(monkeypatch, p, temperature):
+def test_mean_on_a_bit_equals_straight_through_gumbel_softmaxs_and_the_variance_is_smaller(monkeypatch, p, temperature):
     x, each, mass = over_noise(monkeypatch, p, temperature)
     g = 2 * (x - 0.45) * each
     mean, variance = moments(g, mass)
@@ -110,7 +110,7 @@ def test_limit_of_low_temperature_is_reinmax(monkeypatch):
     torch.testing.assert_close(limit, t(0.1, 0.4), rtol=1e-12, atol=0)
 
 
-def test_mean_on_categories_is_that_of_straight_through_gumbel_softmax():
+def test_mean_on_categories_equals_straight_through_gumbel_softmaxs():
     q, a = OneHotCategorical(logits=LOGITS[0].clone().requires_grad_()), t(1.0, -2.0, 0.5)
     means = []
     for estimator in (

@@ -381,7 +381,7 @@ def test_exact_value_is_the_expectation_of_f(objective):
 
 
 @pytest.mark.parametrize("objective", SMALL, ids=repr)
-def test_exact_gradient_is_that_of_the_sum_over_all_states(objective):
+def test_exact_gradient_equals_the_sum_over_all_states(objective):
     problem = sharp(objective)
     q = problem.q(problem.theta)
     loss = Enumeration()(problem.integrand(q), q)

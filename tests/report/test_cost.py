@@ -18,7 +18,7 @@ def test_a_clear_winner_is_named_alone_with_the_factor_to_the_next():
     assert f"b needs {low:.1f}–{high:.1f} times it" in text
 
 
-def test_overlapping_intervals_are_not_told_apart():
+def test_overlapping_intervals_have_no_winner():
     text = say(moments("a", "o", 1.0, verdict=OPEN, half=0.1), moments("b", "o", 1.1, verdict=OPEN, half=0.1))
     assert text.startswith("use a or b: overlapping intervals")
 
