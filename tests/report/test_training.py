@@ -7,8 +7,6 @@ from bench.report.curves import problems
 from bench.report.training import absences, data, markdown, sections
 from tests.report.training_records import run, study
 
-# Text -----------------------------------------------------------------------------------------------------------------
-
 
 def test_the_table_says_what_was_reached():
     (section,) = sections(problems(study()))

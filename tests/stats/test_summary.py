@@ -278,9 +278,6 @@ def test_truncated_moments_without_a_second_run():
     assert gate.gate_cell(*cells, 0.05).p == approx(1.0, abs=0.2)
 
 
-# --- how many replicates ---------------------------------------------------------------------------------------------
-
-
 def test_the_statistics_need_neither_torch_nor_scipy_to_start():
     code = "import sys, bench.stats; print(*sorted({'torch', 'scipy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,15 +11,11 @@ from bench.training.settings import Training
 from bench.training.train import TrainingRun, train
 from tests.training import runs
 
+TINY = Training(steps=2, seeds=2, replicates=0)
+
 
 def spec(*estimators, objective="gaussian-quadratic"):
     return Spec.of({"estimators": list(estimators), "objectives": [objective]})
-
-
-# Folders --------------------------------------------------------------------------------------------------------------
-
-
-TINY = Training(steps=2, seeds=2, replicates=0)
 
 
 def test_what_is_on_record_is_not_trained_again(tmp_path, monkeypatch):
