@@ -25,6 +25,15 @@ def t(*values):
     return torch.tensor(values, dtype=torch.float64)
 
 
+def leaf(*values):
+    return t(*values).requires_grad_()
+
+
+def uniforms(generator, *shape):
+    """Return uniform numbers above 0, as the estimators draw them."""
+    return torch.rand(shape, generator=generator, dtype=torch.float64) + 2.0**-54
+
+
 # Distributions ----------------------------------------------------------------------------------------------------
 
 
@@ -101,6 +110,31 @@ def curved_on_hot(x):
     slopes = torch.tensor([[0.3, -0.7, 1.1], [0.9, 0.4, -0.2]], dtype=x.dtype)
     a = (slopes * x).sum((-1, -2))
     return a.sin() + a.square() + x[..., 0, 0] * x[..., 1, 2] + 1
+
+
+def curve(x):
+    return (x**3).sum(-1).sin()
+
+
+def curve_slope(x):
+    """Return the derivative of ``curve`` by formula."""
+    return (x**3).sum(-1, keepdim=True).cos() * 3 * x**2
+
+
+def curved_on_pairs(x):
+    """Return an f of two variables that is neither affine nor separable."""
+    return (x[..., 0] + 0.4).sin() * (1 + 0.5 * x[..., 1]) + (0.3 * x).sum(-1).cos()
+
+
+def black_box(q):
+    """Return an f of no particular form, ``[..., *batch, *event] -> [..., *batch]``."""
+
+    def f(x):
+        u = x.double().flatten(x.dim() - len(q.event_shape)) if q.event_shape else x.double().unsqueeze(-1)
+        k = torch.arange(1.0, u.shape[-1] + 1, dtype=torch.float64)
+        return (u * k).sum(-1).sin() * 3 + (u / k).sum(-1) ** 2
+
+    return f
 
 
 def slope(f, x):

@@ -108,7 +108,7 @@ def test_catalogue_pages_are_current():
         assert text == make(), f"docs/{page} is old: run python docs/generate.py"
 
 
-def test_ranks_of_the_estimators_are_those_of_the_reference_studys_table():
+def test_ranks_of_the_estimators_equal_the_ranks_in_the_reference_studys_table():
     sections = re.split(r"(?m)^## ", (ROOT / "docs" / "estimators.md").read_text(encoding="utf-8"))[1:]
     page = {found[1]: text for text in sections if (found := re.search(r"Selector: `([^`]+)`", text))}
     with (ROOT / "results" / "reference" / "table.csv").open(encoding="utf-8", newline="") as file:

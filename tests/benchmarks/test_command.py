@@ -27,7 +27,7 @@ def test_jobs_take_turns_and_the_order_is_turned():
     assert [len(s) for s in laps.seconds.values()] == [6, 6]
 
 
-def test_slope_is_that_of_the_end_on_log_axes():
+def test_the_slope_is_the_slope_at_the_end_on_log_axes():
     assert growth.slope([1, 10, 100], [5.0, 5.0, 50.0]) == pytest.approx(1.0)
 
 

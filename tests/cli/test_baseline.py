@@ -87,7 +87,7 @@ def test_a_study_becomes_a_baseline(call, tmp_path):
         assert "--from takes a study as it is" in refused.err
 
 
-def test_a_cell_that_fails_is_left_out_and_told(call, tmp_path):
+def test_a_cell_that_fails_is_left_out_and_reported(call, tmp_path):
     write_own(tmp_path, "raise RuntimeError('broken on purpose')")
     words = ("baseline", "save", "own", "-e", "mine.py::Mine", "-o", "gaussian-quadratic", "--quiet")
     done = call(*words)
@@ -99,7 +99,7 @@ def test_a_cell_that_fails_is_left_out_and_told(call, tmp_path):
     assert "1 cell." in done.out
 
 
-def test_what_is_biased_already_is_told_when_it_is_saved(call, tmp_path):
+def test_a_biased_cell_is_reported_when_it_is_saved(call, tmp_path):
     write_own(tmp_path, "return 1.5 * Reparameterization(n=4)(f, q, generator)")
     done = call("baseline", "save", "own", "-e", "mine.py::Mine", "-o", "gaussian-quadratic", "--replicates", 5000)
     assert done.code == 0

@@ -45,7 +45,7 @@ def test_other_noise_is_not_paired(studies):
     assert cell["ratio_low"] < 1 < cell["ratio_high"]
 
 
-def test_estimators_of_a_study_are_paired_and_their_cost_is_told(studies):
+def test_estimators_of_a_study_are_paired_and_their_cost_is_reported(studies):
     (cell,) = cells(studies("compare", "reparameterization", "reparameterization:n=4", "--study", BEFORE, "--json"))
     assert (cell["cell"], cell["noise"], cell["word"]) == ("gaussian-cosine", "paired", "B lower")
     assert cell["ratio"] == pytest.approx(0.25, rel=0.2)

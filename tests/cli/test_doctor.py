@@ -8,7 +8,7 @@ import bench
 from bench.cli import doctor
 
 
-def test_the_findings_are_those_of_this_machine(call):
+def test_the_findings_describe_this_machine(call):
     found = json.loads(call("doctor", "--json").out)
     assert found["torch"] == importlib.metadata.version("torch")
     assert found["package bench"] == str(Path(bench.__file__).parent)

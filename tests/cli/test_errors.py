@@ -6,7 +6,7 @@ from bench.objectives import BernoulliVAE
 from bench.objectives.autoencoders import weights
 from bench.records import store
 from bench.report import figures
-from tests.objectives.datasets import pictures, write_idx
+from tests.objectives.autoencoders.datasets import pictures, write_idx
 
 VAE = "bernoulli-vae:dim=2,hidden=3,batch=4"
 RUN = ("run", "--replicates", "64", "--no-timing", "--out", "here", "--quiet")

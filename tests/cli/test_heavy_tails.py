@@ -47,7 +47,7 @@ def heavy(study):
     }
 
 
-def test_the_statuses_are_those_of_the_tails(study):
+def test_the_statuses_fit_the_tails(study):
     found = {cell: summary["status"] for cell, summary in heavy(study).items()}
     assert found["score-function", SKEWED] in HEAVY
     for name in ("score-function", "rloo", "reparameterization"):

@@ -26,7 +26,7 @@ def test_what_needs_no_library_loads_none(start, words):
     assert not loaded & HEAVY
 
 
-def test_a_wrong_name_is_told_without_torch(start):
+def test_a_wrong_name_is_reported_without_torch(start):
     result = start("run", "-e", "rlo", python=["-X", "importtime"])
     assert result.code == 2
     assert "Did you mean 'rloo'?" in result.err
@@ -50,7 +50,7 @@ def test_the_version_is_the_distributions(call):
     assert call("--version").out == f"stochgrad-bench, version {version('stochgrad-bench')}\n"
 
 
-def test_another_package_called_bench_is_told(monkeypatch):
+def test_another_package_called_bench_is_reported(monkeypatch):
     monkeypatch.setattr(bench, "__doc__", "The CLI of another project.")
     with pytest.raises(SystemExit, match=r"is not stochgrad-bench's.*frappe-bench"):
         bench.__main__.main()

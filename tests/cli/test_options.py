@@ -6,7 +6,7 @@ import pytest
 
 from bench.objectives.autoencoders.images import images
 from bench.records import store
-from tests.objectives.datasets import pictures, write_idx
+from tests.objectives.autoencoders.datasets import pictures, write_idx
 
 TINY = "bernoulli-vae:dim=2,hidden=3,batch=4,data=mnist"
 RUN = ("run", "-o", TINY, "-e", "rloo", "--replicates", "64", "--no-timing", "--quiet", "--out", "here")

@@ -305,18 +305,6 @@ def test_a_folder_that_another_process_writes_is_a_usage_error(call, tmp_path):
 # as a process
 
 
-def test_report_rebuilds_everything_from_records_without_torch(call, start, tmp_path):
-    table = call("run", "-e", "rloo:n=2,4", "-o", "gaussian-cosine", "--out", "here", *TINY).out
-    (tmp_path / "here" / "table.md").unlink()
-    (tmp_path / "lib").mkdir()
-    (tmp_path / "lib" / "torch.py").write_text("raise ImportError('there is no torch here')")
-    done = start("report", "here", PYTHONPATH=str(tmp_path / "lib"))
-    assert (done.code, done.out) == (0, table)
-    assert (tmp_path / "here" / "table.md").exists()
-    assert list((tmp_path / "here" / "figures").glob("*.svg"))
-    assert re.fullmatch(r"here: records\.jsonl, table\.md, table\.csv, table\.tex and \d+ figures\n", done.err)
-
-
 def test_an_interrupt_keeps_what_was_measured_and_says_how_to_go_on(tmp_path, mine):
     words = ["run", "-e", "rloo", "-e", mine, "-o", "gaussian-cosine", "--out", "my study", *TINY]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -9,20 +9,9 @@ from torch.distributions import Bernoulli, Categorical, Independent, OneHotCateg
 
 from bench.measurement.counting import Counter, counted
 from estimators import ARM, ARSM, InvalidParameter, UnsupportedFamily, uniform
+from tests.estimators.categories import LOGITS, categories, f
 from tests.problems import centred, gradients, mean_scores, row_gradients, seeded
 from tests.tolerances import z_limit
-
-LOGITS = torch.tensor([[0.4, -1.2, 0.3], [-0.3, 0.8, 1.5]], dtype=torch.float64)
-
-
-def f(x):
-    """Neither affine nor separable."""
-    x = x.double()
-    return torch.sin(2 * x[..., 0] - x[..., 1]) + x[..., 0] * x[..., 1]
-
-
-def categories(logits=LOGITS, cls=Categorical):
-    return Independent(cls(logits=logits.clone().requires_grad_(), validate_args=False), 1)
 
 
 @pytest.mark.parametrize("n", [1, 3])

@@ -16,7 +16,7 @@ def test_is_log_p_minus_log_q():
     assert torch.equal(f.log_weights(x, prior), torch.zeros(3, 1, dtype=torch.float64))
 
 
-def test_value_and_gradient_are_those_of_minus_the_divergence():
+def test_value_and_gradient_equal_minus_the_divergences():
     logits = t(0.4, -1.2, 0.3).requires_grad_()
     q = Independent(Bernoulli(logits=logits), 1)
     prior = Independent(Bernoulli(t(0.5, 0.2, 0.9)), 1)
@@ -51,7 +51,7 @@ def test_of_particles_is_the_logarithm_of_the_mean_weight(nested):
     torch.testing.assert_close(f(x), (prior.log_prob(x) - log_q).exp().mean(-1).log(), rtol=1e-12, atol=1e-12)
 
 
-def test_of_one_particle_is_that_of_none():
+def test_a_bound_of_one_particle_is_the_bound_without_particles():
     q = Independent(Normal(t([0.5, 1.0]), t([1.0, 2.0])), 2)
     prior = Independent(Normal(t(0.0, 0.0), t(1.0, 1.0)), 1)
     x = t([[0.3, -0.2]], [[1.0, 4.0]])

@@ -8,18 +8,10 @@ from torch.distributions import Bernoulli, Categorical, Independent, OneHotCateg
 
 from estimators import DARN, InvalidParameter, ReinMax, StraightThrough, UnsupportedFamily, draw
 from estimators import darn as module
-from tests.problems import moments, outcomes, row_gradients, seeded, t, weighted_outcomes
+from tests.problems import curve, curve_slope, moments, outcomes, row_gradients, seeded, t, weighted_outcomes
 
 LOGITS = t([0.4, -1.2, 0.3], [0.3, 2.0, -0.5])
 CENTRES = ["uniform", "mean"]
-
-
-def curve(x):
-    return (x**3).sum(-1).sin()
-
-
-def slope(x):
-    return (x**3).sum(-1, keepdim=True).cos() * 3 * x**2
 
 
 @pytest.mark.parametrize("centre", CENTRES)
@@ -28,7 +20,7 @@ def test_is_its_formula_on_bits(centre):
     q = Independent(Bernoulli(logits=theta), 1)
     (got,) = torch.autograd.grad(DARN(4, centre)(curve, q, seeded()).sum(), [theta])
     x, p = draw(q, 4, seeded()), torch.sigmoid(LOGITS)
-    expected = ((x - p) * slope(x) * (x - (0.5 if centre == "uniform" else p))).mean(0)
+    expected = ((x - p) * curve_slope(x) * (x - (0.5 if centre == "uniform" else p))).mean(0)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -39,7 +31,7 @@ def test_is_its_formula_on_categories(centre):
     (got,) = torch.autograd.grad(DARN(4, centre)(curve, q, seeded()).sum(), [theta])
     x, p = draw(q, 4, seeded()), torch.softmax(LOGITS, -1)
     away = x - (1 / 3 if centre == "uniform" else p)
-    expected = ((x - p) * (slope(x) * away).sum(-1, keepdim=True)).mean(0)
+    expected = ((x - p) * (curve_slope(x) * away).sum(-1, keepdim=True)).mean(0)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 

@@ -136,7 +136,7 @@ def test_serves_other_families():
     assert g.abs().max() < 1e-10  # the posterior
 
 
-def test_evaluations_are_those_of_log_joints():
+def test_evaluations_count_log_joints():
     q, counter = Independent(Normal(*leaves()), 2), Counter(event_dims=2)
     DoublyReparameterized(4)(counted(Bound(log_joint, q, 3), counter), q, seeded()).backward()
     assert (counter.f, counter.df) == (12, 12)

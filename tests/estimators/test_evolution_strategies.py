@@ -8,19 +8,23 @@ from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Norm
 
 from estimators import SPSA, EvolutionStrategies, InvalidParameter, Refusal, UnsupportedFamily
 from estimators import evolution_strategies as module
-from tests.problems import centred, gradients, hermite, mean_scores, moments, row_gradients, seeded, t, variance_scores
+from tests.problems import (
+    centred,
+    curve,
+    gradients,
+    hermite,
+    mean_scores,
+    moments,
+    row_gradients,
+    seeded,
+    t,
+    uniforms,
+    variance_scores,
+)
 from tests.tolerances import z_limit
 
 BOTH = [EvolutionStrategies, SPSA]
 LOGITS = t([0.4, -1.2, 0.3], [0.3, 2.0, -0.5])
-
-
-def curve(x):
-    return (x**3).sum(-1).sin()
-
-
-def uniforms(generator, *shape):
-    return torch.rand(shape, generator=generator, dtype=torch.float64) + 2.0**-54
 
 
 def steps(cls, generator, *shape):
@@ -99,7 +103,7 @@ def test_variance_on_a_quadratic_where_q_is_narrow(monkeypatch, cls, a):
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.5])
-def test_bias_on_a_quadratic_is_that_of_the_smoothed_scale(monkeypatch, scale):
+def test_the_bias_on_a_quadratic_comes_from_the_smoothed_scale(monkeypatch, scale):
     """E f = (mean - k)^2 + exp(2 log s): quadratic in the mean, smoothed to ``exp(2 log s + 2 scale^2)`` in log s."""
     nodes, weights = hermite(12, 3)
     e, d, z = (x.reshape(1, -1) for x in nodes.unbind(-1))

@@ -9,16 +9,8 @@ from torch.distributions import Bernoulli, Gamma, Independent, Normal
 from bench.measurement.counting import Counter, counted
 from estimators import ForwardGradient, InvalidParameter, NotDifferentiable, Reparameterization, UnsupportedFamily
 from estimators import forward_gradient as module
-from tests.problems import gradients, mean_scores, seeded, t, variance_scores
+from tests.problems import curve, curve_slope, gradients, mean_scores, seeded, t, variance_scores
 from tests.tolerances import z_limit
-
-
-def curve(x):
-    return (x**3).sum(-1).sin()
-
-
-def slope(x):
-    return (x**3).sum(-1, keepdim=True).cos() * 3 * x**2
 
 
 def leaves():
@@ -37,7 +29,7 @@ def test_is_its_formula(tangent):
         u, v = (torch.randn(3, 2, 2, generator=g, dtype=loc.dtype) for _ in range(2))
     z = torch.randn(3, 2, 2, generator=g, dtype=loc.dtype)
     x = (loc + scale * z).detach()
-    along = (slope(x) * (u + v * z)).sum(-1, keepdim=True)
+    along = (curve_slope(x) * (u + v * z)).sum(-1, keepdim=True)
     torch.testing.assert_close(loss, curve(x).mean(0), rtol=1e-12, atol=0)
     torch.testing.assert_close(got[0], (along * u).mean(0), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(got[1], (along * v).mean(0), rtol=1e-12, atol=1e-12)

@@ -15,6 +15,7 @@ from estimators import (
     UnsupportedFamily,
     parameters,
 )
+from tests.problems import curved_on_pairs as f
 from tests.problems import gradients, mean_scores, moments, row_gradients, seeded, t, variance_scores
 from tests.tolerances import z_limit
 
@@ -23,10 +24,6 @@ ESTIMATORS = [
     RejectionReparameterization(),
     RejectionReparameterization(augmentation=3),
 ]
-
-
-def f(x):
-    return (x[..., 0] + 0.4).sin() * (1 + 0.5 * x[..., 1]) + (0.3 * x).sum(-1).cos()
 
 
 def exponential_legendre(count, low=-40.0, high=6.0):

@@ -6,19 +6,11 @@ from torch.distributions import Bernoulli, Categorical, Independent, OneHotCateg
 
 from estimators import GappedStraightThrough, InvalidParameter, UnsupportedFamily, draw
 from estimators import gapped_straight_through as module
-from tests.problems import mean_scores, seeded, t
+from tests.problems import curve, curve_slope, mean_scores, seeded, t
 from tests.tolerances import z_limit
 
 LOGITS = t([0.4, -1.2, 0.3], [0.3, 2.0, -0.5])
 GAPS = [0.3, 1.0, "expected"]
-
-
-def curve(x):
-    return (x**3).sum(-1).sin()
-
-
-def slope(x):
-    return (x**3).sum(-1, keepdim=True).cos() * 3 * x**2
 
 
 @pytest.mark.parametrize("gap", GAPS)
@@ -34,7 +26,7 @@ def test_is_its_formula_on_categories(gap, temperature):
     width = -(1 - chosen).log() / chosen if gap == "expected" else gap
     highest = LOGITS.amax(-1, keepdim=True)
     m1, m2 = (highest - LOGITS) * x, (LOGITS + width - highest).clamp_min(0) * (1 - x)
-    y, g = torch.softmax((LOGITS + m1 - m2) / temperature, -1), slope(x)
+    y, g = torch.softmax((LOGITS + m1 - m2) / temperature, -1), curve_slope(x)
     expected = ((y * g - y * (y * g).sum(-1, keepdim=True)) / temperature).mean(0)
     torch.testing.assert_close(loss, curve(x).mean(0), rtol=1e-12, atol=0)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)

@@ -74,7 +74,7 @@ def distribution(family, x, p, total):
         (NegativeBinomial, 0.3, 2.5, 4.0),
     ],
 )
-def test_weight_is_that_of_the_distribution_function(family, p, total, x):
+def test_the_weight_comes_from_the_distribution_function(family, p, total, x):
     p = t(p).squeeze().requires_grad_()
     below, density = distribution(family, t(x).squeeze(), p, total)
     expected = -(torch.autograd.grad(below, [p], retain_graph=True)[0] / density).detach()

@@ -19,22 +19,10 @@ from estimators import (
     rows,
 )
 from estimators import gumbel_rao as module
-from tests.problems import gradients, mean_scores, moments, seeded, t, weighted_outcomes
+from tests.problems import curve, curve_slope, gradients, mean_scores, moments, seeded, t, uniforms, weighted_outcomes
 from tests.tolerances import z_limit
 
 LOGITS = t([0.4, -1.2, 0.3], [0.3, 2.0, -0.5])
-
-
-def curve(x):
-    return (x**3).sum(-1).sin()
-
-
-def slope(x):
-    return (x**3).sum(-1, keepdim=True).cos() * 3 * x**2
-
-
-def uniforms(generator, *shape):
-    return torch.rand(shape, generator=generator, dtype=torch.float64) + 2.0**-54
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
@@ -46,7 +34,7 @@ def test_is_its_formula_on_bits(temperature):
     v = uniforms(generator, 5, 4, 2, 3)
     u = torch.where(x > 0, 1 - p + v * p, 1 - p - (1 - p) * (1 - v))  # uniform above 1 - p, or below
     y = torch.sigmoid((LOGITS + (u / (1 - u)).log()) / temperature)
-    expected = (slope(x) * (y * (1 - y)).mean(0) / temperature).mean(0)
+    expected = (curve_slope(x) * (y * (1 - y)).mean(0) / temperature).mean(0)
     torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-12)
 
 
@@ -61,7 +49,7 @@ def test_is_its_formula_on_categories(temperature):
     first = (x * e).sum(-1, keepdim=True) / LOGITS.exp().sum(-1, keepdim=True)
     z = -(first + (1 - x) * e / LOGITS.exp()).log()
     assert torch.equal(torch.nn.functional.one_hot(z.argmax(-1), 3).double(), x.expand_as(z))
-    y, g = torch.softmax(z / temperature, -1), slope(x)
+    y, g = torch.softmax(z / temperature, -1), curve_slope(x)
     expected = ((y * g - y * (y * g).sum(-1, keepdim=True)) / temperature).mean((0, 1))
     torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-12)
 
@@ -74,7 +62,7 @@ def test_noise_given_the_outcome_always_makes_that_outcome():
         assert torch.equal(harden(q, z), x.expand_as(z))
 
 
-def test_noise_averaged_over_outcomes_is_that_of_the_gumbel_softmax():
+def test_noise_averaged_over_outcomes_is_the_noise_of_the_gumbel_softmax():
     """The distribution of the perturbed logits, by their first two moments and those of their sigmoids."""
     for q in (Bernoulli(logits=t(0.7, -1.5)), OneHotCategorical(logits=LOGITS)):
         r = rows(q, 2**15)
@@ -100,7 +88,7 @@ def over_noise(monkeypatch, p, temperature):
 
 @pytest.mark.parametrize("p", [0.5, 0.2])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_mean_on_a_bit_is_that_of_straight_through_gumbel_softmax_and_the_variance_smaller(monkeypatch, p, temperature):
+def test_mean_on_a_bit_equals_straight_through_gumbel_softmaxs_and_the_variance_is_smaller(monkeypatch, p, temperature):
     x, each, mass = over_noise(monkeypatch, p, temperature)
     g = 2 * (x - 0.45) * each
     mean, variance = moments(g, mass)
@@ -122,7 +110,7 @@ def test_limit_of_low_temperature_is_reinmax(monkeypatch):
     torch.testing.assert_close(limit, t(0.1, 0.4), rtol=1e-12, atol=0)
 
 
-def test_mean_on_categories_is_that_of_straight_through_gumbel_softmax():
+def test_mean_on_categories_equals_straight_through_gumbel_softmaxs():
     q, a = OneHotCategorical(logits=LOGITS[0].clone().requires_grad_()), t(1.0, -2.0, 0.5)
     means = []
     for estimator in (

@@ -3,26 +3,14 @@ import torch
 from torch.distributions import Bernoulli, Independent, OneHotCategorical
 
 from estimators import GumbelSoftmax, StraightThroughGumbelSoftmax
-from tests.problems import moments, row_gradients, seeded, t
-
-
-def uniforms(*shape):
-    return torch.rand(shape, generator=seeded(), dtype=torch.float64) + 2.0**-54
-
-
-def curve(x):
-    return (x**3).sum(-1).sin()
-
-
-def slope(x):
-    return (x**3).sum(-1, keepdim=True).cos() * 3 * x**2
+from tests.problems import curve, curve_slope, moments, row_gradients, seeded, t, uniforms
 
 
 def binary(estimator, n=4):
     theta = t([0.4, -1.2, 0.3], [0.3, 2.0, -0.5]).requires_grad_()
     loss = estimator(curve, Independent(Bernoulli(logits=theta), 1), seeded())
     (got,) = torch.autograd.grad(loss.sum(), [theta])
-    u = uniforms(n, 2, 3)
+    u = uniforms(seeded(), n, 2, 3)
     return loss, got, theta.detach() + u.log() - (1 - u).log()
 
 
@@ -30,7 +18,7 @@ def categorical(estimator, n=4):
     theta = t([0.4, -1.2, 0.3], [0.3, 2.0, -0.5]).requires_grad_()
     loss = estimator(curve, OneHotCategorical(logits=theta), seeded())
     (got,) = torch.autograd.grad(loss.sum(), [theta])
-    return loss, got, theta.detach() - (-uniforms(n, 2, 3).log()).log()
+    return loss, got, theta.detach() - (-uniforms(seeded(), n, 2, 3).log()).log()
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
@@ -38,7 +26,7 @@ def test_is_its_formula_on_bits(temperature):
     loss, got, z = binary(GumbelSoftmax(4, temperature))
     y = 1 / (1 + torch.exp(-z / temperature))
     torch.testing.assert_close(loss, curve(y).mean(0), rtol=1e-12, atol=1e-12)
-    expected = (slope(y) * y * (1 - y) / temperature).mean(0)
+    expected = (curve_slope(y) * y * (1 - y) / temperature).mean(0)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -47,7 +35,7 @@ def test_is_its_formula_on_categories(temperature):
     loss, got, z = categorical(GumbelSoftmax(4, temperature))
     y = torch.softmax(z / temperature, -1)
     torch.testing.assert_close(loss, curve(y).mean(0), rtol=1e-12, atol=1e-12)
-    g = slope(y)
+    g = curve_slope(y)
     expected = ((y * g - y * (y * g).sum(-1, keepdim=True)) / temperature).mean(0)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
@@ -57,7 +45,7 @@ def test_straight_through_is_its_formula_on_bits(temperature):
     loss, got, z = binary(StraightThroughGumbelSoftmax(4, temperature))
     x, y = (z > 0).double(), 1 / (1 + torch.exp(-z / temperature))
     torch.testing.assert_close(loss, curve(x).mean(0), rtol=1e-12, atol=1e-12)
-    expected = (slope(x) * y * (1 - y) / temperature).mean(0)
+    expected = (curve_slope(x) * y * (1 - y) / temperature).mean(0)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -65,7 +53,7 @@ def test_straight_through_is_its_formula_on_bits(temperature):
 def test_straight_through_is_its_formula_on_categories(temperature):
     loss, got, z = categorical(StraightThroughGumbelSoftmax(4, temperature))
     x = torch.nn.functional.one_hot(z.argmax(-1), 3).double()
-    y, g = torch.softmax(z / temperature, -1), slope(x)
+    y, g = torch.softmax(z / temperature, -1), curve_slope(x)
     torch.testing.assert_close(loss, curve(x).mean(0), rtol=1e-12, atol=1e-12)
     expected = ((y * g - y * (y * g).sum(-1, keepdim=True)) / temperature).mean(0)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)

@@ -51,9 +51,9 @@ REFUSED_BY = {
     ),
     "logits that have to be contiguous": "mutants.py::TrustsTheMemoryLayout",
     "an exact gradient with another factor than its f": "test_objectives.py::test_estimators_refute_a_factor_in_exact",
-    "an exact gradient of another f": "test_objectives.py::test_exact_gradient_is_that_of_the_sum_over_all_states",
+    "an exact gradient of another f": "test_objectives.py::test_exact_gradient_equals_the_sum_over_all_states",
     "Gumbel-Rao differentiated through its conditional noise": (
-        "test_gumbel_rao.py::test_mean_on_categories_is_that_of_straight_through_gumbel_softmax"
+        "test_gumbel_rao.py::test_mean_on_categories_equals_straight_through_gumbel_softmaxs"
     ),
 }
 """What went wrong elsewhere, and the test (or the deliberately wrong estimator) that keeps it out."""

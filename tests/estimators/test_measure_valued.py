@@ -18,12 +18,9 @@ from torch.distributions import (
 
 from bench.conformance import CASES, Case, Conformance
 from estimators import Enumeration, InvalidParameter, MeasureValued, Refusal, UnsupportedFamily, parameters, rows
-from tests.problems import FAMILIES, moments, row_gradients, seeded, t, weighted_outcomes
+from tests.problems import FAMILIES, leaf, moments, row_gradients, seeded, t, weighted_outcomes
+from tests.problems import curved_on_pairs as f
 from tests.tolerances import z_limit
-
-
-def f(x):
-    return (x[..., 0] + 0.4).sin() * (1 + 0.5 * x[..., 1]) + (0.3 * x).sum(-1).cos()
 
 
 def legendre(low, high, count=200):
@@ -267,9 +264,6 @@ def test_evaluations():
         points.clear()
         MeasureValued(n=3)(counted, q, seeded())
         return sum(points)
-
-    def leaf(*values):
-        return t(*values).requires_grad_()
 
     assert count(Independent(Normal(leaf(0.0, 1.0), leaf(1.0, 1.0)), 1)) == 3 * (1 + 3 * 2)
     assert count(Independent(Normal(leaf(0.0, 1.0), t(1.0, 1.0)), 1)) == 3 * (1 + 2 * 2)

@@ -83,7 +83,7 @@ def transform(x, logits, loc, scale):
     return torch.stack(out)
 
 
-def test_gradient_is_that_of_the_inverse_transform():
+def test_the_gradient_equals_the_inverse_transforms():
     """``dx/dtheta = -(dS/dx)^-1 dS/dtheta``, the Jacobians by autograd."""
     theta = CASES[0].theta
     own = tuple(v.clone().requires_grad_() for v in theta)

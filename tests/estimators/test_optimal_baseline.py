@@ -7,20 +7,11 @@ import torch
 from torch.distributions import Bernoulli, Beta, Independent, MultivariateNormal, Normal, OneHotCategorical, Poisson
 
 from estimators import RLOO, ScoreFunction, draw, parameters, rows
-from tests.problems import FAMILIES, centred, gradients, moments, row_gradients, seeded, t, weighted_outcomes
+from tests.problems import FAMILIES, black_box, centred, gradients, moments, row_gradients, seeded, t, weighted_outcomes
 
 
 def optimal(n):
     return ScoreFunction(n=n, baseline="optimal")
-
-
-def black_box(q):
-    def f(x):
-        u = x.double().flatten(x.dim() - len(q.event_shape)) if q.event_shape else x.double().unsqueeze(-1)
-        k = torch.arange(1.0, u.shape[-1] + 1, dtype=torch.float64)
-        return (u * k).sum(-1).sin() * 3 + (u / k).sum(-1) ** 2
-
-    return f
 
 
 def by_hand(fx, s):

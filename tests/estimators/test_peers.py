@@ -290,7 +290,7 @@ def test_rejection_reparameterization_has_pyros_mean_and_variance(pyro, steps):
     assert_same_moments(got[0], expected["concentration"])
 
 
-def test_the_means_of_a_mixtures_gradients_are_pyros_and_those_of_the_score_function(pyro):
+def test_the_mean_gradients_of_a_mixture_are_pyros_and_the_score_functions(pyro):
     """Of several coordinates the paths differ, and with them the variances; the means do not.
 
     Pyro 1.9's gradient at the weights has another mean than the score function's; ours there is held against that.
@@ -340,7 +340,7 @@ def test_reinmax_has_the_authors_mean_and_variance(reinmax, temperature):
     assert_same_moments(ours(ReinMax(temperature=temperature), on_hot, hot(theta), theta)[0], expected)
 
 
-def test_straight_through_is_that_of_the_reinmax_package(reinmax, monkeypatch):
+def test_straight_through_equals_the_reinmax_packages(reinmax, monkeypatch):
     theta = leaf(HOT, 500)
     x, p = reinmax(theta, 1.0)
     (expected,) = torch.autograd.grad(on_hot(x.detach() + p - p.detach()).sum(), theta)
@@ -406,7 +406,7 @@ def test_gumbel_softmax_has_the_mean_and_variance_of_torchs_function(cls, hard):
 # JAX ------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_implicit_derivative_of_gamma_is_that_of_jax():
+def test_the_implicit_derivative_of_gamma_equals_jaxs():
     """On the same samples, up to the error of torch's approximation."""
     jax = pytest.importorskip("jax")
     a = t(0.3, 1.0, 2.3, 11.0)

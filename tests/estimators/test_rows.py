@@ -3,13 +3,10 @@ import torch
 from torch import distributions as d
 
 from estimators import Refusal, one, parameters, rows
+from tests.problems import leaf as p
 from tests.problems import t
 
 R = 5
-
-
-def p(*values):
-    return t(*values).requires_grad_()
 
 
 def square(*values):
@@ -150,7 +147,7 @@ def test_every_family_has_rows_where_nothing_is_differentiated(monkeypatch, name
         "MixtureSameFamily, batch",
     ],
 )
-def test_gradient_of_a_row_is_that_of_a_single_call(name):
+def test_the_gradient_of_a_row_is_the_gradient_of_a_single_call(name):
     q = FAMILIES[name]()
     torch.manual_seed(0)
     x = q.sample((R,))
@@ -164,7 +161,7 @@ def test_gradient_of_a_row_is_that_of_a_single_call(name):
 
 
 @pytest.mark.parametrize("name", ["Normal", "Gamma", "MultivariateNormal, scale", "MixtureSameFamily"])
-def test_gradient_of_rows_adds_up_to_that_of_theta(name):
+def test_gradients_of_rows_add_up_to_the_gradient_of_theta(name):
     """What a loop over plain calls leaves at theta, the rows leave in sum at their leaves."""
     q = FAMILIES[name]()
     torch.manual_seed(0)

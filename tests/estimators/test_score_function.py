@@ -3,18 +3,7 @@ import torch
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, Poisson
 
 from estimators import RLOO, ScoreFunction, draw, parameters, rows, spread
-from tests.problems import FAMILIES, hermite, moments, row_gradients, seeded, t, weighted_outcomes
-
-
-def black_box(q):
-    """Return an f of no particular form, ``[..., *batch, *event] -> [..., *batch]``."""
-
-    def f(x):
-        u = x.double().flatten(x.dim() - len(q.event_shape)) if q.event_shape else x.double().unsqueeze(-1)
-        k = torch.arange(1.0, u.shape[-1] + 1, dtype=torch.float64)
-        return (u * k).sum(-1).sin() * 3 + (u / k).sum(-1) ** 2
-
-    return f
+from tests.problems import FAMILIES, black_box, hermite, moments, row_gradients, seeded, t, weighted_outcomes
 
 
 def gradient_and_formula(estimator, name, weights):

@@ -106,7 +106,7 @@ def test_a_constant_in_the_logits_changes_nothing():
     assert torch.equal(draw(Subset(LOGITS + 7, 2), 9, seeded()), draw(Subset(LOGITS, 2), 9, seeded()))
 
 
-def test_closed_score_is_that_of_log_prob():
+def test_the_closed_score_is_the_gradient_of_log_prob():
     theta = LOGITS.clone().requires_grad_()
     r = rows(Subset(theta, 2), 3)
     (leaf,) = parameters(r).values()

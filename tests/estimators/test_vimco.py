@@ -129,7 +129,7 @@ def test_extreme_weights_stay_finite(mean, dtype):
         assert g.isfinite().all()
 
 
-def test_evaluations_are_those_of_log_joints():
+def test_evaluations_count_log_joints():
     q, counter = particles(LOGITS.clone().requires_grad_()), Counter(event_dims=2)
     VIMCO(4)(counted(Bound(log_joint, q, 3), counter), q, seeded()).backward()
     assert (counter.f, counter.df) == (12, 0)

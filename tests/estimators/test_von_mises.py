@@ -7,14 +7,7 @@ from scipy import integrate, special, stats
 from torch.distributions import Independent, VonMises
 
 from bench.conformance import Case, Conformance
-from estimators import (
-    RLOO,
-    Reparameterization,
-    ReparameterizedVonMises,
-    UnsupportedFamily,
-    parameters,
-    rows,
-)
+from estimators import RLOO, Reparameterization, ReparameterizedVonMises, UnsupportedFamily, parameters, rows
 from estimators.von_mises import speed
 from tests.problems import seeded, t
 from tests.tolerances import z_limit

@@ -9,15 +9,12 @@ import pytest
 
 from bench import objectives
 from bench.execution.pool import Pool, Worker, chunks_of
-from bench.execution.progress import Silent
-from bench.execution.run import run
 from bench.execution.tasks import MomentsTask
 from bench.measurement.engine import Engine
 from bench.measurement.lines import Lost
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from bench.planning.spec import Spec
-from bench.records import store
+from bench.records.lines import dumps
 from estimators import RLOO, Estimator, Refusal, Reparameterization, ScoreFunction
 
 SETTINGS = Settings(replicates=3_000)
@@ -52,8 +49,6 @@ def test_the_number_of_workers_changes_no_bit():
         whole = {r["cell"]: without_clock(r) for r in pool.records([MomentsTask(c, SETTINGS) for c in cells])}
         spread = {c.id: without_clock(MomentsTask(c, SETTINGS).record(pool=pool)) for c in cells}
     assert {r["outcome"] for r in alone.values()} == {"measured"}
-    from bench.records.lines import dumps
-
     for id_, record in alone.items():
         assert dumps(record) == dumps(whole[id_]) == dumps(spread[id_])
 
@@ -71,7 +66,7 @@ def test_a_worker_that_dies_costs_only_its_cell():
 
 
 @pytest.mark.parametrize(("how", "outcome"), [("raise", "failed"), ("refuse", "skipped")])
-def test_what_an_estimator_raises_in_a_worker_is_the_reason(how, outcome):
+def test_an_error_of_an_estimator_in_a_worker_is_the_reason(how, outcome):
     cell = Cell(Deadly(how), objectives.GaussianQuadratic())
     with Pool(2) as pool:
         lines = [*pool.records([MomentsTask(cell, SETTINGS)]), MomentsTask(cell, SETTINGS).record(pool=pool)]
@@ -80,7 +75,7 @@ def test_what_an_estimator_raises_in_a_worker_is_the_reason(how, outcome):
         assert "deliberately" in line["reason"]
 
 
-def test_blocks_come_in_order_and_all():
+def test_all_blocks_come_in_order():
     engine = Engine(Cell(RLOO(), objectives.GaussianQuadratic()), SETTINGS)
     with Pool(2) as pool:
         partials = [partial for partial, _ in pool.spread(engine, np.zeros(engine.size), None)]
@@ -96,7 +91,7 @@ def test_chunks_are_whole_spans_and_cover_every_draw_once(count, workers, length
     assert {chunk.start for chunk in chunks} <= {span.start for span in spans}
 
 
-def test_a_question_to_a_dead_worker_is_lost_when_it_is_to_be_answered():
+def test_a_question_to_a_dead_worker_is_lost_when_its_answer_is_read():
     """Two questions are under way at a time: the second may be sent after the process has died."""
     worker = Worker(())
     worker.process.kill()
@@ -114,60 +109,3 @@ def test_chunks_have_about_as_many_replicates_each():
     rows = [sum(sizes[chunk.start : chunk.stop]) for chunk in chunks]
     assert len(chunks) == 17
     assert max(rows) < sum(sizes) / 32 + 8 * 1024
-
-
-def test_a_run_with_workers_and_users_own_code(tmp_path):
-    mine = tmp_path / "mine.py"
-    mine.write_text(
-        "from dataclasses import dataclass\n"
-        "from estimators import Estimator, RLOO\n"
-        "@dataclass(frozen=True)\n"
-        "class Mine(Estimator):\n"
-        "    n: int = 2\n"
-        "    def __call__(self, f, q, generator=None, state=None):\n"
-        "        return RLOO(n=self.n)(f, q, generator)\n"
-    )
-    spec = Spec.of(
-        {
-            "replicates": 300,
-            "timing": False,
-            "estimators": [f"{mine}::Mine:n=2,3", "rloo"],
-            "objectives": ["gaussian-quadratic:dim=2"],
-        }
-    )
-    records = run(spec, tmp_path / "study", Silent(), workers=2)
-    assert [r["outcome"] for r in records] == ["measured"] * 3
-    by = {r["estimator"]: r["summary"]["variance"] for r in records}
-    assert by["mine"] == by["rloo"]
-
-
-def test_edited_code_is_measured_again(tmp_path):
-    mine = tmp_path / "mine.py"
-    text = (
-        "from dataclasses import dataclass\n"
-        "from estimators import Estimator, ScoreFunction\n"
-        "@dataclass(frozen=True)\n"
-        "class Edited(Estimator):\n"
-        "    def __call__(self, f, q, generator=None, state=None):\n"
-        "        return {}ScoreFunction()(f, q, generator)\n"
-    )
-    spec = Spec.of(
-        {
-            "replicates": 300,
-            "timing": False,
-            "estimators": [f"{mine}::Edited"],
-            "objectives": ["gaussian-quadratic:dim=2"],
-        }
-    )
-    import sys
-
-    variances = []
-    for factor in ("", "", "2 * "):
-        mine.write_text(text.format(factor))
-        for name in [n for n in sys.modules if n.startswith("_bench_user_")]:
-            del sys.modules[name]
-        (record,) = run(spec, tmp_path / "study", Silent())
-        variances.append(record["summary"]["variance"])
-    assert variances[0] == variances[1]
-    assert variances[2] == pytest.approx(4 * variances[0])
-    assert len((tmp_path / "study" / store.LINES).read_text().splitlines()) == 2

@@ -4,7 +4,7 @@ from bench.planning.settings import Settings
 from tests.gate.fabricated import entry
 
 
-def test_changes_are_told_cell_by_cell():
+def test_changes_are_reported_cell_by_cell():
     old = assemble(Settings(replicates=1000), [entry("two"), entry("one")])
     new = assemble(old.setting, [entry("one", variance=3.0, status="HEAVY_TAIL", fingerprint="g"), entry("three")])
     said = changes(old, new)

@@ -78,7 +78,7 @@ def test_bias_is_not_tested_where_the_variance_may_be_infinite():
     assert any("not tested" in note for note in finding.notes)
 
 
-def test_a_bias_and_a_growth_are_both_told():
+def test_a_bias_and_a_growth_are_both_reported():
     base = entry()
     worse = {**grown(base, 3.0), "p_bias": 1e-9}
     finding = verdict(case(base, worse, worse))
@@ -134,7 +134,7 @@ def test_a_heavy_tail_without_truncated_statistics_is_not_gateable():
     assert "promote" in finding.reason
 
 
-def test_a_tail_that_became_infinite_is_told():
+def test_a_tail_that_became_infinite_is_reported():
     finding = verdict(case(entry(), {"khat": 1.1}))
     assert any("may be infinite" in note for note in finding.notes)
 

@@ -6,13 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Verdict
-from bench.stats.gate import (
-    STAGE_TWO_FACTOR,
-    GateCell,
-    baseline_replicates,
-    default_margin,
-    smallest_change,
-)
+from bench.stats.gate import STAGE_TWO_FACTOR, GateCell, baseline_replicates, default_margin, smallest_change
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "gate.md").read_text(encoding="utf-8")
@@ -25,7 +19,7 @@ def rows(header):
 
 
 @pytest.mark.parametrize("row", rows("cv² of the squared norms"), ids=lambda row: f"cv² {row[0]}")
-def test_the_smallest_changes_are_those_of_the_code(row):
+def test_the_smallest_changes_equal_the_codes(row):
     cv2 = float(row[0])
     found = []
     for replicates, first in ((10_000, 1_000), (baseline_replicates(cv2), 10_000)):
@@ -46,7 +40,7 @@ def test_every_verdict_is_explained():
     assert sorted(row[0] for row in rows("verdict")) == sorted(Verdict)
 
 
-def test_the_levels_are_those_of_the_code():
+def test_the_levels_equal_the_codes():
     assert (ALPHA_VARIANCE, ALPHA_BIAS) == (5e-4, 4e-4)
     assert "5·10⁻⁴" in PAGE
     assert "4·10⁻⁴" in PAGE

@@ -21,14 +21,14 @@ HEAVIEST = Cell(ScoreFunction(), ExponentialMoment(rate=0.4, power=2))
 SUITES = 12
 
 
-def test_distances_are_those_of_consecutive_gradients():
+def test_distances_are_between_consecutive_gradients():
     engine = Engine(HEAVIEST, Settings(replicates=600))
     g = np.concatenate([engine.draw_gradients(block).double().numpy() for block in range(len(engine.sizes))])
     expected = ((g[::2] - g[1::2]) ** 2).sum(1) / 2
     np.testing.assert_allclose(pairs.distances(engine), expected, rtol=1e-14)
 
 
-def test_their_mean_is_the_variance():
+def test_the_mean_distance_is_the_variance():
     values = pairs.distances(Engine(Cell(Reparameterization(), GaussianQuadratic(dim=3)), Settings(replicates=20_000)))
     assert abs(values.mean() - 3 * (4 + 12)) <= z_limit() * values.std() / values.size**0.5
 
@@ -63,7 +63,7 @@ def test_an_infinite_variance_raises_no_alarm():
     assert flagged <= binom.isf(FAILURE_RATE, SUITES, STAGE_ONE_VARIANCE)
 
 
-def test_its_growth_is_caught_all_the_same():
+def test_growth_of_a_heavy_tail_is_caught():
     def call(_self, f, q, generator=None, state=None):
         return 2 * ScoreFunction()(f, q, generator, state)
 

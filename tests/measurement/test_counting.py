@@ -9,7 +9,7 @@ from bench.measurement.engine import Engine
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from estimators import RLOO, Enumeration, GumbelSoftmax, Reparameterization, ScoreFunction, StraightThrough
-from tests.measurement.network import Network
+from tests.measurement.objectives import Network
 
 SHARP = Settings(replicates=256, dtype="float64")
 

@@ -22,11 +22,7 @@ from bench.measurement.draws import (
 from bench.planning.cells import Cell
 from bench.planning.settings import SMALLEST_DRAW
 from bench.stats import layout as kept
-from estimators import (
-    RLOO,
-    Enumeration,
-    ScoreFunction,
-)
+from estimators import RLOO, Enumeration, ScoreFunction
 
 
 def cell(dim=1, estimator=None):

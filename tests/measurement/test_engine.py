@@ -1,6 +1,6 @@
-"""Gradients of draws, exact gradients, adaptation, the moments of a cell."""
+"""The engine: gradients of draws, exact gradients, spans, partial sums and digests."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -8,28 +8,14 @@ import torch
 from torch.distributions import Independent, Normal
 
 from bench import objectives
-from bench.measurement.adaptation import ADAPT_ROWS, ADAPT_STEPS, adapt_state
 from bench.measurement.draws import blocks_in
 from bench.measurement.engine import Engine, digest, exact_gradient
-from bench.measurement.lines import Lost
-from bench.measurement.moments import in_process, measure_moments, summarise_cell
-from bench.measurement.summaries import has_no_noise
 from bench.objectives import Objective, Problem
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.stats.layout import TRACKED
-from estimators import (
-    RLOO,
-    Estimator,
-    GumbelSoftmax,
-    Reparameterization,
-    ScoreFunction,
-    StraightThrough,
-    parameters,
-    rows,
-)
-from tests.measurement.network import Network
-from tests.tolerances import z_limit
+from estimators import RLOO, GumbelSoftmax, Reparameterization, ScoreFunction, StraightThrough, parameters, rows
+from tests.measurement.objectives import Network
 
 SHARP = Settings(replicates=256, dtype="float64")
 
@@ -78,17 +64,6 @@ def test_exact_gradient_is_at_the_point_that_is_measured(objective):
     np.testing.assert_array_equal(gradient, expected.numpy())
 
 
-def test_learning_is_counted_and_frozen():
-    engine = Engine(Cell(ScoreFunction(baseline="moving-average"), objectives.GaussianQuadratic(dim=2)), SHARP)
-    adaptation = adapt_state(engine)
-    assert adaptation.steps == ADAPT_STEPS
-    assert adaptation.f_evals == ADAPT_STEPS * ADAPT_ROWS
-    assert adaptation.digest is not None
-    assert abs(float(engine.state.mean) - 4.0) < 1.0, "E f = 2 (1 + 1) at the initial point"
-    again = Engine(engine.cell, SHARP, engine.state_bytes())
-    torch.testing.assert_close(again.draw_gradients(0), engine.draw_gradients(0), rtol=0, atol=0)
-
-
 def test_the_same_block_is_the_same_bits_and_other_blocks_are_not():
     engine = Engine(Cell(RLOO(), objectives.GaussianQuadratic()), Settings(replicates=1000))
     assert torch.equal(engine.draw_gradients(1), engine.draw_gradients(1))
@@ -111,56 +86,6 @@ def test_common_noise_pairs_estimators_and_own_noise_does_not():
 
 
 @dataclass(frozen=True)
-class Bad(Estimator):
-    """Wrong in the way its field says."""
-
-    how: str = "shape"
-
-    def __call__(self, f, q, generator=None, state=None):
-        x = q.base_dist.loc
-        if self.how == "shape":
-            return (x * x).sum()
-        if self.how == "detached":
-            return f(x.detach().unsqueeze(0)).mean(0)
-        if self.how == "nan":
-            return (x * torch.where(torch.arange(x.shape[0]) == 3, torch.nan, 1.0).unsqueeze(-1)).sum(-1)
-        raise RuntimeError("deliberately")
-
-
-@pytest.mark.parametrize(
-    ("how", "says"),
-    [
-        ("shape", "returned a loss of shape"),
-        ("detached", "without a gradient at q's parameters"),
-        ("nan", "not finite"),
-    ],
-)
-def test_wrong_estimators_are_refused_with_a_sentence(how, says):
-    with pytest.raises((ValueError, Lost), match=says):
-        measure_moments(Engine(Cell(Bad(how), objectives.GaussianQuadratic(dim=2)), SHARP), lambda _d, _t: None)
-
-
-def test_gradients_that_are_not_finite_are_all_counted():
-    settings = Settings(replicates=1000)
-    engine = Engine(Cell(Bad("nan"), objectives.GaussianQuadratic(dim=2)), settings)
-    with pytest.raises(Lost, match=r"^4 of 1024 gradients were not finite"):
-        measure_moments(engine, lambda _d, _t: None)
-
-
-def test_memory_does_not_grow_with_replicates():
-    """A block leaves only its sums behind, whose size does not depend on its rows."""
-    engine = Engine(Cell(ScoreFunction(), objectives.GaussianQuadratic(dim=4)), Settings(replicates=20_000))
-    centre = np.zeros(engine.size)
-
-    def numbers(partial):
-        return sum(np.size(v) for v in vars(partial).values() if isinstance(v, np.ndarray | float | int))
-
-    sizes = {partial.rows: numbers(partial) for partial, _ in in_process(engine, centre, None)}
-    assert max(sizes) == 4 * min(sizes)
-    assert max(sizes.values()) < 4000
-
-
-@dataclass(frozen=True)
 class Unset(Objective):
     """Declares an exact value and has none."""
 
@@ -176,21 +101,6 @@ class Unset(Objective):
 def test_a_missing_exact_value_is_an_error():
     with pytest.raises(ValueError, match="unset declares has_exact and builds a problem without an exact value"):
         exact_gradient(Unset(), Unset().build())
-
-
-@pytest.mark.parametrize(
-    ("bad", "says"),
-    [
-        ({"replicates": 0}, "replicates is a whole number of at least 1"),
-        ({"replicates": 2.5}, "replicates is a whole number"),
-        ({"seed": -1}, "seed is a whole number of at least 0"),
-        ({"dtype": "float16"}, "dtype is float32 or float64"),
-        ({"device": "tpu"}, "device is cpu or cuda"),
-    ],
-)
-def test_settings_that_cannot_be_used(bad, says):
-    with pytest.raises(ValueError, match=says):
-        Settings(**bad)
 
 
 def test_spans_hold_whole_draws_with_blocks_of_equal_rows():
@@ -225,26 +135,6 @@ def test_partials_hold_all_blocks_in_order():
     ]
     torch.testing.assert_close(means, torch.stack(by_hand), rtol=1e-6, atol=1e-6)
     assert engine.blocks == len(means) == 36
-
-
-def test_a_long_run_tracks_all_series_at_its_start_only():
-    engine = Engine(Cell(ScoreFunction(), objectives.GaussianQuadratic(dim=1)), Settings(replicates=10**7))
-    exact = exact_gradient(engine.cell.objective, engine.problem)[1]
-    sums, summary, _ = summarise_cell(engine, exact)
-    assert sums.w.n == sums.replicates >= 10**7
-    assert TRACKED <= sums.followed < 1.2 * TRACKED
-    assert sums.cosine.n == sums.error.n == sums.group_w["mean"].n == sums.followed
-    assert sums.block_error.size == engine.blocks
-    assert all(group["khat"] is not None for group in summary.groups.values())
-    standard_error = (summary.gain_high - summary.gain_low) / 2 / 1.96
-    assert abs(summary.gain - 1) < z_limit(1) * standard_error
-
-
-def test_slopes_that_are_0_in_all_tracked_rows_do_not_make_f_a_step():
-    engine = Engine(Cell(Reparameterization(), objectives.GaussianQuadratic(dim=2)), Settings(replicates=1000))
-    exact = exact_gradient(engine.cell.objective, engine.problem)[1]
-    sums, _, _ = summarise_cell(engine, exact)
-    assert not has_no_noise(engine, replace(sums, zero_rows=sums.followed))
 
 
 @pytest.mark.parametrize(("size", "rows"), [(1, 256), (512, 256), (1024, 128), (2**18, 1)])

@@ -1,7 +1,6 @@
-"""Monte Carlo references: measured once per objective, kept as records, used with their standard errors."""
+"""Monte Carlo references: measured once per objective, and used with their standard errors."""
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass, replace
 
@@ -10,9 +9,6 @@ import pytest
 import torch
 
 from bench import measure, objectives
-from bench.execution.progress import Silent
-from bench.execution.run import run
-from bench.execution.tasks import MomentsTask
 from bench.measurement import reference, summaries
 from bench.measurement.engine import Engine
 from bench.measurement.lines import Lost
@@ -21,13 +17,11 @@ from bench.objectives.autoencoders.images import images
 from bench.objectives.autoencoders.networks import network
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from bench.planning.spec import Spec
 from bench.records import store
-from estimators import RLOO, DisARM, GumbelSoftmax, Reparameterization, ScoreFunction, StraightThrough
+from estimators import RLOO, DisARM, GumbelSoftmax, Reparameterization, ScoreFunction
+from tests.measurement.objectives import SELECTOR, VAE
 from tests.tolerances import z_limit
 
-VAE = BernoulliVAE(dim=13, hidden=3, batch=2)
-SELECTOR = "bernoulli-vae:dim=13,hidden=3,batch=2"
 SETTINGS = reference.settings_of(Settings(replicates=2_000))
 
 
@@ -41,10 +35,6 @@ class Hidden(GaussianQuadratic):
     reference_estimator = Reparameterization(n=4)
 
 
-def quiet(_done, _total):
-    pass
-
-
 def exact_gradient():
     """The gradient by the sum over all 8,192 states, which the objective itself does not make."""
     problem = VAE.build(torch.float64)
@@ -56,13 +46,13 @@ def exact_gradient():
 
 @pytest.fixture(scope="module")
 def line():
-    return reference.measure_reference(reference.cell_of(VAE), SETTINGS, quiet)
+    return reference.measure_reference(reference.cell_of(VAE), SETTINGS)
 
 
 # The record ----------------------------------------------------------------------------------------------------------
 
 
-def test_it_is_as_far_from_the_exact_gradient_as_it_says(line):
+def test_a_reference_is_as_far_from_the_exact_gradient_as_its_error_says(line):
     found = reference.read(line)
     squared = ((found.mean - exact_gradient()) ** 2).sum()
     noise = math.sqrt(2 * found.trace_square) / found.replicates
@@ -71,7 +61,7 @@ def test_it_is_as_far_from_the_exact_gradient_as_it_says(line):
     assert line["standard_error"] < 0.1 * np.linalg.norm(found.mean)
 
 
-def test_it_says_what_it_is(line):
+def test_the_record_describes_the_reference(line):
     assert (line["kind"], line["outcome"], line["dtype"]) == ("reference", "measured", "float64")
     assert line["estimator"] == "disarm:n=8"
     assert line["objective"] == SELECTOR
@@ -80,14 +70,14 @@ def test_it_says_what_it_is(line):
     assert sum(line["groups"].values()) == line["size"] == len(line["mean"])
 
 
-def test_its_noise_is_no_measurements_noise(line):
+def test_a_reference_has_noise_of_its_own(line):
     engine = Engine(reference.cell_of(VAE), SETTINGS)
     own = torch.cat([engine.draw_gradients(block, "reference") for block in range(len(engine.sizes))])
     np.testing.assert_allclose(line["mean"], own.mean(0).numpy(), rtol=1e-9, atol=1e-12)
     assert not torch.equal(engine.draw_gradients(0, "reference"), engine.draw_gradients(0))
 
 
-def test_it_is_written_and_read_without_loss(line, tmp_path):
+def test_a_reference_is_written_and_read_without_loss(line, tmp_path):
     with store.Store(tmp_path) as writer:
         writer.append(line)
     (again,) = store.read(tmp_path)
@@ -113,7 +103,7 @@ def test_every_objective_of_the_catalogue_without_an_exact_gradient_names_an_unb
 def test_a_biased_estimator_is_refused():
     cell = Cell(GumbelSoftmax(), VAE)
     with pytest.raises(Lost, match=r"GumbelSoftmax.* is biased\. Name an unbiased estimator"):
-        reference.measure_reference(cell, SETTINGS, quiet)
+        reference.measure_reference(cell, SETTINGS)
 
 
 def test_an_infinite_variance_is_refused(monkeypatch):
@@ -122,13 +112,13 @@ def test_an_infinite_variance_is_refused(monkeypatch):
         summaries, "summarise", lambda *a, **k: replace(real(*a, **k), status="INFINITE_VARIANCE_SUSPECTED")
     )
     with pytest.raises(Lost, match="no finite variance"):
-        reference.measure_reference(reference.cell_of(Hidden()), SETTINGS, quiet)
+        reference.measure_reference(reference.cell_of(Hidden()), SETTINGS)
 
 
 def test_an_estimator_that_learns_may_be_named(line):
     from estimators import REBAR
 
-    found = reference.read(reference.measure_reference(Cell(REBAR(n=2), VAE), SETTINGS, quiet))
+    found = reference.read(reference.measure_reference(Cell(REBAR(n=2), VAE), SETTINGS))
     other = reference.read(line)
     squared = ((found.mean - other.mean) ** 2).sum()
     expected = found.variance / found.replicates + other.variance / other.replicates
@@ -139,7 +129,7 @@ def test_an_estimator_that_learns_may_be_named(line):
 # In Python -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_measurement_is_judged_against_it():
+def test_a_measurement_is_judged_against_a_reference():
     honest = measure(RLOO(n=4), VAE, replicates=2_000)
     biased = measure(GumbelSoftmax(), VAE, replicates=2_000)
     for m in (honest, biased):
@@ -163,7 +153,7 @@ def test_a_reference_finds_what_the_exact_gradient_finds():
         assert hidden.verdict in (known.verdict, "INCONCLUSIVE")
 
 
-def test_it_is_measured_once_in_a_process(monkeypatch):
+def test_a_reference_is_measured_once_in_a_process(monkeypatch):
     calls, real = [], reference.measure_reference
     monkeypatch.setattr(reference, "measure_reference", lambda *a: calls.append(1) or real(*a))
     reference.in_process.cache_clear()
@@ -175,7 +165,7 @@ def test_it_is_measured_once_in_a_process(monkeypatch):
     assert len(calls) == 2
 
 
-def test_without_one_there_is_no_verdict():
+def test_without_a_reference_there_is_no_verdict():
     @dataclass(frozen=True)
     class Mute(Hidden):
         reference_estimator = None
@@ -185,110 +175,7 @@ def test_without_one_there_is_no_verdict():
     assert m.record["reference_error"] is None
 
 
-# In a study ----------------------------------------------------------------------------------------------------------
-
-
-class Told(Silent):
-    def __init__(self):
-        self.said, self.finished = [], []
-
-    def start(self, total, done):
-        self.total = (total, done)
-
-    def cell(self, label):
-        self.said.append(label)
-
-    def finish(self, record):
-        self.finished.append(record)
-
-
-def spec(*estimators, objective=SELECTOR, replicates=600):
-    return Spec.of(
-        {
-            "estimators": estimators,
-            "objectives": [objective],
-            "replicates": replicates,
-            "timing": False,
-            "device": "cpu",
-        }
-    )
-
-
-def kinds(folder):
-    return [json.loads(text)["kind"] for text in (folder / store.LINES).read_text().splitlines()]
-
-
-def test_a_study_measures_it_once_and_finds_it_again(tmp_path):
-    told = Told()
-    first = run(spec("rloo", "straight-through"), tmp_path, told)
-    assert kinds(tmp_path) == ["reference", "moments", "moments"]
-    assert told.total == (3, 0)
-    assert told.said[0] == f"reference of {SELECTOR}"
-    assert len(told.finished) == 3
-    assert {r["kind"] for r in first} == {"moments"}
-    (stored,) = (r for r in store.read(tmp_path) if r["kind"] == "reference")
-    assert {r["reference_error"] for r in first} == {stored["standard_error"]}
-
-    told = Told()
-    again = run(spec("rloo", "straight-through", "score-function"), tmp_path, told)
-    assert kinds(tmp_path) == ["reference", "moments", "moments", "moments"]
-    assert told.total == (3, 2)
-    assert {r["reference_error"] for r in again} == {stored["standard_error"]}
-    run(spec("rloo", replicates=1_000), tmp_path, Told())
-    assert kinds(tmp_path)[4:] == ["reference", "moments"]
-
-
-def test_nothing_is_measured_where_nothing_is_missing(tmp_path):
-    run(spec("rloo"), tmp_path, Told())
-    told = Told()
-    run(spec("rloo"), tmp_path, told)
-    assert told.total == (1, 1)
-    assert told.said == []
-
-
-def test_python_one_process_and_workers_agree_to_the_bit(tmp_path):
-    def clean(records):
-        return {r["estimator"]: (r["summary"], r["reference_error"], r["fingerprint"]) for r in records}
-
-    alone = clean(run(spec("rloo", "disarm"), tmp_path / "a", Silent()))
-    spread = clean(run(spec("rloo", "disarm"), tmp_path / "b", Silent(), workers=2))
-    assert alone == spread
-    m = measure(RLOO(), VAE, replicates=600)
-    assert m.record["reference_error"] == alone["rloo"][1]
-    assert m.summary.p_bias == alone["rloo"][0]["p_bias"]
-
-
-def test_blocks_that_are_spread_use_it_too(line):
-    cell = Cell(StraightThrough(), VAE)
-    plain = MomentsTask(cell, Settings(replicates=300)).record()
-    judged = MomentsTask(cell, Settings(replicates=300), reference.read(line)).record()
-    assert plain["summary"]["verdict"] == "NO_REFERENCE"
-    assert judged["summary"]["verdict"] != "NO_REFERENCE"
-    assert judged["fingerprint"] == plain["fingerprint"]
-    np.testing.assert_allclose(judged["mean"], plain["mean"], rtol=1e-5, atol=1e-7)
-
-
-def test_a_reference_that_fails_is_a_record_and_costs_only_the_verdict(tmp_path):
-    mine = tmp_path / "mine.py"
-    mine.write_text(
-        "from dataclasses import dataclass\n"
-        "from bench.objectives import BernoulliQuadratic\n"
-        "from estimators import StraightThrough\n"
-        "@dataclass(frozen=True)\n"
-        "class Wrong(BernoulliQuadratic):\n"
-        "    has_exact = False\n"
-        "    reference_estimator = StraightThrough()\n",
-        encoding="utf-8",
-    )
-    told = Told()
-    (cell,) = run(spec("rloo", objective=f"{mine}::Wrong"), tmp_path / "study", told)
-    assert [(r["kind"], r["outcome"]) for r in told.finished] == [("reference", "failed"), ("moments", "measured")]
-    assert "is biased" in told.finished[0]["reason"]
-    assert cell["summary"]["verdict"] == "NO_REFERENCE"
-    assert reference.read(told.finished[0]) is None
-
-
-def test_how_it_is_measured_does_not_depend_on_the_cells():
+def test_the_settings_of_a_reference_do_not_depend_on_the_cells():
     for field, value in (("dtype", "float32"), ("common_noise", False), ("timing", True)):
         assert reference.settings_of(dataclasses.replace(Settings(replicates=300), **{field: value})) == (
             reference.settings_of(Settings(replicates=300))

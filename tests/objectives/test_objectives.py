@@ -57,6 +57,7 @@ from bench.objectives.logistic_regression import expected_log_sigmoid, log_likel
 from bench.objectives.mean_field import mean_field
 from bench.objectives.squares import squared_distance
 from estimators import RLOO, Bound, Enumeration, Reparameterization, ScoreFunction, draw, inner, parameters, rows
+from tests.objectives.problems import flat, gradient_of, sharp
 from tests.tolerances import z_limit
 
 POINTS = [
@@ -119,18 +120,6 @@ over_points = pytest.mark.parametrize("objective", POINTS, ids=repr)
 LOGISTIC = LogisticRegression()
 
 
-def sharp(objective: Objective) -> Problem:
-    return objective.build(torch.float64)
-
-
-def flat(tensors) -> torch.Tensor:
-    return torch.cat([t.flatten() for t in tensors])
-
-
-def exact_gradient(problem: Problem) -> torch.Tensor:
-    return flat(torch.autograd.grad(problem.exact(problem.theta), list(problem.theta.values())))
-
-
 def integrand(problem: Problem):
     return problem.integrand(problem.q(problem.theta))
 
@@ -153,7 +142,7 @@ def check_derivative(problem: Problem) -> None:
             {k: part.reshape(t.shape) for (k, t), part in zip(problem.theta.items(), parts, strict=True)}
         ).item()
 
-    gradient, h = exact_gradient(problem), 2e-3
+    gradient, h = gradient_of(problem), 2e-3
     for seed in range(3):
         v = torch.randn(len(theta), generator=Generator().manual_seed(seed), dtype=torch.float64)
         v /= v.norm()
@@ -198,7 +187,7 @@ def check_unbiased(objective: Objective, problem: Problem) -> None:
     smooth = objective.family is Normal and type(objective) is not Discontinuous
     estimator = Reparameterization() if smooth else RLOO(n=4)
     sample = estimates(objective, problem, estimator)
-    expected = torch.cat([problem.exact(problem.theta).detach().reshape(1), exact_gradient(problem)])
+    expected = torch.cat([problem.exact(problem.theta).detach().reshape(1), gradient_of(problem)])
     z = (sample.mean(0) - expected) / (sample.std(0) / math.sqrt(len(sample)))
     assert z.isfinite().all()
     assert z.abs().max() < z_limit(COMPARISONS)
@@ -392,12 +381,12 @@ def test_exact_value_is_the_expectation_of_f(objective):
 
 
 @pytest.mark.parametrize("objective", SMALL, ids=repr)
-def test_exact_gradient_is_that_of_the_sum_over_all_states(objective):
+def test_exact_gradient_equals_the_sum_over_all_states(objective):
     problem = sharp(objective)
     q = problem.q(problem.theta)
     loss = Enumeration()(problem.integrand(q), q)
     gradient = flat(torch.autograd.grad(loss, list(problem.theta.values())))
-    torch.testing.assert_close(exact_gradient(problem), gradient, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(gradient_of(problem), gradient, rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(problem.exact(problem.theta), loss, rtol=1e-12, atol=0)
 
 
@@ -405,7 +394,7 @@ def test_exact_gradient_is_that_of_the_sum_over_all_states(objective):
 def test_gaussian_quadratic_gradient(objective):
     a, variance = objective.mean - objective.target, objective.scale**2
     expected = torch.tensor([2 * a, 2 * variance], dtype=torch.float64).repeat_interleave(objective.dim)
-    torch.testing.assert_close(exact_gradient(sharp(objective)), expected, rtol=1e-14, atol=0)
+    torch.testing.assert_close(gradient_of(sharp(objective)), expected, rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -413,7 +402,7 @@ def test_gaussian_quadratic_gradient(objective):
 )
 def test_bernoulli_quadratic_gradient_is_pq_times_the_difference_of_f(target, p, expected):
     objective = BernoulliQuadratic(dim=2, target=target, logit=math.log(p / (1 - p)))
-    assert exact_gradient(sharp(objective)).tolist() == pytest.approx([expected] * 2, rel=1e-12)
+    assert gradient_of(sharp(objective)).tolist() == pytest.approx([expected] * 2, rel=1e-12)
 
 
 @pytest.mark.parametrize(("power", "value"), [(1.5, 0.354880), (2.0, 0.252500), (3.0, 0.128750)])
@@ -438,7 +427,7 @@ def test_logistic_regression_gradient_by_the_gaussian_identities(objective):
     second = panels(m, s, lambda a: -0.25 / np.cosh(a / 2) ** 2)
     by_mean = x.T @ (sign * first) - mean
     by_log_scale = scale**2 * ((x**2).T @ second) - scale**2 + 1
-    gradient = exact_gradient(problem).numpy()
+    gradient = gradient_of(problem).numpy()
     np.testing.assert_allclose(gradient, np.concatenate([by_mean, by_log_scale]), rtol=0, atol=1e-11)
 
 
@@ -629,7 +618,7 @@ def test_an_infinite_exponential_moment_is_refused():
 def test_the_exponential_moments_by_hand(power, value, gradient):
     problem = sharp(ExponentialMoment(rate=1.0 if power == 1 else 0.4, power=power))
     assert problem.exact(problem.theta).item() == pytest.approx(value, rel=1e-14)
-    assert exact_gradient(problem).tolist() == pytest.approx([g * value for g in gradient], rel=1e-14)
+    assert gradient_of(problem).tolist() == pytest.approx([g * value for g in gradient], rel=1e-14)
 
 
 def test_whole_numbers_and_floats_have_the_same_identity():
@@ -773,7 +762,7 @@ def test_the_score_function_agrees_on_the_bound():
     objective = LogisticRegression(mean=0.1, log_scale=-2.0)
     problem = sharp(objective)
     sample = estimates(objective, problem, ScoreFunction(baseline=problem.exact(problem.theta).item()))
-    z = (sample.mean(0)[1:] - exact_gradient(problem)) / (sample.std(0)[1:] / math.sqrt(len(sample)))
+    z = (sample.mean(0)[1:] - gradient_of(problem)) / (sample.std(0)[1:] / math.sqrt(len(sample)))
     assert z.abs().max() < z_limit(len(z))
 
 

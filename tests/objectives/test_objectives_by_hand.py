@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import special, stats
-from torch import Generator
 from torch.distributions import Dirichlet, HalfNormal, Independent, Multinomial, Normal, Poisson
 
 from bench import measure
@@ -31,18 +30,9 @@ from bench.objectives import (
 )
 from bench.objectives.random_walk import Walk
 from estimators import RLOO, Reparameterization, ScoreFunction, draw, rdraw, score
+from tests.objectives.problems import made
+from tests.problems import seeded
 from tests.tolerances import z_limit
-
-
-def seeded(seed=0):
-    return Generator().manual_seed(seed)
-
-
-def made(objective):
-    """Return theta, q and f in float64."""
-    problem = objective.build(torch.float64)
-    q = problem.q(problem.theta)
-    return problem, q, problem.integrand(q)
 
 
 def gradients(objective):

@@ -10,6 +10,7 @@ from bench.objectives import GaussianQuadratic
 from bench.planning.loading import expand
 from bench.planning.selectors import UsageError, label, parse
 from estimators import ScoreFunction
+from tests.planning.instances import one
 
 HEAD = """
 from __future__ import annotations
@@ -47,11 +48,6 @@ def code(tmp_path):
         return f"{path}::"
 
     return write
-
-
-def one(text, kind="estimator"):
-    (instance,) = expand(parse(text), kind)
-    return instance
 
 
 def test_a_selector_is_a_grid_whose_first_parameter_varies_slowest():

@@ -4,15 +4,9 @@ import pytest
 
 from bench.objectives import GaussianQuadratic
 from bench.planning import catalogue as names
-from bench.planning.loading import expand
 from bench.planning.selectors import Selector, UsageError, from_table, label, parse
 from estimators import RLOO, GumbelSoftmax, ScoreFunction
-
-
-def one(text, kind="estimator"):
-    (instance,) = expand(parse(text), kind)
-    return instance
-
+from tests.planning.instances import one
 
 # text to selector
 

@@ -9,7 +9,7 @@ def test_every_number_of_the_environment_is_plausible():
     assert 1 <= cores() <= environment()["cores"]
 
 
-def test_the_commit_is_that_of_the_folder(tmp_path):
+def test_the_commit_is_the_commit_of_the_folder(tmp_path):
     assert commit_of(tmp_path) is None
     assert commit_of(tmp_path / "absent") is None
     for words in (

@@ -4,7 +4,6 @@ import pytest
 
 from bench.report.cost import priced
 from bench.report.frame import frame
-from bench.report.ranks import ranked
 from tests.report.records import deterministic, heavy, line, moments, study, timing
 
 
@@ -100,44 +99,3 @@ def test_problems_name_only_what_the_study_varies():
 def test_a_longer_run_of_a_cell_stands_apart_from_the_shorter():
     runs = [moments("a", "o", 1.0), moments("a", "o", 1.1, replicates=102_400), moments("a", "other", 1.0)]
     assert list(frame(runs)["problem"]) == ["o (R=10,240)", "o (R=102,400)", "other"]
-
-
-def test_costs_are_seconds_only_where_every_run_of_the_problem_was_timed():
-    timed, untimed = moments("a", "o", 2.0, f_evals=3, grad_evals=1), moments("b", "o", 2.0, f_evals=5)
-    both = priced(frame([timed, timing(timed, 1e-6), untimed]))
-    assert list(both["unit"]) == ["evaluations", "evaluations"]
-    assert list(both["variance_times_cost"]) == [8.0, 10.0]
-    alone = priced(frame([timed, timing(timed, 1e-6)]))
-    assert list(alone["unit"]) == ["seconds"]
-    assert alone["variance_times_cost"].iloc[0] == 2e-6
-    asked = priced(frame([timed, timing(timed, 1e-6)]), "evaluations")
-    assert (asked["unit"].iloc[0], asked["variance_times_cost"].iloc[0]) == ("evaluations", 8.0)
-    assert alone["variance_times_cost_low"].iloc[0] < 2e-6 < alone["variance_times_cost_high"].iloc[0]
-
-
-def test_efficiency_is_relative_to_the_best_unbiased_and_to_no_other():
-    records = [
-        moments("a", "o", 2.0, verdict="INCONCLUSIVE"),
-        moments("b", "o", 8.0, verdict="INCONCLUSIVE"),
-        moments("biased", "o", 0.1, bias=0.5, unbiased=False),
-        heavy("heavy", "o", 0.2),
-        deterministic("enumeration", "o"),
-    ]
-    efficiency = priced(frame(records)).set_index("estimator")["efficiency"]
-    assert efficiency["a"] == 1
-    assert efficiency["b"] == 0.25
-    assert efficiency[["biased", "heavy", "enumeration"]].isna().all()
-
-
-def test_ranks_are_intervals_over_the_runs_that_have_a_variance():
-    records = [
-        moments("a", "o", 1.0, half=0.01),
-        moments("b", "o", 3.0, half=0.01),
-        moments("c", "o", 3.0, half=0.01),
-        heavy("d", "o", 0.5),
-        deterministic("e", "o"),
-    ]
-    table = ranked(priced(frame(records)), records).set_index("estimator")
-    assert list(table.loc[["a", "b", "c"], "rank_low"]) == [1, 2, 2]
-    assert list(table.loc[["a", "b", "c"], "rank_high"]) == [1, 3, 3]
-    assert table.loc[["d", "e"], "rank_low"].isna().all()

@@ -1,10 +1,12 @@
+import base64
 import subprocess
 import sys
 
 import pytest
 
 from bench.report import write
-from bench.report.figures import FORMATS, NAMES
+from bench.report.figures import FORMATS, NAMES, TRAINING
+from tests.report import training_records
 from tests.report.records import line, moments, study
 
 
@@ -82,3 +84,45 @@ def test_a_whole_report_needs_no_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "the only unbiased estimator here" in done.stdout
+
+
+def test_a_folder_of_training_has_its_own_files_and_no_empty_table(tmp_path):
+    shape, grey = [2, 2, 8, 8], base64.b64encode(bytes(range(256))).decode()
+    records = training_records.study()
+    records[0]["pictures"] = {name: {"shape": shape, "grey": grey} for name in ("reconstructions", "samples", "walk")}
+    written = {path.name for path in write(tmp_path / "a", records)}
+    assert written == {"training.md", "training.csv", *(f"{name}.{suffix}" for name in TRAINING for suffix in FORMATS)}
+    before = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*.*")}
+    write(tmp_path / "a", records)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "a").rglob("*.*")}
+    plain = {path.name for path in write(tmp_path / "a", [training_records.run("rloo", [0.0, 1.0, 2.0, 3.0])])}
+    assert plain == {"training.md", "training.csv", "training.svg", "training.png"}
+    assert not (tmp_path / "a" / "figures" / "training-pictures.png").exists()
+
+
+@pytest.fixture
+def one_format(monkeypatch):
+    monkeypatch.setattr("bench.report.figures.FORMATS", ("svg",))
+
+
+@pytest.mark.usefixtures("one_format")
+def test_both_kinds_of_records_have_their_files(tmp_path):
+    names = {
+        path.name for path in write(tmp_path, [moments("a", "o", 1.0), training_records.run("a", [0.0, 1.0, 2.0, 3.0])])
+    }
+    assert {"table.md", "training.md", "heatmap.svg", "training.svg"} <= names
+
+
+@pytest.mark.usefixtures("one_format")
+@pytest.mark.parametrize(
+    "records",
+    [
+        [training_records.run("a", [0.0], outcome="diverged")],
+        [{**training_records.run("a", [0.0]), "outcome": "failed", "reason": "No."}],
+        [training_records.run("a", [1.0, 1.0, 1.0, 1.0], variance=[0.0] * 4)],
+        [training_records.run(f"rloo:n={n}", [0.0, 1.0, 2.0, 3.0], variance=[1.0] * 4) for n in range(2, 12)],
+    ],
+    ids=["diverged at once", "failed", "constant", "many of one name"],
+)
+def test_incomplete_studies_are_drawn(tmp_path, records):
+    assert "training.md" in {path.name for path in write(tmp_path, records)}

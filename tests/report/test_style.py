@@ -42,7 +42,7 @@ def test_more_guests_than_styles_still_get_one():
     assert len(styles([f"guest-{i}" for i in range(100)])) == 100
 
 
-def test_order_is_that_of_the_table_with_guests_last():
+def test_the_order_follows_the_table_with_guests_last():
     assert order(["zeta", "rloo", "alpha", "score-function", "rloo"]) == ["score-function", "rloo", "alpha", "zeta"]
 
 

@@ -1,3 +1,4 @@
+import math
 from math import exp, log, sqrt
 
 import numpy as np
@@ -6,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from bench.stats import comparison
+from bench.stats import comparison, summarise
 from bench.stats.comparison import order_statistic_interval, paired_log_ratio, rank_intervals, work_normalised
+from tests.stats.cells import noise, sums_of
 from tests.tolerances import FAILURE_RATE
 
 approx = pytest.approx
@@ -128,3 +130,17 @@ def test_ranks_hold_the_order_of_the_estimates(values):
 
 def test_refused_statuses():
     assert {"HEAVY_TAIL", "INFINITE_VARIANCE_SUSPECTED", "DEGENERATE"} == comparison.REFUSED
+
+
+def test_comparisons_from_sums():
+    g = noise(1024, 2)
+    runs = [
+        comparison.ComparedRun(summarise(s, exact=None, dtype="float64"), s.block_rows, s.block_w)
+        for s in (sums_of(g), sums_of(2 * g + 0.1 * noise(1024, 2, 1)))
+    ]
+    paired = comparison.compare(runs[1], runs[0], common=True)
+    alone = comparison.compare(runs[1], runs[0], common=False)
+    assert paired.low < math.log(4.0) < paired.high
+    assert paired.se < alone.se / 3
+    ratios, p, ranked = comparison.log_ratio_table(runs, common=True)
+    assert comparison.rank_intervals(ratios, p, ranked=ranked) == [(1, 1), (2, 2)]

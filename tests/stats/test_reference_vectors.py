@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measurement.reduction.blocks import block_partial
 from bench.measurement.reduction.kernels import square_trace
-from bench.stats import Accumulator, Moments, Reference, bias, gate, merge, moments, series, summarise, tail, variance
+from bench.stats import Moments, Reference, bias, gate, merge, moments, series, summarise, tail, variance
 from bench.stats.quantiles import normal_quantile
+from tests.stats.cells import sums_of
 
 approx = pytest.approx
 
@@ -211,27 +211,8 @@ def small_cell():
     return np.stack(columns, axis=1)
 
 
-def run(gradients, exact=EXACT, blocks=4, groups=None, centre=None):
-    g, groups = torch.as_tensor(gradients), groups or {"theta": gradients.shape[1]}
-    exact_tensor = None if exact is None else torch.as_tensor(exact)
-    centre = np.zeros(g.shape[1]) if centre is None and exact is None else exact if centre is None else centre
-    accumulator = Accumulator(groups, replicates=len(g), centre=centre, exact=exact)
-    for index, block in enumerate(g.chunk(blocks)):
-        accumulator.add(
-            block_partial(
-                block,
-                index=index,
-                groups=groups,
-                centre=torch.as_tensor(centre),
-                exact=exact_tensor,
-                replicates=len(g),
-            )
-        )
-    return accumulator.sums()
-
-
 def test_end_to_end():
-    sums = run(small_cell())
+    sums = sums_of(small_cell(), exact=EXACT, rows=100)
     s = summarise(sums, exact=EXACT, dtype="float64")
     assert s.variance == exactly(4.222061832841)
     assert s.trace_square == exactly(14.971331684, rel=1e-10)
@@ -254,7 +235,7 @@ def test_end_to_end():
 
 def test_end_to_end_by_hand():
     g = small_cell()
-    s = summarise(run(g, groups={"a": 2, "b": 1}), exact=EXACT, dtype="float64")
+    s = summarise(sums_of(g, exact=EXACT, groups={"a": 2, "b": 1}, rows=100), exact=EXACT, dtype="float64")
     cosines = g @ EXACT / np.linalg.norm(g, axis=1) / np.linalg.norm(EXACT)
     delta = g.mean(axis=0) - EXACT
     assert s.cosine == exactly(cosines.mean())

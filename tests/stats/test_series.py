@@ -91,7 +91,7 @@ def test_error_sentences():
 
 
 @pytest.mark.parametrize("count", [1, 7, 500])
-def test_the_largest_values_of_many_blocks_are_those_of_all_together(count):
+def test_the_largest_values_of_many_blocks_are_the_largest_of_all(count):
     """There are enough blocks that the values are sorted several times, with ties."""
     rng = np.random.default_rng(0)
     blocks = [-np.sort(-np.round(rng.exponential(size=300), 2)) for _ in range(40)]

@@ -1,5 +1,4 @@
 import json
-import math
 import pickle
 import subprocess
 import sys
@@ -8,46 +7,16 @@ from math import inf, nan, sqrt
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.measurement.reduction.blocks import block_partial
-from bench.stats import Accumulator, Reference, Summary, adaptive, comparison, gate, summarise
+from bench.stats import Reference, Summary, gate, summarise
 from bench.stats.summary import HEAVY, BiasVerdict, Flag, Status
+from tests.stats.cells import noise, summary, sums_of
 
 approx = pytest.approx
 
 SIZES = st.integers(1, 4)
-
-
-def run(g, *, exact=None, groups=None, rows=64, truncate_at=None):
-    g = torch.as_tensor(g)
-    groups = groups or {"theta": g.shape[1]}
-    centre = np.zeros(g.shape[1]) if exact is None else np.asarray(exact, dtype=float)
-    acc = Accumulator(groups, replicates=len(g), centre=centre, exact=None if exact is None else centre)
-    for i, block in enumerate(g.split(rows)):
-        acc.add(
-            block_partial(
-                block,
-                index=i,
-                groups=groups,
-                centre=torch.as_tensor(centre),
-                exact=None if exact is None else torch.as_tensor(centre),
-                replicates=len(g),
-                truncate_at=truncate_at,
-            )
-        )
-    return acc.sums()
-
-
-def summary(g, *, exact=None, dtype="float64", rows=64, **more):
-    sums = run(g, exact=exact, rows=rows)
-    return summarise(sums, exact=None if exact is None else np.asarray(exact, dtype=float), dtype=dtype, **more)
-
-
-def noise(rows, size, seed=0):
-    return np.random.default_rng(seed).standard_normal((rows, size))
 
 
 # --- the states of a cell --------------------------------------------------------------------------------------------
@@ -106,7 +75,7 @@ def test_an_infinite_variance():
 def test_a_heavy_variance_has_no_upper_limit_in_all_or_in_a_group(k):
     rng = np.random.default_rng(0)
     g = np.stack([rng.random(4096) ** -k, rng.standard_normal(4096) / 10], 1)
-    s = summarise(run(g, groups={"heavy": 1, "light": 1}), exact=None, dtype="float64")
+    s = summarise(sums_of(g, groups={"heavy": 1, "light": 1}), exact=None, dtype="float64")
     assert s.status is (Status.HEAVY_TAIL if k < 0.5 else Status.INFINITE_VARIANCE_SUSPECTED)
     for found in (s, Summary.from_json(s.to_json())):
         heavy, light = found.groups["heavy"], found.groups["light"]
@@ -185,7 +154,7 @@ def test_an_exact_gradient_of_zero():
 def test_a_monte_carlo_reference_widens_the_bound():
     g, exact = noise(2048, 3) + 1, np.ones(3)
     with_exact = summary(g, exact=exact)
-    sums = run(g, exact=exact)
+    sums = sums_of(g, exact=exact)
     s = summarise(sums, exact=None, dtype="float64", reference=Reference(exact, 4096, 3.0, 3.0))
     assert s.bias_bound is not None
     assert with_exact.bias_bound is not None
@@ -208,19 +177,19 @@ def test_few_valued_tails_and_float_resolution():
 
 def test_groups():
     g = noise(512, 3) * [1.0, 2.0, 3.0]
-    sums = run(g, exact=[0.0, 0.0, 0.5], groups={"a": 1, "b": 2})
+    sums = sums_of(g, exact=[0.0, 0.0, 0.5], groups={"a": 1, "b": 2})
     s = summarise(sums, exact=np.array([0.0, 0.0, 0.5]), dtype="float64")
     assert list(s.groups) == ["a", "b"]
     parts = [s.groups[n]["variance"] for n in "ab"]
     assert sum(parts) == approx(s.variance)
     assert s.groups["a"]["size"] == 1
     assert s.groups["b"]["bias_norm"] == approx(np.linalg.norm(g.mean(0)[1:] - [0, 0.5]))
-    alone = summarise(run(g), exact=None, dtype="float64")
+    alone = summarise(sums_of(g), exact=None, dtype="float64")
     assert alone.groups["theta"]["variance"] == alone.variance
 
 
 def test_error_sentences():
-    sums = run(noise(64, 2))
+    sums = sums_of(noise(64, 2))
     with pytest.raises(ValueError, match="got both"):
         summarise(sums, exact=np.ones(2), dtype="float64", reference=Reference(np.ones(2), 10, 1.0, 1.0))
     with pytest.raises(ValueError, match=r"exact has shape \(3,\)"):
@@ -299,57 +268,14 @@ def test_the_number_of_blocks_hardly_matters():
 
 def test_truncated_moments_without_a_second_run():
     g = noise(1024, 2)
-    first = run(g)
-    second = run(g, truncate_at=first.cut)
+    first = sums_of(g)
+    second = sums_of(g, truncate_at=first.cut)
     a, b = (summarise(s, exact=None, dtype="float64") for s in (first, second))
     assert (a.truncated_at, a.cut) == (b.truncated_at, b.cut)
     assert a.truncated_mean == approx(b.truncated_mean, rel=1e-12)
     assert a.truncated_cv2 == approx(b.truncated_cv2, rel=1e-9)
     cells = [gate.GateCell(**{f.name: getattr(s, f.name) for f in fields(gate.GateCell)}) for s in (a, b)]
     assert gate.gate_cell(*cells, 0.05).p == approx(1.0, abs=0.2)
-
-
-def test_comparisons_from_sums():
-    g = noise(1024, 2)
-    runs = [
-        comparison.ComparedRun(summarise(s, exact=None, dtype="float64"), s.block_rows, s.block_w)
-        for s in (run(g), run(2 * g + 0.1 * noise(1024, 2, 1)))
-    ]
-    paired = comparison.compare(runs[1], runs[0], common=True)
-    alone = comparison.compare(runs[1], runs[0], common=False)
-    assert paired.low < math.log(4.0) < paired.high
-    assert paired.se < alone.se / 3
-    ratios, p, ranked = comparison.log_ratio_table(runs, common=True)
-    assert comparison.rank_intervals(ratios, p, ranked=ranked) == [(1, 1), (2, 2)]
-
-
-# --- how many replicates ---------------------------------------------------------------------------------------------
-
-
-def test_looks():
-    assert adaptive.look_schedule(10_000) == [1000, 2000, 4000, 8000, 10_000]
-    assert adaptive.look_schedule(500) == [500]
-    assert adaptive.spend(0.05, 5) == approx(0.01)
-    with pytest.raises(ValueError, match="looks need at least one replicate"):
-        adaptive.look_schedule(0)
-    with pytest.raises(ValueError, match="at least one look"):
-        adaptive.spend(0.05, 0)
-
-
-def test_a_planned_run_reaches_its_target():
-    pilot = summary(noise(1024, 2))
-    target = adaptive.half_width(pilot) / 2
-    assert not adaptive.is_precise(pilot, target)
-    replicates = adaptive.planned_replicates(pilot, target)
-    assert replicates == approx(1.2 * 4 * 1024, rel=0.1)
-    assert adaptive.is_precise(summary(noise(replicates // 64 * 64, 2, 1)), target)
-    assert adaptive.half_width(summary(np.zeros((64, 1)))) == inf
-    with pytest.raises(ValueError, match="above 0"):
-        adaptive.planned_replicates(pilot, 0.0)
-
-
-def test_a_confidence_sequence_is_wider_than_an_interval():
-    assert all(adaptive.confidence_sequence_radius(1.0, n) > 1.96 / sqrt(n) for n in (10, 1000, 10**6))
 
 
 def test_the_statistics_need_neither_torch_nor_scipy_to_start():

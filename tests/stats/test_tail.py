@@ -78,7 +78,7 @@ def plainly(x, p):
 
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("n", [95, 300, 2000])
-def test_the_fit_is_that_of_the_plain_sums(law, n):
+def test_the_fit_equals_the_fit_by_plain_sums(law, n):
     x = exceedances(law, n)
     profile = tail.Profile(x)
     k, sigma, excess = plainly(x, 0.975)

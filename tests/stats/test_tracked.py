@@ -69,7 +69,7 @@ def test_numbers_that_cover_all_rows_do_not_change():
     assert (s.followed, t.followed) == (64 * ROWS, 96 * ROWS)
 
 
-def test_means_of_blocks_are_those_of_the_rows():
+def test_means_of_blocks_equal_the_means_of_their_rows():
     g = gradients(72)
     s, x = sums(g, 64), g.numpy() - EXACT
     assert s.block_error == approx((x**2).sum(2).mean(1), rel=1e-9)
@@ -92,7 +92,7 @@ def test_a_stretched_series_has_the_mean_of_all_and_the_spread_between_blocks():
     assert variance.shape(m).nu == approx(199)
 
 
-def test_its_kurtosis_is_that_of_the_part_where_that_leaves_fewer_degrees_of_freedom():
+def test_the_kurtosis_comes_from_the_tracked_part_if_that_leaves_fewer_degrees_of_freedom():
     x = np.random.default_rng(0).exponential(size=(2000, 4)) ** 4
     part = moments(x.ravel())
     m = series.stretch(part, x.mean(1), np.full(2000, 4.0))

@@ -1,13 +1,17 @@
-"""Every estimator of the catalogue trains what it fits."""
+"""Every estimator and every objective of the catalogue takes part in training."""
 
 import pytest
+import torch
 
 import estimators
 from bench import objectives
-from bench.objectives import BernoulliVAE, CategoricalVAE, GaussianVAE
+from bench.measurement.engine import DTYPES
+from bench.objectives import BernoulliVAE, CategoricalVAE, GaussianVAE, catalogue
 from bench.planning.cells import Cell, mismatch
 from bench.training.settings import Training
 from bench.training.train import TrainingRun
+from estimators import RLOO
+from tests.training.runs import record_of
 
 NETWORKS = [
     GaussianVAE(dim=2, hidden=3, batch=2),
@@ -22,7 +26,7 @@ HOW = Training(steps=3, measure_every=3, replicates=64)
 @pytest.mark.parametrize(
     "estimator", [cls() for cls in estimators.catalogue().values()], ids=lambda e: type(e).__name__
 )
-def test_an_estimator_trains_networks_or_else_what_there_is(estimator):
+def test_every_estimator_can_train(estimator):
     fits = [o for o in [*NETWORKS, *OTHERS] if mismatch(estimator, o) is None][:2]
     assert fits
     for objective in fits:
@@ -30,3 +34,11 @@ def test_an_estimator_trains_networks_or_else_what_there_is(estimator):
         assert record["outcome"] == "measured", record["reason"]
         assert record["curves"]["value"][0] != record["curves"]["value"][-1]
         assert record["f_evals"] > 0
+
+
+def test_every_objective_can_be_trained():
+    how = Training(steps=2, measure_every=2, replicates=0)
+    for name, cls in catalogue().items():
+        record = record_of(RLOO(), cls(), how)
+        assert record["outcome"] == "measured", (name, record["reason"])
+        assert DTYPES[record["dtype"]] == torch.float32

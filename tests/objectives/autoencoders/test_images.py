@@ -22,7 +22,7 @@ from bench.records.identity import cell_id, digest, fields_of, identity
 from bench.training.settings import Training
 from bench.training.train import TrainingRun
 from estimators import RLOO, Reparameterization
-from tests.objectives.datasets import idx, pictures, write_chardata, write_idx
+from tests.objectives.autoencoders.datasets import idx, pictures, write_chardata, write_idx
 
 TRAIN, TEST = pictures(40), pictures(20, seed=1)
 CLASSES = [GaussianVAE, BernoulliVAE, CategoricalVAE]

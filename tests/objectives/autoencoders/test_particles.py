@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import Generator
 
 from bench.measurement.engine import Engine
 from bench.objectives import BernoulliVAE, CategoricalVAE, GaussianVAE
@@ -24,6 +23,8 @@ from estimators import (
     StickingTheLanding,
     draw,
 )
+from tests.objectives.problems import gradient_of, made
+from tests.problems import seeded
 from tests.tolerances import z_limit
 
 GAUSSIAN = GaussianVAE(dim=1, hidden=3, batch=2, particles=2)
@@ -33,25 +34,11 @@ ALL = [GAUSSIAN, replace(GAUSSIAN, decoder="linear"), BERNOULLI, CATEGORICAL]
 over_all = pytest.mark.parametrize("objective", ALL, ids=repr)
 
 
-def made(objective):
-    problem = objective.build(torch.float64)
-    q = problem.q(problem.theta)
-    return problem, q, problem.integrand(q)
-
-
-def flat(tensors):
-    return torch.cat([t.flatten() for t in tensors])
-
-
-def gradient(problem, value):
-    return flat(torch.autograd.grad(value, list(problem.theta.values())))
-
-
 @over_all
 def test_f_is_the_mean_of_the_weights_of_single_particles(objective):
     _, q, f = made(objective)
     _, _, single = made(replace(objective, particles=None))
-    x = draw(q, 5, Generator().manual_seed(0))
+    x = draw(q, 5, seeded())
     assert isinstance(f, Bound)
     assert x.shape[:3] == (5, 2, objective.particles)
     each = torch.stack([single(x[:, :, k]) for k in range(objective.particles)])
@@ -63,7 +50,7 @@ def test_f_is_the_mean_of_the_weights_of_single_particles(objective):
 def test_one_particle_is_the_evidence_lower_bound(objective):
     _, q, f = made(replace(objective, particles=1))
     problem, own, single = made(replace(objective, particles=None))
-    x = draw(q, 4, Generator().manual_seed(0))
+    x = draw(q, 4, seeded())
     torch.testing.assert_close(f(x), single(x[:, :, 0]), rtol=1e-12, atol=0)
     assert q.event_shape == (1, *own.event_shape)
     assert not replace(objective, particles=1).has_exact
@@ -81,7 +68,7 @@ def by_quadrature(objective):
     mass = q.log_prob(z).exp() * step * q.stddev.detach().squeeze(-1)
     log_w = log_weight(z)
     pairs = torch.logaddexp(log_w.unsqueeze(1), log_w) - math.log(2)
-    return gradient(problem, (mass.unsqueeze(1) * mass * pairs).sum((0, 1)).mean())
+    return gradient_of(problem, (mass.unsqueeze(1) * mass * pairs).sum((0, 1)).mean())
 
 
 def value_by_enumeration(problem):
@@ -91,7 +78,7 @@ def value_by_enumeration(problem):
 
 def by_enumeration(objective):
     problem = objective.build(torch.float64)
-    return gradient(problem, value_by_enumeration(problem))
+    return gradient_of(problem, value_by_enumeration(problem))
 
 
 @pytest.mark.parametrize(

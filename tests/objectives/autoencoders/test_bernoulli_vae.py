@@ -6,8 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
-from torch import Generator
 from torch.distributions import Bernoulli, Independent
 
 from bench.measurement.draws import cap, draws
@@ -16,47 +14,19 @@ from bench.objectives import BernoulliVAE
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from estimators import RLOO, Bound, DisARM, Enumeration, GumbelSoftmax, draw, rows
+from tests.objectives.autoencoders.by_hand import bits, log_bernoulli, network
+from tests.objectives.problems import flat, gradient_of, sharp
+from tests.problems import seeded
 from tests.tolerances import z_limit
 
 SMALL = BernoulliVAE(dim=3, hidden=7, batch=4, seed=3)
-
-
-def seeded(seed=0):
-    return Generator().manual_seed(seed)
-
-
-def sharp(objective=SMALL):
-    return objective.build(torch.float64)
-
-
-def flat(tensors):
-    return torch.cat([t.flatten() for t in tensors])
-
-
-def gradient(problem):
-    return flat(torch.autograd.grad(problem.exact(problem.theta), list(problem.theta.values())))
-
-
-def network(x, weights):
-    """Return the outputs of one hidden layer, in numpy."""
-    w1, b1, w2, b2 = (t.detach().numpy() for t in weights.values())
-    hidden = x @ w1.T + b1
-    return np.where(hidden > 0, hidden, 0.3 * hidden) @ w2.T + b2
-
-
-def log_bernoulli(x, logits):
-    return np.where(x > 0, -np.logaddexp(0, -logits), -np.logaddexp(0, logits))
-
-
-def images(count):
-    return (load_digits().images[:count].reshape(count, 64) / 16 > 0.5).astype(float)
 
 
 # Exact ---------------------------------------------------------------------------------------------------------------
 
 
 def test_the_value_is_the_sum_over_all_states_by_hand():
-    problem, x = sharp(), images(4)
+    problem, x = sharp(SMALL), bits(4)
     logits, total = network(x, problem.theta), 0.0
     for state in itertools.product([0.0, 1.0], repeat=3):
         b = np.array(state)
@@ -73,14 +43,14 @@ def test_value_and_gradient_match_enumeration(objective):
     loss = Enumeration()(problem.integrand(q), q).mean()
     torch.testing.assert_close(problem.exact(problem.theta), loss, rtol=1e-12, atol=0)
     by_sum = flat(torch.autograd.grad(loss, list(problem.theta.values())))
-    torch.testing.assert_close(gradient(problem), by_sum, rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(gradient_of(problem), by_sum, rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("objective", [SMALL, BernoulliVAE()], ids=repr)
 def test_the_gradient_is_the_derivative_of_the_value(objective):
     problem = sharp(objective)
     analytic = dict(
-        zip(problem.theta, gradient(problem).split([t.numel() for t in problem.theta.values()]), strict=True)
+        zip(problem.theta, gradient_of(problem).split([t.numel() for t in problem.theta.values()]), strict=True)
     )
     for name, t in problem.theta.items():
         at, h = int(analytic[name].abs().argmax()), 1e-5
@@ -93,7 +63,7 @@ def test_the_gradient_is_the_derivative_of_the_value(objective):
 
 
 def test_f_by_hand_on_and_off_the_support():
-    problem, x = sharp(), images(4)
+    problem, x = sharp(SMALL), bits(4)
     q = problem.q(problem.theta)
     f = problem.integrand(q)
     assert isinstance(f, Bound)
@@ -109,7 +79,7 @@ def test_f_by_hand_on_and_off_the_support():
 
 
 def test_f_keeps_rows_and_images_apart():
-    problem = sharp()
+    problem = sharp(SMALL)
     r = rows(problem.q(problem.theta), 2)
     f, x = problem.integrand(r), draw(r, 3, seeded())
     deep = f(torch.stack([x, 1 - x]))
@@ -125,7 +95,7 @@ def test_f_keeps_rows_and_images_apart():
 
 
 def test_the_data():
-    x = images(1797)
+    x = bits(1797)
     assert 0.2 < x.mean() < 0.5
     first = sharp(BernoulliVAE(dim=2, hidden=3, batch=2)).q
     weights = {
@@ -148,7 +118,7 @@ def test_pulled_back_rows_are_the_gradients_of_copies_of_the_encoder(estimator):
     pulled = engine.gradients(6, seeded(2))
     problem = engine.problem
     copies = {name: t.detach().expand(6, *t.shape).clone().requires_grad_() for name, t in problem.theta.items()}
-    x = torch.from_numpy(images(4))
+    x = torch.from_numpy(bits(4))
     w1, b1, w2, b2 = copies.values()
     hidden = torch.nn.functional.leaky_relu(x @ w1.mT + b1.unsqueeze(1), 0.3)
     logits = hidden @ w2.mT + b2.unsqueeze(1)
@@ -160,7 +130,7 @@ def test_pulled_back_rows_are_the_gradients_of_copies_of_the_encoder(estimator):
 
 
 def test_the_decoder_gets_the_gradient_of_the_value():
-    problem = sharp()
+    problem = sharp(SMALL)
     for t in problem.extra.values():
         t.requires_grad_()
     q = problem.q(problem.theta)
@@ -175,7 +145,7 @@ def test_the_decoder_gets_the_gradient_of_the_value():
 
 
 def test_the_decoder_is_a_constant_unless_asked():
-    problem = sharp()
+    problem = sharp(SMALL)
     assert all(not t.requires_grad for t in problem.extra.values())
     assert all(t.is_leaf and t.requires_grad for t in problem.theta.values())
 
@@ -203,13 +173,13 @@ def test_states_are_summed_if_they_are_few(dim, has):
 
 
 def test_every_dtype_has_the_same_point_and_the_same_decoder():
-    single, double = SMALL.build(torch.float32), sharp()
+    single, double = SMALL.build(torch.float32), sharp(SMALL)
     for one, other in ((single.theta, double.theta), (single.extra, double.extra)):
         for name, t in one.items():
             assert t.dtype == torch.float32
             assert torch.equal(other[name], t.double())
     _, exact = exact_gradient(SMALL, single)
-    np.testing.assert_allclose(exact, gradient(double).numpy(), rtol=1e-13, atol=1e-16)
+    np.testing.assert_allclose(exact, gradient_of(double).numpy(), rtol=1e-13, atol=1e-16)
 
 
 def test_another_seed_is_another_point_and_the_global_generator_is_left_alone():

@@ -18,7 +18,7 @@ def test_a_clear_winner_is_named_alone_with_the_factor_to_the_next():
     assert f"b needs {low:.1f}–{high:.1f} times it" in text
 
 
-def test_overlapping_intervals_are_not_told_apart():
+def test_overlapping_intervals_have_no_winner():
     text = say(moments("a", "o", 1.0, verdict=OPEN, half=0.1), moments("b", "o", 1.1, verdict=OPEN, half=0.1))
     assert text.startswith("use a or b: overlapping intervals")
 
@@ -74,3 +74,30 @@ def test_without_an_unbiased_estimator_the_error_of_one_estimate_decides():
     biased = [moments(n, "o", v, bias=0.5, unbiased=False) for n, v in (("a", 1.0), ("b", 30.0))]
     assert say(*biased).endswith("lowest mean squared error of one estimate: a")
     assert say(heavy("a", "o", 1.0)) == "no unbiased estimator with a variance to trust was measured"
+
+
+def test_costs_are_seconds_only_where_every_run_of_the_problem_was_timed():
+    timed, untimed = moments("a", "o", 2.0, f_evals=3, grad_evals=1), moments("b", "o", 2.0, f_evals=5)
+    both = priced(frame([timed, timing(timed, 1e-6), untimed]))
+    assert list(both["unit"]) == ["evaluations", "evaluations"]
+    assert list(both["variance_times_cost"]) == [8.0, 10.0]
+    alone = priced(frame([timed, timing(timed, 1e-6)]))
+    assert list(alone["unit"]) == ["seconds"]
+    assert alone["variance_times_cost"].iloc[0] == 2e-6
+    asked = priced(frame([timed, timing(timed, 1e-6)]), "evaluations")
+    assert (asked["unit"].iloc[0], asked["variance_times_cost"].iloc[0]) == ("evaluations", 8.0)
+    assert alone["variance_times_cost_low"].iloc[0] < 2e-6 < alone["variance_times_cost_high"].iloc[0]
+
+
+def test_efficiency_is_relative_to_the_best_unbiased_and_to_no_other():
+    records = [
+        moments("a", "o", 2.0, verdict="INCONCLUSIVE"),
+        moments("b", "o", 8.0, verdict="INCONCLUSIVE"),
+        moments("biased", "o", 0.1, bias=0.5, unbiased=False),
+        heavy("heavy", "o", 0.2),
+        deterministic("enumeration", "o"),
+    ]
+    efficiency = priced(frame(records)).set_index("estimator")["efficiency"]
+    assert efficiency["a"] == 1
+    assert efficiency["b"] == 0.25
+    assert efficiency[["biased", "heavy", "enumeration"]].isna().all()

@@ -6,8 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
-from torch import Generator
 from torch.distributions import Independent, Normal, OneHotCategorical
 
 from bench.measurement.engine import Engine, exact_gradient
@@ -15,6 +13,9 @@ from bench.objectives import CategoricalVAE, GaussianVAE
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from estimators import RLOO, Bound, Enumeration, Reparameterization, StraightThrough, draw, inner, rows
+from tests.objectives.autoencoders.by_hand import bits, greys, log_bernoulli, network
+from tests.objectives.problems import flat, gradient_of, sharp
+from tests.problems import seeded
 from tests.tolerances import z_limit
 
 GAUSSIAN = GaussianVAE(dim=2, hidden=7, batch=4, seed=3)
@@ -26,43 +27,8 @@ over_all = pytest.mark.parametrize("objective", ALL, ids=repr)
 over_exact = pytest.mark.parametrize("objective", EXACT, ids=repr)
 
 
-def seeded(seed=0):
-    return Generator().manual_seed(seed)
-
-
-def sharp(objective):
-    return objective.build(torch.float64)
-
-
-def flat(tensors):
-    return torch.cat([t.flatten() for t in tensors])
-
-
-def gradient(problem, value):
-    return flat(torch.autograd.grad(value, list(problem.theta.values())))
-
-
-def network(x, weights):
-    """Return the outputs of one hidden layer, in numpy."""
-    w1, b1, w2, b2 = (t.detach().numpy() for t in weights.values())
-    hidden = x @ w1.T + b1
-    return np.where(hidden > 0, hidden, 0.3 * hidden) @ w2.T + b2
-
-
-def log_bernoulli(x, logits):
-    return np.where(x > 0, -np.logaddexp(0, -logits), -np.logaddexp(0, logits))
-
-
 def log_normal(x, mean, scale):
     return -(((x - mean) / scale) ** 2) / 2 - np.log(scale) - math.log(math.tau) / 2
-
-
-def greys(count):
-    return load_digits().images[:count].reshape(count, 64) / 16
-
-
-def bits(count):
-    return (greys(count) > 0.5).astype(float)
 
 
 def f_by_hand(objective, problem, z):
@@ -109,7 +75,7 @@ def test_the_bound_of_the_linear_decoder_matches_quadrature():
     problem = sharp(LINEAR)
     value, expected = problem.exact(problem.theta), by_quadrature(problem)
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
-    torch.testing.assert_close(gradient(problem, value), gradient(problem, expected), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(gradient_of(problem, value), gradient_of(problem, expected), rtol=1e-9, atol=1e-11)
 
 
 def test_the_categorical_bound_is_the_sum_over_all_states():
@@ -128,7 +94,7 @@ def test_value_and_gradient_match_enumeration(objective):
     q = problem.q(problem.theta)
     loss, value = Enumeration()(problem.integrand(q), q).mean(), problem.exact(problem.theta)
     torch.testing.assert_close(value, loss, rtol=1e-12, atol=0)
-    torch.testing.assert_close(gradient(problem, value), gradient(problem, loss), rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(gradient_of(problem, value), gradient_of(problem, loss), rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("objective", [*EXACT, GaussianVAE(decoder="linear"), CategoricalVAE()], ids=repr)
@@ -298,4 +264,4 @@ def test_an_unbiased_estimator_agrees(objective, estimator):
 def test_reparameterization_agrees_with_quadrature_on_the_network():
     engine = Engine(Cell(Reparameterization(), GAUSSIAN), Settings(replicates=10_000, dtype="float64"))
     sample = torch.cat([engine.draw_gradients(block) for block in range(len(engine.sizes))]).numpy()
-    check_agreement(sample, gradient(engine.problem, by_quadrature(engine.problem)).numpy())
+    check_agreement(sample, gradient_of(engine.problem, by_quadrature(engine.problem)).numpy())

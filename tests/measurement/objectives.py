@@ -1,12 +1,17 @@
-"""An objective whose q is made by a network."""
+"""Objectives to measure: one whose q is made by a network, one without an exact gradient."""
 
 from dataclasses import dataclass
 
 import torch
 from torch.distributions import Bernoulli, Independent
 
-from bench.objectives import Objective, Problem
+from bench.objectives import BernoulliVAE, Objective, Problem
 from estimators import Enumeration
+
+VAE = BernoulliVAE(dim=13, hidden=3, batch=2)
+"""An objective with too many states for an exact gradient."""
+SELECTOR = "bernoulli-vae:dim=13,hidden=3,batch=2"
+"""The selector of this objective."""
 
 
 @dataclass(frozen=True)

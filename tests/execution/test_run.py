@@ -1,0 +1,94 @@
+"""Runs: pilots and references come first, and workers change no figure."""
+
+import math
+from dataclasses import dataclass
+
+from bench import measure
+from bench.execution.progress import Silent
+from bench.execution.run import run
+from bench.measurement import reference
+from bench.objectives import GaussianCosine
+from bench.planning.spec import Spec
+from bench.records import store
+from bench.records.lines import LineKind
+from bench.report.frame import frame
+from estimators import RLOO, Estimator, ScoreFunction
+from tests.execution.specs import spec_of, with_pilots, with_reference
+from tests.measurement.objectives import VAE
+from tests.recorder import Recorder
+
+
+def test_workers_change_no_figure(tmp_path):
+    given = with_pilots("reparameterization", "score-function")
+    alone, shared = run(given, tmp_path / "a", Silent()), run(given, tmp_path / "b", Silent(), workers=2)
+    by = {r["estimator"]: (r["replicates"], r["summary"]) for r in alone}
+    assert by == {r["estimator"]: (r["replicates"], r["summary"]) for r in shared}
+
+
+@dataclass(frozen=True)
+class Broken(Estimator):
+    broken: bool = True
+
+    def __call__(self, f, q, generator=None, state=None):
+        return (math.nan if self.broken else 1.0) * ScoreFunction()(f, q, generator)
+
+
+def test_a_pilot_that_fails_is_the_cells_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(Spec, "instances", lambda _self: ([Broken()], [GaussianCosine()]))
+    (line,) = run(with_pilots("reparameterization"), tmp_path, Recorder())
+    assert (line["kind"], line["outcome"]) == (LineKind.PILOT, "failed")
+    assert "1024 of 1024 gradients were not finite" in line["reason"]
+    table = frame(store.read(tmp_path))
+    assert list(table["outcome"]) == ["failed"]
+    monkeypatch.setattr(Spec, "instances", lambda _self: ([Broken(broken=False)], [GaussianCosine()]))
+    assert run(with_pilots("reparameterization"), tmp_path, Recorder())[0]["outcome"] == "measured"
+
+
+def test_python_one_process_and_workers_agree_to_the_bit(tmp_path):
+    def clean(records):
+        return {r["estimator"]: (r["summary"], r["reference_error"], r["fingerprint"]) for r in records}
+
+    alone = clean(run(with_reference("rloo", "disarm"), tmp_path / "a", Silent()))
+    spread = clean(run(with_reference("rloo", "disarm"), tmp_path / "b", Silent(), workers=2))
+    assert alone == spread
+    m = measure(RLOO(), VAE, replicates=600)
+    assert m.record["reference_error"] == alone["rloo"][1]
+    assert m.summary.p_bias == alone["rloo"][0]["p_bias"]
+
+
+def test_a_reference_that_fails_is_a_record_and_costs_only_the_verdict(tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from dataclasses import dataclass\n"
+        "from bench.objectives import BernoulliQuadratic\n"
+        "from estimators import StraightThrough\n"
+        "@dataclass(frozen=True)\n"
+        "class Wrong(BernoulliQuadratic):\n"
+        "    has_exact = False\n"
+        "    reference_estimator = StraightThrough()\n",
+        encoding="utf-8",
+    )
+    recorder = Recorder()
+    (cell,) = run(with_reference("rloo", objective=f"{mine}::Wrong"), tmp_path / "study", recorder)
+    assert [(r["kind"], r["outcome"]) for r in recorder.records] == [("reference", "failed"), ("moments", "measured")]
+    assert "is biased" in recorder.records[0]["reason"]
+    assert cell["summary"]["verdict"] == "NO_REFERENCE"
+    assert reference.read(recorder.records[0]) is None
+
+
+def test_a_run_with_workers_and_users_own_code(tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from dataclasses import dataclass\n"
+        "from estimators import Estimator, RLOO\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine(Estimator):\n"
+        "    n: int = 2\n"
+        "    def __call__(self, f, q, generator=None, state=None):\n"
+        "        return RLOO(n=self.n)(f, q, generator)\n"
+    )
+    spec = spec_of(f"{mine}::Mine:n=2,3", "rloo", replicates=300)
+    records = run(spec, tmp_path / "study", Silent(), workers=2)
+    assert [r["outcome"] for r in records] == ["measured"] * 3
+    by = {r["estimator"]: r["summary"]["variance"] for r in records}
+    assert by["mine"] == by["rloo"]

@@ -1,0 +1,114 @@
+"""A study folder: what is on record is not measured again."""
+
+import json
+import sys
+
+import pytest
+
+from bench.execution.progress import Silent
+from bench.execution.run import run
+from bench.records import store
+from bench.records.lines import LineKind
+from tests.execution.specs import spec_of, with_pilots, with_reference
+from tests.measurement.objectives import SELECTOR
+from tests.recorder import Recorder
+
+
+def test_a_study_is_resumed_without_pilots_and_without_measuring(tmp_path):
+    first, again = Recorder(), Recorder()
+    records = run(with_pilots("reparameterization"), tmp_path, first)
+    assert [line["kind"] for line in first.records] == [LineKind.PILOT, "moments"]
+    assert run(with_pilots("reparameterization"), tmp_path, again) == records
+    assert again.labels == []
+    lines = store.read(tmp_path)
+    assert records[0]["replicates"] >= lines[0]["planned_replicates"]
+    assert (records[0]["precision"], records[0]["precision_reached"]) == (0.1, True)
+
+
+def test_an_interrupted_study_keeps_its_pilots(tmp_path):
+    class Interrupt(Recorder):
+        def finish(self, record):
+            super().finish(record)
+            if record["kind"] == "moments":
+                raise KeyboardInterrupt
+
+    two = with_pilots("reparameterization", "score-function")
+    with pytest.raises(KeyboardInterrupt):
+        run(two, tmp_path, Interrupt())
+    rest = Recorder()
+    assert len(run(two, tmp_path, rest)) == 2
+    assert [line["kind"] for line in rest.records] == ["moments"]
+
+
+def test_two_targets_live_in_one_folder(tmp_path):
+    coarse = run(with_pilots("reparameterization"), tmp_path, Silent())
+    fine = run(with_pilots("reparameterization", precision=0.04), tmp_path, Silent())
+    assert fine[0]["replicates"] > coarse[0]["replicates"]
+    assert run(with_pilots("reparameterization"), tmp_path, Silent()) == coarse
+
+
+def test_a_run_that_is_on_record_already_is_not_measured_again(tmp_path):
+    elsewhere = run(with_pilots("reparameterization"), tmp_path / "a", Silent())
+    plain = with_pilots("reparameterization", precision=None, replicates=elsewhere[0]["replicates"])
+    before = run(plain, tmp_path / "b", Silent())
+    assert "precision" not in before[0]
+    recorder = Recorder()
+    after = run(with_pilots("reparameterization"), tmp_path / "b", recorder)
+    assert [line["kind"] for line in recorder.records] == [LineKind.PILOT]
+    assert after[0]["precision_reached"] is True
+    assert after[0]["wall_seconds"] == before[0]["wall_seconds"]
+
+
+def kinds(folder):
+    return [json.loads(text)["kind"] for text in (folder / store.LINES).read_text().splitlines()]
+
+
+def test_a_study_measures_a_reference_once_and_finds_it_again(tmp_path):
+    recorder = Recorder()
+    first = run(with_reference("rloo", "straight-through"), tmp_path, recorder)
+    assert kinds(tmp_path) == ["reference", "moments", "moments"]
+    assert recorder.totals[-1] == (3, 0)
+    assert recorder.labels[0] == f"reference of {SELECTOR}"
+    assert len(recorder.records) == 3
+    assert {r["kind"] for r in first} == {"moments"}
+    (stored,) = (r for r in store.read(tmp_path) if r["kind"] == "reference")
+    assert {r["reference_error"] for r in first} == {stored["standard_error"]}
+
+    recorder = Recorder()
+    again = run(with_reference("rloo", "straight-through", "score-function"), tmp_path, recorder)
+    assert kinds(tmp_path) == ["reference", "moments", "moments", "moments"]
+    assert recorder.totals[-1] == (3, 2)
+    assert {r["reference_error"] for r in again} == {stored["standard_error"]}
+    run(with_reference("rloo", replicates=1_000), tmp_path, Silent())
+    assert kinds(tmp_path)[4:] == ["reference", "moments"]
+
+
+def test_a_complete_study_measures_nothing(tmp_path):
+    run(with_reference("rloo"), tmp_path, Silent())
+    recorder = Recorder()
+    run(with_reference("rloo"), tmp_path, recorder)
+    assert recorder.totals[-1] == (1, 1)
+    assert recorder.labels == []
+
+
+def test_edited_code_is_measured_again(tmp_path):
+    mine = tmp_path / "mine.py"
+    text = (
+        "from dataclasses import dataclass\n"
+        "from estimators import Estimator, ScoreFunction\n"
+        "@dataclass(frozen=True)\n"
+        "class Edited(Estimator):\n"
+        "    def __call__(self, f, q, generator=None, state=None):\n"
+        "        return {}ScoreFunction()(f, q, generator)\n"
+    )
+    spec = spec_of(f"{mine}::Edited", replicates=300)
+    variances = []
+    for factor in ("", "", "2 * "):
+        mine.write_text(text.format(factor))
+        for name in [n for n in sys.modules if n.startswith("_bench_user_")]:
+            del sys.modules[name]
+        (record,) = run(spec, tmp_path / "study", Silent())
+        variances.append(record["summary"]["variance"])
+    assert variances[0] == variances[1]
+    assert variances[2] == pytest.approx(4 * variances[0])
+    assert len((tmp_path / "study" / store.LINES).read_text().splitlines()) == 2

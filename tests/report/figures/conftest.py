@@ -1,0 +1,11 @@
+"""The table that most figures are drawn from."""
+
+import pytest
+
+from bench.report.study import prepared
+from tests.report.records import study
+
+
+@pytest.fixture(scope="module")
+def table():
+    return prepared(study())
