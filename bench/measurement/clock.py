@@ -136,10 +136,7 @@ def time_pair(
         job()
         base()
         began = clock()
-        warm = (
-            CUDA_WARM_SECONDS if device.type == "cuda" else 0.0,
-            min(WARM_SECONDS, budget_seconds / 4),
-        )
+        warm = (CUDA_WARM_SECONDS if device.type == "cuda" else 0.0, min(WARM_SECONDS, budget_seconds / 4))
         a = _settle(lap, job, block_seconds, *warm)
         b = _settle(lap, base, block_seconds, *warm)
         # The pairs keep half of the budget, even if a slow warm-up has overrun its quarter.

@@ -32,10 +32,7 @@ def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials
 
 
 def measure_moments(
-    engine: Engine,
-    progress: Progress = ignore,
-    spread: Spread = in_process,
-    reference: Reference | None = None,
+    engine: Engine, progress: Progress = ignore, spread: Spread = in_process, reference: Reference | None = None
 ) -> Record:
     """Measure a cell and return its moments line.
 

@@ -32,11 +32,7 @@ def pilot_head(cell: Cell, settings: Settings, target: PrecisionTarget) -> Recor
 
 
 def run_pilot(
-    cell: Cell,
-    settings: Settings,
-    target: PrecisionTarget,
-    progress: Progress = ignore,
-    look: Look = lambda *_: None,
+    cell: Cell, settings: Settings, target: PrecisionTarget, progress: Progress = ignore, look: Look = lambda *_: None
 ) -> Record:
     """Make a pilot and return its line, with the replicates that it asks for, at most ``target.max_replicates``.
 

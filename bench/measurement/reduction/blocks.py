@@ -167,11 +167,7 @@ def draws_partial(
 
 
 def _check(
-    parts: Sequence[torch.Tensor],
-    cut: int,
-    groups: Mapping[str, int],
-    centre: torch.Tensor,
-    exact: torch.Tensor | None,
+    parts: Sequence[torch.Tensor], cut: int, groups: Mapping[str, int], centre: torch.Tensor, exact: torch.Tensor | None
 ) -> None:
     """Raise ValueError if the gradients of a draw, to be cut into `cut` blocks, or the other arguments do not fit."""
     dtype, rows = parts[0].dtype, parts[0].shape[0]
