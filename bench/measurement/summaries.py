@@ -35,14 +35,13 @@ def summarise_partials(
 
     Args:
         engine: the cell made ready.
-        partials: the partial sums of its blocks, in block order. They are asked for one at a time, so a caller that
-            stops after a look stops the drawing, too.
-        centre: a point near the mean gradient, ``[size]``, that the partial sums are about.
+        partials: the partial sums of its blocks, requested one at a time: who stops after a look stops the drawing.
+        centre: the point near the mean gradient, ``[size]``, that the partial sums are about.
         replicates: rows of all partial sums together.
-        looks: numbers of replicates at which to summarise, ascending. The last one is the number that ends the run.
-        exact: the exact gradient, ``[size]``, where there is one.
+        looks: numbers of replicates at which to summarise, ascending; the last one ends the run.
+        exact: the exact gradient, ``[size]``, or None.
         reference: the Monte Carlo gradient that stands in for the exact one.
-        progress: called with the replicates done and those of the next look, after every partial sum.
+        progress: called after every partial sum, with the replicates done and those of the next look.
 
     Raises:
         Lost: gradients were not finite.
@@ -62,17 +61,12 @@ def summarise_partials(
                 "Nothing was dropped: the cell has no moments. Look for log(0), overflow or an f that returns NaN."
             )
         sums = accumulator.sums()
-        yield (
-            sums,
-            summarise(
-                sums,
-                exact=exact,
-                reference=reference,
-                dtype=engine.settings.dtype,
-                exact_error=engine.cell.objective.exact_error,
-                deterministic=target is not None and has_no_noise(engine, sums),
-            ),
+        noiseless = target is not None and has_no_noise(engine, sums)
+        dtype, error = engine.settings.dtype, engine.cell.objective.exact_error
+        shown = summarise(
+            sums, exact=exact, reference=reference, dtype=dtype, exact_error=error, deterministic=noiseless
         )
+        yield sums, shown
         coming = [n for n in coming if n > done]
         if not coming:
             return
@@ -90,9 +84,9 @@ def summarise_draws(
     Args:
         engine: the cell made ready; its state has learned.
         stage: the stage that seeds the noise, such as "pilot".
-        sizes: the rows of every draw; those of the engine's own run when None.
-        looks: numbers of replicates at which to summarise, ascending; the end alone when None.
-        progress: called with the replicates done and those of the next look, after every draw.
+        sizes: the rows of every draw; the draws of the engine's own run when None.
+        looks: numbers of replicates at which to summarise, ascending; only the end when None.
+        progress: called after every draw, with the replicates done and those of the next look.
 
     Raises:
         Lost: gradients were not finite.
@@ -101,16 +95,14 @@ def summarise_draws(
     replicates = sum(sizes)
     looks = [replicates] if looks is None else looks
     centre = engine.gradients(sizes[0], engine.generator(stage, 0)).double().mean(0)
-    partials = _one_block_each(engine, stage, sizes, looks, centre)
-    yield from summarise_partials(
-        engine, partials, centre.cpu().numpy(), replicates=replicates, looks=looks, progress=progress
-    )
+    partials, host = _one_block_each(engine, stage, sizes, looks, centre), centre.cpu().numpy()
+    yield from summarise_partials(engine, partials, host, replicates=replicates, looks=looks, progress=progress)
 
 
 def _one_block_each(
     engine: Engine, stage: str, sizes: Sequence[int], looks: Sequence[int], centre: torch.Tensor
 ) -> Iterator[Partial]:
-    """Yield the partial sums of every draw; each hands over as many of its largest values as the next look needs."""
+    """Yield the partial sums of every draw, each with the largest values that the next look needs."""
     done = 0
     for index, rows in enumerate(sizes):
         coming = next(n for n in looks if n > done)

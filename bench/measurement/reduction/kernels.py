@@ -19,10 +19,9 @@ SPARSE, SAMPLED = 100, 32  # if fewer than 1 value in SPARSE is wanted, 1 value 
 
 
 class Workspace:
-    """Memory that `draws_partial` writes into, kept by the caller from draw to draw.
+    """Memory that `draws_partial` writes into, kept by the caller from draw to draw; a workspace serves one thread.
 
-    Fresh memory of the size of a draw costs more, in page faults, than all the arithmetic on it. A workspace serves one
-    thread. Its contents have no meaning between two calls.
+    Fresh memory of the size of a draw costs more, in page faults, than all the arithmetic on it.
     """
 
     def __init__(self) -> None:
@@ -107,10 +106,7 @@ def add_block_products(Y: torch.Tensor, vectors: torch.Tensor, out: torch.Tensor
 
         out[k, b] += Y[b] @ vectors[b, k]
 
-    Args:
-        Y: `[blocks, rows, size]`.
-        vectors: `[blocks, k, size]`.
-        out: `[k, blocks, rows]`.
+    `Y` is `[blocks, rows, size]`, and `vectors` are `[blocks, k, size]`.
     """
     out += torch.bmm(vectors.to(Y.dtype), Y.transpose(1, 2)).transpose(0, 1)
 
@@ -142,7 +138,7 @@ def third_and_fourth(Y: torch.Tensor, squares: torch.Tensor, typical: float, cub
         Y: `[blocks, rows, size]`.
         squares: Y²; overwritten.
         typical: a typical square.
-        cubes: memory of the shape of Y; overwritten.
+        cubes: memory of the shape of Y.
     """
     scale = 1.0 if 1 / ORDINARY < typical < ORDINARY else typical
     if scale != 1:
@@ -152,14 +148,9 @@ def third_and_fourth(Y: torch.Tensor, squares: torch.Tensor, typical: float, cub
 
 
 def series_powers(table: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
-    """Return the sums of 2 or 4 powers of every series about a pivot, `[1 + orders, k, blocks]`.
+    """Return the pivot of every series and the sums of its 2 or 4 powers about it, `[1 + orders, k, blocks]`.
 
-    The result has the layout that `series.from_powers` reads: the pivot, then the sum of every power.
-
-    Args:
-        table: the series, `[k, blocks, rows]`; overwritten.
-        orders: 2 or 4.
-        space: memory to use.
+    This is the layout that `series.from_powers` reads. The series, `table` `[k, blocks, rows]`, are overwritten.
     """
     k, blocks, rows = table.shape
     parts = [_powers(v, orders, space) for v in torch.split(table.view(-1, rows), max(1, IN_CACHE // rows))]
@@ -183,8 +174,8 @@ def _powers(v: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
 def top(v: torch.Tensor, count: int) -> torch.Tensor:
     """Return the `count` largest values of every row of `v` `[blocks, rows]`, joined and in no order.
 
-    Every block gives the same number of values. A gradient so large that it shifts the mean of its block makes all
-    other rows of the block seem far from the mean; without the limit that block would fill the tail.
+    Every block gives the same number of values. Otherwise one block could fill the tail: a gradient so large that it
+    shifts the mean of its block makes all other rows of the block seem far from the mean.
     """
     if v.is_cuda:
         return torch.topk(v, count).values.flatten()
@@ -207,16 +198,12 @@ def _above_a_sample(values: Array, count: int) -> Array:
 
 
 def gram_matrices(Y: torch.Tensor, wanted: int) -> list[torch.Tensor]:
-    """Return the Gram matrices `y yᵀ` of the first sub-blocks y of `Y` `[rows, size]`, float64.
+    """Return the Gram matrices `y yᵀ` of the first `wanted` sub-blocks y of centred gradients `Y` `[rows, size]`.
 
     A sub-block has 32 consecutive rows. A remainder of 16 or more rows is a sub-block, too.
 
-    Args:
-        Y: centred gradients of a block or more.
-        wanted: the most matrices to return.
-
     Returns:
-        Matrices `[sub-blocks, n, n]`, one tensor for each number of rows n.
+        Matrices `[sub-blocks, n, n]`, float64, one tensor for each number of rows n.
     """
     rows, size = Y.shape
     whole, left = min(rows // SUB_BLOCK, wanted), rows % SUB_BLOCK

@@ -17,10 +17,10 @@ class Origin:
     """The pivots and units of the sums, by group.
 
     Args:
-        pivots: a point p near the mean, `[size of the group]`; None for 0, if no coordinate has a mean so many standard
-            deviations from 0 that sums about 0 would lose digits.
-        spreads: powers of two near the typical `‖g_r − p‖²`. They are the units of squared norms, whose fourth powers
-            then stay in the range of float32.
+        pivots: a point p near the mean, `[size of the group]`; None for 0, if all means are so near to 0, in standard
+            deviations, that sums about 0 lose no digits.
+        spreads: powers of two near the typical `‖g_r − p‖²`, the units of squared norms. In these units, fourth powers
+            stay in the range of float32.
     """
 
     pivots: Sequence[torch.Tensor | None]
@@ -57,8 +57,8 @@ def _power_of_two(x: float) -> float:
 def pivot_of(g: torch.Tensor) -> torch.Tensor:
     """Return a point near the mean of `g` `[rows, size]`, in its dtype; exact for a constant column.
 
-    The point is the median of the means of 16 parts, which one huge gradient does not move. Sums of squares about a
-    point far from all other gradients would have none of their digits.
+    It is the median of the means of 16 parts. One huge gradient does not move it: sums of squares about a point far
+    from the other gradients would lose all their digits.
     """
     off = (g - g[0]).double()
     return (g[0] + torch.stack([part.mean(0) for part in off.chunk(16)]).median(0).values).to(g.dtype)
