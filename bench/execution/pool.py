@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from bench.measurement.engine import Engine
+from bench.measurement.engine import Engine, Vector
 from bench.measurement.lines import Lost, reason_of
 from bench.measurement.moments import Partials
 from bench.planning.catalogue import Kind
@@ -68,8 +66,8 @@ class _Draws:
     cell: Cell
     settings: Settings
     state: bytes | None
-    centre: NDArray[np.float64]
-    exact: NDArray[np.float64] | None
+    centre: Vector
+    exact: Vector | None
     indices: range
 
     @functools.cached_property
@@ -80,9 +78,7 @@ class _Draws:
     def partials(self, indices: range) -> object:
         """Return the sums of some draws, or the reason why there are none."""
         try:
-            centre = torch.as_tensor(self.centre, device=self.engine.device)
-            exact = None if self.exact is None else torch.as_tensor(self.exact, device=self.engine.device)
-            return list(self.engine.partials(indices, centre, exact))
+            return list(self.engine.partials(indices, self.centre, self.exact))
         except Refusal as refusal:
             return _Failure(str(refusal), refused=True)
         except Exception as error:
@@ -174,7 +170,7 @@ class Pool:
                     self._replace(worker)
                     yield task.failed(str(lost))
 
-    def spread(self, engine: Engine, centre: NDArray[np.float64], exact: NDArray[np.float64] | None) -> Partials:
+    def spread(self, engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
         """Yield the partial sums of a cell in block order, computed by all workers.
 
         Raises:

@@ -1,4 +1,4 @@
-"""A cell made ready: it computes the gradients of any of its draws.
+"""A cell made ready: the gradients of all its replicates.
 
 A replicate is a row of q. The objective builds q once, and ``rows`` makes R copies of it whose parameters are leaves.
 One backward pass gives one gradient per row. All rows are pulled back to theta together. Rows come in draws, the unit
@@ -8,9 +8,7 @@ of seeding; a draw is cut into blocks, the unit of the statistics.
 import functools
 import hashlib
 import io
-import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +32,7 @@ from estimators import Estimator, Integrand, State, parameters, rows
 
 FINGERPRINT_DRAWS, FINGERPRINT_ROWS, FINGERPRINT_NUMBERS = 8, 256, 2**17
 """The fingerprint hashes the first 8 draws: at most 256 rows and 2^17 numbers of each."""
+Vector = NDArray[np.float64]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -90,13 +89,9 @@ class Engine:
         if stage in ("init", "adapt") and learned is not None:
             root = learned
         if stage not in self._streams:
-            self._streams[stage] = noise_stream(root, stage, self.subject)
+            subject = noise_subject(self.cell, common=self.settings.common_noise)
+            self._streams[stage] = noise_stream(root, stage, subject)
         return Generator(self.device).manual_seed(numbered_seed(self._streams[stage], draw))
-
-    @functools.cached_property
-    def subject(self) -> dict[str, Any] | list[dict[str, Any]]:
-        """The identity that seeds the cell's noise."""
-        return noise_subject(self.cell, common=self.settings.common_noise)
 
     def freeze(self) -> None:
         """Stop the state from learning, so that calls build no graph for it."""
@@ -124,10 +119,7 @@ class Engine:
         return torch.cat(self.pull_back(self.own_gradients_in_slices(count, generator)), 1)
 
     def own_gradients_in_slices(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
-        """Return the gradients of ``count`` independent calls at q's own parameters, slice by slice.
-
-        Each slice holds ``own_gradients`` of ``count / slices`` calls.
-        """
+        """Return the gradients of ``count`` independent calls at q's own parameters, in equal slices."""
         cut = slices(count, self.points, self.cell.objective, self.settings.device)
         return [self.own_gradients(count // cut, generator) for _ in range(cut)]
 
@@ -149,7 +141,7 @@ class Engine:
         """
         loss = checked_loss(self.cell.estimator, self.cell.estimator(f, r, generator, self.state), r)
         leaves = [t for t in parameters(r).values() if t.requires_grad]
-        # The cotangent of the sum over rows of the mean over the batch, neither of which is computed.
+        # The cotangent of the sum over rows of the mean over the batch; neither is computed.
         share = loss.new_full((), loss.shape[0] / max(1, loss.numel())).expand_as(loss)
         return torch.autograd.grad(loss, leaves, share, materialize_grads=True)
 
@@ -163,8 +155,8 @@ class Engine:
         """The pivots and units of the sums: from the first draw, so the same in every process."""
         return Origin.of(self.parts(0))
 
-    def partials(self, draws: range, centre: Tensor, exact: Tensor | None) -> Iterator[tuple[Partial, str]]:
-        """Yield the sums of every span, and the digests of those draws' raw gradients that enter the fingerprint.
+    def partials(self, draws: range, centre: Vector, exact: Vector | None) -> Iterator[tuple[Partial, str]]:
+        """Yield the sums of every span, with the digests of its draws that enter the fingerprint.
 
         Args:
             draws: whole ``spans``.
@@ -179,20 +171,19 @@ class Engine:
                 digests[draw] = digest(parts)
             return parts
 
-        before = starts(self.sizes)
-        firsts = [0, *itertools.accumulate(map(blocks_in, self.sizes))]
+        near = torch.as_tensor(centre, device=self.device)
+        target = None if exact is None else torch.as_tensor(exact, device=self.device)
+        before, firsts = starts(self.sizes), starts([blocks_in(n) for n in self.sizes])
         tracked = tracked_rows(self.sizes, self.size)
-        for span in self.spans:
-            if span.start not in draws:
-                continue
+        for span in (span for span in self.spans if span.start in draws):
             partial = draws_partial(
                 digested,
                 span,
                 index=firsts[span.start],
                 blocks=[blocks_in(self.sizes[draw]) for draw in span],
                 groups=self.groups,
-                centre=centre,
-                exact=exact,
+                centre=near,
+                exact=target,
                 replicates=sum(self.sizes),
                 origin=self.origin,
                 tracked=tracked if before[span.start] < tracked else 0,
@@ -222,11 +213,7 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
 
 
 def digest(parts: list[Tensor]) -> str:
-    """Return the digest of the first gradients of a draw.
-
-    Args:
-        parts: the gradients at every tensor of theta, each ``[rows, size of the tensor]``.
-    """
+    """Return the digest of a draw's first gradients, from its gradients by tensor, each ``[rows, tensor size]``."""
     sha, size = hashlib.sha256(), sum(g.shape[1] for g in parts)
     rows = max(1, min(FINGERPRINT_ROWS, FINGERPRINT_NUMBERS // size))
     for g in parts:
@@ -234,7 +221,7 @@ def digest(parts: list[Tensor]) -> str:
     return sha.hexdigest()
 
 
-def exact_gradient(objective: Objective, problem: Problem) -> tuple[float, NDArray[np.float64]]:
+def exact_gradient(objective: Objective, problem: Problem) -> tuple[float, Vector]:
     """Return the exact value and gradient, ``[size]``, in float64 at the problem's theta.
 
     Raises:

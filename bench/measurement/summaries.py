@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from bench.measurement.engine import Engine
+from bench.measurement.engine import Engine, Vector
 from bench.measurement.lines import Lost
 from bench.measurement.reduction.blocks import block_partial
 from bench.stats import Accumulator, Partial, Reference, Summary, Sums, summarise
 
-Vector = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 """Called with the replicates done and the replicates to do."""
 

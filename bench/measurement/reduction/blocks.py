@@ -15,6 +15,7 @@ from math import sqrt
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bench.measurement.draws import FIRST_DRAW
 from bench.measurement.reduction import kernels
@@ -25,6 +26,8 @@ from bench.stats import layout
 from bench.stats.partial import Partial
 from bench.stats.series import Array, each, from_powers, pooled
 
+Parts = Sequence[Tensor]
+"""The gradients of some rows by group, each `[rows, size of the group]`."""
 NARROW = 32  # a matrix with fewer columns is stored column by column, since loops along its rows would be too short
 TABLE = 2**19  # most numbers in a table of series, which is summed up while it is in the cache
 PASS = 2**19  # most numbers in one pass over gradients: draws are joined, or cut between blocks, to come near it
@@ -33,12 +36,12 @@ FAR = 1e6  # a mean outside [unit / FAR, unit · FAR] loses precision
 
 
 def block_partial(
-    gradients: torch.Tensor,
+    gradients: Tensor,
     *,
     index: int,
     groups: Mapping[str, int],
-    centre: torch.Tensor,
-    exact: torch.Tensor | None,
+    centre: Tensor,
+    exact: Tensor | None,
     replicates: int,
     truncate_at: float | None = None,
     workspace: Workspace | None = None,
@@ -78,14 +81,14 @@ def block_partial(
 
 @torch.no_grad()
 def draws_partial(
-    gradients: Callable[[int], Sequence[torch.Tensor]],
+    gradients: Callable[[int], Parts],
     draws: range,
     *,
     index: int,
     blocks: Sequence[int],
     groups: Mapping[str, int],
-    centre: torch.Tensor,
-    exact: torch.Tensor | None,
+    centre: Tensor,
+    exact: Tensor | None,
     replicates: int,
     origin: Origin | None = None,
     tracked: int | None = None,
@@ -121,7 +124,7 @@ def draws_partial(
     """
     tracked, space = replicates if tracked is None else tracked, workspace or Workspace()
 
-    def checked(draw: int) -> list[torch.Tensor]:
+    def checked(draw: int) -> list[Tensor]:
         with torch.enable_grad():
             parts = gradients(draw)
         _check(parts, blocks[draw - draws.start], groups, centre, exact)
@@ -136,9 +139,7 @@ def draws_partial(
     return partial
 
 
-def _check(
-    parts: Sequence[torch.Tensor], cut: int, groups: Mapping[str, int], centre: torch.Tensor, exact: torch.Tensor | None
-) -> None:
+def _check(parts: Parts, cut: int, groups: Mapping[str, int], centre: Tensor, exact: Tensor | None) -> None:
     """Raise ValueError if the gradients of a draw, to be cut into `cut` blocks, or the other arguments do not fit."""
     dtype, rows = parts[0].dtype, parts[0].shape[0]
     if dtype not in (torch.float32, torch.float64):
@@ -162,13 +163,13 @@ def _check(
 class _Target:
     """The exact gradient g*, prepared for a comparison with every row."""
 
-    offset: torch.Tensor  # p − g*, [size], float64
-    direction: torch.Tensor  # g*/‖g*‖, or 0 if g* is 0, [size], float64
-    rounded: torch.Tensor  # the direction in the dtype of the gradients
-    norm: torch.Tensor  # ‖g*‖, float64
+    offset: Tensor  # p − g*, [size], float64
+    direction: Tensor  # g*/‖g*‖, or 0 if g* is 0, [size], float64
+    rounded: Tensor  # the direction in the dtype of the gradients
+    norm: Tensor  # ‖g*‖, float64
 
     @classmethod
-    def of(cls, exact: torch.Tensor, pivot: torch.Tensor, dtype: torch.dtype) -> _Target:
+    def of(cls, exact: Tensor, pivot: Tensor, dtype: torch.dtype) -> _Target:
         """Prepare the exact gradient `[size]`, given the pivot `[size]`."""
         norm = exact.norm()
         direction = torch.where(norm > layout.ZERO_NORM, exact / norm, 0.0)
@@ -180,7 +181,7 @@ class _Frame:
     """The quantities that the first draw fixes for all draws."""
 
     rows: int  # of a block
-    pivots: Sequence[torch.Tensor | None]  # of every group, [size of the group]; None for 0
+    pivots: Sequence[Tensor | None]  # of every group, [size of the group]; None for 0
     units: Sequence[float]  # of w and, if groups have series of their own, of every group's w
     target: _Target | None  # the exact gradient, if rows are compared with it
 
@@ -197,15 +198,15 @@ class _Reduction:
     index: int
     blocks: Sequence[int]
     groups: Mapping[str, int]
-    centre: torch.Tensor
-    exact: torch.Tensor | None
+    centre: Tensor
+    exact: Tensor | None
     replicates: int
     truncate_at: float | None
     origin: Origin | None
     tracked: int
     space: Workspace
 
-    def reduce(self, gradients: Callable[[int], Sequence[torch.Tensor]]) -> tuple[Partial, bool]:
+    def reduce(self, gradients: Callable[[int], Parts]) -> tuple[Partial, bool]:
         """Reduce the draws; also return whether every sum is finite and far from the limits of the dtype."""
         first = gradients(self.draws[0])
         rows, dtype = first[0].shape[0] // self.blocks[0], first[0].dtype
@@ -217,7 +218,7 @@ class _Reduction:
         frame = _Frame(rows, origin.pivots, units, target)
         tensors = {"off centre": pivot.double() - self.centre} | ({"norm": target.norm} if target is not None else {})
         remaining = itertools.chain([first], map(gradients, self.draws[1:]))
-        found, start = list[dict[str, torch.Tensor]](), 0
+        found, start = list[dict[str, Tensor]](), 0
         for cuts in self._tables(rows * (len(self._names) + (target is not None))):
             found.append(self._reduce_table(itertools.islice(remaining, len(cuts)), start, sum(cuts), frame))
             start += sum(cuts)
@@ -237,9 +238,7 @@ class _Reduction:
             cuts.append(cut)
         yield cuts
 
-    def _reduce_table(
-        self, draws: Iterable[Sequence[torch.Tensor]], start: int, blocks: int, frame: _Frame
-    ) -> dict[str, torch.Tensor]:
+    def _reduce_table(self, draws: Iterable[Parts], start: int, blocks: int, frame: _Frame) -> dict[str, Tensor]:
         """Reduce the draws that share a table of series: `blocks` blocks, after `start` blocks of earlier draws.
 
         Returns:
@@ -251,7 +250,7 @@ class _Reduction:
         table = self.space.take("table", (len(self._names) + with_target, blocks, frame.rows), first[0])
         if with_target:
             table[-4:].zero_()
-        found, traces, end = list[torch.Tensor](), list[torch.Tensor](), 0
+        found, traces, end = list[Tensor](), list[Tensor](), 0
         for parts in self._passes(itertools.chain([first], remaining), frame.rows):
             begin, end = end, end + len(parts[0]) // frame.rows
             wanted = self._sub_blocks(start + begin, frame.rows)
@@ -262,10 +261,10 @@ class _Reduction:
         tensors = self._sum_series(table, by_block[0], frame)
         return tensors | {"blocks": by_block.transpose(1, 2), "traces": torch.cat([*traces, by_block.new_zeros(0)])}
 
-    def _passes(self, draws: Iterable[Sequence[torch.Tensor]], rows: int) -> Iterator[Sequence[torch.Tensor]]:
+    def _passes(self, draws: Iterable[Parts], rows: int) -> Iterator[Parts]:
         """Join small draws, and cut large ones between blocks of `rows`; yield the gradients by group."""
         most = max(1, PASS // (rows * self.centre.numel())) * rows
-        waiting, held = list[Sequence[torch.Tensor]](), 0
+        waiting, held = list[Parts](), 0
         for parts in draws:
             if waiting and held + len(parts[0]) > most:
                 yield _joined(waiting)
@@ -278,9 +277,7 @@ class _Reduction:
         if waiting:
             yield _joined(waiting)
 
-    def _reduce_pass(
-        self, parts: Sequence[torch.Tensor], table: torch.Tensor, sub_blocks: int, frame: _Frame
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _reduce_pass(self, parts: Parts, table: Tensor, sub_blocks: int, frame: _Frame) -> tuple[Tensor, list[Tensor]]:
         """Reduce the gradients of some blocks in one pass: coordinates to moments, rows to numbers in the table.
 
         Written to the table: `‖Y_r‖²/u`, to w or to the w of every group. Added to its last four series:
@@ -304,7 +301,7 @@ class _Reduction:
             for g, own in zip(parts, self._columns, strict=True):
                 kernels.add_products(g, target.rounded[own], table[-2].view(-1))
                 self._add_squared_norms(g, table[-1].view(-1))
-        found, grams, begun = [], list[torch.Tensor](), set[int]()
+        found, grams, begun = [], list[Tensor](), set[int]()
         squared = not (target is not None or sub_blocks or self._shapes)  # only the squares of Y are needed
         for matrix, d, columns, sums in self._centred(parts, frame.pivots, shape[0], squared=squared):
             Y = squares = matrix.view(shape)
@@ -328,8 +325,8 @@ class _Reduction:
         return torch.cat(found, 2) if len(found) > 1 else found[0], grams
 
     def _centred(
-        self, parts: Sequence[torch.Tensor], pivots: Sequence[torch.Tensor | None], blocks: int, *, squared: bool
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, slice, list[tuple[int, slice]]]]:
+        self, parts: Parts, pivots: Sequence[Tensor | None], blocks: int, *, squared: bool
+    ) -> Iterator[tuple[Tensor, Tensor, slice, list[tuple[int, slice]]]]:
         """Yield centred gradients: one matrix for every group or, if theta is narrow, a single one for all groups.
 
         Yields:
@@ -347,7 +344,7 @@ class _Reduction:
                 d_own = kernels.centre_blocks(g, p, blocks, matrix, squared=squared)
                 yield matrix, d_own, own, [(k if own_series else 0, whole)]
 
-    def _sum_series(self, table: torch.Tensor, d: torch.Tensor, frame: _Frame) -> dict[str, torch.Tensor]:
+    def _sum_series(self, table: Tensor, d: Tensor, frame: _Frame) -> dict[str, Tensor]:
         """Complete the series that `_reduce_pass` has written to the table, and sum them up. The table is overwritten.
 
         Returns:
@@ -357,7 +354,7 @@ class _Reduction:
         w = table[: 1 + len(groups)]
         if groups:
             kernels.weighted_sum(w[1:], w.new_tensor(units[1:]) / units[0], w[0])
-        tensors: dict[str, torch.Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         if target is not None:
             error, projection, cosine, squared_norm = table[-4:]
             delta = d + target.offset
@@ -462,14 +459,14 @@ class _Reduction:
             return layout.kept_in_block(layout.kept_values(self.replicates), rows, self.replicates)
         return layout.kept_in_block(layout.tail_length(self.tracked) + 1, rows, self.tracked)
 
-    def _matrix(self, name: str, like: torch.Tensor, size: int | None = None) -> torch.Tensor:
+    def _matrix(self, name: str, like: Tensor, size: int | None = None) -> Tensor:
         """Return memory for a matrix with the rows of `like`, `[rows, size]`; column by column if it is narrow."""
         rows, size = len(like), size or like.shape[1]
         return (
             self.space.take(name, (size, rows), like).T if size < NARROW else self.space.take(name, (rows, size), like)
         )
 
-    def _add_squared_norms(self, g: torch.Tensor, out: torch.Tensor) -> None:
+    def _add_squared_norms(self, g: Tensor, out: Tensor) -> None:
         """Add `‖g_r‖²` to `out` `[rows]`, for `g` `[rows, size]`."""
         if g.shape[1] == 1:
             out.addcmul_(g[:, 0], g[:, 0])
@@ -480,12 +477,12 @@ class _Reduction:
             out.addcmul_(norms, norms)
 
 
-def _joined(draws: Sequence[Sequence[torch.Tensor]]) -> Sequence[torch.Tensor]:
+def _joined(draws: Sequence[Parts]) -> Parts:
     """Return the gradients of several draws as one, group by group."""
     return [torch.cat(each) for each in zip(*draws, strict=True)] if len(draws) > 1 else draws[0]
 
 
-def _to_host(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, Array], bool]:
+def _to_host(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Array], bool]:
     """Return the tensors as float64 numpy arrays, by one transfer, and whether all values are finite."""
     flat = torch.cat([t.double().reshape(-1) for t in tensors.values()]).cpu().numpy()
     ends = np.cumsum([t.numel() for t in tensors.values()])
@@ -505,7 +502,7 @@ def _in_range(partial: Partial, units: Sequence[float]) -> bool:
     return all(TINY < mean < HUGE and 1 / FAR < mean / unit < FAR for mean, unit in wanted)
 
 
-def _nonfinite_rows(parts: Sequence[torch.Tensor]) -> int:
+def _nonfinite_rows(parts: Parts) -> int:
     """Return the number of rows whose squared norm is not finite."""
     norms = torch.stack([g.double().square().sum(1) for g in parts]).sum(0)
     return int((~torch.isfinite(norms)).sum())

@@ -7,6 +7,7 @@ from math import ceil, gcd, prod, sqrt
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bench.stats.layout import MIN_REMAINDER, SUB_BLOCK
 from bench.stats.series import Array
@@ -25,9 +26,9 @@ class Workspace:
     """
 
     def __init__(self) -> None:
-        self._buffers: dict[str, torch.Tensor] = {}
+        self._buffers: dict[str, Tensor] = {}
 
-    def take(self, name: str, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    def take(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Return the buffer `name`, uninitialised, with the dtype and device of `like`."""
         buffer, count = self._buffers.get(name), prod(shape)
         if buffer is None or buffer.numel() < count or buffer.dtype != like.dtype or buffer.device != like.device:
@@ -36,7 +37,7 @@ class Workspace:
         return buffer[:count].view(shape)
 
 
-def column_sums(x: torch.Tensor) -> torch.Tensor:
+def column_sums(x: Tensor) -> Tensor:
     """Sum `x` `[blocks, rows, size]` over the rows of every block, float64 `[blocks, size]`.
 
         out[b, j] = Σ_r x[b, r, j]
@@ -54,9 +55,7 @@ def column_sums(x: torch.Tensor) -> torch.Tensor:
     return folded.view(blocks, rows // step, size).sum(1, dtype=torch.float64)
 
 
-def centre_blocks(
-    g: torch.Tensor, pivot: torch.Tensor | None, blocks: int, out: torch.Tensor, *, squared: bool
-) -> torch.Tensor:
+def centre_blocks(g: Tensor, pivot: Tensor | None, blocks: int, out: Tensor, *, squared: bool) -> Tensor:
     """Write `g − mean(g)` to `out`, or its squares; the mean is taken over the rows of each block.
 
         d = mean(g) − pivot
@@ -84,7 +83,7 @@ def centre_blocks(
     return d
 
 
-def row_sums(x: torch.Tensor, scale: float, out: torch.Tensor, *, add: bool) -> None:
+def row_sums(x: Tensor, scale: float, out: Tensor, *, add: bool) -> None:
     """Write `scale · Σ_j x[r, j]` to `out` `[rows]`, or add it, for `x` `[rows, size]`."""
     if 1 < x.shape[1] < FEW_COLUMNS:
         torch.addmv(out, x, x.new_full((x.shape[1],), scale), beta=float(add), out=out)
@@ -93,7 +92,7 @@ def row_sums(x: torch.Tensor, scale: float, out: torch.Tensor, *, add: bool) -> 
     torch.add(out, each, alpha=scale, out=out) if add else torch.mul(each, scale, out=out)
 
 
-def add_products(x: torch.Tensor, vector: torch.Tensor, out: torch.Tensor) -> None:
+def add_products(x: Tensor, vector: Tensor, out: Tensor) -> None:
     """Add `x @ vector` to `out` `[rows]`, for `x` `[rows, size]` and a vector `[size]`."""
     if x.shape[1] == 1:  # not worth a matrix product
         out.addcmul_(x[:, 0], vector)
@@ -101,7 +100,7 @@ def add_products(x: torch.Tensor, vector: torch.Tensor, out: torch.Tensor) -> No
         torch.addmv(out, x, vector, out=out)
 
 
-def add_block_products(Y: torch.Tensor, vectors: torch.Tensor, out: torch.Tensor) -> None:
+def add_block_products(Y: Tensor, vectors: Tensor, out: Tensor) -> None:
     """Add the products of rows with k vectors of their own block to `out` `[k, blocks, rows]`.
 
         out[k, b] += Y[b] @ vectors[b, k]
@@ -111,12 +110,12 @@ def add_block_products(Y: torch.Tensor, vectors: torch.Tensor, out: torch.Tensor
     out += torch.bmm(vectors.to(Y.dtype), Y.transpose(1, 2)).transpose(0, 1)
 
 
-def weighted_sum(series: torch.Tensor, weights: torch.Tensor, out: torch.Tensor) -> None:
+def weighted_sum(series: Tensor, weights: Tensor, out: Tensor) -> None:
     """Write `Σ_k weights[k] · series[k]` to `out` `[blocks, rows]`, for series `[k, blocks, rows]`."""
     torch.mv(series.view(len(series), -1).T, weights, out=out.view(-1))
 
 
-def divide_by_norms(products: torch.Tensor, squared_norms: torch.Tensor) -> None:
+def divide_by_norms(products: Tensor, squared_norms: Tensor) -> None:
     """Turn products `g·e` with a unit vector e into cosines, in place; `squared_norms` is overwritten.
 
         products = products / √squared_norms
@@ -126,7 +125,7 @@ def divide_by_norms(products: torch.Tensor, squared_norms: torch.Tensor) -> None
     products.mul_(squared_norms.clamp_(min=torch.finfo(products.dtype).tiny).rsqrt_()).clamp_(-1, 1)
 
 
-def third_and_fourth(Y: torch.Tensor, squares: torch.Tensor, typical: float, cubes: torch.Tensor) -> list[torch.Tensor]:
+def third_and_fourth(Y: Tensor, squares: Tensor, typical: float, cubes: Tensor) -> list[Tensor]:
     """Return the sums of Y³ and Y⁴ over the rows of every block, each `[blocks, size]`, float64.
 
         M3 = Σ_r Y[b, r, j]³
@@ -147,7 +146,7 @@ def third_and_fourth(Y: torch.Tensor, squares: torch.Tensor, typical: float, cub
     return [M3, column_sums(squares.mul_(squares)) * scale**2]
 
 
-def series_powers(table: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
+def series_powers(table: Tensor, orders: int, space: Workspace) -> Tensor:
     """Return the pivot of every series and the sums of its 2 or 4 powers about it, `[1 + orders, k, blocks]`.
 
     This is the layout that `series.from_powers` reads. The series, `table` `[k, blocks, rows]`, are overwritten.
@@ -157,7 +156,7 @@ def series_powers(table: torch.Tensor, orders: int, space: Workspace) -> torch.T
     return torch.cat(parts, dim=1).view(-1, k, blocks)
 
 
-def _powers(v: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
+def _powers(v: Tensor, orders: int, space: Workspace) -> Tensor:
     """Return the pivot of every row of `v` `[k, rows]` and the sums of powers of `z = v − pivot`: Σz, Σz², Σz³, Σz⁴.
 
     The pivot is a value of the row itself (the median of its first five), so that a constant row gives zeros. The
@@ -171,7 +170,7 @@ def _powers(v: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
     return torch.stack([pivot[:, 0], v.sum(1), z2.sum(1), v.mul_(z2).sum(1), z2.mul_(z2).sum(1)])
 
 
-def top(v: torch.Tensor, count: int) -> torch.Tensor:
+def top(v: Tensor, count: int) -> Tensor:
     """Return the `count` largest values of every row of `v` `[blocks, rows]`, joined and in no order.
 
     Every block gives the same number of values. Otherwise one block could fill the tail: a gradient so large that it
@@ -197,7 +196,7 @@ def _above_a_sample(values: Array, count: int) -> Array:
     return above if above.size >= count else values
 
 
-def gram_matrices(Y: torch.Tensor, wanted: int) -> list[torch.Tensor]:
+def gram_matrices(Y: Tensor, wanted: int) -> list[Tensor]:
     """Return the Gram matrices `y yᵀ` of the first `wanted` sub-blocks y of centred gradients `Y` `[rows, size]`.
 
     A sub-block has 32 consecutive rows. A remainder of 16 or more rows is a sub-block, too.
@@ -213,7 +212,7 @@ def gram_matrices(Y: torch.Tensor, wanted: int) -> list[torch.Tensor]:
     return [torch.bmm(each, each.transpose(1, 2)).double() for each in x]
 
 
-def square_trace(G: torch.Tensor) -> torch.Tensor:
+def square_trace(G: Tensor) -> Tensor:
     """Estimate tr Σ² without bias from samples of n ≥ 4 rows, given as Gram matrices `G` `[b, n, n]`, to float64 `[b]`.
 
     The rows may be taken about any point near their mean. With the Gram matrix G about the mean itself::

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite, log2
 
 import torch
+from torch import Tensor
 
 FARTHEST = 100  # binary exponent of the largest unit; its inverse is still a float32
 NEAR = 8  # a mean within this many standard deviations of 0 needs no pivot
@@ -23,11 +24,11 @@ class Origin:
             stay in the range of float32.
     """
 
-    pivots: Sequence[torch.Tensor | None]
+    pivots: Sequence[Tensor | None]
     spreads: Sequence[float]
 
     @classmethod
-    def of(cls, parts: Sequence[torch.Tensor]) -> Origin:
+    def of(cls, parts: Sequence[Tensor]) -> Origin:
         """Return the origin found from some gradients, `[rows, size of the group]` for every group."""
         pivots, spreads = zip(*map(_place, parts), strict=True)
         return cls(list(pivots), list(spreads))
@@ -38,7 +39,7 @@ class Origin:
         return _power_of_two(sum(self.spreads))
 
 
-def _place(g: torch.Tensor) -> tuple[torch.Tensor | None, float]:
+def _place(g: Tensor) -> tuple[Tensor | None, float]:
     """Return the pivot and the spread of a group, `[rows, size]`, as medians of 16 parts, which no outlier moves."""
     pivot = pivot_of(g)
     parts = torch.stack([part.mean(0) for part in (g - pivot).double().square().chunk(16)])
@@ -54,7 +55,7 @@ def _power_of_two(x: float) -> float:
     return 2.0 ** max(-FARTHEST, min(FARTHEST, round(log2(x))))
 
 
-def pivot_of(g: torch.Tensor) -> torch.Tensor:
+def pivot_of(g: Tensor) -> Tensor:
     """Return a point near the mean of `g` `[rows, size]`, in its dtype; exact for a constant column.
 
     It is the median of the means of 16 parts. One huge gradient does not move it: sums of squares about a point far
