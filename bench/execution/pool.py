@@ -52,14 +52,6 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True)
-class _Failure:
-    """An exception in a worker, in words."""
-
-    reason: str
-    refused: bool
-
-
-@dataclass(frozen=True)
 class _Draws:
     """The first question about a cell: all that a worker needs to sum up any draws, and the draws to begin with."""
 
@@ -75,14 +67,14 @@ class _Draws:
         """The cell made ready, in the worker."""
         return Engine(self.cell, self.settings, self.state)
 
-    def partials(self, indices: range) -> object:
-        """Return the sums of some draws, or the reason why there are none."""
+    def partials(self, indices: range) -> list[tuple[Partial, str]] | Exception:
+        """Return the sums of some draws, or the exception to raise in the parent: one that can be pickled."""
         try:
             return list(self.engine.partials(indices, self.centre, self.exact))
         except Refusal as refusal:
-            return _Failure(str(refusal), refused=True)
+            return Refusal(str(refusal))
         except Exception as error:
-            return _Failure(reason_of(error), refused=False)
+            return Lost(reason_of(error))
 
 
 @contextlib.contextmanager
@@ -179,7 +171,7 @@ class Pool:
         """
         state = engine.state_bytes()
         chunks = deque(chunks_of(engine.spans, engine.sizes, len(self._workers)))
-        ready: dict[int, tuple[int, list[tuple[Partial, str]]]] = {}
+        ready: dict[int, tuple[int, list[tuple[Partial, str]]]] = {}  # first draw of a chunk: the end of it, its sums
         asked: dict[Worker, deque[range]] = {worker: deque() for worker in self._workers}
         begun, following = set[Worker](), 0
         try:
@@ -196,8 +188,8 @@ class Pool:
                 for worker in _answering([worker for worker in self._workers if asked[worker]]):
                     answer = worker.answer()
                     chunk = asked[worker].popleft()
-                    if isinstance(answer, _Failure):
-                        raise Refusal(answer.reason) if answer.refused else Lost(answer.reason)
+                    if isinstance(answer, Exception):
+                        raise answer
                     ready[chunk.start] = chunk.stop, answer
                 while following in ready:
                     following, partials = ready.pop(following)

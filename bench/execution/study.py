@@ -24,7 +24,7 @@ class StudyWriter:
     Each line is on disk when its work ends: an interruption loses only the work under way.
 
     Args:
-        spec: the estimators and objectives, whose classes the workers load.
+        spec: estimators and objectives, whose classes the workers load.
         folder: the study folder, made if it does not exist.
         progress: receives the events of the run.
         workers: processes that measure, of one thread each; None for as many as there are processors and work for.
@@ -77,12 +77,7 @@ class StudyWriter:
             self.keep(skipped(task.head(), reason))
 
     def execute(self, tasks: Sequence[Task], *, in_process: bool = False) -> None:
-        """Do the work of every task, write its line, and report it.
-
-        Args:
-            tasks: the work, in order.
-            in_process: use no workers, one task after the other.
-        """
+        """Do the work of every task, write its line, and report it; ``in_process`` without workers, in order."""
         for line in self._records(tasks, 1 if in_process else self._processes(tasks)):
             self.keep(line)
             self.progress.finish(line)

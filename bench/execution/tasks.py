@@ -76,12 +76,7 @@ class Task(ABC):
         return bool(line["outcome"] != Outcome.FAILED and line["code"] == code)
 
     def record(self, progress: Progress | None = None, pool: Pool | None = None) -> Record:
-        """Do the work and return its line, whatever happens.
-
-        Args:
-            progress: receives the events.
-            pool: workers over which the draws are spread; this process when None.
-        """
+        """Do the work and return its line, whatever happens. Draws are spread over the pool if there is one."""
         with single_thread():
             return safely(lambda: self.work(progress or Silent(), pool), self.head())
 

@@ -4,9 +4,8 @@ On a shared machine absolute times vary by tens of percent between processes. A 
 slows down differently from the job. The ratio inside a pair is stable: ``cost`` is the time of the job divided by the
 time of a base job of the same shapes, in the same process, a moment earlier or later.
 
-- One thread, without garbage collection.
-- The first call of each job is not timed. Warm-up lasts until two successive blocks agree.
-- A block repeats the call until it is long compared with the clock's resolution.
+- One thread, without garbage collection. The first call of each job is not timed.
+- Warm-up lasts until two successive blocks agree. A block is long compared with the clock's resolution.
 - Blocks come in the order AB BA BA AB: each job starts a pair equally often, and a steady drift cancels.
 - Results are medians with distribution-free intervals, never means.
 
@@ -106,7 +105,7 @@ def time_pair(
         budget_seconds: time for warm-up and pairs. If 12 pairs do not fit, blocks are shortened, down to one call; 12
             pairs are measured in any case. The first call of each job and the memory pass come on top.
         memory: whether to measure ``peak_bytes`` too, with one more call of the job.
-        clock: returns nanoseconds.
+        clock: read around every block.
 
     Raises:
         ValueError: there are fewer than 12 pairs, a length is not positive, or the device is neither CPU nor CUDA.
@@ -118,10 +117,8 @@ def time_pair(
             f"Shorten budget_seconds instead."
         )
     if not min(block_seconds, budget_seconds) > 0:
-        raise ValueError(
-            f"time_pair needs positive lengths (got block_seconds={block_seconds}, budget_seconds={budget_seconds}). "
-            f"Give both in seconds."
-        )
+        given = f"block_seconds={block_seconds}, budget_seconds={budget_seconds}"
+        raise ValueError(f"time_pair needs positive lengths (got {given}). Give both in seconds.")
     lap = _stopwatch(device, clock)
     with _quiet():
         # Lazy imports and allocations make the first call up to a million times slower than the next.

@@ -115,7 +115,7 @@ class Engine:
         return self.pull_back(self.own_gradients_in_slices(self.sizes[draw], self.generator(stage, draw)))
 
     def gradients(self, count: int, generator: Generator) -> Tensor:
-        """Return the gradients of ``count`` independent calls, ``[count, size]``; large calls are made in slices."""
+        """Return the gradients of ``count`` independent calls, ``[count, size]``; many calls are made in slices."""
         return torch.cat(self.pull_back(self.own_gradients_in_slices(count, generator)), 1)
 
     def own_gradients_in_slices(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
@@ -134,7 +134,7 @@ class Engine:
         return self.cell.estimator(self.problem.integrand(r), r, generator, self.state).detach()
 
     def own_gradients_on(self, r: Distribution, f: Integrand, generator: Generator) -> tuple[Tensor, ...]:
-        """Call the estimator on the rows r and return the gradients at their own parameters, each ``[count, ...]``.
+        """Call the estimator on the rows r; return the gradients at their own parameters, each ``[count, ...]``.
 
         Raises:
             ValueError: the loss is not one value per batch element, or has no gradient at q's parameters.
@@ -156,12 +156,9 @@ class Engine:
         return Origin.of(self.parts(0))
 
     def partials(self, draws: range, centre: Vector, exact: Vector | None) -> Iterator[tuple[Partial, str]]:
-        """Yield the sums of every span, with the digests of its draws that enter the fingerprint.
+        """Yield the sums of every span in ``draws``, with the digests of its draws that enter the fingerprint.
 
-        Args:
-            draws: whole ``spans``.
-            centre: a point near the mean gradient, ``[size]``, float64.
-            exact: the exact gradient, ``[size]``, float64; None if unknown.
+        ``centre`` is a point near the mean gradient, ``exact`` the exact gradient or None; ``[size]``, float64.
         """
         digests: dict[int, str] = {}
 
@@ -200,10 +197,8 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
         ValueError: the loss is not one value per batch element, or has no gradient at q's parameters.
     """
     if loss.shape != q.batch_shape:
-        raise ValueError(
-            f"{estimator!r} returned a loss of shape {list(loss.shape)} for a q of batch shape "
-            f"{list(q.batch_shape)}: it must return one value per batch element."
-        )
+        shapes = f"a loss of shape {list(loss.shape)} for a q of batch shape {list(q.batch_shape)}"
+        raise ValueError(f"{estimator!r} returned {shapes}: it must return one value per batch element.")
     if not loss.requires_grad:
         raise ValueError(
             f"{estimator!r} returned a loss without a gradient at q's parameters. "

@@ -34,11 +34,7 @@ def measure_moments(
 ) -> Record:
     """Measure a cell and return its moments line.
 
-    Args:
-        engine: the cell made ready.
-        progress: called after every partial sum, with the replicates done and in all.
-        spread: computes the partial sums; in this process unless given.
-        reference: stands in for the exact gradient if the objective has none.
+    A ``reference`` stands in for the exact gradient if the objective has none.
 
     Raises:
         Lost: gradients were not finite.
@@ -78,12 +74,8 @@ def summarise_cell(
 ) -> tuple[Sums, Summary, str]:
     """Draw and reduce a whole cell; return its sums, their summary, and the fingerprint of its first draws.
 
-    Args:
-        engine: the cell made ready; its state has learned.
-        exact: the exact gradient, ``[size]``, or None.
-        reference: stands in for the exact gradient.
-        spread: computes the partial sums; in this process unless given.
-        progress: called after every partial sum, with the replicates done and in all.
+    The engine's state has learned. Gradients are compared with the ``exact`` one, ``[size]``, or with the ``reference``
+    that stands in for it.
 
     Raises:
         Lost: gradients were not finite.
@@ -109,7 +101,7 @@ def shape_of(engine: Engine) -> dict[str, Any]:
 
 
 def fingerprint_of(engine: Engine) -> str:
-    """Return the fingerprint of a cell from its first draws alone: the one that a whole measurement records."""
+    """Return the fingerprint that a whole measurement of a cell records, from the first draws alone."""
     adapt_state(engine)
     found = hashlib.sha256(_fingerprint_header(engine.settings))
     for number in range(min(FINGERPRINT_DRAWS, len(engine.sizes))):
@@ -125,6 +117,6 @@ def _hashed(partials: Partials, fingerprint: Any) -> Iterator[Partial]:
 
 
 def _fingerprint_header(settings: Settings) -> bytes:
-    """Return what a fingerprint holds besides gradients: seed, dtype, device, torch version, CPU capability."""
+    """Return the part of a fingerprint besides gradients: seed, dtype, device, torch version, CPU capability."""
     versions = [torch.__version__, torch.backends.cpu.get_cpu_capability()]
     return canonical([settings.seed, settings.dtype, settings.device, *versions]).encode()

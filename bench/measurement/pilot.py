@@ -36,12 +36,7 @@ def run_pilot(
 ) -> Record:
     """Make a pilot and return its line, with the replicates that it asks for, at most ``target.max_replicates``.
 
-    Args:
-        cell: estimator and objective.
-        settings: how to measure; their replicates are not used.
-        target: the wanted precision.
-        progress: called after every draw, with the replicates done and those of the next look.
-        look: called at every look.
+    The replicates of the settings are not used.
 
     Raises:
         Lost: gradients were not finite.
@@ -50,19 +45,13 @@ def run_pilot(
     done = planned = line["replicates"]
     looks: list[list[float]] = []
     if not cell.estimator.deterministic:
-        found = list(_looks(Engine(cell, replace(settings, replicates=most)), target, progress, look))
-        done, last = found[-1]
-        looks = [[done, half_width(summary)] for done, summary in found]
+        seen = list(_looks(Engine(cell, replace(settings, replicates=most)), target, progress, look))
+        done, last = seen[-1]
+        looks = [[replicates, half_width(summary)] for replicates, summary in seen]
         enough = is_precise(last, target.half_width)
         planned = min(most, planned_replicates(last, target.half_width)) if enough else most
-    seconds = time.perf_counter() - begin
-    return {
-        **line,
-        "pilot_replicates": done,
-        "planned_replicates": planned,
-        "looks": looks,
-        "wall_seconds": seconds,
-    }
+    found = {"pilot_replicates": done, "planned_replicates": planned, "looks": looks}
+    return {**line, **found, "wall_seconds": time.perf_counter() - begin}
 
 
 def _looks(engine: Engine, target: PrecisionTarget, progress: Progress, look: Look) -> Iterator[tuple[int, Summary]]:

@@ -30,8 +30,7 @@ class PullBack:
     def __call__(self, slices: list[tuple[Tensor, ...]]) -> list[Tensor]:
         """Return the gradients at every tensor of theta, each ``[rows of all slices, size of the tensor]``.
 
-        Args:
-            slices: gradients at q's own parameters, each ``[rows of the slice, ...]``.
+        The slices hold the gradients at q's own parameters, each ``[rows of the slice, ...]``.
         """
         own = [g[0] if len(g) == 1 else torch.cat(g) for g in zip(*slices, strict=True)]
         out: list[Tensor | None] = [None] * len(self.theta)

@@ -40,11 +40,6 @@ def settings_of(settings: Settings) -> Settings:
 def measure_reference(cell: Cell, settings: Settings, progress: Progress = ignore) -> Record:
     """Measure a reference, a cell from ``cell_of`` with settings from ``settings_of``, and return its line.
 
-    Args:
-        cell: estimator and objective.
-        settings: how to measure.
-        progress: called after every draw, with the replicates done and in all.
-
     Raises:
         Lost: the estimator is biased, or its gradients are not finite, or too heavy-tailed for their mean to mean much.
     """

@@ -10,7 +10,7 @@ from bench.measurement.reduction.blocks import block_partial
 from bench.stats import Accumulator, Partial, Reference, Summary, Sums, summarise
 
 Progress = Callable[[int, int], None]
-"""Called with the replicates done and the replicates to do."""
+"""Called after every partial sum with the replicates done and the replicates to do, by the next look or in all."""
 
 
 def ignore(_done: int, _total: int) -> None:
@@ -32,13 +32,13 @@ def summarise_partials(
 
     Args:
         engine: the cell made ready.
-        partials: the partial sums of its blocks, requested one at a time: who stops after a look stops the drawing.
+        partials: the partial sums of its blocks, requested one at a time: a caller that stops early draws no more.
         centre: the point near the mean gradient, ``[size]``, that the partial sums are about.
         replicates: rows of all partial sums together.
         looks: numbers of replicates at which to summarise, ascending; the last one ends the run.
         exact: the exact gradient, ``[size]``, or None.
         reference: the Monte Carlo gradient that stands in for the exact one.
-        progress: called after every partial sum, with the replicates done and those of the next look.
+        progress: called after every partial sum.
 
     Raises:
         Lost: gradients were not finite.
@@ -78,12 +78,8 @@ def summarise_draws(
 ) -> Iterator[tuple[Sums, Summary]]:
     """Draw at a stage, reduce every draw as one block, and yield the sums and their summary at every look.
 
-    Args:
-        engine: the cell made ready; its state has learned.
-        stage: the stage that seeds the noise, such as "pilot".
-        sizes: the rows of every draw; the draws of the engine's own run when None.
-        looks: numbers of replicates at which to summarise, ascending; only the end when None.
-        progress: called after every draw, with the replicates done and those of the next look.
+    The engine's state has learned, and the stage, such as "pilot", seeds the noise. ``sizes`` are the rows of every
+    draw (the engine's own when None); looks are numbers of replicates, ascending (the end when None).
 
     Raises:
         Lost: gradients were not finite.

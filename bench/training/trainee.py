@@ -86,11 +86,7 @@ class Trainee:
         return Generator(device or self.device).manual_seed(seed)
 
     def train(self, progress: Progress) -> Record:
-        """Train, and return the keys of the line that the training fills.
-
-        Args:
-            progress: called at every checkpoint, with the steps done and in all.
-        """
+        """Train, and return the keys of the line that the training fills; report the steps at every checkpoint."""
         f_evals, grad_evals = count_evaluations(self.engine())
         checkpoints, divergence = self.run(progress)
         batch = math.prod(self.problem.q(self.problem.theta).batch_shape)

@@ -280,21 +280,16 @@ class _Reduction:
     def _reduce_pass(self, parts: Parts, table: Tensor, sub_blocks: int, frame: _Frame) -> tuple[Tensor, list[Tensor]]:
         """Reduce the gradients of some blocks in one pass: coordinates to moments, rows to numbers in the table.
 
-        Written to the table: `‖Y_r‖²/u`, to w or to the w of every group. Added to its last four series:
+        `table` is the part for these blocks, `[series, blocks, rows]`. Written to it: `‖Y_r‖²/u`, to w or to the w of
+        every group. Added to its last four series:
 
         - error: `2 Y_r·(d + p − g*)/u`
         - projection: `Y_r·g*/‖g*‖/√u`
         - cosine: `g_r·g*/‖g*‖`
         - helper: `‖g_r‖²`
 
-        Args:
-            parts: the gradients by group, `[blocks · rows, size of the group]`.
-            table: the part of the table for these blocks, `[series, blocks, rows]`.
-            sub_blocks: the most sub-blocks to return.
-            frame: pivots, units and target.
-
         Returns:
-            d, M2 and, in early blocks, M3 and M4, `[2 or 4, blocks, size]`; the Gram matrices of sub-blocks.
+            d, M2 and, in early blocks, M3 and M4, `[2 or 4, blocks, size]`; Gram matrices of the first `sub_blocks`.
         """
         shape, target, units = (*table.shape[1:], -1), frame.target, frame.units
         if target is not None:

@@ -61,15 +61,8 @@ def centre_blocks(g: Tensor, pivot: Tensor | None, blocks: int, out: Tensor, *, 
         d = mean(g) − pivot
         out = (g − pivot) − d
 
-    Args:
-        g: gradients, `[blocks · rows, size]`.
-        pivot: `[size]`; None for 0.
-        blocks: number of blocks.
-        out: memory of the shape of `g`.
-        squared: whether `out` gets the squares.
-
-    Returns:
-        d, `[blocks, size]`, float64.
+    The gradients `g` and `out` are `[blocks · rows, size]`, the pivot is `[size]` or None for 0. Returns d, float64
+    `[blocks, size]`.
     """
     if pivot is not None:
         g = torch.sub(g, pivot, out=out)
@@ -132,12 +125,7 @@ def third_and_fourth(Y: Tensor, squares: Tensor, typical: float, cubes: Tensor) 
         M4 = Σ_r Y[b, r, j]⁴
 
     If the `typical` square is not near 1, the powers are of `Y / √typical`, so that none leaves the range of the dtype.
-
-    Args:
-        Y: `[blocks, rows, size]`.
-        squares: Y²; overwritten.
-        typical: a typical square.
-        cubes: memory of the shape of Y.
+    `Y` is `[blocks, rows, size]`. Y² in `squares` is overwritten, and so is `cubes`, memory of that shape.
     """
     scale = 1.0 if 1 / ORDINARY < typical < ORDINARY else typical
     if scale != 1:
