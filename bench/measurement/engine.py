@@ -42,8 +42,6 @@ class Engine:
     The gradients depend on cell, settings and draw number alone, so any process may compute any draw.
 
     Args:
-        cell: estimator and objective.
-        settings: how to measure.
         state: the bytes of a state that has finished learning, from ``state_bytes``; None starts with a fresh state.
         truncate_at: squared norm at which the gate's truncated series is cut off; None leaves that series out.
         problem: the problem whose theta is measured; the objective's own when None.
@@ -84,7 +82,7 @@ class Engine:
         return sum(map(blocks_in, self.sizes))
 
     def generator(self, stage: str, draw: int) -> Generator:
-        """Return the generator of a draw: seeded by root seed, stage, objective and draw number."""
+        """Return the generator of a draw, seeded by root seed, stage, draw number and ``noise_subject``."""
         root, learned = self.settings.seed, self.settings.adapt_seed
         if stage in ("init", "adapt") and learned is not None:
             root = learned
@@ -111,7 +109,7 @@ class Engine:
         return torch.cat(self.parts(draw, stage), 1)
 
     def parts(self, draw: int, stage: str = "measure") -> list[Tensor]:
-        """Return the gradients of a draw, tensor of theta by tensor, each ``[rows, size of the tensor]``."""
+        """Return the gradients of a draw at every tensor of theta, each ``[rows, size of the tensor]``."""
         return self.pull_back(self.own_gradients_in_slices(self.sizes[draw], self.generator(stage, draw)))
 
     def gradients(self, count: int, generator: Generator) -> Tensor:

@@ -1,8 +1,8 @@
 """Blocks of gradients to partial sums.
 
-In formulas, g_r is the gradient of a row, g* the exact gradient and p the pivot, a point near the mean gradient.
-Inside a block, Y_r is a gradient minus the mean of the block, and d that mean minus the pivot, `mean(g) − p`. Squared
-norms are in units of u, a power of two near their mean. `Partial` explains the other letters.
+In formulas, g_r is the gradient of a row, g* the exact gradient and p the pivot, a point near the mean gradient. Y_r is
+a gradient minus the mean of its block, and d is that mean minus the pivot, `mean(g) − p`. Squared norms are in units of
+u, a power of two near their mean. `Partial` explains the other letters.
 """
 
 from __future__ import annotations
@@ -238,20 +238,18 @@ class _Reduction:
             cuts.append(cut)
         yield cuts
 
-    def _reduce_table(self, draws: Iterable[Parts], start: int, blocks: int, frame: _Frame) -> dict[str, Tensor]:
+    def _reduce_table(self, draws: Iterator[Parts], start: int, blocks: int, frame: _Frame) -> dict[str, Tensor]:
         """Reduce the draws that share a table of series: `blocks` blocks, after `start` blocks of earlier draws.
 
         Returns:
             Sums by name; the last axis of every tensor counts blocks or values, so that tables can be joined along it.
         """
-        remaining = iter(draws)
-        first = next(remaining)
-        with_target = frame.target is not None
+        first, with_target = next(draws), frame.target is not None
         table = self.space.take("table", (len(self._names) + with_target, blocks, frame.rows), first[0])
         if with_target:
             table[-4:].zero_()
         found, traces, end = list[Tensor](), list[Tensor](), 0
-        for parts in self._passes(itertools.chain([first], remaining), frame.rows):
+        for parts in self._passes(itertools.chain([first], draws), frame.rows):
             begin, end = end, end + len(parts[0]) // frame.rows
             wanted = self._sub_blocks(start + begin, frame.rows)
             moments, grams = self._reduce_pass(parts, table[:, begin:end], wanted, frame)
@@ -381,8 +379,7 @@ class _Reduction:
         unit = dict(zip(w_names, np.multiply(units, _unbiased(rows)), strict=True))
         unit |= {"truncated": unit["w"], "error": units[0], "cosine": 1.0}
         unit["projection"] = sqrt(units[0]) / max(float(out.get("norm", 1.0)), layout.ZERO_NORM)
-        factors = np.array([unit[name] for name in names])
-        by_block = from_powers(rows, out["series"].swapaxes(1, 2), factors)
+        by_block = from_powers(rows, out["series"].swapaxes(1, 2), np.array([unit[name] for name in names]))
         series = dict(zip(names, each(pooled(rows, by_block[0], by_block[1:])), strict=True))
         largest = {name: -np.sort(-out[f"top {name}"]) * unit[name] for name in names if f"top {name}" in out}
         group_w = np.add.reduceat(powers[0], [own.start for own in self._columns], axis=1) * _unbiased(rows)
@@ -425,8 +422,7 @@ class _Reduction:
     @functools.cached_property
     def _columns(self) -> list[slice]:
         """The columns of every group in the gradient."""
-        ends = [0, *itertools.accumulate(self.groups.values())]
-        return [slice(*pair) for pair in itertools.pairwise(ends)]
+        return [slice(*pair) for pair in itertools.pairwise([0, *itertools.accumulate(self.groups.values())])]
 
     @property
     def _shapes(self) -> bool:
@@ -439,10 +435,10 @@ class _Reduction:
         return self._shapes and layout.kept_values(self.replicates) <= layout.above_quantile(self.replicates)
 
     def _sub_blocks(self, start: int, rows: int) -> int:
-        """Return how many of the run's 64 sub-blocks may still be missing before block `start` of this reduction.
+        """Return the number of the run's 64 sub-blocks that may be missing before block `start` of this reduction.
 
-        The number depends on the index and the rows of the block alone: earlier blocks are taken to have as many rows,
-        but at most 256. No sub-block is needed if D = 1, where tr Σ² = V².
+        It depends on the index and the rows of the block alone: earlier blocks are taken to have the same rows, or 256
+        if that is fewer. No sub-block is needed if D = 1, where tr Σ² = V².
         """
         if self.centre.numel() == 1:
             return 0
@@ -457,9 +453,9 @@ class _Reduction:
     def _matrix(self, name: str, like: Tensor, size: int | None = None) -> Tensor:
         """Return memory for a matrix with the rows of `like`, `[rows, size]`; column by column if it is narrow."""
         rows, size = len(like), size or like.shape[1]
-        return (
-            self.space.take(name, (size, rows), like).T if size < NARROW else self.space.take(name, (rows, size), like)
-        )
+        if size < NARROW:
+            return self.space.take(name, (size, rows), like).T
+        return self.space.take(name, (rows, size), like)
 
     def _add_squared_norms(self, g: Tensor, out: Tensor) -> None:
         """Add `‖g_r‖²` to `out` `[rows]`, for `g` `[rows, size]`."""
