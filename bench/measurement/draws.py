@@ -54,8 +54,7 @@ def cap(objective: Objective, device: str) -> int:
 def ladder(objective: Objective, device: str) -> Iterator[int]:
     """Yield the rows of the draws of a short run: 8 of 256, 4 of 512, 4 of 1024 and so on, up to ``cap``.
 
-    R is rounded up to whole draws, by less than a quarter from 2048 on. A longer run starts with the draws of the
-    shorter one.
+    R is rounded up by less than a quarter from 2048 on. A longer run starts with the draws of a shorter one.
     """
     most = cap(objective, device)
     size, count = min(FIRST_DRAW, most), FIRST_DRAWS
@@ -85,9 +84,7 @@ def draws(cell: Cell, replicates: int, device: str) -> list[int]:
 
     A deterministic estimator returns one gradient whatever the noise, so its run is a single smallest draw.
     """
-    if cell.estimator.deterministic:
-        return [SMALLEST_DRAW]
-    return sizes_of(cell.objective, replicates, device)
+    return [SMALLEST_DRAW] if cell.estimator.deterministic else sizes_of(cell.objective, replicates, device)
 
 
 def sizes_of(objective: Objective, replicates: int, device: str) -> list[int]:

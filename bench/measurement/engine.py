@@ -83,10 +83,10 @@ class Engine:
 
     def generator(self, stage: str, draw: int) -> Generator:
         """Return the generator of a draw, seeded by root seed, stage, draw number and ``noise_subject``."""
-        root, learned = self.settings.seed, self.settings.adapt_seed
-        if stage in ("init", "adapt") and learned is not None:
-            root = learned
         if stage not in self._streams:
+            root, learned = self.settings.seed, self.settings.adapt_seed
+            if stage in ("init", "adapt") and learned is not None:
+                root = learned
             subject = noise_subject(self.cell, common=self.settings.common_noise)
             self._streams[stage] = noise_stream(root, stage, subject)
         return Generator(self.device).manual_seed(numbered_seed(self._streams[stage], draw))
@@ -100,8 +100,7 @@ class Engine:
         """Return the state as bytes that another process can load; None without a state."""
         if self.state is None:
             return None
-        buffer = io.BytesIO()
-        torch.save(self.state.state_dict(), buffer)
+        torch.save(self.state.state_dict(), buffer := io.BytesIO())
         return buffer.getvalue()
 
     def draw_gradients(self, draw: int, stage: str = "measure") -> Tensor:

@@ -25,8 +25,9 @@ def replicates_of(cell: Cell, settings: Settings) -> int:
 
 def run_of(cell: Cell, settings: Settings) -> str:
     """Return the id of the run of a cell with these settings."""
-    given = {name: getattr(settings, name) for name in ("dtype", "device", "seed", "common_noise")}
-    return run_id(cell.id, replicates=replicates_of(cell, settings), **given)
+    dtype, device, seed, common = settings.dtype, settings.device, settings.seed, settings.common_noise
+    rows = replicates_of(cell, settings)
+    return run_id(cell.id, dtype=dtype, device=device, seed=seed, replicates=rows, common_noise=common)
 
 
 def head(cell: Cell, settings: Settings, kind: LineKind) -> Record:

@@ -25,7 +25,7 @@ Spread = Callable[[Engine, Vector, Vector | None], Partials]
 
 
 def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
-    """Yield the partial sums of a cell, computed in this process."""
+    """Return the partial sums of a cell, computed in this process one after the other."""
     return engine.partials(range(len(engine.sizes)), centre, exact)
 
 

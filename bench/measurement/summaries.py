@@ -10,7 +10,7 @@ from bench.measurement.reduction.blocks import block_partial
 from bench.stats import Accumulator, Partial, Reference, Summary, Sums, summarise
 
 Progress = Callable[[int, int], None]
-"""Called after every partial sum with the replicates done and the replicates to do, by the next look or in all."""
+"""Called after every partial sum, with the replicates done and the replicates of the next look or of the whole run."""
 
 
 def ignore(_done: int, _total: int) -> None:
@@ -60,10 +60,10 @@ def summarise_partials(
         sums = accumulator.sums()
         noiseless = target is not None and has_no_noise(engine, sums)
         dtype, error = engine.settings.dtype, engine.cell.objective.exact_error
-        shown = summarise(
+        summary = summarise(
             sums, exact=exact, reference=reference, dtype=dtype, exact_error=error, deterministic=noiseless
         )
-        yield sums, shown
+        yield sums, summary
         coming = [n for n in coming if n > done]
         if not coming:
             return

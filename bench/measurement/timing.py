@@ -48,9 +48,9 @@ def measure_timing(cell: Cell, settings: Settings) -> Record:
 
         return base
 
-    device, base, half = engine.device, sample_and_evaluate(engine.q), TIMING_SECONDS / 2
-    throughput = time_pair(batch, sample_and_evaluate(many), device=device, budget_seconds=TIMING_SECONDS)
-    latency = time_pair(single, base, device=device, budget_seconds=half, memory=False)
+    throughput = time_pair(batch, sample_and_evaluate(many), device=engine.device, budget_seconds=TIMING_SECONDS)
+    one, half = sample_and_evaluate(engine.q), TIMING_SECONDS / 2
+    latency = time_pair(single, one, device=engine.device, budget_seconds=half, memory=False)
     return {
         **head(cell, settings, LineKind.TIMING),
         "seconds": throughput.seconds / count,
