@@ -132,20 +132,17 @@ def time_pair(
         left = max(budget_seconds / 2, budget_seconds - 1e-9 * (clock() - began))
         fit = min(1.0, left / (FLOOR * 1e-9 * (a.block + b.block)))
         inner, base_inner = max(1, int(a.inner * fit)), max(1, int(b.inner * fit))
-
         laps, began = list[tuple[_Lap, _Lap]](), clock()
         for pair in range(pairs):
             # Two pairs at a time: a stop between an AB and its BA would unbalance the two orders.
             if pair >= FLOOR and pair % 2 == 0 and (clock() - began) * (pair + 2) / pair > 1e9 * left:
                 break
             if pair % 4 in (0, 3):
-                first = lap(job, inner)
-                laps.append((first, lap(base, base_inner)))
+                laps.append((lap(job, inner), lap(base, base_inner)))
             else:
                 first = lap(base, base_inner)
                 laps.append((lap(job, inner), first))
         peak = peak_bytes(job, device) if memory else None
-
     seconds = [x.wall / (inner * 1e9) for x, _ in laps]
     on_device = [x.device / (inner * 1e9) for x, _ in laps if x.device is not None]
     costs = [x.wall * base_inner / (y.wall * inner) for x, y in laps]

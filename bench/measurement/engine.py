@@ -100,7 +100,8 @@ class Engine:
         """Return the state as bytes that another process can load; None without a state."""
         if self.state is None:
             return None
-        torch.save(self.state.state_dict(), buffer := io.BytesIO())
+        buffer = io.BytesIO()
+        torch.save(self.state.state_dict(), buffer)
         return buffer.getvalue()
 
     def draw_gradients(self, draw: int, stage: str = "measure") -> Tensor:

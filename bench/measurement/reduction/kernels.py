@@ -56,13 +56,12 @@ def column_sums(x: Tensor) -> Tensor:
 
 
 def centre_blocks(g: Tensor, pivot: Tensor | None, blocks: int, out: Tensor, *, squared: bool) -> Tensor:
-    """Write `g − mean(g)` to `out`, or its squares; the mean is taken over the rows of each block.
+    """Write `g − mean(g)` to `out`, or its squares; the mean is over the rows of each block. Return d, float64.
 
         d = mean(g) − pivot
         out = (g − pivot) − d
 
-    The gradients `g` and `out` are `[blocks · rows, size]`, the pivot is `[size]` or None for 0. Returns d, float64
-    `[blocks, size]`.
+    `g` and `out` are `[blocks · rows, size]`, the pivot is `[size]` or None for 0, and d is `[blocks, size]`.
     """
     if pivot is not None:
         g = torch.sub(g, pivot, out=out)
