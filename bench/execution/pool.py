@@ -1,9 +1,8 @@
 """Worker processes of one thread each.
 
-Workers take small cells whole, and draws of large cells. Any process computes the same bits for a draw, and draws are
-merged in order, so the number of workers changes no figure. A worker that dies costs only the cell it was working on.
-The pool is made of plain processes with one pipe each, because the standard pools lose all pending work when one
-worker dies.
+A small cell goes to one worker; the draws of a large cell go to all. Any process computes the same bits for a draw, and
+draws are merged in order, so the number of workers changes no figure. A worker that dies costs only the cell it was
+working on. The standard pools lose all pending work when a worker dies; this one has plain processes, one pipe each.
 """
 
 import contextlib
@@ -19,11 +18,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from bench.measurement.engine import Engine
+from bench.measurement.engine import Engine, Vector
 from bench.measurement.lines import Lost, reason_of
 from bench.measurement.moments import Partials
 from bench.planning.catalogue import Kind
@@ -35,25 +32,13 @@ from bench.records.lines import Record
 from bench.stats import Partial
 from estimators import Refusal
 
-CHUNKS = 32
-"""Most chunks of a cell that each worker gets; a chunk is some successive draws, all with about equal replicates."""
-AHEAD = 4
-"""Most chunks per worker that are under way or wait for the merge. Bounds the memory."""
+CHUNKS, AHEAD = 32, 4
+"""Chunks of a cell per worker: at most in all, and at most under way or waiting for the merge (bounds the memory).
 
+A chunk is some successive draws. All chunks have about equal replicates.
+"""
 Preload = Sequence[tuple[Selector, Kind]]
 """Selectors of users' own classes, which every worker has to load."""
-
-
-@dataclass(frozen=True)
-class _Draws:
-    """What a worker needs to compute the sums of some draws of a cell. Later draws need only their numbers."""
-
-    cell: Cell
-    settings: Settings
-    state: bytes | None
-    centre: NDArray[np.float64]
-    exact: NDArray[np.float64] | None
-    indices: range
 
 
 class Work(Protocol):
@@ -67,11 +52,29 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True)
-class _Failure:
-    """An exception in a worker, in words."""
+class _Draws:
+    """The first question about a cell: all that a worker needs to sum up any draws, and the draws to begin with."""
 
-    reason: str
-    refused: bool
+    cell: Cell
+    settings: Settings
+    state: bytes | None
+    centre: Vector
+    exact: Vector | None
+    indices: range
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """The cell made ready, in the worker."""
+        return Engine(self.cell, self.settings, self.state)
+
+    def partials(self, indices: range) -> list[tuple[Partial, str]] | Exception:
+        """Return the sums of some draws, or the exception to raise in the parent: one that can be pickled."""
+        try:
+            return list(self.engine.partials(indices, self.centre, self.exact))
+        except Refusal as refusal:
+            return Refusal(str(refusal))
+        except Exception as error:
+            return Lost(reason_of(error))
 
 
 @contextlib.contextmanager
@@ -111,9 +114,8 @@ class Worker:
             self.process.join()
             code = self.process.exitcode
             how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-            raise Lost(
-                f"The worker process {how}, as happens when memory runs out. No other cell is affected."
-            ) from None
+            reason = f"The worker process {how}, as happens when memory runs out. No other cell is affected."
+            raise Lost(reason) from None
 
     def stop(self) -> None:
         """End the process."""
@@ -123,12 +125,7 @@ class Worker:
 
 
 class Pool:
-    """Worker processes; a context manager.
-
-    Args:
-        count: number of processes.
-        preload: selectors of users' own classes, which every worker has to load.
-    """
+    """``count`` worker processes, each of which first loads the classes of ``preload``; a context manager."""
 
     def __init__(self, count: int, preload: Preload = ()) -> None:
         self._preload = preload
@@ -153,8 +150,8 @@ class Pool:
         """Yield the line of every task, in the order in which they end."""
         waiting, busy = deque(tasks), dict[Worker, Work]()
         while waiting or busy:
-            for worker in self._idle(busy):
-                if waiting:
+            for worker in self._workers:
+                if waiting and worker not in busy:
                     busy[worker] = waiting.popleft()
                     worker.ask(busy[worker])
             for worker in _answering(busy):
@@ -165,12 +162,7 @@ class Pool:
                     self._replace(worker)
                     yield task.failed(str(lost))
 
-    def spread(
-        self,
-        engine: Engine,
-        centre: NDArray[np.float64],
-        exact: NDArray[np.float64] | None,
-    ) -> Partials:
+    def spread(self, engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
         """Yield the partial sums of a cell in block order, computed by all workers.
 
         Raises:
@@ -179,10 +171,9 @@ class Pool:
         """
         state = engine.state_bytes()
         chunks = deque(chunks_of(engine.spans, engine.sizes, len(self._workers)))
-        ready: dict[int, tuple[int, list[tuple[Partial, str]]]] = {}
+        ready: dict[int, tuple[int, list[tuple[Partial, str]]]] = {}  # first draw of a chunk: the end of it, its sums
         asked: dict[Worker, deque[range]] = {worker: deque() for worker in self._workers}
-        begun: set[Worker] = set()
-        following = 0
+        begun, following = set[Worker](), 0
         try:
             while chunks or any(asked.values()):
                 # Two questions at a time: no worker waits for its next one while answers are merged.
@@ -191,15 +182,14 @@ class Pool:
                     if chunks and len(asked[worker]) < depth and waiting < AHEAD * len(self._workers):
                         chunk = chunks.popleft()
                         asked[worker].append(chunk)
-                        first = worker not in begun
-                        begun.add(worker)
                         whole = _Draws(engine.cell, engine.settings, state, centre, exact, chunk)
-                        worker.ask(whole if first else chunk)
+                        worker.ask(chunk if worker in begun else whole)
+                        begun.add(worker)
                 for worker in _answering([worker for worker in self._workers if asked[worker]]):
                     answer = worker.answer()
                     chunk = asked[worker].popleft()
-                    if isinstance(answer, _Failure):
-                        raise Refusal(answer.reason) if answer.refused else Lost(answer.reason)
+                    if isinstance(answer, Exception):
+                        raise answer
                     ready[chunk.start] = chunk.stop, answer
                 while following in ready:
                     following, partials = ready.pop(following)
@@ -208,9 +198,6 @@ class Pool:
             for worker, under_way in asked.items():
                 if under_way:  # the worker is dead, or its answer is no longer wanted
                     self._replace(worker)
-
-    def _idle(self, busy: Collection[Worker]) -> list[Worker]:
-        return [worker for worker in self._workers if worker not in busy]
 
 
 def _answering(busy: Collection[Worker]) -> list[Worker]:
@@ -234,7 +221,7 @@ def _serve(connection: Connection, preload: Preload) -> None:
     torch.set_num_threads(1)
     for selector, kind in preload:
         load(selector, kind)
-    cell: _Drawn | None = None
+    cell: _Draws | None = None
     while True:
         try:
             question = pickle.loads(connection.recv_bytes())
@@ -243,33 +230,10 @@ def _serve(connection: Connection, preload: Preload) -> None:
         answer: object
         match question:
             case _Draws():
-                cell = _Drawn(question)
-                answer = cell.partials(question.indices)
+                cell = question
+                answer = cell.partials(cell.indices)
             case range() if cell is not None:
                 answer = cell.partials(question)
             case _:
                 answer = question.record()
         connection.send_bytes(pickle.dumps(answer))
-
-
-class _Drawn:
-    """A cell whose draws a worker computes. It is made ready when the first draws are asked for."""
-
-    def __init__(self, task: _Draws) -> None:
-        self.task = task
-
-    @functools.cached_property
-    def engine(self) -> Engine:
-        return Engine(self.task.cell, self.task.settings, self.task.state)
-
-    def partials(self, indices: range) -> object:
-        """Return the sums of some draws, or the reason why there are none."""
-        task = self.task
-        try:
-            centre = torch.as_tensor(task.centre, device=self.engine.device)
-            exact = None if task.exact is None else torch.as_tensor(task.exact, device=self.engine.device)
-            return list(self.engine.partials(indices, centre, exact))
-        except Refusal as refusal:
-            return _Failure(str(refusal), refused=True)
-        except Exception as error:
-            return _Failure(reason_of(error), refused=False)

@@ -1,12 +1,10 @@
-"""Progress: the events of a run, and a receiver that ignores them."""
-
-from typing import Protocol
+"""Progress: the events of a run."""
 
 from bench.records.lines import Record
 
 
-class Progress(Protocol):
-    """Receives the events of a run."""
+class Progress:
+    """Receives the events of a run, and ignores them: receivers override the events that they want."""
 
     def start(self, total: int, done: int) -> None:
         """Receive the amount of work, and the part of it that is on record already."""
@@ -27,23 +25,5 @@ class Progress(Protocol):
         """Receive the end of the run, or its interruption."""
 
 
-class Silent:
-    """Ignores all events."""
-
-    def start(self, total: int, done: int) -> None:
-        """Ignore the amount of work."""
-
-    def cell(self, label: str) -> None:
-        """Ignore that a cell begins."""
-
-    def block(self, done: int, total: int) -> None:
-        """Ignore the replicates of a cell."""
-
-    def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Ignore a pilot's look."""
-
-    def finish(self, record: Record) -> None:
-        """Ignore a record."""
-
-    def end(self) -> None:
-        """Ignore the end."""
+Silent = Progress
+"""The receiver that ignores all events."""

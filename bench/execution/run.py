@@ -18,11 +18,11 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
     """Measure what a study folder lacks, and return the records of the spec's runs.
 
     Each record is on disk when its cell ends: an interrupted run loses only the cell it was in. Cells that failed, or
-    whose code has changed, are measured again. Where the spec asks for a precision, a pilot finds the replicates of
-    every cell first; a pilot on record is not made again. Timing comes last and alone.
+    whose code has changed, are measured again. If the spec asks for a precision, a pilot finds the replicates of every
+    cell first; a pilot on record is not made again. Timing comes last and alone.
 
     Args:
-        spec: what to measure, on a device that is decided (see ``Spec.on_device``).
+        spec: estimators, objectives and settings, on a device that is decided (see ``Spec.on_device``).
         folder: the study folder, made if it does not exist.
         progress: receives the events of the run.
         workers: processes that measure, of one thread each; None for as many as there are processors and work for.
@@ -41,13 +41,12 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
         refused = [MomentsTask(skip.cell, settings) for skip in skips]
         for task, skip in zip(refused, skips, strict=True):
             study.skip(task, skip.reason)
-        tasks: Sequence[MomentsTask] = [MomentsTask(cell, settings) for cell in cells]
-        without: list[Task] = []
-        if spec.precision_target is not None:
-            pilots = [PilotTask(cell, settings, target=spec.precision_target) for cell in cells]
-            tasks, without = _with_pilots(study, pilots)
+        tasks, lost = [MomentsTask(cell, settings) for cell in cells], list[Task]()
+        if target := spec.precision_target:
+            most = replace(settings, replicates=target.max_replicates)
+            tasks, lost = _with_pilots(study, [PilotTask(cell, most, target=target) for cell in cells])
         _measure(study, tasks)
-    return study.records({task.run for task in (*tasks, *without, *refused)})
+    return study.records({task.run for task in (*tasks, *lost, *refused)})
 
 
 def _with_pilots(study: StudyWriter, pilots: Sequence[PilotTask]) -> tuple[list[MomentsTask], list[Task]]:
@@ -70,33 +69,27 @@ def _measure(study: StudyWriter, tasks: Sequence[MomentsTask]) -> None:
     """Measure what is lacking: references, moments, times."""
     timing = [TimingTask(task.cell, task.settings) for task in tasks if task.settings.timing]
     measuring, untimed = study.lacking(tasks), study.lacking(timing)
-    standing = _references([(task.cell, task.settings) for task in measuring])
-    references = study.lacking(standing)
+    stand_ins = _references([(task.cell, task.settings) for task in measuring])
+    references = study.lacking(stand_ins)
     total, lacking = len(tasks) + len(timing) + len(references), len(measuring) + len(untimed) + len(references)
     study.progress.start(total, total - lacking)
     study.execute(references, in_process=True)
-    found = {task.cell.objective: reference.read(study.line(task)) for task in standing}
+    found = {task.cell.objective: reference.read(study.line(task)) for task in stand_ins}
     study.execute([replace(task, reference=found.get(task.cell.objective)) for task in measuring])
-    for task in tasks:  # a cell that was on record already may have been measured for another reason
+    for task in tasks:  # a line on record already may come from a run without this pilot
         line = task.with_pilot(study.line(task))
         if line != study.line(task):
             study.keep(line)
     study.stop()  # nothing may run beside the timing
-    moments = {task.run: study.line(task) for task in tasks}
-    measured = [task for task in untimed if moments[task.run]["outcome"] == Outcome.MEASURED]
-    study.execute(measured, in_process=True)
+    measured = {task.run for task in tasks if study.line(task)["outcome"] == Outcome.MEASURED}
+    study.execute([task for task in untimed if task.run in measured], in_process=True)
 
 
 def _references(measured: Sequence[tuple[Cell, Settings]]) -> list[ReferenceTask]:
-    """Return the references of the objectives that have no exact gradient, each once.
-
-    A reference has the replicates of the longest run that it serves.
-    """
+    """Return one reference for each objective without an exact gradient, as long as the longest run that it serves."""
     longest: dict[Cell, Settings] = {}
     for cell, settings in measured:
-        stand_in = reference.cell_of(cell.objective)
-        if stand_in is not None:
+        if stand_in := reference.cell_of(cell.objective):
             given = reference.settings_of(settings)
-            known = longest.get(stand_in, given)
-            longest[stand_in] = max(known, given, key=lambda settings: settings.replicates)
+            longest[stand_in] = max(longest.get(stand_in, given), given, key=lambda settings: settings.replicates)
     return [ReferenceTask(cell, settings) for cell, settings in longest.items()]

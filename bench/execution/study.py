@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 from bench.execution.pool import Pool, Preload
 from bench.execution.progress import Progress
 from bench.execution.tasks import Task
+from bench.measurement.lines import skipped
 from bench.measurement.threads import single_thread
 from bench.planning.spec import FILE, Spec
 from bench.records import files, store
@@ -23,7 +24,7 @@ class StudyWriter:
     Each line is on disk when its work ends: an interruption loses only the work under way.
 
     Args:
-        spec: the estimators and objectives, whose classes the workers load.
+        spec: estimators and objectives, whose classes the workers load.
         folder: the study folder, made if it does not exist.
         progress: receives the events of the run.
         workers: processes that measure, of one thread each; None for as many as there are processors and work for.
@@ -51,7 +52,7 @@ class StudyWriter:
         self._stack.close()
 
     def keep_spec(self) -> None:
-        """Write to the folder what it is a study of: this spec, and what it was a study of before."""
+        """Write the spec to the folder, joined to the one that is there already."""
         path = self.folder / FILE
         whole = self.spec.extending(Spec.read(path)) if path.exists() else self.spec
         files.write(path, whole.to_toml(self.folder))
@@ -62,11 +63,8 @@ class StudyWriter:
 
     def lacking(self, tasks: Sequence[SomeTask]) -> list[SomeTask]:
         """Return the tasks whose line is missing, failed, or was made by other code."""
-        return [task for task in tasks if self._lacks(task)]
-
-    def _lacks(self, task: Task) -> bool:
-        line = self.lines.get((task.run, task.kind))
-        return line is None or not task.is_settled_by(line)
+        lines = [(task, self.lines.get((task.run, task.kind))) for task in tasks]
+        return [task for task, line in lines if line is None or not task.is_settled_by(line)]
 
     def keep(self, line: Record) -> None:
         """Write a line."""
@@ -75,24 +73,20 @@ class StudyWriter:
 
     def skip(self, task: Task, reason: str) -> None:
         """Write the line of a pair that does not fit together, unless it is on record."""
-        if self._lacks(task):
-            self.keep(task.skipped(reason))
+        if self.lacking([task]):
+            self.keep(skipped(task.head(), reason))
 
     def execute(self, tasks: Sequence[Task], *, in_process: bool = False) -> None:
-        """Do the work of every task, write its line, and report it.
-
-        Args:
-            tasks: the work, in order.
-            in_process: use no workers, one task after the other.
-        """
+        """Do the work of every task, write its line, and report it; ``in_process`` without workers, in order."""
         for line in self._records(tasks, 1 if in_process else self._processes(tasks)):
             self.keep(line)
             self.progress.finish(line)
 
     def _records(self, tasks: Sequence[Task], processes: int) -> Iterator[Record]:
-        """Yield the line of every task: small ones go to a worker each, then large ones have their draws spread."""
+        """Yield the line of every task. A small task goes to one worker; then the draws of each large one go to all."""
         if processes > 1:
-            self.pool = self.pool or Pool(processes, self._preload())
+            preload: Preload = [(s, "estimator") for s in self.spec.estimators]
+            self.pool = self.pool or Pool(processes, [*preload, *((s, "objective") for s in self.spec.objectives)])
             whole = [task for task in tasks if not task.is_spread]
             if whole:
                 self.progress.cell(f"{len(whole)} {whole[0].noun} on {processes} workers")
@@ -109,10 +103,6 @@ class StudyWriter:
         worthwhile = cores() if sum(task.effort for task in tasks) > 1 else 1
         count = worthwhile if self.workers is None else self.workers
         return count if any(task.is_spread for task in tasks) else min(count, len(tasks))
-
-    def _preload(self) -> Preload:
-        estimators, objectives = self.spec.estimators, self.spec.objectives
-        return [(s, "estimator") for s in estimators] + [(s, "objective") for s in objectives]
 
     def stop(self) -> None:
         """End the workers, if there are any."""

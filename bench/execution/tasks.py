@@ -2,14 +2,14 @@
 
 import functools
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from bench.execution.pool import Pool
 from bench.execution.progress import Progress, Silent
 from bench.measurement import reference
 from bench.measurement.engine import Engine
-from bench.measurement.lines import failed, head, replicates_of, run_of, safely, skipped
+from bench.measurement.lines import failed, head, replicates_of, run_of, safely
 from bench.measurement.moments import in_process, measure_moments
 from bench.measurement.pilot import pilot_head, run_pilot, with_precision
 from bench.measurement.threads import single_thread
@@ -30,7 +30,7 @@ class Task(ABC):
     """A piece of work that becomes one line.
 
     Args:
-        cell: what it is about.
+        cell: estimator and objective.
         settings: how the cell is measured.
     """
 
@@ -40,27 +40,26 @@ class Task(ABC):
     kind: ClassVar[LineKind]
     """Kind of the line."""
     noun: ClassVar[str] = "cells"
-    """What several tasks are called."""
+    """Word for several tasks."""
+    title: ClassVar[str] = "{cell}"
+    """Format of the label, from the labels of the cell and the objective and the seed."""
 
     @functools.cached_property
     def run(self) -> str:
         """Id of the run that the line belongs to."""
         return run_of(self.cell, self.settings)
 
-    @functools.cached_property
-    def code(self) -> str:
-        """Digest of the code that makes the line."""
-        return code_digest(self.cell.estimator, self.cell.objective)
-
     @property
     def label(self) -> str:
-        """What people are shown while it is under way."""
-        return self.cell.label
+        """Text shown while the work is under way."""
+        cell, seed = self.cell, self.settings.seed
+        return self.title.format(cell=cell.label, objective=label(cell.objective), seed=seed)
 
     @property
     def effort(self) -> float:
-        """Amount of work; from 1 on it pays to start processes."""
-        return effort(self.cell, self.settings)
+        """Amount of work, the numbers in all samples in units of ``LARGE``; from 1 on it pays to start processes."""
+        n = int(getattr(self.cell.estimator, "n", 1))
+        return replicates_of(self.cell, self.settings) * n * self.cell.objective.row_elements / LARGE
 
     @property
     def is_spread(self) -> bool:
@@ -72,16 +71,12 @@ class Task(ABC):
         return head(self.cell, self.settings, self.kind)
 
     def is_settled_by(self, line: Record) -> bool:
-        """Return whether a line on record makes the work needless: it did not fail, and the code is as it was."""
-        return bool(line["outcome"] != Outcome.FAILED and line["code"] == self.code)
+        """Return whether a line on record makes the work needless: it did not fail, and the code is unchanged."""
+        code = code_digest(self.cell.estimator, self.cell.objective)
+        return bool(line["outcome"] != Outcome.FAILED and line["code"] == code)
 
     def record(self, progress: Progress | None = None, pool: Pool | None = None) -> Record:
-        """Do the work and return its line, whatever happens.
-
-        Args:
-            progress: receives the events.
-            pool: workers over which the draws are spread; this process when None.
-        """
+        """Do the work and return its line, whatever happens. Draws are spread over the pool if there is one."""
         with single_thread():
             return safely(lambda: self.work(progress or Silent(), pool), self.head())
 
@@ -93,20 +88,14 @@ class Task(ABC):
         """Return the line that says why the work could not be done."""
         return failed(self.head(), reason)
 
-    def skipped(self, reason: str) -> Record:
-        """Return the line of a pair that does not fit together."""
-        return skipped(self.head(), reason)
-
 
 @dataclass(frozen=True)
 class MomentsTask(Task):
     """Measures a cell.
 
     Args:
-        cell: what to measure.
-        settings: how.
-        reference: stands in for the exact gradient where the objective has none.
-        pilot: line of the pilot that found the replicates, where there was one.
+        reference: stands in for the exact gradient if the objective has none.
+        pilot: line of the pilot that found the replicates, if there was one.
     """
 
     reference: Reference | None = None
@@ -115,7 +104,7 @@ class MomentsTask(Task):
 
     @property
     def is_spread(self) -> bool:
-        """Whether its draws are spread over all workers: those of a large cell are."""
+        """Whether its draws are spread over all workers: a large cell's are."""
         return self.effort > 1
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
@@ -141,28 +130,18 @@ class PilotTask(Task):
     """Finds out how many replicates a cell needs.
 
     Args:
-        cell: what to measure.
-        settings: how; their replicates are not used.
+        settings: how the cell is measured, with the most replicates that the target allows.
         target: the wanted precision.
     """
 
     target: PrecisionTarget
     kind = LineKind.PILOT
+    title = "pilot of {cell}"
 
     @functools.cached_property
     def run(self) -> str:
         """Id of the run; it depends on the target."""
         return str(self.head()["run"])
-
-    @property
-    def label(self) -> str:
-        """What people are shown while it is under way."""
-        return f"pilot of {self.cell.label}"
-
-    @property
-    def effort(self) -> float:
-        """Amount of work at most."""
-        return effort(self.cell, replace(self.settings, replicates=self.target.max_replicates))
 
     def head(self) -> Record:
         """Return the keys of the line that are known before the work."""
@@ -175,14 +154,10 @@ class PilotTask(Task):
 
 @dataclass(frozen=True)
 class ReferenceTask(Task):
-    """Measures what stands in for an objective's exact gradient."""
+    """Measures the gradient that stands in for an objective's exact one."""
 
     kind = LineKind.REFERENCE
-
-    @property
-    def label(self) -> str:
-        """What people are shown while it is under way."""
-        return f"reference of {label(self.cell.objective)}"
+    title = "reference of {objective}"
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
         """Measure the reference and return its line."""
@@ -194,18 +169,8 @@ class TimingTask(Task):
     """Times a cell; nothing else may run beside it."""
 
     kind = LineKind.TIMING
-
-    @property
-    def label(self) -> str:
-        """What people are shown while it is under way."""
-        return f"timing {self.cell.label}"
+    title = "timing {cell}"
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
         """Time the cell and return its line."""
         return measure_timing(self.cell, self.settings)
-
-
-def effort(cell: Cell, settings: Settings) -> float:
-    """Return the numbers in a cell's samples, in units of ``LARGE``."""
-    n = int(getattr(cell.estimator, "n", 1))
-    return replicates_of(cell, settings) * n * cell.objective.row_elements / LARGE

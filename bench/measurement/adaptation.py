@@ -1,4 +1,4 @@
-"""Adaptation: an estimator's state learns on noise of its own, then it is frozen."""
+"""Adaptation: an estimator's state learns, then it is frozen."""
 
 import hashlib
 import time
@@ -18,14 +18,7 @@ ADAPT_RATE = 1e-2
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What the adaptation of a state took.
-
-    Args:
-        steps: number of steps.
-        seconds: wall time of all steps.
-        f_evals: evaluations of f in all steps.
-        digest: digest of the final state; None if the estimator has no state.
-    """
+    """The number of steps, their wall time and evaluations of f; the digest of the final state, or None without one."""
 
     steps: int = 0
     seconds: float = 0.0

@@ -1,19 +1,15 @@
 """Seconds, cost and memory of one call of a job, timed in pairs with a base job.
 
-Absolute times vary by tens of percent between processes on one shared machine. A generic kernel cannot calibrate them:
-it slows down differently from the job. The ratio inside a pair is stable: ``cost`` is the time of the job divided by
-the time of a base job of the same shapes, in the same process, a moment earlier or later. For a cell, the base job is
-"sample once and evaluate f".
+On a shared machine absolute times vary by tens of percent between processes. A generic kernel cannot calibrate them: it
+slows down differently from the job. The ratio inside a pair is stable: ``cost`` is the time of the job divided by the
+time of a base job of the same shapes, in the same process, a moment earlier or later.
 
-The protocol:
-
-- One thread, without garbage collection.
-- The first call of each job is not timed. Warm-up lasts until two successive blocks agree.
-- A block repeats the call until it is long compared with the clock's resolution.
+- One thread, without garbage collection. The first call of each job is not timed.
+- Warm-up lasts until two successive blocks agree. A block is long compared with the clock's resolution.
 - Blocks come in the order AB BA BA AB: each job starts a pair equally often, and a steady drift cancels.
 - Results are medians with distribution-free intervals, never means.
 
-All intervals describe this process. For a statement about a machine, run fresh processes and take the median of their
+All intervals describe this process. For a statement about a machine, run fresh processes, take the median of their
 medians, and claim no difference under 1 %.
 
 References: Chen & Revels 2016 ("Robust benchmarking in noisy environments") on positive noise and the minimum;
@@ -33,6 +29,7 @@ from typing import NamedTuple
 import torch
 
 from bench.measurement.peak_memory import Job, peak_bytes, timed_device
+from bench.measurement.threads import single_thread
 from bench.stats.comparison import order_statistic_interval
 
 Clock = Callable[[], int]
@@ -51,26 +48,20 @@ STEADY, NOISE = 0.05, 0.10
 class Timing:
     """The cost of one call of a job: times in seconds, memory in bytes.
 
-    ``_low`` and ``_high`` are the limits of 95 % intervals, which hold in this process.
+    ``_low`` and ``_high`` are the limits of 95 % intervals, which hold in this process; ``_iqr`` is an interquartile
+    range, over blocks or pairs.
 
     Args:
         seconds: median over blocks of the wall time of one call.
-        seconds_low: lower limit of ``seconds``.
-        seconds_high: upper limit of ``seconds``.
         seconds_min: wall time of one call in the fastest block: a better *absolute* time than the median, since other
             processes only add time.
-        seconds_iqr: interquartile range over blocks.
         device_seconds: on CUDA, the median time between two events on the stream around the block, launch gaps
             included; None on a CPU. Caches are warm for both clocks.
         cost: median over pairs of t(job) / t(base), in wall time.
-        cost_low: lower limit of ``cost``.
-        cost_high: upper limit of ``cost``.
-        cost_iqr: interquartile range over pairs.
         noisy: whether the interquartile range of ``seconds`` or ``cost`` exceeds 10 % of its median.
         steady: whether the warm-up of both jobs ended with two successive blocks within 5 % of each other.
         blocks: pairs of blocks measured.
-        inner: calls of the job inside a block.
-        base_inner: calls of the base job inside a block.
+        inner: calls of the job in a block; ``base_inner`` of the base job.
         peak_bytes: the most bytes of tensors that one call holds at once; None if not measured.
     """
 
@@ -114,7 +105,7 @@ def time_pair(
         budget_seconds: time for warm-up and pairs. If 12 pairs do not fit, blocks are shortened, down to one call; 12
             pairs are measured in any case. The first call of each job and the memory pass come on top.
         memory: whether to measure ``peak_bytes`` too, with one more call of the job.
-        clock: returns nanoseconds.
+        clock: read around every block.
 
     Raises:
         ValueError: there are fewer than 12 pairs, a length is not positive, or the device is neither CPU nor CUDA.
@@ -126,41 +117,32 @@ def time_pair(
             f"Shorten budget_seconds instead."
         )
     if not min(block_seconds, budget_seconds) > 0:
-        raise ValueError(
-            f"time_pair needs positive lengths (got block_seconds={block_seconds}, budget_seconds={budget_seconds}). "
-            f"Give both in seconds."
-        )
+        given = f"block_seconds={block_seconds}, budget_seconds={budget_seconds}"
+        raise ValueError(f"time_pair needs positive lengths (got {given}). Give both in seconds.")
     lap = _stopwatch(device, clock)
     with _quiet():
         # Lazy imports and allocations make the first call up to a million times slower than the next.
         job()
         base()
         began = clock()
-        warm = (
-            CUDA_WARM_SECONDS if device.type == "cuda" else 0.0,
-            min(WARM_SECONDS, budget_seconds / 4),
-        )
+        warm = (CUDA_WARM_SECONDS if device.type == "cuda" else 0.0, min(WARM_SECONDS, budget_seconds / 4))
         a = _settle(lap, job, block_seconds, *warm)
         b = _settle(lap, base, block_seconds, *warm)
         # The pairs keep half of the budget, even if a slow warm-up has overrun its quarter.
         left = max(budget_seconds / 2, budget_seconds - 1e-9 * (clock() - began))
         fit = min(1.0, left / (FLOOR * 1e-9 * (a.block + b.block)))
         inner, base_inner = max(1, int(a.inner * fit)), max(1, int(b.inner * fit))
-
-        laps: list[tuple[_Lap, _Lap]] = []
-        began = clock()
+        laps, began = list[tuple[_Lap, _Lap]](), clock()
         for pair in range(pairs):
             # Two pairs at a time: a stop between an AB and its BA would unbalance the two orders.
             if pair >= FLOOR and pair % 2 == 0 and (clock() - began) * (pair + 2) / pair > 1e9 * left:
                 break
             if pair % 4 in (0, 3):
-                first = lap(job, inner)
-                laps.append((first, lap(base, base_inner)))
+                laps.append((lap(job, inner), lap(base, base_inner)))
             else:
                 first = lap(base, base_inner)
                 laps.append((lap(job, inner), first))
         peak = peak_bytes(job, device) if memory else None
-
     seconds = [x.wall / (inner * 1e9) for x, _ in laps]
     on_device = [x.device / (inner * 1e9) for x, _ in laps if x.device is not None]
     costs = [x.wall * base_inner / (y.wall * inner) for x, y in laps]
@@ -204,13 +186,12 @@ class _Settled(NamedTuple):
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Use one thread and no garbage collection inside; restore both at the end."""
-    collecting, threads = gc.isenabled(), torch.get_num_threads()
+    collecting = gc.isenabled()
     gc.disable()
-    torch.set_num_threads(1)
     try:
-        yield
+        with single_thread():
+            yield
     finally:
-        torch.set_num_threads(threads)
         if collecting:
             gc.enable()
 
@@ -235,8 +216,7 @@ def _stopwatch(device: torch.device, clock: Clock) -> Callable[[Job, int], _Lap]
             job()
         end.record(stream)
         torch.cuda.synchronize(device)
-        wall = clock() - start
-        return _Lap(max(1, wall), 1e6 * begin.elapsed_time(end))
+        return _Lap(max(1, clock() - start), 1e6 * begin.elapsed_time(end))
 
     return on_cuda if device.type == "cuda" else on_cpu
 
@@ -246,17 +226,16 @@ def _settle(
 ) -> _Settled:
     """Warm a job up, and find the calls per block: the loop grows whenever a block has become too short.
 
-    Warm-up ends after ``most_seconds``, or before: when at least three full blocks were run, the last two agree and
-    ``least_seconds`` have passed.
+    Warm-up ends when three full blocks or more were run, the last two agree and ``least_seconds`` have passed, and in
+    any case after ``most_seconds``.
     """
     inner, full, previous, spent = 1, 0, 0, 0
     while True:
         took = lap(job, inner).wall
         spent += took
-        agree = abs(took - previous) < STEADY * previous
         long = took >= 1e9 * block_seconds
         full = full + 1 if long else 0
-        steady = agree and full >= WARM_BLOCKS
+        steady = abs(took - previous) < STEADY * previous and full >= WARM_BLOCKS
         if spent >= 1e9 * most_seconds or (steady and spent >= 1e9 * least_seconds):
             return _Settled(inner, took, steady)
         previous = took if long else 0

@@ -1,4 +1,4 @@
-"""Evaluations of f and of df/dx, counted on the objective's side, so that no estimator can forget to report one."""
+"""Evaluations of f and of df/dx, counted inside f, so that no estimator can forget to report one."""
 
 import math
 from dataclasses import dataclass, replace
@@ -19,8 +19,7 @@ def count_evaluations(engine: Engine) -> tuple[float, float]:
     counter = Counter(event_dims=len(engine.q.event_shape))
     count = 1 if engine.cell.estimator.deterministic else COUNT_ROWS
     r = rows(engine.q, count)
-    f = counted(engine.problem.integrand(r), counter)
-    engine.own_gradients_on(r, f, engine.generator("count", 0))
+    engine.own_gradients_on(r, counted(engine.problem.integrand(r), counter), engine.generator("count", 0))
     per = count * math.prod(engine.q.batch_shape)
     return counter.f / per, counter.df / per
 
@@ -63,7 +62,7 @@ def _points(x: Tensor, event_dims: int) -> int:
 
 
 def counted(f: Integrand, counter: Counter) -> Integrand:
-    """Return f with every evaluation counted; in a bound, every evaluation of its log-joint, one per particle."""
+    """Return f with every evaluation counted; for a bound, every evaluation of its log-joint, one per particle."""
 
     def watched(x: Tensor, inside: Integrand, event_dims: int) -> Tensor:
         value = inside(_Watch.apply(x, counter, event_dims))  # type: ignore[no-untyped-call]

@@ -54,8 +54,7 @@ def cap(objective: Objective, device: str) -> int:
 def ladder(objective: Objective, device: str) -> Iterator[int]:
     """Yield the rows of the draws of a short run: 8 of 256, 4 of 512, 4 of 1024 and so on, up to ``cap``.
 
-    R is rounded up to whole draws, by less than a quarter from 2048 on. A longer run starts with the draws of the
-    shorter one.
+    R is rounded up by less than a quarter from 2048 on. A longer run starts with the draws of a shorter one.
     """
     most = cap(objective, device)
     size, count = min(FIRST_DRAW, most), FIRST_DRAWS
@@ -85,9 +84,7 @@ def draws(cell: Cell, replicates: int, device: str) -> list[int]:
 
     A deterministic estimator returns one gradient whatever the noise, so its run is a single smallest draw.
     """
-    if cell.estimator.deterministic:
-        return [SMALLEST_DRAW]
-    return sizes_of(cell.objective, replicates, device)
+    return [SMALLEST_DRAW] if cell.estimator.deterministic else sizes_of(cell.objective, replicates, device)
 
 
 def sizes_of(objective: Objective, replicates: int, device: str) -> list[int]:
@@ -98,8 +95,7 @@ def sizes_of(objective: Objective, replicates: int, device: str) -> list[int]:
 
 def take_until(replicates: int, sizes: Iterable[int]) -> list[int]:
     """Return the shortest prefix of ``sizes`` that sums to at least ``replicates``; all sizes if none does."""
-    taken: list[int] = []
-    total = 0
+    taken, total = list[int](), 0
     for size in sizes:
         if total >= replicates:
             break
@@ -111,9 +107,7 @@ def take_until(replicates: int, sizes: Iterable[int]) -> list[int]:
 def spans(sizes: Sequence[int], size: int) -> list[range]:
     """Return the spans of a run: successive draws, with blocks of equal rows, that are reduced together.
 
-    Args:
-        sizes: the rows of every draw.
-        size: the coordinates of theta.
+    ``sizes`` are the rows of every draw, and ``size`` is the number of coordinates of theta.
     """
     out: list[range] = []
     before, blocks, rows = starts(sizes), 0, 0
@@ -136,9 +130,7 @@ def starts(sizes: Sequence[int]) -> list[int]:
 def tracked_rows(sizes: Sequence[int], size: int) -> int:
     """Return the number of leading rows for which every series is tracked: all spans that start before ``TRACKED``.
 
-    Args:
-        sizes: the rows of every draw.
-        size: the coordinates of theta.
+    ``sizes`` are the rows of every draw, and ``size`` is the number of coordinates of theta.
     """
     before = starts(sizes)
     return max(before[span.stop] for span in spans(sizes, size) if before[span.start] < TRACKED)
@@ -147,11 +139,7 @@ def tracked_rows(sizes: Sequence[int], size: int) -> int:
 def slices(rows: int, points: int, objective: Objective, device: str) -> int:
     """Return the number of equal calls that a draw is computed in: a power of two that keeps every call in the cache.
 
-    Args:
-        rows: the rows of the draw.
-        points: points of q that one call of the estimator holds at once, per batch element.
-        objective: the objective, which knows the elements of a row.
-        device: "cpu" or "cuda".
+    ``points`` is the number of points of q that one call of the estimator holds at once, per batch element.
     """
     count = 1
     while count < rows and rows * points * objective.row_elements > count * CALL[device]:
@@ -162,8 +150,7 @@ def slices(rows: int, points: int, objective: Objective, device: str) -> int:
 def noise_subject(cell: Cell, *, common: bool) -> dict[str, Any] | list[dict[str, Any]]:
     """Return the identity that seeds a cell's noise.
 
-    With ``common`` noise it is the objective's alone, so that estimators compare pairwise; otherwise the estimator's
-    and the objective's.
+    ``common`` noise is seeded by the objective alone, so that estimators compare pairwise.
     """
     objective = identity(cell.objective)
     return objective if common else [identity(cell.estimator), objective]

@@ -1,4 +1,4 @@
-"""A cell made ready: it computes the gradients of any of its draws.
+"""A cell made ready: the gradients of all its replicates.
 
 A replicate is a row of q. The objective builds q once, and ``rows`` makes R copies of it whose parameters are leaves.
 One backward pass gives one gradient per row. All rows are pulled back to theta together. Rows come in draws, the unit
@@ -8,9 +8,7 @@ of seeding; a draw is cut into blocks, the unit of the statistics.
 import functools
 import hashlib
 import io
-import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +32,7 @@ from estimators import Estimator, Integrand, State, parameters, rows
 
 FINGERPRINT_DRAWS, FINGERPRINT_ROWS, FINGERPRINT_NUMBERS = 8, 256, 2**17
 """The fingerprint hashes the first 8 draws: at most 256 rows and 2^17 numbers of each."""
+Vector = NDArray[np.float64]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -43,8 +42,6 @@ class Engine:
     The gradients depend on cell, settings and draw number alone, so any process may compute any draw.
 
     Args:
-        cell: estimator and objective.
-        settings: how to measure.
         state: the bytes of a state that has finished learning, from ``state_bytes``; None starts with a fresh state.
         truncate_at: squared norm at which the gate's truncated series is cut off; None leaves that series out.
         problem: the problem whose theta is measured; the objective's own when None.
@@ -85,18 +82,14 @@ class Engine:
         return sum(map(blocks_in, self.sizes))
 
     def generator(self, stage: str, draw: int) -> Generator:
-        """Return the generator of a draw: seeded by root seed, stage, objective and draw number."""
-        root, learned = self.settings.seed, self.settings.adapt_seed
-        if stage in ("init", "adapt") and learned is not None:
-            root = learned
+        """Return the generator of a draw, seeded by root seed, stage, draw number and ``noise_subject``."""
         if stage not in self._streams:
-            self._streams[stage] = noise_stream(root, stage, self.subject)
+            root, learned = self.settings.seed, self.settings.adapt_seed
+            if stage in ("init", "adapt") and learned is not None:
+                root = learned
+            subject = noise_subject(self.cell, common=self.settings.common_noise)
+            self._streams[stage] = noise_stream(root, stage, subject)
         return Generator(self.device).manual_seed(numbered_seed(self._streams[stage], draw))
-
-    @functools.cached_property
-    def subject(self) -> dict[str, Any] | list[dict[str, Any]]:
-        """The identity that seeds the cell's noise."""
-        return noise_subject(self.cell, common=self.settings.common_noise)
 
     def freeze(self) -> None:
         """Stop the state from learning, so that calls build no graph for it."""
@@ -116,18 +109,15 @@ class Engine:
         return torch.cat(self.parts(draw, stage), 1)
 
     def parts(self, draw: int, stage: str = "measure") -> list[Tensor]:
-        """Return the gradients of a draw, tensor of theta by tensor, each ``[rows, size of the tensor]``."""
+        """Return the gradients of a draw at every tensor of theta, each ``[rows, size of the tensor]``."""
         return self.pull_back(self.own_gradients_in_slices(self.sizes[draw], self.generator(stage, draw)))
 
     def gradients(self, count: int, generator: Generator) -> Tensor:
-        """Return the gradients of ``count`` independent calls, ``[count, size]``; large calls are made in slices."""
+        """Return the gradients of ``count`` independent calls, ``[count, size]``; many calls are made in slices."""
         return torch.cat(self.pull_back(self.own_gradients_in_slices(count, generator)), 1)
 
     def own_gradients_in_slices(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
-        """Return the gradients of ``count`` independent calls at q's own parameters, slice by slice.
-
-        Each slice holds ``own_gradients`` of ``count / slices`` calls.
-        """
+        """Return the gradients of ``count`` independent calls at q's own parameters, in equal slices."""
         cut = slices(count, self.points, self.cell.objective, self.settings.device)
         return [self.own_gradients(count // cut, generator) for _ in range(cut)]
 
@@ -142,14 +132,14 @@ class Engine:
         return self.cell.estimator(self.problem.integrand(r), r, generator, self.state).detach()
 
     def own_gradients_on(self, r: Distribution, f: Integrand, generator: Generator) -> tuple[Tensor, ...]:
-        """Call the estimator on the rows r and return the gradients at their own parameters, each ``[count, ...]``.
+        """Call the estimator on the rows r; return the gradients at their own parameters, each ``[count, ...]``.
 
         Raises:
             ValueError: the loss is not one value per batch element, or has no gradient at q's parameters.
         """
         loss = checked_loss(self.cell.estimator, self.cell.estimator(f, r, generator, self.state), r)
         leaves = [t for t in parameters(r).values() if t.requires_grad]
-        # The cotangent of the sum over rows of the mean over the batch, neither of which is computed.
+        # The cotangent of the sum over rows of the mean over the batch; neither is computed.
         share = loss.new_full((), loss.shape[0] / max(1, loss.numel())).expand_as(loss)
         return torch.autograd.grad(loss, leaves, share, materialize_grads=True)
 
@@ -163,13 +153,10 @@ class Engine:
         """The pivots and units of the sums: from the first draw, so the same in every process."""
         return Origin.of(self.parts(0))
 
-    def partials(self, draws: range, centre: Tensor, exact: Tensor | None) -> Iterator[tuple[Partial, str]]:
-        """Yield the sums of every span, and the digests of those draws' raw gradients that enter the fingerprint.
+    def partials(self, draws: range, centre: Vector, exact: Vector | None) -> Iterator[tuple[Partial, str]]:
+        """Yield the sums of every span in ``draws``, with the digests of its draws that enter the fingerprint.
 
-        Args:
-            draws: whole ``spans``.
-            centre: a point near the mean gradient, ``[size]``, float64.
-            exact: the exact gradient, ``[size]``, float64; None if unknown.
+        ``centre`` is a point near the mean gradient, ``exact`` the exact gradient or None; ``[size]``, float64.
         """
         digests: dict[int, str] = {}
 
@@ -179,20 +166,19 @@ class Engine:
                 digests[draw] = digest(parts)
             return parts
 
-        before = starts(self.sizes)
-        firsts = [0, *itertools.accumulate(map(blocks_in, self.sizes))]
+        near = torch.as_tensor(centre, device=self.device)
+        target = None if exact is None else torch.as_tensor(exact, device=self.device)
+        before, firsts = starts(self.sizes), starts([blocks_in(n) for n in self.sizes])
         tracked = tracked_rows(self.sizes, self.size)
-        for span in self.spans:
-            if span.start not in draws:
-                continue
+        for span in (span for span in self.spans if span.start in draws):
             partial = draws_partial(
                 digested,
                 span,
                 index=firsts[span.start],
                 blocks=[blocks_in(self.sizes[draw]) for draw in span],
                 groups=self.groups,
-                centre=centre,
-                exact=exact,
+                centre=near,
+                exact=target,
                 replicates=sum(self.sizes),
                 origin=self.origin,
                 tracked=tracked if before[span.start] < tracked else 0,
@@ -209,10 +195,8 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
         ValueError: the loss is not one value per batch element, or has no gradient at q's parameters.
     """
     if loss.shape != q.batch_shape:
-        raise ValueError(
-            f"{estimator!r} returned a loss of shape {list(loss.shape)} for a q of batch shape "
-            f"{list(q.batch_shape)}: it must return one value per batch element."
-        )
+        shapes = f"a loss of shape {list(loss.shape)} for a q of batch shape {list(q.batch_shape)}"
+        raise ValueError(f"{estimator!r} returned {shapes}: it must return one value per batch element.")
     if not loss.requires_grad:
         raise ValueError(
             f"{estimator!r} returned a loss without a gradient at q's parameters. "
@@ -222,11 +206,7 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
 
 
 def digest(parts: list[Tensor]) -> str:
-    """Return the digest of the first gradients of a draw.
-
-    Args:
-        parts: the gradients at every tensor of theta, each ``[rows, size of the tensor]``.
-    """
+    """Return the digest of a draw's first gradients, from its gradients by tensor, each ``[rows, tensor size]``."""
     sha, size = hashlib.sha256(), sum(g.shape[1] for g in parts)
     rows = max(1, min(FINGERPRINT_ROWS, FINGERPRINT_NUMBERS // size))
     for g in parts:
@@ -234,7 +214,7 @@ def digest(parts: list[Tensor]) -> str:
     return sha.hexdigest()
 
 
-def exact_gradient(objective: Objective, problem: Problem) -> tuple[float, NDArray[np.float64]]:
+def exact_gradient(objective: Objective, problem: Problem) -> tuple[float, Vector]:
     """Return the exact value and gradient, ``[size]``, in float64 at the problem's theta.
 
     Raises:

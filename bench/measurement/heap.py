@@ -13,9 +13,8 @@ KEPT, LARGEST = 2**28, 2**25
 def keep_memory() -> bool:
     """Make the C library keep freed memory, and return whether it agreed. One call per process is enough.
 
-    By default glibc returns large allocations to the system and requests them again. The page faults of one block of
-    gradients then cost as much as its arithmetic, in some processes and not in others, depending on the heap. Other C
-    libraries are left as they are.
+    By default glibc returns large allocations to the system and requests them again. Depending on the heap, the page
+    faults of a block of gradients then cost as much as its arithmetic. Other C libraries are left as they are.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

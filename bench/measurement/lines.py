@@ -1,4 +1,4 @@
-"""What every record line of a cell has, and the lines of cells that were skipped or failed. No cell is ever lost."""
+"""The keys of every record line, and the lines of cells that were skipped or failed: no cell is a missing row."""
 
 import traceback
 from collections.abc import Callable
@@ -19,20 +19,15 @@ class Lost(Exception):
 
 
 def replicates_of(cell: Cell, settings: Settings) -> int:
-    """Return the replicates of a cell: those of the settings, rounded up to whole draws."""
+    """Return the replicates of a cell: the settings' number, rounded up to whole draws."""
     return sum(draws(cell, settings.replicates, settings.device))
 
 
 def run_of(cell: Cell, settings: Settings) -> str:
     """Return the id of the run of a cell with these settings."""
-    return run_id(
-        cell.id,
-        dtype=settings.dtype,
-        device=settings.device,
-        seed=settings.seed,
-        replicates=replicates_of(cell, settings),
-        common_noise=settings.common_noise,
-    )
+    dtype, device, seed, common = settings.dtype, settings.device, settings.seed, settings.common_noise
+    rows = replicates_of(cell, settings)
+    return run_id(cell.id, dtype=dtype, device=device, seed=seed, replicates=rows, common_noise=common)
 
 
 def head(cell: Cell, settings: Settings, kind: LineKind) -> Record:
@@ -77,7 +72,7 @@ def failed(head: Record, reason: str) -> Record:
 
 
 def safely(work: Callable[[], Record], head: Record) -> Record:
-    """Return what ``work`` returns, or the line that says why it could not: no cell is a missing row."""
+    """Do the work and return its line; if it raises, return the line that says why."""
     try:
         return work()
     except Refusal as refusal:
@@ -87,7 +82,7 @@ def safely(work: Callable[[], Record], head: Record) -> Record:
 
 
 def reason_of(error: Exception) -> str:
-    """Return an exception as the reason on a record, with the place that raised it."""
+    """Return the reason on a record for an exception: its message and the place that raised it."""
     if isinstance(error, Lost):
         return str(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -10,9 +10,9 @@ import torch
 
 from bench.measurement.adaptation import adapt_state
 from bench.measurement.counting import count_evaluations
-from bench.measurement.engine import FINGERPRINT_DRAWS, Engine, digest, exact_gradient
+from bench.measurement.engine import FINGERPRINT_DRAWS, Engine, Vector, digest, exact_gradient
 from bench.measurement.lines import head
-from bench.measurement.summaries import Progress, Vector, ignore, summarise_partials
+from bench.measurement.summaries import Progress, ignore, summarise_partials
 from bench.planning.settings import Settings
 from bench.records.identity import canonical
 from bench.records.lines import LineKind, Record
@@ -25,31 +25,21 @@ Spread = Callable[[Engine, Vector, Vector | None], Partials]
 
 
 def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
-    """Yield the partial sums of a cell, computed in this process."""
-    centre_tensor = torch.as_tensor(centre, device=engine.device)
-    exact_tensor = None if exact is None else torch.as_tensor(exact, device=engine.device)
-    yield from engine.partials(range(len(engine.sizes)), centre_tensor, exact_tensor)
+    """Return the partial sums of a cell, computed in this process one after the other."""
+    return engine.partials(range(len(engine.sizes)), centre, exact)
 
 
 def measure_moments(
-    engine: Engine,
-    progress: Progress = ignore,
-    spread: Spread = in_process,
-    reference: Reference | None = None,
+    engine: Engine, progress: Progress = ignore, spread: Spread = in_process, reference: Reference | None = None
 ) -> Record:
     """Measure a cell and return its moments line.
 
-    Args:
-        engine: the cell made ready.
-        progress: called with the replicates done and in all, after every partial sum.
-        spread: computes the partial sums; in this process unless given.
-        reference: stands in for the exact gradient where the objective has none.
+    A ``reference`` stands in for the exact gradient if the objective has none.
 
     Raises:
         Lost: gradients were not finite.
     """
-    begin = time.perf_counter()
-    objective = engine.cell.objective
+    begin, objective = time.perf_counter(), engine.cell.objective
     adaptation = adapt_state(engine)
     f_evals, grad_evals = count_evaluations(engine)
     value, exact = exact_gradient(objective, engine.problem) if objective.has_exact else (None, None)
@@ -82,14 +72,10 @@ def summarise_cell(
     spread: Spread = in_process,
     progress: Progress = ignore,
 ) -> tuple[Sums, Summary, str]:
-    """Draw and reduce all of a cell; return its sums, their summary, and the fingerprint of its first draws.
+    """Draw and reduce a whole cell; return its sums, their summary, and the fingerprint of its first draws.
 
-    Args:
-        engine: the cell made ready; its state has learned.
-        exact: the exact gradient, ``[size]``, where there is one.
-        reference: stands in for the exact gradient.
-        spread: computes the partial sums; in this process unless given.
-        progress: called with the replicates done and in all, after every partial sum.
+    The engine's state has learned. Gradients are compared with the ``exact`` one, ``[size]``, or with the ``reference``
+    that stands in for it.
 
     Raises:
         Lost: gradients were not finite.
@@ -97,15 +83,9 @@ def summarise_cell(
     target = exact if reference is None else reference.mean
     centre = engine.draw_gradients(0).double().mean(0).cpu().numpy() if target is None else target
     fingerprint, total = hashlib.sha256(_fingerprint_header(engine.settings)), sum(engine.sizes)
+    partials = _hashed(spread(engine, centre, target), fingerprint)
     ((sums, summary),) = summarise_partials(
-        engine,
-        _hashed(spread(engine, centre, target), fingerprint),
-        centre,
-        replicates=total,
-        looks=[total],
-        exact=exact,
-        reference=reference,
-        progress=progress,
+        engine, partials, centre, replicates=total, looks=[total], exact=exact, reference=reference, progress=progress
     )
     return sums, summary, fingerprint.hexdigest()
 
@@ -121,7 +101,7 @@ def shape_of(engine: Engine) -> dict[str, Any]:
 
 
 def fingerprint_of(engine: Engine) -> str:
-    """Return the fingerprint of a cell from its first draws alone: the one that a whole measurement records."""
+    """Return the fingerprint that a whole measurement of a cell records, from the first draws alone."""
     adapt_state(engine)
     found = hashlib.sha256(_fingerprint_header(engine.settings))
     for number in range(min(FINGERPRINT_DRAWS, len(engine.sizes))):
@@ -137,6 +117,6 @@ def _hashed(partials: Partials, fingerprint: Any) -> Iterator[Partial]:
 
 
 def _fingerprint_header(settings: Settings) -> bytes:
-    """Return what a fingerprint holds besides gradients: seed, dtype, device, torch version, CPU capability."""
+    """Return the part of a fingerprint besides gradients: seed, dtype, device, torch version, CPU capability."""
     versions = [torch.__version__, torch.backends.cpu.get_cpu_capability()]
     return canonical([settings.seed, settings.dtype, settings.device, *versions]).encode()

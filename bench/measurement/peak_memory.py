@@ -22,10 +22,6 @@ def peak_bytes(job: Job, device: torch.device | str = "cpu") -> int:
     therefore tracked from birth to death. Memory that a kernel takes and frees inside one operation is not counted,
     nor is memory outside torch.
 
-    Args:
-        job: called once.
-        device: "cpu" or "cuda".
-
     Raises:
         ValueError: the device is neither CPU nor CUDA.
     """

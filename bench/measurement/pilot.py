@@ -1,9 +1,9 @@
 """The line "pilot": how many replicates a cell needs for the wanted precision.
 
 A run that stops when its own interval is narrow has often not met its tail yet, and reports too small a variance. So
-the pilot has noise of its own and is thrown away. What is published comes from a fresh run, of the size that the pilot
-asked for (Stein 1945, Annals of Mathematical Statistics 16:243). The pilot looks at the variance alone, never at the
-bias.
+the pilot has its own noise and its results are thrown away. The published results come from a fresh run of the size
+that the pilot asked for (Stein 1945, Annals of Mathematical Statistics 16:243). The pilot looks at the variance only,
+never at the bias.
 """
 
 import time
@@ -32,52 +32,32 @@ def pilot_head(cell: Cell, settings: Settings, target: PrecisionTarget) -> Recor
 
 
 def run_pilot(
-    cell: Cell,
-    settings: Settings,
-    target: PrecisionTarget,
-    progress: Progress = ignore,
-    look: Look = lambda *_: None,
+    cell: Cell, settings: Settings, target: PrecisionTarget, progress: Progress = ignore, look: Look = lambda *_: None
 ) -> Record:
     """Make a pilot and return its line, with the replicates that it asks for, at most ``target.max_replicates``.
 
-    Args:
-        cell: the cell to measure.
-        settings: how to measure it; their replicates are not used.
-        target: the wanted precision.
-        progress: called with the replicates done and those of the next look, after every draw.
-        look: called at every look.
+    The replicates of the settings are not used.
 
     Raises:
         Lost: gradients were not finite.
     """
-    begin = time.perf_counter()
-    line = pilot_head(cell, settings, target)
-    if cell.estimator.deterministic:
-        done = planned = line["replicates"]
-        looks: list[list[float]] = []
-    else:
-        found = list(_looks(Engine(cell, replace(settings, replicates=target.max_replicates)), target, progress, look))
-        done, last = found[-1]
-        looks = [[done, half_width(summary)] for done, summary in found]
-        wanted = (
-            planned_replicates(last, target.half_width)
-            if is_precise(last, target.half_width)
-            else target.max_replicates
-        )
-        planned = min(wanted, target.max_replicates)
-    return {
-        **line,
-        "pilot_replicates": done,
-        "planned_replicates": planned,
-        "looks": looks,
-        "wall_seconds": time.perf_counter() - begin,
-    }
+    begin, line, most = time.perf_counter(), pilot_head(cell, settings, target), target.max_replicates
+    done = planned = line["replicates"]
+    looks: list[list[float]] = []
+    if not cell.estimator.deterministic:
+        seen = list(_looks(Engine(cell, replace(settings, replicates=most)), target, progress, look))
+        done, last = seen[-1]
+        looks = [[replicates, half_width(summary)] for replicates, summary in seen]
+        enough = is_precise(last, target.half_width)
+        planned = min(most, planned_replicates(last, target.half_width)) if enough else most
+    found = {"pilot_replicates": done, "planned_replicates": planned, "looks": looks}
+    return {**line, **found, "wall_seconds": time.perf_counter() - begin}
 
 
 def _looks(engine: Engine, target: PrecisionTarget, progress: Progress, look: Look) -> Iterator[tuple[int, Summary]]:
     """Yield the replicates and the summary at every look, until the target is reached or the replicates are spent."""
     adapt_state(engine)
-    # The short ladder begins with small draws: the pilot may end soon.
+    # The ladder of short runs, whatever the limit: it begins with small draws, and the pilot may end soon.
     sizes = take_until(target.max_replicates, ladder(engine.cell.objective, engine.settings.device))
     looks = look_schedule(target.max_replicates)
     for sums, summary in summarise_draws(engine, LineKind.PILOT, sizes, looks, progress):

@@ -28,38 +28,27 @@ class PullBack:
         self.outputs = [own[i] for i in self.made]
 
     def __call__(self, slices: list[tuple[Tensor, ...]]) -> list[Tensor]:
-        """Return the gradients at every tensor of theta, each ``[rows, size of the tensor]``.
+        """Return the gradients at every tensor of theta, each ``[rows of all slices, size of the tensor]``.
 
-        Args:
-            slices: gradients at q's own parameters, each ``[rows of the slice, ...]``; the rows of all slices are
-                joined.
+        The slices hold the gradients at q's own parameters, each ``[rows of the slice, ...]``.
         """
         own = [g[0] if len(g) == 1 else torch.cat(g) for g in zip(*slices, strict=True)]
         out: list[Tensor | None] = [None] * len(self.theta)
-        for i, k, pull in self.closed:
-            g = pull(own[i]).flatten(1)
-            out[k] = g if (before := out[k]) is None else before + g
+        pulled: list[tuple[int, Tensor | None]] = [(k, pull(own[i])) for i, k, pull in self.closed]
         if self.made:
             # One pass for all slices: the matrix products of a single slice are too small to be fast.
-            pulled = torch.autograd.grad(
-                self.outputs,
-                self.theta,
-                [own[i] for i in self.made],
-                retain_graph=True,
-                allow_unused=True,
-                is_grads_batched=True,
-            )
-            for k, extra in enumerate(pulled):
-                if extra is not None:
-                    g = extra.flatten(1)
-                    out[k] = g if (before := out[k]) is None else before + g
+            how = {"retain_graph": True, "allow_unused": True, "is_grads_batched": True}
+            cotangents = [own[i] for i in self.made]
+            pulled += enumerate(torch.autograd.grad(self.outputs, self.theta, cotangents, **how))
+        for k, g in pulled:
+            if g is not None:
+                out[k] = g.flatten(1) if (before := out[k]) is None else before + g.flatten(1)
         rows = len(own[0])
         return [own[0].new_zeros(rows, t.numel()) if g is None else g for g, t in zip(out, self.theta, strict=True)]
 
 
 _ELEMENTWISE = tuple(f"{name}Backward" for name in ("Exp", "Sigmoid", "Softplus", "Tanh", "Expand"))
-"""Autograd's names of functions with a diagonal Jacobian. ``broadcast_all`` expands; that counts if it keeps the shape.
-"""
+"""Autograd's names of functions with a diagonal Jacobian; ``broadcast_all`` expands, which counts if shapes stay."""
 Pull = Callable[[Tensor], Tensor]
 """Pulls gradients ``[rows, ...]`` back to one tensor of theta."""
 

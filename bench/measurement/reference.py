@@ -23,10 +23,7 @@ from bench.stats.summary import Status
 
 
 def cell_of(objective: Objective) -> Cell | None:
-    """Return the cell that is measured as an objective's reference.
-
-    None if the objective has an exact gradient, or names no estimator for its reference.
-    """
+    """Return the cell measured as an objective's reference; None if it has an exact gradient or names no estimator."""
     estimator = objective.reference_estimator
     return None if objective.has_exact or estimator is None else Cell(estimator, objective)
 
@@ -34,20 +31,14 @@ def cell_of(objective: Objective) -> Cell | None:
 def settings_of(settings: Settings) -> Settings:
     """Return how a reference is measured: in float64, with the replicates of the cells that it serves.
 
-    The objective decides how much sharper its reference is than these cells, by the samples in one call of the
-    estimator it names. With 8 samples a reference costs about ten cells of two samples in float32, and one reference
-    serves all cells of the objective.
+    The estimator that the objective names makes it sharper than these cells, by its number of samples. With 8 samples a
+    reference costs about ten cells of two samples in float32, and one reference serves all cells of the objective.
     """
     return replace(settings, dtype="float64", common_noise=True, timing=False)
 
 
 def measure_reference(cell: Cell, settings: Settings, progress: Progress = ignore) -> Record:
-    """Measure a reference and return its line.
-
-    Args:
-        cell: from ``cell_of``.
-        settings: from ``settings_of``.
-        progress: called with the replicates done and in all, after every draw.
+    """Measure a reference, a cell from ``cell_of`` with settings from ``settings_of``, and return its line.
 
     Raises:
         Lost: the estimator is biased, or its gradients are not finite, or too heavy-tailed for their mean to mean much.
@@ -60,9 +51,7 @@ def measure_reference(cell: Cell, settings: Settings, progress: Progress = ignor
     adapt_state(engine)
     ((sums, summary),) = summarise_draws(engine, LineKind.REFERENCE, progress=progress)
     if summary.status == Status.INFINITE_VARIANCE_SUSPECTED:
-        raise Lost(
-            f"{name} has no finite variance, as far as can be seen. Name another one in its reference_estimator."
-        )
+        raise Lost(f"{name} has no finite variance, it seems. Name another estimator in its reference_estimator.")
     return {
         **head(cell, settings, LineKind.REFERENCE),
         **shape_of(engine),
@@ -84,12 +73,7 @@ def read(line: Record) -> Reference | None:
 
 @functools.lru_cache(maxsize=8)
 def in_process(objective: Objective, settings: Settings) -> Reference | None:
-    """Return the reference of an objective, measured once in this process; None if it has none.
-
-    Args:
-        objective: any objective.
-        settings: from ``settings_of``.
-    """
+    """Return the reference of an objective, measured once in this process with ``settings_of``; None if it has none."""
     cell = cell_of(objective)
     if cell is None:
         return None

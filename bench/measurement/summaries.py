@@ -2,18 +2,15 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from bench.measurement.engine import Engine
+from bench.measurement.engine import Engine, Vector
 from bench.measurement.lines import Lost
 from bench.measurement.reduction.blocks import block_partial
 from bench.stats import Accumulator, Partial, Reference, Summary, Sums, summarise
 
-Vector = NDArray[np.float64]
 Progress = Callable[[int, int], None]
-"""Called with the replicates done and the replicates to do."""
+"""Called after every partial sum, with the replicates done and the replicates of the next look or of the whole run."""
 
 
 def ignore(_done: int, _total: int) -> None:
@@ -35,14 +32,13 @@ def summarise_partials(
 
     Args:
         engine: the cell made ready.
-        partials: the partial sums of its blocks, in block order. They are asked for one at a time, so a caller that
-            stops after a look stops the drawing, too.
-        centre: a point near the mean gradient, ``[size]``, that the partial sums are about.
+        partials: the partial sums of its blocks, requested one at a time: a caller that stops early draws no more.
+        centre: the point near the mean gradient, ``[size]``, that the partial sums are about.
         replicates: rows of all partial sums together.
-        looks: numbers of replicates at which to summarise, ascending. The last one is the number that ends the run.
-        exact: the exact gradient, ``[size]``, where there is one.
+        looks: numbers of replicates at which to summarise, ascending; the last one ends the run.
+        exact: the exact gradient, ``[size]``, or None.
         reference: the Monte Carlo gradient that stands in for the exact one.
-        progress: called with the replicates done and those of the next look, after every partial sum.
+        progress: called after every partial sum.
 
     Raises:
         Lost: gradients were not finite.
@@ -62,17 +58,12 @@ def summarise_partials(
                 "Nothing was dropped: the cell has no moments. Look for log(0), overflow or an f that returns NaN."
             )
         sums = accumulator.sums()
-        yield (
-            sums,
-            summarise(
-                sums,
-                exact=exact,
-                reference=reference,
-                dtype=engine.settings.dtype,
-                exact_error=engine.cell.objective.exact_error,
-                deterministic=target is not None and has_no_noise(engine, sums),
-            ),
+        noiseless = target is not None and has_no_noise(engine, sums)
+        dtype, error = engine.settings.dtype, engine.cell.objective.exact_error
+        summary = summarise(
+            sums, exact=exact, reference=reference, dtype=dtype, exact_error=error, deterministic=noiseless
         )
+        yield sums, summary
         coming = [n for n in coming if n > done]
         if not coming:
             return
@@ -87,12 +78,8 @@ def summarise_draws(
 ) -> Iterator[tuple[Sums, Summary]]:
     """Draw at a stage, reduce every draw as one block, and yield the sums and their summary at every look.
 
-    Args:
-        engine: the cell made ready; its state has learned.
-        stage: the stage that seeds the noise, such as "pilot".
-        sizes: the rows of every draw; those of the engine's own run when None.
-        looks: numbers of replicates at which to summarise, ascending; the end alone when None.
-        progress: called with the replicates done and those of the next look, after every draw.
+    The engine's state has learned, and the stage, such as "pilot", seeds the noise. ``sizes`` are the rows of every
+    draw (the engine's own when None); looks are numbers of replicates, ascending (the end when None).
 
     Raises:
         Lost: gradients were not finite.
@@ -101,16 +88,14 @@ def summarise_draws(
     replicates = sum(sizes)
     looks = [replicates] if looks is None else looks
     centre = engine.gradients(sizes[0], engine.generator(stage, 0)).double().mean(0)
-    partials = _one_block_each(engine, stage, sizes, looks, centre)
-    yield from summarise_partials(
-        engine, partials, centre.cpu().numpy(), replicates=replicates, looks=looks, progress=progress
-    )
+    partials, host = _one_block_each(engine, stage, sizes, looks, centre), centre.cpu().numpy()
+    yield from summarise_partials(engine, partials, host, replicates=replicates, looks=looks, progress=progress)
 
 
 def _one_block_each(
     engine: Engine, stage: str, sizes: Sequence[int], looks: Sequence[int], centre: torch.Tensor
 ) -> Iterator[Partial]:
-    """Yield the partial sums of every draw; each hands over as many of its largest values as the next look needs."""
+    """Yield the partial sums of every draw, each with the largest values that the next look needs."""
     done = 0
     for index, rows in enumerate(sizes):
         coming = next(n for n in looks if n > done)

@@ -29,9 +29,7 @@ def measure_timing(cell: Cell, settings: Settings) -> Record:
     adapt_state(engine)
     most = cap(cell.objective, settings.device)
     count = most // slices(most, engine.points, cell.objective, settings.device)
-    generator = engine.generator("timing", 0)
-    theta = engine.problem.theta
-    many = rows(engine.q, count)
+    generator, theta, many = engine.generator("timing", 0), engine.problem.theta, rows(engine.q, count)
 
     def batch() -> object:
         return engine.gradients(count, generator)
@@ -51,9 +49,8 @@ def measure_timing(cell: Cell, settings: Settings) -> Record:
         return base
 
     throughput = time_pair(batch, sample_and_evaluate(many), device=engine.device, budget_seconds=TIMING_SECONDS)
-    latency = time_pair(
-        single, sample_and_evaluate(engine.q), device=engine.device, budget_seconds=TIMING_SECONDS / 2, memory=False
-    )
+    one, half = sample_and_evaluate(engine.q), TIMING_SECONDS / 2
+    latency = time_pair(single, one, device=engine.device, budget_seconds=half, memory=False)
     return {
         **head(cell, settings, LineKind.TIMING),
         "seconds": throughput.seconds / count,

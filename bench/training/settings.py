@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from bench.planning.settings import Settings
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
-"""Names of the optimizers."""
 CHECKPOINTS = 20
 """Default number of checkpoints after step 0."""
 
@@ -21,8 +20,7 @@ class Training:
         optimizer: "adam", "sgd" or "rmsprop", otherwise with torch's defaults.
         rate: learning rate, above 0.
         measure_every: steps between two checkpoints, at least 1; a twentieth of all steps when None.
-        replicates: independent calls in each measurement of the variance, rounded up to whole draws; 0 for no
-            measurement.
+        replicates: independent calls to measure a variance, rounded up to whole draws; 0 to measure none.
         dtype: "float32" or "float64".
         device: "cpu" or "cuda".
 

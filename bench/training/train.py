@@ -24,7 +24,7 @@ from bench.training.settings import Training
 from bench.training.trainee import Trainee, upwards
 
 WEIGHTS = "weights"
-"""Folder, inside the study's, of the weights that are kept."""
+"""Folder of the weights that are kept, inside the study's folder."""
 WORTH_WORKERS = 5_000
 """Steps of all runs together from which it pays to start processes."""
 
@@ -34,7 +34,6 @@ class TrainingRun(Task):
     """One estimator on one objective, trained once.
 
     Args:
-        cell: estimator and objective.
         settings: how the variance of its gradient is measured; their seed is the run's.
         how: how it is trained.
         keep: folder for the final weights; None to forget them.
@@ -44,6 +43,7 @@ class TrainingRun(Task):
     keep: Path | None = None
     kind = LineKind.TRAINING
     noun = "runs"
+    title = "{cell}, seed {seed}"
 
     @classmethod
     def of(cls, cell: Cell, how: Training, seed: int, keep: Path | None = None) -> Self:
@@ -56,13 +56,8 @@ class TrainingRun(Task):
         return self.settings.seed
 
     @property
-    def label(self) -> str:
-        """Selectors of estimator and objective, and the seed."""
-        return f"{self.cell.label}, seed {self.seed}"
-
-    @property
     def effort(self) -> float:
-        """Amount of work; from 1 on it pays to start processes."""
+        """Amount of work, its steps in units of ``WORTH_WORKERS``; from 1 on it pays to start processes."""
         return self.how.steps / WORTH_WORKERS
 
     @functools.cached_property
@@ -71,19 +66,18 @@ class TrainingRun(Task):
         return digest([self.cell.id, self.kind, self._training(), self.seed])
 
     def _training(self) -> dict[str, Any]:
-        """Return what belongs to the identity of the run beside cell and seed."""
+        """Return the part of the run's identity besides cell and seed."""
         how = {key: value for key, value in asdict(self.how).items() if key not in ("seeds", "measure_every")}
         return {**how, "looks": self.how.checkpoints}
 
     def head(self) -> Record:
         """Return the keys of the line that are known before the training."""
         given = self._training()
-        facts = {"maximise": upwards(self.cell.objective), "learning_rate": given.pop("rate")}
-        line = head(self.cell, self.settings, self.kind)
-        return {**line, "run": self.run, **given, **facts, "seed": self.seed}
+        facts = {"maximise": upwards(self.cell.objective), "learning_rate": given.pop("rate"), "seed": self.seed}
+        return {**head(self.cell, self.settings, self.kind), "run": self.run, **given, **facts}
 
     def is_settled_by(self, line: Record) -> bool:
-        """Return whether a line on record makes the training needless. Weights to be kept have to be there, too."""
+        """Return whether a line on record makes the training needless. Weights to be kept must be on disk, too."""
         kept = self.keep is None or (self.keep / f"{line.get('weights_digest')}.pt").exists()
         return super().is_settled_by(line) and kept
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator
 from torch.distributions import Distribution
-from torch.optim import Optimizer
+from torch.optim import SGD, Adam, Optimizer, RMSprop
 
 from bench.measurement.adaptation import ADAPT_RATE
 from bench.measurement.counting import Counter, count_evaluations, counted
@@ -29,18 +29,11 @@ from bench.stats import Summary
 from bench.training.settings import Training
 from estimators import State, adapt, draw, rows
 
-OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "sgd": torch.optim.SGD,
-    "rmsprop": torch.optim.RMSprop,
-}
+OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {"adam": Adam, "sgd": SGD, "rmsprop": RMSprop}
 EXPLODED = 100.0
-"""A run has diverged if its objective is worse than at the start by more than ``EXPLODED * max(1, |start|)``.
-
-It has also diverged if a value is not finite.
-"""
+"""A run diverges at an infinite value, NaN, or one worse than the start by more than ``EXPLODED * max(1, |start|)``."""
 SAMPLES = 2**13
-"""Values of f at every checkpoint, about, if the objective has no exact value."""
+"""Number of values of f at a checkpoint, about, if the objective has no exact value."""
 
 
 class Divergence(NamedTuple):
@@ -72,8 +65,8 @@ class Trainee:
         self.weights = [*self.problem.theta.values(), *self.problem.extra.values()]
         if not self.problem.theta or not all(t.is_leaf and t.requires_grad for t in self.weights):
             raise ValueError(
-                f"{label(self.objective)} cannot be trained: its theta has to hold leaf tensors that require "
-                f"gradients, and at least one (got {list(self.problem.theta)})."
+                f"{label(self.objective)} cannot be trained: its theta must hold at least one tensor, and only leaves "
+                f"that require gradients (got {list(self.problem.theta)})."
             )
         self.optimizer = OPTIMIZERS[how.optimizer](self.weights, lr=how.rate)
         self.sign = -1.0 if upwards(self.objective) else 1.0
@@ -81,7 +74,7 @@ class Trainee:
         if self.estimator.needs_state:
             self.state = self.estimator.init(self.problem.q(self.problem.theta), self.generator("init"))
         learned = list(self.state.parameters()) if self.state is not None else []
-        self.learner = torch.optim.Adam(learned, lr=ADAPT_RATE) if learned else None
+        self.learner = Adam(learned, lr=ADAPT_RATE) if learned else None
         if self.state is not None:
             self.state.requires_grad_(False)
         self.noise, self.adapt_noise = self.generator("training"), self.generator("adaptation")
@@ -93,11 +86,7 @@ class Trainee:
         return Generator(device or self.device).manual_seed(seed)
 
     def train(self, progress: Progress) -> Record:
-        """Train, and return the keys of the line that the training fills.
-
-        Args:
-            progress: called with the steps done and in all, at every checkpoint.
-        """
+        """Train, and return the keys of the line that the training fills; report the steps at every checkpoint."""
         f_evals, grad_evals = count_evaluations(self.engine())
         checkpoints, divergence = self.run(progress)
         batch = math.prod(self.problem.q(self.problem.theta).batch_shape)
@@ -124,14 +113,12 @@ class Trainee:
         for start, stop in pairwise(self.how.checkpoints):
             if divergence:
                 break
-            begin = self.clock()
-            values = []
+            begin, values = self.clock(), list[float]()
             for i in range(start, stop):
                 values.append(self.step_or_nan(i))
                 if not math.isfinite(values[-1]):
-                    return found, Divergence(
-                        i + 1, f"The value of f in training became {values[-1]:g} at step {i + 1}."
-                    )
+                    reason = f"The value of f in training became {values[-1]:g} at step {i + 1}."
+                    return found, Divergence(i + 1, reason)
             seconds = found[-1]["training_seconds"] + self.clock() - begin
             found.append(self.checkpoint(stop, math.fsum(values) / len(values), seconds))
             divergence = self.divergence(found)
@@ -148,7 +135,7 @@ class Trainee:
         return None
 
     def step_or_nan(self, i: int) -> float:
-        """Take a step and return its value; NaN if it raised because weights are not finite."""
+        """Take step ``i`` and return its value; NaN if it raised because weights are not finite."""
         try:
             return self.step(i)
         except Exception:
@@ -198,8 +185,7 @@ class Trainee:
     def value(self) -> tuple[float, float]:
         """Return the objective and its standard error, in float64, on held-out data if the objective has them.
 
-        The value is exact if the objective has an exact value. Otherwise it is the mean of f over samples, whose noise
-        is the same at every checkpoint.
+        It is the objective's exact value or, without one, the mean of f over samples from the same noise every time.
         """
         self.sharpen()
         problem = self.evaluated
@@ -245,9 +231,8 @@ class Trainee:
         self.sharpen()
         found = self.sharp.pictures(self.generator("pictures", device="cpu"))
         greys = {name: (255 * x).nan_to_num().round().byte().numpy() for name, x in found.items()}
-        return {
-            name: {"shape": list(x.shape), "grey": base64.b64encode(x.tobytes()).decode()} for name, x in greys.items()
-        }
+        encoded = {name: base64.b64encode(x.tobytes()).decode() for name, x in greys.items()}
+        return {name: {"shape": list(x.shape), "grey": encoded[name]} for name, x in greys.items()}
 
     def clock(self) -> float:
         """Return seconds from any origin, once the device has finished its work."""

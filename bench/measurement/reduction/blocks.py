@@ -1,8 +1,8 @@
 """Blocks of gradients to partial sums.
 
-In formulas, g_r is the gradient of a row, g* the exact gradient and p the pivot, a point near the mean gradient.
-Inside a block, Y_r is a gradient minus the mean of the block, and d that mean minus the pivot, `mean(g) − p`. Squared
-norms are in units of u, a power of two near their mean. `Partial` explains the other letters.
+In formulas, g_r is the gradient of a row, g* the exact gradient and p the pivot, a point near the mean gradient. Y_r is
+a gradient minus the mean of its block, and d is that mean minus the pivot, `mean(g) − p`. Squared norms are in units of
+u, a power of two near their mean. `Partial` explains the other letters.
 """
 
 from __future__ import annotations
@@ -15,38 +15,19 @@ from math import sqrt
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bench.measurement.draws import FIRST_DRAW
-from bench.measurement.reduction.kernels import (
-    Workspace,
-    add_block_products,
-    add_products,
-    centre_blocks,
-    column_sums,
-    divide_by_norms,
-    gram_matrices,
-    row_sums,
-    series_powers,
-    square_trace,
-    third_and_fourth,
-    top,
-    weighted_sum,
-)
+from bench.measurement.reduction import kernels
+from bench.measurement.reduction.kernels import Workspace
 from bench.measurement.reduction.origin import Origin
 from bench.planning.settings import SMALLEST_DRAW
-from bench.stats.layout import (
-    SHAPE_BLOCKS,
-    SUB_BLOCK,
-    SUB_BLOCKS,
-    ZERO_NORM,
-    above_quantile,
-    kept_in_block,
-    kept_values,
-    tail_length,
-)
+from bench.stats import layout
 from bench.stats.partial import Partial
 from bench.stats.series import Array, each, from_powers, pooled
 
+Parts = Sequence[Tensor]
+"""The gradients of some rows by group, each `[rows, size of the group]`."""
 NARROW = 32  # a matrix with fewer columns is stored column by column, since loops along its rows would be too short
 TABLE = 2**19  # most numbers in a table of series, which is summed up while it is in the cache
 PASS = 2**19  # most numbers in one pass over gradients: draws are joined, or cut between blocks, to come near it
@@ -55,12 +36,12 @@ FAR = 1e6  # a mean outside [unit / FAR, unit · FAR] loses precision
 
 
 def block_partial(
-    gradients: torch.Tensor,
+    gradients: Tensor,
     *,
     index: int,
     groups: Mapping[str, int],
-    centre: torch.Tensor,
-    exact: torch.Tensor | None,
+    centre: Tensor,
+    exact: Tensor | None,
     replicates: int,
     truncate_at: float | None = None,
     workspace: Workspace | None = None,
@@ -80,11 +61,9 @@ def block_partial(
     Raises:
         ValueError: shapes or dtypes do not fit, or the block has fewer than 64 rows.
     """
-    if gradients.ndim != 2 or gradients.shape[1] != sum(groups.values()):
-        raise ValueError(
-            f"gradients have shape {tuple(gradients.shape)}, the groups {dict(groups)} need "
-            f"[rows, {sum(groups.values())}]."
-        )
+    size, shape = sum(groups.values()), tuple(gradients.shape)
+    if len(shape) != 2 or shape[1] != size:
+        raise ValueError(f"gradients have shape {shape}, the groups {dict(groups)} need [rows, {size}].")
     parts = torch.split(gradients, list(groups.values()), 1)
     return draws_partial(
         lambda _draw: parts,
@@ -102,14 +81,14 @@ def block_partial(
 
 @torch.no_grad()
 def draws_partial(
-    gradients: Callable[[int], Sequence[torch.Tensor]],
+    gradients: Callable[[int], Parts],
     draws: range,
     *,
     index: int,
     blocks: Sequence[int],
     groups: Mapping[str, int],
-    centre: torch.Tensor,
-    exact: torch.Tensor | None,
+    centre: Tensor,
+    exact: Tensor | None,
     replicates: int,
     origin: Origin | None = None,
     tracked: int | None = None,
@@ -118,61 +97,49 @@ def draws_partial(
 ) -> Partial:
     """Reduce successive draws to the partial sums of their blocks, which all have the same number of rows.
 
-    Draws are requested one after the other and reduced while they are in the cache. They are centred on the mean of
-    their block; sums are in the dtype of the gradients inside a block and in float64 across blocks (Chan, Golub &
-    LeVeque 1983). A coordinate that stays at the pivot has M2 = 0 exactly. A series has one number per row. Series are
-    so short that their cost is the number of operations, so they are summed up for many draws together. float32
-    gradients whose squares leave the range of float32 are requested again and reduced in float64.
+    Draws are requested one after the other and reduced while they are in the cache. Gradients are centred on the mean
+    of their block. Sums are in their dtype inside a block and in float64 across blocks (Chan, Golub & LeVeque 1983). A
+    coordinate that stays at the pivot has M2 = 0 exactly. A series has one number per row; series are so short that
+    they are summed up for many draws together, which takes fewer operations. float32 gradients whose squares leave the
+    range of float32 are requested again and reduced in float64.
 
     Args:
         gradients: returns the gradients of a draw: one tensor per group, `[rows, size of the group]`, one replicate per
             row, float32 or float64.
         draws: the numbers of the draws.
-        index: the number of their first block in the run.
+        index: the number of the first block of these draws in the run.
         blocks: the number of blocks in every draw.
         groups: the number of coordinates of every tensor of theta, by name.
         centre: a point near the mean gradient, `[size]`, float64, on the same device.
         exact: the exact gradient, `[size]`, float64, on the same device; None if unknown.
         replicates: R of the whole run; it determines how many of the largest values are kept.
         origin: pivots and units of the sums; found from the first of the draws if None.
-        tracked: the rows of the run for which every series is tracked; 0 if the draws lie behind them, so that only w
-            is tracked. None tracks all rows.
+        tracked: the leading rows of the run for which every series is tracked; 0 if the draws lie behind them, so
+            that only w is tracked. None tracks all rows.
         truncate_at: the c0 of the truncated series `min(w, c0)`; None leaves that series out.
         workspace: memory to use again; fresh memory if None.
 
     Raises:
         ValueError: shapes or dtypes do not fit, or the blocks have fewer than 64 rows.
     """
-    space = Workspace() if workspace is None else workspace
+    tracked, space = replicates if tracked is None else tracked, workspace or Workspace()
 
-    def checked(draw: int) -> list[torch.Tensor]:
+    def checked(draw: int) -> list[Tensor]:
         with torch.enable_grad():
             parts = gradients(draw)
         _check(parts, blocks[draw - draws.start], groups, centre, exact)
         return [g.detach() for g in parts]
 
-    def sharp(draw: int) -> list[torch.Tensor]:
-        return [g.double() for g in checked(draw)]
-
-    rows_tracked = replicates if tracked is None else tracked
-    reduction = _Reduction(
-        draws, index, blocks, groups, centre, exact, replicates, truncate_at, origin, rows_tracked, space
-    )
+    reduction = _Reduction(draws, index, blocks, groups, centre, exact, replicates, truncate_at, origin, tracked, space)
     partial, finite = reduction.reduce(checked)
     if not finite:
-        partial, finite = reduction.reduce(sharp)
+        partial, finite = reduction.reduce(lambda draw: [g.double() for g in checked(draw)])
         if not finite:  # at least one row is counted: perhaps only fourth powers overflow
             partial = replace(partial, nonfinite=max(1, sum(_nonfinite_rows(checked(draw)) for draw in draws)))
     return partial
 
 
-def _check(
-    parts: Sequence[torch.Tensor],
-    cut: int,
-    groups: Mapping[str, int],
-    centre: torch.Tensor,
-    exact: torch.Tensor | None,
-) -> None:
+def _check(parts: Parts, cut: int, groups: Mapping[str, int], centre: Tensor, exact: Tensor | None) -> None:
     """Raise ValueError if the gradients of a draw, to be cut into `cut` blocks, or the other arguments do not fit."""
     dtype, rows = parts[0].dtype, parts[0].shape[0]
     if dtype not in (torch.float32, torch.float64):
@@ -194,81 +161,64 @@ def _check(
 
 @dataclass(frozen=True, eq=False)
 class _Target:
-    """The exact gradient g*, prepared for a comparison with every row.
+    """The exact gradient g*, prepared for a comparison with every row."""
 
-    Args:
-        offset: `p − g*`, `[size]`, float64.
-        direction: `g*/‖g*‖`, or 0 if g* is 0, `[size]`, float64.
-        rounded: `direction` in the dtype of the gradients.
-        norm: `‖g*‖`, float64.
-    """
-
-    offset: torch.Tensor
-    direction: torch.Tensor
-    rounded: torch.Tensor
-    norm: torch.Tensor
+    offset: Tensor  # p − g*, [size], float64
+    direction: Tensor  # g*/‖g*‖, or 0 if g* is 0, [size], float64
+    rounded: Tensor  # the direction in the dtype of the gradients
+    norm: Tensor  # ‖g*‖, float64
 
     @classmethod
-    def of(cls, exact: torch.Tensor, pivot: torch.Tensor, dtype: torch.dtype) -> _Target:
+    def of(cls, exact: Tensor, pivot: Tensor, dtype: torch.dtype) -> _Target:
         """Prepare the exact gradient `[size]`, given the pivot `[size]`."""
         norm = exact.norm()
-        direction = torch.where(norm > ZERO_NORM, exact / norm, 0.0)
+        direction = torch.where(norm > layout.ZERO_NORM, exact / norm, 0.0)
         return cls(pivot - exact, direction, direction.to(dtype), norm)
 
 
 @dataclass(frozen=True, eq=False)
 class _Frame:
-    """The quantities that the first draw fixes for all draws.
+    """The quantities that the first draw fixes for all draws."""
 
-    Args:
-        rows: rows of a block.
-        pivots: the pivot of every group, `[size of the group]`; None for 0.
-        units: the unit of w and, if groups have series of their own, the unit of every group's w.
-        target: the exact gradient, if rows are compared with it.
-    """
-
-    rows: int
-    pivots: Sequence[torch.Tensor | None]
-    units: Sequence[float]
-    target: _Target | None
+    rows: int  # of a block
+    pivots: Sequence[Tensor | None]  # of every group, [size of the group]; None for 0
+    units: Sequence[float]  # of w and, if groups have series of their own, of every group's w
+    target: _Target | None  # the exact gradient, if rows are compared with it
 
 
 @dataclass(frozen=True, eq=False)
 class _Reduction:
     """The reduction of successive draws: the arguments of `draws_partial`, and the steps in the order of the methods.
 
-    The series of a row stand in a table `[series, blocks, rows]`: w, the w of every group, the truncated series, and,
-    if there is an exact gradient, error, projection, cosine and a helper, `‖g_r‖²`.
+    The series stand in a table `[series, blocks, rows]`: w, the w of every group, the truncated series, and, with an
+    exact gradient, error, projection, cosine and a helper, `‖g_r‖²`.
     """
 
     draws: range
     index: int
     blocks: Sequence[int]
     groups: Mapping[str, int]
-    centre: torch.Tensor
-    exact: torch.Tensor | None
+    centre: Tensor
+    exact: Tensor | None
     replicates: int
     truncate_at: float | None
     origin: Origin | None
     tracked: int
     space: Workspace
 
-    def reduce(self, gradients: Callable[[int], Sequence[torch.Tensor]]) -> tuple[Partial, bool]:
+    def reduce(self, gradients: Callable[[int], Parts]) -> tuple[Partial, bool]:
         """Reduce the draws; also return whether every sum is finite and far from the limits of the dtype."""
         first = gradients(self.draws[0])
         rows, dtype = first[0].shape[0] // self.blocks[0], first[0].dtype
         origin = self.origin or Origin.of(first)
-        pivot = torch.cat(
-            [g.new_zeros(g.shape[1]) if p is None else p for g, p in zip(first, origin.pivots, strict=True)]
-        )
+        placed = zip(first, origin.pivots, strict=True)
+        pivot = torch.cat([g.new_zeros(g.shape[1]) if p is None else p for g, p in placed])
         units = [origin.spread, *origin.spreads] if self._own_series else [origin.spread]
         target = _Target.of(self.exact, pivot.double(), dtype) if self.exact is not None and self.tracked else None
         frame = _Frame(rows, origin.pivots, units, target)
-        tensors: dict[str, torch.Tensor] = {"off centre": pivot.double() - self.centre}
-        if target is not None:
-            tensors["norm"] = target.norm
+        tensors = {"off centre": pivot.double() - self.centre} | ({"norm": target.norm} if target is not None else {})
         remaining = itertools.chain([first], map(gradients, self.draws[1:]))
-        found, start = list[dict[str, torch.Tensor]](), 0
+        found, start = list[dict[str, Tensor]](), 0
         for cuts in self._tables(rows * (len(self._names) + (target is not None))):
             found.append(self._reduce_table(itertools.islice(remaining, len(cuts)), start, sum(cuts), frame))
             start += sum(cuts)
@@ -279,7 +229,7 @@ class _Reduction:
         return partial, finite and (dtype == torch.float64 or _in_range(partial, units))
 
     def _tables(self, numbers: int) -> Iterator[list[int]]:
-        """Yield the draws that share a table, as their numbers of blocks; a block has `numbers` in the table."""
+        """Yield the draws that share a table, as their numbers of blocks; a block has `numbers` values in the table."""
         cuts = list[int]()
         for cut in self.blocks:
             if cuts and (sum(cuts) + cut) * numbers > TABLE:
@@ -288,42 +238,31 @@ class _Reduction:
             cuts.append(cut)
         yield cuts
 
-    def _reduce_table(
-        self, draws: Iterable[Sequence[torch.Tensor]], start: int, blocks: int, frame: _Frame
-    ) -> dict[str, torch.Tensor]:
-        """Reduce the draws that share a table of series.
-
-        Args:
-            draws: the gradients of the draws, by group.
-            start: the number of blocks in earlier draws of this reduction.
-            blocks: the number of blocks in these draws.
-            frame: pivots, units and target.
+    def _reduce_table(self, draws: Iterator[Parts], start: int, blocks: int, frame: _Frame) -> dict[str, Tensor]:
+        """Reduce the draws that share a table of series: `blocks` blocks, after `start` blocks of earlier draws.
 
         Returns:
             Sums by name; the last axis of every tensor counts blocks or values, so that tables can be joined along it.
         """
-        remaining = iter(draws)
-        first = next(remaining)
-        with_target = frame.target is not None
+        first, with_target = next(draws), frame.target is not None
         table = self.space.take("table", (len(self._names) + with_target, blocks, frame.rows), first[0])
         if with_target:
             table[-4:].zero_()
-        found, traces, end = list[torch.Tensor](), list[torch.Tensor](), 0
-        for parts in self._passes(itertools.chain([first], remaining), frame.rows):
+        found, traces, end = list[Tensor](), list[Tensor](), 0
+        for parts in self._passes(itertools.chain([first], draws), frame.rows):
             begin, end = end, end + len(parts[0]) // frame.rows
-            moments, grams = self._reduce_pass(
-                parts, table[:, begin:end], self._sub_blocks(start + begin, frame.rows), frame
-            )
+            wanted = self._sub_blocks(start + begin, frame.rows)
+            moments, grams = self._reduce_pass(parts, table[:, begin:end], wanted, frame)
             found.append(moments)
-            traces += [square_trace(G) for G in grams]
+            traces += [kernels.square_trace(G) for G in grams]
         by_block = torch.cat(found, 1) if len(found) > 1 else found[0]
         tensors = self._sum_series(table, by_block[0], frame)
         return tensors | {"blocks": by_block.transpose(1, 2), "traces": torch.cat([*traces, by_block.new_zeros(0)])}
 
-    def _passes(self, draws: Iterable[Sequence[torch.Tensor]], rows: int) -> Iterator[Sequence[torch.Tensor]]:
+    def _passes(self, draws: Iterable[Parts], rows: int) -> Iterator[Parts]:
         """Join small draws, and cut large ones between blocks of `rows`; yield the gradients by group."""
         most = max(1, PASS // (rows * self.centre.numel())) * rows
-        waiting, held = list[Sequence[torch.Tensor]](), 0
+        waiting, held = list[Parts](), 0
         for parts in draws:
             if waiting and held + len(parts[0]) > most:
                 yield _joined(waiting)
@@ -336,86 +275,70 @@ class _Reduction:
         if waiting:
             yield _joined(waiting)
 
-    def _reduce_pass(
-        self, parts: Sequence[torch.Tensor], table: torch.Tensor, sub_blocks: int, frame: _Frame
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _reduce_pass(self, parts: Parts, table: Tensor, sub_blocks: int, frame: _Frame) -> tuple[Tensor, list[Tensor]]:
         """Reduce the gradients of some blocks in one pass: coordinates to moments, rows to numbers in the table.
 
-        Written to the table: `‖Y_r‖²/u`, to w or to the w of every group. Added to its last four series:
+        `table` is the part for these blocks, `[series, blocks, rows]`. Written to it: `‖Y_r‖²/u`, to w or to the w of
+        every group. Added to its last four series:
 
         - error: `2 Y_r·(d + p − g*)/u`
         - projection: `Y_r·g*/‖g*‖/√u`
         - cosine: `g_r·g*/‖g*‖`
         - helper: `‖g_r‖²`
 
-        Args:
-            parts: the gradients by group, `[blocks · rows, size of the group]`.
-            table: the part of the table for these blocks, `[series, blocks, rows]`.
-            sub_blocks: the most sub-blocks to return.
-            frame: pivots, units and target.
-
         Returns:
-            d, M2 and, in early blocks, M3 and M4, `[2 or 4, blocks, size]`; the Gram matrices of sub-blocks.
+            d, M2 and, in early blocks, M3 and M4, `[2 or 4, blocks, size]`; Gram matrices of the first `sub_blocks`.
         """
         shape, target, units = (*table.shape[1:], -1), frame.target, frame.units
         if target is not None:
             for g, own in zip(parts, self._columns, strict=True):
-                add_products(g, target.rounded[own], table[-2].view(-1))
+                kernels.add_products(g, target.rounded[own], table[-2].view(-1))
                 self._add_squared_norms(g, table[-1].view(-1))
-        found, grams, begun = [], list[torch.Tensor](), set[int]()
+        found, grams, begun = [], list[Tensor](), set[int]()
         squared = not (target is not None or sub_blocks or self._shapes)  # only the squares of Y are needed
         for matrix, d, columns, sums in self._centred(parts, frame.pivots, shape[0], squared=squared):
             Y = squares = matrix.view(shape)
             if target is not None:  # the shares of these columns in error and projection
                 away, along = d + target.offset[columns], target.direction[columns].expand_as(d)
                 vectors = torch.stack([away * (2 / units[0]), along / sqrt(units[0])], 1)
-                add_block_products(Y, vectors, table[-4:-2])
+                kernels.add_block_products(Y, vectors, table[-4:-2])
             if sub_blocks:
-                own_grams = gram_matrices(matrix, sub_blocks)
+                own_grams = kernels.gram_matrices(matrix, sub_blocks)
                 grams = [a.add_(b) for a, b in zip(grams, own_grams, strict=True)] if grams else own_grams
             if not squared:  # Y is needed again for third moments only
                 squares = torch.mul(Y, Y, out=self._matrix("squares", matrix).view(shape) if self._shapes else Y)
-            M = [column_sums(squares)]
+            M = [kernels.column_sums(squares)]
             for w, own in sums:  # the squared norms; the first columns overwrite, the others add
-                row_sums(squares.flatten(0, 1)[:, own], 1 / units[w], table[w].view(-1), add=w in begun)
+                kernels.row_sums(squares.flatten(0, 1)[:, own], 1 / units[w], table[w].view(-1), add=w in begun)
                 begun.add(w)
             if self._shapes:
                 typical = sum(units[w] for w, _ in sums) / Y.shape[2]
-                M += third_and_fourth(Y, squares, typical, self._matrix("cubes", matrix).view(shape))
+                M += kernels.third_and_fourth(Y, squares, typical, self._matrix("cubes", matrix).view(shape))
             found.append(torch.stack([d, *M]))
         return torch.cat(found, 2) if len(found) > 1 else found[0], grams
 
     def _centred(
-        self, parts: Sequence[torch.Tensor], pivots: Sequence[torch.Tensor | None], blocks: int, *, squared: bool
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, slice, list[tuple[int, slice]]]]:
+        self, parts: Parts, pivots: Sequence[Tensor | None], blocks: int, *, squared: bool
+    ) -> Iterator[tuple[Tensor, Tensor, slice, list[tuple[int, slice]]]]:
         """Yield centred gradients: one matrix for every group or, if theta is narrow, a single one for all groups.
 
         Yields:
             Y, or its squares, `[blocks · rows, columns]`; d, `[blocks, columns]`; the columns of theta in the matrix;
             and pairs of a series in the table and the columns of the matrix whose squares are summed up there.
         """
-        columns, own_series = self._columns, bool(self._own_series)
+        placed, whole, own_series = zip(parts, pivots, self._columns, strict=True), slice(None), bool(self._own_series)
         if self.centre.numel() < NARROW:
             matrix = self._matrix("off the mean", parts[0], self.centre.numel())
-            d = [
-                centre_blocks(g, p, blocks, matrix[:, own], squared=squared)
-                for g, p, own in zip(parts, pivots, columns, strict=True)
-            ]
-            sums = list(enumerate(columns, 1)) if own_series else [(0, slice(None))]
-            yield matrix, torch.cat(d, 1), slice(None), sums
+            d = [kernels.centre_blocks(g, p, blocks, matrix[:, own], squared=squared) for g, p, own in placed]
+            yield matrix, torch.cat(d, 1), whole, list(enumerate(self._columns, 1)) if own_series else [(0, whole)]
         else:
-            for k, (g, p, own) in enumerate(zip(parts, pivots, columns, strict=True), 1):
+            for k, (g, p, own) in enumerate(placed, 1):
                 matrix = self._matrix("off the mean", g)
-                d_own = centre_blocks(g, p, blocks, matrix, squared=squared)
-                yield matrix, d_own, own, [(k if own_series else 0, slice(None))]
+                d_own = kernels.centre_blocks(g, p, blocks, matrix, squared=squared)
+                yield matrix, d_own, own, [(k if own_series else 0, whole)]
 
-    def _sum_series(self, table: torch.Tensor, d: torch.Tensor, frame: _Frame) -> dict[str, torch.Tensor]:
-        """Complete the series that `_reduce_pass` has written to the table, and sum them up.
-
-        Args:
-            table: `[series, blocks, rows]`; overwritten.
-            d: the means of the blocks off the pivot, `[blocks, size]`.
-            frame: pivots, units and target.
+    def _sum_series(self, table: Tensor, d: Tensor, frame: _Frame) -> dict[str, Tensor]:
+        """Complete the series that `_reduce_pass` has written to the table, and sum them up. The table is overwritten.
 
         Returns:
             Power sums "series", the largest values "top NAME", a "sample" of w and the number of "zero rows".
@@ -423,8 +346,8 @@ class _Reduction:
         groups, units, target = self._own_series, frame.units, frame.target
         w = table[: 1 + len(groups)]
         if groups:
-            weighted_sum(w[1:], w.new_tensor(units[1:]) / units[0], w[0])
-        tensors: dict[str, torch.Tensor] = {}
+            kernels.weighted_sum(w[1:], w.new_tensor(units[1:]) / units[0], w[0])
+        tensors: dict[str, Tensor] = {}
         if target is not None:
             error, projection, cosine, squared_norm = table[-4:]
             delta = d + target.offset
@@ -436,16 +359,15 @@ class _Reduction:
             if delta.shape[1] == 1:
                 cosine.sign_()
             else:
-                divide_by_norms(cosine, squared_norm)
+                kernels.divide_by_norms(cosine, squared_norm)
         if self.truncate_at is not None:
             torch.clamp(w[0], max=self.truncate_at / (units[0] * _unbiased(frame.rows)), out=table[1 + len(groups)])
         for k, name in enumerate(self._names):
             if name[0] in "we":
-                tensors[f"top {name}"] = top(table[k], self._kept(name, frame.rows))
+                tensors[f"top {name}"] = kernels.top(table[k], self._kept(name, frame.rows))
         if self._samples:
             tensors["sample"] = w[0, :, :FIRST_DRAW].flatten().clone()  # the power sums overwrite the table
-        orders = 4 if self.tracked else 2
-        tensors["series"] = series_powers(table[: len(self._names)], orders, self.space)
+        tensors["series"] = kernels.series_powers(table[: len(self._names)], 4 if self.tracked else 2, self.space)
         return tensors
 
     def _partial(self, frame: _Frame, out: Mapping[str, Array]) -> Partial:
@@ -456,13 +378,11 @@ class _Reduction:
         w_names = ["w", *(f"w:{name}" for name in self._own_series)]
         unit = dict(zip(w_names, np.multiply(units, _unbiased(rows)), strict=True))
         unit |= {"truncated": unit["w"], "error": units[0], "cosine": 1.0}
-        unit["projection"] = sqrt(units[0]) / max(float(out.get("norm", 1.0)), ZERO_NORM)
-        factors = np.array([unit[name] for name in names])
-        by_block = from_powers(rows, out["series"].swapaxes(1, 2), factors)
+        unit["projection"] = sqrt(units[0]) / max(float(out.get("norm", 1.0)), layout.ZERO_NORM)
+        by_block = from_powers(rows, out["series"].swapaxes(1, 2), np.array([unit[name] for name in names]))
         series = dict(zip(names, each(pooled(rows, by_block[0], by_block[1:])), strict=True))
         largest = {name: -np.sort(-out[f"top {name}"]) * unit[name] for name in names if f"top {name}" in out}
-        starts = np.cumsum([0, *self.groups.values()])[:-1]
-        group_w = np.add.reduceat(powers[0], starts, axis=1) * _unbiased(rows)
+        group_w = np.add.reduceat(powers[0], [own.start for own in self._columns], axis=1) * _unbiased(rows)
         sample = out.get("sample")
         return Partial(
             index=self.index,
@@ -502,59 +422,58 @@ class _Reduction:
     @functools.cached_property
     def _columns(self) -> list[slice]:
         """The columns of every group in the gradient."""
-        ends = [0, *itertools.accumulate(self.groups.values())]
-        return [slice(*pair) for pair in itertools.pairwise(ends)]
+        return [slice(*pair) for pair in itertools.pairwise([0, *itertools.accumulate(self.groups.values())])]
 
     @property
     def _shapes(self) -> bool:
         """Whether third and fourth moments of the coordinates are wanted."""
-        return self.index < SHAPE_BLOCKS
+        return self.index < layout.SHAPE_BLOCKS
 
     @property
     def _samples(self) -> bool:
         """Whether a sample of w is kept: its largest values will not reach down to its 99 % quantile."""
-        return self._shapes and kept_values(self.replicates) <= above_quantile(self.replicates)
+        return self._shapes and layout.kept_values(self.replicates) <= layout.above_quantile(self.replicates)
 
     def _sub_blocks(self, start: int, rows: int) -> int:
         """Return the number of the run's 64 sub-blocks that may be missing before block `start` of this reduction.
 
-        The number depends on the index and the rows of the block alone: earlier blocks are taken to have the same rows,
-        or 256 if that is fewer. No sub-block is needed if D = 1, where tr Σ² = V².
+        It depends on the index and the rows of the block alone: earlier blocks are taken to have the same rows, or 256
+        if that is fewer. No sub-block is needed if D = 1, where tr Σ² = V².
         """
         if self.centre.numel() == 1:
             return 0
-        return max(0, SUB_BLOCKS - (self.index + start) * (min(rows, FIRST_DRAW) // SUB_BLOCK))
+        return max(0, layout.SUB_BLOCKS - (self.index + start) * (min(rows, FIRST_DRAW) // layout.SUB_BLOCK))
 
     def _kept(self, name: str, rows: int) -> int:
         """Return the number of largest values of a series that each block of `rows` hands over."""
         if name == "w":
-            return kept_in_block(kept_values(self.replicates), rows, self.replicates)
-        return kept_in_block(tail_length(self.tracked) + 1, rows, self.tracked)
+            return layout.kept_in_block(layout.kept_values(self.replicates), rows, self.replicates)
+        return layout.kept_in_block(layout.tail_length(self.tracked) + 1, rows, self.tracked)
 
-    def _matrix(self, name: str, like: torch.Tensor, size: int | None = None) -> torch.Tensor:
+    def _matrix(self, name: str, like: Tensor, size: int | None = None) -> Tensor:
         """Return memory for a matrix with the rows of `like`, `[rows, size]`; column by column if it is narrow."""
         rows, size = len(like), size or like.shape[1]
-        narrow = size < NARROW
-        return self.space.take(name, (size, rows), like).T if narrow else self.space.take(name, (rows, size), like)
+        if size < NARROW:
+            return self.space.take(name, (size, rows), like).T
+        return self.space.take(name, (rows, size), like)
 
-    def _add_squared_norms(self, g: torch.Tensor, out: torch.Tensor) -> None:
+    def _add_squared_norms(self, g: Tensor, out: Tensor) -> None:
         """Add `‖g_r‖²` to `out` `[rows]`, for `g` `[rows, size]`."""
         if g.shape[1] == 1:
             out.addcmul_(g[:, 0], g[:, 0])
-            return
-        if g.shape[1] < NARROW:  # torch's norm along columns in one piece is a hundred times slower
-            row_sums(torch.mul(g, g, out=self._matrix("cubes", g)), 1.0, out, add=True)
+        elif g.shape[1] < NARROW:  # torch's norm along columns in one piece is a hundred times slower
+            kernels.row_sums(torch.mul(g, g, out=self._matrix("cubes", g)), 1.0, out, add=True)
         else:
             norms = torch.linalg.vector_norm(g, dim=1, out=self.space.take("norms", (len(g),), g))
             out.addcmul_(norms, norms)
 
 
-def _joined(draws: Sequence[Sequence[torch.Tensor]]) -> Sequence[torch.Tensor]:
+def _joined(draws: Sequence[Parts]) -> Parts:
     """Return the gradients of several draws as one, group by group."""
     return [torch.cat(each) for each in zip(*draws, strict=True)] if len(draws) > 1 else draws[0]
 
 
-def _to_host(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, Array], bool]:
+def _to_host(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Array], bool]:
     """Return the tensors as float64 numpy arrays, by one transfer, and whether all values are finite."""
     flat = torch.cat([t.double().reshape(-1) for t in tensors.values()]).cpu().numpy()
     ends = np.cumsum([t.numel() for t in tensors.values()])
@@ -570,14 +489,11 @@ def _unbiased(rows: int) -> float:
 def _in_range(partial: Partial, units: Sequence[float]) -> bool:
     """Return whether squares of w, and its fourth powers in its unit, are far from the limits of float32."""
     means = [float(m.mean) for m in (partial.w, *partial.group_w.values())]
-    return all(
-        TINY < mean < HUGE and 1 / FAR < mean / unit < FAR
-        for mean, unit in zip(means, units, strict=True)
-        if mean != 0 or mean is means[0]
-    )
+    wanted = [(mean, unit) for mean, unit in zip(means, units, strict=True) if mean != 0 or mean is means[0]]
+    return all(TINY < mean < HUGE and 1 / FAR < mean / unit < FAR for mean, unit in wanted)
 
 
-def _nonfinite_rows(parts: Sequence[torch.Tensor]) -> int:
+def _nonfinite_rows(parts: Parts) -> int:
     """Return the number of rows whose squared norm is not finite."""
     norms = torch.stack([g.double().square().sum(1) for g in parts]).sum(0)
     return int((~torch.isfinite(norms)).sum())

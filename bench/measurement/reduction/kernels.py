@@ -7,6 +7,7 @@ from math import ceil, gcd, prod, sqrt
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bench.stats.layout import MIN_REMAINDER, SUB_BLOCK
 from bench.stats.series import Array
@@ -19,16 +20,15 @@ SPARSE, SAMPLED = 100, 32  # if fewer than 1 value in SPARSE is wanted, 1 value 
 
 
 class Workspace:
-    """Memory that `draws_partial` writes into, kept by the caller from draw to draw.
+    """Memory that `draws_partial` writes into, kept by the caller from draw to draw; a workspace serves one thread.
 
-    Fresh memory of the size of a draw costs more, in page faults, than all the arithmetic on it. A workspace serves one
-    thread. Its contents have no meaning between two calls.
+    Fresh memory of the size of a draw costs more, in page faults, than all the arithmetic on it.
     """
 
     def __init__(self) -> None:
-        self._buffers: dict[str, torch.Tensor] = {}
+        self._buffers: dict[str, Tensor] = {}
 
-    def take(self, name: str, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    def take(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Return the buffer `name`, uninitialised, with the dtype and device of `like`."""
         buffer, count = self._buffers.get(name), prod(shape)
         if buffer is None or buffer.numel() < count or buffer.dtype != like.dtype or buffer.device != like.device:
@@ -37,7 +37,7 @@ class Workspace:
         return buffer[:count].view(shape)
 
 
-def column_sums(x: torch.Tensor) -> torch.Tensor:
+def column_sums(x: Tensor) -> Tensor:
     """Sum `x` `[blocks, rows, size]` over the rows of every block, float64 `[blocks, size]`.
 
         out[b, j] = Σ_r x[b, r, j]
@@ -55,23 +55,13 @@ def column_sums(x: torch.Tensor) -> torch.Tensor:
     return folded.view(blocks, rows // step, size).sum(1, dtype=torch.float64)
 
 
-def centre_blocks(
-    g: torch.Tensor, pivot: torch.Tensor | None, blocks: int, out: torch.Tensor, *, squared: bool
-) -> torch.Tensor:
-    """Write `g − mean(g)` to `out`, or its squares; the mean is taken over the rows of each block.
+def centre_blocks(g: Tensor, pivot: Tensor | None, blocks: int, out: Tensor, *, squared: bool) -> Tensor:
+    """Write `g − mean(g)` to `out`, or its squares; the mean is over the rows of each block. Return d, float64.
 
         d = mean(g) − pivot
         out = (g − pivot) − d
 
-    Args:
-        g: gradients, `[blocks · rows, size]`.
-        pivot: `[size]`; None for 0.
-        blocks: number of blocks.
-        out: memory of the shape of `g`.
-        squared: whether `out` gets the squares.
-
-    Returns:
-        d, `[blocks, size]`, float64.
+    `g` and `out` are `[blocks · rows, size]`, the pivot is `[size]` or None for 0, and d is `[blocks, size]`.
     """
     if pivot is not None:
         g = torch.sub(g, pivot, out=out)
@@ -85,7 +75,7 @@ def centre_blocks(
     return d
 
 
-def row_sums(x: torch.Tensor, scale: float, out: torch.Tensor, *, add: bool) -> None:
+def row_sums(x: Tensor, scale: float, out: Tensor, *, add: bool) -> None:
     """Write `scale · Σ_j x[r, j]` to `out` `[rows]`, or add it, for `x` `[rows, size]`."""
     if 1 < x.shape[1] < FEW_COLUMNS:
         torch.addmv(out, x, x.new_full((x.shape[1],), scale), beta=float(add), out=out)
@@ -94,7 +84,7 @@ def row_sums(x: torch.Tensor, scale: float, out: torch.Tensor, *, add: bool) -> 
     torch.add(out, each, alpha=scale, out=out) if add else torch.mul(each, scale, out=out)
 
 
-def add_products(x: torch.Tensor, vector: torch.Tensor, out: torch.Tensor) -> None:
+def add_products(x: Tensor, vector: Tensor, out: Tensor) -> None:
     """Add `x @ vector` to `out` `[rows]`, for `x` `[rows, size]` and a vector `[size]`."""
     if x.shape[1] == 1:  # not worth a matrix product
         out.addcmul_(x[:, 0], vector)
@@ -102,25 +92,22 @@ def add_products(x: torch.Tensor, vector: torch.Tensor, out: torch.Tensor) -> No
         torch.addmv(out, x, vector, out=out)
 
 
-def add_block_products(Y: torch.Tensor, vectors: torch.Tensor, out: torch.Tensor) -> None:
+def add_block_products(Y: Tensor, vectors: Tensor, out: Tensor) -> None:
     """Add the products of rows with k vectors of their own block to `out` `[k, blocks, rows]`.
 
         out[k, b] += Y[b] @ vectors[b, k]
 
-    Args:
-        Y: `[blocks, rows, size]`.
-        vectors: `[blocks, k, size]`.
-        out: `[k, blocks, rows]`.
+    `Y` is `[blocks, rows, size]`, and `vectors` are `[blocks, k, size]`.
     """
     out += torch.bmm(vectors.to(Y.dtype), Y.transpose(1, 2)).transpose(0, 1)
 
 
-def weighted_sum(series: torch.Tensor, weights: torch.Tensor, out: torch.Tensor) -> None:
+def weighted_sum(series: Tensor, weights: Tensor, out: Tensor) -> None:
     """Write `Σ_k weights[k] · series[k]` to `out` `[blocks, rows]`, for series `[k, blocks, rows]`."""
     torch.mv(series.view(len(series), -1).T, weights, out=out.view(-1))
 
 
-def divide_by_norms(products: torch.Tensor, squared_norms: torch.Tensor) -> None:
+def divide_by_norms(products: Tensor, squared_norms: Tensor) -> None:
     """Turn products `g·e` with a unit vector e into cosines, in place; `squared_norms` is overwritten.
 
         products = products / √squared_norms
@@ -130,19 +117,14 @@ def divide_by_norms(products: torch.Tensor, squared_norms: torch.Tensor) -> None
     products.mul_(squared_norms.clamp_(min=torch.finfo(products.dtype).tiny).rsqrt_()).clamp_(-1, 1)
 
 
-def third_and_fourth(Y: torch.Tensor, squares: torch.Tensor, typical: float, cubes: torch.Tensor) -> list[torch.Tensor]:
+def third_and_fourth(Y: Tensor, squares: Tensor, typical: float, cubes: Tensor) -> list[Tensor]:
     """Return the sums of Y³ and Y⁴ over the rows of every block, each `[blocks, size]`, float64.
 
         M3 = Σ_r Y[b, r, j]³
         M4 = Σ_r Y[b, r, j]⁴
 
     If the `typical` square is not near 1, the powers are of `Y / √typical`, so that none leaves the range of the dtype.
-
-    Args:
-        Y: `[blocks, rows, size]`.
-        squares: Y²; overwritten.
-        typical: a typical square.
-        cubes: memory of the shape of Y; overwritten.
+    `Y` is `[blocks, rows, size]`. Y² in `squares` is overwritten, and so is `cubes`, memory of that shape.
     """
     scale = 1.0 if 1 / ORDINARY < typical < ORDINARY else typical
     if scale != 1:
@@ -151,22 +133,17 @@ def third_and_fourth(Y: torch.Tensor, squares: torch.Tensor, typical: float, cub
     return [M3, column_sums(squares.mul_(squares)) * scale**2]
 
 
-def series_powers(table: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
-    """Return the sums of 2 or 4 powers of every series about a pivot, `[1 + orders, k, blocks]`.
+def series_powers(table: Tensor, orders: int, space: Workspace) -> Tensor:
+    """Return the pivot of every series and the sums of its 2 or 4 powers about it, `[1 + orders, k, blocks]`.
 
-    The result has the layout that `series.from_powers` reads: the pivot, then the sum of every power.
-
-    Args:
-        table: the series, `[k, blocks, rows]`; overwritten.
-        orders: 2 or 4.
-        space: memory to use.
+    This is the layout that `series.from_powers` reads. The series, `table` `[k, blocks, rows]`, are overwritten.
     """
     k, blocks, rows = table.shape
     parts = [_powers(v, orders, space) for v in torch.split(table.view(-1, rows), max(1, IN_CACHE // rows))]
     return torch.cat(parts, dim=1).view(-1, k, blocks)
 
 
-def _powers(v: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
+def _powers(v: Tensor, orders: int, space: Workspace) -> Tensor:
     """Return the pivot of every row of `v` `[k, rows]` and the sums of powers of `z = v − pivot`: Σz, Σz², Σz³, Σz⁴.
 
     The pivot is a value of the row itself (the median of its first five), so that a constant row gives zeros. The
@@ -180,11 +157,11 @@ def _powers(v: torch.Tensor, orders: int, space: Workspace) -> torch.Tensor:
     return torch.stack([pivot[:, 0], v.sum(1), z2.sum(1), v.mul_(z2).sum(1), z2.mul_(z2).sum(1)])
 
 
-def top(v: torch.Tensor, count: int) -> torch.Tensor:
+def top(v: Tensor, count: int) -> Tensor:
     """Return the `count` largest values of every row of `v` `[blocks, rows]`, joined and in no order.
 
-    Every block gives the same number of values. A gradient so large that it shifts the mean of its block makes all
-    other rows of the block seem far from the mean; without the limit that block would fill the tail.
+    Every block gives the same number of values. Otherwise one block could fill the tail: a gradient so large that it
+    shifts the mean of its block makes all other rows of the block seem far from the mean.
     """
     if v.is_cuda:
         return torch.topk(v, count).values.flatten()
@@ -206,17 +183,13 @@ def _above_a_sample(values: Array, count: int) -> Array:
     return above if above.size >= count else values
 
 
-def gram_matrices(Y: torch.Tensor, wanted: int) -> list[torch.Tensor]:
-    """Return the Gram matrices `y yᵀ` of the first sub-blocks y of `Y` `[rows, size]`, float64.
+def gram_matrices(Y: Tensor, wanted: int) -> list[Tensor]:
+    """Return the Gram matrices `y yᵀ` of the first `wanted` sub-blocks y of centred gradients `Y` `[rows, size]`.
 
     A sub-block has 32 consecutive rows. A remainder of 16 or more rows is a sub-block, too.
 
-    Args:
-        Y: centred gradients of a block or more.
-        wanted: the most matrices to return.
-
     Returns:
-        Matrices `[sub-blocks, n, n]`, one tensor for each number of rows n.
+        Matrices `[sub-blocks, n, n]`, float64, one tensor for each number of rows n.
     """
     rows, size = Y.shape
     whole, left = min(rows // SUB_BLOCK, wanted), rows % SUB_BLOCK
@@ -226,7 +199,7 @@ def gram_matrices(Y: torch.Tensor, wanted: int) -> list[torch.Tensor]:
     return [torch.bmm(each, each.transpose(1, 2)).double() for each in x]
 
 
-def square_trace(G: torch.Tensor) -> torch.Tensor:
+def square_trace(G: Tensor) -> Tensor:
     """Estimate tr Σ² without bias from samples of n ≥ 4 rows, given as Gram matrices `G` `[b, n, n]`, to float64 `[b]`.
 
     The rows may be taken about any point near their mean. With the Gram matrix G about the mean itself::

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite, log2
 
 import torch
+from torch import Tensor
 
 FARTHEST = 100  # binary exponent of the largest unit; its inverse is still a float32
 NEAR = 8  # a mean within this many standard deviations of 0 needs no pivot
@@ -17,17 +18,17 @@ class Origin:
     """The pivots and units of the sums, by group.
 
     Args:
-        pivots: a point p near the mean, `[size of the group]`; None for 0, if no coordinate has a mean so many standard
-            deviations from 0 that sums about 0 would lose digits.
-        spreads: powers of two near the typical `‖g_r − p‖²`. They are the units of squared norms, whose fourth powers
-            then stay in the range of float32.
+        pivots: a point p near the mean, `[size of the group]`; None for 0, if all means are so near to 0, in standard
+            deviations, that sums about 0 lose no digits.
+        spreads: powers of two near the typical `‖g_r − p‖²`, the units of squared norms. In these units, fourth powers
+            stay in the range of float32.
     """
 
-    pivots: Sequence[torch.Tensor | None]
+    pivots: Sequence[Tensor | None]
     spreads: Sequence[float]
 
     @classmethod
-    def of(cls, parts: Sequence[torch.Tensor]) -> Origin:
+    def of(cls, parts: Sequence[Tensor]) -> Origin:
         """Return the origin found from some gradients, `[rows, size of the group]` for every group."""
         pivots, spreads = zip(*map(_place, parts), strict=True)
         return cls(list(pivots), list(spreads))
@@ -38,7 +39,7 @@ class Origin:
         return _power_of_two(sum(self.spreads))
 
 
-def _place(g: torch.Tensor) -> tuple[torch.Tensor | None, float]:
+def _place(g: Tensor) -> tuple[Tensor | None, float]:
     """Return the pivot and the spread of a group, `[rows, size]`, as medians of 16 parts, which no outlier moves."""
     pivot = pivot_of(g)
     parts = torch.stack([part.mean(0) for part in (g - pivot).double().square().chunk(16)])
@@ -54,11 +55,11 @@ def _power_of_two(x: float) -> float:
     return 2.0 ** max(-FARTHEST, min(FARTHEST, round(log2(x))))
 
 
-def pivot_of(g: torch.Tensor) -> torch.Tensor:
+def pivot_of(g: Tensor) -> Tensor:
     """Return a point near the mean of `g` `[rows, size]`, in its dtype; exact for a constant column.
 
-    The point is the median of the means of 16 parts, which one huge gradient does not move. Sums of squares about a
-    point far from all other gradients would have none of their digits.
+    It is the median of the means of 16 parts. One huge gradient does not move it: sums of squares about a point far
+    from the other gradients would lose all their digits.
     """
     off = (g - g[0]).double()
     return (g[0] + torch.stack([part.mean(0) for part in off.chunk(16)]).median(0).values).to(g.dtype)
