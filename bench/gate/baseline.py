@@ -181,10 +181,7 @@ def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float
     summary = plain(line["summary"])
     statistics = {name: summary[name] for name in Entry.model_fields if name in summary and name not in facts}
     return Entry(
-        estimator=estimator,
-        objective=objective,
-        speed=tuple(speed) if speed else None,
-        **(facts | statistics),
+        estimator=estimator, objective=objective, speed=tuple(speed) if speed else None, **(facts | statistics)
     )
 
 
