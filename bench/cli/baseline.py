@@ -62,12 +62,10 @@ def show(name: str, json: bool) -> None:
     "  bench baseline save nightly --from results/default"
 )
 @options.name_argument
-@click.argument("spec", required=False, type=click.Path(path_type=Path), metavar="[SPEC.toml]")
+@click.argument("spec", required=False, type=options.PATH, metavar="[SPEC.toml]")
 @options.selectors
 @options.data_dir
-@click.option(
-    "--from", "study", type=click.Path(path_type=Path), metavar="FOLDER", help="Take the records of a study instead."
-)
+@options.folder("--from", "study", help="Take the records of a study instead.")
 @options.budget(help="Replicates per cell: quick 1e4; full 1e5, or 4e5 for noisier cells [full].")
 @options.replicates(type=click.IntRange(SMALLEST_DRAW), help="Replicates per cell.")
 @options.seed(help="Root of all noise [the spec's].")

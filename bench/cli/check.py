@@ -49,8 +49,8 @@ from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
 )
 @click.option("--explain", metavar="CELL", help="Check one cell, by its label or id, and show all the evidence.")
 @options.json_option
-@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a pull-request comment.")
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML.")
+@click.option("--markdown", type=options.PATH, metavar="FILE", help="Write a pull-request comment.")
+@click.option("--junit", type=options.PATH, metavar="FILE", help="Write JUnit XML.")
 @options.quiet_option
 @reported(UNWRITTEN)
 def command(
@@ -99,12 +99,8 @@ def command(
         markdown.write_text(printer.markdown(), encoding="utf-8")
     if junit:
         junit.write_text(printer.junit(), encoding="utf-8")
-    if json:
-        click.echo(printer.json())
-    elif explain and printer.findings:
-        click.echo(printer.explain(printer.findings[0]))
-    else:
-        click.echo(printer.text())
+    text = printer.explain(printer.findings[0]) if explain and printer.findings else printer.text()
+    click.echo(printer.json() if json else text)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in printer.annotations():
             click.echo(line, err=True)

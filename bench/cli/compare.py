@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from bench.cli.errors import CommandError, ExitCode, reported
-from bench.cli.options import json_option
+from bench.cli.options import folder, json_option
 from bench.cli.output import read_records
 
 
@@ -19,11 +19,9 @@ from bench.cli.output import read_records
 )
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option(
+@folder(
     "--study",
-    type=click.Path(path_type=Path),
-    default=Path("results/default"),
-    metavar="FOLDER",
+    default="results/default",
     help="The study of A and B, if they are estimators or cells [results/default].",
 )
 @json_option
@@ -40,14 +38,14 @@ def command(a: str, b: str, study: Path, json: bool) -> None:
     from bench.records.lines import plain
     from bench.report.compare import Unknown, of_estimators, of_studies, table
 
-    folders = [Path(word) for word in (a, b)]
-    studies = [folder.is_dir() for folder in folders]
+    paths = Path(a), Path(b)
+    studies = [path.is_dir() for path in paths]
     if any(studies) and not all(studies):
         other = b if studies[0] else a
         raise UsageError(f"{other} is not a study folder. Give two folders, or two estimators of one --study.")
     only: list[list[str]] = [[], []]
     if all(studies):
-        found, *only = of_studies(*(read_records(folder) for folder in folders))
+        found, *only = of_studies(*map(read_records, paths))
     else:
         try:
             found = of_estimators(read_records(study), a, b)

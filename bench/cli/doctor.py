@@ -13,18 +13,22 @@ from bench.planning.catalogue import catalogue
 
 def findings() -> dict[str, Any]:
     """Return what ``bench doctor`` shows, as words and values, the most interesting first."""
+    import importlib.metadata
+
     import psutil
     import torch
 
     from bench.records.environment import cores, environment, version
 
     made_with = environment()
+    owners = importlib.metadata.packages_distributions().get("bench", [])
+    rivals = sorted(set(owners) - {"stochgrad-bench"})  # others that install a package bench, such as frappe-bench
     memory = psutil.virtual_memory()
     libraries = ("numpy", "scipy", "pandas", "matplotlib", "click", "pydantic", "rich")
     return {
         "stochgrad-bench": made_with["stochgrad_bench"],
         "package bench": str(Path(__file__).parents[1]),
-        "also called bench": ", ".join(_others()) or "nothing",
+        "also called bench": ", ".join(rivals) or "nothing",
         "catalogue": f"{len(catalogue('estimator'))} estimators, {len(catalogue('objective'))} objectives",
         "python": made_with["python"],
         "torch": made_with["torch"],
@@ -37,14 +41,6 @@ def findings() -> dict[str, Any]:
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
         "memory": f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB available",
     }
-
-
-def _others() -> list[str]:
-    """Return the other distributions that install a package ``bench``, such as frappe-bench."""
-    import importlib.metadata
-
-    owners = importlib.metadata.packages_distributions().get("bench", [])
-    return sorted(set(owners) - {"stochgrad-bench"})
 
 
 def _cuda(torch: Any) -> str:

@@ -35,9 +35,7 @@ def _line(name: str, facts: dict[str, Any]) -> tuple[str, ...]:
         lacks = [("no exact gradient", facts["has_exact"]), ("f has no gradient", facts["differentiable"])]
         said = [facts["family"], f"dim {facts['dim']}", *(words for words, has in lacks if not has)]
     else:
-        bias = (
-            "exact" if facts["deterministic"] and facts["unbiased"] else "unbiased" if facts["unbiased"] else "biased"
-        )
+        bias = "biased" if not facts["unbiased"] else "exact" if facts["deterministic"] else "unbiased"
         needs = f"needs {' and '.join(facts['needs'])}" if facts["needs"] else ""
         families = "/".join(served(facts)) + ("" if facts["families"] else " family")
         said = [bias, families, *filter(None, [needs])]

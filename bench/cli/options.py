@@ -14,6 +14,7 @@ from bench.planning.catalogue import Kind, aliases, catalogue
 F = TypeVar("F", bound=Callable[..., Any])
 BUDGETS = {"quick": (10_000, 1_000), "full": (100_000, 10_000)}
 """Replicates of a baseline, and of the first stage of a check."""
+PATH = click.Path(path_type=Path)
 VARIABLE = "BENCH_DATA_DIR"
 """``VARIABLE`` of ``bench.objectives``, without torch."""
 
@@ -22,9 +23,9 @@ def complete(kind: Kind) -> Callable[[click.Context, click.Parameter, str], list
     """Return a function that completes the names of a catalogue in a shell."""
 
     def completed(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        known = catalogue(kind)
-        known = {**known, **{alias: known[name] for alias, name in aliases(kind).items()}}
-        return [CompletionItem(n, help=f["description"]) for n, f in known.items() if n.startswith(incomplete)]
+        known = {name: name for name in catalogue(kind)} | aliases(kind)
+        helps = {word: catalogue(kind)[name]["description"] for word, name in known.items()}
+        return [CompletionItem(word, help=text) for word, text in helps.items() if word.startswith(incomplete)]
 
     return completed
 
@@ -62,7 +63,7 @@ def data_dir(command: F) -> F:
     """Give a command ``--data-dir``; its value is in the environment while the command runs, workers included."""
     return click.option(
         "--data-dir",
-        type=click.Path(path_type=Path),
+        type=PATH,
         metavar="FOLDER",
         envvar=VARIABLE,
         expose_value=False,
@@ -90,14 +91,16 @@ name_argument = click.argument("name", shell_complete=complete_baseline)
 
 # how to measure it, and what to write: each command gives the help, which names its default
 
-replicates = partial(click.option, "--replicates", type=click.IntRange(1), metavar="R")
+number = partial(click.option, type=click.IntRange(1), metavar="N")
+folder = partial(click.option, type=PATH, metavar="FOLDER")
+replicates = partial(number, "--replicates", metavar="R")
 budget = partial(click.option, "--budget", type=click.Choice(list(BUDGETS)))
 seed = partial(click.option, "--seed", type=click.IntRange(0), metavar="N")
 dtype = partial(click.option, "--dtype", type=click.Choice(["float32", "float64"]))
 device = partial(click.option, "--device", type=click.Choice(["cpu", "cuda"]))
 device_or_auto = partial(device, type=click.Choice(["cpu", "cuda", "auto"]))
-workers = partial(click.option, "--workers", type=click.IntRange(1), metavar="N")
-out = partial(click.option, "--out", type=click.Path(path_type=Path), metavar="FOLDER")
+workers = partial(number, "--workers")
+out = partial(folder, "--out")
 
 
 # flags

@@ -57,12 +57,16 @@ def show(
         click.echo(f"{folder}: {', '.join(['records.jsonl', *texts])} and {figures} figures", err=True)
 
 
-def exit_code(records: Sequence[Record]) -> ExitCode:
-    """Return the exit code that the outcomes of a study's records give.
+def finish(records: Sequence[Record], folder: Path, *, json: bool, quiet: bool) -> ExitCode:
+    """Write the report of a study, show the records of a command, and return the exit code that their outcomes give.
 
     Raises:
         CommandError: nothing was measured, because no estimator fits any objective.
     """
+    from bench import report
+    from bench.records import store
+
+    show(records, folder, report.write(folder, store.read(folder)), json=json, quiet=quiet)
     outcomes = {record["outcome"] for record in records}
     if Outcome.FAILED in outcomes:
         return ExitCode.FAILED

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 
 class Plain(Silent):
-    """Writes a line when work begins or ends, at most one per ``interval`` seconds. Failures are always written.
-
-    Args:
-        stream: where to write.
-        interval: seconds between two lines.
-        clock: returns seconds, from any origin.
-    """
+    """Writes a line when work begins or ends, at most one per ``interval`` seconds of ``clock``; failures always."""
 
     def __init__(self, stream: TextIO, interval: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._interval, self._clock = stream, interval, clock
@@ -74,8 +68,7 @@ class Live(Silent):
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self.bar.add_task("", total=None)
-        self._done = 0
+        self._task, self._done = self.bar.add_task("", total=None), 0
 
     def start(self, total: int, done: int) -> None:
         """Show the bar."""
@@ -135,5 +128,4 @@ def choose(*, quiet: bool) -> Progress:
     """Return the progress that suits stderr: none if quiet, a bar on a capable terminal, otherwise plain lines."""
     if quiet:
         return Silent()
-    live = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    return Live() if live else Plain(sys.stderr)
+    return Live() if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb" else Plain(sys.stderr)

@@ -5,12 +5,12 @@ from pathlib import Path
 import click
 
 from bench.cli.errors import reported
-from bench.cli.options import json_option, quiet_option
+from bench.cli.options import PATH, json_option, quiet_option
 from bench.cli.output import read_records, show
 
 
 @click.command(name="report")
-@click.argument("path", type=click.Path(path_type=Path), metavar="FOLDER")
+@click.argument("path", type=PATH, metavar="FOLDER")
 @click.option(
     "--cost",
     type=click.Choice(["seconds", "evaluations"]),

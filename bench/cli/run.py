@@ -7,18 +7,18 @@ import click
 
 from bench.cli import options
 from bench.cli.errors import ExitCode, reported
-from bench.cli.output import exit_code, show
+from bench.cli.output import finish
 from bench.planning.catalogue import catalogue
 
 
-def _whole_numbers(_context: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+def _numbers(_context: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """Return the numbers in a list with commas."""
     if value is None:
         return None
     parts = [part.strip() for part in value.split(",")]
     if not all(part.isdecimal() and int(part) for part in parts):
         raise click.BadParameter(f"{value!r} is not a list of whole numbers of at least 1, such as 2,4,8.")
-    return tuple(int(part) for part in parts)
+    return tuple(map(int, parts))
 
 
 @click.command(
@@ -30,14 +30,11 @@ def _whole_numbers(_context: click.Context, _param: click.Parameter, value: str 
     "  bench run study.toml\n"
     "  bench run results/default",
 )
-@click.argument("spec", required=False, type=click.Path(path_type=Path), metavar="[SPEC.toml | FOLDER]")
+@click.argument("spec", required=False, type=options.PATH, metavar="[SPEC.toml | FOLDER]")
 @options.selector("estimator", "An estimator, such as rloo:n=2,4 or mine.py::Mine.")
 @options.selector("objective", "An objective, such as gaussian-quadratic:dim=10.")
 @click.option(
-    "--samples",
-    callback=_whole_numbers,
-    metavar="N,...",
-    help="n for every estimator that has an n and was given none.",
+    "--samples", callback=_numbers, metavar="N,...", help="n for every estimator that has an n and was given none."
 )
 @click.option(
     "--at", metavar="POINT", help="Weights of networks: initial, trained, or a file of `bench train --keep-weights`."
@@ -50,11 +47,8 @@ def _whole_numbers(_context: click.Context, _param: click.Parameter, value: str 
     metavar="H",
     help="Find the replicates that bring the variance within ±H of itself, such as 0.05.",
 )
-@click.option(
-    "--max-replicates",
-    type=click.IntRange(1),
-    metavar="R",
-    help="With --precision: the replicates at which a cell stops [1000000].",
+@options.number(
+    "--max-replicates", metavar="R", help="With --precision: the replicates at which a cell stops [1000000]."
 )
 @options.device_or_auto(help="Where to measure [cpu].")
 @options.dtype(help="Type of samples and gradients [float32].")
@@ -94,17 +88,12 @@ def command(
     overrides |= {"precision": None} if "replicates" in overrides else {}
     overrides |= {"timing": False} if no_timing else {}
     overrides |= {"common_noise": False} if no_common_noise else {}
-    from bench import report
     from bench.cli.progress import choose
     from bench.planning.spec import study
-    from bench.records import store
 
     estimator += tuple(catalogue("estimator")) if every else ()
     chosen, folder = study(spec, estimator, objective, samples, out, **overrides)
     chosen = chosen if at is None else chosen.with_point(at)
     from bench.execution.run import run
 
-    records = run(chosen.on_device(), folder, choose(quiet=quiet), workers)
-    files = report.write(folder, store.read(folder))
-    show(records, folder, files, json=json, quiet=quiet)
-    return exit_code(records)
+    return finish(run(chosen.on_device(), folder, choose(quiet=quiet), workers), folder, json=json, quiet=quiet)

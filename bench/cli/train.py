@@ -7,7 +7,7 @@ import click
 
 from bench.cli import options
 from bench.cli.errors import ExitCode, reported
-from bench.cli.output import exit_code, show
+from bench.cli.output import finish
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 """The keys of ``bench.training.settings.OPTIMIZERS``, without torch."""
@@ -26,16 +26,11 @@ OPTIMIZERS = ("adam", "sgd", "rmsprop")
 )
 @options.selector("objective", "An objective to train, such as gaussian-vae:dim=4.", required=True)
 @options.selector("estimator", "An estimator to train it with, such as rloo:n=4.", required=True)
-@click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps of the optimizer [2000].")
-@click.option("--seeds", type=click.IntRange(1), metavar="N", help="Runs of each estimator, with seeds 0 to N-1 [6].")
+@options.number("--steps", help="Steps of the optimizer [2000].")
+@options.number("--seeds", help="Runs of each estimator, with seeds 0 to N-1 [6].")
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), help="The optimizer, with torch's defaults [adam].")
 @click.option("--lr", "rate", type=float, metavar="RATE", help="Learning rate, above 0 [0.001].")
-@click.option(
-    "--measure-every",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Steps between two measurements [a twentieth of all steps].",
-)
+@options.number("--measure-every", help="Steps between two measurements [a twentieth of all steps].")
 @options.replicates(
     type=click.IntRange(0), help="Replicates of each measurement of the variance; 0 leaves it out [256]."
 )
@@ -63,25 +58,20 @@ def command(
     All estimators begin at the same weights and see the same data in the same order. Results in the study
     folder are not trained again: after an interruption, the same command continues.
     """
-    from bench import report
     from bench.cli.progress import choose
     from bench.planning.selectors import UsageError
     from bench.planning.spec import study
-    from bench.records import store
 
     chosen = {key: value for key, value in given.items() if value is not None}
     spec, folder = study(None, estimator, objective, device=chosen.get("device", "cpu"))
     spec = spec.on_device()
-    chosen["device"] = spec.device
     from bench.training.settings import Training
     from bench.training.train import train
 
     try:
-        how = Training(**chosen)
+        how = Training(**chosen | {"device": spec.device})
     except ValueError as error:
         raise UsageError(f"--lr: {error}" if "rate" in str(error) else str(error)) from None
     folder = out or folder.with_name(f"train-{folder.name}")
     records = train(spec, how, folder, choose(quiet=quiet), workers, keep_weights=keep_weights)
-    files = report.write(folder, store.read(folder))
-    show(records, folder, files, json=json, quiet=quiet)
-    return exit_code(records)
+    return finish(records, folder, json=json, quiet=quiet)

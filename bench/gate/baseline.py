@@ -1,7 +1,6 @@
-"""Baselines: the accepted statistics of every cell, in a small file that is committed.
+"""Baselines: the accepted statistics of every cell, in a small file that is committed. Imports no torch.
 
-The file has one line per cell, sorted, with all digits of every float, so a diff shows which cells changed. Imports no
-torch.
+The file has one line per cell, sorted, with all digits of every float, so a diff shows which cells changed.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ BIASED = 1e-6
 SETTING = ("replicates", "seed", "dtype", "device", "common_noise")
 """What a baseline keeps of the settings, in the order of the file."""
 ENVIRONMENT = ("commit", "stochgrad_bench", "torch", "numpy", "python", "platform", "cpu", "cpu_capability")
+RESTORE = "Restore it from version control."
 Count = Annotated[int, Field(ge=SMALLEST_DRAW)]
 Positive = Annotated[float, Field(ge=0)]
 
@@ -44,7 +44,7 @@ class Entry(_Plain):
     """One cell of a baseline: its selectors, its declared facts, its statistics.
 
     ``estimator`` and ``objective`` are selectors of one instance each, with paths of users' files relative to the
-    folder of the baseline. ``fingerprint`` identifies the raw gradients of the first 8 draws. ``truncated_at`` is c0,
+    baseline's folder. ``fingerprint`` identifies the raw gradients of the first 8 draws. ``truncated_at`` is c0,
     the 99 % quantile of the squared norms w; ``truncated_mean`` and ``truncated_cv2`` describe min(w, c0). For a heavy
     tail, w is half the squared distance of a pair (``bench.gate.pairs``), and the cv² is doubled. ``bias_norm`` is
     ‖ḡ − g*‖, ``bias_squared`` is T. ``speed`` has the logarithm of the cost unit, one per fresh process.
@@ -121,7 +121,7 @@ class Entry(_Plain):
 
 
 def _stored(given: Any) -> Settings:
-    """Return the settings that a baseline keeps, from the table in its file or from those of a measurement."""
+    """Return the settings that a baseline keeps, from the table in its file or from a measurement's settings."""
     table = {key: getattr(given, key) for key in SETTING} if isinstance(given, Settings) else given
     if not isinstance(table, dict) or set(table) != set(SETTING):
         raise ValueError(f"give {', '.join(SETTING)} and nothing else (got {table!r}).")
@@ -160,31 +160,25 @@ class Baseline(_Plain):
 
 def assemble(setting: Settings, entries: Iterable[Entry]) -> Baseline:
     """Return the baseline of these entries, made in this environment."""
-    made_with = environment()
-    return Baseline(
-        setting=setting,
-        environment={key: made_with[key] for key in ENVIRONMENT},
-        cells=tuple(sorted(entries, key=lambda entry: (entry.objective, entry.estimator))),
-    )
+    made_with = {key: environment()[key] for key in ENVIRONMENT}
+    cells = tuple(sorted(entries, key=lambda entry: (entry.objective, entry.estimator)))
+    return Baseline(setting=setting, environment=made_with, cells=cells)
 
 
 def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float] | None = None) -> Entry:
-    """Return the entry of a moments record.
+    """Return the entry of a moments record with outcome "measured".
 
     Args:
-        line: the record, with outcome "measured".
-        estimator: selector of the estimator, with paths of users' files relative to the folder of the baseline.
-        objective: selector of the objective, with paths of users' files relative to the folder of the baseline.
+        line: the record.
+        estimator: selector of the estimator, with the path of a user's file relative to the baseline's folder.
+        objective: selector of the objective, with the path of a user's file relative to the baseline's folder.
         speed: logarithms of the cost unit, one per process.
     """
     facts = {name: line[name] for name in ("cell", "unbiased", "deterministic", "fingerprint", "size")}
     summary = plain(line["summary"])
     statistics = {name: summary[name] for name in Entry.model_fields if name in summary and name not in facts}
     return Entry(
-        estimator=estimator,
-        objective=objective,
-        speed=tuple(speed) if speed else None,
-        **(facts | statistics),
+        estimator=estimator, objective=objective, speed=tuple(speed) if speed else None, **(facts | statistics)
     )
 
 
@@ -218,54 +212,44 @@ def read(name: str, root: Path = Path()) -> Baseline:
     """
     path = path_of(name, root)
     try:
-        text = path.read_text(encoding="utf-8")
+        data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         hint = did_you_mean(name, names(root))
         raise UsageError(f"There is no baseline {path}.{hint} Make it with `bench baseline save {name}`.") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise Damaged(f"{path} is not text. Restore it from version control.") from None
-    try:
-        data = json.loads(text)
+        raise Damaged(f"{path} is not text. {RESTORE}") from None
     except json.JSONDecodeError as error:
-        raise Damaged(
-            f"{path} is not JSON (line {error.lineno}: {error.msg}). Restore it from version control."
-        ) from None
+        raise Damaged(f"{path} is not JSON (line {error.lineno}: {error.msg}). {RESTORE}") from None
     return _checked(data, path)
 
 
 def _checked(data: Any, path: Path) -> Baseline:
     schema = data.pop("schema", None) if isinstance(data, dict) else None
     if not isinstance(schema, int) or isinstance(schema, bool):
-        raise Damaged(f"{path} is not a baseline: it has no schema number. Restore it from version control.")
+        raise Damaged(f"{path} is not a baseline: it has no schema number. {RESTORE}")
     if schema > SCHEMA:
-        raise Damaged(
-            f"{path} has schema {schema}, and this version reads up to {SCHEMA}. Install a newer stochgrad-bench."
-        )
+        known = f"this version reads up to {SCHEMA}. Install a newer stochgrad-bench."
+        raise Damaged(f"{path} has schema {schema}, and {known}")
     try:  # strictly, as JSON: there a tuple is written as a list
         found = Baseline.model_validate_json(json.dumps(data))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         said = str(first.get("ctx", {}).get("error", first["msg"])).rstrip(".")
-        raise Damaged(f"{path} is damaged at {place}: {said}. Restore it from version control.") from None
+        raise Damaged(f"{path} is damaged at {place}: {said}. {RESTORE}") from None
     ids = [entry.cell for entry in found.cells]
     if not ids or len(set(ids)) < len(ids):
-        what = "names a cell twice" if ids else "holds no cell"
-        raise Damaged(f"{path} {what}. Restore it from version control.")
+        raise Damaged(f"{path} {'names a cell twice' if ids else 'holds no cell'}. {RESTORE}")
     return found
 
 
 def write(found: Baseline, path: Path) -> None:
-    """Write a baseline, whole or not at all.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write a baseline, whole or not at all, or raise ``OSError``."""
     files.write(path, found.text())
 
 
 def selectors(entry: Entry, folder: Path) -> tuple[Selector, Selector]:
-    """Return the selectors of an entry, with absolute paths of users' files; ``folder`` is that of the baseline."""
+    """Return an entry's selectors, with absolute paths of users' files; ``folder`` is the baseline's."""
     return parse(entry.estimator).anchored(folder), parse(entry.objective).anchored(folder)

@@ -53,17 +53,13 @@ def count(cells: int | Sequence[Entry]) -> str:
 
 def table(found: Baseline) -> str:
     """Return a baseline for a terminal: how it was measured, and one line per cell."""
-    setting = found.setting
-    lines = [
-        f"{count(found.cells)}, {setting.replicates} replicates, seed {setting.seed}, "
-        f"{setting.dtype} on {setting.device}",
-        f"made with {', '.join(f'{key} {value}' for key, value in found.environment.items() if value)}",
-        "",
-    ]
+    s = found.setting
+    how = f"{count(found.cells)}, {s.replicates} replicates, seed {s.seed}, {s.dtype} on {s.device}"
+    made_with = f"made with {', '.join(f'{key} {value}' for key, value in found.environment.items() if value)}"
     rows = [("estimator", "objective", "variance", "R", "status", "guarded against")]
     for e in found.cells:
         rows.append((e.estimator, e.objective, e.said, str(e.replicates), e.status, ", ".join(_guards(e)) or "nothing"))
-    return "\n".join([*lines, *_columns(rows)])
+    return "\n".join([how, made_with, "", *_columns(rows)])
 
 
 def _guards(entry: Entry) -> list[str]:

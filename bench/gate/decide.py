@@ -257,23 +257,17 @@ def _verdict(
     cells: int,
 ) -> tuple[Verdict, str]:
     entry, first = _both(case)
-    growth = _growth(entry, (case.second or first).statistics)
-    beyond = f"beyond the margin of {case.allowed:.0%} ({p_text(variance[1])} after correction for {count(cells)})"
-    grown = f"{growth}, {beyond}"
+    new, last = first.statistics, case.second or first
+    growth, corrected = _growth(entry, last.statistics), f"after correction for {count(cells)}"
+    grown = f"{growth}, beyond the margin of {case.allowed:.0%} ({p_text(variance[1])} {corrected})"
     if flags.test.reason == "DETERMINISTIC_BECAME_RANDOM":
-        return (
-            Verdict.BECAME_RANDOM,
-            f"nothing varied in the baseline; now the variance is {first.statistics.variance:.4g}",
-        )
-    if first.bias == BiasVerdict.DETERMINISTIC_BIASED and entry.unbiased and _moved(entry, first.statistics):
+        return Verdict.BECAME_RANDOM, f"nothing varied in the baseline; now the variance is {new.variance:.4g}"
+    if first.bias == BiasVerdict.DETERMINISTIC_BIASED and entry.unbiased and _moved(entry, new):
         was = f", in the baseline by {entry.bias_norm:.3g}" if entry.bias_norm else ""
-        return Verdict.BIASED, f"the gradient has no noise and is off by {first.statistics.bias_norm:.3g}{was}"
+        return Verdict.BIASED, f"the gradient has no noise and is off by {new.bias_norm:.3g}{was}"
     if bias[0]:
         also = f"; also {grown}" if variance[0] else ""
-        return (
-            Verdict.BIASED,
-            f"{_off(case.second or first)} ({p_text(bias[1])} after correction for {count(cells)}){also}",
-        )
+        return Verdict.BIASED, f"{_off(last)} ({p_text(bias[1])} {corrected}){also}"
     if variance[0]:
         return Verdict.REGRESSED, grown
     if flags.test.outcome is CellOutcome.NOT_GATEABLE:
@@ -343,13 +337,12 @@ def _growth(entry: Entry, new: Entry) -> str:
     if entry.is_heavy:
         change = _change(entry, new)
         return "no variance to compare" if change is None else f"truncated variance times {change:.3g}"
+    if entry.variance == new.variance == 0:
+        return "nothing varies"
+    said = f"{entry.variance:.4g} to {new.variance:.4g}"
     if entry.variance == 0 or new.variance == 0:
-        return (
-            "nothing varies"
-            if entry.variance == new.variance
-            else f"variance {entry.variance:.4g} to {new.variance:.4g}"
-        )
-    return f"variance times {new.variance / entry.variance:.3g} ({entry.variance:.4g} to {new.variance:.4g})"
+        return f"variance {said}"
+    return f"variance times {new.variance / entry.variance:.3g} ({said})"
 
 
 def _off(sample: Sample) -> str:

@@ -18,14 +18,10 @@ from bench.stats.gate import baseline_replicates, is_heavy
 def measure_cell(
     cell: Cell, settings: Settings, progress: Progress, truncate_at: float | None = None, *, heavy: bool = False
 ) -> Record:
-    """Return the moments record of a cell, with a truncated variance if ``truncate_at`` is given.
+    """Return the moments record of a cell; ``progress`` is called with the replicates done and in all.
 
-    Args:
-        cell: what to measure.
-        settings: how to measure it.
-        progress: called with the replicates done and in all.
-        truncate_at: where to cut off the squared norms or, for a heavy tail, the distances of pairs.
-        heavy: whether the tail of the baseline is heavy.
+    The squared norms are cut off at ``truncate_at`` for the truncated variance or, if the baseline's tail is ``heavy``,
+    the distances of pairs are.
     """
 
     def work() -> Record:
@@ -39,13 +35,10 @@ def measure_cell(
 
 
 def measure_for_baseline(cell: Cell, settings: Settings, progress: Progress, *, adaptive: bool) -> Record:
-    """Return the moments record of a cell for a baseline.
+    """Return the moments record of a cell for a baseline; ``progress`` is called with the replicates done and in all.
 
-    Args:
-        cell: what to measure.
-        settings: how to measure it, with the replicates of the first run.
-        progress: called with the replicates done and in all.
-        adaptive: whether to give a noisier cell the replicates that it needs, 4e5 if cv² > 10.
+    The first run has the replicates of the settings. If ``adaptive``, a noisier cell then gets the replicates that it
+    needs, 4e5 if cv² > 10.
     """
     line = measure_cell(cell, settings, progress)
     if line["outcome"] != Outcome.MEASURED:

@@ -15,7 +15,6 @@ from bench.measurement.engine import Engine
 from bench.stats import series, variance
 
 Array = NDArray[np.float64]
-
 QUANTILE = 0.99
 """Fraction of the baseline's distances that truncation does not change."""
 
@@ -23,10 +22,8 @@ QUANTILE = 0.99
 def distances(engine: Engine) -> Array:
     """Draw all gradients of an engine, and return ``‖g_1 − g_2‖²/2, ‖g_3 − g_4‖²/2, ...``, ``[R/2]``."""
     adapt_state(engine)
-    found = []
-    for draw in range(len(engine.sizes)):
-        g = engine.draw_gradients(draw).double()
-        found.append((g[0::2] - g[1::2]).square().sum(1) / 2)
+    draws = (engine.draw_gradients(draw).double() for draw in range(len(engine.sizes)))
+    found = [(g[0::2] - g[1::2]).square().sum(1) / 2 for g in draws]
     return np.concatenate([d.cpu().numpy() for d in found])
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.execution.progress import Progress
-from bench.gate.baseline import Baseline, Entry, assemble, entry_of
+from bench.gate.baseline import SETTING, Baseline, Entry, assemble, entry_of
 from bench.gate.measure import measure_for_baseline
 from bench.gate.select import Picked, Selection, pick
 from bench.gate.speed import baseline_costs
@@ -18,12 +18,7 @@ from bench.records.lines import LineKind, Outcome, Record
 
 @dataclass(frozen=True)
 class Draft:
-    """A baseline that is not written yet.
-
-    Args:
-        baseline: the baseline; it has no cell if none could be measured.
-        lost: records of the cells that could not be measured.
-    """
+    """A baseline that is not written yet, and the records of the cells that could not be measured."""
 
     baseline: Baseline
     lost: list[Record]
@@ -32,15 +27,9 @@ class Draft:
 def measure(
     picked: Sequence[Picked], settings: Settings, folder: Path, progress: Progress, *, adaptive: bool, speed: bool
 ) -> Draft:
-    """Measure cells for a baseline.
+    """Measure cells for a baseline in ``folder``, to which paths of users' files are relative.
 
-    Args:
-        picked: the cells.
-        settings: how to measure them.
-        folder: where the baseline will lie; paths of users' files in it are relative to it.
-        progress: receives progress events.
-        adaptive: whether the noisier cells get more replicates, up to 4e5.
-        speed: whether to time the cells too.
+    If ``adaptive``, noisier cells get more replicates, up to 4e5. If ``speed``, the cells are timed too.
 
     Raises:
         UsageError: the settings name a CUDA device, and there is none.
@@ -65,17 +54,10 @@ def measure(
 
 
 def promote(old: Baseline, selection: Selection, folder: Path, progress: Progress, *, speed: bool) -> Draft:
-    """Measure the cells of a selection again, and put them in the place of the old ones.
+    """Replace the cells of a selection by new measurements; paths of users' files are relative to ``folder``.
 
-    Cells that are missing are dropped; cells that could not be measured, and all outside the selection, stay as they
-    are.
-
-    Args:
-        old: the baseline.
-        selection: its cells to measure again, and new ones.
-        folder: where the baseline lies; paths of users' files in it are relative to it.
-        progress: receives progress events.
-        speed: whether to time the cells though the old baseline has no speed of them.
+    Missing cells are dropped. Cells that could not be measured, and all outside the selection, stay as they are. If
+    ``speed``, the cells are timed even if the old baseline's were not.
 
     Raises:
         UsageError: the baseline was measured on a CUDA device, and there is none.
@@ -90,21 +72,18 @@ def promote(old: Baseline, selection: Selection, folder: Path, progress: Progres
 
 
 def read_study(study: Path, folder: Path) -> Draft:
-    """Return the baseline that the records of a study make: the run with the most replicates of every cell.
+    """Return the baseline that the records of a study's folder make: every cell's run with the most replicates.
 
-    Args:
-        study: the study's folder.
-        folder: where the baseline will lie; paths of users' files in it are relative to it.
+    Paths of users' files are relative to ``folder``, the baseline's.
 
     Raises:
-        UsageError: the folder holds no spec, or no measured cell of its spec.
+        UsageError: the study holds no spec, or no measured cell of its spec.
         Damaged: its records cannot be read.
     """
     spec = Spec.read(study / FILE).on_device()
     settings = replace(spec.settings(), replicates=max(SMALLEST_DRAW, spec.replicates))
-    keys = ("seed", "dtype", "device", "common_noise")
-    records = [r for r in store.read(study) if r["kind"] == LineKind.MOMENTS]
-    records = [r for r in records if all(r[key] == getattr(settings, key) for key in keys)]
+    wanted = {"kind": LineKind.MOMENTS} | {key: getattr(settings, key) for key in SETTING if key != "replicates"}
+    records = [r for r in store.read(study) if all(r.get(key) == value for key, value in wanted.items())]
     latest = {r["cell"]: r for r in sorted(records, key=lambda r: r["replicates"])}
     entries = [
         _entry(latest[p.cell.id], p, folder)

@@ -15,6 +15,9 @@ from bench.planning.selectors import Selector, UsageError, label, parse, value_t
 from bench.records.identity import changed_fields
 from estimators import command_line_name
 
+Half = tuple[Any, Selector]
+"""An estimator or an objective, and the selector that names it."""
+
 
 @dataclass(frozen=True)
 class Picked:
@@ -41,13 +44,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Selection:
-    """The cells to compare.
-
-    Args:
-        cells: entries of the baseline with their cells.
-        missing: entries of the baseline without a cell.
-        new: selected cells without an entry.
-    """
+    """The cells to compare: the baseline's entries with and without a cell, and selected cells without an entry."""
 
     cells: list[tuple[Entry, Picked]]
     missing: list[Missing]
@@ -84,13 +81,10 @@ def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list
 def select(
     baseline: Baseline, folder: Path, estimators: Sequence[str] = (), objectives: Sequence[str] = ()
 ) -> Selection:
-    """Return the cells that a check compares.
+    """Return the cells of a baseline that a check compares; paths of users' files are relative to ``folder``.
 
-    Args:
-        baseline: the baseline.
-        folder: the folder of its file; paths of users' files in it are relative to this folder.
-        estimators: selectors of the estimators to check; all when empty. Cells that they leave out are not missing.
-        objectives: selectors of the objectives to check; all when empty.
+    ``estimators`` and ``objectives`` are selectors of what to check, everything when empty. Cells that they leave out
+    are not missing.
 
     Raises:
         UsageError: a selector has an unknown name, parameter or value.
@@ -98,7 +92,7 @@ def select(
     given = [_given(estimators, "estimator"), _given(objectives, "objective")]
     cells: list[tuple[Entry, Picked]] = []
     missing: list[Missing] = []
-    halves: list[dict[str, tuple[Any, Selector]]] = [{}, {}]
+    halves: list[dict[str, Half]] = [{}, {}]
     for entry in baseline.cells:
         estimator, objective = selectors(entry, folder)
         made = [_made(estimator, "estimator"), _made(objective, "objective")]
@@ -108,15 +102,12 @@ def select(
         if not all(_is_wanted(found, chosen) for found, chosen in zip(made, given, strict=True)):
             continue
         errors = [found for found in made if isinstance(found, UsageError)]
-        if errors:
-            missing.append(Missing(entry, shown(estimator, objective), str(errors[0])))
-            continue
-        cell = Cell(*(found[0] for found in made if not isinstance(found, UsageError)))
-        reason = mismatch(cell.estimator, cell.objective) or _changed(entry, cell)
-        if reason:
-            missing.append(Missing(entry, shown(estimator, objective), reason))
-        else:
+        cell = None if errors else Cell(*(found[0] for found in made if not isinstance(found, UsageError)))
+        reason = mismatch(cell.estimator, cell.objective) or _changed(entry, cell) if cell else str(errors[0])
+        if cell and not reason:
             cells.append((entry, Picked(cell, estimator, objective)))
+        else:
+            missing.append(Missing(entry, shown(estimator, objective), reason or ""))
     asked = _pairs(*(chosen or half for chosen, half in zip(given, halves, strict=True))) if any(given) else []
     known = {entry.cell for entry in baseline.cells}
     return Selection(cells, missing, [p for p in asked if p.cell.id not in known])
@@ -127,16 +118,16 @@ def shown(estimator: Selector, objective: Selector) -> str:
     return f"{estimator.relative_to(Path())} on {objective.relative_to(Path())}"
 
 
-def _pairs(estimators: dict[str, tuple[Any, Selector]], objectives: dict[str, tuple[Any, Selector]]) -> list[Picked]:
+def _pairs(estimators: dict[str, Half], objectives: dict[str, Half]) -> list[Picked]:
     cells, _ = plan([e for e, _ in estimators.values()], [o for o, _ in objectives.values()])
     return [Picked(c, estimators[label(c.estimator)][1], objectives[label(c.objective)][1]) for c in cells]
 
 
-def _given(texts: Sequence[str], kind: Kind) -> dict[str, tuple[Any, Selector]]:
+def _given(texts: Sequence[str], kind: Kind) -> dict[str, Half]:
     return _instances([parse(text).anchored(Path()) for text in texts], kind)
 
 
-def _instances(grids: Sequence[Selector], kind: Kind) -> dict[str, tuple[Any, Selector]]:
+def _instances(grids: Sequence[Selector], kind: Kind) -> dict[str, Half]:
     """Return the instances in these grids by their labels, each with its own selector."""
     found = [(instance, _single(grid, instance)) for grid in grids for instance in expand(grid, kind)]
     return {label(instance): (instance, selector) for instance, selector in found}
@@ -147,14 +138,14 @@ def _single(grid: Selector, instance: Any) -> Selector:
     return Selector(name, {key: (value_text(value),) for key, value in changed_fields(instance).items()})
 
 
-def _made(selector: Selector, kind: Kind) -> tuple[Any, Selector] | UsageError:
+def _made(selector: Selector, kind: Kind) -> Half | UsageError:
     try:
         return expand(selector, kind)[0], selector
     except UsageError as error:
         return error
 
 
-def _is_wanted(found: tuple[Any, Selector] | UsageError, chosen: dict[str, tuple[Any, Selector]]) -> bool:
+def _is_wanted(found: Half | UsageError, chosen: dict[str, Half]) -> bool:
     return not chosen or (not isinstance(found, UsageError) and label(found[0]) in chosen)
 
 

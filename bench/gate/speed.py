@@ -63,9 +63,8 @@ def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str
     A cell is slower if its cost has grown by more than the margin in a first process and in three more that confirm it.
     """
     found = {entry.cell: ("not gateable", _obstacle(entry)) for entry, _ in cells if _obstacle(entry)}
-    left = [(entry, picked) for entry, picked in cells if entry.cell not in found]
-    growth: dict[str, list[float]] = {entry.cell: [] for entry, _ in left}
-    suspects = left
+    suspects = [(entry, picked) for entry, picked in cells if entry.cell not in found]
+    growth: dict[str, list[float]] = {entry.cell: [] for entry, _ in suspects}
     for _ in range(1 + CONFIRM_PROCESSES):
         costs = log_costs([picked for _, picked in suspects], settings) if suspects else {}
         for entry, _ in suspects:

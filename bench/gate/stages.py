@@ -15,14 +15,13 @@ from bench.gate.speed import judge
 from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.records.environment import commit_of, version
-from bench.records.lines import LineKind, Outcome
+from bench.records.lines import LineKind, Outcome, Record
 from bench.records.seeds import draw_seed
 from bench.stats.gate import STAGE_TWO_FACTOR
 from estimators import Refusal
 
 SCREENING = 10
-"""Replicates of the baseline over those of the first stage."""
-
+"""Replicates of the baseline for each replicate of the first stage."""
 Speed = Literal["off", "advisory", "fail"]
 
 
@@ -31,8 +30,7 @@ class Options:
     """How a check is made.
 
     Args:
-        replicates: replicates of the first stage; a tenth of the baseline's when None. A confirmation has four times
-            as many.
+        replicates: of the first stage; a tenth of the baseline's when None. A confirmation has four times as many.
         seed: seed of the first stage; the baseline's when None. With another seed every cell is tested.
         margin: growth of the variance that passes; 5 or 10 %, depending on the cell, when None.
         device: "cpu" or "cuda"; the baseline's when None.
@@ -54,9 +52,8 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.replicates is not None and self.replicates < SMALLEST_DRAW:
-            raise UsageError(
-                f"The gate needs at least {SMALLEST_DRAW} replicates (got {self.replicates}): the smallest draw."
-            )
+            got = f"(got {self.replicates}): the smallest draw."
+            raise UsageError(f"The gate needs at least {SMALLEST_DRAW} replicates {got}")
         if self.margin is not None and not 0 <= self.margin < 10:
             raise UsageError(f"The margin is a fraction, such as 0.1 for 10 % (got {self.margin}).")
 
@@ -101,13 +98,7 @@ class Report:
 
 
 def check(baseline: Baseline, selection: Selection, options: Options, progress: Progress) -> Report:
-    """Compare cells with their baseline.
-
-    Args:
-        baseline: the baseline.
-        selection: the cells, from ``select``.
-        options: how to check them.
-        progress: receives progress events.
+    """Compare the cells of a selection with their baseline.
 
     Raises:
         UsageError: the device is "cuda", and there is no CUDA device.
@@ -122,19 +113,11 @@ def check(baseline: Baseline, selection: Selection, options: Options, progress: 
     finally:
         progress.end()
     findings = decide(cases, cells=len(baseline.cells), confirming=STAGE_TWO_FACTOR * checker.settings.replicates)
-    if options.speed != "off":
-        findings = _with_speed(findings, selection, checker.settings)
+    words = judge(selection.cells, checker.settings) if options.speed != "off" else {}
+    for i, f in enumerate(findings):
+        if f.cell in words and f.verdict not in (Verdict.MISSING, Verdict.FAILED):
+            findings[i] = replace(f, speed=words[f.cell][0], speed_note=words[f.cell][1])
     return Report(findings, len(baseline.cells), checker.commit, options)
-
-
-def _with_speed(findings: list[Finding], selection: Selection, settings: Settings) -> list[Finding]:
-    words = judge(selection.cells, settings)
-    return [
-        replace(f, speed=words[f.cell][0], speed_note=words[f.cell][1])
-        if f.cell in words and f.verdict not in (Verdict.MISSING, Verdict.FAILED)
-        else f
-        for f in findings
-    ]
 
 
 class _Checker:
@@ -146,8 +129,7 @@ class _Checker:
         self.commit = commit_of(Path()) or f"version {version('stochgrad-bench')}"
         self.baseline = replace(setting, device=options.device or setting.device)
         self.baseline.check_device()
-        same_seed, same_device = options.seed in (None, setting.seed), options.device in (None, setting.device)
-        self.same_noise = same_seed and same_device
+        self.same_noise = options.seed in (None, setting.seed) and options.device in (None, setting.device)
         self.settings = replace(
             self.baseline,
             replicates=options.replicates or max(SMALLEST_DRAW, setting.replicates // SCREENING),
@@ -165,17 +147,14 @@ class _Checker:
         return case
 
     def _measure(self, case: Case, entry: Entry, picked: Picked) -> Case:
-        if self.same_noise:
-            settled = self._compare_samples(case, entry, picked)
-            if settled:
-                return settled
+        if self.same_noise and (settled := self._compare_samples(case, entry, picked)):
+            return settled
         case = self._stage(case, entry, picked, "first", self.settings)
-        if case.fate is None:
-            flags = screen(case)
-            if flags.variance or flags.bias:
-                fresh = draw_seed(self.settings.seed, "confirm", [self.commit, entry.cell], 0)
-                second = replace(self.settings, replicates=STAGE_TWO_FACTOR * self.settings.replicates, seed=fresh)
-                case = self._stage(case, entry, picked, "second", second)
+        flags = screen(case) if case.fate is None else None
+        if flags and (flags.variance or flags.bias):
+            fresh = draw_seed(self.settings.seed, "confirm", [self.commit, entry.cell], 0)
+            second = replace(self.settings, replicates=STAGE_TWO_FACTOR * self.settings.replicates, seed=fresh)
+            case = self._stage(case, entry, picked, "second", second)
         return case
 
     def _compare_samples(self, case: Case, entry: Entry, picked: Picked) -> Case | None:
@@ -191,13 +170,11 @@ class _Checker:
             return None
         if self.options.remeasure or all_draws:
             line = measure_cell(picked.cell, settings, self.progress.block)
-            if line["outcome"] == Outcome.MEASURED and not same_statistics(
-                entry, entry_of(line, entry.estimator, entry.objective)
-            ):
-                now = line["summary"]["variance"]
+            if line["outcome"] == Outcome.MEASURED and not same_statistics(entry, _again(entry, line)):
                 why = (
                     f"the samples are the baseline's and the statistics are not (variance {entry.variance!r} in the "
-                    f"baseline, {now!r} now): the harness has changed or is faulty, not the estimator"
+                    f"baseline, {line['summary']['variance']!r} now): the harness has changed or is faulty, not the "
+                    "estimator"
                 )
                 return replace(case, fate=Verdict.FAILED, reason=why)
         return replace(case, fate=Verdict.IDENTICAL, reason="the same samples")
@@ -209,5 +186,9 @@ class _Checker:
         if line["outcome"] != Outcome.MEASURED:  # the estimator refused, or failed
             fate = Verdict.FAILED if line["outcome"] == Outcome.FAILED else Verdict.MISSING
             return replace(case, fate=fate, reason=line["reason"])
-        sample = Sample(entry_of(line, entry.estimator, entry.objective), settings.seed, line["summary"]["verdict"])
+        sample = Sample(_again(entry, line), settings.seed, line["summary"]["verdict"])
         return replace(case, first=sample) if stage == "first" else replace(case, second=sample)
+
+
+def _again(entry: Entry, line: Record) -> Entry:
+    return entry_of(line, entry.estimator, entry.objective)

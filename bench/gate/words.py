@@ -18,13 +18,7 @@ ORDER = list(Verdict)
 
 @dataclass(frozen=True)
 class Printer:
-    """A report in several forms.
-
-    Args:
-        name: the baseline's name or path, as it was given.
-        baseline: the baseline.
-        report: what the check found.
-    """
+    """A report in several forms; ``name`` is the baseline's name or path, as it was given."""
 
     name: str
     baseline: Baseline
@@ -39,9 +33,8 @@ class Printer:
     def headline(self) -> str:
         """One line: the result, and the number of cells with each verdict."""
         counts = ", ".join(f"{self.report.counts[v]} {v}" for v in ORDER if self.report.counts[v])
-        word = {0: "passed", 1: "incomplete", 3: "FAILED", 4: "nothing was judged"}[self.report.exit_code]
-        if self.report.exit_code == 4 and self.report.compared:
-            word = "not all cells could be judged (--strict)"
+        unjudged = "not all cells could be judged (--strict)" if self.report.compared else "nothing was judged"
+        word = {0: "passed", 1: "incomplete", 3: "FAILED", 4: unjudged}[self.report.exit_code]
         return f"{word}: {counts or 'no cell was selected'} (baseline {self.name}, {count(self.report.cells)})"
 
     def text(self) -> str:
@@ -64,31 +57,30 @@ class Printer:
         bad = [*by[Verdict.REGRESSED], *by[Verdict.BIASED], *by[Verdict.BECAME_RANDOM]]
         steps = []
         if bad:
-            steps.append(f"To see the evidence: {self.command('check', '--explain', bad[0].label, baseline=True)}")
-            steps.append(f"If it is intended: {self.command('baseline promote', self.name, *self._only(bad[0]))}")
+            steps.append(f"To see the evidence: {self.check('--explain', bad[0].label)}")
+            steps.append(f"If it is intended: {self.promote(bad[0])}")
         if by[Verdict.MISSING]:
-            steps.append(f"If cells were removed on purpose: {self.command('baseline promote', self.name)}")
+            steps.append(f"If cells were removed on purpose: {self.promote()}")
         if by[Verdict.IMPROVED]:
-            steps.append(f"To guard the lower variance: {self.command('baseline promote', self.name)}")
+            steps.append(f"To guard the lower variance: {self.promote()}")
         if by[Verdict.INCONCLUSIVE]:
             replicates = 4 * max(f.screen_replicates or 0 for f in by[Verdict.INCONCLUSIVE])
-            check = self.command("check", "--replicates", str(replicates), baseline=True)
+            check = self.check("--replicates", str(replicates))
             steps.append(f"To see smaller changes: {check}, and a larger baseline")
         if by[Verdict.NEW]:
-            steps.append(
-                f"To guard a new cell: {self.command('baseline promote', self.name, *self._only(by[Verdict.NEW][0]))}"
-            )
+            steps.append(f"To guard a new cell: {self.promote(by[Verdict.NEW][0])}")
         if not self.report.findings:
             steps.append(f"The selectors match no cell of the baseline; see `bench baseline show {self.name}`.")
         return steps
 
-    def command(self, word: str, *words: str, baseline: bool = False) -> str:
-        """Return a command line in backquotes; ``baseline`` adds the name of the baseline as an option."""
-        return f"`bench {word} {shlex.join([*(['--baseline', self.name] if baseline else []), *words])}`"
+    def check(self, *words: str) -> str:
+        """Return the command, in backquotes, that checks against this baseline."""
+        return f"`bench check {shlex.join(['--baseline', self.name, *words])}`"
 
-    def _only(self, finding: Finding) -> list[str]:
-        estimator, _, objective = finding.label.partition(" on ")
-        return ["-e", estimator, "-o", objective]
+    def promote(self, *findings: Finding) -> str:
+        """Return the command, in backquotes, that promotes this baseline; with a finding, for its cell alone."""
+        words = [word for f in findings for pair in zip(("-e", "-o"), _halves(f), strict=True) for word in pair]
+        return f"`bench baseline promote {shlex.join([self.name, *words])}`"
 
     def json(self) -> str:
         """Return the report as one JSON document."""
@@ -113,12 +105,10 @@ class Printer:
         if shown:
             lines += ["| verdict | estimator | objective | what was found |", "|---|---|---|---|"]
             for finding in shown:
-                estimator, _, objective = finding.label.partition(" on ")
-                said = "; ".join([finding.reason, *finding.notes, *([finding.speed_note] if finding.speed else [])])
-                bold = (
-                    f"**{finding.verdict}**" if finding.fails or finding.verdict is Verdict.FAILED else finding.verdict
-                )
-                lines.append(f"| {bold} | `{_cell(estimator)}` | `{_cell(objective)}` | {_cell(said)} |")
+                estimator, objective = map(_cell, _halves(finding))
+                bold = "**" if finding.fails or finding.verdict is Verdict.FAILED else ""
+                said = _cell(_message(finding))
+                lines.append(f"| {bold}{finding.verdict}{bold} | `{estimator}` | `{objective}` | {said} |")
             lines.append("")
         lines += [f"- {step}" for step in self.next_steps()]
         return "\n".join(lines).rstrip() + "\n"
@@ -126,26 +116,24 @@ class Printer:
     def junit(self) -> str:
         """Return the report as JUnit XML: one test case per cell."""
         findings, counts = self.findings, self.report.counts
-        skipped = counts[Verdict.NEW] + counts[Verdict.NOT_GATEABLE]
-        suite = ElementTree.Element(
-            "testsuite",
-            name=f"bench check --baseline {self.name}",
-            tests=str(len(findings)),
-            failures=str(sum(map(self._fails, findings))),
-            errors=str(counts[Verdict.FAILED]),
-            skipped=str(skipped),
-        )
+        facts = {
+            "name": f"bench check --baseline {self.name}",
+            "tests": str(len(findings)),
+            "failures": str(sum(map(self._fails, findings))),
+            "errors": str(counts[Verdict.FAILED]),
+            "skipped": str(counts[Verdict.NEW] + counts[Verdict.NOT_GATEABLE]),
+        }
+        root = ElementTree.Element("testsuites")
+        suite = ElementTree.SubElement(root, "testsuite", facts)
         for finding in findings:
-            estimator, _, objective = finding.label.partition(" on ")
+            (estimator, objective), said = _halves(finding), _message(finding)
             case = ElementTree.SubElement(suite, "testcase", classname=objective, name=estimator)
             tag = "failure" if self._fails(finding) else "error" if finding.verdict is Verdict.FAILED else ""
             if tag:
-                ElementTree.SubElement(case, tag, type=finding.verdict, message=self._message(finding))
+                ElementTree.SubElement(case, tag, type=finding.verdict, message=said)
             elif finding.verdict in (Verdict.NEW, Verdict.NOT_GATEABLE):
-                ElementTree.SubElement(case, "skipped", message=self._message(finding))
-            ElementTree.SubElement(case, "system-out").text = f"{finding.verdict}: {self._message(finding)}"
-        root = ElementTree.Element("testsuites")
-        root.append(suite)
+                ElementTree.SubElement(case, "skipped", message=said)
+            ElementTree.SubElement(case, "system-out").text = f"{finding.verdict}: {said}"
         ElementTree.indent(root)
         return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -153,37 +141,26 @@ class Printer:
         """Return workflow commands, which GitHub shows beside a run."""
         lines = []
         for finding in self.findings:
-            level = (
-                "error"
-                if self._fails(finding) or finding.verdict is Verdict.FAILED
-                else "warning"
-                if finding.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_GATEABLE) or finding.speed == "slower"
-                else "notice"
-                if finding.verdict in (Verdict.IMPROVED, Verdict.NEW)
-                else ""
-            )
-            if level:
+            fault = self._fails(finding) or finding.verdict is Verdict.FAILED
+            doubt = finding.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_GATEABLE) or finding.speed == "slower"
+            other = finding.verdict in (Verdict.IMPROVED, Verdict.NEW)
+            if level := "error" if fault else "warning" if doubt else "notice" if other else "":
                 title = _property(f"{finding.verdict}: {finding.label}")
-                lines.append(f"::{level} title={title}::{_escaped(self._message(finding))}")
+                lines.append(f"::{level} title={title}::{_escaped(_message(finding))}")
         if not self.report.compared:
             lines.append(f"::error title=bench check::{_escaped(self.headline)}")
         return lines
 
     def explain(self, finding: Finding) -> str:
         """Return the evidence for a cell: what was tested, on what samples, and the command that repeats it."""
-        entry = self.baseline.entry(finding.cell)
-        environment = self.baseline.environment
-        rows = [
-            ("cell", f"{finding.label} ({finding.cell})"),
-            ("verdict", f"{finding.verdict}: {finding.reason}"),
-            *(("note", note) for note in finding.notes),
-            (
-                "baseline",
-                f"{self.name}, {count(self.report.cells)}, commit {environment.get('commit')}, "
-                f"torch {environment.get('torch')}, {environment.get('cpu_capability')}",
-            ),
-        ]
-        if entry:
+        made_with = self.baseline.environment
+        said = (
+            f"{self.name}, {count(self.report.cells)}, commit {made_with.get('commit')}, "
+            f"torch {made_with.get('torch')}, {made_with.get('cpu_capability')}"
+        )
+        rows = [("cell", f"{finding.label} ({finding.cell})"), ("verdict", f"{finding.verdict}: {finding.reason}")]
+        rows += [*(("note", note) for note in finding.notes), ("baseline", said)]
+        if entry := self.baseline.entry(finding.cell):
             tail = "discrete" if entry.khat is None else f"{entry.khat:.2f}"
             said = (
                 f"{entry.replicates} replicates, seed {self.baseline.setting.seed}, {self.baseline.setting.dtype}: "
@@ -230,17 +207,22 @@ class Printer:
         words = ["bench", "check", "--baseline", self.name, "--explain", finding.label]
         if finding.screen_replicates is not None:
             words += ["--replicates", str(finding.screen_replicates), "--seed", str(finding.screen_seed)]
-        if options.margin is not None:
-            words += ["--margin", str(options.margin)]
-        if options.device is not None:
-            words += ["--device", options.device]
+        words += ["--margin", str(options.margin)] if options.margin is not None else []
+        words += ["--device", options.device] if options.device is not None else []
         return f"{shlex.join(words)} (at {self.report.commit})"
 
     def _fails(self, finding: Finding) -> bool:
         return finding.fails or (finding.speed == "slower" and self.report.options.speed == "fail")
 
-    def _message(self, finding: Finding) -> str:
-        return "; ".join([finding.reason, *finding.notes, *([finding.speed_note] if finding.speed else [])])
+
+def _message(finding: Finding) -> str:
+    return "; ".join([finding.reason, *finding.notes, *([finding.speed_note] if finding.speed else [])])
+
+
+def _halves(finding: Finding) -> tuple[str, str]:
+    """Return the selectors of a finding's estimator and objective."""
+    estimator, _, objective = finding.label.partition(" on ")
+    return estimator, objective
 
 
 def _cell(text: str) -> str:

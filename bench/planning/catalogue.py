@@ -81,8 +81,7 @@ def served(facts: Mapping[str, Any]) -> list[str]:
 
 def cost(cls: type) -> str:
     """Return the evaluations per estimate: what the docstring states after "Cost:", up to the first stop."""
-    text = " ".join((cls.__doc__ or "").split())
-    found = re.search(r"Cost: (.+?)(?=[.;:](?: |$))", text)
+    found = re.search(r"Cost: (.+?)(?=[.;:](?: |$))", " ".join((cls.__doc__ or "").split()))
     return found[1].replace("`", "") if found else ""
 
 
@@ -96,16 +95,11 @@ def generate() -> str:
     import estimators
     from bench import objectives
 
-    return (
-        json.dumps(
-            {
-                "estimators": {name: facts("estimator", name, cls) for name, cls in estimators.catalogue().items()},
-                "objectives": {name: facts("objective", name, cls) for name, cls in objectives.catalogue().items()},
-            },
-            indent=1,
-        )
-        + "\n"
-    )
+    found = {
+        "estimators": {name: facts("estimator", name, cls) for name, cls in estimators.catalogue().items()},
+        "objectives": {name: facts("objective", name, cls) for name, cls in objectives.catalogue().items()},
+    }
+    return json.dumps(found, indent=1) + "\n"
 
 
 if __name__ == "__main__":

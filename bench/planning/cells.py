@@ -41,11 +41,10 @@ def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tu
     for objective in objectives:
         for estimator in estimators:
             cell = Cell(estimator, objective)
-            reason = mismatch(estimator, objective)
-            if reason is None:
-                cells.append(cell)
-            else:
+            if reason := mismatch(estimator, objective):
                 skips.append(Skip(cell, reason))
+            else:
+                cells.append(cell)
     return cells, skips
 
 

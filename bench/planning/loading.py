@@ -1,20 +1,17 @@
-"""Selectors to instances: the class that a selector names, and its grid of parameters.
+"""Selectors to instances: the class that a selector names, and its grid of parameters. Loading imports torch."""
 
-Imports torch only when a class is loaded.
-"""
-
+import contextlib
 import dataclasses
 import hashlib
 import importlib
 import importlib.util
 import inspect
-import itertools
 import math
 import sys
 import traceback
 import types
 import typing
-from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +28,22 @@ def expand(selector: Selector, kind: Kind) -> list[Any]:
         UsageError: unknown name, parameter or value.
     """
     cls = load(selector, kind)
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    hints, fields = typing.get_type_hints(cls), _parameters(cls)
     for key in selector.params:
         if key not in fields:
             has = ", ".join(fields) or "none"
             raise UsageError(f"{selector.name} has no parameter {key!r} (it has {has}).{did_you_mean(key, fields)}")
     grid = [[_convert(v, hints[key], f"{selector.name}:{key}") for v in vs] for key, vs in selector.params.items()]
-    return [
-        _make(cls, dict(zip(selector.params, values, strict=True)), selector) for values in itertools.product(*grid)
-    ]
+    return [_make(cls, dict(zip(selector.params, values, strict=True)), selector) for values in product(*grid)]
 
 
 def has_parameter(selector: Selector, kind: Kind, key: str) -> bool:
     """Tell whether the class of a selector has a field with this name."""
-    return any(f.name == key for f in dataclasses.fields(load(selector, kind)) if f.init)
+    return key in _parameters(load(selector, kind))
+
+
+def _parameters(cls: type) -> list[str]:
+    return [f.name for f in dataclasses.fields(cls) if f.init]
 
 
 def _make(cls: type, params: dict[str, Any], selector: Selector) -> Any:
@@ -55,9 +53,8 @@ def _make(cls: type, params: dict[str, Any], selector: Selector) -> Any:
         raise UsageError(f"{selector.name}: {error}") from error
     for key, value in fields_of(instance).items():
         if not _is_plain(value):
-            raise UsageError(
-                f"{selector.name} needs plain values (numbers, text, tuples) in its fields (got {key}={value!r})."
-            )
+            needs = "plain values (numbers, text, tuples) in its fields"
+            raise UsageError(f"{selector.name} needs {needs} (got {key}={value!r}).")
     return instance
 
 
@@ -81,7 +78,10 @@ def _value(text: str, hint: Any) -> Any:
     """Convert a text to a value of a type, or raise ``ValueError``."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return _first(text, sorted(arguments, key=_breadth))
+        for narrower in sorted(arguments, key=_breadth):
+            with contextlib.suppress(ValueError):
+                return _value(text, narrower)
+        return _refuse(text)
     if origin is typing.Literal:
         return {value_text(v): v for v in arguments}[text] if text in map(value_text, arguments) else _refuse(text)
     if origin is tuple:
@@ -98,15 +98,6 @@ def _value(text: str, hint: Any) -> Any:
     if hint is type(None):
         return None if text.lower() == "none" else _refuse(text)
     return text if hint is str else _refuse(text)
-
-
-def _first(text: str, hints: Sequence[Any]) -> Any:
-    for hint in hints:
-        try:
-            return _value(text, hint)
-        except ValueError:
-            continue
-    return _refuse(text)
 
 
 def _breadth(hint: Any) -> int:
@@ -151,7 +142,7 @@ def load(selector: Selector, kind: Kind) -> type:
 
 
 def _module(source: str, *, is_file: bool) -> types.ModuleType:
-    folder = str(Path(source).resolve().parent) if is_file else str(Path.cwd())
+    folder = str(Path(source).resolve().parent if is_file else Path.cwd())
     sys.path.insert(0, folder)  # the user's code may import the files beside it
     try:
         return _from_file(Path(source)) if is_file else importlib.import_module(source)
@@ -202,9 +193,8 @@ def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
         own = [key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, base)]
         raise UsageError(f"{name}: there is no class {cls!r}.{did_you_mean(cls, own)}")
     if not issubclass(found, base):
-        raise UsageError(
-            f"{name} is not an {kind}. Derive {cls} from {base.__module__.partition('._')[0]}.{base.__name__}."
-        )
+        room = base.__module__.partition("._")[0]
+        raise UsageError(f"{name} is not an {kind}. Derive {cls} from {room}.{base.__name__}.")
     parameters = vars(found).get("__dataclass_params__")
     if parameters is None or not parameters.frozen:
         raise UsageError(f"{name} is not a frozen dataclass. Put @dataclass(frozen=True) above {cls}.")
@@ -212,7 +202,6 @@ def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
         raise UsageError(f"{name} does not define {', '.join(missing)}, which every {kind} needs.")
     known = names.catalogue(kind).get(command_line_name(found))
     if known and getattr(importlib.import_module(known["class"].partition(":")[0]), cls, None) is not found:
-        raise UsageError(
-            f"{name} has the name of the catalogue's {cls}, and records would mix them up. Rename your class."
-        )
+        why = "and records would mix them up. Rename your class."
+        raise UsageError(f"{name} has the name of the catalogue's {cls}, {why}")
     return found

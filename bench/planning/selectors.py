@@ -6,18 +6,17 @@ grid. The values of a tuple are joined by ``/``. Imports no torch.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bench.planning import catalogue as names
 from bench.planning.catalogue import Kind, did_you_mean
 from bench.records.identity import changed_fields
 
-_MODULE_CLASS = re.compile(r"(?P<name>[A-Za-z_][\w.]*:[A-Za-z_]\w*)(?::(?P<params>.*))?", re.DOTALL)
+_MODULE_CLASS = re.compile(r"(?P<name>[A-Za-z_][\w.]*:[A-Za-z_]\w*)(?:(?P<colon>:)(?P<params>.*))?", re.DOTALL)
 
 
 class UsageError(ValueError):
@@ -43,12 +42,12 @@ class Selector:
     def anchored(self, folder: Path) -> Selector:
         """Return the selector with the path of a user's file made absolute; relative paths start at ``folder``."""
         path, separator, cls = self.name.partition("::")
-        return dataclasses.replace(self, name=f"{(folder / path).resolve()}::{cls}") if separator else self
+        return replace(self, name=f"{(folder / path).resolve()}::{cls}") if separator else self
 
     def relative_to(self, folder: Path) -> Selector:
         """Return the selector with the path of a user's file made relative to ``folder``."""
         path, separator, cls = self.name.partition("::")
-        return dataclasses.replace(self, name=f"{os.path.relpath(path, folder)}::{cls}") if separator else self
+        return replace(self, name=f"{os.path.relpath(path, folder)}::{cls}") if separator else self
 
 
 def parse(text: str) -> Selector:
@@ -63,8 +62,7 @@ def parse(text: str) -> Selector:
         cls, colon, params = rest.partition(":")
         name = f"{path}::{cls}"
     elif (match := _MODULE_CLASS.fullmatch(text)) and not _is_catalogued(text.partition(":")[0]):
-        name, params = match["name"], match["params"] or ""
-        colon = ":" if match["params"] is not None else ""
+        name, colon, params = match["name"], match["colon"], match["params"]
     else:
         name, colon, params = text.partition(":")
     if not name:
@@ -75,14 +73,11 @@ def parse(text: str) -> Selector:
 def _parse_params(params: str, text: str) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     key = ""
-    for token in (token.strip() for token in params.split(",")):
+    for token in params.split(","):
         start, equals, value = (part.strip() for part in token.partition("="))
         if equals and start in found:
             raise UsageError(f"{text!r} gives {start} twice. Write its values with commas, as in {start}=1,2.")
-        if equals:
-            key = start
-        else:
-            value = token
+        key, value = (start, value) if equals else (key, start)
         if not key or not value:
             raise UsageError(f"{text!r} is not a selector: it needs key=value after the colon, as in rloo:n=2,4.")
         found[key] = (*found.get(key, ()), value)
@@ -100,9 +95,7 @@ def from_table(table: dict[str, Any]) -> Selector:
         raise UsageError('The table of a selector needs a name, as in {name = "rloo", n = [2, 4]}.')
     base = parse(name)
     params = dict(base.params)
-    for key, value in table.items():
-        if key == "name":
-            continue
+    for key, value in ((key, value) for key, value in table.items() if key != "name"):
         if key in params:
             raise UsageError(f"{name!r} gives {key} twice: in the name and in the table.")
         values = value if isinstance(value, list) else [value]
@@ -135,8 +128,7 @@ def label(instance: Any) -> str:
 
 
 def _is_catalogued(name: str) -> bool:
-    kinds: tuple[Kind, ...] = ("estimator", "objective")
-    return any(name in names.catalogue(kind) or name in names.aliases(kind) for kind in kinds)
+    return any(name in names.catalogue(kind) or name in names.aliases(kind) for kind in get_args(Kind))
 
 
 def check_name(selector: Selector, kind: Kind) -> None:
@@ -144,8 +136,8 @@ def check_name(selector: Selector, kind: Kind) -> None:
     name = selector.name
     if ":" in name or name in names.catalogue(kind) or name in names.aliases(kind):
         return
-    other: Kind = "objective" if kind == "estimator" else "estimator"
-    if name in names.catalogue(other) or name in names.aliases(other):
+    if _is_catalogued(name):
+        other = "objective" if kind == "estimator" else "estimator"
         raise UsageError(f"{name!r} is an {other}, not an {kind}: give it with --{other}.")
     hint = did_you_mean(name, [*names.catalogue(kind), *names.aliases(kind)])
     raise UsageError(f"Unknown {kind} {name!r}.{hint or f' See `bench list {kind}s`.'}")

@@ -6,6 +6,9 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -21,13 +24,15 @@ if TYPE_CHECKING:
     from bench.objectives import Objective
     from estimators import Estimator
 
-
 T = TypeVar("T")
 U = TypeVar("U")
+Params = dict[str, tuple[str, ...]]
 DEFAULT = Path(__file__).parents[1] / "default.toml"
 """The default study."""
 FILE = "spec.toml"
 """Name of the spec inside a study folder."""
+KINDS: dict[str, Kind] = {"estimators": "estimator", "objectives": "objective"}
+"""The keys of a spec that hold selectors, and the kind of each."""
 
 
 def _collect(function: Callable[[T], U], items: Iterable[T], place: Callable[[int], str]) -> list[U]:
@@ -59,7 +64,7 @@ def _selectors(kind: Kind) -> BeforeValidator:
             raise UsageError(f"{kind}s: give a list of selectors (got {items!r}).")
         if not items:
             raise UsageError(f"{kind}s: give at least one {kind}, or there is nothing to measure.")
-        return tuple(_collect(lambda item: _selector(item, kind), items, lambda i: f"{kind}s[{i}]: "))
+        return tuple(_collect(partial(_selector, kind=kind), items, lambda i: f"{kind}s[{i}]: "))
 
     return BeforeValidator(read)
 
@@ -109,13 +114,12 @@ class Spec(BaseModel):
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise UsageError(
-                f"{path} cannot be read: {error.strerror}. Give the path of a spec, a TOML file."
-            ) from None
+            advice = "Give the path of a spec, a TOML file."
+            raise UsageError(f"{path} cannot be read: {error.strerror}. {advice}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path} is not TOML: {error}.") from None
         spec = cls.of({"name": path.stem, **table, **overrides}, source=f"{path}: ")
-        return spec._each(lambda selector, _: selector.anchored(path.parent))
+        return spec._each(lambda selector: selector.anchored(path.parent), *KINDS)
 
     @classmethod
     def of(cls, table: dict[str, Any], source: str = "") -> Spec:
@@ -137,13 +141,8 @@ class Spec(BaseModel):
 
     def with_samples(self, samples: tuple[int, ...]) -> Spec:
         """Return the spec with these n for every estimator that has an n and does not set it."""
-        texts = tuple(str(n) for n in samples)
-
-        def give(selector: Selector, kind: Kind) -> Selector:
-            wants = kind == "estimator" and "n" not in selector.params and has_parameter(selector, kind, "n")
-            return Selector(selector.name, {"n": texts, **selector.params}) if wants else selector
-
-        return self._each(give)
+        texts = tuple(map(str, samples))
+        return self._completed("estimators", "n", lambda params: {"n": texts, **params})
 
     def with_point(self, at: str) -> Spec:
         """Return the spec with ``at`` set for every objective that has this parameter and does not set it.
@@ -156,26 +155,16 @@ class Spec(BaseModel):
                 f"--at {at} sets the weights of a trainable network, and no objective is one. Add -o gaussian-vae, or "
                 "leave --at out."
             )
-
-        def give(selector: Selector, kind: Kind) -> Selector:
-            wants = kind == "objective" and "at" not in selector.params and has_parameter(selector, kind, "at")
-            return Selector(selector.name, {**selector.params, "at": (at,)}) if wants else selector
-
-        return self._each(give)
+        return self._completed("objectives", "at", lambda params: {**params, "at": (at,)})
 
     def extending(self, older: Spec) -> Spec:
         """Return the spec with an older spec's selectors before its own: the spec of a folder that holds both."""
 
-        def joined(old: tuple[Selector, ...], new: tuple[Selector, ...]) -> tuple[Selector, ...]:
-            both = {str(anchored): anchored for anchored in (s.anchored(Path.cwd()) for s in (*old, *new))}
-            return tuple(both.values())
+        def joined(key: str) -> tuple[Selector, ...]:
+            both = [selector.anchored(Path.cwd()) for spec in (older, self) for selector in getattr(spec, key)]
+            return tuple({str(selector): selector for selector in both}.values())
 
-        return self.model_copy(
-            update={
-                "estimators": joined(older.estimators, self.estimators),
-                "objectives": joined(older.objectives, self.objectives),
-            }
-        )
+        return self.model_copy(update={key: joined(key) for key in KINDS})
 
     def on_device(self) -> Spec:
         """Return the spec with the device "auto" replaced by "cuda" or "cpu".
@@ -213,13 +202,17 @@ class Spec(BaseModel):
                 lines.append(f"{key} = {json.dumps(value)}")
         return "\n".join(lines) + "\n"
 
-    def _each(self, change: Callable[[Selector, Kind], Selector]) -> Spec:
-        return self.model_copy(
-            update={
-                "estimators": tuple(change(selector, "estimator") for selector in self.estimators),
-                "objectives": tuple(change(selector, "objective") for selector in self.objectives),
-            }
-        )
+    def _each(self, change: Callable[[Selector], Selector], *keys: str) -> Spec:
+        return self.model_copy(update={key: tuple(map(change, getattr(self, key))) for key in keys})
+
+    def _completed(self, key: str, name: str, complete: Callable[[Params], Params]) -> Spec:
+        """Return the spec with more parameters for all selectors under a key that have, but do not set, this one."""
+
+        def completed(selector: Selector) -> Selector:
+            wants = name not in selector.params and has_parameter(selector, KINDS[key], name)
+            return replace(selector, params=complete(selector.params)) if wants else selector
+
+        return self._each(completed, key)
 
 
 def study(
@@ -244,16 +237,13 @@ def study(
         UsageError: the spec cannot be read, or a name or value is wrong.
     """
     chosen: dict[str, Any] = {}
-    for key, kind, texts in (("estimators", "estimator", estimators), ("objectives", "objective", objectives)):
+    for (key, kind), texts in zip(KINDS.items(), (estimators, objectives), strict=True):
         if texts:
-            found = _collect(lambda text, kind=kind: _selector(text, kind), texts, lambda _: "")  # type: ignore[misc]
+            found = _collect(partial(_selector, kind=kind), texts, lambda _: "")
             chosen[key] = [selector.anchored(Path()) for selector in found]
-    if path is None:
-        name = {"name": _name(**chosen)} if chosen else {}
-        spec = Spec.read(DEFAULT, **name, **chosen, **overrides)
-    else:
-        path = path / FILE if path.is_dir() else path
-        spec = Spec.read(path, **chosen, **overrides)
+    path = path / FILE if path is not None and path.is_dir() else path
+    name = {"name": _name(**chosen)} if path is None and chosen else {}
+    spec = Spec.read(path or DEFAULT, **name, **chosen, **overrides)
     home = path.parent if path is not None and path.name == FILE else Path("results") / spec.name
     return spec.with_samples(samples) if samples else spec, out or home
 
@@ -271,18 +261,17 @@ def _name(estimators: Sequence[Selector] = (), objectives: Sequence[Selector] = 
 def _instances(selectors: tuple[Selector, ...], kind: Kind) -> list[Any]:
     grids = _collect(lambda selector: expand(selector, kind), selectors, lambda _: "")
     found: dict[str, Any] = {}
-    for instance in (instance for grid in grids for instance in grid):
+    for instance in chain(*grids):
         twin = found.setdefault(label(instance), instance)
         if type(twin) is not type(instance):
-            raise UsageError(
-                f"Two {kind}s are called {label(instance)!r}, and records would mix them up. Rename one class."
-            )
+            why = "and records would mix them up. Rename one class."
+            raise UsageError(f"Two {kind}s are called {label(instance)!r}, {why}")
     return list(found.values())
 
 
 def _sentence(error: Any) -> str:
     """Return one of pydantic's errors as ``path: what was expected (what came)``."""
-    path = ".".join(str(part) for part in error["loc"])
+    path = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         return f"{path}: there is no such key.{did_you_mean(path, Spec.model_fields)}"
     if error["type"] == "missing":

@@ -43,10 +43,9 @@ def commit_of(folder: Path) -> str | None:
     """Return the commit of the repository that holds a folder, 12 hexadecimal digits; None outside of a repository."""
     command = ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def _cpu_name() -> str | None:

@@ -7,11 +7,7 @@ from pathlib import Path
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file, all of it or nothing; its folder is made if there is none.
-
-    Args:
-        path: the file.
-        content: its bytes, or its text, which is written as UTF-8.
+    """Write bytes or UTF-8 text to a file, all or nothing; its folder is made if there is none.
 
     Raises:
         OSError: the file cannot be written.
@@ -22,10 +18,9 @@ def write(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file, which replaces the file at the end; after an error the old file stays.
+    """Yield a temporary path. Its file replaces ``path`` at the end; after an error the old file stays.
 
-    Args:
-        path: the file; its folder is made if there is none.
+    The folder of ``path`` is made if there is none.
 
     Raises:
         OSError: the file cannot be written.

@@ -58,7 +58,4 @@ def plain(value: Any) -> Any:
             return plain(value.tolist())
         case StrEnum():
             return value.value
-        case float():
-            return value if math.isfinite(value) else None
-        case _:
-            return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

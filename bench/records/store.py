@@ -23,10 +23,7 @@ class Busy(Exception):
 
 
 class Store:
-    """The writer of a study folder; a context manager.
-
-    Args:
-        folder: the study folder; made if it does not exist.
+    """The writer of a study folder, which is made if it does not exist; a context manager.
 
     Raises:
         OSError: the folder cannot be written.
@@ -52,28 +49,24 @@ class Store:
 
     def append(self, record: Record) -> None:
         """Write one line and wait until it is on disk."""
-        line = dumps(self._with_files(record)) + "\n"
-        os.write(self._descriptor, line.encode())
+        os.write(self._descriptor, f"{dumps(self._with_files(record))}\n".encode())
         os.fsync(self._descriptor)
 
     def _with_files(self, value: Any) -> Any:
         """Write long vectors to files, and replace each by the name of its file."""
         if isinstance(value, dict):
             return {k: self._with_files(v) for k, v in value.items()}
-        if isinstance(value, list | tuple | np.ndarray) and np.size(value) > LONG:
-            array = np.asarray(value)
-            if array.dtype.kind == "f":
-                return {"array": self._save(array)}
+        is_long = isinstance(value, list | tuple | np.ndarray) and np.size(value) > LONG
+        if is_long and (array := np.asarray(value)).dtype.kind == "f":
+            return {"array": self._save(array)}
         return value
 
     def _save(self, array: np.ndarray[Any, Any]) -> str:
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
-        data = buffer.getvalue()
-        name = f"arrays/{hashlib.sha256(data).hexdigest()}.npy"
-        path = self.folder / name
-        if not path.exists():
-            files.write(path, data)
+        name = f"arrays/{hashlib.sha256(buffer.getvalue()).hexdigest()}.npy"
+        if not (self.folder / name).exists():
+            files.write(self.folder / name, buffer.getvalue())
         return name
 
     def __enter__(self) -> Self:
@@ -95,8 +88,7 @@ def read(folder: Path) -> list[Record]:
     if not path.exists():
         return []
     found: dict[tuple[str, str], Record] = {}
-    text = path.read_bytes().decode("utf-8", errors="replace")
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(path.read_bytes().decode("utf-8", errors="replace").split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -130,10 +122,10 @@ def _with_vectors(value: Any, folder: Path) -> Any:
     """Replace the name of each file by the vector that it holds."""
     if isinstance(value, dict):
         if set(value) == {"array"}:
+            path = folder / value["array"]
             try:
-                return np.load(folder / value["array"], allow_pickle=False)
+                return np.load(path, allow_pickle=False)
             except (OSError, ValueError):
-                path = folder / value["array"]
                 raise Damaged(f"{path} is missing or broken. Restore it from version control.") from None
         return {k: _with_vectors(v, folder) for k, v in value.items()}
     return value
