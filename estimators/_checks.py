@@ -11,7 +11,9 @@ from torch import Tensor
 from estimators._protocol import InvalidParameter, NotDifferentiable, Refusal
 
 if TYPE_CHECKING:
-    from estimators._protocol import Estimator
+    from torch.distributions import Distribution
+
+    from estimators._protocol import Estimator, Integrand
 
 
 def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n") -> None:
@@ -82,6 +84,20 @@ def one_value_each(fx: Tensor, x: Tensor, batch_shape: torch.Size) -> None:
             f"f returned shape {list(fx.shape)} for samples of shape {list(x.shape)}: expected {list(expected)}, "
             "one value per sample and batch element. Sum f over the event axes."
         )
+
+
+def evaluate(f: Integrand, x: Tensor, q: Distribution) -> Tensor:
+    """Return f(x), ``[n, *batch]``; raise ``Refusal`` unless it is one value per sample and batch element of q."""
+    fx = f(x)
+    one_value_each(fx, x, q.batch_shape)
+    return fx
+
+
+def evaluate_path(estimator: Estimator, f: Integrand, x: Tensor) -> Tensor:
+    """Return f(x), ``[n, *batch]``; raise ``NotDifferentiable`` unless its graph reaches x."""
+    fx = f(x)
+    needs_gradient(estimator, fx, x)
+    return fx
 
 
 def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:

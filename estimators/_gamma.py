@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.distributions import Chi2, Distribution, Gamma
 
 from estimators._axes import spread
-from estimators._checks import needs_gradient, one_value_each
+from estimators._checks import evaluate, needs_gradient
 from estimators._protocol import Estimator, Integrand, inner
 from estimators._surrogate import grad_only, inject
 
@@ -30,7 +30,6 @@ def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: 
     base = inner(q)
     assert isinstance(base, Gamma)
     x = z + slope * grad_only(base.concentration) - z / base.rate.detach() * grad_only(base.rate)
-    fx = f(x)
-    one_value_each(fx, x, q.batch_shape)
+    fx = evaluate(f, x, q)
     needs_gradient(estimator, fx, x)
     return fx.mean(0) + inject(q, concentration=(spread(fx.detach(), x) * correction).mean(0))

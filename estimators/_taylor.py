@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
-from estimators._checks import needs_gradient, one_value_each
+from estimators._checks import evaluate, needs_gradient
 from estimators._protocol import Estimator, Integrand, inner
 
 
@@ -33,8 +33,7 @@ def taylor(estimator: Estimator, f: Integrand, q: Distribution) -> Taylor:
     assert isinstance(base, Normal)
     with torch.enable_grad():
         x = base.loc.detach().unsqueeze(0).requires_grad_()
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         needs_gradient(estimator, fx, x)
         (slope,) = torch.autograd.grad(fx.sum(), [x], create_graph=True)
     slope = slope.reshape(*q.batch_shape, q.event_shape.numel())

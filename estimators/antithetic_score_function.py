@@ -43,7 +43,6 @@ class AntitheticScoreFunction(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x = self._draw(q, generator)
         fx = f(x)

@@ -9,7 +9,7 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn.functional import one_hot
 
-from estimators._checks import at_least, one_value_each
+from estimators._checks import at_least, evaluate
 from estimators._densities import logits
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, State, inner
@@ -51,7 +51,6 @@ class ARSM(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         own = logits(q)
         classes = own.shape[-1]
@@ -60,8 +59,7 @@ class ARSM(Estimator):
         swaps, number = _swaps(classes, w.device)
         x = (w[..., swaps].log() - one(own.detach()).unsqueeze(-2)).argmin(-1).movedim(-1, 0).flatten(0, 1)
         x = one_hot(x, classes).to(own.dtype) if isinstance(inner(q), OneHotCategorical) else x
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         swapped = fx.detach().reshape(len(swaps), self.n, *q.batch_shape)[number]  # f(x^{m,j}): [m, j, n, *batch]
         difference = (swapped - swapped.mean(0)).movedim((0, 1), (-2, -1))
         spread = difference.reshape(

@@ -9,7 +9,7 @@ from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn.functional import one_hot
 
 from estimators._axes import spread
-from estimators._checks import at_least, is_positive, one_value_each
+from estimators._checks import at_least, evaluate, is_positive
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
@@ -65,7 +65,6 @@ class CARMS(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         own, p = logits(q), row_probs(q)
         classes, variables = p.shape[-1], own.shape[:-1]
@@ -77,8 +76,7 @@ class CARMS(Estimator):
         index = (u.unsqueeze(-1) >= bounds).sum(-1)
         hot = one_hot(index, classes).to(p.dtype)
         x = hot if isinstance(inner(q), OneHotCategorical) else index
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         pairs = (classes * index.unsqueeze(0) + index.unsqueeze(1)).flatten(0, 1).movedim(0, -1)
         r = self._ratio(p, bounds).flatten(-2).expand(*variables, -1).gather(-1, pairs).movedim(-1, 0)
         difference = (fx.unsqueeze(1) - fx).detach() / (self.n * (self.n - 1))  # [k, j, *batch]

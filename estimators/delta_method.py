@@ -51,7 +51,6 @@ class DeltaMethod(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         base = inner(q)
         assert isinstance(base, Normal)

@@ -66,7 +66,6 @@ class DoubleControlVariate(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         a = self.coefficient if state is None else cast(Coefficient, state).coefficient
         x, p = draw(q, self.n, generator), row_probs(q)

@@ -41,7 +41,6 @@ class Enumeration(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x = self._support(q)
         p = mass(q, x)

@@ -9,7 +9,7 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
 
 from estimators._axes import spread
-from estimators._checks import even, one_value_each, positive
+from estimators._checks import evaluate, even, positive
 from estimators._densities import logits
 from estimators._noise import gumbel, logistic, normal, uniform
 from estimators._protocol import Estimator, Integrand, State, inner
@@ -54,7 +54,6 @@ class EvolutionStrategies(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         u = _unbounded(q)
         steps = [normal(Size((self.n // 2, *t.shape)), t, generator) for t in u]
@@ -94,7 +93,6 @@ class SPSA(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         u = _unbounded(q)
         signs = [uniform(Size((self.n // 2, *t.shape)), t, generator).sub_(0.5).sign_() for t in u]
@@ -124,8 +122,7 @@ def _differences(
     noise = _noise(q, u, len(steps[0]), generator)
     sides = [[t.detach() + way * scale * step for t, step in zip(u, steps, strict=True)] for way in (1, -1)]
     x = torch.cat([_sample(q, side, noise) for side in sides])
-    fx = f(x)
-    one_value_each(fx, x, q.batch_shape)
+    fx = evaluate(f, x, q)
     there, back = fx.detach().chunk(2)
     slope = (there - back) / (len(x) * scale)
     gradients = [(spread(slope, step) * step).sum(0) for step in steps]

@@ -45,13 +45,11 @@ class GeneralizedReparameterization(Estimator):
         at_least(self, 1)
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why this estimator cannot serve ``family``, or None if it can."""
         return _gamma.no_path(self, family) or super().refuses(family)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         a, rate = (one(parameters(q)[name].detach()) for name in ("concentration", "rate"))
         z = draw(q, self.n, generator)

@@ -44,6 +44,5 @@ class LocalExpectation(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         return MeasureValued(self.n)(f, q, generator)

@@ -21,7 +21,7 @@ from torch.distributions import (
 from torch.nn.functional import one_hot
 
 from estimators._axes import spread
-from estimators._checks import at_least, one_value_each
+from estimators._checks import at_least, evaluate
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._densities import probs, row_probs
 from estimators._draws import draw
@@ -78,7 +78,6 @@ class MeasureValued(Estimator):
         at_least(self, 1)
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why a family is not served, or None if it is."""
         return _unknown("df", family) if issubclass(family, Chi2) else super().refuses(family)
 
     def points(self, q: Distribution) -> int:
@@ -92,7 +91,6 @@ class MeasureValued(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         wanted = [name for name, value in parameters(q).items() if value.requires_grad]
         if isinstance(inner(q), OneHotCategorical | Categorical):
@@ -100,8 +98,7 @@ class MeasureValued(Estimator):
         x, parts = pairs(q, self.n, self.coupled, generator)
         if unknown := set(wanted) - set(parts):
             raise Refusal(_unknown(unknown.pop(), type(inner(q))))
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         at_x = spread(fx.detach(), x)
         gradients = {}
         for name in wanted:
@@ -122,8 +119,7 @@ class MeasureValued(Estimator):
 
         x = draw(q, self.n, generator)
         index = x.argmax(-1) if hot else x
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         further = torch.arange(1, classes, device=x.device).reshape(-1, *(1 for _ in index.shape))
         others = (index + further) % classes
         there = replaced(g, index, others, index.dim() - fx.dim())

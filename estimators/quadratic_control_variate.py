@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.distributions import Distribution, Normal
 
-from estimators._checks import at_least, needs_gradient
+from estimators._checks import at_least, evaluate_path
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._surrogate import inject
@@ -84,14 +84,12 @@ class QuadraticControlVariate(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         base = inner(q)
         assert isinstance(base, Normal)
         e = normal(Size((self.n, *q.batch_shape, *q.event_shape)), base.loc, generator)
         x = torch.addcmul(base.loc, e, base.scale)
-        fx = f(x)
-        needs_gradient(self, fx, x)
+        fx = evaluate_path(self, f, x)
         if state is None:
             return fx.mean(0)
         model, shape = cast(Quadratic, state), base.loc.shape

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import average
-from estimators._checks import at_least, finite, needs_gradient, one_value_each, positive
+from estimators._checks import at_least, evaluate, evaluate_path, finite, positive
 from estimators._densities import logits, row_probs
 from estimators._protocol import Estimator, Integrand, State
 from estimators._relaxations import harden, squash
@@ -86,7 +86,6 @@ class REBAR(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         learned = cast(ControlVariate | None, state)
         temperature = self.temperature if learned is None else learned.log_temperature.exp()
@@ -94,8 +93,7 @@ class REBAR(Estimator):
         p = row_probs(q)
         u, z = noisy_logits(q, self.n, generator)
         x = harden(q, z)
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         c, slope = self._relaxed(f, q, z, temperature)
         weight = (fx.detach() - coefficient * c) / self.n
         difference = path_difference(q, p, x, u, z, slope)  # grad c(z) - grad c(z')
@@ -108,7 +106,6 @@ class REBAR(Estimator):
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             y = squash(q, z, temperature)
-            fy = f(y)
-            needs_gradient(self, fy, y)
+            fy = evaluate_path(self, f, y)
             (slope,) = torch.autograd.grad(fy.sum(), z, create_graph=learning)
         return (fy if learning else fy.detach()), slope

@@ -56,13 +56,11 @@ class RejectionReparameterization(Estimator):
         at_least(self, 0, field="augmentation")
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why a family is not served, or None if it is."""
         return _gamma.no_path(self, family) or super().refuses(family)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         base = inner(q)
         assert isinstance(base, Gamma)

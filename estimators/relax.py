@@ -9,7 +9,7 @@ from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import average
-from estimators._checks import at_least, needs_gradient, one_value_each, positive
+from estimators._checks import at_least, evaluate, evaluate_path, positive
 from estimators._densities import logits, row_probs
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State
@@ -107,13 +107,11 @@ class RELAX(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         p = row_probs(q)
         u, z = noisy_logits(q, self.n, generator)
         x = harden(q, z)
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         c, slope = self._relaxed(f, q, z, cast(LearnedRelaxation | None, state))
         weight = (fx.detach() - c) / self.n
         difference = path_difference(q, p, x, u, z, slope)  # grad c(z) - grad c(z')
@@ -132,8 +130,7 @@ class RELAX(Estimator):
             flat = y.reshape(*y.shape[: 1 + len(q.batch_shape)], -1)
             c = 0 * flat.sum(-1) if state is None else state(flat)
             if self.relaxed:
-                fy = f(y)
-                needs_gradient(self, fy, y)
+                fy = evaluate_path(self, f, y)
                 c = c + fy
             elif state is not None:
                 c = c + cast(Tensor, state.average.mean)

@@ -106,7 +106,6 @@ class ScoreFunction(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         x = draw(q, self.n, generator)
         fx = f(x)
         if self.baseline == "optimal":

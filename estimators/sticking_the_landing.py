@@ -44,11 +44,9 @@ class StickingTheLanding(Estimator):
         at_least(self, 1)
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why a family has no path derivative, or None."""
         return no_path(self, family)
 
     def refuses_particles(self, particles: int | None) -> str | None:
-        """Return why a bound with this number of particles cannot be served, or None if it can."""
         if particles is None or particles < 2:
             return None
         return (
@@ -59,7 +57,6 @@ class StickingTheLanding(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         bound = needed(self, f, q)
         x = rdraw(q, self.n, generator)

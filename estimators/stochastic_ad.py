@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Binomial, Distribution, Geometric, Poisson
 
 from estimators._axes import spread
-from estimators._checks import at_least, one_of, one_value_each
+from estimators._checks import at_least, evaluate, one_of
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State, inner
@@ -65,11 +65,9 @@ class StochasticAD(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x, p = draw(q, self.n, generator), _parameter(q)
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         sides = SIDES[self.side]
         steps, rates = zip(*(_jump(inner(q), x, one(p.detach()), side) for side in sides), strict=True)
         rate = torch.stack(rates)

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
-from estimators._checks import at_least, one_value_each
+from estimators._checks import at_least, evaluate
 from estimators._densities import score
 from estimators._noise import gumbel
 from estimators._protocol import Estimator, Integrand, State
@@ -52,7 +52,6 @@ class SumAndSample(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         states = self.points(q)
         log_q = log_mass(q).clamp_min(-200).expand(*q.batch_shape, states)  # all states outside T may be impossible
@@ -61,7 +60,6 @@ class SumAndSample(Estimator):
         v = (outside + gumbel(log_q.shape, log_q, generator)).argmax(-1, keepdim=True)
         mass = torch.cat([log_q.gather(-1, top), outside.logsumexp(-1, keepdim=True)], -1).exp().movedim(-1, 0)
         x = support(q)[torch.cat([top, v], -1).movedim(-1, 0)]
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         b = (mass * fx.detach())[:-1].sum(0) / mass[:-1].sum(0)
         return (mass * fx).sum(0) + score(q, x, mass * (fx.detach() - b))

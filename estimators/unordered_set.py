@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
-from estimators._checks import at_least, one_value_each
+from estimators._checks import at_least, evaluate
 from estimators._densities import score
 from estimators._noise import gumbel
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State
@@ -56,14 +56,12 @@ class UnorderedSet(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         states = self.points(q)
         log_q = log_mass(q).clamp_min(-200).expand(*q.batch_shape, states)  # impossible states may be needed to reach n
         drawn = (log_q + gumbel(log_q.shape, log_q, generator)).topk(min(self.n, states), -1).indices
         x = support(q)[drawn.movedim(-1, 0)]
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         outside = log_q.scatter(-1, drawn, -torch.inf).logsumexp(-1)
         first, second = _weights(log_q.gather(-1, drawn).movedim(-1, 0), outside)
         difference = fx.detach().unsqueeze(1) - fx.detach()  # [s, s', *batch]; the weights of the s' sum to 1
