@@ -1,19 +1,12 @@
 """Checks of parameters and integrands; each raises one sentence: what came, what was expected, what to do."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
-from estimators._protocol import InvalidParameter, NotDifferentiable, Refusal
-
-if TYPE_CHECKING:
-    from torch.distributions import Distribution
-
-    from estimators._protocol import Estimator, Integrand
+from estimators._protocol import Estimator, Integrand, InvalidParameter, NotDifferentiable, Refusal
 
 
 def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n") -> None:
@@ -74,10 +67,7 @@ def one_of(estimator: Estimator, field: str, *words: str) -> None:
 
 
 def one_value_each(fx: Tensor, x: Tensor, batch_shape: torch.Size) -> None:
-    """Raise ``Refusal`` unless f returned one value per sample and batch element.
-
-    An f that does not sum over the event axes returns more.
-    """
+    """Raise ``Refusal`` unless f returned one value per sample and batch element."""
     expected = (*x.shape[:1], *batch_shape)
     if fx.shape != expected:
         raise Refusal(
@@ -118,8 +108,7 @@ def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
         if node is target:
             return
         seen.add(node)
-        for before, _ in node.next_functions:
-            stack.append(before)
+        stack.extend(before for before, _ in node.next_functions)
     raise no_gradient(estimator)
 
 

@@ -1,5 +1,7 @@
 """Shared by generalized and rejection reparameterization: a path that carries a part of the derivative."""
 
+from typing import cast
+
 from torch import Tensor
 from torch.distributions import Chi2, Distribution, Gamma
 
@@ -27,8 +29,7 @@ def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: 
         slope: dz/dconcentration.
         correction: the part of the score in the concentration that the path does not carry, for each coordinate.
     """
-    base = inner(q)
-    assert isinstance(base, Gamma)
+    base = cast(Gamma, inner(q))
     x = z + slope * grad_only(base.concentration) - z / base.rate.detach() * grad_only(base.rate)
     fx = evaluate(f, x, q)
     needs_gradient(estimator, fx, x)

@@ -23,13 +23,7 @@ class CARMS(Estimator):
     ``g_c = 1/(n (n-1)) sum_k sum_{j != k} (f(x_k) - f(x_j)) r(x_k, x_j) 1[x_k = c]``
     ``r(c, d) = p_c p_d / P(c, d)``,  P(c, d) the probability of the pair
     ``x_k = F^{-1}(u_k)``,  F the distribution function of the categories
-
-    With probability a the u_k are independent. Otherwise
-
-    ``u_k = (1 - d_k)^{n-1}``,  d uniform on the simplex
-
-    The probability of a pair has a closed form:
-
+    ``u_k = (1 - d_k)^{n-1}``,  d uniform on the simplex; with probability a the u_k are independent instead
     ``P(c, d) = a p_c p_d + (1-a) [H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})]``
     ``H(s, t) = max(s^{1/(n-1)} + t^{1/(n-1)} - 1, 0)^{n-1}``,  the probability P(u_1 < s, u_2 < t)
 

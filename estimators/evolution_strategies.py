@@ -1,6 +1,5 @@
 """Black-box smoothing: differences of f with q's parameters moved both ways, on the same noise."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -108,18 +107,12 @@ def _unbounded(q: Distribution) -> list[Tensor]:
 
 
 def _differences(
-    f: Integrand,
-    q: Distribution,
-    u: Sequence[Tensor],
-    steps: Sequence[Tensor],
-    scale: float,
-    generator: Generator | None,
+    f: Integrand, q: Distribution, u: list[Tensor], steps: list[Tensor], scale: float, generator: Generator | None
 ) -> Tensor:
     """Return the loss of central differences along steps ``[pairs, *batch, ...]`` with entries of variance 1."""
-    steps = [
-        torch.where(t.isfinite(), step, 0) for t, step in zip(u, steps, strict=True)
-    ]  # infinite logits do not move
-    noise = _noise(q, u, len(steps[0]), generator)
+    steps = [torch.where(t.isfinite(), step, 0) for t, step in zip(u, steps, strict=True)]  # infinite logits stay
+    make = {Normal: normal, Bernoulli: logistic}.get(type(inner(q)), gumbel)
+    noise = make(Size((len(steps[0]), *u[0].shape)), u[0], generator)
     sides = [[t.detach() + way * scale * step for t, step in zip(u, steps, strict=True)] for way in (1, -1)]
     x = torch.cat([_sample(q, side, noise) for side in sides])
     fx = evaluate(f, x, q)
@@ -129,13 +122,7 @@ def _differences(
     return fx.mean(0) + inject_at(q.batch_shape, list(zip(gradients, u, strict=True)))
 
 
-def _noise(q: Distribution, u: Sequence[Tensor], pairs: int, generator: Generator | None) -> Tensor:
-    """Return the noise that samples are made from, ``[pairs, *batch, ...]``."""
-    make = {Normal: normal, Bernoulli: logistic}.get(type(inner(q)), gumbel)
-    return make(Size((pairs, *u[0].shape)), u[0], generator)
-
-
-def _sample(q: Distribution, u: Sequence[Tensor], noise: Tensor) -> Tensor:
+def _sample(q: Distribution, u: list[Tensor], noise: Tensor) -> Tensor:
     """Return samples of q at parameters u, made from the noise, without a graph: ``[pairs, *batch, *event]``."""
     match inner(q):
         case Normal():

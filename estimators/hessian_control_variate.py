@@ -1,7 +1,7 @@
 """Reparameterization with a linear model of the gradient as a control variate."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Generator, Size, Tensor
@@ -54,8 +54,7 @@ class HessianControlVariate(Estimator):
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         self.check(q)
-        base = inner(q)
-        assert isinstance(base, Normal)
+        base = cast(Normal, inner(q))
         noise = normal(Size((self.n, *q.batch_shape, *q.event_shape)), base.loc, generator)
         x = torch.addcmul(base.loc, noise, base.scale)
         fx = evaluate_path(self, f, x)

@@ -39,10 +39,7 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
     has_rsample: ClassVar[bool] = True  # type: ignore[misc]
 
     def __init__(
-        self,
-        mixture_distribution: Categorical,
-        component_distribution: Distribution,
-        validate_args: bool | None = None,
+        self, mixture_distribution: Categorical, component_distribution: Distribution, validate_args: bool | None = None
     ) -> None:
         super().__init__(mixture_distribution, component_distribution, validate_args)
         if not isinstance(inner(component_distribution), Normal):

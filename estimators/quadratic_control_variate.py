@@ -11,6 +11,7 @@ from torch.distributions import Distribution, Normal
 from estimators._checks import at_least, evaluate_path
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._rows import first_parameter
 from estimators._surrogate import inject
 
 
@@ -77,16 +78,13 @@ class QuadraticControlVariate(Estimator):
     def init(self, q: Distribution, generator: Generator | None = None) -> Quadratic:
         """Return a quadratic that is 0, with random factors."""
         self.check(q)
-        base = inner(q)
-        assert isinstance(base, Normal)
-        return Quadratic(q.event_shape.numel(), self.rank, base.loc.detach(), generator)
+        return Quadratic(q.event_shape.numel(), self.rank, first_parameter(q).detach(), generator)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         self.check(q)
-        base = inner(q)
-        assert isinstance(base, Normal)
+        base = cast(Normal, inner(q))
         e = normal(Size((self.n, *q.batch_shape, *q.event_shape)), base.loc, generator)
         x = torch.addcmul(base.loc, e, base.scale)
         fx = evaluate_path(self, f, x)

@@ -44,14 +44,11 @@ class REBAR(Estimator):
 
     The derivative passes through z', too: z' is a function of the logits and of noise v that is independent of x.
     Because of this independence v can be chosen so that z' = z. Then only the derivatives of z and z' differ, and one
-    evaluation of c serves both. For a bit, z = logit p + logit u:
+    evaluation of c serves both:
 
-    ``dz' = (1 - (1-p) / u) dlogit``  if x = 1
-    ``dz' = (1 - p / (1-u)) dlogit``  if x = 0
-
-    For categories:
-
-    ``dz'_j = (1 - exp(z_j - max z)) dlog p_j``
+    ``dz' = (1 - (1-p) / u) dlogit``  for a bit x = 1,  z = logit p + logit u
+    ``dz' = (1 - p / (1-u)) dlogit``  for a bit x = 0
+    ``dz'_j = (1 - exp(z_j - max z)) dlog p_j``  for categories
 
     ``adapt`` learns the temperature and the coefficient; without a state they keep the given values. If f(0) = f(1) but
     f differs in between, as (b - 1/2)^2 does, c is useless as a control variate, and the coefficient goes to 0.

@@ -1,7 +1,7 @@
 """Rejection reparameterization: differentiates through the accepted proposal of a rejection sampler."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Generator, Size, Tensor
@@ -62,8 +62,7 @@ class RejectionReparameterization(Estimator):
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         self.check(q)
-        base = inner(q)
-        assert isinstance(base, Gamma)
+        base = cast(Gamma, inner(q))
         a, rate = one(base.concentration.detach()), one(base.rate.detach())
         if self.augmentation == 0 and (a < 1).any():
             raise Refusal(

@@ -87,12 +87,8 @@ class ScoreFunction(Estimator):
                 f"(got baseline={b!r}). Use ScoreFunction(baseline=0.0)."
             )
         if b == "optimal":
-            at_least(
-                self,
-                2,
-                " for the optimal baseline, which the other samples estimate. "
-                "Use ScoreFunction(n=2, baseline='optimal') or ScoreFunction().",
-            )
+            use = "Use ScoreFunction(n=2, baseline='optimal') or ScoreFunction()."
+            at_least(self, 2, f" for the optimal baseline, which the other samples estimate. {use}")
 
     @property
     def needs_state(self) -> bool:  # type: ignore[override]
