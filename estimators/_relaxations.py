@@ -36,8 +36,7 @@ def _pull_through_softmax(g: Tensor, y: Tensor) -> Tensor:
 def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     """Return q's logits plus n draws of noise, ``[n, *batch, *event]``, without a graph.
 
-    The noise is logistic for Bernoulli and Gumbel for categories. ``harden`` makes samples of q from the result, and
-    ``squash`` makes relaxed ones.
+    The noise is logistic for bits, Gumbel for categories. ``harden`` makes samples of q, ``squash`` relaxed ones.
     """
     noise = logistic if isinstance(inner(q), Bernoulli) else gumbel
     own = logits(q).detach()

@@ -34,11 +34,8 @@ def support(q: Distribution) -> Tensor:
 
 
 def log_mass(q: Distribution) -> Tensor:
-    """Return the log-probability of every state, ``[*batch, states]``, without a graph.
-
-    If the rows of q are views of one row with stride 0, only this row is computed, and the first axis has length 1.
-    """
-    own = one(logits(q).detach())
+    """Return the log-probability of every state, ``[*batch, states]``, without a graph."""
+    own = one(logits(q).detach())  # if rows are views of one row, only this is computed: the first axis has length 1
     if isinstance(inner(q), Bernoulli):
         each = torch.stack([functional.logsigmoid(-own), functional.logsigmoid(own)], -1)
     else:

@@ -34,8 +34,7 @@ class _WithDerivative(torch.autograd.Function):
 def with_derivative(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
     """Return ``value``, made from ``source`` without a graph; the source gets ``pull(cotangent, value)``.
 
-    The pull-back (transposed Jacobian) is a function of the value, whose derivative is known too, so derivatives of any
-    order are right.
+    The pull-back (transposed Jacobian) is a function of the value, so derivatives of any order are right.
     """
     return cast(Tensor, _WithDerivative.apply(source, value, pull))  # type: ignore[no-untyped-call]
 
@@ -77,15 +76,12 @@ def valued(surrogate: Tensor, value: Tensor) -> Tensor:
 
 
 class _Inject(torch.autograd.Function):
-    """Value 0; in the backward pass each target gets the cotangent times its given gradient.
-
-    The gradients are saved inputs, so under ``create_graph=True`` the result stays attached to their graphs.
-    """
+    """Value 0; in the backward pass each target gets the cotangent times its given gradient."""
 
     @staticmethod
     def forward(ctx: Any, batch_shape: torch.Size, *tensors: Tensor) -> Tensor:
         gradients = tensors[: len(tensors) // 2]  # the others are the targets
-        ctx.save_for_backward(*gradients)
+        ctx.save_for_backward(*gradients)  # inputs: under create_graph=True the result stays attached to their graphs
         return gradients[0].new_zeros(()).expand(batch_shape)
 
     @staticmethod
@@ -161,7 +157,6 @@ class _Carry(torch.autograd.Function):
 def carry(target: Tensor, shape: torch.Size, pull: Callable[[Tensor], Tensor]) -> Tensor:
     """Return zeros of the given shape, whose Jacobian in ``target`` is given by its transpose, ``pull``.
 
-    ``pull`` maps a cotangent, ``shape``, to a gradient of the shape of ``target``. Tensors that it closes over get no
-    gradient.
+    ``pull`` maps a cotangent to a gradient of the shape of ``target``. Tensors that it closes over get no gradient.
     """
     return cast(Tensor, _Carry.apply(target, shape, pull))  # type: ignore[no-untyped-call]

@@ -19,10 +19,9 @@ class Taylor(NamedTuple):
 
 
 def taylor(estimator: Estimator, f: Integrand, q: Distribution) -> Taylor:
-    """Return the expansion of f at the mean of q, without a graph.
+    """Return the expansion of f at the mean of q, without a graph; raise ``NotDifferentiable`` if f has no gradient.
 
-    Cost: one evaluation of f, one of its gradient and D Hessian-vector products. ``NotDifferentiable`` is raised if f
-    has no gradient in x.
+    Cost: one evaluation of f, one of its gradient and D Hessian-vector products.
     """
     with torch.enable_grad():
         x = cast(Normal, inner(q)).loc.detach().unsqueeze(0).requires_grad_()

@@ -43,7 +43,6 @@ class ARSM(Estimator):
         at_least(self, 1)
 
     def points(self, q: Distribution) -> int:
-        """Return the number of points of q that one call holds at once, per batch element."""
         classes = logits(q).shape[-1]
         return self.n * (classes * (classes - 1) // 2 + 1)
 

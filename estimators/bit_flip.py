@@ -22,9 +22,8 @@ class BitFlip(Estimator):
 
     ``g_i = (1/n) sum_k D 1[i = i_k] p_i (1-p_i) (f(b_k with b_i = 1) - f(b_k with b_i = 0))``,  b_k ~ q, i_k uniform
 
-    Unbiased, and exact for a single bit. Where every p is near 0 or 1, its variance is far below the variance of
-    antithetic pairs, whose bits then seldom differ; near 1/2 it is above. Supports Bernoulli; f is a black box. Cost:
-    2n evaluations of f.
+    Unbiased; exact for one bit. If every p is near 0 or 1, the variance is far lower than with antithetic pairs, whose
+    bits then seldom differ; near 1/2 it is higher. Supports Bernoulli; f is a black box. Cost: 2n evaluations of f.
 
     Args:
         n: samples, each with one bit flipped.

@@ -52,18 +52,12 @@ class Bound:
         return weights.squeeze(-1) if self.particles is None else weights.logsumexp(-1) - math.log(self.particles)
 
     def log_weights(self, x: Tensor, q: Distribution | None = None) -> Tensor:
-        """Return log p(x_k) - log q(x_k), ``[..., *batch, K]``, at samples ``[..., *batch, *event]``.
-
-        K is 1 without particles. If ``q`` is None, it is the bound's own.
-        """
+        """Return log p(x_k) - log q(x_k), ``[..., *batch, K]``, K = 1 without particles; q is the bound's if None."""
         log_p = self.log_joint(x)
         return (log_p.unsqueeze(-1) if self.particles is None else log_p) - self.log_q(x, q)
 
     def log_q(self, x: Tensor, q: Distribution | None = None) -> Tensor:
-        """Return log q(x_k), ``[..., *batch, K]``, at samples ``[..., *batch, *event]``.
-
-        K is 1 without particles. If ``q`` is None, it is the bound's own.
-        """
+        """Return log q(x_k), ``[..., *batch, K]``, K = 1 without particles; q is the bound's if None."""
         q = self.q if q is None else q
         if self.particles is None:
             return log_prob(q, x).unsqueeze(-1)

@@ -23,11 +23,10 @@ class EvolutionStrategies(Estimator):
 
     ``g = (1/n) sum_j (f(x(u + scale e_j)) - f(x(u - scale e_j))) e_j / scale``,  e_j ~ N(0, I),  over n/2 pairs
 
-    The vector u holds q's parameters on an unbounded scale: the mean and the log scale of a Normal, the logits of
-    Bernoulli and categories. x(u) is a sample of q at u; both sides of a step use the same noise (normal, logistic or
-    Gumbel). Biased by O(scale^2): it is the gradient of E_q[f] smoothed over u, and the value of the loss estimates the
-    smoothed E_q[f]. f is a black box. The variance grows with the number of parameters and, for discrete x, with
-    1/scale. Cost: n evaluations of f.
+    The vector u holds q's parameters on an unbounded scale: mean and log scale of a Normal, logits of Bernoulli and
+    categories. x(u) is a sample of q at u; both sides of a step use the same noise (normal, logistic or Gumbel). Biased
+    by O(scale^2): it is the gradient of E_q[f] smoothed over u, which the value of the loss estimates. f is a black
+    box. The variance grows with the number of parameters and, for discrete x, with 1/scale. Cost: n evaluations of f.
 
     Args:
         n: samples, an even number: two per step.

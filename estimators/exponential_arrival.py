@@ -61,16 +61,13 @@ class ExponentialArrival(Estimator):
     ) -> Tensor:
         self.check(q)
         rate = parameters(q)["rate"]
-        self._check_rate(one(rate.detach()))
-        u = uniform(Size((self.n, self.arrivals, *q.batch_shape, *q.event_shape)), rate, generator)
-        times = u.log().neg().cumsum(1) / rate
-        y = ((1 - times) / self.temperature).sigmoid().sum(1)
-        return evaluate_path(self, f, y).mean(0)
-
-    def _check_rate(self, rate: Tensor) -> None:
-        highest = rate.max()
+        highest = one(rate.detach()).max()
         if torch.special.gammainc(highest.new_tensor(self.arrivals + 1), highest) > 1e-3:
             raise Refusal(
                 f"{self!r} draws {self.arrivals} arrivals, too few for a rate of {highest.item():.4g}. "
                 f"Use ExponentialArrival(arrivals={int(highest + 5 * highest.sqrt()) + 5}), MeasureValued or RLOO."
             )
+        u = uniform(Size((self.n, self.arrivals, *q.batch_shape, *q.event_shape)), rate, generator)
+        times = u.log().neg().cumsum(1) / rate
+        y = ((1 - times) / self.temperature).sigmoid().sum(1)
+        return evaluate_path(self, f, y).mean(0)

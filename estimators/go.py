@@ -63,8 +63,7 @@ class GO(Estimator):
                 f"{self!r} has no gradient for the total_count of {type(inner(q)).__name__}. "
                 "Use ScoreFunction or RLOO, or detach total_count."
             )
-        there = replaced(f, x, torch.minimum(x + 1, last), len(q.event_shape))
-        difference = there - spread(fx.detach(), x)
+        difference = replaced(f, x, torch.minimum(x + 1, last), len(q.event_shape)) - spread(fx.detach(), x)
         return fx.mean(0) + inject(q, **{name: (weight * difference).mean(0)})
 
 

@@ -51,10 +51,8 @@ class GumbelSoftmax(Estimator):
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         self.check(q)
-        if self.temperature == 1 and isinstance(inner(q), OneHotCategorical):
-            y = race(q, self.n, generator)
-        else:
-            y = relaxed(q, perturbed(q, self.n, generator), self.temperature)
+        raced = self.temperature == 1 and isinstance(inner(q), OneHotCategorical)
+        y = race(q, self.n, generator) if raced else relaxed(q, perturbed(q, self.n, generator), self.temperature)
         return average(evaluate_path(self, f, y))
 
 

@@ -47,9 +47,8 @@ class NVIL(Estimator):
     ``g = (1/n) sum_k (f(x_k) - c - C(u)) grad log q(x_k)``,  x_k ~ q
 
     c is a moving average of the loss, C a network and u the parameters of q. Unbiased: neither c nor C depends on the
-    x_k. f is a black box. Cost: n evaluations of f.
-
-    C has 32 hidden units (tanh) and starts at 0. With a fresh state, or without one, NVIL is ScoreFunction.
+    x_k. f is a black box. Cost: n evaluations of f. C has 32 hidden units (tanh) and starts at 0. With a fresh state,
+    or without one, NVIL is ScoreFunction.
 
     There are three departures from the paper. The context u is the parameters of q, which the encoder made from the
     data; the protocol knows nothing else of a batch element. ``adapt`` trains C to lower the variance; in the paper, C
@@ -85,10 +84,7 @@ class NVIL(Estimator):
 
 
 def _context(q: Distribution) -> Tensor:
-    """Return q's parameters side by side, ``[*batch, inputs]``, clamped to [-50, 50].
-
-    The logit of an impossible category lies outside these bounds.
-    """
+    """Return q's parameters side by side, ``[*batch, inputs]``, clamped to [-50, 50]: logits may be infinite."""
     batch = len(q.batch_shape)
     # Rows share their parameters, so one row is enough. Without a batch the first axis belongs to the event.
     own = [one(value.detach()) if batch else value.detach() for value in parameters(q).values()]

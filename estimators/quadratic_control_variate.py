@@ -52,8 +52,7 @@ class QuadraticControlVariate(Estimator):
 
     Unbiased for every b and B that do not depend on the e_k. If f is the quadratic, the variance is 0. ``adapt`` learns
     b and B, which is diagonal plus low rank; one quadratic around the mean serves all batch elements. Without a state,
-    b and B are 0 and the estimator is Reparameterization. Needs df/dx. Serves Normal. Cost: n evaluations of f, n of
-    its gradient.
+    b and B are 0 and it is Reparameterization. Needs df/dx. Serves Normal. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: samples.
@@ -94,6 +93,5 @@ class QuadraticControlVariate(Estimator):
         scale = base.scale.detach().reshape(*q.batch_shape, q.event_shape.numel())
         e = e.reshape(self.n, *scale.shape)
         step = model.times(scale * e)
-        loc = -step.mean(0)
         spread = model.trace() * scale - ((model.slope + step) * e).mean(0)
-        return fx.mean(0) + inject(q, loc=loc.reshape(shape), scale=spread.reshape(shape))
+        return fx.mean(0) + inject(q, loc=-step.mean(0).reshape(shape), scale=spread.reshape(shape))

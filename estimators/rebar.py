@@ -37,10 +37,9 @@ class REBAR(Estimator):
     ``x = onehot(argmax z)``
     ``z' ~ p(z | x)``
 
-    For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax.
-
-    Unbiased for every temperature and coefficient. Needs df/dx, and an f that makes sense and is continuous off the
-    support of q. Cost: 2n evaluations of f, n of its gradient (with separate noise for z' it would be 3n and 2n).
+    For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax. Unbiased for every
+    temperature and coefficient. Needs df/dx, and an f that makes sense and is continuous off the support of q. Cost: 2n
+    evaluations of f, n of its gradient (with separate noise for z' it would be 3n and 2n).
 
     The derivative passes through z', too: z' is a function of the logits and of noise v that is independent of x.
     Because of this independence v can be chosen so that z' = z. Then only the derivatives of z and z' differ, and one

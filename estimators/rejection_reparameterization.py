@@ -27,17 +27,14 @@ class RejectionReparameterization(Estimator):
     ``b = s - 1/3``
     ``c = (9 b)^(-1/2)``
 
-    The u_i are uniform, and e is the normal that the sampler of Marsaglia & Tsang accepted, so that y ~ Gamma(s). r is
-    the density of y before acceptance. Both derivatives are taken at fixed e and u. The gradient in the rate is
-    reparameterized.
-
+    The u_i are uniform, and e is the normal that the sampler of Marsaglia & Tsang accepted, so y ~ Gamma(s). r is the
+    density of y before acceptance. Both derivatives hold e and u fixed. The gradient in the rate is reparameterized.
     Unbiased for every augmentation. Needs df/dx. Serves Gamma. Cost: n evaluations of f, n of its gradient. The
     variance depends on a constant in f; this dependence shrinks as the augmentation grows.
 
     Args:
         n: samples.
-        augmentation: number of steps of shape augmentation, at least 0; with 0, only concentrations of at least 1 are
-            served.
+        augmentation: steps of shape augmentation, at least 0; with 0, concentrations must be at least 1.
 
     Reference: Naesseth, Ruiz, Linderman & Blei 2017, sections 3 and 5.1. (The authors' code omits the correction for
     more than one step, which causes a small bias.)

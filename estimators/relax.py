@@ -40,8 +40,7 @@ class LearnedRelaxation(State):
     def forward(self, y: Tensor) -> Tensor:
         """Return the network's value without its level, at first 0, for relaxed samples ``[..., inputs]``."""
         inner, bias = 2 * self.inner, self.bias - self.inner.sum(0)  # applied to 2 y - 1, without computing it
-        out: Tensor = (y @ inner + bias).tanh() @ self.outer + self.offset
-        return out
+        return cast(Tensor, (y @ inner + bias).tanh() @ self.outer + self.offset)
 
     def update(self, loss: Tensor) -> None:
         """Move the level towards the loss."""
@@ -58,12 +57,11 @@ class RELAX(Estimator):
     ``x = onehot(argmax z)``
     ``z' ~ p(z | x)``
 
-    For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax.
-
-    Unbiased for every network r and temperature. f is a black box, unless ``relaxed`` is True: then c also contains f
-    at the relaxed sample, which needs df/dx and an f that makes sense and is continuous off the support of q. As in
-    REBAR, z' is made from the noise of z, so that z' = z and only their derivatives differ. Cost: n evaluations of f.
-    With ``relaxed`` it is 2n evaluations of f, n of its gradient.
+    For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax. Unbiased for every network r
+    and temperature. f is a black box, unless ``relaxed`` is True: then c also contains f at the relaxed sample, which
+    needs df/dx and an f that makes sense and is continuous off the support of q. As in REBAR, z' is made from the noise
+    of z, so that z' = z and only their derivatives differ. Cost: n evaluations of f. With ``relaxed`` it is 2n
+    evaluations of f, n of its gradient.
 
     ``adapt`` learns r and the temperature. r has 10 hidden units (tanh) and starts at 0. With a fresh state, or without
     one, RELAX is ScoreFunction, or REBAR with ``relaxed``. If c does not contain f, a moving average of the loss is

@@ -104,14 +104,9 @@ class Reparameterization(Estimator):
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         self.check(q)
-        x = self._draw(q, generator)
+        if self.noise == "iid":
+            x = rdraw(q, self.n, generator)
+        else:
+            coupled = antithetic if self.noise == "antithetic" else sobol
+            x = location_scale(q, coupled(self.n, q, generator))
         return average(evaluate_path(self, f, x))
-
-    def _draw(self, q: Distribution, generator: Generator | None) -> Tensor:
-        match self.noise:
-            case "antithetic":
-                return location_scale(q, antithetic(self.n, q, generator))
-            case "sobol":
-                return location_scale(q, sobol(self.n, q, generator))
-            case _:
-                return rdraw(q, self.n, generator)

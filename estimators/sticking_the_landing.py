@@ -21,11 +21,10 @@ class StickingTheLanding(Estimator):
     ``g = (1/n) sum_k (dx_k/dtheta)^T grad_x [log p(x_k) - log q(x_k)]``
     ``x_k = T(e_k; theta)``,  x_k ~ q
 
-    Unbiased. The full derivative of ``log p(x) - log q(x; theta)`` along the path also has the term ``-grad log q(x)``
-    at a fixed x, whose mean is 0. Adding the score removes this term. If q is the posterior, the variance is 0;
-    elsewhere it can be higher than the variance of Reparameterization. Needs df/dx, a q with ``rsample`` and
-    ``log_prob``, and a ``Bound`` over this q without particles (with more than one particle the term has a mean). Cost:
-    n evaluations of f, n of its gradient.
+    Unbiased. Along the path, the derivative of ``log p(x) - log q(x; theta)`` also has the term ``-grad log q(x)`` at a
+    fixed x, of mean 0; adding the score removes it. The variance is 0 if q is the posterior; elsewhere it can be higher
+    than with Reparameterization. Needs df/dx, a q with ``rsample`` and ``log_prob``, and a ``Bound`` over this q
+    without particles (with several, the mean of the term is not 0). Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: samples.

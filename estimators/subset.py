@@ -25,8 +25,7 @@ class _Subsets(constraints.Constraint):
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
-        bits = ((value == 0) | (value == 1)).all(-1)
-        return bits & (value.sum(-1) == self.k)
+        return ((value == 0) | (value == 1)).all(-1) & (value.sum(-1) == self.k)
 
 
 class Subset(Drawable):

@@ -21,13 +21,10 @@ class SumAndSample(Estimator):
     ``g = sum_{x in T} q(x) (f(x) - b) grad log q(x) + (1 - q(T)) (f(v) - b) grad log q(v)``
     ``b = sum_{x in T} q(x) f(x) / q(T)``
 
-    T is the set of the n - 1 most probable states, and v is drawn from q outside T. Unbiased: T and b do not depend on
-    v. With all states it is the exact sum. The paper leaves the baseline open; b is our choice and costs nothing. Among
-    equally probable states T takes the first ones, so for a uniform q the variance depends on their order. f is a black
-    box. Cost: n evaluations of f.
-
-    A state is a joint state: q may have several bits or categories. A q with more than 4,096 joint states is refused.
-    If q has fewer than n states, all are taken.
+    T holds the n - 1 most probable states, and v ~ q is drawn outside T. Unbiased: T and b do not depend on v. Exact
+    with all states. The paper leaves the baseline open; our b costs nothing. T takes the first of equally probable
+    states, so for a uniform q the variance depends on their order. f is a black box. Cost: n evaluations of f. A state
+    is a joint state of q's variables. More than 4,096 are refused; if there are fewer than n, all are taken.
 
     Args:
         n: number of states, one of them drawn; at least 2.

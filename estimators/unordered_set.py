@@ -22,12 +22,9 @@ class UnorderedSet(Estimator):
     ``R(S,s) = P(S - s without s) / P(S)``
     ``R(S,s,s') = P(S - s - s' without s and s') / P(S - s without s)``
 
-    S is drawn without replacement. Unbiased. With all states it is the exact sum. P(S) sums over the orders in which S
-    can be drawn. It takes one pass over the 2^n subsets of S, in logarithms, with sums of positive terms only. f is a
-    black box. Cost: n evaluations of f.
-
-    A state is a joint state: q may have several bits or categories. A q with more than 4,096 joint states is refused.
-    If q has fewer than n states, all are taken.
+    S is drawn without replacement. Unbiased. Exact with all states. P(S), a sum over the orders of drawing S, takes one
+    pass over its 2^n subsets, in logarithms of positive terms. f is a black box. Cost: n evaluations of f. A state is a
+    joint state of q's variables. More than 4,096 are refused; if there are fewer than n, all are taken.
 
     Args:
         n: number of states, 2 to 10.
