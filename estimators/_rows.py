@@ -53,14 +53,13 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
 @functools.cache  # the look-up takes longer than the rest of ``rows``
 def _arguments(constructor: Callable[..., None]) -> dict[str, tuple[str, ...] | None]:
     """Return the names of a constructor's arguments, each with the group of alternatives that it belongs to, if any."""
-    names = [name for name in inspect.signature(constructor).parameters if name not in _NOT_OWN]
+    names = [name for name in inspect.signature(constructor).parameters if name not in ("self", "args", "kwargs")]
     return {name: next((group for group in _GROUPS if name in group), None) for name in names}
 
 
 _GROUPS = (("probs", "logits"), ("covariance_matrix", "precision_matrix", "scale_tril"))
 """Alternative arguments. A constructor takes one of each group; torch computes the others on demand and caches them."""
 _ALTERNATIVES = frozenset(name for group in _GROUPS for name in group)
-_NOT_OWN = ("self", "args", "kwargs")
 
 
 def _source(q: Distribution, group: tuple[str, ...]) -> str | None:
@@ -108,8 +107,7 @@ def rows(q: Distribution, count: int) -> Distribution:
     return _map(q, leaf, count)
 
 
-_PLAIN = (Normal, Bernoulli, Categorical)
-"""Families that have no attributes besides their parameters."""
+_PLAIN = (Normal, Bernoulli, Categorical)  # families that have no attributes besides their parameters
 
 
 def _map(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distribution:

@@ -37,9 +37,13 @@ class Enumeration(Estimator):
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         self.check(q)
-        states = self.points(q)
-        each = support(q).reshape(states, *(1 for _ in q.batch_shape), *q.event_shape)
-        x = each.expand(states, *q.batch_shape, *q.event_shape)
+        x = self._support(q)
         p = mass(q, x)
         fx = f(x)
         return (p.detach() * fx).sum(0) + grad_only((p * fx.detach()).sum(0))
+
+    def _support(self, q: Distribution) -> Tensor:
+        """Return every state, ``[states, *batch, *event]``, as a view with stride 0 along the batch axes."""
+        states = self.points(q)
+        each = support(q).reshape(states, *(1 for _ in q.batch_shape), *q.event_shape)
+        return each.expand(states, *q.batch_shape, *q.event_shape)

@@ -32,8 +32,7 @@ class LearnedBaseline(State):
 
     def forward(self, context: Tensor) -> Tensor:
         """Return the baseline of each batch element, which is 0 at first."""
-        out: Tensor = cast(Tensor, self.average.mean) + (context @ self.inner + self.bias).tanh() @ self.outer
-        return out
+        return cast(Tensor, self.average.mean) + (context @ self.inner + self.bias).tanh() @ self.outer
 
     def update(self, loss: Tensor) -> None:
         """Move the average towards the loss."""

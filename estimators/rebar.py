@@ -43,9 +43,9 @@ class REBAR(Estimator):
 
     The derivative passes through z', too: z' is a function of the logits and of noise v that is independent of x.
     Because of this independence v can be chosen so that z' = z. Then only the derivatives of z and z' differ, and one
-    evaluation of c serves both:
+    evaluation of c serves both (for a bit, z = logit p + logit u):
 
-    ``dz' = (1 - (1-p) / u) dlogit``  for a bit x = 1,  z = logit p + logit u
+    ``dz' = (1 - (1-p) / u) dlogit``  for a bit x = 1
     ``dz' = (1 - p / (1-u)) dlogit``  for a bit x = 0
     ``dz'_j = (1 - exp(z_j - max z)) dlog p_j``  for categories
 

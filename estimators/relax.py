@@ -40,7 +40,7 @@ class LearnedRelaxation(State):
     def forward(self, y: Tensor) -> Tensor:
         """Return the network's value without its level, at first 0, for relaxed samples ``[..., inputs]``."""
         inner, bias = 2 * self.inner, self.bias - self.inner.sum(0)  # applied to 2 y - 1, without computing it
-        return cast(Tensor, (y @ inner + bias).tanh() @ self.outer + self.offset)
+        return (y @ inner + bias).tanh() @ self.outer + self.offset
 
     def update(self, loss: Tensor) -> None:
         """Move the level towards the loss."""

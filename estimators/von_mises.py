@@ -12,10 +12,8 @@ from estimators._noise import uniform
 from estimators._surrogate import grad_only
 from estimators.distributions import Drawable
 
-NODES = 48
-"""Number of nodes of the quadrature."""
-REACH = 40.0
-"""Largest fall of the log-density within the range of the quadrature."""
+NODES = 48  # of the quadrature
+REACH = 40.0  # the largest fall of the log-density within the range of the quadrature
 
 
 class ReparameterizedVonMises(Drawable, VonMises):
