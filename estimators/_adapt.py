@@ -25,8 +25,7 @@ def adapt(
     Args:
         estimator: an estimator that learns.
         f: the integrand.
-        q: the distribution, batch shape ``[*batch]``; its parameters must require gradients. Their ``grad`` does not
-            change.
+        q: batch shape ``[*batch]``; its parameters must require gradients. Their ``grad`` does not change.
         state: the state that ``estimator.init(q)`` returned.
         optimizer: over ``state.parameters()``; not needed if the state has only buffers.
         generator: source of all noise.

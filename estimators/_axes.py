@@ -3,27 +3,18 @@
 from torch import Tensor
 
 SHORT = 64
-"""Least number of categories for which torch's softmax is fast on a CPU.
-
-For shorter rows it takes several times as long as its formula.
-"""
+"""Least number of categories for which torch's softmax on a CPU is not several times slower than its formula."""
 
 
 def over_categories(x: Tensor) -> Tensor:
-    """Return the sum over the last axis, which is kept with length 1.
-
-    A short axis is summed by a matrix product: torch's sum takes several times as long on a CPU.
-    """
-    short = x.shape[-1] < SHORT and not x.is_cuda
+    """Return the sum over the last axis, which is kept with length 1."""
+    short = x.shape[-1] < SHORT and not x.is_cuda  # then torch's sum takes several times as long as a product
     return (x @ x.new_ones(x.shape[-1])).unsqueeze(-1) if short else x.sum(-1, keepdim=True)
 
 
 def totals(x: Tensor) -> Tensor:
-    """Return a tensor like x that holds the sum over the last axis at each of its places.
-
-    The sums are copied, because torch multiplies slowly by a short axis of stride 0.
-    """
-    return over_categories(x).expand_as(x).contiguous()
+    """Return a tensor like x that holds the sum over the last axis at each of its places."""
+    return over_categories(x).expand_as(x).contiguous()  # torch multiplies slowly by a short axis of stride 0
 
 
 def spread(weight: Tensor, x: Tensor) -> Tensor:

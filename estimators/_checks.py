@@ -1,17 +1,12 @@
 """Checks of parameters and integrands; each raises one sentence: what came, what was expected, what to do."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
-from estimators._protocol import InvalidParameter, NotDifferentiable, Refusal
-
-if TYPE_CHECKING:
-    from estimators._protocol import Estimator
+from estimators._protocol import Estimator, Integrand, InvalidParameter, NotDifferentiable, Refusal
 
 
 def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n") -> None:
@@ -72,16 +67,27 @@ def one_of(estimator: Estimator, field: str, *words: str) -> None:
 
 
 def one_value_each(fx: Tensor, x: Tensor, batch_shape: torch.Size) -> None:
-    """Raise ``Refusal`` unless f returned one value per sample and batch element.
-
-    An f that does not sum over the event axes returns more.
-    """
+    """Raise ``Refusal`` unless f returned one value per sample and batch element."""
     expected = (*x.shape[:1], *batch_shape)
     if fx.shape != expected:
         raise Refusal(
             f"f returned shape {list(fx.shape)} for samples of shape {list(x.shape)}: expected {list(expected)}, "
             "one value per sample and batch element. Sum f over the event axes."
         )
+
+
+def evaluate(f: Integrand, x: Tensor, q: Distribution) -> Tensor:
+    """Return f(x), ``[n, *batch]``; raise ``Refusal`` unless it is one value per sample and batch element of q."""
+    fx = f(x)
+    one_value_each(fx, x, q.batch_shape)
+    return fx
+
+
+def evaluate_path(estimator: Estimator, f: Integrand, x: Tensor) -> Tensor:
+    """Return f(x), ``[n, *batch]``; raise ``NotDifferentiable`` unless its graph reaches x."""
+    fx = f(x)
+    needs_gradient(estimator, fx, x)
+    return fx
 
 
 def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
@@ -102,8 +108,7 @@ def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
         if node is target:
             return
         seen.add(node)
-        for before, _ in node.next_functions:
-            stack.append(before)
+        stack.extend(before for before, _ in node.next_functions)
     raise no_gradient(estimator)
 
 

@@ -13,8 +13,7 @@ from estimators._noise import normal, uniform
 from estimators._protocol import Refusal, inner
 from estimators._rows import first_parameter
 
-DIGITS = SobolEngine.MAXBIT
-"""Number of binary digits of torch's Sobol points."""
+DIGITS = SobolEngine.MAXBIT  # the number of binary digits of torch's Sobol points
 
 
 def antithetic(n: int, q: Distribution, generator: Generator | None) -> Tensor:

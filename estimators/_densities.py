@@ -90,15 +90,12 @@ def mass(q: Distribution, x: Tensor) -> Tensor:
 
 
 def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
-    """Return a surrogate of value 0 whose gradient is ``sum_k weight_k * grad log q(x_k)`` at q's own parameters.
+    """Return zeros, ``[*batch]``, whose gradient at q's own parameters is ``sum_k weight_k * grad log q(x_k)``.
 
     Args:
         q: the distribution, batch shape ``[*batch]``.
         x: samples, ``[n, *batch, *event]``; no gradient flows into them.
         weight: ``[n, *batch]``; it may carry a graph to a learned state.
-
-    Returns:
-        Zeros of shape ``[*batch]``.
 
     Raises:
         Refusal: the shape of ``weight`` is not ``[n, *batch]``, because f did not sum over the event axes.

@@ -33,7 +33,8 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
         case OneHotCategorical():
             return _one_hot(q, shape[:-1], generator)
         case Categorical():
-            return _index(q, shape, generator)
+            bounds = _bounds(q)  # inverse transform, one uniform for each category number
+            return (uniform(shape, bounds, generator).unsqueeze(-1) >= bounds).sum(-1)
         case _:
             with torch.no_grad(), torch_seeded(generator, first_parameter(q).device):
                 return q.sample(Size((n,)))
@@ -45,12 +46,6 @@ def _bits(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
     half_step = torch.finfo(p.dtype).eps / 4  # torch.rand draws multiples of two half steps
     u = torch.rand(shape, generator=generator, dtype=p.dtype, device=p.device)
     return torch.lt(u, p - half_step, out=u)
-
-
-def _index(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
-    """Return category numbers by inverse transform, one uniform each."""
-    bounds = _bounds(q)
-    return (uniform(shape, bounds, generator).unsqueeze(-1) >= bounds).sum(-1)
 
 
 def _one_hot(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
@@ -84,17 +79,11 @@ def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
         case Drawable():
             return base.rdraw(Size((n,)), generator)
         case Normal():
-            return _normal_path(base, normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator))
+            noise = normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator)
+            if n != 1:
+                return (noise * base.scale).add_(base.loc)
+            # One sample is computed without its axis: autograd would sum over it, a pass that changes nothing.
+            return (noise.squeeze(0) * base.scale).add_(base.loc).unsqueeze(0)
         case _:
             with torch_seeded(generator, first_parameter(q).device):
                 return q.rsample(Size((n,)))
-
-
-def _normal_path(base: Normal, noise: Tensor) -> Tensor:
-    """Return ``loc + scale noise``, attached to both parameters.
-
-    One sample is computed without its axis: autograd would sum the gradients over it, a pass that changes nothing.
-    """
-    if len(noise) == 1:
-        return (noise.squeeze(0) * base.scale).add_(base.loc).unsqueeze(0)
-    return (noise * base.scale).add_(base.loc)

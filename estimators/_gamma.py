@@ -1,10 +1,12 @@
 """Shared by generalized and rejection reparameterization: a path that carries a part of the derivative."""
 
+from typing import cast
+
 from torch import Tensor
 from torch.distributions import Chi2, Distribution, Gamma
 
 from estimators._axes import spread
-from estimators._checks import needs_gradient, one_value_each
+from estimators._checks import evaluate, needs_gradient
 from estimators._protocol import Estimator, Integrand, inner
 from estimators._surrogate import grad_only, inject
 
@@ -27,10 +29,8 @@ def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: 
         slope: dz/dconcentration.
         correction: the part of the score in the concentration that the path does not carry, for each coordinate.
     """
-    base = inner(q)
-    assert isinstance(base, Gamma)
+    base = cast(Gamma, inner(q))
     x = z + slope * grad_only(base.concentration) - z / base.rate.detach() * grad_only(base.rate)
-    fx = f(x)
-    one_value_each(fx, x, q.batch_shape)
+    fx = evaluate(f, x, q)
     needs_gradient(estimator, fx, x)
     return fx.mean(0) + inject(q, concentration=(spread(fx.detach(), x) * correction).mean(0))

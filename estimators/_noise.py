@@ -10,8 +10,7 @@ from torch import Generator, Size, Tensor
 def uniform(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
     """Return uniforms on the open interval (0, 1), in the dtype and on the device of ``like``.
 
-    torch draws multiples of 2^-24 (float32) or 2^-53 (float64) in [0, 1). Half a step is added, so that logarithms are
-    finite.
+    torch draws multiples of 2^-24 (float32) or 2^-53 (float64) in [0, 1). Half a step more makes logarithms finite.
     """
     u = torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
     step = torch.finfo(like.dtype).eps / 2
@@ -41,18 +40,13 @@ def logistic(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
 
 @contextlib.contextmanager
 def torch_seeded(generator: Generator | None, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generator from ``generator`` inside the block, and restore it afterwards.
-
-    Without a generator the global one is used as it is.
-    """
+    """Seed torch's global generator from ``generator``, if it is given, inside the block, and restore it afterwards."""
     if generator is None:
         yield
         return
     seed = torch.randint(2**62, (), generator=generator, device=generator.device).item()
     cuda = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if cuda else []), torch.cuda.device(device if cuda else -1):
-        seeded = (
-            torch.cuda.manual_seed if cuda else torch.default_generator.manual_seed
-        )  # torch.manual_seed would seed every device
-        seeded(int(seed))
+        seed_one = torch.cuda.manual_seed if cuda else torch.default_generator.manual_seed  # not every device
+        seed_one(int(seed))
         yield

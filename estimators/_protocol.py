@@ -36,22 +36,16 @@ class Integrand(Protocol):
 
     def __call__(self, x: Tensor, /) -> Tensor:
         """Evaluate f."""
-        ...
 
 
 class State(nn.Module):
     """The tensors that an estimator learns. They are kept outside the estimator, whose fields never change.
 
-    ``adapt`` trains the parameters. ``update`` changes the buffers after a call, so that a baseline never contains the
-    sample that it multiplies.
+    ``adapt`` trains the parameters. ``update`` changes the buffers after a call: no baseline contains its own sample.
     """
 
     def update(self, loss: Tensor) -> None:
-        """Update the buffers after a call.
-
-        Args:
-            loss: the loss that the call returned, of any shape; only its value is read.
-        """
+        """Update the buffers after a call that returned ``loss``, of any shape; only its value is read."""
 
 
 class Estimator(abc.ABC):
@@ -123,15 +117,13 @@ class Estimator(abc.ABC):
     def refuses_particles(self, particles: int | None) -> str | None:
         """Return why this estimator cannot serve a ``Bound`` with this number of particles, or None if it can.
 
-        Args:
-            particles: the number of particles; None for a bound without an axis of particles.
+        A bound without an axis of particles has the number None.
         """
         return None
 
     def check(self, q: Distribution) -> None:
         """Raise ``UnsupportedFamily`` if this estimator does not serve the family of q."""
-        reason = self.refuses(type(inner(q)))
-        if reason:
+        if reason := self.refuses(type(inner(q))):
             raise UnsupportedFamily(reason)
 
     def points(self, q: Distribution) -> int:

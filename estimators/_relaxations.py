@@ -34,15 +34,9 @@ def _pull_through_softmax(g: Tensor, y: Tensor) -> Tensor:
 
 
 def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
-    """Return logits of q plus logistic (Bernoulli) or Gumbel (categorical) noise, without a graph.
+    """Return q's logits plus n draws of noise, ``[n, *batch, *event]``, without a graph.
 
-    Args:
-        q: Bernoulli or categorical, batch shape ``[*batch]``.
-        n: samples.
-        generator: source of the noise.
-
-    Returns:
-        ``[n, *batch, *event]``; ``harden`` makes a sample of q from it, and ``squash`` a relaxed one.
+    The noise is logistic for bits, Gumbel for categories. ``harden`` makes samples of q, ``squash`` relaxed ones.
     """
     noise = logistic if isinstance(inner(q), Bernoulli) else gumbel
     own = logits(q).detach()
@@ -76,8 +70,7 @@ def race(q: Distribution, n: int, generator: Generator | None) -> Tensor:
 
     ``y = (p / E) / sum(p / E)``,  E standard exponential
 
-    This is the softmax of logits plus Gumbels, because ``-log E`` is Gumbel. The sum neither overflows nor is 0, since
-    p sums to 1.
+    This is the softmax of logits plus Gumbels, because ``-log E`` is Gumbel. As p sums to 1, the sum is finite, not 0.
     """
     p = row_probs(q)
     u = uniform(Size((n, *q.batch_shape, *q.event_shape)), p, generator)

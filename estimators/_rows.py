@@ -33,15 +33,13 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
     """
     if "_rows" in q.__dict__:
         return dict(q.__dict__["_rows"])
-    if isinstance(q, Independent):
+    if isinstance(q, Independent) or type(q) is TransformedDistribution:
         return parameters(q.base_dist)
     if isinstance(q, OneHotCategorical):
         return parameters(q._categorical)
     if isinstance(q, MixtureSameFamily):
         mixture = {f"mixture_{k}": v for k, v in parameters(q.mixture_distribution).items()}
         return mixture | {f"component_{k}": v for k, v in parameters(q.component_distribution).items()}
-    if type(q) is TransformedDistribution:
-        return parameters(q.base_dist)
     own = {}  # the floating-point tensors that q was made from, in the order of its constructor
     for name, group in _arguments(type(q).__init__).items():
         if group and name != _source(q, group):
@@ -55,14 +53,13 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
 @functools.cache  # the look-up takes longer than the rest of ``rows``
 def _arguments(constructor: Callable[..., None]) -> dict[str, tuple[str, ...] | None]:
     """Return the names of a constructor's arguments, each with the group of alternatives that it belongs to, if any."""
-    names = [name for name in inspect.signature(constructor).parameters if name not in _NOT_OWN]
+    names = [name for name in inspect.signature(constructor).parameters if name not in ("self", "args", "kwargs")]
     return {name: next((group for group in _GROUPS if name in group), None) for name in names}
 
 
 _GROUPS = (("probs", "logits"), ("covariance_matrix", "precision_matrix", "scale_tril"))
 """Alternative arguments. A constructor takes one of each group; torch computes the others on demand and caches them."""
 _ALTERNATIVES = frozenset(name for group in _GROUPS for name in group)
-_NOT_OWN = ("self", "args", "kwargs")
 
 
 def _source(q: Distribution, group: tuple[str, ...]) -> str | None:
@@ -97,7 +94,7 @@ def rows(q: Distribution, count: int) -> Distribution:
 
     Args:
         q: any distribution of torch, under any number of ``Independent``; it is not changed.
-        count: the number of replicates R.
+        count: the number of rows, one per replicate.
 
     Raises:
         Refusal: q cannot be rebuilt from its own parameters. An example is a bare ``TransformedDistribution`` whose
@@ -110,8 +107,7 @@ def rows(q: Distribution, count: int) -> Distribution:
     return _map(q, leaf, count)
 
 
-_PLAIN = (Normal, Bernoulli, Categorical)
-"""Families that have no attributes besides their parameters."""
+_PLAIN = (Normal, Bernoulli, Categorical)  # families that have no attributes besides their parameters
 
 
 def _map(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distribution:
@@ -146,11 +142,8 @@ def _wrap(q: Distribution, name: str, inner: Distribution, count: int) -> Distri
 def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distribution:
     """Call q's constructor on the leaves."""
     if isinstance(q, MixtureSameFamily):
-        return type(q)(
-            cast(Categorical, _map(q.mixture_distribution, leaf, count)),
-            _map(q.component_distribution, leaf, count),
-            validate_args=False,
-        )
+        mixture = cast(Categorical, _map(q.mixture_distribution, leaf, count))
+        return type(q)(mixture, _map(q.component_distribution, leaf, count), validate_args=False)
     if type(q) is TransformedDistribution:
         attached = [t for tr in q.transforms for t in vars(tr).values() if isinstance(t, Tensor) and t.requires_grad]
         if attached:
@@ -160,18 +153,14 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
                 "or put the parameters into the base distribution."
             )
         return TransformedDistribution(_map(q.base_dist, leaf, count), list(q.transforms), validate_args=False)
-    names = _arguments(type(q).__init__)
-    own = parameters(q)
+    names, own = _arguments(type(q).__init__), parameters(q)
     if type(q).expand is not Distribution.expand and not any(value.requires_grad for value in own.values()):
-        expanded: Distribution = q.expand((count, *q.batch_shape))
-        return expanded
+        return cast(Distribution, q.expand((count, *q.batch_shape)))
     leaves = {name: leaf(value) if value.requires_grad else value for name, value in own.items()}
     arguments: dict[str, Any] = dict(leaves)
     for name in names:
         value = q.__dict__.get(name, getattr(q, name, None))
-        if name in arguments or name in _ALTERNATIVES:
-            continue
-        if value is not None:
+        if value is not None and name not in arguments and name not in _ALTERNATIVES:
             arguments[name] = value
     if "validate_args" in names:
         arguments["validate_args"] = False

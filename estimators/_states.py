@@ -1,9 +1,6 @@
 """The list of all joint states of a Bernoulli or categorical q."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,19 +8,12 @@ from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 from torch.nn import functional
 
 from estimators._densities import logits
-from estimators._protocol import Refusal, inner
+from estimators._protocol import Estimator, Refusal, inner
 from estimators._rows import one
-
-if TYPE_CHECKING:
-    from estimators._protocol import Estimator
 
 
 def count(estimator: Estimator, q: Distribution, limit: int) -> int:
-    """Return the number of joint states of q.
-
-    Raises:
-        Refusal: there are more than ``limit``.
-    """
+    """Return the number of joint states of q; raise ``Refusal`` if there are more than ``limit``."""
     variables, classes = _shape(q)
     if variables * math.log(classes) > math.log(limit) * (1 + 1e-12):
         raise Refusal(
@@ -44,11 +34,8 @@ def support(q: Distribution) -> Tensor:
 
 
 def log_mass(q: Distribution) -> Tensor:
-    """Return the log-probability of every state, ``[*batch, states]``, without a graph.
-
-    If the rows of q are views of one row with stride 0, only this row is computed, and the first axis has length 1.
-    """
-    own = one(logits(q).detach())
+    """Return the log-probability of every state, ``[*batch, states]``, without a graph."""
+    own = one(logits(q).detach())  # if rows are views of one row, only this is computed: the first axis has length 1
     if isinstance(inner(q), Bernoulli):
         each = torch.stack([functional.logsigmoid(-own), functional.logsigmoid(own)], -1)
     else:

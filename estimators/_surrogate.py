@@ -1,13 +1,13 @@
 """Surrogates: tensors with one formula for the value and another one for the gradient."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from estimators._axes import spread
+from estimators._axes import over_samples, spread
 from estimators._rows import parameters
 
 Pull = Callable[[Tensor, Tensor], Tensor]
@@ -32,17 +32,11 @@ class _WithDerivative(torch.autograd.Function):
 
 
 def with_derivative(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
-    """Return a known value with a known derivative in its source.
+    """Return ``value``, made from ``source`` without a graph; the source gets ``pull(cotangent, value)``.
 
-    The pull-back is a function of the value, whose derivative is known too, so derivatives of any order are right.
-
-    Args:
-        source: what the value was made from; it gets ``pull(cotangent, value)``.
-        value: computed without a graph.
-        pull: the transposed Jacobian.
+    The pull-back (transposed Jacobian) is a function of the value, so derivatives of any order are right.
     """
-    out: Tensor = _WithDerivative.apply(source, value, pull)  # type: ignore[no-untyped-call]
-    return out
+    return cast(Tensor, _WithDerivative.apply(source, value, pull))  # type: ignore[no-untyped-call]
 
 
 pull_through_sigmoid: Pull = torch.ops.aten.sigmoid_backward
@@ -65,44 +59,29 @@ class _Through(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, Tensor]:
         (cotangent,) = cotangents
-        if ctx.same:
-            return None, cotangent
-        return None, cotangent.squeeze(0) if len(cotangent) == 1 else cotangent.sum(0)
+        return None, cotangent if ctx.same else over_samples(cotangent)
 
 
 def through(value: Tensor, source: Tensor) -> Tensor:
-    """Return ``value`` with the gradient of ``source``.
+    """Return ``value``, ``[n, ...]``, with the gradient of ``source``, ``[n, ...]`` or ``[...]`` without samples.
 
-    It equals ``value + grad_only(source)``, without the arithmetic.
-
-    Args:
-        value: ``[n, ...]``; no gradient flows into it.
-        source: ``[n, ...]``, or ``[...]`` without the axis of samples.
+    It equals ``value + grad_only(source)``, without the arithmetic. No gradient flows into ``value``.
     """
-    out: Tensor = _Through.apply(value, source)  # type: ignore[no-untyped-call]
-    return out
+    return cast(Tensor, _Through.apply(value, source))  # type: ignore[no-untyped-call]
 
 
 def valued(surrogate: Tensor, value: Tensor) -> Tensor:
-    """Return ``value + surrogate``, without the addition if ``value`` has no graph (f is a black box).
-
-    Args:
-        surrogate: ``[*batch]``, with value 0.
-        value: ``[*batch]``; if it has a graph, gradients flow into it, too.
-    """
+    """Return ``value`` plus a surrogate of value 0, without the addition if ``value`` has no graph."""
     return value + surrogate if value.requires_grad else through(value, surrogate)
 
 
 class _Inject(torch.autograd.Function):
-    """Value 0; in the backward pass each target gets the cotangent times its given gradient.
-
-    The gradients are saved inputs, so under ``create_graph=True`` the result stays attached to their graphs.
-    """
+    """Value 0; in the backward pass each target gets the cotangent times its given gradient."""
 
     @staticmethod
     def forward(ctx: Any, batch_shape: torch.Size, *tensors: Tensor) -> Tensor:
         gradients = tensors[: len(tensors) // 2]  # the others are the targets
-        ctx.save_for_backward(*gradients)
+        ctx.save_for_backward(*gradients)  # inputs: under create_graph=True the result stays attached to their graphs
         return gradients[0].new_zeros(()).expand(batch_shape)
 
     @staticmethod
@@ -122,15 +101,12 @@ def _is_ones(t: Tensor) -> bool:
 
 
 def inject(q: Distribution, **gradients: Tensor) -> Tensor:
-    """Return a surrogate with value 0 and the given gradients at q's own parameters.
+    """Return zeros, ``[*batch]``; in the backward pass parameter ``p`` of q gets the cotangent times ``gradients[p]``.
 
     Args:
         q: the distribution, of batch shape ``[*batch]``.
         **gradients: one tensor per parameter of q, under its name in ``parameters(q)`` and of its shape,
             ``[*batch, ...]``. It may carry a graph (to a learned state); it is saved with ``save_for_backward``.
-
-    Returns:
-        Zeros of shape ``[*batch]``. In the backward pass parameter ``p`` gets the cotangent times ``gradients[p]``.
 
     Raises:
         ValueError: q has no parameter of this name, or the shape of a gradient is not the shape of its parameter.
@@ -162,8 +138,7 @@ def inject_at(batch_shape: torch.Size, pairs: list[tuple[Tensor, Tensor]]) -> Te
             ``create_graph=True`` the result of the backward pass is attached to it. The gradient itself gets nothing.
     """
     gradients, targets = zip(*pairs, strict=True)
-    out: Tensor = _Inject.apply(batch_shape, *gradients, *targets)  # type: ignore[no-untyped-call]
-    return out
+    return cast(Tensor, _Inject.apply(batch_shape, *gradients, *targets))  # type: ignore[no-untyped-call]
 
 
 class _Carry(torch.autograd.Function):
@@ -176,18 +151,12 @@ class _Carry(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
-        (cotangent,) = cotangents
-        return ctx.pull(cotangent), None, None
+        return ctx.pull(*cotangents), None, None
 
 
 def carry(target: Tensor, shape: torch.Size, pull: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return zeros whose Jacobian in ``target`` is given by its transpose.
+    """Return zeros of the given shape, whose Jacobian in ``target`` is given by its transpose, ``pull``.
 
-    Args:
-        target: the tensor that gets the gradient.
-        shape: the shape of the zeros.
-        pull: the transposed Jacobian, from a cotangent of this shape to a gradient of the shape of ``target``. It may
-            close over tensors; they get no gradient.
+    ``pull`` maps a cotangent to a gradient of the shape of ``target``. Tensors that it closes over get no gradient.
     """
-    out: Tensor = _Carry.apply(target, shape, pull)  # type: ignore[no-untyped-call]
-    return out
+    return cast(Tensor, _Carry.apply(target, shape, pull))  # type: ignore[no-untyped-call]

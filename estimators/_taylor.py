@@ -1,40 +1,31 @@
 """The second-order Taylor expansion of f at the mean of a Normal q."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
-from estimators._checks import needs_gradient, one_value_each
+from estimators._checks import evaluate, needs_gradient
 from estimators._protocol import Estimator, Integrand, inner
 
 
 class Taylor(NamedTuple):
     """The terms of ``f(x) = value + slope . d + d . curvature d / 2 + ...`` with ``d = x - mean``, D coordinates."""
 
-    value: Tensor
-    """``[*batch]``."""
-    slope: Tensor
-    """``[*batch, D]``."""
-    curvature: Tensor
-    """``[*batch, D, D]``."""
+    value: Tensor  # [*batch]
+    slope: Tensor  # [*batch, D]
+    curvature: Tensor  # [*batch, D, D]
 
 
 def taylor(estimator: Estimator, f: Integrand, q: Distribution) -> Taylor:
-    """Return the expansion of f at the mean of q, without a graph.
+    """Return the expansion of f at the mean of q, without a graph; raise ``NotDifferentiable`` if f has no gradient.
 
     Cost: one evaluation of f, one of its gradient and D Hessian-vector products.
-
-    Raises:
-        NotDifferentiable: f has no gradient in x.
     """
-    base = inner(q)
-    assert isinstance(base, Normal)
     with torch.enable_grad():
-        x = base.loc.detach().unsqueeze(0).requires_grad_()
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        x = cast(Normal, inner(q)).loc.detach().unsqueeze(0).requires_grad_()
+        fx = evaluate(f, x, q)
         needs_gradient(estimator, fx, x)
         (slope,) = torch.autograd.grad(fx.sum(), [x], create_graph=True)
     slope = slope.reshape(*q.batch_shape, q.event_shape.numel())

@@ -28,8 +28,7 @@ class AntitheticScoreFunction(Estimator):
     Args:
         n: samples, an even number: two per pair.
 
-    Reference: Mohamed et al. 2020 (JMLR 21), section 7.2, on coupling; for the mean of a normal Salimans, Ho, Chen,
-    Sidor & Sutskever 2017, section 2.
+    Reference: Mohamed et al. 2020 (JMLR 21), section 7.2 (coupling); Salimans et al. 2017, section 2 (normal mean).
     """
 
     n: int = 2
@@ -43,15 +42,13 @@ class AntitheticScoreFunction(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
-        x = self._draw(q, generator)
+        bits = isinstance(inner(q), Bernoulli)
+        with torch.no_grad():
+            x = (
+                antithetic_bits(self.n, q, generator)[1]
+                if bits
+                else location_scale(q, antithetic(self.n, q, generator))
+            )
         fx = f(x)
         return fx.mean(0) + score(q, x, fx.detach() / self.n)
-
-    @torch.no_grad()
-    def _draw(self, q: Distribution, generator: Generator | None) -> Tensor:
-        """Return n/2 samples followed by their antithetic partners, ``[n, *batch, *event]``."""
-        if not isinstance(inner(q), Bernoulli):
-            return location_scale(q, antithetic(self.n, q, generator))
-        return antithetic_bits(self.n, q, generator)[1]

@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution
 
 from estimators._axes import spread
-from estimators._checks import even, one_value_each
+from estimators._checks import evaluate, even
 from estimators._couplings import antithetic_bits
 from estimators._densities import logits
 from estimators._protocol import Estimator, Integrand, State
@@ -42,11 +42,9 @@ class ARM(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         u, x = antithetic_bits(self.n, q, generator)
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         at_b, at_other = fx.detach().chunk(2)
         gradient = (spread(at_b - at_other, u) * (0.5 - u)).mean(0)
         return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q))])

@@ -8,7 +8,7 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
 from estimators._axes import spread
-from estimators._checks import at_least, one_value_each
+from estimators._checks import at_least, evaluate
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, State
@@ -47,15 +47,13 @@ class ARMS(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         p, others = row_probs(q), self.n - 1
         m = torch.minimum(p, 1 - p)
         e = -uniform(Size((self.n, *q.batch_shape, *q.event_shape)), p, generator).log()
         u = (1 - e / e.sum(0)) ** others
         x = ((u < m) != (p >= 0.5)).to(p.dtype)
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         value = fx.mean(0)
         weight = (fx - value).detach() / others
         both = (2 - m ** (-1 / others)).clamp_min(0) ** others  # P(u_1 < m, u_2 < m) / m

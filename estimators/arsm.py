@@ -9,7 +9,7 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn.functional import one_hot
 
-from estimators._checks import at_least, one_value_each
+from estimators._checks import at_least, evaluate
 from estimators._densities import logits
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, State, inner
@@ -26,8 +26,7 @@ class ARSM(Estimator):
 
     Unbiased. Several variables are swapped together, each with its own w. With two categories ARSM is ARM. Each x is a
     draw from q, and the value of the loss is the mean of f over all of them. f is a black box. Cost: n
-    (C (C-1) / 2 + 1) evaluations of f, whatever the number of variables: f is evaluated for every swap, even where two
-    swaps give equal x.
+    (C (C-1) / 2 + 1) evaluations of f, whatever the number of variables: one for every swap, even if two give equal x.
 
     Args:
         n: draws of w.
@@ -44,14 +43,12 @@ class ARSM(Estimator):
         at_least(self, 1)
 
     def points(self, q: Distribution) -> int:
-        """Return the number of points of q that one call holds at once, per batch element."""
         classes = logits(q).shape[-1]
         return self.n * (classes * (classes - 1) // 2 + 1)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         own = logits(q)
         classes = own.shape[-1]
@@ -60,24 +57,19 @@ class ARSM(Estimator):
         swaps, number = _swaps(classes, w.device)
         x = (w[..., swaps].log() - one(own.detach()).unsqueeze(-2)).argmin(-1).movedim(-1, 0).flatten(0, 1)
         x = one_hot(x, classes).to(own.dtype) if isinstance(inner(q), OneHotCategorical) else x
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         swapped = fx.detach().reshape(len(swaps), self.n, *q.batch_shape)[number]  # f(x^{m,j}): [m, j, n, *batch]
         difference = (swapped - swapped.mean(0)).movedim((0, 1), (-2, -1))
-        spread = difference.reshape(
-            *difference.shape[:-2], *(1 for _ in range(w.dim() - fx.dim() - 1)), classes, classes
-        )
+        spread = difference.reshape(*difference.shape[:-2], *[1] * (w.dim() - fx.dim() - 1), classes, classes)
         gradient = (spread * (1 / classes - w).unsqueeze(-2)).sum(-1).mean(0)
         gradient = gradient * (own.detach() > -torch.inf)  # at impossible categories there is only noise of mean 0
         return fx.mean(0) + inject_at(q.batch_shape, [(gradient, own)])
 
 
 def _swaps(classes: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return every swap of two of C categories.
+    """Return the permutations that swap two of C categories, ``[C (C-1) / 2 + 1, C]``, the identity first.
 
-    Returns:
-        The swaps as permutations, ``[C (C-1) / 2 + 1, C]``, the identity first; and the row of the permutation that
-        exchanges m and j, ``[C, C]``.
+    The second tensor, ``[C, C]``, has at [m, j] the row of the permutation that exchanges m and j.
     """
     each = torch.arange(classes, device=device)
     orders, number = [each], torch.zeros(classes, classes, dtype=torch.int64, device=device)

@@ -9,7 +9,7 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
 from estimators._axes import spread
-from estimators._checks import at_least, one_value_each
+from estimators._checks import at_least, evaluate
 from estimators._densities import probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
@@ -22,9 +22,8 @@ class BitFlip(Estimator):
 
     ``g_i = (1/n) sum_k D 1[i = i_k] p_i (1-p_i) (f(b_k with b_i = 1) - f(b_k with b_i = 0))``,  b_k ~ q, i_k uniform
 
-    Unbiased, and exact for a single bit. Where every p is near 0 or 1, its variance is far below the variance of
-    antithetic pairs, whose bits then seldom differ; near 1/2 it is above. Supports Bernoulli; f is a black box. Cost:
-    2n evaluations of f.
+    Unbiased; exact for one bit. If every p is near 0 or 1, the variance is far lower than with antithetic pairs, whose
+    bits then seldom differ; near 1/2 it is higher. Supports Bernoulli; f is a black box. Cost: 2n evaluations of f.
 
     Args:
         n: samples, each with one bit flipped.
@@ -44,11 +43,9 @@ class BitFlip(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x, variables = draw(q, self.n, generator), math.prod(q.event_shape)
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         chosen = torch.randint(variables, Size((self.n, *q.batch_shape, 1)), generator=generator, device=x.device)
         here = (chosen == torch.arange(variables, device=x.device)).reshape(x.shape)
         with torch.no_grad():

@@ -1,21 +1,15 @@
 """Bounds on the log evidence: integrands that expose their importance weights."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
 from estimators._axes import over_event
 from estimators._densities import log_prob
-from estimators._protocol import Refusal
-
-if TYPE_CHECKING:
-    from estimators._protocol import Estimator, Integrand
+from estimators._protocol import Estimator, Integrand, Refusal
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,16 +19,14 @@ class Bound:
     ``f(x) = log p(x) - log q(x)``,  the evidence lower bound
     ``f(x) = log (1/K) sum_k p(x_k) / q(x_k)``,  the importance-weighted bound of K particles
 
-    One sample of q is a whole set of particles. They are the first event axis of q, so every estimator can be used.
-    Estimators that need more than values of f call ``log_weights`` and ``log_q``. The importance-weighted bound is from
-    Burda, Grosse & Salakhutdinov 2016.
+    One sample of q is a whole set of particles, the first event axis of q, so every estimator can be used. Some call
+    ``log_weights`` and ``log_q``. The importance-weighted bound is from Burda, Grosse & Salakhutdinov 2016.
 
     Args:
         log_joint: log p(x) up to a constant, ``[..., *batch, *event] -> [..., *batch]``; with particles, log p(x_k) of
             each particle, ``[..., *batch, K, *event] -> [..., *batch, K]``.
         q: the distribution that the bound is over. Gradients pass through to its parameters, as in the objective.
-        particles: K, the size of the first event axis of q, which must be an ``Independent``; None if q has no axis of
-            particles.
+        particles: K, the size of the first event axis of q, an ``Independent``; None without an axis of particles.
 
     Raises:
         Refusal: ``particles`` is given, and q has no such axis.
@@ -60,36 +52,21 @@ class Bound:
         return weights.squeeze(-1) if self.particles is None else weights.logsumexp(-1) - math.log(self.particles)
 
     def log_weights(self, x: Tensor, q: Distribution | None = None) -> Tensor:
-        """Return log p(x_k) - log q(x_k), ``[..., *batch, K]``; K is 1 without particles.
-
-        Args:
-            x: samples, ``[..., *batch, *event]``.
-            q: the distribution in the weights; the bound's own if None.
-        """
+        """Return log p(x_k) - log q(x_k), ``[..., *batch, K]``, K = 1 without particles; q is the bound's if None."""
         log_p = self.log_joint(x)
         return (log_p.unsqueeze(-1) if self.particles is None else log_p) - self.log_q(x, q)
 
     def log_q(self, x: Tensor, q: Distribution | None = None) -> Tensor:
-        """Return log q(x_k), ``[..., *batch, K]``; K is 1 without particles.
-
-        Args:
-            x: samples, ``[..., *batch, *event]``.
-            q: the distribution; the bound's own if None.
-        """
+        """Return log q(x_k), ``[..., *batch, K]``, K = 1 without particles; q is the bound's if None."""
         q = self.q if q is None else q
         if self.particles is None:
             return log_prob(q, x).unsqueeze(-1)
         assert isinstance(q, Independent)
-        each = log_prob(q.base_dist, x)
-        return over_event(each, q.reinterpreted_batch_ndims - 1)
+        return over_event(log_prob(q.base_dist, x), q.reinterpreted_batch_ndims - 1)
 
 
 def needed(estimator: Estimator, f: Integrand, q: Distribution) -> Bound:
-    """Return f, checked to be a bound over q that the estimator can use.
-
-    Raises:
-        Refusal: f is not a ``Bound`` over this q, or the estimator cannot use its number of particles.
-    """
+    """Return f; raise ``Refusal`` unless it is a ``Bound`` over q whose number of particles the estimator can use."""
     if not isinstance(f, Bound) or f.q is not q:
         raise Refusal(
             f"{estimator!r} needs a Bound over the q that it is called with (got "

@@ -9,7 +9,7 @@ from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn.functional import one_hot
 
 from estimators._axes import spread
-from estimators._checks import at_least, is_positive, one_value_each
+from estimators._checks import at_least, evaluate, is_positive
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
@@ -23,13 +23,7 @@ class CARMS(Estimator):
     ``g_c = 1/(n (n-1)) sum_k sum_{j != k} (f(x_k) - f(x_j)) r(x_k, x_j) 1[x_k = c]``
     ``r(c, d) = p_c p_d / P(c, d)``,  P(c, d) the probability of the pair
     ``x_k = F^{-1}(u_k)``,  F the distribution function of the categories
-
-    With probability a the u_k are independent. Otherwise
-
-    ``u_k = (1 - d_k)^{n-1}``,  d uniform on the simplex
-
-    The probability of a pair has a closed form:
-
+    ``u_k = (1 - d_k)^{n-1}``,  d uniform on the simplex; with probability a the u_k are independent instead
     ``P(c, d) = a p_c p_d + (1-a) [H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})]``
     ``H(s, t) = max(s^{1/(n-1)} + t^{1/(n-1)} - 1, 0)^{n-1}``,  the probability P(u_1 < s, u_2 < t)
 
@@ -65,7 +59,6 @@ class CARMS(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         own, p = logits(q), row_probs(q)
         classes, variables = p.shape[-1], own.shape[:-1]
@@ -77,8 +70,7 @@ class CARMS(Estimator):
         index = (u.unsqueeze(-1) >= bounds).sum(-1)
         hot = one_hot(index, classes).to(p.dtype)
         x = hot if isinstance(inner(q), OneHotCategorical) else index
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         pairs = (classes * index.unsqueeze(0) + index.unsqueeze(1)).flatten(0, 1).movedim(0, -1)
         r = self._ratio(p, bounds).flatten(-2).expand(*variables, -1).gather(-1, pairs).movedim(-1, 0)
         difference = (fx.unsqueeze(1) - fx).detach() / (self.n * (self.n - 1))  # [k, j, *batch]

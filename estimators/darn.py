@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._checks import at_least, needs_gradient, one_of
+from estimators._checks import at_least, evaluate_path, one_of
 from estimators._densities import logits, row_probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State, inner
@@ -48,13 +48,10 @@ class DARN(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x, p = draw(q, self.n, generator), row_probs(q)
         bits = isinstance(inner(q), Bernoulli)
         centre = p if self.centre == "mean" else 1 / 2 if bits else 1 / p.shape[-1]
         score = (x - p) * logits(q).clamp_min(torch.finfo(p.dtype).min)  # 0 times an infinite logit is NaN
         x = x + grad_only((x - centre) * (score if bits else score.sum(-1, keepdim=True)))
-        fx = f(x)
-        needs_gradient(self, fx, x)
-        return fx.mean(0)
+        return evaluate_path(self, f, x).mean(0)

@@ -1,7 +1,7 @@
 """Score function with the Taylor expansion of f as control variate."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from torch import Generator, Tensor
 from torch.distributions import Distribution, Normal
@@ -51,17 +51,14 @@ class DeltaMethod(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
-        base = inner(q)
-        assert isinstance(base, Normal)
+        base = cast(Normal, inner(q))
         x = draw(q, self.n, generator)
         fx = f(x)
         value, slope, curvature = taylor(self, f, q)
         d = (x - base.loc.detach()).reshape(self.n, *slope.shape)
         bent = (curvature @ d.unsqueeze(-1)).squeeze(-1)
         h = value + ((slope + bent / 2) * d).sum(-1)
-        loc, shape = base.loc, base.loc.shape
-        spread = curvature.diagonal(dim1=-2, dim2=-1).reshape(shape) * base.scale.detach()
-        mean = inject(q, loc=slope.reshape(loc.shape), scale=spread)
+        spread = curvature.diagonal(dim1=-2, dim2=-1).reshape(base.loc.shape) * base.scale.detach()
+        mean = inject(q, loc=slope.reshape(base.loc.shape), scale=spread)
         return fx.mean(0) + score(q, x, (fx.detach() - h) / self.n) + mean

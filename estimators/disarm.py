@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution
 
 from estimators._axes import average, over_samples, spread
-from estimators._checks import even, one_value_each
+from estimators._checks import evaluate, even
 from estimators._couplings import antithetic_bits
 from estimators._densities import logits, row_probs
 from estimators._protocol import Estimator, Integrand, State
@@ -46,11 +46,9 @@ class DisARM(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         _, x = antithetic_bits(self.n, q, generator)
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         at_b, at_other = fx.detach().chunk(2)
         b, other = x.chunk(2)
         p = row_probs(q)

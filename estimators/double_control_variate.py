@@ -32,12 +32,10 @@ class DoubleControlVariate(Estimator):
     ``g = (1/n) sum_k (F_k - 1/(n-1) sum_{j != k} F_j) (x_k - p) + a mean(f'(x)) grad p``,  x_k ~ q,  p the mean of q
     ``F_k = f(x_k) - a (x_k - p) . 1/(n-1) sum_{j != k} f'(x_j)``,  a the coefficient
 
-    Unbiased for every coefficient; with coefficient 0 it is RLOO. It helps most with two samples, where the noise of a
-    quadratic f in the two slopes cancels. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of
-    its gradient.
-
-    The paper derives it for bits, with the opposite sign of a; the derivation also holds for one-hot categories.
-    ``adapt`` learns the coefficient; without a state, the field ``coefficient`` is used.
+    Unbiased for every coefficient; at 0 it is RLOO. It helps most with two samples, where the noise of a quadratic f in
+    the two slopes cancels. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient. The
+    paper derives g for bits, with the opposite sign of a; the derivation also holds for one-hot categories. ``adapt``
+    learns the coefficient; without a state, the field ``coefficient`` is used.
 
     Args:
         n: samples, at least 2.
@@ -66,7 +64,6 @@ class DoubleControlVariate(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         a = self.coefficient if state is None else cast(Coefficient, state).coefficient
         x, p = draw(q, self.n, generator), row_probs(q)

@@ -47,13 +47,11 @@ class DoublyReparameterized(Estimator):
         at_least(self, 1)
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why a family has no path derivative, or None."""
         return no_path(self, family)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         bound = needed(self, f, q)
         x = rdraw(q, self.n, generator)

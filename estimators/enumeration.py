@@ -18,9 +18,8 @@ class Enumeration(Estimator):
 
     ``g = sum_x f(x) grad q(x)``
 
-    Exact and without noise. Needs a Bernoulli or categorical q with at most 65,536 joint states (16 bits); refuses any
-    with more. f is a black box. Cost: one evaluation of f for every state (2^D for D bits, C^D for D variables of C
-    categories).
+    Exact, without noise. Needs a Bernoulli or categorical q; refuses more than 65,536 joint states (16 bits). f is a
+    black box. Cost: one evaluation of f for every state (2^D for D bits, C^D for D variables of C categories).
 
     Reference: the definition of the expectation; as an estimator, Kool, van Hoof & Welling 2020, section 2.
     """
@@ -31,17 +30,12 @@ class Enumeration(Estimator):
     limit: ClassVar[int] = 2**16
 
     def points(self, q: Distribution) -> int:
-        """Return the number of joint states.
-
-        Raises:
-            Refusal: q has more than ``limit`` joint states.
-        """
+        """Return the number of joint states, or raise ``Refusal`` if there are more than ``limit``."""
         return count(self, q, self.limit)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x = self._support(q)
         p = mass(q, x)

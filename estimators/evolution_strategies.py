@@ -1,6 +1,5 @@
 """Black-box smoothing: differences of f with q's parameters moved both ways, on the same noise."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +8,7 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
 
 from estimators._axes import spread
-from estimators._checks import even, one_value_each, positive
+from estimators._checks import evaluate, even, positive
 from estimators._densities import logits
 from estimators._noise import gumbel, logistic, normal, uniform
 from estimators._protocol import Estimator, Integrand, State, inner
@@ -24,11 +23,10 @@ class EvolutionStrategies(Estimator):
 
     ``g = (1/n) sum_j (f(x(u + scale e_j)) - f(x(u - scale e_j))) e_j / scale``,  e_j ~ N(0, I),  over n/2 pairs
 
-    The vector u holds q's parameters on an unbounded scale: the mean and the log scale of a Normal, the logits of
-    Bernoulli and categories. x(u) is a sample of q at u; both sides of a step use the same noise (normal, logistic or
-    Gumbel). Biased by O(scale^2): it is the gradient of E_q[f] smoothed over u, and the value of the loss estimates the
-    smoothed E_q[f]. f is a black box. The variance grows with the number of parameters and, for discrete x, with
-    1/scale. Cost: n evaluations of f.
+    The vector u holds q's parameters on an unbounded scale: mean and log scale of a Normal, logits of Bernoulli and
+    categories. x(u) is a sample of q at u; both sides of a step use the same noise (normal, logistic or Gumbel). Biased
+    by O(scale^2): it is the gradient of E_q[f] smoothed over u, which the value of the loss estimates. f is a black
+    box. The variance grows with the number of parameters and, for discrete x, with 1/scale. Cost: n evaluations of f.
 
     Args:
         n: samples, an even number: two per step.
@@ -54,7 +52,6 @@ class EvolutionStrategies(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         u = _unbounded(q)
         steps = [normal(Size((self.n // 2, *t.shape)), t, generator) for t in u]
@@ -94,7 +91,6 @@ class SPSA(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         u = _unbounded(q)
         signs = [uniform(Size((self.n // 2, *t.shape)), t, generator).sub_(0.5).sign_() for t in u]
@@ -110,35 +106,22 @@ def _unbounded(q: Distribution) -> list[Tensor]:
 
 
 def _differences(
-    f: Integrand,
-    q: Distribution,
-    u: Sequence[Tensor],
-    steps: Sequence[Tensor],
-    scale: float,
-    generator: Generator | None,
+    f: Integrand, q: Distribution, u: list[Tensor], steps: list[Tensor], scale: float, generator: Generator | None
 ) -> Tensor:
     """Return the loss of central differences along steps ``[pairs, *batch, ...]`` with entries of variance 1."""
-    steps = [
-        torch.where(t.isfinite(), step, 0) for t, step in zip(u, steps, strict=True)
-    ]  # infinite logits do not move
-    noise = _noise(q, u, len(steps[0]), generator)
+    steps = [torch.where(t.isfinite(), step, 0) for t, step in zip(u, steps, strict=True)]  # infinite logits stay
+    make = {Normal: normal, Bernoulli: logistic}.get(type(inner(q)), gumbel)
+    noise = make(Size((len(steps[0]), *u[0].shape)), u[0], generator)
     sides = [[t.detach() + way * scale * step for t, step in zip(u, steps, strict=True)] for way in (1, -1)]
     x = torch.cat([_sample(q, side, noise) for side in sides])
-    fx = f(x)
-    one_value_each(fx, x, q.batch_shape)
+    fx = evaluate(f, x, q)
     there, back = fx.detach().chunk(2)
     slope = (there - back) / (len(x) * scale)
     gradients = [(spread(slope, step) * step).sum(0) for step in steps]
     return fx.mean(0) + inject_at(q.batch_shape, list(zip(gradients, u, strict=True)))
 
 
-def _noise(q: Distribution, u: Sequence[Tensor], pairs: int, generator: Generator | None) -> Tensor:
-    """Return the noise that samples are made from, ``[pairs, *batch, ...]``."""
-    make = {Normal: normal, Bernoulli: logistic}.get(type(inner(q)), gumbel)
-    return make(Size((pairs, *u[0].shape)), u[0], generator)
-
-
-def _sample(q: Distribution, u: Sequence[Tensor], noise: Tensor) -> Tensor:
+def _sample(q: Distribution, u: list[Tensor], noise: Tensor) -> Tensor:
     """Return samples of q at parameters u, made from the noise, without a graph: ``[pairs, *batch, *event]``."""
     match inner(q):
         case Normal():

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Distribution, Poisson
 
-from estimators._checks import at_least, needs_gradient, positive
+from estimators._checks import at_least, evaluate_path, positive
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, Refusal, State
 from estimators._rows import one, parameters
@@ -59,21 +59,15 @@ class ExponentialArrival(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         rate = parameters(q)["rate"]
-        self._check_rate(one(rate.detach()))
-        u = uniform(Size((self.n, self.arrivals, *q.batch_shape, *q.event_shape)), rate, generator)
-        times = u.log().neg().cumsum(1) / rate
-        y = ((1 - times) / self.temperature).sigmoid().sum(1)
-        fy = f(y)
-        needs_gradient(self, fy, y)
-        return fy.mean(0)
-
-    def _check_rate(self, rate: Tensor) -> None:
-        highest = rate.max()
+        highest = one(rate.detach()).max()
         if torch.special.gammainc(highest.new_tensor(self.arrivals + 1), highest) > 1e-3:
             raise Refusal(
                 f"{self!r} draws {self.arrivals} arrivals, too few for a rate of {highest.item():.4g}. "
                 f"Use ExponentialArrival(arrivals={int(highest + 5 * highest.sqrt()) + 5}), MeasureValued or RLOO."
             )
+        u = uniform(Size((self.n, self.arrivals, *q.batch_shape, *q.event_shape)), rate, generator)
+        times = u.log().neg().cumsum(1) / rate
+        y = ((1 - times) / self.temperature).sigmoid().sum(1)
+        return evaluate_path(self, f, y).mean(0)

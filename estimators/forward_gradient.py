@@ -51,7 +51,6 @@ class ForwardGradient(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         own = parameters(q)
         tangents = {name: self._tangent(Size((self.n, *t.shape)), t, generator) for name, t in own.items()}

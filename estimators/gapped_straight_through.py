@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
-from estimators._checks import at_least, is_positive, needs_gradient, positive
+from estimators._checks import at_least, evaluate_path, is_positive, positive
 from estimators._densities import logits, row_probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
@@ -61,15 +61,12 @@ class GappedStraightThrough(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x = draw(q, self.n, generator)
         theta = logits(q).clamp_min(torch.finfo(x.dtype).min)  # infinity minus infinity is NaN
         z = self._moved(x, q, one(theta.detach()))
         x = through(x, squash(q, z + grad_only(theta), self.temperature))
-        fx = f(x)
-        needs_gradient(self, fx, x)
-        return fx.mean(0)
+        return evaluate_path(self, f, x).mean(0)
 
     def _moved(self, x: Tensor, q: Distribution, theta: Tensor) -> Tensor:
         """Return the logits, moved so that x is their argmax, ``[n, *batch, *event]``."""

@@ -23,10 +23,9 @@ class GeneralizedReparameterization(Estimator):
     ``g_a = (1/n) sum_k df(z) h / rate + f(z) (log x - psi0 + (a / x - 1) h + psi2 / (2 psi1))``
     ``h = x (psi1 + e psi2 / (2 sqrt(psi1)))``,  the derivative dx/da at fixed e
 
-    The gradient in the rate is the reparameterized one. Unbiased. For every a, e has mean 0 and variance 1, but its
-    distribution still depends on a: hence the second term. Needs df/dx. Supports Gamma. Cost: n evaluations of f, n of
-    its gradient. Adding a constant to f changes the estimate, as it does for the score function and not for
-    Reparameterization.
+    The gradient in the rate is reparameterized. Unbiased. For every a, e has mean 0 and variance 1, but its
+    distribution depends on a: hence the second term. Needs df/dx. Supports Gamma. Cost: n evaluations of f, n of its
+    gradient. Adding a constant to f changes the estimate, as for the score function but not for Reparameterization.
 
     Args:
         n: samples.
@@ -45,13 +44,11 @@ class GeneralizedReparameterization(Estimator):
         at_least(self, 1)
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why this estimator cannot serve ``family``, or None if it can."""
         return _gamma.no_path(self, family) or super().refuses(family)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         a, rate = (one(parameters(q)[name].detach()) for name in ("concentration", "rate"))
         z = draw(q, self.n, generator)

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Binomial, Distribution, Geometric, NegativeBinomial, Poisson
 
 from estimators._axes import spread
-from estimators._checks import at_least, one_value_each
+from estimators._checks import at_least, evaluate
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, Refusal, State, inner
@@ -54,19 +54,16 @@ class GO(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x = draw(q, self.n, generator)
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         name, weight, last = _weight(q, x)
         if any(value.requires_grad for other, value in parameters(q).items() if other != name):
             raise Refusal(
                 f"{self!r} has no gradient for the total_count of {type(inner(q)).__name__}. "
                 "Use ScoreFunction or RLOO, or detach total_count."
             )
-        there = replaced(f, x, torch.minimum(x + 1, last), len(q.event_shape))
-        difference = there - spread(fx.detach(), x)
+        difference = replaced(f, x, torch.minimum(x + 1, last), len(q.event_shape)) - spread(fx.detach(), x)
         return fx.mean(0) + inject(q, **{name: (weight * difference).mean(0)})
 
 

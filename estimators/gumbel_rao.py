@@ -8,7 +8,7 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 from torch.nn.functional import softplus
 
-from estimators._checks import at_least, needs_gradient, positive
+from estimators._checks import at_least, evaluate_path, positive
 from estimators._densities import logits
 from estimators._draws import draw
 from estimators._noise import gumbel, logistic
@@ -61,15 +61,12 @@ class GumbelRao(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x = draw(q, self.n, generator)
         theta = logits(q).clamp_min(torch.finfo(x.dtype).min)  # infinity minus infinity is NaN
         z = perturbed_given(x, q, theta.detach(), self.inner, generator)
         x = through(x, squash(q, z + grad_only(theta), self.temperature).mean(0))
-        fx = f(x)
-        needs_gradient(self, fx, x)
-        return fx.mean(0)
+        return evaluate_path(self, f, x).mean(0)
 
 
 def perturbed_given(x: Tensor, q: Distribution, theta: Tensor, inner_draws: int, generator: Generator | None) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import average
-from estimators._checks import at_least, needs_gradient, positive
+from estimators._checks import at_least, evaluate_path, positive
 from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._relaxations import harden, perturbed, race, relaxed
 from estimators._surrogate import through
@@ -50,15 +50,10 @@ class GumbelSoftmax(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
-        if self.temperature == 1 and isinstance(inner(q), OneHotCategorical):
-            y = race(q, self.n, generator)
-        else:
-            y = relaxed(q, perturbed(q, self.n, generator), self.temperature)
-        fy = f(y)
-        needs_gradient(self, fy, y)
-        return average(fy)
+        raced = self.temperature == 1 and isinstance(inner(q), OneHotCategorical)
+        y = race(q, self.n, generator) if raced else relaxed(q, perturbed(q, self.n, generator), self.temperature)
+        return average(evaluate_path(self, f, y))
 
 
 @dataclass(frozen=True)
@@ -95,10 +90,7 @@ class StraightThroughGumbelSoftmax(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         z = perturbed(q, self.n, generator)
         x = through(harden(q, z), relaxed(q, z, self.temperature))
-        fx = f(x)
-        needs_gradient(self, fx, x)
-        return average(fx)
+        return average(evaluate_path(self, f, x))

@@ -1,13 +1,13 @@
 """Reparameterization with a linear model of the gradient as a control variate."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Distribution, Normal
 
-from estimators._checks import at_least, needs_gradient
+from estimators._checks import at_least, evaluate_path
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._surrogate import inject
@@ -53,14 +53,11 @@ class HessianControlVariate(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
-        base = inner(q)
-        assert isinstance(base, Normal)
+        base = cast(Normal, inner(q))
         noise = normal(Size((self.n, *q.batch_shape, *q.event_shape)), base.loc, generator)
         x = torch.addcmul(base.loc, noise, base.scale)
-        fx = f(x)
-        needs_gradient(self, fx, x)
+        fx = evaluate_path(self, f, x)
         _, slope, curvature = taylor(self, f, q)
         scale = base.scale.detach().reshape(slope.shape)
         e = noise.reshape(self.n, *slope.shape)

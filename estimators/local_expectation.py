@@ -17,10 +17,9 @@ class LocalExpectation(Estimator):
 
     ``g_i = (1/n) sum_k sum_v f(x_k with coordinate i set to v) grad q_i(v)``,  x_k ~ q
 
-    Unbiased. For a single variable it is the exact sum. Serves independent bits and independent categories. For these
-    it equals the measure-valued derivative of every coordinate, so MeasureValued computes it. f is a black box. Cost: n
-    (1 + D (C - 1)) evaluations of f for D variables of C categories, n (1 + D) for D bits. The value of f at the drawn
-    sample is shared by all coordinates.
+    Unbiased. For a single variable it is the exact sum. Serves independent bits and categories. For these it equals the
+    measure-valued derivative, so MeasureValued computes it. f is a black box. Cost: n (1 + D (C - 1)) evaluations of f
+    for D variables of C categories, n (1 + D) for D bits. All coordinates share f at the drawn sample.
 
     Args:
         n: samples around which the sums are taken.
@@ -38,12 +37,10 @@ class LocalExpectation(Estimator):
         at_least(self, 1)
 
     def points(self, q: Distribution) -> int:
-        """Return the number of points in the largest call of f."""
         return MeasureValued(self.n).points(q)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         return MeasureValued(self.n)(f, q, generator)

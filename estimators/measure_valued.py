@@ -21,7 +21,7 @@ from torch.distributions import (
 from torch.nn.functional import one_hot
 
 from estimators._axes import spread
-from estimators._checks import at_least, one_value_each
+from estimators._checks import at_least, evaluate
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._densities import probs, row_probs
 from estimators._draws import draw
@@ -51,20 +51,17 @@ class MeasureValued(Estimator):
     W is Rayleigh, M a random sign times a chi variable of three degrees of freedom, U uniform, E exponential, and a the
     concentration (1 for Exponential). Gradients in logits follow by the chain rule.
 
-    Unbiased, and f is a black box. Needs a factorised q. The concentration of Gamma and Weibull is refused, because no
-    sampler is known for its two parts. Except for the mean of a Normal, one of the two parts is x itself. All
-    coordinates share f(x), which is also the value of the loss. Cost: n (1 + D) evaluations of f for D coordinates. It
-    is n (1 + 3D) for a Normal and n (1 + D (C - 1)) for C categories. Parameters that are not differentiated cost
-    nothing.
+    Unbiased, and f is a black box. Needs a factorised q. The concentration of Gamma and Weibull is refused: no sampler
+    is known for its two parts. Except for the mean of a Normal, one of the two parts is x itself. All coordinates share
+    f(x), which is also the value of the loss. Cost: n (1 + D) evaluations of f for D coordinates. It is n (1 + 3D) for
+    a Normal and n (1 + D (C - 1)) for C categories. Parameters that are not differentiated cost nothing.
 
     Args:
         n: samples.
-        coupled: whether x+ and x- share their noise, as in the table, or have independent noise. Variables of finite
-            support have no noise in x+ and x-.
+        coupled: whether x+ and x- share their noise, as in the table, or not. Variables of finite support have none.
 
     Reference: Pflug 1996; Heidergott, Vazquez-Abad & Volk-Makarewicz 2008; Mohamed et al. 2020 (JMLR 21), section 6.
-    Departure: the parts that equal x share one evaluation of f; the text evaluates f twice for each coordinate and
-    parameter.
+    Departure: parts equal to x share one evaluation of f; the text takes two for each coordinate and parameter.
     """
 
     n: int = 1
@@ -78,7 +75,6 @@ class MeasureValued(Estimator):
         at_least(self, 1)
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why a family is not served, or None if it is."""
         return _unknown("df", family) if issubclass(family, Chi2) else super().refuses(family)
 
     def points(self, q: Distribution) -> int:
@@ -92,7 +88,6 @@ class MeasureValued(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         wanted = [name for name, value in parameters(q).items() if value.requires_grad]
         if isinstance(inner(q), OneHotCategorical | Categorical):
@@ -100,8 +95,7 @@ class MeasureValued(Estimator):
         x, parts = pairs(q, self.n, self.coupled, generator)
         if unknown := set(wanted) - set(parts):
             raise Refusal(_unknown(unknown.pop(), type(inner(q))))
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         at_x = spread(fx.detach(), x)
         gradients = {}
         for name in wanted:
@@ -122,12 +116,10 @@ class MeasureValued(Estimator):
 
         x = draw(q, self.n, generator)
         index = x.argmax(-1) if hot else x
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         further = torch.arange(1, classes, device=x.device).reshape(-1, *(1 for _ in index.shape))
         others = (index + further) % classes
-        there = replaced(g, index, others, index.dim() - fx.dim())
-        difference = there - spread(fx.detach(), index)
+        difference = replaced(g, index, others, index.dim() - fx.dim()) - spread(fx.detach(), index)
         each = difference.new_zeros((*index.shape, classes))
         each = each.scatter_(-1, others.movedim(0, -1), difference.movedim(0, -1)).mean(0)
         (name,) = parameters(q)

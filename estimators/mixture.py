@@ -21,9 +21,8 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
     ``F_d(x) = sum_k w_k(x_1 ... x_{d-1}) Phi((x_d - loc_kd) / scale_kd)``
     ``dx_d = -(dF_d at fixed x_d) / q(x_d | x_1 ... x_{d-1})``,  for d = 1 ... D in turn
 
-    F_d is the distribution function of coordinate d given the coordinates before it, and w_k the weight of component k
-    given those coordinates. The path depends on the order of the coordinates; the mean of the gradient does not. Cost:
-    D sequential steps of K operations each.
+    F_d is the distribution function of coordinate d and w_k the weight of component k, given the coordinates before d.
+    The path depends on their order; the mean of the gradient does not. Cost: D sequential steps of K operations.
 
     Args:
         mixture_distribution: Categorical over K components, batch shape ``[*batch]``.
@@ -39,10 +38,7 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
     has_rsample: ClassVar[bool] = True  # type: ignore[misc]
 
     def __init__(
-        self,
-        mixture_distribution: Categorical,
-        component_distribution: Distribution,
-        validate_args: bool | None = None,
+        self, mixture_distribution: Categorical, component_distribution: Distribution, validate_args: bool | None = None
     ) -> None:
         super().__init__(mixture_distribution, component_distribution, validate_args)
         if not isinstance(inner(component_distribution), Normal):

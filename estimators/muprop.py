@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import over_event, spread
-from estimators._checks import at_least, needs_gradient, one_value_each
+from estimators._checks import at_least, evaluate, needs_gradient
 from estimators._densities import logits, probs, row_probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
@@ -45,11 +45,9 @@ class MuProp(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x, p = draw(q, self.n, generator), row_probs(q)
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         with torch.enable_grad():
             mean = probs(q).detach().requires_grad_()
             at_mean = f(mean)

@@ -32,8 +32,7 @@ class LearnedBaseline(State):
 
     def forward(self, context: Tensor) -> Tensor:
         """Return the baseline of each batch element, which is 0 at first."""
-        out: Tensor = cast(Tensor, self.average.mean) + (context @ self.inner + self.bias).tanh() @ self.outer
-        return out
+        return cast(Tensor, self.average.mean) + (context @ self.inner + self.bias).tanh() @ self.outer
 
     def update(self, loss: Tensor) -> None:
         """Move the average towards the loss."""
@@ -47,9 +46,8 @@ class NVIL(Estimator):
     ``g = (1/n) sum_k (f(x_k) - c - C(u)) grad log q(x_k)``,  x_k ~ q
 
     c is a moving average of the loss, C a network and u the parameters of q. Unbiased: neither c nor C depends on the
-    x_k. f is a black box. Cost: n evaluations of f.
-
-    C has 32 hidden units (tanh) and starts at 0. With a fresh state, or without one, NVIL is ScoreFunction.
+    x_k. f is a black box. Cost: n evaluations of f. C has 32 hidden units (tanh) and starts at 0. With a fresh state,
+    or without one, NVIL is ScoreFunction.
 
     There are three departures from the paper. The context u is the parameters of q, which the encoder made from the
     data; the protocol knows nothing else of a batch element. ``adapt`` trains C to lower the variance; in the paper, C
@@ -77,7 +75,6 @@ class NVIL(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x = draw(q, self.n, generator)
         fx = f(x)
@@ -86,10 +83,7 @@ class NVIL(Estimator):
 
 
 def _context(q: Distribution) -> Tensor:
-    """Return q's parameters side by side, ``[*batch, inputs]``, clamped to [-50, 50].
-
-    The logit of an impossible category lies outside these bounds.
-    """
+    """Return q's parameters side by side, ``[*batch, inputs]``, clamped to [-50, 50]: logits may be infinite."""
     batch = len(q.batch_shape)
     # Rows share their parameters, so one row is enough. Without a batch the first axis belongs to the event.
     own = [one(value.detach()) if batch else value.detach() for value in parameters(q).values()]

@@ -8,9 +8,10 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.distributions import Distribution, Normal
 
-from estimators._checks import at_least, needs_gradient
+from estimators._checks import at_least, evaluate_path
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._rows import first_parameter
 from estimators._surrogate import inject
 
 
@@ -51,8 +52,7 @@ class QuadraticControlVariate(Estimator):
 
     Unbiased for every b and B that do not depend on the e_k. If f is the quadratic, the variance is 0. ``adapt`` learns
     b and B, which is diagonal plus low rank; one quadratic around the mean serves all batch elements. Without a state,
-    b and B are 0 and the estimator is Reparameterization. Needs df/dx. Serves Normal. Cost: n evaluations of f, n of
-    its gradient.
+    b and B are 0 and it is Reparameterization. Needs df/dx. Serves Normal. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: samples.
@@ -77,27 +77,21 @@ class QuadraticControlVariate(Estimator):
     def init(self, q: Distribution, generator: Generator | None = None) -> Quadratic:
         """Return a quadratic that is 0, with random factors."""
         self.check(q)
-        base = inner(q)
-        assert isinstance(base, Normal)
-        return Quadratic(q.event_shape.numel(), self.rank, base.loc.detach(), generator)
+        return Quadratic(q.event_shape.numel(), self.rank, first_parameter(q).detach(), generator)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
-        base = inner(q)
-        assert isinstance(base, Normal)
+        base = cast(Normal, inner(q))
         e = normal(Size((self.n, *q.batch_shape, *q.event_shape)), base.loc, generator)
         x = torch.addcmul(base.loc, e, base.scale)
-        fx = f(x)
-        needs_gradient(self, fx, x)
+        fx = evaluate_path(self, f, x)
         if state is None:
             return fx.mean(0)
         model, shape = cast(Quadratic, state), base.loc.shape
         scale = base.scale.detach().reshape(*q.batch_shape, q.event_shape.numel())
         e = e.reshape(self.n, *scale.shape)
         step = model.times(scale * e)
-        loc = -step.mean(0)
         spread = model.trace() * scale - ((model.slope + step) * e).mean(0)
-        return fx.mean(0) + inject(q, loc=loc.reshape(shape), scale=spread.reshape(shape))
+        return fx.mean(0) + inject(q, loc=-step.mean(0).reshape(shape), scale=spread.reshape(shape))

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import average
-from estimators._checks import at_least, finite, needs_gradient, one_value_each, positive
+from estimators._checks import at_least, evaluate, evaluate_path, finite, positive
 from estimators._densities import logits, row_probs
 from estimators._protocol import Estimator, Integrand, State
 from estimators._relaxations import harden, squash
@@ -37,21 +37,17 @@ class REBAR(Estimator):
     ``x = onehot(argmax z)``
     ``z' ~ p(z | x)``
 
-    For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax.
-
-    Unbiased for every temperature and coefficient. Needs df/dx, and an f that makes sense and is continuous off the
-    support of q. Cost: 2n evaluations of f, n of its gradient (with separate noise for z' it would be 3n and 2n).
+    For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax. Unbiased for every
+    temperature and coefficient. Needs df/dx, and an f that makes sense and is continuous off the support of q. Cost: 2n
+    evaluations of f, n of its gradient (with separate noise for z' it would be 3n and 2n).
 
     The derivative passes through z', too: z' is a function of the logits and of noise v that is independent of x.
     Because of this independence v can be chosen so that z' = z. Then only the derivatives of z and z' differ, and one
-    evaluation of c serves both. For a bit, z = logit p + logit u:
+    evaluation of c serves both (for a bit, z = logit p + logit u):
 
-    ``dz' = (1 - (1-p) / u) dlogit``  if x = 1
-    ``dz' = (1 - p / (1-u)) dlogit``  if x = 0
-
-    For categories:
-
-    ``dz'_j = (1 - exp(z_j - max z)) dlog p_j``
+    ``dz' = (1 - (1-p) / u) dlogit``  for a bit x = 1
+    ``dz' = (1 - p / (1-u)) dlogit``  for a bit x = 0
+    ``dz'_j = (1 - exp(z_j - max z)) dlog p_j``  for categories
 
     ``adapt`` learns the temperature and the coefficient; without a state they keep the given values. If f(0) = f(1) but
     f differs in between, as (b - 1/2)^2 does, c is useless as a control variate, and the coefficient goes to 0.
@@ -86,7 +82,6 @@ class REBAR(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         learned = cast(ControlVariate | None, state)
         temperature = self.temperature if learned is None else learned.log_temperature.exp()
@@ -94,8 +89,7 @@ class REBAR(Estimator):
         p = row_probs(q)
         u, z = noisy_logits(q, self.n, generator)
         x = harden(q, z)
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         c, slope = self._relaxed(f, q, z, temperature)
         weight = (fx.detach() - coefficient * c) / self.n
         difference = path_difference(q, p, x, u, z, slope)  # grad c(z) - grad c(z')
@@ -108,7 +102,6 @@ class REBAR(Estimator):
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             y = squash(q, z, temperature)
-            fy = f(y)
-            needs_gradient(self, fy, y)
+            fy = evaluate_path(self, f, y)
             (slope,) = torch.autograd.grad(fy.sum(), z, create_graph=learning)
         return (fy if learning else fy.detach()), slope

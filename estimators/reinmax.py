@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import average, over_samples, totals
-from estimators._checks import at_least, needs_gradient, positive
+from estimators._checks import at_least, evaluate_path, positive
 from estimators._densities import logits, row_probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State, inner
@@ -55,15 +55,12 @@ class ReinMax(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x, p = draw(q, self.n, generator), row_probs(q)
         tempered = p if self.temperature == 1 else squash(q, one(logits(q).detach()), self.temperature)
         twice = tempered + x  # 2 m
         x = through(x, carry(logits(q), x.shape, lambda h: over_samples(_trapezoid(q, p, twice, h))))
-        fx = f(x)
-        needs_gradient(self, fx, x)
-        return average(fx)
+        return average(evaluate_path(self, f, x))
 
 
 def _trapezoid(q: Distribution, p: Tensor, twice: Tensor, h: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Rejection reparameterization: differentiates through the accepted proposal of a rejection sampler."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Generator, Size, Tensor
@@ -27,17 +27,14 @@ class RejectionReparameterization(Estimator):
     ``b = s - 1/3``
     ``c = (9 b)^(-1/2)``
 
-    The u_i are uniform, and e is the normal that the sampler of Marsaglia & Tsang accepted, so that y ~ Gamma(s). r is
-    the density of y before acceptance. Both derivatives are taken at fixed e and u. The gradient in the rate is
-    reparameterized.
-
+    The u_i are uniform, and e is the normal that the sampler of Marsaglia & Tsang accepted, so y ~ Gamma(s). r is the
+    density of y before acceptance. Both derivatives hold e and u fixed. The gradient in the rate is reparameterized.
     Unbiased for every augmentation. Needs df/dx. Serves Gamma. Cost: n evaluations of f, n of its gradient. The
     variance depends on a constant in f; this dependence shrinks as the augmentation grows.
 
     Args:
         n: samples.
-        augmentation: number of steps of shape augmentation, at least 0; with 0, only concentrations of at least 1 are
-            served.
+        augmentation: steps of shape augmentation, at least 0; with 0, concentrations must be at least 1.
 
     Reference: Naesseth, Ruiz, Linderman & Blei 2017, sections 3 and 5.1. (The authors' code omits the correction for
     more than one step, which causes a small bias.)
@@ -56,16 +53,13 @@ class RejectionReparameterization(Estimator):
         at_least(self, 0, field="augmentation")
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why a family is not served, or None if it is."""
         return _gamma.no_path(self, family) or super().refuses(family)
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
-        base = inner(q)
-        assert isinstance(base, Gamma)
+        base = cast(Gamma, inner(q))
         a, rate = one(base.concentration.detach()), one(base.rate.detach())
         if self.augmentation == 0 and (a < 1).any():
             raise Refusal(

@@ -9,7 +9,7 @@ from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import average
-from estimators._checks import at_least, needs_gradient, one_value_each, positive
+from estimators._checks import at_least, evaluate, evaluate_path, positive
 from estimators._densities import logits, row_probs
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State
@@ -40,8 +40,7 @@ class LearnedRelaxation(State):
     def forward(self, y: Tensor) -> Tensor:
         """Return the network's value without its level, at first 0, for relaxed samples ``[..., inputs]``."""
         inner, bias = 2 * self.inner, self.bias - self.inner.sum(0)  # applied to 2 y - 1, without computing it
-        out: Tensor = (y @ inner + bias).tanh() @ self.outer + self.offset
-        return out
+        return (y @ inner + bias).tanh() @ self.outer + self.offset
 
     def update(self, loss: Tensor) -> None:
         """Move the level towards the loss."""
@@ -58,12 +57,11 @@ class RELAX(Estimator):
     ``x = onehot(argmax z)``
     ``z' ~ p(z | x)``
 
-    For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax.
-
-    Unbiased for every network r and temperature. f is a black box, unless ``relaxed`` is True: then c also contains f
-    at the relaxed sample, which needs df/dx and an f that makes sense and is continuous off the support of q. As in
-    REBAR, z' is made from the noise of z, so that z' = z and only their derivatives differ. Cost: n evaluations of f.
-    With ``relaxed`` it is 2n evaluations of f, n of its gradient.
+    For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax. Unbiased for every network r
+    and temperature. f is a black box, unless ``relaxed`` is True: then c also contains f at the relaxed sample, which
+    needs df/dx and an f that makes sense and is continuous off the support of q. As in REBAR, z' is made from the noise
+    of z, so that z' = z and only their derivatives differ. Cost: n evaluations of f. With ``relaxed`` it is 2n
+    evaluations of f, n of its gradient.
 
     ``adapt`` learns r and the temperature. r has 10 hidden units (tanh) and starts at 0. With a fresh state, or without
     one, RELAX is ScoreFunction, or REBAR with ``relaxed``. If c does not contain f, a moving average of the loss is
@@ -107,13 +105,11 @@ class RELAX(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         p = row_probs(q)
         u, z = noisy_logits(q, self.n, generator)
         x = harden(q, z)
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         c, slope = self._relaxed(f, q, z, cast(LearnedRelaxation | None, state))
         weight = (fx.detach() - c) / self.n
         difference = path_difference(q, p, x, u, z, slope)  # grad c(z) - grad c(z')
@@ -132,8 +128,7 @@ class RELAX(Estimator):
             flat = y.reshape(*y.shape[: 1 + len(q.batch_shape)], -1)
             c = 0 * flat.sum(-1) if state is None else state(flat)
             if self.relaxed:
-                fy = f(y)
-                needs_gradient(self, fy, y)
+                fy = evaluate_path(self, f, y)
                 c = c + fy
             elif state is not None:
                 c = c + cast(Tensor, state.average.mean)

@@ -15,7 +15,7 @@ from torch.distributions import (
 )
 
 from estimators._axes import average
-from estimators._checks import at_least, even, needs_gradient, one_of
+from estimators._checks import at_least, evaluate_path, even, one_of
 from estimators._couplings import antithetic, location_scale, sobol
 from estimators._draws import rdraw
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State
@@ -91,7 +91,6 @@ class Reparameterization(Estimator):
         return None if self.noise == "iid" else (Normal, MultivariateNormal)
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why a family is not served, or None if it is."""
         if reason := no_path(self, family):
             return reason
         if self.families and not issubclass(family, self.families):
@@ -104,18 +103,10 @@ class Reparameterization(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
-        x = self._draw(q, generator)
-        fx = f(x)
-        needs_gradient(self, fx, x)
-        return average(fx)
-
-    def _draw(self, q: Distribution, generator: Generator | None) -> Tensor:
-        match self.noise:
-            case "antithetic":
-                return location_scale(q, antithetic(self.n, q, generator))
-            case "sobol":
-                return location_scale(q, sobol(self.n, q, generator))
-            case _:
-                return rdraw(q, self.n, generator)
+        if self.noise == "iid":
+            x = rdraw(q, self.n, generator)
+        else:
+            coupled = antithetic if self.noise == "antithetic" else sobol
+            x = location_scale(q, coupled(self.n, q, generator))
+        return average(evaluate_path(self, f, x))

@@ -48,10 +48,9 @@ class RODEO(Estimator):
 
     The x_k are samples of q, and H is a network. A is a Stein operator: ``E_q[A h] = 0``. Unbiased for every a, b and
     H, because no h_k depends on x_k, the sample at which A evaluates it. Needs df/dx, at points of the support only.
-    Serves Bernoulli. Cost: n evaluations of f, n of its gradient. H is evaluated at n (n-1) (D+1) points.
-
-    ``adapt`` learns a, b and H. With a fresh state, or without one, a and b are 0 and RODEO is RLOO. H has 32 hidden
-    units instead of 100. It has no bias terms, so that the gradient of c f stays c times the gradient of f.
+    Serves Bernoulli. Cost: n evaluations of f, n of its gradient. H is evaluated at n (n-1) (D+1) points. ``adapt``
+    learns a, b and H. With a fresh state, or without one, a and b are 0 and RODEO is RLOO. H has 32 hidden units
+    instead of 100, and no bias terms, so that the gradient of c f stays c times the gradient of f.
 
     Args:
         n: samples, at least 2.
@@ -80,7 +79,6 @@ class RODEO(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x, p = draw(q, self.n, generator), row_probs(q)
         with torch.enable_grad():

@@ -52,8 +52,7 @@ class ScoreFunction(Estimator):
     n evaluations of f. The variance grows with the square of any constant in f.
 
     ``baseline="moving-average"`` uses the state that ``init`` returns. Call ``state.update(loss)`` after each step, so
-    that the baseline never contains the sample that it multiplies. The state starts at 0; without a state the baseline
-    is 0.
+    that no baseline contains its own sample. It starts at 0; without a state the baseline is 0.
 
     ``baseline="optimal"`` estimates the constant of least variance for each coordinate i of q's parameters. This
     constant is ``E[f s_i^2] / E[s_i^2]``, where s is the score. The estimate for sample k uses the other n - 1 samples:
@@ -87,12 +86,8 @@ class ScoreFunction(Estimator):
                 f"(got baseline={b!r}). Use ScoreFunction(baseline=0.0)."
             )
         if b == "optimal":
-            at_least(
-                self,
-                2,
-                " for the optimal baseline, which the other samples estimate. "
-                "Use ScoreFunction(n=2, baseline='optimal') or ScoreFunction().",
-            )
+            use = "Use ScoreFunction(n=2, baseline='optimal') or ScoreFunction()."
+            at_least(self, 2, f" for the optimal baseline, which the other samples estimate. {use}")
 
     @property
     def needs_state(self) -> bool:  # type: ignore[override]
@@ -106,18 +101,13 @@ class ScoreFunction(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         x = draw(q, self.n, generator)
         fx = f(x)
         if self.baseline == "optimal":
             return average(fx) + _optimal(q, x, fx.detach())
         b = self.baseline if isinstance(self.baseline, int | float) else _mean(state)
-        return valued(score(q, x, share(_less(fx.detach(), b))), average(fx))
-
-
-def _less(fx: Tensor, b: Tensor | float) -> Tensor:
-    """Return f - b, without a pass over the data if b is the number 0."""
-    return fx if isinstance(b, int | float) and b == 0 else fx - b
+        weight = fx.detach() if isinstance(b, int | float) and b == 0 else fx.detach() - b  # 0: no pass over the data
+        return valued(score(q, x, share(weight)), average(fx))
 
 
 def _optimal(q: Distribution, x: Tensor, fx: Tensor) -> Tensor:

@@ -21,9 +21,8 @@ class SelfCritical(Estimator):
 
     ``g = (1/n) sum_k (f(x_k) - f(mode of q)) grad log q(x_k)``,  x_k ~ q
 
-    Unbiased: the mode is not random. For independent coordinates, the mode of q consists of the mode of each
-    coordinate. If q is nearly certain, most samples equal the mode and contribute 0. f is a black box. Cost: n + 1
-    evaluations of f.
+    Unbiased: the mode is not random. For independent coordinates, it consists of the mode of each one. If q is nearly
+    certain, most samples equal the mode and contribute 0. f is a black box. Cost: n + 1 evaluations of f.
 
     Args:
         n: samples.
@@ -43,7 +42,6 @@ class SelfCritical(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x = draw(q, self.n, generator)
         fx = f(x)

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from estimators._checks import at_least, needs_gradient
+from estimators._checks import at_least, evaluate_path
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._surrogate import through
@@ -43,9 +43,6 @@ class SIMPLE(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x = through(draw(q, self.n, generator), inner(q).mean)
-        fx = f(x)
-        needs_gradient(self, fx, x)
-        return fx.mean(0)
+        return evaluate_path(self, f, x).mean(0)

@@ -21,11 +21,10 @@ class StickingTheLanding(Estimator):
     ``g = (1/n) sum_k (dx_k/dtheta)^T grad_x [log p(x_k) - log q(x_k)]``
     ``x_k = T(e_k; theta)``,  x_k ~ q
 
-    Unbiased. The full derivative of ``log p(x) - log q(x; theta)`` along the path also has the term ``-grad log q(x)``
-    at a fixed x, whose mean is 0. Adding the score removes this term. If q is the posterior, the variance is 0;
-    elsewhere it can be higher than the variance of Reparameterization. Needs df/dx, a q with ``rsample`` and
-    ``log_prob``, and a ``Bound`` over this q without particles (with more than one particle the term has a mean). Cost:
-    n evaluations of f, n of its gradient.
+    Unbiased. Along the path, the derivative of ``log p(x) - log q(x; theta)`` also has the term ``-grad log q(x)`` at a
+    fixed x, of mean 0; adding the score removes it. The variance is 0 if q is the posterior; elsewhere it can be higher
+    than with Reparameterization. Needs df/dx, a q with ``rsample`` and ``log_prob``, and a ``Bound`` over this q
+    without particles (with several, the mean of the term is not 0). Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: samples.
@@ -44,11 +43,9 @@ class StickingTheLanding(Estimator):
         at_least(self, 1)
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why a family has no path derivative, or None."""
         return no_path(self, family)
 
     def refuses_particles(self, particles: int | None) -> str | None:
-        """Return why a bound with this number of particles cannot be served, or None if it can."""
         if particles is None or particles < 2:
             return None
         return (
@@ -59,7 +56,6 @@ class StickingTheLanding(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         bound = needed(self, f, q)
         x = rdraw(q, self.n, generator)

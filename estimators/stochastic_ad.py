@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Binomial, Distribution, Geometric, Poisson
 
 from estimators._axes import spread
-from estimators._checks import at_least, one_of, one_value_each
+from estimators._checks import at_least, evaluate, one_of
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State, inner
@@ -36,10 +36,8 @@ class StochasticAD(Estimator):
     Unbiased. The right coupling increases the parameter and takes +w, the left coupling decreases it and takes -w, and
     "both" is their mean. Which of them has the least variance depends on f. For Poisson the right coupling is the
     measure-valued derivative. At p = 1 only the left coupling has a derivative, at p = 0 only the right one. f is a
-    black box. Cost: n (1 + D) evaluations of f for D coordinates, n (1 + 2 D) for both.
-
-    The paper carries one direction through a whole program and prunes to one jump. Here each coordinate of q is a
-    direction of its own, and no jump is pruned.
+    black box. Cost: n (1 + D) evaluations of f for D coordinates, n (1 + 2 D) for both. The paper takes one direction
+    through a whole program and prunes to one jump. Here each coordinate of q has a direction of its own, unpruned.
 
     Args:
         n: samples.
@@ -65,17 +63,13 @@ class StochasticAD(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x, p = draw(q, self.n, generator), _parameter(q)
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         sides = SIDES[self.side]
         steps, rates = zip(*(_jump(inner(q), x, one(p.detach()), side) for side in sides), strict=True)
-        rate = torch.stack(rates)
-        moved = torch.stack([x + step for step in steps])
-        there = replaced(f, x, torch.where(rate > 0, moved, x), len(q.event_shape))
-        difference = there - spread(fx.detach(), x)
+        rate, moved = torch.stack(rates), torch.stack([x + step for step in steps])
+        difference = replaced(f, x, torch.where(rate > 0, moved, x), len(q.event_shape)) - spread(fx.detach(), x)
         sign = torch.tensor(sides, dtype=x.dtype, device=x.device).reshape(-1, *(1 for _ in x.shape))
         gradient = (sign * rate * difference).mean((0, 1))
         return fx.mean(0) + inject_at(q.batch_shape, [(gradient, p)])

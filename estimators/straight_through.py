@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import average
-from estimators._checks import at_least, needs_gradient
+from estimators._checks import at_least, evaluate_path
 from estimators._densities import probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
@@ -44,9 +44,6 @@ class StraightThrough(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         x = through(draw(q, self.n, generator), probs(q))
-        fx = f(x)
-        needs_gradient(self, fx, x)
-        return average(fx)
+        return average(evaluate_path(self, f, x))

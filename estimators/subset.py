@@ -25,8 +25,7 @@ class _Subsets(constraints.Constraint):
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
-        bits = ((value == 0) | (value == 1)).all(-1)
-        return bits & (value.sum(-1) == self.k)
+        return ((value == 0) | (value == 1)).all(-1) & (value.sum(-1) == self.k)
 
 
 class Subset(Drawable):
@@ -71,9 +70,8 @@ class Subset(Drawable):
         """The probability that each element is in the subset, ``[*batch, D]``, attached to the logits."""
         theta = self.logits.unbind(-1)
         before, after = _sums(theta, self.k), _sums(theta[::-1], self.k)[::-1]
-        without = [
-            (b[..., :-1] + a[..., :-1].flip(-1)).logsumexp(-1) for b, a in zip(before[:-1], after[1:], strict=True)
-        ]
+        sides = zip(before[:-1], after[1:], strict=True)
+        without = [(b[..., :-1] + a[..., :-1].flip(-1)).logsumexp(-1) for b, a in sides]
         return (self.logits + torch.stack(without, -1) - before[-1][..., -1:]).exp()
 
     def log_prob(self, value: Tensor) -> Tensor:

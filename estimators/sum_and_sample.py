@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
-from estimators._checks import at_least, one_value_each
+from estimators._checks import at_least, evaluate
 from estimators._densities import score
 from estimators._noise import gumbel
 from estimators._protocol import Estimator, Integrand, State
@@ -21,13 +21,10 @@ class SumAndSample(Estimator):
     ``g = sum_{x in T} q(x) (f(x) - b) grad log q(x) + (1 - q(T)) (f(v) - b) grad log q(v)``
     ``b = sum_{x in T} q(x) f(x) / q(T)``
 
-    T is the set of the n - 1 most probable states, and v is drawn from q outside T. Unbiased: T and b do not depend on
-    v. With all states it is the exact sum. The paper leaves the baseline open; b is our choice and costs nothing. Among
-    equally probable states T takes the first ones, so for a uniform q the variance depends on their order. f is a black
-    box. Cost: n evaluations of f.
-
-    A state is a joint state: q may have several bits or categories. A q with more than 4,096 joint states is refused.
-    If q has fewer than n states, all are taken.
+    T holds the n - 1 most probable states, and v ~ q is drawn outside T. Unbiased: T and b do not depend on v. Exact
+    with all states. The paper leaves the baseline open; our b costs nothing. T takes the first of equally probable
+    states, so for a uniform q the variance depends on their order. f is a black box. Cost: n evaluations of f. A state
+    is a joint state of q's variables. More than 4,096 are refused; if there are fewer than n, all are taken.
 
     Args:
         n: number of states, one of them drawn; at least 2.
@@ -52,7 +49,6 @@ class SumAndSample(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         states = self.points(q)
         log_q = log_mass(q).clamp_min(-200).expand(*q.batch_shape, states)  # all states outside T may be impossible
@@ -61,7 +57,6 @@ class SumAndSample(Estimator):
         v = (outside + gumbel(log_q.shape, log_q, generator)).argmax(-1, keepdim=True)
         mass = torch.cat([log_q.gather(-1, top), outside.logsumexp(-1, keepdim=True)], -1).exp().movedim(-1, 0)
         x = support(q)[torch.cat([top, v], -1).movedim(-1, 0)]
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         b = (mass * fx.detach())[:-1].sum(0) / mass[:-1].sum(0)
         return (mass * fx).sum(0) + score(q, x, mass * (fx.detach() - b))

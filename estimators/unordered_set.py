@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
-from estimators._checks import at_least, one_value_each
+from estimators._checks import at_least, evaluate
 from estimators._densities import score
 from estimators._noise import gumbel
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State
@@ -22,12 +22,9 @@ class UnorderedSet(Estimator):
     ``R(S,s) = P(S - s without s) / P(S)``
     ``R(S,s,s') = P(S - s - s' without s and s') / P(S - s without s)``
 
-    S is drawn without replacement. Unbiased. With all states it is the exact sum. P(S) sums over the orders in which S
-    can be drawn. It takes one pass over the 2^n subsets of S, in logarithms, with sums of positive terms only. f is a
-    black box. Cost: n evaluations of f.
-
-    A state is a joint state: q may have several bits or categories. A q with more than 4,096 joint states is refused.
-    If q has fewer than n states, all are taken.
+    S is drawn without replacement. Unbiased. Exact with all states. P(S), a sum over the orders of drawing S, takes one
+    pass over its 2^n subsets, in logarithms of positive terms. f is a black box. Cost: n evaluations of f. A state is a
+    joint state of q's variables. More than 4,096 are refused; if there are fewer than n, all are taken.
 
     Args:
         n: number of states, 2 to 10.
@@ -56,14 +53,12 @@ class UnorderedSet(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         self.check(q)
         states = self.points(q)
         log_q = log_mass(q).clamp_min(-200).expand(*q.batch_shape, states)  # impossible states may be needed to reach n
         drawn = (log_q + gumbel(log_q.shape, log_q, generator)).topk(min(self.n, states), -1).indices
         x = support(q)[drawn.movedim(-1, 0)]
-        fx = f(x)
-        one_value_each(fx, x, q.batch_shape)
+        fx = evaluate(f, x, q)
         outside = log_q.scatter(-1, drawn, -torch.inf).logsumexp(-1)
         first, second = _weights(log_q.gather(-1, drawn).movedim(-1, 0), outside)
         difference = fx.detach().unsqueeze(1) - fx.detach()  # [s, s', *batch]; the weights of the s' sum to 1

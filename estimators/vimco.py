@@ -44,7 +44,6 @@ class VIMCO(Estimator):
         one_of(self, "mean", "geometric", "arithmetic")
 
     def refuses_particles(self, particles: int | None) -> str | None:
-        """Return why a bound with this number of particles cannot be served, or None if it can."""
         if particles is None or particles < 2:
             return (
                 f"{self!r} needs a Bound of at least 2 particles (got particles={particles}): its baselines are made "
@@ -55,7 +54,6 @@ class VIMCO(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
         bound = needed(self, f, q)
         x = draw(q, self.n, generator)
         log_w = bound.log_weights(x)

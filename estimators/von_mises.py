@@ -12,10 +12,8 @@ from estimators._noise import uniform
 from estimators._surrogate import grad_only
 from estimators.distributions import Drawable
 
-NODES = 48
-"""Number of nodes of the quadrature."""
-REACH = 40.0
-"""Largest fall of the log-density within the range of the quadrature."""
+NODES = 48  # of the quadrature
+REACH = 40.0  # the largest fall of the log-density within the range of the quadrature
 
 
 class ReparameterizedVonMises(Drawable, VonMises):
@@ -25,8 +23,7 @@ class ReparameterizedVonMises(Drawable, VonMises):
     ``dx/dconcentration = -dF(x)/dconcentration / q(x)``
 
     F is the distribution function around loc. Samples are angles in [-pi, pi). f should be periodic: if it jumps
-    between -pi and pi, the gradient in loc is biased, as at any jump. ``log_prob`` is exact to rounding (torch's to
-    about 1e-7).
+    between -pi and pi, the gradient in loc is biased. ``log_prob`` is exact to rounding (torch's to about 1e-7).
 
     Args:
         loc: the mean angle in radians, any real number; ``[*batch]``.
@@ -34,8 +31,7 @@ class ReparameterizedVonMises(Drawable, VonMises):
         validate_args: as in torch.
 
     Reference: Figurnov, Mohamed & Mnih 2018, sections 3 and 5.1. Departure: the derivative of F is an integral whose
-    integrand has one sign, by Gauss-Legendre quadrature, instead of the derivative of a series. Sampler: Best & Fisher
-    1979.
+    integrand has one sign, by Gauss-Legendre quadrature, not the derivative of a series. Sampler: Best & Fisher 1979.
     """
 
     has_rsample: ClassVar[bool] = True  # type: ignore[misc]
@@ -84,9 +80,8 @@ def speed(turn: Tensor, concentration: Tensor) -> Tensor:
     ``F'(x) = int_0^x (cos t - A) q(t) dt``
     ``F'(x) = -int_x^pi (cos t - A) q(t) dt``
 
-    F' is the derivative of F in the concentration, and A is the mean of cos t. The two integrals are equal because the
-    integral over [0, pi] is 0. The first is used below arccos A and the second above: there the integrand has one sign
-    and never overflows.
+    F' is the derivative of F in the concentration, A the mean of cos t. The two are equal, as the integral over [0, pi]
+    is 0. The first is used below arccos A, the second above: there the integrand has one sign and never overflows.
     """
     x, k = turn.abs().double(), concentration.double()
     spread = 1 - torch.special.i1e(k) / torch.special.i0e(k)  # 1 - A
