@@ -8,9 +8,7 @@ import click
 from bench.cli import options
 from bench.cli.errors import ExitCode, reported
 from bench.cli.output import finish
-
-OPTIMIZERS = ("adam", "sgd", "rmsprop")
-"""The keys of ``bench.training.settings.OPTIMIZERS``, without torch."""
+from bench.training.settings import OPTIMIZERS
 
 
 @click.command(

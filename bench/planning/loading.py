@@ -15,8 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bench.planning import catalogue as names
-from bench.planning.catalogue import Kind, did_you_mean
+from bench.planning.catalogue import Kind, aliases, catalogue, did_you_mean, type_text
 from bench.planning.selectors import Selector, UsageError, check_name, value_text
 from bench.records.identity import fields_of
 
@@ -119,7 +118,7 @@ def _expected(hint: Any) -> str:
     if origin is tuple:
         return f"values joined by '/', each {_expected(arguments[0])}"
     plain = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", type(None): "none"}
-    return plain.get(hint, f"a value of type {names.type_text(hint)}, which selectors cannot spell")
+    return plain.get(hint, f"a value of type {type_text(hint)}, which selectors cannot spell")
 
 
 # names to classes
@@ -134,7 +133,7 @@ def load(selector: Selector, kind: Kind) -> type:
     check_name(selector, kind)
     name = selector.name
     if ":" not in name:
-        facts = names.catalogue(kind)[names.aliases(kind).get(name, name)]
+        facts = catalogue(kind)[aliases(kind).get(name, name)]
         module, _, cls = facts["class"].partition(":")
         return typing.cast(type, getattr(importlib.import_module(module), cls))
     source, _, cls = name.rpartition("::") if "::" in name else name.rpartition(":")
@@ -200,7 +199,7 @@ def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
         raise UsageError(f"{name} is not a frozen dataclass. Put @dataclass(frozen=True) above {cls}.")
     if missing := sorted(getattr(found, "__abstractmethods__", ())):
         raise UsageError(f"{name} does not define {', '.join(missing)}, which every {kind} needs.")
-    known = names.catalogue(kind).get(command_line_name(found))
+    known = catalogue(kind).get(command_line_name(found))
     if known and getattr(importlib.import_module(known["class"].partition(":")[0]), cls, None) is not found:
         why = "and records would mix them up. Rename your class."
         raise UsageError(f"{name} has the name of the catalogue's {cls}, {why}")

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from bench.planning import catalogue as names
-from bench.planning.catalogue import Kind, did_you_mean
+from bench.planning.catalogue import Kind, aliases, catalogue, did_you_mean
 from bench.records.identity import changed_fields
 
 _MODULE_CLASS = re.compile(r"(?P<name>[A-Za-z_][\w.]*:[A-Za-z_]\w*)(?:(?P<colon>:)(?P<params>.*))?", re.DOTALL)
@@ -128,16 +127,16 @@ def label(instance: Any) -> str:
 
 
 def _is_catalogued(name: str) -> bool:
-    return any(name in names.catalogue(kind) or name in names.aliases(kind) for kind in get_args(Kind))
+    return any(name in catalogue(kind) or name in aliases(kind) for kind in get_args(Kind))
 
 
 def check_name(selector: Selector, kind: Kind) -> None:
     """Raise ``UsageError`` unless a selector names an entry of the catalogue or a user's class. Needs no torch."""
     name = selector.name
-    if ":" in name or name in names.catalogue(kind) or name in names.aliases(kind):
+    if ":" in name or name in catalogue(kind) or name in aliases(kind):
         return
     if _is_catalogued(name):
         other = "objective" if kind == "estimator" else "estimator"
         raise UsageError(f"{name!r} is an {other}, not an {kind}: give it with --{other}.")
-    hint = did_you_mean(name, [*names.catalogue(kind), *names.aliases(kind)])
+    hint = did_you_mean(name, [*catalogue(kind), *aliases(kind)])
     raise UsageError(f"Unknown {kind} {name!r}.{hint or f' See `bench list {kind}s`.'}")
