@@ -63,28 +63,15 @@ class Conformance:
 
     def test_value(self) -> None:
         """The loss is an unbiased estimate of E_q[f], or it is declared biased and a bias shows."""
-        unbiased = self.estimator.value_unbiased
-        biased = []
-        for trial in self.trials():
-            losses, _ = trial.replicates(trial.integrand)
-            exact, _ = trial.case.exact(trial.integrand)
-            biased.append(trial.bias("value", losses, exact.flatten(), unbiased))
-        assert unbiased or any(biased), self._false_modesty("value_unbiased")
+        self._assert_mean("value", 0, "value_unbiased")
 
     def test_gradient(self) -> None:
         """The gradient is an unbiased estimate of the gradient of E_q[f], or it is declared biased and a bias shows."""
-        unbiased = self.estimator.unbiased
-        biased = []
-        for trial in self.trials():
-            _, gradients = trial.replicates(trial.integrand)
-            _, exact = trial.case.exact(trial.integrand)
-            biased.append(trial.bias("gradient", gradients, exact, unbiased))
-        assert unbiased or any(biased), self._false_modesty("unbiased")
+        self._assert_mean("gradient", 1, "unbiased")
 
     def test_gradient_where_f_depends_on_q(self) -> None:
         """The gradient is unbiased for an f that closes over q, as an ELBO does: q gets a part of it through f."""
-        if not self.estimator.unbiased:
-            raise SkipTest("unbiased is declared False")
+        _skip_if(not self.estimator.unbiased, "unbiased is declared False")
         for trial in self.trials():
 
             def integrand(q: Distribution, trial: Trial = trial) -> Integrand:
@@ -112,8 +99,7 @@ class Conformance:
 
     def test_gradient_is_linear_in_f(self) -> None:
         """``c * f`` has c times the gradient of f; the gradient at f = 0 (a fixed baseline's) is subtracted first."""
-        if self.estimator.needs_bound:
-            raise SkipTest("a multiple of a bound is not a bound")
+        _skip_if(self.estimator.needs_bound, "a multiple of a bound is not a bound")
         for trial in self.trials():
             f = trial.case.f
             zero, once, four = (trial.call(f=lambda x, c=c, f=f: c * f(x)).gradient for c in (0.0, 1.0, 4.0))
@@ -171,11 +157,8 @@ class Conformance:
     def test_cached_probs_are_not_trusted(self) -> None:
         """A stale ``probs``, which torch caches beside ``logits``, changes nothing."""
         cached = (Bernoulli, Categorical, OneHotCategorical)
-        trials = [
-            t for t in self.trials() if "logits" in parameters(t.case.q()) and isinstance(inner(t.case.q()), cached)
-        ]
-        if not trials:
-            raise SkipTest("no family with logits and a cache of probs is served")
+        trials = [trial for trial in self._by_logits() if isinstance(inner(trial.case.q()), cached)]
+        _skip_if(not trials, "no family with logits and a cache of probs is served")
         for trial in trials:
             stale = dataclasses.replace(trial.case, build=lambda *theta, case=trial.case: _stale(case.q(theta)))
             trial.same("a stale cache of probs", Trial(self.estimator, stale).call(), trial.call())
@@ -203,10 +186,7 @@ class Conformance:
 
     def test_saturated_logits(self) -> None:
         """At logits of +-50, where a sigmoid in float32 is 1 or nearly 0, losses and gradients are finite."""
-        trials = [trial for trial in self.trials() if "logits" in parameters(trial.case.q())]
-        if not trials:
-            raise SkipTest("no family with logits is served")
-        for trial in trials:
+        for trial in self._by_logits():
             theta = tuple(50 * t.sign() for t in trial.case.theta)
             self._assert_finite(trial, "logits of ±50", case=dataclasses.replace(trial.case, theta=theta))
 
@@ -216,21 +196,18 @@ class Conformance:
         for trial in self.trials():
             with ends:
                 self._assert_finite(trial, "uniforms of 0 and almost 1")
-        if not ends.seen:
-            raise SkipTest("no uniforms are drawn")
+        _skip_if(not ends.seen, "no uniforms are drawn")
 
     def test_extreme_temperatures(self) -> None:
         """Temperatures of 1e-3 and 1e3 give finite numbers."""
-        if not hasattr(self.estimator, "temperature"):
-            raise SkipTest("the estimator has no temperature")
+        _skip_if(not hasattr(self.estimator, "temperature"), "the estimator has no temperature")
         for trial in self.trials():
             for temperature in (1e-3, 1e3):
                 self._assert_finite(trial, f"temperature={temperature:g}", temperature=temperature)
 
     def test_one_sample(self) -> None:
         """With n = 1 the numbers are finite, or a refusal says what to use instead."""
-        if not hasattr(self.estimator, "n"):
-            raise SkipTest("the estimator has no n")
+        _skip_if(not hasattr(self.estimator, "n"), "the estimator has no n")
         for trial in self.trials():
             try:
                 self._assert_finite(trial, "n=1", n=1)
@@ -253,15 +230,13 @@ class Conformance:
     def test_batch_elements_do_not_touch(self) -> None:
         """A change in batch element 0 under the same noise does not change a single bit in any other batch element."""
         trials = [trial for trial in self._steady() if trial.case.q().batch_shape]
-        if not trials:
-            raise SkipTest("no case with a batch is served")
+        _skip_if(not trials, "no case with a batch is served")
         for trial in trials:
             _assert_untouched(trial, 1, "batch element")
 
     def test_rows_and_batch_elements_have_noise_of_their_own(self) -> None:
         """Losses and gradients of two rows are uncorrelated, and so are the losses of two batch elements."""
-        if self.estimator.deterministic:
-            raise SkipTest("deterministic is declared True")
+        _skip_if(self.estimator.deterministic, "deterministic is declared True")
         many = 2**12
         for trial in self.trials():
             q = rows(trial.case.q(leaves(trial.case.theta, many)), 2)
@@ -299,8 +274,9 @@ class Conformance:
 
     def test_deterministic(self) -> None:
         """An estimator that is declared deterministic gives one result for all generators, and does not use them."""
-        if not self.estimator.deterministic:
-            raise SkipTest("deterministic is declared False, and the check of the generator verifies that")
+        _skip_if(
+            not self.estimator.deterministic, "deterministic is declared False; the check of the generator verifies it"
+        )
         for trial in self.trials():
             generator = seeded(1)
             trial.same("another generator", trial.call(noise=generator), trial.call(noise=2))
@@ -310,8 +286,7 @@ class Conformance:
 
     def test_needs_df(self) -> None:
         """If ``needs_df`` is False, an f without df/dx gives the same numbers; if it is True, such an f is refused."""
-        if self.estimator.needs_bound:
-            raise SkipTest("a bound is differentiable in x through log q")
+        _skip_if(self.estimator.needs_bound, "a bound is differentiable in x through log q")
         for trial in self.trials():
 
             def black_box(x: Tensor, f: Integrand = trial.case.f) -> Tensor:
@@ -363,8 +338,7 @@ class Conformance:
 
     def test_state_changes_only_from_outside(self) -> None:
         """A call and its backward pass do not change the state; ``adapt`` or ``update`` does."""
-        if not self.estimator.needs_state:
-            raise SkipTest("needs_state is declared False")
+        _skip_if(not self.estimator.needs_state, "needs_state is declared False")
         for trial in self.trials():
             state = self.estimator.init(trial.case.q(), seeded(0))
             assert state is not None
@@ -379,8 +353,7 @@ class Conformance:
 
     def test_frozen_state_gives_the_same_numbers(self) -> None:
         """A state that requires gradients gives the numbers of a frozen one."""
-        if not self.estimator.needs_state:
-            raise SkipTest("needs_state is declared False")
+        _skip_if(not self.estimator.needs_state, "needs_state is declared False")
         for trial in self.trials():
             frozen = trial.call()
             assert trial.state is not None
@@ -398,10 +371,12 @@ class Conformance:
     def _steady(self) -> list[Trial]:
         """Return the trials in which a changed row leaves the noise of the others unchanged."""
         trials = [trial for trial in self.trials() if trial.case.steady]
-        if not trials:
-            raise SkipTest(
-                "the amount of noise that torch's samplers take depends on the parameters of the families served"
-            )
+        _skip_if(not trials, "torch's samplers take an amount of noise that depends on the parameters of the families")
+        return trials
+
+    def _by_logits(self) -> list[Trial]:
+        trials = [trial for trial in self.trials() if "logits" in parameters(trial.case.q())]
+        _skip_if(not trials, "no family with logits is served")
         return trials
 
     def _serves(self, case: Case) -> bool:
@@ -409,10 +384,15 @@ class Conformance:
         bound = e.refuses_particles(case.particles) is None if e.needs_bound else case.particles is None
         return bound and e.refuses(type(inner(case.q()))) is None
 
-    def _false_modesty(self, fact: str) -> str:
-        return (
-            f"{self.estimator!r} declares {fact} = False, but nothing here is biased. "
-            "Declare True, or add a case that shows the bias."
+    def _assert_mean(self, what: str, index: int, fact: str) -> None:
+        """Assert that the mean loss (index 0) or gradient (index 1) is exact in every case if and only if the fact is True."""
+        unbiased, biased = getattr(self.estimator, fact), []
+        for trial in self.trials():
+            samples, exact = (f(trial.integrand)[index] for f in (trial.replicates, trial.case.exact))
+            biased.append(trial.bias(what, samples, exact.flatten(), unbiased))
+        assert unbiased or any(biased), (
+            f"{self.estimator!r} declares {fact} = False, but nothing here is biased. Declare True, or add a case that "
+            "shows the bias."
         )
 
     def _assert_finite(self, trial: Trial, what: str, case: Case | None = None, **fields: Any) -> None:
@@ -426,27 +406,24 @@ class Conformance:
         """
         estimator = dataclasses.replace(self.estimator, **fields)  # type: ignore[type-var]
         for dtype in (torch.float32, torch.float64):
-            sentence = Trial(estimator, case or trial.case).cast(dtype).finite(what)
-            if sentence:
+            if sentence := Trial(estimator, case or trial.case).cast(dtype).finite(what):
                 self._assert_helpful(sentence, itself=True)
 
     def _assert_helpful(self, sentence: str, itself: bool = False) -> None:
-        """Assert that a refusal names an estimator or a distribution to use instead.
-
-        Args:
-            sentence: the refusal.
-            itself: whether it may name the estimator under test, with other fields.
-        """
+        """Assert that a refusal names an estimator, ``itself`` perhaps, or a distribution to use instead."""
         names = {cls.__name__ for cls in catalogue().values()} - (set() if itself else {type(self.estimator).__name__})
         _, _, advice = sentence.partition("Use ")
         named = any(name in advice for name in names.union(distributions.__all__))
         assert named, f"{self.estimator!r} refuses without saying what to use instead: {sentence}"
 
 
+def _skip_if(pointless: object, reason: str) -> None:
+    if pointless:
+        raise SkipTest(reason)
+
+
 def _plain(value: Any) -> bool:
-    return (
-        all(map(_plain, value)) if isinstance(value, tuple) else value is None or isinstance(value, int | float | str)
-    )
+    return all(map(_plain, value)) if isinstance(value, tuple) else isinstance(value, int | float | str | None)
 
 
 def _stale(q: Distribution) -> Distribution:
@@ -492,14 +469,7 @@ def _assert_untouched(trial: Trial, axis: int, what: str) -> None:
 
 
 def _assert_repeats(trial: Trial, first: Call, second: Call, again: Call) -> None:
-    """Assert that a seed repeats a call, and that the next call from the same source of noise differs.
-
-    Args:
-        trial: the estimator on a problem.
-        first: a call.
-        second: the next call, from the same source of noise.
-        again: a call from a new source with the seed of the first.
-    """
+    """Assert that the second call from a generator differs from the first, and that another with its seed repeats it."""
     for a, b in zip((first.loss, *first.gradient), (again.loss, *again.gradient), strict=True):
         assert torch.equal(a, b), f"{trial} a second call with the same seed gives other numbers."
     moved = any(not torch.equal(a, b) for a, b in zip(first.gradient, second.gradient, strict=True))

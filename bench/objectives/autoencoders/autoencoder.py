@@ -182,8 +182,8 @@ class Autoencoder(Objective):
             def exact(theta: Theta) -> Tensor:
                 return self.bounds(x, network(x, theta), extra).mean()
 
-            integrand = lambda q: Bound(log_joint, q, self.particles)
-            return Problem(theta, q, integrand, exact if self.has_exact else None, extra)
+            known = exact if self.has_exact else None
+            return Problem(theta, q, lambda q: Bound(log_joint, q, self.particles), known, extra)
 
         drawn = pictures(
             lambda: seen(slice(held.trained, None)),

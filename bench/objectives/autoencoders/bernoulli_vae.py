@@ -29,11 +29,11 @@ class BernoulliVAE(Autoencoder):
     ``E f = sum_b q(b | x) log p(x | b) - KL(q || p)``
 
     p(b) is uniform. Both networks have one hidden layer of leaky rectifiers (slope 0.3). A pixel is 1 if it exceeds
-    half of its range, and 0 otherwise. theta is the encoder, four tensors. ``extra`` is the decoder; its tensors are
-    constants unless they are set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs);
-    ``at`` names other points. The objective is maximised. f is defined for every real b. Exact value: the sum over all
-    2^dim states, for at most 12 latents; a Monte Carlo reference for more. Bad arguments and unreadable data or weights
-    raise ``ValueError``.
+    half of its range, else 0. theta is the encoder, four tensors. ``extra`` is the decoder; its tensors are constants
+    unless they are set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs); ``at`` names
+    other points. The objective is maximised. f is defined for every real b. Exact value: the sum over all 2^dim states,
+    for at most 12 latents; a Monte Carlo reference for more. Bad arguments and unreadable data or weights raise
+    ``ValueError``.
 
     Args:
         dim: latent bits, at least 1.

@@ -33,11 +33,11 @@ class GaussianVAE(Autoencoder):
     ``linear: E f = log N(x; W mean + b, 0.3^2 I) - sum_ij W_ij^2 exp(log_variance_j) / (2 0.3^2) - KL(q || p)``
 
     The encoder and the decoder ``network`` have one hidden layer of leaky rectifiers (slope 0.3). For the linear
-    decoder pixels are grey levels from 0 to 1. For the network a pixel is 1 if it exceeds half of its range, and 0
-    otherwise. theta is the encoder, four tensors. ``extra`` is the decoder; its tensors are constants unless they are
-    set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs); ``at`` names other points.
-    The objective is maximised. Exact value: closed form for the linear decoder, a Monte Carlo reference for the
-    network. Bad arguments and unreadable data or weights raise ``ValueError``.
+    decoder pixels are grey levels from 0 to 1. For the network a pixel is 1 if it exceeds half of its range, else 0.
+    theta is the encoder, four tensors. ``extra`` is the decoder; its tensors are constants unless they are set to
+    require gradients. Initial weights and biases are uniform within 1/sqrt(inputs); ``at`` names other points. The
+    objective is maximised. Exact value: closed form for the linear decoder, a Monte Carlo reference for the network.
+    Bad arguments and unreadable data or weights raise ``ValueError``.
 
     Args:
         dim: latent variables, at least 1.
