@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 from unittest import SkipTest
@@ -125,9 +126,8 @@ class Conformance:
                 q = rows(trial.case.q(leaves(theta)), FEW)
                 f = trial.integrand(q, lambda x, dtype=dtype, f=trial.case.f: f(x).to(dtype))
                 loss = self.estimator(f, q, seeded(1), state)
-                assert loss.shape == q.batch_shape, (
-                    f"{trial} the loss has shape {list(loss.shape)} for a q of batch shape {list(q.batch_shape)}."
-                )
+                shape, expected = list(loss.shape), list(q.batch_shape)
+                assert shape == expected, f"{trial} the loss has shape {shape} for a q of batch shape {expected}."
                 assert loss.dtype == dtype, f"{trial} the loss is {loss.dtype} for a {dtype} q."
                 assert loss.isfinite().all(), f"{trial} the loss is not finite."
 
@@ -156,10 +156,12 @@ class Conformance:
 
     def test_cached_probs_are_not_trusted(self) -> None:
         """A stale ``probs``, which torch caches beside ``logits``, changes nothing."""
-        cached = (Bernoulli, Categorical, OneHotCategorical)
-        trials = [trial for trial in self._by_logits() if isinstance(inner(trial.case.q()), cached)]
-        _skip_if(not trials, "no family with logits and a cache of probs is served")
-        for trial in trials:
+
+        def caches(case: Case) -> bool:
+            known = isinstance(inner(case.q()), Bernoulli | Categorical | OneHotCategorical)
+            return known and "logits" in parameters(case.q())
+
+        for trial in self._trials_with("logits and a cache of probs", caches):
             stale = dataclasses.replace(trial.case, build=lambda *theta, case=trial.case: _stale(case.q(theta)))
             trial.same("a stale cache of probs", Trial(self.estimator, stale).call(), trial.call())
 
@@ -186,7 +188,7 @@ class Conformance:
 
     def test_saturated_logits(self) -> None:
         """At logits of +-50, where a sigmoid in float32 is 1 or nearly 0, losses and gradients are finite."""
-        for trial in self._by_logits():
+        for trial in self._trials_with("logits", lambda case: "logits" in parameters(case.q())):
             theta = tuple(50 * t.sign() for t in trial.case.theta)
             self._assert_finite(trial, "logits of ±50", case=dataclasses.replace(trial.case, theta=theta))
 
@@ -224,14 +226,13 @@ class Conformance:
 
     def test_rows_do_not_touch(self) -> None:
         """A change in row 0 under the same noise does not change a single bit in any other row."""
-        for trial in self._steady():
+        for trial in self._trials_with("noise that does not depend on q", lambda case: case.steady):
             _assert_untouched(trial, 0, "row")
 
     def test_batch_elements_do_not_touch(self) -> None:
         """A change in batch element 0 under the same noise does not change a single bit in any other batch element."""
-        trials = [trial for trial in self._steady() if trial.case.q().batch_shape]
-        _skip_if(not trials, "no case with a batch is served")
-        for trial in trials:
+        wanted = "a batch and noise that does not depend on q"
+        for trial in self._trials_with(wanted, lambda case: case.steady and case.q().batch_shape):
             _assert_untouched(trial, 1, "batch element")
 
     def test_rows_and_batch_elements_have_noise_of_their_own(self) -> None:
@@ -256,9 +257,8 @@ class Conformance:
             before, generator = torch.get_rng_state(), seeded(1)
             self.estimator.init(trial.case.q(), seeded(0))
             first, second, again = trial.call(noise=generator), trial.call(noise=generator), trial.call(noise=1)
-            assert torch.equal(torch.get_rng_state(), before), (
-                f"{trial} the global random state changes, although a generator is given."
-            )
+            same = torch.equal(torch.get_rng_state(), before)
+            assert same, f"{trial} the global random state changes, although a generator is given."
             _assert_repeats(trial, first, second, again)
 
     def test_without_a_generator_the_global_one_is_used(self) -> None:
@@ -274,15 +274,12 @@ class Conformance:
 
     def test_deterministic(self) -> None:
         """An estimator that is declared deterministic gives one result for all generators, and does not use them."""
-        _skip_if(
-            not self.estimator.deterministic, "deterministic is declared False; the check of the generator verifies it"
-        )
+        _skip_if(not self.estimator.deterministic, "deterministic is declared False; the generator's check verifies it")
         for trial in self.trials():
             generator = seeded(1)
             trial.same("another generator", trial.call(noise=generator), trial.call(noise=2))
-            assert torch.equal(generator.get_state(), seeded(1).get_state()), (
-                f"{trial} it is declared deterministic, but draws from the generator."
-            )
+            drawn = not torch.equal(generator.get_state(), seeded(1).get_state())
+            assert not drawn, f"{trial} it is declared deterministic, but draws from the generator."
 
     def test_needs_df(self) -> None:
         """If ``needs_df`` is False, an f without df/dx gives the same numbers; if it is True, such an f is refused."""
@@ -301,15 +298,13 @@ class Conformance:
 
     def test_needs_relaxed_f(self) -> None:
         """If and only if ``needs_relaxed_f`` is True, f gets points off the support of q."""
-        relaxed = self.estimator.needs_relaxed_f
-        inside = True
+        e, relaxed, inside = self.estimator, self.estimator.needs_relaxed_f, True
         for trial in self.trials():
             check = trial.case.q().support.check  # type: ignore[union-attr]
             inside = all(bool(check(x.detach()).all()) for x in trial.seen()) and inside
             assert inside or relaxed, f"{trial} f got a point off the support of q. Declare needs_relaxed_f = True."
-        assert not (inside and relaxed), (
-            f"{self.estimator!r} declares needs_relaxed_f = True, but f gets points of the support only."
-        )
+        modest = inside and relaxed
+        assert not modest, f"{e!r} declares needs_relaxed_f = True, but f gets points of the support only."
 
     def test_families(self) -> None:
         """Each family is served, or a refusal says what to use instead; ``refuses`` and the call agree."""
@@ -331,10 +326,9 @@ class Conformance:
     def test_state_is_made_where_it_is_declared(self) -> None:
         """``init`` returns a ``State`` if and only if ``needs_state``."""
         for trial in self.trials():
-            made = self.estimator.init(trial.case.q(), seeded(0))
-            assert isinstance(made, State) == self.estimator.needs_state, (
-                f"{trial} needs_state is {self.estimator.needs_state}, but init returns {type(made).__name__}."
-            )
+            made, declared = self.estimator.init(trial.case.q(), seeded(0)), self.estimator.needs_state
+            fits = isinstance(made, State) == declared
+            assert fits, f"{trial} needs_state is {declared}, but init returns {type(made).__name__}."
 
     def test_state_changes_only_from_outside(self) -> None:
         """A call and its backward pass do not change the state; ``adapt`` or ``update`` does."""
@@ -368,15 +362,9 @@ class Conformance:
         assert served, f"{self.estimator!r} serves none of the problems here. Set `cases` to problems of its family."
         return [Trial(self.estimator, case, len(served)) for case in served]
 
-    def _steady(self) -> list[Trial]:
-        """Return the trials in which a changed row leaves the noise of the others unchanged."""
-        trials = [trial for trial in self.trials() if trial.case.steady]
-        _skip_if(not trials, "torch's samplers take an amount of noise that depends on the parameters of the families")
-        return trials
-
-    def _by_logits(self) -> list[Trial]:
-        trials = [trial for trial in self.trials() if "logits" in parameters(trial.case.q())]
-        _skip_if(not trials, "no family with logits is served")
+    def _trials_with(self, what: str, wanted: Callable[[Case], object]) -> list[Trial]:
+        trials = [trial for trial in self.trials() if wanted(trial.case)]
+        _skip_if(not trials, f"no case with {what} is served")
         return trials
 
     def _serves(self, case: Case) -> bool:
@@ -385,7 +373,7 @@ class Conformance:
         return bound and e.refuses(type(inner(case.q()))) is None
 
     def _assert_mean(self, what: str, index: int, fact: str) -> None:
-        """Assert that the mean loss (index 0) or gradient (index 1) is exact in every case if and only if the fact is True."""
+        """Assert that the mean loss (index 0) or gradient (index 1) is exact if and only if the declared fact holds."""
         unbiased, biased = getattr(self.estimator, fact), []
         for trial in self.trials():
             samples, exact = (f(trial.integrand)[index] for f in (trial.replicates, trial.case.exact))
@@ -469,10 +457,9 @@ def _assert_untouched(trial: Trial, axis: int, what: str) -> None:
 
 
 def _assert_repeats(trial: Trial, first: Call, second: Call, again: Call) -> None:
-    """Assert that the second call from a generator differs from the first, and that another with its seed repeats it."""
+    """Assert that the second call from a generator differs from the first, and one from a new generator does not."""
     for a, b in zip((first.loss, *first.gradient), (again.loss, *again.gradient), strict=True):
         assert torch.equal(a, b), f"{trial} a second call with the same seed gives other numbers."
     moved = any(not torch.equal(a, b) for a, b in zip(first.gradient, second.gradient, strict=True))
-    assert moved or trial.estimator.deterministic, (
-        f"{trial} a second call repeats the first: the generator does not advance."
-    )
+    moved = moved or trial.estimator.deterministic
+    assert moved, f"{trial} a second call repeats the first: the generator does not advance."
