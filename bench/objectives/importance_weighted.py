@@ -32,7 +32,8 @@ class ImportanceWeighted(Objective):
     ``E exp(-v t) = (1/2 pi i) int Gamma(s) E v^-s t^-s ds``
 
     The log-weight is quadratic in Gaussian noise, so E v^-s is known. Both integrals are computed by the trapezoidal
-    rule, to 1e-10 if the standard deviation of the log-weight is at most 10. A larger one raises ``ValueError``.
+    rule, to 1e-10 if the standard deviation of the log-weight is at most 10. A larger one, like any bad argument,
+    raises ``ValueError``.
 
     Args:
         dim: coordinates of one particle, at least 1.

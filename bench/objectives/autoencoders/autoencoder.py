@@ -42,11 +42,11 @@ class Autoencoder(Objective):
     bound = True
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
         at_least(self, dim=1, hidden=1, batch=1, seed=0)
         if self.particles is not None:
             at_least(self, particles=1)
         one_of(self, "data", *SIDES)
+        name = type(self).__name__
         if self.batch > (most := count(self.data)):
             raise ValueError(
                 f"{name} needs batch <= {most}, the number of images (got batch={self.batch}). Use batch=32."

@@ -131,10 +131,9 @@ def _places(folders: tuple[str, ...], name: str) -> tuple[str, ...]:
     return tuple(f"{folder}/{name}{end}" for folder in folders for end in (".gz", ""))
 
 
-MNIST, FASHION = ("mnist", "MNIST/raw"), ("fashion-mnist", "FashionMNIST/raw")  # the second name is torchvision's
 FILES: dict[str, tuple[tuple[str, ...], ...]] = {
-    data: tuple(_places(folders, f"{part}-images-idx3-ubyte") for part in ("train", "t10k"))
-    for data, folders in (("mnist", MNIST), ("fashion-mnist", FASHION))
+    data: tuple(_places((data, f"{other}/raw"), f"{part}-images-idx3-ubyte") for part in ("train", "t10k"))
+    for data, other in (("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST"))  # torchvision's names
 } | {"omniglot": (("omniglot/chardata.mat", "OMNIGLOT/chardata.mat"),)}
 """Names that each file of a data set may have in the data folder, the usual one first."""
 
