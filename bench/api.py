@@ -34,10 +34,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Measurement:
-    """What is known of one cell: a view of its record.
+    """What is known of one cell: a view of its ``record``, the stored moments line, and its ``timing`` line, if any.
 
-    ``record`` is the moments line as it is stored; ``timing`` the timing line, or None. It prints as a line, and in a
-    notebook as a table; ``frame`` has the numbers.
+    It prints as a line, and in a notebook as a table; ``frame`` returns the numbers.
     """
 
     cell: Cell
@@ -105,17 +104,14 @@ class Measurement:
         return None if self.timing is None else float(self.timing["seconds"])
 
     def frame(self, by: Literal["tensor", "coordinate"] = "tensor") -> pd.DataFrame:
-        """Return the numbers as a pandas frame.
+        """Return the numbers as a pandas frame, with NaN for a missing exact gradient or limit of an interval.
 
         Args:
-            by: "tensor" for a row ``all`` and, where theta has several tensors, a row for each of them: ``size``; the
+            by: "tensor" for a row ``all`` and, if theta has several tensors, a row for each of them: ``size``; the
                 total ``variance`` of one estimate with its 95 % interval ``variance_low``, ``variance_high``; and
-                ``status``, whether it can be trusted. "coordinate" for a row for each coordinate of theta, by tensor
-                and position: the ``mean`` gradient with its 95 % interval ``mean_low``, ``mean_high``, one coordinate
-                at a time; the ``exact`` one; and the ``variance`` of one estimate.
-
-        Returns:
-            The frame; NaN where there is no exact gradient, or no limit of an interval.
+                ``status``, which says whether it can be trusted. "coordinate" for a row for each coordinate of theta,
+                by tensor and position: the ``mean`` gradient with its 95 % interval ``mean_low``, ``mean_high`` for
+                this coordinate alone; the ``exact`` gradient; and the ``variance`` of one estimate.
 
         Raises:
             ValueError: ``by`` is something else.
@@ -128,24 +124,21 @@ class Measurement:
             found = pd.DataFrame(rows, index=pd.Index(self._groups, name="tensor"), columns=list(keys))
             return found.astype({key: float for key in keys if key.startswith("variance")})
         if by == "coordinate":
-            return pd.DataFrame(
-                self._coordinates(), index=pd.MultiIndex.from_tuples(self._places(), names=["tensor", "position"])
-            )
+            places = pd.MultiIndex.from_tuples(self._places(), names=["tensor", "position"])
+            return pd.DataFrame(self._coordinates(), index=places)
         raise ValueError(f"by is 'tensor' or 'coordinate' (got {by!r}).")
 
     @property
     def _groups(self) -> dict[str, dict[str, Any]]:
         """Return the variance of all and of every tensor."""
-        total = {"size": self.summary.size} | {
-            key: getattr(self.summary, key) for key in ("variance", "variance_low", "variance_high", "status")
-        }
+        keys = ("size", "variance", "variance_low", "variance_high", "status")
+        total = {key: getattr(self.summary, key) for key in keys}
         return {"all": total} | (self.summary.groups if len(self.summary.groups) > 1 else {})
 
     def _places(self) -> list[tuple[str, str]]:
         """Return tensor and position of every coordinate."""
-        return [
-            (name, ",".join(map(str, at))) for name, shape in self.record["shapes"].items() for at in np.ndindex(*shape)
-        ]
+        shapes = self.record["shapes"].items()
+        return [(name, ",".join(map(str, at))) for name, shape in shapes for at in np.ndindex(*shape)]
 
     def _coordinates(self) -> dict[str, Any]:
         count, mean = self.replicates, np.asarray(self.record["mean"], dtype=np.float64)
@@ -166,16 +159,11 @@ class Measurement:
         return f"Measurement({self.cell.label}: {facts})"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the facts, and the variance by tensor where theta has several."""
+        """Return what a notebook shows: the facts, and the variance by tensor if theta has several."""
         rows = list(self._facts().items())
-        groups = list(self._groups.items())[1:]
-        rows += [
-            (
-                f"variance of {name}, {group['size']:,} coordinates",
-                f"{format_estimate(*(group[f'variance{end}'] for end in ('', '_low', '_high')))}, {group['status']}",
-            )
-            for name, group in groups
-        ]
+        for name, group in list(self._groups.items())[1:]:
+            size = format_estimate(*(group[f"variance{end}"] for end in ("", "_low", "_high")))
+            rows.append((f"variance of {name}, {group['size']:,} coordinates", f"{size}, {group['status']}"))
         cells = "".join(
             f'<tr><th style="text-align: left">{escape(key)}</th><td style="text-align: left">{escape(value)}</td></tr>'
             for key, value in rows
@@ -222,26 +210,22 @@ def measure(
         estimator: from the catalogue, or your own.
         objective: from the catalogue, or your own.
         replicates: independent calls R, rounded up to whole draws.
-        precision: instead of R, the relative half-width that the 95 % interval of the variance shall have, as 0.05. A
+        precision: instead of R, the wanted relative half-width of the 95 % interval of the variance, such as 0.05. A
             pilot finds R and is thrown away. ``record["precision_reached"]`` says whether it is enough.
-        max_replicates: with a precision, the R at which to stop though it is not reached.
+        max_replicates: largest R that a precision may lead to.
         seed: root of all noise; the same seed gives the same bits.
         device: "cpu" or "cuda".
         dtype: "float32" or "float64".
         common_noise: share noise between estimators of an objective, so that they compare pairwise.
         timing: measure seconds too; needs the machine to itself.
 
-    Returns:
-        A ``Measurement``.
-
     Raises:
         Refusal: the two do not fit together.
         ValueError: a setting is not usable.
         Lost: gradients were not finite.
     """
-    settings = Settings(replicates, seed, dtype, device, common_noise, timing)
+    settings, cell = Settings(replicates, seed, dtype, device, common_noise, timing), Cell(estimator, objective)
     settings.check_device()
-    cell = Cell(estimator, objective)
     if reason := mismatch(estimator, objective):
         raise Refusal(reason)
     with single_thread():

@@ -81,8 +81,7 @@ class GradientCheck:
         elif tolerance is not None:
             _assert_within(cell.label, first, tolerance)
         elif first.p_bias is not None and first.p_bias <= STAGE_ONE_BIAS:
-            fresh = draw_seed(seed, "confirm", cell.id, 0)
-            more = STAGE_TWO_FACTOR * replicates
+            fresh, more = draw_seed(seed, "confirm", cell.id, 0), STAGE_TWO_FACTOR * replicates
             second = measure(estimator, objective, replicates=more, seed=fresh, dtype=dtype).summary
             if second.p_bias is not None and second.p_bias <= ALPHA_BIAS:
                 raise AssertionError(
@@ -107,8 +106,8 @@ class GradientCheck:
             estimator: the estimator to test.
             objective: the objective to test it on.
             baseline: name of a baseline in ``results/baselines`` under the root, or the path of its file.
-            replicates: replicates of the first stage; a tenth of the baseline's when None.
-            margin: growth that passes; 5 or 10 %, depending on the cell, when None.
+            replicates: replicates of the first stage; a tenth of the baseline's if None.
+            margin: growth that passes; 5 or 10 %, depending on the cell, if None.
             strict: whether to fail too if the comparison could not have seen a doubling.
 
         Raises:
@@ -128,12 +127,11 @@ class GradientCheck:
 
         cell = Cell(estimator, objective)
         found = read(baseline, self.root)
-        entry = found.entry(cell.id)
-        if entry is None:
-            _, _, half = cell.label.partition(" on ")
+        if (entry := found.entry(cell.id)) is None:
+            left, _, right = cell.label.partition(" on ")
             raise AssertionError(
                 f"{cell.label} is not in the baseline {baseline}. Take it in with `bench baseline promote {baseline} "
-                f"-e {cell.label.removesuffix(f' on {half}')} -o {half}`."
+                f"-e {left} -o {right}`."
             )
         picked = Picked(cell, parse(entry.estimator), parse(entry.objective))
         report = check(found, Selection([(entry, picked)], [], []), Options(replicates, margin=margin), Silent())
@@ -148,8 +146,7 @@ def _assert_exact(label: str, summary: Summary, tolerance: float) -> None:
     __tracebackhide__ = True
     from bench.stats.summary import BiasVerdict
 
-    allowed = tolerance * (summary.exact_norm or 0.0)
-    off = summary.bias_norm or 0.0
+    allowed, off = tolerance * (summary.exact_norm or 0.0), summary.bias_norm or 0.0
     if summary.verdict != BiasVerdict.EXACT and off > allowed:
         raise AssertionError(
             f"{label} is biased: its gradient has no noise and is off by {off:.3g} from an exact gradient of norm "

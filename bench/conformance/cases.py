@@ -32,8 +32,8 @@ class Case:
         f: ``[..., *batch, *event] -> [..., *batch]``.
         nodes: function from q to points ``[N, *batch, *event]`` and weights ``[N, *batch]``, both attached to q's
             parameters; E_q[f] is the weighted sum of f over the points.
-        particles: K, if f is the log-joint of a bound of K particles, ``[..., *batch, K, *event] ->
-            [..., *batch, K]``, for estimators that need a bound; otherwise None.
+        particles: K, if f is the log-joint of a bound of K particles, ``[..., *batch, K, *event] -> [..., *batch, K]``;
+            otherwise None.
         steady: whether a sample takes the same amount of noise for all parameters of q. torch's rejection samplers take
             a random amount, so that one row shifts the noise of the next.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 from unittest import SkipTest
@@ -63,28 +64,15 @@ class Conformance:
 
     def test_value(self) -> None:
         """The loss is an unbiased estimate of E_q[f], or it is declared biased and a bias shows."""
-        unbiased = self.estimator.value_unbiased
-        biased = []
-        for trial in self.trials():
-            losses, _ = trial.replicates(trial.integrand)
-            exact, _ = trial.case.exact(trial.integrand)
-            biased.append(trial.bias("value", losses, exact.flatten(), unbiased))
-        assert unbiased or any(biased), self._false_modesty("value_unbiased")
+        self._assert_mean("value", 0, "value_unbiased")
 
     def test_gradient(self) -> None:
         """The gradient is an unbiased estimate of the gradient of E_q[f], or it is declared biased and a bias shows."""
-        unbiased = self.estimator.unbiased
-        biased = []
-        for trial in self.trials():
-            _, gradients = trial.replicates(trial.integrand)
-            _, exact = trial.case.exact(trial.integrand)
-            biased.append(trial.bias("gradient", gradients, exact, unbiased))
-        assert unbiased or any(biased), self._false_modesty("unbiased")
+        self._assert_mean("gradient", 1, "unbiased")
 
     def test_gradient_where_f_depends_on_q(self) -> None:
         """The gradient is unbiased for an f that closes over q, as an ELBO does: q gets a part of it through f."""
-        if not self.estimator.unbiased:
-            raise SkipTest("unbiased is declared False")
+        _skip_if(not self.estimator.unbiased, "unbiased is declared False")
         for trial in self.trials():
 
             def integrand(q: Distribution, trial: Trial = trial) -> Integrand:
@@ -112,8 +100,7 @@ class Conformance:
 
     def test_gradient_is_linear_in_f(self) -> None:
         """``c * f`` has c times the gradient of f; the gradient at f = 0 (a fixed baseline's) is subtracted first."""
-        if self.estimator.needs_bound:
-            raise SkipTest("a multiple of a bound is not a bound")
+        _skip_if(self.estimator.needs_bound, "a multiple of a bound is not a bound")
         for trial in self.trials():
             f = trial.case.f
             zero, once, four = (trial.call(f=lambda x, c=c, f=f: c * f(x)).gradient for c in (0.0, 1.0, 4.0))
@@ -139,9 +126,8 @@ class Conformance:
                 q = rows(trial.case.q(leaves(theta)), FEW)
                 f = trial.integrand(q, lambda x, dtype=dtype, f=trial.case.f: f(x).to(dtype))
                 loss = self.estimator(f, q, seeded(1), state)
-                assert loss.shape == q.batch_shape, (
-                    f"{trial} the loss has shape {list(loss.shape)} for a q of batch shape {list(q.batch_shape)}."
-                )
+                shape, expected = list(loss.shape), list(q.batch_shape)
+                assert shape == expected, f"{trial} the loss has shape {shape} for a q of batch shape {expected}."
                 assert loss.dtype == dtype, f"{trial} the loss is {loss.dtype} for a {dtype} q."
                 assert loss.isfinite().all(), f"{trial} the loss is not finite."
 
@@ -170,13 +156,12 @@ class Conformance:
 
     def test_cached_probs_are_not_trusted(self) -> None:
         """A stale ``probs``, which torch caches beside ``logits``, changes nothing."""
-        cached = (Bernoulli, Categorical, OneHotCategorical)
-        trials = [
-            t for t in self.trials() if "logits" in parameters(t.case.q()) and isinstance(inner(t.case.q()), cached)
-        ]
-        if not trials:
-            raise SkipTest("no family with logits and a cache of probs is served")
-        for trial in trials:
+
+        def caches(case: Case) -> bool:
+            known = isinstance(inner(case.q()), Bernoulli | Categorical | OneHotCategorical)
+            return known and "logits" in parameters(case.q())
+
+        for trial in self._trials_with("logits and a cache of probs", caches):
             stale = dataclasses.replace(trial.case, build=lambda *theta, case=trial.case: _stale(case.q(theta)))
             trial.same("a stale cache of probs", Trial(self.estimator, stale).call(), trial.call())
 
@@ -203,10 +188,7 @@ class Conformance:
 
     def test_saturated_logits(self) -> None:
         """At logits of +-50, where a sigmoid in float32 is 1 or nearly 0, losses and gradients are finite."""
-        trials = [trial for trial in self.trials() if "logits" in parameters(trial.case.q())]
-        if not trials:
-            raise SkipTest("no family with logits is served")
-        for trial in trials:
+        for trial in self._trials_with("logits", lambda case: "logits" in parameters(case.q())):
             theta = tuple(50 * t.sign() for t in trial.case.theta)
             self._assert_finite(trial, "logits of ±50", case=dataclasses.replace(trial.case, theta=theta))
 
@@ -216,21 +198,18 @@ class Conformance:
         for trial in self.trials():
             with ends:
                 self._assert_finite(trial, "uniforms of 0 and almost 1")
-        if not ends.seen:
-            raise SkipTest("no uniforms are drawn")
+        _skip_if(not ends.seen, "no uniforms are drawn")
 
     def test_extreme_temperatures(self) -> None:
         """Temperatures of 1e-3 and 1e3 give finite numbers."""
-        if not hasattr(self.estimator, "temperature"):
-            raise SkipTest("the estimator has no temperature")
+        _skip_if(not hasattr(self.estimator, "temperature"), "the estimator has no temperature")
         for trial in self.trials():
             for temperature in (1e-3, 1e3):
                 self._assert_finite(trial, f"temperature={temperature:g}", temperature=temperature)
 
     def test_one_sample(self) -> None:
         """With n = 1 the numbers are finite, or a refusal says what to use instead."""
-        if not hasattr(self.estimator, "n"):
-            raise SkipTest("the estimator has no n")
+        _skip_if(not hasattr(self.estimator, "n"), "the estimator has no n")
         for trial in self.trials():
             try:
                 self._assert_finite(trial, "n=1", n=1)
@@ -247,21 +226,18 @@ class Conformance:
 
     def test_rows_do_not_touch(self) -> None:
         """A change in row 0 under the same noise does not change a single bit in any other row."""
-        for trial in self._steady():
+        for trial in self._trials_with("noise that does not depend on q", lambda case: case.steady):
             _assert_untouched(trial, 0, "row")
 
     def test_batch_elements_do_not_touch(self) -> None:
         """A change in batch element 0 under the same noise does not change a single bit in any other batch element."""
-        trials = [trial for trial in self._steady() if trial.case.q().batch_shape]
-        if not trials:
-            raise SkipTest("no case with a batch is served")
-        for trial in trials:
+        wanted = "a batch and noise that does not depend on q"
+        for trial in self._trials_with(wanted, lambda case: case.steady and case.q().batch_shape):
             _assert_untouched(trial, 1, "batch element")
 
     def test_rows_and_batch_elements_have_noise_of_their_own(self) -> None:
         """Losses and gradients of two rows are uncorrelated, and so are the losses of two batch elements."""
-        if self.estimator.deterministic:
-            raise SkipTest("deterministic is declared True")
+        _skip_if(self.estimator.deterministic, "deterministic is declared True")
         many = 2**12
         for trial in self.trials():
             q = rows(trial.case.q(leaves(trial.case.theta, many)), 2)
@@ -281,9 +257,8 @@ class Conformance:
             before, generator = torch.get_rng_state(), seeded(1)
             self.estimator.init(trial.case.q(), seeded(0))
             first, second, again = trial.call(noise=generator), trial.call(noise=generator), trial.call(noise=1)
-            assert torch.equal(torch.get_rng_state(), before), (
-                f"{trial} the global random state changes, although a generator is given."
-            )
+            same = torch.equal(torch.get_rng_state(), before)
+            assert same, f"{trial} the global random state changes, although a generator is given."
             _assert_repeats(trial, first, second, again)
 
     def test_without_a_generator_the_global_one_is_used(self) -> None:
@@ -299,19 +274,16 @@ class Conformance:
 
     def test_deterministic(self) -> None:
         """An estimator that is declared deterministic gives one result for all generators, and does not use them."""
-        if not self.estimator.deterministic:
-            raise SkipTest("deterministic is declared False, and the check of the generator verifies that")
+        _skip_if(not self.estimator.deterministic, "deterministic is declared False; the generator's check verifies it")
         for trial in self.trials():
             generator = seeded(1)
             trial.same("another generator", trial.call(noise=generator), trial.call(noise=2))
-            assert torch.equal(generator.get_state(), seeded(1).get_state()), (
-                f"{trial} it is declared deterministic, but draws from the generator."
-            )
+            drawn = not torch.equal(generator.get_state(), seeded(1).get_state())
+            assert not drawn, f"{trial} it is declared deterministic, but draws from the generator."
 
     def test_needs_df(self) -> None:
         """If ``needs_df`` is False, an f without df/dx gives the same numbers; if it is True, such an f is refused."""
-        if self.estimator.needs_bound:
-            raise SkipTest("a bound is differentiable in x through log q")
+        _skip_if(self.estimator.needs_bound, "a bound is differentiable in x through log q")
         for trial in self.trials():
 
             def black_box(x: Tensor, f: Integrand = trial.case.f) -> Tensor:
@@ -326,15 +298,13 @@ class Conformance:
 
     def test_needs_relaxed_f(self) -> None:
         """If and only if ``needs_relaxed_f`` is True, f gets points off the support of q."""
-        relaxed = self.estimator.needs_relaxed_f
-        inside = True
+        e, relaxed, inside = self.estimator, self.estimator.needs_relaxed_f, True
         for trial in self.trials():
             check = trial.case.q().support.check  # type: ignore[union-attr]
             inside = all(bool(check(x.detach()).all()) for x in trial.seen()) and inside
             assert inside or relaxed, f"{trial} f got a point off the support of q. Declare needs_relaxed_f = True."
-        assert not (inside and relaxed), (
-            f"{self.estimator!r} declares needs_relaxed_f = True, but f gets points of the support only."
-        )
+        modest = inside and relaxed
+        assert not modest, f"{e!r} declares needs_relaxed_f = True, but f gets points of the support only."
 
     def test_families(self) -> None:
         """Each family is served, or a refusal says what to use instead; ``refuses`` and the call agree."""
@@ -356,15 +326,13 @@ class Conformance:
     def test_state_is_made_where_it_is_declared(self) -> None:
         """``init`` returns a ``State`` if and only if ``needs_state``."""
         for trial in self.trials():
-            made = self.estimator.init(trial.case.q(), seeded(0))
-            assert isinstance(made, State) == self.estimator.needs_state, (
-                f"{trial} needs_state is {self.estimator.needs_state}, but init returns {type(made).__name__}."
-            )
+            made, declared = self.estimator.init(trial.case.q(), seeded(0)), self.estimator.needs_state
+            fits = isinstance(made, State) == declared
+            assert fits, f"{trial} needs_state is {declared}, but init returns {type(made).__name__}."
 
     def test_state_changes_only_from_outside(self) -> None:
         """A call and its backward pass do not change the state; ``adapt`` or ``update`` does."""
-        if not self.estimator.needs_state:
-            raise SkipTest("needs_state is declared False")
+        _skip_if(not self.estimator.needs_state, "needs_state is declared False")
         for trial in self.trials():
             state = self.estimator.init(trial.case.q(), seeded(0))
             assert state is not None
@@ -379,8 +347,7 @@ class Conformance:
 
     def test_frozen_state_gives_the_same_numbers(self) -> None:
         """A state that requires gradients gives the numbers of a frozen one."""
-        if not self.estimator.needs_state:
-            raise SkipTest("needs_state is declared False")
+        _skip_if(not self.estimator.needs_state, "needs_state is declared False")
         for trial in self.trials():
             frozen = trial.call()
             assert trial.state is not None
@@ -395,13 +362,9 @@ class Conformance:
         assert served, f"{self.estimator!r} serves none of the problems here. Set `cases` to problems of its family."
         return [Trial(self.estimator, case, len(served)) for case in served]
 
-    def _steady(self) -> list[Trial]:
-        """Return the trials in which a changed row leaves the noise of the others unchanged."""
-        trials = [trial for trial in self.trials() if trial.case.steady]
-        if not trials:
-            raise SkipTest(
-                "the amount of noise that torch's samplers take depends on the parameters of the families served"
-            )
+    def _trials_with(self, what: str, wanted: Callable[[Case], object]) -> list[Trial]:
+        trials = [trial for trial in self.trials() if wanted(trial.case)]
+        _skip_if(not trials, f"no case with {what} is served")
         return trials
 
     def _serves(self, case: Case) -> bool:
@@ -409,10 +372,15 @@ class Conformance:
         bound = e.refuses_particles(case.particles) is None if e.needs_bound else case.particles is None
         return bound and e.refuses(type(inner(case.q()))) is None
 
-    def _false_modesty(self, fact: str) -> str:
-        return (
-            f"{self.estimator!r} declares {fact} = False, but nothing here is biased. "
-            "Declare True, or add a case that shows the bias."
+    def _assert_mean(self, what: str, index: int, fact: str) -> None:
+        """Assert that the mean loss (index 0) or gradient (index 1) is exact if and only if the declared fact holds."""
+        unbiased, biased = getattr(self.estimator, fact), []
+        for trial in self.trials():
+            samples, exact = (f(trial.integrand)[index] for f in (trial.replicates, trial.case.exact))
+            biased.append(trial.bias(what, samples, exact.flatten(), unbiased))
+        assert unbiased or any(biased), (
+            f"{self.estimator!r} declares {fact} = False, but nothing here is biased. Declare True, or add a case that "
+            "shows the bias."
         )
 
     def _assert_finite(self, trial: Trial, what: str, case: Case | None = None, **fields: Any) -> None:
@@ -426,27 +394,24 @@ class Conformance:
         """
         estimator = dataclasses.replace(self.estimator, **fields)  # type: ignore[type-var]
         for dtype in (torch.float32, torch.float64):
-            sentence = Trial(estimator, case or trial.case).cast(dtype).finite(what)
-            if sentence:
+            if sentence := Trial(estimator, case or trial.case).cast(dtype).finite(what):
                 self._assert_helpful(sentence, itself=True)
 
     def _assert_helpful(self, sentence: str, itself: bool = False) -> None:
-        """Assert that a refusal names an estimator or a distribution to use instead.
-
-        Args:
-            sentence: the refusal.
-            itself: whether it may name the estimator under test, with other fields.
-        """
+        """Assert that a refusal names an estimator, ``itself`` perhaps, or a distribution to use instead."""
         names = {cls.__name__ for cls in catalogue().values()} - (set() if itself else {type(self.estimator).__name__})
         _, _, advice = sentence.partition("Use ")
         named = any(name in advice for name in names.union(distributions.__all__))
         assert named, f"{self.estimator!r} refuses without saying what to use instead: {sentence}"
 
 
+def _skip_if(pointless: object, reason: str) -> None:
+    if pointless:
+        raise SkipTest(reason)
+
+
 def _plain(value: Any) -> bool:
-    return (
-        all(map(_plain, value)) if isinstance(value, tuple) else value is None or isinstance(value, int | float | str)
-    )
+    return all(map(_plain, value)) if isinstance(value, tuple) else isinstance(value, int | float | str | None)
 
 
 def _stale(q: Distribution) -> Distribution:
@@ -492,17 +457,9 @@ def _assert_untouched(trial: Trial, axis: int, what: str) -> None:
 
 
 def _assert_repeats(trial: Trial, first: Call, second: Call, again: Call) -> None:
-    """Assert that a seed repeats a call, and that the next call from the same source of noise differs.
-
-    Args:
-        trial: the estimator on a problem.
-        first: a call.
-        second: the next call, from the same source of noise.
-        again: a call from a new source with the seed of the first.
-    """
+    """Assert that the second call from a generator differs from the first, and one from a new generator does not."""
     for a, b in zip((first.loss, *first.gradient), (again.loss, *again.gradient), strict=True):
         assert torch.equal(a, b), f"{trial} a second call with the same seed gives other numbers."
     moved = any(not torch.equal(a, b) for a, b in zip(first.gradient, second.gradient, strict=True))
-    assert moved or trial.estimator.deterministic, (
-        f"{trial} a second call repeats the first: the generator does not advance."
-    )
+    moved = moved or trial.estimator.deterministic
+    assert moved, f"{trial} a second call repeats the first: the generator does not advance."

@@ -90,22 +90,14 @@ class Trial:
     # Calls
 
     def integrand(self, q: Distribution, f: Integrand | None = None) -> Integrand:
-        """Return the integrand: f, inside a bound if the estimator or the case needs one.
-
-        Args:
-            q: the distribution that a bound is over.
-            f: the function; if None, the one of the case.
-        """
+        """Return f, or the case's f if None is given, inside a bound over q if the estimator or the case needs one."""
         f = self.case.f if f is None else f
         return Bound(f, q, self.case.particles) if self.estimator.needs_bound or self.case.particles else f
 
     def loss(self, q: Distribution, f: Integrand | None = None, noise: int | Generator | None = 1) -> Tensor:
-        """Return the loss at q.
+        """Return the loss at q of f, or of the case's f if None is given.
 
-        Args:
-            q: the distribution.
-            f: the function; if None, the one of the case.
-            noise: a seed, a generator, or None for torch's global generator.
+        Noise comes from a seed, a generator, or torch's global generator if None is given.
         """
         generator = seeded(noise) if isinstance(noise, int) else noise
         return self.estimator(self.integrand(q, f), q, generator, self.state)
@@ -134,11 +126,7 @@ class Trial:
         return Call(loss.detach(), torch.autograd.grad((weight * loss).sum(), wanted, materialize_grads=True))
 
     def replicates(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
-        """Return losses and gradients in theta for many rows, ``[R, k]`` each.
-
-        Args:
-            integrand: function from q to the integrand.
-        """
+        """Return losses and gradients in theta for many rows, ``[R, k]`` each, of a function from q to an integrand."""
         theta = leaves(self.case.theta)
         q = self.case.q(theta)
         r = rows(q, FEW if self.estimator.deterministic else REPLICATES)
@@ -166,13 +154,7 @@ class Trial:
     # Assertions
 
     def same(self, what: str, got: Call, expected: Call) -> None:
-        """Assert that two calls gave the same numbers, up to rounding.
-
-        Args:
-            what: the change between the calls, for messages.
-            got: the call after the change.
-            expected: the call before the change.
-        """
+        """Assert that a call after the change ``what`` gave the numbers of the expected one, up to rounding."""
         self.close(f"{what} changes the loss", got.loss, expected.loss)
         for a, b in zip(got.gradient, expected.gradient, strict=True):
             self.close(f"{what} changes the gradient", a, b)
@@ -188,13 +170,9 @@ class Trial:
         )
 
     def bias(self, what: str, samples: Tensor, exact: Tensor, unbiased: bool) -> bool:
-        """Return whether the mean of samples differs significantly from the exact values.
+        """Return whether the mean of samples, ``[R, k]``, differs significantly from the exact values, ``[k]``.
 
-        Args:
-            what: the name of the samples, for messages.
-            samples: ``[R, k]``.
-            exact: the exact values, ``[k]``.
-            unbiased: whether to assert that the mean does not differ.
+        If the estimator is declared unbiased, the mean may not differ. ``what`` names the samples in messages.
         """
         assert samples.isfinite().all(), f"{self} the {what} is not finite."
         mean, error = samples.mean(0), samples.std(0) / math.sqrt(len(samples))

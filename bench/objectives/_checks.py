@@ -5,38 +5,40 @@ import math
 from bench.objectives._protocol import Objective
 
 
-def whole(objective: Objective, name: str, least: int) -> None:
-    """Raise ``ValueError`` unless the named field is a whole number of at least ``least``."""
-    value = getattr(objective, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(_sentence(objective, name, f"a whole number {name} >= {least}"))
+def at_least(objective: Objective, /, **least: int) -> None:
+    """Raise ``ValueError`` unless each named field is a whole number that is at least the given one."""
+    for name, low in least.items():
+        value = getattr(objective, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise _error(objective, name, f"a whole number {name} >= {low}")
 
 
 def finite(objective: Objective, *names: str) -> None:
     """Raise ``ValueError`` unless each named field is a finite number; store it as a float."""
     for name in names:
         if not math.isfinite(_number(objective, name)):
-            raise ValueError(_sentence(objective, name, f"a finite number {name}"))
+            raise _error(objective, name, f"a finite number {name}")
 
 
-def between(objective: Objective, name: str, least: float, most: float) -> None:
-    """Raise ``ValueError`` unless the named field is a number from ``least`` to ``most``; store it as a float."""
-    if not least <= _number(objective, name) <= most:
-        raise ValueError(_sentence(objective, name, f"a number {name} from {least:g} to {most:g}"))
+def between(objective: Objective, /, **limits: tuple[float, float]) -> None:
+    """Raise ``ValueError`` unless each named field is a number within the given limits; store it as a float."""
+    for name, (low, high) in limits.items():
+        if not low <= _number(objective, name) <= high:
+            raise _error(objective, name, f"a number {name} from {low:g} to {high:g}")
 
 
 def positive(objective: Objective, *names: str) -> None:
     """Raise ``ValueError`` unless each named field is a finite number above zero; store it as a float."""
     for name in names:
         if not 0 < _number(objective, name) < math.inf:
-            raise ValueError(_sentence(objective, name, f"a finite number {name} > 0"))
+            raise _error(objective, name, f"a finite number {name} > 0")
 
 
 def one_of(objective: Objective, name: str, *choices: str) -> None:
     """Raise ``ValueError`` unless the named field is one of the choices."""
     if getattr(objective, name) not in choices:
         *most, last = choices
-        raise ValueError(_sentence(objective, name, f"{name} to be {', '.join(most)} or {last}"))
+        raise _error(objective, name, f"{name} to be {', '.join(most)} or {last}")
 
 
 def _number(objective: Objective, name: str) -> float:
@@ -51,8 +53,6 @@ def _number(objective: Objective, name: str) -> float:
     return float(value)
 
 
-def _sentence(objective: Objective, name: str, expected: str) -> str:
-    cls = type(objective)
-    return (
-        f"{cls.__name__} needs {expected} (got {name}={getattr(objective, name)!r}). Use {name}={getattr(cls, name)!r}."
-    )
+def _error(objective: Objective, name: str, expected: str) -> ValueError:
+    came, default, owner = getattr(objective, name), getattr(type(objective), name), type(objective).__name__
+    return ValueError(f"{owner} needs {expected} (got {name}={came!r}). Use {name}={default!r}.")

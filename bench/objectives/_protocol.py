@@ -16,6 +16,11 @@ from estimators import Estimator, Integrand
 Theta = dict[str, Tensor]
 
 
+def point(dim: int, dtype: torch.dtype, device: torch.device | str, **values: float) -> Theta:
+    """Return theta: a leaf ``[dim]`` that requires gradients for each name, with the given number everywhere."""
+    return {k: torch.full((dim,), x, dtype=dtype, device=device, requires_grad=True) for k, x in values.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """An objective made concrete in one dtype and on one device.

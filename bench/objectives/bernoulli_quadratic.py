@@ -1,14 +1,13 @@
 """The toy problem of the relaxation papers."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent
 
-from bench.objectives._checks import finite, whole
-from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._checks import at_least, finite
+from bench.objectives._protocol import Objective, Problem, Theta, point
 from bench.objectives.squares import squared_distance
 
 
@@ -22,15 +21,12 @@ class BernoulliQuadratic(Objective):
     ``E f = sum_j p_j (1 - target)^2 + (1 - p_j) target^2``
 
     theta is ``logits``, ``[dim]``. Exact value: closed form. On bits f is affine, so estimators that are exact for
-    affine f look better here than elsewhere.
+    affine f look better here than elsewhere. Bad arguments raise ``ValueError``.
 
     Args:
         dim: bits, at least 1.
         target: the number that every bit should be close to; 0.45 in REBAR, 0.499 in RELAX.
         logit: logit of every bit at the point of measurement.
-
-    Raises:
-        ValueError: an argument is out of its range.
 
     Reference: with ``dim=1``, Tucker et al. 2017 (REBAR) and Grathwohl et al. 2018 (RELAX); with ``dim=200``, Titsias &
     Shi 2022, who take the mean over bits where this objective takes the sum.
@@ -40,11 +36,11 @@ class BernoulliQuadratic(Objective):
     target: float = 0.499
     logit: float = 0.0
 
-    family: ClassVar[type[Distribution]] = Bernoulli
-    reference: ClassVar[str] = "Tucker et al. 2017; Grathwohl et al. 2018"
+    family = Bernoulli
+    reference = "Tucker et al. 2017; Grathwohl et al. 2018"
 
     def __post_init__(self) -> None:
-        whole(self, "dim", 1)
+        at_least(self, dim=1)
         finite(self, "target", "logit")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
@@ -61,5 +57,4 @@ class BernoulliQuadratic(Objective):
             p = theta["logits"].sigmoid()
             return (p * (1 - self.target) ** 2 + (1 - p) * self.target**2).sum()
 
-        logits = torch.full((self.dim,), self.logit, dtype=dtype, device=device, requires_grad=True)
-        return Problem({"logits": logits}, q, lambda _q: f, exact)
+        return Problem(point(self.dim, dtype, device, logits=self.logit), q, lambda _q: f, exact)

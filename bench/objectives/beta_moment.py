@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Beta, Distribution, Independent
 
-from bench.objectives._checks import between, positive, whole
-from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._checks import at_least, between, positive
+from bench.objectives._protocol import Objective, Problem, Theta, point
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class BetaMoment(Objective):
 
     theta is ``log_concentration1`` and ``log_concentration0``, ``[dim]`` each. Exact value: closed form. f is defined
     for all x > 0. torch's pathwise gradient is an approximation: at single points it is off by up to 0.5 %, and at the
-    default point the mean of Reparameterization is off by 7e-5 of the gradient.
+    default point the mean of Reparameterization is off by 7e-5 of the gradient. Bad arguments raise ``ValueError``.
 
     Args:
         dim: random coordinates, at least 1.
@@ -32,11 +31,7 @@ class BetaMoment(Objective):
         concentration1: first concentration of every coordinate at the point of measurement, above 0.
         concentration0: second concentration of every coordinate at the point of measurement, above 0.
 
-    Raises:
-        ValueError: an argument is out of its range.
-
-    Reference: a test problem for the pathwise gradients of Jankowiak & Obermeyer 2018 and Figurnov, Mohamed & Mnih
-    2018.
+    Reference: a test of the pathwise gradients of Jankowiak & Obermeyer 2018 and Figurnov, Mohamed & Mnih 2018.
     """
 
     dim: int = 1
@@ -44,12 +39,12 @@ class BetaMoment(Objective):
     concentration1: float = 2.0
     concentration0: float = 3.0
 
-    family: ClassVar[type[Distribution]] = Beta
-    reference: ClassVar[str] = "Figurnov et al. 2018"
+    family = Beta
+    reference = "Figurnov et al. 2018"
 
     def __post_init__(self) -> None:
-        whole(self, "dim", 1)
-        between(self, "power", 1.0, 100.0)
+        at_least(self, dim=1)
+        between(self, power=(1.0, 100.0))
         positive(self, "concentration1", "concentration0")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
@@ -67,8 +62,6 @@ class BetaMoment(Objective):
             above = torch.lgamma(a + self.power) + torch.lgamma(a + b)
             return (above - torch.lgamma(a) - torch.lgamma(a + b + self.power)).exp().sum()
 
-        def full(value: float) -> Tensor:
-            return torch.full((self.dim,), math.log(value), dtype=dtype, device=device, requires_grad=True)
-
-        theta = {"log_concentration1": full(self.concentration1), "log_concentration0": full(self.concentration0)}
+        a, b = math.log(self.concentration1), math.log(self.concentration0)
+        theta = point(self.dim, dtype, device, log_concentration1=a, log_concentration0=b)
         return Problem(theta, q, lambda _q: f, exact)

@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution, Independent, OneHotCategorical
 
-from bench.objectives._checks import whole
+from bench.objectives._checks import at_least
 from bench.objectives._protocol import Objective, Problem, Theta
 
 
@@ -23,31 +23,25 @@ class CategoricalLinearQuadratic(Objective):
 
     theta is ``logits``, ``[dim, classes]``. The logits, ``sqrt(dim) a`` and ``sqrt(dim) b`` are standard normals drawn
     from the seed, which keeps E f of the order of 1 for any dim. Exact value: closed form. f is quadratic, so ReinMax
-    is exact in the mean; straight-through estimators are not.
+    is exact in the mean; straight-through estimators are not. Bad arguments raise ``ValueError``.
 
     Args:
         dim: one-hot variables, at least 1.
         classes: categories of each variable, at least 2.
         seed: seed of the logits, a and b, at least 0.
 
-    Raises:
-        ValueError: an argument is out of its range.
-
-    Reference: a synthetic problem of this project; 20 variables of 10 classes are the latent code of Jang, Gu & Poole
-    2017, section 4.
+    Reference: a synthetic problem; 20 variables of 10 classes are the latent code of Jang, Gu & Poole 2017, section 4.
     """
 
     dim: int = 20
     classes: int = 10
     seed: int = 0
 
-    family: ClassVar[type[Distribution]] = OneHotCategorical
-    reference: ClassVar[str] = "synthetic"
+    family = OneHotCategorical
+    reference = "synthetic"
 
     def __post_init__(self) -> None:
-        whole(self, "dim", 1)
-        whole(self, "classes", 2)
-        whole(self, "seed", 0)
+        at_least(self, dim=1, classes=2, seed=0)
 
     @property
     def row_elements(self) -> int:

@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution, Independent, OneHotCategorical
 
-from bench.objectives._checks import between, finite, whole
+from bench.objectives._checks import at_least, between, finite
 from bench.objectives._protocol import Objective, Problem, Theta
 
 
@@ -23,16 +22,13 @@ class CategoricalPolynomial(Objective):
 
     theta is ``logits``, ``[dim, 2]``, drawn from the uniform distribution on (-0.01, 0.01), as at the first step of
     training. Exact value: closed form. f is affine on one-hot points and curved between them. ReinMax is exact in the
-    mean at power 2, but not at other powers.
+    mean at power 2, but not at other powers. Bad arguments raise ``ValueError``.
 
     Args:
         dim: one-hot pairs, at least 1.
         power: the exponent, from 1 to 100; 1.5, 2 and 3 in the paper. Below 1, the slope at the target is infinite.
         target: the number that every first entry should be close to.
         seed: seed of the logits, at least 0.
-
-    Raises:
-        ValueError: an argument is out of its range.
 
     Reference: Liu, Dong, Liu, Yu & Gao 2023 (ReinMax), the polynomial programming experiment.
     """
@@ -42,14 +38,13 @@ class CategoricalPolynomial(Objective):
     target: float = 0.45
     seed: int = 0
 
-    family: ClassVar[type[Distribution]] = OneHotCategorical
-    reference: ClassVar[str] = "Liu et al. 2023"
+    family = OneHotCategorical
+    reference = "Liu et al. 2023"
 
     def __post_init__(self) -> None:
-        whole(self, "dim", 1)
-        between(self, "power", 1.0, 100.0)
+        at_least(self, dim=1, seed=0)
+        between(self, power=(1.0, 100.0))
         finite(self, "target")
-        whole(self, "seed", 0)
 
     @property
     def row_elements(self) -> int:

@@ -2,15 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Normal
+from torch.distributions import Normal
 
-from bench.objectives._checks import finite, positive, whole
-from bench.objectives._protocol import Objective, Problem, Theta
-from bench.objectives.mean_field import mean_field, point
+from bench.objectives._checks import at_least, finite, positive
+from bench.objectives._protocol import Objective, Problem, Theta, point
+from bench.objectives.mean_field import mean_field
 
 
 @dataclass(frozen=True)
@@ -21,10 +20,10 @@ class Discontinuous(Objective):
     ``x_j ~ N(mean_j, exp(log_scale_j)^2)``
     ``E f = sum_j (mean_j - target)^2 + exp(2 log_scale_j) + jump Phi((mean_j - threshold) / exp(log_scale_j))``
 
-    theta is ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Reparameterization and all other
-    estimators that use df/dx are biased here. The jump adds nothing to df/dx on either side of it, so its contribution
-    to the gradient in the mean, ``jump q_j(threshold)``, is lost, however many samples are taken. Nothing in f reveals
-    this; only a measurement does. ScoreFunction and its relatives only evaluate f and stay unbiased.
+    theta is ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Estimators that use df/dx, such as
+    Reparameterization, are biased here. The jump adds nothing to df/dx on either side of it, so its contribution to the
+    gradient in the mean, ``jump q_j(threshold)``, is lost, however many samples are taken. Only a measurement reveals
+    this. ScoreFunction and its relatives only evaluate f and stay unbiased. Bad arguments raise ``ValueError``.
 
     Args:
         dim: random coordinates, at least 1.
@@ -34,10 +33,7 @@ class Discontinuous(Objective):
         mean: mean of every coordinate at the point of measurement.
         scale: standard deviation of every coordinate at the point of measurement, above 0.
 
-    Raises:
-        ValueError: an argument is out of its range.
-
-    Reference: a synthetic problem of this project; for models with jumps see Lee, Yu & Yang 2018.
+    Reference: a synthetic problem; for models with jumps see Lee, Yu & Yang 2018.
     """
 
     dim: int = 1
@@ -47,11 +43,11 @@ class Discontinuous(Objective):
     mean: float = 0.5
     scale: float = 1.0
 
-    family: ClassVar[type[Distribution]] = Normal
-    reference: ClassVar[str] = "synthetic"
+    family = Normal
+    reference = "synthetic"
 
     def __post_init__(self) -> None:
-        whole(self, "dim", 1)
+        at_least(self, dim=1)
         finite(self, "target", "jump", "threshold", "mean")
         positive(self, "scale")
 
@@ -67,5 +63,5 @@ class Discontinuous(Objective):
             above: Tensor = torch.special.ndtr((mean - self.threshold) / scale)
             return ((mean - self.target).square() + scale.square() + self.jump * above).sum()
 
-        theta = point(self.dim, self.mean, math.log(self.scale), dtype, device)
+        theta = point(self.dim, dtype, device, mean=self.mean, log_scale=math.log(self.scale))
         return Problem(theta, mean_field, lambda _q: f, exact)

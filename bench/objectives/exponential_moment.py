@@ -2,15 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Normal
+from torch.distributions import Normal
 
 from bench.objectives._checks import finite, positive
-from bench.objectives._protocol import Objective, Problem, Theta
-from bench.objectives.mean_field import mean_field, point
+from bench.objectives._protocol import Objective, Problem, Theta, point
+from bench.objectives.mean_field import mean_field
 
 
 @dataclass(frozen=True)
@@ -26,18 +25,14 @@ class ExponentialMoment(Objective):
 
     With power 1 all moments of the gradient exist, but no sample can estimate them: at rate 1 and scale 1 the squared
     norms of the score function have a kurtosis of 2 10^11. With power 2 the variances of the score function and of the
-    pathwise gradient are infinite from ``rate s^2 = 1/4`` on, while the expectation is finite up to 1/2.
-
-    theta is ``mean`` and ``log_scale``, ``[1]`` each. Exact value: closed form.
+    pathwise gradient are infinite from ``rate s^2 = 1/4`` on, but E f is finite up to 1/2. theta is ``mean`` and
+    ``log_scale``, ``[1]`` each. Exact value: closed form. Bad arguments or an infinite E f raise ``ValueError``.
 
     Args:
         rate: factor in the exponent, above 0.
         power: 1 or 2.
         mean: mean at the point of measurement.
         scale: standard deviation at the point of measurement, above 0.
-
-    Raises:
-        ValueError: an argument is out of its range, or the expectation is infinite.
 
     Reference: Johnson, Kotz & Balakrishnan 1994 (Continuous Univariate Distributions 1), chapters 14 and 18.
     """
@@ -48,8 +43,8 @@ class ExponentialMoment(Objective):
     scale: float = 1.0
 
     dim = 1
-    family: ClassVar[type[Distribution]] = Normal
-    reference: ClassVar[str] = "Johnson et al. 1994"
+    family = Normal
+    reference = "Johnson et al. 1994"
 
     def __post_init__(self) -> None:
         finite(self, "mean")
@@ -75,5 +70,5 @@ class ExponentialMoment(Objective):
             c = 1 - 2 * self.rate * square
             return ((self.rate * mean.square() / c).exp() / c.sqrt()).squeeze(-1)
 
-        theta = point(self.dim, self.mean, math.log(self.scale), dtype, device)
+        theta = point(self.dim, dtype, device, mean=self.mean, log_scale=math.log(self.scale))
         return Problem(theta, mean_field, lambda _q: f, exact)

@@ -2,15 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Normal
+from torch.distributions import Normal
 
 from bench.objectives._checks import finite, positive
-from bench.objectives._protocol import Objective, Problem, Theta
-from bench.objectives.mean_field import mean_field, point
+from bench.objectives._protocol import Objective, Problem, Theta, point
+from bench.objectives.mean_field import mean_field
 
 
 @dataclass(frozen=True)
@@ -22,18 +21,14 @@ class GaussianExponential(Objective):
     ``E f = exp(-k mean^2 / s) / sqrt(s)``
     ``s = 1 + 2 k exp(2 log_scale)``
 
-    theta is ``mean`` and ``log_scale``, ``[1]`` each. Exact value: closed form.
+    theta is ``mean`` and ``log_scale``, ``[1]`` each. Exact value: closed form. Bad arguments raise ``ValueError``.
 
     Args:
         k: sharpness of the bump, above 0.
         mean: mean at the point of measurement.
         scale: standard deviation at the point of measurement, above 0.
 
-    Raises:
-        ValueError: an argument is out of its range.
-
-    Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, with mean and scale 1; they differentiate in
-    the scale, this objective in its logarithm.
+    Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, at mean and scale 1, with scale in theta.
     """
 
     k: float = 1.0
@@ -41,8 +36,8 @@ class GaussianExponential(Objective):
     scale: float = 1.0
 
     dim = 1
-    family: ClassVar[type[Distribution]] = Normal
-    reference: ClassVar[str] = "Mohamed et al. 2020"
+    family = Normal
+    reference = "Mohamed et al. 2020"
 
     def __post_init__(self) -> None:
         finite(self, "mean")
@@ -58,5 +53,5 @@ class GaussianExponential(Objective):
             s = 1 + 2 * self.k * (2 * theta["log_scale"]).exp()
             return ((-self.k * theta["mean"].square() / s).exp() / s.sqrt()).squeeze(-1)
 
-        theta = point(self.dim, self.mean, math.log(self.scale), dtype, device)
+        theta = point(self.dim, dtype, device, mean=self.mean, log_scale=math.log(self.scale))
         return Problem(theta, mean_field, lambda _q: f, exact)

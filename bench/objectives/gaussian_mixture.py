@@ -1,16 +1,14 @@
 """A Gaussian mixture fitted to another one."""
 
-import functools
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Normal
 
-from bench.objectives._checks import between, finite, whole
-from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._checks import at_least, between, finite
+from bench.objectives._protocol import Objective, Problem, Theta, point
 from estimators import Bound, ReparameterizedMixture
 
 
@@ -25,20 +23,15 @@ class GaussianMixture(Objective):
     ``E f = -KL(q || p)``
 
     theta is ``logits``, ``mean`` and ``log_scale``, ``[components]`` each; the means are evenly spaced. The objective
-    is maximised. Exact value: one integral for every component, by the trapezoid rule with 2401 nodes within 12
-    standard deviations. It is exact to rounding error as long as the components' scales differ by less than a factor of
-    about ten.
+    is maximised. Exact value: one integral per component, by the trapezoid rule with 2401 nodes within 12 standard
+    deviations, exact to rounding if the scales differ by less than a factor of ten. Bad arguments raise ``ValueError``.
 
     Args:
         components: number of components, at least 2.
         spread: the means go from -spread to spread.
         scale: standard deviation of every component at the point of measurement, from 0.01 to 5.
 
-    Raises:
-        ValueError: an argument is out of its range.
-
-    Reference: a synthetic problem of this project. For gradients of mixtures see Graves 2016 and Figurnov, Mohamed &
-    Mnih 2018.
+    Reference: a synthetic problem. For gradients of mixtures see Graves 2016 and Figurnov, Mohamed & Mnih 2018.
     """
 
     components: int = 2
@@ -47,13 +40,13 @@ class GaussianMixture(Objective):
 
     dim = 1
     bound = True
-    family: ClassVar[type[Distribution]] = ReparameterizedMixture
-    reference: ClassVar[str] = "synthetic"
+    family = ReparameterizedMixture
+    reference = "synthetic"
 
     def __post_init__(self) -> None:
-        whole(self, "components", 2)
+        at_least(self, components=2)
         finite(self, "spread")
-        between(self, "scale", 0.01, 5.0)
+        between(self, scale=(0.01, 5.0))
 
     @property
     def row_elements(self) -> int:
@@ -82,10 +75,8 @@ class GaussianMixture(Objective):
 
         mean = torch.linspace(-self.spread, self.spread, self.components, dtype=torch.float64)
         theta = {
-            "logits": torch.zeros(self.components, dtype=dtype, device=device, requires_grad=True),
+            **point(self.components, dtype, device, logits=0.0),
             "mean": mean.to(device, dtype).requires_grad_(),
-            "log_scale": torch.full(
-                (self.components,), math.log(self.scale), dtype=dtype, device=device, requires_grad=True
-            ),
+            **point(self.components, dtype, device, log_scale=math.log(self.scale)),
         }
-        return Problem(theta, q, functools.partial(Bound, log_joint), exact)
+        return Problem(theta, q, lambda q: Bound(log_joint, q), exact)

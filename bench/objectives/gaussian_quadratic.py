@@ -2,15 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Normal
+from torch.distributions import Normal
 
-from bench.objectives._checks import finite, positive, whole
-from bench.objectives._protocol import Objective, Problem, Theta
-from bench.objectives.mean_field import mean_field, point
+from bench.objectives._checks import at_least, finite, positive
+from bench.objectives._protocol import Objective, Problem, Theta, point
+from bench.objectives.mean_field import mean_field
 from bench.objectives.squares import squared_distance
 
 
@@ -22,16 +21,13 @@ class GaussianQuadratic(Objective):
     ``x_j ~ N(mean_j, exp(log_scale_j)^2)``
     ``E f = sum_j (mean_j - target)^2 + exp(2 log_scale_j)``
 
-    theta is ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form.
+    theta is ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Bad arguments raise ``ValueError``.
 
     Args:
         dim: random coordinates, at least 1.
         target: the minimiser of f, in every coordinate.
         mean: mean of every coordinate at the point of measurement.
         scale: standard deviation of every coordinate at the point of measurement, above 0.
-
-    Raises:
-        ValueError: an argument is out of its range.
 
     Reference: with ``dim=1``, Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, where mean and scale are 1 and
     the target goes from -3 to 3; they differentiate in the scale, this objective in its logarithm.
@@ -42,11 +38,11 @@ class GaussianQuadratic(Objective):
     mean: float = 1.0
     scale: float = 1.0
 
-    family: ClassVar[type[Distribution]] = Normal
-    reference: ClassVar[str] = "Mohamed et al. 2020"
+    family = Normal
+    reference = "Mohamed et al. 2020"
 
     def __post_init__(self) -> None:
-        whole(self, "dim", 1)
+        at_least(self, dim=1)
         finite(self, "target", "mean")
         positive(self, "scale")
 
@@ -60,5 +56,5 @@ class GaussianQuadratic(Objective):
         def exact(theta: Theta) -> Tensor:
             return ((theta["mean"] - self.target).square() + (2 * theta["log_scale"]).exp()).sum()
 
-        theta = point(self.dim, self.mean, math.log(self.scale), dtype, device)
+        theta = point(self.dim, dtype, device, mean=self.mean, log_scale=math.log(self.scale))
         return Problem(theta, mean_field, lambda _q: f, exact)

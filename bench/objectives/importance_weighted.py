@@ -1,18 +1,15 @@
 """An importance-weighted bound of a linear-Gaussian model."""
 
-import functools
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from bench.objectives._checks import between, finite, whole
-from bench.objectives._protocol import Objective, Problem, Theta
-from bench.objectives.mean_field import point
+from bench.objectives._checks import at_least, between, finite
+from bench.objectives._protocol import Objective, Problem, Theta, point
 from estimators import Bound
 
 STEP = 0.025
@@ -35,7 +32,8 @@ class ImportanceWeighted(Objective):
     ``E exp(-v t) = (1/2 pi i) int Gamma(s) E v^-s t^-s ds``
 
     The log-weight is quadratic in Gaussian noise, so E v^-s is known. Both integrals are computed by the trapezoidal
-    rule, to 1e-10 if the standard deviation of the log-weight is at most 10. A larger one is refused.
+    rule, to 1e-10 if the standard deviation of the log-weight is at most 10. A larger one, like any bad argument,
+    raises ``ValueError``.
 
     Args:
         dim: coordinates of one particle, at least 1.
@@ -43,9 +41,6 @@ class ImportanceWeighted(Objective):
         x: the observation, in every coordinate.
         mean: mean of every coordinate at the point of measurement.
         scale: standard deviation of every coordinate at the point of measurement, from 0.4 to 1.2.
-
-    Raises:
-        ValueError: an argument is out of its range.
 
     Reference: the bound of Burda, Grosse & Salakhutdinov 2016 (IWAE), on a model like the one in section 4 of Rainforth
     et al. 2018 ("Tighter variational bounds are not necessarily better").
@@ -58,21 +53,18 @@ class ImportanceWeighted(Objective):
     scale: float = 0.8
 
     bound = True
-    family: ClassVar[type[Distribution]] = Normal
-    reference: ClassVar[str] = "Burda et al. 2016"
+    family = Normal
+    reference = "Burda et al. 2016"
 
     def __post_init__(self) -> None:
-        whole(self, "dim", 1)
-        whole(self, "particles", 1)
+        at_least(self, dim=1, particles=1)
         finite(self, "x", "mean")
-        between(self, "scale", 0.4, 1.2)
+        between(self, scale=(0.4, 1.2))
         b, c = self.scale * (self.x - 2 * self.mean), 0.5 - self.scale**2
-        spread = math.sqrt(self.dim * (b**2 + 2 * c**2))
-        if spread > 10:
+        if (spread := math.sqrt(self.dim * (b**2 + 2 * c**2))) > 10:
             raise ValueError(
-                "ImportanceWeighted needs a log-weight with standard deviation at most 10 (got "
-                f"{spread:.3g} for dim={self.dim}, x={self.x}, mean={self.mean}, scale={self.scale}). "
-                f"Use mean={self.x / 2}."
+                f"ImportanceWeighted needs a log-weight with standard deviation at most 10 (got {spread:.3g} for dim="
+                f"{self.dim}, x={self.x}, mean={self.mean}, scale={self.scale}). Use mean={self.x / 2}."
             )
 
     @property
@@ -93,8 +85,8 @@ class ImportanceWeighted(Objective):
         def exact(theta: Theta) -> Tensor:
             return _bound(theta["mean"], theta["log_scale"].exp(), self.x, self.particles)
 
-        theta = point(self.dim, self.mean, math.log(self.scale), dtype, device)
-        return Problem(theta, q, functools.partial(Bound, log_joint, particles=self.particles), exact)
+        theta = point(self.dim, dtype, device, mean=self.mean, log_scale=math.log(self.scale))
+        return Problem(theta, q, lambda q: Bound(log_joint, q, self.particles), exact)
 
 
 def _bound(mean: Tensor, scale: Tensor, x: float, particles: int) -> Tensor:

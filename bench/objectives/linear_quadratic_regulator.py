@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
-from bench.objectives._checks import between, finite, positive, whole
-from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._checks import at_least, between, finite, positive
+from bench.objectives._protocol import Objective, Problem, Theta, point
 
 STATES = 2
 """Number of state variables: position and velocity. The action is a force."""
@@ -27,12 +26,12 @@ class LinearQuadraticRegulator(Objective):
     ``a_t ~ N(-gain . s_t, exp(log_scale)^2)``
     ``f = sum_t discount^t a_t^2 / 10 + discount^(t+1) |s_(t+1)|^2``
 
-    The sum is over t = 0 ... horizon - 1. The system is a mass on a line: s is position and velocity, a is the force,
-    a step takes 0.1, and s_0 = (1, 0) is fixed. theta is ``gain``, ``[2]``, and ``log_scale``, ``[1]``. One sample x is
-    a whole trajectory (a_0, s_1, a_1, s_2, ...), which is Gaussian. Its score is the sum of the policy's scores over
+    The sum is over t = 0 ... horizon - 1. The system is a mass on a line: s is position and velocity, a is the force, a
+    step takes 0.1, and s_0 = (1, 0) is fixed. theta is ``gain``, ``[2]``, and ``log_scale``, ``[1]``. One sample x is a
+    whole trajectory (a_0, s_1, a_1, s_2, ...), which is Gaussian. Its score is the sum of the policy's scores over
     time, so ScoreFunction is REINFORCE with the return of the whole trajectory. Its Cholesky factor is the simulator,
     so Reparameterization differentiates through the dynamics. The objective is minimised. Exact value: the recursion of
-    the second moments of s_t.
+    the second moments of s_t. Bad arguments raise ``ValueError``.
 
     Args:
         horizon: number of actions, at least 1.
@@ -40,9 +39,6 @@ class LinearQuadraticRegulator(Objective):
         gain: each of the two gains at the point of measurement.
         scale: standard deviation of the policy at the point of measurement, above 0.
         noise: standard deviation of the noise in every state variable, above 0.
-
-    Raises:
-        ValueError: an argument is out of its range.
 
     Reference: Carvalho, Tateo, Muratore & Peters 2021. Departures: another system, and a finite horizon.
     """
@@ -53,12 +49,12 @@ class LinearQuadraticRegulator(Objective):
     scale: float = 0.5
     noise: float = 0.1
 
-    family: ClassVar[type[Distribution]] = MultivariateNormal
-    reference: ClassVar[str] = "Carvalho et al. 2021"
+    family = MultivariateNormal
+    reference = "Carvalho et al. 2021"
 
     def __post_init__(self) -> None:
-        whole(self, "horizon", 1)
-        between(self, "discount", 0.0, 1.0)
+        at_least(self, horizon=1)
+        between(self, discount=(0.0, 1.0))
         finite(self, "gain")
         positive(self, "scale", "noise")
 
@@ -111,8 +107,5 @@ class LinearQuadraticRegulator(Objective):
                 total = total + later * second.trace()
             return total.squeeze(-1)
 
-        theta = {
-            "gain": torch.full((STATES,), self.gain, dtype=dtype, device=device, requires_grad=True),
-            "log_scale": torch.full((1,), math.log(self.scale), dtype=dtype, device=device, requires_grad=True),
-        }
+        theta = point(STATES, dtype, device, gain=self.gain) | point(1, dtype, device, log_scale=math.log(self.scale))
         return Problem(theta, q, lambda _q: f, exact)

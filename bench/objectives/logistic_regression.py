@@ -3,17 +3,17 @@
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Normal
+from torch.distributions import Normal
 from torch.nn.functional import linear, logsigmoid, pad
 
 from bench.objectives._checks import between, finite
-from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._protocol import Objective, Problem, Theta, point
 from bench.objectives.log_sigmoid import sum_log_sigmoid_value
-from bench.objectives.mean_field import mean_field, point
+from bench.objectives.mean_field import mean_field
 from estimators import Bound
 
 PRODUCTS = 2**18
@@ -33,19 +33,16 @@ class LogisticRegression(Objective):
 
     theta is ``mean`` and ``log_scale``, ``[31]`` each: 30 features, standardised by their means and standard deviations
     over all rows, and a constant. The objective is maximised. Exact value: the closed form of the Kullback-Leibler
-    divergence, and 569 one-dimensional integrals to rounding error. (At the default point a_n has standard deviations
-    up to 21, and with 64 Gauss-Hermite nodes the error of the gradient would have a norm of 0.18.)
+    divergence, and 569 one-dimensional integrals to rounding error. (By default a_n has standard deviations up to 21;
+    64 Gauss-Hermite nodes would leave an error of norm 0.18 in the gradient.) Bad arguments raise ``ValueError``.
 
     Args:
         mean: mean of every coefficient at the point of measurement.
         log_scale: logarithm of the standard deviation of every coefficient at the point of measurement, from -20 to 3;
             the number of nodes of the integrals grows with it.
 
-    Raises:
-        ValueError: an argument is out of its range.
-
-    Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 8, who subsample the data and start with mean
-    and log_scale 0. Data: Wolberg, Street & Mangasarian 1993, as bundled with scikit-learn.
+    Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 8, who subsample the data and start with mean and
+    log_scale 0. Data: Wolberg, Street & Mangasarian 1993, as bundled with scikit-learn.
     """
 
     mean: float = 0.0
@@ -54,12 +51,12 @@ class LogisticRegression(Objective):
     dim = 31
     row_elements = 569
     bound = True
-    family: ClassVar[type[Distribution]] = Normal
-    reference: ClassVar[str] = "Mohamed et al. 2020"
+    family = Normal
+    reference = "Mohamed et al. 2020"
 
     def __post_init__(self) -> None:
         finite(self, "mean")
-        between(self, "log_scale", -20.0, 3.0)
+        between(self, log_scale=(-20.0, 3.0))
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Return the problem in the given dtype, on the given device."""
@@ -74,8 +71,8 @@ class LogisticRegression(Objective):
             likelihood = expected_log_sigmoid(x @ mean, (x.square() @ variance).sqrt()).sum()
             return likelihood - (mean.square() + variance - 1 - 2 * theta["log_scale"]).sum() / 2
 
-        theta = point(self.dim, self.mean, self.log_scale, dtype, device)
-        return Problem(theta, mean_field, functools.partial(Bound, log_joint), exact)
+        theta = point(self.dim, dtype, device, mean=self.mean, log_scale=self.log_scale)
+        return Problem(theta, mean_field, lambda q: Bound(log_joint, q), exact)
 
 
 def log_likelihood(w: Tensor, data: Tensor) -> Tensor:
@@ -85,10 +82,9 @@ def log_likelihood(w: Tensor, data: Tensor) -> Tensor:
 
 
 class _LogLikelihood(torch.autograd.Function):
-    """``sum_n log sigmoid(x_n.w)`` with a gradient in w that is computed along with the value.
+    """``sum_n log sigmoid(x_n.w)`` and its gradient in w, computed together for a few points at a time.
 
-    Both are computed for a few points at a time, while their products with the data are in the cache. What is kept of a
-    point are D numbers, not N.
+    Their products with the data stay in the cache meanwhile. D numbers of every point are kept, not N.
     """
 
     @staticmethod

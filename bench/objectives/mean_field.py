@@ -1,17 +1,8 @@
-"""The mean-field Gaussian, and theta with its two parameters."""
+"""The mean-field Gaussian."""
 
-import torch
 from torch.distributions import Distribution, Independent, Normal
 
 from bench.objectives._protocol import Theta
-
-
-def point(dim: int, mean: float, log_scale: float, dtype: torch.dtype, device: torch.device | str) -> Theta:
-    """Return theta: ``mean`` and ``log_scale``, ``[dim]`` each, with the given number in every coordinate."""
-    return {
-        "mean": torch.full((dim,), mean, dtype=dtype, device=device, requires_grad=True),
-        "log_scale": torch.full((dim,), log_scale, dtype=dtype, device=device, requires_grad=True),
-    }
 
 
 def mean_field(theta: Theta) -> Distribution:

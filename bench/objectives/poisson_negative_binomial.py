@@ -1,16 +1,14 @@
 """A divergence between counting distributions."""
 
-import functools
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Poisson
 
 from bench.objectives._checks import between, positive
-from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._protocol import Objective, Problem, Theta, point
 from estimators import Bound
 
 
@@ -25,15 +23,12 @@ class PoissonNegativeBinomial(Objective):
 
     theta is ``log_rate``, ``[1]``. The objective is maximised; it is largest near the mean of p, 30 by default. Exact
     value: closed form, except for E log Gamma(x + failures), a sum that ends at ``rate + 12 sqrt(rate) + 60``. By
-    Chernoff's bound the rest is less than 1e-25 of the sum, below rounding error.
+    Chernoff's bound the rest is less than 1e-25 of the sum, below rounding error. Bad arguments raise ``ValueError``.
 
     Args:
         failures: shape of p, above 0. (Under p, x counts the successes before this number of failures.)
         probability: probability of a failure, from 0.001 to 0.999.
         rate: rate of q at the point of measurement, from 1e-6 to 1e3.
-
-    Raises:
-        ValueError: an argument is out of its range.
 
     Reference: Arya, Schauer, Schäfer & Rackauckas 2022 (StochasticAD.jl), whose p is the default here.
     """
@@ -44,13 +39,12 @@ class PoissonNegativeBinomial(Objective):
 
     dim = 1
     bound = True
-    family: ClassVar[type[Distribution]] = Poisson
-    reference: ClassVar[str] = "Arya et al. 2022"
+    family = Poisson
+    reference = "Arya et al. 2022"
 
     def __post_init__(self) -> None:
         positive(self, "failures")
-        between(self, "probability", 0.001, 0.999)
-        between(self, "rate", 1e-6, 1e3)
+        between(self, probability=(0.001, 0.999), rate=(1e-6, 1e3))
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Return the problem in the given dtype, on the given device."""
@@ -73,5 +67,5 @@ class PoissonNegativeBinomial(Objective):
             # log x! cancels between log p and log q.
             return probability @ torch.lgamma(x + r) + constant + rate * (slope - log_rate + 1)
 
-        log_rate = torch.full((1,), math.log(self.rate), dtype=dtype, device=device, requires_grad=True)
-        return Problem({"log_rate": log_rate}, q, functools.partial(Bound, log_joint), exact)
+        theta = point(1, dtype, device, log_rate=math.log(self.rate))
+        return Problem(theta, q, lambda q: Bound(log_joint, q), exact)

@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Poisson
 
-from bench.objectives._checks import finite, positive, whole
-from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._checks import at_least, finite, positive
+from bench.objectives._protocol import Objective, Problem, Theta, point
 
 
 @dataclass(frozen=True)
@@ -20,30 +19,26 @@ class PoissonQuadratic(Objective):
     ``x_j ~ Poisson(exp(log_rate_j))``
     ``E f = sum_j (exp(log_rate_j) - target)^2 + exp(log_rate_j)``
 
-    theta is ``log_rate``, ``[dim]``. Exact value: closed form. f is defined between the counts too.
+    theta is ``log_rate``, ``[dim]``. Exact value: closed form. f takes any real x. Bad arguments raise ``ValueError``.
 
     Args:
         dim: random coordinates, at least 1.
         target: the minimiser of f, in every coordinate.
         rate: rate of every coordinate at the point of measurement, above 0.
 
-    Raises:
-        ValueError: an argument is out of its range.
-
-    Reference: an example from the literature on measure-valued gradients (Heidergott, Vazquez-Abad & Volk-Makarewicz
-    2008). They differentiate in the rate (7 at rate 3), this objective in its logarithm, which multiplies the gradient
-    by the rate.
+    Reference: an example of measure-valued gradients from Heidergott, Vazquez-Abad & Volk-Makarewicz 2008, whose
+    gradient is in the rate (7 at rate 3); in the logarithm, as here, it is multiplied by the rate.
     """
 
     dim: int = 1
     target: float = 0.0
     rate: float = 3.0
 
-    family: ClassVar[type[Distribution]] = Poisson
-    reference: ClassVar[str] = "Heidergott et al. 2008"
+    family = Poisson
+    reference = "Heidergott et al. 2008"
 
     def __post_init__(self) -> None:
-        whole(self, "dim", 1)
+        at_least(self, dim=1)
         finite(self, "target")
         positive(self, "rate")
 
@@ -60,5 +55,4 @@ class PoissonQuadratic(Objective):
             rate = theta["log_rate"].exp()
             return ((rate - self.target).square() + rate).sum()
 
-        log_rate = torch.full((self.dim,), math.log(self.rate), dtype=dtype, device=device, requires_grad=True)
-        return Problem({"log_rate": log_rate}, q, lambda _q: f, exact)
+        return Problem(point(self.dim, dtype, device, log_rate=math.log(self.rate)), q, lambda _q: f, exact)

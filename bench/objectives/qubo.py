@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, Independent
 from torch.nn.functional import linear
 
-from bench.objectives._checks import positive, whole
+from bench.objectives._checks import at_least, positive
 from bench.objectives._protocol import Objective, Problem, Theta
 
 
@@ -25,18 +24,14 @@ class Qubo(Objective):
     W is the adjacency matrix of a simple graph with ``ceil(dim degree / 2)`` edges, drawn from the seed without
     replacement. f counts the edges between ones and zeros, and is maximised. theta is ``logits``, ``[dim]``, standard
     normals drawn from the seed; at logits of 0 the gradient would be 0. Exact value: closed form. f is not affine, so
-    estimators that are exact for affine f have no advantage here.
+    estimators that are exact for affine f have no advantage here. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of vertices, at least 2; W has dim^2 elements.
         degree: mean number of edges of a vertex, above 0; from dim - 1 on the graph is complete.
         seed: seed of the graph and the logits, at least 0.
 
-    Raises:
-        ValueError: an argument is out of its range.
-
-    Reference: a synthetic problem of this project. The maximum cut is from Karp 1972; its expectation under independent
-    bits is a loss in Karalias & Loukas 2020, section 3.
+    Reference: a synthetic problem. The maximum cut is from Karp 1972, E f from Karalias & Loukas 2020, section 3.
     """
 
     dim: int = 100
@@ -44,13 +39,12 @@ class Qubo(Objective):
     seed: int = 0
 
     maximise = True
-    family: ClassVar[type[Distribution]] = Bernoulli
-    reference: ClassVar[str] = "Karalias & Loukas 2020"
+    family = Bernoulli
+    reference = "Karalias & Loukas 2020"
 
     def __post_init__(self) -> None:
-        whole(self, "dim", 2)
+        at_least(self, dim=2, seed=0)
         positive(self, "degree")
-        whole(self, "seed", 0)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Return the problem in the given dtype, on the given device."""
@@ -74,5 +68,4 @@ class Qubo(Objective):
             p = theta["logits"].sigmoid()  # no vertex is its own neighbour, so f is affine in every single bit
             return p @ weights.to(p) @ (1 - p)
 
-        logits = draws.to(device, dtype).requires_grad_()
-        return Problem({"logits": logits}, q, lambda _q: f, exact)
+        return Problem({"logits": draws.to(device, dtype).requires_grad_()}, q, lambda _q: f, exact)

@@ -8,8 +8,8 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Distribution, constraints
 
-from bench.objectives._checks import positive, whole
-from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._checks import at_least, positive
+from bench.objectives._protocol import Objective, Problem, Theta, point
 from estimators import Drawable, uniform
 
 
@@ -68,14 +68,11 @@ class RandomWalk(Objective):
 
     s is the sum of the earlier steps; in E f it is the end of the walk. theta is ``log_length``, ``[1]``. q is a
     distribution of whole walks, given by its sampler and its score; the estimators that need nothing else support it.
-    Exact value: P(s) by dynamic programming over the steps.
+    Exact value: P(s) by dynamic programming over the steps. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of steps, at least 1 (with a single step the gradient is 0).
         length: decay length of the odds at the point of measurement, above 0; twice the number of steps in the paper.
-
-    Raises:
-        ValueError: an argument is out of its range.
 
     Reference: Arya, Schauer, Schäfer & Rackauckas 2022 (StochasticAD.jl), section 4.
     """
@@ -83,11 +80,11 @@ class RandomWalk(Objective):
     dim: int = 50
     length: float = 100.0
 
-    family: ClassVar[type[Distribution]] = Walk
-    reference: ClassVar[str] = "Arya et al. 2022"
+    family = Walk
+    reference = "Arya et al. 2022"
 
     def __post_init__(self) -> None:
-        whole(self, "dim", 1)
+        at_least(self, dim=1)
         positive(self, "length")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
@@ -108,5 +105,4 @@ class RandomWalk(Objective):
                 mass = torch.cat([none, (mass * up)[:-1]]) + torch.cat([(mass * (1 - up))[1:], none])
             return mass @ position.square()
 
-        log_length = torch.full((1,), math.log(self.length), dtype=dtype, device=device, requires_grad=True)
-        return Problem({"log_length": log_length}, q, lambda _q: f, exact)
+        return Problem(point(1, dtype, device, log_length=math.log(self.length)), q, lambda _q: f, exact)

@@ -1,14 +1,13 @@
 """Bits that share one parameter."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent
 
 from bench.objectives._checks import finite
-from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._protocol import Objective, Problem, Theta, point
 
 
 @dataclass(frozen=True)
@@ -22,12 +21,10 @@ class SharedBernoulli(Objective):
     ``E f = sum_j p (1 - t_j)^2 + (1 - p) t_j^2``
 
     theta is ``logit``, ``[1]``. Exact value: closed form. The gradient, ``-0.18 p (1 - p)``, is small beside the noise.
+    A logit that is not finite raises ``ValueError``.
 
     Args:
         logit: logit at the point of measurement; 0 and -4 in the paper.
-
-    Raises:
-        ValueError: the argument is not finite.
 
     Reference: Liu, Regier, Tripuraneni, Jordan & McAuliffe 2019 (Rao-Blackwellized stochastic gradients) and Kool, van
     Hoof & Welling 2020, section 5.
@@ -36,8 +33,8 @@ class SharedBernoulli(Objective):
     logit: float = 0.0
 
     dim = 3
-    family: ClassVar[type[Distribution]] = Bernoulli
-    reference: ClassVar[str] = "Liu et al. 2019; Kool et al. 2020"
+    family = Bernoulli
+    reference = "Liu et al. 2019; Kool et al. 2020"
 
     def __post_init__(self) -> None:
         finite(self, "logit")
@@ -57,5 +54,4 @@ class SharedBernoulli(Objective):
             p, t = theta["logit"].sigmoid(), target.to(theta["logit"])
             return (p * (1 - t).square() + (1 - p) * t.square()).sum()
 
-        logit = torch.full((1,), self.logit, dtype=dtype, device=device, requires_grad=True)
-        return Problem({"logit": logit}, q, lambda _q: f, exact)
+        return Problem(point(1, dtype, device, logit=self.logit), q, lambda _q: f, exact)

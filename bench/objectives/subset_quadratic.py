@@ -3,16 +3,15 @@
 import itertools
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from bench.objectives._checks import whole
+from bench.objectives._checks import at_least
 from bench.objectives._protocol import Objective, Problem, Theta
-from estimators import RLOO, Estimator, Subset
+from estimators import RLOO, Subset
 
 ENUMERABLE = 65_536
 """Largest number of subsets that are summed."""
@@ -29,15 +28,12 @@ class SubsetQuadratic(Objective):
     q(x) is proportional to ``exp(x . logits)`` over the x with k ones. theta is ``logits``, ``[dim]``. numpy's
     RandomState draws from the seed standard normals for the logits, then the absolute values of standard normals for t.
     Exact value: the sum over all subsets, for at most 65,536 of them; a Monte Carlo reference for more. On bits f is
-    affine. It is defined for every real x.
+    affine. It is defined for every real x. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of elements to choose from, at least 2.
         k: number of elements in the subset, at least 1 and below dim.
         seed: seed of the logits and t, at least 0; 1234 and nine others in the paper.
-
-    Raises:
-        ValueError: an argument is out of its range.
 
     Reference: the toy problem of Ahmed, Zeng, Niepert & Van den Broeck 2023 (SIMPLE), section 6, with 5 of 10 elements.
     """
@@ -46,14 +42,13 @@ class SubsetQuadratic(Objective):
     k: int = 5
     seed: int = 1234
 
-    family: ClassVar[type[Distribution]] = Subset
-    aliases: ClassVar[tuple[str, ...]] = ("subset",)
-    reference: ClassVar[str] = "Ahmed et al. 2023"
+    family = Subset
+    reference_estimator = RLOO(n=8)  # unbiased, with little variance for its cost
+    aliases = ("subset",)
+    reference = "Ahmed et al. 2023"
 
     def __post_init__(self) -> None:
-        whole(self, "dim", 2)
-        whole(self, "k", 1)
-        whole(self, "seed", 0)
+        at_least(self, dim=2, k=1, seed=0)
         if self.k >= self.dim:
             raise ValueError(
                 f"SubsetQuadratic needs k < dim, or there is no choice to make (got k={self.k}, dim={self.dim}). "
@@ -64,11 +59,6 @@ class SubsetQuadratic(Objective):
     def has_exact(self) -> bool:  # type: ignore[override]
         """Whether there are few enough subsets to sum over all of them."""
         return math.comb(self.dim, self.k) <= ENUMERABLE
-
-    @property
-    def reference_estimator(self) -> Estimator:  # type: ignore[override]
-        """An unbiased estimator with little variance for its cost."""
-        return RLOO(n=8)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Return the problem in the given dtype, on the given device."""
@@ -84,9 +74,7 @@ class SubsetQuadratic(Objective):
 
         def exact(theta: Theta) -> Tensor:
             members = torch.tensor(list(itertools.combinations(range(self.dim), self.k)), device=device)
-            x = torch.zeros(len(members), self.dim, dtype=theta["logits"].dtype, device=device).scatter_(
-                1, members, 1.0
-            )
+            x = theta["logits"].new_zeros(len(members), self.dim).scatter_(1, members, 1.0)
             return (x @ theta["logits"]).softmax(0) @ f(x)
 
         return Problem({"logits": logits}, q, lambda _q: f, exact if self.has_exact else None)

@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from bench.objectives._checks import between, finite, whole
-from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._checks import at_least, between, finite
+from bench.objectives._protocol import Objective, Problem, Theta, point
 from estimators import ReparameterizedVonMises
 
 
@@ -22,18 +21,14 @@ class VonMisesMean(Objective):
     ``k = exp(log_concentration)``
     ``E f = sum_j cos(loc_j - target) I_1(k_j) / I_0(k_j)``
 
-    I_0 and I_1 are modified Bessel functions. theta is ``loc`` and ``log_concentration``, ``[dim]`` each; angles are in
-    radians. Exact value: closed form. f is periodic, which reparameterization needs, since samples jump between -pi and
-    pi.
+    I_0 and I_1 are modified Bessel functions. theta is ``loc`` and ``log_concentration``, ``[dim]`` each. Exact value:
+    closed form. f is periodic, as reparameterization needs: samples jump at pi. Bad arguments raise ``ValueError``.
 
     Args:
         dim: random coordinates, at least 1.
-        target: the direction that maximises f.
-        loc: mean direction of every coordinate at the point of measurement.
+        target: the direction that maximises f, in radians.
+        loc: mean direction of every coordinate, in radians, at the point of measurement.
         concentration: concentration of every coordinate at the point of measurement, from 1e-3 to 1e4.
-
-    Raises:
-        ValueError: an argument is out of its range.
 
     Reference: Figurnov, Mohamed & Mnih 2018, section 5.1; the expectation is from Mardia & Jupp 2000, section 3.5.4.
     """
@@ -44,13 +39,13 @@ class VonMisesMean(Objective):
     concentration: float = 2.0
 
     maximise = True
-    family: ClassVar[type[Distribution]] = ReparameterizedVonMises
-    reference: ClassVar[str] = "Figurnov et al. 2018"
+    family = ReparameterizedVonMises
+    reference = "Figurnov et al. 2018"
 
     def __post_init__(self) -> None:
-        whole(self, "dim", 1)
+        at_least(self, dim=1)
         finite(self, "target", "loc")
-        between(self, "concentration", 1e-3, 1e4)
+        between(self, concentration=(1e-3, 1e4))
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Return the problem in the given dtype, on the given device."""
@@ -67,8 +62,5 @@ class VonMisesMean(Objective):
             length: Tensor = torch.special.i1e(k) / torch.special.i0e(k)
             return ((theta["loc"] - self.target).cos() * length).sum()
 
-        def full(value: float) -> Tensor:
-            return torch.full((self.dim,), value, dtype=dtype, device=device, requires_grad=True)
-
-        theta = {"loc": full(self.loc), "log_concentration": full(math.log(self.concentration))}
+        theta = point(self.dim, dtype, device, loc=self.loc, log_concentration=math.log(self.concentration))
         return Problem(theta, q, lambda _q: f, exact)

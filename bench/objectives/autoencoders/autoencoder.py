@@ -1,7 +1,6 @@
 """The abstract autoencoder: data, networks, training and the point of measurement, whatever the latents are."""
 
 import abc
-import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -10,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution, Independent
 
-from bench.objectives._checks import one_of, whole
+from bench.objectives._checks import at_least, one_of
 from bench.objectives._protocol import Objective, Problem, Theta
 from bench.objectives.autoencoders.images import SIDES, Images, count, images
 from bench.objectives.autoencoders.networks import copies, initial, network
@@ -43,25 +42,18 @@ class Autoencoder(Objective):
     bound = True
 
     def __post_init__(self) -> None:
-        for name in ("dim", "hidden", "batch"):
-            whole(self, name, 1)
-        whole(self, "seed", 0)
+        at_least(self, dim=1, hidden=1, batch=1, seed=0)
         if self.particles is not None:
-            whole(self, "particles", 1)
+            at_least(self, particles=1)
         one_of(self, "data", *SIDES)
+        name = type(self).__name__
         if self.batch > (most := count(self.data)):
             raise ValueError(
-                f"{type(self).__name__} needs batch <= {most}, the number of images (got batch={self.batch}). "
-                "Use batch=32."
+                f"{name} needs batch <= {most}, the number of images (got batch={self.batch}). Use batch=32."
             )
-        self._check_weights()
-
-    def _check_weights(self) -> None:
-        """Raise ``ValueError`` unless the weights that ``at`` names can be read and have the right shapes."""
         if not isinstance(self.at, str) or not self.at:
             raise ValueError(
-                f"{type(self).__name__} needs at='initial', at='trained' or the path of a file of weights "
-                f"(got at={self.at!r})."
+                f"{name} needs at='initial', 'trained' or the path of a file of weights (got at={self.at!r})."
             )
         if self.at == "trained" and self.data != "digits":
             raise ValueError(
@@ -70,7 +62,7 @@ class Autoencoder(Objective):
                 "path of their file."
             )
         if self.weights_file is not None:
-            self.build()
+            self.build()  # reads the weights and checks their shapes
 
     # The latents: what a subclass says --------------------------------------------------------------------------------
 
@@ -84,7 +76,7 @@ class Autoencoder(Objective):
 
     @abc.abstractmethod
     def bounds(self, x: Tensor, output: Tensor, decoder: Theta) -> Tensor:
-        """Return the exact evidence lower bound of every image, ``[batch]``.
+        """Return every image's exact evidence lower bound, ``[batch]``.
 
         Args:
             x: images, ``[batch, pixels]``.
@@ -190,13 +182,8 @@ class Autoencoder(Objective):
             def exact(theta: Theta) -> Tensor:
                 return self.bounds(x, network(x, theta), extra).mean()
 
-            return Problem(
-                theta,
-                q,
-                functools.partial(Bound, log_joint, particles=self.particles),
-                exact if self.has_exact else None,
-                extra,
-            )
+            known = exact if self.has_exact else None
+            return Problem(theta, q, lambda q: Bound(log_joint, q, self.particles), known, extra)
 
         drawn = pictures(
             lambda: seen(slice(held.trained, None)),

@@ -2,19 +2,18 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution, OneHotCategorical
 from torch.nn.functional import logsigmoid, one_hot
 
-from bench.objectives._checks import whole
+from bench.objectives._checks import at_least
 from bench.objectives._protocol import Theta
 from bench.objectives.autoencoders.autoencoder import Autoencoder
 from bench.objectives.autoencoders.networks import copies, network
 from bench.objectives.autoencoders.training import SAMPLES, liveliest
-from estimators import RLOO, Estimator
+from estimators import RLOO
 
 ENUMERABLE = 4096
 """Largest number of states that are summed."""
@@ -30,10 +29,11 @@ class CategoricalVAE(Autoencoder):
     ``E f = sum_z q(z | x) log p(x | z) - KL(q || p)``
 
     p(z) is uniform. Both networks have one hidden layer of leaky rectifiers (slope 0.3). A pixel is 1 if it exceeds
-    half of its range, and 0 otherwise. theta is the encoder, four tensors. ``extra`` is the decoder; its tensors are
-    constants unless they are set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs);
-    ``at`` names other points. The objective is maximised. f is defined for every real z. Exact value: the sum over all
-    classes^dim states, for at most 4096 of them; a Monte Carlo reference for more.
+    half of its range, else 0. theta is the encoder, four tensors. ``extra`` is the decoder; its tensors are constants
+    unless they are set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs); ``at`` names
+    other points. The objective is maximised. f is defined for every real z. Exact value: the sum over all classes^dim
+    states, for at most 4096 of them; a Monte Carlo reference for more. Bad arguments and unreadable data or weights
+    raise ``ValueError``.
 
     Args:
         dim: latent variables, at least 1.
@@ -41,15 +41,10 @@ class CategoricalVAE(Autoencoder):
         hidden: hidden units of the encoder and of the decoder, at least 1.
         batch: number of images, at least 1: the first ones of the data, or a minibatch in training.
         seed: seed of the initial weights and of the order of minibatches, at least 0.
-        at: the weights at which to measure: "initial", "trained" (they come with this package and fit the default
-            parameters), or the path of a file written by ``bench train --keep-weights``.
-        data: "digits", 1797 images of 8 x 8 that come with scikit-learn; or "mnist", "fashion-mnist" or "omniglot",
-            images of 28 x 28 read from files (``--data-dir``).
-        particles: K of the importance-weighted bound ``f(z_1 ... z_K) = log (1/K) sum_k p(x, z_k) / q(z_k | x)``,
-            at least 1, with a Monte Carlo reference; None for the evidence lower bound.
-
-    Raises:
-        ValueError: an argument is out of its range, or data or weights cannot be read.
+        at: weights: "initial", "trained" (packaged, for the defaults) or a file of ``bench train --keep-weights``.
+        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28, files).
+        particles: K of the importance-weighted bound ``f(z_1 ... z_K) = log (1/K) sum_k p(x, z_k) / q(z_k | x)``, at
+            least 1, with a Monte Carlo reference; None for the evidence lower bound.
 
     Reference: a small version of Jang, Gu & Poole 2017, section 4.2; 4 latents of 8 classes are the smallest model of
     Liu, Dong, Liu, Yu & Gao 2023 (ReinMax). Data: Alpaydin & Kaynak 1998, as bundled with scikit-learn.
@@ -64,22 +59,18 @@ class CategoricalVAE(Autoencoder):
     data: str = "digits"
     particles: int | None = None
 
-    family: ClassVar[type[Distribution]] = OneHotCategorical
-    reference: ClassVar[str] = "Jang et al. 2017"
+    family = OneHotCategorical
+    reference_estimator = RLOO(n=8)  # unbiased, with little variance for its cost
+    reference = "Jang et al. 2017"
 
     def __post_init__(self) -> None:
-        whole(self, "classes", 2)
+        at_least(self, classes=2)
         super().__post_init__()
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
         """Whether there is one particle and the classes^dim states are few enough to be summed."""
         return self.dim * math.log(self.classes) <= math.log(ENUMERABLE) * (1 + 1e-12) and self.particles is None
-
-    @property
-    def reference_estimator(self) -> Estimator:  # type: ignore[override]
-        """An unbiased estimator with little variance for its cost."""
-        return RLOO(n=8)
 
     @property
     def _decoder_widths(self) -> tuple[int, ...]:
@@ -115,9 +106,11 @@ class CategoricalVAE(Autoencoder):
     def _walk(self, codes: Tensor) -> Tensor:
         numbers = codes.argmax(-1)
         right, down = liveliest(one_hot(numbers, self.classes).double().var(0).sum(-1))
-        points = numbers[0].repeat(self.classes, self.classes, 1)
-        points[..., right] = torch.arange(self.classes, device=codes.device)
-        points[..., down] = torch.arange(self.classes, device=codes.device)[:, None]
+        points, steps = (
+            numbers[0].repeat(self.classes, self.classes, 1),
+            torch.arange(self.classes, device=codes.device),
+        )
+        points[..., right], points[..., down] = steps, steps[:, None]
         return one_hot(points, self.classes).to(codes)
 
     def _logits(self, output: Tensor) -> Tensor:

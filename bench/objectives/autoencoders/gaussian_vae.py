@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -15,7 +14,7 @@ from bench.objectives.autoencoders.autoencoder import Autoencoder
 from bench.objectives.autoencoders.images import Images
 from bench.objectives.autoencoders.networks import copies
 from bench.objectives.autoencoders.training import SAMPLES, plane
-from estimators import Estimator, Reparameterization
+from estimators import Reparameterization
 
 NOISE = 0.3
 """Standard deviation of a pixel under the linear decoder."""
@@ -34,11 +33,11 @@ class GaussianVAE(Autoencoder):
     ``linear: E f = log N(x; W mean + b, 0.3^2 I) - sum_ij W_ij^2 exp(log_variance_j) / (2 0.3^2) - KL(q || p)``
 
     The encoder and the decoder ``network`` have one hidden layer of leaky rectifiers (slope 0.3). For the linear
-    decoder pixels are grey levels from 0 to 1. For the network a pixel is 1 if it exceeds half of its range, and 0
-    otherwise. theta is the encoder, four tensors. ``extra`` is the decoder; its tensors are constants unless they are
-    set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs); ``at`` names other points.
-    The objective is maximised. Exact value: closed form for the linear decoder, a Monte Carlo reference for the
-    network.
+    decoder pixels are grey levels from 0 to 1. For the network a pixel is 1 if it exceeds half of its range, else 0.
+    theta is the encoder, four tensors. ``extra`` is the decoder; its tensors are constants unless they are set to
+    require gradients. Initial weights and biases are uniform within 1/sqrt(inputs); ``at`` names other points. The
+    objective is maximised. Exact value: closed form for the linear decoder, a Monte Carlo reference for the network.
+    Bad arguments and unreadable data or weights raise ``ValueError``.
 
     Args:
         dim: latent variables, at least 1.
@@ -46,19 +45,13 @@ class GaussianVAE(Autoencoder):
         batch: number of images, at least 1: the first ones of the data, or a minibatch in training.
         seed: seed of the initial weights and of the order of minibatches, at least 0.
         decoder: "network" or "linear".
-        at: the weights at which to measure: "initial", "trained" (they come with this package and fit the default
-            parameters), or the path of a file written by ``bench train --keep-weights``.
-        data: "digits", 1797 images of 8 x 8 that come with scikit-learn; or "mnist", "fashion-mnist" or "omniglot",
-            images of 28 x 28 read from files (``--data-dir``).
-        particles: K of the importance-weighted bound ``f(z_1 ... z_K) = log (1/K) sum_k p(x, z_k) / q(z_k | x)``,
-            at least 1, with a Monte Carlo reference; None for the evidence lower bound.
+        at: weights: "initial", "trained" (packaged, for the defaults) or a file of ``bench train --keep-weights``.
+        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28, files).
+        particles: K of the importance-weighted bound ``f(z_1 ... z_K) = log (1/K) sum_k p(x, z_k) / q(z_k | x)``, at
+            least 1, with a Monte Carlo reference; None for the evidence lower bound.
 
-    Raises:
-        ValueError: an argument is out of its range, or data or weights cannot be read.
-
-    Reference: a small version of Kingma & Welling 2014; with the linear decoder and a linear encoder it would be
-    probabilistic principal component analysis (Tipping & Bishop 1999). Data: Alpaydin & Kaynak 1998, as bundled with
-    scikit-learn.
+    Reference: a small version of Kingma & Welling 2014; with a linear encoder and decoder it would be probabilistic
+    principal component analysis (Tipping & Bishop 1999). Data: Alpaydin & Kaynak 1998, as bundled with scikit-learn.
     """
 
     dim: int = 8
@@ -70,8 +63,9 @@ class GaussianVAE(Autoencoder):
     data: str = "digits"
     particles: int | None = None
 
-    family: ClassVar[type[Distribution]] = Normal
-    reference: ClassVar[str] = "Kingma & Welling 2014"
+    family = Normal
+    reference_estimator = Reparameterization(n=8)  # unbiased, with the least variance for its cost
+    reference = "Kingma & Welling 2014"
 
     def __post_init__(self) -> None:
         one_of(self, "decoder", "network", "linear")
@@ -81,11 +75,6 @@ class GaussianVAE(Autoencoder):
     def has_exact(self) -> bool:  # type: ignore[override]
         """Whether there is one particle and the decoder is linear."""
         return self.decoder == "linear" and self.particles is None
-
-    @property
-    def reference_estimator(self) -> Estimator:  # type: ignore[override]
-        """The unbiased estimator with the least variance for its cost."""
-        return Reparameterization(n=8)
 
     @property
     def _encoder_outputs(self) -> int:
@@ -120,8 +109,7 @@ class GaussianVAE(Autoencoder):
         variance = log_variance.exp()
         likelihood = _log_normal(x, linear(mean, **decoder))
         likelihood = likelihood - linear(variance, decoder["weight"].square()).sum(-1) / (2 * NOISE**2)
-        divergence = (mean.square() + variance - 1 - log_variance).sum(-1) / 2
-        return likelihood - divergence
+        return likelihood - (mean.square() + variance - 1 - log_variance).sum(-1) / 2
 
     def _most_likely(self, output: Tensor) -> Tensor:
         return output.chunk(2, -1)[0]

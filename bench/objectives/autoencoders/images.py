@@ -12,7 +12,6 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,10 @@ from torch import Tensor
 
 VARIABLE = "BENCH_DATA_DIR"
 """Environment variable that names the data folder."""
-
 SIDES = {"digits": 8, "mnist": 28, "fashion-mnist": 28, "omniglot": 28}
 """Height and width of an image in pixels, by the name of the data."""
-
 DIGITS, DIGITS_HELD_OUT = 1797, 297
 """Number of digits, and of held-out digits."""
-
 MOST_HELD_OUT, FEWEST = 2000, 16
 """Largest number of images held out from files; smallest number of images that a file may hold."""
 
@@ -84,7 +80,7 @@ def images(data: str) -> Images:
 
 
 def count(data: str) -> int:
-    """Return the number of images in a data set. The digits are not read for it.
+    """Return the number of images in a data set, without reading the digits.
 
     Raises:
         ValueError: a file is missing or malformed.
@@ -101,7 +97,7 @@ def _digits() -> Images:
 
 @functools.lru_cache(maxsize=4)
 def _read(data: str, *files: tuple[Path, int, int]) -> Images:
-    train, test = READERS[data](*(path for path, *_ in files))
+    train, test = _chardata(files[0][0]) if data == "omniglot" else [_idx(path) for path, *_ in files]
     for kind, found in (("train", train), ("test", test)):
         if len(found) < FEWEST:
             raise ValueError(f"data={data} has {len(found)} images to {kind} on; at least {FEWEST} are needed.")
@@ -118,9 +114,7 @@ def _read(data: str, *files: tuple[Path, int, int]) -> Images:
 def _path(names: tuple[str, ...]) -> Path:
     """Return the path of the first name that is a file in the data folder; messages give the first name."""
     if not (given := os.environ.get(VARIABLE)):
-        raise ValueError(
-            f"{names[0]} cannot be found, since no data folder is set. Set it with --data-dir or {VARIABLE}."
-        )
+        raise ValueError(f"{names[0]} cannot be found: no data folder is set. Set it with --data-dir or {VARIABLE}.")
     folder = Path(given).expanduser()
     if not folder.is_dir():
         raise ValueError(f"There is no data folder {given!r}. Give the folder that holds {names[0]}.")
@@ -137,10 +131,9 @@ def _places(folders: tuple[str, ...], name: str) -> tuple[str, ...]:
     return tuple(f"{folder}/{name}{end}" for folder in folders for end in (".gz", ""))
 
 
-MNIST, FASHION = ("mnist", "MNIST/raw"), ("fashion-mnist", "FashionMNIST/raw")  # the second name is torchvision's
 FILES: dict[str, tuple[tuple[str, ...], ...]] = {
-    data: tuple(_places(folders, f"{part}-images-idx3-ubyte") for part in ("train", "t10k"))
-    for data, folders in (("mnist", MNIST), ("fashion-mnist", FASHION))
+    data: tuple(_places((data, f"{other}/raw"), f"{part}-images-idx3-ubyte") for part in ("train", "t10k"))
+    for data, other in (("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST"))  # torchvision's names
 } | {"omniglot": (("omniglot/chardata.mat", "OMNIGLOT/chardata.mat"),)}
 """Names that each file of a data set may have in the data folder, the usual one first."""
 
@@ -154,11 +147,7 @@ def _said(path: Path) -> str:
 
 
 def _idx(path: Path) -> Bytes:
-    """Return the images of a file in the IDX format of LeCun, Cortes & Burges, ``[images, 784]``.
-
-    Raises:
-        ValueError: the file has another format, is truncated, or holds images of another size.
-    """
+    """Return the images of a file in the IDX format of LeCun, Cortes & Burges, ``[images, 784]``."""
     name = _said(path)
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -175,22 +164,13 @@ def _idx(path: Path) -> Bytes:
     if (height, width) != (28, 28):
         raise ValueError(f"{name} holds images of {height} x {width} pixels; they must be 28 x 28.")
     if len(content) != 16 + count * 784:
-        raise ValueError(
-            f"{name} has {len(content):,} bytes; {count:,} images of 28 x 28 take {16 + count * 784:,}. Copy it again."
-        )
+        expected = f"{count:,} images of 28 x 28 take {16 + count * 784:,}"
+        raise ValueError(f"{name} has {len(content):,} bytes; {expected}. Copy it again.")
     return np.frombuffer(content, np.uint8, offset=16).reshape(count, 784)
 
 
-def _idx_pair(train: Path, test: Path) -> tuple[Bytes, Bytes]:
-    return _idx(train), _idx(test)
-
-
 def _chardata(path: Path) -> tuple[Bytes, Bytes]:
-    """Return Omniglot's training and test images as cut to 28 x 28 by Burda et al., ``[images, 784]`` each.
-
-    Raises:
-        ValueError: the file cannot be read, or holds something else.
-    """
+    """Return Omniglot's training and test images as cut to 28 x 28 by Burda et al., ``[images, 784]`` each."""
     from scipy.io import loadmat  # slow to import
 
     name = _said(path)
@@ -211,10 +191,3 @@ def _characters(held: dict[str, Any], key: str, name: str) -> Bytes:
         raise ValueError(f"{name} holds grey levels of {key} outside the range from 0 to 1.")
     upright = grey.T.reshape(-1, 28, 28).swapaxes(1, 2)  # MATLAB's order: columns first
     return np.ascontiguousarray(np.rint(255 * upright).astype(np.uint8).reshape(-1, 784))
-
-
-READERS: dict[str, Callable[..., tuple[Bytes, Bytes]]] = {
-    "mnist": _idx_pair,
-    "fashion-mnist": _idx_pair,
-    "omniglot": _chardata,
-}

@@ -36,12 +36,12 @@ def initial(widths: Sequence[int], generator: Generator, dtype: torch.dtype, dev
     Args:
         widths: inputs, hidden units if there is a hidden layer, and outputs.
         generator: a generator on the CPU.
-        dtype: of the weights.
-        device: of the weights.
+        dtype: dtype of the weights.
+        device: device of the weights.
 
     Returns:
-        ``hidden_weight`` and ``hidden_bias`` of the hidden layer, then ``weight``, ``[outputs, inputs]``, and ``bias``,
-        ``[outputs]``, of the last one.
+        ``hidden_weight`` and ``hidden_bias`` if there is a hidden layer, then ``weight``, ``[outputs, inputs]``, and
+        ``bias``, ``[outputs]``.
     """
 
     def tensor(inputs: int, *shape: int) -> Tensor:

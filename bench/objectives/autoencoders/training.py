@@ -51,7 +51,10 @@ def trainable(on: Callable[[Tensor], Problem], images: Images, seen: Seen, batch
 def pictures(
     held_out: Callable[[], Tensor], code: Code, decoded: Code, prior: Callable[[Generator], Tensor], walk: Code
 ) -> Callable[[Generator], Theta]:
-    """Return a function that draws the pictures of an autoencoder.
+    """Return a function that maps a generator to three stacks of pictures, ``[rows, columns, side, side]`` each.
+
+    They are ``reconstructions``, each row of held-out images above its reconstructions; ``samples`` from the prior; and
+    the ``walk``.
 
     Args:
         held_out: returns the held-out images, ``[images, pixels]``.
@@ -59,11 +62,6 @@ def pictures(
         decoded: maps latents ``[..., *latents]`` to mean images, ``[..., pixels]``.
         prior: draws latents from the prior, ``[32, *latents]``.
         walk: maps the codes of the held-out images to latents along two directions, ``[steps, steps, *latents]``.
-
-    Returns:
-        A function of a generator. It returns three stacks of images, ``[rows, columns, side, side]`` each:
-        ``reconstructions``, where every row of held-out images is above the row of their reconstructions; ``samples``
-        from the prior; and the ``walk``.
     """
 
     def drawn(generator: Generator) -> Theta:
@@ -90,8 +88,6 @@ def liveliest(spread: Tensor) -> tuple[int, int]:
 def plane(codes: Tensor, at: Tensor, low: float, high: float) -> Tensor:
     """Return copies of ``at``, ``[7, 7, dim]``, with the two latents that vary most in ``codes`` from low to high."""
     right, down = liveliest(codes.var(0))
-    points = at.repeat(WALK, WALK, 1)
-    t = torch.linspace(low, high, WALK, dtype=at.dtype, device=at.device)
-    points[..., right] = t
-    points[..., down] = t[:, None]
+    points, steps = at.repeat(WALK, WALK, 1), torch.linspace(low, high, WALK, dtype=at.dtype, device=at.device)
+    points[..., right], points[..., down] = steps, steps[:, None]
     return points

@@ -45,10 +45,8 @@ def digest(weights: Weights) -> str:
 
 def of(problem: Problem) -> Weights:
     """Return a copy of a problem's weights on the CPU, as they are saved."""
-    return {
-        part: {name: t.detach().cpu().clone() for name, t in tensors.items()}
-        for part, tensors in (("theta", problem.theta), ("extra", problem.extra))
-    }
+    parts = {"theta": problem.theta, "extra": problem.extra}
+    return {part: {name: t.detach().cpu().clone() for name, t in tensors.items()} for part, tensors in parts.items()}
 
 
 def save(problem: Problem, folder: Path) -> Path:
@@ -61,10 +59,10 @@ def save(problem: Problem, folder: Path) -> Path:
 
 
 def load_into(problem: Problem, path: Path, owner: str) -> None:
-    """Copy the weights of a file into a problem's theta and extra.
+    """Copy the weights of a file into a problem's theta and extra, which keep their dtype and device.
 
     Args:
-        problem: the problem; its tensors keep their dtype and device.
+        problem: the problem.
         path: the file.
         owner: name of the objective's class, for the message.
 
@@ -76,9 +74,8 @@ def load_into(problem: Problem, path: Path, owner: str) -> None:
     if shapes != wanted:
         different = next(name for name in {**wanted, **shapes} if shapes.get(name) != wanted.get(name))
         raise ValueError(
-            f"{path} holds the weights of another architecture: {different} is {shapes.get(different, 'missing')} "
-            f"in the file and {wanted.get(different, 'missing')} in {owner}. "
-            f"Give {owner} the parameters of the training run."
+            f"{path} holds the weights of another architecture: {different} is {shapes.get(different, 'missing')} in "
+            f"the file and {wanted.get(different, 'missing')} in {owner}. Give it the parameters of the training run."
         )
     with torch.no_grad():
         for part, tensors in (("theta", problem.theta), ("extra", problem.extra)):
@@ -91,11 +88,7 @@ def _shapes(weights: Weights) -> dict[str, list[int]]:
 
 
 def _read(path: Path) -> Weights:
-    """Return the weights in a file. It is loaded without running any code that it holds.
-
-    Raises:
-        ValueError: the file is missing, cannot be read, or holds no weights.
-    """
+    """Return the weights in a file, without running code that it holds, or raise ``ValueError``."""
     if not path.is_file():
         raise ValueError(
             f"There is no file of weights {str(path)!r}. Use at=initial or make one with `bench train --keep-weights`."

@@ -180,7 +180,7 @@ def refused(match, **fields):
 
 def test_missing_folders_and_files_are_refused(monkeypatch, tmp_path):
     monkeypatch.delenv("BENCH_DATA_DIR", raising=False)
-    refused(r"mnist/train-images-idx3-ubyte.gz cannot be found, since no data folder is set\. Set it with --data-dir")
+    refused(r"mnist/train-images-idx3-ubyte.gz cannot be found: no data folder is set\. Set it with --data-dir")
     monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path / "absent"))
     refused("There is no data folder '.*absent'")
     monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path))

@@ -85,7 +85,7 @@ def test_a_file_without_weights_is_refused(tmp_path):
             BernoulliVAE(at=str(path))
     with pytest.raises(ValueError, match=r"There is no file of weights 'absent\.pt'"):
         BernoulliVAE(at="absent.pt")
-    with pytest.raises(ValueError, match="needs at='initial', at='trained' or the path"):
+    with pytest.raises(ValueError, match="needs at='initial', 'trained' or the path"):
         BernoulliVAE(at=3)
 
 
