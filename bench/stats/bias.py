@@ -10,7 +10,7 @@ from math import expm1, inf, log1p, sqrt
 import numpy as np
 
 from bench.stats import series
-from bench.stats.quantiles import chi2_upper, t_quantile, t_upper
+from bench.stats.quantiles import chi2_upper, t_upper
 from bench.stats.series import Array, Moments
 from bench.stats.summary import BiasVerdict
 from bench.stats.variance import Shape, clip, hall, mean_interval
@@ -207,18 +207,3 @@ def replicates_needed(upper: float, allowed: float, replicates: int) -> float:
     """Return about how many replicates bring the bound U down to `allowed` without a bias: R (U/allowed)²."""
     ratio = upper / allowed if allowed > 0 else inf
     return replicates * (ratio * ratio)
-
-
-def norm_limits(
-    mean: Array, T: float, A: float, C: float, values: Shape | None, confidence: float, df: float
-) -> tuple[float, float]:
-    """Return two-sided limits of ‖μ‖ from a sample mean: the bounds of the bias from g* = 0.
-
-    `values` is the shape of the gradient itself for D = 1, else None.
-    """
-    upper = (1 + confidence) / 2
-    if values is not None:
-        low, high = scalar_limits(float(mean[0]), values, upper)
-        return max(low, -high, 0.0), max(high, -low)
-    z = t_quantile(upper, df)
-    return bias_lower(T, A, C, z), bias_upper(float(np.linalg.norm(mean)), T, A, C, z)

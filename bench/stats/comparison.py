@@ -61,8 +61,8 @@ def paired_log_ratio(
 ) -> LogRatio:
     """Return ln(V_a/V_b) of two estimators that saw the same noise in the same blocks.
 
-    The influence of a replicate is `q_r = w_a/V̂_a − w_b/V̂_b`, in which the noise shared by the estimators cancels. Let
-    q̄_k be its mean over block k, and B the number of blocks, which are weighted by their rows::
+    The influence of a replicate is `q_r = w_a/V̂_a − w_b/V̂_b`, in which shared noise cancels. With q̄_k its mean over
+    block k, and B blocks, weighted by their rows::
 
         σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)
         se = σ̂/√R
@@ -137,7 +137,7 @@ def _check_positive(variance_a: float, variance_b: float) -> None:
 def order_statistic_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:
     """Return the median of `values` `[P]` and the limits of its sign-test interval, `[x_(k), x_(P+1−k)]`.
 
-    The interval assumes independence and nothing else about the law. k is `median_rank(P, confidence)`.
+    The values must be independent; their law is arbitrary. k is `median_rank(P, confidence)`.
 
     Raises ValueError if there is no value.
     """
@@ -166,8 +166,7 @@ def work_normalised(
     """Return E, the variance times the cost per replicate, which is the variance of a mean per unit of work.
 
     The arguments and the result are (value, low, high). MOVER combines the limits on the log scale: the lower one is
-    `ln E − √((ln V̂ − l_V)² + (ln ĉ − l_c)²)`, the upper one its mirror image. Without an upper limit of the variance,
-    the product has none.
+    `ln E − √((ln V̂ − l_V)² + (ln ĉ − l_c)²)`, the upper one its mirror image, or None if the variance has none.
 
     Source: Glynn & Whitt (1992), Operations Research 40:505; Zou & Donner (2008), Statistics in Medicine 27:1693.
     """
