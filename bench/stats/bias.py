@@ -1,7 +1,6 @@
 """The bias of an estimator: a point estimate, an upper bound that holds in every direction, tests and a verdict.
 
-Letters: δ is ḡ − g*, and D is the size of the gradient. T is ‖δ‖² − V̂/R: an unbiased estimate of the squared bias
-‖b‖², which may be negative.
+Letters: δ is ḡ − g*, D the size of the gradient, and T = ‖δ‖² − V̂/R an unbiased estimate of the squared bias ‖b‖².
 """
 
 from dataclasses import dataclass
@@ -111,10 +110,9 @@ def max_test(
 ) -> float:
     """Return the p-value of the largest studentised coordinate, Šidák-corrected: 1 − (1 − min_j p_j)^D.
 
-    p_j tests `t_j = δ_j/√(s̃_j²/R)` like `mean_test`, with the pooled floor `s̃_j² = max(s_j², V̂/D)`. Without the floor,
-    a coordinate whose rare jump was never sampled looks deterministic and many standard errors off. Where the floor is
-    active, the skewness is not corrected. A reference adds √trΣ₀²/R₀ to s̃_j²/R. `shape` has the third and fourth
-    moments.
+    p_j tests `t_j = δ_j/√(s̃_j²/R)` like `mean_test`, with the pooled floor `s̃_j² = max(s_j², V̂/D)`, for a coordinate
+    whose rare jump was never sampled. Where the floor is active, the skewness is not corrected. A reference adds
+    √trΣ₀²/R₀ to s̃_j²/R. `shape` has the third and fourth moments.
     """
     R, D = coordinate.n, delta.size
     floor = total_variance / D
@@ -147,8 +145,7 @@ def sum_test(T: float, Q: float, terms: int) -> float:
     """Return the one-sided p-value of the self-normalised martingale over blocks: `T_ν sf(T/√Q)`, ν being `terms`.
 
     Let y_k be the sum of g_r − g* over block k, S_k = y_1 + ... + y_k and q_k = S_{k−1}·y_k. T is the sum of q_k, and Q
-    of q_k². Without bias E q = 0 for every Σ. Use at least 32 blocks: with B blocks the p-value is at least
-    T_{B−1} sf(√(B−1)).
+    of q_k². Without bias E q = 0 for every Σ. Use 32 blocks or more: B blocks give p ≥ T_{B−1} sf(√(B−1)).
 
     Source: de la Peña (1999), Annals of Probability 27:537.
     """

@@ -151,8 +151,7 @@ def order_statistic_interval(values: ArrayLike, confidence: float = 0.95) -> tup
 def median_rank(count: int, confidence: float = 0.95) -> int:
     """Return the rank k whose order statistics `x_(k)` and `x_(count+1−k)` bound the median of the law of the values.
 
-    k is the (1 − confidence)/2 quantile of Binomial(count, 1/2), at least 1. At 0.95 the interval reaches its
-    confidence from 6 values on; with fewer it is their range.
+    k is the (1 − confidence)/2 quantile of Binomial(count, 1/2), at least 1: at 0.95 the range of fewer than 6 values.
     """
     from scipy.special import bdtr
 
@@ -213,6 +212,5 @@ def rank_intervals(
     n = int(ranked.sum())
     level = (1 - confidence) / max(n * (n - 1) / 2, 1)
     pairs = np.outer(ranked, ranked) & (p <= level)
-    smaller = (pairs & (ratios > 0)).sum(axis=1)
-    larger = (pairs & (ratios < 0)).sum(axis=1)
+    smaller, larger = (pairs & (ratios > 0)).sum(axis=1), (pairs & (ratios < 0)).sum(axis=1)
     return [(1 + int(s), n - int(g)) if r else None for s, g, r in zip(smaller, larger, ranked, strict=True)]

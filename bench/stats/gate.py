@@ -1,8 +1,7 @@
 """Has a variance grown, or a bias appeared? Tests whose false alarms are rare over a whole suite.
 
-The first stage is cheap: it flags cells at margin 0 with a fixed seed. The second stage decides, with a fresh seed,
-four times the replicates, a margin, and Holm's correction over all cells of the baseline. It alone carries the error
-rate of the suite.
+The first stage is cheap: it flags cells at margin 0 with a fixed seed. The second stage alone carries the error rate of
+the suite: a fresh seed, four times the replicates, a margin, and Holm's correction over all cells of the baseline.
 """
 
 from collections.abc import Mapping
@@ -187,9 +186,8 @@ def is_stale(base: GateCell, new: GateCell, margin: float, alpha: float) -> bool
 def holm(p: Mapping[str, float], *, cells: int, alpha: float) -> dict[str, tuple[bool, float]]:
     """Return the result of Holm's step-down test for every name: (rejected, adjusted p-value).
 
-    `cells` is the number K of cells in the baseline; the K − len(p) cells without a p-value count as p = 1. In
-    ascending order, reject while p_(i) ≤ α/(K − i + 1). The adjusted p-value is the running maximum of
-    (K − i + 1) p_(i), at most 1.
+    Of the K `cells` of the baseline, those without a p-value count as p = 1. In ascending order, reject while
+    p_(i) ≤ α/(K − i + 1). The adjusted p-value is the running maximum of (K − i + 1) p_(i), at most 1.
 
     Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
     """

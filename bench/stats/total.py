@@ -104,10 +104,9 @@ class Total:
 
 
 def variance_interval(V: float, shape: Shape, rho: float, tail: Tail, confidence: float) -> Interval:
-    """Return limits for a mean V of positive numbers from their shape and tail.
+    """Return limits for a mean V of positive numbers; the upper one is infinite where k̂ ≥ 1 or nothing varied.
 
-    The upper limit is infinite where k̂ ≥ 1 or nothing varied. The bound of the tail is used with at least 1000
-    replicates, or from a tail index of 1/2 on.
+    The bound of the tail is used with at least 1000 replicates, or from a tail index of 1/2 on.
     """
     if V == 0:
         return Interval(0.0, 0.0, inf, 0.0)

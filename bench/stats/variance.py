@@ -1,8 +1,7 @@
 """Intervals for a mean of positive, skewed numbers: the total variance and the mean squared error.
 
 The total variance V = E‖g − μ‖² is a mean of iid positive scalars. Its interval is the union of two that fail in
-different cells: a Student interval on the log scale, and Hall's skewness-corrected one. If the tail of the scalars is
-heavy, the upper limit is at least the bound of `tail.py`.
+different cells: a Student interval on the log scale, and Hall's. A heavy tail raises the upper limit (`tail.py`).
 """
 
 from dataclasses import dataclass
@@ -94,8 +93,7 @@ def positive_mean_interval(
     to [−2, 2]. The lower limit is at least 0, the upper one at least `tail_upper`.
     """
     upper = (1 + confidence) / 2
-    se = log_standard_error(values.cv2, rho, values.n)
-    A = clip(values.skewness / sqrt(values.n), -2, 2)
+    se, A = log_standard_error(values.cv2, rho, values.n), clip(values.skewness / sqrt(values.n), -2, 2)
     z, t = normal_quantile(upper), t_quantile(upper, values.nu)
     low = min(value * exp(-t * se), value * (1 - se * hall_inverse(z, A)))
     high = max(value * _exp(t * se), value * (1 - se * hall_inverse(-z, A)), tail_upper or 0.0)
@@ -105,8 +103,7 @@ def positive_mean_interval(
 def mean_interval(value: float, values: Shape, *, confidence: float) -> Interval:
     """Return limits for the mean of a scalar series of any sign: the union of the t_ν and the Hall interval."""
     upper = (1 + confidence) / 2
-    se = sqrt(values.variance / values.n)
-    A = clip(values.skewness / sqrt(values.n), -2, 2)
+    se, A = sqrt(values.variance / values.n), clip(values.skewness / sqrt(values.n), -2, 2)
     z, t = normal_quantile(upper), t_quantile(upper, values.nu)
     low = min(value - t * se, value - se * hall_inverse(z, A))
     return Interval(value, low, max(value + t * se, value - se * hall_inverse(-z, A)))
