@@ -46,10 +46,7 @@ class Accumulator:
     def add(self, partial: Partial) -> None:
         """Add the next blocks; raise ValueError if they are not the next ones or have another shape."""
         if partial.index != self._next:
-            raise ValueError(
-                f"expected block {self._next}, got block {partial.index}: partial sums are merged in block order, "
-                "so hold a block back until all blocks before it have been added."
-            )
+            raise ValueError(f"expected block {self._next}, got block {partial.index}: add the blocks in order.")
         if partial.coordinate.mean.shape != self.centre.shape:
             raise ValueError(
                 f"block {partial.index} has gradients of shape {partial.coordinate.mean.shape}, "

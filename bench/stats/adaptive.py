@@ -57,7 +57,8 @@ def is_precise(summary: Summary, target: float) -> bool:
 def planned_replicates(pilot: Summary, target: float) -> int:
     """Return the size of the fresh run, `R* = 1.2 R_pilot (half-width/target)²`, at least 1000.
 
-    The half-width includes what skewness and tail add; without an upper limit it is z se_log. Source: Stein (1945), Annals of Mathematical Statistics 16:243, for the two stages.
+    The half-width includes what skewness and tail add; without an upper limit it is z se_log. Two stages: Stein (1945),
+    Annals of Mathematical Statistics 16:243.
     """
     if target <= 0:
         raise ValueError(f"the target must be a relative half-width above 0 (got {target}).")

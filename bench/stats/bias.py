@@ -167,10 +167,6 @@ def combine(p_max: float, p_sum: float | None, p_projection: float | None, size:
 
 def rounding(variance: float, mean_norm: float, dtype: str, exact_error: float) -> float:
     """Return how far rounding may move equal gradients apart: `1e-6 √(V̂ + ‖ḡ‖²)` (float64: 1e-12) + g*'s error."""
-    if dtype not in ROUNDING:
-        raise ValueError(
-            f"dtype must be one of {', '.join(ROUNDING)}, because the rounding error depends on it (got {dtype!r})."
-        )
     return ROUNDING[dtype] * sqrt(variance + mean_norm**2) + exact_error
 
 

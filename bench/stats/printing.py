@@ -49,7 +49,7 @@ def format_interval(low: float | None, high: float | None) -> str:
 def format_estimate(value: float | None, low: float | None, high: float | None) -> str:
     """Return `value ± half-width`, or `value [low, high]` if lopsided, or `≥ low` without an upper limit.
 
-    An interval is lopsided if its halves differ by more than 0.4 of the half-width.
+    An interval is lopsided if the value is off its middle by more than a fifth of the half-width.
     """
     if value is None or low is None:
         return format_number(value)

@@ -25,7 +25,7 @@ class SeedSummary(NamedTuple):
 def across_seeds(values: Array, confidence: float = 0.95) -> SeedSummary:
     """Summarise ``values`` ``[runs]``, which are finite or infinite of one sign.
 
-    With fewer than 6 runs at 0.95, the interval is their range, below this confidence. Diverged runs count as the worst.
+    With fewer than 6 runs at 0.95, the interval is their range, at a lower level. Diverged runs count as the worst.
 
     Source: order statistics, David & Nagaraja 2003 (Order Statistics, section 7.1); the interquartile mean, Agarwal et
     al. 2021 ("Deep reinforcement learning at the edge of the statistical precipice").

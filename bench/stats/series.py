@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+POWERS = ("mean", "M2", "M3", "M4")  # the arrays of `Moments`
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,8 +179,8 @@ def kurtosis(m: Moments) -> Array:
 
 def to_json(m: Moments) -> dict[str, object]:
     """Return plain data: numbers for a scalar series, arrays for coordinates; missing moments are left out."""
-    known = {"mean": m.mean, "M2": m.M2, "M3": m.M3, "M4": m.M4}
-    return {"n": m.n} | {k: float(v) if np.ndim(v) == 0 else v for k, v in known.items() if v is not None}
+    known = {name: value for name in POWERS if (value := getattr(m, name)) is not None}
+    return {"n": m.n} | {name: float(v) if np.ndim(v) == 0 else v for name, v in known.items()}
 
 
 def from_json(data: dict[str, object]) -> Moments:
@@ -187,11 +188,8 @@ def from_json(data: dict[str, object]) -> Moments:
     n = data["n"]
     if not isinstance(n, int):
         raise ValueError(f"the count n of a series must be a whole number (got {n!r}).")
-
-    def field(name: str) -> Array | None:
-        return None if data.get(name) is None else np.asarray(data[name], dtype=np.float64)
-
-    mean, M2 = field("mean"), field("M2")
+    known = {name: np.asarray(data[name], dtype=np.float64) for name in POWERS if data.get(name) is not None}
+    mean, M2 = known.get("mean"), known.get("M2")
     if mean is None or M2 is None:
         raise ValueError(f"a series needs its mean and M2 (got the fields {sorted(data)}).")
-    return Moments(n, mean, M2, field("M3"), field("M4"))
+    return Moments(n, mean, M2, known.get("M3"), known.get("M4"))
