@@ -87,18 +87,10 @@ def table(found: Sequence[Comparison]) -> str:
     """Return comparisons as text, one line per cell."""
     from tabulate import tabulate
 
-    rows = [
-        [
-            c.cell,
-            c.variance_a,
-            c.variance_b,
-            NONE if c.ratio is None else f"{format_number(c.ratio, 3)} {format_interval(c.ratio_low, c.ratio_high)}",
-            format_number(c.per_evaluation, 3),
-            c.noise,
-            c.word,
-        ]
-        for c in found
-    ]
+    rows = []
+    for c in found:
+        ratio = NONE if c.ratio is None else f"{format_number(c.ratio, 3)} {format_interval(c.ratio_low, c.ratio_high)}"
+        rows.append([c.cell, c.variance_a, c.variance_b, ratio, format_number(c.per_evaluation, 3), c.noise, c.word])
     header = ["cell", "variance A", "variance B", "B/A (95 %)", "per evaluation", "noise", ""]
     return tabulate(rows, header, tablefmt="simple", disable_numparse=True)
 
@@ -169,10 +161,10 @@ def _compared(pairs: Sequence[tuple[str, Record, Record]]) -> list[Comparison]:
     out = []
     for i, ((cell, a, b), (x, y), ratio) in enumerate(zip(pairs, runs, ratios, strict=True)):
         differs, corrected = adjusted.get(str(i), (False, None))
-        same = a.get("fingerprint") is not None and a["fingerprint"] == b.get("fingerprint")
-        same = same and a["replicates"] == b["replicates"]
+        same = a.get("fingerprint") is not None and all(a[key] == b.get(key) for key in ("fingerprint", "replicates"))
         value, low, high = (None, None, None) if ratio is None else ratio.ratio
         costs = [r["f_evals"] + r["grad_evals"] for r in (a, b)]
+        per_evaluation = None if value is None or not costs[0] else value * costs[1] / costs[0]
         if ratio is None:
             word = "no variance to compare"
         elif differs:
@@ -180,20 +172,6 @@ def _compared(pairs: Sequence[tuple[str, Record, Record]]) -> list[Comparison]:
         else:
             word = "same" if same else "no difference seen"
         noise = "same samples" if same else "paired" if ratio is not None and ratio.paired else "independent"
-        out.append(
-            Comparison(
-                cell,
-                _label(a),
-                _label(b),
-                _variance(a, x),
-                _variance(b, y),
-                value,
-                low,
-                high,
-                None if value is None or not costs[0] else value * costs[1] / costs[0],
-                corrected,
-                noise,
-                word,
-            )
-        )
+        texts = (cell, _label(a), _label(b), _variance(a, x), _variance(b, y))
+        out.append(Comparison(*texts, value, low, high, per_evaluation, corrected, noise, word))
     return out

@@ -22,12 +22,11 @@ PRODUCT = ("variance_times_cost", "variance_times_cost_low", "variance_times_cos
 def priced(table: pd.DataFrame, cost: str = "seconds") -> pd.DataFrame:
     """Return the frame with the columns ``unit``, ``price``, ``variance_times_cost`` and ``efficiency``.
 
-    ``price`` and ``variance_times_cost`` come with the limits of their intervals, ``_low`` and ``_high``. All prices of
-    one problem are in one unit. It is seconds where every measured run of the problem was timed; otherwise, or if
-    ``cost`` is "evaluations", it is evaluations of f and of its gradient. The interval of the product combines the two
-    intervals (``stats.comparison.work_normalised``). ``efficiency`` is the least product among the fair runs of the
-    problem divided by the run's own: 1 is the best. It is NaN for exact methods and wherever a bias or a heavy tail
-    makes it meaningless.
+    ``price`` and ``variance_times_cost`` (``stats.comparison.work_normalised``) come with limits, ``_low`` and
+    ``_high``. The unit of one problem is seconds where each of its measured runs was timed; otherwise, or if ``cost``
+    is "evaluations", it is evaluations of f and of its gradient. ``efficiency`` is the least product among the fair
+    runs of the problem divided by the run's own: 1 is the best. It is NaN for exact methods and wherever a bias or a
+    heavy tail makes it meaningless.
     """
     import numpy as np
 
@@ -49,26 +48,22 @@ def _product(row: Any) -> tuple[float, float, float]:
         return 0.0, 0.0, 0.0
     if not (row.variance > 0 and row.price > 0):
         return math.nan, math.nan, math.nan
-    high = None if math.isnan(row.variance_high) else row.variance_high
-    value, low, end = work_normalised(
-        (row.variance, row.variance_low, high), (row.price, row.price_low, row.price_high)
-    )
-    return value, low, math.nan if end is None else end
+    variance = (row.variance, row.variance_low, None if math.isnan(row.variance_high) else row.variance_high)
+    value, low, high = work_normalised(variance, (row.price, row.price_low, row.price_high))
+    return value, low, math.nan if high is None else high
 
 
 def advice(rows: list[Any]) -> str:
     """Return a line that says what to use for one problem and claims no more than the intervals show.
 
-    An estimator is named alone only where its interval of variance times cost lies below every rival's. A biased
-    estimator is never compared at equal cost, because averaging does not remove its bias. Instead the line gives the
-    largest budget for which its error is certainly the lower one.
+    An estimator is named alone only where its interval of variance times cost lies below every rival's. Averaging does
+    not remove a bias, so a biased estimator is named with the largest budget for which it certainly errs less.
 
     Args:
         rows: the measured runs of one problem, from a ``priced`` frame.
     """
-    rivals = sorted(
-        (r for r in rows if r.fair and r.variance_times_cost > 0 and not r.exact), key=lambda r: r.variance_times_cost
-    )
+    rivals = [r for r in rows if r.fair and r.variance_times_cost > 0 and not r.exact]
+    rivals.sort(key=lambda r: r.variance_times_cost)
     exact = [r for r in rows if r.exact]
     if not rivals:
         return _without_rivals(rows, exact)
@@ -79,17 +74,15 @@ def advice(rows: list[Any]) -> str:
     if len(rivals) == 1:
         parts = [f"{best.estimator}: the only unbiased estimator here with a variance to trust"]
     elif tied:
-        parts = [
-            f"use {_alternatives([best, *tied])}: overlapping intervals of {cost}, the lowest of {len(rivals)} unbiased"
-        ]
+        names = _alternatives([best, *tied])
+        parts = [f"use {names}: overlapping intervals of {cost}, the lowest of {len(rivals)} unbiased"]
     else:
         others = [r for r in rivals[1:] if r.estimator_name != best.estimator_name] or rivals[1:]
         second = min(others, key=lambda r: r.variance_times_cost_low)
         least, most = second.variance_times_cost_low / best_high, second.variance_times_cost_high / best_low
         factor = f"≥ {format_number(least, 2)}" if math.isnan(most) else words.span(least, most)
-        parts = [
-            f"use {best.estimator}: lowest {cost} of {len(rivals)} unbiased; {second.estimator} needs {factor} times it"
-        ]
+        needs = f"{second.estimator} needs {factor} times it"
+        parts = [f"use {best.estimator}: lowest {cost} of {len(rivals)} unbiased; {needs}"]
     lasting = max((r for r in rows if r.biased), key=lambda r: _crossing(r, best), default=None)
     if lasting is not None and (estimates := _crossing(lasting, best)) > 1:
         budget = f"{format_number(estimates, 2)} estimates of {best.estimator}"

@@ -33,7 +33,7 @@ class Curves:
     Args:
         estimator: the estimator's label.
         name: the estimator's command-line name.
-        seeds: the seeds of the runs.
+        seeds: of the runs, in the order of ``lines``, their records.
         step: the optimizer's step at each look, ``[looks]``.
         evaluations: evaluations of f for one batch element up to each look, adaptation included, ``[looks]``.
         seconds: seconds of training up to each look, the median over the runs that have not diverged, ``[looks]``.
@@ -41,7 +41,6 @@ class Curves:
         training_value: mean of the estimator's own values of the objective since the last look; NaN at the first.
         variance: variance of the gradient, or its lower limit if the tail is heavy; NaN if unknown.
         heavy: whether the variance is a lower limit.
-        lines: the records of the runs.
     """
 
     estimator: str
@@ -77,11 +76,8 @@ class Curves:
 class Problem:
     """An objective with its settings of training, on which estimators are compared.
 
-    Args:
-        title: the objective's label, with the settings that vary between its trainings.
-        maximise: whether a larger value is better.
-        curves: the curves of each estimator, in the order of the records.
-        line: one of the records, for the keys that they share.
+    ``title`` is its label with the settings that vary between its trainings. ``curves`` are in the order of the
+    records, and ``line`` is one of these, for the keys that they share. To ``maximise`` means that larger is better.
     """
 
     title: str
@@ -102,11 +98,10 @@ class Problem:
 
 def problems(records: Sequence[Record]) -> list[Problem]:
     """Return the problems of a study's training lines, in their order."""
-    lines = [
-        r for r in records if r["kind"] == LineKind.TRAINING and r["outcome"] in (Outcome.MEASURED, Outcome.DIVERGED)
-    ]
     groups: dict[Any, list[Record]] = {}
-    for line in lines:
+    for line in records:
+        if line["kind"] != LineKind.TRAINING or line["outcome"] not in (Outcome.MEASURED, Outcome.DIVERGED):
+            continue
         own = (files(line), *map(_plain, (line[key] for key in SETTINGS)))
         groups.setdefault((line["objective"], *own), []).append(line)
     found = []
@@ -133,7 +128,7 @@ def _plain(value: Any) -> Any:
 
 
 def _curves(lines: list[Record], maximise: bool) -> Curves:
-    length = len(lines[0]["looks"])
+    first, length = lines[0], len(lines[0]["looks"])
     worst = -np.inf if maximise else np.inf
 
     def grid(key: str, missing: float) -> Array:
@@ -151,21 +146,19 @@ def _curves(lines: list[Record], maximise: bool) -> Curves:
     for marks, line in zip(heavy, lines, strict=True):
         statuses = line["curves"].get("variance_status", ())
         marks[: len(statuses)] = [status in HEAVY for status in statuses]
-    step = np.array(lines[0]["looks"], dtype=np.float64)
-    first = lines[0]
-    seconds = grid("training_seconds", np.nan)
+    step, seconds = np.array(first["looks"], dtype=np.float64), grid("training_seconds", np.nan)
     return Curves(
-        first["estimator"],
-        first["estimator_name"],
-        [line["seed"] for line in lines],
-        step,
-        step * (first["f_evals"] + first["adapt_f_evals"]),
-        np.array([np.median(v[~np.isnan(v)]) if not np.isnan(v).all() else np.nan for v in seconds.T]),
-        value,
-        grid("training_value", np.nan),
-        np.where(heavy, grid("variance_low", np.nan), grid("variance", np.nan)),
-        heavy,
-        lines,
+        estimator=first["estimator"],
+        name=first["estimator_name"],
+        seeds=[line["seed"] for line in lines],
+        step=step,
+        evaluations=step * (first["f_evals"] + first["adapt_f_evals"]),
+        seconds=np.array([np.median(v[~np.isnan(v)]) if not np.isnan(v).all() else np.nan for v in seconds.T]),
+        value=value,
+        training_value=grid("training_value", np.nan),
+        variance=np.where(heavy, grid("variance_low", np.nan), grid("variance", np.nan)),
+        heavy=heavy,
+        lines=lines,
     )
 
 

@@ -56,18 +56,15 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     - ``problem``: the objective's label, with dtype, device, seed, replicates or the content of its files if the study
       varies them;
     - ``parameters``: the parameters in the estimator's label;
-    - ``heavy``: the variance has only a lower limit. Every number that needs a finite variance is NaN in such a row, so
-      that no table or figure can print a two-sided interval by accident;
+    - ``heavy``: the variance has only a lower limit. Every number that needs a finite variance is NaN in such a row;
     - ``fair``: may compete as unbiased: shown unbiased, or declared so and not refuted by the data. For noiseless
       methods, an error within the tolerance counts as rounding;
     - ``biased``: a bias was found;
-    - ``exact``: unbiased, with no noise but rounding. The method is noiseless, or its noise cannot be told from
-      rounding in its dtype (f can be larger than its gradient, so up to 1000 roundings of the gradient count as such).
-      No estimator is measured against it, because its variance comes from the arithmetic;
+    - ``exact``: unbiased, with no noise but rounding in its dtype. f can be larger than its gradient, so up to 1000
+      roundings of the gradient count as rounding. Such a variance comes from the arithmetic and is no yardstick;
     - ``evals``: evaluations of f and of its gradient per estimate.
 
-    Args:
-        records: lines of a study, of any kind. A later moments line of a run replaces an earlier one.
+    The records may be of any kind. A later moments line of a run replaces an earlier one.
     """
     import pandas as pd
 
@@ -84,9 +81,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         seconds = timing.get(run, {}) if record["outcome"] == Outcome.MEASURED else {}
         row = {key: record.get(key) for key in IDENTITY + FACTS}
         row |= {key: summary.get(key) for key in SUMMARY} | {key: seconds.get(key) for key in TIMING}
-        row["files"] = files(record)
-        row["flags"] = " ".join(summary.get("flags") or ())
-        rows.append(row)
+        rows.append(row | {"files": files(record), "flags": " ".join(summary.get("flags") or ())})
     table = pd.DataFrame(rows, columns=[*IDENTITY, "files", *FACTS, *SUMMARY, *TIMING])
     numbers = [key for key in FACTS + SUMMARY + TIMING if key not in WORDS]
     table[numbers] = table[numbers].astype(float)
@@ -136,9 +131,8 @@ def _problems(table: pd.DataFrame) -> pd.Series[str]:
         parts = [_setting(key, getattr(row, key)) for key in varying]
         parts += [f"R={row.replicates:,.0f}"] if row.objective in objectives else []
         parts += [row.files] if contents.get(row.objective, 1) > 1 else []
-        names.append(
-            f"{row.objective} ({', '.join(parts)})" if parts and row.outcome != Outcome.SKIPPED else row.objective
-        )
+        named = parts and row.outcome != Outcome.SKIPPED
+        names.append(f"{row.objective} ({', '.join(parts)})" if named else row.objective)
     return pd.Series(names, index=table.index, dtype=object)
 
 

@@ -20,13 +20,11 @@ def ranked(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.Data
     """
     table = table.assign(rank_low=float("nan"), rank_high=float("nan"))
     by_run = {r["run"]: r for r in records if r["kind"] == LineKind.MOMENTS}
-    for _, group in table[(table["outcome"] == Outcome.MEASURED) & (table["variance"] > 0)].groupby(
-        "problem", sort=False
-    ):
+    varied = table[(table["outcome"] == Outcome.MEASURED) & (table["variance"] > 0)]
+    for _, group in varied.groupby("problem", sort=False):
         lines = [by_run[run] for run in group["run"]]
-        ratios, p, allowed = log_ratio_table(
-            [ComparedRun.of(line) for line in lines], common=all(line["common_noise"] for line in lines)
-        )
+        common = all(line["common_noise"] for line in lines)
+        ratios, p, allowed = log_ratio_table([ComparedRun.of(line) for line in lines], common=common)
         for index, rank in zip(group.index, rank_intervals(ratios, p, ranked=allowed), strict=True):
             if rank is not None:
                 table.loc[index, ["rank_low", "rank_high"]] = rank

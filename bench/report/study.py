@@ -24,14 +24,12 @@ Records = Sequence[Mapping[str, Any]]
 def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
     """Write ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*.svg``, ``*.png``; return the paths written.
 
-    For training studies, write ``training.md`` and ``training.csv``. A study of both kinds gets all five.
-
-    Equal records give equal bytes. The records may be part of a study, or hold nothing but failures. A figure without
-    data is not written, and its file from an earlier report is removed. Other files are left alone.
+    For training studies, write ``training.md`` and ``training.csv``. A study of both kinds gets all five. Equal records
+    give equal bytes. A figure without data is not written, and its file from an earlier report is removed.
 
     Args:
         folder: the study folder; made if it does not exist.
-        records: the lines of ``records.jsonl``.
+        records: the lines of ``records.jsonl``, perhaps some of them, or failures alone.
         cost: the unit of cost of an estimate, "seconds" or "evaluations".
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +37,7 @@ def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
     texts, images = dict[str, str](), list[Iterable[tuple[str, bytes | None]]]()
     if not trained or len(trained) < len(records):
         table = prepared(records, cost)
-        texts |= {
+        texts = {
             "table.md": tables.markdown(table, title),
             "table.csv": tables.csv(table),
             "table.tex": tables.latex(table),

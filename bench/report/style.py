@@ -14,44 +14,21 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "#0173b2": ("score-function", "nvil", "", "antithetic-score-function"),
     "#56b4e9": ("rloo", "vimco", "", "self-critical"),
     "#029e73": (
-        "reparameterization",
-        "sticking-the-landing",
-        "doubly-reparameterized",
-        "generalized-reparameterization",
-        "rejection-reparameterization",
-        "",
-        "",
-        "hessian-control-variate",
-        "quadratic-control-variate",
+        "reparameterization", "sticking-the-landing", "doubly-reparameterized", "generalized-reparameterization",
+        "rejection-reparameterization", "", "", "hessian-control-variate", "quadratic-control-variate",
     ),
     "#de8f05": ("measure-valued", "stochastic-ad", "", "go"),
     "#d55e00": (
-        "gumbel-softmax",
-        "straight-through-gumbel-softmax",
-        "straight-through",
-        "reinmax",
-        "gumbel-rao",
-        "darn",
-        "gapped-straight-through",
-        "",
-        "",
-        "",
-        "exponential-arrival",
-        "simple",
+        "gumbel-softmax", "straight-through-gumbel-softmax", "straight-through", "reinmax", "gumbel-rao", "darn",
+        "gapped-straight-through", "", "", "", "exponential-arrival", "simple",
     ),
     "#cc78bc": ("rebar", "relax", "muprop", "double-control-variate", "rodeo", "delta-method"),
     "#ca9161": ("disarm", "arm", "arms", "carms", "arsm", "bit-flip"),
     "#5f5f5f": (
-        "enumeration",
-        "local-expectation",
-        "sum-and-sample",
-        "unordered-set",
-        "",
-        "evolution-strategies",
-        "spsa",
+        "enumeration", "local-expectation", "sum-and-sample", "unordered-set", "", "evolution-strategies", "spsa",
         "forward-gradient",
     ),
-}
+}  # fmt: skip
 """The estimators of each colour. A name's place decides its marker: fill a gap or append, but never reorder."""
 
 MARKERS: tuple[Marker, ...] = ("o", "s", "^", "D", "v", "P", "X", "p", "*", "<", ">", "d")
@@ -84,11 +61,7 @@ _KNOWN = {
     for place, name in enumerate(names)
     if name
 }
-_GUESTS = [
-    Style(colour, marker, DASHES[place % len(DASHES)])
-    for place, marker in enumerate(GUEST_MARKERS)
-    for colour in FAMILIES
-]
+_GUESTS = [Style(c, marker, DASHES[i % len(DASHES)]) for i, marker in enumerate(GUEST_MARKERS) for c in FAMILIES]
 
 
 def styles(names: Sequence[str]) -> dict[str, Style]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bench.records.lines import Outcome
@@ -52,10 +53,12 @@ NOTES = (
 
 HEADER = ("estimator", "rank", "bias", "variance (95 %)", "eff.", "cos", "f + ∇f", "time", "remarks")
 DROPPED_FIRST = ("cos", "f + ∇f", "rank", "time", "eff.")
-LEFT = ("estimator", "bias", "variance (95 %)", "remarks")
+LEFT = ("estimator", "bias", "variance (95 %)", "remarks")  # columns; all others are aligned right
 FOLDED = {"estimator": 26, "remarks": 12}
 """Columns that fold on a narrow terminal, and the width below which another column is dropped instead."""
 SKIPS_SHOWN = 8
+
+Rows = Sequence[Sequence[str]]
 
 
 class Section(NamedTuple):
@@ -85,9 +88,7 @@ def ordered(group: pd.DataFrame) -> pd.DataFrame:
 def sections(table: pd.DataFrame, *, terse: bool = False) -> list[Section]:
     """Return the text of every problem in the order of the records, unless all of its runs were skipped.
 
-    Args:
-        table: the prepared frame.
-        terse: give intervals of the variance in percent, for a terminal.
+    If ``terse``, for a terminal, intervals of the variance are in percent.
     """
     groups = _run(table).groupby("problem", sort=False)
     return [_section(str(problem), ordered(group), terse=terse) for problem, group in groups]
@@ -155,19 +156,27 @@ def csv(table: pd.DataFrame) -> str:
 
 def markdown(table: pd.DataFrame, title: str) -> str:
     """Return the study as Markdown: a table and advice for each problem, what is missing, what the columns mean."""
-    from tabulate import tabulate
-
     parts = [f"# {title}", provenance(table)]
     for section in sections(table):
-        header, body = _filled(section.body)
-        cells = [[cell.replace("|", "\\|") for cell in row] for row in body]
-        align = ["left" if name in LEFT else "right" for name in header]
-        text = tabulate(cells, header, tablefmt="github", disable_numparse=True, colalign=align)
+        text = tabulated("github", *filled(HEADER, section.body))
         parts += [f"## {section.problem}", section.facts + ".", text, f"**{section.advice}.**"]
-    for heading, lines in zip(("Failed", "Not applicable"), absences(table), strict=True):
-        if lines:
-            parts += [f"## {heading}", "\n".join(f"- {line}" for line in lines)]
-    return "\n\n".join([*parts, "## Columns", "\n".join(f"- {note}" for note in NOTES)]) + "\n"
+    lists = dict(zip(("Failed", "Not applicable"), absences(table), strict=True)) | {"Columns": NOTES}
+    return page(parts, lists)
+
+
+def page(parts: Sequence[str], lists: Mapping[str, Sequence[str]]) -> str:
+    """Return the parts of a Markdown page, and its lists under their headings unless they are empty."""
+    bullets = ["\n".join([f"## {name}\n", *(f"- {line}" for line in lines)]) for name, lines in lists.items() if lines]
+    return "\n\n".join([*parts, *bullets]) + "\n"
+
+
+def tabulated(style: str, header: Sequence[str], body: Rows) -> str:
+    """Return a table in a style of tabulate."""
+    from tabulate import tabulate
+
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in body] if style == "github" else body
+    align = ["left" if name in LEFT else "right" for name in header]
+    return tabulate(cells, header, tablefmt=style, disable_numparse=True, colalign=align)
 
 
 LATEX_SIGNS = {"≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "–": "--", "∞": r"$\infty$", "∇": r"$\nabla$"}
@@ -176,13 +185,9 @@ LATEX_SIGNS |= {"µ": r"$\mu$", "‖": r"$\Vert$", "²": "$^2$", "λ": r"$\lambd
 
 def latex(table: pd.DataFrame) -> str:
     """Return one LaTeX table per problem, for a document that loads the package booktabs."""
-    from tabulate import tabulate
-
     parts = ["% Needs \\usepackage{booktabs}."]
     for section in sections(table):
-        header, body = _filled(section.body)
-        align = ["left" if name in LEFT else "right" for name in header]
-        rows = tabulate(body, header, tablefmt="latex_booktabs", disable_numparse=True, colalign=align)
+        rows = tabulated("latex_booktabs", *filled(HEADER, section.body))
         caption = _escaped(f"{section.problem}: {section.facts}. {section.advice}.")
         parts.append("\n".join([r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rows, r"\end{table}"]))
     text = "\n\n".join(parts) + "\n"
@@ -195,10 +200,10 @@ def _escaped(text: str) -> str:
     return "".join(special.get(sign, sign) for sign in text)
 
 
-def _filled(body: list[tuple[str, ...]]) -> tuple[list[str], list[list[str]]]:
+def filled(header: Sequence[str], body: Rows) -> tuple[list[str], list[list[str]]]:
     """Return header and rows without the columns that are empty in every row."""
-    kept = [i for i in range(len(HEADER)) if any(row[i] not in ("", NONE) for row in body)]
-    return [HEADER[i] for i in kept], [[row[i] for i in kept] for row in body]
+    kept = [i for i in range(len(header)) if any(row[i] not in ("", NONE) for row in body)]
+    return [header[i] for i in kept], [[row[i] for i in kept] for row in body]
 
 
 def provenance(table: pd.DataFrame) -> str:
@@ -215,27 +220,14 @@ def provenance(table: pd.DataFrame) -> str:
 
 def show(table: pd.DataFrame, console: Console) -> None:
     """Print the study in the width of the console, without the least important columns if it is narrow."""
-    from rich.padding import Padding
-    from rich.table import Table
     from rich.text import Text
 
     texts = sections(table, terse=True)
-    rows = [row for section in texts for row in section.body]
-    kept = _fitting(rows, console.width)
+    kept = _fitting([row for section in texts for row in section.body], console.width)
+    widths = {name: width for name, width in kept.items() if name not in FOLDED}
     for section in texts:
-        console.print(Text(section.problem, style="bold"))
-        console.print(Padding(Text(section.facts, style="dim"), (0, 0, 0, 2), expand=False))
-        grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-        for i in kept:
-            flexible = HEADER[i] in FOLDED
-            least = None if flexible else max(len(row[i]) for row in [HEADER, *rows])
-            justify: Literal["left", "right"] = "left" if HEADER[i] in LEFT else "right"
-            grid.add_column(HEADER[i], justify=justify, no_wrap=not flexible, min_width=least, overflow="fold")
-        for row in section.body:
-            grid.add_row(*[Text(row[i]) for i in kept])
-        console.print(Padding(grid, (0, 0, 0, 2), expand=False))
-        console.print(Padding(Text(f"→ {section.advice}", style="green"), (0, 0, 0, 2), expand=False))
-        console.print()
+        body = [[cell for name, cell in zip(HEADER, row, strict=True) if name in kept] for row in section.body]
+        show_section(console, section.problem, section.facts, list(kept), body, widths, f"→ {section.advice}")
     failed, skipped = absences(table)
     for line in failed:
         console.print(Text(f"failed: {line}", style="red"))
@@ -245,13 +237,39 @@ def show(table: pd.DataFrame, console: Console) -> None:
         console.print(Text(f"not applicable: {len(skipped) - SKIPS_SHOWN} more, all in table.md", style="dim"))
 
 
-def _fitting(rows: list[tuple[str, ...]], width: int) -> list[int]:
-    """Return the columns that are not empty and fit, dropping the least important first."""
-    kept = [i for i in range(len(HEADER)) if any(row[i] not in ("", NONE) for row in rows)]
+def show_section(
+    console: Console,
+    title: str,
+    facts: str,
+    header: Sequence[str],
+    body: Rows,
+    widths: Mapping[str, int],
+    advice: str = "",
+) -> None:
+    """Print one problem. A column with an entry in ``widths`` has at least this width and does not fold."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    for name in header:
+        side: Literal["left", "right"] = "left" if name in LEFT else "right"
+        grid.add_column(name, justify=side, no_wrap=name in widths, min_width=widths.get(name), overflow="fold")
+    for row in body:
+        grid.add_row(*map(Text, row))
+    parts: list[Text | Table] = [Text(facts, style="dim"), grid]
+    parts += [Text(advice, style="green")] if advice else []
+    console.print(Text(title, style="bold"))
+    for part in parts:
+        console.print(Padding(part, (0, 0, 0, 2), expand=False))
+    console.print()
+
+
+def _fitting(rows: Rows, width: int) -> dict[str, int]:
+    """Return the columns that are not empty and fit, with their widths; the least important are dropped first."""
+    header, body = filled(HEADER, rows)
+    kept = {name: max(map(len, column)) for name, *column in zip(header, header, *body, strict=True)}
     for name in DROPPED_FIRST:
-        taken = 2 + sum(
-            1 + min(max(len(row[i]) for row in [HEADER, *rows]), FOLDED.get(HEADER[i], width)) for i in kept
-        )
-        if taken > width:
-            kept = [i for i in kept if HEADER[i] != name]
+        if 2 + sum(1 + min(w, FOLDED.get(column, width)) for column, w in kept.items()) > width:
+            kept.pop(name, None)
     return kept

@@ -13,6 +13,7 @@ import numpy as np
 from bench.records.lines import LineKind, Outcome
 from bench.report import words
 from bench.report.curves import Curves, Problem, Record, problems
+from bench.report.tables import filled, page, show_section, tabulated
 from bench.stats.printing import NONE, format_estimate, format_number
 from bench.stats.seeds import SeedSummary, across_seeds
 
@@ -41,14 +42,7 @@ NOTES = (
 
 
 class Section(NamedTuple):
-    """One problem as text.
-
-    Args:
-        title: the problem's title.
-        facts: a line on how it was trained and judged.
-        header: names of the columns.
-        body: one row of cells for each estimator, the best first.
-    """
+    """One problem as text: a line on how it was trained and judged, and a row for each estimator, the best first."""
 
     title: str
     facts: str
@@ -62,13 +56,12 @@ def sections(found: Sequence[Problem]) -> list[Section]:
 
 
 def _section(problem: Problem) -> Section:
-    line, budget = problem.line, problem.budget
-    ranked = problem.ranked
-    best = ranked[0]
+    line, budget, ranked = problem.line, problem.budget, problem.ranked
     runs = {len(c.seeds) for c in ranked}
     levels = sorted({round(100 * c.final.level, 1) for c in ranked})
-    judged = f"{'exact' if line['exact_value'] else 'sampled'} objective"
-    judged += " on held-out data" if line["held_out"] else ""
+    judged = (
+        f"{'exact' if line['exact_value'] else 'sampled'} objective{' on held-out data' if line['held_out'] else ''}"
+    )
     facts = [
         f"{line['steps']:,} steps of {line['optimizer']} at {line['learning_rate']:g}",
         f"minibatches of {line['batch']}" if line["batch"] > 1 else "",
@@ -79,14 +72,8 @@ def _section(problem: Problem) -> Section:
     ]
     header = ["estimator", "final", "middle half", f"at {words.count(budget)} f", "behind the best", "diverged"]
     header += ["f + ∇f", "time", "variance: start", "end"]
-    body = [_row(c, best, budget, 1.0 if problem.maximise else -1.0) for c in ranked]
-    kept = [i for i in range(len(header)) if any(row[i] not in (NONE, "") for row in body)]
-    return Section(
-        problem.title,
-        ", ".join(filter(None, facts)),
-        [header[i] for i in kept],
-        [[row[i] for i in kept] for row in body],
-    )
+    body = [_row(c, ranked[0], budget, 1.0 if problem.maximise else -1.0) for c in ranked]
+    return Section(problem.title, ", ".join(filter(None, facts)), *filled(header, body))
 
 
 def _range(values: set[int] | list[float]) -> str:
@@ -158,17 +145,11 @@ def _absence(outcome: str, estimator: str, objective: str, reason: str, seeds: l
 
 def markdown(records: Sequence[Record], title: str) -> str:
     """Return the study as Markdown: a table for each problem, what is missing, what the columns mean."""
-    from tabulate import tabulate
-
     parts = [f"# {title}: training"]
     for section in sections(problems(records)):
-        align = ["left" if i < 1 else "right" for i in range(len(section.header))]
-        cells = [[cell.replace("|", "\\|") for cell in row] for row in section.body]
-        table = tabulate(cells, section.header, tablefmt="github", disable_numparse=True, colalign=align)
+        table = tabulated("github", section.header, section.body)
         parts += [f"## {section.title}", f"{section.facts}.", table]
-    if missing := absences(records):
-        parts += ["## Missing or diverged", "\n".join(f"- {line}" for line in missing)]
-    return "\n\n".join([*parts, "## Columns", "\n".join(f"- {note}" for note in NOTES)]) + "\n"
+    return page(parts, {"Missing or diverged": absences(records), "Columns": NOTES})
 
 
 def data(records: Sequence[Record]) -> str:
@@ -190,19 +171,9 @@ def data(records: Sequence[Record]) -> str:
 
 def show(records: Sequence[Record], console: Console) -> None:
     """Print the tables of training."""
-    from rich.padding import Padding
-    from rich.table import Table
     from rich.text import Text
 
     for section in sections(problems(records)):
-        console.print(Text(section.title, style="bold"))
-        console.print(Padding(Text(section.facts, style="dim"), (0, 0, 0, 2), expand=False))
-        grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-        for i, name in enumerate(section.header):
-            grid.add_column(name, justify="left" if i < 1 else "right", overflow="fold")
-        for row in section.body:
-            grid.add_row(*map(Text, row))
-        console.print(Padding(grid, (0, 0, 0, 2), expand=False))
-        console.print()
+        show_section(console, *section, {})
     for line in absences(records):
         console.print(Text(line, style="dim" if line.startswith("not") else "red"))

@@ -1,6 +1,6 @@
 """Adds up the partial sums of blocks, in block order."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,8 +15,7 @@ from bench.stats.sums import Sums
 class Accumulator:
     """Adds the partial sums of blocks 0, 1, 2, ... in that order, no matter which process computed them.
 
-    It also keeps the bias martingale. With `y_k = Σ_{r in block k} (g_r − g*)` and `S_k = Σ_{j≤k} y_j`, its terms are
-    `q_k = S_{k−1}·y_k` for k ≥ 2. T is their sum and Q the sum of their squares (de la Peña 1999, Ann. Prob. 27:537).
+    It also keeps the sums T and Q of the bias martingale over blocks (`bias.sum_test`).
 
     Args:
         groups: number of coordinates of each tensor of theta by name, in the order in which they are flattened.
@@ -34,13 +33,8 @@ class Accumulator:
         self.replicates = replicates
         self.centre = _vector("centre", centre, sum(self.groups.values()))
         self.exact = None if exact is None else _vector("exact", exact, self.centre.size)
-        self.nonfinite = 0
-        self._next = 0
-        self._rows = self._zero_rows = 0
+        self.nonfinite = self._next = self._rows = self._zero_rows = self._tracked = 0
         self._blocks: dict[str, list[float]] = {}
-        self._tracked = 0
-        self._coordinate: Moments | None = None
-        self._shape: Moments | None = None
         self._series: dict[str, Moments] = {}
         self._part: dict[str, Moments] = {}
         self._top: dict[str, Largest] = {}
@@ -52,10 +46,7 @@ class Accumulator:
     def add(self, partial: Partial) -> None:
         """Add the next blocks; raise ValueError if they are not the next ones or have another shape."""
         if partial.index != self._next:
-            raise ValueError(
-                f"expected block {self._next}, got block {partial.index}: partial sums are merged in block order, "
-                "so hold a block back until all blocks before it have been added."
-            )
+            raise ValueError(f"expected block {self._next}, got block {partial.index}: add the blocks in order.")
         if partial.coordinate.mean.shape != self.centre.shape:
             raise ValueError(
                 f"block {partial.index} has gradients of shape {partial.coordinate.mean.shape}, "
@@ -73,22 +64,17 @@ class Accumulator:
                 "were kept. Give R rounded up to whole draws to the blocks and to the accumulator."
             )
         self._next, self._rows = self._next + partial.blocks, rows
+        self.nonfinite += partial.nonfinite
         if partial.nonfinite:  # its sums are not numbers, and the run is an error
-            self.nonfinite += partial.nonfinite
             return
         if partial.tracked:
             self._tracked += partial.replicates
         self._add_blocks(partial)
-        c = partial.coordinate
-        if partial.index < SHAPE_BLOCKS:
-            self._shape = c if self._shape is None else merge(self._shape, c)
-        plain = Moments(c.n, c.mean, c.M2)
-        self._coordinate = plain if self._coordinate is None else merge(self._coordinate, plain)
-        for name, values in _scalar_series(partial):
+        for name, values in _series_of(partial).items():
             self._series[name] = merge(self._series[name], values) if name in self._series else values
             if partial.tracked:
                 self._part[name] = self._series[name]
-        for name, top in _tops(partial):
+        for name, top in _tops(partial).items():
             if name not in self._top:
                 kept = kept_values(self.replicates) if name == "w" else tail_length(self.replicates) + 1
                 self._top[name] = Largest(kept)
@@ -101,13 +87,13 @@ class Accumulator:
         self._truncate_at = partial.truncate_at
 
     def sums(self) -> Sums:
-        """Return the sufficient statistics of the blocks so far, or raise ValueError if a row is not finite."""
+        """Return the sufficient statistics of the blocks so far; raise ValueError if a row is not finite."""
         if self.nonfinite:
             raise ValueError(
                 f"{self.nonfinite} gradients are not finite (NaN, infinite, or too large to square): "
                 "this run has no moments, because no row is dropped. Report the cell as an error."
             )
-        coordinate, shape = self._coordinate, self._shape
+        coordinate, shape = (self._series.get(name) for name in ("coordinate", "shape"))
         if coordinate is None or shape is None:
             raise ValueError("no block has been added: there is nothing to sum up.")
         projects = self.exact is not None and float(np.linalg.norm(self.exact)) > ZERO_NORM
@@ -115,15 +101,14 @@ class Accumulator:
         longer = {} if self._tracked == self._rows else blocks
         top = {name: largest.values() for name, largest in self._top.items()}
         groups = [name.removeprefix(GROUP) for name in self._series if name.startswith(GROUP)]
-        w, truncated = (self._shaped(name) for name in ("w", "truncated"))
-        assert w is not None
+        shaped = {k: series.shaped(self._series[k], part) for k, part in self._part.items() if k in ("w", "truncated")}
         return Sums(
             groups=self.groups,
             replicates=coordinate.n,
             centre=self.centre,
             coordinate=coordinate,
             shape=shape,
-            w=w,
+            w=shaped["w"],
             w_top=top["w"],
             group_w={name: self._series[GROUP + name] for name in groups},
             group_top={name: top[GROUP + name] for name in groups},
@@ -135,7 +120,7 @@ class Accumulator:
             projection=self._series.get("projection") if projects else None,
             cosine=self._series.get("cosine") if projects else None,
             zero_rows=self._zero_rows,
-            truncated=truncated,
+            truncated=shaped.get("truncated"),
             truncate_at=self._truncate_at,
             martingale_T=self._T,
             martingale_Q=self._Q,
@@ -146,10 +131,6 @@ class Accumulator:
             block_projection=longer.get("projection") if projects else None,
             block_group_w={name: longer[GROUP + name] for name in groups if longer},
         )
-
-    def _shaped(self, name: str) -> Moments | None:
-        """Return a series of all rows with a skewness and a kurtosis, perhaps of its first rows."""
-        return series.shaped(self._series[name], self._part[name]) if name in self._series else None
 
     def _add_blocks(self, partial: Partial) -> None:
         """Keep the numbers of each block, and continue the martingale."""
@@ -178,33 +159,27 @@ GROUP = "w:"
 """Prefix of a group's name that makes the name of its series of squared norms."""
 
 
-def _scalar_series(partial: Partial) -> Iterator[tuple[str, Moments]]:
-    """Yield name and moments of each series that has one number per row."""
-    yield "w", partial.w
-    for group, values in partial.group_w.items():
-        yield GROUP + group, values
-    for name in ("error", "projection", "cosine", "truncated"):
-        if (values := getattr(partial, name)) is not None:
-            yield name, values
+def _series_of(partial: Partial) -> dict[str, Moments]:
+    """Return the series by name: "coordinate" has mean and M2 of all blocks, "shape" all moments of the first 32."""
+    c = partial.coordinate
+    found = {name: getattr(partial, name) for name in ("w", "error", "projection", "cosine", "truncated")}
+    found |= {"coordinate": Moments(c.n, c.mean, c.M2), "shape": c if partial.index < SHAPE_BLOCKS else None}
+    found |= {GROUP + group: values for group, values in partial.group_w.items()}
+    return {name: values for name, values in found.items() if values is not None}
 
 
-def _tops(partial: Partial) -> Iterator[tuple[str, Array]]:
-    """Yield name and largest values of each series that keeps them."""
-    yield "w", partial.w_top
-    for group, top in partial.group_top.items():
-        yield GROUP + group, top
-    if partial.error_top is not None:
-        yield "error", partial.error_top
+def _tops(partial: Partial) -> dict[str, Array]:
+    """Return the largest values of each series that keeps them."""
+    found = {"w": partial.w_top} | {GROUP + group: top for group, top in partial.group_top.items()}
+    return found if partial.error_top is None else found | {"error": partial.error_top}
 
 
 class Largest:
     """The largest values of many descending series, sorted only now and then."""
 
     def __init__(self, count: int) -> None:
-        self.count = count
-        self.least = -np.inf
+        self.count, self.held, self.least = count, 0, -np.inf
         self.parts: list[Array] = []
-        self.held = 0
 
     def add(self, values: Array) -> None:
         """Add the values of a descending series."""

@@ -1,9 +1,8 @@
 """The number of replicates: looks on a doubling schedule, the size of a fresh run, and the price of looking.
 
-A run that stops as soon as its interval is narrow has often not seen its tail yet, so its V̂ is too low (Chow &
-Robbins 1965, Annals of Mathematical Statistics 36:457; Glynn & Whitt 1992, Annals of Applied Probability 2:180).
-Published numbers therefore come from a fresh run, whose size a pilot has planned (Stein 1945). The pilot looks only
-when its replicates have doubled.
+A run that stops as soon as its interval is narrow has often not seen its tail yet, so its V̂ is too low (Chow & Robbins
+1965, Annals of Mathematical Statistics 36:457; Glynn & Whitt 1992, Annals of Applied Probability 2:180). Published
+numbers therefore come from a fresh run, whose size a pilot has planned.
 """
 
 from dataclasses import dataclass
@@ -19,10 +18,7 @@ class PrecisionTarget:
 
     Args:
         half_width: half the width of the variance's 95 % interval, divided by the variance; between 0 and 1.
-        max_replicates: the number of replicates at which a cell stops even if it has not reached the half-width.
-
-    Raises:
-        ValueError: an argument is out of range.
+        max_replicates: at least 1; a cell stops there even if it has not reached the half-width.
     """
 
     half_width: float
@@ -36,10 +32,7 @@ class PrecisionTarget:
 
 
 def look_schedule(maximum: int, first: int = 1000) -> list[int]:
-    """Return the numbers of replicates at which to look: `first·2^k` below `maximum`, then `maximum`.
-
-    Raises ValueError if `maximum` is not positive.
-    """
+    """Return the numbers of replicates at which to look, all positive: `first·2^k` below `maximum`, then `maximum`."""
     if maximum < 1 or first < 1:
         raise ValueError(f"looks need at least one replicate (got first={first}, maximum={maximum}).")
     looks = []
@@ -64,10 +57,8 @@ def is_precise(summary: Summary, target: float) -> bool:
 def planned_replicates(pilot: Summary, target: float) -> int:
     """Return the size of the fresh run, `R* = 1.2 R_pilot (half-width/target)²`, at least 1000.
 
-    The half-width belongs to the pilot's interval, including what skewness and tail add to it. Without an upper limit
-    it is z se_log, which alone would make half of the skewed cells miss the target.
-
-    Source: Stein (1945), Annals of Mathematical Statistics 16:243, for the two stages.
+    The half-width includes what skewness and tail add; without an upper limit it is z se_log. Two stages: Stein (1945),
+    Annals of Mathematical Statistics 16:243.
     """
     if target <= 0:
         raise ValueError(f"the target must be a relative half-width above 0 (got {target}).")

@@ -9,11 +9,10 @@ import numpy as np
 from bench.stats import bias, variance
 from bench.stats.bias import BiasTests, Reference
 from bench.stats.layout import ZERO_NORM
-from bench.stats.quantiles import t_quantile
 from bench.stats.series import Array, Moments
 from bench.stats.summary import BiasVerdict, finite
 from bench.stats.sums import Sums
-from bench.stats.total import Total, scaled, tail_of, variance_interval, whole
+from bench.stats.total import Total, tail_of, variance_interval, whole
 
 STUCK_LISTED = 32  # stuck coordinates named; their count is always complete
 
@@ -39,25 +38,15 @@ class Target:
         return sums.coordinate.mean + (sums.centre - self.gradient)
 
 
-def bias_fields(
-    total: Total,
-    target: Target,
-    *,
-    dtype: str,
-    deterministic: bool,
-    constant: bool,
-    confidence: float,
-    tolerance: float,
-    significance: float,
-) -> Fields:
+def bias_fields(total: Total, target: Target, *, confidence: float, tolerance: float, significance: float) -> Fields:
     """Return the fields of the summary that are about the bias.
 
-    A `constant` run varied by no more than rounding: it has no tests, and a verdict only if it is `deterministic`.
+    A constant run has no tests. It is DEGENERATE unless its estimator is deterministic.
     """
     sums, V, R, reference = total.sums, total.V, total.R, target.reference
     delta = target.distance(sums)
     norm, allowed = float(np.linalg.norm(delta)), tolerance * target.norm
-    eps = bias.rounding(V, float(np.linalg.norm(sums.mean)), dtype, target.error)
+    eps = bias.rounding(V, float(np.linalg.norm(sums.mean)), total.dtype, target.error)
     stuck = bias.stuck_coordinates(delta, sums.coordinate, eps)
     T = bias.squared_bias(norm, V, R, reference)
     out: Fields = {
@@ -67,16 +56,17 @@ def bias_fields(
         "stuck_coordinates": stuck[:STUCK_LISTED],
         "stuck_count": len(stuck),
     }
-    if constant:
-        word = bias.constant_verdict(norm, eps, allowed) if deterministic else BiasVerdict.DEGENERATE
-        bound = norm + eps if deterministic else None
+    if total.constant:
+        word = bias.constant_verdict(norm, eps, allowed) if total.deterministic else BiasVerdict.DEGENERATE
+        bound = norm + eps if total.deterministic else None
         relative = bound / target.norm if bound is not None and target.norm > ZERO_NORM else None
         return out | {"p_bias": 1.0, "verdict": word, "bias_bound": bound, "relative_bias_bound": relative}
     tests = _tests(total, delta, T, reference)
     out |= asdict(tests)
     if total.infinite:
         return out | {"verdict": BiasVerdict.UNRELIABLE}
-    lower, upper = _bounds(total, delta, T, reference, 1 - confidence)
+    alpha = 1 - confidence
+    lower, upper = total.norm_limits(delta, T, reference, 1 - alpha / 2, 1 - alpha)
     lower, upper = max(lower - eps, 0.0) if tests.p_bias < significance else 0.0, upper + eps
     word = bias.verdict(p_bias=tests.p_bias, alpha=significance, lower=lower, upper=upper, allowed=allowed)
     needed = bias.replicates_needed(upper, allowed, R) if word is BiasVerdict.INCONCLUSIVE else inf
@@ -104,28 +94,12 @@ def _tests(total: Total, delta: Array, T: float, reference: Reference | None) ->
     return bias.combine(p_max, p_sum if sums.error is not None else None, p_projection, sums.size)
 
 
-def _bounds(total: Total, delta: Array, T: float, reference: Reference | None, alpha: float) -> tuple[float, float]:
-    """Return the lower bound of ‖b‖ at 1 − α/2 and the upper one at 1 − α, without an allowance for rounding."""
-    scalar = total.scalar()
-    if scalar is not None and reference is None:
-        low, high = bias.scalar_limits(float(delta[0]), scalar, 1 - alpha)
-        low2, high2 = bias.scalar_limits(float(delta[0]), scalar, 1 - alpha / 2)
-        return max(low2, -high2, 0.0), max(high, -low)
-    norm, df = float(np.linalg.norm(delta)), bias.bias_df(total.shape.cv2, total.R)
-    A, C = bias.noise_terms(total.trace_square, total.R, reference)
-    lower = bias.bias_lower(T, A, C, t_quantile(1 - alpha / 2, df))
-    return lower, bias.bias_upper(norm, T, A, C, t_quantile(1 - alpha, df))
-
-
-def error_fields(total: Total, target: Target, *, exactly: bool, confidence: float) -> Fields:
-    """Return the mean squared error, gain, cosine and alignment; a reference's noise is taken out of the first alone.
-
-    `exactly` says that the run is of a deterministic estimator and varied by no more than rounding.
-    """
+def error_fields(total: Total, target: Target, *, confidence: float) -> Fields:
+    """Return the mean squared error, less a reference's noise, and the gain, cosine and alignment."""
     sums = total.sums
     out: Fields = {}
     if sums.error is not None and sums.error_top is not None and not total.infinite:
-        out |= _mse(total, sums.error, sums.error_top, target.reference, exactly, confidence)
+        out |= _mse(total, sums.error, sums.error_top, target.reference, confidence)
     for name, values, means, shift, limit in (
         ("gain", sums.projection, sums.block_projection, 1.0, inf),
         ("cosine", sums.cosine, None, 0.0, 1.0),
@@ -143,16 +117,14 @@ def error_fields(total: Total, target: Target, *, exactly: bool, confidence: flo
     return out
 
 
-def _mse(
-    total: Total, part: Moments, top: Array, reference: Reference | None, exactly: bool, confidence: float
-) -> Fields:
+def _mse(total: Total, part: Moments, top: Array, reference: Reference | None, confidence: float) -> Fields:
     error = whole(total.sums, part, total.sums.block_error)
     value = float(error.mean)
-    noise = 0.0 if reference is None else reference.variance / reference.replicates
-    if total.V == 0 or exactly:
+    if total.constant:
+        exactly = total.deterministic
         return {"mse": value, "mse_low": value if exactly else 0.0, "mse_high": value if exactly else None}
-    tail = scaled(tail_of(part, top), part, error)
-    interval = variance_interval(value, variance.shape(error), 0.0, tail, confidence)
+    noise = 0.0 if reference is None else reference.variance / reference.replicates
+    interval = variance_interval(value, variance.shape(error), 0.0, tail_of(part, top, error), confidence)
     return {
         "mse": max(value - noise, 0.0),
         "mse_low": max(interval.low - noise, 0.0),

@@ -1,7 +1,6 @@
 """The bias of an estimator: a point estimate, an upper bound that holds in every direction, tests and a verdict.
 
-Letters: δ is ḡ − g*, and D is the size of the gradient. T is ‖δ‖² − V̂/R: an unbiased estimate of the squared bias
-‖b‖², which may be negative.
+Letters: δ is ḡ − g*, D the size of the gradient, and T = ‖δ‖² − V̂/R an unbiased estimate of the squared bias ‖b‖².
 """
 
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from math import expm1, inf, log1p, sqrt
 import numpy as np
 
 from bench.stats import series
-from bench.stats.quantiles import chi2_upper, t_quantile, t_upper
+from bench.stats.quantiles import chi2_upper, t_upper
 from bench.stats.series import Array, Moments
 from bench.stats.summary import BiasVerdict
 from bench.stats.variance import Shape, clip, hall, mean_interval
@@ -111,10 +110,9 @@ def max_test(
 ) -> float:
     """Return the p-value of the largest studentised coordinate, Šidák-corrected: 1 − (1 − min_j p_j)^D.
 
-    p_j tests `t_j = δ_j/√(s̃_j²/R)` like `mean_test`, with the pooled floor `s̃_j² = max(s_j², V̂/D)`. Without the floor,
-    a coordinate whose rare jump was never sampled looks deterministic and many standard errors off. Where the floor is
-    active, the skewness is not corrected. A reference adds √trΣ₀²/R₀ to s̃_j²/R. `shape` has the third and fourth
-    moments.
+    p_j tests `t_j = δ_j/√(s̃_j²/R)` like `mean_test`, with the pooled floor `s̃_j² = max(s_j², V̂/D)`, for a coordinate
+    whose rare jump was never sampled. Where the floor is active, the skewness is not corrected. A reference adds
+    √trΣ₀²/R₀ to s̃_j²/R. `shape` has the third and fourth moments.
     """
     R, D = coordinate.n, delta.size
     floor = total_variance / D
@@ -147,8 +145,7 @@ def sum_test(T: float, Q: float, terms: int) -> float:
     """Return the one-sided p-value of the self-normalised martingale over blocks: `T_ν sf(T/√Q)`, ν being `terms`.
 
     Let y_k be the sum of g_r − g* over block k, S_k = y_1 + ... + y_k and q_k = S_{k−1}·y_k. T is the sum of q_k, and Q
-    of q_k². Without bias E q = 0 for every Σ. Use at least 32 blocks: with B blocks the p-value is at least
-    T_{B−1} sf(√(B−1)).
+    of q_k². Without bias E q = 0 for every Σ. Use 32 blocks or more: B blocks give p ≥ T_{B−1} sf(√(B−1)).
 
     Source: de la Peña (1999), Annals of Probability 27:537.
     """
@@ -170,10 +167,6 @@ def combine(p_max: float, p_sum: float | None, p_projection: float | None, size:
 
 def rounding(variance: float, mean_norm: float, dtype: str, exact_error: float) -> float:
     """Return how far rounding may move equal gradients apart: `1e-6 √(V̂ + ‖ḡ‖²)` (float64: 1e-12) + g*'s error."""
-    if dtype not in ROUNDING:
-        raise ValueError(
-            f"dtype must be one of {', '.join(ROUNDING)}, because the rounding error depends on it (got {dtype!r})."
-        )
     return ROUNDING[dtype] * sqrt(variance + mean_norm**2) + exact_error
 
 
@@ -207,18 +200,3 @@ def replicates_needed(upper: float, allowed: float, replicates: int) -> float:
     """Return about how many replicates bring the bound U down to `allowed` without a bias: R (U/allowed)²."""
     ratio = upper / allowed if allowed > 0 else inf
     return replicates * (ratio * ratio)
-
-
-def norm_limits(
-    mean: Array, T: float, A: float, C: float, values: Shape | None, confidence: float, df: float
-) -> tuple[float, float]:
-    """Return two-sided limits of ‖μ‖ from a sample mean: the bounds of the bias from g* = 0.
-
-    `values` is the shape of the gradient itself for D = 1, else None.
-    """
-    upper = (1 + confidence) / 2
-    if values is not None:
-        low, high = scalar_limits(float(mean[0]), values, upper)
-        return max(low, -high, 0.0), max(high, -low)
-    z = t_quantile(upper, df)
-    return bias_lower(T, A, C, z), bias_upper(float(np.linalg.norm(mean)), T, A, C, z)

@@ -61,8 +61,8 @@ def paired_log_ratio(
 ) -> LogRatio:
     """Return ln(V_a/V_b) of two estimators that saw the same noise in the same blocks.
 
-    The influence of a replicate is `q_r = w_a/V̂_a − w_b/V̂_b`, in which the noise shared by the estimators cancels. Let
-    q̄_k be its mean over block k, and B the number of blocks, which are weighted by their rows::
+    The influence of a replicate is `q_r = w_a/V̂_a − w_b/V̂_b`, in which shared noise cancels. With q̄_k its mean over
+    block k, and B blocks, weighted by their rows::
 
         σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)
         se = σ̂/√R
@@ -137,7 +137,7 @@ def _check_positive(variance_a: float, variance_b: float) -> None:
 def order_statistic_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:
     """Return the median of `values` `[P]` and the limits of its sign-test interval, `[x_(k), x_(P+1−k)]`.
 
-    The interval assumes independence and nothing else about the law. k is `median_rank(P, confidence)`.
+    The values must be independent; their law is arbitrary. k is `median_rank(P, confidence)`.
 
     Raises ValueError if there is no value.
     """
@@ -151,8 +151,7 @@ def order_statistic_interval(values: ArrayLike, confidence: float = 0.95) -> tup
 def median_rank(count: int, confidence: float = 0.95) -> int:
     """Return the rank k whose order statistics `x_(k)` and `x_(count+1−k)` bound the median of the law of the values.
 
-    k is the (1 − confidence)/2 quantile of Binomial(count, 1/2), at least 1. At 0.95 the interval reaches its
-    confidence from 6 values on; with fewer it is their range.
+    k is the (1 − confidence)/2 quantile of Binomial(count, 1/2), at least 1: at 0.95 the range of fewer than 6 values.
     """
     from scipy.special import bdtr
 
@@ -166,8 +165,7 @@ def work_normalised(
     """Return E, the variance times the cost per replicate, which is the variance of a mean per unit of work.
 
     The arguments and the result are (value, low, high). MOVER combines the limits on the log scale: the lower one is
-    `ln E − √((ln V̂ − l_V)² + (ln ĉ − l_c)²)`, the upper one its mirror image. Without an upper limit of the variance,
-    the product has none.
+    `ln E − √((ln V̂ − l_V)² + (ln ĉ − l_c)²)`, the upper one its mirror image, or None if the variance has none.
 
     Source: Glynn & Whitt (1992), Operations Research 40:505; Zou & Donner (2008), Statistics in Medicine 27:1693.
     """
@@ -214,6 +212,5 @@ def rank_intervals(
     n = int(ranked.sum())
     level = (1 - confidence) / max(n * (n - 1) / 2, 1)
     pairs = np.outer(ranked, ranked) & (p <= level)
-    smaller = (pairs & (ratios > 0)).sum(axis=1)
-    larger = (pairs & (ratios < 0)).sum(axis=1)
+    smaller, larger = (pairs & (ratios > 0)).sum(axis=1), (pairs & (ratios < 0)).sum(axis=1)
     return [(1 + int(s), n - int(g)) if r else None for s, g, r in zip(smaller, larger, ranked, strict=True)]

@@ -1,8 +1,7 @@
 """Has a variance grown, or a bias appeared? Tests whose false alarms are rare over a whole suite.
 
-The first stage is cheap: it flags cells at margin 0 with a fixed seed. The second stage decides, with a fresh seed,
-four times the replicates, a margin, and Holm's correction over all cells of the baseline. It alone carries the error
-rate of the suite.
+The first stage is cheap: it flags cells at margin 0 with a fixed seed. The second stage alone carries the error rate of
+the suite: a fresh seed, four times the replicates, a margin, and Holm's correction over all cells of the baseline.
 """
 
 from collections.abc import Mapping
@@ -21,8 +20,7 @@ STAGE_TWO_FACTOR = 4  # replicates of the second stage over those of the first
 class GateCell:
     """The statistics of a cell that the gate needs, of the baseline or of a new run. Plain data.
 
-    `truncated_mean` and `truncated_cv2` are the mean and cv² of min(w, c0), with w the squared norms and c0 =
-    `truncated_at`. The truncated test exists if the new run was truncated at the baseline's c0.
+    `truncated_mean` and `truncated_cv2` belong to min(w, c0), with w the squared norms and c0 = `truncated_at`.
     """
 
     replicates: int
@@ -40,14 +38,10 @@ class GateCell:
 class CellOutcome(StrEnum):
     """What became of the test of a cell."""
 
-    TESTED = "TESTED"
-    """There is a p-value."""
-    PASS = "PASS"
-    """Passed without a test: nothing varies in the new run."""
-    FAIL = "FAIL"
-    """Failed without a test: something varies that did not vary in the baseline."""
-    NOT_GATEABLE = "NOT_GATEABLE"
-    """No test exists."""
+    TESTED = "TESTED"  # there is a p-value
+    PASS = "PASS"  # without a test: nothing varies in the new run
+    FAIL = "FAIL"  # without a test: something varies that did not vary in the baseline
+    NOT_GATEABLE = "NOT_GATEABLE"  # no test exists
 
 
 @dataclass(frozen=True)
@@ -140,9 +134,7 @@ def smallest_change(
     """
     if base.variance == 0:
         return None
-    tests: list[tuple[float, bool]] = []
-    if not is_heavy(base.khat):
-        tests.append((base.cv2, False))
+    tests = [] if is_heavy(base.khat) else [(base.cv2, False)]
     if base.truncated_mean and base.truncated_cv2 is not None:
         tests.append((base.truncated_cv2, True))
     found = []
@@ -171,9 +163,8 @@ def gate_cell(base: GateCell, new: GateCell, margin: float) -> CellTest:
     p_truncated = None if truncated is None else truncated[1]
     if is_heavy(base.khat):
         if p_truncated is None:
-            return CellTest(
-                CellOutcome.NOT_GATEABLE, None, reason="heavy tail, and no variance truncated at the baseline's cut"
-            )
+            reason = "heavy tail, and no variance truncated at the baseline's cut"
+            return CellTest(CellOutcome.NOT_GATEABLE, None, reason=reason)
         return CellTest(CellOutcome.TESTED, p_truncated, p_truncated=p_truncated, reason=_tail_note(base, new))
     _, p_variance = variance_statistic(base, new, margin)
     p = p_variance if p_truncated is None else min(1.0, 2 * min(p_variance, p_truncated))
@@ -195,17 +186,15 @@ def is_stale(base: GateCell, new: GateCell, margin: float, alpha: float) -> bool
 def holm(p: Mapping[str, float], *, cells: int, alpha: float) -> dict[str, tuple[bool, float]]:
     """Return the result of Holm's step-down test for every name: (rejected, adjusted p-value).
 
-    `cells` is the number K of cells in the baseline; the K − len(p) cells without a p-value count as p = 1. In
-    ascending order, reject while p_(i) ≤ α/(K − i + 1). The adjusted p-value is the running maximum of
-    (K − i + 1) p_(i), at most 1.
+    Of the K `cells` of the baseline, those without a p-value count as p = 1. In ascending order, reject while
+    p_(i) ≤ α/(K − i + 1). The adjusted p-value is the running maximum of (K − i + 1) p_(i), at most 1.
 
     Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
     """
     if cells < len(p):
         raise ValueError(f"the correction is over all cells of the baseline, at least {len(p)} (got {cells}).")
     out: dict[str, tuple[bool, float]] = {}
-    adjusted = 0.0
-    rejecting = True
+    adjusted, rejecting = 0.0, True
     for i, name in enumerate(sorted(p, key=lambda name: p[name])):
         rejecting = rejecting and p[name] <= alpha / (cells - i)
         adjusted = max(adjusted, min(1.0, (cells - i) * p[name]))

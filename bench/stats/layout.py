@@ -24,8 +24,7 @@ def above_quantile(n: int) -> int:
 def kept_values(replicates: int) -> int:
     """Return the number of largest w that a run keeps: the tail with its threshold, or the largest 1 % if more.
 
-    The largest 1 % are kept up to 400 000 replicates. They give the 99 % quantile of w, and the variance truncated
-    there, without a second run.
+    Up to 400 000 replicates they give the 99 % quantile of w, and the variance truncated there, without a second run.
     """
     covered = above_quantile(replicates) if replicates <= COVERED_REPLICATES else 0
     return max(tail_length(replicates), covered) + 1

@@ -11,11 +11,10 @@ class Partial:
     """The contribution of successive blocks of `rows` gradients each. Plain float64 numpy data, cheap to pickle.
 
     `index` is the number of the first block. `means` `[blocks, size]` are the means of the blocks about the centre c,
-    `mean(g) − c`. `coordinate` holds the moments of all rows about c, with M3 and M4 only for index < 32.
-
-    `w` is the series `rows/(rows−1) ‖g_r − ḡ_block‖²`, whose mean estimates the total variance without bias. `w_top`
-    are its largest values, and `block_w` `[blocks]` its sum in each block. `group_w`, `group_top` and `block_group_w`
-    hold them for each group; they are empty if there is one group.
+    `mean(g) − c`. `coordinate` holds the moments of all rows about c, with M3 and M4 only for index < 32. `w` is the
+    series `rows/(rows−1) ‖g_r − ḡ_block‖²`, whose mean estimates the total variance without bias; `w_top` are its
+    largest values, `block_w` `[blocks]` its sum in each block. `group_w`, `group_top` and `block_group_w` hold them for
+    each group; they are empty if there is one group.
 
     With an exact gradient, `error` is the series `‖g_r − g*‖²`, `projection` is `g*·(g_r − g*)/‖g*‖²`, and `cosine` is
     `cos(g_r, g*)`. `zero_rows` counts the rows with `‖g_r‖ = 0`, whose cosine is taken as 0. `nonfinite` counts the

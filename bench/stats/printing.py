@@ -47,10 +47,9 @@ def format_interval(low: float | None, high: float | None) -> str:
 
 
 def format_estimate(value: float | None, low: float | None, high: float | None) -> str:
-    """Return an estimate with its limits as text.
+    """Return `value ± half-width`, or `value [low, high]` if lopsided, or `≥ low` without an upper limit.
 
-    `value ± half-width` if the interval is symmetric to within a fifth of its half-width, else `value [low, high]`;
-    `≥ low` without an upper limit.
+    An interval is lopsided if the value is off its middle by more than a fifth of the half-width.
     """
     if value is None or low is None:
         return format_number(value)
@@ -66,11 +65,7 @@ def format_estimate(value: float | None, low: float | None, high: float | None) 
 
 
 def format_variance(summary: Summary) -> str:
-    """Return the total variance as text.
-
-    An estimate with its limits; without an upper limit, the lower one alone; if nothing varied, 0 with a bound on the
-    probability of another value.
-    """
+    """Return the total variance as text; if nothing varied, 0 with a bound on the probability of another value."""
     if summary.status is Status.DEGENERATE:
         return f"0 (P(other) ≤ {format_number(summary.unseen, 2)})"
     return format_estimate(summary.variance, summary.variance_low, summary.variance_high)
@@ -94,8 +89,7 @@ def format_rank(rank: tuple[int, int] | None) -> str:
 def _with_error(value: float, half: float, places: int, exponent: int) -> str:
     if _is_plain(places, exponent):
         return f"{_fixed(value, places, exponent)} ± {_fixed(half, places, exponent)}"
-    scale = 10.0**exponent
-    shown = max(places + exponent, 0)
+    scale, shown = 10.0**exponent, max(places + exponent, 0)
     return f"({value / scale:.{shown}f} ± {half / scale:.{shown}f})e{exponent}"
 
 

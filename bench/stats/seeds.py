@@ -9,13 +9,10 @@ from bench.stats.series import Array
 
 
 class SeedSummary(NamedTuple):
-    """The median of runs, an interval for the median of the law they come from, and the mean of their middle half.
+    """The median of runs, an interval for the median of their law, and their interquartile mean, `middle`.
 
-    Args:
-        median: of the runs.
-        low, high: order statistics.
-        level: the probability with which such an interval contains the median, for every law; 0 for a single run.
-        middle: the interquartile mean.
+    `low` and `high` are order statistics. Such an interval contains the median with probability `level`, for every law;
+    a single run has the level 0.
     """
 
     median: float
@@ -28,8 +25,7 @@ class SeedSummary(NamedTuple):
 def across_seeds(values: Array, confidence: float = 0.95) -> SeedSummary:
     """Summarise ``values`` ``[runs]``, which are finite or infinite of one sign.
 
-    At 0.95 the interval reaches the confidence from 6 runs on. With fewer it is the range of the runs, and ``level``
-    gives its actual confidence. Diverged runs count as the worst: none is left out.
+    With fewer than 6 runs at 0.95, the interval is their range, at a lower level. Diverged runs count as the worst.
 
     Source: order statistics, David & Nagaraja 2003 (Order Statistics, section 7.1); the interquartile mean, Agarwal et
     al. 2021 ("Deep reinforcement learning at the edge of the statistical precipice").

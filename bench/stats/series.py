@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+POWERS = ("mean", "M2", "M3", "M4")  # the arrays of `Moments`
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +37,8 @@ def moments(values: ArrayLike) -> Moments:
     mean = np.asarray(x.mean(axis=0))
     d = x - mean
     d2 = d * d
-    return Moments(
-        x.shape[0],
-        mean,
-        np.asarray(d2.sum(axis=0)),
-        np.asarray((d2 * d).sum(axis=0)),
-        np.asarray((d2 * d2).sum(axis=0)),
-    )
+    M2, M3, M4 = d2.sum(axis=0), (d2 * d).sum(axis=0), (d2 * d2).sum(axis=0)
+    return Moments(x.shape[0], mean, np.asarray(M2), np.asarray(M3), np.asarray(M4))
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -55,8 +51,7 @@ def merge(a: Moments, b: Moments) -> Moments:
         M3 = M3a + M3b + δ³ n_a n_b (n_a − n_b)/n² + 3δ (n_a M2b − n_b M2a)/n
         M4 = M4a + M4b + δ⁴ n_a n_b (n_a² − n_a n_b + n_b²)/n³ + 6δ² (n_a² M2b + n_b² M2a)/n² + 4δ (n_a M3b − n_b M3a)/n
 
-    M3 and M4 are None in the result if either argument lacks them. The last digits of the result depend on the order
-    of merging, so callers merge in block order.
+    M3 and M4 are None if either argument lacks them. The last digits depend on the order, so merge in block order.
 
     Source: Chan, Golub & LeVeque (1983), The American Statistician 37:242; Pébay (2008), SAND2008-6212.
     """
@@ -71,10 +66,6 @@ def _floats(m: Moments) -> tuple[float | None, ...]:
     return tuple(None if v is None else v.item() for v in (m.mean, m.M2, m.M3, m.M4))
 
 
-def _named(m: Moments) -> dict[str, Array | None]:
-    return {"mean": m.mean, "M2": m.M2, "M3": m.M3, "M4": m.M4}
-
-
 def _merge(count_a: int, a: Any, count_b: int, b: Any) -> Any:
     """Apply the formulas of `merge` to floats or arrays: two values if a higher moment is missing, else four."""
     na, nb = float(count_a), float(count_b)
@@ -87,13 +78,8 @@ def _merge(count_a: int, a: Any, count_b: int, b: Any) -> Any:
     if M3a is None or M3b is None or M4a is None or M4b is None:
         return mean, M2
     M3 = M3a + M3b + δ2 * δ * (na * nb * (na - nb) / n**2) + 3 * δ * (na * M2b - nb * M2a) / n
-    M4 = (
-        M4a
-        + M4b
-        + δ2 * δ2 * (na * nb * (na**2 - na * nb + nb**2) / n**3)
-        + 6 * δ2 * (na**2 * M2b + nb**2 * M2a) / n**2
-        + 4 * δ * (na * M3b - nb * M3a) / n
-    )
+    M4 = M4a + M4b + δ2 * δ2 * (na * nb * (na**2 - na * nb + nb**2) / n**3)
+    M4 = M4 + 6 * δ2 * (na**2 * M2b + nb**2 * M2a) / n**2 + 4 * δ * (na * M3b - nb * M3a) / n
     return mean, M2, M3, M4
 
 
@@ -145,9 +131,8 @@ def each(m: Moments) -> Iterator[Moments]:
 def stretch(part: Moments, means: Array, rows: Array) -> Moments:
     """Return the moments of a long scalar series from its first values, `part`, and `means` and `rows` `[B]` by block.
 
-    Mean and variance come from the blocks, `Σ_b rows_b (mean_b − mean)²/(B − 1)`, so that everything beyond the part
-    counts. Skewness and kurtosis come from the part. The kurtosis is at least 1 + 2n/(B − 1), at which Satterthwaite's
-    degrees of freedom of a variance are the B − 1 of this one.
+    Mean and variance, `Σ_b rows_b (mean_b − mean)²/(B − 1)`, come from all blocks. Skewness and kurtosis come from the
+    part. The kurtosis is at least 1 + 2n/(B − 1), which gives a variance B − 1 degrees of freedom (Satterthwaite).
     """
     n = int(rows.sum())
     mean = rows @ means / n
@@ -194,9 +179,8 @@ def kurtosis(m: Moments) -> Array:
 
 def to_json(m: Moments) -> dict[str, object]:
     """Return plain data: numbers for a scalar series, arrays for coordinates; missing moments are left out."""
-    data: dict[str, object] = {"n": m.n}
-    data.update({k: float(v) if np.ndim(v) == 0 else v for k, v in _named(m).items() if v is not None})
-    return data
+    known = {name: value for name in POWERS if (value := getattr(m, name)) is not None}
+    return {"n": m.n} | {name: float(v) if np.ndim(v) == 0 else v for name, v in known.items()}
 
 
 def from_json(data: dict[str, object]) -> Moments:
@@ -204,11 +188,8 @@ def from_json(data: dict[str, object]) -> Moments:
     n = data["n"]
     if not isinstance(n, int):
         raise ValueError(f"the count n of a series must be a whole number (got {n!r}).")
-
-    def field(name: str) -> Array | None:
-        return None if data.get(name) is None else np.asarray(data[name], dtype=np.float64)
-
-    mean, M2 = field("mean"), field("M2")
+    known = {name: np.asarray(data[name], dtype=np.float64) for name in POWERS if data.get(name) is not None}
+    mean, M2 = known.get("mean"), known.get("M2")
     if mean is None or M2 is None:
         raise ValueError(f"a series needs its mean and M2 (got the fields {sorted(data)}).")
-    return Moments(n, mean, M2, field("M3"), field("M4"))
+    return Moments(n, mean, M2, known.get("M3"), known.get("M4"))

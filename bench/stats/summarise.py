@@ -4,14 +4,14 @@ from math import sqrt
 
 import numpy as np
 
-from bench.stats import bias, variance
+from bench.stats import variance
 from bench.stats.against import Target, bias_fields, error_fields
 from bench.stats.bias import ROUNDING, Reference
 from bench.stats.layout import above_quantile
 from bench.stats.series import Array
 from bench.stats.summary import BiasVerdict, Flag, Summary, finite
 from bench.stats.sums import Sums
-from bench.stats.total import Total, scaled, tail_of, variance_interval, whole
+from bench.stats.total import Total, tail_of, variance_interval, whole
 
 
 def summarise(
@@ -34,8 +34,7 @@ def summarise(
         dtype: the dtype in which the gradients were sampled.
         exact_error: absolute error of `exact` in norm.
         deterministic: whether the estimator is declared, or was shown, to have no noise.
-        reference: an independent Monte Carlo gradient in place of an exact one. Its noise then enters the bias bound
-            and the tests.
+        reference: an independent Monte Carlo gradient instead; its noise enters the bias bound and the tests.
         confidence: of every interval.
         tolerance: the relative bias that still counts as unbiased.
         significance: level of the test that calls a cell BIASED; small, because a report holds many cells.
@@ -44,26 +43,14 @@ def summarise(
         ValueError: both `exact` and `reference` are given, or a shape, `dtype` or `confidence` does not fit.
     """
     _check(sums, exact, reference, dtype, confidence)
-    target = None
-    if reference is not None:
-        target = Target(reference.mean, exact_error, reference)
-    elif exact is not None:
-        target = Target(exact, exact_error)
-    total = Total.of(sums, dtype)
+    gradient = exact if reference is None else reference.mean
+    target = None if gradient is None else Target(gradient, exact_error, reference)
+    total = Total.of(sums, dtype, deterministic=deterministic)
     V, R, floor = total.V, total.R, total.resolution
-    constant = V == 0 or (deterministic and floor > V)
     about: dict[str, object] = {}
     if target is not None:
-        about = bias_fields(
-            total,
-            target,
-            dtype=dtype,
-            deterministic=deterministic,
-            constant=constant,
-            confidence=confidence,
-            tolerance=tolerance,
-            significance=significance,
-        ) | error_fields(total, target, exactly=constant and deterministic, confidence=confidence)
+        about |= bias_fields(total, target, confidence=confidence, tolerance=tolerance, significance=significance)
+        about |= error_fields(total, target, confidence=confidence)
     flags = {
         Flag.AT_FLOAT_RESOLUTION: 0 < V < floor,
         Flag.REFERENCE_NOISE: reference is not None,
@@ -83,10 +70,7 @@ def summarise(
         "variance_low": interval.low,
         "variance_high": finite(interval.high),
         "se_log": interval.se_log,
-        "cv2": total.shape.cv2,
-        "skewness": total.shape.skewness,
-        "kurtosis": total.shape.kurtosis,
-        "nu": total.shape.nu,
+        **{name: getattr(total.shape, name) for name in ("cv2", "skewness", "kurtosis", "nu")},
         "rho": total.rho,
         "trace_square": total.trace_square,
         "khat": total.tail.khat,
@@ -107,14 +91,13 @@ def _groups(total: Total, target: Target | None, confidence: float) -> dict[str,
     """Return variance and distance from the target per tensor of theta, with ρ = 1, its largest value."""
     sums = total.sums
     table: dict[str, dict[str, float | int | str | None]] = {}
-    ends = np.cumsum(list(sums.groups.values()))
-    for (name, size), end in zip(sums.groups.items(), ends, strict=True):
+    for (name, size), end in zip(sums.groups.items(), np.cumsum(list(sums.groups.values())), strict=True):
         part = slice(end - size, end)
         V = float(sums.coordinate.M2[part].sum()) / (sums.replicates - 1)
         if name in sums.group_w:
             part_w = sums.group_w[name]
             w = whole(sums, part_w, sums.block_group_w.get(name))
-            tail = scaled(tail_of(part_w, sums.group_top[name]), part_w, w)
+            tail = tail_of(part_w, sums.group_top[name], w)
             interval = variance_interval(V, variance.shape(w), 1.0, tail, confidence)
         else:  # the only group is all of theta
             tail, interval = total.tail, total.interval(confidence)
@@ -133,9 +116,8 @@ def _groups(total: Total, target: Target | None, confidence: float) -> dict[str,
 def _truncated(sums: Sums) -> dict[str, float | None]:
     """Return mean and cv² of min(w, c0): measured where the run had a c0, else at the 99 % quantile of w.
 
-    At the quantile they follow from the moments of w and its largest values. Taking the values above c0 out of the
-    moments cancels digits where these carry nearly all of the sum of squares: there the truncated moments have to be
-    measured with a c0.
+    At the quantile they follow from the moments of w and its largest values. If the values above c0 carry nearly all of
+    the sum of squares, taking them out cancels digits: then only a run with a c0 measures the truncated moments.
     """
     if sums.truncated is not None:
         shape = variance.shape(sums.truncated)
@@ -145,9 +127,10 @@ def _truncated(sums: Sums) -> dict[str, float | None]:
     if c0 is None or c0 <= 0 or above.size >= sums.w_top.size:
         return {}
     whole_mean = float(sums.w.mean)
+    whole_square = float(sums.w.M2) / n + whole_mean**2
     mean = whole_mean - float((above - c0).sum()) / n
-    square = float(sums.w.M2) / n + whole_mean**2 - float((above**2 - c0**2).sum()) / n
-    if mean <= 0 or square < 1e-4 * (float(sums.w.M2) / n + whole_mean**2):
+    square = whole_square - float((above**2 - c0**2).sum()) / n
+    if mean <= 0 or square < 1e-4 * whole_square:
         return {}
     spread = max(square - mean**2, 0.0) * n / (n - 1)
     return {"truncated_at": c0, "truncated_mean": mean, "truncated_cv2": spread / mean**2}
@@ -164,15 +147,11 @@ def _signal_to_noise(total: Total, exact: Array | None, confidence: float) -> di
     if V == 0 or total.infinite:
         return {}
     if exact is not None:
-        norm, interval = float(np.linalg.norm(exact)), total.interval(confidence)
-        value, norm_low, norm_high = norm, norm, norm
+        value = norm_low = norm_high = float(np.linalg.norm(exact))
+        interval = total.interval(confidence)
     else:
-        norm2 = float(sums.mean @ sums.mean)
-        T = norm2 - V / R
-        A, C = bias.noise_terms(total.trace_square, R)
-        both = (1 + confidence) / 2
-        df = bias.bias_df(total.shape.cv2, R)
-        norm_low, norm_high = bias.norm_limits(sums.mean, T, A, C, total.scalar(), both, df)
+        T, both = float(sums.mean @ sums.mean) - V / R, (1 + confidence) / 2
+        norm_low, norm_high = total.norm_limits(sums.mean, T, None, (1 + both) / 2, (1 + both) / 2)
         value, interval = sqrt(max(T, 0.0)), total.interval(both)
     return {
         "snr": value / sqrt(V),

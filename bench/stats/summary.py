@@ -23,9 +23,7 @@ class Status(Word):
     SMALL_R = "SMALL_R"  # fewer than 1000 replicates: the interval may be too narrow
     TAIL_WARNING = "TAIL_WARNING"  # tail index of at least 0.5: the upper limit allows for the unseen tail
     HEAVY_TAIL = "HEAVY_TAIL"  # tail index of at least 0.7: a lower limit alone
-    INFINITE_VARIANCE_SUSPECTED = (
-        "INFINITE_VARIANCE_SUSPECTED"  # tail index of at least 1, and no test of the bias holds
-    )
+    INFINITE_VARIANCE_SUSPECTED = "INFINITE_VARIANCE_SUSPECTED"  # tail index of at least 1: no test of the bias holds
     DEGENERATE = "DEGENERATE"  # nothing varied; `unseen` bounds the probability of another value
 
 
@@ -67,8 +65,7 @@ class Summary:
     is the tail index of w (None: discrete tail). If V̂ = 0, `unseen` bounds the probability of another value.
 
     Bias: `bias_norm` is ‖ḡ − g*‖, noise included. `bias_squared` is T, which estimates ‖b‖² without bias and may be
-    negative. `bias_bound` is an upper bound of the bias at `confidence`. `bias_low` is a lower one, 0 unless the test
-    rejects. `verdict` sums them up.
+    negative. `bias_bound` bounds ‖b‖ from above at `confidence`, and `bias_low` from below: 0 unless the test rejects.
 
     `gain` is the fraction of the exact gradient that the mean recovers, `cosine` the mean of cos(g_r, g*), and
     `alignment` the noise-corrected cosine of the mean. `cosine` and `zero_rows`, the number of gradients that are 0,

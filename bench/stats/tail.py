@@ -68,9 +68,8 @@ def fit_tail(top: Array, total: float, replicates: int) -> Tail:
 def few_values(top: Array, replicates: int, relative_step: float) -> bool:
     """Tell whether the largest values `top` of a series have too few distinct steps for a tail.
 
-    Squared norms about the mean of their own block hide a discrete law: the noise of that mean smears a few atoms into
-    what looks like the heaviest of tails. Use squared norms about a fixed centre, which keep the atoms up to the
-    rounding of the samples, `relative_step`.
+    Give squared norms about a fixed centre: they keep the atoms of a discrete law up to the rounding of the samples,
+    `relative_step`. The noise of a block's mean would smear a few atoms into what looks like the heaviest of tails.
     """
     M = tail_length(replicates)
     return _steps(np.sort(np.asarray(top, dtype=np.float64))[::-1][: M + 1], relative_step) < max(5.0, M / 2)
@@ -79,8 +78,7 @@ def few_values(top: Array, replicates: int, relative_step: float) -> bool:
 def _steps(largest: Array, relative_step: float = RELATIVE_STEP) -> int:
     """Count the distinct steps of a descending series of squares, whose rounding is relative to each value.
 
-    A step relative to the largest value would exceed all but the first few values of a very heavy tail, which would
-    then pass for a law of few values.
+    Relative to the largest value, all but a few steps of a very heavy tail would vanish.
     """
     return int(np.count_nonzero(-np.diff(largest) > relative_step * largest[:-1]))
 
@@ -88,11 +86,10 @@ def _steps(largest: Array, relative_step: float = RELATIVE_STEP) -> int:
 class Profile:
     """Profile likelihood of a generalised Pareto law, k > 0 for a heavy tail, on Zhang and Stephens' grids of θ = −k/σ.
 
-    Given θ, the likeliest k is the mean of ln(1 − θ x): a sum over the whole tail at each of hundreds of θ. It is
-    computed at `NODES` points only, and interpolated. σ(θ) = −k/θ is the mean of ∫₀ˣ dt/(1 − θ t), a Stieltjes
-    function: analytic, without zeros, except on its cut, the real θ ≥ 1/x_max. So ln σ is analytic in the strip
-    |Im ln(1/x_max − θ)| < π. The polynomial in ln(1/x_max − θ) through its values at Chebyshev's points converges by a
-    factor of 1.7 per node.
+    Given θ, the likeliest k is the mean of ln(1 − θ x) over the tail. It is computed at `NODES` points only, and
+    interpolated. σ(θ) = −k/θ is the mean of ∫₀ˣ dt/(1 − θ t), a Stieltjes function: analytic, without zeros, except on
+    its cut, the real θ ≥ 1/x_max. So ln σ is analytic in the strip |Im ln(1/x_max − θ)| < π. The polynomial in
+    ln(1/x_max − θ) through its values at Chebyshev's points converges by a factor of 1.7 per node.
 
     `x` `[n]` are the exceedances in ascending order; the largest must be positive.
 

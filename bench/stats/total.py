@@ -7,8 +7,9 @@ from math import inf
 
 import numpy as np
 
-from bench.stats import series, variance
-from bench.stats.bias import ROUNDING
+from bench.stats import bias, series, variance
+from bench.stats.bias import ROUNDING, Reference
+from bench.stats.quantiles import t_quantile
 from bench.stats.series import Array, Moments
 from bench.stats.summary import Status
 from bench.stats.sums import Sums
@@ -18,13 +19,16 @@ from bench.stats.variance import Interval, Shape
 
 @dataclass(frozen=True)
 class Total:
-    """The total variance V̂ of a run, with everything that its intervals need.
+    """The total variance V̂ of a run whose gradients were sampled in `dtype`.
 
     `shape` and `tail` belong to the squared norms whose mean V̂ is. `trace_square` estimates tr Σ². At a variance below
-    `resolution`, rounding may be all there is.
+    `resolution`, rounding may be all there is. The estimator is `deterministic` if it is declared, or was shown, to
+    have no noise.
     """
 
     sums: Sums
+    dtype: str
+    deterministic: bool
     V: float
     shape: Shape
     tail: Tail
@@ -32,16 +36,13 @@ class Total:
     resolution: float
 
     @classmethod
-    def of(cls, sums: Sums, dtype: str) -> Total:
-        """Return the total variance of a run whose gradients were sampled in `dtype`.
-
-        There is no tail to fit where rounding, or a law of few values, is all there is.
-        """
+    def of(cls, sums: Sums, dtype: str, *, deterministic: bool = False) -> Total:
+        """Return the total variance of a run; it has no tail if rounding, or a law of few values, is all there is."""
         V, floor = sums.variance, _resolution(sums.mean, dtype)
-        tail = tail_of(sums.w, sums.w_top)
+        tail = tail_of(sums.w, sums.w_top, sums.w)
         if floor > V or (sums.error_top is not None and few_values(sums.error_top, sums.followed, ROUNDING[dtype])):
             tail = replace(tail, khat=None, upper=None)
-        return cls(sums, V, variance.shape(sums.w), tail, _trace_square(sums, V), floor)
+        return cls(sums, dtype, deterministic, V, variance.shape(sums.w), tail, _trace_square(sums, V), floor)
 
     @property
     def R(self) -> int:  # noqa: N802
@@ -59,6 +60,11 @@ class Total:
         return variance.status(self.V, self.tail.khat, self.R)
 
     @property
+    def constant(self) -> bool:
+        """Whether nothing varied, or a deterministic estimator varied by no more than rounding."""
+        return self.V == 0 or (self.deterministic and self.resolution > self.V)
+
+    @property
     def infinite(self) -> bool:
         """Whether the variance may be infinite."""
         return self.status is Status.INFINITE_VARIANCE_SUSPECTED
@@ -72,37 +78,43 @@ class Total:
         if self.sums.size != 1:
             return None
         first, g = self.sums.shape, self.sums.coordinate
-        kurtosis = float(series.kurtosis(first)[0])
-        return Shape(
-            n=self.R,
-            mean=float(self.sums.mean[0]),
-            variance=self.V,
-            cv2=0.0,
-            skewness=float(series.skewness(first)[0]),
-            kurtosis=kurtosis,
-            nu=variance.degrees_of_freedom(g.n, kurtosis),
+        mean, skewness, kurtosis = (
+            float(v[0]) for v in (self.sums.mean, series.skewness(first), series.kurtosis(first))
         )
+        nu = variance.degrees_of_freedom(g.n, kurtosis)
+        return Shape(n=self.R, mean=mean, variance=self.V, cv2=0.0, skewness=skewness, kurtosis=kurtosis, nu=nu)
+
+    def norm_limits(
+        self, delta: Array, T: float, reference: Reference | None, below: float, above: float
+    ) -> tuple[float, float]:
+        """Return a lower bound of ‖b‖ at the level `below` and an upper one at `above`, without rounding.
+
+        `delta` `[size]` estimates b, and T estimates ‖b‖².
+        """
+        scalar = self.scalar()
+        if scalar is not None and reference is None:
+            low, high = bias.scalar_limits(float(delta[0]), scalar, below)
+            lower = max(low, -high, 0.0)
+            low, high = bias.scalar_limits(float(delta[0]), scalar, above)
+            return lower, max(high, -low)
+        norm, df = float(np.linalg.norm(delta)), bias.bias_df(self.shape.cv2, self.R)
+        A, C = bias.noise_terms(self.trace_square, self.R, reference)
+        lower = bias.bias_lower(T, A, C, t_quantile(below, df))
+        return lower, bias.bias_upper(norm, T, A, C, t_quantile(above, df))
 
 
 def variance_interval(V: float, shape: Shape, rho: float, tail: Tail, confidence: float) -> Interval:
-    """Return limits for a mean V of positive numbers from their shape and tail.
+    """Return limits for a mean V of positive numbers; the upper one is infinite where k̂ ≥ 1 or nothing varied.
 
-    The upper limit is infinite where k̂ ≥ 1 or nothing varied. The bound of the tail is used with at least 1000
-    replicates, or from a tail index of 1/2 on.
+    The bound of the tail is used with at least 1000 replicates, or from a tail index of 1/2 on.
     """
     if V == 0:
         return Interval(0.0, 0.0, inf, 0.0)
     khat = tail.khat
     used = khat is not None and (shape.n >= variance.SMALL_REPLICATES or khat >= 0.5)
-    interval = variance.positive_mean_interval(
-        V, shape, rho=rho, confidence=confidence, tail_upper=tail.upper if used else None
-    )
+    bound = tail.upper if used else None
+    interval = variance.positive_mean_interval(V, shape, rho=rho, confidence=confidence, tail_upper=bound)
     return replace(interval, high=inf) if khat is not None and khat >= 1 else interval
-
-
-def tail_of(values: Moments, top: Array) -> Tail:
-    """Fit the tail of a series from its largest values `top`."""
-    return fit_tail(top, float(values.mean) * values.n, values.n)
 
 
 def whole(sums: Sums, part: Moments, means: Array | None) -> Moments:
@@ -110,8 +122,9 @@ def whole(sums: Sums, part: Moments, means: Array | None) -> Moments:
     return part if means is None else series.stretch(part, means, sums.block_rows)
 
 
-def scaled(tail: Tail, part: Moments, whole: Moments) -> Tail:
-    """Return the tail of the tracked rows with its bound of their mean scaled to the mean of all rows."""
+def tail_of(part: Moments, top: Array, whole: Moments) -> Tail:
+    """Fit the tail of the tracked rows from their largest values; its bound of their mean is scaled to all rows."""
+    tail = fit_tail(top, float(part.mean) * part.n, part.n)
     bound = tail.upper
     return tail if part is whole or bound is None else replace(tail, upper=bound * float(whole.mean / part.mean))
 

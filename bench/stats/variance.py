@@ -1,8 +1,7 @@
 """Intervals for a mean of positive, skewed numbers: the total variance and the mean squared error.
 
 The total variance V = E‖g − μ‖² is a mean of iid positive scalars. Its interval is the union of two that fail in
-different cells: a Student interval on the log scale, and Hall's skewness-corrected one. If the tail of the scalars is
-heavy, the upper limit is at least the bound of `tail.py`.
+different cells: a Student interval on the log scale, and Hall's. A heavy tail raises the upper limit (`tail.py`).
 """
 
 from dataclasses import dataclass
@@ -53,24 +52,16 @@ def degrees_of_freedom(n: float, kurtosis: float) -> float:
 def shape(values: Moments) -> Shape:
     """Describe a scalar series. A constant series has variance 0, skewness 0, kurtosis 3 and ν = n − 1."""
     n, mean, variance = values.n, float(values.mean), float(series.variance(values))
-    kurtosis = float(series.kurtosis(values))
-    return Shape(
-        n=n,
-        mean=mean,
-        variance=variance,
-        cv2=variance / mean / mean if variance > 0 and mean != 0 else 0.0,
-        skewness=float(series.skewness(values)),
-        kurtosis=kurtosis,
-        nu=degrees_of_freedom(n, kurtosis) if variance > 0 else max(n - 1.0, 1.0),
-    )
+    skewness, kurtosis = float(series.skewness(values)), float(series.kurtosis(values))
+    cv2 = variance / mean / mean if variance > 0 and mean != 0 else 0.0
+    nu = degrees_of_freedom(n, kurtosis) if variance > 0 else max(n - 1.0, 1.0)
+    return Shape(n=n, mean=mean, variance=variance, cv2=cv2, skewness=skewness, kurtosis=kurtosis, nu=nu)
 
 
 def hall(t: float, A: float) -> float:
     """Return Hall's transform `((1 + A t/3)³ − 1)/A + A/6` of a studentised mean t, which removes its skewness A.
 
-    A is the skewness of the values over √n.
-
-    Source: Hall (1992), Journal of the Royal Statistical Society B 54:221.
+    A is the skewness of the values over √n. Source: Hall (1992), Journal of the Royal Statistical Society B 54:221.
     """
     return t if abs(A) < 1e-9 else ((1 + A * t / 3) ** 3 - 1) / A + A / 6
 
@@ -102,8 +93,7 @@ def positive_mean_interval(
     to [−2, 2]. The lower limit is at least 0, the upper one at least `tail_upper`.
     """
     upper = (1 + confidence) / 2
-    se = log_standard_error(values.cv2, rho, values.n)
-    A = clip(values.skewness / sqrt(values.n), -2, 2)
+    se, A = log_standard_error(values.cv2, rho, values.n), clip(values.skewness / sqrt(values.n), -2, 2)
     z, t = normal_quantile(upper), t_quantile(upper, values.nu)
     low = min(value * exp(-t * se), value * (1 - se * hall_inverse(z, A)))
     high = max(value * _exp(t * se), value * (1 - se * hall_inverse(-z, A)), tail_upper or 0.0)
@@ -113,8 +103,7 @@ def positive_mean_interval(
 def mean_interval(value: float, values: Shape, *, confidence: float) -> Interval:
     """Return limits for the mean of a scalar series of any sign: the union of the t_ν and the Hall interval."""
     upper = (1 + confidence) / 2
-    se = sqrt(values.variance / values.n)
-    A = clip(values.skewness / sqrt(values.n), -2, 2)
+    se, A = sqrt(values.variance / values.n), clip(values.skewness / sqrt(values.n), -2, 2)
     z, t = normal_quantile(upper), t_quantile(upper, values.nu)
     low = min(value - t * se, value - se * hall_inverse(z, A))
     return Interval(value, low, max(value + t * se, value - se * hall_inverse(-z, A)))
@@ -125,18 +114,13 @@ def _exp(x: float) -> float:
 
 
 def status(variance: float, khat: float | None, replicates: int) -> Status:
-    """Return the first status that holds.
+    """Return DEGENERATE if V̂ = 0, else a word for the tail index k̂, else SMALL_R if R < 1000, else OK.
 
-    DEGENERATE (V̂ = 0), INFINITE_VARIANCE_SUSPECTED (k̂ ≥ 1), HEAVY_TAIL (k̂ ≥ 0.7), TAIL_WARNING (k̂ ≥ 0.5), SMALL_R
-    (R < 1000), OK. k̂ is None for a discrete tail.
+    The tail: INFINITE_VARIANCE_SUSPECTED (k̂ ≥ 1), HEAVY_TAIL (k̂ ≥ 0.7), TAIL_WARNING (k̂ ≥ 0.5). None: discrete.
     """
     if variance == 0:
         return Status.DEGENERATE
-    for limit, word in (
-        (1.0, Status.INFINITE_VARIANCE_SUSPECTED),
-        (HEAVY_TAIL_INDEX, Status.HEAVY_TAIL),
-        (0.5, Status.TAIL_WARNING),
-    ):
-        if khat is not None and khat >= limit:
-            return word
+    if khat is not None and khat >= 0.5:
+        heavy = Status.INFINITE_VARIANCE_SUSPECTED if khat >= 1 else Status.HEAVY_TAIL
+        return heavy if khat >= HEAVY_TAIL_INDEX else Status.TAIL_WARNING
     return Status.SMALL_R if replicates < SMALL_REPLICATES else Status.OK

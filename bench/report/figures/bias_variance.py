@@ -83,5 +83,3 @@ def _equal_errors(ax: Axes) -> None:
         rest = total - small
         for x, y in ((small, rest), (rest, small)):
             ax.plot(x, y, color=panels.GRID, linewidth=0.7, zorder=0)
-    ax.set_xlim(left, right)
-    ax.set_ylim(bottom, top)

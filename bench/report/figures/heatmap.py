@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.records.lines import Outcome
-from bench.report.figures.panels import LETTERS
+from bench.report.figures.panels import entitle
 from bench.report.frame import each
 from bench.report.style import order
 from bench.stats.printing import format_number
@@ -55,12 +54,12 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
                 texts[i, j], colours[i, j] = _ratio(cell, bases[column][0])
                 if math.isnan(colours[i, j]):
                     _sign(ax, i, j, "≥", "#777777")
+                if not cell.fair:
+                    _corner(ax, i, j, filled=cell.biased)
             elif cell is not None and cell.outcome == Outcome.FAILED:
                 _sign(ax, i, j, "×", FAILED)
             elif (row, objective[column]) in skipped:
                 _sign(ax, i, j, "–", "#777777")
-            if cell is not None and cell.outcome == Outcome.MEASURED and not cell.fair:
-                _corner(ax, i, j, filled=cell.biased)
     seaborn.heatmap(
         colours,
         ax=ax,
@@ -83,13 +82,11 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
         },
     )
     ax.tick_params(length=0)
+    ax.tick_params(axis="y", labelrotation=0)
     for text in ax.get_xticklabels():
         text.set(rotation=38, ha="right", rotation_mode="anchor")
-    ax.tick_params(axis="y", labelrotation=0)
     dagger = "" if all(unbiased for _, unbiased in bases.values()) else " † no unbiased one: over the lowest measured."
-    width = int(figure.get_figwidth() * LETTERS)
-    title = [line for text in (TITLE, NOTE + dagger + note) for line in textwrap.wrap(text, width)]
-    figure.suptitle("\n".join(title), fontsize=9.5, x=0.01, ha="left")
+    entitle(figure, f"{TITLE}\n{NOTE}{dagger}{note}")
     _legend(figure)
     return figure
 
@@ -102,9 +99,8 @@ def _columns(table: pd.DataFrame) -> tuple[list[str], str]:
     by_dim = dims.sort_values("dim", kind="stable").groupby("objective_name")["problem"]
     ends = set(by_dim.first()) | set(by_dim.last())
     largest = len(ends) > MOST_COLUMNS
-    kept = set(by_dim.last()) if largest else ends
-    rule = "largest dimension" if largest else "smallest and largest dimension"
-    return [p for p in dims["problem"] if p in kept], f" Of {len(dims)} objectives, each at its {rule}."
+    kept, rule = (set(by_dim.last()), "largest") if largest else (ends, "smallest and largest")
+    return [p for p in dims["problem"] if p in kept], f" Of {len(dims)} objectives, each at its {rule} dimension."
 
 
 def _rows(table: pd.DataFrame) -> list[str]:

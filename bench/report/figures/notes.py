@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -61,11 +61,12 @@ def annotate(figure: Figure, points: dict[Axes, list[Point]], lines: Mapping[Axe
     scale = 72 / figure.dpi
     for ax, wanted in points.items():
         centres = [scale * ax.transData.transform((p.x, p.y)) for p in wanted]
-        taken = [_around(x, y, *end) for (x, y), p in zip(centres, wanted, strict=True) for end in ((0, 0), *p.arrows)]
+        starts = [(x, y, p) for (x, y), p in zip(centres, wanted, strict=True)]
+        taken = [_around((x, y), (x + dx, y + dy), REACH) for x, y, p in starts for dx, dy in ((0, 0), *p.arrows)]
         corners = [scale * ax.transData.transform(corner) for corner in (lines or {}).get(ax, ())]
-        taken += [_between(*a, *b) for a, b in itertools.pairwise(corners)]
+        taken += [_around(a, b, CLEAR) for a, b in itertools.pairwise(corners)]
         left, bottom, right, top = (scale * edge for edge in ax.get_window_extent().extents)
-        for (x, y), point in zip(centres, wanted, strict=True):
+        for x, y, point in starts:
             for dx, dy, ha, va in PLACES if point.text else ():
                 box = _box(x + dx, y + dy, len(point.text), ha, va)
                 inside = left < box[0] and bottom < box[1] and box[2] < right and box[3] < top
@@ -76,14 +77,10 @@ def annotate(figure: Figure, points: dict[Axes, list[Point]], lines: Mapping[Axe
                     break
 
 
-def _around(x: float, y: float, dx: float, dy: float) -> Box:
-    """Return the box around a marker and an arrow from it."""
-    return min(x, x + dx) - REACH, min(y, y + dy) - REACH, max(x, x + dx) + REACH, max(y, y + dy) + REACH
-
-
-def _between(x: float, y: float, other_x: float, other_y: float) -> Box:
-    """Return the box around a segment of a line."""
-    return min(x, other_x) - CLEAR, min(y, other_y) - CLEAR, max(x, other_x) + CLEAR, max(y, other_y) + CLEAR
+def _around(start: Iterable[float], end: Iterable[float], margin: float) -> Box:
+    """Return the box around an arrow or a segment of a line, with a margin."""
+    (x, y), (end_x, end_y) = start, end
+    return min(x, end_x) - margin, min(y, end_y) - margin, max(x, end_x) + margin, max(y, end_y) + margin
 
 
 def _box(x: float, y: float, characters: int, ha: str, va: str) -> Box:

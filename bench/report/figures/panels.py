@@ -60,11 +60,15 @@ def panels(
     axes = dict(zip(problems, grid, strict=False))
     for problem, ax in axes.items():
         ax.set_title("\n".join(_wrapped(problem, int(width * 12))), loc="left")
-    wrapped = "\n".join(
-        "\n".join(textwrap.wrap(part, int(figure.get_figwidth() * LETTERS))) for part in title.split("\n")
-    )
-    figure.suptitle(wrapped, fontsize=9.5, x=0.01, ha="left")
+    entitle(figure, title)
     return figure, axes
+
+
+def entitle(figure: Figure, title: str, *, letters: int = LETTERS, size: float = 9.5) -> None:
+    """Put the title into the upper left corner, each of its lines wrapped to the figure: ``letters`` an inch."""
+    width = int(figure.get_figwidth() * letters)
+    lines = [line for part in title.split("\n") for line in textwrap.wrap(part, width)]
+    figure.suptitle("\n".join(lines), fontsize=size, x=0.01, ha="left")
 
 
 def _wrapped(problem: str, width: int) -> list[str]:
@@ -96,15 +100,9 @@ def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | N
 
     ``edge`` names the coordinate that is zero.
     """
-    ax.plot(
-        [0 if edge == "x" else x],
-        [0 if edge == "y" else y],
-        transform=_coordinates(ax, edge),
-        clip_on=False,
-        linestyle="none",
-        zorder=3,
-        **look(style, hollow=not row.fair, n=row.n),
-    )
+    where, marker = _coordinates(ax, edge), look(style, hollow=not row.fair, n=row.n)
+    x, y = (0 if edge == "x" else x), (0 if edge == "y" else y)
+    ax.plot([x], [y], transform=where, clip_on=False, linestyle="none", zorder=3, **marker)
 
 
 def _coordinates(ax: Axes, edge: Edge | None) -> Transform:
@@ -209,18 +207,12 @@ def _tick(value: float) -> str:
 def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
     """Name the axes: y once, and x under the last panel of each column, or under every panel if its names differ."""
     grid = list(axes.values())
-    figure = grid[0].get_figure(root=True)
+    figure, spec = grid[0].get_figure(root=True), grid[0].get_subplotspec()
     assert figure is not None
-    if isinstance(x, str):
-        spec = grid[0].get_subplotspec()
-        assert spec is not None
-        for ax in grid[-spec.get_gridspec().ncols :]:
-            ax.set_xlabel(x)
-    else:
-        for problem, ax in axes.items():
-            ax.set_xlabel(x[problem])
-    spec = grid[0].get_subplotspec()
     assert spec is not None
+    names = dict.fromkeys(list(axes)[-spec.get_gridspec().ncols :], x) if isinstance(x, str) else x
+    for problem in axes.keys() & names.keys():
+        axes[problem].set_xlabel(names[problem])
     if spec.get_gridspec().nrows == 1:
         grid[0].set_ylabel("\n".join(textwrap.wrap(y, int(2.6 * LETTERS))), fontsize=9)  # the height of a panel
     else:
@@ -231,11 +223,9 @@ def legend(figure: Figure, table: pd.DataFrame, *signs: str) -> None:
     """Put one legend under the figure: the estimator names of the frame, then the given signs."""
     from matplotlib.lines import Line2D
 
-    chosen_styles = styles(list(table["estimator_name"]))
-    handles = [
-        Line2D([], [], label=name, linestyle="none", **look(chosen_styles[name]))
-        for name in order(list(table["estimator_name"]))
-    ]
+    names = order(list(table["estimator_name"]))
+    chosen = styles(names)
+    handles = [Line2D([], [], label=name, linestyle="none", **look(chosen[name])) for name in names]
     grey: dict[str, Any] = {"linestyle": "none", "color": "#555555", "markersize": 6.5}
     handles += [Line2D([], [], label=sign, **grey | SIGNS[sign]) for sign in signs]
     columns = max(2, int(figure.get_figwidth() / 2.4))

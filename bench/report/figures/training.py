@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.report.curves import Array, Curves, Problem, picture
-from bench.report.figures.panels import GRID, decades, ticks
+from bench.report.figures.panels import GRID, decades, entitle, ticks
 from bench.report.style import DASHES, Style, styles
 from bench.stats.seeds import across_seeds
 
@@ -17,14 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST = 12
-"""Only the best so many estimators of a problem have their pictures drawn."""
-
+MOST = 12  # the best estimators of a problem, which have their pictures drawn
 LINES = tuple(dashes if dashes != (1, 1) else (6, 1, 2, 1) for dashes in DASHES)
 """Dashes of the curves; dots are kept for the means."""
 AGAIN = ("D", "X", "P", "v", "<")
 """Markers of further estimators of one name."""
-
 AXES = ("steps of the optimizer", "evaluations of f per batch element", "seconds of training")
 
 
@@ -40,20 +36,22 @@ def curves(problems: Sequence[Problem]) -> Figure | None:
     figure, grid = _grid(problems, 4, title)
     for problem, row in zip(problems, grid, strict=True):
         look = looks(problem.curves)
-        for ax, name, x in zip(row, AXES, (_step, _evaluations, _seconds), strict=False):
+        for ax, name, x in zip(row, AXES, ("step", "evaluations", "seconds"), strict=False):
             for c in problem.curves:
-                _draw(ax, x(c), c.value, look[c.estimator], c)
+                _draw(ax, getattr(c, x), c.value, look[c.estimator], c)
             ax.set_xlabel(name)
-            _from_zero(ax, [x(c) for c in problem.curves])
+            _from_zero(ax, [getattr(c, x) for c in problem.curves])
         for c in problem.curves:
             _draw(row[3], c.step[1:], c.training_value[:, 1:], look[c.estimator], c)
         row[3].set_xlabel(AXES[0])
         _from_zero(row[3], [c.step for c in problem.curves])
-        low, high = window(problem)
+        limits = window(problem)
         for ax in row:
-            ax.set_ylim(low, high)
+            ax.set_ylim(limits)
         row[0].set_title(problem.title, loc="left")
-        _label_values(row, problem)
+        held_out, better = ", held-out" if problem.line["held_out"] else "", "larger" if problem.maximise else "smaller"
+        row[0].set_ylabel(f"objective{held_out} ({better} is better)")
+        row[3].set_ylabel("value of f in training")
         row[3].legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), handlelength=3, borderaxespad=0.2)
     return figure
 
@@ -78,13 +76,6 @@ def _from_zero(ax: Axes, xs: Sequence[Array]) -> None:
     known = np.concatenate(xs)
     most = known[np.isfinite(known)].max() or 1.0
     ax.set_xlim(-0.015 * most, 1.04 * most)
-
-
-def _label_values(row: Sequence[Axes], problem: Problem) -> None:
-    line = problem.line
-    better = "larger" if problem.maximise else "smaller"
-    row[0].set_ylabel(f"objective{', held-out' if line['held_out'] else ''} ({better} is better)")
-    row[3].set_ylabel("value of f in training")
 
 
 def window(problem: Problem) -> tuple[float, float]:
@@ -162,7 +153,7 @@ def pictures(problems: Sequence[Problem]) -> Figure | None:
         "Results of training with seed 0. Left: rows of held-out images, each above its reconstructions; middle: "
         "samples from the prior; right: a walk along the two latents that vary most from image to image."
     )
-    figure.suptitle("\n".join(textwrap.wrap(title, int(figure.get_figwidth() * 14))), fontsize=9, x=0.01, ha="left")
+    entitle(figure, title, letters=14, size=9)
     return figure
 
 
@@ -186,8 +177,8 @@ def looks(found: Sequence[Curves]) -> dict[str, Style]:
     chosen: dict[str, Style] = {}
     seen: dict[str, int] = {}
     for c in found:
-        again = seen.setdefault(c.name, 0)
-        seen[c.name] += 1
+        again = seen.get(c.name, 0)
+        seen[c.name] = again + 1
         style = of_name[c.name]
         dashes = LINES[(DASHES.index(style.dashes) + again) % len(LINES)]
         marker = AGAIN[(again - 1) % len(AGAIN)] if again else style.marker
@@ -203,21 +194,8 @@ def _grid(problems: Sequence[Problem], across: int, title: str, width: float = 1
     for ax in grid.ravel():
         ax.grid(axis="y", color=GRID, linewidth=0.5)
         ax.set_axisbelow(True)
-    wrapped = "\n".join("\n".join(textwrap.wrap(part, int(width * 14))) for part in title.split("\n"))
-    figure.suptitle(wrapped, fontsize=9.5, x=0.01, ha="left")
+    entitle(figure, title, letters=14)
     return figure, grid
-
-
-def _step(c: Curves) -> Array:
-    return c.step
-
-
-def _evaluations(c: Curves) -> Array:
-    return c.evaluations
-
-
-def _seconds(c: Curves) -> Array:
-    return c.seconds
 
 
 def _draw(ax: Axes, x: Array, values: Array, style: Style, c: Curves, *, hollow: Any = None) -> None:
@@ -239,17 +217,8 @@ def _draw(ax: Axes, x: Array, values: Array, style: Style, c: Curves, *, hollow:
         "markeredgecolor": "white",
         "markeredgewidth": 0.5,
     }
-    ax.plot(
-        x,
-        median,
-        label=name,
-        color=style.colour,
-        linewidth=1.3,
-        dashes=style.dashes or (None, None),
-        markevery=marked.tolist(),
-        zorder=3,
-        **solid,
-    )
+    line_look: dict[str, Any] = {"color": style.colour, "linewidth": 1.3, "dashes": style.dashes or (None, None)}
+    ax.plot(x, median, label=name, markevery=marked.tolist(), zorder=3, **line_look, **solid)
     alive = np.flatnonzero(np.isfinite(median))
     if c.diverged and alive.size and alive[-1] < len(x) - 1:
         ax.plot(x[alive[-1]], median[alive[-1]], marker="x", markersize=7, color=style.colour, zorder=5)

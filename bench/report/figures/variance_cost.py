@@ -79,8 +79,7 @@ def draw_front(ax: Axes, group: pd.DataFrame) -> notes.Steps:
     prices, variances = list(group["price"]), list(group["variance"])
     kept = front(prices, variances)
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    xs = [prices[i] for i in kept]
-    ys = [max(variances[i], bottom) for i in kept]
+    xs, ys = [prices[i] for i in kept], [max(variances[i], bottom) for i in kept]
     xs, ys = [xs[0], *xs, right], [top, *ys, ys[-1]]
     ax.plot(xs, ys, drawstyle="steps-post", color="#222222", linewidth=0.9, zorder=1)
     ax.set_xlim(left, right)
@@ -94,5 +93,3 @@ def _equal_products(ax: Axes) -> None:
     first, last = math.floor(math.log10(left * bottom)), math.ceil(math.log10(right * top))
     for decade in range(first, last + 1, max(1, (last - first) // 8)):
         ax.plot([left, right], [10.0**decade / left, 10.0**decade / right], color=panels.GRID, linewidth=0.7, zorder=0)
-    ax.set_xlim(left, right)
-    ax.set_ylim(bottom, top)
