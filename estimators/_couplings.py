@@ -71,7 +71,7 @@ def _points(n: int, dim: int, device: torch.device) -> Tensor:
 
 
 def location_scale(q: Distribution, noise: Tensor) -> Tensor:
-    """Return samples of a normal q made from standard normal ``noise``, of its shape, differentiable in q's parameters."""
+    """Return samples of a normal q, ``[n, *batch, *event]``, made from standard normals, with its parameters' graph."""
     base = inner(q)
     if isinstance(base, MultivariateNormal):
         return base.loc + (base.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)

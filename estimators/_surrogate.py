@@ -131,7 +131,7 @@ def inject(q: Distribution, **gradients: Tensor) -> Tensor:
 def inject_at(batch_shape: torch.Size, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
     """Return zeros of shape ``[*batch]``; in the backward pass each target gets the cotangent times its gradient.
 
-    Use it for the logits or probabilities of q, which need not be q's own parameters. For these, use ``inject``.
+    Use it for the logits or probabilities of q, which need not be q's own parameters. For those, use ``inject``.
 
     Args:
         batch_shape: ``[*batch]``.

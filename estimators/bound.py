@@ -27,8 +27,7 @@ class Bound:
         log_joint: log p(x) up to a constant, ``[..., *batch, *event] -> [..., *batch]``; with particles, log p(x_k) of
             each particle, ``[..., *batch, K, *event] -> [..., *batch, K]``.
         q: the distribution that the bound is over. Gradients of f reach its parameters, as the objective demands.
-        particles: K; q must be an ``Independent`` whose first event axis has this size. None for a bound without
-            particles.
+        particles: K, the size of q's first event axis; q must be an ``Independent``. None without particles.
 
     Raises:
         Refusal: ``particles`` is given, and q has no first event axis of this size.

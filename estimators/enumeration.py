@@ -30,7 +30,7 @@ class Enumeration(Estimator):
     limit: ClassVar[int] = 2**16
 
     def points(self, q: Distribution) -> int:
-        """Return the number of joint states, or raise ``Refusal`` if there are more than ``limit``."""
+        """Return the number of joint states, or raise ``Refusal`` if there are more than 65,536."""
         return count(self, q, self.limit)
 
     def __call__(

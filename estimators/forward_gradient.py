@@ -25,8 +25,8 @@ class ForwardGradient(Estimator):
     ``dx_k = v_k,mean + v_k,scale e_k``
 
     The tangent v_k has one random entry per mean and scale, and E v v^T = I. Unbiased whenever Reparameterization is.
-    The derivative comes from one forward-mode pass, which needs no backward pass and none of its memory. For a true
-    gradient h, the tangents add |h|^2 + h_i^2 (normal) or |h|^2 - h_i^2 (sign) to the variance of coordinate i. This
+    The derivative comes from one forward-mode pass, which needs no backward pass and none of its memory. If the
+    gradient is h, the tangents add |h|^2 + h_i^2 (normal) or |h|^2 - h_i^2 (sign) to the variance of coordinate i. This
     part grows with the number of parameters. Needs df/dx in forward mode, and a Normal q. Cost: n evaluations of f, n
     of its gradient.
 
