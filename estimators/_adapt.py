@@ -17,9 +17,9 @@ def adapt(
     optimizer: Optimizer | None = None,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Take one step on the second moment of the gradient at q's own parameters, then update the state's buffers.
+    """Take one optimizer step to lower the second moment of the gradient, then update the state's buffers.
 
-    The estimator is unbiased for every state, so a smaller second moment is a smaller variance (Ruiz, Titsias & Blei
+    The estimator is unbiased for every state, so a smaller second moment means a smaller variance (Ruiz, Titsias & Blei
     2016, section 3; Tucker et al. 2017, section 3.2).
 
     Args:
@@ -27,11 +27,12 @@ def adapt(
         f: the integrand.
         q: batch shape ``[*batch]``; its parameters must require gradients. Their ``grad`` does not change.
         state: the state that ``estimator.init(q)`` returned.
-        optimizer: over ``state.parameters()``; not needed if the state has only buffers.
+        optimizer: an optimizer of ``state.parameters()``; not needed if the state has only buffers.
         generator: source of all noise.
 
     Returns:
-        The second moment, summed over coordinates and averaged over batch: a scalar without a graph.
+        The second moment of the gradient at q's own parameters, summed over coordinates and averaged over the batch: a
+        scalar without a graph.
 
     Raises:
         ValueError: the state has parameters and ``optimizer`` is None, or a parameter of q gets no gradient.

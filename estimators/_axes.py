@@ -3,27 +3,27 @@
 from torch import Tensor
 
 SHORT = 64
-"""Least number of categories for which torch's softmax on a CPU is not several times slower than its formula."""
+"""Number of categories below which torch's softmax on a CPU is several times slower than the formula written out."""
 
 
 def over_categories(x: Tensor) -> Tensor:
-    """Return the sum over the last axis, which is kept with length 1."""
+    """Return the sum over the last axis, which stays as an axis of length 1."""
     short = x.shape[-1] < SHORT and not x.is_cuda  # then torch's sum takes several times as long as a product
     return (x @ x.new_ones(x.shape[-1])).unsqueeze(-1) if short else x.sum(-1, keepdim=True)
 
 
 def totals(x: Tensor) -> Tensor:
-    """Return a tensor like x that holds the sum over the last axis at each of its places."""
+    """Return a tensor of x's shape in which every entry is the sum of x over the last axis."""
     return over_categories(x).expand_as(x).contiguous()  # torch multiplies slowly by a short axis of stride 0
 
 
 def spread(weight: Tensor, x: Tensor) -> Tensor:
-    """Return the weight with axes of length 1 on the right until it has as many axes as x."""
+    """Return the weight with axes of length 1 appended, so that it has as many axes as x."""
     return weight.reshape(weight.shape + (1,) * (x.dim() - weight.dim()))
 
 
 def over_event(x: Tensor, axes: int) -> Tensor:
-    """Return the sum over a number of axes on the right; x itself if the number is 0."""
+    """Return the sum of x over its last ``axes`` axes; x itself if ``axes`` is 0."""
     return x.sum(tuple(range(-axes, 0))) if axes else x
 
 

@@ -10,7 +10,7 @@ from estimators._protocol import Estimator, Integrand, InvalidParameter, NotDiff
 
 
 def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n") -> None:
-    """Raise ``InvalidParameter`` unless a field is a whole number of at least ``least``."""
+    """Raise ``InvalidParameter`` unless the estimator's ``field`` is a whole number of at least ``least``."""
     n, name = getattr(estimator, field), type(estimator).__name__
     use = f". Use {name}({field}={least})."
     if isinstance(n, bool) or not isinstance(n, int):
@@ -20,7 +20,7 @@ def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n
 
 
 def even(estimator: Estimator, because: str = "its samples are pairs", fields: str = "", other: str = "") -> None:
-    """Raise ``InvalidParameter`` unless n is even and at least 2; ``fields`` and ``other`` complete the advice."""
+    """Raise ``InvalidParameter`` unless n is even and at least 2; the last three arguments go into the message."""
     name = type(estimator).__name__
     at_least(estimator, 2, f". Use {name}(n=2{fields}).")
     n: int = estimator.n  # type: ignore[attr-defined]
@@ -29,17 +29,17 @@ def even(estimator: Estimator, because: str = "its samples are pairs", fields: s
 
 
 def is_finite(value: object) -> bool:
-    """Return whether a field is a finite number."""
+    """Return whether a value is a finite number; a bool is not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def is_positive(value: object) -> bool:
-    """Return whether a field is a positive, finite number."""
+    """Return whether a value is a positive, finite number; a bool is not."""
     return isinstance(value, int | float) and is_finite(value) and value > 0
 
 
 def finite(estimator: Estimator, field: str) -> None:
-    """Raise ``InvalidParameter`` unless a field is a finite number."""
+    """Raise ``InvalidParameter`` unless the estimator's ``field`` is a finite number."""
     value, name = getattr(estimator, field), type(estimator).__name__
     if not is_finite(value):
         raise InvalidParameter(
@@ -49,14 +49,14 @@ def finite(estimator: Estimator, field: str) -> None:
 
 
 def positive(estimator: Estimator, field: str) -> None:
-    """Raise ``InvalidParameter`` unless a field is a positive, finite number."""
+    """Raise ``InvalidParameter`` unless the estimator's ``field`` is a positive, finite number."""
     value, name = getattr(estimator, field), type(estimator).__name__
     if not is_positive(value):
         raise InvalidParameter(f"{name} needs {field} > 0 and finite (got {field}={value!r}). Use {name}({field}=1.0).")
 
 
 def one_of(estimator: Estimator, field: str, *words: str) -> None:
-    """Raise ``InvalidParameter`` unless a field is one of the words."""
+    """Raise ``InvalidParameter`` unless the estimator's ``field`` is one of ``words``."""
     value, name = getattr(estimator, field), type(estimator).__name__
     if value not in words:
         *others, last = map(repr, words)
@@ -67,7 +67,7 @@ def one_of(estimator: Estimator, field: str, *words: str) -> None:
 
 
 def one_value_each(fx: Tensor, x: Tensor, batch_shape: torch.Size) -> None:
-    """Raise ``Refusal`` unless f returned one value per sample and batch element."""
+    """Raise ``Refusal`` unless ``fx``, the result of f at x, has one value per sample and batch element."""
     expected = (*x.shape[:1], *batch_shape)
     if fx.shape != expected:
         raise Refusal(
@@ -77,14 +77,14 @@ def one_value_each(fx: Tensor, x: Tensor, batch_shape: torch.Size) -> None:
 
 
 def evaluate(f: Integrand, x: Tensor, q: Distribution) -> Tensor:
-    """Return f(x), ``[n, *batch]``; raise ``Refusal`` unless it is one value per sample and batch element of q."""
+    """Return f(x), ``[n, *batch]``; raise ``Refusal`` unless f gives one value per sample and batch element of q."""
     fx = f(x)
     one_value_each(fx, x, q.batch_shape)
     return fx
 
 
 def evaluate_path(estimator: Estimator, f: Integrand, x: Tensor) -> Tensor:
-    """Return f(x), ``[n, *batch]``; raise ``NotDifferentiable`` unless its graph reaches x."""
+    """Return f(x), ``[n, *batch]``; raise ``NotDifferentiable`` unless the graph of the result reaches x."""
     fx = f(x)
     needs_gradient(estimator, fx, x)
     return fx
@@ -93,8 +93,8 @@ def evaluate_path(estimator: Estimator, f: Integrand, x: Tensor) -> Tensor:
 def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
     """Raise ``NotDifferentiable`` unless the graph of ``fx`` reaches ``x``.
 
-    A step plus a smooth part passes: its gradient exists, but is wrong. ``x.detach()`` or ``x > 0`` alone fail.
-    If ``x`` does not require a gradient, f need not have one.
+    An f with a step and a smooth part passes: its gradient exists, but is wrong. An f of ``x.detach()`` or ``x > 0``
+    alone fails. If ``x`` does not require a gradient, nothing is checked.
     """
     if not x.requires_grad:
         return
@@ -113,7 +113,7 @@ def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
 
 
 def no_gradient(estimator: Estimator) -> NotDifferentiable:
-    """Return the refusal of an f without df/dx."""
+    """Return the exception for an f that has no gradient in x."""
     return NotDifferentiable(
         f"{estimator!r} needs df/dx, and f(x) does not depend on x differentiably. "
         "Use ScoreFunction or RLOO, which only evaluate f."

@@ -6,11 +6,11 @@ from torch import Tensor
 from estimators._protocol import Integrand
 
 AT_ONCE = 1024
-"""Largest number of coordinates that one call of f replaces, so that memory does not grow with their square."""
+"""Largest number of coordinates replaced in one call of f: all at once, memory would grow with their square."""
 
 
 def replaced(f: Integrand, x: Tensor, new: Tensor, dims: int) -> Tensor:
-    """Return f at x with coordinate i taken from ``new``, for every i, without a graph.
+    """Return f at x with one coordinate taken from ``new``, for each coordinate in turn, without a graph.
 
     Args:
         f: the integrand.
@@ -19,7 +19,7 @@ def replaced(f: Integrand, x: Tensor, new: Tensor, dims: int) -> Tensor:
         dims: number of event axes.
 
     Returns:
-        ``[..., n, *batch, *event]``: the entry at an event index is f with the coordinate of this index replaced.
+        ``[..., n, *batch, *event]``: each entry is f with the coordinate at the entry's event index replaced.
     """
     event = x.shape[x.dim() - dims :]
     flat, other = (t.reshape(*t.shape[: t.dim() - dims], event.numel()) for t in (x, new))

@@ -1,4 +1,4 @@
-"""Noise and bits that are coupled: each is a draw on its own, but they are spread better than independent draws."""
+"""Coupled noise and bits: each one alone is an ordinary draw, but together they spread better than independent ones."""
 
 import functools
 import math
@@ -39,9 +39,10 @@ def antithetic_bits(n: int, q: Distribution, generator: Generator | None) -> tup
 def sobol(n: int, q: Distribution, generator: Generator | None) -> Tensor:
     """Return n standard normals, ``[n, *batch, *event]``: Sobol points under a random digital shift.
 
-    The n points of [0, 1)^D are fixed, and each row and batch element shifts them by a shift of its own. So each point
-    alone is uniform, and the n points of one element are spread evenly. The leading digit decides the sign, and the
-    others the distance from 0, from the tail inwards: no digit is lost where float32 would round to 1.
+    The n points of [0, 1)^D, for D coordinates, are fixed. Each row and batch element has a shift of its own, so that
+    each single point is uniform and the n points of one element are spread evenly. The leading digit of a point gives
+    the sign of the normal. The other digits give its distance from 0, counted from the tail inwards: no digit is lost
+    where float32 would round to 1.
 
     Raises:
         Refusal: an event has more coordinates than torch's Sobol engine (21,201).
@@ -70,7 +71,7 @@ def _points(n: int, dim: int, device: torch.device) -> Tensor:
 
 
 def location_scale(q: Distribution, noise: Tensor) -> Tensor:
-    """Return samples of a normal q made from standard normals, ``[n, *batch, *event]``, attached to its parameters."""
+    """Return samples of a normal q, ``[n, *batch, *event]``, made from standard normals, with its parameters' graph."""
     base = inner(q)
     if isinstance(base, MultivariateNormal):
         return base.loc + (base.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)

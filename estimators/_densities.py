@@ -1,7 +1,7 @@
-"""Log-densities, probabilities and scores, in closed form on the one row behind a stride-0 view.
+"""Log-densities, probabilities and scores, in closed form and computed once for all rows that share their parameters.
 
 Normal, Bernoulli, Categorical and OneHotCategorical, alone or under ``Independent``, have closed forms. A ``Drawable``
-brings its own. Every other distribution goes through torch, slower.
+brings its own. Every other distribution uses torch's methods, which are slower.
 """
 
 import math
@@ -20,7 +20,7 @@ from estimators.distributions import Drawable
 
 
 def logits(q: Distribution) -> Tensor:
-    """Return the logits of a Bernoulli or categorical q, ``[*batch, ...]``, attached to its parameters."""
+    """Return the logits of a Bernoulli or categorical q, ``[*batch, ...]``, differentiable in its parameters."""
     (name, value), *_ = parameters(q).items()
     if name == "logits":
         return value
@@ -31,8 +31,8 @@ def logits(q: Distribution) -> Tensor:
 def row_probs(q: Distribution) -> Tensor:
     """Return the probabilities of a Bernoulli or categorical q, without a graph.
 
-    If the rows of q are views of one row with stride 0, only this row is computed, and the first axis has length 1. The
-    logits of a categorical q must be normalised, as torch's constructors leave them.
+    If the rows of q are stride-0 views of one row, only this row is computed, and the first axis of the result has
+    length 1. The logits of a categorical q must be normalised, as torch's constructors leave them.
     """
     (name, value), *_ = parameters(q).items()
     value = one(value.detach())
@@ -42,10 +42,10 @@ def row_probs(q: Distribution) -> Tensor:
 
 
 def probs(q: Distribution) -> Tensor:
-    """Return the probabilities of a Bernoulli or categorical q, attached to its parameters.
+    """Return the probabilities of a Bernoulli or categorical q, differentiable in its parameters.
 
-    For categories they are ``exp(logits)``, with the Jacobian ``diag(p)``. The rest of the Jacobian of a softmax,
-    ``-p p^T``, comes from the normalisation of the logits.
+    For categories the result is ``p = exp(logits)``, whose Jacobian is ``diag(p)``. The other term of a softmax's
+    Jacobian, ``-p p^T``, comes from the graph of the normalised logits.
     """
     (name, value), *_ = parameters(q).items()
     if name == "probs":
@@ -57,10 +57,10 @@ def probs(q: Distribution) -> Tensor:
 
 
 def log_prob(q: Distribution, x: Tensor) -> Tensor:
-    """Return log q(x), ``[..., *batch]``, attached to q's parameters and to x.
+    """Return log q(x), ``[..., *batch]``, differentiable in q's parameters and in x.
 
-    One-hot x may lie off the support: log q is linear in x, as it is for bits. (torch's ``log_prob`` looks up the
-    largest entry of x, which is a step.) For a Normal, the terms without x are computed once for all samples.
+    A one-hot x may lie off the support: log q is continued linearly in x, as for bits. (torch's ``log_prob`` looks up
+    the largest entry of x, which is a step.) For a Normal, the terms without x are computed once for all samples.
     """
     base = inner(q)
     if isinstance(base, OneHotCategorical):
@@ -74,9 +74,9 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
 
 
 def mass(q: Distribution, x: Tensor) -> Tensor:
-    """Return q(x) for a Bernoulli or categorical q, ``[n, *batch]``, attached to its parameters.
+    """Return q(x) for a Bernoulli or categorical q, ``[n, *batch]``, differentiable in its parameters.
 
-    Exact for probabilities of 0 and 1, too: torch's ``log_prob`` moves them inwards and has no gradient there.
+    It is exact even for probabilities of 0 and 1, which torch's ``log_prob`` moves inwards without a gradient.
     """
     p = probs(q)
     match inner(q):

@@ -1,8 +1,8 @@
 """Draws of a distribution with an explicit generator, ``[n, *batch, *event]``.
 
-Normal, Bernoulli, Categorical and OneHotCategorical, alone or under ``Independent``, are drawn from the one row behind
-a stride-0 view. A ``Drawable`` brings its own sampler. Every other distribution goes through torch, slower, with the
-global generator forked and seeded from the given one.
+Normal, Bernoulli, Categorical and OneHotCategorical, alone or under ``Independent``, compute parameters only once for
+rows that share them. A ``Drawable`` brings its own sampler. Every other distribution uses torch's, which is slower:
+torch's global generator is seeded from the given one and restored afterwards.
 """
 
 import math

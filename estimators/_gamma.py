@@ -1,4 +1,4 @@
-"""Shared by generalized and rejection reparameterization: a path that carries a part of the derivative."""
+"""Paths that carry only a part of the derivative: shared by generalized and rejection reparameterization."""
 
 from typing import cast
 
@@ -12,22 +12,22 @@ from estimators._surrogate import grad_only, inject
 
 
 def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
-    """Return why the estimator does not serve a family whose path it does not know, or None."""
+    """Return why the estimator does not support a family whose path it does not know; None for any other family."""
     if issubclass(family, Chi2):
         return f"{estimator!r} serves Gamma, and q is Chi2. Use Gamma(df / 2, 1 / 2), or Reparameterization."
     return None
 
 
 def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: Tensor, correction: Tensor) -> Tensor:
-    """Return the loss, ``[*batch]``: f along the path, plus f times the correction in the concentration.
+    """Return the loss, ``[*batch]``: f along the path, plus f times the correction for the concentration.
 
     Args:
-        estimator: for messages.
+        estimator: the caller, named in error messages.
         f: the integrand.
         q: Gamma, batch shape ``[*batch]``.
         z: samples of q, ``[n, *batch, *event]``; dz/drate = -z / rate.
         slope: dz/dconcentration.
-        correction: the part of the score in the concentration that the path does not carry, for each coordinate.
+        correction: for each coordinate, the part of the concentration's score that the path does not carry.
     """
     base = cast(Gamma, inner(q))
     x = z + slope * grad_only(base.concentration) - z / base.rate.detach() * grad_only(base.rate)

@@ -1,6 +1,7 @@
 """The derivatives of q as differences of densities: a constant c and samples x+ and x- for each parameter.
 
-``dq/dtheta_i = c (q+ - q-)`` (Pflug 1996). If one of the two densities can be q, its sample is x itself.
+``dq/dtheta_i = c (q+ - q-)`` (Pflug 1996). x+ is a sample of q+ and x- of q-. If q+ or q- can be q, its sample is x
+itself.
 """
 
 import math
@@ -18,7 +19,7 @@ from estimators._rows import one, parameters
 
 
 class Pair(NamedTuple):
-    """The derivative in one parameter, ``c (f(plus) - f(minus))``; None stands for x itself."""
+    """Samples for the derivative in one parameter, ``c (f(plus) - f(minus))``; None stands for the sample x of q."""
 
     c: Tensor
     plus: Tensor | None
@@ -26,7 +27,7 @@ class Pair(NamedTuple):
 
 
 def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -> tuple[Tensor, dict[str, Pair]]:
-    """Return n samples x of q, ``[n, *batch, *event]``, and by name the pair of each parameter that has one."""
+    """Return n samples x of q, ``[n, *batch, *event]``, and the ``Pair`` of each parameter that has one, by name."""
     base = inner(q)
     own = {name: one(value.detach()) for name, value in parameters(q).items()}
     if isinstance(base, Normal):

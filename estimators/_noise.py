@@ -10,7 +10,8 @@ from torch import Generator, Size, Tensor
 def uniform(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
     """Return uniforms on the open interval (0, 1), in the dtype and on the device of ``like``.
 
-    torch draws multiples of 2^-24 (float32) or 2^-53 (float64) in [0, 1). Half a step more makes logarithms finite.
+    torch draws multiples of 2^-24 (float32) or 2^-53 (float64) in [0, 1). Half a step is added, so that their
+    logarithms are finite.
     """
     u = torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
     step = torch.finfo(like.dtype).eps / 2
@@ -29,18 +30,18 @@ def gumbel(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
 
 
 def gumbel_from(u: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return the Gumbels ``-log(-log u)`` made from uniforms u, in the memory of ``out`` if it is given."""
+    """Return the Gumbels ``-log(-log u)`` made from uniforms u, written into ``out`` if it is given."""
     return torch.log(u, out=out).neg_().log_().neg_()
 
 
 def logistic(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
-    """Return standard logistics ``logit u``, all finite, in the dtype and on the device of ``like``."""
+    """Return standard logistics, all finite, in the dtype and on the device of ``like``."""
     return uniform(shape, like, generator).logit_()
 
 
 @contextlib.contextmanager
 def torch_seeded(generator: Generator | None, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generator from ``generator``, if it is given, inside the block, and restore it afterwards."""
+    """Inside the block, seed torch's global generator from ``generator`` if it is given; restore it afterwards."""
     if generator is None:
         yield
         return

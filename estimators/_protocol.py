@@ -1,4 +1,4 @@
-"""The protocol: what an estimator is, what it is called with, and the ways in which it says no."""
+"""The protocol: what an estimator is, what it is called with, and the exceptions that it raises."""
 
 import abc
 import re
@@ -16,11 +16,11 @@ def inner(q: Distribution) -> Distribution:
 
 
 class Refusal(ValueError):
-    """An estimator cannot serve what it was called with. The message says what to use instead."""
+    """The estimator cannot work with its fields, with q or with f. The message says what to use instead."""
 
 
 class UnsupportedFamily(Refusal):
-    """The estimator does not serve distributions of this family."""
+    """The estimator does not support the family of q."""
 
 
 class NotDifferentiable(Refusal):
@@ -32,7 +32,7 @@ class InvalidParameter(Refusal):
 
 
 class Integrand(Protocol):
-    """The integrand f, ``[..., *batch, *event] -> [..., *batch]``, for any number of axes on the left."""
+    """The integrand f: it maps ``[..., *batch, *event]`` to ``[..., *batch]``, for any number of leading axes."""
 
     def __call__(self, x: Tensor, /) -> Tensor:
         """Evaluate f."""
@@ -41,7 +41,8 @@ class Integrand(Protocol):
 class State(nn.Module):
     """The tensors that an estimator learns. They are kept outside the estimator, whose fields never change.
 
-    ``adapt`` trains the parameters. ``update`` changes the buffers after a call: no baseline contains its own sample.
+    ``adapt`` trains the parameters. ``update`` changes the buffers only after a call, so that no baseline contains its
+    own sample.
     """
 
     def update(self, loss: Tensor) -> None:
@@ -51,8 +52,8 @@ class State(nn.Module):
 class Estimator(abc.ABC):
     """A Monte Carlo estimator of the gradient of E_{x~q}[f(x)] with respect to q's parameters.
 
-    Subclasses are frozen dataclasses of numbers, strings and tuples; their repr is their identity. The class attributes
-    below are the declared facts. If a fact depends on the fields, the estimator declares it as a property.
+    Subclasses are frozen dataclasses of numbers, strings and tuples; their repr is their identity. Class attributes
+    such as ``unbiased`` declare facts about the estimator. A fact that depends on the fields is a property.
     """
 
     unbiased: bool = True
@@ -62,17 +63,17 @@ class Estimator(abc.ABC):
     deterministic: bool = False
     """Whether the gradient is independent of the generator."""
     families: tuple[type[Distribution], ...] | None = None
-    """Families of q that it serves, without ``Independent``; None if the docstring names the only conditions."""
+    """Supported families of q, without ``Independent``; None if only the class's docstring states the conditions."""
     needs_df: bool = False
-    """Whether it uses df/dx."""
+    """Whether the estimator uses df/dx."""
     needs_relaxed_f: bool = False
-    """Whether it evaluates f off the support of q."""
+    """Whether the estimator evaluates f off the support of q."""
     needs_bound: bool = False
-    """Whether it needs the log-weights of the integrand, which must be a ``Bound``."""
+    """Whether the integrand must be a ``Bound``, whose log-weights the estimator uses."""
     needs_state: bool = False
-    """Whether it has a state: ``init`` makes it and ``adapt`` trains it."""
+    """Whether the estimator has a state, which ``init`` makes and ``adapt`` trains."""
     command_name: ClassVar[str] = ""
-    """Name on the command line, if the name derived from the class is not the usual word."""
+    """Name on the command line; if empty, it is derived from the class's name."""
     aliases: ClassVar[tuple[str, ...]] = ()
     """Other names on the command line."""
     reference: ClassVar[str] = ""
@@ -95,7 +96,7 @@ class Estimator(abc.ABC):
             of the gradient. Tensors that f closes over get the gradient of the value.
 
         Raises:
-            Refusal: this estimator does not serve q or f.
+            Refusal: this estimator cannot work with q or f.
         """
 
     def init(self, q: Distribution, generator: Generator | None = None) -> State | None:
@@ -103,7 +104,7 @@ class Estimator(abc.ABC):
         return None
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why this estimator cannot serve ``family``, or None if it can."""
+        """Return why this estimator does not support ``family``, or None if it does."""
         if self.families is None or issubclass(family, self.families):
             return None
         if issubclass(family, Categorical) and OneHotCategorical in self.families:
@@ -115,19 +116,19 @@ class Estimator(abc.ABC):
         return f"{self!r} serves {served}, and q is {family.__name__}. {_advice(family)}"
 
     def refuses_particles(self, particles: int | None) -> str | None:
-        """Return why this estimator cannot serve a ``Bound`` with this number of particles, or None if it can.
+        """Return why this estimator does not support a ``Bound`` of this number of particles, or None if it does.
 
-        A bound without an axis of particles has the number None.
+        ``particles`` is None for a bound without an axis of particles.
         """
         return None
 
     def check(self, q: Distribution) -> None:
-        """Raise ``UnsupportedFamily`` if this estimator does not serve the family of q."""
+        """Raise ``UnsupportedFamily`` if this estimator does not support the family of q."""
         if reason := self.refuses(type(inner(q))):
             raise UnsupportedFamily(reason)
 
     def points(self, q: Distribution) -> int:
-        """Return the number of points of q that one call holds at once, per batch element."""
+        """Return the number of sample points that one call holds in memory at once, per batch element."""
         return int(getattr(self, "n", 1))
 
 

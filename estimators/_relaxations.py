@@ -36,7 +36,8 @@ def _pull_through_softmax(g: Tensor, y: Tensor) -> Tensor:
 def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     """Return q's logits plus n draws of noise, ``[n, *batch, *event]``, without a graph.
 
-    The noise is logistic for bits, Gumbel for categories. ``harden`` makes samples of q, ``squash`` relaxed ones.
+    The noise is logistic for bits, Gumbel for categories. ``harden`` turns the result into samples of q, ``squash``
+    into relaxed samples.
     """
     noise = logistic if isinstance(inner(q), Bernoulli) else gumbel
     own = logits(q).detach()
@@ -44,7 +45,7 @@ def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
 
 
 def squash(q: Distribution, z: Tensor, temperature: Tensor | float) -> Tensor:
-    """Return the relaxed sample made from perturbed logits z, attached to z and to the temperature.
+    """Return the relaxed sample made from perturbed logits z, differentiable in z and in the temperature.
 
     ``sigmoid(z / temperature)``  for Bernoulli
     ``softmax(z / temperature)``  for categories
@@ -57,7 +58,7 @@ def squash(q: Distribution, z: Tensor, temperature: Tensor | float) -> Tensor:
 
 
 def relaxed(q: Distribution, z: Tensor, temperature: float) -> Tensor:
-    """Return the relaxed sample ``squash(q, z, temperature)``, attached to q's logits.
+    """Return the relaxed sample ``squash(q, z, temperature)``, differentiable in q's logits.
 
     z must come from ``perturbed``, and may be overwritten.
     """
@@ -70,7 +71,8 @@ def race(q: Distribution, n: int, generator: Generator | None) -> Tensor:
 
     ``y = (p / E) / sum(p / E)``,  E standard exponential
 
-    This is the softmax of logits plus Gumbels, because ``-log E`` is Gumbel. As p sums to 1, the sum is finite, not 0.
+    This is the softmax of logits plus Gumbels, because ``-log E`` is Gumbel. The denominator is finite and not 0,
+    because p sums to 1.
     """
     p = row_probs(q)
     u = uniform(Size((n, *q.batch_shape, *q.event_shape)), p, generator)

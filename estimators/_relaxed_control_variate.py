@@ -1,7 +1,7 @@
-"""A relaxation of x as a control variate: what REBAR and RELAX share.
+"""A relaxation of x as a control variate: shared by REBAR and RELAX.
 
-``z' ~ p(z | x)`` is made from the noise of z, so that z' = z and only their derivatives in the logits differ: one
-evaluation of the control variate c serves both.
+x is the discrete outcome of perturbed logits z. ``z' ~ p(z | x)`` is made from the noise of z, so that z' = z and only
+their derivatives in the logits differ. One evaluation of the control variate c is then enough for both.
 """
 
 import torch
@@ -16,7 +16,7 @@ from estimators._rows import one
 
 
 def noisy_logits(q: Distribution, n: int, generator: Generator | None) -> tuple[Tensor, Tensor]:
-    """Return uniforms u, and z: q's logits plus the logistic or Gumbel noise made from u; ``[n, *batch, *event]``."""
+    """Return uniforms u, and q's logits plus logistic or Gumbel noise made from u; both ``[n, *batch, *event]``."""
     own = one(logits(q).detach()).clamp_min(-1e4)  # an impossible category has -inf, and 0 times inf is NaN
     u = uniform(Size((n, *q.batch_shape, *q.event_shape)), own, generator)
     noise = u.logit() if isinstance(inner(q), Bernoulli) else gumbel_from(u)
@@ -30,7 +30,8 @@ def path_difference(q: Distribution, p: Tensor, x: Tensor, u: Tensor, z: Tensor,
     ``slope p / (1 - u)``  for a bit x = 0
     ``w - p sum w``  for categories,  w_j = exp(z_j - max z) slope_j
 
-    p are the probabilities of q, z comes from ``noisy_logits`` with the uniforms u, and x is its discrete outcome.
+    p are the probabilities of q, u and z the results of ``noisy_logits``, x is the discrete outcome of z, and
+    ``z' ~ p(z | x)`` equals z. c is the control variate.
     """
     if isinstance(inner(q), Bernoulli):
         other = torch.addcmul(p, x, 1 - 2 * p)  # 1 - p where x is 1, else p

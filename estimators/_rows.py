@@ -1,7 +1,8 @@
 """Replicates are rows of q: ``parameters(q)``, ``rows(q, R)``, ``one(t)``.
 
-``rows(q, R)`` gives R independent copies of q whose parameters are *leaves*, so that one backward pass of a summed loss
-leaves one gradient per replicate. The copies are views of stride 0: nothing is validated, normalised or copied.
+``rows(q, R)`` returns R rows of q whose parameters are *leaves*, so that one backward pass of the summed loss leaves
+one gradient per row, that is, per replicate. The rows are views of stride 0: nothing is validated, normalised or
+copied.
 """
 
 import functools
@@ -88,7 +89,7 @@ def one(t: Tensor) -> Tensor:
 
 
 def rows(q: Distribution, count: int) -> Distribution:
-    """Return q with batch shape ``(count, *batch)``. Its own parameters are leaves, views of q's with stride 0.
+    """Return q with batch shape ``(count, *batch)``, whose own parameters are leaves: stride-0 views of q's parameters.
 
     A parameter of the rows requires a gradient if and only if the parameter of q does.
 

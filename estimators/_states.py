@@ -24,7 +24,7 @@ def count(estimator: Estimator, q: Distribution, limit: int) -> int:
 
 
 def support(q: Distribution) -> Tensor:
-    """Return every state, ``[states, *event]``."""
+    """Return every joint state of q, ``[states, *event]``."""
     digits, like = _digits(q), logits(q)
     if isinstance(inner(q), OneHotCategorical):
         x = functional.one_hot(digits, like.shape[-1]).to(like.dtype)
@@ -34,7 +34,7 @@ def support(q: Distribution) -> Tensor:
 
 
 def log_mass(q: Distribution) -> Tensor:
-    """Return the log-probability of every state, ``[*batch, states]``, without a graph."""
+    """Return the log-probability of every joint state of q, ``[*batch, states]``, without a graph."""
     own = one(logits(q).detach())  # if rows are views of one row, only this is computed: the first axis has length 1
     if isinstance(inner(q), Bernoulli):
         each = torch.stack([functional.logsigmoid(-own), functional.logsigmoid(own)], -1)

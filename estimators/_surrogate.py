@@ -11,7 +11,7 @@ from estimators._axes import over_samples, spread
 from estimators._rows import parameters
 
 Pull = Callable[[Tensor, Tensor], Tensor]
-"""A pull-back: from a cotangent and the value that was made from a source to the gradient of the source."""
+"""A pull-back: maps the cotangent of a value, and the value itself, to the gradient of the value's source."""
 
 
 class _WithDerivative(torch.autograd.Function):
@@ -32,15 +32,16 @@ class _WithDerivative(torch.autograd.Function):
 
 
 def with_derivative(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
-    """Return ``value``, made from ``source`` without a graph; the source gets ``pull(cotangent, value)``.
+    """Return ``value``, which has no graph; in the backward pass ``source`` gets ``pull(cotangent, value)``.
 
-    The pull-back (transposed Jacobian) is a function of the value, so derivatives of any order are right.
+    ``value`` was made from ``source``. The pull-back (transposed Jacobian) is a function of the value, so derivatives
+    of any order are right.
     """
     return cast(Tensor, _WithDerivative.apply(source, value, pull))  # type: ignore[no-untyped-call]
 
 
 pull_through_sigmoid: Pull = torch.ops.aten.sigmoid_backward
-"""The cotangent g, given the sigmoid y of the source, becomes ``g y (1 - y)``."""
+"""The pull-back through a sigmoid: ``g y (1 - y)`` for the cotangent g and the sigmoid y of the source."""
 
 
 def grad_only(x: Tensor) -> Tensor:
@@ -63,15 +64,15 @@ class _Through(torch.autograd.Function):
 
 
 def through(value: Tensor, source: Tensor) -> Tensor:
-    """Return ``value``, ``[n, ...]``, with the gradient of ``source``, ``[n, ...]`` or ``[...]`` without samples.
+    """Return ``value``, ``[n, ...]``, with the gradient of ``source``, ``[n, ...]`` or ``[...]``.
 
-    It equals ``value + grad_only(source)``, without the arithmetic. No gradient flows into ``value``.
+    The result equals ``value + grad_only(source)``, without the arithmetic. No gradient flows into ``value``.
     """
     return cast(Tensor, _Through.apply(value, source))  # type: ignore[no-untyped-call]
 
 
 def valued(surrogate: Tensor, value: Tensor) -> Tensor:
-    """Return ``value`` plus a surrogate of value 0, without the addition if ``value`` has no graph."""
+    """Return ``value`` plus a surrogate whose value is 0; if ``value`` has no graph, nothing is added up."""
     return value + surrogate if value.requires_grad else through(value, surrogate)
 
 
@@ -130,12 +131,13 @@ def inject(q: Distribution, **gradients: Tensor) -> Tensor:
 def inject_at(batch_shape: torch.Size, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
     """Return zeros of shape ``[*batch]``; in the backward pass each target gets the cotangent times its gradient.
 
-    Use it for the logits or probabilities of q, which need not be q's own parameters; ``inject`` is for the latter.
+    Use it for the logits or probabilities of q, which need not be q's own parameters. For those, use ``inject``.
 
     Args:
         batch_shape: ``[*batch]``.
-        pairs: gradient and target, both ``[*batch, ...]``. A gradient may carry a graph, as to a learned state: under
-            ``create_graph=True`` the result of the backward pass is attached to it. The gradient itself gets nothing.
+        pairs: pairs of gradient and target, both ``[*batch, ...]``. A gradient may carry a graph, for example to a
+            learned state: under ``create_graph=True`` the result of the backward pass keeps it. The zeros send no
+            gradient into it.
     """
     gradients, targets = zip(*pairs, strict=True)
     return cast(Tensor, _Inject.apply(batch_shape, *gradients, *targets))  # type: ignore[no-untyped-call]
@@ -155,8 +157,9 @@ class _Carry(torch.autograd.Function):
 
 
 def carry(target: Tensor, shape: torch.Size, pull: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return zeros of the given shape, whose Jacobian in ``target`` is given by its transpose, ``pull``.
+    """Return zeros of the given shape; in the backward pass ``target`` gets ``pull(cotangent)``.
 
-    ``pull`` maps a cotangent to a gradient of the shape of ``target``. Tensors that it closes over get no gradient.
+    ``pull`` is the transposed Jacobian: it maps a cotangent to a gradient of the shape of ``target``. Tensors that it
+    closes over get no gradient.
     """
     return cast(Tensor, _Carry.apply(target, shape, pull))  # type: ignore[no-untyped-call]

@@ -11,7 +11,7 @@ from estimators._protocol import Estimator, Integrand, inner
 
 
 class Taylor(NamedTuple):
-    """The terms of ``f(x) = value + slope . d + d . curvature d / 2 + ...`` with ``d = x - mean``, D coordinates."""
+    """The terms of ``f(x) = value + slope . d + d . curvature d / 2 + ...`` for ``d = x - mean`` with D coordinates."""
 
     value: Tensor  # [*batch]
     slope: Tensor  # [*batch, D]
@@ -19,9 +19,9 @@ class Taylor(NamedTuple):
 
 
 def taylor(estimator: Estimator, f: Integrand, q: Distribution) -> Taylor:
-    """Return the expansion of f at the mean of q, without a graph; raise ``NotDifferentiable`` if f has no gradient.
+    """Return the expansion of f at q's mean, without a graph; raise ``NotDifferentiable`` if f has no gradient in x.
 
-    Cost: one evaluation of f, one of its gradient and D Hessian-vector products.
+    Cost: one evaluation of f, one of its gradient and D Hessian-vector products for D coordinates.
     """
     with torch.enable_grad():
         x = cast(Normal, inner(q)).loc.detach().unsqueeze(0).requires_grad_()

@@ -19,14 +19,14 @@ class AntitheticScoreFunction(Estimator):
 
     ``g = (1/n) sum_k f(x_k) grad log q(x_k)``
     ``x = loc + scale z``,  paired with ``loc - scale z``,  z standard normal, for normal families
-    ``x = 1[u < p]``,  paired with ``1[1 - u < p]``,  u uniform, for Bernoulli
+    ``x = 1[u < p]``,  paired with ``1[1 - u < p]``,  u uniform, for Bernoulli(p)
 
-    Unbiased: each sample on its own is a draw from q. For the mean of a normal, a pair gives
+    Unbiased: each sample on its own is a draw from q. For the mean of a normal, a pair x, x' gives
     ``(f(x) - f(x')) z / (2 scale)``, which a constant in f does not change. For the scale, the two scores of a pair are
-    equal, and the pair gains little over one sample. f is a black box. Cost: n evaluations of f.
+    equal, and the pair gains little over one sample. f may be a black box. Cost: n evaluations of f.
 
     Args:
-        n: samples, an even number: two per pair.
+        n: number of samples, even: two per pair.
 
     Reference: Mohamed et al. 2020 (JMLR 21), section 7.2 (coupling); Salimans et al. 2017, section 2 (normal mean).
     """

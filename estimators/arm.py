@@ -18,15 +18,15 @@ from estimators._surrogate import inject_at
 class ARM(Estimator):
     """ARM: the difference of f over an antithetic pair of bits, times the uniform noise that made the pair.
 
-    ``g_i = (f(b) - f(b')) (1/2 - u_i)``,  averaged over n/2 pairs
-    ``b = 1[u < p]``,  u uniform
+    ``g_i = (f(b) - f(b')) (1/2 - u_i)``,  for the logit of bit i, averaged over n/2 pairs
+    ``b = 1[u < p]``,  u uniform, p the probabilities of q
     ``b' = 1[1 - u < p]``
 
     Unbiased. DisARM is the conditional expectation of ARM given both samples, so DisARM's variance is never larger.
-    Supports Bernoulli; f is a black box. Cost: n evaluations of f.
+    Supports Bernoulli; f may be a black box. Cost: n evaluations of f.
 
     Args:
-        n: samples, an even number: two per pair.
+        n: number of samples, even: two per pair.
 
     Reference: Yin & Zhou 2019 ("ARM"), theorem 1, with 1 - u in place of u.
     """

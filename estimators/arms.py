@@ -19,19 +19,19 @@ from estimators._surrogate import inject_at
 class ARMS(Estimator):
     """ARMS: leave-one-out with n mutually repelling bits, reweighted for their correlation.
 
-    ``g_i = 1/(n-1) sum_k (f(b_k) - mean f) (b_{k,i} - p_i) w_i``
+    ``g_i = 1/(n-1) sum_k (f(b_k) - mean f) (b_{k,i} - p_i) w_i``,  for the logit of bit i of probability p_i
     ``w = p (1-p) / (m - P(u_1 < m, u_2 < m))``
     ``m = min(p, 1-p)``
     ``b_k = 1[u_k < p]`` if p < 1/2, else ``1[u_k > 1 - p]``
     ``u_k = (1 - d_k)^{n-1}``,  d uniform on the simplex
     ``P(u_1 < m, u_2 < m) = max(2 m^{1/(n-1)} - 1, 0)^{n-1}``
 
-    Unbiased: this implementation divides numerator and denominator of w by m, so that no 0/0 arises. The authors' code
-    avoids it with a small number instead, which is a bias. With two samples ARMS is DisARM. At p = 1/2, more samples in
-    one group can be worse than pairs. Supports Bernoulli; f is a black box. Cost: n evaluations of f.
+    Unbiased. At p = 0 and p = 1, w would be 0/0, so this implementation divides its numerator and denominator by m. The
+    authors' code adds a small number instead, which causes a bias. With two samples ARMS is DisARM. At p = 1/2, more
+    samples in one group can be worse than pairs. Supports Bernoulli; f may be a black box. Cost: n evaluations of f.
 
     Args:
-        n: samples, at least 2.
+        n: number of samples, at least 2.
 
     Reference: Dimitriev & Zhou 2021 ("ARMS: antithetic-REINFORCE-multi-sample"), with the Dirichlet copula.
     """

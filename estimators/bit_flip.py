@@ -20,13 +20,14 @@ from estimators._surrogate import inject_at
 class BitFlip(Estimator):
     """BitFlip: the local expectation of one randomly chosen bit, times the number D of bits.
 
-    ``g_i = (1/n) sum_k D 1[i = i_k] p_i (1-p_i) (f(b_k with b_i = 1) - f(b_k with b_i = 0))``,  b_k ~ q, i_k uniform
+    ``g_i = (1/n) sum_k D 1[i = i_k] p_i (1-p_i) (f(b_k with b_i = 1) - f(b_k with b_i = 0))``,  b_k ~ q
 
-    Unbiased; exact for one bit. If every p is near 0 or 1, the variance is far lower than with antithetic pairs, whose
-    bits then seldom differ; near 1/2 it is higher. Supports Bernoulli; f is a black box. Cost: 2n evaluations of f.
+    The bit i_k is chosen uniformly; g_i is the gradient in the logit of bit i, whose probability is p_i. Unbiased;
+    exact for one bit. If every p is near 0 or 1, the variance is far lower than with antithetic pairs, whose bits then
+    seldom differ; near 1/2 it is higher. Supports Bernoulli; f may be a black box. Cost: 2n evaluations of f.
 
     Args:
-        n: samples, each with one bit flipped.
+        n: number of samples, each with one bit flipped.
 
     Reference: Kunes, Yin, Land, Haviv, Pe'er & Tavaré 2023 ("Gradient estimation for binary latent variables via
     gradient variance clipping"), BitFlip-1.

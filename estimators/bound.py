@@ -19,17 +19,18 @@ class Bound:
     ``f(x) = log p(x) - log q(x)``,  the evidence lower bound
     ``f(x) = log (1/K) sum_k p(x_k) / q(x_k)``,  the importance-weighted bound of K particles
 
-    One sample of q is a whole set of particles, the first event axis of q, so every estimator can be used. Some call
-    ``log_weights`` and ``log_q``. The importance-weighted bound is from Burda, Grosse & Salakhutdinov 2016.
+    With particles, one sample of q holds a whole set of K particles along its first event axis, so every estimator can
+    be used. Estimators made for bounds call ``log_weights`` and ``log_q``. The importance-weighted bound is from Burda,
+    Grosse & Salakhutdinov 2016.
 
     Args:
         log_joint: log p(x) up to a constant, ``[..., *batch, *event] -> [..., *batch]``; with particles, log p(x_k) of
             each particle, ``[..., *batch, K, *event] -> [..., *batch, K]``.
-        q: the distribution that the bound is over. Gradients pass through to its parameters, as in the objective.
-        particles: K, the size of the first event axis of q, an ``Independent``; None without an axis of particles.
+        q: the distribution that the bound is over. Gradients of f reach its parameters, as the objective demands.
+        particles: K, the size of q's first event axis; q must be an ``Independent``. None without particles.
 
     Raises:
-        Refusal: ``particles`` is given, and q has no such axis.
+        Refusal: ``particles`` is given, and q has no first event axis of this size.
     """
 
     log_joint: Callable[[Tensor], Tensor]
@@ -52,12 +53,12 @@ class Bound:
         return weights.squeeze(-1) if self.particles is None else weights.logsumexp(-1) - math.log(self.particles)
 
     def log_weights(self, x: Tensor, q: Distribution | None = None) -> Tensor:
-        """Return log p(x_k) - log q(x_k), ``[..., *batch, K]``, K = 1 without particles; q is the bound's if None."""
+        """Return log p(x_k) - log q(x_k), ``[..., *batch, K]``, K = 1 without particles; q defaults to the bound's."""
         log_p = self.log_joint(x)
         return (log_p.unsqueeze(-1) if self.particles is None else log_p) - self.log_q(x, q)
 
     def log_q(self, x: Tensor, q: Distribution | None = None) -> Tensor:
-        """Return log q(x_k), ``[..., *batch, K]``, K = 1 without particles; q is the bound's if None."""
+        """Return log q(x_k), ``[..., *batch, K]``, K = 1 without particles; q defaults to the bound's."""
         q = self.q if q is None else q
         if self.particles is None:
             return log_prob(q, x).unsqueeze(-1)

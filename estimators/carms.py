@@ -18,27 +18,27 @@ from estimators._surrogate import inject_at
 
 @dataclass(frozen=True)
 class CARMS(Estimator):
-    """CARMS: leave-one-out with n mutually repelling categories, each pair reweighted for its probability.
+    """CARMS: leave-one-out with n mutually repelling categories, each pair reweighted by its probability.
 
-    ``g_c = 1/(n (n-1)) sum_k sum_{j != k} (f(x_k) - f(x_j)) r(x_k, x_j) 1[x_k = c]``
+    ``g_c = 1/(n (n-1)) sum_k sum_{j != k} (f(x_k) - f(x_j)) r(x_k, x_j) 1[x_k = c]``,  for the logit of category c
     ``r(c, d) = p_c p_d / P(c, d)``,  P(c, d) the probability of the pair
     ``x_k = F^{-1}(u_k)``,  F the distribution function of the categories
-    ``u_k = (1 - d_k)^{n-1}``,  d uniform on the simplex; with probability a the u_k are independent instead
+    ``u_k = (1 - e_k)^{n-1}``,  e uniform on the simplex; with probability a the u_k are independent instead
     ``P(c, d) = a p_c p_d + (1-a) [H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})]``
     ``H(s, t) = max(s^{1/(n-1)} + t^{1/(n-1)} - 1, 0)^{n-1}``,  the probability P(u_1 < s, u_2 < t)
 
-    Unbiased: no pair is impossible, and r is at most 1/a. Repelling samples alone leave some pairs out, which is a
-    bias; the authors' code clips r, which is another. With a = 1 CARMS is RLOO, draw for draw. It gains most over RLOO
-    with few categories; with many categories and fewer than about six samples it can have more variance. Several
-    variables have independent noise. Supports OneHotCategorical and Categorical; for bits, use ARMS. f is a black box.
-    Cost: n evaluations of f; n^2 weights for each variable.
+    Unbiased: no pair is impossible, and r is at most 1/a. With a = 0 some pairs would be impossible, which would cause
+    a bias; the authors' code clips r, which causes another. With a = 1 CARMS equals RLOO on equal draws. It gains most
+    over RLOO with few categories; with many categories and fewer than about six samples it can have more variance. The
+    variables of q have independent noise. Supports OneHotCategorical and Categorical; for bits, use ARMS. f may be a
+    black box. Cost: n evaluations of f; n^2 weights for each variable.
 
     Args:
-        n: samples, at least 2.
-        independent: a, above 0 and at most 1.
+        n: number of samples, at least 2.
+        independent: a, the probability of independent samples, above 0 and at most 1.
 
     Reference: Dimitriev & Zhou 2021 ("CARMS: categorical-antithetic-REINFORCE multi-sample gradient estimator"), with
-    the Dirichlet copula. Departure: a share of independent groups, in place of clipping.
+    the Dirichlet copula. Departure: a share of the groups is independent, in place of clipping.
     """
 
     n: int = 4

@@ -18,19 +18,20 @@ from estimators._surrogate import grad_only
 class DARN(Estimator):
     """DARN: the score function with f replaced by its slope at the sample times the distance from a centre.
 
-    ``g_i = (1/n) sum_k (x_ki - p_i) grad_i f(x_k)^T (x_ki - centre_i)``,  x_k ~ q, for each variable i
+    ``g_i = (1/n) sum_k (x_ki - p_i) grad_i f(x_k)^T (x_ki - centre_i)``,  x_k ~ q, p the mean of q
 
-    This is the score function with the baseline ``f(x) - grad f(x)^T (x - centre)``, a Taylor expansion at x that
-    approximates f at the centre. The baseline depends on x, so the estimator is biased. The bias vanishes for linear f
-    and, with the uniform centre, for f quadratic in each bit. The average of StraightThrough and DARN(centre="mean") is
-    ReinMax, draw for draw. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient.
+    g_i is the gradient in the logits of variable i. This is the score function with the baseline
+    ``f(x) - grad f(x)^T (x - centre)``, a Taylor expansion at x that approximates f at the centre. The baseline depends
+    on x, so the estimator is biased. The bias vanishes for linear f and, with the uniform centre, for f quadratic in
+    each bit. On equal draws, the average of StraightThrough and DARN(centre="mean") is ReinMax. Needs df/dx, but only
+    on the support of q. Cost: n evaluations of f, n of its gradient.
 
     Args:
-        n: samples.
+        n: number of samples.
         centre: "uniform" (1/2 for a bit, 1/C for each of C categories) or "mean" (the probabilities).
 
-    Reference: Gregor, Danihelka, Mnih, Blundell & Wierstra 2014 ("Deep autoregressive networks"), for bits; the mean as
-    centre and categories: Liu et al. 2023 ("Bridging discrete and backpropagation").
+    Reference: Gregor, Danihelka, Mnih, Blundell & Wierstra 2014 ("Deep autoregressive networks"), for bits; for
+    categories and with the mean as centre: Liu et al. 2023 ("Bridging discrete and backpropagation").
     """
 
     n: int = 1

@@ -23,13 +23,13 @@ class DeltaMethod(Estimator):
     ``g_loc = (1/n) sum_k (f(x_k) - h(x_k)) score_loc(x_k) + df(loc)``
     ``g_scale = (1/n) sum_k (f(x_k) - h(x_k)) score_scale(x_k) + diag(H) scale``
 
-    Unbiased: the last terms are the gradients of E[h] with h held fixed. The variance is zero for quadratic f, and
-    small where q is narrow. Needs second derivatives of f, at the mean only: elsewhere f may be a black box. Supports
-    Normal. Cost: n + 1 evaluations of f, one of its gradient and D Hessian-vector products for D coordinates; memory
-    for D^2 numbers per batch element, so D should be moderate.
+    Unbiased: the last term of each gradient is the gradient of E[h] with h held fixed. The variance is zero for
+    quadratic f, and small if q is narrow. Needs second derivatives of f, at the mean only: elsewhere f may be a black
+    box. Supports Normal. Cost: n + 1 evaluations of f, one of its gradient and D Hessian-vector products for D
+    coordinates; memory for D^2 numbers per batch element, so D should be moderate.
 
     Args:
-        n: samples.
+        n: number of samples.
 
     Reference: Paisley, Blei & Jordan 2012, section 3. Departure: the control variate has coefficient 1; the paper
     estimates the coefficient from further samples.
@@ -45,7 +45,7 @@ class DeltaMethod(Estimator):
         at_least(self, 1)
 
     def points(self, q: Distribution) -> int:
-        """Return the larger of n and D; the Hessian has D rows."""
+        """Return the larger of n and D, the number of coordinates and of rows of the Hessian."""
         return max(self.n, q.event_shape.numel())
 
     def __call__(

@@ -12,7 +12,7 @@ Shape = Size | list[int] | tuple[int, ...]
 class Drawable(Distribution, abc.ABC):
     """A distribution that draws from an explicit generator: the base class for families that torch lacks.
 
-    Store every constructor argument under its own name: ``rows`` rebuilds the distribution from these attributes.
+    Subclasses store every constructor argument under its own name: ``rows`` rebuilds the distribution from these.
     """
 
     @abc.abstractmethod

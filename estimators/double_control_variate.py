@@ -1,4 +1,4 @@
-"""Double control variates: leave-one-out baselines sharpened by the gradient of f at the other samples."""
+"""Double control variates: leave-one-out baselines improved by the gradient of f at the other samples."""
 
 from dataclasses import dataclass
 from typing import ClassVar, cast
@@ -32,14 +32,14 @@ class DoubleControlVariate(Estimator):
     ``g = (1/n) sum_k (F_k - 1/(n-1) sum_{j != k} F_j) (x_k - p) + a mean(f'(x)) grad p``,  x_k ~ q,  p the mean of q
     ``F_k = f(x_k) - a (x_k - p) . 1/(n-1) sum_{j != k} f'(x_j)``,  a the coefficient
 
-    Unbiased for every coefficient; at 0 it is RLOO. It helps most with two samples, where the noise of a quadratic f in
-    the two slopes cancels. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient. The
+    Unbiased for every coefficient; at 0 it is RLOO. It helps most with two samples: for a quadratic f, the noise of the
+    two slopes then cancels. Needs df/dx, but only on the support of q. Cost: n evaluations of f, n of its gradient. The
     paper derives g for bits, with the opposite sign of a; the derivation also holds for one-hot categories. ``adapt``
     learns the coefficient; without a state, the field ``coefficient`` is used.
 
     Args:
-        n: samples, at least 2.
-        coefficient: a, the factor of the tangent, finite; the initial value when it is learned.
+        n: number of samples, at least 2.
+        coefficient: a, the factor of the tangent, finite; learning starts from it.
 
     Reference: Titsias & Shi 2022, section 3.
     """
@@ -58,7 +58,7 @@ class DoubleControlVariate(Estimator):
         finite(self, "coefficient")
 
     def init(self, q: Distribution, generator: Generator | None = None) -> Coefficient:
-        """Return a state that starts at the field ``coefficient``."""
+        """Return a state whose coefficient starts at the field ``coefficient``."""
         return Coefficient(self.coefficient, first_parameter(q).detach())
 
     def __call__(

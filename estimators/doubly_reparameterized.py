@@ -18,19 +18,19 @@ from estimators.reparameterization import no_path
 
 @dataclass(frozen=True)
 class DoublyReparameterized(Estimator):
-    """Doubly reparameterized gradient (DReG): the path derivative of an importance-weighted bound, without its score.
+    """Doubly reparameterized gradient (DReG): path derivative of an importance-weighted bound, without the score of q.
 
-    ``g = (1/n) sum_n sum_k w_k^2 (dx_k/dtheta)^T grad_x log p(x_k)/q(x_k)``,  w_k the normalised weights
+    ``g = sum_k w_k^2 (dx_k/dtheta)^T grad_x log p(x_k)/q(x_k)``,  averaged over n samples
     ``x_k = T(e_k; theta)``
 
-    Unbiased: the score term of the full derivative is itself reparameterized, and becomes the difference between w^2
-    and w. With one particle, this is the path derivative of StickingTheLanding. With more particles, its signal does
-    not drown in noise, unlike the signal of Reparameterization. Parameters that only the log-joint depends on get the
-    gradient of the value, with weights w. Needs a ``Bound``, df/dx, and a q with ``rsample`` and ``log_prob``. Cost: n
-    evaluations of f, n of its gradient, each of K log-joints.
+    The w_k are the normalised weights of the particles x_k. Unbiased: the score term of the full derivative is itself
+    reparameterized, which replaces the weights w_k by w_k^2. With one particle, this is the path derivative of
+    StickingTheLanding. With more particles, its signal does not drown in noise, as it does with Reparameterization.
+    Parameters that only the log-joint depends on get the gradient of the value, with weights w_k. Needs a ``Bound``,
+    df/dx, and a q with ``rsample`` and ``log_prob``. Cost: n evaluations of f, n of its gradient, each of K log-joints.
 
     Args:
-        n: samples, each a whole set of particles.
+        n: number of samples, each a whole set of particles.
 
     Reference: Tucker, Lawson, Gu & Maddison 2019 ("Doubly reparameterized gradient estimators for Monte Carlo
     objectives"), section 3, equation 6.

@@ -18,8 +18,8 @@ class Enumeration(Estimator):
 
     ``g = sum_x f(x) grad q(x)``
 
-    Exact, without noise. Needs a Bernoulli or categorical q; refuses more than 65,536 joint states (16 bits). f is a
-    black box. Cost: one evaluation of f for every state (2^D for D bits, C^D for D variables of C categories).
+    The result has no noise. Needs a Bernoulli or categorical q; refuses more than 65,536 joint states (16 bits). f may
+    be a black box. Cost: one evaluation of f for every state (2^D for D bits, C^D for D variables of C categories).
 
     Reference: the definition of the expectation; as an estimator, Kool, van Hoof & Welling 2020, section 2.
     """
@@ -30,7 +30,7 @@ class Enumeration(Estimator):
     limit: ClassVar[int] = 2**16
 
     def points(self, q: Distribution) -> int:
-        """Return the number of joint states, or raise ``Refusal`` if there are more than ``limit``."""
+        """Return the number of joint states, or raise ``Refusal`` if there are more than 65,536."""
         return count(self, q, self.limit)
 
     def __call__(

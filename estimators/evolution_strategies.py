@@ -1,4 +1,4 @@
-"""Black-box smoothing: differences of f with q's parameters moved both ways, on the same noise."""
+"""Black-box smoothing: differences of f with q's parameters moved forwards and backwards, on the same noise."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,18 +19,19 @@ from estimators._surrogate import inject_at
 
 @dataclass(frozen=True)
 class EvolutionStrategies(Estimator):
-    """Evolution strategies, antithetic: moves q's parameters by Gaussian steps, both ways.
+    """Evolution strategies, antithetic: moves q's parameters by Gaussian steps, forwards and backwards.
 
     ``g = (1/n) sum_j (f(x(u + scale e_j)) - f(x(u - scale e_j))) e_j / scale``,  e_j ~ N(0, I),  over n/2 pairs
 
     The vector u holds q's parameters on an unbounded scale: mean and log scale of a Normal, logits of Bernoulli and
     categories. x(u) is a sample of q at u; both sides of a step use the same noise (normal, logistic or Gumbel). Biased
-    by O(scale^2): it is the gradient of E_q[f] smoothed over u, which the value of the loss estimates. f is a black
-    box. The variance grows with the number of parameters and, for discrete x, with 1/scale. Cost: n evaluations of f.
+    by O(scale^2): the gradient and the value of the loss estimate a version of E_q[f] that is smoothed over u. f may be
+    a black box. The variance grows with the number of parameters and, for discrete x, with 1/scale. Cost: n evaluations
+    of f.
 
     Args:
-        n: samples, an even number: two per step.
-        scale: of the steps, positive.
+        n: number of samples, even: two per step.
+        scale: size of the steps, positive.
 
     Reference: Wierstra et al. 2014 (JMLR 15); Salimans, Ho, Chen, Sidor & Sutskever 2017, section 2, applied here to a
     function that includes the expectation over q.
@@ -60,18 +61,18 @@ class EvolutionStrategies(Estimator):
 
 @dataclass(frozen=True)
 class SPSA(Estimator):
-    """Simultaneous perturbation: moves each of q's parameters by a step of random sign, both ways.
+    """Simultaneous perturbation: moves all of q's parameters by steps of random sign, forwards and backwards.
 
     ``g_i = (1/n) sum_j (f(x(u + scale s_j)) - f(x(u - scale s_j))) / (scale s_ji)``,  s_ji = +-1,  over n/2 pairs
 
     The vector u holds q's parameters on an unbounded scale: the mean and the log scale of a Normal, the logits of
     Bernoulli and categories. x(u) is a sample of q at u; both sides of a step use the same noise (normal, logistic or
-    Gumbel). Biased by O(scale^2); exact in the mean where E_q[f] is quadratic in u. f is a black box. The variance
-    grows with the number of parameters and, for discrete x, with 1/scale. Cost: n evaluations of f.
+    Gumbel). Biased by O(scale^2), but unbiased if E_q[f] is quadratic in u. f may be a black box. The variance grows
+    with the number of parameters and, for discrete x, with 1/scale. Cost: n evaluations of f.
 
     Args:
-        n: samples, an even number: two per step.
-        scale: of the steps, positive.
+        n: number of samples, even: two per step.
+        scale: size of the steps, positive.
 
     Reference: Spall 1992 (IEEE Transactions on Automatic Control 37), section 2.
     """

@@ -21,15 +21,15 @@ class ExponentialArrival(Estimator):
     ``y = sum_i sigmoid((1 - t_i) / temperature)``
     ``t_i = (E_1 + ... + E_i) / rate``,  E exponential
 
-    Biased: it is the gradient of a different objective, E[f(y)]. As the temperature goes to 0, y becomes the count
-    itself: the bias vanishes, and the variance grows without limit. Needs df/dx and an f that makes sense between whole
-    numbers; the value of the loss also estimates E[f(y)]. Refuses a rate if q exceeds ``arrivals`` with probability
-    above 0.001. Cost: n evaluations of f, n of its gradient.
+    Biased: g estimates the gradient of a different objective, E[f(y)]. As the temperature goes to 0, y becomes the
+    count itself: the bias vanishes, and the variance grows without limit. Needs df/dx and an f that is defined between
+    whole numbers; the value of the loss also estimates E[f(y)]. Refuses a rate if a count exceeds ``arrivals`` with a
+    probability above 0.001. Cost: n evaluations of f, n of its gradient.
 
     Args:
-        n: samples.
-        temperature: positive.
-        arrivals: number of arrivals drawn, at least 1.
+        n: number of samples.
+        temperature: temperature of the sigmoid, positive.
+        arrivals: number of arrivals drawn per count, at least 1.
 
     Reference: Vafaii, Galor & Yates 2024 ("Poisson variational autoencoder"), section 3. Departure: the number of
     arrivals is given, not computed from the rates.

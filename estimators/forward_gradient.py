@@ -24,14 +24,15 @@ class ForwardGradient(Estimator):
     ``x_k = mean + scale e_k``,  a draw from q
     ``dx_k = v_k,mean + v_k,scale e_k``
 
-    Each v_k is a random tangent at mean and scale with E v v^T = I. Unbiased where Reparameterization is. The
-    derivative comes from one forward-mode pass: there is no backward pass, and no memory for one. The tangents add
-    variance to coordinate i of a gradient h: |h|^2 + h_i^2 (normal) or |h|^2 - h_i^2 (sign). This part grows with the
-    number of parameters. Needs df/dx in forward mode, and a Normal q. Cost: n evaluations of f, n of its gradient.
+    The tangent v_k has one random entry per mean and scale, and E v v^T = I. Unbiased whenever Reparameterization is.
+    The derivative comes from one forward-mode pass, which needs no backward pass and none of its memory. If the
+    gradient is h, the tangents add |h|^2 + h_i^2 (normal) or |h|^2 - h_i^2 (sign) to the variance of coordinate i. This
+    part grows with the number of parameters. Needs df/dx in forward mode, and a Normal q. Cost: n evaluations of f, n
+    of its gradient.
 
     Args:
-        n: samples, each with its own tangent.
-        tangent: "normal" or "sign".
+        n: number of samples, each with its own tangent.
+        tangent: "normal" or "sign", the distribution of the entries of v_k.
 
     Reference: Baydin, Pearlmutter, Syme, Wood & Torr 2022 ("Gradients without backpropagation"), section 3. Departure:
     the function differentiated is f at a reparameterized sample.

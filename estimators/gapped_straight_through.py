@@ -25,15 +25,15 @@ class GappedStraightThrough(Estimator):
     ``z_i = max logits``,  i the category that was sampled
     ``z_j = min(logits_j, max logits - gap)``,  j every other category
 
-    J is the Jacobian of y in the logits, with the moves held fixed. The estimator imitates straight-through
-    Gumbel-softmax without the noise: nothing is random given the sample. Biased. Needs df/dx, at points of the support
-    only. Cost: n evaluations of f, n of its gradient.
+    J is the Jacobian of y in the logits, with the shifts from logits to z held fixed. The estimator imitates
+    straight-through Gumbel-softmax without the noise: nothing is random given the sample. Biased. Needs df/dx, but only
+    on the support of q. Cost: n evaluations of f, n of its gradient.
 
     Args:
-        n: samples.
-        temperature: positive.
-        gap: positive (GST-1.0), or "expected" (GST-p): ``-log(1 - p_i) / p_i``, the mean lead of category i given that
-            Gumbel noise made it the largest.
+        n: number of samples.
+        temperature: temperature of the softmax, positive.
+        gap: a positive number (GST-1.0), or "expected" (GST-p): ``-log(1 - p_i) / p_i``, the mean lead of category i
+            given that Gumbel noise made it the largest.
 
     Reference: Fan, Chi, Rudnicky & Ramadge 2022 ("Training discrete deep generative models via gapped straight-through
     estimator"), section 3.

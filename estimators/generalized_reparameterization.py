@@ -23,12 +23,13 @@ class GeneralizedReparameterization(Estimator):
     ``g_a = (1/n) sum_k df(z) h / rate + f(z) (log x - psi0 + (a / x - 1) h + psi2 / (2 psi1))``
     ``h = x (psi1 + e psi2 / (2 sqrt(psi1)))``,  the derivative dx/da at fixed e
 
-    The gradient in the rate is reparameterized. Unbiased. For every a, e has mean 0 and variance 1, but its
-    distribution depends on a: hence the second term. Needs df/dx. Supports Gamma. Cost: n evaluations of f, n of its
-    gradient. Adding a constant to f changes the estimate, as for the score function but not for Reparameterization.
+    The gradient in the rate is reparameterized. Unbiased. For every a, the standardized sample e has mean 0 and
+    variance 1. But its distribution still depends on a, hence the second term of g_a. Needs df/dx. Supports Gamma.
+    Cost: n evaluations of f, n of its gradient. Adding a constant to f changes the estimate, as for the score function
+    but not for Reparameterization.
 
     Args:
-        n: samples.
+        n: number of samples.
 
     Reference: Ruiz, Titsias & Blei 2016 (NeurIPS), section 3.
     """

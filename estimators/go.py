@@ -29,12 +29,12 @@ class GO(Estimator):
     ``-(x + 1) / p`` for Geometric, probs;
     ``(r + x) / (1 - p)`` for NegativeBinomial, probs, with r failures.
 
-    Logits follow by the chain rule. Unbiased, and f is a black box. Needs a factorised q of integers; for a continuous
-    q the formula with df/dx in place of the difference is implicit Reparameterization. For Poisson it is MeasureValued.
-    Cost: n (1 + D) evaluations of f for D coordinates.
+    Logits follow by the chain rule. Unbiased, and f may be a black box. Needs a factorised q of integers. (For a
+    continuous q, with df/dx in place of the difference, the formula is implicit Reparameterization.) For Poisson, GO is
+    MeasureValued. Cost: n (1 + D) evaluations of f for D coordinates.
 
     Args:
-        n: samples.
+        n: number of samples.
 
     Reference: Cong, Zhao, Bai & Carin 2019, theorem 1 and section 4.
     """

@@ -19,20 +19,20 @@ from estimators._surrogate import grad_only, through
 
 @dataclass(frozen=True)
 class GumbelRao(Estimator):
-    """Gumbel-Rao: straight-through Gumbel-softmax, Rao-Blackwellised by noise drawn given the discrete sample.
+    """Gumbel-Rao: straight-through Gumbel-softmax, averaged over noise drawn given the discrete sample.
 
     ``g = (1/n) sum_k (1/inner) sum_j J(y_kj)^T grad f(x_k)``,  x_k ~ q
     ``y_kj = softmax(z_kj / temperature)``
-    ``z_kj = logits + G_kj``,  G_kj Gumbel, given that x_k is the category of the largest z_kj
+    ``z_kj = logits + G_kj``,  G_kj Gumbel noise, given that the largest entry of z_kj is at category x_k
 
     J is the Jacobian of y in the logits, with G held fixed. Biased: it has the mean of StraightThroughGumbelSoftmax,
     with less variance; with inner=1 the two are equal in distribution. As the temperature goes to 0 and inner grows, it
-    becomes ReinMax. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient; n * inner
+    becomes ReinMax. Needs df/dx, but only on the support of q. Cost: n evaluations of f, n of its gradient; n * inner
     draws of the noise.
 
     Args:
-        n: samples.
-        temperature: positive.
+        n: number of samples.
+        temperature: temperature of the softmax, positive.
         inner: draws of the noise per sample.
 
     Reference: Paulus, Maddison & Krause 2021, section 3. Departure: the paper differentiates through G as well, which
@@ -55,7 +55,7 @@ class GumbelRao(Estimator):
         positive(self, "temperature")
 
     def points(self, q: Distribution) -> int:
-        """Return the number of relaxed points averaged, all held at once, per batch element."""
+        """Return the number of relaxed points that are averaged and held in memory at once, per batch element."""
         return self.n * self.inner
 
     def __call__(

@@ -15,19 +15,19 @@ from estimators._surrogate import through
 
 @dataclass(frozen=True)
 class GumbelSoftmax(Estimator):
-    """Gumbel-softmax (Concrete) relaxation.
+    """Gumbel-softmax (Concrete) relaxation: the gradient of f through a relaxed sample.
 
     ``g = (1/n) sum_k grad f(y_k)``
     ``y = softmax((logits + G) / temperature)``,  G Gumbel
     ``y = sigmoid((logit + L) / temperature)``,  L logistic, for Bernoulli
 
-    Biased: it is the gradient of a different objective, E[f(y)]. As the temperature goes to 0, the bias vanishes and
-    the variance grows without limit. Needs df/dx and an f that makes sense off the support of q; the value of the loss
-    also estimates E[f(y)]. Cost: n evaluations of f, n of its gradient.
+    Biased: g estimates the gradient of a different objective, E[f(y)]. As the temperature goes to 0, the bias vanishes
+    and the variance grows without limit. Needs df/dx and an f that is defined off the support of q; the value of the
+    loss also estimates E[f(y)]. Cost: n evaluations of f, n of its gradient.
 
     Args:
-        n: samples.
-        temperature: positive.
+        n: number of samples.
+        temperature: temperature of the relaxation, positive.
 
     Reference: Jang, Gu & Poole 2017, section 2; Maddison, Mnih & Teh 2017.
     """
@@ -58,18 +58,18 @@ class GumbelSoftmax(Estimator):
 
 @dataclass(frozen=True)
 class StraightThroughGumbelSoftmax(Estimator):
-    """Straight-through Gumbel-softmax: discrete sample in the forward pass, relaxed one in the backward pass.
+    """Straight-through Gumbel-softmax: discrete sample in the forward pass, relaxed sample in the backward pass.
 
     ``g = (1/n) sum_k J(y_k)^T grad f(x_k)``,  J the Jacobian of y in the logits
     ``x = onehot(argmax(logits + G))``,  G Gumbel
     ``y = softmax((logits + G) / temperature)``
 
-    Biased at every temperature, unless f is linear and the temperature goes to 0. Needs df/dx, at points of the support
-    only. Cost: n evaluations of f, n of its gradient.
+    Biased at every temperature, unless f is linear and the temperature goes to 0. Needs df/dx, but only on the support
+    of q. Cost: n evaluations of f, n of its gradient.
 
     Args:
-        n: samples.
-        temperature: positive.
+        n: number of samples.
+        temperature: temperature of the relaxation, positive.
 
     Reference: Jang, Gu & Poole 2017, section 2.2.
     """

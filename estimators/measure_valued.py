@@ -51,17 +51,19 @@ class MeasureValued(Estimator):
     W is Rayleigh, M a random sign times a chi variable of three degrees of freedom, U uniform, E exponential, and a the
     concentration (1 for Exponential). Gradients in logits follow by the chain rule.
 
-    Unbiased, and f is a black box. Needs a factorised q. The concentration of Gamma and Weibull is refused: no sampler
-    is known for its two parts. Except for the mean of a Normal, one of the two parts is x itself. All coordinates share
-    f(x), which is also the value of the loss. Cost: n (1 + D) evaluations of f for D coordinates. It is n (1 + 3D) for
-    a Normal and n (1 + D (C - 1)) for C categories. Parameters that are not differentiated cost nothing.
+    Unbiased, and f may be a black box. Needs a factorised q. The derivative in the concentration of Gamma or Weibull is
+    refused: no sampler of its q+ and q- is known. Except for the mean of a Normal, x+ or x- can be x itself. All
+    coordinates share f(x), which is also the value of the loss. Cost: n (1 + D) evaluations of f for D coordinates. It
+    is n (1 + 3D) for a Normal and n (1 + D (C - 1)) for C categories. Parameters that are not differentiated cost
+    nothing.
 
     Args:
-        n: samples.
-        coupled: whether x+ and x- share their noise, as in the table, or not. Variables of finite support have none.
+        n: number of samples.
+        coupled: whether x+ and x- share their noise, as in the table. Variables of finite support have no noise to
+            share.
 
     Reference: Pflug 1996; Heidergott, Vazquez-Abad & Volk-Makarewicz 2008; Mohamed et al. 2020 (JMLR 21), section 6.
-    Departure: parts equal to x share one evaluation of f; the text takes two for each coordinate and parameter.
+    Departure: all x+ and x- equal to x share one evaluation of f; the text takes two for each coordinate and parameter.
     """
 
     n: int = 1

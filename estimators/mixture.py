@@ -22,7 +22,8 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
     ``dx_d = -(dF_d at fixed x_d) / q(x_d | x_1 ... x_{d-1})``,  for d = 1 ... D in turn
 
     F_d is the distribution function of coordinate d and w_k the weight of component k, given the coordinates before d.
-    The path depends on their order; the mean of the gradient does not. Cost: D sequential steps of K operations.
+    The path depends on the order of the coordinates; the mean of the gradient does not. Cost: D sequential steps of K
+    operations.
 
     Args:
         mixture_distribution: Categorical over K components, batch shape ``[*batch]``.

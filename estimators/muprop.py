@@ -22,11 +22,11 @@ class MuProp(Estimator):
     ``g = (1/n) sum_k (f(x_k) - f(p) - f'(p) (x_k - p)) grad log q(x_k) + f'(p) grad p``,  x_k ~ q
 
     p is the mean of q. Unbiased. For an affine f only the last term remains, and it is exact. There is no further
-    baseline, so f minus its tangent may contain a large constant. Needs df/dx, and an f that makes sense off the
-    support of q. Cost: n + 1 evaluations of f, 1 of its gradient.
+    baseline, so f minus its tangent may contain a large constant. Needs df/dx, and an f that is defined off the support
+    of q. Cost: n + 1 evaluations of f, 1 of its gradient.
 
     Args:
-        n: samples.
+        n: number of samples.
 
     Reference: Gu, Levine, Sutskever & Mnih 2016, section 3, with q's probabilities as the mean-field network.
     """

@@ -31,7 +31,7 @@ class LearnedBaseline(State):
         self.outer = nn.Parameter(context.new_zeros(self.hidden))
 
     def forward(self, context: Tensor) -> Tensor:
-        """Return the baseline of each batch element, which is 0 at first."""
+        """Return the baseline of each batch element, 0 at first: the moving average plus the network."""
         return cast(Tensor, self.average.mean) + (context @ self.inner + self.bias).tanh() @ self.outer
 
     def update(self, loss: Tensor) -> None:
@@ -41,20 +41,20 @@ class LearnedBaseline(State):
 
 @dataclass(frozen=True)
 class NVIL(Estimator):
-    """NVIL: score function with a baseline for each batch element, learned from its context.
+    """NVIL: score function with a baseline for each batch element, a learned function of q's parameters.
 
     ``g = (1/n) sum_k (f(x_k) - c - C(u)) grad log q(x_k)``,  x_k ~ q
 
     c is a moving average of the loss, C a network and u the parameters of q. Unbiased: neither c nor C depends on the
-    x_k. f is a black box. Cost: n evaluations of f. C has 32 hidden units (tanh) and starts at 0. With a fresh state,
-    or without one, NVIL is ScoreFunction.
+    x_k. f may be a black box. Cost: n evaluations of f. C has 32 hidden units (tanh) and starts at 0. With a fresh
+    state, or without one, NVIL is ScoreFunction.
 
     There are three departures from the paper. The context u is the parameters of q, which the encoder made from the
-    data; the protocol knows nothing else of a batch element. ``adapt`` trains C to lower the variance; in the paper, C
-    regresses on f. The signal is not divided by its running standard deviation, which would scale the gradient.
+    data; an estimator knows nothing else about a batch element. ``adapt`` trains C to lower the variance; in the paper,
+    C regresses on f. The signal is not divided by its running standard deviation, which would scale the gradient.
 
     Args:
-        n: samples.
+        n: number of samples.
 
     Reference: Mnih & Gregor 2014, section 2.3.
     """

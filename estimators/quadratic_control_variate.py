@@ -16,12 +16,12 @@ from estimators._surrogate import inject
 
 
 class Quadratic(State):
-    """State of QuadraticControlVariate: slope and curvature of a quadratic around q's mean.
+    """State of QuadraticControlVariate: slope b and curvature B of a quadratic around q's mean.
 
     ``B = diag(d) + U diag(w) U^T``
 
-    The slope b is ``slope``, ``[D]``. The curvature B is made of d, ``diagonal``, ``[D]``; w, ``weights``, ``[rank]``;
-    and U, ``factors``, ``[D, rank]``. U starts at random, the others at 0. One quadratic serves all batch elements.
+    The parameters are ``slope`` (b, ``[D]``), ``diagonal`` (d, ``[D]``), ``weights`` (w, ``[rank]``) and ``factors``
+    (U, ``[D, rank]``). U starts at random, the others at 0. All batch elements share one quadratic.
     """
 
     def __init__(self, dim: int, rank: int, like: Tensor, generator: Generator | None) -> None:
@@ -33,11 +33,11 @@ class Quadratic(State):
         self.weights = nn.Parameter(like.new_zeros(rank))
 
     def times(self, d: Tensor) -> Tensor:
-        """Return B times the vectors d, ``[..., D]``."""
+        """Return the curvature matrix times the vectors d, ``[..., D]``."""
         return self.diagonal * d + (d @ self.factors * self.weights) @ self.factors.T
 
     def trace(self) -> Tensor:
-        """Return the diagonal of B, ``[D]``."""
+        """Return the diagonal of the curvature matrix, ``[D]``."""
         return self.diagonal + self.factors.square() @ self.weights
 
 
@@ -50,12 +50,13 @@ class QuadraticControlVariate(Estimator):
     ``g_loc = (1/n) sum_k df(x_k) - model(e_k) + b``
     ``g_scale = (1/n) sum_k (df(x_k) - model(e_k)) e_k + diag(B) scale``
 
-    Unbiased for every b and B that do not depend on the e_k. If f is the quadratic, the variance is 0. ``adapt`` learns
-    b and B, which is diagonal plus low rank; one quadratic around the mean serves all batch elements. Without a state,
-    b and B are 0 and it is Reparameterization. Needs df/dx. Serves Normal. Cost: n evaluations of f, n of its gradient.
+    Unbiased for every b and B that do not depend on the e_k. If f equals the quadratic, the variance is 0. ``adapt``
+    learns b and B, which is diagonal plus low rank; all batch elements share one quadratic around the mean. Without a
+    state, b and B are 0 and it is Reparameterization. Needs df/dx. Supports Normal. Cost: n evaluations of f, n of its
+    gradient.
 
     Args:
-        n: samples.
+        n: number of samples.
         rank: rank of the part of B that is not diagonal, at least 1.
 
     Reference: Geffner & Domke 2020, section 3. Departures: q is a factorised normal; ``adapt`` learns b and B from the

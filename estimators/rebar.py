@@ -38,7 +38,7 @@ class REBAR(Estimator):
     ``z' ~ p(z | x)``
 
     For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax. Unbiased for every
-    temperature and coefficient. Needs df/dx, and an f that makes sense and is continuous off the support of q. Cost: 2n
+    temperature and coefficient. Needs df/dx, and an f that is defined and continuous off the support of q. Cost: 2n
     evaluations of f, n of its gradient (with separate noise for z' it would be 3n and 2n).
 
     The derivative passes through z', too: z' is a function of the logits and of noise v that is independent of x.
@@ -53,7 +53,7 @@ class REBAR(Estimator):
     f differs in between, as (b - 1/2)^2 does, c is useless as a control variate, and the coefficient goes to 0.
 
     Args:
-        n: samples.
+        n: number of samples.
         temperature: temperature of the relaxation, positive; learning starts from it.
         coefficient: coefficient of the control variate, finite; learning starts from it. At 0 REBAR is ScoreFunction.
 

@@ -25,14 +25,14 @@ class ReinMax(Estimator):
     ``p = softmax(logits)``
     ``m_k = (softmax(logits / temperature) + x_k) / 2``
 
-    Biased. At temperature 1 its mean is exact for a quadratic f, and for a bit the mean is
+    Biased in general. At temperature 1 it is unbiased for a quadratic f, and its mean for a bit is
     ``p (1-p) (f'(0) + f'(1)) / 2``. At temperature 1 it is also ZGR, the limit of Gumbel-Rao as the temperature of
-    Gumbel-Rao goes to 0. At other temperatures it is biased for quadratics, too. Every positive temperature is served.
+    Gumbel-Rao goes to 0. At other temperatures it is biased for quadratics, too. Every positive temperature is allowed.
     The authors' package refuses temperatures below 1, but the formula holds there as well, and a benchmark should show
-    the result. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient.
+    the result. Needs df/dx, but only on the support of q. Cost: n evaluations of f, n of its gradient.
 
     Args:
-        n: samples.
+        n: number of samples.
         temperature: temperature of the softmax, positive.
 
     Reference: Liu, Dong, Liu, Yu & Gao 2023 ("Bridging discrete and backpropagation"); ZGR: Shekhovtsov 2023.

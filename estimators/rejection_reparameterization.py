@@ -29,11 +29,11 @@ class RejectionReparameterization(Estimator):
 
     The u_i are uniform, and e is the normal that the sampler of Marsaglia & Tsang accepted, so y ~ Gamma(s). r is the
     density of y before acceptance. Both derivatives hold e and u fixed. The gradient in the rate is reparameterized.
-    Unbiased for every augmentation. Needs df/dx. Serves Gamma. Cost: n evaluations of f, n of its gradient. The
-    variance depends on a constant in f; this dependence shrinks as the augmentation grows.
+    Unbiased for every augmentation. Needs df/dx. Supports Gamma. Cost: n evaluations of f, n of its gradient. Adding a
+    constant to f changes the variance; the effect shrinks as the augmentation grows.
 
     Args:
-        n: samples.
+        n: number of samples.
         augmentation: steps of shape augmentation, at least 0; with 0, concentrations must be at least 1.
 
     Reference: Naesseth, Ruiz, Linderman & Blei 2017, sections 3 and 5.1. (The authors' code omits the correction for

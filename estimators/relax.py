@@ -23,7 +23,7 @@ from estimators.score_function import MovingAverage
 class LearnedRelaxation(State):
     """State of RELAX: a network of one hidden layer on relaxed samples, and the logarithm of their temperature.
 
-    A moving average of the loss gives the network its level, which Adam would take many steps to reach.
+    A moving average of the loss is kept beside the network, which would take many steps of Adam to learn it.
     """
 
     hidden: ClassVar[int] = 10
@@ -38,12 +38,12 @@ class LearnedRelaxation(State):
         self.average = MovingAverage(like)
 
     def forward(self, y: Tensor) -> Tensor:
-        """Return the network's value without its level, at first 0, for relaxed samples ``[..., inputs]``."""
+        """Return the network's output for relaxed samples ``[..., inputs]``, 0 at first, without the moving average."""
         inner, bias = 2 * self.inner, self.bias - self.inner.sum(0)  # applied to 2 y - 1, without computing it
         return (y @ inner + bias).tanh() @ self.outer + self.offset
 
     def update(self, loss: Tensor) -> None:
-        """Move the level towards the loss."""
+        """Move the moving average towards the loss."""
         self.average.update(loss)
 
 
@@ -58,17 +58,17 @@ class RELAX(Estimator):
     ``z' ~ p(z | x)``
 
     For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax. Unbiased for every network r
-    and temperature. f is a black box, unless ``relaxed`` is True: then c also contains f at the relaxed sample, which
-    needs df/dx and an f that makes sense and is continuous off the support of q. As in REBAR, z' is made from the noise
-    of z, so that z' = z and only their derivatives differ. Cost: n evaluations of f. With ``relaxed`` it is 2n
+    and temperature. f may be a black box, unless ``relaxed`` is True: then c also contains f at the relaxed sample,
+    which needs df/dx and an f that is defined and continuous off the support of q. As in REBAR, z' is made from the
+    noise of z, so that z' = z and only their derivatives differ. Cost: n evaluations of f. With ``relaxed`` it is 2n
     evaluations of f, n of its gradient.
 
     ``adapt`` learns r and the temperature. r has 10 hidden units (tanh) and starts at 0. With a fresh state, or without
-    one, RELAX is ScoreFunction, or REBAR with ``relaxed``. If c does not contain f, a moving average of the loss is
-    added to c. The paper has no such average: r would learn it, but slowly.
+    one, RELAX is ScoreFunction; with ``relaxed`` it is then REBAR. If c does not contain f, a moving average of the
+    loss is added to c. The paper has no such average: r would learn it, but slowly.
 
     Args:
-        n: samples.
+        n: number of samples.
         temperature: temperature of the relaxation, positive; learning starts from it.
         relaxed: whether c contains f at the relaxed sample.
 

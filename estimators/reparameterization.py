@@ -45,7 +45,7 @@ def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
 
 @dataclass(frozen=True)
 class Reparameterization(Estimator):
-    """Reparameterization (pathwise) estimator.
+    """Reparameterization (pathwise) estimator: the gradient of f through the sample.
 
     ``g = (1/n) sum_k grad f(T(e_k; parameters))``
     ``x_k = T(e_k; parameters)``,  x_k ~ q
@@ -60,7 +60,7 @@ class Reparameterization(Estimator):
     digital shift, one shift for each batch element. Each single sample is still a draw of q, so both are unbiased.
 
     Args:
-        n: samples; even for antithetic noise, a power of two for Sobol noise.
+        n: number of samples; even for antithetic noise, a power of two for Sobol noise.
         noise: "iid", "antithetic" or "sobol".
 
     Reference: Kingma & Welling 2014, section 2.4; Rezende, Mohamed & Wierstra 2014; implicit: Figurnov, Mohamed & Mnih
@@ -87,7 +87,7 @@ class Reparameterization(Estimator):
 
     @property
     def families(self) -> tuple[type[Distribution], ...] | None:  # type: ignore[override]
-        """None (every family with ``rsample``) for independent noise; Normal and MultivariateNormal for other noise."""
+        """Supported families: None (all with ``rsample``) for "iid" noise, otherwise Normal and MultivariateNormal."""
         return None if self.noise == "iid" else (Normal, MultivariateNormal)
 
     def refuses(self, family: type[Distribution]) -> str | None:

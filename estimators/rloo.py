@@ -19,11 +19,11 @@ class RLOO(Estimator):
     ``g = (1/n) sum_k (f(x_k) - 1/(n-1) sum_{j != k} f(x_j)) grad log q(x_k)
        = 1/(n-1) sum_k (f(x_k) - mean f) grad log q(x_k)``
 
-    Unbiased: each baseline is made of the other samples. Invariant to a constant in f. Needs a q with ``log_prob``;
-    f is a black box. Cost: n evaluations of f.
+    Unbiased: each baseline is made of the other samples. Invariant to a constant in f. Needs a q with ``log_prob``; f
+    may be a black box. Cost: n evaluations of f.
 
     Args:
-        n: samples, at least 2.
+        n: number of samples, at least 2.
 
     Reference: Salimans & Knowles 2014; Kool, van Hoof & Welling 2019 ("Buy 4 REINFORCE samples, get a baseline for
     free"), equation 8.

@@ -19,7 +19,7 @@ from estimators._surrogate import inject_at
 
 
 class SteinNetwork(State):
-    """State of RODEO: coefficients a and b, and a network that maps f and its tangent to h and h'."""
+    """State of RODEO: coefficients a and b of its control variates, and the network behind their functions h and h'."""
 
     hidden: ClassVar[int] = 32
 
@@ -31,7 +31,7 @@ class SteinNetwork(State):
         self.outer = nn.Parameter(normal(Size((self.hidden, 2)), like, generator) / math.sqrt(self.hidden))
 
     def forward(self, value: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return h and h', each of the same shape as both arguments."""
+        """Return h and h' for values and tangents of f; all four tensors have one shape."""
         inside = value.unsqueeze(-1) * self.inner[0] + tangent.unsqueeze(-1) * self.inner[1]
         h, other = (leaky_relu(inside, 0.3) @ self.outer).unbind(-1)
         return h, other
@@ -47,13 +47,13 @@ class RODEO(Estimator):
     ``s(x) = x - p``
 
     The x_k are samples of q, and H is a network. A is a Stein operator: ``E_q[A h] = 0``. Unbiased for every a, b and
-    H, because no h_k depends on x_k, the sample at which A evaluates it. Needs df/dx, at points of the support only.
-    Serves Bernoulli. Cost: n evaluations of f, n of its gradient. H is evaluated at n (n-1) (D+1) points. ``adapt``
+    H, because no h_k depends on x_k, the sample at which A evaluates it. Needs df/dx, but only on the support of q.
+    Supports Bernoulli. Cost: n evaluations of f, n of its gradient. H is evaluated at n (n-1) (D+1) points. ``adapt``
     learns a, b and H. With a fresh state, or without one, a and b are 0 and RODEO is RLOO. H has 32 hidden units
-    instead of 100, and no bias terms, so that the gradient of c f stays c times the gradient of f.
+    instead of 100. It has no bias terms, so that multiplying f by a constant multiplies the gradient by the constant.
 
     Args:
-        n: samples, at least 2.
+        n: number of samples, at least 2.
 
     Reference: Shi, Zhou, Hwang, Titsias & Mackey 2022, section 4, with the Gibbs operator of their experiments.
     """
@@ -69,7 +69,7 @@ class RODEO(Estimator):
         at_least(self, 2, ": its control variates come from other samples. Use ScoreFunction(n=1) or RODEO(n=2).")
 
     def points(self, q: Distribution) -> int:
-        """Return the number of points held at once, where each hidden unit of H counts as a point."""
+        """Return the number of points held at once, where each hidden unit of the network counts as a point."""
         return self.n * (self.n - 1) * SteinNetwork.hidden
 
     def init(self, q: Distribution, generator: Generator | None = None) -> SteinNetwork:

@@ -20,8 +20,8 @@ from estimators._surrogate import inject_at, valued
 class MovingAverage(State):
     """Exponential moving average of the loss, not pulled towards its start at 0.
 
-    Loss t has the weight ``max(1/t, 1 - decay)``. Buffers: ``mean`` (the baseline, 0 before the first update) and
-    ``steps``.
+    Update t gives its loss the weight ``max(1/t, 1 - decay)``. Buffers: ``mean`` (the baseline, 0 before the first
+    update) and ``steps``.
     """
 
     decay: ClassVar[float] = 0.9
@@ -48,27 +48,27 @@ class ScoreFunction(Estimator):
 
     ``g = (1/n) sum_k (f(x_k) - b) grad log q(x_k)``,  x_k ~ q
 
-    Unbiased for every baseline b that does not depend on the x_k. Needs a q with ``log_prob``; f is a black box. Cost:
-    n evaluations of f. The variance grows with the square of any constant in f.
+    Unbiased for every baseline b that does not depend on the x_k. Needs a q with ``log_prob``; f may be a black box.
+    Cost: n evaluations of f. The variance grows with the square of any constant in f.
 
     ``baseline="moving-average"`` uses the state that ``init`` returns. Call ``state.update(loss)`` after each step, so
-    that no baseline contains its own sample. It starts at 0; without a state the baseline is 0.
+    that no baseline contains its own sample. The moving average starts at 0; without a state the baseline is 0.
 
     ``baseline="optimal"`` estimates the constant of least variance for each coordinate i of q's parameters. This
     constant is ``E[f s_i^2] / E[s_i^2]``, where s is the score. The estimate for sample k uses the other n - 1 samples:
 
     ``b_{k,i} = sum_{j != k} f(x_j) s_{j,i}^2 / sum_{j != k} s_{j,i}^2``
 
-    It is 0 if all of these scores are 0. With two samples the estimator is RLOO; the optimal baseline pays off from
-    about ten samples. For categories the parameters are taken to be logits, whose score has mean 0.
+    The estimate is 0 if all of these scores are 0. With two samples the estimator is RLOO; the optimal baseline pays
+    off from about ten samples. For categories the parameters are taken to be logits, whose score has mean 0.
 
     Args:
-        n: samples; at least 2 for the optimal baseline.
+        n: number of samples; at least 2 for the optimal baseline.
         baseline: a number, "moving-average" or "optimal".
 
     Reference: Williams 1992 (Machine Learning 8), section 4; Mohamed et al. 2020 (JMLR 21), section 4. Optimal: Weaver
-    & Tao 2001; Greensmith, Bartlett & Baxter 2004 (JMLR 5); by coordinate: Peters & Schaal 2008. It is leave-one-out
-    here, because a baseline that contains its own sample is biased.
+    & Tao 2001; Greensmith, Bartlett & Baxter 2004 (JMLR 5); by coordinate: Peters & Schaal 2008. The baseline is
+    leave-one-out here, because a baseline that contains its own sample is biased.
     """
 
     n: int = 1

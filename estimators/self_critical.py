@@ -22,10 +22,10 @@ class SelfCritical(Estimator):
     ``g = (1/n) sum_k (f(x_k) - f(mode of q)) grad log q(x_k)``,  x_k ~ q
 
     Unbiased: the mode is not random. For independent coordinates, it consists of the mode of each one. If q is nearly
-    certain, most samples equal the mode and contribute 0. f is a black box. Cost: n + 1 evaluations of f.
+    certain, most samples equal the mode and contribute 0. f may be a black box. Cost: n + 1 evaluations of f.
 
     Args:
-        n: samples.
+        n: number of samples.
 
     Reference: Rennie, Marcheret, Mroueh, Ross & Goel 2017 ("Self-critical sequence training for image captioning").
     """

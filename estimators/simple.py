@@ -1,4 +1,4 @@
-"""SIMPLE: straight-through for random subsets, by way of the exact marginals."""
+"""SIMPLE: straight-through for random subsets, with the exact marginals."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,16 +15,16 @@ from estimators.subset import Subset
 
 @dataclass(frozen=True)
 class SIMPLE(Estimator):
-    """SIMPLE: an exact k-subset forward, the probabilities of its elements backward.
+    """SIMPLE: an exact k-subset in the forward pass, its elements' probabilities in the backward pass.
 
-    ``g = (1/n) sum_k J^T grad f(x_k)``,  x_k ~ q
+    ``g = (1/n) sum_j J^T grad f(x_j)``,  x_j ~ q
 
-    J is the Jacobian of ``P(x_i = 1)`` in the logits. Biased unless f is linear. For k = 1 it is StraightThrough on
-    one-hot samples. Serves ``Subset``. Needs df/dx, at points of the support only. Cost: n evaluations of f, n of its
-    gradient, and O(D k) for the probabilities.
+    J is the Jacobian, in the logits, of the probabilities ``P(x_i = 1)`` of the D elements. Biased unless f is linear.
+    For k = 1 it is StraightThrough on one-hot samples. Supports ``Subset``. Needs df/dx, but only on the support of q.
+    Cost: n evaluations of f, n of its gradient, and O(D k) for the probabilities.
 
     Args:
-        n: samples.
+        n: number of samples.
 
     Reference: Ahmed, Zeng, Niepert & Van den Broeck 2023 ("SIMPLE: a gradient estimator for k-subset sampling"),
     section 3.

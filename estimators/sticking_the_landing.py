@@ -21,13 +21,14 @@ class StickingTheLanding(Estimator):
     ``g = (1/n) sum_k (dx_k/dtheta)^T grad_x [log p(x_k) - log q(x_k)]``
     ``x_k = T(e_k; theta)``,  x_k ~ q
 
-    Unbiased. Along the path, the derivative of ``log p(x) - log q(x; theta)`` also has the term ``-grad log q(x)`` at a
-    fixed x, of mean 0; adding the score removes it. The variance is 0 if q is the posterior; elsewhere it can be higher
-    than with Reparameterization. Needs df/dx, a q with ``rsample`` and ``log_prob``, and a ``Bound`` over this q
-    without particles (with several, the mean of the term is not 0). Cost: n evaluations of f, n of its gradient.
+    Unbiased. The full derivative of ``log p(x) - log q(x; theta)`` along the path also has the term ``-grad log q(x)``
+    at a fixed x. Its mean is 0, and adding the score removes it. The variance is 0 if q is the posterior; otherwise it
+    can be higher than with Reparameterization. Needs df/dx, a q with ``rsample`` and ``log_prob``, and a ``Bound`` over
+    this q without particles (with several particles, the mean of the term is not 0). Cost: n evaluations of f, n of its
+    gradient.
 
     Args:
-        n: samples.
+        n: number of samples.
 
     Reference: Roeder, Wu & Duvenaud 2017, section 3, equation 8.
     """

@@ -35,12 +35,12 @@ class StochasticAD(Estimator):
 
     Unbiased. The right coupling increases the parameter and takes +w, the left coupling decreases it and takes -w, and
     "both" is their mean. Which of them has the least variance depends on f. For Poisson the right coupling is the
-    measure-valued derivative. At p = 1 only the left coupling has a derivative, at p = 0 only the right one. f is a
+    measure-valued derivative. At p = 1 only the left coupling has a derivative, at p = 0 only the right one. f may be a
     black box. Cost: n (1 + D) evaluations of f for D coordinates, n (1 + 2 D) for both. The paper takes one direction
-    through a whole program and prunes to one jump. Here each coordinate of q has a direction of its own, unpruned.
+    through a whole program and prunes to one jump. Here each coordinate of q moves on its own, without pruning.
 
     Args:
-        n: samples.
+        n: number of samples.
         side: "right", "left" or "both".
 
     Reference: Arya, Schauer, Schäfer & Rackauckas 2022, section 2; the table is from their package StochasticAD.jl.

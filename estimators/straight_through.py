@@ -1,4 +1,4 @@
-"""Straight-through: the discrete sample forward, the probabilities backward."""
+"""Straight-through: the discrete sample in the forward pass, the probabilities in the backward pass."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,16 +16,16 @@ from estimators._surrogate import through
 
 @dataclass(frozen=True)
 class StraightThrough(Estimator):
-    """Straight-through estimator, through the mean of q.
+    """Straight-through estimator: the sample in the forward pass, the mean of q in the backward pass.
 
     ``g = (1/n) sum_k J^T grad f(x_k)``,  x_k ~ q
 
-    J is the Jacobian of q's probabilities in its parameters. Biased unless f is linear. For ``f(b) = (b - t)^2`` its
-    mean is ``2 p (1-p) (p - t)``, which vanishes at p = t and has the wrong sign if t lies between p and 1/2. Needs
-    df/dx, at points of the support only. Cost: n evaluations of f, n of its gradient.
+    J is the Jacobian of q's probabilities in its parameters. Biased unless f is linear. For a bit and
+    ``f(b) = (b - t)^2`` its mean is ``2 p (1-p) (p - t)``, which vanishes at p = t and has the wrong sign if t lies
+    between p and 1/2. Needs df/dx, but only on the support of q. Cost: n evaluations of f, n of its gradient.
 
     Args:
-        n: samples.
+        n: number of samples.
 
     Reference: Bengio, Leonard & Courville 2013, section 4.
     """

@@ -21,10 +21,11 @@ class SumAndSample(Estimator):
     ``g = sum_{x in T} q(x) (f(x) - b) grad log q(x) + (1 - q(T)) (f(v) - b) grad log q(v)``
     ``b = sum_{x in T} q(x) f(x) / q(T)``
 
-    T holds the n - 1 most probable states, and v ~ q is drawn outside T. Unbiased: T and b do not depend on v. Exact
-    with all states. The paper leaves the baseline open; our b costs nothing. T takes the first of equally probable
-    states, so for a uniform q the variance depends on their order. f is a black box. Cost: n evaluations of f. A state
-    is a joint state of q's variables. More than 4,096 are refused; if there are fewer than n, all are taken.
+    T holds the n - 1 most probable states, and v ~ q is drawn outside T. Unbiased: T and b do not depend on v. Exact if
+    n covers all states. The paper leaves the baseline open; this b needs no further evaluations of f. Among equally
+    probable states T takes the first, so for a uniform q the variance depends on the order of the states. f may be a
+    black box. Cost: n evaluations of f. A state is a joint state of q's variables. More than 4,096 are refused; if
+    there are fewer than n, all are taken.
 
     Args:
         n: number of states, one of them drawn; at least 2.
@@ -43,7 +44,7 @@ class SumAndSample(Estimator):
         at_least(self, 2, ": one state is summed and one is drawn. Use ScoreFunction(n=1) or SumAndSample(n=2).")
 
     def points(self, q: Distribution) -> int:
-        """Return the number of joint states, or raise ``Refusal`` if there are too many."""
+        """Return the number of joint states, or raise ``Refusal`` if there are more than 4,096."""
         return count(self, q, self.limit)
 
     def __call__(

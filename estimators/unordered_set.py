@@ -22,9 +22,10 @@ class UnorderedSet(Estimator):
     ``R(S,s) = P(S - s without s) / P(S)``
     ``R(S,s,s') = P(S - s - s' without s and s') / P(S - s without s)``
 
-    S is drawn without replacement. Unbiased. Exact with all states. P(S), a sum over the orders of drawing S, takes one
-    pass over its 2^n subsets, in logarithms of positive terms. f is a black box. Cost: n evaluations of f. A state is a
-    joint state of q's variables. More than 4,096 are refused; if there are fewer than n, all are taken.
+    P(S) is the probability of drawing the set S without replacement; "without s" means from a q that lacks s. Unbiased.
+    Exact if n covers all states. P(S), a sum over the orders of drawing S, takes one pass over its 2^n subsets, in
+    logarithms of positive terms. f may be a black box. Cost: n evaluations of f. A state is a joint state of q's
+    variables. More than 4,096 are refused; if there are fewer than n, all are taken.
 
     Args:
         n: number of states, 2 to 10.
@@ -47,7 +48,7 @@ class UnorderedSet(Estimator):
             )
 
     def points(self, q: Distribution) -> int:
-        """Return the number of joint states, or raise ``Refusal`` if there are too many."""
+        """Return the number of joint states, or raise ``Refusal`` if there are more than 4,096."""
         return count(self, q, self.limit)
 
     def __call__(

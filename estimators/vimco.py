@@ -19,15 +19,15 @@ from estimators.bound import needed
 class VIMCO(Estimator):
     """VIMCO: score function of an importance-weighted bound, with a baseline for each particle made from the others.
 
-    ``g = (1/n) sum_n [ sum_k (L - L_-k) grad log q(x_k) + sum_k w_k grad log p(x_k)/q(x_k) ]``
+    ``g = sum_k (L - L_-k) grad log q(x_k) + sum_k w_k grad log p(x_k)/q(x_k)``,  averaged over n samples
     ``L = log (1/K) sum_k p(x_k)/q(x_k)``
 
     The w_k are the normalised weights, and L_-k is L with weight k replaced by the mean of the other weights. Unbiased:
     L_-k does not depend on x_k. The second term is the gradient through L at fixed x. Needs a ``Bound`` of at least two
-    particles; f is a black box. Cost: n evaluations of f, each of K log-joints.
+    particles; f may be a black box. Cost: n evaluations of f, each of K log-joints.
 
     Args:
-        n: samples, each a whole set of particles.
+        n: number of samples, each a whole set of particles.
         mean: the mean of the other weights, "geometric" or "arithmetic"; for two particles they are equal.
 
     Reference: Mnih & Rezende 2016 ("Variational inference for Monte Carlo objectives"), section 2.5.

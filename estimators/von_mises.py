@@ -80,8 +80,9 @@ def speed(turn: Tensor, concentration: Tensor) -> Tensor:
     ``F'(x) = int_0^x (cos t - A) q(t) dt``
     ``F'(x) = -int_x^pi (cos t - A) q(t) dt``
 
-    F' is the derivative of F in the concentration, A the mean of cos t. The two are equal, as the integral over [0, pi]
-    is 0. The first is used below arccos A, the second above: there the integrand has one sign and never overflows.
+    x is the turn, F' the derivative of its distribution function in the concentration, and A the mean of cos t. The two
+    integrals for F' are equal, as the integral over [0, pi] is 0. The first is used for x below arccos A, the second
+    above it: there the integrand has one sign and never overflows.
     """
     x, k = turn.abs().double(), concentration.double()
     spread = 1 - torch.special.i1e(k) / torch.special.i0e(k)  # 1 - A
