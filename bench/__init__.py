@@ -15,7 +15,7 @@ _HOME = {"measure": "bench.api", "Measurement": "bench.api", "objectives": "benc
 
 
 def __getattr__(name: str) -> Any:
-    """Import on demand: the command line answers ``--help`` without torch."""
+    """Import a public name on demand, so the command line answers ``--help`` without loading torch."""
     if name not in _HOME:
         raise AttributeError(f"module 'bench' has no attribute {name!r}")
     module = importlib.import_module(_HOME[name])

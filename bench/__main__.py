@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run the command line, if the package ``bench`` that Python found is this one."""
+    """Run the command line; exit with an error if another distribution has overwritten the package ``bench``."""
     import bench
 
     if not (bench.__doc__ or "").startswith("stochgrad-bench") or not Path(__file__).with_name("default.toml").exists():

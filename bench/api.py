@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Measurement:
-    """What is known of one cell: a view of its ``record``, the stored moments line, and its ``timing`` line, if any.
+    """The result for one cell (an estimator on an objective): its moments record and, if timed, its timing record.
 
-    It prints as a line, and in a notebook as a table; ``frame`` returns the numbers.
+    It prints as one line, and in a notebook as a table. ``frame`` returns the numbers.
     """
 
     cell: Cell
@@ -45,12 +45,12 @@ class Measurement:
 
     @functools.cached_property
     def summary(self) -> Summary:
-        """All statistics as they were computed (see ``bench.stats.Summary``)."""
+        """All statistics of the cell, as they were computed from the estimates."""
         return Summary.from_json(self.record["summary"])
 
     @property
     def replicates(self) -> int:
-        """Independent calls R."""
+        """Number R of independent calls of the estimator."""
         return int(self.record["replicates"])
 
     @property
@@ -60,61 +60,62 @@ class Measurement:
 
     @property
     def variance_interval(self) -> tuple[float, float | None]:
-        """95 % interval of the variance; its upper end is None where the tail allows none (see ``status``)."""
+        """95 % interval of the variance; its upper end is None if ``status`` says that the tail is too heavy."""
         return self.summary.variance_low, self.summary.variance_high
 
     @property
     def mean(self) -> dict[str, Tensor]:
-        """Mean gradient, shaped like theta, float64."""
+        """Mean of the gradient estimates, in tensors named and shaped like theta, float64."""
         return self._shaped(self.record["mean"])
 
     @property
     def exact(self) -> dict[str, Tensor] | None:
-        """Exact gradient, shaped like theta, float64; None where there is none."""
+        """Exact gradient, in tensors named and shaped like theta, float64; None if it is not known."""
         return None if self.record["exact"] is None else self._shaped(self.record["exact"])
 
     @property
     def bias_bound(self) -> float | None:
-        """95 % upper bound of the Euclidean norm of the bias; None without an exact gradient."""
+        """95 % upper bound on the Euclidean norm of the bias; None without an exact gradient."""
         return self.summary.bias_bound
 
     @property
     def verdict(self) -> str:
-        """What the data say of the bias, in a word."""
+        """Verdict on the bias: a word such as ``BIASED`` or ``INCONCLUSIVE``."""
         return self.summary.verdict
 
     @property
     def status(self) -> str:
-        """Whether the variance can be trusted, in a word."""
+        """Status of the variance: a word that says whether it can be trusted, such as ``OK`` or ``HEAVY_TAIL``."""
         return self.summary.status
 
     @property
     def f_evals(self) -> float:
-        """Evaluations of f per estimate."""
+        """Number of evaluations of f per estimate."""
         return float(self.record["f_evals"])
 
     @property
     def grad_evals(self) -> float:
-        """Evaluations of df/dx per estimate."""
+        """Number of evaluations of df/dx per estimate."""
         return float(self.record["grad_evals"])
 
     @property
     def seconds(self) -> float | None:
-        """Seconds per estimate in batch; None unless timing was asked for."""
+        """Seconds per estimate when estimates are computed in batches; None if the cell was not timed."""
         return None if self.timing is None else float(self.timing["seconds"])
 
     def frame(self, by: Literal["tensor", "coordinate"] = "tensor") -> pd.DataFrame:
-        """Return the numbers as a pandas frame, with NaN for a missing exact gradient or limit of an interval.
+        """Return the numbers as a pandas frame. An unknown exact gradient or limit of an interval is NaN.
 
         Args:
-            by: "tensor" for a row ``all`` and, if theta has several tensors, a row for each of them: ``size``; the
-                total ``variance`` of one estimate with its 95 % interval ``variance_low``, ``variance_high``; and
-                ``status``, which says whether it can be trusted. "coordinate" for a row for each coordinate of theta,
-                by tensor and position: the ``mean`` gradient with its 95 % interval ``mean_low``, ``mean_high`` for
-                this coordinate alone; the ``exact`` gradient; and the ``variance`` of one estimate.
+            by: "tensor" for one row ``all`` and, if theta has several tensors, one row for each tensor. Columns: its
+                ``size``; the total ``variance`` of one estimate and its 95 % interval, ``variance_low`` and
+                ``variance_high``; and ``status``, which says whether the variance can be trusted. "coordinate" for one
+                row for each coordinate of theta, by tensor and position. Columns: the ``mean`` gradient and its 95 %
+                interval for this coordinate alone, ``mean_low`` and ``mean_high``; the ``exact`` gradient; and the
+                ``variance`` of one estimate.
 
         Raises:
-            ValueError: ``by`` is something else.
+            ValueError: ``by`` is neither "tensor" nor "coordinate".
         """
         import pandas as pd  # slow to import, and only needed here
 
@@ -209,18 +210,19 @@ def measure(
     Args:
         estimator: from the catalogue, or your own.
         objective: from the catalogue, or your own.
-        replicates: independent calls R, rounded up to whole draws.
-        precision: instead of R, the wanted relative half-width of the 95 % interval of the variance, such as 0.05. A
-            pilot finds R and is thrown away. ``record["precision_reached"]`` says whether it is enough.
-        max_replicates: largest R that a precision may lead to.
+        replicates: number R of independent calls, which are made in draws (batches); R is rounded up to whole draws.
+        precision: wanted half-width of the 95 % interval of the variance, relative to the variance, such as 0.05. If it
+            is given, a pilot run chooses R instead, and is thrown away. ``record["precision_reached"]`` says whether R
+            was enough.
+        max_replicates: largest R that the pilot run may choose.
         seed: root of all noise; the same seed gives the same bits.
         device: "cpu" or "cuda".
         dtype: "float32" or "float64".
-        common_noise: share noise between estimators of an objective, so that they compare pairwise.
-        timing: measure seconds too; needs the machine to itself.
+        common_noise: whether the estimators of an objective share noise, so that they can be compared in pairs.
+        timing: whether to measure seconds too; nothing else may run on the machine meanwhile.
 
     Raises:
-        Refusal: the two do not fit together.
+        Refusal: the estimator does not fit the objective.
         ValueError: a setting is not usable.
         Lost: gradients were not finite.
     """

@@ -1,6 +1,6 @@
-"""The gate inside a user's own pytest: the fixture ``gradient_check``. It writes nothing and times nothing.
+"""The pytest fixture ``gradient_check``, for tests of a user's own estimators. It writes nothing and times nothing.
 
-Every run of pytest loads this module where the package is installed, so the methods import what takes time.
+If the package is installed, every run of pytest loads this module, so slow imports are inside the methods.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ class GradientCheck:
         seed: int = 0,
         dtype: str = "float32",
     ) -> None:
-        """Fail if the mean gradient is not the exact one.
+        """Fail if the mean of the gradient estimates differs from the exact gradient.
 
         Without a tolerance, this is a test of significance: an estimator that looks biased (p ≤ 0.01) is measured again
-        on fresh noise, with four times the replicates, and fails there at p ≤ 4e-4. With a tolerance, it is a test of
-        equivalence: the 95 % upper bound of the bias may not exceed this fraction of the exact gradient's norm.
+        on fresh noise, with four times the replicates, and fails if p ≤ 4e-4 there. With a tolerance, it is a test of
+        equivalence: the 95 % upper bound on the bias may not exceed ``tolerance`` times the norm of the exact gradient.
 
         Args:
             estimator: the estimator to test.
-            objective: an objective with an exact gradient, or a reference.
-            tolerance: relative bias that is accepted; None for a test of significance.
-            replicates: independent calls R of the first run.
+            objective: an objective with an exact gradient, or with a reference in its place.
+            tolerance: largest bias that passes, relative to the exact gradient; None for a test of significance.
+            replicates: number of independent calls of the estimator in the first measurement.
             seed: root of all noise.
             dtype: "float32" or "float64".
 
         Raises:
             AssertionError: the estimator is biased, or was not shown to be within the tolerance.
-            ValueError: the objective has no gradient to compare with, or a gradient of norm 0 and a tolerance is given.
+            ValueError: the objective has no gradient to compare with, or its gradient is 0 and a tolerance is given.
             Refusal: the estimator does not fit the objective.
             Lost: gradients were not finite.
         """
@@ -100,20 +100,21 @@ class GradientCheck:
         margin: float | None = None,
         strict: bool = False,
     ) -> None:
-        """Fail if ``bench check`` would fail for this cell: its variance has grown, or it has become biased.
+        """Fail if ``bench check`` would fail for the estimator: its variance has grown, or it has become biased.
 
         Args:
             estimator: the estimator to test.
             objective: the objective to test it on.
             baseline: name of a baseline in ``results/baselines`` under the root, or the path of its file.
-            replicates: replicates of the first stage; a tenth of the baseline's if None.
-            margin: growth that passes; 5 or 10 %, depending on the cell, if None.
-            strict: whether to fail too if the comparison could not have seen a doubling.
+            replicates: number of replicates in the first stage; if None, a tenth of the baseline's number.
+            margin: relative growth of the variance that passes; if None, 5 or 10 %, depending on estimator and
+                objective.
+            strict: whether to fail also if the comparison could not have detected a doubled variance.
 
         Raises:
-            AssertionError: the cell is worse, not in the baseline, or cannot be compared.
+            AssertionError: the estimator is worse, or the baseline does not contain it, or it cannot be compared.
             UsageError: the baseline does not exist.
-            Damaged: its file cannot be read.
+            Damaged: the baseline's file cannot be read.
         """
         __tracebackhide__ = True
         from bench.execution.progress import Silent
@@ -184,5 +185,5 @@ def _said(summary: Summary) -> str:
 
 @pytest.fixture(scope="session")
 def gradient_check(request: pytest.FixtureRequest) -> GradientCheck:
-    """Return assertions on estimators: ``assert_unbiased`` and ``assert_variance_not_worse``."""
+    """Return assertions for a user's tests: ``assert_unbiased`` and ``assert_variance_not_worse``."""
     return GradientCheck(request.config.rootpath)

@@ -5,7 +5,7 @@ Two lines in a test file run all checks on an estimator::
     class TestMine(Conformance):
         estimator = Mine()
 
-An estimator that serves none of the families here sets ``cases`` to problems of its own.
+If the estimator serves none of the distribution families in ``CASES``, set ``cases`` to problems of your own.
 """
 
 from bench.conformance.cases import CASES, Case, quadrature, support

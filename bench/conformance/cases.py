@@ -23,19 +23,19 @@ Nodes = Callable[[Distribution], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A problem whose expectation is a finite sum.
+    """A problem for the conformance suite, whose expectation is a finite sum.
 
     Args:
-        name: for messages.
+        name: name of the problem, for messages.
         theta: float64 tensors, ``[*batch, ...]``.
-        build: function from theta to q; every tensor of theta may have further axes on the left.
-        f: ``[..., *batch, *event] -> [..., *batch]``.
+        build: function from theta to q; it must accept further axes on the left of every tensor of theta.
+        f: the function, ``[..., *batch, *event] -> [..., *batch]``.
         nodes: function from q to points ``[N, *batch, *event]`` and weights ``[N, *batch]``, both attached to q's
             parameters; E_q[f] is the weighted sum of f over the points.
         particles: K, if f is the log-joint of a bound of K particles, ``[..., *batch, K, *event] -> [..., *batch, K]``;
             otherwise None.
-        steady: whether a sample takes the same amount of noise for all parameters of q. torch's rejection samplers take
-            a random amount, so that one row shifts the noise of the next.
+        steady: whether one sample uses the same number of random numbers, whatever the parameters of q are. torch's
+            rejection samplers do not, so one row shifts the noise of the next.
     """
 
     name: str
@@ -47,15 +47,15 @@ class Case:
     steady: bool = True
 
     def q(self, theta: Theta | None = None) -> Distribution:
-        """Return q at theta, or at fresh leaves with the values of the case if theta is None."""
+        """Return q at theta; if theta is None, at a copy of the case's theta that requires gradients."""
         return self.build(*(leaves(self.theta) if theta is None else theta))
 
     def beside(self, t: Tensor) -> Tensor:
-        """Return numbers ``[..., *batch]`` in a shape that broadcasts with the values of f."""
+        """Return t, ``[..., *batch]``, in a shape that broadcasts with the values of f."""
         return t if self.particles is None else t.unsqueeze(-1)
 
     def exact(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
-        """Return E_q[f], ``[*batch]``, and its gradient in theta, flat."""
+        """Return E_q[f], ``[*batch]``, and the gradient of its sum in theta, flat; ``integrand`` maps q to f."""
         theta = leaves(self.theta)
         q = self.q(theta)
         points, weights = self.nodes(q)
@@ -64,17 +64,17 @@ class Case:
 
 
 def leaves(theta: Theta, *left: int) -> Theta:
-    """Return copies of theta that require gradients, with further axes on the left."""
+    """Return copies of theta that require gradients, with further axes of lengths ``left`` in front."""
     return tuple(t.detach().expand(*left, *t.shape).clone().requires_grad_() for t in theta)
 
 
 def flat(tensors: tuple[Tensor, ...], axes: int) -> Tensor:
-    """Return tensors side by side, each flattened except for its first ``axes`` axes."""
+    """Return the tensors joined along the last axis, each flattened except for its first ``axes`` axes."""
     return torch.cat([t.flatten(axes) if t.dim() > axes else t.unsqueeze(-1) for t in tensors], -1)
 
 
 def quadrature(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return Gauss-Hermite nodes and weights of independent normals, exact to rounding for the smooth f here."""
+    """Return Gauss-Hermite nodes and weights for independent normals, exact to rounding for f in ``CASES``."""
     own, variables = parameters(q), math.prod(q.event_shape)
     z, w = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(32))
     grid = torch.cartesian_prod(*[z] * variables).reshape(-1, *(1 for _ in q.batch_shape), *q.event_shape)
@@ -83,7 +83,7 @@ def quadrature(q: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def support(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return every point of a Bernoulli or categorical q and its probability."""
+    """Return all points in the support of a Bernoulli or categorical q, and their probabilities."""
     base = inner(q)
     hot = isinstance(base, OneHotCategorical)
     classes = 2 if isinstance(base, Bernoulli) else next(iter(parameters(q).values())).shape[-1]
@@ -96,24 +96,24 @@ def support(q: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def counts(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return the whole numbers below 60 and their probabilities; for rates below 5 the others are negligible."""
+    """Return the whole numbers below 60 and their probabilities; larger numbers are negligible for rates below 5."""
     x = torch.arange(60.0, dtype=torch.float64).reshape(-1, *(1 for _ in q.batch_shape)).expand(-1, *q.batch_shape)
     return x, q.log_prob(x).exp()
 
 
 def subsets(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return every point of a ``Subset`` and its probability."""
+    """Return all points in the support of a ``Subset``, and their probabilities."""
     x: Tensor = q.enumerate_support()
     return x, q.log_prob(x).exp()
 
 
 def wave(*shift: float, event: int = 1, classes: int = 0) -> Integrand:
-    """Return a smooth f that mixes all features u of x, ``sin(a.u + t) - cos(2 b.u)/2 + a.u b.u``.
+    """Return a smooth f of the features u of x, ``sin(a.u + t) - cos(2 b.u)/2 + a.u b.u``, with fixed vectors a and b.
 
     Args:
-        *shift: t, one per batch element; a single one for a problem without a batch.
+        *shift: t, one number per batch element, or one number for a problem without a batch.
         event: number of event axes of x.
-        classes: number of categories, if x holds integers; u is then one-hot.
+        classes: number of categories if x holds integers, which makes u one-hot; else 0.
     """
     t = _tensor(*shift) if len(shift) > 1 else _tensor(*shift).squeeze(0)
 

@@ -1,4 +1,4 @@
-"""The checks: one method for each subject."""
+"""The checks of the conformance suite: one method for each."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from estimators import Estimator, Integrand, State, catalogue, inner, parameters
 
 
 def suite(estimator: Estimator) -> type[Conformance]:
-    """Return the suite of an estimator, a class that pytest can collect."""
+    """Return the conformance suite of an estimator: a class that pytest can collect."""
     return type(f"Test{type(estimator).__name__}", (Conformance,), {"estimator": estimator})
 
 
 def checks() -> list[str]:
-    """Return the names of the checks, in order."""
+    """Return the names of the checks in the conformance suite, in their order."""
     return [name for name in vars(Conformance) if name.startswith("test_")]
 
 
 class Conformance:
     """Checks that every estimator must pass. Subclass it in a test file and set ``estimator``.
 
-    A check that the declared facts make pointless is skipped with a reason.
+    A check is skipped, with a reason, if the facts that the estimator declares make it pointless.
     """
 
     estimator: ClassVar[Estimator]
     """The estimator under test."""
     cases: ClassVar[tuple[Case, ...]] = CASES
-    """The problems; the ones that the estimator refuses are left out."""
+    """Problems to check the estimator on; problems that it refuses are left out."""
 
     # Identity
 
@@ -50,7 +50,7 @@ class Conformance:
             assert _plain(getattr(e, field.name)), f"{e!r}: {field.name} is not a number, string or tuple of them."
 
     def test_repr_is_its_identity(self) -> None:
-        """``eval(repr(e))`` equals e and has its hash, and all fields have defaults."""
+        """For an estimator e, ``eval(repr(e))`` equals e and has the same hash, and all fields have defaults."""
         e, name = self.estimator, type(self.estimator).__name__
         again = eval(repr(e), {"inf": math.inf, name: type(e)})
         assert again == e, f"{e!r} does not equal the estimator that its repr makes."
@@ -63,15 +63,15 @@ class Conformance:
     # Value and gradient
 
     def test_value(self) -> None:
-        """The loss is an unbiased estimate of E_q[f], or it is declared biased and a bias shows."""
+        """The loss is an unbiased estimate of E_q[f], or it is declared biased and a bias is found."""
         self._assert_mean("value", 0, "value_unbiased")
 
     def test_gradient(self) -> None:
-        """The gradient is an unbiased estimate of the gradient of E_q[f], or it is declared biased and a bias shows."""
+        """The gradient is an unbiased estimate of the gradient of E_q[f], or is declared biased and a bias is found."""
         self._assert_mean("gradient", 1, "unbiased")
 
     def test_gradient_where_f_depends_on_q(self) -> None:
-        """The gradient is unbiased for an f that closes over q, as an ELBO does: q gets a part of it through f."""
+        """The gradient is unbiased even if f itself depends on q, as an ELBO does, and passes gradients to q."""
         _skip_if(not self.estimator.unbiased, "unbiased is declared False")
         for trial in self.trials():
 
@@ -83,7 +83,7 @@ class Conformance:
             trial.bias("gradient of an f that depends on q", gradients, exact, unbiased=True)
 
     def test_pass_through(self) -> None:
-        """A tensor that only f closes over gets the gradient of the value at fixed points, and nothing else."""
+        """A tensor that only f uses gets the gradient of the loss's value with all samples fixed, and nothing else."""
         for trial in self.trials():
             q = rows(trial.case.q(), FEW)
 
@@ -99,7 +99,7 @@ class Conformance:
             trial.close("a tensor that f closes over does not get the gradient of the value", got, slope)
 
     def test_gradient_is_linear_in_f(self) -> None:
-        """``c * f`` has c times the gradient of f; the gradient at f = 0 (a fixed baseline's) is subtracted first."""
+        """Multiplying f by c multiplies the gradient by c, once the gradient for f = 0 is subtracted from both."""
         _skip_if(self.estimator.needs_bound, "a multiple of a bound is not a bound")
         for trial in self.trials():
             f = trial.case.f
@@ -132,7 +132,7 @@ class Conformance:
                 assert loss.isfinite().all(), f"{trial} the loss is not finite."
 
     def test_f_sees_samples_first_then_batch_then_event(self) -> None:
-        """Every x is ``[..., *batch, *event]``, has q's dtype and at most ``points(q)`` points per batch element."""
+        """Each x for f is ``[..., *batch, *event]``, in q's dtype, at most ``points(q)`` points per batch element."""
         for trial in self.trials():
             q = trial.case.q()
             shape, most = (FEW, *q.batch_shape, *q.event_shape), self.estimator.points(q)
@@ -146,7 +146,7 @@ class Conformance:
                 assert count <= most, f"{trial} f got {count} points at once, but points(q) is {most}."
 
     def test_memory_layout_of_theta_does_not_matter(self) -> None:
-        """Strided and expanded parameters give the numbers of contiguous parameters."""
+        """Strided and expanded parameters give the same numbers as contiguous parameters."""
         for trial in self.trials():
             theta = trial.case.theta
             strided = tuple(torch.stack([t, t], -1)[..., 0].requires_grad_() for t in theta)
@@ -155,7 +155,7 @@ class Conformance:
             trial.same("an expanded theta", trial.call(expanded), trial.call(leaves(theta, FEW)))
 
     def test_cached_probs_are_not_trusted(self) -> None:
-        """A stale ``probs``, which torch caches beside ``logits``, changes nothing."""
+        """A stale value of ``probs``, which torch caches beside ``logits``, changes nothing."""
 
         def caches(case: Case) -> bool:
             known = isinstance(inner(case.q()), Bernoulli | Categorical | OneHotCategorical)
@@ -193,7 +193,7 @@ class Conformance:
             self._assert_finite(trial, "logits of ±50", case=dataclasses.replace(trial.case, theta=theta))
 
     def test_noise_at_its_ends(self) -> None:
-        """Uniforms of 0 and of the largest number below 1, which torch draws rarely, give finite numbers."""
+        """Losses and gradients are finite if a uniform is 0 or the largest number below 1, which torch draws rarely."""
         ends = Ends()
         for trial in self.trials():
             with ends:
@@ -201,14 +201,14 @@ class Conformance:
         _skip_if(not ends.seen, "no uniforms are drawn")
 
     def test_extreme_temperatures(self) -> None:
-        """Temperatures of 1e-3 and 1e3 give finite numbers."""
+        """Losses and gradients are finite at temperatures of 1e-3 and 1e3."""
         _skip_if(not hasattr(self.estimator, "temperature"), "the estimator has no temperature")
         for trial in self.trials():
             for temperature in (1e-3, 1e3):
                 self._assert_finite(trial, f"temperature={temperature:g}", temperature=temperature)
 
     def test_one_sample(self) -> None:
-        """With n = 1 the numbers are finite, or a refusal says what to use instead."""
+        """With n = 1, losses and gradients are finite, or a refusal says what to use instead."""
         _skip_if(not hasattr(self.estimator, "n"), "the estimator has no n")
         for trial in self.trials():
             try:
@@ -217,7 +217,7 @@ class Conformance:
                 self._assert_helpful(str(no), itself=True)
 
     def test_large_constant_in_f(self) -> None:
-        """With f + 1e6, which float32 rounds to multiples of 1/16, the numbers are finite."""
+        """With f + 1e6, which float32 rounds to multiples of 1/16, losses and gradients are finite."""
         for trial in self.trials():
             case = dataclasses.replace(trial.case, f=lambda x, f=trial.case.f: f(x) + 1e6)
             self._assert_finite(trial, "f + 1e6", case=case)
@@ -252,7 +252,7 @@ class Conformance:
     # Noise
 
     def test_generator_is_the_only_source_of_noise(self) -> None:
-        """A seed determines every bit, a second call differs, and neither call nor ``init`` uses global noise."""
+        """A seed determines every bit; a second call differs; neither a call nor ``init`` uses the global generator."""
         for trial in self.trials():
             before, generator = torch.get_rng_state(), seeded(1)
             self.estimator.init(trial.case.q(), seeded(0))
@@ -262,7 +262,7 @@ class Conformance:
             _assert_repeats(trial, first, second, again)
 
     def test_without_a_generator_the_global_one_is_used(self) -> None:
-        """``torch.manual_seed`` makes a call repeatable."""
+        """Without a generator, ``torch.manual_seed`` makes a call repeatable."""
         for trial in self.trials():
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(1)
@@ -273,7 +273,7 @@ class Conformance:
     # Declared facts
 
     def test_deterministic(self) -> None:
-        """An estimator that is declared deterministic gives one result for all generators, and does not use them."""
+        """An estimator declared deterministic gives the same result for all generators, and does not use them."""
         _skip_if(not self.estimator.deterministic, "deterministic is declared False; the generator's check verifies it")
         for trial in self.trials():
             generator = seeded(1)
@@ -297,7 +297,7 @@ class Conformance:
             self._assert_helpful(sentence)
 
     def test_needs_relaxed_f(self) -> None:
-        """If and only if ``needs_relaxed_f`` is True, f gets points off the support of q."""
+        """Points outside the support of q reach f if and only if ``needs_relaxed_f`` is True."""
         e, relaxed, inside = self.estimator, self.estimator.needs_relaxed_f, True
         for trial in self.trials():
             check = trial.case.q().support.check  # type: ignore[union-attr]
@@ -307,7 +307,7 @@ class Conformance:
         assert not modest, f"{e!r} declares needs_relaxed_f = True, but f gets points of the support only."
 
     def test_families(self) -> None:
-        """Each family is served, or a refusal says what to use instead; ``refuses`` and the call agree."""
+        """Each family of q is served, or a refusal says what to use instead; ``refuses`` and the call agree."""
         rate = torch.tensor([1.5, 2.5], dtype=torch.float64, requires_grad=True)
         strangers = [Case(q.__name__, (rate,), q, torch.square, _unknown) for q in (Poisson, _gamma)]
         for case in (*self.cases, *strangers):
@@ -324,7 +324,7 @@ class Conformance:
     # State
 
     def test_state_is_made_where_it_is_declared(self) -> None:
-        """``init`` returns a ``State`` if and only if ``needs_state``."""
+        """``init`` returns a ``State`` if and only if ``needs_state`` is True."""
         for trial in self.trials():
             made, declared = self.estimator.init(trial.case.q(), seeded(0)), self.estimator.needs_state
             fits = isinstance(made, State) == declared
@@ -346,7 +346,7 @@ class Conformance:
             assert not _equal(state, before), f"{trial} neither adapt nor update changes the state."
 
     def test_frozen_state_gives_the_same_numbers(self) -> None:
-        """A state that requires gradients gives the numbers of a frozen one."""
+        """A state that requires gradients gives the same numbers as a frozen state."""
         _skip_if(not self.estimator.needs_state, "needs_state is declared False")
         for trial in self.trials():
             frozen = trial.call()

@@ -19,18 +19,18 @@ from bench.conformance.cases import Case, Theta, flat, leaves
 from estimators import Bound, Estimator, Integrand, Refusal, State, adapt, parameters, rows
 
 FAILURE_RATE = 1e-6
-"""Probability, over seeds, that one statistical check rejects a correct estimator (Bonferroni inside the check)."""
+"""Probability, over seeds, that one check rejects a correct estimator; Bonferroni splits it inside the check."""
 REPLICATES = 2**15
-"""Number of rows of a statistical check."""
+"""Number of rows (independent estimates) in a statistical check."""
 FEW = 7
-"""Number of rows of an exact check; no other axis of the problems has this length."""
+"""Number of rows (independent estimates) in an exact check; no other axis of the problems has this length."""
 MANY = 64
-"""Number of rows of a check that every number is finite."""
+"""Number of rows (independent estimates) in a check that every number is finite."""
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """The result of a call: the loss, and the gradient of its sum in each tensor of theta that requires one."""
+    """Result of a call: the loss, and the gradient of its sum in every tensor of theta that requires gradients."""
 
     loss: Tensor
     gradient: Theta
@@ -46,10 +46,10 @@ class Trial:
     """One estimator on one problem.
 
     Args:
-        estimator: under test.
+        estimator: the estimator under test.
         case: the problem.
         comparisons: number of trials among which a check splits its failure rate.
-        learned: the state to use, frozen; if None, a state learns a little here.
+        learned: the frozen state of the estimator; if None, a state is made and adapted a little.
     """
 
     estimator: Estimator
@@ -63,7 +63,7 @@ class Trial:
 
     @cached_property
     def state(self) -> State | None:
-        """The state of the calls, frozen after a little learning; None if the estimator learns nothing."""
+        """State that all calls use, frozen after a few steps of adaptation; None if the estimator has no state."""
         if self.learned is not None:
             return self.learned
         state = self.estimator.init(self.case.q(), seeded(0))
@@ -90,14 +90,14 @@ class Trial:
     # Calls
 
     def integrand(self, q: Distribution, f: Integrand | None = None) -> Integrand:
-        """Return f, or the case's f if None is given, inside a bound over q if the estimator or the case needs one."""
+        """Return f, by default the case's f, as a bound over q if the estimator or the case needs a bound."""
         f = self.case.f if f is None else f
         return Bound(f, q, self.case.particles) if self.estimator.needs_bound or self.case.particles else f
 
     def loss(self, q: Distribution, f: Integrand | None = None, noise: int | Generator | None = 1) -> Tensor:
-        """Return the loss at q of f, or of the case's f if None is given.
+        """Return the loss of f, by default the case's f, at q.
 
-        Noise comes from a seed, a generator, or torch's global generator if None is given.
+        ``noise`` is a seed, a generator, or None for torch's global generator.
         """
         generator = seeded(noise) if isinstance(noise, int) else noise
         return self.estimator(self.integrand(q, f), q, generator, self.state)
@@ -112,10 +112,10 @@ class Trial:
         """Return the loss, and the gradient of ``(weight * loss).sum()`` at theta.
 
         Args:
-            theta: where; if None, leaves with an axis of rows and the values of the case.
-            f: the function; if None, the one of the case.
+            theta: the parameters; if None, copies of the case's theta that require gradients, for a few rows.
+            f: the function; if None, the case's f.
             noise: a seed, a generator, or None for torch's global generator.
-            weight: a number, or one for each loss.
+            weight: one number, or one for each element of the loss.
         """
         theta = leaves(self.case.theta, FEW) if theta is None else theta
         loss = self.loss(self.case.q(theta), f, noise)
@@ -126,7 +126,7 @@ class Trial:
         return Call(loss.detach(), torch.autograd.grad((weight * loss).sum(), wanted, materialize_grads=True))
 
     def replicates(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
-        """Return losses and gradients in theta for many rows, ``[R, k]`` each, of a function from q to an integrand."""
+        """Return losses and gradients in theta, ``[R, k]`` each for R rows; ``integrand`` maps q to the function f."""
         theta = leaves(self.case.theta)
         q = self.case.q(theta)
         r = rows(q, FEW if self.estimator.deterministic else REPLICATES)
@@ -154,13 +154,13 @@ class Trial:
     # Assertions
 
     def same(self, what: str, got: Call, expected: Call) -> None:
-        """Assert that a call after the change ``what`` gave the numbers of the expected one, up to rounding."""
+        """Assert that two calls agree up to rounding; ``what`` names the change between them, for messages."""
         self.close(f"{what} changes the loss", got.loss, expected.loss)
         for a, b in zip(got.gradient, expected.gradient, strict=True):
             self.close(f"{what} changes the gradient", a, b)
 
     def close(self, what: str, got: Tensor, expected: Tensor) -> None:
-        """Assert that two tensors are equal up to rounding; ``what`` is the message."""
+        """Assert that two tensors are equal up to rounding; ``what`` is the text of the message if not."""
         assert got.shape == expected.shape, (
             f"{self} {what}: got shape {list(got.shape)}, expected {list(expected.shape)}."
         )
@@ -172,7 +172,7 @@ class Trial:
     def bias(self, what: str, samples: Tensor, exact: Tensor, unbiased: bool) -> bool:
         """Return whether the mean of samples, ``[R, k]``, differs significantly from the exact values, ``[k]``.
 
-        If the estimator is declared unbiased, the mean may not differ. ``what`` names the samples in messages.
+        If ``unbiased`` is True, assert that it does not. ``what`` names the samples in messages.
         """
         assert samples.isfinite().all(), f"{self} the {what} is not finite."
         mean, error = samples.mean(0), samples.std(0) / math.sqrt(len(samples))
@@ -187,7 +187,7 @@ class Trial:
         return biased
 
     def finite(self, what: str) -> str | None:
-        """Assert that the losses and gradients of some rows are finite, or return the refusal of the call."""
+        """Assert that losses and gradients are finite; if the call is refused, return its message instead."""
         calls: list[Call] = []
         sentence = refusal(lambda: calls.append(self.call(leaves(self.case.theta, MANY))))
         for call in calls:
@@ -208,7 +208,7 @@ class Trial:
             assert worst <= self._limit(2 * z.numel()), f"{self} {what} has another {moment}, z = {worst:.1f}."
 
     def uncorrelated(self, what: str, a: Tensor, b: Tensor) -> None:
-        """Assert that each column of a is uncorrelated with the same column of b, ``[R, k]`` both."""
+        """Assert that each column of a, ``[R, k]``, is uncorrelated with the same column of b, ``[R, k]``."""
         product = (a - a.mean(0)) * (b - b.mean(0))
         z = product.sum(0).abs() / product.square().sum(0).sqrt().clamp(min=1e-300)
         worst = float(z.max())
@@ -219,9 +219,9 @@ class Trial:
 
 
 class Ends(TorchFunctionMode):
-    """A context in which two fifths of torch's uniforms are 0, and two fifths are the largest number below 1.
+    """A context in which 40 % of torch's uniform numbers are 0, and 40 % are the largest number below 1.
 
-    The others are not changed, because a rejection sampler would never end. ``seen`` says whether uniforms were drawn.
+    The others stay as drawn: without them a rejection sampler would never end. ``seen`` says whether any were drawn.
     """
 
     def __init__(self) -> None:
@@ -238,7 +238,7 @@ class Ends(TorchFunctionMode):
 
 
 def refusal(call: Callable[[], object]) -> str | None:
-    """Return the message with which a call is refused, or None."""
+    """Return the message if a call raises ``Refusal``, else None."""
     try:
         call()
     except Refusal as no:

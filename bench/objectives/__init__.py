@@ -1,4 +1,4 @@
-"""Objectives: expectations E_{x~q}[f(x)] with the point theta at which their gradient is measured."""
+"""Objectives: expectations E_{x~q}[f(x)], each with the point theta at which its gradient is measured."""
 
 from bench.objectives._catalogue import catalogue
 from bench.objectives._protocol import Objective, Problem, Theta

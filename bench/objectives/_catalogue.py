@@ -8,6 +8,6 @@ from estimators import command_line_name
 
 
 def catalogue() -> dict[str, type[Objective]]:
-    """Return every objective that ``bench.objectives`` exports, by command-line name (``gaussian-quadratic`` ...)."""
+    """Return the classes that ``bench.objectives`` exports, by command-line name such as ``gaussian-quadratic``."""
     classes = [value for value in vars(objectives).values() if inspect.isclass(value) and issubclass(value, Objective)]
     return {command_line_name(cls): cls for cls in sorted(classes, key=lambda c: c.__name__) if cls is not Objective}

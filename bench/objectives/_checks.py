@@ -6,7 +6,7 @@ from bench.objectives._protocol import Objective
 
 
 def at_least(objective: Objective, /, **least: int) -> None:
-    """Raise ``ValueError`` unless each named field is a whole number that is at least the given one."""
+    """Raise ``ValueError`` unless every field named in ``least`` is a whole number no smaller than the limit there."""
     for name, low in least.items():
         value = getattr(objective, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
@@ -14,28 +14,28 @@ def at_least(objective: Objective, /, **least: int) -> None:
 
 
 def finite(objective: Objective, *names: str) -> None:
-    """Raise ``ValueError`` unless each named field is a finite number; store it as a float."""
+    """Store each named field as a float; raise ``ValueError`` if it is not a finite number."""
     for name in names:
         if not math.isfinite(_number(objective, name)):
             raise _error(objective, name, f"a finite number {name}")
 
 
 def between(objective: Objective, /, **limits: tuple[float, float]) -> None:
-    """Raise ``ValueError`` unless each named field is a number within the given limits; store it as a float."""
+    """Store each field named in ``limits`` as a float; raise ``ValueError`` if it is not a number within its limits."""
     for name, (low, high) in limits.items():
         if not low <= _number(objective, name) <= high:
             raise _error(objective, name, f"a number {name} from {low:g} to {high:g}")
 
 
 def positive(objective: Objective, *names: str) -> None:
-    """Raise ``ValueError`` unless each named field is a finite number above zero; store it as a float."""
+    """Store each named field as a float; raise ``ValueError`` if it is not a finite number above 0."""
     for name in names:
         if not 0 < _number(objective, name) < math.inf:
             raise _error(objective, name, f"a finite number {name} > 0")
 
 
 def one_of(objective: Objective, name: str, *choices: str) -> None:
-    """Raise ``ValueError`` unless the named field is one of the choices."""
+    """Raise ``ValueError`` unless the field ``name`` holds one of the choices."""
     if getattr(objective, name) not in choices:
         *most, last = choices
         raise _error(objective, name, f"{name} to be {', '.join(most)} or {last}")
@@ -44,7 +44,7 @@ def one_of(objective: Objective, name: str, *choices: str) -> None:
 def _number(objective: Objective, name: str) -> float:
     """Return the named field as a float, or NaN if it is not a number.
 
-    The frozen instance stores the float, so that ``mean=1`` and ``mean=1.0`` are one objective with one identity.
+    The float replaces the field's value, so ``mean=1`` and ``mean=1.0`` are one objective with one identity.
     """
     value = getattr(objective, name)
     if isinstance(value, bool) or not isinstance(value, int | float):

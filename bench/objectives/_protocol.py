@@ -1,4 +1,4 @@
-"""The objective protocol: an expectation, the point of measurement and, if mathematics gives one, an exact value."""
+"""The protocol of objectives: an expectation, the point where its gradient is measured, and its exact value."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ Theta = dict[str, Tensor]
 
 
 def point(dim: int, dtype: torch.dtype, device: torch.device | str, **values: float) -> Theta:
-    """Return theta: a leaf ``[dim]`` that requires gradients for each name, with the given number everywhere."""
+    """Return theta: for each name a leaf tensor ``[dim]`` that is filled with its number and requires gradients."""
     return {k: torch.full((dim,), x, dtype=dtype, device=device, requires_grad=True) for k, x in values.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """An objective made concrete in one dtype and on one device.
+    """The tensors and functions of an objective in one dtype, on one device.
 
     Args:
         theta: the point at which the gradient is measured: named leaf tensors that require gradients.
-        q: maps theta to the distribution, batch shape ``[*batch]``, built as a user would build it.
-        integrand: maps q to f, or to a ``Bound``. f may depend on theta only through this q.
-        exact: maps theta to the mean over the batch of E_q[f], a differentiable scalar; None without an exact value.
-        extra: named tensors that only f uses, such as a decoder; they are trained by pass-through and not measured.
-        minibatch: maps i = 0, 1, 2 ... to the problem on the i-th minibatch of the data, with this theta and extra; all
-            minibatches have one batch shape. Only for training; None if the problem is its own only minibatch.
-        held_out: the problem on data that no minibatch contains, with this theta and extra; None without such data.
-        pictures: maps a generator to pictures for a person to look at: named stacks of grey images, ``[..., h, w]``
-            from 0 to 1, laid out along the axes before the last two; None without pictures.
+        q: maps theta to the distribution q, of batch shape ``[*batch]``, built as a user would build it.
+        integrand: maps q to the function f, which may be a ``Bound``. f may depend on theta only through this q.
+        exact: maps theta to E_q[f], averaged over the batch: a differentiable scalar. None if no exact value is known.
+        extra: named tensors that only f uses, such as a decoder's weights. Training differentiates f in them, but their
+            gradient is not measured.
+        minibatch: maps i = 0, 1, 2 ... to the problem on minibatch i of the data; it shares theta and extra. All
+            minibatches have the same batch shape. Only training uses them; if None, every step trains on this problem
+            itself.
+        held_out: the problem on data that no minibatch contains; it shares theta and extra. None without such data.
+        pictures: maps a random generator to pictures for people to look at: named tensors ``[..., h, w]`` of grey
+            levels from 0 to 1, whose leading axes say how the images are laid out. None without pictures.
     """
 
     theta: Theta
@@ -51,43 +53,43 @@ class Problem:
 class Objective(abc.ABC):
     """An expectation E_{x~q}[f(x)] whose gradient is to be estimated.
 
-    A subclass is a frozen dataclass. Its fields, numbers, strings and tuples, are its identity. Its class attributes
-    declare facts that planning reads without computing anything.
+    A subclass is a frozen dataclass. Its fields (numbers, strings and tuples) are its identity. Its class attributes
+    declare facts, so that planning can read them without computing anything.
     """
 
     family: ClassVar[type[Distribution]]
-    """Type of q, or of its base if q is an ``Independent``."""
+    """Class of the distribution q; if q is an ``Independent``, the class of its base distribution."""
     dim: int
-    """Number of random coordinates: a field, or a constant of the class."""
+    """Number of random coordinates of q; a subclass makes it a field, a constant or a property."""
     differentiable: bool = True
-    """Whether f has a gradient in x."""
+    """Whether f has a gradient with respect to the sample x."""
     relaxable: bool = True
-    """Whether f is defined off the support of q."""
+    """Whether f is also defined at points outside the support of q."""
     bound: bool = False
-    """Whether f is a ``Bound``."""
+    """Whether f is a ``Bound``, such as an evidence lower bound."""
     maximise: bool = False
-    """Whether training maximises the value. (Bounds always are maximised.)"""
+    """Whether training maximises the expectation instead of minimising it. (A bound is always maximised.)"""
     particles: int | None = None
-    """Number of particles of the bound, the first event axis of q; None without such an axis."""
+    """Number of particles of the bound, which is the length of q's first event axis; None without such an axis."""
     has_exact: bool = True
-    """Whether there is an exact gradient (closed form, enumeration or quadrature)."""
+    """Whether the exact gradient can be computed (by closed form, enumeration or quadrature)."""
     exact_error: float = 0.0
-    """Absolute error of the exact gradient beyond rounding, in the Euclidean norm."""
+    """Euclidean norm of the error in the exact gradient, not counting rounding."""
     reference_estimator: Estimator | None = None
-    """An unbiased estimator; without an exact gradient, a long run of it is the reference."""
+    """Unbiased estimator whose mean over a long run stands in for an exact gradient that cannot be computed."""
     aliases: ClassVar[tuple[str, ...]] = ()
-    """Other names on the command line."""
+    """Other names of the objective on the command line."""
     reference: ClassVar[str] = ""
     """Source of the problem, in a few words."""
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of the files that fields name; in the identity they replace the values of these fields."""
+        """Digests, by field, of files that fields name. They replace the values of these fields in the identity."""
         return {}
 
     @property
     def row_elements(self) -> int:
-        """Number of elements of one row's largest tensor, for one sample."""
+        """Number of elements in the largest tensor of one estimate with one sample."""
         return self.dim
 
     @abc.abstractmethod
@@ -95,8 +97,8 @@ class Objective(abc.ABC):
         """Return the problem in the given dtype, on the given device."""
 
     def restarted(self, seed: int) -> Self:
-        """Return the objective at another starting point, with its minibatches in another order.
+        """Return the objective with other initial weights and another order of minibatches.
 
-        Seed 0 returns this objective; so does every seed if the objective has no such choice.
+        Seed 0 returns this objective. An objective without random initial weights returns itself for every seed.
         """
         return self

@@ -13,7 +13,7 @@ from bench.objectives.squares import squared_distance
 
 @dataclass(frozen=True)
 class BernoulliQuadratic(Objective):
-    """Quadratic of independent bits; a target near 1/2 gives a small gradient with much noise.
+    """Quadratic of independent bits; a target near 1/2 gives a small gradient and much noise.
 
     ``f(b) = sum_j (b_j - target)^2``
     ``b_j ~ Bernoulli(p_j)``
@@ -24,12 +24,12 @@ class BernoulliQuadratic(Objective):
     affine f look better here than elsewhere. Bad arguments raise ``ValueError``.
 
     Args:
-        dim: bits, at least 1.
+        dim: number of bits, at least 1.
         target: the number that every bit should be close to; 0.45 in REBAR, 0.499 in RELAX.
         logit: logit of every bit at the point of measurement.
 
     Reference: with ``dim=1``, Tucker et al. 2017 (REBAR) and Grathwohl et al. 2018 (RELAX); with ``dim=200``, Titsias &
-    Shi 2022, who take the mean over bits where this objective takes the sum.
+    Shi 2022, who take the mean over bits instead of the sum.
     """
 
     dim: int = 1

@@ -22,16 +22,17 @@ class BetaMoment(Objective):
     ``E f = sum_j Gamma(a_j + power) Gamma(a_j + b_j) / (Gamma(a_j) Gamma(a_j + b_j + power))``
 
     theta is ``log_concentration1`` and ``log_concentration0``, ``[dim]`` each. Exact value: closed form. f is defined
-    for all x > 0. torch's pathwise gradient is an approximation: at single points it is off by up to 0.5 %, and at the
-    default point the mean of Reparameterization is off by 7e-5 of the gradient. Bad arguments raise ``ValueError``.
+    for all x > 0. torch's pathwise gradient is an approximation: for a single sample it is off by up to 0.5 %, and with
+    the default arguments the mean of Reparameterization is off by 7e-5 of the gradient. Bad arguments raise
+    ``ValueError``.
 
     Args:
-        dim: random coordinates, at least 1.
-        power: the exponent, from 1 to 100; below 1, the slope at 0 is infinite.
+        dim: number of random coordinates, at least 1.
+        power: the exponent, from 1 to 100; below 1 the slope of f at 0 would be infinite.
         concentration1: first concentration of every coordinate at the point of measurement, above 0.
         concentration0: second concentration of every coordinate at the point of measurement, above 0.
 
-    Reference: a test of the pathwise gradients of Jankowiak & Obermeyer 2018 and Figurnov, Mohamed & Mnih 2018.
+    Reference: Jankowiak & Obermeyer 2018 and Figurnov, Mohamed & Mnih 2018, whose pathwise gradients this tests.
     """
 
     dim: int = 1

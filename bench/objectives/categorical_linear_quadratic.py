@@ -14,20 +14,20 @@ from bench.objectives._protocol import Objective, Problem, Theta
 
 @dataclass(frozen=True)
 class CategoricalLinearQuadratic(Objective):
-    """Linear term plus the square of a second one: every one-hot variable interacts with every other one.
+    """Linear term plus the square of another linear term: every one-hot variable interacts with every other one.
 
     ``f(z) = a.z + (b.z)^2``
     ``z_i ~ OneHotCategorical(p_i)``
     ``p_i = softmax(logits_i)``
     ``E f = a.p + (b.p)^2 + sum_i sum_c p_ic b_ic^2 - (sum_c p_ic b_ic)^2``
 
-    theta is ``logits``, ``[dim, classes]``. The logits, ``sqrt(dim) a`` and ``sqrt(dim) b`` are standard normals drawn
-    from the seed, which keeps E f of the order of 1 for any dim. Exact value: closed form. f is quadratic, so ReinMax
-    is exact in the mean; straight-through estimators are not. Bad arguments raise ``ValueError``.
+    theta is ``logits``, ``[dim, classes]``. The seed draws the logits, ``sqrt(dim) a`` and ``sqrt(dim) b`` as standard
+    normals; the factors keep E f of order 1 for every dim. Exact value: closed form. f is quadratic, so ReinMax is
+    unbiased here, but straight-through estimators are not. Bad arguments raise ``ValueError``.
 
     Args:
-        dim: one-hot variables, at least 1.
-        classes: categories of each variable, at least 2.
+        dim: number of one-hot variables, at least 1.
+        classes: number of categories of each variable, at least 2.
         seed: seed of the logits, a and b, at least 0.
 
     Reference: a synthetic problem; 20 variables of 10 classes are the latent code of Jang, Gu & Poole 2017, section 4.
@@ -45,7 +45,7 @@ class CategoricalLinearQuadratic(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements of one sample: one for every class of every variable."""
+        """Number of elements in one sample: one for every class of every variable."""
         return self.dim * self.classes
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
@@ -72,7 +72,7 @@ class CategoricalLinearQuadratic(Objective):
 
 
 def linear_quadratic(z: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return ``a.z + (b.z)^2``, ``[...]`` from ``[..., D]``, ``[D]`` and ``[D]``."""
+    """Return ``a.z + (b.z)^2``, ``[...]``, for points z, ``[..., D]``, and coefficients a and b, ``[D]`` each."""
     value: Tensor = _LinearQuadratic.apply(z, a, b)  # type: ignore[no-untyped-call]
     return value
 

@@ -20,13 +20,14 @@ class CategoricalPolynomial(Objective):
     ``p_i = softmax(logits_i)``
     ``E f = (1/dim) sum_i p_i0 |1 - target|^power + p_i1 |target|^power``
 
-    theta is ``logits``, ``[dim, 2]``, drawn from the uniform distribution on (-0.01, 0.01), as at the first step of
-    training. Exact value: closed form. f is affine on one-hot points and curved between them. ReinMax is exact in the
-    mean at power 2, but not at other powers. Bad arguments raise ``ValueError``.
+    theta is ``logits``, ``[dim, 2]``, drawn uniformly from (-0.01, 0.01), as at the first step of training. Exact
+    value: closed form. f is affine on one-hot points and curved between them. ReinMax is unbiased at power 2, but not
+    at other powers. Bad arguments raise ``ValueError``.
 
     Args:
-        dim: one-hot pairs, at least 1.
-        power: the exponent, from 1 to 100; 1.5, 2 and 3 in the paper. Below 1, the slope at the target is infinite.
+        dim: number of one-hot pairs, at least 1.
+        power: the exponent, from 1 to 100; 1.5, 2 and 3 in the paper. Below 1 the slope of f at the target would be
+            infinite.
         target: the number that every first entry should be close to.
         seed: seed of the logits, at least 0.
 
@@ -48,7 +49,7 @@ class CategoricalPolynomial(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements of one sample: two for every variable."""
+        """Number of elements in one sample: two for every variable."""
         return 2 * self.dim
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:

@@ -14,7 +14,7 @@ from estimators import Bound
 
 @dataclass(frozen=True)
 class DirichletMultinomial(Objective):
-    """Evidence lower bound for the probabilities of categories, given counts.
+    """Evidence lower bound for unknown probabilities of categories, given observed counts.
 
     ``f(x) = log p(y | x) + log p(x) - log q(x)``
     ``q = Dirichlet(a)``
@@ -24,21 +24,22 @@ class DirichletMultinomial(Objective):
     ``E f = sum_k (y_k + prior - a_k) (digamma(a_k) - digamma(sum a)) + log B(a) - log B(prior)
     + log N! - sum_k log y_k!``
 
-    B is the normalising constant of a Dirichlet density. theta is ``log_concentration``, ``[dim]``. The seed draws
-    probabilities from the flat Dirichlet distribution, then the counts y. The objective is maximised; at its maximum,
-    the posterior a = prior + y, f is constant. Exact value: closed form. With concentrations below about 0.1 in float32
-    some samples are exactly 0, where log x is not finite. torch's pathwise gradient is an approximation, off by up to
-    0.5 % at single points. Bad arguments raise ``ValueError``.
+    x are the probabilities, y the counts, and B is the normalising constant of a Dirichlet density. theta is
+    ``log_concentration``, ``[dim]``. The seed draws true probabilities from the flat Dirichlet distribution, then y.
+    The objective is maximised. At its maximum, q is the posterior with a = prior + y, and f is constant. Exact value:
+    closed form. In float32 with concentrations below about 0.1, some samples are exactly 0, so log x is not finite.
+    torch's pathwise gradient is an approximation, off by up to 0.5 % for a single sample. Bad arguments raise
+    ``ValueError``.
 
     Args:
-        dim: categories, at least 2; 100 in the paper.
+        dim: number of categories, at least 2; 100 in the paper.
         count: number of observations N, at least 1; 100 in the paper.
         prior: concentration of the prior, above 0.
         concentration: concentration of every category at the point of measurement, above 0.
         seed: seed of the counts, at least 0.
 
-    Reference: Naesseth, Ruiz, Linderman & Blei 2017 (RSVI), section 6, who measure at the posterior, except for the
-    first concentration, which they move from 1 to 3.
+    Reference: Naesseth, Ruiz, Linderman & Blei 2017 (RSVI), section 6, who measure at the posterior, but move its first
+    concentration from 1 to 3.
     """
 
     dim: int = 10

@@ -20,13 +20,14 @@ class Discontinuous(Objective):
     ``x_j ~ N(mean_j, exp(log_scale_j)^2)``
     ``E f = sum_j (mean_j - target)^2 + exp(2 log_scale_j) + jump Phi((mean_j - threshold) / exp(log_scale_j))``
 
-    theta is ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Estimators that use df/dx, such as
-    Reparameterization, are biased here. The jump adds nothing to df/dx on either side of it, so its contribution to the
-    gradient in the mean, ``jump q_j(threshold)``, is lost, however many samples are taken. Only a measurement reveals
-    this. ScoreFunction and its relatives only evaluate f and stay unbiased. Bad arguments raise ``ValueError``.
+    The bracket is 1 above the threshold, else 0. Phi is the standard normal distribution function. theta is ``mean``
+    and ``log_scale``, ``[dim]`` each. Exact value: closed form. Estimators that use df/dx, such as Reparameterization,
+    are biased here: the jump does not show in df/dx, so they miss its contribution to the gradient in ``mean``,
+    ``jump q_j(threshold)``, however many samples they take. Only a measurement reveals this. ScoreFunction and its
+    relatives only evaluate f and stay unbiased. Bad arguments raise ``ValueError``.
 
     Args:
-        dim: random coordinates, at least 1.
+        dim: number of random coordinates, at least 1.
         target: the minimiser of the smooth part of f, in every coordinate.
         jump: height of the jump.
         threshold: position of the jump, in every coordinate.

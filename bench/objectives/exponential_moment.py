@@ -23,10 +23,11 @@ class ExponentialMoment(Objective):
     ``power 2, the moment of a chi-squared: E f = exp(rate mean^2 / c) / sqrt(c)``
     ``c = 1 - 2 rate s^2 > 0``
 
-    With power 1 all moments of the gradient exist, but no sample can estimate them: at rate 1 and scale 1 the squared
-    norms of the score function have a kurtosis of 2 10^11. With power 2 the variances of the score function and of the
-    pathwise gradient are infinite from ``rate s^2 = 1/4`` on, but E f is finite up to 1/2. theta is ``mean`` and
-    ``log_scale``, ``[1]`` each. Exact value: closed form. Bad arguments or an infinite E f raise ``ValueError``.
+    With power 1 all moments of a gradient estimate exist, but no sample is large enough to estimate them: at rate 1 and
+    scale 1 the squared norms of score-function estimates have a kurtosis of 2e11. With power 2 the variances of
+    score-function and pathwise estimates are infinite if ``rate s^2 >= 1/4``, although E f is finite if
+    ``rate s^2 < 1/2``. theta is ``mean`` and ``log_scale``, ``[1]`` each. Exact value: closed form. Bad arguments or an
+    infinite E f raise ``ValueError``.
 
     Args:
         rate: factor in the exponent, above 0.

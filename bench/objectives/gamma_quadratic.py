@@ -22,17 +22,18 @@ class GammaQuadratic(Objective):
     ``E f = sum_j a_j (a_j + 1) / b_j^2 - 2 target a_j / b_j + target^2``
 
     theta is ``log_concentration`` and ``log_rate``, ``[dim]`` each. Exact value: closed form. torch's pathwise gradient
-    in the concentration is an approximation: at single points it is off by up to 0.5 %, and at the default point the
-    mean of Reparameterization is off by 4e-5 of the gradient. Bad arguments raise ``ValueError``.
+    in the concentration is an approximation: for a single sample it is off by up to 0.5 %, and with the default
+    arguments the mean of Reparameterization is off by 4e-5 of the gradient. Bad arguments raise ``ValueError``.
 
     Args:
-        dim: random coordinates, at least 1.
+        dim: number of random coordinates, at least 1.
         target: the minimiser of f, in every coordinate.
         concentration: concentration of every coordinate at the point of measurement, above 0.
         rate: rate of every coordinate at the point of measurement, above 0.
 
-    Reference: the toy problem of Ruiz, Titsias & Blei 2016 and Naesseth, Ruiz, Linderman & Blei 2017, whose gradient is
-    in the concentration (5.6 by default); in the logarithm, as here, it is multiplied by the concentration.
+    Reference: the toy problem of Ruiz, Titsias & Blei 2016 and Naesseth, Ruiz, Linderman & Blei 2017, who differentiate
+    in the concentration (5.6 with the default arguments). Here theta is its logarithm, which multiplies the gradient by
+    the concentration.
     """
 
     dim: int = 1

@@ -27,7 +27,8 @@ class GaussianCosine(Objective):
         mean: mean at the point of measurement.
         scale: standard deviation at the point of measurement, above 0.
 
-    Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, at mean and scale 1, with scale in theta.
+    Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, at mean and scale 1; they differentiate in the
+    scale, this objective in its logarithm.
     """
 
     k: float = 1.0

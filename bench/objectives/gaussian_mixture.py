@@ -1,4 +1,4 @@
-"""A Gaussian mixture fitted to another one."""
+"""A Gaussian mixture fitted to another Gaussian mixture."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from estimators import Bound, ReparameterizedMixture
 
 @dataclass(frozen=True)
 class GaussianMixture(Objective):
-    """Negative Kullback-Leibler divergence between one-dimensional Gaussian mixtures, as a bound.
+    """Negative Kullback-Leibler divergence between two one-dimensional Gaussian mixtures, written as a bound.
 
     ``f(x) = log p(x) - log q(x)``
     ``p(x) = 0.3 N(x; -1, 0.5^2) + 0.7 N(x; 1, 0.5^2)``
@@ -24,7 +24,8 @@ class GaussianMixture(Objective):
 
     theta is ``logits``, ``mean`` and ``log_scale``, ``[components]`` each; the means are evenly spaced. The objective
     is maximised. Exact value: one integral per component, by the trapezoid rule with 2401 nodes within 12 standard
-    deviations, exact to rounding if the scales differ by less than a factor of ten. Bad arguments raise ``ValueError``.
+    deviations; its only error is rounding if the scales differ by less than a factor of ten. Bad arguments raise
+    ``ValueError``.
 
     Args:
         components: number of components, at least 2.
@@ -50,7 +51,7 @@ class GaussianMixture(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements of one row: the density of every component."""
+        """Number of elements in the largest tensor of one estimate with one sample: the density of every component."""
         return self.components
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:

@@ -24,7 +24,7 @@ class GaussianQuadratic(Objective):
     theta is ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Bad arguments raise ``ValueError``.
 
     Args:
-        dim: random coordinates, at least 1.
+        dim: number of random coordinates, at least 1.
         target: the minimiser of f, in every coordinate.
         mean: mean of every coordinate at the point of measurement.
         scale: standard deviation of every coordinate at the point of measurement, above 0.

@@ -15,7 +15,7 @@ from estimators import Bound
 
 @dataclass(frozen=True)
 class HierarchicalPoisson(Objective):
-    """Evidence lower bound of a model of police stops, counts in groups and places, on simulated data.
+    """Evidence lower bound of a model of police stops, counted by group and place, on simulated data.
 
     ``f(x) = log p(y, x) - log q(x)``
     ``x = (mu, log s_a, log s_b, a, b)``
@@ -28,11 +28,12 @@ class HierarchicalPoisson(Objective):
     ``E exp(mu + a + b) = exp(m + v / 2)``
     ``E a^2 exp(-2 log s) = (m_a^2 + v_a) exp(-2 m_s + 2 v_s)``
 
-    The priors of s_a and s_b enter as densities of their logarithms. In the expectations, m and v are the mean and the
-    variance under q of the sum mu + a + b, or of the variable in the subscript. theta is ``mean`` and ``log_scale``,
-    ``[groups + places + 3]`` each. The objective is maximised. Exact value: closed form, from these two expectations
-    and moments of Gaussians. Counts are drawn from the model with ``mu = 0``, ``s_a = 0.5``, ``s_b = 1`` and exposures
-    between 5 and 50. Bad arguments raise ``ValueError``.
+    x holds log s_a and log s_b, so the priors of s_a and s_b enter as densities of their logarithms. In the last two
+    lines, m and v are means and variances under q: of the sum mu + a + b, or of the variable that a subscript names,
+    where s stands for log s. theta is ``mean`` and ``log_scale``, ``[groups + places + 3]`` each. The objective is
+    maximised. Exact value: closed form, from these two expectations and moments of Gaussians. Counts are drawn from the
+    model with ``mu = 0``, ``s_a = 0.5``, ``s_b = 1`` and exposures between 5 and 50. Bad arguments raise
+    ``ValueError``.
 
     Args:
         groups: number of groups, at least 1; 2 in the paper.
@@ -62,12 +63,12 @@ class HierarchicalPoisson(Objective):
 
     @property
     def dim(self) -> int:  # type: ignore[override]
-        """Number of variables: the effects of groups and places, their two scales, and the constant."""
+        """Number of variables: the effects of groups and places, their two scales, and the constant mu."""
         return self.groups + self.places + 3
 
     @property
     def row_elements(self) -> int:
-        """Number of elements of one row's largest tensor: the rates or the variables."""
+        """Number of elements in the largest tensor of one estimate with one sample: the rates or the variables."""
         return max(self.groups * self.places, self.dim)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:

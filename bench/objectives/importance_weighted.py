@@ -13,7 +13,7 @@ from bench.objectives._protocol import Objective, Problem, Theta, point
 from estimators import Bound
 
 STEP = 0.025
-"""Step of the inner trapezoidal rule. Its error is a second copy of the result, shifted by 2 pi / STEP."""
+"""Step of the integral over s. It adds an error: a copy of the integral, shifted by 2 pi / STEP in log t."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class ImportanceWeighted(Objective):
     ``E f = c - log K + int (exp(-e^u) - (E exp(-v e^u))^K) du``
     ``E exp(-v t) = (1/2 pi i) int Gamma(s) E v^-s t^-s ds``
 
-    The log-weight is quadratic in Gaussian noise, so E v^-s is known. Both integrals are computed by the trapezoidal
-    rule, to 1e-10 if the standard deviation of the log-weight is at most 10. A larger one, like any bad argument,
-    raises ``ValueError``.
+    The log-weight is quadratic in Gaussian noise, so E v^-s is known. The trapezoidal rule gives both integrals to
+    1e-10 if the standard deviation of the log-weight is at most 10. A larger standard deviation raises ``ValueError``,
+    as do bad arguments.
 
     Args:
-        dim: coordinates of one particle, at least 1.
+        dim: number of coordinates of one particle, at least 1.
         particles: number of particles K, at least 1.
         x: the observation, in every coordinate.
         mean: mean of every coordinate at the point of measurement.
@@ -69,7 +69,7 @@ class ImportanceWeighted(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements of one set of particles."""
+        """Number of elements in one sample: every coordinate of every particle."""
         return self.dim * self.particles
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:

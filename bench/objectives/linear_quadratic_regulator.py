@@ -26,21 +26,22 @@ class LinearQuadraticRegulator(Objective):
     ``a_t ~ N(-gain . s_t, exp(log_scale)^2)``
     ``f = sum_t discount^t a_t^2 / 10 + discount^(t+1) |s_(t+1)|^2``
 
-    The sum is over t = 0 ... horizon - 1. The system is a mass on a line: s is position and velocity, a is the force, a
-    step takes 0.1, and s_0 = (1, 0) is fixed. theta is ``gain``, ``[2]``, and ``log_scale``, ``[1]``. One sample x is a
-    whole trajectory (a_0, s_1, a_1, s_2, ...), which is Gaussian. Its score is the sum of the policy's scores over
-    time, so ScoreFunction is REINFORCE with the return of the whole trajectory. Its Cholesky factor is the simulator,
-    so Reparameterization differentiates through the dynamics. The objective is minimised. Exact value: the recursion of
-    the second moments of s_t. Bad arguments raise ``ValueError``.
+    The sum is over t = 0 ... horizon - 1. The system is a mass on a line: s is its position and velocity, a is the
+    force, e_t is standard normal, a step takes 0.1 units of time, and s_0 = (1, 0) is fixed. theta is ``gain``,
+    ``[2]``, and ``log_scale``, ``[1]``. One sample x is a whole trajectory (a_0, s_1, a_1, s_2, ...), and q is
+    Gaussian. The score of q is the sum of the policy's scores over time, so ScoreFunction is REINFORCE with the return
+    of the whole trajectory. Running the simulator gives the Cholesky factor of q, so Reparameterization differentiates
+    through the dynamics. The objective is minimised. Exact value: the recursion of the second moments of s_t. Bad
+    arguments raise ``ValueError``.
 
     Args:
         horizon: number of actions, at least 1.
         discount: discount factor of one step, from 0 to 1.
-        gain: each of the two gains at the point of measurement.
+        gain: value of both gains at the point of measurement.
         scale: standard deviation of the policy at the point of measurement, above 0.
         noise: standard deviation of the noise in every state variable, above 0.
 
-    Reference: Carvalho, Tateo, Muratore & Peters 2021. Departures: another system, and a finite horizon.
+    Reference: Carvalho, Tateo, Muratore & Peters 2021. Departures from the paper: another system, and a finite horizon.
     """
 
     horizon: int = 10
@@ -65,7 +66,7 @@ class LinearQuadraticRegulator(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements of one row's largest tensor: the Cholesky factor of the trajectory."""
+        """Number of elements in the largest tensor of one estimate with one sample: the Cholesky factor of q."""
         return self.dim**2
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 FACTORS = 120
-"""Number of factors from 1/2 to 1 whose product float32 holds to full precision, with a margin."""
+"""Number of factors from 1/2 to 1 in one product, which float32 holds to full precision, with a margin."""
 
 
 def sum_log_sigmoid(a: Tensor) -> Tensor:
@@ -14,12 +14,12 @@ def sum_log_sigmoid(a: Tensor) -> Tensor:
 
 
 def sum_log_sigmoid_value(a: Tensor) -> Tensor:
-    """Return ``sum_i log sigmoid(a_i)`` over the last axis, not to be differentiated by autograd.
+    """Return ``sum_i log sigmoid(a_i)`` over the last axis; autograd must not differentiate the result.
 
     ``log sigmoid(a) = min(a, 0) + log sigmoid(abs(a))``
 
-    The sum of the last terms is computed as the logarithm of a product of sigmoids. This takes half the time of torch's
-    ``logsigmoid``, which computes a logarithm and an exponential for every term.
+    The terms ``log sigmoid(abs(a))`` are summed as the logarithm of a product of sigmoids. This takes half the time of
+    torch's ``logsigmoid``, which computes a logarithm and an exponential for every term.
     """
     negative_part = a.clamp_max(0).sum(-1)
     sure = a.abs().sigmoid_()

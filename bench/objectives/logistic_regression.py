@@ -17,7 +17,7 @@ from bench.objectives.mean_field import mean_field
 from estimators import Bound
 
 PRODUCTS = 2**18
-"""Number of products of points with data rows that are computed at a time on a CPU."""
+"""Number of scalar products, of points w with rows of the data, that a CPU computes at a time."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,16 @@ class LogisticRegression(Objective):
     ``E f = sum_n E log sigmoid(a_n) - KL(q || p)``
     ``a_n ~ N((2 y_n - 1) mean.x_n, sum_j x_nj^2 exp(2 log_scale_j))``
 
-    theta is ``mean`` and ``log_scale``, ``[31]`` each: 30 features, standardised by their means and standard deviations
-    over all rows, and a constant. The objective is maximised. Exact value: the closed form of the Kullback-Leibler
-    divergence, and 569 one-dimensional integrals to rounding error. (By default a_n has standard deviations up to 21;
-    64 Gauss-Hermite nodes would leave an error of norm 0.18 in the gradient.) Bad arguments raise ``ValueError``.
+    Row n of the data is x_n, with 30 features, standardised by their means and standard deviations over all rows, and a
+    constant; its label y_n is 1 (benign) or 0. theta is ``mean`` and ``log_scale``, ``[31]`` each. The objective is
+    maximised. Exact value: the Kullback-Leibler divergence in closed form, and 569 one-dimensional integrals to
+    rounding error. (By default a_n has standard deviations up to 21; 64 Gauss-Hermite nodes would leave an error of
+    norm 0.18 in the gradient.) Bad arguments raise ``ValueError``.
 
     Args:
         mean: mean of every coefficient at the point of measurement.
         log_scale: logarithm of the standard deviation of every coefficient at the point of measurement, from -20 to 3;
-            the number of nodes of the integrals grows with it.
+            a larger one needs more nodes in the integrals.
 
     Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 8, who subsample the data and start with mean and
     log_scale 0. Data: Wolberg, Street & Mangasarian 1993, as bundled with scikit-learn.
@@ -76,7 +77,7 @@ class LogisticRegression(Objective):
 
 
 def log_likelihood(w: Tensor, data: Tensor) -> Tensor:
-    """Return ``sum_n log sigmoid(x_n.w)``, ``[...]``, for points w, ``[..., D]``, and data x, ``[N, D]``."""
+    """Return ``sum_n log sigmoid(x_n.w)``, ``[...]``, for points w, ``[..., D]``, and data rows x_n, ``[N, D]``."""
     value: Tensor = _LogLikelihood.apply(w, data)  # type: ignore[no-untyped-call]
     return value
 
@@ -84,7 +85,8 @@ def log_likelihood(w: Tensor, data: Tensor) -> Tensor:
 class _LogLikelihood(torch.autograd.Function):
     """``sum_n log sigmoid(x_n.w)`` and its gradient in w, computed together for a few points at a time.
 
-    Their products with the data stay in the cache meanwhile. D numbers of every point are kept, not N.
+    The products of these points with the data stay in the cache meanwhile. The backward pass keeps D numbers for every
+    point instead of N.
     """
 
     @staticmethod
@@ -126,7 +128,7 @@ class _LogLikelihood(torch.autograd.Function):
 
 @functools.cache
 def signed_data() -> Tensor:
-    """Return standardised features and a constant, each row times +1 (benign) or -1: ``[569, 31]``, float64."""
+    """Return the data, ``[569, 31]``, float64: 30 standardised features and a constant, times -1 in malignant rows."""
     from sklearn.datasets import load_breast_cancer  # takes more than a second to import
 
     features, label = (torch.from_numpy(a) for a in load_breast_cancer(return_X_y=True))
@@ -136,13 +138,13 @@ def signed_data() -> Tensor:
 
 
 def expected_log_sigmoid(mean: Tensor, scale: Tensor) -> Tensor:
-    """Return E[log sigmoid(a)] for a ~ N(mean, scale^2), ``[N]`` from ``[N]`` each, by the trapezoid rule.
+    """Return E[log sigmoid(a)] for a ~ N(mean, scale^2), ``[N]`` each, by the trapezoid rule.
 
-    log sigmoid has branch points at a distance of pi from the real axis, pi / scale in standard units. For an integrand
-    that is analytic within a distance d, the trapezoid rule with step h has an error of the order of exp(-2 pi d / h)
-    (Trefethen & Weideman 2014, section 5); for a Gaussian alone the error is exp(-2 (pi / h)^2). With the step below
-    both are under 1e-17. This also holds for the derivatives in mean and scale, which autograd takes node by node. The
-    nodes end at 9 standard deviations.
+    In standard units, log sigmoid is analytic within d = pi / scale of the real axis. For such a function the trapezoid
+    rule with step h has an error of the order of exp(-2 pi d / h) (Trefethen & Weideman 2014, section 5); for a
+    Gaussian alone the error is exp(-2 (pi / h)^2). The step is 0.5 / max(0.75, largest scale), which keeps both errors
+    below 1e-17. The derivatives in mean and scale, which autograd takes node by node, are as accurate. The nodes end at
+    9 standard deviations.
     """
     step = 0.5 / max(0.75, scale.max().item())
     nodes = math.ceil(9 / step)

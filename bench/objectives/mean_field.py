@@ -6,6 +6,6 @@ from bench.objectives._protocol import Theta
 
 
 def mean_field(theta: Theta) -> Distribution:
-    """Return independent coordinates from N(mean, exp(log_scale)^2), as one event ``[dim]``."""
+    """Return the distribution of independent N(mean, exp(log_scale)^2) coordinates, with event shape ``[dim]``."""
     q = Normal(theta["mean"], theta["log_scale"].exp(), validate_args=False)
     return Independent(q, 1, validate_args=False)

@@ -21,12 +21,13 @@ class PoissonNegativeBinomial(Objective):
     ``p(x) = Gamma(x + failures) / (Gamma(failures) x!) probability^failures (1 - probability)^x``
     ``E f = -KL(q || p)``
 
-    theta is ``log_rate``, ``[1]``. The objective is maximised; it is largest near the mean of p, 30 by default. Exact
-    value: closed form, except for E log Gamma(x + failures), a sum that ends at ``rate + 12 sqrt(rate) + 60``. By
-    Chernoff's bound the rest is less than 1e-25 of the sum, below rounding error. Bad arguments raise ``ValueError``.
+    theta is ``log_rate``, ``[1]``. The objective is maximised; it is largest at a rate near the mean of p, 30 by
+    default. Exact value: closed form, except for E log Gamma(x + failures), a sum over x up to
+    ``rate + 12 sqrt(rate) + 60``. By Chernoff's bound the omitted terms are less than 1e-25 of the sum, below rounding
+    error. Bad arguments raise ``ValueError``.
 
     Args:
-        failures: shape of p, above 0. (Under p, x counts the successes before this number of failures.)
+        failures: shape of p, above 0. (Under p, x is the number of successes before this number of failures.)
         probability: probability of a failure, from 0.001 to 0.999.
         rate: rate of q at the point of measurement, from 1e-6 to 1e3.
 

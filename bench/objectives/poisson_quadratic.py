@@ -22,12 +22,12 @@ class PoissonQuadratic(Objective):
     theta is ``log_rate``, ``[dim]``. Exact value: closed form. f takes any real x. Bad arguments raise ``ValueError``.
 
     Args:
-        dim: random coordinates, at least 1.
+        dim: number of random coordinates, at least 1.
         target: the minimiser of f, in every coordinate.
         rate: rate of every coordinate at the point of measurement, above 0.
 
-    Reference: an example of measure-valued gradients from Heidergott, Vazquez-Abad & Volk-Makarewicz 2008, whose
-    gradient is in the rate (7 at rate 3); in the logarithm, as here, it is multiplied by the rate.
+    Reference: an example of measure-valued gradients from Heidergott, Vazquez-Abad & Volk-Makarewicz 2008, who
+    differentiate in the rate (7 at rate 3). Here theta is its logarithm, so the gradient is multiplied by the rate.
     """
 
     dim: int = 1

@@ -14,7 +14,7 @@ from bench.objectives._protocol import Objective, Problem, Theta
 
 @dataclass(frozen=True)
 class Qubo(Objective):
-    """Maximum cut of a random graph: a quadratic of bits, where every bit interacts with its neighbours.
+    """Maximum cut of a random graph: a quadratic of bits, in which every bit interacts with its neighbours.
 
     ``f(b) = sum_i sum_j W_ij b_i (1 - b_j)``
     ``b_j ~ Bernoulli(p_j)``
@@ -22,13 +22,13 @@ class Qubo(Objective):
     ``E f = sum_i sum_j W_ij p_i (1 - p_j)``
 
     W is the adjacency matrix of a simple graph with ``ceil(dim degree / 2)`` edges, drawn from the seed without
-    replacement. f counts the edges between ones and zeros, and is maximised. theta is ``logits``, ``[dim]``, standard
+    replacement. f counts the edges between a 1 and a 0, and is maximised. theta is ``logits``, ``[dim]``, standard
     normals drawn from the seed; at logits of 0 the gradient would be 0. Exact value: closed form. f is not affine, so
     estimators that are exact for affine f have no advantage here. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of vertices, at least 2; W has dim^2 elements.
-        degree: mean number of edges of a vertex, above 0; from dim - 1 on the graph is complete.
+        degree: mean number of edges of a vertex, above 0; the graph is complete if degree >= dim - 1.
         seed: seed of the graph and the logits, at least 0.
 
     Reference: a synthetic problem. The maximum cut is from Karp 1972, E f from Karalias & Loukas 2020, section 3.

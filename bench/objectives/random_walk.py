@@ -1,4 +1,4 @@
-"""A random walk whose odds depend on its position."""
+"""A random walk whose step probabilities depend on its position."""
 
 import math
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from estimators import Drawable, uniform
 
 
 class Walk(Drawable):
-    """Steps of +1 or -1 from position 0: a step goes up with probability ``exp(-position / length)``.
+    """Distribution of walks from position 0 in steps of +1, with probability ``exp(-position / length)``, or -1.
 
-    From 0 every step goes up, so positions are never negative.
+    At position 0 every step goes up, so positions are never negative. A sample is the steps of one walk.
 
     Args:
-        length: decay length of the odds, positive, ``[*batch]``.
+        length: decay length of the probability of a step up, positive, ``[*batch]``.
         steps: number of steps; the event shape is ``[steps]``.
-        validate_args: as in torch.
+        validate_args: as for every torch distribution.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"length": constraints.positive}
@@ -32,7 +32,7 @@ class Walk(Drawable):
         super().__init__(length.shape, Size((steps,)), validate_args=validate_args)
 
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return steps, ``[*sample_shape, *batch, steps]``."""
+        """Return sampled walks: steps of +1 or -1, ``[*sample_shape, *batch, steps]``."""
         length = self.length.detach()
         u = uniform(self._extended_shape(sample_shape), length, generator)
         position, walk = torch.zeros_like(u[..., 0]), []
@@ -42,7 +42,7 @@ class Walk(Drawable):
         return torch.stack(walk, -1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probability of steps, ``[...]``; minus infinity if a position is negative."""
+        """Return the log-probability of walks, ``[...]``; it is minus infinity if a position is negative."""
         before = value.cumsum(-1) - value
         length = self.length.unsqueeze(-1)
         down = (-torch.expm1(-before.clamp_min(1) / length)).log()
@@ -50,7 +50,7 @@ class Walk(Drawable):
         return each.masked_fill((value < 0) & (before < 1), -math.inf).sum(-1)
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Return ``sum_k weight_k grad log q(x_k)``, the gradient in the length."""
+        """Return ``sum_k weight_k grad log q(x_k)`` over samples x_k, where the gradient is taken in the length."""
         before, length = x.cumsum(-1) - x, self.length.detach().unsqueeze(-1)
         down = -1 / torch.expm1(before.clamp_min(1) / length)
         each = before * torch.where(x > 0, torch.ones_like(down), down)
@@ -59,20 +59,20 @@ class Walk(Drawable):
 
 @dataclass(frozen=True)
 class RandomWalk(Objective):
-    """Square of the end of a random walk whose odds depend on its position; q does not factorise.
+    """Squared end position of a random walk whose step probabilities depend on its position; q does not factorise.
 
     ``f(x) = (sum_t x_t)^2``
     ``P(x_t = +1 | s) = exp(-s / length)``
     ``P(x_t = -1 | s) = 1 - exp(-s / length)``
-    ``E f = sum_s P(s) s^2``
+    ``E f = sum_e P(e) e^2``
 
-    s is the sum of the earlier steps; in E f it is the end of the walk. theta is ``log_length``, ``[1]``. q is a
-    distribution of whole walks, given by its sampler and its score; the estimators that need nothing else support it.
-    Exact value: P(s) by dynamic programming over the steps. Bad arguments raise ``ValueError``.
+    s is the sum of the earlier steps, and e is the end of the walk. theta is ``log_length``, ``[1]``. q is a
+    distribution of whole walks, known by its sampler and its score; estimators that need nothing else support it. Exact
+    value: P(e) by dynamic programming over the steps. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of steps, at least 1 (with a single step the gradient is 0).
-        length: decay length of the odds at the point of measurement, above 0; twice the number of steps in the paper.
+        length: decay length of the step probability at the point of measurement, above 0; twice dim in the paper.
 
     Reference: Arya, Schauer, Schäfer & Rackauckas 2022 (StochasticAD.jl), section 4.
     """

@@ -12,7 +12,7 @@ from bench.objectives._protocol import Objective, Problem, Theta, point
 
 @dataclass(frozen=True)
 class SharedBernoulli(Objective):
-    """Quadratic of three bits that share one logit, so that their three gradients add up, errors included.
+    """Quadratic of three bits that share one logit, so the gradients of all three bits add up, and so do their errors.
 
     ``f(b) = sum_j (b_j - t_j)^2``
     ``b_j ~ Bernoulli(p)``

@@ -14,7 +14,7 @@ from bench.objectives._protocol import Objective, Problem, Theta
 from estimators import RLOO, Subset
 
 ENUMERABLE = 65_536
-"""Largest number of subsets that are summed."""
+"""Largest number of subsets for which the exact value is computed, as a sum over all of them."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class SubsetQuadratic(Objective):
     ``x ~ Subset(logits, k)``
     ``E f = sum_x q(x) f(x)``
 
-    q(x) is proportional to ``exp(x . logits)`` over the x with k ones. theta is ``logits``, ``[dim]``. numpy's
-    RandomState draws from the seed standard normals for the logits, then the absolute values of standard normals for t.
-    Exact value: the sum over all subsets, for at most 65,536 of them; a Monte Carlo reference for more. On bits f is
-    affine. It is defined for every real x. Bad arguments raise ``ValueError``.
+    q(x) is proportional to ``exp(x . logits)`` for every x with exactly k ones. theta is ``logits``, ``[dim]``. numpy's
+    RandomState draws standard normals from the seed: the logits, then numbers whose absolute values are t. Exact value:
+    the sum over all subsets if there are at most 65,536, else a Monte Carlo reference. f is affine on bits, and defined
+    for every real x. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of elements to choose from, at least 2.

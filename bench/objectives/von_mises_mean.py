@@ -14,7 +14,7 @@ from estimators import ReparameterizedVonMises
 
 @dataclass(frozen=True)
 class VonMisesMean(Objective):
-    """Mean of independent directions: how well they point to the target.
+    """Alignment of independent random directions with a target: the sum of the cosines of their angles to it.
 
     ``f(x) = sum_j cos(x_j - target)``
     ``x_j ~ VonMises(loc_j, k_j)``
@@ -22,10 +22,11 @@ class VonMisesMean(Objective):
     ``E f = sum_j cos(loc_j - target) I_1(k_j) / I_0(k_j)``
 
     I_0 and I_1 are modified Bessel functions. theta is ``loc`` and ``log_concentration``, ``[dim]`` each. Exact value:
-    closed form. f is periodic, as reparameterization needs: samples jump at pi. Bad arguments raise ``ValueError``.
+    closed form. f is periodic, so the jump of samples at pi does not harm reparameterization. Bad arguments raise
+    ``ValueError``.
 
     Args:
-        dim: random coordinates, at least 1.
+        dim: number of random coordinates, at least 1.
         target: the direction that maximises f, in radians.
         loc: mean direction of every coordinate, in radians, at the point of measurement.
         concentration: concentration of every coordinate at the point of measurement, from 1e-3 to 1e4.

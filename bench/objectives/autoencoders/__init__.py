@@ -1,1 +1,1 @@
-"""Variational autoencoders: the objectives whose q is made by a network, with their images and weights."""
+"""Variational autoencoders: objectives in which a network makes q, with their images and weights."""

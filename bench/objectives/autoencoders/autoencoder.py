@@ -1,4 +1,4 @@
-"""The abstract autoencoder: data, networks, training and the point of measurement, whatever the latents are."""
+"""The base class of autoencoders, for any latents: data, networks, training and the point of measurement."""
 
 import abc
 from dataclasses import replace
@@ -24,20 +24,20 @@ class Autoencoder(Objective):
 
     ``f(z) = log p(x | z) + log p(z) - log q(z | x)``
 
-    theta is the encoder and ``extra`` the decoder. A subclass is a frozen dataclass that declares the fields below, in
-    an order of its own, and says what its latents are. Tensors of latents are ``[..., *latents]``.
+    theta holds the encoder's weights and ``extra`` the decoder's. A subclass is a frozen dataclass that declares the
+    fields of this class, in any order, and defines the latents, of shape ``[..., *latents]``.
     """
 
     hidden: int
-    """Hidden units of the encoder and of the decoder."""
+    """Number of hidden units in the encoder, and in the decoder."""
     batch: int
-    """Images at the point of measurement, and in a minibatch."""
+    """Number of images in a measurement, and in a minibatch."""
     seed: int
     """Seed of the initial weights and of the order of minibatches."""
     at: str
-    """The weights at which to measure: "initial", "trained" or the path of a file."""
+    """Weights at which to measure: "initial", "trained" or the path of a file."""
     data: str
-    """Name of the images."""
+    """Name of the data set that the images come from."""
 
     bound = True
 
@@ -76,11 +76,11 @@ class Autoencoder(Objective):
 
     @abc.abstractmethod
     def bounds(self, x: Tensor, output: Tensor, decoder: Theta) -> Tensor:
-        """Return every image's exact evidence lower bound, ``[batch]``.
+        """Return the exact evidence lower bound of every image, ``[batch]``.
 
         Args:
             x: images, ``[batch, pixels]``.
-            output: the encoder's output on them, ``[batch, outputs]``.
+            output: the encoder's output for the images, ``[batch, outputs]``.
             decoder: the decoder's weights.
         """
 
@@ -133,19 +133,19 @@ class Autoencoder(Objective):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements of one row's largest tensor: the decoder's widest layer, for every image and particle."""
+        """Number of elements in the widest decoder layer for one sample, counting all images and particles."""
         return self.batch * (self.particles or 1) * max(self._decoder_widths)
 
     @property
     def weights_file(self) -> Path | None:
-        """The file that ``at`` names, or None for "initial"."""
+        """Path of the weights file that ``at`` names; None for initial weights."""
         if self.at == "initial":
             return None
         return TRAINED / f"{command_line_name(type(self))}.pt" if self.at == "trained" else Path(self.at)
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of the images and weights in the files that ``data`` and ``at`` name."""
+        """Digests, by field, of the images and weights in the files that the fields ``data`` and ``at`` name."""
         found, path = dict[str, str](), self.weights_file
         if self.data != "digits":
             found["data"] = images(self.data).digest
@@ -154,7 +154,7 @@ class Autoencoder(Objective):
         return found
 
     def restarted(self, seed: int) -> Self:
-        """Return the autoencoder with other initial weights and another order of minibatches."""
+        """Return the autoencoder with ``seed`` added to its seed: with other initial weights and minibatches."""
         return replace(self, seed=self.seed + seed)  # type: ignore[type-var]  # subclasses are dataclasses
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:

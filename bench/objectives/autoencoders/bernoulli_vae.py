@@ -16,7 +16,7 @@ from bench.objectives.autoencoders.training import SAMPLES, plane
 from estimators import DisARM
 
 ENUMERABLE = 12
-"""Largest number of latents whose 2^dim states are summed."""
+"""Largest number of latents for which the exact value is computed, as a sum over all 2^dim states."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,22 @@ class BernoulliVAE(Autoencoder):
     ``E f = sum_b q(b | x) log p(x | b) - KL(q || p)``
 
     p(b) is uniform. Both networks have one hidden layer of leaky rectifiers (slope 0.3). A pixel is 1 if it exceeds
-    half of its range, else 0. theta is the encoder, four tensors. ``extra`` is the decoder; its tensors are constants
-    unless they are set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs); ``at`` names
-    other points. The objective is maximised. f is defined for every real b. Exact value: the sum over all 2^dim states,
-    for at most 12 latents; a Monte Carlo reference for more. Bad arguments and unreadable data or weights raise
-    ``ValueError``.
+    half of its range, else 0. theta holds the encoder's four tensors. ``extra`` holds the decoder's tensors, which are
+    constants unless they are set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs) of
+    0; ``at`` selects other weights. The objective is maximised. f is defined for every real b. Exact value: the sum
+    over all 2^dim states if there are at most 12 latents, else a Monte Carlo reference. Bad arguments and unreadable
+    data or weights raise ``ValueError``.
 
     Args:
-        dim: latent bits, at least 1.
-        hidden: hidden units of the encoder and of the decoder, at least 1.
-        batch: number of images, at least 1: the first ones of the data, or a minibatch in training.
+        dim: number of latent bits, at least 1.
+        hidden: number of hidden units in the encoder, and in the decoder, at least 1.
+        batch: number of images, at least 1: the first images of the data or, in training, a minibatch.
         seed: seed of the initial weights and of the order of minibatches, at least 0.
-        at: weights: "initial", "trained" (packaged, for the defaults) or a file of ``bench train --keep-weights``.
+        at: weights: "initial", "trained" (packaged, for the defaults) or a file from ``bench train --keep-weights``.
         data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28, files).
-        particles: K of the importance-weighted bound ``f(b_1 ... b_K) = log (1/K) sum_k p(x, b_k) / q(b_k | x)``, at
-            least 1, with a Monte Carlo reference; None for the evidence lower bound.
+        particles: number K of particles, at least 1, of the importance-weighted bound
+            ``f(b_1 ... b_K) = log (1/K) sum_k p(x, b_k) / q(b_k | x)``, with a Monte Carlo reference; None for the
+            evidence lower bound.
 
     Reference: a small version of the network of Yin & Zhou 2019 (ARM) and Dong, Mnih & Tucker 2020 (DisARM). Data:
     Alpaydin & Kaynak 1998, as bundled with scikit-learn.
@@ -63,7 +64,7 @@ class BernoulliVAE(Autoencoder):
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
-        """Whether there is one particle and the 2^dim states are few enough to be summed."""
+        """Whether f is the evidence lower bound and its 2^dim states are few enough to be summed."""
         return self.dim <= ENUMERABLE and self.particles is None
 
     def _posterior(self, output: Tensor) -> Distribution:
@@ -73,7 +74,7 @@ class BernoulliVAE(Autoencoder):
         return -self.dim * math.log(2)
 
     def bounds(self, x: Tensor, output: Tensor, decoder: Theta) -> Tensor:
-        """Return the evidence lower bound of every image, ``[batch]``, summed over all states."""
+        """Return the evidence lower bound of every image, ``[batch]``, as a sum over all states."""
         states = torch.tensor(list(itertools.product((0.0, 1.0), repeat=self.dim)), dtype=x.dtype, device=x.device)
         pixels = network(states, decoder)
         likelihood = x @ pixels.T + logsigmoid(-pixels).sum(-1)  # [batch, states]: log sigmoid(-a) + a = log sigmoid(a)

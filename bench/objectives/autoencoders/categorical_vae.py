@@ -16,7 +16,7 @@ from bench.objectives.autoencoders.training import SAMPLES, liveliest
 from estimators import RLOO
 
 ENUMERABLE = 4096
-"""Largest number of states that are summed."""
+"""Largest number of states for which the exact value is computed, as a sum over all of them."""
 
 
 @dataclass(frozen=True)
@@ -29,22 +29,23 @@ class CategoricalVAE(Autoencoder):
     ``E f = sum_z q(z | x) log p(x | z) - KL(q || p)``
 
     p(z) is uniform. Both networks have one hidden layer of leaky rectifiers (slope 0.3). A pixel is 1 if it exceeds
-    half of its range, else 0. theta is the encoder, four tensors. ``extra`` is the decoder; its tensors are constants
-    unless they are set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs); ``at`` names
-    other points. The objective is maximised. f is defined for every real z. Exact value: the sum over all classes^dim
-    states, for at most 4096 of them; a Monte Carlo reference for more. Bad arguments and unreadable data or weights
-    raise ``ValueError``.
+    half of its range, else 0. theta holds the encoder's four tensors. ``extra`` holds the decoder's tensors, which are
+    constants unless they are set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs) of
+    0; ``at`` selects other weights. The objective is maximised. f is defined for every real z. Exact value: the sum
+    over all classes^dim states if there are at most 4096, else a Monte Carlo reference. Bad arguments and unreadable
+    data or weights raise ``ValueError``.
 
     Args:
-        dim: latent variables, at least 1.
-        classes: categories of each latent variable, at least 2.
-        hidden: hidden units of the encoder and of the decoder, at least 1.
-        batch: number of images, at least 1: the first ones of the data, or a minibatch in training.
+        dim: number of latent variables, at least 1.
+        classes: number of categories of each latent variable, at least 2.
+        hidden: number of hidden units in the encoder, and in the decoder, at least 1.
+        batch: number of images, at least 1: the first images of the data or, in training, a minibatch.
         seed: seed of the initial weights and of the order of minibatches, at least 0.
-        at: weights: "initial", "trained" (packaged, for the defaults) or a file of ``bench train --keep-weights``.
+        at: weights: "initial", "trained" (packaged, for the defaults) or a file from ``bench train --keep-weights``.
         data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28, files).
-        particles: K of the importance-weighted bound ``f(z_1 ... z_K) = log (1/K) sum_k p(x, z_k) / q(z_k | x)``, at
-            least 1, with a Monte Carlo reference; None for the evidence lower bound.
+        particles: number K of particles, at least 1, of the importance-weighted bound
+            ``f(z_1 ... z_K) = log (1/K) sum_k p(x, z_k) / q(z_k | x)``, with a Monte Carlo reference; None for the
+            evidence lower bound.
 
     Reference: a small version of Jang, Gu & Poole 2017, section 4.2; 4 latents of 8 classes are the smallest model of
     Liu, Dong, Liu, Yu & Gao 2023 (ReinMax). Data: Alpaydin & Kaynak 1998, as bundled with scikit-learn.
@@ -69,7 +70,7 @@ class CategoricalVAE(Autoencoder):
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
-        """Whether there is one particle and the classes^dim states are few enough to be summed."""
+        """Whether f is the evidence lower bound and its classes^dim states are few enough to be summed."""
         return self.dim * math.log(self.classes) <= math.log(ENUMERABLE) * (1 + 1e-12) and self.particles is None
 
     @property
@@ -86,7 +87,7 @@ class CategoricalVAE(Autoencoder):
         return -self.dim * math.log(self.classes)
 
     def bounds(self, x: Tensor, output: Tensor, decoder: Theta) -> Tensor:
-        """Return the evidence lower bound of every image, ``[batch]``, summed over all states."""
+        """Return the evidence lower bound of every image, ``[batch]``, as a sum over all states."""
         log_p = self._logits(output).log_softmax(-1)
         each = [torch.arange(self.classes, device=x.device)] * self.dim
         states = one_hot(torch.cartesian_prod(*each).reshape(-1, self.dim), self.classes).to(x).flatten(-2)

@@ -33,22 +33,23 @@ class GaussianVAE(Autoencoder):
     ``linear: E f = log N(x; W mean + b, 0.3^2 I) - sum_ij W_ij^2 exp(log_variance_j) / (2 0.3^2) - KL(q || p)``
 
     The encoder and the decoder ``network`` have one hidden layer of leaky rectifiers (slope 0.3). For the linear
-    decoder pixels are grey levels from 0 to 1. For the network a pixel is 1 if it exceeds half of its range, else 0.
-    theta is the encoder, four tensors. ``extra`` is the decoder; its tensors are constants unless they are set to
-    require gradients. Initial weights and biases are uniform within 1/sqrt(inputs); ``at`` names other points. The
-    objective is maximised. Exact value: closed form for the linear decoder, a Monte Carlo reference for the network.
-    Bad arguments and unreadable data or weights raise ``ValueError``.
+    decoder, with weights W and bias b, pixels are grey levels from 0 to 1. For the network, a pixel is 1 if it exceeds
+    half of its range, else 0. theta holds the encoder's four tensors. ``extra`` holds the decoder's tensors, which are
+    constants unless they are set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs) of
+    0; ``at`` selects other weights. The objective is maximised. Exact value: closed form for the linear decoder, a
+    Monte Carlo reference for the network. Bad arguments and unreadable data or weights raise ``ValueError``.
 
     Args:
-        dim: latent variables, at least 1.
-        hidden: hidden units of the encoder and of the decoder network, at least 1.
-        batch: number of images, at least 1: the first ones of the data, or a minibatch in training.
+        dim: number of latent variables, at least 1.
+        hidden: number of hidden units in the encoder, and in the decoder network, at least 1.
+        batch: number of images, at least 1: the first images of the data or, in training, a minibatch.
         seed: seed of the initial weights and of the order of minibatches, at least 0.
         decoder: "network" or "linear".
-        at: weights: "initial", "trained" (packaged, for the defaults) or a file of ``bench train --keep-weights``.
+        at: weights: "initial", "trained" (packaged, for the defaults) or a file from ``bench train --keep-weights``.
         data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28, files).
-        particles: K of the importance-weighted bound ``f(z_1 ... z_K) = log (1/K) sum_k p(x, z_k) / q(z_k | x)``, at
-            least 1, with a Monte Carlo reference; None for the evidence lower bound.
+        particles: number K of particles, at least 1, of the importance-weighted bound
+            ``f(z_1 ... z_K) = log (1/K) sum_k p(x, z_k) / q(z_k | x)``, with a Monte Carlo reference; None for the
+            evidence lower bound.
 
     Reference: a small version of Kingma & Welling 2014; with a linear encoder and decoder it would be probabilistic
     principal component analysis (Tipping & Bishop 1999). Data: Alpaydin & Kaynak 1998, as bundled with scikit-learn.
@@ -73,7 +74,7 @@ class GaussianVAE(Autoencoder):
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
-        """Whether there is one particle and the decoder is linear."""
+        """Whether f is the evidence lower bound and the decoder is linear."""
         return self.decoder == "linear" and self.particles is None
 
     @property

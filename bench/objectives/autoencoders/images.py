@@ -1,7 +1,7 @@
-"""The images that autoencoders learn: scikit-learn's digits, and data sets that the user has as files.
+"""The images that autoencoders learn: scikit-learn's digits, and data sets that users have as files.
 
 The environment variable ``BENCH_DATA_DIR`` names the folder of these files; ``--data-dir`` sets it. Nothing is
-downloaded. Messages name a file by its place in that folder, so that no record holds a path of the machine.
+downloaded. Messages name a file by its place in that folder, so no record contains a path on the user's machine.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from torch import Tensor
 VARIABLE = "BENCH_DATA_DIR"
 """Environment variable that names the data folder."""
 SIDES = {"digits": 8, "mnist": 28, "fashion-mnist": 28, "omniglot": 28}
-"""Height and width of an image in pixels, by the name of the data."""
+"""Side of a square image in pixels, by name of the data set."""
 DIGITS, DIGITS_HELD_OUT = 1797, 297
-"""Number of digits, and of held-out digits."""
+"""Number of images in the data set "digits", and how many of them are held out."""
 MOST_HELD_OUT, FEWEST = 2000, 16
-"""Largest number of images held out from files; smallest number of images that a file may hold."""
+"""Largest number of images that are held out of a user's files; smallest number of images that a file may hold."""
 
 Bytes = NDArray[np.uint8]
 
@@ -41,7 +41,7 @@ class Images:
         levels: grey levels, whole numbers from 0 (black) to ``white``: ``[images, pixels]``, bytes.
         white: the level of a white pixel.
         held_out: number of held-out images.
-        digest: digest of the content, 16 hexadecimal digits; empty for the digits.
+        digest: digest of the content, 16 hexadecimal characters; empty for the data set "digits".
     """
 
     levels: Tensor
@@ -55,7 +55,7 @@ class Images:
         return len(self.levels) - self.held_out
 
     def to(self, device: torch.device | str) -> Images:
-        """Return the images with their levels on a device."""
+        """Return the images with their grey levels on a device."""
         return replace(self, levels=self.levels.to(device))
 
     def greys(self, which: slice | Tensor = slice(None)) -> Tensor:
@@ -68,7 +68,7 @@ class Images:
 
 
 def images(data: str) -> Images:
-    """Return the images of a data set. Files are read again only if they have changed.
+    """Return the images of a data set. A file is read again only if it has changed.
 
     Raises:
         ValueError: a file is missing or malformed.
@@ -80,7 +80,7 @@ def images(data: str) -> Images:
 
 
 def count(data: str) -> int:
-    """Return the number of images in a data set, without reading the digits.
+    """Return the number of images in a data set; for "digits", without loading them.
 
     Raises:
         ValueError: a file is missing or malformed.
@@ -135,7 +135,7 @@ FILES: dict[str, tuple[tuple[str, ...], ...]] = {
     data: tuple(_places((data, f"{other}/raw"), f"{part}-images-idx3-ubyte") for part in ("train", "t10k"))
     for data, other in (("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST"))  # torchvision's names
 } | {"omniglot": (("omniglot/chardata.mat", "OMNIGLOT/chardata.mat"),)}
-"""Names that each file of a data set may have in the data folder, the usual one first."""
+"""By data set, the names that each of its files may have in the data folder, the usual name first."""
 
 
 # Formats --------------------------------------------------------------------------------------------------------------

@@ -12,14 +12,14 @@ from bench.objectives._protocol import Theta
 
 
 def copies(t: Tensor, particles: int | None, event: int = 1) -> Tensor:
-    """Return t with a new axis for the particles before its last ``event`` axes, or t itself without particles."""
+    """Return t, repeated for each particle along a new axis before its last ``event`` axes if there are particles."""
     return t if particles is None else t.unsqueeze(-event - 1).expand(*t.shape[:-event], particles, *t.shape[-event:])
 
 
 def network(x: Tensor, weights: Theta) -> Tensor:
     """Return a network's outputs, ``[..., outputs]`` from ``[..., inputs]``.
 
-    The network has one hidden layer of leaky rectifiers (slope 0.3), or none: then it is linear.
+    The network has one hidden layer of leaky rectifiers (slope 0.3). Without weights of a hidden layer it is linear.
     """
     *hidden, weight, bias = weights.values()
     if hidden:
@@ -28,13 +28,13 @@ def network(x: Tensor, weights: Theta) -> Tensor:
 
 
 def initial(widths: Sequence[int], generator: Generator, dtype: torch.dtype, device: torch.device | str) -> Theta:
-    """Return a network's initial weights, uniform within 1/sqrt(inputs) of each layer.
+    """Return a network's initial weights: uniform in each layer, within 1/sqrt(inputs) of 0.
 
-    Weights are drawn in float64 on the CPU and rounded to float32 before they are converted, so that every dtype and
-    device has the same point and the same decoder.
+    Weights are drawn in float64 on the CPU and rounded to float32 before they are converted, so they are the same for
+    every dtype and device.
 
     Args:
-        widths: inputs, hidden units if there is a hidden layer, and outputs.
+        widths: number of inputs, of hidden units if there is a hidden layer, and of outputs.
         generator: a generator on the CPU.
         dtype: dtype of the weights.
         device: device of the weights.

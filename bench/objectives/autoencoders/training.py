@@ -13,25 +13,25 @@ from bench.objectives._protocol import Problem, Theta
 from bench.objectives.autoencoders.images import Images
 
 ACROSS, SHOWN, SAMPLES, WALK = 8, 16, 32, 7
-"""Number of images in a row, of reconstructions, of samples, and of steps in each direction of a walk."""
+"""Numbers in the pictures: images in a row, reconstructions, samples, and steps of a walk in each direction."""
 
 Code = Callable[[Tensor], Tensor]
 Seen = Callable[[slice | Tensor], Tensor]
-"""Maps a selection to the selected images in the form that the problem takes, ``[images, pixels]``."""
+"""A function from a selection to the selected images, ``[images, pixels]``, in the form that the decoder models."""
 
 
 def trainable(on: Callable[[Tensor], Problem], images: Images, seen: Seen, batch: int, seed: int) -> Problem:
     """Return the problem on the first ``batch`` images, with its minibatches and its held-out images.
 
-    A minibatch has ``batch`` images, or all the images to train on if there are fewer. Every epoch has its own order,
-    drawn from the seed; it leaves out the last images if they do not fill a minibatch.
+    A minibatch has ``batch`` images, or all the images to train on if there are fewer. The seed draws an order for
+    every epoch. An epoch leaves out its last images if they do not fill a minibatch.
 
     Args:
         on: maps images ``[batch, pixels]`` to the problem on them; all these problems share theta and extra.
         images: the images to train on and the held-out images.
-        seen: selects images, in the form that the problem takes.
+        seen: selects images, in the form that the decoder models.
         batch: number of images at the point of measurement and in a minibatch.
-        seed: seed of the order.
+        seed: seed of the order of the images in every epoch.
     """
     count = min(batch, images.trained)
     each = images.trained // count
@@ -53,8 +53,8 @@ def pictures(
 ) -> Callable[[Generator], Theta]:
     """Return a function that maps a generator to three stacks of pictures, ``[rows, columns, side, side]`` each.
 
-    They are ``reconstructions``, each row of held-out images above its reconstructions; ``samples`` from the prior; and
-    the ``walk``.
+    The stacks are ``reconstructions``, each row of held-out images above a row of their reconstructions; ``samples``
+    from the prior; and ``walk``, images along two directions of the latents.
 
     Args:
         held_out: returns the held-out images, ``[images, pixels]``.
@@ -80,13 +80,13 @@ def pictures(
 
 
 def liveliest(spread: Tensor) -> tuple[int, int]:
-    """Return the two latents with the largest ``spread``, ``[dim]``; if there is only one latent, return it twice."""
+    """Return the indices of the two latents with the largest ``spread``, ``[dim]``; a single one is given twice."""
     order = spread.argsort(descending=True, stable=True).tolist()
     return order[0], order[min(1, len(order) - 1)]
 
 
 def plane(codes: Tensor, at: Tensor, low: float, high: float) -> Tensor:
-    """Return copies of ``at``, ``[7, 7, dim]``, with the two latents that vary most in ``codes`` from low to high."""
+    """Return 7 x 7 copies of ``at``, ``[dim]``; the two latents that vary most in ``codes`` go from low to high."""
     right, down = liveliest(codes.var(0))
     points, steps = at.repeat(WALK, WALK, 1), torch.linspace(low, high, WALK, dtype=at.dtype, device=at.device)
     points[..., right], points[..., down] = steps, steps[:, None]

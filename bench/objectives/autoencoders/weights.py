@@ -1,4 +1,4 @@
-"""Files of weights: read, checked, copied into a problem, written; and the digest that stands for them in records."""
+"""Files of weights: how to read, check, load and write them, and the digests that stand for them in records."""
 
 import functools
 import hashlib
@@ -15,11 +15,11 @@ TRAINED = Path(__file__).with_name("trained")
 """Folder of the weights that come with this package, one file for each autoencoder."""
 
 Weights = dict[str, Theta]
-"""The named tensors of "theta" and of "extra"."""
+"""Named tensors, under the keys "theta" and "extra"."""
 
 
 def digest_of_file(path: Path) -> str:
-    """Return the digest of the weights in a file; an unchanged file is read once.
+    """Return the digest of the weights in a file. A file is read again only if it has changed.
 
     Raises:
         ValueError: the file cannot be read, or holds no weights.
@@ -34,7 +34,7 @@ def _digest_of(path: Path, _changed: int, _size: int) -> str:
 
 
 def digest(weights: Weights) -> str:
-    """Return the identity of theta and extra: 16 hexadecimal digits."""
+    """Return the digest of theta and extra, 16 hexadecimal digits, which identifies the weights."""
     hashed = hashlib.sha256()
     for part in ("theta", "extra"):
         for name, t in weights[part].items():
@@ -44,7 +44,7 @@ def digest(weights: Weights) -> str:
 
 
 def of(problem: Problem) -> Weights:
-    """Return a copy of a problem's weights on the CPU, as they are saved."""
+    """Return a copy of a problem's weights on the CPU, in the form in which they are saved."""
     parts = {"theta": problem.theta, "extra": problem.extra}
     return {part: {name: t.detach().cpu().clone() for name, t in tensors.items()} for part, tensors in parts.items()}
 
@@ -62,9 +62,9 @@ def load_into(problem: Problem, path: Path, owner: str) -> None:
     """Copy the weights of a file into a problem's theta and extra, which keep their dtype and device.
 
     Args:
-        problem: the problem.
-        path: the file.
-        owner: name of the objective's class, for the message.
+        problem: the problem whose theta and extra are overwritten.
+        path: the file of weights.
+        owner: name of the objective's class, for error messages.
 
     Raises:
         ValueError: the file cannot be read, or its weights have other shapes.
