@@ -1,4 +1,4 @@
-"""Two studies, or two estimators of one study, compared cell by cell: the ratio of their variances."""
+"""Comparison of two studies, or of two estimators of one study, cell by cell: the ratios of their variances."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,11 +11,11 @@ from bench.stats.printing import NONE
 Record = Mapping[str, Any]
 
 LEVEL = 0.05
-"""Probability that a comparison calls any cell different although none is."""
+"""Probability that a comparison without any true difference calls at least one cell different."""
 
 
 class Unknown(Exception):
-    """A label names nothing that was measured; ``known`` lists the labels that do."""
+    """Raised if a label matches nothing that was measured; ``known`` lists the labels that can be used."""
 
     def __init__(self, label: str, known: Sequence[str]) -> None:
         super().__init__(f"{label!r} was not measured in this study.")
@@ -24,11 +24,12 @@ class Unknown(Exception):
 
 @dataclass(frozen=True)
 class Comparison:
-    """The variances of a and b compared in one cell.
+    """The variances of a and b in one cell, compared.
 
-    ``ratio`` is V_b/V_a with its 95 % limits; None if a tail is heavy or nothing varies. ``per_evaluation`` is the
-    ratio of variance times evaluations of f and of its gradient. ``p`` is corrected over all cells (Holm). ``noise`` is
-    "same samples", "paired" or "independent". ``word`` says which variance is lower.
+    ``ratio`` is the variance of b over the variance of a, with its 95 % limits; None if a tail is heavy or nothing
+    varies. ``per_evaluation`` is the ratio with each variance multiplied by its number of evaluations of f and of its
+    gradient. ``p`` is corrected over all cells (Holm). ``noise`` is "same samples", "paired" or "independent". ``word``
+    says which variance is lower.
     """
 
     cell: str
@@ -50,9 +51,9 @@ class Comparison:
 
 
 def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Comparison], list[str], list[str]]:
-    """Return the comparisons of the cells of both studies, the labels of cells of a alone, and of b alone.
+    """Return comparisons of the cells in both studies, the labels of cells in a alone, and those in b alone.
 
-    Where a study has several runs of a cell, the runs with equal seed and replicates are compared, else the longest.
+    If a study has several runs of a cell, runs with equal seed and replicates are compared, or else the longest.
     """
     first, second = _by_cell(a), _by_cell(b)
     pairs = [(_label(first[key][0]), *_matching(first[key], second[key])) for key in first if key in second]
@@ -60,10 +61,10 @@ def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Compariso
 
 
 def of_estimators(records: Sequence[Record], a: str, b: str) -> list[Comparison]:
-    """Return the comparisons of two estimators, one for each objective that both were measured on with equal settings.
+    """Return the comparisons of two estimators, one for each objective on which both were measured with equal settings.
 
     Args:
-        records: the lines of one study.
+        records: the records of one study.
         a: the label of an estimator, such as ``rloo:n=4``, or of a cell, such as ``rloo:n=4 on gaussian-quadratic``.
         b: the label of the other estimator or cell.
 
@@ -84,7 +85,7 @@ def of_estimators(records: Sequence[Record], a: str, b: str) -> list[Comparison]
 
 
 def table(found: Sequence[Comparison]) -> str:
-    """Return comparisons as text, one line per cell."""
+    """Return comparisons as a text table with one row per cell."""
     from tabulate import tabulate
 
     rows = []

@@ -1,4 +1,4 @@
-"""Variance times cost: what a fixed budget buys, which estimator buys the most, and a line of advice that says so."""
+"""Variance times cost: the price of an estimate, the efficiency of each estimator, and a sentence of advice."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 UNITS = {"seconds": "seconds", "evaluations": "evaluations of f and its gradient"}
 PRODUCT = ("variance_times_cost", "variance_times_cost_low", "variance_times_cost_high")
-"""Columns of the product: its value and the limits of its interval."""
+"""Columns for variance times cost: its value and the limits of its interval."""
 
 
 def priced(table: pd.DataFrame, cost: str = "seconds") -> pd.DataFrame:
-    """Return the frame with the columns ``unit``, ``price``, ``variance_times_cost`` and ``efficiency``.
+    """Return the frame of runs with the columns ``unit``, ``price``, ``variance_times_cost`` and ``efficiency``.
 
-    ``price`` and ``variance_times_cost`` (``stats.comparison.work_normalised``) come with limits, ``_low`` and
-    ``_high``. The unit of one problem is seconds where each of its measured runs was timed; otherwise, or if ``cost``
-    is "evaluations", it is evaluations of f and of its gradient. ``efficiency`` is the least product among the fair
-    runs of the problem divided by the run's own: 1 is the best. It is NaN for exact methods and wherever a bias or a
-    heavy tail makes it meaningless.
+    ``price`` is the cost of one estimate: in seconds if every measured run of the problem was timed, otherwise, or if
+    ``cost`` is "evaluations", in evaluations of f and of its gradient. ``variance_times_cost`` is the product
+    (``stats.comparison.work_normalised``). Both have limits, in columns that end in ``_low`` and ``_high``.
+    ``efficiency`` is the lowest product among the problem's runs that may compete as unbiased, divided by the run's own
+    product: 1 is the best. It is NaN for exact methods and wherever a bias or a heavy tail makes it meaningless.
     """
     import numpy as np
 
@@ -54,10 +54,10 @@ def _product(row: Any) -> tuple[float, float, float]:
 
 
 def advice(rows: list[Any]) -> str:
-    """Return a line that says what to use for one problem and claims no more than the intervals show.
+    """Return a sentence that recommends an estimator for one problem and claims no more than the intervals show.
 
-    An estimator is named alone only where its interval of variance times cost lies below every rival's. Averaging does
-    not remove a bias, so a biased estimator is named with the largest budget for which it certainly errs less.
+    An estimator is recommended alone only if its interval of variance times cost lies below every rival's. Averaging
+    does not remove a bias, so a biased estimator is named with the largest budget up to which it certainly errs less.
 
     Args:
         rows: the measured runs of one problem, from a ``priced`` frame.

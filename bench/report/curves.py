@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 Record = Mapping[str, Any]
 
 SETTINGS = ("dtype", "device", "steps", "optimizer", "learning_rate", "replicates", "looks")
-"""Keys of a line whose values must be equal in runs that are compared."""
+"""Keys of a training record; runs are compared only if they agree in all of these."""
 SETTING_TEXTS = {
     "steps": "{:,} steps",
     "learning_rate": "learning rate {:g}",
@@ -28,12 +28,12 @@ SETTING_TEXTS = {
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """The runs of one estimator on one problem, ``[seeds, looks]``.
+    """The training runs of one estimator on one problem, ``[seeds, looks]``; a look is a checkpoint of a run.
 
     Args:
         estimator: the estimator's label.
         name: the estimator's command-line name.
-        seeds: of the runs, in the order of ``lines``, their records.
+        seeds: the seeds of the runs, in the order of ``lines``, their records.
         step: the optimizer's step at each look, ``[looks]``.
         evaluations: evaluations of f for one batch element up to each look, adaptation included, ``[looks]``.
         seconds: seconds of training up to each look, the median over the runs that have not diverged, ``[looks]``.
@@ -57,7 +57,7 @@ class Curves:
 
     @property
     def final(self) -> SeedSummary:
-        """The objective at the end, summarised over the seeds."""
+        """The objective at the end of training, summarised over the seeds."""
         return across_seeds(self.value[:, -1])
 
     @property
@@ -66,7 +66,7 @@ class Curves:
         return sum(line["outcome"] == Outcome.DIVERGED for line in self.lines)
 
     def at(self, evaluations: float) -> Array:
-        """Return every run's objective after a number of evaluations of f, linear between two looks, ``[seeds]``."""
+        """Return each run's objective after a number of evaluations of f, interpolated between looks, ``[seeds]``."""
         place = float(np.interp(evaluations, self.evaluations, np.arange(self.evaluations.size)))
         before, after, part = self.value[:, int(place)], self.value[:, -int(-place // 1)], place % 1
         return before if part == 0 else np.where(np.isfinite(after), before + part * (after - before), after)
@@ -74,10 +74,10 @@ class Curves:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """An objective with its settings of training, on which estimators are compared.
+    """An objective with its training settings, on which estimators are compared.
 
-    ``title`` is its label with the settings that vary between its trainings. ``curves`` are in the order of the
-    records, and ``line`` is one of these, for the keys that they share. To ``maximise`` means that larger is better.
+    ``title`` is the objective's label with the settings that differ between its trainings. ``curves`` are in the order
+    of the records. ``line`` is one record, for the keys that all share. ``maximise`` tells whether larger is better.
     """
 
     title: str
@@ -87,17 +87,17 @@ class Problem:
 
     @property
     def budget(self) -> float:
-        """Evaluations of f for one batch element that every estimator has spent at the end."""
+        """Evaluations of f per batch element that every estimator has spent by the end."""
         return min(float(c.evaluations[-1]) for c in self.curves)
 
     @property
     def ranked(self) -> list[Curves]:
-        """The curves in the order of their final medians, the best first."""
+        """The curves in the order of their final median objective, the best first."""
         return sorted(self.curves, key=lambda c: -c.final.median if self.maximise else c.final.median)
 
 
 def problems(records: Sequence[Record]) -> list[Problem]:
-    """Return the problems of a study's training lines, in their order."""
+    """Return the problems of a study's training records, in the order of the records."""
     groups: dict[Any, list[Record]] = {}
     for line in records:
         if line["kind"] != LineKind.TRAINING or line["outcome"] not in (Outcome.MEASURED, Outcome.DIVERGED):
@@ -163,6 +163,6 @@ def _curves(lines: list[Record], maximise: bool) -> Curves:
 
 
 def picture(held: Mapping[str, Any]) -> Array:
-    """Return the stack of grey images ``[..., h, w]``, from 0 to 1, that a record holds."""
+    """Return the grey images stored in a record, as a stack ``[..., h, w]`` of values from 0 to 1."""
     grey = np.frombuffer(base64.b64decode(held["grey"]), dtype=np.uint8)
     return np.asarray(grey.reshape(held["shape"]) / 255, dtype=np.float64)

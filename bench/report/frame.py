@@ -1,4 +1,4 @@
-"""Records as one tidy frame: a row per run, timing joined to moments, and only numbers that the data support."""
+"""Records as one data frame: a row per run, with its moments and timing, and only numbers that the data support."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NEEDS_FINITE_VARIANCE = (
 )  # fmt: skip
 
 ROUNDINGS = 1000
-"""Up to a standard deviation of this many roundings of the exact gradient, noise counts as rounding."""
+"""Noise counts as rounding if its standard deviation is at most this many roundings of the exact gradient."""
 UNBIASED = (BiasVerdict.UNBIASED_WITHIN_TOL, BiasVerdict.EXACT, BiasVerdict.EXACT_WITHIN_TOL)
 OPEN = (BiasVerdict.INCONCLUSIVE, BiasVerdict.NO_REFERENCE, BiasVerdict.DEGENERATE, BiasVerdict.UNRELIABLE)
 CONSTANT = (BiasVerdict.EXACT, BiasVerdict.EXACT_WITHIN_TOL, BiasVerdict.DETERMINISTIC_BIASED)
@@ -49,7 +49,7 @@ BIASED = (BiasVerdict.BIASED, BiasVerdict.BIASED_WITHIN_TOL, BiasVerdict.DETERMI
 
 
 def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return one row per run, in the order of the records.
+    """Return a data frame with one row per run, in the order of the records.
 
     The columns are keys of the records and of their ``summary``, and these:
 
@@ -57,14 +57,15 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
       varies them;
     - ``parameters``: the parameters in the estimator's label;
     - ``heavy``: the variance has only a lower limit. Every number that needs a finite variance is NaN in such a row;
-    - ``fair``: may compete as unbiased: shown unbiased, or declared so and not refuted by the data. For noiseless
-      methods, an error within the tolerance counts as rounding;
+    - ``fair``: the run may compete as unbiased: it is shown unbiased, or declared so and not refuted by the data. For a
+      method without noise, an error within the tolerance counts as rounding;
     - ``biased``: a bias was found;
     - ``exact``: unbiased, with no noise but rounding in its dtype. f can be larger than its gradient, so up to 1000
-      roundings of the gradient count as rounding. Such a variance comes from the arithmetic and is no yardstick;
+      roundings of the gradient count as rounding. Such a variance comes from the arithmetic, and others are not
+      compared with it;
     - ``evals``: evaluations of f and of its gradient per estimate.
 
-    The records may be of any kind. A later moments line of a run replaces an earlier one.
+    The records may be of any kind. If a run has several moments records, the last one counts.
     """
     import pandas as pd
 
@@ -105,13 +106,13 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def files(record: Mapping[str, Any]) -> str:
-    """Return the files that an objective was made from, by their content: ``data 1a2b3c4d``; empty without files."""
+    """Return text for the content of an objective's files, such as ``data 1a2b3c4d``; empty if it has no files."""
     held = record.get("objective_contents") or {}  # early records lack it
     return ", ".join(f"{field} {digest[:8]}" for field, digest in held.items())
 
 
 def each(table: pd.DataFrame) -> list[Any]:
-    """Return the rows as named tuples, for reading one run at a time."""
+    """Return the rows of a frame as named tuples, for reading one run at a time."""
     return list(table.itertuples())
 
 

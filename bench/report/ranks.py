@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def ranked(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the frame with the columns ``rank_low`` and ``rank_high``, NaN where a run cannot be ranked.
+    """Return the frame of runs with the limits of their ranks by variance, the columns ``rank_low`` and ``rank_high``.
 
-    A run is not ranked if it has no variance or a heavy tail, or measured nothing. Runs that shared noise in the same
-    blocks are compared pairwise, which separates much closer variances.
+    Both are NaN for a run that has no variance or a heavy tail, or measured nothing. Runs that shared noise in equal
+    blocks are compared block by block, which tells much closer variances apart.
     """
     table = table.assign(rank_low=float("nan"), rank_high=float("nan"))
     by_run = {r["run"]: r for r in records if r["kind"] == LineKind.MOMENTS}

@@ -24,12 +24,12 @@ Records = Sequence[Mapping[str, Any]]
 def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
     """Write ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*.svg``, ``*.png``; return the paths written.
 
-    For training studies, write ``training.md`` and ``training.csv``. A study of both kinds gets all five. Equal records
-    give equal bytes. A figure without data is not written, and its file from an earlier report is removed.
+    For a training study, the texts are ``training.md`` and ``training.csv``; a study of both kinds gets all five. Equal
+    records give equal bytes. A figure without data is not written, and its file from an earlier report is removed.
 
     Args:
         folder: the study folder; made if it does not exist.
-        records: the lines of ``records.jsonl``, perhaps some of them, or failures alone.
+        records: records of ``records.jsonl``, all or some of them; failures alone will do.
         cost: the unit of cost of an estimate, "seconds" or "evaluations".
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
 
 
 def print_table(records: Records, console: Console, cost: str = "seconds") -> None:
-    """Print the table of a study. It fits 100 characters; narrower, it drops columns. In a pipe it is plain text."""
+    """Print the tables of a study, fit for 100 characters; a narrow console gets fewer columns, a pipe plain text."""
     trained = _trained(records)
     if not trained or len(trained) < len(records):
         tables.show(prepared(records, cost), console)

@@ -1,7 +1,7 @@
 """One colour, marker and dash per estimator name, the same in every figure of every study.
 
 A colour is a family of methods, a marker (with its dash) a member. The colours are seaborn's ``colorblind`` palette
-without its two palest, which vanish on white. The marker makes the difference where the colour cannot.
+without its two palest, which vanish on white. If two colours are hard to tell apart, the markers still differ.
 """
 
 import hashlib
@@ -67,8 +67,9 @@ _GUESTS = [Style(c, marker, DASHES[i % len(DASHES)]) for i, marker in enumerate(
 def styles(names: Sequence[str]) -> dict[str, Style]:
     """Return the style of each estimator name.
 
-    A name outside the table (a user's own estimator) gets one of the 40 styles kept for guests. A hash of the name
-    chooses it, and it moves on only if another guest of the study has it. With more than 40 guests, styles repeat.
+    A name outside ``FAMILIES``, such as a user's own estimator, is a guest and gets one of 40 styles kept for guests. A
+    hash of the name chooses it; if another guest of the study has that style, the next free one is taken. With more
+    than 40 guests, styles repeat.
     """
     chosen = {name: _KNOWN[name] for name in names if name in _KNOWN}
     taken: set[int] = set()
@@ -82,6 +83,6 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
 
 
 def order(names: Sequence[str]) -> list[str]:
-    """Return the distinct names in the order of the table, then guests in alphabetical order."""
+    """Return the distinct names: first those in ``FAMILIES``, in its order, then all others in alphabetical order."""
     places = {name: place for place, name in enumerate(_KNOWN)}
     return sorted(set(names), key=lambda name: (places.get(name, len(places)), name))

@@ -30,7 +30,7 @@ CSV = (
 )  # fmt: skip
 UNIT_NAMES = {f"cost{end}": f"cost_forward_passes{end}" for end in ("", "_low", "_high")}
 UNIT_NAMES |= {"unit": "variance_times_cost_unit"}
-"""Columns whose name in the frame lacks the unit. ``cost`` is a multiple of the time to sample and evaluate f once."""
+"""CSV names of columns that lack their unit in the frame. ``cost`` is in times to sample and evaluate f once."""
 INTEGERS = (
     "dim", "size", "seed", "replicates", "n", "rank_low", "rank_high", "unbiased", "deterministic", "noisy",
     "adapt_steps", "peak_bytes", "precision_reached",
@@ -55,7 +55,7 @@ HEADER = ("estimator", "rank", "bias", "variance (95 %)", "eff.", "cos", "f + �
 DROPPED_FIRST = ("cos", "f + ∇f", "rank", "time", "eff.")
 LEFT = ("estimator", "bias", "variance (95 %)", "remarks")  # columns; all others are aligned right
 FOLDED = {"estimator": 26, "remarks": 12}
-"""Columns that fold on a narrow terminal, and the width below which another column is dropped instead."""
+"""Columns that wrap on a narrow terminal; below the width given here, another column is dropped instead."""
 SKIPS_SHOWN = 8
 
 Rows = Sequence[Sequence[str]]
@@ -66,9 +66,9 @@ class Section(NamedTuple):
 
     Args:
         problem: the objective's label, with the settings that tell its problems apart.
-        facts: a line with family, dimension, replicates, norm of the exact gradient and unit of cost.
+        facts: family, dimension, replicates, norm of the exact gradient and unit of cost, in one line.
         body: one row of cells per run, in the order of ``HEADER``.
-        advice: a line that says what to use.
+        advice: a sentence that recommends an estimator.
     """
 
     problem: str
@@ -78,7 +78,7 @@ class Section(NamedTuple):
 
 
 def ordered(group: pd.DataFrame) -> pd.DataFrame:
-    """Sort the runs of a problem: unbiased ones by variance × cost, then biased, heavy-tailed and failed ones."""
+    """Return a problem's runs sorted: unbiased ones by variance × cost, then biased, heavy-tailed and failed ones."""
     place = (~group["fair"]).astype(int) + 2 * group["heavy"] + 4 * (group["outcome"] != Outcome.MEASURED)
     keyed = group.assign(_place=place, _cost=group["variance_times_cost"].fillna(math.inf))
     ranked = keyed.sort_values(["_place", "_cost", "variance_low", "estimator"], kind="stable")
@@ -86,9 +86,9 @@ def ordered(group: pd.DataFrame) -> pd.DataFrame:
 
 
 def sections(table: pd.DataFrame, *, terse: bool = False) -> list[Section]:
-    """Return the text of every problem in the order of the records, unless all of its runs were skipped.
+    """Return the text of each problem in the order of the records, without problems whose runs were all skipped.
 
-    If ``terse``, for a terminal, intervals of the variance are in percent.
+    If ``terse``, for a terminal, the half-widths of variance intervals are in percent.
     """
     groups = _run(table).groupby("problem", sort=False)
     return [_section(str(problem), ordered(group), terse=terse) for problem, group in groups]
@@ -132,7 +132,7 @@ def _cells(row: Any, *, terse: bool) -> tuple[str, ...]:
 
 
 def absences(table: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Return what failed and what was skipped, each as lines: one line per estimator, family and reason."""
+    """Return two lists of text lines, what failed and what was skipped: one line per estimator, family and reason."""
     return _grouped(table[table["outcome"] == Outcome.FAILED]), _grouped(table[table["outcome"] == Outcome.SKIPPED])
 
 
@@ -149,7 +149,7 @@ def _grouped(table: pd.DataFrame) -> list[str]:
 
 
 def csv(table: pd.DataFrame) -> str:
-    """Return every run and skip with all digits; empty where a number does not exist."""
+    """Return every run, skipped ones too, as CSV with all digits. A number that does not exist is an empty field."""
     chosen = table[list(CSV)].astype(dict.fromkeys(INTEGERS, "Int64"))
     return str(chosen.rename(columns=UNIT_NAMES).to_csv(index=False, lineterminator="\n"))
 
@@ -165,13 +165,13 @@ def markdown(table: pd.DataFrame, title: str) -> str:
 
 
 def page(parts: Sequence[str], lists: Mapping[str, Sequence[str]]) -> str:
-    """Return the parts of a Markdown page, and its lists under their headings unless they are empty."""
+    """Return a Markdown page: the parts, then each list that is not empty under its name as a heading."""
     bullets = ["\n".join([f"## {name}\n", *(f"- {line}" for line in lines)]) for name, lines in lists.items() if lines]
     return "\n\n".join([*parts, *bullets]) + "\n"
 
 
 def tabulated(style: str, header: Sequence[str], body: Rows) -> str:
-    """Return a table in a style of tabulate."""
+    """Return a table as text, in a style of the package tabulate such as ``github``."""
     from tabulate import tabulate
 
     cells = [[cell.replace("|", "\\|") for cell in row] for row in body] if style == "github" else body
@@ -201,13 +201,13 @@ def _escaped(text: str) -> str:
 
 
 def filled(header: Sequence[str], body: Rows) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows without the columns that are empty in every row."""
+    """Return the header and the rows without the columns that are empty in every row."""
     kept = [i for i in range(len(header)) if any(row[i] not in ("", NONE) for row in body)]
     return [header[i] for i in kept], [[row[i] for i in kept] for row in body]
 
 
 def provenance(table: pd.DataFrame) -> str:
-    """Return sentences with the numbers of runs, and their dtypes, devices and seeds."""
+    """Return sentences with the number of runs by outcome, and the runs' dtypes, devices and seeds."""
     counts = table["outcome"].value_counts()
     shown = [f"{counts.get(word, 0)} {word}" for word in (Outcome.MEASURED, Outcome.FAILED, Outcome.SKIPPED)]
     used = _run(table)
@@ -219,7 +219,7 @@ def provenance(table: pd.DataFrame) -> str:
 
 
 def show(table: pd.DataFrame, console: Console) -> None:
-    """Print the study in the width of the console, without the least important columns if it is narrow."""
+    """Print the study in the width of the console. If it is narrow, the least important columns are dropped."""
     from rich.text import Text
 
     texts = sections(table, terse=True)
@@ -246,7 +246,7 @@ def show_section(
     widths: Mapping[str, int],
     advice: str = "",
 ) -> None:
-    """Print one problem. A column with an entry in ``widths`` has at least this width and does not fold."""
+    """Print one problem. A column in ``widths`` has at least the width given there and does not wrap."""
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text

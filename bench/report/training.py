@@ -1,4 +1,4 @@
-"""The report of training: a table of the results, and every look as data."""
+"""The report on training: a table of the results, and the data of every look, a checkpoint of a run."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _row(curves: Curves, best: Curves, budget: float, upwards: float) -> list[st
 
 
 def estimate(where: SeedSummary) -> str:
-    """Return a median with its interval as text; infinite values have diverged."""
+    """Return the median over seeds with its interval as text; an infinite value is shown as ``diverged``."""
     if not math.isfinite(where.median):
         return "diverged"
     if not (math.isfinite(where.low) and math.isfinite(where.high)):
@@ -128,7 +128,7 @@ def _variance(curves: Curves, look: int) -> str:
 
 
 def absences(records: Sequence[Record]) -> list[str]:
-    """Return a line for each estimator, objective and reason that was not trained or diverged."""
+    """Return a text line for each estimator, objective and reason why training was skipped, failed or diverged."""
     found: dict[tuple[str, str, str, str], list[int]] = {}
     for line in records:
         if line["kind"] == LineKind.TRAINING and line["outcome"] != Outcome.MEASURED:
@@ -153,7 +153,7 @@ def markdown(records: Sequence[Record], title: str) -> str:
 
 
 def data(records: Sequence[Record]) -> str:
-    """Return every look at every run as CSV, with all digits; empty where a number does not exist."""
+    """Return every look (checkpoint) of every run as CSV with all digits; fields without a number are empty."""
     target = io.StringIO()
     writer = csv.DictWriter(target, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -170,7 +170,7 @@ def data(records: Sequence[Record]) -> str:
 
 
 def show(records: Sequence[Record], console: Console) -> None:
-    """Print the tables of training."""
+    """Print the tables of training, then what was skipped, failed or diverged."""
     from rich.text import Text
 
     for section in sections(problems(records)):

@@ -43,7 +43,7 @@ def estimate(value: float, low: float, high: float) -> str:
 
 
 def terse(value: float, low: float, high: float) -> str:
-    """Return ``0.412 ±3 %`` for a symmetric interval: value and relative half-width. Other intervals stay absolute."""
+    """Return ``0.412 ±3 %``, a value with its relative half-width. An interval that is not symmetric stays absolute."""
     if not (value > 0 and abs((high - value) - (value - low)) <= 0.2 * (high - low)):
         return estimate(value, low, high)
     half = (high - low) / 2
@@ -52,28 +52,28 @@ def terse(value: float, low: float, high: float) -> str:
 
 
 def efficiency(row: Any) -> str:
-    """Return a relative efficiency to two digits, or one below 0.01; ``exact`` where only rounding varies."""
+    """Return a run's efficiency with two digits, one digit below 0.01, or ``exact`` if nothing but rounding varies."""
     return "exact" if row.exact else format_number(row.efficiency, 2 if row.efficiency >= 0.01 else 1)
 
 
 def cosine(value: float) -> str:
-    """Return a cosine with two decimals."""
+    """Return a cosine as text with two decimals."""
     return NONE if math.isnan(value) else f"{value:.2f}".replace("-0.00", "0.00")
 
 
 def span(low: float, high: float) -> str:
-    """Return ``3.1–3.4``, or one number if the ends agree to two digits."""
+    """Return a range as text, such as ``3.1–3.4``, or one number if both ends agree to two digits."""
     first, last = format_number(low, 2), format_number(high, 2)
     return first if first == last else f"{first}–{last}"
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction as a percentage of two digits."""
+    """Return a fraction as a percentage with two digits."""
     return f"{format_number(100 * fraction, 2)} %"
 
 
 def duration(seconds: float, *, noisy: bool = False) -> str:
-    """Return seconds in the unit that leaves one to three digits before the point; ``~`` marks a noisy time."""
+    """Return seconds as text, in the unit that leaves one to three digits before the point; ``~`` if noisy."""
     if math.isnan(seconds):
         return NONE
     unit, size = next((u for u in TIME_UNITS if seconds >= u[1]), TIME_UNITS[-1])
@@ -81,19 +81,19 @@ def duration(seconds: float, *, noisy: bool = False) -> str:
 
 
 def evaluations(f: float, gradient: float) -> str:
-    """Return ``4`` or, with evaluations of the gradient, ``4 + 1``."""
+    """Return the evaluations as text: ``4`` of f alone, ``4 + 1`` if its gradient is evaluated too."""
     return f"{count(f)} + {count(gradient)}" if gradient > 0 else count(f)
 
 
 def count(value: float) -> str:
-    """Return a number of evaluations, without decimals if it is whole."""
+    """Return a number of evaluations as text, without decimals if it is whole."""
     if math.isnan(value):
         return NONE
     return f"{value:,.0f}" if value == round(value) else format_number(value, 3)
 
 
 def bias(row: Any) -> str:
-    """Return the verdict in words, with its bounds relative to the norm of the exact gradient."""
+    """Return the bias verdict in words, with the bounds of the bias relative to the norm of the exact gradient."""
     word: str = VERDICTS[row.verdict]
     if row.verdict in BOUNDED and row.relative_bias_bound > 0:
         return f"{word} ≤ {percent(row.relative_bias_bound)}".lstrip()
@@ -107,7 +107,7 @@ def bias(row: Any) -> str:
 
 
 def remarks(row: Any) -> str:
-    """Return the reasons for care with the numbers of this row; empty without any."""
+    """Return what calls for care with the numbers of a row; empty if nothing does."""
     if row.verdict in CONSTANT:
         return ""
     parts = [STATUSES[row.status]]

@@ -1,4 +1,4 @@
-"""Statistics of gradient estimates: partial sums in, intervals, tests and verdicts out. numpy only."""
+"""Statistics of gradient estimates, from partial sums to intervals, tests and verdicts. Imports numpy only."""
 
 from bench.stats.accumulate import Accumulator
 from bench.stats.adaptive import PrecisionTarget, half_width, is_precise, look_schedule, planned_replicates, spend

@@ -1,4 +1,4 @@
-"""Adds up the partial sums of blocks, in block order."""
+"""The accumulator: it adds up the partial sums of blocks of gradients, in block order."""
 
 from collections.abc import Mapping
 
@@ -13,17 +13,16 @@ from bench.stats.sums import Sums
 
 
 class Accumulator:
-    """Adds the partial sums of blocks 0, 1, 2, ... in that order, no matter which process computed them.
+    """The running total of the partial sums of blocks, added in the order 0, 1, 2, ..., whatever process computed them.
 
-    It also keeps the sums T and Q of the bias martingale over blocks (`bias.sum_test`).
+    It also keeps two sums of a martingale over the blocks, for the bias test `bias.sum_test`. `nonfinite` is the number
+    of gradients so far that were NaN, infinite or too large to square.
 
     Args:
-        groups: number of coordinates of each tensor of theta by name, in the order in which they are flattened.
-        replicates: R rounded up to whole draws.
-        centre: the pivot `[size]` that every block used.
+        groups: number of coordinates of each parameter tensor by its name, in the order of flattening.
+        replicates: number of gradients in the run, rounded up to whole draws.
+        centre: the vector `[size]` that every block subtracted from its gradients.
         exact: the exact gradient `[size]`, or None.
-
-    The attribute `nonfinite` counts the rows added so far that were not finite.
     """
 
     def __init__(
@@ -44,7 +43,7 @@ class Accumulator:
         self._T = self._Q = 0.0
 
     def add(self, partial: Partial) -> None:
-        """Add the next blocks; raise ValueError if they are not the next ones or have another shape."""
+        """Add the partial sums of the next blocks; raise ValueError if they are out of order or do not fit the run."""
         if partial.index != self._next:
             raise ValueError(f"expected block {self._next}, got block {partial.index}: add the blocks in order.")
         if partial.coordinate.mean.shape != self.centre.shape:
@@ -87,7 +86,7 @@ class Accumulator:
         self._truncate_at = partial.truncate_at
 
     def sums(self) -> Sums:
-        """Return the sufficient statistics of the blocks so far; raise ValueError if a row is not finite."""
+        """Return the statistics of the blocks so far; raise ValueError if there are none or a row was not finite."""
         if self.nonfinite:
             raise ValueError(
                 f"{self.nonfinite} gradients are not finite (NaN, infinite, or too large to square): "
@@ -156,7 +155,7 @@ class Accumulator:
 
 
 GROUP = "w:"
-"""Prefix of a group's name that makes the name of its series of squared norms."""
+"""Prefix in the name of a series: "w:NAME" holds the squared norms of the group NAME."""
 
 
 def _series_of(partial: Partial) -> dict[str, Moments]:
@@ -175,14 +174,14 @@ def _tops(partial: Partial) -> dict[str, Array]:
 
 
 class Largest:
-    """The largest values of many descending series, sorted only now and then."""
+    """The `count` largest of all values added. They are sorted only now and then."""
 
     def __init__(self, count: int) -> None:
         self.count, self.held, self.least = count, 0, -np.inf
         self.parts: list[Array] = []
 
     def add(self, values: Array) -> None:
-        """Add the values of a descending series."""
+        """Add values, which must be in descending order."""
         fresh = values[: int(np.searchsorted(-values, -self.least))]
         self.parts.append(fresh)
         self.held += fresh.size
@@ -190,7 +189,7 @@ class Largest:
             self._sort()
 
     def values(self) -> Array:
-        """Return the largest values, largest first."""
+        """Return the kept values, the largest first."""
         self._sort()
         return self.parts[0]
 

@@ -1,8 +1,8 @@
-"""The number of replicates: looks on a doubling schedule, the size of a fresh run, and the price of looking.
+"""How many replicates to take: when to look at the precision, the size of the final run, and tests at several looks.
 
-A run that stops as soon as its interval is narrow has often not seen its tail yet, so its V̂ is too low (Chow & Robbins
-1965, Annals of Mathematical Statistics 36:457; Glynn & Whitt 1992, Annals of Applied Probability 2:180). Published
-numbers therefore come from a fresh run, whose size a pilot has planned.
+A run that stops as soon as its interval is narrow has often not seen its tail yet, so its variance is too low (Chow &
+Robbins 1965, Annals of Mathematical Statistics 36:457; Glynn & Whitt 1992, Annals of Applied Probability 2:180).
+Published numbers therefore come from a fresh run, whose size is planned from a pilot.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class PrecisionTarget:
 
 
 def look_schedule(maximum: int, first: int = 1000) -> list[int]:
-    """Return the numbers of replicates at which to look, all positive: `first·2^k` below `maximum`, then `maximum`."""
+    """Return the numbers of replicates at which to check the precision: `first·2^k` below `maximum`, then `maximum`."""
     if maximum < 1 or first < 1:
         raise ValueError(f"looks need at least one replicate (got first={first}, maximum={maximum}).")
     looks = []
@@ -43,22 +43,24 @@ def look_schedule(maximum: int, first: int = 1000) -> list[int]:
 
 
 def half_width(summary: Summary) -> float:
-    """Return half the width of the variance's interval over V̂; infinite without an upper limit, or if V̂ = 0."""
+    """Return half the width of the variance's interval over the variance; infinite if it is 0 or has no upper limit."""
     if summary.variance_high is None or summary.variance == 0:
         return inf
     return (summary.variance_high - summary.variance_low) / (2 * summary.variance)
 
 
 def is_precise(summary: Summary, target: float) -> bool:
-    """Tell whether to stop looking: the half-width is at most `target`, and k̂ < 1/2 or the tail is discrete."""
+    """Tell whether to stop: the relative half-width is at most `target`, and the tail index is below 1/2 or None."""
     return half_width(summary) <= target and (summary.khat is None or summary.khat < 0.5)
 
 
 def planned_replicates(pilot: Summary, target: float) -> int:
-    """Return the size of the fresh run, `R* = 1.2 R_pilot (half-width/target)²`, at least 1000.
+    """Return the number of replicates that a fresh run needs for the relative half-width `target`, at least 1000.
 
-    The half-width includes what skewness and tail add; without an upper limit it is z se_log. Two stages: Stein (1945),
-    Annals of Mathematical Statistics 16:243.
+    It is `1.2 R (h/target)²`, for a pilot of R replicates whose variance has the relative half-width h. h includes what
+    skewness and tail add; without an upper limit, it is the standard error of ln V̂ times the normal quantile.
+
+    Source: two stages, Stein (1945), Annals of Mathematical Statistics 16:243.
     """
     if target <= 0:
         raise ValueError(f"the target must be a relative half-width above 0 (got {target}).")
@@ -69,16 +71,17 @@ def planned_replicates(pilot: Summary, target: float) -> int:
 
 
 def spend(alpha: float, looks: int) -> float:
-    """Return the level of each of `looks` tests that keeps all of them together at α: α/looks (Bonferroni)."""
+    """Return α/looks (Bonferroni): if each of `looks` tests has this level, all of them together have the level α."""
     if looks < 1:
         raise ValueError(f"there must be at least one look (got {looks}).")
     return alpha / looks
 
 
 def confidence_sequence_radius(sd: float, n: int, alpha: float = 0.05, rho: float = 0.05) -> float:
-    """Return the half-width of an asymptotic confidence sequence for a mean, valid at all n at once.
+    """Return the half-width of an asymptotic confidence sequence for a mean: intervals that hold for all n at once.
 
-    `σ̂ √(2(nρ² + 1)/(n²ρ²) · ln(√(nρ² + 1)/α))`; ρ sets where it is narrowest.
+    It is `σ̂ √(2(nρ² + 1)/(n²ρ²) · ln(√(nρ² + 1)/α))` at `n`, with σ̂ = `sd`, the standard deviation of one value. It
+    is narrowest at an n that ρ sets.
 
     Source: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2024), Annals of Statistics 52:2613.
     """

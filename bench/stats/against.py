@@ -1,4 +1,4 @@
-"""A run against an exact gradient or a reference: bias, mean squared error, gain, cosine and alignment."""
+"""A run compared with the exact gradient or a reference: bias, mean squared error, gain, cosine and alignment."""
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,12 +17,12 @@ from bench.stats.total import Total, tail_of, variance_interval, whole
 STUCK_LISTED = 32  # stuck coordinates named; their count is always complete
 
 Fields = dict[str, object]
-"""Fields of a summary by name."""
+"""Fields of a `Summary` by name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The gradient g* `[size]` that a run is held against, exact up to `error`, or the mean of a `reference`."""
+    """The gradient `[size]` that a run is compared with: exact up to `error` in norm, or the mean of a `reference`."""
 
     gradient: Array
     error: float = 0.0
@@ -30,18 +30,19 @@ class Target:
 
     @cached_property
     def norm(self) -> float:
-        """‖g*‖."""
+        """Norm of the gradient."""
         return float(np.linalg.norm(self.gradient))
 
     def distance(self, sums: Sums) -> Array:
-        """Return δ = ḡ − g*, formed from the mean about the centre so that a centre at g* loses no digits."""
+        """Return a run's mean gradient minus this one, `[size]`; no digits are lost if the run's centre is this one."""
         return sums.coordinate.mean + (sums.centre - self.gradient)
 
 
 def bias_fields(total: Total, target: Target, *, confidence: float, tolerance: float, significance: float) -> Fields:
-    """Return the fields of the summary that are about the bias.
+    """Return the fields of a run's summary that are about the bias.
 
-    A constant run has no tests. It is DEGENERATE unless its estimator is deterministic.
+    `tolerance` is the relative bias that counts as none, `significance` the level of the test that finds a bias. A run
+    in which nothing varied has no tests: its verdict is DEGENERATE unless the estimator is deterministic.
     """
     sums, V, R, reference = total.sums, total.V, total.R, target.reference
     delta = target.distance(sums)
@@ -95,7 +96,7 @@ def _tests(total: Total, delta: Array, T: float, reference: Reference | None) ->
 
 
 def error_fields(total: Total, target: Target, *, confidence: float) -> Fields:
-    """Return the mean squared error, less a reference's noise, and the gain, cosine and alignment."""
+    """Return the summary's fields on mean squared error (less a reference's noise), gain, cosine and alignment."""
     sums = total.sums
     out: Fields = {}
     if sums.error is not None and sums.error_top is not None and not total.infinite:

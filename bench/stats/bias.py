@@ -1,6 +1,7 @@
 """The bias of an estimator: a point estimate, an upper bound that holds in every direction, tests and a verdict.
 
-Letters: δ is ḡ − g*, D the size of the gradient, and T = ‖δ‖² − V̂/R an unbiased estimate of the squared bias ‖b‖².
+Letters: ḡ is the mean of R gradients of length D, g* the exact gradient and δ = ḡ − g*. b is the bias. Σ is the
+covariance of one gradient and V its trace. T = ‖δ‖² − V̂/R is an unbiased estimate of ‖b‖².
 """
 
 from dataclasses import dataclass
@@ -15,12 +16,16 @@ from bench.stats.summary import BiasVerdict
 from bench.stats.variance import Shape, clip, hall, mean_interval
 
 ROUNDING = {"float32": 1e-6, "float64": 1e-12}
-"""Relative rounding error of a gradient by its dtype: two values that are closer count as one."""
+"""Relative rounding error of a gradient by its dtype. Gradients that differ by less count as equal."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A Monte Carlo reference gradient from R₀ replicates independent of the run: ḡ₀ `[size]`, V₀ and tr Σ₀²."""
+    """A Monte Carlo gradient that stands in for the exact one, from replicates that are independent of the run.
+
+    `mean` `[size]` is the mean of the `replicates` gradients (at least 2). `variance` is the trace of the covariance Σ
+    of one gradient, and `trace_square` is the trace of Σ².
+    """
 
     mean: Array
     replicates: int
@@ -34,7 +39,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class BiasTests:
-    """p-values of the hypothesis of no bias. `p_bias` combines the others; a part that does not apply is None."""
+    """p-values of tests for a bias. `p_bias` combines the other three; a test that does not apply is None."""
 
     p_bias: float
     p_max: float
@@ -43,16 +48,25 @@ class BiasTests:
 
 
 def squared_bias(delta_norm: float, variance: float, replicates: int, reference: Reference | None = None) -> float:
-    """Return T = ‖δ‖² − V̂/R, less V₀/R₀ for a Monte Carlo reference: unbiased for ‖b‖², and at times negative."""
+    """Return an unbiased estimate of the bias's squared norm, `delta_norm² − variance/replicates`. It can be negative.
+
+    `delta_norm` is the distance of the mean from the exact gradient. A reference's variance/replicates is subtracted
+    too.
+    """
     T = delta_norm**2 - variance / replicates
     return T if reference is None else T - reference.variance / reference.replicates
 
 
 def noise_terms(trace_square: float, replicates: int, reference: Reference | None = None) -> tuple[float, float]:
-    """Return A and C of `Var T ≤ A + C ‖b‖²`.
+    """Return A and C of the bound `Var T ≤ A + C ‖b‖²`, for the estimate T of the squared norm of the bias b.
 
-    `A = 2(√trΣ²/√(R(R−1)) + √trΣ₀²/√(R₀(R₀−1)))²` and `C = 4(λ/R + λ₀/R₀)`. λ = √trΣ² is at least the largest
-    eigenvalue of Σ. The Cauchy–Schwarz inequality bounds the cross term of two samples.
+    With R `replicates`, the covariance Σ of one gradient, and the index 0 for the reference::
+
+        A = 2 (√trΣ²/√(R(R−1)) + √trΣ₀²/√(R₀(R₀−1)))²
+        C = 4 (√trΣ²/R + √trΣ₀²/R₀)
+
+    Without a reference, its terms are 0. √trΣ² is at least the largest eigenvalue of Σ. The Cauchy–Schwarz inequality
+    bounds the cross term of the two samples.
     """
     root, R = sqrt(trace_square), replicates
     a, c = root / sqrt(R * (R - 1)), root / R
@@ -63,10 +77,12 @@ def noise_terms(trace_square: float, replicates: int, reference: Reference | Non
 
 
 def bias_upper(delta_norm: float, T: float, A: float, C: float, z: float) -> float:
-    """Return an upper bound of ‖b‖ at the level of the quantile z, for every direction of b and any D relative to R.
+    """Return an upper bound of the norm of the bias b, at the level of the quantile `z`.
 
-    `min(u1, √max(u2, 0))`, with `u1 = ‖δ‖ + z √(C/4)` from ‖δ‖ ≥ δ·b/‖b‖, and u2 the larger root of u in
-    `u − T = z √(A + C u)`. Both are lower-tail tests of one statistic, so their minimum needs no correction.
+    It holds for every direction of b, and for gradients of any length relative to the replicates. `T` estimates ‖b‖²,
+    with `Var T ≤ A + C ‖b‖²`. `delta_norm` is ‖δ‖, the distance of the mean gradient from the exact one. The bound is
+    the smaller of `‖δ‖ + z √(C/4)`, which follows from ‖δ‖ ≥ δ·b/‖b‖, and √max(u, 0), with u the larger root of
+    `u − T = z √(A + C u)`. Both come from lower-tail tests of one statistic, so their minimum needs no correction.
     """
     u1 = delta_norm + z * sqrt(C / 4)
     u2 = T + z * z * C / 2 + z * sqrt(max(A + C * T + (z * C) ** 2 / 4, 0.0))
@@ -74,7 +90,11 @@ def bias_upper(delta_norm: float, T: float, A: float, C: float, z: float) -> flo
 
 
 def bias_lower(T: float, A: float, C: float, z: float) -> float:
-    """Return a lower bound of ‖b‖: √u with T − u = z √(A + C u), or 0 where T ≤ z √A, which leaves no solution."""
+    """Return a lower bound of the norm of the bias b, at the level of the quantile `z`.
+
+    `T` estimates ‖b‖², with `Var T ≤ A + C ‖b‖²`. The bound is √u, where u solves `T − u = z √(A + C u)`. It is 0 if T
+    ≤ z √A, where there is no solution.
+    """
     if z * sqrt(A) >= T:
         return 0.0
     u = T + z * z * C / 2 - z * sqrt(max(A + C * T + (z * C) ** 2 / 4, 0.0))
@@ -82,21 +102,22 @@ def bias_lower(T: float, A: float, C: float, z: float) -> float:
 
 
 def scalar_limits(delta: float, values: Shape, confidence: float) -> tuple[float, float]:
-    """Return one-sided limits of a scalar bias, each at `confidence`: the wider of the t_ν and Hall limits."""
+    """Return one-sided limits of a scalar gradient's bias, each at `confidence`: the wider of the t and Hall limits."""
     interval = mean_interval(delta, values, confidence=2 * confidence - 1)
     return interval.low, interval.high
 
 
 def bias_df(cv2: float, replicates: int) -> float:
-    """Return the degrees of freedom of the quantile in the bounds: clip(2R/max(cv², 1e-9), 1, R − 1)."""
+    """Return the bias bounds' degrees of freedom from cv² of the squared norms: clip(2R/max(cv², 1e-9), 1, R − 1)."""
     return clip(2 * replicates / max(cv2, 1e-9), 1, replicates - 1)
 
 
 def mean_test(delta: float, values: Shape) -> float:
-    """Return the two-sided p-value for the mean of a scalar series, which is `delta` away from its hypothesis.
+    """Return the two-sided p-value of a hypothesis about the mean of a scalar series.
 
-    It is the larger of two: for Student's t with ν degrees of freedom, and for Hall's transform of t, with the skewness
-    correction clipped to ±1.5. A constant series allows no test: 1.
+    `delta` is the sample mean minus the hypothetical one. The result is the larger of two p-values: for Student's t
+    with `values.nu` degrees of freedom, and for Hall's transform of t, with the skewness correction clipped to ±1.5. It
+    is 1 for a constant series, which allows no test.
     """
     if values.variance == 0:
         return 1.0
@@ -108,11 +129,13 @@ def mean_test(delta: float, values: Shape) -> float:
 def max_test(
     delta: Array, coordinate: Moments, shape: Moments, total_variance: float, reference: Reference | None = None
 ) -> float:
-    """Return the p-value of the largest studentised coordinate, Šidák-corrected: 1 − (1 − min_j p_j)^D.
+    """Return the p-value of "no bias" from the most significant of D coordinates, `1 − (1 − min_j p_j)^D` (Šidák).
 
-    p_j tests `t_j = δ_j/√(s̃_j²/R)` like `mean_test`, with the pooled floor `s̃_j² = max(s_j², V̂/D)`, for a coordinate
-    whose rare jump was never sampled. Where the floor is active, the skewness is not corrected. A reference adds
-    √trΣ₀²/R₀ to s̃_j²/R. `shape` has the third and fourth moments.
+    p_j is the larger of two p-values of `t_j = δ_j/√(s̃_j²/R)`: for Student's t, and for Hall's transform of t_j. δ_j
+    is the distance of the mean of coordinate j from the exact value, and R the number of replicates.
+    `s̃_j² = max(s_j², V̂/D)` is the sample variance with the total variance over D as a floor, for a coordinate whose
+    rare jump was never sampled. Where the floor is active, the skewness is not corrected. A reference of R₀ replicates
+    with covariance Σ₀ adds √trΣ₀²/R₀ to s̃_j²/R. `shape` has the third and fourth moments.
     """
     R, D = coordinate.n, delta.size
     floor = total_variance / D
@@ -142,10 +165,11 @@ def _smallest_p(t: Array, kurtosis: Array, R: int) -> float:
 
 
 def sum_test(T: float, Q: float, terms: int) -> float:
-    """Return the one-sided p-value of the self-normalised martingale over blocks: `T_ν sf(T/√Q)`, ν being `terms`.
+    """Return the one-sided p-value of "no bias" from a self-normalised martingale over blocks.
 
-    Let y_k be the sum of g_r − g* over block k, S_k = y_1 + ... + y_k and q_k = S_{k−1}·y_k. T is the sum of q_k, and Q
-    of q_k². Without bias E q = 0 for every Σ. Use 32 blocks or more: B blocks give p ≥ T_{B−1} sf(√(B−1)).
+    It is P(t > T/√Q) for Student's t with ν = `terms` degrees of freedom. T is the sum of q_k = S_{k−1}·y_k and Q the
+    sum of q_k², where y_k is the sum over block k of a gradient minus the exact one, and S_k = y_1 + ... + y_k. Without
+    a bias, q_k has mean 0 for every covariance. A run should have 32 blocks or more: ν + 1 blocks give p ≥ P(t > √ν).
 
     Source: de la Peña (1999), Annals of Probability 27:537.
     """
@@ -153,12 +177,16 @@ def sum_test(T: float, Q: float, terms: int) -> float:
 
 
 def two_sample_sum_test(T: float, A: float) -> float:
-    """Return the p-value of T against a reference: `χ²₁ sf(max(0, √2 T/√A + 1))`, exact at rank one, else too large."""
+    """Return the p-value of "no bias" for a run with a Monte Carlo reference: P(χ²₁ > max(0, √2 T/√A + 1)).
+
+    T estimates the squared norm of the bias, and A bounds the variance of T if there is no bias. The p-value is exact
+    if the covariance has rank one, and too large otherwise.
+    """
     return chi2_upper(max(0.0, sqrt(2) * T / sqrt(A) + 1), 1) if A > 0 else 1.0
 
 
 def combine(p_max: float, p_sum: float | None, p_projection: float | None, size: int) -> BiasTests:
-    """Return the tests with `p_bias = 3 min(p_max, p_sum, p_projection)`, at most 1; for D = 1 it is p_max alone."""
+    """Return the tests with `p_bias = 3 min(p_max, p_sum, p_projection)`, at most 1; for `size` 1 it is p_max alone."""
     if size == 1:
         return BiasTests(p_max, p_max, p_sum, p_projection)
     parts = [p for p in (p_max, p_sum, p_projection) if p is not None]
@@ -166,19 +194,20 @@ def combine(p_max: float, p_sum: float | None, p_projection: float | None, size:
 
 
 def rounding(variance: float, mean_norm: float, dtype: str, exact_error: float) -> float:
-    """Return how far rounding may move equal gradients apart: `1e-6 √(V̂ + ‖ḡ‖²)` (float64: 1e-12) + g*'s error."""
+    """Return the distance that errors may explain: `1e-6 √(variance + mean_norm²)` (float64: 1e-12) + `exact_error`."""
     return ROUNDING[dtype] * sqrt(variance + mean_norm**2) + exact_error
 
 
 def stuck_coordinates(delta: Array, coordinate: Moments, eps: float) -> list[int]:
-    """Return the coordinates that never varied and are off by more than rounding: M2_j = 0 and |δ_j| > ε."""
+    """Return the indices of the coordinates that never varied but whose error |`delta`| exceeds the rounding `eps`."""
     return [int(j) for j in np.flatnonzero((coordinate.M2 == 0) & (np.abs(delta) > eps))]
 
 
 def constant_verdict(norm: float, rounding: float, allowed: float) -> BiasVerdict:
     """Return the verdict on a deterministic estimator at distance ``norm`` from the exact gradient.
 
-    Where f cancels, its rounding is larger than the gradient's. So a distance within the tolerance is no bias.
+    ``allowed`` is the tolerance times the norm of the exact gradient. A distance within it is no bias: where terms of f
+    cancel, f has larger rounding errors than its gradient.
     """
     if norm <= rounding:
         return BiasVerdict.EXACT
@@ -186,10 +215,12 @@ def constant_verdict(norm: float, rounding: float, allowed: float) -> BiasVerdic
 
 
 def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed: float) -> BiasVerdict:
-    """Return the verdict on an estimator with noise: BIASED or UNBIASED (each perhaps WITHIN_TOL), or INCONCLUSIVE.
+    """Return the verdict on the bias of an estimator with noise.
 
-    `allowed` is the tolerance times ‖g*‖. Only an upper bound shows that a bias is small; a test that does not reject
-    shows nothing (Schuirmann 1987).
+    A bias is found if `p_bias` < `alpha` and `lower` > 0: the verdict is BIASED, or BIASED_WITHIN_TOL if `upper` ≤
+    `allowed`. Otherwise it is UNBIASED_WITHIN_TOL if `upper` ≤ `allowed`, else INCONCLUSIVE. `lower` and `upper` bound
+    the norm of the bias; `allowed` is the tolerance times the norm of the exact gradient. Only an upper bound shows
+    that a bias is small; a test that does not reject shows nothing (Schuirmann 1987).
     """
     if p_bias < alpha and lower > 0:
         return BiasVerdict.BIASED_WITHIN_TOL if upper <= allowed else BiasVerdict.BIASED
@@ -197,6 +228,6 @@ def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed:
 
 
 def replicates_needed(upper: float, allowed: float, replicates: int) -> float:
-    """Return about how many replicates bring the bound U down to `allowed` without a bias: R (U/allowed)²."""
+    """Return `replicates (upper/allowed)²`: roughly where the bias bound falls to `allowed` if there is no bias."""
     ratio = upper / allowed if allowed > 0 else inf
     return replicates * (ratio * ratio)

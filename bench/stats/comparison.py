@@ -20,7 +20,11 @@ REFUSED = frozenset({Status.DEGENERATE, *HEAVY})
 
 @dataclass(frozen=True, eq=False)
 class ComparedRun:
-    """The part of a run that a comparison needs: its summary, and the rows and sum of w of each block, `[blocks]`."""
+    """The part of a run that a comparison needs.
+
+    `block_rows` and `block_w` `[blocks]` are the number of gradients in each block and the sum of w over them. w is the
+    squared distance of a gradient from the mean of its block, times rows/(rows − 1).
+    """
 
     summary: Summary
     block_rows: Array
@@ -28,19 +32,23 @@ class ComparedRun:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> ComparedRun:
-        """Return the run of a moments record, whose `summary` and `sums` are plain data."""
+        """Return the run that a moments record describes, from its `summary` and `sums`."""
         rows, w = (np.asarray(record["sums"][name], dtype=np.float64) for name in ("block_rows", "block_w"))
         return cls(Summary.from_json(record["summary"]), rows, w)
 
     @property
     def is_comparable(self) -> bool:
-        """Whether there is a variance to compare: something varied, and the tail is not heavy."""
+        """Whether the run has a variance to compare: something varied, and the tail is not heavy."""
         return self.summary.status not in REFUSED
 
 
 @dataclass(frozen=True)
 class LogRatio:
-    """ln(V_a/V_b) with its interval and the two-sided p-value of V_a = V_b; `paired` says how it was formed."""
+    """The logarithm of the ratio V_a/V_b of two variances, with its interval from `low` to `high`.
+
+    `se` is the standard error, with `nu` degrees of freedom. `p` is the two-sided p-value of V_a = V_b. `paired` tells
+    whether the two runs were compared block by block.
+    """
 
     value: float
     se: float
@@ -52,17 +60,18 @@ class LogRatio:
 
     @property
     def ratio(self) -> tuple[float, float, float]:
-        """V_a/V_b and its limits."""
+        """The ratio V_a/V_b with its lower and its upper limit."""
         return exp(self.value), exp(self.low), exp(self.high)
 
 
 def paired_log_ratio(
     rows: Array, w_a: Array, w_b: Array, variance_a: float, variance_b: float, *, confidence: float = 0.95
 ) -> LogRatio:
-    """Return ln(V_a/V_b) of two estimators that saw the same noise in the same blocks.
+    """Return the log ratio of the variances V_a and V_b of two estimators that saw the same noise in the same blocks.
 
-    The influence of a replicate is `q_r = w_a/V̂_a − w_b/V̂_b`, in which shared noise cancels. With q̄_k its mean over
-    block k, and B blocks, weighted by their rows::
+    Replicate r has the influence `q_r = w_a/V̂_a − w_b/V̂_b`, in which shared noise cancels. w is the squared distance
+    of its gradient from the mean. With q̄_k the mean of q over block k, q̄ the mean over all R replicates, and B
+    blocks::
 
         σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)
         se = σ̂/√R
@@ -70,12 +79,12 @@ def paired_log_ratio(
     The interval is the union of Student's t interval and the interval from Hall's transform.
 
     Args:
-        rows: the rows of each block, `[blocks]`.
-        w_a: the sum of w = rows/(rows−1) ‖g_r − ḡ‖² over each block for estimator a, `[blocks]`.
-        w_b: that sum for estimator b, `[blocks]`.
-        variance_a: V̂_a.
-        variance_b: V̂_b.
-        confidence: of the interval.
+        rows: number of gradients in each block, `[blocks]`.
+        w_a: sum of w = rows/(rows−1) ‖g_r − ḡ‖² over each block for estimator a, `[blocks]`.
+        w_b: sum of w over each block for estimator b, `[blocks]`.
+        variance_a: the estimate V̂_a.
+        variance_b: the estimate V̂_b.
+        confidence: level of the interval.
 
     Raises:
         ValueError: there are fewer than 8 blocks, the blocks differ, or a variance is 0.
@@ -99,14 +108,14 @@ def paired_log_ratio(
 
 
 def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -> LogRatio:
-    """Return ln(V_a/V_b) of independent runs: `se² = se_a² + se_b²` on the log scale, and t with min(ν_a, ν_b)."""
+    """Return the log ratio of two independent runs' variances: `se² = se_a² + se_b²`, and t with min(ν_a, ν_b)."""
     _check_positive(a.variance, b.variance)
     se = sqrt(a.se_log**2 + b.se_log**2)
     return _log_ratio(log(a.variance / b.variance), se, min(a.nu, b.nu), 0.0, confidence, paired=False)
 
 
 def compare(a: ComparedRun, b: ComparedRun, *, common: bool, confidence: float = 0.95) -> LogRatio:
-    """Return ln(V_a/V_b), paired if the runs had `common` noise in the same 8 or more blocks, else as independent."""
+    """Return the log ratio of two runs' variances, paired if they had `common` noise in equal blocks, 8 or more."""
     rows = a.block_rows
     if common and rows.size >= 8 and np.array_equal(rows, b.block_rows):
         V_a, V_b = a.summary.variance, b.summary.variance
@@ -135,11 +144,10 @@ def _check_positive(variance_a: float, variance_b: float) -> None:
 
 
 def order_statistic_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Return the median of `values` `[P]` and the limits of its sign-test interval, `[x_(k), x_(P+1−k)]`.
+    """Return the median of `values` `[P]`, and lower and upper confidence limits for the median of their law.
 
-    The values must be independent; their law is arbitrary. k is `median_rank(P, confidence)`.
-
-    Raises ValueError if there is no value.
+    The limits are the k-th smallest and k-th largest value, with k = `median_rank(P, confidence)` (sign test). The
+    values must be independent; their law is arbitrary. Raises ValueError if there is no value.
     """
     x = np.sort(np.asarray(values, dtype=np.float64))
     if x.size == 0:
@@ -149,7 +157,7 @@ def order_statistic_interval(values: ArrayLike, confidence: float = 0.95) -> tup
 
 
 def median_rank(count: int, confidence: float = 0.95) -> int:
-    """Return the rank k whose order statistics `x_(k)` and `x_(count+1−k)` bound the median of the law of the values.
+    """Return the rank k for which the k-th smallest and k-th largest of `count` values bound the median of their law.
 
     k is the (1 − confidence)/2 quantile of Binomial(count, 1/2), at least 1: at 0.95 the range of fewer than 6 values.
     """
@@ -162,10 +170,11 @@ def median_rank(count: int, confidence: float = 0.95) -> int:
 def work_normalised(
     variance: tuple[float, float, float | None], cost: tuple[float, float, float]
 ) -> tuple[float, float, float | None]:
-    """Return E, the variance times the cost per replicate, which is the variance of a mean per unit of work.
+    """Return the variance times the cost per replicate: the variance of the mean that one unit of work buys.
 
-    The arguments and the result are (value, low, high). MOVER combines the limits on the log scale: the lower one is
-    `ln E − √((ln V̂ − l_V)² + (ln ĉ − l_c)²)`, the upper one its mirror image, or None if the variance has none.
+    Both arguments and the result are (value, low, high). For the product E of a variance V with the lower limit V_low
+    and a cost c with the lower limit c_low, MOVER gives the lower limit `E exp(−√(ln²(V/V_low) + ln²(c/c_low)))`. The
+    upper limit is its mirror image on the log scale, or None if the variance has none.
 
     Source: Glynn & Whitt (1992), Operations Research 40:505; Zou & Donner (2008), Statistics in Medicine 27:1693.
     """
@@ -182,9 +191,10 @@ def work_normalised(
 def log_ratio_table(
     runs: Sequence[ComparedRun], *, common: bool, confidence: float = 0.95
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Return ln(V_i/V_j) `[n, n]`, the two-sided p-values `[n, n]`, and which runs can be ranked `[n]`.
+    """Return ln(V_i/V_j) `[n, n]` for the variances V of n runs, p-values `[n, n]`, and which runs can be ranked `[n]`.
 
-    A run whose tail is heavy, or in which nothing varied, cannot be ranked: its ratios are 0 and its p-values 1.
+    The p-values are two-sided. A run whose tail is heavy, or in which nothing varied, cannot be ranked: its log ratios
+    are 0 and its p-values 1.
     """
     n = len(runs)
     ranked = np.array([run.is_comparable for run in runs], dtype=np.bool_)
@@ -200,11 +210,12 @@ def log_ratio_table(
 def rank_intervals(
     ratios: Array, p: Array, *, ranked: NDArray[np.bool_] | None = None, confidence: float = 0.95
 ) -> list[tuple[int, int] | None]:
-    """Return simultaneous rank intervals, 1 being the smallest variance; None for a run without a rank.
+    """Return simultaneous confidence intervals for the ranks of n runs by variance. Rank 1 is the smallest variance.
 
-    `rank_i ∈ [1 + #{j significantly smaller}, n − #{j significantly larger}]`. The pairwise tests have the p-values `p`
-    `[n, n]` and the signs of `ratios` `[n, n]`, with a Bonferroni correction over the n(n−1)/2 pairs. The confidence is
-    that of all intervals together.
+    The rank of a run is at least 1 plus the number of runs with a significantly smaller variance, and at most n minus
+    the number with a significantly larger one. `ratios` `[n, n]` are log ratios of the variances and `p` `[n, n]` their
+    p-values, with a Bonferroni correction over the n(n−1)/2 pairs. All intervals hold together with probability
+    `confidence`. A run that is not `ranked` gets None and does not count.
 
     Source: Mogstad, Romano, Shaikh & Wilhelm (2024), Review of Economic Studies.
     """

@@ -1,7 +1,7 @@
-"""Has a variance grown, or a bias appeared? Tests whose false alarms are rare over a whole suite.
+"""Tests of whether a variance has grown or a bias appeared, with few false alarms over a whole suite of cells.
 
-The first stage is cheap: it flags cells at margin 0 with a fixed seed. The second stage alone carries the error rate of
-the suite: a fresh seed, four times the replicates, a margin, and Holm's correction over all cells of the baseline.
+The first stage is cheap: it flags cells at margin 0 with a fixed seed. Only the second stage sets the error rate of the
+suite: it has a fresh seed, four times the replicates, a margin, and Holm's correction over all cells of the baseline.
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,11 @@ STAGE_TWO_FACTOR = 4  # replicates of the second stage over those of the first
 
 @dataclass(frozen=True)
 class GateCell:
-    """The statistics of a cell that the gate needs, of the baseline or of a new run. Plain data.
+    """The statistics of a cell that the gate compares, from the baseline or a new run. Plain data.
 
-    `truncated_mean` and `truncated_cv2` belong to min(w, c0), with w the squared norms and c0 = `truncated_at`.
+    `cv2`, `kurtosis` and the tail index `khat` (None: discrete tail) describe the squared norms w whose mean is
+    `variance`. `rho` is tr Σ²/variance², with Σ the covariance of one gradient. `truncated_mean` and `truncated_cv2`
+    describe min(w, `truncated_at`). A variance up to `float_floor` may be rounding alone.
     """
 
     replicates: int
@@ -36,7 +38,7 @@ class GateCell:
 
 
 class CellOutcome(StrEnum):
-    """What became of the test of a cell."""
+    """The outcome of the test of a cell."""
 
     TESTED = "TESTED"  # there is a p-value
     PASS = "PASS"  # without a test: nothing varies in the new run
@@ -46,9 +48,10 @@ class CellOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class CellTest:
-    """The outcome of one cell before the correction over cells, and the p-values of its parts (None: not tested).
+    """The outcome of the test of one cell, before the correction for many cells.
 
-    `reason` explains an outcome without a test, or adds a warning to a tested one.
+    `p` combines `p_variance` and `p_truncated`; a p-value is None if nothing was tested. `reason` explains an outcome
+    without a test, or adds a warning to a tested one.
     """
 
     outcome: CellOutcome
@@ -59,24 +62,25 @@ class CellTest:
 
 
 def is_heavy(khat: float | None) -> bool:
-    """Tell whether a tail index is so large that only a truncated variance can be compared."""
+    """Tell whether a tail index is so large (0.7 or more) that only a truncated variance can be compared."""
     return khat is not None and khat >= HEAVY_TAIL_INDEX
 
 
 def default_margin(cv2: float) -> float:
-    """Return the growth that is tolerated: 5 % where cv² ≤ 3, otherwise 10 %."""
+    """Return the tolerated relative growth of a variance: 0.05 if cv² of the squared norms is at most 3, else 0.10."""
     return 0.05 if cv2 <= 3 else 0.10
 
 
 def baseline_replicates(cv2: float) -> int:
-    """Return the replicates of a baseline, which limits the power of every check: 4e5 where cv² > 10, otherwise 1e5."""
+    """Return a baseline's replicates, which limit the power of checks: 4e5 if cv² of squared norms > 10, else 1e5."""
     return 400_000 if cv2 > 10 else 100_000
 
 
 def replicates_for_power(cv2: float, growth: float, margin: float) -> float:
-    """Return the replicates of the second stage that detect a `growth` Δ with power 0.9, over 200 cells at α = 1e-3.
+    """Return the number of replicates with which the second stage detects a relative `growth` of the variance.
 
-    `34 cv²/ln²((1 + Δ)/(1 + m))`. Raises ValueError for growth within the margin.
+    It is `34 cv²/ln²((1 + growth)/(1 + margin))`, for a power of 0.9 over 200 cells at α = 1e-3, with cv² of the
+    squared norms. Raises ValueError if the growth is within the margin.
     """
     if growth <= margin:
         raise ValueError(f"growth within the margin is never detected (got growth {growth}, margin {margin}).")
@@ -84,16 +88,18 @@ def replicates_for_power(cv2: float, growth: float, margin: float) -> float:
 
 
 def variance_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[float, float]:
-    """Return (z, p) of the one-sided test of `V_new ≤ (1 + margin) V_base`.
+    """Return the statistic z and the p-value of the one-sided test of `V_new ≤ (1 + m) V_base`, with m = `margin`.
 
-    With c² the larger cv² and ρ the larger tr Σ²/V² of the two cells::
+    Index 0 is the baseline and index 1 the new run, with R replicates and estimated variance V̂. c² is the larger `cv2`
+    and ρ the larger `rho` of the two::
 
         se² = c²(1/R₁ + 1/R₀) + 24 ρ (1/(R₁(R₁−1)) + 1/(R₀(R₀−1)))
         z = (ln(V̂₁/V̂₀) − ln(1 + m))/se
-        p = T_ν sf(z)
         ν = clip(2R₁/(max kurtosis − 1), 1, R₁ − 1)
+        p = P(t > z) for Student's t with ν degrees of freedom
 
-    The factor 24, where the variance of ln V̂ has 2, covers the far tail of −χ²/R where the squared norms are constant.
+    The variance of ln V̂ has 2 in the place of 24. The larger factor covers the far tail of −χ²/R, which appears if the
+    squared norms are constant.
     """
     c2, rho = max(base.cv2, new.cv2), max(base.rho, new.rho)
     z = _z(new.variance / base.variance, c2, rho, base.replicates, new.replicates, margin)
@@ -101,11 +107,12 @@ def variance_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[fl
 
 
 def truncated_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[float, float] | None:
-    """Return (z, p) of the one-sided test that the mean of min(w, c0) grew by the margin at most, else None.
+    """Return the statistic z and the p-value of the one-sided test that the truncated mean grew by at most the margin.
 
-    The test needs both cells truncated at the baseline's c0. p is normal. If the new squared norms are r times the old
-    ones, their truncated mean grows by at most r, so the hypothesis about the variance implies the tested one.
-    Truncation bounds the fourth moment, so even cells without a variance can be guarded.
+    The truncated mean is the mean of min(w, c0), with w the squared norms and c0 the baseline's cut. The result is None
+    unless both cells were truncated there. p is normal. If the new w are r times the old ones, their truncated mean
+    grows by at most r, so a variance within the margin implies a truncated mean within the margin. Truncation bounds
+    the fourth moment, so even cells without a finite variance can be guarded.
     """
     if base.truncated_at is None or base.truncated_at != new.truncated_at:
         return None
@@ -127,10 +134,11 @@ def _standard_error(c2: float, rho: float, R0: int, R1: int) -> float:
 def smallest_change(
     base: GateCell, *, screening: int, confirming: int, margin: float, cells: int, alpha: float, power: float = 0.9
 ) -> float | None:
-    """Return the growth Δ of the variance that both stages find with this power; None where no test is possible.
+    """Return the smallest relative growth of the variance that both stages find with this power; None without a test.
 
-    The new run is assumed to have the baseline's shape. `screening` and `confirming` are the replicates of the two
-    stages. The better of the plain and the truncated test counts; where both are made, each has half the level.
+    `screening` and `confirming` are the replicates of the two stages. The squared norms of the new run are assumed to
+    have the baseline's shape. The better of the plain and the truncated test counts; if both are made, each has half
+    the level.
     """
     if base.variance == 0:
         return None
@@ -149,9 +157,11 @@ def smallest_change(
 
 
 def gate_cell(base: GateCell, new: GateCell, margin: float) -> CellTest:
-    """Test one cell: `p = 2 min(p_variance, p_truncated)`, or p_truncated alone where the baseline's k̂ ≥ 0.7.
+    """Test whether the variance of one cell grew by more than the margin.
 
-    No cell passes in silence: one that has no test is NOT_GATEABLE.
+    The p-value is `2 min(p_variance, p_truncated)`, at most 1, from the tests of the variance and of the truncated
+    variance. It is p_truncated alone if the baseline's tail index is at least 0.7, and p_variance alone if nothing was
+    truncated. No cell passes silently: a cell without a test is NOT_GATEABLE.
     """
     if base.variance == 0:
         if new.variance > new.float_floor:
@@ -177,17 +187,18 @@ def _tail_note(base: GateCell, new: GateCell) -> str:
 
 
 def is_stale(base: GateCell, new: GateCell, margin: float, alpha: float) -> bool:
-    """Tell whether the variance fell significantly below V_base/(1 + margin). That is a notice, never a failure."""
+    """Tell whether the variance is significantly below the baseline's over 1 + margin: a notice, never a failure."""
     if base.variance == 0 or new.variance == 0:
         return new.variance < base.variance
     return variance_statistic(new, base, margin)[1] <= alpha
 
 
 def holm(p: Mapping[str, float], *, cells: int, alpha: float) -> dict[str, tuple[bool, float]]:
-    """Return the result of Holm's step-down test for every name: (rejected, adjusted p-value).
+    """Return the result of Holm's step-down test for every name in `p`: (rejected, adjusted p-value).
 
-    Of the K `cells` of the baseline, those without a p-value count as p = 1. In ascending order, reject while
-    p_(i) ≤ α/(K − i + 1). The adjusted p-value is the running maximum of (K − i + 1) p_(i), at most 1.
+    The correction is over all K `cells` of the baseline; a cell without a p-value counts as p = 1. In ascending order,
+    the i-th p-value is rejected as long as p_(i) ≤ α/(K − i + 1). The adjusted p-value is the running maximum of (K − i
+    + 1) p_(i), at most 1. Raises ValueError if there are fewer cells than names.
 
     Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
     """

@@ -1,4 +1,4 @@
-"""What a run keeps of its blocks: the moments, and the number of largest values."""
+"""What a run keeps of its blocks of gradients: which moments, and how many of the largest values."""
 
 from math import ceil, sqrt
 
@@ -12,7 +12,7 @@ COVERED_REPLICATES = 400_000  # up to here a run also keeps the largest 1 % of w
 
 
 def tail_length(replicates: int) -> int:
-    """Return the number of exceedances of a tail fit, `⌈min(0.2 R, 3 √R)⌉` (Vehtari et al. 2024, JMLR 25:72)."""
+    """Return how many of R values a tail fit uses, `⌈min(0.2 R, 3 √R)⌉` (Vehtari et al. 2024, JMLR 25:72)."""
     return ceil(min(0.2 * replicates, 3 * sqrt(replicates)))
 
 
@@ -22,7 +22,7 @@ def above_quantile(n: int) -> int:
 
 
 def kept_values(replicates: int) -> int:
-    """Return the number of largest w that a run keeps: the tail with its threshold, or the largest 1 % if more.
+    """Return how many of the largest squared norms w a run keeps: its tail and threshold, or the largest 1 % if more.
 
     Up to 400 000 replicates they give the 99 % quantile of w, and the variance truncated there, without a second run.
     """
@@ -31,10 +31,10 @@ def kept_values(replicates: int) -> int:
 
 
 def kept_in_block(kept: int, rows: int, replicates: int) -> int:
-    """Return the number of largest values that a block of `rows` hands over to a run that keeps `kept` values.
+    """Return how many of its largest values a block of `rows` gradients hands over to a run that keeps `kept` values.
 
-    Blocks are independent and identically distributed. So the number of the run's largest values in one block is
-    binomial with mean s = kept·rows/R. It exceeds s + 12 √s + 64 with a probability below 1e-20.
+    Blocks are independent and identically distributed, so the number of the run's largest values that fall into one
+    block is binomial, with mean s = kept·rows/replicates. It exceeds s + 12 √s + 64 with a probability below 1e-20.
     """
     share = kept * rows / replicates
     return min(rows, kept, ceil(share + 12 * sqrt(share) + 64))

@@ -1,4 +1,4 @@
-"""The partial sums of successive blocks."""
+"""The partial sums of successive blocks of gradients."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,15 +10,18 @@ from bench.stats.series import Array, Moments
 class Partial:
     """The contribution of successive blocks of `rows` gradients each. Plain float64 numpy data, cheap to pickle.
 
-    `index` is the number of the first block. `means` `[blocks, size]` are the means of the blocks about the centre c,
-    `mean(g) − c`. `coordinate` holds the moments of all rows about c, with M3 and M4 only for index < 32. `w` is the
-    series `rows/(rows−1) ‖g_r − ḡ_block‖²`, whose mean estimates the total variance without bias; `w_top` are its
-    largest values, `block_w` `[blocks]` its sum in each block. `group_w`, `group_top` and `block_group_w` hold them for
-    each group; they are empty if there is one group.
+    `index` is the number of the first block. `means` `[blocks, size]` are the mean gradients of the blocks minus the
+    centre. `coordinate` has the moments of all gradients minus the centre, with M3 and M4 only if index < 32. `w` is
+    the series `rows/(rows−1) ‖g_r − ḡ‖²`, with g_r a gradient and ḡ the mean of its block; its mean estimates the total
+    variance without bias. `w_top` are its largest values, and `block_w` `[blocks]` its sum in each block. `group_w`,
+    `group_top` and `block_group_w` hold these for each parameter tensor; they are empty if there is only one.
+    `truncated` is the series min(w, `truncate_at`). `traces` are estimates of tr Σ², with Σ the covariance of one
+    gradient. `sample` holds some w if the largest values do not reach down to the 99 % quantile.
 
-    With an exact gradient, `error` is the series `‖g_r − g*‖²`, `projection` is `g*·(g_r − g*)/‖g*‖²`, and `cosine` is
-    `cos(g_r, g*)`. `zero_rows` counts the rows with `‖g_r‖ = 0`, whose cosine is taken as 0. `nonfinite` counts the
-    rows that are not finite. Blocks that are not `tracked` have only w, without M3 and M4, and the values by block.
+    With an exact gradient g*, `error` is the series `‖g_r − g*‖²`, `projection` is `g*·(g_r − g*)/‖g*‖²`, and `cosine`
+    is `cos(g_r, g*)`. `zero_rows` counts the gradients of norm 0, whose cosine is taken as 0. `nonfinite` counts the
+    gradients that are not finite. Blocks that are not `tracked` have only w, without M3 and M4, and the sums and means
+    by block.
     """
 
     index: int
@@ -50,5 +53,5 @@ class Partial:
 
     @property
     def replicates(self) -> int:
-        """The number of rows of all blocks."""
+        """The number of gradients in all blocks."""
         return self.blocks * self.rows

@@ -16,7 +16,7 @@ def decimals_for(error: float) -> int:
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """Return `value` to `digits` significant digits: plain between 1e-4 and 1e6, else as 1.23e-7."""
+    """Return `value` as text with `digits` significant digits: plain between 1e-4 and 1e6, else as 1.23e-7."""
     if value is None or not isfinite(value):
         return NONE if value is None or value != value else ("∞" if value > 0 else "−∞")
     if value == 0:
@@ -26,14 +26,14 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 
 def format_bound(value: float, direction: Callable[[float], int]) -> str:
-    """Return `value` to two digits, rounded in the `direction` (`floor` or `ceil`) that keeps the bound true."""
+    """Return `value` as text with two digits, rounded in the `direction` (`floor` or `ceil`) that keeps it a bound."""
     if value == 0 or not isfinite(value):
         return format_number(value)
     return format_number(_outward(value, 1 - _exponent(abs(value)), direction), 2)
 
 
 def format_interval(low: float | None, high: float | None) -> str:
-    """Return `[low, high]` rounded outwards at the first digit of a quarter of its width; `[low, ∞)` if open above."""
+    """Return `[low, high]` rounded outwards to the first digit of a quarter of its width; `[low, ∞)` if open above."""
     if low is None:
         return NONE
     if high is None or not isfinite(high):
@@ -47,9 +47,9 @@ def format_interval(low: float | None, high: float | None) -> str:
 
 
 def format_estimate(value: float | None, low: float | None, high: float | None) -> str:
-    """Return `value ± half-width`, or `value [low, high]` if lopsided, or `≥ low` without an upper limit.
+    """Return `value ± half-width`, or `value [low, high]` for a lopsided interval, or `≥ low` without an upper limit.
 
-    An interval is lopsided if the value is off its middle by more than a fifth of the half-width.
+    An interval is lopsided if `value` is more than a fifth of the half-width away from its middle.
     """
     if value is None or low is None:
         return format_number(value)
@@ -72,7 +72,7 @@ def format_variance(summary: Summary) -> str:
 
 
 def format_bias(summary: Summary) -> str:
-    """Return both bounds as text: `rel. bias ≤ x % (95 %), bias/sd ≤ y %`; n/a for one that does not exist."""
+    """Return both bounds of the bias as text: `rel. bias ≤ x % (95 %), bias/sd ≤ y %`; n/a for a missing one."""
     level = f"({100 * summary.confidence:g} %)"
     parts = [("rel. bias", summary.relative_bias_bound), ("bias/sd", summary.bias_per_sd_bound)]
     texts = [f"{name} n/a" if x is None else f"{name} ≤ {format_bound(100 * x, ceil)} %" for name, x in parts]
@@ -80,7 +80,7 @@ def format_bias(summary: Summary) -> str:
 
 
 def format_rank(rank: tuple[int, int] | None) -> str:
-    """Return a rank interval as `2–4`, a certain rank as `2`, no rank as `n/a`."""
+    """Return a rank interval as text: `2–4`, `2` if both ends agree, or `n/a` if there is none."""
     if rank is None:
         return "n/a"
     return str(rank[0]) if rank[0] == rank[1] else f"{rank[0]}–{rank[1]}"

@@ -9,10 +9,10 @@ from bench.stats.series import Array
 
 
 class SeedSummary(NamedTuple):
-    """The median of runs, an interval for the median of their law, and their interquartile mean, `middle`.
+    """Results of runs with different seeds: their median, an interval for it, and the interquartile mean, `middle`.
 
-    `low` and `high` are order statistics. Such an interval contains the median with probability `level`, for every law;
-    a single run has the level 0.
+    `low` and `high` are order statistics. They enclose the median of the runs' law with probability `level`, for every
+    law; a single run has the level 0.
     """
 
     median: float
@@ -23,9 +23,10 @@ class SeedSummary(NamedTuple):
 
 
 def across_seeds(values: Array, confidence: float = 0.95) -> SeedSummary:
-    """Summarise ``values`` ``[runs]``, which are finite or infinite of one sign.
+    """Summarise ``values`` ``[runs]`` of runs with different seeds, which are finite or infinite of one sign.
 
-    With fewer than 6 runs at 0.95, the interval is their range, at a lower level. Diverged runs count as the worst.
+    Diverged runs are infinite and count as the worst. With fewer than 6 runs at 0.95, the interval is their range, at a
+    lower level.
 
     Source: order statistics, David & Nagaraja 2003 (Order Statistics, section 7.1); the interquartile mean, Agarwal et
     al. 2021 ("Deep reinforcement learning at the edge of the statistical precipice").
@@ -35,14 +36,14 @@ def across_seeds(values: Array, confidence: float = 0.95) -> SeedSummary:
 
 
 def level(runs: int, confidence: float = 0.95) -> float:
-    """Return the probability with which the interval of ``across_seeds`` contains the median of the law of the runs."""
+    """Return the probability that the interval of ``across_seeds`` contains the median of the runs' distribution."""
     from scipy.special import bdtr
 
     return 1 - 2 * float(bdtr(median_rank(runs, confidence) - 1.0, runs, 0.5))
 
 
 def interquartile_mean(values: Array) -> float:
-    """Return the mean of the middle half of ``values``; a value at its edge counts by the fraction that is inside."""
+    """Return the mean of the middle half of ``values``; a value at its edge counts by the fraction inside."""
     x = np.sort(np.asarray(values, dtype=np.float64))
     edges = np.arange(x.size + 1) / x.size
     inside = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0, None)

@@ -16,7 +16,7 @@ POWERS = ("mean", "M2", "M3", "M4")  # the arrays of `Moments`
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Count, mean and sums of centred powers, `Mk = Σ_r (x_r − mean)^k`.
+    """Count, mean and sums of centred powers of a series x, `Mk = Σ_r (x_r − mean)^k`.
 
     All arrays have one shape: `()` for a scalar series, `[size]` for the coordinates of a gradient. `M3` and `M4` are
     None if only mean and variance are known.
@@ -42,7 +42,7 @@ def moments(values: ArrayLike) -> Moments:
 
 
 def merge(a: Moments, b: Moments) -> Moments:
-    """Return the moments of the series `a` and `b` put together.
+    """Return the moments of one series that consists of the values of `a` and `b`.
 
     With δ = mean_b − mean_a and n = n_a + n_b::
 
@@ -51,7 +51,8 @@ def merge(a: Moments, b: Moments) -> Moments:
         M3 = M3a + M3b + δ³ n_a n_b (n_a − n_b)/n² + 3δ (n_a M2b − n_b M2a)/n
         M4 = M4a + M4b + δ⁴ n_a n_b (n_a² − n_a n_b + n_b²)/n³ + 6δ² (n_a² M2b + n_b² M2a)/n² + 4δ (n_a M3b − n_b M3a)/n
 
-    M3 and M4 are None if either argument lacks them. The last digits depend on the order, so merge in block order.
+    M3 and M4 are None if either argument lacks them. The last digits depend on the order, so blocks are merged in
+    order.
 
     Source: Chan, Golub & LeVeque (1983), The American Statistician 37:242; Pébay (2008), SAND2008-6212.
     """
@@ -84,9 +85,10 @@ def _merge(count_a: int, a: Any, count_b: int, b: Any) -> Any:
 
 
 def pooled(n: int, means: Array, powers: Sequence[Array] | Array) -> Moments:
-    """Return the moments of blocks of `n` values put together, from their means, M2 and perhaps M3, M4 `[blocks, ...]`.
+    """Return the moments of all values in several blocks of `n` values each.
 
-    With δ the distance of a block's mean from the mean of all::
+    `means` and each of `powers` (M2, or M2, M3 and M4) are `[blocks, ...]`. With δ the mean of block b minus the mean
+    of all values, and sums over the blocks::
 
         M2 = Σ M2_b + n δ²
         M3 = Σ M3_b + 3 δ M2_b + n δ³
@@ -106,10 +108,10 @@ def pooled(n: int, means: Array, powers: Sequence[Array] | Array) -> Moments:
 
 
 def from_powers(n: int, powers: Array, unit: ArrayLike = 1.0) -> Array:
-    """Return the mean, M2 and perhaps M3, M4 `[2 or 4, ...]` of scalar series x of `n` values.
+    """Return mean and M2 `[2, ...]`, or mean, M2, M3 and M4 `[4, ...]`, of scalar series x of `n` values.
 
-    `powers` `[3 or 5, ...]` holds the pivot, Σ z, Σ z² and perhaps Σ z³, Σ z⁴ of `z = x/unit − pivot`. `unit` is a
-    number or an array that broadcasts.
+    `powers` `[3 or 5, ...]` holds a pivot and the sums of z and z², or of z, z², z³ and z⁴, with `z = x/unit − pivot`.
+    `unit` is a number or an array that broadcasts.
     """
     pivot, s1, s2, *higher = powers
     m, c = s1 / n, np.asarray(unit)
@@ -122,17 +124,19 @@ def from_powers(n: int, powers: Array, unit: ArrayLike = 1.0) -> Array:
 
 
 def each(m: Moments) -> Iterator[Moments]:
-    """Yield the scalar series of an array of series one by one."""
+    """Yield the moments of each scalar series in an array of series."""
     powers = [m.M2] if m.M3 is None or m.M4 is None else [m.M2, m.M3, m.M4]
     for mean, *values in zip(m.mean, *powers, strict=True):
         yield Moments(m.n, mean, *values)
 
 
 def stretch(part: Moments, means: Array, rows: Array) -> Moments:
-    """Return the moments of a long scalar series from its first values, `part`, and `means` and `rows` `[B]` by block.
+    """Return the moments of a long scalar series in B blocks, of which only the first values, `part`, were tracked.
 
-    Mean and variance, `Σ_b rows_b (mean_b − mean)²/(B − 1)`, come from all blocks. Skewness and kurtosis come from the
-    part. The kurtosis is at least 1 + 2n/(B − 1), which gives a variance B − 1 degrees of freedom (Satterthwaite).
+    `means` and `rows` `[B]` are the mean and the number of values of each block. Mean and variance,
+    `Σ_b rows_b (mean_b − mean)²/(B − 1)`, come from all blocks, skewness and kurtosis from `part`. The kurtosis is
+    raised to at least 1 + 2n/(B − 1), for n values in all, so that the variance has at most B − 1 degrees of freedom
+    (Satterthwaite).
     """
     n = int(rows.sum())
     mean = rows @ means / n
@@ -143,7 +147,7 @@ def stretch(part: Moments, means: Array, rows: Array) -> Moments:
 
 
 def shaped(whole: Moments, part: Moments) -> Moments:
-    """Return the moments of a series; M3 and M4, if missing, give it the skewness and kurtosis of its first values."""
+    """Return the moments `whole`; missing M3 and M4 give it the skewness and kurtosis of its first values, `part`."""
     if whole.M3 is not None:
         return whole
     M3, M4 = skewness(part) * whole.M2**1.5 / np.sqrt(whole.n), kurtosis(part) * whole.M2**2 / whole.n
@@ -156,12 +160,12 @@ def is_constant(m: Moments) -> NDArray[np.bool_]:
 
 
 def variance(m: Moments) -> Array:
-    """Return the unbiased variance `M2/(n − 1)`; exactly 0 for a constant series."""
+    """Return the unbiased variance `M2/(n − 1)`, or exactly 0 for a constant series."""
     return np.where(is_constant(m), 0.0, m.M2 / max(m.n - 1, 1))
 
 
 def skewness(m: Moments) -> Array:
-    """Return the skewness `√n M3/M2^1.5`; 0 for a constant series."""
+    """Return the skewness `√n M3/M2^1.5`, or 0 for a constant series."""
     if m.M3 is None:
         raise ValueError("skewness needs the third moment, which this series lacks (M3 is None).")
     M2 = np.where(is_constant(m), np.inf, m.M2)
@@ -169,7 +173,7 @@ def skewness(m: Moments) -> Array:
 
 
 def kurtosis(m: Moments) -> Array:
-    """Return the kurtosis `n M4/M2²`, which is 3 for a Gaussian; 3 for a constant series."""
+    """Return the kurtosis `n M4/M2²` (3 for a Gaussian), or 3 for a constant series."""
     if m.M4 is None:
         raise ValueError("kurtosis needs the fourth moment, which this series lacks (M4 is None).")
     constant = is_constant(m)
@@ -178,13 +182,13 @@ def kurtosis(m: Moments) -> Array:
 
 
 def to_json(m: Moments) -> dict[str, object]:
-    """Return plain data: numbers for a scalar series, arrays for coordinates; missing moments are left out."""
+    """Return moments as plain data: numbers for a scalar series, arrays for coordinates, nothing for missing ones."""
     known = {name: value for name in POWERS if (value := getattr(m, name)) is not None}
     return {"n": m.n} | {name: float(v) if np.ndim(v) == 0 else v for name, v in known.items()}
 
 
 def from_json(data: dict[str, object]) -> Moments:
-    """Read the data of `to_json` back; arrays may have become lists."""
+    """Return the moments from the data of `to_json`, in which arrays may have become lists."""
     n = data["n"]
     if not isinstance(n, int):
         raise ValueError(f"the count n of a series must be a whole number (got {n!r}).")

@@ -1,4 +1,4 @@
-"""The sufficient statistics of a run to everything that is known about it."""
+"""From the sufficient statistics of a run to its summary."""
 
 from math import sqrt
 
@@ -30,12 +30,12 @@ def summarise(
 
     Args:
         sums: the sufficient statistics of the run.
-        exact: the exact gradient g* `[size]`, or None.
+        exact: the exact gradient `[size]`, or None.
         dtype: the dtype in which the gradients were sampled.
         exact_error: absolute error of `exact` in norm.
-        deterministic: whether the estimator is declared, or was shown, to have no noise.
-        reference: an independent Monte Carlo gradient instead; its noise enters the bias bound and the tests.
-        confidence: of every interval.
+        deterministic: whether the estimator was declared or shown to have no noise.
+        reference: an independent Monte Carlo gradient in place of `exact`; its noise enters the bias bound and tests.
+        confidence: level of every interval.
         tolerance: the relative bias that still counts as unbiased.
         significance: level of the test that calls a cell BIASED; small, because a report holds many cells.
 

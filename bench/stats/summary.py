@@ -1,4 +1,4 @@
-"""Everything that is known about a run, as plain data, and the words it is said in."""
+"""The summary of a run as plain data, and the words for its status, verdict and flags."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Word(StrEnum):
-    """A word of the records: it equals, prints as and is stored as its text."""
+    """A word in a record. It equals its text, and is printed and stored as its text."""
 
     def __repr__(self) -> str:
         return repr(self.value)
@@ -52,28 +52,28 @@ class Flag(Word):
 
 
 HEAVY = (Status.HEAVY_TAIL, Status.INFINITE_VARIANCE_SUSPECTED)
-"""Statuses of a variance whose lower limit alone can be trusted: it has no upper limit."""
+"""Statuses of a variance without an upper limit: only its lower limit can be trusted."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything that is known about one estimator on one objective, as flat plain data.
+    """Everything known about one estimator on one objective, as flat plain data. None: unknown, or does not exist.
 
-    Variance: `variance` is V̂, the trace of the covariance of one gradient, in [`variance_low`, `variance_high`].
-    `variance_high` is None where there is no finite upper limit, and where `status` is in `HEAVY`. `se_log`, `cv2`,
-    `skewness`, `kurtosis` and `nu` belong to the squared norms w that V̂ is the mean of, `rho` is tr Σ²/V², and `khat`
-    is the tail index of w (None: discrete tail). If V̂ = 0, `unseen` bounds the probability of another value.
+    Variance: `variance` is V, the trace of the covariance Σ of one gradient, with limits `variance_low` and
+    `variance_high`. `variance_high` is None if there is no finite upper limit, and always if `status` is in `HEAVY`.
+    `cv2` (variance/mean²), `skewness`, `kurtosis`, `nu` (degrees of freedom) and the tail index `khat` (None: discrete
+    tail) describe w, the squared norms whose mean is V. `se_log` is the standard error of ln V and `rho` is tr Σ²/V².
+    If V = 0, `unseen` bounds the probability that another gradient differs.
 
-    Bias: `bias_norm` is ‖ḡ − g*‖, noise included. `bias_squared` is T, which estimates ‖b‖² without bias and may be
-    negative. `bias_bound` bounds ‖b‖ from above at `confidence`, and `bias_low` from below: 0 unless the test rejects.
+    Bias: `bias_norm` is the distance of the mean gradient from the exact one, noise included. `bias_squared` estimates
+    the squared norm of the bias without bias and may be negative. `bias_bound` is an upper bound of the norm at
+    `confidence`, and `bias_low` a lower bound: 0 unless the test finds a bias.
 
-    `gain` is the fraction of the exact gradient that the mean recovers, `cosine` the mean of cos(g_r, g*), and
-    `alignment` the noise-corrected cosine of the mean. `cosine` and `zero_rows`, the number of gradients that are 0,
-    cover the first `followed` replicates. `cut` is the 99 % quantile of w; `truncated_mean` and `truncated_cv2` are
-    the mean and cv² of min(w, `truncated_at`).
-
-    `groups` has the size, variance, status and distance from the exact gradient of each tensor of theta. None always
-    stands for "not known" or "does not exist".
+    `gain` is the fraction of the exact gradient that the mean recovers. `cosine` is the mean cosine of a gradient and
+    the exact one, and `alignment` the cosine of the mean gradient and the exact one, corrected for noise. `cosine` and
+    `zero_rows`, the number of gradients that are 0, cover the first `followed` replicates. `cut` is the 99 % quantile
+    of w; `truncated_mean` and `truncated_cv2` are the mean and cv² of min(w, `truncated_at`). `groups` has the size,
+    variance, status and distance from the exact gradient of each parameter tensor.
     """
 
     replicates: int
@@ -145,18 +145,18 @@ class Summary:
             object.__setattr__(self, name, value)
 
     def to_json(self) -> dict[str, object]:
-        """Return plain data, with None for what does not exist or is infinite, so that no NaN can reach a file."""
+        """Return the fields as plain data. Infinite values and NaN become None, so neither can reach a file."""
         return {name: _plain(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Summary:
-        """Read the data of `to_json` back, without names that are not fields."""
+        """Return the summary from the data of `to_json`, ignoring names that are not fields."""
         known = {f.name for f in fields(cls)}
         return cls(**{name: value for name, value in data.items() if name in known})  # type: ignore[arg-type]
 
 
 def finite(x: float) -> float | None:
-    """Return x, or None where it is infinite or NaN."""
+    """Return x, or None if x is infinite or NaN."""
     return x if isfinite(x) else None
 
 

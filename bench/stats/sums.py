@@ -15,10 +15,13 @@ from bench.stats.series import Array, Moments
 class Sums:
     """Sufficient statistics of a run of `replicates` gradients: all that a summary, a comparison or the gate reads.
 
-    `coordinate` is about `centre`; `shape` has the third and fourth moments per coordinate of the first 32 blocks.
-    `w_top`, `group_top` and `error_top` are the largest values, largest first. `block_rows` and `block_w` `[blocks]`
-    are the rows and the sum of w of each block, for comparisons under common noise. `martingale_T`, `martingale_Q` and
-    `martingale_terms` belong to the sum test of the bias. `cut` is the 99 % quantile of w.
+    `groups` has the number of coordinates of each parameter tensor. `coordinate` has the moments of the gradients minus
+    `centre`; `shape` adds the third and fourth moments, from the first 32 blocks. `w` has the moments of the squared
+    distances of gradients from their block's mean, times rows/(rows − 1). `w_top`, `group_top` and `error_top` are the
+    largest values, largest first. `block_rows` and `block_w` `[blocks]` are the rows and the sum of w of each block,
+    for comparisons under common noise. `traces` are estimates of tr Σ², with Σ the covariance of one gradient.
+    `martingale_T`, `martingale_Q` and `martingale_terms` belong to the sum test of the bias. `cut` is the 99 % quantile
+    of w.
 
     `error`, `projection`, `cosine`, `zero_rows`, the series of groups, and the skewness and kurtosis of `w` and
     `truncated` cover the first `followed` rows. If the run is longer, `block_error`, `block_projection` and
@@ -60,7 +63,7 @@ class Sums:
 
     @property
     def variance(self) -> float:
-        """Total variance `Σ_j M2_j/(R − 1)`: the trace of the covariance of one gradient."""
+        """Total variance: the sum of `M2/(replicates − 1)` over coordinates, the trace of a gradient's covariance."""
         return float(self.coordinate.M2.sum()) / (self.replicates - 1)
 
     @property
@@ -69,12 +72,12 @@ class Sums:
         return self.centre + self.coordinate.mean
 
     def to_json(self) -> dict[str, object]:
-        """Return plain data: numbers, lists, dicts or float64 arrays by name. `from_json` restores every bit."""
+        """Return the fields as plain data: numbers, lists, dicts or float64 arrays. `from_json` restores every bit."""
         return {name: _encode(getattr(self, name)) for name in self.__dataclass_fields__}
 
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Sums:
-        """Read the data of `to_json` back; arrays may have become lists."""
+        """Return the sums from the data of `to_json`, in which arrays may have become lists."""
         missing = sorted(cls.__dataclass_fields__.keys() - data.keys())
         if missing:
             raise ValueError(f"the sums lack {', '.join(missing)}: another version wrote them.")

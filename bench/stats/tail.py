@@ -1,6 +1,7 @@
 """The tail of the squared norms: whether the variance exists, and how large its unseen part may be.
 
-V exists if and only if the tail index k of w = ‖g − μ‖² is below 1; a normal limit for V̂ needs k < 1/2.
+The variance is the mean of w = ‖g − μ‖², g being a gradient and μ its mean. It exists if and only if the tail index k
+of w is below 1; its estimate has a normal limit only if k < 1/2.
 """
 
 from dataclasses import dataclass
@@ -23,10 +24,11 @@ RELATIVE_STEP = 1e-9  # two values that are closer, relative to the larger one, 
 
 @dataclass(frozen=True)
 class Tail:
-    """Generalised Pareto fit of the `exceedances` largest values over the next one.
+    """Generalised Pareto fit to the `exceedances` largest values of a series, with the next largest as the threshold.
 
-    `upper` bounds the mean of the whole series from above; it is infinite if k < 1 cannot be established. A discrete
-    tail, which has too few distinct values for a fit, is a bounded law: its `khat` and `upper` are None.
+    `k_raw` and `sigma` are the shape and the scale; `khat` is the shape shrunk towards 1/2. `upper` bounds the mean of
+    the whole series from above; it is infinite if k < 1 cannot be established. A discrete tail has too few distinct
+    values for a fit. It counts as bounded, and its `khat` and `upper` are None.
     """
 
     exceedances: int
@@ -42,11 +44,12 @@ class Tail:
 
 
 def fit_tail(top: Array, total: float, replicates: int) -> Tail:
-    """Fit the tail of a positive series of `replicates` values with sum `total` from its largest values `top`.
+    """Fit the tail of a positive series w of R = `replicates` values, from their sum `total` and the largest, `top`.
 
-    The fit uses `M = ⌈min(0.2 R, 3 √R)⌉` exceedances over the (M+1)-th largest value, u. Fewer than max(5, M/2)
-    distinct steps make a discrete tail. k is shrunk to `k̂ = (M k + 5)/(M + 10)`; σ belongs to k. The upper bound of
-    the mean is `[Σ_{w≤u} w + M (u + m)]/R`, with m the 97.5 % posterior quantile of the mean excess.
+    The fit uses M = ⌈min(0.2 R, 3 √R)⌉ exceedances over the (M+1)-th largest value, u. With fewer than max(5, M/2)
+    distinct steps between them, the tail is discrete. The shape k is shrunk to `k̂ = (M k + 5)/(M + 10)`; the scale σ
+    belongs to k. The upper bound of the mean is `[Σ_{w≤u} w + M (u + m)]/R`, with m the 97.5 % posterior quantile of
+    the mean excess.
 
     Source: Zhang & Stephens (2009), Technometrics 51:316; Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25:72.
     """
@@ -68,8 +71,9 @@ def fit_tail(top: Array, total: float, replicates: int) -> Tail:
 def few_values(top: Array, replicates: int, relative_step: float) -> bool:
     """Tell whether the largest values `top` of a series have too few distinct steps for a tail.
 
-    Give squared norms about a fixed centre: they keep the atoms of a discrete law up to the rounding of the samples,
-    `relative_step`. The noise of a block's mean would smear a few atoms into what looks like the heaviest of tails.
+    The values must be squared norms about a fixed centre. These keep the atoms of a discrete law, up to the rounding of
+    the samples, `relative_step`. About the mean of a block, its noise would smear a few atoms into what looks like the
+    heaviest of tails.
     """
     M = tail_length(replicates)
     return _steps(np.sort(np.asarray(top, dtype=np.float64))[::-1][: M + 1], relative_step) < max(5.0, M / 2)
@@ -84,14 +88,13 @@ def _steps(largest: Array, relative_step: float = RELATIVE_STEP) -> int:
 
 
 class Profile:
-    """Profile likelihood of a generalised Pareto law, k > 0 for a heavy tail, on Zhang and Stephens' grids of θ = −k/σ.
+    """Profile likelihood of a generalised Pareto law with shape k (positive: heavy) and scale σ, on grids of θ = −k/σ.
 
-    Given θ, the likeliest k is the mean of ln(1 − θ x) over the tail. It is computed at `NODES` points only, and
-    interpolated. σ(θ) = −k/θ is the mean of ∫₀ˣ dt/(1 − θ t), a Stieltjes function: analytic, without zeros, except on
-    its cut, the real θ ≥ 1/x_max. So ln σ is analytic in the strip |Im ln(1/x_max − θ)| < π. The polynomial in
-    ln(1/x_max − θ) through its values at Chebyshev's points converges by a factor of 1.7 per node.
-
-    `x` `[n]` are the exceedances in ascending order; the largest must be positive.
+    `x` `[n]` are the exceedances in ascending order; the largest must be positive. Given θ, the likeliest k is the mean
+    of ln(1 − θ x) over x. It is computed at `NODES` points only, and interpolated between them. That works because σ(θ)
+    = −k/θ is the mean of ∫₀ˣ dt/(1 − θ t), a Stieltjes function: analytic without zeros, except on its cut, the real θ
+    ≥ 1/x_max. So ln σ is analytic in the strip |Im ln(1/x_max − θ)| < π. The error of the polynomial in ln(1/x_max − θ)
+    through its values at Chebyshev's points falls by a factor of 1.7 per node. The grids are Zhang and Stephens'.
 
     Source: Zhang & Stephens (2009), Technometrics 51:316.
     """
@@ -110,14 +113,14 @@ class Profile:
         return np.asarray(1 / self.x[-1] - distance / self.scale)
 
     def grid(self, points: int) -> tuple[Array, Array, Array]:
-        """Return θ, σ and the log likelihood `−n (ln σ + k + 1)` on the grid of `points`, at most `widest`."""
+        """Return θ = −k/σ, σ and the log likelihood `−n (ln σ + k + 1)` on a grid of `points`, at most `widest`."""
         theta = self._theta(_distances(points))
         log_sigma = _interpolation(points, self.widest) @ self.log_sigma
         sigma = np.exp(log_sigma)
         return theta, sigma, self.x.size * (theta * sigma - log_sigma - 1)
 
     def fit(self) -> tuple[float, float]:
-        """Return k and σ at the posterior mean of θ on a grid of 30 + ⌊√n⌋ points."""
+        """Return the shape k and the scale σ at the posterior mean of θ = −k/σ, on a grid of 30 + ⌊√n⌋ points."""
         theta, _, log_likelihood = self.grid(self.points)
         weights = np.exp(log_likelihood - log_likelihood.max())
         mean = float((theta * weights).sum() / weights.sum())
@@ -125,10 +128,10 @@ class Profile:
         return k, -k / mean
 
     def mean_excess_quantile(self, p: float) -> float:
-        """Return the posterior p-quantile of the mean excess σ/(1 − k), infinite if it lies where k ≥ 1.
+        """Return the posterior p-quantile of the mean excess σ/(1 − k), infinite if it falls on a shape k ≥ 1.
 
-        The posterior, `exp(L − ½·10 (k − ½)²/1.5²)`, is on a grid of 400 points. Its normal prior on k has the mean 1/2
-        and the weight of ten observations.
+        The posterior, `exp(L − ½·10 (k − ½)²/1.5²)` with the log likelihood L, is on a grid of 400 points. Its normal
+        prior on k has the mean 1/2 and the weight of ten observations. σ is the scale.
         """
         theta, sigma, log_likelihood = self.grid(QUANTILE_POINTS)
         k = -theta * sigma
@@ -142,11 +145,12 @@ class Profile:
 
 
 def mean_log(theta: Array, x: Array) -> Array:
-    """Return `np.log1p(-theta[:, None] * x).mean(1)` for every θ `[points]` < 1/x_max and ascending `x` `[n]` ≥ 0.
+    """Return the mean of ln(1 − θ x) over `x` for every θ, as `np.log1p(-theta[:, None] * x).mean(1)` would.
 
-    One logarithm of a product replaces the logarithms of its factors. √n/4 factors let the products of a long tail fit
-    into a cache; there are fewer where the product could overflow. Where k is so small that 1 − θ x has lost the digits
-    of θ x, the sum is taken term by term.
+    Every θ `[points]` must be below 1/x_max, and `x` `[n]` ascending and not negative. One logarithm of a product
+    replaces the logarithms of its factors. √n/4 factors let the products of a long tail fit into a cache; there are
+    fewer if the product could overflow. If the mean is so small that 1 − θ x has lost the digits of θ x, the sum is
+    taken term by term.
     """
     span = float(np.abs(np.log(1 - theta * x[-1])).max())  # the largest logarithm: smaller x are closer to 0
     factors = max(1, min(floor(sqrt(x.size) / 4), floor(700 / max(span, 1.0))))

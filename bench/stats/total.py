@@ -19,11 +19,11 @@ from bench.stats.variance import Interval, Shape
 
 @dataclass(frozen=True)
 class Total:
-    """The total variance V̂ of a run whose gradients were sampled in `dtype`.
+    """The total variance `V` of a run whose gradients were sampled in `dtype`.
 
-    `shape` and `tail` belong to the squared norms whose mean V̂ is. `trace_square` estimates tr Σ². At a variance below
-    `resolution`, rounding may be all there is. The estimator is `deterministic` if it is declared, or was shown, to
-    have no noise.
+    `shape` and `tail` describe the squared norms whose mean is V. `trace_square` estimates tr Σ², with Σ the covariance
+    of one gradient. A variance below `resolution` may be rounding alone. `deterministic` tells whether the estimator
+    was declared or shown to have no noise.
     """
 
     sums: Sums
@@ -37,7 +37,7 @@ class Total:
 
     @classmethod
     def of(cls, sums: Sums, dtype: str, *, deterministic: bool = False) -> Total:
-        """Return the total variance of a run; it has no tail if rounding, or a law of few values, is all there is."""
+        """Return the total variance of a run, without a tail index if rounding or a law of few values explains it."""
         V, floor = sums.variance, _resolution(sums.mean, dtype)
         tail = tail_of(sums.w, sums.w_top, sums.w)
         if floor > V or (sums.error_top is not None and few_values(sums.error_top, sums.followed, ROUNDING[dtype])):
@@ -51,7 +51,7 @@ class Total:
 
     @property
     def rho(self) -> float:
-        """ρ = tr Σ²/V², at most 1."""
+        """ρ = tr Σ²/V², at most 1, with Σ the covariance of one gradient and V its trace."""
         return self.trace_square / self.V**2 if self.V > 0 else 1.0
 
     @property
@@ -61,7 +61,7 @@ class Total:
 
     @property
     def constant(self) -> bool:
-        """Whether nothing varied, or a deterministic estimator varied by no more than rounding."""
+        """Whether nothing varied, or the estimator is deterministic and varied by no more than rounding."""
         return self.V == 0 or (self.deterministic and self.resolution > self.V)
 
     @property
@@ -70,11 +70,11 @@ class Total:
         return self.status is Status.INFINITE_VARIANCE_SUSPECTED
 
     def interval(self, confidence: float) -> Interval:
-        """Return limits of the variance, with an infinite upper one where k̂ ≥ 1 or nothing varied."""
+        """Return the limits of the variance; the upper one is infinite if the tail index is ≥ 1 or nothing varied."""
         return variance_interval(self.V, self.shape, self.rho, self.tail, confidence)
 
     def scalar(self) -> Shape | None:
-        """Return the shape of the gradient itself where it is one number, else None."""
+        """Return the shape of the gradient's own distribution if the gradient is one number, else None."""
         if self.sums.size != 1:
             return None
         first, g = self.sums.shape, self.sums.coordinate
@@ -87,9 +87,9 @@ class Total:
     def norm_limits(
         self, delta: Array, T: float, reference: Reference | None, below: float, above: float
     ) -> tuple[float, float]:
-        """Return a lower bound of ‖b‖ at the level `below` and an upper one at `above`, without rounding.
+        """Return a lower bound of the norm of the bias b at level `below`, and an upper one at `above`.
 
-        `delta` `[size]` estimates b, and T estimates ‖b‖².
+        `delta` `[size]` estimates b, and `T` estimates ‖b‖². Rounding is left out.
         """
         scalar = self.scalar()
         if scalar is not None and reference is None:
@@ -104,9 +104,9 @@ class Total:
 
 
 def variance_interval(V: float, shape: Shape, rho: float, tail: Tail, confidence: float) -> Interval:
-    """Return limits for a mean V of positive numbers; the upper one is infinite where k̂ ≥ 1 or nothing varied.
+    """Return limits for the mean `V` of positive numbers; the upper one is infinite if the tail index is ≥ 1 or V = 0.
 
-    The bound of the tail is used with at least 1000 replicates, or from a tail index of 1/2 on.
+    The upper bound from the tail is used with at least 1000 replicates, or if the tail index is at least 1/2.
     """
     if V == 0:
         return Interval(0.0, 0.0, inf, 0.0)
@@ -118,12 +118,12 @@ def variance_interval(V: float, shape: Shape, rho: float, tail: Tail, confidence
 
 
 def whole(sums: Sums, part: Moments, means: Array | None) -> Moments:
-    """Return a series over all rows, from its tracked rows and the means of all blocks (None: all rows are tracked)."""
+    """Return the moments of a run's series from its tracked rows, `part`, and all blocks' means (None: all tracked)."""
     return part if means is None else series.stretch(part, means, sums.block_rows)
 
 
 def tail_of(part: Moments, top: Array, whole: Moments) -> Tail:
-    """Fit the tail of the tracked rows from their largest values; its bound of their mean is scaled to all rows."""
+    """Fit a series' tail from `top`, the largest of its tracked rows, `part`; scale its bound to all rows, `whole`."""
     tail = fit_tail(top, float(part.mean) * part.n, part.n)
     bound = tail.upper
     return tail if part is whole or bound is None else replace(tail, upper=bound * float(whole.mean / part.mean))

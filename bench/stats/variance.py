@@ -1,7 +1,8 @@
 """Intervals for a mean of positive, skewed numbers: the total variance and the mean squared error.
 
-The total variance V = E‖g − μ‖² is a mean of iid positive scalars. Its interval is the union of two that fail in
-different cells: a Student interval on the log scale, and Hall's. A heavy tail raises the upper limit (`tail.py`).
+The total variance is E‖g − μ‖², a mean of iid positive scalars, with g a gradient and μ its mean. Its interval is the
+union of Student's on the log scale and Hall's, which fail in different cells. A heavy tail raises the upper limit
+(`tail.py`).
 """
 
 from dataclasses import dataclass
@@ -14,14 +15,14 @@ from bench.stats.summary import Status
 
 SMALL_REPLICATES = 1000
 HEAVY_TAIL_INDEX = 0.7
-"""Tail index from which a variance has no upper limit, and can only be compared truncated."""
+"""Tail index from which a variance has no upper limit and is compared only after truncation."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Shape of a scalar series of n values: cv² = variance/mean², skewness, kurtosis, and the degrees of freedom ν.
+    """Shape of a scalar series of n values; `cv2` is variance/mean², `nu` the degrees of freedom of its variance.
 
-    ν = clip(2n/(kurtosis − 1), 1, n − 1) is Satterthwaite's number for the sample variance of the series.
+    `nu` is Satterthwaite's number, clip(2n/(kurtosis − 1), 1, n − 1).
     """
 
     n: int
@@ -50,7 +51,7 @@ def degrees_of_freedom(n: float, kurtosis: float) -> float:
 
 
 def shape(values: Moments) -> Shape:
-    """Describe a scalar series. A constant series has variance 0, skewness 0, kurtosis 3 and ν = n − 1."""
+    """Return the shape of a scalar series. A constant series has variance 0, skewness 0, kurtosis 3 and ν = n − 1."""
     n, mean, variance = values.n, float(values.mean), float(series.variance(values))
     skewness, kurtosis = float(series.skewness(values)), float(series.kurtosis(values))
     cv2 = variance / mean / mean if variance > 0 and mean != 0 else 0.0
@@ -67,19 +68,20 @@ def hall(t: float, A: float) -> float:
 
 
 def hall_inverse(q: float, A: float) -> float:
-    """Return the inverse of Hall's transform, `(3/A)(∛(1 + A(q − A/6)) − 1)`."""
+    """Return the inverse of Hall's transform, `(3/A)(∛(1 + A(q − A/6)) − 1)`, A being the skewness over √n."""
     return q if abs(A) < 1e-9 else (3 / A) * (cbrt(1 + A * (q - A / 6)) - 1)
 
 
 def clip(x: float, low: float, high: float) -> float:
-    """Move x into [low, high]."""
+    """Return x, moved into [low, high] if it lies outside."""
     return min(max(x, low), high)
 
 
 def log_standard_error(cv2: float, rho: float, n: int) -> float:
-    """Return the standard error of ln V̂: `√(cv²/n + 2ρ/(n(n − 1)))`, with ρ = tr Σ²/V².
+    """Return the standard error of the logarithm of an estimated total variance, `√(cv²/n + 2ρ/(n(n − 1)))`.
 
-    The second term belongs to a U-statistic; it alone remains where ‖g − μ‖ is constant.
+    cv² is variance/mean² of the squared norms ‖g − μ‖² of n centred gradients. `rho` is tr Σ²/(tr Σ)², with their
+    covariance Σ. The second term belongs to a U-statistic; it alone remains if ‖g − μ‖ is constant.
     """
     return sqrt(cv2 / n + 2 * rho / (n * (n - 1)))
 
@@ -87,10 +89,11 @@ def log_standard_error(cv2: float, rho: float, n: int) -> float:
 def positive_mean_interval(
     value: float, values: Shape, *, rho: float, confidence: float, tail_upper: float | None = None
 ) -> Interval:
-    """Return limits for V = E d, estimated by `value`, from the shape of the series of d.
+    """Return limits for the mean of positive numbers, estimated by `value`, from the shape of their series, `values`.
 
-    They are the union of `V̂ exp(∓ t_ν se)` and `V̂(1 − se g⁻¹(±z))`. g is Hall's transform with A = skewness/√n clipped
-    to [−2, 2]. The lower limit is at least 0, the upper one at least `tail_upper`.
+    They are the union of `V̂ exp(∓ t_ν se)` and `V̂(1 − se g⁻¹(±z))`. V̂ is `value` and se the standard error of ln V̂.
+    t_ν and z are quantiles of Student's t and the normal law. g is Hall's transform with A = skewness/√n clipped to
+    [−2, 2]. The lower limit is at least 0, the upper one at least `tail_upper`.
     """
     upper = (1 + confidence) / 2
     se, A = log_standard_error(values.cv2, rho, values.n), clip(values.skewness / sqrt(values.n), -2, 2)
@@ -101,7 +104,7 @@ def positive_mean_interval(
 
 
 def mean_interval(value: float, values: Shape, *, confidence: float) -> Interval:
-    """Return limits for the mean of a scalar series of any sign: the union of the t_ν and the Hall interval."""
+    """Return limits for the mean of a scalar series of any sign: the union of Student's t interval and Hall's."""
     upper = (1 + confidence) / 2
     se, A = sqrt(values.variance / values.n), clip(values.skewness / sqrt(values.n), -2, 2)
     z, t = normal_quantile(upper), t_quantile(upper, values.nu)
@@ -114,9 +117,10 @@ def _exp(x: float) -> float:
 
 
 def status(variance: float, khat: float | None, replicates: int) -> Status:
-    """Return DEGENERATE if V̂ = 0, else a word for the tail index k̂, else SMALL_R if R < 1000, else OK.
+    """Return a variance's status: DEGENERATE if it is 0, else a word for the tail, else SMALL_R if R < 1000, else OK.
 
-    The tail: INFINITE_VARIANCE_SUSPECTED (k̂ ≥ 1), HEAVY_TAIL (k̂ ≥ 0.7), TAIL_WARNING (k̂ ≥ 0.5). None: discrete.
+    The tail index gives INFINITE_VARIANCE_SUSPECTED (≥ 1), HEAVY_TAIL (≥ 0.7) or TAIL_WARNING (≥ 0.5); None is
+    discrete.
     """
     if variance == 0:
         return Status.DEGENERATE

@@ -1,4 +1,4 @@
-"""The figures of a study: functions from the prepared frame to a matplotlib figure, or None without data."""
+"""The figures of a study. Each is drawn from the prepared frame by a function that returns None if there is no data."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FORMATS = ("svg", "png")
 
 
 def images(table: pd.DataFrame) -> Iterator[tuple[str, bytes | None]]:
-    """Yield ``name.svg`` and ``name.png`` of every figure with its content, or None if it has no data."""
+    """Yield the file name of every figure, as SVG and as PNG, with its content, or None if the figure has no data."""
     for name in NAMES:
         yield from _files(name, lambda name=name: draw(name, table))  # type: ignore[misc]
 
 
 def training_images(problems: Sequence[Problem]) -> Iterator[tuple[str, bytes | None]]:
-    """Yield ``name.svg`` and ``name.png`` of every figure of training with its content, or None if it has no data."""
+    """Yield the file name of every training figure, as SVG and PNG, with its content, or None if it has no data."""
     from bench.report.figures.training import curves, pictures, variances
 
     for name, drawing in zip(TRAINING, (curves, variances, pictures), strict=True):
@@ -45,9 +45,9 @@ def _files(name: str, drawing: Callable[[], Figure | None]) -> Iterator[tuple[st
 
 
 def draw(name: str, table: pd.DataFrame) -> Figure | None:
-    """Return a figure by its name, or None if the frame has no data for it.
+    """Return the figure of this name, or None if the frame has no data for it.
 
-    An exact method is drawn with variance 0, without its rounding.
+    The variance of an exact method is only rounding and is drawn as 0.
     """
     from bench.report.figures.bias_variance import bias_variance
     from bench.report.figures.heatmap import heatmap

@@ -28,7 +28,7 @@ SIGNS = (
 
 
 def bias_variance(table: pd.DataFrame) -> Figure | None:
-    """Draw one panel per objective; None if no objective has a bounded bias and a variance.
+    """Draw squared bias against variance, a panel per objective; None if no objective has a bias bound and a variance.
 
     A significant bias is drawn at its estimate with its interval, any other at its upper bound.
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS = 14
 DECADES = 4
-"""The colour scale ends at this many decades above the best; the numbers in the cells go on."""
+"""The colour scale ends this many decades above the best variance. The numbers in the cells go further."""
 ABSENT, FAILED, BIASED = "#e3e3e3", "#c1272d", "#d55e00"
 
 TITLE = "Variance over the lowest variance above 0 of an unbiased estimator on the same objective"
@@ -28,10 +28,10 @@ NOTE = "Unbiased: shown by the data, or declared and not refuted by them. Cost i
 
 
 def heatmap(table: pd.DataFrame) -> Figure | None:
-    """Draw the map; None if nothing has a variance.
+    """Draw a map of relative variances, a row per estimator and a column per objective; None if there is no variance.
 
-    Beyond 14 objectives, objectives that differ only in parameters are drawn at their smallest and largest dimension,
-    or if these are too many at their largest. The title says so.
+    If there are more than 14 objectives, those that differ only in parameters are drawn at their smallest and largest
+    dimension, or at their largest alone if that is still too many. The title says so.
     """
     import seaborn
     from matplotlib.figure import Figure

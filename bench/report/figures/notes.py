@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 SIZE = 6.5
 WIDTH, HEIGHT = 4.0, 8.0
-"""Width of a character and height of a line in points; estimates, so that nothing has to be rendered."""
+"""Width of a character and height of a line of text in points; estimates, so that nothing has to be rendered."""
 REACH = 5.0
 """Half the width of a marker, in points."""
 
@@ -26,7 +26,7 @@ PLACES: tuple[tuple[float, float, Literal["left", "center", "right"], Literal["b
     (0, 7, "center", "bottom"),
     (0, -7, "center", "top"),
 )
-"""Where a text may go, best first: offset in points, and the alignment of the text there."""
+"""Where a text may go, best first: its offset from the marker in points (1/72 inch), and its alignment there."""
 
 Box = tuple[float, float, float, float]
 Steps = Sequence[tuple[float, float]]
@@ -36,14 +36,14 @@ CLEAR = 1.0
 
 
 class Point(NamedTuple):
-    """A text that is wanted beside a point.
+    """A text to be written beside a marker.
 
     Args:
-        x: data coordinate, positive.
-        y: data coordinate, positive.
-        text: a few characters; empty if the marker alone must be kept clear.
+        x: data coordinate of the marker, positive.
+        y: data coordinate of the marker, positive.
+        text: a few characters; empty if only the marker must be kept clear.
         colour: colour of the text.
-        arrows: ends of arrows from the point, relative to it, in points.
+        arrows: ends of the arrows that start at the marker, relative to it, in 1/72 inch.
     """
 
     x: float
@@ -54,7 +54,7 @@ class Point(NamedTuple):
 
 
 def annotate(figure: Figure, points: dict[Axes, list[Point]], lines: Mapping[Axes, Steps] | None = None) -> None:
-    """Write each text at the first of eight places that is free; leave it out if none is.
+    """Write each text in the first of eight places around its marker that is free; leave it out if none is.
 
     The figure's layout must be final. Texts keep clear of ``lines`` too.
     """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Transform
 
 Edge = Literal["x", "y"]
-"""A coordinate that is zero: its logarithmic axis has no place for it, so the mark goes to the low end."""
+"""The axis on which a mark has the value zero. A logarithmic axis has no zero, so the mark goes to its low end."""
 
 LOOK: Any = {  # some releases of matplotlib type every key of its settings, others none
     "font.family": "DejaVu Sans",
@@ -48,7 +48,7 @@ LETTERS = 13
 def panels(
     problems: Sequence[str], title: str, *, width: float = 3.4, height: float = 2.8, across: int = 4
 ) -> tuple[Figure, dict[str, Axes]]:
-    """Return a figure with a titled panel for each problem, at most ``across`` in a row; sizes are in inches."""
+    """Return a figure with a titled panel per problem, at most ``across`` in a row; panel sizes are in inches."""
     from matplotlib.figure import Figure
 
     columns = min(across, max(len(problems), 1)) if len(problems) != across + 1 else across - 1
@@ -65,7 +65,7 @@ def panels(
 
 
 def entitle(figure: Figure, title: str, *, letters: int = LETTERS, size: float = 9.5) -> None:
-    """Put the title into the upper left corner, each of its lines wrapped to the figure: ``letters`` an inch."""
+    """Put the title into the figure's upper left corner, its lines wrapped at ``letters`` characters per inch."""
     width = int(figure.get_figwidth() * letters)
     lines = [line for part in title.split("\n") for line in textwrap.wrap(part, width)]
     figure.suptitle("\n".join(lines), fontsize=size, x=0.01, ha="left")
@@ -90,7 +90,7 @@ def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
 
 
 def limits(row: Any) -> tuple[float, float, float]:
-    """Return the variance to draw with its limits; a lower limit alone is (low, low, NaN), open above."""
+    """Return the variance to draw with its lower and upper limit; (low, low, NaN) if only a lower limit is known."""
     value = row.variance_low if math.isnan(row.variance) else row.variance
     return value, row.variance_low, row.variance_high
 
@@ -98,7 +98,7 @@ def limits(row: Any) -> tuple[float, float, float]:
 def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | None = None) -> None:
     """Draw an estimate: a filled marker, or a hollow one if a bias is not excluded.
 
-    ``edge`` names the coordinate that is zero.
+    ``edge`` is the axis on which its value is zero, if any; the marker goes to the low end of that axis.
     """
     where, marker = _coordinates(ax, edge), look(style, hollow=not row.fair, n=row.n)
     x, y = (0 if edge == "x" else x), (0 if edge == "y" else y)
@@ -110,7 +110,7 @@ def _coordinates(ax: Axes, edge: Edge | None) -> Transform:
 
 
 def look(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, Any]:
-    """Return the marker's properties: perhaps ``hollow``, and larger with more samples n, which may be NaN."""
+    """Return matplotlib's properties of a marker. It is larger for more samples ``n``; NaN counts as one sample."""
     size = 5.5 + min(1.1 * math.log2(n), 5.0) if n > 1 else 5.5
     return {
         "marker": style.marker,
@@ -130,9 +130,9 @@ def whisker(ax: Axes, start: tuple[float, float], end: tuple[float, float], colo
 def arrow(
     ax: Axes, x: float, y: float, colour: str, towards: tuple[float, float] = (0, 17), *, edge: Edge | None = None
 ) -> None:
-    """Draw an arrow of fixed length (points), for an interval that is open on this side.
+    """Draw an arrow from (x, y), by ``towards`` in points, for an interval that is open on this side.
 
-    ``edge`` names the coordinate of the arrow's start that is zero.
+    ``edge`` is the axis on which the start is zero, if any; the arrow starts at the low end of that axis.
     """
     ax.annotate(
         "",
@@ -145,9 +145,9 @@ def arrow(
 
 
 def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
-    """Draw a variance over x: a marker with an error bar, or with an arrow if open above; at the low edge if zero.
+    """Draw a variance at position x: a marker with an error bar, or with an arrow if there is no upper limit.
 
-    The lower limit zero of a heavy tail says nothing: it becomes an arrow from the edge.
+    A variance of zero is drawn at the low edge, with an arrow if its tail is heavy: nothing is known about it then.
     """
     value, low, high = limits(row)
     if value == 0:
@@ -178,7 +178,7 @@ def logarithmic(ax: Axes, *, room: float = 0.12) -> None:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Return round values between 10^low and 10^high: powers of ten; within two decades also 2 and 5 times them."""
+    """Return round values between 10^low and 10^high: powers of ten, and within two decades also 2 and 5 times them."""
     powers = range(math.floor(low), math.ceil(high) + 1)
     if high - low < 2:
         values = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
@@ -188,7 +188,7 @@ def decades(low: float, high: float) -> list[float]:
 
 
 def ticks(axis: Axis, values: Sequence[float]) -> None:
-    """Label these values alone, in plain text: ten times as fast as matplotlib's logarithmic labels."""
+    """Label only these values, in plain text. This is ten times as fast as matplotlib's logarithmic labels."""
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
     axis.set_major_locator(FixedLocator(values))
@@ -220,7 +220,7 @@ def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
 
 
 def legend(figure: Figure, table: pd.DataFrame, *signs: str) -> None:
-    """Put one legend under the figure: the estimator names of the frame, then the given signs."""
+    """Put one legend under the figure: the frame's estimator names, then the given ``signs``, keys of ``SIGNS``."""
     from matplotlib.lines import Line2D
 
     names = order(list(table["estimator_name"]))
@@ -243,6 +243,6 @@ SIGNS: dict[str, dict[str, Any]] = {
 
 
 def settle(figure: Figure) -> None:
-    """Make the layout final: later drawing moves nothing, and saving in two formats costs one layout."""
+    """Compute the layout and fix it: later drawing moves nothing, and saving does not compute it again."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

@@ -1,4 +1,4 @@
-"""The results of training: curves of the objective, the variance of the gradient along the way, and pictures."""
+"""The results of training: curves of the objective, the variance of the gradient by step, and pictures."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 MOST = 12  # the best estimators of a problem, which have their pictures drawn
 LINES = tuple(dashes if dashes != (1, 1) else (6, 1, 2, 1) for dashes in DASHES)
-"""Dashes of the curves; dots are kept for the means."""
+"""Dash patterns of the curves; dots are kept for the interquartile means."""
 AGAIN = ("D", "X", "P", "v", "<")
-"""Markers of further estimators of one name."""
+"""Markers for estimators whose name already has a curve in the figure."""
 AXES = ("steps of the optimizer", "evaluations of f per batch element", "seconds of training")
 
 
 def curves(problems: Sequence[Problem]) -> Figure | None:
-    """Draw a row of panels for each problem: the objective by step, evaluation and second, and in training."""
+    """Draw four panels for each problem: the objective by step, evaluation and second, and its value in training."""
     if not problems:
         return None
     title = (
@@ -81,8 +81,8 @@ def _from_zero(ax: Axes, xs: Sequence[Array]) -> None:
 def window(problem: Problem) -> tuple[float, float]:
     """Return the limits of the objective's axis.
 
-    They include the medians of all estimators after the first tenth of the looks, and the final intervals. Beyond the
-    start, on the worse side, there is room for no more than a third of the way from the start to the best.
+    They include the medians of all estimators after the first tenth of the looks (checkpoints), and the final
+    intervals. On the worse side, they pass the start by at most a third of the way from the start to the best value.
     """
     upwards = 1.0 if problem.maximise else -1.0
     paths = [upwards * np.array([across_seeds(column).median for column in c.value.T]) for c in problem.curves]
@@ -172,7 +172,7 @@ def mosaic(stack: Array) -> Array:
 
 
 def looks(found: Sequence[Curves]) -> dict[str, Style]:
-    """Return the style of each estimator label: the style of its name, with another dash and marker if it recurs."""
+    """Return the style of each estimator label: its name's style, with another dash and marker if the name recurs."""
     of_name = styles([c.name for c in found])
     chosen: dict[str, Style] = {}
     seen: dict[str, int] = {}
