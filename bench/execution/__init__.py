@@ -1,1 +1,1 @@
-"""Where the work runs, and in what order: a study folder, worker processes, one loop."""
+"""Execution: where the work runs and in what order; a study folder, worker processes and the loop over tasks."""

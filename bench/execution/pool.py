@@ -1,8 +1,9 @@
-"""Worker processes of one thread each.
+"""Worker processes, each with one thread.
 
-A small cell goes to one worker; the draws of a large cell go to all. Any process computes the same bits for a draw, and
-draws are merged in order, so the number of workers changes no figure. A worker that dies costs only the cell it was
-working on. The standard pools lose all pending work when a worker dies; this one has plain processes, one pipe each.
+A small cell goes to one worker; the draws of a large cell go to all workers. Every process computes the same bits for a
+draw, and draws are merged in order, so the number of workers changes no result. A worker that dies costs only the cell
+it was working on. Python's own pools lose all pending work when a worker dies; this one has plain processes, each with
+its own pipe.
 """
 
 import contextlib
@@ -33,22 +34,22 @@ from bench.stats import Partial
 from estimators import Refusal
 
 CHUNKS, AHEAD = 32, 4
-"""Chunks of a cell per worker: at most in all, and at most under way or waiting for the merge (bounds the memory).
+"""Limits per worker: chunks of a cell; chunks under way or waiting to be merged, which bounds the memory.
 
-A chunk is some successive draws. All chunks have about equal replicates.
+A chunk is a range of successive draws. All chunks of a cell have about the same number of replicates.
 """
 Preload = Sequence[tuple[Selector, Kind]]
-"""Selectors of users' own classes, which every worker has to load."""
+"""Selectors with their kinds. Every worker loads their classes first, so that it knows users' own classes."""
 
 
 class Work(Protocol):
-    """Work that one worker can do alone. It has to be picklable."""
+    """Picklable work that one worker can do alone."""
 
     def record(self) -> Record:
-        """Do the work and return its line."""
+        """Do the work and return its record."""
 
     def failed(self, reason: str) -> Record:
-        """Return the line that says why the work could not be done."""
+        """Return a record that says why the work failed."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 class Worker:
-    """A process and its pipe."""
+    """A worker process and the pipe to it."""
 
     def __init__(self, preload: Preload) -> None:
         context = multiprocessing.get_context("spawn")
@@ -102,12 +103,12 @@ class Worker:
         theirs.close()
 
     def ask(self, task: object) -> None:
-        """Send a question. If the process has died, ``answer`` says so."""
+        """Send a question to the process. If the process has died, ``answer`` will raise ``Lost``."""
         with contextlib.suppress(OSError):
             self.connection.send_bytes(pickle.dumps(task))
 
     def answer(self) -> Any:
-        """Return the answer to the last question, or raise ``Lost`` if the process has died."""
+        """Wait for the answer to the oldest open question and return it; raise ``Lost`` if the process has died."""
         try:
             return pickle.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
@@ -125,7 +126,7 @@ class Worker:
 
 
 class Pool:
-    """``count`` worker processes, each of which first loads the classes of ``preload``; a context manager."""
+    """A context manager of ``count`` worker processes, each of which first loads the classes that ``preload`` names."""
 
     def __init__(self, count: int, preload: Preload = ()) -> None:
         self._preload = preload
@@ -138,7 +139,7 @@ class Pool:
         self.stop()
 
     def stop(self) -> None:
-        """End the workers."""
+        """End all worker processes."""
         for worker in self._workers:
             worker.stop()
 
@@ -147,7 +148,7 @@ class Pool:
         self._workers[self._workers.index(worker)] = Worker(self._preload)
 
     def records(self, tasks: Sequence[Work]) -> Iterator[Record]:
-        """Yield the line of every task, in the order in which they end."""
+        """Yield the record of every task as it ends. If a worker dies, its task yields a record of the failure."""
         waiting, busy = deque(tasks), dict[Worker, Work]()
         while waiting or busy:
             for worker in self._workers:
@@ -165,9 +166,11 @@ class Pool:
     def spread(self, engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
         """Yield the partial sums of a cell in block order, computed by all workers.
 
+        ``centre`` is a point near the mean gradient; ``exact`` is the exact gradient, or None if it is unknown.
+
         Raises:
-            Lost: a worker died, or an estimator raised. The work under way is thrown away.
-            Refusal: the estimator refused.
+            Lost: a worker died, or the computation raised in a worker. The work under way is discarded.
+            Refusal: the estimator refused the objective.
         """
         state = engine.state_bytes()
         chunks = deque(chunks_of(engine.spans, engine.sizes, len(self._workers)))
@@ -207,7 +210,7 @@ def _answering(busy: Collection[Worker]) -> list[Worker]:
 
 
 def chunks_of(spans: Sequence[range], sizes: Sequence[int], workers: int) -> Iterator[range]:
-    """Yield ranges of draws made of whole spans: many for each worker, so that none waits long for the last."""
+    """Yield ranges of draws that consist of whole spans: many per worker, so that none is idle for long at the end."""
     share, start, rows = sum(sizes) / (CHUNKS * workers), 0, 0
     for span in spans:
         rows += sum(sizes[span.start : span.stop])

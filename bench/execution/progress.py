@@ -1,28 +1,28 @@
-"""Progress: the events of a run."""
+"""Progress: receivers of the events of a run."""
 
 from bench.records.lines import Record
 
 
 class Progress:
-    """Receives the events of a run, and ignores them: receivers override the events that they want."""
+    """A receiver of the events of a run. This one ignores all events; a subclass overrides the methods it needs."""
 
     def start(self, total: int, done: int) -> None:
-        """Receive the amount of work, and the part of it that is on record already."""
+        """Receive the number of pieces of work, and how many of them are on record already."""
 
     def cell(self, label: str) -> None:
-        """Receive the label of the cell that begins."""
+        """Receive the label of the cell whose work begins."""
 
     def block(self, done: int, total: int) -> None:
-        """Receive the replicates of the current cell that are done, and their number in all."""
+        """Receive the number of replicates of the current cell that are done, and the number to do in all."""
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Receive a pilot's look: the relative half-widths reached and wanted, and the replicates so far."""
+        """Receive a look of a pilot: the cell's label, relative half-widths reached and wanted, replicates so far."""
 
     def finish(self, record: Record) -> None:
-        """Receive a record that is on disk."""
+        """Receive a record that has been written to disk."""
 
     def end(self) -> None:
-        """Receive the end of the run, or its interruption."""
+        """Receive the end of the run, complete or interrupted."""
 
 
 Silent = Progress

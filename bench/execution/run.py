@@ -1,4 +1,4 @@
-"""The straight line: a spec is planned into cells, each cell is measured, each measurement is a line in a file."""
+"""A run of a study: the spec is planned into cells, each cell is measured, and each measurement becomes a record."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,21 +15,21 @@ from bench.records.lines import Outcome, Record
 
 
 def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -> list[Record]:
-    """Measure what a study folder lacks, and return the records of the spec's runs.
+    """Measure the cells of a spec that a study folder lacks, and return the records of all its cells.
 
-    Each record is on disk when its cell ends: an interrupted run loses only the cell it was in. Cells that failed, or
-    whose code has changed, are measured again. If the spec asks for a precision, a pilot finds the replicates of every
-    cell first; a pilot on record is not made again. Timing comes last and alone.
+    Each record is on disk when its cell ends: an interrupted run loses only the cells under way. Cells that failed, or
+    whose code has changed, are measured again. If the spec asks for a precision, a pilot first finds the replicates of
+    every cell; a pilot on record is not repeated. Timing comes last, when nothing else runs.
 
     Args:
-        spec: estimators, objectives and settings, on a device that is decided (see ``Spec.on_device``).
-        folder: the study folder, made if it does not exist.
+        spec: estimators, objectives and settings. Its device is "cpu" or "cuda": ``Spec.on_device`` replaces "auto".
+        folder: the study folder, created if it does not exist.
         progress: receives the events of the run.
-        workers: processes that measure, of one thread each; None for as many as there are processors and work for.
-            Their number changes no figure. Timing always runs alone.
+        workers: number of processes that measure, each with one thread; None for as many as there are processors and
+            work for. The number changes no result. Timing always uses one process.
 
     Raises:
-        UsageError: an estimator or an objective cannot be made.
+        UsageError: an estimator or an objective cannot be created.
         Damaged: the folder's records cannot be read.
         OSError, Busy: the folder cannot be written.
     """
@@ -50,7 +50,7 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
 
 
 def _with_pilots(study: StudyWriter, pilots: Sequence[PilotTask]) -> tuple[list[MomentsTask], list[Task]]:
-    """Make the pilots that are lacking; return the measurements that they ask for, and the pilots that failed."""
+    """Run the pilots that are lacking; return the measurements that they ask for, and the pilots that failed."""
     lacking = study.lacking(pilots)
     study.progress.start(len(pilots), len(pilots) - len(lacking))
     study.execute(lacking)
@@ -76,7 +76,7 @@ def _measure(study: StudyWriter, tasks: Sequence[MomentsTask]) -> None:
     study.execute(references, in_process=True)
     found = {task.cell.objective: reference.read(study.line(task)) for task in stand_ins}
     study.execute([replace(task, reference=found.get(task.cell.objective)) for task in measuring])
-    for task in tasks:  # a line on record already may come from a run without this pilot
+    for task in tasks:  # a record in the folder may come from a run without this pilot
         line = task.with_pilot(study.line(task))
         if line != study.line(task):
             study.keep(line)

@@ -1,4 +1,4 @@
-"""A study folder while it is written: the lines it holds, the lines it lacks, and the loop that makes them."""
+"""The writer of a study folder: the records it holds, the records it lacks, and the loop that makes them."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,15 +19,15 @@ SomeTask = TypeVar("SomeTask", bound=Task)
 
 
 class StudyWriter:
-    """A study folder while it is written; a context manager.
+    """The writer of a study folder; a context manager.
 
-    Each line is on disk when its work ends: an interruption loses only the work under way.
+    Each record is on disk when its work ends: an interruption loses only the work under way.
 
     Args:
-        spec: estimators and objectives, whose classes the workers load.
-        folder: the study folder, made if it does not exist.
+        spec: the spec of the study; workers load the classes of its estimators and objectives.
+        folder: the study folder, created if it does not exist.
         progress: receives the events of the run.
-        workers: processes that measure, of one thread each; None for as many as there are processors and work for.
+        workers: number of processes, each with one thread; None for as many as there are processors and work for.
 
     Raises:
         Damaged: the folder's records cannot be read.
@@ -52,38 +52,38 @@ class StudyWriter:
         self._stack.close()
 
     def keep_spec(self) -> None:
-        """Write the spec to the folder, joined to the one that is there already."""
+        """Write the spec to the folder. If the folder has a spec already, the new one holds the selectors of both."""
         path = self.folder / FILE
         whole = self.spec.extending(Spec.read(path)) if path.exists() else self.spec
         files.write(path, whole.to_toml(self.folder))
 
     def line(self, task: Task) -> Record:
-        """Return the line of a task that is on record."""
+        """Return the record of a task; the folder must hold one."""
         return self.lines[task.run, task.kind]
 
     def lacking(self, tasks: Sequence[SomeTask]) -> list[SomeTask]:
-        """Return the tasks whose line is missing, failed, or was made by other code."""
+        """Return the tasks that have no record, a record of a failure, or a record made by other code."""
         lines = [(task, self.lines.get((task.run, task.kind))) for task in tasks]
         return [task for task, line in lines if line is None or not task.is_settled_by(line)]
 
     def keep(self, line: Record) -> None:
-        """Write a line."""
+        """Write a record to the folder."""
         self.store.append(line)
         self.lines[line["run"], line["kind"]] = line
 
     def skip(self, task: Task, reason: str) -> None:
-        """Write the line of a pair that does not fit together, unless it is on record."""
+        """Write a record that a task is skipped, and why, unless the folder holds this record already."""
         if self.lacking([task]):
             self.keep(skipped(task.head(), reason))
 
     def execute(self, tasks: Sequence[Task], *, in_process: bool = False) -> None:
-        """Do the work of every task, write its line, and report it; ``in_process`` without workers, in order."""
+        """Execute every task, write its record and report it. With ``in_process``, keep order and use no workers."""
         for line in self._records(tasks, 1 if in_process else self._processes(tasks)):
             self.keep(line)
             self.progress.finish(line)
 
     def _records(self, tasks: Sequence[Task], processes: int) -> Iterator[Record]:
-        """Yield the line of every task. A small task goes to one worker; then the draws of each large one go to all."""
+        """Yield every task's record. A small task goes to one worker; then the draws of each large one go to all."""
         if processes > 1:
             preload: Preload = [(s, "estimator") for s in self.spec.estimators]
             self.pool = self.pool or Pool(processes, [*preload, *((s, "objective") for s in self.spec.objectives)])
@@ -105,11 +105,11 @@ class StudyWriter:
         return count if any(task.is_spread for task in tasks) else min(count, len(tasks))
 
     def stop(self) -> None:
-        """End the workers, if there are any."""
+        """End the worker processes, if there are any."""
         if self.pool is not None:
             self.pool.stop()
             self.pool = None
 
     def records(self, runs: Collection[str]) -> list[Record]:
-        """Return the records of these runs, as the folder holds them."""
+        """Read the folder, and return the records of the runs with these ids."""
         return [line for line in store.read(self.folder) if line["run"] in runs]

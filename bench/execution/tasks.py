@@ -1,4 +1,4 @@
-"""Tasks: pieces of work, each of which becomes one line of a study."""
+"""Tasks: pieces of work, each of which becomes one record of a study."""
 
 import functools
 from abc import ABC, abstractmethod
@@ -22,12 +22,12 @@ from bench.records.lines import LineKind, Outcome, Record
 from bench.stats import PrecisionTarget, Reference
 
 LARGE = 2**27
-"""Numbers in a cell's samples from which it pays to spread its draws over worker processes."""
+"""Count of numbers in a cell's samples from which it pays to spread the cell's draws over worker processes."""
 
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """A piece of work that becomes one line.
+    """A piece of work that becomes one record.
 
     Args:
         cell: estimator and objective.
@@ -38,15 +38,15 @@ class Task(ABC):
     settings: Settings
 
     kind: ClassVar[LineKind]
-    """Kind of the line."""
+    """Kind of the record."""
     noun: ClassVar[str] = "cells"
-    """Word for several tasks."""
+    """Plural noun for several tasks, in reports of progress."""
     title: ClassVar[str] = "{cell}"
-    """Format of the label, from the labels of the cell and the objective and the seed."""
+    """Format of the task's label, with the fields ``cell``, ``objective`` (their labels) and ``seed``."""
 
     @functools.cached_property
     def run(self) -> str:
-        """Id of the run that the line belongs to."""
+        """Id of the run that the record belongs to."""
         return run_of(self.cell, self.settings)
 
     @property
@@ -57,45 +57,48 @@ class Task(ABC):
 
     @property
     def effort(self) -> float:
-        """Amount of work, the numbers in all samples in units of ``LARGE``; from 1 on it pays to start processes."""
+        """Amount of work: the count of numbers in all samples over ``LARGE``. Above 1, it pays to start processes."""
         n = int(getattr(self.cell.estimator, "n", 1))
         return replicates_of(self.cell, self.settings) * n * self.cell.objective.row_elements / LARGE
 
     @property
     def is_spread(self) -> bool:
-        """Whether its draws are spread over all workers, one task at a time."""
+        """Whether the draws of the task are spread over all workers; other tasks then wait."""
         return False
 
     def head(self) -> Record:
-        """Return the keys of the line that are known before the work."""
+        """Return the start of the record: the keys that are known before the work."""
         return head(self.cell, self.settings, self.kind)
 
     def is_settled_by(self, line: Record) -> bool:
-        """Return whether a line on record makes the work needless: it did not fail, and the code is unchanged."""
+        """Return whether a record settles the task: the work did not fail, and the code has not changed since."""
         code = code_digest(self.cell.estimator, self.cell.objective)
         return bool(line["outcome"] != Outcome.FAILED and line["code"] == code)
 
     def record(self, progress: Progress | None = None, pool: Pool | None = None) -> Record:
-        """Do the work and return its line, whatever happens. Draws are spread over the pool if there is one."""
+        """Do the work, with the draws spread over the pool if there is one, and return its record.
+
+        If the work raises, return a record of the failure.
+        """
         with single_thread():
             return safely(lambda: self.work(progress or Silent(), pool), self.head())
 
     @abstractmethod
     def work(self, progress: Progress, pool: Pool | None) -> Record:
-        """Do the work and return its line."""
+        """Do the work and return its record, or raise."""
 
     def failed(self, reason: str) -> Record:
-        """Return the line that says why the work could not be done."""
+        """Return a record that says why the work failed."""
         return failed(self.head(), reason)
 
 
 @dataclass(frozen=True)
 class MomentsTask(Task):
-    """Measures a cell.
+    """The measurement of a cell, which becomes a moments record.
 
     Args:
         reference: stands in for the exact gradient if the objective has none.
-        pilot: line of the pilot that found the replicates, if there was one.
+        pilot: record of the pilot that found the number of replicates; None without a pilot.
     """
 
     reference: Reference | None = None
@@ -104,33 +107,33 @@ class MomentsTask(Task):
 
     @property
     def is_spread(self) -> bool:
-        """Whether its draws are spread over all workers: a large cell's are."""
+        """Whether the cell is so large that its draws are spread over all workers."""
         return self.effort > 1
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
-        """Measure the cell and return its line."""
+        """Measure the cell and return its moments record, or raise."""
         spread = in_process if pool is None else pool.spread
         return measure_moments(Engine(self.cell, self.settings), progress.block, spread, self.reference)
 
     def record(self, progress: Progress | None = None, pool: Pool | None = None) -> Record:
-        """Measure the cell and return its line, whatever happens."""
+        """Measure the cell and return its moments record. If the work raises, return a record of the failure."""
         return self.with_pilot(super().record(progress, pool))
 
     def failed(self, reason: str) -> Record:
-        """Return the line that says why the cell could not be measured."""
+        """Return a moments record that says why the cell could not be measured."""
         return self.with_pilot(super().failed(reason))
 
     def with_pilot(self, line: Record) -> Record:
-        """Return a line of the cell with the precision that its pilot was made for."""
+        """Return a moments record of the cell with the pilot's precision added; unchanged without a pilot."""
         return line if self.pilot is None else with_precision(line, self.pilot)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PilotTask(Task):
-    """Finds out how many replicates a cell needs.
+    """The search for the number of replicates that a cell needs, which becomes a pilot record.
 
     Args:
-        settings: how the cell is measured, with the most replicates that the target allows.
+        settings: how the cell is measured; ``replicates`` is the most that the target allows.
         target: the wanted precision.
     """
 
@@ -140,37 +143,37 @@ class PilotTask(Task):
 
     @functools.cached_property
     def run(self) -> str:
-        """Id of the run; it depends on the target."""
+        """Id of the run, which depends on the target."""
         return str(self.head()["run"])
 
     def head(self) -> Record:
-        """Return the keys of the line that are known before the work."""
+        """Return the start of the pilot record: the keys that are known before the work."""
         return pilot_head(self.cell, self.settings, self.target)
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
-        """Make the pilot and return its line."""
+        """Run the pilot and return its record."""
         return run_pilot(self.cell, self.settings, self.target, progress.block, progress.look)
 
 
 @dataclass(frozen=True)
 class ReferenceTask(Task):
-    """Measures the gradient that stands in for an objective's exact one."""
+    """The measurement of a gradient that stands in for an objective's exact one; it becomes a reference record."""
 
     kind = LineKind.REFERENCE
     title = "reference of {objective}"
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
-        """Measure the reference and return its line."""
+        """Measure the reference and return its record."""
         return reference.measure_reference(self.cell, self.settings, progress.block)
 
 
 @dataclass(frozen=True)
 class TimingTask(Task):
-    """Times a cell; nothing else may run beside it."""
+    """The timing of a cell, which becomes a timing record. Nothing else may run at the same time."""
 
     kind = LineKind.TIMING
     title = "timing {cell}"
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
-        """Time the cell and return its line."""
+        """Time the cell and return its timing record."""
         return measure_timing(self.cell, self.settings)

@@ -1,1 +1,1 @@
-"""A cell to its record lines: gradients, their sums, their statistics, their cost."""
+"""From a cell to its records: gradients, their sums, their statistics and their cost."""

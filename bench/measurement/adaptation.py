@@ -1,4 +1,4 @@
-"""Adaptation: an estimator's state learns, then it is frozen."""
+"""Adaptation: the state of an estimator learns, and is then frozen."""
 
 import hashlib
 import time
@@ -11,14 +11,17 @@ from bench.measurement.engine import Engine
 from estimators import adapt, rows
 
 ADAPT_STEPS, ADAPT_ROWS = 200, 64
-"""Steps of adaptation, and the rows of q in each."""
+"""Number of steps of an adaptation; number of rows of q in each step."""
 ADAPT_RATE = 1e-2
-"""Learning rate of a learned control variate, with Adam."""
+"""Adam's learning rate for a learned control variate."""
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """The number of steps, their wall time and evaluations of f; the digest of the final state, or None without one."""
+    """The steps of an adaptation, their wall time, their evaluations of f, and the digest of the final state.
+
+    An estimator without a state has no steps, and its digest is None.
+    """
 
     steps: int = 0
     seconds: float = 0.0
@@ -27,7 +30,7 @@ class Adaptation:
 
 
 def adapt_state(engine: Engine) -> Adaptation:
-    """Adapt the engine's state on noise of its own, then freeze it."""
+    """Let the state of the engine's estimator, if it has one, learn from noise of its own; then freeze the state."""
     if engine.state is None:
         return Adaptation()
     begin = time.perf_counter()

@@ -5,12 +5,13 @@ slows down differently from the job. The ratio inside a pair is stable: ``cost``
 time of a base job of the same shapes, in the same process, a moment earlier or later.
 
 - One thread, without garbage collection. The first call of each job is not timed.
-- Warm-up lasts until two successive blocks agree. A block is long compared with the clock's resolution.
-- Blocks come in the order AB BA BA AB: each job starts a pair equally often, and a steady drift cancels.
+- Calls are timed in blocks, long compared with the clock's resolution. Warm-up lasts until two successive blocks agree.
+- Blocks of the job, A, and the base job, B, come in the order AB BA BA AB: each job starts equally many pairs, and a
+  steady drift cancels.
 - Results are medians with distribution-free intervals, never means.
 
-All intervals describe this process. For a statement about a machine, run fresh processes, take the median of their
-medians, and claim no difference under 1 %.
+All intervals describe this process. A statement about a machine needs several fresh processes and the median of their
+medians; even then, a difference under 1 % is no evidence.
 
 References: Chen & Revels 2016 ("Robust benchmarking in noisy environments") on positive noise and the minimum;
 Kalibera & Jones 2013 ("Rigorous benchmarking in reasonable time") on processes as the unit of repetition.
@@ -33,35 +34,36 @@ from bench.measurement.threads import single_thread
 from bench.stats.comparison import order_statistic_interval
 
 Clock = Callable[[], int]
-"""Returns nanoseconds since a fixed moment; never goes back."""
+"""A function that returns the nanoseconds since a fixed moment and never goes back."""
 FLOOR = 12
-"""Fewest pairs, whatever the budget: with fewer the interval of a median is too wide to be useful."""
+"""Fewest pairs of blocks, however small the time budget: the median of fewer pairs has too wide an interval."""
 WARM_BLOCKS, WARM_SECONDS = 3, 2.0
-"""Fewest full blocks of a warm-up, and the most seconds it may take."""
+"""Fewest full blocks in a warm-up; most seconds that a warm-up may take."""
 CUDA_WARM_SECONDS = 0.025
-"""Fewest seconds of a warm-up on a GPU, which raises its clocks, tunes its kernels and fills its allocator's cache."""
+"""Fewest seconds of a warm-up on a GPU, in which clocks rise, kernels are tuned and the allocator fills its cache."""
 STEADY, NOISE = 0.05, 0.10
-"""Relative difference of two successive blocks that agree; relative interquartile range above which times are noisy."""
+"""Blocks agree if they differ by under 5 %; times are noisy if their interquartile range exceeds 10 % of the median."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The cost of one call of a job: times in seconds, memory in bytes.
+    """The time, relative cost and memory of one call of a job: times in seconds, memory in bytes.
 
-    ``_low`` and ``_high`` are the limits of 95 % intervals, which hold in this process; ``_iqr`` is an interquartile
-    range, over blocks or pairs.
+    Fields that end in ``_low`` and ``_high`` are the limits of 95 % intervals, which describe this process only. Fields
+    that end in ``_iqr`` are interquartile ranges, over blocks or pairs.
 
     Args:
         seconds: median over blocks of the wall time of one call.
         seconds_min: wall time of one call in the fastest block: a better *absolute* time than the median, since other
             processes only add time.
-        device_seconds: on CUDA, the median time between two events on the stream around the block, launch gaps
-            included; None on a CPU. Caches are warm for both clocks.
-        cost: median over pairs of t(job) / t(base), in wall time.
+        device_seconds: on CUDA, median over blocks of the time of one call between two events on the stream, before and
+            after the block, launch gaps included; None on a CPU. Caches are warm here and for ``seconds``.
+        cost: median over pairs of t(job) / t(base), the wall times of one call of the job and of the base job.
         noisy: whether the interquartile range of ``seconds`` or ``cost`` exceeds 10 % of its median.
         steady: whether the warm-up of both jobs ended with two successive blocks within 5 % of each other.
-        blocks: pairs of blocks measured.
-        inner: calls of the job in a block; ``base_inner`` of the base job.
+        blocks: number of pairs of blocks.
+        inner: number of calls of the job in a block.
+        base_inner: number of calls of the base job in a block.
         peak_bytes: the most bytes of tensors that one call holds at once; None if not measured.
     """
 
@@ -97,18 +99,19 @@ def time_pair(
     """Time a job and its base job in interleaved pairs of blocks.
 
     Args:
-        job: the call to time. Every call must do the same work, whatever came before it.
+        job: the call to time. Every call must do the same work, independent of earlier calls.
         base: the unit of cost, of the same shapes.
         device: "cpu" or "cuda". On CUDA neither job may wait for the device.
-        pairs: pairs of blocks, at least 12.
-        block_seconds: shortest block; a single call may take longer.
+        pairs: number of pairs of blocks, at least 12.
+        block_seconds: length of the shortest block; a single call may take longer.
         budget_seconds: time for warm-up and pairs. If 12 pairs do not fit, blocks are shortened, down to one call; 12
-            pairs are measured in any case. The first call of each job and the memory pass come on top.
+            pairs are always measured. The first call of each job and the memory pass come on top.
         memory: whether to measure ``peak_bytes`` too, with one more call of the job.
-        clock: read around every block.
+        clock: the clock, read before and after every block.
 
     Raises:
-        ValueError: there are fewer than 12 pairs, a length is not positive, or the device is neither CPU nor CUDA.
+        ValueError: ``pairs`` is below 12, ``block_seconds`` or ``budget_seconds`` is not positive, or the device is
+            neither CPU nor CUDA.
     """
     device = timed_device(device)
     if pairs < FLOOR:
@@ -245,7 +248,7 @@ def _settle(
 
 
 def _ratio_median(ratios: Sequence[float]) -> float:
-    """Return the exponential of the median log ratio: of two middle ratios, their geometric mean."""
+    """Return the exponential of the median log ratio: the geometric mean of the two middle ratios if there are two."""
     return math.sqrt(statistics.median_low(ratios) * statistics.median_high(ratios))
 
 

@@ -11,11 +11,11 @@ from bench.measurement.engine import Engine
 from estimators import Bound, Integrand, rows
 
 COUNT_ROWS = 64
-"""Rows of the call that is counted."""
+"""Number of rows of q in the call whose evaluations are counted."""
 
 
 def count_evaluations(engine: Engine) -> tuple[float, float]:
-    """Return the evaluations of f and of df/dx per estimate, counted in a call made for this purpose."""
+    """Return the evaluations of f and the evaluations of df/dx per estimate, counted in a call for this purpose."""
     counter = Counter(event_dims=len(engine.q.event_shape))
     count = 1 if engine.cell.estimator.deterministic else COUNT_ROWS
     r = rows(engine.q, count)
@@ -26,7 +26,10 @@ def count_evaluations(engine: Engine) -> tuple[float, float]:
 
 @dataclass
 class Counter:
-    """The evaluations of f and of df/dx so far. One evaluation is at one point, for one batch element."""
+    """The number of evaluations of f and of df/dx so far. One evaluation is at one point, for one batch element.
+
+    ``event_dims`` is the number of event dimensions of x.
+    """
 
     event_dims: int = 0
     f: int = 0
@@ -62,7 +65,7 @@ def _points(x: Tensor, event_dims: int) -> int:
 
 
 def counted(f: Integrand, counter: Counter) -> Integrand:
-    """Return f with every evaluation counted; for a bound, every evaluation of its log-joint, one per particle."""
+    """Return f with its evaluations counted: for a bound, the evaluations of its log-joint, one per particle."""
 
     def watched(x: Tensor, inside: Integrand, event_dims: int) -> Tensor:
         value = inside(_Watch.apply(x, counter, event_dims))  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The layout of a run: the rows of every draw, and how draws are cut into blocks and slices or joined into spans.
+"""The layout of a run: the size of every draw, and how draws are cut into blocks and slices or joined into spans.
 
 All constants of the layout, by the module that defines them::
 
@@ -18,11 +18,11 @@ All constants of the layout, by the module that defines them::
     BLOCKS_PER_SPAN     32          blocks      most blocks of a span                              spans
     NUMBERS_PER_SPAN    2^17        numbers     most numbers in the means of a span's blocks       spans
     bench.stats.layout
-    TRACKED             2^17        rows        spans that start later track w alone row by row    spans, tracked_rows
+    TRACKED             2^17        rows        spans that start later track only the series w     spans, tracked_rows
     SHAPE_BLOCKS        32          blocks      the first blocks keep third and fourth moments     blocks, accumulate
     SUB_BLOCK           32          rows        a sub-block of the trace estimator                 blocks, kernels
     SUB_BLOCKS          64          sub-blocks  sub-blocks of a run                                blocks, accumulate
-    MIN_REMAINDER       16          rows        a shorter rest of a block is no sub-block          kernels
+    MIN_REMAINDER       16          rows        fewest left-over rows that make a sub-block        kernels
     COVERED_REPLICATES  400,000     replicates  longer runs don't keep the largest 1 % of w        kept_values
 """
 
@@ -37,7 +37,7 @@ from bench.records.identity import identity
 from bench.stats.layout import TRACKED
 
 CAP = {"cpu": 2**19, "cuda": 2**22}
-CALL = {"cpu": 2**21, "cuda": 2**22}  # larger calls leave the cache, smaller ones pay for more calls
+CALL = {"cpu": 2**21, "cuda": 2**22}  # larger calls leave the cache; smaller ones cost more calls
 FIRST_DRAW = 256
 FIRST_DRAWS, DRAWS_PER_SIZE = 8, 4  # they bound the rounding of R
 LONG_RUN, FIRST_SHARE, GROWTH = 2**16, 512, 64
@@ -46,15 +46,16 @@ BLOCKS_PER_SPAN, NUMBERS_PER_SPAN = 32, 2**17
 
 
 def cap(objective: Objective, device: str) -> int:
-    """Return the most rows of a draw: a power of two that depends on the objective and the device kind alone."""
+    """Return the largest number of rows in a draw: a power of two, fixed by the objective and the kind of device."""
     most = CAP[device] // max(1, objective.row_elements)
     return max(SMALLEST_DRAW, 1 << (max(1, most).bit_length() - 1))
 
 
 def ladder(objective: Objective, device: str) -> Iterator[int]:
-    """Yield the rows of the draws of a short run: 8 of 256, 4 of 512, 4 of 1024 and so on, up to ``cap``.
+    """Yield the number of rows in each draw of a short run: 8 draws of 256, 4 of 512, 4 of 1024, ..., up to ``cap``.
 
-    R is rounded up by less than a quarter from 2048 on. A longer run starts with the draws of a shorter one.
+    From 2048 replicates on, whole draws exceed the requested replicates by less than a quarter. A longer run starts
+    with the draws of a shorter one.
     """
     most = cap(objective, device)
     size, count = min(FIRST_DRAW, most), FIRST_DRAWS
@@ -64,10 +65,11 @@ def ladder(objective: Objective, device: str) -> Iterator[int]:
 
 
 def long_ladder(objective: Objective, device: str, replicates: int) -> Iterator[int]:
-    """Yield the rows of the draws of a long run: 8 of R/512 or at least 1024, then all of R/8, in powers of two.
+    """Yield the number of rows in each draw of a long run of R ``replicates``: 8 small draws, then large ones.
 
-    No draw exceeds ``cap``. A draw costs the same few operations whatever its rows, so a long run has few draws. R is
-    rounded up by at most an eighth.
+    Let s be the largest power of two up to R/512. A small draw has max(1024, s) rows and a large one 64 s, but no draw
+    exceeds ``cap``. A draw takes the same number of operations whatever its size, so a long run has few draws. Whole
+    draws exceed R by at most an eighth.
     """
     most, share = cap(objective, device), 1 << ((replicates // FIRST_SHARE).bit_length() - 1)
     yield from itertools.repeat(min(max(BLOCKS_PER_DRAW * FIRST_DRAW, share), most), FIRST_DRAWS)
@@ -75,20 +77,20 @@ def long_ladder(objective: Objective, device: str, replicates: int) -> Iterator[
 
 
 def blocks_in(rows: int) -> int:
-    """Return the number of equal blocks in a draw: 1, 2 or 4. Blocks have at least 256 rows if the draw has."""
+    """Return the number of equal blocks in a draw: 1, 2 or 4. A draw is not cut into blocks of under 256 rows."""
     return max(1, min(BLOCKS_PER_DRAW, rows // FIRST_DRAW))
 
 
 def draws(cell: Cell, replicates: int, device: str) -> list[int]:
-    """Return the rows of every draw of a cell: ``replicates`` rounded up to whole draws.
+    """Return the number of rows in each draw of a cell. The sum is ``replicates``, rounded up to whole draws.
 
-    A deterministic estimator returns one gradient whatever the noise, so its run is a single smallest draw.
+    A deterministic estimator always returns the same gradient, so its run is a single draw of the smallest size.
     """
     return [SMALLEST_DRAW] if cell.estimator.deterministic else sizes_of(cell.objective, replicates, device)
 
 
 def sizes_of(objective: Objective, replicates: int, device: str) -> list[int]:
-    """Return the rows of every draw of an estimator with noise: ``replicates`` rounded up to whole draws."""
+    """Return the sizes, in rows, of the draws of an estimator with noise: ``replicates``, rounded up to whole draws."""
     long = replicates >= LONG_RUN
     return take_until(replicates, long_ladder(objective, device, replicates) if long else ladder(objective, device))
 
@@ -105,9 +107,9 @@ def take_until(replicates: int, sizes: Iterable[int]) -> list[int]:
 
 
 def spans(sizes: Sequence[int], size: int) -> list[range]:
-    """Return the spans of a run: successive draws, with blocks of equal rows, that are reduced together.
+    """Return the spans of a run. A span is a range of draws that are reduced together; its blocks have equal rows.
 
-    ``sizes`` are the rows of every draw, and ``size`` is the number of coordinates of theta.
+    ``sizes`` are the numbers of rows in the draws, and ``size`` is the number of coordinates of theta.
     """
     out: list[range] = []
     before, blocks, rows = starts(sizes), 0, 0
@@ -123,23 +125,23 @@ def spans(sizes: Sequence[int], size: int) -> list[range]:
 
 
 def starts(sizes: Sequence[int]) -> list[int]:
-    """Return the number of rows before every draw and, last, of the whole run."""
+    """Return the number of rows before each draw, followed by the number of rows in the whole run."""
     return [0, *itertools.accumulate(sizes)]
 
 
 def tracked_rows(sizes: Sequence[int], size: int) -> int:
-    """Return the number of leading rows for which every series is tracked: all spans that start before ``TRACKED``.
+    """Return the number of leading rows with every series tracked: the rows of all spans that start before ``TRACKED``.
 
-    ``sizes`` are the rows of every draw, and ``size`` is the number of coordinates of theta.
+    ``sizes`` are the numbers of rows in the draws, and ``size`` is the number of coordinates of theta.
     """
     before = starts(sizes)
     return max(before[span.stop] for span in spans(sizes, size) if before[span.start] < TRACKED)
 
 
 def slices(rows: int, points: int, objective: Objective, device: str) -> int:
-    """Return the number of equal calls that a draw is computed in: a power of two that keeps every call in the cache.
+    """Return the number of equal calls that compute a draw: a power of two, such that each call fits into the cache.
 
-    ``points`` is the number of points of q that one call of the estimator holds at once, per batch element.
+    ``points`` is the number of points of q that the estimator holds at once, per row and batch element.
     """
     count = 1
     while count < rows and rows * points * objective.row_elements > count * CALL[device]:
@@ -148,9 +150,9 @@ def slices(rows: int, points: int, objective: Objective, device: str) -> int:
 
 
 def noise_subject(cell: Cell, *, common: bool) -> dict[str, Any] | list[dict[str, Any]]:
-    """Return the identity that seeds a cell's noise.
+    """Return the identity that seeds a cell's noise: of the objective if noise is ``common``, otherwise of the cell.
 
-    ``common`` noise is seeded by the objective alone, so that estimators compare pairwise.
+    Common noise is shared by all estimators of an objective, so that they can be compared in pairs.
     """
     objective = identity(cell.objective)
     return objective if common else [identity(cell.estimator), objective]

@@ -1,8 +1,8 @@
-"""A cell made ready: the gradients of all its replicates.
+"""The engine of a cell: it computes the gradients of all replicates.
 
-A replicate is a row of q. The objective builds q once, and ``rows`` makes R copies of it whose parameters are leaves.
-One backward pass gives one gradient per row. All rows are pulled back to theta together. Rows come in draws, the unit
-of seeding; a draw is cut into blocks, the unit of the statistics.
+A replicate is one row of q. The objective builds q once, and ``rows`` makes a copy of q for every replicate, with leaf
+tensors as parameters. One backward pass gives the gradients of all rows, which are pulled back to theta together. Rows
+come in draws, the unit of seeding; a draw is cut into blocks, the unit of the statistics.
 """
 
 import functools
@@ -31,20 +31,20 @@ from bench.stats import Partial
 from estimators import Estimator, Integrand, State, parameters, rows
 
 FINGERPRINT_DRAWS, FINGERPRINT_ROWS, FINGERPRINT_NUMBERS = 8, 256, 2**17
-"""The fingerprint hashes the first 8 draws: at most 256 rows and 2^17 numbers of each."""
+"""A fingerprint hashes the gradients of the first 8 draws: at most 256 rows and 2^17 numbers of each draw."""
 Vector = NDArray[np.float64]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class Engine:
-    """A cell made ready: it computes the gradients of any of its draws.
+    """A cell made ready for measurement: the engine computes the gradients of any of its draws.
 
-    The gradients depend on cell, settings and draw number alone, so any process may compute any draw.
+    The gradients of a draw depend on cell, settings and draw number only, so every process can compute them.
 
     Args:
-        state: the bytes of a state that has finished learning, from ``state_bytes``; None starts with a fresh state.
+        state: a state of the estimator that has finished learning, as ``state_bytes`` returns it; None for a fresh one.
         truncate_at: squared norm at which the gate's truncated series is cut off; None leaves that series out.
-        problem: the problem whose theta is measured; the objective's own when None.
+        problem: the problem at whose theta gradients are computed; None for the one that the objective builds.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Engine:
 
     @property
     def blocks(self) -> int:
-        """The number of blocks in all draws."""
+        """The number of blocks in all draws together."""
         return sum(map(blocks_in, self.sizes))
 
     def generator(self, stage: str, draw: int) -> Generator:
-        """Return the generator of a draw, seeded by root seed, stage, draw number and ``noise_subject``."""
+        """Return the random generator of a draw, seeded by root seed, stage, owner of the noise and draw number."""
         if stage not in self._streams:
             root, learned = self.settings.seed, self.settings.adapt_seed
             if stage in ("init", "adapt") and learned is not None:
@@ -92,12 +92,12 @@ class Engine:
         return Generator(self.device).manual_seed(numbered_seed(self._streams[stage], draw))
 
     def freeze(self) -> None:
-        """Stop the state from learning, so that calls build no graph for it."""
+        """Stop the estimator's state from learning, so that calls build no autograd graph for it."""
         if self.state is not None:
             self.state.requires_grad_(False)
 
     def state_bytes(self) -> bytes | None:
-        """Return the state as bytes that another process can load; None without a state."""
+        """Return the estimator's state as bytes that another process can load; None if the estimator has no state."""
         if self.state is None:
             return None
         buffer = io.BytesIO()
@@ -105,58 +105,59 @@ class Engine:
         return buffer.getvalue()
 
     def draw_gradients(self, draw: int, stage: str = "measure") -> Tensor:
-        """Return the gradients of a draw, one row per replicate, ``[rows, size]``."""
+        """Return the gradients of a draw, one row per replicate, ``[rows, size of theta]``."""
         return torch.cat(self.parts(draw, stage), 1)
 
     def parts(self, draw: int, stage: str = "measure") -> list[Tensor]:
-        """Return the gradients of a draw at every tensor of theta, each ``[rows, size of the tensor]``."""
+        """Return the gradients of a draw for every tensor of theta, each ``[rows, size of the tensor]``."""
         return self.pull_back(self.own_gradients_in_slices(self.sizes[draw], self.generator(stage, draw)))
 
     def gradients(self, count: int, generator: Generator) -> Tensor:
-        """Return the gradients of ``count`` independent calls, ``[count, size]``; many calls are made in slices."""
+        """Return the gradients of ``count`` independent calls, ``[count, size of theta]``, computed in equal slices."""
         return torch.cat(self.pull_back(self.own_gradients_in_slices(count, generator)), 1)
 
     def own_gradients_in_slices(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
-        """Return the gradients of ``count`` independent calls at q's own parameters, in equal slices."""
+        """Return the gradients at q's own parameters of ``count`` independent calls, computed in equal slices."""
         cut = slices(count, self.points, self.cell.objective, self.settings.device)
         return [self.own_gradients(count // cut, generator) for _ in range(cut)]
 
     def own_gradients(self, count: int, generator: Generator) -> tuple[Tensor, ...]:
-        """Return the gradients of ``count`` independent calls at q's own parameters, each ``[count, ...]``."""
+        """Return the gradients at q's own parameters of ``count`` independent calls, each ``[count, ...]``."""
         r = rows(self.q, count)
         return self.own_gradients_on(r, self.problem.integrand(r), generator)
 
     def values(self, count: int, generator: Generator) -> Tensor:
-        """Return the losses of ``count`` independent calls, ``[count, *batch]``."""
+        """Return the losses of ``count`` independent calls of the estimator, ``[count, *batch]``."""
         r = rows(self.q, count)
         return self.cell.estimator(self.problem.integrand(r), r, generator, self.state).detach()
 
     def own_gradients_on(self, r: Distribution, f: Integrand, generator: Generator) -> tuple[Tensor, ...]:
-        """Call the estimator on the rows r; return the gradients at their own parameters, each ``[count, ...]``.
+        """Call the estimator on r, which holds rows of q; return the gradients at r's parameters, each ``[rows, ...]``.
 
         Raises:
-            ValueError: the loss is not one value per batch element, or has no gradient at q's parameters.
+            ValueError: the loss is not one value per batch element, or has no gradient at the parameters.
         """
         loss = checked_loss(self.cell.estimator, self.cell.estimator(f, r, generator, self.state), r)
         leaves = [t for t in parameters(r).values() if t.requires_grad]
-        # The cotangent of the sum over rows of the mean over the batch; neither is computed.
+        # The cotangent of a sum over rows of means over the batch; neither the sum nor the means are computed.
         share = loss.new_full((), loss.shape[0] / max(1, loss.numel())).expand_as(loss)
         return torch.autograd.grad(loss, leaves, share, materialize_grads=True)
 
     @functools.cached_property
     def spans(self) -> list[range]:
-        """Successive draws that are reduced together; every process computes the same spans."""
+        """The spans of the run: ranges of draws that are reduced together. Every process computes the same spans."""
         return spans(self.sizes, self.size)
 
     @functools.cached_property
     def origin(self) -> Origin:
-        """The pivots and units of the sums: from the first draw, so the same in every process."""
+        """The pivots and units of the sums. They come from the first draw, so they are equal in every process."""
         return Origin.of(self.parts(0))
 
     def partials(self, draws: range, centre: Vector, exact: Vector | None) -> Iterator[tuple[Partial, str]]:
-        """Yield the sums of every span in ``draws``, with the digests of its draws that enter the fingerprint.
+        """Yield the partial sums of every span in ``draws``, with the digests of its draws that enter the fingerprint.
 
-        ``centre`` is a point near the mean gradient, ``exact`` the exact gradient or None; ``[size]``, float64.
+        ``centre`` is a point near the mean gradient; ``exact`` is the exact gradient, or None if it is unknown. Both
+        are ``[size of theta]``, float64.
         """
         digests: dict[int, str] = {}
 
@@ -189,7 +190,7 @@ class Engine:
 
 
 def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
-    """Return the loss of an estimator for q, if it can be differentiated row by row.
+    """Check that an estimator's loss for q can be differentiated row by row, and return the loss.
 
     Raises:
         ValueError: the loss is not one value per batch element, or has no gradient at q's parameters.
@@ -206,7 +207,7 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
 
 
 def digest(parts: list[Tensor]) -> str:
-    """Return the digest of a draw's first gradients, from its gradients by tensor, each ``[rows, tensor size]``."""
+    """Return a digest of a draw's first gradients. ``parts`` are ``[rows, size of the tensor]``, by tensor of theta."""
     sha, size = hashlib.sha256(), sum(g.shape[1] for g in parts)
     rows = max(1, min(FINGERPRINT_ROWS, FINGERPRINT_NUMBERS // size))
     for g in parts:
@@ -215,10 +216,10 @@ def digest(parts: list[Tensor]) -> str:
 
 
 def exact_gradient(objective: Objective, problem: Problem) -> tuple[float, Vector]:
-    """Return the exact value and gradient, ``[size]``, in float64 at the problem's theta.
+    """Return the exact value and the exact gradient, ``[size of theta]``, at the problem's theta, in float64.
 
     Raises:
-        ValueError: the objective declares ``has_exact`` and its problem has no exact value.
+        ValueError: the objective declares ``has_exact``, but its problem has no exact value.
     """
     sharp = objective.build(torch.float64, "cpu")
     if sharp.exact is None:

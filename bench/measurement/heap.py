@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, so that every block finds warm pages."""
+"""Settings of the C library that keep freed memory in the process, so that its pages stay mapped."""
 
 import ctypes
 import functools
@@ -6,15 +6,15 @@ import functools
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's ``mallopt``."""
 KEPT, LARGEST = 2**28, 2**25
-"""Bytes of free memory that the process keeps, and bytes from which an allocation becomes a mapping of its own."""
+"""Free bytes that the process keeps; size in bytes from which an allocation gets a memory mapping of its own."""
 
 
 @functools.cache
 def keep_memory() -> bool:
-    """Make the C library keep freed memory, and return whether it agreed. One call per process is enough.
+    """Make the C library keep freed memory; return whether it accepted the settings. One call per process is enough.
 
-    By default glibc returns large allocations to the system and requests them again. Depending on the heap, the page
-    faults of a block of gradients then cost as much as its arithmetic. Other C libraries are left as they are.
+    By default glibc returns freed large allocations to the system and requests new ones. Depending on the heap, the
+    page faults of a block of gradients can then cost as much as its arithmetic. Other C libraries are left unchanged.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""The keys of every record line, and the lines of cells that were skipped or failed: no cell is a missing row."""
+"""The keys of every record, and the records of cells that were skipped or failed, so that no cell lacks a record."""
 
 import traceback
 from collections.abc import Callable
@@ -15,23 +15,23 @@ from estimators import Refusal, command_line_name
 
 
 class Lost(Exception):
-    """A cell cannot be measured; the message is the reason on its record."""
+    """A cell cannot be measured. The message becomes the reason in the cell's record."""
 
 
 def replicates_of(cell: Cell, settings: Settings) -> int:
-    """Return the replicates of a cell: the settings' number, rounded up to whole draws."""
+    """Return the number of replicates of a cell: the number in the settings, rounded up to whole draws."""
     return sum(draws(cell, settings.replicates, settings.device))
 
 
 def run_of(cell: Cell, settings: Settings) -> str:
-    """Return the id of the run of a cell with these settings."""
+    """Return the id of the run that measures a cell with these settings."""
     dtype, device, seed, common = settings.dtype, settings.device, settings.seed, settings.common_noise
     rows = replicates_of(cell, settings)
     return run_id(cell.id, dtype=dtype, device=device, seed=seed, replicates=rows, common_noise=common)
 
 
 def head(cell: Cell, settings: Settings, kind: LineKind) -> Record:
-    """Return the keys that every record of a cell has, known before anything is measured."""
+    """Return the start of a cell's record: the keys that every record has, known before anything is measured."""
     objective, estimator = cell.objective, cell.estimator
     return {
         "schema": SCHEMA,
@@ -62,17 +62,17 @@ def head(cell: Cell, settings: Settings, kind: LineKind) -> Record:
 
 
 def skipped(head: Record, reason: str) -> Record:
-    """Return the line of a pair that does not fit together."""
+    """Return a record, starting with ``head``, of an estimator that does not fit the objective."""
     return {**head, "outcome": Outcome.SKIPPED, "reason": reason}
 
 
 def failed(head: Record, reason: str) -> Record:
-    """Return the line of work that failed."""
+    """Return a record, starting with ``head``, of work that failed."""
     return {**head, "outcome": Outcome.FAILED, "reason": reason}
 
 
 def safely(work: Callable[[], Record], head: Record) -> Record:
-    """Do the work and return its line; if it raises, return the line that says why."""
+    """Do the work and return its record. If the work raises, return a record of the refusal or failure instead."""
     try:
         return work()
     except Refusal as refusal:
@@ -82,7 +82,7 @@ def safely(work: Callable[[], Record], head: Record) -> Record:
 
 
 def reason_of(error: Exception) -> str:
-    """Return the reason on a record for an exception: its message and the place that raised it."""
+    """Return the reason that a record gives for an exception: message and, unless it is ``Lost``, type and origin."""
     if isinstance(error, Lost):
         return str(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]

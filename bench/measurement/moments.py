@@ -1,4 +1,4 @@
-"""The line "moments": a cell's gradients, their sums and their statistics."""
+"""The moments record: the sums and the statistics of a cell's gradients."""
 
 import hashlib
 import math
@@ -19,22 +19,22 @@ from bench.records.lines import LineKind, Record
 from bench.stats import Partial, Reference, Summary, Sums
 
 Partials = Iterator[tuple[Partial, str]]
-"""The partial sums of a cell, in block order, each with the digests of its draws that the fingerprint needs."""
+"""The partial sums of a cell in block order, each with the digests of its draws that enter the fingerprint."""
 Spread = Callable[[Engine, Vector, Vector | None], Partials]
-"""Computes the partial sums of a cell about a centre, with an exact gradient or None."""
+"""A function from an engine, a centre and an exact gradient (or None) to the partial sums about this centre."""
 
 
 def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
-    """Return the partial sums of a cell, computed in this process one after the other."""
+    """Return the partial sums of a cell in block order, computed one after the other in this process."""
     return engine.partials(range(len(engine.sizes)), centre, exact)
 
 
 def measure_moments(
     engine: Engine, progress: Progress = ignore, spread: Spread = in_process, reference: Reference | None = None
 ) -> Record:
-    """Measure a cell and return its moments line.
+    """Measure a cell and return its moments record.
 
-    A ``reference`` stands in for the exact gradient if the objective has none.
+    A ``reference`` stands in for the exact gradient if the objective has none. ``spread`` computes the partial sums.
 
     Raises:
         Lost: gradients were not finite.
@@ -72,10 +72,10 @@ def summarise_cell(
     spread: Spread = in_process,
     progress: Progress = ignore,
 ) -> tuple[Sums, Summary, str]:
-    """Draw and reduce a whole cell; return its sums, their summary, and the fingerprint of its first draws.
+    """Compute and sum up all gradients of a cell; return the sums, their summary and the cell's fingerprint.
 
-    The engine's state has learned. Gradients are compared with the ``exact`` one, ``[size]``, or with the ``reference``
-    that stands in for it.
+    The engine's state must have finished learning. Gradients are compared with the ``exact`` one, ``[size of theta]``,
+    or with the ``reference`` that stands in for it.
 
     Raises:
         Lost: gradients were not finite.
@@ -91,7 +91,7 @@ def summarise_cell(
 
 
 def shape_of(engine: Engine) -> dict[str, Any]:
-    """Return the keys that describe the gradient on a line: samples, size, and the tensors of theta."""
+    """Return the keys of a record that describe the gradient: samples, size, sizes and shapes of theta's tensors."""
     return {
         "n": getattr(engine.cell.estimator, "n", None),
         "size": engine.size,
@@ -101,7 +101,7 @@ def shape_of(engine: Engine) -> dict[str, Any]:
 
 
 def fingerprint_of(engine: Engine) -> str:
-    """Return the fingerprint that a whole measurement of a cell records, from the first draws alone."""
+    """Return the fingerprint of a cell from its first draws: the same as in the record of a whole measurement."""
     adapt_state(engine)
     found = hashlib.sha256(_fingerprint_header(engine.settings))
     for number in range(min(FINGERPRINT_DRAWS, len(engine.sizes))):

@@ -11,16 +11,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 Job = Callable[[], object]
-"""A call to measure; its result is dropped."""
+"""A function to measure, called without arguments; its result is discarded."""
 
 
 def peak_bytes(job: Job, device: torch.device | str = "cpu") -> int:
     """Return the most bytes of tensors that one call of ``job`` holds at once, beyond those that existed before it.
 
     On CUDA this is the high-water mark of the caching allocator. torch's CPU allocator has none, and the resident set
-    of a process moves in steps that are too coarse. On a CPU, every storage that an operation of the call returns is
-    therefore tracked from birth to death. Memory that a kernel takes and frees inside one operation is not counted,
-    nor is memory outside torch.
+    of a process changes in steps that are too coarse. On a CPU, every storage that an operation of the call returns is
+    therefore tracked from its allocation to its release. Memory that a kernel allocates and frees inside one operation
+    is not counted, nor is memory outside torch.
 
     Raises:
         ValueError: the device is neither CPU nor CUDA.
@@ -40,7 +40,7 @@ def peak_bytes(job: Job, device: torch.device | str = "cpu") -> int:
 
 
 def timed_device(device: torch.device | str) -> torch.device:
-    """Return the device, if its work can be timed and its memory measured.
+    """Check that time and memory can be measured on a device, and return the device.
 
     Raises:
         ValueError: the device is neither CPU nor CUDA.

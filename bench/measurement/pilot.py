@@ -1,9 +1,9 @@
-"""The line "pilot": how many replicates a cell needs for the wanted precision.
+"""The pilot record: the number of replicates that a cell needs for the wanted precision.
 
-A run that stops when its own interval is narrow has often not met its tail yet, and reports too small a variance. So
-the pilot has its own noise and its results are thrown away. The published results come from a fresh run of the size
-that the pilot asked for (Stein 1945, Annals of Mathematical Statistics 16:243). The pilot looks at the variance only,
-never at the bias.
+A run that stops as soon as its own interval is narrow has often not sampled its tail yet, and reports too small a
+variance. Therefore the pilot has noise of its own, and its statistics are discarded. The published results come from a
+fresh run of the size that the pilot found (Stein 1945, Annals of Mathematical Statistics 16:243). The pilot looks at
+the variance only, never at the bias.
 """
 
 import time
@@ -22,11 +22,11 @@ from bench.records.lines import LineKind, Outcome, Record
 from bench.stats import PrecisionTarget, Summary, half_width, is_precise, look_schedule, planned_replicates
 
 Look = Callable[[str, float, float, int], None]
-"""Called at every look with a cell's label, the half-width reached, the half-width wanted, and the replicates."""
+"""A function called at each look at the precision: cell's label, half-width reached and wanted, replicates so far."""
 
 
 def pilot_head(cell: Cell, settings: Settings, target: PrecisionTarget) -> Record:
-    """Return the keys of a pilot's line that are known before it is made. The run id depends on the target."""
+    """Return the start of a pilot record: the keys known before the pilot runs. The run id depends on the target."""
     line = head(cell, replace(settings, replicates=target.max_replicates), LineKind.PILOT)
     return {**line, "run": digest([line["run"], target.half_width]), "precision": target.half_width}
 
@@ -34,9 +34,9 @@ def pilot_head(cell: Cell, settings: Settings, target: PrecisionTarget) -> Recor
 def run_pilot(
     cell: Cell, settings: Settings, target: PrecisionTarget, progress: Progress = ignore, look: Look = lambda *_: None
 ) -> Record:
-    """Make a pilot and return its line, with the replicates that it asks for, at most ``target.max_replicates``.
+    """Run a pilot and return its record, with the replicates that the cell needs, at most ``target.max_replicates``.
 
-    The replicates of the settings are not used.
+    The number of replicates in the settings is not used.
 
     Raises:
         Lost: gradients were not finite.
@@ -57,7 +57,7 @@ def run_pilot(
 def _looks(engine: Engine, target: PrecisionTarget, progress: Progress, look: Look) -> Iterator[tuple[int, Summary]]:
     """Yield the replicates and the summary at every look, until the target is reached or the replicates are spent."""
     adapt_state(engine)
-    # The ladder of short runs, whatever the limit: it begins with small draws, and the pilot may end soon.
+    # The ladder of short runs, however high the limit: it begins with small draws, and the pilot may end soon.
     sizes = take_until(target.max_replicates, ladder(engine.cell.objective, engine.settings.device))
     looks = look_schedule(target.max_replicates)
     for sums, summary in summarise_draws(engine, LineKind.PILOT, sizes, looks, progress):
@@ -68,7 +68,10 @@ def _looks(engine: Engine, target: PrecisionTarget, progress: Progress, look: Lo
 
 
 def with_precision(line: Record, pilot: Record) -> Record:
-    """Return a moments line with the wanted precision, the pilot's replicates, and whether the precision is reached."""
+    """Return a copy of a moments record, completed by facts from the cell's pilot record.
+
+    These are the wanted precision, the pilot's replicates, and whether the measurement reached the precision.
+    """
     wanted = {"precision": pilot["precision"], "pilot_replicates": pilot["pilot_replicates"]}
     if line["outcome"] != Outcome.MEASURED:
         return {**line, **wanted, "precision_reached": None}

@@ -1,4 +1,4 @@
-"""The pull-back of gradients at q's own parameters to theta."""
+"""The pull-back of gradients from q's own parameters to theta."""
 
 from collections.abc import Callable
 
@@ -10,9 +10,9 @@ from estimators import parameters, totals
 
 
 class PullBack:
-    """Pulls gradients at q's own parameters back to theta, all rows together.
+    """The pull-back of gradients from q's own parameters to theta, for all rows together.
 
-    A parameter that is a known function of one tensor of theta has a closed form; autograd pulls the others back.
+    A parameter that is a known function of one tensor of theta is pulled back in closed form, any other by autograd.
 
     Args:
         q: the distribution, built from theta.
@@ -50,17 +50,17 @@ class PullBack:
 _ELEMENTWISE = tuple(f"{name}Backward" for name in ("Exp", "Sigmoid", "Softplus", "Tanh", "Expand"))
 """Autograd's names of functions with a diagonal Jacobian; ``broadcast_all`` expands, which counts if shapes stay."""
 Pull = Callable[[Tensor], Tensor]
-"""Pulls gradients ``[rows, ...]`` back to one tensor of theta."""
+"""A function that pulls gradients ``[rows, ...]`` back to one tensor of theta."""
 
 
 def route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
-    """Return the closed form that pulls gradients at one of q's own parameters back to theta.
+    """Return the closed form that pulls gradients at ``own``, one of q's parameters, back to theta.
 
-    A closed form is known for a tensor of theta itself, an elementwise function of it, and normalised logits,
+    A closed form is known if the parameter is a tensor of theta, an elementwise function of one, or normalised logits,
     ``logits - logsumexp(logits)``.
 
     Returns:
-        The index of the tensor in ``theta`` and the pull-back to it; None if autograd has to find it.
+        The index of the tensor in ``theta`` and the pull-back to it; None if no closed form is known.
     """
     node, steps = own.grad_fn, 0
     while node is not None and node.name().startswith(_ELEMENTWISE):
@@ -76,7 +76,7 @@ def route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
 
 
 def unchanged(g: Tensor) -> Tensor:
-    """Return the gradients as they are: the pull-back to a tensor that q holds itself."""
+    """Return the gradients unchanged: the pull-back for a parameter of q that is itself a tensor of theta."""
     return g
 
 

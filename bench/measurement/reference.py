@@ -1,4 +1,4 @@
-"""The line "reference": a long run of an unbiased estimator that stands in for an exact gradient."""
+"""The reference record: a long run of an unbiased estimator that stands in for an exact gradient."""
 
 import functools
 import math
@@ -23,25 +23,28 @@ from bench.stats.summary import Status
 
 
 def cell_of(objective: Objective) -> Cell | None:
-    """Return the cell measured as an objective's reference; None if it has an exact gradient or names no estimator."""
+    """Return the cell that is measured as the reference of an objective.
+
+    It is None if the objective has an exact gradient or names no reference estimator.
+    """
     estimator = objective.reference_estimator
     return None if objective.has_exact or estimator is None else Cell(estimator, objective)
 
 
 def settings_of(settings: Settings) -> Settings:
-    """Return how a reference is measured: in float64, with the replicates of the cells that it serves.
+    """Return the settings of a reference from the settings of a cell that it serves: as many replicates, in float64.
 
-    The estimator that the objective names makes it sharper than these cells, by its number of samples. With 8 samples a
-    reference costs about ten cells of two samples in float32, and one reference serves all cells of the objective.
+    A reference is more precise than the cells that it serves because its estimator uses more samples. With 8 samples it
+    costs about ten cells of two samples in float32, and one reference serves all cells of the objective.
     """
     return replace(settings, dtype="float64", common_noise=True, timing=False)
 
 
 def measure_reference(cell: Cell, settings: Settings, progress: Progress = ignore) -> Record:
-    """Measure a reference, a cell from ``cell_of`` with settings from ``settings_of``, and return its line.
+    """Measure a reference and return its record. The cell comes from ``cell_of``, the settings from ``settings_of``.
 
     Raises:
-        Lost: the estimator is biased, or its gradients are not finite, or too heavy-tailed for their mean to mean much.
+        Lost: the estimator is biased, its gradients are not finite, or their variance seems to be infinite.
     """
     name = f"The reference of {label(cell.objective)} by {cell.estimator!r}"
     if not cell.estimator.unbiased:
@@ -64,7 +67,7 @@ def measure_reference(cell: Cell, settings: Settings, progress: Progress = ignor
 
 
 def read(line: Record) -> Reference | None:
-    """Return the reference that a line holds; None if it could not be measured."""
+    """Return the reference that a reference record holds; None if it could not be measured."""
     if line["outcome"] != Outcome.MEASURED:
         return None
     mean = np.asarray(line["mean"], dtype=np.float64)
@@ -73,7 +76,10 @@ def read(line: Record) -> Reference | None:
 
 @functools.lru_cache(maxsize=8)
 def in_process(objective: Objective, settings: Settings) -> Reference | None:
-    """Return the reference of an objective, measured once in this process with ``settings_of``; None if it has none."""
+    """Return the reference of an objective, measured once in this process; None if it has none.
+
+    The settings must come from ``settings_of``.
+    """
     cell = cell_of(objective)
     if cell is None:
         return None

@@ -1,4 +1,4 @@
-"""Draws to statistics: the one loop that adds up partial sums and summarises them."""
+"""From draws to statistics: the loop that adds up partial sums and summarises them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -10,11 +10,11 @@ from bench.measurement.reduction.blocks import block_partial
 from bench.stats import Accumulator, Partial, Reference, Summary, Sums, summarise
 
 Progress = Callable[[int, int], None]
-"""Called after every partial sum, with the replicates done and the replicates of the next look or of the whole run."""
+"""A function called after every partial sum with the replicates done and the replicates due at the next look or end."""
 
 
 def ignore(_done: int, _total: int) -> None:
-    """Report no progress."""
+    """Ignore a report of progress."""
 
 
 def summarise_partials(
@@ -31,12 +31,13 @@ def summarise_partials(
     """Add up partial sums in block order, and yield the sums and their summary at every look.
 
     Args:
-        engine: the cell made ready.
-        partials: the partial sums of its blocks, requested one at a time: a caller that stops early draws no more.
-        centre: the point near the mean gradient, ``[size]``, that the partial sums are about.
-        replicates: rows of all partial sums together.
+        engine: the engine of the cell.
+        partials: the cell's partial sums in block order. They are requested one at a time: if the caller stops early,
+            no more draws are made.
+        centre: the point near the mean gradient, ``[size of theta]``, about which partial sums are taken.
+        replicates: number of rows in all partial sums together.
         looks: numbers of replicates at which to summarise, ascending; the last one ends the run.
-        exact: the exact gradient, ``[size]``, or None.
+        exact: the exact gradient, ``[size of theta]``, or None.
         reference: the Monte Carlo gradient that stands in for the exact one.
         progress: called after every partial sum.
 
@@ -76,10 +77,11 @@ def summarise_draws(
     looks: Sequence[int] | None = None,
     progress: Progress = ignore,
 ) -> Iterator[tuple[Sums, Summary]]:
-    """Draw at a stage, reduce every draw as one block, and yield the sums and their summary at every look.
+    """Compute gradients draw by draw, each draw as one block, and yield the sums and their summary at every look.
 
-    The engine's state has learned, and the stage, such as "pilot", seeds the noise. ``sizes`` are the rows of every
-    draw (the engine's own when None); looks are numbers of replicates, ascending (the end when None).
+    The engine's state must have finished learning. The ``stage``, such as "pilot", seeds the noise. ``sizes`` are the
+    numbers of rows in the draws; None for the engine's own. ``looks`` are the numbers of replicates at which to
+    summarise, ascending; None for the end only.
 
     Raises:
         Lost: gradients were not finite.
@@ -112,10 +114,10 @@ def _one_block_each(
 
 
 def has_no_noise(engine: Engine, sums: Sums) -> bool:
-    """Return whether the estimator has no noise here: it is declared deterministic, or f is a step to it.
+    """Return whether the estimator has no noise on this objective: it is deterministic, or f is a step function to it.
 
-    f is a step to an estimator if its values differ while its slope was 0 wherever it was evaluated: a longer run would
-    show no noise. (A slope that is 0 because f was constant so far is not enough: the rare other value may still come.)
+    f is a step function to an estimator that uses df/dx if every slope so far was 0 although the values of f differ: a
+    longer run would show no noise either. Equal values of f are no proof: a rare other value may still come.
     """
     if engine.cell.estimator.deterministic:
         return True

@@ -1,4 +1,4 @@
-"""One thread, so that sums are made in one order whatever the machine."""
+"""A single thread, so that sums are added in the same order on every machine."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import torch
 
 @contextlib.contextmanager
 def single_thread() -> Iterator[None]:
-    """Have torch use one thread, and restore its number of threads at the end."""
+    """Make torch use one thread inside the ``with`` block; restore the number of threads at its end."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""The line "timing": the seconds, the cost and the memory of a cell."""
+"""The timing record: the seconds, the cost and the memory of a cell."""
 
 from collections.abc import Callable
 
@@ -20,10 +20,10 @@ TIMING_SECONDS = 0.2
 
 
 def measure_timing(cell: Cell, settings: Settings) -> Record:
-    """Time a cell and return its timing line. Nothing else should run meanwhile.
+    """Time a cell and return its timing record. Nothing else should run at the same time.
 
-    The batch timing computes the row gradients of one call of the largest draw. The latency timing makes one call as in
-    training, from theta to theta's gradient. The unit of cost is one sample and one evaluation of f in every row.
+    The batch timing times one of the equal calls that compute the largest draw. The latency timing times one call as in
+    training, from theta to the gradient at theta. The unit of cost is one sample and one evaluation of f in every row.
     """
     engine = Engine(cell, settings)
     adapt_state(engine)

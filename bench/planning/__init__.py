@@ -1,1 +1,1 @@
-"""Words to cells: names, selectors, specs and settings are read and checked. No tensor is made."""
+"""From words to cells: names, selectors, specs and settings are read and checked. No tensor is made."""

@@ -15,31 +15,31 @@ from typing import Any, Literal, get_type_hints
 Kind = Literal["estimator", "objective"]
 FILE = Path(__file__).with_name("catalogue.json")
 NEEDS = {"needs_df": "df/dx", "needs_relaxed_f": "relaxed f", "needs_bound": "bound", "needs_state": "state"}
-"""Requirements of an estimator: declared fact -> words."""
+"""The needs of an estimator: declared fact -> words for people."""
 
 
 @functools.cache
 def catalogue(kind: Kind) -> dict[str, dict[str, Any]]:
-    """Return the facts of every estimator or objective, by command-line name."""
+    """Return the facts of all estimators or of all objectives: command-line name -> facts."""
     found: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))[f"{kind}s"]
     return found
 
 
 @functools.cache
 def aliases(kind: Kind) -> dict[str, str]:
-    """Return the aliases: alias -> command-line name."""
+    """Return the aliases of all estimators or of all objectives: alias -> command-line name."""
     return {alias: name for name, facts in catalogue(kind).items() for alias in facts["aliases"]}
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `` Did you mean 'rloo'?`` for the nearest known word, or nothing if none is near."""
+    """Return `` Did you mean 'rloo'?`` with the nearest known word; an empty string if no known word is near."""
     plain = {name.lower().replace("_", "-"): name for name in known}
     near = difflib.get_close_matches(word.lower().replace("_", "-"), plain, n=1)
     return f" Did you mean {plain[near[0]]!r}?" if near else ""
 
 
 def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
-    """Return a class's entry in the catalogue; facts that depend on fields are the default instance's."""
+    """Return the catalogue's entry for a class. Facts that depend on fields are taken from the default instance."""
     instance = cls()
     hints = get_type_hints(cls)
     common = {
@@ -75,12 +75,12 @@ def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
 
 
 def served(facts: Mapping[str, Any]) -> list[str]:
-    """Return the families of q that an estimator serves: their names, "reparameterized" or "any"."""
+    """Return the names of the families of q that an estimator serves, or a single "reparameterized" or "any"."""
     return facts["families"] or ["reparameterized" if facts["reparameterized"] else "any"]
 
 
 def cost(cls: type) -> str:
-    """Return the evaluations per estimate: what the docstring states after "Cost:", up to the first stop."""
+    """Return the cost per estimate that a class's docstring states, from "Cost:" to the end of the clause."""
     found = re.search(r"Cost: (.+?)(?=[.;:](?: |$))", " ".join((cls.__doc__ or "").split()))
     return found[1].replace("`", "") if found else ""
 
@@ -91,7 +91,7 @@ def type_text(hint: Any) -> str:
 
 
 def generate() -> str:
-    """Return the text of the file, made from the classes."""
+    """Return the text of the catalogue file, generated from the classes."""
     import estimators
     from bench import objectives
 

@@ -18,25 +18,25 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Identity, 16 hexadecimal digits."""
+        """Id of the cell, 16 hexadecimal digits."""
         return cell_id(self.estimator, self.objective)
 
     @property
     def label(self) -> str:
-        """Both labels, for people."""
+        """Text for people: the labels of the estimator and the objective."""
         return f"{label(self.estimator)} on {label(self.objective)}"
 
 
 @dataclass(frozen=True)
 class Skip:
-    """A pair that does not fit, and the reason."""
+    """An estimator and an objective that do not fit together, and the reason."""
 
     cell: Cell
     reason: str
 
 
 def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tuple[list[Cell], list[Skip]]:
-    """Return the cells to measure and the pairs that do not fit, objective by objective. Nothing is computed."""
+    """Return the cells to measure and the pairs that do not fit together, objective by objective; measure nothing."""
     cells, skips = [], []
     for objective in objectives:
         for estimator in estimators:

@@ -1,4 +1,4 @@
-"""Selectors to instances: the class that a selector names, and its grid of parameters. Loading imports torch."""
+"""From selectors to instances: the class that a selector names, and its grid of parameters. Loading imports torch."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ from bench.records.identity import fields_of
 
 
 def expand(selector: Selector, kind: Kind) -> list[Any]:
-    """Return the instances of a selector's grid; the first parameter varies slowest.
+    """Return one instance for every point of a selector's parameter grid; the first parameter varies slowest.
 
     Raises:
         UsageError: unknown name, parameter or value.
@@ -37,7 +37,7 @@ def expand(selector: Selector, kind: Kind) -> list[Any]:
 
 
 def has_parameter(selector: Selector, kind: Kind, key: str) -> bool:
-    """Tell whether the class of a selector has a field with this name."""
+    """Return whether the class that a selector names has a parameter ``key``."""
     return key in _parameters(load(selector, kind))
 
 

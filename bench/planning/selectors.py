@@ -1,7 +1,7 @@
 """Selectors: the words that name estimators and objectives, as ``rloo:n=2,4`` or ``mine.py::Mine:scale=0.5``.
 
-A token with ``=`` starts a parameter. A token without ``=`` is a further value of that parameter, so a selector is a
-grid. The values of a tuple are joined by ``/``. Imports no torch.
+Commas separate the tokens after the name. A token with ``=`` starts a parameter; a token without ``=`` is a further
+value of that parameter, so a selector is a grid. The values of a tuple are joined by ``/``. Imports no torch.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _MODULE_CLASS = re.compile(r"(?P<name>[A-Za-z_][\w.]*:[A-Za-z_]\w*)(?:(?P<colon>
 
 
 class UsageError(ValueError):
-    """The user asked for the impossible. The message is one sentence: what came, what was expected, what to do."""
+    """The user's request is invalid. The message is one sentence: what came, what was expected, what to do."""
 
 
 @dataclass(frozen=True)
 class Selector:
-    """A class and a grid of its parameters.
+    """The name of a class, and a grid of values for its parameters.
 
     Args:
         name: a catalogue name or alias, ``path/to/file.py::Class``, or ``package.module:Class``.
-        params: parameter -> its values, as text.
+        params: name of a parameter -> its values, as text.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Selector:
 
 
 def parse(text: str) -> Selector:
-    """Parse a selector.
+    """Return the selector that a text such as ``rloo:n=2,4`` spells.
 
     Raises:
         UsageError: the text is not a selector.
@@ -84,7 +84,7 @@ def _parse_params(params: str, text: str) -> dict[str, tuple[str, ...]]:
 
 
 def from_table(table: dict[str, Any]) -> Selector:
-    """Make a selector from a TOML table such as ``{name = "rloo", n = [2, 4]}``; an inner list is a tuple.
+    """Return the selector that a TOML table such as ``{name = "rloo", n = [2, 4]}`` spells; an inner list is a tuple.
 
     Raises:
         UsageError: the table has no name, or a value that a selector cannot hold.
@@ -105,7 +105,7 @@ def from_table(table: dict[str, Any]) -> Selector:
 
 
 def value_text(value: object) -> str:
-    """Return a field's value as selectors write it: 2.0 as ``2``, True as ``true``, (1, 2) as ``1/2``."""
+    """Return the text of a field's value in a selector: 2.0 becomes ``2``, True ``true``, and (1, 2) ``1/2``."""
     match value:
         case bool() | None:
             return str(value).lower()
@@ -131,7 +131,7 @@ def _is_catalogued(name: str) -> bool:
 
 
 def check_name(selector: Selector, kind: Kind) -> None:
-    """Raise ``UsageError`` unless a selector names an entry of the catalogue or a user's class. Needs no torch."""
+    """Raise ``UsageError`` unless a selector names a class of the catalogue or has the form of a user's class."""
     name = selector.name
     if ":" in name or name in catalogue(kind) or name in aliases(kind):
         return

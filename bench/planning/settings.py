@@ -1,27 +1,27 @@
-"""Settings: how cells are measured. Imports torch only to look for a CUDA device."""
+"""Settings of a measurement. Imports torch only to look for a CUDA device."""
 
 from dataclasses import dataclass
 
 SMALLEST_DRAW = 64
-"""Fewest replicates of a draw, of a block and of a baseline (see the table in ``bench.measurement.draws``)."""
+"""Fewest replicates in a draw, in a block or in a baseline."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How cells are measured.
+    """The settings of a measurement.
 
     Args:
-        replicates: independent calls R, rounded up to whole draws.
-        seed: root of all noise.
+        replicates: number of independent calls of the estimator, rounded up to whole draws.
+        seed: root seed of all noise.
         dtype: "float32" or "float64", of samples and gradients; sums are always float64.
         device: "cpu" or "cuda".
-        common_noise: whether all estimators of an objective share their noise, so that they compare pairwise.
+        common_noise: whether all estimators of an objective share their noise, so that they can be compared in pairs.
         timing: whether to measure seconds too, afterwards. Timing needs the machine to itself.
-        adapt_seed: root of the noise that a state learns from; the seed when None. With it, a run with another seed
-            measures the state that was learned before.
+        adapt_seed: root seed of the noise from which a state learns; ``seed`` when None. If it is set, runs that differ
+            only in ``seed`` measure the same learned state.
 
     Raises:
-        ValueError: a value is not usable on any machine.
+        ValueError: a value is invalid on every machine.
     """
 
     replicates: int = 10_000
@@ -43,7 +43,7 @@ class Settings:
             raise ValueError(f"device is cpu or cuda (got {self.device!r}).")
 
     def check_device(self) -> None:
-        """Refuse a device that this machine does not have. Settings are read anywhere, and used where the device is.
+        """Check that this machine has the device. A machine without the device can still read the settings.
 
         Raises:
             UsageError: the device is "cuda", and torch finds no CUDA device.

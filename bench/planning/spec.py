@@ -74,14 +74,14 @@ class Spec(BaseModel):
 
     Args:
         name: name of the study and of its folder under ``results``.
-        seed: root of all noise, from 0 to 2^63 - 1.
-        replicates: independent calls of each cell, rounded up to whole draws.
+        seed: root seed of all noise, from 0 to 2^63 - 1.
+        replicates: number of independent calls of the estimator in each cell, rounded up to whole draws.
         precision: relative half-width that the variance's interval has to reach; replaces a fixed ``replicates``.
         max_replicates: number of replicates at which a cell stops even if it has not reached its precision.
         dtype: "float32" or "float64".
         device: "cpu", "cuda", or "auto": the GPU if there is one.
-        timing: end with a timing pass.
-        common_noise: give all estimators of an objective the same noise.
+        timing: whether to time all cells at the end.
+        common_noise: whether all estimators of an objective share their noise.
         estimators: selectors of the estimators to measure.
         objectives: selectors of the objectives to measure them on.
     """
@@ -106,7 +106,7 @@ class Spec(BaseModel):
 
         Args:
             path: the file; its stem is the default name of the study.
-            overrides: values that replace the file's.
+            overrides: values that replace those in the file, by key.
 
         Raises:
             UsageError: the file is missing, is not TOML, or is not a spec. The message reports all errors.
@@ -123,7 +123,7 @@ class Spec(BaseModel):
 
     @classmethod
     def of(cls, table: dict[str, Any], source: str = "") -> Spec:
-        """Make a spec from a table of its keys, or raise one ``UsageError`` that reports all errors."""
+        """Return the spec with the keys in a table, or raise one ``UsageError`` that reports all errors."""
         try:
             return cls(**table)
         except ValidationError as error:
@@ -131,16 +131,16 @@ class Spec(BaseModel):
 
     @property
     def precision_target(self) -> PrecisionTarget | None:
-        """Precision to reach, and the limit of replicates; None if the number of replicates is fixed."""
+        """The precision to reach and the limit of replicates; None if the number of replicates is fixed."""
         return None if self.precision is None else PrecisionTarget(self.precision, self.max_replicates)
 
     def settings(self) -> Settings:
-        """Return how the spec's cells are measured; "auto" must have been replaced (``on_device``)."""
+        """Return the settings of the measurement. The device must not be "auto", which ``on_device`` replaces."""
         shared = type(self).model_fields.keys() & Settings.__dataclass_fields__.keys()
         return Settings(**{name: getattr(self, name) for name in shared})
 
     def with_samples(self, samples: tuple[int, ...]) -> Spec:
-        """Return the spec with these n for every estimator that has an n and does not set it."""
+        """Return the spec with n set to ``samples`` for every estimator that has a parameter n and does not set it."""
         texts = tuple(map(str, samples))
         return self._completed("estimators", "n", lambda params: {"n": texts, **params})
 
@@ -158,7 +158,7 @@ class Spec(BaseModel):
         return self._completed("objectives", "at", lambda params: {**params, "at": (at,)})
 
     def extending(self, older: Spec) -> Spec:
-        """Return the spec with an older spec's selectors before its own: the spec of a folder that holds both."""
+        """Return the spec of a folder that holds two studies: with an older spec's selectors before its own."""
 
         def joined(key: str) -> tuple[Selector, ...]:
             both = [selector.anchored(Path.cwd()) for spec in (older, self) for selector in getattr(spec, key)]
@@ -229,9 +229,9 @@ def study(
         path: a spec or a study folder; None for the default study.
         estimators: selectors that replace the spec's estimators.
         objectives: selectors that replace the spec's objectives.
-        samples: n for every estimator that has an n and does not set it.
+        samples: values of n for every estimator that has a parameter n and does not set it.
         out: the study folder; by default the folder of a ``spec.toml``, and results/NAME for any other spec.
-        overrides: values that replace the spec's.
+        overrides: values that replace those in the spec, by key.
 
     Raises:
         UsageError: the spec cannot be read, or a name or value is wrong.

@@ -2,7 +2,7 @@
 
 Docstrings, comments and formatting do not count. These do:
 
-- the class and every definition of ``estimators`` and ``bench.objectives`` that it reaches, in whatever module;
+- the class and every definition of ``estimators`` and ``bench.objectives`` that it reaches, in any module;
 - for a user's class, every module that its module loads from its folder or package, and what these modules import
   from ``estimators`` and ``bench.objectives``;
 - the name of anything else that is imported.
@@ -22,16 +22,16 @@ from typing import NamedTuple
 from bench.records.identity import canonical, digest
 
 NOISE = 3
-"""Version of the assignment of noise to replicates; a new one has every cell measured again."""
+"""Version of the assignment of noise to replicates. After a change of version, every cell is measured again."""
 ROOT = Path(__file__).parents[2]
 """Folder that holds the packages ``bench`` and ``estimators``."""
 OURS, COUNTED = ("bench", "estimators"), ("bench.objectives", "estimators")
-"""Our packages, and those whose definitions count. Of the rest, which measures cells, only imported names count."""
+"""This project's packages; those whose definitions count. Of the project's other modules, only imported names count."""
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def code_digest(*instances: object) -> str:
-    """Return a digest of the code of the instances' classes and of ``NOISE``, 16 hexadecimal digits."""
+    """Return a digest, 16 hexadecimal digits, of ``NOISE`` and of the code behind the classes of the instances."""
     return digest([*(_class_digest(type(instance)) for instance in instances), NOISE])  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""The environment in which numbers are made: versions, machine and commit."""
+"""The environment of a measurement: versions, machine and commit."""
 
 import functools
 import os
@@ -17,7 +17,7 @@ def cores() -> int:
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Return versions, machine and commit; a fact that cannot be found is None."""
+    """Return the versions of packages, the machine and the commit. A fact that cannot be found is None."""
     return {
         "python": platform.python_version(),
         "torch": version("torch"),
@@ -32,7 +32,7 @@ def environment() -> dict[str, Any]:
 
 
 def version(distribution: str) -> str | None:
-    """Return the installed version of a distribution, or None."""
+    """Return the installed version of a distribution; None if it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -40,7 +40,7 @@ def version(distribution: str) -> str | None:
 
 
 def commit_of(folder: Path) -> str | None:
-    """Return the commit of the repository that holds a folder, 12 hexadecimal digits; None outside of a repository."""
+    """Return the commit of the repository that holds a folder, 12 hexadecimal digits; None if it is in none."""
     command = ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip() or None

@@ -1,4 +1,4 @@
-"""Files that are replaced whole: a reader finds the old one or the new one, never a part."""
+"""Files that are replaced as a whole: a reader finds the old file or the new one, never a part."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write bytes or UTF-8 text to a file, all or nothing; its folder is made if there is none.
+    """Write bytes or UTF-8 text to a file, completely or not at all. Its folder is created if it does not exist.
 
     Raises:
         OSError: the file cannot be written.
@@ -18,9 +18,9 @@ def write(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path. Its file replaces ``path`` at the end; after an error the old file stays.
+    """Yield a temporary path to write to. At the end the file there replaces ``path``, but not after an error.
 
-    The folder of ``path`` is made if there is none.
+    The folder of ``path`` is created if it does not exist.
 
     Raises:
         OSError: the file cannot be written.

@@ -12,17 +12,20 @@ def canonical(value: object) -> str:
 
 
 def digest(value: object) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of canonical JSON."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
 
 
 def fields_of(instance: Any) -> dict[str, Any]:
-    """Return every field of a dataclass of plain values, in order."""
+    """Return the fields of a dataclass instance, name -> value, in order of their definition."""
     return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance) if f.init}
 
 
 def changed_fields(instance: Any) -> dict[str, Any]:
-    """Return the fields that differ from their defaults. Released defaults never change, so these fields identify."""
+    """Return the fields of a dataclass instance that differ from their defaults, name -> value.
+
+    Released defaults never change, so these fields and the class identify an instance.
+    """
     given = fields_of(instance)
     defaults = {f.name: f.default for f in dataclasses.fields(instance)}
     return {k: v for k, v in given.items() if v != defaults[k] or type(v) is not type(defaults[k])}
@@ -37,11 +40,11 @@ def identity(instance: Any) -> dict[str, Any]:
 
 
 def cell_id(estimator: Any, objective: Any) -> str:
-    """Return the identity of a cell, 16 hexadecimal digits."""
+    """Return the id of a cell, an estimator on an objective: 16 hexadecimal digits."""
     return digest({"estimator": identity(estimator), "objective": identity(objective)})
 
 
 def run_id(cell: str, *, dtype: str, device: str, seed: int, replicates: int, common_noise: bool = True) -> str:
-    """Return the identity of one run of a cell, 16 hexadecimal digits. ``replicates`` is the sum of its draws."""
+    """Return the id of a run of a cell, 16 hexadecimal digits. ``replicates`` is the number of rows in its draws."""
     key: list[object] = [cell, dtype, device, seed, replicates]
     return digest(key if common_noise else [*key, "own noise"])

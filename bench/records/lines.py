@@ -1,4 +1,4 @@
-"""Records as JSON lines."""
+"""Records: a record is one JSON line of a study folder."""
 
 import json
 import math
@@ -6,12 +6,12 @@ from enum import StrEnum
 from typing import Any
 
 SCHEMA = 1
-"""Version of the record's keys; a reader refuses a newer one."""
+"""Version of the keys of a record. A reader refuses records of a newer version."""
 Record = dict[str, Any]
 
 
 class LineKind(StrEnum):
-    """What a line is about. A run has one line of each kind at most; a later line replaces an earlier one."""
+    """The kind of a record. A run has at most one record of each kind; a later record replaces an earlier one."""
 
     MOMENTS = "moments"
     """Bias, variance and the other statistics of a cell's gradients."""
@@ -26,24 +26,24 @@ class LineKind(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How the work of a line ended."""
+    """How the work behind a record ended."""
 
     MEASURED = "measured"
-    """It succeeded: the line holds its results."""
+    """The work succeeded: the record holds its results."""
     SKIPPED = "skipped"
     """The estimator does not fit the objective, or refused it; ``reason`` says why."""
     FAILED = "failed"
-    """An exception or a dead worker ended it; ``reason`` says which. The next run tries again."""
+    """The work raised an exception, or its worker died; ``reason`` says which. The next run tries again."""
     DIVERGED = "diverged"
-    """The training became far worse, or not finite: the line holds the results until then; ``reason`` says where."""
+    """The objective became far worse or not finite. The record holds the results until then; ``reason`` says when."""
 
 
 class Damaged(Exception):
-    """A store cannot be read: a broken line, or a newer schema. The message is one sentence."""
+    """A study folder cannot be read: a record is broken or of a newer version. The message is one sentence."""
 
 
 def dumps(record: Record) -> str:
-    """Return one JSON line, without its newline. Arrays become lists, infinities and NaN become null."""
+    """Return a record as one JSON line, without the newline. Arrays become lists; infinities and NaN become null."""
     return json.dumps(plain(record), separators=(",", ":"), allow_nan=False)
 
 

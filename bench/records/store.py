@@ -1,4 +1,4 @@
-"""A study folder: ``records.jsonl`` and the arrays that its lines name. One writer, one line at a time. No torch."""
+"""A study folder: ``records.jsonl`` and the arrays its records name. One writer, one record at a time. No torch."""
 
 import fcntl
 import hashlib
@@ -15,7 +15,7 @@ from bench.records.lines import SCHEMA, Damaged, Record, dumps
 
 LINES = "records.jsonl"
 LONG = 1024
-"""Vectors with more elements than this go to a file of their own."""
+"""Vectors with more elements than this are stored in files of their own."""
 
 
 class Busy(Exception):
@@ -23,7 +23,7 @@ class Busy(Exception):
 
 
 class Store:
-    """The writer of a study folder, which is made if it does not exist; a context manager.
+    """The writer of a study folder, which is created if it does not exist; a context manager.
 
     Raises:
         OSError: the folder cannot be written.
@@ -48,7 +48,7 @@ class Store:
             os.write(self._descriptor, b"\n")
 
     def append(self, record: Record) -> None:
-        """Write one line and wait until it is on disk."""
+        """Write one record and wait until it is on disk."""
         os.write(self._descriptor, f"{dumps(self._with_files(record))}\n".encode())
         os.fsync(self._descriptor)
 
@@ -77,12 +77,12 @@ class Store:
 
 
 def read(folder: Path) -> list[Record]:
-    """Return the records of a study folder, the last line of each (run, kind), in the order of their first lines.
+    """Return the records of a study folder: the last one of each run and kind, in the order of the first ones.
 
-    A torn line (a write that a crash cut short) is skipped; anything else that is not a record is damage.
+    A record that a crash cut short is skipped. Anything else that is not a record counts as damage.
 
     Raises:
-        Damaged: a line is broken, or has a newer schema.
+        Damaged: a record is broken, or has a newer schema.
     """
     path = folder / LINES
     if not path.exists():

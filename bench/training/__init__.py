@@ -1,1 +1,1 @@
-"""Training runs: what an estimator's variance does to learning."""
+"""Training runs: how an estimator's variance affects learning."""

@@ -1,4 +1,4 @@
-"""How runs are trained."""
+"""Settings of training runs."""
 
 import math
 from dataclasses import dataclass
@@ -12,15 +12,16 @@ CHECKPOINTS = 20
 
 @dataclass(frozen=True)
 class Training:
-    """How runs are trained.
+    """The settings of training runs.
 
     Args:
-        steps: steps of the optimizer, at least 1.
+        steps: number of steps of the optimizer, at least 1.
         seeds: number of runs of each estimator, with the seeds 0, 1, 2 ...
-        optimizer: "adam", "sgd" or "rmsprop", otherwise with torch's defaults.
+        optimizer: "adam", "sgd" or "rmsprop", with torch's defaults except for the learning rate.
         rate: learning rate, above 0.
-        measure_every: steps between two checkpoints, at least 1; a twentieth of all steps when None.
-        replicates: independent calls to measure a variance, rounded up to whole draws; 0 to measure none.
+        measure_every: number of steps between two checkpoints, at least 1; a twentieth of all steps when None.
+        replicates: number of independent calls of the estimator that measure the variance at a checkpoint, rounded up
+            to whole draws; 0 to measure no variance.
         dtype: "float32" or "float64".
         device: "cpu" or "cuda".
 
@@ -51,11 +52,11 @@ class Training:
         self.settings(0).check_device()  # settings refuse a wrong dtype
 
     def settings(self, seed: int) -> Settings:
-        """Return how the variance of the gradients of one seed is measured."""
+        """Return the settings that measure the variance of the gradient in the runs of a seed."""
         return Settings(max(1, self.replicates), seed, self.dtype, self.device)
 
     @property
     def checkpoints(self) -> list[int]:
-        """Steps at which a run is evaluated; 0 and the last step are among them."""
+        """Steps at which a run is evaluated, including 0 and the last step."""
         every = self.measure_every or max(1, self.steps // CHECKPOINTS)
         return [*range(0, self.steps, every), self.steps]

@@ -1,8 +1,8 @@
-"""The line "training": runs of training, one estimator and one seed each.
+"""The training record: a training run of one estimator on one objective with one seed.
 
-All estimators of a seed begin at the same weights, see the same minibatches in the same order, and draw from the same
-stream of noise. At stated steps, the checkpoints, a run evaluates its objective and the variance of its gradient. A
-checkpoint has noise of its own and changes nothing: a run with checkpoints is, bit for bit, the run without them.
+Runs with the same seed begin at the same weights, see the same minibatches in the same order, and draw from the same
+stream of noise. At its checkpoints a run evaluates its objective and the variance of its gradient. Checkpoints use
+noise of their own and change nothing: a run with checkpoints equals the run without them, bit for bit.
 """
 
 import functools
@@ -24,19 +24,19 @@ from bench.training.settings import Training
 from bench.training.trainee import Trainee, upwards
 
 WEIGHTS = "weights"
-"""Folder of the weights that are kept, inside the study's folder."""
+"""Name of the folder, inside the study folder, for weights that are kept."""
 WORTH_WORKERS = 5_000
-"""Steps of all runs together from which it pays to start processes."""
+"""Number of steps, in all runs together, from which it pays to start processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun(Task):
-    """One estimator on one objective, trained once.
+    """One training run of an estimator on an objective, which becomes a training record.
 
     Args:
-        settings: how the variance of its gradient is measured; their seed is the run's.
-        how: how it is trained.
-        keep: folder for the final weights; None to forget them.
+        settings: how the variance of the gradient is measured; their seed is the seed of the run.
+        how: the settings of the training.
+        keep: folder for the final weights; None to discard them.
     """
 
     how: Training
@@ -47,17 +47,17 @@ class TrainingRun(Task):
 
     @classmethod
     def of(cls, cell: Cell, how: Training, seed: int, keep: Path | None = None) -> Self:
-        """Return the run of a cell with this seed."""
+        """Return the training run of a cell with a seed."""
         return cls(cell=cell, settings=how.settings(seed), how=how, keep=keep)
 
     @property
     def seed(self) -> int:
-        """Seed of weights, minibatches and noise."""
+        """Seed of the weights, the minibatches and the noise."""
         return self.settings.seed
 
     @property
     def effort(self) -> float:
-        """Amount of work, its steps in units of ``WORTH_WORKERS``; from 1 on it pays to start processes."""
+        """Amount of work: the number of steps, divided by ``WORTH_WORKERS``. Above 1, it pays to start processes."""
         return self.how.steps / WORTH_WORKERS
 
     @functools.cached_property
@@ -71,18 +71,18 @@ class TrainingRun(Task):
         return {**how, "looks": self.how.checkpoints}
 
     def head(self) -> Record:
-        """Return the keys of the line that are known before the training."""
+        """Return the start of the training record: the keys that are known before the training."""
         given = self._training()
         facts = {"maximise": upwards(self.cell.objective), "learning_rate": given.pop("rate"), "seed": self.seed}
         return {**head(self.cell, self.settings, self.kind), "run": self.run, **given, **facts}
 
     def is_settled_by(self, line: Record) -> bool:
-        """Return whether a line on record makes the training needless. Weights to be kept must be on disk, too."""
+        """Return whether a record settles the task: no failure, the same code and, if weights are kept, a file."""
         kept = self.keep is None or (self.keep / f"{line.get('weights_digest')}.pt").exists()
         return super().is_settled_by(line) and kept
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
-        """Train, and return the line."""
+        """Train, and return the training record."""
         trainee = Trainee(self.cell, self.how, self.seed)
         found = trainee.train(progress.block)
         if self.keep is not None:
@@ -93,22 +93,22 @@ class TrainingRun(Task):
 def train(
     spec: Spec, how: Training, folder: Path, progress: Progress, workers: int | None = 1, *, keep_weights: bool = False
 ) -> list[Record]:
-    """Train what a study folder lacks, and return the records of the runs that were asked for.
+    """Make the training runs that a study folder lacks, and return the records of all requested runs.
 
     A record is on disk when its run ends: an interruption loses only the runs under way. Runs that failed, or whose
-    code has changed, are made again. Runs that diverged are not.
+    code has changed, are repeated. Runs that diverged are not repeated.
 
     Args:
         spec: estimators and objectives; nothing else in it is used.
-        how: how to train, on a device that there is.
-        folder: the study folder, made if it does not exist.
+        how: the settings of the training, with a device that this machine has.
+        folder: the study folder, created if it does not exist.
         progress: receives the events of the runs.
-        workers: processes that train, of one thread each; None for as many as there are processors and work for. Their
-            number changes no figure but the seconds.
-        keep_weights: write the final weights of every run to ``weights`` in the folder, under the digest on its record.
+        workers: number of processes that train, each with one thread; None for as many as there are processors and work
+            for. The number changes no result except the seconds.
+        keep_weights: write the final weights of every run to ``weights`` in the folder, named by its record's digest.
 
     Raises:
-        UsageError: an estimator or an objective cannot be made.
+        UsageError: an estimator or an objective cannot be created.
         Damaged: the folder's records cannot be read.
         OSError, Busy: the folder cannot be written.
     """

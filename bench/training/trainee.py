@@ -31,25 +31,25 @@ from estimators import State, adapt, draw, rows
 
 OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {"adam": Adam, "sgd": SGD, "rmsprop": RMSprop}
 EXPLODED = 100.0
-"""A run diverges at an infinite value, NaN, or one worse than the start by more than ``EXPLODED * max(1, |start|)``."""
+"""A run diverges if its objective is not finite, or worse than at the start by over ``EXPLODED * max(1, |start|)``."""
 SAMPLES = 2**13
-"""Number of values of f at a checkpoint, about, if the objective has no exact value."""
+"""Approximate number of values of f that a checkpoint averages if the objective has no exact value."""
 
 
 class Divergence(NamedTuple):
-    """Where and why a run diverged: the step at which it was seen, and a sentence."""
+    """The divergence of a run: the step at which it was noticed, and a sentence that gives the reason."""
 
     step: int
     reason: str
 
 
 def upwards(objective: Objective) -> bool:
-    """Return whether training maximises the objective. Bounds always are maximised."""
+    """Return whether training maximises the objective. Bounds are always maximised."""
     return objective.bound or objective.maximise
 
 
 class Trainee:
-    """The weights of a run, the state of its estimator, and the optimizers of both."""
+    """A training run in progress: the weights, the state of the estimator, and the optimizers of both."""
 
     def __init__(self, cell: Cell, how: Training, seed: int) -> None:
         self.cell, self.how, self.seed = cell, how, seed
@@ -81,12 +81,12 @@ class Trainee:
         self.adapted, self.adaptations = Counter(), 0
 
     def generator(self, stage: str, index: int = 0, device: torch.device | str | None = None) -> Generator:
-        """Return a generator for a stage of this seed. All estimators of an objective share it."""
+        """Return the random generator of a stage. All estimators have the same seed for it, so they share the noise."""
         seed = draw_seed(self.seed, f"{LineKind.TRAINING} {stage}", identity(self.cell.objective), index)
         return Generator(device or self.device).manual_seed(seed)
 
     def train(self, progress: Progress) -> Record:
-        """Train, and return the keys of the line that the training fills; report the steps at every checkpoint."""
+        """Train, report the steps done at every checkpoint, and return the part of the record with the results."""
         f_evals, grad_evals = count_evaluations(self.engine())
         checkpoints, divergence = self.run(progress)
         batch = math.prod(self.problem.q(self.problem.theta).batch_shape)
@@ -107,7 +107,7 @@ class Trainee:
         }
 
     def run(self, progress: Progress) -> tuple[list[Record], Divergence | None]:
-        """Train; return the values at every checkpoint, and how the run diverged, or None."""
+        """Train; return the results at every checkpoint, and the divergence of the run; None if it did not diverge."""
         found = [self.checkpoint(0, math.nan, 0.0)]
         divergence = self.divergence(found)
         for start, stop in pairwise(self.how.checkpoints):
@@ -126,7 +126,7 @@ class Trainee:
         return found, divergence
 
     def divergence(self, checkpoints: Sequence[Record]) -> Divergence | None:
-        """Return how the run has diverged by its last checkpoint, or None."""
+        """Return the divergence of the run, judged at its last checkpoint; None if it has not diverged."""
         start, now, step = checkpoints[0]["value"], checkpoints[-1]["value"], checkpoints[-1]["step"]
         if not math.isfinite(now):
             return Divergence(step, f"The objective became {now:g} by step {step}.")
@@ -135,7 +135,7 @@ class Trainee:
         return None
 
     def step_or_nan(self, i: int) -> float:
-        """Take step ``i`` and return its value; NaN if it raised because weights are not finite."""
+        """Take step ``i`` and return the estimated objective; NaN if the step raised because weights are not finite."""
         try:
             return self.step(i)
         except Exception:
@@ -144,7 +144,7 @@ class Trainee:
             return math.nan
 
     def step(self, i: int) -> float:
-        """Take step ``i`` of the optimizer; return the estimator's value of the objective, averaged over the batch."""
+        """Take step ``i`` of the optimizer; return the estimated objective, averaged over the batch."""
         problem = self.problem if self.problem.minibatch is None else self.problem.minibatch(i)
         q = problem.q(problem.theta)
         if self.learner is not None:
@@ -158,7 +158,7 @@ class Trainee:
         return loss.detach().mean().item()
 
     def adapt(self, problem: Problem, q: Distribution) -> None:
-        """Let the state learn for one step, on noise of its own."""
+        """Let the estimator's state learn for one step, from noise of its own."""
         assert self.state is not None
         r = rows(q, 1)
         f = counted(problem.integrand(r), self.adapted)
@@ -168,7 +168,10 @@ class Trainee:
         self.adaptations += 1
 
     def checkpoint(self, step: int, training_value: float, seconds: float) -> Record:
-        """Return the objective and the variance of the gradient after a step."""
+        """Return the results at a checkpoint: the objective after a step and, if measured, the gradient's variance.
+
+        ``training_value`` is the mean estimate of the objective in the steps since the last checkpoint.
+        """
         value, error = self.value()
         seen = {"step": step, "value": value, "value_error": error}
         seen |= {"training_value": training_value, "training_seconds": seconds}
@@ -185,7 +188,8 @@ class Trainee:
     def value(self) -> tuple[float, float]:
         """Return the objective and its standard error, in float64, on held-out data if the objective has them.
 
-        It is the objective's exact value or, without one, the mean of f over samples from the same noise every time.
+        The objective is exact if its problem has an exact value. Otherwise it is the mean of f over samples, drawn from
+        the same noise at every checkpoint.
         """
         self.sharpen()
         problem = self.evaluated
@@ -200,18 +204,18 @@ class Trainee:
 
     @property
     def evaluated(self) -> Problem:
-        """The problem on which the objective is evaluated."""
+        """The float64 problem on which the objective is evaluated: the held-out one if there is one."""
         return self.sharp.held_out or self.sharp
 
     def sharpen(self) -> None:
-        """Copy the present weights to the problem in float64."""
+        """Copy the current weights to the float64 version of the problem."""
         with torch.no_grad():
             for mine, sharp in ((self.problem.theta, self.sharp.theta), (self.problem.extra, self.sharp.extra)):
                 for name, t in mine.items():
                     sharp[name].copy_(t)
 
     def variance(self, step: int) -> Summary | None:
-        """Return the statistics of the gradient at theta, as ``bench run`` computes them; None if it is not finite."""
+        """Return the gradient's statistics at the current weights, as in ``bench run``; None if they are not finite."""
         try:
             ((_, summary),) = summarise_draws(self.engine(), f"{LineKind.TRAINING} variance at step {step}")
         except Lost:
@@ -219,13 +223,13 @@ class Trainee:
         return summary
 
     def engine(self) -> Engine:
-        """Return an engine at the present weights, with the present state."""
+        """Return an engine at the current weights, with the current state of the estimator."""
         engine = Engine(self.cell, self.how.settings(self.seed), problem=self.problem)
         engine.state = self.state
         return engine
 
     def pictures(self) -> Record | None:
-        """Return the objective's pictures, their shapes and grey levels (one byte each, in base 64), or None."""
+        """Return shape and grey levels (bytes in base 64) of the objective's pictures, by name; None if it has none."""
         if self.sharp.pictures is None:
             return None
         self.sharpen()
@@ -235,7 +239,7 @@ class Trainee:
         return {name: {"shape": list(x.shape), "grey": encoded[name]} for name, x in greys.items()}
 
     def clock(self) -> float:
-        """Return seconds from any origin, once the device has finished its work."""
+        """Wait until the device has finished its work, and return the seconds since an arbitrary moment."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()

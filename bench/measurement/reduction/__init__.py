@@ -1,1 +1,1 @@
-"""Gradients to partial sums, on the device where the gradients are."""
+"""From gradients to partial sums, on the device that holds the gradients."""

@@ -1,4 +1,4 @@
-"""Blocks of gradients to partial sums.
+"""From blocks of gradients to partial sums.
 
 In formulas, g_r is the gradient of a row, g* the exact gradient and p the pivot, a point near the mean gradient. Y_r is
 a gradient minus the mean of its block, and d is that mean minus the pivot, `mean(g) − p`. Squared norms are in units of
@@ -27,7 +27,7 @@ from bench.stats.partial import Partial
 from bench.stats.series import Array, each, from_powers, pooled
 
 Parts = Sequence[Tensor]
-"""The gradients of some rows by group, each `[rows, size of the group]`."""
+"""The gradients of some rows: one tensor `[rows, size of the group]` per group, that is, per tensor of theta."""
 NARROW = 32  # a matrix with fewer columns is stored column by column, since loops along its rows would be too short
 TABLE = 2**19  # most numbers in a table of series, which is summed up while it is in the cache
 PASS = 2**19  # most numbers in one pass over gradients: draws are joined, or cut between blocks, to come near it
@@ -50,16 +50,17 @@ def block_partial(
 
     Args:
         gradients: `[rows, size]`, one replicate per row, float32 or float64.
-        index: the number of the block in the run.
+        index: the position of the block in the run, from 0.
         groups: the number of coordinates of every tensor of theta, by name.
         centre: a point near the mean gradient, `[size]`, float64, on the same device.
         exact: the exact gradient, `[size]`, float64, on the same device; None if unknown.
-        replicates: R of the whole run; it determines how many of the largest values are kept.
-        truncate_at: the c0 of the truncated series `min(w, c0)`; None leaves that series out.
-        workspace: memory to use again; fresh memory if None.
+        replicates: number of rows in the whole run; it determines how many of the largest values are kept.
+        truncate_at: limit c0 of the truncated series `min(w, c0)`, where w is the unbiased squared distance of a row
+            from the mean of its block; None leaves that series out.
+        workspace: memory to reuse; None for fresh memory.
 
     Raises:
-        ValueError: shapes or dtypes do not fit, or the block has fewer than 64 rows.
+        ValueError: shapes or dtypes do not match, or the block has fewer than 64 rows.
     """
     size, shape = sum(groups.values()), tuple(gradients.shape)
     if len(shape) != 2 or shape[1] != size:
@@ -98,29 +99,30 @@ def draws_partial(
     """Reduce successive draws to the partial sums of their blocks, which all have the same number of rows.
 
     Draws are requested one after the other and reduced while they are in the cache. Gradients are centred on the mean
-    of their block. Sums are in their dtype inside a block and in float64 across blocks (Chan, Golub & LeVeque 1983). A
-    coordinate that stays at the pivot has M2 = 0 exactly. A series has one number per row; series are so short that
-    they are summed up for many draws together, which takes fewer operations. float32 gradients whose squares leave the
-    range of float32 are requested again and reduced in float64.
+    of their block. Sums inside a block are in the dtype of the gradients, sums across blocks in float64 (Chan, Golub &
+    LeVeque 1983). A coordinate that always equals the pivot has a sum of squared deviations of exactly 0. A series has
+    one number per row. Series are short, so those of many draws are summed together, in fewer operations. float32
+    gradients whose squares leave the range of float32 are requested again and reduced in float64.
 
     Args:
-        gradients: returns the gradients of a draw: one tensor per group, `[rows, size of the group]`, one replicate per
-            row, float32 or float64.
+        gradients: function that returns the gradients of a draw: one tensor `[rows, size of the group]` per group, one
+            replicate per row, float32 or float64.
         draws: the numbers of the draws.
-        index: the number of the first block of these draws in the run.
-        blocks: the number of blocks in every draw.
+        index: the position of the first block of these draws in the run, from 0.
+        blocks: the number of blocks in each draw.
         groups: the number of coordinates of every tensor of theta, by name.
         centre: a point near the mean gradient, `[size]`, float64, on the same device.
         exact: the exact gradient, `[size]`, float64, on the same device; None if unknown.
-        replicates: R of the whole run; it determines how many of the largest values are kept.
-        origin: pivots and units of the sums; found from the first of the draws if None.
-        tracked: the leading rows of the run for which every series is tracked; 0 if the draws lie behind them, so
-            that only w is tracked. None tracks all rows.
-        truncate_at: the c0 of the truncated series `min(w, c0)`; None leaves that series out.
-        workspace: memory to use again; fresh memory if None.
+        replicates: number of rows in the whole run; it determines how many of the largest values are kept.
+        origin: pivots and units of the sums; computed from the first of the draws if None.
+        tracked: the number of leading rows of the run for which every series is tracked; 0 if the draws come later, so
+            that only w is tracked; None if all rows are tracked.
+        truncate_at: limit c0 of the truncated series `min(w, c0)`, where w is the unbiased squared distance of a row
+            from the mean of its block; None leaves that series out.
+        workspace: memory to reuse; None for fresh memory.
 
     Raises:
-        ValueError: shapes or dtypes do not fit, or the blocks have fewer than 64 rows.
+        ValueError: shapes or dtypes do not match, or the blocks have fewer than 64 rows.
     """
     tracked, space = replicates if tracked is None else tracked, workspace or Workspace()
 
@@ -278,8 +280,8 @@ class _Reduction:
     def _reduce_pass(self, parts: Parts, table: Tensor, sub_blocks: int, frame: _Frame) -> tuple[Tensor, list[Tensor]]:
         """Reduce the gradients of some blocks in one pass: coordinates to moments, rows to numbers in the table.
 
-        `table` is the part for these blocks, `[series, blocks, rows]`. Written to it: `‖Y_r‖²/u`, to w or to the w of
-        every group. Added to its last four series:
+        `table` is the part for these blocks, `[series, blocks, rows]`. This writes `‖Y_r‖²/u` to w, or to the w of each
+        group, and adds to the last four series:
 
         - error: `2 Y_r·(d + p − g*)/u`
         - projection: `Y_r·g*/‖g*‖/√u`

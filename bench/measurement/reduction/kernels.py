@@ -1,4 +1,4 @@
-"""Kernels: sums over gradients and over series, on the device where they are.
+"""Kernels: sums over gradients and over series, on the device that holds them.
 
 The docstrings hold the plain formulas; the code computes them with fewer or faster operations.
 """
@@ -20,16 +20,16 @@ SPARSE, SAMPLED = 100, 32  # if fewer than 1 value in SPARSE is wanted, 1 value 
 
 
 class Workspace:
-    """Memory that `draws_partial` writes into, kept by the caller from draw to draw; a workspace serves one thread.
+    """Buffers that `draws_partial` reuses from draw to draw. The caller keeps the workspace, which serves one thread.
 
-    Fresh memory of the size of a draw costs more, in page faults, than all the arithmetic on it.
+    Fresh memory for a draw would cost more, in page faults, than all the arithmetic on the draw.
     """
 
     def __init__(self) -> None:
         self._buffers: dict[str, Tensor] = {}
 
     def take(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Return the buffer `name`, uninitialised, with the dtype and device of `like`."""
+        """Return the buffer `name` in this shape, uninitialised, with the dtype and device of `like`."""
         buffer, count = self._buffers.get(name), prod(shape)
         if buffer is None or buffer.numel() < count or buffer.dtype != like.dtype or buffer.device != like.device:
             buffer = torch.empty(count, dtype=like.dtype, device=like.device)
@@ -38,12 +38,12 @@ class Workspace:
 
 
 def column_sums(x: Tensor) -> Tensor:
-    """Sum `x` `[blocks, rows, size]` over the rows of every block, float64 `[blocks, size]`.
+    """Return the sums over the rows of every block of `x` `[blocks, rows, size]`, float64 `[blocks, size]`.
 
         out[b, j] = Σ_r x[b, r, j]
 
-    Sums are pairwise in the dtype of `x`. If there are few columns, over which rounding errors would average out, every
-    column is summed in 32 parts or more, and the parts are added in float64.
+    Sums are pairwise, in the dtype of `x`. Over many columns rounding errors average out. With few columns they do not,
+    so each column is summed in 32 or more parts, and the parts are added in float64.
     """
     blocks, rows, size = x.shape
     step = gcd(rows, 32)
@@ -56,12 +56,12 @@ def column_sums(x: Tensor) -> Tensor:
 
 
 def centre_blocks(g: Tensor, pivot: Tensor | None, blocks: int, out: Tensor, *, squared: bool) -> Tensor:
-    """Write `g − mean(g)` to `out`, or its squares; the mean is over the rows of each block. Return d, float64.
+    """Write `g − mean(g)`, or its squares if `squared`, to `out`, and return d. The mean is over the rows of a block.
 
         d = mean(g) − pivot
         out = (g − pivot) − d
 
-    `g` and `out` are `[blocks · rows, size]`, the pivot is `[size]` or None for 0, and d is `[blocks, size]`.
+    `g` and `out` are `[blocks · rows, size]`, the pivot is `[size]` or None for 0, and d is `[blocks, size]`, float64.
     """
     if pivot is not None:
         g = torch.sub(g, pivot, out=out)
@@ -76,7 +76,7 @@ def centre_blocks(g: Tensor, pivot: Tensor | None, blocks: int, out: Tensor, *, 
 
 
 def row_sums(x: Tensor, scale: float, out: Tensor, *, add: bool) -> None:
-    """Write `scale · Σ_j x[r, j]` to `out` `[rows]`, or add it, for `x` `[rows, size]`."""
+    """Write `scale · Σ_j x[r, j]` to `out[r]`, or add it if `add`. `x` is `[rows, size]`, and `out` is `[rows]`."""
     if 1 < x.shape[1] < FEW_COLUMNS:
         torch.addmv(out, x, x.new_full((x.shape[1],), scale), beta=float(add), out=out)
         return
@@ -85,7 +85,7 @@ def row_sums(x: Tensor, scale: float, out: Tensor, *, add: bool) -> None:
 
 
 def add_products(x: Tensor, vector: Tensor, out: Tensor) -> None:
-    """Add `x @ vector` to `out` `[rows]`, for `x` `[rows, size]` and a vector `[size]`."""
+    """Add `x @ vector` to `out`. `x` is `[rows, size]`, `vector` is `[size]`, and `out` is `[rows]`."""
     if x.shape[1] == 1:  # not worth a matrix product
         out.addcmul_(x[:, 0], vector)
     else:
@@ -93,26 +93,26 @@ def add_products(x: Tensor, vector: Tensor, out: Tensor) -> None:
 
 
 def add_block_products(Y: Tensor, vectors: Tensor, out: Tensor) -> None:
-    """Add the products of rows with k vectors of their own block to `out` `[k, blocks, rows]`.
+    """Add to `out` the products of every row of `Y` with each of the K vectors of the row's block.
 
         out[k, b] += Y[b] @ vectors[b, k]
 
-    `Y` is `[blocks, rows, size]`, and `vectors` are `[blocks, k, size]`.
+    `Y` is `[blocks, rows, size]`, `vectors` are `[blocks, K, size]`, and `out` is `[K, blocks, rows]`.
     """
     out += torch.bmm(vectors.to(Y.dtype), Y.transpose(1, 2)).transpose(0, 1)
 
 
 def weighted_sum(series: Tensor, weights: Tensor, out: Tensor) -> None:
-    """Write `Σ_k weights[k] · series[k]` to `out` `[blocks, rows]`, for series `[k, blocks, rows]`."""
+    """Write `Σ_k weights[k] · series[k]` to `out` `[blocks, rows]`; series are `[K, blocks, rows]`, weights `[K]`."""
     torch.mv(series.view(len(series), -1).T, weights, out=out.view(-1))
 
 
 def divide_by_norms(products: Tensor, squared_norms: Tensor) -> None:
-    """Turn products `g·e` with a unit vector e into cosines, in place; `squared_norms` is overwritten.
+    """Turn products `g·e` of gradients g with a unit vector e into cosines, in place.
 
         products = products / √squared_norms
 
-    The cosine of a row that is 0 stays 0.
+    `squared_norms` holds `‖g‖²` and is overwritten. The cosine of a gradient of 0 is 0.
     """
     products.mul_(squared_norms.clamp_(min=torch.finfo(products.dtype).tiny).rsqrt_()).clamp_(-1, 1)
 
@@ -123,8 +123,9 @@ def third_and_fourth(Y: Tensor, squares: Tensor, typical: float, cubes: Tensor) 
         M3 = Σ_r Y[b, r, j]³
         M4 = Σ_r Y[b, r, j]⁴
 
-    If the `typical` square is not near 1, the powers are of `Y / √typical`, so that none leaves the range of the dtype.
-    `Y` is `[blocks, rows, size]`. Y² in `squares` is overwritten, and so is `cubes`, memory of that shape.
+    If `typical`, a typical Y², is not near 1, powers of `Y / √typical` are summed, so that none leaves the range of the
+    dtype, and the sums are scaled back. `Y` is `[blocks, rows, size]`. `squares`, which holds Y², and `cubes`, memory
+    of this shape, are overwritten.
     """
     scale = 1.0 if 1 / ORDINARY < typical < ORDINARY else typical
     if scale != 1:
@@ -134,9 +135,10 @@ def third_and_fourth(Y: Tensor, squares: Tensor, typical: float, cubes: Tensor) 
 
 
 def series_powers(table: Tensor, orders: int, space: Workspace) -> Tensor:
-    """Return the pivot of every series and the sums of its 2 or 4 powers about it, `[1 + orders, k, blocks]`.
+    """Return a pivot and power sums about it for every series and block, `[1 + orders, K, blocks]`.
 
-    This is the layout that `series.from_powers` reads. The series, `table` `[k, blocks, rows]`, are overwritten.
+    `orders` is the highest power, 2 or 4. `table` `[K, blocks, rows]` holds the K series and is overwritten.
+    `series.from_powers` reads the result.
     """
     k, blocks, rows = table.shape
     parts = [_powers(v, orders, space) for v in torch.split(table.view(-1, rows), max(1, IN_CACHE // rows))]
@@ -158,10 +160,10 @@ def _powers(v: Tensor, orders: int, space: Workspace) -> Tensor:
 
 
 def top(v: Tensor, count: int) -> Tensor:
-    """Return the `count` largest values of every row of `v` `[blocks, rows]`, joined and in no order.
+    """Return the `count` largest values of every block in `v` `[blocks, rows]`, joined, in no order.
 
-    Every block gives the same number of values. Otherwise one block could fill the tail: a gradient so large that it
-    shifts the mean of its block makes all other rows of the block seem far from the mean.
+    The largest values of all blocks together could come from a single block: a gradient so large that it shifts the
+    mean of its block makes all other rows of the block seem far from the mean.
     """
     if v.is_cuda:
         return torch.topk(v, count).values.flatten()
@@ -200,9 +202,10 @@ def gram_matrices(Y: Tensor, wanted: int) -> list[Tensor]:
 
 
 def square_trace(G: Tensor) -> Tensor:
-    """Estimate tr Σ² without bias from samples of n ≥ 4 rows, given as Gram matrices `G` `[b, n, n]`, to float64 `[b]`.
+    """Return unbiased estimates `[b]` of tr Σ², float64, from `G` `[b, n, n]`, the Gram matrices of b samples.
 
-    The rows may be taken about any point near their mean. With the Gram matrix G about the mean itself::
+    Σ is the covariance of a row, and a sample has n ≥ 4 rows, taken about any point near their mean. If G is
+    the Gram matrix about the mean itself, the estimate is::
 
         (n−1)/(n(n−2)(n−3)) · [(n−1)(n−2) ‖G‖²/(n−1)² + (tr G/(n−1))² − n Σ_i G_ii²/(n−1)]
 

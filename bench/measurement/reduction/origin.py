@@ -15,13 +15,13 @@ NEAR = 8  # a mean within this many standard deviations of 0 needs no pivot
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """The pivots and units of the sums, by group.
+    """The pivot of the sums and the unit of squared norms, for every group, that is, for every tensor of theta.
 
     Args:
-        pivots: a point p near the mean, `[size of the group]`; None for 0, if all means are so near to 0, in standard
-            deviations, that sums about 0 lose no digits.
-        spreads: powers of two near the typical `‖g_r − p‖²`, the units of squared norms. In these units, fourth powers
-            stay in the range of float32.
+        pivots: for each group, a point p near the mean gradient, `[size of the group]`; None stands for 0, if all means
+            are so few standard deviations from 0 that sums about 0 lose no digits.
+        spreads: for each group, the unit of squared norms: a power of two near the typical `‖g_r − p‖²`, where g_r is
+            the gradient of a row. In these units, fourth powers stay in the range of float32.
     """
 
     pivots: Sequence[Tensor | None]
@@ -29,13 +29,13 @@ class Origin:
 
     @classmethod
     def of(cls, parts: Sequence[Tensor]) -> Origin:
-        """Return the origin found from some gradients, `[rows, size of the group]` for every group."""
+        """Return the origin computed from some gradients: one tensor `[rows, size of the group]` per group."""
         pivots, spreads = zip(*map(_place, parts), strict=True)
         return cls(list(pivots), list(spreads))
 
     @property
     def spread(self) -> float:
-        """The power of two near the typical `‖g_r − p‖²` of all groups together."""
+        """The unit of squared norms of whole gradients: a power of two near the sum of the groups' spreads."""
         return _power_of_two(sum(self.spreads))
 
 
@@ -56,10 +56,10 @@ def _power_of_two(x: float) -> float:
 
 
 def pivot_of(g: Tensor) -> Tensor:
-    """Return a point near the mean of `g` `[rows, size]`, in its dtype; exact for a constant column.
+    """Return a point near the mean row of `g` `[rows, size]`, in the dtype of `g`; exact for a constant column.
 
-    It is the median of the means of 16 parts. One huge gradient does not move it: sums of squares about a point far
-    from the other gradients would lose all their digits.
+    It is the median of the means of 16 parts, which one huge gradient does not move. This matters because sums of
+    squares about a point far from the other gradients would lose all their digits.
     """
     off = (g - g[0]).double()
     return (g[0] + torch.stack([part.mean(0) for part in off.chunk(16)]).median(0).values).to(g.dtype)
