@@ -37,7 +37,7 @@ class Plain(Silent):
         self._write_if_due(f"[{self._done + 1}/{self._total}] {describe_look(label, reached, wanted, replicates)}")
 
     def finish(self, record: Record) -> None:
-        """Count a new record. Write why it failed or is imprecise; otherwise its name, unless a line was just written."""
+        """Count a new record. Write why it failed or is imprecise, or else its name unless a line was just written."""
         self._done += 1
         if said := complaint(record):
             self._write(said)

@@ -53,7 +53,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.replicates is not None and self.replicates < SMALLEST_DRAW:
-            got = f"in the first stage (got {self.replicates})."
+            got = f"(got {self.replicates})."
             raise UsageError(f"The gate needs at least {SMALLEST_DRAW} replicates {got}")
         if self.margin is not None and not 0 <= self.margin < 10:
             raise UsageError(f"The margin must be a fraction, such as 0.1 for 10 % (got {self.margin}).")
