@@ -1,4 +1,4 @@
-"""The command line: it parses words, calls one stage and prints. A command imports inside itself what takes time.
+"""The command line. A command parses its arguments, calls one function and prints; it makes slow imports inside itself.
 
 Data goes to stdout; progress, notes and errors go to stderr.
 """
@@ -14,7 +14,7 @@ from bench.cli.errors import CommandError, ExitCode, program
 
 
 def main() -> int:
-    """Run the command line, and return its exit code. What the user got wrong is one sentence on stderr."""
+    """Run the command line, and return its exit code. A mistake of the user is reported in one sentence on stderr."""
     try:
         code = cli.main(prog_name=program(), standalone_mode=False, auto_envvar_prefix="BENCH")
     except (CommandError, click.ClickException) as error:
@@ -36,7 +36,7 @@ def main() -> int:
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Every option can also be set by an environment variable, such as BENCH_RUN_SEED for --seed of run.",
+    epilog="Every option can also be set by an environment variable, such as BENCH_RUN_SEED for `bench run --seed`.",
 )
 @click.version_option(package_name="stochgrad-bench", prog_name="stochgrad-bench")
 @click.pass_context

@@ -1,4 +1,4 @@
-"""The commands ``bench baseline``: save, list, show, promote."""
+"""The commands ``bench baseline save``, ``list``, ``show`` and ``promote``."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @click.group(name="baseline")
 def command() -> None:
-    """Save, list, show and promote baselines, which `bench check` compares with."""
+    """Save, list, show and promote the baselines of `bench check`."""
 
 
 @command.command(name="list")
 @options.json_option
 @reported(UNWRITTEN)
 def list_baselines(json: bool) -> None:
-    """List the baselines in this folder."""
+    """List the baselines in results/baselines."""
     from bench.gate.baseline import names, read
     from bench.gate.changes import count
 
@@ -65,31 +65,31 @@ def show(name: str, json: bool) -> None:
 @click.argument("spec", required=False, type=options.PATH, metavar="[SPEC.toml]")
 @options.selectors
 @options.data_dir
-@options.folder("--from", "study", help="Take the records of a study instead.")
+@options.folder("--from", "study", help="Use the records of a study; measure nothing.")
 @options.budget(help="Replicates per cell: quick 1e4; full 1e5, or 4e5 for noisier cells [full].")
-@options.replicates(type=click.IntRange(SMALLEST_DRAW), help="Replicates per cell.")
-@options.seed(help="Root of all noise [the spec's].")
+@options.replicates(type=click.IntRange(SMALLEST_DRAW), help="Replicates per cell, instead of a budget.")
+@options.seed(help="Seed of all noise [the spec's].")
 @options.dtype(help="Type of samples and gradients [the spec's].")
-@options.device(help="Where to measure [the spec's].")
+@options.device(help="Device to measure on [the spec's].")
 @options.speed_option
 @click.option("--force", is_flag=True, help="Replace an existing baseline of this name.")
 @options.quiet_option
 @reported(UNWRITTEN)
 def save(name: str, study: Path | None, force: bool, **given: Any) -> ExitCode:
-    """Measure cells and keep their statistics as a baseline.
+    """Measure cells and save their statistics as a baseline.
 
-    Without selectors: the cells of the default study.
+    Without a spec, -e and -o, the cells of the default study are measured.
     """
     from bench.gate.baseline import path_of
     from bench.planning.selectors import UsageError
 
     path = path_of(name)
     if path.exists() and not force:
-        raise UsageError(f"Baseline {path} exists. Measure it again with `bench baseline promote {name}`, or --force.")
+        raise UsageError(f"Baseline {path} exists. Renew it with `bench baseline promote {name}`, or use --force.")
     if study is None:
         return _keep(name, _measured(path.parent, **given))
     if any(value is not False and value not in (None, ()) for key, value in given.items() if key != "quiet"):
-        raise UsageError("--from takes a study as it is: leave selectors, the spec and all budgets out.")
+        raise UsageError("--from takes a study as it is: leave out the spec, selectors and options of measuring.")
     from bench.gate.save import read_study
 
     return _keep(name, read_study(study, path.parent))
@@ -106,7 +106,7 @@ def _measured(
     quiet: bool,
     **given: Any,
 ) -> Draft:
-    """Return the baseline that the words of the command line mean."""
+    """Measure the baseline that the arguments of the command line describe."""
     from dataclasses import replace
 
     from bench.cli.progress import choose
@@ -132,10 +132,10 @@ def _measured(
 @options.quiet_option
 @reported(UNWRITTEN)
 def promote(name: str, estimator: tuple[str, ...], objective: tuple[str, ...], speed: bool, quiet: bool) -> ExitCode:
-    """Measure cells again, accept them as the baseline, and print all changes.
+    """Measure cells again, accept the results, and print the changes.
 
-    Without selectors, every cell is measured, and cells that cannot be made any more are dropped. With selectors, only
-    the selected cells are measured, including those that the baseline does not have yet; all others stay as they are.
+    Without -e and -o, every cell of the baseline is measured, and cells that no longer exist are dropped. With them,
+    only the selected cells are measured, new ones too; all other cells stay as they are.
     """
     from bench.cli.progress import choose
     from bench.gate import save
@@ -148,7 +148,7 @@ def promote(name: str, estimator: tuple[str, ...], objective: tuple[str, ...], s
 
 
 def _keep(name: str, draft: Draft, old: Baseline | None = None) -> ExitCode:
-    """Write a baseline, say what changed, and return the exit code: a cell that failed is left out."""
+    """Write a baseline without the cells that failed, print what changed, and return the exit code."""
     from bench.gate.baseline import path_of, write
     from bench.gate.changes import changes, count
 
@@ -165,5 +165,5 @@ def _keep(name: str, draft: Draft, old: Baseline | None = None) -> ExitCode:
     if old is not None:
         for text in changes(old, draft.baseline) or ["nothing has changed"]:
             click.echo(text)
-    click.echo(f"{path}: {count(cells)}. Commit it, and guard it with `bench check --baseline {name}`.")
+    click.echo(f"{path}: {count(cells)}. Commit it. To compare with it: `bench check --baseline {name}`.")
     return ExitCode.FAILED if any(line["outcome"] == Outcome.FAILED for line in draft.lost) else ExitCode.FINE

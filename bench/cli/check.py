@@ -13,8 +13,9 @@ from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
 @click.command(
     name="check",
     epilog="\b\n"
-    "Exit codes: 0 fine, 1 a cell failed, 2 usage, 3 a confirmed fault or a missing cell,\n"
-    "4 nothing was compared (with --strict: or judged), 5 damaged or newer baseline.\n\n"
+    "Exit codes: 0 passed, 1 a cell could not be measured, 2 wrong usage, 3 a confirmed fault or a\n"
+    "missing cell, 4 nothing was compared (with --strict: a cell could not be judged),\n"
+    "5 damaged or newer baseline, 130 interrupted.\n\n"
     "\b\n"
     "Examples:\n"
     "  bench check --baseline ci\n"
@@ -26,7 +27,7 @@ from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
     required=True,
     metavar="NAME",
     shell_complete=options.complete_baseline,
-    help="The baseline to compare with.",
+    help="Name or path of the baseline to compare with.",
 )
 @options.selectors
 @options.data_dir
@@ -34,23 +35,23 @@ from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
 @options.replicates(type=int, help="Replicates of the first stage [a tenth of the baseline's].")
 @options.seed(help="Seed of the first stage [the baseline's].")
 @click.option(
-    "--margin", type=float, metavar="M", help="Growth that passes, 0.1 for 10 % [0.05 or 0.1, depending on the cell]."
+    "--margin", type=float, metavar="M", help="Growth of a variance that passes, 0.1 for 10 % [0.05 or 0.1, by cell]."
 )
-@options.dtype(help="Refuse a baseline of another dtype.")
-@options.device(help="Where to measure [where the baseline was measured].")
-@click.option("--strict", is_flag=True, help="Fail (4) if any cell could not be judged.")
-@click.option("--remeasure", is_flag=True, help="Measure identical cells too, and compare their statistics.")
+@options.dtype(help="Refuse the baseline if it has another dtype.")
+@options.device(help="Device to measure on [the baseline's].")
+@click.option("--strict", is_flag=True, help="Exit with code 4 if a cell could not be judged.")
+@click.option("--remeasure", is_flag=True, help="Also measure identical cells, and compare their statistics.")
 @click.option(
     "--speed",
     type=click.Choice(["advisory", "fail"]),
     is_flag=False,
     flag_value="advisory",
-    help="Compare costs too; --speed=fail fails the build.",
+    help="Also compare costs; with --speed=fail, a slower cell fails the build.",
 )
-@click.option("--explain", metavar="CELL", help="Check one cell, by its label or id, and show all the evidence.")
+@click.option("--explain", metavar="CELL", help="Check only the cell with this label or id; print all evidence.")
 @options.json_option
-@click.option("--markdown", type=options.PATH, metavar="FILE", help="Write a pull-request comment.")
-@click.option("--junit", type=options.PATH, metavar="FILE", help="Write JUnit XML.")
+@click.option("--markdown", type=options.PATH, metavar="FILE", help="Also write a report for a pull request.")
+@click.option("--junit", type=options.PATH, metavar="FILE", help="Also write a report in JUnit XML.")
 @options.quiet_option
 @reported(UNWRITTEN)
 def command(
@@ -68,10 +69,11 @@ def command(
     quiet: bool,
     **given: Any,
 ) -> int:
-    """Fail if a variance has grown, or an unbiased estimator has become biased, since the baseline.
+    """Fail if an estimator is worse than in a baseline.
 
-    Cells with the baseline's samples pass at once. The others are tested, so that a suite without a fault practically
-    never fails. Selectors narrow what is measured.
+    It is worse if its variance has grown, or if it is declared unbiased and has become biased. Cells whose samples
+    equal the baseline's pass at once. The others are tested in such a way that false alarms are very rare. With -e and
+    -o, only the selected cells are checked.
     """
     if budget and replicates is not None:
         raise click.UsageError("--budget and --replicates both set the replicates: give one of them.")
@@ -82,7 +84,7 @@ def command(
     if dtype not in (None, found.setting.dtype):
         raise CommandError(
             f"Baseline {baseline} was measured in {found.setting.dtype}, and --dtype asks for {dtype}: no cell can be "
-            "compared. Leave --dtype out, or save a baseline in it.",
+            "compared. Leave --dtype out, or save another baseline with this dtype.",
             ExitCode.NOTHING,
         )
     from bench.gate.select import select

@@ -22,16 +22,17 @@ from bench.cli.output import read_records
 @folder(
     "--study",
     default="results/default",
-    help="The study of A and B, if they are estimators or cells [results/default].",
+    help="The study that has A and B, if they are estimators or cells [results/default].",
 )
 @json_option
 @reported()
 def command(a: str, b: str, study: Path, json: bool) -> None:
-    """Compare the variances of two studies, or of two estimators in one study, from their records alone.
+    """Compare the variances of two studies, estimators or cells.
 
-    Two folders are compared cell by cell. Two estimators are compared on every objective that both were measured on.
-    Two cells, such as 'rloo on gaussian-quadratic', are compared with each other. B/A below 1 means that B has the
-    lower variance. Where both saw the same noise, the comparison is paired and can tell much closer variances apart.
+    A and B are two study folders, compared cell by cell; or two estimators of one study, compared on every objective
+    that both were measured on; or two cells of one study, such as 'rloo on gaussian-quadratic'. Nothing is measured.
+    B/A below 1 means that B has the lower variance. If both saw the same noise, the comparison is paired, and finds
+    much smaller differences.
     """
     from bench.planning.catalogue import did_you_mean
     from bench.planning.selectors import UsageError

@@ -12,7 +12,7 @@ from bench.planning.catalogue import catalogue
 
 
 def findings() -> dict[str, Any]:
-    """Return what ``bench doctor`` shows, as words and values, the most interesting first."""
+    """Return the facts that ``bench doctor`` prints, by name, the most interesting first."""
     import importlib.metadata
 
     import psutil
@@ -55,7 +55,7 @@ def _cuda(torch: Any) -> str:
 @click.command(name="doctor")
 @json_option
 def command(json: bool) -> None:
-    """Show what this installation is made of, and what is wrong with it."""
+    """Show the versions and hardware that this installation uses."""
     found = findings()
     if json:
         click.echo(dumps(found))

@@ -8,12 +8,12 @@ from enum import IntEnum
 from pathlib import Path
 
 SAFE = "what was measured is safe. Go on with"
-UNWRITTEN = "nothing was written. Again"
-"""What an interrupt leaves behind; the command to repeat follows."""
+UNWRITTEN = "nothing was written. Start again with"
+"""Parts of the message after an interrupt: what was kept, and how to proceed. The command to repeat follows."""
 
 
 class ExitCode(IntEnum):
-    """What the exit code of a command says. FAULT is a confirmed fault or a missing cell of a baseline."""
+    """Exit codes of all commands. FAULT: a confirmed fault or a missing cell of a baseline. NOTHING: no result."""
 
     FINE = 0
     FAILED = 1
@@ -25,7 +25,7 @@ class ExitCode(IntEnum):
 
 
 class CommandError(Exception):
-    """Ends the command with one sentence and an exit code."""
+    """An error that ends the command with a one-sentence message and an exit code."""
 
     def __init__(self, message: str, exit_code: ExitCode) -> None:
         super().__init__(message)
@@ -33,16 +33,16 @@ class CommandError(Exception):
 
 
 def program() -> str:
-    """Return the name that the user called this command line by."""
+    """Return the program name that the user typed, ``bench`` or ``stochgrad-bench``."""
     return "stochgrad-bench" if Path(sys.argv[0]).stem == "stochgrad-bench" else "bench"
 
 
 @contextmanager
 def reported(interrupted: str = SAFE) -> Iterator[None]:
-    """Turn what a stage raises for the user, and an interrupt, into a ``CommandError``. Decorates a command.
+    """Turn an error that is meant for the user, or an interrupt, into a ``CommandError``. Decorates a command.
 
     Args:
-        interrupted: what an interrupt leaves behind, ``SAFE`` or ``UNWRITTEN``.
+        interrupted: part of the message after an interrupt, ``SAFE`` or ``UNWRITTEN``.
     """
     from bench.planning.selectors import UsageError
     from bench.records.lines import Damaged

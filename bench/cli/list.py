@@ -30,7 +30,7 @@ def command(what: str | None, json: bool) -> None:
 
 
 def _line(name: str, facts: dict[str, Any]) -> tuple[str, ...]:
-    """Return the words on the line of an entry: name, facts, parameters, description."""
+    """Return the columns of an entry: name, facts, parameters, description."""
     if "family" in facts:
         lacks = [("no exact gradient", facts["has_exact"]), ("f has no gradient", facts["differentiable"])]
         said = [facts["family"], f"dim {facts['dim']}", *(words for words, has in lacks if not has)]

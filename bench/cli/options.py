@@ -13,14 +13,14 @@ from bench.planning.catalogue import Kind, aliases, catalogue
 
 F = TypeVar("F", bound=Callable[..., Any])
 BUDGETS = {"quick": (10_000, 1_000), "full": (100_000, 10_000)}
-"""Replicates of a baseline, and of the first stage of a check."""
+"""For each budget, the replicates per cell of a baseline, and of the first stage of a check."""
 PATH = click.Path(path_type=Path)
 VARIABLE = "BENCH_DATA_DIR"
-"""``VARIABLE`` of ``bench.objectives``, without torch."""
+"""Environment variable that names the folder of images; repeated from ``bench.objectives``, which imports torch."""
 
 
 def complete(kind: Kind) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Return a function that completes the names of a catalogue in a shell."""
+    """Return the function with which a shell completes the names of estimators or objectives."""
 
     def completed(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         known = {name: name for name in catalogue(kind)} | aliases(kind)
@@ -31,7 +31,7 @@ def complete(kind: Kind) -> Callable[[click.Context, click.Parameter, str], list
 
 
 def complete_baseline(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the names of the baselines in this folder."""
+    """Return the names of baselines that begin with ``incomplete``, for completion in a shell."""
     from bench.gate import baseline
 
     return [CompletionItem(name) for name in baseline.names() if name.startswith(incomplete)]
@@ -41,7 +41,7 @@ def complete_baseline(_context: click.Context, _param: click.Parameter, incomple
 
 
 def selector(kind: Kind, text: str, *, required: bool = False) -> Callable[[F], F]:
-    """Return the option ``-e`` or ``-o`` with this help text."""
+    """Return a decorator that adds the option ``-e`` or ``-o`` with this help text to a command."""
     return click.option(
         "-e" if kind == "estimator" else "-o",
         f"--{kind}",
@@ -54,13 +54,13 @@ def selector(kind: Kind, text: str, *, required: bool = False) -> Callable[[F], 
 
 
 def selectors(command: F) -> F:
-    """Give a command of the gate the options ``-e`` and ``-o``."""
-    command = selector("objective", "Only this objective, as in `bench run`.")(command)
-    return selector("estimator", "Only this estimator, as in `bench run`.")(command)
+    """Add the options ``-e`` and ``-o`` to a command of the gate."""
+    command = selector("objective", "Select this objective, written as for `bench run`.")(command)
+    return selector("estimator", "Select this estimator, written as for `bench run`.")(command)
 
 
 def data_dir(command: F) -> F:
-    """Give a command ``--data-dir``; its value is in the environment while the command runs, workers included."""
+    """Add ``--data-dir`` to a command. While the command runs, its environment and its workers' have the value."""
     return click.option(
         "--data-dir",
         type=PATH,
@@ -68,7 +68,7 @@ def data_dir(command: F) -> F:
         envvar=VARIABLE,
         expose_value=False,
         callback=_set_variable,
-        help=f"Folder of the files for data=mnist, fashion-mnist and omniglot; also {VARIABLE}.",
+        help=f"Folder of the image files for data=mnist, fashion-mnist and omniglot [${VARIABLE}].",
     )(command)
 
 
@@ -89,7 +89,7 @@ def _restore_variable(before: str | None) -> None:
 name_argument = click.argument("name", shell_complete=complete_baseline)
 
 
-# how to measure it, and what to write: each command gives the help, which names its default
+# how to measure it, and what to write: each command adds the help text, which names the default in brackets
 
 number = partial(click.option, type=click.IntRange(1), metavar="N")
 folder = partial(click.option, type=PATH, metavar="FOLDER")

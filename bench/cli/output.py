@@ -1,4 +1,4 @@
-"""The records of a study: read for a command, printed at its end, and turned into its exit code."""
+"""What commands do with the records of a study: read them, print them, and derive an exit code from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bench.records.lines import Record
 
 PIPE_WIDTH = 160
-"""Columns of a table that is not printed on a terminal."""
+"""Width, in characters, of a table that is not printed on a terminal."""
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -25,7 +25,7 @@ def read_records(folder: Path) -> list[Record]:
 
     Raises:
         CommandError: the folder holds no records.
-        Damaged: they cannot be read.
+        Damaged: the records cannot be read.
     """
     from bench.records import store
 
@@ -39,7 +39,7 @@ def read_records(folder: Path) -> list[Record]:
 def show(
     records: Sequence[Record], folder: Path, files: Sequence[Path], *, json: bool, quiet: bool, cost: str = "seconds"
 ) -> None:
-    """Print records as a table or as JSON; unless quiet, name the files of the study folder on stderr."""
+    """Print records as a table or as JSON. Unless ``quiet``, list the files of the study folder on stderr."""
     if json:
         from bench.records.lines import plain
 
@@ -58,7 +58,7 @@ def show(
 
 
 def finish(records: Sequence[Record], folder: Path, *, json: bool, quiet: bool) -> ExitCode:
-    """Write the report of a study, show the records of a command, and return the exit code that their outcomes give.
+    """Write the report of a study, print the records of a command, and return the exit code for their outcomes.
 
     Raises:
         CommandError: nothing was measured, because no estimator fits any objective.
@@ -72,6 +72,6 @@ def finish(records: Sequence[Record], folder: Path, *, json: bool, quiet: bool) 
         return ExitCode.FAILED
     if not outcomes & {Outcome.MEASURED, Outcome.DIVERGED}:
         reasons = dict.fromkeys(record["reason"] for record in records)
-        message = f"No cell could be measured, because no pair fits together: {' '.join([*reasons][:3])}"
+        message = f"No cell could be measured, because no estimator fits its objective: {' '.join([*reasons][:3])}"
         raise CommandError(message, ExitCode.NOTHING)
     return ExitCode.FINE

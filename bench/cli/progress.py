@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 
 class Plain(Silent):
-    """Writes a line when work begins or ends, at most one per ``interval`` seconds of ``clock``; failures always."""
+    """Progress as lines of text: at most one per ``interval`` seconds of ``clock``, but all failures."""
 
     def __init__(self, stream: TextIO, interval: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._interval, self._clock = stream, interval, clock
         self._total, self._done, self._next = 0, 0, clock()
 
     def start(self, total: int, done: int) -> None:
-        """Write the amount of work."""
+        """Write the number of measurements, and how many of them are on record already."""
         self._total, self._done = total, done
         self._write(f"measurements: {total}" + (f", {done} on record already" if done else ""))
 
     def cell(self, label: str) -> None:
-        """Write the label of the cell that begins, if a line is due."""
+        """Write the label of the cell that begins, unless a line was just written."""
         self._write_if_due(f"[{self._done + 1}/{self._total}] {label}")
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Write the precision reached so far, if a line is due."""
+        """Write the precision that the pilot of a cell has reached so far, unless a line was just written."""
         self._write_if_due(f"[{self._done + 1}/{self._total}] {describe_look(label, reached, wanted, replicates)}")
 
     def finish(self, record: Record) -> None:
-        """Count a record. Write why it failed or is imprecise; otherwise its name, if a line is due."""
+        """Count a new record. Write why it failed or is imprecise, or else its name unless a line was just written."""
         self._done += 1
         if said := complaint(record):
             self._write(said)
@@ -54,7 +54,7 @@ class Plain(Silent):
 
 
 class Live(Silent):
-    """A bar that fills as replicates are measured, with the remaining time. Failures stay above it."""
+    """Progress as a bar on a terminal, with the remaining time. Failures stay visible above the bar."""
 
     def __init__(self) -> None:
         from rich import progress
@@ -71,7 +71,7 @@ class Live(Silent):
         self._task, self._done = self.bar.add_task("", total=None), 0
 
     def start(self, total: int, done: int) -> None:
-        """Show the bar."""
+        """Show the bar, with ``done`` of ``total`` measurements finished."""
         self._done = done
         self.bar.start()
         self.bar.update(self._task, total=total, completed=done)
@@ -81,15 +81,15 @@ class Live(Silent):
         self.bar.update(self._task, description=label)
 
     def block(self, done: int, total: int) -> None:
-        """Fill the bar by the fraction of the cell that is done."""
+        """Advance the bar within a measurement: ``done`` of its ``total`` replicates are finished."""
         self.bar.update(self._task, completed=self._done + done / total)
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Show the precision reached so far."""
+        """Show the precision that the pilot of a cell has reached so far."""
         self.bar.update(self._task, description=describe_look(label, reached, wanted, replicates))
 
     def finish(self, record: Record) -> None:
-        """Count a record, and show why it failed or is imprecise."""
+        """Count a new record. If it failed, diverged or is imprecise, print the reason above the bar."""
         if said := complaint(record):
             self.bar.console.print(said, markup=False, highlight=False)
         self._done += 1
@@ -107,7 +107,7 @@ def name_of(record: Record) -> str:
 
 
 def complaint(record: Record) -> str:
-    """Return one line that says what failed, diverged or stays imprecise, and why; empty if all is well."""
+    """Return one line of text if the record failed, diverged or is imprecise, with the reason; otherwise empty text."""
     name = name_of(record)
     if record["outcome"] == Outcome.FAILED:
         return f"failed: {name}: {record['reason']}"
@@ -119,13 +119,13 @@ def complaint(record: Record) -> str:
 
 
 def describe_look(label: str, reached: float, wanted: float, replicates: int) -> str:
-    """Return the precision reached so far, such as ``pilot of rloo on x: ±12 % after 4,096, wanted ±5 %``."""
-    now = "no upper end" if math.isinf(reached) else f"±{100 * reached:.2g} %"
-    return f"pilot of {label}: {now} after {replicates:,}, wanted ±{100 * wanted:g} %"
+    """Return a pilot's progress as text: ``pilot of rloo on x: ±12 % after 4,096 replicates, wanted ±5 %``."""
+    now = "no upper limit" if math.isinf(reached) else f"±{100 * reached:.2g} %"
+    return f"pilot of {label}: {now} after {replicates:,} replicates, wanted ±{100 * wanted:g} %"
 
 
 def choose(*, quiet: bool) -> Progress:
-    """Return the progress that suits stderr: none if quiet, a bar on a capable terminal, otherwise plain lines."""
+    """Return the progress that suits stderr: none if ``quiet``, a bar on a terminal, otherwise lines of text."""
     if quiet:
         return Silent()
     return Live() if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb" else Plain(sys.stderr)

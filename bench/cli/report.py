@@ -15,13 +15,13 @@ from bench.cli.output import read_records, show
     "--cost",
     type=click.Choice(["seconds", "evaluations"]),
     default="seconds",
-    help="Cost of an estimate: seconds where they were measured [default], or evaluations of f and its gradient.",
+    help="Unit of the cost of an estimate: seconds (if measured), or evaluations of f and its gradient [seconds].",
 )
 @json_option
 @quiet_option
 @reported()
 def command(path: Path, cost: str, json: bool, quiet: bool) -> None:
-    """Rebuild the tables and figures of a study from its records alone."""
+    """Rebuild the tables and figures of a study. Its records are enough; nothing is measured."""
     from bench import report
     from bench.records.store import LINES
 

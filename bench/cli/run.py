@@ -34,29 +34,30 @@ def _numbers(_context: click.Context, _param: click.Parameter, value: str | None
 @options.selector("estimator", "An estimator, such as rloo:n=2,4 or mine.py::Mine.")
 @options.selector("objective", "An objective, such as gaussian-quadratic:dim=10.")
 @click.option(
-    "--samples", callback=_numbers, metavar="N,...", help="n for every estimator that has an n and was given none."
+    "--samples",
+    callback=_numbers,
+    metavar="N,...",
+    help="Values of n for estimators that take n and are named without it.",
 )
 @click.option(
     "--at", metavar="POINT", help="Weights of networks: initial, trained, or a file of `bench train --keep-weights`."
 )
 @options.data_dir
-@options.replicates(help="Independent calls per cell [10000].")
+@options.replicates(help="Independent gradients per cell [10000].")
 @click.option(
     "--precision",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="H",
-    help="Find the replicates that bring the variance within ±H of itself, such as 0.05.",
+    help="Choose the replicates of each cell so that its variance is known to ±H, such as 0.05 for 5 %.",
 )
-@options.number(
-    "--max-replicates", metavar="R", help="With --precision: the replicates at which a cell stops [1000000]."
-)
-@options.device_or_auto(help="Where to measure [cpu].")
+@options.number("--max-replicates", metavar="R", help="With --precision: the most replicates per cell [1000000].")
+@options.device_or_auto(help="Device to measure on [cpu].")
 @options.dtype(help="Type of samples and gradients [float32].")
-@options.seed(help="Root of all noise [0].")
+@options.seed(help="Seed of all noise [0].")
 @options.out(help="The study folder [results/NAME].")
-@options.workers(help="Processes that measure [as many as pay off].")
-@click.option("--all", "every", is_flag=True, help="Every estimator of the catalogue, with its defaults.")
-@click.option("--no-timing", is_flag=True, help="Leave out the timing pass.")
+@options.workers(help="Number of processes that measure [as many as pay off].")
+@click.option("--all", "every", is_flag=True, help="Measure every estimator of the catalogue, with its defaults.")
+@click.option("--no-timing", is_flag=True, help="Measure neither time nor memory.")
 @click.option("--no-common-noise", is_flag=True, help="Give every cell its own noise.")
 @options.json_option
 @options.quiet_option
@@ -78,9 +79,9 @@ def command(
 ) -> ExitCode:
     """Measure every estimator on every objective.
 
-    Without arguments, this runs the default study, in about a minute. With -e or -o alone, the other half comes from
-    the default study. Results in the study folder are not measured again: after an interruption, the same command
-    continues.
+    Without arguments, this runs the default study, in about a minute. With only -e, the objectives come from the
+    default study; with only -o, the estimators do. Results in the study folder are not measured again: to continue
+    after an interruption, repeat the command.
     """
     overrides = {key: value for key, value in given.items() if value is not None}
     if "precision" in overrides and "replicates" in overrides:

@@ -14,8 +14,8 @@ from bench.training.settings import OPTIMIZERS
 @click.command(
     name="train",
     epilog="\b\n"
-    "Exit codes: 0 fine (a run that diverges is a result), 1 a run failed, 2 usage, 4 nothing fits\n"
-    "together, 5 damaged or newer records, 130 interrupted.\n\n"
+    "Exit codes: 0 fine (a run that diverges is a result), 1 a run failed, 2 wrong usage, 4 no estimator\n"
+    "fits its objective, 5 damaged or newer records, 130 interrupted.\n\n"
     "\b\n"
     "Examples:\n"
     "  bench train -o gaussian-vae -e reparameterization -e score-function -e rloo:n=4\n"
@@ -26,18 +26,18 @@ from bench.training.settings import OPTIMIZERS
 @options.selector("estimator", "An estimator to train it with, such as rloo:n=4.", required=True)
 @options.number("--steps", help="Steps of the optimizer [2000].")
 @options.number("--seeds", help="Runs of each estimator, with seeds 0 to N-1 [6].")
-@click.option("--optimizer", type=click.Choice(OPTIMIZERS), help="The optimizer, with torch's defaults [adam].")
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), help="The optimizer; all but the rate as in torch [adam].")
 @click.option("--lr", "rate", type=float, metavar="RATE", help="Learning rate, above 0 [0.001].")
-@options.number("--measure-every", help="Steps between two measurements [a twentieth of all steps].")
+@options.number("--measure-every", help="Steps from one measurement to the next [a twentieth of all steps].")
 @options.replicates(
-    type=click.IntRange(0), help="Replicates of each measurement of the variance; 0 leaves it out [256]."
+    type=click.IntRange(0), help="Replicates of each measurement of the variance; 0 for no measurement [256]."
 )
 @options.dtype(help="Type of weights and samples [float32].")
-@options.device_or_auto(help="Where to train [cpu].")
+@options.device_or_auto(help="Device to train on [cpu].")
 @options.data_dir
 @options.out(help="The study folder [results/train-NAME].")
 @click.option("--keep-weights", is_flag=True, help="Write the final weights of every run, for `bench run --at`.")
-@options.workers(help="Processes that train [as many as pay off].")
+@options.workers(help="Number of processes that train [as many as pay off].")
 @options.json_option
 @options.quiet_option
 @reported()
@@ -51,10 +51,11 @@ def command(
     quiet: bool,
     **given: Any,
 ) -> ExitCode:
-    """Train with every estimator, several times, and see what its variance does to learning.
+    """Train with every estimator, several times.
 
-    All estimators begin at the same weights and see the same data in the same order. Results in the study
-    folder are not trained again: after an interruption, the same command continues.
+    This shows how the variance of an estimator affects learning. All estimators begin at the same weights and see the
+    same data in the same order. Results in the study folder are not trained again: to continue after an interruption,
+    repeat the command.
     """
     from bench.cli.progress import choose
     from bench.planning.selectors import UsageError

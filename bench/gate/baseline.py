@@ -23,13 +23,13 @@ from bench.records.lines import Damaged, Record, plain
 from bench.stats.gate import GateCell, is_heavy
 
 SCHEMA = 1
-"""Version of the file; a reader refuses a newer one."""
+"""Version of the file's format; a newer version is refused."""
 FOLDER = Path("results") / "baselines"
-"""Where baselines lie, relative to the root of a repository."""
+"""The folder of the baselines, relative to the root of a repository."""
 BIASED = 1e-6
-"""p-value of the bias below which a bias is beyond doubt."""
+"""A bias is beyond doubt if the p-value of its test is below this."""
 SETTING = ("replicates", "seed", "dtype", "device", "common_noise")
-"""What a baseline keeps of the settings, in the order of the file."""
+"""The settings that a baseline keeps, in the order of the file."""
 ENVIRONMENT = ("commit", "stochgrad_bench", "torch", "numpy", "python", "platform", "cpu", "cpu_capability")
 RESTORE = "Restore it from version control."
 Count = Annotated[int, Field(ge=SMALLEST_DRAW)]
@@ -41,13 +41,15 @@ class _Plain(BaseModel):
 
 
 class Entry(_Plain):
-    """One cell of a baseline: its selectors, its declared facts, its statistics.
+    """One cell of a baseline: its selectors, its declared facts and its statistics.
 
     ``estimator`` and ``objective`` are selectors of one instance each, with paths of users' files relative to the
-    baseline's folder. ``fingerprint`` identifies the raw gradients of the first 8 draws. ``truncated_at`` is c0,
-    the 99 % quantile of the squared norms w; ``truncated_mean`` and ``truncated_cv2`` describe min(w, c0). For a heavy
-    tail, w is half the squared distance of a pair (``bench.gate.pairs``), and the cv² is doubled. ``bias_norm`` is
-    ‖ḡ − g*‖, ``bias_squared`` is T. ``speed`` has the logarithm of the cost unit, one per fresh process.
+    baseline's folder. ``fingerprint`` identifies the raw gradients of the first 8 draws. ``truncated_at`` is c0, the
+    99 % quantile of the squared norms w. ``truncated_mean`` and ``truncated_cv2`` are the mean and the cv² of
+    min(w, c0). For a heavy tail, w is half the squared distance of two gradients (``bench.gate.pairs``), and
+    ``truncated_cv2`` is doubled. ``bias_norm`` is ‖ḡ − g*‖, the distance of the mean gradient from the exact or
+    reference gradient. ``bias_squared`` is an unbiased estimate of the squared bias, so it may be negative. ``speed``
+    has log(cost) of every fresh process, where cost is t(estimator)/t(sample + f).
     """
 
     estimator: str
@@ -79,12 +81,12 @@ class Entry(_Plain):
 
     @property
     def label(self) -> str:
-        """Both selectors, for people."""
+        """Label such as ``rloo:n=4 on gaussian-quadratic``."""
         return f"{self.estimator} on {self.objective}"
 
     @property
     def gate(self) -> GateCell:
-        """What the tests need. The variance is 0 if a deterministic cell varies by rounding alone."""
+        """The statistics that the gate tests. The variance is 0 if a deterministic cell varies only by rounding."""
         shared = GateCell.__dataclass_fields__.keys() & Entry.model_fields.keys()
         found = GateCell(**{name: getattr(self, name) for name in shared})
         rounding = self.deterministic and self.variance <= self.float_floor
@@ -97,26 +99,26 @@ class Entry(_Plain):
 
     @property
     def sees_bias(self) -> bool:
-        """Whether a bias can be told from noise: a reference gradient is known, and the variance exists."""
+        """Whether a bias could be detected: a reference gradient is known, and the variance seems finite."""
         return self.p_bias is not None and (self.khat is None or self.khat < 1)
 
     @property
     def is_surely_biased(self) -> bool:
-        """Whether the cell is declared unbiased, and its bias is beyond doubt."""
+        """Whether the cell is declared unbiased although its bias is beyond doubt."""
         return self.unbiased and self.p_bias is not None and self.p_bias < BIASED
 
     def untruncated(self) -> Entry:
-        """Return the entry without a truncated variance."""
+        """Return a copy of the entry without a truncated variance."""
         return self.model_copy(update=dict.fromkeys(("truncated_at", "truncated_mean", "truncated_cv2")))
 
     @property
     def said(self) -> str:
-        """The variance for people; its lower limit if the tail is heavy."""
+        """The variance as text; only its lower limit if the tail is heavy."""
         return f"≥ {self.variance_low:.3g}" if self.is_heavy else f"{self.variance:.4g}"
 
     @property
     def log_cost(self) -> float | None:
-        """Median of the logarithms of the cost unit; None without a speed."""
+        """Median of log(cost) over the timed processes; None if the cell was not timed."""
         return median(self.speed) if self.speed else None
 
 
@@ -136,9 +138,9 @@ def _stored(given: Any) -> Settings:
 
 
 class Baseline(_Plain):
-    """A baseline: how it was measured, with what, and its cells in the order of their labels.
+    """A baseline: its settings, the environment that measured it, and its cells, sorted by objective and estimator.
 
-    ``setting.replicates`` is the number asked for; an entry has the number measured.
+    ``setting.replicates`` is the requested number of replicates; each entry has the number that was measured.
     """
 
     setting: Annotated[Settings, PlainValidator(_stored)]
@@ -146,11 +148,11 @@ class Baseline(_Plain):
     cells: tuple[Entry, ...]
 
     def entry(self, cell: str) -> Entry | None:
-        """Return the entry of a cell's id, or None."""
+        """Return the entry with this cell id, or None."""
         return next((entry for entry in self.cells if entry.cell == cell), None)
 
     def text(self) -> str:
-        """Return the file's text."""
+        """Return the text of the baseline's file."""
         setting = {key: getattr(self.setting, key) for key in SETTING}
         head = {"schema": SCHEMA, "setting": setting, "environment": self.environment}
         lines = [f'  "{key}": {json.dumps(value, ensure_ascii=False)},\n' for key, value in head.items()]
@@ -159,20 +161,20 @@ class Baseline(_Plain):
 
 
 def assemble(setting: Settings, entries: Iterable[Entry]) -> Baseline:
-    """Return the baseline of these entries, made in this environment."""
+    """Return a baseline of these entries, sorted, with the present environment."""
     made_with = {key: environment()[key] for key in ENVIRONMENT}
     cells = tuple(sorted(entries, key=lambda entry: (entry.objective, entry.estimator)))
     return Baseline(setting=setting, environment=made_with, cells=cells)
 
 
 def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float] | None = None) -> Entry:
-    """Return the entry of a moments record with outcome "measured".
+    """Return the baseline entry made from a moments record with outcome "measured".
 
     Args:
-        line: the record.
+        line: the moments record.
         estimator: selector of the estimator, with the path of a user's file relative to the baseline's folder.
         objective: selector of the objective, with the path of a user's file relative to the baseline's folder.
-        speed: logarithms of the cost unit, one per process.
+        speed: log(cost), one value per process; None if the cell was not timed.
     """
     facts = {name: line[name] for name in ("cell", "unbiased", "deterministic", "fingerprint", "size")}
     summary = plain(line["summary"])
@@ -186,10 +188,10 @@ def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float
 
 
 def path_of(name: str, root: Path = Path()) -> Path:
-    """Return the path of a baseline; a name that ends in ``.json`` is a path already.
+    """Return the path of the baseline with this name. A name that ends in ``.json`` is taken as a path.
 
     Raises:
-        UsageError: the name cannot be the name of a file.
+        UsageError: the name is not usable as a file name.
     """
     if name.endswith(".json"):
         return root / name
@@ -199,16 +201,16 @@ def path_of(name: str, root: Path = Path()) -> Path:
 
 
 def names(root: Path = Path()) -> list[str]:
-    """Return the names of all baselines in a repository."""
+    """Return the sorted names of the baselines in the repository at ``root``."""
     return sorted(path.stem for path in (root / FOLDER).glob("*.json"))
 
 
 def read(name: str, root: Path = Path()) -> Baseline:
-    """Return a baseline by its name or its path.
+    """Read the baseline with this name or path.
 
     Raises:
         UsageError: the file does not exist or cannot be opened.
-        Damaged: the file is broken, or of a newer schema.
+        Damaged: the file is broken, or its schema is newer than this version reads.
     """
     path = path_of(name, root)
     try:
@@ -230,8 +232,8 @@ def _checked(data: Any, path: Path) -> Baseline:
     if not isinstance(schema, int) or isinstance(schema, bool):
         raise Damaged(f"{path} is not a baseline: it has no schema number. {RESTORE}")
     if schema > SCHEMA:
-        known = f"this version reads up to {SCHEMA}. Install a newer stochgrad-bench."
-        raise Damaged(f"{path} has schema {schema}, and {known}")
+        known = f"this version reads schemas up to {SCHEMA}. Install a newer stochgrad-bench."
+        raise Damaged(f"{path} has schema {schema}, but {known}")
     try:  # strictly, as JSON: there a tuple is written as a list
         found = Baseline.model_validate_json(json.dumps(data))
     except ValidationError as error:
@@ -246,10 +248,10 @@ def _checked(data: Any, path: Path) -> Baseline:
 
 
 def write(found: Baseline, path: Path) -> None:
-    """Write a baseline, whole or not at all, or raise ``OSError``."""
+    """Write a baseline to a file, completely or not at all. Raise ``OSError`` if it cannot be written."""
     files.write(path, found.text())
 
 
 def selectors(entry: Entry, folder: Path) -> tuple[Selector, Selector]:
-    """Return an entry's selectors, with absolute paths of users' files; ``folder`` is the baseline's."""
+    """Return an entry's two selectors, with absolute paths of users' files; ``folder`` is the baseline's folder."""
     return parse(entry.estimator).anchored(folder), parse(entry.objective).anchored(folder)

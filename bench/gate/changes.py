@@ -1,4 +1,4 @@
-"""Two baselines compared, and one baseline as a table."""
+"""The changes between two baselines, and a baseline as a table."""
 
 import math
 from collections.abc import Sequence
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from bench.gate.baseline import Baseline, Entry
 
 AGREEMENT = 1e-6
-"""Relative difference up to which two statistics of the same samples are equal."""
+"""Largest relative difference at which two statistics of the same samples count as equal."""
 
 
 def same_statistics(entry: Entry, other: Entry) -> bool:
-    """Tell whether two measurements of the same samples agree, up to their last digits."""
+    """Tell whether two measurements of the same samples have the same statistics, except for their last digits."""
     pairs = [(getattr(entry, n), getattr(other, n)) for n in ("variance", "cv2", "kurtosis", "bias_norm")]
     return entry.replicates == other.replicates and all(_close(a, b) for a, b in pairs)
 
@@ -20,7 +20,7 @@ def _close(a: float | None, b: float | None) -> bool:
 
 
 def changes(old: Baseline | None, new: Baseline) -> list[str]:
-    """Return one line per cell that is new, gone or changed."""
+    """Return the changes between two baselines: one line of text per cell that is new, gone or changed."""
     before = {entry.cell: entry for entry in old.cells} if old else {}
     after = {entry.cell: entry for entry in new.cells}
     lines = [f"new      {entry.label}" for cell, entry in after.items() if cell not in before]
@@ -42,17 +42,17 @@ def _difference(old: Entry, new: Entry) -> str:
             said.append(f"{name} {getattr(old, name)} to {getattr(new, name)}")
     if old.fingerprint != new.fingerprint:
         said.append("other samples")
-    return ", ".join(said) or "other figures in the last digits, or another speed"
+    return ", ".join(said) or "only in the last digits, or in its speed"
 
 
 def count(cells: int | Sequence[Entry]) -> str:
-    """Return ``1 cell`` or ``12 cells``."""
+    """Return the number of cells as text, such as ``1 cell`` or ``12 cells``."""
     number = cells if isinstance(cells, int) else len(cells)
     return f"{number} cell{'' if number == 1 else 's'}"
 
 
 def table(found: Baseline) -> str:
-    """Return a baseline for a terminal: how it was measured, and one line per cell."""
+    """Return a baseline as text for a terminal: how it was measured, and one line per cell."""
     s = found.setting
     how = f"{count(found.cells)}, {s.replicates} replicates, seed {s.seed}, {s.dtype} on {s.device}"
     made_with = f"made with {', '.join(f'{key} {value}' for key, value in found.environment.items() if value)}"

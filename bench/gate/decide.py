@@ -1,7 +1,8 @@
-"""From measurements to verdicts. Pure: no cell is measured here.
+"""The verdicts of a check, decided from its measurements. Pure: no cell is measured here.
 
-The first stage flags cells at margin 0; the second stage decides on fresh noise. Holm's correction runs over all cells
-of the baseline; a cell that was not flagged counts as p = 1. The second stage alone carries the error rate.
+The first stage tests for any growth at all (margin 0) and flags suspicious cells. The second stage measures the flagged
+cells again, with fresh noise, and decides. It alone limits the rate of false alarms: Holm's correction covers all cells
+of the baseline, and a cell that was not flagged counts as p = 1.
 """
 
 from collections.abc import Sequence
@@ -25,17 +26,17 @@ from bench.stats.gate import (
 from bench.stats.summary import BiasVerdict
 
 ALPHA_VARIANCE, ALPHA_BIAS = 5e-4, 4e-4
-"""Probability that a suite without a fault fails because of its variances, and because of its biases."""
+"""Probability of a false alarm in a suite without faults: over all tests of variances, and over all tests of biases."""
 SMALLEST = 1e-300
-"""p-values below this are not told apart."""
+"""p-values up to this are printed as ``p < 1e-300``."""
 ROUNDING = 10.0
-"""Factor by which the rounding errors of a gradient may differ between platforms."""
+"""On another platform, the rounding error of a gradient may be larger by this factor."""
 COARSEST = 1.0
-"""Relative growth of the variance; a comparison that could not have seen it is inconclusive."""
+"""If a test could not have found this relative growth of the variance, a doubling, it is inconclusive."""
 
 
 class Verdict(StrEnum):
-    """The outcome of a check for one cell, from the worst to the best."""
+    """The verdict of a check on one cell. The members are in order, from the worst to the best."""
 
     REGRESSED = "regressed"
     BIASED = "biased"
@@ -53,12 +54,12 @@ class Verdict(StrEnum):
 FAILING = frozenset({Verdict.REGRESSED, Verdict.BIASED, Verdict.BECAME_RANDOM, Verdict.MISSING})
 """Verdicts that fail the build."""
 UNCOMPARED = frozenset({Verdict.NOT_GATEABLE, Verdict.NEW, Verdict.MISSING, Verdict.FAILED})
-"""Verdicts on cells whose variance was not compared with anything."""
+"""Verdicts on cells whose variance was not compared with a baseline."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One measurement of a cell: its statistics, its seed and its bias verdict."""
+    """One measurement of a cell: its statistics, its seed and the verdict on its bias."""
 
     statistics: Entry
     seed: int
@@ -66,24 +67,24 @@ class Sample:
 
     @property
     def is_reliable(self) -> bool:
-        """Whether the variance seems to exist, as the bias tests need."""
+        """Whether the tail index (below 1, or None) suggests a finite variance, which the test of the bias needs."""
         khat = self.statistics.khat
         return khat is None or khat < 1
 
 
 @dataclass(frozen=True)
 class Case:
-    """All that is known of a cell before its verdict.
+    """What is known about a cell before its verdict.
 
     Args:
         cell: id of the cell.
         label: selectors of the cell.
         entry: entry of the baseline; None for a new cell.
-        margin: growth that passes; None for the default.
-        fate: a verdict that needs no statistics; None if they decide.
-        reason: why, if there is a fate.
-        first: the screening run.
-        second: the confirmation, if the first run was flagged.
+        margin: relative growth of the variance that passes, 0.1 for 10 %; None for the default.
+        fate: a verdict that needs no statistics, such as MISSING; None if the statistics decide.
+        reason: the reason for the fate.
+        first: the measurement of the first stage.
+        second: the measurement of the second stage; None if the first stage did not flag the cell.
     """
 
     cell: str
@@ -97,7 +98,7 @@ class Case:
 
     @property
     def allowed(self) -> float:
-        """Growth that passes."""
+        """Relative growth of the variance that passes; without a margin, the default for the baseline's cv²."""
         if self.margin is not None:
             return self.margin
         return default_margin(self.entry.cv2) if self.entry else 0.0
@@ -105,7 +106,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Flags:
-    """What the first stage found suspicious enough to confirm."""
+    """The result of the first stage for a cell: whether the second stage must test its variance, and its bias."""
 
     test: CellTest
     variance: bool
@@ -115,12 +116,13 @@ class Flags:
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict on a cell and all that it rests on. None: not measured, or not tested.
+    """The verdict on a cell, and the evidence for it. A field is None if it was not measured or not tested.
 
-    ``p_screen`` and ``p_bias_screen`` are p-values of the first stage. ``p``, with its parts ``p_variance`` and
-    ``p_truncated``, and ``p_bias`` are p-values of the second stage; ``_adjusted`` means after Holm's correction.
-    ``change`` is V/V_base of the last run, ``smallest_change`` the growth that would have been found with probability
-    0.9. If the tail of the baseline is heavy, there are no variances, and both describe the truncated variances.
+    The p-values of the first stage are ``p_screen``, for the variance, and ``p_bias_screen``. Those of the second stage
+    are ``p``, which combines ``p_variance`` and ``p_truncated``, and ``p_bias``; ``_adjusted`` means after Holm's
+    correction. ``change`` is the last measured variance over the baseline's. ``smallest_change`` is the relative growth
+    that the check finds with probability 0.9. If the baseline's tail is heavy, ``variance`` and ``baseline_variance``
+    are None, and ``change`` and ``smallest_change`` describe the truncated variance.
     """
 
     cell: str
@@ -155,12 +157,12 @@ class Finding:
         return self.verdict in FAILING
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields by name, as plain values."""
+        """Return a dictionary of the fields, as plain values."""
         return asdict(self)
 
 
 def screen(case: Case) -> Flags:
-    """Return the flags of a case after its first run."""
+    """Test the first measurement of a case, and return whether the second stage must test its variance and its bias."""
     entry, first = _both(case)
     test = gate_cell(entry.gate, first.statistics.gate, 0.0)
     p_bias = _p_bias(entry, first)
@@ -173,12 +175,12 @@ def screen(case: Case) -> Flags:
 
 
 def decide(cases: Sequence[Case], *, cells: int, confirming: int) -> list[Finding]:
-    """Return the verdict on every case, in their order.
+    """Return one finding per case, in the order of the cases.
 
     Args:
-        cases: the cells that were selected.
+        cases: the selected cells.
         cells: number of cells in the whole baseline, selected or not.
-        confirming: replicates of a confirmation; they give the smallest change that it can find.
+        confirming: replicates of the second stage; ``smallest_change`` depends on them.
     """
     flags = {case.cell: screen(case) for case in cases if case.fate is None}
     tests, p_bias = {}, {}
@@ -263,7 +265,7 @@ def _verdict(
     if flags.test.reason == "DETERMINISTIC_BECAME_RANDOM":
         return Verdict.BECAME_RANDOM, f"nothing varied in the baseline; now the variance is {new.variance:.4g}"
     if first.bias == BiasVerdict.DETERMINISTIC_BIASED and entry.unbiased and _moved(entry, new):
-        was = f", in the baseline by {entry.bias_norm:.3g}" if entry.bias_norm else ""
+        was = f" (by {entry.bias_norm:.3g} in the baseline)" if entry.bias_norm else ""
         return Verdict.BIASED, f"the gradient has no noise and is off by {new.bias_norm:.3g}{was}"
     if bias[0]:
         also = f"; also {grown}" if variance[0] else ""
@@ -280,7 +282,7 @@ def _verdict(
 
 
 def p_text(p: float | None) -> str:
-    """Return a p-value in words."""
+    """Return a p-value as text: ``p = 0.01``, ``p < 1e-300`` or, for None, ``not tested``."""
     if p is None:
         return "not tested"
     return f"p = {p:.1g}" if p > SMALLEST else f"p < {SMALLEST:g}"
@@ -304,7 +306,7 @@ def _facts(case: Case) -> dict[str, Any]:
 
 
 def _change(entry: Entry, new: Entry) -> float | None:
-    """Return the growth of the variance or, for a heavy tail, of the truncated variance; None if neither compares."""
+    """Return the variance or, for a heavy tail, the truncated variance over the baseline's; None if undefined."""
     if not entry.is_heavy:
         return new.variance / entry.variance if entry.variance else None
     cut = entry.truncated_at is not None and entry.truncated_at == new.truncated_at
@@ -313,7 +315,7 @@ def _change(entry: Entry, new: Entry) -> float | None:
 
 def _both(case: Case) -> tuple[Entry, Sample]:
     if case.entry is None or case.first is None:
-        raise ValueError(f"{case.label} has no entry or no first run. Give its fate.")
+        raise ValueError(f"{case.label} has no entry or no first measurement. Set its fate.")
     return case.entry, case.first
 
 
@@ -329,7 +331,7 @@ def _is_improved(entry: Entry, first: Sample, margin: float, cells: int) -> bool
 
 
 def _moved(entry: Entry, new: Entry) -> bool:
-    """Tell whether a gradient without noise is off by more than rounding explains, compared with the baseline."""
+    """Tell whether a gradient without noise is further off than in the baseline, by more than rounding explains."""
     return (new.bias_norm or 0.0) > ROUNDING * (entry.bias_norm or 0.0)
 
 
@@ -349,7 +351,7 @@ def _off(sample: Sample) -> str:
     s = sample.statistics
     low = max(s.bias_squared or 0.0, 0.0) ** 0.5
     sd = low / s.variance**0.5 if s.variance else 0.0
-    return f"it is declared unbiased, and its mean is off by about {low:.3g}, {sd:.2g} standard deviations"
+    return f"it is declared unbiased, but its mean is off by about {low:.3g}, {sd:.2g} standard deviations"
 
 
 def _notes(entry: Entry, first: Sample, flags: Flags) -> list[str]:
@@ -364,6 +366,6 @@ def _notes(entry: Entry, first: Sample, flags: Flags) -> list[str]:
         was, now = ("unbiased", "biased") if entry.unbiased else ("biased", "unbiased")
         notes.append(f"was declared {was} and is now declared {now}")
     if (entry.unbiased or new.unbiased) and flags.p_bias is None:
-        why = "its variance may be infinite" if not first.is_reliable else "there is no gradient to compare with"
+        why = "the variance may be infinite" if not first.is_reliable else "there is no gradient to compare with"
         notes.append(f"the bias was not tested: {why}")
     return notes

@@ -1,4 +1,4 @@
-"""The measurements of the gate: a cell for a baseline, a cell for a check, or its first draws alone."""
+"""The measurements of the gate: a cell for a baseline, a cell for a check, or only the first draws of a cell."""
 
 from dataclasses import replace
 
@@ -18,10 +18,10 @@ from bench.stats.gate import baseline_replicates, is_heavy
 def measure_cell(
     cell: Cell, settings: Settings, progress: Progress, truncate_at: float | None = None, *, heavy: bool = False
 ) -> Record:
-    """Return the moments record of a cell; ``progress`` is called with the replicates done and in all.
+    """Measure a cell, and return its moments record. ``progress`` gets the number of replicates done and the total.
 
-    The squared norms are cut off at ``truncate_at`` for the truncated variance or, if the baseline's tail is ``heavy``,
-    the distances of pairs are.
+    For the truncated variance, squared norms above ``truncate_at`` count as ``truncate_at``. If the baseline's tail is
+    ``heavy``, half the squared distances of pairs of gradients are truncated instead.
     """
 
     def work() -> Record:
@@ -35,10 +35,10 @@ def measure_cell(
 
 
 def measure_for_baseline(cell: Cell, settings: Settings, progress: Progress, *, adaptive: bool) -> Record:
-    """Return the moments record of a cell for a baseline; ``progress`` is called with the replicates done and in all.
+    """Measure a cell for a baseline, and return its moments record.
 
-    The first run has the replicates of the settings. If ``adaptive``, a noisier cell then gets the replicates that it
-    needs, 4e5 if cv² > 10.
+    The cell is first measured with the replicates of the settings. If ``adaptive``, it is measured again with 1e5
+    replicates, or 4e5 if cv² > 10, if that is more. ``progress`` gets the number of replicates done and the total.
     """
     line = measure_cell(cell, settings, progress)
     if line["outcome"] != Outcome.MEASURED:
@@ -56,13 +56,13 @@ def measure_for_baseline(cell: Cell, settings: Settings, progress: Progress, *, 
 
 
 def _with_pairs(line: Record, cell: Cell, settings: Settings, cut: float | None) -> Record:
-    """Return a record with the truncated variance of pairs; the gradients are drawn again."""
+    """Return the record with the truncated variance of pairs, for which the gradients are drawn again."""
     found = pairs.truncated(pairs.distances(Engine(cell, settings)), cut)
     return {**line, "summary": {**line["summary"], **found}}
 
 
 def first_draws(cell: Cell, settings: Settings) -> tuple[str, bool]:
-    """Return the fingerprint of a cell's first draws, and whether a run would have no other draws."""
+    """Return the fingerprint of a cell's first draws, and whether a whole run has no further draws."""
     with single_thread():
         engine = Engine(cell, settings)
         return fingerprint_of(engine), len(engine.sizes) <= FINGERPRINT_DRAWS

@@ -1,8 +1,8 @@
-"""What the gate compares for a heavy tail: half the squared distances of consecutive gradients, truncated.
+"""The truncated variance of pairs of gradients, which the gate compares if a tail is heavy.
 
-Their mean is the variance too, if there is one, and they are independent of one another. Squared norms about the mean
-of a block are not: one huge gradient moves that mean, and with it all other norms of its block, so far that truncation
-no longer helps.
+Its values are half the squared distances of consecutive gradients. Their mean is the variance, if that is finite, and
+they are independent of one another. Squared norms about the mean of a block are not independent: one huge gradient
+moves that mean, and with it all other norms of the block, so far that truncation no longer helps.
 """
 
 from math import ceil
@@ -20,7 +20,7 @@ QUANTILE = 0.99
 
 
 def distances(engine: Engine) -> Array:
-    """Draw all gradients of an engine, and return ``‖g_1 − g_2‖²/2, ‖g_3 − g_4‖²/2, ...``, ``[R/2]``."""
+    """Draw the R gradients of an engine, and return ``‖g_1 − g_2‖²/2, ‖g_3 − g_4‖²/2, ...``, shape ``[R/2]``."""
     adapt_state(engine)
     draws = (engine.draw_gradients(draw).double() for draw in range(len(engine.sizes)))
     found = [(g[0::2] - g[1::2]).square().sum(1) / 2 for g in draws]
@@ -28,15 +28,15 @@ def distances(engine: Engine) -> Array:
 
 
 def truncated(values: Array, cut: float | None = None) -> dict[str, float]:
-    """Return the mean and the cv² of ``min(values, cut)``, by the names of a summary's keys.
+    """Return the mean and the cv² of ``min(values, cut)``, under their keys in a summary.
 
     Args:
-        values: distances ``[R/2]``.
-        cut: where the baseline is truncated; the 99 % quantile of the values when None.
+        values: half the squared distances of pairs of gradients, ``[R/2]``.
+        cut: the baseline's ``truncated_at``; None for the 99 % quantile of the values.
 
     Returns:
-        ``truncated_at``, ``truncated_mean`` and ``truncated_cv2``. The last is twice the cv² of the truncated values:
-        the tests divide it by R, and there are R/2 values.
+        ``truncated_at``, ``truncated_mean`` and ``truncated_cv2``. The last is twice the cv² of the truncated values,
+        because the tests divide it by R, although there are only R/2 values.
     """
     if cut is None:
         cut = float(np.sort(values)[ceil(QUANTILE * values.size) - 1])

@@ -27,12 +27,12 @@ class Draft:
 def measure(
     picked: Sequence[Picked], settings: Settings, folder: Path, progress: Progress, *, adaptive: bool, speed: bool
 ) -> Draft:
-    """Measure cells for a baseline in ``folder``, to which paths of users' files are relative.
+    """Measure cells for a new baseline. Paths of users' files are stored relative to its ``folder``.
 
     If ``adaptive``, noisier cells get more replicates, up to 4e5. If ``speed``, the cells are timed too.
 
     Raises:
-        UsageError: the settings name a CUDA device, and there is none.
+        UsageError: the settings name a CUDA device, but there is none.
     """
     settings.check_device()
     lines = []
@@ -54,13 +54,14 @@ def measure(
 
 
 def promote(old: Baseline, selection: Selection, folder: Path, progress: Progress, *, speed: bool) -> Draft:
-    """Replace the cells of a selection by new measurements; paths of users' files are relative to ``folder``.
+    """Measure the cells of a selection again, and return the baseline with the new measurements.
 
-    Missing cells are dropped. Cells that could not be measured, and all outside the selection, stay as they are. If
-    ``speed``, the cells are timed even if the old baseline's were not.
+    Selected cells that no longer exist are dropped. Cells that could not be measured, and cells outside the selection,
+    stay as they are. The new measurements include times if ``speed``, or if the old baseline has times of these cells.
+    Paths of users' files are stored relative to the baseline's ``folder``.
 
     Raises:
-        UsageError: the baseline was measured on a CUDA device, and there is none.
+        UsageError: the baseline was measured on a CUDA device, but there is none.
     """
     picked = [p for _, p in selection.cells] + selection.new
     speed = speed or any(entry.speed for entry, _ in selection.cells)
@@ -72,13 +73,13 @@ def promote(old: Baseline, selection: Selection, folder: Path, progress: Progres
 
 
 def read_study(study: Path, folder: Path) -> Draft:
-    """Return the baseline that the records of a study's folder make: every cell's run with the most replicates.
+    """Return a baseline made from the records in a study's folder: for each cell, the run with the most replicates.
 
-    Paths of users' files are relative to ``folder``, the baseline's.
+    Paths of users' files are stored relative to ``folder``, the baseline's.
 
     Raises:
-        UsageError: the study holds no spec, or no measured cell of its spec.
-        Damaged: its records cannot be read.
+        UsageError: the study has no spec, or no measured cell of its spec.
+        Damaged: the records cannot be read.
     """
     spec = Spec.read(study / FILE).on_device()
     settings = replace(spec.settings(), replicates=max(SMALLEST_DRAW, spec.replicates))

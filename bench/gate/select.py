@@ -1,4 +1,4 @@
-"""The cells that a check measures: the baseline's, narrowed by selectors, with the missing and the new ones."""
+"""The cells of a check, narrowed by selectors: the baseline's, missing ones and new ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Half = tuple[Any, Selector]
 
 @dataclass(frozen=True)
 class Picked:
-    """A cell with the selectors of its estimator and its objective, one instance each."""
+    """A cell, and the selectors that name exactly its estimator and its objective."""
 
     cell: Cell
     estimator: Selector
@@ -29,13 +29,13 @@ class Picked:
 
     @property
     def label(self) -> str:
-        """Both selectors, with paths of users' files relative to the working folder."""
+        """Label such as ``rloo:n=4 on gaussian-quadratic``, with users' files relative to the working folder."""
         return shown(self.estimator, self.objective)
 
 
 @dataclass(frozen=True)
 class Missing:
-    """An entry of the baseline whose cell no longer exists: its label, and the reason."""
+    """An entry of the baseline whose cell no longer exists, with its label and the reason."""
 
     entry: Entry
     label: str
@@ -44,17 +44,17 @@ class Missing:
 
 @dataclass(frozen=True)
 class Selection:
-    """The cells to compare: the baseline's entries with and without a cell, and selected cells without an entry."""
+    """The cells of a check: baseline entries with their cells, entries without a cell, and cells without an entry."""
 
     cells: list[tuple[Entry, Picked]]
     missing: list[Missing]
     new: list[Picked]
 
     def only(self, wanted: str) -> Selection:
-        """Return the selection of one cell of the baseline, given by its label or the beginning of its id.
+        """Return a selection of only one cell of the baseline. ``wanted`` is its label or the beginning of its id.
 
         Raises:
-            UsageError: no cell, or more than one, is called so.
+            UsageError: ``wanted`` matches no cell or several.
         """
         known = {entry.cell: picked.label for entry, picked in self.cells}
         known |= {missing.entry.cell: missing.label for missing in self.missing}
@@ -70,10 +70,10 @@ class Selection:
 
 
 def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list[Picked]:
-    """Return every pair in these grids that fits together.
+    """Return the cells of these selectors: every estimator with every objective that it fits.
 
     Raises:
-        UsageError: unknown name, parameter or value.
+        UsageError: a selector has an unknown name, parameter or value.
     """
     return _pairs(_instances(estimators, "estimator"), _instances(objectives, "objective"))
 
@@ -81,10 +81,10 @@ def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list
 def select(
     baseline: Baseline, folder: Path, estimators: Sequence[str] = (), objectives: Sequence[str] = ()
 ) -> Selection:
-    """Return the cells of a baseline that a check compares; paths of users' files are relative to ``folder``.
+    """Return the cells to compare with a baseline. Its paths of users' files are relative to ``folder``.
 
-    ``estimators`` and ``objectives`` are selectors of what to check, everything when empty. Cells that they leave out
-    are not missing.
+    ``estimators`` and ``objectives`` are selectors that narrow the check; without them, it covers the whole baseline.
+    Cells that they exclude do not count as missing. Cells that they name but the baseline lacks are new.
 
     Raises:
         UsageError: a selector has an unknown name, parameter or value.
@@ -155,5 +155,5 @@ def _changed(entry: Entry, cell: Cell) -> str | None:
     files = ", or a file that it is made of" if getattr(cell.objective, "contents", None) else ""
     return (
         f"{entry.label} is now {cell.label} with another identity, {cell.id} instead of {entry.cell}: a default has "
-        f"changed{files}. A released default stays as it is; give the new one another name."
+        f"changed{files}. A released default must not change; give the new one another name."
     )

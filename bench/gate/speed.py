@@ -1,7 +1,8 @@
-"""The speed gate: it tells whether the cost unit has grown, in fresh processes.
+"""The speed gate: it tells whether the cost of a cell has grown since the baseline.
 
-The cost unit of a cell is t(estimator)/t(sample + f), timed interleaved in one process. Processes differ more than
-blocks do, so processes are repeated (Kalibera & Jones 2013): nine for a baseline, one for a check, three to confirm.
+The cost is t(estimator)/t(sample + f): the time of the estimator over the time of one sample and one evaluation of f,
+timed in turn in one fresh process. Times vary more between processes than within one, so whole processes are repeated
+(Kalibera & Jones 2013): nine for a baseline, one for a check, three to confirm.
 """
 
 import math
@@ -25,13 +26,13 @@ from bench.records.lines import LineKind, Outcome
 
 BASELINE_PROCESSES, CONFIRM_PROCESSES = 9, 3
 MARGIN = 0.25
-"""Growth of the cost unit that passes."""
+"""Relative growth of a cell's cost that passes."""
 NOISIEST = 0.08
-"""Standard deviation of the logarithm of the cost unit between processes; noisier cells are not guarded."""
+"""Speed is not gateable if log(cost) has a larger standard deviation than this between the baseline's processes."""
 
 
 def log_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, float]:
-    """Return the logarithm of each cost unit by cell id, timed in one fresh process; failed cells are left out."""
+    """Time cells in one fresh process, and return log(cost) by cell id; cells that fail are left out."""
     cells = pickle.dumps([p.cell for p in picked])
     halves = [(p.estimator, p.objective) for p in picked]
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -52,15 +53,15 @@ def _timed(cells: bytes, halves: list[tuple[Selector, Selector]], settings: Sett
 
 
 def baseline_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, list[float]]:
-    """Return the logarithms of each cost unit by cell id, one per process."""
+    """Time cells in nine fresh processes, and return their values of log(cost) by cell id, without cells that fail."""
     runs = [log_costs(picked, settings) for _ in range(BASELINE_PROCESSES)]
     return {p.cell.id: [run[p.cell.id] for run in runs] for p in picked if all(p.cell.id in run for run in runs)}
 
 
 def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str, tuple[str, str]]:
-    """Return ``unchanged``, ``slower`` or ``not gateable`` for each cell id, and the reason.
+    """Time cells, and return ``unchanged``, ``slower`` or ``not gateable`` by cell id, with the reason.
 
-    A cell is slower if its cost has grown by more than the margin in a first process and in three more that confirm it.
+    A cell is slower if its cost is more than 25 % above the baseline's median in a first process and in three others.
     """
     found = {entry.cell: ("not gateable", _obstacle(entry)) for entry, _ in cells if _obstacle(entry)}
     suspects = [(entry, picked) for entry, picked in cells if entry.cell not in found]
@@ -83,6 +84,6 @@ def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str
 
 def _obstacle(entry: Entry) -> str:
     if entry.speed is None or len(entry.speed) < 2:
-        return "the baseline has no speed; save it with --speed"
+        return "the baseline has no speed for this cell; save it with --speed"
     spread = stdev(entry.speed)
     return f"the baseline's cost varies by {spread:.0%} between processes" if spread > NOISIEST else ""

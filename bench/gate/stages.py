@@ -1,4 +1,4 @@
-"""The stages of a check: equal fingerprints pass, other cells are screened, flagged cells are confirmed."""
+"""The stages of a check: cells with equal fingerprints pass, the others are screened, flagged cells are confirmed."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -21,25 +21,26 @@ from bench.stats.gate import STAGE_TWO_FACTOR
 from estimators import Refusal
 
 SCREENING = 10
-"""Replicates of the baseline for each replicate of the first stage."""
+"""By default, the first stage has the baseline's number of replicates divided by this."""
 Speed = Literal["off", "advisory", "fail"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a check is made.
+    """The options of a check.
 
     Args:
-        replicates: of the first stage; a tenth of the baseline's when None. A confirmation has four times as many.
-        seed: seed of the first stage; the baseline's when None. With another seed every cell is tested.
-        margin: growth of the variance that passes; 5 or 10 %, depending on the cell, when None.
-        device: "cpu" or "cuda"; the baseline's when None.
+        replicates: replicates of the first stage; None for a tenth of the baseline's. The second stage has four times
+            the number.
+        seed: seed of the first stage; None for the baseline's. With another seed every cell is tested.
+        margin: relative growth of the variance that passes, 0.1 for 10 %; None for 5 or 10 %, depending on the cell.
+        device: "cpu" or "cuda"; None for the baseline's.
         strict: whether cells that could not be judged fail the build.
-        remeasure: whether to measure cells with equal fingerprints again, and compare their statistics.
-        speed: whether to compare costs too, and whether they can fail the build.
+        remeasure: whether to measure cells with equal fingerprints too, and compare their statistics.
+        speed: "off", or whether a cell that became slower is only reported ("advisory") or fails the build ("fail").
 
     Raises:
-        UsageError: too few replicates, or a margin that is no fraction.
+        UsageError: fewer replicates than the smallest draw, or a margin outside [0, 10).
     """
 
     replicates: int | None = None
@@ -52,22 +53,22 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.replicates is not None and self.replicates < SMALLEST_DRAW:
-            got = f"(got {self.replicates}): the smallest draw."
+            got = f"(got {self.replicates})."
             raise UsageError(f"The gate needs at least {SMALLEST_DRAW} replicates {got}")
         if self.margin is not None and not 0 <= self.margin < 10:
-            raise UsageError(f"The margin is a fraction, such as 0.1 for 10 % (got {self.margin}).")
+            raise UsageError(f"The margin must be a fraction, such as 0.1 for 10 % (got {self.margin}).")
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found.
+    """The result of a check.
 
     Args:
         findings: one per cell.
-        cells: number of cells in the baseline, for which p-values are corrected.
-        commit: the commit of the user's code, or the version of this package. With the cell, it gives the seed of the
-            second stage.
-        options: how the check was made.
+        cells: number of cells in the baseline; the correction of the p-values counts them all.
+        commit: commit of the user's code; without one, the version of this package. The seed of the second stage is
+            derived from it and the cell.
+        options: the options of the check.
     """
 
     findings: list[Finding]
@@ -82,12 +83,16 @@ class Report:
 
     @property
     def counts(self) -> Counter[Verdict]:
-        """The number of cells with each verdict."""
+        """Number of cells with each verdict."""
         return Counter(finding.verdict for finding in self.findings)
 
     @property
     def exit_code(self) -> int:
-        """3 for a confirmed fault, 1 for a failed cell, 4 if nothing (if strict: not all) was judged, else 0."""
+        """Exit code of ``bench check``: the first code that applies.
+
+        3: a confirmed fault or a missing cell. 1: a cell that could not be measured. 4: no cell was compared or, with
+        ``strict``, a cell could not be judged. 0: the check has passed.
+        """
         slower = self.options.speed == "fail" and any(finding.speed == "slower" for finding in self.findings)
         if slower or any(finding.fails for finding in self.findings):
             return 3
@@ -98,14 +103,14 @@ class Report:
 
 
 def check(baseline: Baseline, selection: Selection, options: Options, progress: Progress) -> Report:
-    """Compare the cells of a selection with their baseline.
+    """Measure the cells of a selection, and compare them with the baseline.
 
     Raises:
-        UsageError: the device is "cuda", and there is no CUDA device.
+        UsageError: the device is "cuda", but there is no CUDA device.
     """
     checker = _Checker(baseline, options, progress)
     cases = [Case(m.entry.cell, m.label, m.entry, fate=Verdict.MISSING, reason=m.reason) for m in selection.missing]
-    why = "not in the baseline; `bench baseline promote` takes it in"
+    why = "not in the baseline; `bench baseline promote` adds it"
     cases += [Case(p.cell.id, p.label, None, fate=Verdict.NEW, reason=why) for p in selection.new]
     progress.start(len(selection.cells), 0)
     try:
@@ -134,7 +139,7 @@ class _Checker:
             self.baseline,
             replicates=options.replicates or max(SMALLEST_DRAW, setting.replicates // SCREENING),
             seed=setting.seed if options.seed is None else options.seed,
-            adapt_seed=setting.seed,  # the variance that was accepted is that of one state
+            adapt_seed=setting.seed,  # the accepted variance belongs to one learned state
         )
 
     def case(self, entry: Entry, picked: Picked) -> Case:
@@ -172,7 +177,7 @@ class _Checker:
             line = measure_cell(picked.cell, settings, self.progress.block)
             if line["outcome"] == Outcome.MEASURED and not same_statistics(entry, _again(entry, line)):
                 why = (
-                    f"the samples are the baseline's and the statistics are not (variance {entry.variance!r} in the "
+                    f"the samples equal the baseline's, but the statistics differ (variance {entry.variance!r} in the "
                     f"baseline, {line['summary']['variance']!r} now): the harness has changed or is faulty, not the "
                     "estimator"
                 )

@@ -1,4 +1,4 @@
-"""A report as text, Markdown, JUnit XML, JSON and GitHub annotations, and the evidence for one cell. Pure."""
+"""The report of a check as text, Markdown, JUnit XML, JSON or GitHub annotations; the evidence for a cell. Pure."""
 
 import json
 import shlex
@@ -18,7 +18,7 @@ ORDER = list(Verdict)
 
 @dataclass(frozen=True)
 class Printer:
-    """A report in several forms; ``name`` is the baseline's name or path, as it was given."""
+    """The report of a check in several forms. ``name`` is the baseline's name or path, as the user typed it."""
 
     name: str
     baseline: Baseline
@@ -26,19 +26,19 @@ class Printer:
 
     @property
     def findings(self) -> list[Finding]:
-        """The findings, worst first."""
+        """The findings of the report, the worst verdicts first."""
         return sorted(self.report.findings, key=lambda finding: ORDER.index(finding.verdict))
 
     @property
     def headline(self) -> str:
-        """One line: the result, and the number of cells with each verdict."""
+        """One line of text: the result of the check, and the number of cells with each verdict."""
         counts = ", ".join(f"{self.report.counts[v]} {v}" for v in ORDER if self.report.counts[v])
         unjudged = "not all cells could be judged (--strict)" if self.report.compared else "nothing was judged"
         word = {0: "passed", 1: "incomplete", 3: "FAILED", 4: unjudged}[self.report.exit_code]
         return f"{word}: {counts or 'no cell was selected'} (baseline {self.name}, {count(self.report.cells)})"
 
     def text(self) -> str:
-        """Return the report for a terminal: cells that are not simply unchanged, next steps, headline."""
+        """Return the report for a terminal: cells that changed or have notes, then next steps and the headline."""
         lines = []
         for finding in self.findings:
             if finding.verdict is not Verdict.IDENTICAL and finding.verdict is not Verdict.UNCHANGED:
@@ -52,13 +52,13 @@ class Printer:
         return "\n".join([*lines, *([""] if lines and steps else []), *steps, *([""] if lines else []), self.headline])
 
     def next_steps(self) -> list[str]:
-        """Return what to do about the verdicts, one line each."""
+        """Return the suggested next steps as lines of text, with the commands to run."""
         by = {verdict: [f for f in self.findings if f.verdict is verdict] for verdict in ORDER}
         bad = [*by[Verdict.REGRESSED], *by[Verdict.BIASED], *by[Verdict.BECAME_RANDOM]]
         steps = []
         if bad:
             steps.append(f"To see the evidence: {self.check('--explain', bad[0].label)}")
-            steps.append(f"If it is intended: {self.promote(bad[0])}")
+            steps.append(f"If the change is intended: {self.promote(bad[0])}")
         if by[Verdict.MISSING]:
             steps.append(f"If cells were removed on purpose: {self.promote()}")
         if by[Verdict.IMPROVED]:
@@ -66,7 +66,7 @@ class Printer:
         if by[Verdict.INCONCLUSIVE]:
             replicates = 4 * max(f.screen_replicates or 0 for f in by[Verdict.INCONCLUSIVE])
             check = self.check("--replicates", str(replicates))
-            steps.append(f"To see smaller changes: {check}, and a larger baseline")
+            steps.append(f"To find smaller changes: {check}, with a larger baseline")
         if by[Verdict.NEW]:
             steps.append(f"To guard a new cell: {self.promote(by[Verdict.NEW][0])}")
         if not self.report.findings:
@@ -74,11 +74,11 @@ class Printer:
         return steps
 
     def check(self, *words: str) -> str:
-        """Return the command, in backquotes, that checks against this baseline."""
+        """Return, in backquotes, the command that checks against this baseline; ``words`` are further arguments."""
         return f"`bench check {shlex.join(['--baseline', self.name, *words])}`"
 
     def promote(self, *findings: Finding) -> str:
-        """Return the command, in backquotes, that promotes this baseline; with a finding, for its cell alone."""
+        """Return, in backquotes, the command that promotes this baseline, or only the cells of the ``findings``."""
         words = [word for f in findings for pair in zip(("-e", "-o"), _halves(f), strict=True) for word in pair]
         return f"`bench baseline promote {shlex.join([self.name, *words])}`"
 
@@ -98,7 +98,7 @@ class Printer:
         return json.dumps(plain(document))
 
     def markdown(self) -> str:
-        """Return the report as a comment on a pull request."""
+        """Return the report in Markdown, for a comment on a pull request."""
         mark = "✅" if self.report.exit_code == 0 else "❌"
         lines = [f"### {mark} `bench check`: {self.headline}", ""]
         shown = [f for f in self.findings if f.verdict is not Verdict.IDENTICAL]
@@ -138,7 +138,7 @@ class Printer:
         return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
     def annotations(self) -> list[str]:
-        """Return workflow commands, which GitHub shows beside a run."""
+        """Return GitHub workflow commands; GitHub shows them as errors, warnings and notices of the run."""
         lines = []
         for finding in self.findings:
             fault = self._fails(finding) or finding.verdict is Verdict.FAILED
@@ -152,7 +152,7 @@ class Printer:
         return lines
 
     def explain(self, finding: Finding) -> str:
-        """Return the evidence for a cell: what was tested, on what samples, and the command that repeats it."""
+        """Return the evidence for a finding: the tests, their samples, and the command that repeats the check."""
         made_with = self.baseline.environment
         said = (
             f"{self.name}, {count(self.report.cells)}, commit {made_with.get('commit')}, "
@@ -178,7 +178,7 @@ class Printer:
 
     def _stages(self, f: Finding) -> dict[str, str]:
         if f.screen_replicates is None:
-            why = "first draws hold the baseline's samples" if f.verdict is Verdict.IDENTICAL else "nothing to test"
+            why = "the first draws equal the baseline's" if f.verdict is Verdict.IDENTICAL else "nothing to test"
             return {"tested": f"no test: {why}"}
         rows = {
             "screen": f"{f.screen_replicates} replicates, seed {f.screen_seed}, margin 0: {p_text(f.p_screen)} "
@@ -194,7 +194,7 @@ class Printer:
         if f.p is not None:
             alone = f"tail index {HEAVY_TAIL_INDEX} or more: the truncated test alone"
             rows["variance"] = (
-                f"margin {f.margin:.0%}: {p_text(f.p)} ({alone if f.p_variance is None else 'twice the smaller'}; "
+                f"margin {f.margin:.0%}: {p_text(f.p)} ({alone if f.p_variance is None else 'twice the smaller one'}; "
                 f"variance: {p_text(f.p_variance)}, truncated: {p_text(f.p_truncated)}), {p_text(f.p_adjusted)} "
                 f"{corrected}, fails at {ALPHA_VARIANCE}"
             )

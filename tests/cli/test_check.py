@@ -107,7 +107,7 @@ def test_a_default_that_changed_makes_a_cell_missing(call, ci):
     ("words", "says"),
     [
         (("--replicates", 10), "at least 64 replicates (got 10)"),
-        (("--margin", -1), "margin is a fraction"),
+        (("--margin", -1), "margin must be a fraction"),
         (("--budget", "quick", "--replicates", 100), "both set the replicates"),
         (("-e", "rlo"), "Did you mean 'rloo'?"),
         (("--explain", "nothing"), "not a cell of the baseline"),

@@ -56,10 +56,10 @@ def test_imprecision_is_reported():
     progress.finish({**imprecise, "precision_reached": True})
     assert stream.getvalue().splitlines() == [
         "measurements: 1",
-        "[1/1] pilot of rloo on gaussian-cosine: ±12 % after 4,096, wanted ±5 %",
+        "[1/1] pilot of rloo on gaussian-cosine: ±12 % after 4,096 replicates, wanted ±5 %",
         "not within ±5 %: rloo on gaussian-cosine, with 100,000 replicates",
     ]
-    assert describe_look("x", math.inf, 0.05, 1024) == "pilot of x: no upper end after 1,024, wanted ±5 %"
+    assert describe_look("x", math.inf, 0.05, 1024) == "pilot of x: no upper limit after 1,024 replicates, wanted ±5 %"
 
 
 def test_quiet_is_silent_and_a_pipe_gets_plain_lines(capsys):
@@ -90,7 +90,7 @@ def test_the_bar_counts_measurements_and_replicates(monkeypatch):
     bar.block(1, 2)
     assert (task.total, task.completed, task.description) == (4, 1.5, "rloo [1] on x")
     bar.look("rloo [1] on x", 0.07, 0.05, 2000)
-    assert task.description == "pilot of rloo [1] on x: ±7 % after 2,000, wanted ±5 %"
+    assert task.description == "pilot of rloo [1] on x: ±7 % after 2,000 replicates, wanted ±5 %"
     bar.finish(MEASURED)
     assert task.completed == 2
     bar.end()

@@ -272,7 +272,7 @@ def test_when_no_pair_fits_together_the_exit_code_is_4_and_says_why(call):
     result = call("run", "-e", "enumeration", "-o", "gaussian-cosine", *TINY)
     assert result.code == 4
     assert result.err.startswith(
-        "Error: No cell could be measured, because no pair fits together: Enumeration() serves"
+        "Error: No cell could be measured, because no estimator fits its objective: Enumeration() serves"
     )
     assert result.err.count("\n") == 1
 

@@ -162,7 +162,7 @@ def test_a_fate_needs_no_statistics():
 
 
 def test_a_case_that_was_neither_settled_nor_measured_is_refused():
-    with pytest.raises(ValueError, match="no first run"):
+    with pytest.raises(ValueError, match="no first measurement"):
         screen(Case("1", "a", entry()))
 
 
