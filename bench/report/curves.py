@@ -22,22 +22,22 @@ SETTING_TEXTS = {
     "steps": "{:,} steps",
     "learning_rate": "learning rate {:g}",
     "replicates": "R={:,}",
-    "looks": "{} looks",
+    "looks": "{} checkpoints",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """The training runs of one estimator on one problem, ``[seeds, looks]``; a look is a checkpoint of a run.
+    """The training runs of one estimator on one problem, ``[seeds, checkpoints]``.
 
     Args:
         estimator: the estimator's label.
         name: the estimator's command-line name.
         seeds: the seeds of the runs, in the order of ``lines``, their records.
-        step: the optimizer's step at each look, ``[looks]``.
-        evaluations: evaluations of f for one batch element up to each look, adaptation included, ``[looks]``.
-        seconds: seconds of training up to each look, the median over the runs that have not diverged, ``[looks]``.
-        value: the objective; the worse infinity from the look on at which a run has diverged.
+        step: the optimizer's step at each checkpoint, ``[checkpoints]``.
+        evaluations: evaluations of f for one batch element up to each checkpoint, adaptation included, ``[checkpoints]``.
+        seconds: seconds of training up to each checkpoint, the median over the runs that have not diverged, ``[checkpoints]``.
+        value: the objective; the worse infinity from the checkpoint on at which a run has diverged.
         training_value: mean of the estimator's own values of the objective since the last look; NaN at the first.
         variance: variance of the gradient, or its lower limit if the tail is heavy; NaN if unknown.
         heavy: whether the variance is a lower limit.

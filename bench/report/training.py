@@ -1,4 +1,4 @@
-"""The report on training: a table of the results, and the data of every look, a checkpoint of a run."""
+"""The report on training: a table of the results, and the data of every checkpoint."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOTES = (
     "diverged: runs that ended with a value that is not finite, or far worse than at the start.",
     "f + ∇f: evaluations for one step and one batch element; after a comma, evaluations of f that adapt a control "
     "variate.",
-    "time: seconds of all steps without the looks; median over seeds. Runs may have shared the machine.",
+    "time: seconds of all steps without the checkpoints; median over seeds. Runs may have shared the machine.",
     "variance: variance of the gradient at theta, on the images of `bench run`, at the start and at the end; median "
     "over seeds. A lower limit (≥) if the tail is heavy.",
 )
@@ -153,7 +153,7 @@ def markdown(records: Sequence[Record], title: str) -> str:
 
 
 def data(records: Sequence[Record]) -> str:
-    """Return every look (checkpoint) of every run as CSV with all digits; fields without a number are empty."""
+    """Return every checkpoint of every run as CSV with all digits; fields without a number are empty."""
     target = io.StringIO()
     writer = csv.DictWriter(target, COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -30,7 +30,7 @@ def curves(problems: Sequence[Problem]) -> Figure | None:
         return None
     title = (
         f"The objective in training. {_lines(problems)}\n"
-        "Last column: the value that training itself sees, a mean over the steps between two looks. Values far worse "
+        "Last column: the value that training itself sees, a mean over the steps between two checkpoints. Values far worse "
         "than the final ones are cut off." + _crosses(problems)
     )
     figure, grid = _grid(problems, 4, title)
@@ -72,7 +72,7 @@ def _crosses(problems: Sequence[Problem]) -> str:
 
 
 def _from_zero(ax: Axes, xs: Sequence[Array]) -> None:
-    """Begin the x axis at zero, with room for a marker, and end it at the last look of any run."""
+    """Begin the x axis at zero, with room for a marker, and end it at the last checkpoint of any run."""
     known = np.concatenate(xs)
     most = known[np.isfinite(known)].max() or 1.0
     ax.set_xlim(-0.015 * most, 1.04 * most)
@@ -81,7 +81,7 @@ def _from_zero(ax: Axes, xs: Sequence[Array]) -> None:
 def window(problem: Problem) -> tuple[float, float]:
     """Return the limits of the objective's axis.
 
-    They include the medians of all estimators after the first tenth of the looks (checkpoints), and the final
+    They include the medians of all estimators after the first tenth of the checkpoints, and the final
     intervals. On the worse side, they pass the start by at most a third of the way from the start to the best value.
     """
     upwards = 1.0 if problem.maximise else -1.0
@@ -199,7 +199,7 @@ def _grid(problems: Sequence[Problem], across: int, title: str, width: float = 1
 
 
 def _draw(ax: Axes, x: Array, values: Array, style: Style, c: Curves, *, hollow: Any = None) -> None:
-    """Draw runs ``[seeds, looks]`` over x: median, band and interquartile mean, without infinities and NaN."""
+    """Draw runs ``[seeds, checkpoints]`` over x: median, band and interquartile mean, without infinities and NaN."""
     there = [column[~np.isnan(column)] for column in values.T]
     where = [across_seeds(column) if column.size else None for column in there]
 
