@@ -35,10 +35,12 @@ class Curves:
         name: the estimator's command-line name.
         seeds: the seeds of the runs, in the order of ``lines``, their records.
         step: the optimizer's step at each checkpoint, ``[checkpoints]``.
-        evaluations: evaluations of f for one batch element up to each checkpoint, adaptation included, ``[checkpoints]``.
-        seconds: seconds of training up to each checkpoint, the median over the runs that have not diverged, ``[checkpoints]``.
+        evaluations: evaluations of f for one batch element up to each checkpoint, adaptation included,
+            ``[checkpoints]``.
+        seconds: seconds of training up to each checkpoint, the median over runs that have not diverged,
+            ``[checkpoints]``.
         value: the objective; the worse infinity from the checkpoint on at which a run has diverged.
-        training_value: mean of the estimator's own values of the objective since the last look; NaN at the first.
+        training_value: mean of the estimator's own values of the objective since the last checkpoint; NaN at the first.
         variance: variance of the gradient, or its lower limit if the tail is heavy; NaN if unknown.
         heavy: whether the variance is a lower limit.
     """
@@ -66,7 +68,7 @@ class Curves:
         return sum(line["outcome"] == Outcome.DIVERGED for line in self.lines)
 
     def at(self, evaluations: float) -> Array:
-        """Return each run's objective after a number of evaluations of f, interpolated between looks, ``[seeds]``."""
+        """Return each run's objective after a number of evaluations of f, ``[seeds]``, linear between checkpoints."""
         place = float(np.interp(evaluations, self.evaluations, np.arange(self.evaluations.size)))
         before, after, part = self.value[:, int(place)], self.value[:, -int(-place // 1)], place % 1
         return before if part == 0 else np.where(np.isfinite(after), before + part * (after - before), after)

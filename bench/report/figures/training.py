@@ -30,8 +30,8 @@ def curves(problems: Sequence[Problem]) -> Figure | None:
         return None
     title = (
         f"The objective in training. {_lines(problems)}\n"
-        "Last column: the value that training itself sees, a mean over the steps between two checkpoints. Values far worse "
-        "than the final ones are cut off." + _crosses(problems)
+        "Last column: the value that training itself sees, a mean over the steps between two checkpoints. Values far "
+        "worse than the final ones are cut off." + _crosses(problems)
     )
     figure, grid = _grid(problems, 4, title)
     for problem, row in zip(problems, grid, strict=True):
