@@ -112,7 +112,7 @@ class GradientCheck:
             strict: whether to fail also if the comparison could not have detected a doubled variance.
 
         Raises:
-            AssertionError: the estimator is worse, or the baseline does not contain it, or it cannot be compared.
+            AssertionError: the estimator is worse, is not in the baseline, or cannot be compared with it.
             UsageError: the baseline does not exist.
             Damaged: the baseline's file cannot be read.
         """

@@ -20,7 +20,7 @@ def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n
 
 
 def even(estimator: Estimator, because: str = "its samples are pairs", fields: str = "", other: str = "") -> None:
-    """Raise ``InvalidParameter`` unless n is even and at least 2; the last three arguments go into the message."""
+    """Raise ``InvalidParameter`` unless n is even and at least 2; the other arguments go into the message."""
     name = type(estimator).__name__
     at_least(estimator, 2, f". Use {name}(n=2{fields}).")
     n: int = estimator.n  # type: ignore[attr-defined]

@@ -76,7 +76,7 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
 def mass(q: Distribution, x: Tensor) -> Tensor:
     """Return q(x) for a Bernoulli or categorical q, ``[n, *batch]``, differentiable in its parameters.
 
-    It is exact even for probabilities of 0 and 1, which torch's ``log_prob`` moves inwards without a gradient.
+    It is exact even for probabilities of 0 and 1; torch's ``log_prob`` clamps these, so they get no gradient.
     """
     p = probs(q)
     match inner(q):

@@ -12,7 +12,7 @@ from estimators._surrogate import grad_only, inject
 
 
 def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
-    """Return why the estimator does not support a family whose path it does not know; None for any other family."""
+    """Return why the estimator does not support Chi2, torch's subclass of Gamma; None for any other family."""
     if issubclass(family, Chi2):
         return f"{estimator!r} serves Gamma, and q is Chi2. Use Gamma(df / 2, 1 / 2), or Reparameterization."
     return None

@@ -1,7 +1,7 @@
 """The derivatives of q as differences of densities: a constant c and samples x+ and x- for each parameter.
 
-``dq/dtheta_i = c (q+ - q-)`` (Pflug 1996). x+ is a sample of q+ and x- of q-. If q+ or q- can be q, its sample is x
-itself.
+``dq/dtheta_i = c (q+ - q-)`` (Pflug 1996). x+ is a sample of q+ and x- of q-. If q+ or q- can be chosen as q, its
+sample is x itself.
 """
 
 import math

@@ -41,8 +41,8 @@ class Integrand(Protocol):
 class State(nn.Module):
     """The tensors that an estimator learns. They are kept outside the estimator, whose fields never change.
 
-    ``adapt`` trains the parameters. ``update`` changes the buffers only after a call, so that no baseline contains its
-    own sample.
+    ``adapt`` trains the parameters. ``update`` changes the buffers after a call, never during it, so that no baseline
+    contains its own sample.
     """
 
     def update(self, loss: Tensor) -> None:

@@ -34,8 +34,8 @@ class _WithDerivative(torch.autograd.Function):
 def with_derivative(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
     """Return ``value``, which has no graph; in the backward pass ``source`` gets ``pull(cotangent, value)``.
 
-    ``value`` was made from ``source``. The pull-back (transposed Jacobian) is a function of the value, so derivatives
-    of any order are right.
+    ``value`` must have been computed from ``source``. The pull-back (transposed Jacobian) is a function of the value,
+    so derivatives of any order are right.
     """
     return cast(Tensor, _WithDerivative.apply(source, value, pull))  # type: ignore[no-untyped-call]
 
@@ -72,7 +72,7 @@ def through(value: Tensor, source: Tensor) -> Tensor:
 
 
 def valued(surrogate: Tensor, value: Tensor) -> Tensor:
-    """Return ``value`` plus a surrogate whose value is 0; if ``value`` has no graph, nothing is added up."""
+    """Return ``value`` plus a surrogate whose value is 0; if ``value`` has no graph, this takes no addition."""
     return value + surrogate if value.requires_grad else through(value, surrogate)
 
 
@@ -131,13 +131,13 @@ def inject(q: Distribution, **gradients: Tensor) -> Tensor:
 def inject_at(batch_shape: torch.Size, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
     """Return zeros of shape ``[*batch]``; in the backward pass each target gets the cotangent times its gradient.
 
-    Use it for the logits or probabilities of q, which need not be q's own parameters. For those, use ``inject``.
+    Use it for the logits or the probabilities of q, whichever q was made from. For q's own parameters, use ``inject``.
 
     Args:
         batch_shape: ``[*batch]``.
         pairs: pairs of gradient and target, both ``[*batch, ...]``. A gradient may carry a graph, for example to a
-            learned state: under ``create_graph=True`` the result of the backward pass keeps it. The zeros send no
-            gradient into it.
+            learned state: under ``create_graph=True`` the result of the backward pass keeps this graph. The backward
+            pass itself sends nothing into this graph.
     """
     gradients, targets = zip(*pairs, strict=True)
     return cast(Tensor, _Inject.apply(batch_shape, *gradients, *targets))  # type: ignore[no-untyped-call]
@@ -159,7 +159,7 @@ class _Carry(torch.autograd.Function):
 def carry(target: Tensor, shape: torch.Size, pull: Callable[[Tensor], Tensor]) -> Tensor:
     """Return zeros of the given shape; in the backward pass ``target`` gets ``pull(cotangent)``.
 
-    ``pull`` is the transposed Jacobian: it maps a cotangent to a gradient of the shape of ``target``. Tensors that it
-    closes over get no gradient.
+    ``pull`` is the transposed Jacobian: it maps a cotangent to a gradient of the shape of ``target``. Tensors that
+    ``pull`` closes over get no gradient.
     """
     return cast(Tensor, _Carry.apply(target, shape, pull))  # type: ignore[no-untyped-call]

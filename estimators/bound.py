@@ -26,7 +26,7 @@ class Bound:
     Args:
         log_joint: log p(x) up to a constant, ``[..., *batch, *event] -> [..., *batch]``; with particles, log p(x_k) of
             each particle, ``[..., *batch, K, *event] -> [..., *batch, K]``.
-        q: the distribution that the bound is over. Gradients of f reach its parameters, as the objective demands.
+        q: the distribution that the bound is over. f passes gradients to the parameters of q, as the objective demands.
         particles: K, the size of q's first event axis; q must be an ``Independent``. None without particles.
 
     Raises:

@@ -28,10 +28,10 @@ class CARMS(Estimator):
     ``H(s, t) = max(s^{1/(n-1)} + t^{1/(n-1)} - 1, 0)^{n-1}``,  the probability P(u_1 < s, u_2 < t)
 
     Unbiased: no pair is impossible, and r is at most 1/a. With a = 0 some pairs would be impossible, which would cause
-    a bias; the authors' code clips r, which causes another. With a = 1 CARMS equals RLOO on equal draws. It gains most
-    over RLOO with few categories; with many categories and fewer than about six samples it can have more variance. The
-    variables of q have independent noise. Supports OneHotCategorical and Categorical; for bits, use ARMS. f may be a
-    black box. Cost: n evaluations of f; n^2 weights for each variable.
+    a bias; the authors' code clips r, which causes another bias. With a = 1 CARMS equals RLOO on equal draws. It gains
+    most over RLOO with few categories; with many categories and fewer than about six samples it can have more variance.
+    The variables of q have independent noise. Supports OneHotCategorical and Categorical; for bits, use ARMS. f may be
+    a black box. Cost: n evaluations of f; n^2 weights for each variable.
 
     Args:
         n: number of samples, at least 2.

@@ -45,7 +45,7 @@ class DeltaMethod(Estimator):
         at_least(self, 1)
 
     def points(self, q: Distribution) -> int:
-        """Return the larger of n and D, the number of coordinates and of rows of the Hessian."""
+        """Return the number of points held at once: the larger of n and D, the number of rows of the Hessian."""
         return max(self.n, q.event_shape.numel())
 
     def __call__(

@@ -27,7 +27,7 @@ class Drawable(Distribution, abc.ABC):
         raise NotImplementedError(f"{type(self).__name__} has no reparameterized sampler.")
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor] | None:
-        """Return ``sum_k weight_k grad log q(x_k)`` by parameter name, or None to leave it to autograd."""
+        """Return ``sum_k weight_k grad log q(x_k)`` by parameter name, or None to let autograd compute the score."""
         return None
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:

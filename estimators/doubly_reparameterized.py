@@ -25,7 +25,7 @@ class DoublyReparameterized(Estimator):
 
     The w_k are the normalised weights of the particles x_k. Unbiased: the score term of the full derivative is itself
     reparameterized, which replaces the weights w_k by w_k^2. With one particle, this is the path derivative of
-    StickingTheLanding. With more particles, its signal does not drown in noise, as it does with Reparameterization.
+    StickingTheLanding. With more particles, noise does not drown the gradient; with Reparameterization it does.
     Parameters that only the log-joint depends on get the gradient of the value, with weights w_k. Needs a ``Bound``,
     df/dx, and a q with ``rsample`` and ``log_prob``. Cost: n evaluations of f, n of its gradient, each of K log-joints.
 

@@ -29,9 +29,9 @@ class GO(Estimator):
     ``-(x + 1) / p`` for Geometric, probs;
     ``(r + x) / (1 - p)`` for NegativeBinomial, probs, with r failures.
 
-    Logits follow by the chain rule. Unbiased, and f may be a black box. Needs a factorised q of integers. (For a
-    continuous q, with df/dx in place of the difference, the formula is implicit Reparameterization.) For Poisson, GO is
-    MeasureValued. Cost: n (1 + D) evaluations of f for D coordinates.
+    Gradients in logits follow by the chain rule. Unbiased, and f may be a black box. Needs a factorised q of integers.
+    (For a continuous q, with df/dx in place of the difference, the formula is implicit Reparameterization.) For
+    Poisson, GO is MeasureValued. Cost: n (1 + D) evaluations of f for D coordinates.
 
     Args:
         n: number of samples.

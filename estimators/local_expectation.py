@@ -18,7 +18,7 @@ class LocalExpectation(Estimator):
     ``g_i = (1/n) sum_k sum_v f(x_k with coordinate i set to v) grad q_i(v)``,  x_k ~ q
 
     Unbiased. For a single variable it is the exact sum. Supports independent bits and categories. For these, it equals
-    the measure-valued derivative, so MeasureValued computes it. f may be a black box. Cost: n (1 + D (C - 1))
+    the measure-valued derivative, so the class MeasureValued computes it. f may be a black box. Cost: n (1 + D (C - 1))
     evaluations of f for D variables of C categories, n (1 + D) for D bits. All coordinates share f at the drawn sample.
 
     Args:

@@ -28,7 +28,7 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
     Args:
         mixture_distribution: Categorical over K components, batch shape ``[*batch]``.
         component_distribution: Normal, or Independent(Normal), of batch shape ``[*batch, K]``.
-        validate_args: as in torch.
+        validate_args: whether torch checks the arguments.
 
     Raises:
         UnsupportedFamily: the components are not independent normals.

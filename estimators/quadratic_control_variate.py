@@ -52,15 +52,15 @@ class QuadraticControlVariate(Estimator):
 
     Unbiased for every b and B that do not depend on the e_k. If f equals the quadratic, the variance is 0. ``adapt``
     learns b and B, which is diagonal plus low rank; all batch elements share one quadratic around the mean. Without a
-    state, b and B are 0 and it is Reparameterization. Needs df/dx. Supports Normal. Cost: n evaluations of f, n of its
-    gradient.
+    state, b and B are 0, and the estimator is Reparameterization. Needs df/dx. Supports Normal. Cost: n evaluations of
+    f, n of its gradient.
 
     Args:
         n: number of samples.
         rank: rank of the part of B that is not diagonal, at least 1.
 
-    Reference: Geffner & Domke 2020, section 3. Departures: q is a factorised normal; ``adapt`` learns b and B from the
-    second moment of the whole gradient, as it does every state.
+    Reference: Geffner & Domke 2020, section 3. Departures: q is a factorised normal; ``adapt`` learns b and B, like
+    every state, from the second moment of the whole gradient.
     """
 
     n: int = 1

@@ -22,10 +22,10 @@ class StickingTheLanding(Estimator):
     ``x_k = T(e_k; theta)``,  x_k ~ q
 
     Unbiased. The full derivative of ``log p(x) - log q(x; theta)`` along the path also has the term ``-grad log q(x)``
-    at a fixed x. Its mean is 0, and adding the score removes it. The variance is 0 if q is the posterior; otherwise it
-    can be higher than with Reparameterization. Needs df/dx, a q with ``rsample`` and ``log_prob``, and a ``Bound`` over
-    this q without particles (with several particles, the mean of the term is not 0). Cost: n evaluations of f, n of its
-    gradient.
+    at a fixed x. This term has mean 0, and adding the score removes it. The variance is 0 if q is the posterior;
+    otherwise it can be higher than with Reparameterization. Needs df/dx, a q with ``rsample`` and ``log_prob``, and a
+    ``Bound`` over this q without particles (with several particles, the mean of the term is not 0). Cost: n evaluations
+    of f, n of its gradient.
 
     Args:
         n: number of samples.

@@ -24,8 +24,8 @@ class SumAndSample(Estimator):
     T holds the n - 1 most probable states, and v ~ q is drawn outside T. Unbiased: T and b do not depend on v. Exact if
     n covers all states. The paper leaves the baseline open; this b needs no further evaluations of f. Among equally
     probable states T takes the first, so for a uniform q the variance depends on the order of the states. f may be a
-    black box. Cost: n evaluations of f. A state is a joint state of q's variables. More than 4,096 are refused; if
-    there are fewer than n, all are taken.
+    black box. Cost: n evaluations of f. A state is a joint state of q's variables. More than 4,096 states are refused;
+    if there are fewer than n states, all are taken.
 
     Args:
         n: number of states, one of them drawn; at least 2.

@@ -28,7 +28,7 @@ class ReparameterizedVonMises(Drawable, VonMises):
     Args:
         loc: the mean angle in radians, any real number; ``[*batch]``.
         concentration: positive; ``[*batch]``.
-        validate_args: as in torch.
+        validate_args: whether torch checks the arguments.
 
     Reference: Figurnov, Mohamed & Mnih 2018, sections 3 and 5.1. Departure: the derivative of F is an integral whose
     integrand has one sign, by Gauss-Legendre quadrature, not the derivative of a series. Sampler: Best & Fisher 1979.

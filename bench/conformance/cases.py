@@ -23,19 +23,19 @@ Nodes = Callable[[Distribution], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A problem for the conformance suite, whose expectation is a finite sum.
+    """A problem of the conformance suite: its expectation is a finite sum.
 
     Args:
         name: name of the problem, for messages.
         theta: float64 tensors, ``[*batch, ...]``.
         build: function from theta to q; it must accept further axes on the left of every tensor of theta.
         f: the function, ``[..., *batch, *event] -> [..., *batch]``.
-        nodes: function from q to points ``[N, *batch, *event]`` and weights ``[N, *batch]``, both attached to q's
+        nodes: function from q to points ``[N, *batch, *event]`` and weights ``[N, *batch]``, both differentiable in q's
             parameters; E_q[f] is the weighted sum of f over the points.
         particles: K, if f is the log-joint of a bound of K particles, ``[..., *batch, K, *event] -> [..., *batch, K]``;
             otherwise None.
-        steady: whether one sample uses the same number of random numbers, whatever the parameters of q are. torch's
-            rejection samplers do not, so one row shifts the noise of the next.
+        steady: whether one sample always takes the same number of random numbers, whatever the parameters of q. With
+            torch's rejection samplers the number varies, so one row shifts the noise of the next.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Case:
         return t if self.particles is None else t.unsqueeze(-1)
 
     def exact(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
-        """Return E_q[f], ``[*batch]``, and the gradient of its sum in theta, flat; ``integrand`` maps q to f."""
+        """Return E_q[f], ``[*batch]``, and the flat gradient of its sum in theta; ``integrand`` maps q to f."""
         theta = leaves(self.theta)
         q = self.q(theta)
         points, weights = self.nodes(q)
@@ -69,7 +69,7 @@ def leaves(theta: Theta, *left: int) -> Theta:
 
 
 def flat(tensors: tuple[Tensor, ...], axes: int) -> Tensor:
-    """Return the tensors joined along the last axis, each flattened except for its first ``axes`` axes."""
+    """Flatten each tensor except for its first ``axes`` axes; return the tensors joined along the last axis."""
     return torch.cat([t.flatten(axes) if t.dim() > axes else t.unsqueeze(-1) for t in tensors], -1)
 
 
@@ -113,7 +113,7 @@ def wave(*shift: float, event: int = 1, classes: int = 0) -> Integrand:
     Args:
         *shift: t, one number per batch element, or one number for a problem without a batch.
         event: number of event axes of x.
-        classes: number of categories if x holds integers, which makes u one-hot; else 0.
+        classes: number of categories if x holds integers: u is then one-hot. 0 if u is x itself.
     """
     t = _tensor(*shift) if len(shift) > 1 else _tensor(*shift).squeeze(0)
 

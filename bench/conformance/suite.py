@@ -132,7 +132,7 @@ class Conformance:
                 assert loss.isfinite().all(), f"{trial} the loss is not finite."
 
     def test_f_sees_samples_first_then_batch_then_event(self) -> None:
-        """Each x for f is ``[..., *batch, *event]``, in q's dtype, at most ``points(q)`` points per batch element."""
+        """Each x is ``[..., *batch, *event]``, in q's dtype, with at most ``points(q)`` points per batch element."""
         for trial in self.trials():
             q = trial.case.q()
             shape, most = (FEW, *q.batch_shape, *q.event_shape), self.estimator.points(q)
@@ -193,7 +193,7 @@ class Conformance:
             self._assert_finite(trial, "logits of ±50", case=dataclasses.replace(trial.case, theta=theta))
 
     def test_noise_at_its_ends(self) -> None:
-        """Losses and gradients are finite if a uniform is 0 or the largest number below 1, which torch draws rarely."""
+        """Losses and gradients are finite even if a uniform takes a rare value: 0 or the largest number below 1."""
         ends = Ends()
         for trial in self.trials():
             with ends:
@@ -252,7 +252,7 @@ class Conformance:
     # Noise
 
     def test_generator_is_the_only_source_of_noise(self) -> None:
-        """A seed determines every bit; a second call differs; neither a call nor ``init`` uses the global generator."""
+        """A seed fixes every bit; the generator's next call differs; neither calls nor ``init`` use the global one."""
         for trial in self.trials():
             before, generator = torch.get_rng_state(), seeded(1)
             self.estimator.init(trial.case.q(), seeded(0))
@@ -282,7 +282,7 @@ class Conformance:
             assert not drawn, f"{trial} it is declared deterministic, but draws from the generator."
 
     def test_needs_df(self) -> None:
-        """If ``needs_df`` is False, an f without df/dx gives the same numbers; if it is True, such an f is refused."""
+        """If ``needs_df`` is True, an f without df/dx is refused; if it is False, removing df/dx changes no number."""
         _skip_if(self.estimator.needs_bound, "a bound is differentiable in x through log q")
         for trial in self.trials():
 
@@ -398,7 +398,7 @@ class Conformance:
                 self._assert_helpful(sentence, itself=True)
 
     def _assert_helpful(self, sentence: str, itself: bool = False) -> None:
-        """Assert that a refusal names an estimator, ``itself`` perhaps, or a distribution to use instead."""
+        """Assert that a refusal names an estimator (with ``itself``, perhaps its own) or a distribution to use."""
         names = {cls.__name__ for cls in catalogue().values()} - (set() if itself else {type(self.estimator).__name__})
         _, _, advice = sentence.partition("Use ")
         named = any(name in advice for name in names.union(distributions.__all__))

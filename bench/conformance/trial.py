@@ -126,7 +126,7 @@ class Trial:
         return Call(loss.detach(), torch.autograd.grad((weight * loss).sum(), wanted, materialize_grads=True))
 
     def replicates(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
-        """Return losses and gradients in theta, ``[R, k]`` each for R rows; ``integrand`` maps q to the function f."""
+        """Return the losses of R rows and their gradients in theta, ``[R, k]`` each; ``integrand`` maps q to f."""
         theta = leaves(self.case.theta)
         q = self.case.q(theta)
         r = rows(q, FEW if self.estimator.deterministic else REPLICATES)
@@ -172,7 +172,7 @@ class Trial:
     def bias(self, what: str, samples: Tensor, exact: Tensor, unbiased: bool) -> bool:
         """Return whether the mean of samples, ``[R, k]``, differs significantly from the exact values, ``[k]``.
 
-        If ``unbiased`` is True, assert that it does not. ``what`` names the samples in messages.
+        If ``unbiased`` is True, assert that the two do not differ. ``what`` names the samples in messages.
         """
         assert samples.isfinite().all(), f"{self} the {what} is not finite."
         mean, error = samples.mean(0), samples.std(0) / math.sqrt(len(samples))
@@ -187,7 +187,7 @@ class Trial:
         return biased
 
     def finite(self, what: str) -> str | None:
-        """Assert that losses and gradients are finite; if the call is refused, return its message instead."""
+        """Assert that losses and gradients are finite; return the message if the call is refused, otherwise None."""
         calls: list[Call] = []
         sentence = refusal(lambda: calls.append(self.call(leaves(self.case.theta, MANY))))
         for call in calls:
@@ -221,7 +221,8 @@ class Trial:
 class Ends(TorchFunctionMode):
     """A context in which 40 % of torch's uniform numbers are 0, and 40 % are the largest number below 1.
 
-    The others stay as drawn: without them a rejection sampler would never end. ``seen`` says whether any were drawn.
+    The other 20 % stay as drawn: without them a rejection sampler would never end. ``seen`` says whether any uniform
+    was drawn.
     """
 
     def __init__(self) -> None:

@@ -25,8 +25,8 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
         spec: estimators, objectives and settings. Its device is "cpu" or "cuda": ``Spec.on_device`` replaces "auto".
         folder: the study folder, created if it does not exist.
         progress: receives the events of the run.
-        workers: number of processes that measure, each with one thread; None for as many as there are processors and
-            work for. The number changes no result. Timing always uses one process.
+        workers: number of processes that measure, each with one thread; None for as many as the processors and the work
+            allow. The number changes no result. Timing always uses one process.
 
     Raises:
         UsageError: an estimator or an objective cannot be created.

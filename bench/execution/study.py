@@ -27,7 +27,7 @@ class StudyWriter:
         spec: the spec of the study; workers load the classes of its estimators and objectives.
         folder: the study folder, created if it does not exist.
         progress: receives the events of the run.
-        workers: number of processes, each with one thread; None for as many as there are processors and work for.
+        workers: number of processes, each with one thread; None for as many as the processors and the work allow.
 
     Raises:
         Damaged: the folder's records cannot be read.
@@ -62,7 +62,7 @@ class StudyWriter:
         return self.lines[task.run, task.kind]
 
     def lacking(self, tasks: Sequence[SomeTask]) -> list[SomeTask]:
-        """Return the tasks that have no record, a record of a failure, or a record made by other code."""
+        """Return the tasks whose record is missing, reports a failure, or was made by code that has changed since."""
         lines = [(task, self.lines.get((task.run, task.kind))) for task in tasks]
         return [task for task, line in lines if line is None or not task.is_settled_by(line)]
 
@@ -72,12 +72,12 @@ class StudyWriter:
         self.lines[line["run"], line["kind"]] = line
 
     def skip(self, task: Task, reason: str) -> None:
-        """Write a record that a task is skipped, and why, unless the folder holds this record already."""
+        """Write a record that says why a task is skipped, unless the folder holds a valid record of the task."""
         if self.lacking([task]):
             self.keep(skipped(task.head(), reason))
 
     def execute(self, tasks: Sequence[Task], *, in_process: bool = False) -> None:
-        """Execute every task, write its record and report it. With ``in_process``, keep order and use no workers."""
+        """Execute every task, write its record and report it. ``in_process`` keeps the order and uses no workers."""
         for line in self._records(tasks, 1 if in_process else self._processes(tasks)):
             self.keep(line)
             self.progress.finish(line)

@@ -22,7 +22,7 @@ from bench.records.lines import LineKind, Outcome, Record
 from bench.stats import PrecisionTarget, Reference
 
 LARGE = 2**27
-"""Count of numbers in a cell's samples from which it pays to spread the cell's draws over worker processes."""
+"""Smallest count of numbers in a cell's samples for which it pays to spread its draws over worker processes."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Task(ABC):
 
     @property
     def effort(self) -> float:
-        """Amount of work: the count of numbers in all samples over ``LARGE``. Above 1, it pays to start processes."""
+        """Amount of work: the count of numbers in all samples / ``LARGE``. Above 1, it pays to start processes."""
         n = int(getattr(self.cell.estimator, "n", 1))
         return replicates_of(self.cell, self.settings) * n * self.cell.objective.row_elements / LARGE
 
@@ -133,7 +133,7 @@ class PilotTask(Task):
     """The search for the number of replicates that a cell needs, which becomes a pilot record.
 
     Args:
-        settings: how the cell is measured; ``replicates`` is the most that the target allows.
+        settings: how the cell is measured; ``replicates`` is the upper limit of the search, taken from the target.
         target: the wanted precision.
     """
 

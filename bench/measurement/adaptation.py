@@ -30,7 +30,7 @@ class Adaptation:
 
 
 def adapt_state(engine: Engine) -> Adaptation:
-    """Let the state of the engine's estimator, if it has one, learn from noise of its own; then freeze the state."""
+    """Train the estimator's state, if it has one, on separate noise, then freeze it; return the ``Adaptation``."""
     if engine.state is None:
         return Adaptation()
     begin = time.perf_counter()

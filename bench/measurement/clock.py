@@ -56,8 +56,8 @@ class Timing:
         seconds: median over blocks of the wall time of one call.
         seconds_min: wall time of one call in the fastest block: a better *absolute* time than the median, since other
             processes only add time.
-        device_seconds: on CUDA, median over blocks of the time of one call between two events on the stream, before and
-            after the block, launch gaps included; None on a CPU. Caches are warm here and for ``seconds``.
+        device_seconds: on CUDA, median over blocks of the time of one call, launch gaps included, measured by two
+            events on the stream, before and after the block; None on a CPU. As for ``seconds``, caches are warm.
         cost: median over pairs of t(job) / t(base), the wall times of one call of the job and of the base job.
         noisy: whether the interquartile range of ``seconds`` or ``cost`` exceeds 10 % of its median.
         steady: whether the warm-up of both jobs ended with two successive blocks within 5 % of each other.
@@ -103,9 +103,9 @@ def time_pair(
         base: the unit of cost, of the same shapes.
         device: "cpu" or "cuda". On CUDA neither job may wait for the device.
         pairs: number of pairs of blocks, at least 12.
-        block_seconds: length of the shortest block; a single call may take longer.
+        block_seconds: least length of a block, unless ``budget_seconds`` is too short for 12 pairs of such blocks.
         budget_seconds: time for warm-up and pairs. If 12 pairs do not fit, blocks are shortened, down to one call; 12
-            pairs are always measured. The first call of each job and the memory pass come on top.
+            pairs are always measured. The first call of each job and the measurement of memory are not counted.
         memory: whether to measure ``peak_bytes`` too, with one more call of the job.
         clock: the clock, read before and after every block.
 

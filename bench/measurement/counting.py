@@ -15,7 +15,7 @@ COUNT_ROWS = 64
 
 
 def count_evaluations(engine: Engine) -> tuple[float, float]:
-    """Return the evaluations of f and the evaluations of df/dx per estimate, counted in a call for this purpose."""
+    """Return the number of evaluations of f and of df/dx per estimate, counted in an extra call."""
     counter = Counter(event_dims=len(engine.q.event_shape))
     count = 1 if engine.cell.estimator.deterministic else COUNT_ROWS
     r = rows(engine.q, count)
@@ -65,7 +65,7 @@ def _points(x: Tensor, event_dims: int) -> int:
 
 
 def counted(f: Integrand, counter: Counter) -> Integrand:
-    """Return f with its evaluations counted: for a bound, the evaluations of its log-joint, one per particle."""
+    """Return f with its evaluations counted. In a bound, each particle's log-joint counts as one evaluation."""
 
     def watched(x: Tensor, inside: Integrand, event_dims: int) -> Tensor:
         value = inside(_Watch.apply(x, counter, event_dims))  # type: ignore[no-untyped-call]

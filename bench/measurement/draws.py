@@ -54,8 +54,8 @@ def cap(objective: Objective, device: str) -> int:
 def ladder(objective: Objective, device: str) -> Iterator[int]:
     """Yield the number of rows in each draw of a short run: 8 draws of 256, 4 of 512, 4 of 1024, ..., up to ``cap``.
 
-    From 2048 replicates on, whole draws exceed the requested replicates by less than a quarter. A longer run starts
-    with the draws of a shorter one.
+    If at least 2048 replicates are requested, rounding up to whole draws adds less than a quarter. A longer run starts
+    with the draws of a shorter run.
     """
     most = cap(objective, device)
     size, count = min(FIRST_DRAW, most), FIRST_DRAWS
@@ -68,8 +68,8 @@ def long_ladder(objective: Objective, device: str, replicates: int) -> Iterator[
     """Yield the number of rows in each draw of a long run of R ``replicates``: 8 small draws, then large ones.
 
     Let s be the largest power of two up to R/512. A small draw has max(1024, s) rows and a large one 64 s, but no draw
-    exceeds ``cap``. A draw takes the same number of operations whatever its size, so a long run has few draws. Whole
-    draws exceed R by at most an eighth.
+    exceeds ``cap``. A draw takes the same number of operations whatever its size, so a long run has few draws. Rounding
+    R up to whole draws adds at most an eighth.
     """
     most, share = cap(objective, device), 1 << ((replicates // FIRST_SHARE).bit_length() - 1)
     yield from itertools.repeat(min(max(BLOCKS_PER_DRAW * FIRST_DRAW, share), most), FIRST_DRAWS)
@@ -96,7 +96,7 @@ def sizes_of(objective: Objective, replicates: int, device: str) -> list[int]:
 
 
 def take_until(replicates: int, sizes: Iterable[int]) -> list[int]:
-    """Return the shortest prefix of ``sizes`` that sums to at least ``replicates``; all sizes if none does."""
+    """Return the shortest prefix of ``sizes`` that sums to at least ``replicates``; all sizes if their sum is less."""
     taken, total = list[int](), 0
     for size in sizes:
         if total >= replicates:
@@ -130,7 +130,7 @@ def starts(sizes: Sequence[int]) -> list[int]:
 
 
 def tracked_rows(sizes: Sequence[int], size: int) -> int:
-    """Return the number of leading rows with every series tracked: the rows of all spans that start before ``TRACKED``.
+    """Return the number of leading rows whose series are all tracked: those in spans that start before ``TRACKED``.
 
     ``sizes`` are the numbers of rows in the draws, and ``size`` is the number of coordinates of theta.
     """
@@ -150,7 +150,7 @@ def slices(rows: int, points: int, objective: Objective, device: str) -> int:
 
 
 def noise_subject(cell: Cell, *, common: bool) -> dict[str, Any] | list[dict[str, Any]]:
-    """Return the identity that seeds a cell's noise: of the objective if noise is ``common``, otherwise of the cell.
+    """Return the identity that seeds a cell's noise: the objective's if noise is ``common``, otherwise the cell's.
 
     Common noise is shared by all estimators of an objective, so that they can be compared in pairs.
     """

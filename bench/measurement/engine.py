@@ -37,14 +37,14 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class Engine:
-    """A cell made ready for measurement: the engine computes the gradients of any of its draws.
+    """A cell prepared for measurement: the engine computes the gradients of any draw of the cell.
 
     The gradients of a draw depend on cell, settings and draw number only, so every process can compute them.
 
     Args:
-        state: a state of the estimator that has finished learning, as ``state_bytes`` returns it; None for a fresh one.
+        state: a learned state of the estimator, as the bytes that ``state_bytes`` returns; None for a fresh state.
         truncate_at: squared norm at which the gate's truncated series is cut off; None leaves that series out.
-        problem: the problem at whose theta gradients are computed; None for the one that the objective builds.
+        problem: the problem at whose theta gradients are computed; None for the problem that the objective builds.
     """
 
     def __init__(
@@ -117,12 +117,12 @@ class Engine:
         return torch.cat(self.pull_back(self.own_gradients_in_slices(count, generator)), 1)
 
     def own_gradients_in_slices(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
-        """Return the gradients at q's own parameters of ``count`` independent calls, computed in equal slices."""
+        """Return the gradients of ``count`` independent calls at q's own parameters, computed in equal slices."""
         cut = slices(count, self.points, self.cell.objective, self.settings.device)
         return [self.own_gradients(count // cut, generator) for _ in range(cut)]
 
     def own_gradients(self, count: int, generator: Generator) -> tuple[Tensor, ...]:
-        """Return the gradients at q's own parameters of ``count`` independent calls, each ``[count, ...]``."""
+        """Return the gradients of ``count`` independent calls at q's own parameters, each ``[count, ...]``."""
         r = rows(self.q, count)
         return self.own_gradients_on(r, self.problem.integrand(r), generator)
 
@@ -154,10 +154,10 @@ class Engine:
         return Origin.of(self.parts(0))
 
     def partials(self, draws: range, centre: Vector, exact: Vector | None) -> Iterator[tuple[Partial, str]]:
-        """Yield the partial sums of every span in ``draws``, with the digests of its draws that enter the fingerprint.
+        """Yield the partial sums of every span in ``draws``, and digests of the span's draws for the fingerprint.
 
-        ``centre`` is a point near the mean gradient; ``exact`` is the exact gradient, or None if it is unknown. Both
-        are ``[size of theta]``, float64.
+        Only the first draws of the cell have digests. ``centre`` is a point near the mean gradient; ``exact`` is the
+        exact gradient, or None if it is unknown. Both are ``[size of theta]``, float64.
         """
         digests: dict[int, str] = {}
 
@@ -207,7 +207,7 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
 
 
 def digest(parts: list[Tensor]) -> str:
-    """Return a digest of a draw's first gradients. ``parts`` are ``[rows, size of the tensor]``, by tensor of theta."""
+    """Return a digest of a draw's first gradients. ``parts`` holds one ``[rows, size]`` for every tensor of theta."""
     sha, size = hashlib.sha256(), sum(g.shape[1] for g in parts)
     rows = max(1, min(FINGERPRINT_ROWS, FINGERPRINT_NUMBERS // size))
     for g in parts:

@@ -62,12 +62,12 @@ def head(cell: Cell, settings: Settings, kind: LineKind) -> Record:
 
 
 def skipped(head: Record, reason: str) -> Record:
-    """Return a record, starting with ``head``, of an estimator that does not fit the objective."""
+    """Return the record of a cell whose estimator does not fit its objective; it starts with ``head``."""
     return {**head, "outcome": Outcome.SKIPPED, "reason": reason}
 
 
 def failed(head: Record, reason: str) -> Record:
-    """Return a record, starting with ``head``, of work that failed."""
+    """Return the record of work that failed; it starts with ``head``."""
     return {**head, "outcome": Outcome.FAILED, "reason": reason}
 
 
@@ -82,7 +82,7 @@ def safely(work: Callable[[], Record], head: Record) -> Record:
 
 
 def reason_of(error: Exception) -> str:
-    """Return the reason that a record gives for an exception: message and, unless it is ``Lost``, type and origin."""
+    """Return an exception as the reason in a record: its message and, unless it is ``Lost``, its type and origin."""
     if isinstance(error, Lost):
         return str(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -101,7 +101,7 @@ def shape_of(engine: Engine) -> dict[str, Any]:
 
 
 def fingerprint_of(engine: Engine) -> str:
-    """Return the fingerprint of a cell from its first draws: the same as in the record of a whole measurement."""
+    """Return a cell's fingerprint, from its first draws alone; a whole measurement records an equal fingerprint."""
     adapt_state(engine)
     found = hashlib.sha256(_fingerprint_header(engine.settings))
     for number in range(min(FINGERPRINT_DRAWS, len(engine.sizes))):

@@ -34,9 +34,9 @@ def pilot_head(cell: Cell, settings: Settings, target: PrecisionTarget) -> Recor
 def run_pilot(
     cell: Cell, settings: Settings, target: PrecisionTarget, progress: Progress = ignore, look: Look = lambda *_: None
 ) -> Record:
-    """Run a pilot and return its record, with the replicates that the cell needs, at most ``target.max_replicates``.
+    """Run a pilot and return its record, which holds the number of replicates that the cell needs.
 
-    The number of replicates in the settings is not used.
+    This number is at most ``target.max_replicates``. The number of replicates in the settings is not used.
 
     Raises:
         Lost: gradients were not finite.
@@ -70,7 +70,8 @@ def _looks(engine: Engine, target: PrecisionTarget, progress: Progress, look: Lo
 def with_precision(line: Record, pilot: Record) -> Record:
     """Return a copy of a moments record, completed by facts from the cell's pilot record.
 
-    These are the wanted precision, the pilot's replicates, and whether the measurement reached the precision.
+    The facts are the wanted precision, the pilot's number of replicates, and whether the measurement reached the
+    precision.
     """
     wanted = {"precision": pilot["precision"], "pilot_replicates": pilot["pilot_replicates"]}
     if line["outcome"] != Outcome.MEASURED:

@@ -56,8 +56,8 @@ Pull = Callable[[Tensor], Tensor]
 def route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
     """Return the closed form that pulls gradients at ``own``, one of q's parameters, back to theta.
 
-    A closed form is known if the parameter is a tensor of theta, an elementwise function of one, or normalised logits,
-    ``logits - logsumexp(logits)``.
+    A closed form is known if ``own`` is a tensor of theta, an elementwise function of such a tensor t, or normalised
+    logits, ``t - logsumexp(t)``.
 
     Returns:
         The index of the tensor in ``theta`` and the pull-back to it; None if no closed form is known.

@@ -25,7 +25,7 @@ from bench.stats.summary import Status
 def cell_of(objective: Objective) -> Cell | None:
     """Return the cell that is measured as the reference of an objective.
 
-    It is None if the objective has an exact gradient or names no reference estimator.
+    Return None if the objective has an exact gradient or names no reference estimator.
     """
     estimator = objective.reference_estimator
     return None if objective.has_exact or estimator is None else Cell(estimator, objective)
@@ -34,8 +34,9 @@ def cell_of(objective: Objective) -> Cell | None:
 def settings_of(settings: Settings) -> Settings:
     """Return the settings of a reference from the settings of a cell that it serves: as many replicates, in float64.
 
-    A reference is more precise than the cells that it serves because its estimator uses more samples. With 8 samples it
-    costs about ten cells of two samples in float32, and one reference serves all cells of the objective.
+    A reference is more precise than the cells that it serves because its estimator uses more samples. With 8 samples a
+    reference costs about as much as ten cells of two samples in float32, and one reference serves all cells of the
+    objective.
     """
     return replace(settings, dtype="float64", common_noise=True, timing=False)
 
@@ -76,7 +77,7 @@ def read(line: Record) -> Reference | None:
 
 @functools.lru_cache(maxsize=8)
 def in_process(objective: Objective, settings: Settings) -> Reference | None:
-    """Return the reference of an objective, measured once in this process; None if it has none.
+    """Return the reference of an objective, measured once per process; None if ``cell_of`` finds no cell for it.
 
     The settings must come from ``settings_of``.
     """

@@ -80,8 +80,8 @@ def summarise_draws(
     """Compute gradients draw by draw, each draw as one block, and yield the sums and their summary at every look.
 
     The engine's state must have finished learning. The ``stage``, such as "pilot", seeds the noise. ``sizes`` are the
-    numbers of rows in the draws; None for the engine's own. ``looks`` are the numbers of replicates at which to
-    summarise, ascending; None for the end only.
+    numbers of rows in the draws; None for the draws of the engine. ``looks`` are the numbers of replicates at which to
+    summarise, ascending; None for one summary, at the end.
 
     Raises:
         Lost: gradients were not finite.
@@ -114,10 +114,11 @@ def _one_block_each(
 
 
 def has_no_noise(engine: Engine, sums: Sums) -> bool:
-    """Return whether the estimator has no noise on this objective: it is deterministic, or f is a step function to it.
+    """Return whether the estimator has no noise on this objective: it is deterministic, or sees f as a step function.
 
-    f is a step function to an estimator that uses df/dx if every slope so far was 0 although the values of f differ: a
-    longer run would show no noise either. Equal values of f are no proof: a rare other value may still come.
+    An estimator that uses df/dx sees f as a step function if every slope so far was 0 although the values of f differ:
+    a longer run would show no noise either. If all values of f are equal, this is no proof: a rare, different value may
+    still come.
     """
     if engine.cell.estimator.deterministic:
         return True

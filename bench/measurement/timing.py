@@ -23,7 +23,8 @@ def measure_timing(cell: Cell, settings: Settings) -> Record:
     """Time a cell and return its timing record. Nothing else should run at the same time.
 
     The batch timing times one of the equal calls that compute the largest draw. The latency timing times one call as in
-    training, from theta to the gradient at theta. The unit of cost is one sample and one evaluation of f in every row.
+    training, from theta to the gradient at theta. The unit of cost is the time to draw one sample and evaluate f once
+    in every row.
     """
     engine = Engine(cell, settings)
     adapt_state(engine)

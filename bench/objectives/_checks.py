@@ -6,7 +6,7 @@ from bench.objectives._protocol import Objective
 
 
 def at_least(objective: Objective, /, **least: int) -> None:
-    """Raise ``ValueError`` unless every field named in ``least`` is a whole number no smaller than the limit there."""
+    """Raise ``ValueError`` unless each field named in ``least`` is a whole number of at least the value there."""
     for name, low in least.items():
         value = getattr(objective, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < low:

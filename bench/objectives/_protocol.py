@@ -32,10 +32,10 @@ class Problem:
         exact: maps theta to E_q[f], averaged over the batch: a differentiable scalar. None if no exact value is known.
         extra: named tensors that only f uses, such as a decoder's weights. Training differentiates f in them, but their
             gradient is not measured.
-        minibatch: maps i = 0, 1, 2 ... to the problem on minibatch i of the data; it shares theta and extra. All
-            minibatches have the same batch shape. Only training uses them; if None, every step trains on this problem
-            itself.
-        held_out: the problem on data that no minibatch contains; it shares theta and extra. None without such data.
+        minibatch: maps i = 0, 1, 2 ... to the problem on minibatch i of the data, which shares theta and extra with
+            this problem. All minibatches have the same batch shape. Only training uses them; if None, every step trains
+            on this problem itself.
+        held_out: the problem on data that no minibatch contains, with theta and extra shared. None without such data.
         pictures: maps a random generator to pictures for people to look at: named tensors ``[..., h, w]`` of grey
             levels from 0 to 1, whose leading axes say how the images are laid out. None without pictures.
     """
@@ -84,7 +84,7 @@ class Objective(abc.ABC):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests, by field, of files that fields name. They replace the values of these fields in the identity."""
+        """Digests of the files named in fields, keyed by field. In the identity, each replaces its field's value."""
         return {}
 
     @property

@@ -32,7 +32,8 @@ class BetaMoment(Objective):
         concentration1: first concentration of every coordinate at the point of measurement, above 0.
         concentration0: second concentration of every coordinate at the point of measurement, above 0.
 
-    Reference: Jankowiak & Obermeyer 2018 and Figurnov, Mohamed & Mnih 2018, whose pathwise gradients this tests.
+    Reference: Jankowiak & Obermeyer 2018 and Figurnov, Mohamed & Mnih 2018, whose pathwise gradients this objective
+    tests.
     """
 
     dim: int = 1

@@ -14,7 +14,7 @@ from estimators import Bound, ReparameterizedMixture
 
 @dataclass(frozen=True)
 class GaussianMixture(Objective):
-    """Negative Kullback-Leibler divergence between two one-dimensional Gaussian mixtures, written as a bound.
+    """Negative Kullback-Leibler divergence between two one-dimensional Gaussian mixtures, as an evidence lower bound.
 
     ``f(x) = log p(x) - log q(x)``
     ``p(x) = 0.3 N(x; -1, 0.5^2) + 0.7 N(x; 1, 0.5^2)``

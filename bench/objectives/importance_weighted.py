@@ -26,7 +26,8 @@ class ImportanceWeighted(Objective):
 
     theta is ``mean`` and ``log_scale``, ``[dim]`` each; all particles share them. The posterior is N(x/2, 1/2) in every
     coordinate. If q is the posterior, every weight equals the evidence. The objective is maximised. Exact value: let c
-    be the mean of a particle's log-weight, and v = exp(-c) p / q its scaled weight. The particles are independent, so
+    be the mean of a particle's log-weight, and v = exp(-c) p / q the particle's scaled weight. The particles are
+    independent, so
 
     ``E f = c - log K + int (exp(-e^u) - (E exp(-v e^u))^K) du``
     ``E exp(-v t) = (1/2 pi i) int Gamma(s) E v^-s t^-s ds``

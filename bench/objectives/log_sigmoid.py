@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 FACTORS = 120
-"""Number of factors from 1/2 to 1 in one product, which float32 holds to full precision, with a margin."""
+"""Number of factors from 1/2 to 1 in one product: few enough, with a margin, for full precision in float32."""
 
 
 def sum_log_sigmoid(a: Tensor) -> Tensor:

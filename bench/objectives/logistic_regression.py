@@ -140,11 +140,11 @@ def signed_data() -> Tensor:
 def expected_log_sigmoid(mean: Tensor, scale: Tensor) -> Tensor:
     """Return E[log sigmoid(a)] for a ~ N(mean, scale^2), ``[N]`` each, by the trapezoid rule.
 
-    In standard units, log sigmoid is analytic within d = pi / scale of the real axis. For such a function the trapezoid
-    rule with step h has an error of the order of exp(-2 pi d / h) (Trefethen & Weideman 2014, section 5); for a
-    Gaussian alone the error is exp(-2 (pi / h)^2). The step is 0.5 / max(0.75, largest scale), which keeps both errors
-    below 1e-17. The derivatives in mean and scale, which autograd takes node by node, are as accurate. The nodes end at
-    9 standard deviations.
+    As a function of (a - mean) / scale, log sigmoid is analytic within d = pi / scale of the real axis. For such a
+    function the trapezoid rule with step h has an error of the order of exp(-2 pi d / h) (Trefethen & Weideman 2014,
+    section 5); for a Gaussian alone the error is exp(-2 (pi / h)^2). The step is 0.5 / max(0.75, largest scale), which
+    keeps both errors below 1e-17. The derivatives in mean and scale, which autograd takes node by node, are as
+    accurate. The nodes end at 9 standard deviations.
     """
     step = 0.5 / max(0.75, scale.max().item())
     nodes = math.ceil(9 / step)

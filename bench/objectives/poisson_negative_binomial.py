@@ -14,7 +14,7 @@ from estimators import Bound
 
 @dataclass(frozen=True)
 class PoissonNegativeBinomial(Objective):
-    """Negative Kullback-Leibler divergence from a Poisson to a negative binomial distribution, as a bound.
+    """Negative Kullback-Leibler divergence from a Poisson to a negative binomial, as an evidence lower bound.
 
     ``f(x) = log p(x) - log q(x)``
     ``q = Poisson(exp(log_rate))``

@@ -14,14 +14,14 @@ from estimators import Drawable, uniform
 
 
 class Walk(Drawable):
-    """Distribution of walks from position 0 in steps of +1, with probability ``exp(-position / length)``, or -1.
+    """Distribution of walks from position 0. A step is +1 with probability ``exp(-position / length)``, otherwise -1.
 
     At position 0 every step goes up, so positions are never negative. A sample is the steps of one walk.
 
     Args:
         length: decay length of the probability of a step up, positive, ``[*batch]``.
         steps: number of steps; the event shape is ``[steps]``.
-        validate_args: as for every torch distribution.
+        validate_args: whether torch checks the arguments.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"length": constraints.positive}

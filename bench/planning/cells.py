@@ -36,7 +36,7 @@ class Skip:
 
 
 def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tuple[list[Cell], list[Skip]]:
-    """Return the cells to measure and the pairs that do not fit together, objective by objective; measure nothing."""
+    """Return the cells to measure and the pairs that do not fit together, objective by objective."""
     cells, skips = [], []
     for objective in objectives:
         for estimator in estimators:

@@ -158,7 +158,7 @@ class Spec(BaseModel):
         return self._completed("objectives", "at", lambda params: {**params, "at": (at,)})
 
     def extending(self, older: Spec) -> Spec:
-        """Return the spec of a folder that holds two studies: with an older spec's selectors before its own."""
+        """Return this spec with an older spec's selectors before its own, for a folder that holds both studies."""
 
         def joined(key: str) -> tuple[Selector, ...]:
             both = [selector.anchored(Path.cwd()) for spec in (older, self) for selector in getattr(spec, key)]

@@ -31,7 +31,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def code_digest(*instances: object) -> str:
-    """Return a digest, 16 hexadecimal digits, of ``NOISE`` and of the code behind the classes of the instances."""
+    """Return a digest, 16 hexadecimal digits, of the version ``NOISE`` and the code behind the instances' classes."""
     return digest([*(_class_digest(type(instance)) for instance in instances), NOISE])  # type: ignore[arg-type]
 
 

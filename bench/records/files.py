@@ -18,7 +18,7 @@ def write(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to. At the end the file there replaces ``path``, but not after an error.
+    """Yield a temporary path. When the block ends, the file there replaces ``path``, unless the block raised.
 
     The folder of ``path`` is created if it does not exist.
 

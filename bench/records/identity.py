@@ -45,6 +45,6 @@ def cell_id(estimator: Any, objective: Any) -> str:
 
 
 def run_id(cell: str, *, dtype: str, device: str, seed: int, replicates: int, common_noise: bool = True) -> str:
-    """Return the id of a run of a cell, 16 hexadecimal digits. ``replicates`` is the number of rows in its draws."""
+    """Return the id of a run of a cell, 16 hexadecimal digits. ``replicates`` counts the rows of all draws."""
     key: list[object] = [cell, dtype, device, seed, replicates]
     return digest(key if common_noise else [*key, "own noise"])

@@ -1,4 +1,4 @@
-"""A study folder: ``records.jsonl`` and the arrays its records name. One writer, one record at a time. No torch."""
+"""A study folder: ``records.jsonl`` and the arrays that its records name. It has one writer. No torch."""
 
 import fcntl
 import hashlib
@@ -77,7 +77,7 @@ class Store:
 
 
 def read(folder: Path) -> list[Record]:
-    """Return the records of a study folder: the last one of each run and kind, in the order of the first ones.
+    """Return the last record of each run and kind in a study folder, in the order of first appearance.
 
     A record that a crash cut short is skipped. Anything else that is not a record counts as damage.
 

@@ -52,7 +52,7 @@ class Training:
         self.settings(0).check_device()  # settings refuse a wrong dtype
 
     def settings(self, seed: int) -> Settings:
-        """Return the settings that measure the variance of the gradient in the runs of a seed."""
+        """Return the settings that measure the variance of the gradient in a run with this seed."""
         return Settings(max(1, self.replicates), seed, self.dtype, self.device)
 
     @property

@@ -26,7 +26,7 @@ from bench.training.trainee import Trainee, upwards
 WEIGHTS = "weights"
 """Name of the folder, inside the study folder, for weights that are kept."""
 WORTH_WORKERS = 5_000
-"""Number of steps, in all runs together, from which it pays to start processes."""
+"""Smallest number of steps, in all runs together, for which it pays to start processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class TrainingRun(Task):
         return {**head(self.cell, self.settings, self.kind), "run": self.run, **given, **facts}
 
     def is_settled_by(self, line: Record) -> bool:
-        """Return whether a record settles the task: no failure, the same code and, if weights are kept, a file."""
+        """Return whether a record settles the run: no failure, unchanged code and, if weights are kept, their file."""
         kept = self.keep is None or (self.keep / f"{line.get('weights_digest')}.pt").exists()
         return super().is_settled_by(line) and kept
 
@@ -103,8 +103,8 @@ def train(
         how: the settings of the training, with a device that this machine has.
         folder: the study folder, created if it does not exist.
         progress: receives the events of the runs.
-        workers: number of processes that train, each with one thread; None for as many as there are processors and work
-            for. The number changes no result except the seconds.
+        workers: number of processes that train, each with one thread; None for as many as the processors and the work
+            allow. The number changes no result except the seconds.
         keep_weights: write the final weights of every run to ``weights`` in the folder, named by its record's digest.
 
     Raises:

@@ -81,7 +81,7 @@ class Trainee:
         self.adapted, self.adaptations = Counter(), 0
 
     def generator(self, stage: str, index: int = 0, device: torch.device | str | None = None) -> Generator:
-        """Return the random generator of a stage. All estimators have the same seed for it, so they share the noise."""
+        """Return the random generator of a stage, seeded equally for all estimators, so that they share the noise."""
         seed = draw_seed(self.seed, f"{LineKind.TRAINING} {stage}", identity(self.cell.objective), index)
         return Generator(device or self.device).manual_seed(seed)
 
@@ -107,7 +107,7 @@ class Trainee:
         }
 
     def run(self, progress: Progress) -> tuple[list[Record], Divergence | None]:
-        """Train; return the results at every checkpoint, and the divergence of the run; None if it did not diverge."""
+        """Train; return the results at every checkpoint, and the divergence of the run or None if there was none."""
         found = [self.checkpoint(0, math.nan, 0.0)]
         divergence = self.divergence(found)
         for start, stop in pairwise(self.how.checkpoints):
@@ -158,7 +158,7 @@ class Trainee:
         return loss.detach().mean().item()
 
     def adapt(self, problem: Problem, q: Distribution) -> None:
-        """Let the estimator's state learn for one step, from noise of its own."""
+        """Let the estimator's state learn for one step, from separate noise."""
         assert self.state is not None
         r = rows(q, 1)
         f = counted(problem.integrand(r), self.adapted)
@@ -186,7 +186,7 @@ class Trainee:
         }
 
     def value(self) -> tuple[float, float]:
-        """Return the objective and its standard error, in float64, on held-out data if the objective has them.
+        """Return the objective and its standard error, in float64, on held-out data if the objective has any.
 
         The objective is exact if its problem has an exact value. Otherwise it is the mean of f over samples, drawn from
         the same noise at every checkpoint.
@@ -204,7 +204,7 @@ class Trainee:
 
     @property
     def evaluated(self) -> Problem:
-        """The float64 problem on which the objective is evaluated: the held-out one if there is one."""
+        """The float64 problem on which the objective is evaluated: on held-out data if the objective has any."""
         return self.sharp.held_out or self.sharp
 
     def sharpen(self) -> None:
@@ -215,7 +215,7 @@ class Trainee:
                     sharp[name].copy_(t)
 
     def variance(self, step: int) -> Summary | None:
-        """Return the gradient's statistics at the current weights, as in ``bench run``; None if they are not finite."""
+        """Summarise the gradient at the current weights, as in ``bench run``; None if a gradient is not finite."""
         try:
             ((_, summary),) = summarise_draws(self.engine(), f"{LineKind.TRAINING} variance at step {step}")
         except Lost:

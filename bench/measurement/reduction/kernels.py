@@ -76,7 +76,7 @@ def centre_blocks(g: Tensor, pivot: Tensor | None, blocks: int, out: Tensor, *, 
 
 
 def row_sums(x: Tensor, scale: float, out: Tensor, *, add: bool) -> None:
-    """Write `scale · Σ_j x[r, j]` to `out[r]`, or add it if `add`. `x` is `[rows, size]`, and `out` is `[rows]`."""
+    """Write `scale · Σ_j x[r, j]` to `out[r]`; with `add`, add it. `x` is `[rows, size]`, and `out` is `[rows]`."""
     if 1 < x.shape[1] < FEW_COLUMNS:
         torch.addmv(out, x, x.new_full((x.shape[1],), scale), beta=float(add), out=out)
         return
@@ -123,9 +123,9 @@ def third_and_fourth(Y: Tensor, squares: Tensor, typical: float, cubes: Tensor) 
         M3 = Σ_r Y[b, r, j]³
         M4 = Σ_r Y[b, r, j]⁴
 
-    If `typical`, a typical Y², is not near 1, powers of `Y / √typical` are summed, so that none leaves the range of the
-    dtype, and the sums are scaled back. `Y` is `[blocks, rows, size]`. `squares`, which holds Y², and `cubes`, memory
-    of this shape, are overwritten.
+    If `typical`, a typical Y², is not near 1, powers of `Y / √typical` are summed, so that no power leaves the range of
+    the dtype, and the sums are scaled back. `Y` is `[blocks, rows, size]`. `squares`, which holds Y², and `cubes`,
+    memory of the shape of `Y`, are overwritten.
     """
     scale = 1.0 if 1 / ORDINARY < typical < ORDINARY else typical
     if scale != 1:
@@ -160,10 +160,10 @@ def _powers(v: Tensor, orders: int, space: Workspace) -> Tensor:
 
 
 def top(v: Tensor, count: int) -> Tensor:
-    """Return the `count` largest values of every block in `v` `[blocks, rows]`, joined, in no order.
+    """Return the `count` largest values of every block in `v` `[blocks, rows]`, joined, in no particular order.
 
-    The largest values of all blocks together could come from a single block: a gradient so large that it shifts the
-    mean of its block makes all other rows of the block seem far from the mean.
+    Without this choice by block, all of the largest values could come from a single block: a gradient so large that it
+    shifts the mean of its block makes all other rows of the block seem far from the mean.
     """
     if v.is_cuda:
         return torch.topk(v, count).values.flatten()
@@ -204,7 +204,7 @@ def gram_matrices(Y: Tensor, wanted: int) -> list[Tensor]:
 def square_trace(G: Tensor) -> Tensor:
     """Return unbiased estimates `[b]` of tr Σ², float64, from `G` `[b, n, n]`, the Gram matrices of b samples.
 
-    Σ is the covariance of a row, and a sample has n ≥ 4 rows, taken about any point near their mean. If G is
+    Σ is the covariance of a row. A sample has n ≥ 4 rows, from which any point near their mean was subtracted. If G is
     the Gram matrix about the mean itself, the estimate is::
 
         (n−1)/(n(n−2)(n−3)) · [(n−1)(n−2) ‖G‖²/(n−1)² + (tr G/(n−1))² − n Σ_i G_ii²/(n−1)]

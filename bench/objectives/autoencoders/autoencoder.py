@@ -145,7 +145,7 @@ class Autoencoder(Objective):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests, by field, of the images and weights in the files that the fields ``data`` and ``at`` name."""
+        """Digests of the images and weights in the files named in ``data`` and ``at``, keyed by these fields."""
         found, path = dict[str, str](), self.weights_file
         if self.data != "digits":
             found["data"] = images(self.data).digest

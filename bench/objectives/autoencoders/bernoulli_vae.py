@@ -41,7 +41,8 @@ class BernoulliVAE(Autoencoder):
         batch: number of images, at least 1: the first images of the data or, in training, a minibatch.
         seed: seed of the initial weights and of the order of minibatches, at least 0.
         at: weights: "initial", "trained" (packaged, for the defaults) or a file from ``bench train --keep-weights``.
-        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28, files).
+        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; your
+            files).
         particles: number K of particles, at least 1, of the importance-weighted bound
             ``f(b_1 ... b_K) = log (1/K) sum_k p(x, b_k) / q(b_k | x)``, with a Monte Carlo reference; None for the
             evidence lower bound.

@@ -46,7 +46,8 @@ class GaussianVAE(Autoencoder):
         seed: seed of the initial weights and of the order of minibatches, at least 0.
         decoder: "network" or "linear".
         at: weights: "initial", "trained" (packaged, for the defaults) or a file from ``bench train --keep-weights``.
-        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28, files).
+        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; your
+            files).
         particles: number K of particles, at least 1, of the importance-weighted bound
             ``f(z_1 ... z_K) = log (1/K) sum_k p(x, z_k) / q(z_k | x)``, with a Monte Carlo reference; None for the
             evidence lower bound.

@@ -12,7 +12,7 @@ from bench.objectives._protocol import Theta
 
 
 def copies(t: Tensor, particles: int | None, event: int = 1) -> Tensor:
-    """Return t, repeated for each particle along a new axis before its last ``event`` axes if there are particles."""
+    """Return t, repeated along a new axis of particles before its last ``event`` axes; t itself without particles."""
     return t if particles is None else t.unsqueeze(-event - 1).expand(*t.shape[:-event], particles, *t.shape[-event:])
 
 

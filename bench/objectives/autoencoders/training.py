@@ -29,7 +29,7 @@ def trainable(on: Callable[[Tensor], Problem], images: Images, seen: Seen, batch
     Args:
         on: maps images ``[batch, pixels]`` to the problem on them; all these problems share theta and extra.
         images: the images to train on and the held-out images.
-        seen: selects images, in the form that the decoder models.
+        seen: maps a selection to the selected images, ``[images, pixels]``, in the form that the decoder models.
         batch: number of images at the point of measurement and in a minibatch.
         seed: seed of the order of the images in every epoch.
     """
@@ -61,7 +61,8 @@ def pictures(
         code: maps images to their most likely latents, ``[images, *latents]``.
         decoded: maps latents ``[..., *latents]`` to mean images, ``[..., pixels]``.
         prior: draws latents from the prior, ``[32, *latents]``.
-        walk: maps the codes of the held-out images to latents along two directions, ``[steps, steps, *latents]``.
+        walk: maps the held-out images' most likely latents to latents along two directions, ``[steps, steps,
+            *latents]``.
     """
 
     def drawn(generator: Generator) -> Theta:
@@ -80,7 +81,7 @@ def pictures(
 
 
 def liveliest(spread: Tensor) -> tuple[int, int]:
-    """Return the indices of the two latents with the largest ``spread``, ``[dim]``; a single one is given twice."""
+    """Return the indices of the two latents with the largest ``spread``, ``[dim]``; 0 and 0 if dim is 1."""
     order = spread.argsort(descending=True, stable=True).tolist()
     return order[0], order[min(1, len(order) - 1)]
 
