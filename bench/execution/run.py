@@ -46,7 +46,7 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
             most = replace(settings, replicates=target.max_replicates)
             tasks, lost = _with_pilots(study, [PilotTask(cell, most, target=target) for cell in cells])
         _measure(study, tasks)
-    return study.records({task.run for task in (*tasks, *lost, *refused)})
+    return study.records({task.run_id for task in (*tasks, *lost, *refused)})
 
 
 def _with_pilots(study: StudyWriter, pilots: Sequence[PilotTask]) -> tuple[list[MomentsTask], list[Task]]:
@@ -81,8 +81,8 @@ def _measure(study: StudyWriter, tasks: Sequence[MomentsTask]) -> None:
         if line != study.line(task):
             study.keep(line)
     study.stop()  # nothing may run beside the timing
-    measured = {task.run for task in tasks if study.line(task)["outcome"] == Outcome.MEASURED}
-    study.execute([task for task in untimed if task.run in measured], in_process=True)
+    measured = {task.run_id for task in tasks if study.line(task)["outcome"] == Outcome.MEASURED}
+    study.execute([task for task in untimed if task.run_id in measured], in_process=True)
 
 
 def _references(measured: Sequence[tuple[Cell, Settings]]) -> list[ReferenceTask]:

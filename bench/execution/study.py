@@ -59,11 +59,11 @@ class StudyWriter:
 
     def line(self, task: Task) -> Record:
         """Return the record of a task; the folder must hold one."""
-        return self.lines[task.run, task.kind]
+        return self.lines[task.run_id, task.kind]
 
     def lacking(self, tasks: Sequence[SomeTask]) -> list[SomeTask]:
         """Return the tasks whose record is missing, reports a failure, or was made by code that has changed since."""
-        lines = [(task, self.lines.get((task.run, task.kind))) for task in tasks]
+        lines = [(task, self.lines.get((task.run_id, task.kind))) for task in tasks]
         return [task for task, line in lines if line is None or not task.is_settled_by(line)]
 
     def keep(self, line: Record) -> None:

@@ -45,7 +45,7 @@ class Task(ABC):
     """Format of the task's label, with the fields ``cell``, ``objective`` (their labels) and ``seed``."""
 
     @functools.cached_property
-    def run(self) -> str:
+    def run_id(self) -> str:
         """Id of the run that the record belongs to."""
         return run_of(self.cell, self.settings)
 
@@ -142,7 +142,7 @@ class PilotTask(Task):
     title = "pilot of {cell}"
 
     @functools.cached_property
-    def run(self) -> str:
+    def run_id(self) -> str:
         """Id of the run, which depends on the target."""
         return str(self.head()["run"])
 

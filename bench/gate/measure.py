@@ -7,7 +7,7 @@ from bench.measurement import reference
 from bench.measurement.engine import FINGERPRINT_DRAWS, Engine
 from bench.measurement.lines import head, safely
 from bench.measurement.moments import fingerprint_of, measure_moments
-from bench.measurement.summaries import Progress
+from bench.measurement.summaries import OnProgress
 from bench.measurement.threads import single_thread
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
@@ -16,7 +16,7 @@ from bench.stats.gate import baseline_replicates, is_heavy
 
 
 def measure_cell(
-    cell: Cell, settings: Settings, progress: Progress, truncate_at: float | None = None, *, heavy: bool = False
+    cell: Cell, settings: Settings, progress: OnProgress, truncate_at: float | None = None, *, heavy: bool = False
 ) -> Record:
     """Measure a cell, and return its moments record. ``progress`` gets the number of replicates done and the total.
 
@@ -34,7 +34,7 @@ def measure_cell(
         return safely(work, head(cell, settings, LineKind.MOMENTS))
 
 
-def measure_for_baseline(cell: Cell, settings: Settings, progress: Progress, *, adaptive: bool) -> Record:
+def measure_for_baseline(cell: Cell, settings: Settings, progress: OnProgress, *, adaptive: bool) -> Record:
     """Measure a cell for a baseline, and return its moments record.
 
     The cell is first measured with the replicates of the settings. If ``adaptive``, it is measured again with 1e5

@@ -12,7 +12,7 @@ from bench.measurement.adaptation import adapt_state
 from bench.measurement.counting import count_evaluations
 from bench.measurement.engine import FINGERPRINT_DRAWS, Engine, Vector, digest, exact_gradient
 from bench.measurement.lines import head
-from bench.measurement.summaries import Progress, ignore, summarise_partials
+from bench.measurement.summaries import OnProgress, ignore, summarise_partials
 from bench.planning.settings import Settings
 from bench.records.identity import canonical
 from bench.records.lines import LineKind, Record
@@ -30,7 +30,7 @@ def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials
 
 
 def measure_moments(
-    engine: Engine, progress: Progress = ignore, spread: Spread = in_process, reference: Reference | None = None
+    engine: Engine, progress: OnProgress = ignore, spread: Spread = in_process, reference: Reference | None = None
 ) -> Record:
     """Measure a cell and return its moments record.
 
@@ -70,7 +70,7 @@ def summarise_cell(
     exact: Vector | None = None,
     reference: Reference | None = None,
     spread: Spread = in_process,
-    progress: Progress = ignore,
+    progress: OnProgress = ignore,
 ) -> tuple[Sums, Summary, str]:
     """Compute and sum up all gradients of a cell; return the sums, their summary and the cell's fingerprint.
 

@@ -14,7 +14,7 @@ from bench.measurement.adaptation import adapt_state
 from bench.measurement.draws import ladder, take_until
 from bench.measurement.engine import Engine
 from bench.measurement.lines import head
-from bench.measurement.summaries import Progress, ignore, summarise_draws
+from bench.measurement.summaries import OnProgress, ignore, summarise_draws
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.records.identity import digest
@@ -32,7 +32,7 @@ def pilot_head(cell: Cell, settings: Settings, target: PrecisionTarget) -> Recor
 
 
 def run_pilot(
-    cell: Cell, settings: Settings, target: PrecisionTarget, progress: Progress = ignore, look: Look = lambda *_: None
+    cell: Cell, settings: Settings, target: PrecisionTarget, progress: OnProgress = ignore, look: Look = lambda *_: None
 ) -> Record:
     """Run a pilot and return its record, which holds the number of replicates that the cell needs.
 
@@ -54,7 +54,7 @@ def run_pilot(
     return {**line, **found, "wall_seconds": time.perf_counter() - begin}
 
 
-def _looks(engine: Engine, target: PrecisionTarget, progress: Progress, look: Look) -> Iterator[tuple[int, Summary]]:
+def _looks(engine: Engine, target: PrecisionTarget, progress: OnProgress, look: Look) -> Iterator[tuple[int, Summary]]:
     """Yield the replicates and the summary at every look, until the target is reached or the replicates are spent."""
     adapt_state(engine)
     # The ladder of short runs, however high the limit: it begins with small draws, and the pilot may end soon.

@@ -11,7 +11,7 @@ from bench.measurement.adaptation import adapt_state
 from bench.measurement.engine import Engine
 from bench.measurement.lines import Lost, head
 from bench.measurement.moments import shape_of
-from bench.measurement.summaries import Progress, ignore, summarise_draws
+from bench.measurement.summaries import OnProgress, ignore, summarise_draws
 from bench.measurement.threads import single_thread
 from bench.objectives import Objective
 from bench.planning.cells import Cell
@@ -41,7 +41,7 @@ def settings_of(settings: Settings) -> Settings:
     return replace(settings, dtype="float64", common_noise=True, timing=False)
 
 
-def measure_reference(cell: Cell, settings: Settings, progress: Progress = ignore) -> Record:
+def measure_reference(cell: Cell, settings: Settings, progress: OnProgress = ignore) -> Record:
     """Measure a reference and return its record. The cell comes from ``cell_of``, the settings from ``settings_of``.
 
     Raises:

@@ -9,7 +9,7 @@ from bench.measurement.lines import Lost
 from bench.measurement.reduction.blocks import block_partial
 from bench.stats import Accumulator, Partial, Reference, Summary, Sums, summarise
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """A function called after every partial sum with the replicates done and the replicates due at the next look or end."""
 
 
@@ -26,7 +26,7 @@ def summarise_partials(
     looks: Sequence[int],
     exact: Vector | None = None,
     reference: Reference | None = None,
-    progress: Progress = ignore,
+    progress: OnProgress = ignore,
 ) -> Iterator[tuple[Sums, Summary]]:
     """Add up partial sums in block order, and yield the sums and their summary at every look.
 
@@ -75,7 +75,7 @@ def summarise_draws(
     stage: str,
     sizes: Sequence[int] | None = None,
     looks: Sequence[int] | None = None,
-    progress: Progress = ignore,
+    progress: OnProgress = ignore,
 ) -> Iterator[tuple[Sums, Summary]]:
     """Compute gradients draw by draw, each draw as one block, and yield the sums and their summary at every look.
 

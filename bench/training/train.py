@@ -61,7 +61,7 @@ class TrainingRun(Task):
         return self.how.steps / WORTH_WORKERS
 
     @functools.cached_property
-    def run(self) -> str:
+    def run_id(self) -> str:
         """Id of the run."""
         return digest([self.cell.id, self.kind, self._training(), self.seed])
 
@@ -74,7 +74,7 @@ class TrainingRun(Task):
         """Return the start of the training record: the keys that are known before the training."""
         given = self._training()
         facts = {"maximise": upwards(self.cell.objective), "learning_rate": given.pop("rate"), "seed": self.seed}
-        return {**head(self.cell, self.settings, self.kind), "run": self.run, **given, **facts}
+        return {**head(self.cell, self.settings, self.kind), "run": self.run_id, **given, **facts}
 
     def is_settled_by(self, line: Record) -> bool:
         """Return whether a record settles the run: no failure, unchanged code and, if weights are kept, their file."""
@@ -122,4 +122,4 @@ def train(
         lacking = study.lacking(runs)
         progress.start(len(runs), len(runs) - len(lacking))
         study.execute(lacking)
-    return study.records({run.run for run in (*runs, *refused)})
+    return study.records({run.run_id for run in (*runs, *refused)})

@@ -17,7 +17,7 @@ from bench.measurement.counting import Counter, count_evaluations, counted
 from bench.measurement.engine import DTYPES, Engine, checked_loss
 from bench.measurement.heap import keep_memory
 from bench.measurement.lines import Lost
-from bench.measurement.summaries import Progress, summarise_draws
+from bench.measurement.summaries import OnProgress, summarise_draws
 from bench.objectives import Objective, Problem
 from bench.objectives.autoencoders import weights
 from bench.planning.cells import Cell
@@ -85,10 +85,10 @@ class Trainee:
         seed = draw_seed(self.seed, f"{LineKind.TRAINING} {stage}", identity(self.cell.objective), index)
         return Generator(device or self.device).manual_seed(seed)
 
-    def train(self, progress: Progress) -> Record:
+    def train(self, progress: OnProgress) -> Record:
         """Train, report the steps done at every checkpoint, and return the part of the record with the results."""
         f_evals, grad_evals = count_evaluations(self.engine())
-        checkpoints, divergence = self.run(progress)
+        checkpoints, divergence = self.train_to_the_end(progress)
         batch = math.prod(self.problem.q(self.problem.theta).batch_shape)
         return {
             "outcome": Outcome.DIVERGED if divergence else Outcome.MEASURED,
@@ -106,7 +106,7 @@ class Trainee:
             "pictures": self.pictures() if self.seed == 0 else None,
         }
 
-    def run(self, progress: Progress) -> tuple[list[Record], Divergence | None]:
+    def train_to_the_end(self, progress: OnProgress) -> tuple[list[Record], Divergence | None]:
         """Train; return the results at every checkpoint, and the divergence of the run or None if there was none."""
         found = [self.checkpoint(0, math.nan, 0.0)]
         divergence = self.divergence(found)
