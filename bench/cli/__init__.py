@@ -1,4 +1,4 @@
-"""The command line. A command parses its arguments, calls one function and prints; it makes slow imports inside itself.
+"""The command line. A command parses its arguments, calls one function and prints; slow imports are inside it.
 
 Data goes to stdout; progress, notes and errors go to stderr.
 """

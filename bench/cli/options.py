@@ -16,7 +16,7 @@ BUDGETS = {"quick": (10_000, 1_000), "full": (100_000, 10_000)}
 """For each budget, the replicates per cell of a baseline, and of the first stage of a check."""
 PATH = click.Path(path_type=Path)
 VARIABLE = "BENCH_DATA_DIR"
-"""Environment variable that names the folder of images; repeated from ``bench.objectives``, which imports torch."""
+"""Environment variable for the folder of images; its name is repeated here, as ``bench.objectives`` imports torch."""
 
 
 def complete(kind: Kind) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
@@ -60,7 +60,7 @@ def selectors(command: F) -> F:
 
 
 def data_dir(command: F) -> F:
-    """Add ``--data-dir`` to a command. While the command runs, its environment and its workers' have the value."""
+    """Add ``--data-dir`` to a command: it sets an environment variable of the command and its workers while it runs."""
     return click.option(
         "--data-dir",
         type=PATH,

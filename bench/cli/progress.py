@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Plain(Silent):
-    """Progress as lines of text: at most one per ``interval`` seconds of ``clock``, but all failures."""
+    """Progress as lines of text: all failures, and at most one other line per ``interval`` seconds of ``clock``."""
 
     def __init__(self, stream: TextIO, interval: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._interval, self._clock = stream, interval, clock
         self._total, self._done, self._next = 0, 0, clock()
 
     def start(self, total: int, done: int) -> None:
-        """Write the number of measurements, and how many of them are on record already."""
+        """Write the number of measurements, and the number of them that are on record already."""
         self._total, self._done = total, done
         self._write(f"measurements: {total}" + (f", {done} on record already" if done else ""))
 

@@ -49,7 +49,7 @@ class Entry(_Plain):
     min(w, c0). For a heavy tail, w is half the squared distance of two gradients (``bench.gate.pairs``), and
     ``truncated_cv2`` is doubled. ``bias_norm`` is ‖ḡ − g*‖, the distance of the mean gradient from the exact or
     reference gradient. ``bias_squared`` is an unbiased estimate of the squared bias, so it may be negative. ``speed``
-    has log(cost) of every fresh process, where cost is t(estimator)/t(sample + f).
+    has one log(cost) per fresh process, where cost is t(estimator)/t(sample + f).
     """
 
     estimator: str

@@ -10,7 +10,7 @@ AGREEMENT = 1e-6
 
 
 def same_statistics(entry: Entry, other: Entry) -> bool:
-    """Tell whether two measurements of the same samples have the same statistics, except for their last digits."""
+    """Tell whether two measurements of the same samples agree in their statistics, except for the last digits."""
     pairs = [(getattr(entry, n), getattr(other, n)) for n in ("variance", "cv2", "kurtosis", "bias_norm")]
     return entry.replicates == other.replicates and all(_close(a, b) for a, b in pairs)
 

@@ -32,7 +32,7 @@ SMALLEST = 1e-300
 ROUNDING = 10.0
 """On another platform, the rounding error of a gradient may be larger by this factor."""
 COARSEST = 1.0
-"""If a test could not have found this relative growth of the variance, a doubling, it is inconclusive."""
+"""A test is inconclusive if it could not have found this relative growth of the variance, a doubling."""
 
 
 class Verdict(StrEnum):
@@ -67,7 +67,7 @@ class Sample:
 
     @property
     def is_reliable(self) -> bool:
-        """Whether the tail index (below 1, or None) suggests a finite variance, which the test of the bias needs."""
+        """Whether the variance seems finite, as a test of the bias requires: the tail index is below 1 or None."""
         khat = self.statistics.khat
         return khat is None or khat < 1
 
@@ -78,11 +78,11 @@ class Case:
 
     Args:
         cell: id of the cell.
-        label: selectors of the cell.
+        label: the cell's readable name, made of its selectors.
         entry: entry of the baseline; None for a new cell.
-        margin: relative growth of the variance that passes, 0.1 for 10 %; None for the default.
+        margin: relative growth of the variance that passes, 0.1 for 10 %; None for the default, 0.05 or 0.1.
         fate: a verdict that needs no statistics, such as MISSING; None if the statistics decide.
-        reason: the reason for the fate.
+        reason: the reason for ``fate``.
         first: the measurement of the first stage.
         second: the measurement of the second stage; None if the first stage did not flag the cell.
     """
@@ -118,11 +118,12 @@ class Flags:
 class Finding:
     """The verdict on a cell, and the evidence for it. A field is None if it was not measured or not tested.
 
-    The p-values of the first stage are ``p_screen``, for the variance, and ``p_bias_screen``. Those of the second stage
-    are ``p``, which combines ``p_variance`` and ``p_truncated``, and ``p_bias``; ``_adjusted`` means after Holm's
-    correction. ``change`` is the last measured variance over the baseline's. ``smallest_change`` is the relative growth
-    that the check finds with probability 0.9. If the baseline's tail is heavy, ``variance`` and ``baseline_variance``
-    are None, and ``change`` and ``smallest_change`` describe the truncated variance.
+    The first stage has two p-values: ``p_screen`` for the variance, and ``p_bias_screen`` for the bias. The second
+    stage has two: ``p`` for the variance, which combines ``p_variance`` and ``p_truncated``, and ``p_bias`` for the
+    bias; ``p_adjusted`` and ``p_bias_adjusted`` are ``p`` and ``p_bias`` after Holm's correction. ``change`` is the
+    last measured variance divided by the baseline's. ``smallest_change`` is the relative growth that the check finds
+    with probability 0.9. If the baseline's tail is heavy, ``variance`` and ``baseline_variance`` are None, and
+    ``change`` and ``smallest_change`` describe the truncated variance.
     """
 
     cell: str

@@ -37,8 +37,9 @@ def measure_cell(
 def measure_for_baseline(cell: Cell, settings: Settings, progress: OnProgress, *, adaptive: bool) -> Record:
     """Measure a cell for a baseline, and return its moments record.
 
-    The cell is first measured with the replicates of the settings. If ``adaptive``, it is measured again with 1e5
-    replicates, or 4e5 if cv² > 10, if that is more. ``progress`` gets the number of replicates done and the total.
+    The cell is first measured with the replicates of the settings. If ``adaptive`` and that is more, it is then
+    measured with 1e5 replicates, or with 4e5 if cv² of the squared norms is above 10. ``progress`` gets the number of
+    replicates done and the total.
     """
     line = measure_cell(cell, settings, progress)
     if line["outcome"] != Outcome.MEASURED:
@@ -62,7 +63,7 @@ def _with_pairs(line: Record, cell: Cell, settings: Settings, cut: float | None)
 
 
 def first_draws(cell: Cell, settings: Settings) -> tuple[str, bool]:
-    """Return the fingerprint of a cell's first draws, and whether a whole run has no further draws."""
+    """Return the fingerprint of a cell's first draws, and whether these are all the draws of a run."""
     with single_thread():
         engine = Engine(cell, settings)
         return fingerprint_of(engine), len(engine.sizes) <= FINGERPRINT_DRAWS

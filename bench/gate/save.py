@@ -57,8 +57,8 @@ def promote(old: Baseline, selection: Selection, folder: Path, progress: Progres
     """Measure the cells of a selection again, and return the baseline with the new measurements.
 
     Selected cells that no longer exist are dropped. Cells that could not be measured, and cells outside the selection,
-    stay as they are. The new measurements include times if ``speed``, or if the old baseline has times of these cells.
-    Paths of users' files are stored relative to the baseline's ``folder``.
+    stay as they are. The new measurements include times if ``speed``, or if the old baseline has times of any of these
+    cells. Paths of users' files are stored relative to the baseline's ``folder``.
 
     Raises:
         UsageError: the baseline was measured on a CUDA device, but there is none.
@@ -75,7 +75,7 @@ def promote(old: Baseline, selection: Selection, folder: Path, progress: Progres
 def read_study(study: Path, folder: Path) -> Draft:
     """Return a baseline made from the records in a study's folder: for each cell, the run with the most replicates.
 
-    Paths of users' files are stored relative to ``folder``, the baseline's.
+    Paths of users' files are stored relative to ``folder``, the baseline's folder.
 
     Raises:
         UsageError: the study has no spec, or no measured cell of its spec.

@@ -51,7 +51,7 @@ class Selection:
     new: list[Picked]
 
     def only(self, wanted: str) -> Selection:
-        """Return a selection of only one cell of the baseline. ``wanted`` is its label or the beginning of its id.
+        """Return a selection of one cell of the baseline. ``wanted`` is the cell's label or the beginning of its id.
 
         Raises:
             UsageError: ``wanted`` matches no cell or several.
@@ -81,10 +81,10 @@ def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list
 def select(
     baseline: Baseline, folder: Path, estimators: Sequence[str] = (), objectives: Sequence[str] = ()
 ) -> Selection:
-    """Return the cells to compare with a baseline. Its paths of users' files are relative to ``folder``.
+    """Return the cells to compare with a baseline, in which paths of users' files are relative to ``folder``.
 
     ``estimators`` and ``objectives`` are selectors that narrow the check; without them, it covers the whole baseline.
-    Cells that they exclude do not count as missing. Cells that they name but the baseline lacks are new.
+    Cells that the selectors exclude do not count as missing. Cells that they name and the baseline lacks are new.
 
     Raises:
         UsageError: a selector has an unknown name, parameter or value.

@@ -1,8 +1,8 @@
 """The speed gate: it tells whether the cost of a cell has grown since the baseline.
 
-The cost is t(estimator)/t(sample + f): the time of the estimator over the time of one sample and one evaluation of f,
-timed in turn in one fresh process. Times vary more between processes than within one, so whole processes are repeated
-(Kalibera & Jones 2013): nine for a baseline, one for a check, three to confirm.
+The cost is t(estimator)/t(sample + f): the time of the estimator divided by the time of one sample and one evaluation
+of f, timed in turn in one fresh process. Times vary more between processes than within one, so whole processes are
+repeated (Kalibera & Jones 2013): nine for a baseline, one for a check, three to confirm.
 """
 
 import math
@@ -61,7 +61,7 @@ def baseline_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, li
 def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str, tuple[str, str]]:
     """Time cells, and return ``unchanged``, ``slower`` or ``not gateable`` by cell id, with the reason.
 
-    A cell is slower if its cost is more than 25 % above the baseline's median in a first process and in three others.
+    A cell is slower if its cost is more than 25 % above the baseline's median in each of four fresh processes.
     """
     found = {entry.cell: ("not gateable", _obstacle(entry)) for entry, _ in cells if _obstacle(entry)}
     suspects = [(entry, picked) for entry, picked in cells if entry.cell not in found]

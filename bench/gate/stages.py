@@ -31,8 +31,9 @@ class Options:
 
     Args:
         replicates: replicates of the first stage; None for a tenth of the baseline's. The second stage has four times
-            the number.
-        seed: seed of the first stage; None for the baseline's. With another seed every cell is tested.
+            as many.
+        seed: seed of the first stage; None for the baseline's. With a seed other than the baseline's, every cell is
+            tested, because its samples cannot equal the baseline's.
         margin: relative growth of the variance that passes, 0.1 for 10 %; None for 5 or 10 %, depending on the cell.
         device: "cpu" or "cuda"; None for the baseline's.
         strict: whether cells that could not be judged fail the build.

@@ -18,7 +18,7 @@ ORDER = list(Verdict)
 
 @dataclass(frozen=True)
 class Printer:
-    """The report of a check in several forms. ``name`` is the baseline's name or path, as the user typed it."""
+    """The report of a check in several formats. ``name`` is the baseline's name or path, as the user typed it."""
 
     name: str
     baseline: Baseline

@@ -24,12 +24,12 @@ class Unknown(Exception):
 
 @dataclass(frozen=True)
 class Comparison:
-    """The variances of a and b in one cell, compared.
+    """A comparison of the variances of a and b in one cell.
 
     ``ratio`` is the variance of b over the variance of a, with its 95 % limits; None if a tail is heavy or nothing
-    varies. ``per_evaluation`` is the ratio with each variance multiplied by its number of evaluations of f and of its
-    gradient. ``p`` is corrected over all cells (Holm). ``noise`` is "same samples", "paired" or "independent". ``word``
-    says which variance is lower.
+    varies. ``per_evaluation`` is the ratio after multiplying each variance by its estimator's number of evaluations of
+    f and of its gradient. ``p`` is corrected over all cells (Holm). ``noise`` is "same samples", "paired" or
+    "independent". ``word`` says which variance is lower.
     """
 
     cell: str
@@ -53,7 +53,7 @@ class Comparison:
 def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Comparison], list[str], list[str]]:
     """Return comparisons of the cells in both studies, the labels of cells in a alone, and those in b alone.
 
-    If a study has several runs of a cell, runs with equal seed and replicates are compared, or else the longest.
+    Of several runs of a cell, two with equal settings and replicates are compared if possible, or else the longest.
     """
     first, second = _by_cell(a), _by_cell(b)
     pairs = [(_label(first[key][0]), *_matching(first[key], second[key])) for key in first if key in second]

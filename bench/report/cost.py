@@ -22,9 +22,9 @@ PRODUCT = ("variance_times_cost", "variance_times_cost_low", "variance_times_cos
 def priced(table: pd.DataFrame, cost: str = "seconds") -> pd.DataFrame:
     """Return the frame of runs with the columns ``unit``, ``price``, ``variance_times_cost`` and ``efficiency``.
 
-    ``price`` is the cost of one estimate: in seconds if every measured run of the problem was timed, otherwise, or if
-    ``cost`` is "evaluations", in evaluations of f and of its gradient. ``variance_times_cost`` is the product
-    (``stats.comparison.work_normalised``). Both have limits, in columns that end in ``_low`` and ``_high``.
+    ``price`` is the cost of one estimate. It is in seconds if every measured run of the problem was timed; if not, or
+    if ``cost`` is "evaluations", it is in evaluations of f and of its gradient. ``variance_times_cost`` is the product
+    (``stats.comparison.work_normalised``). Columns that end in ``_low`` and ``_high`` have their limits.
     ``efficiency`` is the lowest product among the problem's runs that may compete as unbiased, divided by the run's own
     product: 1 is the best. It is NaN for exact methods and wherever a bias or a heavy tail makes it meaningless.
     """
@@ -57,7 +57,8 @@ def advice(rows: list[Any]) -> str:
     """Return a sentence that recommends an estimator for one problem and claims no more than the intervals show.
 
     An estimator is recommended alone only if its interval of variance times cost lies below every rival's. Averaging
-    does not remove a bias, so a biased estimator is named with the largest budget up to which it certainly errs less.
+    does not remove a bias, so a biased estimator is mentioned together with the largest budget at which its error is
+    certain to be below the error of the best unbiased estimator.
 
     Args:
         rows: the measured runs of one problem, from a ``priced`` frame.

@@ -39,7 +39,7 @@ class Curves:
             ``[checkpoints]``.
         seconds: seconds of training up to each checkpoint, the median over runs that have not diverged,
             ``[checkpoints]``.
-        value: the objective; the worse infinity from the checkpoint on at which a run has diverged.
+        value: the objective; from the checkpoint on at which a run has diverged, infinity with the worse sign.
         training_value: mean of the estimator's own values of the objective since the last checkpoint; NaN at the first.
         variance: variance of the gradient, or its lower limit if the tail is heavy; NaN if unknown.
         heavy: whether the variance is a lower limit.
@@ -68,7 +68,7 @@ class Curves:
         return sum(line["outcome"] == Outcome.DIVERGED for line in self.lines)
 
     def at(self, evaluations: float) -> Array:
-        """Return each run's objective after a number of evaluations of f, ``[seeds]``, linear between checkpoints."""
+        """Return each run's objective after a number of evaluations of f, ``[seeds]``, by linear interpolation."""
         place = float(np.interp(evaluations, self.evaluations, np.arange(self.evaluations.size)))
         before, after, part = self.value[:, int(place)], self.value[:, -int(-place // 1)], place % 1
         return before if part == 0 else np.where(np.isfinite(after), before + part * (after - before), after)
@@ -78,8 +78,9 @@ class Curves:
 class Problem:
     """An objective with its training settings, on which estimators are compared.
 
-    ``title`` is the objective's label with the settings that differ between its trainings. ``curves`` are in the order
-    of the records. ``line`` is one record, for the keys that all share. ``maximise`` tells whether larger is better.
+    ``title`` is the objective's label with the settings that differ between the objective's problems. ``curves`` are in
+    the order of the records. ``line`` is one of the records, for the keys that all records share. ``maximise`` tells
+    whether a larger objective is better.
     """
 
     title: str

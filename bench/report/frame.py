@@ -41,7 +41,7 @@ NEEDS_FINITE_VARIANCE = (
 )  # fmt: skip
 
 ROUNDINGS = 1000
-"""Noise counts as rounding if its standard deviation is at most this many roundings of the exact gradient."""
+"""Noise counts as rounding if its standard deviation is below this number times the exact gradient's rounding error."""
 UNBIASED = (BiasVerdict.UNBIASED_WITHIN_TOL, BiasVerdict.EXACT, BiasVerdict.EXACT_WITHIN_TOL)
 OPEN = (BiasVerdict.INCONCLUSIVE, BiasVerdict.NO_REFERENCE, BiasVerdict.DEGENERATE, BiasVerdict.UNRELIABLE)
 CONSTANT = (BiasVerdict.EXACT, BiasVerdict.EXACT_WITHIN_TOL, BiasVerdict.DETERMINISTIC_BIASED)
@@ -60,9 +60,9 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     - ``fair``: the run may compete as unbiased: it is shown unbiased, or declared so and not refuted by the data. For a
       method without noise, an error within the tolerance counts as rounding;
     - ``biased``: a bias was found;
-    - ``exact``: unbiased, with no noise but rounding in its dtype. f can be larger than its gradient, so up to 1000
-      roundings of the gradient count as rounding. Such a variance comes from the arithmetic, and others are not
-      compared with it;
+    - ``exact``: unbiased, without noise except rounding in its dtype. f can be larger than its gradient, so noise up to
+      1000 times the gradient's rounding error counts as rounding. The variance of an exact run comes from the
+      arithmetic alone, and no other variance is compared with it;
     - ``evals``: evaluations of f and of its gradient per estimate.
 
     The records may be of any kind. If a run has several moments records, the last one counts.

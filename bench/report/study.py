@@ -24,12 +24,13 @@ Records = Sequence[Mapping[str, Any]]
 def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
     """Write ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*.svg``, ``*.png``; return the paths written.
 
-    For a training study, the texts are ``training.md`` and ``training.csv``; a study of both kinds gets all five. Equal
-    records give equal bytes. A figure without data is not written, and its file from an earlier report is removed.
+    A study of training gets ``training.md`` and ``training.csv`` instead of the three tables; a study with both kinds
+    of records gets all five files. Equal records give equal bytes. A figure without data is not written, and its file
+    from an earlier report is removed.
 
     Args:
         folder: the study folder; made if it does not exist.
-        records: records of ``records.jsonl``, all or some of them; failures alone will do.
+        records: all or some of the records in ``records.jsonl``; failed ones alone are enough.
         cost: the unit of cost of an estimate, "seconds" or "evaluations".
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +61,7 @@ def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
 
 
 def print_table(records: Records, console: Console, cost: str = "seconds") -> None:
-    """Print the tables of a study, fit for 100 characters; a narrow console gets fewer columns, a pipe plain text."""
+    """Print a study's tables, 100 characters wide or more; a narrower console gets fewer columns, a pipe plain text."""
     trained = _trained(records)
     if not trained or len(trained) < len(records):
         tables.show(prepared(records, cost), console)

@@ -1,7 +1,7 @@
 """One colour, marker and dash per estimator name, the same in every figure of every study.
 
-A colour is a family of methods, a marker (with its dash) a member. The colours are seaborn's ``colorblind`` palette
-without its two palest, which vanish on white. If two colours are hard to tell apart, the markers still differ.
+A colour stands for a family of methods, a marker and its dash for a member. The colours are seaborn's ``colorblind``
+palette without its two palest, which vanish on white. If two colours are hard to tell apart, the markers still differ.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1, 1), (5, 1.5, 1, 1.5),
 
 
 class Style(NamedTuple):
-    """How an estimator looks.
+    """The look of an estimator in the figures.
 
     Args:
         colour: hexadecimal RGB.

@@ -30,7 +30,7 @@ CSV = (
 )  # fmt: skip
 UNIT_NAMES = {f"cost{end}": f"cost_forward_passes{end}" for end in ("", "_low", "_high")}
 UNIT_NAMES |= {"unit": "variance_times_cost_unit"}
-"""CSV names of columns that lack their unit in the frame. ``cost`` is in times to sample and evaluate f once."""
+"""CSV names of columns that lack their unit in the frame. The unit of ``cost`` is the time to sample and evaluate f."""
 INTEGERS = (
     "dim", "size", "seed", "replicates", "n", "rank_low", "rank_high", "unbiased", "deterministic", "noisy",
     "adapt_steps", "peak_bytes", "precision_reached",
@@ -55,7 +55,7 @@ HEADER = ("estimator", "rank", "bias", "variance (95 %)", "eff.", "cos", "f + �
 DROPPED_FIRST = ("cos", "f + ∇f", "rank", "time", "eff.")
 LEFT = ("estimator", "bias", "variance (95 %)", "remarks")  # columns; all others are aligned right
 FOLDED = {"estimator": 26, "remarks": 12}
-"""Columns that wrap on a narrow terminal; below the width given here, another column is dropped instead."""
+"""Columns that wrap on a narrow terminal, with their least width: if it is too much, another column is dropped."""
 SKIPS_SHOWN = 8
 
 Rows = Sequence[Sequence[str]]
@@ -65,7 +65,7 @@ class Section(NamedTuple):
     """One problem of a study as text.
 
     Args:
-        problem: the objective's label, with the settings that tell its problems apart.
+        problem: the objective's label, with the settings that differ between the objective's problems.
         facts: family, dimension, replicates, norm of the exact gradient and unit of cost, in one line.
         body: one row of cells per run, in the order of ``HEADER``.
         advice: a sentence that recommends an estimator.
@@ -78,7 +78,7 @@ class Section(NamedTuple):
 
 
 def ordered(group: pd.DataFrame) -> pd.DataFrame:
-    """Return a problem's runs sorted: unbiased ones by variance × cost, then biased, heavy-tailed and failed ones."""
+    """Return a problem's runs: unbiased, biased, heavy-tailed, then failed ones, each kind by variance × cost."""
     place = (~group["fair"]).astype(int) + 2 * group["heavy"] + 4 * (group["outcome"] != Outcome.MEASURED)
     keyed = group.assign(_place=place, _cost=group["variance_times_cost"].fillna(math.inf))
     ranked = keyed.sort_values(["_place", "_cost", "variance_low", "estimator"], kind="stable")

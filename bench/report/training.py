@@ -42,7 +42,7 @@ NOTES = (
 
 
 class Section(NamedTuple):
-    """One problem as text: a line on how it was trained and judged, and a row for each estimator, the best first."""
+    """One problem as text: how it was trained and judged, and a table row for each estimator, the best first."""
 
     title: str
     facts: str

@@ -73,7 +73,7 @@ def percent(fraction: float) -> str:
 
 
 def duration(seconds: float, *, noisy: bool = False) -> str:
-    """Return seconds as text, in the unit that leaves one to three digits before the point; ``~`` if noisy."""
+    """Return seconds as text, in a unit that leaves one to three digits before the point; with a ``~`` if noisy."""
     if math.isnan(seconds):
         return NONE
     unit, size = next((u for u in TIME_UNITS if seconds >= u[1]), TIME_UNITS[-1])
@@ -107,7 +107,7 @@ def bias(row: Any) -> str:
 
 
 def remarks(row: Any) -> str:
-    """Return what calls for care with the numbers of a row; empty if nothing does."""
+    """Return the reasons for caution with the numbers of a row, as text; empty if there are none."""
     if row.verdict in CONSTANT:
         return ""
     parts = [STATUSES[row.status]]

@@ -13,15 +13,15 @@ from bench.stats.sums import Sums
 
 
 class Accumulator:
-    """The running total of the partial sums of blocks, added in the order 0, 1, 2, ..., whatever process computed them.
+    """The running total of the partial sums of blocks, added in block order, whichever process computed a block.
 
-    It also keeps two sums of a martingale over the blocks, for the bias test `bias.sum_test`. `nonfinite` is the number
-    of gradients so far that were NaN, infinite or too large to square.
+    The accumulator also keeps two sums of a martingale over the blocks, for the bias test `bias.sum_test`. `nonfinite`
+    is the number of gradients so far that were NaN, infinite or too large to square.
 
     Args:
         groups: number of coordinates of each parameter tensor by its name, in the order of flattening.
         replicates: number of gradients in the run, rounded up to whole draws.
-        centre: the vector `[size]` that every block subtracted from its gradients.
+        centre: the vector `[size]` that was subtracted from the gradients of every block.
         exact: the exact gradient `[size]`, or None.
     """
 
@@ -86,7 +86,7 @@ class Accumulator:
         self._truncate_at = partial.truncate_at
 
     def sums(self) -> Sums:
-        """Return the statistics of the blocks so far; raise ValueError if there are none or a row was not finite."""
+        """Return the statistics of the blocks so far; raise ValueError if there is no block or a row was not finite."""
         if self.nonfinite:
             raise ValueError(
                 f"{self.nonfinite} gradients are not finite (NaN, infinite, or too large to square): "
@@ -174,7 +174,7 @@ def _tops(partial: Partial) -> dict[str, Array]:
 
 
 class Largest:
-    """The `count` largest of all values added. They are sorted only now and then."""
+    """The `count` largest of all values added so far. They are sorted only now and then."""
 
     def __init__(self, count: int) -> None:
         self.count, self.held, self.least = count, 0, -np.inf

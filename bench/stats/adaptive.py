@@ -14,11 +14,11 @@ from bench.stats.summary import Summary
 
 @dataclass(frozen=True)
 class PrecisionTarget:
-    """How precise a cell's variance should be, and how many replicates that may take.
+    """The precision wanted for a cell's variance, and the largest number of replicates to spend on it.
 
     Args:
         half_width: half the width of the variance's 95 % interval, divided by the variance; between 0 and 1.
-        max_replicates: at least 1; a cell stops there even if it has not reached the half-width.
+        max_replicates: at least 1; a run has no more replicates even if the half-width is not reached.
     """
 
     half_width: float
@@ -43,24 +43,25 @@ def look_schedule(maximum: int, first: int = 1000) -> list[int]:
 
 
 def half_width(summary: Summary) -> float:
-    """Return half the width of the variance's interval over the variance; infinite if it is 0 or has no upper limit."""
+    """Return a variance's relative half-width, (high − low)/(2 variance); infinite if it is 0 or has no upper limit."""
     if summary.variance_high is None or summary.variance == 0:
         return inf
     return (summary.variance_high - summary.variance_low) / (2 * summary.variance)
 
 
 def is_precise(summary: Summary, target: float) -> bool:
-    """Tell whether to stop: the relative half-width is at most `target`, and the tail index is below 1/2 or None."""
+    """Tell whether the variance's relative half-width is at most `target` and its tail index is below 1/2 or None."""
     return half_width(summary) <= target and (summary.khat is None or summary.khat < 0.5)
 
 
 def planned_replicates(pilot: Summary, target: float) -> int:
     """Return the number of replicates that a fresh run needs for the relative half-width `target`, at least 1000.
 
-    It is `1.2 R (h/target)²`, for a pilot of R replicates whose variance has the relative half-width h. h includes what
-    skewness and tail add; without an upper limit, it is the standard error of ln V̂ times the normal quantile.
+    It is `1.2 R (h/target)²`, for a pilot of R replicates whose variance has the relative half-width h. h includes the
+    effect of skewness and tail. If the pilot's h is infinite, the standard error of ln V̂ times the normal quantile is
+    used instead.
 
-    Source: two stages, Stein (1945), Annals of Mathematical Statistics 16:243.
+    Source: Stein (1945), Annals of Mathematical Statistics 16:243, for planning in two stages.
     """
     if target <= 0:
         raise ValueError(f"the target must be a relative half-width above 0 (got {target}).")
@@ -80,8 +81,8 @@ def spend(alpha: float, looks: int) -> float:
 def confidence_sequence_radius(sd: float, n: int, alpha: float = 0.05, rho: float = 0.05) -> float:
     """Return the half-width of an asymptotic confidence sequence for a mean: intervals that hold for all n at once.
 
-    It is `σ̂ √(2(nρ² + 1)/(n²ρ²) · ln(√(nρ² + 1)/α))` at `n`, with σ̂ = `sd`, the standard deviation of one value. It
-    is narrowest at an n that ρ sets.
+    It is `σ̂ √(2(nρ² + 1)/(n²ρ²) · ln(√(nρ² + 1)/α))` at `n`, with σ̂ = `sd`, the standard deviation of one value. ρ
+    determines the n at which the sequence is narrowest.
 
     Source: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2024), Annals of Statistics 52:2613.
     """

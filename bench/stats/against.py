@@ -22,7 +22,7 @@ Fields = dict[str, object]
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The gradient `[size]` that a run is compared with: exact up to `error` in norm, or the mean of a `reference`."""
+    """The gradient `[size]` to compare a run with: exact up to an error of norm `error`, or a `reference`'s mean."""
 
     gradient: Array
     error: float = 0.0
@@ -34,15 +34,15 @@ class Target:
         return float(np.linalg.norm(self.gradient))
 
     def distance(self, sums: Sums) -> Array:
-        """Return a run's mean gradient minus this one, `[size]`; no digits are lost if the run's centre is this one."""
+        """Return a run's mean gradient minus the target, `[size]`, without cancellation if the target is its centre."""
         return sums.coordinate.mean + (sums.centre - self.gradient)
 
 
 def bias_fields(total: Total, target: Target, *, confidence: float, tolerance: float, significance: float) -> Fields:
     """Return the fields of a run's summary that are about the bias.
 
-    `tolerance` is the relative bias that counts as none, `significance` the level of the test that finds a bias. A run
-    in which nothing varied has no tests: its verdict is DEGENERATE unless the estimator is deterministic.
+    `tolerance` is the relative bias that counts as unbiased, `significance` the level of the test that finds a bias. A
+    run in which nothing varied is not tested. Its verdict is DEGENERATE unless the estimator is deterministic.
     """
     sums, V, R, reference = total.sums, total.V, total.R, target.reference
     delta = target.distance(sums)
@@ -96,7 +96,7 @@ def _tests(total: Total, delta: Array, T: float, reference: Reference | None) ->
 
 
 def error_fields(total: Total, target: Target, *, confidence: float) -> Fields:
-    """Return the summary's fields on mean squared error (less a reference's noise), gain, cosine and alignment."""
+    """Return a summary's fields on gain, cosine, alignment and mean squared error (minus the reference's noise)."""
     sums = total.sums
     out: Fields = {}
     if sums.error is not None and sums.error_top is not None and not total.infinite:

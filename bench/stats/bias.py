@@ -39,7 +39,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class BiasTests:
-    """p-values of tests for a bias. `p_bias` combines the other three; a test that does not apply is None."""
+    """p-values of tests for a bias. `p_bias` combines the other three. None: a test does not apply."""
 
     p_bias: float
     p_max: float
@@ -50,8 +50,8 @@ class BiasTests:
 def squared_bias(delta_norm: float, variance: float, replicates: int, reference: Reference | None = None) -> float:
     """Return an unbiased estimate of the bias's squared norm, `delta_norm² − variance/replicates`. It can be negative.
 
-    `delta_norm` is the distance of the mean from the exact gradient. A reference's variance/replicates is subtracted
-    too.
+    `delta_norm` is the distance of the mean gradient from the exact one. If a `reference` takes the place of the exact
+    gradient, its variance/replicates is subtracted too.
     """
     T = delta_norm**2 - variance / replicates
     return T if reference is None else T - reference.variance / reference.replicates
@@ -65,8 +65,8 @@ def noise_terms(trace_square: float, replicates: int, reference: Reference | Non
         A = 2 (√trΣ²/√(R(R−1)) + √trΣ₀²/√(R₀(R₀−1)))²
         C = 4 (√trΣ²/R + √trΣ₀²/R₀)
 
-    Without a reference, its terms are 0. √trΣ² is at least the largest eigenvalue of Σ. The Cauchy–Schwarz inequality
-    bounds the cross term of the two samples.
+    Without a reference, the terms with index 0 are 0. √trΣ² is at least the largest eigenvalue of Σ. The Cauchy–Schwarz
+    inequality bounds the cross term of the two samples.
     """
     root, R = sqrt(trace_square), replicates
     a, c = root / sqrt(R * (R - 1)), root / R
@@ -77,11 +77,11 @@ def noise_terms(trace_square: float, replicates: int, reference: Reference | Non
 
 
 def bias_upper(delta_norm: float, T: float, A: float, C: float, z: float) -> float:
-    """Return an upper bound of the norm of the bias b, at the level of the quantile `z`.
+    """Return an upper confidence bound of the norm of the bias b. `z` is the quantile that belongs to its level.
 
-    It holds for every direction of b, and for gradients of any length relative to the replicates. `T` estimates ‖b‖²,
-    with `Var T ≤ A + C ‖b‖²`. `delta_norm` is ‖δ‖, the distance of the mean gradient from the exact one. The bound is
-    the smaller of `‖δ‖ + z √(C/4)`, which follows from ‖δ‖ ≥ δ·b/‖b‖, and √max(u, 0), with u the larger root of
+    The bound holds for every direction of b, and for any number of coordinates and replicates. `T` estimates ‖b‖², with
+    `Var T ≤ A + C ‖b‖²`. `delta_norm` is ‖δ‖, the distance of the mean gradient from the exact one. The bound is the
+    smaller of `‖δ‖ + z √(C/4)`, which follows from ‖δ‖ ≥ δ·b/‖b‖, and √max(u, 0), with u the larger root of
     `u − T = z √(A + C u)`. Both come from lower-tail tests of one statistic, so their minimum needs no correction.
     """
     u1 = delta_norm + z * sqrt(C / 4)
@@ -90,10 +90,10 @@ def bias_upper(delta_norm: float, T: float, A: float, C: float, z: float) -> flo
 
 
 def bias_lower(T: float, A: float, C: float, z: float) -> float:
-    """Return a lower bound of the norm of the bias b, at the level of the quantile `z`.
+    """Return a lower confidence bound of the norm of the bias b. `z` is the quantile that belongs to its level.
 
-    `T` estimates ‖b‖², with `Var T ≤ A + C ‖b‖²`. The bound is √u, where u solves `T − u = z √(A + C u)`. It is 0 if T
-    ≤ z √A, where there is no solution.
+    `T` estimates ‖b‖², with `Var T ≤ A + C ‖b‖²`. The bound is √u, where u solves `T − u = z √(A + C u)`. If there is
+    no solution (T ≤ z √A), the bound is 0.
     """
     if z * sqrt(A) >= T:
         return 0.0
@@ -102,22 +102,25 @@ def bias_lower(T: float, A: float, C: float, z: float) -> float:
 
 
 def scalar_limits(delta: float, values: Shape, confidence: float) -> tuple[float, float]:
-    """Return one-sided limits of a scalar gradient's bias, each at `confidence`: the wider of the t and Hall limits."""
+    """Return one-sided limits at `confidence` of a scalar bias estimated by `delta`: the wider of t and Hall limits."""
     interval = mean_interval(delta, values, confidence=2 * confidence - 1)
     return interval.low, interval.high
 
 
 def bias_df(cv2: float, replicates: int) -> float:
-    """Return the bias bounds' degrees of freedom from cv² of the squared norms: clip(2R/max(cv², 1e-9), 1, R − 1)."""
+    """Return the degrees of freedom of the bias bounds: clip(2R/max(cv², 1e-9), 1, R − 1), for R replicates.
+
+    `cv2` is variance/mean² of the squared norms of the gradients.
+    """
     return clip(2 * replicates / max(cv2, 1e-9), 1, replicates - 1)
 
 
 def mean_test(delta: float, values: Shape) -> float:
-    """Return the two-sided p-value of a hypothesis about the mean of a scalar series.
+    """Return the two-sided p-value of the hypothesis that a scalar series has a given mean.
 
-    `delta` is the sample mean minus the hypothetical one. The result is the larger of two p-values: for Student's t
-    with `values.nu` degrees of freedom, and for Hall's transform of t, with the skewness correction clipped to ±1.5. It
-    is 1 for a constant series, which allows no test.
+    `delta` is the sample mean minus the hypothetical mean. The result is the larger of two p-values: the one of
+    Student's t with `values.nu` degrees of freedom, and the one of Hall's transform of t, with the skewness correction
+    clipped to ±1.5. A constant series allows no test, and the result is 1.
     """
     if values.variance == 0:
         return 1.0
@@ -131,11 +134,11 @@ def max_test(
 ) -> float:
     """Return the p-value of "no bias" from the most significant of D coordinates, `1 − (1 − min_j p_j)^D` (Šidák).
 
-    p_j is the larger of two p-values of `t_j = δ_j/√(s̃_j²/R)`: for Student's t, and for Hall's transform of t_j. δ_j
-    is the distance of the mean of coordinate j from the exact value, and R the number of replicates.
-    `s̃_j² = max(s_j², V̂/D)` is the sample variance with the total variance over D as a floor, for a coordinate whose
-    rare jump was never sampled. Where the floor is active, the skewness is not corrected. A reference of R₀ replicates
-    with covariance Σ₀ adds √trΣ₀²/R₀ to s̃_j²/R. `shape` has the third and fourth moments.
+    p_j is the larger of two p-values: the one of Student's t for `t_j = δ_j/√(s̃_j²/R)`, and the one of Hall's
+    transform of t_j. δ_j is the mean of coordinate j minus its exact value, and R the number of replicates.
+    `s̃_j² = max(s_j², V̂/D)` is the sample variance s_j², but at least the total variance V̂ divided by D, because a
+    coordinate may have rare jumps that were never sampled. If V̂/D is used, the skewness is not corrected. A reference
+    of R₀ replicates with covariance Σ₀ adds √trΣ₀²/R₀ to s̃_j²/R. `shape` has the third and fourth moments.
     """
     R, D = coordinate.n, delta.size
     floor = total_variance / D
@@ -169,7 +172,7 @@ def sum_test(T: float, Q: float, terms: int) -> float:
 
     It is P(t > T/√Q) for Student's t with ν = `terms` degrees of freedom. T is the sum of q_k = S_{k−1}·y_k and Q the
     sum of q_k², where y_k is the sum over block k of a gradient minus the exact one, and S_k = y_1 + ... + y_k. Without
-    a bias, q_k has mean 0 for every covariance. A run should have 32 blocks or more: ν + 1 blocks give p ≥ P(t > √ν).
+    a bias, q_k has mean 0 for every covariance. A run should have 32 blocks or more: with ν + 1 blocks, p ≥ P(t > √ν).
 
     Source: de la Peña (1999), Annals of Probability 27:537.
     """
@@ -186,7 +189,7 @@ def two_sample_sum_test(T: float, A: float) -> float:
 
 
 def combine(p_max: float, p_sum: float | None, p_projection: float | None, size: int) -> BiasTests:
-    """Return the tests with `p_bias = 3 min(p_max, p_sum, p_projection)`, at most 1; for `size` 1 it is p_max alone."""
+    """Return the tests with `p_bias = 3 min(p_max, p_sum, p_projection)`, at most 1; for `size` 1, p_bias is p_max."""
     if size == 1:
         return BiasTests(p_max, p_max, p_sum, p_projection)
     parts = [p for p in (p_max, p_sum, p_projection) if p is not None]
@@ -194,7 +197,7 @@ def combine(p_max: float, p_sum: float | None, p_projection: float | None, size:
 
 
 def rounding(variance: float, mean_norm: float, dtype: str, exact_error: float) -> float:
-    """Return the distance that errors may explain: `1e-6 √(variance + mean_norm²)` (float64: 1e-12) + `exact_error`."""
+    """Return the distance that rounding explains: `1e-6 √(variance + mean_norm²)` (float64: 1e-12) + `exact_error`."""
     return ROUNDING[dtype] * sqrt(variance + mean_norm**2) + exact_error
 
 
@@ -206,8 +209,8 @@ def stuck_coordinates(delta: Array, coordinate: Moments, eps: float) -> list[int
 def constant_verdict(norm: float, rounding: float, allowed: float) -> BiasVerdict:
     """Return the verdict on a deterministic estimator at distance ``norm`` from the exact gradient.
 
-    ``allowed`` is the tolerance times the norm of the exact gradient. A distance within it is no bias: where terms of f
-    cancel, f has larger rounding errors than its gradient.
+    ``allowed`` is the tolerance times the norm of the exact gradient. A distance up to ``allowed`` counts as no bias,
+    because f has larger rounding errors than its gradient if terms of f cancel.
     """
     if norm <= rounding:
         return BiasVerdict.EXACT
@@ -218,9 +221,9 @@ def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed:
     """Return the verdict on the bias of an estimator with noise.
 
     A bias is found if `p_bias` < `alpha` and `lower` > 0: the verdict is BIASED, or BIASED_WITHIN_TOL if `upper` ≤
-    `allowed`. Otherwise it is UNBIASED_WITHIN_TOL if `upper` ≤ `allowed`, else INCONCLUSIVE. `lower` and `upper` bound
-    the norm of the bias; `allowed` is the tolerance times the norm of the exact gradient. Only an upper bound shows
-    that a bias is small; a test that does not reject shows nothing (Schuirmann 1987).
+    `allowed`. If no bias is found, the verdict is UNBIASED_WITHIN_TOL if `upper` ≤ `allowed`, else INCONCLUSIVE.
+    `lower` and `upper` bound the norm of the bias; `allowed` is the tolerance times the norm of the exact gradient.
+    Only an upper bound shows that a bias is small; a test that does not reject shows nothing (Schuirmann 1987).
     """
     if p_bias < alpha and lower > 0:
         return BiasVerdict.BIASED_WITHIN_TOL if upper <= allowed else BiasVerdict.BIASED
@@ -228,6 +231,6 @@ def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed:
 
 
 def replicates_needed(upper: float, allowed: float, replicates: int) -> float:
-    """Return `replicates (upper/allowed)²`: roughly where the bias bound falls to `allowed` if there is no bias."""
+    """Return `replicates (upper/allowed)²`: about the number that lowers the bound to `allowed` if there is no bias."""
     ratio = upper / allowed if allowed > 0 else inf
     return replicates * (ratio * ratio)

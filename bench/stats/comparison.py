@@ -70,8 +70,8 @@ def paired_log_ratio(
     """Return the log ratio of the variances V_a and V_b of two estimators that saw the same noise in the same blocks.
 
     Replicate r has the influence `q_r = w_a/V̂_a − w_b/V̂_b`, in which shared noise cancels. w is the squared distance
-    of its gradient from the mean. With q̄_k the mean of q over block k, q̄ the mean over all R replicates, and B
-    blocks::
+    of the replicate's gradient from the mean gradient. With q̄_k the mean of q over block k, q̄ the mean over all R
+    replicates, and B blocks::
 
         σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)
         se = σ̂/√R
@@ -87,7 +87,7 @@ def paired_log_ratio(
         confidence: level of the interval.
 
     Raises:
-        ValueError: there are fewer than 8 blocks, the blocks differ, or a variance is 0.
+        ValueError: there are fewer than 8 blocks, the numbers of blocks differ, or a variance is 0.
     """
     if not rows.shape == w_a.shape == w_b.shape:
         raise ValueError(f"paired estimators must have the same blocks (got {rows.size}, {w_a.size}, {w_b.size}).")
@@ -108,14 +108,14 @@ def paired_log_ratio(
 
 
 def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -> LogRatio:
-    """Return the log ratio of two independent runs' variances: `se² = se_a² + se_b²`, and t with min(ν_a, ν_b)."""
+    """Return the log ratio of independent runs' variances, with `se² = se_a² + se_b²` and ν = min(ν_a, ν_b)."""
     _check_positive(a.variance, b.variance)
     se = sqrt(a.se_log**2 + b.se_log**2)
     return _log_ratio(log(a.variance / b.variance), se, min(a.nu, b.nu), 0.0, confidence, paired=False)
 
 
 def compare(a: ComparedRun, b: ComparedRun, *, common: bool, confidence: float = 0.95) -> LogRatio:
-    """Return the log ratio of two runs' variances, paired if they had `common` noise in equal blocks, 8 or more."""
+    """Return the log ratio of two runs' variances, paired if they have `common` noise in at least 8 equal blocks."""
     rows = a.block_rows
     if common and rows.size >= 8 and np.array_equal(rows, b.block_rows):
         V_a, V_b = a.summary.variance, b.summary.variance
@@ -144,10 +144,10 @@ def _check_positive(variance_a: float, variance_b: float) -> None:
 
 
 def order_statistic_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Return the median of `values` `[P]`, and lower and upper confidence limits for the median of their law.
+    """Return the median of `values` `[P]`, and lower and upper confidence limits for the median of their distribution.
 
     The limits are the k-th smallest and k-th largest value, with k = `median_rank(P, confidence)` (sign test). The
-    values must be independent; their law is arbitrary. Raises ValueError if there is no value.
+    values must be independent, from any distribution. Raises ValueError if there is no value.
     """
     x = np.sort(np.asarray(values, dtype=np.float64))
     if x.size == 0:
@@ -157,9 +157,10 @@ def order_statistic_interval(values: ArrayLike, confidence: float = 0.95) -> tup
 
 
 def median_rank(count: int, confidence: float = 0.95) -> int:
-    """Return the rank k for which the k-th smallest and k-th largest of `count` values bound the median of their law.
+    """Return the rank k: the k-th smallest and k-th largest of `count` values bound the median of their distribution.
 
-    k is the (1 − confidence)/2 quantile of Binomial(count, 1/2), at least 1: at 0.95 the range of fewer than 6 values.
+    k is the (1 − confidence)/2 quantile of Binomial(count, 1/2), or 1 if that is 0. Fewer than 6 values cannot reach
+    the confidence 0.95: then k is 1, and the bounds are the range of the values.
     """
     from scipy.special import bdtr
 
@@ -170,7 +171,7 @@ def median_rank(count: int, confidence: float = 0.95) -> int:
 def work_normalised(
     variance: tuple[float, float, float | None], cost: tuple[float, float, float]
 ) -> tuple[float, float, float | None]:
-    """Return the variance times the cost per replicate: the variance of the mean that one unit of work buys.
+    """Return the variance times the cost per replicate: the variance of a mean that takes one unit of work.
 
     Both arguments and the result are (value, low, high). For the product E of a variance V with the lower limit V_low
     and a cost c with the lower limit c_low, MOVER gives the lower limit `E exp(−√(ln²(V/V_low) + ln²(c/c_low)))`. The
@@ -215,7 +216,7 @@ def rank_intervals(
     The rank of a run is at least 1 plus the number of runs with a significantly smaller variance, and at most n minus
     the number with a significantly larger one. `ratios` `[n, n]` are log ratios of the variances and `p` `[n, n]` their
     p-values, with a Bonferroni correction over the n(n−1)/2 pairs. All intervals hold together with probability
-    `confidence`. A run that is not `ranked` gets None and does not count.
+    `confidence`. A run that is not `ranked` gets None and is not one of the n.
 
     Source: Mogstad, Romano, Shaikh & Wilhelm (2024), Review of Economic Studies.
     """

@@ -51,7 +51,7 @@ class CellTest:
     """The outcome of the test of one cell, before the correction for many cells.
 
     `p` combines `p_variance` and `p_truncated`; a p-value is None if nothing was tested. `reason` explains an outcome
-    without a test, or adds a warning to a tested one.
+    without a test, or warns about a tested cell.
     """
 
     outcome: CellOutcome
@@ -98,8 +98,8 @@ def variance_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[fl
         ν = clip(2R₁/(max kurtosis − 1), 1, R₁ − 1)
         p = P(t > z) for Student's t with ν degrees of freedom
 
-    The variance of ln V̂ has 2 in the place of 24. The larger factor covers the far tail of −χ²/R, which appears if the
-    squared norms are constant.
+    In the variance of ln V̂, the factor is 2 instead of 24. The larger factor covers the far tail of −χ²/R, which
+    appears if the squared norms are constant.
     """
     c2, rho = max(base.cv2, new.cv2), max(base.rho, new.rho)
     z = _z(new.variance / base.variance, c2, rho, base.replicates, new.replicates, margin)
@@ -110,9 +110,10 @@ def truncated_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[f
     """Return the statistic z and the p-value of the one-sided test that the truncated mean grew by at most the margin.
 
     The truncated mean is the mean of min(w, c0), with w the squared norms and c0 the baseline's cut. The result is None
-    unless both cells were truncated there. p is normal. If the new w are r times the old ones, their truncated mean
-    grows by at most r, so a variance within the margin implies a truncated mean within the margin. Truncation bounds
-    the fourth moment, so even cells without a finite variance can be guarded.
+    unless both cells were truncated at c0. The p-value is from the normal distribution. If the new w are r times the
+    baseline's, the truncated mean is at most r times the baseline's, so a variance within the margin implies a
+    truncated mean within the margin. Truncation bounds the fourth moment, so even cells without a finite variance can
+    be guarded.
     """
     if base.truncated_at is None or base.truncated_at != new.truncated_at:
         return None
@@ -134,11 +135,11 @@ def _standard_error(c2: float, rho: float, R0: int, R1: int) -> float:
 def smallest_change(
     base: GateCell, *, screening: int, confirming: int, margin: float, cells: int, alpha: float, power: float = 0.9
 ) -> float | None:
-    """Return the smallest relative growth of the variance that both stages find with this power; None without a test.
+    """Return the smallest growth of the variance that both stages find with this power; None if there is no test.
 
-    `screening` and `confirming` are the replicates of the two stages. The squared norms of the new run are assumed to
-    have the baseline's shape. The better of the plain and the truncated test counts; if both are made, each has half
-    the level.
+    The growth is relative. `screening` and `confirming` are the replicates of the two stages. The squared norms of the
+    new run are assumed to have the baseline's shape. Of the plain and the truncated test, the more sensitive one
+    counts; if both are made, each has half the level.
     """
     if base.variance == 0:
         return None
@@ -187,7 +188,10 @@ def _tail_note(base: GateCell, new: GateCell) -> str:
 
 
 def is_stale(base: GateCell, new: GateCell, margin: float, alpha: float) -> bool:
-    """Tell whether the variance is significantly below the baseline's over 1 + margin: a notice, never a failure."""
+    """Tell whether the variance is significantly below the baseline's variance divided by 1 + margin.
+
+    A stale baseline causes a notice, never a failure.
+    """
     if base.variance == 0 or new.variance == 0:
         return new.variance < base.variance
     return variance_statistic(new, base, margin)[1] <= alpha
@@ -196,9 +200,9 @@ def is_stale(base: GateCell, new: GateCell, margin: float, alpha: float) -> bool
 def holm(p: Mapping[str, float], *, cells: int, alpha: float) -> dict[str, tuple[bool, float]]:
     """Return the result of Holm's step-down test for every name in `p`: (rejected, adjusted p-value).
 
-    The correction is over all K `cells` of the baseline; a cell without a p-value counts as p = 1. In ascending order,
-    the i-th p-value is rejected as long as p_(i) ≤ α/(K − i + 1). The adjusted p-value is the running maximum of (K − i
-    + 1) p_(i), at most 1. Raises ValueError if there are fewer cells than names.
+    The correction is over all K `cells` of the baseline; a cell without a p-value counts as p = 1. In ascending order
+    of the p-values, names are rejected as long as the i-th has p_(i) ≤ α/(K − i + 1). The adjusted p-value is the
+    running maximum of (K − i + 1) p_(i), at most 1. Raises ValueError if there are fewer cells than names.
 
     Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
     """

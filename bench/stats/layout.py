@@ -22,9 +22,9 @@ def above_quantile(n: int) -> int:
 
 
 def kept_values(replicates: int) -> int:
-    """Return how many of the largest squared norms w a run keeps: its tail and threshold, or the largest 1 % if more.
+    """Return how many squared norms w a run keeps: its tail and the threshold, or the largest 1 % if that is more.
 
-    Up to 400 000 replicates they give the 99 % quantile of w, and the variance truncated there, without a second run.
+    Up to 4e5 replicates, the kept values give the 99 % quantile of w and the variance truncated there in a single run.
     """
     covered = above_quantile(replicates) if replicates <= COVERED_REPLICATES else 0
     return max(tail_length(replicates), covered) + 1

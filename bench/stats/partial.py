@@ -13,15 +13,16 @@ class Partial:
     `index` is the number of the first block. `means` `[blocks, size]` are the mean gradients of the blocks minus the
     centre. `coordinate` has the moments of all gradients minus the centre, with M3 and M4 only if index < 32. `w` is
     the series `rows/(rows−1) ‖g_r − ḡ‖²`, with g_r a gradient and ḡ the mean of its block; its mean estimates the total
-    variance without bias. `w_top` are its largest values, and `block_w` `[blocks]` its sum in each block. `group_w`,
-    `group_top` and `block_group_w` hold these for each parameter tensor; they are empty if there is only one.
-    `truncated` is the series min(w, `truncate_at`). `traces` are estimates of tr Σ², with Σ the covariance of one
-    gradient. `sample` holds some w if the largest values do not reach down to the 99 % quantile.
+    variance without bias. `w_top` has the largest w, and `block_w` `[blocks]` the sum of w in each block. `group_w`,
+    `group_top` and `block_group_w` hold the moments, largest values and sums for the w of each parameter tensor; they
+    are empty if there is only one tensor. `truncated` is the series min(w, `truncate_at`). `traces` are estimates of
+    tr Σ², with Σ the covariance of one gradient. `sample` holds some w if `w_top` does not reach down to the 99 %
+    quantile.
 
     With an exact gradient g*, `error` is the series `‖g_r − g*‖²`, `projection` is `g*·(g_r − g*)/‖g*‖²`, and `cosine`
     is `cos(g_r, g*)`. `zero_rows` counts the gradients of norm 0, whose cosine is taken as 0. `nonfinite` counts the
-    gradients that are not finite. Blocks that are not `tracked` have only w, without M3 and M4, and the sums and means
-    by block.
+    gradients that are not finite. If the blocks are not `tracked`, `group_w`, `error`, `projection` and `cosine` are
+    missing, and `w` and `truncated` lack M3 and M4.
     """
 
     index: int

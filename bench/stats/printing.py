@@ -16,7 +16,7 @@ def decimals_for(error: float) -> int:
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """Return `value` as text with `digits` significant digits: plain between 1e-4 and 1e6, else as 1.23e-7."""
+    """Return `value` as text with `digits` significant digits: plain between 1e-4 and 1e6, else like 1.23e-7."""
     if value is None or not isfinite(value):
         return NONE if value is None or value != value else ("∞" if value > 0 else "−∞")
     if value == 0:
@@ -33,7 +33,7 @@ def format_bound(value: float, direction: Callable[[float], int]) -> str:
 
 
 def format_interval(low: float | None, high: float | None) -> str:
-    """Return `[low, high]` rounded outwards to the first digit of a quarter of its width; `[low, ∞)` if open above."""
+    """Return `[low, high]` rounded outwards at the first digit of a quarter of its width; `[low, ∞)` if unbounded."""
     if low is None:
         return NONE
     if high is None or not isfinite(high):
@@ -72,7 +72,7 @@ def format_variance(summary: Summary) -> str:
 
 
 def format_bias(summary: Summary) -> str:
-    """Return both bounds of the bias as text: `rel. bias ≤ x % (95 %), bias/sd ≤ y %`; n/a for a missing one."""
+    """Return both bounds of the bias as text: `rel. bias ≤ x % (95 %), bias/sd ≤ y %`; n/a for a missing bound."""
     level = f"({100 * summary.confidence:g} %)"
     parts = [("rel. bias", summary.relative_bias_bound), ("bias/sd", summary.bias_per_sd_bound)]
     texts = [f"{name} n/a" if x is None else f"{name} ≤ {format_bound(100 * x, ceil)} %" for name, x in parts]

@@ -11,8 +11,8 @@ from bench.stats.series import Array
 class SeedSummary(NamedTuple):
     """Results of runs with different seeds: their median, an interval for it, and the interquartile mean, `middle`.
 
-    `low` and `high` are order statistics. They enclose the median of the runs' law with probability `level`, for every
-    law; a single run has the level 0.
+    `low` and `high` are order statistics. They enclose the median of the runs' distribution with probability `level`,
+    whatever the distribution; for a single run, `level` is 0.
     """
 
     median: float
@@ -23,10 +23,10 @@ class SeedSummary(NamedTuple):
 
 
 def across_seeds(values: Array, confidence: float = 0.95) -> SeedSummary:
-    """Summarise ``values`` ``[runs]`` of runs with different seeds, which are finite or infinite of one sign.
+    """Summarise the results ``values`` ``[runs]`` of runs with different seeds.
 
-    Diverged runs are infinite and count as the worst. With fewer than 6 runs at 0.95, the interval is their range, at a
-    lower level.
+    The result of a diverged run must be infinite and counts as the worst; all infinite results must have one sign. With
+    fewer than 6 runs at the confidence 0.95, the interval is the range of the results, at a lower level.
 
     Source: order statistics, David & Nagaraja 2003 (Order Statistics, section 7.1); the interquartile mean, Agarwal et
     al. 2021 ("Deep reinforcement learning at the edge of the statistical precipice").
@@ -43,7 +43,7 @@ def level(runs: int, confidence: float = 0.95) -> float:
 
 
 def interquartile_mean(values: Array) -> float:
-    """Return the mean of the middle half of ``values``; a value at its edge counts by the fraction inside."""
+    """Return the mean of the middle half of ``values``; a value at the edge of that half counts in part."""
     x = np.sort(np.asarray(values, dtype=np.float64))
     edges = np.arange(x.size + 1) / x.size
     inside = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0, None)

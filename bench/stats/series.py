@@ -131,12 +131,12 @@ def each(m: Moments) -> Iterator[Moments]:
 
 
 def stretch(part: Moments, means: Array, rows: Array) -> Moments:
-    """Return the moments of a long scalar series in B blocks, of which only the first values, `part`, were tracked.
+    """Return the moments of a long scalar series in B blocks of which only the first values were tracked one by one.
 
-    `means` and `rows` `[B]` are the mean and the number of values of each block. Mean and variance,
-    `Σ_b rows_b (mean_b − mean)²/(B − 1)`, come from all blocks, skewness and kurtosis from `part`. The kurtosis is
-    raised to at least 1 + 2n/(B − 1), for n values in all, so that the variance has at most B − 1 degrees of freedom
-    (Satterthwaite).
+    `part` has the moments of the tracked values; `means` and `rows` `[B]` are the mean and the number of values of each
+    block. Mean and variance, `Σ_b rows_b (mean_b − mean)²/(B − 1)`, come from all blocks, skewness and kurtosis from
+    `part`. The kurtosis is raised to at least 1 + 2n/(B − 1), for n values in all, so that the variance has at most
+    B − 1 degrees of freedom (Satterthwaite).
     """
     n = int(rows.sum())
     mean = rows @ means / n
@@ -147,7 +147,7 @@ def stretch(part: Moments, means: Array, rows: Array) -> Moments:
 
 
 def shaped(whole: Moments, part: Moments) -> Moments:
-    """Return the moments `whole`; missing M3 and M4 give it the skewness and kurtosis of its first values, `part`."""
+    """Return `whole`; missing M3 and M4 are filled in from the skewness and kurtosis of its first values, `part`."""
     if whole.M3 is not None:
         return whole
     M3, M4 = skewness(part) * whole.M2**1.5 / np.sqrt(whole.n), kurtosis(part) * whole.M2**2 / whole.n
@@ -182,7 +182,7 @@ def kurtosis(m: Moments) -> Array:
 
 
 def to_json(m: Moments) -> dict[str, object]:
-    """Return moments as plain data: numbers for a scalar series, arrays for coordinates, nothing for missing ones."""
+    """Return moments as plain data: numbers for a scalar series, arrays for coordinates. Missing ones are left out."""
     known = {name: value for name in POWERS if (value := getattr(m, name)) is not None}
     return {"n": m.n} | {name: float(v) if np.ndim(v) == 0 else v for name, v in known.items()}
 

@@ -32,7 +32,7 @@ def summarise(
         sums: the sufficient statistics of the run.
         exact: the exact gradient `[size]`, or None.
         dtype: the dtype in which the gradients were sampled.
-        exact_error: absolute error of `exact` in norm.
+        exact_error: norm of the error of `exact`.
         deterministic: whether the estimator was declared or shown to have no noise.
         reference: an independent Monte Carlo gradient in place of `exact`; its noise enters the bias bound and tests.
         confidence: level of every interval.

@@ -57,7 +57,7 @@ HEAVY = (Status.HEAVY_TAIL, Status.INFINITE_VARIANCE_SUSPECTED)
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything known about one estimator on one objective, as flat plain data. None: unknown, or does not exist.
+    """Everything known about one estimator on one objective, as flat plain data. None: a value is unknown or undefined.
 
     Variance: `variance` is V, the trace of the covariance Σ of one gradient, with limits `variance_low` and
     `variance_high`. `variance_high` is None if there is no finite upper limit, and always if `status` is in `HEAVY`.
@@ -65,15 +65,15 @@ class Summary:
     tail) describe w, the squared norms whose mean is V. `se_log` is the standard error of ln V and `rho` is tr Σ²/V².
     If V = 0, `unseen` bounds the probability that another gradient differs.
 
-    Bias: `bias_norm` is the distance of the mean gradient from the exact one, noise included. `bias_squared` estimates
-    the squared norm of the bias without bias and may be negative. `bias_bound` is an upper bound of the norm at
-    `confidence`, and `bias_low` a lower bound: 0 unless the test finds a bias.
+    Bias: `bias_norm` is the distance of the mean gradient from the exact one, noise included. `bias_squared` is an
+    unbiased estimate of the bias's squared norm, so it may be negative. `bias_bound` is an upper bound of the bias's
+    norm at the level `confidence`, and `bias_low` a lower bound, which is 0 unless the test finds a bias.
 
-    `gain` is the fraction of the exact gradient that the mean recovers. `cosine` is the mean cosine of a gradient and
-    the exact one, and `alignment` the cosine of the mean gradient and the exact one, corrected for noise. `cosine` and
-    `zero_rows`, the number of gradients that are 0, cover the first `followed` replicates. `cut` is the 99 % quantile
-    of w; `truncated_mean` and `truncated_cv2` are the mean and cv² of min(w, `truncated_at`). `groups` has the size,
-    variance, status and distance from the exact gradient of each parameter tensor.
+    `gain` is the fraction of the exact gradient that the mean gradient recovers. `cosine` is the mean cosine of a
+    gradient and the exact one, and `alignment` the cosine of the mean gradient and the exact one, corrected for noise.
+    `cosine` and `zero_rows`, the number of gradients that are 0, cover the first `followed` replicates. `cut` is the
+    99 % quantile of w; `truncated_mean` and `truncated_cv2` are the mean and cv² of min(w, `truncated_at`). `groups`
+    has the size, variance, status and distance from the exact gradient of each parameter tensor.
     """
 
     replicates: int

@@ -13,19 +13,19 @@ from bench.stats.series import Array, Moments
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """Sufficient statistics of a run of `replicates` gradients: all that a summary, a comparison or the gate reads.
+    """Sufficient statistics of a run of `replicates` gradients: all data for a summary, a comparison or the gate.
 
     `groups` has the number of coordinates of each parameter tensor. `coordinate` has the moments of the gradients minus
-    `centre`; `shape` adds the third and fourth moments, from the first 32 blocks. `w` has the moments of the squared
-    distances of gradients from their block's mean, times rows/(rows − 1). `w_top`, `group_top` and `error_top` are the
-    largest values, largest first. `block_rows` and `block_w` `[blocks]` are the rows and the sum of w of each block,
-    for comparisons under common noise. `traces` are estimates of tr Σ², with Σ the covariance of one gradient.
-    `martingale_T`, `martingale_Q` and `martingale_terms` belong to the sum test of the bias. `cut` is the 99 % quantile
-    of w.
+    `centre`; `shape` has the moments, the third and fourth too, of the first 32 blocks. `w` has the moments of the
+    squared distances of gradients from their block's mean, times rows/(rows − 1), and `group_w` those of each parameter
+    tensor. `w_top`, `group_top` and `error_top` are the largest values of the series, largest first. `block_rows` and
+    `block_w` `[blocks]` are the rows and the sum of w of each block, for comparisons under common noise. `traces` are
+    estimates of tr Σ², with Σ the covariance of one gradient. `martingale_T`, `martingale_Q` and `martingale_terms`
+    belong to the sum test of the bias. `cut` is the 99 % quantile of w.
 
     `error`, `projection`, `cosine`, `zero_rows`, the series of groups, and the skewness and kurtosis of `w` and
     `truncated` cover the first `followed` rows. If the run is longer, `block_error`, `block_projection` and
-    `block_group_w` `[blocks]` are the means of all blocks.
+    `block_group_w` `[blocks]` have the mean of each block of the whole run.
     """
 
     groups: Mapping[str, int]

@@ -44,12 +44,12 @@ class Tail:
 
 
 def fit_tail(top: Array, total: float, replicates: int) -> Tail:
-    """Fit the tail of a positive series w of R = `replicates` values, from their sum `total` and the largest, `top`.
+    """Fit the tail of a positive series w of R = `replicates` values with the sum `total` and the largest values `top`.
 
-    The fit uses M = ⌈min(0.2 R, 3 √R)⌉ exceedances over the (M+1)-th largest value, u. With fewer than max(5, M/2)
-    distinct steps between them, the tail is discrete. The shape k is shrunk to `k̂ = (M k + 5)/(M + 10)`; the scale σ
-    belongs to k. The upper bound of the mean is `[Σ_{w≤u} w + M (u + m)]/R`, with m the 97.5 % posterior quantile of
-    the mean excess.
+    The fit uses M = ⌈min(0.2 R, 3 √R)⌉ exceedances over the (M+1)-th largest value, u. If these M + 1 values have fewer
+    than max(5, M/2) distinct steps, the tail is discrete. The shape k is shrunk to `k̂ = (M k + 5)/(M + 10)`; the scale
+    σ belongs to the k before shrinking. The upper bound of the mean is `[Σ_{w≤u} w + M (u + m)]/R`, with m the 97.5 %
+    posterior quantile of the mean excess.
 
     Source: Zhang & Stephens (2009), Technometrics 51:316; Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25:72.
     """
@@ -69,11 +69,11 @@ def fit_tail(top: Array, total: float, replicates: int) -> Tail:
 
 
 def few_values(top: Array, replicates: int, relative_step: float) -> bool:
-    """Tell whether the largest values `top` of a series have too few distinct steps for a tail.
+    """Tell whether the largest values `top` of a series have too few distinct steps for a tail fit.
 
-    The values must be squared norms about a fixed centre. These keep the atoms of a discrete law, up to the rounding of
-    the samples, `relative_step`. About the mean of a block, its noise would smear a few atoms into what looks like the
-    heaviest of tails.
+    The values must be squared norms about a fixed centre, which keep the atoms of a discrete distribution, up to the
+    rounding of the samples, `relative_step`. The mean of a block is noisy: about it, a few atoms would be smeared into
+    what looks like a very heavy tail.
     """
     M = tail_length(replicates)
     return _steps(np.sort(np.asarray(top, dtype=np.float64))[::-1][: M + 1], relative_step) < max(5.0, M / 2)
@@ -91,10 +91,11 @@ class Profile:
     """Profile likelihood of a generalised Pareto law with shape k (positive: heavy) and scale σ, on grids of θ = −k/σ.
 
     `x` `[n]` are the exceedances in ascending order; the largest must be positive. Given θ, the likeliest k is the mean
-    of ln(1 − θ x) over x. It is computed at `NODES` points only, and interpolated between them. That works because σ(θ)
-    = −k/θ is the mean of ∫₀ˣ dt/(1 − θ t), a Stieltjes function: analytic without zeros, except on its cut, the real θ
-    ≥ 1/x_max. So ln σ is analytic in the strip |Im ln(1/x_max − θ)| < π. The error of the polynomial in ln(1/x_max − θ)
-    through its values at Chebyshev's points falls by a factor of 1.7 per node. The grids are Zhang and Stephens'.
+    of ln(1 − θ x) over x. It is computed at `NODES` points only, and interpolated between them. That works because
+    σ(θ), which is −k/θ, is the mean of ∫₀ˣ dt/(1 − θ t), a Stieltjes function: it is analytic without zeros, except on
+    its cut, the real θ ≥ 1/x_max. So ln σ is analytic in the strip |Im ln(1/x_max − θ)| < π. The polynomial in
+    ln(1/x_max − θ) through the values of ln σ at Chebyshev's points has an error that falls by a factor of 1.7 per
+    node. The grids are Zhang and Stephens'.
 
     Source: Zhang & Stephens (2009), Technometrics 51:316.
     """
@@ -128,10 +129,10 @@ class Profile:
         return k, -k / mean
 
     def mean_excess_quantile(self, p: float) -> float:
-        """Return the posterior p-quantile of the mean excess σ/(1 − k), infinite if it falls on a shape k ≥ 1.
+        """Return the posterior p-quantile of the mean excess σ/(1 − k), infinite if the shape k is ≥ 1 there.
 
-        The posterior, `exp(L − ½·10 (k − ½)²/1.5²)` with the log likelihood L, is on a grid of 400 points. Its normal
-        prior on k has the mean 1/2 and the weight of ten observations. σ is the scale.
+        The posterior, `exp(L − ½·10 (k − ½)²/1.5²)` with the log likelihood L, is evaluated on a grid of 400 points.
+        Its normal prior on k has the mean 1/2 and the weight of ten observations. σ is the scale.
         """
         theta, sigma, log_likelihood = self.grid(QUANTILE_POINTS)
         k = -theta * sigma
@@ -148,9 +149,9 @@ def mean_log(theta: Array, x: Array) -> Array:
     """Return the mean of ln(1 − θ x) over `x` for every θ, as `np.log1p(-theta[:, None] * x).mean(1)` would.
 
     Every θ `[points]` must be below 1/x_max, and `x` `[n]` ascending and not negative. One logarithm of a product
-    replaces the logarithms of its factors. √n/4 factors let the products of a long tail fit into a cache; there are
-    fewer if the product could overflow. If the mean is so small that 1 − θ x has lost the digits of θ x, the sum is
-    taken term by term.
+    replaces the logarithms of its factors. With √n/4 factors per product, all products of a long tail fit into a cache;
+    a product has fewer factors if it could overflow otherwise. If the mean is so small that rounding 1 − θ x loses the
+    digits of θ x, the logarithms are summed one by one.
     """
     span = float(np.abs(np.log(1 - theta * x[-1])).max())  # the largest logarithm: smaller x are closer to 0
     factors = max(1, min(floor(sqrt(x.size) / 4), floor(700 / max(span, 1.0))))

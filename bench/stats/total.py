@@ -37,7 +37,7 @@ class Total:
 
     @classmethod
     def of(cls, sums: Sums, dtype: str, *, deterministic: bool = False) -> Total:
-        """Return the total variance of a run, without a tail index if rounding or a law of few values explains it."""
+        """Return a run's total variance; it has no tail index if rounding or few distinct values explain the tail."""
         V, floor = sums.variance, _resolution(sums.mean, dtype)
         tail = tail_of(sums.w, sums.w_top, sums.w)
         if floor > V or (sums.error_top is not None and few_values(sums.error_top, sums.followed, ROUNDING[dtype])):
@@ -70,11 +70,11 @@ class Total:
         return self.status is Status.INFINITE_VARIANCE_SUSPECTED
 
     def interval(self, confidence: float) -> Interval:
-        """Return the limits of the variance; the upper one is infinite if the tail index is ≥ 1 or nothing varied."""
+        """Return the limits of the variance; the upper limit is infinite if the tail index is ≥ 1 or nothing varied."""
         return variance_interval(self.V, self.shape, self.rho, self.tail, confidence)
 
     def scalar(self) -> Shape | None:
-        """Return the shape of the gradient's own distribution if the gradient is one number, else None."""
+        """Return the shape of the gradient's distribution if the gradient is a single number, else None."""
         if self.sums.size != 1:
             return None
         first, g = self.sums.shape, self.sums.coordinate
@@ -87,9 +87,9 @@ class Total:
     def norm_limits(
         self, delta: Array, T: float, reference: Reference | None, below: float, above: float
     ) -> tuple[float, float]:
-        """Return a lower bound of the norm of the bias b at level `below`, and an upper one at `above`.
+        """Return a lower bound of the norm of the bias b at the level `below`, and an upper bound at the level `above`.
 
-        `delta` `[size]` estimates b, and `T` estimates ‖b‖². Rounding is left out.
+        `delta` `[size]` estimates b, and `T` estimates ‖b‖². The bounds do not allow for rounding.
         """
         scalar = self.scalar()
         if scalar is not None and reference is None:
@@ -104,9 +104,10 @@ class Total:
 
 
 def variance_interval(V: float, shape: Shape, rho: float, tail: Tail, confidence: float) -> Interval:
-    """Return limits for the mean `V` of positive numbers; the upper one is infinite if the tail index is ≥ 1 or V = 0.
+    """Return confidence limits for the expectation of non-negative numbers with the sample mean `V`.
 
-    The upper bound from the tail is used with at least 1000 replicates, or if the tail index is at least 1/2.
+    The upper limit is infinite if the tail index is at least 1 or V = 0. It is at least the upper bound from the tail
+    if there are at least 1000 replicates or the tail index is at least 1/2.
     """
     if V == 0:
         return Interval(0.0, 0.0, inf, 0.0)
@@ -118,12 +119,12 @@ def variance_interval(V: float, shape: Shape, rho: float, tail: Tail, confidence
 
 
 def whole(sums: Sums, part: Moments, means: Array | None) -> Moments:
-    """Return the moments of a run's series from its tracked rows, `part`, and all blocks' means (None: all tracked)."""
+    """Return `part`, the moments of the tracked rows, extended to all rows if `means` has the means of all blocks."""
     return part if means is None else series.stretch(part, means, sums.block_rows)
 
 
 def tail_of(part: Moments, top: Array, whole: Moments) -> Tail:
-    """Fit a series' tail from `top`, the largest of its tracked rows, `part`; scale its bound to all rows, `whole`."""
+    """Fit a series' tail to its largest tracked values, `top`; scale its bound from the rows `part` to all, `whole`."""
     tail = fit_tail(top, float(part.mean) * part.n, part.n)
     bound = tail.upper
     return tail if part is whole or bound is None else replace(tail, upper=bound * float(whole.mean / part.mean))

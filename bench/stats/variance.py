@@ -15,7 +15,7 @@ from bench.stats.summary import Status
 
 SMALL_REPLICATES = 1000
 HEAVY_TAIL_INDEX = 0.7
-"""Tail index from which a variance has no upper limit and is compared only after truncation."""
+"""A variance with this tail index or a larger one has no upper limit and is compared only after truncation."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ def shape(values: Moments) -> Shape:
 def hall(t: float, A: float) -> float:
     """Return Hall's transform `((1 + A t/3)³ − 1)/A + A/6` of a studentised mean t, which removes its skewness A.
 
-    A is the skewness of the values over √n. Source: Hall (1992), Journal of the Royal Statistical Society B 54:221.
+    A is skewness/√n of the values. Source: Hall (1992), Journal of the Royal Statistical Society B 54:221.
     """
     return t if abs(A) < 1e-9 else ((1 + A * t / 3) ** 3 - 1) / A + A / 6
 
 
 def hall_inverse(q: float, A: float) -> float:
-    """Return the inverse of Hall's transform, `(3/A)(∛(1 + A(q − A/6)) − 1)`, A being the skewness over √n."""
+    """Return the inverse of Hall's transform, `(3/A)(∛(1 + A(q − A/6)) − 1)`, with A = skewness/√n."""
     return q if abs(A) < 1e-9 else (3 / A) * (cbrt(1 + A * (q - A / 6)) - 1)
 
 
@@ -80,8 +80,8 @@ def clip(x: float, low: float, high: float) -> float:
 def log_standard_error(cv2: float, rho: float, n: int) -> float:
     """Return the standard error of the logarithm of an estimated total variance, `√(cv²/n + 2ρ/(n(n − 1)))`.
 
-    cv² is variance/mean² of the squared norms ‖g − μ‖² of n centred gradients. `rho` is tr Σ²/(tr Σ)², with their
-    covariance Σ. The second term belongs to a U-statistic; it alone remains if ‖g − μ‖ is constant.
+    cv² is variance/mean² of the squared norms ‖g − μ‖² of n centred gradients. `rho` is tr Σ²/(tr Σ)², with Σ the
+    covariance of one gradient. The second term belongs to a U-statistic; only it remains if ‖g − μ‖ is constant.
     """
     return sqrt(cv2 / n + 2 * rho / (n * (n - 1)))
 
@@ -91,9 +91,9 @@ def positive_mean_interval(
 ) -> Interval:
     """Return limits for the mean of positive numbers, estimated by `value`, from the shape of their series, `values`.
 
-    They are the union of `V̂ exp(∓ t_ν se)` and `V̂(1 − se g⁻¹(±z))`. V̂ is `value` and se the standard error of ln V̂.
-    t_ν and z are quantiles of Student's t and the normal law. g is Hall's transform with A = skewness/√n clipped to
-    [−2, 2]. The lower limit is at least 0, the upper one at least `tail_upper`.
+    The interval is the union of `V̂ exp(∓ t_ν se)` and `V̂(1 − se g⁻¹(±z))`. V̂ is `value` and se the standard error of
+    ln V̂. t_ν and z are quantiles of Student's t and the normal law. g is Hall's transform with A = skewness/√n clipped
+    to [−2, 2]. The lower limit is at least 0, the upper limit at least `tail_upper`.
     """
     upper = (1 + confidence) / 2
     se, A = log_standard_error(values.cv2, rho, values.n), clip(values.skewness / sqrt(values.n), -2, 2)
@@ -117,10 +117,10 @@ def _exp(x: float) -> float:
 
 
 def status(variance: float, khat: float | None, replicates: int) -> Status:
-    """Return a variance's status: DEGENERATE if it is 0, else a word for the tail, else SMALL_R if R < 1000, else OK.
+    """Return the first status that applies: DEGENERATE (variance 0), a word for the tail, SMALL_R (R < 1000) or OK.
 
-    The tail index gives INFINITE_VARIANCE_SUSPECTED (≥ 1), HEAVY_TAIL (≥ 0.7) or TAIL_WARNING (≥ 0.5); None is
-    discrete.
+    The words for the tail index `khat` are INFINITE_VARIANCE_SUSPECTED (≥ 1), HEAVY_TAIL (≥ 0.7) and TAIL_WARNING
+    (≥ 0.5). If `khat` is None, the tail is discrete, and no such word applies.
     """
     if variance == 0:
         return Status.DEGENERATE

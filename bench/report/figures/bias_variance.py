@@ -30,7 +30,7 @@ SIGNS = (
 def bias_variance(table: pd.DataFrame) -> Figure | None:
     """Draw squared bias against variance, a panel per objective; None if no objective has a bias bound and a variance.
 
-    A significant bias is drawn at its estimate with its interval, any other at its upper bound.
+    A significant bias is drawn as its estimate with an interval, any other bias as its upper bound.
     """
     table = table[(table["exact_norm"] > 0) & (table["bias_bound"] > 0) & (table["variance_low"] >= 0)]
     table = table[~((table["variance"] == 0) & ~table["biased"])]  # exact: on neither axis

@@ -1,4 +1,4 @@
-"""Every estimator on every objective at a glance: variance over the variance of the best unbiased estimator."""
+"""Every estimator on every objective at a glance: variance relative to the best unbiased estimator's variance."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
     """Draw a map of relative variances, a row per estimator and a column per objective; None if there is no variance.
 
     If there are more than 14 objectives, those that differ only in parameters are drawn at their smallest and largest
-    dimension, or at their largest alone if that is still too many. The title says so.
+    dimension, or only at their largest if there would still be more than 14 columns. The title says so.
     """
     import seaborn
     from matplotlib.figure import Figure

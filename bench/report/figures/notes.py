@@ -54,7 +54,7 @@ class Point(NamedTuple):
 
 
 def annotate(figure: Figure, points: dict[Axes, list[Point]], lines: Mapping[Axes, Steps] | None = None) -> None:
-    """Write each text in the first of eight places around its marker that is free; leave it out if none is.
+    """Write each text in the first free one of eight places around its marker; leave it out if no place is free.
 
     The figure's layout must be final. Texts keep clear of ``lines`` too.
     """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Transform
 
 Edge = Literal["x", "y"]
-"""The axis on which a mark has the value zero. A logarithmic axis has no zero, so the mark goes to its low end."""
+"""The axis on which a mark has the value zero. A logarithmic axis has no zero, so its low end is used."""
 
 LOOK: Any = {  # some releases of matplotlib type every key of its settings, others none
     "font.family": "DejaVu Sans",
@@ -98,7 +98,7 @@ def limits(row: Any) -> tuple[float, float, float]:
 def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | None = None) -> None:
     """Draw an estimate: a filled marker, or a hollow one if a bias is not excluded.
 
-    ``edge`` is the axis on which its value is zero, if any; the marker goes to the low end of that axis.
+    If x or y is zero, ``edge`` names its axis, and the marker goes to the low end of that axis.
     """
     where, marker = _coordinates(ax, edge), look(style, hollow=not row.fair, n=row.n)
     x, y = (0 if edge == "x" else x), (0 if edge == "y" else y)
@@ -130,9 +130,10 @@ def whisker(ax: Axes, start: tuple[float, float], end: tuple[float, float], colo
 def arrow(
     ax: Axes, x: float, y: float, colour: str, towards: tuple[float, float] = (0, 17), *, edge: Edge | None = None
 ) -> None:
-    """Draw an arrow from (x, y), by ``towards`` in points, for an interval that is open on this side.
+    """Draw an arrow from (x, y) to a point ``towards`` further, in points, for an interval unbounded in that direction.
 
-    ``edge`` is the axis on which the start is zero, if any; the arrow starts at the low end of that axis.
+    If x or y is zero, it has no place on a logarithmic axis: ``edge`` names that axis, and the arrow starts at its low
+    end.
     """
     ax.annotate(
         "",
@@ -147,7 +148,7 @@ def arrow(
 def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
     """Draw a variance at position x: a marker with an error bar, or with an arrow if there is no upper limit.
 
-    A variance of zero is drawn at the low edge, with an arrow if its tail is heavy: nothing is known about it then.
+    A variance of zero is drawn at the low edge, with an arrow if the tail is heavy, as the variance is then unknown.
     """
     value, low, high = limits(row)
     if value == 0:
@@ -178,7 +179,7 @@ def logarithmic(ax: Axes, *, room: float = 0.12) -> None:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Return round values between 10^low and 10^high: powers of ten, and within two decades also 2 and 5 times them."""
+    """Return round values between 10^low and 10^high: powers of ten; if high − low < 2, also 2 and 5 times them."""
     powers = range(math.floor(low), math.ceil(high) + 1)
     if high - low < 2:
         values = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
@@ -205,7 +206,7 @@ def _tick(value: float) -> str:
 
 
 def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
-    """Name the axes: y once, and x under the last panel of each column, or under every panel if its names differ."""
+    """Name the axes: ``y`` once; ``x`` under each column of panels or, given a name per problem, under every panel."""
     grid = list(axes.values())
     figure, spec = grid[0].get_figure(root=True), grid[0].get_subplotspec()
     assert figure is not None

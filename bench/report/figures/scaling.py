@@ -38,7 +38,7 @@ def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tu
 
 
 def variance_n(table: pd.DataFrame) -> Figure | None:
-    """Draw variance against samples n per estimate, for estimators measured at two or more n on one objective."""
+    """Draw variance against samples n per estimate, for estimators measured at several n on one objective."""
     table = table[table["n"] > 0]
     # A series is an estimator without its n: "rloo:n=4" and "rloo:n=8" are "rloo".
     series = table["estimator"].str.replace(r"(?<=[:,])n=[^,]*,?", "", regex=True).str.rstrip(":,")

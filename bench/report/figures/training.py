@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MOST = 12  # the best estimators of a problem, which have their pictures drawn
 LINES = tuple(dashes if dashes != (1, 1) else (6, 1, 2, 1) for dashes in DASHES)
-"""Dash patterns of the curves; dots are kept for the interquartile means."""
+"""Dash patterns of the curves; dots are reserved for the interquartile means."""
 AGAIN = ("D", "X", "P", "v", "<")
 """Markers for estimators whose name already has a curve in the figure."""
 AXES = ("steps of the optimizer", "evaluations of f per batch element", "seconds of training")
@@ -81,8 +81,8 @@ def _from_zero(ax: Axes, xs: Sequence[Array]) -> None:
 def window(problem: Problem) -> tuple[float, float]:
     """Return the limits of the objective's axis.
 
-    They include the medians of all estimators after the first tenth of the checkpoints, and the final
-    intervals. On the worse side, they pass the start by at most a third of the way from the start to the best value.
+    The limits include the medians of all estimators after the first tenth of the checkpoints, and the final intervals.
+    On the worse side, they exceed the start by at most a third of the distance from the start to the best value.
     """
     upwards = 1.0 if problem.maximise else -1.0
     paths = [upwards * np.array([across_seeds(column).median for column in c.value.T]) for c in problem.curves]

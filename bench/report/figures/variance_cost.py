@@ -29,9 +29,9 @@ SIGNS = (
 
 
 def front(prices: Sequence[float], variances: Sequence[float]) -> list[int]:
-    """Return the positions of the efficient points: no other is at least as good in both coordinates and better in one.
+    """Return the positions of the efficient points: no other point is as good in both coordinates and better in one.
 
-    They are in the order of rising price and falling variance. Of equal points, the first is kept.
+    The points are in the order of rising price and falling variance. Of equal points, the first is kept.
     """
     kept: list[int] = []
     for i in sorted(range(len(prices)), key=lambda i: (prices[i], variances[i])):
@@ -41,7 +41,10 @@ def front(prices: Sequence[float], variances: Sequence[float]) -> list[int]:
 
 
 def variance_cost(table: pd.DataFrame) -> Figure | None:
-    """Draw variance against cost, a panel per objective with a variance above zero and a cost; None without any."""
+    """Draw variance against cost, with a panel for each objective that has a variance above zero and a cost.
+
+    Return None if there is no such objective.
+    """
     table = table[(table["price"] > 0) & (table["variance_low"] >= 0)]
     table = table[(table["variance_low"] > 0).groupby(table["problem"]).transform("any")]
     if table.empty:
@@ -73,7 +76,7 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
 
 
 def draw_front(ax: Axes, group: pd.DataFrame) -> notes.Steps:
-    """Draw the front in steps, since a variance holds from its price to the next one. Return the steps' corners."""
+    """Draw the front in steps, as each variance holds from its price to the next price. Return the steps' corners."""
     if group.empty:
         return []
     prices, variances = list(group["price"]), list(group["variance"])
