@@ -98,7 +98,7 @@ class Case:
 
     @property
     def allowed(self) -> float:
-        """Relative growth of the variance that passes; without a margin, the default for the baseline's cv²."""
+        """Largest growth of the variance that passes, relative: the case's margin, or the default for its baseline."""
         if self.margin is not None:
             return self.margin
         return default_margin(self.entry.cv2) if self.entry else 0.0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def ranked(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the frame of runs with the limits of their ranks by variance, the columns ``rank_low`` and ``rank_high``.
 
-    Both are NaN for a run that has no variance or a heavy tail, or measured nothing. Runs that shared noise in equal
+    Both are NaN for a run with a heavy tail, without noise, or without a measurement. Runs that shared noise in equal
     blocks are compared block by block, which distinguishes variances that are much closer together.
     """
     table = table.assign(rank_low=float("nan"), rank_high=float("nan"))

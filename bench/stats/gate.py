@@ -137,9 +137,9 @@ def smallest_change(
 ) -> float | None:
     """Return the smallest growth of the variance that both stages find with this power; None if there is no test.
 
-    The growth is relative. `screening` and `confirming` are the replicates of the two stages. The squared norms of the
-    new run are assumed to have the baseline's shape. Of the plain and the truncated test, the more sensitive one
-    counts; if both are made, each has half the level.
+    The growth is relative. `screening` and `confirming` are the replicates of the two stages. Squared norms of
+    gradients are assumed to be distributed like the baseline's, up to their scale. Of the plain and the truncated test,
+    the more sensitive one counts; if both are made, each has half the level.
     """
     if base.variance == 0:
         return None

@@ -11,8 +11,8 @@ from bench.stats.series import Array
 class SeedSummary(NamedTuple):
     """Results of runs with different seeds: their median, an interval for it, and the interquartile mean, `middle`.
 
-    `low` and `high` are order statistics. They enclose the median of the runs' distribution with probability `level`,
-    whatever the distribution; for a single run, `level` is 0.
+    `low` and `high` are order statistics. They enclose the median of the runs' distribution with probability `level` at
+    least, whatever the distribution; for a single run, `level` is 0.
     """
 
     median: float

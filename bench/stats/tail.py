@@ -121,7 +121,10 @@ class Profile:
         return theta, sigma, self.x.size * (theta * sigma - log_sigma - 1)
 
     def fit(self) -> tuple[float, float]:
-        """Return the shape k and the scale σ at the posterior mean of θ = −k/σ, on a grid of 30 + ⌊√n⌋ points."""
+        """Return the shape k and the scale σ of the generalized Pareto fit.
+
+        They follow from the posterior mean of the ratio −k/σ, which is computed on a grid of 30 + ⌊√n⌋ points.
+        """
         theta, _, log_likelihood = self.grid(self.points)
         weights = np.exp(log_likelihood - log_likelihood.max())
         mean = float((theta * weights).sum() / weights.sum())
