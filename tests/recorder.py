@@ -7,7 +7,7 @@ class Recorder(Silent):
     """Records the events of a run, each kind in a list."""
 
     def __init__(self):
-        self.totals, self.labels, self.looks, self.records = [], [], [], []
+        self.totals, self.labels, self.looks, self.records, self.ends = [], [], [], [], 0
 
     def start(self, total, done):
         self.totals.append((total, done))
@@ -20,3 +20,6 @@ class Recorder(Silent):
 
     def finish(self, record):
         self.records.append(record)
+
+    def end(self):
+        self.ends += 1

@@ -14,6 +14,7 @@ def with_pilots(*estimators, precision=0.1, **given):
     return spec_of(*estimators, objective="gaussian-cosine", precision=precision, **given)
 
 
-def with_reference(*estimators, objective=SELECTOR, replicates=600):
+def with_reference(*estimators, objective=SELECTOR, replicates=600, **given):
     """Return the spec of a study of an objective without an exact gradient."""
-    return spec_of(*estimators, objective=objective, replicates=replicates)
+    length = {} if replicates is None else {"replicates": replicates}
+    return spec_of(*estimators, objective=objective, **length, **given)

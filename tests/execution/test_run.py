@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass
 
 from bench import measure
+from bench.execution.pool import Pool
 from bench.execution.progress import Silent
 from bench.execution.run import run
 from bench.measurement import reference
+from bench.measurement.timing import measure_timing
 from bench.objectives import GaussianCosine
 from bench.planning.spec import Spec
 from bench.records import store
@@ -92,3 +94,51 @@ def test_a_run_with_workers_and_users_own_code(tmp_path):
     assert [r["outcome"] for r in records] == ["measured"] * 3
     by = {r["estimator"]: r["summary"]["variance"] for r in records}
     assert by["mine"] == by["rloo"]
+
+
+def test_a_cell_that_fails_is_not_timed_and_nothing_runs_beside_the_timing(tmp_path, monkeypatch):
+    pools = []
+
+    class Watched(Pool):
+        def __init__(self, *given):
+            super().__init__(*given)
+            self.running = True
+            pools.append(self)
+
+        def stop(self):
+            super().stop()
+            self.running = False
+
+    def timed(cell, settings):
+        assert not any(pool.running for pool in pools)
+        return measure_timing(cell, settings)
+
+    monkeypatch.setattr("bench.execution.study.Pool", Watched)
+    monkeypatch.setattr("bench.execution.tasks.measure_timing", timed)
+    broken = tmp_path / "broken.py"
+    broken.write_text(
+        "from dataclasses import dataclass\n"
+        "from estimators import Estimator, ScoreFunction\n"
+        "@dataclass(frozen=True)\n"
+        "class Broken(Estimator):\n"
+        "    def __call__(self, f, q, generator=None, state=None):\n"
+        "        return float('nan') * ScoreFunction()(f, q, generator)\n"
+    )
+    spec = spec_of(f"{broken}::Broken", "rloo", timing=True, replicates=64)
+    records = run(spec, tmp_path / "study", Silent(), workers=2)
+    assert len(pools) == 1
+    assert sorted((r["estimator"], r["kind"], r["outcome"]) for r in records) == [
+        ("broken", "moments", "failed"),
+        ("rloo", "moments", "measured"),
+        ("rloo", "timing", "measured"),
+    ]
+
+
+def test_a_reference_is_as_long_as_the_longest_run_that_it_serves(tmp_path):
+    given = with_reference("rloo", "score-function", replicates=None, precision=0.05, max_replicates=20_000)
+    run(given, tmp_path, Silent())
+    lines = store.read(tmp_path)
+    (stood_in,) = (line["replicates"] for line in lines if line["kind"] == LineKind.REFERENCE)
+    measured = {line["replicates"] for line in lines if line["kind"] == LineKind.MOMENTS}
+    assert len(measured) == 2
+    assert stood_in == max(measured)

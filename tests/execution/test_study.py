@@ -1,5 +1,6 @@
 """A study folder: what is on record is not measured again."""
 
+import contextlib
 import json
 import sys
 
@@ -112,3 +113,29 @@ def test_edited_code_is_measured_again(tmp_path):
     assert variances[0] == variances[1]
     assert variances[2] == pytest.approx(4 * variances[0])
     assert len((tmp_path / "study" / store.LINES).read_text().splitlines()) == 2
+
+
+def lines_in(folder):
+    """Return kind and outcome of every line of a study folder, superseded lines included."""
+    lines = map(json.loads, (folder / store.LINES).read_text().splitlines())
+    return [(line["kind"], line["outcome"]) for line in lines]
+
+
+def test_a_pair_that_does_not_fit_is_written_once(tmp_path):
+    spec = spec_of("enumeration", "rloo", replicates=64)
+    assert run(spec, tmp_path, Silent()) == run(spec, tmp_path, Silent())
+    assert lines_in(tmp_path) == [("moments", "skipped"), ("moments", "measured")]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_progress_ends_once_whether_the_run_ends_or_is_interrupted(tmp_path, interrupted):
+    class Stopped(Recorder):
+        def finish(self, record):
+            super().finish(record)
+            if interrupted:
+                raise KeyboardInterrupt
+
+    recorder = Stopped()
+    with pytest.raises(KeyboardInterrupt) if interrupted else contextlib.nullcontext():
+        run(spec_of("rloo", replicates=64), tmp_path, recorder)
+    assert recorder.ends == 1
