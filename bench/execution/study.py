@@ -13,7 +13,7 @@ from bench.measurement.threads import single_thread
 from bench.planning.spec import FILE, Spec
 from bench.records import files, store
 from bench.records.environment import cores
-from bench.records.lines import Record
+from bench.records.lines import LineKind, Record
 
 SomeTask = TypeVar("SomeTask", bound=Task)
 
@@ -62,9 +62,15 @@ class StudyWriter:
         return self.lines[task.run_id, task.kind]
 
     def lacking(self, tasks: Sequence[SomeTask]) -> list[SomeTask]:
-        """Return the tasks whose record is missing, reports a failure, or was made by code that has changed since."""
-        lines = [(task, self.lines.get((task.run_id, task.kind))) for task in tasks]
-        return [task for task, line in lines if line is None or not task.is_settled_by(line)]
+        """Return the tasks whose record is missing, reports a failure, or was made by code that has changed since.
+
+        Of several tasks with the same record, such as runs at two copies of one file of weights, the first is returned.
+        """
+        found = dict[tuple[str, LineKind], SomeTask]()
+        for task in tasks:
+            found.setdefault((task.run_id, task.kind), task)
+        each = [(task, self.lines.get(key)) for key, task in found.items()]
+        return [task for task, line in each if line is None or not task.is_settled_by(line)]
 
     def keep(self, line: Record) -> None:
         """Write a record to the folder."""

@@ -8,8 +8,15 @@ import pytest
 
 from bench.execution.progress import Silent
 from bench.execution.run import run
+from bench.execution.study import StudyWriter
+from bench.execution.tasks import MomentsTask
+from bench.objectives import GaussianQuadratic
+from bench.planning.cells import Cell
+from bench.planning.settings import Settings
+from bench.planning.spec import Spec
 from bench.records import store
 from bench.records.lines import LineKind
+from estimators import RLOO, ScoreFunction
 from tests.execution.specs import spec_of, with_pilots, with_reference
 from tests.measurement.objectives import SELECTOR
 from tests.recorder import Recorder
@@ -139,3 +146,19 @@ def test_progress_ends_once_whether_the_run_ends_or_is_interrupted(tmp_path, int
     with pytest.raises(KeyboardInterrupt) if interrupted else contextlib.nullcontext():
         run(spec_of("rloo", replicates=64), tmp_path, recorder)
     assert recorder.ends == 1
+
+
+def test_tasks_of_one_record_are_executed_once_and_keep_their_order(tmp_path):
+    settings = Settings(replicates=64)
+    one, two = (MomentsTask(Cell(e, GaussianQuadratic()), settings) for e in (RLOO(), ScoreFunction()))
+    with StudyWriter(spec_of("rloo"), tmp_path, Silent(), 1) as study:
+        assert study.lacking([one, two, MomentsTask(one.cell, settings)]) == [one, two]
+        study.execute(study.lacking([one, one, two, one]))
+        assert study.lacking([one, two]) == []
+    assert lines_in(tmp_path) == [("moments", "measured")] * 2
+
+
+def test_a_folder_keeps_what_it_was_a_study_of(tmp_path):
+    run(spec_of("rloo", replicates=64), tmp_path, Silent())
+    run(spec_of("score-function", replicates=64), tmp_path, Silent())
+    assert [s.name for s in Spec.read(tmp_path / "spec.toml").estimators] == ["rloo", "score-function"]
