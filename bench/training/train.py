@@ -34,8 +34,8 @@ class TrainingRun(Task):
     """One training run of an estimator on an objective, which becomes a training record.
 
     Args:
-        settings: how the variance of the gradient is measured; their seed is the seed of the run.
-        how: the settings of the training.
+        settings: options for measuring the gradient's variance; the seed in them is also the seed of the run.
+        how: options of the training itself.
         keep: folder for the final weights; None to discard them.
     """
 

@@ -35,7 +35,7 @@ class Origin:
 
     @property
     def spread(self) -> float:
-        """The unit of squared norms of whole gradients: a power of two near the sum of the groups' spreads."""
+        """The scale that divides squared norms of whole gradients: the power of two near the sum of the spreads."""
         return _power_of_two(sum(self.spreads))
 
 

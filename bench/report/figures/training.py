@@ -82,7 +82,7 @@ def window(problem: Problem) -> tuple[float, float]:
     """Return the limits of the objective's axis.
 
     The limits include the medians of all estimators after the first tenth of the checkpoints, and the final intervals.
-    On the worse side, they exceed the start by at most a third of the distance from the start to the best value.
+    The limit on the worse side is beyond the starting value by at most a third of the way from it to the best value.
     """
     upwards = 1.0 if problem.maximise else -1.0
     paths = [upwards * np.array([across_seeds(column).median for column in c.value.T]) for c in problem.curves]
