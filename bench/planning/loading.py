@@ -2,12 +2,9 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import importlib
-import importlib.util
 import inspect
 import math
-import sys
 import traceback
 import types
 import typing
@@ -15,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from bench.planning import plugins
 from bench.planning.catalogue import Kind, aliases, catalogue, did_you_mean, type_text
 from bench.planning.selectors import Selector, UsageError, check_name, value_text
 from bench.records.identity import fields_of
@@ -141,16 +139,15 @@ def load(selector: Selector, kind: Kind) -> type:
 
 
 def _module(source: str, *, is_file: bool) -> types.ModuleType:
-    folder = str(Path(source).resolve().parent if is_file else Path.cwd())
-    sys.path.insert(0, folder)  # the user's code may import the files beside it
+    if is_file and (not Path(source).is_file() or Path(source).suffix != ".py"):
+        problem = f"{source!r} is not a Python file" if Path(source).exists() else f"There is no file {source!r}"
+        raise UsageError(f"{problem}. Give the path of a file that ends in .py, as in mine.py::Mine.")
     try:
-        return _from_file(Path(source)) if is_file else importlib.import_module(source)
+        return plugins.from_file(Path(source)) if is_file else plugins.from_name(source)
     except UsageError:
         raise
     except Exception as error:  # a user's module may raise anything
         raise UsageError(f"{source} cannot be loaded: {_reported(error, source)}") from error
-    finally:
-        sys.path.remove(folder)
 
 
 def _reported(error: Exception, source: str) -> str:
@@ -159,27 +156,6 @@ def _reported(error: Exception, source: str) -> str:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}{f' (line {lines[-1]})' if lines else ''}."
-
-
-def _from_file(path: Path) -> types.ModuleType:
-    """Load a file once, as a module with a name of its own."""
-    if not path.is_file():
-        raise UsageError(f"There is no file {str(path)!r}. Give the path of a Python file, as in mine.py::Mine.")
-    path = path.resolve()
-    name = f"_bench_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{str(path)!r} is not a Python file. Give one that ends in .py, as in mine.py::Mine.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up here
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:

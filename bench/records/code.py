@@ -13,6 +13,7 @@ The code is read, never run. A name counts as used wherever it appears, even if 
 import ast
 import functools
 import itertools
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -42,6 +43,7 @@ def _class_digest(cls: type) -> str:
     if module is None or file is None:
         return ""  # defined in a console, where there is no file
     name = getattr(module.__spec__, "name", cls.__module__)  # a module that runs as a script is called __main__
+    name = re.sub(r"^_bench_user_\w+\.", "", name)  # the package that a user's folder becomes (bench.planning.plugins)
     return _Code(name, Path(file)).digest(_Ref(name, cls.__qualname__.partition(".")[0] if _is_ours(name) else ""))
 
 

@@ -1,0 +1,155 @@
+"""Loading of a user's files. Files of different folders are kept apart, so that each imports the helpers beside it.
+
+Every folder becomes a package with a name of its own, such as ``_bench_user_1a2b3c``. In its files, ``import utils``
+means ``_bench_user_1a2b3c.utils`` if the folder has a module ``utils``, whenever the statement is executed. Under its
+bare name, Python would find the helper of the folder that was loaded first, for all later folders too.
+"""
+
+import builtins
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PREFIX = "_bench_user_"
+"""Start of the name of every folder's package."""
+OURS = ("bench", "estimators")
+"""Packages that a file of the same name beside a plug-in does not hide."""
+
+
+class _Folder:
+    """A folder of user's files, as a package.
+
+    Args:
+        root: the folder; absolute imports in its files start here.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.package = f"{PREFIX}{hashlib.sha256(str(root).encode()).hexdigest()[:12]}"
+        self.path = [str(root)]
+        self.named: dict[str, Path] = {}
+        self.builtins = {**vars(builtins), "__import__": self._import}
+        self._outside: list[str] | None = None
+
+    def load(self, name: str, file: Path | None = None) -> ModuleType:
+        """Return the module with this name in the folder, imported once; ``file`` names its file beyond doubt."""
+        full = f"{self.package}.{name}"
+        if file is not None:
+            self.named[full] = file
+        self._outside = [*sys.path]
+        try:
+            return importlib.import_module(full)
+        finally:
+            sys.path[:] = self._outside  # what a file has added holds for its own folder alone
+            self._outside = None
+
+    def spec(self, full: str, path: Sequence[str] | None) -> ModuleSpec | None:
+        """Return the import spec of a module of the folder; None if there is no such module."""
+        if full == self.package:
+            spec = ModuleSpec(full, None, is_package=True)
+            spec.submodule_search_locations = self.path
+            return spec
+        file = self.named.get(full)
+        found = importlib.util.spec_from_file_location(full, file) if file else PathFinder.find_spec(full, path)
+        if found and isinstance(found.loader, SourceFileLoader):
+            found.loader = _Loader(found.loader.name, found.loader.path, self.builtins)
+        return found
+
+    def has(self, name: str) -> bool:
+        """Return whether the folder's files mean a module of the folder by this name."""
+        found = None if name in OURS else self.spec(f"{self.package}.{name}", self.path)
+        if found is None or found.origin is not None:
+            return found is not None
+        return name not in sys.modules and PathFinder.find_spec(name) is None  # a folder without a file __init__.py
+
+    def _import(
+        self,
+        name: str,
+        globals: Mapping[str, Any] | None = None,
+        locals: Mapping[str, Any] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        """Import as the statement ``import`` does, and look into the folder first."""
+        if self._outside is not None:
+            self.path += [entry for entry in sys.path if entry not in self._outside and entry not in self.path]
+        top = name.partition(".")[0]
+        itself = globals is not None and globals.get("__name__") == f"{self.package}.{top}"
+        if level or itself or not self.has(top):
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        found = builtins.__import__(f"{self.package}.{name}", globals, locals, fromlist or ())
+        return found if fromlist else sys.modules[f"{self.package}.{top}"]
+
+
+class _Loader(SourceFileLoader):
+    """A loader of a source file whose import statements are executed by its folder."""
+
+    def __init__(self, fullname: str, path: str, own_builtins: dict[str, Any]) -> None:
+        super().__init__(fullname, path)
+        self._builtins = own_builtins
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Execute the file in the module."""
+        vars(module)["__builtins__"] = self._builtins
+        super().exec_module(module)
+
+
+class _Finder(MetaPathFinder):
+    """Finds the modules of all folders."""
+
+    def __init__(self) -> None:
+        self.folders: dict[str, _Folder] = {}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the import spec of a folder's module; None for any other module."""
+        folder = self.folders.get(fullname.partition(".")[0])
+        return folder.spec(fullname, path) if folder else None
+
+    def folder(self, root: Path) -> _Folder:
+        """Return the folder at an absolute path."""
+        new = _Folder(root)
+        return self.folders.setdefault(new.package, new)
+
+
+_finder = _Finder()
+sys.meta_path.insert(0, _finder)
+
+
+def from_file(path: Path) -> ModuleType:
+    """Load a Python file, once. If it lies in a package, absolute imports start at the folder that holds the package.
+
+    Raises:
+        Exception: whatever the file raises.
+    """
+    path = path.resolve()
+    root = next(folder for folder in path.parents if not (folder / "__init__.py").is_file())
+    parts = [*path.relative_to(root).parent.parts, path.stem.replace(".", "_")]
+    return _finder.folder(root).load(".".join(part for part in parts if part != "__init__"), path)
+
+
+def from_name(name: str) -> ModuleType:
+    """Load a module by its dotted name, once: of the working folder if it is there, or else of the Python path.
+
+    Raises:
+        Exception: whatever the module raises.
+    """
+    top, here = name.partition(".")[0], Path.cwd()
+    folder = _finder.folder(here)
+    if top in sys.modules or not folder.has(top) or _is_importable(top, here):
+        return importlib.import_module(name)
+    return folder.load(name)
+
+
+def _is_importable(name: str, folder: Path) -> bool:
+    """Return whether Python's own import finds this module of a folder, as after an editable installation."""
+    spec = importlib.util.find_spec(name)
+    places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
+    return any(Path(place).is_relative_to(folder) for place in places if place)
