@@ -60,5 +60,7 @@ def reported(interrupted: str = SAFE) -> Iterator[None]:
         message = f"{error.filename} cannot be written: {error.strerror}. Choose another folder."
         raise CommandError(message, ExitCode.USAGE) from None
     except KeyboardInterrupt:
+        if "--fresh" in sys.argv:
+            interrupted = "what was measured is on record. Start again with"
         command = shlex.join([program(), *sys.argv[1:]])
         raise CommandError(f"Interrupted; {interrupted}: {command}", ExitCode.INTERRUPTED) from None

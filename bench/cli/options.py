@@ -107,4 +107,5 @@ out = partial(folder, "--out")
 
 speed_option = click.option("--speed", is_flag=True, help="Also time every cell, in nine fresh processes.")
 json_option = click.option("--json", is_flag=True, help="Print one JSON document.")
+fresh_option = click.option("--fresh", is_flag=True, help="Use nothing that the study folder holds: do all work again.")
 quiet_option = click.option("--quiet", is_flag=True, help="Write neither progress nor notes to stderr.")

@@ -6,7 +6,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 
 from bench.execution.progress import Progress, Silent
@@ -24,9 +25,13 @@ class Plain(Silent):
         self._total, self._done, self._next = 0, 0, clock()
 
     def start(self, total: int, done: int) -> None:
-        """Write the number of measurements, and the number of them that are on record already."""
+        """Write the number of measurements."""
         self._total, self._done = total, done
-        self._write(f"measurements: {total}" + (f", {done} on record already" if done else ""))
+        self._write(f"measurements: {total}")
+
+    def reuse(self, records: Sequence[Record]) -> None:
+        """Write how many records are used as they are, and when they were written."""
+        self._write(describe_reuse(records))
 
     def cell(self, label: str) -> None:
         """Write the label of the cell that begins, unless a line was just written."""
@@ -76,6 +81,10 @@ class Live(Silent):
         self.bar.start()
         self.bar.update(self._task, total=total, completed=done)
 
+    def reuse(self, records: Sequence[Record]) -> None:
+        """Print above the bar how many records are used as they are, and when they were written."""
+        self.bar.console.print(describe_reuse(records), markup=False, highlight=False)
+
     def cell(self, label: str) -> None:
         """Show the label of the cell that begins."""
         self.bar.update(self._task, description=label)
@@ -116,6 +125,14 @@ def complaint(record: Record) -> str:
     if record["outcome"] == Outcome.MEASURED and record.get("precision_reached") is False:
         return f"not within ±{100 * record['precision']:g} %: {name}, with {record['replicates']:,} replicates"
     return ""
+
+
+def describe_reuse(records: Sequence[Record]) -> str:
+    """Return text such as ``41 taken from the records of 28 November 2026, 12:03; --fresh measures again``."""
+    times = sorted(datetime.fromisoformat(record["written"]) for record in records if record.get("written"))
+    shown = [f"{time.astimezone():%d %B %Y, %H:%M}".lstrip("0") for time in times]
+    when = " to ".join(dict.fromkeys([shown[0], shown[-1]])) if shown else ""
+    return f"{len(records)} taken from the records{when and f' of {when}'}; --fresh measures again"
 
 
 def describe_look(label: str, reached: float, wanted: float, replicates: int) -> str:

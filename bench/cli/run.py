@@ -59,6 +59,7 @@ def _numbers(_context: click.Context, _param: click.Parameter, value: str | None
 @click.option("--all", "every", is_flag=True, help="Measure every estimator of the catalogue, with its defaults.")
 @click.option("--no-timing", is_flag=True, help="Measure neither time nor memory.")
 @click.option("--no-common-noise", is_flag=True, help="Give every cell its own noise.")
+@options.fresh_option
 @options.json_option
 @options.quiet_option
 @reported()
@@ -73,6 +74,7 @@ def command(
     every: bool,
     no_timing: bool,
     no_common_noise: bool,
+    fresh: bool,
     json: bool,
     quiet: bool,
     **given: Any,
@@ -80,8 +82,8 @@ def command(
     """Measure every estimator on every objective.
 
     Without arguments, this runs the default study, in about a minute. With only -e, the objectives come from the
-    default study; with only -o, the estimators do. Results in the study folder are not measured again: to continue
-    after an interruption, repeat the command.
+    default study; with only -o, the estimators do. Results in the study folder are not measured again, unless
+    their code has changed: to continue after an interruption, repeat the command.
     """
     overrides = {key: value for key, value in given.items() if value is not None}
     if "precision" in overrides and "replicates" in overrides:
@@ -97,4 +99,5 @@ def command(
     chosen = chosen if at is None else chosen.with_point(at)
     from bench.execution.run import run
 
-    return finish(run(chosen.on_device(), folder, choose(quiet=quiet), workers), folder, json=json, quiet=quiet)
+    records = run(chosen.on_device(), folder, choose(quiet=quiet), workers, fresh=fresh)
+    return finish(records, folder, json=json, quiet=quiet)

@@ -38,6 +38,7 @@ from bench.training.settings import OPTIMIZERS
 @options.out(help="The study folder [results/train-NAME].")
 @click.option("--keep-weights", is_flag=True, help="Write the final weights of every run, for `bench run --at`.")
 @options.workers(help="Number of processes that train [as many as pay off].")
+@options.fresh_option
 @options.json_option
 @options.quiet_option
 @reported()
@@ -47,6 +48,7 @@ def command(
     out: Path | None,
     keep_weights: bool,
     workers: int | None,
+    fresh: bool,
     json: bool,
     quiet: bool,
     **given: Any,
@@ -72,5 +74,5 @@ def command(
     except ValueError as error:
         raise UsageError(f"--lr: {error}" if "rate" in str(error) else str(error)) from None
     folder = out or folder.with_name(f"train-{folder.name}")
-    records = train(spec, how, folder, choose(quiet=quiet), workers, keep_weights=keep_weights)
+    records = train(spec, how, folder, choose(quiet=quiet), workers, keep_weights=keep_weights, fresh=fresh)
     return finish(records, folder, json=json, quiet=quiet)

@@ -1,5 +1,7 @@
 """Progress: receivers of the events of a run."""
 
+from collections.abc import Sequence
+
 from bench.records.lines import Record
 
 
@@ -8,6 +10,9 @@ class Progress:
 
     def start(self, total: int, done: int) -> None:
         """Receive the number of pieces of work, and how many of them are on record already."""
+
+    def reuse(self, records: Sequence[Record]) -> None:
+        """Receive the records of work that is not done again, because the study folder holds them."""
 
     def cell(self, label: str) -> None:
         """Receive the label of the cell whose work begins."""

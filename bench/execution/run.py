@@ -14,7 +14,7 @@ from bench.planning.spec import Spec
 from bench.records.lines import Outcome, Record
 
 
-def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -> list[Record]:
+def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1, *, fresh: bool = False) -> list[Record]:
     """Measure the cells of a spec that a study folder lacks, and return the records of all its cells.
 
     Each record is on disk when its cell ends: an interrupted run loses only the cells under way. Cells that failed, or
@@ -27,6 +27,7 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
         progress: receives the events of the run.
         workers: number of processes that measure, each with one thread; None for as many as the processors and the work
             allow. The number changes no result. Timing always uses one process.
+        fresh: whether to measure every cell again, whatever records the folder holds.
 
     Raises:
         UsageError: an estimator or an objective cannot be created.
@@ -36,7 +37,7 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
     cells, skips = plan(*spec.instances())
     settings = spec.settings()
     settings.check_device()
-    with StudyWriter(spec, folder, progress, workers) as study:
+    with StudyWriter(spec, folder, progress, workers, fresh=fresh) as study:
         study.keep_spec()
         refused = [MomentsTask(skip.cell, settings) for skip in skips]
         for task, skip in zip(refused, skips, strict=True):
@@ -52,7 +53,7 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1) -
 def _with_pilots(study: StudyWriter, pilots: Sequence[PilotTask]) -> tuple[list[MomentsTask], list[Task]]:
     """Run the pilots that are lacking; return the measurements that they ask for, and the pilots that failed."""
     lacking = study.lacking(pilots)
-    study.progress.start(len(pilots), len(pilots) - len(lacking))
+    study.begin(pilots, lacking)
     study.execute(lacking)
     tasks, lost = list[MomentsTask](), list[Task]()
     for pilot in pilots:
@@ -71,8 +72,7 @@ def _measure(study: StudyWriter, tasks: Sequence[MomentsTask]) -> None:
     measuring, untimed = study.lacking(tasks), study.lacking(timing)
     stand_ins = _references([(task.cell, task.settings) for task in measuring])
     references = study.lacking(stand_ins)
-    total, lacking = len(tasks) + len(timing) + len(references), len(measuring) + len(untimed) + len(references)
-    study.progress.start(total, total - lacking)
+    study.begin([*tasks, *timing, *references], [*measuring, *untimed, *references])
     study.execute(references, in_process=True)
     found = {task.cell.objective: reference.read(study.line(task)) for task in stand_ins}
     study.execute([replace(task, reference=found.get(task.cell.objective)) for task in measuring])

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -28,20 +29,24 @@ class StudyWriter:
         folder: the study folder, created if it does not exist.
         progress: receives the events of the run.
         workers: number of processes, each with one thread; None for as many as the processors and the work allow.
+        fresh: whether to do all work again, whatever records the folder holds.
 
     Raises:
         Damaged: the folder's records cannot be read.
         OSError, Busy: the folder cannot be written.
     """
 
-    def __init__(self, spec: Spec, folder: Path, progress: Progress, workers: int | None) -> None:
-        self.spec, self.folder, self.progress, self.workers = spec, folder, progress, workers
+    def __init__(
+        self, spec: Spec, folder: Path, progress: Progress, workers: int | None, *, fresh: bool = False
+    ) -> None:
+        self.spec, self.folder, self.progress, self.workers, self.fresh = spec, folder, progress, workers, fresh
         self.pool: Pool | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.store = stack.enter_context(store.Store(self.folder))
-            self.lines = {(line["run"], line["kind"]): line for line in store.read(self.folder)}
+            found = store.read(self.folder)
+            self.lines = {} if self.fresh else {(line["run"], line["kind"]): line for line in found}
             stack.enter_context(single_thread())
             stack.callback(self.progress.end)
             stack.callback(self.stop)
@@ -72,8 +77,16 @@ class StudyWriter:
         each = [(task, self.lines.get(key)) for key, task in found.items()]
         return [task for task, line in each if line is None or not task.is_settled_by(line)]
 
+    def begin(self, tasks: Sequence[Task], lacking: Sequence[Task]) -> None:
+        """Report the number of tasks, and the records that spare the work of some tasks."""
+        done = {(task.run_id, task.kind) for task in tasks} - {(task.run_id, task.kind) for task in lacking}
+        self.progress.start(len(tasks), len(tasks) - len(lacking))
+        if done:
+            self.progress.reuse([self.lines[key] for key in self.lines if key in done])
+
     def keep(self, line: Record) -> None:
-        """Write a record to the folder."""
+        """Write a record to the folder, with the time of writing unless it has one."""
+        line = {**line, "written": line.get("written") or datetime.now(UTC).isoformat(timespec="seconds")}
         self.store.append(line)
         self.lines[line["run"], line["kind"]] = line
 

@@ -91,7 +91,14 @@ class TrainingRun(Task):
 
 
 def train(
-    spec: Spec, how: Training, folder: Path, progress: Progress, workers: int | None = 1, *, keep_weights: bool = False
+    spec: Spec,
+    how: Training,
+    folder: Path,
+    progress: Progress,
+    workers: int | None = 1,
+    *,
+    keep_weights: bool = False,
+    fresh: bool = False,
 ) -> list[Record]:
     """Make the training runs that a study folder lacks, and return the records of all requested runs.
 
@@ -106,6 +113,7 @@ def train(
         workers: number of processes that train, each with one thread; None for as many as the processors and the work
             allow. The number changes no result except the seconds.
         keep_weights: write the final weights of every run to ``weights`` in the folder, named by its record's digest.
+        fresh: whether to make every run again, whatever records the folder holds.
 
     Raises:
         UsageError: an estimator or an objective cannot be created.
@@ -116,10 +124,10 @@ def train(
     keep = folder / WEIGHTS if keep_weights else None
     runs = [TrainingRun.of(cell, how, seed, keep) for seed in range(how.seeds) for cell in cells]
     refused = [TrainingRun.of(skip.cell, how, 0) for skip in skips]
-    with StudyWriter(spec, folder, progress, workers) as study:
+    with StudyWriter(spec, folder, progress, workers, fresh=fresh) as study:
         for run, skip in zip(refused, skips, strict=True):
             study.skip(run, skip.reason)
         lacking = study.lacking(runs)
-        progress.start(len(runs), len(runs) - len(lacking))
+        study.begin(runs, lacking)
         study.execute(lacking)
     return study.records({run.run_id for run in (*runs, *refused)})

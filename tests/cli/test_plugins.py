@@ -1,5 +1,6 @@
 """User's files from the command line: what is measured when helpers stand beside them."""
 
+import re
 import sys
 
 import pytest
@@ -64,3 +65,11 @@ def test_a_changed_helper_or_base_class_is_measured_again(call, tmp_path, change
         run()
     lines = (tmp_path / "o" / store.LINES).read_text().splitlines()
     assert len(lines) == 2, "measured once, and again after the change"
+
+
+def test_the_run_says_what_it_took_from_the_records(call):
+    words = ("run", "-e", "rloo", "-e", "rloo:n=4", "-o", "gaussian-cosine", "--replicates", "64", "--no-timing")
+    assert "taken from the records" not in call(*words).err
+    assert re.search(r"^2 taken from the records of \d+ \w+ \d{4}, \d\d:\d\d.*; --fresh", call(*words).err, re.M)
+    assert "taken from the records" not in call(*words, "--fresh").err
+    assert "taken from the records" not in call(*words, "--quiet").err

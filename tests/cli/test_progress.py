@@ -1,7 +1,8 @@
 import io
 import math
+from datetime import datetime, timedelta
 
-from bench.cli.progress import Live, Plain, choose, describe_look
+from bench.cli.progress import Live, Plain, choose, describe_look, describe_reuse
 
 MEASURED = {"kind": "moments", "outcome": "measured", "estimator": "rloo", "objective": "gaussian-cosine"}
 FAILED = {**MEASURED, "outcome": "failed", "reason": "It broke."}
@@ -21,7 +22,7 @@ def test_plain_lines_come_at_most_once_per_interval():
         progress.finish(MEASURED)
     progress.end()
     assert stream.getvalue().splitlines() == [
-        "measurements: 5, 2 on record already",
+        "measurements: 5",
         "[3/5] a",
         "[4/5] rloo on gaussian-cosine: done",
         "[5/5] rloo on gaussian-cosine: done",
@@ -95,3 +96,21 @@ def test_the_bar_counts_measurements_and_replicates(monkeypatch):
     assert task.completed == 2
     bar.end()
     assert not bar.bar.live.is_started
+
+
+def test_reused_records_are_counted_and_dated():
+    def written(*times):
+        return [{**MEASURED, "written": time} for time in times]
+
+    here = datetime(2026, 11, 28, 12, 3).astimezone()
+    later = (here + timedelta(days=1, hours=1)).isoformat()
+    assert describe_reuse([MEASURED, *written(here.isoformat())]) == (
+        "2 taken from the records of 28 November 2026, 12:03; --fresh measures again"
+    )
+    assert describe_reuse(written(later, here.isoformat(), later)) == (
+        "3 taken from the records of 28 November 2026, 12:03 to 29 November 2026, 13:03; --fresh measures again"
+    )
+    assert describe_reuse([MEASURED]) == "1 taken from the records; --fresh measures again"
+    progress, stream = plain([0.0] * 9)
+    progress.reuse([MEASURED])
+    assert stream.getvalue() == f"{describe_reuse([MEASURED])}\n"

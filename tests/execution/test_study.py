@@ -162,3 +162,23 @@ def test_a_folder_keeps_what_it_was_a_study_of(tmp_path):
     run(spec_of("rloo", replicates=64), tmp_path, Silent())
     run(spec_of("score-function", replicates=64), tmp_path, Silent())
     assert [s.name for s in Spec.read(tmp_path / "spec.toml").estimators] == ["rloo", "score-function"]
+
+
+def test_a_fresh_run_measures_everything_again_and_reports_what_others_reuse(tmp_path):
+    spec = spec_of("enumeration", "rloo", replicates=64, timing=True)
+    seen = []
+
+    class Watch(Silent):
+        def reuse(self, records):
+            seen.append([(record["kind"], record["written"]) for record in records])
+
+    first = run(spec, tmp_path, Watch())
+    assert seen == []
+    again = run(spec, tmp_path, Watch())
+    assert again == first
+    assert seen == [[(r["kind"], r["written"]) for r in first if r["outcome"] == "measured"]]
+    before = lines_in(tmp_path)
+    fresh = run(spec, tmp_path, Watch(), fresh=True)
+    assert len(seen) == 1, "nothing is reused"
+    assert lines_in(tmp_path) == before * 2
+    assert [r.get("summary") for r in fresh] == [r.get("summary") for r in first]
