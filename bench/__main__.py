@@ -1,5 +1,6 @@
 """The entry point of the scripts ``bench`` and ``stochgrad-bench`` and of ``python -m bench``."""
 
+import faulthandler
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ def main() -> None:
         )
     from bench.cli import main as run
 
+    faulthandler.enable()  # a crash of the interpreter, as in a user's extension, names the line
     sys.exit(run())
 
 

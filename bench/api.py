@@ -21,6 +21,7 @@ from bench.measurement.timing import measure_timing
 from bench.objectives import Objective
 from bench.planning.cells import Cell, mismatch
 from bench.planning.settings import Settings
+from bench.planning.user_code import contained
 from bench.records.lines import Record
 from bench.stats import PrecisionTarget, Summary
 from bench.stats.printing import format_bias, format_estimate, format_variance
@@ -225,12 +226,13 @@ def measure(
         Refusal: the estimator does not fit the objective.
         ValueError: a setting is not usable.
         Lost: gradients were not finite.
+        Ended: the code of the estimator or the objective tried to end the program.
     """
     settings, cell = Settings(replicates, seed, dtype, device, common_noise, timing), Cell(estimator, objective)
     settings.check_device()
     if reason := mismatch(estimator, objective):
         raise Refusal(reason)
-    with single_thread():
+    with single_thread(), contained():
         found = None
         if precision is not None:
             found = run_pilot(cell, settings, PrecisionTarget(precision, max_replicates))

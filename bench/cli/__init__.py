@@ -11,6 +11,7 @@ import click
 
 from bench.cli import baseline, check, compare, doctor, list, report, run, train
 from bench.cli.errors import CommandError, ExitCode, program
+from bench.records.text import printable
 
 
 def main() -> int:
@@ -20,7 +21,7 @@ def main() -> int:
     except (CommandError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         prefix = "" if error.exit_code == ExitCode.INTERRUPTED else "Error: "
-        click.echo(f"{prefix}{' '.join(message.split())}", err=True)
+        click.echo(f"{prefix}{printable(message)}", err=True)
         return error.exit_code
     except click.Abort:  # an interrupt that no command has reported
         click.echo("Interrupted.", err=True)

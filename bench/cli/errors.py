@@ -45,13 +45,17 @@ def reported(interrupted: str = SAFE) -> Iterator[None]:
         interrupted: part of the message after an interrupt, ``SAFE`` or ``UNWRITTEN``.
     """
     from bench.planning.selectors import UsageError
+    from bench.planning.user_code import Ended, contained
     from bench.records.lines import Damaged
     from bench.records.store import Busy
 
     try:
-        yield
+        with contained():
+            yield
     except (UsageError, Busy) as error:
         raise CommandError(str(error), ExitCode.USAGE) from None
+    except Ended as error:
+        raise CommandError(f"{error}.", ExitCode.FAILED) from None
     except Damaged as error:
         raise CommandError(str(error), ExitCode.DAMAGED) from None
     except OSError as error:

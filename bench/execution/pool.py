@@ -29,6 +29,7 @@ from bench.planning.cells import Cell
 from bench.planning.loading import load
 from bench.planning.selectors import Selector
 from bench.planning.settings import Settings
+from bench.planning.user_code import contained
 from bench.records.lines import Record
 from bench.stats import Partial
 from estimators import Refusal
@@ -71,7 +72,8 @@ class _Draws:
     def partials(self, indices: range) -> list[tuple[Partial, str]] | Exception:
         """Return the sums of some draws, or the exception to raise in the parent: one that can be pickled."""
         try:
-            return list(self.engine.partials(indices, self.centre, self.exact))
+            with contained():
+                return list(self.engine.partials(indices, self.centre, self.exact))
         except Refusal as refusal:
             return Refusal(str(refusal))
         except Exception as error:
@@ -115,8 +117,8 @@ class Worker:
             self.process.join()
             code = self.process.exitcode
             how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-            reason = f"The worker process {how}, as happens when memory runs out. No other cell is affected."
-            raise Lost(reason) from None
+            why = ", as happens when memory runs out" if code == -signal.SIGKILL else ""
+            raise Lost(f"The worker process {how}{why}. No other cell is affected.") from None
 
     def stop(self) -> None:
         """End the process."""

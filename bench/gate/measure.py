@@ -11,6 +11,7 @@ from bench.measurement.summaries import OnProgress
 from bench.measurement.threads import single_thread
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
+from bench.planning.user_code import contained
 from bench.records.lines import LineKind, Outcome, Record
 from bench.stats.gate import baseline_replicates, is_heavy
 
@@ -64,6 +65,6 @@ def _with_pairs(line: Record, cell: Cell, settings: Settings, cut: float | None)
 
 def first_draws(cell: Cell, settings: Settings) -> tuple[str, bool]:
     """Return the fingerprint of a cell's first draws, and whether these are all the draws of a run."""
-    with single_thread():
+    with single_thread(), contained():
         engine = Engine(cell, settings)
         return fingerprint_of(engine), len(engine.sizes) <= FINGERPRINT_DRAWS

@@ -13,6 +13,7 @@ from bench.planning.cells import Cell, mismatch, plan
 from bench.planning.loading import expand
 from bench.planning.selectors import Selector, UsageError, label, parse, value_text
 from bench.records.identity import changed_fields
+from bench.records.text import message, printable
 from estimators import command_line_name
 
 Half = tuple[Any, Selector]
@@ -107,7 +108,7 @@ def select(
         if cell and not reason:
             cells.append((entry, Picked(cell, estimator, objective)))
         else:
-            missing.append(Missing(entry, shown(estimator, objective), reason or ""))
+            missing.append(Missing(entry, shown(estimator, objective), message(reason or "")))
     asked = _pairs(*(chosen or half for chosen, half in zip(given, halves, strict=True))) if any(given) else []
     known = {entry.cell for entry in baseline.cells}
     return Selection(cells, missing, [p for p in asked if p.cell.id not in known])
@@ -115,7 +116,7 @@ def select(
 
 def shown(estimator: Selector, objective: Selector) -> str:
     """Return the label of a cell, with paths of users' files relative to the working folder."""
-    return f"{estimator.relative_to(Path())} on {objective.relative_to(Path())}"
+    return printable(f"{estimator.relative_to(Path())} on {objective.relative_to(Path())}")
 
 
 def _pairs(estimators: dict[str, Half], objectives: dict[str, Half]) -> list[Picked]:

@@ -10,6 +10,7 @@ import multiprocessing
 import pickle
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from statistics import stdev
 
@@ -32,11 +33,17 @@ NOISIEST = 0.08
 
 
 def log_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, float]:
-    """Time cells in one fresh process, and return log(cost) by cell id; cells that fail are left out."""
+    """Time cells in one fresh process, and return log(cost) by cell id, without cells that fail.
+
+    If the process dies, the result is empty.
+    """
     cells = pickle.dumps([p.cell for p in picked])
     halves = [(p.estimator, p.objective) for p in picked]
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_timed, cells, halves, settings).result()
+        try:
+            return pool.submit(_timed, cells, halves, settings).result()
+        except BrokenProcessPool:
+            return {}
 
 
 def _timed(cells: bytes, halves: list[tuple[Selector, Selector]], settings: Settings) -> dict[str, float]:

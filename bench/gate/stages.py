@@ -17,6 +17,7 @@ from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.records.environment import commit_of, version
 from bench.records.lines import LineKind, Outcome, Record
 from bench.records.seeds import draw_seed
+from bench.records.text import message
 from bench.stats.gate import STAGE_TWO_FACTOR
 from estimators import Refusal
 
@@ -169,7 +170,7 @@ class _Checker:
         try:
             drawn, all_draws = first_draws(picked.cell, settings)
         except Refusal as refusal:
-            return replace(case, fate=Verdict.MISSING, reason=str(refusal))
+            return replace(case, fate=Verdict.MISSING, reason=message(str(refusal)))
         except Exception:
             return None  # the first stage fails in the same way, and says how
         if drawn != entry.fingerprint:

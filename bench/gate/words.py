@@ -10,6 +10,7 @@ from bench.gate.changes import count
 from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Finding, Verdict, p_text
 from bench.gate.stages import Report
 from bench.records.lines import plain
+from bench.records.text import in_code, in_markdown
 from bench.stats.gate import STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR
 from bench.stats.variance import HEAVY_TAIL_INDEX
 
@@ -105,10 +106,11 @@ class Printer:
         if shown:
             lines += ["| verdict | estimator | objective | what was found |", "|---|---|---|---|"]
             for finding in shown:
-                estimator, objective = map(_cell, _halves(finding))
+                estimator, objective = map(in_code, _halves(finding))
                 bold = "**" if finding.fails or finding.verdict is Verdict.FAILED else ""
-                said = _cell(_message(finding))
-                lines.append(f"| {bold}{finding.verdict}{bold} | `{estimator}` | `{objective}` | {said} |")
+                foreign = finding.verdict in (Verdict.FAILED, Verdict.MISSING)  # the other reasons are Markdown
+                said = in_markdown(_message(finding)) if foreign else _message(finding).replace("|", "\\|")
+                lines.append(f"| {bold}{finding.verdict}{bold} | {estimator} | {objective} | {said} |")
             lines.append("")
         lines += [f"- {step}" for step in self.next_steps()]
         return "\n".join(lines).rstrip() + "\n"
@@ -223,10 +225,6 @@ def _halves(finding: Finding) -> tuple[str, str]:
     """Return the selectors of a finding's estimator and objective."""
     estimator, _, objective = finding.label.partition(" on ")
     return estimator, objective
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _escaped(text: str) -> str:

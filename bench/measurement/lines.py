@@ -1,16 +1,17 @@
 """The keys of every record, and the records of cells that were skipped or failed, so that no cell lacks a record."""
 
-import traceback
 from collections.abc import Callable
 
 from bench.measurement.draws import draws
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
 from bench.planning.settings import Settings
+from bench.planning.user_code import Ended, contained
 from bench.records.code import code_digest
 from bench.records.environment import environment
 from bench.records.identity import fields_of, run_id
 from bench.records.lines import SCHEMA, LineKind, Outcome, Record
+from bench.records.text import described, message
 from estimators import Refusal, command_line_name
 
 
@@ -63,18 +64,19 @@ def head(cell: Cell, settings: Settings, kind: LineKind) -> Record:
 
 def skipped(head: Record, reason: str) -> Record:
     """Return the record of a cell whose estimator does not fit its objective; it starts with ``head``."""
-    return {**head, "outcome": Outcome.SKIPPED, "reason": reason}
+    return {**head, "outcome": Outcome.SKIPPED, "reason": message(reason)}
 
 
 def failed(head: Record, reason: str) -> Record:
     """Return the record of work that failed; it starts with ``head``."""
-    return {**head, "outcome": Outcome.FAILED, "reason": reason}
+    return {**head, "outcome": Outcome.FAILED, "reason": message(reason)}
 
 
 def safely(work: Callable[[], Record], head: Record) -> Record:
     """Do the work and return its record. If the work raises, return a record of the refusal or failure instead."""
     try:
-        return work()
+        with contained():
+            return work()
     except Refusal as refusal:
         return skipped(head, str(refusal))
     except Exception as error:
@@ -82,8 +84,5 @@ def safely(work: Callable[[], Record], head: Record) -> Record:
 
 
 def reason_of(error: Exception) -> str:
-    """Return an exception as the reason in a record: its message and, unless it is ``Lost``, its type and origin."""
-    if isinstance(error, Lost):
-        return str(error)
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({frame.filename.rsplit('/', 1)[-1]}, line {frame.lineno})"
+    """Return an exception as the reason in a record: its message, and its type and origin unless it is a sentence."""
+    return str(error) if isinstance(error, Lost | Ended) else described(error)

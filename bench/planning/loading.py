@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import inspect
 import math
+import sys
 import traceback
 import types
 import typing
@@ -15,7 +16,9 @@ from typing import Any
 from bench.planning import plugins
 from bench.planning.catalogue import Kind, aliases, catalogue, did_you_mean, type_text
 from bench.planning.selectors import Selector, UsageError, check_name, value_text
+from bench.planning.user_code import Ended, contained
 from bench.records.identity import fields_of
+from bench.records.text import message
 
 
 def expand(selector: Selector, kind: Kind) -> list[Any]:
@@ -142,20 +145,25 @@ def _module(source: str, *, is_file: bool) -> types.ModuleType:
     if is_file and (not Path(source).is_file() or Path(source).suffix != ".py"):
         problem = f"{source!r} is not a Python file" if Path(source).exists() else f"There is no file {source!r}"
         raise UsageError(f"{problem}. Give the path of a file that ends in .py, as in mine.py::Mine.")
+    words, sys.argv = sys.argv, [source]  # the user's code may parse arguments, and ours are not for it
     try:
-        return plugins.from_file(Path(source)) if is_file else plugins.from_name(source)
+        with contained():
+            return plugins.from_file(Path(source)) if is_file else plugins.from_name(source)
     except UsageError:
         raise
+    except Ended as error:
+        raise UsageError(f'{source} cannot be loaded: {error}. Put it below `if __name__ == "__main__":`.') from error
     except Exception as error:  # a user's module may raise anything
         raise UsageError(f"{source} cannot be loaded: {_reported(error, source)}") from error
+    finally:
+        sys.argv = words
 
 
 def _reported(error: Exception, source: str) -> str:
     """Return an error's type and message, and the line of the user's file that raised it."""
     path = str(Path(source).resolve())
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message}{f' (line {lines[-1]})' if lines else ''}."
+    return f"{type(error).__name__}: {message(str(error))}{f' (line {lines[-1]})' if lines else ''}."
 
 
 def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:

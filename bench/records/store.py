@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.records import files
 from bench.records.lines import SCHEMA, Damaged, Record, dumps
+from bench.records.text import message
 
 LINES = "records.jsonl"
 LONG = 1024
@@ -98,6 +99,8 @@ def read(folder: Path) -> list[Record]:
                 continue
             raise Damaged(f"{path}, line {number}, is not JSON. Restore the file, or delete that line.") from None
         _check(record, path, number)
+        if isinstance(record.get("reason"), str):
+            record["reason"] = message(record["reason"])  # written by others, perhaps by an older version
         found[record["run"], record["kind"]] = _with_vectors(record, folder)
     return list(found.values())
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bench.records.lines import Outcome
+from bench.records.text import in_markdown
 from bench.report import words
 from bench.report.cost import UNITS, advice
 from bench.report.frame import each
@@ -160,7 +161,8 @@ def markdown(table: pd.DataFrame, title: str) -> str:
     for section in sections(table):
         text = tabulated("github", *filled(HEADER, section.body))
         parts += [f"## {section.problem}", section.facts + ".", text, f"**{section.advice}.**"]
-    lists = dict(zip(("Failed", "Not applicable"), absences(table), strict=True)) | {"Columns": NOTES}
+    failed, skipped = (list(map(in_markdown, lines)) for lines in absences(table))
+    lists = {"Failed": failed, "Not applicable": skipped, "Columns": NOTES}
     return page(parts, lists)
 
 

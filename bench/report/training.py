@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bench.records.lines import LineKind, Outcome
+from bench.records.text import in_markdown
 from bench.report import words
 from bench.report.curves import Curves, Problem, Record, problems
 from bench.report.tables import filled, page, show_section, tabulated
@@ -149,7 +150,8 @@ def markdown(records: Sequence[Record], title: str) -> str:
     for section in sections(problems(records)):
         table = tabulated("github", section.header, section.body)
         parts += [f"## {section.title}", f"{section.facts}.", table]
-    return page(parts, {"Missing or diverged": absences(records), "Columns": NOTES})
+    missing = list(map(in_markdown, absences(records)))
+    return page(parts, {"Missing or diverged": missing, "Columns": NOTES})
 
 
 def data(records: Sequence[Record]) -> str:

@@ -1,0 +1,36 @@
+"""Code that users name: it runs in the same process as the program, and must not end it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench.records.text import described
+
+
+class Ended(Exception):
+    """A user's code tried to end the program. The message says how and where."""
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Keep a user's code from ending the program: ``sys.exit``, ``os._exit`` and their like raise ``Ended``.
+
+    Otherwise an estimator could end a check with exit code 0 before anything was compared. The user's own interrupt
+    passes.
+    """
+    here, leave = os.getpid(), os._exit
+
+    def refuse(status: int) -> None:
+        if os.getpid() != here:
+            leave(status)  # a child process that the code has forked may end
+        raise SystemExit(status)
+
+    os._exit = refuse  # type: ignore[assignment]
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise Ended(described(error)) from error
+    finally:
+        os._exit = leave

@@ -1,0 +1,74 @@
+"""Text of others, such as the message of an exception, made fit for records, tables, Markdown and terminals."""
+
+import re
+import sys
+import traceback
+from pathlib import Path
+
+LONGEST = 500
+"""Most characters of a message. Torch can append dozens of lines of C++ frames."""
+ESCAPE_SEQUENCES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours and movements of the cursor
+    r"|(?:\x1b\]|\x9d).*?(?:\x07|\x1b\\|\x9c)"  # titles and links
+    r"|\x1b.?",
+    re.DOTALL,
+)
+CPP_FRAMES = re.compile(r"\s*(?:Exception raised from .*|frame #0: .*)", re.DOTALL)
+MARKUP = re.compile(r"[\\`*\[\]<>|~]|(?<![^\W_])_|_(?![^\W_])")
+LIBRARIES = sys.stdlib_module_names | {"bench", "estimators", "torch", "numpy"}
+"""Top-level modules that are not the user's own."""
+MENTION = re.compile(r"@\w[\w.-]*")
+
+
+def printable(text: str) -> str:
+    """Return a text as one line of printable characters, without the escape sequences of terminals."""
+    text = ESCAPE_SEQUENCES.sub("", text)
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def message(text: str) -> str:
+    """Return the message of an exception as one printable line: C++ frames are cut off, and so is a long rest."""
+    line = printable(CPP_FRAMES.sub("", text))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1].rstrip()}…"
+
+
+def described(error: BaseException) -> str:
+    """Return an exception as one printable line: its type, its message, and the file and line that raised it.
+
+    The line is the innermost one of the user's own code, if that was under way. An exception that would end the program
+    is described as such, because its own message, such as ``0`` for ``SystemExit``, says nothing.
+    """
+    name, said = type(error).__name__, message(str(error))
+    if isinstance(error, SystemExit):
+        said = f"the code ends the program, with sys.exit({said})"
+    elif isinstance(error, Exception):
+        said = f"{name}: {said}"
+    else:
+        said = f"the code ends the program, with {name}({said})"
+    return said + _place(error)
+
+
+def _place(error: BaseException) -> str:
+    frames = list(traceback.walk_tb(error.__traceback__))
+    own = [frame for frame in frames if str(frame[0].f_globals.get("__name__")).partition(".")[0] not in LIBRARIES]
+    if not frames:
+        return ""
+    frame, line = (own or frames)[-1]
+    return f" ({printable(Path(frame.f_code.co_filename).name)}, line {line})"
+
+
+def in_markdown(text: str) -> str:
+    """Return a text in Markdown such that it is shown as it is, also in a table, and mentions nobody on GitHub."""
+    parts, end = [], 0
+    for mention in MENTION.finditer(text):
+        parts += [MARKUP.sub(r"\\\g<0>", text[end : mention.start()]), f"`{mention[0]}`"]
+        end = mention.end()
+    return "".join([*parts, MARKUP.sub(r"\\\g<0>", text[end:])])
+
+
+def in_code(text: str) -> str:
+    """Return a text as code in Markdown, also in a table; it may hold backquotes."""
+    runs = [len(run) for run in re.findall("`+", text)]
+    fence = "`" * next(n for n in range(1, len(runs) + 2) if n not in runs)
+    pad = " " if runs else ""
+    return f"{fence}{pad}{text}{pad}{fence}".replace("|", "\\|")

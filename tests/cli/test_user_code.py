@@ -1,0 +1,118 @@
+"""A user's code that misbehaves: no command passes, hangs or prints what a terminal or a parser cannot read."""
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.cli.baselines import write_own
+
+CELL = ("-e", "mine.py::Mine", "-o", "gaussian-quadratic")
+QUICK = ("--replicates", 300, "--no-timing", "--quiet", "--out", "here")
+TRAIN = ("--steps", 3, "--seeds", 1, "--replicates", 0, "--quiet", "--out", "here")
+COMMANDS = {
+    "run": ("run", *CELL, "-e", "rloo", *QUICK, "--workers", 1),
+    "run with workers": ("run", *CELL, "-e", "rloo", *QUICK, "--workers", 2),
+    "train": ("train", *CELL, "-e", "rloo", *TRAIN),
+    "check": ("check", "--baseline", "own", "--quiet"),
+    "check of other noise": ("check", "--baseline", "own", "--quiet", "--seed", 3),
+    "save": ("baseline", "save", "new", *CELL, "-e", "rloo", "--replicates", 300, "--quiet"),
+    "promote": ("baseline", "promote", "own", "--quiet"),
+}
+ENDS = {
+    "sys.exit": "import sys; sys.exit(0)",
+    "os._exit": "import os; os._exit(0)",
+    "GeneratorExit": "raise GeneratorExit",
+}
+BROKEN = r"raise ValueError('bad \x1b[31mred\x1b[0m \x00 | <b> @torch\nline')"
+
+
+@pytest.mark.usefixtures("with_mine")
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("body", ENDS.values(), ids=ENDS)
+def test_a_call_that_ends_the_program_is_a_failed_cell(call, tmp_path, words, body):
+    write_own(tmp_path, body)
+    done = call(*words)
+    assert done.code == 1
+    assert "the code ends the program" in " ".join((done.out + done.err).split())
+    if words[0] in ("run", "train"):
+        records = [json.loads(line) for line in (tmp_path / "here" / "records.jsonl").read_text().splitlines()]
+        assert {r["estimator"]: r["outcome"] for r in records} == {"mine": "failed", "rloo": "measured"}
+
+
+@pytest.mark.parametrize("end", [*ENDS.values(), "import argparse; argparse.ArgumentParser().parse_args(['x'])"])
+@pytest.mark.parametrize("command", ["run", "train", "check", "save"])
+def test_a_file_that_ends_the_program_is_reported(call, tmp_path, with_mine, command, end):
+    before = with_mine.read_bytes()
+    write_own(tmp_path)
+    with (tmp_path / "mine.py").open("a") as file:
+        file.write(f"\n{end}\n")
+    done = call(*COMMANDS[command])
+    assert done.code == (3 if command == "check" else 2)  # no cell can be made of the file: it is missing
+    assert "ends the program" in done.out + done.err
+    assert 'Put it below `if __name__ == "__main__":`.' in done.out + done.err
+    assert with_mine.read_bytes() == before
+
+
+def test_a_file_that_reads_arguments_gets_none_of_ours(call, tmp_path):
+    write_own(tmp_path)
+    with (tmp_path / "mine.py").open("a") as file:
+        file.write("\nimport argparse; argparse.ArgumentParser().parse_args()\n")
+    assert call("run", *CELL, *QUICK).code == 0
+
+
+@pytest.mark.parametrize("hook", ["families", "refuses"])
+def test_declared_facts_that_end_the_program_are_one_sentence(call, tmp_path, hook):
+    write_own(tmp_path)
+    with (tmp_path / "mine.py").open("a") as file:
+        file.write(f"    {hook} = property(lambda self: exit(0))\n")
+    done = call("run", *CELL, *QUICK)
+    assert done.code == 1
+    assert done.err.startswith("Error: the code ends the program, with sys.exit(0) (mine.py, line")
+    assert done.err.count("\n") == 1
+
+
+def test_a_crash_of_the_interpreter_names_the_line(start, tmp_path):
+    write_own(tmp_path, "import ctypes; ctypes.string_at(0)")
+    done = start("run", *CELL, *QUICK)
+    assert done.code != 0
+    assert "Segmentation fault" in done.err
+    assert 'mine.py", line' in done.err
+
+
+@pytest.mark.usefixtures("with_mine")
+def test_every_form_of_a_report_survives_the_message_of_a_stranger(call, tmp_path, monkeypatch):
+    write_own(tmp_path, BROKEN)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    forms = ("--markdown", tmp_path / "comment.md", "--junit", tmp_path / "junit.xml")
+    done = call("check", "--baseline", "own", "--quiet", *forms)
+    assert done.code == 1
+    assert (done.out + done.err).replace("\n", "").isprintable()
+    assert "::ValueError: bad red | <b> @torch line (mine.py" in done.err
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
+    assert suite[0][0].get("message").startswith("ValueError: bad red | <b> @torch line (mine.py")
+    row = next(line for line in (tmp_path / "comment.md").read_text().splitlines() if "failed" in line[:14])
+    assert r"| ValueError: bad red \| \<b\> `@torch` line (mine.py" in row
+    assert row.replace("\\|", "").count("|") == 5
+
+
+def test_every_file_of_a_study_survives_the_message_of_a_stranger(call, tmp_path):
+    write_own(tmp_path, BROKEN)
+    done = call("run", *CELL, *QUICK)
+    assert done.code == 1
+    assert (done.out + done.err).replace("\n", "").isprintable()
+    for name in ("table.md", "table.csv", "table.tex", "records.jsonl"):
+        written = (tmp_path / "here" / name).read_text()
+        assert written.replace("\n", "").isprintable(), name
+    assert r"ValueError: bad red \| \<b\> `@torch` line (mine.py" in (tmp_path / "here" / "table.md").read_text()
+
+
+def test_a_record_of_an_older_version_is_cleaned_when_it_is_read(call, tmp_path):
+    write_own(tmp_path, BROKEN)
+    call("run", *CELL, *QUICK)
+    path = tmp_path / "here" / "records.jsonl"
+    path.write_text(path.read_text().replace("bad red", r"bad \u001b[31mred\nframe #0: c10"))
+    done = call("report", "here")
+    assert "bad red" in done.out
+    assert done.out.replace("\n", "").isprintable()
+    assert "c10" not in (tmp_path / "here" / "table.md").read_text()

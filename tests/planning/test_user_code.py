@@ -1,0 +1,55 @@
+"""A user's code cannot end the program."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bench.planning.user_code import Ended, contained
+
+
+class Stop(BaseException):
+    """An exception that ``except Exception`` does not catch."""
+
+
+def raising(error):
+    def act():
+        raise error
+
+    return act
+
+
+ENDS = {
+    "sys.exit": (sys.exit, "sys.exit()"),
+    "sys.exit(0)": (lambda: sys.exit(0), "sys.exit(0)"),
+    "os._exit(0)": (lambda: os._exit(0), "sys.exit(0)"),
+    "exit": (raising(SystemExit("done")), "sys.exit(done)"),
+    "GeneratorExit": (raising(GeneratorExit), "GeneratorExit()"),
+    "own": (raising(Stop("now")), "Stop(now)"),
+}
+
+
+@pytest.mark.parametrize(("act", "said"), ENDS.values(), ids=ENDS)
+def test_what_would_end_the_program_is_an_error(act, said):
+    before = os._exit
+    with pytest.raises(Ended) as raised, contained():
+        act()
+    assert f"the code ends the program, with {said} (test_user_code.py, line" in str(raised.value)
+    assert os._exit is before
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_other_exceptions_pass(error):
+    with pytest.raises(error), contained():
+        raise error
+
+
+def test_a_child_process_may_end():
+    script = (
+        "import os\nfrom bench.planning.user_code import contained\n"
+        "with contained():\n    child = os.fork()\n    if child == 0: os._exit(7)\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "7\n"
