@@ -10,12 +10,15 @@ import sys
 import click
 
 from bench.cli import baseline, check, compare, doctor, list, report, run, train
+from bench.cli.encoding import spell_what_terminals_lack
 from bench.cli.errors import CommandError, ExitCode, program
 from bench.records.text import printable
 
 
 def main() -> int:
     """Run the command line, and return its exit code. A mistake of the user is reported in one sentence on stderr."""
+    spell_what_terminals_lack()
+    os.environ["MPLBACKEND"] = "agg"  # figures are only written: a backend of the environment may not even exist here
     try:
         code = cli.main(prog_name=program(), standalone_mode=False, auto_envvar_prefix="BENCH")
     except (CommandError, click.ClickException) as error:
