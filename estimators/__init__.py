@@ -9,6 +9,8 @@ from estimators._noise import gumbel, logistic, normal, uniform
 from estimators._protocol import (
     Estimator,
     Integrand,
+    InvalidIntegrand,
+    InvalidLoss,
     InvalidParameter,
     NotDifferentiable,
     Refusal,
@@ -69,15 +71,16 @@ from estimators.vimco import VIMCO
 from estimators.von_mises import ReparameterizedVonMises
 
 __all__ = [
-    "ARM", "ARMS", "ARSM", "CARMS", "DARN", "GO", "NVIL", "REBAR", "RELAX", "RLOO", "RODEO", "SIMPLE", "SPSA", "VIMCO",
-    "AntitheticScoreFunction", "BitFlip", "Bound", "DeltaMethod", "DisARM", "DoubleControlVariate",
+    "ARM", "ARMS", "ARSM", "CARMS", "DARN", "GO", "NVIL", "REBAR", "RELAX", "RLOO", "RODEO", "SIMPLE", "SPSA",
+    "VIMCO", "AntitheticScoreFunction", "BitFlip", "Bound", "DeltaMethod", "DisARM", "DoubleControlVariate",
     "DoublyReparameterized", "Drawable", "Enumeration", "Estimator", "EvolutionStrategies", "ExponentialArrival",
     "ForwardGradient", "GappedStraightThrough", "GeneralizedReparameterization", "GumbelRao", "GumbelSoftmax",
-    "HessianControlVariate", "Integrand", "InvalidParameter", "LocalExpectation", "MeasureValued", "MuProp",
-    "NotDifferentiable", "QuadraticControlVariate", "Refusal", "ReinMax", "RejectionReparameterization",
-    "Reparameterization", "ReparameterizedMixture", "ReparameterizedVonMises", "ScoreFunction", "SelfCritical", "State",
-    "StickingTheLanding", "StochasticAD", "StraightThrough", "StraightThroughGumbelSoftmax", "Subset", "SumAndSample",
-    "UnorderedSet", "UnsupportedFamily", "adapt", "aliases", "carry", "catalogue", "command_line_name", "draw",
-    "grad_only", "gumbel", "harden", "inject", "inject_at", "inner", "log_prob", "logistic", "logits", "normal", "one",
-    "parameters", "perturbed", "probs", "rdraw", "rows", "score", "spread", "squash", "through", "totals", "uniform",
+    "HessianControlVariate", "Integrand", "InvalidIntegrand", "InvalidLoss", "InvalidParameter", "LocalExpectation",
+    "MeasureValued", "MuProp", "NotDifferentiable", "QuadraticControlVariate", "Refusal", "ReinMax",
+    "RejectionReparameterization", "Reparameterization", "ReparameterizedMixture", "ReparameterizedVonMises",
+    "ScoreFunction", "SelfCritical", "State", "StickingTheLanding", "StochasticAD", "StraightThrough",
+    "StraightThroughGumbelSoftmax", "Subset", "SumAndSample", "UnorderedSet", "UnsupportedFamily", "adapt",
+    "aliases", "carry", "catalogue", "command_line_name", "draw", "grad_only", "gumbel", "harden", "inject",
+    "inject_at", "inner", "log_prob", "logistic", "logits", "normal", "one", "parameters", "perturbed", "probs",
+    "rdraw", "rows", "score", "spread", "squash", "through", "totals", "uniform",
 ]  # fmt: skip

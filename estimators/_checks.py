@@ -4,9 +4,8 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
-from estimators._protocol import Estimator, Integrand, InvalidParameter, NotDifferentiable, Refusal
+from estimators._protocol import Estimator, Integrand, InvalidParameter, NotDifferentiable
 
 
 def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n") -> None:
@@ -64,23 +63,6 @@ def one_of(estimator: Estimator, field: str, *words: str) -> None:
             f"{name} needs {field}={', '.join(others)} or {last} (got {field}={value!r}). "
             f"Use {name}({field}={words[0]!r})."
         )
-
-
-def one_value_each(fx: Tensor, x: Tensor, batch_shape: torch.Size) -> None:
-    """Raise ``Refusal`` unless ``fx``, the result of f at x, has one value per sample and batch element."""
-    expected = (*x.shape[:1], *batch_shape)
-    if fx.shape != expected:
-        raise Refusal(
-            f"f returned shape {list(fx.shape)} for samples of shape {list(x.shape)}: expected {list(expected)}, "
-            "one value per sample and batch element. Sum f over the event axes."
-        )
-
-
-def evaluate(f: Integrand, x: Tensor, q: Distribution) -> Tensor:
-    """Return f(x), ``[n, *batch]``; raise ``Refusal`` unless f gives one value per sample and batch element of q."""
-    fx = f(x)
-    one_value_each(fx, x, q.batch_shape)
-    return fx
 
 
 def evaluate_path(estimator: Estimator, f: Integrand, x: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Normal, On
 from torch.nn import functional
 
 from estimators._axes import over_event, over_samples, spread, weighted_sum
-from estimators._checks import one_value_each
 from estimators._protocol import inner
 from estimators._rows import one, parameters
 from estimators._surrogate import inject, inject_at, pull_through_sigmoid, with_derivative
@@ -98,10 +97,11 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
         weight: ``[n, *batch]``; it may carry a graph to a learned state.
 
     Raises:
-        Refusal: the shape of ``weight`` is not ``[n, *batch]``, because f did not sum over the event axes.
+        ValueError: the shape of ``weight`` is not ``[n, *batch]``.
     """
     base, x = inner(q), x.detach()
-    one_value_each(weight, x, q.batch_shape)
+    if weight.shape != (expected := (*x.shape[:1], *q.batch_shape)):
+        raise ValueError(f"score got a weight of shape {list(weight.shape)}. Use one of shape {list(expected)}.")
     if isinstance(base, Drawable) and (closed := base.score(x, weight)) is not None:
         return inject(q, **closed)
     w = spread(weight, x)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.distributions import Chi2, Distribution, Gamma
 
 from estimators._axes import spread
-from estimators._checks import evaluate, needs_gradient
+from estimators._checks import needs_gradient
 from estimators._protocol import Estimator, Integrand, inner
 from estimators._surrogate import grad_only, inject
 
@@ -31,6 +31,6 @@ def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: 
     """
     base = cast(Gamma, inner(q))
     x = z + slope * grad_only(base.concentration) - z / base.rate.detach() * grad_only(base.rate)
-    fx = evaluate(f, x, q)
+    fx = f(x)
     needs_gradient(estimator, fx, x)
     return fx.mean(0) + inject(q, concentration=(spread(fx.detach(), x) * correction).mean(0))

@@ -1,10 +1,13 @@
 """The protocol: what an estimator is, what it is called with, and the exceptions that it raises."""
 
 import abc
+import functools
 import re
-from typing import ClassVar, Protocol
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
 
-from torch import Generator, Tensor, nn
+import torch
+from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, OneHotCategorical
 
 
@@ -31,8 +34,20 @@ class InvalidParameter(Refusal):
     """A field of an estimator has an invalid value."""
 
 
+class InvalidIntegrand(Refusal):
+    """The integrand changes its argument, or does not return one number per sample and batch element."""
+
+
+class InvalidLoss(ValueError):
+    """An estimator returned something else than a differentiable loss ``[*batch]``."""
+
+
 class Integrand(Protocol):
-    """The integrand f: it maps ``[..., *batch, *event]`` to ``[..., *batch]``, for any number of leading axes."""
+    """The integrand f: it maps ``[..., *batch, *event]`` to ``[..., *batch]``, for any number of leading axes.
+
+    f must not change x in place. Where df/dx is not needed, the values may also be whole numbers or bools, and be held
+    in a numpy array, in a list or, for a single point, in a Python number.
+    """
 
     def __call__(self, x: Tensor, /) -> Tensor:
         """Evaluate f."""
@@ -78,6 +93,12 @@ class Estimator(abc.ABC):
     """Other names on the command line."""
     reference: ClassVar[str] = ""
     """Source of the method, in a few words."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check the arguments, the values of f and the loss in every call of a subclass."""
+        super().__init_subclass__(**kwargs)
+        if cls.__call__ is not Estimator.__call__ and not hasattr(cls.__call__, "is_checked"):
+            cls.__call__ = _checked_call(cls.__call__)  # type: ignore[method-assign]
 
     @abc.abstractmethod
     def __call__(
@@ -130,6 +151,143 @@ class Estimator(abc.ABC):
     def points(self, q: Distribution) -> int:
         """Return the number of sample points that one call holds in memory at once, per batch element."""
         return int(getattr(self, "n", 1))
+
+
+WIDE = frozenset((torch.float32, torch.float64))
+"""The dtypes in which values of f are used as they come; others are converted."""
+
+
+class Checked:
+    """An integrand that checks its own values, made for samples of q; ``Estimator`` wraps every other integrand."""
+
+    q: Distribution
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Evaluate f."""
+        raise NotImplementedError
+
+
+class _CheckedFunction(Checked):
+    def __init__(self, f: Integrand, q: Distribution) -> None:
+        self.f, self.q = f, q
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        return evaluate(self.f, x, self.q, len(self.q.event_shape))
+
+
+def evaluate(f: Integrand, x: Tensor, q: Distribution, axes: int, name: str = "f") -> Tensor:
+    """Return f(x) in float32 or float64, one number for each point.
+
+    Args:
+        f: the function.
+        x: points, ``[..., *event]``.
+        q: the distribution. Values that are no tensors of float32 or float64 get its dtype, but at least float32.
+        axes: number of event axes.
+        name: what the messages call f.
+
+    Returns:
+        ``[...]``, the shape of x without its event axes.
+
+    Raises:
+        InvalidIntegrand: f changed x in place, or returned nothing, another type or another shape.
+    """
+    before = None if x.is_inference() else x._version  # torch counts the changes of a tensor and of its views
+    fx = f(x)
+    if before is not None and x._version != before:
+        raise InvalidIntegrand(
+            f"{name} changes its argument x in place, but the estimator still needs the sample x. Work on x.clone(), "
+            "or use operations that make a new tensor, such as x.clamp(0, 1) instead of x.clamp_(0, 1)."
+        )
+    points = x.shape[: x.dim() - axes]
+    if not isinstance(fx, Tensor) or fx.dtype not in WIDE:
+        fx = _floating(fx, x, q, name)
+    if fx.shape == points:
+        return fx
+    if fx.dim() == 0 and points.numel() == 1:
+        return fx.reshape(points)
+    raise InvalidIntegrand(
+        f"{name} returned shape {list(fx.shape)} for samples of shape {list(x.shape)}: expected {list(points)}, "
+        f"one value per sample and batch element. {_advice_on_shape(fx.shape, points, axes)}"
+    )
+
+
+def _advice_on_shape(got: Size, points: Size, axes: int) -> str:
+    if got == (*points, 1):
+        return "Squeeze the last axis."
+    if got[: len(points)] == points:
+        return "Sum f over the event axes."
+    if len(got) and not axes and got == points[: len(got)]:
+        return f"q has no event axes: if its last axes are one event, use Independent(q, {len(points) - len(got)})."
+    return "Keep all axes on the left, and sum f over the event axes only."
+
+
+def _floating(value: Any, x: Tensor, q: Distribution, name: str) -> Tensor:
+    """Return the values of f in float32 or float64 on the device of x, with their graph if they have one."""
+    if value is None:
+        raise InvalidIntegrand(f"{name} returned None: expected one value per sample. Add a `return`.")
+    held = (t.dtype for t in (x, *vars(inner(q)).values()) if isinstance(t, Tensor) and t.is_floating_point())
+    dtype = torch.promote_types(next(held, torch.get_default_dtype()), torch.float32)  # half precision loses counts
+    try:
+        return _as_tensor(value, dtype).to(x.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidIntegrand(
+            f"{name} returned {_article(value)}: expected real numbers, one per sample and batch element, in a tensor, "
+            f"an array or a list. The cause: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _as_tensor(value: Any, dtype: torch.dtype) -> Tensor:
+    """Return a value as a tensor of the given dtype; a tensor of float32 or float64 is returned as it is."""
+    if isinstance(value, tuple):
+        raise TypeError("a tuple is not an array. Return the values alone.")
+    if isinstance(value, list) and not all(isinstance(each, int | float) for each in value):
+        return torch.stack([_as_tensor(each, dtype) for each in value])
+    if isinstance(value, int | float | list):
+        return torch.tensor(value, dtype=dtype)
+    found = value if isinstance(value, Tensor) else torch.tensor(value)  # a copy: f may use its array again
+    if found.is_complex():
+        raise TypeError("the numbers are complex.")
+    return found if found is value and found.dtype in WIDE else found.to(dtype)
+
+
+def _checked_call(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return an estimator's ``__call__`` that checks its arguments, every value of f, and the type of the loss."""
+
+    @functools.wraps(call)
+    def checked(self: Estimator, f: Integrand, q: Distribution, *args: Any, **kwargs: Any) -> Tensor:
+        loss = call(self, _checked_integrand(self, f, q), q, *args, **kwargs)
+        if not isinstance(loss, Tensor):
+            raise InvalidLoss(f"{self!r} returned {_article(loss)} instead of a loss. Add a `return` to its __call__.")
+        return loss
+
+    checked.is_checked = True  # type: ignore[attr-defined]
+    return checked
+
+
+def _checked_integrand(estimator: Estimator, f: Integrand, q: Distribution) -> Checked:
+    """Return f, made so that it checks its own values; raise ``Refusal`` if f or q is not what its place demands."""
+    if not isinstance(q, Distribution):
+        given = "f and q in the wrong order" if isinstance(f, Distribution) else f"{_article(q)} as q"
+        raise Refusal(
+            f"{estimator!r} is called with a function f and a torch distribution q, in this order (got {given}). "
+            "Use, for example, Normal(loc, scale) or Bernoulli(logits=logits) as q."
+        )
+    if not callable(f):
+        raise InvalidIntegrand(
+            f"{estimator!r} needs a function f of samples of q (got {_article(f)}). Pass a callable."
+        )
+    if not isinstance(f, Checked):
+        return _CheckedFunction(f, q)
+    if f.q.event_shape != q.event_shape:
+        raise InvalidIntegrand(
+            f"{type(f).__name__} got a q of event shape {list(f.q.event_shape)}, and {estimator!r} a q of event shape "
+            f"{list(q.event_shape)}. Use one q for both."
+        )
+    return f
+
+
+def _article(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _advice(family: type[Distribution]) -> str:

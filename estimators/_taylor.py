@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
-from estimators._checks import evaluate, needs_gradient
+from estimators._checks import needs_gradient
 from estimators._protocol import Estimator, Integrand, inner
 
 
@@ -25,7 +25,7 @@ def taylor(estimator: Estimator, f: Integrand, q: Distribution) -> Taylor:
     """
     with torch.enable_grad():
         x = cast(Normal, inner(q)).loc.detach().unsqueeze(0).requires_grad_()
-        fx = evaluate(f, x, q)
+        fx = f(x)
         needs_gradient(estimator, fx, x)
         (slope,) = torch.autograd.grad(fx.sum(), [x], create_graph=True)
     slope = slope.reshape(*q.batch_shape, q.event_shape.numel())

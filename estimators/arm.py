@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution
 
 from estimators._axes import spread
-from estimators._checks import evaluate, even
+from estimators._checks import even
 from estimators._couplings import antithetic_bits
 from estimators._densities import logits
 from estimators._protocol import Estimator, Integrand, State
@@ -44,7 +44,7 @@ class ARM(Estimator):
     ) -> Tensor:
         self.check(q)
         u, x = antithetic_bits(self.n, q, generator)
-        fx = evaluate(f, x, q)
+        fx = f(x)
         at_b, at_other = fx.detach().chunk(2)
         gradient = (spread(at_b - at_other, u) * (0.5 - u)).mean(0)
         return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q))])

@@ -8,7 +8,7 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
 from estimators._axes import spread
-from estimators._checks import at_least, evaluate
+from estimators._checks import at_least
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, State
@@ -53,7 +53,7 @@ class ARMS(Estimator):
         e = -uniform(Size((self.n, *q.batch_shape, *q.event_shape)), p, generator).log()
         u = (1 - e / e.sum(0)) ** others
         x = ((u < m) != (p >= 0.5)).to(p.dtype)
-        fx = evaluate(f, x, q)
+        fx = f(x)
         value = fx.mean(0)
         weight = (fx - value).detach() / others
         both = (2 - m ** (-1 / others)).clamp_min(0) ** others  # P(u_1 < m, u_2 < m) / m

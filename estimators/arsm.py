@@ -9,7 +9,7 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn.functional import one_hot
 
-from estimators._checks import at_least, evaluate
+from estimators._checks import at_least
 from estimators._densities import logits
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, State, inner
@@ -57,7 +57,7 @@ class ARSM(Estimator):
         swaps, number = _swaps(classes, w.device)
         x = (w[..., swaps].log() - one(own.detach()).unsqueeze(-2)).argmin(-1).movedim(-1, 0).flatten(0, 1)
         x = one_hot(x, classes).to(own.dtype) if isinstance(inner(q), OneHotCategorical) else x
-        fx = evaluate(f, x, q)
+        fx = f(x)
         swapped = fx.detach().reshape(len(swaps), self.n, *q.batch_shape)[number]  # f(x^{m,j}): [m, j, n, *batch]
         difference = (swapped - swapped.mean(0)).movedim((0, 1), (-2, -1))
         spread = difference.reshape(*difference.shape[:-2], *[1] * (w.dim() - fx.dim() - 1), classes, classes)

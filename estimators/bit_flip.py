@@ -9,7 +9,7 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
 from estimators._axes import spread
-from estimators._checks import at_least, evaluate
+from estimators._checks import at_least
 from estimators._densities import probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
@@ -46,7 +46,7 @@ class BitFlip(Estimator):
     ) -> Tensor:
         self.check(q)
         x, variables = draw(q, self.n, generator), math.prod(q.event_shape)
-        fx = evaluate(f, x, q)
+        fx = f(x)
         chosen = torch.randint(variables, Size((self.n, *q.batch_shape, 1)), generator=generator, device=x.device)
         here = (chosen == torch.arange(variables, device=x.device)).reshape(x.shape)
         with torch.no_grad():

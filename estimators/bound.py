@@ -9,11 +9,11 @@ from torch.distributions import Distribution, Independent
 
 from estimators._axes import over_event
 from estimators._densities import log_prob
-from estimators._protocol import Estimator, Integrand, Refusal
+from estimators._protocol import Checked, Estimator, Integrand, Refusal, evaluate
 
 
 @dataclass(frozen=True, eq=False)
-class Bound:
+class Bound(Checked):
     """A lower bound on the log evidence: an integrand that exposes its importance weights.
 
     ``f(x) = log p(x) - log q(x)``,  the evidence lower bound
@@ -54,7 +54,8 @@ class Bound:
 
     def log_weights(self, x: Tensor, q: Distribution | None = None) -> Tensor:
         """Return log p(x_k) - log q(x_k), ``[..., *batch, K]``, K = 1 without particles; q defaults to the bound's."""
-        log_p = self.log_joint(x)
+        axes = len(self.q.event_shape) - (self.particles is not None)
+        log_p = evaluate(self.log_joint, x, self.q, axes, "the log_joint of the Bound")
         return (log_p.unsqueeze(-1) if self.particles is None else log_p) - self.log_q(x, q)
 
     def log_q(self, x: Tensor, q: Distribution | None = None) -> Tensor:
@@ -71,7 +72,7 @@ def needed(estimator: Estimator, f: Integrand, q: Distribution) -> Bound:
     if not isinstance(f, Bound) or f.q is not q:
         raise Refusal(
             f"{estimator!r} needs a Bound over the q that it is called with (got "
-            f"{'a Bound over another q' if isinstance(f, Bound) else type(f).__name__}). "
+            f"{'a Bound over another q' if isinstance(f, Bound) else 'a plain function'}). "
             "Use Bound(log_joint, q), or RLOO, which works with any f."
         )
     if reason := estimator.refuses_particles(f.particles):

@@ -9,7 +9,7 @@ from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn.functional import one_hot
 
 from estimators._axes import spread
-from estimators._checks import at_least, evaluate, is_positive
+from estimators._checks import at_least, is_positive
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
@@ -70,7 +70,7 @@ class CARMS(Estimator):
         index = (u.unsqueeze(-1) >= bounds).sum(-1)
         hot = one_hot(index, classes).to(p.dtype)
         x = hot if isinstance(inner(q), OneHotCategorical) else index
-        fx = evaluate(f, x, q)
+        fx = f(x)
         pairs = (classes * index.unsqueeze(0) + index.unsqueeze(1)).flatten(0, 1).movedim(0, -1)
         r = self._ratio(p, bounds).flatten(-2).expand(*variables, -1).gather(-1, pairs).movedim(-1, 0)
         difference = (fx.unsqueeze(1) - fx).detach() / (self.n * (self.n - 1))  # [k, j, *batch]

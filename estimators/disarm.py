@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution
 
 from estimators._axes import average, over_samples, spread
-from estimators._checks import evaluate, even
+from estimators._checks import even
 from estimators._couplings import antithetic_bits
 from estimators._densities import logits, row_probs
 from estimators._protocol import Estimator, Integrand, State
@@ -48,7 +48,7 @@ class DisARM(Estimator):
     ) -> Tensor:
         self.check(q)
         _, x = antithetic_bits(self.n, q, generator)
-        fx = evaluate(f, x, q)
+        fx = f(x)
         at_b, at_other = fx.detach().chunk(2)
         b, other = x.chunk(2)
         p = row_probs(q)

@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import over_event, spread
-from estimators._checks import at_least, finite, needs_gradient, one_value_each
+from estimators._checks import at_least, finite, needs_gradient
 from estimators._densities import logits, probs, row_probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
@@ -69,7 +69,6 @@ class DoubleControlVariate(Estimator):
         x, p = draw(q, self.n, generator), row_probs(q)
         with torch.enable_grad():
             fx = f(x.requires_grad_())
-            one_value_each(fx, x, q.batch_shape)
             needs_gradient(self, fx, x)
             (slope,) = torch.autograd.grad(fx.sum(), x, retain_graph=True)
         residual = x.detach() - p

@@ -8,7 +8,7 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
 
 from estimators._axes import spread
-from estimators._checks import evaluate, even, positive
+from estimators._checks import even, positive
 from estimators._densities import logits
 from estimators._noise import gumbel, logistic, normal, uniform
 from estimators._protocol import Estimator, Integrand, State, inner
@@ -115,7 +115,7 @@ def _differences(
     noise = make(Size((len(steps[0]), *u[0].shape)), u[0], generator)
     sides = [[t.detach() + way * scale * step for t, step in zip(u, steps, strict=True)] for way in (1, -1)]
     x = torch.cat([_sample(q, side, noise) for side in sides])
-    fx = evaluate(f, x, q)
+    fx = f(x)
     there, back = fx.detach().chunk(2)
     slope = (there - back) / (len(x) * scale)
     gradients = [(spread(slope, step) * step).sum(0) for step in steps]

@@ -9,7 +9,7 @@ from torch.autograd import forward_ad
 from torch.distributions import Distribution, Normal
 
 from estimators._axes import spread
-from estimators._checks import at_least, no_gradient, one_of, one_value_each
+from estimators._checks import at_least, no_gradient, one_of
 from estimators._noise import normal, uniform
 from estimators._protocol import Estimator, Integrand, State
 from estimators._rows import one, parameters
@@ -60,7 +60,6 @@ class ForwardGradient(Estimator):
         dx = tangents["loc"] + tangents["scale"] * noise
         with forward_ad.dual_level():
             fx, slope = forward_ad.unpack_dual(f(_dual(x, dx)))  # type: ignore[no-untyped-call]
-        one_value_each(fx, x, q.batch_shape)
         if slope is None:
             raise no_gradient(self)
         weight = slope.detach() / self.n

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Binomial, Distribution, Geometric, NegativeBinomial, Poisson
 
 from estimators._axes import spread
-from estimators._checks import at_least, evaluate
+from estimators._checks import at_least
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, Refusal, State, inner
@@ -56,7 +56,7 @@ class GO(Estimator):
     ) -> Tensor:
         self.check(q)
         x = draw(q, self.n, generator)
-        fx = evaluate(f, x, q)
+        fx = f(x)
         name, weight, last = _weight(q, x)
         if any(value.requires_grad for other, value in parameters(q).items() if other != name):
             raise Refusal(

@@ -21,7 +21,7 @@ from torch.distributions import (
 from torch.nn.functional import one_hot
 
 from estimators._axes import spread
-from estimators._checks import at_least, evaluate
+from estimators._checks import at_least
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._densities import probs, row_probs
 from estimators._draws import draw
@@ -97,7 +97,7 @@ class MeasureValued(Estimator):
         x, parts = pairs(q, self.n, self.coupled, generator)
         if unknown := set(wanted) - set(parts):
             raise Refusal(_unknown(unknown.pop(), type(inner(q))))
-        fx = evaluate(f, x, q)
+        fx = f(x)
         at_x = spread(fx.detach(), x)
         gradients = {}
         for name in wanted:
@@ -118,7 +118,7 @@ class MeasureValued(Estimator):
 
         x = draw(q, self.n, generator)
         index = x.argmax(-1) if hot else x
-        fx = evaluate(f, x, q)
+        fx = f(x)
         further = torch.arange(1, classes, device=x.device).reshape(-1, *(1 for _ in index.shape))
         others = (index + further) % classes
         difference = replaced(g, index, others, index.dim() - fx.dim()) - spread(fx.detach(), index)

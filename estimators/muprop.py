@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import over_event, spread
-from estimators._checks import at_least, evaluate, needs_gradient
+from estimators._checks import at_least, needs_gradient
 from estimators._densities import logits, probs, row_probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
@@ -47,7 +47,7 @@ class MuProp(Estimator):
     ) -> Tensor:
         self.check(q)
         x, p = draw(q, self.n, generator), row_probs(q)
-        fx = evaluate(f, x, q)
+        fx = f(x)
         with torch.enable_grad():
             mean = probs(q).detach().requires_grad_()
             at_mean = f(mean)

@@ -9,7 +9,7 @@ from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import average
-from estimators._checks import at_least, evaluate, evaluate_path, positive
+from estimators._checks import at_least, evaluate_path, positive
 from estimators._densities import logits, row_probs
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State
@@ -109,7 +109,7 @@ class RELAX(Estimator):
         p = row_probs(q)
         u, z = noisy_logits(q, self.n, generator)
         x = harden(q, z)
-        fx = evaluate(f, x, q)
+        fx = f(x)
         c, slope = self._relaxed(f, q, z, cast(LearnedRelaxation | None, state))
         weight = (fx.detach() - c) / self.n
         difference = path_difference(q, p, x, u, z, slope)  # grad c(z) - grad c(z')

@@ -9,7 +9,7 @@ from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution
 from torch.nn.functional import leaky_relu
 
-from estimators._checks import at_least, needs_gradient, one_value_each
+from estimators._checks import at_least, needs_gradient
 from estimators._densities import logits, row_probs
 from estimators._draws import draw
 from estimators._noise import normal
@@ -83,7 +83,6 @@ class RODEO(Estimator):
         x, p = draw(q, self.n, generator), row_probs(q)
         with torch.enable_grad():
             fx = f(x.requires_grad_())
-            one_value_each(fx, x, q.batch_shape)
             needs_gradient(self, fx, x)
             (slope,) = torch.autograd.grad(fx.sum(), x, retain_graph=True)
         flat = Size((self.n, *q.batch_shape, math.prod(q.event_shape)))

@@ -9,7 +9,7 @@ from torch.distributions import Categorical, Distribution, OneHotCategorical
 from torch.nn import functional
 
 from estimators._axes import average, share, spread
-from estimators._checks import at_least, is_finite, one_value_each
+from estimators._checks import at_least, is_finite
 from estimators._densities import logits, probs, score
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
@@ -112,7 +112,6 @@ class ScoreFunction(Estimator):
 
 def _optimal(q: Distribution, x: Tensor, fx: Tensor) -> Tensor:
     """Return the surrogate loss with optimal leave-one-out baselines, one for each coordinate of q's parameters."""
-    one_value_each(fx, x, q.batch_shape)
     others = 1 - torch.eye(len(x), dtype=fx.dtype, device=fx.device)
     pairs = []
     for s, target in _scores(q, x):

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Binomial, Distribution, Geometric, Poisson
 
 from estimators._axes import spread
-from estimators._checks import at_least, evaluate, one_of
+from estimators._checks import at_least, one_of
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State, inner
@@ -65,7 +65,7 @@ class StochasticAD(Estimator):
     ) -> Tensor:
         self.check(q)
         x, p = draw(q, self.n, generator), _parameter(q)
-        fx = evaluate(f, x, q)
+        fx = f(x)
         sides = SIDES[self.side]
         steps, rates = zip(*(_jump(inner(q), x, one(p.detach()), side) for side in sides), strict=True)
         rate, moved = torch.stack(rates), torch.stack([x + step for step in steps])

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
-from estimators._checks import at_least, evaluate
+from estimators._checks import at_least
 from estimators._densities import score
 from estimators._noise import gumbel
 from estimators._protocol import Estimator, Integrand, State
@@ -58,6 +58,6 @@ class SumAndSample(Estimator):
         v = (outside + gumbel(log_q.shape, log_q, generator)).argmax(-1, keepdim=True)
         mass = torch.cat([log_q.gather(-1, top), outside.logsumexp(-1, keepdim=True)], -1).exp().movedim(-1, 0)
         x = support(q)[torch.cat([top, v], -1).movedim(-1, 0)]
-        fx = evaluate(f, x, q)
+        fx = f(x)
         b = (mass * fx.detach())[:-1].sum(0) / mass[:-1].sum(0)
         return (mass * fx).sum(0) + score(q, x, mass * (fx.detach() - b))

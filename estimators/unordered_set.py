@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
-from estimators._checks import at_least, evaluate
+from estimators._checks import at_least
 from estimators._densities import score
 from estimators._noise import gumbel
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State
@@ -59,7 +59,7 @@ class UnorderedSet(Estimator):
         log_q = log_mass(q).clamp_min(-200).expand(*q.batch_shape, states)  # impossible states may be needed to reach n
         drawn = (log_q + gumbel(log_q.shape, log_q, generator)).topk(min(self.n, states), -1).indices
         x = support(q)[drawn.movedim(-1, 0)]
-        fx = evaluate(f, x, q)
+        fx = f(x)
         outside = log_q.scatter(-1, drawn, -torch.inf).logsumexp(-1)
         first, second = _weights(log_q.gather(-1, drawn).movedim(-1, 0), outside)
         difference = fx.detach().unsqueeze(1) - fx.detach()  # [s, s', *batch]; the weights of the s' sum to 1

@@ -15,7 +15,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Gamma, One
 
 from bench.conformance.cases import CASES, Case, leaves
 from bench.conformance.trial import FEW, Call, Ends, Trial, refusal, seeded
-from estimators import Estimator, Integrand, State, catalogue, inner, parameters, rows, spread
+from estimators import Estimator, Integrand, Refusal, State, catalogue, inner, parameters, rows, spread
 
 
 def suite(estimator: Estimator) -> type[Conformance]:
@@ -144,6 +144,36 @@ class Conformance:
                 assert x.dtype in (torch.float64, torch.int64), f"{trial} f got x of {x.dtype} from a float64 q."
                 count = points.numel()
                 assert count <= most, f"{trial} f got {count} points at once, but points(q) is {most}."
+
+    def test_f_is_checked(self) -> None:
+        """An f that changes x, has a further axis or returns nothing is refused; without df/dx, f may be a black box.
+
+        The values of a black box may be whole numbers, an array or a list.
+        """
+        wrong: dict[str, Callable[[Tensor, Integrand], Any]] = {
+            "changes x in place": lambda x, f: f(x.zero_()),
+            "keeps an event axis": lambda x, f: f(x).unsqueeze(-1),
+            "returns nothing": lambda _, __: None,
+        }
+        boxes: dict[str, Callable[[Tensor], Any]] = {
+            "whole numbers": lambda fx: fx.long(),
+            "an array": lambda fx: fx.numpy(),
+            "a list": lambda fx: fx.tolist(),
+        }
+        for trial in self.trials():
+            f = trial.case.f
+            for slip, g in wrong.items():
+                call = partial(trial.loss, trial.case.q(), lambda x, g=g, f=f: g(x, f))
+                assert _raises(call), f"{trial} an f that {slip} is not refused."
+            if self.estimator.needs_df:
+                continue
+
+            def count(x: Tensor, box: Callable[[Tensor], Any], f: Integrand = f) -> Any:
+                return box((10 * f(x.detach())).round().detach())
+
+            expected = trial.call(f=partial(count, box=torch.clone))
+            for values, box in boxes.items():
+                trial.same(f"an f that returns {values}", trial.call(f=partial(count, box=box)), expected)
 
     def test_memory_layout_of_theta_does_not_matter(self) -> None:
         """Strided and expanded parameters give the same numbers as contiguous parameters."""
@@ -408,6 +438,15 @@ class Conformance:
 def _skip_if(pointless: object, reason: str) -> None:
     if pointless:
         raise SkipTest(reason)
+
+
+def _raises(call: Callable[[], object]) -> bool:
+    """Return whether a call raises ``Refusal``, or torch's own error for a change in place that autograd forbids."""
+    try:
+        call()
+    except (Refusal, RuntimeError):
+        return True
+    return False
 
 
 def _plain(value: Any) -> bool:

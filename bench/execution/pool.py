@@ -75,7 +75,7 @@ class _Draws:
             with contained():
                 return list(self.engine.partials(indices, self.centre, self.exact))
         except Refusal as refusal:
-            return Refusal(str(refusal))
+            return type(refusal)(str(refusal))
         except Exception as error:
             return Lost(reason_of(error))
 

@@ -36,7 +36,7 @@ def adapt_state(engine: Engine) -> Adaptation:
     begin = time.perf_counter()
     trainable = list(engine.state.parameters())
     optimizer = torch.optim.Adam(trainable, lr=ADAPT_RATE) if trainable else None
-    counter = Counter()
+    counter = Counter(event_dims=len(engine.q.event_shape))
     for step in range(ADAPT_STEPS):
         r = rows(engine.q, ADAPT_ROWS)
         f = counted(engine.problem.integrand(r), counter)

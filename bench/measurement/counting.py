@@ -8,18 +8,23 @@ import torch
 from torch import Tensor
 
 from bench.measurement.engine import Engine
-from estimators import Bound, Integrand, rows
+from estimators import Bound, Integrand, InvalidIntegrand, rows
 
 COUNT_ROWS = 64
 """Number of rows of q in the call whose evaluations are counted."""
 
 
 def count_evaluations(engine: Engine) -> tuple[float, float]:
-    """Return the number of evaluations of f and of df/dx per estimate, counted in an extra call."""
+    """Return the number of evaluations of f and of df/dx per estimate, counted in an extra call.
+
+    Raises:
+        InvalidIntegrand: f changes its samples in place.
+    """
     counter = Counter(event_dims=len(engine.q.event_shape))
     count = 1 if engine.cell.estimator.deterministic else COUNT_ROWS
     r = rows(engine.q, count)
-    engine.own_gradients_on(r, counted(engine.problem.integrand(r), counter), engine.generator("count", 0))
+    f = counted(_compared(engine.problem.integrand(r)), counter)
+    engine.own_gradients_on(r, f, engine.generator("count", 0))
     per = count * math.prod(engine.q.batch_shape)
     return counter.f / per, counter.df / per
 
@@ -31,7 +36,7 @@ class Counter:
     ``event_dims`` is the number of event dimensions of x.
     """
 
-    event_dims: int = 0
+    event_dims: int
     f: int = 0
     df: int = 0
 
@@ -69,10 +74,29 @@ def counted(f: Integrand, counter: Counter) -> Integrand:
 
     def watched(x: Tensor, inside: Integrand, event_dims: int) -> Tensor:
         value = inside(_Watch.apply(x, counter, event_dims))  # type: ignore[no-untyped-call]
-        counter.f += value.numel()
+        counter.f += _points(x, event_dims)
         return value
 
     if isinstance(f, Bound):
         log_joint, event_dims = f.log_joint, counter.event_dims - (f.particles is not None)
         return replace(f, log_joint=lambda x: watched(x, log_joint, event_dims))
     return lambda x: watched(x, f, counter.event_dims)
+
+
+def _compared(f: Integrand) -> Integrand:
+    """Return f with its argument compared to a copy: torch counts no changes made through numpy or ``x.data``."""
+
+    def unchanged(x: Tensor, inside: Integrand) -> Tensor:
+        before = x.detach().clone()
+        value = inside(x)
+        if not torch.allclose(x.detach(), before, rtol=0, atol=0, equal_nan=True):
+            raise InvalidIntegrand(
+                "f changes its argument x in place, but the estimator still needs the sample x. Work on a copy, "
+                "such as x.clone() or x.numpy().copy()."
+            )
+        return value
+
+    if isinstance(f, Bound):
+        log_joint = f.log_joint
+        return replace(f, log_joint=lambda x: unchanged(x, log_joint))
+    return lambda x: unchanged(x, f)

@@ -28,7 +28,7 @@ from bench.planning.selectors import label
 from bench.planning.settings import Settings
 from bench.records.seeds import noise_stream, numbered_seed
 from bench.stats import Partial
-from estimators import Estimator, Integrand, State, parameters, rows
+from estimators import Estimator, Integrand, InvalidLoss, State, parameters, rows
 
 FINGERPRINT_DRAWS, FINGERPRINT_ROWS, FINGERPRINT_NUMBERS = 8, 256, 2**17
 """A fingerprint hashes the gradients of the first 8 draws: at most 256 rows and 2^17 numbers of each draw."""
@@ -135,7 +135,7 @@ class Engine:
         """Call the estimator on r, which holds rows of q; return the gradients at r's parameters, each ``[rows, ...]``.
 
         Raises:
-            ValueError: the loss is not one value per batch element, or has no gradient at the parameters.
+            InvalidLoss: the loss is not one value per batch element, or has no gradient at the parameters.
         """
         loss = checked_loss(self.cell.estimator, self.cell.estimator(f, r, generator, self.state), r)
         leaves = [t for t in parameters(r).values() if t.requires_grad]
@@ -193,13 +193,13 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
     """Check that an estimator's loss for q can be differentiated row by row, and return the loss.
 
     Raises:
-        ValueError: the loss is not one value per batch element, or has no gradient at q's parameters.
+        InvalidLoss: the loss is not one value per batch element, or has no gradient at q's parameters.
     """
     if loss.shape != q.batch_shape:
         shapes = f"a loss of shape {list(loss.shape)} for a q of batch shape {list(q.batch_shape)}"
-        raise ValueError(f"{estimator!r} returned {shapes}: it must return one value per batch element.")
+        raise InvalidLoss(f"{estimator!r} returned {shapes}: it must return one value per batch element.")
     if not loss.requires_grad:
-        raise ValueError(
+        raise InvalidLoss(
             f"{estimator!r} returned a loss without a gradient at q's parameters. "
             "Use draw, rdraw, score or inject, which keep it."
         )

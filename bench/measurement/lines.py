@@ -12,7 +12,7 @@ from bench.records.environment import environment
 from bench.records.identity import fields_of, run_id
 from bench.records.lines import SCHEMA, LineKind, Outcome, Record
 from bench.records.text import described, message
-from estimators import Refusal, command_line_name
+from estimators import InvalidIntegrand, InvalidLoss, Refusal, command_line_name
 
 
 class Lost(Exception):
@@ -77,6 +77,8 @@ def safely(work: Callable[[], Record], head: Record) -> Record:
     try:
         with contained():
             return work()
+    except InvalidIntegrand as fault:  # a refusal, but the fault lies in f and not in the choice of the estimator
+        return failed(head, str(fault))
     except Refusal as refusal:
         return skipped(head, str(refusal))
     except Exception as error:
@@ -85,4 +87,4 @@ def safely(work: Callable[[], Record], head: Record) -> Record:
 
 def reason_of(error: Exception) -> str:
     """Return an exception as the reason in a record: its message, and its type and origin unless it is a sentence."""
-    return str(error) if isinstance(error, Lost | Ended) else described(error)
+    return str(error) if isinstance(error, Lost | Ended | InvalidIntegrand | InvalidLoss) else described(error)

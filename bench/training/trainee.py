@@ -71,14 +71,15 @@ class Trainee:
         self.optimizer = OPTIMIZERS[how.optimizer](self.weights, lr=how.rate)
         self.sign = -1.0 if upwards(self.objective) else 1.0
         self.state: State | None = None
+        q = self.problem.q(self.problem.theta)
         if self.estimator.needs_state:
-            self.state = self.estimator.init(self.problem.q(self.problem.theta), self.generator("init"))
+            self.state = self.estimator.init(q, self.generator("init"))
         learned = list(self.state.parameters()) if self.state is not None else []
         self.learner = Adam(learned, lr=ADAPT_RATE) if learned else None
         if self.state is not None:
             self.state.requires_grad_(False)
         self.noise, self.adapt_noise = self.generator("training"), self.generator("adaptation")
-        self.adapted, self.adaptations = Counter(), 0
+        self.adapted, self.adaptations = Counter(event_dims=len(q.event_shape)), 0
 
     def generator(self, stage: str, index: int = 0, device: torch.device | str | None = None) -> Generator:
         """Return the random generator of a stage, seeded equally for all estimators, so that they share the noise."""

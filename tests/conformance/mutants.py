@@ -408,6 +408,21 @@ class HoldsMoreThanItSays(RLOO):
         return 1
 
 
+@dies("test_f_is_checked", "an f that changes x in place is not refused")
+@dataclass(frozen=True)
+class EvaluatesFBehindTheChecks(RLOO):
+    def __call__(self, f, q, generator=None, state=None):
+        return RLOO.__call__.__wrapped__(self, getattr(f, "f", f), q, generator, state)
+
+
+@dies("test_f_is_checked", "an f that returns nothing is not refused")
+@dataclass(frozen=True)
+class TakesNothingForZero(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        shape = (self.n, *q.batch_shape)
+        return super().__call__(lambda x: fx if (fx := f.f(x)) is not None else x.new_zeros(shape), q, generator)
+
+
 @dies("test_memory_layout_of_theta_does_not_matter", "theta changes the gradient")
 @dataclass(frozen=True)
 class TrustsTheMemoryLayout(Estimator):

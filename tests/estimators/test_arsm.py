@@ -71,7 +71,7 @@ def test_its_rank_among_its_relatives():
 
 
 def test_the_cost_is_all_swaps_whatever_the_number_of_variables():
-    counter = Counter()
+    counter = Counter(event_dims=len(categories(torch.zeros(2, 5)).event_shape))
     ARSM(n=2)(counted(f, counter), categories(torch.zeros(2, 5)), seeded())
     assert counter.f == 2 * (5 * 4 // 2 + 1)
 

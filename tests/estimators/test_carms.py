@@ -142,7 +142,7 @@ def test_a_constant_in_f_changes_the_gradient_by_no_more_than_rounding():
 
 
 def test_the_cost_is_n():
-    counter = Counter()
+    counter = Counter(event_dims=len(categories().event_shape))
     CARMS(n=5)(counted(f, counter), categories(), seeded())
     assert counter.f == 5
 

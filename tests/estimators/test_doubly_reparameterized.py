@@ -158,5 +158,5 @@ def test_refusals():
     with pytest.raises(Refusal, match="Use ScoreFunction, RLOO"):
         DoublyReparameterized()(Bound(lambda x: x, bits, 2), bits)
     q = Independent(Normal(*leaves()), 2)
-    with pytest.raises(Refusal, match=r"needs a Bound over the q .* \(got function\)\. Use Bound"):
+    with pytest.raises(Refusal, match=r"needs a Bound over the q .* \(got a plain function\)\. Use Bound"):
         DoublyReparameterized()(log_joint, q)

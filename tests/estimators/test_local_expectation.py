@@ -80,8 +80,9 @@ def test_a_separable_f_leaves_nothing_to_chance():
 @pytest.mark.parametrize(("name", "cost"), [("bits", 4), ("integers", 5), ("one-hot", 5)])
 def test_the_cost(name, cost):
     make, logits, f = PROBLEMS[name]
-    counter = Counter()
-    LocalExpectation(n=2)(counted(f, counter), make(logits.clone().requires_grad_()), seeded())
+    q = make(logits.clone().requires_grad_())
+    counter = Counter(event_dims=len(q.event_shape))
+    LocalExpectation(n=2)(counted(f, counter), q, seeded())
     assert counter.f == 2 * cost
     assert counter.df == 0
 

@@ -55,7 +55,7 @@ def test_where_q_is_certain_there_is_nothing():
 
 
 def test_the_cost():
-    counter = Counter()
+    counter = Counter(event_dims=0)
     q = Bernoulli(logits=torch.zeros((), requires_grad=True))
     SelfCritical(n=3)(counted(torch.square, counter), q, seeded())
     assert (counter.f, counter.df) == (4, 0)

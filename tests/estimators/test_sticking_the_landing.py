@@ -96,7 +96,7 @@ def test_the_decoder_gets_the_gradient_of_the_value():
 def test_refusals():
     q = Independent(Normal(t(0.5, -0.8).requires_grad_(), t(0.9, 0.6)), 1)
     with pytest.raises(
-        Refusal, match=r"needs a Bound over the q that it is called with \(got function\)\. Use Bound\("
+        Refusal, match=r"needs a Bound over the q that it is called with \(got a plain function\)\. Use Bound\("
     ):
         StickingTheLanding()(log_joint, q)
     with pytest.raises(Refusal, match="got a Bound over another q"):

@@ -141,7 +141,7 @@ def test_at_the_edges_one_side_has_the_derivative(dtype):
 
 @pytest.mark.parametrize(("side", "cost"), [("right", 4), ("left", 4), ("both", 7)])
 def test_the_cost(side, cost):
-    counter = Counter()
+    counter = Counter(event_dims=1)
     q = Independent(Poisson(torch.ones(3, requires_grad=True)), 1)
     StochasticAD(2, side)(counted(lambda x: x.sum(-1), counter), q, seeded())
     assert (counter.f, counter.df) == (2 * cost, 0)

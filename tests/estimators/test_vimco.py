@@ -143,7 +143,7 @@ def test_refusals():
     for f in (Bound(log_joint, q, 1), Bound(lambda x: log_joint(x).sum(-1), q)):
         with pytest.raises(Refusal, match=r"at least 2 particles \(got particles=(1|None)\).* Use RLOO\."):
             VIMCO()(f, q)
-    with pytest.raises(Refusal, match=r"needs a Bound over the q .* \(got function\)\. Use Bound"):
+    with pytest.raises(Refusal, match=r"needs a Bound over the q .* \(got a plain function\)\. Use Bound"):
         VIMCO()(lambda x: x, q)
     with pytest.raises(Refusal, match="got a Bound over another q"):
         VIMCO()(Bound(log_joint, particles(LOGITS), 3), particles(LOGITS))

@@ -109,7 +109,7 @@ def test_sum_and_sample_is_its_formula_and_its_mean_is_exact(monkeypatch, n):
 @pytest.mark.parametrize("cls", [UnorderedSet, SumAndSample])
 @pytest.mark.parametrize("n", [5, 8])
 def test_with_all_states_it_is_enumeration(cls, n):
-    counter = Counter()
+    counter = Counter(event_dims=0)
     each = gradients(cls(n), counted(f, counter), q(), 20)
     torch.testing.assert_close(centred(each, P), EXACT.expand(20, C), rtol=0, atol=1e-13)
     assert counter.f == 20 * C

@@ -1,14 +1,30 @@
 """Evaluations of f and of df/dx, counted."""
 
+from dataclasses import dataclass, replace
+
+import numpy as np
 import pytest
 import torch
 
 from bench import objectives
 from bench.measurement.counting import Counter, count_evaluations, counted
 from bench.measurement.engine import Engine
+from bench.measurement.lines import safely
+from bench.measurement.moments import measure_moments
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from estimators import RLOO, Enumeration, GumbelSoftmax, Reparameterization, ScoreFunction, StraightThrough
+from bench.records.lines import Outcome
+from estimators import (
+    RLOO,
+    VIMCO,
+    Bound,
+    Enumeration,
+    GumbelSoftmax,
+    InvalidIntegrand,
+    Reparameterization,
+    ScoreFunction,
+    StraightThrough,
+)
 from tests.measurement.objectives import Network
 
 SHARP = Settings(replicates=256, dtype="float64")
@@ -41,3 +57,71 @@ def test_forward_mode_and_pass_through_are_counted_right():
     with torch.autograd.forward_ad.dual_level():
         f(torch.autograd.forward_ad.make_dual(torch.ones(4, 3), torch.ones(4, 3)))
     assert (counter.f, counter.df) == (6, 4)
+
+
+def through_numpy(x):
+    a = x.detach().numpy()
+    np.clip(a, 0, 1, out=a)
+    return a.sum(-1)
+
+
+def through_data(x):
+    x.data.clamp_(0, 1)
+    return x.sum(-1)
+
+
+def through_a_shared_array(x):
+    torch.from_numpy(x.detach().numpy()).clamp_(0, 1)
+    return x.sum(-1)
+
+
+SLIPS = {
+    "in numpy": (through_numpy, "f changes its argument x in place"),
+    "in x.data": (through_data, "f changes its argument x in place"),
+    "in an array that shares memory": (through_a_shared_array, "f changes its argument x in place"),
+    "in torch": (lambda x: x.clamp_(0, 1).sum(-1), "f changes its argument x in place"),
+    "no result": (lambda x: None, "f returned None: expected one value per sample. Add a `return`."),
+    "no sum": (lambda x: x, "Sum f over the event axes."),
+}
+
+
+@dataclass(frozen=True)
+class Slip(objectives.GaussianQuadratic):
+    """An objective whose f is wrong in a way that ``way`` names."""
+
+    dim: int = 3
+    way: str = "in numpy"
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        return replace(super().build(dtype, device), integrand=lambda q: SLIPS[self.way][0])
+
+
+@pytest.mark.parametrize("way", SLIPS)
+def test_an_f_at_fault_fails_the_cell_in_one_sentence(way):
+    engine = Engine(Cell(RLOO(n=4), Slip(way=way)), SHARP)
+    record = safely(lambda: measure_moments(engine), {})
+    assert record["outcome"] == Outcome.FAILED
+    assert SLIPS[way][1] in record["reason"]
+    assert ".py, line" not in record["reason"]
+
+
+def test_a_log_joint_that_changes_its_argument_is_found():
+    objective = objectives.ImportanceWeighted()
+    engine = Engine(Cell(VIMCO(), objective), SHARP)
+    count_evaluations(engine)
+    problem = engine.problem
+
+    def integrand(q):
+        bound = problem.integrand(q)
+        return Bound(lambda x: bound.log_joint(torch.from_numpy(x.numpy()).mul_(2)), q, bound.particles)
+
+    engine.problem = replace(problem, integrand=integrand)
+    with pytest.raises(InvalidIntegrand, match="f changes its argument x in place"):
+        count_evaluations(engine)
+
+
+def test_black_boxes_are_counted():
+    for f in (lambda x: (x.numpy() > 0).sum(-1), lambda x: (x > 0).sum(-1), lambda x: (x > 0).sum(-1).tolist()):
+        engine = Engine(Cell(RLOO(n=4), objectives.GaussianQuadratic(dim=3)), SHARP)
+        engine.problem = replace(engine.problem, integrand=lambda q, f=f: f)
+        assert count_evaluations(engine) == (4, 0)
