@@ -132,7 +132,12 @@ class Pool:
 
     def __init__(self, count: int, preload: Preload = ()) -> None:
         self._preload = preload
-        self._workers = [Worker(preload) for _ in range(count)]
+        self._workers: list[Worker] = []
+        self.grow(count)
+
+    def grow(self, count: int) -> None:
+        """Start processes until there are ``count``; more than that may be there already."""
+        self._workers += [Worker(self._preload) for _ in range(count - len(self._workers))]
 
     def __enter__(self) -> Self:
         return self

@@ -105,7 +105,8 @@ class StudyWriter:
         """Yield every task's record. A small task goes to one worker; then the draws of each large one go to all."""
         if processes > 1:
             preload: Preload = [(s, "estimator") for s in self.spec.estimators]
-            self.pool = self.pool or Pool(processes, [*preload, *((s, "objective") for s in self.spec.objectives)])
+            self.pool = self.pool or Pool(0, [*preload, *((s, "objective") for s in self.spec.objectives)])
+            self.pool.grow(processes)  # an earlier stage with fewer tasks needed fewer
             whole = [task for task in tasks if not task.is_spread]
             if whole:
                 self.progress.cell(f"{len(whole)} {whole[0].noun} on {processes} workers")

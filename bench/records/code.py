@@ -1,26 +1,29 @@
 """A digest of the code behind a class: a cell whose code has changed is measured again, not looked up.
 
-Docstrings, comments and formatting do not count. These do:
+Docstrings, comments, formatting and the version of Python do not count. These do:
 
 - the class and every definition of ``estimators`` and ``bench.objectives`` that it reaches, in any module;
-- for a user's class, every module that its module loads from its folder or package, and what these modules import
-  from ``estimators`` and ``bench.objectives``;
+- for a user's class, its module and every module of its folder or package that is imported from there;
+- for each of these modules, the files that a text in it names, as in ``folder / "table.csv"``;
 - the name of anything else that is imported.
 
 The code is read, never run. A name counts as used wherever it appears, even if a local variable hides it.
 """
 
 import ast
+import contextlib
 import functools
+import hashlib
 import itertools
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.records.identity import canonical, digest
+from bench.records.identity import digest
 
 NOISE = 3
 """Version of the assignment of noise to replicates. After a change of version, every cell is measured again."""
@@ -54,8 +57,8 @@ class _Ref(NamedTuple):
     name: str = ""
 
 
-_Imports = dict[str, set[_Ref]]
-"""Local name -> what is imported under it; ``*`` -> the modules that are imported with a star."""
+_Link = tuple[str, _Ref | str]
+"""What something is called where it is used; what it is: code that counts, or else a text."""
 
 
 class _Unit(NamedTuple):
@@ -66,11 +69,12 @@ class _Unit(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A source file: its statements, which of them define a name, and its imports."""
+    """A source file: its statements, which of them are about a name, what is imported under a name, and its texts."""
 
     units: list[_Unit]
     names: dict[str, list[_Unit]]
-    imports: _Imports
+    imports: dict[str, set[_Ref]]
+    texts: set[str]
 
 
 class _Code:
@@ -84,55 +88,91 @@ class _Code:
     def __init__(self, module: str, path: Path) -> None:
         self.module, self.path = module, path
         self.files: dict[str, _File | None] = {}
-        depth = module.count(".") + (path.name == "__init__.py")
-        self.root = [*path.parents][: depth + 1][-1]
-        alone = not depth and not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
-        self.scope = path if alone else self.root / module.partition(".")[0] if depth else self.root
+        self.paths: dict[str, Path] = {}
+        self.root = [*path.parents][: module.count(".") + (path.name == "__init__.py") + 1][-1]
+        self.installed = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
 
     def digest(self, start: _Ref) -> str:
-        """Return the digest of all that the start reaches."""
-        codes: dict[_Ref, str] = {}
-        links: dict[_Ref, set[tuple[str, _Ref | str]]] = {}
+        """Return the digest of all that the start reaches.
+
+        Each reference is numbered by its code, then by its number and the numbers of what it uses, and so on until
+        no two references with one number differ.
+        """
+        numbers: dict[_Ref, str] = {}
+        links: dict[_Ref, set[_Link]] = {}
         todo = [start]
         while todo:
-            if (node := todo.pop()) not in codes:
-                file = self.file(node.module) or _File([], {}, {})
+            if (node := todo.pop()) not in numbers:
+                file = self.file(node.module) or _File([], {}, {}, set())
                 units = file.names.get(node.name, []) if node.name else file.units
-                codes[node] = digest([unit.code for unit in units])
-                links[node] = set(self.links(node, file, units))
+                numbers[node] = digest([unit.code for unit in units])
+                links[node] = set(self.links(node, file, units) if node.name else self.module_links(node.module, file))
                 todo += [target for _, target in links[node] if isinstance(target, _Ref)]
-        rows = (
-            [codes[node], sorted([local, codes[to] if isinstance(to, _Ref) else to] for local, to in links[node])]
-            for node in codes
-        )
-        return digest([codes[start], sorted({canonical(row) for row in rows})])
+        while True:
+            finer = {
+                node: digest(
+                    [numbers[node], sorted([name, numbers[to] if isinstance(to, _Ref) else to] for name, to in uses)]
+                )
+                for node, uses in links.items()
+            }
+            if len({*finer.values()}) == len({*numbers.values()}):
+                return digest([finer[start], sorted({*finer.values()})])
+            numbers = finer
+
+    def links(self, node: _Ref, file: _File, units: Iterable[_Unit]) -> Iterator[_Link]:
+        """Yield what the statements about a name of ours use."""
+        for local in {name for unit in units for name in unit.used}:
+            for binding in file.imports.get(local, ()):
+                yield from ((local, target) for target in self.resolved(binding))
+            if local in file.names:
+                yield local, _Ref(node.module, local)
+
+    def module_links(self, module: str, file: _File) -> Iterator[_Link]:
+        """Yield what a user's module imports, and the files that it names."""
+        used = {name for unit in file.units for name in unit.used}
+        packages = {_Ref(module.rpartition(".")[0])} if "." in module else set()  # loaded before the module
+        for binding in packages.union(*file.imports.values()):
+            for name in used if binding.name == "*" and _is_ours(binding.module) else {binding.name}:
+                yield from ((_join(*binding), target) for target in self.resolved(_Ref(binding.module, name)))
+        for text in file.texts:
+            if all(part.isidentifier() for part in text.split(".")):
+                yield from ((text, target) for target in self.resolved(_Ref(text)) if isinstance(target, _Ref))
+            if content := _content(self.paths[module].parent, text):
+                yield text, content
 
     def file(self, module: str) -> _File | None:
         """Return what the file of a module that is ours or the user's holds; None for any other module."""
         if module not in self.files:
-            root, scope = (ROOT, ROOT) if _is_ours(module) else (self.root, self.scope)
-            path = self.path if module == self.module else _find(module, root)
-            self.files[module] = _read(path, module) if path and path.is_relative_to(scope) else None
+            path = (
+                self.path if module == self.module else _find(module, ROOT) if _is_ours(module) else self.found(module)
+            )
+            if path is not None:
+                self.paths[module] = path
+            self.files[module] = _read(path, module) if path else None
         return self.files[module]
 
-    def links(self, node: _Ref, file: _File, units: Iterable[_Unit]) -> Iterator[tuple[str, _Ref | str]]:
-        """Yield the local names that the statements of a reference use, each with what it stands for."""
-        for local in {name for unit in units for name in unit.used}.union(() if node.name else file.imports):
-            for binding in file.imports.get(local, ()):
-                yield from ((local, target) for target in self.resolved(binding))
-            if local in file.names:
-                if node.name:
-                    yield local, _Ref(node.module, local)
-            elif local not in file.imports:
-                for star in file.imports.get("*", ()):
-                    yield from ((local, to) for to in self.resolved(_Ref(star.module, local)) if isinstance(to, _Ref))
+    def found(self, module: str) -> Path | None:
+        """Return the file of a user's module; None if it is in another place, as an installed package is."""
+        if self.installed and module.partition(".")[0] != self.module.partition(".")[0]:
+            return None
+        spec = PathFinder.find_spec(module, self.folders(module.rpartition(".")[0]))
+        return Path(spec.origin) if spec and spec.has_location and spec.origin else None
 
-    def resolved(self, binding: _Ref, seen: frozenset[_Ref] = frozenset()) -> Iterator[_Ref | str]:
+    def folders(self, package: str) -> list[str]:
+        """Return the folders that hold a package's modules; without a name, the folder of the user's modules."""
+        if not package:
+            return [str(self.root)]
+        if package in sys.modules and self.module.startswith(f"{package}."):
+            return [*sys.modules[package].__path__]  # loaded with the class, perhaps from a folder of another name
+        spec = PathFinder.find_spec(package, self.folders(package.rpartition(".")[0]))
+        return [*((spec and spec.submodule_search_locations) or ())]
+
+    def resolved(self, binding: _Ref) -> Iterator[_Ref | str]:
         """Yield what an import binds: where it is defined, and its name if that counts too."""
         module, name = binding
         if not _is_ours(module):
             prefixes = itertools.accumulate(_join(module, name).split("."), _join)
-            own = [_Ref(prefix) for prefix in prefixes if self.file(prefix)]
+            own = [_Ref(prefix) for prefix in prefixes if prefix and self.file(prefix)]
             yield from own
             yield name if own else _join(module, name)
             return
@@ -141,13 +181,11 @@ class _Code:
             yield name or module.rpartition(".")[2]
         elif name in file.names:
             yield binding
+        elif name in file.imports:
+            for further in file.imports[name] - {binding}:
+                yield from self.resolved(further)
         else:
-            stars = {_Ref(star.module, name) for star in file.imports.get("*", ())}
-            through = (file.imports.get(name, set()) or stars) - seen
-            for further in through:
-                yield from self.resolved(further, seen | through)
-            if not through:
-                yield name
+            yield name
 
 
 def _is_ours(module: str) -> bool:
@@ -164,44 +202,67 @@ def _find(module: str, root: Path) -> Path | None:
     return next((file for file in files if module and file.is_file()), None)
 
 
+def _content(folder: Path, name: str) -> str:
+    """Return a digest of a file, or nothing if there is none of this name in the folder."""
+    try:
+        with (folder / name).open("rb") if (folder / name).is_file() else contextlib.nullcontext() as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() if file else ""
+    except (OSError, ValueError):
+        return ""
+
+
 def _read(path: Path, module: str) -> _File | None:
     try:
-        return _parsed(path.read_bytes(), module if path.name == "__init__.py" else module.rpartition(".")[0], ROOT)
+        source = path.read_bytes()
     except OSError:
         return None
+    return _parsed(source, module if path.name == "__init__.py" else module.rpartition(".")[0], _is_ours(module), ROOT)
 
 
 @functools.cache
-def _parsed(source: bytes, package: str, root: Path) -> _File:
+def _parsed(source: bytes, package: str, ours: bool, root: Path) -> _File:
     """Return what a source file holds; a file that cannot be parsed is one statement."""
     units, names = [], defaultdict[str, list[_Unit]](list)
     try:
         tree = ast.parse(source)
         imports = _imports(tree, package)
+        texts = {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        top = {node.name for node in tree.body if isinstance(node, Definition)}
         for statement in tree.body:
-            binds, reader = _binds(statement), _Reader(imports, root)
+            about, reader = _about(statement, top), _Reader(imports, ours, root)
             if (stripped := reader.visit(statement)) is not None:
-                units.append(_Unit(digest(ast.unparse(stripped)), reader.used))
-                for name in binds:
+                units.append(_Unit(digest(_plain(stripped)), reader.used))
+                for name in about:
                     names[name].append(units[-1])
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return _File([_Unit(digest(source.hex()), set())], {}, {})
-    return _File(units, names, imports)
+        return _File([_Unit(digest(source.hex()), set())], {}, {}, set())
+    return _File(units, names, imports, texts)
 
 
-def _binds(statement: ast.stmt) -> set[str]:
-    """Return the names that a top-level statement defines; all that it mentions if it defines none."""
+def _about(statement: ast.stmt, top: set[str]) -> set[str]:
+    """Return the names that a top-level statement defines or changes.
+
+    A definition is also about the functions of its module that decorate it: they may keep it in a table.
+    """
+    nodes: Iterable[ast.AST] = [statement]
     if isinstance(statement, Definition):
-        return {statement.name}
-    names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
-    stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
-    defined = {node.name for node in ast.walk(statement) if isinstance(node, Definition)} | stored
-    return {node.id for node in names} if isinstance(statement, ast.Expr) or not defined else defined
+        decorators = {
+            node.id for one in statement.decorator_list for node in ast.walk(one) if isinstance(node, ast.Name)
+        }
+        return {statement.name} | (decorators & top)
+    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        nodes = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    inner = [node for one in nodes for node in ast.walk(one)]
+    return {node.id for node in inner if isinstance(node, ast.Name)} | {
+        n.name for n in inner if isinstance(n, Definition)
+    }
 
 
-def _imports(tree: ast.Module, package: str) -> _Imports:
-    """Return what a module imports, at any depth."""
-    found: _Imports = defaultdict(set)
+def _imports(tree: ast.Module, package: str) -> dict[str, set[_Ref]]:
+    """Return what a module imports, at any depth: local name -> what is imported under it."""
+    found = defaultdict[str, set[_Ref]](set)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -216,30 +277,33 @@ def _imports(tree: ast.Module, package: str) -> _Imports:
 
 
 class _Reader(ast.NodeTransformer):
-    """Take imports and docstrings out of a statement, and note the names that it uses.
+    """Take out of a statement what does not count, and note the names that it uses.
 
-    If a module is ours, ``module.name`` becomes ``ours.name``, imported under that name: its module does not count.
+    In our modules, the module that holds a name does not count: imports go, and ``module.name`` becomes ``ours.name``.
+    In a user's module, imports stay: their order and conditions decide what a name stands for.
     """
 
-    def __init__(self, imports: _Imports, root: Path) -> None:
-        self.imports, self.root = imports, root
+    def __init__(self, imports: dict[str, set[_Ref]], ours: bool, root: Path) -> None:
+        self.imports, self.ours, self.root = imports, ours, root
         self.used: set[str] = set()
 
     def visit(self, node: ast.AST) -> ast.AST | None:
-        """Return what is left of a node; None for an import or a docstring."""
+        """Return what is left of a node; None for a docstring, ``pass`` or an import that does not count."""
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if docstring or isinstance(node, ast.Import | ast.ImportFrom):
+        if docstring or isinstance(node, ast.Pass):
             return None
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            node.names.sort(key=lambda alias: alias.asname or alias.name)
+            return None if self.ours else node
         if isinstance(node, ast.Attribute) and (module := self.module(node.value)) and not self.module(node):
             name = f"ours.{node.attr}"
             self.imports.setdefault(name, set()).add(_Ref(module, node.attr))
-            node = ast.Name(name, node.ctx)
+            self.used.add(name)
+            if self.ours:
+                return ast.Name(name, node.ctx)
         if isinstance(node, ast.Name):
             self.used.add(node.id)
-        self.generic_visit(node)
-        if getattr(node, "body", None) == []:
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
-        return node
+        return self.generic_visit(node)
 
     def module(self, node: ast.expr) -> str:
         """Return the name of our module that an expression stands for, or nothing."""
@@ -250,3 +314,13 @@ class _Reader(ast.NodeTransformer):
         else:
             return ""
         return next((name for name in sorted(names) if _is_ours(name) and _find(name, self.root)), "")
+
+
+def _plain(node: object) -> object:
+    """Return a syntax tree as nested lists, equal for every version of Python."""
+    if isinstance(node, ast.AST):
+        fields = [[name, _plain(value)] for name, value in ast.iter_fields(node) if name != "kind"]
+        return [type(node).__name__, [[name, value] for name, value in fields if value not in ("", [])]]
+    if isinstance(node, list):
+        return [_plain(one) for one in node]
+    return "" if node is None else [type(node).__name__, node if isinstance(node, str) else repr(node)]

@@ -26,7 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
+    temporary = path.with_name(f".{path.name}.part")
     try:
         yield temporary
         with temporary.open("r+b") as file:

@@ -1,5 +1,6 @@
 """Workers: the same bits whatever their number; a dead one costs only its cell."""
 
+import multiprocessing
 import os
 import signal
 from dataclasses import dataclass
@@ -73,6 +74,16 @@ def test_an_error_of_an_estimator_in_a_worker_is_the_reason(how, outcome):
     for line in [*lines, MomentsTask(cell, SETTINGS).record()]:
         assert line["outcome"] == outcome
         assert "deliberately" in line["reason"]
+
+
+def test_a_pool_grows_and_never_shrinks():
+    cells = [Cell(RLOO(), objectives.GaussianQuadratic(dim=dim)) for dim in (1, 2, 3)]
+    with Pool(0) as pool:
+        pool.grow(2)
+        pool.grow(1)
+        assert len(multiprocessing.active_children()) == 2
+        records = list(pool.records([MomentsTask(cell, SETTINGS) for cell in cells]))
+    assert {record["outcome"] for record in records} == {"measured"}
 
 
 def test_all_blocks_come_in_order():

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+from typing import ClassVar
 
 import pytest
 
@@ -156,6 +157,54 @@ def test_tasks_of_one_record_are_executed_once_and_keep_their_order(tmp_path):
         study.execute(study.lacking([one, one, two, one]))
         assert study.lacking([one, two]) == []
     assert lines_in(tmp_path) == [("moments", "measured")] * 2
+
+
+class PoolOfNone:
+    """A pool without processes: notes the sizes asked for, and does all work in this process."""
+
+    sizes: ClassVar[list[int]] = []
+    stops: ClassVar[list[bool]] = []
+
+    def __init__(self, count, preload):
+        self.sizes.clear(), self.stops.clear()
+
+    def grow(self, count):
+        self.sizes.append(count)
+
+    def records(self, tasks):
+        yield from (task.record() for task in tasks)
+
+    def stop(self):
+        self.stops.append(True)
+
+
+def test_a_later_stage_with_more_tasks_has_more_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.execution.study.Pool", PoolOfNone)
+    settings = Settings(replicates=64)
+    tasks = [MomentsTask(Cell(RLOO(), GaussianQuadratic(dim=dim)), settings) for dim in range(1, 7)]
+    with StudyWriter(spec_of("rloo"), tmp_path, Silent(), 3) as study:
+        study.execute(tasks[:2])
+        study.execute(tasks[2:])
+    assert (PoolOfNone.sizes, PoolOfNone.stops) == ([2, 3], [True])
+
+
+def test_one_process_drives_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.execution.study.Pool", PoolOfNone)
+    on_gpu = [MomentsTask(Cell(RLOO(n=n), GaussianQuadratic()), Settings(device="cuda")) for n in (2, 3)]
+    with StudyWriter(spec_of("rloo"), tmp_path, Silent(), 2) as study:
+        study.execute(on_gpu)
+        assert study.pool is None
+
+
+def test_workers_end_when_the_run_is_interrupted(tmp_path, monkeypatch):
+    class Interrupted(PoolOfNone):
+        def records(self, tasks):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.execution.study.Pool", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(spec_of("rloo", "score-function", replicates=64), tmp_path, Silent(), 2)
+    assert Interrupted.stops == [True]
 
 
 def test_a_folder_keeps_what_it_was_a_study_of(tmp_path):

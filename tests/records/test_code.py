@@ -1,9 +1,13 @@
 """The digest of code: what changes it, and what does not."""
 
+import ast
 import importlib
 import itertools
+import subprocess
 import sys
 import types
+from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
@@ -116,6 +120,7 @@ def test_docstrings_comments_and_formatting_do_not_count(ours, users):
         USER.replace("    '''Mine.'''\n", "    # Mine\n\n"), {"helper.py": f"'''Helps.'''\n{HELPER}"}
     )
     assert users() == users(USER.replace("RLOO, Estimator", "Estimator, RLOO"))
+    assert users(f"{USER}def nothing():\n    '''Words.'''\n") == users(f"{USER}def nothing():\n    pass\n")
 
 
 def test_code_of_ours_counts_wherever_the_class_reaches_it(ours):
@@ -138,7 +143,7 @@ def test_a_name_may_move_between_our_modules(ours):
     }
     assert ours() == ours(MINE.replace("_helpers", "_draws"), **moved)
     assert ours() == ours(_helpers="from estimators._draws import draw", **moved), "through another module"
-    assert ours() == ours(_helpers="from ._draws import *", **moved)
+    assert ours() == ours(_helpers="from ._draws import draw", **moved)
     assert ours() == ours(module="other")
     qualified = MINE.replace("from estimators._helpers import draw", "{}").replace("draw(x)", "{}.draw(x)")
     assert (
@@ -171,7 +176,6 @@ def test_every_module_loaded_from_the_users_folder_counts(users, where):
     assert digest(USER.replace("import factor", "import other as factor")) != base
     assert digest(USER.replace("import RLOO", "import ScoreFunction as RLOO")) != base
     assert digest(USER.replace("import math", "import cmath as math")) != base
-    assert digest(USER.replace("helper", "second"), second=HELPER) == base
     assert digest(helper="from second import factor", second=HELPER) != digest(
         helper="from second import factor", second=f"{HELPER}\nx = 1"
     )
@@ -208,6 +212,161 @@ def test_every_form_of_import_is_followed(users):
         text = USER.replace("from helper import factor", form)
         one, two = users(text), users(text, {"helper.py": HELPER.replace("return 1", "return 3")})
         assert one == users(text) != two, form
+
+
+FORMS = [
+    "{}\n{}",
+    "if __debug__:\n    {}\nelse:\n    {}",
+    "try:\n    {}\nexcept ImportError:\n    {}",
+    "def g():\n    {}\n    return f\ndef h():\n    {}\n    return f",
+]
+
+
+@pytest.mark.parametrize("form", [*FORMS, *(form.replace("{}", "{}  # all") for form in FORMS[:3])])
+@pytest.mark.parametrize("own", [True, False])
+def test_which_of_two_imports_binds_a_name_counts(users, form, own):
+    def digest(names, one=1, two=2):
+        text = form.format(*(f"from {name} import {'*' if '# all' in form else 'f'}" for name in names))
+        files = {"one.py": f"f = {one}", "two.py": f"f = {two}"}
+        if own:
+            return users(f"{text}\n{USER}", files)
+        return users(files=files | {"helper.py": f"{text}\n{HELPER}"})
+
+    assert len({digest(("one", "two")), digest(("two", "one")), digest(("one", "two"), one=2, two=1)}) == 3
+
+
+def test_an_import_before_a_definition_of_its_name_differs_from_one_after_it(users):
+    files = {"one.py": "def factor():\n    return 3"}
+    before, after = f"from one import factor\n{HELPER}", f"{HELPER}from one import factor\n"
+    assert users(files={"helper.py": before} | files) != users(files={"helper.py": after} | files)
+
+
+def test_twin_modules_with_other_neighbours_are_told_apart(users):
+    def digest(left, right):
+        twin = "from .limit import LIMIT\ndef f():\n    return LIMIT"
+        files = {f"pkg/{side}/{name}.py": "" for side in ("left", "right") for name in ("__init__",)}
+        files |= {f"pkg/{side}/twin.py": twin for side in ("left", "right")}
+        files |= {"pkg/left/limit.py": f"LIMIT = {left}", "pkg/right/limit.py": f"LIMIT = {right}"}
+        mine = (
+            f"from .left.twin import f\nfrom .right.twin import f as g\n{USER.replace('from helper', 'from .helper')}"
+        )
+        return users(
+            files=files | {"pkg/__init__.py": "", "pkg/mine.py": mine, "pkg/helper.py": HELPER}, where="pkg.mine:Mine"
+        )
+
+    assert len({digest(1, 2), digest(2, 1), digest(1, 1), digest(2, 2)}) == 4
+
+
+def test_a_package_may_lie_in_a_folder_of_another_name(users):
+    def digest(text="", helper=HELPER):
+        extended = "from pathlib import Path\n__path__.append(str(Path(__file__).parents[1] / 'src'))\n"
+        mine = USER.replace("from helper", "from .other")
+        files = {"pkg/__init__.py": extended, "src/est.py": mine + text, "src/other.py": helper}
+        return users(files=files, where="pkg.est:Mine")
+
+    assert len({digest(), digest("x = 1\n"), digest(helper=HELPER.replace("return 1", "return 3"))}) == 3
+
+
+def test_of_installed_packages_only_the_one_of_the_class_counts(users, monkeypatch, tmp_path):
+    def digest(where, other, module="other"):
+        folder = tmp_path / "site-packages"
+        mine = USER.replace("from helper", f"from {module}")
+        write(
+            folder,
+            {"pkg/__init__.py": "", "pkg/mine.py": mine, "pkg/other.py": other, "lone.py": mine, "other.py": other},
+        )
+        name, loaded = where.replace("/", "."), types.ModuleType(where)
+        loaded.__file__ = str(folder / f"{where}.py")
+        monkeypatch.setitem(sys.modules, name, loaded)
+        return code_digest(type("Mine", (), {"__module__": name})())
+
+    changed = HELPER.replace("return 1", "return 3")
+    assert digest("lone", HELPER) == digest("lone", changed)
+    assert digest("pkg/mine", HELPER) == digest("pkg/mine", changed)
+    assert digest("pkg/mine", HELPER, ".other") != digest("pkg/mine", changed, ".other")
+
+
+def test_a_module_that_runs_as_a_script_keeps_its_package(tmp_path):
+    mine = USER.replace("from helper", "from .helper") + (
+        "if __name__ == '__main__':\n"
+        "    from bench.records.code import code_digest\n"
+        "    from pkg.mine import Mine as Imported\n"
+        "    assert Mine is not Imported\n"
+        "    print(code_digest(Mine()) == code_digest(Imported()))\n"
+    )
+    write(tmp_path, {"pkg/__init__.py": "", "pkg/mine.py": mine, "pkg/helper.py": HELPER})
+    done = subprocess.run([sys.executable, "-m", "pkg.mine"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_the_packages_of_a_module_count(users):
+    def digest(text):
+        mine = USER.replace("from helper import factor", "factor = int")
+        return users(files={"pkg/__init__.py": text, "pkg/mine.py": mine}, where="pkg.mine:Mine")
+
+    assert digest("x = 1") != digest("x = 2")
+
+
+def test_modules_and_files_that_a_text_names_count(users):
+    dynamic = USER.replace(
+        "from helper import factor", "import importlib\nfactor = importlib.import_module('helper').factor"
+    )
+    assert users(dynamic) != users(dynamic, {"helper.py": HELPER.replace("return 1", "return 3")})
+    reading = f"from pathlib import Path\nTABLE = Path(__file__).parent / 'data/table.csv'\n{USER}"
+    found = [users(reading, {"data/table.csv": text} if text else {}) for text in ("1,2", "1,3", "")]
+    assert len(set(found)) == 3
+    assert found[0] == users(reading, {"data/table.csv": "1,2", "data/other.csv": "5"})
+    odd = f"ODD = '', '.', 'data', '/dev/zero', 'a\\0b', '{'x' * 5000}', 'no.such', 'estimators'\n{USER}"
+    assert users(odd) == users(odd)
+
+
+def test_twins_among_our_modules_are_told_apart(ours):
+    def digest(first, second):
+        files = {"_a": f"LIMIT = {first}", "_b": f"LIMIT = {second}"}
+        files |= {f"_twin{one}": f"from estimators.{one} import LIMIT\ndef f():\n    return LIMIT" for one in files}
+        imports = "from estimators._twin_a import f\nfrom estimators._twin_b import f as g\n"
+        return ours(imports + MINE.replace("draw(x)", "draw(x) + f() + g()"), **files)
+
+    assert len({digest(1, 2), digest(2, 1), digest(1, 1), digest(2, 2)}) == 4
+
+
+def test_what_a_star_takes_from_our_packages_counts(users, monkeypatch, tmp_path):
+    def digest(value):
+        text = f"def RLOO():\n    return {value}\ndef unused():\n    return 1"
+        write(tmp_path / "root/estimators", {"__init__.py": text})
+        monkeypatch.setattr("bench.records.code.ROOT", tmp_path / "root")
+        return users("from estimators import *\n" + USER.replace("RLOO, ", ""))
+
+    assert digest(1) != digest(2)
+
+
+def test_a_statement_that_fills_a_table_of_ours_counts(ours):
+    keep = "def keep(f):\n    TABLE[f.__name__] = f\n    return f"
+    table = f"TABLE = {{{{}}}}\n{keep}\n{{}}\ndef draw(x):\n    return TABLE, keep"
+    forms = [
+        "for i in range({}):\n    TABLE[i] = i",
+        "TABLE['one'] = {}",
+        "TABLE.update(one={})",
+        "@keep\ndef one():\n    return {}",
+        "if True:\n    TABLE['one'] = {}",
+        "if True:\n    def keep():\n        return {}",
+    ]
+    for form in forms:
+        one, two = (ours(_helpers=table.format(form.format(value))) for value in (1, 2))
+        assert one != two, form
+
+
+def test_our_modules_import_each_name_from_one_place():
+    for package in (estimators, objectives):
+        folder = Path(package.__file__).parent
+        for path in folder.rglob("*.py"):
+            found = defaultdict(set)
+            for node in ast.walk(ast.parse(path.read_bytes())):
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    for alias in node.names:
+                        found[alias.asname or alias.name].add((getattr(node, "module", ""), alias.name))
+            ambiguous = [name for name, origins in found.items() if len(origins) > 1 or name == "*"]
+            assert not ambiguous, f"{path} imports {ambiguous} from several places: the digest of code takes no order"
 
 
 def test_modules_may_import_each_other(users):

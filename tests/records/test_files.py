@@ -37,3 +37,10 @@ def test_a_reader_finds_the_old_file_until_the_new_one_is_complete(tmp_path):
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
+
+
+def test_files_that_differ_in_their_suffix_do_not_share_a_temporary_file(tmp_path):
+    with files.replacing(tmp_path / "table.md") as one, files.replacing(tmp_path / "table.csv") as two:
+        one.write_text("one")
+        two.write_text("two")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"table.md": "one", "table.csv": "two"}
