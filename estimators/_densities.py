@@ -88,13 +88,14 @@ def mass(q: Distribution, x: Tensor) -> Tensor:
     return each.reshape(*each.shape[: 1 + len(q.batch_shape)], -1).prod(-1)
 
 
-def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
+def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) -> Tensor:
     """Return zeros, ``[*batch]``, whose gradient at q's own parameters is ``sum_k weight_k * grad log q(x_k)``.
 
     Args:
         q: the distribution, batch shape ``[*batch]``.
         x: samples, ``[n, *batch, *event]``; no gradient flows into them.
         weight: ``[n, *batch]``; it may carry a graph to a learned state.
+        estimator: the caller, named where a second derivative is refused.
 
     Raises:
         ValueError: the shape of ``weight`` is not ``[n, *batch]``.
@@ -103,24 +104,24 @@ def score(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
     if weight.shape != (expected := (*x.shape[:1], *q.batch_shape)):
         raise ValueError(f"score got a weight of shape {list(weight.shape)}. Use one of shape {list(expected)}.")
     if isinstance(base, Drawable) and (closed := base.score(x, weight)) is not None:
-        return inject(q, **closed)
+        return inject(q, estimator, **closed)
     w = spread(weight, x)
     match base:
         case Normal():
-            return inject(q, **_normal_score(base, x, w))
+            return inject(q, estimator, **_normal_score(base, x, w))
         case Bernoulli():
             p = row_probs(q)
             residual = over_samples((x - p).mul_(w))
             if "logits" in parameters(q):
-                return inject(q, logits=residual)
-            return inject(q, probs=residual / (p * (1 - p)).clamp_min(torch.finfo(p.dtype).tiny))
+                return inject(q, estimator, logits=residual)
+            return inject(q, estimator, probs=residual / (p * (1 - p)).clamp_min(torch.finfo(p.dtype).tiny))
         case OneHotCategorical() | Categorical():
             count = weighted_sum(w, x) if isinstance(base, OneHotCategorical) else _weighted_count(q, x, weight)
             if "logits" in parameters(q):
-                return inject(q, logits=count)  # q's logits are normalised: log q(x) = x . logits
-            return inject(q, probs=count / row_probs(q).clamp_min(torch.finfo(count.dtype).tiny))
+                return inject(q, estimator, logits=count)  # q's logits are normalised: log q(x) = x . logits
+            return inject(q, estimator, probs=count / row_probs(q).clamp_min(torch.finfo(count.dtype).tiny))
         case _:
-            return inject_at(q.batch_shape, [(weight.movedim(0, -1), q.log_prob(x).movedim(0, -1))])
+            return inject_at(q.batch_shape, [(weight.movedim(0, -1), q.log_prob(x).movedim(0, -1))], estimator)
 
 
 def _normal_score(base: Normal, x: Tensor, w: Tensor) -> dict[str, Tensor]:

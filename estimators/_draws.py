@@ -16,6 +16,7 @@ from estimators._densities import row_probs
 from estimators._noise import normal, torch_seeded, uniform
 from estimators._protocol import UnsupportedFamily, inner
 from estimators._rows import first_parameter
+from estimators._transforms import no_derivatives
 from estimators.distributions import Drawable
 
 
@@ -24,7 +25,7 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     base, shape = inner(q), Size((n, *q.batch_shape, *q.event_shape))
     match base:
         case Drawable():
-            with torch.no_grad():
+            with no_derivatives():
                 return base.draw(Size((n,)), generator)
         case Normal():
             return normal(shape, base.loc, generator).mul_(base.scale.detach()).add_(base.loc.detach())
@@ -36,7 +37,7 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
             bounds = _bounds(q)  # inverse transform, one uniform for each category number
             return (uniform(shape, bounds, generator).unsqueeze(-1) >= bounds).sum(-1)
         case _:
-            with torch.no_grad(), torch_seeded(generator, first_parameter(q).device):
+            with no_derivatives(), torch_seeded(generator, first_parameter(q).device):
                 return q.sample(Size((n,)))
 
 

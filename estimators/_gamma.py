@@ -8,7 +8,7 @@ from torch.distributions import Chi2, Distribution, Gamma
 from estimators._axes import spread
 from estimators._checks import needs_gradient
 from estimators._protocol import Estimator, Integrand, inner
-from estimators._surrogate import grad_only, inject
+from estimators._surrogate import first_order, grad_only, inject, joined
 
 
 def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
@@ -31,6 +31,9 @@ def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: 
     """
     base = cast(Gamma, inner(q))
     x = z + slope * grad_only(base.concentration) - z / base.rate.detach() * grad_only(base.rate)
+    x = first_order(x, estimator)
     fx = f(x)
     needs_gradient(estimator, fx, x)
-    return fx.mean(0) + inject(q, concentration=(spread(fx.detach(), x) * correction).mean(0))
+    return joined(
+        fx.mean(0), inject(q, estimator, concentration=(spread(fx.detach(), x) * correction).mean(0)), estimator
+    )

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution
 
-from estimators._axes import SHORT, over_categories, over_samples, totals
+from estimators._axes import SHORT, over_categories, totals
 from estimators._densities import logits, row_probs
 from estimators._noise import gumbel, logistic, uniform
 from estimators._protocol import inner
@@ -62,8 +62,8 @@ def relaxed(q: Distribution, z: Tensor, temperature: float) -> Tensor:
 
     z must come from ``perturbed``, and may be overwritten.
     """
-    scaled, pull = z if _is_one(temperature) else z.div_(temperature), _pull(q, temperature)
-    return with_derivative(logits(q), _link(q, scaled, scaled), lambda g, y: over_samples(pull(g, y)))
+    scaled = z if _is_one(temperature) else z.div_(temperature)
+    return with_derivative(logits(q), _link(q, scaled, scaled), _pull(q, temperature))
 
 
 def race(q: Distribution, n: int, generator: Generator | None) -> Tensor:
@@ -78,7 +78,7 @@ def race(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     u = uniform(Size((n, *q.batch_shape, *q.event_shape)), p, generator)
     rates = torch.div(p.neg(), u.log_(), out=u)
     value = rates.div_(over_categories(rates))
-    return with_derivative(logits(q), value, lambda g, y: over_samples(_pull_through_softmax(g, y)))
+    return with_derivative(logits(q), value, _pull_through_softmax)
 
 
 def _is_one(temperature: Tensor | float) -> bool:

@@ -1,43 +1,133 @@
 """Surrogates: tensors with one formula for the value and another one for the gradient."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.distributions import Distribution
 
-from estimators._axes import over_samples, spread
+from estimators._axes import over_event, over_samples, spread
+from estimators._protocol import Refusal
 from estimators._rows import parameters
+from estimators._transforms import Function, forward_mode, is_differentiated, tangent_of, transformed
 
 Pull = Callable[[Tensor, Tensor], Tensor]
 """A pull-back: maps the cotangent of a value, and the value itself, to the gradient of the value's source."""
 
 
-class _WithDerivative(torch.autograd.Function):
+class _Refused(Function):
+    """A scalar 0 that depends on all of its arguments and raises when it is differentiated."""
+
+    @staticmethod
+    def forward(_who: object, *sources: Tensor) -> Tensor:
+        return sources[0].new_zeros(())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:
+        ctx.who = inputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> None:
+        name = "This estimator" if ctx.who is None else ctx.who if isinstance(ctx.who, str) else repr(ctx.who)
+        raise Refusal(
+            f"{name} has no second derivatives: its gradient is a constant for autograd. Use Reparameterization, "
+            "HessianControlVariate, QuadraticControlVariate, GumbelSoftmax, ExponentialArrival or Enumeration."
+        )
+
+    jvp = backward
+
+
+def _again(sources: Iterable[Tensor]) -> bool:
+    """Return whether a gradient may be differentiated again: under ``create_graph=True`` or in forward mode."""
+    return torch.is_grad_enabled() or (forward_mode() and any(tangent_of(t) is not None for t in sources))
+
+
+def once(gradient: Tensor, who: object, *sources: Tensor) -> Tensor:
+    """Return a gradient that raises ``Refusal`` when it is differentiated again in one of the sources.
+
+    Args:
+        gradient: a gradient or a tangent, just computed by a backward pass or in forward mode.
+        who: the estimator, or the name of what has no second derivatives, for the message.
+        *sources: the tensors in which a derivative of ``gradient`` would be wrong.
+    """
+    if not _again(sources):
+        return gradient
+    return gradient + cast(Tensor, _Refused.apply(who, *sources))
+
+
+class _FirstOrder(Function):
+    """The second argument; its gradient is not differentiated again."""
+
+    @staticmethod
+    def forward(_who: object, source: Tensor) -> Tensor:
+        return source.detach()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Tensor) -> None:
+        ctx.who, source = inputs
+        ctx.save_for_backward(source)
+        if forward_mode():
+            ctx.save_for_forward(source)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, Tensor]:
+        return None, once(*cotangents, ctx.who, *ctx.saved_tensors)
+
+    @staticmethod
+    def jvp(ctx: Any, _who: None, tangent: Tensor) -> Tensor:
+        return once(tangent, ctx.who, *_primals(ctx.saved_tensors))
+
+
+def first_order(t: Tensor, who: object) -> Tensor:
+    """Return t; a second derivative through it raises ``Refusal``, whose message names ``who``."""
+    return cast(Tensor, _FirstOrder.apply(who, t)) if is_differentiated(t) else t
+
+
+def _primals(tensors: tuple[Tensor, ...]) -> list[Tensor]:
+    """Return tensors without the tangents of the current level of forward mode."""
+    return [forward_ad.unpack_dual(t).primal for t in tensors]  # type: ignore[no-untyped-call]
+
+
+class _WithDerivative(Function):
     """The second argument's value; its source, the first argument, gets ``pull(cotangent, value)``."""
 
     @staticmethod
-    def forward(ctx: Any, _source: Tensor, value: Tensor, pull: Pull) -> Tensor:
-        out = value.view_as(value)
-        ctx.save_for_backward(out)
+    def forward(_source: Tensor, value: Tensor, _pull: Pull) -> Tensor:
+        return value.detach()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        source, value, ctx.pull = inputs
+        ctx.same = source.dim() == value.dim()
+        ctx.save_for_backward(output)
+        if forward_mode():
+            ctx.save_for_forward(output)
         ctx.set_materialize_grads(False)  # without a cotangent there is no gradient, rather than zeros
-        ctx.pull = pull
-        return out
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, None, None]:
         (g,) = cotangents
-        return None if g is None else ctx.pull(g, *ctx.saved_tensors), None, None
+        if g is None:
+            return None, None, None
+        pulled = ctx.pull(g, *ctx.saved_tensors)
+        return pulled if ctx.same else over_samples(pulled), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        (value,) = ctx.saved_tensors
+        return cast(Tensor, ctx.pull(tangent.expand_as(value), value))
 
 
 def with_derivative(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
     """Return ``value``, which has no graph; in the backward pass ``source`` gets ``pull(cotangent, value)``.
 
-    ``value`` must have been computed from ``source``. The pull-back (transposed Jacobian) is a function of the value,
-    so derivatives of any order are right.
+    ``value``, ``[n, ...]`` or ``[...]``, must have been computed from ``source``, ``[...]``; a gradient of shape
+    ``[n, ...]`` is summed over the samples. The pull-back is a function of the value, so derivatives of any order are
+    right. It must be symmetric, as the Jacobian of a sigmoid or a softmax is: forward mode uses it for tangents.
     """
-    return cast(Tensor, _WithDerivative.apply(source, value, pull))  # type: ignore[no-untyped-call]
+    return cast(Tensor, _WithDerivative.apply(source, value, pull))
 
 
 pull_through_sigmoid: Pull = torch.ops.aten.sigmoid_backward
@@ -49,63 +139,140 @@ def grad_only(x: Tensor) -> Tensor:
     return x - x.detach()
 
 
-class _Through(torch.autograd.Function):
+class _Through(Function):
     """The value of the first argument; the gradient goes to the second."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, source: Tensor) -> Tensor:
-        ctx.same = value.dim() == source.dim()
-        return value.view_as(value)
+    def forward(value: Tensor, _source: Tensor, _who: object) -> Tensor:
+        return value.detach()
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, Tensor]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Tensor) -> None:
+        value, source, ctx.who = inputs
+        ctx.same = value.dim() == source.dim()
+        ctx.save_for_backward(source)
+        if forward_mode():
+            ctx.save_for_forward(source, value)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, Tensor, None]:
         (cotangent,) = cotangents
-        return None, cotangent if ctx.same else over_samples(cotangent)
+        return None, once(cotangent if ctx.same else over_samples(cotangent), ctx.who, *ctx.saved_tensors), None
+
+    @staticmethod
+    def jvp(ctx: Any, _value: None, tangent: Tensor, _who: None) -> Tensor:
+        source, value = _primals(ctx.saved_tensors)
+        return once(tangent.expand_as(value), ctx.who, source)
 
 
-def through(value: Tensor, source: Tensor) -> Tensor:
+def through(value: Tensor, source: Tensor, estimator: object = None) -> Tensor:
     """Return ``value``, ``[n, ...]``, with the gradient of ``source``, ``[n, ...]`` or ``[...]``.
 
-    The result equals ``value + grad_only(source)``, without the arithmetic. No gradient flows into ``value``.
+    The result equals ``value + grad_only(source)``, without the arithmetic. No gradient flows into ``value``. A second
+    derivative in ``source`` raises ``Refusal``, whose message names the estimator.
     """
-    return cast(Tensor, _Through.apply(value, source))  # type: ignore[no-untyped-call]
+    return cast(Tensor, _Through.apply(value, source, estimator))
 
 
-def valued(surrogate: Tensor, value: Tensor) -> Tensor:
-    """Return ``value`` plus a surrogate whose value is 0; if ``value`` has no graph, this takes no addition."""
-    return value + surrogate if value.requires_grad else through(value, surrogate)
+class _Joined(Function):
+    """The sum of a value and a surrogate, whose mixed second derivatives are refused."""
+
+    @staticmethod
+    def forward(_who: object, value: Tensor, surrogate: Tensor) -> Tensor:
+        return value + surrogate
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Tensor) -> None:
+        ctx.who, *both = inputs
+        ctx.save_for_backward(*both)
+        if forward_mode():
+            ctx.save_for_forward(*both)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, Tensor, Tensor]:
+        value, surrogate = ctx.saved_tensors
+        return None, once(*cotangents, ctx.who, surrogate), once(*cotangents, ctx.who, value)
+
+    @staticmethod
+    def jvp(ctx: Any, _who: None, of_value: Tensor | None, of_surrogate: Tensor | None) -> Tensor:
+        value, surrogate = _primals(ctx.saved_tensors)
+        total = torch.zeros_like(value + surrogate)
+        if of_value is not None:
+            total = total + once(of_value, ctx.who, surrogate)
+        return total if of_surrogate is None else total + once(of_surrogate, ctx.who, value)
 
 
-class _Inject(torch.autograd.Function):
+def joined(value: Tensor, surrogate: Tensor, estimator: object = None) -> Tensor:
+    """Return ``value + surrogate``, the loss of an estimator; ``surrogate`` comes from ``inject`` or ``score``.
+
+    If the value has a graph, to tensors that f closes over, then the gradient at these tensors is no function of q's
+    parameters, nor the other way round: such a mixed second derivative raises ``Refusal``, whose message names the
+    estimator.
+    """
+    if is_differentiated(value):
+        return cast(Tensor, _Joined.apply(estimator, value, surrogate))
+    return value + surrogate
+
+
+def valued(surrogate: Tensor, value: Tensor, estimator: object = None) -> Tensor:
+    """Return ``joined(value, surrogate, estimator)``; if ``value`` has no graph, this takes no addition."""
+    return joined(value, surrogate, estimator) if is_differentiated(value) else through(value, surrogate, estimator)
+
+
+class _Inject(Function):
     """Value 0; in the backward pass each target gets the cotangent times its given gradient."""
 
     @staticmethod
-    def forward(ctx: Any, batch_shape: torch.Size, *tensors: Tensor) -> Tensor:
-        gradients = tensors[: len(tensors) // 2]  # the others are the targets
-        ctx.save_for_backward(*gradients)  # inputs: under create_graph=True the result stays attached to their graphs
-        return gradients[0].new_zeros(()).expand(batch_shape)
+    def forward(zeros: Tensor, _who: object, _mean_zero: bool, *_: Tensor) -> Tensor:
+        return zeros.detach()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.who, ctx.mean_zero, *tensors = inputs  # gradients, then their targets
+        ctx.save_for_backward(*tensors)  # inputs: under create_graph=True the result stays attached to their graphs
+        if forward_mode():
+            ctx.save_for_forward(*tensors, output)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         (cotangent,) = cotangents
-        out = ctx.saved_tensors
+        gradients, targets = _halves(ctx.saved_tensors)
         if _is_ones(cotangent):  # no pass over the data
-            out = out if torch.is_grad_enabled() else [t.detach() for t in out]
+            out = gradients if torch.is_grad_enabled() else [t.detach() for t in gradients]
         else:
-            out = [spread(cotangent, t) * t for t in out]
-        return (None,) * (1 + len(out)) + (*out,)
+            out = [spread(cotangent, t) * t for t in gradients]
+        if not ctx.mean_zero and _again(targets):
+            out = [once(t, ctx.who, *targets) for t in out]
+        return (None,) * (3 + len(out)) + (*out,)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        *both, zeros = _primals(ctx.saved_tensors)
+        gradients, targets = _halves(both)
+        total = zeros.detach()
+        for gradient, tangent in zip(gradients, tangents[-len(targets) :], strict=True):
+            if tangent is not None:
+                total = total + over_event(gradient.detach() * tangent, gradient.dim() - zeros.dim())
+        return total if ctx.mean_zero else once(total, ctx.who, *targets)
+
+
+def _halves(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    return tensors[: len(tensors) // 2], tensors[len(tensors) // 2 :]
 
 
 def _is_ones(t: Tensor) -> bool:
-    """Return whether t is an expanded scalar 1; False on a GPU, which would have to send its value."""
-    return t.is_cpu and not any(t.stride()) and t.numel() > 0 and t.as_strided((), ()).item() == 1
+    """Return whether t is an expanded scalar 1; False on a GPU and under a transform, which do not show its value."""
+    if transformed() or not t.is_cpu or any(t.stride()) or not t.numel():
+        return False
+    return t.as_strided((), ()).item() == 1
 
 
-def inject(q: Distribution, **gradients: Tensor) -> Tensor:
+def inject(q: Distribution, estimator: object = None, /, **gradients: Tensor) -> Tensor:
     """Return zeros, ``[*batch]``; in the backward pass parameter ``p`` of q gets the cotangent times ``gradients[p]``.
 
     Args:
         q: the distribution, of batch shape ``[*batch]``.
+        estimator: the caller, named where a second derivative is refused.
         **gradients: one tensor per parameter of q, under its name in ``parameters(q)`` and of its shape,
             ``[*batch, ...]``. It may carry a graph (to a learned state); it is saved with ``save_for_backward``.
 
@@ -124,42 +291,70 @@ def inject(q: Distribution, **gradients: Tensor) -> Tensor:
                 f"inject got a gradient of shape {list(gradient.shape)} for {name}, whose shape is "
                 f"{list(own[name].shape)}. Sum it over the samples only."
             )
-    pairs = [(g, own[name]) for name, g in gradients.items() if own[name].requires_grad]
-    return inject_at(q.batch_shape, pairs) if pairs else next(iter(gradients.values())).new_zeros(q.batch_shape)
+    return inject_at(q.batch_shape, [(g, own[name]) for name, g in gradients.items()], estimator)
 
 
-def inject_at(batch_shape: torch.Size, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+def inject_at(
+    batch_shape: torch.Size, pairs: list[tuple[Tensor, Tensor]], estimator: object = None, mean_zero: bool = False
+) -> Tensor:
     """Return zeros of shape ``[*batch]``; in the backward pass each target gets the cotangent times its gradient.
 
     Use it for the logits or the probabilities of q, whichever q was made from. For q's own parameters, use ``inject``.
+    The gradient is a constant for autograd, so a second derivative in a target raises ``Refusal``.
 
     Args:
         batch_shape: ``[*batch]``.
-        pairs: pairs of gradient and target, both ``[*batch, ...]``. A gradient may carry a graph, for example to a
-            learned state: under ``create_graph=True`` the result of the backward pass keeps this graph. The backward
-            pass itself sends nothing into this graph.
+        pairs: at least one pair of gradient and target, both ``[*batch, ...]``. A gradient may carry a graph, for
+            example to a learned state: under ``create_graph=True`` the result of the backward pass keeps this graph.
+            The backward pass itself sends nothing into this graph.
+        estimator: the caller, named where a second derivative is refused.
+        mean_zero: whether the mean of every gradient is 0 whatever the targets are, as for a control variate. Then the
+            mean of its derivative is 0 too, and a second derivative leaves it out instead of raising ``Refusal``.
     """
-    gradients, targets = zip(*pairs, strict=True)
-    return cast(Tensor, _Inject.apply(batch_shape, *gradients, *targets))  # type: ignore[no-untyped-call]
+    used = [(gradient, target) for gradient, target in pairs if is_differentiated(target)]
+    if not used:
+        return pairs[0][0].new_zeros(batch_shape)
+    gradients, targets = zip(*used, strict=True)
+    zeros = _zeros(gradients[0], batch_shape, *targets)
+    return cast(Tensor, _Inject.apply(zeros, estimator, mean_zero, *gradients, *targets))
 
 
-class _Carry(torch.autograd.Function):
+def _zeros(like: Tensor, shape: torch.Size, *targets: Tensor) -> Tensor:
+    """Return zeros of stride 0; of contiguous memory in forward mode, which writes tangents of the same layout."""
+    forward = forward_mode() and any(tangent_of(t) is not None for t in targets)
+    return like.new_zeros(shape) if forward else like.new_zeros(()).expand(shape)
+
+
+class _Carry(Function):
     """Value 0; in the backward pass the target gets the cotangent, transformed by a given function."""
 
     @staticmethod
-    def forward(ctx: Any, target: Tensor, shape: torch.Size, pull: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.pull = pull
-        return target.new_zeros(()).expand(shape)
+    def forward(zeros: Tensor, _target: Tensor, _pull: Callable[[Tensor], Tensor], _who: object) -> Tensor:
+        return zeros.detach()
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.pull(*cotangents), None, None
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, target, ctx.pull, ctx.who = inputs
+        ctx.save_for_backward(target)
+        if forward_mode():
+            ctx.save_for_forward(target, output)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, Tensor, None, None]:
+        return None, once(ctx.pull(*cotangents), ctx.who, *ctx.saved_tensors), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, _zeros: None, tangent: Tensor, *_: None) -> Tensor:
+        target, zeros = _primals(ctx.saved_tensors)
+        transposed: Any = torch.func.vjp(ctx.pull, zeros.new_zeros(zeros.shape))[1]  # the pull-back is linear
+        return once(transposed(tangent)[0], ctx.who, target)
 
 
-def carry(target: Tensor, shape: torch.Size, pull: Callable[[Tensor], Tensor]) -> Tensor:
+def carry(target: Tensor, shape: torch.Size, pull: Callable[[Tensor], Tensor], estimator: object = None) -> Tensor:
     """Return zeros of the given shape; in the backward pass ``target`` gets ``pull(cotangent)``.
 
     ``pull`` is the transposed Jacobian: it maps a cotangent to a gradient of the shape of ``target``. Tensors that
-    ``pull`` closes over get no gradient.
+    ``pull`` closes over get no gradient, so a second derivative in ``target`` raises ``Refusal``, whose message names
+    the estimator.
     """
-    return cast(Tensor, _Carry.apply(target, shape, pull))  # type: ignore[no-untyped-call]
+    return cast(Tensor, _Carry.apply(_zeros(target, shape, target), target, pull, estimator))

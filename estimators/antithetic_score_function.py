@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, MultivariateNormal, Normal
 
@@ -11,6 +10,8 @@ from estimators._checks import even
 from estimators._couplings import antithetic, antithetic_bits, location_scale
 from estimators._densities import score
 from estimators._protocol import Estimator, Integrand, State, inner
+from estimators._surrogate import joined
+from estimators._transforms import no_derivatives
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class AntitheticScoreFunction(Estimator):
     ) -> Tensor:
         self.check(q)
         bits = isinstance(inner(q), Bernoulli)
-        with torch.no_grad():
+        with no_derivatives():
             x = (
                 antithetic_bits(self.n, q, generator)[1]
                 if bits
                 else location_scale(q, antithetic(self.n, q, generator))
             )
         fx = f(x)
-        return fx.mean(0) + score(q, x, fx.detach() / self.n)
+        return joined(fx.mean(0), score(q, x, fx.detach() / self.n, self), self)

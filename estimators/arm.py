@@ -11,7 +11,7 @@ from estimators._checks import even
 from estimators._couplings import antithetic_bits
 from estimators._densities import logits
 from estimators._protocol import Estimator, Integrand, State
-from estimators._surrogate import inject_at
+from estimators._surrogate import inject_at, joined
 
 
 @dataclass(frozen=True)
@@ -47,4 +47,4 @@ class ARM(Estimator):
         fx = f(x)
         at_b, at_other = fx.detach().chunk(2)
         gradient = (spread(at_b - at_other, u) * (0.5 - u)).mean(0)
-        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q))])
+        return joined(fx.mean(0), inject_at(q.batch_shape, [(gradient, logits(q))], self), self)

@@ -12,7 +12,7 @@ from estimators._checks import at_least
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, State
-from estimators._surrogate import inject_at
+from estimators._surrogate import inject_at, joined
 
 
 @dataclass(frozen=True)
@@ -58,4 +58,4 @@ class ARMS(Estimator):
         weight = (fx - value).detach() / others
         both = (2 - m ** (-1 / others)).clamp_min(0) ** others  # P(u_1 < m, u_2 < m) / m
         gradient = (spread(weight, x) * (x - p)).sum(0) * torch.maximum(p, 1 - p) / (1 - both)
-        return value + inject_at(q.batch_shape, [(gradient, logits(q))])
+        return joined(value, inject_at(q.batch_shape, [(gradient, logits(q))], self), self)

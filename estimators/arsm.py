@@ -14,7 +14,7 @@ from estimators._densities import logits
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._rows import one
-from estimators._surrogate import inject_at
+from estimators._surrogate import inject_at, joined
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ARSM(Estimator):
         spread = difference.reshape(*difference.shape[:-2], *[1] * (w.dim() - fx.dim() - 1), classes, classes)
         gradient = (spread * (1 / classes - w).unsqueeze(-2)).sum(-1).mean(0)
         gradient = gradient * (own.detach() > -torch.inf)  # at impossible categories there is only noise of mean 0
-        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, own)])
+        return joined(fx.mean(0), inject_at(q.batch_shape, [(gradient, own)], self), self)
 
 
 def _swaps(classes: int, device: torch.device) -> tuple[Tensor, Tensor]:

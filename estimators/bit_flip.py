@@ -13,7 +13,7 @@ from estimators._checks import at_least
 from estimators._densities import probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
-from estimators._surrogate import inject_at
+from estimators._surrogate import inject_at, joined
 
 
 @dataclass(frozen=True)
@@ -53,4 +53,4 @@ class BitFlip(Estimator):
             flipped = f(torch.where(here, 1 - x, x))
         slope = variables * (flipped - fx.detach())
         gradient = (here * spread(slope, x) * (1 - 2 * x)).mean(0)
-        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, probs(q))])
+        return joined(fx.mean(0), inject_at(q.batch_shape, [(gradient, probs(q))], self), self)

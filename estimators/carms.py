@@ -13,7 +13,7 @@ from estimators._checks import at_least, is_positive
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
-from estimators._surrogate import inject_at
+from estimators._surrogate import inject_at, joined
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class CARMS(Estimator):
         difference = (fx.unsqueeze(1) - fx).detach() / (self.n * (self.n - 1))  # [k, j, *batch]
         r = r.reshape(self.n, self.n, *variables)
         weight = (spread(difference, r) * r).sum(1)
-        return fx.mean(0) + inject_at(q.batch_shape, [((weight.unsqueeze(-1) * hot).sum(0), own)])
+        return joined(fx.mean(0), inject_at(q.batch_shape, [((weight.unsqueeze(-1) * hot).sum(0), own)], self), self)
 
     def _ratio(self, p: Tensor, bounds: Tensor) -> Tensor:
         """Return r for every pair of categories, ``[..., C, C]``."""

@@ -11,7 +11,7 @@ from estimators._checks import at_least, evaluate_path, one_of
 from estimators._densities import logits, row_probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State, inner
-from estimators._surrogate import grad_only
+from estimators._surrogate import first_order, grad_only
 
 
 @dataclass(frozen=True)
@@ -54,5 +54,5 @@ class DARN(Estimator):
         bits = isinstance(inner(q), Bernoulli)
         centre = p if self.centre == "mean" else 1 / 2 if bits else 1 / p.shape[-1]
         score = (x - p) * logits(q).clamp_min(torch.finfo(p.dtype).min)  # 0 times an infinite logit is NaN
-        x = x + grad_only((x - centre) * (score if bits else score.sum(-1, keepdim=True)))
+        x = first_order(x + grad_only((x - centre) * (score if bits else score.sum(-1, keepdim=True))), self)
         return evaluate_path(self, f, x).mean(0)

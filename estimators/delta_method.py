@@ -10,7 +10,7 @@ from estimators._checks import at_least
 from estimators._densities import score
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State, inner
-from estimators._surrogate import inject
+from estimators._surrogate import inject, joined
 from estimators._taylor import taylor
 
 
@@ -60,5 +60,5 @@ class DeltaMethod(Estimator):
         bent = (curvature @ d.unsqueeze(-1)).squeeze(-1)
         h = value + ((slope + bent / 2) * d).sum(-1)
         spread = curvature.diagonal(dim1=-2, dim2=-1).reshape(base.loc.shape) * base.scale.detach()
-        mean = inject(q, loc=slope.reshape(base.loc.shape), scale=spread)
-        return fx.mean(0) + score(q, x, (fx.detach() - h) / self.n) + mean
+        mean = inject(q, self, loc=slope.reshape(base.loc.shape), scale=spread)
+        return joined(fx.mean(0), score(q, x, (fx.detach() - h) / self.n, self) + mean, self)

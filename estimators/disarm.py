@@ -12,7 +12,7 @@ from estimators._checks import even
 from estimators._couplings import antithetic_bits
 from estimators._densities import logits, row_probs
 from estimators._protocol import Estimator, Integrand, State
-from estimators._surrogate import inject_at
+from estimators._surrogate import inject_at, joined
 
 
 @dataclass(frozen=True)
@@ -55,4 +55,4 @@ class DisARM(Estimator):
         # b - b' is (-1)^b' where the bits differ and 0 elsewhere; max(p, 1 - p) is sigmoid(|logit|).
         signed = (b - other).mul_(spread((at_b - at_other) / self.n, b))
         gradient = over_samples(signed) * torch.maximum(p, 1 - p)
-        return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])
+        return joined(average(fx), inject_at(q.batch_shape, [(gradient, logits(q))], self), self)

@@ -14,7 +14,7 @@ from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
 from estimators._relaxations import squash
 from estimators._rows import first_parameter, parameters
-from estimators._surrogate import inject_at
+from estimators._surrogate import inject_at, joined
 
 
 class Coefficient(State):
@@ -78,4 +78,6 @@ class DoubleControlVariate(Estimator):
         gradient = (spread(weight, x) * residual).sum(0)
         # Logits need the full Jacobian of the softmax: learning looks at the gradient at q's own parameters.
         mean = probs(q) if "probs" in parameters(q) else squash(q, logits(q), 1.0)
-        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q)), (a * slope.mean(0), mean)])
+        return joined(
+            fx.mean(0), inject_at(q.batch_shape, [(gradient, logits(q)), (a * slope.mean(0), mean)], self), self
+        )

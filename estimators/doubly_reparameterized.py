@@ -10,8 +10,9 @@ from torch.distributions import Distribution
 from estimators._axes import spread
 from estimators._checks import at_least, needs_gradient
 from estimators._draws import rdraw
-from estimators._protocol import Estimator, Integrand, State
-from estimators._surrogate import grad_only
+from estimators._protocol import Estimator, Integrand, Refusal, State
+from estimators._surrogate import first_order, grad_only
+from estimators._transforms import tangent_of
 from estimators.bound import needed
 from estimators.reparameterization import no_path
 
@@ -58,9 +59,11 @@ class DoublyReparameterized(Estimator):
         log_w = bound.log_weights(x)
         needs_gradient(self, log_w, x)
         w = log_w.detach().softmax(-1)
+        if tangent_of(x) is not None:
+            raise Refusal(f"{self!r} has no forward mode. Use Reparameterization, or reverse mode.")
         if x.requires_grad:  # the bound weights the path of particle k by w_k; DReG needs w_k^2
             of_x = spread(w.squeeze(-1) if bound.particles is None else w, x)
             x.register_hook(lambda cotangent: cotangent * of_x)  # type: ignore[no-untyped-call]
         score = (w * bound.log_q(x.detach())).sum(-1)  # cancels the bound's gradient at q for fixed x
         value = log_w.logsumexp(-1) - math.log(w.shape[-1])
-        return (value + grad_only(score)).mean(0)
+        return first_order((value + grad_only(score)).mean(0), self)

@@ -9,7 +9,6 @@ from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCate
 from estimators._densities import mass
 from estimators._protocol import Estimator, Integrand, State
 from estimators._states import count, support
-from estimators._surrogate import grad_only
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Enumeration(Estimator):
         x = self._support(q)
         p = mass(q, x)
         fx = f(x)
-        return (p.detach() * fx).sum(0) + grad_only((p * fx.detach()).sum(0))
+        return (p * fx).sum(0)
 
     def _support(self, q: Distribution) -> Tensor:
         """Return every state, ``[states, *batch, *event]``, as a view with stride 0 along the batch axes."""

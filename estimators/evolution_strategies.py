@@ -14,7 +14,7 @@ from estimators._noise import gumbel, logistic, normal, uniform
 from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._relaxations import harden
 from estimators._rows import parameters
-from estimators._surrogate import inject_at
+from estimators._surrogate import inject_at, joined
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class EvolutionStrategies(Estimator):
         self.check(q)
         u = _unbounded(q)
         steps = [normal(Size((self.n // 2, *t.shape)), t, generator) for t in u]
-        return _differences(f, q, u, steps, self.scale, generator)
+        return _differences(self, f, q, u, steps, generator)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class SPSA(Estimator):
         self.check(q)
         u = _unbounded(q)
         signs = [uniform(Size((self.n // 2, *t.shape)), t, generator).sub_(0.5).sign_() for t in u]
-        return _differences(f, q, u, signs, self.scale, generator)
+        return _differences(self, f, q, u, signs, generator)
 
 
 def _unbounded(q: Distribution) -> list[Tensor]:
@@ -107,19 +107,24 @@ def _unbounded(q: Distribution) -> list[Tensor]:
 
 
 def _differences(
-    f: Integrand, q: Distribution, u: list[Tensor], steps: list[Tensor], scale: float, generator: Generator | None
+    estimator: EvolutionStrategies | SPSA,
+    f: Integrand,
+    q: Distribution,
+    u: list[Tensor],
+    steps: list[Tensor],
+    generator: Generator | None,
 ) -> Tensor:
     """Return the loss of central differences along steps ``[pairs, *batch, ...]`` with entries of variance 1."""
     steps = [torch.where(t.isfinite(), step, 0) for t, step in zip(u, steps, strict=True)]  # infinite logits stay
     make = {Normal: normal, Bernoulli: logistic}.get(type(inner(q)), gumbel)
     noise = make(Size((len(steps[0]), *u[0].shape)), u[0], generator)
-    sides = [[t.detach() + way * scale * step for t, step in zip(u, steps, strict=True)] for way in (1, -1)]
+    sides = [[t.detach() + way * estimator.scale * step for t, step in zip(u, steps, strict=True)] for way in (1, -1)]
     x = torch.cat([_sample(q, side, noise) for side in sides])
     fx = f(x)
     there, back = fx.detach().chunk(2)
-    slope = (there - back) / (len(x) * scale)
+    slope = (there - back) / (len(x) * estimator.scale)
     gradients = [(spread(slope, step) * step).sum(0) for step in steps]
-    return fx.mean(0) + inject_at(q.batch_shape, list(zip(gradients, u, strict=True)))
+    return joined(fx.mean(0), inject_at(q.batch_shape, list(zip(gradients, u, strict=True)), estimator), estimator)
 
 
 def _sample(q: Distribution, u: list[Tensor], noise: Tensor) -> Tensor:

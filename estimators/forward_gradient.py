@@ -13,7 +13,7 @@ from estimators._checks import at_least, no_gradient, one_of
 from estimators._noise import normal, uniform
 from estimators._protocol import Estimator, Integrand, State
 from estimators._rows import one, parameters
-from estimators._surrogate import inject
+from estimators._surrogate import inject, joined
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ForwardGradient(Estimator):
             raise no_gradient(self)
         weight = slope.detach() / self.n
         gradients = {name: (spread(weight, v) * v).sum(0) for name, v in tangents.items()}
-        return cast(Tensor, fx.mean(0)) + inject(q, **gradients)
+        return joined(cast(Tensor, fx.mean(0)), inject(q, self, **gradients), self)
 
     def _tangent(self, shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
         if self.tangent == "sign":

@@ -65,7 +65,7 @@ class GappedStraightThrough(Estimator):
         x = draw(q, self.n, generator)
         theta = logits(q).clamp_min(torch.finfo(x.dtype).min)  # infinity minus infinity is NaN
         z = self._moved(x, q, one(theta.detach()))
-        x = through(x, squash(q, z + grad_only(theta), self.temperature))
+        x = through(x, squash(q, z + grad_only(theta), self.temperature), self)
         return evaluate_path(self, f, x).mean(0)
 
     def _moved(self, x: Tensor, q: Distribution, theta: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from estimators._coordinates import AT_ONCE, replaced
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, Refusal, State, inner
 from estimators._rows import one, parameters
-from estimators._surrogate import inject
+from estimators._surrogate import inject, joined
+from estimators._transforms import is_differentiated
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ class GO(Estimator):
         x = draw(q, self.n, generator)
         fx = f(x)
         name, weight, last = _weight(q, x)
-        if any(value.requires_grad for other, value in parameters(q).items() if other != name):
+        if any(is_differentiated(value) for other, value in parameters(q).items() if other != name):
             raise Refusal(
                 f"{self!r} has no gradient for the total_count of {type(inner(q)).__name__}. "
                 "Use ScoreFunction or RLOO, or detach total_count."
             )
         difference = replaced(f, x, torch.minimum(x + 1, last), len(q.event_shape)) - spread(fx.detach(), x)
-        return fx.mean(0) + inject(q, **{name: (weight * difference).mean(0)})
+        return joined(fx.mean(0), inject(q, self, **{name: (weight * difference).mean(0)}), self)
 
 
 def _weight(q: Distribution, x: Tensor) -> tuple[str, Tensor, Tensor]:

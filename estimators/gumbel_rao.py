@@ -65,7 +65,7 @@ class GumbelRao(Estimator):
         x = draw(q, self.n, generator)
         theta = logits(q).clamp_min(torch.finfo(x.dtype).min)  # infinity minus infinity is NaN
         z = perturbed_given(x, q, theta.detach(), self.inner, generator)
-        x = through(x, squash(q, z + grad_only(theta), self.temperature).mean(0))
+        x = through(x, squash(q, z + grad_only(theta), self.temperature).mean(0), self)
         return evaluate_path(self, f, x).mean(0)
 
 

@@ -92,5 +92,5 @@ class StraightThroughGumbelSoftmax(Estimator):
     ) -> Tensor:
         self.check(q)
         z = perturbed(q, self.n, generator)
-        x = through(harden(q, z), relaxed(q, z, self.temperature))
+        x = through(harden(q, z), relaxed(q, z, self.temperature), self)
         return average(evaluate_path(self, f, x))

@@ -10,7 +10,7 @@ from torch.distributions import Distribution, Normal
 from estimators._checks import at_least, evaluate_path
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State, inner
-from estimators._surrogate import inject
+from estimators._surrogate import inject_at
 from estimators._taylor import taylor
 
 
@@ -64,4 +64,5 @@ class HessianControlVariate(Estimator):
         step = (curvature @ (scale * e).unsqueeze(-1)).squeeze(-1)
         loc = -step.mean(0)
         spread = curvature.diagonal(dim1=-2, dim2=-1) * scale - ((slope + step) * e).mean(0)
-        return fx.mean(0) + inject(q, loc=loc.reshape(base.loc.shape), scale=spread.reshape(base.loc.shape))
+        pairs = [(loc.reshape(base.loc.shape), base.loc), (spread.reshape(base.loc.shape), base.scale)]
+        return fx.mean(0) + inject_at(q.batch_shape, pairs, self, mean_zero=True)

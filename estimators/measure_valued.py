@@ -28,7 +28,8 @@ from estimators._draws import draw
 from estimators._measures import pairs
 from estimators._protocol import Estimator, Integrand, Refusal, State, inner
 from estimators._rows import parameters
-from estimators._surrogate import inject
+from estimators._surrogate import inject, joined
+from estimators._transforms import is_differentiated
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class MeasureValued(Estimator):
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         self.check(q)
-        wanted = [name for name, value in parameters(q).items() if value.requires_grad]
+        wanted = [name for name, value in parameters(q).items() if is_differentiated(value)]
         if isinstance(inner(q), OneHotCategorical | Categorical):
             return self._categorical(f, q, generator)
         x, parts = pairs(q, self.n, self.coupled, generator)
@@ -106,7 +107,7 @@ class MeasureValued(Estimator):
             values = iter(replaced(f, x, torch.stack(new), len(q.event_shape)))
             plus, minus = (at_x if side is None else next(values) for side in sides)
             gradients[name] = (c * (plus - minus)).mean(0)
-        return fx.mean(0) + (inject(q, **gradients) if gradients else 0)
+        return joined(fx.mean(0), inject(q, self, **gradients), self) if gradients else fx.mean(0)
 
     def _categorical(self, f: Integrand, q: Distribution, generator: Generator | None) -> Tensor:
         """Return the loss for categories: each variable takes every other category in turn."""
@@ -125,7 +126,7 @@ class MeasureValued(Estimator):
         each = difference.new_zeros((*index.shape, classes))
         each = each.scatter_(-1, others.movedim(0, -1), difference.movedim(0, -1)).mean(0)
         (name,) = parameters(q)
-        return fx.mean(0) + inject(q, **{name: each if name == "probs" else p * each})
+        return joined(fx.mean(0), inject(q, self, **{name: each if name == "probs" else p * each}), self)
 
 
 def _unknown(name: str, family: type[Distribution]) -> str:

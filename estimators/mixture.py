@@ -11,7 +11,8 @@ from estimators._densities import logits
 from estimators._draws import draw
 from estimators._noise import normal
 from estimators._protocol import UnsupportedFamily, inner
-from estimators._surrogate import grad_only
+from estimators._surrogate import first_order, grad_only
+from estimators._transforms import no_derivatives
 from estimators.distributions import Drawable
 
 
@@ -55,7 +56,7 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
         shape = (*self.component_distribution.batch_shape, self.event_shape.numel())
         return base.loc.reshape(shape), base.scale.reshape(shape)
 
-    @torch.no_grad()
+    @no_derivatives()
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
         """Return samples without a graph, ``[*sample_shape, *batch, *event]``."""
         n = sample_shape.numel()
@@ -80,7 +81,7 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
             below = (weight * side * _below(side * z)).sum(-1)  # F, or F - 1 in the upper half
             path.append(value - grad_only(below) / density)
             before = before + _log_density((path[-1].unsqueeze(-1) - mean) / sd, sd)
-        return torch.stack(path, -1).reshape(x.shape)
+        return first_order(torch.stack(path, -1).reshape(x.shape), "ReparameterizedMixture")
 
 
 def _below(z: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from estimators._checks import at_least, needs_gradient
 from estimators._densities import logits, probs, row_probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
-from estimators._surrogate import inject_at
+from estimators._surrogate import inject_at, joined
 
 
 @dataclass(frozen=True)
@@ -56,4 +56,4 @@ class MuProp(Estimator):
         tangent = at_mean.detach() + over_event((x - p) * slope, x.dim() - fx.dim())
         weight = (fx.detach() - tangent) / self.n
         gradient = (spread(weight, x) * (x - p)).sum(0)
-        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q)), (slope, probs(q))])
+        return joined(fx.mean(0), inject_at(q.batch_shape, [(gradient, logits(q)), (slope, probs(q))], self), self)

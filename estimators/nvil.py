@@ -14,6 +14,7 @@ from estimators._draws import draw
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State
 from estimators._rows import one, parameters
+from estimators._surrogate import joined
 from estimators.score_function import MovingAverage
 
 
@@ -79,7 +80,7 @@ class NVIL(Estimator):
         x = draw(q, self.n, generator)
         fx = f(x)
         b = 0.0 if state is None else cast(LearnedBaseline, state)(_context(q))
-        return fx.mean(0) + score(q, x, (fx.detach() - b) / self.n)
+        return joined(fx.mean(0), score(q, x, (fx.detach() - b) / self.n, self), self)
 
 
 def _context(q: Distribution) -> Tensor:

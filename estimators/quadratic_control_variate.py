@@ -12,7 +12,7 @@ from estimators._checks import at_least, evaluate_path
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._rows import first_parameter
-from estimators._surrogate import inject
+from estimators._surrogate import inject_at
 
 
 class Quadratic(State):
@@ -95,4 +95,5 @@ class QuadraticControlVariate(Estimator):
         e = e.reshape(self.n, *scale.shape)
         step = model.times(scale * e)
         spread = model.trace() * scale - ((model.slope + step) * e).mean(0)
-        return fx.mean(0) + inject(q, loc=-step.mean(0).reshape(shape), scale=spread.reshape(shape))
+        pairs = [(-step.mean(0).reshape(shape), base.loc), (spread.reshape(shape), base.scale)]
+        return fx.mean(0) + inject_at(q.batch_shape, pairs, self, mean_zero=True)

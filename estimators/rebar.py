@@ -15,7 +15,7 @@ from estimators._protocol import Estimator, Integrand, State
 from estimators._relaxations import harden, squash
 from estimators._relaxed_control_variate import noisy_logits, path_difference, score_plus_path
 from estimators._rows import first_parameter
-from estimators._surrogate import inject_at
+from estimators._surrogate import inject_at, joined
 
 
 class ControlVariate(State):
@@ -94,7 +94,7 @@ class REBAR(Estimator):
         weight = (fx.detach() - coefficient * c) / self.n
         difference = path_difference(q, p, x, u, z, slope)  # grad c(z) - grad c(z')
         gradient = score_plus_path(weight, x - p, coefficient / self.n, difference)
-        return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])
+        return joined(average(fx), inject_at(q.batch_shape, [(gradient, logits(q))], self), self)
 
     def _relaxed(self, f: Integrand, q: Distribution, z: Tensor, temperature: Tensor | float) -> tuple[Tensor, Tensor]:
         """Return c(z) and dc/dz, attached to the temperature while it is learned and otherwise detached."""

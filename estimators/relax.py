@@ -16,7 +16,7 @@ from estimators._protocol import Estimator, Integrand, State
 from estimators._relaxations import harden, squash
 from estimators._relaxed_control_variate import noisy_logits, path_difference, score_plus_path
 from estimators._rows import first_parameter
-from estimators._surrogate import inject_at
+from estimators._surrogate import inject_at, joined
 from estimators.score_function import MovingAverage
 
 
@@ -114,7 +114,7 @@ class RELAX(Estimator):
         weight = (fx.detach() - c) / self.n
         difference = path_difference(q, p, x, u, z, slope)  # grad c(z) - grad c(z')
         gradient = score_plus_path(weight, x - p, 1 / self.n, difference)
-        return average(fx) + inject_at(q.batch_shape, [(gradient, logits(q))])
+        return joined(average(fx), inject_at(q.batch_shape, [(gradient, logits(q))], self), self)
 
     def _relaxed(
         self, f: Integrand, q: Distribution, z: Tensor, state: LearnedRelaxation | None

@@ -10,6 +10,7 @@ from estimators._checks import at_least
 from estimators._densities import score
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
+from estimators._surrogate import joined
 
 
 @dataclass(frozen=True)
@@ -47,4 +48,4 @@ class RLOO(Estimator):
         x = draw(q, self.n, generator)
         fx = f(x)
         value = fx.mean(0)
-        return value + score(q, x, (fx - value).detach() / (self.n - 1))
+        return joined(value, score(q, x, (fx - value).detach() / (self.n - 1), self), self)

@@ -15,7 +15,7 @@ from estimators._draws import draw
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State
 from estimators._rows import first_parameter
-from estimators._surrogate import inject_at
+from estimators._surrogate import inject_at, joined
 
 
 class SteinNetwork(State):
@@ -93,7 +93,7 @@ class RODEO(Estimator):
             baseline, beside = baseline + first, second
         weight = fx.detach() - (baseline.sum(0) - baseline) / (self.n - 1)
         gradient = (weight.unsqueeze(-1) * (x - p) + beside).mean(0).reshape(logits(q).shape)
-        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q))])
+        return joined(fx.mean(0), inject_at(q.batch_shape, [(gradient, logits(q))], self), self)
 
 
 def _stein(H: SteinNetwork, fx: Tensor, slope: Tensor, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,8 @@ from estimators._densities import logits, probs, score
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
 from estimators._rows import first_parameter, one, parameters, rows
-from estimators._surrogate import inject_at, valued
+from estimators._surrogate import inject_at, joined, valued
+from estimators._transforms import is_differentiated
 
 
 class MovingAverage(State):
@@ -104,13 +105,13 @@ class ScoreFunction(Estimator):
         x = draw(q, self.n, generator)
         fx = f(x)
         if self.baseline == "optimal":
-            return average(fx) + _optimal(q, x, fx.detach())
+            return joined(average(fx), _optimal(self, q, x, fx.detach()), self)
         b = self.baseline if isinstance(self.baseline, int | float) else _mean(state)
         weight = fx.detach() if isinstance(b, int | float) and b == 0 else fx.detach() - b  # 0: no pass over the data
-        return valued(score(q, x, share(weight)), average(fx))
+        return valued(score(q, x, share(weight), self), average(fx), self)
 
 
-def _optimal(q: Distribution, x: Tensor, fx: Tensor) -> Tensor:
+def _optimal(estimator: Estimator, q: Distribution, x: Tensor, fx: Tensor) -> Tensor:
     """Return the surrogate loss with optimal leave-one-out baselines, one for each coordinate of q's parameters."""
     others = 1 - torch.eye(len(x), dtype=fx.dtype, device=fx.device)
     pairs = []
@@ -120,7 +121,7 @@ def _optimal(q: Distribution, x: Tensor, fx: Tensor) -> Tensor:
         below = torch.tensordot(others, square, 1)
         baseline = above / below.clamp_min(torch.finfo(s.dtype).tiny)
         pairs.append((((value - baseline) * s).mean(0), target))
-    return inject_at(q.batch_shape, pairs) if pairs else fx.new_zeros(q.batch_shape)
+    return inject_at(q.batch_shape, pairs, estimator) if pairs else fx.new_zeros(q.batch_shape)
 
 
 def _scores(q: Distribution, x: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -130,7 +131,7 @@ def _scores(q: Distribution, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         hot = x if isinstance(inner(q), OneHotCategorical) else functional.one_hot(x.long(), p.shape[-1]).to(p.dtype)
         return [(hot - p, logits(q))]
     each = rows(q, len(x))
-    own = {name: t for name, t in parameters(each).items() if t.requires_grad}
+    own = {name: t for name, t in parameters(each).items() if is_differentiated(t)}
     if not own:
         return []
     with torch.enable_grad():

@@ -13,6 +13,7 @@ from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._relaxations import harden
 from estimators._rows import parameters
+from estimators._surrogate import joined
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class SelfCritical(Estimator):
         fx = f(x)
         with torch.no_grad():
             b = f(_mode(q))
-        return fx.mean(0) + score(q, x, (fx.detach() - b) / self.n)
+        return joined(fx.mean(0), score(q, x, (fx.detach() - b) / self.n, self), self)
 
 
 def _mode(q: Distribution) -> Tensor:

@@ -44,5 +44,5 @@ class SIMPLE(Estimator):
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         self.check(q)
-        x = through(draw(q, self.n, generator), inner(q).mean)
+        x = through(draw(q, self.n, generator), inner(q).mean, self)
         return evaluate_path(self, f, x).mean(0)

@@ -10,6 +10,7 @@ from estimators._checks import at_least, needs_gradient
 from estimators._densities import score
 from estimators._draws import rdraw
 from estimators._protocol import Estimator, Integrand, Refusal, State
+from estimators._surrogate import first_order
 from estimators.bound import needed
 from estimators.reparameterization import no_path
 
@@ -65,4 +66,4 @@ class StickingTheLanding(Estimator):
             raise Refusal(reason)
         fx = weights.squeeze(-1)
         needs_gradient(self, fx, x)
-        return fx.mean(0) + score(q, x, fx.new_full(fx.shape, 1 / self.n))
+        return first_order(fx.mean(0) + score(q, x, fx.new_full(fx.shape, 1 / self.n)), self)

@@ -14,7 +14,7 @@ from estimators._coordinates import AT_ONCE, replaced
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._rows import one, parameters
-from estimators._surrogate import inject_at
+from estimators._surrogate import inject_at, joined
 
 SIDES = {"right": (1,), "left": (-1,), "both": (1, -1)}
 """Directions in which the parameter moves, by the name of the coupling."""
@@ -72,7 +72,7 @@ class StochasticAD(Estimator):
         difference = replaced(f, x, torch.where(rate > 0, moved, x), len(q.event_shape)) - spread(fx.detach(), x)
         sign = torch.tensor(sides, dtype=x.dtype, device=x.device).reshape(-1, *(1 for _ in x.shape))
         gradient = (sign * rate * difference).mean((0, 1))
-        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, p)])
+        return joined(fx.mean(0), inject_at(q.batch_shape, [(gradient, p)], self), self)
 
 
 def _parameter(q: Distribution) -> Tensor:

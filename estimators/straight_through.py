@@ -45,5 +45,5 @@ class StraightThrough(Estimator):
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         self.check(q)
-        x = through(draw(q, self.n, generator), probs(q))
+        x = through(draw(q, self.n, generator), probs(q), self)
         return average(evaluate_path(self, f, x))

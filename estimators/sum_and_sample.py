@@ -12,6 +12,7 @@ from estimators._densities import score
 from estimators._noise import gumbel
 from estimators._protocol import Estimator, Integrand, State
 from estimators._states import count, log_mass, support
+from estimators._surrogate import joined
 
 
 @dataclass(frozen=True)
@@ -60,4 +61,4 @@ class SumAndSample(Estimator):
         x = support(q)[torch.cat([top, v], -1).movedim(-1, 0)]
         fx = f(x)
         b = (mass * fx.detach())[:-1].sum(0) / mass[:-1].sum(0)
-        return (mass * fx).sum(0) + score(q, x, mass * (fx.detach() - b))
+        return joined((mass * fx).sum(0), score(q, x, mass * (fx.detach() - b), self), self)

@@ -12,6 +12,7 @@ from estimators._densities import score
 from estimators._noise import gumbel
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State
 from estimators._states import count, log_mass, support
+from estimators._surrogate import joined
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class UnorderedSet(Estimator):
         outside = log_q.scatter(-1, drawn, -torch.inf).logsumexp(-1)
         first, second = _weights(log_q.gather(-1, drawn).movedim(-1, 0), outside)
         difference = fx.detach().unsqueeze(1) - fx.detach()  # [s, s', *batch]; the weights of the s' sum to 1
-        return (first * fx).sum(0) + score(q, x, first * (second * difference).sum(1))
+        return joined((first * fx).sum(0), score(q, x, first * (second * difference).sum(1), self), self)
 
 
 def _weights(log_q: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from estimators._checks import at_least, one_of
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
-from estimators._surrogate import grad_only
+from estimators._surrogate import first_order, grad_only
 from estimators.bound import needed
 
 
@@ -59,7 +59,8 @@ class VIMCO(Estimator):
         log_w = bound.log_weights(x)
         value = _log_mean_exp(log_w)
         signal = value.unsqueeze(-1) - self._without(log_w)
-        return value.mean(0) + grad_only((signal.detach() * bound.log_q(x)).sum(-1).mean(0))
+        surrogate = grad_only((signal.detach() * bound.log_q(x)).sum(-1).mean(0))
+        return first_order(value.mean(0) + surrogate, self)
 
     def _without(self, log_w: Tensor) -> Tensor:
         """Return L_-k for every k, ``[n, *batch, K]``."""

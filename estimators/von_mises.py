@@ -9,7 +9,8 @@ from torch import Generator, Size, Tensor
 from torch.distributions import VonMises
 
 from estimators._noise import uniform
-from estimators._surrogate import grad_only
+from estimators._surrogate import first_order, grad_only
+from estimators._transforms import is_differentiated, no_derivatives
 from estimators.distributions import Drawable
 
 NODES = 48  # of the quadrature
@@ -43,8 +44,9 @@ class ReparameterizedVonMises(Drawable, VonMises):
     def rdraw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
         """Return angles, ``[*sample_shape, *batch]``, differentiable once in loc and concentration."""
         turn = self._turn(sample_shape, generator)
-        if self.concentration.requires_grad:
-            turn = turn + speed(turn, self.concentration.detach()) * grad_only(self.concentration)
+        if is_differentiated(self.concentration):
+            path = turn + speed(turn, self.concentration.detach()) * grad_only(self.concentration)
+            turn = first_order(path, "ReparameterizedVonMises")
         return _wrapped(turn + self.loc)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -55,7 +57,7 @@ class ReparameterizedVonMises(Drawable, VonMises):
         log_bessel: Tensor = torch.special.i0e(self.concentration).log()
         return fall - math.log(2 * math.pi) - log_bessel
 
-    @torch.no_grad()
+    @no_derivatives()
     def _turn(self, sample_shape: Size, generator: Generator | None) -> Tensor:
         """Return angles around 0: wrapped Cauchy proposals are drawn until every element has accepted one."""
         shape, k = self._extended_shape(sample_shape), self.concentration.detach().double()

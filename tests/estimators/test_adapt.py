@@ -102,9 +102,12 @@ def test_a_parameter_that_torch_copies_is_refused_and_its_rows_are_not(q, name):
     assert adapt(RLOO(), f, rows(q, 1), State(), generator=seeded()) > 0
 
 
-def test_a_frozen_state_costs_no_graph():
+def test_the_graph_of_a_gradient_reaches_a_learned_state_and_no_frozen_one():
     loc, state = t(0.5).requires_grad_(), Level()
-    for learning in (True, False):
-        loss = LearnedBaseline()(far, Normal(loc, t(1.0)), seeded(), state.requires_grad_(learning))
-        (g,) = torch.autograd.grad(loss.sum(), [loc], create_graph=True)
-        assert g.requires_grad == learning
+    loss = LearnedBaseline()(far, Normal(loc, t(1.0)), seeded(), state)
+    (g,) = torch.autograd.grad(loss.sum(), [loc], create_graph=True)
+    assert torch.autograd.grad(g.sum(), [state.b])[0] != 0
+    loss = LearnedBaseline()(far, Normal(loc, t(1.0)), seeded(), state.requires_grad_(False))
+    (g,) = torch.autograd.grad(loss.sum(), [loc], create_graph=True)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        torch.autograd.grad(g.sum(), [state.b])

@@ -286,7 +286,7 @@ def test_a_fresh_state_is_the_fields(make, f, logits):
 def test_weights_stay_attached_only_while_the_state_learns(make, f, logits, monkeypatch):
     attached, real = [], module.inject_at
     monkeypatch.setattr(
-        module, "inject_at", lambda shape, pairs: attached.append(pairs[0][0].requires_grad) or real(shape, pairs)
+        module, "inject_at", lambda shape, pairs, *_: attached.append(pairs[0][0].requires_grad) or real(shape, pairs)
     )
     state = REBAR().init(make(logits))
     gradient(REBAR(), f, make, logits)

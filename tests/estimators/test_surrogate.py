@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal
 
-from estimators import ScoreFunction, carry, grad_only, inject
+from estimators import RLOO, Refusal, ScoreFunction, carry, grad_only, inject
 from tests.problems import seeded, t
 
 
@@ -109,3 +109,13 @@ def test_the_value_of_a_surrogate_keeps_its_own_gradient():
         z = torch.randn(1, 2, generator=seeded(), dtype=torch.float64)
         torch.testing.assert_close(slope, 3 * (fx * z)[0], rtol=1e-12, atol=0)
         assert (other is None) if not f(loc).requires_grad else (other.item() == 11)
+
+
+def test_a_second_derivative_of_an_injected_gradient_is_refused():
+    theta = t(0.7).requires_grad_()
+    loss = RLOO(n=4)(lambda x: theta**2 * x, Normal(theta, t(1.0)), seeded()).mean()
+    (plain,) = torch.autograd.grad(loss, theta, retain_graph=True)
+    (g,) = torch.autograd.grad(loss, theta, create_graph=True)
+    assert torch.equal(g, plain)
+    with pytest.raises(Refusal, match=r"^RLOO\(n=4\) has no second derivatives: .* Use Reparameterization, "):
+        torch.autograd.grad(g, theta)
