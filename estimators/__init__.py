@@ -1,10 +1,11 @@
-"""Monte Carlo estimators of the gradient of an expectation: ``loss = RLOO(n=4)(f, q)``, then ``loss.backward()``."""
+"""Monte Carlo estimators of the gradient of an expectation: ``value = RLOO(n=4)(f, q)``, then ``value.backward()``."""
 
 from estimators._adapt import adapt
 from estimators._axes import spread, totals
 from estimators._catalogue import aliases, catalogue
 from estimators._densities import log_prob, logits, probs, score
 from estimators._draws import draw, rdraw
+from estimators._learned import checked_state
 from estimators._noise import gumbel, logistic, normal, uniform
 from estimators._protocol import (
     Estimator,
@@ -79,8 +80,8 @@ __all__ = [
     "MeasureValued", "MuProp", "NotDifferentiable", "QuadraticControlVariate", "Refusal", "ReinMax",
     "RejectionReparameterization", "Reparameterization", "ReparameterizedMixture", "ReparameterizedVonMises",
     "ScoreFunction", "SelfCritical", "State", "StickingTheLanding", "StochasticAD", "StraightThrough",
-    "StraightThroughGumbelSoftmax", "Subset", "SumAndSample", "UnorderedSet", "UnsupportedFamily", "adapt",
-    "aliases", "carry", "catalogue", "command_line_name", "draw", "grad_only", "gumbel", "harden", "inject",
+    "StraightThroughGumbelSoftmax", "Subset", "SumAndSample", "UnorderedSet", "UnsupportedFamily", "adapt", "aliases",
+    "carry", "catalogue", "checked_state", "command_line_name", "draw", "grad_only", "gumbel", "harden", "inject",
     "inject_at", "inner", "log_prob", "logistic", "logits", "normal", "one", "parameters", "perturbed", "probs",
     "rdraw", "rows", "score", "spread", "squash", "through", "totals", "uniform",
 ]  # fmt: skip

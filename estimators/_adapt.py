@@ -3,6 +3,7 @@
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from estimators._protocol import Estimator, Integrand, State
@@ -20,7 +21,9 @@ def adapt(
     """Take one optimizer step to lower the second moment of the gradient, then update the state's buffers.
 
     The estimator is unbiased for every state, so a smaller second moment means a smaller variance (Ruiz, Titsias & Blei
-    2016, section 3; Tucker et al. 2017, section 3.2).
+    2016, section 3; Tucker et al. 2017, section 3.2). The step is taken for f divided by its unit, the power of two
+    above its mean absolute deviation. So what is learned does not depend on the scale of f: for 2 f, the state learns
+    twice the baseline. A step with a gradient that is not finite changes no parameter.
 
     Args:
         estimator: an estimator that learns.
@@ -49,19 +52,33 @@ def adapt(
             f"adapt needs a q whose parameters require gradients (got a {type(q).__name__} without). "
             "Call requires_grad_() on them."
         )
-    loss = estimator(f, q, generator, state)
-    gradients = torch.autograd.grad(loss.sum(), list(own.values()), create_graph=bool(learned), allow_unused=True)
-    moment = loss.new_zeros(())
+    value = estimator(f, q, generator, state)
+    gradients = torch.autograd.grad(value.sum(), list(own.values()), create_graph=bool(learned), allow_unused=True)
+    moment = value.new_zeros(())
     for name, gradient in zip(own, gradients, strict=True):
         if gradient is None:  # the attributes of Beta and MultivariateNormal are copies
             raise ValueError(
                 f"No gradient arrives at {name}: {type(q).__name__} computes with a copy of it. Pass rows(q, 1)."
             )
-        moment = moment + gradient.square().sum() / max(loss.numel(), 1)
+        moment = moment + gradient.square().sum() / max(value.numel(), 1)
+    slopes = torch.autograd.grad(moment, learned, materialize_grads=True) if learned else ()
+    state.update(value.detach())
     if optimizer is not None and learned:
-        slopes = torch.autograd.grad(moment, learned, materialize_grads=True)
-        for parameter, slope in zip(learned, slopes, strict=True):
-            parameter.grad = slope
-        optimizer.step()
-    state.update(loss.detach())
+        _step(state, optimizer, dict(zip(learned, slopes, strict=True)))
     return moment.detach()
+
+
+def _step(state: State, optimizer: Optimizer, slopes: dict[Parameter, Tensor]) -> None:
+    """Take the optimizer step for f divided by its unit: an optimizer's steps have a size of their own."""
+    unit, named = state.unit, dict(state.named_parameters())
+    scales = {named[name]: unit for name in state.in_units_of_f if named[name] in slopes}
+    known = (state.deviation > 0) | (state.updates == 0)  # a state of one's own may keep no statistics
+    usable = torch.stack([known, *(slope.isfinite().all() for slope in slopes.values())]).all()
+    for parameter, slope in slopes.items():
+        parameter.grad = torch.where(usable, slope / unit * (scales.get(parameter, 1) / unit), 0).to(parameter.dtype)
+    with torch.no_grad():
+        for parameter, scale in scales.items():
+            parameter /= scale
+        optimizer.step()
+        for parameter, scale in scales.items():
+            parameter *= scale

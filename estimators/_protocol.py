@@ -57,11 +57,61 @@ class State(nn.Module):
     """The tensors that an estimator learns. They are kept outside the estimator, whose fields never change.
 
     ``adapt`` trains the parameters. ``update`` changes the buffers after a call, never during it, so that no baseline
-    contains its own sample.
+    contains its own sample. Three buffers describe the values of the integrand that were seen so far:
+
+    - ``mean``: their moving average, 0 before the first update;
+    - ``deviation``: the moving average of their absolute distance from it, 0 before the first update;
+    - ``updates``: the number of updates.
+
+    Args:
+        like: a tensor of q, for dtype and device of the buffers; float32 on the CPU if None.
     """
 
-    def update(self, loss: Tensor) -> None:
-        """Update the buffers after a call that returned ``loss``, of any shape; only its value is read."""
+    decay: ClassVar[float] = 0.9
+    """Largest weight of the past in a moving average: update t gives its values the weight max(1/t, 1 - decay)."""
+    in_units_of_f: ClassVar[tuple[str, ...]] = ()
+    """Names of the parameters that double if f doubles. ``adapt`` trains them in units of f's deviation."""
+    inputs: int | None = None
+    """Number of inputs of the state's network, which q determines; None if the state fits every q."""
+    mean: Tensor
+    deviation: Tensor
+    updates: Tensor
+
+    def __init__(self, like: Tensor | None = None) -> None:
+        super().__init__()
+        zero = torch.zeros(()) if like is None else like.detach().new_zeros((), dtype=at_least_float32(like.dtype))
+        self.register_buffer("mean", zero)
+        self.register_buffer("deviation", zero.clone())
+        self.register_buffer("updates", zero.to(torch.int64))
+
+    def update(self, value: Tensor) -> None:
+        """Update the buffers after a call.
+
+        Args:
+            value: what the call returned, an estimate of E_q[f], of any shape. Not its negative, not ``loss`` if your
+                loss is ``-value``. Only the numbers are read, without any graph. Elements that are not finite are left
+                out; if none is finite, nothing changes.
+        """
+        value = value.detach().to(at_least_float32(value.dtype))
+        finite = value.isfinite()
+        count = finite.sum()
+        level = torch.where(finite, value, 0).sum() / count.clamp(min=1)
+        centre = torch.where(self.updates == 0, level, self.mean)
+        distance = torch.where(finite, value - centre, 0).abs().sum() / count.clamp(min=1)
+        self.updates = self.updates + (count > 0)
+        weight = (1 / self.updates.clamp(min=1).to(level.dtype)).clamp(min=1 - self.decay) * (count > 0)
+        self.mean = self.mean + (level - self.mean) * weight
+        self.deviation = self.deviation + (distance - self.deviation) * weight
+
+    @property
+    def unit(self) -> Tensor:
+        """The unit of f: the power of two next above ``deviation``; 1 before the first value differed from another."""
+        return torch.where(self.deviation > 0, self.deviation / torch.frexp(self.deviation).mantissa, 1)
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which running statistics and learned parameters are kept: float32 for half precision."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 class Estimator(abc.ABC):
@@ -104,7 +154,9 @@ class Estimator(abc.ABC):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``.
+        """Return the value: an estimate of E_q[f] whose gradient at q's parameters is the estimate of the gradient.
+
+        To maximise E_q[f], the loss of a training step is ``-value.mean()``; to minimise it, ``value.mean()``.
 
         Args:
             f: the integrand, ``[..., *batch, *event] -> [..., *batch]``.
@@ -113,8 +165,8 @@ class Estimator(abc.ABC):
             state: the state that ``init`` returned, if the estimator learns.
 
         Returns:
-            A tensor whose value estimates E_q[f] for each batch element. Its gradient at q's parameters is the estimate
-            of the gradient. Tensors that f closes over get the gradient of the value.
+            A tensor, ``[*batch]``: one estimate of E_q[f] for each batch element. Tensors that f closes over get the
+            gradient of f at the samples.
 
         Raises:
             Refusal: this estimator cannot work with q or f.

@@ -1,7 +1,7 @@
 """Double control variates: leave-one-out baselines improved by the gradient of f at the other samples."""
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -11,6 +11,7 @@ from estimators._axes import over_event, spread
 from estimators._checks import at_least, finite, needs_gradient
 from estimators._densities import logits, probs, row_probs
 from estimators._draws import draw
+from estimators._learned import checked_state
 from estimators._protocol import Estimator, Integrand, State
 from estimators._relaxations import squash
 from estimators._rows import first_parameter, parameters
@@ -21,8 +22,8 @@ class Coefficient(State):
     """State of the double control variate: its coefficient, a scalar."""
 
     def __init__(self, coefficient: float, like: Tensor) -> None:
-        super().__init__()
-        self.coefficient = nn.Parameter(like.new_tensor(coefficient))
+        super().__init__(like)
+        self.coefficient = nn.Parameter(self.mean.new_tensor(coefficient))
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class DoubleControlVariate(Estimator):
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         self.check(q)
-        a = self.coefficient if state is None else cast(Coefficient, state).coefficient
+        own = checked_state(self, state, Coefficient, q)
+        a = self.coefficient if own is None else own.coefficient
         x, p = draw(q, self.n, generator), row_probs(q)
         with torch.enable_grad():
             fx = f(x.requires_grad_())

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Generator, Size, Tensor, nn
@@ -11,33 +11,29 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Normal, On
 from estimators._checks import at_least
 from estimators._densities import score
 from estimators._draws import draw
+from estimators._learned import checked_state
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State
 from estimators._rows import one, parameters
 from estimators._surrogate import joined
-from estimators.score_function import MovingAverage
 
 
 class LearnedBaseline(State):
-    """State of NVIL: a moving average of the loss plus a network of one hidden layer."""
+    """State of NVIL: a moving average of the value plus a network of one hidden layer."""
 
     hidden: ClassVar[int] = 32
+    in_units_of_f: ClassVar[tuple[str, ...]] = ("outer",)
 
     def __init__(self, context: Tensor, generator: Generator | None) -> None:
-        super().__init__()
-        inputs = context.shape[-1]
-        self.average = MovingAverage(context)
-        self.inner = nn.Parameter(normal(Size((inputs, self.hidden)), context, generator) / math.sqrt(inputs))
-        self.bias = nn.Parameter(context.new_zeros(self.hidden))
-        self.outer = nn.Parameter(context.new_zeros(self.hidden))
+        super().__init__(context)
+        self.inputs = inputs = context.shape[-1]
+        self.inner = nn.Parameter(normal(Size((inputs, self.hidden)), self.mean, generator) / math.sqrt(inputs))
+        self.bias = nn.Parameter(self.mean.new_zeros(self.hidden))
+        self.outer = nn.Parameter(self.mean.new_zeros(self.hidden))
 
     def forward(self, context: Tensor) -> Tensor:
         """Return the baseline of each batch element, 0 at first: the moving average plus the network."""
-        return cast(Tensor, self.average.mean) + (context @ self.inner + self.bias).tanh() @ self.outer
-
-    def update(self, loss: Tensor) -> None:
-        """Move the average towards the loss."""
-        self.average.update(loss)
+        return self.mean + (context.to(self.inner.dtype) @ self.inner + self.bias).tanh() @ self.outer
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class NVIL(Estimator):
 
     ``g = (1/n) sum_k (f(x_k) - c - C(u)) grad log q(x_k)``,  x_k ~ q
 
-    c is a moving average of the loss, C a network and u the parameters of q. Unbiased: neither c nor C depends on the
+    c is a moving average of the value, C a network and u the parameters of q. Unbiased: neither c nor C depends on the
     x_k. f may be a black box. Cost: n evaluations of f. C has 32 hidden units (tanh) and starts at 0. With a fresh
     state, or without one, NVIL is ScoreFunction.
 
@@ -79,7 +75,9 @@ class NVIL(Estimator):
         self.check(q)
         x = draw(q, self.n, generator)
         fx = f(x)
-        b = 0.0 if state is None else cast(LearnedBaseline, state)(_context(q))
+        context = None if state is None else _context(q)
+        own = checked_state(self, state, LearnedBaseline, q, None if context is None else context.shape[-1])
+        b = 0.0 if own is None else own(context)
         return joined(fx.mean(0), score(q, x, (fx.detach() - b) / self.n, self), self)
 
 

@@ -9,6 +9,7 @@ from torch import Generator, Size, Tensor, nn
 from torch.distributions import Distribution, Normal
 
 from estimators._checks import at_least, evaluate_path
+from estimators._learned import checked_state
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._rows import first_parameter
@@ -24,8 +25,11 @@ class Quadratic(State):
     (U, ``[D, rank]``). U starts at random, the others at 0. All batch elements share one quadratic.
     """
 
+    in_units_of_f: ClassVar[tuple[str, ...]] = ("slope", "diagonal", "weights")
+
     def __init__(self, dim: int, rank: int, like: Tensor, generator: Generator | None) -> None:
-        super().__init__()
+        super().__init__(like)
+        like, self.inputs = self.mean, dim
         factors = torch.randn(dim, rank, generator=generator, dtype=like.dtype, device=like.device)
         self.slope = nn.Parameter(like.new_zeros(dim))
         self.diagonal = nn.Parameter(like.new_zeros(dim))
@@ -88,9 +92,9 @@ class QuadraticControlVariate(Estimator):
         e = normal(Size((self.n, *q.batch_shape, *q.event_shape)), base.loc, generator)
         x = torch.addcmul(base.loc, e, base.scale)
         fx = evaluate_path(self, f, x)
-        if state is None:
+        model, shape = checked_state(self, state, Quadratic, q, q.event_shape.numel()), base.loc.shape
+        if model is None:
             return fx.mean(0)
-        model, shape = cast(Quadratic, state), base.loc.shape
         scale = base.scale.detach().reshape(*q.batch_shape, q.event_shape.numel())
         e = e.reshape(self.n, *scale.shape)
         step = model.times(scale * e)

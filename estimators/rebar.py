@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -11,6 +11,7 @@ from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 from estimators._axes import average
 from estimators._checks import at_least, evaluate_path, finite, positive
 from estimators._densities import logits, row_probs
+from estimators._learned import checked_state
 from estimators._protocol import Estimator, Integrand, State
 from estimators._relaxations import harden, squash
 from estimators._relaxed_control_variate import noisy_logits, path_difference, score_plus_path
@@ -22,9 +23,9 @@ class ControlVariate(State):
     """State of REBAR: the logarithm of the temperature, and the coefficient; both scalars."""
 
     def __init__(self, temperature: float, coefficient: float, like: Tensor) -> None:
-        super().__init__()
-        self.log_temperature = nn.Parameter(like.new_tensor(math.log(temperature)))
-        self.coefficient = nn.Parameter(like.new_tensor(coefficient))
+        super().__init__(like)
+        self.log_temperature = nn.Parameter(self.mean.new_tensor(math.log(temperature)))
+        self.coefficient = nn.Parameter(self.mean.new_tensor(coefficient))
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ class REBAR(Estimator):
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         self.check(q)
-        learned = cast(ControlVariate | None, state)
-        temperature = self.temperature if learned is None else learned.log_temperature.exp()
-        coefficient = self.coefficient if learned is None else learned.coefficient
+        own = checked_state(self, state, ControlVariate, q)
+        temperature = self.temperature if own is None else own.log_temperature.exp()
+        coefficient = self.coefficient if own is None else own.coefficient
         p = row_probs(q)
         u, z = noisy_logits(q, self.n, generator)
         x = harden(q, z)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Generator, Size, Tensor, nn
@@ -11,40 +11,37 @@ from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 from estimators._axes import average
 from estimators._checks import at_least, evaluate_path, positive
 from estimators._densities import logits, row_probs
+from estimators._learned import checked_state
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State
 from estimators._relaxations import harden, squash
 from estimators._relaxed_control_variate import noisy_logits, path_difference, score_plus_path
 from estimators._rows import first_parameter
 from estimators._surrogate import inject_at, joined
-from estimators.score_function import MovingAverage
 
 
 class LearnedRelaxation(State):
     """State of RELAX: a network of one hidden layer on relaxed samples, and the logarithm of their temperature.
 
-    A moving average of the loss is kept beside the network, which would take many steps of Adam to learn it.
+    The moving average of the value stands beside the network, which would take many steps of Adam to learn it.
     """
 
     hidden: ClassVar[int] = 10
+    in_units_of_f: ClassVar[tuple[str, ...]] = ("outer", "offset")
 
     def __init__(self, temperature: float, inputs: int, like: Tensor, generator: Generator | None) -> None:
-        super().__init__()
+        super().__init__(like)
+        like, self.inputs = self.mean, inputs
         self.log_temperature = nn.Parameter(like.new_tensor(math.log(temperature)))
         self.inner = nn.Parameter(normal(Size((inputs, self.hidden)), like, generator) / math.sqrt(inputs))
         self.bias = nn.Parameter(like.new_zeros(self.hidden))
         self.outer = nn.Parameter(like.new_zeros(self.hidden))
         self.offset = nn.Parameter(like.new_zeros(()))
-        self.average = MovingAverage(like)
 
     def forward(self, y: Tensor) -> Tensor:
         """Return the network's output for relaxed samples ``[..., inputs]``, 0 at first, without the moving average."""
         inner, bias = 2 * self.inner, self.bias - self.inner.sum(0)  # applied to 2 y - 1, without computing it
-        return (y @ inner + bias).tanh() @ self.outer + self.offset
-
-    def update(self, loss: Tensor) -> None:
-        """Move the moving average towards the loss."""
-        self.average.update(loss)
+        return (y.to(inner.dtype) @ inner + bias).tanh() @ self.outer + self.offset
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,8 @@ class RELAX(Estimator):
         u, z = noisy_logits(q, self.n, generator)
         x = harden(q, z)
         fx = f(x)
-        c, slope = self._relaxed(f, q, z, cast(LearnedRelaxation | None, state))
+        own = checked_state(self, state, LearnedRelaxation, q, math.prod(q.event_shape))
+        c, slope = self._relaxed(f, q, z, own)
         weight = (fx.detach() - c) / self.n
         difference = path_difference(q, p, x, u, z, slope)  # grad c(z) - grad c(z')
         gradient = score_plus_path(weight, x - p, 1 / self.n, difference)
@@ -131,6 +129,6 @@ class RELAX(Estimator):
                 fy = evaluate_path(self, f, y)
                 c = c + fy
             elif state is not None:
-                c = c + cast(Tensor, state.average.mean)
+                c = c + state.mean
             (slope,) = torch.autograd.grad(c.sum(), z, create_graph=learning)
         return (c if learning else c.detach()), slope

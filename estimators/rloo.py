@@ -44,7 +44,7 @@ class RLOO(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the loss, ``[*batch]``."""
+        """Return the value, ``[*batch]``."""
         x = draw(q, self.n, generator)
         fx = f(x)
         value = fx.mean(0)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Generator, Size, Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn.functional import leaky_relu
 from estimators._checks import at_least, needs_gradient
 from estimators._densities import logits, row_probs
 from estimators._draws import draw
+from estimators._learned import checked_state
 from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State
 from estimators._rows import first_parameter
@@ -24,7 +25,8 @@ class SteinNetwork(State):
     hidden: ClassVar[int] = 32
 
     def __init__(self, like: Tensor, generator: Generator | None) -> None:
-        super().__init__()
+        super().__init__(like)
+        like = self.mean
         self.a = nn.Parameter(like.new_zeros(()))
         self.b = nn.Parameter(like.new_zeros(()))
         self.inner = nn.Parameter(normal(Size((2, self.hidden)), like, generator))
@@ -88,8 +90,9 @@ class RODEO(Estimator):
         flat = Size((self.n, *q.batch_shape, math.prod(q.event_shape)))
         x, p, slope = x.detach().reshape(flat), p.reshape(*p.shape[: len(q.batch_shape)], -1), slope.reshape(flat)
         baseline, beside = fx.detach(), torch.zeros_like(x)
-        if state is not None:
-            first, second = _stein(cast(SteinNetwork, state), baseline, slope, x, p)
+        own = checked_state(self, state, SteinNetwork, q)
+        if own is not None:
+            first, second = _stein(own, baseline, slope, x, p)
             baseline, beside = baseline + first, second
         weight = fx.detach() - (baseline.sum(0) - baseline) / (self.n - 1)
         gradient = (weight.unsqueeze(-1) * (x - p) + beside).mean(0).reshape(logits(q).shape)

@@ -1,7 +1,7 @@
 """Score function: weights the score of each sample by the integrand minus a baseline."""
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -12,6 +12,7 @@ from estimators._axes import average, share, spread
 from estimators._checks import at_least, is_finite
 from estimators._densities import logits, probs, score
 from estimators._draws import draw
+from estimators._learned import checked_state
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
 from estimators._rows import first_parameter, one, parameters, rows
 from estimators._surrogate import inject_at, joined, valued
@@ -19,28 +20,7 @@ from estimators._transforms import is_differentiated
 
 
 class MovingAverage(State):
-    """Exponential moving average of the loss, not pulled towards its start at 0.
-
-    Update t gives its loss the weight ``max(1/t, 1 - decay)``. Buffers: ``mean`` (the baseline, 0 before the first
-    update) and ``steps``.
-    """
-
-    decay: ClassVar[float] = 0.9
-
-    def __init__(self, like: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros((), dtype=like.dtype, device=like.device))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64, device=like.device))
-
-    def update(self, loss: Tensor) -> None:
-        """Move the average towards the mean of ``loss``, which has any shape."""
-        mean, steps = cast(Tensor, self.mean), cast(Tensor, self.steps)
-        steps += 1
-        mean += (loss.detach().mean() - mean) * (torch.ones_like(mean) / steps).clamp(min=1 - self.decay)
-
-
-def _mean(state: State | None) -> Tensor | float:
-    return 0.0 if state is None else cast(Tensor, state.mean)
+    """State of the score function with a moving average: its ``mean`` is the baseline, 0 before the first update."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +32,9 @@ class ScoreFunction(Estimator):
     Unbiased for every baseline b that does not depend on the x_k. Needs a q with ``log_prob``; f may be a black box.
     Cost: n evaluations of f. The variance grows with the square of any constant in f.
 
-    ``baseline="moving-average"`` uses the state that ``init`` returns. Call ``state.update(loss)`` after each step, so
-    that no baseline contains its own sample. The moving average starts at 0; without a state the baseline is 0.
+    ``baseline="moving-average"`` uses the state that ``init`` returns. Call ``state.update(value)`` after each step,
+    with the value that the call returned, so that no baseline contains its own sample. The moving average starts at 0;
+    without a state the baseline is 0.
 
     ``baseline="optimal"`` estimates the constant of least variance for each coordinate i of q's parameters. This
     constant is ``E[f s_i^2] / E[s_i^2]``, where s is the score. The estimate for sample k uses the other n - 1 samples:
@@ -106,7 +87,9 @@ class ScoreFunction(Estimator):
         fx = f(x)
         if self.baseline == "optimal":
             return joined(average(fx), _optimal(self, q, x, fx.detach()), self)
-        b = self.baseline if isinstance(self.baseline, int | float) else _mean(state)
+        b: Tensor | float = self.baseline if isinstance(self.baseline, int | float) else 0.0
+        if self.needs_state and (own := checked_state(self, state, MovingAverage, q)) is not None:
+            b = own.mean
         weight = fx.detach() if isinstance(b, int | float) and b == 0 else fx.detach() - b  # 0: no pass over the data
         return valued(score(q, x, share(weight), self), average(fx), self)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -375,6 +376,17 @@ class Conformance:
             trial.learn(state, steps=2)
             assert not _equal(state, before), f"{trial} neither adapt nor update changes the state."
 
+    def test_a_state_that_does_not_fit_is_refused(self) -> None:
+        """The state of another estimator is refused; one that was made for another q is refused, or works."""
+        _skip_if(not self.estimator.needs_state, "needs_state is declared False")
+        trials = self.trials()
+        for trial, other in itertools.product(trials, trials):
+            what = f"the state of {self.estimator!r} made for {other.case.name}"
+            _refuses_or_works(dataclasses.replace(trial, learned=other.state), what)
+        for trial in trials:
+            sentence = _refuses_or_works(dataclasses.replace(trial, learned=State()), "a state of another class")
+            assert sentence, f"{trial} a state of another class is accepted. Use checked_state in __call__."
+
     def test_frozen_state_gives_the_same_numbers(self) -> None:
         """A state that requires gradients gives the same numbers as a frozen state."""
         _skip_if(not self.estimator.needs_state, "needs_state is declared False")
@@ -473,6 +485,15 @@ def _gamma(rate: Tensor) -> Distribution:
 
 def _unknown(q: Distribution) -> tuple[Tensor, Tensor]:
     raise NotImplementedError(f"{q} is only for the check of families, and has no exact answer.")
+
+
+def _refuses_or_works(trial: Trial, what: str) -> str | None:
+    """Return the refusal of a call, None if it works; fail if it raises anything else."""
+    try:
+        return refusal(lambda: trial.loss(rows(trial.case.q(), FEW)))
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        raise AssertionError(f"{trial} {what} raises {told}. Use checked_state in __call__.") from error
 
 
 def _equal(state: State, before: dict[str, Tensor]) -> bool:

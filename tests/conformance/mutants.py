@@ -301,6 +301,7 @@ class StateIsNotDeclared(BackwardReachesTheState):
     needs_state = False
 
 
+@dies("test_a_state_that_does_not_fit_is_refused", "a state of another class raises AttributeError")
 @dies("test_frozen_state_gives_the_same_numbers", "a state that requires gradients changes the gradient")
 @dataclass(frozen=True)
 class ForgetsAFrozenState(Estimator):

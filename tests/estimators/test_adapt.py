@@ -9,6 +9,8 @@ from tests.problems import seeded, t
 
 
 class Level(State):
+    in_units_of_f = ("b",)
+
     def __init__(self):
         super().__init__()
         self.b = torch.nn.Parameter(t(0.0).squeeze())
@@ -72,7 +74,7 @@ def test_buffers_are_updated_without_an_optimizer():
     state = e.init(q)
     adapt(e, far, q, state, None, seeded())
     assert state.mean.item() == pytest.approx(far(draw(q, 1, seeded())).item(), rel=1e-12)
-    assert state.steps == 1
+    assert state.updates == 1
 
 
 def test_learning_needs_an_optimizer():

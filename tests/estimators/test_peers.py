@@ -169,7 +169,7 @@ def test_the_moving_average_is_pyros_over_many_steps(pyro, monkeypatch):
     theta, elbo = {"logits": leaf(LOGITS, 1)}, pyro.infer.TraceGraph_ELBO()
     estimator = ScoreFunction(baseline="moving-average")
     state = estimator.init(Bernoulli(logits=LOGITS))
-    state.steps += 1000  # past the steps in which ours is the plain mean
+    state.updates += 1000  # past the steps in which ours is the plain mean
     state.mean -= 1.0  # the score that Pyro leaves out
     options = {"use_decaying_avg_baseline": True, "baseline_beta": 1 - (1 - state.decay)}
     for _ in range(40):

@@ -45,7 +45,7 @@ def trained(estimator, q):
         state.outer.copy_(torch.linspace(-1.5, 2.0, state.hidden))
         state.bias.copy_(torch.linspace(0.5, -0.3, state.hidden))
         state.offset.fill_(0.7)
-        state.average.mean.fill_(-0.4)
+        state.mean.fill_(-0.4)
         state.log_temperature.fill_(math.log(0.3))
     return state.requires_grad_(False)
 
@@ -159,9 +159,9 @@ def test_relaxed_it_learns_more_than_leave_one_out_knows():
 def test_the_level_follows_the_loss_and_never_contains_its_own_sample():
     state = RELAX().init(bits(leaf(BITS)), seeded())
     loss = RELAX()(curved, bits(leaf(BITS)), seeded(1), state)
-    assert state.average.mean == 0
+    assert state.mean == 0
     state.update(loss)
-    assert state.average.mean == loss.mean()
+    assert state.mean == loss.mean()
     again, fresh = (RELAX()(curved, bits(leaf(BITS)), seeded(1), s) for s in (state, None))
     assert torch.equal(again, fresh)  # it shapes the gradient, not the value
 
