@@ -78,7 +78,7 @@ def _step(state: State, optimizer: Optimizer, slopes: dict[Parameter, Tensor]) -
         parameter.grad = torch.where(usable, slope / unit * (scales.get(parameter, 1) / unit), 0).to(parameter.dtype)
     with torch.no_grad():
         for parameter, scale in scales.items():
-            parameter /= scale
+            parameter.div_(scale)
         optimizer.step()
         for parameter, scale in scales.items():
-            parameter *= scale
+            parameter.mul_(scale)
