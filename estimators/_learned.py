@@ -56,7 +56,7 @@ def _miss(estimator: Estimator, q: Distribution) -> None:
         fresh = estimator.init(q, Generator(first_parameter(q).device).manual_seed(0))
         lines = _BY_UPDATE if fresh is None or not list(fresh.parameters()) else _BY_ADAPT
         text = f"{estimator!r} is called again and again without its state, so it learns nothing. Paste:\n{lines}"
-        warnings.warn(text.replace("ESTIMATOR", repr(estimator)), UserWarning, stacklevel=4)
+        warnings.warn(text.replace("ESTIMATOR", repr(estimator)), UserWarning, stacklevel=5)
 
 
 _BY_UPDATE = """\

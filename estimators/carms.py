@@ -97,7 +97,7 @@ def _ratio(starts: Tensor, corners: int) -> Tensor:
         return (a.unsqueeze(-1) + b.unsqueeze(-2) - 1).clamp_min(0) ** (corners - 1)
 
     both = torch.zeros_like(width.unsqueeze(-1) * width.unsqueeze(-2))
-    for s in torch.split(category, max(1, SLICE // len(category) ** 2)):  # type: ignore[no-untyped-call]
+    for s in torch.split(category, max(1, SLICE // len(category) ** 2)):
         # Before category c in order s; categories that precede s come after the last one.
         before = starts.unsqueeze(-2) - starts[..., s].unsqueeze(-1) + (category < s.unsqueeze(-1))
         low, high = root(before), root(before + width.unsqueeze(-2))
