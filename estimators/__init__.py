@@ -5,6 +5,7 @@ from estimators._axes import spread, totals
 from estimators._catalogue import aliases, catalogue
 from estimators._densities import log_prob, logits, probs, score
 from estimators._draws import draw, rdraw
+from estimators._fields import PlainFields
 from estimators._learned import checked_state
 from estimators._noise import gumbel, logistic, normal, uniform
 from estimators._protocol import (
@@ -77,7 +78,7 @@ __all__ = [
     "DoublyReparameterized", "Drawable", "Enumeration", "Estimator", "EvolutionStrategies", "ExponentialArrival",
     "ForwardGradient", "GappedStraightThrough", "GeneralizedReparameterization", "GumbelRao", "GumbelSoftmax",
     "HessianControlVariate", "Integrand", "InvalidIntegrand", "InvalidLoss", "InvalidParameter", "LocalExpectation",
-    "MeasureValued", "MuProp", "NotDifferentiable", "QuadraticControlVariate", "Refusal", "ReinMax",
+    "MeasureValued", "MuProp", "NotDifferentiable", "PlainFields", "QuadraticControlVariate", "Refusal", "ReinMax",
     "RejectionReparameterization", "Reparameterization", "ReparameterizedMixture", "ReparameterizedVonMises",
     "ScoreFunction", "SelfCritical", "State", "StickingTheLanding", "StochasticAD", "StraightThrough",
     "StraightThroughGumbelSoftmax", "Subset", "SumAndSample", "UnorderedSet", "UnsupportedFamily", "adapt", "aliases",

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from estimators._fields import named_type
 from estimators._protocol import Estimator, Integrand, InvalidParameter, NotDifferentiable
 
 
@@ -13,7 +14,7 @@ def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n
     n, name = getattr(estimator, field), type(estimator).__name__
     use = f". Use {name}({field}={least})."
     if isinstance(n, bool) or not isinstance(n, int):
-        raise InvalidParameter(f"{name} needs a whole number {field} (got {field}={n!r}){use}")
+        raise InvalidParameter(f"{name} needs a whole number {field} (got {field}={n!r}{named_type(n, int)}){use}")
     if n < least:
         raise InvalidParameter(f"{name} needs {field} >= {least} (got {field}={n}){advice or use}")
 
@@ -42,7 +43,7 @@ def finite(estimator: Estimator, field: str) -> None:
     value, name = getattr(estimator, field), type(estimator).__name__
     if not is_finite(value):
         raise InvalidParameter(
-            f"{name} needs a finite number as {field} (got {field}={value!r}). "
+            f"{name} needs a finite number as {field} (got {field}={value!r}{named_type(value, int, float)}). "
             f"Use {name}({field}={getattr(type(estimator), field)})."
         )
 
@@ -51,7 +52,8 @@ def positive(estimator: Estimator, field: str) -> None:
     """Raise ``InvalidParameter`` unless the estimator's ``field`` is a positive, finite number."""
     value, name = getattr(estimator, field), type(estimator).__name__
     if not is_positive(value):
-        raise InvalidParameter(f"{name} needs {field} > 0 and finite (got {field}={value!r}). Use {name}({field}=1.0).")
+        came = f"{field}={value!r}{named_type(value, int, float)}"
+        raise InvalidParameter(f"{name} needs {field} > 0 and finite (got {came}). Use {name}({field}=1.0).")
 
 
 def one_of(estimator: Estimator, field: str, *words: str) -> None:
@@ -60,8 +62,18 @@ def one_of(estimator: Estimator, field: str, *words: str) -> None:
     if value not in words:
         *others, last = map(repr, words)
         raise InvalidParameter(
-            f"{name} needs {field}={', '.join(others)} or {last} (got {field}={value!r}). "
+            f"{name} needs {field}={', '.join(others)} or {last} (got {field}={value!r}{named_type(value, str)}). "
             f"Use {name}({field}={words[0]!r})."
+        )
+
+
+def true_or_false(estimator: Estimator, field: str) -> None:
+    """Raise ``InvalidParameter`` unless the estimator's ``field`` is True or False."""
+    value, name = getattr(estimator, field), type(estimator).__name__
+    if not isinstance(value, bool):
+        raise InvalidParameter(
+            f"{name} needs {field}=True or False (got {field}={value!r}{named_type(value)}). "
+            f"Use {name}({field}={getattr(type(estimator), field)})."
         )
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, OneHotCategorical
 
+from estimators._fields import PlainFields
+
 
 def inner(q: Distribution) -> Distribution:
     """Return q without its ``Independent`` wrappers."""
@@ -114,7 +116,7 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-class Estimator(abc.ABC):
+class Estimator(PlainFields, abc.ABC):
     """A Monte Carlo estimator of the gradient of E_{x~q}[f(x)] with respect to q's parameters.
 
     Subclasses are frozen dataclasses of numbers, strings and tuples; their repr is their identity. Class attributes

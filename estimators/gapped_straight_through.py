@@ -10,6 +10,7 @@ from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 from estimators._checks import at_least, evaluate_path, is_positive, positive
 from estimators._densities import logits, row_probs
 from estimators._draws import draw
+from estimators._fields import named_type
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
 from estimators._relaxations import squash
 from estimators._rows import one
@@ -54,7 +55,8 @@ class GappedStraightThrough(Estimator):
         positive(self, "temperature")
         if not is_positive(self.gap) and self.gap != "expected":
             raise InvalidParameter(
-                f"GappedStraightThrough needs a gap that is a positive number or 'expected' (got gap={self.gap!r}). "
+                f"GappedStraightThrough needs a gap that is a positive number or 'expected' "
+                f"(got gap={self.gap!r}{named_type(self.gap, int, float, str)}). "
                 "Use GappedStraightThrough(gap=1.0)."
             )
 

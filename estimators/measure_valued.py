@@ -21,7 +21,7 @@ from torch.distributions import (
 from torch.nn.functional import one_hot
 
 from estimators._axes import spread
-from estimators._checks import at_least
+from estimators._checks import at_least, true_or_false
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._densities import probs, row_probs
 from estimators._draws import draw
@@ -76,6 +76,7 @@ class MeasureValued(Estimator):
 
     def __post_init__(self) -> None:
         at_least(self, 1)
+        true_or_false(self, "coupled")
 
     def refuses(self, family: type[Distribution]) -> str | None:
         return _unknown("df", family) if issubclass(family, Chi2) else super().refuses(family)

@@ -9,7 +9,7 @@ from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import average
-from estimators._checks import at_least, evaluate_path, positive
+from estimators._checks import at_least, evaluate_path, positive, true_or_false
 from estimators._densities import logits, row_probs
 from estimators._learned import checked_state
 from estimators._noise import normal
@@ -83,6 +83,7 @@ class RELAX(Estimator):
     def __post_init__(self) -> None:
         at_least(self, 1)
         positive(self, "temperature")
+        true_or_false(self, "relaxed")
 
     @property
     def needs_df(self) -> bool:  # type: ignore[override]

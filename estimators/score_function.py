@@ -12,6 +12,7 @@ from estimators._axes import average, share, spread
 from estimators._checks import at_least, is_finite
 from estimators._densities import logits, probs, score
 from estimators._draws import draw
+from estimators._fields import named_type
 from estimators._learned import checked_state
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
 from estimators._rows import first_parameter, one, parameters, rows
@@ -65,7 +66,7 @@ class ScoreFunction(Estimator):
         if not is_finite(b) and b not in ("moving-average", "optimal"):
             raise InvalidParameter(
                 "ScoreFunction needs a baseline that is a finite number, 'moving-average' or 'optimal' "
-                f"(got baseline={b!r}). Use ScoreFunction(baseline=0.0)."
+                f"(got baseline={b!r}{named_type(b, int, float, str)}). Use ScoreFunction(baseline=0.0)."
             )
         if b == "optimal":
             use = "Use ScoreFunction(n=2, baseline='optimal') or ScoreFunction()."

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import constraints
 
+from estimators._fields import plain_value
 from estimators._noise import uniform
 from estimators._protocol import Refusal
 from estimators._rows import one
@@ -52,6 +53,7 @@ class Subset(Drawable):
     has_enumerate_support = True
 
     def __init__(self, logits: Tensor, k: int = 1, validate_args: bool | None = None) -> None:
+        k = plain_value(k)
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= logits.shape[-1]:
             raise Refusal(
                 f"Subset needs a whole number k from 1 to {logits.shape[-1]}, the number of elements (got k={k!r}). "

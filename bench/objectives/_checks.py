@@ -10,35 +10,35 @@ def at_least(objective: Objective, /, **least: int) -> None:
     for name, low in least.items():
         value = getattr(objective, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise _error(objective, name, f"a whole number {name} >= {low}")
+            raise error(objective, name, f"a whole number {name} >= {low}")
 
 
 def finite(objective: Objective, *names: str) -> None:
     """Store each named field as a float; raise ``ValueError`` if it is not a finite number."""
     for name in names:
         if not math.isfinite(_number(objective, name)):
-            raise _error(objective, name, f"a finite number {name}")
+            raise error(objective, name, f"a finite number {name}")
 
 
 def between(objective: Objective, /, **limits: tuple[float, float]) -> None:
     """Store each field named in ``limits`` as a float; raise ``ValueError`` if it is not a number within its limits."""
     for name, (low, high) in limits.items():
         if not low <= _number(objective, name) <= high:
-            raise _error(objective, name, f"a number {name} from {low:g} to {high:g}")
+            raise error(objective, name, f"a number {name} from {low:g} to {high:g}")
 
 
 def positive(objective: Objective, *names: str) -> None:
     """Store each named field as a float; raise ``ValueError`` if it is not a finite number above 0."""
     for name in names:
         if not 0 < _number(objective, name) < math.inf:
-            raise _error(objective, name, f"a finite number {name} > 0")
+            raise error(objective, name, f"a finite number {name} > 0")
 
 
 def one_of(objective: Objective, name: str, *choices: str) -> None:
     """Raise ``ValueError`` unless the field ``name`` holds one of the choices."""
     if getattr(objective, name) not in choices:
         *most, last = choices
-        raise _error(objective, name, f"{name} to be {', '.join(most)} or {last}")
+        raise error(objective, name, f"{name} to be {', '.join(most)} or {last}")
 
 
 def _number(objective: Objective, name: str) -> float:
@@ -53,6 +53,8 @@ def _number(objective: Objective, name: str) -> float:
     return float(value)
 
 
-def _error(objective: Objective, name: str, expected: str) -> ValueError:
+def error(objective: Objective, name: str, expected: str) -> ValueError:
+    """Return the exception for a field whose value is not as expected; its message also names an unexpected type."""
     came, default, owner = getattr(objective, name), getattr(type(objective), name), type(objective).__name__
-    return ValueError(f"{owner} needs {expected} (got {name}={came!r}). Use {name}={default!r}.")
+    kind = "" if type(came) in (type(default), int) else f", of type {type(came).__name__}"
+    return ValueError(f"{owner} needs {expected} (got {name}={came!r}{kind}). Use {name}={default!r}.")

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from estimators import Estimator, Integrand
+from estimators import Estimator, Integrand, PlainFields
 
 Theta = dict[str, Tensor]
 
@@ -50,7 +50,7 @@ class Problem:
     pictures: Callable[[Generator], dict[str, Tensor]] | None = None
 
 
-class Objective(abc.ABC):
+class Objective(PlainFields, abc.ABC):
     """An expectation E_{x~q}[f(x)] whose gradient is to be estimated.
 
     A subclass is a frozen dataclass. Its fields (numbers, strings and tuples) are its identity. Its class attributes

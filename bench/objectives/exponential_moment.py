@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from bench.objectives._checks import finite, positive
+from bench.objectives._checks import error, finite, positive
 from bench.objectives._protocol import Objective, Problem, Theta, point
 from bench.objectives.mean_field import mean_field
 
@@ -50,8 +50,8 @@ class ExponentialMoment(Objective):
     def __post_init__(self) -> None:
         finite(self, "mean")
         positive(self, "rate", "scale")
-        if isinstance(self.power, bool) or self.power not in (1, 2):
-            raise ValueError(f"ExponentialMoment needs a power of 1 or 2 (got power={self.power!r}). Use power=1.")
+        if type(self.power) is not int or self.power not in (1, 2):
+            raise error(self, "power", "a power of 1 or 2")
         if self.power == 2 and not 2 * self.rate * self.scale**2 < 1:
             raise ValueError(
                 f"ExponentialMoment needs a rate below 1 / (2 scale^2) with power=2 (got rate={self.rate!r} and "

@@ -1,6 +1,8 @@
 """Settings of a measurement. Imports torch only to look for a CUDA device."""
 
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 SMALLEST_DRAW = 64
 """Fewest replicates in a draw, in a block or in a baseline."""
@@ -33,14 +35,12 @@ class Settings:
     adapt_seed: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.replicates, bool) or not isinstance(self.replicates, int) or self.replicates < 1:
-            raise ValueError(f"replicates is a whole number of at least 1 (got {self.replicates!r}).")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed is a whole number of at least 0 (got {self.seed!r}).")
+        store_whole_number(self, "replicates", 1)
+        store_whole_number(self, "seed", 0)
         if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype is float32 or float64 (got {self.dtype!r}).")
+            raise ValueError(f"dtype is float32 or float64, as text (got {self.dtype!r}).")
         if self.device not in ("cpu", "cuda"):
-            raise ValueError(f"device is cpu or cuda (got {self.device!r}).")
+            raise ValueError(f"device is cpu or cuda, as text (got {self.device!r}).")
 
     def check_device(self) -> None:
         """Check that this machine has the device. A machine without the device can still read the settings.
@@ -55,3 +55,11 @@ class Settings:
 
             if not torch.cuda.is_available():
                 raise UsageError("device is cuda, and torch finds no CUDA device here. Use device='cpu'.")
+
+
+def store_whole_number(settings: Any, name: str, least: int) -> None:
+    """Store a field of frozen settings as an int, also if numpy made it; raise ``ValueError`` if it is none or less."""
+    value = getattr(settings, name)
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} is a whole number of at least {least} (got {value!r}).")
+    object.__setattr__(settings, name, int(value))

@@ -2,8 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
-from bench.planning.settings import Settings
+from bench.planning.settings import Settings, store_whole_number
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 CHECKPOINTS = 20
@@ -40,15 +41,14 @@ class Training:
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("seeds", 1), ("replicates", 0), ("measure_every", 1)):
-            value = getattr(self, name)
-            if name == "measure_every" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} is a whole number of at least {least} (got {value!r}).")
+            if name != "measure_every" or self.measure_every is not None:
+                store_whole_number(self, name, least)
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer is one of {', '.join(OPTIMIZERS)} (got {self.optimizer!r}).")
-        if isinstance(self.rate, bool) or not isinstance(self.rate, int | float) or not 0 < self.rate < math.inf:
+        if isinstance(self.rate, bool) or not isinstance(self.rate, Real) or not 0 < self.rate < math.inf:
             raise ValueError(f"rate, the learning rate, is a finite number above 0 (got {self.rate!r}).")
+        if not isinstance(self.rate, int):
+            object.__setattr__(self, "rate", float(self.rate))
         self.settings(0).check_device()  # settings refuse a wrong dtype
 
     def settings(self, seed: int) -> Settings:

@@ -28,27 +28,30 @@ GS, STGS = GumbelSoftmax, StraightThroughGumbelSoftmax
 PARAMETERS = [
     (lambda: RLOO(n=1), "RLOO needs n >= 2 (got n=1): a leave-one-out baseline needs another sample. "
      "Use ScoreFunction(n=1) or RLOO(n=2)."),
-    (lambda: RLOO(n=2.5), "RLOO needs a whole number n (got n=2.5). Use RLOO(n=2)."),
-    (lambda: RLOO(n=True), "RLOO needs a whole number n (got n=True). Use RLOO(n=2)."),
-    (lambda: RLOO(n="4"), "RLOO needs a whole number n (got n='4'). Use RLOO(n=2)."),
+    (lambda: RLOO(n=2.5), "RLOO needs a whole number n (got n=2.5, of type float). Use RLOO(n=2)."),
+    (lambda: RLOO(n=True), "RLOO needs a whole number n (got n=True, of type bool). Use RLOO(n=2)."),
+    (lambda: RLOO(n="4"), "RLOO needs a whole number n (got n='4', of type str). Use RLOO(n=2)."),
     (lambda: ScoreFunction(n=0), "ScoreFunction needs n >= 1 (got n=0). Use ScoreFunction(n=1)."),
     (lambda: ScoreFunction(baseline="optimal"), "ScoreFunction needs n >= 2 (got n=1) for the optimal baseline, which "
      "the other samples estimate. Use ScoreFunction(n=2, baseline='optimal') or ScoreFunction()."),
     (lambda: Reparameterization(n=0), "Reparameterization needs n >= 1 (got n=0). Use Reparameterization(n=1)."),
     (lambda: StraightThrough(n=-3), "StraightThrough needs n >= 1 (got n=-3). Use StraightThrough(n=1)."),
-    (lambda: GS(n=None), "GumbelSoftmax needs a whole number n (got n=None). Use GumbelSoftmax(n=1)."),
-    (lambda: STGS(n=1.0), "StraightThroughGumbelSoftmax needs a whole number n (got n=1.0). "
+    (lambda: GS(n=None), "GumbelSoftmax needs a whole number n (got n=None, of type NoneType). "
+     "Use GumbelSoftmax(n=1)."),
+    (lambda: STGS(n=1.0), "StraightThroughGumbelSoftmax needs a whole number n (got n=1.0, of type float). "
      "Use StraightThroughGumbelSoftmax(n=1)."),
     *(
         (lambda bad=bad, cls=cls: cls(temperature=bad), f"{cls.__name__} needs temperature > 0 and finite "
-         f"(got temperature={bad!r}). Use {cls.__name__}(temperature=1.0).")
-        for bad in (-1, 0, 0.0, math.nan, math.inf, True, "1", None)
+         f"(got temperature={bad!r}{kind}). Use {cls.__name__}(temperature=1.0).")
+        for bad, kind in ((-1, ""), (0, ""), (0.0, ""), (math.nan, ""), (math.inf, ""), (True, ", of type bool"),
+                          ("1", ", of type str"), (None, ", of type NoneType"))
         for cls in (GS, STGS)
     ),
     *(
         (lambda bad=bad: ScoreFunction(baseline=bad), "ScoreFunction needs a baseline that is a finite number, "
-         f"'moving-average' or 'optimal' (got baseline={bad!r}). Use ScoreFunction(baseline=0.0).")
-        for bad in ("foo", True, None, math.nan, math.inf)
+         f"'moving-average' or 'optimal' (got baseline={bad!r}{kind}). Use ScoreFunction(baseline=0.0).")
+        for bad, kind in (("foo", ""), (True, ", of type bool"), (None, ", of type NoneType"), (math.nan, ""),
+                          (math.inf, ""))
     ),
 ]  # fmt: skip
 

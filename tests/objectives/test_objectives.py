@@ -716,7 +716,7 @@ def test_bad_parameters_are_refused_in_a_sentence(cls, field, value):
         cls(**{field: value})
     message = str(caught.value)
     assert message.startswith(f"{cls.__name__} needs a ")
-    assert f"(got {field}={value!r})" in message
+    assert f"(got {field}={value!r}" in message
     assert message.endswith(f"Use {field}={getattr(cls, field)!r}.")
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution, Independent
 
-from bench.objectives._checks import at_least, one_of
+from bench.objectives._checks import at_least, error, one_of
 from bench.objectives._protocol import Objective, Problem, Theta
 from bench.objectives.autoencoders.images import SIDES, Images, count, images
 from bench.objectives.autoencoders.networks import copies, initial, network
@@ -52,9 +52,7 @@ class Autoencoder(Objective):
                 f"{name} needs batch <= {most}, the number of images (got batch={self.batch}). Use batch=32."
             )
         if not isinstance(self.at, str) or not self.at:
-            raise ValueError(
-                f"{name} needs at='initial', 'trained' or the path of a file of weights (got at={self.at!r})."
-            )
+            raise error(self, "at", "at='initial', 'trained' or the path of a file of weights")
         if self.at == "trained" and self.data != "digits":
             raise ValueError(
                 f"The weights of at=trained were trained on data=digits (got data={self.data}). Train your own with "

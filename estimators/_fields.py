@@ -1,0 +1,53 @@
+"""Fields of estimators and objectives: plain Python values, because they are the identity of their owner."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+
+class PlainFields:
+    """Base class of dataclasses whose fields are plain values: numbers of numpy become Python's before any check.
+
+    ``RLOO(n=numpy.int64(4))`` has the repr and the identity of ``RLOO(n=4)``. A tensor is left as it is, for the checks
+    to refuse: its gradient would be lost.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Convert the fields before the ``__post_init__`` of the subclass, which checks them."""
+        super().__init_subclass__(**kwargs)
+        if own := vars(cls).get("__post_init__"):
+            cls.__post_init__ = _after_conversion(own)  # type: ignore[assignment, method-assign]
+
+    def __post_init__(self) -> None:
+        """Convert the fields."""
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if (plain := plain_value(value)) is not value:
+                object.__setattr__(self, field.name, plain)
+
+
+def _after_conversion(own: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(own)
+    def convert_and_check(self: PlainFields) -> None:
+        PlainFields.__post_init__(self)
+        own(self)
+
+    return convert_and_check
+
+
+def plain_value(value: Any) -> Any:
+    """Return a scalar of numpy, also inside a tuple, as Python's number or text; return any other value itself."""
+    if isinstance(value, tuple):
+        plain = tuple(map(plain_value, value))
+        return value if all(a is b for a, b in zip(plain, value, strict=True)) else plain
+    if isinstance(value, Tensor) or getattr(value, "shape", None) != ():
+        return value
+    return value.item()
+
+
+def named_type(value: object, *right: type) -> str:
+    """Return ``, of type T`` for the type T of a value, or nothing if T is one of the ``right`` types."""
+    return "" if type(value) in right else f", of type {type(value).__name__}"
