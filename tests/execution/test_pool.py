@@ -113,6 +113,15 @@ def test_a_question_to_a_dead_worker_is_lost_when_its_answer_is_read():
     worker.stop()
 
 
+def test_an_interrupt_at_the_terminal_leaves_the_workers_to_the_parent():
+    worker = Worker(())
+    os.kill(worker.process.pid, signal.SIGINT)
+    task = MomentsTask(Cell(RLOO(), objectives.GaussianQuadratic()), SETTINGS)
+    worker.ask(task)
+    assert worker.answer()["outcome"] == "measured"
+    worker.stop()
+
+
 def test_chunks_have_about_as_many_replicates_each():
     """The small blocks that a run begins with go together."""
     sizes = [256] * 32 + [512] * 8 + [1024] * 120

@@ -6,6 +6,7 @@ import sys
 from typing import ClassVar
 
 import pytest
+import torch
 
 from bench.execution.progress import Silent
 from bench.execution.run import run
@@ -186,6 +187,17 @@ def test_a_later_stage_with_more_tasks_has_more_workers(tmp_path, monkeypatch):
         study.execute(tasks[:2])
         study.execute(tasks[2:])
     assert (PoolOfNone.sizes, PoolOfNone.stops) == ([2, 3], [True])
+
+
+def test_every_process_of_a_study_has_one_thread(tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with StudyWriter(spec_of("rloo"), tmp_path, Silent(), 1):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_one_process_drives_a_gpu(tmp_path, monkeypatch):

@@ -4,9 +4,10 @@ import numpy as np
 
 from bench.execution.tasks import MomentsTask
 from bench.measurement import reference
+from bench.objectives import GaussianQuadratic
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from estimators import StraightThrough
+from estimators import RLOO, StraightThrough
 from tests.measurement.objectives import VAE
 
 
@@ -19,3 +20,10 @@ def test_a_moments_task_uses_the_reference():
     assert judged["summary"]["verdict"] != "NO_REFERENCE"
     assert judged["fingerprint"] == plain["fingerprint"]
     np.testing.assert_allclose(judged["mean"], plain["mean"], rtol=1e-5, atol=1e-7)
+
+
+def test_a_failure_keeps_the_precision_that_was_wanted():
+    cell = Cell(RLOO(), GaussianQuadratic())
+    pilot = {"precision": 0.1, "pilot_replicates": 1024}
+    line = MomentsTask(cell, Settings(), pilot=pilot).failed("deliberately")
+    assert (line["precision"], line["pilot_replicates"], line["precision_reached"]) == (0.1, 1024, None)

@@ -53,6 +53,16 @@ def test_a_method_without_noise_needs_no_pilot():
     assert (line["planned_replicates"], line["looks"]) == (64, [])
 
 
+def test_no_more_replicates_are_planned_than_the_most(monkeypatch):
+    monkeypatch.setattr("bench.measurement.pilot.planned_replicates", lambda *_: 10**9)
+    assert pilot(CELL, PrecisionTarget(0.1, max_replicates=20_000))["planned_replicates"] == 20_000
+
+
+def test_a_method_without_noise_reaches_every_precision():
+    record = measure(Enumeration(), objectives.BernoulliQuadratic(), precision=0.01).record
+    assert (record["precision_reached"], record["deterministic"]) == (True, True)
+
+
 def test_a_measurement_is_a_fresh_run_of_the_planned_length():
     asked = measure(Reparameterization(), COSINE, precision=0.05)
     plain = measure(Reparameterization(), COSINE, replicates=asked.replicates)

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from bench.execution.progress import Silent
+from bench.planning.cells import plan
 from bench.planning.spec import Spec
 from bench.records import store
 from bench.training.settings import Training
-from bench.training.train import TrainingRun, train
+from bench.training.train import WORTH_WORKERS, TrainingRun, train
 from tests.training import runs
 
 TINY = Training(steps=2, seeds=2, replicates=0)
@@ -48,6 +49,23 @@ def test_an_interruption_loses_the_run_under_way_and_failures_are_tried_again(tm
         again = train(spec(f"{mine}:how={how}", "rloo"), TINY, tmp_path / folder, Silent())
         assert {r["outcome"] for r in again} == {"measured"}
         assert len(again) == 4
+
+
+def test_a_run_whose_weights_are_gone_is_trained_again(tmp_path):
+    (first,) = train(spec("rloo"), replace(TINY, seeds=1), tmp_path, Silent(), keep_weights=True)
+    (kept,) = (tmp_path / "weights").iterdir()
+    assert kept.stem == first["weights_digest"]
+    kept.unlink()
+    train(spec("rloo"), replace(TINY, seeds=1), tmp_path, Silent(), keep_weights=True)
+    assert kept.exists()
+
+
+def test_workers_are_worth_it_from_a_number_of_steps_on(tmp_path):
+    (cell,) = plan(*spec("rloo").instances())[0]
+    assert [TrainingRun.of(cell, replace(TINY, steps=n), 0).effort for n in (WORTH_WORKERS, 1)] == [
+        1,
+        1 / WORTH_WORKERS,
+    ]
 
 
 def test_what_does_not_fit_is_a_record_with_its_reason(tmp_path):
