@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.measurement import reference
 from bench.measurement.engine import Engine
 from bench.measurement.moments import measure_moments
+from bench.measurement.objective_checks import check_own
 from bench.measurement.pilot import run_pilot, with_precision
 from bench.measurement.threads import single_thread
 from bench.measurement.timing import measure_timing
@@ -224,12 +225,13 @@ def measure(
 
     Raises:
         Refusal: the estimator does not fit the objective.
-        ValueError: a setting is not usable.
+        ValueError: a setting is not usable, or the objective is at fault.
         Lost: gradients were not finite.
         Ended: the code of the estimator or the objective tried to end the program.
     """
     settings, cell = Settings(replicates, seed, dtype, device, common_noise, timing), Cell(estimator, objective)
     settings.check_device()
+    check_own(objective)
     if reason := mismatch(estimator, objective):
         raise Refusal(reason)
     with single_thread(), contained():

@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from bench.cli import baseline, check, compare, doctor, list, report, run, train
+from bench.cli import baseline, check, check_objective, compare, doctor, list, report, run, train
 from bench.cli.encoding import spell_what_terminals_lack
 from bench.cli.errors import CommandError, ExitCode, program
 from bench.records.text import printable
@@ -50,5 +50,5 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for module in (run, report, list, doctor, compare, train, check, baseline):
+for module in (run, report, list, doctor, compare, train, check, baseline, check_objective):
     cli.add_command(module.command)

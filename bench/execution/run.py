@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bench.execution.objectives import examine
 from bench.execution.progress import Progress
 from bench.execution.study import StudyWriter
 from bench.execution.tasks import MomentsTask, PilotTask, ReferenceTask, Task, TimingTask
@@ -30,15 +31,19 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1, *
         fresh: whether to measure every cell again, whatever records the folder holds.
 
     Raises:
-        UsageError: an estimator or an objective cannot be created.
+        UsageError: an estimator or an objective cannot be created, or an objective is at fault.
         Damaged: the folder's records cannot be read.
         OSError, Busy: the folder cannot be written.
     """
-    cells, skips = plan(*spec.instances())
+    estimators, objectives = spec.instances()
     settings = spec.settings()
     settings.check_device()
+    examined = examine(objectives, folder, fresh=fresh)
+    cells, skips = plan(estimators, objectives)
     with StudyWriter(spec, folder, progress, workers, fresh=fresh) as study:
         study.keep_spec()
+        for line in examined:
+            study.keep(line)
         refused = [MomentsTask(skip.cell, settings) for skip in skips]
         for task, skip in zip(refused, skips, strict=True):
             study.skip(task, skip.reason)

@@ -9,6 +9,7 @@ from bench.gate.baseline import SETTING, Baseline, Entry, assemble, entry_of
 from bench.gate.measure import measure_for_baseline
 from bench.gate.select import Picked, Selection, pick
 from bench.gate.speed import baseline_costs
+from bench.measurement.objective_checks import check_own
 from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.planning.spec import FILE, Spec
@@ -32,9 +33,11 @@ def measure(
     If ``adaptive``, noisier cells get more replicates, up to 4e5. If ``speed``, the cells are timed too.
 
     Raises:
-        UsageError: the settings name a CUDA device, but there is none.
+        UsageError: the settings name a CUDA device, but there is none; or an objective is at fault.
     """
     settings.check_device()
+    for p in picked:
+        check_own(p.cell.objective)
     lines = []
     progress.start(len(picked), 0)
     try:

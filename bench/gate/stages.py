@@ -12,6 +12,7 @@ from bench.gate.decide import UNCOMPARED, Case, Finding, Sample, Verdict, decide
 from bench.gate.measure import first_draws, measure_cell
 from bench.gate.select import Picked, Selection
 from bench.gate.speed import judge
+from bench.measurement.objective_checks import check_own
 from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.records.environment import commit_of, version
@@ -108,9 +109,11 @@ def check(baseline: Baseline, selection: Selection, options: Options, progress: 
     """Measure the cells of a selection, and compare them with the baseline.
 
     Raises:
-        UsageError: the device is "cuda", but there is no CUDA device.
+        UsageError: the device is "cuda", but there is no CUDA device; or an objective is at fault.
     """
     checker = _Checker(baseline, options, progress)
+    for _, picked in selection.cells:
+        check_own(picked.cell.objective)
     cases = [Case(m.entry.cell, m.label, m.entry, fate=Verdict.MISSING, reason=m.reason) for m in selection.missing]
     why = "not in the baseline; `bench baseline promote` adds it"
     cases += [Case(p.cell.id, p.label, None, fate=Verdict.NEW, reason=why) for p in selection.new]
@@ -120,7 +123,7 @@ def check(baseline: Baseline, selection: Selection, options: Options, progress: 
     finally:
         progress.end()
     findings = decide(cases, cells=len(baseline.cells), confirming=STAGE_TWO_FACTOR * checker.settings.replicates)
-    words = judge(selection.cells, checker.settings) if options.speed != "off" else {}
+    words = judge(selection.cells, checker.baseline) if options.speed != "off" else {}
     for i, f in enumerate(findings):
         if f.cell in words and f.verdict not in (Verdict.MISSING, Verdict.FAILED):
             findings[i] = replace(f, speed=words[f.cell][0], speed_note=words[f.cell][1])

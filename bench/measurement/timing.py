@@ -7,9 +7,10 @@ from torch.distributions import Distribution
 
 from bench.measurement.adaptation import adapt_state
 from bench.measurement.clock import time_pair
-from bench.measurement.draws import cap, slices
+from bench.measurement.draws import cap, sizes_of, slices
 from bench.measurement.engine import Engine
 from bench.measurement.lines import head
+from bench.objectives import is_own
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.records.lines import LineKind, Record
@@ -22,13 +23,16 @@ TIMING_SECONDS = 0.2
 def measure_timing(cell: Cell, settings: Settings) -> Record:
     """Time a cell and return its timing record. Nothing else should run at the same time.
 
-    The batch timing times one of the equal calls that compute the largest draw. The latency timing times one call as in
-    training, from theta to the gradient at theta. The unit of cost is the time to draw one sample and evaluate f once
-    in every row.
+    The batch timing times one of the equal calls that compute the largest draw: that of any study or, if the objective
+    is the user's own, that of this study, so that timing never holds more than the study. The latency timing times one
+    call as in training, from theta to the gradient at theta. The unit of cost is the time to draw one sample and
+    evaluate f once in every row.
     """
     engine = Engine(cell, settings)
     adapt_state(engine)
     most = cap(cell.objective, settings.device)
+    if is_own(cell.objective):
+        most = min(most, max(sizes_of(cell.objective, settings.replicates, settings.device)))
     count = most // slices(most, engine.points, cell.objective, settings.device)
     generator, theta, many = engine.generator("timing", 0), engine.problem.theta, rows(engine.q, count)
 

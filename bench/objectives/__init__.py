@@ -1,7 +1,7 @@
 """Objectives: expectations E_{x~q}[f(x)], each with the point theta at which its gradient is measured."""
 
 from bench.objectives._catalogue import catalogue
-from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives._protocol import Objective, Problem, Theta, is_own
 from bench.objectives.autoencoders.bernoulli_vae import BernoulliVAE
 from bench.objectives.autoencoders.categorical_vae import CategoricalVAE
 from bench.objectives.autoencoders.gaussian_vae import GaussianVAE
@@ -60,4 +60,5 @@ __all__ = [
     "Theta",
     "VonMisesMean",
     "catalogue",
+    "is_own",
 ]

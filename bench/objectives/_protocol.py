@@ -11,9 +11,12 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from estimators import Estimator, Integrand, PlainFields
+from bench.objectives._row_elements import largest_of_a_row
+from estimators import Estimator, Integrand, PlainFields, parameters
 
 Theta = dict[str, Tensor]
+MEASURED = "_row_elements"
+"""Key of the measured ``row_elements`` in an instance's ``__dict__``: it travels with the instance to a worker."""
 
 
 def point(dim: int, dtype: torch.dtype, device: torch.device | str, **values: float) -> Theta:
@@ -89,8 +92,31 @@ class Objective(PlainFields, abc.ABC):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in the largest tensor of one estimate with one sample."""
-        return self.dim
+        """Number of elements in the largest tensor of one estimate with one sample; it decides the size of draws.
+
+        If a subclass does not declare it, two trial calls measure it, once for each instance. An objective whose trial
+        call raises counts as ``dim``: the measurement that follows raises too, and is reported.
+        """
+        if MEASURED not in self.__dict__:
+            try:
+                self.remember_row_elements(self.measured_row_elements())
+            except Exception:
+                return self.dim
+        return int(self.__dict__[MEASURED])
+
+    def measured_row_elements(self, *, with_theta: bool = True) -> int:
+        """Return the number of elements in the largest tensor of one row, measured, rounded up to a power of two.
+
+        The parameters of q count and, ``with_theta``, the tensors of theta: every row has gradients at them.
+        """
+        problem = self.build()
+        q = problem.q(problem.theta)
+        held = [*parameters(q).values(), *(problem.theta.values() if with_theta else ())]
+        return largest_of_a_row(q, problem.integrand, held)
+
+    def remember_row_elements(self, count: int) -> None:
+        """Set the number of elements in the largest tensor of a row, so that it is not measured."""
+        self.__dict__[MEASURED] = count
 
     @abc.abstractmethod
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
@@ -102,3 +128,8 @@ class Objective(PlainFields, abc.ABC):
         Seed 0 returns this objective. An objective without random initial weights returns itself for every seed.
         """
         return self
+
+
+def is_own(objective: Objective) -> bool:
+    """Return whether an objective is the user's own: its class is not of this package."""
+    return not f"{type(objective).__module__}.".startswith("bench.objectives.")

@@ -1,6 +1,7 @@
 """The toy problem of the relaxation papers."""
 
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ class BernoulliQuadratic(Objective):
     logit: float = 0.0
 
     family = Bernoulli
+    row_elements = property(attrgetter("dim"))
     reference = "Tucker et al. 2017; Grathwohl et al. 2018"
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ class BetaMoment(Objective):
     concentration0: float = 3.0
 
     family = Beta
+    row_elements = property(attrgetter("dim"))
     reference = "Figurnov et al. 2018"
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Generator, Tensor
@@ -50,6 +51,7 @@ class DirichletMultinomial(Objective):
 
     bound = True
     family = Dirichlet
+    row_elements = property(attrgetter("dim"))
     reference = "Naesseth et al. 2017"
 
     def __post_init__(self) -> None:

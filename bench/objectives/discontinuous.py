@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -45,6 +46,7 @@ class Discontinuous(Objective):
     scale: float = 1.0
 
     family = Normal
+    row_elements = property(attrgetter("dim"))
     reference = "synthetic"
 
     def __post_init__(self) -> None:

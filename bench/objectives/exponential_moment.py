@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -45,6 +46,7 @@ class ExponentialMoment(Objective):
 
     dim = 1
     family = Normal
+    row_elements = property(attrgetter("dim"))
     reference = "Johnson et al. 1994"
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ class GammaQuadratic(Objective):
     rate: float = 1.0
 
     family = Gamma
+    row_elements = property(attrgetter("dim"))
     reference = "Naesseth et al. 2017"
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ class GaussianCosine(Objective):
 
     dim = 1
     family = Normal
+    row_elements = property(attrgetter("dim"))
     reference = "Mohamed et al. 2020"
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -39,6 +40,7 @@ class GaussianQuadratic(Objective):
     scale: float = 1.0
 
     family = Normal
+    row_elements = property(attrgetter("dim"))
     reference = "Mohamed et al. 2020"
 
     def __post_init__(self) -> None:

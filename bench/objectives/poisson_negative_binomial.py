@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -41,6 +42,7 @@ class PoissonNegativeBinomial(Objective):
     dim = 1
     bound = True
     family = Poisson
+    row_elements = property(attrgetter("dim"))
     reference = "Arya et al. 2022"
 
     def __post_init__(self) -> None:

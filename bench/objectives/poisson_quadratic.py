@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ class PoissonQuadratic(Objective):
     rate: float = 3.0
 
     family = Poisson
+    row_elements = property(attrgetter("dim"))
     reference = "Heidergott et al. 2008"
 
     def __post_init__(self) -> None:

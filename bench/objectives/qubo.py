@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Generator, Tensor
@@ -40,6 +41,7 @@ class Qubo(Objective):
 
     maximise = True
     family = Bernoulli
+    row_elements = property(attrgetter("dim"))
     reference = "Karalias & Loukas 2020"
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import ClassVar
 
 import torch
@@ -81,6 +82,7 @@ class RandomWalk(Objective):
     length: float = 100.0
 
     family = Walk
+    row_elements = property(attrgetter("dim"))
     reference = "Arya et al. 2022"
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """Bits that share one parameter."""
 
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ class SharedBernoulli(Objective):
 
     dim = 3
     family = Bernoulli
+    row_elements = property(attrgetter("dim"))
     reference = "Liu et al. 2019; Kool et al. 2020"
 
     def __post_init__(self) -> None:

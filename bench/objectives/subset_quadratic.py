@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -43,6 +44,7 @@ class SubsetQuadratic(Objective):
     seed: int = 1234
 
     family = Subset
+    row_elements = property(attrgetter("dim"))
     reference_estimator = RLOO(n=8)  # unbiased, with little variance for its cost
     aliases = ("subset",)
     reference = "Ahmed et al. 2023"

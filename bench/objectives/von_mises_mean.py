@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -41,6 +42,7 @@ class VonMisesMean(Objective):
 
     maximise = True
     family = ReparameterizedVonMises
+    row_elements = property(attrgetter("dim"))
     reference = "Figurnov et al. 2018"
 
     def __post_init__(self) -> None:

@@ -21,6 +21,8 @@ class LineKind(StrEnum):
     """Monte Carlo gradient of an objective whose exact gradient is unknown."""
     PILOT = "pilot"
     """Number of replicates that a cell needs for the wanted precision."""
+    OBJECTIVE = "objective"
+    """Checks that one's own objective has passed, and the size of its rows; its run is the objective itself."""
     TRAINING = "training"
     """One optimisation run of a cell: the objective's values at the checkpoints."""
 

@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from bench.execution.objectives import examine
 from bench.execution.pool import Pool
 from bench.execution.progress import Progress
 from bench.execution.study import StudyWriter
 from bench.execution.tasks import Task
 from bench.measurement.lines import head
+from bench.measurement.objective_checks import QUICK, training_data
 from bench.objectives.autoencoders import weights
 from bench.planning.cells import Cell, plan
 from bench.planning.spec import Spec
@@ -116,15 +118,19 @@ def train(
         fresh: whether to make every run again, whatever records the folder holds.
 
     Raises:
-        UsageError: an estimator or an objective cannot be created.
+        UsageError: an estimator or an objective cannot be created, or an objective is at fault.
         Damaged: the folder's records cannot be read.
         OSError, Busy: the folder cannot be written.
     """
-    cells, skips = plan(*spec.instances())
+    estimators, objectives = spec.instances()
+    examined = examine(objectives, folder, (*QUICK, training_data), fresh=fresh)
+    cells, skips = plan(estimators, objectives)
     keep = folder / WEIGHTS if keep_weights else None
     runs = [TrainingRun.of(cell, how, seed, keep) for seed in range(how.seeds) for cell in cells]
     refused = [TrainingRun.of(skip.cell, how, 0) for skip in skips]
     with StudyWriter(spec, folder, progress, workers, fresh=fresh) as study:
+        for line in examined:
+            study.keep(line)
         for run, skip in zip(refused, skips, strict=True):
             study.skip(run, skip.reason)
         lacking = study.lacking(runs)

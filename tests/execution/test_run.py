@@ -63,17 +63,21 @@ def test_a_reference_that_fails_is_a_record_and_costs_only_the_verdict(tmp_path)
     mine.write_text(
         "from dataclasses import dataclass\n"
         "from bench.objectives import BernoulliQuadratic\n"
-        "from estimators import StraightThrough\n"
+        "from estimators import RLOO\n"
+        "@dataclass(frozen=True)\n"
+        "class Broken(RLOO):\n"
+        "    def __call__(self, f, q, generator=None, state=None):\n"
+        "        raise ArithmeticError('out of order')\n"
         "@dataclass(frozen=True)\n"
         "class Wrong(BernoulliQuadratic):\n"
         "    has_exact = False\n"
-        "    reference_estimator = StraightThrough()\n",
+        "    reference_estimator = Broken()\n",
         encoding="utf-8",
     )
     recorder = Recorder()
     (cell,) = run(with_reference("rloo", objective=f"{mine}::Wrong"), tmp_path / "study", recorder)
     assert [(r["kind"], r["outcome"]) for r in recorder.records] == [("reference", "failed"), ("moments", "measured")]
-    assert "is biased" in recorder.records[0]["reason"]
+    assert "out of order" in recorder.records[0]["reason"]
     assert cell["summary"]["verdict"] == "NO_REFERENCE"
     assert reference.read(recorder.records[0]) is None
 

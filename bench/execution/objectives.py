@@ -1,0 +1,68 @@
+"""The objective record: what is found out about one's own objective before its first cell, and kept with the study."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.measurement.objective_checks import QUICK, Check, check_own
+from bench.objectives import Objective, is_own
+from bench.planning.selectors import label
+from bench.records import store
+from bench.records.code import code_digest
+from bench.records.environment import environment
+from bench.records.identity import digest, fields_of, identity
+from bench.records.lines import SCHEMA, LineKind, Outcome, Record
+from estimators import command_line_name
+
+
+def examine(
+    objectives: Sequence[Objective], folder: Path, checks: tuple[Check, ...] = QUICK, *, fresh: bool = False
+) -> list[Record]:
+    """Check the objectives that are not of the catalogue, and return the records that a study folder lacks of them.
+
+    The size of a row is read from the folder if it is on record for this code; it is never measured twice for a study.
+
+    Args:
+        objectives: the objectives; each remembers its ``row_elements``.
+        folder: the study folder; it need not exist.
+        checks: the checks to run, unless the folder has a record that this code has passed them.
+        fresh: whether to use nothing that the folder holds.
+
+    Raises:
+        Fault: an objective is at fault.
+        Damaged: the folder's records cannot be read.
+    """
+    own = [objective for objective in objectives if is_own(objective)]
+    kept = {
+        line["run"]: line
+        for line in (store.read(folder) if own and not fresh else [])
+        if line["kind"] == LineKind.OBJECTIVE
+    }
+    names, new = [check.__name__ for check in checks], list[Record]()
+    for objective in own:
+        head = _head(objective)
+        line = kept.get(head["run"])
+        if line is not None and line["code"] == head["code"]:
+            objective.remember_row_elements(line["row_elements"])
+            if set(names) <= set(line["checks"]):
+                continue
+        check_own(objective, checks)
+        passed = sorted({*names, *(line["checks"] if line is not None and line["code"] == head["code"] else [])})
+        new.append({**head, "row_elements": objective.row_elements, "checks": passed})
+    return new
+
+
+def _head(objective: Objective) -> Record:
+    """Return the start of an objective's record: the keys that are known before it is examined."""
+    return {
+        "schema": SCHEMA,
+        "kind": LineKind.OBJECTIVE,
+        "run": digest([LineKind.OBJECTIVE, identity(objective)]),
+        "code": code_digest(objective),
+        "objective": label(objective),
+        "objective_name": command_line_name(type(objective)),
+        "objective_params": fields_of(objective),
+        "objective_contents": objective.contents,
+        "outcome": Outcome.MEASURED,
+        "reason": None,
+        "environment": environment(),
+    }

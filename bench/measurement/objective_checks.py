@@ -1,0 +1,628 @@
+"""The checks of an objective: an objective at fault is found before an estimator is blamed for it.
+
+Every check is exact but two. These compare the exact value and the exact gradient with means over samples where the
+states of q cannot be summed, by a bound that holds for any law whose values stay within the range of the samples, with
+the failure rate ``FAILURE_RATE`` for each check. A sample that is too heavy-tailed to tell is not judged.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from bench.measurement.engine import Engine
+from bench.measurement.threads import single_thread
+from bench.objectives import Objective, Problem, is_own
+from bench.planning.cells import Cell, mismatch
+from bench.planning.selectors import UsageError, label
+from bench.planning.settings import Settings
+from bench.planning.user_code import Ended, contained
+from bench.records.text import described
+from estimators import RLOO, Bound, Enumeration, Estimator, Refusal, draw, inner, parameters, rows
+
+FAILURE_RATE = 1e-6
+"""Probability, over seeds, that a comparison with samples rejects a right objective; Bonferroni splits it inside."""
+SAMPLES, FEWEST, ELEMENTS = 2**15, 64, 2**21
+"""Most and fewest samples of a comparison; the size, in elements, above which it takes fewer than the most."""
+DOMINATED = 0.1
+"""A mean is not judged if one sample holds more than this share of the sum of squared deviations, or 16 / samples."""
+EXACT = 1e-5
+"""Relative difference of two exact numbers that counts as rounding, also of an f that computes in float32."""
+ROUNDING = 1e-3
+"""Relative difference between the typical values of f in float32 and in float64 that counts as rounding."""
+STEP, SLOPE = 1e-3, 1e-2
+"""Relative step of a difference of exact values; relative difference to the gradient that counts as its error."""
+UNDERSTATED = 16
+"""A declared ``row_elements`` may be this many times too small: it decides speed and memory, but no result."""
+LARGEST_ROW = 2**28
+"""Most elements of the largest tensor of one row: 1 GiB in float32, of which a call holds several."""
+
+
+class Fault(UsageError):
+    """An objective is at fault. The message is one sentence: what is wrong, and what to do."""
+
+
+class NotJudged(Exception):
+    """A check has nothing to say about an objective; the message is the reason."""
+
+
+class ObjectiveTrial:
+    """One objective, and what its checks look at; everything is in float64 on the CPU.
+
+    Args:
+        objective: the objective under test.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+
+    @functools.cached_property
+    def problem(self) -> Problem:
+        """The problem."""
+        return self.build()
+
+    @functools.cached_property
+    def q(self) -> Distribution:
+        """The distribution q at the point of measurement."""
+        return self.q_of(self.problem)
+
+    @functools.cached_property
+    def rows(self) -> Distribution:
+        """Three rows of q, whose parameters are cut off from theta."""
+        return rows(self.q, 3)
+
+    @functools.cached_property
+    def x(self) -> Tensor:
+        """Two samples of three rows, ``[2, 3, *batch, *event]``."""
+        return self.draw(self.rows, 2)
+
+    @functools.cached_property
+    def exact(self) -> tuple[float, Tensor]:
+        """Exact value and exact gradient, ``[size of theta]``."""
+        value = self.exact_value(self.theta())
+        return value.item(), self.gradient(value)
+
+    def theta(self) -> dict[str, Tensor]:
+        """Return the tensors of theta, which the exact value of this trial is differentiated in."""
+        return self.problem.theta
+
+    def build(self, dtype: torch.dtype = torch.float64) -> Problem:
+        """Build the problem once more."""
+        with self.calling("build"):
+            return self.objective.build(dtype, "cpu")
+
+    def q_of(self, problem: Problem) -> Distribution:
+        """Return q at a problem's theta."""
+        with self.calling("q"):
+            return problem.q(problem.theta)
+
+    def f(self, problem: Problem, q: Distribution, x: Tensor) -> Tensor:
+        """Return the values of the integrand over q at x, ``[..., *batch]``, as a tensor."""
+        with self.calling("f"):
+            fx: Any = problem.integrand(q)(x)
+        if fx is None:
+            raise self.fault("f returned None. Let it return one value per sample and batch element")
+        try:
+            return torch.as_tensor(fx)
+        except (TypeError, ValueError, RuntimeError):
+            raise self.fault(f"f returned {type(fx).__name__}, which is not numbers. Return a tensor") from None
+
+    def draw(self, q: Distribution, n: int) -> Tensor:
+        """Return n samples of q, ``[n, *batch, *event]``."""
+        with self.calling("q's sampler"):
+            return draw(q, n, Generator().manual_seed(0))
+
+    def exact_value(self, theta: dict[str, Tensor]) -> Tensor:
+        """Return the exact value at theta."""
+        if self.problem.exact is None:
+            raise NotJudged("it has no exact value")
+        with self.calling("exact"):
+            return self.problem.exact(theta)
+
+    def gradient(self, value: Tensor) -> Tensor:
+        """Return the gradient of a value at theta, ``[size of theta]``."""
+        found = torch.autograd.grad(value, list(self.theta().values()), materialize_grads=True, retain_graph=True)
+        return torch.cat([g.flatten() for g in found])
+
+    def fault(self, text: str) -> Fault:
+        """Return the exception for a fault; ``text`` begins with a small letter and has no full stop."""
+        return Fault(f"The objective {label(self.objective)} is at fault: {text}.")
+
+    @contextmanager
+    def calling(self, what: str) -> Iterator[None]:
+        """Turn an exception or an exit of the objective's code into a fault with its line; ``what`` was called."""
+        try:
+            with contained():
+                yield
+        except (Fault, NotJudged):
+            raise
+        except Exception as error:
+            how = str(error) if isinstance(error, Ended) else described(error)
+            raise self.fault(f"{what} raised {how}") from error
+
+
+# The checks -----------------------------------------------------------------------------------------------------------
+
+
+def declared_facts(trial: ObjectiveTrial) -> None:
+    """Check that family, dim, has_exact and the other declared facts have values of the right kind."""
+    objective, wrong = trial.objective, []
+    kinds: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "family": (lambda v: isinstance(v, type) and issubclass(v, Distribution), "a class of distributions"),
+        "dim": (lambda v: isinstance(v, int) and v >= 1, "a whole number of at least 1"),
+        "row_elements": (lambda v: isinstance(v, int) and v >= 1, "a whole number of at least 1"),
+        "exact_error": (lambda v: isinstance(v, int | float) and v >= 0, "a number of at least 0"),
+        "particles": (lambda v: v is None or (isinstance(v, int) and v >= 1), "None or a whole number of at least 1"),
+        "reference_estimator": (
+            lambda v: v is None or isinstance(v, Estimator),
+            "None or an instance of an estimator, such as Reparameterization(n=8)",
+        ),
+        **{
+            name: (lambda v: isinstance(v, bool), "True or False")
+            for name in ("differentiable", "relaxable", "bound", "maximise", "has_exact")
+        },
+    }
+    if type(objective).row_elements is Objective.row_elements:
+        del kinds["row_elements"]  # it is measured
+    for name, (fits, expected) in kinds.items():
+        if not fits(value := getattr(objective, name, None)):
+            wrong.append(f"{name} must be {expected} (got {value!r})")
+    if wrong:
+        raise trial.fault("; ".join(wrong))
+
+
+def problem_and_theta(trial: ObjectiveTrial) -> None:
+    """Check that build returns a Problem, whose theta holds leaves that require gradients, in the wanted dtype."""
+    for dtype in (torch.float64, torch.float32):
+        problem: Any = trial.build(dtype)
+        if not isinstance(problem, Problem):
+            raise trial.fault(
+                f"build returned {_kind(problem)}. Return bench.objectives.Problem(theta, q, integrand, exact): a dict "
+                "of tensors, then functions theta -> q, q -> f and theta -> value"
+            )
+        for part, tensors in (("theta", problem.theta), ("extra", problem.extra)):
+            if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+                raise trial.fault(f"{part} must be a dict of named tensors (got {_kind(tensors)})")
+            for name, t in tensors.items():
+                if t.dtype != dtype:
+                    raise trial.fault(f"{part}[{name!r}] is {t.dtype}, but build was called with dtype={dtype}")
+        if not problem.theta:
+            raise trial.fault("theta is empty. Put the tensors there whose gradient is to be measured")
+        for name, t in problem.theta.items():
+            if not t.requires_grad:
+                raise trial.fault(f"theta[{name!r}] does not require gradients. Call .requires_grad_() on it in build")
+            if not t.is_leaf:
+                raise trial.fault(
+                    f"theta[{name!r}] is computed from another tensor. Make it a leaf, by .detach().requires_grad_()"
+                )
+        for name in ("q", "integrand"):
+            if not callable(getattr(problem, name)):
+                raise trial.fault(f"{name} must be a function (got {_kind(getattr(problem, name))})")
+
+
+def family_of_q(trial: ObjectiveTrial) -> None:
+    """Check that q is of the declared family and depends on theta."""
+    q, family = trial.q, trial.objective.family
+    if not isinstance(q, Distribution):
+        raise trial.fault(f"q returned {_kind(q)}, which is not a distribution")
+    if not issubclass(type(inner(q)), family):
+        built = type(inner(q)).__name__
+        raise trial.fault(f"it declares family = {family.__name__}, and its q is {built}. Declare family = {built}")
+    own = parameters(q)
+    if not own:
+        raise trial.fault(
+            f"no tensor is found among the constructor's arguments of {type(inner(q)).__name__}. Let a network compute "
+            "the tensors before, give them to the constructor, and store each under its argument's name"
+        )
+    if not any(t.requires_grad for t in own.values()):
+        raise trial.fault(
+            f"no parameter of q ({', '.join(own)}) has a gradient at theta. Make them in q from the theta that it is "
+            "given, without .detach() or .data"
+        )
+    reached = torch.autograd.grad(
+        [t.sum() for t in own.values() if t.requires_grad],
+        list(trial.theta().values()),
+        allow_unused=True,
+        retain_graph=True,
+    )
+    if all(g is None for g in reached):
+        raise trial.fault("the parameters of q do not depend on theta. Make them in q from the theta that it is given")
+
+
+def rows_of_q(trial: ObjectiveTrial) -> None:
+    """Check that q can be split into rows: every parameter is ``[*batch, ...]``."""
+    q, advice = trial.q, "Every parameter must be a tensor [*batch, ...], stored under its argument's name"
+    own = ", ".join(f"{name} {list(t.shape)}" for name, t in parameters(q).items())
+    try:
+        r, x = trial.rows, trial.x
+        expected = [2, *r.batch_shape, *q.event_shape]
+        fits = list(r.batch_shape) == [3, *q.batch_shape] and list(x.shape) == expected
+    except Exception as error:
+        raise trial.fault(f"q cannot be split into rows: {described(error)}; q has {own}. {advice}") from error
+    if not fits:
+        raise trial.fault(
+            f"three rows of q have batch shape {list(r.batch_shape)} and samples {list(x.shape)}, expected "
+            f"{[3, *q.batch_shape]} and {expected}; q has {own}. {advice}"
+        )
+    try:
+        together, alone = r.log_prob(x), q.log_prob(x)
+    except NotImplementedError:
+        return
+    except Exception as error:
+        raise trial.fault(f"log_prob of three rows of q raised {described(error)}; q has {own}. {advice}") from error
+    if together.shape != x.shape[: together.dim()] or not _mostly_equal(together, alone, EXACT):
+        raise trial.fault(f"the log_prob of three rows of q is not the log_prob of q; q has {own}. {advice}")
+
+
+def values_of_f(trial: ObjectiveTrial) -> None:
+    """Check that f gives one number per sample and batch element, from this sample alone, and changes no sample."""
+    q, r, x = trial.q, trial.rows, trial.x
+    for over, samples in ((q, trial.draw(q, 2)), (r, x)):
+        kept = samples.clone()
+        fx, expected = trial.f(trial.problem, over, samples), [2, *over.batch_shape]
+        if not torch.equal(samples, kept):
+            raise trial.fault("f changes the samples that it is given. Compute with x.clamp, not with x.clamp_, in f")
+        if list(fx.shape) != expected:
+            advice = "Sum over the event axes, and keep all others"
+            if fx.dim() < len(expected) and q.batch_shape and not q.event_shape:
+                advice = f"Wrap q in Independent(q, {len(expected) - fx.dim()}), so that its axes are one event"
+            raise trial.fault(
+                f"f returned shape {list(fx.shape)} for samples {list(samples.shape)} of a q with batch shape "
+                f"{list(over.batch_shape)} and event shape {list(over.event_shape)}, expected {expected}. {advice}"
+            )
+        if fx.isnan().any():
+            raise trial.fault("f is NaN at samples of q")
+    is_bound = isinstance(trial.problem.integrand(q), Bound)
+    if is_bound != trial.objective.bound:
+        built = "a Bound" if is_bound else "not a Bound"
+        raise trial.fault(f"it declares bound = {trial.objective.bound}, and its integrand is {built}")
+    fx = trial.f(trial.problem, r, x)
+    if not torch.equal(fx, trial.f(trial.problem, r, x)):
+        raise trial.fault("f returned other values at the same samples. It must not draw random numbers; draw in build")
+    each = torch.stack([trial.f(trial.problem, rows(q, 1), x[:, i : i + 1]) for i in range(3)], 1).squeeze(2)
+    if not _mostly_equal(fx, each, EXACT):
+        raise trial.fault(
+            "f of one sample depends on the other samples that it is given. Reduce over the event axes alone, not over "
+            "the axes in front of the batch"
+        )
+
+
+def repeated_build(trial: ObjectiveTrial) -> None:
+    """Check that two builds are equal, also in float32: all data come from a seed."""
+    first, q, x = trial.problem, trial.q, trial.x
+    fx = trial.f(first, trial.rows, x)
+    advice = (
+        "build runs several times: draw with Generator().manual_seed(seed), in float64, and convert with .to(dtype)"
+    )
+    for dtype, near in ((torch.float64, EXACT), (torch.float32, ROUNDING)):
+        second = trial.build(dtype)
+        pairs = [("theta", first.theta, second.theta), ("extra", first.extra, second.extra)]
+        pairs += [("the parameters of q", parameters(q), parameters(trial.q_of(second)))]
+        for part, one, other in pairs:
+            differ = [k for k in one if k not in other or one[k].shape != other[k].shape]
+            differ += [k for k in one if k not in differ and not _mostly_equal(one[k], other[k], near)]
+            if differ:
+                raise trial.fault(f"two builds differ in {part}: {', '.join(differ)}. {advice}")
+        r = rows(trial.q_of(second), 3)
+        given = x.to(dtype) if x.is_floating_point() else x
+        if not _mostly_equal(fx, trial.f(second, r, given), near):
+            how = "float32 and float64" if dtype == torch.float32 else "two builds"
+            raise trial.fault(f"f differs between {how}. {advice}")
+        if first.exact is not None and second.exact is not None:
+            a, b = (torch.as_tensor(exact(p.theta)) for exact, p in ((first.exact, first), (second.exact, second)))
+            if not _mostly_equal(a, b, near):
+                raise trial.fault(f"the exact value differs between two builds. {advice}")
+
+
+def theta_through_q(trial: ObjectiveTrial) -> None:
+    """Check that f depends on theta through the q that it is given, and in no other way."""
+    advice = (
+        "Its gradient would lack that part. Let q alone use these tensors; what f needs of them belongs into extra, or "
+        "into the parameters of q"
+    )
+    fx = trial.f(trial.problem, trial.rows, trial.x)
+    if fx.requires_grad:
+        theta = trial.theta()
+        found = torch.autograd.grad(fx.sum(), list(theta.values()), allow_unused=True)
+        used = [name for name, g in zip(theta, found, strict=True) if g is not None and bool(g.any())]
+        if used:
+            raise trial.fault(f"f uses {_listed(used)} itself, and not only through q. {advice}")
+    moved = trial.build()
+    with torch.no_grad():
+        for t in moved.theta.values():
+            t.add_(0.01 * (1 + t.abs()))
+    if not _mostly_equal(fx, trial.f(moved, trial.rows, trial.x), EXACT):
+        raise trial.fault(f"f uses values of theta itself, and not only through q. {advice}")
+
+
+def exact_number(trial: ObjectiveTrial) -> None:
+    """Check that exact is one number, differentiable in the theta that it is given, where has_exact promises it."""
+    if not trial.objective.has_exact:
+        raise NotJudged("has_exact is False")
+    if trial.problem.exact is None:
+        raise trial.fault(
+            "it declares has_exact = True, the default, and builds a problem without exact. Declare has_exact = False, "
+            "and perhaps a reference_estimator such as RLOO(n=8)"
+        )
+    theta = {name: t.detach().clone().requires_grad_() for name, t in trial.theta().items()}
+    value: Any = trial.exact_value(theta)
+    if not isinstance(value, Tensor):
+        raise trial.fault(f"exact returned {_kind(value)}. Return a tensor that is differentiable in theta")
+    if value.dim():
+        raise trial.fault(f"exact returned shape {list(value.shape)}, expected one number. Average over the batch")
+    if not value.isfinite():
+        raise trial.fault(f"exact returned {value.item()}")
+    found = (
+        torch.autograd.grad(value, list(theta.values()), allow_unused=True)
+        if value.requires_grad
+        else [None] * len(theta)
+    )
+    if all(g is None for g in found):
+        raise trial.fault("exact does not depend on the theta that it is given. Compute it from its argument")
+    generator = Generator().manual_seed(0)
+    for _ in range(2):  # along a direction of relative changes, which keeps probabilities and scales in their ranges
+        at = [t.detach() for t in theta.values()]
+        v = [torch.randn(t.shape, generator=generator, dtype=t.dtype) * (t.abs() + (t == 0)) for t in at]
+        slope = sum(float((g * part).sum()) for g, part in zip(found, v, strict=True) if g is not None)
+        ahead, behind = (
+            trial.exact_value({name: t + h * part for name, t, part in zip(theta, at, v, strict=True)}).item()
+            for h in (STEP, -STEP)
+        )
+        difference = (ahead - behind) / (2 * STEP)
+        if abs(difference - slope) > SLOPE * max(abs(difference), abs(slope)) + SLOPE / 10 * abs(value.item()):
+            raise trial.fault(
+                f"exact has the slope {difference:.6g} along a direction, and its gradient says {slope:.6g}. Leave out "
+                ".detach(), .item() and float() in exact"
+            )
+
+
+def exact_against_the_sum(trial: ObjectiveTrial) -> None:
+    """Check that exact value and gradient are those of the sum over all states of q, where these are few."""
+    estimator, q = Enumeration(), trial.q
+    try:
+        estimator.check(q)
+        states = estimator.points(q) * math.prod(q.batch_shape)
+        if states * trial.objective.row_elements > ELEMENTS * max(1, math.prod(q.batch_shape)):
+            raise NotJudged("q has too many states to sum")
+    except Refusal:
+        raise NotJudged("q has no finite number of states to sum, or too many") from None
+    exact, slope = trial.exact
+    value = estimator(lambda x: trial.f(trial.problem, q, x), q).mean()
+    _assert_equal(trial, "value", exact, value.item(), "the sum over all states", _batch(q))
+    gradient, error = trial.gradient(value), trial.objective.exact_error
+    off, size = (slope - gradient).norm().item(), max(slope.norm().item(), gradient.norm().item(), EXACT * abs(exact))
+    if off > EXACT * size + error:
+        raise trial.fault(
+            f"the gradient of its exact value has norm {slope.norm().item():.6g}, that of the sum over all states has "
+            f"norm {gradient.norm().item():.6g}, and they are {off:.3g} apart"
+        )
+
+
+def exact_against_samples(trial: ObjectiveTrial) -> None:
+    """Check that exact value and gradient are within the errors of means over samples."""
+    try:
+        exact_against_the_sum(trial)
+    except NotJudged:
+        pass
+    else:
+        raise NotJudged("the sum over all states has settled it")
+    exact, slope = trial.exact
+    count = _samples(trial.objective, 1)
+    with torch.no_grad():
+        values = trial.f(trial.problem, trial.q, trial.draw(trial.q, count)).double().reshape(count, -1).mean(1, True)
+    apart = _apart(values, torch.tensor([exact], dtype=torch.float64), 0.0)
+    if apart is not None:
+        mean, error = values.mean().item(), (values.std() / math.sqrt(count)).item()
+        raise trial.fault(
+            f"its exact value is {exact:.6g}, and the mean of f over {count} samples is {mean:.6g} with standard error "
+            f"{error:.2g}{_factor(exact, mean, _batch(trial.q))}"
+        )
+    estimator = RLOO(n=4)
+    if mismatch(estimator, trial.objective):
+        raise NotJudged("no estimator at hand fits q, so that the exact gradient was not compared")
+    count, engine = _samples(trial.objective, 4), Engine(Cell(estimator, trial.objective), Settings(dtype="float64"))
+    try:
+        gradients = engine.gradients(count, Generator().manual_seed(1))
+    except (Refusal, NotImplementedError):
+        raise NotJudged("no estimator at hand fits q, so that the exact gradient was not compared") from None
+    apart = _apart(gradients, slope, trial.objective.exact_error)
+    if apart is not None:
+        name = [name for name, t in trial.theta().items() for _ in range(t.numel())][apart]
+        mean, error = gradients[:, apart].mean().item(), (gradients[:, apart].std() / math.sqrt(count)).item()
+        raise trial.fault(
+            f"its exact value has the gradient {slope[apart].item():.6g} at {name}, and {count} estimates by "
+            f"{estimator!r} have the mean {mean:.6g} with standard error {error:.2g}"
+        )
+
+
+def size_of_a_row(trial: ObjectiveTrial) -> None:
+    """Check that one row fits into memory, and a declared row_elements is not far too small."""
+    declared = trial.objective.row_elements
+    with trial.calling("f"):
+        measured = trial.objective.measured_row_elements(with_theta=False)
+    if measured > LARGEST_ROW:
+        raise trial.fault(
+            f"one sample takes a tensor of {measured:,} elements, and the limit is {LARGEST_ROW:,}. Use a smaller batch"
+        )
+    if measured > UNDERSTATED * declared:
+        raise trial.fault(
+            f"it declares row_elements = {declared}, and the largest tensor of one sample has about {measured:,} "
+            f"elements, which takes {measured // declared} times the memory. Leave row_elements out, and it is measured"
+        )
+
+
+def reference(trial: ObjectiveTrial) -> None:
+    """Check that the reference estimator is unbiased and fits the objective."""
+    estimator = trial.objective.reference_estimator
+    if estimator is None or trial.objective.has_exact:
+        raise NotJudged("no reference is measured")
+    if not estimator.unbiased:
+        raise trial.fault(f"its reference_estimator {estimator!r} is biased. Name an unbiased one, such as RLOO(n=8)")
+    if reason := mismatch(estimator, trial.objective):
+        raise trial.fault(f"its reference_estimator does not fit: {reason.rstrip('.')}")
+
+
+def gradient_of_f(trial: ObjectiveTrial) -> None:
+    """Check that f has a gradient at x, where ``differentiable`` promises it."""
+    if not trial.objective.differentiable or not trial.x.is_floating_point():
+        raise NotJudged("differentiable is False, or x holds integers")
+    x = trial.x.clone().requires_grad_()
+    fx = trial.f(trial.problem, trial.rows, x)
+    found = torch.autograd.grad(fx.sum(), x, allow_unused=True) if fx.requires_grad else (None,)
+    if found[0] is None:
+        raise trial.fault(
+            "it declares differentiable = True, the default, and f has no gradient at x. Declare it False"
+        )
+
+
+def training_data(trial: ObjectiveTrial) -> None:
+    """Check that minibatches and held-out data share theta and extra, and all minibatches have one shape."""
+    problem = trial.problem
+    others = {} if problem.minibatch is None else {f"minibatch({i})": problem.minibatch for i in (0, 1)}
+    made = {}
+    for i, (name, function) in enumerate(others.items()):
+        with trial.calling(name):
+            made[name] = function(i)
+    made |= {} if problem.held_out is None else {"held_out": problem.held_out}
+    for name, other in made.items():
+        if not isinstance(other, Problem):
+            raise trial.fault(f"{name} is {_kind(other)}, expected a Problem")
+        for part in ("theta", "extra"):
+            mine, theirs = getattr(problem, part), getattr(other, part)
+            if mine.keys() != theirs.keys() or any(mine[k] is not theirs[k] for k in mine):
+                raise trial.fault(f"{name} has a {part} of its own. Build it with the tensors of the problem itself")
+    shapes = {name: list(trial.q_of(other).batch_shape) for name, other in made.items() if name != "held_out"}
+    if len(set(map(str, shapes.values()))) > 1:
+        raise trial.fault(f"its minibatches have different batch shapes ({shapes}). Make all of them equally large")
+    if trial.objective.restarted(0) != trial.objective:
+        raise trial.fault("restarted(0) is another objective. Seed 0 must return the objective itself")
+
+
+Check = Callable[[ObjectiveTrial], None]
+QUICK: tuple[Check, ...] = (
+    declared_facts,
+    problem_and_theta,
+    family_of_q,
+    rows_of_q,
+    values_of_f,
+    repeated_build,
+    theta_through_q,
+    exact_number,
+    exact_against_the_sum,
+    exact_against_samples,
+    size_of_a_row,
+    reference,
+)
+"""The checks of one's own objectives before the first cell. A check may rely on the checks before it."""
+CHECKS: tuple[Check, ...] = (*QUICK, gradient_of_f, training_data)
+"""All checks, in the order in which they are run."""
+
+
+def judge(check: Check, trial: ObjectiveTrial) -> None:
+    """Run one check on an objective.
+
+    Raises:
+        Fault: the objective is at fault.
+        NotJudged: the check has nothing to say about this objective.
+    """
+    with single_thread(), trial.calling(f"the check {check.__name__!r}"):
+        check(trial)
+
+
+@functools.lru_cache(maxsize=64)
+def check_own(objective: Objective, checks: tuple[Check, ...] = QUICK) -> None:
+    """Check an objective unless it is one of the catalogue, whose checks are tests. Equal ones are checked once.
+
+    Raises:
+        Fault: the objective is at fault.
+    """
+    if not is_own(objective):
+        return
+    trial = ObjectiveTrial(objective)
+    for check in checks:
+        try:
+            judge(check, trial)
+        except NotJudged:
+            continue
+
+
+# Comparisons ----------------------------------------------------------------------------------------------------------
+
+
+def _apart(samples: Tensor, expected: Tensor, error: float) -> int | None:
+    """Return a column of samples, ``[R, k]``, whose mean is surely not the expected number, ``[k]``, or None.
+
+    The bound on the difference is the empirical Bernstein inequality, with L = log(2 k / FAILURE_RATE)::
+
+        sqrt(2 variance L / R) + 7 range L / (3 (R - 1))
+
+    The range is that of the samples. The second term exceeds what values beyond the largest sample add to the mean of a
+    law with a power tail, if the mean exists and the index of the tail is above 1.03. A column in which one sample
+    dominates is not judged.
+
+    Reference: Maurer & Pontil 2009 (Empirical Bernstein bounds), theorem 4.
+    """
+    count, columns = samples.shape
+    samples = samples.double()
+    level = math.log(2 * columns / FAILURE_RATE)
+    squares = (samples - samples.mean(0)).square()
+    width = samples.amax(0) - samples.amin(0)
+    bound = (2 * samples.var(0) * level / count).sqrt() + 7 * width * level / (3 * (count - 1))
+    off = (samples.mean(0) - expected).abs() - bound - error - EXACT * samples.abs().mean(0)
+    judged = samples.isfinite().all(0) & (
+        squares.amax(0) <= max(DOMINATED, 16 / count) * squares.sum(0).clamp(min=1e-300)
+    )
+    constant = width == 0
+    surely = (judged | constant) & (off > 0)
+    return int(surely.nonzero()[0]) if surely.any() else None
+
+
+def _samples(objective: Objective, points: int) -> int:
+    """Return the number of samples of a comparison, each of ``points`` points."""
+    return min(SAMPLES, max(FEWEST, ELEMENTS // (points * objective.row_elements)))
+
+
+def _mostly_equal(a: Tensor, b: Tensor, near: float) -> bool:
+    """Return whether more than half of the elements agree within ``near``, relative to the size of the elements.
+
+    Rounding moves all of them a little, and a few of them far where f has jumps; another law or other data move all.
+    """
+    if a.shape != b.shape:
+        return False
+    a, b = a.detach().double(), b.detach().double()
+    scale = torch.cat([a.flatten(), b.flatten()]).nan_to_num(0.0, 0.0, 0.0).abs().mean()
+    same = ((a - b).abs() <= near * torch.maximum(scale, a.abs())) | (a == b) | (a.isnan() & b.isnan())
+    return not a.numel() or same.double().mean().item() > 0.5
+
+
+def _assert_equal(trial: ObjectiveTrial, what: str, exact: float, truth: float, source: str, batch: int) -> None:
+    if abs(exact - truth) > EXACT * max(abs(exact), abs(truth)) + EXACT**2:
+        raise trial.fault(
+            f"its exact {what} is {exact:.6g}, and {source} gives {truth:.6g}{_factor(exact, truth, batch)}"
+        )
+
+
+def _factor(exact: float, truth: float, batch: int) -> str:
+    """Return a hint if the exact value is a batch size away from the truth."""
+    ratio = exact / truth if truth else math.nan
+    if batch > 1 and math.isclose(ratio, batch, rel_tol=0.2):
+        return f", a factor of {ratio:.3g}: the batch has {batch} elements, and E f is their mean, not their sum"
+    return f", a factor of {ratio:.3g}" if math.isfinite(ratio) and ratio > 1.5 else ""
+
+
+def _batch(q: Distribution) -> int:
+    return math.prod(q.batch_shape)
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(f"theta[{name!r}]" for name in names)
+
+
+def _kind(value: object) -> str:
+    """Return what a value is, in a few characters."""
+    return f"a {type(value).__name__}"

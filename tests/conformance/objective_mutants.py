@@ -1,0 +1,608 @@
+"""Deliberately wrong objectives, each with the check that refuses it, and what it says."""
+
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Generator
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Dirichlet,
+    Distribution,
+    Independent,
+    Normal,
+    OneHotCategorical,
+    Poisson,
+)
+
+from bench.objectives import (
+    BernoulliQuadratic,
+    GaussianQuadratic,
+    ImportanceWeighted,
+    Objective,
+    PoissonQuadratic,
+    Problem,
+)
+from estimators import Drawable, Enumeration, StraightThrough
+
+
+def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Attention(Objective):
+    """Hard attention on a batch of 6 with 4 places: right, and the base of most mutants."""
+
+    dim = 1
+    family = OneHotCategorical
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        data, keys = (seeded(*shape, seed=s).to(device, dtype) for s, shape in enumerate(((6, 5), (4, 5))))
+        theta = {"w": (0.5 * seeded(5, 4, seed=2)).to(device, dtype).requires_grad_()}
+        return self.problem(theta, data, keys)
+
+    def problem(self, theta, data, keys):
+        def q(theta):
+            return OneHotCategorical(logits=data.to(theta["w"]) @ theta["w"], validate_args=False)
+
+        def f(x):
+            return (x @ keys - data).square().sum(-1)
+
+        def exact(theta):
+            return Enumeration()(lambda x: (x @ keys.to(x) - data.to(x)).square().sum(-1), q(theta)).mean()
+
+        return Problem(theta, q, lambda _q: f, exact)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    objective: Objective
+    check: str
+    says: str
+
+
+MUTANTS: list[Mutant] = []
+
+
+def dies(check: str, says: str):
+    """Return a decorator that adds a class to the mutants."""
+
+    def listed(cls: type) -> type:
+        MUTANTS.append(Mutant(cls(), check, says))
+        return cls
+
+    return listed
+
+
+class Changed:
+    """A base class for mutants: ``change`` maps the right problem to the wrong one."""
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        return self.change(super().build(dtype, device))
+
+    def change(self, problem: Problem) -> Any:
+        raise NotImplementedError
+
+
+def with_f(problem: Problem, wrong: Any) -> Problem:
+    """Return the problem with ``wrong(f, x)`` as its f(x)."""
+
+    def integrand(q):
+        f = problem.integrand(q)
+        return lambda x: wrong(f, x)
+
+    return replace(problem, integrand=integrand)
+
+
+# Declared facts -------------------------------------------------------------------------------------------------------
+
+
+@dies("test_declared_facts", "dim must be a whole number")
+@dataclass(frozen=True)
+class NoDim(Attention):
+    dim = None
+
+
+@dies("test_declared_facts", "reference_estimator must be None or an instance")
+@dataclass(frozen=True)
+class EstimatorByName(Attention):
+    reference_estimator = "reparameterization"
+
+
+@dies("test_declared_facts", "family must be a class of distributions (got 'Normal'); dim must be")
+@dataclass(frozen=True)
+class TwoWrong(Attention):
+    family = "Normal"
+    dim = "many"
+
+
+@dies("test_reference_estimator", "StraightThrough(n=1) is biased")
+@dataclass(frozen=True)
+class BiasedReference(Attention):
+    has_exact = False
+    reference_estimator = StraightThrough()
+
+
+@dies("test_f_has_a_gradient", "declares differentiable = True")
+@dataclass(frozen=True)
+class NotDifferentiable(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x.detach()))
+
+
+@dies("test_size_of_a_row", "declares row_elements = 1")
+@dataclass(frozen=True)
+class Understated(Attention):
+    row_elements = 1
+
+
+@dies("test_f_has_one_value_each", "declares bound = True, and its integrand is not a Bound")
+@dataclass(frozen=True)
+class NoBound(Attention):
+    bound = True
+
+
+# Theta ----------------------------------------------------------------------------------------------------------------
+
+
+@dies("test_build_returns_a_problem", "build returned a tuple. Return bench.objectives.Problem")
+@dataclass(frozen=True)
+class Tuple(Changed, Attention):
+    def change(self, problem):
+        return problem.theta, problem.q, problem.integrand
+
+
+@dies("test_build_returns_a_problem", "theta['w'] does not require gradients")
+@dataclass(frozen=True)
+class NoGradient(Attention):
+    def problem(self, theta, data, keys):
+        return super().problem({"w": theta["w"].detach()}, data, keys)
+
+
+@dies("test_build_returns_a_problem", "theta['w'] is computed from another tensor")
+@dataclass(frozen=True)
+class NoLeaf(Attention):
+    def problem(self, theta, data, keys):
+        return super().problem({"w": 2 * theta["w"]}, data, keys)
+
+
+@dies("test_build_returns_a_problem", "theta['w'] is torch.float32, but build was called with dtype=torch.float64")
+@dataclass(frozen=True)
+class AlwaysFloat32(Attention):
+    def build(self, dtype=torch.float32, device="cpu"):
+        return super().build(torch.float32, device)
+
+
+@dies("test_build_returns_a_problem", "build raised KeyError")
+@dataclass(frozen=True)
+class Raises(Changed, Attention):
+    def change(self, problem):
+        return problem.theta["v"]
+
+
+# q --------------------------------------------------------------------------------------------------------------------
+
+
+@dies("test_q_is_of_the_declared_family", "declares family = Bernoulli, and its q is Normal")
+@dataclass(frozen=True)
+class OtherFamily(GaussianQuadratic):
+    family = Bernoulli
+
+
+@dies("test_q_is_of_the_declared_family", "has a gradient at theta")
+@dataclass(frozen=True)
+class Detached(Changed, Attention):
+    def change(self, problem):
+        return replace(problem, q=lambda theta: problem.q({k: t.detach() for k, t in theta.items()}))
+
+
+class Policy(Distribution):
+    """A distribution that holds a network."""
+
+    arg_constraints = {}  # noqa: RUF012
+
+    def __init__(self, net):
+        self.net = net
+        super().__init__(torch.Size([2]), validate_args=False)
+
+    def logits(self):
+        return self.net(torch.ones(2, 1, dtype=self.net.weight.dtype)).squeeze(-1)
+
+    def sample(self, sample_shape=()):
+        return torch.bernoulli(self.logits().sigmoid().detach().expand(*sample_shape, 2))
+
+    def log_prob(self, x):
+        return Bernoulli(logits=self.logits()).log_prob(x)
+
+
+@dies("test_q_is_of_the_declared_family", "no tensor is found among the constructor's arguments of Policy")
+@dataclass(frozen=True)
+class HoldsAModule(Objective):
+    dim = 1
+    family = Policy
+    has_exact = False
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        net = torch.nn.Linear(1, 1).to(device, dtype)
+        return Problem(dict(net.named_parameters()), lambda _theta: Policy(net), lambda _q: lambda x: x)
+
+
+class Chain(Drawable):
+    """Bits with weights that all batch elements share: its parameter is not [*batch, ...]."""
+
+    arg_constraints = {}  # noqa: RUF012
+
+    def __init__(self, inputs, weights, validate_args=None):
+        self.inputs, self.weights = inputs, weights
+        super().__init__(inputs.shape[:1], weights.shape[1:], validate_args=False)
+
+    def bits(self):
+        return Bernoulli(logits=self.inputs @ self.weights)
+
+    def draw(self, sample_shape, generator):
+        return self.bits().sample(sample_shape)
+
+    def log_prob(self, value):
+        return self.bits().log_prob(value).sum(-1)
+
+
+@dies("test_q_can_be_split_into_rows", "Every parameter must be a tensor [*batch, ...]")
+@dataclass(frozen=True)
+class SharedWeights(Objective):
+    dim = 3
+    family = Chain
+    has_exact = False
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        inputs = seeded(4, 2).to(device, dtype)
+        theta = {"w": seeded(2, 3, seed=1).to(device, dtype).requires_grad_()}
+        return Problem(theta, lambda theta: Chain(inputs, theta["w"]), lambda _q: lambda x: x.sum(-1))
+
+
+# f --------------------------------------------------------------------------------------------------------------------
+
+
+@dies("test_f_has_one_value_each", "Wrap q in Independent(q, 1)")
+@dataclass(frozen=True)
+class ForgottenIndependent(Changed, BernoulliQuadratic):
+    dim: int = 3
+
+    def change(self, problem):
+        return replace(problem, q=lambda theta: problem.q(theta).base_dist)
+
+
+@dies("test_f_has_one_value_each", "f returned None")
+@dataclass(frozen=True)
+class NoReturn(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: None)
+
+
+@dies("test_f_has_one_value_each", "expected [2, 6]")
+@dataclass(frozen=True)
+class KeepsAnAxis(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x).unsqueeze(-1))
+
+
+@dies("test_f_has_one_value_each", "expected [2, 6]")
+@dataclass(frozen=True)
+class MeanOverTheBatch(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x).mean())
+
+
+@dies("test_f_has_one_value_each", "f changes the samples")
+@dataclass(frozen=True)
+class InPlace(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x.mul_(0.5)))
+
+
+@dies("test_f_has_one_value_each", "f changes the samples")
+@dataclass(frozen=True)
+class InPlaceThroughNumpy(Changed, Attention):
+    def change(self, problem):
+        def wrong(f, x):
+            a = x.numpy()
+            a *= 0.5
+            return f(x).numpy()
+
+        return with_f(problem, wrong)
+
+
+@dies("test_f_has_one_value_each", "f of one sample depends on the other samples")
+@dataclass(frozen=True)
+class Normalised(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x) / f(x).std(0, keepdim=True).clamp(min=1).mean(1, keepdim=True))
+
+
+@dies("test_f_has_one_value_each", "f is NaN")
+@dataclass(frozen=True)
+class NotANumber(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: (f(x) - 1e9).log())
+
+
+@dies("test_f_has_one_value_each", "f raised TypeError: ")
+@dataclass(frozen=True)
+class FRaises(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x, 1))
+
+
+@dies("test_f_has_one_value_each", "f raised the code ends the program, with sys.exit(0) (objective_mutants.py, line")
+@dataclass(frozen=True)
+class FExits(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: sys.exit(0))
+
+
+# Builds ---------------------------------------------------------------------------------------------------------------
+
+
+@dies("test_build_can_be_repeated", "two builds differ in the parameters of q: logits")
+@dataclass(frozen=True)
+class UnseededData(Attention):
+    def problem(self, theta, data, keys):
+        return super().problem(theta, torch.randn_like(data), keys)
+
+
+@dies("test_build_can_be_repeated", "f differs between two builds")
+@dataclass(frozen=True)
+class UnseededKeys(Attention):
+    def problem(self, theta, data, keys):
+        return super().problem(theta, data, torch.randn_like(keys))
+
+
+@dies("test_build_can_be_repeated", "two builds differ in theta: w")
+@dataclass(frozen=True)
+class UnseededTheta(Attention):
+    def problem(self, theta, data, keys):
+        return super().problem({"w": torch.randn_like(theta["w"]).requires_grad_()}, data, keys)
+
+
+@dies("test_build_can_be_repeated", "f differs between float32 and float64")
+@dataclass(frozen=True)
+class DrawnInTheDtype(Attention):
+    def problem(self, theta, data, keys):
+        drawn = torch.randn(data.shape, generator=Generator().manual_seed(0), dtype=data.dtype)
+        return super().problem(theta, data, keys + drawn.mean(0))
+
+
+@dies("test_f_has_one_value_each", "f returned other values at the same samples")
+@dataclass(frozen=True)
+class Noisy(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x) + torch.rand_like(f(x)))
+
+
+# Theta inside f -------------------------------------------------------------------------------------------------------
+
+
+@dies("test_f_depends_on_theta_through_q_alone", "f uses theta['w'] itself")
+@dataclass(frozen=True)
+class SharedTrunk(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x) * problem.theta["w"].square().sum())
+
+
+@dies("test_f_depends_on_theta_through_q_alone", "f uses values of theta itself")
+@dataclass(frozen=True)
+class SharedTrunkOfABlackBox(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x) * problem.theta["w"].detach().square().sum())
+
+
+@dies("test_f_depends_on_theta_through_q_alone", "f uses theta['mean'] and theta['log_scale'] itself")
+@dataclass(frozen=True)
+class EntropyOfTheOuterQ(Changed, GaussianQuadratic):
+    def change(self, problem):
+        outer = problem.q(problem.theta)
+        return with_f(problem, lambda f, x: f(x) - outer.log_prob(x))
+
+
+# The exact value ------------------------------------------------------------------------------------------------------
+
+
+@dies("test_exact_is_one_number", "builds a problem without exact")
+@dataclass(frozen=True)
+class NoExact(Changed, Attention):
+    def change(self, problem):
+        return replace(problem, exact=None)
+
+
+@dies("test_exact_is_one_number", "exact returned shape [6], expected one number")
+@dataclass(frozen=True)
+class ExactOfAVector(Changed, Attention):
+    def change(self, problem):
+        return replace(problem, exact=lambda theta: problem.exact(theta).expand(6))
+
+
+@dies("test_exact_is_one_number", "exact returned a float")
+@dataclass(frozen=True)
+class ExactOfAFloat(Changed, Attention):
+    def change(self, problem):
+        return replace(problem, exact=lambda theta: problem.exact(theta).item())
+
+
+@dies("test_exact_is_one_number", "exact does not depend on the theta that it is given")
+@dataclass(frozen=True)
+class ExactOfAnotherTheta(Changed, Attention):
+    def change(self, problem):
+        return replace(problem, exact=lambda _theta: problem.exact(problem.theta))
+
+
+@dies("test_exact_is_the_sum_over_all_states", "a factor of 6: the batch has 6 elements")
+@dataclass(frozen=True)
+class ForgottenMean(Changed, Attention):
+    def change(self, problem):
+        return replace(problem, exact=lambda theta: 6 * problem.exact(theta))
+
+
+@dies("test_exact_is_the_sum_over_all_states", "apart")
+@dataclass(frozen=True)
+class RightAtThisPointAlone(Changed, Attention):
+    def change(self, problem):
+        total = problem.theta["w"].sum().item()
+        return replace(problem, exact=lambda theta: problem.exact(theta) + theta["w"].sum() - total)
+
+
+@dies("test_exact_is_one_number", "along a direction, and its gradient says")
+@dataclass(frozen=True)
+class HalfTheGradient(Changed, Attention):
+    def change(self, problem):
+        def exact(theta):
+            value = problem.exact(theta)
+            return value.detach() / 2 + value / 2
+
+        return replace(problem, exact=exact)
+
+
+@dies("test_exact_is_the_mean_over_samples", "its exact value is")
+@dataclass(frozen=True)
+class FifthTooLarge(Changed, GaussianQuadratic):
+    def change(self, problem):
+        return replace(problem, exact=lambda theta: 1.2 * problem.exact(theta))
+
+
+@dies("test_exact_is_the_mean_over_samples", "its exact value is")
+@dataclass(frozen=True)
+class ForgottenVariance(Changed, PoissonQuadratic):
+    def change(self, problem):
+        return replace(problem, exact=lambda theta: problem.exact(theta) - theta["log_rate"].exp().sum())
+
+
+@dies("test_exact_is_the_mean_over_samples", "its exact value has the gradient 0 at log_scale")
+@dataclass(frozen=True)
+class ConstantScale(Changed, GaussianQuadratic):
+    def change(self, problem):
+        constant = {"log_scale": problem.theta["log_scale"].detach()}
+        return replace(problem, exact=lambda theta: problem.exact(theta | constant))
+
+
+@dies("test_exact_is_one_number", "along a direction, and its gradient says")
+@dataclass(frozen=True)
+class DetachedScale(Changed, ImportanceWeighted):
+    def change(self, problem):
+        return replace(problem, exact=lambda theta: problem.exact(theta | {"log_scale": theta["log_scale"].detach()}))
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+@dies("test_training_data", "minibatch(0) has a theta of its own")
+@dataclass(frozen=True)
+class OwnTheta(Changed, Attention):
+    def change(self, problem):
+        return replace(problem, minibatch=lambda i: Attention().build(problem.theta["w"].dtype))
+
+
+# Right objectives that a careless check would refuse ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Jump(Changed, GaussianQuadratic):
+    """f jumps; f32 and f64 differ at no sample that counts."""
+
+    dim: int = 2
+    has_exact = False
+    differentiable = False
+
+    def change(self, problem):
+        return replace(with_f(problem, lambda f, x: (f(x) > 1).to(x)), exact=None)
+
+
+@dataclass(frozen=True)
+class BlackBox(Changed, Attention):
+    """f returns numpy."""
+
+    differentiable = False
+
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x.detach()).numpy())
+
+
+@dataclass(frozen=True)
+class LargeConstant(Changed, Attention):
+    """f has a constant beside which its differences are small."""
+
+    def change(self, problem):
+        return replace(with_f(problem, lambda f, x: f(x) + 1e5), exact=lambda theta: problem.exact(theta) + 1e5)
+
+
+@dataclass(frozen=True)
+class Integers(Objective):
+    """A q over integers, with one parameter for all batch elements."""
+
+    dim = 2
+    family = Categorical
+    differentiable = False
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        theta = {"logits": seeded(3).to(device, dtype).requires_grad_()}
+
+        def q(theta):
+            return Independent(Categorical(logits=theta["logits"].expand(5, 2, 3)), 1)
+
+        def exact(theta):
+            return (theta["logits"].softmax(-1) @ torch.arange(3.0).to(theta["logits"])) * 2
+
+        return Problem(theta, q, lambda _q: lambda x: x.sum(-1).to(dtype), exact)
+
+
+@dataclass(frozen=True)
+class RareTail(Objective):
+    """f has a Pareto tail of index 1.5: its variance is infinite, and means over samples say little."""
+
+    dim = 1
+    family = Normal
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        theta = {"mean": torch.zeros(1, dtype=dtype, device=device, requires_grad=True)}
+
+        def f(x):
+            return torch.special.ndtr(-x.double().squeeze(-1)).pow(-1 / 1.5).to(x)
+
+        def exact(theta):
+            z = torch.linspace(-12, 30, 20_001, dtype=torch.float64)
+            exponent = -torch.special.log_ndtr(-z) / 1.5 - (z - theta["mean"].double()).square() / 2
+            return torch.trapezoid(exponent.exp(), z).to(theta["mean"]) / (2 * torch.pi) ** 0.5
+
+        return Problem(theta, lambda t: Independent(Normal(t["mean"], 1.0), 1), lambda _q: f, exact)
+
+
+@dataclass(frozen=True)
+class Simplex(Objective):
+    """A q by torch's own sampler, without an exact value and without a batch."""
+
+    dim = 3
+    family = Dirichlet
+    has_exact = False
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        theta = {"log_a": torch.zeros(3, dtype=dtype, device=device, requires_grad=True)}
+        return Problem(theta, lambda t: Dirichlet(t["log_a"].exp()), lambda _q: lambda x: x[..., 0])
+
+
+@dataclass(frozen=True)
+class Counts(Objective):
+    """A batch of counts."""
+
+    dim = 1
+    family = Poisson
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        theta = {"log_rate": seeded(4).to(device, dtype).requires_grad_()}
+
+        def exact(theta):
+            return theta["log_rate"].exp().mean()
+
+        return Problem(theta, lambda t: Poisson(t["log_rate"].exp()), lambda _q: lambda x: x, exact)
+
+
+RIGHT = [Attention(), Jump(), BlackBox(), LargeConstant(), Integers(), RareTail(), Simplex(), Counts()]
