@@ -8,12 +8,22 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Independent,
+    Normal,
+    OneHotCategorical,
+    Poisson,
+    TransformedDistribution,
+)
 from torch.nn import functional
 
 from estimators._axes import over_event, over_samples, spread, weighted_sum
-from estimators._protocol import inner
-from estimators._rows import one, parameters
+from estimators._protocol import closed, has_law, inner
+from estimators._rows import is_trained, one, parameters
+from estimators._supports import refuse_unseen
 from estimators._surrogate import inject, inject_at, pull_through_sigmoid, with_derivative
 from estimators.distributions import Drawable
 
@@ -34,7 +44,7 @@ def row_probs(q: Distribution) -> Tensor:
     length 1. The logits of a categorical q must be normalised, as torch's constructors leave them.
     """
     (name, value), *_ = parameters(q).items()
-    value = one(value.detach())
+    value = one(value.detach(), q)
     if name == "probs":
         return value
     return value.sigmoid() if isinstance(inner(q), Bernoulli) else value.exp()
@@ -61,15 +71,21 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
     A one-hot x may lie off the support: log q is continued linearly in x, as for bits. (torch's ``log_prob`` looks up
     the largest entry of x, which is a step.) For a Normal, the terms without x are computed once for all samples.
     """
-    base = inner(q)
+    base = closed(inner(q))
     if isinstance(base, OneHotCategorical):
         finite = logits(q).clamp_min(torch.finfo(x.dtype).min)  # 0 times an infinite logit is NaN
         return over_event((x * finite).sum(-1), len(q.event_shape) - 1)
-    if type(base) is Normal:
+    if isinstance(base, Normal):
         event, z = len(q.event_shape), (x - base.loc) / base.scale
         constant = over_event(base.scale.log() + math.log(2 * math.pi) / 2, event)
         return over_event(z.square(), event) / -2 - constant
-    return q.log_prob(x)
+    if has_law(type(inner(q)), Poisson):
+        rate = parameters(q)["rate"]
+        counted = x.xlogy(torch.where(x > 0, rate, 1))  # torch's own has the derivative 0/0 at a rate of 0
+        return over_event(counted - rate - (x + 1).lgamma(), len(q.event_shape))
+    base = inner(q)
+    fixed = isinstance(base, TransformedDistribution) and is_trained(base.transforms) and not x.requires_grad
+    return q.log_prob(x.detach() if fixed else x)  # a new tensor is not in the transforms' caches
 
 
 def mass(q: Distribution, x: Tensor) -> Tensor:
@@ -85,7 +101,28 @@ def mass(q: Distribution, x: Tensor) -> Tensor:
             each = (x * p).sum(-1)
         case _:
             each = p.expand(*x.shape, p.shape[-1]).gather(-1, x.unsqueeze(-1)).squeeze(-1)
-    return each.reshape(*each.shape[: 1 + len(q.batch_shape)], -1).prod(-1)
+    axes = 1 + len(q.batch_shape)
+    return each.reshape(*each.shape[:axes], each.shape[axes:].numel()).prod(-1)
+
+
+def state_score(q: Distribution, x: Tensor, weight: Tensor, log_q: Tensor, estimator: object = None) -> Tensor:
+    """Return zeros, ``[*batch]``, whose gradient is ``sum_k weight_k grad log q(x_k)``, right for weights of order q.
+
+    A probability of 0 or 1 makes states impossible. Their mass is 0, but it has a derivative in the probabilities:
+
+    ``weight grad log q = (weight / q) grad q``
+
+    Args:
+        q: a Bernoulli or categorical distribution, batch shape ``[*batch]``.
+        x: states, ``[n, *batch, *event]``.
+        weight: ``[n, *batch]``, a product that contains q(x_k).
+        log_q: the logarithm of q(x_k) in this product, ``[n, *batch]``.
+        estimator: the caller, named where a second derivative is refused.
+    """
+    if "logits" in parameters(q):
+        return score(q, x, weight, estimator)
+    ratio, target = weight / log_q.exp(), mass(q, x)
+    return inject_at(q.batch_shape, [(ratio.to(target).movedim(0, -1), target.movedim(0, -1))], estimator)
 
 
 def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) -> Tensor:
@@ -100,13 +137,16 @@ def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) 
     Raises:
         ValueError: the shape of ``weight`` is not ``[n, *batch]``.
     """
-    base, x = inner(q), x.detach()
     if weight.shape != (expected := (*x.shape[:1], *q.batch_shape)):
         raise ValueError(f"score got a weight of shape {list(weight.shape)}. Use one of shape {list(expected)}.")
-    if isinstance(base, Drawable) and (closed := base.score(x, weight)) is not None:
-        return inject(q, estimator, **closed)
+    q, x = untransformed(q, x)
+    base = inner(q)
+    if closed(base) is None:
+        refuse_unseen(q)
+    if isinstance(base, Drawable) and (own := base.score(x, weight)) is not None:
+        return inject(q, estimator, **own)
     w = spread(weight, x)
-    match base:
+    match closed(base):
         case Normal():
             return inject(q, estimator, **_normal_score(base, x, w))
         case Bernoulli():
@@ -121,7 +161,24 @@ def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) 
                 return inject(q, estimator, logits=count)  # q's logits are normalised: log q(x) = x . logits
             return inject(q, estimator, probs=count / row_probs(q).clamp_min(torch.finfo(count.dtype).tiny))
         case _:
-            return inject_at(q.batch_shape, [(weight.movedim(0, -1), q.log_prob(x).movedim(0, -1))], estimator)
+            return inject_at(q.batch_shape, [(weight.movedim(0, -1), log_prob(q, x).movedim(0, -1))], estimator)
+
+
+def untransformed(q: Distribution, x: Tensor) -> tuple[Distribution, Tensor]:
+    """Return a distribution and a point, detached, that have the score of q at x.
+
+    They are those below the transforms of q, unless these are trained. A transform with a cache gives the very point
+    that it made x from, which is exact even where its value is rounded, as a saturated tanh is to 1.
+    """
+    base = inner(q)
+    if not isinstance(base, TransformedDistribution) or type(base).log_prob is not TransformedDistribution.log_prob:
+        return q, x.detach()
+    if is_trained(base.transforms):  # then the point below a fixed x is not fixed, though a cache says so
+        return q, x.detach()
+    for transform in reversed(base.transforms):
+        x = transform.inv(x)
+    below = base.base_dist
+    return untransformed(Independent(below, len(below.batch_shape) - len(q.batch_shape), validate_args=False), x)
 
 
 def _normal_score(base: Normal, x: Tensor, w: Tensor) -> dict[str, Tensor]:
@@ -130,7 +187,7 @@ def _normal_score(base: Normal, x: Tensor, w: Tensor) -> dict[str, Tensor]:
     ``loc: sum_k w_k (x_k - loc) / scale^2``
     ``scale: sum_k w_k ((x_k - loc)^2 / scale^2 - 1) / scale``
     """
-    inverse, off = one(base.scale.detach()).reciprocal(), x - base.loc.detach()
+    inverse, off = one(base.scale.detach(), base).reciprocal(), x - base.loc.detach()
     weighted = (w * off).mul_(inverse.square())
     free = None if w.requires_grad else off  # a graph keeps it for its backward
     square = torch.addcmul(w, weighted, off, value=-1, out=free)

@@ -14,8 +14,7 @@ from torch.nn import functional
 
 from estimators._densities import row_probs
 from estimators._noise import normal, torch_seeded, uniform
-from estimators._protocol import UnsupportedFamily, inner
-from estimators._rows import first_parameter
+from estimators._protocol import UnsupportedFamily, closed, has_law, inner
 from estimators._transforms import no_derivatives
 from estimators.distributions import Drawable
 
@@ -23,10 +22,10 @@ from estimators.distributions import Drawable
 def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     """Return n samples of q, ``[n, *batch, *event]``, without a graph."""
     base, shape = inner(q), Size((n, *q.batch_shape, *q.event_shape))
-    match base:
-        case Drawable():
-            with no_derivatives():
-                return base.draw(Size((n,)), generator)
+    if isinstance(base, Drawable):
+        with no_derivatives():
+            return base.draw(Size((n,)), generator)
+    match closed(base):
         case Normal():
             return normal(shape, base.loc, generator).mul_(base.scale.detach()).add_(base.loc.detach())
         case Bernoulli():
@@ -37,7 +36,7 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
             bounds = _bounds(q)  # inverse transform, one uniform for each category number
             return (uniform(shape, bounds, generator).unsqueeze(-1) >= bounds).sum(-1)
         case _:
-            with no_derivatives(), torch_seeded(generator, first_parameter(q).device):
+            with no_derivatives(), torch_seeded(generator):
                 return q.sample(Size((n,)))
 
 
@@ -76,15 +75,13 @@ def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     base = inner(q)
     if not q.has_rsample:
         raise UnsupportedFamily(f"{type(base).__name__} has no reparameterized sampler. Use ScoreFunction or RLOO.")
-    match base:
-        case Drawable():
-            return base.rdraw(Size((n,)), generator)
-        case Normal():
-            noise = normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator)
-            if n != 1:
-                return (noise * base.scale).add_(base.loc)
-            # One sample is computed without its axis: autograd would sum over it, a pass that changes nothing.
-            return (noise.squeeze(0) * base.scale).add_(base.loc).unsqueeze(0)
-        case _:
-            with torch_seeded(generator, first_parameter(q).device):
-                return q.rsample(Size((n,)))
+    if isinstance(base, Drawable):
+        return base.rdraw(Size((n,)), generator)
+    if isinstance(base, Normal) and has_law(type(base), Normal):
+        noise = normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator)
+        if n != 1:
+            return (noise * base.scale).add_(base.loc)
+        # One sample is computed without its axis: autograd would sum over it, a pass that changes nothing.
+        return (noise.squeeze(0) * base.scale).add_(base.loc).unsqueeze(0)
+    with torch_seeded(generator):
+        return q.rsample(Size((n,)))

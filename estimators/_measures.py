@@ -29,7 +29,7 @@ class Pair(NamedTuple):
 def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -> tuple[Tensor, dict[str, Pair]]:
     """Return n samples x of q, ``[n, *batch, *event]``, and the ``Pair`` of each parameter that has one, by name."""
     base = inner(q)
-    own = {name: one(value.detach()) for name, value in parameters(q).items()}
+    own = {name: one(value.detach(), q) for name, value in parameters(q).items()}
     if isinstance(base, Normal):
         return _normal(q, n, own["loc"], own["scale"], coupled, generator)
     x = draw(q, n, generator)

@@ -40,12 +40,13 @@ def logistic(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
 
 
 @contextlib.contextmanager
-def torch_seeded(generator: Generator | None, device: torch.device) -> Iterator[None]:
+def torch_seeded(generator: Generator | None) -> Iterator[None]:
     """Inside the block, seed torch's global generator from ``generator`` if it is given; restore it afterwards."""
     if generator is None:
         yield
         return
     seed = torch.randint(2**62, (), generator=generator, device=generator.device).item()
+    device = generator.device
     cuda = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if cuda else []), torch.cuda.device(device if cuda else -1):
         seed_one = torch.cuda.manual_seed if cuda else torch.default_generator.manual_seed  # not every device

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Generator, Size, Tensor, nn
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent, OneHotCategorical
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, OneHotCategorical
 
 from estimators._fields import PlainFields
 
@@ -18,6 +18,59 @@ def inner(q: Distribution) -> Distribution:
     while isinstance(q, Independent):
         q = q.base_dist
     return q
+
+
+_LAW = {"sample", "rsample", "draw", "rdraw", "log_prob", "score", "probs", "logits"}
+"""Names that define the law of a distribution: how it is sampled, and its density."""
+
+
+@functools.cache
+def law(family: type[Distribution]) -> type[Distribution]:
+    """Return the class that defines the law of a family: itself, or the parent whose sampler and density it keeps."""
+    for ancestor in family.__mro__:
+        if ancestor is Distribution:
+            break
+        if _is_torchs(ancestor):
+            return ancestor
+        if _LAW & vars(ancestor).keys():
+            return ancestor if issubclass(ancestor, Distribution) else family
+    return family
+
+
+@functools.cache
+def has_law(family: type[Distribution], *laws: type[Distribution]) -> bool:
+    """Return whether the law of a family is one of ``laws``: a subclass with a sampler or a density of its own is not.
+
+    torch's own subclasses, such as Chi2 of Gamma, have the law of their parents.
+    """
+    own = law(family)
+    return own in laws or (_is_torchs(own) and issubclass(own, laws))
+
+
+_CLOSED = (Normal, Bernoulli, Categorical, OneHotCategorical)
+
+
+def closed(base: Distribution) -> Distribution | None:
+    """Return a distribution whose law has closed forms in this library (Normal, bits, categories); None for another."""
+    return base if has_law(type(base), *_CLOSED) else None
+
+
+@functools.cache
+def has_path(family: type[Distribution]) -> bool:
+    """Return whether the samples of a family are differentiable, by a method as new as the one that draws them.
+
+    A subclass with its own ``sample`` and the ``rsample`` of its parent has two laws: the second is not its own.
+    """
+    order = [vars(ancestor).keys() for ancestor in family.__mro__]
+    draws, path = (next(i for i, own in enumerate(order) if own & names) for names in _SAMPLERS)
+    return bool(family.has_rsample) and (path <= draws or _is_torchs(family.__mro__[draws]))
+
+
+_SAMPLERS = ({"sample", "draw"}, {"rsample", "rdraw"})
+
+
+def _is_torchs(family: type) -> bool:
+    return family.__module__.startswith("torch.distributions.")
 
 
 class Refusal(ValueError):
@@ -180,8 +233,10 @@ class Estimator(PlainFields, abc.ABC):
 
     def refuses(self, family: type[Distribution]) -> str | None:
         """Return why this estimator does not support ``family``, or None if it does."""
-        if self.families is None or issubclass(family, self.families):
+        if self.families is None or has_law(family, *self.families):
             return None
+        if parent := next((parent for parent in self.families if issubclass(family, parent)), None):
+            return own_law(self, family, parent)
         if issubclass(family, Categorical) and OneHotCategorical in self.families:
             return (
                 f"{self!r} needs one-hot samples, and q is an integer Categorical. "
@@ -342,6 +397,15 @@ def _checked_integrand(estimator: Estimator, f: Integrand, q: Distribution) -> C
 
 def _article(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
+
+
+def own_law(estimator: Estimator, family: type[Distribution], parent: type[Distribution]) -> str:
+    """Return why an estimator of ``parent`` does not support its subclass ``family``, which has a law of its own."""
+    others = "Reparameterization, ScoreFunction or RLOO" if has_path(family) else "ScoreFunction or RLOO"
+    return (
+        f"{estimator!r} uses formulas of {parent.__name__}, and q is {family.__name__}, a subclass with its own "
+        f"sampler or density. Use {others}, which call its methods."
+    )
 
 
 def _advice(family: type[Distribution]) -> str:

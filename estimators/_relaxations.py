@@ -41,7 +41,7 @@ def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     """
     noise = logistic if isinstance(inner(q), Bernoulli) else gumbel
     own = logits(q).detach()
-    return noise(Size((n, *q.batch_shape, *q.event_shape)), own, generator).add_(one(own))
+    return noise(Size((n, *q.batch_shape, *q.event_shape)), own, generator).add_(one(own, q))
 
 
 def squash(q: Distribution, z: Tensor, temperature: Tensor | float) -> Tensor:
@@ -52,7 +52,7 @@ def squash(q: Distribution, z: Tensor, temperature: Tensor | float) -> Tensor:
     """
     if isinstance(temperature, Tensor) and temperature.requires_grad:
         z, temperature = z / temperature, 1.0
-    row, own = one(z.detach()), _is_one(temperature)
+    row, own = one(z.detach(), q), _is_one(temperature)
     scaled = row if own else row / temperature
     return with_derivative(z, _link(q, scaled, None if own else scaled).expand_as(z), _pull(q, temperature))
 

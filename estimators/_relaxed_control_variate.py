@@ -17,7 +17,7 @@ from estimators._rows import one
 
 def noisy_logits(q: Distribution, n: int, generator: Generator | None) -> tuple[Tensor, Tensor]:
     """Return uniforms u, and q's logits plus logistic or Gumbel noise made from u; both ``[n, *batch, *event]``."""
-    own = one(logits(q).detach()).clamp_min(-1e4)  # an impossible category has -inf, and 0 times inf is NaN
+    own = one(logits(q).detach(), q).clamp_min(-1e4)  # an impossible category has -inf, and 0 times inf is NaN
     u = uniform(Size((n, *q.batch_shape, *q.event_shape)), own, generator)
     noise = u.logit() if isinstance(inner(q), Bernoulli) else gumbel_from(u)
     return u, noise.add_(own)

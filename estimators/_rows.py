@@ -1,4 +1,4 @@
-"""Replicates are rows of q: ``parameters(q)``, ``rows(q, R)``, ``one(t)``.
+"""Replicates are rows of q: ``parameters(q)``, ``rows(q, R)``, ``one(t, q)``.
 
 ``rows(q, R)`` returns R rows of q whose parameters are *leaves*, so that one backward pass of the summed loss leaves
 one gradient per row, that is, per replicate. The rows are views of stride 0: nothing is validated, normalised or
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import (
     Bernoulli,
     Categorical,
@@ -20,10 +20,11 @@ from torch.distributions import (
     MixtureSameFamily,
     Normal,
     OneHotCategorical,
+    Transform,
     TransformedDistribution,
 )
 
-from estimators._protocol import Refusal
+from estimators._protocol import Refusal, has_law, law
 
 
 def parameters(q: Distribution) -> dict[str, Tensor]:
@@ -34,7 +35,7 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
     """
     if "_rows" in q.__dict__:
         return dict(q.__dict__["_rows"])
-    if isinstance(q, Independent) or type(q) is TransformedDistribution:
+    if isinstance(q, Independent) or law(type(q)) is TransformedDistribution:
         return parameters(q.base_dist)
     if isinstance(q, OneHotCategorical):
         return parameters(q._categorical)
@@ -42,7 +43,7 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
         mixture = {f"mixture_{k}": v for k, v in parameters(q.mixture_distribution).items()}
         return mixture | {f"component_{k}": v for k, v in parameters(q.component_distribution).items()}
     own = {}  # the floating-point tensors that q was made from, in the order of its constructor
-    for name, group in _arguments(type(q).__init__).items():
+    for name, group in _arguments(law(type(q)).__init__).items():
         if group and name != _source(q, group):
             continue  # torch's cache beside the own parameter
         value = getattr(q, name, None)
@@ -76,16 +77,24 @@ def _source(q: Distribution, group: tuple[str, ...]) -> str | None:
 
 
 def first_parameter(q: Distribution) -> Tensor:
-    """Return the first of q's own parameters, whose dtype and device the others share."""
-    return next(iter(parameters(q).values()))
+    """Return the first of q's own parameters, whose dtype and device the others share.
+
+    A q that holds none itself, but a network, say, gives a number of torch's default dtype on the default device.
+    """
+    return next(iter(parameters(q).values()), torch.zeros(()))
 
 
-def one(t: Tensor) -> Tensor:
+def one(t: Tensor, q: Distribution) -> Tensor:
     """Return the single row behind a view of stride 0, ``[1, *rest]``; any other tensor is returned as it is.
 
-    Rows of ``rows(q, R)`` share their parameters, so computing with one row is enough.
+    Rows of ``rows(q, R)`` share their parameters, so computing with one row is enough. Without a batch, the first axis
+    of a parameter belongs to the event of q: then nothing is shared by rows.
+
+    Args:
+        t: a parameter of q, or a tensor made from one, ``[*batch, ...]``.
+        q: the distribution.
     """
-    return t[:1] if t.dim() and t.shape[0] > 1 and t.stride(0) == 0 else t
+    return t[:1] if q.batch_shape and t.dim() and t.shape[0] > 1 and t.stride(0) == 0 else t
 
 
 def rows(q: Distribution, count: int) -> Distribution:
@@ -108,15 +117,37 @@ def rows(q: Distribution, count: int) -> Distribution:
     return _map(q, leaf, count)
 
 
+def is_trained(transforms: list[Transform]) -> bool:
+    """Return whether transforms hold a tensor that requires a gradient, also in a list, a module or a function."""
+    seen: set[int] = set()
+    stack: list[Any] = [*transforms]
+    while stack:
+        held = stack.pop()
+        if isinstance(held, Tensor) and held.requires_grad:
+            return True
+        if id(held) in seen:  # a transform and its inverse hold each other
+            continue
+        seen.add(id(held))
+        if isinstance(held, dict):
+            stack.extend(held.values())
+        elif isinstance(held, list | tuple):
+            stack.extend(held)
+        elif isinstance(held, Transform | nn.Module):
+            stack.extend(each for name, each in vars(held).items() if name != "_cached_x_y")
+        else:
+            stack.extend(cell.cell_contents for cell in getattr(held, "__closure__", None) or ())
+    return False
+
+
 _PLAIN = (Normal, Bernoulli, Categorical)  # families that have no attributes besides their parameters
 
 
 def _map(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distribution:
     if isinstance(q, Independent):
         return _wrap(q, "base_dist", _map(q.base_dist, leaf, count), count)
-    if isinstance(q, OneHotCategorical):
+    if has_law(type(q), OneHotCategorical):
         return _wrap(q, "_categorical", _map(q._categorical, leaf, count), count)
-    if isinstance(q, _PLAIN):
+    if has_law(type(q), *_PLAIN):
         new = _bare(q, count)
         leaves = {name: leaf(value) for name, value in parameters(q).items()}
         for name in _ALTERNATIVES & new.__dict__.keys():
@@ -145,16 +176,16 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
     if isinstance(q, MixtureSameFamily):
         mixture = cast(Categorical, _map(q.mixture_distribution, leaf, count))
         return type(q)(mixture, _map(q.component_distribution, leaf, count), validate_args=False)
-    if type(q) is TransformedDistribution:
-        attached = [t for tr in q.transforms for t in vars(tr).values() if isinstance(t, Tensor) and t.requires_grad]
-        if attached:
+    family = law(type(q))
+    if family is TransformedDistribution:
+        if is_trained(q.transforms):
             raise Refusal(
                 "A TransformedDistribution whose transforms hold trainable tensors cannot be split into rows: "
                 "only its base distribution's parameters are known. Use a named family (LogNormal, Gumbel, ...) "
                 "or put the parameters into the base distribution."
             )
         return TransformedDistribution(_map(q.base_dist, leaf, count), list(q.transforms), validate_args=False)
-    names, own = _arguments(type(q).__init__), parameters(q)
+    names, own = _arguments(family.__init__), parameters(q)
     if type(q).expand is not Distribution.expand and not any(value.requires_grad for value in own.values()):
         return cast(Distribution, q.expand((count, *q.batch_shape)))
     leaves = {name: leaf(value) if value.requires_grad else value for name, value in own.items()}
@@ -166,11 +197,16 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
     if "validate_args" in names:
         arguments["validate_args"] = False
     try:
-        new = type(q)(**arguments)
+        new = family(**arguments)
     except TypeError as error:
         raise Refusal(
             f"{type(q).__name__} cannot be rebuilt from its own parameters ({error}). "
             "Store every constructor argument under its own name, as torch.distributions does."
         ) from error
+    if new.batch_shape != (count, *q.batch_shape):
+        raise Refusal(
+            f"{type(q).__name__} cannot be split into rows: its constructor has no tensor of shape [*batch, ...] that "
+            "sets the batch, as a distribution that holds a network has none. Give it the network's output instead."
+        )
     new.__dict__["_rows"] = leaves  # torch may hold views of them, or make new ones at every access (Beta)
     return new

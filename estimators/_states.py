@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from estimators._densities import logits
 from estimators._protocol import Estimator, Refusal, inner
-from estimators._rows import one
+from estimators._rows import one, parameters
 
 
 def count(estimator: Estimator, q: Distribution, limit: int) -> int:
@@ -34,8 +34,12 @@ def support(q: Distribution) -> Tensor:
 
 
 def log_mass(q: Distribution) -> Tensor:
-    """Return the log-probability of every joint state of q, ``[*batch, states]``, without a graph."""
-    own = one(logits(q).detach())  # if rows are views of one row, only this is computed: the first axis has length 1
+    """Return the log-probability of every joint state of q, ``[*batch, states]``, without a graph.
+
+    If q was made from probabilities, the result is float64: several of them may be 0, and float32 has no such masses.
+    """
+    own = one(logits(q).detach(), q)  # if rows are views of one row, only this is computed: the first axis has length 1
+    own = own.double() if "probs" in parameters(q) else own
     if isinstance(inner(q), Bernoulli):
         each = torch.stack([functional.logsigmoid(-own), functional.logsigmoid(own)], -1)
     else:

@@ -55,7 +55,7 @@ class ARSM(Estimator):
         e = -uniform(Size((self.n, *own.shape)), own, generator).log()
         w = e / e.sum(-1, keepdim=True)
         swaps, number = _swaps(classes, w.device)
-        x = (w[..., swaps].log() - one(own.detach()).unsqueeze(-2)).argmin(-1).movedim(-1, 0).flatten(0, 1)
+        x = (w[..., swaps].log() - one(own.detach(), q).unsqueeze(-2)).argmin(-1).movedim(-1, 0).flatten(0, 1)
         x = one_hot(x, classes).to(own.dtype) if isinstance(inner(q), OneHotCategorical) else x
         fx = f(x)
         swapped = fx.detach().reshape(len(swaps), self.n, *q.batch_shape)[number]  # f(x^{m,j}): [m, j, n, *batch]

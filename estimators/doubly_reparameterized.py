@@ -9,9 +9,11 @@ from torch.distributions import Distribution
 
 from estimators._axes import spread
 from estimators._checks import at_least, needs_gradient
+from estimators._densities import untransformed
 from estimators._draws import rdraw
 from estimators._protocol import Estimator, Integrand, Refusal, State
-from estimators._surrogate import first_order, grad_only
+from estimators._supports import refuse_unseen
+from estimators._surrogate import first_order, inject_at
 from estimators._transforms import tangent_of
 from estimators.bound import needed
 from estimators.reparameterization import no_path
@@ -55,6 +57,7 @@ class DoublyReparameterized(Estimator):
     ) -> Tensor:
         self.check(q)
         bound = needed(self, f, q)
+        refuse_unseen(q)
         x = rdraw(q, self.n, generator)
         log_w = bound.log_weights(x)
         needs_gradient(self, log_w, x)
@@ -64,6 +67,8 @@ class DoublyReparameterized(Estimator):
         if x.requires_grad:  # the bound weights the path of particle k by w_k; DReG needs w_k^2
             of_x = spread(w.squeeze(-1) if bound.particles is None else w, x)
             x.register_hook(lambda cotangent: cotangent * of_x)  # type: ignore[no-untyped-call]
-        score = (w * bound.log_q(x.detach())).sum(-1)  # cancels the bound's gradient at q for fixed x
+        below, z = untransformed(q, x)
+        target = bound.log_q(z, below)
+        score = inject_at(q.batch_shape, [((w / self.n).movedim(0, -1), target.movedim(0, -1))])
         value = log_w.logsumexp(-1) - math.log(w.shape[-1])
-        return first_order((value + grad_only(score)).mean(0), self)
+        return first_order(value.mean(0) + score, self)  # the score cancels the bound's gradient at q for fixed x

@@ -61,7 +61,7 @@ class ExponentialArrival(Estimator):
     ) -> Tensor:
         self.check(q)
         rate = parameters(q)["rate"]
-        highest = one(rate.detach()).max()
+        highest = one(rate.detach(), q).amax() if rate.numel() else rate.new_zeros(())
         if torch.special.gammainc(highest.new_tensor(self.arrivals + 1), highest) > 1e-3:
             raise Refusal(
                 f"{self!r} draws {self.arrivals} arrivals, too few for a rate of {highest.item():.4g}. "

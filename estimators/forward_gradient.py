@@ -56,7 +56,7 @@ class ForwardGradient(Estimator):
         own = parameters(q)
         tangents = {name: self._tangent(Size((self.n, *t.shape)), t, generator) for name, t in own.items()}
         noise = normal(Size((self.n, *q.batch_shape, *q.event_shape)), own["loc"], generator)
-        x = one(own["loc"].detach()) + one(own["scale"].detach()) * noise
+        x = one(own["loc"].detach(), q) + one(own["scale"].detach(), q) * noise
         dx = tangents["loc"] + tangents["scale"] * noise
         with forward_ad.dual_level():
             fx, slope = forward_ad.unpack_dual(f(_dual(x, dx)))  # type: ignore[no-untyped-call]

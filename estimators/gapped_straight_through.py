@@ -66,7 +66,7 @@ class GappedStraightThrough(Estimator):
         self.check(q)
         x = draw(q, self.n, generator)
         theta = logits(q).clamp_min(torch.finfo(x.dtype).min)  # infinity minus infinity is NaN
-        z = self._moved(x, q, one(theta.detach()))
+        z = self._moved(x, q, one(theta.detach(), q))
         x = through(x, squash(q, z + grad_only(theta), self.temperature), self)
         return evaluate_path(self, f, x).mean(0)
 

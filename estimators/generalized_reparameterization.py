@@ -51,7 +51,7 @@ class GeneralizedReparameterization(Estimator):
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         self.check(q)
-        a, rate = (one(parameters(q)[name].detach()) for name in ("concentration", "rate"))
+        a, rate = (one(parameters(q)[name].detach(), q) for name in ("concentration", "rate"))
         z = draw(q, self.n, generator)
         psi0, psi2 = torch.digamma(a), torch.polygamma(2, a)
         psi1: Tensor = torch.special.zeta(torch.full_like(a, 2), a)  # torch's trigamma has only 9 digits

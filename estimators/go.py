@@ -70,7 +70,7 @@ class GO(Estimator):
 
 def _weight(q: Distribution, x: Tensor) -> tuple[str, Tensor, Tensor]:
     """Return the parameter's name, its weight ``-(dF/dparameter) / q`` at x, and the last point of the support."""
-    base, own = inner(q), {name: one(value.detach()) for name, value in parameters(q).items()}
+    base, own = inner(q), {name: one(value.detach(), q) for name, value in parameters(q).items()}
     endless = x.new_full((), torch.inf)
     if isinstance(base, Poisson):
         return "rate", torch.ones_like(x), endless

@@ -10,7 +10,7 @@ from torch.distributions import Categorical, Distribution, MixtureSameFamily, No
 from estimators._densities import logits
 from estimators._draws import draw
 from estimators._noise import normal
-from estimators._protocol import UnsupportedFamily, inner
+from estimators._protocol import UnsupportedFamily, has_law, inner
 from estimators._surrogate import first_order, grad_only
 from estimators._transforms import no_derivatives
 from estimators.distributions import Drawable
@@ -43,7 +43,7 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
         self, mixture_distribution: Categorical, component_distribution: Distribution, validate_args: bool | None = None
     ) -> None:
         super().__init__(mixture_distribution, component_distribution, validate_args)
-        if not isinstance(inner(component_distribution), Normal):
+        if not has_law(type(inner(component_distribution)), Normal):
             raise UnsupportedFamily(
                 "ReparameterizedMixture needs components that are Normal or Independent(Normal) (got "
                 f"{type(inner(component_distribution)).__name__}). Use MixtureSameFamily with ScoreFunction or RLOO."

@@ -84,6 +84,7 @@ class NVIL(Estimator):
 def _context(q: Distribution) -> Tensor:
     """Return q's parameters side by side, ``[*batch, inputs]``, clamped to [-50, 50]: logits may be infinite."""
     batch = len(q.batch_shape)
-    # Rows share their parameters, so one row is enough. Without a batch the first axis belongs to the event.
-    own = [one(value.detach()) if batch else value.detach() for value in parameters(q).values()]
-    return torch.cat([value.reshape(*value.shape[:batch], -1) for value in own], -1).clamp(-50, 50)
+    own = [one(value.detach(), q) for value in parameters(q).values()]
+    rows = max(len(value) for value in own) if batch else 0  # one parameter alone may be shared by all rows
+    flat = [value.reshape(*value.shape[:batch], value.shape[batch:].numel()) for value in own]
+    return torch.cat([value.expand(rows, *value.shape[1:]) if batch else value for value in flat], -1).clamp(-50, 50)

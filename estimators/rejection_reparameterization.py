@@ -60,7 +60,7 @@ class RejectionReparameterization(Estimator):
     ) -> Tensor:
         self.check(q)
         base = cast(Gamma, inner(q))
-        a, rate = one(base.concentration.detach()), one(base.rate.detach())
+        a, rate = one(base.concentration.detach(), q), one(base.rate.detach(), q)
         if self.augmentation == 0 and (a < 1).any():
             raise Refusal(
                 f"{self!r} serves concentrations of at least 1 (got {a.min().item():.3g}). "
@@ -68,7 +68,7 @@ class RejectionReparameterization(Estimator):
             )
         shape = base.concentration.detach() + self.augmentation
         y = draw(Gamma(shape, torch.ones_like(shape), validate_args=False), self.n, generator)
-        dy, correction = _marsaglia_tsang(y, one(shape))
+        dy, correction = _marsaglia_tsang(y, one(shape, q))
         z, relative = y / rate, dy / y  # dz/da / z
         for i in range(self.augmentation):
             log_u = uniform(Size(y.shape), y, generator).log()

@@ -124,7 +124,7 @@ class RELAX(Estimator):
             z = z.detach().requires_grad_()
             temperature = self.temperature if state is None else state.log_temperature.exp()
             y = squash(q, z, temperature)
-            flat = y.reshape(*y.shape[: 1 + len(q.batch_shape)], -1)
+            flat = y.reshape(*y.shape[: 1 + len(q.batch_shape)], math.prod(q.event_shape))
             c = 0 * flat.sum(-1) if state is None else state(flat)
             if self.relaxed:
                 fy = evaluate_path(self, f, y)

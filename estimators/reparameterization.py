@@ -18,7 +18,7 @@ from estimators._axes import average
 from estimators._checks import at_least, evaluate_path, even, one_of
 from estimators._couplings import antithetic, location_scale, sobol
 from estimators._draws import rdraw
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State, has_law, has_path
 
 OWN = {VonMises: "ReparameterizedVonMises", MixtureSameFamily: "ReparameterizedMixture"}
 """Families without a differentiable sampler in torch, each with the class of this library that has one."""
@@ -32,8 +32,13 @@ def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
         )
     if issubclass(family, Wishart):
         return "torch's Wishart samples cannot be differentiated (its backward raises). Use ScoreFunction or RLOO."
-    if family.has_rsample:
+    if has_path(family):
         return None
+    if family.has_rsample:
+        return (
+            f"{family.__name__} has its own sampler, but the rsample of its parent, which draws from another law. Use "
+            f"ScoreFunction or RLOO, or write the rsample of {family.__name__}."
+        )
     if own := next((own for torchs, own in OWN.items() if issubclass(family, torchs)), None):
         return f"torch's {family.__name__} has no reparameterization. Use estimators.{own} for q, or RLOO."
     return (
@@ -94,7 +99,7 @@ class Reparameterization(Estimator):
     def refuses(self, family: type[Distribution]) -> str | None:
         if reason := no_path(self, family):
             return reason
-        if self.families and not issubclass(family, self.families):
+        if self.families and not has_law(family, *self.families):
             return (
                 f"{self!r} makes its noise for Normal and MultivariateNormal, and q is {family.__name__}. "
                 f"Use Reparameterization(n={self.n}), whose noise is independent, or RLOO."

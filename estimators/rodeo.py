@@ -88,7 +88,7 @@ class RODEO(Estimator):
             needs_gradient(self, fx, x)
             (slope,) = torch.autograd.grad(fx.sum(), x, retain_graph=True)
         flat = Size((self.n, *q.batch_shape, math.prod(q.event_shape)))
-        x, p, slope = x.detach().reshape(flat), p.reshape(*p.shape[: len(q.batch_shape)], -1), slope.reshape(flat)
+        x, p, slope = x.detach().reshape(flat), p.reshape(*p.shape[: len(q.batch_shape)], flat[-1]), slope.reshape(flat)
         baseline, beside = fx.detach(), torch.zeros_like(x)
         own = checked_state(self, state, SteinNetwork, q)
         if own is not None:

@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from estimators._axes import average, share, spread
 from estimators._checks import at_least, is_finite
-from estimators._densities import logits, probs, score
+from estimators._densities import logits, probs, score, untransformed
 from estimators._draws import draw
 from estimators._fields import named_type
 from estimators._learned import checked_state
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State, inner
+from estimators._protocol import Estimator, Integrand, InvalidParameter, State, closed, inner
 from estimators._rows import first_parameter, one, parameters, rows
 from estimators._surrogate import inject_at, joined, valued
 from estimators._transforms import is_differentiated
@@ -110,8 +110,9 @@ def _optimal(estimator: Estimator, q: Distribution, x: Tensor, fx: Tensor) -> Te
 
 def _scores(q: Distribution, x: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Return pairs: ``grad log q(x_k)``, ``[n, *batch, ...]``, and the parameter in which it is the gradient."""
-    if isinstance(inner(q), OneHotCategorical | Categorical):
-        p = one(probs(q).detach())
+    q, x = untransformed(q, x)
+    if isinstance(closed(inner(q)), OneHotCategorical | Categorical):
+        p = one(probs(q).detach(), q)
         hot = x if isinstance(inner(q), OneHotCategorical) else functional.one_hot(x.long(), p.shape[-1]).to(p.dtype)
         return [(hot - p, logits(q))]
     each = rows(q, len(x))

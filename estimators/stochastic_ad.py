@@ -67,7 +67,7 @@ class StochasticAD(Estimator):
         x, p = draw(q, self.n, generator), _parameter(q)
         fx = f(x)
         sides = SIDES[self.side]
-        steps, rates = zip(*(_jump(inner(q), x, one(p.detach()), side) for side in sides), strict=True)
+        steps, rates = zip(*(_jump(inner(q), x, one(p.detach(), q), side) for side in sides), strict=True)
         rate, moved = torch.stack(rates), torch.stack([x + step for step in steps])
         difference = replaced(f, x, torch.where(rate > 0, moved, x), len(q.event_shape)) - spread(fx.detach(), x)
         sign = torch.tensor(sides, dtype=x.dtype, device=x.device).reshape(-1, *(1 for _ in x.shape))

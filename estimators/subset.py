@@ -84,7 +84,7 @@ class Subset(Drawable):
 
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
         """Return samples, ``[*sample_shape, *batch, D]``, without a graph."""
-        theta = one(self.logits.detach())
+        theta = one(self.logits.detach(), self)
         u = uniform(Size((*sample_shape, *self.logits.shape)), theta, generator)
         left = torch.full(u.shape[:-1], self.k, device=u.device)
         after = _sums(theta.unbind(-1)[::-1], self.k)[::-1]
@@ -99,7 +99,7 @@ class Subset(Drawable):
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """Return the weighted sum of the scores in the logits, ``sum_k weight_k (x_k - mean)``."""
-        mean = Subset(one(self.logits.detach()), self.k, validate_args=False).mean
+        mean = Subset(one(self.logits.detach(), self), self.k, validate_args=False).mean
         spread = weight.unsqueeze(-1)
         return {"logits": (spread * x).sum(0) - spread.sum(0) * mean}
 

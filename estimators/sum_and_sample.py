@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
 from estimators._checks import at_least
-from estimators._densities import score
+from estimators._densities import state_score
 from estimators._noise import gumbel
 from estimators._protocol import Estimator, Integrand, State
 from estimators._states import count, log_mass, support
@@ -58,7 +58,10 @@ class SumAndSample(Estimator):
         outside = log_q.scatter(-1, top, -torch.inf)
         v = (outside + gumbel(log_q.shape, log_q, generator)).argmax(-1, keepdim=True)
         mass = torch.cat([log_q.gather(-1, top), outside.logsumexp(-1, keepdim=True)], -1).exp().movedim(-1, 0)
-        x = support(q)[torch.cat([top, v], -1).movedim(-1, 0)]
+        drawn = torch.cat([top, v], -1)
+        x = support(q)[drawn.movedim(-1, 0)]
         fx = f(x)
-        b = (mass * fx.detach())[:-1].sum(0) / mass[:-1].sum(0)
-        return joined((mass * fx).sum(0), score(q, x, mass * (fx.detach() - b), self), self)
+        covered = mass[:-1].sum(0).clamp_min(torch.finfo(mass.dtype).tiny)  # a single state leaves T empty
+        b = (mass * fx.detach())[:-1].sum(0) / covered
+        of_drawn = log_q.gather(-1, drawn).movedim(-1, 0)
+        return joined((mass * fx).sum(0).to(fx), state_score(q, x, mass * (fx.detach() - b), of_drawn, self), self)

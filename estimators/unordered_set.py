@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
 from estimators._checks import at_least
-from estimators._densities import score
+from estimators._densities import state_score
 from estimators._noise import gumbel
 from estimators._protocol import Estimator, Integrand, InvalidParameter, State
 from estimators._states import count, log_mass, support
@@ -62,9 +62,11 @@ class UnorderedSet(Estimator):
         x = support(q)[drawn.movedim(-1, 0)]
         fx = f(x)
         outside = log_q.scatter(-1, drawn, -torch.inf).logsumexp(-1)
-        first, second = _weights(log_q.gather(-1, drawn).movedim(-1, 0), outside)
+        of_drawn = log_q.gather(-1, drawn).movedim(-1, 0)
+        first, second = _weights(of_drawn, outside)
         difference = fx.detach().unsqueeze(1) - fx.detach()  # [s, s', *batch]; the weights of the s' sum to 1
-        return joined((first * fx).sum(0), score(q, x, first * (second * difference).sum(1), self), self)
+        weight = first * (second * difference).sum(1)
+        return joined((first * fx).sum(0).to(fx), state_score(q, x, weight, of_drawn, self), self)
 
 
 def _weights(log_q: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,11 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from estimators._checks import at_least, one_of
+from estimators._densities import untransformed
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
-from estimators._surrogate import first_order, grad_only
+from estimators._supports import refuse_unseen
+from estimators._surrogate import first_order, inject_at
 from estimators.bound import needed
 
 
@@ -55,11 +57,13 @@ class VIMCO(Estimator):
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         bound = needed(self, f, q)
+        refuse_unseen(q)
         x = draw(q, self.n, generator)
         log_w = bound.log_weights(x)
         value = _log_mean_exp(log_w)
-        signal = value.unsqueeze(-1) - self._without(log_w)
-        surrogate = grad_only((signal.detach() * bound.log_q(x)).sum(-1).mean(0))
+        signal = (value.unsqueeze(-1) - self._without(log_w)).detach() / self.n
+        below, z = untransformed(q, x)
+        surrogate = inject_at(q.batch_shape, [(signal.movedim(0, -1), bound.log_q(z, below).movedim(0, -1))])
         return first_order(value.mean(0) + surrogate, self)
 
     def _without(self, log_w: Tensor) -> Tensor:
@@ -71,7 +75,8 @@ class VIMCO(Estimator):
             stand_in = each.masked_fill(own, 0).sum(-1) / (count - 1)
         else:
             stand_in = each.masked_fill(own, -math.inf).logsumexp(-1) - math.log(count - 1)
-        return _log_mean_exp(torch.where(own, stand_in.unsqueeze(-1), each))
+        without = _log_mean_exp(torch.where(own, stand_in.unsqueeze(-1), each))
+        return without.masked_fill(without == -math.inf, 0)  # all others are impossible: the baseline is then 0
 
 
 def _log_mean_exp(x: Tensor) -> Tensor:

@@ -359,7 +359,7 @@ class NoiseIsBroadcastOverRows(Reparameterization):
     def __call__(self, f, q, generator=None, state=None):
         self.check(q)
         base = inner(q)
-        noise = normal(Size((self.n, *one(base.loc).shape)), base.loc, generator)
+        noise = normal(Size((self.n, *one(base.loc, q).shape)), base.loc, generator)
         return f(base.loc + noise * base.scale).mean(0)
 
 

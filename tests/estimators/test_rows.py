@@ -249,7 +249,8 @@ def test_a_family_that_hides_its_arguments_is_refused():
 
 def test_one_is_the_row_behind_a_view():
     x = t(1.0, 2.0)
-    assert one(x.expand(7, 2)).shape == (1, 2)
-    assert one(x).shape == (2,)
-    assert one(x.expand(1, 2)).shape == (1, 2)
-    assert one(x.squeeze()[0]).shape == ()
+    for shape, expected in (((7, 2), (1, 2)), ((2,), (2,)), ((1, 2), (1, 2)), ((3, 7, 2), (1, 7, 2))):
+        view = x.expand(shape)
+        assert one(view, d.Normal(view, 1.0)).shape == expected
+        assert one(view, d.Independent(d.Normal(view, 1.0), len(shape))).shape == shape  # an event, not rows
+    assert one(x[0], d.Normal(x[0], 1.0)).shape == ()

@@ -1,0 +1,117 @@
+"""Where the mean of f times the score is not the derivative of E[f]: what a score function never sees."""
+
+import inspect
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+from torch.distributions import (
+    Distribution,
+    LogNormal,
+    MixtureSameFamily,
+    Poisson,
+    TransformedDistribution,
+    constraints,
+)
+
+from estimators._protocol import UnsupportedFamily, inner
+from estimators._rows import parameters
+from estimators._transforms import transformed
+
+
+def refuse_unseen(q: Distribution) -> None:
+    """Raise ``UnsupportedFamily`` if a part of the derivative of E_q[f] lies outside q's samples.
+
+    An end of q's support may move with a tensor that requires a gradient:
+
+    ``d/dtheta int_a^b f q dx = int_a^b f dq/dtheta dx + f(b) q(b) db/dtheta - f(a) q(a) da/dtheta``
+
+    A score function is the first term alone. Examples are Uniform, the scale of Pareto and a shifted Exponential. An
+    end that exists only in the limit, such as that of a shifted LogNormal, has density 0 and counts for nothing.
+
+    A Poisson of rate 0 is always 0, but the derivative is ``f(1) - f(0)``. It is refused where the rate is a leaf of
+    the graph. If a differentiable function gives 0, as a relu does, then its own derivative there is 0.
+    """
+    if any(_moves(end) for end in _ends(q)):
+        raise UnsupportedFamily(
+            f"The support of {type(inner(q)).__name__} moves with a parameter that requires a gradient, and a score "
+            "function misses what crosses its ends. Use Reparameterization, or do not differentiate this parameter."
+        )
+    if isinstance(inner(q), Poisson) and _has_zero(parameters(q)["rate"]):
+        raise UnsupportedFamily(
+            "A Poisson of rate 0 has a derivative, but the score function never sees a count above 0. "
+            "Use MeasureValued or GO, or keep the rates above 0, as with rate.clamp_min(1e-6)."
+        )
+
+
+def _has_zero(rate: Tensor) -> bool:
+    """Return whether a rate, itself a trained leaf or a view of one, is 0 somewhere."""
+    if transformed() or rate.is_meta:  # then no value can be looked at
+        return False
+    leaf = rate if rate.is_leaf else rate._base
+    return leaf is not None and leaf.is_leaf and leaf.requires_grad and bool((rate == 0).any())
+
+
+def _ends(q: Distribution) -> list[Tensor]:
+    """Return the ends of q's support."""
+    q = inner(q)
+    if isinstance(q, LogNormal):
+        return []  # the density is 0 at 0
+    if isinstance(q, MixtureSameFamily):
+        return _ends(q.component_distribution)
+    if inspect.getattr_static(q, "support", None) is vars(TransformedDistribution)["support"]:
+        assert isinstance(q, TransformedDistribution)
+        return _carried(q)
+    try:
+        return _bounds(q.support)  # type: ignore[arg-type]
+    except NotImplementedError:  # a distribution of one's own that does not say
+        return []
+
+
+def _carried(q: TransformedDistribution) -> list[Tensor]:
+    """Return the ends of the base's support, carried along by the transforms.
+
+    An end of a transform's domain goes to the ends of its codomain: 0 and 1 go nowhere by a logit.
+    """
+    ends = _ends(q.base_dist)
+    for transform in q.transforms if ends else ():
+        if transform.domain.event_dim or transform.codomain.event_dim:
+            return []
+        domain = _bounds(transform.domain)
+        inside = [end for end in ends if not any((end == bound).all() for bound in domain)]
+        ends = [transform(end) for end in inside] + (_bounds(transform.codomain) if len(inside) < len(ends) else [])
+    return ends
+
+
+def _bounds(support: constraints.Constraint) -> list[Tensor]:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    both = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
+    return [torch.as_tensor(bound) for bound in both if bound is not None]
+
+
+def _moves(end: Tensor) -> bool:
+    """Return whether an end has a derivative other than 0 in a leaf of its graph."""
+    if not end.requires_grad:
+        return False
+    leaves = _leaves(end)
+    found = torch.autograd.grad(end[end.isfinite()].sum(), leaves, retain_graph=True, allow_unused=True)
+    return any(g is not None and bool((g != 0).any()) for g in found)
+
+
+def _leaves(t: Tensor) -> list[Tensor]:
+    """Return the leaves of t's graph that require gradients."""
+    if t.grad_fn is None:
+        return [t]
+    leaves: list[Tensor] = []
+    seen: set[Node] = set()
+    stack = [t.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            leaves.append(node.variable)
+        stack.extend(before for before, _ in node.next_functions if before is not None)
+    return leaves
