@@ -147,8 +147,8 @@ def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) 
         return inject(q, estimator, **own)
     w = spread(weight, x)
     match closed(base):
-        case Normal():
-            return inject(q, estimator, **_normal_score(base, x, w))
+        case Normal() as normal:
+            return inject(q, estimator, **_normal_score(normal, x, w))
         case Bernoulli():
             p = row_probs(q)
             residual = over_samples((x - p).mul_(w))

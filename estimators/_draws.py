@@ -26,8 +26,8 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
         with no_derivatives():
             return base.draw(Size((n,)), generator)
     match closed(base):
-        case Normal():
-            return normal(shape, base.loc, generator).mul_(base.scale.detach()).add_(base.loc.detach())
+        case Normal(loc=loc, scale=scale):
+            return normal(shape, loc, generator).mul_(scale.detach()).add_(loc.detach())
         case Bernoulli():
             return _bits(q, shape, generator)
         case OneHotCategorical():

@@ -4,7 +4,7 @@ import abc
 import functools
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import torch
 from torch import Generator, Size, Tensor, nn
@@ -20,11 +20,19 @@ def inner(q: Distribution) -> Distribution:
     return q
 
 
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _cached(function: _F) -> _F:
+    """Return a function that remembers its results; ``functools.cache`` takes no classes by its types."""
+    return cast(_F, functools.cache(function))
+
+
 _LAW = {"sample", "rsample", "draw", "rdraw", "log_prob", "score", "probs", "logits"}
 """Names that define the law of a distribution: how it is sampled, and its density."""
 
 
-@functools.cache
+@_cached
 def law(family: type[Distribution]) -> type[Distribution]:
     """Return the class that defines the law of a family: itself, or the parent whose sampler and density it keeps."""
     for ancestor in family.__mro__:
@@ -37,7 +45,7 @@ def law(family: type[Distribution]) -> type[Distribution]:
     return family
 
 
-@functools.cache
+@_cached
 def has_law(family: type[Distribution], *laws: type[Distribution]) -> bool:
     """Return whether the law of a family is one of ``laws``: a subclass with a sampler or a density of its own is not.
 
@@ -55,7 +63,7 @@ def closed(base: Distribution) -> Distribution | None:
     return base if has_law(type(base), *_CLOSED) else None
 
 
-@functools.cache
+@_cached
 def has_path(family: type[Distribution]) -> bool:
     """Return whether the samples of a family are differentiable, by a method as new as the one that draws them.
 

@@ -35,7 +35,9 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
     """
     if "_rows" in q.__dict__:
         return dict(q.__dict__["_rows"])
-    if isinstance(q, Independent) or law(type(q)) is TransformedDistribution:
+    if isinstance(q, Independent) or (
+        isinstance(q, TransformedDistribution) and law(type(q)) is TransformedDistribution
+    ):
         return parameters(q.base_dist)
     if isinstance(q, OneHotCategorical):
         return parameters(q._categorical)
@@ -145,7 +147,7 @@ _PLAIN = (Normal, Bernoulli, Categorical)  # families that have no attributes be
 def _map(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> Distribution:
     if isinstance(q, Independent):
         return _wrap(q, "base_dist", _map(q.base_dist, leaf, count), count)
-    if has_law(type(q), OneHotCategorical):
+    if isinstance(q, OneHotCategorical) and has_law(type(q), OneHotCategorical):
         return _wrap(q, "_categorical", _map(q._categorical, leaf, count), count)
     if has_law(type(q), *_PLAIN):
         new = _bare(q, count)
@@ -177,7 +179,7 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
         mixture = cast(Categorical, _map(q.mixture_distribution, leaf, count))
         return type(q)(mixture, _map(q.component_distribution, leaf, count), validate_args=False)
     family = law(type(q))
-    if family is TransformedDistribution:
+    if isinstance(q, TransformedDistribution) and family is TransformedDistribution:
         if is_trained(q.transforms):
             raise Refusal(
                 "A TransformedDistribution whose transforms hold trainable tensors cannot be split into rows: "

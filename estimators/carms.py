@@ -82,7 +82,7 @@ class CARMS(Estimator):
 def _starts(p: Tensor) -> Tensor:
     """Return the sum of the probabilities before each category, ``[..., C]``, in float64."""
     before = p.double().cumsum(-1)[..., :-1].clamp_max(1)
-    return torch.cat([torch.zeros_like(before[..., :1]), before], -1)
+    return torch.cat([torch.zeros_like(p[..., :1], dtype=before.dtype), before], -1)
 
 
 def _ratio(starts: Tensor, corners: int) -> Tensor:
