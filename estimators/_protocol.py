@@ -11,6 +11,7 @@ from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, OneHotCategorical
 
 from estimators._fields import PlainFields
+from estimators._transforms import is_differentiated
 
 
 def inner(q: Distribution) -> Distribution:
@@ -307,6 +308,7 @@ def evaluate(f: Integrand, x: Tensor, q: Distribution, axes: int, name: str = "f
 
     Raises:
         InvalidIntegrand: f changed x in place, or returned nothing, another type or another shape.
+        NotDifferentiable: x is differentiated, and f returned whole numbers, bools or values outside torch.
     """
     before = None if x.is_inference() else x._version  # torch counts the changes of a tensor and of its views
     fx = f(x)
@@ -345,12 +347,20 @@ def _floating(value: Any, x: Tensor, q: Distribution, name: str) -> Tensor:
     held = (t.dtype for t in (x, *vars(inner(q)).values()) if isinstance(t, Tensor) and t.is_floating_point())
     dtype = torch.promote_types(next(held, torch.get_default_dtype()), torch.float32)  # half precision loses counts
     try:
-        return _as_tensor(value, dtype).to(x.device)
+        found = _as_tensor(value, dtype).to(x.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidIntegrand(
             f"{name} returned {_article(value)}: expected real numbers, one per sample and batch element, in a tensor, "
             f"an array or a list. The cause: {str(error).splitlines()[0]}"
         ) from error
+    smooth = is_differentiated(found) or (isinstance(value, Tensor) and value.is_floating_point())
+    if is_differentiated(x) and not smooth:  # in a Bound, log q(x) would hide it
+        kind = str(value.dtype) if isinstance(value, Tensor) else _article(value)
+        raise NotDifferentiable(
+            f"The estimator needs df/dx, and {name} returned {kind}, which has no gradient in x. Use ScoreFunction or "
+            "RLOO, which only evaluate f."
+        )
+    return found
 
 
 def _as_tensor(value: Any, dtype: torch.dtype) -> Tensor:

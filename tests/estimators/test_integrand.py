@@ -236,6 +236,15 @@ def test_an_estimator_that_needs_df_refuses_counts(estimator, count):
         estimator(count, q)
 
 
+@pytest.mark.parametrize("estimator", [e for e in ESTIMATORS if e.needs_df], ids=repr)
+@pytest.mark.parametrize("count", [lambda x: (x > 0).sum(-1), lambda x: (x.detach() > 0).sum(-1).tolist()])
+def test_log_q_does_not_hide_a_log_joint_without_gradient(estimator, count):
+    q, _ = served(estimator)
+    particles = 2 if len(q.event_shape) == 2 else None
+    with pytest.raises(NotDifferentiable, match=r"needs df/dx.* Use ScoreFunction or RLOO"):
+        estimator(Bound(count, q, particles), q)
+
+
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
