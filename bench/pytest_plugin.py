@@ -61,10 +61,10 @@ class GradientCheck:
         """
         __tracebackhide__ = True
         from bench.api import measure
-        from bench.gate.decide import ALPHA_BIAS, p_text
+        from bench.gate.decide import off_text, p_text
         from bench.planning.cells import Cell
         from bench.records.seeds import draw_seed
-        from bench.stats.gate import STAGE_ONE_BIAS, STAGE_TWO_FACTOR
+        from bench.stats.gate import ALPHA_BIAS, STAGE_ONE_BIAS, STAGE_TWO_FACTOR
         from bench.stats.summary import BiasVerdict
 
         cell = Cell(estimator, objective)
@@ -85,7 +85,7 @@ class GradientCheck:
             second = measure(estimator, objective, replicates=more, seed=fresh, dtype=dtype).summary
             if second.p_bias is not None and second.p_bias <= ALPHA_BIAS:
                 raise AssertionError(
-                    f"{cell.label} is biased: {_said(second)}, {p_text(second.p_bias)} over {second.replicates} "
+                    f"{cell.label} is biased: {off_text(second)}, {p_text(second.p_bias)} over {second.replicates} "
                     f"replicates (seed {fresh}), after {p_text(first.p_bias)} over {first.replicates} (seed {seed}). "
                     "Fix it, or declare unbiased = False."
                 )
@@ -100,7 +100,7 @@ class GradientCheck:
         margin: float | None = None,
         strict: bool = False,
     ) -> None:
-        """Fail if ``bench check`` would fail for the estimator: its variance has grown, or it has become biased.
+        """Fail if ``bench check`` would fail for the estimator: it is noisier, biased or costlier than it was.
 
         Args:
             estimator: the estimator to test.
@@ -175,12 +175,6 @@ def _assert_within(label: str, summary: Summary, tolerance: float) -> None:
             f"{label} was not shown to be unbiased within {tolerance:.2%}: the bias is at most {bound / norm:.2%} of "
             f"the exact gradient (95 %, {summary.replicates} replicates). {advice}"
         )
-
-
-def _said(summary: Summary) -> str:
-    size = max(summary.bias_squared or 0.0, 0.0) ** 0.5
-    part = f", {size / summary.exact_norm:.1%} of the exact gradient" if summary.exact_norm else ""
-    return f"the mean is off by about {size:.3g}{part}"
 
 
 @pytest.fixture(scope="session")

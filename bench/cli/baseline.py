@@ -36,7 +36,9 @@ def list_baselines(json: bool) -> None:
         click.echo(dumps({name: {"cells": len(b.cells), **b.environment} for name, b in found.items()}))
         return
     for name, b in found.items():
-        click.echo(f"{name}: {count(b.cells)}, {b.setting.replicates} replicates, commit {b.environment.get('commit')}")
+        commit = b.environment.get("commit")
+        at = f", commit {commit}" if commit else ""
+        click.echo(f"{name}: {count(b.cells)}, {b.setting.replicates} replicates{at}")
     if not found:
         click.echo("There is no baseline in results/baselines. Make one with `bench baseline save NAME`.", err=True)
 
@@ -87,7 +89,7 @@ def save(name: str, study: Path | None, force: bool, **given: Any) -> ExitCode:
     if path.exists() and not force:
         raise UsageError(f"Baseline {path} exists. Renew it with `bench baseline promote {name}`, or use --force.")
     if study is None:
-        return _keep(name, _measured(path.parent, **given))
+        return _keep(name, _measured(path.parent, **given), speed=given["speed"])
     if any(value is not False and value not in (None, ()) for key, value in given.items() if key != "quiet"):
         raise UsageError("--from takes a study as it is: leave out the spec, selectors and options of measuring.")
     from bench.gate.save import read_study
@@ -118,6 +120,8 @@ def _measured(
     first, _ = options.BUDGETS[budget or "full"]
     settings = replace(chosen.on_device().settings(), replicates=replicates or first)
     picked = pick(chosen.estimators, chosen.objectives)
+    if not (quiet or spec or estimator or objective):
+        click.echo(f"Without a spec, -e and -o: the {len(picked)} cells of the default study are measured.", err=True)
     adaptive = replicates is None and budget != "quick"
     return measure(picked, settings, folder, choose(quiet=quiet), adaptive=adaptive, speed=speed)
 
@@ -144,10 +148,10 @@ def promote(name: str, estimator: tuple[str, ...], objective: tuple[str, ...], s
 
     old, folder = read(name), path_of(name).parent
     selection = select(old, folder, estimator, objective)
-    return _keep(name, save.promote(old, selection, folder, choose(quiet=quiet), speed=speed), old)
+    return _keep(name, save.promote(old, selection, folder, choose(quiet=quiet), speed=speed), old, speed=speed)
 
 
-def _keep(name: str, draft: Draft, old: Baseline | None = None) -> ExitCode:
+def _keep(name: str, draft: Draft, old: Baseline | None = None, *, speed: bool = False) -> ExitCode:
     """Write a baseline without the cells that failed, print what changed, and return the exit code."""
     from bench.gate.baseline import path_of, write
     from bench.gate.changes import changes, count
@@ -160,6 +164,12 @@ def _keep(name: str, draft: Draft, old: Baseline | None = None) -> ExitCode:
     for entry in cells:
         if entry.is_surely_biased:
             click.echo(f"biased already, though declared unbiased: {entry.label} (p = {entry.p_bias:.1g})", err=True)
+    if speed:
+        from bench.gate.speed import obstacle
+
+        for entry in cells:
+            if why := obstacle(entry):
+                click.echo(f"speed not gateable: {entry.label}: {why}", err=True)
     path = path_of(name)
     write(draft.baseline, path)
     if old is not None:

@@ -14,8 +14,8 @@ from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
     name="check",
     epilog="\b\n"
     "Exit codes: 0 passed, 1 a cell could not be measured, 2 wrong usage, 3 a confirmed fault or a\n"
-    "missing cell, 4 nothing was compared (with --strict: a cell could not be judged),\n"
-    "5 damaged or newer baseline, 130 interrupted.\n\n"
+    "missing cell, 4 nothing was compared (with --strict: a cell could not be judged; with\n"
+    "--speed=fail: no speed could be), 5 damaged or newer baseline, 130 interrupted.\n\n"
     "\b\n"
     "Examples:\n"
     "  bench check --baseline ci\n"
@@ -71,9 +71,9 @@ def command(
 ) -> int:
     """Fail if an estimator is worse than in a baseline.
 
-    It is worse if its variance has grown, or if it is declared unbiased and has become biased. Cells whose samples
-    equal the baseline's pass at once. The others are tested in such a way that false alarms are very rare. With -e and
-    -o, only the selected cells are checked.
+    It is worse if its variance has grown, if it is declared unbiased and has become biased, or if it evaluates f more
+    often. Cells whose samples equal the baseline's pass at once. The others are tested in such a way that false alarms
+    are very rare. With -e and -o, only the selected cells are checked.
     """
     if budget and replicates is not None:
         raise click.UsageError("--budget and --replicates both set the replicates: give one of them.")

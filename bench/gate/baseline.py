@@ -18,12 +18,13 @@ from bench.planning.catalogue import did_you_mean
 from bench.planning.selectors import Selector, UsageError, parse
 from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.records import files
-from bench.records.environment import environment
+from bench.records.environment import commit_of, environment
 from bench.records.lines import Damaged, Record, plain
-from bench.stats.gate import GateCell, is_heavy
+from bench.stats.gate import ALPHA_BIAS, GateCell, is_heavy, smallest_bias
+from bench.stats.quantiles import normal_quantile
 
-SCHEMA = 1
-"""Version of the file's format; a newer version is refused."""
+SCHEMA = 2
+"""Version of the file's format; a newer version is refused. Version 1 has neither evaluations nor a scale."""
 FOLDER = Path("results") / "baselines"
 """The folder of the baselines, relative to the root of a repository."""
 BIASED = 1e-6
@@ -31,6 +32,8 @@ BIASED = 1e-6
 SETTING = ("replicates", "seed", "dtype", "device", "common_noise")
 """The settings that a baseline keeps, in the order of the file."""
 ENVIRONMENT = ("commit", "stochgrad_bench", "torch", "numpy", "python", "platform", "cpu", "cpu_capability")
+FACTS = ("cell", "unbiased", "deterministic", "fingerprint", "size", "f_evals", "grad_evals")
+"""The keys of a record that an entry holds, besides those of its summary."""
 RESTORE = "Restore it from version control."
 Count = Annotated[int, Field(ge=SMALLEST_DRAW)]
 Positive = Annotated[float, Field(ge=0)]
@@ -49,7 +52,9 @@ class Entry(_Plain):
     min(w, c0). For a heavy tail, w is half the squared distance of two gradients (``bench.gate.pairs``), and
     ``truncated_cv2`` is doubled. ``bias_norm`` is ‖ḡ − g*‖, the distance of the mean gradient from the exact or
     reference gradient. ``bias_squared`` is an unbiased estimate of the squared bias, so it may be negative. ``speed``
-    has one log(cost) per fresh process, where cost is t(estimator)/t(sample + f).
+    has one log(cost) per fresh process, where cost is t(estimator)/t(sample + f). ``f_evals`` and ``grad_evals`` are
+    the evaluations of f and of df/dx per estimate. ``exact_norm`` is ‖g*‖, and ``gain``, between ``gain_low`` and
+    ``gain_high`` (95 %), the scale of the mean gradient: the fraction of g* that it recovers.
     """
 
     estimator: str
@@ -78,6 +83,12 @@ class Entry(_Plain):
     bias_bound: Positive | None
     p_bias: float | None
     speed: tuple[float, ...] | None = None
+    f_evals: Positive | None = None
+    grad_evals: Positive | None = None
+    exact_norm: Positive | None = None
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
 
     @property
     def label(self) -> str:
@@ -106,6 +117,35 @@ class Entry(_Plain):
     def is_surely_biased(self) -> bool:
         """Whether the cell is declared unbiased although its bias is beyond doubt."""
         return self.unbiased and self.p_bias is not None and self.p_bias < BIASED
+
+    @property
+    def evaluations(self) -> tuple[float, float] | None:
+        """Evaluations of f and of df/dx per estimate; None if the baseline was saved without them."""
+        return None if self.f_evals is None or self.grad_evals is None else (self.f_evals, self.grad_evals)
+
+    def smallest_bias(self, *, screening: int, confirming: int, cells: int) -> float | None:
+        """Return the smallest error of the scale that a check finds with probability 0.9, relative to g*.
+
+        ``screening`` and ``confirming`` are the replicates of the two stages; ``cells`` is the number of cells in the
+        baseline. The result is None if the bias is not tested, or its scale is unknown.
+        """
+        if (
+            not (self.unbiased and self.sees_bias and self.exact_norm)
+            or self.gain_low is None
+            or self.gain_high is None
+        ):
+            return None
+        error = (self.gain_high - self.gain_low) / (2 * normal_quantile(0.975))
+        return smallest_bias(
+            error,
+            self.replicates,
+            cv2=self.cv2,
+            size=self.size,
+            screening=screening,
+            confirming=confirming,
+            cells=cells,
+            alpha=ALPHA_BIAS,
+        )
 
     def untruncated(self) -> Entry:
         """Return a copy of the entry without a truncated variance."""
@@ -152,17 +192,18 @@ class Baseline(_Plain):
         return next((entry for entry in self.cells if entry.cell == cell), None)
 
     def text(self) -> str:
-        """Return the text of the baseline's file."""
+        """Return the text of the baseline's file. Fields that an older version did not write stay away."""
         setting = {key: getattr(self.setting, key) for key in SETTING}
         head = {"schema": SCHEMA, "setting": setting, "environment": self.environment}
         lines = [f'  "{key}": {json.dumps(value, ensure_ascii=False)},\n' for key, value in head.items()]
-        cells = ",\n".join(f"    {json.dumps(c.model_dump(), ensure_ascii=False, allow_nan=False)}" for c in self.cells)
+        kept = (cell.model_dump(exclude_unset=True) for cell in self.cells)
+        cells = ",\n".join(f"    {json.dumps(cell, ensure_ascii=False, allow_nan=False)}" for cell in kept)
         return f'{{\n{"".join(lines)}  "cells": [\n{cells}\n  ]\n}}\n'
 
 
 def assemble(setting: Settings, entries: Iterable[Entry]) -> Baseline:
-    """Return a baseline of these entries, sorted, with the present environment."""
-    made_with = {key: environment()[key] for key in ENVIRONMENT}
+    """Return a baseline of these entries, sorted, with the present environment and the commit of the user's code."""
+    made_with = {key: environment()[key] for key in ENVIRONMENT} | {"commit": commit_of(Path())}
     cells = tuple(sorted(entries, key=lambda entry: (entry.objective, entry.estimator)))
     return Baseline(setting=setting, environment=made_with, cells=cells)
 
@@ -176,7 +217,7 @@ def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float
         objective: selector of the objective, with the path of a user's file relative to the baseline's folder.
         speed: log(cost), one value per process; None if the cell was not timed.
     """
-    facts = {name: line[name] for name in ("cell", "unbiased", "deterministic", "fingerprint", "size")}
+    facts = {name: line[name] for name in FACTS}
     summary = plain(line["summary"])
     statistics = {name: summary[name] for name in Entry.model_fields if name in summary and name not in facts}
     return Entry(

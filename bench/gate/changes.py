@@ -4,7 +4,14 @@ import math
 from collections.abc import Sequence
 
 from bench.gate.baseline import Baseline, Entry
+from bench.planning.settings import SMALLEST_DRAW
+from bench.stats.gate import ALPHA_VARIANCE, SCREENING, STAGE_TWO_FACTOR, default_margin, smallest_change
 
+NOTE = (
+    "A check with its defaults finds these sizes with probability 0.9: relative growth of the variance, and bias in "
+    "the direction of the exact gradient, relative to it."
+)
+"""What the sizes in a table mean."""
 AGREEMENT = 1e-6
 """Largest relative difference at which two statistics of the same samples count as equal."""
 
@@ -37,7 +44,7 @@ def _difference(old: Entry, new: Entry) -> str:
         comparable = old.variance and not (old.is_heavy or new.is_heavy)
         ratio = f" (times {new.variance / old.variance:.3g})" if comparable else ""
         said.append(f"variance {old.said} to {new.said}{ratio}")
-    for name in ("replicates", "status", "unbiased", "deterministic"):
+    for name in ("replicates", "status", "unbiased", "deterministic", "f_evals", "grad_evals"):
         if getattr(old, name) != getattr(new, name):
             said.append(f"{name} {getattr(old, name)} to {getattr(new, name)}")
     if old.fingerprint != new.fingerprint:
@@ -56,18 +63,35 @@ def table(found: Baseline) -> str:
     s = found.setting
     how = f"{count(found.cells)}, {s.replicates} replicates, seed {s.seed}, {s.dtype} on {s.device}"
     made_with = f"made with {', '.join(f'{key} {value}' for key, value in found.environment.items() if value)}"
-    rows = [("estimator", "objective", "variance", "R", "status", "guarded against")]
+    rows = [("estimator", "objective", "variance", "cv²", "R", "status", "guarded against")]
     for e in found.cells:
-        rows.append((e.estimator, e.objective, e.said, str(e.replicates), e.status, ", ".join(_guards(e)) or "nothing"))
-    return "\n".join([how, made_with, "", *_columns(rows)])
+        guards = ", ".join(_guards(e, found)) or "nothing"
+        rows.append((e.estimator, e.objective, e.said, f"{e.cv2:.3g}", str(e.replicates), e.status, guards))
+    return "\n".join([how, made_with, "", *_columns(rows), "", NOTE])
 
 
-def _guards(entry: Entry) -> list[str]:
-    """Return the faults that a check of a cell can find."""
-    growth = "growth" if not entry.is_heavy else "growth of the truncated variance" if entry.truncated_mean else ""
-    found = [growth if entry.variance else "randomness"]
-    found += ["bias"] * (entry.unbiased and entry.sees_bias) + ["speed"] * bool(entry.speed)
-    return [word for word in found if word]
+def _guards(entry: Entry, baseline: Baseline) -> list[str]:
+    """Return the faults that a check of a cell can find, with the smallest sizes if they are known."""
+    first, cells = max(SMALLEST_DRAW, baseline.setting.replicates // SCREENING), len(baseline.cells)
+    second = STAGE_TWO_FACTOR * first
+    growth = smallest_change(
+        entry.gate,
+        screening=first,
+        confirming=second,
+        margin=default_margin(entry.cv2),
+        cells=cells,
+        alpha=ALPHA_VARIANCE,
+    )
+    found = [] if entry.variance else ["randomness"]
+    if growth is not None:
+        found.append(f"growth{' of the truncated variance' if entry.is_heavy else ''}{_from(growth)}")
+    if entry.unbiased and entry.sees_bias:
+        found.append(f"bias{_from(entry.smallest_bias(screening=first, confirming=second, cells=cells))}")
+    return found + ["more evaluations"] * (entry.evaluations is not None) + ["speed"] * bool(entry.speed)
+
+
+def _from(least: float | None) -> str:
+    return f" from {least:.1%}" if least else ""
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -13,6 +13,8 @@ from typing import Any
 from bench.gate.baseline import Entry
 from bench.gate.changes import count
 from bench.stats.gate import (
+    ALPHA_BIAS,
+    ALPHA_VARIANCE,
     STAGE_ONE_BIAS,
     STAGE_ONE_VARIANCE,
     CellOutcome,
@@ -23,10 +25,8 @@ from bench.stats.gate import (
     is_stale,
     smallest_change,
 )
-from bench.stats.summary import BiasVerdict
+from bench.stats.summary import BiasVerdict, Summary
 
-ALPHA_VARIANCE, ALPHA_BIAS = 5e-4, 4e-4
-"""Probability of a false alarm in a suite without faults: over all tests of variances, and over all tests of biases."""
 SMALLEST = 1e-300
 """p-values up to this are printed as ``p < 1e-300``."""
 ROUNDING = 10.0
@@ -41,6 +41,7 @@ class Verdict(StrEnum):
     REGRESSED = "regressed"
     BIASED = "biased"
     BECAME_RANDOM = "deterministic became random"
+    COSTLIER = "costlier"
     MISSING = "missing"
     FAILED = "failed"
     INCONCLUSIVE = "inconclusive"
@@ -51,7 +52,7 @@ class Verdict(StrEnum):
     IDENTICAL = "identical"
 
 
-FAILING = frozenset({Verdict.REGRESSED, Verdict.BIASED, Verdict.BECAME_RANDOM, Verdict.MISSING})
+FAILING = frozenset({Verdict.REGRESSED, Verdict.BIASED, Verdict.BECAME_RANDOM, Verdict.COSTLIER, Verdict.MISSING})
 """Verdicts that fail the build."""
 UNCOMPARED = frozenset({Verdict.NOT_GATEABLE, Verdict.NEW, Verdict.MISSING, Verdict.FAILED})
 """Verdicts on cells whose variance was not compared with a baseline."""
@@ -73,6 +74,15 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Evaluations:
+    """The evaluations of f and of df/dx per estimate, and whether they are the same in every call."""
+
+    f: float
+    df: float
+    constant: bool = True
+
+
+@dataclass(frozen=True)
 class Case:
     """What is known about a cell before its verdict.
 
@@ -85,6 +95,7 @@ class Case:
         reason: the reason for ``fate``.
         first: the measurement of the first stage.
         second: the measurement of the second stage; None if the first stage did not flag the cell.
+        evaluations: what an estimate evaluates; None if that is unknown, or if the baseline does not know it.
     """
 
     cell: str
@@ -95,6 +106,7 @@ class Case:
     reason: str = ""
     first: Sample | None = None
     second: Sample | None = None
+    evaluations: Evaluations | None = None
 
     @property
     def allowed(self) -> float:
@@ -122,8 +134,10 @@ class Finding:
     stage has two: ``p`` for the variance, which combines ``p_variance`` and ``p_truncated``, and ``p_bias`` for the
     bias; ``p_adjusted`` and ``p_bias_adjusted`` are ``p`` and ``p_bias`` after Holm's correction. ``change`` is the
     last measured variance divided by the baseline's. ``smallest_change`` is the relative growth that the check finds
-    with probability 0.9. If the baseline's tail is heavy, ``variance`` and ``baseline_variance`` are None, and
-    ``change`` and ``smallest_change`` describe the truncated variance.
+    with probability 0.9, and ``smallest_bias`` the error of the gradient's scale, relative to the exact gradient.
+    ``evaluations`` and ``baseline_evaluations`` are those of f and of df/dx per estimate. If the baseline's tail is
+    heavy, ``variance`` and ``baseline_variance`` are None, and ``change`` and ``smallest_change`` describe the
+    truncated variance.
     """
 
     cell: str
@@ -148,6 +162,9 @@ class Finding:
     p_bias: float | None = None
     p_bias_adjusted: float | None = None
     smallest_change: float | None = None
+    smallest_bias: float | None = None
+    evaluations: tuple[float, float] | None = None
+    baseline_evaluations: tuple[float, float] | None = None
     notes: list[str] = field(default_factory=list)
     speed: str | None = None
     speed_note: str = ""
@@ -196,7 +213,7 @@ def decide(cases: Sequence[Case], *, cells: int, confirming: int) -> list[Findin
     bias = holm(p_bias, cells=cells, alpha=ALPHA_BIAS)
     none = (False, None)
     return [
-        Finding(case.cell, case.label, case.fate, case.reason, **_facts(case))
+        _settled(case)
         if case.fate is not None
         else _finding(
             case,
@@ -210,6 +227,16 @@ def decide(cases: Sequence[Case], *, cells: int, confirming: int) -> list[Findin
         )
         for case in cases
     ]
+
+
+def _settled(case: Case) -> Finding:
+    """Return the finding on a case whose verdict needs no statistics, but perhaps its evaluations."""
+    verdict, reason, notes = case.fate, case.reason, []
+    if more := _costlier(case):
+        verdict, reason = Verdict.COSTLIER, f"{more}; {reason}"
+    else:
+        notes = _evaluation_notes(case)
+    return Finding(case.cell, case.label, verdict, reason, **_facts(case), notes=notes)  # type: ignore[arg-type]
 
 
 def _finding(
@@ -232,6 +259,16 @@ def _finding(
         alpha=ALPHA_VARIANCE,
     )
     verdict, reason = _verdict(case, flags, variance, bias, seen, cells)
+    notes = _notes(entry, first, flags)
+    if more := _costlier(case):
+        if verdict in FAILING:
+            notes.append(f"also {more}")
+        else:
+            verdict, reason = Verdict.COSTLIER, f"{more}; {reason}"
+    else:
+        notes += _evaluation_notes(case)
+    measured = first.statistics
+    least = measured.smallest_bias(screening=measured.replicates, confirming=confirming, cells=cells)
     return Finding(
         case.cell,
         case.label,
@@ -247,7 +284,8 @@ def _finding(
         p_bias=p_bias,
         p_bias_adjusted=bias[1],
         smallest_change=seen,
-        notes=_notes(entry, first, flags),
+        smallest_bias=least,
+        notes=notes,
     )
 
 
@@ -267,10 +305,12 @@ def _verdict(
         return Verdict.BECAME_RANDOM, f"nothing varied in the baseline; now the variance is {new.variance:.4g}"
     if first.bias == BiasVerdict.DETERMINISTIC_BIASED and entry.unbiased and _moved(entry, new):
         was = f" (by {entry.bias_norm:.3g} in the baseline)" if entry.bias_norm else ""
-        return Verdict.BIASED, f"the gradient has no noise and is off by {new.bias_norm:.3g}{was}"
+        part = f", {(new.bias_norm or 0.0) / new.exact_norm:.1%} of the exact gradient" if new.exact_norm else ""
+        return Verdict.BIASED, f"the gradient has no noise and is off by {new.bias_norm:.3g}{part}{was}"
     if bias[0]:
         also = f"; also {grown}" if variance[0] else ""
-        return Verdict.BIASED, f"{_off(last)} ({p_text(bias[1])} {corrected}){also}"
+        off = f"it is declared unbiased, but {off_text(last.statistics)}"
+        return Verdict.BIASED, f"{off} ({p_text(bias[1])} {corrected}){also}"
     if variance[0]:
         return Verdict.REGRESSED, grown
     if flags.test.outcome is CellOutcome.NOT_GATEABLE:
@@ -303,7 +343,33 @@ def _facts(case: Case) -> dict[str, Any]:
         "screen_seed": case.first.seed if case.first else None,
         "confirm_replicates": case.second.statistics.replicates if case.second else None,
         "confirm_seed": case.second.seed if case.second else None,
+        "evaluations": (case.evaluations.f, case.evaluations.df) if case.evaluations else None,
+        "baseline_evaluations": entry.evaluations if entry else None,
     }
+
+
+def _costlier(case: Case) -> str | None:
+    """Return how an estimate evaluates f or df/dx more often than in the baseline; None if it does not."""
+    now, was = case.evaluations, case.entry.evaluations if case.entry else None
+    if now is None or was is None or not now.constant or (now.f <= was[0] and now.df <= was[1]):
+        return None
+    return f"an estimate takes {evaluations_text(now.f, now.df)}, and took {evaluations_text(*was)}"
+
+
+def _evaluation_notes(case: Case) -> list[str]:
+    """Return notes on evaluations that have changed without being more."""
+    now, was = case.evaluations, case.entry.evaluations if case.entry else None
+    if now is None or was is None or (now.f, now.df) == was:
+        return []
+    if not now.constant:
+        return ["the number of evaluations of f changes from call to call, and was not compared"]
+    said = f"an estimate takes {evaluations_text(now.f, now.df)}, and took {evaluations_text(*was)}"
+    return [f"cheaper: {said}; `bench baseline promote` guards that"]
+
+
+def evaluations_text(f: float, df: float) -> str:
+    """Return evaluations per estimate as text, such as ``4 evaluations of f and 1 of df/dx``."""
+    return f"{f:g} evaluation{'' if f == 1 else 's'} of f" + (f" and {df:g} of df/dx" if df else "")
 
 
 def _change(entry: Entry, new: Entry) -> float | None:
@@ -348,11 +414,16 @@ def _growth(entry: Entry, new: Entry) -> str:
     return f"variance times {new.variance / entry.variance:.3g} ({said})"
 
 
-def _off(sample: Sample) -> str:
-    s = sample.statistics
-    low = max(s.bias_squared or 0.0, 0.0) ** 0.5
-    sd = low / s.variance**0.5 if s.variance else 0.0
-    return f"it is declared unbiased, but its mean is off by about {low:.3g}, {sd:.2g} standard deviations"
+def off_text(found: Entry | Summary) -> str:
+    """Return the bias of a measurement as text: its size, and the scale of the mean, relative to the exact gradient."""
+    size = max(found.bias_squared or 0.0, 0.0) ** 0.5
+    if not found.exact_norm:
+        return f"its mean is off by about {size:.3g}, from an exact gradient of 0"
+    off = f"its mean is off by about {size / found.exact_norm:.1%} of the exact gradient"
+    if found.gain is None or found.gain_low is None or found.gain_high is None:
+        return off
+    scale = f"{found.gain:.4g} [{found.gain_low:.4g}, {found.gain_high:.4g}]"
+    return f"{off}, and {scale} times as long in its direction"
 
 
 def _notes(entry: Entry, first: Sample, flags: Flags) -> list[str]:

@@ -1,9 +1,11 @@
 """The measurements of the gate: a cell for a baseline, a cell for a check, or only the first draws of a cell."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bench.gate import pairs
 from bench.measurement import reference
+from bench.measurement.adaptation import adapt_state
+from bench.measurement.counting import count_evaluations
 from bench.measurement.engine import FINGERPRINT_DRAWS, Engine
 from bench.measurement.lines import head, safely
 from bench.measurement.moments import fingerprint_of, measure_moments
@@ -14,6 +16,9 @@ from bench.planning.settings import Settings
 from bench.planning.user_code import contained
 from bench.records.lines import LineKind, Outcome, Record
 from bench.stats.gate import baseline_replicates, is_heavy
+
+COUNTED_CALLS = 100
+"""Number of calls that must agree before a changed number of evaluations counts: it may depend on the noise."""
 
 
 def measure_cell(
@@ -63,8 +68,30 @@ def _with_pairs(line: Record, cell: Cell, settings: Settings, cut: float | None)
     return {**line, "summary": {**line["summary"], **found}}
 
 
-def first_draws(cell: Cell, settings: Settings) -> tuple[str, bool]:
-    """Return the fingerprint of a cell's first draws, and whether these are all the draws of a run."""
+@dataclass(frozen=True)
+class FirstDraws:
+    """The fingerprint of a cell's first draws, whether these are all draws of a run, and evaluations per estimate.
+
+    ``evaluations`` are the numbers of evaluations of f and of df/dx.
+    """
+
+    fingerprint: str
+    are_all: bool
+    evaluations: tuple[float, float]
+
+
+def first_draws(cell: Cell, settings: Settings) -> FirstDraws:
+    """Draw the first gradients of a cell, and count the evaluations of f and of df/dx."""
     with single_thread(), contained():
         engine = Engine(cell, settings)
-        return fingerprint_of(engine), len(engine.sizes) <= FINGERPRINT_DRAWS
+        fingerprint = fingerprint_of(engine)
+        return FirstDraws(fingerprint, len(engine.sizes) <= FINGERPRINT_DRAWS, count_evaluations(engine))
+
+
+def evaluations_vary(cell: Cell, settings: Settings) -> bool:
+    """Return whether the number of evaluations of f or of df/dx changes from call to call."""
+    with single_thread(), contained():
+        engine = Engine(cell, settings)
+        adapt_state(engine)
+        first = count_evaluations(engine)
+        return any(count_evaluations(engine, call) != first for call in range(1, COUNTED_CALLS))

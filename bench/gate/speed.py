@@ -70,7 +70,7 @@ def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str
 
     A cell is slower if its cost is more than 25 % above the baseline's median in each of four fresh processes.
     """
-    found = {entry.cell: ("not gateable", _obstacle(entry)) for entry, _ in cells if _obstacle(entry)}
+    found = {entry.cell: ("not gateable", obstacle(entry)) for entry, _ in cells if obstacle(entry)}
     suspects = [(entry, picked) for entry, picked in cells if entry.cell not in found]
     growth: dict[str, list[float]] = {entry.cell: [] for entry, _ in suspects}
     for _ in range(1 + CONFIRM_PROCESSES):
@@ -89,7 +89,8 @@ def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str
     return found
 
 
-def _obstacle(entry: Entry) -> str:
+def obstacle(entry: Entry) -> str:
+    """Return why the speed of a cell cannot be compared with the baseline's; empty if it can."""
     if entry.speed is None or len(entry.speed) < 2:
         return "the baseline has no speed for this cell; save it with --speed"
     spread = stdev(entry.speed)

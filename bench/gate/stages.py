@@ -8,8 +8,8 @@ from typing import Literal
 from bench.execution.progress import Progress
 from bench.gate.baseline import Baseline, Entry, entry_of
 from bench.gate.changes import same_statistics
-from bench.gate.decide import UNCOMPARED, Case, Finding, Sample, Verdict, decide, screen
-from bench.gate.measure import first_draws, measure_cell
+from bench.gate.decide import UNCOMPARED, Case, Evaluations, Finding, Sample, Verdict, decide, screen
+from bench.gate.measure import evaluations_vary, first_draws, measure_cell
 from bench.gate.select import Picked, Selection
 from bench.gate.speed import judge
 from bench.measurement.objective_checks import check_own
@@ -19,11 +19,9 @@ from bench.records.environment import commit_of, version
 from bench.records.lines import LineKind, Outcome, Record
 from bench.records.seeds import draw_seed
 from bench.records.text import message
-from bench.stats.gate import STAGE_TWO_FACTOR
+from bench.stats.gate import SCREENING, STAGE_TWO_FACTOR
 from estimators import Refusal
 
-SCREENING = 10
-"""By default, the first stage has the baseline's number of replicates divided by this."""
 Speed = Literal["off", "advisory", "fail"]
 
 
@@ -85,6 +83,12 @@ class Report:
         return sum(finding.verdict not in UNCOMPARED for finding in self.findings)
 
     @property
+    def untimed(self) -> bool:
+        """Whether a slower cell would fail the build, but no cell's speed could be compared with the baseline's."""
+        judged = any(finding.speed in ("slower", "unchanged") for finding in self.findings)
+        return self.options.speed == "fail" and not judged
+
+    @property
     def counts(self) -> Counter[Verdict]:
         """Number of cells with each verdict."""
         return Counter(finding.verdict for finding in self.findings)
@@ -93,8 +97,8 @@ class Report:
     def exit_code(self) -> int:
         """Exit code of ``bench check``: the first code that applies.
 
-        3: a confirmed fault or a missing cell. 1: a cell that could not be measured. 4: no cell was compared or, with
-        ``strict``, a cell could not be judged. 0: the check has passed.
+        3: a confirmed fault or a missing cell. 1: a cell that could not be measured. 4: no cell was compared; with
+        ``speed="fail"``, no cell's speed was; with ``strict``, a cell could not be judged. 0: the check has passed.
         """
         slower = self.options.speed == "fail" and any(finding.speed == "slower" for finding in self.findings)
         if slower or any(finding.fails for finding in self.findings):
@@ -102,7 +106,7 @@ class Report:
         if self.counts[Verdict.FAILED]:
             return 1
         unjudged = self.counts[Verdict.INCONCLUSIVE] + self.counts[Verdict.NOT_GATEABLE]
-        return 4 if not self.compared or (self.options.strict and unjudged) else 0
+        return 4 if not self.compared or self.untimed or (self.options.strict and unjudged) else 0
 
 
 def check(baseline: Baseline, selection: Selection, options: Options, progress: Progress) -> Report:
@@ -171,14 +175,15 @@ class _Checker:
         """Return the settled case if the first draws are the baseline's samples or the estimator refuses; else None."""
         settings = replace(self.baseline, replicates=entry.replicates)
         try:
-            drawn, all_draws = first_draws(picked.cell, settings)
+            drawn = first_draws(picked.cell, settings)
         except Refusal as refusal:
             return replace(case, fate=Verdict.MISSING, reason=message(str(refusal)))
         except Exception:
             return None  # the first stage fails in the same way, and says how
-        if drawn != entry.fingerprint:
+        if drawn.fingerprint != entry.fingerprint:
             return None
-        if self.options.remeasure or all_draws:
+        case = self._with_evaluations(case, entry, picked, drawn.evaluations)
+        if self.options.remeasure or drawn.are_all:
             line = measure_cell(picked.cell, settings, self.progress.block)
             if line["outcome"] == Outcome.MEASURED and not same_statistics(entry, _again(entry, line)):
                 why = (
@@ -197,7 +202,17 @@ class _Checker:
             fate = Verdict.FAILED if line["outcome"] == Outcome.FAILED else Verdict.MISSING
             return replace(case, fate=fate, reason=line["reason"])
         sample = Sample(_again(entry, line), settings.seed, line["summary"]["verdict"])
-        return replace(case, first=sample) if stage == "first" else replace(case, second=sample)
+        if stage == "second":
+            return replace(case, second=sample)
+        evaluations = (line["f_evals"], line["grad_evals"])
+        return self._with_evaluations(replace(case, first=sample), entry, picked, evaluations)
+
+    def _with_evaluations(self, case: Case, entry: Entry, picked: Picked, found: tuple[float, float]) -> Case:
+        """Return the case with its evaluations of f and of df/dx, if the baseline has them to compare with."""
+        if entry.evaluations is None:
+            return case
+        varies = found != entry.evaluations and evaluations_vary(picked.cell, self.settings)
+        return replace(case, evaluations=Evaluations(*found, constant=not varies))
 
 
 def _again(entry: Entry, line: Record) -> Entry:

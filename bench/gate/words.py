@@ -7,14 +7,18 @@ from xml.etree import ElementTree
 
 from bench.gate.baseline import Baseline
 from bench.gate.changes import count
-from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Finding, Verdict, p_text
+from bench.gate.decide import UNCOMPARED, Finding, Verdict, evaluations_text, p_text
 from bench.gate.stages import Report
 from bench.records.lines import plain
 from bench.records.text import in_code, in_markdown
-from bench.stats.gate import STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR
+from bench.stats.gate import ALPHA_BIAS, ALPHA_VARIANCE, STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR
 from bench.stats.variance import HEAVY_TAIL_INDEX
 
 ORDER = list(Verdict)
+SAME_SAMPLES = (Verdict.IDENTICAL, Verdict.COSTLIER)
+"""Verdicts that a cell without a measured variance can have if its samples are the baseline's."""
+WORTH_SAYING = 0.05
+"""The headline says what bias could have been missed, if it is more than this part of the exact gradient."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,16 @@ class Printer:
     def headline(self) -> str:
         """One line of text: the result of the check, and the number of cells with each verdict."""
         counts = ", ".join(f"{self.report.counts[v]} {v}" for v in ORDER if self.report.counts[v])
-        unjudged = "not all cells could be judged (--strict)" if self.report.compared else "nothing was judged"
+        unjudged = "not all cells could be judged (--strict)"
+        if not self.report.compared:
+            unjudged = "nothing was judged"
+        elif self.report.untimed:
+            unjudged = "no speed could be judged (--speed=fail)"
         word = {0: "passed", 1: "incomplete", 3: "FAILED", 4: unjudged}[self.report.exit_code]
-        return f"{word}: {counts or 'no cell was selected'} (baseline {self.name}, {count(self.report.cells)})"
+        seen = max((f.smallest_bias or 0.0 for f in self.findings if not f.fails), default=0.0)
+        missed = f"; a bias below {seen:.0%} of an exact gradient could have been missed" if seen > WORTH_SAYING else ""
+        whole = f"(baseline {self.name}, {count(self.report.cells)})"
+        return f"{word}: {counts or 'no cell was selected'} {whole}{missed}"
 
     def text(self) -> str:
         """Return the report for a terminal: cells that changed or have notes, then next steps and the headline."""
@@ -55,7 +66,7 @@ class Printer:
     def next_steps(self) -> list[str]:
         """Return the suggested next steps as lines of text, with the commands to run."""
         by = {verdict: [f for f in self.findings if f.verdict is verdict] for verdict in ORDER}
-        bad = [*by[Verdict.REGRESSED], *by[Verdict.BIASED], *by[Verdict.BECAME_RANDOM]]
+        bad = [*by[Verdict.REGRESSED], *by[Verdict.BIASED], *by[Verdict.BECAME_RANDOM], *by[Verdict.COSTLIER]]
         steps = []
         if bad:
             steps.append(f"To see the evidence: {self.check('--explain', bad[0].label)}")
@@ -70,6 +81,11 @@ class Printer:
             steps.append(f"To find smaller changes: {check}, with a larger baseline")
         if by[Verdict.NEW]:
             steps.append(f"To guard a new cell: {self.promote(by[Verdict.NEW][0])}")
+        compared = [f for f in self.findings if f.verdict not in UNCOMPARED]
+        if lacking := [f for f in compared if f.baseline_evaluations is None]:
+            steps.append(
+                f"To compare evaluations of f, which the baseline lacks for {count(len(lacking))}: {self.promote()}"
+            )
         if not self.report.findings:
             steps.append(f"The selectors match no cell of the baseline; see `bench baseline show {self.name}`.")
         return steps
@@ -172,6 +188,11 @@ class Printer:
         rows += self._stages(finding).items()
         if finding.smallest_change is not None:
             rows.append(("could see", f"growth of {finding.smallest_change:.0%} or more, with probability 0.9"))
+        if finding.smallest_bias is not None:
+            part = f"{finding.smallest_bias:.1%} of the exact gradient"
+            rows.append(("could see", f"a bias of {part} or more in its direction, with probability 0.9"))
+        if finding.evaluations is not None:
+            rows.append(("evaluations", f"{evaluations_text(*finding.evaluations)} per estimate"))
         if finding.speed:
             rows.append(("speed", f"{finding.speed}: {finding.speed_note}"))
         rows.append(("again", self._again(finding)))
@@ -180,7 +201,7 @@ class Printer:
 
     def _stages(self, f: Finding) -> dict[str, str]:
         if f.screen_replicates is None:
-            why = "the first draws equal the baseline's" if f.verdict is Verdict.IDENTICAL else "nothing to test"
+            why = "the first draws equal the baseline's" if f.verdict in SAME_SAMPLES else "nothing to test"
             return {"tested": f"no test: {why}"}
         rows = {
             "screen": f"{f.screen_replicates} replicates, seed {f.screen_seed}, margin 0: {p_text(f.p_screen)} "

@@ -14,8 +14,10 @@ COUNT_ROWS = 64
 """Number of rows of q in the call whose evaluations are counted."""
 
 
-def count_evaluations(engine: Engine) -> tuple[float, float]:
+def count_evaluations(engine: Engine, number: int = 0) -> tuple[float, float]:
     """Return the number of evaluations of f and of df/dx per estimate, counted in an extra call.
+
+    Calls with different ``number`` have different noise.
 
     Raises:
         InvalidIntegrand: f changes its samples in place.
@@ -24,7 +26,7 @@ def count_evaluations(engine: Engine) -> tuple[float, float]:
     count = 1 if engine.cell.estimator.deterministic else COUNT_ROWS
     r = rows(engine.q, count)
     f = counted(_compared(engine.problem.integrand(r)), counter)
-    engine.own_gradients_on(r, f, engine.generator("count", 0))
+    engine.own_gradients_on(r, f, engine.generator("count", number))
     per = count * math.prod(engine.q.batch_shape)
     return counter.f / per, counter.df / per
 

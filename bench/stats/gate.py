@@ -14,6 +14,9 @@ from bench.stats.variance import HEAVY_TAIL_INDEX, degrees_of_freedom
 
 STAGE_ONE_VARIANCE, STAGE_ONE_BIAS = 0.05, 0.01  # p-values at which a cell is flagged for the second stage
 STAGE_TWO_FACTOR = 4  # replicates of the second stage over those of the first
+SCREENING = 10  # replicates of a baseline over those of the first stage, by default
+ALPHA_VARIANCE, ALPHA_BIAS = 5e-4, 4e-4
+"""Probability of a false alarm in a suite without faults: over all tests of variances, and over all tests of biases."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,34 @@ def smallest_change(
             stages.append(log(1 + m) + (z + normal_quantile(power)) * _standard_error(c2, base.rho, base.replicates, R))
         found.append(max(stages))
     return expm1(min(min(found), 700.0)) if found else None
+
+
+def smallest_bias(
+    error: float,
+    replicates: int,
+    *,
+    cv2: float,
+    size: int,
+    screening: int,
+    confirming: int,
+    cells: int,
+    alpha: float,
+    power: float = 0.9,
+) -> float:
+    """Return the smallest error of a gradient's scale that both stages find with this power, relative to the gradient.
+
+    A scale of 1.03 has an error of 0.03: the mean is 1.03 times the exact gradient. `error` is the standard error of
+    the measured scale in a run of so many `replicates`. `screening` and `confirming` are the replicates of the two
+    stages, and `cells` the number of cells over which the second stage's level `alpha` is corrected. The test of the
+    scale is one of three, each at a third of the level, unless the gradient has `size` 1. Its kurtosis is taken to be
+    1 + `cv2` of the squared norms, but at least that of the normal distribution: for size 1, this is exact.
+    """
+    tests, kurtosis = 1 if size == 1 else 3, max(3.0, 1 + cv2)
+    found = []
+    for R, level in ((screening, STAGE_ONE_BIAS), (confirming, alpha / cells)):
+        z = t_quantile(1 - level / (2 * tests), degrees_of_freedom(R, kurtosis)) + normal_quantile(power)
+        found.append(z * error * sqrt(replicates / R))
+    return max(found)
 
 
 def gate_cell(base: GateCell, new: GateCell, margin: float) -> CellTest:

@@ -1,9 +1,12 @@
 """The commands `baseline`: save, list, show, promote."""
 
 import json
+import re
+import subprocess
 
 import pytest
 
+from bench.planning.selectors import UsageError
 from tests.cli.baselines import FEWER, SAVE, write_own
 
 
@@ -22,7 +25,11 @@ def test_list_and_show(call):
     assert json.loads(call("baseline", "list", "--json").out)["ci"]["cells"] == 2
     shown = call("baseline", "show", "ci").out
     assert "reparameterization:n=4  gaussian-quadratic" in shown
-    assert "growth, bias" in shown
+    rows = [line for line in shown.splitlines() if line.startswith("reparam")]
+    for row in rows:
+        assert re.search(r"growth from [0-9.]+%, bias from [0-9.]+%, more evaluations$", row)
+    cv2 = [cell["cv2"] for cell in json.loads(call("baseline", "show", "ci", "--json").out)["cells"]]
+    assert [row.split()[3] for row in rows] == [f"{value:.3g}" for value in cv2]
 
 
 def test_list_without_baselines_says_how_to_make_one(call):
@@ -104,3 +111,45 @@ def test_a_biased_cell_is_reported_when_it_is_saved(call, tmp_path):
     done = call("baseline", "save", "own", "-e", "mine.py::Mine", "-o", "gaussian-quadratic", "--replicates", 5000)
     assert done.code == 0
     assert "biased already" in done.err
+
+
+def test_a_save_without_selectors_says_what_is_measured(call, monkeypatch):
+    from bench.gate import save
+
+    def stopped(picked, *_arguments, **_options):
+        raise UsageError(f"{len(picked)} cells")
+
+    monkeypatch.setattr(save, "measure", stopped)
+    done = call("baseline", "save", "ci")
+    said, error = done.err.splitlines()
+    assert said == f"Without a spec, -e and -o: the {error.split()[1]} cells of the default study are measured."
+    assert call("baseline", "save", "ci", "-e", "rloo").err.startswith("Error: ")
+
+
+def test_a_speed_that_cannot_be_gated_is_said_when_it_is_saved(call, monkeypatch):
+    from bench.gate import speed
+
+    left = iter(range(9))
+
+    def noisy(picked, _settings):
+        return dict.fromkeys([p.cell.id for p in picked], 0.2 * next(left))
+
+    monkeypatch.setattr(speed, "log_costs", noisy)
+    done = call(*SAVE, "--replicates", 300, "--speed")
+    assert done.code == 0
+    said = "reparameterization:n=4 on gaussian-quadratic: the baseline's cost varies by 55% between processes"
+    assert f"speed not gateable: {said}" in done.err
+    checked = call("check", "--baseline", "ci", "--speed=fail", "--quiet")
+    assert checked.code == 4
+    assert "no speed could be judged (--speed=fail): 2 identical" in checked.out
+    assert call("check", "--baseline", "ci", "--speed", "--quiet").code == 0
+
+
+def test_a_baseline_has_the_commit_of_the_users_repository(call, tmp_path):
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=me", "-c", "user.email=me@home")
+    for words in (("init", "-q"), ("commit", "-q", "--allow-empty", "-m", "one")):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
+    assert call(*SAVE, "--replicates", 300).code == 0
+    commit = json.loads(call("baseline", "list", "--json").out)["ci"]["commit"]
+    assert head.startswith(commit)

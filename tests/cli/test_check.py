@@ -50,7 +50,7 @@ def test_4_nothing_was_compared(start, ci):
 
 
 def test_5_a_newer_baseline(start, ci):
-    ci.write_text(ci.read_text().replace('"schema": 1', '"schema": 99'))
+    ci.write_text(ci.read_text().replace('"schema": 2', '"schema": 99'))
     done = start("check", "--baseline", "ci")
     assert done.code == 5
     assert "schema 99" in done.err

@@ -1,6 +1,6 @@
 """Entries and cases made up, and suites of real cells with twins of an estimator that differ in a fault."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.execution.progress import Silent
@@ -94,6 +94,11 @@ def suite(*cells: Cell, replicates: int, seed: int = 0, dtype: str = "float32") 
     assert all(line["outcome"] == "measured" for line in lines)
     entries = [entry_of(line, line["estimator"], line["objective"]) for line in lines]
     return Suite(assemble(settings, entries), cells)
+
+
+def replace_cells(made: Suite, *entries: Entry) -> Suite:
+    """Return a suite with these entries in its baseline instead of its own."""
+    return replace(made, baseline=assemble(made.baseline.setting, entries))
 
 
 def twin(estimator: Estimator, call: Any) -> Estimator:

@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from bench.gate.decide import ALPHA_BIAS, ALPHA_VARIANCE, Verdict
-from bench.stats.gate import STAGE_TWO_FACTOR, GateCell, baseline_replicates, default_margin, smallest_change
+from bench.gate.decide import Verdict
+from bench.stats.gate import (
+    ALPHA_BIAS,
+    ALPHA_VARIANCE,
+    STAGE_TWO_FACTOR,
+    GateCell,
+    baseline_replicates,
+    default_margin,
+    smallest_change,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "gate.md").read_text(encoding="utf-8")

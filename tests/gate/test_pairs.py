@@ -5,13 +5,13 @@ import pytest
 from scipy.stats import binom
 
 from bench.gate import pairs
-from bench.gate.decide import ALPHA_VARIANCE, Verdict
+from bench.gate.decide import Verdict
 from bench.gate.stages import Options
 from bench.measurement.engine import Engine
 from bench.objectives import ExponentialMoment, GaussianQuadratic
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from bench.stats.gate import STAGE_ONE_VARIANCE
+from bench.stats.gate import ALPHA_VARIANCE, STAGE_ONE_VARIANCE
 from estimators import Reparameterization, ScoreFunction
 from tests.gate.fabricated import suite, twin
 from tests.tolerances import FAILURE_RATE, z_limit
