@@ -17,13 +17,13 @@ from torch.distributions import Distribution
 
 from bench.measurement.engine import Engine
 from bench.measurement.threads import single_thread
-from bench.objectives import Objective, Problem, is_own
+from bench.objectives import Objective, Problem, is_own, wrong_declarations
 from bench.planning.cells import Cell, mismatch
 from bench.planning.selectors import UsageError, label
 from bench.planning.settings import Settings
 from bench.planning.user_code import Ended, contained
 from bench.records.text import described
-from estimators import RLOO, Bound, Enumeration, Estimator, Refusal, draw, inner, parameters, rows
+from estimators import RLOO, Bound, Enumeration, Refusal, draw, inner, parameters, rows
 
 FAILURE_RATE = 1e-6
 """Probability, over seeds, that a comparison with samples rejects a right objective; Bonferroni splits it inside."""
@@ -151,29 +151,8 @@ class ObjectiveTrial:
 
 def declared_facts(trial: ObjectiveTrial) -> None:
     """Check that family, dim, has_exact and the other declared facts have values of the right kind."""
-    objective, wrong = trial.objective, []
-    kinds: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "family": (lambda v: isinstance(v, type) and issubclass(v, Distribution), "a class of distributions"),
-        "dim": (lambda v: isinstance(v, int) and v >= 1, "a whole number of at least 1"),
-        "row_elements": (lambda v: isinstance(v, int) and v >= 1, "a whole number of at least 1"),
-        "exact_error": (lambda v: isinstance(v, int | float) and v >= 0, "a number of at least 0"),
-        "particles": (lambda v: v is None or (isinstance(v, int) and v >= 1), "None or a whole number of at least 1"),
-        "reference_estimator": (
-            lambda v: v is None or isinstance(v, Estimator),
-            "None or an instance of an estimator, such as Reparameterization(n=8)",
-        ),
-        **{
-            name: (lambda v: isinstance(v, bool), "True or False")
-            for name in ("differentiable", "relaxable", "bound", "maximise", "has_exact")
-        },
-    }
-    if type(objective).row_elements is Objective.row_elements:
-        del kinds["row_elements"]  # it is measured
-    for name, (fits, expected) in kinds.items():
-        if not fits(value := getattr(objective, name, None)):
-            wrong.append(f"{name} must be {expected} (got {value!r})")
-    if wrong:
-        raise trial.fault("; ".join(wrong))
+    if wrong := wrong_declarations(trial.objective):
+        raise trial.fault(" It ".join(wrong).rstrip("."))
 
 
 def problem_and_theta(trial: ObjectiveTrial) -> None:

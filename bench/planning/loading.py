@@ -129,7 +129,8 @@ def load(selector: Selector, kind: Kind) -> type:
     """Return the class that a selector names.
 
     Raises:
-        UsageError: there is no such class, or it is not a frozen dataclass of the right kind.
+        UsageError: there is no such class, or it is not a frozen dataclass of the right kind. The message lists every
+            fault of the class.
     """
     check_name(selector, kind)
     name = selector.name
@@ -167,7 +168,7 @@ def _reported(error: Exception, source: str) -> str:
 
 
 def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
-    from bench.objectives import Objective
+    from bench.objectives import Objective, wrong_declarations
     from estimators import Estimator, command_line_name
 
     base: type = Estimator if kind == "estimator" else Objective
@@ -179,10 +180,15 @@ def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
         room = base.__module__.partition("._")[0]
         raise UsageError(f"{name} is not an {kind}. Derive {cls} from {room}.{base.__name__}.")
     parameters = vars(found).get("__dataclass_params__")
+    wrong = list[str]()
     if parameters is None or not parameters.frozen:
-        raise UsageError(f"{name} is not a frozen dataclass. Put @dataclass(frozen=True) above {cls}.")
+        wrong.append(f"is not a frozen dataclass. Put @dataclass(frozen=True) above {cls}.")
     if missing := sorted(getattr(found, "__abstractmethods__", ())):
-        raise UsageError(f"{name} does not define {', '.join(missing)}, which every {kind} needs.")
+        wrong.append(f"does not define {', '.join(missing)}, which every {kind} needs.")
+    if issubclass(found, Objective):
+        wrong += wrong_declarations(found)
+    if wrong:
+        raise UsageError(f"{name} {' It '.join(wrong)}")
     known = catalogue(kind).get(command_line_name(found))
     if known and getattr(importlib.import_module(known["class"].partition(":")[0]), cls, None) is not found:
         why = "and records would mix them up. Rename your class."

@@ -100,19 +100,22 @@ def with_f(problem: Problem, wrong: Any) -> Problem:
 # Declared facts -------------------------------------------------------------------------------------------------------
 
 
-@dies("test_declared_facts", "dim must be a whole number")
+@dies("test_declared_facts", "declares dim = None, which must be a whole number")
 @dataclass(frozen=True)
 class NoDim(Attention):
     dim = None
 
 
-@dies("test_declared_facts", "reference_estimator must be None or an instance")
+@dies("test_declared_facts", "declares reference_estimator = 'reparameterization', which must be None or an instance")
 @dataclass(frozen=True)
 class EstimatorByName(Attention):
     reference_estimator = "reparameterization"
 
 
-@dies("test_declared_facts", "family must be a class of distributions (got 'Normal'); dim must be")
+@dies(
+    "test_declared_facts",
+    "declares family = 'Normal', which must be a class of distributions. It declares dim = 'many'",
+)
 @dataclass(frozen=True)
 class TwoWrong(Attention):
     family = "Normal"

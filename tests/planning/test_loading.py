@@ -193,3 +193,37 @@ def test_missing_files_and_modules_are_reported():
 def test_a_users_objective_must_be_an_objective(code):
     with pytest.raises(UsageError, match=r"is not an objective\. Derive Mine from bench\.objectives\.Objective"):
         expand(parse(code(MINE) + "Mine"), "objective")
+
+
+def test_all_that_is_wrong_with_the_class_of_an_objective_is_one_message(code):
+    text = """
+from bench.objectives import Objective
+class Mine(Objective):
+    reference_estimator = "reparameterization"
+    has_exact = None
+"""
+    with pytest.raises(UsageError) as caught:
+        expand(parse(code(text) + "Mine"), "objective")
+    for fault in (
+        "is not a frozen dataclass. Put @dataclass(frozen=True) above Mine. It does not define build, which every",
+        "It does not declare family, a class of distributions. It does not declare dim, a whole number of at least 1.",
+        "It declares reference_estimator = 'reparameterization', which must be None or an instance of an estimator",
+        "It declares has_exact = None, which must be True or False.",
+    ):
+        assert fault in str(caught.value)
+
+
+def test_facts_that_only_an_instance_knows_are_no_fault_of_the_class(code):
+    text = """
+from dataclasses import dataclass
+from bench.objectives import GaussianQuadratic
+@dataclass(frozen=True)
+class Mine(GaussianQuadratic):
+    dim: int
+    @property
+    def family(self):
+        return GaussianQuadratic.family
+    def build(self, dtype=None, device="cpu"): ...
+"""
+    (instance,) = expand(parse(code(text) + "Mine:dim=3"), "objective")
+    assert instance.dim == 3
