@@ -21,7 +21,7 @@ from bench.measurement.threads import single_thread
 from bench.measurement.timing import measure_timing
 from bench.objectives import Objective
 from bench.planning.cells import Cell, mismatch
-from bench.planning.settings import Settings
+from bench.planning.settings import ADAPT_STEPS, Settings
 from bench.planning.user_code import contained
 from bench.records.lines import Record
 from bench.stats import PrecisionTarget, Summary
@@ -206,6 +206,7 @@ def measure(
     dtype: str = "float32",
     common_noise: bool = True,
     timing: bool = False,
+    adapt_steps: int = ADAPT_STEPS,
 ) -> Measurement:
     """Measure one estimator on one objective.
 
@@ -222,6 +223,8 @@ def measure(
         dtype: "float32" or "float64".
         common_noise: whether the estimators of an objective share noise, so that they can be compared in pairs.
         timing: whether to measure seconds too; nothing else may run on the machine meanwhile.
+        adapt_steps: most steps in which the state of an estimator learns, at this point, before it is frozen and
+            measured. It stops earlier if that pays no more; ``record["adapt_steps"]`` has the number of steps.
 
     Raises:
         Refusal: the estimator does not fit the objective.
@@ -229,7 +232,8 @@ def measure(
         Lost: gradients were not finite.
         Ended: the code of the estimator or the objective tried to end the program.
     """
-    settings, cell = Settings(replicates, seed, dtype, device, common_noise, timing), Cell(estimator, objective)
+    settings = Settings(replicates, seed, dtype, device, common_noise, timing, adapt_steps=adapt_steps)
+    cell = Cell(estimator, objective)
     settings.check_device()
     check_own(objective)
     if reason := mismatch(estimator, objective):

@@ -51,6 +51,7 @@ def _numbers(_context: click.Context, _param: click.Parameter, value: str | None
     help="Choose the replicates of each cell so that its variance is known to ±H, such as 0.05 for 5 %.",
 )
 @options.number("--max-replicates", metavar="R", help="With --precision: the most replicates per cell [1000000].")
+@options.number("--adapt-steps", metavar="N", help="Most steps in which a learned estimator learns [500].")
 @options.device_or_auto(help="Device to measure on [cpu].")
 @options.dtype(help="Type of samples and gradients [float32].")
 @options.seed(help="Seed of all noise [0].")

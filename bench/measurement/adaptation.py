@@ -1,17 +1,21 @@
 """Adaptation: the state of an estimator learns, and is then frozen."""
 
 import hashlib
+import math
 import time
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from bench.measurement.counting import Counter, counted
 from bench.measurement.engine import Engine
 from estimators import adapt, rows
 
-ADAPT_STEPS, ADAPT_ROWS = 200, 64
-"""Number of steps of an adaptation; number of rows of q in each step."""
+ADAPT_ROWS, ADAPT_WINDOW = 64, 50
+"""Number of rows of q in each step of an adaptation; number of steps whose second moments are averaged and compared."""
+ADAPT_GAIN = 0.01
+"""Smallest relative fall of the second moment, from one window to the next, for which learning goes on."""
 ADAPT_RATE = 1e-2
 """Adam's learning rate for a learned control variate."""
 
@@ -30,17 +34,29 @@ class Adaptation:
 
 
 def adapt_state(engine: Engine) -> Adaptation:
-    """Train the estimator's state, if it has one, on separate noise, then freeze it; return the ``Adaptation``."""
+    """Train the estimator's state, if it has one, on separate noise, then freeze it; return the ``Adaptation``.
+
+    Learning stops after the settings' ``adapt_steps``, or at the end of a window in which the second moment of the
+    gradient was not at least 1 % lower than in the window before.
+    """
     if engine.state is None:
         return Adaptation()
     begin = time.perf_counter()
     trainable = list(engine.state.parameters())
     optimizer = torch.optim.Adam(trainable, lr=ADAPT_RATE) if trainable else None
     counter = Counter(event_dims=len(engine.q.event_shape))
-    for step in range(ADAPT_STEPS):
+    steps, before, moments = 0, math.inf, list[Tensor]()
+    while steps < engine.settings.adapt_steps:
         r = rows(engine.q, ADAPT_ROWS)
         f = counted(engine.problem.integrand(r), counter)
-        adapt(engine.cell.estimator, f, r, engine.state, optimizer, engine.generator("adapt", step))
+        moments.append(adapt(engine.cell.estimator, f, r, engine.state, optimizer, engine.generator("adapt", steps)))
+        steps += 1
+        if len(moments) == ADAPT_WINDOW:
+            now = torch.stack(moments).mean().item()
+            if not now < (1 - ADAPT_GAIN) * before:
+                break
+            before = now
+            moments.clear()
     engine.freeze()
     seconds = time.perf_counter() - begin
-    return Adaptation(ADAPT_STEPS, seconds, counter.f, hashlib.sha256(engine.state_bytes() or b"").hexdigest()[:16])
+    return Adaptation(steps, seconds, counter.f, hashlib.sha256(engine.state_bytes() or b"").hexdigest()[:16])

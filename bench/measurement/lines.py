@@ -5,7 +5,7 @@ from collections.abc import Callable
 from bench.measurement.draws import draws
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
-from bench.planning.settings import Settings
+from bench.planning.settings import ADAPT_STEPS, Settings
 from bench.planning.user_code import Ended, contained
 from bench.records.code import code_digest
 from bench.records.environment import environment
@@ -28,7 +28,10 @@ def run_of(cell: Cell, settings: Settings) -> str:
     """Return the id of the run that measures a cell with these settings."""
     dtype, device, seed, common = settings.dtype, settings.device, settings.seed, settings.common_noise
     rows = replicates_of(cell, settings)
-    return run_id(cell.id, dtype=dtype, device=device, seed=seed, replicates=rows, common_noise=common)
+    steps = settings.adapt_steps if cell.estimator.needs_state and settings.adapt_steps != ADAPT_STEPS else None
+    return run_id(
+        cell.id, dtype=dtype, device=device, seed=seed, replicates=rows, common_noise=common, adapt_steps=steps
+    )
 
 
 def head(cell: Cell, settings: Settings, kind: LineKind) -> Record:

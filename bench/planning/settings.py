@@ -6,6 +6,8 @@ from typing import Any
 
 SMALLEST_DRAW = 64
 """Fewest replicates in a draw, in a block or in a baseline."""
+ADAPT_STEPS = 500
+"""Default for the most steps in which a state learns."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Settings:
         timing: whether to measure seconds too, afterwards. Timing needs the machine to itself.
         adapt_seed: root seed of the noise from which a state learns; ``seed`` when None. If it is set, runs that differ
             only in ``seed`` measure the same learned state.
+        adapt_steps: most steps in which a state learns before it is measured; it stops earlier if that pays no more.
 
     Raises:
         ValueError: a value is invalid on every machine.
@@ -33,10 +36,12 @@ class Settings:
     common_noise: bool = True
     timing: bool = False
     adapt_seed: int | None = None
+    adapt_steps: int = ADAPT_STEPS
 
     def __post_init__(self) -> None:
         store_whole_number(self, "replicates", 1)
         store_whole_number(self, "seed", 0)
+        store_whole_number(self, "adapt_steps", 1)
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype is float32 or float64, as text (got {self.dtype!r}).")
         if self.device not in ("cpu", "cuda"):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.loading import expand, has_parameter
 from bench.planning.selectors import Selector, UsageError, check_name, from_table, label, parse
-from bench.planning.settings import Settings
+from bench.planning.settings import ADAPT_STEPS, Settings
 from bench.stats import PrecisionTarget
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class Spec(BaseModel):
         device: "cpu", "cuda", or "auto": the GPU if there is one.
         timing: whether to time all cells at the end.
         common_noise: whether all estimators of an objective share their noise.
+        adapt_steps: most steps in which the state of an estimator learns before it is measured.
         estimators: selectors of the estimators to measure.
         objectives: selectors of the objectives to measure them on.
     """
@@ -97,6 +98,7 @@ class Spec(BaseModel):
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     timing: bool = True
     common_noise: bool = True
+    adapt_steps: Annotated[int, Field(ge=1)] = ADAPT_STEPS
     estimators: Annotated[tuple[Selector, ...], _selectors("estimator")]
     objectives: Annotated[tuple[Selector, ...], _selectors("objective")]
 

@@ -44,7 +44,21 @@ def cell_id(estimator: Any, objective: Any) -> str:
     return digest({"estimator": identity(estimator), "objective": identity(objective)})
 
 
-def run_id(cell: str, *, dtype: str, device: str, seed: int, replicates: int, common_noise: bool = True) -> str:
-    """Return the id of a run of a cell, 16 hexadecimal digits. ``replicates`` counts the rows of all draws."""
+def run_id(
+    cell: str,
+    *,
+    dtype: str,
+    device: str,
+    seed: int,
+    replicates: int,
+    common_noise: bool = True,
+    adapt_steps: int | None = None,
+) -> str:
+    """Return the id of a run of a cell, 16 hexadecimal digits.
+
+    ``replicates`` counts the rows of all draws. ``adapt_steps`` is None for an estimator that does not learn, and for
+    the default number of steps.
+    """
     key: list[object] = [cell, dtype, device, seed, replicates]
-    return digest(key if common_noise else [*key, "own noise"])
+    key += [] if common_noise else ["own noise"]
+    return digest(key if adapt_steps is None else [*key, "adapt steps", adapt_steps])

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 UNITS = {"seconds": "seconds", "evaluations": "evaluations of f and its gradient"}
 PRODUCT = ("variance_times_cost", "variance_times_cost_low", "variance_times_cost_high")
 """Columns for variance times cost: its value and the limits of its interval."""
+SHOWN = 3
+"""Largest number of names in a list of alternatives."""
 
 
 def priced(table: pd.DataFrame, cost: str = "seconds") -> pd.DataFrame:
@@ -84,6 +86,8 @@ def advice(rows: list[Any]) -> str:
         factor = f"≥ {format_number(least, 2)}" if math.isnan(most) else words.span(least, most)
         needs = f"{second.estimator} needs {factor} times it"
         parts = [f"use {best.estimator}: lowest {cost} of {len(rivals)} unbiased; {needs}"]
+    if learned := [r.estimator for r in [best, *tied][:SHOWN] if r.learned]:
+        parts.append(f"{' and '.join(learned)} learned and was frozen at this point, which training never has")
     lasting = max((r for r in rows if r.biased), key=lambda r: _crossing(r, best), default=None)
     if lasting is not None and (estimates := _crossing(lasting, best)) > 1:
         budget = f"{format_number(estimates, 2)} estimates of {best.estimator}"
@@ -95,8 +99,8 @@ def advice(rows: list[Any]) -> str:
 def _alternatives(rows: list[Any]) -> str:
     """Join names: ``x or y``, ``x, y or 3 more``."""
     names = [r.estimator for r in rows]
-    if len(names) > 3:
-        names = [*names[:2], f"{len(names) - 2} more"]
+    if len(names) > SHOWN:
+        names = [*names[: SHOWN - 1], f"{len(names) - SHOWN + 1} more"]
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 

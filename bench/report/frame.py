@@ -63,6 +63,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     - ``exact``: unbiased, without noise except rounding in its dtype. f can be larger than its gradient, so noise up to
       1000 times the gradient's rounding error counts as rounding. The variance of an exact run comes from the
       arithmetic alone, and no other variance is compared with it;
+    - ``learned``: the estimator's state was learned at the point of measurement, and frozen before it;
     - ``evals``: evaluations of f and of its gradient per estimate.
 
     The records may be of any kind. If a run has several moments records, the last one counts.
@@ -90,6 +91,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table["evals"] = table["f_evals"] + table["grad_evals"]
     table["parameters"] = [label.partition(":")[2] for label in table["estimator"]]
     measured = table["outcome"] == Outcome.MEASURED
+    table["learned"] = measured & (table["adapt_steps"] > 0)
     table["heavy"] = measured & table["status"].isin(HEAVY)
     table.loc[table["heavy"], list(NEEDS_FINITE_VARIANCE)] = float("nan")
     # A deterministic estimator varies by rounding alone, which is no variance.

@@ -106,6 +106,11 @@ def bias(row: Any) -> str:
     return word or "inconclusive"
 
 
+def learning(row: Any) -> str:
+    """Return how a state was learned before it was measured: its steps, and the evaluations of f that they took."""
+    return f"learned and frozen at this point: {count(row.adapt_steps)} steps, {count(row.adapt_f_evals)} f"
+
+
 def remarks(row: Any) -> str:
     """Return the reasons for caution with the numbers of a row, as text; empty if there are none."""
     if row.verdict in CONSTANT:
@@ -114,4 +119,5 @@ def remarks(row: Any) -> str:
     parts += [f"index {row.khat:.2f}"] if row.heavy else []
     parts += [f"not within ±{100 * row.precision:g} %"] if row.precision_reached == 0 else []
     parts += ["float resolution"] if Flag.AT_FLOAT_RESOLUTION in row.flags else []
+    parts += [learning(row)] if row.learned else []
     return ", ".join(p for p in parts if p)

@@ -44,6 +44,7 @@ def test_a_file_gives_every_key(tmp_path):
             device = "auto"
             timing = false
             common_noise = false
+            adapt_steps = 70
             estimators = ["rloo:n=2,4", {name = "reinforce", n = [1, 2], baseline = 0.5}]
             objectives = ["gaussian-quadratic:dim=1", {name = "bernoulli-quadratic", dim = 3}]
             """,
@@ -59,6 +60,7 @@ def test_a_file_gives_every_key(tmp_path):
         "device": "auto",
         "timing": False,
         "common_noise": False,
+        "adapt_steps": 70,
     }
     assert [str(s) for s in spec.estimators] == ["rloo:n=2,4", "reinforce:n=1,2,baseline=0.5"]
     assert [str(s) for s in spec.objectives] == ["gaussian-quadratic:dim=1", "bernoulli-quadratic:dim=3"]

@@ -18,6 +18,7 @@ def test_a_run_is_cell_dtype_device_seed_and_replicates():
             for k, v in [("dtype", "float64"), ("device", "cuda"), ("seed", 1), ("replicates", 512)]
         ),
         run_id("c", **base, common_noise=False),
+        run_id("c", **base, adapt_steps=100),
     }
-    assert len(ids) == 7
+    assert len(ids) == 8
     assert run_id("c", **base) == run_id("c", **base)

@@ -177,3 +177,25 @@ def test_a_constant_says_how_far_off_it_is():
     record = moments("reparameterization", "o", 0.0, bias=1.0, status="DEGENERATE", verdict="DEGENERATE")
     record["summary"]["bias_norm"] = 1.0
     assert words.bias(each(frame([record]))[0]) == "constant, off 100 %"
+
+
+def learned(label, variance, **more):
+    return moments(label, "o", variance, **more) | {"adapt_steps": 150, "adapt_f_evals": 9_600, "adapt_seconds": 0.1}
+
+
+def test_what_was_learned_is_marked_with_its_steps_and_evaluations_and_in_the_advice():
+    records = [learned("score-function:baseline=moving-average", 1.0), moments("rloo", "o", 20.0)]
+    for name, text in texts(records).items():
+        flat = re.sub(r"\s+", " ", text)
+        assert "baseline=moving-average learned and was frozen at this point, which training never has" in flat, name
+        if name != "terminal":
+            assert "learned and frozen at this point: 150 steps, 9,600 f" in flat, name
+    assert "frozen" in printed(records, 160)
+    own, plain = rows_of(records)
+    assert (own["learned_and_frozen"], own["adapt_steps"], own["adapt_f_evals"]) == ("1", "150", "9600.0")
+    assert plain["learned_and_frozen"] == "0"
+
+
+def test_the_advice_is_silent_about_learning_that_it_does_not_recommend():
+    (section,) = sections(prepared([moments("rloo", "o", 1.0), learned("nvil", 20.0)]))
+    assert "frozen" not in section.advice
