@@ -35,7 +35,7 @@ def command(a: str, b: str, study: Path, json: bool) -> None:
     much smaller differences.
     """
     from bench.planning.catalogue import did_you_mean
-    from bench.planning.selectors import UsageError
+    from bench.planning.selectors import UsageError, names
     from bench.records.lines import plain
     from bench.report.compare import Unknown, of_estimators, of_studies, table
 
@@ -49,7 +49,7 @@ def command(a: str, b: str, study: Path, json: bool) -> None:
         found, *only = of_studies(*map(read_records, paths))
     else:
         try:
-            found = of_estimators(read_records(study), a, b)
+            found = of_estimators(read_records(study), a, b, names)
         except Unknown as error:
             raise UsageError(f"{error}{did_you_mean(error.label, error.known)}") from None
     if not found:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 
 from bench.execution.progress import Progress, Silent
+from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ class Live(Silent):
 
 def name_of(record: Record) -> str:
     """Return the name of a record, such as ``rloo on x`` or, for training, ``rloo on x, seed 3``."""
-    name = f"{record['estimator']} on {record['objective']}"
+    (shown,) = labelled([record])
+    name = f"{shown['estimator']} on {shown['objective']}"
     return f"{name}, seed {record['seed']}" if record["kind"] == LineKind.TRAINING else name
 
 

@@ -11,8 +11,8 @@ from bench.gate.baseline import Baseline, Entry, selectors
 from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.cells import Cell, mismatch, plan
 from bench.planning.loading import expand
-from bench.planning.selectors import Selector, UsageError, label, parse, value_text
-from bench.records.identity import changed_fields
+from bench.planning.selectors import Selector, UsageError, full_label, label, names, parse
+from bench.records.identity import fields_of
 from bench.records.text import message, printable
 from estimators import command_line_name
 
@@ -31,7 +31,17 @@ class Picked:
     @property
     def label(self) -> str:
         """Label such as ``rloo:n=4 on gaussian-quadratic``, with users' files relative to the working folder."""
-        return shown(self.estimator, self.objective)
+        halves = (self.estimator, self.cell.estimator), (self.objective, self.cell.objective)
+        return shown(*(_single(selector, instance) for selector, instance in halves))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a record says of the cell: names, parameters and shortest labels of the estimator and the objective."""
+        found: dict[str, Any] = {}
+        for kind, half in (("estimator", self.cell.estimator), ("objective", self.cell.objective)):
+            found |= {f"{kind}_name": command_line_name(type(half)), f"{kind}_params": fields_of(half)}
+            found[kind] = label(half)
+        return found
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ class Selection:
         known = {entry.cell: picked.label for entry, picked in self.cells}
         known |= {missing.entry.cell: missing.label for missing in self.missing}
         found = [cell for cell, label in known.items() if wanted == label or cell.startswith(wanted)]
+        found = found or [entry.cell for entry, picked in self.cells if names(wanted, picked.facts)]
         if len(found) != 1:
             hint = did_you_mean(wanted, known.values())
             raise UsageError(
@@ -135,8 +146,10 @@ def _instances(grids: Sequence[Selector], kind: Kind) -> dict[str, Half]:
 
 
 def _single(grid: Selector, instance: Any) -> Selector:
-    name = grid.name if ":" in grid.name else command_line_name(type(instance))
-    return Selector(name, {key: (value_text(value),) for key, value in changed_fields(instance).items()})
+    """Return the selector of one instance of a grid."""
+    short = parse(full_label(instance))
+    name = f"{grid.file[0]}::{type(instance).__name__}" if grid.file else grid.name if ":" in grid.name else short.name
+    return Selector(name, short.params)
 
 
 def _made(selector: Selector, kind: Kind) -> Half | UsageError:

@@ -31,6 +31,18 @@ def aliases(kind: Kind) -> dict[str, str]:
     return {alias: name for name, facts in catalogue(kind).items() for alias in facts["aliases"]}
 
 
+def kebab(name: str) -> str:
+    """Return the command-line name of a class with this name: ``MeasureValued`` -> ``measure-valued``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
+
+
+def canonical_name(kind: Kind, name: str) -> str | None:
+    """Return the command-line name for a name, an alias or a class, also with ``_`` or capitals; None if unknown."""
+    classes = {facts["class"].partition(":")[2].lower(): known for known, facts in catalogue(kind).items()}
+    known = classes | aliases(kind) | {known: known for known in catalogue(kind)}
+    return known.get(name.lower().replace("_", "-"))
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'rloo'?`` with the nearest known word; an empty string if no known word is near."""
     plain = {name.lower().replace("_", "-"): name for name in known}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.objectives import Objective
-from bench.planning.selectors import label
+from bench.planning.selectors import full_label, label
 from bench.records.identity import cell_id
 from estimators import Estimator
 
@@ -24,7 +24,7 @@ class Cell:
     @property
     def label(self) -> str:
         """Text for people: the labels of the estimator and the objective."""
-        return f"{label(self.estimator)} on {label(self.objective)}"
+        return f"{full_label(self.estimator)} on {full_label(self.objective)}"
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.planning import plugins
-from bench.planning.catalogue import Kind, aliases, catalogue, did_you_mean, type_text
-from bench.planning.selectors import Selector, UsageError, check_name, value_text
+from bench.planning.catalogue import Kind, catalogue, did_you_mean, type_text
+from bench.planning.selectors import Selector, UsageError, check_name
 from bench.planning.user_code import Ended, contained
 from bench.records.identity import fields_of
+from bench.records.labels import value_text
 from bench.records.text import message
 
 
@@ -132,14 +133,15 @@ def load(selector: Selector, kind: Kind) -> type:
         UsageError: there is no such class, or it is not a frozen dataclass of the right kind. The message lists every
             fault of the class.
     """
-    check_name(selector, kind)
+    selector = check_name(selector, kind)
     name = selector.name
-    if ":" not in name:
-        facts = catalogue(kind)[aliases(kind).get(name, name)]
+    if ":" not in name and not selector.file:
+        facts = catalogue(kind)[name]
         module, _, cls = facts["class"].partition(":")
         return typing.cast(type, getattr(importlib.import_module(module), cls))
-    source, _, cls = name.rpartition("::") if "::" in name else name.rpartition(":")
-    return _checked(_module(source, is_file="::" in name), cls, name, kind)
+    source, cls = selector.file or name.rsplit(":", 1)
+    module = _module(source, is_file=selector.file is not None)
+    return _checked(module, cls or _only(module, source, kind), name, kind)
 
 
 def _module(source: str, *, is_file: bool) -> types.ModuleType:
@@ -167,15 +169,37 @@ def _reported(error: Exception, source: str) -> str:
     return f"{type(error).__name__}: {message(str(error))}{f' (line {lines[-1]})' if lines else ''}."
 
 
-def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
-    from bench.objectives import Objective, wrong_declarations
-    from estimators import Estimator, command_line_name
+def _own(module: types.ModuleType, kind: Kind) -> list[str]:
+    """Return the names of the classes of a kind that a module itself defines."""
+    found = ((key, value) for key, value in vars(module).items() if inspect.isclass(value))
+    return [key for key, cls in found if issubclass(cls, _base(kind)) and cls.__module__ == module.__name__]
 
-    base: type = Estimator if kind == "estimator" else Objective
+
+def _only(module: types.ModuleType, source: str, kind: Kind) -> str:
+    """Return the name of the only class of a kind in a user's file."""
+    own = _own(module, kind)
+    if not own:
+        raise UsageError(f"{source} defines no {kind}, that is, no class derived from {_base(kind).__name__}.")
+    if len(own) > 1:
+        raise UsageError(f"{source} defines the {kind}s {', '.join(own)}. Name one, as in {source}::{own[0]}.")
+    return own[0]
+
+
+def _base(kind: Kind) -> type:
+    from bench.objectives import Objective
+    from estimators import Estimator
+
+    return Estimator if kind == "estimator" else Objective
+
+
+def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
+    from bench.objectives import wrong_declarations
+    from estimators import command_line_name
+
+    base = _base(kind)
     found = getattr(module, cls, None)
     if not inspect.isclass(found):
-        own = [key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, base)]
-        raise UsageError(f"{name}: there is no class {cls!r}.{did_you_mean(cls, own)}")
+        raise UsageError(f"{name}: there is no class {cls!r}.{did_you_mean(cls, _own(module, kind))}")
     if not issubclass(found, base):
         room = base.__module__.partition("._")[0]
         raise UsageError(f"{name} is not an {kind}. Derive {cls} from {room}.{base.__name__}.")

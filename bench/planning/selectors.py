@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from bench.planning.catalogue import Kind, aliases, catalogue, did_you_mean
-from bench.records.identity import changed_fields
+from bench.planning.catalogue import Kind, aliases, canonical_name, catalogue, did_you_mean, kebab
+from bench.records.identity import changed_fields, fields_of
+from bench.records.labels import changed_keys, spelled, value_text
 
 _MODULE_CLASS = re.compile(r"(?P<name>[A-Za-z_][\w.]*:[A-Za-z_]\w*)(?:(?P<colon>:)(?P<params>.*))?", re.DOTALL)
 
@@ -27,7 +29,8 @@ class Selector:
     """The name of a class, and a grid of values for its parameters.
 
     Args:
-        name: a catalogue name or alias, ``path/to/file.py::Class``, or ``package.module:Class``.
+        name: a catalogue name or alias, ``path/to/file.py::Class``, ``path/to/file.py`` for the only class in the file,
+            or ``package.module:Class``.
         params: name of a parameter -> its values, as text.
     """
 
@@ -38,15 +41,25 @@ class Selector:
         params = ",".join(f"{key}={','.join(values)}" for key, values in self.params.items())
         return f"{self.name}:{params}" if params else self.name
 
+    @property
+    def file(self) -> tuple[str, str] | None:
+        """The path of the user's file and the class in it, empty for the only one; None if no file is named."""
+        path, separator, cls = self.name.partition("::")
+        return (path, cls) if separator or path.endswith(".py") else None
+
     def anchored(self, folder: Path) -> Selector:
         """Return the selector with the path of a user's file made absolute; relative paths start at ``folder``."""
-        path, separator, cls = self.name.partition("::")
-        return replace(self, name=f"{(folder / path).resolve()}::{cls}") if separator else self
+        return self._with_path(lambda path: str((folder / path).resolve()))
 
     def relative_to(self, folder: Path) -> Selector:
         """Return the selector with the path of a user's file made relative to ``folder``."""
-        path, separator, cls = self.name.partition("::")
-        return replace(self, name=f"{os.path.relpath(path, folder)}::{cls}") if separator else self
+        return self._with_path(lambda path: os.path.relpath(path, folder))
+
+    def _with_path(self, change: Callable[[str], str]) -> Selector:
+        if self.file is None:
+            return self
+        path, cls = self.file
+        return replace(self, name=f"{change(path)}::{cls}" if cls else change(path))
 
 
 def parse(text: str) -> Selector:
@@ -56,10 +69,15 @@ def parse(text: str) -> Selector:
         UsageError: the text is not a selector.
     """
     text = text.strip()
-    if "::" in text:
-        path, _, rest = text.partition("::")
+    path, end, rest = text.partition("::") if "::" in text else text.partition(".py:")
+    if end:
         cls, colon, params = rest.partition(":")
-        name = f"{path}::{cls}"
+        if "=" in cls or not cls:  # the only class of the file
+            cls, colon, params = "", ":" if rest else "", rest.removeprefix(":")
+        path = path if end == "::" else f"{path}.py"
+        name = f"{path}::{cls}" if cls else path
+    elif text.endswith(".py"):
+        name, colon, params = text, "", ""
     elif (match := _MODULE_CLASS.fullmatch(text)) and not _is_catalogued(text.partition(":")[0]):
         name, colon, params = match["name"], match["colon"], match["params"]
     else:
@@ -104,37 +122,74 @@ def from_table(table: dict[str, Any]) -> Selector:
     return Selector(base.name, params)
 
 
-def value_text(value: object) -> str:
-    """Return the text of a field's value in a selector: 2.0 becomes ``2``, True ``true``, and (1, 2) ``1/2``."""
-    match value:
-        case bool() | None:
-            return str(value).lower()
-        case float() if value.is_integer() and abs(value) < 1e15:
-            return str(int(value))
-        case tuple() | list():
-            return "/".join(value_text(v) for v in value)
-        case _:
-            return str(value)
-
-
 def label(instance: Any) -> str:
-    """Return the canonical selector of one instance: its name and the fields that differ from their defaults."""
+    """Return the shortest selector of one instance: its name and the fields that differ from their defaults."""
     from estimators import command_line_name
 
-    params = ",".join(f"{key}={value_text(value)}" for key, value in changed_fields(instance).items())
-    name = command_line_name(type(instance))
-    return f"{name}:{params}" if params else name
+    return spelled(command_line_name(type(instance)), changed_fields(instance))
+
+
+def full_label(instance: Any) -> str:
+    """Return the selector of one instance for people: also with n if the instance has it."""
+    from estimators import command_line_name
+
+    changed = changed_fields(instance)
+    return spelled(
+        command_line_name(type(instance)),
+        {key: value for key, value in fields_of(instance).items() if key == "n" or key in changed},
+    )
+
+
+def names(text: str, record: Mapping[str, Any]) -> bool:
+    """Tell whether a text names the estimator of a record or, with ``on`` and an objective, its cell.
+
+    The text is any selector of them: fields may have their defaults or be left out, a name may be an alias or a class,
+    and a user's class may be given with its file or module, which is not read.
+    """
+    estimator, on, objective = text.partition(" on ")
+    return _names(estimator, record, "estimator") and (not on or _names(objective, record, "objective"))
+
+
+def _names(text: str, record: Mapping[str, Any], kind: Kind) -> bool:
+    try:
+        selector = parse(text)
+    except UsageError:
+        return False
+    name, params = selector.name.rpartition(":")[2], record[f"{kind}_params"]
+    same = (canonical_name(kind, name) or kebab(name)) == record[f"{kind}_name"]
+    given = {key: value for key, values in selector.params.items() for value in values}
+    left_out = changed_keys(record[kind]) - given.keys()
+    return same and not left_out and all(key in params and _reads_as(given[key], params[key]) for key in given)
+
+
+def _reads_as(text: str, value: object) -> bool:
+    """Tell whether a text spells the value of a field."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(text) == value
+        except ValueError:
+            return False
+    return text.lower() == value_text(value).lower()
 
 
 def _is_catalogued(name: str) -> bool:
-    return any(name in catalogue(kind) or name in aliases(kind) for kind in get_args(Kind))
+    return any(canonical_name(kind, name) for kind in get_args(Kind))
 
 
-def check_name(selector: Selector, kind: Kind) -> None:
-    """Raise ``UsageError`` unless a selector names a class of the catalogue or has the form of a user's class."""
+def check_name(selector: Selector, kind: Kind) -> Selector:
+    """Return the selector with the command-line name of its class, or unchanged if it names a user's class.
+
+    Raises:
+        UsageError: there is no such name in the catalogue.
+    """
     name = selector.name
-    if ":" in name or name in catalogue(kind) or name in aliases(kind):
-        return
+    if ":" in name or selector.file:
+        return selector
+    if known := canonical_name(kind, name):
+        return replace(selector, name=known)
+    if "," in name:
+        option, words = f"-{kind[0]}", [word.strip() for word in name.split(",")]
+        raise UsageError(f"{name!r} is not one {kind}. Repeat {option}: {' '.join(f'{option} {w}' for w in words)}.")
     if _is_catalogued(name):
         other = "objective" if kind == "estimator" else "estimator"
         raise UsageError(f"{name!r} is an {other}, not an {kind}: give it with --{other}.")

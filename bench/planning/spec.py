@@ -52,8 +52,7 @@ def _selector(item: Any, kind: Kind) -> Selector:
     if not isinstance(item, str | dict | Selector):
         raise UsageError(f"a selector is a string or a table with a name (got {item!r}).")
     selector = parse(item) if isinstance(item, str) else from_table(item) if isinstance(item, dict) else item
-    check_name(selector, kind)
-    return selector
+    return check_name(selector, kind)
 
 
 def _selectors(kind: Kind) -> BeforeValidator:
@@ -254,7 +253,7 @@ def _name(estimators: Sequence[Selector] = (), objectives: Sequence[Selector] = 
     """Return the name of a study chosen by selectors, such as ``rloo+disarm-on-default``."""
 
     def half(selectors: Sequence[Selector], noun: str) -> str:
-        words = dict.fromkeys(re.split(r"[:.]", selector.name)[-1] for selector in selectors)
+        words = dict.fromkeys(re.split(r"[:./]", selector.name.removesuffix(".py"))[-1] for selector in selectors)
         return "+".join(words) if 0 < len(words) <= 3 else f"{len(words)}-{noun}" if words else "default"
 
     return f"{half(estimators, 'estimators')}-on-{half(objectives, 'objectives')}"

@@ -1,9 +1,10 @@
 """Comparison of two studies, or of two estimators of one study, cell by cell: the ratios of their variances."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
 from bench.stats import ComparedRun, compare, format_interval, format_number, format_variance, holm
 from bench.stats.printing import NONE
@@ -55,23 +56,25 @@ def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Compariso
 
     Of several runs of a cell, two with equal settings and replicates are compared if possible, or else the longest.
     """
-    first, second = _by_cell(a), _by_cell(b)
+    both = labelled([*a, *b])
+    first, second = _by_cell(both[: len(a)]), _by_cell(both[len(a) :])
     pairs = [(_label(first[key][0]), *_matching(first[key], second[key])) for key in first if key in second]
     return _compared(pairs), _only(first, second), _only(second, first)
 
 
-def of_estimators(records: Sequence[Record], a: str, b: str) -> list[Comparison]:
+def of_estimators(records: Sequence[Record], a: str, b: str, names: Callable[[str, Record], bool]) -> list[Comparison]:
     """Return the comparisons of two estimators, one for each objective on which both were measured with equal settings.
 
     Args:
         records: the records of one study.
-        a: the label of an estimator, such as ``rloo:n=4``, or of a cell, such as ``rloo:n=4 on gaussian-quadratic``.
-        b: the label of the other estimator or cell.
+        a: an estimator, such as ``rloo:n=4``, or a cell, such as ``rloo:n=4 on gaussian-quadratic``.
+        b: the other estimator or cell.
+        names: tells whether a text such as ``a`` names the estimator or the cell of a record.
 
     Raises:
-        Unknown: a label names nothing that was measured.
+        Unknown: a text names nothing that was measured.
     """
-    first, second = _named(records, a), _named(records, b)
+    first, second = _named(records, a, names), _named(records, b, names)
     by_objective = " on " not in a and " on " not in b
     pairs = []
     for x in first:
@@ -129,9 +132,10 @@ def _matching(a: Sequence[Record], b: Sequence[Record]) -> tuple[Record, Record]
     return max(((x, y) for x in a for y in b), key=likeness)
 
 
-def _named(records: Sequence[Record], label: str) -> list[Record]:
-    measured = _measured(records)
-    found = [r for r in measured if label in (r["estimator"], _label(r))]
+def _named(records: Sequence[Record], label: str, names: Callable[[str, Record], bool]) -> list[Record]:
+    held = _measured(records)
+    measured = labelled(held)
+    found: list[Record] = [shown for r, shown in zip(held, measured, strict=True) if names(label, r)]
     if not found:
         raise Unknown(label, [*dict.fromkeys(name for r in measured for name in (r["estimator"], _label(r)))])
     return found

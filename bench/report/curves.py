@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
 from bench.report.frame import files
 from bench.stats.seeds import SeedSummary, across_seeds
@@ -102,7 +103,8 @@ class Problem:
 def problems(records: Sequence[Record]) -> list[Problem]:
     """Return the problems of a study's training records, in the order of the records."""
     groups: dict[Any, list[Record]] = {}
-    for line in records:
+    line: Record
+    for line in labelled(records):
         if line["kind"] != LineKind.TRAINING or line["outcome"] not in (Outcome.MEASURED, Outcome.DIVERGED):
             continue
         own = (files(line), *map(_plain, (line[key] for key in SETTINGS)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
 from bench.stats.summary import HEAVY, BiasVerdict, Flag
 
@@ -53,6 +54,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
     The columns are keys of the records and of their ``summary``, and these:
 
+    - ``estimator``, ``objective``: labels with n and every field that the records vary (``bench.records.labels``);
     - ``problem``: the objective's label, with dtype, device, seed, replicates or the content of its files if the study
       varies them;
     - ``parameters``: the parameters in the estimator's label;
@@ -73,7 +75,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     # A cell whose pilot failed has no moments line: its pilot stands in.
     moments = {
         r["run"]: r
-        for r in records
+        for r in labelled(records)
         if r["kind"] == LineKind.MOMENTS or (r["kind"] == LineKind.PILOT and r["outcome"] != Outcome.MEASURED)
     }
     timing = {r["run"]: r for r in records if r["kind"] == LineKind.TIMING and r["outcome"] == Outcome.MEASURED}

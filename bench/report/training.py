@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
 from bench.records.text import in_markdown
 from bench.report import words
@@ -131,7 +132,7 @@ def _variance(curves: Curves, look: int) -> str:
 def absences(records: Sequence[Record]) -> list[str]:
     """Return a text line for each estimator, objective and reason why training was skipped, failed or diverged."""
     found: dict[tuple[str, str, str, str], list[int]] = {}
-    for line in records:
+    for line in labelled(records):
         if line["kind"] == LineKind.TRAINING and line["outcome"] != Outcome.MEASURED:
             key = (line["outcome"], line["estimator"], line["objective"], line["reason"])
             found.setdefault(key, []).append(line["seed"])

@@ -52,7 +52,7 @@ def test_promote_says_what_has_changed(call, with_mine, tmp_path):
     assert call("check", "--baseline", "own", "--quiet").code == 3
     done = call("baseline", "promote", "own", "--quiet")
     assert done.code == 0
-    assert "changed  ../../mine.py::Mine on gaussian-quadratic: variance" in done.out
+    assert "changed  ../../mine.py::Mine:n=1 on gaussian-quadratic: variance" in done.out
     assert call("check", "--baseline", "own", "--quiet").code == 0
 
 
@@ -61,7 +61,7 @@ def test_promote_takes_in_a_new_cell_and_leaves_the_others(call, ci):
     before = [line for line in ci.read_text().splitlines() if "reparam" in line]
     done = call("baseline", "promote", "ci", "-e", "rloo", "-o", "gaussian-quadratic", "--quiet")
     assert done.code == 0
-    assert done.out.startswith("new      rloo on gaussian-quadratic\n")
+    assert done.out.startswith("new      rloo:n=2 on gaussian-quadratic\n")
     after = [line.rstrip(",") for line in ci.read_text().splitlines()]
     assert all(line.rstrip(",") in after for line in before)
     assert json.loads(call("check", "--baseline", "ci", "--json", "--quiet").out)["verdicts"] == {"identical": 3}

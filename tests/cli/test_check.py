@@ -46,7 +46,7 @@ def test_4_nothing_was_compared(start, ci):
     done = start("check", "--baseline", "ci", "-e", "score-function", "--quiet")
     assert done.code == 4
     assert "nothing was judged: 1 new" in done.out
-    assert "bench baseline promote ci -e score-function -o gaussian-quadratic" in done.out
+    assert "bench baseline promote ci -e score-function:n=1 -o gaussian-quadratic" in done.out
 
 
 def test_5_a_newer_baseline(start, ci):
@@ -159,7 +159,9 @@ def test_every_form_of_the_report_tells_the_fault(call, tmp_path, monkeypatch):
     (finding,) = report["findings"]
     assert (report["exit_code"], finding["verdict"]) == (3, "regressed")
     assert finding["change"] == pytest.approx(4, rel=0.2)
-    assert done.err.startswith("::error title=regressed%3A mine.py%3A%3AMine on gaussian-quadratic::variance times")
+    assert done.err.startswith(
+        "::error title=regressed%3A mine.py%3A%3AMine%3An=1 on gaussian-quadratic::variance times"
+    )
     comment = (tmp_path / "comment.md").read_text()
     assert comment.startswith("### ❌")
     assert "| **regressed** | `mine.py::Mine`" in comment
@@ -187,3 +189,25 @@ def test_explain_takes_the_beginning_of_an_id(call, ci):
     assert done.code == 0
     assert "identical: the same samples" in done.out
     assert "no test" in done.out
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "reparameterization:n=4,noise=iid on gaussian-quadratic:dim=10",
+        "Reparameterization:n=4 on GaussianQuadratic",
+        "pathwise:n=4 on gaussian_quadratic:target=0",
+    ],
+)
+def test_explain_accepts_any_selector_of_a_cell(call, ci, wanted):
+    cells = json.loads(ci.read_text())["cells"]
+    cell = next(entry["cell"] for entry in cells if entry["estimator"] == "reparameterization:n=4")
+    done = call("check", "--baseline", "ci", "--explain", wanted, "--quiet")
+    assert (done.code, cell in done.out) == (0, True), done.err
+
+
+@pytest.mark.parametrize(
+    "wanted", ["mine on gaussian-quadratic", "./mine.py::Mine on gaussian-quadratic", "mine:Mine on gaussian-quadratic"]
+)
+def test_explain_accepts_every_name_of_an_estimator_of_ones_own(call, with_mine, wanted):
+    assert call("check", "--baseline", "own", "--explain", wanted, "--quiet").code == 0

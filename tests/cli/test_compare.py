@@ -34,8 +34,8 @@ def test_studies_are_compared_where_they_meet(studies):
     assert result.code == 0
     assert "reparameterization:n=4 on gaussian-cosine" in result.out
     assert result.err.splitlines() == [
-        "only in A: reparameterization on gaussian-cosine",
-        "only in B: score-function on gaussian-cosine",
+        "only in A: reparameterization:n=1 on gaussian-cosine",
+        "only in B: score-function:n=1 on gaussian-cosine",
     ]
 
 
@@ -85,7 +85,11 @@ def test_what_does_not_vary_is_not_compared(studies):
     ("words", "code", "message"),
     [
         ((BEFORE, "absent"), 2, "absent is not a study folder."),
-        (("reparametrization", "reparameterization:n=4", "--study", BEFORE), 2, "Did you mean 'reparameterization'?"),
+        (
+            ("reparametrization", "reparameterization:n=4", "--study", BEFORE),
+            2,
+            "Did you mean 'reparameterization:n=",
+        ),
         (("reparameterization", "reparameterization:n=4"), 2, "There are no records in results/default."),
         ((BEFORE,), 2, "Missing argument"),
         (
@@ -117,3 +121,40 @@ def test_a_damaged_study_is_exit_code_5(studies, tmp_path):
     result = studies("compare", BEFORE, AFTER)
     assert result.code == 5
     assert "line 1, is not JSON" in result.err
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("reparameterization:n=1", "reparameterization:n=4"),
+        ("Reparameterization", "pathwise:n=4"),
+        ("reparameterization on GaussianCosine:k=1.0", "reparameterization:n=4,noise=iid on gaussian_cosine"),
+    ],
+)
+def test_any_selector_of_what_was_measured_is_accepted(studies, a, b):
+    (cell,) = cells(studies("compare", a, b, "--study", BEFORE, "--json"))
+    assert (cell["a"], cell["b"]) == tuple(f"reparameterization:n={n} on gaussian-cosine" for n in (1, 4))
+
+
+def test_an_estimator_of_ones_own_is_found_by_its_file_and_by_its_name(call, tmp_path):
+    text = (
+        "from dataclasses import dataclass\nfrom estimators import Estimator, RLOO\n"
+        "@dataclass(frozen=True)\nclass MedianRLOO(Estimator):\n    n: int = 4\n    scale: float = 1.0\n"
+        "    def __call__(self, f, q, generator=None, state=None):\n        return RLOO(n=self.n)(f, q, generator)\n"
+    )
+    (tmp_path / "mine.py").write_text(text)
+    words = ("-o", "gaussian-cosine", "--replicates", "256", "--no-timing")
+    run = call("run", "-e", "./mine.py::MedianRLOO:n=4,8", "-e", "rloo", *words, "--out", "s")
+    assert "  rloo:n=2 " in run.out
+    assert "median-rloo:n=4" in run.out
+    assert "median-rloo:n=8" in run.out
+    for name in (
+        "./mine.py::MedianRLOO:n=4",
+        "mine:MedianRLOO",
+        "median-rloo",
+        "median-rloo:n=4",
+        "MedianRLOO:scale=1",
+    ):
+        (cell,) = cells(call("compare", name, "./mine.py::MedianRLOO:n=8", "--study", "s", "--json"))
+        assert (cell["a"], cell["b"]) == tuple(f"median-rloo:n={n} on gaussian-cosine" for n in (4, 8))
+    assert call("compare", "median-rloo:scale=2", "rloo", "--study", "s").code == 2

@@ -4,7 +4,16 @@ from datetime import datetime, timedelta
 
 from bench.cli.progress import Live, Plain, choose, describe_look, describe_reuse
 
-MEASURED = {"kind": "moments", "outcome": "measured", "estimator": "rloo", "objective": "gaussian-cosine"}
+MEASURED = {
+    "kind": "moments",
+    "outcome": "measured",
+    "estimator": "rloo",
+    "estimator_name": "rloo",
+    "estimator_params": {"n": 2},
+    "objective": "gaussian-cosine",
+    "objective_name": "gaussian-cosine",
+    "objective_params": {"dim": 10},
+}
 FAILED = {**MEASURED, "outcome": "failed", "reason": "It broke."}
 
 
@@ -24,8 +33,8 @@ def test_plain_lines_come_at_most_once_per_interval():
     assert stream.getvalue().splitlines() == [
         "measurements: 5",
         "[3/5] a",
-        "[4/5] rloo on gaussian-cosine: done",
-        "[5/5] rloo on gaussian-cosine: done",
+        "[4/5] rloo:n=2 on gaussian-cosine: done",
+        "[5/5] rloo:n=2 on gaussian-cosine: done",
     ]
 
 
@@ -33,7 +42,7 @@ def test_plain_always_tells_failures():
     progress, stream = plain([0.0] * 9)
     progress.start(1, 0)
     progress.finish(FAILED)
-    assert stream.getvalue().splitlines() == ["measurements: 1", "failed: rloo on gaussian-cosine: It broke."]
+    assert stream.getvalue().splitlines() == ["measurements: 1", "failed: rloo:n=2 on gaussian-cosine: It broke."]
 
 
 def test_a_run_of_training_is_named_with_its_seed_and_divergence_is_not_done():
@@ -43,22 +52,22 @@ def test_a_run_of_training_is_named_with_its_seed_and_divergence_is_not_done():
     progress.finish(trained)
     progress.finish({**trained, "outcome": "diverged", "diverged_at": 70})
     assert stream.getvalue().splitlines()[1:] == [
-        "[1/2] rloo on gaussian-cosine, seed 3: done",
-        "diverged at step 70: rloo on gaussian-cosine, seed 3",
+        "[1/2] rloo:n=2 on gaussian-cosine, seed 3: done",
+        "diverged at step 70: rloo:n=2 on gaussian-cosine, seed 3",
     ]
 
 
 def test_imprecision_is_reported():
     progress, stream = plain([0.0, 6.0, 6.0, 6.0, 6.0, 6.0])
     progress.start(1, 0)
-    progress.look("rloo on gaussian-cosine", 0.123, 0.05, 4096)
+    progress.look("rloo:n=2 on gaussian-cosine", 0.123, 0.05, 4096)
     imprecise = {**MEASURED, "precision": 0.05, "precision_reached": False, "replicates": 100_000}
     progress.finish(imprecise)
     progress.finish({**imprecise, "precision_reached": True})
     assert stream.getvalue().splitlines() == [
         "measurements: 1",
-        "[1/1] pilot of rloo on gaussian-cosine: ±12 % after 4,096 replicates, wanted ±5 %",
-        "not within ±5 %: rloo on gaussian-cosine, with 100,000 replicates",
+        "[1/1] pilot of rloo:n=2 on gaussian-cosine: ±12 % after 4,096 replicates, wanted ±5 %",
+        "not within ±5 %: rloo:n=2 on gaussian-cosine, with 100,000 replicates",
     ]
     assert describe_look("x", math.inf, 0.05, 1024) == "pilot of x: no upper limit after 1,024 replicates, wanted ±5 %"
 

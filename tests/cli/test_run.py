@@ -121,10 +121,10 @@ def test_a_precision_is_reached_or_said_not_to_be(call):
     words = ("-e", "reparameterization", "-o", "gaussian-cosine", "--no-timing")
     loud = call("run", *words, "--precision", "0.2", "--max-replicates", "3000")
     assert loud.code == 0
-    assert "pilot of reparameterization on gaussian-cosine" in loud.err
+    assert "pilot of reparameterization:n=1 on gaussian-cosine" in loud.err
     assert "not within" not in loud.err + loud.out
     short = call("run", *words, "--precision", "0.02", "--max-replicates", "3000")
-    assert "not within ±2 %: reparameterization on gaussian-cosine, with 3,072 replicates" in short.err
+    assert "not within ±2 %: reparameterization:n=1 on gaussian-cosine, with 3,072 replicates" in short.err
     assert "not within ±2 %" in short.out
     again = call("run", *words, "--precision", "0.02", "--max-replicates", "3000", "--json", "--quiet")
     (line,) = json.loads(again.out)["records"]

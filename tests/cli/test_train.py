@@ -92,7 +92,7 @@ def test_divergence_is_a_result_and_failure_is_not(call, tmp_path):
     diverged = call("train", "-o", "gaussian-quadratic", "-e", "reparameterization", *TINY, *wild)
     assert diverged.code == 0
     assert "2 of 2" in diverged.out
-    assert "diverged: reparameterization on gaussian-quadratic, seed 0, 1: " in diverged.out
+    assert "diverged: reparameterization:n=1 on gaussian-quadratic, seed 0, 1: " in diverged.out
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\nfrom estimators import Estimator\n\n"
         "@dataclass(frozen=True)\nclass Mine(Estimator):\n"

@@ -7,8 +7,9 @@ import textwrap
 import pytest
 
 from bench.objectives import GaussianQuadratic
+from bench.planning.catalogue import catalogue
 from bench.planning.loading import expand
-from bench.planning.selectors import UsageError, label, parse
+from bench.planning.selectors import UsageError, check_name, label, parse
 from estimators import ScoreFunction
 from tests.planning.instances import one
 
@@ -59,8 +60,16 @@ def test_a_selector_is_a_grid_whose_first_parameter_varies_slowest():
     ]
 
 
-def test_an_alias_is_its_class():
-    assert one("reinforce:n=3") == ScoreFunction(n=3)
+@pytest.mark.parametrize("name", ["reinforce", "score_function", "ScoreFunction", "Score-Function"])
+def test_an_alias_or_the_name_of_a_class_is_its_class(name):
+    assert one(f"{name}:n=3") == ScoreFunction(n=3)
+
+
+def test_every_class_of_the_catalogue_can_be_typed_by_its_name():
+    for kind in ("estimator", "objective"):
+        for name, facts in catalogue(kind).items():
+            for typed in (facts["class"].partition(":")[2], name.replace("-", "_"), *facts["aliases"]):
+                assert check_name(parse(typed), kind) == parse(name)
 
 
 def test_values_are_read_by_the_types_of_the_fields(code):
@@ -107,8 +116,11 @@ def test_a_wrong_value_is_reported_with_the_expected_type(code, params, expected
     ("text", "kind", "message"),
     [
         ("rlo", "estimator", "Unknown estimator 'rlo'. Did you mean 'rloo'?"),
-        ("RLOO", "estimator", "Unknown estimator 'RLOO'. Did you mean 'rloo'?"),
-        ("score_function", "estimator", "Unknown estimator 'score_function'. Did you mean 'score-function'?"),
+        (
+            "rloo,disarm",
+            "estimator",
+            "'rloo,disarm' is not one estimator. Repeat -e: -e rloo -e disarm.",
+        ),
         ("reinforc", "estimator", "Unknown estimator 'reinforc'. Did you mean 'reinforce'?"),
         ("xyz", "objective", "Unknown objective 'xyz'. See `bench list objectives`."),
         ("rloo", "objective", "'rloo' is an estimator, not an objective: give it with --estimator."),
@@ -227,3 +239,20 @@ class Mine(GaussianQuadratic):
 """
     (instance,) = expand(parse(code(text) + "Mine:dim=3"), "objective")
     assert instance.dim == 3
+
+
+def test_the_only_class_of_a_file_need_not_be_named(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(HEAD + MINE)
+    for text in (f"{path}", f"{path}::", f"{path}:n=3", f"{path}::n=3", f"{path}:Mine:n=3", f"{path}::Mine:n=3"):
+        selector = parse(text)
+        assert parse(str(selector)) == selector
+        assert one(text).n == (3 if "n=3" in text else 1)
+    path = tmp_path / "two.py"
+    path.write_text(HEAD + MINE + MINE.replace("Mine", "Other"))
+    with pytest.raises(
+        UsageError, match=r"two\.py defines the estimators Mine, Other\. Name one, as in .*two\.py::Mine"
+    ):
+        one(f"{path}")
+    with pytest.raises(UsageError, match=r"two\.py defines no objective"):
+        expand(parse(f"{path}"), "objective")

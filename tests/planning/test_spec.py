@@ -62,7 +62,7 @@ def test_a_file_gives_every_key(tmp_path):
         "common_noise": False,
         "adapt_steps": 70,
     }
-    assert [str(s) for s in spec.estimators] == ["rloo:n=2,4", "reinforce:n=1,2,baseline=0.5"]
+    assert [str(s) for s in spec.estimators] == ["rloo:n=2,4", "score-function:n=1,2,baseline=0.5"]
     assert [str(s) for s in spec.objectives] == ["gaussian-quadratic:dim=1", "bernoulli-quadratic:dim=3"]
 
 

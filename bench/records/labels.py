@@ -1,0 +1,57 @@
+"""Labels of records for people: selectors that show n and every field that the records vary."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+HALVES = ("estimator", "objective")
+
+
+def value_text(value: object) -> str:
+    """Return the text of a field's value in a selector: 2.0 becomes ``2``, True ``true``, and (1, 2) ``1/2``."""
+    match value:
+        case bool() | None:
+            return str(value).lower()
+        case float() if value.is_integer() and abs(value) < 1e15:
+            return str(int(value))
+        case tuple() | list():
+            return "/".join(value_text(v) for v in value)
+        case _:
+            return str(value)
+
+
+def spelled(name: str, params: Mapping[str, object]) -> str:
+    """Return the selector with this name and these parameters as text."""
+    return f"{name}:{','.join(f'{key}={value_text(value)}' for key, value in params.items())}" if params else name
+
+
+def changed_keys(label: str) -> set[str]:
+    """Return the parameters in the label that a record holds: the fields that differ from their defaults."""
+    return {token.partition("=")[0] for token in label.partition(":")[2].split(",") if "=" in token}
+
+
+def labelled(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return copies of records whose labels show n and every field that varies among these records.
+
+    A record itself holds the shortest label, without the fields that have their defaults: ``rloo`` for ``rloo:n=2``.
+    """
+    shown: dict[tuple[str, str], set[str]] = {}
+    values: dict[tuple[str, str, str], set[str]] = {}
+    for record, half in product(records, HALVES):
+        if name := record.get(f"{half}_name"):
+            keys = shown.setdefault((half, name), {"n"})
+            keys |= changed_keys(record[half])
+            for key, value in record[f"{half}_params"].items():
+                values.setdefault((half, name, key), set()).add(value_text(value))
+    for (half, name, key), found in values.items():
+        if len(found) > 1:
+            shown[half, name].add(key)
+    return [{**record, **{half: _label(record, half, shown) for half in HALVES}} for record in records]
+
+
+def _label(record: Mapping[str, Any], half: str, shown: Mapping[tuple[str, str], set[str]]) -> str:
+    """Return the label of half a cell; as it is if the record has no parameters, as in an event of the gate."""
+    name = record.get(f"{half}_name")
+    if not name:
+        return str(record[half])
+    return spelled(name, {key: value for key, value in record[f"{half}_params"].items() if key in shown[half, name]})
