@@ -164,7 +164,7 @@ def test_every_form_of_the_report_tells_the_fault(call, tmp_path, monkeypatch):
     )
     comment = (tmp_path / "comment.md").read_text()
     assert comment.startswith("### ❌")
-    assert "| **regressed** | `mine.py::Mine`" in comment
+    assert "| **regressed** | `mine.py::Mine:n=1`" in comment
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("1", "1", "0")
     assert "variance times" in suite[0][0].get("message")
