@@ -193,7 +193,7 @@ def _base(kind: Kind) -> type:
 
 
 def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
-    from bench.objectives import wrong_declarations
+    from bench.objectives import Objective, wrong_declarations
     from estimators import command_line_name
 
     base = _base(kind)
