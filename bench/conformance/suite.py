@@ -1,11 +1,15 @@
-"""The checks of the conformance suite: one method for each."""
+"""The checks of the conformance suite: one method for each.
+
+PYTEST_DONT_REWRITE: pytest would print the tensors of a failed comparison below the message.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 from unittest import SkipTest
@@ -16,7 +20,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Gamma, One
 
 from bench.conformance.cases import CASES, Case, leaves
 from bench.conformance.trial import FEW, Call, Ends, Trial, refusal, seeded
-from estimators import Estimator, Integrand, Refusal, State, catalogue, inner, parameters, rows, spread
+from estimators import Estimator, Integrand, Refusal, State, inner, parameters, rows, spread
 
 
 def suite(estimator: Estimator) -> type[Conformance]:
@@ -441,10 +445,21 @@ class Conformance:
 
     def _assert_helpful(self, sentence: str, itself: bool = False) -> None:
         """Assert that a refusal names an estimator (with ``itself``, perhaps its own) or a distribution to use."""
-        names = {cls.__name__ for cls in catalogue().values()} - (set() if itself else {type(self.estimator).__name__})
-        _, _, advice = sentence.partition("Use ")
-        named = any(name in advice for name in names.union(distributions.__all__))
-        assert named, f"{self.estimator!r} refuses without saying what to use instead: {sentence}"
+        names = {cls.__name__ for cls in _derived(Estimator)} - (set() if itself else {type(self.estimator).__name__})
+        _, *advice = re.split(r"\b[Uu]se\b", sentence)
+        named = names.union(distributions.__all__).intersection(re.findall(r"\w+", " ".join(advice)))
+        assert named, (
+            f"{self.estimator!r} refuses without saying what to use instead: {sentence} "
+            'End with a sentence such as "Use RLOO(n=2).", with the name of an estimator or a distribution.'
+        )
+
+
+def _derived(cls: type) -> Iterator[type]:
+    """Yield every class derived from a class: of the catalogue, and of one's own that are imported."""
+    found: list[type] = cls.__subclasses__()
+    for derived in found:
+        yield derived
+        yield from _derived(derived)
 
 
 def _skip_if(pointless: object, reason: str) -> None:

@@ -1,4 +1,7 @@
-"""One estimator on one problem: calls and assertions."""
+"""One estimator on one problem: calls and assertions.
+
+PYTEST_DONT_REWRITE: pytest would print the tensors of a failed comparison below the message.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from bench.conformance.cases import Case, Theta, flat, leaves
 from estimators import Bound, Estimator, Integrand, Refusal, State, adapt, parameters, rows
 
+__tracebackhide__ = True  # pytest shows the check and the message, not this module's tensors
 FAILURE_RATE = 1e-6
 """Probability, over seeds, that one check rejects a correct estimator; Bonferroni splits it inside the check."""
 REPLICATES = 2**15

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from unittest import SkipTest
 
 import pytest
@@ -127,3 +129,48 @@ def test_a_pointless_check_is_skipped_not_passed():
 
 class TestAUsersEstimator(Conformance):
     estimator = RLOO(n=3)
+
+
+OWN = """
+from dataclasses import dataclass
+from bench.conformance import Conformance, suite
+from estimators import RLOO, Estimator, draw, score
+
+@dataclass(frozen=True)
+class OurLOO(Estimator):
+    n: int = 2
+    def __post_init__(self):
+        {guard}
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, self.n, generator)
+        fx = f(x)
+        return fx.mean(0) + score(q, x, (fx - fx.mean(0)).detach() / (self.n - 1))
+
+class TestOurs(Conformance):
+    estimator = OurLOO()
+"""
+
+
+def run_own(folder, guard):
+    """Return what pytest prints about the check of one sample, of an estimator of one's own with this guard."""
+    (folder / "test_own.py").write_text(OWN.format(guard=guard))
+    words = ["-q", "-p", "no:cacheprovider", "-k", "one_sample", "test_own.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words], cwd=folder, capture_output=True, text=True, check=False
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("advice", ["Use OurLOO(n=2).", "Please use RLOO."])
+def test_a_refusal_may_name_an_estimator_of_ones_own(tmp_path, advice):
+    guard = f"if self.n < 2: raise ValueError(f'OurLOO needs n >= 2 (got {{self.n}}). {advice}')"
+    assert "1 passed" in run_own(tmp_path, guard)
+    silent = guard.replace(advice, "")
+    assert "refuses without saying what to use instead: OurLOO needs n >= 2" in run_own(tmp_path, silent)
+
+
+def test_a_failed_check_prints_its_sentence_and_no_tensors(tmp_path):
+    said = run_own(tmp_path, "pass")
+    assert "1 failed" in said
+    (error,) = [line for line in said.splitlines() if line.startswith("E ")]
+    assert error.endswith("n=1, in torch.float32: loss or gradient is not finite.")

@@ -59,3 +59,11 @@ def test_the_workflow_runs_the_gate():
     workflow = (DOCS / "github-actions.yml").read_text(encoding="utf-8")
     assert re.search(r"^ +- run: bench check --baseline ci ", workflow, re.MULTILINE)
     assert "\t" not in workflow
+    assert "bench baseline promote ci" in workflow
+    check, promote = workflow.split("\n  promote:\n")
+    for job, words in (
+        (check, ("pull-requests: write", "startswith(", "--method PATCH")),
+        (promote, ("gh pr create",)),
+    ):
+        assert 'pip install "stochgrad-bench @ git+$REPOSITORY" -e .' in job
+        assert all(word in job for word in words)
