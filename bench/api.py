@@ -27,7 +27,7 @@ from bench.records.lines import Record
 from bench.stats import PrecisionTarget, Summary
 from bench.stats.printing import format_bias, format_estimate, format_variance
 from bench.stats.quantiles import t_quantile
-from bench.stats.summary import Status
+from bench.stats.summary import BiasVerdict, Status
 from estimators import Estimator, Refusal
 
 if TYPE_CHECKING:
@@ -181,6 +181,8 @@ class Measurement:
             "bias": f"{self.verdict}, {format_bias(self.summary)}",
             "evaluations": f"{self.f_evals:g} of f" + (f", {self.grad_evals:g} of df/dx" if self.grad_evals else ""),
         }
+        if self.cell.estimator.unbiased and self.verdict == BiasVerdict.DETERMINISTIC_BIASED:
+            found["bias"] += "; the estimator is exact, so its objective is at fault (see bench check-objective)"
         if self.timing is not None:
             found["seconds"] = format_estimate(*(self.timing[f"seconds{end}"] for end in ("", "_low", "_high")))
         return found | {"replicates": f"{self.replicates:,} in {self.record['dtype']}"}

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -192,3 +192,19 @@ def test_what_cannot_be_measured_is_refused(call, error, says):
 def test_gradients_that_are_not_finite_raise():
     with pytest.raises(Lost, match="gradients were not finite"):
         measure(ScoreFunction(), objectives.GaussianQuadratic(dim=1, target=1e30), replicates=300)
+
+
+def test_an_exact_estimator_that_is_off_accuses_its_objective(monkeypatch):
+    @dataclass(frozen=True)
+    class Off(objectives.BernoulliQuadratic):
+        def build(self, dtype=torch.float32, device="cpu"):
+            problem = super().build(dtype, device)
+            return replace(problem, exact=lambda theta: 2 * problem.exact(theta))
+
+    with pytest.raises(
+        ValueError, match=r"^The objective off:target=0.2 is at fault: its exact value is .*, a factor of 2\.$"
+    ):
+        measure(Enumeration(), Off(target=0.2))
+    monkeypatch.setattr("bench.api.check_own", lambda _objective: None)
+    assert "the estimator is exact, so its objective is at fault" in repr(measure(Enumeration(), Off(target=0.2)))
+    assert "at fault" not in repr(measure(Enumeration(), objectives.BernoulliQuadratic(target=0.2)))

@@ -40,7 +40,9 @@ def _numbers(_context: click.Context, _param: click.Parameter, value: str | None
     help="Values of n for estimators that take n and are named without it.",
 )
 @click.option(
-    "--at", metavar="POINT", help="Weights of networks: initial, trained, or a file of `bench train --keep-weights`."
+    "--at",
+    metavar="POINT",
+    help="Weights of objectives with a field at: initial, trained, or a file of `bench train --keep-weights`.",
 )
 @options.data_dir
 @options.replicates(help="Independent gradients per cell [10000].")

@@ -36,7 +36,11 @@ from bench.training.settings import OPTIMIZERS
 @options.device_or_auto(help="Device to train on [cpu].")
 @options.data_dir
 @options.out(help="The study folder [results/train-NAME].")
-@click.option("--keep-weights", is_flag=True, help="Write the final weights of every run, for `bench run --at`.")
+@click.option(
+    "--keep-weights",
+    is_flag=True,
+    help="Write the final weights of every run to FOLDER/weights; FOLDER/weights.csv lists them.",
+)
 @options.workers(help="Number of processes that train [as many as pay off].")
 @options.fresh_option
 @options.json_option

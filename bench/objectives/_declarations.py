@@ -45,7 +45,7 @@ def wrong_declarations(owner: Objective | type[Objective]) -> list[str]:
 
     Facts that only an instance knows (properties, and fields without a default) count as right in a class.
     """
-    fields = {f.name for f in dataclasses.fields(owner)} if dataclasses.is_dataclass(owner) else set()
+    fields: set[str] = {f.name for f in dataclasses.fields(owner)} if dataclasses.is_dataclass(owner) else set()
     wrong = list[str]()
     for name, fact in FACTS.items():
         value = getattr(type(owner) if _is_measured(owner, name) else owner, name, _MISSING)

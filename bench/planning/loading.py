@@ -50,6 +50,7 @@ def _parameters(cls: type) -> list[str]:
 def _make(cls: type, params: dict[str, Any], selector: Selector) -> Any:
     try:
         instance = cls(**params)
+        getattr(instance, "contents", None)  # reads the files that fields name
     except (ValueError, TypeError) as error:
         raise UsageError(f"{selector.name}: {error}") from error
     for key, value in fields_of(instance).items():

@@ -153,8 +153,8 @@ class Spec(BaseModel):
         """
         if not any(has_parameter(selector, "objective", "at") for selector in self.objectives):
             raise UsageError(
-                f"--at {at} sets the weights of a trainable network, and no objective is one. Add -o gaussian-vae, or "
-                "leave --at out."
+                f"--at {at} sets the field at, the weights at which to measure, and none of the objectives has it. Add "
+                "-o gaussian-vae, or leave --at out. docs/training.md says how an objective of your own gets the field."
             )
         return self._completed("objectives", "at", lambda params: {**params, "at": (at,)})
 

@@ -65,6 +65,8 @@ def advice(rows: list[Any]) -> str:
     Args:
         rows: the measured runs of one problem, from a ``priced`` frame.
     """
+    if refuted := [r for r in rows if r.biased and r.deterministic and r.unbiased]:
+        return _at_fault(refuted[0])
     rivals = [r for r in rows if r.fair and r.variance_times_cost > 0 and not r.exact]
     rivals.sort(key=lambda r: r.variance_times_cost)
     exact = [r for r in rows if r.exact]
@@ -94,6 +96,15 @@ def advice(rows: list[Any]) -> str:
         parts.append(f"biased {lasting.estimator} has the lower error for budgets up to {budget}")
     lead = f"{_exact(min(exact, key=lambda r: r.price), best)}, " if exact else ""
     return lead + "; ".join(parts)
+
+
+def _at_fault(row: Any) -> str:
+    """Say what it means that an exact method, without noise and unbiased, does not give the exact gradient."""
+    where = "" if row.estimator_name == "enumeration" else f", or {row.estimator} if it is your own"
+    return (
+        f"{row.estimator} is exact, and differs from the exact gradient: the objective is at fault{where}, and no bias "
+        "here says anything about an estimator; see bench check-objective"
+    )
 
 
 def _alternatives(rows: list[Any]) -> str:

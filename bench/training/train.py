@@ -5,7 +5,10 @@ stream of noise. At its checkpoints a run evaluates its objective and the varian
 noise of their own and change nothing: a run with checkpoints equals the run without them, bit for bit.
 """
 
+import csv
 import functools
+import io
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +23,7 @@ from bench.measurement.objective_checks import QUICK, training_data
 from bench.objectives.autoencoders import weights
 from bench.planning.cells import Cell, plan
 from bench.planning.spec import Spec
+from bench.records import files
 from bench.records.identity import digest
 from bench.records.lines import LineKind, Record
 from bench.training.settings import Training
@@ -27,6 +31,8 @@ from bench.training.trainee import Trainee, upwards
 
 WEIGHTS = "weights"
 """Name of the folder, inside the study folder, for weights that are kept."""
+INDEX = "weights.csv"
+"""Name of the table, inside the study folder, that says which file of weights belongs to which run."""
 WORTH_WORKERS = 5_000
 """Smallest number of steps, in all runs together, for which it pays to start processes."""
 
@@ -114,7 +120,8 @@ def train(
         progress: receives the events of the runs.
         workers: number of processes that train, each with one thread; None for as many as the processors and the work
             allow. The number changes no result except the seconds.
-        keep_weights: write the final weights of every run to ``weights`` in the folder, named by its record's digest.
+        keep_weights: write the final weights of every run to ``weights`` in the folder, named by their digest, and a
+            table of files and runs to ``weights.csv``.
         fresh: whether to make every run again, whatever records the folder holds.
 
     Raises:
@@ -136,4 +143,18 @@ def train(
         lacking = study.lacking(runs)
         study.begin(runs, lacking)
         study.execute(lacking)
+        if keep is not None:
+            files.write(folder / INDEX, _index(keep, study.lines.values()))
     return study.records({run.run_id for run in (*runs, *refused)})
+
+
+def _index(folder: Path, lines: Iterable[Record]) -> str:
+    """Return a table of the files of weights in a folder: objective, estimator, seed and settings of their runs."""
+    columns = ("objective", "estimator", "seed", "steps", "optimizer", "learning_rate", "dtype", "outcome")
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("file", *columns))
+    for line in lines:
+        if line["kind"] == LineKind.TRAINING and (file := folder / f"{line.get('weights_digest')}.pt").exists():
+            table.writerow((file.name, *(line[column] for column in columns)))
+    return text.getvalue()

@@ -1,7 +1,10 @@
 """The command `train` from its words to its exit code, with the smallest of runs."""
 
+import csv
 import json
+import re
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -140,3 +143,28 @@ def test_what_was_trained_can_be_measured(call, tmp_path):
         assert refused.code == 2
         assert message in refused.err
     assert len([r for r in store.read(tmp_path / "there") if r["outcome"] == "measured"]) == 2
+
+
+def test_the_weights_of_an_objective_of_ones_own_can_be_measured_at(call, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"(?ms)^```python\n(.*?)^```", page) if "class Mine" in block)
+    (tmp_path / "mine.py").write_text(code)
+    words = ("-o", "mine.py::Mine", "-e", "reparameterization", "--quiet")
+    trained = call("train", *words, "--steps", 300, "--seeds", 2, "--lr", 0.01, "--keep-weights", "--out", "here")
+    assert trained.code == 0
+    with (tmp_path / "here" / "weights.csv").open(newline="") as file:
+        index = list(csv.DictReader(file))
+    assert [(row["objective"], row["estimator"], row["seed"]) for row in index] == [
+        ("mine", "reparameterization", seed) for seed in ("0", "1")
+    ]
+    path = f"here/weights/{index[1]['file']}"
+    run = ("run", *words, "--no-timing", "--replicates", 64, "--out", "there")
+    assert call(*run).code == 0
+    assert call(*run, "--at", path).code == 0
+    initial, later = (line for line in store.read(tmp_path / "there") if line["kind"] == "moments")
+    assert later["objective"] == f"mine:at={path}"
+    assert later["objective_contents"] == {"at": index[1]["file"].removesuffix(".pt")}
+    assert abs(later["exact"][0]) < abs(initial["exact"][0])
+    absent = call(*run, "--at", "absent.pt")
+    assert (absent.code, absent.out) == (2, "")
+    assert "mine.py::Mine: There is no file of weights 'absent.pt'. Use at=initial" in absent.err

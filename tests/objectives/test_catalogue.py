@@ -91,7 +91,8 @@ def stretched(base):
 
 
 @pytest.mark.parametrize("base", [GaussianQuadratic, PoissonQuadratic, BernoulliVAE, ImportanceWeighted])
-def test_the_bias_test_refutes_a_wrong_exact_gradient(base):
+def test_the_bias_test_refutes_a_wrong_exact_gradient(base, monkeypatch):
+    monkeypatch.setattr("bench.api.check_own", lambda _objective: None)  # would refute it before
     with pytest.raises(AssertionError):
         check_bias(stretched(base))
 

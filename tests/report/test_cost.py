@@ -101,3 +101,14 @@ def test_efficiency_is_relative_to_the_best_unbiased_and_to_no_other():
     assert efficiency["a"] == 1
     assert efficiency["b"] == 0.25
     assert efficiency[["biased", "heavy", "enumeration"]].isna().all()
+
+
+def test_an_exact_method_that_is_biased_accuses_the_objective_and_no_estimator():
+    text = say(moments("a", "o", 1.0, bias=0.5), deterministic("enumeration", "o", bias=0.5, unbiased=True))
+    assert text.startswith(
+        "enumeration is exact, and differs from the exact gradient: the objective is at fault, and no"
+    )
+    text = say(moments("a", "o", 1.0, verdict=OPEN), deterministic("mine", "o", bias=0.5, unbiased=True))
+    assert "the objective is at fault, or mine if it is your own" in text
+    text = say(moments("a", "o", 1.0, verdict=OPEN), deterministic("b", "o", bias=0.5))
+    assert "at fault" not in text

@@ -24,6 +24,8 @@ def digest_of_file(path: Path) -> str:
     Raises:
         ValueError: the file cannot be read, or holds no weights.
     """
+    if not path.is_file():
+        raise _no_file(path)
     state = path.stat()
     return _digest_of(path.resolve(), state.st_mtime_ns, state.st_size)
 
@@ -83,6 +85,12 @@ def load_into(problem: Problem, path: Path, owner: str) -> None:
                 t.copy_(weights[part][name])
 
 
+def _no_file(path: Path) -> ValueError:
+    return ValueError(
+        f"There is no file of weights {str(path)!r}. Use at=initial or make one with `bench train --keep-weights`."
+    )
+
+
 def _shapes(weights: Weights) -> dict[str, list[int]]:
     return {f"{part}.{name}": list(t.shape) for part in weights for name, t in weights[part].items()}
 
@@ -90,9 +98,7 @@ def _shapes(weights: Weights) -> dict[str, list[int]]:
 def _read(path: Path) -> Weights:
     """Return the weights in a file, without running code that it holds, or raise ``ValueError``."""
     if not path.is_file():
-        raise ValueError(
-            f"There is no file of weights {str(path)!r}. Use at=initial or make one with `bench train --keep-weights`."
-        )
+        raise _no_file(path)
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
