@@ -1,5 +1,6 @@
 """The moments of a cell: long runs, memory, and estimators that cannot be measured."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +9,12 @@ import torch
 
 from bench import objectives
 from bench.measurement.engine import Engine, exact_gradient
-from bench.measurement.lines import Lost
+from bench.measurement.lines import Lost, reason_of
 from bench.measurement.moments import in_process, measure_moments, summarise_cell
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.stats.layout import TRACKED
-from estimators import Estimator, ScoreFunction
+from estimators import Estimator, InvalidLoss, ScoreFunction
 from tests.tolerances import z_limit
 
 SHARP = Settings(replicates=256, dtype="float64")
@@ -33,6 +34,8 @@ class Bad(Estimator):
             return f(x.detach().unsqueeze(0)).mean(0)
         if self.how == "nan":
             return (x * torch.where(torch.arange(x.shape[0]) == 3, torch.nan, 1.0).unsqueeze(-1)).sum(-1)
+        if self.how == "nothing":
+            return None
         raise RuntimeError("deliberately")
 
 
@@ -42,11 +45,13 @@ class Bad(Estimator):
         ("shape", "returned a loss of shape"),
         ("detached", "without a gradient at q's parameters"),
         ("nan", "not finite"),
+        ("nothing", "Bad(how='nothing') returned None instead of a loss. Add a `return` to its __call__."),
     ],
 )
 def test_wrong_estimators_are_refused_with_a_sentence(how, says):
-    with pytest.raises((ValueError, Lost), match=says):
+    with pytest.raises((InvalidLoss, Lost), match=re.escape(says)) as error:
         measure_moments(Engine(Cell(Bad(how), objectives.GaussianQuadratic(dim=2)), SHARP))
+    assert reason_of(error.value) == str(error.value), "a line of ours would be named"
 
 
 def test_gradients_that_are_not_finite_are_all_counted():
