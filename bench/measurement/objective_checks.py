@@ -103,8 +103,12 @@ class ObjectiveTrial:
 
     def f(self, problem: Problem, q: Distribution, x: Tensor) -> Tensor:
         """Return the values of the integrand over q at x, ``[..., *batch]``, as a tensor."""
+        with self.calling("integrand"):
+            f: Any = problem.integrand(q)
+        if not callable(f):
+            raise self.fault(f"integrand returned {_kind(f)}. Let it return the function f")
         with self.calling("f"):
-            fx: Any = problem.integrand(q)(x)
+            fx: Any = f(x)
         if fx is None:
             raise self.fault("f returned None. Let it return one value per sample and batch element")
         try:

@@ -46,7 +46,9 @@ def labelled(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for (half, name, key), found in values.items():
         if len(found) > 1:
             shown[half, name].add(key)
-    return [{**record, **{half: _label(record, half, shown) for half in HALVES}} for record in records]
+    return [
+        {**record, **{half: _label(record, half, shown) for half in HALVES if half in record}} for record in records
+    ]
 
 
 def _label(record: Mapping[str, Any], half: str, shown: Mapping[tuple[str, str], set[str]]) -> str:

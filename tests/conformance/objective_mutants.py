@@ -277,6 +277,13 @@ class ForgottenIndependent(Changed, BernoulliQuadratic):
         return replace(problem, q=lambda theta: problem.q(theta).base_dist)
 
 
+@dies("test_f_has_one_value_each", "integrand returned a NoneType. Let it return the function f")
+@dataclass(frozen=True)
+class NoIntegrand(Changed, Attention):
+    def change(self, problem):
+        return replace(problem, integrand=lambda q: None)
+
+
 @dies("test_f_has_one_value_each", "f returned None")
 @dataclass(frozen=True)
 class NoReturn(Changed, Attention):

@@ -43,6 +43,13 @@ def test_labels_of_labelled_records_are_the_same():
     assert records[0]["estimator"] == "rloo", "the records are not changed"
 
 
+def test_a_record_of_an_objective_alone_has_no_estimator():
+    alone = {k: v for k, v in record("rloo", {"n": 2}).items() if not k.startswith("estimator")}
+    first, second = labelled([alone, record("rloo", {"n": 2})])
+    assert "estimator" not in first
+    assert second["estimator"] == "rloo:n=2"
+
+
 def test_values_as_text():
     assert spelled("x", {"a": 2.0, "b": True, "c": (1, 2), "d": None, "e": 0.1}) == "x:a=2,b=true,c=1/2,d=none,e=0.1"
     assert value_text("y") == "y"
