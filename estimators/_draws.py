@@ -15,12 +15,15 @@ from torch.nn import functional
 from estimators._densities import row_probs
 from estimators._noise import normal, torch_seeded, uniform
 from estimators._protocol import UnsupportedFamily, closed, has_law, inner
+from estimators._rows import first_parameter, widened
 from estimators._transforms import no_derivatives
 from estimators.distributions import Drawable
 
 
 def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     """Return n samples of q, ``[n, *batch, *event]``, without a graph."""
+    if (wide := widened(q)) is not q:
+        return _as_q(q, draw(wide, n, generator))
     base, shape = inner(q), Size((n, *q.batch_shape, *q.event_shape))
     if isinstance(base, Drawable):
         with no_derivatives():
@@ -38,6 +41,11 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
         case _:
             with no_derivatives(), torch_seeded(generator):
                 return q.sample(Size((n,)))
+
+
+def _as_q(q: Distribution, x: Tensor) -> Tensor:
+    """Return samples in the dtype of q, in which they may be rounded; whole numbers stay what they are."""
+    return x.to(first_parameter(q).dtype) if x.is_floating_point() else x
 
 
 def _bits(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
@@ -72,6 +80,8 @@ def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     Raises:
         UnsupportedFamily: q has no reparameterized sampler.
     """
+    if (wide := widened(q)) is not q:
+        return _as_q(q, rdraw(wide, n, generator))
     base = inner(q)
     if not q.has_rsample:
         raise UnsupportedFamily(f"{type(base).__name__} has no reparameterized sampler. Use ScoreFunction or RLOO.")

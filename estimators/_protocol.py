@@ -4,106 +4,26 @@ import abc
 import functools
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Generator, Size, Tensor, nn
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, OneHotCategorical
+from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
 from estimators._fields import PlainFields
+from estimators._laws import closed as closed
+from estimators._laws import has_law as has_law
+from estimators._laws import has_path as has_path
+from estimators._laws import inner as inner
+from estimators._laws import law as law
+from estimators._refusals import InvalidIntegrand as InvalidIntegrand
+from estimators._refusals import InvalidLoss as InvalidLoss
+from estimators._refusals import InvalidParameter as InvalidParameter
+from estimators._refusals import NotDifferentiable as NotDifferentiable
+from estimators._refusals import Refusal as Refusal
+from estimators._refusals import UnsupportedFamily as UnsupportedFamily
+from estimators._rows import first_parameter, widened
 from estimators._transforms import is_differentiated
-
-
-def inner(q: Distribution) -> Distribution:
-    """Return q without its ``Independent`` wrappers."""
-    while isinstance(q, Independent):
-        q = q.base_dist
-    return q
-
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def _cached(function: _F) -> _F:
-    """Return a function that remembers its results; ``functools.cache`` takes no classes by its types."""
-    return cast(_F, functools.cache(function))
-
-
-_LAW = {"sample", "rsample", "draw", "rdraw", "log_prob", "score", "probs", "logits"}
-"""Names that define the law of a distribution: how it is sampled, and its density."""
-
-
-@_cached
-def law(family: type[Distribution]) -> type[Distribution]:
-    """Return the class that defines the law of a family: itself, or the parent whose sampler and density it keeps."""
-    for ancestor in family.__mro__:
-        if ancestor is Distribution:
-            break
-        if _is_torchs(ancestor):
-            return ancestor
-        if _LAW & vars(ancestor).keys():
-            return ancestor if issubclass(ancestor, Distribution) else family
-    return family
-
-
-@_cached
-def has_law(family: type[Distribution], *laws: type[Distribution]) -> bool:
-    """Return whether the law of a family is one of ``laws``: a subclass with a sampler or a density of its own is not.
-
-    torch's own subclasses, such as Chi2 of Gamma, have the law of their parents.
-    """
-    own = law(family)
-    return own in laws or (_is_torchs(own) and issubclass(own, laws))
-
-
-_CLOSED = (Normal, Bernoulli, Categorical, OneHotCategorical)
-
-
-def closed(base: Distribution) -> Distribution | None:
-    """Return a distribution whose law has closed forms in this library (Normal, bits, categories); None for another."""
-    return base if has_law(type(base), *_CLOSED) else None
-
-
-@_cached
-def has_path(family: type[Distribution]) -> bool:
-    """Return whether the samples of a family are differentiable, by a method as new as the one that draws them.
-
-    A subclass with its own ``sample`` and the ``rsample`` of its parent has two laws: the second is not its own.
-    """
-    order = [vars(ancestor).keys() for ancestor in family.__mro__]
-    draws, path = (next(i for i, own in enumerate(order) if own & names) for names in _SAMPLERS)
-    return bool(family.has_rsample) and (path <= draws or _is_torchs(family.__mro__[draws]))
-
-
-_SAMPLERS = ({"sample", "draw"}, {"rsample", "rdraw"})
-
-
-def _is_torchs(family: type) -> bool:
-    return family.__module__.startswith("torch.distributions.")
-
-
-class Refusal(ValueError):
-    """The estimator cannot work with its fields, with q or with f. The message says what to use instead."""
-
-
-class UnsupportedFamily(Refusal):
-    """The estimator does not support the family of q."""
-
-
-class NotDifferentiable(Refusal):
-    """The estimator needs the gradient of the integrand in x, and the integrand has none."""
-
-
-class InvalidParameter(Refusal):
-    """A field of an estimator has an invalid value."""
-
-
-class InvalidIntegrand(Refusal):
-    """The integrand changes its argument, or does not return one number per sample and batch element."""
-
-
-class InvalidLoss(ValueError):
-    """An estimator returned something else than a differentiable loss ``[*batch]``."""
 
 
 class Integrand(Protocol):
@@ -284,6 +204,10 @@ class Checked:
         """Evaluate f."""
         raise NotImplementedError
 
+    def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> "Checked":
+        """Return the integrand for samples of q, with ``around`` applied to the function that it evaluates."""
+        raise NotImplementedError
+
 
 class _CheckedFunction(Checked):
     def __init__(self, f: Integrand, q: Distribution) -> None:
@@ -291,6 +215,9 @@ class _CheckedFunction(Checked):
 
     def __call__(self, x: Tensor, /) -> Tensor:
         return evaluate(self.f, x, self.q, len(self.q.event_shape))
+
+    def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> Checked:
+        return _CheckedFunction(around(self.f), q)
 
 
 def evaluate(f: Integrand, x: Tensor, q: Distribution, axes: int, name: str = "f") -> Tensor:
@@ -382,13 +309,42 @@ def _checked_call(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(call)
     def checked(self: Estimator, f: Integrand, q: Distribution, *args: Any, **kwargs: Any) -> Tensor:
-        loss = call(self, _checked_integrand(self, f, q), q, *args, **kwargs)
+        f, wide = _checked_integrand(self, f, q), widened(q)
+        if wide is not q or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+            call_wide = _at_full_precision(call, q, wide)
+            loss = call_wide(self, f, wide, *args, **kwargs)
+        else:
+            loss = call(self, f, q, *args, **kwargs)
         if not isinstance(loss, Tensor):
             raise InvalidLoss(f"{self!r} returned {_article(loss)} instead of a loss. Add a `return` to its __call__.")
         return loss
 
     checked.is_checked = True  # type: ignore[attr-defined]
     return checked
+
+
+def _at_full_precision(call: Callable[..., Tensor], q: Distribution, wide: Distribution) -> Callable[..., Tensor]:
+    """Return an estimator's ``__call__`` on ``wide``, q in float32 at least, without the caller's ``torch.autocast``.
+
+    Half precision has no numbers between 0.996 and 1, so noise, probabilities and distribution functions would follow
+    another law. f alone is called as the caller would: with samples in q's dtype, under the caller's autocast.
+    """
+    own = first_parameter(q)
+    device = "cuda" if own.is_cuda else "cpu"
+    autocast = torch.autocast(device, torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device))
+
+    def as_called(f: Integrand) -> Integrand:
+        def at(x: Tensor, /) -> Tensor:
+            with autocast:
+                return f(x.to(own.dtype) if x.is_floating_point() and wide is not q else x)
+
+        return at
+
+    def at_full_precision(estimator: Estimator, f: Checked, *args: Any, **kwargs: Any) -> Tensor:
+        with torch.autocast(device, enabled=False):
+            return call(estimator, f.through(as_called, wide if f.q is q else widened(f.q)), *args, **kwargs)
+
+    return at_full_precision
 
 
 def _checked_integrand(estimator: Estimator, f: Integrand, q: Distribution) -> Checked:

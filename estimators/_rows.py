@@ -24,7 +24,9 @@ from torch.distributions import (
     TransformedDistribution,
 )
 
-from estimators._protocol import Refusal, has_law, law
+from estimators._laws import has_law, is_torchs, law
+from estimators._refusals import Refusal
+from estimators.distributions import Drawable
 
 
 def parameters(q: Distribution) -> dict[str, Tensor]:
@@ -187,24 +189,11 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
                 "or put the parameters into the base distribution."
             )
         return TransformedDistribution(_map(q.base_dist, leaf, count), list(q.transforms), validate_args=False)
-    names, own = _arguments(family.__init__), parameters(q)
+    own = parameters(q)
     if type(q).expand is not Distribution.expand and not any(value.requires_grad for value in own.values()):
         return cast(Distribution, q.expand((count, *q.batch_shape)))
     leaves = {name: leaf(value) if value.requires_grad else value for name, value in own.items()}
-    arguments: dict[str, Any] = dict(leaves)
-    for name in names:
-        value = q.__dict__.get(name, getattr(q, name, None))
-        if value is not None and name not in arguments and name not in _ALTERNATIVES:
-            arguments[name] = value
-    if "validate_args" in names:
-        arguments["validate_args"] = False
-    try:
-        new = family(**arguments)
-    except TypeError as error:
-        raise Refusal(
-            f"{type(q).__name__} cannot be rebuilt from its own parameters ({error}). "
-            "Store every constructor argument under its own name, as torch.distributions does."
-        ) from error
+    new = _made(q, leaves)
     if new.batch_shape != (count, *q.batch_shape):
         raise Refusal(
             f"{type(q).__name__} cannot be split into rows: its constructor has no tensor of shape [*batch, ...] that "
@@ -212,3 +201,46 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
         )
     new.__dict__["_rows"] = leaves  # torch may hold views of them, or make new ones at every access (Beta)
     return new
+
+
+def _made(q: Distribution, own: dict[str, Tensor]) -> Distribution:
+    """Return a distribution of q's law, made by its constructor from other parameters."""
+    family = law(type(q))
+    names, arguments = _arguments(family.__init__), dict[str, Any](own)
+    for name in names:
+        value = q.__dict__.get(name, getattr(q, name, None))
+        if value is not None and name not in arguments and name not in _ALTERNATIVES:
+            arguments[name] = value
+    if "validate_args" in names:
+        arguments["validate_args"] = False
+    try:
+        return family(**arguments)
+    except TypeError as error:
+        raise Refusal(
+            f"{type(q).__name__} cannot be rebuilt from its own parameters ({error}). "
+            "Store every constructor argument under its own name, as torch.distributions does."
+        ) from error
+
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def widened(q: Distribution) -> Distribution:
+    """Return q with its parameters in float32, attached to those of half precision; q itself if it has none of these.
+
+    A distribution of one's own computes in its own dtype, unless it is a ``Drawable``.
+    """
+    own = parameters(q)
+    if not any(value.dtype in _HALF for value in own.values()):
+        return q
+    if isinstance(q, Independent):
+        return Independent(widened(q.base_dist), q.reinterpreted_batch_ndims, validate_args=False)
+    if isinstance(q, MixtureSameFamily):
+        mixture = cast(Categorical, widened(q.mixture_distribution))
+        return type(q)(mixture, widened(q.component_distribution), validate_args=False)
+    family = law(type(q))
+    if isinstance(q, TransformedDistribution) and family is TransformedDistribution:
+        return TransformedDistribution(widened(q.base_dist), q.transforms, validate_args=False)
+    if not is_torchs(family) and not issubclass(family, Drawable):
+        return q
+    return _made(q, {name: value.float() if value.dtype in _HALF else value for name, value in own.items()})

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from torch.distributions import Distribution, Independent
@@ -51,6 +51,10 @@ class Bound(Checked):
         """Return f(x), ``[..., *batch]``."""
         weights = self.log_weights(x)
         return weights.squeeze(-1) if self.particles is None else weights.logsumexp(-1) - math.log(self.particles)
+
+    def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> "Bound":
+        """Return the bound over q whose ``log_joint`` is ``around(log_joint)``."""
+        return replace(self, log_joint=around(self.log_joint), q=q)
 
     def log_weights(self, x: Tensor, q: Distribution | None = None) -> Tensor:
         """Return log p(x_k) - log q(x_k), ``[..., *batch, K]``, K = 1 without particles; q defaults to the bound's."""
