@@ -120,6 +120,6 @@ def _scores(q: Distribution, x: Tensor) -> list[tuple[Tensor, Tensor]]:
     if not own:
         return []
     with torch.enable_grad():
-        surrogate = score(each, x.unsqueeze(0), x.new_ones((1, len(x), *q.batch_shape)))
+        surrogate = score(each, x.unsqueeze(0), next(iter(own.values())).new_ones((1, len(x), *q.batch_shape)))
         found = torch.autograd.grad(surrogate.sum(), list(own.values()))
     return list(zip(found, [parameters(q)[name] for name in own], strict=True))

@@ -221,3 +221,12 @@ CASES: tuple[Case, ...] = (
         particles=3,
     ),
 )
+
+RARE = Case(
+    "rare bits",
+    (torch.full((4,), -6.25, dtype=torch.float64),),  # exact in half precision, as are the values of f
+    lambda logits: Independent(Bernoulli(logits=logits, validate_args=False), 1),
+    lambda x: x.sum(-1),
+    support,
+)
+"""Bits of probability 0.0019, of which noise of half precision makes half as many."""

@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE: pytest would print the tensors of a failed comparison below
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import math
@@ -16,11 +17,11 @@ from unittest import SkipTest
 
 import torch
 from torch import Tensor, distributions
-from torch.distributions import Bernoulli, Categorical, Distribution, Gamma, OneHotCategorical, Poisson
+from torch.distributions import Bernoulli, Categorical, Distribution, Gamma, Independent, OneHotCategorical, Poisson
 
-from bench.conformance.cases import CASES, Case, leaves
+from bench.conformance.cases import CASES, RARE, Case, leaves
 from bench.conformance.trial import FEW, Call, Ends, Trial, refusal, seeded
-from estimators import Estimator, Integrand, Refusal, State, inner, parameters, rows, spread
+from estimators import Drawable, Estimator, Integrand, Refusal, State, inner, parameters, rows, spread
 
 
 def suite(estimator: Estimator) -> type[Conformance]:
@@ -189,6 +190,12 @@ class Conformance:
             expanded = tuple(t.expand(FEW, *t.shape).requires_grad_() for t in theta)
             trial.same("an expanded theta", trial.call(expanded), trial.call(leaves(theta, FEW)))
 
+    def test_parameters_may_be_tied(self) -> None:
+        """One number for all entries of a parameter, by ``expand``, gives the same numbers as copies of it."""
+        for trial in self.trials():
+            tied = tuple(t.flatten()[0].expand(t.shape).requires_grad_() for t in trial.case.theta)
+            trial.same("a tied theta", trial.call(tied), trial.call(leaves(tied)))
+
     def test_cached_probs_are_not_trusted(self) -> None:
         """A stale value of ``probs``, which torch caches beside ``logits``, changes nothing."""
 
@@ -219,6 +226,19 @@ class Conformance:
             single = trial.cast(torch.float32)
             trial.same_moments("the gradient in float32", single.replicates(single.integrand)[1], double)
 
+    def test_half_precision_draws_from_the_law_of_q(self) -> None:
+        """In bfloat16, f gets samples in q's dtype, all is finite, and rare bits are as frequent as in float64."""
+        for trial in self.trials():
+            half, seen = trial.cast(torch.bfloat16), set[torch.dtype]()
+            half.finite("half precision")
+            half.loss(half.case.q(), lambda x, f=half.case.f, seen=seen: (seen.add(x.dtype), f(x))[1])
+            allowed = seen <= {torch.bfloat16, torch.int64}
+            assert allowed, f"{trial} f got samples of {seen} from a q of torch.bfloat16."
+        if self.estimator.value_unbiased and not self.estimator.needs_bound and self._serves(RARE):
+            rare = Trial(self.estimator, RARE)
+            losses, _ = rare.cast(torch.bfloat16).replicates(rare.integrand)
+            rare.bias("value in half precision", losses.double(), rare.case.exact(rare.integrand)[0].flatten(), True)
+
     # Hazards
 
     def test_saturated_logits(self) -> None:
@@ -226,6 +246,13 @@ class Conformance:
         for trial in self._trials_with("logits", lambda case: "logits" in parameters(case.q())):
             theta = tuple(50 * t.sign() for t in trial.case.theta)
             self._assert_finite(trial, "logits of ±50", case=dataclasses.replace(trial.case, theta=theta))
+
+    def test_probabilities_of_zero_and_one(self) -> None:
+        """If some probabilities are exactly 0 and others exactly 1, losses and gradients are finite."""
+        for trial in self._trials_with("probs", lambda case: "probs" in parameters(case.q())):
+            bits = isinstance(inner(trial.case.q()), Bernoulli)
+            certain = tuple(t.round() if bits else (t == t.amax(-1, keepdim=True)).to(t) for t in trial.case.theta)
+            self._assert_finite(trial, "probabilities of 0 and 1", case=dataclasses.replace(trial.case, theta=certain))
 
     def test_noise_at_its_ends(self) -> None:
         """Losses and gradients are finite even if a uniform takes a rare value: 0 or the largest number below 1."""
@@ -352,6 +379,17 @@ class Conformance:
                 f"{trial} {family.__name__} is not among its families, but refuses() does not say so."
             )
             sentence = refusal(partial(trial.loss, q))
+            assert sentence or not reason, f"{trial} the call is not refused, but refuses() says: {reason}"
+            for message in filter(None, (reason, sentence)):
+                self._assert_helpful(message)
+
+    def test_a_subclass_with_its_own_law(self) -> None:
+        """A subclass of q's family that has its own sampler is sampled by it, or refused."""
+        for trial in self.trials():
+            called: list[str] = []
+            q = _of_own_law(trial.case.q(), called)
+            sentence, reason = refusal(partial(trial.loss, q)), self.estimator.refuses(type(inner(q)))
+            assert called or sentence, f"{trial} a subclass with its own sampler is neither refused nor sampled by it."
             assert sentence or not reason, f"{trial} the call is not refused, but refuses() says: {reason}"
             for message in filter(None, (reason, sentence)):
                 self._assert_helpful(message)
@@ -486,6 +524,24 @@ def _stale(q: Distribution) -> Distribution:
     holder = getattr(base, "_categorical", base)
     holder.__dict__["probs"] = holder.probs * 0.9
     return q
+
+
+def _of_own_law(q: Distribution, called: list[str]) -> Distribution:
+    """Return q of a subclass with samplers of its own; each call of one of them adds its name to ``called``."""
+    base = inner(q)
+
+    def own(name: str) -> Callable[..., Tensor]:
+        def sampler(self: Distribution, *args: Any) -> Tensor:
+            called.append(name)
+            drawn: Tensor = getattr(super(type(self), self), name)(*args)
+            return drawn
+
+        return sampler
+
+    names = ("draw", "rdraw") if isinstance(base, Drawable) else ("sample", "rsample")
+    mine = copy.copy(base)
+    mine.__class__ = type(f"Own{type(base).__name__}", (type(base),), {name: own(name) for name in names})
+    return Independent(mine, len(q.event_shape) - len(base.event_shape), validate_args=False)
 
 
 def _level(q: Distribution) -> Tensor:

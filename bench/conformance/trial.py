@@ -88,7 +88,11 @@ class Trial:
         """Return the trial with theta, f and state in another dtype or on another device."""
         theta = tuple(t.to(device, dtype) for t in self.case.theta)
         case = replace(self.case, theta=theta, f=lambda x: self.case.f(x).to(dtype))
-        state = None if self.state is None else copy.deepcopy(self.state).to(device, dtype)
+        state = (
+            None
+            if self.state is None
+            else copy.deepcopy(self.state).to(device, torch.promote_types(dtype, torch.float32))
+        )
         return replace(self, case=case, learned=state)
 
     # Calls

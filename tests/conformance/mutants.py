@@ -21,6 +21,7 @@ from estimators import (
     grad_only,
     gumbel,
     inject,
+    inject_at,
     inner,
     logits,
     normal,
@@ -471,6 +472,62 @@ class DividesByTheVarianceOfABit(ScoreFunction):
         fx = f(x)
         slope = ((x - p) / (p * (1 - p))).detach()  # of log q in p
         return fx.mean(0) + inject(q, logits=(spread(fx.detach(), x) * slope * (p * (1 - p)).detach()).mean(0))
+
+
+@dies(
+    "test_probabilities_of_zero_and_one", "probabilities of 0 and 1, in torch.float32: loss or gradient is not finite"
+)
+@dataclass(frozen=True)
+class DividesByTheVarianceOfAnyBit(ScoreFunction):
+    families = (Bernoulli,)
+
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        x, p = draw(q, 1, generator), probs(q)
+        fx = f(x)
+        slope = (spread(fx.detach(), x) * (x - p)).mean(0) / (p * (1 - p))
+        return fx.mean(0) + inject_at(q.batch_shape, [(slope.detach(), p)])
+
+
+@dies("test_half_precision_draws_from_the_law_of_q", "the value in half precision is biased")
+@dataclass(frozen=True)
+class DrawsUniformsOfHalfPrecision(ScoreFunction):
+    families = (Bernoulli,)
+
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        p = probs(q).detach()
+        u = torch.rand(self.n, *p.shape, generator=generator, dtype=torch.bfloat16)
+        x = (u < p).to(p)
+        fx = f(x)
+        return fx.mean(0) + score(q, x, fx.detach() / self.n)
+
+
+@dies("test_a_subclass_with_its_own_law", "neither refused nor sampled by it")
+@dataclass(frozen=True)
+class TakesASubclassForItsParent(ScoreFunction):
+    def __call__(self, f, q, generator=None, state=None):
+        base = inner(q)
+        if not isinstance(base, Normal):
+            return super().__call__(f, q, generator, state)
+        noise = normal(Size((self.n, *base.loc.shape)), base.loc, generator)
+        x = (base.loc + base.scale * noise).detach()
+        fx = f(x)
+        return fx.mean(0) + score(q, x, fx.detach() / self.n)
+
+
+@dies("test_parameters_may_be_tied", "a tied theta changes the gradient")
+@dataclass(frozen=True)
+class TakesATiedEventForRows(Estimator):
+    families = (Bernoulli,)
+
+    def __call__(self, f, q, generator=None, state=None):
+        self.check(q)
+        x, p = draw(q, 1, generator), probs(q).detach()
+        row = p[:1] if p.stride(0) == 0 else p
+        fx = f(x)
+        gradient = (spread(fx.detach(), x) * (x - p)).mean(0) / row.sum(-1, keepdim=True)
+        return fx.mean(0) + inject_at(q.batch_shape, [(gradient, logits(q))])
 
 
 @dies("test_noise_at_its_ends", "uniforms of 0 and almost 1, in torch.float32: loss or gradient is not finite")
