@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 
 from estimators._protocol import Estimator, Integrand, State
 from estimators._rows import parameters
+from estimators._surrogate import differentiated_in_state_only
 
 
 def adapt(
@@ -53,7 +54,8 @@ def adapt(
             "Call requires_grad_() on them."
         )
     value = estimator(f, q, generator, state)
-    gradients = torch.autograd.grad(value.sum(), list(own.values()), create_graph=bool(learned), allow_unused=True)
+    with differentiated_in_state_only():
+        gradients = torch.autograd.grad(value.sum(), list(own.values()), create_graph=bool(learned), allow_unused=True)
     moment = value.new_zeros(())
     for name, gradient in zip(own, gradients, strict=True):
         if gradient is None:  # the attributes of Beta and MultivariateNormal are copies

@@ -1,6 +1,7 @@
 """Surrogates: tensors with one formula for the value and another one for the gradient."""
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -39,8 +40,24 @@ class _Refused(Function):
     jvp = backward
 
 
+_IN_STATE_ONLY: list[None] = []
+"""Not empty inside ``differentiated_in_state_only``; seen by the threads of autograd, too."""
+
+
+@contextlib.contextmanager
+def differentiated_in_state_only() -> Iterator[None]:
+    """Inside, gradients can be differentiated again: the caller does it in parameters of a state, where it is right."""
+    _IN_STATE_ONLY.append(None)
+    try:
+        yield
+    finally:
+        _IN_STATE_ONLY.pop()
+
+
 def _again(sources: Iterable[Tensor]) -> bool:
     """Return whether a gradient may be differentiated again: under ``create_graph=True`` or in forward mode."""
+    if _IN_STATE_ONLY:
+        return False
     return torch.is_grad_enabled() or (forward_mode() and any(tangent_of(t) is not None for t in sources))
 
 

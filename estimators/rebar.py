@@ -58,7 +58,10 @@ class REBAR(Estimator):
         temperature: temperature of the relaxation, positive; learning starts from it.
         coefficient: coefficient of the control variate, finite; learning starts from it. At 0 REBAR is ScoreFunction.
 
-    Reference: Tucker, Mnih, Maddison, Lawson & Sohl-Dickstein 2017, section 3.
+    Reference: Tucker, Mnih, Maddison, Lawson & Sohl-Dickstein 2017, section 3. Departures from the authors' code: there
+    is no learned baseline that depends on the input beside c, and the relaxation is the plain one, not the modified one
+    that becomes MuProp at high temperatures. Without them, REBAR gains little over ScoreFunction where f at the relaxed
+    sample says little about f at x, as on the paper's toy with f(x) = (x - 0.45)^2.
     """
 
     n: int = 1

@@ -89,7 +89,8 @@ def advice(rows: list[Any]) -> str:
         needs = f"{second.estimator} needs {factor} times it"
         parts = [f"use {best.estimator}: lowest {cost} of {len(rivals)} unbiased; {needs}"]
     if learned := [r.estimator for r in [best, *tied][:SHOWN] if r.learned]:
-        parts.append(f"{' and '.join(learned)} learned and was frozen at this point, which training never has")
+        was = "was" if len(learned) == 1 else "were"
+        parts.append(f"{' and '.join(learned)} learned and {was} frozen at this point, which training never has")
     lasting = max((r for r in rows if r.biased), key=lambda r: _crossing(r, best), default=None)
     if lasting is not None and (estimates := _crossing(lasting, best)) > 1:
         budget = f"{format_number(estimates, 2)} estimates of {best.estimator}"

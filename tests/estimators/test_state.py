@@ -20,6 +20,7 @@ from estimators import (
     State,
     adapt,
     catalogue,
+    parameters,
     rows,
 )
 from tests.problems import gradients, seeded
@@ -170,6 +171,22 @@ def test_the_state_of_another_dtype_is_refused_in_one_sentence(estimator):
 def test_half_precision_learns_in_float32(estimator):
     state = estimator.init(problem(estimator, dtype=torch.bfloat16), seeded())
     assert all(t.dtype == torch.float32 for t in state.state_dict().values() if t.is_floating_point())
+
+
+@pytest.mark.parametrize("estimator", LEARNED, ids=repr)
+def test_it_learns_where_f_depends_on_q_and_on_other_parameters(estimator):
+    """As in the bound of an autoencoder: the second derivative is taken in the state alone."""
+    q, weight = rows(problem(estimator), 16), torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    state = estimator.init(problem(estimator), seeded(1))
+    learner = torch.optim.Adam(state.parameters()) if list(state.parameters()) else None
+    before = copy.deepcopy(state.state_dict())
+    adapt(
+        estimator, lambda x: weight * curved(x) - next(iter(parameters(q).values())).square().sum(-1), q, state, learner
+    )
+    assert not torch.equal(state.mean, before["mean"])
+    learned = {name for name, p in state.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert learned or learner is None
+    assert weight.grad is None
 
 
 # Without a state --------------------------------------------------------------------------------------------------

@@ -199,3 +199,5 @@ def test_what_was_learned_is_marked_with_its_steps_and_evaluations_and_in_the_ad
 def test_the_advice_is_silent_about_learning_that_it_does_not_recommend():
     (section,) = sections(prepared([moments("rloo", "o", 1.0), learned("nvil", 20.0)]))
     assert "frozen" not in section.advice
+    (section,) = sections(prepared([learned("rebar", 1.0), learned("nvil", 1.0), moments("rloo", "o", 30.0)]))
+    assert "nvil and rebar learned and were frozen at this point" in section.advice
