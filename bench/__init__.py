@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench import objectives
     from bench.api import Measurement, measure
+    from bench.expectation import Expectation
 
-__all__ = ["Measurement", "measure", "objectives"]
+__all__ = ["Expectation", "Measurement", "measure", "objectives"]
 
-_HOME = {"measure": "bench.api", "Measurement": "bench.api", "objectives": "bench.objectives"}
+_HOME = {
+    "Expectation": "bench.expectation",
+    "Measurement": "bench.api",
+    "measure": "bench.api",
+    "objectives": "bench.objectives",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -25,7 +25,10 @@ class _Sizes(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for t in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(t, Tensor):  # an expanded view holds no more than its storage
+            if isinstance(t, Tensor):
+                while torch._C._functorch.is_functorch_wrapped_tensor(t):
+                    t = torch._C._functorch.get_unwrapped(t)  # vmap hides an axis
+                # An expanded view holds no more than its storage.
                 self.sizes.append(min(t.numel(), t.untyped_storage().nbytes() // t.element_size()))
         return out
 

@@ -1,0 +1,311 @@
+"""Your own expectation: what is derived from two functions and a point."""
+
+import copy
+import itertools
+import math
+import re
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Normal, OneHotCategorical
+
+from bench import Expectation, measure
+from bench.measurement.engine import exact_gradient
+from bench.measurement.objective_checks import CHECKS, check_own
+from bench.objectives import BernoulliQuadratic
+from bench.planning.cells import Cell
+from bench.training.settings import Training
+from bench.training.trainee import Trainee
+from estimators import RLOO, Enumeration, Refusal, Reparameterization, StraightThrough
+
+FAILURE_RATE = 1e-6
+LOGITS = torch.tensor([0.3, -0.5, 0.2])
+
+
+def bits(theta):
+    return Independent(Bernoulli(logits=theta["logits"]), 1)
+
+
+def quadratic(x):
+    return (x - 0.45).square().sum(-1)
+
+
+def small(**changed):
+    return Expectation(**{"q": bits, "f": quadratic, "theta": {"logits": LOGITS}} | changed)
+
+
+def network(*sizes):
+    torch.manual_seed(0)
+    layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.Tanh())]
+    return nn.Sequential(*layers[:-1])
+
+
+def facts(e):
+    return e.family, e.dim, e.has_exact, e.differentiable, e.relaxable
+
+
+def test_a_closed_form_is_met():
+    e = small()
+    p = LOGITS.double().sigmoid()
+    value, gradient = exact_gradient(e, e.build())
+    assert facts(e) == (Bernoulli, 3, True, True, True)
+    assert value == pytest.approx((p * 0.55**2 + (1 - p) * 0.45**2).sum().item(), rel=1e-12)
+    torch.testing.assert_close(torch.as_tensor(gradient), p * (1 - p) * (0.55**2 - 0.45**2))
+    mean = measure(Enumeration(), e).mean["logits"]
+    torch.testing.assert_close(mean, torch.as_tensor(gradient), rtol=1e-5, atol=1e-8)
+
+
+def test_figures_are_those_of_the_catalogues_objective():
+    theirs = BernoulliQuadratic(dim=3, target=0.45)
+    point = {"logits": theirs.build().theta["logits"].detach()}
+    mine = small(theta=point)
+    assert exact_gradient(mine, mine.build())[0] == pytest.approx(exact_gradient(theirs, theirs.build())[0], rel=1e-12)
+    ratio = measure(RLOO(n=4), mine, seed=1).variance / measure(RLOO(n=4), theirs, seed=2).variance
+    assert ratio == pytest.approx(1, abs=0.2)
+
+
+def test_a_module_is_copied_and_its_unused_parameters_are_left_out():
+    net = nn.ModuleDict({"q": network(4, 8, 3), "other": nn.Linear(2, 2)})
+    before, data = copy.deepcopy(net.state_dict()), torch.randn(16, 4)
+    e = Expectation(
+        lambda n: Independent(Bernoulli(logits=n["q"](data)), 1), lambda x: quadratic(x) * data.mean(-1), net
+    )
+    assert set(e.build().theta) == {f"q.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")}
+    assert facts(e)[:3] == (Bernoulli, 3, True)
+    measured = measure(RLOO(n=4), e, replicates=256)
+    assert measured.exact is not None
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+    assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: nn.Linear(4, 3),
+        lambda: nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 3)),
+        lambda: nn.Sequential(nn.Unflatten(1, (1, 4)), nn.Conv1d(1, 2, 2), nn.Flatten(), nn.Linear(6, 3)),
+        lambda: nn.Sequential(nn.Unflatten(1, (2, 2)), nn.GRU(2, 3, batch_first=True), Last()),
+        lambda: nn.Sequential(nn.Unflatten(1, (2, 2)), Attention(), nn.Flatten(), nn.Linear(4, 3)),
+    ],
+)
+def test_layers_work_in_both_dtypes(layer, dtype):
+    torch.manual_seed(0)
+    net, data = layer(), torch.randn(5, 4)
+    e = Expectation(lambda n: OneHotCategorical(logits=n(data)), lambda x: (x * data[:, :3]).sum(-1), net)
+    problem = e.build(dtype)
+    assert problem.q(problem.theta).logits.dtype == dtype
+    mean = measure(RLOO(n=4), e, replicates=512, dtype=str(dtype).removeprefix("torch."))
+    assert mean.verdict != "BIASED"
+
+
+class Last(nn.Module):
+    def forward(self, found):
+        return found[0][:, -1]
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inside = nn.MultiheadAttention(2, 1, batch_first=True)
+
+    def forward(self, x):
+        return self.inside(x, x, x)[0]
+
+
+def test_an_embedding_gets_whole_numbers():
+    tokens, net = torch.tensor([0, 2, 1]), nn.Embedding(3, 4)
+    e = Expectation(lambda n: Categorical(logits=n(tokens)), lambda x: (x == tokens).float(), net)
+    assert facts(e) == (Categorical, 1, True, False, False)
+
+
+def test_the_exact_value_follows_other_parameters_of_a_module():
+    net, data = network(4, 2), torch.randn(6, 4)
+    e = Expectation(lambda n: Bernoulli(logits=n(data).sum(-1)), lambda x: x, net)
+    problem = e.build(torch.float64)
+    moved = {name: (t.detach() + 1).requires_grad_() for name, t in problem.theta.items()}
+    other = copy.deepcopy(net).double()
+    with torch.no_grad():
+        for p in other.parameters():
+            p.add_(1)
+    expected = other(data.double()).sum(-1).sigmoid().mean()
+    torch.testing.assert_close(problem.exact(moved), expected)
+
+
+def test_large_and_continuous_problems_get_a_reference():
+    wide = small(theta={"logits": torch.zeros(40)})
+    assert (wide.has_exact, wide.reference_estimator) == (False, RLOO(n=8))
+    mean = Expectation(lambda t: Normal(t["m"], 1.0), torch.cos, {"m": torch.zeros(2)})
+    assert (mean.has_exact, mean.reference_estimator) == (False, Reparameterization(n=8))
+    step = Expectation(lambda t: Normal(t["m"], 1.0), lambda x: (x > 0).double(), {"m": torch.zeros(2)})
+    assert (step.differentiable, step.reference_estimator) == (False, RLOO(n=8))
+
+
+def test_an_exact_value_that_is_given_is_used():
+    e = Expectation(
+        lambda t: Normal(t["m"], 1.0), torch.square, {"m": torch.ones(2)}, exact=lambda t: (t["m"] ** 2 + 1).mean()
+    )
+    value, gradient = exact_gradient(e, e.build())
+    assert (value, gradient.tolist()) == (2, [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("f", "differentiable", "relaxable"),
+    [
+        (quadratic, True, True),
+        (lambda x: (x > 0.5).to(x.dtype).sum(-1), False, False),
+        (lambda x: x.sum(-1).detach(), False, False),
+        (lambda x: (x * 0).sum(-1), False, True),
+        (lambda x: (x.round() - x.detach() + x).sum(-1), False, True),
+        (lambda x: torch.where((x == 0) | (x == 1), x, math.nan).sum(-1), True, False),
+        (lambda x: x.detach().sum(-1).numpy(), False, False),
+    ],
+)
+def test_facts_about_f_are_tried_out(f, differentiable, relaxable):
+    found = small(f=f)
+    assert (found.differentiable, found.relaxable) == (differentiable, relaxable)
+
+
+def test_a_gradient_that_a_finite_difference_contradicts_does_not_count():
+    def straight_through(x):
+        return ((x > 0).to(x.dtype) - x.detach() + x).sum(-1)
+
+    e = Expectation(lambda t: Independent(Normal(t["m"], 1.0), 1), straight_through, {"m": torch.zeros(3)})
+    assert not e.differentiable
+    with pytest.raises(Refusal, match="needs df/dx"):
+        measure(Reparameterization(), e)
+
+
+def test_f_that_fails_on_the_axes_on_the_left_is_mapped():
+    labels, weights = torch.tensor([0, 1, 1]), torch.randn(3, 4)
+
+    def cross_entropy(x):
+        return nn.functional.cross_entropy(weights[x], labels, reduction="none")
+
+    e = Expectation(lambda t: Categorical(logits=t["logits"]), cross_entropy, {"logits": torch.zeros(3, 3)})
+    table = torch.stack([cross_entropy(torch.full((3,), k)) for k in range(3)], -1).double()
+    value, _ = exact_gradient(e, e.build())
+    assert value == pytest.approx(table.mean().item(), rel=1e-6)
+
+
+def test_f_that_mixes_the_samples_is_mapped():
+    e = small(f=lambda x: quadratic(x) - quadratic(x).mean() * 0.5)
+    one = exact_gradient(e, e.build())[0]
+    assert one == pytest.approx(exact_gradient(small(), small().build())[0] / 2, rel=1e-6)
+
+
+def test_f_that_cannot_be_mapped_at_once_is_called_for_each_sample_with_a_warning():
+    def picky(x):
+        return quadratic(x) if x.tolist()[0] > 0.5 else 0 * quadratic(x)
+
+    with pytest.warns(UserWarning, match="called for each sample alone: 10,000 samples take about"):
+        e = small(f=picky)
+    p = LOGITS.double().sigmoid()
+    rest = (p * 0.55**2 + (1 - p) * 0.45**2)[1:].sum()
+    assert exact_gradient(e, e.build())[0] == pytest.approx((p[0] * (0.55**2 + rest)).item(), rel=1e-6)
+
+
+def test_a_bound_and_its_particles():
+    def log_joint(z):
+        return Normal(0.0, 1.0).log_prob(z).sum(-1) - (z - 1).square().sum(-1)
+
+    def q(theta):
+        return Independent(Normal(theta["m"], theta["s"].exp()), 1)
+
+    point = {"m": torch.zeros(5, 2), "s": torch.zeros(5, 2)}
+    e = Expectation(q, theta=point, log_joint=log_joint)
+    assert (e.bound, e.differentiable, e.reference_estimator) == (True, True, Reparameterization(n=8))
+
+    def particles(theta):
+        return Independent(Normal(theta["m"].unsqueeze(-2).expand(5, 3, 2), theta["s"].exp().unsqueeze(-2)), 2)
+
+    several = Expectation(particles, theta=point, log_joint=log_joint, particles=3)
+    assert measure(RLOO(n=2), several, replicates=256).cell.objective.particles == 3
+
+
+def test_data_are_given_in_batches_and_training_draws_minibatches():
+    data, labels, net = torch.randn(10, 4), torch.arange(10), network(4, 3)
+    seen = []
+
+    def q(module, rows, _):
+        return Independent(Bernoulli(logits=module(rows)), 1)
+
+    def f(x, rows, numbers):
+        seen.append(numbers.tolist())
+        return quadratic(x) * rows.mean(-1)
+
+    e = Expectation(q, f, net, data=(data, labels), batch_size=4)
+    assert e.build().q(e.build().theta).batch_shape == (4,)
+    seen.clear()
+    trainee = Trainee(Cell(RLOO(n=2), e), Training(steps=1, seeds=1, replicates=0), seed=0)
+    problems = [trainee.problem.minibatch(i) for i in range(4)]
+    assert all(problem.theta[k] is t for problem in problems for k, t in trainee.problem.theta.items())
+    for problem in problems:
+        problem.integrand(problem.q(problem.theta))(torch.zeros(4, 3))
+    first, second = ([row for batch in seen[at : at + 2] for row in batch] for at in (0, 2))
+    assert len(set(first)) == len(set(second)) == 8
+    assert first != second
+
+
+def test_every_check_of_an_objective_passes():
+    for e in (small(), small(theta={"logits": torch.zeros(40)}), small(f=lambda x: quadratic(x) - quadratic(x).mean())):
+        check_own(e, CHECKS)
+
+
+def test_identity_follows_functions_and_what_they_close_over():
+    def with_target(target):
+        return small(f=lambda x: (x - target).square().sum(-1))
+
+    def cell(e):
+        return Cell(RLOO(), e).id
+
+    assert cell(with_target(0.45)) == cell(with_target(0.45)) != cell(with_target(0.4))
+    assert cell(with_target(torch.ones(3))) != cell(with_target(torch.zeros(3)))
+    assert cell(small()) != cell(small(theta={"logits": LOGITS + 1}))
+    assert cell(small()) != cell(small(f=lambda x: x.sum(-1)))
+    assert cell(small()) == cell(small())
+
+
+WRONG = [
+    ({"q": 3}, "q must be a function (got a int)"),
+    ({"f": None}, "takes either f or log_joint (got neither)"),
+    ({"log_joint": quadratic}, "takes either f or log_joint (got both)"),
+    ({"theta": None}, "theta must be a module or a dict of named tensors"),
+    ({"theta": {}}, "(got an empty dict)"),
+    ({"theta": {"logits": torch.ones(3, dtype=torch.int64)}}, "theta['logits'] must hold floating-point numbers"),
+    ({"theta": {"logits": LOGITS, "spare": LOGITS}}, "q does not depend on theta['spare']"),
+    ({"q": lambda t: Bernoulli(logits=t["logits"].detach())}, "q does not depend on theta"),
+    ({"q": lambda t: t["logits"]}, "q must return a torch distribution (got a Tensor)"),
+    ({"q": lambda t: Bernoulli(logits=t["logit"])}, "q fails: KeyError: 'logit'"),
+    ({"f": lambda x: x}, "f returned shape [3, 2, 3] for samples of shape [3, 2, 3]: expected [3, 2]"),
+    ({"f": lambda x: x.nonsense()}, "f fails on samples of shape [3, 2, 3]: AttributeError"),
+    ({"f": lambda x: None}, "f returned None"),
+    ({"data": (torch.ones(3), torch.ones(4))}, "data must hold tensors whose first axes have one length"),
+    ({"batch_size": 2}, "batch_size must be a whole number from 1 to 0"),
+    ({"theta": nn.ReLU()}, "has no parameter that requires gradients"),
+]
+
+
+@pytest.mark.parametrize(("changed", "says"), WRONG)
+def test_a_wrong_argument_is_named(changed, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        small(**changed)
+
+
+def test_dropout_is_named():
+    net = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5))
+    with pytest.raises(ValueError, match=r"q differs between two calls .* Call net\.eval\(\)"):
+        Expectation(lambda n: Bernoulli(logits=n(torch.ones(4))), lambda x: x, net)
+
+
+def test_nothing_is_warned_of_without_a_reason():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measure(StraightThrough(), small(), replicates=64)
+
+
+def test_other_families_are_recognised():
+    e = Expectation(lambda t: Gamma(t["a"].exp(), 1.0), torch.log, {"a": torch.zeros(3)})
+    assert facts(e) == (Gamma, 1, False, True, True)
