@@ -1,5 +1,6 @@
 """Sums and means over samples and categories, in as few passes over the data as possible."""
 
+import torch
 from torch import Tensor
 
 SHORT = 64
@@ -20,6 +21,11 @@ def totals(x: Tensor) -> Tensor:
 def spread(weight: Tensor, x: Tensor) -> Tensor:
     """Return the weight with axes of length 1 appended, so that it has as many axes as x."""
     return weight.reshape(weight.shape + (1,) * (x.dim() - weight.dim()))
+
+
+def one_hot(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """Return one-hot vectors, ``[..., classes]``, without a look at the values, which torch's own function takes."""
+    return (index.unsqueeze(-1) == torch.arange(classes, device=index.device)).to(dtype)
 
 
 def over_event(x: Tensor, axes: int) -> Tensor:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from estimators._fields import named_type
-from estimators._protocol import Estimator, Integrand, InvalidParameter, NotDifferentiable
+from estimators._protocol import Estimator, Integrand, InvalidParameter, NotDifferentiable, Refusal
+from estimators._transforms import vmapped
 
 
 def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n") -> None:
@@ -88,9 +89,9 @@ def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
     """Raise ``NotDifferentiable`` unless the graph of ``fx`` reaches ``x``.
 
     An f with a step and a smooth part passes: its gradient exists, but is wrong. An f of ``x.detach()`` or ``x > 0``
-    alone fails. If ``x`` does not require a gradient, nothing is checked.
+    alone fails. If ``x`` does not require a gradient, and in inference mode, nothing is checked.
     """
-    if not x.requires_grad:
+    if not x.requires_grad or torch.is_inference_mode_enabled():
         return
     target = x.grad_fn or torch.autograd.graph.get_gradient_edge(x).node
     seen = set()
@@ -112,3 +113,12 @@ def no_gradient(estimator: Estimator) -> NotDifferentiable:
         f"{estimator!r} needs df/dx, and f(x) does not depend on x differentiably. "
         "Use ScoreFunction or RLOO, which only evaluate f."
     )
+
+
+def holds(condition: Tensor, who: object) -> bool:
+    """Return the value of a bool tensor; raise ``Refusal`` under vmap, which hides it."""
+    if vmapped():
+        raise Refusal(
+            f"{who if isinstance(who, str) else repr(who)} looks at values, and vmap hides them. Use a q with a batch of rows instead of vmap."
+        )
+    return bool(condition)

@@ -18,13 +18,13 @@ from torch.distributions import (
     Poisson,
     TransformedDistribution,
 )
-from torch.nn import functional
 
-from estimators._axes import over_event, over_samples, spread, weighted_sum
+from estimators._axes import one_hot, over_event, over_samples, spread, weighted_sum
 from estimators._protocol import closed, has_law, inner
 from estimators._rows import is_trained, one, parameters
 from estimators._supports import refuse_unseen
 from estimators._surrogate import inject, inject_at, pull_through_sigmoid, with_derivative
+from estimators._transforms import reusable
 from estimators.distributions import Drawable
 
 
@@ -189,7 +189,7 @@ def _normal_score(base: Normal, x: Tensor, w: Tensor) -> dict[str, Tensor]:
     """
     inverse, off = one(base.scale.detach(), base).reciprocal(), x - base.loc.detach()
     weighted = (w * off).mul_(inverse.square())
-    free = None if w.requires_grad else off  # a graph keeps it for its backward
+    free = None if w.requires_grad else reusable(off)  # a graph keeps it for its backward
     square = torch.addcmul(w, weighted, off, value=-1, out=free)
     return {"loc": over_samples(weighted), "scale": over_samples(square).mul_(-inverse)}
 
@@ -197,5 +197,5 @@ def _normal_score(base: Normal, x: Tensor, w: Tensor) -> dict[str, Tensor]:
 def _weighted_count(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
     """Return ``sum_k weight_k onehot(x_k)``, ``[*batch, *event, C]``, for integer categories x."""
     (value,) = parameters(q).values()
-    hot = functional.one_hot(x.long(), value.shape[-1]).to(weight.dtype)
+    hot = one_hot(x, value.shape[-1], weight.dtype)
     return (spread(weight, hot) * hot).sum(0)

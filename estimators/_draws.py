@@ -16,7 +16,7 @@ from estimators._densities import row_probs
 from estimators._noise import normal, torch_seeded, uniform
 from estimators._protocol import UnsupportedFamily, closed, has_law, inner
 from estimators._rows import first_parameter, widened
-from estimators._transforms import no_derivatives
+from estimators._transforms import indicator, no_derivatives
 from estimators.distributions import Drawable
 
 
@@ -53,7 +53,7 @@ def _bits(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
     p = row_probs(q)
     half_step = torch.finfo(p.dtype).eps / 4  # torch.rand draws multiples of two half steps
     u = torch.rand(shape, generator=generator, dtype=p.dtype, device=p.device)
-    return torch.lt(u, p - half_step, out=u)
+    return indicator(torch.lt, u, p - half_step, out=u)
 
 
 def _one_hot(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
@@ -64,8 +64,8 @@ def _one_hot(q: Distribution, shape: Size, generator: Generator | None) -> Tenso
     bounds = _bounds(q)
     begins, ends = functional.pad(bounds, (1, 0)), functional.pad(bounds, (0, 1), value=math.inf)
     u = uniform(shape, begins, generator).unsqueeze(-1).expand(*shape, begins.shape[-1]).contiguous()
-    open_yet = torch.lt(u, ends, out=torch.empty_like(u))
-    return torch.ge(u, begins, out=u).mul_(open_yet)
+    open_yet = indicator(torch.lt, u, ends, out=torch.empty_like(u))
+    return indicator(torch.ge, u, begins, out=u).mul_(open_yet)
 
 
 def _bounds(q: Distribution) -> Tensor:

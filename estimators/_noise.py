@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Size, Tensor
 
+from estimators._transforms import reusable
+
 
 def uniform(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
     """Return uniforms on the open interval (0, 1), in the dtype and on the device of ``like``.
@@ -26,7 +28,7 @@ def normal(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
 def gumbel(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
     """Return standard Gumbels, all finite, in the dtype and on the device of ``like``."""
     u = uniform(shape, like, generator)
-    return gumbel_from(u, out=u)
+    return gumbel_from(u, out=reusable(u))
 
 
 def gumbel_from(u: Tensor, out: Tensor | None = None) -> Tensor:

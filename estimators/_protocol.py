@@ -23,7 +23,7 @@ from estimators._refusals import NotDifferentiable as NotDifferentiable
 from estimators._refusals import Refusal as Refusal
 from estimators._refusals import UnsupportedFamily as UnsupportedFamily
 from estimators._rows import first_parameter, widened
-from estimators._transforms import is_differentiated
+from estimators._transforms import is_differentiated, vmapped
 
 
 class Integrand(Protocol):

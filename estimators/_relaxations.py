@@ -12,6 +12,7 @@ from estimators._noise import gumbel, logistic, uniform
 from estimators._protocol import inner
 from estimators._rows import one
 from estimators._surrogate import Pull, pull_through_sigmoid, with_derivative
+from estimators._transforms import indicator, reusable, transformed
 
 
 def _softmax(x: Tensor, out: Tensor | None) -> Tensor:
@@ -19,7 +20,7 @@ def _softmax(x: Tensor, out: Tensor | None) -> Tensor:
 
     The largest x is subtracted only if an exponential might overflow, or all of them underflow.
     """
-    if x.is_cuda or x.shape[-1] >= SHORT:
+    if not x.is_cpu or transformed() or x.shape[-1] >= SHORT:
         return x.softmax(-1)
     low, high = x.aminmax()
     safe = math.log(torch.finfo(x.dtype).max / SHORT) - 1  # between -safe and safe exponentials have finite sums, not 0
@@ -54,7 +55,7 @@ def squash(q: Distribution, z: Tensor, temperature: Tensor | float) -> Tensor:
         z, temperature = z / temperature, 1.0
     row, own = one(z.detach(), q), _is_one(temperature)
     scaled = row if own else row / temperature
-    return with_derivative(z, _link(q, scaled, None if own else scaled).expand_as(z), _pull(q, temperature))
+    return with_derivative(z, _link(q, scaled, None if own else reusable(scaled)).expand_as(z), _pull(q, temperature))
 
 
 def relaxed(q: Distribution, z: Tensor, temperature: float) -> Tensor:
@@ -63,7 +64,7 @@ def relaxed(q: Distribution, z: Tensor, temperature: float) -> Tensor:
     z must come from ``perturbed``, and may be overwritten.
     """
     scaled = z if _is_one(temperature) else z.div_(temperature)
-    return with_derivative(logits(q), _link(q, scaled, scaled), _pull(q, temperature))
+    return with_derivative(logits(q), _link(q, scaled, reusable(scaled)), _pull(q, temperature))
 
 
 def race(q: Distribution, n: int, generator: Generator | None) -> Tensor:
@@ -76,7 +77,7 @@ def race(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     """
     p = row_probs(q)
     u = uniform(Size((n, *q.batch_shape, *q.event_shape)), p, generator)
-    rates = torch.div(p.neg(), u.log_(), out=u)
+    rates = torch.div(p.neg(), u.log_(), out=reusable(u))
     value = rates.div_(over_categories(rates))
     return with_derivative(logits(q), value, _pull_through_softmax)
 
@@ -103,5 +104,5 @@ def harden(q: Distribution, z: Tensor) -> Tensor:
     ``onehot(argmax z)``  for categories
     """
     if isinstance(inner(q), Bernoulli):
-        return torch.gt(z.detach(), 0, out=torch.empty_like(z))
+        return indicator(torch.gt, z.detach(), 0, out=torch.empty_like(z))
     return z.new_zeros(z.shape).scatter_(-1, z.argmax(-1, keepdim=True), 1.0)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 from torch.nn import functional
 
+from estimators._axes import one_hot
 from estimators._densities import logits
 from estimators._protocol import Estimator, Refusal, inner
 from estimators._rows import one, parameters
@@ -27,7 +28,7 @@ def support(q: Distribution) -> Tensor:
     """Return every joint state of q, ``[states, *event]``."""
     digits, like = _digits(q), logits(q)
     if isinstance(inner(q), OneHotCategorical):
-        x = functional.one_hot(digits, like.shape[-1]).to(like.dtype)
+        x = one_hot(digits, like.shape[-1], like.dtype)
     else:
         x = digits.to(like.dtype) if isinstance(inner(q), Bernoulli) else digits
     return x.reshape(-1, *q.event_shape)

@@ -1,13 +1,14 @@
 """The second-order Taylor expansion of f at the mean of a Normal q."""
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 from torch.distributions import Distribution, Normal
 
-from estimators._checks import needs_gradient
+from estimators._checks import evaluate_path
 from estimators._protocol import Estimator, Integrand, inner
+from estimators._transforms import transformed, value_and_slope
 
 
 class Taylor(NamedTuple):
@@ -23,14 +24,21 @@ def taylor(estimator: Estimator, f: Integrand, q: Distribution) -> Taylor:
 
     Cost: one evaluation of f, one of its gradient and D Hessian-vector products for D coordinates.
     """
-    with torch.enable_grad():
-        x = cast(Normal, inner(q)).loc.detach().unsqueeze(0).requires_grad_()
-        fx = f(x)
-        needs_gradient(estimator, fx, x)
-        (slope,) = torch.autograd.grad(fx.sum(), [x], create_graph=True)
-    slope = slope.reshape(*q.batch_shape, q.event_shape.numel())
-    columns = [_gradient(each.sum(), x).reshape(slope.shape) for each in slope.unbind(-1)]
-    return Taylor(fx.detach()[0], slope.detach(), torch.stack(columns, -1))
+    x, shape = cast(Normal, inner(q)).loc.detach().unsqueeze(0), Size((*q.batch_shape, q.event_shape.numel()))
+
+    def gradient(x: Tensor) -> tuple[Tensor, Tensor]:
+        fx, slope = value_and_slope(lambda x: evaluate_path(estimator, f, x), x, learning=True)
+        return slope.reshape(shape), fx
+
+    if transformed():
+        expansion: Any = torch.func.vjp(gradient, x, has_aux=True)
+        slope, pull, fx = expansion
+        columns = [pull(axis.expand(shape))[0].reshape(shape) for axis in torch.eye(shape[-1]).to(slope)]
+    else:
+        x = x.requires_grad_()
+        slope, fx = gradient(x)
+        columns = [_gradient(each.sum(), x).reshape(shape) for each in slope.unbind(-1)]
+    return Taylor(fx.detach()[0], slope.detach(), torch.stack(columns, -1).detach())
 
 
 def _gradient(y: Tensor, x: Tensor) -> Tensor:

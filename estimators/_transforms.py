@@ -1,11 +1,12 @@
 """Transforms of torch.func (``grad``, ``vmap``, ``jvp``, ...): whether one is active, and what works under each."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType
 from torch.autograd import forward_ad
 
 
@@ -34,6 +35,44 @@ def no_derivatives() -> Iterator[None]:
     """Differentiate nothing inside the block, in reverse or forward mode (``torch.no_grad`` stops reverse only)."""
     with torch.no_grad(), forward_ad._set_fwd_grad_enabled(False):
         yield
+
+
+def reusable(t: Tensor) -> Tensor | None:
+    """Return t as the ``out`` of an operation, or None under a transform, where no operation writes into a tensor."""
+    return None if transformed() else t
+
+
+def indicator(compare: Callable[..., Tensor], a: Tensor, b: Tensor | float, out: Tensor) -> Tensor:
+    """Return 1 where ``compare(a, b)`` and 0 elsewhere, in the memory of ``out`` if no transform is active."""
+    return compare(a, b).to(out.dtype) if transformed() else compare(a, b, out=out)
+
+
+def value_and_slope(f: Callable[[Tensor], Tensor], x: Tensor, learning: bool = False) -> tuple[Tensor, Tensor]:
+    """Return f(x), with its graph, and the gradient of its sum in x, under every transform.
+
+    Inference mode records no graph: the gradient is 0 there.
+
+    Args:
+        f: the function.
+        x: points, without a graph.
+        learning: whether the gradient keeps its graph.
+    """
+    if torch.is_inference_mode_enabled():
+        return f(x), torch.zeros_like(x)
+    if transformed():
+        fx, pull, *_ = torch.func.vjp(f, x)
+        (slope,) = pull(torch.ones_like(fx))
+        return fx, slope if learning else slope.detach()
+    with torch.enable_grad():
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        fx = f(x)
+        (slope,) = torch.autograd.grad(fx.sum(), x, retain_graph=True, create_graph=learning)
+    return fx, slope
+
+
+def vmapped() -> bool:
+    """Return whether ``torch.func.vmap`` is active."""
+    return transformed() and any(i.key() == TransformType.Vmap for i in torch._C._functorch.get_interpreter_stack())
 
 
 class Function(torch.autograd.Function):

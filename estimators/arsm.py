@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
-from torch.nn.functional import one_hot
 
+from estimators._axes import one_hot
 from estimators._checks import at_least
 from estimators._densities import logits
 from estimators._noise import uniform
@@ -56,7 +56,7 @@ class ARSM(Estimator):
         w = e / e.sum(-1, keepdim=True)
         swaps, number = _swaps(classes, w.device)
         x = (w[..., swaps].log() - one(own.detach(), q).unsqueeze(-2)).argmin(-1).movedim(-1, 0).flatten(0, 1)
-        x = one_hot(x, classes).to(own.dtype) if isinstance(inner(q), OneHotCategorical) else x
+        x = one_hot(x, classes, own.dtype) if isinstance(inner(q), OneHotCategorical) else x
         fx = f(x)
         swapped = fx.detach().reshape(len(swaps), self.n, *q.batch_shape)[number]  # f(x^{m,j}): [m, j, n, *batch]
         difference = (swapped - swapped.mean(0)).movedim((0, 1), (-2, -1))

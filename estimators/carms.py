@@ -6,9 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
-from torch.nn.functional import one_hot
 
-from estimators._axes import spread
+from estimators._axes import one_hot, spread
 from estimators._checks import at_least
 from estimators._densities import logits, row_probs
 from estimators._noise import uniform
@@ -68,7 +67,7 @@ class CARMS(Estimator):
         moved = u + starts.to(p.dtype).expand(*variables, -1).gather(-1, first.unsqueeze(-1)).squeeze(-1)
         u = moved - (moved >= 1).to(p.dtype)
         index = (u.unsqueeze(-1) >= starts[..., 1:]).sum(-1)
-        hot = one_hot(index, classes).to(p.dtype)
+        hot = one_hot(index, classes, p.dtype)
         x = hot if isinstance(inner(q), OneHotCategorical) else index
         fx = f(x)
         pairs = (classes * index.unsqueeze(0) + index.unsqueeze(1)).flatten(0, 1).movedim(0, -1)

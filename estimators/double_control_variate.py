@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import over_event, spread
-from estimators._checks import at_least, finite, needs_gradient
+from estimators._checks import at_least, evaluate_path, finite
 from estimators._densities import logits, probs, row_probs
 from estimators._draws import draw
 from estimators._learned import checked_state
@@ -16,6 +15,7 @@ from estimators._protocol import Estimator, Integrand, State
 from estimators._relaxations import squash
 from estimators._rows import first_parameter, parameters
 from estimators._surrogate import inject_at, joined
+from estimators._transforms import value_and_slope
 
 
 class Coefficient(State):
@@ -69,11 +69,8 @@ class DoubleControlVariate(Estimator):
         own = checked_state(self, state, Coefficient, q)
         a = self.coefficient if own is None else own.coefficient
         x, p = draw(q, self.n, generator), row_probs(q)
-        with torch.enable_grad():
-            fx = f(x.requires_grad_())
-            needs_gradient(self, fx, x)
-            (slope,) = torch.autograd.grad(fx.sum(), x, retain_graph=True)
-        residual = x.detach() - p
+        fx, slope = value_and_slope(lambda x: evaluate_path(self, f, x), x)
+        residual = x - p
         others = (slope.sum(0) - slope) / (self.n - 1)
         F = fx.detach() - a * over_event(residual * others, x.dim() - fx.dim())
         weight = (F - F.mean(0)) / (self.n - 1)

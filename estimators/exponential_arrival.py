@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Distribution, Poisson
 
-from estimators._checks import at_least, evaluate_path, positive
+from estimators._checks import at_least, evaluate_path, holds, positive
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, Refusal, State
 from estimators._rows import one, parameters
@@ -62,7 +62,7 @@ class ExponentialArrival(Estimator):
         self.check(q)
         rate = parameters(q)["rate"]
         highest = one(rate.detach(), q).amax() if rate.numel() else rate.new_zeros(())
-        if torch.special.gammainc(highest.new_tensor(self.arrivals + 1), highest) > 1e-3:
+        if holds(torch.special.gammainc(torch.full_like(highest, self.arrivals + 1), highest) > 1e-3, self):
             raise Refusal(
                 f"{self!r} draws {self.arrivals} arrivals, too few for a rate of {highest.item():.4g}. "
                 f"Use ExponentialArrival(arrivals={int(highest + 5 * highest.sqrt()) + 5}), MeasureValued or RLOO."

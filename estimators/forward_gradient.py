@@ -4,6 +4,7 @@ import warnings
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
+import torch
 from torch import Generator, Size, Tensor
 from torch.autograd import forward_ad
 from torch.distributions import Distribution, Normal
@@ -14,6 +15,7 @@ from estimators._noise import normal, uniform
 from estimators._protocol import Estimator, Integrand, State
 from estimators._rows import one, parameters
 from estimators._surrogate import inject, joined
+from estimators._transforms import forward_mode, tangent_of, transformed
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,27 @@ class ForwardGradient(Estimator):
         noise = normal(Size((self.n, *q.batch_shape, *q.event_shape)), own["loc"], generator)
         x = one(own["loc"].detach(), q) + one(own["scale"].detach(), q) * noise
         dx = tangents["loc"] + tangents["scale"] * noise
-        with forward_ad.dual_level():
-            fx, slope = forward_ad.unpack_dual(f(_dual(x, dx)))  # type: ignore[no-untyped-call]
-        if slope is None:
-            raise no_gradient(self)
+        fx, slope = self._along(f, x, dx)
         weight = slope.detach() / self.n
         gradients = {name: (spread(weight, v) * v).sum(0) for name, v in tangents.items()}
-        return joined(cast(Tensor, fx.mean(0)), inject(q, self, **gradients), self)
+        return joined(fx.mean(0), inject(q, self, **gradients), self)
+
+    def _along(self, f: Integrand, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f(x) and its derivative along dx, both ``[n, *batch]``; 0 in inference mode, which has none."""
+
+        def path(x: Tensor) -> Tensor:
+            fx = f(x)
+            if tangent_of(fx) is None:
+                raise no_gradient(self)
+            return fx
+
+        if torch.is_inference_mode_enabled():
+            fx = f(x)
+            return fx, torch.zeros_like(fx)
+        if transformed() or forward_mode():
+            return cast(tuple[Tensor, Tensor], torch.func.jvp(path, (x,), (dx,)))
+        with forward_ad.dual_level():
+            return cast(tuple[Tensor, Tensor], forward_ad.unpack_dual(path(_dual(x, dx))))  # type: ignore[no-untyped-call]
 
     def _tangent(self, shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
         if self.tangent == "sign":

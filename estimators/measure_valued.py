@@ -18,9 +18,8 @@ from torch.distributions import (
     Poisson,
     Weibull,
 )
-from torch.nn.functional import one_hot
 
-from estimators._axes import spread
+from estimators._axes import one_hot, spread
 from estimators._checks import at_least, true_or_false
 from estimators._coordinates import AT_ONCE, replaced
 from estimators._densities import probs, row_probs
@@ -116,7 +115,7 @@ class MeasureValued(Estimator):
         classes = p.shape[-1]
 
         def g(index: Tensor) -> Tensor:
-            return f(one_hot(index, classes).to(p.dtype) if hot else index)
+            return f(one_hot(index, classes, p.dtype) if hot else index)
 
         x = draw(q, self.n, generator)
         index = x.argmax(-1) if hot else x

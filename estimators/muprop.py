@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from estimators._axes import over_event, spread
-from estimators._checks import at_least, needs_gradient
+from estimators._checks import at_least, evaluate_path
 from estimators._densities import logits, probs, row_probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
 from estimators._surrogate import inject_at, joined
+from estimators._transforms import value_and_slope
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,7 @@ class MuProp(Estimator):
         self.check(q)
         x, p = draw(q, self.n, generator), row_probs(q)
         fx = f(x)
-        with torch.enable_grad():
-            mean = probs(q).detach().requires_grad_()
-            at_mean = f(mean)
-            needs_gradient(self, at_mean, mean)
-            (slope,) = torch.autograd.grad(at_mean.sum(), mean)
+        at_mean, slope = value_and_slope(lambda mean: evaluate_path(self, f, mean), probs(q).detach())
         tangent = at_mean.detach() + over_event((x - p) * slope, x.dim() - fx.dim())
         weight = (fx.detach() - tangent) / self.n
         gradient = (spread(weight, x) * (x - p)).sum(0)

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
@@ -17,6 +16,7 @@ from estimators._relaxations import harden, squash
 from estimators._relaxed_control_variate import noisy_logits, path_difference, score_plus_path
 from estimators._rows import first_parameter
 from estimators._surrogate import inject_at, joined
+from estimators._transforms import value_and_slope
 
 
 class ControlVariate(State):
@@ -103,9 +103,5 @@ class REBAR(Estimator):
     def _relaxed(self, f: Integrand, q: Distribution, z: Tensor, temperature: Tensor | float) -> tuple[Tensor, Tensor]:
         """Return c(z) and dc/dz, attached to the temperature while it is learned and otherwise detached."""
         learning = isinstance(temperature, Tensor) and temperature.requires_grad
-        with torch.enable_grad():
-            z = z.detach().requires_grad_()
-            y = squash(q, z, temperature)
-            fy = evaluate_path(self, f, y)
-            (slope,) = torch.autograd.grad(fy.sum(), z, create_graph=learning)
+        fy, slope = value_and_slope(lambda z: evaluate_path(self, f, squash(q, z, temperature)), z, learning)
         return (fy if learning else fy.detach()), slope

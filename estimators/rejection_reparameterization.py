@@ -8,7 +8,7 @@ from torch import Generator, Size, Tensor
 from torch.distributions import Distribution, Gamma
 
 from estimators import _gamma
-from estimators._checks import at_least
+from estimators._checks import at_least, holds
 from estimators._draws import draw
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, Refusal, State, inner
@@ -61,7 +61,7 @@ class RejectionReparameterization(Estimator):
         self.check(q)
         base = cast(Gamma, inner(q))
         a, rate = one(base.concentration.detach(), q), one(base.rate.detach(), q)
-        if self.augmentation == 0 and (a < 1).any():
+        if self.augmentation == 0 and holds((a < 1).any(), self):
             raise Refusal(
                 f"{self!r} serves concentrations of at least 1 (got {a.min().item():.3g}). "
                 "Use RejectionReparameterization(augmentation=1), or Reparameterization."

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
@@ -18,6 +17,7 @@ from estimators._relaxations import harden, squash
 from estimators._relaxed_control_variate import noisy_logits, path_difference, score_plus_path
 from estimators._rows import first_parameter
 from estimators._surrogate import inject_at, joined
+from estimators._transforms import value_and_slope
 
 
 class LearnedRelaxation(State):
@@ -120,16 +120,17 @@ class RELAX(Estimator):
     ) -> tuple[Tensor, Tensor]:
         """Return c(z) and dc/dz, attached to the state while it is learned and otherwise detached."""
         learning = state is not None and any(p.requires_grad for p in state.parameters())
-        with torch.enable_grad():
-            z = z.detach().requires_grad_()
-            temperature = self.temperature if state is None else state.log_temperature.exp()
+        temperature = self.temperature if state is None else state.log_temperature.exp()
+
+        def relaxation(z: Tensor) -> Tensor:
             y = squash(q, z, temperature)
             flat = y.reshape(*y.shape[: 1 + len(q.batch_shape)], math.prod(q.event_shape))
             c = 0 * flat.sum(-1) if state is None else state(flat)
             if self.relaxed:
-                fy = evaluate_path(self, f, y)
-                c = c + fy
+                c = c + evaluate_path(self, f, y)
             elif state is not None:
                 c = c + state.mean
-            (slope,) = torch.autograd.grad(c.sum(), z, create_graph=learning)
+            return c
+
+        c, slope = value_and_slope(relaxation, z, learning)
         return (c if learning else c.detach()), slope

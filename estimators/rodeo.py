@@ -9,7 +9,7 @@ from torch import Generator, Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution
 from torch.nn.functional import leaky_relu
 
-from estimators._checks import at_least, needs_gradient
+from estimators._checks import at_least, evaluate_path
 from estimators._densities import logits, row_probs
 from estimators._draws import draw
 from estimators._learned import checked_state
@@ -17,6 +17,7 @@ from estimators._noise import normal
 from estimators._protocol import Estimator, Integrand, State
 from estimators._rows import first_parameter
 from estimators._surrogate import inject_at, joined
+from estimators._transforms import value_and_slope
 
 
 class SteinNetwork(State):
@@ -83,12 +84,9 @@ class RODEO(Estimator):
     ) -> Tensor:
         self.check(q)
         x, p = draw(q, self.n, generator), row_probs(q)
-        with torch.enable_grad():
-            fx = f(x.requires_grad_())
-            needs_gradient(self, fx, x)
-            (slope,) = torch.autograd.grad(fx.sum(), x, retain_graph=True)
+        fx, slope = value_and_slope(lambda x: evaluate_path(self, f, x), x)
         flat = Size((self.n, *q.batch_shape, math.prod(q.event_shape)))
-        x, p, slope = x.detach().reshape(flat), p.reshape(*p.shape[: len(q.batch_shape)], flat[-1]), slope.reshape(flat)
+        x, p, slope = x.reshape(flat), p.reshape(*p.shape[: len(q.batch_shape)], flat[-1]), slope.reshape(flat)
         baseline, beside = fx.detach(), torch.zeros_like(x)
         own = checked_state(self, state, SteinNetwork, q)
         if own is not None:

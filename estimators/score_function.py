@@ -6,9 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
-from torch.nn import functional
 
-from estimators._axes import average, share, spread
+from estimators._axes import average, one_hot, share, spread
 from estimators._checks import at_least, is_finite
 from estimators._densities import logits, probs, score, untransformed
 from estimators._draws import draw
@@ -113,7 +112,7 @@ def _scores(q: Distribution, x: Tensor) -> list[tuple[Tensor, Tensor]]:
     q, x = untransformed(q, x)
     if isinstance(closed(inner(q)), OneHotCategorical | Categorical):
         p = one(probs(q).detach(), q)
-        hot = x if isinstance(inner(q), OneHotCategorical) else functional.one_hot(x.long(), p.shape[-1]).to(p.dtype)
+        hot = x if isinstance(inner(q), OneHotCategorical) else one_hot(x, p.shape[-1], p.dtype)
         return [(hot - p, logits(q))]
     each = rows(q, len(x))
     own = {name: t for name, t in parameters(each).items() if is_differentiated(t)}

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import VonMises
 
+from estimators._checks import holds
 from estimators._noise import uniform
 from estimators._surrogate import first_order, grad_only
 from estimators._transforms import is_differentiated, no_derivatives
@@ -65,7 +66,7 @@ class ReparameterizedVonMises(Drawable, VonMises):
         cauchy = 2 * k / (root + 1) / (1 + (2 / (1 + root)).sqrt())
         ratio = k / (2 * cauchy)
         turn, pending = k.new_zeros(shape), torch.ones(shape, dtype=torch.bool, device=k.device)
-        while pending.any():
+        while holds(pending.any(), "ReparameterizedVonMises"):
             tangent = ((uniform(shape, k, generator) - 0.5) * math.pi).tan()
             proposal = 2 * ((1 - cauchy) / (1 + cauchy) * tangent).atan()
             w = ratio * ((1 - cauchy).square() + 4 * cauchy * (proposal / 2).sin().square())
