@@ -118,7 +118,6 @@ def no_gradient(estimator: Estimator) -> NotDifferentiable:
 def holds(condition: Tensor, who: object) -> bool:
     """Return the value of a bool tensor; raise ``Refusal`` under vmap, which hides it."""
     if vmapped():
-        raise Refusal(
-            f"{who if isinstance(who, str) else repr(who)} looks at values, and vmap hides them. Use a q with a batch of rows instead of vmap."
-        )
+        name = who if isinstance(who, str) else repr(who)
+        raise Refusal(f"{name} looks at values, and vmap hides them. Give q a batch of rows instead of using vmap.")
     return bool(condition)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Size, Tensor
 
-from estimators._transforms import reusable
+from estimators._transforms import reusable, vmapped
 
 
 def uniform(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
@@ -15,14 +15,19 @@ def uniform(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
     torch draws multiples of 2^-24 (float32) or 2^-53 (float64) in [0, 1). Half a step is added, so that their
     logarithms are finite.
     """
-    u = torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
+    u = _writable(torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device), like)
     step = torch.finfo(like.dtype).eps / 2
     return u.add_(step / 2).clamp_(max=1 - step)
 
 
+def _writable(noise: Tensor, like: Tensor) -> Tensor:
+    """Return noise that can be changed in place: under vmap one copy for each row of ``like``."""
+    return noise + like.detach().new_zeros(()) if vmapped() else noise
+
+
 def normal(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
     """Return standard normals, in the dtype and on the device of ``like``."""
-    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+    return _writable(torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device), like)
 
 
 def gumbel(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:

@@ -309,6 +309,11 @@ def _checked_call(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(call)
     def checked(self: Estimator, f: Integrand, q: Distribution, *args: Any, **kwargs: Any) -> Tensor:
+        if vmapped() and not self.deterministic and (kwargs.get("generator") or (args and args[0])):
+            raise Refusal(
+                f"{self!r} got a generator, whose numbers vmap makes once for all rows, even with "
+                "randomness='different'. Leave the generator out, and seed torch's own with torch.manual_seed."
+            )
         f, wide = _checked_integrand(self, f, q), widened(q)
         if wide is not q or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             call_wide = _at_full_precision(call, q, wide)

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from estimators._axes import over_event, over_samples, spread
 from estimators._protocol import Refusal
 from estimators._rows import parameters
-from estimators._transforms import Function, forward_mode, is_differentiated, tangent_of, transformed
+from estimators._transforms import Function, apply, forward_mode, is_differentiated, tangent_of, transformed
 
 Pull = Callable[[Tensor, Tensor], Tensor]
 """A pull-back: maps the cotangent of a value, and the value itself, to the gradient of the value's source."""
@@ -71,7 +71,7 @@ def once(gradient: Tensor, who: object, *sources: Tensor) -> Tensor:
     """
     if not _again(sources):
         return gradient
-    return gradient + cast(Tensor, _Refused.apply(who, *sources))
+    return gradient + cast(Tensor, apply(_Refused, who, *sources))
 
 
 class _FirstOrder(Function):
@@ -99,7 +99,7 @@ class _FirstOrder(Function):
 
 def first_order(t: Tensor, who: object) -> Tensor:
     """Return t; a second derivative through it raises ``Refusal``, whose message names ``who``."""
-    return cast(Tensor, _FirstOrder.apply(who, t)) if is_differentiated(t) else t
+    return cast(Tensor, apply(_FirstOrder, who, t)) if is_differentiated(t) else t
 
 
 def _primals(tensors: tuple[Tensor, ...]) -> list[Tensor]:
@@ -144,7 +144,7 @@ def with_derivative(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
     ``[n, ...]`` is summed over the samples. The pull-back is a function of the value, so derivatives of any order are
     right. It must be symmetric, as the Jacobian of a sigmoid or a softmax is: forward mode uses it for tangents.
     """
-    return cast(Tensor, _WithDerivative.apply(source, value, pull))
+    return cast(Tensor, apply(_WithDerivative, source, value, pull))
 
 
 pull_through_sigmoid: Pull = torch.ops.aten.sigmoid_backward
@@ -188,7 +188,7 @@ def through(value: Tensor, source: Tensor, estimator: object = None) -> Tensor:
     The result equals ``value + grad_only(source)``, without the arithmetic. No gradient flows into ``value``. A second
     derivative in ``source`` raises ``Refusal``, whose message names the estimator.
     """
-    return cast(Tensor, _Through.apply(value, source, estimator))
+    return cast(Tensor, apply(_Through, value, source, estimator))
 
 
 class _Joined(Function):
@@ -227,7 +227,7 @@ def joined(value: Tensor, surrogate: Tensor, estimator: object = None) -> Tensor
     estimator.
     """
     if is_differentiated(value):
-        return cast(Tensor, _Joined.apply(estimator, value, surrogate))
+        return cast(Tensor, apply(_Joined, estimator, value, surrogate))
     return value + surrogate
 
 
@@ -333,7 +333,7 @@ def inject_at(
         return pairs[0][0].new_zeros(batch_shape)
     gradients, targets = zip(*used, strict=True)
     zeros = _zeros(gradients[0], batch_shape, *targets)
-    return cast(Tensor, _Inject.apply(zeros, estimator, mean_zero, *gradients, *targets))
+    return cast(Tensor, apply(_Inject, zeros, estimator, mean_zero, *gradients, *targets))
 
 
 def _zeros(like: Tensor, shape: torch.Size, *targets: Tensor) -> Tensor:
@@ -374,4 +374,4 @@ def carry(target: Tensor, shape: torch.Size, pull: Callable[[Tensor], Tensor], e
     ``pull`` closes over get no gradient, so a second derivative in ``target`` raises ``Refusal``, whose message names
     the estimator.
     """
-    return cast(Tensor, _Carry.apply(_zeros(target, shape, target), target, pull, estimator))
+    return cast(Tensor, apply(_Carry, _zeros(target, shape, target), target, pull, estimator))

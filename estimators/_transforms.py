@@ -80,8 +80,10 @@ class Function(torch.autograd.Function):
 
     generate_vmap_rule = True
 
-    @classmethod
-    def apply(cls, *args: Any) -> Any:
-        """Call ``forward`` and record the graph. Outside transforms, torch's slow look-up of defaults is skipped."""
-        direct: Any = super() if transformed() else super(torch.autograd.Function, cls)
-        return direct.apply(*args)
+
+def apply(function: type[Function], *args: Any) -> Any:
+    """Return ``function.apply(*args)``, without its slow preamble if torch neither transforms nor compiles."""
+    if transformed() or torch.compiler.is_compiling():
+        return function.apply(*args)  # type: ignore[no-untyped-call]
+    direct: Any = super(torch.autograd.Function, function)
+    return direct.apply(*args)

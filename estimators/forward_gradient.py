@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Normal
 from estimators._axes import spread
 from estimators._checks import at_least, no_gradient, one_of
 from estimators._noise import normal, uniform
-from estimators._protocol import Estimator, Integrand, State
+from estimators._protocol import Estimator, Integrand, Refusal, State
 from estimators._rows import one, parameters
 from estimators._surrogate import inject, joined
 from estimators._transforms import forward_mode, tangent_of, transformed
@@ -74,10 +74,15 @@ class ForwardGradient(Estimator):
                 raise no_gradient(self)
             return fx
 
+        compiled = torch.compiler.is_compiling()
         if torch.is_inference_mode_enabled():
             fx = f(x)
             return fx, torch.zeros_like(fx)
-        if transformed() or forward_mode():
+        if compiled:
+            raise Refusal(f"{self!r} does not run inside torch.compile, which loses tangents. Compile f alone.")
+        if forward_mode() and not transformed():
+            raise Refusal(f"{self!r} works in no other forward mode: torch nests none. Use Reparameterization.")
+        if transformed():
             return cast(tuple[Tensor, Tensor], torch.func.jvp(path, (x,), (dx,)))
         with forward_ad.dual_level():
             return cast(tuple[Tensor, Tensor], forward_ad.unpack_dual(path(_dual(x, dx))))  # type: ignore[no-untyped-call]
