@@ -69,6 +69,6 @@ class DoublyReparameterized(Estimator):
             x.register_hook(lambda cotangent: cotangent * of_x)  # type: ignore[no-untyped-call]
         below, z = untransformed(q, x)
         target = bound.log_q(z, below)
-        score = inject_at(q.batch_shape, [((w / self.n).movedim(0, -1), target.movedim(0, -1))])
+        score = inject_at(q.batch_shape, [((w / self.n).movedim(0, -1), target.movedim(0, -1))], self)
         value = log_w.logsumexp(-1) - math.log(w.shape[-1])
         return first_order(value.mean(0) + score, self)  # the score cancels the bound's gradient at q for fixed x

@@ -63,7 +63,7 @@ class VIMCO(Estimator):
         value = _log_mean_exp(log_w)
         signal = (value.unsqueeze(-1) - self._without(log_w)).detach() / self.n
         below, z = untransformed(q, x)
-        surrogate = inject_at(q.batch_shape, [(signal.movedim(0, -1), bound.log_q(z, below).movedim(0, -1))])
+        surrogate = inject_at(q.batch_shape, [(signal.movedim(0, -1), bound.log_q(z, below).movedim(0, -1))], self)
         return first_order(value.mean(0) + surrogate, self)
 
     def _without(self, log_w: Tensor) -> Tensor:
