@@ -27,7 +27,7 @@ from bench.records.lines import Record
 from bench.stats import PrecisionTarget, Summary
 from bench.stats.printing import format_bias, format_estimate, format_variance
 from bench.stats.quantiles import t_quantile
-from bench.stats.summary import BiasVerdict, Status
+from bench.stats.summary import HEAVY, BiasVerdict
 from estimators import Estimator, Refusal
 
 if TYPE_CHECKING:
@@ -56,13 +56,16 @@ class Measurement:
         return int(self.record["replicates"])
 
     @property
-    def variance(self) -> float:
-        """Total variance of one estimate: the trace of its covariance."""
+    def variance(self) -> float | None:
+        """Total variance of one estimate: the trace of its covariance; None if ``status`` says that the tail is heavy.
+
+        Of a heavy tail only a lower limit is known, the first number of ``variance_interval``.
+        """
         return self.summary.variance
 
     @property
     def variance_interval(self) -> tuple[float, float | None]:
-        """95 % interval of the variance; its upper end is None if ``status`` says that the tail is too heavy."""
+        """95 % interval of the variance; its upper end is None if ``status`` says that none is known."""
         return self.summary.variance_low, self.summary.variance_high
 
     @property
@@ -146,8 +149,9 @@ class Measurement:
     def _coordinates(self) -> dict[str, Any]:
         count, mean = self.replicates, np.asarray(self.record["mean"], dtype=np.float64)
         variance = np.asarray(self.record["sums"]["coordinate"]["M2"], dtype=np.float64) / (count - 1)
-        known = self.status != Status.INFINITE_VARIANCE_SUSPECTED
-        half = t_quantile(0.975, count - 1) * np.sqrt(variance / count) if known else np.full_like(mean, np.nan)
+        if self.status in HEAVY:
+            variance = np.full_like(mean, np.nan)
+        half = t_quantile(0.975, count - 1) * np.sqrt(variance / count)
         exact = self.record["exact"]
         return {
             "mean": mean,

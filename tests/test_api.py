@@ -208,3 +208,25 @@ def test_an_exact_estimator_that_is_off_accuses_its_objective(monkeypatch):
     monkeypatch.setattr("bench.api.check_own", lambda _objective: None)
     assert "the estimator is exact, so its objective is at fault" in repr(measure(Enumeration(), Off(target=0.2)))
     assert "at fault" not in repr(measure(Enumeration(), objectives.BernoulliQuadratic(target=0.2)))
+
+
+@pytest.mark.parametrize("estimator", [ScoreFunction(), RLOO(n=4)], ids=repr)
+def test_an_infinite_variance_has_no_number_anywhere(estimator):
+    m = measure(estimator, objectives.ExponentialMoment(rate=0.35, power=2), replicates=4_000)
+    assert m.status == "INFINITE_VARIANCE_SUSPECTED"
+    assert m.variance is m.summary.variance is m.record["summary"]["variance"] is m.variance_interval[1] is None
+    assert m.frame()["variance"].isna().all()
+    assert m.frame("coordinate")["variance"].isna().all()
+    assert all(group["variance"] is None for group in m.record["summary"]["groups"].values())
+    assert "variance ≥ " in repr(m)
+
+
+def test_a_bounded_f_is_not_accused():
+    """The Gaussian score of a cosine: all moments exist, and 2,000 replicates are too few to see the tail."""
+    for seed in range(4):
+        m = measure(ScoreFunction(), objectives.GaussianCosine(), replicates=2_000, seed=seed)
+        assert m.status == "FEW_FOR_TAIL"
+        assert m.variance == pytest.approx(1.160, rel=0.2)
+        assert f"{format_variance(m.summary)}, FEW_FOR_TAIL" in repr(m)
+        assert "∞)" in repr(m)
+        assert m.verdict == "INCONCLUSIVE"

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from bench.planning.catalogue import did_you_mean
@@ -220,6 +221,9 @@ def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float
     facts = {name: line[name] for name in FACTS}
     summary = plain(line["summary"])
     statistics = {name: summary[name] for name in Entry.model_fields if name in summary and name not in facts}
+    if statistics["variance"] is None:  # a heavy tail: the sample variance tells at least that something varied
+        squares = np.asarray(line["sums"]["coordinate"]["M2"], dtype=np.float64)
+        statistics["variance"] = float(squares.sum()) / (summary["replicates"] - 1)
     return Entry(
         estimator=estimator, objective=objective, speed=tuple(speed) if speed else None, **(facts | statistics)
     )

@@ -62,7 +62,7 @@ def measure_reference(cell: Cell, settings: Settings, progress: OnProgress = ign
         "blocks": len(engine.sizes),
         "wall_seconds": time.perf_counter() - begin,
         "mean": sums.mean,
-        "standard_error": math.sqrt(summary.variance / sums.replicates),
+        "standard_error": math.sqrt(sums.variance / sums.replicates),
         "summary": summary.to_json(),
     }
 
@@ -72,7 +72,10 @@ def read(line: Record) -> Reference | None:
     if line["outcome"] != Outcome.MEASURED:
         return None
     mean = np.asarray(line["mean"], dtype=np.float64)
-    return Reference(mean, line["replicates"], line["summary"]["variance"], line["summary"]["trace_square"])
+    count, variance = line["replicates"], line["summary"]["variance"]
+    if variance is None:  # the tail is heavy
+        variance = line["standard_error"] ** 2 * count
+    return Reference(mean, count, variance, line["summary"]["trace_square"])
 
 
 @functools.lru_cache(maxsize=8)

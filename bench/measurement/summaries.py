@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
+from torch.distributions import Distribution
 
 from bench.measurement.engine import Engine, Vector
 from bench.measurement.lines import Lost
 from bench.measurement.reduction.blocks import block_partial
 from bench.stats import Accumulator, Partial, Reference, Summary, Sums, summarise
+from estimators import inner
 
 OnProgress = Callable[[int, int], None]
 """A function called after every partial sum with the replicates done and the replicates due at the next look or end."""
@@ -62,7 +64,13 @@ def summarise_partials(
         noiseless = target is not None and has_no_noise(engine, sums)
         dtype, error = engine.settings.dtype, engine.cell.objective.exact_error
         summary = summarise(
-            sums, exact=exact, reference=reference, dtype=dtype, exact_error=error, deterministic=noiseless
+            sums,
+            exact=exact,
+            reference=reference,
+            dtype=dtype,
+            exact_error=error,
+            deterministic=noiseless,
+            finite_support=has_finite_support(engine.q),
         )
         yield sums, summary
         coming = [n for n in coming if n > done]
@@ -111,6 +119,11 @@ def _one_block_each(
             replicates=max(coming, done),
             workspace=engine.workspace,
         )
+
+
+def has_finite_support(q: Distribution) -> bool:
+    """Return whether a sample of q has finitely many possible values, as torch's ``has_enumerate_support`` declares."""
+    return bool(getattr(inner(q), "has_enumerate_support", False))
 
 
 def has_no_noise(engine: Engine, sums: Sums) -> bool:

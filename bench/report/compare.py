@@ -8,6 +8,7 @@ from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
 from bench.stats import ComparedRun, compare, format_interval, format_number, format_variance, holm
 from bench.stats.printing import NONE
+from bench.stats.summary import finite
 
 Record = Mapping[str, Any]
 
@@ -167,7 +168,7 @@ def _compared(pairs: Sequence[tuple[str, Record, Record]]) -> list[Comparison]:
     for i, ((cell, a, b), (x, y), ratio) in enumerate(zip(pairs, runs, ratios, strict=True)):
         differs, corrected = adjusted.get(str(i), (False, None))
         same = a.get("fingerprint") is not None and all(a[key] == b.get(key) for key in ("fingerprint", "replicates"))
-        value, low, high = (None, None, None) if ratio is None else ratio.ratio
+        value, low, high = (None, None, None) if ratio is None else (finite(x) for x in ratio.ratio)
         costs = [r["f_evals"] + r["grad_evals"] for r in (a, b)]
         per_evaluation = None if value is None or not costs[0] else value * costs[1] / costs[0]
         if ratio is None:

@@ -21,7 +21,7 @@ FACTS = (
     "adapt_steps", "adapt_seconds", "adapt_f_evals", "wall_seconds", "precision", "precision_reached",
 )  # fmt: skip
 SUMMARY = (
-    "variance", "variance_low", "variance_high", "se_log", "khat", "tolerance", "exact_norm", "bias_squared",
+    "variance", "variance_low", "variance_high", "se_log", "cv2", "khat", "tolerance", "exact_norm", "bias_squared",
     "bias_low", "bias_norm", "bias_bound", "relative_bias_bound", "bias_per_sd_bound", "p_bias",
     "replicates_needed", "mse", "mse_low", "mse_high", "snr", "snr_low", "snr_high", "cosine", "cosine_low",
     "cosine_high", "alignment", "gain", "gain_low", "gain_high", "truncated_at", "truncated_mean", "status", "flags",

@@ -42,8 +42,8 @@ NOTES = (
     "bias: norm of the bias over the norm of the exact gradient, bounded at 95 %. A bound without a word: no bias was "
     "found, but one up to the bound is possible.",
     "variance: total variance of one estimate (trace of its covariance) at 95 %. If the tail is too heavy for an "
-    "estimate, the lower limit (≥) stands alone and the remarks give the tail index: from 0.7 on no interval holds, "
-    "from 1 on there is no variance.",
+    "estimate, the lower limit (≥) stands alone and the remarks give the tail index: surely from 0.7 on no interval "
+    "holds, surely from 1 on there is no variance. [L, ∞): more replicates are needed for an upper limit.",
     "eff.: variance × cost of the best unbiased estimator, divided by variance × cost of this one. The cost is named "
     "above the table. A dash: meaningless because of a bias or a heavy tail. exact: only rounding varies.",
     "cos: mean cosine between one estimate and the exact gradient.",

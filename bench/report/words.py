@@ -6,6 +6,7 @@ from typing import Any
 from bench.report.frame import CONSTANT
 from bench.stats.printing import NONE, decimals_for, format_estimate, format_number
 from bench.stats.summary import BiasVerdict, Flag, Status
+from bench.stats.variance import settling_replicates
 
 VERDICTS = {
     BiasVerdict.UNBIASED_WITHIN_TOL: "unbiased",
@@ -27,6 +28,8 @@ STATUSES = {
     Status.OK: "",
     Status.SMALL_R: "few replicates",
     Status.TAIL_WARNING: "tail warning",
+    Status.FEW_FOR_TAIL: "few replicates for this tail",
+    Status.RARE_LARGE_VALUES: "rare large values",
     Status.HEAVY_TAIL: "heavy tail",
     Status.INFINITE_VARIANCE_SUSPECTED: "infinite variance?",
     Status.DEGENERATE: "constant so far",
@@ -116,6 +119,8 @@ def remarks(row: Any) -> str:
     if row.verdict in CONSTANT:
         return ""
     parts = [STATUSES[row.status]]
+    if row.status == Status.RARE_LARGE_VALUES:
+        parts = [f"{parts[0]}: about {settling_replicates(row.cv2, int(row.replicates)):,} replicates settle it"]
     parts += [f"index {row.khat:.2f}"] if row.heavy else []
     parts += [f"not within ±{100 * row.precision:g} %"] if row.precision_reached == 0 else []
     parts += ["float resolution"] if Flag.AT_FLOAT_RESOLUTION in row.flags else []

@@ -44,7 +44,7 @@ def look_schedule(maximum: int, first: int = 1000) -> list[int]:
 
 def half_width(summary: Summary) -> float:
     """Return a variance's relative half-width, (high − low)/(2 variance); infinite if it is 0 or has no upper limit."""
-    if summary.variance_high is None or summary.variance == 0:
+    if summary.variance_high is None or not summary.variance:
         return inf
     return (summary.variance_high - summary.variance_low) / (2 * summary.variance)
 

@@ -129,5 +129,5 @@ def _mse(total: Total, part: Moments, top: Array, reference: Reference | None, c
     return {
         "mse": max(value - noise, 0.0),
         "mse_low": max(interval.low - noise, 0.0),
-        "mse_high": finite(interval.high - noise),
+        "mse_high": None if total.is_open else finite(interval.high - noise),
     }

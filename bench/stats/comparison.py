@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import exp, log, sqrt
+from dataclasses import dataclass, replace
+from math import exp, inf, log, nan, sqrt
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bench.stats.quantiles import normal_quantile, t_quantile, t_upper
 from bench.stats.series import Array
-from bench.stats.summary import HEAVY, Status, Summary
+from bench.stats.summary import HEAVY, OPEN, Status, Summary
 from bench.stats.variance import clip, degrees_of_freedom, hall, hall_inverse
 
 REFUSED = frozenset({Status.DEGENERATE, *HEAVY})
@@ -109,18 +109,29 @@ def paired_log_ratio(
 
 def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -> LogRatio:
     """Return the log ratio of independent runs' variances, with `se² = se_a² + se_b²` and ν = min(ν_a, ν_b)."""
-    _check_positive(a.variance, b.variance)
+    V_a, V_b = _known(a), _known(b)
+    _check_positive(V_a, V_b)
     se = sqrt(a.se_log**2 + b.se_log**2)
-    return _log_ratio(log(a.variance / b.variance), se, min(a.nu, b.nu), 0.0, confidence, paired=False)
+    return _log_ratio(log(V_a / V_b), se, min(a.nu, b.nu), 0.0, confidence, paired=False)
 
 
 def compare(a: ComparedRun, b: ComparedRun, *, common: bool, confidence: float = 0.95) -> LogRatio:
-    """Return the log ratio of two runs' variances, paired if they have `common` noise in at least 8 equal blocks."""
+    """Return the log ratio of two runs' variances, paired if they have `common` noise in at least 8 equal blocks.
+
+    The lower limit of a variance holds even where its upper limit is open, so the ratio keeps one limit there, and such
+    a variance can be called the higher one but never the lower one.
+    """
     rows = a.block_rows
     if common and rows.size >= 8 and np.array_equal(rows, b.block_rows):
-        V_a, V_b = a.summary.variance, b.summary.variance
-        return paired_log_ratio(rows, a.block_w, b.block_w, V_a, V_b, confidence=confidence)
-    return independent_log_ratio(a.summary, b.summary, confidence=confidence)
+        V_a, V_b = _known(a.summary), _known(b.summary)
+        found = paired_log_ratio(rows, a.block_w, b.block_w, V_a, V_b, confidence=confidence)
+    else:
+        found = independent_log_ratio(a.summary, b.summary, confidence=confidence)
+    if a.summary.status in OPEN:
+        found = replace(found, high=inf, p=found.p if found.value > 0 else 1.0)
+    if b.summary.status in OPEN:
+        found = replace(found, low=-inf, p=found.p if found.value < 0 else 1.0)
+    return found
 
 
 def _log_ratio(value: float, se: float, nu: float, A: float, confidence: float, *, paired: bool) -> LogRatio:
@@ -135,11 +146,15 @@ def _log_ratio(value: float, se: float, nu: float, A: float, confidence: float, 
     return LogRatio(value, se, nu, low, high, min(1.0, p), paired)
 
 
+def _known(summary: Summary) -> float:
+    return nan if summary.variance is None else summary.variance
+
+
 def _check_positive(variance_a: float, variance_b: float) -> None:
     if not (variance_a > 0 and variance_b > 0):
         raise ValueError(
             f"a ratio of variances needs both above 0 (got {variance_a} and {variance_b}): "
-            "a cell in which nothing varied cannot be compared."
+            "a cell in which nothing varied, or whose tail is heavy, cannot be compared."
         )
 
 

@@ -47,14 +47,19 @@ def format_interval(low: float | None, high: float | None) -> str:
 
 
 def format_estimate(value: float | None, low: float | None, high: float | None) -> str:
-    """Return `value ± half-width`, or `value [low, high]` for a lopsided interval, or `≥ low` without an upper limit.
+    """Return `value ± half-width`, or `value [low, high]` for a lopsided interval; `≥ low` if that is all there is.
 
-    An interval is lopsided if `value` is more than a fifth of the half-width away from its middle.
+    An interval is lopsided if `value` is more than a fifth of the half-width away from its middle. Without an upper
+    limit it is `[low, ∞)`.
     """
-    if value is None or low is None:
+    if low is None:
         return format_number(value)
-    if high is None or not isfinite(high):
+    if value is None:
         return f"≥ {format_bound(low, floor)}"
+    if high is None or not isfinite(high):
+        exponent = _exponent(value)
+        places = max(decimals_for(value - low), 1 - exponent) if value > low else 3 - exponent
+        return f"{_fixed(value, places, exponent)} {format_interval(low, None)}"
     half = (high - low) / 2
     if half <= 0:
         return format_number(value, 4)

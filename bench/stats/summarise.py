@@ -11,7 +11,7 @@ from bench.stats.layout import above_quantile
 from bench.stats.series import Array
 from bench.stats.summary import BiasVerdict, Flag, Summary, finite
 from bench.stats.sums import Sums
-from bench.stats.total import Total, tail_of, variance_interval, whole
+from bench.stats.total import Total, status_of, tail_of, variance_interval, whole
 
 
 def summarise(
@@ -21,6 +21,7 @@ def summarise(
     dtype: str,
     exact_error: float = 0.0,
     deterministic: bool = False,
+    finite_support: bool = False,
     reference: Reference | None = None,
     confidence: float = 0.95,
     tolerance: float = 0.01,
@@ -34,6 +35,8 @@ def summarise(
         dtype: the dtype in which the gradients were sampled.
         exact_error: norm of the error of `exact`.
         deterministic: whether the estimator was declared or shown to have no noise.
+        finite_support: whether the distribution of the samples has finitely many values, so that the variance is
+            finite for certain.
         reference: an independent Monte Carlo gradient in place of `exact`; its noise enters the bias bound and tests.
         confidence: level of every interval.
         tolerance: the relative bias that still counts as unbiased.
@@ -45,7 +48,7 @@ def summarise(
     _check(sums, exact, reference, dtype, confidence)
     gradient = exact if reference is None else reference.mean
     target = None if gradient is None else Target(gradient, exact_error, reference)
-    total = Total.of(sums, dtype, deterministic=deterministic)
+    total = Total.of(sums, dtype, deterministic=deterministic, finite_support=finite_support)
     V, R, floor = total.V, total.R, total.resolution
     about: dict[str, object] = {}
     if target is not None:
@@ -80,14 +83,16 @@ def summarise(
         "followed": sums.followed,
         "cut": sums.cut,
         "float_floor": floor,
-        "groups": _groups(total, target, confidence),
+        "groups": _groups(total, target, confidence, finite_support=finite_support),
         "flags": [flag for flag, raised in flags.items() if raised],
     }
     summary |= about | _truncated(sums) | _signal_to_noise(total, known, confidence)
     return Summary(**summary)  # type: ignore[arg-type]
 
 
-def _groups(total: Total, target: Target | None, confidence: float) -> dict[str, dict[str, float | int | str | None]]:
+def _groups(
+    total: Total, target: Target | None, confidence: float, *, finite_support: bool
+) -> dict[str, dict[str, float | int | str | None]]:
     """Return variance and distance from the target per tensor of theta, with ρ = 1, its largest value."""
     sums = total.sums
     table: dict[str, dict[str, float | int | str | None]] = {}
@@ -99,15 +104,16 @@ def _groups(total: Total, target: Target | None, confidence: float) -> dict[str,
             w = whole(sums, part_w, sums.block_group_w.get(name))
             tail = tail_of(part_w, sums.group_top[name], w)
             interval = variance_interval(V, variance.shape(w), 1.0, tail, confidence)
+            status = status_of(V, tail, sums.replicates, sums.group_top[name], part_w.n, finite_support=finite_support)
         else:  # the only group is all of theta
-            tail, interval = total.tail, total.interval(confidence)
+            tail, interval, status = total.tail, total.interval(confidence), total.status
         table[name] = {
             "size": size,
             "variance": V,
             "variance_low": interval.low,
             "variance_high": finite(interval.high),
             "khat": tail.khat,
-            "status": variance.status(V, tail.khat, sums.replicates),
+            "status": status,
             "bias_norm": None if target is None else float(np.linalg.norm(target.distance(sums)[part])),
         }
     return table

@@ -22,8 +22,10 @@ class Status(Word):
     OK = "OK"  # nothing speaks against the interval
     SMALL_R = "SMALL_R"  # fewer than 1000 replicates: the interval may be too narrow
     TAIL_WARNING = "TAIL_WARNING"  # tail index of at least 0.5: the upper limit allows for the unseen tail
-    HEAVY_TAIL = "HEAVY_TAIL"  # tail index of at least 0.7: a lower limit alone
-    INFINITE_VARIANCE_SUSPECTED = "INFINITE_VARIANCE_SUSPECTED"  # tail index of at least 1: no test of the bias holds
+    FEW_FOR_TAIL = "FEW_FOR_TAIL"  # tail index of at least 0.7, but not for certain: no upper limit
+    RARE_LARGE_VALUES = "RARE_LARGE_VALUES"  # tail index of at least 0.7 on a finite support: no upper limit yet
+    HEAVY_TAIL = "HEAVY_TAIL"  # tail index of at least 0.7 with 95 % confidence: a lower limit alone
+    INFINITE_VARIANCE_SUSPECTED = "INFINITE_VARIANCE_SUSPECTED"  # of at least 1, so certain: no test of the bias holds
     DEGENERATE = "DEGENERATE"  # nothing varied; `unseen` bounds the probability of another value
 
 
@@ -52,7 +54,9 @@ class Flag(Word):
 
 
 HEAVY = (Status.HEAVY_TAIL, Status.INFINITE_VARIANCE_SUSPECTED)
-"""Statuses of a variance without an upper limit: only its lower limit can be trusted."""
+"""Statuses of a variance of which only a lower limit is known: there is no estimate."""
+OPEN = (Status.FEW_FOR_TAIL, Status.RARE_LARGE_VALUES, *HEAVY)
+"""Statuses of a variance without an upper limit."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Summary:
     """Everything known about one estimator on one objective, as flat plain data. None: a value is unknown or undefined.
 
     Variance: `variance` is V, the trace of the covariance Σ of one gradient, with limits `variance_low` and
-    `variance_high`. `variance_high` is None if there is no finite upper limit, and always if `status` is in `HEAVY`.
+    `variance_high`. `variance` is None if `status` is in `HEAVY`. `variance_high` is None if there is no finite upper
+    limit, and always if `status` is in `OPEN`.
     `cv2` (variance/mean²), `skewness`, `kurtosis`, `nu` (degrees of freedom) and the tail index `khat` (None: discrete
     tail) describe w, the squared norms whose mean is V. `se_log` is the standard error of ln V and `rho` is tr Σ²/V².
     If V = 0, `unseen` bounds the probability that another gradient differs.
@@ -82,7 +87,7 @@ class Summary:
     confidence: float
     tolerance: float
     dtype: str
-    variance: float
+    variance: float | None
     variance_low: float
     variance_high: float | None
     se_log: float
@@ -135,8 +140,9 @@ class Summary:
     groups: dict[str, dict[str, float | int | str | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Read plain words as their members, and drop every upper limit that a status does not allow."""
-        values = _allowed({"status": self.status, "variance_high": self.variance_high}) | {
+        """Read plain words as their members, and drop every variance and upper limit that a status does not allow."""
+        own = {name: getattr(self, name) for name in ("status", "variance", "variance_high")}
+        values = _allowed(own) | {
             "verdict": BiasVerdict(self.verdict),
             "flags": [Flag(word) for word in self.flags],
             "groups": {name: _allowed(group) for name, group in self.groups.items()},
@@ -161,9 +167,10 @@ def finite(x: float) -> float | None:
 
 
 def _allowed(variance: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a variance's fields with its status as a member, and without an upper limit where that allows none."""
+    """Return a variance's fields, with its status as a member and with only the numbers that this status allows."""
     status = Status(variance["status"])
-    return {**variance, "status": status} | ({"variance_high": None} if status in HEAVY else {})
+    forbidden = ("variance", "variance_high") if status in HEAVY else ("variance_high",) if status in OPEN else ()
+    return {**variance, "status": status} | dict.fromkeys(forbidden)
 
 
 def _plain(value: object) -> object:

@@ -11,6 +11,7 @@ from math import ceil, floor, inf, pi, sqrt
 import numpy as np
 
 from bench.stats.layout import tail_length
+from bench.stats.quantiles import normal_quantile
 from bench.stats.series import Array
 
 PRIOR = 3.0  # spread of Zhang and Stephens' grid
@@ -66,6 +67,33 @@ def fit_tail(top: Array, total: float, replicates: int) -> Tail:
     body = total - float(largest[:-1].sum())
     upper = (body + M * (threshold + profile.mean_excess_quantile(0.975))) / replicates
     return Tail(M, k, sigma, (M * k + WEAK_COUNT * WEAK_K) / (M + WEAK_COUNT), upper)
+
+
+def sure_index(top: Array, replicates: int, confidence: float = 0.95) -> float:
+    """Return a number that the tail index k of a series exceeds with this confidence; −∞ if a part of it is discrete.
+
+    `top` are the largest of the R = `replicates` values. With M the exceedances of `fit_tail` and k̂ their shape, whose
+    standard error is (1 + k)/√M, the lower confidence limit of k is `(1 + k̂)/(1 + z/√M) − 1`. If the limit is at least
+    k₀, the hypothesis k < k₀ is rejected at the level 1 − confidence.
+
+    A distribution with lobes, or with a tail that grows light further out, is no Pareto distribution, and its limit may
+    be far too high. So the result is the smallest of three: the limit, and the shapes fitted to the largest M/2 and M/4
+    exceedances. They agree if the tail is a power law.
+
+    Source: Smith (1987), Annals of Statistics 15:1174, for the standard error.
+    """
+    M = tail_length(replicates)
+    largest = np.sort(np.asarray(top, dtype=np.float64))[::-1][: M + 1]
+    shapes = [_shape(largest[: M // part + 1]) for part in (1, 2, 4)]
+    limit = (1 + shapes[0]) / (1 + normal_quantile(confidence) / sqrt(M)) - 1
+    return min(limit, *shapes[1:])
+
+
+def _shape(largest: Array) -> float:
+    """Return the shape of the exceedances over the last of `largest`, in descending order; −∞ if they are discrete."""
+    if _steps(largest) < max(5.0, (largest.size - 1) / 2):
+        return -inf
+    return Profile((largest[:-1] - largest[-1])[::-1]).fit()[0]
 
 
 def few_values(top: Array, replicates: int, relative_step: float) -> bool:

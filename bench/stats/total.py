@@ -11,9 +11,9 @@ from bench.stats import bias, series, variance
 from bench.stats.bias import ROUNDING, Reference
 from bench.stats.quantiles import t_quantile
 from bench.stats.series import Array, Moments
-from bench.stats.summary import Status
+from bench.stats.summary import OPEN, Status
 from bench.stats.sums import Sums
-from bench.stats.tail import Tail, few_values, fit_tail
+from bench.stats.tail import Tail, few_values, fit_tail, sure_index
 from bench.stats.variance import Interval, Shape
 
 
@@ -21,9 +21,9 @@ from bench.stats.variance import Interval, Shape
 class Total:
     """The total variance `V` of a run whose gradients were sampled in `dtype`.
 
-    `shape` and `tail` describe the squared norms whose mean is V. `trace_square` estimates tr Σ², with Σ the covariance
-    of one gradient. A variance below `resolution` may be rounding alone. `deterministic` tells whether the estimator
-    was declared or shown to have no noise.
+    `shape` and `tail` describe the squared norms whose mean is V. `status` says how far V can be trusted.
+    `trace_square` estimates tr Σ², with Σ the covariance of one gradient. A variance below `resolution` may be rounding
+    alone. `deterministic` tells whether the estimator was declared or shown to have no noise.
     """
 
     sums: Sums
@@ -32,17 +32,24 @@ class Total:
     V: float
     shape: Shape
     tail: Tail
+    status: Status
     trace_square: float
     resolution: float
 
     @classmethod
-    def of(cls, sums: Sums, dtype: str, *, deterministic: bool = False) -> Total:
-        """Return a run's total variance; it has no tail index if rounding or few distinct values explain the tail."""
+    def of(cls, sums: Sums, dtype: str, *, deterministic: bool = False, finite_support: bool = False) -> Total:
+        """Return a run's total variance; it has no tail index if rounding or few distinct values explain the tail.
+
+        Whether a tail is heavy for certain is judged by the squared distances from a fixed centre, if the run has them:
+        about the mean of its block, one huge gradient makes all others of the block look large.
+        """
         V, floor = sums.variance, _resolution(sums.mean, dtype)
         tail = tail_of(sums.w, sums.w_top, sums.w)
         if floor > V or (sums.error_top is not None and few_values(sums.error_top, sums.followed, ROUNDING[dtype])):
             tail = replace(tail, khat=None, upper=None)
-        return cls(sums, dtype, deterministic, V, variance.shape(sums.w), tail, _trace_square(sums, V), floor)
+        top, n = (sums.w_top, sums.w.n) if sums.error_top is None else (sums.error_top, sums.followed)
+        status = status_of(V, tail, sums.replicates, top, n, finite_support=finite_support)
+        return cls(sums, dtype, deterministic, V, variance.shape(sums.w), tail, status, _trace_square(sums, V), floor)
 
     @property
     def R(self) -> int:  # noqa: N802
@@ -55,23 +62,24 @@ class Total:
         return self.trace_square / self.V**2 if self.V > 0 else 1.0
 
     @property
-    def status(self) -> Status:
-        """How far the variance can be trusted."""
-        return variance.status(self.V, self.tail.khat, self.R)
-
-    @property
     def constant(self) -> bool:
         """Whether nothing varied, or the estimator is deterministic and varied by no more than rounding."""
         return self.V == 0 or (self.deterministic and self.resolution > self.V)
 
     @property
     def infinite(self) -> bool:
-        """Whether the variance may be infinite."""
+        """Whether the variance is infinite, as far as can be told."""
         return self.status is Status.INFINITE_VARIANCE_SUSPECTED
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the status allows no upper limit."""
+        return self.status in OPEN
+
     def interval(self, confidence: float) -> Interval:
-        """Return the limits of the variance; the upper limit is infinite if the tail index is ≥ 1 or nothing varied."""
-        return variance_interval(self.V, self.shape, self.rho, self.tail, confidence)
+        """Return the limits of the variance; the upper one is infinite if the status allows none or nothing varied."""
+        interval = variance_interval(self.V, self.shape, self.rho, self.tail, confidence)
+        return replace(interval, high=inf) if self.is_open else interval
 
     def scalar(self) -> Shape | None:
         """Return the shape of the gradient's distribution if the gradient is a single number, else None."""
@@ -116,6 +124,13 @@ def variance_interval(V: float, shape: Shape, rho: float, tail: Tail, confidence
     bound = tail.upper if used else None
     interval = variance.positive_mean_interval(V, shape, rho=rho, confidence=confidence, tail_upper=bound)
     return replace(interval, high=inf) if khat is not None and khat >= 1 else interval
+
+
+def status_of(V: float, tail: Tail, replicates: int, top: Array, n: int, *, finite_support: bool) -> Status:
+    """Return the status of a variance `V` over `replicates`, from the tail of a series and the largest of n values."""
+    heavy = tail.khat is not None and tail.khat >= variance.HEAVY_TAIL_INDEX
+    sure = sure_index(top, n) if heavy and not finite_support else -inf
+    return variance.status(V, tail.khat, replicates, sure=sure, finite_support=finite_support)
 
 
 def whole(sums: Sums, part: Moments, means: Array | None) -> Moments:

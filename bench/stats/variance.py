@@ -6,7 +6,7 @@ union of Student's on the log scale and Hall's, which fail in different cells. A
 """
 
 from dataclasses import dataclass
-from math import cbrt, exp, inf, sqrt
+from math import cbrt, ceil, exp, floor, inf, log10, sqrt
 
 from bench.stats import series
 from bench.stats.quantiles import normal_quantile, t_quantile
@@ -15,7 +15,11 @@ from bench.stats.summary import Status
 
 SMALL_REPLICATES = 1000
 HEAVY_TAIL_INDEX = 0.7
-"""A variance with this tail index or a larger one has no upper limit and is compared only after truncation."""
+"""A variance with this tail index or a larger one has no upper limit."""
+TAIL_REPLICATES = 4000
+"""With fewer replicates, no tail is called heavy: the tails of finite variances look like those of infinite ones."""
+SETTLED = 0.05
+"""Relative half-width of an interval that counts as settled."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +120,36 @@ def _exp(x: float) -> float:
     return exp(x) if x < 700 else inf
 
 
-def status(variance: float, khat: float | None, replicates: int) -> Status:
+def status(
+    variance: float, khat: float | None, replicates: int, *, sure: float = -inf, finite_support: bool = False
+) -> Status:
     """Return the first status that applies: DEGENERATE (variance 0), a word for the tail, SMALL_R (R < 1000) or OK.
 
-    The words for the tail index `khat` are INFINITE_VARIANCE_SUSPECTED (≥ 1), HEAVY_TAIL (≥ 0.7) and TAIL_WARNING
-    (≥ 0.5). If `khat` is None, the tail is discrete, and no such word applies.
+    The word for a tail index `khat` from 0.5 on is TAIL_WARNING. From 0.7 on there is no upper limit, and the word says
+    why. On a `finite_support` every variance is finite: RARE_LARGE_VALUES. Other tails are called heavy only if R is at
+    least 4000 and the index is so large for certain: INFINITE_VARIANCE_SUSPECTED if `sure`, which the index exceeds
+    with 95 % confidence, is at least 1, and HEAVY_TAIL if it is at least 0.7. If not, the word is FEW_FOR_TAIL. If
+    `khat` is None, the tail is discrete, and no word for a tail applies.
     """
     if variance == 0:
         return Status.DEGENERATE
-    if khat is not None and khat >= 0.5:
-        heavy = Status.INFINITE_VARIANCE_SUSPECTED if khat >= 1 else Status.HEAVY_TAIL
-        return heavy if khat >= HEAVY_TAIL_INDEX else Status.TAIL_WARNING
-    return Status.SMALL_R if replicates < SMALL_REPLICATES else Status.OK
+    if khat is None or khat < 0.5:
+        return Status.SMALL_R if replicates < SMALL_REPLICATES else Status.OK
+    if khat < HEAVY_TAIL_INDEX:
+        return Status.TAIL_WARNING
+    if finite_support:
+        return Status.RARE_LARGE_VALUES
+    if replicates < TAIL_REPLICATES or sure < HEAVY_TAIL_INDEX:
+        return Status.FEW_FOR_TAIL
+    return Status.INFINITE_VARIANCE_SUSPECTED if sure >= 1 else Status.HEAVY_TAIL
+
+
+def settling_replicates(cv2: float, replicates: int) -> int:
+    """Return about how many replicates settle a variance whose tail is bounded, rounded up to one digit.
+
+    It is `cv² (1.96/0.05)²`, which brings the 95 % interval to ±5 %, and at least four times the present `replicates`,
+    which halves the share of the values that count as the tail. cv² is variance/mean² of the squared norms.
+    """
+    wanted = max(4 * replicates, cv2 * (normal_quantile(0.975) / SETTLED) ** 2)
+    unit = int(10 ** floor(log10(wanted)))
+    return ceil(wanted / unit) * unit

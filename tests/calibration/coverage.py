@@ -11,7 +11,7 @@ import torch
 from bench.measurement.reduction.blocks import block_partial
 from bench.measurement.reduction.kernels import Workspace
 from bench.stats import Accumulator, Sums, bias, summarise
-from bench.stats.total import Total
+from bench.stats.total import Total, variance_interval
 from tests.calibration.laws import Law, block_sizes, generator
 
 SIZES = (1_000, 10_000)
@@ -64,8 +64,9 @@ def bound_of(sums: Sums, target: np.ndarray[Any, Any]) -> float:
 
 
 def upper_limit(sums: Sums) -> float:
-    """Return the upper limit of the variance, also where a summary keeps it back because the tail is heavy."""
-    return Total.of(sums, "float32").interval(0.95).high
+    """Return the upper limit of the variance, also where a summary keeps it back because of the tail."""
+    total = Total.of(sums, "float32")
+    return variance_interval(total.V, total.shape, total.rho, total.tail, 0.95).high
 
 
 def run(law: Law, replicates: int, number: int, space: Workspace) -> Row:
@@ -82,8 +83,8 @@ def run(law: Law, replicates: int, number: int, space: Workspace) -> Row:
         "covered": float(s.variance_low <= law.variance <= high),
         "below": float(law.variance < s.variance_low),
         "unbounded": float(high == math.inf),
-        "half_width": (high - s.variance_low) / 2 / s.variance if s.variance > 0 else math.inf,
-        "ratio": s.variance / law.variance,
+        "half_width": (high - s.variance_low) / 2 / sums.variance if sums.variance > 0 else math.inf,
+        "ratio": sums.variance / law.variance,
         "khat_half": float(khat >= 0.5),
         "khat_heavy": float(khat >= 0.7),
         "khat_infinite": float(khat >= 1),

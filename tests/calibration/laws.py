@@ -23,7 +23,7 @@ class Law:
     """Gradients ``[rows, size]``, float32 as in a study, with their mean ``[size]`` and the trace of their covariance.
 
     ``scale`` is a standard deviation, or 1 if the variance is infinite. The biases that a bound must not miss are
-    multiples of it.
+    multiples of it. ``finite_support`` tells whether the gradients have finitely many values.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Law:
     mean: np.ndarray[Any, np.dtype[np.float64]]
     variance: float
     scale: float = 1.0
+    finite_support: bool = False
 
     @property
     def size(self) -> int:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 
-from tests.calibration import adaptive, coverage, gate, levels, long
+from tests.calibration import accusations, adaptive, coverage, gate, levels, long
 from tests.calibration.laws import LAWS
 
 
@@ -24,6 +24,7 @@ class Plan:
     """The number of runs of every part."""
 
     coverage: dict[int, int]
+    accusations: int
     scalar: int
     vector: int
     large: int
@@ -42,6 +43,7 @@ class Plan:
 
         return Plan(
             {R: part(n, 8) for R, n in self.coverage.items()},
+            part(self.accusations, 4),
             part(self.scalar, 100),
             part(self.vector, 20),
             part(self.large, 5),
@@ -54,7 +56,7 @@ class Plan:
         )
 
 
-WHOLE = Plan({1_000: 2_000, 10_000: 1_000}, 200_000, 50_000, 2_000, 100_000, 200, 1_000, 200, 60, 1_024)
+WHOLE = Plan({1_000: 2_000, 10_000: 1_000}, 200, 200_000, 50_000, 2_000, 100_000, 200, 1_000, 200, 60, 1_024)
 
 Task = tuple[tuple[Any, ...], Callable[[], Any]]
 
@@ -75,6 +77,10 @@ def tasks(plan: Plan) -> Iterator[Task]:
         for R, count in plan.coverage.items():
             for numbers in pieces(count, 250):
                 yield ("coverage", law.name, R), partial(_coverage, law.name, R, numbers)
+    for law in (*accusations.FINITE, *accusations.INFINITE):
+        for R in accusations.SIZES:
+            for numbers in pieces(plan.accusations, 50):
+                yield ("accusations", law.name, R), partial(_accusations, law.name, R, numbers)
     for group, count in ((levels.SCALAR, plan.scalar), (levels.VECTOR, plan.vector), (levels.LARGE, plan.large)):
         for law in group:
             for numbers in pieces(count, 20_480 // law.size * 4):
@@ -99,6 +105,10 @@ def _coverage(name: str, R: int, numbers: range) -> dict[str, list[float]]:
     return coverage.runs(_named(name, LAWS), R, numbers)
 
 
+def _accusations(name: str, R: int, numbers: range) -> dict[str, list[float]]:
+    return accusations.runs(_named(name, accusations.FINITE + accusations.INFINITE), R, numbers)
+
+
 def _levels(name: str, numbers: range) -> dict[str, list[float]]:
     return levels.rejections(_named(name, levels.SCALAR + levels.VECTOR + levels.LARGE), numbers)
 
@@ -120,9 +130,14 @@ def _alone() -> None:
     torch.set_num_threads(1)
 
 
-def study(plan: Plan, processes: int, say: Callable[[str], None] = lambda _text: None) -> dict[tuple[Any, ...], Any]:
-    """Return the joined results of every key: a list of cases or rows, or columns."""
-    todo = list(tasks(plan))
+def study(
+    plan: Plan, processes: int, say: Callable[[str], None] = lambda _text: None, parts: Collection[str] = ()
+) -> dict[tuple[Any, ...], Any]:
+    """Return the joined results of every key: a list of cases or rows, or columns.
+
+    ``parts`` are the parts of the study to make, the first words of the keys; without any, all are made.
+    """
+    todo = [task for task in tasks(plan) if not parts or task[0][0] in parts]
     found: dict[int, tuple[tuple[Any, ...], Any]] = {}
     begin = time.perf_counter()
     context = multiprocessing.get_context("spawn")

@@ -1,5 +1,6 @@
 """A small calibration study: its laws are as declared, its shortcuts are exact, its figures hold."""
 
+import math
 from math import sqrt
 
 import numpy as np
@@ -10,14 +11,17 @@ from scipy.stats import binom
 from bench.gate.decide import Verdict
 from bench.measurement.reduction.kernels import Workspace
 from bench.stats import summarise
-from tests.calibration import adaptive, coverage, expected, gate, levels, long
+from bench.stats.variance import TAIL_REPLICATES
+from tests.calibration import accusations, adaptive, coverage, expected, gate, levels, long
 from tests.calibration.laws import EXP1, G1, G20, IW45, LAWS, SFQ1, Law, exponential, generator
 from tests.tolerances import FAILURE_RATE, z_limit
 
 QUICK = {law.name: law for law in LAWS if law.name in expected.COVERAGE}
 RUNS = 120
 LIGHT = [
-    law for law in (*LAWS, *levels.VECTOR) if law.name not in ("EXP1", "EXP1 D=20", "T3", "T3 D=20", "IW.7", "IW.45")
+    law
+    for law in (*LAWS, *levels.VECTOR, *accusations.NEW)
+    if math.isfinite(law.variance) and law.name not in ("EXP1", "EXP1 D=20", "T3", "T3 D=20", "IW.7")
 ]
 
 
@@ -64,10 +68,41 @@ def test_intervals_cover_as_expected_and_nothing_unbiased_is_called_biased(law):
         assert within(int(sum(columns["khat_heavy"])), RUNS, expected.TAILS[law.name][0][1], expected.RUNS[1_000])
 
 
-def test_an_infinite_variance_is_suspected():
+def test_an_infinite_variance_has_no_upper_limit():
     columns = coverage.runs(IW45, 10_000, range(20))
     assert np.mean(columns["khat_heavy"]) == 1
     assert sum(columns["biased"]) == 0
+
+
+ACCUSED = {law.name: law for law in (*accusations.FINITE, *accusations.INFINITE)}
+"""Laws by name."""
+
+
+@pytest.mark.parametrize("replicates", accusations.SIZES)
+@pytest.mark.parametrize("law", accusations.FINITE, ids=lambda law: law.name)
+def test_a_finite_variance_is_called_infinite_no_more_often_than_the_level_says(law, replicates):
+    count = 40
+    columns = accusations.runs(law, replicates, range(count))
+    accused = sum(columns["INFINITE_VARIANCE_SUSPECTED"])
+    if law.finite_support or replicates < TAIL_REPLICATES:
+        assert accused == sum(columns["HEAVY_TAIL"]) == 0
+    assert accused <= binom.isf(FAILURE_RATE, count, 0.05)
+    if law.name in ("COS", "CHI2", "HOT10"):
+        assert sum(columns["HEAVY_TAIL"]) <= binom.isf(FAILURE_RATE, count, 0.05)
+
+
+def test_lobes_of_a_bounded_f_looked_like_an_infinite_variance():
+    columns = accusations.runs(ACCUSED["COS"], 2_000, range(20))
+    assert np.mean(columns["point_HEAVY_TAIL"]) > 0.5  # a point estimate alone accuses
+    assert sum(columns["FEW_FOR_TAIL"]) == sum(columns["point_HEAVY_TAIL"])
+
+
+@pytest.mark.parametrize("law", accusations.INFINITE, ids=lambda law: law.name)
+def test_an_infinite_variance_is_caught_and_never_gets_two_limits(law):
+    columns = accusations.runs(law, 10_000, range(40))
+    assert sum(columns["two_limits"]) <= binom.isf(FAILURE_RATE, 40, 0.025)
+    if law.name in ("IW.3", "EXP2"):
+        assert sum(columns["INFINITE_VARIANCE_SUSPECTED"]) >= binom.ppf(FAILURE_RATE, 40, 0.9)
 
 
 @pytest.mark.parametrize("law", [G20, SFQ1, levels.VECTOR[1]], ids=lambda law: law.name)

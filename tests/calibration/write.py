@@ -12,7 +12,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from tabulate import tabulate
 
-from tests.calibration import adaptive, coverage, expected, gate, levels, long
+from bench.stats.summary import Status
+from bench.stats.variance import TAIL_REPLICATES
+from tests.calibration import accusations, adaptive, coverage, expected, gate, levels, long
 from tests.calibration.laws import LAWS
 
 Results = dict[tuple[Any, ...], Any]
@@ -89,6 +91,12 @@ def adaptive_frame(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def accusations_frame(results: Results) -> pd.DataFrame:
+    by_name = {law.name: law for law in (*accusations.FINITE, *accusations.INFINITE)}
+    keys = [(name, R) for name in by_name for R in accusations.SIZES]
+    return pd.DataFrame([accusations.summary(by_name[name], results["accusations", name, R]) for name, R in keys])
+
+
 def long_frame(results: Results) -> pd.DataFrame:
     return pd.DataFrame([long.summary(law, results["long", law.name]) for law in long.LAWS])
 
@@ -117,12 +125,13 @@ def everything(folder: Path, results: Results, time_taken: Sequence[dict[str, ob
     """Write ``*.csv``, ``table.md`` and the figure; return the table."""
     folder.mkdir(parents=True, exist_ok=True)
     covered, level, adapted = coverage_frame(results), levels_frame(results), adaptive_frame(results)
-    lengthy = long_frame(results)
+    accused, lengthy = accusations_frame(results), long_frame(results)
     null, suites = null_frame(results)
     power = pd.DataFrame([row for key, rows in results.items() if key[0] == "power" for row in rows])
     overhead = pd.DataFrame(time_taken)
     frames = {
         "coverage": covered,
+        "accusations": accused,
         "levels": level,
         "adaptive": adapted,
         "long": lengthy,
@@ -131,12 +140,13 @@ def everything(folder: Path, results: Results, time_taken: Sequence[dict[str, ob
         "overhead": overhead,
     }
     for name, frame in frames.items():
-        frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+        to_csv(frame, folder, name)
     text = "\n\n".join(
         [
             "# Calibration",
             *variance_text(covered),
             *tail_text(covered),
+            *accusations_text(accused),
             *bias_text(covered, level),
             *adaptive_text(adapted),
             *long_text(lengthy),
@@ -147,6 +157,47 @@ def everything(folder: Path, results: Results, time_taken: Sequence[dict[str, ob
     (folder / "table.md").write_text(text + "\n", encoding="utf-8")
     figure(covered, folder)
     return text
+
+
+PARTS = ("coverage", "accusations", "long")
+"""Parts of the study that can be made alone."""
+
+
+def parts(folder: Path, results: Results, chosen: Sequence[str]) -> str:
+    """Write the tables of the chosen parts, and put their sections into ``table.md``; return its text."""
+    covered = coverage_frame(results) if "coverage" in chosen else None
+    frames, texts = {} if covered is None else {"coverage": covered}, []
+    if covered is not None:
+        level = pd.read_csv(folder / "levels.csv")
+        texts += [variance_text(covered), tail_text(covered), bias_text(covered, level)]
+        figure(covered, folder)
+    if "accusations" in chosen:
+        frames["accusations"] = accusations_frame(results)
+        texts.append(accusations_text(frames["accusations"]))
+    if "long" in chosen:
+        frames["long"] = long_frame(results)
+        texts.append(long_text(frames["long"]))
+    for name, frame in frames.items():
+        to_csv(frame, folder, name)
+    path = folder / "table.md"
+    title, *old = path.read_text(encoding="utf-8").rstrip("\n").split("\n\n## ")
+    sections = {text.partition("\n")[0]: text for text in old}
+    for text in ("\n\n".join(pieces).removeprefix("## ") for pieces in texts):
+        sections[text.partition("\n")[0]] = text
+    joined = "\n\n## ".join([title, *(sections[name] for name in sorted(sections, key=ORDER.index))])
+    path.write_text(joined + "\n", encoding="utf-8")
+    return joined
+
+
+ORDER = (
+    "The 95 % interval of the variance", "The tail index", "Accusations", "The bias", "Replicates from a target",
+    "Long runs", "The gate", "What the statistics cost",
+)  # fmt: skip
+"""The sections of the table in their order."""
+
+
+def to_csv(frame: pd.DataFrame, folder: Path, name: str) -> None:
+    frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -211,10 +262,40 @@ def tail_text(covered: pd.DataFrame) -> list[str]:
     escapes = ", ".join(f"{100 * (1 - r['khat_heavy']):.1f} % at R = {SIZES[r['R']]}" for _, r in infinite.iterrows())
     return [
         "## The tail index",
-        "Percent of runs with a tail index at or above .5 (a warning), .7 (no two-sided interval) and 1 (no variance); "
+        "Percent of runs with a tail index at or above .5 (a warning), .7 (no upper limit) and 1; "
         "the expected percentage is in brackets.",
         table(header, rows),
-        f"{_agreement(scores)} An infinite variance (IW.45) passes for a finite one in some runs: {escapes}.",
+        f"{_agreement(scores)} An infinite variance (IW.45) gets two limits in some runs: {escapes}.",
+    ]
+
+
+def accusations_text(accused: pd.DataFrame) -> list[str]:
+    infinite, heavy = str(Status.INFINITE_VARIANCE_SUSPECTED), str(Status.HEAVY_TAIL)
+    said = {law.name: law.says for law in (*accusations.FINITE, *accusations.INFINITE)}
+    rows, finite = [], accused[accused["finite"]]
+    for name, group in accused.groupby("law", sort=False):
+        cells: list[object] = [name, "finite" if group["finite"].iloc[0] else "infinite"]
+        for _, r in group.iterrows():
+            cells.append(f"{percent(r[infinite], r['runs'])} ({100 * r[f'point_{infinite}']:.0f})")
+            cells.append(
+                f"{percent(r[heavy], r['runs'])} ({100 * r[f'point_{heavy}'] - 100 * r[f'point_{infinite}']:.0f})"
+            )
+            cells.append(f"{100 * r['two_limits']:.1f}")
+        rows.append(cells)
+    header = ["law", "variance"]
+    for R in accusations.SIZES.values():
+        header += [f"infinite, R = {R}", "heavy", "two limits"]
+    most = finite.loc[finite[infinite].idxmax()]
+    return [
+        "## Accusations",
+        "Percent of runs whose status is INFINITE_VARIANCE_SUSPECTED or HEAVY_TAIL, with a Monte Carlo standard error. "
+        "In brackets: the percentage if a tail index at or above 1, or from .7 to 1, were enough. *two limits*: the "
+        "percentage of runs with an upper limit of the variance. The level of the test is 5 %; with fewer than "
+        f"{TAIL_REPLICATES:,} replicates no tail is accused.",
+        table(header, rows),
+        "\n".join(f"- **{name}**: {words}" for name, words in said.items()),
+        f"A finite variance is called infinite in at most {100 * most[infinite]:.1f} % of runs "
+        f"({most['law']}, R = {most['R']:,}).",
     ]
 
 
@@ -229,7 +310,7 @@ def bias_text(covered: pd.DataFrame, level: pd.DataFrame) -> list[str]:
         rows.append(cells)
     header = ["law"]
     for R in SIZES.values():
-        header += [f"called biased, R = {R}", "p ≤ .05", "p ≤ .01", "bound missed", "where printed"]
+        header += [f"called biased, R = {R}", "p ≤ .05", "p ≤ .01", "bound missed", "index < 1"]
     steps = []
     for (test, name, size), group in level.groupby(["test", "law", "D"], sort=False):
         cells = [test, name, size, f"{group['runs'].iloc[0]:,}"]
@@ -256,7 +337,8 @@ def bias_text(covered: pd.DataFrame, level: pd.DataFrame) -> list[str]:
         "## The bias",
         "Laws without a bias. *called biased*: the verdict, at level 0.001. *bound missed*: a bias of several standard "
         "errors was added, and the 95 % upper bound lay below it (the worse of two sides or directions). "
-        "*where printed*: the misses among runs with a tail index below 1; the other runs print no bound. "
+        "*index < 1*: the misses among runs with a tail index below 1. The bound is printed unless the variance is "
+        "called infinite. "
         f"Expected: at most {expected.MISSED_ONE} for D = 1, "
         f"{expected.MISSED_MANY} for more.",
         table(header, rows),

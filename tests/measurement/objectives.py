@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch.distributions import Bernoulli, Independent
+from torch.distributions import Bernoulli, Independent, OneHotCategorical
 
 from bench.objectives import BernoulliVAE, Objective, Problem
 from estimators import Enumeration
@@ -41,3 +41,23 @@ class Network(Objective):
             )
 
         return Problem({"w": w, "b": b}, q, lambda _q: f, exact)
+
+
+@dataclass(frozen=True)
+class RareCategories(Objective):
+    """Three one-hot variables of ten categories; the rarer a category, the larger f, which is at most 1."""
+
+    dim = 3
+    family = OneHotCategorical
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        k = torch.arange(10, dtype=dtype)
+
+        def f(x):
+            return ((x @ k).sum(-1) / 27) ** 2
+
+        def q(theta):
+            return Independent(OneHotCategorical(logits=theta["logits"], validate_args=False), 1)
+
+        theta = {"logits": (-k).repeat(3, 1).requires_grad_()}
+        return Problem(theta, q, lambda _q: f, lambda theta: Enumeration()(f, q(theta)))

@@ -4,15 +4,27 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from torch.distributions import (
+    Bernoulli,
+    Binomial,
+    Categorical,
+    Gamma,
+    Independent,
+    Normal,
+    OneHotCategorical,
+    Poisson,
+    RelaxedBernoulli,
+)
 
 from bench import objectives
 from bench.measurement.engine import Engine, exact_gradient
 from bench.measurement.moments import summarise_cell
-from bench.measurement.summaries import has_no_noise, summarise_draws
+from bench.measurement.summaries import has_finite_support, has_no_noise, summarise_draws
 from bench.objectives import Problem
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from estimators import Enumeration, Reparameterization, ScoreFunction
+from estimators import RLOO, Enumeration, Reparameterization, ScoreFunction, Subset
+from tests.measurement.objectives import RareCategories
 
 
 def test_slopes_that_are_0_in_all_tracked_rows_do_not_make_f_a_step():
@@ -69,3 +81,37 @@ def test_a_draw_that_passes_several_looks_is_one_look():
     engine = Engine(Cell(Reparameterization(), objectives.GaussianQuadratic()), Settings())
     found = summarise_draws(engine, "pilot", sizes=[300] * 4, looks=[100, 200, 600])
     assert [sums.replicates for sums, _ in found] == [300, 600]
+
+
+HALF = torch.full((3,), 0.5)
+LAWS = {
+    Bernoulli(HALF): True,
+    OneHotCategorical(HALF): True,
+    Categorical(HALF): True,
+    Binomial(4, HALF): True,
+    Subset(HALF, 2): True,
+    Normal(HALF, 1.0): False,
+    Gamma(HALF, 1.0): False,
+    Poisson(HALF): False,
+    RelaxedBernoulli(torch.tensor(0.5), HALF): False,
+}
+
+
+@pytest.mark.parametrize(("q", "finite"), LAWS.items(), ids=lambda v: type(v).__name__)
+def test_whether_a_support_is_finite(q, finite):
+    assert has_finite_support(q) == finite
+    if q.batch_shape:
+        assert has_finite_support(Independent(q, 1)) == finite
+
+
+def test_a_cell_of_finite_support_is_measured_as_one():
+    found = []
+    for seed in range(8):
+        engine = Engine(Cell(RLOO(n=2), RareCategories()), Settings(replicates=1000, seed=seed))
+        _, summary, _ = summarise_cell(engine, exact_gradient(engine.cell.objective, engine.problem)[1])
+        found.append(summary.status)
+        assert summary.variance is not None
+        if summary.khat is not None and summary.khat >= 0.7:
+            assert summary.status == "RARE_LARGE_VALUES"
+            assert summary.verdict == "INCONCLUSIVE"
+    assert found.count("RARE_LARGE_VALUES") > 1

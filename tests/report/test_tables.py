@@ -109,6 +109,29 @@ def test_a_grid_of_instances_that_a_reason_quotes_is_one_line():
     assert absences(prepared(skips[:1]))[1] == [f"rloo on Normal (o): {reasons[2]}"]
 
 
+@pytest.mark.parametrize(
+    ("status", "remark"),
+    [
+        ("FEW_FOR_TAIL", "few replicates for this tail"),
+        ("RARE_LARGE_VALUES", "rare large values: about 50,000 replicates settle it"),
+    ],
+)
+def test_a_tail_that_more_replicates_would_settle_keeps_value_and_rank(status, remark):
+    records = [moments("wild", "o", 9.5, half=0.16, high=None, status=status), moments("tame", "o", 2.0)]
+    summary = records[0]["summary"]
+    summary |= {"khat": 1.2, "cv2": 30.0}
+    table = prepared(records)
+    (wild,) = [row for row in each(table) if row.estimator == "wild"]
+    assert (wild.heavy, wild.rank_low, wild.rank_high) == (False, 2, 2)
+    assert wild.efficiency > 0
+    for found in (markdown(table, "s"), printed(records)):
+        text = " ".join(found.split())
+        assert "9.5 [8.0, ∞)" in text
+        assert remark.split(":")[0] in text
+    assert remark in markdown(table, "s")
+    assert r"$\infty$" in latex(table)
+
+
 def test_many_skips_are_cut_short_in_the_terminal_only():
     skips = [line(f"e{i}", "o", outcome="skipped", reason="It does not fit.") for i in range(20)]
     assert "12 more, all in table.md" in printed(skips)

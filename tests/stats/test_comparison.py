@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from math import exp, log, sqrt
 
 import numpy as np
@@ -144,3 +145,27 @@ def test_comparisons_from_sums():
     assert paired.se < alone.se / 3
     ratios, p, ranked = comparison.log_ratio_table(runs, common=True)
     assert comparison.rank_intervals(ratios, p, ranked=ranked) == [(1, 1), (2, 2)]
+
+
+def compared(g, status):
+    sums = sums_of(g)
+    s = summarise(sums, exact=None, dtype="float64")
+    return comparison.ComparedRun(replace(s, status=status, variance_high=None), sums.block_rows, sums.block_w)
+
+
+@pytest.mark.parametrize("common", [True, False])
+@pytest.mark.parametrize("status", ["FEW_FOR_TAIL", "RARE_LARGE_VALUES"])
+def test_an_open_variance_may_be_called_higher_but_never_lower(status, common):
+    g = noise(1024, 2)
+    large, small, plain = compared(3 * g, status), compared(g / 3, status), compared(g, "OK")
+    above = comparison.compare(large, plain, common=common)
+    assert above.p < 1e-6
+    assert (above.low > 0, above.high) == (True, math.inf)
+    back = comparison.compare(plain, large, common=common)
+    assert (back.low, back.p) == (-math.inf, above.p)
+    assert back.ratio[1] == 0
+    below = comparison.compare(small, plain, common=common)
+    assert (below.value < 0, below.high, below.p) == (True, math.inf, 1.0)
+    assert comparison.compare(large, large, common=common).p == 1
+    ratios, p, ranked = comparison.log_ratio_table([small, plain, large], common=common)
+    assert comparison.rank_intervals(ratios, p, ranked=ranked) == [(1, 3), (1, 2), (2, 3)]

@@ -63,7 +63,8 @@ def test_an_infinite_variance():
     g = np.random.default_rng(0).pareto(1.2, size=(4096, 1)) * np.array([[1.0]])
     s = summary(g, exact=[5.0])
     assert (s.status, s.verdict) == ("INFINITE_VARIANCE_SUSPECTED", "UNRELIABLE")
-    assert s.variance_high is None
+    assert (s.variance, s.variance_high) == (None, None)
+    assert s.to_json()["variance"] is s.to_json()["groups"]["theta"]["variance"] is None
     assert s.bias_bound is None
     assert s.p_bias is not None
     assert s.mse is None
@@ -80,9 +81,34 @@ def test_a_heavy_variance_has_no_upper_limit_in_all_or_in_a_group(k):
     for found in (s, Summary.from_json(s.to_json())):
         heavy, light = found.groups["heavy"], found.groups["light"]
         assert (found.variance_high, heavy["variance_high"]) == (None, None)
+        assert (found.variance, heavy["variance"]) == (None, None)
         assert heavy["status"] is found.status is s.status
         assert light["status"] is Status.OK
         assert light["variance"] < light["variance_high"]
+
+
+@pytest.mark.parametrize("finite_support", [False, True])
+def test_a_tail_that_is_not_heavy_for_certain_keeps_value_and_verdict(finite_support):
+    g = np.random.default_rng(0).pareto(1.2, size=(1024, 1))
+    s = summary(g, exact=[5.0], finite_support=finite_support)
+    assert s.khat >= 0.7
+    assert s.status is (Status.RARE_LARGE_VALUES if finite_support else Status.FEW_FOR_TAIL)
+    assert s.groups["theta"]["status"] is s.status
+    assert s.verdict is BiasVerdict.INCONCLUSIVE
+    assert s.variance == approx(g.var(ddof=1))
+    assert s.variance_low < s.variance
+    assert (s.variance_high, s.mse_high) == (None, None)
+    assert s.mse == approx(((g - 5) ** 2).mean())
+    assert s.snr_low == 0 < s.snr < s.snr_high
+
+
+def test_a_finite_support_never_has_an_infinite_variance():
+    g = np.random.default_rng(0).pareto(1.2, size=(4096, 1))
+    groups = {"a": 1, "b": 1}
+    both = np.concatenate([g, g[::-1]], 1)
+    s = summarise(sums_of(both, groups=groups), exact=None, dtype="float64", finite_support=True)
+    assert {s.status, *(group["status"] for group in s.groups.values())} == {Status.RARE_LARGE_VALUES}
+    assert summarise(sums_of(both, groups=groups), exact=None, dtype="float64").status in HEAVY
 
 
 @pytest.mark.parametrize("status", HEAVY)
@@ -95,6 +121,7 @@ def test_a_summary_of_an_earlier_version_loses_the_upper_limits_that_its_statuse
     assert None not in (old["variance_high"], old["groups"]["b"]["variance_high"])
     found = Summary.from_json(old)
     assert (found.variance_high, found.groups["b"]["variance_high"]) == (None, None)
+    assert (found.variance, found.groups["b"]["variance"]) == (None, None)
     assert found.groups["a"]["variance_high"] == old["groups"]["a"]["variance_high"]
     assert found.variance_low == old["variance_low"]
 

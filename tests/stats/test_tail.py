@@ -4,8 +4,10 @@ from math import floor, fsum, inf, sqrt
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from bench.stats import tail
+from tests.tolerances import FAILURE_RATE
 
 LAWS = {
     "exponential": lambda u: -np.log(u),
@@ -95,3 +97,37 @@ def test_where_a_node_falls_on_theta_zero():
     profile = tail.Profile(x)
     theta, sigma, _ = profile.grid(400)
     np.testing.assert_allclose(sigma, -summed(theta, x) / theta, rtol=1e-13)
+
+
+def test_the_sure_index_is_the_lower_limit_of_the_fit():
+    top = 1e4 ** (np.arange(1000)[::-1] / 1000)  # so regular that all parts of the tail agree
+    fit = tail.fit_tail(top, float(top.sum()), 1000)
+    assert fit.k_raw is not None
+    alone = (1 + fit.k_raw) / (1 + 1.6448536269514722 / sqrt(fit.exceedances)) - 1
+    assert tail.sure_index(top, 1000) <= alone
+    parts = [tail.Profile((top[:m] - top[m])[::-1]).fit()[0] for m in (95 // 2, 95 // 4)]
+    assert tail.sure_index(top, 1000) == pytest.approx(min(alone, *parts), rel=1e-12)
+
+
+@pytest.mark.parametrize("replicates", [1024, 4096])
+def test_an_index_of_one_is_called_certain_at_the_stated_rate(replicates):
+    """A Pareto law of index 1 is at the edge of the hypothesis: at most 5 % of its runs may pass."""
+    runs = 400
+    rng = np.random.default_rng(0)
+    sure = [tail.sure_index(1 / (1 - rng.random(replicates)), replicates) for _ in range(runs)]
+    passed = sum(x >= 1 for x in sure)
+    assert passed <= binom.isf(FAILURE_RATE, runs, 0.05)
+    assert passed > 0
+
+
+def test_two_lobes_are_no_heavy_tail():
+    """Most exceedances lie in a small lobe and some in a far one: one Pareto law through both has a large index."""
+    rng = np.random.default_rng(0)
+    w = np.concatenate([rng.random(9900), 100 + rng.random(100)])
+    fit = tail.fit_tail(w, float(w.sum()), 10_000)
+    assert fit.khat > 1
+    assert tail.sure_index(w, 10_000) < 0
+
+
+def test_few_values_are_never_certain():
+    assert tail.sure_index(np.repeat([1.0, 2.0, 1e9], 400), 1200) == -inf

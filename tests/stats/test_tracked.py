@@ -9,6 +9,8 @@ import torch
 from bench.measurement.reduction.blocks import draws_partial
 from bench.stats import Accumulator, Sums, moments, series, summarise, variance
 from bench.stats.layout import kept_in_block, kept_values, tail_length
+from bench.stats.total import tail_of, variance_interval, whole
+from bench.stats.variance import shape
 
 approx = pytest.approx
 GROUPS = {"a": 2, "b": 3}
@@ -139,16 +141,18 @@ def test_a_rare_event_that_the_tracked_rows_did_not_see_is_no_bias():
 
 
 def test_the_bound_of_the_tail_is_held_against_the_mean_of_all_rows():
-    """The tails of the error and of a group are so heavy that their bound is the upper limit."""
+    """The tail of the error is so heavy that its bound is the upper limit."""
     z = gradients(96) - torch.as_tensor(EXACT)
     wild = torch.as_tensor(EXACT) + z.sign() * (0.6 * z.abs()).exp()
     part = sums(wild, 64)
-    s = summarise(part, exact=EXACT, dtype="float64")
-    assert s.status == "HEAVY_TAIL"
-    assert s.mse_high > 1.5 * s.mse
-    twice = replace(part, block_error=2 * part.block_error)
-    t = summarise(twice, exact=EXACT, dtype="float64")
-    assert t.mse_high == approx(2 * s.mse_high, rel=1e-9)
+
+    def limit(block_error):
+        error = whole(part, part.error, block_error)
+        tail = tail_of(part.error, part.error_top, error)
+        return variance_interval(float(error.mean), shape(error), 0.0, tail, 0.95).high
+
+    assert limit(part.block_error) > 1.5 * summarise(part, exact=EXACT, dtype="float64").mse
+    assert limit(2 * part.block_error) == approx(2 * limit(part.block_error), rel=1e-9)
 
 
 def test_a_shrinkage_that_begins_late_is_seen():

@@ -27,20 +27,34 @@ def test_intervals_scale_with_the_data(scale, data):
 
 
 @pytest.mark.parametrize(
-    ("V", "khat", "R", "word"),
+    ("V", "khat", "R", "sure", "word"),
     [
-        (0.0, 2.0, 10, "DEGENERATE"),
-        (1.0, 1.0, 10, "INFINITE_VARIANCE_SUSPECTED"),
-        (1.0, 0.7, 10, "HEAVY_TAIL"),
-        (1.0, 0.5, 10, "TAIL_WARNING"),
-        (1.0, 0.49, 999, "SMALL_R"),
-        (1.0, None, 999, "SMALL_R"),
-        (1.0, 0.49, 1000, "OK"),
-        (1.0, None, 1000, "OK"),
+        (0.0, 2.0, 10_000, 2.0, "DEGENERATE"),
+        (1.0, 1.0, 4000, 1.0, "INFINITE_VARIANCE_SUSPECTED"),
+        (1.0, 0.7, 4000, 1.0, "INFINITE_VARIANCE_SUSPECTED"),
+        (1.0, 2.0, 4000, 0.99, "HEAVY_TAIL"),
+        (1.0, 0.7, 4000, 0.7, "HEAVY_TAIL"),
+        (1.0, 2.0, 4000, 0.69, "FEW_FOR_TAIL"),
+        (1.0, 2.0, 3999, 2.0, "FEW_FOR_TAIL"),
+        (1.0, 0.7, 10, 0.7, "FEW_FOR_TAIL"),
+        (1.0, 0.5, 10, 0.0, "TAIL_WARNING"),
+        (1.0, 0.69, 4000, 0.69, "TAIL_WARNING"),
+        (1.0, 0.49, 999, 0.0, "SMALL_R"),
+        (1.0, None, 999, 0.0, "SMALL_R"),
+        (1.0, 0.49, 1000, 0.0, "OK"),
+        (1.0, None, 1000, 0.0, "OK"),
     ],
 )
-def test_the_worst_word_comes_first(V, khat, R, word):
-    assert variance.status(V, khat, R) == word
+def test_the_worst_word_comes_first(V, khat, R, sure, word):
+    assert variance.status(V, khat, R, sure=sure) == word
+    bounded = variance.status(V, khat, R, sure=sure, finite_support=True)
+    heavy = ("INFINITE_VARIANCE_SUSPECTED", "HEAVY_TAIL", "FEW_FOR_TAIL")
+    assert bounded == ("RARE_LARGE_VALUES" if word in heavy else word)
+
+
+def test_replicates_that_settle_a_variance():
+    assert variance.settling_replicates(30.0, 1024) == 50_000  # 30 (1.96/0.05)^2 is 46,098
+    assert variance.settling_replicates(0.1, 1024) == 5_000  # four times 1,024
 
 
 def test_coverage_of_the_variance_interval_for_a_gaussian():
