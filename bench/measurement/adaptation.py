@@ -24,13 +24,15 @@ ADAPT_RATE = 1e-2
 class Adaptation:
     """The steps of an adaptation, their wall time, their evaluations of f, and the digest of the final state.
 
-    An estimator without a state has no steps, and its digest is None.
+    ``settled`` says whether the adaptation ended because it paid no more, and not at the limit of its steps. An
+    estimator without a state has no steps, and its digest and ``settled`` are None.
     """
 
     steps: int = 0
     seconds: float = 0.0
     f_evals: int = 0
     digest: str | None = None
+    settled: bool | None = None
 
 
 def adapt_state(engine: Engine) -> Adaptation:
@@ -45,18 +47,17 @@ def adapt_state(engine: Engine) -> Adaptation:
     trainable = list(engine.state.parameters())
     optimizer = torch.optim.Adam(trainable, lr=ADAPT_RATE) if trainable else None
     counter = Counter(event_dims=len(engine.q.event_shape))
-    steps, before, moments = 0, math.inf, list[Tensor]()
-    while steps < engine.settings.adapt_steps:
+    steps, before, moments, settled = 0, math.inf, list[Tensor](), False
+    while steps < engine.settings.adapt_steps and not settled:
         r = rows(engine.q, ADAPT_ROWS)
         f = counted(engine.problem.integrand(r), counter)
         moments.append(adapt(engine.cell.estimator, f, r, engine.state, optimizer, engine.generator("adapt", steps)))
         steps += 1
         if len(moments) == ADAPT_WINDOW:
             now = torch.stack(moments).mean().item()
-            if not now < (1 - ADAPT_GAIN) * before:
-                break
+            settled = not now < (1 - ADAPT_GAIN) * before
             before = now
             moments.clear()
     engine.freeze()
     seconds = time.perf_counter() - begin
-    return Adaptation(steps, seconds, counter.f, hashlib.sha256(engine.state_bytes() or b"").hexdigest()[:16])
+    return Adaptation(steps, seconds, counter.f, hashlib.sha256(engine.state_bytes() or b"").hexdigest()[:16], settled)

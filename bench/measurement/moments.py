@@ -53,6 +53,7 @@ def measure_moments(
         "adapt_steps": adaptation.steps,
         "adapt_seconds": adaptation.seconds,
         "adapt_f_evals": adaptation.f_evals,
+        "adapt_settled": adaptation.settled,
         "state_digest": adaptation.digest,
         "wall_seconds": time.perf_counter() - begin,
         "fingerprint": fingerprint,

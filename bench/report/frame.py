@@ -18,7 +18,7 @@ IDENTITY = (
 )  # fmt: skip
 FACTS = (
     "dim", "size", "unbiased", "deterministic", "common_noise", "seed", "replicates", "n", "f_evals", "grad_evals",
-    "adapt_steps", "adapt_seconds", "adapt_f_evals", "wall_seconds", "precision", "precision_reached",
+    "adapt_steps", "adapt_seconds", "adapt_f_evals", "adapt_settled", "wall_seconds", "precision", "precision_reached",
 )  # fmt: skip
 SUMMARY = (
     "variance", "variance_low", "variance_high", "se_log", "cv2", "khat", "tolerance", "exact_norm", "bias_squared",

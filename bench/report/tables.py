@@ -26,15 +26,15 @@ CSV = (
     "mse_high", "efficiency", "variance_times_cost", "variance_times_cost_low", "variance_times_cost_high", "unit",
     "snr", "snr_low", "snr_high", "cosine", "cosine_low", "cosine_high", "alignment", "gain", "gain_low", "gain_high",
     "khat", "truncated_at", "truncated_mean", "f_evals", "grad_evals", "learned", "adapt_steps", "adapt_seconds",
-    "adapt_f_evals", "seconds", "seconds_low", "seconds_high", "latency_seconds", "latency_seconds_low",
-    "latency_seconds_high", "cost", "cost_low", "cost_high", "noisy", "peak_bytes", "reason",
+    "adapt_f_evals", "adapt_settled", "seconds", "seconds_low", "seconds_high", "latency_seconds",
+    "latency_seconds_low", "latency_seconds_high", "cost", "cost_low", "cost_high", "noisy", "peak_bytes", "reason",
 )  # fmt: skip
 UNIT_NAMES = {f"cost{end}": f"cost_forward_passes{end}" for end in ("", "_low", "_high")}
 UNIT_NAMES |= {"unit": "variance_times_cost_unit", "learned": "learned_and_frozen"}
 """CSV names of columns whose names say less in the frame. The unit of ``cost`` is the time to sample and evaluate f."""
 INTEGERS = (
     "dim", "size", "seed", "replicates", "n", "rank_low", "rank_high", "unbiased", "deterministic", "noisy",
-    "learned", "adapt_steps", "peak_bytes", "precision_reached",
+    "learned", "adapt_steps", "adapt_settled", "peak_bytes", "precision_reached",
 )  # fmt: skip
 
 NOTES = (
@@ -48,7 +48,8 @@ NOTES = (
     "above the table. A dash: meaningless because of a bias or a heavy tail. exact: only rounding varies.",
     "cos: mean cosine between one estimate and the exact gradient.",
     "learned and frozen at this point: the state of the estimator learned at this theta, with the given steps and "
-    "evaluations of f, and was then fixed. In training it learns along the way, and can be worse.",
+    "evaluations of f, and was then fixed; still learning: at the limit of --adapt-steps it still paid. In training it "
+    "learns along the way, and can be worse.",
     "Unbiased, in the advice: shown by the data, or declared and not refuted by them.",
     "f + ∇f: evaluations of f and of its gradient per estimate. time: per estimate, in batch; ~ where "
     "the machine was noisy.",

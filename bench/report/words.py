@@ -111,7 +111,8 @@ def bias(row: Any) -> str:
 
 def learning(row: Any) -> str:
     """Return how a state was learned before it was measured: its steps, and the evaluations of f that they took."""
-    return f"learned and frozen at this point: {count(row.adapt_steps)} steps, {count(row.adapt_f_evals)} f"
+    still = ", still learning" if row.adapt_settled == 0 else ""
+    return f"learned and frozen at this point: {count(row.adapt_steps)} steps, {count(row.adapt_f_evals)} f{still}"
 
 
 def remarks(row: Any) -> str:

@@ -324,7 +324,7 @@ class BernoulliRELAX(BernoulliREBAR):
         super().__init__(objective, state.log_temperature.exp().item(), 1.0)
         inner, bias, self.outer = (t.detach() for t in (state.inner, state.bias, state.outer))
         self.inner, self.bias = 2 * inner, bias - inner.sum(0)  # of 2 y - 1, which is never computed
-        self.level = (state.offset + state.average.mean).item()
+        self.level = (state.offset + state.mean).item()
         self.hidden = torch.empty(self.rows, len(self.bias))
 
     def bare(self, generator: Generator) -> None:

@@ -32,7 +32,8 @@ def test_learning_is_counted_and_frozen():
 @pytest.mark.parametrize("limit", [1, 70])
 def test_the_limit_is_kept_and_belongs_to_the_run(limit):
     short = replace(SHARP, adapt_steps=limit)
-    assert adapt_state(Engine(AVERAGE, short)).steps == limit
+    adaptation = adapt_state(Engine(AVERAGE, short))
+    assert (adaptation.steps, adaptation.settled) == (limit, False)
     assert run_of(AVERAGE, short) != run_of(AVERAGE, SHARP)
     plain = Cell(RLOO(), AVERAGE.objective)
     assert run_of(plain, short) == run_of(plain, SHARP)
@@ -43,7 +44,8 @@ def test_it_goes_on_while_it_pays(monkeypatch):
     """The second moments of the windows fall by 2 %, by 2 %, and by half a percent."""
     falling = [torch.tensor(m) for m in (1.0, 0.98, 0.96, 0.955, 0.5) for _ in range(ADAPT_WINDOW)]
     monkeypatch.setattr("bench.measurement.adaptation.adapt", lambda *_: falling.pop(0))
-    assert adapt_state(Engine(AVERAGE, SHARP)).steps == 4 * ADAPT_WINDOW
+    adaptation = adapt_state(Engine(AVERAGE, SHARP))
+    assert (adaptation.steps, adaptation.settled) == (4 * ADAPT_WINDOW, True)
 
 
 @pytest.mark.parametrize("power", [-10, 10])

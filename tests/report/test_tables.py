@@ -224,3 +224,9 @@ def test_the_advice_is_silent_about_learning_that_it_does_not_recommend():
     assert "frozen" not in section.advice
     (section,) = sections(prepared([learned("rebar", 1.0), learned("nvil", 1.0), moments("rloo", "o", 30.0)]))
     assert "nvil and rebar learned and were frozen at this point" in section.advice
+
+
+@pytest.mark.parametrize(("settled", "mark"), [(False, True), (True, False), (None, False)])
+def test_a_state_that_still_learned_at_the_limit_is_marked(settled, mark):
+    (section,) = sections(prepared([learned("rebar", 1.0) | {"adapt_settled": settled}]))
+    assert ("9,600 f, still learning" in section.body[0][-1]) == mark
