@@ -1,9 +1,11 @@
 """Deliberately wrong objectives, each with the check that refuses it, and what it says."""
 
 import sys
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator
 from torch.distributions import (
@@ -25,7 +27,7 @@ from bench.objectives import (
     PoissonQuadratic,
     Problem,
 )
-from estimators import Drawable, Enumeration, StraightThrough
+from estimators import Bound, Drawable, Enumeration, StraightThrough
 
 
 def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -386,9 +388,65 @@ class DrawnInTheDtype(Attention):
 
 @dies("test_f_has_one_value_each", "f returned other values at the same samples")
 @dataclass(frozen=True)
+class Stateful(Changed, Attention):
+    def change(self, problem):
+        calls = []
+        return with_f(problem, lambda f, x: f(x) + len(calls) if calls.append(1) is None else None)
+
+
+@dies("test_f_has_one_value_each", "declares particles = None, and its Bound has other ones")
+@dataclass(frozen=True)
+class UndeclaredParticles(Objective):
+    dim = 2
+    family = Normal
+    bound = True
+    has_exact = False
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        theta = {"loc": torch.zeros(3, 2, dtype=dtype, device=device, requires_grad=True)}
+
+        def log_joint(x):
+            return -x.square().sum(-1)
+
+        return Problem(theta, lambda t: Independent(Normal(t["loc"], 1.0), 2), lambda q: Bound(log_joint, q, 3))
+
+
+@dies("test_f_has_one_value_each", "f returned other values at the same samples")
+@dataclass(frozen=True)
 class Noisy(Changed, Attention):
     def change(self, problem):
         return with_f(problem, lambda f, x: f(x) + torch.rand_like(f(x)))
+
+
+SHARED = torch.nn.Linear(5, 4, bias=False)
+
+
+@dies("test_build_can_be_repeated", "two builds share theta['weight']")
+@dataclass(frozen=True)
+class SharedModule(Attention):
+    """Its network is a global, which ``to`` changes in place."""
+
+    def problem(self, theta, data, keys):
+        net = SHARED.to(data.dtype)
+        right = super().problem({"w": net.weight}, data, keys)
+
+        def q(theta):
+            return right.q({"w": theta["weight"].T})
+
+        return replace(
+            right,
+            theta=dict(net.named_parameters()),
+            q=q,
+            exact=lambda theta: Enumeration()(right.integrand(q(theta)), q(theta)).mean(),
+        )
+
+
+@dies("test_build_can_be_repeated", "f differs between two builds")
+@dataclass(frozen=True)
+class NumpyData(Changed, Attention):
+    def change(self, problem):
+        shift = np.random.default_rng().normal()
+        return with_f(problem, lambda f, x: f(x) + shift)
 
 
 # Theta inside f -------------------------------------------------------------------------------------------------------
@@ -615,4 +673,46 @@ class Counts(Objective):
         return Problem(theta, lambda t: Poisson(t["log_rate"].exp()), lambda _q: lambda x: x, exact)
 
 
-RIGHT = [Attention(), Jump(), BlackBox(), LargeConstant(), Integers(), RareTail(), Simplex(), Counts()]
+@dataclass(frozen=True)
+class WholeNumbers(Objective):
+    """f counts in whole numbers."""
+
+    dim = 4
+    family = Bernoulli
+    differentiable = False
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        theta = {"probs": torch.full((4,), 0.999, dtype=dtype, device=device, requires_grad=True)}
+
+        def exact(theta):
+            return Independent(Bernoulli(probs=theta["probs"]), 1).mean.sum()
+
+        return Problem(
+            theta, lambda t: Independent(Bernoulli(probs=t["probs"]), 1), lambda _q: lambda x: (x > 0).sum(-1), exact
+        )
+
+
+@dataclass(frozen=True)
+class Slow(Changed, Attention):
+    """f takes 3 ms for each sample."""
+
+    def change(self, problem):
+        def slow(f, x):
+            time.sleep(0.003 * x[..., 0, 0].numel())
+            return f(x)
+
+        return with_f(problem, slow)
+
+
+RIGHT = [
+    Slow(),
+    WholeNumbers(),
+    Attention(),
+    Jump(),
+    BlackBox(),
+    LargeConstant(),
+    Integers(),
+    RareTail(),
+    Simplex(),
+    Counts(),
+]
