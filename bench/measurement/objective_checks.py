@@ -32,8 +32,8 @@ SAMPLES, FEWEST, ELEMENTS = 2**15, 64, 2**21
 """Most and fewest samples of a comparison; the size, in elements, above which it takes fewer than the most."""
 BUDGET = 0.5
 """Seconds that f may take in a comparison, unless the fewest samples take longer: f may be a slow black box."""
-DOMINATED = 0.1
-"""A mean is not judged if one sample holds more than this share of the sum of squared deviations, or 16 / samples."""
+DOMINATED = 0.02
+"""A mean is not judged if one sample holds more than this share of the sum of squared deviations, or 8 / samples."""
 EXACT = 1e-5
 """Relative difference of two exact numbers that counts as rounding, also of an f that computes in float32."""
 ROUNDING = 1e-3
@@ -579,7 +579,7 @@ def _apart(samples: Tensor, expected: Tensor, error: float) -> int | None:
 
     The range is that of the samples. The second term exceeds what values beyond the largest sample add to the mean of a
     law with a power tail, if the mean exists and the index of the tail is above 1.03. A column in which one sample
-    dominates is not judged.
+    dominates is not judged, nor is a constant one, as of a reward that no sample has earned.
 
     Reference: Maurer & Pontil 2009 (Empirical Bernstein bounds), theorem 4.
     """
@@ -591,10 +591,9 @@ def _apart(samples: Tensor, expected: Tensor, error: float) -> int | None:
     bound = (2 * samples.var(0) * level / count).sqrt() + 7 * width * level / (3 * (count - 1))
     off = (samples.mean(0) - expected).abs() - bound - error - EXACT * samples.abs().mean(0)
     judged = samples.isfinite().all(0) & (
-        squares.amax(0) <= max(DOMINATED, 16 / count) * squares.sum(0).clamp(min=1e-300)
+        squares.amax(0) <= max(DOMINATED, 8 / count) * squares.sum(0).clamp(min=1e-300)
     )
-    constant = width == 0
-    surely = (judged | constant) & (off > 0)
+    surely = judged & (width > 0) & (off > 0)
     return int(surely.nonzero()[0]) if surely.any() else None
 
 
