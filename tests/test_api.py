@@ -11,9 +11,10 @@ import torch
 
 from bench import Measurement, measure, objectives
 from bench.measurement.lines import Lost
+from bench.planning.user_code import Ended
 from bench.stats.printing import format_variance
 from bench.stats.summary import HEAVY
-from estimators import RLOO, Enumeration, Refusal, Reparameterization, ScoreFunction
+from estimators import RLOO, Enumeration, Estimator, Refusal, Reparameterization, ScoreFunction
 
 
 def test_a_measurement_says_all_of_its_cell():
@@ -230,3 +231,16 @@ def test_a_bounded_f_is_not_accused():
         assert f"{format_variance(m.summary)}, FEW_FOR_TAIL" in repr(m)
         assert "∞)" in repr(m)
         assert m.verdict == "INCONCLUSIVE"
+
+
+@dataclass(frozen=True)
+class Ends(Estimator):
+    """Ends the program when it is called."""
+
+    def __call__(self, f, q, generator=None, state=None):
+        sys.exit(0)
+
+
+def test_an_estimator_that_ends_the_program_raises():
+    with pytest.raises(Ended, match=r"SystemExit\(0\), which would end the program \(test_api.py, line"):
+        measure(Ends(), objectives.GaussianQuadratic(dim=2), replicates=100)

@@ -45,9 +45,10 @@ def reported(interrupted: str = SAFE) -> Iterator[None]:
         interrupted: part of the message after an interrupt, ``SAFE`` or ``UNWRITTEN``.
     """
     from bench.planning.selectors import UsageError
-    from bench.planning.user_code import Ended, contained
+    from bench.planning.user_code import Ended, comes_from_user, contained
     from bench.records.lines import Damaged
     from bench.records.store import Busy
+    from bench.records.text import described
 
     try:
         with contained():
@@ -58,8 +59,10 @@ def reported(interrupted: str = SAFE) -> Iterator[None]:
         raise CommandError(f"{error}.", ExitCode.FAILED) from None
     except Damaged as error:
         raise CommandError(str(error), ExitCode.DAMAGED) from None
-    except OSError as error:
-        if error.filename is None:
+    except Exception as error:
+        if comes_from_user(error):
+            raise CommandError(f"{described(error)}.", ExitCode.FAILED) from None
+        if not isinstance(error, OSError) or error.filename is None:
             raise
         message = f"{error.filename} cannot be written: {error.strerror}. Choose another folder."
         raise CommandError(message, ExitCode.USAGE) from None

@@ -29,7 +29,7 @@ from bench.planning.cells import Cell
 from bench.planning.loading import load
 from bench.planning.selectors import Selector
 from bench.planning.settings import Settings
-from bench.planning.user_code import contained
+from bench.planning.user_code import set_apart
 from bench.records.lines import Record
 from bench.stats import Partial
 from estimators import Refusal
@@ -72,7 +72,7 @@ class _Draws:
     def partials(self, indices: range) -> list[tuple[Partial, str]] | Exception:
         """Return the sums of some draws, or the exception to raise in the parent: one that can be pickled."""
         try:
-            with contained():
+            with set_apart():
                 return list(self.engine.partials(indices, self.centre, self.exact))
         except Refusal as refusal:
             return type(refusal)(str(refusal))

@@ -13,7 +13,7 @@ from bench.measurement.summaries import OnProgress
 from bench.measurement.threads import single_thread
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from bench.planning.user_code import contained
+from bench.planning.user_code import set_apart
 from bench.records.lines import LineKind, Outcome, Record
 from bench.stats.gate import baseline_replicates, is_heavy
 
@@ -82,7 +82,7 @@ class FirstDraws:
 
 def first_draws(cell: Cell, settings: Settings) -> FirstDraws:
     """Draw the first gradients of a cell, and count the evaluations of f and of df/dx."""
-    with single_thread(), contained():
+    with single_thread(), set_apart():
         engine = Engine(cell, settings)
         fingerprint = fingerprint_of(engine)
         return FirstDraws(fingerprint, len(engine.sizes) <= FINGERPRINT_DRAWS, count_evaluations(engine))
@@ -90,7 +90,7 @@ def first_draws(cell: Cell, settings: Settings) -> FirstDraws:
 
 def evaluations_vary(cell: Cell, settings: Settings) -> bool:
     """Return whether the number of evaluations of f or of df/dx changes from call to call."""
-    with single_thread(), contained():
+    with single_thread(), set_apart():
         engine = Engine(cell, settings)
         adapt_state(engine)
         first = count_evaluations(engine)

@@ -6,7 +6,7 @@ from bench.measurement.draws import draws
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
 from bench.planning.settings import ADAPT_STEPS, Settings
-from bench.planning.user_code import Ended, contained
+from bench.planning.user_code import Ended, set_apart
 from bench.records.code import code_digest
 from bench.records.environment import environment
 from bench.records.identity import fields_of, run_id
@@ -78,7 +78,7 @@ def failed(head: Record, reason: str) -> Record:
 def safely(work: Callable[[], Record], head: Record) -> Record:
     """Do the work and return its record. If the work raises, return a record of the refusal or failure instead."""
     try:
-        with contained():
+        with set_apart():
             return work()
     except InvalidIntegrand as fault:  # a refusal, but the fault lies in f and not in the choice of the estimator
         return failed(head, str(fault))

@@ -22,7 +22,7 @@ from bench.objectives import Objective, Problem, is_own, wrong_declarations
 from bench.planning.cells import Cell, mismatch
 from bench.planning.selectors import UsageError, label
 from bench.planning.settings import Settings
-from bench.planning.user_code import Ended, contained
+from bench.planning.user_code import Ended, set_apart
 from bench.records.text import described
 from estimators import RLOO, Bound, Enumeration, Refusal, draw, inner, parameters, rows
 
@@ -156,7 +156,7 @@ class ObjectiveTrial:
     def calling(self, what: str) -> Iterator[None]:
         """Turn an exception or an exit of the objective's code into a fault with its line; ``what`` was called."""
         try:
-            with contained():
+            with set_apart():
                 yield
         except (Fault, NotJudged):
             raise

@@ -16,10 +16,10 @@ from typing import Any
 from bench.planning import plugins
 from bench.planning.catalogue import Kind, catalogue, did_you_mean, type_text
 from bench.planning.selectors import Selector, UsageError, check_name
-from bench.planning.user_code import Ended, contained
+from bench.planning.user_code import Ended, set_apart
 from bench.records.identity import fields_of
 from bench.records.labels import value_text
-from bench.records.text import message
+from bench.records.text import described, message
 
 
 def expand(selector: Selector, kind: Kind) -> list[Any]:
@@ -53,6 +53,8 @@ def _make(cls: type, params: dict[str, Any], selector: Selector) -> Any:
         getattr(instance, "contents", None)  # reads the files that fields name
     except (ValueError, TypeError) as error:
         raise UsageError(f"{selector.name}: {error}") from error
+    except Exception as error:  # a user's class may raise anything
+        raise UsageError(f"{selector.name} cannot be made: {described(error)}.") from error
     for key, value in fields_of(instance).items():
         if not _is_plain(value):
             needs = "plain values (numbers, text, tuples) in its fields"
@@ -151,7 +153,7 @@ def _module(source: str, *, is_file: bool) -> types.ModuleType:
         raise UsageError(f"{problem}. Give the path of a file that ends in .py, as in mine.py::Mine.")
     words, sys.argv = sys.argv, [source]  # the user's code may parse arguments, and ours are not for it
     try:
-        with contained():
+        with set_apart():
             return plugins.from_file(Path(source)) if is_file else plugins.from_name(source)
     except UsageError:
         raise

@@ -1,9 +1,12 @@
 """Code that users name: it runs in the same process as the program, and must not end it."""
 
 import os
+import sys
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
+from bench.planning.plugins import PREFIX
 from bench.records.text import described
 
 
@@ -34,3 +37,16 @@ def contained() -> Iterator[None]:
         raise Ended(described(error)) from error
     finally:
         os._exit = leave
+
+
+@contextmanager
+def set_apart() -> Iterator[None]:
+    """Keep a user's code from ending the program, and send what it prints to stderr: stdout is for results."""
+    with contained(), redirect_stdout(sys.stderr):
+        yield
+
+
+def comes_from_user(error: BaseException) -> bool:
+    """Return whether an exception was raised while code from a user's file ran."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(str(frame.f_globals.get("__name__")).startswith(PREFIX) for frame, _ in frames)

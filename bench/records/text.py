@@ -38,14 +38,16 @@ def described(error: BaseException) -> str:
     The line is the innermost one of the user's own code, if that was under way. An exception that would end the program
     is described as such, because its own message, such as ``0`` for ``SystemExit``, says nothing.
     """
-    name, said = type(error).__name__, message(str(error))
-    if isinstance(error, SystemExit):
-        said = f"the code ends the program, with sys.exit({said})"
-    elif isinstance(error, Exception):
-        said = f"{name}: {said}"
-    else:
-        said = f"the code ends the program, with {name}({said})"
-    return said + _place(error)
+    name, said = type(error).__name__, message(_text(error))
+    ends = not isinstance(error, Exception)
+    return (f"{name}({said}), which would end the program" if ends else f"{name}: {said}") + _place(error)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"its message cannot be made ({type(failure).__name__})"
 
 
 def _place(error: BaseException) -> str:

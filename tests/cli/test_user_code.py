@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.cli.baselines import write_own
+from tests.cli.baselines import GOOD, write_own
 
 CELL = ("-e", "mine.py::Mine", "-o", "gaussian-quadratic")
 QUICK = ("--replicates", 300, "--no-timing", "--quiet", "--out", "here")
@@ -34,7 +34,7 @@ def test_a_call_that_ends_the_program_is_a_failed_cell(call, tmp_path, words, bo
     write_own(tmp_path, body)
     done = call(*words)
     assert done.code == 1
-    assert "the code ends the program" in " ".join((done.out + done.err).split())
+    assert "which would end the program" in " ".join((done.out + done.err).split())
     if words[0] in ("run", "train"):
         records = [json.loads(line) for line in (tmp_path / "here" / "records.jsonl").read_text().splitlines()]
         assert {r["estimator"]: r["outcome"] for r in records} == {"mine": "failed", "rloo": "measured"}
@@ -49,7 +49,7 @@ def test_a_file_that_ends_the_program_is_reported(call, tmp_path, with_mine, com
         file.write(f"\n{end}\n")
     done = call(*COMMANDS[command])
     assert done.code == (3 if command == "check" else 2)  # no cell can be made of the file: it is missing
-    assert "ends the program" in done.out + done.err
+    assert "which would end the program" in done.out + done.err
     assert 'Put it below `if __name__ == "__main__":`.' in done.out + done.err
     assert with_mine.read_bytes() == before
 
@@ -61,15 +61,48 @@ def test_a_file_that_reads_arguments_gets_none_of_ours(call, tmp_path):
     assert call("run", *CELL, *QUICK).code == 0
 
 
-@pytest.mark.parametrize("hook", ["families", "refuses"])
-def test_declared_facts_that_end_the_program_are_one_sentence(call, tmp_path, hook):
+@pytest.mark.parametrize(
+    ("act", "said"), [("exit(0)", "SystemExit(0), which would end the program"), ("1 / 0", "Zero")]
+)
+@pytest.mark.parametrize("hook", ["families", "refuses", "unbiased"])
+def test_declared_facts_that_raise_are_one_sentence(call, tmp_path, hook, act, said):
     write_own(tmp_path)
     with (tmp_path / "mine.py").open("a") as file:
-        file.write(f"    {hook} = property(lambda self: exit(0))\n")
+        file.write(f"    {hook} = property(lambda self: {act})\n")
     done = call("run", *CELL, *QUICK)
     assert done.code == 1
-    assert done.err.startswith("Error: the code ends the program, with sys.exit(0) (mine.py, line")
+    assert done.err.startswith(f"Error: {said}")
+    assert "(mine.py, line" in done.err
     assert done.err.count("\n") == 1
+
+
+def test_a_class_that_cannot_be_made_is_one_sentence(call, tmp_path):
+    write_own(tmp_path)
+    with (tmp_path / "mine.py").open("a") as file:
+        file.write("    def __post_init__(self): raise RuntimeError('no licence')\n")
+    done = call("run", *CELL, *QUICK)
+    assert done.code == 2
+    assert "cannot be made: RuntimeError: no licence (mine.py, line" in done.err
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_users_code_prints_is_not_in_a_document(start, tmp_path, workers):
+    write_own(tmp_path, "print('called'); " + GOOD)
+    with (tmp_path / "mine.py").open("a") as file:
+        file.write("\nprint('loaded')\n")
+    done = start("run", *CELL, "-e", "rloo", *QUICK, "--workers", workers, "--json")
+    assert done.code == 0
+    json.loads(done.out)
+    assert "loaded" in done.err
+    assert "called" in done.err
+
+
+def test_a_message_that_cannot_be_made_is_said(call, tmp_path):
+    write_own(tmp_path, "raise type('Odd', (Exception,), {'__str__': lambda self: 1 / 0})")
+    done = call("run", *CELL, *QUICK)
+    assert done.code == 1
+    assert "Odd: its message cannot be made (ZeroDivisionError)" in " ".join(done.out.split())
 
 
 def test_a_crash_of_the_interpreter_names_the_line(start, tmp_path):

@@ -21,10 +21,10 @@ def raising(error):
 
 
 ENDS = {
-    "sys.exit": (sys.exit, "sys.exit()"),
-    "sys.exit(0)": (lambda: sys.exit(0), "sys.exit(0)"),
-    "os._exit(0)": (lambda: os._exit(0), "sys.exit(0)"),
-    "exit": (raising(SystemExit("done")), "sys.exit(done)"),
+    "sys.exit": (sys.exit, "SystemExit()"),
+    "sys.exit(0)": (lambda: sys.exit(0), "SystemExit(0)"),
+    "os._exit(0)": (lambda: os._exit(0), "SystemExit(0)"),
+    "exit": (raising(SystemExit("done")), "SystemExit(done)"),
     "GeneratorExit": (raising(GeneratorExit), "GeneratorExit()"),
     "own": (raising(Stop("now")), "Stop(now)"),
 }
@@ -35,7 +35,7 @@ def test_what_would_end_the_program_is_an_error(act, said):
     before = os._exit
     with pytest.raises(Ended) as raised, contained():
         act()
-    assert f"the code ends the program, with {said} (test_user_code.py, line" in str(raised.value)
+    assert f"{said}, which would end the program (test_user_code.py, line" in str(raised.value)
     assert os._exit is before
 
 

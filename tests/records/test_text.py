@@ -62,7 +62,7 @@ def test_an_exception_names_the_line_of_the_users_own_code():
 def test_an_exit_is_described_as_one(status):
     with pytest.raises(SystemExit) as raised:
         sys.exit(status)
-    assert f"the code ends the program, with sys.exit({status}) (test_text.py, line" in text.described(raised.value)
+    assert f"SystemExit({status}), which would end the program (test_text.py, line" in text.described(raised.value)
 
 
 def test_markdown_shows_a_text_as_it_is():
