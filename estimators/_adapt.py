@@ -6,7 +6,7 @@ from torch.distributions import Distribution
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from estimators._protocol import Estimator, Integrand, State
+from estimators._protocol import Estimator, Integrand, State, at_least_float32
 from estimators._rows import parameters
 from estimators._surrogate import differentiated_in_state_only
 
@@ -62,7 +62,8 @@ def adapt(
             raise ValueError(
                 f"No gradient arrives at {name}: {type(q).__name__} computes with a copy of it. Pass rows(q, 1)."
             )
-        moment = moment + gradient.square().sum() / max(value.numel(), 1)
+        square = gradient.to(at_least_float32(gradient.dtype)).square()  # half precision ends at 65,504
+        moment = moment + square.sum() / max(value.numel(), 1)
     slopes = torch.autograd.grad(moment, learned, materialize_grads=True) if learned else ()
     state.update(value.detach())
     if optimizer is not None and learned:

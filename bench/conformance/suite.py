@@ -418,6 +418,19 @@ class Conformance:
             trial.learn(state, steps=2)
             assert not _equal(state, before), f"{trial} neither adapt nor update changes the state."
 
+    def test_learning_does_not_depend_on_the_scale_of_f(self) -> None:
+        """If f is multiplied by a power of two before anything is learned, so are the gradients after it."""
+        _skip_if(not self.estimator.needs_state, "needs_state is declared False")
+        for trial in self.trials():
+            if trial.case.particles:
+                continue  # the bound of a multiple is no multiple of the bound
+            c, f = 2.0**10, trial.case.f
+            case = dataclasses.replace(trial.case, f=lambda x, f=f, c=c: c * f(x))
+            plain, raised = Trial(self.estimator, trial.case).call(), Trial(self.estimator, case).call()
+            for own, got in zip(plain.gradient, raised.gradient, strict=True):
+                what = "learning depends on the scale of f: in_units_of_f names the parameters that grow with f"
+                trial.close(what, got / c, own)
+
     def test_a_state_that_does_not_fit_is_refused(self) -> None:
         """The state of another estimator is refused; one that was made for another q is refused, or works."""
         _skip_if(not self.estimator.needs_state, "needs_state is declared False")

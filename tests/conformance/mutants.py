@@ -318,6 +318,20 @@ class ForgetsAFrozenState(Estimator):
         return fx.mean(0) + score(q, x, fx.detach() - b)
 
 
+@dies("test_learning_does_not_depend_on_the_scale_of_f", "learning depends on the scale of f: in_units_of_f names")
+@dataclass(frozen=True)
+class LearnsInAbsoluteUnits(ForgetsAFrozenState):
+    def init(self, q, generator=None):
+        state = LearnedBaseline()
+        torch.nn.init.zeros_(state.b)
+        return state
+
+    def __call__(self, f, q, generator=None, state=None):
+        x = draw(q, 1, generator)
+        fx = f(x)
+        return fx.mean(0) + score(q, x, fx.detach() - state.b)
+
+
 # Rows, batch, types -----------------------------------------------------------------------------------------------
 
 

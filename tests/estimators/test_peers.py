@@ -187,7 +187,7 @@ def test_nvil_is_pyros_with_the_same_network(pyro, monkeypatch):
     q = Independent(Bernoulli(logits=theta["logits"]), 1)
     state = NVIL().init(q, seeded())
     torch.nn.init.normal_(state.outer, generator=seeded(1))
-    state.average.mean += 0.7
+    state.mean += 0.7
     state.requires_grad_(False)
     options = {"nn_baseline": lambda u: state(u) + 1, "nn_baseline_input": theta["logits"]}  # 1: the score left out
     elbo = pyro.infer.TraceGraph_ELBO()

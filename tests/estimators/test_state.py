@@ -171,6 +171,12 @@ def test_the_state_of_another_dtype_is_refused_in_one_sentence(estimator):
 def test_half_precision_learns_in_float32(estimator):
     state = estimator.init(problem(estimator, dtype=torch.bfloat16), seeded())
     assert all(t.dtype == torch.float32 for t in state.state_dict().values() if t.is_floating_point())
+    q = rows(problem(estimator, dtype=torch.float16), 8)
+    learner = torch.optim.Adam(state.parameters()) if list(state.parameters()) else None
+    before = copy.deepcopy(dict(state.named_parameters()))
+    assert adapt(estimator, lambda x: 100 * curved(x), q, state, learner, seeded()).isfinite()
+    moved = [not torch.equal(p, before[name]) for name, p in state.named_parameters()]
+    assert any(moved) or learner is None
 
 
 @pytest.mark.parametrize("estimator", LEARNED, ids=repr)
