@@ -5,13 +5,16 @@ Data goes to stdout; progress, notes and errors go to stderr.
 
 import errno
 import os
+import re
 import sys
+from collections.abc import Sequence
 
 import click
 
 from bench.cli import baseline, check, check_objective, compare, doctor, list, report, run, train
 from bench.cli.encoding import spell_what_terminals_lack
 from bench.cli.errors import CommandError, ExitCode, program
+from bench.cli.options import misplaced
 from bench.records.text import printable
 
 
@@ -23,6 +26,8 @@ def main() -> int:
         code = cli.main(prog_name=program(), standalone_mode=False, auto_envvar_prefix="BENCH")
     except (CommandError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        if found := re.match(r"Got unexpected extra arguments? \((\S+)", message):
+            message += f". {misplaced(found[1].rstrip(')'))}"
         prefix = "" if error.exit_code == ExitCode.INTERRUPTED else "Error: "
         click.echo(f"{prefix}{printable(message)}", err=True)
         return error.exit_code
@@ -37,12 +42,21 @@ def main() -> int:
     return code if isinstance(code, int) else ExitCode.FINE
 
 
+class Ordered(click.Group):
+    """A group that lists its commands in the order in which they were added."""
+
+    def list_commands(self, _context: click.Context) -> Sequence[str]:  # type: ignore[override]
+        """Return the names of the commands."""
+        return [*self.commands]
+
+
 @click.group(
+    cls=Ordered,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Every option can also be set by an environment variable, such as BENCH_RUN_SEED for `bench run --seed`.",
 )
-@click.version_option(package_name="stochgrad-bench", prog_name="stochgrad-bench")
+@click.version_option(None, "-V", "--version", package_name="stochgrad-bench", prog_name="stochgrad-bench")
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Measure the bias, variance and cost of Monte Carlo gradient estimators."""
@@ -50,5 +64,17 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for module in (run, report, list, doctor, compare, train, check, baseline, check_objective):
+for module in (run, report, compare, list, train, baseline, check, check_objective, doctor):
     cli.add_command(module.command)
+
+
+@cli.command(name="help", hidden=True)
+@click.argument("name", required=False)
+@click.pass_context
+def show_help(context: click.Context, name: str | None) -> None:
+    """Show the help of a command, or of all."""
+    command = cli.get_command(context, name) if name else cli
+    if command is None:
+        raise click.UsageError(f"No such command {name!r}.")
+    outer = context.parent if name else None
+    click.echo(command.get_help(click.Context(command, info_name=name or program(), parent=outer)))

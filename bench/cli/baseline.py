@@ -64,7 +64,7 @@ def show(name: str, json: bool) -> None:
     "  bench baseline save nightly --from results/default"
 )
 @options.name_argument
-@click.argument("spec", required=False, type=options.PATH, metavar="[SPEC.toml]")
+@click.argument("spec", required=False, type=options.PATH, callback=options.spec_path, metavar="[SPEC.toml]")
 @options.selectors
 @options.data_dir
 @options.folder("--from", "study", help="Use the records of a study; measure nothing.")

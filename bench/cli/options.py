@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from bench.planning.catalogue import Kind, aliases, catalogue
+from bench.planning.catalogue import Kind, aliases, canonical_name, catalogue
 
 F = TypeVar("F", bound=Callable[..., Any])
 BUDGETS = {"quick": (10_000, 1_000), "full": (100_000, 10_000)}
@@ -35,6 +35,29 @@ def complete_baseline(_context: click.Context, _param: click.Parameter, incomple
     from bench.gate import baseline
 
     return [CompletionItem(name) for name in baseline.names() if name.startswith(incomplete)]
+
+
+# words in the wrong place
+
+
+def misplaced(word: str) -> str:
+    """Return what to type instead of a word that is no argument; empty text if it cannot be guessed."""
+    name, colon, _ = word.partition(":")
+    for kind, option in (("estimator", "-e"), ("objective", "-o")):
+        if canonical_name(kind, name) or (colon and word.partition("::")[0].endswith(".py")):  # type: ignore[arg-type]
+            return f"{word} is an {kind}: give it as {option} {word}."
+    if word.replace(",", "").isdecimal():
+        return f"Join several values by commas, as in --samples 2,{word}."
+    if "=" in word:
+        return f"{word} is a parameter: join it to a name by a colon, as in -e rloo:{word}."
+    return ""
+
+
+def spec_path(_context: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
+    """Return the path of a spec; refuse a word that is an estimator, an objective or a value."""
+    if value is not None and not value.exists() and (hint := misplaced(str(value))):
+        raise click.UsageError(f"There is no spec or folder {str(value)!r}. {hint}")
+    return value
 
 
 # what to measure

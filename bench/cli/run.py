@@ -30,11 +30,13 @@ def _numbers(_context: click.Context, _param: click.Parameter, value: str | None
     "  bench run study.toml\n"
     "  bench run results/default",
 )
-@click.argument("spec", required=False, type=options.PATH, metavar="[SPEC.toml | FOLDER]")
+@click.argument("spec", required=False, type=options.PATH, callback=options.spec_path, metavar="[SPEC.toml | FOLDER]")
 @options.selector("estimator", "An estimator, such as rloo:n=2,4 or mine.py::Mine.")
 @options.selector("objective", "An objective, such as gaussian-quadratic:dim=10.")
 @click.option(
     "--samples",
+    "--n",
+    "samples",
     callback=_numbers,
     metavar="N,...",
     help="Values of n for estimators that take n and are named without it.",

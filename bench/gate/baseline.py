@@ -259,7 +259,7 @@ def read(name: str, root: Path = Path()) -> Baseline:
     """
     path = path_of(name, root)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         hint = did_you_mean(name, names(root))
         raise UsageError(f"There is no baseline {path}.{hint} Make it with `bench baseline save {name}`.") from None

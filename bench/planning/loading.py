@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import inspect
 import math
+import re
 import sys
 import traceback
 import types
@@ -75,7 +76,9 @@ def _convert(text: str, hint: Any, where: str) -> Any:
     try:
         return _value(text, hint)
     except ValueError:
-        raise UsageError(f"{where} needs {_expected(hint)} (got {text!r}).") from None
+        several = re.search(r"\.\.|[][(){}]", text)
+        syntax = f" Several values are joined by commas, as in {where.partition(':')[2]}=2,4,8." if several else ""
+        raise UsageError(f"{where} needs {_expected(hint)} (got {text!r}).{syntax}") from None
 
 
 def _value(text: str, hint: Any) -> Any:

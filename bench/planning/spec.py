@@ -113,11 +113,13 @@ class Spec(BaseModel):
             UsageError: the file is missing, is not TOML, or is not a spec. The message reports all errors.
         """
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             advice = "Give the path of a spec, a TOML file."
             raise UsageError(f"{path} cannot be read: {error.strerror}. {advice}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            raise UsageError(f"{path} is not text in UTF-8. Save it with this encoding.") from None
+        except tomllib.TOMLDecodeError as error:
             raise UsageError(f"{path} is not TOML: {error}.") from None
         spec = cls.of({"name": path.stem, **table, **overrides}, source=f"{path}: ")
         return spec._each(lambda selector: selector.anchored(path.parent), *KINDS)

@@ -43,9 +43,12 @@ class Store:
         self._heal()
 
     def _heal(self) -> None:
-        """End a torn last line, or the next record would be glued to it and lost."""
-        size = os.lseek(self._descriptor, 0, os.SEEK_END)
-        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+        """Remove a last line that a crash has cut short; end it if only its newline is missing."""
+        text = (self.folder / LINES).read_bytes()
+        last = text[text.rfind(b"\n") + 1 :]
+        if last and _torn(last.decode("utf-8", errors="replace")):
+            os.ftruncate(self._descriptor, len(text) - len(last))
+        elif last:
             os.write(self._descriptor, b"\n")
 
     def append(self, record: Record) -> None:
@@ -89,7 +92,8 @@ def read(folder: Path) -> list[Record]:
     if not path.exists():
         return []
     found: dict[tuple[str, str], Record] = {}
-    for number, line in enumerate(path.read_bytes().decode("utf-8", errors="replace").split("\n"), 1):
+    for number, text in enumerate(path.read_bytes().decode("utf-8", errors="replace").split("\n"), 1):
+        line = text.removeprefix("\ufeff")  # a byte order mark, which editors may put in front of a file
         if not line.strip():
             continue
         try:
