@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group(name="baseline")
 def command() -> None:
-    """Save, list, show and promote the baselines of `bench check`."""
+    """Save and manage the baselines of `bench check`."""
 
 
 @command.command(name="list")

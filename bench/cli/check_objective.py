@@ -21,7 +21,9 @@ from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
 @options.json_option
 @reported(UNWRITTEN)
 def command(objective: tuple[str, ...], json: bool) -> None:
-    """Check one's own objectives: their declared facts, q, f, and the exact value.
+    """Check objectives of your own before measuring.
+
+    Their declared facts, q, f and the exact value are checked.
 
     The line of a check says ok, FAULT with what to do, or - with the reason why there is nothing to check. The checks
     after a fault are left out, since they rely on it. `bench run` and its sisters run the same checks first.

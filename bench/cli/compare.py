@@ -27,12 +27,12 @@ from bench.cli.output import read_records
 @json_option
 @reported()
 def command(a: str, b: str, study: Path, json: bool) -> None:
-    """Compare the variances of two studies, estimators or cells.
+    """Compare two studies, two estimators or two cells.
 
-    A and B are two study folders, compared cell by cell; or two estimators of one study, compared on every objective
-    that both were measured on; or two cells of one study, such as 'rloo on gaussian-quadratic'. Nothing is measured.
-    B/A below 1 means that B has the lower variance. If both saw the same noise, the comparison is paired, and finds
-    much smaller differences.
+    Their variances are compared, and nothing is measured. A and B are two study folders, compared cell by cell; or two
+    estimators of one study, compared on every objective that both were measured on; or two cells of one study, such as
+    'rloo on gaussian-quadratic'. B/A below 1 means that B has the lower variance. If both saw the same noise, the
+    comparison is paired, and finds much smaller differences.
     """
     from bench.planning.catalogue import did_you_mean
     from bench.planning.selectors import UsageError, names

@@ -28,7 +28,7 @@ def findings() -> dict[str, Any]:
     return {
         "stochgrad-bench": made_with["stochgrad_bench"],
         "package bench": str(Path(__file__).parents[1]),
-        "also called bench": ", ".join(rivals) or "nothing",
+        "other packages that provide bench": ", ".join(rivals) or "none",
         "catalogue": f"{len(catalogue('estimator'))} estimators, {len(catalogue('objective'))} objectives",
         "python": made_with["python"],
         "torch": made_with["torch"],
@@ -55,7 +55,7 @@ def _cuda(torch: Any) -> str:
 @click.command(name="doctor")
 @json_option
 def command(json: bool) -> None:
-    """Show the versions and hardware that this installation uses."""
+    """Show the versions and the hardware in use."""
     found = findings()
     if json:
         click.echo(dumps(found))

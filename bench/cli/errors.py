@@ -44,7 +44,7 @@ def reported(interrupted: str = SAFE) -> Iterator[None]:
     Args:
         interrupted: part of the message after an interrupt, ``SAFE`` or ``UNWRITTEN``.
     """
-    from bench.planning.selectors import UsageError
+    from bench.planning.selectors import NothingFits, UsageError
     from bench.planning.user_code import Ended, comes_from_user, contained
     from bench.records.lines import Damaged
     from bench.records.store import Busy
@@ -57,6 +57,8 @@ def reported(interrupted: str = SAFE) -> Iterator[None]:
         raise CommandError(str(error), ExitCode.USAGE) from None
     except Ended as error:
         raise CommandError(f"{error}.", ExitCode.FAILED) from None
+    except NothingFits as error:
+        raise CommandError(str(error), ExitCode.NOTHING) from None
     except Damaged as error:
         raise CommandError(str(error), ExitCode.DAMAGED) from None
     except Exception as error:

@@ -15,7 +15,7 @@ from bench.planning.catalogue import Kind, catalogue, served
 @click.argument("what", required=False, type=click.Choice(["estimators", "objectives"]))
 @json_option
 def command(what: str | None, json: bool) -> None:
-    """List the estimators and objectives, one line each."""
+    """List the estimators and objectives, or explain one."""
     kinds = [kind for kind in get_args(Kind) if what in (None, f"{kind}s")]
     if json:
         click.echo(dumps({f"{kind}s": catalogue(kind) for kind in kinds}))

@@ -31,15 +31,25 @@ def read_records(folder: Path) -> list[Record]:
 
     records = store.read(folder)
     if not records:
-        message = f"There are no records in {folder}. Give a folder that `bench run` has written."
+        message = f"There are no records in {str(folder)!r}. Give a folder that `bench run` has written."
         raise CommandError(message, ExitCode.USAGE)
     return records
 
 
 def show(
-    records: Sequence[Record], folder: Path, files: Sequence[Path], *, json: bool, quiet: bool, cost: str = "seconds"
+    records: Sequence[Record],
+    folder: Path,
+    files: Sequence[Path],
+    *,
+    json: bool,
+    quiet: bool,
+    cost: str = "seconds",
+    named: bool = False,
 ) -> None:
-    """Print records as a table or as JSON. Unless ``quiet``, list the files of the study folder on stderr."""
+    """Print records as a table or as JSON. Unless ``quiet``, list the files of the study folder on stderr.
+
+    If ``named``, the user has named the estimators, and every pair that does not fit is printed with the reason.
+    """
     if json:
         from bench.records.lines import plain
 
@@ -50,28 +60,44 @@ def show(
 
         from bench import report
 
-        report.print_table(records, Console(width=None if sys.stdout.isatty() else PIPE_WIDTH), cost)
+        report.print_table(records, Console(width=None if sys.stdout.isatty() else PIPE_WIDTH), cost, named=named)
     if not quiet:
         figures = sum(file.suffix == ".svg" for file in files)
         texts = [file.name for file in files if file.parent == folder]
         click.echo(f"{folder}: {', '.join(['records.jsonl', *texts])} and {figures} figures", err=True)
+        begin = [f"figures/{file.name}" for file in files if file.name in ("heatmap.svg", "training.svg")]
+        page = next((text for text in texts if text.endswith(".md")), "")
+        if begin and page:
+            click.echo(f"Begin with {begin[0]}; {page} explains the columns.", err=True)
 
 
-def finish(records: Sequence[Record], folder: Path, *, json: bool, quiet: bool) -> ExitCode:
+def finish(records: Sequence[Record], folder: Path, *, json: bool, quiet: bool, named: bool = False) -> ExitCode:
     """Write the report of a study, print the records of a command, and return the exit code for their outcomes.
 
+    The printed tables also have the folder's other records of the objectives, so that the best of all is recommended.
+
+    Args:
+        records: the records of the command.
+        folder: the study folder.
+        json: whether to print the command's records as JSON.
+        quiet: whether to print no notes.
+        named: whether the user has named the estimators, so that pairs that do not fit are news.
+
     Raises:
-        CommandError: nothing was measured, because no estimator fits any objective.
+        NothingFits: nothing was measured, because every estimator refused its objective.
     """
     from bench import report
+    from bench.planning.selectors import NothingFits
     from bench.records import store
 
-    show(records, folder, report.write(folder, store.read(folder)), json=json, quiet=quiet)
+    held = store.read(folder)
+    objectives = {record["objective"] for record in records}
+    shown = records if json else [record for record in held if record["objective"] in objectives]
+    files = report.write(folder, held)
     outcomes = {record["outcome"] for record in records}
+    if not outcomes & {Outcome.MEASURED, Outcome.DIVERGED, Outcome.FAILED}:
+        raise NothingFits(record["reason"] for record in records)
+    show(shown, folder, files, json=json, quiet=quiet, named=named)
     if Outcome.FAILED in outcomes:
         return ExitCode.FAILED
-    if not outcomes & {Outcome.MEASURED, Outcome.DIVERGED}:
-        reasons = dict.fromkeys(record["reason"] for record in records)
-        message = f"No cell could be measured, because no estimator fits its objective: {' '.join([*reasons][:3])}"
-        raise CommandError(message, ExitCode.NOTHING)
     return ExitCode.FINE

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from bench.cli.errors import reported
-from bench.cli.options import PATH, json_option, quiet_option
+from bench.cli.options import PATH, json_option, quiet_option, selector
 from bench.cli.output import read_records, show
 
 
@@ -17,15 +17,39 @@ from bench.cli.output import read_records, show
     default="seconds",
     help="Unit of the cost of an estimate: seconds (if measured), or evaluations of f and its gradient [seconds].",
 )
+@selector("estimator", "Report this estimator alone, or these settings of it: rloo or rloo:n=2,4.")
+@selector("objective", "Report this objective alone, or these settings of it.")
+@click.option("--no-figures", is_flag=True, help="Draw no figures; those of an earlier report stay.")
 @json_option
 @quiet_option
 @reported()
-def command(path: Path, cost: str, json: bool, quiet: bool) -> None:
-    """Rebuild the tables and figures of a study. Its records are enough; nothing is measured."""
+def command(
+    path: Path,
+    cost: str,
+    estimator: tuple[str, ...],
+    objective: tuple[str, ...],
+    no_figures: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Rebuild the tables and figures of a study.
+
+    Its records are enough; nothing is measured. With -e and -o, the tables and figures are those of the selected cells
+    until the next report.
+    """
     from bench import report
+    from bench.planning.selectors import UsageError, selects
     from bench.records.store import LINES
 
     folder = path.parent if path.name == LINES else path
     records = read_records(folder)
-    files = report.write(folder, records, cost)
+    for kind, texts in (("estimator", estimator), ("objective", objective)):
+        for text in texts:
+            if not any(selects(text, record, kind) for record in records):  # type: ignore[arg-type]
+                known = ", ".join(dict.fromkeys(record[f"{kind}_name"] for record in records))
+                raise UsageError(f"{text!r} was not measured in this study, which has {known}.")
+        records = [r for r in records if not texts or any(selects(text, r, kind) for text in texts)]  # type: ignore[arg-type]
+    if not records:
+        raise UsageError("No cell of this study is selected by both -e and -o.")
+    files = report.write(folder, records, cost, drawn=not no_figures)
     show(records, folder, files, json=json, quiet=quiet, cost=cost)

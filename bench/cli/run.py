@@ -99,10 +99,11 @@ def command(
     from bench.cli.progress import choose
     from bench.planning.spec import study
 
+    named = bool(estimator)
     estimator += tuple(catalogue("estimator")) if every else ()
     chosen, folder = study(spec, estimator, objective, samples, out, **overrides)
     chosen = chosen if at is None else chosen.with_point(at)
     from bench.execution.run import run
 
     records = run(chosen.on_device(), folder, choose(quiet=quiet), workers, fresh=fresh)
-    return finish(records, folder, json=json, quiet=quiet)
+    return finish(records, folder, json=json, quiet=quiet, named=named)

@@ -10,6 +10,7 @@ from bench.execution.study import StudyWriter
 from bench.execution.tasks import MomentsTask, PilotTask, ReferenceTask, Task, TimingTask
 from bench.measurement import reference
 from bench.planning.cells import Cell, plan
+from bench.planning.selectors import NothingFits
 from bench.planning.settings import Settings
 from bench.planning.spec import Spec
 from bench.records.lines import Outcome, Record
@@ -34,12 +35,15 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1, *
         UsageError: an estimator or an objective cannot be created, or an objective is at fault.
         Damaged: the folder's records cannot be read.
         OSError, Busy: the folder cannot be written.
+        NothingFits: no estimator fits its objective. The folder stays as it is.
     """
     estimators, objectives = spec.instances()
     settings = spec.settings()
     settings.check_device()
     examined = examine(objectives, folder, fresh=fresh)
     cells, skips = plan(estimators, objectives)
+    if not cells:
+        raise NothingFits(skip.reason for skip in skips)
     with StudyWriter(spec, folder, progress, workers, fresh=fresh) as study:
         study.keep_spec()
         for line in examined:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -22,6 +22,14 @@ _MODULE_CLASS = re.compile(r"(?P<name>[A-Za-z_][\w.]*:[A-Za-z_]\w*)(?:(?P<colon>
 
 class UsageError(ValueError):
     """The user's request is invalid. The message is one sentence: what came, what was expected, what to do."""
+
+
+class NothingFits(Exception):
+    """No estimator fits its objective, so nothing can be measured. The message is one sentence with the reasons."""
+
+    def __init__(self, reasons: Iterable[str]) -> None:
+        first = [*dict.fromkeys(reasons)][:3]
+        super().__init__(f"No cell could be measured, because no estimator fits its objective: {' '.join(first)}")
 
 
 @dataclass(frozen=True)
@@ -150,16 +158,27 @@ def names(text: str, record: Mapping[str, Any]) -> bool:
     return _names(estimator, record, "estimator") and (not on or _names(objective, record, "objective"))
 
 
+def selects(text: str, record: Mapping[str, Any], kind: Kind) -> bool:
+    """Tell whether a selector has a record's estimator or objective among its settings; fields left out are free.
+
+    Raises:
+        UsageError: the text is not a selector.
+    """
+    selector = parse(text)
+    name, params = selector.name.rpartition(":")[2], record[f"{kind}_params"]
+    return (canonical_name(kind, name) or kebab(name)) == record[f"{kind}_name"] and all(
+        key in params and any(_reads_as(value, params[key]) for value in values)
+        for key, values in selector.params.items()
+    )
+
+
 def _names(text: str, record: Mapping[str, Any], kind: Kind) -> bool:
     try:
-        selector = parse(text)
+        given = parse(text).params
+        single = all(len(values) == 1 for values in given.values())
+        return single and selects(text, record, kind) and not changed_keys(record[kind]) - given.keys()
     except UsageError:
         return False
-    name, params = selector.name.rpartition(":")[2], record[f"{kind}_params"]
-    same = (canonical_name(kind, name) or kebab(name)) == record[f"{kind}_name"]
-    given = {key: value for key, values in selector.params.items() for value in values}
-    left_out = changed_keys(record[kind]) - given.keys()
-    return same and not left_out and all(key in params and _reads_as(given[key], params[key]) for key in given)
 
 
 def _reads_as(text: str, value: object) -> bool:

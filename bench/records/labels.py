@@ -38,7 +38,8 @@ def labelled(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     shown: dict[tuple[str, str], set[str]] = {}
     values: dict[tuple[str, str, str], set[str]] = {}
     for record, half in product(records, HALVES):
-        if name := record.get(f"{half}_name"):
+        if f"{half}_params" in record:
+            name = record[f"{half}_name"]
             keys = shown.setdefault((half, name), {"n"})
             keys |= changed_keys(record[half])
             for key, value in record[f"{half}_params"].items():
@@ -53,7 +54,7 @@ def labelled(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _label(record: Mapping[str, Any], half: str, shown: Mapping[tuple[str, str], set[str]]) -> str:
     """Return the label of half a cell; as it is if the record has no parameters, as in an event of the gate."""
-    name = record.get(f"{half}_name")
-    if not name:
+    if f"{half}_params" not in record:
         return str(record[half])
+    name = record[f"{half}_name"]
     return spelled(name, {key: value for key, value in record[f"{half}_params"].items() if key in shown[half, name]})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.records.lines import Outcome
 from bench.report import words
 from bench.report.frame import each
 from bench.stats.comparison import work_normalised
-from bench.stats.printing import format_number
+from bench.stats.printing import NONE, format_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +55,44 @@ def _product(row: Any) -> tuple[float, float, float]:
     return value, low, math.nan if high is None else high
 
 
+class _Standing(NamedTuple):
+    """Who is best on one problem, as far as the intervals show.
+
+    ``rivals`` are the unbiased runs by variance times cost, ``tied`` those whose intervals meet the first one's.
+    ``second`` is the next best estimator, with the range of work that it needs instead of 1. ``biased`` has the lower
+    error in budgets of up to ``estimates`` of the best.
+    """
+
+    rivals: list[Any]
+    tied: list[Any]
+    exact: list[Any]
+    second: str = ""
+    factor: str = ""
+    biased: str = ""
+    estimates: float = 0.0
+
+
+def _standing(rows: list[Any]) -> _Standing:
+    rivals = [r for r in rows if r.fair and r.variance_times_cost > 0 and not r.exact]
+    rivals.sort(key=lambda r: r.variance_times_cost)
+    exact = [r for r in rows if r.exact]
+    if not rivals:
+        return _Standing([], [], exact)
+    first = rivals[0]
+    low, high = first.variance_times_cost_low, first.variance_times_cost_high
+    found = _Standing(rivals, [r for r in rivals[1:] if not r.variance_times_cost_low > high], exact)
+    if len(rivals) > 1 and not found.tied:
+        others = [r for r in rivals[1:] if r.estimator_name != first.estimator_name] or rivals[1:]
+        second = min(others, key=lambda r: r.variance_times_cost_low)
+        least, most = second.variance_times_cost_low / high, second.variance_times_cost_high / low
+        factor = f"≥ {format_number(least, 2)}" if math.isnan(most) else words.span(least, most)
+        found = found._replace(second=second.estimator, factor=factor)
+    lasting = max((r for r in rows if r.biased), key=lambda r: _crossing(r, first), default=None)
+    if lasting is not None and (estimates := _crossing(lasting, first)) > 1:
+        found = found._replace(biased=lasting.estimator, estimates=estimates)
+    return found
+
+
 def advice(rows: list[Any]) -> str:
     """Return a sentence that recommends an estimator for one problem and claims no more than the intervals show.
 
@@ -65,38 +103,52 @@ def advice(rows: list[Any]) -> str:
     Args:
         rows: the measured runs of one problem, from a ``priced`` frame.
     """
-    if refuted := [r for r in rows if r.biased and r.deterministic and r.unbiased]:
+    if refuted := _refuted(rows):
         return _at_fault(refuted[0])
-    rivals = [r for r in rows if r.fair and r.variance_times_cost > 0 and not r.exact]
-    rivals.sort(key=lambda r: r.variance_times_cost)
-    exact = [r for r in rows if r.exact]
-    if not rivals:
-        return _without_rivals(rows, exact)
-    best = rivals[0]
-    best_low, best_high = best.variance_times_cost_low, best.variance_times_cost_high
-    tied = [r for r in rivals[1:] if not r.variance_times_cost_low > best_high]
-    cost = f"variance × {UNITS[best.unit]}"
-    if len(rivals) == 1:
-        parts = [f"{best.estimator}: the only unbiased estimator here with a variance to trust"]
-    elif tied:
-        names = _alternatives([best, *tied])
-        parts = [f"use {names}: overlapping intervals of {cost}, the lowest of {len(rivals)} unbiased"]
+    found = _standing(rows)
+    if not found.rivals:
+        return _without_rivals(rows, found.exact)
+    first, count = found.rivals[0], len(found.rivals)
+    cost = f"variance × {UNITS[first.unit]}"
+    if count == 1:
+        parts = [f"{first.estimator}: the only unbiased estimator here with a variance to trust"]
+    elif found.tied:
+        parts = [f"use {_alternatives([first, *found.tied])}: tied for the lowest {cost} among {count} unbiased"]
     else:
-        others = [r for r in rivals[1:] if r.estimator_name != best.estimator_name] or rivals[1:]
-        second = min(others, key=lambda r: r.variance_times_cost_low)
-        least, most = second.variance_times_cost_low / best_high, second.variance_times_cost_high / best_low
-        factor = f"≥ {format_number(least, 2)}" if math.isnan(most) else words.span(least, most)
-        needs = f"{second.estimator} needs {factor} times it"
-        parts = [f"use {best.estimator}: lowest {cost} of {len(rivals)} unbiased; {needs}"]
-    if learned := [r.estimator for r in [best, *tied][:SHOWN] if r.learned]:
+        needs = f"{found.second} needs {found.factor} times as much for the same precision"
+        parts = [f"use {first.estimator}: lowest {cost} of {count} unbiased; {needs}"]
+    if learned := [r.estimator for r in [first, *found.tied][:SHOWN] if r.learned]:
         was = "was" if len(learned) == 1 else "were"
         parts.append(f"{' and '.join(learned)} learned and {was} frozen at this point, which training never has")
-    lasting = max((r for r in rows if r.biased), key=lambda r: _crossing(r, best), default=None)
-    if lasting is not None and (estimates := _crossing(lasting, best)) > 1:
-        budget = f"{format_number(estimates, 2)} estimates of {best.estimator}"
-        parts.append(f"biased {lasting.estimator} has the lower error for budgets up to {budget}")
-    lead = f"{_exact(min(exact, key=lambda r: r.price), best)}, " if exact else ""
+    if found.biased:
+        budget = f"{format_number(found.estimates, 2)} estimates of {first.estimator}"
+        parts.append(f"below a budget of {budget}, {found.biased} has the lower error in spite of its bias")
+    lead = f"{_exact(min(found.exact, key=lambda r: r.price), first)}, " if found.exact else ""
     return lead + "; ".join(parts)
+
+
+def best(rows: list[Any]) -> tuple[str, str, str]:
+    """Return three texts on one problem: the best unbiased estimators; the work the next best needs; a biased one.
+
+    The work is a multiple of the best one's for the same precision. The biased estimator comes with the budget up to
+    which its error is lower, in estimates of the best unbiased one.
+
+    Args:
+        rows: the measured runs of one problem, from a ``priced`` frame.
+    """
+    if _refuted(rows):
+        return "the objective is at fault", NONE, NONE
+    found = _standing(rows)
+    exact = [f"{min(found.exact, key=lambda r: r.price).estimator} (exact)"] if found.exact else []
+    leaders = [_alternatives([found.rivals[0], *found.tied])] if found.rivals else []
+    needs = f"{found.factor} times as much" if found.factor else "tied" if found.tied else NONE
+    biased = f"{found.biased}, up to {format_number(found.estimates, 2)} estimates" if found.biased else NONE
+    return "; ".join([*exact, *leaders]) or NONE, needs, biased
+
+
+def _refuted(rows: list[Any]) -> list[Any]:
+    """Return the runs of exact methods whose gradient is not the exact one."""
+    return [r for r in rows if r.biased and r.deterministic and r.unbiased]
 
 
 def _at_fault(row: Any) -> str:
@@ -111,6 +163,8 @@ def _at_fault(row: Any) -> str:
 def _alternatives(rows: list[Any]) -> str:
     """Join names: ``x or y``, ``x, y or 3 more``."""
     names = [r.estimator for r in rows]
+    if len(names) == 1:
+        return str(names[0])
     if len(names) > SHOWN:
         names = [*names[: SHOWN - 1], f"{len(names) - SHOWN + 1} more"]
     return f"{', '.join(names[:-1])} or {names[-1]}"
@@ -134,9 +188,9 @@ def _without_rivals(rows: list[Any], exact: list[Any]) -> str:
 def _exact(row: Any, best: Any) -> str:
     """Weigh an exact method against the best random one."""
     if row.price <= best.price:
-        return f"use {row.estimator}: exact, and no dearer than an estimate; of the random ones"
+        return f"use {row.estimator}: exact, and no more expensive than one random estimate; of the random ones"
     times = format_number(row.price / best.price, 2)
-    return f"{row.estimator} is exact, for the price of {times} estimates of {best.estimator}; for less"
+    return f"{row.estimator} is exact at the cost of {times} estimates of {best.estimator}; on a smaller budget"
 
 
 def _crossing(row: Any, best: Any) -> float:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Records = Sequence[Mapping[str, Any]]
 
 
-def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
+def write(folder: Path, records: Records, cost: str = "seconds", *, drawn: bool = True) -> list[Path]:
     """Write ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*.svg``, ``*.png``; return the paths written.
 
     A study of training gets ``training.md`` and ``training.csv`` instead of the three tables; a study with both kinds
@@ -32,6 +32,7 @@ def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
         folder: the study folder; made if it does not exist.
         records: all or some of the records in ``records.jsonl``; failed ones alone are enough.
         cost: the unit of cost of an estimate, "seconds" or "evaluations".
+        drawn: whether to draw the figures; if not, those of an earlier report stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     title, trained = folder.resolve().name, _trained(records)
@@ -50,7 +51,7 @@ def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
     for name, text in texts.items():
         files.write(folder / name, text)
     written = [folder / name for name in texts]
-    for name, image in chain.from_iterable(images):
+    for name, image in chain.from_iterable(images if drawn else ()):
         path = folder / "figures" / name
         if image is None:
             path.unlink(missing_ok=True)
@@ -60,11 +61,14 @@ def write(folder: Path, records: Records, cost: str = "seconds") -> list[Path]:
     return written
 
 
-def print_table(records: Records, console: Console, cost: str = "seconds") -> None:
-    """Print a study's tables, 100 characters wide or more; a narrower console gets fewer columns, a pipe plain text."""
+def print_table(records: Records, console: Console, cost: str = "seconds", *, named: bool = False) -> None:
+    """Print a study's tables, 100 characters wide or more; a narrower console gets fewer columns, a pipe plain text.
+
+    If ``named``, every pair that does not fit is printed with the reason, else their number.
+    """
     trained = _trained(records)
     if not trained or len(trained) < len(records):
-        tables.show(prepared(records, cost), console)
+        tables.show(prepared(records, cost), console, named=named)
     if trained:
         training.show(trained, console)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from bench.records.lines import Outcome
 from bench.records.text import in_markdown
 from bench.report import words
-from bench.report.cost import UNITS, advice
+from bench.report.cost import UNITS, advice, best
 from bench.report.frame import each
 from bench.stats.printing import NONE, format_number, format_rank
 
@@ -57,10 +57,21 @@ NOTES = (
 
 HEADER = ("estimator", "rank", "bias", "variance (95 %)", "eff.", "cos", "f + ∇f", "time", "remarks")
 DROPPED_FIRST = ("cos", "f + ∇f", "rank", "time", "eff.")
-LEFT = ("estimator", "bias", "variance (95 %)", "remarks")  # columns; all others are aligned right
+LEFT = (
+    "estimator",
+    "bias",
+    "variance (95 %)",
+    "remarks",
+    "objective",
+    "best unbiased",
+    "lower error, though biased",
+)  # columns; all others are aligned right
 FOLDED = {"estimator": 26, "remarks": 12}
 """Columns that wrap on a narrow terminal, with their least width: if it is too much, another column is dropped."""
 SKIPS_SHOWN = 8
+CLOSING = 3
+"""Fewest problems of a study whose printed tables end with a table of the best estimators."""
+BEST = ("objective", "best unbiased", "next best needs", "lower error, though biased")
 
 Rows = Sequence[Sequence[str]]
 
@@ -223,8 +234,12 @@ def provenance(table: pd.DataFrame) -> str:
     return f"Runs: {', '.join(shown)}. {', '.join(settings)}, seed {seeds}."
 
 
-def show(table: pd.DataFrame, console: Console) -> None:
-    """Print the study in the width of the console. If it is narrow, the least important columns are dropped."""
+def show(table: pd.DataFrame, console: Console, *, named: bool = False) -> None:
+    """Print the study in the width of the console, the least important columns dropped if it is narrow.
+
+    If there are several problems, a table of the best estimators closes the study. If ``named``, every pair that does
+    not fit is printed with the reason, else their number.
+    """
     from rich.text import Text
 
     texts = sections(table, terse=True)
@@ -236,10 +251,22 @@ def show(table: pd.DataFrame, console: Console) -> None:
     failed, skipped = absences(table)
     for line in failed:
         console.print(Text(f"failed: {line}", style="red"))
-    for line in skipped[:SKIPS_SHOWN]:
+    for line in skipped[:SKIPS_SHOWN] if named else ():
         console.print(Text(f"not applicable: {line}", style="dim"))
-    if len(skipped) > SKIPS_SHOWN:
+    if not named and skipped:
+        pairs = int((table["outcome"] == Outcome.SKIPPED).sum())
+        does = "pair does" if pairs == 1 else "pairs do"
+        console.print(Text(f"{pairs} {does} not fit; table.md has the reasons", style="dim"))
+    elif len(skipped) > SKIPS_SHOWN:
         console.print(Text(f"not applicable: {len(skipped) - SKIPS_SHOWN} more, all in table.md", style="dim"))
+    if dropped := [
+        name for name in filled(HEADER, [row for section in texts for row in section.body])[0] if name not in kept
+    ]:
+        console.print(Text(f"too narrow for {', '.join(dropped)}; table.md has all columns", style="dim"))
+    if len(texts) >= CLOSING:
+        console.print()
+        body = [list(row) for row in closing(table)]
+        show_section(console, "In short", "unbiased by variance × cost", BEST, body, {})
 
 
 def show_section(
@@ -268,6 +295,13 @@ def show_section(
     for part in parts:
         console.print(Padding(part, (0, 0, 0, 2), expand=False))
     console.print()
+
+
+def closing(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Return a row for each problem: its name and who is best, in the columns of ``BEST``."""
+    groups = _run(table).groupby("problem", sort=False)
+    measured = ((problem, [r for r in each(group) if r.outcome == Outcome.MEASURED]) for problem, group in groups)
+    return [(str(problem), *best(rows)) for problem, rows in measured if rows]
 
 
 def _fitting(rows: Rows, width: int) -> dict[str, int]:

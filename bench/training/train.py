@@ -22,6 +22,7 @@ from bench.measurement.lines import head
 from bench.measurement.objective_checks import QUICK, training_data
 from bench.objectives.autoencoders import weights
 from bench.planning.cells import Cell, plan
+from bench.planning.selectors import NothingFits
 from bench.planning.spec import Spec
 from bench.records import files
 from bench.records.identity import digest
@@ -128,10 +129,13 @@ def train(
         UsageError: an estimator or an objective cannot be created, or an objective is at fault.
         Damaged: the folder's records cannot be read.
         OSError, Busy: the folder cannot be written.
+        NothingFits: no estimator fits its objective. The folder stays as it is.
     """
     estimators, objectives = spec.instances()
     examined = examine(objectives, folder, (*QUICK, training_data), fresh=fresh)
     cells, skips = plan(estimators, objectives)
+    if not cells:
+        raise NothingFits(skip.reason for skip in skips)
     keep = folder / WEIGHTS if keep_weights else None
     runs = [TrainingRun.of(cell, how, seed, keep) for seed in range(how.seeds) for cell in cells]
     refused = [TrainingRun.of(skip.cell, how, 0) for skip in skips]

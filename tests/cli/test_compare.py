@@ -90,7 +90,7 @@ def test_what_does_not_vary_is_not_compared(studies):
             2,
             "Did you mean 'reparameterization:n=",
         ),
-        (("reparameterization", "reparameterization:n=4"), 2, "There are no records in results/default."),
+        (("reparameterization", "reparameterization:n=4"), 2, "There are no records in 'results/default'."),
         ((BEFORE,), 2, "Missing argument"),
         (
             ("reparameterization on gaussian-cosine", "rloo on gaussian-quadratic", "--study", BEFORE),

@@ -13,7 +13,7 @@ def test_the_findings_describe_this_machine(call):
     assert found["torch"] == importlib.metadata.version("torch")
     assert found["package bench"] == str(Path(bench.__file__).parent)
     assert found["torch threads"] == torch.get_num_threads()
-    assert found["also called bench"] == "nothing"
+    assert found["other packages that provide bench"] == "none"
     assert found["cores"] >= 1
 
 
@@ -25,4 +25,4 @@ def test_every_finding_is_a_line(call):
 def test_a_rival_distribution_is_named(monkeypatch):
     owners = {"bench": ["stochgrad-bench", "frappe-bench"]}
     monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: owners)
-    assert doctor.findings()["also called bench"] == "frappe-bench"
+    assert doctor.findings()["other packages that provide bench"] == "frappe-bench"

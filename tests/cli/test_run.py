@@ -84,7 +84,7 @@ def mine(tmp_path, monkeypatch):
         (["run", "."], "spec.toml cannot be read"),
         (["run", "-e", "rloo", "--out", "broken.toml"], "broken.toml cannot be written: File exists."),
         (["run", "-e", "rloo", "--out", "broken.toml/deep"], "cannot be written: Not a directory."),
-        (["report", "absent"], "There are no records in absent."),
+        (["report", "absent"], "There are no records in 'absent'."),
         (["report"], "Missing argument"),
     ],
 )
