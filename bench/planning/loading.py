@@ -224,3 +224,25 @@ def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
         why = "and records would mix them up. Rename your class."
         raise UsageError(f"{name} has the name of the catalogue's {cls}, {why}")
     return found
+
+
+def family_named(name: str) -> type:
+    """Return the class of distributions with this name, of torch or of ``estimators``, in any capitals.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    from torch import distributions
+
+    import estimators
+
+    known = {
+        key: value
+        for module in (distributions, estimators)
+        for key, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, distributions.Distribution)
+    }
+    wanted = next((key for key in known if key.lower() == name.lower()), None)
+    if wanted is None:
+        raise UsageError(f"There is no family of distributions {name!r}.{did_you_mean(name, known)}")
+    return known[wanted]

@@ -77,3 +77,50 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     )
     os.close(write)
     assert "Traceback" not in done.stderr
+
+
+def test_help_and_version_can_be_asked_for_in_other_words(call):
+    assert call("help").out == call("--help").out
+    assert call("help", "run").out == call("run", "--help").out
+    assert call("help", "rnu").code == 2
+    assert call("-V").out == call("--version").out
+
+
+def test_commands_are_listed_by_use_and_their_lines_are_whole(call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = call("--help").out
+    assert text.index("\n  run ") < text.index("\n  report ") < text.index("\n  doctor ")
+    assert "..." not in text.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["run", "rloo", "-o", "gaussian-cosine"], "rloo is an estimator: give it as -e rloo."),
+        (["run", "GaussianCosine", "-e", "rloo"], "GaussianCosine is an objective: give it as -o GaussianCosine."),
+        (["run", "-e", "rloo", "n=4"], "as in -e rloo:n=4."),
+        (["run", "--samples", "2", "4"], "as in --samples 2,4."),
+        (["run", "x.toml", "-e", "rloo", "n=4"], "as in -e rloo:n=4."),
+        (["run", "-e", "rloo", "-e", "rloo,disarm"], "Repeat -e: -e rloo -e disarm."),
+        (["run", "-e", "rloo:n=2..8"], "Several values are joined by commas, as in n=2,4,8."),
+        (["run", "-e", "rloo:n=[2,4]"], "Several values are joined by commas, as in n=2,4,8."),
+    ],
+)
+def test_a_word_in_the_wrong_place_is_answered_with_the_right_one(call, words, hint):
+    result = call(*words)
+    assert (result.code, result.out) == (2, "")
+    assert hint in result.err
+
+
+def test_what_does_not_fit_is_said_once_and_makes_no_folder(call, tmp_path):
+    result = call("run", "-e", "gumbel-softmax", "-o", "gaussian-quadratic")
+    assert (result.code, result.out) == (4, "")
+    assert result.err.count("GumbelSoftmax") == 1
+    assert not list(tmp_path.iterdir())
+    assert call("train", "-e", "gumbel-softmax", "-o", "gaussian-quadratic").code == 4
+    assert not list(tmp_path.iterdir())
+
+
+def test_n_is_another_name_of_samples(call):
+    words = ("-e", "rloo", "-o", "gaussian-cosine", "--replicates", "64", "--no-timing", "--quiet")
+    assert call("run", *words, "--n", "4").out == call("run", *words, "--samples", "4").out

@@ -161,12 +161,19 @@ def test_missing_and_broken_files_are_reported(tmp_path):
     with pytest.raises(UsageError, match=r"broken\.toml is not TOML: .*line 1"):
         Spec.read(write(tmp_path / "broken.toml", "seed = = 1"))
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match="is not TOML"):
+    with pytest.raises(UsageError, match="is not text in UTF-8"):
         Spec.read(tmp_path / "binary.toml")
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         Spec.read(tmp_path / "absent.toml")
     with pytest.raises(UsageError, match="cannot be read: Is a directory"):
         Spec.read(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path):
+    path = write(tmp_path / "mine.toml", 'estimators = ["rloo"]\nobjectives = ["gaussian-cosine"]')
+    plain = Spec.read(path)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert Spec.read(path) == plain
 
 
 # writing

@@ -44,6 +44,14 @@ def test_a_torn_line_loses_nothing_else(tmp_path, cut):
         writer.append(line("after"))
     runs = [r["run"] for r in store.read(tmp_path)]
     assert [r for r in runs if r != "torn"] == ["before", "after"]
+    assert [json.loads(text)["run"] for text in path.read_text().splitlines()] == runs, "every line is JSON"
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path):
+    path = tmp_path / store.LINES
+    first, second = (dumps(line(name)) + "\n" for name in ("first", "second"))
+    path.write_text(f"\ufeff{first}\ufeff{second}", encoding="utf-8")
+    assert [r["run"] for r in store.read(tmp_path)] == ["first", "second"]
 
 
 def test_without_healing_the_next_record_would_be_lost(tmp_path):
