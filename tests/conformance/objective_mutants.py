@@ -704,7 +704,25 @@ class Slow(Changed, Attention):
         return with_f(problem, slow)
 
 
+@dataclass(frozen=True)
+class SparseReward(Objective):
+    """f is 1 if all of 24 bits are 1, which no sample shows."""
+
+    dim = 24
+    family = Bernoulli
+    maximise = True
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        theta = {"logits": torch.zeros(24, dtype=dtype, device=device, requires_grad=True)}
+
+        def q(theta):
+            return Independent(Bernoulli(logits=theta["logits"]), 1)
+
+        return Problem(theta, q, lambda _q: lambda x: x.prod(-1), lambda theta: theta["logits"].sigmoid().prod())
+
+
 RIGHT = [
+    SparseReward(),
     Slow(),
     WholeNumbers(),
     Attention(),
