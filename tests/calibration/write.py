@@ -113,7 +113,6 @@ def null_frame(results: Results) -> tuple[pd.DataFrame, list[list[Any]]]:
                 "cell": first.label,
                 "cv2": first.entry.cv2,
                 "khat": first.entry.khat,
-                "status": first.entry.status,
                 "cases": len(each),
                 "confirmed_rate": sum(flagged) / len(each),
             }
