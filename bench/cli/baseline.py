@@ -69,7 +69,7 @@ def show(name: str, json: bool) -> None:
 @options.data_dir
 @options.folder("--from", "study", help="Use the records of a study; measure nothing.")
 @options.budget(help="Replicates per cell: quick 1e4; full 1e5, or 4e5 for noisier cells [full].")
-@options.replicates(type=click.IntRange(SMALLEST_DRAW), help="Replicates per cell, instead of a budget.")
+@options.replicates(type=options.Count(SMALLEST_DRAW), help="Replicates per cell, instead of a budget.")
 @options.seed(help="Seed of all noise [the spec's].")
 @options.dtype(help="Type of samples and gradients [the spec's].")
 @options.device(help="Device to measure on [the spec's].")

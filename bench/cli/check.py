@@ -32,7 +32,7 @@ from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
 @options.selectors
 @options.data_dir
 @options.budget(help="Replicates of the first stage: quick 1000, full 10000.")
-@options.replicates(type=int, help="Replicates of the first stage [a tenth of the baseline's].")
+@options.replicates(help="Replicates of the first stage [a tenth of the baseline's].")
 @options.seed(help="Seed of the first stage [the baseline's].")
 @click.option(
     "--margin", type=float, metavar="M", help="Growth of a variance that passes, 0.1 for 10 % [0.05 or 0.1, by cell]."

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 BUDGETS = {"quick": (10_000, 1_000), "full": (100_000, 10_000)}
 """For each budget, the replicates per cell of a baseline, and of the first stage of a check."""
 PATH = click.Path(path_type=Path)
+MOST = 10**15
+"""The largest number that an option accepts as a count."""
 VARIABLE = "BENCH_DATA_DIR"
 """Environment variable for the folder of images; its name is repeated here, as ``bench.objectives`` imports torch."""
 
@@ -114,7 +117,28 @@ name_argument = click.argument("name", shell_complete=complete_baseline)
 
 # how to measure it, and what to write: each command adds the help text, which names the default in brackets
 
-number = partial(click.option, type=click.IntRange(1), metavar="N")
+
+class Count(click.ParamType):
+    """A whole number from ``least`` to 10^15, written as 10000, 10_000 or 1e4."""
+
+    name = "number"
+
+    def __init__(self, least: int = 1) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number that a word means; fail with one sentence if it means none."""
+        try:
+            found = Decimal(value)
+            if self.least <= found <= MOST and found == int(found):
+                return int(found)
+        except InvalidOperation:
+            pass
+        said = f"{value!r} is not a whole number from {self.least} to 10^15. Write it as 10000, 10_000 or 1e4."
+        return self.fail(said, param, ctx)
+
+
+number = partial(click.option, type=Count(), metavar="N")
 folder = partial(click.option, type=PATH, metavar="FOLDER")
 replicates = partial(number, "--replicates", metavar="R")
 budget = partial(click.option, "--budget", type=click.Choice(list(BUDGETS)))

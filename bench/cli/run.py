@@ -1,5 +1,6 @@
 """The command ``bench run``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from bench.cli import options
 from bench.cli.errors import ExitCode, reported
 from bench.cli.output import finish
 from bench.planning.catalogue import catalogue
+from bench.records.lines import LineKind, Outcome, Record
 
 
 def _numbers(_context: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -106,4 +108,16 @@ def command(
     from bench.execution.run import run
 
     records = run(chosen.on_device(), folder, choose(quiet=quiet), workers, fresh=fresh)
+    if not quiet and chosen.precision is None and (note := rounded_up(records, chosen.replicates)):
+        click.echo(note, err=True)
     return finish(records, folder, json=json, quiet=quiet, named=named)
+
+
+def rounded_up(records: Sequence[Record], asked: int) -> str:
+    """Return a sentence on the replicates that were measured instead of those ``asked`` for; empty if they agree."""
+    measured = [r for r in records if r["kind"] == LineKind.MOMENTS and r["outcome"] == Outcome.MEASURED]
+    found = sorted({r["replicates"] for r in measured if not r["deterministic"]})
+    if not found or found == [asked]:
+        return ""
+    count = f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"
+    return f"Measured {count} replicates, not {asked:,}: they are made in whole draws."

@@ -30,7 +30,7 @@ from bench.training.settings import OPTIMIZERS
 @click.option("--lr", "rate", type=float, metavar="RATE", help="Learning rate, above 0 [0.001].")
 @options.number("--measure-every", help="Steps from one measurement to the next [a twentieth of all steps].")
 @options.replicates(
-    type=click.IntRange(0), help="Replicates of each measurement of the variance; 0 for no measurement [256]."
+    type=options.Count(0), help="Replicates of each measurement of the variance; 0 for no measurement [256]."
 )
 @options.dtype(help="Type of weights and samples [float32].")
 @options.device_or_auto(help="Device to train on [cpu].")

@@ -73,7 +73,11 @@ def mine(tmp_path, monkeypatch):
         (["run", "--samples", "0"], "'0' is not a list"),
         (["run", "--seed", "x"], "'--seed'"),
         (["run", "--seed", "-1"], "'--seed'"),
-        (["run", "--replicates", "0"], "'--replicates'"),
+        (["run", "--replicates", "0"], "'0' is not a whole number from 1 to 10^15. Write it as 10000, 10_000 or 1e4."),
+        (["run", "--replicates", "1.5e0"], "'1.5e0' is not a whole number"),
+        (["run", "--replicates", "nan"], "'nan' is not a whole number"),
+        (["run", "--replicates", "1e999999999"], "'1e999999999' is not a whole number"),
+        (["check", "--baseline", "ci", "--replicates", "many"], "'many' is not a whole number"),
         (["run", "--dtype", "float16"], "'--dtype'"),
         (["run", "--replicate", "3"], "No such option"),
         (["rnu"], "No such command 'rnu'"),
@@ -143,6 +147,15 @@ def test_json_is_one_document_with_every_record(call, tmp_path):
     assert all("sums" not in r for r in document["records"])
     assert set(map(os.path.basename, document["files"])) == {"table.md", "table.csv", "table.tex"}
     assert all((tmp_path / file).exists() for file in document["files"])
+
+
+def test_a_count_may_be_written_as_a_power_of_ten_and_the_run_says_what_was_made_of_it(call, tmp_path):
+    words = ("run", "-e", "rloo", "-o", "bernoulli-quadratic", "--no-timing", "--out", "s")
+    said = call(*words, "--replicates", "3e2").err
+    assert "Measured 512 replicates, not 300: they are made in whole draws.\n" in said
+    assert {line["replicates"] for line in lines(tmp_path / "s") if line["kind"] == "moments"} == {512}
+    assert "whole draws" not in call(*words, "--replicates", "1_024").err
+    assert "whole draws" not in call(*words, "--replicates", "300", "--quiet").err
 
 
 def test_the_table_goes_to_stdout_and_everything_else_to_stderr(call):
