@@ -6,11 +6,16 @@ from typing import Any
 
 from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
+from bench.report.frame import setting_text
 from bench.stats import ComparedRun, compare, format_interval, format_number, format_variance, holm
 from bench.stats.printing import NONE
 from bench.stats.summary import finite
 
 Record = Mapping[str, Any]
+Pair = tuple[str, Record, Record]
+"""A label and the two records that are compared."""
+SETTINGS = ("dtype", "device", "seed", "common_noise")
+"""Keys of the settings that two runs must share to be compared within a study."""
 
 LEVEL = 0.05
 """Probability that a comparison without any true difference calls at least one cell different."""
@@ -60,7 +65,7 @@ def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Compariso
     both = labelled([*a, *b])
     first, second = _by_cell(both[: len(a)]), _by_cell(both[len(a) :])
     pairs = [(_label(first[key][0]), *_matching(first[key], second[key])) for key in first if key in second]
-    return _compared(pairs), _only(first, second), _only(second, first)
+    return _compared(_told_apart(pairs)), _only(first, second), _only(second, first)
 
 
 def of_estimators(records: Sequence[Record], a: str, b: str, names: Callable[[str, Record], bool]) -> list[Comparison]:
@@ -85,7 +90,7 @@ def of_estimators(records: Sequence[Record], a: str, b: str, names: Callable[[st
         if rivals:
             y = max(rivals, key=lambda y: (y["replicates"] == x["replicates"], y["replicates"]))
             pairs.append((x["objective"] if by_objective else f"{_label(x)}, {_label(y)}", x, y))
-    return _compared(pairs)
+    return _compared(_told_apart(pairs))
 
 
 def table(found: Sequence[Comparison]) -> str:
@@ -120,7 +125,18 @@ def _only(these: Mapping[tuple[str, ...], list[Record]], those: Mapping[tuple[st
 
 
 def _settings(record: Record) -> tuple[Any, ...]:
-    return tuple(record[key] for key in ("dtype", "device", "seed", "common_noise"))
+    return tuple(record[key] for key in SETTINGS)
+
+
+def _told_apart(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs; where several have one label, each is named with the settings that differ between them."""
+    found = []
+    for label, x, y in pairs:
+        alike = [a for other, a, _ in pairs if other == label]
+        parts = [setting_text(key, x[key]) for key in SETTINGS if len({a[key] for a in alike}) > 1]
+        parts += [f"R={x['replicates']:,}"] if len({a["replicates"] for a in alike}) > 1 else []
+        found.append((f"{label} ({', '.join(parts)})" if parts else label, x, y))
+    return found
 
 
 def _matching(a: Sequence[Record], b: Sequence[Record]) -> tuple[Record, Record]:
@@ -154,7 +170,7 @@ def _variance(record: Record, run: ComparedRun) -> str:
     return "0" if record["deterministic"] else format_variance(run.summary)
 
 
-def _compared(pairs: Sequence[tuple[str, Record, Record]]) -> list[Comparison]:
+def _compared(pairs: Sequence[Pair]) -> list[Comparison]:
     runs = [(ComparedRun.of(a), ComparedRun.of(b)) for _, a, b in pairs]
     ratios = [
         compare(y, x, common=_share_noise(a, b))

@@ -133,7 +133,7 @@ def _problems(table: pd.DataFrame) -> pd.Series[str]:
     contents = runs.groupby("objective")["files"].nunique()
     names = []
     for row in each(table):
-        parts = [_setting(key, getattr(row, key)) for key in varying]
+        parts = [setting_text(key, getattr(row, key)) for key in varying]
         parts += [f"R={row.replicates:,.0f}"] if row.objective in objectives else []
         parts += [row.files] if contents.get(row.objective, 1) > 1 else []
         named = parts and row.outcome != Outcome.SKIPPED
@@ -141,7 +141,7 @@ def _problems(table: pd.DataFrame) -> pd.Series[str]:
     return pd.Series(names, index=table.index, dtype=object)
 
 
-def _setting(key: str, value: Any) -> str:
+def setting_text(key: str, value: Any) -> str:
     """Return a setting in words: ``float64``, ``seed 3``, ``own noise``."""
     if key == "seed":
         return f"seed {value:.0f}"

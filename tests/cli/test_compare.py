@@ -74,6 +74,25 @@ def test_cells_of_different_objectives_are_compared_too(studies):
     assert cell["ratio"] > 1
 
 
+@pytest.mark.parametrize(
+    ("more", "first", "second"),
+    [
+        (("--seed", "1"), "seed 0", "seed 1"),
+        (("--dtype", "float64"), "float32", "float64"),
+        (("--no-common-noise",), "common noise", "own noise"),
+        (("--replicates", "4096"), "R=2,048", "R=4,096"),
+    ],
+)
+def test_rows_of_one_objective_are_told_apart_by_what_differs(call, more, first, second):
+    words = ("run", "-e", "rloo", "-e", "score-function", "-o", "bernoulli-quadratic", "--replicates", "2048")
+    words = (*words, "--no-timing", "--quiet", "--out", BEFORE)
+    call(*words, "-o", "gaussian-cosine")
+    call(*words, *more)
+    names = [cell["cell"] for cell in cells(call("compare", "rloo", "score-function", "--study", BEFORE, "--json"))]
+    assert [name.partition(" (")[2] for name in names if "bernoulli" in name] == [f"{first})", f"{second})"]
+    assert [name.partition(" (")[2] for name in names if "cosine" in name] == [""]
+
+
 def test_what_does_not_vary_is_not_compared(studies):
     words = ("-o", "bernoulli-quadratic", "--replicates", "2048", "--no-timing", "--quiet", "--out", BEFORE)
     studies("run", "-e", "rloo", "-e", "enumeration", *words)
