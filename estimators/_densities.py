@@ -20,11 +20,11 @@ from torch.distributions import (
 )
 
 from estimators._axes import one_hot, over_event, over_samples, spread, weighted_sum
-from estimators._protocol import closed, has_law, inner
+from estimators._protocol import Refusal, closed, has_law, inner
 from estimators._rows import is_trained, one, parameters
 from estimators._supports import refuse_unseen
 from estimators._surrogate import inject, inject_at, pull_through_sigmoid, with_derivative
-from estimators._transforms import reusable
+from estimators._transforms import reusable, transformed
 from estimators.distributions import Drawable
 
 
@@ -80,7 +80,7 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
         constant = over_event(base.scale.log() + math.log(2 * math.pi) / 2, event)
         return over_event(z.square(), event) / -2 - constant
     if has_law(type(inner(q)), Poisson):
-        rate = parameters(q)["rate"]
+        rate, x = torch.broadcast_tensors(parameters(q)["rate"], x)  # type: ignore[no-untyped-call]
         counted = x.xlogy(torch.where(x > 0, rate, 1))  # torch's own has the derivative 0/0 at a rate of 0
         return over_event(counted - rate - (x + 1).lgamma(), len(q.event_shape))
     base = inner(q)
@@ -169,6 +169,9 @@ def untransformed(q: Distribution, x: Tensor) -> tuple[Distribution, Tensor]:
 
     They are those below the transforms of q, unless these are trained. A transform with a cache gives the very point
     that it made x from, which is exact even where its value is rounded, as a saturated tanh is to 1.
+
+    Raises:
+        Refusal: without a cache, the point is infinite, because x was rounded to an end of its support.
     """
     base = inner(q)
     if not isinstance(base, TransformedDistribution) or type(base).log_prob is not TransformedDistribution.log_prob:
@@ -177,6 +180,11 @@ def untransformed(q: Distribution, x: Tensor) -> tuple[Distribution, Tensor]:
         return q, x.detach()
     for transform in reversed(base.transforms):
         x = transform.inv(x)
+    if not transformed() and not x.is_meta and not x.isfinite().all():
+        raise Refusal(
+            f"A sample of {type(base).__name__} was rounded to an end of its support, where its score is lost. Use "
+            "transforms with a cache, such as TanhTransform(cache_size=1), a q in float64, or Reparameterization."
+        )
     below = base.base_dist
     return untransformed(Independent(below, len(below.batch_shape) - len(q.batch_shape), validate_args=False), x)
 

@@ -1,7 +1,5 @@
 """Where the mean of f times the score is not the derivative of E[f]: what a score function never sees."""
 
-import inspect
-
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
@@ -15,7 +13,7 @@ from torch.distributions import (
 )
 
 from estimators._protocol import UnsupportedFamily, inner
-from estimators._rows import parameters
+from estimators._rows import one, parameters
 from estimators._transforms import transformed
 
 
@@ -37,30 +35,30 @@ def refuse_unseen(q: Distribution) -> None:
             f"The support of {type(inner(q)).__name__} moves with a parameter that requires a gradient, and a score "
             "function misses what crosses its ends. Use Reparameterization, or do not differentiate this parameter."
         )
-    if isinstance(inner(q), Poisson) and _has_zero(parameters(q)["rate"]):
+    if isinstance(inner(q), Poisson) and _has_zero(q):
         raise UnsupportedFamily(
             "A Poisson of rate 0 has a derivative, but the score function never sees a count above 0. "
             "Use MeasureValued or GO, or keep the rates above 0, as with rate.clamp_min(1e-6)."
         )
 
 
-def _has_zero(rate: Tensor) -> bool:
-    """Return whether a rate, itself a trained leaf or a view of one, is 0 somewhere."""
+def _has_zero(q: Distribution) -> bool:
+    """Return whether a rate of a Poisson, itself a trained leaf or a view of one, is 0."""
+    rate = parameters(q)["rate"]
     if transformed() or rate.is_meta:  # then no value can be looked at
         return False
     leaf = rate if rate.is_leaf else rate._base
-    return leaf is not None and leaf.is_leaf and leaf.requires_grad and bool((rate == 0).any())
+    return leaf is not None and leaf.is_leaf and leaf.requires_grad and not one(rate.detach(), q).all()
 
 
-def _ends(q: Distribution) -> list[Tensor]:
+def _ends(q: Distribution) -> list[Tensor | float]:
     """Return the ends of q's support."""
     q = inner(q)
     if isinstance(q, LogNormal):
         return []  # the density is 0 at 0
     if isinstance(q, MixtureSameFamily):
         return _ends(q.component_distribution)
-    if inspect.getattr_static(q, "support", None) is vars(TransformedDistribution)["support"]:
-        assert isinstance(q, TransformedDistribution)
+    if isinstance(q, TransformedDistribution) and type(q).support is TransformedDistribution.support:
         return _carried(q)
     try:
         return _bounds(q.support)  # type: ignore[arg-type]
@@ -68,7 +66,7 @@ def _ends(q: Distribution) -> list[Tensor]:
         return []
 
 
-def _carried(q: TransformedDistribution) -> list[Tensor]:
+def _carried(q: TransformedDistribution) -> list[Tensor | float]:
     """Return the ends of the base's support, carried along by the transforms.
 
     An end of a transform's domain goes to the ends of its codomain: 0 and 1 go nowhere by a logit.
@@ -78,21 +76,22 @@ def _carried(q: TransformedDistribution) -> list[Tensor]:
         if transform.domain.event_dim or transform.codomain.event_dim:
             return []
         domain = _bounds(transform.domain)
-        inside = [end for end in ends if not any((end == bound).all() for bound in domain)]
-        ends = [transform(end) for end in inside] + (_bounds(transform.codomain) if len(inside) < len(ends) else [])
+        inside = [end for end in map(torch.as_tensor, ends) if not any((end == bound).all() for bound in domain)]
+        at_ends = _bounds(transform.codomain) if len(inside) < len(ends) else []
+        ends = [*map(transform, inside), *at_ends]
     return ends
 
 
-def _bounds(support: constraints.Constraint) -> list[Tensor]:
+def _bounds(support: constraints.Constraint) -> list[Tensor | float]:
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     both = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
-    return [torch.as_tensor(bound) for bound in both if bound is not None]
+    return [bound for bound in both if bound is not None]
 
 
-def _moves(end: Tensor) -> bool:
+def _moves(end: Tensor | float) -> bool:
     """Return whether an end has a derivative other than 0 in a leaf of its graph."""
-    if not end.requires_grad:
+    if not isinstance(end, Tensor) or not end.requires_grad:
         return False
     leaves = _leaves(end)
     found = torch.autograd.grad(end[end.isfinite()].sum(), leaves, retain_graph=True, allow_unused=True)

@@ -249,7 +249,12 @@ class Conformance:
 
     def test_probabilities_of_zero_and_one(self) -> None:
         """If some probabilities are exactly 0 and others exactly 1, losses and gradients are finite."""
-        for trial in self._trials_with("probs", lambda case: "probs" in parameters(case.q())):
+
+        def finite(case: Case) -> bool:
+            known = isinstance(inner(case.q()), Bernoulli | Categorical | OneHotCategorical)
+            return known and "probs" in parameters(case.q())
+
+        for trial in self._trials_with("probs of bits or categories", finite):
             bits = isinstance(inner(trial.case.q()), Bernoulli)
             certain = tuple(t.round() if bits else (t == t.amax(-1, keepdim=True)).to(t) for t in trial.case.theta)
             self._assert_finite(trial, "probabilities of 0 and 1", case=dataclasses.replace(trial.case, theta=certain))

@@ -440,9 +440,11 @@ def test_squash_leaves_its_logits_as_they_are(family, temperature):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_races_are_finite_and_add_up_to_one_at_both_ends_of_the_uniforms(monkeypatch, dtype):
-    ends = torch.tensor([0.0, 1 - torch.finfo(dtype).eps / 2], dtype=dtype)
-    u = torch.cartesian_prod(ends, ends, ends)
-    monkeypatch.setattr(torch, "rand", lambda *args, **kwargs: u.clone().unsqueeze(0))
+    def rand(*args, dtype, **kwargs):
+        ends = torch.tensor([0.0, 1 - torch.finfo(dtype).eps / 2], dtype=dtype)
+        return torch.cartesian_prod(ends, ends, ends).unsqueeze(0)
+
+    monkeypatch.setattr(torch, "rand", rand)
     for row in ([0.0, 0.0, 0.0], [30.0, -30.0, 0.0], [5.0, float("-inf"), float("-inf")]):
         own = torch.tensor(row, dtype=dtype).expand(8, 3).clone().requires_grad_()
         y = relaxed(OneHotCategorical(logits=own, validate_args=False), 1, 1.0, None)

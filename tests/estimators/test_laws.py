@@ -359,3 +359,31 @@ def test_scores_through_trained_transforms_do_not_use_the_cache(cache):
         exact = d.Normal(shift + scale * loc, scale * 0.8).log_prob(z)
         for a, b in zip(got, torch.autograd.grad((w * exact).sum(), [loc, shift, scale]), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_a_sample_that_is_rounded_to_an_end_is_refused_without_a_cache():
+    for build in (
+        lambda dtype: squashed(
+            torch.full((500,), 9.0, dtype=dtype, requires_grad=True), d.transforms.TanhTransform(), 1
+        ),
+        lambda dtype: d.RelaxedOneHotCategorical(
+            torch.tensor(0.05, dtype=dtype), logits=torch.zeros(500, 3, dtype=dtype, requires_grad=True)
+        ),
+    ):
+        q = build(torch.float32)
+        with pytest.raises(Refusal, match=r"rounded to an end of its support.* Use transforms with a cache"):
+            RLOO()(lambda x, q=q: x.sum(-1) if q.event_shape else x, q, seeded())
+        q = build(torch.float64)
+        RLOO()(lambda x, q=q: x.sum(-1) if q.event_shape else x, q, seeded()).sum().backward()
+
+
+def test_relaxed_categories_may_be_scored():
+    """torch validates its own relaxed samples, whose sum is not 1 to the last digit; the score lies below them."""
+    logits = t(0.3, -0.5, 1.0).expand(MANY, 3).float().clone().requires_grad_()
+    weights = torch.tensor([1.0, 2.0, -1.0])
+    found = []
+    for estimator in (RLOO(n=4), Reparameterization(n=4)):
+        q = d.RelaxedOneHotCategorical(torch.tensor(0.5), logits=logits)
+        found.append(torch.autograd.grad(estimator(lambda x: (x @ weights) ** 2, q, seeded()).sum(), logits)[0])
+    error = sum(g.var(0) for g in found).sqrt() / MANY**0.5
+    assert ((found[0].mean(0) - found[1].mean(0)) / error).abs().max() < z_limit(3)
