@@ -83,6 +83,19 @@ def test_an_f_that_changes_a_copy_has_the_exact_gradient():
 
 
 @pytest.mark.parametrize("estimator", [RLOO(), Reparameterization()], ids=repr)
+def test_under_transforms_too(estimator):
+    def loss(loc, f):
+        return estimator(f, Independent(Normal(loc, torch.ones(2), validate_args=False), 1, validate_args=False))
+
+    maps = torch.func.vmap(loss, (0, None), randomness="different"), torch.func.grad(loss)
+    both = torch.func.vmap(torch.func.grad(loss), (0, None), randomness="different")
+    for call, loc in zip((*maps, both), (torch.ones(3, 2), torch.ones(2), torch.ones(3, 2)), strict=True):
+        assert call(loc, lambda x: x.clone().mul_(2).sum(-1)).isfinite().all()
+        with pytest.raises(InvalidIntegrand, match="in place"):
+            call(loc, lambda x: x.mul_(2).sum(-1))
+
+
+@pytest.mark.parametrize("estimator", [RLOO(), Reparameterization()], ids=repr)
 def test_in_inference_mode_there_is_no_count_of_changes(estimator):
     with torch.inference_mode():
         assert estimator(lambda x: x.sum(-1), NORMAL).shape == ()
