@@ -63,11 +63,23 @@ class ObjectiveTrial:
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
+        self.built: dict[torch.dtype, Problem] = {}
+
+    @property
+    def problem(self) -> Problem:
+        """The problem in float64."""
+        return self.first(torch.float64)
+
+    def first(self, dtype: torch.dtype) -> Problem:
+        """Return the problem that is built first in a dtype. Few builds are made: one may read much data."""
+        if dtype not in self.built:
+            self.built[dtype] = self.build(dtype)
+        return self.built[dtype]
 
     @functools.cached_property
-    def problem(self) -> Problem:
-        """The problem."""
-        return self.build()
+    def second(self) -> Problem:
+        """The problem in float64, built once more. ``theta_through_q``, the last to look at it, changes its theta."""
+        return self.build(torch.float64)
 
     @functools.cached_property
     def q(self) -> Distribution:
@@ -106,7 +118,7 @@ class ObjectiveTrial:
         """Return the tensors of theta, which the exact value of this trial is differentiated in."""
         return self.problem.theta
 
-    def build(self, dtype: torch.dtype = torch.float64) -> Problem:
+    def build(self, dtype: torch.dtype) -> Problem:
         """Build the problem once more."""
         with self.calling("build"):
             return self.objective.build(dtype, "cpu")
@@ -177,7 +189,7 @@ def declared_facts(trial: ObjectiveTrial) -> None:
 def problem_and_theta(trial: ObjectiveTrial) -> None:
     """Check that build returns a Problem, whose theta holds leaves that require gradients, in the wanted dtype."""
     for dtype in (torch.float64, torch.float32):
-        problem: Any = trial.build(dtype)
+        problem: Any = trial.first(dtype)
         if not isinstance(problem, Problem):
             raise trial.fault(
                 f"build returned {_kind(problem)}. Return bench.objectives.Problem(theta, q, integrand, exact): a dict "
@@ -189,6 +201,8 @@ def problem_and_theta(trial: ObjectiveTrial) -> None:
             for name, t in tensors.items():
                 if t.dtype != dtype:
                     raise trial.fault(f"{part}[{name!r}] is {t.dtype}, but build was called with dtype={dtype}")
+        if dtype == torch.float32:
+            _refuse_shared(trial, trial.problem, problem)
         if not problem.theta:
             raise trial.fault("theta is empty. Put the tensors there whose gradient is to be measured")
         for name, t in problem.theta.items():
@@ -300,16 +314,10 @@ def repeated_build(trial: ObjectiveTrial) -> None:
         "build runs several times: draw with Generator().manual_seed(seed), in float64, and convert with .to(dtype)"
     )
     for dtype, near in ((torch.float64, EXACT), (torch.float32, ROUNDING)):
-        second = trial.build(dtype)
+        second = trial.second if dtype == torch.float64 else trial.first(dtype)
+        _refuse_shared(trial, first, second)
         pairs = [("theta", first.theta, second.theta), ("extra", first.extra, second.extra)]
         pairs += [("the parameters of q", parameters(q), parameters(trial.q_of(second)))]
-        for part, one, other in pairs[:2]:
-            shared = [k for k in one if k in other and one[k].data_ptr() == other[k].data_ptr() and one[k].numel()]
-            if shared:
-                raise trial.fault(
-                    f"two builds share {part}[{shared[0]!r}], so that training or a change of dtype in one changes the "
-                    "other. Make new tensors in build, with copy.deepcopy for a network"
-                )
         for part, one, other in pairs:
             differ = [k for k in one if k not in other or one[k].shape != other[k].shape]
             differ += [k for k in one if k not in differ and not _mostly_equal(one[k], other[k], near)]
@@ -339,7 +347,7 @@ def theta_through_q(trial: ObjectiveTrial) -> None:
         used = [name for name, g in zip(theta, found, strict=True) if g is not None and bool(g.any())]
         if used:
             raise trial.fault(f"f uses {_listed(used)} itself, and not only through q. {advice}")
-    moved = trial.build()
+    moved = trial.second
     with torch.no_grad():
         for t in moved.theta.values():
             t.add_(0.01 * (1 + t.abs()))
@@ -441,7 +449,7 @@ def exact_against_samples(trial: ObjectiveTrial) -> None:
     if mismatch(estimator, trial.objective):
         raise NotJudged("no estimator at hand fits q, so that the exact gradient was not compared")
     count = min(SAMPLES, max(FEWEST, trial.affordable(4)))
-    engine = Engine(Cell(estimator, trial.objective), Settings(dtype="float64"))
+    engine = Engine(Cell(estimator, trial.objective), Settings(dtype="float64"), problem=trial.problem)
     try:
         gradients = engine.gradients(count, Generator().manual_seed(1))
     except (Refusal, NotImplementedError):
@@ -458,9 +466,10 @@ def exact_against_samples(trial: ObjectiveTrial) -> None:
 
 def size_of_a_row(trial: ObjectiveTrial) -> None:
     """Check that one row fits into memory, and a declared row_elements is not far too small."""
-    declared = trial.objective.row_elements
-    with trial.calling("f"):
-        measured = trial.objective.measured_row_elements(with_theta=False)
+    declared = measured = trial.objective.row_elements
+    if type(trial.objective).row_elements is not Objective.row_elements:
+        with trial.calling("f"):
+            measured = trial.objective.measured_row_elements(with_theta=False)
     if measured > LARGEST_ROW:
         raise trial.fault(
             f"one sample takes a tensor of {measured:,} elements, and the limit is {LARGEST_ROW:,}. Use a smaller batch"
@@ -565,6 +574,18 @@ def check_own(objective: Objective, checks: tuple[Check, ...] = QUICK) -> None:
             judge(check, trial)
         except NotJudged:
             continue
+
+
+def _refuse_shared(trial: ObjectiveTrial, first: Problem, second: Problem) -> None:
+    """Raise a fault if two builds share a tensor of theta or extra."""
+    for part in ("theta", "extra"):
+        one, other = getattr(first, part), getattr(second, part)
+        for k in one.keys() & other.keys():
+            if one[k] is other[k] or (one[k].numel() and one[k].data_ptr() == other[k].data_ptr()):
+                raise trial.fault(
+                    f"two builds share {part}[{k!r}], so that training or a change of dtype in one changes the other. "
+                    "Make new tensors in build, with copy.deepcopy for a network"
+                )
 
 
 # Comparisons ----------------------------------------------------------------------------------------------------------

@@ -421,7 +421,7 @@ class Noisy(Changed, Attention):
 SHARED = torch.nn.Linear(5, 4, bias=False)
 
 
-@dies("test_build_can_be_repeated", "two builds share theta['weight']")
+@dies("test_build_returns_a_problem", "two builds share theta['weight']")
 @dataclass(frozen=True)
 class SharedModule(Attention):
     """Its network is a global, which ``to`` changes in place."""
@@ -439,6 +439,18 @@ class SharedModule(Attention):
             q=q,
             exact=lambda theta: Enumeration()(right.integrand(q(theta)), q(theta)).mean(),
         )
+
+
+KEPT = {}
+
+
+@dies("test_build_can_be_repeated", "two builds share theta['w']")
+@dataclass(frozen=True)
+class KeptProblem(Attention):
+    """It builds once for each dtype, so that a training run would begin where the last one ended."""
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        return KEPT.setdefault(dtype, super().build(dtype, device))
 
 
 @dies("test_build_can_be_repeated", "f differs between two builds")

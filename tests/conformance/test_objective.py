@@ -1,5 +1,6 @@
 """The conformance suite of objectives: all of the catalogue pass, and every ordinary mistake is found by its check."""
 
+from dataclasses import replace
 from unittest import SkipTest
 
 import pytest
@@ -74,3 +75,12 @@ def test_own_objectives_are_checked_and_those_of_the_catalogue_are_not(monkeypat
     monkeypatch.setattr("bench.measurement.objective_checks.judge", lambda check, trial: pytest.fail("checked"))
     for objective in CATALOGUE:
         check_own(objective)
+
+
+def test_few_builds_are_made(monkeypatch):
+    built = []
+    original = type(RIGHT[0]).build
+    monkeypatch.setattr(type(RIGHT[0]), "build", lambda self, *how: built.append(how) or original(self, *how))
+    check_own.cache_clear()
+    check_own(replace(RIGHT[0]))
+    assert len(built) <= 4  # two in float64, one in float32, and one that measures the size of a row
