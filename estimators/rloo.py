@@ -20,8 +20,8 @@ class RLOO(Estimator):
     ``g = (1/n) sum_k (f(x_k) - 1/(n-1) sum_{j != k} f(x_j)) grad log q(x_k)
        = 1/(n-1) sum_k (f(x_k) - mean f) grad log q(x_k)``
 
-    Unbiased: each baseline is made of the other samples. Invariant to a constant in f. Needs a q with ``log_prob``; f
-    may be a black box. Cost: n evaluations of f.
+    Unbiased: each baseline is made of the other samples. Invariant to a constant in f. Needs a q with ``log_prob``,
+    whose support does not move with a trained parameter; f may be a black box. Cost: n evaluations of f.
 
     Args:
         n: number of samples, at least 2.

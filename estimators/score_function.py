@@ -32,6 +32,11 @@ class ScoreFunction(Estimator):
     Unbiased for every baseline b that does not depend on the x_k. Needs a q with ``log_prob``; f may be a black box.
     Cost: n evaluations of f. The variance grows with the square of any constant in f.
 
+    q may be a distribution of one's own: ``sample`` draws, and ``log_prob`` is the density of these draws with all its
+    constants, differentiable in whatever q holds. A support that moves with a trained parameter is refused, because a
+    score misses what crosses its ends. An outcome of probability 0 is never drawn: at a bare probability of exactly 0
+    or 1 its part of the derivative is missing. There use Enumeration, MeasureValued or LocalExpectation.
+
     ``baseline="moving-average"`` uses the state that ``init`` returns. Call ``state.update(value)`` after each step,
     with the value that the call returned, so that no baseline contains its own sample. The moving average starts at 0;
     without a state the baseline is 0.
