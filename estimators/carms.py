@@ -14,8 +14,10 @@ from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._surrogate import inject_at, joined
 
+MANY, FEW = 32, 8
+"""Largest number of categories for which every category begins an order; number of orders for more categories."""
 SLICE = 2**18
-"""Largest number of probabilities of one variable that are computed at once, of all C^3."""
+"""Largest number of probabilities of one variable that are computed at once, of C^2 for each order."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,12 @@ class CARMS(Estimator):
     ``P(c, d) = (1/C) sum_s H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})``,  each F in order s
     ``H(a, b) = max(a^{1/(m-1)} + b^{1/(m-1)} - 1, 0)^{m-1}``,  the probability P(u_1 < a, u_2 < b)
 
-    The first category s of the order is drawn anew for each variable in each call. Unbiased: in a fixed order some
+    The first category s of the order is drawn anew for each variable in each call: any category, or one of 8 if there
+    are more than 32. Unbiased: in a fixed order some
     pairs of different categories would be impossible, but each category comes last in one of the orders, where it meets
     every other one. Pairs of equal categories cancel. It gains most over RLOO with few categories. The variables of q
     have independent noise. Supports OneHotCategorical and Categorical; for bits, use ARMS. f may be a black box. Cost:
-    n evaluations of f; n^2 weights for each variable, and C^3 probabilities for each variable of q.
+    n evaluations of f; n^2 weights for each variable, and C^2 probabilities for each order and variable of q.
 
     Args:
         n: number of samples, at least 2.
@@ -63,15 +66,18 @@ class CARMS(Estimator):
         e = -uniform(Size((corners, *variables)), p, generator).log()
         u = (1 - e[: self.n] / e.sum(0)) ** (corners - 1)
         starts = _starts(p)
-        first = (uniform(Size(variables), p, generator) * classes).long().clamp_max(classes - 1)
-        moved = u + starts.to(p.dtype).expand(*variables, -1).gather(-1, first.unsqueeze(-1)).squeeze(-1)
+        firsts = _firsts(starts)
+        before = starts.gather(-1, firsts).to(p.dtype).expand(*variables, -1)
+        order = (uniform(Size(variables), p, generator) * before.shape[-1]).long().clamp_max(before.shape[-1] - 1)
+        moved = u + before.gather(-1, order.unsqueeze(-1)).squeeze(-1)
         u = moved - (moved >= 1).to(p.dtype)
         index = (u.unsqueeze(-1) >= starts[..., 1:]).sum(-1)
         hot = one_hot(index, classes, p.dtype)
         x = hot if isinstance(inner(q), OneHotCategorical) else index
         fx = f(x)
         pairs = (classes * index.unsqueeze(0) + index.unsqueeze(1)).flatten(0, 1).movedim(0, -1)
-        r = _ratio(starts, corners).to(p.dtype).flatten(-2).expand(*variables, -1).gather(-1, pairs).movedim(-1, 0)
+        table = _ratio(starts, firsts, corners).to(p.dtype).flatten(-2)
+        r = table.expand(*variables, -1).gather(-1, pairs).movedim(-1, 0)
         difference = (fx.unsqueeze(1) - fx).detach() / (self.n * (self.n - 1))  # [k, j, *batch]
         r = r.reshape(self.n, self.n, *variables)
         weight = (spread(difference, r) * r).sum(1)
@@ -84,7 +90,20 @@ def _starts(p: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(p[..., :1], dtype=before.dtype), before], -1)
 
 
-def _ratio(starts: Tensor, corners: int) -> Tensor:
+def _firsts(starts: Tensor) -> Tensor:
+    """Return the first category of each order, ``[..., orders]``: every category, or a few spread evenly over the mass.
+
+    Between two of a few lies at most 1/8 of the mass. So for every pair there is an order in which both categories lie
+    in the upper half, or one at the end and the other near the middle: no pair is impossible.
+    """
+    classes = starts.shape[-1]
+    if classes <= MANY:
+        return torch.arange(classes, device=starts.device).expand(starts.shape)
+    places = (torch.arange(FEW, dtype=starts.dtype, device=starts.device) + 0.5) / FEW
+    return (starts.unsqueeze(-2) <= places.unsqueeze(-1)).sum(-1) - 1
+
+
+def _ratio(starts: Tensor, firsts: Tensor, corners: int) -> Tensor:
     """Return r for every pair of categories, ``[..., C, C]``; 0 for pairs that never occur."""
     width = torch.cat([starts, torch.ones_like(starts[..., :1])], -1).diff(dim=-1)
     category = torch.arange(starts.shape[-1], device=starts.device)
@@ -96,10 +115,10 @@ def _ratio(starts: Tensor, corners: int) -> Tensor:
         return (a.unsqueeze(-1) + b.unsqueeze(-2) - 1).clamp_min(0) ** (corners - 1)
 
     both = torch.zeros_like(width.unsqueeze(-1) * width.unsqueeze(-2))
-    for s in torch.split(category, max(1, SLICE // len(category) ** 2)):
+    for s in torch.split(firsts, max(1, SLICE // len(category) ** 2), -1):
         # Before category c in order s; categories that precede s come after the last one.
-        before = starts.unsqueeze(-2) - starts[..., s].unsqueeze(-1) + (category < s.unsqueeze(-1))
+        before = starts.unsqueeze(-2) - starts.gather(-1, s).unsqueeze(-1) + (category < s.unsqueeze(-1))
         low, high = root(before), root(before + width.unsqueeze(-2))
         box = joint(high, high) - joint(low, high) - joint(high, low) + joint(low, low)
-        both += box.clamp_min(0).sum(-3) / len(category)
+        both += box.clamp_min(0).sum(-3) / firsts.shape[-1]
     return torch.where(both > 0, width.unsqueeze(-1) * width.unsqueeze(-2) / both, 0)

@@ -104,6 +104,20 @@ def test_every_pair_of_different_categories_is_possible(n, classes):
     assert (both + torch.eye(classes) > 0).all()
 
 
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("peak", [0.0, 3.0, 7.0])
+def test_many_categories_have_few_orders_and_no_impossible_pair(n, peak):
+    logits = torch.randn(40, generator=seeded(5), dtype=torch.float64)
+    logits[7] += peak
+    p, values = logits.softmax(-1), torch.randn(40, generator=seeded(6), dtype=torch.float64)
+    before = p.cumsum(-1) - p
+    firsts = [int((before <= (k + 0.5) / 8).sum()) - 1 for k in range(8)]
+    both = torch.stack([pair(p, n, [*range(s, 40), *range(s)]) for s in firsts]).mean(0)
+    assert (both + torch.eye(40) > 0).all()
+    g = centred(gradients(CARMS(n), lambda x: values[x[..., 0]], categories(logits.unsqueeze(0)), 2**16), p)
+    assert mean_scores(g[:, 0], p * (values - p @ values)).abs().max() < z_limit(6 * 40)
+
+
 def test_many_categories_are_summed_in_slices(monkeypatch):
     whole = gradients(CARMS(3), f, categories(), 50)
     monkeypatch.setattr("estimators.carms.SLICE", 10)
