@@ -118,7 +118,7 @@ name_argument = click.argument("name", shell_complete=complete_baseline)
 # how to measure it, and what to write: each command adds the help text, which names the default in brackets
 
 
-class Count(click.ParamType[int]):
+class Count(click.ParamType):  # type: ignore[type-arg]
     """A whole number from ``least`` to 10^15, written as 10000, 10_000 or 1e4."""
 
     name = "number"

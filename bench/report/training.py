@@ -29,7 +29,9 @@ COLUMNS = (
 
 NOTES = (
     "final: the objective at the end, as the median over seeds with an interval of order statistics, which holds for "
-    "every law of the runs; its level is above the table. A diverged run counts as the worst.",
+    "every law of the runs. Fewer than 6 seeds cannot give a 95 % interval: then it is the range of the results. A "
+    "diverged run counts as the worst.",
+    "level: probability that the interval, or the range, contains the median of all runs that could be made.",
     "middle half: interquartile mean over seeds.",
     "at N f: the median after N evaluations of f for one batch element, which every estimator has spent. Evaluations "
     "that adapt a control variate count.",
@@ -60,7 +62,6 @@ def sections(found: Sequence[Problem]) -> list[Section]:
 def _section(problem: Problem) -> Section:
     line, budget, ranked = problem.line, problem.budget, problem.ranked
     runs = {len(c.seeds) for c in ranked}
-    levels = sorted({round(100 * c.final.level, 1) for c in ranked})
     judged = (
         f"{'exact' if line['exact_value'] else 'sampled'} objective{' on held-out data' if line['held_out'] else ''}"
     )
@@ -69,10 +70,17 @@ def _section(problem: Problem) -> Section:
         f"minibatches of {line['batch']}" if line["batch"] > 1 else "",
         f"{_range(runs)} seed{'s' if max(runs) > 1 else ''}",
         f"{judged}, to be {'maximised' if problem.maximise else 'minimised'}",
-        f"intervals of level {_range(levels)} %" if max(levels) else "no intervals",
         f"{line['dtype']} on {line['device']}",
     ]
-    header = ["estimator", "final", "middle half", f"at {words.count(budget)} f", "behind the best", "diverged"]
+    header = [
+        "estimator",
+        "final",
+        "level",
+        "middle half",
+        f"at {words.count(budget)} f",
+        "behind the best",
+        "diverged",
+    ]
     header += ["f + ∇f", "time", "variance: start", "end"]
     body = [_row(c, ranked[0], budget, 1.0 if problem.maximise else -1.0) for c in ranked]
     return Section(problem.title, ", ".join(filter(None, facts)), *filled(header, body))
@@ -95,6 +103,7 @@ def _row(curves: Curves, best: Curves, budget: float, upwards: float) -> list[st
     return [
         curves.estimator,
         estimate(final),
+        NONE if final.level == 0 else f"{100 * final.level:.1f} %",
         _number(final.middle),
         _number(float(np.median(curves.at(budget)))),
         behind,
@@ -107,9 +116,14 @@ def _row(curves: Curves, best: Curves, budget: float, upwards: float) -> list[st
 
 
 def estimate(where: SeedSummary) -> str:
-    """Return the median over seeds with its interval as text; an infinite value is shown as ``diverged``."""
+    """Return the median over seeds with its interval as text, or the range of fewer than 6 results without a median.
+
+    An infinite value is shown as ``diverged``.
+    """
     if not math.isfinite(where.median):
         return "diverged"
+    if where.is_range:
+        return f"{_number(where.low)} to {_number(where.high)}, range of {where.runs}"
     if not (math.isfinite(where.low) and math.isfinite(where.high)):
         kept = [_number(v) if math.isfinite(v) else "diverged" for v in (where.low, where.high)]
         return f"{_number(where.median)} [{', '.join(kept)}]"

@@ -12,7 +12,8 @@ class SeedSummary(NamedTuple):
     """Results of runs with different seeds: their median, an interval for it, and the interquartile mean, `middle`.
 
     `low` and `high` are order statistics. They enclose the median of the runs' distribution with probability `level` at
-    least, whatever the distribution; for a single run, `level` is 0.
+    least, whatever the distribution; for a single run, `level` is 0. With fewer than 6 `runs` they are the range of the
+    results, which is no 95 % interval.
     """
 
     median: float
@@ -20,6 +21,12 @@ class SeedSummary(NamedTuple):
     high: float
     level: float
     middle: float
+    runs: int
+
+    @property
+    def is_range(self) -> bool:
+        """Whether the limits are only the range of several results: no choice of limits reaches the level 95 %."""
+        return self.runs > 1 and self.level < 0.95
 
 
 def across_seeds(values: Array, confidence: float = 0.95) -> SeedSummary:
@@ -32,7 +39,7 @@ def across_seeds(values: Array, confidence: float = 0.95) -> SeedSummary:
     al. 2021 ("Deep reinforcement learning at the edge of the statistical precipice").
     """
     median, low, high = order_statistic_interval(values, confidence)
-    return SeedSummary(median, low, high, level(len(values), confidence), interquartile_mean(values))
+    return SeedSummary(median, low, high, level(len(values), confidence), interquartile_mean(values), len(values))
 
 
 def level(runs: int, confidence: float = 0.95) -> float:

@@ -3,6 +3,8 @@
 import csv
 import io
 
+import pytest
+
 from bench.report.curves import problems
 from bench.report.training import absences, data, markdown, sections
 from tests.report.training_records import run, study
@@ -10,17 +12,36 @@ from tests.report.training_records import run, study
 
 def test_the_table_says_what_was_reached():
     (section,) = sections(problems(study()))
-    assert section.facts == (
-        "30 steps of adam at 0.1, 6 seeds, exact objective, to be maximised, intervals of level 96.9 %, float32 on cpu"
-    )
+    assert section.facts == "30 steps of adam at 0.1, 6 seeds, exact objective, to be maximised, float32 on cpu"
     rows = [dict(zip(section.header, row, strict=True)) for row in section.body]
     assert [row["estimator"] for row in rows] == ["rloo", "score-function"]
     assert rows[0]["final"] == "3.2 ± 0.2"
+    assert rows[0]["level"] == "96.9 %"
     assert rows[1]["final"] == "1.150 [diverged, 1.400]"
     assert rows[0]["at 30 f"] == "1.500"
     assert rows[1]["behind the best"] == "2.000 [2.000, diverged]"
     assert (rows[0]["diverged"], rows[1]["diverged"]) == ("", "1 of 6")
     assert (rows[0]["variance: start"], rows[1]["variance: start"]) == ("1.0", "≥ 4.0")
+
+
+@pytest.mark.parametrize(("seeds", "level"), [(2, "50.0 %"), (5, "93.8 %")])
+def test_fewer_than_six_seeds_have_a_range_that_looks_like_no_error_bar(seeds, level):
+    few = [record for record in study() if record["seed"] < seeds]
+    (section,) = sections(problems(few))
+    rows = [dict(zip(section.header, row, strict=True)) for row in section.body]
+    assert rows[0]["final"] == f"3.000 to {3 + (seeds - 1) / 10:.3f}, range of {seeds}"
+    assert rows[1]["behind the best"] == f"2.000 to 2.000, range of {seeds}"
+    assert (rows[0]["level"], rows[1]["level"]) == (level, level)
+    text = markdown(few, "name").partition("**Columns")[0].partition("Columns")[0]
+    assert "±" not in text
+    assert "[" not in text
+
+
+def test_one_seed_has_neither_range_nor_level():
+    (section,) = sections(problems([record for record in study() if record["seed"] == 0]))
+    rows = [dict(zip(section.header, row, strict=True)) for row in section.body]
+    assert rows[0]["final"] == "3.000"
+    assert rows[0].get("level", "–") == "–"
 
 
 def test_missing_runs_are_listed_with_their_reasons():

@@ -58,9 +58,12 @@ def curves(problems: Sequence[Problem]) -> Figure | None:
 
 def _lines(problems: Sequence[Problem]) -> str:
     """Return what lines and bands mean; with one seed there are no bands."""
-    levels = sorted({round(100 * c.final.level, 1) for p in problems for c in p.curves} - {0.0})
+    finals = [c.final for p in problems for c in p.curves]
+    levels = sorted({round(100 * final.level, 1) for final in finals} - {0.0})
     if not levels:
         return "Lines: the one run of each estimator."
+    if any(final.is_range for final in finals):
+        return "Lines: median over seeds; dotted: mean of their middle half. Bands: range of fewer than 6 seeds."
     return (
         "Lines: median over seeds; dotted: mean of their middle half. Bands: interval of the median by order "
         f"statistics, of level {' or '.join(f'{v:g}' for v in levels)} %."
