@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = """Squared bias and variance of one estimate, relative to the squared norm of the exact gradient
-Grey lines: equal mean squared error. Bars: 95 % intervals. Arrow down: an upper bound, where no bias was found.
-Arrow to the right: no upper limit."""
+Grey lines: equal mean squared error. Bars: 95 % intervals. Arrow to the right: no upper limit.
+Tick at the lower edge: no bias was found; the grey dash is its upper bound, which grows with the noise."""
 
 SIGNS = (
     "hollow: biased, or not shown to be unbiased",
@@ -30,7 +30,8 @@ SIGNS = (
 def bias_variance(table: pd.DataFrame) -> Figure | None:
     """Draw squared bias against variance, a panel per objective; None if no objective has a bias bound and a variance.
 
-    A significant bias is drawn as its estimate with an interval, any other bias as its upper bound.
+    A significant bias is drawn as its estimate with an interval. If no bias was found, the estimator has a tick at the
+    lower edge, and a grey dash at the upper bound.
     """
     table = table[(table["exact_norm"] > 0) & (table["bias_bound"] > 0) & (table["variance_low"] >= 0)]
     table = table[~((table["variance"] == 0) & ~table["biased"])]  # exact: on neither axis
@@ -49,21 +50,25 @@ def bias_variance(table: pd.DataFrame) -> Figure | None:
                 y = scale * max(row.bias_squared, row.bias_low**2)
             else:
                 y = scale * (row.bias_norm**2 if row.variance == 0 else row.bias_bound**2)
-            panels.mark(ax, x, y, row, style, edge="x" if x == 0 else None)
+            found = row.bias_low > 0 or x == 0
+            colour = style.colour if found else panels.UNFOUND
+            if found:
+                panels.mark(ax, x, y, row, style, edge="x" if x == 0 else None)
+            else:
+                panels.tick(ax, x, style)
+                panels.dash(ax, x, y)
             if row.bias_low > 0:
-                panels.whisker(ax, (x, y), (x, scale * row.bias_low**2), style.colour)
-                panels.whisker(ax, (x, y), (x, scale * row.bias_bound**2), style.colour)
-            elif x > 0:
-                panels.arrow(ax, x, y, style.colour, (0, -17))
+                panels.whisker(ax, (x, y), (x, scale * row.bias_low**2), colour)
+                panels.whisker(ax, (x, y), (x, scale * row.bias_bound**2), colour)
             if x == 0 and row.heavy:
-                panels.arrow(ax, x, y, style.colour, (17, 0), edge="x")
+                panels.arrow(ax, x, y, colour, (17, 0), edge="x")
             if x_low > 0:
-                panels.whisker(ax, (x, y), (x_low, y), style.colour)
+                panels.whisker(ax, (x, y), (x_low, y), colour)
                 if math.isnan(x_high):
-                    panels.arrow(ax, x, y, style.colour, (17, 0))
+                    panels.arrow(ax, x, y, colour, (17, 0))
                 else:
-                    panels.whisker(ax, (x, y), (x_high, y), style.colour)
-                arrows = (() if row.bias_low > 0 else ((0, -17),)) + (((17, 0),) if math.isnan(x_high) else ())
+                    panels.whisker(ax, (x, y), (x_high, y), colour)
+                arrows = ((17, 0),) if math.isnan(x_high) else ()
                 texts.setdefault(ax, []).append(notes.Point(x, y, row.parameters, style.colour, arrows))
         panels.logarithmic(ax)
         _equal_errors(ax)

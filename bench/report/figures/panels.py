@@ -40,6 +40,7 @@ LOOK: Any = {  # some releases of matplotlib type every key of its settings, oth
     "svg.fonttype": "path",
 }
 GRID = "#d5d5d5"
+UNFOUND = "0.72"
 MOST_PANELS = 24
 LETTERS = 13
 """Letters of a title per inch."""
@@ -103,6 +104,16 @@ def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | N
     where, marker = _coordinates(ax, edge), look(style, hollow=not row.fair, n=row.n)
     x, y = (0 if edge == "x" else x), (0 if edge == "y" else y)
     ax.plot([x], [y], transform=where, clip_on=False, linestyle="none", zorder=3, **marker)
+
+
+def tick(ax: Axes, x: float, style: Style) -> None:
+    """Draw a tick at x, upwards from the lower edge: an estimator that has no place on the vertical axis."""
+    ax.plot([x, x], [0, 0.04], transform=ax.get_xaxis_transform(), color=style.colour, linewidth=1.6, zorder=3)
+
+
+def dash(ax: Axes, x: float, y: float) -> None:
+    """Draw a short grey dash at (x, y): the upper bound of something that was not found."""
+    ax.plot([x], [y], linestyle="none", marker="_", markersize=7, color=UNFOUND, zorder=2)
 
 
 def _coordinates(ax: Axes, edge: Edge | None) -> Transform:

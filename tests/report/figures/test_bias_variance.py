@@ -1,11 +1,21 @@
 import pytest
 
+from bench.report.figures import panels
 from tests.report.figures.drawing import figure
 from tests.report.records import moments
 
 
-def test_a_bias_that_was_not_found_is_an_upper_bound():
+def test_a_bias_that_was_not_found_has_no_marker():
     records = [moments("a", "o", 1.0), moments("b", "o", 1.0, bias=0.5, unbiased=False)]
     ax = figure("bias-variance", records).axes[0]
-    arrows = [text.xy for text in ax.texts if text.arrow_patch is not None]
-    assert arrows == [(1.0, pytest.approx(records[0]["summary"]["bias_bound"] ** 2))]
+    assert not [text for text in ax.texts if text.arrow_patch is not None]
+    bound = records[0]["summary"]["bias_bound"] ** 2
+    at = [line for line in ax.lines if line.get_transform() == ax.transData]
+    there = [line for line in at if line.get_xydata()[0] == pytest.approx([1.0, bound])]
+    assert {line.get_color() for line in there} == {panels.UNFOUND}
+    assert [line.get_marker() for line in there if line.get_marker() != "None"] == ["_"]
+    (tick,) = [line for line in ax.lines if line.get_transform() == ax.get_xaxis_transform()]
+    assert list(tick.get_xdata()) == [1.0, 1.0]
+    assert min(tick.get_ydata()) == 0
+    markers = [line for line in at if line.get_marker() not in ("None", "_")]
+    assert len(markers) == 1, "only the bias that was found has a marker"
