@@ -13,6 +13,10 @@ import pytest
 from sybil import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 
+from bench.gate.decide import Verdict
+from bench.records.lines import LineKind, Outcome
+from bench.stats.summary import BiasVerdict, Flag, Status
+
 ROOT = Path(__file__).parent.parent
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 
@@ -90,6 +94,28 @@ def test_the_worked_example_runs_from_a_users_own_file(tmp_path):
 
 def test_contributing_is_short():
     assert len(CONTRIBUTING.read_text(encoding="utf-8").splitlines()) < 60
+
+
+def test_the_glossary_has_every_word_of_the_records_and_no_other():
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    for title, words in (
+        ("Status of a variance", Status),
+        ("Verdict on the bias", BiasVerdict),
+        ("Flags", Flag),
+        ("Records", [*LineKind, *Outcome]),
+        ("Verdicts of a check", Verdict),
+    ):
+        section = text.split(f"## {title}\n")[1].partition("\n## ")[0]
+        rows = re.findall(r"(?m)^\| ([^|]+) \| [^|]{10,} \|$", section)
+        assert sorted(rows) == sorted(map(str, words)), title
+    for word in ("cell", "replicate", "draw", "block", "evaluation", "margin", "cv²", "eff.", "khat", "reference"):
+        assert f"| {word}" in text
+
+
+def test_the_first_example_of_measuring_ends_in_a_clear_answer():
+    (block,) = [text for text in blocks(README, "python") if "import measure" in text]
+    said = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, timeout=240, check=True).stdout
+    assert re.fullmatch(r"UNBIASED_WITHIN_TOL [\d.]+ \([\d., ]+\)\nBIASED\n", said)
 
 
 def test_links_lead_somewhere():
