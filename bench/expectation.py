@@ -133,7 +133,7 @@ class Expectation(Objective):
         """A digest of the sources of the functions, of what they close over, of theta and of the data."""
         parts, found = self._parts, hashlib.sha256()
         given = (parts.q, parts.f, parts.exact, parts.theta, parts.data, parts.batch_size, parts.particles)
-        for piece in _pieces(given):
+        for piece in _pieces(given, set()):
             found.update(piece)
         return {"content": found.hexdigest()[:16]}
 
@@ -493,31 +493,46 @@ def _reference(problem: Problem, q: Distribution, differentiable: bool) -> Estim
 # Identity -------------------------------------------------------------------------------------------------------------
 
 
-def _pieces(value: Any, depth: int = 0) -> Iterator[bytes]:
-    """Yield what identifies a value: numbers of tensors, sources of functions and what these close over."""
+def _pieces(value: Any, seen: set[int]) -> Iterator[bytes]:
+    """Yield what identifies a value: numbers of tensors, sources of functions and what these close over.
+
+    ``seen`` holds the ids of the functions and objects that were visited before.
+    """
     if isinstance(value, Tensor):
-        yield repr((value.shape, value.dtype)).encode()
-        yield (
-            value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
-        )
-    elif isinstance(value, nn.Module):
-        yield repr(value).encode()
-        yield from _pieces(dict(value.state_dict()))
-    elif isinstance(value, Mapping):
-        for key in value:
-            yield repr(key).encode()
-            yield from _pieces(value[key], depth)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _pieces(each, depth)
-    elif inspect.isfunction(value) and depth < 8:
-        try:
-            yield inspect.getsource(value).encode()
-        except (OSError, TypeError):
-            yield value.__code__.co_code
-        closed = inspect.getclosurevars(value)
-        yield from _pieces({**closed.nonlocals, **closed.globals, "defaults": value.__defaults__}, depth + 1)
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        yield repr((tuple(value.shape), str(value.dtype))).encode()
+        yield flat.view(torch.uint8).numpy().tobytes() if len(flat) else b""
     elif isinstance(value, str | int | float | bool | bytes | None):
         yield repr(value).encode()
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield repr(key).encode()
+            yield from _pieces(each, seen)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _pieces(each, seen)
+    elif inspect.isclass(value) or inspect.ismodule(value) or id(value) in seen:
+        yield value.__name__.encode() if hasattr(value, "__name__") else b"seen"
+    elif isinstance(value, nn.Module):
+        seen.add(id(value))
+        yield repr(value).encode()
+        yield from (_source(type(layer)) for layer in value.modules())
+        yield from _pieces(dict(value.state_dict()), seen)
+    elif inspect.isfunction(value):
+        seen.add(id(value))
+        yield _source(value)
+        if not value.__module__.startswith("torch"):
+            closed = inspect.getclosurevars(value)
+            yield from _pieces([closed.nonlocals, closed.globals, value.__defaults__, value.__kwdefaults__], seen)
     else:
-        yield getattr(value, "__qualname__", type(value).__qualname__).encode()
+        seen.add(id(value))
+        yield _source(type(value))
+        yield from _pieces(getattr(value, "__dict__", {}), seen)
+
+
+def _source(defined: Any) -> bytes:
+    """Return the source of a function or a class; its name if there is no source."""
+    try:
+        return inspect.getsource(defined).encode()
+    except (OSError, TypeError):
+        return str(defined.__qualname__).encode()

@@ -266,6 +266,20 @@ def test_identity_follows_functions_and_what_they_close_over():
     assert cell(small()) != cell(small(theta={"logits": LOGITS + 1}))
     assert cell(small()) != cell(small(f=lambda x: x.sum(-1)))
     assert cell(small()) == cell(small())
+    assert cell(small(f=Centred(0.4))) == cell(small(f=Centred(0.4))) != cell(small(f=Centred(0.5)))
+    assert cell(small(f=lambda x: helped(x))) == cell(small(f=lambda x: helped(x)))
+
+
+class Centred:
+    def __init__(self, centre):
+        self.centre = centre
+
+    def __call__(self, x):
+        return (x - self.centre).square().sum(-1)
+
+
+def helped(x):
+    return quadratic(x)
 
 
 WRONG = [
