@@ -42,12 +42,17 @@ class _Folder:
         full = f"{self.package}.{name}"
         if file is not None:
             self.named[full] = file
-        self._outside = [*sys.path]
+        self._outside, before = [*sys.path], {*sys.modules}
+        sys.path.insert(0, self.path[0])  # for importlib.import_module
         try:
             return importlib.import_module(full)
         finally:
             sys.path[:] = self._outside  # what a file has added holds for its own folder alone
             self._outside = None
+            for new in [name for name in sys.modules.keys() - before if not name.startswith(PREFIX)]:
+                file = getattr(sys.modules[new], "__file__", None)
+                if file and Path(file).is_relative_to(self.path[0]):
+                    del sys.modules[new]  # or another folder's module of this name would not be found
 
     def spec(self, full: str, path: Sequence[str] | None) -> ModuleSpec | None:
         """Return the import spec of a module of the folder; None if there is no such module."""
@@ -66,7 +71,9 @@ class _Folder:
         found = None if name in OURS else self.spec(f"{self.package}.{name}", self.path)
         if found is None or found.origin is not None:
             return found is not None
-        return name not in sys.modules and PathFinder.find_spec(name) is None  # a folder without a file __init__.py
+        return (
+            name not in sys.modules and PathFinder.find_spec(name, self._outside) is None
+        )  # a folder without a file __init__.py
 
     def _import(
         self,

@@ -46,8 +46,9 @@ def _class_digest(cls: type) -> str:
     if module is None or file is None:
         return ""  # defined in a console, where there is no file
     name = getattr(module.__spec__, "name", cls.__module__)  # a module that runs as a script is called __main__
-    name = re.sub(r"^_bench_user_\w+\.", "", name)  # the package that a user's folder becomes (bench.planning.plugins)
-    return _Code(name, Path(file)).digest(_Ref(name, cls.__qualname__.partition(".")[0] if _is_ours(name) else ""))
+    folder, name = re.fullmatch(r"(_bench_user_\w+)?\.?(.*)", name).groups("")  # type: ignore[union-attr]
+    code = _Code(name, Path(file), folder)
+    return code.digest(_Ref(name, cls.__qualname__.partition(".")[0] if _is_ours(name) else ""))
 
 
 class _Ref(NamedTuple):
@@ -83,10 +84,11 @@ class _Code:
     Args:
         module: name of the module of the class.
         path: file of that module.
+        folder: name of the package that holds a user's folder (``bench.planning.plugins``); empty without one.
     """
 
-    def __init__(self, module: str, path: Path) -> None:
-        self.module, self.path = module, path
+    def __init__(self, module: str, path: Path, folder: str = "") -> None:
+        self.module, self.path, self.folder = module, path, folder
         self.files: dict[str, _File | None] = {}
         self.paths: dict[str, Path] = {}
         self.root = [*path.parents][: module.count(".") + (path.name == "__init__.py") + 1][-1]
@@ -160,10 +162,11 @@ class _Code:
 
     def folders(self, package: str) -> list[str]:
         """Return the folders that hold a package's modules; without a name, the folder of the user's modules."""
+        loaded = sys.modules.get(_join(self.folder, package))
+        if loaded and (not package or self.module.startswith(f"{package}.")):
+            return [*loaded.__path__]  # perhaps folders of other names, or several
         if not package:
             return [str(self.root)]
-        if package in sys.modules and self.module.startswith(f"{package}."):
-            return [*sys.modules[package].__path__]  # loaded with the class, perhaps from a folder of another name
         spec = PathFinder.find_spec(package, self.folders(package.rpartition(".")[0]))
         return [*((spec and spec.submodule_search_locations) or ())]
 

@@ -397,3 +397,10 @@ def test_a_digest_depends_on_the_classes_and_on_the_noise(monkeypatch):
 def test_no_two_classes_of_the_catalogue_share_a_digest():
     found = [code_digest(cls()) for one in (estimators, objectives) for cls in one.catalogue().values()]
     assert len(set(found)) == len(found)
+
+
+def test_a_folder_that_the_users_file_adds_to_the_path_counts(users):
+    mine = "import sys\nfrom pathlib import Path\nsys.path.append(str(Path(__file__).parent / 'lib'))\n"
+    mine += USER.replace("from helper", "from inside")
+    one, two = (users(mine, {"lib/inside.py": HELPER.replace("return 1", f"return {x}")}) for x in (1, 3))
+    assert one != two
