@@ -521,7 +521,7 @@ def _pieces(value: Any, seen: set[int]) -> Iterator[bytes]:
     elif inspect.isfunction(value):
         seen.add(id(value))
         yield _source(value)
-        if not value.__module__.startswith("torch"):
+        if not str(value.__module__).startswith("torch"):
             closed = inspect.getclosurevars(value)
             yield from _pieces([closed.nonlocals, closed.globals, value.__defaults__, value.__kwdefaults__], seen)
     else:
