@@ -7,6 +7,7 @@ its own pipe.
 """
 
 import contextlib
+import faulthandler
 import functools
 import itertools
 import multiprocessing
@@ -228,6 +229,7 @@ def chunks_of(spans: Sequence[range], sizes: Sequence[int], workers: int) -> Ite
 
 def _serve(connection: Connection, preload: Preload) -> None:
     """Answer questions until the pipe closes. This is all that a worker does."""
+    faulthandler.enable()  # a crash of the interpreter names the line
     torch.set_num_threads(1)
     for selector, kind in preload:
         load(selector, kind)

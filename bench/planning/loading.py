@@ -58,7 +58,7 @@ def _make(cls: type, params: dict[str, Any], selector: Selector) -> Any:
         raise UsageError(f"{selector.name} cannot be made: {described(error)}.") from error
     for key, value in fields_of(instance).items():
         if not _is_plain(value):
-            needs = "plain values (numbers, text, tuples) in its fields"
+            needs = "plain values (numbers, printable text, tuples) in its fields"
             raise UsageError(f"{selector.name} needs {needs} (got {key}={value!r}).")
     return instance
 
@@ -66,7 +66,9 @@ def _make(cls: type, params: dict[str, Any], selector: Selector) -> Any:
 def _is_plain(value: object) -> bool:
     if isinstance(value, tuple):
         return all(_is_plain(v) for v in value)
-    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, str):
+        return value.isprintable()  # it is part of every label
+    return value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
 # text to values

@@ -1,6 +1,7 @@
 """The command `check` from its words to its exit code."""
 
 import json
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -211,3 +212,33 @@ def test_explain_accepts_any_selector_of_a_cell(call, ci, wanted):
 )
 def test_explain_accepts_every_name_of_an_estimator_of_ones_own(call, with_mine, wanted):
     assert call("check", "--baseline", "own", "--explain", wanted, "--quiet").code == 0
+
+
+@pytest.mark.usefixtures("ci")
+def test_a_bias_that_could_have_been_missed_is_said_where_it_passes(call):
+    done = call("check", "--baseline", "ci", "--quiet", "--seed", 3)
+    assert done.code == 0
+    part = re.search(
+        r"^passed: 2 unchanged .*; a bias below (\d+)% of an exact gradient could have been missed$", done.out
+    )
+    cell = "reparameterization on gaussian-quadratic"
+    shown = call("check", "--baseline", "ci", "--quiet", "--seed", 3, "--explain", cell).out
+    seen = re.search(r"could see +a bias of ([0-9.]+)% of the exact gradient or more in its direction", shown)
+    assert round(float(seen[1])) == int(part[1])  # n = 1 is the noisier cell of the two
+    assert re.search(r"evaluations +1 evaluation of f and 1 of df/dx per estimate", shown)
+    few = call("check", "--baseline", "ci", "--quiet", "--seed", 3, "--replicates", 30_000)
+    assert "could have been missed" not in few.out
+
+
+@pytest.mark.usefixtures("ci")
+def test_a_baseline_without_evaluations_says_so_once(call, ci):
+    old = re.sub(r', "(f_evals|grad_evals|exact_norm|gain|gain_low|gain_high)": [-0-9.e]+', "", ci.read_text())
+    ci.write_text(old.replace('"schema": 2', '"schema": 1'))
+    done = call("check", "--baseline", "ci", "--quiet")
+    assert done.code == 0
+    assert done.out.splitlines() == [
+        "To compare evaluations of f, which the baseline lacks for 2 cells: `bench baseline promote ci`",
+        "passed: 2 identical (baseline ci, 2 cells)",
+    ]
+    assert call("baseline", "promote", "ci", "--quiet").code == 0
+    assert call("check", "--baseline", "ci", "--quiet").out == "passed: 2 identical (baseline ci, 2 cells)\n"

@@ -149,3 +149,13 @@ def test_a_record_of_an_older_version_is_cleaned_when_it_is_read(call, tmp_path)
     assert "bad red" in done.out
     assert done.out.replace("\n", "").isprintable()
     assert "c10" not in (tmp_path / "here" / "table.md").read_text()
+
+
+def test_a_crash_of_a_worker_costs_only_its_cell_and_names_the_line(start, tmp_path):
+    write_own(tmp_path, "import ctypes; ctypes.string_at(0)")
+    done = start("run", *CELL, "-e", "rloo", *QUICK, "--workers", 2)
+    assert done.code == 1
+    assert "was killed by signal 11. No other cell is affected." in " ".join(done.out.split())
+    assert 'mine.py", line' in done.err
+    records = [json.loads(line) for line in (tmp_path / "here" / "records.jsonl").read_text().splitlines()]
+    assert {r["estimator"]: r["outcome"] for r in records} == {"mine": "failed", "rloo": "measured"}

@@ -89,7 +89,7 @@ def broken(tmp_path, change):
         (lambda _: "[]", "no schema number"),
         (
             lambda text: text.replace('"float32"', '"float16"'),
-            "damaged at setting: dtype is float32 or float64 .got 'float1",
+            "damaged at setting: dtype is float32 or float64, as text .got 'float1",
         ),
         (lambda text: text.replace('"cpu"', '"tpu"', 1), "damaged at setting: device is cpu or cuda"),
         (

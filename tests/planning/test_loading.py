@@ -184,6 +184,7 @@ def test_a_users_class_can_be_named_by_module_and_import_files_beside_it(tmp_pat
         ("@dataclass(frozen=True)\nclass Mine(Estimator): pass", "Mine", "does not define __call__"),
         (MINE.replace("Mine", "RLOO"), "RLOO", "has the name of the catalogue's RLOO"),
         (MINE.replace("sizes: tuple[int, ...] = ()", "sizes: object = print"), "Mine", "needs plain values"),
+        (MINE.replace("sizes: tuple[int, ...] = ()", "word: str = 'a\\x1b[31m'"), "Mine", "printable text"),
         ("1 +", "Mine", "cannot be loaded: SyntaxError: invalid syntax"),
         ("x = 1\ny = undefined", "Mine", "cannot be loaded: NameError: name 'undefined' is not defined (line 7)."),
     ],
