@@ -119,6 +119,7 @@ def _ratio(starts: Tensor, firsts: Tensor, corners: int) -> Tensor:
         # Before category c in order s; categories that precede s come after the last one.
         before = starts.unsqueeze(-2) - starts.gather(-1, s).unsqueeze(-1) + (category < s.unsqueeze(-1))
         low, high = root(before), root(before + width.unsqueeze(-2))
-        box = joint(high, high) - joint(low, high) - joint(high, low) + joint(low, low)
+        mixed = joint(low, high)
+        box = joint(high, high) - mixed - mixed.mT + joint(low, low)
         both += box.clamp_min(0).sum(-3) / firsts.shape[-1]
     return torch.where(both > 0, width.unsqueeze(-1) * width.unsqueeze(-2) / both, 0)
