@@ -23,7 +23,7 @@ from estimators._refusals import NotDifferentiable as NotDifferentiable
 from estimators._refusals import Refusal as Refusal
 from estimators._refusals import UnsupportedFamily as UnsupportedFamily
 from estimators._rows import first_parameter, widened
-from estimators._transforms import is_differentiated, version, vmapped
+from estimators._transforms import is_differentiated, unwrapped, vmapped
 
 
 class Integrand(Protocol):
@@ -237,9 +237,10 @@ def evaluate(f: Integrand, x: Tensor, q: Distribution, axes: int, name: str = "f
         InvalidIntegrand: f changed x in place, or returned nothing, another type or another shape.
         NotDifferentiable: x is differentiated, and f returned whole numbers, bools or values outside torch.
     """
-    before = version(x)
+    sample = unwrapped(x)  # torch counts the changes of a tensor and of its views; vmap counts none of its own tensors
+    before = None if sample.is_inference() else sample._version
     fx = f(x)
-    if version(x) != before:
+    if before is not None and sample._version != before:
         raise InvalidIntegrand(
             f"{name} changes its argument x in place, but the estimator still needs the sample x. Work on x.clone(), "
             "or use operations that make a new tensor, such as x.clamp(0, 1) instead of x.clamp_(0, 1)."

@@ -222,7 +222,7 @@ def _made(q: Distribution, own: dict[str, Tensor]) -> Distribution:
         ) from error
 
 
-_HALF = (torch.float16, torch.bfloat16)
+_HALF = frozenset((torch.float16, torch.bfloat16))
 
 
 def widened(q: Distribution) -> Distribution:
@@ -231,7 +231,7 @@ def widened(q: Distribution) -> Distribution:
     A distribution of one's own computes in its own dtype, unless it is a ``Drawable``.
     """
     own = parameters(q)
-    if not any(value.dtype in _HALF for value in own.values()):
+    if _HALF.isdisjoint([value.dtype for value in own.values()]):
         return q
     if isinstance(q, Independent):
         return Independent(widened(q.base_dist), q.reinterpreted_batch_ndims, validate_args=False)

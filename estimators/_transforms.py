@@ -75,18 +75,11 @@ def vmapped() -> bool:
     return transformed() and any(i.key() == TransformType.Vmap for i in torch._C._functorch.get_interpreter_stack())
 
 
-def version(t: Tensor) -> int:
-    """Return how often t or a view of it was changed in place; 0 for a tensor of inference mode, which counts nothing.
-
-    vmap counts no changes of the tensors that it makes, but of those that it wraps.
-    """
-    if vmapped():
-        while torch._C._functorch.is_functorch_wrapped_tensor(t):
-            t = torch._C._functorch.get_unwrapped(t)
-    try:
-        return t._version
-    except RuntimeError:
-        return 0
+def unwrapped(t: Tensor) -> Tensor:
+    """Return the tensor that transforms of torch.func wrap; t itself if none is active."""
+    while transformed() and torch._C._functorch.is_functorch_wrapped_tensor(t):
+        t = torch._C._functorch.get_unwrapped(t)
+    return t
 
 
 class Function(torch.autograd.Function):
