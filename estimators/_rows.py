@@ -190,9 +190,10 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
             )
         return TransformedDistribution(_map(q.base_dist, leaf, count), list(q.transforms), validate_args=False)
     own = parameters(q)
-    if type(q).expand is not Distribution.expand and not any(value.requires_grad for value in own.values()):
+    frozen = not any(value.requires_grad for value in own.values())
+    if type(q).expand is not Distribution.expand and frozen:
         return cast(Distribution, q.expand((count, *q.batch_shape)))
-    leaves = {name: leaf(value) if value.requires_grad else value for name, value in own.items()}
+    leaves = {name: leaf(value) if frozen or value.requires_grad else value for name, value in own.items()}
     new = _made(q, leaves)
     if new.batch_shape != (count, *q.batch_shape):
         raise Refusal(
