@@ -1,6 +1,7 @@
 """Code that users name: it runs in the same process as the program, and must not end it."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -31,9 +32,12 @@ def contained() -> Iterator[None]:
     os._exit = refuse  # type: ignore[assignment]
     try:
         yield
-    except (Exception, KeyboardInterrupt):
+    except Exception:
         raise
     except BaseException as error:
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as in workers
+        if isinstance(error, KeyboardInterrupt) and not ignored:
+            raise
         raise Ended(described(error)) from error
     finally:
         os._exit = leave

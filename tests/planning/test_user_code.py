@@ -1,6 +1,7 @@
 """A user's code cannot end the program."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -43,6 +44,15 @@ def test_what_would_end_the_program_is_an_error(act, said):
 def test_other_exceptions_pass(error):
     with pytest.raises(error), contained():
         raise error
+
+
+def test_an_interrupt_where_interrupts_are_ignored_comes_from_the_code():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(Ended, match=r"KeyboardInterrupt\(\), which would end the program"), contained():
+            raise KeyboardInterrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_child_process_may_end():
