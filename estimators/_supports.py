@@ -93,9 +93,12 @@ def _moves(end: Tensor | float) -> bool:
     """Return whether an end has a derivative other than 0 in a leaf of its graph."""
     if not isinstance(end, Tensor) or not end.requires_grad:
         return False
-    leaves = _leaves(end)
-    found = torch.autograd.grad(end[end.isfinite()].sum(), leaves, retain_graph=True, allow_unused=True)
-    return any(g is not None and bool((g != 0).any()) for g in found)
+    try:
+        finite = torch.where(end.isfinite(), end, 0).sum()
+        found = torch.autograd.grad(finite, _leaves(end), retain_graph=True, allow_unused=True)
+        return any(g is not None and bool((g != 0).any()) for g in found)
+    except RuntimeError:  # under vmap, or on a device without values
+        return True
 
 
 def _leaves(t: Tensor) -> list[Tensor]:

@@ -250,6 +250,15 @@ def test_scores_are_refused_where_the_support_moves(name, estimator):
     assert estimator(lambda x: x.reshape(len(x), MANY) ** 2, still, seeded()).isfinite().all()
 
 
+def test_moving_supports_are_refused_under_transforms():
+    def loss(end):
+        return RLOO()(lambda x: x, d.Uniform(torch.zeros_like(end), end, validate_args=False)).sum()
+
+    for call in (torch.func.grad(loss), torch.func.vmap(torch.func.grad(loss), randomness="different")):
+        with pytest.raises(UnsupportedFamily, match="support of Uniform moves"):
+            call(torch.ones(4, 3))
+
+
 def test_bounds_are_refused_where_the_support_moves():
     end = torch.full((5, 3), 1.5, dtype=torch.float64, requires_grad=True)
     q = d.Independent(d.Uniform(torch.zeros_like(end), end), 1)
