@@ -29,6 +29,7 @@ def _numbers(_context: click.Context, _param: click.Parameter, value: str | None
     "Examples:\n"
     "  bench run -e rloo:n=2,4,8 -e score-function -o bernoulli-quadratic:dim=10\n"
     "  bench run -e path/to/mine.py::MyEstimator\n"
+    "  bench run --all -o path/to/mine.py::MyObjective --precision 0.05\n"
     "  bench run study.toml\n"
     "  bench run results/default",
 )

@@ -50,7 +50,7 @@ NOTES = (
     "learned and frozen at this point: the state of the estimator learned at this theta, with the given steps and "
     "evaluations of f, and was then fixed; still learning: at the limit of --adapt-steps it still paid. In training it "
     "learns along the way, and can be worse.",
-    "Unbiased, in the advice: shown by the data, or declared and not refuted by them.",
+    "Unbiased, in the advice: as declared, unless the data contradict it.",
     "f + ∇f: evaluations of f and of its gradient per estimate. time: per estimate, in batch; ~ where "
     "the machine was noisy.",
 )
@@ -62,6 +62,7 @@ LEFT = (
     "bias",
     "variance (95 %)",
     "remarks",
+    "next best needs",
     "objective",
     "best unbiased",
     "lower error, though biased",

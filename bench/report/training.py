@@ -32,10 +32,10 @@ NOTES = (
     "every law of the runs. Fewer than 6 seeds cannot give a 95 % interval: then it is the range of the results. A "
     "diverged run counts as the worst.",
     "level: probability that the interval, or the range, contains the median of all runs that could be made.",
-    "middle half: interquartile mean over seeds.",
+    "interquartile mean: mean over the middle half of the seeds.",
     "at N f: the median after N evaluations of f for one batch element, which every estimator has spent. Evaluations "
     "that adapt a control variate count.",
-    "behind the best: distance of the final objective from the first row's, seed by seed; median and interval.",
+    "gap to the first row: distance of the final objective from the first row's, seed by seed; median and interval.",
     "diverged: runs that ended with a value that is not finite, or far worse than at the start.",
     "f + ∇f: evaluations for one step and one batch element; after a comma, evaluations of f that adapt a control "
     "variate.",
@@ -76,9 +76,9 @@ def _section(problem: Problem) -> Section:
         "estimator",
         "final",
         "level",
-        "middle half",
+        "interquartile mean",
         f"at {words.count(budget)} f",
-        "behind the best",
+        "gap to the first row",
         "diverged",
     ]
     header += ["f + ∇f", "time", "variance: start", "end"]

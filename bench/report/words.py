@@ -46,12 +46,14 @@ def estimate(value: float, low: float, high: float) -> str:
 
 
 def terse(value: float, low: float, high: float) -> str:
-    """Return ``0.412 ±3 %``, a value with its relative half-width. An interval that is not symmetric stays absolute."""
-    if not (value > 0 and abs((high - value) - (value - low)) <= 0.2 * (high - low)):
+    """Return ``0.412 ±3 %``, a value with its relative half-width, or ``7e7 -20/+60 %`` if the interval is lopsided."""
+    if not (value > 0 and high > low):
         return estimate(value, low, high)
     half = (high - low) / 2
     digits = min(4, max(2, decimals_for(half) + math.floor(math.log10(value)) + 1))
-    return f"{format_number(value, digits)} ±{format_number(100 * half / value, 1)} %"
+    down, up, both = (format_number(100 * part / value, 1) for part in (value - low, high - value, half))
+    lopsided = abs((high - value) - (value - low)) > 0.2 * (high - low)
+    return f"{format_number(value, digits)} {f'-{down}/+{up}' if lopsided else f'±{both}'} %"
 
 
 def efficiency(row: Any) -> str:

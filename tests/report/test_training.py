@@ -19,7 +19,7 @@ def test_the_table_says_what_was_reached():
     assert rows[0]["level"] == "96.9 %"
     assert rows[1]["final"] == "1.150 [diverged, 1.400]"
     assert rows[0]["at 30 f"] == "1.500"
-    assert rows[1]["behind the best"] == "2.000 [2.000, diverged]"
+    assert rows[1]["gap to the first row"] == "2.000 [2.000, diverged]"
     assert (rows[0]["diverged"], rows[1]["diverged"]) == ("", "1 of 6")
     assert (rows[0]["variance: start"], rows[1]["variance: start"]) == ("1.0", "≥ 4.0")
 
@@ -30,7 +30,7 @@ def test_fewer_than_six_seeds_have_a_range_that_looks_like_no_error_bar(seeds, l
     (section,) = sections(problems(few))
     rows = [dict(zip(section.header, row, strict=True)) for row in section.body]
     assert rows[0]["final"] == f"3.000 to {3 + (seeds - 1) / 10:.3f}, range of {seeds}"
-    assert rows[1]["behind the best"] == f"2.000 to 2.000, range of {seeds}"
+    assert rows[1]["gap to the first row"] == f"2.000 to 2.000, range of {seeds}"
     assert (rows[0]["level"], rows[1]["level"]) == (level, level)
     text = markdown(few, "name").partition("**Columns")[0].partition("Columns")[0]
     assert "±" not in text

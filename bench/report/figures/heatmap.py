@@ -23,8 +23,8 @@ DECADES = 4
 """The colour scale ends this many decades above the best variance. The numbers in the cells go further."""
 ABSENT, FAILED, BIASED = "#e3e3e3", "#c1272d", "#d55e00"
 
-TITLE = "Variance over the lowest variance above 0 of an unbiased estimator on the same objective"
-NOTE = "Unbiased: shown by the data, or declared and not refuted by them. Cost is not considered."
+TITLE = "Variance relative to the best unbiased estimator of each column (1 = best)"
+NOTE = "Unbiased: as declared, unless the data contradict it. Cost is not included."
 
 
 def heatmap(table: pd.DataFrame) -> Figure | None:
