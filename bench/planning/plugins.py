@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.abc import MetaPathFinder
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +23,7 @@ OURS = ("bench", "estimators")
 """Packages that a file of the same name beside a plug-in does not hide."""
 
 
-class _Folder:
+class _Folder(MetaPathFinder):
     """A folder of user's files, as a package.
 
     Args:
@@ -42,17 +42,28 @@ class _Folder:
         full = f"{self.package}.{name}"
         if file is not None:
             self.named[full] = file
-        self._outside, before = [*sys.path], {*sys.modules}
-        sys.path.insert(0, self.path[0])  # for importlib.import_module
+        self._outside, known = [*sys.path], {*sys.modules}
+        sys.meta_path.append(self)
         try:
             return importlib.import_module(full)
         finally:
             sys.path[:] = self._outside  # what a file has added holds for its own folder alone
             self._outside = None
-            for new in [name for name in sys.modules.keys() - before if not name.startswith(PREFIX)]:
-                file = getattr(sys.modules[new], "__file__", None)
-                if file and Path(file).is_relative_to(self.path[0]):
-                    del sys.modules[new]  # or another folder's module of this name would not be found
+            sys.meta_path.remove(self)
+            new = {*sys.modules} - known
+            bare = {name for name in new if getattr(sys.modules[name], "__name__", "") == f"{self.package}.{name}"}
+            for name in new:
+                if name.partition(".")[0] in bare:
+                    del sys.modules[name]
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the import spec of a module that only this folder has, as for ``importlib.import_module("utils")``.
+
+        It holds while the folder's files are loaded: at other times nothing tells whose helper is meant.
+        """
+        return ModuleSpec(fullname, _Alias(f"{self.package}.{fullname}")) if self.has(fullname.split(".")[0]) else None
 
     def spec(self, full: str, path: Sequence[str] | None) -> ModuleSpec | None:
         """Return the import spec of a module of the folder; None if there is no such module."""
@@ -86,12 +97,44 @@ class _Folder:
         """Import as the statement ``import`` does, and look into the folder first."""
         if self._outside is not None:
             self.path += [entry for entry in sys.path if entry not in self._outside and entry not in self.path]
-        top = name.partition(".")[0]
-        itself = globals is not None and globals.get("__name__") == f"{self.package}.{top}"
-        if level or itself or not self.has(top):
+        top, importer = name.partition(".")[0], globals or {}
+        place = None if level else self._place(top, str(importer.get("__package__") or ""))
+        if place is None or importer.get("__name__") == f"{place}.{top}":  # a file may have the name of a package
             return builtins.__import__(name, globals, locals, fromlist or (), level)
-        found = builtins.__import__(f"{self.package}.{name}", globals, locals, fromlist or ())
-        return found if fromlist else sys.modules[f"{self.package}.{top}"]
+        found = builtins.__import__(f"{place}.{name}", globals, locals, fromlist or ())
+        return found if fromlist else sys.modules[f"{place}.{top}"]
+
+    def _place(self, top: str, package: str) -> str | None:
+        """Return the package in which an import finds a module: the folder, or the importer's own package in it.
+
+        A file of a package may import the files beside it as a file of the folder may, unless Python or an installed
+        package has their name.
+        """
+        if self.has(top):
+            return self.package
+        if top in OURS or top in sys.stdlib_module_names or not package.startswith(f"{self.package}."):
+            return None
+        beside = self.spec(f"{package}.{top}", sys.modules[package].__path__)
+        installed = PathFinder.find_spec(top)
+        known = installed is not None and "site-packages" in Path(installed.origin or "").parts
+        return package if beside is not None and beside.origin is not None and not known else None
+
+
+class _Alias(Loader):
+    """A loader that gives a folder's module under its bare name."""
+
+    def __init__(self, full: str) -> None:
+        self.full = full
+
+    def create_module(self, _spec: ModuleSpec) -> ModuleType:
+        """Return the folder's module."""
+        self.module = importlib.import_module(self.full)
+        self.spec = self.module.__spec__
+        return self.module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leave the module as it is."""
+        module.__spec__ = self.spec
 
 
 class _Loader(SourceFileLoader):

@@ -161,12 +161,15 @@ class _Code:
         return Path(spec.origin) if spec and spec.has_location and spec.origin else None
 
     def folders(self, package: str) -> list[str]:
-        """Return the folders that hold a package's modules; without a name, the folder of the user's modules."""
+        """Return the folders that hold a package's modules; without a name, those in which the user's imports start."""
         loaded = sys.modules.get(_join(self.folder, package))
+        found = None
         if loaded and (not package or self.module.startswith(f"{package}.")):
-            return [*loaded.__path__]  # perhaps folders of other names, or several
+            found = [*loaded.__path__]  # perhaps folders of other names, or several
         if not package:
-            return [str(self.root)]
+            return [*(found or [str(self.root)]), str(self.path.parent)]
+        if found:
+            return found
         spec = PathFinder.find_spec(package, self.folders(package.rpartition(".")[0]))
         return [*((spec and spec.submodule_search_locations) or ())]
 

@@ -37,6 +37,9 @@ IMPORTS = [
     "def scale():\n    import utils\n    return utils.SCALE",
     "def scale():\n    from tools.numbers import SCALE\n    return SCALE",
     "def scale(): return __import__('utils').SCALE",
+    "import importlib\nm = importlib.import_module('utils')\ndef scale(): return m.SCALE",
+    "import importlib, utils\nm = importlib.import_module('utils')\ndef scale(): return m.SCALE * (m is utils)",
+    "import importlib\nm = importlib.import_module('tools.numbers')\ndef scale(): return m.SCALE",
     "import os, sys\nsys.path.insert(0, os.path.dirname(__file__) + '/lib')\nimport far\ndef scale(): return far.SCALE",
 ]
 
@@ -91,6 +94,21 @@ def test_a_file_of_a_package_has_its_relatives_and_its_package(tmp_path):
     (package / "__init__.py").write_text("from pkg import READY\n")
     (tmp_path / "pkg" / "base.py").write_text("SCALE = 3")
     assert scale(load(parse(f"{package}/est.py::Mine"), "estimator")) == 9
+
+
+def test_a_file_of_a_package_may_import_the_files_beside_it(tmp_path):
+    """A folder of scripts often has an empty ``__init__.py``. Its files hide nothing that is installed."""
+    package = tmp_path / "scripts"
+    write(package, "import random, torch, utils\ndef scale(): return utils.SCALE", 3, "Mine")
+    for name in ("__init__", "random", "torch"):
+        (package / f"{name}.py").write_text("")
+    cls = load(parse(f"{package}/est.py::Mine"), "estimator")
+    assert scale(cls) == 3
+    assert sys.modules[cls.__module__].torch.tensor(1.0) == 1
+    assert 0 <= sys.modules[cls.__module__].random.random() < 1
+    before = code_digest(cls())
+    (package / "utils.py").write_text("SCALE = 4")
+    assert code_digest(type(cls.__name__, (cls,), {"__module__": cls.__module__})()) != before
 
 
 def test_a_name_of_a_file_may_be_that_of_a_package_it_imports(tmp_path):
