@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from estimators._protocol import Integrand
+from estimators._transforms import no_derivatives
 
 AT_ONCE = 1024
 """Largest number of coordinates replaced in one call of f: all at once, memory would grow with their square."""
@@ -25,7 +26,7 @@ def replaced(f: Integrand, x: Tensor, new: Tensor, dims: int) -> Tensor:
     flat, other = (t.reshape(*t.shape[: t.dim() - dims], event.numel()) for t in (x, new))
     coordinates = torch.arange(event.numel(), device=x.device)
     values = []
-    with torch.no_grad():
+    with no_derivatives():
         for some in torch.split(coordinates, AT_ONCE):
             here = some.reshape(-1, *(1 for _ in other.shape)) == coordinates
             points = torch.where(here, other, flat)  # [some, ..., n, *batch, all]

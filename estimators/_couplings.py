@@ -12,7 +12,7 @@ from estimators._densities import row_probs
 from estimators._noise import normal, uniform
 from estimators._protocol import Refusal, inner
 from estimators._rows import first_parameter
-from estimators._transforms import transformed
+from estimators._transforms import transformed, vmapped
 
 DIGITS = SobolEngine.MAXBIT  # the number of binary digits of torch's Sobol points
 
@@ -57,6 +57,8 @@ def sobol(n: int, q: Distribution, generator: Generator | None) -> Tensor:
             f"torch's Sobol points have at most {SobolEngine.MAXDIM:,} coordinates (got {dim:,} in one event). "
             "Use Reparameterization(n=2, noise='antithetic')."
         )
+    if vmapped():
+        raise Refusal("torch's Sobol points do not work under vmap. Use Reparameterization(n=2, noise='antithetic').")
     shift = torch.randint(2**DIGITS, shape, generator=generator, device=like.device)
     digits = _points(n, dim, like.device).reshape(n, *(1 for _ in q.batch_shape), *q.event_shape) ^ shift
     last = uniform(shape, like, generator)  # the shift's further digits: the points have none

@@ -13,7 +13,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Normal, On
 from torch.nn import functional
 
 from estimators._densities import row_probs
-from estimators._noise import normal, torch_seeded, uniform
+from estimators._noise import normal, random, torch_seeded, uniform
 from estimators._protocol import UnsupportedFamily, closed, has_law, inner
 from estimators._rows import first_parameter, widened
 from estimators._transforms import indicator, no_derivatives
@@ -52,7 +52,7 @@ def _bits(q: Distribution, shape: Size, generator: Generator | None) -> Tensor:
     """Return ``1[u < p]``, u uniform, with p rounded to the steps of torch's uniforms."""
     p = row_probs(q)
     half_step = torch.finfo(p.dtype).eps / 4  # torch.rand draws multiples of two half steps
-    u = torch.rand(shape, generator=generator, dtype=p.dtype, device=p.device)
+    u = random(torch.rand, shape, p, generator)
     return indicator(torch.lt, u, p - half_step, out=u)
 
 

@@ -1,12 +1,22 @@
 """Noise with an explicit generator: uniform, normal, Gumbel and logistic."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Generator, Size, Tensor
 
 from estimators._transforms import reusable, vmapped
+
+
+def random(make: Callable[..., Tensor], shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
+    """Return ``make(shape)``, in the dtype and on the device of ``like``, with the generator if there is one.
+
+    torch.compile can make numbers of a shape that varies only where no generator is named.
+    """
+    if generator is None:
+        return make(shape, dtype=like.dtype, device=like.device)
+    return make(shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
 def uniform(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
@@ -15,9 +25,10 @@ def uniform(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
     torch draws multiples of 2^-24 (float32) or 2^-53 (float64) in [0, 1). Half a step is added, so that their
     logarithms are finite.
     """
-    u = _writable(torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device), like)
+    u = random(torch.rand, shape, like, generator)
     step = torch.finfo(like.dtype).eps / 2
-    return u.add_(step / 2).clamp_(max=1 - step)
+    clamp = torch.clamp if vmapped() else torch.clamp_  # torch has no batching rule for the second
+    return _writable(clamp(u.add_(step / 2), max=1 - step), like)
 
 
 def _writable(noise: Tensor, like: Tensor) -> Tensor:
@@ -27,7 +38,7 @@ def _writable(noise: Tensor, like: Tensor) -> Tensor:
 
 def normal(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
     """Return standard normals, in the dtype and on the device of ``like``."""
-    return _writable(torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device), like)
+    return _writable(random(torch.randn, shape, like, generator), like)
 
 
 def gumbel(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:

@@ -23,7 +23,7 @@ from estimators._refusals import NotDifferentiable as NotDifferentiable
 from estimators._refusals import Refusal as Refusal
 from estimators._refusals import UnsupportedFamily as UnsupportedFamily
 from estimators._rows import first_parameter, widened
-from estimators._transforms import is_differentiated, unwrapped, vmapped
+from estimators._transforms import is_differentiated, rows_differ, unwrapped
 
 
 class Integrand(Protocol):
@@ -310,10 +310,10 @@ def _checked_call(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(call)
     def checked(self: Estimator, f: Integrand, q: Distribution, *args: Any, **kwargs: Any) -> Tensor:
-        if vmapped() and not self.deterministic and (kwargs.get("generator") or (args and args[0])):
+        if rows_differ() and not self.deterministic and (kwargs.get("generator") or (args and args[0])):
             raise Refusal(
-                f"{self!r} got a generator, whose numbers vmap makes once for all rows, even with "
-                "randomness='different'. Leave the generator out, and seed torch's own with torch.manual_seed."
+                f"{self!r} got a generator, whose numbers vmap makes once for all rows, although it "
+                "has randomness='different'. Leave the generator out, and seed torch's own with torch.manual_seed."
             )
         f, wide = _checked_integrand(self, f, q), widened(q)
         if wide is not q or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):

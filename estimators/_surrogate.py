@@ -278,8 +278,8 @@ def _halves(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tenso
 
 
 def _is_ones(t: Tensor) -> bool:
-    """Return whether t is an expanded scalar 1; False on a GPU and under a transform, which do not show its value."""
-    if transformed() or not t.is_cpu or any(t.stride()) or not t.numel():
+    """Return whether t is an expanded 1 without a graph; False on a GPU and under a transform, which hide the value."""
+    if transformed() or is_differentiated(t) or not t.is_cpu or any(t.stride()) or not t.numel():
         return False
     return t.as_strided((), ()).item() == 1
 

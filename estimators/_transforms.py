@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch._C._functorch import TransformType
+from torch._C._functorch import CVmapInterpreterPtr, RandomnessType, TransformType
 from torch.autograd import forward_ad
 
 
@@ -38,8 +38,8 @@ def no_derivatives() -> Iterator[None]:
 
 
 def reusable(t: Tensor) -> Tensor | None:
-    """Return t as the ``out`` of an operation, or None under a transform, where no operation writes into a tensor."""
-    return None if transformed() else t
+    """Return t as the ``out`` of an operation, or None under a transform and in forward mode, where none may write."""
+    return None if transformed() or forward_mode() else t
 
 
 def indicator(compare: Callable[..., Tensor], a: Tensor, b: Tensor | float, out: Tensor) -> Tensor:
@@ -70,9 +70,19 @@ def value_and_slope(f: Callable[[Tensor], Tensor], x: Tensor, learning: bool = F
     return fx, slope
 
 
+def _vmaps() -> list[CVmapInterpreterPtr]:
+    stack = torch._C._functorch.get_interpreter_stack() if transformed() else None
+    return [CVmapInterpreterPtr(each) for each in stack or () if each.key() == TransformType.Vmap]
+
+
 def vmapped() -> bool:
     """Return whether ``torch.func.vmap`` is active."""
-    return transformed() and any(i.key() == TransformType.Vmap for i in torch._C._functorch.get_interpreter_stack())
+    return bool(_vmaps())
+
+
+def rows_differ() -> bool:
+    """Return whether vmap is active and every row has its own random numbers, by ``randomness="different"``."""
+    return any(each.randomness() == RandomnessType.Different for each in _vmaps())
 
 
 def unwrapped(t: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from estimators._densities import probs
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
 from estimators._surrogate import inject_at, joined
+from estimators._transforms import no_derivatives
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class BitFlip(Estimator):
         fx = f(x)
         chosen = torch.randint(variables, Size((self.n, *q.batch_shape, 1)), generator=generator, device=x.device)
         here = (chosen == torch.arange(variables, device=x.device)).reshape(x.shape)
-        with torch.no_grad():
+        with no_derivatives():
             flipped = f(torch.where(here, 1 - x, x))
         slope = variables * (flipped - fx.detach())
         gradient = (here * spread(slope, x) * (1 - 2 * x)).mean(0)

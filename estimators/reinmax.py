@@ -59,7 +59,7 @@ class ReinMax(Estimator):
         x, p = draw(q, self.n, generator), row_probs(q)
         tempered = p if self.temperature == 1 else squash(q, one(logits(q).detach(), q), self.temperature)
         twice = tempered + x  # 2 m
-        x = through(x, carry(logits(q), x.shape, lambda h: over_samples(_trapezoid(q, p, twice, h))), self)
+        x = through(x, carry(logits(q), x.shape, lambda h: over_samples(_trapezoid(q, p, twice, h)), self), self)
         return average(evaluate_path(self, f, x))
 
 

@@ -13,10 +13,10 @@ from estimators._densities import logits, probs, score, untransformed
 from estimators._draws import draw
 from estimators._fields import named_type
 from estimators._learned import checked_state
-from estimators._protocol import Estimator, Integrand, InvalidParameter, State, closed, inner
+from estimators._protocol import Estimator, Integrand, InvalidParameter, Refusal, State, closed, inner
 from estimators._rows import first_parameter, one, parameters, rows
 from estimators._surrogate import inject_at, joined, valued
-from estimators._transforms import is_differentiated
+from estimators._transforms import forward_mode, is_differentiated, transformed
 
 
 class MovingAverage(State):
@@ -119,10 +119,15 @@ def _scores(q: Distribution, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         p = one(probs(q).detach(), q)
         hot = x if isinstance(inner(q), OneHotCategorical) else one_hot(x, p.shape[-1], p.dtype)
         return [(hot - p, logits(q))]
-    each = rows(q, len(x))
-    own = {name: t for name, t in parameters(each).items() if is_differentiated(t)}
-    if not own:
+    if torch.is_inference_mode_enabled() or not any(is_differentiated(t) for t in parameters(q).values()):
         return []
+    if transformed() or forward_mode():
+        raise Refusal(
+            "ScoreFunction with baseline='optimal' does not run under torch.func or in forward mode, except for "
+            "categories. Use RLOO."
+        )
+    each = rows(q, len(x))
+    own = {name: t for name, t in parameters(each).items() if t.requires_grad}
     with torch.enable_grad():
         surrogate = score(each, x.unsqueeze(0), next(iter(own.values())).new_ones((1, len(x), *q.batch_shape)))
         found = torch.autograd.grad(surrogate.sum(), list(own.values()))

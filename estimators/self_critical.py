@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Generator, Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Normal, OneHotCategorical
 
@@ -14,6 +13,7 @@ from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._relaxations import harden
 from estimators._rows import parameters
 from estimators._surrogate import joined
+from estimators._transforms import no_derivatives
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class SelfCritical(Estimator):
         self.check(q)
         x = draw(q, self.n, generator)
         fx = f(x)
-        with torch.no_grad():
+        with no_derivatives():
             b = f(_mode(q))
         return joined(fx.mean(0), score(q, x, (fx.detach() - b) / self.n, self), self)
 

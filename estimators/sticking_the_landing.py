@@ -66,4 +66,4 @@ class StickingTheLanding(Estimator):
             raise Refusal(reason)
         fx = weights.squeeze(-1)
         needs_gradient(self, fx, x)
-        return first_order(fx.mean(0) + score(q, x, fx.new_full(fx.shape, 1 / self.n)), self)
+        return first_order(fx.mean(0) + score(q, x, fx.new_full(fx.shape, 1 / self.n), self), self)
