@@ -59,7 +59,7 @@ class Measurement:
     def variance(self) -> float | None:
         """Total variance of one estimate: the trace of its covariance; None if ``status`` says that the tail is heavy.
 
-        Of a heavy tail only a lower limit is known, the first number of ``variance_interval``.
+        For a heavy tail only a lower limit is known: the first number of ``variance_interval``.
         """
         return self.summary.variance
 
@@ -230,11 +230,11 @@ def measure(
         common_noise: whether the estimators of an objective share noise, so that they can be compared in pairs.
         timing: whether to measure seconds too; nothing else may run on the machine meanwhile.
         adapt_steps: most steps in which the state of an estimator learns, at this point, before it is frozen and
-            measured. It stops earlier if that pays no more; ``record["adapt_steps"]`` has the number of steps.
+            measured. Learning stops earlier if it no longer pays; ``record["adapt_steps"]`` has the number of steps.
 
     Raises:
         Refusal: the estimator does not fit the objective.
-        ValueError: a setting is not usable, or the objective is at fault.
+        ValueError: a setting is invalid, or the objective is at fault.
         Lost: gradients were not finite.
         Ended: the code of the estimator or the objective tried to end the program.
     """

@@ -15,9 +15,9 @@ from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._surrogate import inject_at, joined
 
 MANY, FEW = 32, 8
-"""Largest number of categories for which every category begins an order; number of orders for more categories."""
+"""With up to 32 categories, there is one cyclic order for each category, which it begins; with more, 8 orders."""
 SLICE = 2**18
-"""Largest number of probabilities of one variable that are computed at once, of C^2 for each order."""
+"""Largest number of pair probabilities of one variable that are computed at once; each order has C^2."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class CARMS(Estimator):
     ``H(a, b) = max(a^{1/(m-1)} + b^{1/(m-1)} - 1, 0)^{m-1}``,  the probability P(u_1 < a, u_2 < b)
 
     The first category s of the order is drawn anew for each variable in each call: any category, or one of 8 if there
-    are more than 32. Unbiased: in a fixed order some
-    pairs of different categories would be impossible, but each category comes last in one of the orders, where it meets
-    every other one. Pairs of equal categories cancel. It gains most over RLOO with few categories. The variables of q
-    have independent noise. Supports OneHotCategorical and Categorical; for bits, use ARMS. f may be a black box. Cost:
-    n evaluations of f; n^2 weights for each variable, and C^2 probabilities for each order and variable of q.
+    are more than 32. Unbiased: in a fixed order some pairs of different categories would be impossible, but each
+    category comes last in one of the orders, where it meets every other one. Pairs of equal categories cancel. It gains
+    most over RLOO with few categories. The variables of q have independent noise. Supports OneHotCategorical and
+    Categorical; for bits, use ARMS. f may be a black box. Cost: n evaluations of f; n^2 weights for each variable, and
+    C^2 probabilities for each order and variable of q.
 
     Args:
         n: number of samples, at least 2.
@@ -93,8 +93,8 @@ def _starts(p: Tensor) -> Tensor:
 def _firsts(starts: Tensor) -> Tensor:
     """Return the first category of each order, ``[..., orders]``: every category, or a few spread evenly over the mass.
 
-    Between two of a few lies at most 1/8 of the mass. So for every pair there is an order in which both categories lie
-    in the upper half, or one at the end and the other near the middle: no pair is impossible.
+    Between two neighbouring ones of a few lies at most 1/8 of the mass. So for every pair there is an order in which
+    both categories lie in the upper half, or one at the end and the other near the middle: no pair is impossible.
     """
     classes = starts.shape[-1]
     if classes <= MANY:

@@ -23,7 +23,7 @@ from estimators._transforms import value_and_slope
 class LearnedRelaxation(State):
     """State of RELAX: a network of one hidden layer on relaxed samples, and the logarithm of their temperature.
 
-    The moving average of the value stands beside the network, which would take many steps of Adam to learn it.
+    The moving average of the value is kept beside the network, which would need many steps of Adam to learn it.
     """
 
     hidden: ClassVar[int] = 10
@@ -65,9 +65,10 @@ class RELAX(Estimator):
     loss is added to c. The paper has no such average: r would learn it, but slowly.
 
     With ``relaxed``, RELAX is the paper's method for autoencoders; without it, the paper's method for black boxes. The
-    first has the lower variance where f at the relaxed sample says much about f: on a small trained autoencoder it has
-    .7 and the second 1.9 times the variance of RLOO with two samples, for three evaluations against one. Where f is a
-    sum over coordinates, the second learns more. Therefore the default is what serves every f at the lowest cost.
+    first has the lower variance where f at the relaxed sample says much about f. On a small trained autoencoder, the
+    first has 0.7 times the variance of RLOO with two samples, for three evaluations; the second has 1.9 times, for one.
+    Where f is a sum over coordinates, the second learns more. Therefore the default is what serves every f at the
+    lowest cost.
 
     Args:
         n: number of samples.
@@ -92,7 +93,7 @@ class RELAX(Estimator):
 
     @property
     def needs_df(self) -> bool:  # type: ignore[override]
-        """Whether the estimator uses df/dx: only if c contains f."""
+        """Whether the estimator uses df/dx: only if the control variate c contains f."""
         return self.relaxed
 
     @property

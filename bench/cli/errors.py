@@ -9,7 +9,7 @@ from pathlib import Path
 
 SAFE = "what was measured is safe. Go on with"
 UNWRITTEN = "nothing was written. Start again with"
-"""Parts of the message after an interrupt: what was kept, and how to proceed. The command to repeat follows."""
+"""Message after an interrupt if nothing was kept (``SAFE`` if results were). The command to repeat follows it."""
 
 
 class ExitCode(IntEnum):

@@ -195,7 +195,10 @@ class Trial:
         return biased
 
     def finite(self, what: str) -> str | None:
-        """Assert that losses and gradients are finite; return the message if the call is refused, otherwise None."""
+        """Assert that losses and gradients are finite; return the message if the call is refused, otherwise None.
+
+        ``what`` names the case in messages.
+        """
         calls: list[Call] = []
         sentence = refusal(lambda: calls.append(self.call(leaves(self.case.theta, MANY))))
         for call in calls:

@@ -19,7 +19,7 @@ from bench.records.lines import LineKind, Record
 from bench.stats import Partial, Reference, Summary, Sums
 
 Partials = Iterator[tuple[Partial, str]]
-"""The partial sums of a cell in block order, each with the digests of its draws that enter the fingerprint."""
+"""The partial sums of a cell, in order. The text beside each holds its part of the digest of the first gradients."""
 Spread = Callable[[Engine, Vector, Vector | None], Partials]
 """A function from an engine, a centre and an exact gradient (or None) to the partial sums about this centre."""
 

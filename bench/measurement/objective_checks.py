@@ -27,19 +27,19 @@ from bench.records.text import described
 from estimators import RLOO, Bound, Enumeration, Refusal, draw, inner, parameters, rows
 
 FAILURE_RATE = 1e-6
-"""Probability, over seeds, that a comparison with samples rejects a right objective; Bonferroni splits it inside."""
+"""Probability, over seeds, that a comparison with samples rejects a correct objective (Bonferroni over coordinates)."""
 SAMPLES, FEWEST, ELEMENTS = 2**15, 64, 2**21
-"""Most and fewest samples of a comparison; the size, in elements, above which it takes fewer than the most."""
+"""Most and fewest samples of a comparison; the most samples are reduced if they take more than so many elements."""
 BUDGET = 0.5
 """Seconds that f may take in a comparison, unless the fewest samples take longer: f may be a slow black box."""
 DOMINATED = 0.02
-"""A mean is not judged if one sample holds more than this share of the sum of squared deviations, or 8 / samples."""
+"""A mean is not judged if one sample makes up more than this share, and 8 / samples, of the sum of squares."""
 EXACT = 1e-5
 """Relative difference of two exact numbers that counts as rounding, also of an f that computes in float32."""
 ROUNDING = 1e-3
 """Relative difference between the typical values of f in float32 and in float64 that counts as rounding."""
 STEP, SLOPE = 1e-3, 1e-2
-"""Relative step of a difference of exact values; relative difference to the gradient that counts as its error."""
+"""Relative step of a finite difference of exact values; its relative difference from the gradient that is a fault."""
 UNDERSTATED = 16
 """A declared ``row_elements`` may be this many times too small: it decides speed and memory, but no result."""
 LARGEST_ROW = 2**28
@@ -71,14 +71,14 @@ class ObjectiveTrial:
         return self.first(torch.float64)
 
     def first(self, dtype: torch.dtype) -> Problem:
-        """Return the problem that is built first in a dtype. Few builds are made: one may read much data."""
+        """Return the first problem built in a dtype. It is built only once, because a build may read much data."""
         if dtype not in self.built:
             self.built[dtype] = self.build(dtype)
         return self.built[dtype]
 
     @functools.cached_property
     def second(self) -> Problem:
-        """The problem in float64, built once more. ``theta_through_q``, the last to look at it, changes its theta."""
+        """The problem in float64, built again. The check ``theta_through_q``, the last to use it, changes its theta."""
         return self.build(torch.float64)
 
     @functools.cached_property
@@ -115,7 +115,7 @@ class ObjectiveTrial:
         return int(min(ELEMENTS / self.objective.row_elements, BUDGET / self.seconds) / points)
 
     def theta(self) -> dict[str, Tensor]:
-        """Return the tensors of theta, which the exact value of this trial is differentiated in."""
+        """Return the tensors of theta with respect to which the exact value is differentiated."""
         return self.problem.theta
 
     def build(self, dtype: torch.dtype) -> Problem:
@@ -297,7 +297,7 @@ def values_of_f(trial: ObjectiveTrial) -> None:
     if not torch.equal(fx, trial.f(trial.problem, r, x)):
         raise trial.fault("f returned other values at the same samples. It must not draw random numbers; draw in build")
     if is_bound and trial.problem.integrand(q).particles != trial.objective.particles:  # type: ignore[attr-defined]
-        raise trial.fault(f"it declares particles = {trial.objective.particles}, and its Bound has other ones")
+        raise trial.fault(f"it declares particles = {trial.objective.particles}, and its Bound has another number")
     each = torch.stack([trial.f(trial.problem, rows(q, 1), x[:, i : i + 1]) for i in range(3)], 1).squeeze(2)
     if not _mostly_equal(fx, each, EXACT):
         raise trial.fault(
@@ -337,8 +337,8 @@ def repeated_build(trial: ObjectiveTrial) -> None:
 def theta_through_q(trial: ObjectiveTrial) -> None:
     """Check that f depends on theta through the q that it is given, and in no other way."""
     advice = (
-        "Its gradient would lack that part. Let q alone use these tensors; what f needs of them belongs into extra, or "
-        "into the parameters of q"
+        "Its gradient would lack that part. Let q alone use these tensors; what f needs of them belongs in extra, or "
+        "in the parameters of q"
     )
     fx = trial.f(trial.problem, trial.rows, trial.x)
     if fx.requires_grad:
@@ -543,7 +543,7 @@ QUICK: tuple[Check, ...] = (
     size_of_a_row,
     reference,
 )
-"""The checks of one's own objectives before the first cell. A check may rely on the checks before it."""
+"""The checks that a user's objective must pass before it is measured. Each may rely on those before it."""
 CHECKS: tuple[Check, ...] = (*QUICK, gradient_of_f, training_data)
 """All checks, in the order in which they are run."""
 
@@ -561,7 +561,7 @@ def judge(check: Check, trial: ObjectiveTrial) -> None:
 
 @functools.lru_cache(maxsize=64)
 def check_own(objective: Objective, checks: tuple[Check, ...] = QUICK) -> None:
-    """Check an objective unless it is one of the catalogue, whose checks are tests. Equal ones are checked once.
+    """Check an objective unless it is from the catalogue, which is tested elsewhere. Equal objectives are checked once.
 
     Raises:
         Fault: the objective is at fault.

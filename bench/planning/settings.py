@@ -23,7 +23,8 @@ class Settings:
         timing: whether to measure seconds too, afterwards. Timing needs the machine to itself.
         adapt_seed: root seed of the noise from which a state learns; ``seed`` when None. If it is set, runs that differ
             only in ``seed`` measure the same learned state.
-        adapt_steps: most steps in which a state learns before it is measured; it stops earlier if that pays no more.
+        adapt_steps: most steps in which a state learns before it is measured. Learning stops earlier if it no longer
+            pays.
 
     Raises:
         ValueError: a value is invalid on every machine.
@@ -63,7 +64,7 @@ class Settings:
 
 
 def store_whole_number(settings: Any, name: str, least: int) -> None:
-    """Store a field of frozen settings as an int, also if numpy made it; raise ``ValueError`` if it is none or less."""
+    """Convert a field of frozen settings to int; raise ``ValueError`` unless it is a whole number >= ``least``."""
     value = getattr(settings, name)
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} is a whole number of at least {least} (got {value!r}).")

@@ -1,4 +1,4 @@
-"""Labels of records for people: selectors that show n and every field that the records vary."""
+"""Labels of records for people: a class's name, its n, and every field in which the records differ."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -26,7 +26,7 @@ def spelled(name: str, params: Mapping[str, object]) -> str:
 
 
 def changed_keys(label: str) -> set[str]:
-    """Return the parameters in the label that a record holds: the fields that differ from their defaults."""
+    """Return the parameters named in a record's own label: the fields that differ from their defaults."""
     return {token.partition("=")[0] for token in label.partition(":")[2].split(",") if "=" in token}
 
 

@@ -27,7 +27,7 @@ def printable(text: str) -> str:
 
 
 def message(text: str) -> str:
-    """Return the message of an exception as one printable line: C++ frames are cut off, and so is a long rest."""
+    """Return the message of an exception as one printable line, without C++ frames and without a long rest."""
     line = printable(CPP_FRAMES.sub("", text))
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1].rstrip()}…"
 
@@ -35,8 +35,8 @@ def message(text: str) -> str:
 def described(error: BaseException) -> str:
     """Return an exception as one printable line: its type, its message, and the file and line that raised it.
 
-    The line is the innermost one of the user's own code, if that was under way. An exception that would end the program
-    is described as such, because its own message, such as ``0`` for ``SystemExit``, says nothing.
+    The line is the innermost one of the user's own code or, if there is none, the line that raised the exception. The
+    text says so if the exception would end the program: a message such as ``0``, of ``SystemExit``, says nothing.
     """
     name, said = type(error).__name__, message(_text(error))
     ends = not isinstance(error, Exception)

@@ -29,12 +29,12 @@ SETTING_TEXTS = {
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """The training runs of one estimator on one problem, ``[seeds, checkpoints]``.
+    """The training runs of one estimator on one problem. Arrays are ``[seeds, checkpoints]`` unless stated otherwise.
 
     Args:
         estimator: the estimator's label.
         name: the estimator's command-line name.
-        seeds: the seeds of the runs, in the order of ``lines``, their records.
+        seeds: the seed of each run.
         step: the optimizer's step at each checkpoint, ``[checkpoints]``.
         evaluations: evaluations of f for one batch element up to each checkpoint, adaptation included,
             ``[checkpoints]``.
@@ -44,6 +44,7 @@ class Curves:
         training_value: mean of the estimator's own values of the objective since the last checkpoint; NaN at the first.
         variance: variance of the gradient, or its lower limit if the tail is heavy; NaN if unknown.
         heavy: whether the variance is a lower limit.
+        lines: the record of each run.
     """
 
     estimator: str

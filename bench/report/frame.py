@@ -54,7 +54,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
     The columns are keys of the records and of their ``summary``, and these:
 
-    - ``estimator``, ``objective``: labels with n and every field that the records vary (``bench.records.labels``);
+    - ``estimator``, ``objective``: labels with n and every field that differs among records (``bench.records.labels``);
     - ``problem``: the objective's label, with dtype, device, seed, replicates or the content of its files if the study
       varies them;
     - ``parameters``: the parameters in the estimator's label;

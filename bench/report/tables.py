@@ -42,14 +42,15 @@ NOTES = (
     "bias: norm of the bias over the norm of the exact gradient, bounded at 95 %. A bound without a word: no bias was "
     "found, but one up to the bound is possible.",
     "variance: total variance of one estimate (trace of its covariance) at 95 %. If the tail is too heavy for an "
-    "estimate, the lower limit (≥) stands alone and the remarks give the tail index: surely from 0.7 on no interval "
-    "holds, surely from 1 on there is no variance. [L, ∞): more replicates are needed for an upper limit.",
+    "estimate, the lower limit (≥) stands alone and the remarks give the tail index: if it is surely at least 0.7, no "
+    "interval holds; if it is surely at least 1, there is no variance. [L, ∞): more replicates are needed for an "
+    "upper limit.",
     "eff.: variance × cost of the best unbiased estimator, divided by variance × cost of this one. The cost is named "
     "above the table. A dash: meaningless because of a bias or a heavy tail. exact: only rounding varies.",
     "cos: mean cosine between one estimate and the exact gradient.",
     "learned and frozen at this point: the state of the estimator learned at this theta, with the given steps and "
-    "evaluations of f, and was then fixed; still learning: at the limit of --adapt-steps it still paid. In training it "
-    "learns along the way, and can be worse.",
+    "evaluations of f, and was then fixed; still learning: at the limit of --adapt-steps, learning still paid. In "
+    "training the state learns along the way, and can be worse.",
     "Unbiased, in the advice: as declared, unless the data contradict it.",
     "f + ∇f: evaluations of f and of its gradient per estimate. time: per estimate, in batch; ~ where "
     "the machine was noisy.",
@@ -68,7 +69,7 @@ LEFT = (
     "lower error, though biased",
 )  # columns; all others are aligned right
 FOLDED = {"estimator": 26, "remarks": 12}
-"""Columns that wrap on a narrow terminal, with their least width: if it is too much, another column is dropped."""
+"""Columns that wrap on a narrow terminal, each with its least width. If this is not enough, columns are dropped."""
 SKIPS_SHOWN = 8
 CLOSING = 3
 """Fewest problems of a study whose printed tables end with a table of the best estimators."""

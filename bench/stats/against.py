@@ -30,7 +30,7 @@ class Target:
 
     @cached_property
     def norm(self) -> float:
-        """Norm of the gradient."""
+        """Norm of the gradient to compare with."""
         return float(np.linalg.norm(self.gradient))
 
     def distance(self, sums: Sums) -> Array:

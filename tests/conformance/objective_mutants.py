@@ -394,7 +394,7 @@ class Stateful(Changed, Attention):
         return with_f(problem, lambda f, x: f(x) + len(calls) if calls.append(1) is None else None)
 
 
-@dies("test_f_has_one_value_each", "declares particles = None, and its Bound has other ones")
+@dies("test_f_has_one_value_each", "declares particles = None, and its Bound has another number")
 @dataclass(frozen=True)
 class UndeclaredParticles(Objective):
     dim = 2
