@@ -105,7 +105,7 @@ def test_float32():
 
 def test_refusals():
     for bad in (0, 2.5, True):
-        with pytest.raises(InvalidParameter, match=rf"needs .*rank.* \(got rank={bad}\)\. Use"):
+        with pytest.raises(InvalidParameter, match=rf"needs .*rank.* \(got rank={bad}\b.*\)\. Use"):
             QuadraticControlVariate(rank=bad)
     with pytest.raises(InvalidParameter, match="n >= 1"):
         QuadraticControlVariate(n=0)
