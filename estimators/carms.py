@@ -17,7 +17,7 @@ from estimators._surrogate import inject_at, joined
 MANY, FEW = 32, 8
 """With up to 32 categories, there is one cyclic order for each category, which it begins; with more, 8 orders."""
 SLICE = 2**18
-"""Largest number of pair probabilities of one variable that are computed at once; each order has C^2."""
+"""Largest number of pairs of one variable, counted in every order, whose probabilities are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class CARMS(Estimator):
     ``P(c, d) = (1/C) sum_s H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})``,  each F in order s
     ``H(a, b) = max(a^{1/(m-1)} + b^{1/(m-1)} - 1, 0)^{m-1}``,  the probability P(u_1 < a, u_2 < b)
 
-    The first category s of the order is drawn anew for each variable in each call: any category, or one of 8 if there
-    are more than 32. Unbiased: in a fixed order some pairs of different categories would be impossible, but each
-    category comes last in one of the orders, where it meets every other one. Pairs of equal categories cancel. It gains
-    most over RLOO with few categories. The variables of q have independent noise. Supports OneHotCategorical and
-    Categorical; for bits, use ARMS. f may be a black box. Cost: n evaluations of f; n^2 weights for each variable, and
-    C^2 probabilities for each order and variable of q.
+    The first category s of the order is drawn anew for each variable in each call: any category, or one of 8 if
+    there are more than 32. Unbiased: in a fixed order some pairs of different categories would be impossible, but
+    each category comes last in one of the orders, where it meets every other one. Pairs of equal categories cancel.
+    It gains most over RLOO with few categories. The variables of q have independent noise. Supports
+    OneHotCategorical and Categorical; for bits, use ARMS. f may be a black box. Cost: n evaluations of f; n^2
+    weights for each variable, each a sum over the orders.
 
     Args:
         n: number of samples, at least 2.
@@ -75,9 +75,13 @@ class CARMS(Estimator):
         hot = one_hot(index, classes, p.dtype)
         x = hot if isinstance(inner(q), OneHotCategorical) else index
         fx = f(x)
-        pairs = (classes * index.unsqueeze(0) + index.unsqueeze(1)).flatten(0, 1).movedim(0, -1)
-        table = _ratio(starts, firsts, corners).to(p.dtype).flatten(-2)
-        r = table.expand(*variables, -1).gather(-1, pairs).movedim(-1, 0)
+        one, other = (t.flatten(0, 1).movedim(0, -1) for t in torch.broadcast_tensors(index.unsqueeze(1), index))
+        if one.numel() <= p.numel() * classes:
+            r = _ratio(starts, firsts, one, other, corners)
+        else:  # many rows share one variable: all pairs of its categories are fewer
+            c, d = (t.flatten().expand(*p.shape[:-1], -1) for t in torch.meshgrid([_categories(p)] * 2, indexing="ij"))
+            r = _ratio(starts, firsts, c, d, corners).expand(*variables, -1).gather(-1, classes * one + other)
+        r = r.to(p.dtype).movedim(-1, 0)
         difference = (fx.unsqueeze(1) - fx).detach() / (self.n * (self.n - 1))  # [k, j, *batch]
         r = r.reshape(self.n, self.n, *variables)
         weight = (spread(difference, r) * r).sum(1)
@@ -103,23 +107,33 @@ def _firsts(starts: Tensor) -> Tensor:
     return (starts.unsqueeze(-2) <= places.unsqueeze(-1)).sum(-1) - 1
 
 
-def _ratio(starts: Tensor, firsts: Tensor, corners: int) -> Tensor:
-    """Return r for every pair of categories, ``[..., C, C]``; 0 for pairs that never occur."""
+def _ratio(starts: Tensor, firsts: Tensor, c: Tensor, d: Tensor, corners: int) -> Tensor:
+    """Return r for pairs of categories c and d, each ``[..., pairs]``; 0 for pairs that never occur."""
     width = torch.cat([starts, torch.ones_like(starts[..., :1])], -1).diff(dim=-1)
-    category = torch.arange(starts.shape[-1], device=starts.device)
 
     def root(below: Tensor) -> Tensor:
         return below.clamp(0, 1) ** (1 / (corners - 1))
 
     def joint(a: Tensor, b: Tensor) -> Tensor:
-        return (a.unsqueeze(-1) + b.unsqueeze(-2) - 1).clamp_min(0) ** (corners - 1)
+        return (a + b - 1).clamp_min(0) ** (corners - 1)
 
-    both = torch.zeros_like(width.unsqueeze(-1) * width.unsqueeze(-2))
-    for s in torch.split(firsts, max(1, SLICE // len(category) ** 2), -1):
-        # Before category c in order s; categories that precede s come after the last one.
-        before = starts.unsqueeze(-2) - starts.gather(-1, s).unsqueeze(-1) + (category < s.unsqueeze(-1))
+    both = torch.zeros_like(c, dtype=width.dtype)
+    for s in torch.split(firsts, max(1, SLICE // c.shape[-1]), -1):
+        # Before each category in order s; categories that precede s come after the last one.
+        before = starts.unsqueeze(-2) - starts.gather(-1, s).unsqueeze(-1) + (_categories(starts) < s.unsqueeze(-1))
         low, high = root(before), root(before + width.unsqueeze(-2))
-        mixed = joint(low, high)
-        box = joint(high, high) - mixed - mixed.mT + joint(low, low)
-        both += box.clamp_min(0).sum(-3) / firsts.shape[-1]
-    return torch.where(both > 0, width.unsqueeze(-1) * width.unsqueeze(-2) / both, 0)
+        (low_c, high_c), (low_d, high_d) = ([_at(t, pair.unsqueeze(-2)) for t in (low, high)] for pair in (c, d))
+        box = joint(high_c, high_d) - joint(low_c, high_d) - joint(low_d, high_c) + joint(low_c, low_d)
+        both += box.clamp_min(0).sum(-2) / firsts.shape[-1]
+    return torch.where(both > 0, _at(width, c) * _at(width, d) / both, 0)
+
+
+def _categories(p: Tensor) -> Tensor:
+    """Return the numbers of the categories, ``[C]``, for probabilities ``[..., C]``."""
+    return torch.arange(p.shape[-1], device=p.device)
+
+
+def _at(t: Tensor, index: Tensor) -> Tensor:
+    """Return the elements of t, ``[..., C]``, at indices ``[..., k]`` of the last axis; the other axes broadcast."""
+    left = torch.broadcast_shapes(t.shape[:-1], index.shape[:-1])
+    return t.expand(*left, -1).gather(-1, index.expand(*left, -1))
