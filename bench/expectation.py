@@ -35,9 +35,9 @@ from estimators import (
 )
 
 NUMBERS = 2**24
-"""Most numbers in all joint states of q together for which the exact value is the sum over the states."""
+"""The exact value is a sum over the joint states of q only if these hold at most this many numbers in all."""
 STEP, SLOPE = 1e-4, 1e-2
-"""Step of a finite difference; its relative difference to df/dx that counts as rounding."""
+"""Step of a finite difference; its relative difference from df/dx that counts as rounding."""
 Function = Callable[..., Any]
 
 
@@ -72,7 +72,7 @@ class Expectation(Objective):
     Args:
         q: maps theta to the distribution q of batch shape ``[*batch]``; with data, ``q(theta, *rows_of_data)``.
         f: maps samples ``[..., *batch, *event]`` to values ``[..., *batch]``; with data, ``f(x, *rows_of_data)``. If f
-            fails on the axes on the left, or mixes them, it is mapped over the samples. f does not get theta: the
+            fails on the axes before ``*batch``, or mixes them, it is mapped over the samples. f does not get theta: the
             gradient through q is measured.
         theta: named tensors, or a module, whose parameters are the point. q gets a dict of tensors, or a copy of the
             module. Parameters of the module that q does not use are left out.
@@ -80,7 +80,7 @@ class Expectation(Objective):
             ``log p(x) - log q(x)``, or of the importance-weighted bound if ``particles`` is given.
         particles: number K of particles, the length of q's first event axis; only with ``log_joint``.
         exact: maps theta, as q gets it, to E_q[f], averaged over the batch: a differentiable scalar.
-        data: tensors with one number of rows. q and f get the first ``batch_size`` rows, in training random ones.
+        data: tensors with equally many rows. q and f get the first ``batch_size`` rows; in training, random rows.
         batch_size: number of rows of the data in a batch; None for all rows.
         maximise: whether training maximises the expectation. A bound is always maximised.
         name: the name in tables.
@@ -287,7 +287,7 @@ def _checked(q: Any, f: Any, log_joint: Any, theta: Any, data: tuple[Any, ...], 
     elif not any(t.requires_grad for t in theta.parameters()):
         raise ValueError(f"theta, a {type(theta).__name__}, has no parameter that requires gradients.")
     if not all(isinstance(t, Tensor) and t.dim() for t in data) or len({len(t) for t in data}) > 1:
-        raise ValueError("data must hold tensors whose first axes have one length.")
+        raise ValueError("data must hold tensors whose first axes have the same length.")
     most = len(data[0]) if data else 0
     if batch_size is not None and (not isinstance(batch_size, int) or not 1 <= batch_size <= most):
         raise ValueError(
@@ -309,13 +309,13 @@ def _built(problem: Problem) -> Distribution:
         if t.shape != again[name].shape or not torch.equal(t, again[name]):
             raise ValueError(
                 f"q differs between two calls with one theta, in {name}: it draws random numbers, as dropout does in "
-                "training mode. Call net.eval(), and draw before."
+                "training mode. Call net.eval(), and draw other random numbers beforehand."
             )
     return q
 
 
 def _used(problem: Problem, q: Distribution, given: Any) -> tuple[str, ...]:
-    """Return the names in theta that q depends on; raise ``ValueError`` if none does, or not all of a dict do."""
+    """Return the names in theta that q depends on; raise ``ValueError`` for none, or for a dict if any is unused."""
     outputs = [t.sum() for t in parameters(q).values() if t.requires_grad] or [q.log_prob(_samples(q)).sum()]
     theta = problem.theta
     found: Sequence[Tensor | None] = [None] * len(theta)
@@ -435,7 +435,7 @@ def _slope(f: Function, x: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 def _is_differentiable(problem: Problem, q: Distribution) -> bool:
-    """Return whether df/dx exists, is not 0, and agrees with a finite difference at most of 16 samples."""
+    """Return whether df/dx exists, is not 0, and agrees with a finite difference for most of 16 samples."""
     x, f = _samples(q, 16), _values(problem, q)
     found = _slope(f, x) if x.is_floating_point() else None
     if found is None or not found[1].any():

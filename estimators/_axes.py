@@ -24,7 +24,7 @@ def spread(weight: Tensor, x: Tensor) -> Tensor:
 
 
 def one_hot(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
-    """Return one-hot vectors, ``[..., classes]``, without a look at the values, which torch's own function takes."""
+    """Return one-hot vectors, ``[..., classes]``. Unlike torch's own function, this one does not read the values."""
     return (index.unsqueeze(-1) == torch.arange(classes, device=index.device)).to(dtype)
 
 

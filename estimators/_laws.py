@@ -59,9 +59,9 @@ def closed(base: Distribution) -> Distribution | None:
 
 @_cached
 def has_path(family: type[Distribution]) -> bool:
-    """Return whether the samples of a family are differentiable, by a method as new as the one that draws them.
+    """Return whether a family has differentiable samples, by an ``rsample`` that belongs to its ``sample``.
 
-    A subclass with its own ``sample`` and the ``rsample`` of its parent has two laws: the second is not its own.
+    A subclass with its own ``sample`` and the ``rsample`` of its parent has two laws. The second one is not its own.
     """
     order = [vars(ancestor).keys() for ancestor in family.__mro__]
     draws, path = (next(i for i, own in enumerate(order) if own & names) for names in _SAMPLERS)

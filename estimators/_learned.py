@@ -1,4 +1,4 @@
-"""The state of a call: checked where there is one, and missed aloud where there is none."""
+"""The state given to a call of an estimator: its check, and a warning if it is always missing."""
 
 import warnings
 from typing import TypeVar

@@ -83,7 +83,7 @@ def _source(q: Distribution, group: tuple[str, ...]) -> str | None:
 def first_parameter(q: Distribution) -> Tensor:
     """Return the first of q's own parameters, whose dtype and device the others share.
 
-    A q that holds none itself, but a network, say, gives a number of torch's default dtype on the default device.
+    If q holds none itself, but a network, for example, the result is a number of torch's default dtype and device.
     """
     return next(iter(parameters(q).values()), torch.zeros(()))
 
@@ -227,7 +227,7 @@ _HALF = frozenset((torch.float16, torch.bfloat16))
 
 
 def widened(q: Distribution) -> Distribution:
-    """Return q with its parameters in float32, attached to those of half precision; q itself if it has none of these.
+    """Return q with half-precision parameters as float32, attached to the originals; q itself if it has none.
 
     A distribution of one's own computes in its own dtype, unless it is a ``Drawable``.
     """

@@ -46,7 +46,7 @@ _IN_STATE_ONLY: list[None] = []
 
 @contextlib.contextmanager
 def differentiated_in_state_only() -> Iterator[None]:
-    """Inside, gradients can be differentiated again: the caller does it in parameters of a state, where it is right."""
+    """Allow second derivatives in the block. The caller takes them only in parameters of a state, where they hold."""
     _IN_STATE_ONLY.append(None)
     try:
         yield

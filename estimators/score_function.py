@@ -34,8 +34,8 @@ class ScoreFunction(Estimator):
 
     q may be a distribution of one's own: ``sample`` draws, and ``log_prob`` is the density of these draws with all its
     constants, differentiable in whatever q holds. A support that moves with a trained parameter is refused, because a
-    score misses what crosses its ends. An outcome of probability 0 is never drawn: at a bare probability of exactly 0
-    or 1 its part of the derivative is missing. There use Enumeration, MeasureValued or LocalExpectation.
+    score misses what crosses its ends. An outcome of probability 0 is never drawn: if a trained probability is exactly
+    0 or 1, a part of the derivative is missing. Then use Enumeration, MeasureValued or LocalExpectation.
 
     ``baseline="moving-average"`` uses the state that ``init`` returns. Call ``state.update(value)`` after each step,
     with the value that the call returned, so that no baseline contains its own sample. The moving average starts at 0;

@@ -296,7 +296,7 @@ WRONG = [
     ({"f": lambda x: x}, "f returned shape [3, 2, 3] for samples of shape [3, 2, 3]: expected [3, 2]"),
     ({"f": lambda x: x.nonsense()}, "f fails on samples of shape [3, 2, 3]: AttributeError"),
     ({"f": lambda x: None}, "f returned None"),
-    ({"data": (torch.ones(3), torch.ones(4))}, "data must hold tensors whose first axes have one length"),
+    ({"data": (torch.ones(3), torch.ones(4))}, "data must hold tensors whose first axes have the same length"),
     ({"batch_size": 2}, "batch_size must be a whole number from 1 to 0"),
     ({"theta": nn.ReLU()}, "has no parameter that requires gradients"),
 ]

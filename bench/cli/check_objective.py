@@ -25,8 +25,8 @@ def command(objective: tuple[str, ...], json: bool) -> None:
 
     Their declared facts, q, f and the exact value are checked.
 
-    The line of a check says ok, FAULT with what to do, or - with the reason why there is nothing to check. The checks
-    after a fault are left out, since they rely on it. `bench run` and its sisters run the same checks first.
+    Each check prints a line: ok, FAULT with what to do, or - with the reason why there is nothing to check. After a
+    fault, the remaining checks are skipped, since they rely on it. Every command that measures runs these checks first.
     """
     from pathlib import Path
 

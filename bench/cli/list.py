@@ -29,7 +29,7 @@ def _complete(context: click.Context, param: click.Parameter, incomplete: str) -
     epilog="\b\nExamples:\n  bench list\n  bench list estimators --for Categorical\n  bench list rloo",
 )
 @click.argument("what", required=False, metavar="[estimators | objectives | NAME]", shell_complete=_complete)
-@click.option("--for", "family", metavar="FAMILY", help="List what serves this family of q, such as Bernoulli.")
+@click.option("--for", "family", metavar="FAMILY", help="List only entries for this family of q, such as Bernoulli.")
 @json_option
 def command(what: str | None, family: str | None, json: bool) -> None:
     """List the estimators and objectives, or explain one."""
@@ -92,7 +92,7 @@ def _serving(kind: Kind, entries: dict[str, dict[str, Any]], family: str) -> dic
 
 
 def _explained(text: str) -> str:
-    """Return all about one estimator or objective: what it is, formula, parameters, source, and code to paste."""
+    """Return everything about an estimator or objective: what it is, formula, parameters, source, code to paste."""
     from bench.planning.loading import load
     from bench.planning.selectors import UsageError, check_name, parse
 

@@ -44,7 +44,7 @@ def complete_baseline(_context: click.Context, _param: click.Parameter, incomple
 
 
 def misplaced(word: str) -> str:
-    """Return what to type instead of a word that is no argument; empty text if it cannot be guessed."""
+    """Return what to type instead of a misplaced word; an empty text if that cannot be guessed."""
     name, colon, _ = word.partition(":")
     for kind, option in (("estimator", "-e"), ("objective", "-o")):
         if canonical_name(kind, name) or (colon and word.partition("::")[0].endswith(".py")):  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def misplaced(word: str) -> str:
 
 
 def spec_path(_context: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
-    """Return the path of a spec; refuse a word that is an estimator, an objective or a value."""
+    """Return the path of a spec; refuse a word that belongs to an option, such as the name of an estimator."""
     if value is not None and not value.exists() and (hint := misplaced(str(value))):
         raise click.UsageError(f"There is no spec or folder {str(value)!r}. {hint}")
     return value
@@ -127,7 +127,7 @@ class Count(click.ParamType):  # type: ignore[type-arg]
         self.least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number that a word means; fail with one sentence if it means none."""
+        """Return the number that a word stands for; fail with one sentence if the word is no such number."""
         try:
             found = Decimal(value)
             if self.least <= found <= MOST and found == int(found):
@@ -154,5 +154,5 @@ out = partial(folder, "--out")
 
 speed_option = click.option("--speed", is_flag=True, help="Also time every cell, in nine fresh processes.")
 json_option = click.option("--json", is_flag=True, help="Print one JSON document.")
-fresh_option = click.option("--fresh", is_flag=True, help="Use nothing that the study folder holds: do all work again.")
+fresh_option = click.option("--fresh", is_flag=True, help="Ignore the results in the study folder: do all work again.")
 quiet_option = click.option("--quiet", is_flag=True, help="Write neither progress nor notes to stderr.")

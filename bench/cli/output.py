@@ -81,7 +81,7 @@ def finish(records: Sequence[Record], folder: Path, *, json: bool, quiet: bool, 
         folder: the study folder.
         json: whether to print the command's records as JSON.
         quiet: whether to print no notes.
-        named: whether the user has named the estimators, so that pairs that do not fit are news.
+        named: whether the user has named the estimators; if so, every pair that does not fit is printed.
 
     Raises:
         NothingFits: nothing was measured, because every estimator refused its objective.

@@ -47,7 +47,8 @@ def _numbers(_context: click.Context, _param: click.Parameter, value: str | None
 @click.option(
     "--at",
     metavar="POINT",
-    help="Weights of objectives with a field at: initial, trained, or a file of `bench train --keep-weights`.",
+    help="Weights, for objectives with a field named at. One of initial, trained, or a file of "
+    "`bench train --keep-weights`.",
 )
 @options.data_dir
 @options.replicates(help="Independent gradients per cell [10000].")

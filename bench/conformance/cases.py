@@ -229,4 +229,4 @@ RARE = Case(
     lambda x: x.sum(-1),
     support,
 )
-"""Bits of probability 0.0019, of which noise of half precision makes half as many."""
+"""Bits of probability 0.0019. Noise in half precision would set only half as many of them."""

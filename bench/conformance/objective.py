@@ -53,11 +53,11 @@ class ObjectiveConformance:
         self._run(checks.exact_number)
 
     def test_exact_is_the_sum_over_all_states(self) -> None:
-        """Exact value and gradient are those of the sum over all states of q, where these are few."""
+        """Exact value and gradient agree with the sum over all states of q, if there are few states."""
         self._run(checks.exact_against_the_sum)
 
     def test_exact_is_the_mean_over_samples(self) -> None:
-        """Exact value and gradient are within the errors of means over samples, where the states cannot be summed."""
+        """Exact value and gradient agree with means over samples, if the states of q cannot be summed."""
         self._run(checks.exact_against_samples)
 
     def test_size_of_a_row(self) -> None:
@@ -78,7 +78,7 @@ class ObjectiveConformance:
 
     @cached_property
     def trial(self) -> ObjectiveTrial:
-        """What the checks look at."""
+        """The objective, and what the checks compute from it."""
         return ObjectiveTrial(self.objective)
 
     def _run(self, check: Check) -> None:

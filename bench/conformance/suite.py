@@ -511,7 +511,7 @@ class Conformance:
 
 
 def _derived(cls: type) -> Iterator[type]:
-    """Yield every class derived from a class: of the catalogue, and of one's own that are imported."""
+    """Yield every class derived from a class, at any depth: the catalogue's, and imported ones of the user."""
     found: list[type] = cls.__subclasses__()
     for derived in found:
         yield derived
@@ -545,7 +545,7 @@ def _stale(q: Distribution) -> Distribution:
 
 
 def _of_own_law(q: Distribution, called: list[str]) -> Distribution:
-    """Return q of a subclass with samplers of its own; each call of one of them adds its name to ``called``."""
+    """Return q as a subclass with samplers of its own. A call of a sampler adds the sampler's name to ``called``."""
     base = inner(q)
 
     def own(name: str) -> Callable[..., Tensor]:

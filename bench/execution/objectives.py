@@ -1,4 +1,4 @@
-"""The objective record: what is found out about one's own objective before its first cell, and kept with the study."""
+"""The objective record: what is found out about a user's objective before it is measured, kept with the study."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,15 +17,16 @@ from estimators import command_line_name
 def examine(
     objectives: Sequence[Objective], folder: Path, checks: tuple[Check, ...] = QUICK, *, fresh: bool = False
 ) -> list[Record]:
-    """Check the objectives that are not of the catalogue, and return the records that a study folder lacks of them.
+    """Check the objectives that are not in the catalogue, and return the records on them that a study folder lacks.
 
-    The size of a row is read from the folder if it is on record for this code; it is never measured twice for a study.
+    The size of an estimate, ``row_elements``, is read from the folder if it is on record for this code. So it is
+    measured only once for a study.
 
     Args:
         objectives: the objectives; each remembers its ``row_elements``.
         folder: the study folder; it need not exist.
         checks: the checks to run, unless the folder has a record that this code has passed them.
-        fresh: whether to use nothing that the folder holds.
+        fresh: whether to ignore the records in the folder.
 
     Raises:
         Fault: an objective is at fault.

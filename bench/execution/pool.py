@@ -137,7 +137,7 @@ class Pool:
         self.grow(count)
 
     def grow(self, count: int) -> None:
-        """Start processes until there are ``count``; more than that may be there already."""
+        """Start processes until there are at least ``count``."""
         self._workers += [Worker(self._preload) for _ in range(count - len(self._workers))]
 
     def __enter__(self) -> Self:

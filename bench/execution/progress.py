@@ -21,7 +21,7 @@ class Progress:
         """Receive the number of replicates of the current cell that are done, and the number to do in all."""
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Receive a look of a pilot: the cell's label, relative half-widths reached and wanted, replicates so far."""
+        """Receive a pilot's progress: the cell's label, relative half-widths reached and wanted, replicates so far."""
 
     def finish(self, record: Record) -> None:
         """Receive a record that has been written to disk."""

@@ -78,7 +78,7 @@ class StudyWriter:
         return [task for task, line in each if line is None or not task.is_settled_by(line)]
 
     def begin(self, tasks: Sequence[Task], lacking: Sequence[Task]) -> None:
-        """Report the number of tasks, and the records that spare the work of some tasks."""
+        """Report the number of tasks, and the records that make the work of some tasks unnecessary."""
         done = {(task.run_id, task.kind) for task in tasks} - {(task.run_id, task.kind) for task in lacking}
         self.progress.start(len(tasks), len(tasks) - len(lacking))
         if done:

@@ -193,7 +193,7 @@ class Baseline(_Plain):
         return next((entry for entry in self.cells if entry.cell == cell), None)
 
     def text(self) -> str:
-        """Return the text of the baseline's file. Fields that an older version did not write stay away."""
+        """Return the text of the baseline's file. Fields that an older version did not write are left out."""
         setting = {key: getattr(self.setting, key) for key in SETTING}
         head = {"schema": SCHEMA, "setting": setting, "environment": self.environment}
         lines = [f'  "{key}": {json.dumps(value, ensure_ascii=False)},\n' for key, value in head.items()]

@@ -11,7 +11,7 @@ NOTE = (
     "A check with its defaults finds these sizes with probability 0.9: relative growth of the variance, and bias in "
     "the direction of the exact gradient, relative to it."
 )
-"""What the sizes in a table mean."""
+"""Note below a table of faults: what the sizes in it mean."""
 AGREEMENT = 1e-6
 """Largest relative difference at which two statistics of the same samples count as equal."""
 

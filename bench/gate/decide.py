@@ -95,7 +95,7 @@ class Case:
         reason: the reason for ``fate``.
         first: the measurement of the first stage.
         second: the measurement of the second stage; None if the first stage did not flag the cell.
-        evaluations: what an estimate evaluates; None if that is unknown, or if the baseline does not know it.
+        evaluations: the evaluations per estimate; None if they are unknown, in the measurement or in the baseline.
     """
 
     cell: str
@@ -357,7 +357,7 @@ def _costlier(case: Case) -> str | None:
 
 
 def _evaluation_notes(case: Case) -> list[str]:
-    """Return notes on evaluations that have changed without being more."""
+    """Return notes on numbers of evaluations that have changed without growing."""
     now, was = case.evaluations, case.entry.evaluations if case.entry else None
     if now is None or was is None or (now.f, now.df) == was:
         return []

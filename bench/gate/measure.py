@@ -18,7 +18,7 @@ from bench.records.lines import LineKind, Outcome, Record
 from bench.stats.gate import baseline_replicates, is_heavy
 
 COUNTED_CALLS = 100
-"""Number of calls that must agree before a changed number of evaluations counts: it may depend on the noise."""
+"""A changed number of evaluations counts only if this many calls agree on it, since it may depend on the noise."""
 
 
 def measure_cell(

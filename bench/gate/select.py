@@ -1,4 +1,4 @@
-"""The cells of a check, narrowed by selectors: the baseline's, missing ones and new ones."""
+"""The cells that a check compares, narrowed by selectors: cells of the baseline, missing cells and new cells."""
 
 from __future__ import annotations
 

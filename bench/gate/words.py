@@ -1,4 +1,4 @@
-"""The report of a check as text, Markdown, JUnit XML, JSON or GitHub annotations; the evidence for a cell. Pure."""
+"""The report of a check as text, Markdown, JUnit XML, JSON or GitHub annotations; the evidence for a cell."""
 
 import json
 import shlex
@@ -16,9 +16,9 @@ from bench.stats.variance import HEAVY_TAIL_INDEX
 
 ORDER = list(Verdict)
 SAME_SAMPLES = (Verdict.IDENTICAL, Verdict.COSTLIER)
-"""Verdicts that a cell without a measured variance can have if its samples are the baseline's."""
+"""Verdicts of a cell whose samples equal the baseline's, so that its variance is not measured."""
 WORTH_SAYING = 0.05
-"""The headline says what bias could have been missed, if it is more than this part of the exact gradient."""
+"""The headline names the bias that could have been missed if this bias, relative to the exact gradient, is larger."""
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ ADAPT_RATE = 1e-2
 class Adaptation:
     """The steps of an adaptation, their wall time, their evaluations of f, and the digest of the final state.
 
-    ``settled`` says whether the adaptation ended because it paid no more, and not at the limit of its steps. An
-    estimator without a state has no steps, and its digest and ``settled`` are None.
+    ``settled`` says whether learning ended because it no longer paid, and not at the limit of its steps. An estimator
+    without a state has no steps, and its digest and ``settled`` are None.
     """
 
     steps: int = 0

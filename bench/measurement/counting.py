@@ -86,7 +86,7 @@ def counted(f: Integrand, counter: Counter) -> Integrand:
 
 
 def _compared(f: Integrand) -> Integrand:
-    """Return f with its argument compared to a copy: torch counts no changes made through numpy or ``x.data``."""
+    """Return f, made to compare its argument with a copy: torch counts no changes made by numpy or ``x.data``."""
 
     def unchanged(x: Tensor, inside: Integrand) -> Tensor:
         before = x.detach().clone()

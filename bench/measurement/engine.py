@@ -145,7 +145,7 @@ class Engine:
 
     @functools.cached_property
     def spans(self) -> list[range]:
-        """The spans of the run: ranges of draws that are reduced together. Every process computes the same spans."""
+        """The spans of the run: ranges of draws (batches) reduced together. Every process computes the same spans."""
         return spans(self.sizes, self.size)
 
     @functools.cached_property

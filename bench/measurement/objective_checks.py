@@ -29,7 +29,7 @@ from estimators import RLOO, Bound, Enumeration, Refusal, draw, inner, parameter
 FAILURE_RATE = 1e-6
 """Probability, over seeds, that a comparison with samples rejects a correct objective (Bonferroni over coordinates)."""
 SAMPLES, FEWEST, ELEMENTS = 2**15, 64, 2**21
-"""Most and fewest samples of a comparison; the most samples are reduced if they take more than so many elements."""
+"""Most and fewest samples of a comparison; largest number of elements for which the most samples are taken."""
 BUDGET = 0.5
 """Seconds that f may take in a comparison, unless the fewest samples take longer: f may be a slow black box."""
 DOMINATED = 0.02
@@ -43,7 +43,7 @@ STEP, SLOPE = 1e-3, 1e-2
 UNDERSTATED = 16
 """A declared ``row_elements`` may be this many times too small: it decides speed and memory, but no result."""
 LARGEST_ROW = 2**28
-"""Most elements of the largest tensor of one row: 1 GiB in float32, of which a call holds several."""
+"""Most elements of the largest tensor of one estimate: 1 GiB in float32. A call holds several such tensors."""
 
 
 class Fault(UsageError):
@@ -119,7 +119,7 @@ class ObjectiveTrial:
         return self.problem.theta
 
     def build(self, dtype: torch.dtype) -> Problem:
-        """Build the problem once more."""
+        """Build the problem again."""
         with self.calling("build"):
             return self.objective.build(dtype, "cpu")
 
@@ -400,7 +400,7 @@ def exact_number(trial: ObjectiveTrial) -> None:
 
 
 def exact_against_the_sum(trial: ObjectiveTrial) -> None:
-    """Check that exact value and gradient are those of the sum over all states of q, where these are few."""
+    """Check that exact value and gradient agree with the sum over all states of q, if there are few states."""
     estimator, q = Enumeration(), trial.q
     try:
         estimator.check(q)
@@ -427,7 +427,7 @@ def exact_against_the_sum(trial: ObjectiveTrial) -> None:
 
 
 def exact_against_samples(trial: ObjectiveTrial) -> None:
-    """Check that exact value and gradient are within the errors of means over samples."""
+    """Check that exact value and gradient agree with means over samples, up to the errors of these means."""
     try:
         exact_against_the_sum(trial)
     except NotJudged:
@@ -621,7 +621,7 @@ def _apart(samples: Tensor, expected: Tensor, error: float) -> int | None:
 def _mostly_equal(a: Tensor, b: Tensor, near: float) -> bool:
     """Return whether more than half of the elements agree within ``near``, relative to the size of the elements.
 
-    Rounding moves all of them a little, and a few of them far where f has jumps; another law or other data move all.
+    Rounding moves all elements a little, and a few of them far if f has jumps. Another law or other data move all far.
     """
     if a.shape != b.shape:
         return False

@@ -22,7 +22,7 @@ from bench.records.lines import LineKind, Outcome, Record
 from bench.stats import PrecisionTarget, Summary, half_width, is_precise, look_schedule, planned_replicates
 
 Look = Callable[[str, float, float, int], None]
-"""A function called at each look at the precision: cell's label, half-width reached and wanted, replicates so far."""
+"""Called whenever a pilot checks its precision, with the cell's label, half-widths reached and wanted, replicates."""
 
 
 def pilot_head(cell: Cell, settings: Settings, target: PrecisionTarget) -> Record:

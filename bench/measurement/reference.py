@@ -32,7 +32,7 @@ def cell_of(objective: Objective) -> Cell | None:
 
 
 def settings_of(settings: Settings) -> Settings:
-    """Return the settings of a reference from the settings of a cell that it serves: as many replicates, in float64.
+    """Return the settings of a reference from those of a cell: the same number of replicates, in float64.
 
     A reference is more precise than the cells that it serves because its estimator uses more samples. With 8 samples a
     reference costs about as much as ten cells of two samples in float32, and one reference serves all cells of the

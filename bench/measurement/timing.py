@@ -23,10 +23,10 @@ TIMING_SECONDS = 0.2
 def measure_timing(cell: Cell, settings: Settings) -> Record:
     """Time a cell and return its timing record. Nothing else should run at the same time.
 
-    The batch timing times one of the equal calls that compute the largest draw: that of any study or, if the objective
-    is the user's own, that of this study, so that timing never holds more than the study. The latency timing times one
-    call as in training, from theta to the gradient at theta. The unit of cost is the time to draw one sample and
-    evaluate f once in every row.
+    A draw, that is, a batch of replicates, is computed in equal calls. The batch timing times one call of the largest
+    draw: the largest in any study or, if the objective is the user's own, in this study, so that timing needs no more
+    memory than the study. The latency timing times one call as in training, from theta to the gradient at theta. The
+    unit of cost is the time to draw one sample and evaluate f once in every replicate.
     """
     engine = Engine(cell, settings)
     adapt_state(engine)

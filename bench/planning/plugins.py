@@ -186,7 +186,7 @@ def from_file(path: Path) -> ModuleType:
 
 
 def from_name(name: str) -> ModuleType:
-    """Load a module by its dotted name, once: of the working folder if it is there, or else of the Python path.
+    """Load a module by its dotted name, once: from the working folder if it is there, otherwise from the Python path.
 
     Raises:
         Exception: whatever the module raises.

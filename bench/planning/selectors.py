@@ -51,7 +51,7 @@ class Selector:
 
     @property
     def file(self) -> tuple[str, str] | None:
-        """The path of the user's file and the class in it, empty for the only one; None if no file is named."""
+        """The path of the user's file, and the class (empty text: the only class in it); None if no file is named."""
         path, separator, cls = self.name.partition("::")
         return (path, cls) if separator or path.endswith(".py") else None
 
@@ -138,7 +138,7 @@ def label(instance: Any) -> str:
 
 
 def full_label(instance: Any) -> str:
-    """Return the selector of one instance for people: also with n if the instance has it."""
+    """Return the selector of one instance for people: its name, n if it has one, and the fields off their defaults."""
     from estimators import command_line_name
 
     changed = changed_fields(instance)
@@ -159,7 +159,7 @@ def names(text: str, record: Mapping[str, Any]) -> bool:
 
 
 def selects(text: str, record: Mapping[str, Any], kind: Kind) -> bool:
-    """Tell whether a selector has a record's estimator or objective among its settings; fields left out are free.
+    """Tell whether a selector covers a record's estimator or objective. Fields that it leaves out may have any value.
 
     Raises:
         UsageError: the text is not a selector.

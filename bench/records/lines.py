@@ -22,7 +22,7 @@ class LineKind(StrEnum):
     PILOT = "pilot"
     """Number of replicates that a cell needs for the wanted precision."""
     OBJECTIVE = "objective"
-    """Checks that one's own objective has passed, and the size of its rows; its run is the objective itself."""
+    """The checks that a user's objective has passed, and its ``row_elements``. The run id names the objective."""
     TRAINING = "training"
     """One optimisation run of a cell: the objective's values at the checkpoints."""
 

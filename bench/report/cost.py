@@ -128,10 +128,10 @@ def advice(rows: list[Any]) -> str:
 
 
 def best(rows: list[Any]) -> tuple[str, str, str]:
-    """Return three texts on one problem: the best unbiased estimators; the work the next best needs; a biased one.
+    """Return three texts on one problem: the best unbiased estimators, the work of the next best, and a biased one.
 
-    The work is a multiple of the best one's for the same precision. The biased estimator comes with the budget up to
-    which its error is lower, in estimates of the best unbiased one.
+    The work is a multiple of what the best estimator needs for the same precision. The biased estimator comes with the
+    budget, in estimates of the best unbiased estimator, up to which its error is lower.
 
     Args:
         rows: the measured runs of one problem, from a ``priced`` frame.

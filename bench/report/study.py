@@ -64,7 +64,7 @@ def write(folder: Path, records: Records, cost: str = "seconds", *, drawn: bool 
 def print_table(records: Records, console: Console, cost: str = "seconds", *, named: bool = False) -> None:
     """Print a study's tables, 100 characters wide or more; a narrower console gets fewer columns, a pipe plain text.
 
-    If ``named``, every pair that does not fit is printed with the reason, else their number.
+    If ``named``, every pair that does not fit is printed with the reason; otherwise only their number is printed.
     """
     trained = _trained(records)
     if not trained or len(trained) < len(records):

@@ -240,7 +240,7 @@ def show(table: pd.DataFrame, console: Console, *, named: bool = False) -> None:
     """Print the study in the width of the console, the least important columns dropped if it is narrow.
 
     If there are several problems, a table of the best estimators closes the study. If ``named``, every pair that does
-    not fit is printed with the reason, else their number.
+    not fit is printed with the reason; otherwise only their number is printed.
     """
     from rich.text import Text
 

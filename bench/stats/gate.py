@@ -175,7 +175,7 @@ def smallest_bias(
     """Return the smallest error of a gradient's scale that both stages find with this power, relative to the gradient.
 
     A scale of 1.03 has an error of 0.03: the mean is 1.03 times the exact gradient. `error` is the standard error of
-    the measured scale in a run of so many `replicates`. `screening` and `confirming` are the replicates of the two
+    the measured scale in a run of R = `replicates`. `screening` and `confirming` are the replicates of the two
     stages, and `cells` the number of cells over which the second stage's level `alpha` is corrected. The test of the
     scale is one of three, each at a third of the level, unless the gradient has `size` 1. Its kurtosis is taken to be
     1 + `cv2` of the squared norms, but at least that of the normal distribution: for size 1, this is exact.

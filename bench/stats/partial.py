@@ -49,7 +49,7 @@ class Partial:
 
     @property
     def blocks(self) -> int:
-        """The number of blocks."""
+        """The number of blocks of gradients in this part."""
         return len(self.means)
 
     @property

@@ -54,7 +54,7 @@ class Flag(Word):
 
 
 HEAVY = (Status.HEAVY_TAIL, Status.INFINITE_VARIANCE_SUSPECTED)
-"""Statuses of a variance of which only a lower limit is known: there is no estimate."""
+"""Statuses of a variance for which only a lower limit is known, and no estimate."""
 OPEN = (Status.FEW_FOR_TAIL, Status.RARE_LARGE_VALUES, *HEAVY)
 """Statuses of a variance without an upper limit."""
 

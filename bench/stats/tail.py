@@ -70,7 +70,7 @@ def fit_tail(top: Array, total: float, replicates: int) -> Tail:
 
 
 def sure_index(top: Array, replicates: int, confidence: float = 0.95) -> float:
-    """Return a number that the tail index k of a series exceeds with this confidence; −∞ if a part of it is discrete.
+    """Return a number that the tail index k of a series exceeds with this confidence; −∞ if a part is discrete.
 
     `top` are the largest of the R = `replicates` values. With M the exceedances of `fit_tail` and k̂ their shape, whose
     standard error is (1 + k)/√M, the lower confidence limit of k is `(1 + k̂)/(1 + z/√M) − 1`. If the limit is at least
@@ -142,7 +142,7 @@ class Profile:
         return np.asarray(1 / self.x[-1] - distance / self.scale)
 
     def grid(self, points: int) -> tuple[Array, Array, Array]:
-        """Return θ = −k/σ, σ and the log likelihood `−n (ln σ + k + 1)` on a grid of `points`, at most `widest`."""
+        """Return θ = −k/σ, σ and the log likelihood `−n (ln σ + k + 1)` at each of `points` ≤ `widest` grid points."""
         theta = self._theta(_distances(points))
         log_sigma = _interpolation(points, self.widest) @ self.log_sigma
         sigma = np.exp(log_sigma)

@@ -40,8 +40,8 @@ class Total:
     def of(cls, sums: Sums, dtype: str, *, deterministic: bool = False, finite_support: bool = False) -> Total:
         """Return a run's total variance; it has no tail index if rounding or few distinct values explain the tail.
 
-        Whether a tail is heavy for certain is judged by the squared distances from a fixed centre, if the run has them:
-        about the mean of its block, one huge gradient makes all others of the block look large.
+        Whether a tail is heavy for certain is judged by the squared distances from a fixed centre, if the run has them.
+        Distances from the mean of a block mislead: one huge gradient makes all others of its block look far away.
         """
         V, floor = sums.variance, _resolution(sums.mean, dtype)
         tail = tail_of(sums.w, sums.w_top, sums.w)
@@ -73,7 +73,7 @@ class Total:
 
     @property
     def is_open(self) -> bool:
-        """Whether the status allows no upper limit."""
+        """Whether the status allows no upper limit of the variance."""
         return self.status in OPEN
 
     def interval(self, confidence: float) -> Interval:

@@ -107,7 +107,7 @@ def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | N
 
 
 def tick(ax: Axes, x: float, style: Style) -> None:
-    """Draw a tick at x, upwards from the lower edge: an estimator that has no place on the vertical axis."""
+    """Draw a tick at x, upwards from the lower edge, for an estimator that has no value on the vertical axis."""
     ax.plot([x, x], [0, 0.04], transform=ax.get_xaxis_transform(), color=style.colour, linewidth=1.6, zorder=3)
 
 

@@ -175,7 +175,7 @@ def mosaic(stack: Array) -> Array:
 
 
 def looks(found: Sequence[Curves]) -> dict[str, Style]:
-    """Return the style of each estimator label: its name's style, with another dash and marker if the name recurs."""
+    """Return a style per estimator label: its name's style, with another dash and marker for a name shown before."""
     of_name = styles([c.name for c in found])
     chosen: dict[str, Style] = {}
     seen: dict[str, int] = {}
