@@ -31,7 +31,7 @@ def test_what_varies_by_rounding_alone_is_drawn_as_no_variance():
 
 def test_biased_estimates_are_hollow(table):
     for name in ("bias-variance", "variance-cost"):
-        ax = next(ax for ax in draw(name, table).axes if ax.get_title(loc="left") == "bernoulli-quadratic")
+        ax = next(ax for ax in draw(name, table).axes if ax.get_title(loc="left") == "bernoulli-quadratic:dim=20")
         hollow = {d.get_color() for d in ax.lines if d.get_markerfacecolor() == "white" and d.get_marker() != "None"}
         assert hollow == {"#d55e00"}
 

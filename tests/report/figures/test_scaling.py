@@ -34,7 +34,7 @@ def test_slope_error_grows_with_scatter_about_the_line():
 
 def test_slopes_stand_in_the_legend(table):
     drawn = draw("variance-n", table)
-    assert "gaussian-quadratic" in titles(drawn)
+    assert "gaussian-quadratic:dim=10" in titles(drawn)
     legend = [text.get_text() for text in drawn.axes[0].get_legend().get_texts()]
     assert any(re.fullmatch(r"reparameterization  −1\.00 ± 0\.01", text) for text in legend)
     drawn = draw("variance-dim", table)
