@@ -231,6 +231,10 @@ def widened(q: Distribution) -> Distribution:
 
     A distribution of one's own computes in its own dtype, unless it is a ``Drawable``.
     """
+    base = q.base_dist if isinstance(q, Independent) else q
+    held = [value.dtype for value in vars(base).values() if isinstance(value, Tensor)]
+    if type(base) in _PLAIN and _HALF.isdisjoint(held):
+        return q  # the way of most calls, without looking up names
     own = parameters(q)
     if _HALF.isdisjoint([value.dtype for value in own.values()]):
         return q

@@ -119,7 +119,7 @@ SHAPES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("estimator", "q", "f", "got", "at", "expected", "advice"), SHAPES, ids=lambda v: repr(v)[:30])
+@pytest.mark.parametrize(("estimator", "q", "f", "got", "at", "expected", "advice"), SHAPES)
 def test_shapes(estimator, q, f, got, at, expected, advice):
     with pytest.raises(InvalidIntegrand) as refusal:
         estimator(f, q)
