@@ -62,7 +62,7 @@ def _again(sources: Iterable[Tensor]) -> bool:
 
 
 def once(gradient: Tensor, who: object, *sources: Tensor) -> Tensor:
-    """Return a gradient that raises ``Refusal`` when it is differentiated again in one of the sources.
+    """Return a gradient that raises ``Refusal`` when it is differentiated again with respect to one of the sources.
 
     Args:
         gradient: a gradient or a tangent, just computed by a backward pass or in forward mode.

@@ -31,7 +31,7 @@ class Plain(Silent):
         self._write(f"measurements: {total}")
 
     def reuse(self, records: Sequence[Record]) -> None:
-        """Write how many records are used as they are, and when they were written."""
+        """Write how many existing records are used, and when they were written."""
         self._write(describe_reuse(records))
 
     def cell(self, label: str) -> None:
@@ -83,7 +83,7 @@ class Live(Silent):
         self.bar.update(self._task, total=total, completed=done)
 
     def reuse(self, records: Sequence[Record]) -> None:
-        """Print above the bar how many records are used as they are, and when they were written."""
+        """Print above the bar how many existing records are used, and when they were written."""
         self.bar.console.print(describe_reuse(records), markup=False, highlight=False)
 
     def cell(self, label: str) -> None:

@@ -33,7 +33,7 @@ class ObjectiveConformance:
         self._run(checks.family_of_q)
 
     def test_q_can_be_split_into_rows(self) -> None:
-        """Every parameter of q is ``[*batch, ...]``, and rows of q have the density of q."""
+        """Every parameter of q is ``[*batch, ...]``, and rows (copies) of q have the density of q."""
         self._run(checks.rows_of_q)
 
     def test_f_has_one_value_each(self) -> None:
@@ -61,7 +61,7 @@ class ObjectiveConformance:
         self._run(checks.exact_against_samples)
 
     def test_size_of_a_row(self) -> None:
-        """A declared ``row_elements`` is not far too small, and one row fits into memory."""
+        """A declared ``row_elements`` is not far too small, and one estimate fits into memory."""
         self._run(checks.size_of_a_row)
 
     def test_reference_estimator(self) -> None:

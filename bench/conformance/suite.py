@@ -292,7 +292,7 @@ class Conformance:
     # Independence
 
     def test_rows_do_not_touch(self) -> None:
-        """A change in row 0 under the same noise does not change a single bit in any other row."""
+        """A change in row 0 (one estimate), under the same noise, does not change a single bit in any other row."""
         for trial in self._trials_with("noise that does not depend on q", lambda case: case.steady):
             _assert_untouched(trial, 0, "row")
 

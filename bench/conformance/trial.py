@@ -168,7 +168,7 @@ class Trial:
             self.close(f"{what} changes the gradient", a, b)
 
     def close(self, what: str, got: Tensor, expected: Tensor) -> None:
-        """Assert that two tensors are equal up to rounding; ``what`` is the text of the message if not."""
+        """Assert that two tensors are equal up to rounding; ``what`` begins the message if they are not."""
         assert got.shape == expected.shape, (
             f"{self} {what}: got shape {list(got.shape)}, expected {list(expected.shape)}."
         )

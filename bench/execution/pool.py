@@ -218,7 +218,7 @@ def _answering(busy: Collection[Worker]) -> list[Worker]:
 
 
 def chunks_of(spans: Sequence[range], sizes: Sequence[int], workers: int) -> Iterator[range]:
-    """Yield ranges of draws of whole spans, with many ranges per worker, so that no worker idles long at the end."""
+    """Yield ranges of draws that hold whole spans. Each worker gets many, so that none idles long at the end."""
     share, start, rows = sum(sizes) / (CHUNKS * workers), 0, 0
     for span in spans:
         rows += sum(sizes[span.start : span.stop])

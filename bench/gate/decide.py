@@ -1,4 +1,4 @@
-"""The verdicts of a check, decided from its measurements. Pure: no cell is measured here.
+"""The verdicts of a check, decided from its measurements. No cell is measured here.
 
 The first stage tests for any growth at all (margin 0) and flags suspicious cells. The second stage measures the flagged
 cells again, with fresh noise, and decides. It alone limits the rate of false alarms: Holm's correction covers all cells

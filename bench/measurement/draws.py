@@ -46,13 +46,13 @@ BLOCKS_PER_SPAN, NUMBERS_PER_SPAN = 32, 2**17
 
 
 def cap(objective: Objective, device: str) -> int:
-    """Return the largest number of rows in a draw: a power of two, fixed by the objective and the kind of device."""
+    """Return the most replicates in a draw (batch): a power of two, fixed by the objective and the kind of device."""
     most = CAP[device] // max(1, objective.row_elements)
     return max(SMALLEST_DRAW, 1 << (max(1, most).bit_length() - 1))
 
 
 def ladder(objective: Objective, device: str) -> Iterator[int]:
-    """Yield the number of rows in each draw of a short run: 8 draws of 256, 4 of 512, 4 of 1024, ..., up to ``cap``.
+    """Yield the replicates in each draw (batch) of a short run: 8 draws of 256, 4 of 512, 4 of 1024, ... up to ``cap``.
 
     If at least 2048 replicates are requested, rounding up to whole draws adds less than a quarter. A longer run starts
     with the draws of a shorter run.
@@ -65,11 +65,11 @@ def ladder(objective: Objective, device: str) -> Iterator[int]:
 
 
 def long_ladder(objective: Objective, device: str, replicates: int) -> Iterator[int]:
-    """Yield the number of rows in each draw of a long run of R ``replicates``: 8 small draws, then large ones.
+    """Yield the replicates in each draw (batch) of a long run of R ``replicates``: 8 small draws, then large ones.
 
-    Let s be the largest power of two up to R/512. A small draw has max(1024, s) rows and a large one 64 s, but no draw
-    exceeds ``cap``. A draw takes the same number of operations whatever its size, so a long run has few draws. Rounding
-    R up to whole draws adds at most an eighth.
+    Let s be the largest power of two up to R/512. A small draw has max(1024, s) replicates and a large one 64 s, but no
+    draw exceeds ``cap``. A draw takes the same number of operations whatever its size, so a long run has few draws.
+    Rounding R up to whole draws adds at most an eighth.
     """
     most, share = cap(objective, device), 1 << ((replicates // FIRST_SHARE).bit_length() - 1)
     yield from itertools.repeat(min(max(BLOCKS_PER_DRAW * FIRST_DRAW, share), most), FIRST_DRAWS)
@@ -77,12 +77,12 @@ def long_ladder(objective: Objective, device: str, replicates: int) -> Iterator[
 
 
 def blocks_in(rows: int) -> int:
-    """Return the number of equal blocks in a draw: 1, 2 or 4. A draw is not cut into blocks of under 256 rows."""
+    """Return the number of equal blocks in a draw of ``rows`` replicates: 1, 2 or 4. Several have at least 256 each."""
     return max(1, min(BLOCKS_PER_DRAW, rows // FIRST_DRAW))
 
 
 def draws(cell: Cell, replicates: int, device: str) -> list[int]:
-    """Return the number of rows in each draw of a cell. The sum is ``replicates``, rounded up to whole draws.
+    """Return the replicates in each draw (batch) of a cell. The sum is ``replicates``, rounded up to whole draws.
 
     A deterministic estimator always returns the same gradient, so its run is a single draw of the smallest size.
     """
@@ -90,7 +90,7 @@ def draws(cell: Cell, replicates: int, device: str) -> list[int]:
 
 
 def sizes_of(objective: Objective, replicates: int, device: str) -> list[int]:
-    """Return the sizes, in rows, of the draws of an estimator with noise: ``replicates``, rounded up to whole draws."""
+    """Return the sizes of an estimator's draws (batches), which sum to ``replicates``, rounded up to whole draws."""
     long = replicates >= LONG_RUN
     return take_until(replicates, long_ladder(objective, device, replicates) if long else ladder(objective, device))
 
@@ -107,9 +107,9 @@ def take_until(replicates: int, sizes: Iterable[int]) -> list[int]:
 
 
 def spans(sizes: Sequence[int], size: int) -> list[range]:
-    """Return the spans of a run. A span is a range of draws that are reduced together; its blocks have equal rows.
+    """Return the spans of a run. A span is a range of draws that are reduced together; its blocks have equal size.
 
-    ``sizes`` are the numbers of rows in the draws, and ``size`` is the number of coordinates of theta.
+    ``sizes`` are the replicates in each draw, and ``size`` is the number of coordinates of theta.
     """
     out: list[range] = []
     before, blocks, rows = starts(sizes), 0, 0
@@ -125,14 +125,14 @@ def spans(sizes: Sequence[int], size: int) -> list[range]:
 
 
 def starts(sizes: Sequence[int]) -> list[int]:
-    """Return the number of rows before each draw, followed by the number of rows in the whole run."""
+    """Return the sums of the ``sizes`` before each one, followed by the sum of all."""
     return [0, *itertools.accumulate(sizes)]
 
 
 def tracked_rows(sizes: Sequence[int], size: int) -> int:
-    """Return the number of leading rows whose series are all tracked: those in spans that start before ``TRACKED``.
+    """Return how many leading replicates have all series tracked: those in spans that start before ``TRACKED``.
 
-    ``sizes`` are the numbers of rows in the draws, and ``size`` is the number of coordinates of theta.
+    ``sizes`` are the replicates in each draw, and ``size`` is the number of coordinates of theta.
     """
     before = starts(sizes)
     return max(before[span.stop] for span in spans(sizes, size) if before[span.start] < TRACKED)

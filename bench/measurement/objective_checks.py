@@ -1,8 +1,8 @@
 """The checks of an objective: an objective at fault is found before an estimator is blamed for it.
 
-Every check is exact but two. These compare the exact value and the exact gradient with means over samples where the
-states of q cannot be summed, by a bound that holds for any law whose values stay within the range of the samples, with
-the failure rate ``FAILURE_RATE`` for each check. A sample that is too heavy-tailed to tell is not judged.
+Every check is exact but two. If the states of q cannot be summed, these two compare the exact value and the exact
+gradient with means over samples. Their bound holds for any law whose values stay within the range of the samples, and
+each of them has the failure rate ``FAILURE_RATE``. A sample that is too heavy-tailed to tell is not judged.
 """
 
 import functools
@@ -55,7 +55,7 @@ class NotJudged(Exception):
 
 
 class ObjectiveTrial:
-    """One objective, and what its checks look at; everything is in float64 on the CPU.
+    """One objective, and what its checks compute from it, in float64 on the CPU.
 
     Args:
         objective: the objective under test.
@@ -88,7 +88,7 @@ class ObjectiveTrial:
 
     @functools.cached_property
     def rows(self) -> Distribution:
-        """Three rows of q, whose parameters are cut off from theta."""
+        """Three rows (copies) of q, batch shape ``[3, *batch]``, with parameters that are cut off from theta."""
         return rows(self.q, 3)
 
     @functools.cached_property
@@ -465,7 +465,7 @@ def exact_against_samples(trial: ObjectiveTrial) -> None:
 
 
 def size_of_a_row(trial: ObjectiveTrial) -> None:
-    """Check that one row fits into memory, and a declared row_elements is not far too small."""
+    """Check that one estimate fits into memory, and a declared row_elements is not far too small."""
     declared = measured = trial.objective.row_elements
     if type(trial.objective).row_elements is not Objective.row_elements:
         with trial.calling("f"):

@@ -12,7 +12,7 @@ from bench.stats import Accumulator, Partial, Reference, Summary, Sums, summaris
 from estimators import inner
 
 OnProgress = Callable[[int, int], None]
-"""A function called after every partial sum with the replicates done and the replicates due at the next look or end."""
+"""A function called after every partial sum, with the replicates done and those at which the next summary is due."""
 
 
 def ignore(_done: int, _total: int) -> None:
@@ -85,10 +85,10 @@ def summarise_draws(
     looks: Sequence[int] | None = None,
     progress: OnProgress = ignore,
 ) -> Iterator[tuple[Sums, Summary]]:
-    """Compute gradients draw by draw, each draw as one block, and yield the sums and their summary at every look.
+    """Compute gradients draw by draw (batches), each as one block, and yield the sums and their summary at every look.
 
     The engine's state must have finished learning. The ``stage``, such as "pilot", seeds the noise. ``sizes`` are the
-    numbers of rows in the draws; None for the draws of the engine. ``looks`` are the numbers of replicates at which to
+    sizes of the draws; None for the draws of the engine. ``looks`` are the numbers of replicates at which to
     summarise, ascending; None for one summary, at the end.
 
     Raises:

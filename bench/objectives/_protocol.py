@@ -92,7 +92,7 @@ class Objective(PlainFields, abc.ABC):
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in the largest tensor of one estimate with one sample; it decides the size of draws.
+        """Number of elements in the largest tensor of one estimate with one sample; it decides the size of batches.
 
         If a subclass does not declare it, two trial calls measure it, once for each instance. An objective whose trial
         call raises counts as ``dim``: the measurement that follows raises too, and is reported.
@@ -105,9 +105,9 @@ class Objective(PlainFields, abc.ABC):
         return int(self.__dict__[MEASURED])
 
     def measured_row_elements(self, *, with_theta: bool = True) -> int:
-        """Return the number of elements in the largest tensor of one row, measured, rounded up to a power of two.
+        """Return the measured number of elements in the largest tensor of one estimate, rounded up to a power of two.
 
-        The parameters of q count and, ``with_theta``, the tensors of theta: every row has gradients at them.
+        The parameters of q count and, ``with_theta``, the tensors of theta: every estimate has gradients at them.
         """
         problem = self.build()
         q = problem.q(problem.theta)
@@ -115,7 +115,7 @@ class Objective(PlainFields, abc.ABC):
         return largest_of_a_row(q, problem.integrand, held)
 
     def remember_row_elements(self, count: int) -> None:
-        """Set the number of elements in the largest tensor of a row, so that it is not measured."""
+        """Set the number of elements in the largest tensor of one estimate, so that it is not measured."""
         self.__dict__[MEASURED] = count
 
     @abc.abstractmethod

@@ -1,4 +1,4 @@
-"""The number of elements in the largest tensor of one row, measured for objectives that do not declare it."""
+"""The number of elements in the largest tensor of one row (estimate), for objectives that do not declare it."""
 
 import contextlib
 from collections.abc import Callable, Iterable
@@ -34,7 +34,7 @@ class _Sizes(TorchFunctionMode):
 
 
 def largest_of_a_row(q: Distribution, integrand: Callable[[Distribution], Integrand], held: Iterable[Tensor]) -> int:
-    """Return the number of elements in the largest tensor of one row, rounded up to a power of two.
+    """Return the number of elements in the largest tensor of one row (estimate), rounded up to a power of two.
 
     Two trial calls with one sample, of 2 and of 4 rows, draw x and compute f(x) and log q(x). A tensor that is as large
     in both, such as the data, does not count. The tensors ``held``, at which every row has a gradient, do count.

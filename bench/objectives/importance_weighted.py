@@ -13,7 +13,7 @@ from bench.objectives._protocol import Objective, Problem, Theta, point
 from estimators import Bound
 
 STEP = 0.025
-"""Step of the integral over s. It adds an error: a copy of the integral, shifted by 2 pi / STEP in log t."""
+"""Step of the sum in place of the integral over s; its error is the integral at a log t shifted by 2 pi / STEP."""
 
 
 @dataclass(frozen=True)

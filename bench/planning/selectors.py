@@ -151,8 +151,8 @@ def full_label(instance: Any) -> str:
 def names(text: str, record: Mapping[str, Any]) -> bool:
     """Tell whether a text names the estimator of a record or, with ``on`` and an objective, its cell.
 
-    The text is any selector of them: fields may have their defaults or be left out, a name may be an alias or a class,
-    and a user's class may be given with its file or module, which is not read.
+    The text may spell a selector in any way: fields may have their defaults or be left out, a name may be an alias or a
+    class, and a user's class may be given with its file or module, which is not read.
     """
     estimator, on, objective = text.partition(" on ")
     return _names(estimator, record, "estimator") and (not on or _names(objective, record, "objective"))

@@ -5,7 +5,7 @@ from numbers import Integral
 from typing import Any
 
 SMALLEST_DRAW = 64
-"""Fewest replicates in a draw, in a block or in a baseline."""
+"""Fewest replicates in a draw (a batch), in a block (a part of a draw) or in a baseline."""
 ADAPT_STEPS = 500
 """Default for the most steps in which a state learns."""
 

@@ -19,8 +19,8 @@ class Ended(Exception):
 def contained() -> Iterator[None]:
     """Keep a user's code from ending the program: ``sys.exit``, ``os._exit`` and their like raise ``Ended``.
 
-    Otherwise an estimator could end a check with exit code 0 before anything was compared. The user's own interrupt
-    passes.
+    Otherwise an estimator could end a check with exit code 0 before anything was compared. An interrupt by the user
+    still ends the program.
     """
     here, leave = os.getpid(), os._exit
 

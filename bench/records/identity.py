@@ -56,8 +56,8 @@ def run_id(
 ) -> str:
     """Return the id of a run of a cell, 16 hexadecimal digits.
 
-    ``replicates`` counts the rows of all draws. ``adapt_steps`` is None for an estimator that does not learn, and for
-    the default number of steps.
+    ``replicates`` is the number of gradients in all draws (batches). ``adapt_steps`` is None for an estimator that does
+    not learn, and for the default number of steps.
     """
     key: list[object] = [cell, dtype, device, seed, replicates]
     key += [] if common_noise else ["own noise"]

@@ -1,4 +1,4 @@
-"""Seeds: the random stream of every draw, from the root seed and the owner of the noise."""
+"""Seeds: the random stream of every draw (batch of gradients), from the root seed and the owner of the noise."""
 
 import hashlib
 

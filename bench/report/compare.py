@@ -60,7 +60,7 @@ class Comparison:
 def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Comparison], list[str], list[str]]:
     """Return comparisons of the cells in both studies, the labels of cells in a alone, and those in b alone.
 
-    Of several runs of a cell, two with equal settings and replicates are compared if possible, or else the longest.
+    If a cell has several runs, two with equal settings and replicates are compared, or else each study's longest.
     """
     both = labelled([*a, *b])
     first, second = _by_cell(both[: len(a)]), _by_cell(both[len(a) :])

@@ -86,7 +86,7 @@ class Accumulator:
         self._truncate_at = partial.truncate_at
 
     def sums(self) -> Sums:
-        """Return the statistics of the blocks so far; raise ValueError if there is no block or a row was not finite."""
+        """Return the statistics of the blocks so far; raise ValueError without blocks or with a gradient not finite."""
         if self.nonfinite:
             raise ValueError(
                 f"{self.nonfinite} gradients are not finite (NaN, infinite, or too large to square): "

@@ -21,10 +21,12 @@ class Sums:
     tensor. `w_top`, `group_top` and `error_top` are the largest values of the series, largest first. `block_rows` and
     `block_w` `[blocks]` are the rows and the sum of w of each block, for comparisons under common noise. `traces` are
     estimates of tr Σ², with Σ the covariance of one gradient. `martingale_T`, `martingale_Q` and `martingale_terms`
-    belong to the sum test of the bias. `cut` is the 99 % quantile of w.
+    belong to the sum test of the bias. `cut` is the 99 % quantile of w. With the exact gradient g* and gradients g,
+    `error` has the moments of ‖g − g*‖², `projection` of g*·(g − g*)/‖g*‖² and `cosine` of cos(g, g*). `zero_rows`
+    counts the gradients that are 0. `truncated` has the moments of min(w, `truncate_at`).
 
     `error`, `projection`, `cosine`, `zero_rows`, the series of groups, and the skewness and kurtosis of `w` and
-    `truncated` cover the first `followed` rows. If the run is longer, `block_error`, `block_projection` and
+    `truncated` cover the first `followed` gradients. If the run is longer, `block_error`, `block_projection` and
     `block_group_w` `[blocks]` have the mean of each block of the whole run.
     """
 

@@ -160,7 +160,7 @@ class Profile:
         return k, -k / mean
 
     def mean_excess_quantile(self, p: float) -> float:
-        """Return the posterior p-quantile of the mean excess σ/(1 − k), infinite if the shape k is ≥ 1 there.
+        """Return the posterior p-quantile of the mean excess σ/(1 − k). For shapes k ≥ 1 the mean excess is infinite.
 
         The posterior, `exp(L − ½·10 (k − ½)²/1.5²)` with the log likelihood L, is evaluated on a grid of 400 points.
         Its normal prior on k has the mean 1/2 and the weight of ten observations. σ is the scale.

@@ -127,19 +127,19 @@ def variance_interval(V: float, shape: Shape, rho: float, tail: Tail, confidence
 
 
 def status_of(V: float, tail: Tail, replicates: int, top: Array, n: int, *, finite_support: bool) -> Status:
-    """Return the status of a variance `V` over `replicates`, from the tail of a series and the largest of n values."""
+    """Return the status of a variance `V` over `replicates`, from its tail and the largest, `top`, of `n` values."""
     heavy = tail.khat is not None and tail.khat >= variance.HEAVY_TAIL_INDEX
     sure = sure_index(top, n) if heavy and not finite_support else -inf
     return variance.status(V, tail.khat, replicates, sure=sure, finite_support=finite_support)
 
 
 def whole(sums: Sums, part: Moments, means: Array | None) -> Moments:
-    """Return `part`, the moments of the tracked rows, extended to all rows if `means` has the means of all blocks."""
+    """Return `part`, moments of the tracked replicates, extended to all if `means` has the means of all blocks."""
     return part if means is None else series.stretch(part, means, sums.block_rows)
 
 
 def tail_of(part: Moments, top: Array, whole: Moments) -> Tail:
-    """Fit a series' tail to its largest tracked values, `top`; scale its bound from the rows `part` to all, `whole`."""
+    """Fit a series' tail to its largest tracked values, `top`; scale the tail's bound from `part` to all of `whole`."""
     tail = fit_tail(top, float(part.mean) * part.n, part.n)
     bound = tail.upper
     return tail if part is whole or bound is None else replace(tail, upper=bound * float(whole.mean / part.mean))

@@ -1,8 +1,8 @@
 """From blocks of gradients to partial sums.
 
-In formulas, g_r is the gradient of a row, g* the exact gradient and p the pivot, a point near the mean gradient. Y_r is
-a gradient minus the mean of its block, and d is that mean minus the pivot, `mean(g) − p`. Squared norms are in units of
-u, a power of two near their mean. `Partial` explains the other letters.
+In formulas, g_r is the gradient of replicate r, a row; g* is the exact gradient and p the pivot, a point near the mean
+gradient. Y_r is a gradient minus the mean of its block, and d is that mean minus the pivot, `mean(g) − p`. Squared
+norms are in units of u, a power of two near their mean. `Partial` explains the other letters.
 """
 
 from __future__ import annotations
