@@ -167,8 +167,9 @@ def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) 
 def untransformed(q: Distribution, x: Tensor) -> tuple[Distribution, Tensor]:
     """Return a distribution and a point, detached, that have the score of q at x.
 
-    They are those below the transforms of q, unless these are trained. A transform with a cache gives the very point
-    that it made x from, which is exact even where its value is rounded, as a saturated tanh is to 1.
+    If q has transforms that are not trained, the distribution is q's base and the point is mapped to x by the
+    transforms; otherwise they are q and x. A transform with a cache gives the very point that it made x from, which is
+    exact even where its value is rounded, as a saturated tanh is to 1.
 
     Raises:
         Refusal: without a cache, the point is infinite, because x was rounded to an end of its support.

@@ -41,7 +41,7 @@ def law(family: type[Distribution]) -> type[Distribution]:
 
 @_cached
 def has_law(family: type[Distribution], *laws: type[Distribution]) -> bool:
-    """Return whether the law of a family is one of ``laws``: a subclass with a sampler or a density of its own is not.
+    """Return whether the law of a family is one of ``laws``; not for a subclass with its own sampler or density.
 
     torch's own subclasses, such as Chi2 of Gamma, have the law of their parents.
     """

@@ -12,7 +12,7 @@ from estimators._transforms import reusable, vmapped
 def random(make: Callable[..., Tensor], shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
     """Return ``make(shape)``, in the dtype and on the device of ``like``, with the generator if there is one.
 
-    torch.compile can make numbers of a shape that varies only where no generator is named.
+    No generator is passed on if there is none: only then can torch.compile make numbers of a varying shape.
     """
     if generator is None:
         return make(shape, dtype=like.dtype, device=like.device)

@@ -37,7 +37,7 @@ def support(q: Distribution) -> Tensor:
 def log_mass(q: Distribution) -> Tensor:
     """Return the log-probability of every joint state of q, ``[*batch, states]``, without a graph.
 
-    If q was made from probabilities, the result is float64: several of them may be 0, and float32 has no such masses.
+    If q was made from probabilities, the result is float64: if several of them are 0, masses are too small for float32.
     """
     own = one(logits(q).detach(), q)  # if rows are views of one row, only this is computed: the first axis has length 1
     own = own.double() if "probs" in parameters(q) else own

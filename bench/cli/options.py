@@ -50,9 +50,9 @@ def misplaced(word: str) -> str:
         if canonical_name(kind, name) or (colon and word.partition("::")[0].endswith(".py")):  # type: ignore[arg-type]
             return f"{word} is an {kind}: give it as {option} {word}."
     if word.replace(",", "").isdecimal():
-        return f"Join several values by commas, as in --samples 2,{word}."
+        return f"Join several values with commas, as in --samples 2,{word}."
     if "=" in word:
-        return f"{word} is a parameter: join it to a name by a colon, as in -e rloo:{word}."
+        return f"{word} is a parameter: join it to a name with a colon, as in -e rloo:{word}."
     return ""
 
 

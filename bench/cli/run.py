@@ -122,4 +122,4 @@ def rounded_up(records: Sequence[Record], asked: int) -> str:
     if not found or found == [asked]:
         return ""
     count = f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"
-    return f"Measured {count} replicates, not {asked:,}: they are made in whole draws."
+    return f"Measured {count} replicates, not {asked:,}: they are made in whole draws (batches)."

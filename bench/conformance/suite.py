@@ -64,7 +64,7 @@ class Conformance:
         try:
             type(e)()
         except (TypeError, ValueError) as error:
-            raise AssertionError(f"{name}() cannot be made: give every field a default ({error}).") from error
+            raise AssertionError(f"{name}() cannot be created: give every field a default ({error}).") from error
 
     # Value and gradient
 

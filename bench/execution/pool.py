@@ -1,9 +1,9 @@
 """Worker processes, each with one thread.
 
-A small cell goes to one worker; the draws of a large cell go to all workers. Every process computes the same bits for a
-draw, and draws are merged in order, so the number of workers changes no result. A worker that dies costs only the cell
-it was working on. Python's own pools lose all pending work when a worker dies; this one has plain processes, each with
-its own pipe.
+A small cell goes to one worker; the draws (batches of replicates) of a large cell go to all workers. Every process
+computes the same bits for a draw, and draws are merged in order, so the number of workers changes no result. A worker
+that dies costs only the cell it was working on. Python's own pools lose all pending work when a worker dies; this one
+has plain processes, each with its own pipe.
 """
 
 import contextlib

@@ -353,7 +353,7 @@ def _costlier(case: Case) -> str | None:
     now, was = case.evaluations, case.entry.evaluations if case.entry else None
     if now is None or was is None or not now.constant or (now.f <= was[0] and now.df <= was[1]):
         return None
-    return f"an estimate takes {evaluations_text(now.f, now.df)}, and took {evaluations_text(*was)}"
+    return f"an estimate takes {evaluations_text(now.f, now.df)} instead of {evaluations_text(*was)}"
 
 
 def _evaluation_notes(case: Case) -> list[str]:
@@ -363,7 +363,7 @@ def _evaluation_notes(case: Case) -> list[str]:
         return []
     if not now.constant:
         return ["the number of evaluations of f changes from call to call, and was not compared"]
-    said = f"an estimate takes {evaluations_text(now.f, now.df)}, and took {evaluations_text(*was)}"
+    said = f"an estimate takes {evaluations_text(now.f, now.df)} instead of {evaluations_text(*was)}"
     return [f"cheaper: {said}; `bench baseline promote` guards that"]
 
 

@@ -55,7 +55,7 @@ def _make(cls: type, params: dict[str, Any], selector: Selector) -> Any:
     except (ValueError, TypeError) as error:
         raise UsageError(f"{selector.name}: {error}") from error
     except Exception as error:  # a user's class may raise anything
-        raise UsageError(f"{selector.name} cannot be made: {described(error)}.") from error
+        raise UsageError(f"{selector.name} cannot be created: {described(error)}.") from error
     for key, value in fields_of(instance).items():
         if not _is_plain(value):
             needs = "plain values (numbers, printable text, tuples) in its fields"

@@ -15,7 +15,7 @@ class Settings:
     """The settings of a measurement.
 
     Args:
-        replicates: number of independent calls of the estimator, rounded up to whole draws.
+        replicates: number of independent calls of the estimator, rounded up to whole draws (batches).
         seed: root seed of all noise.
         dtype: "float32" or "float64", of samples and gradients; sums are always float64.
         device: "cpu" or "cuda".

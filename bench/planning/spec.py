@@ -74,7 +74,7 @@ class Spec(BaseModel):
     Args:
         name: name of the study and of its folder under ``results``.
         seed: root seed of all noise, from 0 to 2^63 - 1.
-        replicates: number of independent calls of the estimator in each cell, rounded up to whole draws.
+        replicates: number of independent calls of the estimator in each cell, rounded up to whole draws (batches).
         precision: relative half-width that the variance's interval has to reach; replaces a fixed ``replicates``.
         max_replicates: number of replicates at which a cell stops even if it has not reached its precision.
         dtype: "float32" or "float64".

@@ -47,7 +47,7 @@ def _text(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as failure:
-        return f"its message cannot be made ({type(failure).__name__})"
+        return f"its message cannot be read ({type(failure).__name__})"
 
 
 def _place(error: BaseException) -> str:

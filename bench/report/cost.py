@@ -119,7 +119,7 @@ def advice(rows: list[Any]) -> str:
         parts = [f"use {first.estimator}: lowest {cost} of {count} unbiased; {needs}"]
     if learned := [r.estimator for r in [first, *found.tied][:SHOWN] if r.learned]:
         was = "was" if len(learned) == 1 else "were"
-        parts.append(f"{' and '.join(learned)} learned and {was} frozen at this point, which training never has")
+        parts.append(f"{' and '.join(learned)} learned and {was} frozen at this point, which never happens in training")
     if found.biased:
         budget = f"{format_number(found.estimates, 2)} estimates of {first.estimator}"
         parts.append(f"below a budget of {budget}, {found.biased} has the lower error in spite of its bias")

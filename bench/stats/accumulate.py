@@ -20,7 +20,7 @@ class Accumulator:
 
     Args:
         groups: number of coordinates of each parameter tensor by its name, in the order of flattening.
-        replicates: number of gradients in the run, rounded up to whole draws.
+        replicates: number of gradients in the run, rounded up to whole draws (batches).
         centre: the vector `[size]` that was subtracted from the gradients of every block.
         exact: the exact gradient `[size]`, or None.
     """

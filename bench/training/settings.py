@@ -22,7 +22,7 @@ class Training:
         rate: learning rate, above 0.
         measure_every: number of steps between two checkpoints, at least 1; a twentieth of all steps when None.
         replicates: number of independent calls of the estimator that measure the variance at a checkpoint, rounded up
-            to whole draws; 0 to measure no variance.
+            to whole draws (batches); 0 to measure no variance.
         dtype: "float32" or "float64".
         device: "cpu" or "cuda".
 

@@ -18,7 +18,7 @@ from tests.calibration.laws import EXP1, IW45, LAWS, Law, block_sizes, generator
 SIZES = {1_000: "1e3", 4_000: "4e3", 10_000: "1e4"}
 """Replicates, rounded up to whole blocks as in a study: 1,024, 4,096 and 10,240."""
 POINT = {Status.HEAVY_TAIL: 0.7, Status.INFINITE_VARIANCE_SUSPECTED: 1.0}
-"""Tail indices from which on a rule without a level would use these words."""
+"""Smallest tail indices for which a rule without a level would use these words."""
 
 
 def hot_of_10() -> Law:
@@ -85,7 +85,7 @@ INFINITE = (NEW[4], IW45, *NEW[5:])
 
 
 def runs(law: Law, replicates: int, numbers: range) -> dict[str, list[float]]:
-    """Return of every run whether each word was used, and by a point estimate, and whether it had two limits."""
+    """Return for every run whether each word was used, would be by a point estimate, and if it had two limits."""
     space, sizes = Workspace(), block_sizes(law.size, replicates)
     columns: dict[str, list[float]] = {}
     for number in numbers:

@@ -64,7 +64,7 @@ def bound_of(sums: Sums, target: np.ndarray[Any, Any]) -> float:
 
 
 def upper_limit(sums: Sums) -> float:
-    """Return the upper limit of the variance, also where a summary keeps it back because of the tail."""
+    """Return the upper limit of the variance, even if a summary withholds it because of the tail."""
     total = Total.of(sums, "float32")
     return variance_interval(total.V, total.shape, total.rho, total.tail, 0.95).high
 

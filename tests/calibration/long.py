@@ -57,7 +57,7 @@ def sums_of(gradients: torch.Tensor, law: Law, sizes: list[int], space: Workspac
 
 
 def mse_limit(sums: Sums) -> float:
-    """Return the upper limit of the mean squared error, also where a summary keeps it back because of the tail."""
+    """Return the upper limit of the mean squared error, even if a summary withholds it because of the tail."""
     assert sums.error is not None
     assert sums.error_top is not None
     error = whole(sums, sums.error, sums.block_error)

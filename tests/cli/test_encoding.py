@@ -1,4 +1,4 @@
-"""Screens of terminals that lack characters, and what else of the environment must not decide an exit code."""
+"""Terminals that lack characters, and other parts of the environment that must not decide an exit code."""
 
 import io
 import sys

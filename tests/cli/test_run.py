@@ -152,7 +152,7 @@ def test_json_is_one_document_with_every_record(call, tmp_path):
 def test_a_count_may_be_written_as_a_power_of_ten_and_the_run_says_what_was_made_of_it(call, tmp_path):
     words = ("run", "-e", "rloo", "-o", "bernoulli-quadratic", "--no-timing", "--out", "s")
     said = call(*words, "--replicates", "3e2").err
-    assert "Measured 512 replicates, not 300: they are made in whole draws.\n" in said
+    assert "Measured 512 replicates, not 300: they are made in whole draws (batches).\n" in said
     assert {line["replicates"] for line in lines(tmp_path / "s") if line["kind"] == "moments"} == {512}
     assert "whole draws" not in call(*words, "--replicates", "1_024").err
     assert "whole draws" not in call(*words, "--replicates", "300", "--quiet").err

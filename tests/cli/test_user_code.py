@@ -82,7 +82,7 @@ def test_a_class_that_cannot_be_made_is_one_sentence(call, tmp_path):
         file.write("    def __post_init__(self): raise RuntimeError('no licence')\n")
     done = call("run", *CELL, *QUICK)
     assert done.code == 2
-    assert "cannot be made: RuntimeError: no licence (mine.py, line" in done.err
+    assert "cannot be created: RuntimeError: no licence (mine.py, line" in done.err
     assert done.err.count("\n") == 1
 
 
@@ -102,7 +102,7 @@ def test_a_message_that_cannot_be_made_is_said(call, tmp_path):
     write_own(tmp_path, "raise type('Odd', (Exception,), {'__str__': lambda self: 1 / 0})")
     done = call("run", *CELL, *QUICK)
     assert done.code == 1
-    assert "Odd: its message cannot be made (ZeroDivisionError)" in " ".join(done.out.split())
+    assert "Odd: its message cannot be read (ZeroDivisionError)" in " ".join(done.out.split())
 
 
 def test_a_crash_of_the_interpreter_names_the_line(start, tmp_path):

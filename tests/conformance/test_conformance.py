@@ -152,7 +152,7 @@ class TestOurs(Conformance):
 
 
 def run_own(folder, guard):
-    """Return what pytest prints about the check of one sample, of an estimator of one's own with this guard."""
+    """Return what pytest prints about the one-sample check of a user's estimator with this guard."""
     (folder / "test_own.py").write_text(OWN.format(guard=guard))
     words = ["-q", "-p", "no:cacheprovider", "-k", "one_sample", "test_own.py"]
     done = subprocess.run(

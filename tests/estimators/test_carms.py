@@ -84,7 +84,7 @@ def test_pairs_have_the_probabilities_that_they_are_divided_by(n):
 
 
 def test_in_a_fixed_order_it_would_be_biased():
-    """In a fixed order the rare categories 0 and 1 never meet, and what they would say is missing."""
+    """In a fixed order the rare categories 0 and 1 never meet, and their contribution is missing."""
     p = torch.tensor([[0.02, 0.02, 0.96]], dtype=torch.float64)
     assert pair(p[0], 3, [0, 1, 2])[0, 1] == 0
     assert mean_pair(p[0], 3)[0, 1] > 0
@@ -127,7 +127,7 @@ def test_many_categories_are_summed_in_slices(monkeypatch):
 def test_the_variance_on_the_toy_of_the_paper():
     """Three variables of three categories, a linear f, p from a Dirichlet of concentration 10, three samples.
 
-    The authors' sampler without its clipping has .87 of the variance of leave-one-out.
+    The authors' sampler without its clipping has 0.87 times the variance of leave-one-out.
     """
     p = torch.distributions.Dirichlet(torch.full((3, 3), 10.0, dtype=torch.float64))
     with torch.random.fork_rng():

@@ -53,7 +53,7 @@ class Truncated(d.Normal):
 
 
 class SampledTruncated(Truncated):
-    """The sampler alone: leave-one-out weights add up to 0, so the lacking constant of the density is no matter."""
+    """The sampler alone: leave-one-out weights add up to 0, so the missing constant of the density does not matter."""
 
     log_prob = d.Normal.log_prob
 
@@ -195,7 +195,7 @@ def test_a_distribution_that_holds_a_network_has_no_rows():
 
 
 class Ending(d.Distribution):
-    """Uniform between 0 and a number, said to be so by its support alone."""
+    """Uniform between 0 and a number, as its support alone says."""
 
     arg_constraints = {}  # noqa: RUF012
 

@@ -1,4 +1,4 @@
-"""One's own objective in a study: checked before the first cell, its record, and the size of its rows."""
+"""A user's objective in a study: its checks before it is measured, its record, and the size of an estimate."""
 
 import pytest
 

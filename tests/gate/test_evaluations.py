@@ -1,4 +1,4 @@
-"""Evaluations of f and of df/dx: compared exactly, whatever the machine, and only if they are no matter of chance."""
+"""Evaluations of f and of df/dx: compared exactly, whatever the machine, and only if they do not depend on chance."""
 
 import pytest
 import torch
@@ -53,7 +53,7 @@ def test_a_costlier_estimator_fails_although_its_samples_are_the_same(cell, was,
     report = made.check(Cell(twin(cell.estimator, again), cell.objective))
     (finding,) = report.findings
     assert (finding.verdict, report.exit_code) == (Verdict.COSTLIER, 3)
-    assert finding.reason == f"an estimate takes {now}, and took {was}; the same samples"
+    assert finding.reason == f"an estimate takes {now} instead of {was}; the same samples"
 
 
 def test_other_noise_compares_evaluations_too():
@@ -73,7 +73,7 @@ def test_one_more_derivative_is_costlier():
     cell = Cell(ScoreFunction(), GaussianQuadratic(dim=3))
     (finding,) = suite(cell, replicates=300).check(Cell(twin(cell.estimator, call), cell.objective)).findings
     assert finding.verdict is Verdict.COSTLIER
-    assert "takes 2 evaluations of f and 1 of df/dx, and took 1 evaluation of f" in finding.reason
+    assert "takes 2 evaluations of f and 1 of df/dx instead of 1 evaluation of f" in finding.reason
 
 
 def test_a_regression_that_is_costlier_too_says_both():
@@ -83,7 +83,7 @@ def test_a_regression_that_is_costlier_too_says_both():
     made = suite(CELL, replicates=10_000)
     (finding,) = made.check(Cell(twin(CELL.estimator, call), CELL.objective)).findings
     assert finding.verdict is Verdict.REGRESSED
-    assert "also an estimate takes 3 evaluations of f and 3 of df/dx, and took 2 evaluations" in finding.notes[0]
+    assert "also an estimate takes 3 evaluations of f and 3 of df/dx instead of 2 evaluations" in finding.notes[0]
 
 
 def test_a_cheaper_estimator_passes_with_a_note():

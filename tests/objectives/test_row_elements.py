@@ -1,4 +1,4 @@
-"""The size of a row: declared by the catalogue, measured where a class declares nothing."""
+"""The size of a row: declared by the catalogue, measured if a class declares nothing."""
 
 import pickle
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Labels for people: n always, and every field that the records vary."""
+"""Labels for people: n always, and every field in which the records differ."""
 
 from bench.records.labels import labelled, spelled, value_text
 
