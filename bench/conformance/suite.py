@@ -374,7 +374,7 @@ class Conformance:
         assert not modest, f"{e!r} declares needs_relaxed_f = True, but f gets points of the support only."
 
     def test_families(self) -> None:
-        """Each family of q is served, or a refusal says what to use instead; ``refuses`` and the call agree."""
+        """Each family of q is supported, or a refusal says what to use instead; ``refuses`` and the call agree."""
         rate = torch.tensor([1.5, 2.5], dtype=torch.float64, requires_grad=True)
         strangers = [Case(q.__name__, (rate,), q, torch.square, _unknown) for q in (Poisson, _gamma)]
         for case in (*self.cases, *strangers):

@@ -190,7 +190,7 @@ class Engine:
 
 
 def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
-    """Check that an estimator's loss for q can be differentiated row by row, and return the loss.
+    """Check that an estimator's loss for q can be differentiated for each replicate (row of q), and return the loss.
 
     Raises:
         InvalidLoss: the loss is not one value per batch element, or has no gradient at q's parameters.

@@ -89,5 +89,5 @@ def safely(work: Callable[[], Record], head: Record) -> Record:
 
 
 def reason_of(error: Exception) -> str:
-    """Return an exception as the reason in a record: its message; also type and origin unless this is a sentence."""
+    """Return an exception as the reason in a record: its message, with type and origin if this is no sentence."""
     return str(error) if isinstance(error, Lost | Ended | InvalidIntegrand | InvalidLoss) else described(error)

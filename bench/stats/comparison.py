@@ -118,8 +118,8 @@ def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -
 def compare(a: ComparedRun, b: ComparedRun, *, common: bool, confidence: float = 0.95) -> LogRatio:
     """Return the log ratio of two runs' variances, paired if they have `common` noise in at least 8 equal blocks.
 
-    The lower limit of a variance holds even where its upper limit is open, so the ratio keeps one limit there, and such
-    a variance can be called the higher one but never the lower one.
+    A variance without an upper limit still has a lower limit. The ratio then has only one limit, and this variance can
+    be called the higher one, but never the lower one.
     """
     rows = a.block_rows
     if common and rows.size >= 8 and np.array_equal(rows, b.block_rows):

@@ -31,7 +31,7 @@ def kept_values(replicates: int) -> int:
 
 
 def kept_in_block(kept: int, rows: int, replicates: int) -> int:
-    """Return how many of its largest values a block of `rows` gradients hands over to a run that keeps `kept` values.
+    """Return how many largest values a block of `rows` gradients hands over to a run that keeps `kept` values.
 
     Blocks are independent and identically distributed, so the number of the run's largest values that fall into one
     block is binomial, with mean s = kept·rows/replicates. It exceeds s + 12 √s + 64 with a probability below 1e-20.
