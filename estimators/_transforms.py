@@ -86,7 +86,7 @@ def rows_differ() -> bool:
 
 
 def unwrapped(t: Tensor) -> Tensor:
-    """Return the tensor that transforms of torch.func wrap; t itself if none is active."""
+    """Return the tensor that the active transforms of torch.func have wrapped into t; t itself if none is active."""
     while transformed() and torch._C._functorch.is_functorch_wrapped_tensor(t):
         t = torch._C._functorch.get_unwrapped(t)
     return t
