@@ -75,7 +75,8 @@ class CARMS(Estimator):
         hot = one_hot(index, classes, p.dtype)
         x = hot if isinstance(inner(q), OneHotCategorical) else index
         fx = f(x)
-        one, other = (t.flatten(0, 1).movedim(0, -1) for t in torch.broadcast_tensors(index.unsqueeze(1), index))
+        both = torch.broadcast_tensors(index.unsqueeze(1), index)  # type: ignore[no-untyped-call]
+        one, other = (t.flatten(0, 1).movedim(0, -1) for t in both)
         if one.numel() <= p.numel() * classes:
             r = _ratio(starts, firsts, one, other, corners)
         else:  # many rows share one variable: all pairs of its categories are fewer
@@ -135,5 +136,5 @@ def _categories(p: Tensor) -> Tensor:
 
 def _at(t: Tensor, index: Tensor) -> Tensor:
     """Return the elements of t, ``[..., C]``, at indices ``[..., k]`` of the last axis; the other axes broadcast."""
-    left = torch.broadcast_shapes(t.shape[:-1], index.shape[:-1])
+    left = torch.broadcast_shapes(t.shape[:-1], index.shape[:-1])  # type: ignore[no-untyped-call]
     return t.expand(*left, -1).gather(-1, index.expand(*left, -1))
