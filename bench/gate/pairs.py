@@ -1,8 +1,8 @@
 """The truncated variance of pairs of gradients, which the gate compares if a tail is heavy.
 
 Its values are half the squared distances of consecutive gradients. Their mean is the variance, if that is finite, and
-they are independent of one another. Squared norms about the mean of a block are not independent: one huge gradient
-moves that mean, and with it all other norms of the block, so far that truncation no longer helps.
+they are independent of one another. Squared norms about the mean of a block of gradients are not independent: one
+huge gradient moves that mean, and with it all other norms of the block, so far that truncation no longer helps.
 """
 
 from math import ceil

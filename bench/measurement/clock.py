@@ -100,7 +100,7 @@ def time_pair(
 
     Args:
         job: the call to time. Every call must do the same work, independent of earlier calls.
-        base: the unit of cost, of the same shapes.
+        base: the job whose time is the unit of cost, with tensors of the same shapes.
         device: "cpu" or "cuda". On CUDA neither job may wait for the device.
         pairs: number of pairs of blocks, at least 12.
         block_seconds: least length of a block, unless ``budget_seconds`` is too short for 12 pairs of such blocks.

@@ -130,7 +130,7 @@ def starts(sizes: Sequence[int]) -> list[int]:
 
 
 def tracked_rows(sizes: Sequence[int], size: int) -> int:
-    """Return how many leading replicates have all series tracked: those in spans that start before ``TRACKED``.
+    """Return how many leading replicates have all statistics: those in spans that start before ``TRACKED``.
 
     ``sizes`` are the replicates in each draw, and ``size`` is the number of coordinates of theta.
     """

@@ -28,9 +28,9 @@ class PullBack:
         self.outputs = [own[i] for i in self.made]
 
     def __call__(self, slices: list[tuple[Tensor, ...]]) -> list[Tensor]:
-        """Return the gradients at every tensor of theta, each ``[rows of all slices, size of the tensor]``.
+        """Return the gradients at every tensor of theta, each ``[replicates, size of the tensor]``.
 
-        The slices hold the gradients at q's own parameters, each ``[rows of the slice, ...]``.
+        A slice has the replicates of one call, as gradients at q's own parameters, each ``[rows of the slice, ...]``.
         """
         own = [g[0] if len(g) == 1 else torch.cat(g) for g in zip(*slices, strict=True)]
         out: list[Tensor | None] = [None] * len(self.theta)

@@ -20,7 +20,7 @@ from typing import Any
 PREFIX = "_bench_user_"
 """Start of the name of every folder's package."""
 OURS = ("bench", "estimators")
-"""Packages that a file of the same name beside a plug-in does not hide."""
+"""Packages that are imported even if a file beside the user's file has the same name."""
 
 
 class _Folder(MetaPathFinder):
