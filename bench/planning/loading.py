@@ -178,16 +178,19 @@ def _reported(error: Exception, source: str) -> str:
 
 
 def _own(module: types.ModuleType, kind: Kind) -> list[str]:
-    """Return the names of the classes of a kind that a module itself defines."""
-    found = ((key, value) for key, value in vars(module).items() if inspect.isclass(value))
-    return [key for key, cls in found if issubclass(cls, _base(kind)) and cls.__module__ == module.__name__]
+    """Return the names of the objectives, if these are wanted, and of the classes of a kind that a module defines."""
+    base, found = _base(kind), vars(module).items()
+    made = [key for key, value in found if kind == "objective" and isinstance(value, base)]
+    classes = [(key, value) for key, value in found if inspect.isclass(value) and not key.startswith("_")]
+    return made + [key for key, cls in classes if issubclass(cls, base) and cls.__module__ == module.__name__]
 
 
 def _only(module: types.ModuleType, source: str, kind: Kind) -> str:
     """Return the name of the only class of a kind in a user's file."""
     own = _own(module, kind)
     if not own:
-        raise UsageError(f"{source} defines no {kind}, that is, no class derived from {_base(kind).__name__}.")
+        instance = ", and no instance of one at the top of the file" if kind == "objective" else ""
+        raise UsageError(f"{source} defines no {kind}: no class derived from {_base(kind).__name__}{instance}.")
     if len(own) > 1:
         raise UsageError(f"{source} defines the {kind}s {', '.join(own)}. Name one, as in {source}::{own[0]}.")
     return own[0]
@@ -202,10 +205,13 @@ def _base(kind: Kind) -> type:
 
 def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
     from bench.objectives import Objective, wrong_declarations
+    from bench.planning.problems import Made, class_of
     from estimators import command_line_name
 
     base = _base(kind)
     found = getattr(module, cls, None)
+    if not inspect.isclass(found) and kind == "objective":
+        found = class_of(module, cls)
     if not inspect.isclass(found):
         raise UsageError(f"{name}: there is no class {cls!r}.{did_you_mean(cls, _own(module, kind))}")
     if not issubclass(found, base):
@@ -217,7 +223,7 @@ def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
         wrong.append(f"is not a frozen dataclass. Put @dataclass(frozen=True) above {cls}.")
     if missing := sorted(getattr(found, "__abstractmethods__", ())):
         wrong.append(f"does not define {', '.join(missing)}, which every {kind} needs.")
-    if issubclass(found, Objective):
+    if issubclass(found, Objective) and not issubclass(found, Made):
         wrong += wrong_declarations(found)
     if wrong:
         raise UsageError(f"{name} {' It '.join(wrong)}")

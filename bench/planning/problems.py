@@ -1,0 +1,114 @@
+"""Objectives that a user's file makes: ``-o mine.py::problem`` for an objective, or for a function that returns one."""
+
+import dataclasses
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+
+from bench.objectives import Objective, Problem
+
+
+def class_of(module: types.ModuleType, name: str) -> type[Objective] | None:
+    """Return a class of objectives for an objective or a function with this name in a user's module.
+
+    The class has the function's arguments as its fields, so that a selector can give them, as in ``problem:dim=3``. The
+    type of a field is the argument's annotation, or else the type of its default. Return None if the name stands for
+    something else.
+    """
+    found = getattr(module, name, None)
+    if not isinstance(found, Objective) and not inspect.isfunction(found):
+        return None
+    title = f"_Made_{name}"
+    if known := vars(module).get(title):
+        return known  # type: ignore[no-any-return]
+    fields = list[Any]()
+    for key, argument in (inspect.signature(found).parameters if inspect.isfunction(found) else {}).items():
+        default = argument.default
+        hint = type(default) if argument.annotation is argument.empty else argument.annotation
+        fields.append((key, hint) if default is argument.empty else (key, hint, dataclasses.field(default=default)))
+    namespace = {
+        "command_name": name.replace("_", "-"),
+        "make": staticmethod(found if inspect.isfunction(found) else functools.partial(_itself, found)),
+        "__module__": module.__name__,
+    }
+    cls = dataclasses.make_dataclass(title, fields, bases=(Made,), frozen=True, namespace=namespace)
+    setattr(module, title, cls)  # where pickle looks for it
+    return cls
+
+
+def _itself(objective: Objective) -> Objective:
+    return objective
+
+
+class Made(Objective):
+    """An objective that a user's file makes. Pickle sends its fields only: another process makes it again."""
+
+    make: ClassVar[Callable[..., Objective]]
+    """The function that makes it from its fields."""
+    command_name: ClassVar[str]
+    """Its name on the command line."""
+    made: Objective
+    """The objective that the function returned."""
+
+    def __post_init__(self) -> None:
+        made: Any = type(self).make(**fields_of(self))
+        if not isinstance(made, Objective):
+            raise ValueError(
+                f"{self.command_name} returned a {type(made).__name__}. Return an objective, such as bench.Expectation."
+            )
+        for fact in FACTS:
+            object.__setattr__(self, fact, getattr(made, fact))
+        object.__setattr__(self, "made", made)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (type(self), fields_of(self), self.contents, self.row_elements)
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """Digests of what the fields do not tell, such as the numbers in theta."""
+        return self.made.contents
+
+    @property
+    def row_elements(self) -> int:
+        """Number of elements in the largest tensor of one estimate with one sample."""
+        return self.made.row_elements
+
+    def remember_row_elements(self, count: int) -> None:
+        """Set the number of elements in the largest tensor of a row, so that it is not measured."""
+        self.made.remember_row_elements(count)
+
+    def measured_row_elements(self, *, with_theta: bool = True) -> int:
+        """Return the number of elements in the largest tensor of one row, measured, rounded up to a power of two."""
+        return self.made.measured_row_elements(with_theta=with_theta)
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Return the problem in the given dtype, on the given device."""
+        return self.made.build(dtype, device)
+
+
+FACTS = (
+    *("family", "dim", "differentiable", "relaxable", "bound", "maximise", "particles"),
+    *("has_exact", "exact_error", "reference_estimator"),
+)
+"""The declared facts of an objective that ``Made`` takes from the one that was made."""
+
+
+def fields_of(made: Made) -> dict[str, Any]:
+    """Return the fields of an objective that was made, name -> value: the arguments of the function."""
+    return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}  # type: ignore[arg-type]
+
+
+def _made_again(cls: type[Made], fields: dict[str, Any], contents: dict[str, str], row_elements: int) -> Made:
+    """Make an objective again, in another process."""
+    made = cls(**fields)
+    if made.contents != contents:
+        raise ValueError(
+            f"{cls.command_name} differs between two loads of its file: it draws random numbers. Seed them, as by "
+            "torch.manual_seed(0) at the top of the file, or use one process, by --workers 1."
+        )
+    made.remember_row_elements(row_elements)
+    return made
