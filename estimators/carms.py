@@ -118,14 +118,14 @@ def _ratio(starts: Tensor, firsts: Tensor, c: Tensor, d: Tensor, corners: int) -
     def joint(a: Tensor, b: Tensor) -> Tensor:
         return (a + b - 1).clamp_min(0) ** (corners - 1)
 
-    both = torch.zeros_like(c, dtype=width.dtype)
+    both = width.new_zeros(())
     for s in torch.split(firsts, max(1, SLICE // c.shape[-1]), -1):
         # Before each category in order s; categories that precede s come after the last one.
         before = starts.unsqueeze(-2) - starts.gather(-1, s).unsqueeze(-1) + (_categories(starts) < s.unsqueeze(-1))
         low, high = root(before), root(before + width.unsqueeze(-2))
         (low_c, high_c), (low_d, high_d) = ([_at(t, pair.unsqueeze(-2)) for t in (low, high)] for pair in (c, d))
         box = joint(high_c, high_d) - joint(low_c, high_d) - joint(low_d, high_c) + joint(low_c, low_d)
-        both += box.clamp_min(0).sum(-2) / firsts.shape[-1]
+        both = both + box.clamp_min(0).sum(-2) / firsts.shape[-1]
     return torch.where(both > 0, _at(width, c) * _at(width, d) / both, 0)
 
 

@@ -42,7 +42,7 @@ def _put(place: Any, name: str, value: Any) -> Iterator[None]:
         setattr(place, name, before)
 
 
-def _through_log_prob(q: Distribution, x: Tensor, weight: Tensor) -> Tensor:
+def _through_log_prob(q: Distribution, x: Tensor, weight: Tensor, _estimator: object = None) -> Tensor:
     """Return the surrogate of ``score``, made by autograd through torch's log_prob."""
     return grad_only((weight * q.log_prob(x.detach())).sum(0))
 

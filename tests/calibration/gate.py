@@ -179,6 +179,8 @@ class Pool:
             "deterministic": estimator.deterministic,
             "fingerprint": "",
             "size": self.exact.size,
+            "f_evals": None,
+            "grad_evals": None,
             "summary": summary.to_json(),
         }
         return entry_of(line, *self.cell.label.split(" on ")), summary.verdict

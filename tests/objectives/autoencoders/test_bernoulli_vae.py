@@ -196,7 +196,9 @@ def test_another_seed_is_another_point_and_the_global_generator_is_left_alone():
 )
 def test_bad_parameters_are_refused_in_a_sentence(field):
     ((name, value),) = field.items()
-    with pytest.raises(ValueError, match=rf"BernoulliVAE needs .*\(got {name}={value}\)\. Use {name}=\d+\."):
+    with pytest.raises(
+        ValueError, match=rf"BernoulliVAE needs .*\(got {name}={value}(, of type float)?\)\. Use {name}=\d+\."
+    ):
         BernoulliVAE(**field)
 
 
