@@ -26,7 +26,12 @@ def tangent_of(t: Tensor) -> Tensor | None:
 
 
 def is_differentiated(t: Tensor) -> bool:
-    """Return whether t is differentiated, in reverse or in forward mode."""
+    """Return whether t is differentiated, in reverse or in forward mode.
+
+    Below ``vmap``, a tensor does not show whether a transform further out differentiates it, and counts as if it did.
+    """
+    if transformed() and torch._C._functorch.is_batchedtensor(t):
+        return True
     return t.requires_grad or (forward_mode() and tangent_of(t) is not None)
 
 

@@ -14,7 +14,7 @@ from estimators._draws import rdraw
 from estimators._protocol import Estimator, Integrand, Refusal, State
 from estimators._supports import refuse_unseen
 from estimators._surrogate import first_order, inject_at
-from estimators._transforms import tangent_of
+from estimators._transforms import is_differentiated, tangent_of
 from estimators.bound import needed
 from estimators.reparameterization import no_path
 
@@ -64,6 +64,8 @@ class DoublyReparameterized(Estimator):
         w = log_w.detach().softmax(-1)
         if tangent_of(x) is not None:
             raise Refusal(f"{self!r} has no forward mode. Use Reparameterization, or reverse mode.")
+        if not x.requires_grad and is_differentiated(x):
+            raise Refusal(f"{self!r} does not work under vmap inside of grad. Use vmap around torch.func.grad.")
         if x.requires_grad:  # the bound weights the path of particle k by w_k; DReG needs w_k^2
             of_x = spread(w.squeeze(-1) if bound.particles is None else w, x)
             x.register_hook(lambda cotangent: cotangent * of_x)  # type: ignore[no-untyped-call]

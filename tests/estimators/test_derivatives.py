@@ -255,6 +255,27 @@ def test_vmap_of_grad(estimator, case):
         close([g[i] for g in got], reverse(estimator, case, leaves(theta), f)[1])
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@each_pair
+def test_grad_of_vmap(estimator, case):
+    rows = [tuple(t * factor for t in case.theta) for factor in (1.0, 0.9)]
+    stacked = tuple(torch.stack(each) for each in zip(*rows, strict=True))
+    f = (lambda x: (1.3 * x.double()).sin().sum(-1)) if isinstance(inner(case.q()), Categorical) else None  # no one_hot
+
+    def total(*theta):
+        return torch.func.vmap(lambda *row: loss_of(estimator, case, row, f), randomness="same")(*theta).sum()
+
+    torch.manual_seed(5)
+    try:
+        got = torch.func.grad(total, tuple(range(len(stacked))))(*stacked)
+    except (Refusal, RuntimeError) as error:  # as in the test before this one
+        assert re.search(rf"looks at values|Sobol points|{OPTIMAL}|support same randomness|inside of grad", str(error))  # noqa: PT017
+        return
+    for i, theta in enumerate(rows):
+        torch.manual_seed(5)
+        close([g[i] for g in got], reverse(estimator, case, leaves(theta), f)[1])
+
+
 def test_a_generator_under_vmap_is_refused():
     def loss(theta):
         return RLOO()(lambda x: x, Normal(theta, 1.0), seeded())
