@@ -25,7 +25,7 @@ def spread(weight: Tensor, x: Tensor) -> Tensor:
 
 def one_hot(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     """Return one-hot vectors, ``[..., classes]``. Unlike torch's own function, this one does not read the values."""
-    return (index.unsqueeze(-1) == torch.arange(classes, device=index.device)).to(dtype)
+    return (index.contiguous().unsqueeze(-1) == torch.arange(classes, device=index.device)).to(dtype)
 
 
 def over_event(x: Tensor, axes: int) -> Tensor:
