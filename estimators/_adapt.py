@@ -19,27 +19,32 @@ def adapt(
     optimizer: Optimizer | None = None,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Take one optimizer step to lower the second moment of the gradient, then update the state's buffers.
+    """Let an estimator learn: take one optimizer step to lower the second moment of its gradient.
+
+    A state holds what an estimator has learned. The step changes the parameters of the state; then ``state.update``
+    changes its buffers, moving averages of the value.
 
     The estimator is unbiased for every state, so a smaller second moment means a smaller variance (Ruiz, Titsias & Blei
-    2016, section 3; Tucker et al. 2017, section 3.2). The step is taken for f divided by its unit, the power of two
-    above its mean absolute deviation. So what is learned does not depend on the scale of f: for 2 f, the state learns
-    twice the baseline. A step with a gradient that is not finite changes no parameter.
+    2016, section 3; Tucker et al. 2017, section 3.2). The step is taken for f divided by the unit of f, the power of
+    two above the mean absolute deviation of f. So what is learned scales with f: for 2 f, the state learns twice the
+    baseline. If a gradient is not finite, the step changes no parameter.
 
     Args:
-        estimator: an estimator that learns.
-        f: the integrand.
-        q: batch shape ``[*batch]``; its parameters must require gradients. Their ``grad`` does not change.
+        estimator: an estimator that learns, one with ``needs_state``.
+        f: the integrand, ``[..., *batch, *event] -> [..., *batch]``.
+        q: the distribution, batch shape ``[*batch]``. At least one of its parameters must require gradients; no
+            ``grad`` of a parameter changes.
         state: the state that ``estimator.init(q)`` returned.
-        optimizer: an optimizer of ``state.parameters()``; not needed if the state has only buffers.
-        generator: source of all noise.
+        optimizer: an optimizer of ``state.parameters()``; None is enough if the state has only buffers.
+        generator: source of all noise; torch's global generator if None.
 
     Returns:
-        The second moment of the gradient at q's own parameters, summed over coordinates and averaged over the batch: a
-        scalar without a graph.
+        The second moment of the gradient at q's own parameters (the tensors q was made from), summed over coordinates
+        and averaged over the batch: a scalar without a graph.
 
     Raises:
-        ValueError: the state has parameters and ``optimizer`` is None, or a parameter of q gets no gradient.
+        ValueError: the state has parameters and ``optimizer`` is None; no parameter of q requires a gradient; or one
+            that does gets none.
     """
     learned = [p for p in state.parameters() if p.requires_grad]
     if learned and optimizer is None:

@@ -19,7 +19,11 @@ def totals(x: Tensor) -> Tensor:
 
 
 def spread(weight: Tensor, x: Tensor) -> Tensor:
-    """Return the weight with axes of length 1 appended, so that it has as many axes as x."""
+    """Return ``weight`` with axes of length 1 appended, so that it has as many axes as x.
+
+    The shapes are, for example, ``[n, *batch]`` for ``weight`` and ``[n, *batch, *event]`` for x: the result broadcasts
+    against x.
+    """
     return weight.reshape(weight.shape + (1,) * (x.dim() - weight.dim()))
 
 

@@ -29,7 +29,10 @@ from estimators.distributions import Drawable
 
 
 def logits(q: Distribution) -> Tensor:
-    """Return the logits of a Bernoulli or categorical q, ``[*batch, ...]``, differentiable in its parameters."""
+    """Return the logits of a Bernoulli or categorical q, differentiable in q's parameters.
+
+    The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integer categories.
+    """
     (name, value), *_ = parameters(q).items()
     if name == "logits":
         return value
@@ -51,10 +54,12 @@ def row_probs(q: Distribution) -> Tensor:
 
 
 def probs(q: Distribution) -> Tensor:
-    """Return the probabilities of a Bernoulli or categorical q, differentiable in its parameters.
+    """Return the probabilities of a Bernoulli or categorical q, differentiable in q's parameters.
 
-    For categories the result is ``p = exp(logits)``, whose Jacobian is ``diag(p)``. The other term of a softmax's
-    Jacobian, ``-p p^T``, comes from the graph of the normalised logits.
+    The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integer categories.
+
+    If a categorical q was made from logits, the result is ``p = exp(logits)``, whose Jacobian is ``diag(p)``. The other
+    term of a softmax's Jacobian, ``-p p^T``, comes from the graph of the normalised logits that q holds.
     """
     (name, value), *_ = parameters(q).items()
     if name == "probs":
@@ -68,8 +73,13 @@ def probs(q: Distribution) -> Tensor:
 def log_prob(q: Distribution, x: Tensor) -> Tensor:
     """Return log q(x), ``[..., *batch]``, differentiable in q's parameters and in x.
 
-    A one-hot x may lie off the support: log q is continued linearly in x, as for bits. (torch's ``log_prob`` looks up
-    the largest entry of x, which is a step.) For a Normal, the terms without x are computed once for all samples.
+    If q is one-hot or Bernoulli, x may lie off the support: log q is continued linearly in x. (For one-hot x, torch's
+    ``log_prob`` looks up the largest entry of x, and so has steps in x.) If q is a Normal, the terms of log q that do
+    not contain x are computed once for all samples.
+
+    Args:
+        q: the distribution, batch shape ``[*batch]``.
+        x: points, ``[..., *batch, *event]``.
     """
     base = closed(inner(q))
     if isinstance(base, OneHotCategorical):
@@ -128,11 +138,13 @@ def state_score(q: Distribution, x: Tensor, weight: Tensor, log_q: Tensor, estim
 def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) -> Tensor:
     """Return zeros, ``[*batch]``, whose gradient at q's own parameters is ``sum_k weight_k * grad log q(x_k)``.
 
+    Own parameters are the tensors that q was made from. Added to a value, the zeros give the value this gradient.
+
     Args:
         q: the distribution, batch shape ``[*batch]``.
         x: samples, ``[n, *batch, *event]``; no gradient flows into them.
-        weight: ``[n, *batch]``; it may carry a graph to a learned state.
-        estimator: the caller, named where a second derivative is refused.
+        weight: ``[n, *batch]``, such as (f(x_k) - baseline) / n. The weight may carry a graph to a learned state.
+        estimator: the estimator that calls; the message that refuses a second derivative names it.
 
     Raises:
         ValueError: the shape of ``weight`` is not ``[n, *batch]``.

@@ -21,7 +21,10 @@ from estimators.distributions import Drawable
 
 
 def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
-    """Return n samples of q, ``[n, *batch, *event]``, without a graph."""
+    """Return n samples of q, ``[n, *batch, *event]``, without a graph.
+
+    If ``generator`` is None, torch's global generator draws.
+    """
     if (wide := widened(q)) is not q:
         return _as_q(q, draw(wide, n, generator))
     base, shape = inner(q), Size((n, *q.batch_shape, *q.event_shape))
@@ -75,10 +78,12 @@ def _bounds(q: Distribution) -> Tensor:
 
 
 def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
-    """Return n samples of q, ``[n, *batch, *event]``, differentiable in q's parameters.
+    """Return n samples of q, ``[n, *batch, *event]``, differentiable in q's parameters (``rsample``).
+
+    If ``generator`` is None, torch's global generator draws the noise.
 
     Raises:
-        UnsupportedFamily: q has no reparameterized sampler.
+        UnsupportedFamily: q has no reparameterized sampler, one whose samples are differentiable.
     """
     if (wide := widened(q)) is not q:
         return _as_q(q, rdraw(wide, n, generator))

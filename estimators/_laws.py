@@ -8,7 +8,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Independen
 
 
 def inner(q: Distribution) -> Distribution:
-    """Return q without its ``Independent`` wrappers."""
+    """Return q without its ``Independent`` wrappers: the distribution inside, or q itself if there are none."""
     while isinstance(q, Independent):
         q = q.base_dist
     return q

@@ -18,13 +18,16 @@ _MISSED: dict[Estimator, int] = {}
 def checked_state(
     estimator: Estimator, state: State | None, kind: type[S], q: Distribution, inputs: int | None = None
 ) -> S | None:
-    """Return the state of a call, checked; the second call without a state warns, once for each estimator.
+    """Return the state that a call got, checked; None if the call got none.
+
+    A state holds what an estimator has learned. The second call of an estimator without a state warns, once for each
+    estimator: an estimator that never gets its state learns nothing.
 
     Args:
         estimator: the estimator that is called.
-        state: the state that the call got.
+        state: the state that the call got, or None.
         kind: the class of the state that ``estimator.init`` makes.
-        q: the distribution of the call.
+        q: the distribution of the call, to whose dtype and device the state must belong.
         inputs: number of inputs of the state's network for this q, to be compared with ``state.inputs``; None if the
             state fits every q.
 

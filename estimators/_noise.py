@@ -20,10 +20,10 @@ def random(make: Callable[..., Tensor], shape: Size, like: Tensor, generator: Ge
 
 
 def uniform(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
-    """Return uniforms on the open interval (0, 1), in the dtype and on the device of ``like``.
+    """Return uniforms on the open interval (0, 1), of the given shape, in the dtype and on the device of ``like``.
 
-    torch draws multiples of 2^-24 (float32) or 2^-53 (float64) in [0, 1). Half a step is added, so that their
-    logarithms are finite.
+    torch draws multiples of a step, 2^-24 (float32) or 2^-53 (float64), in [0, 1). Half a step is added to each uniform
+    u, so that log u and log(1 - u) are finite. If ``generator`` is None, torch's global generator draws.
     """
     u = random(torch.rand, shape, like, generator)
     step = torch.finfo(like.dtype).eps / 2
@@ -37,12 +37,18 @@ def _writable(noise: Tensor, like: Tensor) -> Tensor:
 
 
 def normal(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
-    """Return standard normals, in the dtype and on the device of ``like``."""
+    """Return standard normals of the given shape, in the dtype and on the device of ``like``.
+
+    If ``generator`` is None, torch's global generator draws.
+    """
     return _writable(random(torch.randn, shape, like, generator), like)
 
 
 def gumbel(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
-    """Return standard Gumbels, all finite, in the dtype and on the device of ``like``."""
+    """Return standard Gumbels of the given shape, all finite, in the dtype and on the device of ``like``.
+
+    If ``generator`` is None, torch's global generator draws.
+    """
     u = uniform(shape, like, generator)
     return gumbel_from(u, out=reusable(u))
 
@@ -53,7 +59,10 @@ def gumbel_from(u: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def logistic(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
-    """Return standard logistics, all finite, in the dtype and on the device of ``like``."""
+    """Return standard logistics of the given shape, all finite, in the dtype and on the device of ``like``.
+
+    If ``generator`` is None, torch's global generator draws.
+    """
     return uniform(shape, like, generator).logit_()
 
 

@@ -29,26 +29,30 @@ from estimators._transforms import is_differentiated, rows_differ, unwrapped
 class Integrand(Protocol):
     """The integrand f: it maps ``[..., *batch, *event]`` to ``[..., *batch]``, for any number of leading axes.
 
-    f must not change x in place. Where df/dx is not needed, the values may also be whole numbers or bools, and be held
-    in a numpy array, in a list or, for a single point, in a Python number.
+    f must not change x in place. If the estimator does not use df/dx, the values of f may also be whole numbers or
+    bools, and be held in a numpy array, in a list or, for a single point, in a Python number. If the estimator uses
+    df/dx, the values must have a gradient in x, as torch's operations give it.
     """
 
     def __call__(self, x: Tensor, /) -> Tensor:
-        """Evaluate f."""
+        """Return f(x), ``[..., *batch]``, for points x, ``[..., *batch, *event]``."""
 
 
 class State(nn.Module):
-    """The tensors that an estimator learns. They are kept outside the estimator, whose fields never change.
+    """What an estimator has learned: tensors outside the estimator, whose own fields never change.
 
-    ``adapt`` trains the parameters. ``update`` changes the buffers after a call, never during it, so that no baseline
-    contains its own sample. Three buffers describe the values of the integrand that were seen so far:
+    ``Estimator.init`` makes a state, and a call of the estimator gets it as the argument ``state``. The function
+    ``adapt`` trains the parameters of the state. The method ``update`` changes its buffers after a call of the
+    estimator, never during the call, so that no baseline contains its own sample. Three buffers, all scalars, describe
+    the values of the integrand that were seen so far:
 
-    - ``mean``: their moving average, 0 before the first update;
-    - ``deviation``: the moving average of their absolute distance from it, 0 before the first update;
+    - ``mean``: the moving average of the values, 0 before the first update;
+    - ``deviation``: the moving average of the values' absolute distance from ``mean``, 0 before the first update;
     - ``updates``: the number of updates.
 
     Args:
-        like: a tensor of q, for dtype and device of the buffers; float32 on the CPU if None.
+        like: a tensor of q, whose device the buffers get, and whose dtype if it is at least float32; float32 on the CPU
+            if None.
     """
 
     decay: ClassVar[float] = 0.9
@@ -69,12 +73,12 @@ class State(nn.Module):
         self.register_buffer("updates", zero.to(torch.int64))
 
     def update(self, value: Tensor) -> None:
-        """Update the buffers after a call.
+        """Update the buffers with the value that a call of the estimator returned.
 
         Args:
-            value: what the call returned, an estimate of E_q[f], of any shape. Not its negative, not ``loss`` if your
-                loss is ``-value``. Only the numbers are read, without any graph. Elements that are not finite are left
-                out; if none is finite, nothing changes.
+            value: what the call returned, an estimate of E_q[f], of any shape. If your loss is ``-value``, pass
+                ``value``, not the loss. Only the numbers are read, without any graph. Elements that are not finite are
+                left out; if no element is finite, nothing changes.
         """
         value = value.detach().to(at_least_float32(value.dtype))
         finite = value.isfinite()
@@ -89,7 +93,7 @@ class State(nn.Module):
 
     @property
     def unit(self) -> Tensor:
-        """The unit of f: the power of two next above ``deviation``; 1 before the first value differed from another."""
+        """The unit of f, a scale for what is learned: the power of two next above ``deviation``; 1 if that is 0."""
         return torch.where(self.deviation > 0, self.deviation / torch.frexp(self.deviation).mantissa, 1)
 
 
@@ -110,7 +114,7 @@ class Estimator(PlainFields, abc.ABC):
     value_unbiased: bool = True
     """Whether the value of the loss is an unbiased estimate of E_q[f]."""
     deterministic: bool = False
-    """Whether the gradient is independent of the generator."""
+    """Whether the gradient has no noise, so that the generator changes nothing."""
     families: tuple[type[Distribution], ...] | None = None
     """Supported families of q, without ``Independent``; None if only the class's docstring states the conditions."""
     needs_df: bool = False
@@ -146,22 +150,22 @@ class Estimator(PlainFields, abc.ABC):
             f: the integrand, ``[..., *batch, *event] -> [..., *batch]``.
             q: the distribution, batch shape ``[*batch]``, event shape ``[*event]``.
             generator: source of all noise; torch's global generator if None.
-            state: the state that ``init`` returned, if the estimator learns.
+            state: what the estimator has learned, from ``init``; None if it learns nothing or starts untrained.
 
         Returns:
-            A tensor, ``[*batch]``: one estimate of E_q[f] for each batch element. Tensors that f closes over get the
-            gradient of f at the samples.
+            A tensor, ``[*batch]``: one estimate of E_q[f] for each batch element. In the backward pass, tensors that f
+            closes over, such as a decoder's weights, get the gradient of f at the samples.
 
         Raises:
             Refusal: this estimator cannot work with q or f.
         """
 
     def init(self, q: Distribution, generator: Generator | None = None) -> State | None:
-        """Return a fresh state for q, or None if the estimator learns nothing."""
+        """Return an untrained state for q, which will hold what the estimator learns; None if it learns nothing."""
         return None
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why this estimator does not support ``family``, or None if it does."""
+        """Return why this estimator does not support ``family``, a class of distributions; None if it does."""
         if self.families is None or has_law(family, *self.families):
             return None
         if parent := next((parent for parent in self.families if issubclass(family, parent)), None):
@@ -175,9 +179,9 @@ class Estimator(PlainFields, abc.ABC):
         return f"{self!r} serves {served}, and q is {family.__name__}. {_advice(family)}"
 
     def refuses_particles(self, particles: int | None) -> str | None:
-        """Return why this estimator does not support a ``Bound`` of this number of particles, or None if it does.
+        """Return why this estimator does not support a ``Bound`` of this number of particles; None if it does.
 
-        ``particles`` is None for a bound without an axis of particles.
+        ``particles`` is None if the bound has no axis of particles, as the evidence lower bound has none.
         """
         return None
 
@@ -397,6 +401,9 @@ def _advice(family: type[Distribution]) -> str:
 
 
 def command_line_name(cls: type) -> str:
-    """Return the command-line name of a class: ``MeasureValued`` -> ``measure-valued``, ``RLOO`` -> ``rloo``."""
+    """Return the command-line name of a class: ``MeasureValued`` -> ``measure-valued``, ``RLOO`` -> ``rloo``.
+
+    If the class has a ``command_name``, the name is this one; otherwise it is made from the class's name.
+    """
     given: str = getattr(cls, "command_name", "")
     return given or re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()

@@ -22,4 +22,4 @@ class InvalidIntegrand(Refusal):
 
 
 class InvalidLoss(ValueError):
-    """An estimator returned something other than a differentiable loss ``[*batch]``."""
+    """An estimator returned something other than a tensor ``[*batch]`` that is differentiable in q's parameters."""

@@ -37,8 +37,9 @@ def _pull_through_softmax(g: Tensor, y: Tensor) -> Tensor:
 def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     """Return q's logits plus n draws of noise, ``[n, *batch, *event]``, without a graph.
 
-    The noise is logistic for bits, Gumbel for categories. ``harden`` turns the result into samples of q, ``squash``
-    into relaxed samples.
+    q is Bernoulli (logistic noise) or OneHotCategorical (Gumbel noise). ``harden`` turns these perturbed logits into
+    samples of q, ``squash`` into relaxed samples: points between the bits or one-hot vectors. If ``generator`` is None,
+    torch's global generator draws the noise.
     """
     noise = logistic if isinstance(inner(q), Bernoulli) else gumbel
     own = logits(q).detach()
@@ -46,10 +47,15 @@ def perturbed(q: Distribution, n: int, generator: Generator | None) -> Tensor:
 
 
 def squash(q: Distribution, z: Tensor, temperature: Tensor | float) -> Tensor:
-    """Return the relaxed sample made from perturbed logits z, differentiable in z and in the temperature.
+    """Return relaxed samples, of the shape of z, made from perturbed logits z; differentiable in z and the temperature.
 
     ``sigmoid(z / temperature)``  for Bernoulli
     ``softmax(z / temperature)``  for categories
+
+    Args:
+        q: a Bernoulli or OneHotCategorical distribution.
+        z: perturbed logits, logits plus noise as ``perturbed`` makes them, ``[n, *batch, *event]``.
+        temperature: a positive number or scalar tensor; the smaller, the nearer the result is to a sample of q.
     """
     if isinstance(temperature, Tensor) and temperature.requires_grad:
         z, temperature = z / temperature, 1.0
@@ -98,10 +104,14 @@ def _pull(q: Distribution, temperature: Tensor | float) -> Pull:
 
 
 def harden(q: Distribution, z: Tensor) -> Tensor:
-    """Return the discrete outcome of perturbed logits z, without a gradient.
+    """Return samples of q, the discrete outcomes of perturbed logits z, of the shape of z, without a gradient.
 
     ``1[z > 0]``  for Bernoulli
     ``onehot(argmax z)``  for categories
+
+    Args:
+        q: a Bernoulli or OneHotCategorical distribution.
+        z: perturbed logits, logits plus noise as ``perturbed`` makes them, ``[n, *batch, *event]``.
     """
     if isinstance(inner(q), Bernoulli):
         return indicator(torch.gt, z.detach(), 0, out=torch.empty_like(z))

@@ -30,7 +30,7 @@ from estimators.distributions import Drawable
 
 
 def parameters(q: Distribution) -> dict[str, Tensor]:
-    """Return q's own parameters by name: the tensors in which its log-density is differentiated.
+    """Return q's own parameters by name: the tensors that q was made from, in which its log-density is differentiated.
 
     If q was made from ``logits``, then ``probs`` is a cache and not a parameter, and vice versa. A wrapped distribution
     has the names of the distribution inside. The names of a mixture begin with ``mixture_`` and ``component_``.
@@ -89,30 +89,38 @@ def first_parameter(q: Distribution) -> Tensor:
 
 
 def one(t: Tensor, q: Distribution) -> Tensor:
-    """Return the single row behind a view of stride 0, ``[1, *rest]``; any other tensor is returned as it is.
+    """Return ``t[:1]`` if all rows of t are one row in memory, so that it is enough to compute with this row.
 
-    Rows of ``rows(q, R)`` share their parameters, so computing with one row is enough. Without a batch, the first axis
-    of a parameter belongs to the event of q: then nothing is shared by rows.
+    ``rows(q, R)`` is q with a new first batch axis of length R: one row, a copy of q's parameters, for each independent
+    estimate. The copies take no memory: the first axis of each parameter has stride 0, so every row shows the same
+    numbers.
 
     Args:
         t: a parameter of q, or a tensor made from one, ``[*batch, ...]``.
-        q: the distribution.
+        q: the distribution, batch shape ``[*batch]``.
+
+    Returns:
+        ``t[:1]``, ``[1, ...]``, if q has a batch axis and the first axis of t has stride 0 and more than one entry. In
+        every other case t itself. If q has no batch axis, the first axis of t belongs to the event of q.
     """
     return t[:1] if q.batch_shape and t.dim() and t.shape[0] > 1 and t.stride(0) == 0 else t
 
 
 def rows(q: Distribution, count: int) -> Distribution:
-    """Return q with batch shape ``(count, *batch)``, whose own parameters are leaves: stride-0 views of q's parameters.
+    """Return q with ``count`` rows: a new first batch axis, whose entries are copies of q for independent estimates.
 
-    A parameter of the rows requires a gradient if and only if the parameter of q does.
+    The result has batch shape ``[count, *batch]``. Its parameters, ``[count, *batch, ...]``, are leaves of the graph,
+    so the backward pass of a summed loss leaves one gradient per row. The parameters of the rows are views of q's, and
+    their first axis has stride 0: no row takes memory. A parameter of the rows requires a gradient if and only if the
+    parameter of q does.
 
     Args:
         q: any distribution of torch, under any number of ``Independent``; it is not changed.
-        count: the number of rows, one per replicate.
+        count: the number of rows, one for each independent estimate (replicate).
 
     Raises:
-        Refusal: q cannot be rebuilt from its own parameters. An example is a bare ``TransformedDistribution`` whose
-            transforms hold tensors that require gradients.
+        Refusal: q cannot be rebuilt from its own parameters, the tensors it was made from. An example is a bare
+            ``TransformedDistribution`` whose transforms hold tensors that require gradients.
     """
 
     def leaf(t: Tensor) -> Tensor:

@@ -152,7 +152,7 @@ pull_through_sigmoid: Pull = torch.ops.aten.sigmoid_backward
 
 
 def grad_only(x: Tensor) -> Tensor:
-    """Return ``x - stop(x)``, a tensor like x with value 0 and the gradient of x."""
+    """Return ``x - x.detach()``: zeros of the shape of x that have the gradient of x."""
     return x - x.detach()
 
 
@@ -185,8 +185,9 @@ class _Through(Function):
 def through(value: Tensor, source: Tensor, estimator: object = None) -> Tensor:
     """Return ``value``, ``[n, ...]``, with the gradient of ``source``, ``[n, ...]`` or ``[...]``.
 
-    The result equals ``value + grad_only(source)``, without the arithmetic. No gradient flows into ``value``. A second
-    derivative in ``source`` raises ``Refusal``, whose message names the estimator.
+    The result equals ``value.detach() + source - source.detach()``, without the arithmetic: no gradient flows into
+    ``value``. If ``source`` has no axis of samples, its gradient is summed over them. A second derivative in ``source``
+    raises ``Refusal``, whose message names ``estimator``.
     """
     return cast(Tensor, apply(_Through, value, source, estimator))
 
@@ -285,13 +286,18 @@ def _is_ones(t: Tensor) -> bool:
 
 
 def inject(q: Distribution, estimator: object = None, /, **gradients: Tensor) -> Tensor:
-    """Return zeros, ``[*batch]``; in the backward pass parameter ``p`` of q gets the cotangent times ``gradients[p]``.
+    """Return zeros, ``[*batch]``, that give q's own parameters the gradients passed in: this is to inject a gradient.
+
+    Own parameters are the tensors that q was made from. In the backward pass, the parameter named ``p`` gets the
+    cotangent of the zeros (the gradient of the loss at them) times ``gradients[p]``. A second derivative in a parameter
+    raises ``Refusal``.
 
     Args:
         q: the distribution, of batch shape ``[*batch]``.
-        estimator: the caller, named where a second derivative is refused.
-        **gradients: one tensor per parameter of q, under its name in ``parameters(q)`` and of its shape,
-            ``[*batch, ...]``. It may carry a graph (to a learned state); it is saved with ``save_for_backward``.
+        estimator: the estimator that calls; the message that refuses a second derivative names it.
+        **gradients: for each parameter of q that gets a gradient, the gradient under the parameter's name in
+            ``parameters(q)`` and of the parameter's shape, ``[*batch, ...]``. A gradient may carry a graph to a learned
+            state. It is saved with ``save_for_backward``, so it must not be changed in place.
 
     Raises:
         ValueError: q has no parameter of this name, or the shape of a gradient is not the shape of its parameter.
@@ -316,17 +322,19 @@ def inject_at(
 ) -> Tensor:
     """Return zeros of shape ``[*batch]``; in the backward pass each target gets the cotangent times its gradient.
 
-    Use it for the logits or the probabilities of q, whichever q was made from. For q's own parameters, use ``inject``.
-    The gradient is a constant for autograd, so a second derivative in a target raises ``Refusal``.
+    The cotangent is the gradient of the loss at the zeros. A target is any tensor computed from q's parameters, such as
+    the logits of a q that was made from probabilities. For q's own parameters, the tensors that q was made from, use
+    ``inject``. The gradient is a constant for autograd, so a second derivative in a target raises ``Refusal``.
 
     Args:
-        batch_shape: ``[*batch]``.
+        batch_shape: the shape of the zeros, ``[*batch]``.
         pairs: at least one pair of gradient and target, both ``[*batch, ...]``. A gradient may carry a graph, for
             example to a learned state: under ``create_graph=True`` the result of the backward pass keeps this graph.
             The backward pass itself sends nothing into this graph.
-        estimator: the caller, named where a second derivative is refused.
+        estimator: the estimator that calls; the message that refuses a second derivative names it.
         mean_zero: whether the mean of every gradient is 0 whatever the targets are, as for a control variate. Then the
-            mean of its derivative is 0 too, and a second derivative leaves it out instead of raising ``Refusal``.
+            mean of the gradient's derivative is 0 too, and a second derivative leaves it out. If False, a second
+            derivative raises ``Refusal``.
     """
     used = [(gradient, target) for gradient, target in pairs if is_differentiated(target)]
     if not used:
@@ -370,8 +378,9 @@ class _Carry(Function):
 def carry(target: Tensor, shape: torch.Size, pull: Callable[[Tensor], Tensor], estimator: object = None) -> Tensor:
     """Return zeros of the given shape; in the backward pass ``target`` gets ``pull(cotangent)``.
 
-    ``pull`` is the transposed Jacobian: it maps a cotangent to a gradient of the shape of ``target``. Tensors that
+    The cotangent, of the given shape, is the gradient of the loss at the zeros. ``pull``, the pull-back, is the
+    transposed Jacobian: a linear function from the cotangent to a gradient of the shape of ``target``. Tensors that
     ``pull`` closes over get no gradient, so a second derivative in ``target`` raises ``Refusal``, whose message names
-    the estimator.
+    ``estimator``.
     """
     return cast(Tensor, apply(_Carry, _zeros(target, shape, target), target, pull, estimator))

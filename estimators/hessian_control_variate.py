@@ -18,22 +18,23 @@ from estimators._taylor import taylor
 class HessianControlVariate(Estimator):
     """Reparameterization with a control variate: the linear model of df/dx around the mean (RV-RGE).
 
-    ``x = loc + scale e``
+    ``x = loc + scale e``,  e standard normal
     ``model(e) = df(loc) + H scale e``
-    ``g_loc = (1/n) sum_k df(x_k) - model(e_k) + df(loc)``
+    ``g_loc = (1/n) sum_k (df(x_k) - model(e_k)) + df(loc)``
     ``g_scale = (1/n) sum_k (df(x_k) - model(e_k)) e_k + diag(H) scale``
 
-    H is the Hessian of f at loc. Unbiased: the last term of each gradient restores the mean of the subtracted model.
-    For a quadratic f the variance is 0. The variance is much smaller than with Reparameterization if q is narrow
-    relative to the curvature of f, but may be larger if q is wide. Needs df/dx and second derivatives. Supports Normal.
-    Cost: n + 1 evaluations of f, n + 1 of its gradient and D Hessian-vector products for D coordinates. Each batch
-    element needs D^2 numbers of memory, so D should be moderate.
+    df is the gradient of f, and H is the Hessian of f at loc. Unbiased: the last term of each gradient is the mean of
+    the subtracted model (for the scale, of the model times e), as e has mean 0 and variance 1. For a quadratic f the
+    variance is 0. The variance is much smaller than with Reparameterization if q is narrow relative to the curvature of
+    f, but may be larger if q is wide. Needs df/dx and second derivatives. Supports Normal. Cost: n + 1 evaluations of
+    f, n + 1 of its gradient and D Hessian-vector products for D coordinates. Each batch element needs D^2 numbers of
+    memory, so D should be moderate.
 
     Args:
         n: number of samples.
 
-    Reference: Miller, Foti, D'Amour & Adams 2017, section 3, with the full Hessian. (Their cheaper variants estimate
-    the diagonal of the Hessian and do little for the gradient in the scale.)
+    Reference: Miller, Foti, D'Amour & Adams 2017, section 3, with the full Hessian. (The paper's cheaper variants
+    estimate the diagonal of the Hessian and do little for the gradient in the scale.)
     """
 
     n: int = 1

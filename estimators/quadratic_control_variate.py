@@ -17,12 +17,13 @@ from estimators._surrogate import inject_at
 
 
 class Quadratic(State):
-    """State of QuadraticControlVariate: slope b and curvature B of a quadratic around q's mean.
+    """State of QuadraticControlVariate, learned by ``adapt``: slope b and curvature B of a quadratic around q's mean.
 
     ``B = diag(d) + U diag(w) U^T``
 
     The parameters are ``slope`` (b, ``[D]``), ``diagonal`` (d, ``[D]``), ``weights`` (w, ``[rank]``) and ``factors``
-    (U, ``[D, rank]``). U starts at random, the others at 0. All batch elements share one quadratic.
+    (U, ``[D, rank]``). U starts at random; b, d and w start at 0. The quadratic is in D coordinates. All batch elements
+    share one quadratic.
     """
 
     in_units_of_f: ClassVar[tuple[str, ...]] = ("slope", "diagonal", "weights")
@@ -37,7 +38,7 @@ class Quadratic(State):
         self.weights = nn.Parameter(like.new_zeros(rank))
 
     def times(self, d: Tensor) -> Tensor:
-        """Return the curvature matrix times the vectors d, ``[..., D]``."""
+        """Return B d, ``[..., D]``, the curvature matrix B times the vectors d, ``[..., D]``."""
         return self.diagonal * d + (d @ self.factors * self.weights) @ self.factors.T
 
     def trace(self) -> Tensor:
@@ -49,22 +50,24 @@ class Quadratic(State):
 class QuadraticControlVariate(Estimator):
     """Reparameterization with the gradient of a learned quadratic as a control variate.
 
-    ``x = loc + scale e``
+    ``x = loc + scale e``,  e standard normal
     ``model(e) = b + B scale e``
-    ``g_loc = (1/n) sum_k df(x_k) - model(e_k) + b``
+    ``g_loc = (1/n) sum_k (df(x_k) - model(e_k)) + b``
     ``g_scale = (1/n) sum_k (df(x_k) - model(e_k)) e_k + diag(B) scale``
 
-    Unbiased for every b and B that do not depend on the e_k. If f equals the quadratic, the variance is 0. ``adapt``
-    learns b and B, which is diagonal plus low rank; all batch elements share one quadratic around the mean. Without a
-    state, b and B are 0, and the estimator is Reparameterization. Needs df/dx. Supports Normal. Cost: n evaluations of
-    f, n of its gradient.
+    df is the gradient of f; b and B are the slope and the curvature of the quadratic at the mean. Unbiased for every b
+    and B that do not depend on the e_k: the last term of each gradient is the mean of the subtracted model (for the
+    scale, of the model times e). If f equals the quadratic, the variance is 0. A state, made by ``init``, holds b and
+    B, and ``adapt`` learns them; B is diagonal plus low rank. All batch elements share one quadratic around the mean.
+    If a call gets no state, b and B are 0, and the estimator is Reparameterization. Needs df/dx. Supports Normal. Cost:
+    n evaluations of f, n of its gradient.
 
     Args:
         n: number of samples.
         rank: rank of the part of B that is not diagonal, at least 1.
 
-    Reference: Geffner & Domke 2020, section 3. Departures: q is a factorised normal; ``adapt`` learns b and B, like
-    every state, from the second moment of the whole gradient.
+    Reference: Geffner & Domke 2020, section 3. Departures: q is a factorised normal; ``adapt`` lowers the second moment
+    of the whole gradient, as it does for every state.
     """
 
     n: int = 1
@@ -80,7 +83,7 @@ class QuadraticControlVariate(Estimator):
         at_least(self, 1, field="rank")
 
     def init(self, q: Distribution, generator: Generator | None = None) -> Quadratic:
-        """Return a quadratic that is 0, with random factors."""
+        """Return a quadratic that is 0: the factors U are random, the slope, the diagonal and the weights are 0."""
         self.check(q)
         return Quadratic(q.event_shape.numel(), self.rank, first_parameter(q).detach(), generator)
 

@@ -102,7 +102,17 @@ def counts(q: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def subsets(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return all points in the support of a ``Subset``, and their probabilities."""
+    """Return all points of a ``Subset``, and their probabilities.
+
+    A ``Subset`` is a distribution over k-hot vectors: D bits, of which exactly k are 1. The number of points is S = D!
+    / (k! (D - k)!).
+
+    Args:
+        q: a ``Subset``, batch shape ``[*batch]``, event shape ``[D]``.
+
+    Returns:
+        The points, ``[S, *batch, D]``, and the probability of each point, ``[S, *batch]``.
+    """
     x: Tensor = q.enumerate_support()
     return x, q.log_prob(x).exp()
 
