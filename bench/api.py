@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class Measurement:
     """The result for one cell (an estimator on an objective): its moments record and, if timed, its timing record.
 
-    It prints as one line, and in a notebook as a table. ``frame`` returns the numbers.
+    A measurement prints as one line, and in a notebook as a table. ``frame`` returns the numbers.
     """
 
     cell: Cell
@@ -47,7 +47,7 @@ class Measurement:
 
     @functools.cached_property
     def summary(self) -> Summary:
-        """All statistics of the cell, as they were computed from the estimates."""
+        """All statistics of the measured estimator on its objective, computed from the gradient estimates."""
         return Summary.from_json(self.record["summary"])
 
     @property
@@ -80,7 +80,10 @@ class Measurement:
 
     @property
     def bias_bound(self) -> float | None:
-        """95 % upper bound on the Euclidean norm of the bias; None without an exact gradient."""
+        """95 % upper bound on the Euclidean norm of the bias; None if it cannot be bounded.
+
+        It cannot if there is no exact or reference gradient, or if the variance seems infinite.
+        """
         return self.summary.bias_bound
 
     @property
@@ -229,8 +232,9 @@ def measure(
         dtype: "float32" or "float64".
         common_noise: whether the estimators of an objective share noise, so that they can be compared in pairs.
         timing: whether to measure seconds too; nothing else may run on the machine meanwhile.
-        adapt_steps: most steps in which the state of an estimator learns, at this point, before it is frozen and
-            measured. Learning stops earlier if it no longer pays; ``record["adapt_steps"]`` has the number of steps.
+        adapt_steps: most steps in which the state of an estimator (what it has learned) is adapted at the objective's
+            theta, before the state is frozen and the estimator measured. Learning stops earlier if it no longer pays;
+            ``record["adapt_steps"]`` has the number of steps.
 
     Raises:
         Refusal: the estimator does not fit the objective.

@@ -21,7 +21,7 @@ PIPE_WIDTH = 160
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Return the records of a study folder.
+    """Return the records of a study folder: the results of each measurement.
 
     Raises:
         CommandError: the folder holds no records.
@@ -48,7 +48,8 @@ def show(
 ) -> None:
     """Print records as a table or as JSON. Unless ``quiet``, list the files of the study folder on stderr.
 
-    If ``named``, the user has named the estimators, and every pair that does not fit is printed with the reason.
+    If ``named``, the user has named the estimators, and every estimator and objective that do not fit together are
+    printed with the reason. ``cost`` is the unit of the cost of an estimate: "seconds" or "evaluations".
     """
     if json:
         from bench.records.lines import plain
@@ -81,7 +82,8 @@ def finish(records: Sequence[Record], folder: Path, *, json: bool, quiet: bool, 
         folder: the study folder.
         json: whether to print the command's records as JSON.
         quiet: whether to print no notes.
-        named: whether the user has named the estimators; if so, every pair that does not fit is printed.
+        named: whether the user has named the estimators; if so, every estimator and objective that do not fit together
+            are printed.
 
     Raises:
         NothingFits: nothing was measured, because every estimator refused its objective.

@@ -35,11 +35,15 @@ class Plain(Silent):
         self._write(describe_reuse(records))
 
     def cell(self, label: str) -> None:
-        """Write the label of the cell that begins, unless a line was just written."""
+        """Write the label of the cell (an estimator on an objective) that begins, unless a line was just written."""
         self._write_if_due(f"[{self._done + 1}/{self._total}] {label}")
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Write the precision that the pilot of a cell has reached so far, unless a line was just written."""
+        """Write the precision that a cell's pilot has reached, unless a line was just written.
+
+        The pilot is the run that finds how many replicates the cell needs. ``reached`` and ``wanted`` are relative
+        half-widths of the variance's interval.
+        """
         self._write_if_due(f"[{self._done + 1}/{self._total}] {describe_look(label, reached, wanted, replicates)}")
 
     def finish(self, record: Record) -> None:
@@ -87,15 +91,19 @@ class Live(Silent):
         self.bar.console.print(describe_reuse(records), markup=False, highlight=False)
 
     def cell(self, label: str) -> None:
-        """Show the label of the cell that begins."""
+        """Show the label of the cell (an estimator on an objective) that begins."""
         self.bar.update(self._task, description=label)
 
     def block(self, done: int, total: int) -> None:
-        """Advance the bar within a measurement: ``done`` of its ``total`` replicates are finished."""
+        """Advance the bar within a measurement: ``done`` of its ``total`` replicates (estimates) are finished."""
         self.bar.update(self._task, completed=self._done + done / total)
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Show the precision that the pilot of a cell has reached so far."""
+        """Show the precision that a cell's pilot has reached so far.
+
+        The pilot is the run that finds how many replicates the cell needs. ``reached`` and ``wanted`` are relative
+        half-widths of the variance's interval.
+        """
         self.bar.update(self._task, description=describe_look(label, reached, wanted, replicates))
 
     def finish(self, record: Record) -> None:
@@ -138,7 +146,11 @@ def describe_reuse(records: Sequence[Record]) -> str:
 
 
 def describe_look(label: str, reached: float, wanted: float, replicates: int) -> str:
-    """Return a pilot's progress as text: ``pilot of rloo on x: ±12 % after 4,096 replicates, wanted ±5 %``."""
+    """Return a pilot's progress as text: ``pilot of rloo on x: ±12 % after 4,096 replicates, wanted ±5 %``.
+
+    The pilot is the run that finds how many replicates a cell needs. ``reached`` and ``wanted`` are relative
+    half-widths of the variance's interval, as fractions.
+    """
     now = "no upper limit" if math.isinf(reached) else f"±{100 * reached:.2g} %"
     return f"pilot of {label}: {now} after {replicates:,} replicates, wanted ±{100 * wanted:g} %"
 

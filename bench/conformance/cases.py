@@ -35,7 +35,8 @@ class Case:
         particles: K, if f is the log-joint of a bound of K particles, ``[..., *batch, K, *event] -> [..., *batch, K]``;
             otherwise None.
         steady: whether one sample always takes the same number of random numbers, whatever the parameters of q. With
-            torch's rejection samplers the number varies, so one row shifts the noise of the next.
+            torch's rejection samplers the number varies, so one row (independent estimate) shifts the noise of the
+            next.
     """
 
     name: str
@@ -64,7 +65,7 @@ class Case:
 
 
 def leaves(theta: Theta, *left: int) -> Theta:
-    """Return copies of theta that require gradients, with further axes of lengths ``left`` in front."""
+    """Return copies of theta that require gradients, with further axes of lengths ``left`` on the left."""
     return tuple(t.detach().expand(*left, *t.shape).clone().requires_grad_() for t in theta)
 
 
@@ -83,7 +84,10 @@ def quadrature(q: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def support(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return all points in the support of a Bernoulli or categorical q, and their probabilities."""
+    """Return all points in the support of a Bernoulli or categorical q, and their probabilities.
+
+    The points have the shape ``[N, *batch, *event]``, the probabilities ``[N, *batch]``.
+    """
     base = inner(q)
     hot = isinstance(base, OneHotCategorical)
     classes = 2 if isinstance(base, Bernoulli) else next(iter(parameters(q).values())).shape[-1]
@@ -96,7 +100,10 @@ def support(q: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def counts(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return the whole numbers below 60 and their probabilities; larger numbers are negligible for rates below 5."""
+    """Return the whole numbers below 60 and their probabilities under q, both ``[60, *batch]``.
+
+    The probabilities of larger numbers are negligible for rates below 5.
+    """
     x = torch.arange(60.0, dtype=torch.float64).reshape(-1, *(1 for _ in q.batch_shape)).expand(-1, *q.batch_shape)
     return x, q.log_prob(x).exp()
 

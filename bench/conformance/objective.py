@@ -53,7 +53,7 @@ class ObjectiveConformance:
         self._run(checks.exact_number)
 
     def test_exact_is_the_sum_over_all_states(self) -> None:
-        """Exact value and gradient agree with the sum over all states of q, if there are few states."""
+        """Exact value and gradient agree with the sum over all states of q, if q has few states."""
         self._run(checks.exact_against_the_sum)
 
     def test_exact_is_the_mean_over_samples(self) -> None:
@@ -61,11 +61,15 @@ class ObjectiveConformance:
         self._run(checks.exact_against_samples)
 
     def test_size_of_a_row(self) -> None:
-        """A declared ``row_elements`` is not far too small, and one estimate fits into memory."""
+        """One estimate fits into memory.
+
+        If the objective declares ``row_elements``, the size of the largest tensor of one estimate, the declared number
+        is not far too small.
+        """
         self._run(checks.size_of_a_row)
 
     def test_reference_estimator(self) -> None:
-        """The reference estimator is unbiased and fits the objective."""
+        """The reference estimator, which stands in for an exact gradient, is unbiased and fits the objective."""
         self._run(checks.reference)
 
     def test_f_has_a_gradient(self) -> None:

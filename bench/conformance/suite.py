@@ -114,7 +114,7 @@ class Conformance:
                 trial.close("4 f does not have 4 times the gradient of f", g4 - g0, 4 * (g1 - g0))
 
     def test_loss_can_be_weighted(self) -> None:
-        """``c * loss`` has c times the gradient, for a different c in each row and batch element."""
+        """``c * loss`` has c times the gradient, for a different c in each row (estimate) and batch element."""
         for trial in self.trials():
             plain = trial.call()
             c = 3 + torch.arange(plain.loss.numel(), dtype=torch.float64).reshape(plain.loss.shape)
@@ -191,7 +191,7 @@ class Conformance:
             trial.same("an expanded theta", trial.call(expanded), trial.call(leaves(theta, FEW)))
 
     def test_parameters_may_be_tied(self) -> None:
-        """One number for all entries of a parameter, by ``expand``, gives the same numbers as copies of it."""
+        """One number for all entries of a parameter, by ``expand``, gives the same numbers as copies of that number."""
         for trial in self.trials():
             tied = tuple(t.flatten()[0].expand(t.shape).requires_grad_() for t in trial.case.theta)
             trial.same("a tied theta", trial.call(tied), trial.call(leaves(tied)))
@@ -303,7 +303,7 @@ class Conformance:
             _assert_untouched(trial, 1, "batch element")
 
     def test_rows_and_batch_elements_have_noise_of_their_own(self) -> None:
-        """Losses and gradients of two rows are uncorrelated, and so are the losses of two batch elements."""
+        """Losses and gradients of rows (estimates) are uncorrelated, and so are the losses of two batch elements."""
         _skip_if(self.estimator.deterministic, "deterministic is declared True")
         many = 2**12
         for trial in self.trials():
@@ -319,7 +319,7 @@ class Conformance:
     # Noise
 
     def test_generator_is_the_only_source_of_noise(self) -> None:
-        """A seed fixes every bit; the generator's next call differs; neither calls nor ``init`` use the global one."""
+        """A seed fixes every bit, the next call differs, and neither calls nor ``init`` use the global generator."""
         for trial in self.trials():
             before, generator = torch.get_rng_state(), seeded(1)
             self.estimator.init(trial.case.q(), seeded(0))
@@ -389,7 +389,7 @@ class Conformance:
                 self._assert_helpful(message)
 
     def test_a_subclass_with_its_own_law(self) -> None:
-        """A subclass of q's family that has its own sampler is sampled by it, or refused."""
+        """A subclass of q's family that has its own sampler is sampled by that sampler, or refused."""
         for trial in self.trials():
             called: list[str] = []
             q = _of_own_law(trial.case.q(), called)
@@ -402,14 +402,14 @@ class Conformance:
     # State
 
     def test_state_is_made_where_it_is_declared(self) -> None:
-        """``init`` returns a ``State`` if and only if ``needs_state`` is True."""
+        """``init`` returns a ``State`` (what the estimator learns) if and only if ``needs_state`` is True."""
         for trial in self.trials():
             made, declared = self.estimator.init(trial.case.q(), seeded(0)), self.estimator.needs_state
             fits = isinstance(made, State) == declared
             assert fits, f"{trial} needs_state is {declared}, but init returns {type(made).__name__}."
 
     def test_state_changes_only_from_outside(self) -> None:
-        """A call and its backward pass do not change the state; ``adapt`` or ``update`` does."""
+        """A call and its backward pass do not change the state (what was learned); ``adapt`` or ``update`` does."""
         _skip_if(not self.estimator.needs_state, "needs_state is declared False")
         for trial in self.trials():
             state = self.estimator.init(trial.case.q(), seeded(0))
@@ -424,7 +424,7 @@ class Conformance:
             assert not _equal(state, before), f"{trial} neither adapt nor update changes the state."
 
     def test_learning_does_not_depend_on_the_scale_of_f(self) -> None:
-        """If f is multiplied by a power of two before anything is learned, so are the gradients after it."""
+        """If f is multiplied by a power of two before anything is learned, so are the gradients after learning."""
         _skip_if(not self.estimator.needs_state, "needs_state is declared False")
         for trial in self.trials():
             if trial.case.particles:
@@ -437,7 +437,7 @@ class Conformance:
                 trial.close(what, got / c, own)
 
     def test_a_state_that_does_not_fit_is_refused(self) -> None:
-        """The state of another estimator is refused; one that was made for another q is refused, or works."""
+        """The state of another estimator is refused; a state that was made for another q is refused, or works."""
         _skip_if(not self.estimator.needs_state, "needs_state is declared False")
         trials = self.trials()
         for trial, other in itertools.product(trials, trials):
@@ -448,7 +448,7 @@ class Conformance:
             assert sentence, f"{trial} a state of another class is accepted. Use checked_state in __call__."
 
     def test_frozen_state_gives_the_same_numbers(self) -> None:
-        """A state that requires gradients gives the same numbers as a frozen state."""
+        """A state (what an estimator has learned) that requires gradients gives the same numbers as a frozen state."""
         _skip_if(not self.estimator.needs_state, "needs_state is declared False")
         for trial in self.trials():
             frozen = trial.call()

@@ -67,7 +67,10 @@ class Trial:
 
     @cached_property
     def state(self) -> State | None:
-        """State that all calls use, frozen after a few steps of adaptation; None if the estimator has no state."""
+        """State that all calls use, frozen after a few steps of adaptation; None if the estimator has no state.
+
+        The state is what the estimator has learned.
+        """
         if self.learned is not None:
             return self.learned
         state = self.estimator.init(self.case.q(), seeded(0))
@@ -120,7 +123,8 @@ class Trial:
         """Return the loss, and the gradient of ``(weight * loss).sum()`` at theta.
 
         Args:
-            theta: the parameters; if None, copies of the case's theta that require gradients, for a few rows.
+            theta: the parameters; if None, copies of the case's theta that require gradients, for a few rows
+                (independent estimates).
             f: the function; if None, the case's f.
             noise: a seed, a generator, or None for torch's global generator.
             weight: one number, or one for each element of the loss.
@@ -147,7 +151,7 @@ class Trial:
         return flat((loss.detach(),), 1), flat(gradients, 1) @ jacobian
 
     def seen(self) -> list[Tensor]:
-        """Return every x that f gets in a call with a few rows."""
+        """Return every x that f gets in a call with a few rows (independent estimates)."""
         q = rows(self.case.q(), FEW)
         points: list[Tensor] = []
 

@@ -174,6 +174,9 @@ class Pool:
     def spread(self, engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
         """Yield the partial sums of a cell in block order, computed by all workers.
 
+        The ``engine`` computes the gradients of the cell, an estimator on an objective. A block is a group of gradients
+        that are summed together.
+
         ``centre`` is a point near the mean gradient; ``exact`` is the exact gradient, or None if it is unknown.
 
         Raises:
@@ -218,7 +221,10 @@ def _answering(busy: Collection[Worker]) -> list[Worker]:
 
 
 def chunks_of(spans: Sequence[range], sizes: Sequence[int], workers: int) -> Iterator[range]:
-    """Yield ranges of draws that hold whole spans. Each worker gets many, so that none idles long at the end."""
+    """Yield ranges of draws (batches of replicates) that hold whole spans (draws that are reduced together).
+
+    ``sizes`` are the replicates in each draw. Each worker gets many ranges, so that no worker idles long at the end.
+    """
     share, start, rows = sum(sizes) / (CHUNKS * workers), 0, 0
     for span in spans:
         rows += sum(sizes[span.start : span.stop])

@@ -15,13 +15,16 @@ class Progress:
         """Receive the records of work that is not done again, because the study folder holds them."""
 
     def cell(self, label: str) -> None:
-        """Receive the label of the cell whose work begins."""
+        """Receive the label of the cell (an estimator on an objective) whose work begins."""
 
     def block(self, done: int, total: int) -> None:
-        """Receive the number of replicates of the current cell that are done, and the number to do in all."""
+        """Receive how many replicates (estimates) of the current cell are done, and how many there are in all."""
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Receive a pilot's progress: the cell's label, relative half-widths reached and wanted, replicates so far."""
+        """Receive a pilot's progress: the cell's label, relative half-widths reached and wanted, replicates so far.
+
+        A pilot is a run that finds how many replicates a cell (an estimator on an objective) needs.
+        """
 
     def finish(self, record: Record) -> None:
         """Receive a record that has been written to disk."""

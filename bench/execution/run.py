@@ -20,8 +20,9 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1, *
     """Measure the cells of a spec that a study folder lacks, and return the records of all its cells.
 
     Each record is on disk when its cell ends: an interrupted run loses only the cells under way. Cells that failed, or
-    whose code has changed, are measured again. If the spec asks for a precision, a pilot first finds the replicates of
-    every cell; a pilot on record is not repeated. Timing comes last, when nothing else runs.
+    whose code has changed, are measured again. If the spec asks for a precision, a pilot (a run of its own) first finds
+    the number of replicates for every cell; a pilot on record is not repeated. Timing comes last, when nothing else
+    runs.
 
     Args:
         spec: estimators, objectives and settings. Its device is "cpu" or "cuda": ``Spec.on_device`` replaces "auto".

@@ -30,7 +30,7 @@ class Task(ABC):
     """A piece of work that becomes one record.
 
     Args:
-        cell: estimator and objective.
+        cell: the estimator and the objective.
         settings: how the cell is measured.
     """
 
@@ -63,7 +63,7 @@ class Task(ABC):
 
     @property
     def is_spread(self) -> bool:
-        """Whether the draws of the task are spread over all workers; other tasks then wait."""
+        """Whether the draws (batches of replicates) of the task are spread over all workers; other tasks then wait."""
         return False
 
     def head(self) -> Record:
@@ -76,7 +76,7 @@ class Task(ABC):
         return bool(line["outcome"] != Outcome.FAILED and line["code"] == code)
 
     def record(self, progress: Progress | None = None, pool: Pool | None = None) -> Record:
-        """Do the work, with the draws spread over the pool if there is one, and return its record.
+        """Do the work, with the draws (batches) spread over the pool if there is one, and return its record.
 
         If the work raises, return a record of the failure.
         """
@@ -94,11 +94,11 @@ class Task(ABC):
 
 @dataclass(frozen=True)
 class MomentsTask(Task):
-    """The measurement of a cell, which becomes a moments record.
+    """The measurement of a cell (an estimator on an objective), which becomes a moments record.
 
     Args:
-        reference: stands in for the exact gradient if the objective has none.
-        pilot: record of the pilot that found the number of replicates; None without a pilot.
+        reference: a long run's mean gradient, which stands in for the exact gradient if the objective has none.
+        pilot: record of the pilot that found the number of replicates; None if there was no pilot.
     """
 
     reference: Reference | None = None
@@ -107,7 +107,7 @@ class MomentsTask(Task):
 
     @property
     def is_spread(self) -> bool:
-        """Whether the cell is so large that its draws are spread over all workers."""
+        """Whether the cell is so large that its draws (batches of replicates) are spread over all workers."""
         return self.effort > 1
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
@@ -124,13 +124,13 @@ class MomentsTask(Task):
         return self.with_pilot(super().failed(reason))
 
     def with_pilot(self, line: Record) -> Record:
-        """Return a moments record of the cell with the pilot's precision added; unchanged without a pilot."""
+        """Return a moments record of the cell with the pilot's precision added; unchanged if there was no pilot."""
         return line if self.pilot is None else with_precision(line, self.pilot)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PilotTask(Task):
-    """The search for the number of replicates that a cell needs, which becomes a pilot record.
+    """The search for the number of replicates that a cell needs. It becomes a pilot record.
 
     Args:
         settings: how the cell is measured; ``replicates`` is the upper limit of the search, taken from the target.
@@ -169,7 +169,10 @@ class ReferenceTask(Task):
 
 @dataclass(frozen=True)
 class TimingTask(Task):
-    """The timing of a cell, which becomes a timing record. Nothing else may run at the same time."""
+    """The timing of a cell, which becomes a timing record. Nothing else may run at the same time.
+
+    A cell is an estimator on an objective.
+    """
 
     kind = LineKind.TIMING
     title = "timing {cell}"

@@ -45,17 +45,20 @@ class _Plain(BaseModel):
 
 
 class Entry(_Plain):
-    """One cell of a baseline: its selectors, its declared facts and its statistics.
+    """One cell (an estimator on an objective) of a baseline: its selectors, its declared facts and its statistics.
 
-    ``estimator`` and ``objective`` are selectors of one instance each, with paths of users' files relative to the
-    baseline's folder. ``fingerprint`` identifies the raw gradients of the first 8 draws. ``truncated_at`` is c0, the
-    99 % quantile of the squared norms w. ``truncated_mean`` and ``truncated_cv2`` are the mean and the cv² of
-    min(w, c0). For a heavy tail, w is half the squared distance of two gradients (``bench.gate.pairs``), and
-    ``truncated_cv2`` is doubled. ``bias_norm`` is ‖ḡ − g*‖, the distance of the mean gradient from the exact or
-    reference gradient. ``bias_squared`` is an unbiased estimate of the squared bias, so it may be negative. ``speed``
-    has one log(cost) per fresh process, where cost is t(estimator)/t(sample + f). ``f_evals`` and ``grad_evals`` are
-    the evaluations of f and of df/dx per estimate. ``exact_norm`` is ‖g*‖, and ``gain``, between ``gain_low`` and
-    ``gain_high`` (95 %), the scale of the mean gradient: the fraction of g* that it recovers.
+    A baseline is the gate's file of accepted statistics.
+
+    ``estimator`` and ``objective`` are selectors (texts such as ``rloo:n=4``) of one instance each, with paths of
+    users' files relative to the baseline's folder. ``fingerprint`` identifies the raw gradients of the first 8 draws
+    (batches of replicates). ``truncated_at`` is c0, the 99 % quantile of the squared norms w of gradients minus their
+    mean. ``truncated_mean`` and ``truncated_cv2`` are the mean and the cv² of min(w, c0). If the tail is heavy, w is
+    half the squared distance of two gradients (``bench.gate.pairs``), and ``truncated_cv2`` is doubled. ``bias_norm``
+    is ‖ḡ − g*‖, the distance of the mean gradient from the exact or reference gradient. ``bias_squared`` is an unbiased
+    estimate of the squared bias, so it may be negative. ``speed`` has one log(cost) per fresh process, where cost is
+    t(estimator)/t(sample + f). ``f_evals`` and ``grad_evals`` are the evaluations of f and of df/dx per estimate.
+    ``exact_norm`` is ‖g*‖, and ``gain``, between ``gain_low`` and ``gain_high`` (95 %), the scale of the mean gradient:
+    the fraction of g* that it recovers.
     """
 
     estimator: str
@@ -98,7 +101,7 @@ class Entry(_Plain):
 
     @property
     def gate(self) -> GateCell:
-        """The statistics that the gate tests. The variance is 0 if a deterministic cell varies only by rounding."""
+        """The statistics that the gate tests. The variance is 0 if a deterministic method varies only by rounding."""
         shared = GateCell.__dataclass_fields__.keys() & Entry.model_fields.keys()
         found = GateCell(**{name: getattr(self, name) for name in shared})
         rounding = self.deterministic and self.variance <= self.float_floor
@@ -111,7 +114,7 @@ class Entry(_Plain):
 
     @property
     def sees_bias(self) -> bool:
-        """Whether a bias could be detected: a reference gradient is known, and the variance seems finite."""
+        """Whether a bias could be detected: an exact or reference gradient is known, and the variance seems finite."""
         return self.p_bias is not None and (self.khat is None or self.khat < 1)
 
     @property
@@ -121,11 +124,13 @@ class Entry(_Plain):
 
     @property
     def evaluations(self) -> tuple[float, float] | None:
-        """Evaluations of f and of df/dx per estimate; None if the baseline was saved without them."""
+        """Evaluations of f and of df/dx per estimate; None if the baseline does not hold these numbers."""
         return None if self.f_evals is None or self.grad_evals is None else (self.f_evals, self.grad_evals)
 
     def smallest_bias(self, *, screening: int, confirming: int, cells: int) -> float | None:
-        """Return the smallest error of the scale that a check finds with probability 0.9, relative to g*.
+        """Return the smallest error of the mean gradient's scale that a check finds with probability 0.9.
+
+        The error is relative to the exact gradient: a mean of 1.03 times the exact gradient has the error 0.03.
 
         ``screening`` and ``confirming`` are the replicates of the two stages; ``cells`` is the number of cells in the
         baseline. The result is None if the bias is not tested, or its scale is unknown.
@@ -159,7 +164,10 @@ class Entry(_Plain):
 
     @property
     def log_cost(self) -> float | None:
-        """Median of log(cost) over the timed processes; None if the cell was not timed."""
+        """Median of log(cost) over the timed processes; None if the cell was not timed.
+
+        The cost is the time of the estimator, divided by the time of one sample and one evaluation of f.
+        """
         return median(self.speed) if self.speed else None
 
 
@@ -179,7 +187,9 @@ def _stored(given: Any) -> Settings:
 
 
 class Baseline(_Plain):
-    """A baseline: its settings, the environment that measured it, and its cells, sorted by objective and estimator.
+    """A baseline, the gate's file of accepted statistics: settings, environment of the measurement, and cells.
+
+    The cells (an estimator on an objective each) are sorted by objective and estimator.
 
     ``setting.replicates`` is the requested number of replicates; each entry has the number that was measured.
     """
@@ -189,11 +199,15 @@ class Baseline(_Plain):
     cells: tuple[Entry, ...]
 
     def entry(self, cell: str) -> Entry | None:
-        """Return the entry with this cell id, or None."""
+        """Return the entry of the cell with this id; None if the baseline has no such entry."""
         return next((entry for entry in self.cells if entry.cell == cell), None)
 
     def text(self) -> str:
-        """Return the text of the baseline's file. Fields that an older version did not write are left out."""
+        """Return the text of the file in which the gate keeps the baseline (the accepted statistics of its cells).
+
+        If the baseline was read from the file of an older version, the fields of cells that this version did not write,
+        such as ``f_evals``, are left out again.
+        """
         setting = {key: getattr(self.setting, key) for key in SETTING}
         head = {"schema": SCHEMA, "setting": setting, "environment": self.environment}
         lines = [f'  "{key}": {json.dumps(value, ensure_ascii=False)},\n' for key, value in head.items()]
@@ -203,7 +217,10 @@ class Baseline(_Plain):
 
 
 def assemble(setting: Settings, entries: Iterable[Entry]) -> Baseline:
-    """Return a baseline of these entries, sorted, with the present environment and the commit of the user's code."""
+    """Return a baseline of these entries, sorted, with the present environment and the commit of the user's code.
+
+    ``setting`` has the settings with which the entries were measured.
+    """
     made_with = {key: environment()[key] for key in ENVIRONMENT} | {"commit": commit_of(Path())}
     cells = tuple(sorted(entries, key=lambda entry: (entry.objective, entry.estimator)))
     return Baseline(setting=setting, environment=made_with, cells=cells)
@@ -213,7 +230,7 @@ def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float
     """Return the baseline entry made from a moments record with outcome "measured".
 
     Args:
-        line: the moments record.
+        line: the moments record, which holds the bias, the variance and the other statistics of one cell.
         estimator: selector of the estimator, with the path of a user's file relative to the baseline's folder.
         objective: selector of the objective, with the path of a user's file relative to the baseline's folder.
         speed: log(cost), one value per process; None if the cell was not timed.
@@ -233,7 +250,9 @@ def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float
 
 
 def path_of(name: str, root: Path = Path()) -> Path:
-    """Return the path of the baseline with this name. A name that ends in ``.json`` is taken as a path.
+    """Return the path of the baseline with this name in the repository at ``root``.
+
+    A name that ends in ``.json`` is taken as a path, relative to ``root``.
 
     Raises:
         UsageError: the name is not usable as a file name.
@@ -251,7 +270,7 @@ def names(root: Path = Path()) -> list[str]:
 
 
 def read(name: str, root: Path = Path()) -> Baseline:
-    """Read the baseline with this name or path.
+    """Read the baseline with this name or path in the repository at ``root``.
 
     Raises:
         UsageError: the file does not exist or cannot be opened.
@@ -298,5 +317,8 @@ def write(found: Baseline, path: Path) -> None:
 
 
 def selectors(entry: Entry, folder: Path) -> tuple[Selector, Selector]:
-    """Return an entry's two selectors, with absolute paths of users' files; ``folder`` is the baseline's folder."""
+    """Return the selectors of an entry's estimator and objective, with absolute paths of users' files.
+
+    A path in the entry is relative to ``folder``, the folder of the baseline's file.
+    """
     return parse(entry.estimator).anchored(folder), parse(entry.objective).anchored(folder)

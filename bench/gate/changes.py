@@ -17,7 +17,10 @@ AGREEMENT = 1e-6
 
 
 def same_statistics(entry: Entry, other: Entry) -> bool:
-    """Tell whether two measurements of the same samples agree in their statistics, except for the last digits."""
+    """Tell whether two measurements of the same samples agree in their statistics, except for the last digits.
+
+    Both are entries of one cell, an estimator on an objective.
+    """
     pairs = [(getattr(entry, n), getattr(other, n)) for n in ("variance", "cv2", "kurtosis", "bias_norm")]
     return entry.replicates == other.replicates and all(_close(a, b) for a, b in pairs)
 
@@ -27,7 +30,10 @@ def _close(a: float | None, b: float | None) -> bool:
 
 
 def changes(old: Baseline | None, new: Baseline) -> list[str]:
-    """Return the changes between two baselines: one line of text per cell that is new, gone or changed."""
+    """Return the changes between two baselines: a line of text per cell that is new, gone or changed.
+
+    A cell is an estimator on an objective. If ``old`` is None, all cells are new.
+    """
     before = {entry.cell: entry for entry in old.cells} if old else {}
     after = {entry.cell: entry for entry in new.cells}
     lines = [f"new      {entry.label}" for cell, entry in after.items() if cell not in before]
@@ -59,7 +65,10 @@ def count(cells: int | Sequence[Entry]) -> str:
 
 
 def table(found: Baseline) -> str:
-    """Return a baseline as text for a terminal: how it was measured, and one line per cell."""
+    """Return a baseline as text for a terminal: how it was measured, and one line per cell.
+
+    A cell is an estimator on an objective.
+    """
     s = found.setting
     how = f"{count(found.cells)}, {s.replicates} replicates, seed {s.seed}, {s.dtype} on {s.device}"
     made_with = f"made with {', '.join(f'{key} {value}' for key, value in found.environment.items() if value)}"

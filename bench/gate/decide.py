@@ -36,7 +36,10 @@ COARSEST = 1.0
 
 
 class Verdict(StrEnum):
-    """The verdict of a check on one cell. The members are in order, from the worst to the best."""
+    """The verdict of a check on one cell. The members are in order, from the worst to the best.
+
+    A cell is an estimator on an objective.
+    """
 
     REGRESSED = "regressed"
     BIASED = "biased"
@@ -60,7 +63,7 @@ UNCOMPARED = frozenset({Verdict.NOT_GATEABLE, Verdict.NEW, Verdict.MISSING, Verd
 
 @dataclass(frozen=True)
 class Sample:
-    """One measurement of a cell: its statistics, its seed and the verdict on its bias."""
+    """One measurement of a cell (estimator on an objective): its statistics, its seed and the verdict on its bias."""
 
     statistics: Entry
     seed: int
@@ -68,14 +71,19 @@ class Sample:
 
     @property
     def is_reliable(self) -> bool:
-        """Whether the variance seems finite, as a test of the bias requires: the tail index is below 1 or None."""
+        """Whether the variance seems finite, as a test of the bias requires.
+
+        It seems finite if the tail index of the squared deviations from the mean is below 1; from 1 on, their mean is
+        infinite, and their mean is the variance. It also seems finite if the index is None, as it is for a discrete
+        tail: such a tail counts as bounded.
+        """
         khat = self.statistics.khat
         return khat is None or khat < 1
 
 
 @dataclass(frozen=True)
 class Evaluations:
-    """The evaluations of f and of df/dx per estimate, and whether they are the same in every call."""
+    """The evaluations of f and of df/dx per estimate, and whether these numbers are equal in all calls."""
 
     f: float
     df: float
@@ -84,16 +92,16 @@ class Evaluations:
 
 @dataclass(frozen=True)
 class Case:
-    """What is known about a cell before its verdict.
+    """What is known about a cell (an estimator on an objective) before its verdict.
 
     Args:
         cell: id of the cell.
         label: the cell's readable name, made of its selectors.
-        entry: entry of the baseline; None for a new cell.
+        entry: the cell's entry in the baseline, the file of accepted statistics; None for a new cell.
         margin: relative growth of the variance that passes, 0.1 for 10 %; None for the default, 0.05 or 0.1.
         fate: a verdict that needs no statistics, such as MISSING; None if the statistics decide.
         reason: the reason for ``fate``.
-        first: the measurement of the first stage.
+        first: the measurement of the first stage; None if that stage did not measure the cell.
         second: the measurement of the second stage; None if the first stage did not flag the cell.
         evaluations: the evaluations per estimate; None if they are unknown, in the measurement or in the baseline.
     """
@@ -110,7 +118,7 @@ class Case:
 
     @property
     def allowed(self) -> float:
-        """Largest growth of the variance that passes, relative: the case's margin, or the default for its baseline."""
+        """Largest relative growth of the variance that passes: the case's margin or, if it has none, the default."""
         if self.margin is not None:
             return self.margin
         return default_margin(self.entry.cv2) if self.entry else 0.0
@@ -118,7 +126,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Flags:
-    """The result of the first stage for a cell: whether the second stage must test its variance, and its bias."""
+    """The result of a check's first stage for a cell: whether the second stage must test its variance, and its bias."""
 
     test: CellTest
     variance: bool
@@ -133,11 +141,12 @@ class Finding:
     The first stage has two p-values: ``p_screen`` for the variance, and ``p_bias_screen`` for the bias. The second
     stage has two: ``p`` for the variance, which combines ``p_variance`` and ``p_truncated``, and ``p_bias`` for the
     bias; ``p_adjusted`` and ``p_bias_adjusted`` are ``p`` and ``p_bias`` after Holm's correction. ``change`` is the
-    last measured variance divided by the baseline's. ``smallest_change`` is the relative growth that the check finds
-    with probability 0.9, and ``smallest_bias`` the error of the gradient's scale, relative to the exact gradient.
-    ``evaluations`` and ``baseline_evaluations`` are those of f and of df/dx per estimate. If the baseline's tail is
-    heavy, ``variance`` and ``baseline_variance`` are None, and ``change`` and ``smallest_change`` describe the
-    truncated variance.
+    last measured variance divided by the variance in the baseline (the file of accepted statistics).
+    ``smallest_change`` is the smallest relative growth that the check finds with probability 0.9, and ``smallest_bias``
+    the smallest such error of the gradient's scale, relative to the exact gradient. ``evaluations`` and
+    ``baseline_evaluations`` are the evaluations of f and of df/dx per estimate, measured now and in the baseline. If
+    the baseline's tail is heavy, ``variance`` and ``baseline_variance`` are None, and ``change`` and
+    ``smallest_change`` describe the truncated variance.
     """
 
     cell: str
@@ -196,7 +205,7 @@ def decide(cases: Sequence[Case], *, cells: int, confirming: int) -> list[Findin
     """Return one finding per case, in the order of the cases.
 
     Args:
-        cases: the selected cells.
+        cases: what is known about each selected cell (an estimator on an objective).
         cells: number of cells in the whole baseline, selected or not.
         confirming: replicates of the second stage; ``smallest_change`` depends on them.
     """

@@ -24,7 +24,9 @@ COUNTED_CALLS = 100
 def measure_cell(
     cell: Cell, settings: Settings, progress: OnProgress, truncate_at: float | None = None, *, heavy: bool = False
 ) -> Record:
-    """Measure a cell, and return its moments record. ``progress`` gets the number of replicates done and the total.
+    """Measure a cell (an estimator on an objective), and return its moments record.
+
+    ``progress`` gets the number of replicates done and the total.
 
     For the truncated variance, squared norms above ``truncate_at`` count as ``truncate_at``. If the baseline's tail is
     ``heavy``, half the squared distances of pairs of gradients are truncated instead.
@@ -41,11 +43,11 @@ def measure_cell(
 
 
 def measure_for_baseline(cell: Cell, settings: Settings, progress: OnProgress, *, adaptive: bool) -> Record:
-    """Measure a cell for a baseline, and return its moments record.
+    """Measure a cell (an estimator on an objective) for a baseline, and return its moments record.
 
-    The cell is first measured with the replicates of the settings. If ``adaptive`` and that is more, it is then
-    measured with 1e5 replicates, or with 4e5 if cv² of the squared norms is above 10. ``progress`` gets the number of
-    replicates done and the total.
+    The cell is first measured with the replicates of the settings. If ``adaptive`` is True and that is more, the cell
+    is then measured with 1e5 replicates, or with 4e5 if cv² of the squared norms is above 10. ``progress`` gets the
+    number of replicates done and the total.
     """
     line = measure_cell(cell, settings, progress)
     if line["outcome"] != Outcome.MEASURED:
@@ -70,7 +72,9 @@ def _with_pairs(line: Record, cell: Cell, settings: Settings, cut: float | None)
 
 @dataclass(frozen=True)
 class FirstDraws:
-    """The fingerprint of a cell's first draws, whether these are all draws of a run, and evaluations per estimate.
+    """The fingerprint of a cell's first draws, whether the run has no other draws, and evaluations per estimate.
+
+    A draw is a batch of replicates.
 
     ``evaluations`` are the numbers of evaluations of f and of df/dx.
     """

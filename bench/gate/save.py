@@ -28,7 +28,9 @@ class Draft:
 def measure(
     picked: Sequence[Picked], settings: Settings, folder: Path, progress: Progress, *, adaptive: bool, speed: bool
 ) -> Draft:
-    """Measure cells for a new baseline. Paths of users' files are stored relative to its ``folder``.
+    """Measure cells (estimators on objectives) for a new baseline, the gate's file of accepted statistics.
+
+    Paths of users' files are stored relative to ``folder``, the folder of that file.
 
     If ``adaptive``, noisier cells get more replicates, up to 4e5. If ``speed``, the cells are timed too.
 
@@ -60,8 +62,8 @@ def promote(old: Baseline, selection: Selection, folder: Path, progress: Progres
     """Measure the cells of a selection again, and return the baseline with the new measurements.
 
     Selected cells that no longer exist are dropped. Cells that could not be measured, and cells outside the selection,
-    stay as they are. The new measurements include times if ``speed``, or if the old baseline has times of any of these
-    cells. Paths of users' files are stored relative to the baseline's ``folder``.
+    stay as they are. The new measurements include times if ``speed`` is True, or if the old baseline has times of any
+    of these cells. Paths of users' files are stored relative to the baseline's ``folder``.
 
     Raises:
         UsageError: the baseline was measured on a CUDA device, but there is none.

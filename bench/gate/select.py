@@ -22,7 +22,10 @@ Half = tuple[Any, Selector]
 
 @dataclass(frozen=True)
 class Picked:
-    """A cell, and the selectors that name exactly its estimator and its objective."""
+    """A cell (an estimator on an objective), and the selectors that name exactly its estimator and its objective.
+
+    A selector is a name with values for its parameters, such as ``rloo:n=4``.
+    """
 
     cell: Cell
     estimator: Selector
@@ -46,7 +49,7 @@ class Picked:
 
 @dataclass(frozen=True)
 class Missing:
-    """An entry of the baseline whose cell no longer exists, with its label and the reason."""
+    """An entry of the baseline whose cell (an estimator on an objective) no longer exists, its label and the reason."""
 
     entry: Entry
     label: str
@@ -82,7 +85,7 @@ class Selection:
 
 
 def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list[Picked]:
-    """Return the cells of these selectors: every estimator with every objective that it fits.
+    """Return the cells of these selectors: every estimator with every objective that the estimator fits.
 
     Raises:
         UsageError: a selector has an unknown name, parameter or value.
@@ -93,10 +96,13 @@ def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list
 def select(
     baseline: Baseline, folder: Path, estimators: Sequence[str] = (), objectives: Sequence[str] = ()
 ) -> Selection:
-    """Return the cells to compare with a baseline, in which paths of users' files are relative to ``folder``.
+    """Return the cells (estimators on objectives) to compare with a baseline.
 
-    ``estimators`` and ``objectives`` are selectors that narrow the check; without them, it covers the whole baseline.
-    Cells that the selectors exclude do not count as missing. Cells that they name and the baseline lacks are new.
+    Paths of users' files in the baseline are relative to ``folder``.
+
+    ``estimators`` and ``objectives`` are selectors, such as ``rloo:n=4``, that narrow the check. If both are empty, the
+    check covers the whole baseline. Cells that the selectors exclude do not count as missing. Cells that the selectors
+    name and the baseline lacks are new.
 
     Raises:
         UsageError: a selector has an unknown name, parameter or value.

@@ -33,7 +33,9 @@ NOISIEST = 0.08
 
 
 def log_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, float]:
-    """Time cells in one fresh process, and return log(cost) by cell id, without cells that fail.
+    """Time cells in one fresh process, and return log(cost) by cell id. Cells that fail are left out.
+
+    The cost is the time of the estimator, divided by the time of one sample and one evaluation of f.
 
     If the process dies, the result is empty.
     """
@@ -60,13 +62,16 @@ def _timed(cells: bytes, halves: list[tuple[Selector, Selector]], settings: Sett
 
 
 def baseline_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, list[float]]:
-    """Time cells in nine fresh processes, and return their values of log(cost) by cell id, without cells that fail."""
+    """Time cells in nine fresh processes, and return their values of log(cost) by cell id. Failing cells are left out.
+
+    The cost is the time of the estimator, divided by the time of one sample and one evaluation of f.
+    """
     runs = [log_costs(picked, settings) for _ in range(BASELINE_PROCESSES)]
     return {p.cell.id: [run[p.cell.id] for run in runs] for p in picked if all(p.cell.id in run for run in runs)}
 
 
 def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str, tuple[str, str]]:
-    """Time cells, and return ``unchanged``, ``slower`` or ``not gateable`` by cell id, with the reason.
+    """Time cells, and return for each cell id ``unchanged``, ``slower`` or ``not gateable``, and the reason.
 
     A cell is slower if its cost is more than 25 % above the baseline's median in each of four fresh processes.
     """
@@ -90,7 +95,7 @@ def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str
 
 
 def obstacle(entry: Entry) -> str:
-    """Return why the speed of a cell cannot be compared with the baseline's; empty if it can."""
+    """Return why the speed of a cell cannot be compared with the baseline's; empty if the speed can be compared."""
     if entry.speed is None or len(entry.speed) < 2:
         return "the baseline has no speed for this cell; save it with --speed"
     spread = stdev(entry.speed)

@@ -27,15 +27,15 @@ Speed = Literal["off", "advisory", "fail"]
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a check.
+    """The options of a check, which compares cells with a baseline, the file of accepted statistics.
 
     Args:
-        replicates: replicates of the first stage; None for a tenth of the baseline's. The second stage has four times
-            as many.
-        seed: seed of the first stage; None for the baseline's. With a seed other than the baseline's, every cell is
-            tested, because its samples cannot equal the baseline's.
+        replicates: replicates of the first stage; None for a tenth of the replicates in the baseline. The second stage
+            has four times as many.
+        seed: seed of the first stage; None for the seed of the baseline. With a seed other than the baseline's, every
+            cell is tested, because its samples cannot equal the baseline's.
         margin: relative growth of the variance that passes, 0.1 for 10 %; None for 5 or 10 %, depending on the cell.
-        device: "cpu" or "cuda"; None for the baseline's.
+        device: "cpu" or "cuda"; None for the device of the baseline.
         strict: whether cells that could not be judged fail the build.
         remeasure: whether to measure cells with equal fingerprints too, and compare their statistics.
         speed: "off", or whether a cell that became slower is only reported ("advisory") or fails the build ("fail").
@@ -67,8 +67,8 @@ class Report:
     Args:
         findings: one per cell.
         cells: number of cells in the baseline; the correction of the p-values counts them all.
-        commit: commit of the user's code; without one, the version of this package. The seed of the second stage is
-            derived from it and the cell.
+        commit: commit of the user's code or, if there is none, the version of this package. The seed of the second
+            stage is derived from it and the cell.
         options: the options of the check.
     """
 
@@ -97,8 +97,9 @@ class Report:
     def exit_code(self) -> int:
         """Exit code of ``bench check``: the first code that applies.
 
-        3: a confirmed fault or a missing cell. 1: a cell that could not be measured. 4: no cell was compared; with
-        ``speed="fail"``, no cell's speed was; with ``strict``, a cell could not be judged. 0: the check has passed.
+        3: a confirmed fault or a missing cell. 1: a cell that could not be measured. 4: no cell was compared; or
+        ``speed`` is "fail" and no cell's speed was compared; or ``strict`` is True and a cell could not be judged. 0:
+        the check has passed.
         """
         slower = self.options.speed == "fail" and any(finding.speed == "slower" for finding in self.findings)
         if slower or any(finding.fails for finding in self.findings):
@@ -110,7 +111,7 @@ class Report:
 
 
 def check(baseline: Baseline, selection: Selection, options: Options, progress: Progress) -> Report:
-    """Measure the cells of a selection, and compare them with the baseline.
+    """Measure the cells of a selection, and compare their statistics with the baseline's.
 
     Raises:
         UsageError: the device is "cuda", but there is no CUDA device; or an objective is at fault.

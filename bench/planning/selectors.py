@@ -34,7 +34,7 @@ class NothingFits(Exception):
 
 @dataclass(frozen=True)
 class Selector:
-    """The name of a class, and a grid of values for its parameters.
+    """The name of a class, and a grid of values for its parameters, as in ``rloo:n=2,4``.
 
     Args:
         name: a catalogue name or alias, ``path/to/file.py::Class``, ``path/to/file.py`` for the only class in the file,
@@ -51,16 +51,25 @@ class Selector:
 
     @property
     def file(self) -> tuple[str, str] | None:
-        """The path of the user's file, and the class (empty text: the only class in it); None if no file is named."""
+        """The path of the user's file and the name of the class; None if the selector names no file.
+
+        An empty name stands for the only class in the file.
+        """
         path, separator, cls = self.name.partition("::")
         return (path, cls) if separator or path.endswith(".py") else None
 
     def anchored(self, folder: Path) -> Selector:
-        """Return the selector with the path of a user's file made absolute; relative paths start at ``folder``."""
+        """Return the selector with the path of a user's file made absolute; relative paths start at ``folder``.
+
+        A selector that names no file is returned unchanged.
+        """
         return self._with_path(lambda path: str((folder / path).resolve()))
 
     def relative_to(self, folder: Path) -> Selector:
-        """Return the selector with the path of a user's file made relative to ``folder``."""
+        """Return the selector with the path of a user's file made relative to ``folder``.
+
+        A selector that names no file is returned unchanged.
+        """
         return self._with_path(lambda path: os.path.relpath(path, folder))
 
     def _with_path(self, change: Callable[[str], str]) -> Selector:
@@ -71,7 +80,7 @@ class Selector:
 
 
 def parse(text: str) -> Selector:
-    """Return the selector that a text such as ``rloo:n=2,4`` spells.
+    """Return the selector that a text such as ``rloo:n=2,4`` spells: a name, and values for its parameters.
 
     Raises:
         UsageError: the text is not a selector.
@@ -110,7 +119,9 @@ def _parse_params(params: str, text: str) -> dict[str, tuple[str, ...]]:
 
 
 def from_table(table: dict[str, Any]) -> Selector:
-    """Return the selector that a TOML table such as ``{name = "rloo", n = [2, 4]}`` spells; an inner list is a tuple.
+    """Return the selector that a TOML table spells: ``{name = "rloo", n = [2, 4]}`` for ``rloo:n=2,4``.
+
+    A list holds several values of a parameter; a list inside that list is one value, a tuple.
 
     Raises:
         UsageError: the table has no name, or a value that a selector cannot hold.
@@ -131,14 +142,20 @@ def from_table(table: dict[str, Any]) -> Selector:
 
 
 def label(instance: Any) -> str:
-    """Return the shortest selector of one instance: its name and the fields that differ from their defaults."""
+    """Return the shortest selector of an instance: its name, and the fields that differ from their defaults.
+
+    A selector is the text that names an estimator or an objective on the command line, such as ``rloo:n=4``.
+    """
     from estimators import command_line_name
 
     return spelled(command_line_name(type(instance)), changed_fields(instance))
 
 
 def full_label(instance: Any) -> str:
-    """Return the selector of one instance for people: its name, n if it has one, and the fields off their defaults."""
+    """Return an instance's selector for people: its name, n if it is a field, and fields that differ from the default.
+
+    A selector is the text that names an estimator or an objective on the command line, such as ``rloo:n=4``.
+    """
     from estimators import command_line_name
 
     changed = changed_fields(instance)
@@ -149,17 +166,20 @@ def full_label(instance: Any) -> str:
 
 
 def names(text: str, record: Mapping[str, Any]) -> bool:
-    """Tell whether a text names the estimator of a record or, with ``on`` and an objective, its cell.
+    """Tell whether a text names a record's estimator or, in the form ``ESTIMATOR on OBJECTIVE``, a record's cell.
 
-    The text may spell a selector in any way: fields may have their defaults or be left out, a name may be an alias or a
-    class, and a user's class may be given with its file or module, which is not read.
+    A cell is an estimator on an objective. The text may spell a selector in any way: fields may have their defaults or
+    be left out, a name may be an alias or a class, and a user's class may be given with its file or module; the file or
+    module is not read.
     """
     estimator, on, objective = text.partition(" on ")
     return _names(estimator, record, "estimator") and (not on or _names(objective, record, "objective"))
 
 
 def selects(text: str, record: Mapping[str, Any], kind: Kind) -> bool:
-    """Tell whether a selector covers a record's estimator or objective. Fields that it leaves out may have any value.
+    """Tell whether the selector ``text`` covers a record's estimator or objective, as ``kind`` says.
+
+    Fields that the selector leaves out may have any value.
 
     Raises:
         UsageError: the text is not a selector.
@@ -196,10 +216,12 @@ def _is_catalogued(name: str) -> bool:
 
 
 def check_name(selector: Selector, kind: Kind) -> Selector:
-    """Return the selector with the command-line name of its class, or unchanged if it names a user's class.
+    """Return the selector with the command-line name of its class; unchanged if the selector names a user's class.
+
+    ``kind`` says whether the class is an estimator or an objective.
 
     Raises:
-        UsageError: there is no such name in the catalogue.
+        UsageError: the catalogue has no such name of this kind.
     """
     name = selector.name
     if ":" in name or selector.file:

@@ -13,10 +13,15 @@ if TYPE_CHECKING:
 
 
 def ranked(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the frame of runs with the limits of their ranks by variance, the columns ``rank_low`` and ``rank_high``.
+    """Return the frame of runs with 95 % limits of their ranks by variance, in columns ``rank_low`` and ``rank_high``.
 
-    Both are NaN for a run with a heavy tail, without noise, or without a measurement. Runs that shared noise in equal
-    blocks are compared block by block, which distinguishes variances that are much closer together.
+    A run is one measurement of an estimator on a problem; rank 1 is the smallest variance of the problem. The limits of
+    all runs of a problem hold together. ``records`` are the records from which the frame was made; they hold the sums
+    of each block (group of gradients) that the comparison needs.
+
+    Both limits are NaN if a run has a heavy tail, if nothing varied in the run, or if the run was not measured. If all
+    runs of a problem used common noise, runs with equal blocks are compared block by block. This distinguishes
+    variances that are much closer together.
     """
     table = table.assign(rank_low=float("nan"), rank_high=float("nan"))
     by_run = {r["run"]: r for r in records if r["kind"] == LineKind.MOMENTS}

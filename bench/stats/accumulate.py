@@ -13,7 +13,9 @@ from bench.stats.sums import Sums
 
 
 class Accumulator:
-    """The running total of the partial sums of blocks, added in block order, whichever process computed a block.
+    """The running total of the partial sums of blocks, added in block order.
+
+    A block is a group of gradients that are summed together, in any process.
 
     The accumulator also keeps two sums of a martingale over the blocks, for the bias test `bias.sum_test`. `nonfinite`
     is the number of gradients so far that were NaN, infinite or too large to square.
@@ -21,8 +23,9 @@ class Accumulator:
     Args:
         groups: number of coordinates of each parameter tensor by its name, in the order of flattening.
         replicates: number of gradients in the run, rounded up to whole draws (batches).
-        centre: the vector `[size]` that was subtracted from the gradients of every block.
-        exact: the exact gradient `[size]`, or None.
+        centre: the vector `[size]`, with `size` coordinates in all groups, that was subtracted from the gradients of
+            every block.
+        exact: the exact gradient `[size]`; None if it is unknown.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class Accumulator:
         self._T = self._Q = 0.0
 
     def add(self, partial: Partial) -> None:
-        """Add the partial sums of the next blocks; raise ValueError if they are out of order or do not fit the run."""
+        """Add the partial sums of the next blocks; raise ValueError if these are out of order or do not fit the run."""
         if partial.index != self._next:
             raise ValueError(f"expected block {self._next}, got block {partial.index}: add the blocks in order.")
         if partial.coordinate.mean.shape != self.centre.shape:
@@ -86,7 +89,11 @@ class Accumulator:
         self._truncate_at = partial.truncate_at
 
     def sums(self) -> Sums:
-        """Return the statistics of the blocks so far; raise ValueError without blocks or with a gradient not finite."""
+        """Return the statistics of the blocks so far.
+
+        Raises:
+            ValueError: no block was added, or a gradient is not finite.
+        """
         if self.nonfinite:
             raise ValueError(
                 f"{self.nonfinite} gradients are not finite (NaN, infinite, or too large to square): "
@@ -174,14 +181,14 @@ def _tops(partial: Partial) -> dict[str, Array]:
 
 
 class Largest:
-    """The `count` largest of all values added so far. They are sorted only now and then."""
+    """The `count` largest of all values added so far. The kept values are sorted only now and then."""
 
     def __init__(self, count: int) -> None:
         self.count, self.held, self.least = count, 0, -np.inf
         self.parts: list[Array] = []
 
     def add(self, values: Array) -> None:
-        """Add values, which must be in descending order."""
+        """Add `values` `[n]`, which must be in descending order."""
         fresh = values[: int(np.searchsorted(-values, -self.least))]
         self.parts.append(fresh)
         self.held += fresh.size

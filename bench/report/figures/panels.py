@@ -49,7 +49,10 @@ LETTERS = 13
 def panels(
     problems: Sequence[str], title: str, *, width: float = 3.4, height: float = 2.8, across: int = 4
 ) -> tuple[Figure, dict[str, Axes]]:
-    """Return a figure with a titled panel per problem, at most ``across`` in a row; panel sizes are in inches."""
+    """Return a figure with a titled panel per problem, and the axes of each panel by problem.
+
+    At most ``across`` panels are in a row. ``width`` and ``height`` are the size of a panel, in inches.
+    """
     from matplotlib.figure import Figure
 
     columns = min(across, max(len(problems), 1)) if len(problems) != across + 1 else across - 1
@@ -66,7 +69,10 @@ def panels(
 
 
 def entitle(figure: Figure, title: str, *, letters: int = LETTERS, size: float = 9.5) -> None:
-    """Put the title into the figure's upper left corner, its lines wrapped at ``letters`` characters per inch."""
+    """Put the title into the figure's upper left corner, in letters of ``size`` points.
+
+    The lines of the title are wrapped at ``letters`` characters per inch of the figure's width.
+    """
     width = int(figure.get_figwidth() * letters)
     lines = [line for part in title.split("\n") for line in textwrap.wrap(part, width)]
     figure.suptitle("\n".join(lines), fontsize=size, x=0.01, ha="left")
@@ -81,7 +87,10 @@ def _wrapped(problem: str, width: int) -> list[str]:
 
 
 def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
-    """Return the problems to draw, at most the 24 with the most runs, and a note if some are left out."""
+    """Return the problems to draw, at most the 24 with the most runs, and a note for the title.
+
+    A run is a measurement of one estimator on a problem. The note is empty if no problem is left out.
+    """
     counts = table["problem"].value_counts(sort=False)
     if len(counts) <= MOST_PANELS:
         return list(counts.index), ""
@@ -91,7 +100,7 @@ def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
 
 
 def limits(row: Any) -> tuple[float, float, float]:
-    """Return the variance to draw with its lower and upper limit; (low, low, NaN) if only a lower limit is known."""
+    """Return a run's variance to draw, its lower and upper limit; (low, low, NaN) if only a lower limit is known."""
     value = row.variance_low if math.isnan(row.variance) else row.variance
     return value, row.variance_low, row.variance_high
 
@@ -99,7 +108,8 @@ def limits(row: Any) -> tuple[float, float, float]:
 def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | None = None) -> None:
     """Draw an estimate: a filled marker, or a hollow one if a bias is not excluded.
 
-    If x or y is zero, ``edge`` names its axis, and the marker goes to the low end of that axis.
+    A logarithmic axis has no zero. If x or y is zero, ``edge`` names its axis, and the marker goes to the low end of
+    that axis.
     """
     where, marker = _coordinates(ax, edge), look(style, hollow=not row.fair, n=row.n)
     x, y = (0 if edge == "x" else x), (0 if edge == "y" else y)
@@ -112,7 +122,7 @@ def tick(ax: Axes, x: float, style: Style) -> None:
 
 
 def dash(ax: Axes, x: float, y: float) -> None:
-    """Draw a short grey dash at (x, y): the upper bound of something that was not found."""
+    """Draw a short grey dash at (x, y): an upper bound on something that was not found, such as a bias."""
     ax.plot([x], [y], linestyle="none", marker="_", markersize=7, color=UNFOUND, zorder=2)
 
 
@@ -121,7 +131,7 @@ def _coordinates(ax: Axes, edge: Edge | None) -> Transform:
 
 
 def look(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, Any]:
-    """Return matplotlib's properties of a marker. It is larger for more samples ``n``; NaN counts as one sample."""
+    """Return matplotlib's properties of a marker, which is larger for more samples ``n``; NaN counts as one sample."""
     size = 5.5 + min(1.1 * math.log2(n), 5.0) if n > 1 else 5.5
     return {
         "marker": style.marker,
@@ -134,17 +144,19 @@ def look(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, Any
 
 
 def whisker(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
-    """Draw one half of an interval, from the estimate to a limit."""
+    """Draw one half of an interval: a line from ``start``, the estimate, to ``end``, a limit, both (x, y)."""
     ax.plot(*zip(start, end, strict=True), color=colour, linewidth=1.1, solid_capstyle="butt", zorder=2)
 
 
 def arrow(
     ax: Axes, x: float, y: float, colour: str, towards: tuple[float, float] = (0, 17), *, edge: Edge | None = None
 ) -> None:
-    """Draw an arrow from (x, y) to a point ``towards`` further, in points, for an interval unbounded in that direction.
+    """Draw an arrow from (x, y), to show that an interval has no limit in that direction.
 
-    If x or y is zero, it has no place on a logarithmic axis: ``edge`` names that axis, and the arrow starts at its low
-    end.
+    ``towards`` is the offset of the arrow's tip from (x, y), in typographic points (1/72 inch).
+
+    A logarithmic axis has no zero. If x or y is zero, ``edge`` names its axis, and the arrow starts at the low end of
+    that axis.
     """
     ax.annotate(
         "",
@@ -159,7 +171,8 @@ def arrow(
 def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
     """Draw a variance at position x: a marker with an error bar, or with an arrow if there is no upper limit.
 
-    A variance of zero is drawn at the low edge, with an arrow if the tail is heavy, as the variance is then unknown.
+    A variance of zero is drawn at the low end of the axis, with an arrow if the tail is heavy, as the variance is then
+    unknown.
     """
     value, low, high = limits(row)
     if value == 0:
@@ -177,7 +190,10 @@ def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
 
 
 def logarithmic(ax: Axes, *, room: float = 0.12) -> None:
-    """Make both axes logarithmic, with room at the ends, and at least 1.3 decades long so that a tick is labelled."""
+    """Make both axes logarithmic, and at least 1.3 decades long so that a tick is labelled.
+
+    ``room`` is the free space at each end as a fraction of the length, at least 0.12 decades.
+    """
     for interval, axis, scale, limit in (
         (ax.dataLim.intervalx, ax.xaxis, ax.set_xscale, ax.set_xlim),
         (ax.dataLim.intervaly, ax.yaxis, ax.set_yscale, ax.set_ylim),
