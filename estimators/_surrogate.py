@@ -118,9 +118,10 @@ class _WithDerivative(Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         source, value, ctx.pull = inputs
         ctx.same = source.dim() == value.dim()
-        ctx.save_for_backward(output)
+        saved = (source, output) if forward_mode() else (output,)
+        ctx.save_for_backward(*saved)
         if forward_mode():
-            ctx.save_for_forward(output)
+            ctx.save_for_forward(*saved)
         ctx.set_materialize_grads(False)  # without a cotangent there is no gradient, rather than zeros
 
     @staticmethod
@@ -128,13 +129,15 @@ class _WithDerivative(Function):
         (g,) = cotangents
         if g is None:
             return None, None, None
-        pulled = ctx.pull(g, *ctx.saved_tensors)
+        pulled = ctx.pull(g, ctx.saved_tensors[-1])
         return pulled if ctx.same else over_samples(pulled), None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        (value,) = ctx.saved_tensors
-        return cast(Tensor, ctx.pull(tangent.expand_as(value), value))
+        with forward_ad._set_fwd_grad_enabled(True):  # torch switches it off here, but outer levels differentiate this
+            source, value = _primals(ctx.saved_tensors)
+            value = with_derivative(source, value, ctx.pull)  # with the tangents of outer levels
+            return cast(Tensor, ctx.pull(tangent.expand_as(value), value))
 
 
 def with_derivative(source: Tensor, value: Tensor, pull: Pull) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.autograd import forward_ad
-from torch.distributions import Categorical, Gamma, Independent, Normal, Poisson
+from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Normal, OneHotCategorical, Poisson
 
 from bench.conformance import CASES, Case
 from bench.conformance.cases import leaves
@@ -15,6 +15,7 @@ from estimators import (
     Bound,
     Enumeration,
     ForwardGradient,
+    GumbelSoftmax,
     Refusal,
     Reparameterization,
     ReparameterizedMixture,
@@ -190,6 +191,40 @@ def test_hessians_of_torch_are_right_or_refused():
         loss = total(RLOO())(dual)
         with pytest.raises(Refusal, match="no second derivatives"):
             torch.autograd.grad(loss, dual)
+
+
+SECOND = {
+    "states of categories": (Enumeration(), lambda a: OneHotCategorical(logits=a)),
+    "states of bits": (Enumeration(), lambda a: Independent(Bernoulli(logits=a), 1)),
+    "relaxed categories": (GumbelSoftmax(n=2), lambda a: OneHotCategorical(logits=a)),
+    "cooler categories": (GumbelSoftmax(n=2, temperature=0.5), lambda a: OneHotCategorical(logits=a)),
+    "relaxed bits": (GumbelSoftmax(n=2), lambda a: Independent(Bernoulli(logits=a), 1)),
+    "a path": (Reparameterization(n=2), lambda a: Independent(Normal(a, a.exp()), 1)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("name", SECOND)
+def test_every_nesting_of_modes_gives_one_hessian(name):
+    estimator, law = SECOND[name]
+    theta, weight = t(0.4, 0.0, -0.3), t(1.0, 2.0, 5.0)
+
+    def loss(a):
+        return estimator(lambda x: (x * weight).sum(-1) ** 3, law(a), seeded())
+
+    def forward(f):
+        return torch.func.jacfwd(f, randomness="same")
+
+    def along(f, direction):
+        return lambda a: torch.func.jvp(f, (a,), (direction,))[1]
+
+    expected = torch.func.jacrev(torch.func.jacrev(loss))(theta)
+    for outer in (forward, torch.func.jacrev):
+        torch.testing.assert_close(outer(forward(loss))(theta), expected)
+    for row, axis in zip(expected, torch.eye(3).to(theta), strict=True):
+        torch.testing.assert_close(torch.func.jacrev(along(loss, axis))(theta), row)
+        columns = [along(along(loss, axis), other)(theta) for other in torch.eye(3).to(theta)]
+        torch.testing.assert_close(torch.stack(columns), row)
 
 
 @pytest.mark.parametrize("q", ["ReparameterizedVonMises", "ReparameterizedMixture"])
