@@ -8,8 +8,8 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Independen
 
 
 def inner(q: Distribution) -> Distribution:
-    """Return q without its ``Independent`` wrappers: the distribution inside, or q itself if there are none."""
-    while isinstance(q, Independent):
+    """Return q without its ``Independent`` wrappers, unless the class of a wrapper has a law of its own."""
+    while isinstance(q, Independent) and has_law(type(q), Independent):
         q = q.base_dist
     return q
 

@@ -24,7 +24,7 @@ from torch.distributions import (
     TransformedDistribution,
 )
 
-from estimators._laws import has_law, is_torchs, law
+from estimators._laws import has_law, inner, is_torchs, law
 from estimators._refusals import Refusal
 from estimators.distributions import Drawable
 
@@ -239,14 +239,14 @@ def widened(q: Distribution) -> Distribution:
 
     A distribution of one's own computes in its own dtype, unless it is a ``Drawable``.
     """
-    base = q.base_dist if isinstance(q, Independent) else q
+    base = inner(q)
     held = [value.dtype for value in vars(base).values() if isinstance(value, Tensor)]
     if type(base) in _PLAIN and _HALF.isdisjoint(held):
         return q  # the way of most calls, without looking up names
     own = parameters(q)
     if _HALF.isdisjoint([value.dtype for value in own.values()]):
         return q
-    if isinstance(q, Independent):
+    if isinstance(q, Independent) and has_law(type(q), Independent):
         return Independent(widened(q.base_dist), q.reinterpreted_batch_ndims, validate_args=False)
     if isinstance(q, MixtureSameFamily):
         mixture = cast(Categorical, widened(q.mixture_distribution))

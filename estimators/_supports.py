@@ -1,13 +1,22 @@
 """Where the mean of f times the score is not the derivative of E[f]: what a score function never sees."""
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 from torch.distributions import (
+    AffineTransform,
+    CatTransform,
+    ComposeTransform,
     Distribution,
+    IndependentTransform,
     LogNormal,
     MixtureSameFamily,
     Poisson,
+    ReshapeTransform,
+    StackTransform,
+    Transform,
     TransformedDistribution,
     constraints,
 )
@@ -72,14 +81,29 @@ def _carried(q: TransformedDistribution) -> list[Tensor | float]:
     An end of a transform's domain goes to the ends of its codomain: 0 and 1 go nowhere by a logit.
     """
     ends = _ends(q.base_dist)
-    for transform in q.transforms if ends else ():
-        if transform.domain.event_dim or transform.codomain.event_dim:
+    for transform in _elementwise(q.transforms) if ends else ():
+        if isinstance(transform, ReshapeTransform):
+            continue  # it moves no end
+        by_parts = isinstance(transform, AffineTransform | StackTransform | CatTransform)
+        if not by_parts and (transform.domain.event_dim or transform.codomain.event_dim):
             return []
         domain = _bounds(transform.domain)
         inside = [end for end in map(torch.as_tensor, ends) if not any((end == bound).all() for bound in domain)]
         at_ends = _bounds(transform.codomain) if len(inside) < len(ends) else []
-        ends = [*map(transform, inside), *at_ends]
+        parts = getattr(transform, "transforms", [transform])
+        ends = [*(part(end) for part in parts for end in inside), *at_ends]
     return ends
+
+
+def _elementwise(transforms: Iterable[Transform]) -> Iterator[Transform]:
+    """Yield transforms without the compositions and the event axes that wrap them."""
+    for transform in transforms:
+        if isinstance(transform, ComposeTransform):
+            yield from _elementwise(transform.parts)
+        elif isinstance(transform, IndependentTransform):
+            yield from _elementwise([transform.base_transform])
+        else:
+            yield transform
 
 
 def _bounds(support: constraints.Constraint) -> list[Tensor | float]:
@@ -95,13 +119,13 @@ def _moves(end: Tensor | float) -> bool:
         return False
     try:
         finite = torch.where(end.isfinite(), end, 0).sum()
-        found = torch.autograd.grad(finite, _leaves(end), retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(finite, leaves_of(end), retain_graph=True, allow_unused=True)
         return any(g is not None and bool((g != 0).any()) for g in found)
     except RuntimeError:  # under vmap, or on a device without values
         return True
 
 
-def _leaves(t: Tensor) -> list[Tensor]:
+def leaves_of(t: Tensor) -> list[Tensor]:
     """Return the leaves of t's graph that require gradients."""
     if t.grad_fn is None:
         return [t]

@@ -5,16 +5,18 @@ from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
-from torch.distributions import Categorical, Distribution, OneHotCategorical
+from torch.distributions import Categorical, Distribution, OneHotCategorical, TransformedDistribution
 
 from estimators._axes import average, one_hot, share, spread
 from estimators._checks import at_least, is_finite
 from estimators._densities import logits, probs, score, untransformed
 from estimators._draws import draw
 from estimators._fields import named_type
+from estimators._laws import is_torchs, law
 from estimators._learned import checked_state
 from estimators._protocol import Estimator, Integrand, InvalidParameter, Refusal, State, closed, inner
 from estimators._rows import first_parameter, one, parameters, rows
+from estimators._supports import leaves_of
 from estimators._surrogate import inject_at, joined, valued
 from estimators._transforms import forward_mode, is_differentiated, transformed
 
@@ -119,16 +121,35 @@ def _scores(q: Distribution, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         p = one(probs(q).detach(), q)
         hot = x if isinstance(inner(q), OneHotCategorical) else one_hot(x, p.shape[-1], p.dtype)
         return [(hot - p, logits(q))]
-    if torch.is_inference_mode_enabled() or not any(is_differentiated(t) for t in parameters(q).values()):
+    if torch.is_inference_mode_enabled():
         return []
+    is_frozen = not any(is_differentiated(t) for t in parameters(q).values())
     if transformed() or forward_mode():
+        if is_frozen:
+            return []
         raise Refusal(
             "ScoreFunction with baseline='optimal' does not run under torch.func or in forward mode, except for "
             "categories. Use RLOO."
         )
+    _refuse_hidden(q, x)
+    if is_frozen:
+        return []
     each = rows(q, len(x))
     own = {name: t for name, t in parameters(each).items() if t.requires_grad}
     with torch.enable_grad():
         surrogate = score(each, x.unsqueeze(0), next(iter(own.values())).new_ones((1, len(x), *q.batch_shape)))
         found = torch.autograd.grad(surrogate.sum(), list(own.values()))
     return list(zip(found, [parameters(q)[name] for name in own], strict=True))
+
+
+def _refuse_hidden(q: Distribution, x: Tensor) -> None:
+    """Raise ``Refusal`` if the density depends on a trained tensor that is no argument of q's constructor."""
+    base = inner(q)
+    if is_torchs(law(type(base))) and not isinstance(base, TransformedDistribution):
+        return
+    inside = {leaf for t in parameters(q).values() for leaf in leaves_of(t)}
+    if any(leaf.requires_grad and leaf not in inside for leaf in leaves_of(q.log_prob(x))):
+        raise Refusal(
+            "ScoreFunction with baseline='optimal' needs every trained tensor among the constructor's arguments of "
+            f"{type(base).__name__}, and a transform, a network or another distribution in it holds one. Use RLOO."
+        )
