@@ -53,6 +53,7 @@ class DARN(Estimator):
         x, p = draw(q, self.n, generator), row_probs(q)
         bits = isinstance(inner(q), Bernoulli)
         centre = p if self.centre == "mean" else 1 / 2 if bits else 1 / p.shape[-1]
-        score = (x - p) * logits(q).clamp_min(torch.finfo(p.dtype).min)  # 0 times an infinite logit is NaN
+        largest = torch.finfo(p.dtype).max
+        score = (x - p) * logits(q).clamp(-largest, largest)  # 0 times an infinite logit is NaN
         x = first_order(x + grad_only((x - centre) * (score if bits else score.sum(-1, keepdim=True))), self)
         return evaluate_path(self, f, x).mean(0)

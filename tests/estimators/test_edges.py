@@ -7,6 +7,7 @@ import torch
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, OneHotCategorical, Poisson
 
 from estimators import (
+    DARN,
     GO,
     NVIL,
     RLOO,
@@ -82,6 +83,17 @@ def test_sampling_without_replacement_is_unbiased_where_states_are_impossible(es
     q = Independent(Bernoulli(probs), 1)
     found = torch.stack([gradient(estimator, bilinear, q, probs, seeded(i))[0] for i in range(2000)])
     assert abs(mean_scores(found, 2.3)) < z_limit(2)
+
+
+# Infinite logits
+
+
+@pytest.mark.parametrize("centre", ["uniform", "mean"])
+def test_darn_of_a_certain_bit_is_exact(centre):
+    logits = leaf(math.inf, -math.inf)
+    loss = DARN(4, centre)(lambda x: 2 + x[..., 0] + 4 * x[..., 1], Independent(Bernoulli(logits=logits), 1), seeded())
+    assert loss == 3
+    assert torch.equal(torch.autograd.grad(loss, logits)[0], t(0.0, 0.0))
 
 
 # A single category
