@@ -90,8 +90,12 @@ def _carried(q: TransformedDistribution) -> list[Tensor | float]:
         domain = _bounds(transform.domain)
         inside = [end for end in map(torch.as_tensor, ends) if not any((end == bound).all() for bound in domain)]
         at_ends = _bounds(transform.codomain) if len(inside) < len(ends) else []
-        parts = getattr(transform, "transforms", [transform])
-        ends = [*(part(end) for part in parts for end in inside), *at_ends]
+        if isinstance(
+            transform, StackTransform | CatTransform
+        ):  # each part gets some elements: a number stands for them
+            ends = [*inside, *(part(end.flatten()[0]) for part in transform.transforms for end in inside)]
+            continue
+        ends = [*map(transform, inside), *at_ends]
     return ends
 
 
