@@ -23,8 +23,9 @@ class AntitheticScoreFunction(Estimator):
     ``x = 1[u < p]``,  paired with ``1[1 - u < p]``,  u uniform, for Bernoulli(p)
 
     Unbiased: each sample on its own is a draw from q. For the mean of a normal, a pair x, x' gives
-    ``(f(x) - f(x')) z / (2 scale)``, which a constant in f does not change. For the scale, the two scores of a pair are
-    equal, and the pair gains little over one sample. f may be a black box. Cost: n evaluations of f.
+    ``(f(x) - f(x')) z / (2 scale)``, which a constant in f does not change. For the scale, the scores (grad log q) of
+    both samples of a pair are equal, and the pair gains little over one sample. f may be a black box. Cost: n
+    evaluations of f.
 
     Args:
         n: number of samples, even: two per pair.

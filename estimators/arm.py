@@ -19,7 +19,7 @@ class ARM(Estimator):
     """ARM: the difference of f over an antithetic pair of bits, times the uniform noise that made the pair.
 
     ``g_i = (f(b) - f(b')) (1/2 - u_i)``,  for the logit of bit i, averaged over n/2 pairs
-    ``b = 1[u < p]``,  u uniform, p the probabilities of q
+    ``b = 1[u < p]``,  u uniform, one u_i for each bit; p the probabilities of q
     ``b' = 1[1 - u < p]``
 
     Unbiased. DisARM is the conditional expectation of ARM given both samples, so DisARM's variance is never larger.

@@ -23,12 +23,13 @@ class ARMS(Estimator):
     ``w = p (1-p) / (m - P(u_1 < m, u_2 < m))``
     ``m = min(p, 1-p)``
     ``b_k = 1[u_k < p]`` if p < 1/2, else ``1[u_k > 1 - p]``
-    ``u_k = (1 - d_k)^{n-1}``,  d uniform on the simplex
+    ``u_k = (1 - d_k)^{n-1}``,  d uniform on the simplex of n corners, drawn anew for each bit
     ``P(u_1 < m, u_2 < m) = max(2 m^{1/(n-1)} - 1, 0)^{n-1}``
 
-    Unbiased. At p = 0 and p = 1, w would be 0/0, so this implementation divides its numerator and denominator by m. The
-    authors' code adds a small number instead, which causes a bias. With two samples ARMS is DisARM. At p = 1/2, more
-    samples in one group can be worse than pairs. Supports Bernoulli; f may be a black box. Cost: n evaluations of f.
+    Here mean f is the mean of f over the n samples. Unbiased. At p = 0 and p = 1, w would be 0/0, so this
+    implementation divides its numerator and denominator by m. The authors' code adds a small number instead, which
+    causes a bias. With two samples ARMS is DisARM. At p = 1/2, more samples in one group can be worse than pairs.
+    Supports Bernoulli; f may be a black box. Cost: n evaluations of f.
 
     Args:
         n: number of samples, at least 2.

@@ -24,12 +24,13 @@ class ARSM(Estimator):
     ``g_c = (1/n) sum_k sum_j [f(x^{c,j}) - mean_m f(x^{m,j})] (1/C - w_j)``,  for the logit of category c
     ``x^{m,j} = argmin(log w - logits)``,  with w_m and w_j exchanged,  w uniform on the simplex of C categories
 
-    Unbiased. Several variables are swapped together, each with its own w. With two categories ARSM is ARM. Each x is a
-    draw from q, and the value of the loss is the mean of f over all of them. f may be a black box. Cost: n
-    (C (C-1) / 2 + 1) evaluations of f, whatever the number of variables: one for every swap, even if two give equal x.
+    The index k counts the n draws of w. Unbiased. If q has several variables, each has its own w, and one swap
+    exchanges the entries m and j in all of them. With two categories ARSM is ARM. Each x is a draw from q, and the
+    value of the loss is the mean of f over all of them. f may be a black box. Cost: n (C (C-1) / 2 + 1) evaluations of
+    f, whatever the number of variables: one for every swap, even if two give equal x.
 
     Args:
-        n: draws of w.
+        n: number of draws of w.
 
     Reference: Yin, Yue & Zhou 2019 ("ARSM: augment-REINFORCE-swap-merge estimator").
     """

@@ -16,18 +16,20 @@ from estimators._protocol import Checked, Estimator, Integrand, Refusal, evaluat
 class Bound(Checked):
     """A lower bound on the log evidence: an integrand that exposes its importance weights.
 
-    ``f(x) = log p(x) - log q(x)``,  the evidence lower bound
+    ``f(x) = log p(x) - log q(x)``,  the evidence lower bound (``particles`` is None)
     ``f(x) = log (1/K) sum_k p(x_k) / q(x_k)``,  the importance-weighted bound of K particles
 
-    With particles, one sample of q holds a whole set of K particles along its first event axis, so every estimator can
-    be used. Estimators made for bounds call ``log_weights`` and ``log_q``. The importance-weighted bound is from Burda,
-    Grosse & Salakhutdinov 2016.
+    The importance weight of x is p(x) / q(x). If ``particles`` is K, one sample of q holds a whole set of K particles
+    along q's first event axis, so every estimator can be used. Estimators made for bounds call ``log_weights`` and
+    ``log_q``. The importance-weighted bound is from Burda, Grosse & Salakhutdinov 2016.
 
     Args:
-        log_joint: log p(x) up to a constant, ``[..., *batch, *event] -> [..., *batch]``; with particles, log p(x_k) of
-            each particle, ``[..., *batch, K, *event] -> [..., *batch, K]``.
-        q: the distribution that the bound is over. f passes gradients to the parameters of q, as the objective demands.
-        particles: K, the size of q's first event axis; q must be an ``Independent``. None without particles.
+        log_joint: log p(x) up to a constant, ``[..., *batch, *event] -> [..., *batch]``; if ``particles`` is K, log
+            p(x_k) of each particle, ``[..., *batch, K, *event] -> [..., *batch, K]``.
+        q: the distribution that the bound is over; give the estimator this q too. The term log q(x) of f passes
+            gradients to the parameters of q, as the objective demands.
+        particles: K, the size of q's first event axis; q must be an ``Independent``. None for the evidence lower bound,
+            whose samples are single points.
 
     Raises:
         Refusal: ``particles`` is given, and q has no first event axis of this size.
@@ -48,22 +50,32 @@ class Bound(Checked):
             )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return f(x), ``[..., *batch]``."""
+        """Return f(x), ``[..., *batch]``, for samples x of q, ``[..., *batch, *event]``."""
         weights = self.log_weights(x)
         return weights.squeeze(-1) if self.particles is None else weights.logsumexp(-1) - math.log(self.particles)
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> "Bound":
-        """Return the bound over q whose ``log_joint`` is ``around(log_joint)``."""
+        """Return the bound over ``q``, of as many particles, whose ``log_joint`` is ``around(log_joint)``."""
         return replace(self, log_joint=around(self.log_joint), q=q)
 
     def log_weights(self, x: Tensor, q: Distribution | None = None) -> Tensor:
-        """Return log p(x_k) - log q(x_k), ``[..., *batch, K]``, K = 1 without particles; q defaults to the bound's."""
+        """Return log p(x_k) - log q(x_k) of each particle x_k, ``[..., *batch, K]``; K is 1 if ``particles`` is None.
+
+        Args:
+            x: samples of q, ``[..., *batch, *event]``.
+            q: the distribution that gives log q; the bound's own if None.
+        """
         axes = len(self.q.event_shape) - (self.particles is not None)
         log_p = evaluate(self.log_joint, x, self.q, axes, "the log_joint of the Bound")
         return (log_p.unsqueeze(-1) if self.particles is None else log_p) - self.log_q(x, q)
 
     def log_q(self, x: Tensor, q: Distribution | None = None) -> Tensor:
-        """Return log q(x_k), ``[..., *batch, K]``, K = 1 without particles; q defaults to the bound's."""
+        """Return log q(x_k) of each particle x_k, ``[..., *batch, K]``; K is 1 if ``particles`` is None.
+
+        Args:
+            x: samples of q, ``[..., *batch, *event]``.
+            q: the distribution that gives log q; the bound's own if None.
+        """
         q = self.q if q is None else q
         if self.particles is None:
             return log_prob(q, x).unsqueeze(-1)

@@ -23,10 +23,11 @@ class DeltaMethod(Estimator):
     ``g_loc = (1/n) sum_k (f(x_k) - h(x_k)) score_loc(x_k) + df(loc)``
     ``g_scale = (1/n) sum_k (f(x_k) - h(x_k)) score_scale(x_k) + diag(H) scale``
 
-    Unbiased: the last term of each gradient is the gradient of E[h] with h held fixed. The variance is zero for
-    quadratic f, and small if q is narrow. Needs second derivatives of f, at the mean only: elsewhere f may be a black
-    box. Supports Normal. Cost: n + 1 evaluations of f, one of its gradient and D Hessian-vector products for D
-    coordinates; memory for D^2 numbers per batch element, so D should be moderate.
+    df is the gradient of f; score_loc and score_scale are the derivatives of log q in loc and scale. Unbiased: the last
+    term of each gradient is the gradient of E[h] with h held fixed. The variance is zero for quadratic f, and small if
+    q is narrow. Needs first and second derivatives of f, at the mean only: elsewhere f may be a black box. Supports
+    Normal. Cost: n + 1 evaluations of f, one of its gradient and D Hessian-vector products for D coordinates; memory
+    for D^2 numbers per batch element, so D should be moderate.
 
     Args:
         n: number of samples.

@@ -12,7 +12,9 @@ Shape = Size | list[int] | tuple[int, ...]
 class Drawable(Distribution, abc.ABC):
     """A distribution that draws from an explicit generator: the base class for families that torch lacks.
 
-    Subclasses store every constructor argument under its own name: ``rows`` rebuilds the distribution from these.
+    A subclass stores every constructor argument under the argument's own name, because ``rows`` rebuilds the
+    distribution from these attributes. In the methods, ``sample_shape`` is the shape of the axes put before
+    ``[*batch, *event]``, and ``generator`` is the source of all noise; torch's global generator if None.
     """
 
     @abc.abstractmethod
@@ -22,18 +24,23 @@ class Drawable(Distribution, abc.ABC):
     def rdraw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
         """Return samples that are differentiable in the parameters, ``[*sample_shape, *batch, *event]``.
 
-        Subclasses that override it declare ``has_rsample = True``.
+        A subclass that overrides this method declares ``has_rsample = True``.
         """
         raise NotImplementedError(f"{type(self).__name__} has no reparameterized sampler.")
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor] | None:
-        """Return ``sum_k weight_k grad log q(x_k)`` by parameter name, or None to let autograd compute the score."""
+        """Return ``sum_k weight_k grad log q(x_k)`` by parameter name; None lets autograd compute the sum.
+
+        Args:
+            x: samples, ``[n, *batch, *event]``.
+            weight: one weight per sample and batch element, ``[n, *batch]``.
+        """
         return None
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
-        """Return samples drawn from the global generator, without a graph."""
+        """Return samples, ``[*sample_shape, *batch, *event]``, drawn from torch's global generator, without a graph."""
         return self.draw(Size(sample_shape), None)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
-        """Return differentiable samples drawn from the global generator."""
+        """Return samples, ``[*sample_shape, *batch, *event]``, drawn from torch's global generator, with gradients."""
         return self.rdraw(Size(sample_shape), None)

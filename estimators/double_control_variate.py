@@ -19,7 +19,7 @@ from estimators._transforms import value_and_slope
 
 
 class Coefficient(State):
-    """State of the double control variate: its coefficient, a scalar."""
+    """State of DoubleControlVariate, learned by ``adapt``: the coefficient, a scalar."""
 
     def __init__(self, coefficient: float, like: Tensor) -> None:
         super().__init__(like)
@@ -33,10 +33,11 @@ class DoubleControlVariate(Estimator):
     ``g = (1/n) sum_k (F_k - 1/(n-1) sum_{j != k} F_j) (x_k - p) + a mean(f'(x)) grad p``,  x_k ~ q,  p the mean of q
     ``F_k = f(x_k) - a (x_k - p) . 1/(n-1) sum_{j != k} f'(x_j)``,  a the coefficient
 
-    Unbiased for every coefficient; at 0 it is RLOO. It helps most with two samples: for a quadratic f, the noise of the
-    two slopes then cancels. Needs df/dx, but only on the support of q. Cost: n evaluations of f, n of its gradient. The
-    paper derives g for bits, with the opposite sign of a; the derivation also holds for one-hot categories. ``adapt``
-    learns the coefficient; without a state, the field ``coefficient`` is used.
+    f' is the gradient of f. Unbiased for every coefficient; with the coefficient 0 the estimator is RLOO. The tangent
+    helps most with two samples: for a quadratic f, the noise of the two slopes then cancels. Needs df/dx, but only on
+    the support of q. Cost: n evaluations of f, n of its gradient. The paper derives g for bits, with the opposite sign
+    of a; the derivation also holds for one-hot categories. A state, made by ``init``, holds the coefficient, and
+    ``adapt`` learns it. If a call gets no state, it uses the field ``coefficient``.
 
     Args:
         n: number of samples, at least 2.

@@ -17,8 +17,9 @@ class Enumeration(Estimator):
 
     ``g = sum_x f(x) grad q(x)``
 
-    The result has no noise. Needs a Bernoulli or categorical q; refuses more than 65,536 joint states (16 bits). f may
-    be a black box. Cost: one evaluation of f for every state (2^D for D bits, C^D for D variables of C categories).
+    The result has no noise. A state is a joint value of all variables of q. Needs a Bernoulli or categorical q; raises
+    ``Refusal`` if there are more than 65,536 states (16 bits). f may be a black box. Cost: one evaluation of f for
+    every state (2^D for D bits, C^D for D variables of C categories).
 
     Reference: the definition of the expectation; as an estimator, Kool, van Hoof & Welling 2020, section 2.
     """

@@ -19,12 +19,13 @@ class ExponentialArrival(Estimator):
 
     ``g = (1/n) sum_k grad f(y_k)``
     ``y = sum_i sigmoid((1 - t_i) / temperature)``
-    ``t_i = (E_1 + ... + E_i) / rate``,  E exponential
+    ``t_i = (E_1 + ... + E_i) / rate``,  the E_i standard exponential,  i = 1 ... arrivals
 
-    Biased: g estimates the gradient of a different objective, E[f(y)]. As the temperature goes to 0, y becomes the
-    count itself: the bias vanishes, and the variance grows without limit. Needs df/dx and an f that is defined between
-    whole numbers; the value of the loss also estimates E[f(y)]. Refuses a rate if a count exceeds ``arrivals`` with a
-    probability above 0.001. Cost: n evaluations of f, n of its gradient.
+    grad is the gradient in the rate, through y. Biased: g estimates the gradient of a different objective, E[f(y)]. As
+    the temperature goes to 0, y becomes the count itself: the bias vanishes, and the variance grows without limit.
+    Needs df/dx and an f that is defined between whole numbers; the value of the loss also estimates E[f(y)]. Raises
+    ``Refusal`` if, at the given rate, a count exceeds ``arrivals`` with a probability above 0.001. Cost: n evaluations
+    of f, n of its gradient.
 
     Args:
         n: number of samples.

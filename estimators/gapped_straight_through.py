@@ -26,9 +26,10 @@ class GappedStraightThrough(Estimator):
     ``z_i = max logits``,  i the category that was sampled
     ``z_j = min(logits_j, max logits - gap)``,  j every other category
 
-    J is the Jacobian of y in the logits, with the shifts from logits to z held fixed. The estimator imitates
-    straight-through Gumbel-softmax without the noise: nothing is random given the sample. Biased. Needs df/dx, but only
-    on the support of q. Cost: n evaluations of f, n of its gradient.
+    J is the Jacobian of y in the logits, with the shifts from logits to z held fixed; grad f is the gradient of f in x.
+    A bit is a variable of two categories, with logits ``logit`` and 0. The estimator imitates straight-through
+    Gumbel-softmax without the noise: nothing is random given the sample. Biased. Needs df/dx, but only on the support
+    of q. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: number of samples.

@@ -23,10 +23,10 @@ class GeneralizedReparameterization(Estimator):
     ``g_a = (1/n) sum_k df(z) h / rate + f(z) (log x - psi0 + (a / x - 1) h + psi2 / (2 psi1))``
     ``h = x (psi1 + e psi2 / (2 sqrt(psi1)))``,  the derivative dx/da at fixed e
 
-    The gradient in the rate is reparameterized. Unbiased. For every a, the standardized sample e has mean 0 and
-    variance 1. But its distribution still depends on a, hence the second term of g_a. Needs df/dx. Supports Gamma.
-    Cost: n evaluations of f, n of its gradient. Adding a constant to f changes the estimate, as for the score function
-    but not for Reparameterization.
+    g_a is the gradient in the concentration a, and df the gradient of f. The gradient in the rate is reparameterized.
+    Unbiased. For every a, the standardized sample e has mean 0 and variance 1. But its distribution still depends on a,
+    hence the second term of g_a. Needs df/dx. Supports Gamma. Cost: n evaluations of f, n of its gradient. Adding a
+    constant to f changes the estimate, as for the score function but not for Reparameterization.
 
     Args:
         n: number of samples.

@@ -21,16 +21,17 @@ from estimators._transforms import is_differentiated
 class GO(Estimator):
     """GO (general and one-sample) gradient for integer variables: a weighted forward difference of f.
 
-    ``g_i = (1/n) sum_k -(dF(x_i)/dtheta_i / q(x_i)) (f(x with x_i + 1) - f(x))``,  F the distribution function
+    ``g_i = (1/n) sum_k -(dF(x_i)/dtheta_i / q(x_i)) (f(x with x_i + 1) - f(x))``,  x = x_k ~ q
 
-    The weight ``-(dF/dtheta) / q`` by family and parameter:
+    theta_i is a parameter of coordinate i, and F the distribution function of this coordinate. The weight
+    ``-(dF/dtheta) / q`` by family and parameter:
 
     ``1`` for Poisson, rate;
     ``(N - x) / (1 - p)`` for Bernoulli and Binomial, probs, with N trials (1 for Bernoulli);
     ``-(x + 1) / p`` for Geometric, probs;
     ``(r + x) / (1 - p)`` for NegativeBinomial, probs, with r failures.
 
-    Gradients in logits follow by the chain rule. Unbiased, and f may be a black box. Needs a factorised q of integers.
+    Gradients in logits follow by the chain rule. Unbiased, and f may be a black box. Needs a q of independent integers.
     (For a continuous q, with df/dx in place of the difference, the formula is implicit Reparameterization.) For
     Poisson, GO is MeasureValued. Cost: n (1 + D) evaluations of f for D coordinates.
 

@@ -25,8 +25,9 @@ class GumbelRao(Estimator):
     ``y_kj = softmax(z_kj / temperature)``
     ``z_kj = logits + G_kj``,  G_kj Gumbel noise, given that the largest entry of z_kj is at category x_k
 
-    J is the Jacobian of y in the logits, with G held fixed. Biased: it has the mean of StraightThroughGumbelSoftmax,
-    with less variance; with inner=1 the two are equal in distribution. As the temperature goes to 0 and inner grows, it
+    J is the Jacobian of y in the logits, with G held fixed; grad f is the gradient of f in x. A bit is a variable of
+    two categories, with logits ``logit`` and 0. Biased: g has the mean of StraightThroughGumbelSoftmax, with less
+    variance; with inner=1 the two estimators are equal in distribution. As the temperature goes to 0 and inner grows, g
     becomes ReinMax. Needs df/dx, but only on the support of q. Cost: n evaluations of f, n of its gradient; n * inner
     draws of the noise.
 
@@ -70,7 +71,18 @@ class GumbelRao(Estimator):
 
 
 def perturbed_given(x: Tensor, q: Distribution, theta: Tensor, inner_draws: int, generator: Generator | None) -> Tensor:
-    """Return perturbed logits, drawn given that their outcome is x, ``[inner, n, *batch, *event]``."""
+    """Return perturbed logits (logits plus noise), drawn given that their outcome is x.
+
+    Args:
+        x: samples of q, bits or one-hot vectors, ``[n, *batch, *event]``.
+        q: a Bernoulli or OneHotCategorical distribution.
+        theta: q's logits, ``[*batch, *event]``.
+        inner_draws: number of draws for each x.
+        generator: source of the noise; torch's global generator if None.
+
+    Returns:
+        ``[inner_draws, n, *batch, *event]``.
+    """
     shape = Size((inner_draws, *x.shape))
     if isinstance(inner(q), Bernoulli):
         sign = 2 * x - 1

@@ -21,9 +21,10 @@ class GumbelSoftmax(Estimator):
     ``y = softmax((logits + G) / temperature)``,  G Gumbel
     ``y = sigmoid((logit + L) / temperature)``,  L logistic, for Bernoulli
 
-    Biased: g estimates the gradient of a different objective, E[f(y)]. As the temperature goes to 0, the bias vanishes
-    and the variance grows without limit. Needs df/dx and an f that is defined off the support of q; the value of the
-    loss also estimates E[f(y)]. Cost: n evaluations of f, n of its gradient.
+    grad is the gradient in q's logits, through y. Biased: g estimates the gradient of a different objective, E[f(y)].
+    As the temperature goes to 0, the bias vanishes and the variance grows without limit. Needs df/dx and an f that is
+    defined off the support of q; the value of the loss also estimates E[f(y)]. Cost: n evaluations of f, n of its
+    gradient.
 
     Args:
         n: number of samples.
@@ -60,12 +61,13 @@ class GumbelSoftmax(Estimator):
 class StraightThroughGumbelSoftmax(Estimator):
     """Straight-through Gumbel-softmax: discrete sample in the forward pass, relaxed sample in the backward pass.
 
-    ``g = (1/n) sum_k J(y_k)^T grad f(x_k)``,  J the Jacobian of y in the logits
+    ``g = (1/n) sum_k J(y_k)^T grad f(x_k)``,  J the Jacobian of y in the logits with G held fixed, grad f in x
     ``x = onehot(argmax(logits + G))``,  G Gumbel
     ``y = softmax((logits + G) / temperature)``
 
-    Biased at every temperature, unless f is linear and the temperature goes to 0. Needs df/dx, but only on the support
-    of q. Cost: n evaluations of f, n of its gradient.
+    For Bernoulli, the noise is logistic, x = 1[logit + noise > 0], and a sigmoid replaces the softmax. Biased at every
+    temperature, unless f is linear and the temperature goes to 0. Needs df/dx, but only on the support of q. Cost: n
+    evaluations of f, n of its gradient.
 
     Args:
         n: number of samples.

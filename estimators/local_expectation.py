@@ -15,11 +15,12 @@ from estimators.measure_valued import MeasureValued
 class LocalExpectation(Estimator):
     """Local expectation gradient: an exact sum over each coordinate in turn, with the other coordinates as drawn.
 
-    ``g_i = (1/n) sum_k sum_v f(x_k with coordinate i set to v) grad q_i(v)``,  x_k ~ q
+    ``g_i = (1/n) sum_k sum_v f(x_k with coordinate i set to v) grad q_i(v)``,  x_k ~ q, q_i the law of coordinate i
 
-    Unbiased. For a single variable it is the exact sum. Supports independent bits and categories. For these, it equals
-    the measure-valued derivative, so the class MeasureValued computes it. f may be a black box. Cost: n (1 + D (C - 1))
-    evaluations of f for D variables of C categories, n (1 + D) for D bits. All coordinates share f at the drawn sample.
+    Unbiased. If q has a single variable, g is the exact gradient. Supports independent bits and categories. For these,
+    g equals the measure-valued derivative, so the class MeasureValued computes g. f may be a black box. Cost: n (1 + D
+    (C - 1)) evaluations of f for D variables of C categories, n (1 + D) for D bits. All coordinates share f at the
+    drawn sample.
 
     Args:
         n: number of samples around which the sums are taken.

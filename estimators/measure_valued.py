@@ -35,7 +35,7 @@ from estimators._transforms import is_differentiated
 class MeasureValued(Estimator):
     """Measure-valued (weak) derivative: the derivative of q is a constant times a difference of two densities.
 
-    ``dq/dtheta_i = c (q+ - q-)``
+    ``dq/dtheta_i = c (q+ - q-)``,  theta_i a parameter of coordinate i, x_i+ ~ q+, x_i- ~ q-
     ``g_i = (1/n) sum_k c (f(x_k with x_i+) - f(x_k with x_i-))``,  x_k ~ q
 
     | parameter | c | x+ | x- |
@@ -51,11 +51,11 @@ class MeasureValued(Estimator):
     W is Rayleigh, M a random sign times a chi variable of three degrees of freedom, U uniform, E exponential, and a the
     concentration (1 for Exponential). Gradients in logits follow by the chain rule.
 
-    Unbiased, and f may be a black box. Needs a factorised q. The derivative in the concentration of Gamma or Weibull is
-    refused: no sampler of its q+ and q- is known. Except for the mean of a Normal, x+ or x- can be x itself. All
-    coordinates share f(x), which is also the value of the loss. Cost: n (1 + D) evaluations of f for D coordinates. It
-    is n (1 + 3D) for a Normal and n (1 + D (C - 1)) for C categories. Parameters that are not differentiated cost
-    nothing.
+    Unbiased, and f may be a black box. Needs a q of independent coordinates. The derivative in the concentration of
+    Gamma or Weibull is refused: no sampler of its q+ and q- is known. Except for the mean of a Normal, x+ or x- can be
+    x itself. All coordinates share f(x), which is also the value of the loss. Cost: n (1 + D) evaluations of f for D
+    coordinates. The cost is n (1 + 3D) for a Normal and n (1 + D (C - 1)) for C categories. Parameters that are not
+    differentiated cost nothing.
 
     Args:
         n: number of samples.

@@ -19,7 +19,7 @@ from estimators._surrogate import joined
 
 
 class LearnedBaseline(State):
-    """State of NVIL: a moving average of the value plus a network of one hidden layer."""
+    """State of NVIL, what it has learned: a moving average of the value plus a network of one hidden layer."""
 
     hidden: ClassVar[int] = 32
     in_units_of_f: ClassVar[tuple[str, ...]] = ("outer",)
@@ -32,7 +32,11 @@ class LearnedBaseline(State):
         self.outer = nn.Parameter(self.mean.new_zeros(self.hidden))
 
     def forward(self, context: Tensor) -> Tensor:
-        """Return the baseline of each batch element, 0 at first: the moving average plus the network."""
+        """Return the baseline of each batch element, ``[*batch]``, 0 at first: the moving average plus the network.
+
+        Args:
+            context: q's parameters side by side, ``[*batch, inputs]``.
+        """
         return self.mean + (context.to(self.inner.dtype) @ self.inner + self.bias).tanh() @ self.outer
 
 
@@ -43,12 +47,13 @@ class NVIL(Estimator):
     ``g = (1/n) sum_k (f(x_k) - c - C(u)) grad log q(x_k)``,  x_k ~ q
 
     c is a moving average of the value, C a network and u the parameters of q. Unbiased: neither c nor C depends on the
-    x_k. f may be a black box. Cost: n evaluations of f. C has 32 hidden units (tanh) and starts at 0. With a fresh
-    state, or without one, NVIL is ScoreFunction.
+    x_k. f may be a black box. Cost: n evaluations of f. A state, made by ``init``, holds c and C, which has 32 hidden
+    units (tanh); both start at 0. If a call gets a fresh state or none, NVIL is ScoreFunction.
 
     There are three departures from the paper. The context u is the parameters of q, which the encoder made from the
     data; an estimator knows nothing else about a batch element. ``adapt`` trains C to lower the variance; in the paper,
-    C regresses on f. The signal is not divided by its running standard deviation, which would scale the gradient.
+    C regresses on f. The difference f(x_k) - c - C(u) is not divided by its running standard deviation: that would
+    scale the gradient.
 
     Args:
         n: number of samples.
@@ -66,7 +71,7 @@ class NVIL(Estimator):
         at_least(self, 1)
 
     def init(self, q: Distribution, generator: Generator | None = None) -> LearnedBaseline:
-        """Return a baseline of value 0 with random hidden weights."""
+        """Return a state whose baseline is 0, with random hidden weights."""
         return LearnedBaseline(_context(q), generator)
 
     def __call__(

@@ -27,10 +27,12 @@ class RejectionReparameterization(Estimator):
     ``b = s - 1/3``
     ``c = (9 b)^(-1/2)``
 
-    The u_i are uniform, and e is the normal that the sampler of Marsaglia & Tsang accepted, so y ~ Gamma(s). r is the
-    density of y before acceptance. Both derivatives hold e and u fixed. The gradient in the rate is reparameterized.
-    Unbiased for every augmentation. Needs df/dx. Supports Gamma. Cost: n evaluations of f, n of its gradient. Adding a
-    constant to f changes the variance; the effect shrinks as the augmentation grows.
+    a is the concentration, g_a the gradient in a, and df the gradient of f. The u_i are uniform, and e is the normal
+    that the sampler of Marsaglia & Tsang accepted, so y ~ Gamma(s). Then z is a sample of q: every factor u_i^(1 / (a +
+    i - 1)) takes the concentration down by one. r is the density of y before acceptance. Both derivatives hold e and u
+    fixed. The gradient in the rate is reparameterized. Unbiased for every augmentation. Needs df/dx. Supports Gamma.
+    Cost: n evaluations of f, n of its gradient. Adding a constant to f changes the variance; the effect shrinks as the
+    augmentation grows.
 
     Args:
         n: number of samples.

@@ -21,9 +21,10 @@ from estimators._transforms import value_and_slope
 
 
 class LearnedRelaxation(State):
-    """State of RELAX: a network of one hidden layer on relaxed samples, and the logarithm of their temperature.
+    """State of RELAX, learned by ``adapt``: a network of one hidden layer on relaxed samples, and the log temperature.
 
-    The moving average of the value is kept beside the network, which would need many steps of Adam to learn it.
+    The moving average of the value is kept beside the network, because the network would need many steps of Adam to
+    learn this average.
     """
 
     hidden: ClassVar[int] = 10
@@ -39,7 +40,10 @@ class LearnedRelaxation(State):
         self.offset = nn.Parameter(like.new_zeros(()))
 
     def forward(self, y: Tensor) -> Tensor:
-        """Return the network's output for relaxed samples ``[..., inputs]``, 0 at first, without the moving average."""
+        """Return the network's output, ``[...]``, for relaxed samples y, ``[..., inputs]``; 0 at first.
+
+        The moving average of the value is not contained.
+        """
         inner, bias = 2 * self.inner, self.bias - self.inner.sum(0)  # applied to 2 y - 1, without computing it
         return (y.to(inner.dtype) @ inner + bias).tanh() @ self.outer + self.offset
 
@@ -55,20 +59,22 @@ class RELAX(Estimator):
     ``z' ~ p(z | x)``
 
     For Bernoulli, the noise is logistic, x = 1[z > 0], and a sigmoid replaces the softmax. Unbiased for every network r
-    and temperature. f may be a black box, unless ``relaxed`` is True: then c also contains f at the relaxed sample,
-    which needs df/dx and an f that is defined and continuous off the support of q. As in REBAR, z' is made from the
-    noise of z, so that z' = z and only their derivatives differ. Cost: n evaluations of f. With ``relaxed`` it is 2n
-    evaluations of f, n of its gradient.
+    and temperature. f may be a black box, unless ``relaxed`` is True: then c also contains f at the relaxed sample
+    softmax(z / temperature), which needs df/dx and an f that is defined and continuous off the support of q. Given x, z
+    itself is a draw from p(z | x), so z' may be taken equal to z: only the derivatives of z and z' in the logits
+    differ, and one evaluation of c serves both. Cost: n evaluations of f; if ``relaxed`` is True, 2n evaluations of f,
+    n of its gradient.
 
-    ``adapt`` learns r and the temperature. r has 10 hidden units (tanh) and starts at 0. With a fresh state, or without
-    one, RELAX is ScoreFunction; with ``relaxed`` it is then REBAR. If c does not contain f, a moving average of the
-    loss is added to c. The paper has no such average: r would learn it, but slowly.
+    A state, made by ``init``, holds r and the temperature, and ``adapt`` learns them. r has 10 hidden units (tanh) and
+    starts at 0. If a call gets a fresh state or none, RELAX is ScoreFunction, or REBAR if ``relaxed`` is True. If c
+    does not contain f, a moving average of the value is added to c. The paper has no such average: r would learn it,
+    but slowly.
 
-    With ``relaxed``, RELAX is the paper's method for autoencoders; without it, the paper's method for black boxes. The
-    first has the lower variance where f at the relaxed sample says much about f. On a small trained autoencoder, the
-    first has 0.7 times the variance of RLOO with two samples, for three evaluations; the second has 1.9 times, for one.
-    Where f is a sum over coordinates, the second learns more. Therefore the default is what serves every f at the
-    lowest cost.
+    If ``relaxed`` is True, RELAX is the paper's method for autoencoders; if False, the paper's method for black boxes.
+    The first method has the lower variance if f at the relaxed sample says much about f at x. On a small trained
+    autoencoder, the first method has 0.7 times the variance of RLOO with two samples, for three evaluations; the second
+    has 1.9 times this variance, for one evaluation. If f is a sum over coordinates, the second method learns more. The
+    default is the second method, which serves every f at the lowest cost.
 
     Args:
         n: number of samples.
@@ -102,7 +108,7 @@ class RELAX(Estimator):
         return self.relaxed
 
     def init(self, q: Distribution, generator: Generator | None = None) -> LearnedRelaxation:
-        """Return a state with the given temperature and a network of value 0 with random hidden weights."""
+        """Return a state with the field ``temperature`` and a network of value 0 with random hidden weights."""
         like = first_parameter(q).detach()
         return LearnedRelaxation(self.temperature, math.prod(q.event_shape), like, generator)
 

@@ -25,7 +25,7 @@ OWN = {VonMises: "ReparameterizedVonMises", MixtureSameFamily: "ReparameterizedM
 
 
 def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
-    """Return why samples of a family are not differentiable in its parameters, or None if they are."""
+    """Return why ``estimator`` gets no differentiable samples of a family of distributions; None if it gets them."""
     if issubclass(family, OneHotCategoricalStraightThrough):
         return (
             "torch's OneHotCategoricalStraightThrough is not reparameterized. Use StraightThrough on OneHotCategorical."
@@ -55,9 +55,11 @@ class Reparameterization(Estimator):
     ``g = (1/n) sum_k grad f(T(e_k; parameters))``
     ``x_k = T(e_k; parameters)``,  x_k ~ q
 
-    Unbiased if f is absolutely continuous along the paths. A jump in f makes the estimator biased, without a warning.
-    Needs df/dx and a q with ``rsample``. (For Gamma, Beta and Dirichlet these are torch's implicit gradients, which are
-    approximations with relative errors up to 0.5 %.) Cost: n evaluations of f, n of its gradient.
+    T makes the sample x_k from noise e_k and q's parameters, and grad is the gradient in these parameters. Unbiased if
+    f is absolutely continuous along the paths, the samples as functions of the parameters. A jump in f makes the
+    estimator biased, without a warning. Needs df/dx and a q with ``rsample``. (For Gamma, Beta and Dirichlet these are
+    torch's implicit gradients, which are approximations with relative errors up to 0.5 %.) Cost: n evaluations of f, n
+    of its gradient.
 
     For a Normal or MultivariateNormal the noise e_k need not be independent. ``"antithetic"`` pairs e with -e. This
     removes the odd part of the gradient of f (for a quadratic f, all variance of the gradient in the mean), but it can

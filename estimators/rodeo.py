@@ -21,7 +21,7 @@ from estimators._transforms import value_and_slope
 
 
 class SteinNetwork(State):
-    """State of RODEO: coefficients a and b of its control variates, and the network behind their functions h and h'."""
+    """State of RODEO, learned by ``adapt``: coefficients a and b of its control variates, and the network H."""
 
     hidden: ClassVar[int] = 32
 
@@ -34,7 +34,7 @@ class SteinNetwork(State):
         self.outer = nn.Parameter(normal(Size((self.hidden, 2)), like, generator) / math.sqrt(self.hidden))
 
     def forward(self, value: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return h and h' for values and tangents of f; all four tensors have one shape."""
+        """Return h and h', the two outputs of H, for values and tangents of f; all four tensors have one shape."""
         inside = value.unsqueeze(-1) * self.inner[0] + tangent.unsqueeze(-1) * self.inner[1]
         h, other = (leaky_relu(inside, 0.3) @ self.outer).unbind(-1)
         return h, other
@@ -49,11 +49,13 @@ class RODEO(Estimator):
     ``h_k(y), h'_k(y) = 1/(n-1) sum_{j != k} H(f(x_j), f'(x_j) (y - x_j))``
     ``s(x) = x - p``
 
-    The x_k are samples of q, and H is a network. A is a Stein operator: ``E_q[A h] = 0``. Unbiased for every a, b and
-    H, because no h_k depends on x_k, the sample at which A evaluates it. Needs df/dx, but only on the support of q.
-    Supports Bernoulli. Cost: n evaluations of f, n of its gradient. H is evaluated at n (n-1) (D+1) points. ``adapt``
-    learns a, b and H. With a fresh state, or without one, a and b are 0 and RODEO is RLOO. H has 32 hidden units
-    instead of 100. It has no bias terms, so that multiplying f by a constant multiplies the gradient by the constant.
+    The x_k are samples of q, p is the mean of q, f' the gradient of f, and H a network of two outputs, one for h and
+    one for h'. A is a Stein operator: ``E_q[A h] = 0``. Unbiased for every a, b and H, because no h_k depends on x_k,
+    the sample at which A evaluates it. Needs df/dx, but only on the support of q. Supports Bernoulli. Cost: n
+    evaluations of f, n of its gradient. H is evaluated at n (n-1) (D+1) points. A state, made by ``init``, holds a, b
+    and H, and ``adapt`` learns them. If a call gets a fresh state or none, a and b are 0 and RODEO is RLOO. H has 32
+    hidden units; the authors' has 100. H has no bias terms, so that multiplying f by a positive constant multiplies the
+    gradient by the constant.
 
     Args:
         n: number of samples, at least 2.

@@ -36,15 +36,17 @@ class ScoreFunction(Estimator):
 
     q may be a distribution of one's own: ``sample`` draws, and ``log_prob`` is the density of these draws with all its
     constants, differentiable in whatever q holds. A support that moves with a trained parameter is refused, because a
-    score misses what crosses its ends. An outcome of probability 0 is never drawn: if a trained probability is exactly
-    0 or 1, a part of the derivative is missing. Then use Enumeration, MeasureValued or LocalExpectation.
+    score misses what crosses the ends of the support. An outcome of probability 0 is never drawn: if a trained
+    probability is exactly 0 or 1, a part of the derivative is missing. Then use Enumeration, MeasureValued or
+    LocalExpectation.
 
-    ``baseline="moving-average"`` uses the state that ``init`` returns. Call ``state.update(value)`` after each step,
-    with the value that the call returned, so that no baseline contains its own sample. The moving average starts at 0;
-    without a state the baseline is 0.
+    ``baseline="moving-average"`` takes the baseline from a state, an object from ``init`` that holds the moving average
+    of the value. Call ``state.update(value)`` after each step, with the value that the estimator returned, so that no
+    baseline contains its own sample. The moving average starts at 0. If a call gets no state, the baseline is 0.
 
     ``baseline="optimal"`` estimates the constant of least variance for each coordinate i of q's parameters. This
-    constant is ``E[f s_i^2] / E[s_i^2]``, where s is the score. The estimate for sample k uses the other n - 1 samples:
+    constant is ``E[f s_i^2] / E[s_i^2]``; s_i is coordinate i of the score grad log q(x). The estimate for sample k
+    uses the other n - 1 samples:
 
     ``b_{k,i} = sum_{j != k} f(x_j) s_{j,i}^2 / sum_{j != k} s_{j,i}^2``
 

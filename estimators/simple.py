@@ -19,9 +19,10 @@ class SIMPLE(Estimator):
 
     ``g = (1/n) sum_j J^T grad f(x_j)``,  x_j ~ q
 
-    J is the Jacobian, in the logits, of the probabilities ``P(x_i = 1)`` of the D elements. Biased unless f is linear.
-    For k = 1 it is StraightThrough on one-hot samples. Supports ``Subset``. Needs df/dx, but only on the support of q.
-    Cost: n evaluations of f, n of its gradient, and O(D k) for the probabilities.
+    J is the Jacobian, in the logits, of the probabilities ``P(x_i = 1)`` of the D elements, and grad f the gradient of
+    f in x. Biased unless f is linear. For k = 1 the estimator is StraightThrough on one-hot samples. Supports
+    ``Subset``, a distribution over D bits of which exactly k are 1. Needs df/dx, but only on the support of q. Cost: n
+    evaluations of f, n of its gradient, and O(D k) for the probabilities.
 
     Args:
         n: number of samples.

@@ -20,13 +20,13 @@ class StickingTheLanding(Estimator):
     """Sticking the landing: the path derivative of the evidence lower bound, without the score of q.
 
     ``g = (1/n) sum_k (dx_k/dtheta)^T grad_x [log p(x_k) - log q(x_k)]``
-    ``x_k = T(e_k; theta)``,  x_k ~ q
+    ``x_k = T(e_k; theta)``,  the sample x_k ~ q as a function of noise e_k and of q's parameters theta
 
     Unbiased. The full derivative of ``log p(x) - log q(x; theta)`` along the path also has the term ``-grad log q(x)``
     at a fixed x. This term has mean 0, and adding the score removes it. The variance is 0 if q is the posterior;
     otherwise it can be higher than with Reparameterization. Needs df/dx, a q with ``rsample`` and ``log_prob``, and a
-    ``Bound`` over this q without particles (with several particles, the mean of the term is not 0). Cost: n evaluations
-    of f, n of its gradient.
+    ``Bound`` over this q (an f that exposes its importance weights) of at most one particle. If there were several
+    particles, the mean of the term would not be 0. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: number of samples.

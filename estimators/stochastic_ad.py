@@ -33,11 +33,12 @@ class StochasticAD(Estimator):
     | Geometric(p) | -1, x / (p (1 - p)) | +1, (x + 1) / p |
     | Poisson(rate) | +1, 1 | -1, x / rate |
 
-    Unbiased. The right coupling increases the parameter and takes +w, the left coupling decreases it and takes -w, and
-    "both" is their mean. Which of them has the least variance depends on f. For Poisson the right coupling is the
-    measure-valued derivative. At p = 1 only the left coupling has a derivative, at p = 0 only the right one. f may be a
-    black box. Cost: n (1 + D) evaluations of f for D coordinates, n (1 + 2 D) for both. The paper takes one direction
-    through a whole program and prunes to one jump. Here each coordinate of q moves on its own, without pruning.
+    g_i is the gradient in the parameter of coordinate i. Unbiased. The right coupling increases the parameter and takes
+    +w, the left coupling decreases it and takes -w, and "both" is their mean. Which coupling has the least variance
+    depends on f. For Poisson the right coupling is the measure-valued derivative. At p = 1 only the left coupling has a
+    derivative, at p = 0 only the right one. f may be a black box. Cost: n (1 + D) evaluations of f for D coordinates, n
+    (1 + 2 D) for "both". The paper takes one direction through a whole program and prunes to one jump. Here each
+    coordinate of q moves on its own, without pruning.
 
     Args:
         n: number of samples.

@@ -36,12 +36,13 @@ class Subset(Drawable):
     ``Z = sum of exp(x . logits) over all k-subsets``
 
     Also called conditional Bernoulli or conditional Poisson. A recursion over the elements computes the sums over
-    subsets in log space, at cost O(D k). Sampling is exact: it decides one element after another, each with its
-    probability given the earlier ones. (Gumbel-top-k draws from another distribution, Plackett-Luce.)
+    subsets in log space, at cost O(D k). Sampling is exact: one element after another is taken or left, each with its
+    probability given the earlier elements. (Gumbel-top-k draws from another distribution, Plackett-Luce.)
 
     Args:
         logits: ``[*batch, D]``, finite; adding a constant to all of them changes nothing.
         k: number of elements in the subset, from 1 to D.
+        validate_args: whether torch checks the arguments.
 
     Raises:
         Refusal: k is not a whole number from 1 to D.
@@ -77,13 +78,13 @@ class Subset(Drawable):
         return (self.logits + torch.stack(without, -1) - before[-1][..., -1:]).exp()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return log q(x), ``[..., *batch]``. It is linear in x, which may lie off the support."""
+        """Return log q at ``value``, ``[..., *batch, D]``. It is linear in ``value``, which may lie off the support."""
         if self._validate_args:
             self._validate_sample(value)
         return (value * self.logits).sum(-1) - _sums(self.logits.unbind(-1), self.k)[-1][..., -1]
 
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return samples, ``[*sample_shape, *batch, D]``, without a graph."""
+        """Return samples, bits ``[*sample_shape, *batch, D]`` of which k are 1, without a graph."""
         theta = one(self.logits.detach(), self)
         u = uniform(Size((*sample_shape, *self.logits.shape)), theta, generator)
         left = torch.full(u.shape[:-1], self.k, device=u.device)
@@ -98,13 +99,18 @@ class Subset(Drawable):
         return torch.stack(bits, -1).to(u.dtype)
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Return the weighted sum of the scores in the logits, ``sum_k weight_k (x_k - mean)``."""
+        """Return the weighted sum of the scores in the logits, ``sum_k weight_k (x_k - mean)``, ``[*batch, D]``.
+
+        Args:
+            x: samples, ``[n, *batch, D]``.
+            weight: one weight per sample and batch element, ``[n, *batch]``.
+        """
         mean = Subset(one(self.logits.detach(), self), self.k, validate_args=False).mean
         spread = weight.unsqueeze(-1)
         return {"logits": (spread * x).sum(0) - spread.sum(0) * mean}
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """Return every subset, ``[subsets, *batch, D]``; without ``expand`` the batch axes have length 1."""
+        """Return every subset, ``[subsets, *batch, D]``; if ``expand`` is False, the batch axes have length 1."""
         elements = self.logits.shape[-1]
         members = torch.tensor(list(itertools.combinations(range(elements), self.k)), device=self.logits.device)
         x = self.logits.new_zeros(len(members), elements).scatter_(-1, members, 1.0)

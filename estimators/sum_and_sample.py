@@ -22,11 +22,11 @@ class SumAndSample(Estimator):
     ``g = sum_{x in T} q(x) (f(x) - b) grad log q(x) + (1 - q(T)) (f(v) - b) grad log q(v)``
     ``b = sum_{x in T} q(x) f(x) / q(T)``
 
-    T holds the n - 1 most probable states, and v ~ q is drawn outside T. Unbiased: T and b do not depend on v. Exact if
-    n covers all states. The paper leaves the baseline open; this b needs no further evaluations of f. Among equally
-    probable states T takes the first, so for a uniform q the variance depends on the order of the states. f may be a
-    black box. Cost: n evaluations of f. A state is a joint state of q's variables. More than 4,096 states are refused;
-    if there are fewer than n states, all are taken.
+    A state is a joint value of q's variables. T holds the n - 1 most probable states, and q(T) is their probability. v
+    is drawn from q, given that v is outside T. Unbiased: T and b do not depend on v. Exact if n covers all states. The
+    paper leaves the baseline open; this b needs no further evaluations of f. Among equally probable states T takes the
+    first, so for a uniform q the variance depends on the order of the states. f may be a black box. Cost: n evaluations
+    of f. If there are more than 4,096 states, ``Refusal`` is raised; if there are fewer than n, all are taken.
 
     Args:
         n: number of states, one of them drawn; at least 2.

@@ -24,13 +24,15 @@ class VIMCO(Estimator):
     ``g = sum_k (L - L_-k) grad log q(x_k) + sum_k w_k grad log p(x_k)/q(x_k)``,  averaged over n samples
     ``L = log (1/K) sum_k p(x_k)/q(x_k)``
 
-    The w_k are the normalised weights, and L_-k is L with weight k replaced by the mean of the other weights. Unbiased:
-    L_-k does not depend on x_k. The second term is the gradient through L at fixed x. Needs a ``Bound`` of at least two
-    particles; f may be a black box. Cost: n evaluations of f, each of K log-joints.
+    The weight of particle x_k is p(x_k)/q(x_k); the w_k are these weights divided by their sum. L_-k is L with weight k
+    replaced by the mean of the other weights. Unbiased: L_-k does not depend on x_k. The second term is the gradient
+    through L at fixed x. Needs a ``Bound`` (an f that exposes its importance weights) of at least two particles; f may
+    be a black box. Cost: n evaluations of f, each of K log-joints.
 
     Args:
         n: number of samples, each a whole set of particles.
-        mean: the mean of the other weights, "geometric" or "arithmetic"; for two particles they are equal.
+        mean: the kind of mean of the other weights in L_-k, "geometric" or "arithmetic"; for two particles they are
+            equal.
 
     Reference: Mnih & Rezende 2016 ("Variational inference for Monte Carlo objectives"), section 2.5.
     """

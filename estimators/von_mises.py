@@ -24,8 +24,8 @@ class ReparameterizedVonMises(Drawable, VonMises):
     ``dx/dloc = 1``
     ``dx/dconcentration = -dF(x)/dconcentration / q(x)``
 
-    F is the distribution function around loc. Samples are angles in [-pi, pi). f should be periodic: if it jumps
-    between -pi and pi, the gradient in loc is biased. ``log_prob`` is exact to rounding (torch's to about 1e-7).
+    F(x) is the integral of q from loc to x. Samples are angles in radians in [-pi, pi). f should be periodic: if it
+    jumps between -pi and pi, the gradient in loc is biased. ``log_prob`` is exact to rounding (torch's to about 1e-7).
 
     Args:
         loc: the mean angle in radians, any real number; ``[*batch]``.
@@ -39,11 +39,11 @@ class ReparameterizedVonMises(Drawable, VonMises):
     has_rsample: ClassVar[bool] = True  # type: ignore[misc]
 
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return angles, ``[*sample_shape, *batch]``."""
+        """Return angles in radians, ``[*sample_shape, *batch]``, without a graph."""
         return _wrapped(self._turn(sample_shape, generator) + self.loc.detach())
 
     def rdraw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
-        """Return angles, ``[*sample_shape, *batch]``, differentiable once in loc and concentration."""
+        """Return angles in radians, ``[*sample_shape, *batch]``, differentiable once in loc and concentration."""
         turn = self._turn(sample_shape, generator)
         if is_differentiated(self.concentration):
             path = turn + speed(turn, self.concentration.detach()) * grad_only(self.concentration)
@@ -51,7 +51,7 @@ class ReparameterizedVonMises(Drawable, VonMises):
         return _wrapped(turn + self.loc)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-density at ``value``."""
+        """Return the log-density at angles ``value``, ``[..., *batch]``, in radians."""
         if self._validate_args:
             self._validate_sample(value)
         fall: Tensor = -2 * self.concentration * ((value - self.loc) / 2).sin().square()
@@ -77,15 +77,15 @@ class ReparameterizedVonMises(Drawable, VonMises):
 
 
 def speed(turn: Tensor, concentration: Tensor) -> Tensor:
-    """Return dx/dconcentration at ``turn``, the angle from loc.
+    """Return dx/dconcentration, of the shape of ``turn``, at ``turn``, the angle from loc in radians.
 
     ``dx/dconcentration = -F'(x) / q(x)``
     ``F'(x) = int_0^x (cos t - A) q(t) dt``
     ``F'(x) = -int_x^pi (cos t - A) q(t) dt``
 
-    x is the turn, F' the derivative of its distribution function in the concentration, and A the mean of cos t. The two
-    integrals for F' are equal, as the integral over [0, pi] is 0. The first is used for x below arccos A, the second
-    above it: there the integrand has one sign and never overflows.
+    x is the turn, q its density, F' the derivative of its distribution function in the concentration, and A the mean of
+    cos t under q. The two integrals for F' are equal, as the integral over [0, pi] is 0. The first is used for x below
+    arccos A, the second above it: there the integrand has one sign and never overflows.
     """
     x, k = turn.abs().double(), concentration.double()
     spread = 1 - torch.special.i1e(k) / torch.special.i0e(k)  # 1 - A
