@@ -217,8 +217,10 @@ def _made(q: Distribution, own: dict[str, Tensor]) -> Distribution:
     family = law(type(q))
     names, arguments = _arguments(family.__init__), dict[str, Any](own)
     for name in names:
+        if name in arguments or name in _ALTERNATIVES:  # torch computes an alternative on demand
+            continue
         value = q.__dict__.get(name, getattr(q, name, None))
-        if value is not None and name not in arguments and name not in _ALTERNATIVES:
+        if value is not None:
             arguments[name] = value
     if "validate_args" in names:
         arguments["validate_args"] = False

@@ -79,6 +79,7 @@ FAMILIES = {
     "Gamma": lambda a: d.Gamma(a, a),
     "Gumbel": lambda a: d.Gumbel(a, 1.0),
     "Uniform": lambda a: d.Uniform(-1 - 0 * a.detach(), a.detach()),
+    "MultivariateNormal": lambda a: d.MultivariateNormal(a, scale_tril=torch.eye(2, dtype=a.dtype)),
     "RelaxedBernoulli": lambda a: d.RelaxedBernoulli(a.detach()[0, 0], logits=a),
     "tanh": lambda a: d.TransformedDistribution(d.Normal(a, 1.0), [d.TanhTransform(cache_size=1)]),
     "mixture": lambda a: d.MixtureSameFamily(d.Categorical(logits=a), d.Normal(a, 1.0)),
