@@ -68,7 +68,7 @@ class DoublyReparameterized(Estimator):
         if not x.requires_grad and is_differentiated(x):
             raise Refusal(f"{self!r} does not work under vmap inside of grad. Use vmap around torch.func.grad.")
         if x.requires_grad:  # the bound weights the path of particle k by w_k; DReG needs w_k^2
-            of_x = spread(w.squeeze(-1) if bound.particles is None else w, x)
+            of_x = spread(w.squeeze(-1) if bound.particles is None else w, x).to(x.dtype)
             x.register_hook(lambda cotangent: cotangent * of_x)  # type: ignore[no-untyped-call]
         below, z = untransformed(q, x)
         target = bound.log_q(z, below)

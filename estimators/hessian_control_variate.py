@@ -60,7 +60,7 @@ class HessianControlVariate(Estimator):
         x = torch.addcmul(base.loc, noise, base.scale)
         fx = evaluate_path(self, f, x)
         _, slope, curvature = taylor(self, f, q)
-        scale = base.scale.detach().reshape(slope.shape)
+        scale = base.scale.detach().reshape(slope.shape).to(slope.dtype)
         e = noise.reshape(self.n, *slope.shape)
         step = (curvature @ (scale * e).unsqueeze(-1)).squeeze(-1)
         loc = -step.mean(0)

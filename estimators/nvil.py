@@ -92,4 +92,5 @@ def _context(q: Distribution) -> Tensor:
     own = [one(value.detach(), q) for value in parameters(q).values()]
     rows = max(len(value) for value in own) if batch else 0  # one parameter alone may be shared by all rows
     flat = [value.reshape(*value.shape[:batch], value.shape[batch:].numel()) for value in own]
-    return torch.cat([value.expand(rows, *value.shape[1:]) if batch else value for value in flat], -1).clamp(-50, 50)
+    context = torch.cat([value.expand(rows, *value.shape[1:]) if batch else value for value in flat], -1)
+    return context.to(own[0].dtype).clamp(-50, 50)

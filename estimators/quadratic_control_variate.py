@@ -98,7 +98,7 @@ class QuadraticControlVariate(Estimator):
         model, shape = checked_state(self, state, Quadratic, q, q.event_shape.numel()), base.loc.shape
         if model is None:
             return fx.mean(0)
-        scale = base.scale.detach().reshape(*q.batch_shape, q.event_shape.numel())
+        scale = base.scale.detach().reshape(*q.batch_shape, q.event_shape.numel()).to(e.dtype)
         e = e.reshape(self.n, *scale.shape)
         step = model.times(scale * e)
         spread = model.trace() * scale - ((model.slope + step) * e).mean(0)

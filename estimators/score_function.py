@@ -108,6 +108,7 @@ def _optimal(estimator: Estimator, q: Distribution, x: Tensor, fx: Tensor) -> Te
     others = 1 - torch.eye(len(x), dtype=fx.dtype, device=fx.device)
     pairs = []
     for s, target in _scores(q, x):
+        s = s.to(fx.dtype)
         value, square = spread(fx, s), s.square()
         above = torch.tensordot(others, value * square, 1)  # sums over the others: a difference of sums would cancel
         below = torch.tensordot(others, square, 1)
