@@ -82,7 +82,8 @@ class Measurement:
     def bias_bound(self) -> float | None:
         """95 % upper bound on the Euclidean norm of the bias; None if it cannot be bounded.
 
-        It cannot if there is no exact or reference gradient, or if the variance seems infinite.
+        It cannot if there is no exact or reference gradient, if the variance seems infinite, or if all estimates were
+        equal although the estimator is not deterministic.
         """
         return self.summary.bias_bound
 

@@ -23,7 +23,7 @@ class GradientCheck:
     """Assertions on estimators. All noise comes from the seed, so a test always passes or always fails.
 
     Args:
-        root: the folder whose ``results/baselines`` holds the baselines.
+        root: the folder whose ``results/baselines`` holds the baselines, the files of accepted statistics.
     """
 
     def __init__(self, root: Path) -> None:
@@ -41,9 +41,10 @@ class GradientCheck:
     ) -> None:
         """Fail if the mean of the gradient estimates differs from the exact gradient.
 
-        Without a tolerance, this is a test of significance: an estimator that looks biased (p ≤ 0.01) is measured again
-        on fresh noise, with four times the replicates, and fails if p ≤ 4e-4 there. With a tolerance, it is a test of
-        equivalence: the 95 % upper bound on the bias may not exceed ``tolerance`` times the norm of the exact gradient.
+        If ``tolerance`` is None, this is a test of significance: an estimator that looks biased (p ≤ 0.01) is measured
+        again on fresh noise, with four times the replicates, and fails if p ≤ 4e-4 there. If a tolerance is given, it
+        is a test of equivalence: the 95 % upper bound on the bias may not exceed ``tolerance`` times the norm of the
+        exact gradient.
 
         Args:
             estimator: the estimator to test.
@@ -105,7 +106,8 @@ class GradientCheck:
         Args:
             estimator: the estimator to test.
             objective: the objective to test it on.
-            baseline: name of a baseline in ``results/baselines`` under the root, or the path of its file.
+            baseline: name of a baseline, a file of accepted statistics, in ``results/baselines`` under the root, or the
+                path of its file.
             replicates: number of replicates in the first stage; if None, a tenth of the baseline's number.
             margin: relative growth of the variance that passes; if None, 5 or 10 %, depending on estimator and
                 objective.

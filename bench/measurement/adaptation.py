@@ -22,7 +22,9 @@ ADAPT_RATE = 1e-2
 
 @dataclass(frozen=True)
 class Adaptation:
-    """The steps of an adaptation, their wall time, their evaluations of f, and the digest of the final state.
+    """An adaptation, in which an estimator's state learns: its steps, and the digest of the final state.
+
+    ``seconds`` is the wall time of all steps, ``f_evals`` the number of evaluations of f in them.
 
     ``settled`` says whether learning ended because it no longer paid, and not at the limit of its steps. An estimator
     without a state has no steps, and its digest and ``settled`` are None.
@@ -36,10 +38,12 @@ class Adaptation:
 
 
 def adapt_state(engine: Engine) -> Adaptation:
-    """Train the estimator's state, if it has one, on separate noise, then freeze it; return the ``Adaptation``.
+    """Train the estimator's state, if it has one, on separate noise, then freeze the state.
 
-    Learning stops after the settings' ``adapt_steps``, or at the end of a window in which the second moment of the
-    gradient was not at least 1 % lower than in the window before.
+    The state is what the estimator has learned. Return the ``Adaptation``, which tells how it learned.
+
+    Learning stops after the settings' ``adapt_steps``, or at the end of a window of steps in which the second moment of
+    the gradient was not at least 1 % lower than in the window before.
     """
     if engine.state is None:
         return Adaptation()

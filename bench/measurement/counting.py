@@ -17,7 +17,7 @@ COUNT_ROWS = 64
 def count_evaluations(engine: Engine, number: int = 0) -> tuple[float, float]:
     """Return the number of evaluations of f and of df/dx per estimate, counted in an extra call.
 
-    Calls with different ``number`` have different noise.
+    The ``engine`` holds the estimator and the objective. Calls with different ``number`` have different noise.
 
     Raises:
         InvalidIntegrand: f changes its samples in place.
@@ -72,7 +72,7 @@ def _points(x: Tensor, event_dims: int) -> int:
 
 
 def counted(f: Integrand, counter: Counter) -> Integrand:
-    """Return f with its evaluations counted. In a bound, each particle's log-joint counts as one evaluation."""
+    """Return f with its evaluations counted. If f is a bound, each particle's log-joint counts as one evaluation."""
 
     def watched(x: Tensor, inside: Integrand, event_dims: int) -> Tensor:
         value = inside(_Watch.apply(x, counter, event_dims))  # type: ignore[no-untyped-call]

@@ -77,12 +77,15 @@ def long_ladder(objective: Objective, device: str, replicates: int) -> Iterator[
 
 
 def blocks_in(rows: int) -> int:
-    """Return the number of equal blocks in a draw of ``rows`` replicates: 1, 2 or 4. Several have at least 256 each."""
+    """Return the number of equal blocks in a draw (batch) of ``rows`` replicates: 1, 2 or 4.
+
+    A block is a group of replicates that are summed together. If a draw has several, each has at least 256 replicates.
+    """
     return max(1, min(BLOCKS_PER_DRAW, rows // FIRST_DRAW))
 
 
 def draws(cell: Cell, replicates: int, device: str) -> list[int]:
-    """Return the replicates in each draw (batch) of a cell. The sum is ``replicates``, rounded up to whole draws.
+    """Return the replicates in each draw (batch) of a cell's run. The sum is ``replicates``, rounded up to whole draws.
 
     A deterministic estimator always returns the same gradient, so its run is a single draw of the smallest size.
     """
@@ -107,7 +110,10 @@ def take_until(replicates: int, sizes: Iterable[int]) -> list[int]:
 
 
 def spans(sizes: Sequence[int], size: int) -> list[range]:
-    """Return the spans of a run. A span is a range of draws that are reduced together; its blocks have equal size.
+    """Return the spans of a run. A span is a range of draws that are reduced together.
+
+    A draw is a batch of replicates. A draw consists of blocks, groups of replicates that are summed together; all
+    blocks of a span have equal size.
 
     ``sizes`` are the replicates in each draw, and ``size`` is the number of coordinates of theta.
     """
@@ -125,12 +131,17 @@ def spans(sizes: Sequence[int], size: int) -> list[range]:
 
 
 def starts(sizes: Sequence[int]) -> list[int]:
-    """Return the sums of the ``sizes`` before each one, followed by the sum of all."""
+    """Return the number of replicates before each draw (batch), followed by the number in all draws.
+
+    ``sizes`` are the replicates in each draw.
+    """
     return [0, *itertools.accumulate(sizes)]
 
 
 def tracked_rows(sizes: Sequence[int], size: int) -> int:
-    """Return how many leading replicates have all statistics: those in spans that start before ``TRACKED``.
+    """Return how many leading replicates have all statistics: all in the spans that start before ``TRACKED``.
+
+    A span is a range of draws (batches of replicates) that are reduced together.
 
     ``sizes`` are the replicates in each draw, and ``size`` is the number of coordinates of theta.
     """
@@ -141,7 +152,9 @@ def tracked_rows(sizes: Sequence[int], size: int) -> int:
 def slices(rows: int, points: int, objective: Objective, device: str) -> int:
     """Return the number of equal calls that compute a draw: a power of two, such that each call fits into the cache.
 
-    ``points`` is the number of points of q that the estimator holds at once, per row and batch element.
+    A draw is a batch of ``rows`` replicates.
+
+    ``points`` is the number of points of q that the estimator holds at once, per replicate and batch element.
     """
     count = 1
     while count < rows and rows * points * objective.row_elements > count * CALL[device]:
@@ -150,9 +163,10 @@ def slices(rows: int, points: int, objective: Objective, device: str) -> int:
 
 
 def noise_subject(cell: Cell, *, common: bool) -> dict[str, Any] | list[dict[str, Any]]:
-    """Return the identity that seeds a cell's noise: the objective's if noise is ``common``, otherwise the cell's.
+    """Return the identity that seeds a cell's noise: of the objective if noise is ``common``, else of the cell.
 
-    Common noise is shared by all estimators of an objective, so that they can be compared in pairs.
+    A cell is an estimator on an objective. Common noise is shared by all estimators of an objective, so that they can
+    be compared in pairs.
     """
     objective = identity(cell.objective)
     return objective if common else [identity(cell.estimator), objective]

@@ -39,9 +39,12 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 class Engine:
     """A cell prepared for measurement: the engine computes the gradients of any draw of the cell.
 
-    The gradients of a draw depend on cell, settings and draw number only, so every process can compute them.
+    A cell is an estimator on an objective; a draw is a batch of its replicates. The gradients of a draw depend on cell,
+    settings and draw number only, so every process can compute them.
 
     Args:
+        cell: the estimator and the objective.
+        settings: how the cell is measured; they name the dtype and the device.
         state: a learned state of the estimator, as the bytes that ``state_bytes`` returns; None for a fresh state.
         truncate_at: squared norm at which the gate's truncated series is cut off; None leaves that series out.
         problem: the problem at whose theta gradients are computed; None for the problem that the objective builds.
@@ -78,11 +81,15 @@ class Engine:
 
     @property
     def blocks(self) -> int:
-        """The number of blocks in all draws together."""
+        """The number of blocks (replicates that are summed together) in all draws (batches)."""
         return sum(map(blocks_in, self.sizes))
 
     def generator(self, stage: str, draw: int) -> Generator:
-        """Return the random generator of a draw, seeded by root seed, stage, owner of the noise and draw number."""
+        """Return the random generator of a draw, seeded by root seed, stage, owner of the noise and draw number.
+
+        A draw is a batch of replicates. The owner of the noise is the objective if its estimators share noise,
+        otherwise the cell, an estimator on an objective.
+        """
         if stage not in self._streams:
             root, learned = self.settings.seed, self.settings.adapt_seed
             if stage in ("init", "adapt") and learned is not None:
@@ -92,7 +99,7 @@ class Engine:
         return Generator(self.device).manual_seed(numbered_seed(self._streams[stage], draw))
 
     def freeze(self) -> None:
-        """Stop the estimator's state from learning, so that calls build no autograd graph for it."""
+        """Stop the estimator's state (what it learned) from learning, so that calls build no autograd graph for it."""
         if self.state is not None:
             self.state.requires_grad_(False)
 
@@ -105,11 +112,17 @@ class Engine:
         return buffer.getvalue()
 
     def draw_gradients(self, draw: int, stage: str = "measure") -> Tensor:
-        """Return the gradients of a draw, one row per replicate, ``[rows, size of theta]``."""
+        """Return the gradients of a draw (batch), one row per replicate, ``[rows, size of theta]``.
+
+        The ``stage``, such as "measure" or "pilot", seeds the noise.
+        """
         return torch.cat(self.parts(draw, stage), 1)
 
     def parts(self, draw: int, stage: str = "measure") -> list[Tensor]:
-        """Return the gradients of a draw for every tensor of theta, each ``[rows, size of the tensor]``."""
+        """Return the gradients of a draw (batch) for every tensor of theta, each ``[rows, size of the tensor]``.
+
+        A row is one replicate. The ``stage``, such as "measure" or "pilot", seeds the noise.
+        """
         return self.pull_back(self.own_gradients_in_slices(self.sizes[draw], self.generator(stage, draw)))
 
     def gradients(self, count: int, generator: Generator) -> Tensor:
@@ -150,11 +163,13 @@ class Engine:
 
     @functools.cached_property
     def origin(self) -> Origin:
-        """The pivots and units of the sums. They come from the first draw, so they are equal in every process."""
+        """The pivots and units of the sums. Both come from the first draw, so they are equal in every process."""
         return Origin.of(self.parts(0))
 
     def partials(self, draws: range, centre: Vector, exact: Vector | None) -> Iterator[tuple[Partial, str]]:
         """Yield the partial sums of every span in ``draws``, and digests of the span's draws for the fingerprint.
+
+        A draw is a batch of replicates, a span a range of draws that are reduced together.
 
         Only the first draws of the cell have digests. ``centre`` is a point near the mean gradient; ``exact`` is the
         exact gradient, or None if it is unknown. Both are ``[size of theta]``, float64.
@@ -207,7 +222,11 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
 
 
 def digest(parts: list[Tensor]) -> str:
-    """Return a digest of a draw's first gradients. ``parts`` holds one ``[rows, size]`` for every tensor of theta."""
+    """Return a digest of a draw's first gradients.
+
+    ``parts`` has the gradients ``[rows, size]`` for every tensor of theta, a row being one replicate of the draw
+    (batch).
+    """
     sha, size = hashlib.sha256(), sum(g.shape[1] for g in parts)
     rows = max(1, min(FINGERPRINT_ROWS, FINGERPRINT_NUMBERS // size))
     for g in parts:

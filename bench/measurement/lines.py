@@ -20,12 +20,12 @@ class Lost(Exception):
 
 
 def replicates_of(cell: Cell, settings: Settings) -> int:
-    """Return the number of replicates of a cell: the number in the settings, rounded up to whole draws."""
+    """Return the number of replicates of a cell: the number in the settings, rounded up to whole draws (batches)."""
     return sum(draws(cell, settings.replicates, settings.device))
 
 
 def run_of(cell: Cell, settings: Settings) -> str:
-    """Return the id of the run that measures a cell with these settings."""
+    """Return the id of the run that measures a cell (an estimator on an objective) with these settings."""
     dtype, device, seed, common = settings.dtype, settings.device, settings.seed, settings.common_noise
     rows = replicates_of(cell, settings)
     steps = settings.adapt_steps if cell.estimator.needs_state and settings.adapt_steps != ADAPT_STEPS else None
@@ -66,17 +66,20 @@ def head(cell: Cell, settings: Settings, kind: LineKind) -> Record:
 
 
 def skipped(head: Record, reason: str) -> Record:
-    """Return the record of a cell whose estimator does not fit its objective; it starts with ``head``."""
+    """Return the record of a cell whose estimator does not fit its objective; the record starts with ``head``."""
     return {**head, "outcome": Outcome.SKIPPED, "reason": message(reason)}
 
 
 def failed(head: Record, reason: str) -> Record:
-    """Return the record of work that failed; it starts with ``head``."""
+    """Return the record of work that failed; the record starts with ``head``, and ``reason`` says why."""
     return {**head, "outcome": Outcome.FAILED, "reason": message(reason)}
 
 
 def safely(work: Callable[[], Record], head: Record) -> Record:
-    """Do the work and return its record. If the work raises, return a record of the refusal or failure instead."""
+    """Do the work and return its record. If the work raises, return a record of the refusal or failure instead.
+
+    The record of a failure starts with ``head``.
+    """
     try:
         with set_apart():
             return work()
@@ -89,5 +92,5 @@ def safely(work: Callable[[], Record], head: Record) -> Record:
 
 
 def reason_of(error: Exception) -> str:
-    """Return an exception as the reason in a record: its message, with type and origin if this is no sentence."""
+    """Return an exception as the reason in a record: its message, with type and origin if it is no sentence."""
     return str(error) if isinstance(error, Lost | Ended | InvalidIntegrand | InvalidLoss) else described(error)

@@ -25,16 +25,21 @@ Spread = Callable[[Engine, Vector, Vector | None], Partials]
 
 
 def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
-    """Return the partial sums of a cell in block order, computed one after the other in this process."""
+    """Return the partial sums of a cell in block order, computed one after the other in this process.
+
+    A block is a group of gradients that are summed together. ``centre`` is a point near the mean gradient; ``exact`` is
+    the exact gradient, or None if it is unknown. Both are ``[size of theta]``, float64.
+    """
     return engine.partials(range(len(engine.sizes)), centre, exact)
 
 
 def measure_moments(
     engine: Engine, progress: OnProgress = ignore, spread: Spread = in_process, reference: Reference | None = None
 ) -> Record:
-    """Measure a cell and return its moments record.
+    """Measure the cell of an engine, an estimator on an objective, and return its moments record.
 
-    A ``reference`` stands in for the exact gradient if the objective has none. ``spread`` computes the partial sums.
+    A ``reference`` is a long run's mean gradient, and stands in for the exact gradient if the objective has none.
+    ``spread`` is the function that computes the partial sums.
 
     Raises:
         Lost: gradients were not finite.
@@ -75,8 +80,9 @@ def summarise_cell(
 ) -> tuple[Sums, Summary, str]:
     """Compute and sum up all gradients of a cell; return the sums, their summary and the cell's fingerprint.
 
-    The engine's state must have finished learning. Gradients are compared with the ``exact`` one, ``[size of theta]``,
-    or with the ``reference`` that stands in for it.
+    The engine's state must have finished learning. The gradients are compared with the ``exact`` gradient,
+    ``[size of theta]``, or with the ``reference`` that stands in for the exact gradient. If both are None, the bias is
+    not tested. ``spread`` is the function that computes the partial sums.
 
     Raises:
         Lost: gradients were not finite.
@@ -102,7 +108,7 @@ def shape_of(engine: Engine) -> dict[str, Any]:
 
 
 def fingerprint_of(engine: Engine) -> str:
-    """Return a cell's fingerprint, from its first draws alone; a whole measurement records an equal fingerprint."""
+    """Return a cell's fingerprint, from its first draws (batches); a whole measurement records an equal fingerprint."""
     adapt_state(engine)
     found = hashlib.sha256(_fingerprint_header(engine.settings))
     for number in range(min(FINGERPRINT_DRAWS, len(engine.sizes))):

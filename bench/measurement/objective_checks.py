@@ -71,14 +71,17 @@ class ObjectiveTrial:
         return self.first(torch.float64)
 
     def first(self, dtype: torch.dtype) -> Problem:
-        """Return the first problem built in a dtype. It is built only once, because a build may read much data."""
+        """Return the problem in a dtype. The problem is built only once, because a build may read much data."""
         if dtype not in self.built:
             self.built[dtype] = self.build(dtype)
         return self.built[dtype]
 
     @functools.cached_property
     def second(self) -> Problem:
-        """The problem in float64, built again. The check ``theta_through_q``, the last to use it, changes its theta."""
+        """The problem in float64, built again.
+
+        The check ``theta_through_q``, which changes the theta of this problem, is the last to use it.
+        """
         return self.build(torch.float64)
 
     @functools.cached_property
@@ -93,7 +96,7 @@ class ObjectiveTrial:
 
     @functools.cached_property
     def x(self) -> Tensor:
-        """Two samples of three rows, ``[2, 3, *batch, *event]``."""
+        """Two samples of each of three rows of q, ``[2, 3, *batch, *event]``."""
         return self.draw(self.rows, 2)
 
     @functools.cached_property
@@ -166,7 +169,10 @@ class ObjectiveTrial:
 
     @contextmanager
     def calling(self, what: str) -> Iterator[None]:
-        """Turn an exception or an exit of the objective's code into a fault with its line; ``what`` was called."""
+        """Turn an exception or an exit of the objective's code into a ``Fault`` that says where it was raised.
+
+        ``what`` names the function that is called.
+        """
         try:
             with set_apart():
                 yield
@@ -335,7 +341,7 @@ def repeated_build(trial: ObjectiveTrial) -> None:
 
 
 def theta_through_q(trial: ObjectiveTrial) -> None:
-    """Check that f depends on theta through the q that it is given, and in no other way."""
+    """Check that f depends on theta through the q that f is given, and in no other way."""
     advice = (
         "Its gradient would lack that part. Let q alone use these tensors; what f needs of them belongs in extra, or "
         "in the parameters of q"
@@ -356,7 +362,7 @@ def theta_through_q(trial: ObjectiveTrial) -> None:
 
 
 def exact_number(trial: ObjectiveTrial) -> None:
-    """Check that exact is one number, differentiable in the theta that it is given, where has_exact promises it."""
+    """If has_exact is True, check that exact returns one number, differentiable in the theta that exact is given."""
     if not trial.objective.has_exact:
         raise NotJudged("has_exact is False")
     if trial.problem.exact is None:
@@ -465,7 +471,10 @@ def exact_against_samples(trial: ObjectiveTrial) -> None:
 
 
 def size_of_a_row(trial: ObjectiveTrial) -> None:
-    """Check that one estimate fits into memory, and a declared row_elements is not far too small."""
+    """Check that one estimate fits into memory, and a declared row_elements is not far too small.
+
+    row_elements is the number of elements in the largest tensor of one estimate with one sample.
+    """
     declared = measured = trial.objective.row_elements
     if type(trial.objective).row_elements is not Objective.row_elements:
         with trial.calling("f"):
@@ -482,7 +491,10 @@ def size_of_a_row(trial: ObjectiveTrial) -> None:
 
 
 def reference(trial: ObjectiveTrial) -> None:
-    """Check that the reference estimator is unbiased and fits the objective."""
+    """Check that the reference estimator is unbiased and fits the objective.
+
+    A long run of this estimator stands in for an unknown exact gradient.
+    """
     estimator = trial.objective.reference_estimator
     if estimator is None or trial.objective.has_exact:
         raise NotJudged("no reference is measured")
@@ -493,7 +505,7 @@ def reference(trial: ObjectiveTrial) -> None:
 
 
 def gradient_of_f(trial: ObjectiveTrial) -> None:
-    """Check that f has a gradient at x, where ``differentiable`` promises it."""
+    """If the objective declares ``differentiable``, check that f has a gradient at x."""
     if not trial.objective.differentiable or not trial.x.is_floating_point():
         raise NotJudged("differentiable is False, or x holds integers")
     x = trial.x.clone().requires_grad_()

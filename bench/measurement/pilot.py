@@ -26,7 +26,10 @@ Look = Callable[[str, float, float, int], None]
 
 
 def pilot_head(cell: Cell, settings: Settings, target: PrecisionTarget) -> Record:
-    """Return the start of a pilot record: the keys known before the pilot runs. The run id depends on the target."""
+    """Return the start of a pilot record: the keys known before the pilot runs. The run id depends on the target.
+
+    The pilot is the run that finds how many replicates a cell needs for the precision in ``target``.
+    """
     line = head(cell, replace(settings, replicates=target.max_replicates), LineKind.PILOT)
     return {**line, "run": digest([line["run"], target.half_width]), "precision": target.half_width}
 
@@ -36,7 +39,11 @@ def run_pilot(
 ) -> Record:
     """Run a pilot and return its record, which holds the number of replicates that the cell needs.
 
-    This number is at most ``target.max_replicates``. The number of replicates in the settings is not used.
+    A cell is an estimator on an objective; ``target`` is the precision wanted for its variance. ``look`` is called
+    whenever the pilot checks its precision, with the cell's label, the half-widths reached and wanted, and the number
+    of replicates so far.
+
+    The number of replicates is at most ``target.max_replicates``. The number of replicates in the settings is not used.
 
     Raises:
         Lost: gradients were not finite.

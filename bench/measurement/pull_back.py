@@ -10,7 +10,7 @@ from estimators import parameters, totals
 
 
 class PullBack:
-    """The pull-back of gradients from q's own parameters to theta, for all rows together.
+    """The pull-back of gradients from q's own parameters to theta, for all rows (replicates) together.
 
     A parameter that is a known function of one tensor of theta is pulled back in closed form, any other by autograd.
 

@@ -23,7 +23,7 @@ from bench.stats.summary import Status
 
 
 def cell_of(objective: Objective) -> Cell | None:
-    """Return the cell that is measured as the reference of an objective.
+    """Return the cell whose mean gradient stands in for an objective's exact gradient: its reference.
 
     Return None if the objective has an exact gradient or names no reference estimator.
     """
@@ -32,7 +32,9 @@ def cell_of(objective: Objective) -> Cell | None:
 
 
 def settings_of(settings: Settings) -> Settings:
-    """Return the settings of a reference from those of a cell: the same number of replicates, in float64.
+    """Return the settings of a reference from the ``settings`` of a cell: equally many replicates, in float64.
+
+    The mean gradient of a reference stands in for an unknown exact gradient.
 
     A reference is more precise than the cells that it serves because its estimator uses more samples. With 8 samples a
     reference costs about as much as ten cells of two samples in float32, and one reference serves all cells of the
@@ -43,6 +45,8 @@ def settings_of(settings: Settings) -> Settings:
 
 def measure_reference(cell: Cell, settings: Settings, progress: OnProgress = ignore) -> Record:
     """Measure a reference and return its record. The cell comes from ``cell_of``, the settings from ``settings_of``.
+
+    A reference is a mean gradient that stands in for an unknown exact gradient.
 
     Raises:
         Lost: the estimator is biased, its gradients are not finite, or their variance seems to be infinite.
@@ -68,7 +72,7 @@ def measure_reference(cell: Cell, settings: Settings, progress: OnProgress = ign
 
 
 def read(line: Record) -> Reference | None:
-    """Return the reference that a reference record holds; None if it could not be measured."""
+    """Return the reference that a reference record holds; None if the reference could not be measured."""
     if line["outcome"] != Outcome.MEASURED:
         return None
     mean = np.asarray(line["mean"], dtype=np.float64)
@@ -82,7 +86,8 @@ def read(line: Record) -> Reference | None:
 def in_process(objective: Objective, settings: Settings) -> Reference | None:
     """Return the reference of an objective, measured once per process; None if ``cell_of`` finds no cell for it.
 
-    The settings must come from ``settings_of``.
+    A reference is a mean gradient that stands in for an unknown exact gradient. The settings must come from
+    ``settings_of``.
     """
     cell = cell_of(objective)
     if cell is None:

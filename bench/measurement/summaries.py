@@ -16,7 +16,7 @@ OnProgress = Callable[[int, int], None]
 
 
 def ignore(_done: int, _total: int) -> None:
-    """Ignore a report of progress."""
+    """Ignore a report of progress: the numbers of replicates done and in all."""
 
 
 def summarise_partials(
@@ -37,10 +37,10 @@ def summarise_partials(
         partials: the cell's partial sums in block order. They are requested one at a time: if the caller stops early,
             no more draws are made.
         centre: the point near the mean gradient, ``[size of theta]``, about which partial sums are taken.
-        replicates: number of rows in all partial sums together.
+        replicates: number of rows (replicates) in all partial sums together.
         looks: numbers of replicates at which to summarise, ascending; the last one ends the run.
-        exact: the exact gradient, ``[size of theta]``, or None.
-        reference: the Monte Carlo gradient that stands in for the exact one.
+        exact: the exact gradient, ``[size of theta]``; None if it is unknown.
+        reference: the Monte Carlo gradient that stands in for the exact one; None if there is none.
         progress: called after every partial sum.
 
     Raises:

@@ -21,7 +21,7 @@ TIMING_SECONDS = 0.2
 
 
 def measure_timing(cell: Cell, settings: Settings) -> Record:
-    """Time a cell and return its timing record. Nothing else should run at the same time.
+    """Time a cell (estimator on an objective) and return its timing record. Nothing else should run at the same time.
 
     A draw, that is, a batch of replicates, is computed in equal calls. The batch timing times one call of the largest
     draw: the largest in any study or, if the objective is the user's own, in this study, so that timing needs no more

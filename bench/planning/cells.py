@@ -18,7 +18,7 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Id of the cell, 16 hexadecimal digits."""
+        """Id of the cell, 16 hexadecimal digits, made of the identities of the estimator and the objective."""
         return cell_id(self.estimator, self.objective)
 
     @property
@@ -36,7 +36,10 @@ class Skip:
 
 
 def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tuple[list[Cell], list[Skip]]:
-    """Return the cells to measure and the pairs that do not fit together, objective by objective."""
+    """Return the cells to measure and the pairs that do not fit together, objective by objective.
+
+    A cell is an estimator on an objective.
+    """
     cells, skips = [], []
     for objective in objectives:
         for estimator in estimators:
@@ -49,7 +52,7 @@ def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tu
 
 
 def mismatch(estimator: Estimator, objective: Objective) -> str | None:
-    """Return why an estimator cannot be used on an objective, from declared facts alone; None if it can."""
+    """Return why an estimator cannot be used on an objective, from declared facts alone; None if it fits."""
     if reason := estimator.refuses(objective.family):
         return reason
     name = label(objective)

@@ -26,6 +26,9 @@ from bench.records.text import described, message
 def expand(selector: Selector, kind: Kind) -> list[Any]:
     """Return one instance for every point of a selector's parameter grid; the first parameter varies slowest.
 
+    A selector such as ``rloo:n=2,4`` names a class, an estimator or an objective as ``kind`` says, and values of its
+    parameters.
+
     Raises:
         UsageError: unknown name, parameter or value.
     """
@@ -40,7 +43,7 @@ def expand(selector: Selector, kind: Kind) -> list[Any]:
 
 
 def has_parameter(selector: Selector, kind: Kind, key: str) -> bool:
-    """Return whether the class that a selector names has a parameter ``key``."""
+    """Return whether the class that a selector (such as ``rloo:n=4``) names has a parameter ``key``."""
     return key in _parameters(load(selector, kind))
 
 
@@ -135,7 +138,7 @@ def _expected(hint: Any) -> str:
 
 
 def load(selector: Selector, kind: Kind) -> type:
-    """Return the class that a selector names.
+    """Return the class that a selector (such as ``rloo:n=4``) names: an estimator or an objective, as ``kind`` says.
 
     Raises:
         UsageError: there is no such class, or it is not a frozen dataclass of the right kind. The message lists every

@@ -69,7 +69,7 @@ class Made(Objective):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of what the fields do not tell, such as the numbers in theta."""
+        """Digests of the parts that the fields do not tell, such as the numbers in theta, by name."""
         return self.made.contents
 
     @property
@@ -78,11 +78,14 @@ class Made(Objective):
         return self.made.row_elements
 
     def remember_row_elements(self, count: int) -> None:
-        """Set the number of elements in the largest tensor of a row, so that it is not measured."""
+        """Set the number of elements in the largest tensor of one estimate, so that it is not measured."""
         self.made.remember_row_elements(count)
 
     def measured_row_elements(self, *, with_theta: bool = True) -> int:
-        """Return the number of elements in the largest tensor of one row, measured, rounded up to a power of two."""
+        """Return the measured number of elements in the largest tensor of one estimate, rounded up to a power of two.
+
+        The parameters of q count; the tensors of theta count if ``with_theta`` is True.
+        """
         return self.made.measured_row_elements(with_theta=with_theta)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
@@ -98,7 +101,7 @@ FACTS = (
 
 
 def fields_of(made: Made) -> dict[str, Any]:
-    """Return the fields of an objective that was made, name -> value: the arguments of the function."""
+    """Return the fields of an objective that was made, name -> value: the arguments of the function that made it."""
     return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}  # type: ignore[arg-type]
 
 

@@ -69,7 +69,7 @@ def _selectors(kind: Kind) -> BeforeValidator:
 
 
 class Spec(BaseModel):
-    """A study: every estimator on every objective, and how to measure them.
+    """A study: every estimator on every objective, and how to measure each such pair, a cell.
 
     Args:
         name: name of the study and of its folder under ``results``.
@@ -82,7 +82,7 @@ class Spec(BaseModel):
         timing: whether to time all cells at the end.
         common_noise: whether all estimators of an objective share their noise.
         adapt_steps: most steps in which the state of an estimator learns before it is measured.
-        estimators: selectors of the estimators to measure.
+        estimators: selectors, such as ``rloo:n=4``, of the estimators to measure.
         objectives: selectors of the objectives to measure them on.
     """
 
@@ -126,7 +126,10 @@ class Spec(BaseModel):
 
     @classmethod
     def of(cls, table: dict[str, Any], source: str = "") -> Spec:
-        """Return the spec with the keys in a table, or raise one ``UsageError`` that reports all errors."""
+        """Return the spec with the keys in a table, or raise one ``UsageError`` that reports all errors.
+
+        The message of the error begins with ``source``, the place where the table comes from.
+        """
         try:
             return cls(**table)
         except ValidationError as error:
@@ -143,7 +146,7 @@ class Spec(BaseModel):
         return Settings(**{name: getattr(self, name) for name in shared})
 
     def with_samples(self, samples: tuple[int, ...]) -> Spec:
-        """Return the spec with n set to ``samples`` for every estimator that has a parameter n and does not set it."""
+        """Return the spec with n set to ``samples`` for every estimator that has a parameter n and does not set n."""
         texts = tuple(map(str, samples))
         return self._completed("estimators", "n", lambda params: {"n": texts, **params})
 
@@ -194,7 +197,10 @@ class Spec(BaseModel):
         return _instances(self.estimators, "estimator"), _instances(self.objectives, "objective")
 
     def to_toml(self, folder: Path | None = None) -> str:
-        """Return the spec as TOML, without keys that are None; paths of users' files are relative to ``folder``."""
+        """Return the spec as TOML; keys that are None are left out.
+
+        Paths of users' files become relative to ``folder``; if it is None, they stay as they are.
+        """
         lines = []
         for key in type(self).model_fields:
             value = getattr(self, key)
@@ -230,9 +236,9 @@ def study(
 
     Args:
         path: a spec or a study folder; None for the default study.
-        estimators: selectors that replace the spec's estimators.
+        estimators: selectors, such as ``rloo:n=4``, that replace the spec's estimators.
         objectives: selectors that replace the spec's objectives.
-        samples: values of n for every estimator that has a parameter n and does not set it.
+        samples: values of n for every estimator that has a parameter n and does not set n; None for no change.
         out: the study folder; by default the folder of a ``spec.toml``, and results/NAME for any other spec.
         overrides: values that replace those in the spec, by key.
 

@@ -54,10 +54,11 @@ def run_id(
     common_noise: bool = True,
     adapt_steps: int | None = None,
 ) -> str:
-    """Return the id of a run of a cell, 16 hexadecimal digits.
+    """Return the id of a run (a measurement) of a cell, 16 hexadecimal digits.
 
-    ``replicates`` is the number of gradients in all draws (batches). ``adapt_steps`` is None for an estimator that does
-    not learn, and for the default number of steps.
+    ``cell`` is the id of the cell, an estimator on an objective. ``replicates`` is the number of gradients in all draws
+    (batches). ``common_noise`` says whether all estimators of the objective share noise. ``adapt_steps`` is None for an
+    estimator that does not learn, and for the default number of steps.
     """
     key: list[object] = [cell, dtype, device, seed, replicates]
     key += [] if common_noise else ["own noise"]

@@ -21,7 +21,7 @@ def value_text(value: object) -> str:
 
 
 def spelled(name: str, params: Mapping[str, object]) -> str:
-    """Return the selector with this name and these parameters as text."""
+    """Return the selector with this name and these parameters as text, such as ``rloo:n=4``."""
     return f"{name}:{','.join(f'{key}={value_text(value)}' for key, value in params.items())}" if params else name
 
 

@@ -11,7 +11,10 @@ Record = dict[str, Any]
 
 
 class LineKind(StrEnum):
-    """The kind of a record. A run has at most one record of each kind; a later record replaces an earlier one."""
+    """The kind of a record. A run has at most one record of each kind; a later record replaces an earlier one.
+
+    A run is one measurement, or one training run.
+    """
 
     MOMENTS = "moments"
     """Bias, variance and the other statistics of a cell's gradients."""

@@ -81,7 +81,7 @@ class Store:
 
 
 def read(folder: Path) -> list[Record]:
-    """Return the last record of each run and kind in a study folder, in the order of first appearance.
+    """Return the last record of each run (measurement) and kind in a study folder, in the order of first appearance.
 
     A record that a crash cut short is skipped. Anything else that is not a record counts as damage.
 

@@ -27,7 +27,7 @@ def printable(text: str) -> str:
 
 
 def message(text: str) -> str:
-    """Return the message of an exception as one printable line, without C++ frames and without a long rest."""
+    """Return the message of an exception as one printable line, without C++ frames. A long line is cut off."""
     line = printable(CPP_FRAMES.sub("", text))
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1].rstrip()}…"
 

@@ -33,10 +33,10 @@ class Unknown(Exception):
 class Comparison:
     """A comparison of the variances of a and b in one cell.
 
-    ``ratio`` is the variance of b over the variance of a, with its 95 % limits; None if a tail is heavy or nothing
-    varies. ``per_evaluation`` is the ratio after multiplying each variance by its estimator's number of evaluations of
-    f and of its gradient. ``p`` is corrected over all cells (Holm). ``noise`` is "same samples", "paired" or
-    "independent". ``word`` says which variance is lower.
+    ``ratio`` is the variance of b over the variance of a, with its 95 % limits ``ratio_low`` and ``ratio_high``; None
+    if a tail is heavy or nothing varies. ``per_evaluation`` is the ratio after multiplying each variance by its
+    estimator's number of evaluations of f and of its gradient. ``p`` is corrected over all cells (Holm). ``noise`` is
+    "same samples", "paired" or "independent". ``word`` says which variance is lower.
     """
 
     cell: str
@@ -58,9 +58,12 @@ class Comparison:
 
 
 def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Comparison], list[str], list[str]]:
-    """Return comparisons of the cells in both studies, the labels of cells in a alone, and those in b alone.
+    """Return comparisons of the cells in both studies, the labels of cells only in a, and labels of cells only in b.
 
-    If a cell has several runs, two with equal settings and replicates are compared, or else each study's longest.
+    A cell is an estimator on an objective.
+
+    If a cell has several runs, two with equal settings and replicates are compared, otherwise the longest run of each
+    study.
     """
     both = labelled([*a, *b])
     first, second = _by_cell(both[: len(a)]), _by_cell(both[len(a) :])
@@ -70,6 +73,8 @@ def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Compariso
 
 def of_estimators(records: Sequence[Record], a: str, b: str, names: Callable[[str, Record], bool]) -> list[Comparison]:
     """Return the comparisons of two estimators, one for each objective on which both were measured with equal settings.
+
+    Two cells (an estimator on an objective each) can be compared instead.
 
     Args:
         records: the records of one study.

@@ -44,7 +44,7 @@ class Curves:
         training_value: mean of the estimator's own values of the objective since the last checkpoint; NaN at the first.
         variance: variance of the gradient, or its lower limit if the tail is heavy; NaN if unknown.
         heavy: whether the variance is a lower limit.
-        lines: the record of each run.
+        lines: the record of each run, in the order of ``seeds``.
     """
 
     estimator: str
@@ -70,7 +70,10 @@ class Curves:
         return sum(line["outcome"] == Outcome.DIVERGED for line in self.lines)
 
     def at(self, evaluations: float) -> Array:
-        """Return each run's objective after a number of evaluations of f, ``[seeds]``, by linear interpolation."""
+        """Return each run's objective after a number of evaluations of f, ``[seeds]``, by linear interpolation.
+
+        ``evaluations`` is the number for one batch element, adaptation of a learned state included.
+        """
         place = float(np.interp(evaluations, self.evaluations, np.arange(self.evaluations.size)))
         before, after, part = self.value[:, int(place)], self.value[:, -int(-place // 1)], place % 1
         return before if part == 0 else np.where(np.isfinite(after), before + part * (after - before), after)
@@ -92,7 +95,7 @@ class Problem:
 
     @property
     def budget(self) -> float:
-        """Evaluations of f per batch element that every estimator has spent by the end."""
+        """Evaluations of f per batch element that every estimator has spent by the end: the least of all totals."""
         return min(float(c.evaluations[-1]) for c in self.curves)
 
     @property

@@ -52,6 +52,8 @@ BIASED = (BiasVerdict.BIASED, BiasVerdict.BIASED_WITHIN_TOL, BiasVerdict.DETERMI
 def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return a data frame with one row per run, in the order of the records.
 
+    A run is one measurement of an estimator on an objective.
+
     The columns are keys of the records and of their ``summary``, and these:
 
     - ``estimator``, ``objective``: labels with n and every field that differs among records (``bench.records.labels``);
@@ -116,7 +118,7 @@ def files(record: Mapping[str, Any]) -> str:
 
 
 def each(table: pd.DataFrame) -> list[Any]:
-    """Return the rows of a frame as named tuples, for reading one run at a time."""
+    """Return the rows of a frame, one per run, as named tuples."""
     return list(table.itertuples())
 
 

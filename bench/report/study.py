@@ -64,7 +64,8 @@ def write(folder: Path, records: Records, cost: str = "seconds", *, drawn: bool 
 def print_table(records: Records, console: Console, cost: str = "seconds", *, named: bool = False) -> None:
     """Print a study's tables, 100 characters wide or more; a narrower console gets fewer columns, a pipe plain text.
 
-    If ``named``, every pair that does not fit is printed with the reason; otherwise only their number is printed.
+    If ``named``, every estimator and objective that do not fit together are printed with the reason; otherwise only the
+    number of such pairs. ``cost`` is the unit of the cost of an estimate, "seconds" or "evaluations".
     """
     trained = _trained(records)
     if not trained or len(trained) < len(records):
@@ -78,5 +79,8 @@ def _trained(records: Records) -> Records:
 
 
 def prepared(records: Records, cost: str = "seconds") -> pd.DataFrame:
-    """Return the frame that tables and figures read: the runs with their prices and rank intervals."""
+    """Return the frame that tables and figures read: the runs with their prices and rank intervals.
+
+    ``cost`` is the unit of the price of an estimate, "seconds" or "evaluations".
+    """
     return ranked(priced(frame(records), cost), records)

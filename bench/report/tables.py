@@ -84,7 +84,7 @@ class Section(NamedTuple):
     Args:
         problem: the objective's label, with the settings that differ between the objective's problems.
         facts: family, dimension, replicates, norm of the exact gradient and unit of cost, in one line.
-        body: one row of cells per run, in the order of ``HEADER``.
+        body: one row of texts per run (measurement), in the order of ``HEADER``.
         advice: a sentence that recommends an estimator.
     """
 
@@ -103,9 +103,11 @@ def ordered(group: pd.DataFrame) -> pd.DataFrame:
 
 
 def sections(table: pd.DataFrame, *, terse: bool = False) -> list[Section]:
-    """Return the text of each problem in the order of the records, without problems whose runs were all skipped.
+    """Return the text of each problem, in the order of the records.
 
-    If ``terse``, for a terminal, the half-widths of variance intervals are in percent.
+    A problem is left out if all its runs (measurements) were skipped.
+
+    If ``terse``, as on a terminal, the half-widths of variance intervals are in percent.
     """
     groups = _run(table).groupby("problem", sort=False)
     return [_section(str(problem), ordered(group), terse=terse) for problem, group in groups]
@@ -239,8 +241,8 @@ def provenance(table: pd.DataFrame) -> str:
 def show(table: pd.DataFrame, console: Console, *, named: bool = False) -> None:
     """Print the study in the width of the console, the least important columns dropped if it is narrow.
 
-    If there are several problems, a table of the best estimators closes the study. If ``named``, every pair that does
-    not fit is printed with the reason; otherwise only their number is printed.
+    If there are several problems, a table of the best estimators closes the study. If ``named``, every estimator and
+    objective that do not fit together are printed with the reason; otherwise only the number of such pairs.
     """
     from rich.text import Text
 
@@ -280,7 +282,7 @@ def show_section(
     widths: Mapping[str, int],
     advice: str = "",
 ) -> None:
-    """Print one problem. A column in ``widths`` has at least the width given there and does not wrap."""
+    """Print one problem. A column named in ``widths`` has at least the width given there and does not wrap."""
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text

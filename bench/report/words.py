@@ -112,13 +112,13 @@ def bias(row: Any) -> str:
 
 
 def learning(row: Any) -> str:
-    """Return how a state was learned before it was measured: its steps, and the evaluations of f that they took."""
+    """Return how an estimator's state was learned before the measurement: the steps, and their evaluations of f."""
     still = ", still learning" if row.adapt_settled == 0 else ""
     return f"learned and frozen at this point: {count(row.adapt_steps)} steps, {count(row.adapt_f_evals)} f{still}"
 
 
 def remarks(row: Any) -> str:
-    """Return the reasons for caution with the numbers of a row, as text; empty if there are none."""
+    """Return the reasons for caution with the numbers of a run, a row of the frame; empty text if there are none."""
     if row.verdict in CONSTANT:
         return ""
     parts = [STATUSES[row.status]]

@@ -43,23 +43,30 @@ def look_schedule(maximum: int, first: int = 1000) -> list[int]:
 
 
 def half_width(summary: Summary) -> float:
-    """Return a variance's relative half-width, (high − low)/(2 variance); infinite if it is 0 or has no upper limit."""
+    """Return the relative half-width of a variance's interval, (high − low)/(2 variance).
+
+    It is infinite if the variance is 0 or has no upper limit.
+    """
     if summary.variance_high is None or not summary.variance:
         return inf
     return (summary.variance_high - summary.variance_low) / (2 * summary.variance)
 
 
 def is_precise(summary: Summary, target: float) -> bool:
-    """Tell whether the variance's relative half-width is at most `target` and its tail index is below 1/2 or None."""
+    """Tell whether a variance is known with the precision `target`, a relative half-width.
+
+    The relative half-width of its interval must be at most `target`, and its tail index below 1/2 or None (a discrete
+    tail).
+    """
     return half_width(summary) <= target and (summary.khat is None or summary.khat < 0.5)
 
 
 def planned_replicates(pilot: Summary, target: float) -> int:
     """Return the number of replicates that a fresh run needs for the relative half-width `target`, at least 1000.
 
-    It is `1.2 R (h/target)²`, for a pilot of R replicates whose variance has the relative half-width h. h includes the
-    effect of skewness and tail. If the pilot's h is infinite, the standard error of ln V̂ times the normal quantile is
-    used instead.
+    The number is `1.2 R (h/target)²`, for a pilot (a run made only to plan another) of R replicates whose variance has
+    the relative half-width h. h includes the effect of skewness and tail. If the pilot's h is infinite, the standard
+    error of ln V̂ times the normal quantile is used instead.
 
     Source: Stein (1945), Annals of Mathematical Statistics 16:243, for planning in two stages.
     """

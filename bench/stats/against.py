@@ -34,15 +34,19 @@ class Target:
         return float(np.linalg.norm(self.gradient))
 
     def distance(self, sums: Sums) -> Array:
-        """Return a run's mean gradient minus the target, `[size]`, without cancellation if the target is its centre."""
+        """Return a run's mean gradient minus the target, `[size]`.
+
+        There is no cancellation if the target is the point that was subtracted from all gradients, `sums.centre`.
+        """
         return sums.coordinate.mean + (sums.centre - self.gradient)
 
 
 def bias_fields(total: Total, target: Target, *, confidence: float, tolerance: float, significance: float) -> Fields:
     """Return the fields of a run's summary that are about the bias.
 
-    `tolerance` is the relative bias that counts as unbiased, `significance` the level of the test that finds a bias. A
-    run in which nothing varied is not tested. Its verdict is DEGENERATE unless the estimator is deterministic.
+    `confidence` is the level of the bounds, `tolerance` the relative bias that counts as unbiased, `significance` the
+    level of the test that finds a bias. A run in which nothing varied is not tested. Its verdict is DEGENERATE unless
+    the estimator is deterministic.
     """
     sums, V, R, reference = total.sums, total.V, total.R, target.reference
     delta = target.distance(sums)

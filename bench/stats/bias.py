@@ -65,8 +65,8 @@ def noise_terms(trace_square: float, replicates: int, reference: Reference | Non
         A = 2 (√trΣ²/√(R(R−1)) + √trΣ₀²/√(R₀(R₀−1)))²
         C = 4 (√trΣ²/R + √trΣ₀²/R₀)
 
-    Without a reference, the terms with index 0 are 0. √trΣ² is at least the largest eigenvalue of Σ. The Cauchy–Schwarz
-    inequality bounds the cross term of the two samples.
+    If there is no reference, the terms with index 0 are 0. √trΣ² is at least the largest eigenvalue of Σ. The
+    Cauchy–Schwarz inequality bounds the cross term of the two samples.
     """
     root, R = sqrt(trace_square), replicates
     a, c = root / sqrt(R * (R - 1)), root / R
@@ -189,7 +189,10 @@ def two_sample_sum_test(T: float, A: float) -> float:
 
 
 def combine(p_max: float, p_sum: float | None, p_projection: float | None, size: int) -> BiasTests:
-    """Return the tests with `p_bias = 3 min(p_max, p_sum, p_projection)`, at most 1; for `size` 1, p_bias is p_max."""
+    """Return the tests with `p_bias = 3 min(p_max, p_sum, p_projection)`, at most 1; for `size` 1, p_bias is p_max.
+
+    `size` is the number of coordinates of the gradient.
+    """
     if size == 1:
         return BiasTests(p_max, p_max, p_sum, p_projection)
     parts = [p for p in (p_max, p_sum, p_projection) if p is not None]
@@ -231,6 +234,6 @@ def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed:
 
 
 def replicates_needed(upper: float, allowed: float, replicates: int) -> float:
-    """Return `replicates (upper/allowed)²`: about the number that lowers the bound to `allowed` if there is no bias."""
+    """Return `replicates (upper/allowed)²`: about how many lower the bound to `allowed` if there is no bias."""
     ratio = upper / allowed if allowed > 0 else inf
     return replicates * (ratio * ratio)

@@ -20,7 +20,7 @@ REFUSED = frozenset({Status.DEGENERATE, *HEAVY})
 
 @dataclass(frozen=True, eq=False)
 class ComparedRun:
-    """The part of a run that a comparison needs.
+    """The part of a run (one measurement of an estimator on an objective) that a comparison needs.
 
     `block_rows` and `block_w` `[blocks]` are the number of gradients in each block and the sum of w over them. w is the
     squared distance of a gradient from the mean of its block, times rows/(rows − 1).
@@ -118,8 +118,8 @@ def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -
 def compare(a: ComparedRun, b: ComparedRun, *, common: bool, confidence: float = 0.95) -> LogRatio:
     """Return the log ratio of two runs' variances, paired if they have `common` noise in at least 8 equal blocks.
 
-    A variance without an upper limit still has a lower limit. The ratio then has only one limit, and this variance can
-    be called the higher one, but never the lower one.
+    If a variance has no upper limit, it still has a lower limit. The ratio then has only one limit, and this variance
+    can be called the higher one, but never the lower one.
     """
     rows = a.block_rows
     if common and rows.size >= 8 and np.array_equal(rows, b.block_rows):
@@ -209,8 +209,9 @@ def log_ratio_table(
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Return ln(V_i/V_j) `[n, n]` for the variances V of n runs, p-values `[n, n]`, and which runs can be ranked `[n]`.
 
-    The p-values are two-sided. A run whose tail is heavy, or in which nothing varied, cannot be ranked: its log ratios
-    are 0 and its p-values 1.
+    `common` says whether the runs used common noise; runs with equal blocks are then compared block by block. The
+    p-values are two-sided. A run whose tail is heavy, or in which nothing varied, cannot be ranked: its log ratios are
+    0 and its p-values 1.
     """
     n = len(runs)
     ranked = np.array([run.is_comparable for run in runs], dtype=np.bool_)
@@ -231,7 +232,8 @@ def rank_intervals(
     The rank of a run is at least 1 plus the number of runs with a significantly smaller variance, and at most n minus
     the number with a significantly larger one. `ratios` `[n, n]` are log ratios of the variances and `p` `[n, n]` their
     p-values, with a Bonferroni correction over the n(n−1)/2 pairs. All intervals hold together with probability
-    `confidence`. A run that is not `ranked` gets None and is not one of the n.
+    `confidence`. A run that is not `ranked` gets None and is not one of the n; if `ranked` is None, all runs are
+    ranked.
 
     Source: Mogstad, Romano, Shaikh & Wilhelm (2024), Review of Economic Studies.
     """

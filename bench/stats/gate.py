@@ -23,6 +23,8 @@ ALPHA_VARIANCE, ALPHA_BIAS = 5e-4, 4e-4
 class GateCell:
     """The statistics of a cell that the gate compares, from the baseline or a new run. Plain data.
 
+    A cell is an estimator on an objective, the baseline a file of accepted statistics.
+
     `cv2`, `kurtosis` and the tail index `khat` (None: discrete tail) describe the squared norms w whose mean is
     `variance`. `rho` is tr Σ²/variance², with Σ the covariance of one gradient. `truncated_mean` and `truncated_cv2`
     describe min(w, `truncated_at`). A variance up to `float_floor` may be rounding alone.
@@ -113,7 +115,7 @@ def truncated_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[f
     """Return the statistic z and the p-value of the one-sided test that the truncated mean grew by at most the margin.
 
     The truncated mean is the mean of min(w, c0), with w the squared norms and c0 the baseline's cut. The result is None
-    unless both cells were truncated at c0. The p-value is from the normal distribution. If the new w are r times the
+    unless both runs were truncated at c0. The p-value is from the normal distribution. If the new w are r times the
     baseline's, the truncated mean is at most r times the baseline's, so a variance within the margin implies a
     truncated mean within the margin. Truncation bounds the fourth moment, so even cells without a finite variance can
     be guarded.
@@ -140,9 +142,10 @@ def smallest_change(
 ) -> float | None:
     """Return the smallest growth of the variance that both stages find with this power; None if there is no test.
 
-    The growth is relative. `screening` and `confirming` are the replicates of the two stages. Squared norms of
-    gradients are assumed to be distributed like the baseline's, up to their scale. Of the plain and the truncated test,
-    the more sensitive one counts; if both are made, each has half the level.
+    The growth is relative. `screening` and `confirming` are the replicates of the two stages, and `cells` is the number
+    of cells over which the second stage's level `alpha` is corrected. Squared norms of gradients are assumed to be
+    distributed like the baseline's, up to their scale. Of the plain and the truncated test, the more sensitive one
+    counts; if both are made, each has half the level.
     """
     if base.variance == 0:
         return None
@@ -189,7 +192,9 @@ def smallest_bias(
 
 
 def gate_cell(base: GateCell, new: GateCell, margin: float) -> CellTest:
-    """Test whether the variance of one cell grew by more than the margin.
+    """Test whether the variance of one cell (an estimator on an objective) grew by more than the margin.
+
+    `base` has the cell's accepted statistics, from the baseline; `new` has the statistics of the new run.
 
     The p-value is `2 min(p_variance, p_truncated)`, at most 1, from the tests of the variance and of the truncated
     variance. It is p_truncated alone if the baseline's tail index is at least 0.7, and p_variance alone if nothing was
@@ -219,9 +224,9 @@ def _tail_note(base: GateCell, new: GateCell) -> str:
 
 
 def is_stale(base: GateCell, new: GateCell, margin: float, alpha: float) -> bool:
-    """Tell whether the variance is significantly below the baseline's variance divided by 1 + margin.
+    """Tell whether the new variance is significantly below the baseline's variance divided by 1 + margin.
 
-    A stale baseline causes a notice, never a failure.
+    `alpha` is the level of the test. A stale baseline causes a notice, never a failure.
     """
     if base.variance == 0 or new.variance == 0:
         return new.variance < base.variance

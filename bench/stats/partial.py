@@ -8,7 +8,7 @@ from bench.stats.series import Array, Moments
 
 @dataclass(frozen=True, eq=False)
 class Partial:
-    """The contribution of successive blocks of `rows` gradients each. Plain float64 numpy data, cheap to pickle.
+    """The partial sums of successive blocks of `rows` gradients each. Plain float64 numpy data, cheap to pickle.
 
     `index` is the number of the first block. `means` `[blocks, size]` are the mean gradients of the blocks minus the
     centre. `coordinate` has the moments of all gradients minus the centre, with M3 and M4 only if index < 32. `w` is
@@ -19,10 +19,10 @@ class Partial:
     tr Σ², with Σ the covariance of one gradient. `sample` holds some w if `w_top` does not reach down to the 99 %
     quantile.
 
-    With an exact gradient g*, `error` is the series `‖g_r − g*‖²`, `projection` is `g*·(g_r − g*)/‖g*‖²`, and `cosine`
-    is `cos(g_r, g*)`. `zero_rows` counts the gradients of norm 0, whose cosine is taken as 0. `nonfinite` counts the
-    gradients that are not finite. If the blocks are not `tracked`, `group_w`, `error`, `projection` and `cosine` are
-    missing, and `w` and `truncated` lack M3 and M4.
+    If there is an exact gradient g*, `error` is the series `‖g_r − g*‖²`, `projection` is `g*·(g_r − g*)/‖g*‖²`, and
+    `cosine` is `cos(g_r, g*)`. `zero_rows` counts the gradients of norm 0, whose cosine is taken as 0. `nonfinite`
+    counts the gradients that are not finite. If the blocks are not `tracked`, `group_w`, `error`, `projection` and
+    `cosine` are missing, and `w` and `truncated` lack M3 and M4.
     """
 
     index: int

@@ -49,8 +49,8 @@ def format_interval(low: float | None, high: float | None) -> str:
 def format_estimate(value: float | None, low: float | None, high: float | None) -> str:
     """Return `value ± half-width`, or `value [low, high]` for a lopsided interval; `≥ low` if that is all there is.
 
-    An interval is lopsided if `value` is more than a fifth of the half-width away from its middle. Without an upper
-    limit it is `[low, ∞)`.
+    An interval is lopsided if `value` is more than a fifth of the half-width away from the middle. If there is no upper
+    limit, the interval is `[low, ∞)`.
     """
     if low is None:
         return format_number(value)

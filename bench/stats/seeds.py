@@ -12,8 +12,8 @@ class SeedSummary(NamedTuple):
     """Results of runs with different seeds: their median, an interval for it, and the interquartile mean, `middle`.
 
     `low` and `high` are order statistics. They enclose the median of the runs' distribution with probability `level` at
-    least, whatever the distribution; for a single run, `level` is 0. With fewer than 6 `runs` they are the range of the
-    results, which is no 95 % interval.
+    least, whatever the distribution; for a single run, `level` is 0. If there are fewer than 6 `runs`, `low` and `high`
+    are the range of the results, which is no 95 % interval.
     """
 
     median: float
@@ -32,8 +32,8 @@ class SeedSummary(NamedTuple):
 def across_seeds(values: Array, confidence: float = 0.95) -> SeedSummary:
     """Summarise the results ``values`` ``[runs]`` of runs with different seeds.
 
-    The result of a diverged run must be infinite and counts as the worst; all infinite results must have one sign. With
-    fewer than 6 runs at the confidence 0.95, the interval is the range of the results, at a lower level.
+    The result of a diverged run must be infinite and counts as the worst; all infinite results must have one sign. If
+    there are fewer than 6 runs at the confidence 0.95, the interval is the range of the results, at a lower level.
 
     Source: order statistics, David & Nagaraja 2003 (Order Statistics, section 7.1); the interquartile mean, Agarwal et
     al. 2021 ("Deep reinforcement learning at the edge of the statistical precipice").

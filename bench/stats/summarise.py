@@ -27,11 +27,11 @@ def summarise(
     tolerance: float = 0.01,
     significance: float = 0.001,
 ) -> Summary:
-    """Return every interval, test and verdict of a run.
+    """Return every interval, test and verdict of a run, one measurement of an estimator on an objective.
 
     Args:
         sums: the sufficient statistics of the run.
-        exact: the exact gradient `[size]`, or None.
+        exact: the exact gradient `[size]`; None if it is unknown.
         dtype: the dtype in which the gradients were sampled.
         exact_error: norm of the error of `exact`.
         deterministic: whether the estimator was declared or shown to have no noise.
@@ -40,7 +40,7 @@ def summarise(
         reference: an independent Monte Carlo gradient in place of `exact`; its noise enters the bias bound and tests.
         confidence: level of every interval.
         tolerance: the relative bias that still counts as unbiased.
-        significance: level of the test that calls a cell BIASED; small, because a report holds many cells.
+        significance: level of the test that calls an estimator BIASED; small, because a report holds many such tests.
 
     Raises:
         ValueError: both `exact` and `reference` are given, or a shape, `dtype` or `confidence` does not fit.

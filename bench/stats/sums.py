@@ -19,11 +19,12 @@ class Sums:
     `centre`; `shape` has the moments, the third and fourth too, of the first 32 blocks. `w` has the moments of the
     squared distances of gradients from their block's mean, times rows/(rows − 1), and `group_w` those of each parameter
     tensor. `w_top`, `group_top` and `error_top` are the largest values of the series, largest first. `block_rows` and
-    `block_w` `[blocks]` are the rows and the sum of w of each block, for comparisons under common noise. `traces` are
-    estimates of tr Σ², with Σ the covariance of one gradient. `martingale_T`, `martingale_Q` and `martingale_terms`
-    belong to the sum test of the bias. `cut` is the 99 % quantile of w. With the exact gradient g* and gradients g,
-    `error` has the moments of ‖g − g*‖², `projection` of g*·(g − g*)/‖g*‖² and `cosine` of cos(g, g*). `zero_rows`
-    counts the gradients that are 0. `truncated` has the moments of min(w, `truncate_at`).
+    `block_w` `[blocks]` are the number of gradients and the sum of w of each block, for comparisons under common noise.
+    `traces` are estimates of tr Σ², Σ being the covariance of one gradient. `martingale_T`, `martingale_Q` and
+    `martingale_terms` belong to the sum test of the bias. `cut` is the 99 % quantile of w. If there is an exact
+    gradient g*, and g is a gradient, `error` has the moments of ‖g − g*‖², `projection` of g*·(g − g*)/‖g*‖² and
+    `cosine` of cos(g, g*). `zero_rows` counts the gradients that are 0. `truncated` has the moments of min(w,
+    `truncate_at`).
 
     `error`, `projection`, `cosine`, `zero_rows`, the series of groups, and the skewness and kurtosis of `w` and
     `truncated` cover the first `followed` gradients. If the run is longer, `block_error`, `block_projection` and

@@ -119,11 +119,11 @@ class Profile:
     """Profile likelihood of a generalised Pareto law with shape k (positive: heavy) and scale σ, on grids of θ = −k/σ.
 
     `x` `[n]` are the exceedances in ascending order; the largest must be positive. Given θ, the likeliest k is the mean
-    of ln(1 − θ x) over x. It is computed at `NODES` points only, and interpolated between them. That works because
-    σ(θ), which is −k/θ, is the mean of ∫₀ˣ dt/(1 − θ t), a Stieltjes function: it is analytic without zeros, except on
-    its cut, the real θ ≥ 1/x_max. So ln σ is analytic in the strip |Im ln(1/x_max − θ)| < π. The polynomial in
-    ln(1/x_max − θ) through the values of ln σ at Chebyshev's points has an error that falls by a factor of 1.7 per
-    node. The grids are Zhang and Stephens'.
+    of ln(1 − θ x) over x. This mean is computed at `NODES` points only, and interpolated between them. The
+    interpolation works because σ(θ), which is −k/θ, is the mean of ∫₀ˣ dt/(1 − θ t), a Stieltjes function: it is
+    analytic without zeros, except on its cut, the real θ ≥ 1/x_max. So ln σ is analytic in the strip |Im ln(1/x_max −
+    θ)| < π. The polynomial in ln(1/x_max − θ) through the values of ln σ at Chebyshev's points has an error that falls
+    by a factor of 1.7 per node. The grids are Zhang and Stephens'.
 
     Source: Zhang & Stephens (2009), Technometrics 51:316.
     """
@@ -151,7 +151,7 @@ class Profile:
     def fit(self) -> tuple[float, float]:
         """Return the shape k and the scale σ of the generalized Pareto fit.
 
-        They follow from the posterior mean of the ratio −k/σ, which is computed on a grid of 30 + ⌊√n⌋ points.
+        Both follow from the posterior mean of the ratio −k/σ, which is computed on a grid of 30 + ⌊√n⌋ points.
         """
         theta, _, log_likelihood = self.grid(self.points)
         weights = np.exp(log_likelihood - log_likelihood.max())

@@ -38,7 +38,7 @@ class Total:
 
     @classmethod
     def of(cls, sums: Sums, dtype: str, *, deterministic: bool = False, finite_support: bool = False) -> Total:
-        """Return a run's total variance; it has no tail index if rounding or few distinct values explain the tail.
+        """Return a run's total variance, with no tail index if rounding or few distinct values explain the tail.
 
         Whether a tail is heavy for certain is judged by the squared distances from a fixed centre, if the run has them.
         Distances from the mean of a block mislead: one huge gradient makes all others of its block look far away.

@@ -49,7 +49,15 @@ def upwards(objective: Objective) -> bool:
 
 
 class Trainee:
-    """A training run in progress: the weights, the state of the estimator, and the optimizers of both."""
+    """A training run in progress: the weights, the state of the estimator, and the optimizers of both.
+
+    The state is what the estimator has learned.
+
+    Args:
+        cell: the estimator and the objective.
+        how: the settings of the training.
+        seed: seed of the weights, the minibatches and the noise.
+    """
 
     def __init__(self, cell: Cell, how: Training, seed: int) -> None:
         self.cell, self.how, self.seed = cell, how, seed
@@ -82,7 +90,11 @@ class Trainee:
         self.adapted, self.adaptations = Counter(event_dims=len(q.event_shape)), 0
 
     def generator(self, stage: str, index: int = 0, device: torch.device | str | None = None) -> Generator:
-        """Return the random generator of a stage, seeded equally for all estimators, so that they share the noise."""
+        """Return the random generator of a stage, seeded equally for all estimators, which share the noise.
+
+        The stage, such as "training", and ``index`` tell streams of noise apart. If ``device`` is None, it is the
+        device of the training.
+        """
         seed = draw_seed(self.seed, f"{LineKind.TRAINING} {stage}", identity(self.cell.objective), index)
         return Generator(device or self.device).manual_seed(seed)
 
@@ -159,7 +171,7 @@ class Trainee:
         return loss.detach().mean().item()
 
     def adapt(self, problem: Problem, q: Distribution) -> None:
-        """Let the estimator's state learn for one step, from separate noise."""
+        """Let the estimator's state (what it has learned) learn for one more step, from separate noise."""
         assert self.state is not None
         r = rows(q, 1)
         f = counted(problem.integrand(r), self.adapted)
@@ -216,7 +228,10 @@ class Trainee:
                     sharp[name].copy_(t)
 
     def variance(self, step: int) -> Summary | None:
-        """Summarise the gradient at the current weights, as in ``bench run``; None if a gradient is not finite."""
+        """Summarise estimates of the gradient at the current weights; None if an estimate is not finite.
+
+        The statistics are computed as in ``bench run``.
+        """
         try:
             ((_, summary),) = summarise_draws(self.engine(), f"{LineKind.TRAINING} variance at step {step}")
         except Lost:

@@ -54,9 +54,9 @@ class Point(NamedTuple):
 
 
 def annotate(figure: Figure, points: dict[Axes, list[Point]], lines: Mapping[Axes, Steps] | None = None) -> None:
-    """Write each text in the first free one of eight places around its marker; leave it out if no place is free.
+    """Write each text in the first free one of eight places around its marker; omit the text if no place is free.
 
-    The figure's layout must be final. Texts keep clear of ``lines`` too.
+    The figure's layout must be final. Texts also keep clear of ``lines``, given by their corners in data coordinates.
     """
     scale = 72 / figure.dpi
     for ax, wanted in points.items():

@@ -85,7 +85,8 @@ def window(problem: Problem) -> tuple[float, float]:
     """Return the limits of the objective's axis.
 
     The limits include the medians of all estimators after the first tenth of the checkpoints, and the final intervals.
-    The limit on the worse side is beyond the starting value by at most a third of the way from it to the best value.
+    The limit on the worse side is beyond the starting value by at most a third of the way from the starting value to
+    the best value.
     """
     upwards = 1.0 if problem.maximise else -1.0
     paths = [upwards * np.array([across_seeds(column).median for column in c.value.T]) for c in problem.curves]
@@ -175,7 +176,11 @@ def mosaic(stack: Array) -> Array:
 
 
 def looks(found: Sequence[Curves]) -> dict[str, Style]:
-    """Return a style per estimator label: its name's style, with another dash and marker for a name shown before."""
+    """Return the style of each estimator label: the style of the estimator's name.
+
+    If several labels share a name, as ``rloo:n=2`` and ``rloo:n=4`` do, each after the first gets another dash and
+    marker.
+    """
     of_name = styles([c.name for c in found])
     chosen: dict[str, Style] = {}
     seen: dict[str, int] = {}
