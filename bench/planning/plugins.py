@@ -99,7 +99,8 @@ class _Folder(MetaPathFinder):
             self.path += [entry for entry in sys.path if entry not in self._outside and entry not in self.path]
         top, importer = name.partition(".")[0], globals or {}
         place = None if level else self._place(top, str(importer.get("__package__") or ""))
-        if place is None or importer.get("__name__") == f"{place}.{top}":  # a file may have the name of a package
+        is_package = "__path__" in importer  # it may import itself; a file may have the name of a package it imports
+        if place is None or (importer.get("__name__") == f"{place}.{top}" and not is_package):
             return builtins.__import__(name, globals, locals, fromlist or (), level)
         found = builtins.__import__(f"{place}.{name}", globals, locals, fromlist or ())
         return found if fromlist else sys.modules[f"{place}.{top}"]

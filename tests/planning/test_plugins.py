@@ -111,6 +111,15 @@ def test_a_file_of_a_package_may_import_the_files_beside_it(tmp_path):
     assert code_digest(type(cls.__name__, (cls,), {"__module__": cls.__module__})()) != before
 
 
+@pytest.mark.parametrize("init", ["from pkg.base import setup\nsetup(3)", "import pkg.base as base\nbase.SCALE = 3"])
+def test_a_package_that_imports_itself_has_its_modules_once(tmp_path, init):
+    write(tmp_path / "pkg", "from pkg.base import get\ndef scale(): return get()", 1, "Mine")
+    (tmp_path / "pkg" / "__init__.py").write_text(init)
+    base = "SCALE = 1\ndef setup(s):\n    global SCALE\n    SCALE = s\ndef get(): return SCALE"
+    (tmp_path / "pkg" / "base.py").write_text(base)
+    assert scale(load(parse(f"{tmp_path}/pkg/est.py::Mine"), "estimator")) == 3
+
+
 def test_a_name_of_a_file_may_be_that_of_a_package_it_imports(tmp_path):
     write(tmp_path, "def scale(): return 5", 1, "Mine")
     text = (tmp_path / "est.py").read_text()
