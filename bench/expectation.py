@@ -109,7 +109,7 @@ class Expectation(Objective):
         name: str = "expectation",
     ) -> None:
         data = (data,) if isinstance(data, Tensor) else tuple(data)
-        whole = _checked(q, f, log_joint, theta, data, batch_size)
+        whole = _checked(q, f, log_joint, theta, particles, exact, data, batch_size)
         parts = _Parts(q, whole, cast(Any, theta), exact, data, batch_size or (len(data[0]) if data else 0), particles)
         self._set(name=name, _parts=parts, maximise=maximise, bound=f is None, particles=particles)
         problem, own = self._trial()
@@ -118,6 +118,12 @@ class Expectation(Objective):
         axes = len(own.batch_shape) + len(own.event_shape)
         self._set(_parts=replace(found, axes=axes, is_summed=exact is None and _is_enumerable(own)))
         problem, own = self._trial()
+        if used := _also_in(parts.f, parts.theta, own, problem):
+            warnings.warn(
+                f"f uses {used}, which is in theta, and not only through q. What is measured is the gradient through "
+                "q: f sees the numbers that you gave, as constants.",
+                stacklevel=2,
+            )
         self._set(differentiable=_is_differentiable(problem, own), relaxable=_is_relaxable(problem, own))
         self._set(has_exact=problem.exact is not None)
         self._set(reference_estimator=None if self.has_exact else _reference(problem, own, self.differentiable))
@@ -269,19 +275,25 @@ def _converted(t: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
 # Arguments ------------------------------------------------------------------------------------------------------------
 
 
-def _checked(q: Any, f: Any, log_joint: Any, theta: Any, data: tuple[Any, ...], batch_size: Any) -> Function:
+def _checked(
+    q: Any, f: Any, log_joint: Any, theta: Any, particles: Any, exact: Any, data: tuple[Any, ...], batch_size: Any
+) -> Function:
     """Return f or the log-joint, whichever is given; raise ``ValueError`` for arguments of the wrong kind."""
-    for name, function in (("q", q), ("f", f), ("log_joint", log_joint)):
+    for name, function in (("q", q), ("f", f), ("log_joint", log_joint), ("exact", exact)):
         if function is not None and not callable(function):
             raise ValueError(f"{name} must be a function (got a {type(function).__name__}).")
     if (f is None) == (log_joint is None):
         raise ValueError(f"Expectation takes either f or log_joint (got {'neither' if f is None else 'both'}).")
+    if particles is not None and log_joint is None:
+        raise ValueError(f"particles belong to a bound: give log_joint in place of f (got particles={particles!r}).")
     if not isinstance(theta, nn.Module):
         named = isinstance(theta, Mapping) and theta and all(isinstance(t, Tensor) for t in theta.values())
         if not named:
+            kinds = sorted({type(t).__name__ for t in theta.values()}) if isinstance(theta, Mapping) else []
+            held = f"a dict of {', '.join(kinds) or 'nothing'}" if isinstance(theta, Mapping) else type(theta).__name__
             raise ValueError(
                 "theta must be a module or a dict of named tensors, as in theta={'logits': torch.zeros(3)} "
-                f"(got {'an empty dict' if isinstance(theta, Mapping) and not theta else f'a {type(theta).__name__}'})."
+                f"(got {held})."
             )
         whole = [name for name, t in theta.items() if not t.is_floating_point()]
         if whole:
@@ -291,6 +303,10 @@ def _checked(q: Any, f: Any, log_joint: Any, theta: Any, data: tuple[Any, ...], 
     if not all(isinstance(t, Tensor) and t.dim() for t in data) or len({len(t) for t in data}) > 1:
         raise ValueError("data must hold tensors whose first axes have the same length.")
     most = len(data[0]) if data else 0
+    if batch_size is not None and not data:
+        raise ValueError(
+            f"batch_size is the number of rows of data in a batch: give data (got batch_size={batch_size!r})."
+        )
     if batch_size is not None and (not isinstance(batch_size, int) or not 1 <= batch_size <= most):
         raise ValueError(
             f"batch_size must be a whole number from 1 to {most}, the rows of the data (got {batch_size!r})."
@@ -333,6 +349,21 @@ def _used(problem: Problem, q: Distribution, given: Any) -> tuple[str, ...]:
     return tuple(name for name in theta if name not in unused)
 
 
+def _also_in(f: Function, theta: Any, q: Distribution, problem: Problem) -> str:
+    """Return what of theta f uses itself, in words, or nothing: found in the graph of f(x) or in what f closes over."""
+    given = dict(theta.named_parameters()) if isinstance(theta, nn.Module) else dict(theta)
+    trained = {name: t for name, t in given.items() if t.requires_grad}
+    with torch.enable_grad():
+        fx = _values(problem, q)(_samples(q))
+    if trained and isinstance(fx, Tensor) and fx.requires_grad:
+        found = torch.autograd.grad(fx.sum(), list(trained.values()), allow_unused=True)
+        used = [name for name, g in zip(trained, found, strict=True) if g is not None and name in problem.theta]
+        return ", ".join(used)
+    closed = inspect.getclosurevars(f) if inspect.isfunction(f) else None
+    held = [*closed.nonlocals.values(), *closed.globals.values(), *(f.__defaults__ or ())] if closed else []
+    return ", ".join(name for name, t in given.items() if any(t is each for each in held))
+
+
 # f on the axes on the left --------------------------------------------------------------------------------------------
 
 
@@ -367,7 +398,10 @@ def _mapping(problem: Problem, q: Distribution) -> str | None:
                 found = call()
                 if found is None:
                     raise TypeError("f returned None. Add a `return`")
-                return torch.as_tensor(found).double()
+                found = torch.as_tensor(found)
+                if found.is_complex():
+                    raise TypeError("f returned complex numbers. Return real ones")
+                return found.double()
         except Exception as error:
             return error
 
@@ -393,13 +427,14 @@ def _mapping(problem: Problem, q: Distribution) -> str | None:
             f"f returned shape {list(whole.shape)} for samples of shape {list(x.shape)}: expected {list(expected)}, "
             "one value per sample and batch element."
         )
-    if agree(tried(lambda: vmap(f)(points).reshape(expected)), single):
+    mapped = tried(lambda: vmap(f)(points).reshape(expected))
+    if agree(mapped, single) and not fits:
         return "vmap"
-    why = f"fails on the axes on the left ({_said(whole)})" if isinstance(whole, Exception) else "mixes the samples"
+    why = f"f fails on the axes on the left ({_said(whole)})" if isinstance(whole, Exception) else "f mixes its samples"
     warnings.warn(
-        f"f {why}, so it is called for each sample alone: 10,000 samples take about {1e4 * seconds:.1g} s. Let f keep "
-        "all axes on the left, [..., *batch, *event] -> [..., *batch].",
-        stacklevel=3,
+        f"{why}, so it is called for each sample alone: 10,000 samples take about {1e4 * seconds:.1g} s. Let f keep "
+        "all axes on the left, [..., *batch, *event] -> [..., *batch], and compute each value from its own sample.",
+        stacklevel=4,
     )
     return "loop"
 
@@ -429,7 +464,10 @@ def _value_shape(problem: Problem, q: Distribution) -> torch.Size:
 def _slope(f: Function, x: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return f(x) and df/dx, or None if f has no gradient at x."""
     x = x.detach().clone().requires_grad_()
-    fx = f(x)
+    try:
+        fx = f(x)
+    except Exception:  # as ``x.numpy()`` raises, which works without a graph
+        return None
     if not isinstance(fx, Tensor) or not fx.requires_grad:
         return None
     (g,) = torch.autograd.grad(fx.sum(), x, allow_unused=True)

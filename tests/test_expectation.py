@@ -6,6 +6,7 @@ import math
 import re
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -191,7 +192,8 @@ def test_f_that_fails_on_the_axes_on_the_left_is_mapped():
 
 
 def test_f_that_mixes_the_samples_is_mapped():
-    e = small(f=lambda x: quadratic(x) - quadratic(x).mean() * 0.5)
+    with pytest.warns(UserWarning, match="f mixes its samples, so it is called for each sample alone"):
+        e = small(f=lambda x: quadratic(x) - quadratic(x).mean() * 0.5)
     one = exact_gradient(e, e.build())[0]
     assert one == pytest.approx(exact_gradient(small(), small().build())[0] / 2, rel=1e-6)
 
@@ -205,6 +207,24 @@ def test_f_that_cannot_be_mapped_at_once_is_called_for_each_sample_with_a_warnin
     p = LOGITS.double().sigmoid()
     rest = (p * 0.55**2 + (1 - p) * 0.45**2)[1:].sum()
     assert exact_gradient(e, e.build())[0] == pytest.approx((p[0] * (0.55**2 + rest)).item(), rel=1e-6)
+
+
+def test_theta_in_f_is_warned_of():
+    net, inputs = network(4, 3), torch.randn(5, 4)
+    with pytest.warns(UserWarning, match=r"f uses 0\.weight, 0\.bias, which is in theta, and not only through q"):
+        Expectation(
+            lambda n: Independent(Bernoulli(logits=n(inputs)), 1), lambda x: x.sum(-1) + net(inputs).sum(-1), net
+        )
+    for point in (LOGITS, LOGITS.clone().requires_grad_()):
+        with pytest.warns(UserWarning, match="f uses logits, which is in theta"):
+            small(theta={"logits": point}, f=lambda x, point=point: quadratic(x) * (1 + point.sum()))
+
+
+def test_black_boxes_in_numpy_are_served():
+    e = small(f=lambda x: np.square(x.numpy() - 0.45).sum(-1))
+    assert (e.differentiable, e.relaxable) == (False, False)
+    assert exact_gradient(e, e.build())[0] == pytest.approx(exact_gradient(small(), small().build())[0], rel=1e-6)
+    assert measure(RLOO(n=4), e, replicates=256).verdict != "BIASED"
 
 
 def test_a_bound_and_its_particles():
@@ -250,7 +270,7 @@ def test_data_are_given_in_batches_and_training_draws_minibatches():
 
 
 def test_every_check_of_an_objective_passes():
-    for e in (small(), small(theta={"logits": torch.zeros(40)}), small(f=lambda x: quadratic(x) - quadratic(x).mean())):
+    for e in (small(), small(theta={"logits": torch.zeros(40)})):
         check_own(e, CHECKS)
 
 
@@ -287,7 +307,11 @@ WRONG = [
     ({"f": None}, "takes either f or log_joint (got neither)"),
     ({"log_joint": quadratic}, "takes either f or log_joint (got both)"),
     ({"theta": None}, "theta must be a module or a dict of named tensors"),
-    ({"theta": {}}, "(got an empty dict)"),
+    ({"theta": {}}, "(got a dict of nothing)"),
+    ({"theta": {"logits": LOGITS.numpy()}}, "(got a dict of ndarray)"),
+    ({"exact": 1.5}, "exact must be a function (got a float)"),
+    ({"particles": 4}, "particles belong to a bound: give log_joint in place of f (got particles=4)"),
+    ({"f": lambda x: x.sum(-1) * 1j}, "f returned complex numbers"),
     ({"theta": {"logits": torch.ones(3, dtype=torch.int64)}}, "theta['logits'] must hold floating-point numbers"),
     ({"theta": {"logits": LOGITS, "spare": LOGITS}}, "q does not depend on theta['spare']"),
     ({"q": lambda t: Bernoulli(logits=t["logits"].detach())}, "q does not depend on theta"),
@@ -297,7 +321,8 @@ WRONG = [
     ({"f": lambda x: x.nonsense()}, "f fails on samples of shape [3, 2, 3]: AttributeError"),
     ({"f": lambda x: None}, "f returned None"),
     ({"data": (torch.ones(3), torch.ones(4))}, "data must hold tensors whose first axes have the same length"),
-    ({"batch_size": 2}, "batch_size must be a whole number from 1 to 0"),
+    ({"batch_size": 2}, "batch_size is the number of rows of data in a batch: give data (got batch_size=2)"),
+    ({"data": torch.ones(3, 1), "batch_size": 4}, "batch_size must be a whole number from 1 to 3"),
     ({"theta": nn.ReLU()}, "has no parameter that requires gradients"),
 ]
 

@@ -4,7 +4,9 @@ Docstrings, comments, formatting and the version of Python do not count. These d
 
 - the class and every definition of ``estimators`` and ``bench.objectives`` that it reaches, in any module;
 - for a user's class, its module and every module of its folder or package that is imported from there;
-- for each of these modules, the files that a text in it names, as in ``folder / "table.csv"``;
+- for each of these modules, the files that a text in it names, in the folder of the module, in its parent, in the
+  working folder, or in a folder that another text names: ``folder / "data" / "table.csv"``;
+- the files that a field of a user's instance names;
 - the name of anything else that is imported.
 
 The code is read, never run. A name counts as used wherever it appears, even if a local variable hides it.
@@ -35,8 +37,22 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def code_digest(*instances: object) -> str:
-    """Return a digest, 16 hexadecimal digits, of the version ``NOISE`` and the code behind the instances' classes."""
-    return digest([*(_class_digest(type(instance)) for instance in instances), NOISE])  # type: ignore[arg-type]
+    """Return a digest, 16 hexadecimal digits, of the version ``NOISE`` and the code behind the instances' classes.
+
+    If a field of a user's instance names a file, as ``table="values.csv"`` does, the content of the file counts too.
+    """
+    files = [content for each in instances if not _is_ours(type(each).__module__) for content in _field_files(each)]
+    return digest([*(_class_digest(type(each)) for each in instances), NOISE, *files])  # type: ignore[arg-type]
+
+
+def _field_files(instance: object) -> list[str]:
+    """Return digests of the files that an instance's fields name, in the folder of its class or the working folder."""
+    file = getattr(sys.modules.get(type(instance).__module__), "__file__", None)
+    folders = [Path.cwd(), *([Path(file).parent] if file else [])]
+    texts = (
+        [value for value in vars(instance).values() if isinstance(value, str)] if hasattr(instance, "__dict__") else []
+    )
+    return [content for text in texts for folder in folders if (content := _content(folder, text))]
 
 
 @functools.cache
@@ -136,11 +152,20 @@ class _Code:
         for binding in packages.union(*file.imports.values()):
             for name in used if binding.name == "*" and _is_ours(binding.module) else {binding.name}:
                 yield from ((_join(*binding), target) for target in self.resolved(_Ref(binding.module, name)))
+        package = module if self.paths[module].name == "__init__.py" else module.rpartition(".")[0]
         for text in file.texts:
-            if all(part.isidentifier() for part in text.split(".")):
-                yield from ((text, target) for target in self.resolved(_Ref(text)) if isinstance(target, _Ref))
-            if content := _content(self.paths[module].parent, text):
-                yield text, content
+            name = _join(package, text.lstrip(".")) if text.startswith(".") else text
+            if name and all(part.isidentifier() for part in name.split(".")):
+                yield from ((text, target) for target in self.resolved(_Ref(name)) if isinstance(target, _Ref))
+        folder = self.paths[module].parent
+        folders = [folder, folder.parent, Path.cwd()]
+        folders += [
+            inside for text in sorted(file.texts) for inside in (folder / text, Path(text)) if _is_folder(inside)
+        ]
+        for text in file.texts:
+            for number, place in enumerate(folders):
+                if content := _content(place, text):
+                    yield f"{number} {text}", content
 
     def file(self, module: str) -> _File | None:
         """Return what the file of a module that is ours or the user's holds; None for any other module."""
@@ -206,6 +231,14 @@ def _find(module: str, root: Path) -> Path | None:
     path = root.joinpath(*module.split("."))
     files = (path / "__init__.py", path.with_name(f"{path.name}.py"))
     return next((file for file in files if module and file.is_file()), None)
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether a text that may be anything names a folder, and not the folder that it is looked up in."""
+    try:
+        return path.name not in ("", "..") and path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _content(folder: Path, name: str) -> str:

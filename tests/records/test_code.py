@@ -315,6 +315,13 @@ def test_modules_and_files_that_a_text_names_count(users):
     reading = f"from pathlib import Path\nTABLE = Path(__file__).parent / 'data/table.csv'\n{USER}"
     found = [users(reading, {"data/table.csv": text} if text else {}) for text in ("1,2", "1,3", "")]
     assert len(set(found)) == 3
+    parts = reading.replace("'data/table.csv'", "'data' / 'table.csv'")
+    assert users(parts, {"data/table.csv": "1,2"}) != users(parts, {"data/table.csv": "1,3"})
+    dotted = USER.replace("from helper", "from .helper").replace("import math", "import importlib\nimport math")
+    dotted += "\nimportlib.import_module('.other', __package__)\n"
+    package = {"pkg/__init__.py": "", "pkg/mine.py": dotted, "pkg/helper.py": HELPER}
+    one, two = (users(files=package | {"pkg/other.py": f"x = {x}"}, where="pkg.mine:Mine") for x in (1, 2))
+    assert one != two
     assert found[0] == users(reading, {"data/table.csv": "1,2", "data/other.csv": "5"})
     odd = f"ODD = '', '.', 'data', '/dev/zero', 'a\\0b', '{'x' * 5000}', 'no.such', 'estimators'\n{USER}"
     assert users(odd) == users(odd)
@@ -338,6 +345,13 @@ def test_what_a_star_takes_from_our_packages_counts(users, monkeypatch, tmp_path
         return users("from estimators import *\n" + USER.replace("RLOO, ", ""))
 
     assert digest(1) != digest(2)
+
+
+def test_a_file_that_a_field_names_counts(users):
+    field = USER.replace("    n: int = 2\n", "    n: int = 2\n    table: str = 'none'\n")
+    where = "mine.py::Mine:table=values.txt"
+    one, two, again = (users(field, {"values.txt": text}, where) for text in ("1", "2", "1"))
+    assert one == again != two
 
 
 def test_a_statement_that_fills_a_table_of_ours_counts(ours):
