@@ -36,8 +36,8 @@ def refuse_unseen(q: Distribution) -> None:
     A score function is the first term alone. Examples are Uniform, the scale of Pareto and a shifted Exponential. An
     end that exists only in the limit, such as that of a shifted LogNormal, has density 0 and counts for nothing.
 
-    A Poisson of rate 0 is always 0, but the derivative is ``f(1) - f(0)``. It is refused where the rate is a leaf of
-    the graph. If a differentiable function gives 0, as a relu does, then its own derivative there is 0.
+    A Poisson of rate 0 is always 0, but the derivative is ``f(1) - f(0)``. It is refused unless the rate itself has
+    the derivative 0 in the leaves of its graph, as a dead relu has.
     """
     if any(_moves(end) for end in _ends(q)):
         raise UnsupportedFamily(
@@ -46,18 +46,17 @@ def refuse_unseen(q: Distribution) -> None:
         )
     if isinstance(inner(q), Poisson) and _has_zero(q):
         raise UnsupportedFamily(
-            "A Poisson of rate 0 has a derivative, but the score function never sees a count above 0. "
+            "A Poisson of rate 0 has a derivative, but this estimator never sees a count above 0. "
             "Use MeasureValued or GO, or keep the rates above 0, as with rate.clamp_min(1e-6)."
         )
 
 
 def _has_zero(q: Distribution) -> bool:
-    """Return whether a rate of a Poisson, itself a trained leaf or a view of one, is 0."""
+    """Return whether a rate of a Poisson is 0 and has a derivative other than 0 in a leaf of its graph."""
     rate = parameters(q)["rate"]
     if transformed() or rate.is_meta:  # then no value can be looked at
         return False
-    leaf = rate if rate.is_leaf else rate._base
-    return leaf is not None and leaf.is_leaf and leaf.requires_grad and not one(rate.detach(), q).all()
+    return rate.requires_grad and not one(rate.detach(), q).all() and _moves(torch.where(rate == 0, rate, 0))
 
 
 def _ends(q: Distribution) -> list[Tensor | float]:

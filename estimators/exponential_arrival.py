@@ -11,6 +11,7 @@ from estimators._checks import at_least, evaluate_path, holds, positive
 from estimators._noise import uniform
 from estimators._protocol import Estimator, Integrand, Refusal, State
 from estimators._rows import one, parameters
+from estimators._supports import refuse_unseen
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class ExponentialArrival(Estimator):
     grad is the gradient in the rate, through y. Biased: g estimates the gradient of a different objective, E[f(y)]. As
     the temperature goes to 0, y becomes the count itself: the bias vanishes, and the variance grows without limit.
     Needs df/dx and an f that is defined between whole numbers; the value of the loss also estimates E[f(y)]. Raises
-    ``Refusal`` if, at the given rate, a count exceeds ``arrivals`` with a probability above 0.001. Cost: n evaluations
-    of f, n of its gradient.
+    ``Refusal`` if, at the given rate, a count exceeds ``arrivals`` with a probability above 0.001, or if the rate is
+    exactly 0 and has a derivative. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: number of samples.
@@ -61,6 +62,7 @@ class ExponentialArrival(Estimator):
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         self.check(q)
+        refuse_unseen(q)
         rate = parameters(q)["rate"]
         highest = one(rate.detach(), q).amax() if rate.numel() else rate.new_zeros(())
         if holds(torch.special.gammainc(torch.full_like(highest, self.arrivals + 1), highest) > 1e-3, self):
@@ -69,6 +71,8 @@ class ExponentialArrival(Estimator):
                 f"Use ExponentialArrival(arrivals={int(highest + 5 * highest.sqrt()) + 5}), MeasureValued or RLOO."
             )
         u = uniform(Size((self.n, self.arrivals, *q.batch_shape, *q.event_shape)), rate, generator)
-        times = u.log().neg().cumsum(1) / rate
+        times = u.log().neg().cumsum(1) / rate.clamp_min(
+            1e-17
+        )  # rarer arrivals are none: their derivative would be 0/0
         y = ((1 - times) / self.temperature).sigmoid().sum(1)
         return evaluate_path(self, f, y).mean(0)

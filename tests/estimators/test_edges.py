@@ -119,10 +119,16 @@ def test_a_single_category_has_the_gradient_0(estimator, family, name):
 # A rate of 0
 
 
-@pytest.mark.parametrize("estimator", [RLOO(n=4), ScoreFunction(n=2), ScoreFunction(n=3, baseline="optimal")], ids=repr)
-def test_scores_of_a_rate_of_0_are_refused(estimator):
+@pytest.mark.parametrize(
+    "estimator",
+    [RLOO(n=4), ScoreFunction(n=2), ScoreFunction(n=3, baseline="optimal"), ExponentialArrival()],
+    ids=repr,
+)
+def test_a_rate_of_0_with_a_derivative_is_refused_by_an_estimator_that_sees_no_count_above_0(estimator):
     rate = leaf(0.0, 2.0)
-    for q in (Poisson(rate), Poisson(rate.expand(3, 2)), Independent(Poisson(rate), 1)):
+    weight = t([1.0, 1.0], [0.0, 1.0])
+    made = (rate, rate.expand(3, 2), rate.view(-1), 2 * rate, rate[torch.tensor([1, 0])], rate.clone(), rate @ weight)
+    for q in (*map(Poisson, made), Poisson(rate.clamp_min(0)), Independent(Poisson(rate), 1)):
         with pytest.raises(UnsupportedFamily, match=r"never sees a count above 0\. Use MeasureValued or GO"):
             estimator(lambda x, q=q: x.sum(-1) if q.event_shape else x, q, seeded())
 
@@ -133,12 +139,25 @@ def test_differences_serve_a_rate_of_0(estimator):
     torch.testing.assert_close(gradient(estimator, lambda x: x, Poisson(rate), rate), t(1.0, 1.0))
 
 
+@pytest.mark.parametrize("rate", [torch.relu, torch.nn.functional.softplus, torch.exp, torch.square])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("estimator", [RLOO(n=4), GO(), MeasureValued(), ExponentialArrival()], ids=repr)
-def test_one_dead_unit_of_a_relu_leaves_the_step_finite(estimator):
-    level = leaf(-0.3, 2.0)
-    (g,) = torch.autograd.grad(estimator(lambda x: x**2, Poisson(level.relu()), seeded()).sum(), level)
+def test_one_dead_unit_leaves_the_step_finite(estimator, dtype, rate):
+    """A rate of 0 by a function whose derivative is 0, too."""
+    level = torch.tensor([0.0 if rate is torch.square else -2000.0, 1.5], dtype=dtype, requires_grad=True)
+    (g,) = torch.autograd.grad(estimator(lambda x: x**2, Poisson(rate(level)), seeded()).sum(), level)
     assert g.isfinite().all()
     assert g[0] == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_exponential_arrivals_of_tiny_rates_are_finite(dtype):
+    rate = torch.tensor([1e-30, 1e-18, 1e-16, 1e-12, 2.0], dtype=dtype, requires_grad=True)
+    loss = ExponentialArrival()(lambda x: x, Poisson(rate), seeded())
+    assert torch.equal(loss[:4], torch.zeros(4, dtype=dtype))
+    (g,) = torch.autograd.grad(loss.sum(), rate)
+    assert torch.equal(g[:4], torch.zeros(4, dtype=dtype))
+    assert g[4] > 0
 
 
 def test_the_density_of_a_count_of_0_has_a_derivative_at_a_rate_of_0():
