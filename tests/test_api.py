@@ -8,9 +8,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Bernoulli, Normal
 
-from bench import Measurement, measure, objectives
+from bench import Expectation, Measurement, measure, objectives
 from bench.measurement.lines import Lost
+from bench.measurement.objective_checks import CHECKS, check_own
 from bench.planning.user_code import Ended
 from bench.stats.printing import format_variance
 from bench.stats.summary import HEAVY
@@ -45,6 +47,28 @@ def test_the_interval_holds_the_closed_form():
     assert abs(m.variance - exact) < 3 * half  # 3 half-widths of a 95 % interval: z = 5.9
     groups = m.summary.groups
     assert groups["mean"]["variance"] + groups["log_scale"]["variance"] == pytest.approx(m.variance, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("q", "f", "start", "right"),
+    [
+        (lambda t: Bernoulli(logits=t["t"]), lambda x: x, 0.3, lambda t: t.sigmoid() * (1 - t.sigmoid())),
+        (lambda t: Normal(t["t"], 1.0), lambda x: x.square(), 1.0, lambda t: 2 * t),
+    ],
+)
+def test_theta_may_be_a_single_number(q, f, start, right):
+    """A theta of shape [] has gradients of shape []."""
+    start = torch.tensor(start)
+    problem = Expectation(q, f, {"t": start})
+    check_own(problem, CHECKS)
+    m = measure(RLOO(n=4), problem, replicates=500)
+    assert m.record["shapes"] == {"t": []}
+    assert m.mean["t"].shape == ()
+    assert m.variance > 0
+    assert m.verdict != "BIASED"
+    if problem.has_exact:
+        torch.testing.assert_close(m.exact["t"].float(), right(start), rtol=1e-5, atol=0.0)
+        torch.testing.assert_close(measure(Enumeration(), problem).mean["t"].float(), right(start), rtol=1e-5, atol=0.0)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not():

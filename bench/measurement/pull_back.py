@@ -33,6 +33,7 @@ class PullBack:
         A slice has the replicates of one call, as gradients at q's own parameters, each ``[rows of the slice, ...]``.
         """
         own = [g[0] if len(g) == 1 else torch.cat(g) for g in zip(*slices, strict=True)]
+        rows = len(own[0])
         out: list[Tensor | None] = [None] * len(self.theta)
         pulled: list[tuple[int, Tensor | None]] = [(k, pull(own[i])) for i, k, pull in self.closed]
         if self.made:
@@ -42,8 +43,8 @@ class PullBack:
             pulled += enumerate(torch.autograd.grad(self.outputs, self.theta, cotangents, **how))
         for k, g in pulled:
             if g is not None:
-                out[k] = g.flatten(1) if (before := out[k]) is None else before + g.flatten(1)
-        rows = len(own[0])
+                g = g.reshape(rows, self.theta[k].numel())
+                out[k] = g if (before := out[k]) is None else before + g
         return [own[0].new_zeros(rows, t.numel()) if g is None else g for g, t in zip(out, self.theta, strict=True)]
 
 

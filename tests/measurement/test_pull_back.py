@@ -96,3 +96,17 @@ def test_gradients_come_tensor_by_tensor_in_the_order_of_theta():
         assert torch.equal(b, scale)
         assert torch.equal(unused, torch.zeros(5, 3))
         assert torch.equal(a, loc)
+
+
+def test_gradients_of_a_single_number_go_through_every_route():
+    """Theta of shape [], in closed form and by autograd: one column each."""
+    theta = {name: torch.tensor(0.5, requires_grad=True) for name in ("held", "elementwise", "other")}
+    q = Normal(theta["held"], theta["elementwise"].exp())
+    g = torch.arange(4.0)
+    held, elementwise, other = PullBack(q, theta)([(g, g)])
+    assert held.tolist() == [[0.0], [1.0], [2.0], [3.0]]
+    torch.testing.assert_close(elementwise, g.unsqueeze(1) * theta["elementwise"].detach().exp())
+    assert torch.equal(other, torch.zeros(4, 1))
+    both = Normal(theta["held"] * theta["elementwise"], 1.0)
+    pulled = PullBack(both, theta)([(g,)])
+    torch.testing.assert_close(torch.cat(pulled, 1), torch.stack([g / 2, g / 2, 0 * g], 1))
