@@ -42,7 +42,7 @@ class LearnedRelaxation(State):
     def forward(self, y: Tensor) -> Tensor:
         """Return the network's output, ``[...]``, for relaxed samples y, ``[..., inputs]``; 0 at first.
 
-        The moving average of the value is not contained.
+        The caller adds the moving average of the value.
         """
         inner, bias = 2 * self.inner, self.bias - self.inner.sum(0)  # applied to 2 y - 1, without computing it
         return (y.to(inner.dtype) @ inner + bias).tanh() @ self.outer + self.offset

@@ -41,9 +41,12 @@ FACTS = {
 
 
 def wrong_declarations(owner: Objective | type[Objective]) -> list[str]:
-    """Return what is wrong with the declared facts of an objective or its class: sentences without their subject.
+    """Return what is wrong with the declared facts of an objective or its class; an empty list if nothing is wrong.
 
-    Facts that only an instance knows (properties, and fields without a default) count as right in a class.
+    Each entry is a sentence without its subject, such as "does not declare dim, ...".
+
+    If ``owner`` is a class, facts that only an instance knows (properties, and fields without a default) count as
+    right.
     """
     fields: set[str] = {f.name for f in dataclasses.fields(owner)} if dataclasses.is_dataclass(owner) else set()
     wrong = list[str]()

@@ -33,14 +33,15 @@ class Problem:
         q: maps theta to the distribution q, of batch shape ``[*batch]``, built as a user would build it.
         integrand: maps q to the function f, which may be a ``Bound``. f may depend on theta only through this q.
         exact: maps theta to E_q[f], averaged over the batch: a differentiable scalar. None if no exact value is known.
-        extra: named tensors that only f uses, such as a decoder's weights. Training differentiates f in them, but their
-            gradient is not measured.
+        extra: named tensors that only f uses, such as a decoder's weights. Training differentiates f in these tensors,
+            but this gradient is not measured.
         minibatch: maps i = 0, 1, 2 ... to the problem on minibatch i of the data, which shares theta and extra with
             this problem. All minibatches have the same batch shape. Only training uses them; if None, every step trains
             on this problem itself.
-        held_out: the problem on data that no minibatch contains, with theta and extra shared. None without such data.
+        held_out: the problem on data that no minibatch contains; it shares theta and extra with this problem. None if
+            there is no such data.
         pictures: maps a random generator to pictures for people to look at: named tensors ``[..., h, w]`` of grey
-            levels from 0 to 1, whose leading axes say how the images are laid out. None without pictures.
+            levels from 0 to 1, whose leading axes say how the images are laid out. None if there are no pictures.
     """
 
     theta: Theta
@@ -54,7 +55,7 @@ class Problem:
 
 
 class Objective(PlainFields, abc.ABC):
-    """An expectation E_{x~q}[f(x)] whose gradient is to be estimated.
+    """An expectation E_{x~q}[f(x)], whose gradient in theta, the parameters behind q, is to be estimated.
 
     A subclass is a frozen dataclass. Its fields (numbers, strings and tuples) are its identity. Its class attributes
     declare facts, so that planning can read them without computing anything.
@@ -87,15 +88,16 @@ class Objective(PlainFields, abc.ABC):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of the files named in fields, keyed by field. In the identity, each replaces its field's value."""
+        """Digests of the files named in fields, by field. In the objective's identity they replace the fields' values."""
         return {}
 
     @property
     def row_elements(self) -> int:
-        """Number of elements in the largest tensor of one estimate with one sample; it decides the size of batches.
+        """Number of elements in the largest tensor of one estimate with one sample.
 
-        If a subclass does not declare it, two trial calls measure it, once for each instance. An objective whose trial
-        call raises counts as ``dim``: the measurement that follows raises too, and is reported.
+        The number limits how many estimates are computed at a time. If a subclass does not declare the number, two
+        trial calls measure it, once for each instance. If a trial call raises, the number is ``dim``: the measurement
+        that follows raises too, and is reported.
         """
         if MEASURED not in self.__dict__:
             try:
@@ -107,7 +109,8 @@ class Objective(PlainFields, abc.ABC):
     def measured_row_elements(self, *, with_theta: bool = True) -> int:
         """Return the measured number of elements in the largest tensor of one estimate, rounded up to a power of two.
 
-        The parameters of q count and, ``with_theta``, the tensors of theta: every estimate has gradients at them.
+        The parameters of q count and, if ``with_theta`` is True, the tensors of theta: every estimate has gradients at
+        these tensors.
         """
         problem = self.build()
         q = problem.q(problem.theta)
@@ -115,21 +118,21 @@ class Objective(PlainFields, abc.ABC):
         return largest_of_a_row(q, problem.integrand, held)
 
     def remember_row_elements(self, count: int) -> None:
-        """Set the number of elements in the largest tensor of one estimate, so that it is not measured."""
+        """Set ``row_elements`` to ``count``, so that it is not measured."""
         self.__dict__[MEASURED] = count
 
     @abc.abstractmethod
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
 
     def restarted(self, seed: int) -> Self:
         """Return the objective with other initial weights and another order of minibatches.
 
-        Seed 0 returns this objective. An objective without random initial weights returns itself for every seed.
+        If ``seed`` is 0, or the objective has no random initial weights, the result is this objective.
         """
         return self
 
 
 def is_own(objective: Objective) -> bool:
-    """Return whether an objective is the user's own: its class is not of this package."""
+    """Return whether an objective is the user's own: whether its class is defined outside of ``bench.objectives``."""
     return not f"{type(objective).__module__}.".startswith("bench.objectives.")

@@ -21,8 +21,8 @@ class BernoulliQuadratic(Objective):
     ``p = sigmoid(logits)``
     ``E f = sum_j p_j (1 - target)^2 + (1 - p_j) target^2``
 
-    theta is ``logits``, ``[dim]``. Exact value: closed form. On bits f is affine, so estimators that are exact for
-    affine f look better here than elsewhere. Bad arguments raise ``ValueError``.
+    The gradient is taken in theta: ``logits``, ``[dim]``. Exact value: closed form. On bits f is affine, so estimators
+    that are exact for affine f look better here than elsewhere. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of bits, at least 1.
@@ -46,7 +46,7 @@ class BernoulliQuadratic(Objective):
         finite(self, "target", "logit")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
         target = torch.tensor(self.target, dtype=dtype, device=device)
 
         def q(theta: Theta) -> Distribution:

@@ -22,10 +22,10 @@ class BetaMoment(Objective):
     ``b = exp(log_concentration0)``
     ``E f = sum_j Gamma(a_j + power) Gamma(a_j + b_j) / (Gamma(a_j) Gamma(a_j + b_j + power))``
 
-    theta is ``log_concentration1`` and ``log_concentration0``, ``[dim]`` each. Exact value: closed form. f is defined
-    for all x > 0. torch's pathwise gradient is an approximation: for a single sample it is off by up to 0.5 %, and with
-    the default arguments the mean of Reparameterization is off by 7e-5 of the gradient. Bad arguments raise
-    ``ValueError``.
+    The gradient is taken in theta: ``log_concentration1`` and ``log_concentration0``, ``[dim]`` each. Exact value:
+    closed form. f is defined for all x > 0. torch's pathwise gradient is an approximation: for a single sample it is
+    off by up to 0.5 %, and with the default arguments the mean of Reparameterization is off by 7e-5 of the gradient.
+    Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of random coordinates, at least 1.
@@ -52,7 +52,7 @@ class BetaMoment(Objective):
         positive(self, "concentration1", "concentration0")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
 
         def q(theta: Theta) -> Distribution:
             a, b = theta["log_concentration1"].exp(), theta["log_concentration0"].exp()

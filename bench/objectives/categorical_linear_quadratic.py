@@ -21,9 +21,9 @@ class CategoricalLinearQuadratic(Objective):
     ``p_i = softmax(logits_i)``
     ``E f = a.p + (b.p)^2 + sum_i sum_c p_ic b_ic^2 - (sum_c p_ic b_ic)^2``
 
-    theta is ``logits``, ``[dim, classes]``. The seed draws the logits, ``sqrt(dim) a`` and ``sqrt(dim) b`` as standard
-    normals; the factors keep E f of order 1 for every dim. Exact value: closed form. f is quadratic, so ReinMax is
-    unbiased here, but straight-through estimators are not. Bad arguments raise ``ValueError``.
+    The gradient is taken in theta: ``logits``, ``[dim, classes]``. The seed draws the logits, ``sqrt(dim) a`` and
+    ``sqrt(dim) b`` as standard normals; the factors keep E f of order 1 for every dim. Exact value: closed form. f is
+    quadratic, so ReinMax is unbiased here, but straight-through estimators are not. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of one-hot variables, at least 1.
@@ -49,7 +49,7 @@ class CategoricalLinearQuadratic(Objective):
         return self.dim * self.classes
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
         # Drawn in float64 on the CPU, then converted: the problem is the same in every dtype and on every device.
         draws = torch.randn((3, self.row_elements), generator=Generator().manual_seed(self.seed), dtype=torch.float64)
         a, b = (draws[1:] / math.sqrt(self.dim)).to(device, dtype).unbind()

@@ -20,9 +20,9 @@ class CategoricalPolynomial(Objective):
     ``p_i = softmax(logits_i)``
     ``E f = (1/dim) sum_i p_i0 |1 - target|^power + p_i1 |target|^power``
 
-    theta is ``logits``, ``[dim, 2]``, drawn uniformly from (-0.01, 0.01), as at the first step of training. Exact
-    value: closed form. f is affine on one-hot points, and curved between them if the power is above 1. ReinMax is
-    unbiased at power 2, but not at other powers. Bad arguments raise ``ValueError``.
+    The gradient is taken in theta: ``logits``, ``[dim, 2]``, drawn uniformly from (-0.01, 0.01), as at the first step
+    of training. Exact value: closed form. f is affine on one-hot points, and curved between them if the power is above
+    1. ReinMax is unbiased at power 2, but not at other powers. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of one-hot pairs, at least 1.
@@ -53,7 +53,7 @@ class CategoricalPolynomial(Objective):
         return 2 * self.dim
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
 
         def q(theta: Theta) -> Distribution:
             return Independent(OneHotCategorical(logits=theta["logits"], validate_args=False), 1, validate_args=False)

@@ -25,12 +25,12 @@ class DirichletMultinomial(Objective):
     ``E f = sum_k (y_k + prior - a_k) (digamma(a_k) - digamma(sum a)) + log B(a) - log B(prior)
     + log N! - sum_k log y_k!``
 
-    x are the probabilities, y the counts, and B is the normalising constant of a Dirichlet density. theta is
-    ``log_concentration``, ``[dim]``. The seed draws true probabilities from the flat Dirichlet distribution, then y.
-    The objective is maximised. At its maximum, q is the posterior with a = prior + y, and f is constant. Exact value:
-    closed form. In float32 with concentrations below about 0.1, some samples are exactly 0, so log x is not finite.
-    torch's pathwise gradient is an approximation, off by up to 0.5 % for a single sample. Bad arguments raise
-    ``ValueError``.
+    x are the probabilities, y the counts, and B is the normalising constant of a Dirichlet density. The gradient is
+    taken in theta: ``log_concentration``, ``[dim]``. The seed draws true probabilities from the flat Dirichlet
+    distribution, then y. The objective is maximised. At the maximum, q is the posterior with a = prior + y, and f is
+    constant. Exact value: closed form. If concentrations are below about 0.1, some float32 samples are exactly 0, so
+    log x is not finite. torch's pathwise gradient is an approximation, off by up to 0.5 % for a single sample. Bad
+    arguments raise ``ValueError``.
 
     Args:
         dim: number of categories, at least 2; 100 in the paper.
@@ -59,7 +59,7 @@ class DirichletMultinomial(Objective):
         positive(self, "prior", "concentration")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
         # Drawn in float64 on the CPU, then converted: the counts are the same in every dtype and on every device.
         generator = Generator().manual_seed(self.seed)
         x = torch.rand(self.dim, generator=generator, dtype=torch.float64).log().neg()

@@ -21,11 +21,12 @@ class Discontinuous(Objective):
     ``x_j ~ N(mean_j, exp(log_scale_j)^2)``
     ``E f = sum_j (mean_j - target)^2 + exp(2 log_scale_j) + jump Phi((mean_j - threshold) / exp(log_scale_j))``
 
-    The bracket is 1 above the threshold, else 0. Phi is the standard normal distribution function. theta is ``mean``
-    and ``log_scale``, ``[dim]`` each. Exact value: closed form. Estimators that use df/dx, such as Reparameterization,
-    are biased here: the jump does not show in df/dx, so they miss its contribution to the gradient in ``mean``,
-    ``jump q_j(threshold)``, however many samples they take. Only a measurement reveals this. ScoreFunction and its
-    relatives only evaluate f and stay unbiased. Bad arguments raise ``ValueError``.
+    The bracket is 1 above the threshold, else 0. Phi is the standard normal distribution function. The gradient is
+    taken in theta: ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Estimators that use df/dx,
+    such as Reparameterization, are biased here: the jump does not show in df/dx, so these estimators miss the jump's
+    contribution to the gradient in ``mean``, ``jump q_j(threshold)``, with any number of samples. Only a measurement
+    reveals this bias. ScoreFunction and its relatives only evaluate f and stay unbiased. Bad arguments raise
+    ``ValueError``.
 
     Args:
         dim: number of random coordinates, at least 1.
@@ -55,7 +56,7 @@ class Discontinuous(Objective):
         positive(self, "scale")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
 
         def f(x: Tensor) -> Tensor:
             above = (x > self.threshold).to(x.dtype)

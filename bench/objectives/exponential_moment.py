@@ -24,11 +24,11 @@ class ExponentialMoment(Objective):
     ``power 2, the moment of a chi-squared: E f = exp(rate mean^2 / c) / sqrt(c)``
     ``c = 1 - 2 rate s^2 > 0``
 
-    With power 1 all moments of a gradient estimate exist, but no sample is large enough to estimate them: at rate 1 and
-    scale 1 the squared norms of score-function estimates have a kurtosis of 2e11. With power 2 the variances of
-    score-function and pathwise estimates are infinite if ``rate s^2 >= 1/4``, although E f is finite if
-    ``rate s^2 < 1/2``. theta is ``mean`` and ``log_scale``, ``[1]`` each. Exact value: closed form. Bad arguments or an
-    infinite E f raise ``ValueError``.
+    If the power is 1, all moments of a gradient estimate exist, but no number of samples suffices to estimate these
+    moments: at rate 1 and scale 1 the squared norms of score-function estimates have a kurtosis of 2e11. If the power
+    is 2, the variances of score-function and pathwise estimates are infinite if ``rate s^2 >= 1/4``, although E f is
+    finite if ``rate s^2 < 1/2``. The gradient is taken in theta: ``mean`` and ``log_scale``, ``[1]`` each. Exact value:
+    closed form. Bad arguments or an infinite E f raise ``ValueError``.
 
     Args:
         rate: factor in the exponent, above 0.
@@ -61,7 +61,7 @@ class ExponentialMoment(Objective):
             )
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
 
         def f(x: Tensor) -> Tensor:
             return (self.rate * x.squeeze(-1) ** self.power).exp()

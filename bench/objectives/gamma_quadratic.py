@@ -22,9 +22,10 @@ class GammaQuadratic(Objective):
     ``b = exp(log_rate)``
     ``E f = sum_j a_j (a_j + 1) / b_j^2 - 2 target a_j / b_j + target^2``
 
-    theta is ``log_concentration`` and ``log_rate``, ``[dim]`` each. Exact value: closed form. torch's pathwise gradient
-    in the concentration is an approximation: for a single sample it is off by up to 0.5 %, and with the default
-    arguments the mean of Reparameterization is off by 4e-5 of the gradient. Bad arguments raise ``ValueError``.
+    The gradient is taken in theta: ``log_concentration`` and ``log_rate``, ``[dim]`` each. Exact value: closed form.
+    torch's pathwise gradient in the concentration is an approximation: for a single sample it is off by up to 0.5 %,
+    and with the default arguments the mean of Reparameterization is off by 4e-5 of the gradient. Bad arguments raise
+    ``ValueError``.
 
     Args:
         dim: number of random coordinates, at least 1.
@@ -33,8 +34,8 @@ class GammaQuadratic(Objective):
         rate: rate of every coordinate at the point of measurement, above 0.
 
     Reference: the toy problem of Ruiz, Titsias & Blei 2016 and Naesseth, Ruiz, Linderman & Blei 2017, who differentiate
-    in the concentration (5.6 with the default arguments). Here theta is its logarithm, which multiplies the gradient by
-    the concentration.
+    in the concentration (5.6 with the default arguments). Here theta holds the logarithm of the concentration, which
+    multiplies the gradient by the concentration.
     """
 
     dim: int = 1
@@ -52,7 +53,7 @@ class GammaQuadratic(Objective):
         positive(self, "concentration", "rate")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
 
         def q(theta: Theta) -> Distribution:
             gamma = Gamma(theta["log_concentration"].exp(), theta["log_rate"].exp(), validate_args=False)

@@ -21,15 +21,16 @@ class GaussianCosine(Objective):
     ``x ~ N(mean, exp(log_scale)^2)``
     ``E f = cos(k mean) exp(-k^2 exp(2 log_scale) / 2)``
 
-    theta is ``mean`` and ``log_scale``, ``[1]`` each. Exact value: closed form. Bad arguments raise ``ValueError``.
+    The gradient is taken in theta: ``mean`` and ``log_scale``, ``[1]`` each. Exact value: closed form. Bad arguments
+    raise ``ValueError``.
 
     Args:
         k: frequency, above 0.
         mean: mean at the point of measurement.
         scale: standard deviation at the point of measurement, above 0.
 
-    Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, at mean and scale 1; they differentiate in the
-    scale, this objective in its logarithm.
+    Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, at mean and scale 1; the authors differentiate
+    in the scale, this objective in the logarithm of the scale.
     """
 
     k: float = 1.0
@@ -46,7 +47,7 @@ class GaussianCosine(Objective):
         positive(self, "k", "scale")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
 
         def f(x: Tensor) -> Tensor:
             return (self.k * x.squeeze(-1)).cos()

@@ -22,15 +22,16 @@ class GaussianExponential(Objective):
     ``E f = exp(-k mean^2 / s) / sqrt(s)``
     ``s = 1 + 2 k exp(2 log_scale)``
 
-    theta is ``mean`` and ``log_scale``, ``[1]`` each. Exact value: closed form. Bad arguments raise ``ValueError``.
+    The gradient is taken in theta: ``mean`` and ``log_scale``, ``[1]`` each. Exact value: closed form. Bad arguments
+    raise ``ValueError``.
 
     Args:
         k: sharpness of the bump, above 0.
         mean: mean at the point of measurement.
         scale: standard deviation at the point of measurement, above 0.
 
-    Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, at mean and scale 1; they differentiate in the
-    scale, this objective in its logarithm.
+    Reference: Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, at mean and scale 1; the authors differentiate
+    in the scale, this objective in the logarithm of the scale.
     """
 
     k: float = 1.0
@@ -47,7 +48,7 @@ class GaussianExponential(Objective):
         positive(self, "k", "scale")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
 
         def f(x: Tensor) -> Tensor:
             return (-self.k * x.squeeze(-1).square()).exp()

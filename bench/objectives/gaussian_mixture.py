@@ -22,14 +22,14 @@ class GaussianMixture(Objective):
     ``w = softmax(logits)``
     ``E f = -KL(q || p)``
 
-    theta is ``logits``, ``mean`` and ``log_scale``, ``[components]`` each; the means are evenly spaced. The objective
-    is maximised. Exact value: one integral per component, by the trapezoid rule with 2401 nodes within 12 standard
-    deviations; its only error is rounding if the scales differ by less than a factor of ten. Bad arguments raise
-    ``ValueError``.
+    The gradient is taken in theta: ``logits``, ``mean`` and ``log_scale``, ``[components]`` each; the means are evenly
+    spaced. The objective is maximised. Exact value: one integral per component, by the trapezoid rule with 2401 nodes
+    within 12 standard deviations; the integrals are exact to rounding if the scales differ by less than a factor of
+    ten. Bad arguments raise ``ValueError``.
 
     Args:
         components: number of components, at least 2.
-        spread: the means go from -spread to spread.
+        spread: the means go from -spread to spread at the point of measurement.
         scale: standard deviation of every component at the point of measurement, from 0.01 to 5.
 
     Reference: a synthetic problem. For gradients of mixtures see Graves 2016 and Figurnov, Mohamed & Mnih 2018.
@@ -55,7 +55,7 @@ class GaussianMixture(Objective):
         return self.components
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
 
         def q(theta: Theta) -> Distribution:
             weights = Categorical(logits=theta["logits"], validate_args=False)

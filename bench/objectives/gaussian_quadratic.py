@@ -16,13 +16,14 @@ from bench.objectives.squares import squared_distance
 
 @dataclass(frozen=True)
 class GaussianQuadratic(Objective):
-    """Quadratic under a mean-field Gaussian.
+    """Quadratic under a mean-field Gaussian, whose coordinates are independent.
 
     ``f(x) = sum_j (x_j - target)^2``
     ``x_j ~ N(mean_j, exp(log_scale_j)^2)``
     ``E f = sum_j (mean_j - target)^2 + exp(2 log_scale_j)``
 
-    theta is ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Bad arguments raise ``ValueError``.
+    The gradient is taken in theta: ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Bad arguments
+    raise ``ValueError``.
 
     Args:
         dim: number of random coordinates, at least 1.
@@ -31,7 +32,7 @@ class GaussianQuadratic(Objective):
         scale: standard deviation of every coordinate at the point of measurement, above 0.
 
     Reference: with ``dim=1``, Mohamed, Rosca, Figurnov & Mnih 2020 (JMLR 21), section 3, where mean and scale are 1 and
-    the target goes from -3 to 3; they differentiate in the scale, this objective in its logarithm.
+    the target goes from -3 to 3; the authors differentiate in the scale, this objective in the logarithm of the scale.
     """
 
     dim: int = 10
@@ -49,7 +50,7 @@ class GaussianQuadratic(Objective):
         positive(self, "scale")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
         target = torch.tensor(self.target, dtype=dtype, device=device)
 
         def f(x: Tensor) -> Tensor:

@@ -30,10 +30,10 @@ class HierarchicalPoisson(Objective):
 
     x holds log s_a and log s_b, so the priors of s_a and s_b enter as densities of their logarithms. In the last two
     lines, m and v are means and variances under q: of the sum mu + a + b, or of the variable that a subscript names,
-    where s stands for log s. theta is ``mean`` and ``log_scale``, ``[groups + places + 3]`` each. The objective is
-    maximised. Exact value: closed form, from these two expectations and moments of Gaussians. Counts are drawn from the
-    model with ``mu = 0``, ``s_a = 0.5``, ``s_b = 1`` and exposures between 5 and 50. Bad arguments raise
-    ``ValueError``.
+    where s stands for log s. The gradient is taken in theta: ``mean`` and ``log_scale``, ``[groups + places + 3]``
+    each. The objective is maximised. Exact value: closed form, from these two expectations and moments of Gaussians.
+    Counts are drawn from the model with ``mu = 0``, ``s_a = 0.5``, ``s_b = 1`` and exposures between 5 and 50. Bad
+    arguments raise ``ValueError``.
 
     Args:
         groups: number of groups, at least 1; 2 in the paper.
@@ -72,7 +72,7 @@ class HierarchicalPoisson(Objective):
         return max(self.groups * self.places, self.dim)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
         sharp_exposure, sharp_counts = self._data()
         exposure, counts = sharp_exposure.to(device, dtype), sharp_counts.to(device, dtype)
         sizes = [1, 2, self.groups, self.places]

@@ -18,23 +18,24 @@ STEP = 0.025
 
 @dataclass(frozen=True)
 class ImportanceWeighted(Objective):
-    """Importance-weighted bound of a linear-Gaussian model, with a mean-field Gaussian as the proposal.
+    """Importance-weighted bound of a linear-Gaussian model; the proposal q is a Gaussian of independent coordinates.
 
     ``f(z) = log (1/K) sum_k p(x, z_k) / q(z_k)``
     ``z_kj ~ N(mean_j, exp(log_scale_j)^2)``
     ``p(x, z) = prod_j N(z_j; 0, 1) N(x; z_j, 1)``
 
-    theta is ``mean`` and ``log_scale``, ``[dim]`` each; all particles share them. The posterior is N(x/2, 1/2) in every
-    coordinate. If q is the posterior, every weight equals the evidence. The objective is maximised. Exact value: let c
-    be the mean of a particle's log-weight, and v = exp(-c) p / q the particle's scaled weight. The particles are
-    independent, so
+    The gradient is taken in theta: ``mean`` and ``log_scale``, ``[dim]`` each, which all K particles share. The
+    posterior is N(x/2, 1/2) in every coordinate. If q is the posterior, every weight equals the evidence. The objective
+    is maximised. Exact value: let c be the mean of a particle's log-weight, and v = exp(-c) p / q the particle's scaled
+    weight. The particles are independent, so
 
     ``E f = c - log K + int (exp(-e^u) - (E exp(-v e^u))^K) du``
     ``E exp(-v t) = (1/2 pi i) int Gamma(s) E v^-s t^-s ds``
 
-    The log-weight is quadratic in Gaussian noise, so E v^-s is known. The trapezoidal rule gives both integrals to
-    1e-10 if the standard deviation of the log-weight is at most 10. A larger standard deviation raises ``ValueError``,
-    as do bad arguments.
+    The first line follows from log S = int (exp(-e^u) - exp(-S e^u)) du for the sum S of the v's, the second from
+    exp(-y) = (1/2 pi i) int Gamma(s) y^-s ds. The log-weight is quadratic in Gaussian noise, so E v^-s is known. The
+    trapezoidal rule gives both integrals to 1e-10 if the standard deviation of the log-weight is at most 10. A larger
+    standard deviation raises ``ValueError``, as do bad arguments.
 
     Args:
         dim: number of coordinates of one particle, at least 1.
@@ -74,7 +75,7 @@ class ImportanceWeighted(Objective):
         return self.dim * self.particles
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
 
         def q(theta: Theta) -> Distribution:
             loc, scale = (t.expand(self.particles, self.dim) for t in (theta["mean"], theta["log_scale"].exp()))

@@ -27,12 +27,12 @@ class LinearQuadraticRegulator(Objective):
     ``f = sum_t discount^t a_t^2 / 10 + discount^(t+1) |s_(t+1)|^2``
 
     The sum is over t = 0 ... horizon - 1. The system is a mass on a line: s is its position and velocity, a is the
-    force, e_t is standard normal, a step takes 0.1 units of time, and s_0 = (1, 0) is fixed. theta is ``gain``,
-    ``[2]``, and ``log_scale``, ``[1]``. One sample x is a whole trajectory (a_0, s_1, a_1, s_2, ...), and q is
-    Gaussian. The score of q is the sum of the policy's scores over time, so ScoreFunction is REINFORCE with the return
-    of the whole trajectory. Running the simulator gives the Cholesky factor of q, so Reparameterization differentiates
-    through the dynamics. The objective is minimised. Exact value: the recursion of the second moments of s_t. Bad
-    arguments raise ``ValueError``.
+    force, e_t is standard normal, a step takes 0.1 units of time, and s_0 = (1, 0) is fixed. The gradient is taken in
+    theta: ``gain``, ``[2]``, and ``log_scale``, ``[1]``. One sample x is a whole trajectory (a_0, s_1, a_1, s_2, ...),
+    and q is Gaussian. The score of q is the sum of the policy's scores over time, so ScoreFunction is REINFORCE with
+    the return of the whole trajectory. Running the simulator gives the Cholesky factor of q, so Reparameterization
+    differentiates through the dynamics. The objective is minimised. Exact value: the recursion of the second moments of
+    s_t. Bad arguments raise ``ValueError``.
 
     Args:
         horizon: number of actions, at least 1.
@@ -70,7 +70,7 @@ class LinearQuadraticRegulator(Objective):
         return self.dim**2
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
 
         def system(like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             a, b, start = (torch.tensor(t, dtype=like.dtype, device=like.device) for t in (A, B, START))

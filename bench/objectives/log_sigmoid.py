@@ -14,7 +14,7 @@ def sum_log_sigmoid(a: Tensor) -> Tensor:
 
 
 def sum_log_sigmoid_value(a: Tensor) -> Tensor:
-    """Return ``sum_i log sigmoid(a_i)`` over the last axis; autograd must not differentiate the result.
+    """Return ``sum_i log sigmoid(a_i)``, ``[...]`` from ``[..., N]``; autograd must not differentiate the result.
 
     ``log sigmoid(a) = min(a, 0) + log sigmoid(abs(a))``
 

@@ -32,10 +32,10 @@ class LogisticRegression(Objective):
     ``a_n ~ N((2 y_n - 1) mean.x_n, sum_j x_nj^2 exp(2 log_scale_j))``
 
     Row n of the data is x_n, with 30 features, standardised by their means and standard deviations over all rows, and a
-    constant; its label y_n is 1 (benign) or 0. theta is ``mean`` and ``log_scale``, ``[31]`` each. The objective is
-    maximised. Exact value: the Kullback-Leibler divergence in closed form, and 569 one-dimensional integrals to
-    rounding error. (By default a_n has standard deviations up to 21; 64 Gauss-Hermite nodes would leave an error of
-    norm 0.18 in the gradient.) Bad arguments raise ``ValueError``.
+    constant; its label y_n is 1 (benign) or 0. The gradient is taken in theta: ``mean`` and ``log_scale``, ``[31]``
+    each. The objective is maximised. Exact value: the Kullback-Leibler divergence in closed form, and 569
+    one-dimensional integrals to rounding error. (By default a_n has standard deviations up to 21; 64 Gauss-Hermite
+    nodes would leave an error of norm 0.18 in the gradient.) Bad arguments raise ``ValueError``.
 
     Args:
         mean: mean of every coefficient at the point of measurement.
@@ -60,7 +60,7 @@ class LogisticRegression(Objective):
         between(self, log_scale=(-20.0, 3.0))
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
         data = signed_data().to(device, dtype)
 
         def log_joint(w: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def signed_data() -> Tensor:
 
 
 def expected_log_sigmoid(mean: Tensor, scale: Tensor) -> Tensor:
-    """Return E[log sigmoid(a)] for a ~ N(mean, scale^2), ``[N]`` each, by the trapezoid rule.
+    """Return E[log sigmoid(a)] for a ~ N(mean, scale^2), ``[N]`` from two tensors ``[N]``, by the trapezoid rule.
 
     As a function of (a - mean) / scale, log sigmoid is analytic within d = pi / scale of the real axis. For such a
     function the trapezoid rule with step h has an error of the order of exp(-2 pi d / h) (Trefethen & Weideman 2014,

@@ -22,8 +22,8 @@ class PoissonNegativeBinomial(Objective):
     ``p(x) = Gamma(x + failures) / (Gamma(failures) x!) probability^failures (1 - probability)^x``
     ``E f = -KL(q || p)``
 
-    theta is ``log_rate``, ``[1]``. The objective is maximised; it is largest at a rate near the mean of p, 30 by
-    default. Exact value: closed form, except for E log Gamma(x + failures), a sum over x up to
+    The gradient is taken in theta: ``log_rate``, ``[1]``. The objective is maximised; E f is largest at a rate near the
+    mean of p, 30 by default. Exact value: closed form, except for E log Gamma(x + failures), a sum over x up to
     ``rate + 12 sqrt(rate) + 60``. By Chernoff's bound the omitted terms are less than 1e-25 of the sum, below rounding
     error. Bad arguments raise ``ValueError``.
 
@@ -50,7 +50,7 @@ class PoissonNegativeBinomial(Objective):
         between(self, probability=(0.001, 0.999), rate=(1e-6, 1e3))
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
         r = self.failures
         constant = r * math.log(self.probability) - math.lgamma(r)
         slope = math.log1p(-self.probability)

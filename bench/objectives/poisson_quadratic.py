@@ -20,7 +20,8 @@ class PoissonQuadratic(Objective):
     ``x_j ~ Poisson(exp(log_rate_j))``
     ``E f = sum_j (exp(log_rate_j) - target)^2 + exp(log_rate_j)``
 
-    theta is ``log_rate``, ``[dim]``. Exact value: closed form. f takes any real x. Bad arguments raise ``ValueError``.
+    The gradient is taken in theta: ``log_rate``, ``[dim]``. Exact value: closed form. f takes any real x. Bad arguments
+    raise ``ValueError``.
 
     Args:
         dim: number of random coordinates, at least 1.
@@ -28,7 +29,8 @@ class PoissonQuadratic(Objective):
         rate: rate of every coordinate at the point of measurement, above 0.
 
     Reference: an example of measure-valued gradients from Heidergott, Vazquez-Abad & Volk-Makarewicz 2008, who
-    differentiate in the rate (7 at rate 3). Here theta is its logarithm, so the gradient is multiplied by the rate.
+    differentiate in the rate (7 at rate 3). Here theta holds the logarithm of the rate, so the gradient is multiplied
+    by the rate.
     """
 
     dim: int = 1
@@ -45,7 +47,7 @@ class PoissonQuadratic(Objective):
         positive(self, "rate")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
 
         def q(theta: Theta) -> Distribution:
             return Independent(Poisson(theta["log_rate"].exp(), validate_args=False), 1, validate_args=False)

@@ -23,9 +23,9 @@ class Qubo(Objective):
     ``E f = sum_i sum_j W_ij p_i (1 - p_j)``
 
     W is the adjacency matrix of a simple graph with ``ceil(dim degree / 2)`` edges, drawn from the seed without
-    replacement. f counts the edges between a 1 and a 0, and is maximised. theta is ``logits``, ``[dim]``, standard
-    normals drawn from the seed; at logits of 0 the gradient would be 0. Exact value: closed form. f is not affine, so
-    estimators that are exact for affine f have no advantage here. Bad arguments raise ``ValueError``.
+    replacement. f counts the edges between a 1 and a 0, and is maximised. The gradient is taken in theta: ``logits``,
+    ``[dim]``, standard normals drawn from the seed; at logits of 0 the gradient would be 0. Exact value: closed form. f
+    is not affine, so estimators that are exact for affine f have no advantage here. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of vertices, at least 2; W has dim^2 elements.
@@ -49,7 +49,7 @@ class Qubo(Objective):
         positive(self, "degree")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
         # Drawn on the CPU, then converted: the problem is the same in every dtype and on every device.
         generator = Generator().manual_seed(self.seed)
         draws = torch.randn(self.dim, generator=generator, dtype=torch.float64)

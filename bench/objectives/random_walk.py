@@ -43,7 +43,11 @@ class Walk(Drawable):
         return torch.stack(walk, -1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probability of walks, ``[...]``; it is minus infinity if a position is negative."""
+        """Return the log-probability of walks, ``[...]``; it is minus infinity if a position is negative.
+
+        Args:
+            value: walks, steps of +1 or -1, ``[..., *batch, steps]``.
+        """
         before = value.cumsum(-1) - value
         length = self.length.unsqueeze(-1)
         down = (-torch.expm1(-before.clamp_min(1) / length)).log()
@@ -51,7 +55,12 @@ class Walk(Drawable):
         return each.masked_fill((value < 0) & (before < 1), -math.inf).sum(-1)
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Return ``sum_k weight_k grad log q(x_k)`` over samples x_k, where the gradient is taken in the length."""
+        """Return ``sum_k weight_k grad log q(x_k)``, ``[*batch]``, the gradient taken in the length, as ``length``.
+
+        Args:
+            x: walks, ``[n, *batch, steps]``.
+            weight: one weight per walk, ``[n, *batch]``.
+        """
         before, length = x.cumsum(-1) - x, self.length.detach().unsqueeze(-1)
         down = -1 / torch.expm1(before.clamp_min(1) / length)
         each = before * torch.where(x > 0, torch.ones_like(down), down)
@@ -67,9 +76,9 @@ class RandomWalk(Objective):
     ``P(x_t = -1 | s) = 1 - exp(-s / length)``
     ``E f = sum_e P(e) e^2``
 
-    s is the sum of the earlier steps, and e is the end of the walk. theta is ``log_length``, ``[1]``. q is a
-    distribution of whole walks, known by its sampler and its score; estimators that need nothing else support it. Exact
-    value: P(e) by dynamic programming over the steps. Bad arguments raise ``ValueError``.
+    s is the sum of the earlier steps, and e is the end of the walk. The gradient is taken in theta: ``log_length``,
+    ``[1]``. q is a distribution of whole walks, known by a sampler and a score; estimators that need nothing else
+    support this q. Exact value: P(e) by dynamic programming over the steps. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of steps, at least 1 (with a single step the gradient is 0).
@@ -90,7 +99,7 @@ class RandomWalk(Objective):
         positive(self, "length")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
 
         def q(theta: Theta) -> Distribution:
             return Walk(theta["log_length"].exp().squeeze(-1), self.dim, validate_args=False)

@@ -21,8 +21,8 @@ class SharedBernoulli(Objective):
     ``t = (0.6, 0.51, 0.48)``
     ``E f = sum_j p (1 - t_j)^2 + (1 - p) t_j^2``
 
-    theta is ``logit``, ``[1]``. Exact value: closed form. The gradient, ``-0.18 p (1 - p)``, is small beside the noise.
-    A logit that is not finite raises ``ValueError``.
+    The gradient is taken in theta: ``logit``, ``[1]``. Exact value: closed form. The gradient, ``-0.18 p (1 - p)``, is
+    small beside the noise. A logit that is not finite raises ``ValueError``.
 
     Args:
         logit: logit at the point of measurement; 0 and -4 in the paper.
@@ -42,7 +42,7 @@ class SharedBernoulli(Objective):
         finite(self, "logit")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
         target = torch.tensor([0.6, 0.51, 0.48], dtype=dtype, device=device)
 
         def q(theta: Theta) -> Distribution:

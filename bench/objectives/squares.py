@@ -8,7 +8,7 @@ from torch.nn.functional import mse_loss
 
 
 def squared_distance(x: Tensor, target: Tensor) -> Tensor:
-    """Return ``sum_j (x_j - target)^2`` over the last axis, ``[...]``, for x, ``[..., D]``, and one target, ``[]``."""
+    """Return ``sum_j (x_j - target)^2`` over the last axis, ``[...]``, for x, ``[..., D]``, and a scalar target."""
     if x.requires_grad:
         out: Tensor = _SquaredDistance.apply(x, target)  # type: ignore[no-untyped-call]
         return out

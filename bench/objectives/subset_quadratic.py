@@ -26,10 +26,11 @@ class SubsetQuadratic(Objective):
     ``x ~ Subset(logits, k)``
     ``E f = sum_x q(x) f(x)``
 
-    q(x) is proportional to ``exp(x . logits)`` for every x with exactly k ones. theta is ``logits``, ``[dim]``. numpy's
-    RandomState draws standard normals from the seed: the logits, then numbers whose absolute values are t. Exact value:
-    the sum over all subsets if there are at most 65,536, else a Monte Carlo reference. f is affine on bits, and defined
-    for every real x. Bad arguments raise ``ValueError``.
+    q(x) is proportional to ``exp(x . logits)`` for every x with exactly k ones. The gradient is taken in theta:
+    ``logits``, ``[dim]``. numpy's RandomState draws standard normals from the seed: the logits, then numbers whose
+    absolute values are t. Exact value: the sum over all subsets if there are at most 65,536, else a Monte Carlo
+    reference, the mean of a long run. f is affine on bits, and defined for every real x. Bad arguments raise
+    ``ValueError``.
 
     Args:
         dim: number of elements to choose from, at least 2.
@@ -63,7 +64,7 @@ class SubsetQuadratic(Objective):
         return math.comb(self.dim, self.k) <= ENUMERABLE
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
         random = np.random.RandomState(self.seed)
         logits = torch.from_numpy(random.randn(self.dim)).to(device, dtype).requires_grad_()
         target = torch.from_numpy(np.abs(random.randn(self.dim))).to(device, dtype)

@@ -15,16 +15,16 @@ from estimators import ReparameterizedVonMises
 
 @dataclass(frozen=True)
 class VonMisesMean(Objective):
-    """Alignment of independent random directions with a target: the sum of the cosines of their angles to it.
+    """Alignment of independent random directions with a target: the sum of the cosines of their angles to the target.
 
     ``f(x) = sum_j cos(x_j - target)``
     ``x_j ~ VonMises(loc_j, k_j)``
     ``k = exp(log_concentration)``
     ``E f = sum_j cos(loc_j - target) I_1(k_j) / I_0(k_j)``
 
-    I_0 and I_1 are modified Bessel functions. theta is ``loc`` and ``log_concentration``, ``[dim]`` each. Exact value:
-    closed form. f is periodic, so the jump of samples at pi does not harm reparameterization. Bad arguments raise
-    ``ValueError``.
+    I_0 and I_1 are modified Bessel functions. The gradient is taken in theta: ``loc`` and ``log_concentration``,
+    ``[dim]`` each. Exact value: closed form. f is periodic, so the jump of samples from pi to -pi does not harm
+    reparameterization. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of random coordinates, at least 1.
@@ -51,7 +51,7 @@ class VonMisesMean(Objective):
         between(self, concentration=(1e-3, 1e4))
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
 
         def q(theta: Theta) -> Distribution:
             base = ReparameterizedVonMises(theta["loc"], theta["log_concentration"].exp(), validate_args=False)

@@ -24,8 +24,9 @@ class Autoencoder(Objective):
 
     ``f(z) = log p(x | z) + log p(z) - log q(z | x)``
 
-    theta holds the encoder's weights and ``extra`` the decoder's. A subclass is a frozen dataclass that declares the
-    fields of this class, in any order, and defines the latents, of shape ``[..., *latents]``.
+    The gradient is taken in theta, the encoder's weights; ``extra`` holds the decoder's weights. A subclass is a frozen
+    dataclass that declares the fields of this class, in any order, and defines the latents, of shape
+    ``[..., *latents]``.
     """
 
     hidden: int
@@ -152,11 +153,11 @@ class Autoencoder(Objective):
         return found
 
     def restarted(self, seed: int) -> Self:
-        """Return the autoencoder with ``seed`` added to its seed: with other initial weights and minibatches."""
+        """Return the autoencoder with ``seed`` added to its own seed: with other initial weights and minibatches."""
         return replace(self, seed=self.seed + seed)  # type: ignore[type-var]  # subclasses are dataclasses
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
         held, event_axes = images(self.data).to(device), 1 if self.particles is None else 2
         generator = Generator().manual_seed(self.seed)
         theta = initial((self.pixels, self.hidden, self._encoder_outputs), generator, dtype, device)

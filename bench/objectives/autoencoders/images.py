@@ -59,16 +59,19 @@ class Images:
         return replace(self, levels=self.levels.to(device))
 
     def greys(self, which: slice | Tensor = slice(None)) -> Tensor:
-        """Return selected images as grey levels from 0 to 1, ``[images, pixels]``, float64."""
+        """Return the images ``which`` (all by default) as grey levels from 0 to 1, ``[images, pixels]``, float64."""
         return self.levels[which].double() / self.white
 
     def bits(self, which: slice | Tensor = slice(None)) -> Tensor:
-        """Return selected images as bits, 1 if a pixel exceeds half of its range, ``[images, pixels]``, float64."""
+        """Return the images ``which`` (all by default) as bits, ``[images, pixels]``, float64.
+
+        A bit is 1 if the pixel exceeds half of its range, else 0.
+        """
         return (self.greys(which) > 0.5).double()
 
 
 def images(data: str) -> Images:
-    """Return the images of a data set. A file is read again only if it has changed.
+    """Return the images of the data set named ``data``. A file is read again only if it has changed.
 
     Raises:
         ValueError: a file is missing or malformed.
@@ -80,7 +83,7 @@ def images(data: str) -> Images:
 
 
 def count(data: str) -> int:
-    """Return the number of images in a data set; for "digits", without loading them.
+    """Return the number of images in the data set named ``data``; for "digits", no image is loaded.
 
     Raises:
         ValueError: a file is missing or malformed.

@@ -12,14 +12,22 @@ from bench.objectives._protocol import Theta
 
 
 def copies(t: Tensor, particles: int | None, event: int = 1) -> Tensor:
-    """Return t, repeated along a new axis of particles before its last ``event`` axes; t itself without particles."""
+    """Return t, repeated along a new axis before its last ``event`` axes.
+
+    The new axis has length ``particles``. If ``particles`` is None, t itself is returned.
+    """
     return t if particles is None else t.unsqueeze(-event - 1).expand(*t.shape[:-event], particles, *t.shape[-event:])
 
 
 def network(x: Tensor, weights: Theta) -> Tensor:
     """Return a network's outputs, ``[..., outputs]`` from ``[..., inputs]``.
 
-    The network has one hidden layer of leaky rectifiers (slope 0.3). Without weights of a hidden layer it is linear.
+    The network has one hidden layer of leaky rectifiers (slope 0.3). If ``weights`` has no hidden layer, the network is
+    linear.
+
+    Args:
+        x: inputs, ``[..., inputs]``.
+        weights: the tensors that ``initial`` returned, in this order.
     """
     *hidden, weight, bias = weights.values()
     if hidden:

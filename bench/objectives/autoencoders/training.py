@@ -27,9 +27,11 @@ def trainable(on: Callable[[Tensor], Problem], images: Images, seen: Seen, batch
     every epoch. An epoch leaves out its last images if they do not fill a minibatch.
 
     Args:
-        on: maps images ``[batch, pixels]`` to the problem on them; all these problems share theta and extra.
+        on: maps images ``[batch, pixels]`` to the problem on them; all these problems share theta (the encoder's
+            weights) and extra (the decoder's).
         images: the images to train on and the held-out images.
-        seen: maps a selection to the selected images, ``[images, pixels]``, in the form that the decoder models.
+        seen: maps a selection (a slice or a tensor of indices) to the selected images, ``[images, pixels]``, in the
+            form that the decoder models.
         batch: number of images at the point of measurement and in a minibatch.
         seed: seed of the order of the images in every epoch.
     """
@@ -53,8 +55,8 @@ def pictures(
 ) -> Callable[[Generator], Theta]:
     """Return a function that maps a generator to three stacks of pictures, ``[rows, columns, side, side]`` each.
 
-    The stacks are ``reconstructions``, each row of held-out images above a row of their reconstructions; ``samples``
-    from the prior; and ``walk``, images along two directions of the latents.
+    The stacks are ``reconstructions``, each row of held-out images above a row of their reconstructions; ``samples``,
+    mean images of latents drawn from the prior; and ``walk``, mean images along two directions of the latents.
 
     Args:
         held_out: returns the held-out images, ``[images, pixels]``.
@@ -81,13 +83,20 @@ def pictures(
 
 
 def liveliest(spread: Tensor) -> tuple[int, int]:
-    """Return the indices of the two latents with the largest ``spread``, ``[dim]``; 0 and 0 if dim is 1."""
+    """Return the indices of the two latents with the largest entries in ``spread``, ``[dim]``; 0 and 0 if dim is 1."""
     order = spread.argsort(descending=True, stable=True).tolist()
     return order[0], order[min(1, len(order) - 1)]
 
 
 def plane(codes: Tensor, at: Tensor, low: float, high: float) -> Tensor:
-    """Return 7 x 7 copies of ``at``, ``[dim]``; the two latents that vary most in ``codes`` go from low to high."""
+    """Return 7 x 7 copies of one point, ``[7, 7, dim]``, in which two latents go from ``low`` to ``high``.
+
+    Args:
+        codes: latents of images, ``[images, dim]``; the two latents that vary most in ``codes`` go from low to high.
+        at: the point that is copied, ``[dim]``, which gives all other latents.
+        low: first value of the two latents.
+        high: last value of the two latents.
+    """
     right, down = liveliest(codes.var(0))
     points, steps = at.repeat(WALK, WALK, 1), torch.linspace(low, high, WALK, dtype=at.dtype, device=at.device)
     points[..., right], points[..., down] = steps, steps[:, None]

@@ -46,13 +46,13 @@ def digest(weights: Weights) -> str:
 
 
 def of(problem: Problem) -> Weights:
-    """Return a copy of a problem's weights on the CPU, in the form in which they are saved."""
+    """Return a copy of a problem's theta and extra on the CPU, in the form in which weights are saved."""
     parts = {"theta": problem.theta, "extra": problem.extra}
     return {part: {name: t.detach().cpu().clone() for name, t in tensors.items()} for part, tensors in parts.items()}
 
 
 def save(problem: Problem, folder: Path) -> Path:
-    """Write a problem's weights into a folder, in a file named by their digest, and return its path."""
+    """Write a problem's weights into a file in ``folder``, named by the weights' digest, and return the file's path."""
     weights = of(problem)
     path = folder / f"{digest(weights)}.pt"
     with replacing(path) as temporary:
@@ -61,7 +61,7 @@ def save(problem: Problem, folder: Path) -> Path:
 
 
 def load_into(problem: Problem, path: Path, owner: str) -> None:
-    """Copy the weights of a file into a problem's theta and extra, which keep their dtype and device.
+    """Copy the weights in a file into a problem's theta and extra; these tensors keep their dtype and device.
 
     Args:
         problem: the problem whose theta and extra are overwritten.
