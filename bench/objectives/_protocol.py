@@ -88,7 +88,7 @@ class Objective(PlainFields, abc.ABC):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of the files named in fields, by field. In the objective's identity they replace the fields' values."""
+        """Digests of the files named in fields, by field. In the objective's identity, they stand for the fields."""
         return {}
 
     @property
