@@ -11,6 +11,7 @@ from estimators._rows import parameters
 from estimators._surrogate import differentiated_in_state_only
 
 
+@torch.enable_grad()
 def adapt(
     estimator: Estimator,
     f: Integrand,
@@ -43,9 +44,11 @@ def adapt(
         and averaged over the batch: a scalar without a graph.
 
     Raises:
-        ValueError: the state has parameters and ``optimizer`` is None; no parameter of q requires a gradient; or one
-            that does gets none.
+        ValueError: the state has parameters and ``optimizer`` is None; no parameter of q requires a gradient; one that
+            does gets none; or ``torch.inference_mode`` is active.
     """
+    if torch.is_inference_mode_enabled():
+        raise ValueError("adapt needs gradients, and torch.inference_mode records none. Call adapt outside of it.")
     learned = [p for p in state.parameters() if p.requires_grad]
     if learned and optimizer is None:
         raise ValueError(

@@ -45,8 +45,11 @@ def checked_state(
         raise Refusal(f"{estimator!r} got a state made for {state.inputs} inputs, and this q has {inputs}. {use}")
     like, own = first_parameter(q), state.mean
     if inputs is not None and (own.dtype, own.device) != (at_least_float32(like.dtype), like.device):
-        made = f"{own.dtype} on {own.device}, and this q is {like.dtype} on {like.device}"
-        raise Refusal(f"{estimator!r} got a state made for {made}. Use state.to(q's dtype and device), or a new state.")
+        dtype = at_least_float32(like.dtype)
+        raise Refusal(
+            f"{estimator!r} got a state in {own.dtype} on {own.device}, and this q needs one in {dtype} on "
+            f"{like.device}. Use state.to({str(like.device)!r}, {dtype}), or a new state."
+        )
     return state
 
 

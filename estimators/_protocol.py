@@ -60,7 +60,7 @@ class State(nn.Module):
     in_units_of_f: ClassVar[tuple[str, ...]] = ()
     """Names of the parameters that double if f doubles. ``adapt`` trains them in units of f's deviation."""
     inputs: int | None = None
-    """Number of inputs of the state's network, which q determines; None if the state fits every q."""
+    """Number of inputs of the state's network, which q may determine; None if the state fits every q."""
     mean: Tensor
     deviation: Tensor
     updates: Tensor
@@ -72,15 +72,16 @@ class State(nn.Module):
         self.register_buffer("deviation", zero.clone())
         self.register_buffer("updates", zero.to(torch.int64))
 
-    def update(self, value: Tensor) -> None:
+    def update(self, value: Tensor | float) -> None:
         """Update the buffers with the value that a call of the estimator returned.
 
         Args:
-            value: what the call returned, an estimate of E_q[f], of any shape. If your loss is ``-value``, pass
-                ``value``, not the loss. Only the numbers are read, without any graph. Elements that are not finite are
-                left out; if no element is finite, nothing changes.
+            value: what the call returned, an estimate of E_q[f]: a tensor of any shape, or a number. If your loss is
+                ``-value``, pass ``value``, not the loss. Only the numbers are read, without any graph. Elements that
+                are not finite are left out; if no element is finite, nothing changes.
         """
-        value = value.detach().to(at_least_float32(value.dtype))
+        value = value.detach() if isinstance(value, Tensor) else self.mean.new_tensor(value)
+        value = value.to(at_least_float32(value.dtype))
         finite = value.isfinite()
         count = finite.sum()
         level = torch.where(finite, value, 0).sum() / count.clamp(min=1)

@@ -27,7 +27,7 @@ class SteinNetwork(State):
 
     def __init__(self, like: Tensor, generator: Generator | None) -> None:
         super().__init__(like)
-        like = self.mean
+        like, self.inputs = self.mean, 2  # a value and a tangent, for every q
         self.a = nn.Parameter(like.new_zeros(()))
         self.b = nn.Parameter(like.new_zeros(()))
         self.inner = nn.Parameter(normal(Size((2, self.hidden)), like, generator))
@@ -90,7 +90,7 @@ class RODEO(Estimator):
         flat = Size((self.n, *q.batch_shape, math.prod(q.event_shape)))
         x, p, slope = x.reshape(flat), p.reshape(*p.shape[: len(q.batch_shape)], flat[-1]), slope.reshape(flat)
         baseline, beside = fx.detach(), torch.zeros_like(x)
-        own = checked_state(self, state, SteinNetwork, q)
+        own = checked_state(self, state, SteinNetwork, q, 2)
         if own is not None:
             first, second = _stein(own, baseline, slope, x, p)
             baseline, beside = baseline + first, second

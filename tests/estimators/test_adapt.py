@@ -87,6 +87,21 @@ def test_q_must_require_gradients():
         adapt(RLOO(), far, Normal(t(0.5), t(1.0)), State())
 
 
+def test_no_grad_around_it_changes_nothing_and_inference_mode_is_refused():
+    def learned():
+        state = Level()
+        q = Normal(t(0.5).requires_grad_(), t(1.0))
+        moment = adapt(LearnedBaseline(), far, q, state, torch.optim.SGD(state.parameters(), lr=0.1), seeded())
+        return moment, state.b.detach()
+
+    expected = learned()
+    with torch.no_grad():
+        assert learned() == expected
+        assert not torch.is_grad_enabled()
+    with torch.inference_mode(), pytest.raises(ValueError, match="Call adapt outside of it"):
+        learned()
+
+
 @pytest.mark.parametrize(
     ("q", "name"),
     [

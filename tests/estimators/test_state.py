@@ -103,6 +103,15 @@ def test_update_takes_means_of_what_is_finite():
     assert state.mean == pytest.approx(8)
 
 
+def test_update_takes_a_number_too():
+    one, other = State(torch.zeros((), dtype=torch.float64)), State(torch.zeros((), dtype=torch.float64))
+    for value in (1.5, 4, -math.inf, 0.1):
+        one.update(value)
+        other.update(torch.tensor([value], dtype=torch.float64))
+    assert one.state_dict() == other.state_dict()
+    assert one.updates == 3
+
+
 def test_one_enormous_value_does_not_end_the_statistics():
     state = State()
     state.update(torch.tensor([1e30, -1e30]))
@@ -158,13 +167,16 @@ def test_the_state_of_another_number_of_coordinates_is_refused_in_one_sentence(e
         estimator(curved, problem(estimator), seeded(), state)
 
 
-@pytest.mark.parametrize("estimator", [NVIL(), RELAX(), QuadraticControlVariate()], ids=repr)
-def test_the_state_of_another_dtype_is_refused_in_one_sentence(estimator):
-    state = estimator.init(problem(estimator), seeded())
-    q = problem(estimator, dtype=torch.float32)
-    with pytest.raises(Refusal, match=r"made for torch.float64 on cpu, and this q is torch.float32 on cpu\. Use"):
-        estimator(curved, q, seeded(), state)
-    assert estimator(curved, q, seeded(), state.float()).dtype == torch.float32
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("estimator", [NVIL(), RELAX(), QuadraticControlVariate(), RODEO()], ids=repr)
+def test_the_state_of_another_dtype_is_refused_in_one_sentence(estimator, dtype):
+    q = problem(estimator, dtype=dtype)
+    for wrong in (torch.float64, torch.bfloat16):
+        state = estimator.init(q, seeded()).to(wrong)
+        sentence = rf"got a state in {wrong} on cpu, and this q needs one in torch.float32 on cpu\. Use state.to\("
+        with pytest.raises(Refusal, match=sentence):
+            estimator(curved, q, seeded(), state)
+        assert estimator(curved, q, seeded(), state.to("cpu", torch.float32)).dtype == torch.float32
 
 
 @pytest.mark.parametrize("estimator", LEARNED, ids=repr)
