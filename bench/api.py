@@ -82,8 +82,8 @@ class Measurement:
     def bias_bound(self) -> float | None:
         """95 % upper bound on the Euclidean norm of the bias; None if it cannot be bounded.
 
-        It cannot if there is no exact or reference gradient, if the variance seems infinite, or if all estimates were
-        equal although the estimator is not deterministic.
+        It cannot if there is no exact gradient, nor a reference in its place, if the variance seems infinite, or if all
+        estimates were equal although the estimator is not deterministic.
         """
         return self.summary.bias_bound
 
@@ -109,7 +109,7 @@ class Measurement:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds per estimate when estimates are computed in batches; None if the cell was not timed."""
+        """Seconds per estimate when estimates are computed in batches; None if nothing was timed."""
         return None if self.timing is None else float(self.timing["seconds"])
 
     def frame(self, by: Literal["tensor", "coordinate"] = "tensor") -> pd.DataFrame:

@@ -48,7 +48,7 @@ class GradientCheck:
 
         Args:
             estimator: the estimator to test.
-            objective: an objective with an exact gradient, or with a reference in its place.
+            objective: an objective with an exact gradient, or with a reference, a measured gradient, in its place.
             tolerance: largest bias that passes, relative to the exact gradient; None for a test of significance.
             replicates: number of independent calls of the estimator in the first measurement.
             seed: root of all noise.

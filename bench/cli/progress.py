@@ -41,8 +41,8 @@ class Plain(Silent):
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
         """Write the precision that a cell's pilot has reached, unless a line was just written.
 
-        The pilot is the run that finds how many replicates the cell needs. ``reached`` and ``wanted`` are relative
-        half-widths of the variance's interval.
+        The pilot is the run that finds how many replicates the cell, an estimator on an objective, needs. ``reached``
+        and ``wanted`` are relative half-widths of the variance's interval.
         """
         self._write_if_due(f"[{self._done + 1}/{self._total}] {describe_look(label, reached, wanted, replicates)}")
 
@@ -101,8 +101,8 @@ class Live(Silent):
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
         """Show the precision that a cell's pilot has reached so far.
 
-        The pilot is the run that finds how many replicates the cell needs. ``reached`` and ``wanted`` are relative
-        half-widths of the variance's interval.
+        The pilot is the run that finds how many replicates the cell, an estimator on an objective, needs. ``reached``
+        and ``wanted`` are relative half-widths of the variance's interval.
         """
         self.bar.update(self._task, description=describe_look(label, reached, wanted, replicates))
 
@@ -148,8 +148,8 @@ def describe_reuse(records: Sequence[Record]) -> str:
 def describe_look(label: str, reached: float, wanted: float, replicates: int) -> str:
     """Return a pilot's progress as text: ``pilot of rloo on x: ±12 % after 4,096 replicates, wanted ±5 %``.
 
-    The pilot is the run that finds how many replicates a cell needs. ``reached`` and ``wanted`` are relative
-    half-widths of the variance's interval, as fractions.
+    The pilot is the run that finds how many replicates a cell, an estimator on an objective, needs. ``reached`` and
+    ``wanted`` are relative half-widths of the variance's interval, as fractions.
     """
     now = "no upper limit" if math.isinf(reached) else f"±{100 * reached:.2g} %"
     return f"pilot of {label}: {now} after {replicates:,} replicates, wanted ±{100 * wanted:g} %"

@@ -80,7 +80,7 @@ class Trial:
         return state
 
     def learn(self, state: State, steps: int) -> None:
-        """Adapt a state for a number of steps, with seeds that no check uses."""
+        """Adapt a state, so that it learns for a number of steps, with seeds that no check uses."""
         trainable = list(state.parameters())
         optimizer = torch.optim.Adam(trainable, lr=1e-2) if trainable else None
         for step in range(steps):

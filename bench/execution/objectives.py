@@ -19,8 +19,8 @@ def examine(
 ) -> list[Record]:
     """Check the objectives that are not in the catalogue, and return the records on them that a study folder lacks.
 
-    The size of an estimate, ``row_elements``, is read from the folder if it is on record for this code. So it is
-    measured only once for a study.
+    The number of elements in the largest tensor of an estimate, ``row_elements``, is read from the folder if it is on
+    record for this code. So it is measured only once for a study.
 
     Args:
         objectives: the objectives; each remembers its ``row_elements``.

@@ -6,7 +6,7 @@ from bench.records.lines import Record
 
 
 class Progress:
-    """A receiver of the events of a run. This one ignores all events; a subclass overrides the methods it needs."""
+    """A receiver of the events while a study runs. This one ignores all; a subclass overrides the methods it needs."""
 
     def start(self, total: int, done: int) -> None:
         """Receive the number of pieces of work, and how many of them are on record already."""
@@ -30,7 +30,7 @@ class Progress:
         """Receive a record that has been written to disk."""
 
     def end(self) -> None:
-        """Receive the end of the run, complete or interrupted."""
+        """Receive the end of the whole run, complete or interrupted."""
 
 
 Silent = Progress

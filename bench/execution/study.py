@@ -57,7 +57,10 @@ class StudyWriter:
         self._stack.close()
 
     def keep_spec(self) -> None:
-        """Write the spec to the folder. If the folder has a spec already, the new one holds the selectors of both."""
+        """Write the spec to the folder. If the folder has a spec already, the new one holds the selectors of both.
+
+        The selectors, such as ``rloo:n=4``, name the estimators and objectives of the study.
+        """
         path = self.folder / FILE
         whole = self.spec.extending(Spec.read(path)) if path.exists() else self.spec
         files.write(path, whole.to_toml(self.folder))
@@ -69,7 +72,8 @@ class StudyWriter:
     def lacking(self, tasks: Sequence[SomeTask]) -> list[SomeTask]:
         """Return the tasks whose record is missing, reports a failure, or was made by code that has changed since.
 
-        Of several tasks with the same record, such as runs at two copies of one file of weights, the first is returned.
+        Of several tasks with the same record, such as measurements at two copies of one file of weights, the first is
+        returned.
         """
         found = dict[tuple[str, LineKind], SomeTask]()
         for task in tasks:
@@ -131,5 +135,5 @@ class StudyWriter:
             self.pool = None
 
     def records(self, runs: Collection[str]) -> list[Record]:
-        """Read the folder, and return the records of the runs with these ids."""
+        """Read the folder, and return the records of the runs (measurements) with these ids."""
         return [line for line in store.read(self.folder) if line["run"] in runs]

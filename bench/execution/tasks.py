@@ -46,7 +46,7 @@ class Task(ABC):
 
     @functools.cached_property
     def run_id(self) -> str:
-        """Id of the run that the record belongs to."""
+        """Id of the run, the measurement or training, that the record belongs to."""
         return run_of(self.cell, self.settings)
 
     @property
@@ -98,7 +98,7 @@ class MomentsTask(Task):
 
     Args:
         reference: a long run's mean gradient, which stands in for the exact gradient if the objective has none.
-        pilot: record of the pilot that found the number of replicates; None if there was no pilot.
+        pilot: record of the pilot, a separate run that found the number of replicates; None if there was no pilot.
     """
 
     reference: Reference | None = None
@@ -107,30 +107,40 @@ class MomentsTask(Task):
 
     @property
     def is_spread(self) -> bool:
-        """Whether the cell is so large that its draws (batches of replicates) are spread over all workers."""
+        """Whether the measurement is so large that its draws (batches of replicates) are spread over all workers."""
         return self.effort > 1
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
-        """Measure the cell and return its moments record, or raise."""
+        """Measure the estimator on the objective and return its moments record, or raise."""
         spread = in_process if pool is None else pool.spread
         return measure_moments(Engine(self.cell, self.settings), progress.block, spread, self.reference)
 
     def record(self, progress: Progress | None = None, pool: Pool | None = None) -> Record:
-        """Measure the cell and return its moments record. If the work raises, return a record of the failure."""
+        """Measure the estimator on the objective and return the moments record.
+
+        If the work raises, return a record of the failure.
+
+        ``progress`` receives the events. The draws (batches) are spread over the ``pool`` if there is one.
+        """
         return self.with_pilot(super().record(progress, pool))
 
     def failed(self, reason: str) -> Record:
-        """Return a moments record that says why the cell could not be measured."""
+        """Return a moments record that says why the estimator could not be measured on the objective."""
         return self.with_pilot(super().failed(reason))
 
     def with_pilot(self, line: Record) -> Record:
-        """Return a moments record of the cell with the pilot's precision added; unchanged if there was no pilot."""
+        """Return a moments record of the cell with the pilot's precision added; unchanged if there was no pilot.
+
+        The pilot is the run that found the number of replicates.
+        """
         return line if self.pilot is None else with_precision(line, self.pilot)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PilotTask(Task):
     """The search for the number of replicates that a cell needs. It becomes a pilot record.
+
+    A cell is an estimator on an objective; the pilot is the run that searches.
 
     Args:
         settings: how the cell is measured; ``replicates`` is the upper limit of the search, taken from the target.
@@ -143,7 +153,7 @@ class PilotTask(Task):
 
     @functools.cached_property
     def run_id(self) -> str:
-        """Id of the run, which depends on the target."""
+        """Id of the pilot's run, which depends on the target."""
         return str(self.head()["run"])
 
     def head(self) -> Record:
@@ -163,7 +173,7 @@ class ReferenceTask(Task):
     title = "reference of {objective}"
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
-        """Measure the reference and return its record."""
+        """Measure the reference, which stands in for an exact gradient, and return its record."""
         return reference.measure_reference(self.cell, self.settings, progress.block)
 
 
@@ -178,5 +188,5 @@ class TimingTask(Task):
     title = "timing {cell}"
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
-        """Time the cell and return its timing record."""
+        """Time the estimator on the objective and return its timing record."""
         return measure_timing(self.cell, self.settings)

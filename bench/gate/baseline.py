@@ -54,11 +54,11 @@ class Entry(_Plain):
     (batches of replicates). ``truncated_at`` is c0, the 99 % quantile of the squared norms w of gradients minus their
     mean. ``truncated_mean`` and ``truncated_cv2`` are the mean and the cv² of min(w, c0). If the tail is heavy, w is
     half the squared distance of two gradients (``bench.gate.pairs``), and ``truncated_cv2`` is doubled. ``bias_norm``
-    is ‖ḡ − g*‖, the distance of the mean gradient from the exact or reference gradient. ``bias_squared`` is an unbiased
-    estimate of the squared bias, so it may be negative. ``speed`` has one log(cost) per fresh process, where cost is
-    t(estimator)/t(sample + f). ``f_evals`` and ``grad_evals`` are the evaluations of f and of df/dx per estimate.
-    ``exact_norm`` is ‖g*‖, and ``gain``, between ``gain_low`` and ``gain_high`` (95 %), the scale of the mean gradient:
-    the fraction of g* that it recovers.
+    is ‖ḡ − g*‖, the distance of the mean gradient from the exact one or from the reference, a measured gradient in its
+    place. ``bias_squared`` is an unbiased estimate of the squared bias, so it may be negative. ``speed`` has one
+    log(cost) per fresh process, where cost is t(estimator)/t(sample + f). ``f_evals`` and ``grad_evals`` are the
+    evaluations of f and of df/dx per estimate. ``exact_norm`` is ‖g*‖, and ``gain``, between ``gain_low`` and
+    ``gain_high`` (95 %), the scale of the mean gradient: the fraction of g* that it recovers.
     """
 
     estimator: str
@@ -114,12 +114,12 @@ class Entry(_Plain):
 
     @property
     def sees_bias(self) -> bool:
-        """Whether a bias could be detected: an exact or reference gradient is known, and the variance seems finite."""
+        """Whether a bias could be detected: there is a gradient to compare with, and the variance seems finite."""
         return self.p_bias is not None and (self.khat is None or self.khat < 1)
 
     @property
     def is_surely_biased(self) -> bool:
-        """Whether the cell is declared unbiased although its bias is beyond doubt."""
+        """Whether the estimator is declared unbiased although its bias is beyond doubt."""
         return self.unbiased and self.p_bias is not None and self.p_bias < BIASED
 
     @property
@@ -132,8 +132,8 @@ class Entry(_Plain):
 
         The error is relative to the exact gradient: a mean of 1.03 times the exact gradient has the error 0.03.
 
-        ``screening`` and ``confirming`` are the replicates of the two stages; ``cells`` is the number of cells in the
-        baseline. The result is None if the bias is not tested, or its scale is unknown.
+        ``screening`` and ``confirming`` are the replicates of the two stages; ``cells`` is the number of entries in the
+        whole baseline file. The result is None if the bias is not tested, or its scale is unknown.
         """
         if (
             not (self.unbiased and self.sees_bias and self.exact_norm)
@@ -164,7 +164,7 @@ class Entry(_Plain):
 
     @property
     def log_cost(self) -> float | None:
-        """Median of log(cost) over the timed processes; None if the cell was not timed.
+        """Median of log(cost) over the timed processes; None if there are none.
 
         The cost is the time of the estimator, divided by the time of one sample and one evaluation of f.
         """
@@ -199,14 +199,17 @@ class Baseline(_Plain):
     cells: tuple[Entry, ...]
 
     def entry(self, cell: str) -> Entry | None:
-        """Return the entry of the cell with this id; None if the baseline has no such entry."""
+        """Return the entry of the cell with this id; None if the baseline has no such entry.
+
+        A cell is an estimator on an objective.
+        """
         return next((entry for entry in self.cells if entry.cell == cell), None)
 
     def text(self) -> str:
-        """Return the text of the file in which the gate keeps the baseline (the accepted statistics of its cells).
+        """Return the text of the file in which the gate keeps the baseline (the accepted statistics).
 
-        If the baseline was read from the file of an older version, the fields of cells that this version did not write,
-        such as ``f_evals``, are left out again.
+        If the baseline was read from the file of an older version, the fields of its entries that this version did not
+        write, such as ``f_evals``, are left out again.
         """
         setting = {key: getattr(self.setting, key) for key in SETTING}
         head = {"schema": SCHEMA, "setting": setting, "environment": self.environment}
@@ -219,7 +222,8 @@ class Baseline(_Plain):
 def assemble(setting: Settings, entries: Iterable[Entry]) -> Baseline:
     """Return a baseline of these entries, sorted, with the present environment and the commit of the user's code.
 
-    ``setting`` has the settings with which the entries were measured.
+    A baseline is the gate's file of accepted statistics, sorted by objective and estimator. ``setting`` has the
+    settings with which the entries were measured.
     """
     made_with = {key: environment()[key] for key in ENVIRONMENT} | {"commit": commit_of(Path())}
     cells = tuple(sorted(entries, key=lambda entry: (entry.objective, entry.estimator)))
@@ -229,9 +233,12 @@ def assemble(setting: Settings, entries: Iterable[Entry]) -> Baseline:
 def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float] | None = None) -> Entry:
     """Return the baseline entry made from a moments record with outcome "measured".
 
+    A baseline is the gate's file of accepted statistics, one entry per cell (an estimator on an objective).
+
     Args:
         line: the moments record, which holds the bias, the variance and the other statistics of one cell.
-        estimator: selector of the estimator, with the path of a user's file relative to the baseline's folder.
+        estimator: selector of the estimator, such as ``rloo:n=4``, with the path of a user's file relative to the
+            baseline's folder.
         objective: selector of the objective, with the path of a user's file relative to the baseline's folder.
         speed: log(cost), one value per process; None if the cell was not timed.
     """
@@ -252,7 +259,8 @@ def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float
 def path_of(name: str, root: Path = Path()) -> Path:
     """Return the path of the baseline with this name in the repository at ``root``.
 
-    A name that ends in ``.json`` is taken as a path, relative to ``root``.
+    A baseline is the gate's file of accepted statistics. A name that ends in ``.json`` is taken as a path, relative to
+    ``root``.
 
     Raises:
         UsageError: the name is not usable as a file name.
@@ -265,12 +273,15 @@ def path_of(name: str, root: Path = Path()) -> Path:
 
 
 def names(root: Path = Path()) -> list[str]:
-    """Return the sorted names of the baselines in the repository at ``root``."""
+    """Return the sorted names of the baselines in the repository at ``root``.
+
+    A baseline is the gate's file of accepted statistics.
+    """
     return sorted(path.stem for path in (root / FOLDER).glob("*.json"))
 
 
 def read(name: str, root: Path = Path()) -> Baseline:
-    """Read the baseline with this name or path in the repository at ``root``.
+    """Read the baseline, a file of accepted statistics, with this name or path in the repository at ``root``.
 
     Raises:
         UsageError: the file does not exist or cannot be opened.
@@ -312,13 +323,17 @@ def _checked(data: Any, path: Path) -> Baseline:
 
 
 def write(found: Baseline, path: Path) -> None:
-    """Write a baseline to a file, completely or not at all. Raise ``OSError`` if it cannot be written."""
+    """Write a baseline to a file, completely or not at all. Raise ``OSError`` if it cannot be written.
+
+    A baseline is the gate's file of accepted statistics.
+    """
     files.write(path, found.text())
 
 
 def selectors(entry: Entry, folder: Path) -> tuple[Selector, Selector]:
     """Return the selectors of an entry's estimator and objective, with absolute paths of users' files.
 
-    A path in the entry is relative to ``folder``, the folder of the baseline's file.
+    A selector is a text such as ``rloo:n=4``. Paths in the entry are relative to ``folder``, where the baseline's file
+    lies.
     """
     return parse(entry.estimator).anchored(folder), parse(entry.objective).anchored(folder)

@@ -32,7 +32,8 @@ def _close(a: float | None, b: float | None) -> bool:
 def changes(old: Baseline | None, new: Baseline) -> list[str]:
     """Return the changes between two baselines: a line of text per cell that is new, gone or changed.
 
-    A cell is an estimator on an objective. If ``old`` is None, all cells are new.
+    A baseline is a file of accepted statistics, a cell an estimator on an objective. If ``old`` is None, all cells are
+    new.
     """
     before = {entry.cell: entry for entry in old.cells} if old else {}
     after = {entry.cell: entry for entry in new.cells}
@@ -59,7 +60,10 @@ def _difference(old: Entry, new: Entry) -> str:
 
 
 def count(cells: int | Sequence[Entry]) -> str:
-    """Return the number of cells as text, such as ``1 cell`` or ``12 cells``."""
+    """Return the number of cells as text, such as ``1 cell`` or ``12 cells``.
+
+    A cell is an estimator on an objective.
+    """
     number = cells if isinstance(cells, int) else len(cells)
     return f"{number} cell{'' if number == 1 else 's'}"
 
@@ -67,7 +71,7 @@ def count(cells: int | Sequence[Entry]) -> str:
 def table(found: Baseline) -> str:
     """Return a baseline as text for a terminal: how it was measured, and one line per cell.
 
-    A cell is an estimator on an objective.
+    A baseline is a file of accepted statistics, a cell an estimator on an objective.
     """
     s = found.setting
     how = f"{count(found.cells)}, {s.replicates} replicates, seed {s.seed}, {s.dtype} on {s.device}"

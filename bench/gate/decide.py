@@ -126,7 +126,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Flags:
-    """The result of a check's first stage for a cell: whether the second stage must test its variance, and its bias."""
+    """The result of a check's first stage for a cell: whether the second stage must test its variance, and its bias.
+
+    A cell is an estimator on an objective. ``test`` is the test of its variance, ``p_bias`` the p-value for its bias.
+    """
 
     test: CellTest
     variance: bool
@@ -147,6 +150,8 @@ class Finding:
     ``baseline_evaluations`` are the evaluations of f and of df/dx per estimate, measured now and in the baseline. If
     the baseline's tail is heavy, ``variance`` and ``baseline_variance`` are None, and ``change`` and
     ``smallest_change`` describe the truncated variance.
+
+    A cell is an estimator on an objective.
     """
 
     cell: str
@@ -206,7 +211,7 @@ def decide(cases: Sequence[Case], *, cells: int, confirming: int) -> list[Findin
 
     Args:
         cases: what is known about each selected cell (an estimator on an objective).
-        cells: number of cells in the whole baseline, selected or not.
+        cells: number of cells in the whole baseline (the file of accepted statistics), selected or not.
         confirming: replicates of the second stage; ``smallest_change`` depends on them.
     """
     flags = {case.cell: screen(case) for case in cases if case.fate is None}

@@ -28,8 +28,9 @@ def measure_cell(
 
     ``progress`` gets the number of replicates done and the total.
 
-    For the truncated variance, squared norms above ``truncate_at`` count as ``truncate_at``. If the baseline's tail is
-    ``heavy``, half the squared distances of pairs of gradients are truncated instead.
+    For the truncated variance, squared norms above ``truncate_at`` count as ``truncate_at``. If the tail in the
+    baseline (the accepted statistics) is ``heavy``, half the squared distances of pairs of gradients are truncated
+    instead.
     """
 
     def work() -> Record:
@@ -45,9 +46,9 @@ def measure_cell(
 def measure_for_baseline(cell: Cell, settings: Settings, progress: OnProgress, *, adaptive: bool) -> Record:
     """Measure a cell (an estimator on an objective) for a baseline, and return its moments record.
 
-    The cell is first measured with the replicates of the settings. If ``adaptive`` is True and that is more, the cell
-    is then measured with 1e5 replicates, or with 4e5 if cv² of the squared norms is above 10. ``progress`` gets the
-    number of replicates done and the total.
+    A baseline is a file of accepted statistics. The cell is first measured with the replicates of the settings. If
+    ``adaptive`` is True and that is more, the cell is then measured with 1e5 replicates, or with 4e5 if cv² of the
+    squared norms is above 10. ``progress`` gets the number of replicates done and the total.
     """
     line = measure_cell(cell, settings, progress)
     if line["outcome"] != Outcome.MEASURED:
@@ -74,7 +75,7 @@ def _with_pairs(line: Record, cell: Cell, settings: Settings, cut: float | None)
 class FirstDraws:
     """The fingerprint of a cell's first draws, whether the run has no other draws, and evaluations per estimate.
 
-    A draw is a batch of replicates.
+    A draw is a batch of replicates, a cell an estimator on an objective.
 
     ``evaluations`` are the numbers of evaluations of f and of df/dx.
     """
@@ -85,7 +86,10 @@ class FirstDraws:
 
 
 def first_draws(cell: Cell, settings: Settings) -> FirstDraws:
-    """Draw the first gradients of a cell, and count the evaluations of f and of df/dx."""
+    """Draw the first gradients of a cell, and count the evaluations of f and of df/dx.
+
+    A cell is an estimator on an objective.
+    """
     with single_thread(), set_apart():
         engine = Engine(cell, settings)
         fingerprint = fingerprint_of(engine)

@@ -32,7 +32,8 @@ def truncated(values: Array, cut: float | None = None) -> dict[str, float]:
 
     Args:
         values: half the squared distances of pairs of gradients, ``[R/2]``.
-        cut: the baseline's ``truncated_at``; None for the 99 % quantile of the values.
+        cut: ``truncated_at`` in the baseline, the file of accepted statistics; None for the 99 % quantile of the
+            values.
 
     Returns:
         ``truncated_at``, ``truncated_mean`` and ``truncated_cv2``. The last is twice the cv² of the truncated values,

@@ -19,7 +19,10 @@ from bench.records.lines import LineKind, Outcome, Record
 
 @dataclass(frozen=True)
 class Draft:
-    """A baseline that is not written yet, and the records of the cells that could not be measured."""
+    """A baseline that is not written yet, and the records of the cells that could not be measured.
+
+    A baseline is the gate's file of accepted statistics, one entry per cell (an estimator on an objective).
+    """
 
     baseline: Baseline
     lost: list[Record]
@@ -61,9 +64,10 @@ def measure(
 def promote(old: Baseline, selection: Selection, folder: Path, progress: Progress, *, speed: bool) -> Draft:
     """Measure the cells of a selection again, and return the baseline with the new measurements.
 
-    Selected cells that no longer exist are dropped. Cells that could not be measured, and cells outside the selection,
-    stay as they are. The new measurements include times if ``speed`` is True, or if the old baseline has times of any
-    of these cells. Paths of users' files are stored relative to the baseline's ``folder``.
+    A baseline is a file of accepted statistics, a cell an estimator on an objective. Selected cells that no longer
+    exist are dropped. Cells that could not be measured, and cells outside the selection, stay as they are. The new
+    measurements include times if ``speed`` is True, or if the old baseline has times of any of these cells. Paths of
+    users' files are stored relative to the baseline's ``folder``.
 
     Raises:
         UsageError: the baseline was measured on a CUDA device, but there is none.
@@ -80,7 +84,8 @@ def promote(old: Baseline, selection: Selection, folder: Path, progress: Progres
 def read_study(study: Path, folder: Path) -> Draft:
     """Return a baseline made from the records in a study's folder: for each cell, the run with the most replicates.
 
-    Paths of users' files are stored relative to ``folder``, the baseline's folder.
+    A baseline is a file of accepted statistics, a cell an estimator on an objective. Paths of users' files are stored
+    relative to ``folder``, the baseline's folder.
 
     Raises:
         UsageError: the study has no spec, or no measured cell of its spec.

@@ -58,7 +58,10 @@ class Missing:
 
 @dataclass(frozen=True)
 class Selection:
-    """The cells of a check: baseline entries with their cells, entries without a cell, and cells without an entry."""
+    """The cells of a check: baseline entries with their cells, entries without a cell, and cells without an entry.
+
+    A baseline is the gate's file of accepted statistics, one entry per cell (an estimator on an objective).
+    """
 
     cells: list[tuple[Entry, Picked]]
     missing: list[Missing]
@@ -66,6 +69,8 @@ class Selection:
 
     def only(self, wanted: str) -> Selection:
         """Return a selection of one cell of the baseline. ``wanted`` is the cell's label or the beginning of its id.
+
+        A cell is an estimator on an objective, a baseline the gate's file of accepted statistics.
 
         Raises:
             UsageError: ``wanted`` matches no cell or several.
@@ -87,6 +92,8 @@ class Selection:
 def pick(estimators: Sequence[Selector], objectives: Sequence[Selector]) -> list[Picked]:
     """Return the cells of these selectors: every estimator with every objective that the estimator fits.
 
+    A selector is a name with values for its parameters, such as ``rloo:n=2,4``.
+
     Raises:
         UsageError: a selector has an unknown name, parameter or value.
     """
@@ -98,7 +105,7 @@ def select(
 ) -> Selection:
     """Return the cells (estimators on objectives) to compare with a baseline.
 
-    Paths of users' files in the baseline are relative to ``folder``.
+    The baseline is the file of accepted statistics; paths of users' files in it are relative to ``folder``.
 
     ``estimators`` and ``objectives`` are selectors, such as ``rloo:n=4``, that narrow the check. If both are empty, the
     check covers the whole baseline. Cells that the selectors exclude do not count as missing. Cells that the selectors
@@ -132,7 +139,10 @@ def select(
 
 
 def shown(estimator: Selector, objective: Selector) -> str:
-    """Return the label of a cell, with paths of users' files relative to the working folder."""
+    """Return the label of a cell, with paths of users' files relative to the working folder.
+
+    A cell is an estimator on an objective; such a label is ``rloo:n=4 on gaussian-quadratic``.
+    """
     return printable(f"{estimator.relative_to(Path())} on {objective.relative_to(Path())}")
 
 

@@ -35,7 +35,8 @@ NOISIEST = 0.08
 def log_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, float]:
     """Time cells in one fresh process, and return log(cost) by cell id. Cells that fail are left out.
 
-    The cost is the time of the estimator, divided by the time of one sample and one evaluation of f.
+    A cell is an estimator on an objective. The cost is the time of the estimator, divided by the time of one sample and
+    one evaluation of f.
 
     If the process dies, the result is empty.
     """
@@ -64,7 +65,8 @@ def _timed(cells: bytes, halves: list[tuple[Selector, Selector]], settings: Sett
 def baseline_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, list[float]]:
     """Time cells in nine fresh processes, and return their values of log(cost) by cell id. Failing cells are left out.
 
-    The cost is the time of the estimator, divided by the time of one sample and one evaluation of f.
+    A cell is an estimator on an objective. The cost is the time of the estimator, divided by the time of one sample and
+    one evaluation of f.
     """
     runs = [log_costs(picked, settings) for _ in range(BASELINE_PROCESSES)]
     return {p.cell.id: [run[p.cell.id] for run in runs] for p in picked if all(p.cell.id in run for run in runs)}
@@ -73,7 +75,9 @@ def baseline_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, li
 def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str, tuple[str, str]]:
     """Time cells, and return for each cell id ``unchanged``, ``slower`` or ``not gateable``, and the reason.
 
-    A cell is slower if its cost is more than 25 % above the baseline's median in each of four fresh processes.
+    A cell is an estimator on an objective. It is slower if its cost, the time of the estimator divided by the time of
+    one sample and one evaluation of f, is more than 25 % above the median in the baseline, the file of accepted
+    statistics, in each of four fresh processes.
     """
     found = {entry.cell: ("not gateable", obstacle(entry)) for entry, _ in cells if obstacle(entry)}
     suspects = [(entry, picked) for entry, picked in cells if entry.cell not in found]
@@ -95,7 +99,10 @@ def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str
 
 
 def obstacle(entry: Entry) -> str:
-    """Return why the speed of a cell cannot be compared with the baseline's; empty if the speed can be compared."""
+    """Return why the speed of a cell cannot be compared with the baseline's; empty if the speed can be compared.
+
+    The baseline is the file of accepted statistics; ``entry`` is the cell's entry in it.
+    """
     if entry.speed is None or len(entry.speed) < 2:
         return "the baseline has no speed for this cell; save it with --speed"
     spread = stdev(entry.speed)

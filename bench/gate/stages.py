@@ -41,7 +41,7 @@ class Options:
         speed: "off", or whether a cell that became slower is only reported ("advisory") or fails the build ("fail").
 
     Raises:
-        UsageError: fewer replicates than the smallest draw, or a margin outside [0, 10).
+        UsageError: fewer replicates than the smallest draw (batch), or a margin outside [0, 10).
     """
 
     replicates: int | None = None
@@ -65,8 +65,9 @@ class Report:
     """The result of a check.
 
     Args:
-        findings: one per cell.
-        cells: number of cells in the baseline; the correction of the p-values counts them all.
+        findings: one per cell, an estimator on an objective.
+        cells: number of cells in the baseline, the file of accepted statistics; the correction of the p-values counts
+            them all.
         commit: commit of the user's code or, if there is none, the version of this package. The seed of the second
             stage is derived from it and the cell.
         options: the options of the check.
@@ -79,7 +80,7 @@ class Report:
 
     @property
     def compared(self) -> int:
-        """Number of cells whose variance was compared with the baseline's."""
+        """Number of cells whose variance was compared with the accepted one in the baseline."""
         return sum(finding.verdict not in UNCOMPARED for finding in self.findings)
 
     @property
@@ -97,9 +98,9 @@ class Report:
     def exit_code(self) -> int:
         """Exit code of ``bench check``: the first code that applies.
 
-        3: a confirmed fault or a missing cell. 1: a cell that could not be measured. 4: no cell was compared; or
-        ``speed`` is "fail" and no cell's speed was compared; or ``strict`` is True and a cell could not be judged. 0:
-        the check has passed.
+        A cell is an estimator on an objective. 3: a confirmed fault or a missing cell. 1: a cell that could not be
+        measured. 4: no cell was compared; or ``speed`` is "fail" and no cell's speed was compared; or ``strict`` is
+        True and a cell could not be judged. 0: the check has passed.
         """
         slower = self.options.speed == "fail" and any(finding.speed == "slower" for finding in self.findings)
         if slower or any(finding.fails for finding in self.findings):
@@ -111,7 +112,9 @@ class Report:
 
 
 def check(baseline: Baseline, selection: Selection, options: Options, progress: Progress) -> Report:
-    """Measure the cells of a selection, and compare their statistics with the baseline's.
+    """Measure the cells of a selection, and compare their statistics with the accepted ones in the baseline.
+
+    A cell is an estimator on an objective. ``progress`` receives the events.
 
     Raises:
         UsageError: the device is "cuda", but there is no CUDA device; or an objective is at fault.

@@ -23,7 +23,10 @@ WORTH_SAYING = 0.05
 
 @dataclass(frozen=True)
 class Printer:
-    """The report of a check in several formats. ``name`` is the baseline's name or path, as the user typed it."""
+    """The report of a check in several formats. ``name`` is the baseline's name or path, as the user typed it.
+
+    The baseline is the file of accepted statistics; the check compares cells (estimators on objectives) with it.
+    """
 
     name: str
     baseline: Baseline
@@ -91,11 +94,17 @@ class Printer:
         return steps
 
     def check(self, *words: str) -> str:
-        """Return, in backquotes, the command that checks against this baseline; ``words`` are further arguments."""
+        """Return, in backquotes, the command that checks against this baseline; ``words`` are further arguments.
+
+        The baseline is the file of accepted statistics.
+        """
         return f"`bench check {shlex.join(['--baseline', self.name, *words])}`"
 
     def promote(self, *findings: Finding) -> str:
-        """Return, in backquotes, the command that promotes this baseline, or only the cells of the ``findings``."""
+        """Return, in backquotes, the command that promotes this baseline, or only the cells of the ``findings``.
+
+        To promote is to measure again and to accept the new statistics.
+        """
         words = [word for f in findings for pair in zip(("-e", "-o"), _halves(f), strict=True) for word in pair]
         return f"`bench baseline promote {shlex.join([self.name, *words])}`"
 

@@ -50,7 +50,7 @@ class Timing:
     """The time, relative cost and memory of one call of a job: times in seconds, memory in bytes.
 
     Fields that end in ``_low`` and ``_high`` are the limits of 95 % intervals, which describe this process only. Fields
-    that end in ``_iqr`` are interquartile ranges, over blocks or pairs.
+    that end in ``_iqr`` are interquartile ranges, over blocks (calls timed together) or pairs of blocks.
 
     Args:
         seconds: median over blocks of the wall time of one call.
@@ -97,6 +97,8 @@ def time_pair(
     clock: Clock = time.perf_counter_ns,
 ) -> Timing:
     """Time a job and its base job in interleaved pairs of blocks.
+
+    A block is a number of calls that are timed together.
 
     Args:
         job: the call to time. Every call must do the same work, independent of earlier calls.

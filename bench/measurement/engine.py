@@ -104,7 +104,10 @@ class Engine:
             self.state.requires_grad_(False)
 
     def state_bytes(self) -> bytes | None:
-        """Return the estimator's state as bytes that another process can load; None if the estimator has no state."""
+        """Return the estimator's state as bytes that another process can load; None if the estimator has no state.
+
+        The state is what the estimator has learned.
+        """
         if self.state is None:
             return None
         buffer = io.BytesIO()
@@ -146,6 +149,8 @@ class Engine:
 
     def own_gradients_on(self, r: Distribution, f: Integrand, generator: Generator) -> tuple[Tensor, ...]:
         """Call the estimator on r, which holds rows of q; return the gradients at r's parameters, each ``[rows, ...]``.
+
+        A row is a copy of q for one replicate.
 
         Raises:
             InvalidLoss: the loss is not one value per batch element, or has no gradient at the parameters.

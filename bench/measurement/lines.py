@@ -16,11 +16,14 @@ from estimators import InvalidIntegrand, InvalidLoss, Refusal, command_line_name
 
 
 class Lost(Exception):
-    """A cell cannot be measured. The message becomes the reason in the cell's record."""
+    """A cell (an estimator on an objective) cannot be measured. The message becomes the reason in the cell's record."""
 
 
 def replicates_of(cell: Cell, settings: Settings) -> int:
-    """Return the number of replicates of a cell: the number in the settings, rounded up to whole draws (batches)."""
+    """Return the number of replicates of a cell: the number in the settings, rounded up to whole draws (batches).
+
+    A cell is an estimator on an objective.
+    """
     return sum(draws(cell, settings.replicates, settings.device))
 
 
@@ -35,7 +38,10 @@ def run_of(cell: Cell, settings: Settings) -> str:
 
 
 def head(cell: Cell, settings: Settings, kind: LineKind) -> Record:
-    """Return the start of a cell's record: the keys that every record has, known before anything is measured."""
+    """Return the start of a cell's record: the keys that every record has, known before anything is measured.
+
+    A cell is an estimator on an objective; ``kind`` is the kind of record, such as moments or timing.
+    """
     objective, estimator = cell.objective, cell.estimator
     return {
         "schema": SCHEMA,

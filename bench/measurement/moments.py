@@ -27,8 +27,9 @@ Spread = Callable[[Engine, Vector, Vector | None], Partials]
 def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
     """Return the partial sums of a cell in block order, computed one after the other in this process.
 
-    A block is a group of gradients that are summed together. ``centre`` is a point near the mean gradient; ``exact`` is
-    the exact gradient, or None if it is unknown. Both are ``[size of theta]``, float64.
+    A cell is an estimator on an objective. A block is a group of gradients that are summed together. ``centre`` is a
+    point near the mean gradient; ``exact`` is the exact gradient, or None if it is unknown. Both are
+    ``[size of theta]``, float64.
     """
     return engine.partials(range(len(engine.sizes)), centre, exact)
 
@@ -80,9 +81,10 @@ def summarise_cell(
 ) -> tuple[Sums, Summary, str]:
     """Compute and sum up all gradients of a cell; return the sums, their summary and the cell's fingerprint.
 
-    The engine's state must have finished learning. The gradients are compared with the ``exact`` gradient,
-    ``[size of theta]``, or with the ``reference`` that stands in for the exact gradient. If both are None, the bias is
-    not tested. ``spread`` is the function that computes the partial sums.
+    A cell is an estimator on an objective. The engine's state (what the estimator learned) must have finished learning.
+    The gradients are compared with the ``exact`` gradient, ``[size of theta]``, or with the ``reference`` that stands
+    in for the exact gradient. If both are None, the bias is not tested. ``spread`` is the function that computes the
+    partial sums.
 
     Raises:
         Lost: gradients were not finite.
@@ -108,7 +110,11 @@ def shape_of(engine: Engine) -> dict[str, Any]:
 
 
 def fingerprint_of(engine: Engine) -> str:
-    """Return a cell's fingerprint, from its first draws (batches); a whole measurement records an equal fingerprint."""
+    """Return a cell's fingerprint, from its first draws (batches); a whole measurement records an equal fingerprint.
+
+    The fingerprint is a digest of settings, torch version, kind of CPU, and first gradients of the cell, an estimator
+    on an objective.
+    """
     adapt_state(engine)
     found = hashlib.sha256(_fingerprint_header(engine.settings))
     for number in range(min(FINGERPRINT_DRAWS, len(engine.sizes))):

@@ -96,7 +96,7 @@ class ObjectiveTrial:
 
     @functools.cached_property
     def x(self) -> Tensor:
-        """Two samples of each of three rows of q, ``[2, 3, *batch, *event]``."""
+        """Two samples of each of three rows (copies) of q, ``[2, 3, *batch, *event]``."""
         return self.draw(self.rows, 2)
 
     @functools.cached_property
@@ -406,7 +406,7 @@ def exact_number(trial: ObjectiveTrial) -> None:
 
 
 def exact_against_the_sum(trial: ObjectiveTrial) -> None:
-    """Check that exact value and gradient agree with the sum over all states of q, if there are few states."""
+    """Check that exact value and gradient agree with the sum over all states of q, if q has few states."""
     estimator, q = Enumeration(), trial.q
     try:
         estimator.check(q)

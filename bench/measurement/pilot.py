@@ -28,7 +28,8 @@ Look = Callable[[str, float, float, int], None]
 def pilot_head(cell: Cell, settings: Settings, target: PrecisionTarget) -> Record:
     """Return the start of a pilot record: the keys known before the pilot runs. The run id depends on the target.
 
-    The pilot is the run that finds how many replicates a cell needs for the precision in ``target``.
+    The pilot is the run that finds how many replicates a cell (an estimator on an objective) needs for the precision in
+    ``target``.
     """
     line = head(cell, replace(settings, replicates=target.max_replicates), LineKind.PILOT)
     return {**line, "run": digest([line["run"], target.half_width]), "precision": target.half_width}
@@ -39,9 +40,9 @@ def run_pilot(
 ) -> Record:
     """Run a pilot and return its record, which holds the number of replicates that the cell needs.
 
-    A cell is an estimator on an objective; ``target`` is the precision wanted for its variance. ``look`` is called
-    whenever the pilot checks its precision, with the cell's label, the half-widths reached and wanted, and the number
-    of replicates so far.
+    The pilot is a run whose estimates only serve to plan the measurement. A cell is an estimator on an objective;
+    ``target`` is the precision wanted for its variance. ``look`` is called whenever the pilot checks its precision,
+    with the cell's label, the half-widths reached and wanted, and the number of replicates so far.
 
     The number of replicates is at most ``target.max_replicates``. The number of replicates in the settings is not used.
 
@@ -76,6 +77,8 @@ def _looks(engine: Engine, target: PrecisionTarget, progress: OnProgress, look: 
 
 def with_precision(line: Record, pilot: Record) -> Record:
     """Return a copy of a moments record, completed by facts from the cell's pilot record.
+
+    The pilot is the run that found how many replicates the cell (an estimator on an objective) needs.
 
     The facts are the wanted precision, the pilot's number of replicates, and whether the measurement reached the
     precision.

@@ -25,7 +25,8 @@ from bench.stats.summary import Status
 def cell_of(objective: Objective) -> Cell | None:
     """Return the cell whose mean gradient stands in for an objective's exact gradient: its reference.
 
-    Return None if the objective has an exact gradient or names no reference estimator.
+    A cell is an estimator on an objective. Return None if the objective has an exact gradient or names no reference
+    estimator.
     """
     estimator = objective.reference_estimator
     return None if objective.has_exact or estimator is None else Cell(estimator, objective)
@@ -34,7 +35,7 @@ def cell_of(objective: Objective) -> Cell | None:
 def settings_of(settings: Settings) -> Settings:
     """Return the settings of a reference from the ``settings`` of a cell: equally many replicates, in float64.
 
-    The mean gradient of a reference stands in for an unknown exact gradient.
+    A cell is an estimator on an objective. The mean gradient of a reference stands in for an unknown exact gradient.
 
     A reference is more precise than the cells that it serves because its estimator uses more samples. With 8 samples a
     reference costs about as much as ten cells of two samples in float32, and one reference serves all cells of the
@@ -72,7 +73,10 @@ def measure_reference(cell: Cell, settings: Settings, progress: OnProgress = ign
 
 
 def read(line: Record) -> Reference | None:
-    """Return the reference that a reference record holds; None if the reference could not be measured."""
+    """Return the reference that a reference record holds; None if the reference could not be measured.
+
+    A reference is a mean gradient that stands in for an unknown exact gradient.
+    """
     if line["outcome"] != Outcome.MEASURED:
         return None
     mean = np.asarray(line["mean"], dtype=np.float64)

@@ -33,9 +33,9 @@ def summarise_partials(
     """Add up partial sums in block order, and yield the sums and their summary at every look.
 
     Args:
-        engine: the engine of the cell.
-        partials: the cell's partial sums in block order. They are requested one at a time: if the caller stops early,
-            no more draws are made.
+        engine: the engine of the cell, an estimator on an objective.
+        partials: the cell's partial sums in the order of its blocks, the groups of gradients that are summed together.
+            The partial sums are requested one at a time: if the caller stops early, no more draws (batches) are made.
         centre: the point near the mean gradient, ``[size of theta]``, about which partial sums are taken.
         replicates: number of rows (replicates) in all partial sums together.
         looks: numbers of replicates at which to summarise, ascending; the last one ends the run.

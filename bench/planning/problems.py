@@ -15,9 +15,9 @@ from bench.objectives import Objective, Problem
 def class_of(module: types.ModuleType, name: str) -> type[Objective] | None:
     """Return a class of objectives for an objective or a function with this name in a user's module.
 
-    The class has the function's arguments as its fields, so that a selector can give them, as in ``problem:dim=3``. The
-    type of a field is the argument's annotation, or else the type of its default. Return None if the name stands for
-    something else.
+    The class has the function's arguments as its fields, so that a selector (the text after ``-o``) can set the fields,
+    as in ``problem:dim=3``. The type of a field is the argument's annotation, or else the type of its default. Return
+    None if the name stands for something else.
     """
     found = getattr(module, name, None)
     if not isinstance(found, Objective) and not inspect.isfunction(found):

@@ -168,9 +168,9 @@ def full_label(instance: Any) -> str:
 def names(text: str, record: Mapping[str, Any]) -> bool:
     """Tell whether a text names a record's estimator or, in the form ``ESTIMATOR on OBJECTIVE``, a record's cell.
 
-    A cell is an estimator on an objective. The text may spell a selector in any way: fields may have their defaults or
-    be left out, a name may be an alias or a class, and a user's class may be given with its file or module; the file or
-    module is not read.
+    A cell is an estimator on an objective. The text may spell a selector, such as ``rloo:n=4``, in any way: fields may
+    have their defaults or be left out, a name may be an alias or a class, and a user's class may be given with its file
+    or module; the file or module is not read.
     """
     estimator, on, objective = text.partition(" on ")
     return _names(estimator, record, "estimator") and (not on or _names(objective, record, "objective"))
@@ -179,7 +179,8 @@ def names(text: str, record: Mapping[str, Any]) -> bool:
 def selects(text: str, record: Mapping[str, Any], kind: Kind) -> bool:
     """Tell whether the selector ``text`` covers a record's estimator or objective, as ``kind`` says.
 
-    Fields that the selector leaves out may have any value.
+    A selector is a name with values for its parameters, such as ``rloo:n=2,4``. Fields that the selector leaves out may
+    have any value.
 
     Raises:
         UsageError: the text is not a selector.
@@ -218,7 +219,8 @@ def _is_catalogued(name: str) -> bool:
 def check_name(selector: Selector, kind: Kind) -> Selector:
     """Return the selector with the command-line name of its class; unchanged if the selector names a user's class.
 
-    ``kind`` says whether the class is an estimator or an objective.
+    A selector is a name with values for its parameters, such as ``rloo:n=2,4``. ``kind`` says whether the class is an
+    estimator or an objective.
 
     Raises:
         UsageError: the catalogue has no such name of this kind.

@@ -164,7 +164,10 @@ class Spec(BaseModel):
         return self._completed("objectives", "at", lambda params: {**params, "at": (at,)})
 
     def extending(self, older: Spec) -> Spec:
-        """Return this spec with an older spec's selectors before its own, for a folder that holds both studies."""
+        """Return this spec with an older spec's selectors before its own, for a folder that holds both studies.
+
+        Selectors, such as ``rloo:n=4``, name the estimators and objectives of a study.
+        """
 
         def joined(key: str) -> tuple[Selector, ...]:
             both = [selector.anchored(Path.cwd()) for spec in (older, self) for selector in getattr(spec, key)]
@@ -189,7 +192,7 @@ class Spec(BaseModel):
         return self.model_copy(update={"device": "cpu"})
 
     def instances(self) -> tuple[list[Estimator], list[Objective]]:
-        """Return the estimators and objectives, each once, in the order of the selectors.
+        """Return the estimators and objectives, each once, in the order of the selectors that name them.
 
         Raises:
             UsageError: unknown name, parameter or value. The message reports all errors.

@@ -31,12 +31,12 @@ class Unknown(Exception):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison of the variances of a and b in one cell.
+    """A comparison of the variances of a and b in one cell (an estimator on an objective).
 
     ``ratio`` is the variance of b over the variance of a, with its 95 % limits ``ratio_low`` and ``ratio_high``; None
     if a tail is heavy or nothing varies. ``per_evaluation`` is the ratio after multiplying each variance by its
-    estimator's number of evaluations of f and of its gradient. ``p`` is corrected over all cells (Holm). ``noise`` is
-    "same samples", "paired" or "independent". ``word`` says which variance is lower.
+    estimator's number of evaluations of f and of its gradient. ``p`` is the p-value of equal variances, corrected over
+    all cells (Holm). ``noise`` is "same samples", "paired" or "independent". ``word`` says which variance is lower.
     """
 
     cell: str

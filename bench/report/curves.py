@@ -66,7 +66,7 @@ class Curves:
 
     @property
     def diverged(self) -> int:
-        """Number of runs that have diverged."""
+        """Number of training runs that have diverged."""
         return sum(line["outcome"] == Outcome.DIVERGED for line in self.lines)
 
     def at(self, evaluations: float) -> Array:

@@ -168,7 +168,10 @@ def _grouped(table: pd.DataFrame) -> list[str]:
 
 
 def csv(table: pd.DataFrame) -> str:
-    """Return every run, skipped ones too, as CSV with all digits. A number that does not exist is an empty field."""
+    """Return every run, skipped ones too, as CSV with all digits. A number that does not exist is an empty field.
+
+    A run is one measurement of an estimator on a problem.
+    """
     chosen = table[list(CSV)].astype(dict.fromkeys(INTEGERS, "Int64"))
     return str(chosen.rename(columns=UNIT_NAMES).to_csv(index=False, lineterminator="\n"))
 
@@ -221,7 +224,7 @@ def _escaped(text: str) -> str:
 
 
 def filled(header: Sequence[str], body: Rows) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows without the columns that are empty in every row."""
+    """Return the header and the rows of a table, but leave out the columns that are empty in every row."""
     kept = [i for i in range(len(header)) if any(row[i] not in ("", NONE) for row in body)]
     return [header[i] for i in kept], [[row[i] for i in kept] for row in body]
 

@@ -170,7 +170,7 @@ def markdown(records: Sequence[Record], title: str) -> str:
 
 
 def data(records: Sequence[Record]) -> str:
-    """Return every checkpoint of every run as CSV with all digits; fields without a number are empty."""
+    """Return every checkpoint of every training run as CSV with all digits. A missing number is an empty field."""
     target = io.StringIO()
     writer = csv.DictWriter(target, COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -46,7 +46,12 @@ class Accumulator:
         self._T = self._Q = 0.0
 
     def add(self, partial: Partial) -> None:
-        """Add the partial sums of the next blocks; raise ValueError if these are out of order or do not fit the run."""
+        """Add the partial sums of the next blocks, groups of gradients that are summed together.
+
+        Raises:
+            ValueError: the blocks are out of order, or do not fit the run: its size, its number of gradients, or
+                `exact`.
+        """
         if partial.index != self._next:
             raise ValueError(f"expected block {self._next}, got block {partial.index}: add the blocks in order.")
         if partial.coordinate.mean.shape != self.centre.shape:
@@ -89,7 +94,7 @@ class Accumulator:
         self._truncate_at = partial.truncate_at
 
     def sums(self) -> Sums:
-        """Return the statistics of the blocks so far.
+        """Return the statistics of all blocks of gradients that were added so far.
 
         Raises:
             ValueError: no block was added, or a gradient is not finite.

@@ -14,7 +14,7 @@ from bench.stats.summary import Summary
 
 @dataclass(frozen=True)
 class PrecisionTarget:
-    """The precision wanted for a cell's variance, and the largest number of replicates to spend on it.
+    """The precision wanted for an estimator's variance, and the largest number of replicates to spend on it.
 
     Args:
         half_width: half the width of the variance's 95 % interval, divided by the variance; between 0 and 1.

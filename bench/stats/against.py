@@ -22,7 +22,10 @@ Fields = dict[str, object]
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The gradient `[size]` to compare a run with: exact up to an error of norm `error`, or a `reference`'s mean."""
+    """The gradient `[size]` to compare a run with: exact up to an error of norm `error`, or a `reference`'s mean.
+
+    A reference is a measured gradient that stands in for an unknown exact one.
+    """
 
     gradient: Array
     error: float = 0.0
@@ -100,7 +103,10 @@ def _tests(total: Total, delta: Array, T: float, reference: Reference | None) ->
 
 
 def error_fields(total: Total, target: Target, *, confidence: float) -> Fields:
-    """Return a summary's fields on gain, cosine, alignment and mean squared error (minus the reference's noise)."""
+    """Return a summary's fields on gain, cosine, alignment and mean squared error (minus the reference's noise).
+
+    A reference is a measured gradient that stands in for an unknown exact one.
+    """
     sums = total.sums
     out: Fields = {}
     if sums.error is not None and sums.error_top is not None and not total.infinite:

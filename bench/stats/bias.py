@@ -50,8 +50,8 @@ class BiasTests:
 def squared_bias(delta_norm: float, variance: float, replicates: int, reference: Reference | None = None) -> float:
     """Return an unbiased estimate of the bias's squared norm, `delta_norm² − variance/replicates`. It can be negative.
 
-    `delta_norm` is the distance of the mean gradient from the exact one. If a `reference` takes the place of the exact
-    gradient, its variance/replicates is subtracted too.
+    `delta_norm` is the distance of the mean gradient from the exact one. If a `reference`, a measured gradient, takes
+    the place of the exact gradient, its variance/replicates is subtracted too.
     """
     T = delta_norm**2 - variance / replicates
     return T if reference is None else T - reference.variance / reference.replicates
@@ -60,7 +60,8 @@ def squared_bias(delta_norm: float, variance: float, replicates: int, reference:
 def noise_terms(trace_square: float, replicates: int, reference: Reference | None = None) -> tuple[float, float]:
     """Return A and C of the bound `Var T ≤ A + C ‖b‖²`, for the estimate T of the squared norm of the bias b.
 
-    With R `replicates`, the covariance Σ of one gradient, and the index 0 for the reference::
+    With R `replicates`, the covariance Σ of one gradient, and the index 0 for the reference (a measured gradient in
+    place of the exact one)::
 
         A = 2 (√trΣ²/√(R(R−1)) + √trΣ₀²/√(R₀(R₀−1)))²
         C = 4 (√trΣ²/R + √trΣ₀²/R₀)
@@ -138,7 +139,8 @@ def max_test(
     transform of t_j. δ_j is the mean of coordinate j minus its exact value, and R the number of replicates.
     `s̃_j² = max(s_j², V̂/D)` is the sample variance s_j², but at least the total variance V̂ divided by D, because a
     coordinate may have rare jumps that were never sampled. If V̂/D is used, the skewness is not corrected. A reference
-    of R₀ replicates with covariance Σ₀ adds √trΣ₀²/R₀ to s̃_j²/R. `shape` has the third and fourth moments.
+    (a measured gradient in place of the exact one) of R₀ replicates with covariance Σ₀ adds √trΣ₀²/R₀ to s̃_j²/R.
+    `shape` has the third and fourth moments.
     """
     R, D = coordinate.n, delta.size
     floor = total_variance / D
@@ -168,11 +170,12 @@ def _smallest_p(t: Array, kurtosis: Array, R: int) -> float:
 
 
 def sum_test(T: float, Q: float, terms: int) -> float:
-    """Return the one-sided p-value of "no bias" from a self-normalised martingale over blocks.
+    """Return the one-sided p-value of "no bias" from a self-normalised martingale over blocks of gradients.
 
     It is P(t > T/√Q) for Student's t with ν = `terms` degrees of freedom. T is the sum of q_k = S_{k−1}·y_k and Q the
-    sum of q_k², where y_k is the sum over block k of a gradient minus the exact one, and S_k = y_1 + ... + y_k. Without
-    a bias, q_k has mean 0 for every covariance. A run should have 32 blocks or more: with ν + 1 blocks, p ≥ P(t > √ν).
+    sum of q_k², where y_k is the sum over block k of a gradient minus the exact one, and S_k = y_1 + ... + y_k. If
+    there is no bias, q_k has mean 0 for every covariance. A run should have 32 blocks or more: with ν + 1 blocks, p ≥
+    P(t > √ν).
 
     Source: de la Peña (1999), Annals of Probability 27:537.
     """
@@ -182,8 +185,9 @@ def sum_test(T: float, Q: float, terms: int) -> float:
 def two_sample_sum_test(T: float, A: float) -> float:
     """Return the p-value of "no bias" for a run with a Monte Carlo reference: P(χ²₁ > max(0, √2 T/√A + 1)).
 
-    T estimates the squared norm of the bias, and A bounds the variance of T if there is no bias. The p-value is exact
-    if the covariance has rank one, and too large otherwise.
+    The reference is a measured gradient in place of the exact one. T estimates the squared norm of the bias, and A
+    bounds the variance of T if there is no bias. The p-value is exact if the covariance has rank one, and too large
+    otherwise.
     """
     return chi2_upper(max(0.0, sqrt(2) * T / sqrt(A) + 1), 1) if A > 0 else 1.0
 

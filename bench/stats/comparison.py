@@ -32,7 +32,7 @@ class ComparedRun:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> ComparedRun:
-        """Return the run that a moments record describes, from its `summary` and `sums`."""
+        """Return the run that a moments record describes, from the `summary` and the `sums` in the record."""
         rows, w = (np.asarray(record["sums"][name], dtype=np.float64) for name in ("block_rows", "block_w"))
         return cls(Summary.from_json(record["summary"]), rows, w)
 
@@ -47,7 +47,7 @@ class LogRatio:
     """The logarithm of the ratio V_a/V_b of two variances, with its interval from `low` to `high`.
 
     `se` is the standard error, with `nu` degrees of freedom. `p` is the two-sided p-value of V_a = V_b. `paired` tells
-    whether the two runs were compared block by block.
+    whether the two measurements were compared block by block, a block being a group of gradients.
     """
 
     value: float
@@ -118,8 +118,9 @@ def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -
 def compare(a: ComparedRun, b: ComparedRun, *, common: bool, confidence: float = 0.95) -> LogRatio:
     """Return the log ratio of two runs' variances, paired if they have `common` noise in at least 8 equal blocks.
 
-    If a variance has no upper limit, it still has a lower limit. The ratio then has only one limit, and this variance
-    can be called the higher one, but never the lower one.
+    A run is one measurement of an estimator, a block a group of its gradients. If a variance has no upper limit, it
+    still has a lower limit. The ratio then has only one limit, and this variance can be called the higher one, but
+    never the lower one.
     """
     rows = a.block_rows
     if common and rows.size >= 8 and np.array_equal(rows, b.block_rows):
@@ -209,9 +210,9 @@ def log_ratio_table(
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Return ln(V_i/V_j) `[n, n]` for the variances V of n runs, p-values `[n, n]`, and which runs can be ranked `[n]`.
 
-    `common` says whether the runs used common noise; runs with equal blocks are then compared block by block. The
-    p-values are two-sided. A run whose tail is heavy, or in which nothing varied, cannot be ranked: its log ratios are
-    0 and its p-values 1.
+    A run is one measurement of an estimator, a block a group of its gradients. `common` says whether the runs used
+    common noise; runs with equal blocks are then compared block by block. The p-values are two-sided. A run whose tail
+    is heavy, or in which nothing varied, cannot be ranked: its log ratios are 0 and its p-values 1.
     """
     n = len(runs)
     ranked = np.array([run.is_comparable for run in runs], dtype=np.bool_)
@@ -229,11 +230,11 @@ def rank_intervals(
 ) -> list[tuple[int, int] | None]:
     """Return simultaneous confidence intervals for the ranks of n runs by variance. Rank 1 is the smallest variance.
 
-    The rank of a run is at least 1 plus the number of runs with a significantly smaller variance, and at most n minus
-    the number with a significantly larger one. `ratios` `[n, n]` are log ratios of the variances and `p` `[n, n]` their
-    p-values, with a Bonferroni correction over the n(n−1)/2 pairs. All intervals hold together with probability
-    `confidence`. A run that is not `ranked` gets None and is not one of the n; if `ranked` is None, all runs are
-    ranked.
+    A run is one measurement of an estimator. The rank of a run is at least 1 plus the number of runs with a
+    significantly smaller variance, and at most n minus the number with a significantly larger one. `ratios` `[n, n]`
+    are log ratios of the variances and `p` `[n, n]` their p-values, with a Bonferroni correction over the n(n−1)/2
+    pairs. All intervals hold together with probability `confidence`. A run that is not `ranked` gets None and is not
+    one of the n; if `ranked` is None, all runs are ranked.
 
     Source: Mogstad, Romano, Shaikh & Wilhelm (2024), Review of Economic Studies.
     """

@@ -43,7 +43,7 @@ class GateCell:
 
 
 class CellOutcome(StrEnum):
-    """The outcome of the test of a cell."""
+    """The outcome of the test of a cell, an estimator on an objective."""
 
     TESTED = "TESTED"  # there is a p-value
     PASS = "PASS"  # without a test: nothing varies in the new run
@@ -53,7 +53,7 @@ class CellOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class CellTest:
-    """The outcome of the test of one cell, before the correction for many cells.
+    """The outcome of the test of one cell (an estimator on an objective), before the correction for many cells.
 
     `p` combines `p_variance` and `p_truncated`; a p-value is None if nothing was tested. `reason` explains an outcome
     without a test, or warns about a tested cell.
@@ -77,15 +77,18 @@ def default_margin(cv2: float) -> float:
 
 
 def baseline_replicates(cv2: float) -> int:
-    """Return a baseline's replicates, which limit the power of checks: 4e5 if cv² of squared norms > 10, else 1e5."""
+    """Return the replicates of a cell in a baseline: 4e5 if `cv2` of the squared norms is above 10, else 1e5.
+
+    A baseline is the file of accepted statistics, whose replicates limit the power of checks.
+    """
     return 400_000 if cv2 > 10 else 100_000
 
 
 def replicates_for_power(cv2: float, growth: float, margin: float) -> float:
     """Return the number of replicates with which the second stage detects a relative `growth` of the variance.
 
-    It is `34 cv²/ln²((1 + growth)/(1 + margin))`, for a power of 0.9 over 200 cells at α = 1e-3, with cv² of the
-    squared norms. Raises ValueError if the growth is within the margin.
+    It is `34 cv²/ln²((1 + growth)/(1 + margin))`, for a power of 0.9 over 200 cells (estimators on objectives) at α =
+    1e-3, with cv² of the squared norms. Raises ValueError if the growth is within the margin.
     """
     if growth <= margin:
         raise ValueError(f"growth within the margin is never detected (got growth {growth}, margin {margin}).")
@@ -95,8 +98,8 @@ def replicates_for_power(cv2: float, growth: float, margin: float) -> float:
 def variance_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[float, float]:
     """Return the statistic z and the p-value of the one-sided test of `V_new ≤ (1 + m) V_base`, with m = `margin`.
 
-    Index 0 is the baseline and index 1 the new run, with R replicates and estimated variance V̂. c² is the larger `cv2`
-    and ρ the larger `rho` of the two::
+    Index 0 is the baseline (the accepted statistics) and index 1 the new run, with R replicates and estimated variance
+    V̂. c² is the larger `cv2` and ρ the larger `rho` of the two::
 
         se² = c²(1/R₁ + 1/R₀) + 24 ρ (1/(R₁(R₁−1)) + 1/(R₀(R₀−1)))
         z = (ln(V̂₁/V̂₀) − ln(1 + m))/se
@@ -114,11 +117,11 @@ def variance_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[fl
 def truncated_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[float, float] | None:
     """Return the statistic z and the p-value of the one-sided test that the truncated mean grew by at most the margin.
 
-    The truncated mean is the mean of min(w, c0), with w the squared norms and c0 the baseline's cut. The result is None
-    unless both runs were truncated at c0. The p-value is from the normal distribution. If the new w are r times the
-    baseline's, the truncated mean is at most r times the baseline's, so a variance within the margin implies a
-    truncated mean within the margin. Truncation bounds the fourth moment, so even cells without a finite variance can
-    be guarded.
+    The truncated mean is the mean of min(w, c0), with w the squared norms and c0 the cut in the baseline, the accepted
+    statistics. The result is None unless both runs were truncated at c0. The p-value is from the normal distribution.
+    If the new w are r times the baseline's, the truncated mean is at most r times the baseline's, so a variance within
+    the margin implies a truncated mean within the margin. Truncation bounds the fourth moment, so even cells without a
+    finite variance can be guarded.
     """
     if base.truncated_at is None or base.truncated_at != new.truncated_at:
         return None
@@ -143,9 +146,9 @@ def smallest_change(
     """Return the smallest growth of the variance that both stages find with this power; None if there is no test.
 
     The growth is relative. `screening` and `confirming` are the replicates of the two stages, and `cells` is the number
-    of cells over which the second stage's level `alpha` is corrected. Squared norms of gradients are assumed to be
-    distributed like the baseline's, up to their scale. Of the plain and the truncated test, the more sensitive one
-    counts; if both are made, each has half the level.
+    of cells (estimators on objectives) over which the second stage's level `alpha` is corrected. Squared norms of
+    gradients are assumed to be distributed like those in the baseline, the accepted statistics, up to their scale. Of
+    the plain and the truncated test, the more sensitive one counts; if both are made, each has half the level.
     """
     if base.variance == 0:
         return None
@@ -178,10 +181,11 @@ def smallest_bias(
     """Return the smallest error of a gradient's scale that both stages find with this power, relative to the gradient.
 
     A scale of 1.03 has an error of 0.03: the mean is 1.03 times the exact gradient. `error` is the standard error of
-    the measured scale in a run of R = `replicates`. `screening` and `confirming` are the replicates of the two
-    stages, and `cells` the number of cells over which the second stage's level `alpha` is corrected. The test of the
-    scale is one of three, each at a third of the level, unless the gradient has `size` 1. Its kurtosis is taken to be
-    1 + `cv2` of the squared norms, but at least that of the normal distribution: for size 1, this is exact.
+    the measured scale in a run of R = `replicates`. `screening` and `confirming` are the replicates of the two stages,
+    and `cells` the number of cells (estimators on objectives) over which the second stage's level `alpha` is corrected.
+    The test of the scale is one of three, each at a third of the level, unless the gradient has `size` 1. Its kurtosis
+    is taken to be 1 + `cv2` of the squared norms, but at least that of the normal distribution: for size 1, this is
+    exact.
     """
     tests, kurtosis = 1 if size == 1 else 3, max(3.0, 1 + cv2)
     found = []
@@ -226,7 +230,8 @@ def _tail_note(base: GateCell, new: GateCell) -> str:
 def is_stale(base: GateCell, new: GateCell, margin: float, alpha: float) -> bool:
     """Tell whether the new variance is significantly below the baseline's variance divided by 1 + margin.
 
-    `alpha` is the level of the test. A stale baseline causes a notice, never a failure.
+    `alpha` is the level of the test. A stale baseline (one whose accepted variance is too high) causes a notice, never
+    a failure.
     """
     if base.variance == 0 or new.variance == 0:
         return new.variance < base.variance
@@ -236,9 +241,10 @@ def is_stale(base: GateCell, new: GateCell, margin: float, alpha: float) -> bool
 def holm(p: Mapping[str, float], *, cells: int, alpha: float) -> dict[str, tuple[bool, float]]:
     """Return the result of Holm's step-down test for every name in `p`: (rejected, adjusted p-value).
 
-    The correction is over all K `cells` of the baseline; a cell without a p-value counts as p = 1. In ascending order
-    of the p-values, names are rejected as long as the i-th has p_(i) ≤ α/(K − i + 1). The adjusted p-value is the
-    running maximum of (K − i + 1) p_(i), at most 1. Raises ValueError if there are fewer cells than names.
+    The correction is over all K `cells` (estimators on objectives) of the baseline; a cell without a p-value counts as
+    p = 1. In ascending order of the p-values, names are rejected as long as the i-th has p_(i) ≤ α/(K − i + 1). The
+    adjusted p-value is the running maximum of (K − i + 1) p_(i), at most 1. Raises ValueError if there are fewer cells
+    than names.
 
     Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
     """

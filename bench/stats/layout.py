@@ -34,7 +34,8 @@ def kept_in_block(kept: int, rows: int, replicates: int) -> int:
     """Return how many largest values a block of `rows` gradients hands over to a run that keeps `kept` values.
 
     Blocks are independent and identically distributed, so the number of the run's largest values that fall into one
-    block is binomial, with mean s = kept·rows/replicates. It exceeds s + 12 √s + 64 with a probability below 1e-20.
+    block is binomial, with mean s = kept·rows/replicates. The number exceeds s + 12 √s + 64 with a probability below
+    1e-20.
     """
     share = kept * rows / replicates
     return min(rows, kept, ceil(share + 12 * sqrt(share) + 64))

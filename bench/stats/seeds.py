@@ -9,7 +9,7 @@ from bench.stats.series import Array
 
 
 class SeedSummary(NamedTuple):
-    """Results of runs with different seeds: their median, an interval for it, and the interquartile mean, `middle`.
+    """Results of training runs with different seeds: the median, its interval, and the interquartile mean, `middle`.
 
     `low` and `high` are order statistics. They enclose the median of the runs' distribution with probability `level` at
     least, whatever the distribution; for a single run, `level` is 0. If there are fewer than 6 `runs`, `low` and `high`
@@ -30,7 +30,7 @@ class SeedSummary(NamedTuple):
 
 
 def across_seeds(values: Array, confidence: float = 0.95) -> SeedSummary:
-    """Summarise the results ``values`` ``[runs]`` of runs with different seeds.
+    """Summarise the results ``values`` ``[runs]`` of training runs with different seeds.
 
     The result of a diverged run must be infinite and counts as the worst; all infinite results must have one sign. If
     there are fewer than 6 runs at the confidence 0.95, the interval is the range of the results, at a lower level.

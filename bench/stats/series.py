@@ -51,8 +51,8 @@ def merge(a: Moments, b: Moments) -> Moments:
         M3 = M3a + M3b + δ³ n_a n_b (n_a − n_b)/n² + 3δ (n_a M2b − n_b M2a)/n
         M4 = M4a + M4b + δ⁴ n_a n_b (n_a² − n_a n_b + n_b²)/n³ + 6δ² (n_a² M2b + n_b² M2a)/n² + 4δ (n_a M3b − n_b M3a)/n
 
-    M3 and M4 are None if either argument lacks them. The last digits depend on the order, so blocks are merged in
-    order.
+    M3 and M4 are None if either argument lacks them. The last digits depend on the order, so blocks of gradients are
+    merged in order.
 
     Source: Chan, Golub & LeVeque (1983), The American Statistician 37:242; Pébay (2008), SAND2008-6212.
     """
@@ -131,7 +131,7 @@ def each(m: Moments) -> Iterator[Moments]:
 
 
 def stretch(part: Moments, means: Array, rows: Array) -> Moments:
-    """Return the moments of a long scalar series in B blocks of which only the first values were tracked one by one.
+    """Return the moments of a long scalar series, in B blocks, of which only the first values were tracked one by one.
 
     `part` has the moments of the tracked values; `means` and `rows` `[B]` are the mean and the number of values of each
     block. Mean and variance, `Σ_b rows_b (mean_b − mean)²/(B − 1)`, come from all blocks, skewness and kurtosis from

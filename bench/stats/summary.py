@@ -45,7 +45,7 @@ class BiasVerdict(Word):
 
 
 class Flag(Word):
-    """A further warning about a run."""
+    """A further warning about a run, one measurement of an estimator on an objective."""
 
     AT_FLOAT_RESOLUTION = "AT_FLOAT_RESOLUTION"  # the variance is so small that rounding may be all of it
     REFERENCE_NOISE = "REFERENCE_NOISE"  # the noise of a Monte Carlo reference is part of the bias bound

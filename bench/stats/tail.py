@@ -100,8 +100,8 @@ def few_values(top: Array, replicates: int, relative_step: float) -> bool:
     """Tell whether the largest values `top` of a series have too few distinct steps for a tail fit.
 
     The values must be squared norms about a fixed centre, which keep the atoms of a discrete distribution, up to the
-    rounding of the samples, `relative_step`. The mean of a block is noisy: about it, a few atoms would be smeared into
-    what looks like a very heavy tail.
+    rounding of the samples, `relative_step`. The mean of a block of gradients is noisy: about this mean, a few atoms
+    would be smeared into what looks like a very heavy tail.
     """
     M = tail_length(replicates)
     return _steps(np.sort(np.asarray(top, dtype=np.float64))[::-1][: M + 1], relative_step) < max(5.0, M / 2)

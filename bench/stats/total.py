@@ -41,7 +41,8 @@ class Total:
         """Return a run's total variance, with no tail index if rounding or few distinct values explain the tail.
 
         Whether a tail is heavy for certain is judged by the squared distances from a fixed centre, if the run has them.
-        Distances from the mean of a block mislead: one huge gradient makes all others of its block look far away.
+        Distances from the mean of a block (a group of gradients) mislead: one huge gradient makes all other gradients
+        of the block look far away.
         """
         V, floor = sums.variance, _resolution(sums.mean, dtype)
         tail = tail_of(sums.w, sums.w_top, sums.w)

@@ -52,11 +52,11 @@ class Training:
         self.settings(0).check_device()  # settings refuse a wrong dtype
 
     def settings(self, seed: int) -> Settings:
-        """Return the settings that measure the variance of the gradient in a run with this seed."""
+        """Return the settings that measure the variance of the gradient in a training run with this seed."""
         return Settings(max(1, self.replicates), seed, self.dtype, self.device)
 
     @property
     def checkpoints(self) -> list[int]:
-        """Steps at which a run is evaluated, including 0 and the last step."""
+        """Steps at which a training run is evaluated, including 0 and the last step."""
         every = self.measure_every or max(1, self.steps // CHECKPOINTS)
         return [*range(0, self.steps, every), self.steps]

@@ -56,7 +56,7 @@ class TrainingRun(Task):
 
     @classmethod
     def of(cls, cell: Cell, how: Training, seed: int, keep: Path | None = None) -> Self:
-        """Return the training run of a cell with a seed."""
+        """Return the training run of a cell (an estimator on an objective) with a seed."""
         return cls(cell=cell, settings=how.settings(seed), how=how, keep=keep)
 
     @property
@@ -71,7 +71,7 @@ class TrainingRun(Task):
 
     @functools.cached_property
     def run_id(self) -> str:
-        """Id of the run."""
+        """Id of the training run."""
         return digest([self.cell.id, self.kind, self._training(), self.seed])
 
     def _training(self) -> dict[str, Any]:

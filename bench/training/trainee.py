@@ -37,7 +37,7 @@ SAMPLES = 2**13
 
 
 class Divergence(NamedTuple):
-    """The divergence of a run: the step at which it was noticed, and a sentence that gives the reason."""
+    """The divergence of a training run: the step at which it was noticed, and a sentence that gives the reason."""
 
     step: int
     reason: str
@@ -139,7 +139,7 @@ class Trainee:
         return found, divergence
 
     def divergence(self, checkpoints: Sequence[Record]) -> Divergence | None:
-        """Return the divergence of the run, judged at its last checkpoint; None if it has not diverged."""
+        """Return the divergence of the run, judged at its last checkpoint; None if the run has not diverged."""
         start, now, step = checkpoints[0]["value"], checkpoints[-1]["value"], checkpoints[-1]["step"]
         if not math.isfinite(now):
             return Divergence(step, f"The objective became {now:g} by step {step}.")
@@ -239,7 +239,7 @@ class Trainee:
         return summary
 
     def engine(self) -> Engine:
-        """Return an engine at the current weights, with the current state of the estimator."""
+        """Return an engine at the current weights, with the current state of the estimator (what it has learned)."""
         engine = Engine(self.cell, self.how.settings(self.seed), problem=self.problem)
         engine.state = self.state
         return engine

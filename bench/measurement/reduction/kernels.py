@@ -22,7 +22,7 @@ SPARSE, SAMPLED = 100, 32  # if fewer than 1 value in SPARSE is wanted, 1 value 
 class Workspace:
     """Buffers that `draws_partial` reuses from draw to draw. The caller keeps the workspace, which serves one thread.
 
-    Fresh memory for a draw would cost more, in page faults, than all the arithmetic on the draw.
+    Fresh memory for a draw, a batch of gradients, would cost more, in page faults, than all the arithmetic on the draw.
     """
 
     def __init__(self) -> None:
@@ -42,8 +42,8 @@ def column_sums(x: Tensor) -> Tensor:
 
         out[b, j] = Σ_r x[b, r, j]
 
-    Sums are pairwise, in the dtype of `x`. Over many columns rounding errors average out. With few columns they do not,
-    so each column is summed in 32 or more parts, and the parts are added in float64.
+    Sums are pairwise, in the dtype of `x`. Over many columns rounding errors average out. With few columns the errors
+    do not, so each column is summed in 32 or more parts, and the parts are added in float64.
     """
     blocks, rows, size = x.shape
     step = gcd(rows, 32)
@@ -76,7 +76,7 @@ def centre_blocks(g: Tensor, pivot: Tensor | None, blocks: int, out: Tensor, *, 
 
 
 def row_sums(x: Tensor, scale: float, out: Tensor, *, add: bool) -> None:
-    """Write `scale · Σ_j x[r, j]` to `out[r]`; with `add`, add it. `x` is `[rows, size]`, and `out` is `[rows]`."""
+    """Write `scale · Σ_j x[r, j]` to `out[r]`, or add it if `add`. `x` is `[rows, size]`, and `out` is `[rows]`."""
     if 1 < x.shape[1] < FEW_COLUMNS:
         torch.addmv(out, x, x.new_full((x.shape[1],), scale), beta=float(add), out=out)
         return
@@ -124,8 +124,8 @@ def third_and_fourth(Y: Tensor, squares: Tensor, typical: float, cubes: Tensor) 
         M4 = Σ_r Y[b, r, j]⁴
 
     If `typical`, a typical Y², is not near 1, powers of `Y / √typical` are summed, so that no power leaves the range of
-    the dtype, and the sums are scaled back. `Y` is `[blocks, rows, size]`. `squares`, which holds Y², and `cubes`,
-    memory of the shape of `Y`, are overwritten.
+    the dtype, and the sums are scaled back. `Y` `[blocks, rows, size]` holds gradients minus the mean of their block.
+    `squares`, which holds Y², and `cubes`, memory of the shape of `Y`, are overwritten.
     """
     scale = 1.0 if 1 / ORDINARY < typical < ORDINARY else typical
     if scale != 1:

@@ -29,7 +29,10 @@ class Origin:
 
     @classmethod
     def of(cls, parts: Sequence[Tensor]) -> Origin:
-        """Return the origin computed from some gradients: one tensor `[rows, size of the group]` per group."""
+        """Return the origin computed from some gradients: a tensor `[rows, size of the group]` per group.
+
+        A group is a tensor of theta, a row one replicate.
+        """
         pivots, spreads = zip(*map(_place, parts), strict=True)
         return cls(list(pivots), list(spreads))
 
@@ -58,8 +61,8 @@ def _power_of_two(x: float) -> float:
 def pivot_of(g: Tensor) -> Tensor:
     """Return a point near the mean row of `g` `[rows, size]`, in the dtype of `g`; exact for a constant column.
 
-    It is the median of the means of 16 parts, which one huge gradient does not move. This matters because sums of
-    squares about a point far from the other gradients would lose all their digits.
+    The point is the median of the means of 16 parts, which one huge gradient does not move. The point must not move,
+    because sums of squares about a point far from the other gradients would lose all their digits.
     """
     off = (g - g[0]).double()
     return (g[0] + torch.stack([part.mean(0) for part in off.chunk(16)]).median(0).values).to(g.dtype)

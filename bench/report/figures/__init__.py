@@ -45,7 +45,7 @@ def _files(name: str, drawing: Callable[[], Figure | None]) -> Iterator[tuple[st
 
 
 def draw(name: str, table: pd.DataFrame) -> Figure | None:
-    """Return the figure of this name; None if ``table``, the prepared frame of runs, has no data for it.
+    """Return the figure of this name; None if ``table``, the prepared frame of measurements, has no data for it.
 
     The variance of an exact method is only rounding and is drawn as 0.
     """
