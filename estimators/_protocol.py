@@ -29,9 +29,10 @@ from estimators._transforms import is_differentiated, rows_differ, unwrapped
 class Integrand(Protocol):
     """The integrand f: it maps ``[..., *batch, *event]`` to ``[..., *batch]``, for any number of leading axes.
 
-    f must not change x in place. If the estimator does not use df/dx, the values of f may also be whole numbers or
-    bools, and be held in a numpy array, in a list or, for a single point, in a Python number. If the estimator uses
-    df/dx, the values must have a gradient in x, as torch's operations give it.
+    f must not change x in place, nor write over a tensor that it returned before. If the estimator does not use df/dx,
+    the values of f may also be whole numbers or bools, and be held in a numpy array, in a list or, for a single point,
+    in a Python number. If the estimator uses df/dx, the values must have a gradient in x, as torch's operations give
+    it.
     """
 
     def __call__(self, x: Tensor, /) -> Tensor:
@@ -217,9 +218,19 @@ class Checked:
 class _CheckedFunction(Checked):
     def __init__(self, f: Integrand, q: Distribution) -> None:
         self.f, self.q = f, q
+        self.kept: Tensor | None = None  # the last values, of which the estimator may still hold a view
 
     def __call__(self, x: Tensor, /) -> Tensor:
-        return evaluate(self.f, x, self.q, len(self.q.event_shape))
+        before = None if self.kept is None else self.kept._version
+        fx = evaluate(self.f, x, self.q, len(self.q.event_shape))
+        if self.kept is not None and self.kept._version != before:
+            raise InvalidIntegrand(
+                "f wrote over the values of its last call, but the estimator still needs them. Return a new tensor in "
+                "every call, such as values.clone()."
+            )
+        last = unwrapped(fx)
+        self.kept = None if last.requires_grad or last.is_inference() else last
+        return fx
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> Checked:
         return _CheckedFunction(around(self.f), q)

@@ -8,6 +8,7 @@ import torch
 from torch.distributions import Bernoulli, Categorical, Independent, Normal
 
 from estimators import (
+    GO,
     RLOO,
     VIMCO,
     BitFlip,
@@ -17,12 +18,14 @@ from estimators import (
     GumbelSoftmax,
     InvalidIntegrand,
     InvalidLoss,
+    LocalExpectation,
     MeasureValued,
     NotDifferentiable,
     Refusal,
     Reparameterization,
     ScoreFunction,
     SelfCritical,
+    StochasticAD,
     StraightThrough,
     catalogue,
     parameters,
@@ -93,6 +96,35 @@ def test_under_transforms_too(estimator):
         assert call(loc, lambda x: x.clone().mul_(2).sum(-1)).isfinite().all()
         with pytest.raises(InvalidIntegrand, match="in place"):
             call(loc, lambda x: x.mul_(2).sum(-1))
+
+
+def reuses(x, memory):
+    return torch.sum(x.detach(), -1, out=memory[: x[..., 0].numel()].view(x.shape[:-1]))
+
+
+@pytest.mark.parametrize(
+    "estimator", [BitFlip(), MeasureValued(), LocalExpectation(), GO(), StochasticAD(), SelfCritical()], ids=repr
+)
+def test_an_f_that_writes_over_its_own_values_is_refused(estimator):
+    memory = torch.empty(1000, dtype=torch.float64)
+    with pytest.raises(InvalidIntegrand, match=r"^f wrote over the values of its last call, .* such as values\.clone"):
+        estimator(lambda x: reuses(x, memory), BITS, seeded())
+    copies, fresh = (
+        gradients_of(estimator, f) for f in (lambda x: reuses(x, memory).clone(), lambda x: x.detach().sum(-1))
+    )
+    assert torch.equal(copies, fresh)
+
+
+def gradients_of(estimator, f):
+    (logits,) = parameters(BITS).values()
+    return torch.autograd.grad(estimator(f, BITS, seeded()).sum(), logits)[0]
+
+
+def test_an_f_may_write_over_the_values_of_another_call_of_the_estimator():
+    memory = torch.empty(1000, dtype=torch.float64)
+    for _ in range(2):
+        found = gradients_of(RLOO(n=4), lambda x: reuses(x, memory))
+        assert torch.equal(found, gradients_of(RLOO(n=4), lambda x: x.detach().sum(-1)))
 
 
 @pytest.mark.parametrize("estimator", [RLOO(), Reparameterization()], ids=repr)
