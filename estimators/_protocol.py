@@ -59,7 +59,7 @@ class State(nn.Module):
     decay: ClassVar[float] = 0.9
     """Largest weight of the past in a moving average: update t gives its values the weight max(1/t, 1 - decay)."""
     in_units_of_f: ClassVar[tuple[str, ...]] = ()
-    """Names of the parameters that double if f doubles. ``adapt`` trains them in units of f's deviation."""
+    """Names of the parameters that double if f doubles. ``adapt`` trains these parameters divided by ``unit``."""
     inputs: int | None = None
     """Number of inputs of the state's network, which q may determine; None if the state fits every q."""
     mean: Tensor
@@ -114,7 +114,7 @@ class Estimator(PlainFields, abc.ABC):
     unbiased: bool = True
     """Whether the expected gradient is exactly the gradient of E_q[f]."""
     value_unbiased: bool = True
-    """Whether the value of the loss is an unbiased estimate of E_q[f]."""
+    """Whether the value that a call returns is an unbiased estimate of E_q[f]."""
     deterministic: bool = False
     """Whether the gradient has no noise, so that the generator changes nothing."""
     families: tuple[type[Distribution], ...] | None = None
@@ -126,7 +126,7 @@ class Estimator(PlainFields, abc.ABC):
     needs_bound: bool = False
     """Whether the integrand must be a ``Bound``, whose log-weights the estimator uses."""
     needs_state: bool = False
-    """Whether the estimator has a state, which ``init`` makes and ``adapt`` trains."""
+    """Whether the estimator learns: it then has a state, which ``init`` makes and ``adapt`` trains."""
     command_name: ClassVar[str] = ""
     """Name on the command line; if empty, it is derived from the class's name."""
     aliases: ClassVar[tuple[str, ...]] = ()

@@ -33,10 +33,10 @@ class CARMS(Estimator):
 
     The first category s of the order is drawn anew for each variable in each call: any category, or one of 8 if there
     are more than 32. Unbiased: in a fixed order some pairs of different categories would be impossible, but each
-    category comes last in one of the orders, where it meets every other one. Pairs of equal categories cancel. CARMS
-    gains most over RLOO if there are few categories. The variables of q have independent noise. Supports
-    OneHotCategorical and Categorical; for bits, use ARMS. f may be a black box. Cost: n evaluations of f; n^2 weights
-    for each variable, each a sum over the orders.
+    category comes last in one of the orders, where it meets every other one. Pairs of equal categories cancel, because
+    exchanging k and j changes the sign of their term. CARMS gains most over RLOO if there are few categories. The
+    variables of q have independent noise. Supports OneHotCategorical and Categorical; for bits, use ARMS. f may be a
+    black box. Cost: n evaluations of f; n^2 weights for each variable, each a sum over the orders.
 
     Args:
         n: number of samples, at least 2.

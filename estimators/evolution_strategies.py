@@ -21,7 +21,7 @@ from estimators._surrogate import inject_at, joined
 class EvolutionStrategies(Estimator):
     """Evolution strategies, antithetic: moves q's parameters by Gaussian steps, forwards and backwards.
 
-    ``g = (1/n) sum_j (f(x(u + scale e_j)) - f(x(u - scale e_j))) e_j / scale``,  e_j ~ N(0, I),  over n/2 pairs
+    ``g = (1/n) sum_j (f(x(u + scale e_j)) - f(x(u - scale e_j))) e_j / scale``,  e_j ~ N(0, I),  over n/2 pairs j
 
     The vector u holds q's parameters on an unbounded scale: mean and log scale of a Normal, logits of Bernoulli and
     categories. x(u) is a sample of q at u; both sides of a step use the same noise (normal, logistic or Gumbel). Biased
@@ -63,7 +63,7 @@ class EvolutionStrategies(Estimator):
 class SPSA(Estimator):
     """Simultaneous perturbation: moves all of q's parameters by steps of random sign, forwards and backwards.
 
-    ``g_i = (1/n) sum_j (f(x(u + scale s_j)) - f(x(u - scale s_j))) / (scale s_ji)``,  s_ji = +-1,  over n/2 pairs
+    ``g_i = (1/n) sum_j (f(x(u + scale s_j)) - f(x(u - scale s_j))) / (scale s_ji)``,  s_ji = +-1,  over n/2 pairs j
 
     The vector u holds q's parameters on an unbounded scale: the mean and the log scale of a Normal, the logits of
     Bernoulli and categories. x(u) is a sample of q at u; both sides of a step use the same noise (normal, logistic or

@@ -25,8 +25,9 @@ class GeneralizedReparameterization(Estimator):
 
     g_a is the gradient in the concentration a, and df the gradient of f. The gradient in the rate is reparameterized.
     Unbiased. For every a, the standardized sample e has mean 0 and variance 1. But its distribution still depends on a,
-    hence the second term of g_a. Needs df/dx. Supports Gamma. Cost: n evaluations of f, n of its gradient. Adding a
-    constant to f changes the estimate, as for the score function but not for Reparameterization.
+    hence the second term of g_a: f times the part of the score that the path does not carry. Needs df/dx. Supports
+    Gamma. Cost: n evaluations of f, n of its gradient. Adding a constant to f changes the estimate, as for the score
+    function but not for Reparameterization.
 
     Args:
         n: number of samples.

@@ -59,8 +59,8 @@ class MeasureValued(Estimator):
 
     Args:
         n: number of samples.
-        coupled: whether x+ and x- share their noise, as in the table. Variables of finite support have no noise to
-            share.
+        coupled: whether x+ and x- share their noise, as in the table. If False, each draws its own. Variables of finite
+            support have no noise to share.
 
     Reference: Pflug 1996; Heidergott, Vazquez-Abad & Volk-Makarewicz 2008; Mohamed et al. 2020 (JMLR 21), section 6.
     Departure: all x+ and x- equal to x share one evaluation of f; the text takes two for each coordinate and parameter.
@@ -81,7 +81,7 @@ class MeasureValued(Estimator):
         return _unknown("df", family) if issubclass(family, Chi2) else super().refuses(family)
 
     def points(self, q: Distribution) -> int:
-        """Return the number of points in the largest call of f."""
+        """Return the number of points in the largest call of f, per batch element."""
         each, variables = 2 if isinstance(inner(q), Normal) else 1, math.prod(q.event_shape)
         if isinstance(inner(q), OneHotCategorical | Categorical):
             each = probs(q).shape[-1] - 1

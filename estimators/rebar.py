@@ -20,7 +20,7 @@ from estimators._transforms import value_and_slope
 
 
 class ControlVariate(State):
-    """State of REBAR: the logarithm of the temperature, and the coefficient; both scalars."""
+    """State of REBAR, learned by ``adapt``: the logarithm of the temperature, and the coefficient; both scalars."""
 
     def __init__(self, temperature: float, coefficient: float, like: Tensor) -> None:
         super().__init__(like)

@@ -22,7 +22,7 @@ from estimators._transforms import forward_mode, is_differentiated, transformed
 
 
 class MovingAverage(State):
-    """State of the score function with a moving average: its ``mean`` is the baseline, 0 before the first update."""
+    """State of ScoreFunction(baseline="moving-average"): its ``mean`` is the baseline, 0 before the first update."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ class ScoreFunction(Estimator):
 
     @property
     def needs_state(self) -> bool:  # type: ignore[override]
-        """Whether the estimator learns: only with the moving average."""
+        """Whether the estimator learns: only if the baseline is the moving average."""
         return self.baseline == "moving-average"
 
     def init(self, q: Distribution, generator: Generator | None = None) -> MovingAverage | None:
-        """Return a moving average before its first update, or None for every other baseline."""
+        """Return a state whose moving average is 0; None if the baseline is a number or "optimal"."""
         return MovingAverage(first_parameter(q)) if self.needs_state else None
 
     def __call__(

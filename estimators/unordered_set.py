@@ -24,10 +24,10 @@ class UnorderedSet(Estimator):
     ``R(S,s,s') = P(S - s - s' without s and s') / P(S - s without s)``
 
     A state is a joint value of q's variables. P(S) is the probability of drawing the set S of states without
-    replacement; "without s" means from a q that lacks s. Unbiased. Exact if n covers all states. P(S), a sum over the
-    orders of drawing S, takes one pass over its 2^n subsets, in logarithms of positive terms. f may be a black box.
-    Cost: n evaluations of f. If there are more than 4,096 states, ``Refusal`` is raised; if there are fewer than n, all
-    are taken.
+    replacement; S - s is S without the state s, and "without s" means from a q that lacks s. Unbiased. Exact if n
+    covers all states. P(S), a sum over the orders of drawing S, takes one pass over its 2^n subsets, in logarithms of
+    positive terms. f may be a black box. Cost: n evaluations of f. If there are more than 4,096 states, ``Refusal`` is
+    raised; if there are fewer than n, all are taken.
 
     Args:
         n: number of states, 2 to 10.
