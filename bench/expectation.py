@@ -12,7 +12,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from functools import partial
+from typing import Any, Self, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -21,6 +22,7 @@ from torch.func import functional_call, vmap
 from torch.overrides import TorchFunctionMode
 
 from bench.objectives import Objective, Problem, Theta
+from bench.records.seeds import draw_seed
 from estimators import (
     RLOO,
     Bound,
@@ -52,6 +54,8 @@ class _Parts:
     data: tuple[Tensor, ...]
     batch_size: int
     particles: int | None
+    extra: Mapping[str, Tensor] | nn.Module | None
+    seed: int = 0
     names: tuple[str, ...] | None = None
     mapping: str | None = None
     axes: int = 0
@@ -73,16 +77,18 @@ class Expectation(Objective):
     Args:
         q: maps theta to the distribution q of batch shape ``[*batch]``; if ``data`` is given, it is called as
             ``q(theta, *rows_of_data)``.
-        f: maps samples ``[..., *batch, *event]`` to values ``[..., *batch]``; if ``data`` is given, it is called as
-            ``f(x, *rows_of_data)``. If f fails on the axes before ``*batch``, or mixes them, it is mapped over the
-            samples. f does not get theta: the gradient through q is measured.
+        f: maps samples ``[..., *batch, *event]`` to values ``[..., *batch]``; if ``extra`` or ``data`` is given, it is
+            called as ``f(x, extra, *rows_of_data)``. If f fails on the axes before ``*batch``, or mixes them, it is
+            mapped over the samples. f does not get theta: the gradient through q is measured.
         theta: named tensors, or a module, whose parameters are the point. q gets a dict of tensors, or a copy of the
             module. Parameters of the module that q does not use are left out.
         log_joint: log p(x) up to a constant, in place of f. The expectation is then that of the evidence lower bound
             ``log p(x) - log q(x)``, or of the importance-weighted bound if ``particles`` is given.
         particles: number K of particles, the length of q's first event axis; only with ``log_joint``.
         exact: maps theta, as q gets it, to E_q[f], averaged over the batch: a differentiable scalar.
-        data: tensors with equally many rows. q and f get the first ``batch_size`` rows; in training, random rows.
+        extra: named tensors, or a module, that f uses and training trains too, such as a decoder. f gets a dict or a
+            copy of the module as its second argument. What f closes over stays constant in training.
+        data: tensors with equally many rows. A measurement uses the first ``batch_size`` rows; training, random rows.
         batch_size: number of rows of the data in a batch; None for all rows.
         maximise: whether training maximises the expectation. A bound is always maximised.
         name: the name in tables.
@@ -103,6 +109,7 @@ class Expectation(Objective):
         log_joint: Function | None = None,
         particles: int | None = None,
         exact: Function | None = None,
+        extra: Mapping[str, Tensor] | nn.Module | None = None,
         data: Sequence[Tensor] | Tensor = (),
         batch_size: int | None = None,
         maximise: bool = False,
@@ -110,7 +117,8 @@ class Expectation(Objective):
     ) -> None:
         data = (data,) if isinstance(data, Tensor) else tuple(data)
         whole = _checked(q, f, log_joint, theta, particles, exact, data, batch_size)
-        parts = _Parts(q, whole, cast(Any, theta), exact, data, batch_size or (len(data[0]) if data else 0), particles)
+        size = batch_size or (len(data[0]) if data else 0)
+        parts = _Parts(q, whole, cast(Any, theta), exact, data, size, particles, extra)
         self._set(name=name, _parts=parts, maximise=maximise, bound=f is None, particles=particles)
         problem, own = self._trial()
         self._set(family=type(inner(own)), dim=max(1, own.event_shape.numel()))
@@ -140,7 +148,7 @@ class Expectation(Objective):
     def contents(self) -> dict[str, str]:
         """A digest of the sources of the functions, of what they close over, of theta and of the data."""
         parts, found = self._parts, hashlib.sha256()
-        given = (parts.q, parts.f, parts.exact, parts.theta, parts.data, parts.batch_size, parts.particles)
+        given = (parts.q, parts.f, parts.exact, parts.theta, parts.data, parts.batch_size, parts.particles, parts.extra)
         for piece in _pieces(given, set()):
             found.update(piece)
         return {"content": found.hexdigest()[:16]}
@@ -149,6 +157,10 @@ class Expectation(Objective):
         """Return the problem in the given dtype, on the given device."""
         parts, point = self._parts, _Point(self._parts.theta, self._parts.names, dtype, device)
         data = tuple(_converted(t, dtype, torch.device(device)) for t in parts.data)
+        more = None if parts.extra is None else _Point(parts.extra, None, dtype, device)
+        extra = {} if more is None else more.theta
+        for t in extra.values():
+            t.requires_grad_(False)
         count, size = len(data[0]) if data else 0, parts.batch_size
 
         def on(*batch: Tensor) -> Problem:
@@ -160,7 +172,7 @@ class Expectation(Objective):
 
             def f(x: Tensor) -> Any:
                 with point.converting():
-                    return parts.f(x, *batch)
+                    return parts.f(x, *batch) if more is None else more.call(partial(parts.f, x), extra, *batch)
 
             def integrand(own: Distribution) -> Any:
                 mapped = _mapped(f, parts.mapping, parts.axes)
@@ -175,17 +187,26 @@ class Expectation(Objective):
                     return cast(Tensor, point.call(cast(Function, parts.exact), theta))
 
             exact = summed if parts.is_summed else known if parts.exact is not None else None
-            return Problem(point.theta, q, integrand, exact)
+            return Problem(point.theta, q, integrand, exact, extra)
 
         def minibatch(i: int) -> Problem:
             epoch, at = divmod(i, max(1, count // size))
-            order = torch.randperm(count, generator=Generator().manual_seed(epoch))[at * size : (at + 1) * size]
+            shuffle = Generator().manual_seed(draw_seed(parts.seed, "minibatches", None, epoch))
+            order = torch.randperm(count, generator=shuffle)[at * size : (at + 1) * size]
             return on(*(t[order.to(t.device)] for t in data))
 
         problem = on(*(t[:size] for t in data))
         if size == count:
             return problem
-        return Problem(problem.theta, problem.q, problem.integrand, problem.exact, minibatch=minibatch)
+        return replace(problem, minibatch=minibatch)
+
+    def restarted(self, seed: int) -> Self:
+        """Return the expectation with another order of minibatches; theta and extra stay as they were given."""
+        if seed == 0:
+            return self
+        other = copy.copy(self)
+        other._set(_parts=replace(self._parts, seed=seed))
+        return other
 
 
 class _Point:

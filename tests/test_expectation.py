@@ -245,6 +245,36 @@ def test_a_bound_and_its_particles():
     assert measure(RLOO(n=2), several, replicates=256).cell.objective.particles == 3
 
 
+def test_extra_is_trained_with_theta_and_yours_stays():
+    torch.manual_seed(0)
+    encoder, decoder, images = nn.Linear(6, 2), nn.Linear(2, 6), torch.randn(8, 6)
+    before = copy.deepcopy(decoder.state_dict())
+
+    def q(net, rows):
+        return Independent(Normal(net(rows), 1.0), 1)
+
+    def log_joint(z, net, rows):
+        return -(net(z) - rows).square().sum(-1) - z.square().sum(-1) / 2
+
+    e = Expectation(q, theta=encoder, log_joint=log_joint, extra=decoder, data=images, batch_size=4)
+    trainee = Trainee(Cell(Reparameterization(), e), Training(steps=5, seeds=1, replicates=0, rate=0.1), seed=0)
+    trained = trainee.problem.extra
+    assert set(trained) == {"weight", "bias"}
+    trainee.train(lambda *_: None)
+    assert not torch.equal(trained["weight"], before["weight"])
+    assert all(torch.equal(before[name], t) for name, t in decoder.state_dict().items())
+    with pytest.raises(ValueError, match="f fails"):
+        Expectation(q, theta=encoder, log_joint=log_joint, data=images)
+
+
+def test_another_seed_is_another_order_of_the_data():
+    e = Expectation(lambda t, rows: Normal(t["m"] + rows, 1.0), lambda x, rows: x * rows, {"m": torch.zeros(1)},
+                    data=torch.arange(8.0), batch_size=2)  # fmt: skip
+    firsts = {seed: e.restarted(seed).build().minibatch(0).q({"m": torch.zeros(1)}).loc.tolist() for seed in range(6)}
+    assert len({str(batch) for batch in firsts.values()}) > 1
+    assert e.restarted(0) is e
+
+
 def test_data_are_given_in_batches_and_training_draws_minibatches():
     data, labels, net = torch.randn(10, 4), torch.arange(10), network(4, 3)
     seen = []

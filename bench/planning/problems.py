@@ -1,11 +1,12 @@
 """Objectives that a user's file makes: ``-o mine.py::problem`` for an objective, or for a function that returns one."""
 
+import copy
 import dataclasses
 import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -87,6 +88,14 @@ class Made(Objective):
         The parameters of q count; the tensors of theta count if ``with_theta`` is True.
         """
         return self.made.measured_row_elements(with_theta=with_theta)
+
+    def restarted(self, seed: int) -> Self:
+        """Return the objective with other initial weights and another order of minibatches."""
+        if seed == 0:
+            return self
+        other = copy.copy(self)
+        object.__setattr__(other, "made", self.made.restarted(seed))
+        return other
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
         """Return the problem in the given dtype, on the given device."""
