@@ -35,9 +35,11 @@ def main() -> int:
         click.echo("Interrupted.", err=True)
         return ExitCode.INTERRUPTED
     except OSError as error:
-        if error.errno != errno.EPIPE:
+        if error.filename is not None:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:  # otherwise the reader has left, as head does
+            click.echo(f"Error: The output cannot be written: {error.strerror}.", err=True)
         return ExitCode.FAILED
     return code if isinstance(code, int) else ExitCode.FINE
 

@@ -61,7 +61,10 @@ def show(
 
         from bench import report
 
-        report.print_table(records, Console(width=None if sys.stdout.isatty() else PIPE_WIDTH), cost, named=named)
+        console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+        with console.capture() as text:  # rich ends the program if the reader of a pipe has left
+            report.print_table(records, console, cost, named=named)
+        click.echo(text.get(), nl=False)
     if not quiet:
         figures = sum(file.suffix == ".svg" for file in files)
         texts = [file.name for file in files if file.parent == folder]

@@ -39,10 +39,13 @@ def command(
     """
     from bench import report
     from bench.planning.selectors import UsageError, selects
+    from bench.records.lines import LineKind
     from bench.records.store import LINES
 
     folder = path.parent if path.name == LINES else path
     records = read_records(folder)
+    if estimator or objective:  # cells are selected, and the record of an objective has no estimator
+        records = [record for record in records if record["kind"] != LineKind.OBJECTIVE]
     for kind, texts in (("estimator", estimator), ("objective", objective)):
         for text in texts:
             if not any(selects(text, record, kind) for record in records):  # type: ignore[arg-type]

@@ -1,6 +1,11 @@
 """The command `report` from its words to its files."""
 
+import os
 import re
+import subprocess
+import sys
+
+import pytest
 
 
 def test_report_rebuilds_everything_from_records_without_torch(call, start, tmp_path):
@@ -35,3 +40,49 @@ def test_a_report_can_be_narrowed_and_hurried(call, tmp_path):
     assert not list((tmp_path / "here").glob("figures/*")), "none are drawn in these tests"
     wrong = call("report", "here", "-e", "disarm")
     assert (wrong.code, "which has rloo, score-function" in wrong.err) == (2, True)
+
+
+OWN = """
+from dataclasses import dataclass
+import torch
+from torch.distributions import Normal
+from bench.objectives import Objective, Problem
+
+@dataclass(frozen=True)
+class Own(Objective):
+    family = Normal
+    dim: int = 2
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        theta = {"m": torch.zeros(2, dtype=dtype, device=device, requires_grad=True)}
+        q = lambda theta: Normal(theta["m"], 1.0)
+        exact = lambda theta: theta["m"].sin().mean() * torch.tensor(-0.5).exp()
+        return Problem(theta, q, lambda q: torch.sin, exact)
+"""
+
+
+def test_a_study_with_the_record_of_an_own_objective_can_be_narrowed_and_compared(call, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    words = ("--out", "here", "--replicates", 64, "--no-timing", "--quiet")
+    assert call("run", "-e", "rloo:n=2,4", "-o", "mine.py::Own", *words).code == 0
+    assert '"kind":"objective"' in (tmp_path / "here" / "records.jsonl").read_text()
+    assert call("report", "here", "-e", "rloo:n=4").code == 0
+    assert "rloo:n=2" not in (tmp_path / "here" / "table.md").read_text()
+    wrong = call("report", "here", "-e", "disarm", "-o", "own")
+    assert (wrong.code, "which has rloo." in wrong.err) == (2, True)
+    assert call("compare", "here", "here").code == 0
+    assert call("compare", "rloo:n=2", "rloo:n=4", "--study", "here").code == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")
+def test_a_reader_that_leaves_early_hears_nothing_and_a_full_disk_is_one_sentence(call, tmp_path):
+    call("run", "-e", "rloo", "-o", "gaussian-cosine", "--out", "here", "--replicates", 64, "--no-timing", "--quiet")
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-m", "bench", "report", "here", "--no-figures"]
+    left = subprocess.run(words, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert left.stderr == ""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "Error: The output cannot be written: No space left on device.\n")
