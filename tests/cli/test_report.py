@@ -4,8 +4,11 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+FULL = Path("/dev/full")
 
 
 def test_report_rebuilds_everything_from_records_without_torch(call, start, tmp_path):
@@ -74,7 +77,7 @@ def test_a_study_with_the_record_of_an_own_objective_can_be_narrowed_and_compare
     assert call("compare", "rloo:n=2", "rloo:n=4", "--study", "here").code == 0
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no full device")
 def test_a_reader_that_leaves_early_hears_nothing_and_a_full_disk_is_one_sentence(call, tmp_path):
     call("run", "-e", "rloo", "-o", "gaussian-cosine", "--out", "here", "--replicates", 64, "--no-timing", "--quiet")
     read, write = os.pipe()
@@ -83,6 +86,6 @@ def test_a_reader_that_leaves_early_hears_nothing_and_a_full_disk_is_one_sentenc
     left = subprocess.run(words, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert left.stderr == ""
-    with open("/dev/full", "w") as full:
+    with FULL.open("w") as full:
         done = subprocess.run(words, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "Error: The output cannot be written: No space left on device.\n")
