@@ -71,8 +71,7 @@ class Expectation(Objective):
     Trial calls derive the rest: the family and the size of q, whether f has a gradient, and whether f is defined
     between the states of q. The exact gradient is the gradient of the sum over all states of q, if there are at most
     65,536; otherwise a long run of an unbiased estimator stands in for it. A module given as ``theta`` is copied, so
-    that yours never changes. Tensors that your functions close over are converted where they meet another dtype or
-    device.
+    that yours never changes. Tensors that your functions close over are converted if they meet another dtype or device.
 
     Args:
         q: maps theta to the distribution q of batch shape ``[*batch]``; if ``data`` is given, it is called as

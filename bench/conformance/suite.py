@@ -208,7 +208,7 @@ class Conformance:
             trial.same("a stale cache of probs", Trial(self.estimator, stale).call(), trial.call())
 
     def test_works_where_not_everything_is_differentiated(self) -> None:
-        """Without gradients the value does not change; freezing a parameter of q does not change other gradients."""
+        """The value is the same if gradients are off; freezing a parameter of q does not change other gradients."""
         for trial in self.trials():
             theta = leaves(trial.case.theta)
             plain = trial.call(theta)
@@ -329,7 +329,7 @@ class Conformance:
             _assert_repeats(trial, first, second, again)
 
     def test_without_a_generator_the_global_one_is_used(self) -> None:
-        """Without a generator, ``torch.manual_seed`` makes a call repeatable."""
+        """If no generator is given, ``torch.manual_seed`` makes a call repeatable."""
         for trial in self.trials():
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(1)

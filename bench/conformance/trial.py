@@ -172,7 +172,7 @@ class Trial:
             self.close(f"{what} changes the gradient", a, b)
 
     def close(self, what: str, got: Tensor, expected: Tensor) -> None:
-        """Assert that two tensors are equal up to rounding; ``what`` begins the message if they are not."""
+        """Assert that two tensors are equal up to rounding; ``what`` begins the message if the two differ."""
         assert got.shape == expected.shape, (
             f"{self} {what}: got shape {list(got.shape)}, expected {list(expected.shape)}."
         )
@@ -211,7 +211,10 @@ class Trial:
         return sentence
 
     def same_moments(self, what: str, a: Tensor, b: Tensor) -> None:
-        """Assert that independent samples a and b, ``[R, k]``, agree in mean and variance up to float32 rounding."""
+        """Assert that independent samples a and b, ``[R, k]``, agree in mean and variance up to float32 rounding.
+
+        ``what`` names the samples in messages.
+        """
         a, b = a.double().cpu(), b.double().cpu()
         assert a.isfinite().all(), f"{self} {what} is not finite."
         scale = float(b.abs().max().clamp(min=1))
@@ -223,7 +226,10 @@ class Trial:
             assert worst <= self._limit(2 * z.numel()), f"{self} {what} has another {moment}, z = {worst:.1f}."
 
     def uncorrelated(self, what: str, a: Tensor, b: Tensor) -> None:
-        """Assert that each column of a, ``[R, k]``, is uncorrelated with the same column of b, ``[R, k]``."""
+        """Assert that each column of a, ``[R, k]``, is uncorrelated with the same column of b, ``[R, k]``.
+
+        ``what`` names the columns in messages.
+        """
         product = (a - a.mean(0)) * (b - b.mean(0))
         z = product.sum(0).abs() / product.square().sum(0).sqrt().clamp(min=1e-300)
         worst = float(z.max())
@@ -236,8 +242,8 @@ class Trial:
 class Ends(TorchFunctionMode):
     """A context in which 40 % of torch's uniform numbers are 0, and 40 % are the largest number below 1.
 
-    The other 20 % stay as drawn: without them a rejection sampler would never end. ``seen`` says whether any uniform
-    was drawn.
+    The other 20 % stay as drawn; if there were none, a rejection sampler would never end. ``seen`` says whether any
+    uniform was drawn.
     """
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ class Progress:
     """A receiver of the events while a study runs. This one ignores all; a subclass overrides the methods it needs."""
 
     def start(self, total: int, done: int) -> None:
-        """Receive the number of pieces of work, and how many of them are on record already."""
+        """Receive the ``total`` number of pieces of work, and how many are ``done``: on record already."""
 
     def reuse(self, records: Sequence[Record]) -> None:
         """Receive the records of work that is not done again, because the study folder holds them."""

@@ -82,14 +82,17 @@ class StudyWriter:
         return [task for task, line in each if line is None or not task.is_settled_by(line)]
 
     def begin(self, tasks: Sequence[Task], lacking: Sequence[Task]) -> None:
-        """Report the number of tasks, and the records that make the work of some tasks unnecessary."""
+        """Report the number of tasks, and the records that make the work of some tasks unnecessary.
+
+        ``lacking`` are the tasks that have no such record.
+        """
         done = {(task.run_id, task.kind) for task in tasks} - {(task.run_id, task.kind) for task in lacking}
         self.progress.start(len(tasks), len(tasks) - len(lacking))
         if done:
             self.progress.reuse([self.lines[key] for key in self.lines if key in done])
 
     def keep(self, line: Record) -> None:
-        """Write a record to the folder, with the time of writing unless it has one."""
+        """Write a record to the folder, with the time of writing unless the record has a time already."""
         line = {**line, "written": line.get("written") or datetime.now(UTC).isoformat(timespec="seconds")}
         self.store.append(line)
         self.lines[line["run"], line["kind"]] = line

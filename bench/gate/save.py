@@ -33,7 +33,7 @@ def measure(
 ) -> Draft:
     """Measure cells (estimators on objectives) for a new baseline, the gate's file of accepted statistics.
 
-    Paths of users' files are stored relative to ``folder``, the folder of that file.
+    ``picked`` are the cells. Paths of users' files are stored relative to ``folder``, the folder of that file.
 
     If ``adaptive``, noisier cells get more replicates, up to 4e5. If ``speed``, the cells are timed too.
 

@@ -32,8 +32,8 @@ class Options:
     Args:
         replicates: replicates of the first stage; None for a tenth of the replicates in the baseline. The second stage
             has four times as many.
-        seed: seed of the first stage; None for the seed of the baseline. With a seed other than the baseline's, every
-            cell is tested, because its samples cannot equal the baseline's.
+        seed: seed of the first stage; None for the seed of the baseline. If the seed differs from the seed of the
+            baseline, every cell is tested, because its samples cannot equal the baseline's.
         margin: relative growth of the variance that passes, 0.1 for 10 %; None for 5 or 10 %, depending on the cell.
         device: "cpu" or "cuda"; None for the device of the baseline.
         strict: whether cells that could not be judged fail the build.
@@ -114,7 +114,8 @@ class Report:
 def check(baseline: Baseline, selection: Selection, options: Options, progress: Progress) -> Report:
     """Measure the cells of a selection, and compare their statistics with the accepted ones in the baseline.
 
-    A cell is an estimator on an objective. ``progress`` receives the events.
+    A cell is an estimator on an objective. ``options`` say how many replicates are taken and what fails; ``progress``
+    receives the events.
 
     Raises:
         UsageError: the device is "cuda", but there is no CUDA device; or an objective is at fault.

@@ -26,8 +26,8 @@ class Adaptation:
 
     ``seconds`` is the wall time of all steps, ``f_evals`` the number of evaluations of f in them.
 
-    ``settled`` says whether learning ended because it no longer paid, and not at the limit of its steps. An estimator
-    without a state has no steps, and its digest and ``settled`` are None.
+    ``settled`` says whether learning ended because it no longer paid, and not at the limit of its steps. If the
+    estimator has no state, there are no steps, and ``digest`` and ``settled`` are None.
     """
 
     steps: int = 0

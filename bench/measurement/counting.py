@@ -72,7 +72,10 @@ def _points(x: Tensor, event_dims: int) -> int:
 
 
 def counted(f: Integrand, counter: Counter) -> Integrand:
-    """Return f with its evaluations counted. If f is a bound, each particle's log-joint counts as one evaluation."""
+    """Return f with its evaluations counted. If f is a bound, each particle's log-joint counts as one evaluation.
+
+    The evaluations are added to ``counter``.
+    """
 
     def watched(x: Tensor, inside: Integrand, event_dims: int) -> Tensor:
         value = inside(_Watch.apply(x, counter, event_dims))  # type: ignore[no-untyped-call]

@@ -49,7 +49,7 @@ class Settings:
             raise ValueError(f"device is cpu or cuda, as text (got {self.device!r}).")
 
     def check_device(self) -> None:
-        """Check that this machine has the device. A machine without the device can still read the settings.
+        """Check that this machine has the device. A machine that lacks the device can still read the settings.
 
         Raises:
             UsageError: the device is "cuda", and torch finds no CUDA device.
@@ -64,7 +64,7 @@ class Settings:
 
 
 def store_whole_number(settings: Any, name: str, least: int) -> None:
-    """Convert a field of frozen settings to int; raise ``ValueError`` unless it is a whole number >= ``least``."""
+    """Convert the field ``name`` of frozen settings to int; raise ``ValueError`` unless it is whole, >= ``least``."""
     value = getattr(settings, name)
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} is a whole number of at least {least} (got {value!r}).")

@@ -107,7 +107,7 @@ class Spec(BaseModel):
 
         Args:
             path: the file; its stem is the default name of the study.
-            overrides: values that replace those in the file, by key.
+            overrides: values that replace the values in the file, by key.
 
         Raises:
             UsageError: the file is missing, is not TOML, or is not a spec. The message reports all errors.
@@ -243,7 +243,7 @@ def study(
         objectives: selectors that replace the spec's objectives.
         samples: values of n for every estimator that has a parameter n and does not set n; None for no change.
         out: the study folder; by default the folder of a ``spec.toml``, and results/NAME for any other spec.
-        overrides: values that replace those in the spec, by key.
+        overrides: values that replace the values in the spec, by key.
 
     Raises:
         UsageError: the spec cannot be read, or a name or value is wrong.

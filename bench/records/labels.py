@@ -33,7 +33,8 @@ def changed_keys(label: str) -> set[str]:
 def labelled(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return copies of records whose labels show n and every field that varies among these records.
 
-    A record itself holds the shortest label, without the fields that have their defaults: ``rloo`` for ``rloo:n=2``.
+    A record itself holds the shortest label, in which fields that have their defaults are left out: ``rloo`` for
+    ``rloo:n=2``.
     """
     shown: dict[tuple[str, str], set[str]] = {}
     values: dict[tuple[str, str, str], set[str]] = {}

@@ -31,12 +31,16 @@ class Unknown(Exception):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison of the variances of a and b in one cell (an estimator on an objective).
+    """A comparison of two variances, of a and of b, such as those of one cell in two studies.
+
+    A cell is an estimator on an objective. ``cell`` names what is compared; if a and b are two estimators, it is the
+    label of their objective. ``a`` and ``b`` are the labels of both sides.
 
     ``ratio`` is the variance of b over the variance of a, with its 95 % limits ``ratio_low`` and ``ratio_high``; None
     if a tail is heavy or nothing varies. ``per_evaluation`` is the ratio after multiplying each variance by its
     estimator's number of evaluations of f and of its gradient. ``p`` is the p-value of equal variances, corrected over
-    all cells (Holm). ``noise`` is "same samples", "paired" or "independent". ``word`` says which variance is lower.
+    all comparisons (Holm). ``noise`` is "same samples", "paired" or "independent". ``word`` says which variance is
+    lower.
     """
 
     cell: str
@@ -62,8 +66,8 @@ def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Compariso
 
     A cell is an estimator on an objective.
 
-    If a cell has several runs, two with equal settings and replicates are compared, otherwise the longest run of each
-    study.
+    If a cell has several runs in a study, the two runs that have most in common are compared: equal settings count
+    first, then equal numbers of replicates, then the sum of the replicates.
     """
     both = labelled([*a, *b])
     first, second = _by_cell(both[: len(a)]), _by_cell(both[len(a) :])

@@ -28,8 +28,8 @@ def priced(table: pd.DataFrame, cost: str = "seconds") -> pd.DataFrame:
     measured run of the problem was timed; if not, or if ``cost`` is "evaluations", the price is in evaluations of f and
     of its gradient. ``variance_times_cost`` is the product (``stats.comparison.work_normalised``). Columns that end in
     ``_low`` and ``_high`` have their limits. ``efficiency`` is the lowest product among the problem's runs that may
-    compete as unbiased, divided by the run's own product: 1 is the best. It is NaN for exact methods and wherever a
-    bias or a heavy tail makes it meaningless.
+    compete as unbiased, divided by the run's own product: 1 is the best. The efficiency is NaN for exact methods, and
+    if a bias or a heavy tail makes it meaningless.
     """
     import numpy as np
 

@@ -25,14 +25,14 @@ def write(folder: Path, records: Records, cost: str = "seconds", *, drawn: bool 
     """Write ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*.svg``, ``*.png``; return the paths written.
 
     A study of training gets ``training.md`` and ``training.csv`` instead of the three tables; a study with both kinds
-    of records gets all five files. Equal records give equal bytes. A figure without data is not written, and its file
-    from an earlier report is removed.
+    of records gets all five files. Equal records give equal bytes. A figure that has no data is not written, and its
+    file from an earlier report is removed.
 
     Args:
         folder: the study folder; made if it does not exist.
         records: all or some of the records in ``records.jsonl``; failed ones alone are enough.
         cost: the unit of cost of an estimate, "seconds" or "evaluations".
-        drawn: whether to draw the figures; if not, those of an earlier report stay.
+        drawn: whether to draw the figures; if not, the figures of an earlier report stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     title, trained = folder.resolve().name, _trained(records)

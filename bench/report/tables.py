@@ -194,7 +194,7 @@ def page(parts: Sequence[str], lists: Mapping[str, Sequence[str]]) -> str:
 
 
 def tabulated(style: str, header: Sequence[str], body: Rows) -> str:
-    """Return a table as text, in a style of the package tabulate such as ``github``."""
+    """Return a table, its header and body, as text, in a style of the package tabulate such as ``github``."""
     from tabulate import tabulate
 
     cells = [[cell.replace("|", "\\|") for cell in row] for row in body] if style == "github" else body

@@ -55,7 +55,7 @@ class Section(NamedTuple):
 
 
 def sections(found: Sequence[Problem]) -> list[Section]:
-    """Return the text of every problem."""
+    """Return the text of every problem: an objective with its training settings."""
     return [_section(problem) for problem in found]
 
 
@@ -116,7 +116,7 @@ def _row(curves: Curves, best: Curves, budget: float, upwards: float) -> list[st
 
 
 def estimate(where: SeedSummary) -> str:
-    """Return the median over seeds with its interval as text, or the range of fewer than 6 results without a median.
+    """Return the median over seeds with its interval as text; if there are 2 to 5 results, only their range.
 
     An infinite value is shown as ``diverged``.
     """

@@ -39,7 +39,11 @@ TIME_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 
 
 def estimate(value: float, low: float, high: float) -> str:
-    """Return ``0.412 ± 0.012``, ``0.412 [0.40, 0.45]`` if lopsided, or ``≥ 0.38`` if only a lower limit exists."""
+    """Return a value and its limits as text: ``0.412 ± 0.012``.
+
+    The text is like ``0.412 [0.40, 0.45]`` if the interval is lopsided, and like ``≥ 0.38`` if only a lower limit
+    exists.
+    """
     if math.isnan(value):
         return NONE if math.isnan(low) else f"≥ {format_number(low, 2)}"
     return "0" if value == 0 else format_estimate(value, low, high)
@@ -91,7 +95,7 @@ def evaluations(f: float, gradient: float) -> str:
 
 
 def count(value: float) -> str:
-    """Return a number of evaluations as text, without decimals if it is whole."""
+    """Return a number of evaluations as text, without decimals if the number is whole."""
     if math.isnan(value):
         return NONE
     return f"{value:,.0f}" if value == round(value) else format_number(value, 3)

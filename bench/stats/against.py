@@ -47,9 +47,9 @@ class Target:
 def bias_fields(total: Total, target: Target, *, confidence: float, tolerance: float, significance: float) -> Fields:
     """Return the fields of a run's summary that are about the bias.
 
-    `confidence` is the level of the bounds, `tolerance` the relative bias that counts as unbiased, `significance` the
-    level of the test that finds a bias. A run in which nothing varied is not tested. Its verdict is DEGENERATE unless
-    the estimator is deterministic.
+    `total` describes the run, `target` is the gradient to compare the run with. `confidence` is the level of the
+    bounds, `tolerance` the relative bias that counts as unbiased, `significance` the level of the test that finds a
+    bias. A run in which nothing varied is not tested. Its verdict is DEGENERATE unless the estimator is deterministic.
     """
     sums, V, R, reference = total.sums, total.V, total.R, target.reference
     delta = target.distance(sums)
@@ -105,7 +105,8 @@ def _tests(total: Total, delta: Array, T: float, reference: Reference | None) ->
 def error_fields(total: Total, target: Target, *, confidence: float) -> Fields:
     """Return a summary's fields on gain, cosine, alignment and mean squared error (minus the reference's noise).
 
-    A reference is a measured gradient that stands in for an unknown exact one.
+    `total` describes the run, `target` is the gradient to compare the run with. A reference is a measured gradient that
+    stands in for an unknown exact one.
     """
     sums = total.sums
     out: Fields = {}

@@ -66,8 +66,8 @@ def noise_terms(trace_square: float, replicates: int, reference: Reference | Non
         A = 2 (√trΣ²/√(R(R−1)) + √trΣ₀²/√(R₀(R₀−1)))²
         C = 4 (√trΣ²/R + √trΣ₀²/R₀)
 
-    If there is no reference, the terms with index 0 are 0. √trΣ² is at least the largest eigenvalue of Σ. The
-    Cauchy–Schwarz inequality bounds the cross term of the two samples.
+    `trace_square` is trΣ². If there is no reference, the terms with index 0 are 0. √trΣ² is at least the largest
+    eigenvalue of Σ. The Cauchy–Schwarz inequality bounds the cross term of the two samples.
     """
     root, R = sqrt(trace_square), replicates
     a, c = root / sqrt(R * (R - 1)), root / R
@@ -93,8 +93,8 @@ def bias_upper(delta_norm: float, T: float, A: float, C: float, z: float) -> flo
 def bias_lower(T: float, A: float, C: float, z: float) -> float:
     """Return a lower confidence bound of the norm of the bias b. `z` is the quantile that belongs to its level.
 
-    `T` estimates ‖b‖², with `Var T ≤ A + C ‖b‖²`. The bound is √u, where u solves `T − u = z √(A + C u)`. If there is
-    no solution (T ≤ z √A), the bound is 0.
+    `T` estimates ‖b‖², with `Var T ≤ A + C ‖b‖²`. The bound is √u, and u solves `T − u = z √(A + C u)`. If there is no
+    solution (T ≤ z √A), the bound is 0.
     """
     if z * sqrt(A) >= T:
         return 0.0
@@ -136,11 +136,11 @@ def max_test(
     """Return the p-value of "no bias" from the most significant of D coordinates, `1 − (1 − min_j p_j)^D` (Šidák).
 
     p_j is the larger of two p-values: the one of Student's t for `t_j = δ_j/√(s̃_j²/R)`, and the one of Hall's
-    transform of t_j. δ_j is the mean of coordinate j minus its exact value, and R the number of replicates.
-    `s̃_j² = max(s_j², V̂/D)` is the sample variance s_j², but at least the total variance V̂ divided by D, because a
-    coordinate may have rare jumps that were never sampled. If V̂/D is used, the skewness is not corrected. A reference
-    (a measured gradient in place of the exact one) of R₀ replicates with covariance Σ₀ adds √trΣ₀²/R₀ to s̃_j²/R.
-    `shape` has the third and fourth moments.
+    transform of t_j. δ_j, in `delta`, is the mean of coordinate j minus its exact value, and R the number of
+    replicates. `s̃_j² = max(s_j², V̂/D)` is the sample variance s_j², but at least the `total_variance` V̂ divided by
+    D, because a coordinate may have rare jumps that were never sampled. If V̂/D is used, the skewness is not corrected.
+    A reference (a measured gradient in place of the exact one) of R₀ replicates with covariance Σ₀ adds √trΣ₀²/R₀ to
+    s̃_j²/R. `shape` has the third and fourth moments.
     """
     R, D = coordinate.n, delta.size
     floor = total_variance / D

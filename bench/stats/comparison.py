@@ -191,7 +191,7 @@ def work_normalised(
 
     Both arguments and the result are (value, low, high). For the product E of a variance V with the lower limit V_low
     and a cost c with the lower limit c_low, MOVER gives the lower limit `E exp(−√(ln²(V/V_low) + ln²(c/c_low)))`. The
-    upper limit is its mirror image on the log scale, or None if the variance has none.
+    upper limit is the mirror image on the log scale, or None if the variance has no upper limit.
 
     Source: Glynn & Whitt (1992), Operations Research 40:505; Zou & Donner (2008), Statistics in Medicine 27:1693.
     """

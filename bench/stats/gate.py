@@ -55,8 +55,8 @@ class CellOutcome(StrEnum):
 class CellTest:
     """The outcome of the test of one cell (an estimator on an objective), before the correction for many cells.
 
-    `p` combines `p_variance` and `p_truncated`; a p-value is None if nothing was tested. `reason` explains an outcome
-    without a test, or warns about a tested cell.
+    `p` combines `p_variance` and `p_truncated`; a p-value is None if nothing was tested. `reason` explains why there
+    was no test, or warns about a tested cell.
     """
 
     outcome: CellOutcome
@@ -120,8 +120,8 @@ def truncated_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[f
     The truncated mean is the mean of min(w, c0), with w the squared norms and c0 the cut in the baseline, the accepted
     statistics. The result is None unless both runs were truncated at c0. The p-value is from the normal distribution.
     If the new w are r times the baseline's, the truncated mean is at most r times the baseline's, so a variance within
-    the margin implies a truncated mean within the margin. Truncation bounds the fourth moment, so even cells without a
-    finite variance can be guarded.
+    the margin implies a truncated mean within the margin. Truncation bounds the fourth moment, so even cells whose
+    variance is infinite can be guarded.
     """
     if base.truncated_at is None or base.truncated_at != new.truncated_at:
         return None
@@ -145,10 +145,11 @@ def smallest_change(
 ) -> float | None:
     """Return the smallest growth of the variance that both stages find with this power; None if there is no test.
 
-    The growth is relative. `screening` and `confirming` are the replicates of the two stages, and `cells` is the number
-    of cells (estimators on objectives) over which the second stage's level `alpha` is corrected. Squared norms of
-    gradients are assumed to be distributed like those in the baseline, the accepted statistics, up to their scale. Of
-    the plain and the truncated test, the more sensitive one counts; if both are made, each has half the level.
+    The growth is relative; the second stage tolerates `margin`. `screening` and `confirming` are the replicates of the
+    two stages, and `cells` is the number of cells (estimators on objectives) over which the second stage's level
+    `alpha` is corrected. Squared norms of gradients are assumed to be distributed like those in the baseline, the
+    accepted statistics, up to their scale. Of the plain and the truncated test, the more sensitive one counts; if both
+    are made, each has half the level.
     """
     if base.variance == 0:
         return None
@@ -202,7 +203,7 @@ def gate_cell(base: GateCell, new: GateCell, margin: float) -> CellTest:
 
     The p-value is `2 min(p_variance, p_truncated)`, at most 1, from the tests of the variance and of the truncated
     variance. It is p_truncated alone if the baseline's tail index is at least 0.7, and p_variance alone if nothing was
-    truncated. No cell passes silently: a cell without a test is NOT_GATEABLE.
+    truncated. No cell passes silently: if no test is possible, the cell is NOT_GATEABLE.
     """
     if base.variance == 0:
         if new.variance > new.float_floor:
@@ -241,10 +242,10 @@ def is_stale(base: GateCell, new: GateCell, margin: float, alpha: float) -> bool
 def holm(p: Mapping[str, float], *, cells: int, alpha: float) -> dict[str, tuple[bool, float]]:
     """Return the result of Holm's step-down test for every name in `p`: (rejected, adjusted p-value).
 
-    The correction is over all K `cells` (estimators on objectives) of the baseline; a cell without a p-value counts as
-    p = 1. In ascending order of the p-values, names are rejected as long as the i-th has p_(i) ≤ α/(K − i + 1). The
-    adjusted p-value is the running maximum of (K − i + 1) p_(i), at most 1. Raises ValueError if there are fewer cells
-    than names.
+    The correction is over all K `cells` (estimators on objectives) of the baseline; a cell that has no p-value in `p`
+    counts as p = 1. In ascending order of the p-values, names are rejected as long as the i-th has p_(i) ≤ α/(K − i +
+    1). The adjusted p-value is the running maximum of (K − i + 1) p_(i), at most 1. Raises ValueError if there are
+    fewer cells than names.
 
     Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
     """

@@ -99,9 +99,9 @@ def _shape(largest: Array) -> float:
 def few_values(top: Array, replicates: int, relative_step: float) -> bool:
     """Tell whether the largest values `top` of a series have too few distinct steps for a tail fit.
 
-    The values must be squared norms about a fixed centre, which keep the atoms of a discrete distribution, up to the
-    rounding of the samples, `relative_step`. The mean of a block of gradients is noisy: about this mean, a few atoms
-    would be smeared into what looks like a very heavy tail.
+    `replicates` is the number of all values in the series. The values must be squared norms about a fixed centre, which
+    keep the atoms of a discrete distribution, up to the rounding of the samples, `relative_step`. The mean of a block
+    of gradients is noisy: about this mean, a few atoms would be smeared into what looks like a very heavy tail.
     """
     M = tail_length(replicates)
     return _steps(np.sort(np.asarray(top, dtype=np.float64))[::-1][: M + 1], relative_step) < max(5.0, M / 2)
@@ -121,9 +121,9 @@ class Profile:
     `x` `[n]` are the exceedances in ascending order; the largest must be positive. Given θ, the likeliest k is the mean
     of ln(1 − θ x) over x. This mean is computed at `NODES` points only, and interpolated between them. The
     interpolation works because σ(θ), which is −k/θ, is the mean of ∫₀ˣ dt/(1 − θ t), a Stieltjes function: it is
-    analytic without zeros, except on its cut, the real θ ≥ 1/x_max. So ln σ is analytic in the strip |Im ln(1/x_max −
-    θ)| < π. The polynomial in ln(1/x_max − θ) through the values of ln σ at Chebyshev's points has an error that falls
-    by a factor of 1.7 per node. The grids are Zhang and Stephens'.
+    analytic and has no zeros, except on its cut, the real θ ≥ 1/x_max. So ln σ is analytic in the strip |Im ln(1/x_max
+    − θ)| < π. The polynomial in ln(1/x_max − θ) through the values of ln σ at Chebyshev's points has an error that
+    falls by a factor of 1.7 per node. The grids are Zhang and Stephens'.
 
     Source: Zhang & Stephens (2009), Technometrics 51:316.
     """

@@ -40,9 +40,10 @@ class Total:
     def of(cls, sums: Sums, dtype: str, *, deterministic: bool = False, finite_support: bool = False) -> Total:
         """Return a run's total variance, with no tail index if rounding or few distinct values explain the tail.
 
-        Whether a tail is heavy for certain is judged by the squared distances from a fixed centre, if the run has them.
-        Distances from the mean of a block (a group of gradients) mislead: one huge gradient makes all other gradients
-        of the block look far away.
+        `deterministic` says whether the estimator has no noise, `finite_support` whether the samples can take only
+        finitely many values. Whether a tail is heavy for certain is judged by the squared distances from a fixed
+        centre, if the run has them. Distances from the mean of a block (a group of gradients) mislead: one huge
+        gradient makes all other gradients of the block look far away.
         """
         V, floor = sums.variance, _resolution(sums.mean, dtype)
         tail = tail_of(sums.w, sums.w_top, sums.w)
@@ -128,7 +129,10 @@ def variance_interval(V: float, shape: Shape, rho: float, tail: Tail, confidence
 
 
 def status_of(V: float, tail: Tail, replicates: int, top: Array, n: int, *, finite_support: bool) -> Status:
-    """Return the status of a variance `V` over `replicates`, from its tail and the largest, `top`, of `n` values."""
+    """Return the status of a variance `V` over `replicates`, from its tail and the largest, `top`, of `n` values.
+
+    `finite_support` says whether the samples can take only finitely many values.
+    """
     heavy = tail.khat is not None and tail.khat >= variance.HEAVY_TAIL_INDEX
     sure = sure_index(top, n) if heavy and not finite_support else -inf
     return variance.status(V, tail.khat, replicates, sure=sure, finite_support=finite_support)

@@ -108,7 +108,10 @@ def positive_mean_interval(
 
 
 def mean_interval(value: float, values: Shape, *, confidence: float) -> Interval:
-    """Return limits for the mean of a scalar series of any sign: the union of Student's t interval and Hall's."""
+    """Return limits for the mean of a scalar series of any sign: the union of Student's t interval and Hall's.
+
+    `value` is the estimated mean, and `values` the shape of the series.
+    """
     upper = (1 + confidence) / 2
     se, A = sqrt(values.variance / values.n), clip(values.skewness / sqrt(values.n), -2, 2)
     z, t = normal_quantile(upper), t_quantile(upper, values.nu)

@@ -56,7 +56,10 @@ class TrainingRun(Task):
 
     @classmethod
     def of(cls, cell: Cell, how: Training, seed: int, keep: Path | None = None) -> Self:
-        """Return the training run of a cell (an estimator on an objective) with a seed."""
+        """Return the training run of a cell (an estimator on an objective) with a seed.
+
+        ``how`` has the options of the training; ``keep`` is the folder for the final weights, or None.
+        """
         return cls(cell=cell, settings=how.settings(seed), how=how, keep=keep)
 
     @property

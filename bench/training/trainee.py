@@ -183,7 +183,8 @@ class Trainee:
     def checkpoint(self, step: int, training_value: float, seconds: float) -> Record:
         """Return the results at a checkpoint: the objective after a step and, if measured, the gradient's variance.
 
-        ``training_value`` is the mean estimate of the objective in the steps since the last checkpoint.
+        ``training_value`` is the mean estimate of the objective in the steps since the last checkpoint, ``seconds`` the
+        time spent on training so far.
         """
         value, error = self.value()
         seen = {"step": step, "value": value, "value_error": error}
@@ -230,7 +231,7 @@ class Trainee:
     def variance(self, step: int) -> Summary | None:
         """Summarise estimates of the gradient at the current weights; None if an estimate is not finite.
 
-        The statistics are computed as in ``bench run``.
+        The number ``step`` separates the noise of the checkpoints. The statistics are computed as in ``bench run``.
         """
         try:
             ((_, summary),) = summarise_draws(self.engine(), f"{LineKind.TRAINING} variance at step {step}")

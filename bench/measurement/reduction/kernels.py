@@ -137,8 +137,8 @@ def third_and_fourth(Y: Tensor, squares: Tensor, typical: float, cubes: Tensor) 
 def series_powers(table: Tensor, orders: int, space: Workspace) -> Tensor:
     """Return a pivot and power sums about it for every series and block, `[1 + orders, K, blocks]`.
 
-    `orders` is the highest power, 2 or 4. `table` `[K, blocks, rows]` holds the K series and is overwritten.
-    `series.from_powers` reads the result.
+    `orders` is the highest power, 2 or 4. `table` `[K, blocks, rows]` holds the K series and is overwritten; `space`
+    lends the memory. `series.from_powers` reads the result.
     """
     k, blocks, rows = table.shape
     parts = [_powers(v, orders, space) for v in torch.split(table.view(-1, rows), max(1, IN_CACHE // rows))]
@@ -162,8 +162,8 @@ def _powers(v: Tensor, orders: int, space: Workspace) -> Tensor:
 def top(v: Tensor, count: int) -> Tensor:
     """Return the `count` largest values of every block in `v` `[blocks, rows]`, joined, in no particular order.
 
-    Without this choice by block, all of the largest values could come from a single block: a gradient so large that it
-    shifts the mean of its block makes all other rows of the block seem far from the mean.
+    If the largest were chosen among all blocks together, all of them could come from a single block: a gradient so
+    large that it shifts the mean of its block makes all other rows of the block seem far from the mean.
     """
     if v.is_cuda:
         return torch.topk(v, count).values.flatten()

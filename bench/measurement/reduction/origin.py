@@ -18,8 +18,8 @@ class Origin:
     """The pivot of the sums and the unit of squared norms, for every group, that is, for every tensor of theta.
 
     Args:
-        pivots: for each group, a point p near the mean gradient, `[size of the group]`. None means a pivot of 0; it is
-            used when every mean is within so few standard deviations of 0 that summing about 0 loses no digits.
+        pivots: for each group, a point p near the mean gradient, `[size of the group]`. None means a pivot of 0; this
+            is used if every mean is within so few standard deviations of 0 that summing about 0 loses no digits.
         spreads: for each group, the unit of squared norms: a power of two near the typical `‖g_r − p‖²`, where g_r is
             the gradient of replicate r. In these units, fourth powers stay in the range of float32.
     """

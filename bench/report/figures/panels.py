@@ -131,7 +131,10 @@ def _coordinates(ax: Axes, edge: Edge | None) -> Transform:
 
 
 def look(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, Any]:
-    """Return matplotlib's properties of a marker, which is larger for more samples ``n``; NaN counts as one sample."""
+    """Return matplotlib's properties of a marker, which is larger for more samples ``n``; NaN counts as one sample.
+
+    A ``hollow`` marker is filled with white.
+    """
     size = 5.5 + min(1.1 * math.log2(n), 5.0) if n > 1 else 5.5
     return {
         "marker": style.marker,
@@ -216,7 +219,7 @@ def decades(low: float, high: float) -> list[float]:
 
 
 def ticks(axis: Axis, values: Sequence[float]) -> None:
-    """Label only these values, in plain text. This is ten times as fast as matplotlib's logarithmic labels."""
+    """Label only these values of the axis, in plain text: ten times as fast as matplotlib's logarithmic labels."""
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
     axis.set_major_locator(FixedLocator(values))

@@ -76,7 +76,10 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
 
 
 def draw_front(ax: Axes, group: pd.DataFrame) -> notes.Steps:
-    """Draw the front in steps, as each variance holds from its price to the next price. Return the steps' corners."""
+    """Draw the front in steps, as each variance holds from its price to the next price. Return the steps' corners.
+
+    The front consists of the runs in ``group`` that no other run beats in both price and variance.
+    """
     if group.empty:
         return []
     prices, variances = list(group["price"]), list(group["variance"])
