@@ -152,7 +152,7 @@ class Estimator(PlainFields, abc.ABC):
             f: the integrand, ``[..., *batch, *event] -> [..., *batch]``.
             q: the distribution, batch shape ``[*batch]``, event shape ``[*event]``.
             generator: source of all noise; torch's global generator if None.
-            state: what the estimator has learned, from ``init``; None if it learns nothing or starts untrained.
+            state: what the estimator has learned, from ``init``; None if the estimator learns nothing or is untrained.
 
         Returns:
             A tensor, ``[*batch]``: one estimate of E_q[f] for each batch element. In the backward pass, tensors that f

@@ -32,8 +32,9 @@ from estimators.distributions import Drawable
 def parameters(q: Distribution) -> dict[str, Tensor]:
     """Return q's own parameters by name: the tensors that q was made from, in which its log-density is differentiated.
 
-    If q was made from ``logits``, then ``probs`` is a cache and not a parameter, and vice versa. A wrapped distribution
-    has the names of the distribution inside. The names of a mixture begin with ``mixture_`` and ``component_``.
+    If q was made from ``logits``, then ``probs`` is a cache and not a parameter, and vice versa. An ``Independent`` or
+    another wrapper has the names of the distribution inside. The names of a mixture begin with ``mixture_`` and
+    ``component_``.
     """
     if "_rows" in q.__dict__:
         return dict(q.__dict__["_rows"])

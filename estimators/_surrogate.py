@@ -189,8 +189,8 @@ def through(value: Tensor, source: Tensor, estimator: object = None) -> Tensor:
     """Return ``value``, ``[n, ...]``, with the gradient of ``source``, ``[n, ...]`` or ``[...]``.
 
     The result equals ``value.detach() + source - source.detach()``, without the arithmetic: no gradient flows into
-    ``value``. If ``source`` has no axis of samples, its gradient is summed over them. A second derivative in ``source``
-    raises ``Refusal``, whose message names ``estimator``.
+    ``value``. If ``source`` has no axis of samples, its gradient is summed over the samples. A second derivative in
+    ``source`` raises ``Refusal``, whose message names ``estimator``.
     """
     return cast(Tensor, apply(_Through, value, source, estimator))
 
@@ -292,8 +292,8 @@ def inject(q: Distribution, estimator: object = None, /, **gradients: Tensor) ->
     """Return zeros, ``[*batch]``, that give q's own parameters the gradients passed in: this is to inject a gradient.
 
     Own parameters are the tensors that q was made from. In the backward pass, the parameter named ``p`` gets the
-    cotangent of the zeros (the gradient of the loss at them) times ``gradients[p]``. A second derivative in a parameter
-    raises ``Refusal``.
+    cotangent of the zeros (the gradient of the loss at the zeros) times ``gradients[p]``. A second derivative in a
+    parameter raises ``Refusal``.
 
     Args:
         q: the distribution, of batch shape ``[*batch]``.
@@ -336,8 +336,8 @@ def inject_at(
             The backward pass itself sends nothing into this graph.
         estimator: the estimator that calls; the message that refuses a second derivative names it.
         mean_zero: whether the mean of every gradient is 0 whatever the targets are, as for a control variate. Then the
-            mean of the gradient's derivative is 0 too, and a second derivative leaves it out. If False, a second
-            derivative raises ``Refusal``.
+            mean of the gradient's derivative is 0 too, and a second derivative leaves this derivative out. If False, a
+            second derivative raises ``Refusal``.
     """
     used = [(gradient, target) for gradient, target in pairs if is_differentiated(target)]
     if not used:
