@@ -1,6 +1,7 @@
 """The distribution of a random subset of fixed size."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from estimators._fields import plain_value
 from estimators._noise import uniform
 from estimators._protocol import Refusal
 from estimators._rows import one
+from estimators._transforms import vmapped
 from estimators.distributions import Drawable
 
 
@@ -40,12 +42,14 @@ class Subset(Drawable):
     probability given the earlier elements. (Gumbel-top-k draws from another distribution, Plackett-Luce.)
 
     Args:
-        logits: ``[*batch, D]``, finite; adding a constant to all of them changes nothing.
+        logits: ``[*batch, D]``; adding a constant to all of them changes nothing. At most D - k of them may be -inf:
+            these elements are never in the subset.
         k: number of elements in the subset, from 1 to D.
         validate_args: whether torch checks the arguments.
 
     Raises:
-        Refusal: k is not a whole number from 1 to D.
+        Refusal: k is not a whole number from 1 to D; or torch checks the arguments, and a logit is +inf or more than
+            D - k logits are -inf.
 
     Reference: Chen, Dempster & Liu 1994 (Biometrika 81); Ahmed, Zeng, Niepert & Van den Broeck 2023 (SIMPLE).
     """
@@ -62,6 +66,13 @@ class Subset(Drawable):
             )
         self.logits, self.k = logits, k
         super().__init__(logits.shape[:-1], logits.shape[-1:], validate_args=validate_args)
+        if not self._validate_args or vmapped() or logits.is_meta:
+            return
+        if not (logits < math.inf).all() or ((logits > -math.inf).sum(-1) < k).any():
+            raise Refusal(
+                f"Subset needs logits below +inf, and at least k={k} of them above -inf. Leave an element that is "
+                "always in the subset out of it, and use k - 1."
+            )
 
     @property
     def support(self) -> constraints.Constraint:

@@ -18,6 +18,7 @@ from estimators import (
     ExponentialArrival,
     LocalExpectation,
     MeasureValued,
+    Refusal,
     ScoreFunction,
     StochasticAD,
     Subset,
@@ -94,6 +95,21 @@ def test_darn_of_a_certain_bit_is_exact(centre):
     loss = DARN(4, centre)(lambda x: 2 + x[..., 0] + 4 * x[..., 1], Independent(Bernoulli(logits=logits), 1), seeded())
     assert loss == 3
     assert torch.equal(torch.autograd.grad(loss, logits)[0], t(0.0, 0.0))
+
+
+@pytest.mark.parametrize("logits", [(0.1, math.inf, -0.3, 0.5), (0.1, -math.inf, -math.inf, -math.inf)])
+def test_a_subset_with_a_certain_element_or_too_few_possible_ones_is_refused(logits):
+    for theta in (leaf(*logits), torch.stack([torch.zeros(4), torch.tensor(logits)])):
+        with pytest.raises(Refusal, match=r"^Subset needs logits below \+inf, and at least k=2 of them above -inf\."):
+            Subset(theta, 2)
+
+
+def test_an_impossible_element_leaves_the_law_of_the_others():
+    theta = leaf(0.1, -0.3, 0.5, -math.inf)
+    torch.testing.assert_close(Subset(theta, 2).mean, torch.cat([Subset(theta[:3], 2).mean, t(0.0)]))
+    found = gradient(RLOO(n=64), lambda x: (x * t(1.0, 3.0, 7.0, 9.0)).sum(-1) ** 2, Subset(theta, 2), theta)
+    assert found.isfinite().all()
+    assert found[3] == 0
 
 
 # A single category
