@@ -262,7 +262,7 @@ def evaluate(f: Integrand, x: Tensor, q: Distribution, axes: int, name: str = "f
             "or use operations that make a new tensor, such as x.clamp(0, 1) instead of x.clamp_(0, 1)."
         )
     points = x.shape[: x.dim() - axes]
-    if not isinstance(fx, Tensor) or fx.dtype not in WIDE:
+    if not isinstance(fx, Tensor) or fx.dtype not in WIDE or fx.layout != torch.strided or fx.is_nested:
         fx = _floating(fx, x, q, name)
     if fx.shape == points:
         return fx
@@ -292,7 +292,7 @@ def _floating(value: Any, x: Tensor, q: Distribution, name: str) -> Tensor:
     dtype = torch.promote_types(next(held, torch.get_default_dtype()), torch.float32)  # half precision loses counts
     try:
         found = _as_tensor(value, dtype).to(x.device)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
         raise InvalidIntegrand(
             f"{name} returned {_article(value)}: expected real numbers, one per sample and batch element, in a tensor, "
             f"an array or a list. The cause: {str(error).splitlines()[0]}"
@@ -315,7 +315,17 @@ def _as_tensor(value: Any, dtype: torch.dtype) -> Tensor:
         return torch.stack([_as_tensor(each, dtype) for each in value])
     if isinstance(value, int | float | list):
         return torch.tensor(value, dtype=dtype)
-    found = value if isinstance(value, Tensor) else torch.tensor(value)  # a copy: f may use its array again
+    if isinstance(value, Tensor):
+        if value.is_nested or value.layout != torch.strided:
+            raise TypeError("the tensor is sparse or nested. Return a dense tensor, for example by to_dense().")
+        found = value
+    else:
+        try:
+            found = torch.tensor(value)  # a copy: f may use its array again
+        except (TypeError, ValueError):
+            if not hasattr(value, "tolist"):
+                raise
+            return _as_tensor(value.tolist(), dtype)  # an array of objects, of another byte order or read backwards
     if found.is_complex():
         raise TypeError("the numbers are complex.")
     return found if found is value and found.dtype in WIDE else found.to(dtype)
@@ -383,12 +393,20 @@ def _checked_integrand(estimator: Estimator, f: Integrand, q: Distribution) -> C
         )
     if not isinstance(f, Checked):
         return _CheckedFunction(f, q)
-    if f.q.event_shape != q.event_shape:
-        raise InvalidIntegrand(
-            f"{type(f).__name__} got a q of event shape {list(f.q.event_shape)}, and {estimator!r} a q of event shape "
-            f"{list(q.event_shape)}. Use one q for both."
-        )
-    return f
+    if f.q is q or (f.q.event_shape == q.event_shape and _expands(f.q.batch_shape, q.batch_shape)):
+        return f
+    kind = "event" if f.q.event_shape != q.event_shape else "batch"
+    own, other = (list(getattr(each, f"{kind}_shape")) for each in (f.q, q))
+    raise InvalidIntegrand(
+        f"{type(f).__name__} got a q of {kind} shape {own}, and {estimator!r} a q of {kind} shape {other}. "
+        "Use one q for both."
+    )
+
+
+def _expands(shape: Size, to: Size) -> bool:
+    """Return whether a tensor of this shape can be expanded to the shape ``to``."""
+    own = (1,) * (len(to) - len(shape)) + tuple(shape)
+    return len(own) == len(to) and all(a in (1, b) for a, b in zip(own, to, strict=True))
 
 
 def _article(value: object) -> str:

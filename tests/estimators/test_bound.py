@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
-from estimators import RLOO, Bound, Enumeration, Refusal, Reparameterization
+from estimators import RLOO, Bound, Enumeration, InvalidIntegrand, Refusal, Reparameterization
 from tests.problems import t
 
 
@@ -69,6 +69,22 @@ def test_every_estimator_can_be_used_on_particles(estimator):
     loss = estimator(Bound(lambda x: p.log_prob(x) + 3, q, 2), q, torch.Generator().manual_seed(0))
     assert loss.item() == pytest.approx(3, rel=1e-12)
     assert torch.autograd.grad(loss, [loc])[0].isfinite().all()
+
+
+@pytest.mark.parametrize("estimator", [RLOO(n=3), Reparameterization(n=3)], ids=repr)
+def test_a_bound_over_a_q_of_another_shape_is_refused_unless_its_rows_are_shared(estimator):
+    def q(*batch, event=2):
+        shape = (*batch, event)
+        return Independent(Normal(torch.full(shape, 0.5, requires_grad=True), torch.ones(shape)), 1)
+
+    def loss(over, q):
+        return estimator(Bound(lambda x: -(x**2).sum(-1), over), q, torch.Generator().manual_seed(0))
+
+    for over, other, kind in ((q(5), q(3), "batch"), (q(3, 3), q(3), "batch"), (q(3, event=1), q(3), "event")):
+        with pytest.raises(InvalidIntegrand, match=rf"Bound got a q of {kind} shape .* Use one q for both"):
+            loss(over, other)
+    own = q(4, 3)
+    assert all(torch.equal(loss(over, own), loss(own, own)) for over in (q(), q(3), q(1, 3), q(4, 1)))
 
 
 def test_a_q_without_an_axis_of_particles_is_refused():

@@ -3,6 +3,7 @@
 import inspect
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Independent, Normal
@@ -206,6 +207,9 @@ BLACK_BOXES = {
     "an array of float32": lambda x: (x.numpy() > 0).sum(-1).astype("float32"),
     "a list": lambda x: (x > 0).sum(-1).tolist(),
     "a list of arrays": lambda x: list((x.numpy() > 0).sum(-1)),
+    "an array read backwards": lambda x: (x.numpy() > 0).sum(-1)[::-1].copy()[::-1],
+    "an array of objects": lambda x: (x.numpy() > 0).sum(-1).astype(object),
+    "an array of another byte order": lambda x: (x.numpy() > 0).sum(-1).astype(">f8"),
     "a list of tensors": lambda x: list((x > 0).sum(-1)),
 }
 
@@ -299,6 +303,16 @@ def test_log_q_does_not_hide_a_log_joint_without_gradient(estimator, count):
         ((1.0, 2.0), "The cause: a tuple is not an array. Return the values alone."),
         (torch.ones(2, dtype=torch.complex64), "The cause: the numbers are complex."),
         ([1.0, [2.0, 3.0]], "f returned a list: expected real numbers"),
+        ([10**400, 1], "f returned a list: expected real numbers"),
+        (np.array(["1.0", "2.0"]), "f returned a ndarray: expected real numbers"),
+        (np.array(["1.0", "2.0"], dtype=object), "f returned a ndarray: expected real numbers"),
+        (np.array([1.0, 1j], dtype=object), "f returned a ndarray: expected real numbers"),
+        (torch.ones(2).to_sparse(), "The cause: the tensor is sparse or nested. Return a dense tensor"),
+        (
+            torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged),
+            "The cause: the tensor is sparse or nested. Return a dense",
+        ),
+        ({1.0: 2.0}.keys(), "f returned a dict_keys: expected real numbers"),
     ],
 )
 def test_what_is_no_number_is_refused(value, sentence):
