@@ -70,7 +70,7 @@ def show(
         texts = [file.name for file in files if file.parent == folder]
         click.echo(f"{folder}: {', '.join(['records.jsonl', *texts])} and {figures} figures", err=True)
         begin = [f"figures/{file.name}" for file in files if file.name in ("heatmap.svg", "training.svg")]
-        page = next((text for text in texts if text.endswith(".md")), "")
+        page = "training.md" if begin and "training" in begin[0] else next((t for t in texts if t.endswith(".md")), "")
         if begin and page:
             click.echo(f"Begin with {begin[0]}; {page} explains the columns.", err=True)
 

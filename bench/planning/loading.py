@@ -216,7 +216,10 @@ def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
     if not inspect.isclass(found) and kind == "objective":
         found = class_of(module, cls)
     if not inspect.isclass(found):
-        raise UsageError(f"{name}: there is no class {cls!r}.{did_you_mean(cls, _own(module, kind))}")
+        own = _own(module, kind)
+        holds = f" The file has {', '.join(own)}." if own else ""
+        problem = f"{cls!r} is no {kind}" if cls in vars(module) else f"there is no class {cls!r}"
+        raise UsageError(f"{name}: {problem}.{did_you_mean(cls, own) or holds}")
     if not issubclass(found, base):
         room = base.__module__.partition("._")[0]
         raise UsageError(f"{name} is not an {kind}. Derive {cls} from {room}.{base.__name__}.")
