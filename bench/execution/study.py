@@ -14,7 +14,7 @@ from bench.measurement.threads import single_thread
 from bench.planning.spec import FILE, Spec
 from bench.records import files, store
 from bench.records.environment import cores
-from bench.records.lines import LineKind, Record
+from bench.records.lines import Damaged, LineKind, Record
 
 SomeTask = TypeVar("SomeTask", bound=Task)
 
@@ -138,5 +138,12 @@ class StudyWriter:
             self.pool = None
 
     def records(self, runs: Collection[str]) -> list[Record]:
-        """Read the folder, and return the records of the runs (measurements) with these ids."""
-        return [line for line in store.read(self.folder) if line["run"] in runs]
+        """Return the records of the runs with these ids, read from the folder.
+
+        Raises:
+            Damaged: the folder has none of them, although they were written.
+        """
+        found = [line for line in store.read(self.folder) if line["run"] in runs]
+        if not found:
+            raise Damaged(f"{self.folder / store.LINES} was removed or replaced meanwhile. Repeat the command.")
+        return found

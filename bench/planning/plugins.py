@@ -194,6 +194,7 @@ def from_name(name: str) -> ModuleType:
     """
     top, here = name.partition(".")[0], Path.cwd()
     folder = _finder.folder(here)
+    importlib.import_module(folder.package)  # Python looks for folders without a file __init__.py in a loaded package
     if top in sys.modules or not folder.has(top) or _is_importable(top, here):
         return importlib.import_module(name)
     return folder.load(name)

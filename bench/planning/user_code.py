@@ -5,7 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stdout
 
 from bench.planning.plugins import PREFIX
 from bench.records.text import described
@@ -20,7 +20,8 @@ def contained() -> Iterator[None]:
     """Keep a user's code from ending the program: ``sys.exit``, ``os._exit`` and their like raise ``Ended``.
 
     Otherwise an estimator could end a check with exit code 0 before anything was compared. An interrupt by the user
-    still ends the program.
+    still ends the program. A child process that the code has forked ends here: it must not go on as a second program.
+    The working folder is the old one afterwards, because the paths of a command start there.
     """
     here, leave = os.getpid(), os._exit
 
@@ -31,16 +32,29 @@ def contained() -> Iterator[None]:
 
     os._exit = refuse  # type: ignore[assignment]
     try:
-        yield
-    except Exception:
-        raise
+        with chdir("."):
+            yield
+        if os.getpid() != here:
+            leave(0)
     except BaseException as error:
+        if os.getpid() != here:
+            leave(_status(error))
         ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as in workers
-        if isinstance(error, KeyboardInterrupt) and not ignored:
+        if isinstance(error, Exception) or (isinstance(error, KeyboardInterrupt) and not ignored):
             raise
         raise Ended(described(error)) from error
     finally:
         os._exit = leave
+
+
+def _status(error: BaseException) -> int:
+    """Return the exit status of a child process that raises an exception; print the exception as Python would."""
+    code = error.code if isinstance(error, SystemExit) else 1
+    if not isinstance(error, SystemExit):
+        traceback.print_exception(error)
+    elif isinstance(code, str):
+        print(code, file=sys.stderr)
+    return 0 if code is None else code if isinstance(code, int) else 1
 
 
 @contextmanager

@@ -73,3 +73,10 @@ def test_the_run_says_what_it_took_from_the_records(call):
     assert re.search(r"^2 taken from the records of \d+ \w+ \d{4}, \d\d:\d\d.*; --fresh", call(*words).err, re.M)
     assert "taken from the records" not in call(*words, "--fresh").err
     assert "taken from the records" not in call(*words, "--quiet").err
+
+
+def test_a_folder_without_an_init_file_is_imported_from_the_working_folder(call, tmp_path, monkeypatch):
+    write(tmp_path / "spaced", "Spaced", 3, head="from spaced.utils import SCALE")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    assert call("run", "-e", "spaced.est:Spaced", *RUN).code == 0
+    assert summaries(tmp_path / "o")["spaced"]["verdict"] == "BIASED"

@@ -159,3 +159,29 @@ def test_a_crash_of_a_worker_costs_only_its_cell_and_names_the_line(start, tmp_p
     assert 'mine.py", line' in done.err
     records = [json.loads(line) for line in (tmp_path / "here" / "records.jsonl").read_text().splitlines()]
     assert {r["estimator"]: r["outcome"] for r in records} == {"mine": "failed", "rloo": "measured"}
+
+
+@pytest.mark.parametrize("where", ["file", "call"])
+def test_a_study_lands_where_it_was_asked_for_whatever_folder_the_code_enters(call, tmp_path, where):
+    (tmp_path / "inner").mkdir()
+    write_own(tmp_path, "import os; os.chdir('inner')" if where == "call" else GOOD)
+    if where == "file":
+        with (tmp_path / "mine.py").open("a") as file:
+            file.write("\nimport os; os.chdir(os.path.join(os.path.dirname(__file__), 'inner'))\n")
+    assert call("run", *CELL, *QUICK).code == (1 if where == "call" else 0)
+    assert (tmp_path / "here" / "table.md").exists()
+    assert not list((tmp_path / "inner").iterdir())
+
+
+def test_a_child_that_a_call_forks_writes_no_records(call, tmp_path):
+    write_own(tmp_path, f"import os, sys; os.fork() or sys.exit(0); os.wait(); {GOOD}")
+    assert call("run", *CELL, *QUICK).code == 0
+    records = [json.loads(line) for line in (tmp_path / "here" / "records.jsonl").read_text().splitlines()]
+    assert [record["outcome"] for record in records] == ["measured"]
+
+
+def test_records_that_the_code_removes_are_one_sentence(call, tmp_path):
+    write_own(tmp_path, f"import os; os.path.exists('here/records.jsonl') and os.remove('here/records.jsonl'); {GOOD}")
+    done = call("run", *CELL, *QUICK)
+    assert (done.code, done.out) == (5, "")
+    assert "records.jsonl was removed or replaced meanwhile" in done.err

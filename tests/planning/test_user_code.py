@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -55,11 +57,33 @@ def test_an_interrupt_where_interrupts_are_ignored_comes_from_the_code():
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_child_process_may_end():
+CHILDREN = {
+    "os._exit": ("os._exit(7)", 7),
+    "sys.exit": ("sys.exit(7)", 7),
+    "sys.exit()": ("sys.exit()", 0),
+    "sys.exit with a text": ("sys.exit('done')", 1),
+    "an exception": ("raise ValueError", 1),
+    "the end of the code": ("pass", 0),
+}
+
+
+@pytest.mark.parametrize(("act", "status"), CHILDREN.values(), ids=CHILDREN)
+def test_a_child_process_ends_with_the_code_that_forked_it(act, status):
     script = (
-        "import os\nfrom bench.planning.user_code import contained\n"
-        "with contained():\n    child = os.fork()\n    if child == 0: os._exit(7)\n"
-        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "import os, sys\nfrom bench.planning.user_code import contained\n"
+        f"with contained():\n    child = os.fork()\n    if child == 0: {act}\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "7\n"
+    assert done.stdout == f"{status}\n"
+
+
+@pytest.mark.parametrize("error", [None, ValueError, SystemExit])
+def test_the_working_folder_is_the_old_one_afterwards(tmp_path, monkeypatch, error):
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with suppress(Ended, ValueError), contained():
+        os.chdir("inner")
+        if error:
+            raise error
+    assert Path.cwd() == tmp_path
