@@ -80,10 +80,10 @@ class Measurement:
 
     @property
     def bias_bound(self) -> float | None:
-        """95 % upper bound on the Euclidean norm of the bias; None if it cannot be bounded.
+        """95 % upper bound on the Euclidean norm of the bias; None if the bias cannot be bounded.
 
-        It cannot if there is no exact gradient, nor a reference in its place, if the variance seems infinite, or if all
-        estimates were equal although the estimator is not deterministic.
+        It cannot be bounded if there is no exact gradient, nor a reference in its place, if the variance seems
+        infinite, or if all estimates were equal although the estimator is not deterministic.
         """
         return self.summary.bias_bound
 
@@ -231,11 +231,12 @@ def measure(
         seed: root of all noise; the same seed gives the same bits.
         device: "cpu" or "cuda".
         dtype: "float32" or "float64".
-        common_noise: whether the estimators of an objective share noise, so that they can be compared in pairs.
+        common_noise: whether the estimators of an objective share noise, so that the estimators can be compared in
+            pairs.
         timing: whether to measure seconds too; nothing else may run on the machine meanwhile.
         adapt_steps: most steps in which the state of an estimator (what it has learned) is adapted at the objective's
-            theta, before the state is frozen and the estimator measured. Learning stops earlier if it no longer pays;
-            ``record["adapt_steps"]`` has the number of steps.
+            theta, before the state is frozen and the estimator measured. Learning stops earlier if further steps no
+            longer pay; ``record["adapt_steps"]`` has the number of steps.
 
     Raises:
         Refusal: the estimator does not fit the objective.

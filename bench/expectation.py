@@ -70,15 +70,16 @@ class Expectation(Objective):
 
     Trial calls derive the rest: the family and the size of q, whether f has a gradient, and whether f is defined
     between the states of q. The exact gradient is the gradient of the sum over all states of q, if there are at most
-    65,536; otherwise a long run of an unbiased estimator stands in for it. A module given as ``theta`` is copied, so
-    that yours never changes. Tensors that your functions close over are converted if they meet another dtype or device.
+    65,536; otherwise a long run of an unbiased estimator stands in for the exact gradient. A module given as ``theta``
+    is copied, so that yours never changes. Tensors that your functions close over are converted if they meet another
+    dtype or device.
 
     Args:
         q: maps theta to the distribution q of batch shape ``[*batch]``; if ``data`` is given, it is called as
             ``q(theta, *rows_of_data)``.
         f: maps samples ``[..., *batch, *event]`` to values ``[..., *batch]``; if ``extra`` or ``data`` is given, it is
-            called as ``f(x, extra, *rows_of_data)``. If f fails on the axes before ``*batch``, or mixes them, it is
-            mapped over the samples. f does not get theta: the gradient through q is measured.
+            called as ``f(x, extra, *rows_of_data)``. If f fails on the axes before ``*batch``, or mixes these axes, f
+            is mapped over the samples. f does not get theta: the gradient through q is measured.
         theta: named tensors, or a module, whose parameters are the point. q gets a dict of tensors, or a copy of the
             module. Parameters of the module that q does not use are left out.
         log_joint: log p(x) up to a constant, in place of f. The expectation is then that of the evidence lower bound

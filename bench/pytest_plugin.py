@@ -101,7 +101,7 @@ class GradientCheck:
         margin: float | None = None,
         strict: bool = False,
     ) -> None:
-        """Fail if ``bench check`` would fail for the estimator: it is noisier, biased or costlier than it was.
+        """Fail if ``bench check`` would fail for the estimator: it has become noisier, biased or costlier.
 
         Args:
             estimator: the estimator to test.

@@ -138,7 +138,7 @@ class MomentsTask(Task):
 
 @dataclass(frozen=True, kw_only=True)
 class PilotTask(Task):
-    """The search for the number of replicates that a cell needs. It becomes a pilot record.
+    """The search for the number of replicates that a cell needs. The search becomes a pilot record.
 
     A cell is an estimator on an objective; the pilot is the run that searches.
 

@@ -323,7 +323,7 @@ def _checked(data: Any, path: Path) -> Baseline:
 
 
 def write(found: Baseline, path: Path) -> None:
-    """Write a baseline to a file, completely or not at all. Raise ``OSError`` if it cannot be written.
+    """Write a baseline to a file, completely or not at all. Raise ``OSError`` if the file cannot be written.
 
     A baseline is the gate's file of accepted statistics.
     """

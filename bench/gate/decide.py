@@ -73,9 +73,9 @@ class Sample:
     def is_reliable(self) -> bool:
         """Whether the variance seems finite, as a test of the bias requires.
 
-        It seems finite if the tail index of the squared deviations from the mean is below 1; from 1 on, their mean is
-        infinite, and their mean is the variance. It also seems finite if the index is None, as it is for a discrete
-        tail: such a tail counts as bounded.
+        The variance is the mean of the squared deviations from the mean gradient. It seems finite if the tail index of
+        these deviations is below 1; from 1 on, their mean is infinite. It also seems finite if the index is None, as it
+        is for a discrete tail: such a tail counts as bounded.
         """
         khat = self.statistics.khat
         return khat is None or khat < 1
@@ -103,7 +103,7 @@ class Case:
         reason: the reason for ``fate``.
         first: the measurement of the first stage; None if that stage did not measure the cell.
         second: the measurement of the second stage; None if the first stage did not flag the cell.
-        evaluations: the evaluations per estimate; None if they are unknown, in the measurement or in the baseline.
+        evaluations: the evaluations per estimate; None if the measurement or the baseline lacks these numbers.
     """
 
     cell: str
@@ -142,9 +142,9 @@ class Finding:
     """The verdict on a cell, and the evidence for it. A field is None if it was not measured or not tested.
 
     The first stage has two p-values: ``p_screen`` for the variance, and ``p_bias_screen`` for the bias. The second
-    stage has two: ``p`` for the variance, which combines ``p_variance`` and ``p_truncated``, and ``p_bias`` for the
-    bias; ``p_adjusted`` and ``p_bias_adjusted`` are ``p`` and ``p_bias`` after Holm's correction. ``change`` is the
-    last measured variance divided by the variance in the baseline (the file of accepted statistics).
+    stage has two p-values: ``p`` for the variance, which combines ``p_variance`` and ``p_truncated``, and ``p_bias``
+    for the bias; ``p_adjusted`` and ``p_bias_adjusted`` are ``p`` and ``p_bias`` after Holm's correction. ``change`` is
+    the last measured variance divided by the variance in the baseline (the file of accepted statistics).
     ``smallest_change`` is the smallest relative growth that the check finds with probability 0.9, and ``smallest_bias``
     the smallest such error of the gradient's scale, relative to the exact gradient. ``evaluations`` and
     ``baseline_evaluations`` are the evaluations of f and of df/dx per estimate, measured now and in the baseline. If
@@ -212,7 +212,7 @@ def decide(cases: Sequence[Case], *, cells: int, confirming: int) -> list[Findin
     Args:
         cases: what is known about each selected cell (an estimator on an objective).
         cells: number of cells in the whole baseline (the file of accepted statistics), selected or not.
-        confirming: replicates of the second stage; ``smallest_change`` depends on them.
+        confirming: replicates of the second stage; ``smallest_change`` depends on this number.
     """
     flags = {case.cell: screen(case) for case in cases if case.fate is None}
     tests, p_bias = {}, {}

@@ -75,8 +75,8 @@ def baseline_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, li
 def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str, tuple[str, str]]:
     """Time cells, and return for each cell id ``unchanged``, ``slower`` or ``not gateable``, and the reason.
 
-    A cell is an estimator on an objective. It is slower if its cost, the time of the estimator divided by the time of
-    one sample and one evaluation of f, is more than 25 % above the median in the baseline, the file of accepted
+    A cell is an estimator on an objective. The cell is slower if its cost, the time of the estimator divided by the
+    time of one sample and one evaluation of f, is more than 25 % above the median in the baseline, the file of accepted
     statistics, in each of four fresh processes.
     """
     found = {entry.cell: ("not gateable", obstacle(entry)) for entry, _ in cells if obstacle(entry)}

@@ -24,7 +24,7 @@ ADAPT_RATE = 1e-2
 class Adaptation:
     """An adaptation, in which an estimator's state learns: its steps, and the digest of the final state.
 
-    ``seconds`` is the wall time of all steps, ``f_evals`` the number of evaluations of f in them.
+    ``seconds`` is the wall time of all steps, ``f_evals`` the number of evaluations of f in these steps.
 
     ``settled`` says whether learning ended because it no longer paid, and not at the limit of its steps. If the
     estimator has no state, there are no steps, and ``digest`` and ``settled`` are None.
@@ -40,7 +40,7 @@ class Adaptation:
 def adapt_state(engine: Engine) -> Adaptation:
     """Train the estimator's state, if it has one, on separate noise, then freeze the state.
 
-    The state is what the estimator has learned. Return the ``Adaptation``, which tells how it learned.
+    The state is what the estimator has learned. Return the ``Adaptation``, which tells how the state was learned.
 
     Learning stops after the settings' ``adapt_steps``, or at the end of a window of steps in which the second moment of
     the gradient was not at least 1 % lower than in the window before.

@@ -165,8 +165,8 @@ def slices(rows: int, points: int, objective: Objective, device: str) -> int:
 def noise_subject(cell: Cell, *, common: bool) -> dict[str, Any] | list[dict[str, Any]]:
     """Return the identity that seeds a cell's noise: of the objective if noise is ``common``, else of the cell.
 
-    A cell is an estimator on an objective. Common noise is shared by all estimators of an objective, so that they can
-    be compared in pairs.
+    A cell is an estimator on an objective. Common noise is shared by all estimators of an objective, so that the
+    estimators can be compared in pairs.
     """
     objective = identity(cell.objective)
     return objective if common else [identity(cell.estimator), objective]

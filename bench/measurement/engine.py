@@ -44,7 +44,7 @@ class Engine:
 
     Args:
         cell: the estimator and the objective.
-        settings: how the cell is measured; they name the dtype and the device.
+        settings: how the cell is measured, with dtype and device.
         state: a learned state of the estimator, as the bytes that ``state_bytes`` returns; None for a fresh state.
         truncate_at: squared norm at which the gate's truncated series is cut off; None leaves that series out.
         problem: the problem at whose theta gradients are computed; None for the problem that the objective builds.

@@ -80,7 +80,7 @@ class ObjectiveTrial:
     def second(self) -> Problem:
         """The problem in float64, built again.
 
-        The check ``theta_through_q``, which changes the theta of this problem, is the last to use it.
+        The check ``theta_through_q``, which changes the theta of this problem, is the last check to use the problem.
         """
         return self.build(torch.float64)
 

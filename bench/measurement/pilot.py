@@ -44,7 +44,8 @@ def run_pilot(
     ``target`` is the precision wanted for its variance. ``look`` is called whenever the pilot checks its precision,
     with the cell's label, the half-widths reached and wanted, and the number of replicates so far.
 
-    The number of replicates is at most ``target.max_replicates``. The number of replicates in the settings is not used.
+    The number of replicates in the record is at most ``target.max_replicates``. The number of replicates in the
+    settings is not used.
 
     Raises:
         Lost: gradients were not finite.

@@ -61,7 +61,7 @@ def route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
     logits, ``t - logsumexp(t)``.
 
     Returns:
-        The index of the tensor in ``theta`` and the pull-back to it; None if no closed form is known.
+        The index of the tensor in ``theta`` and the pull-back to this tensor; None if no closed form is known.
     """
     node, steps = own.grad_fn, 0
     while node is not None and node.name().startswith(_ELEMENTWISE):

@@ -130,8 +130,8 @@ def has_no_noise(engine: Engine, sums: Sums) -> bool:
     """Return whether the estimator has no noise on this objective: it is deterministic, or sees f as a step function.
 
     An estimator that uses df/dx sees f as a step function if every slope so far was 0 although the values of f differ:
-    a longer run would show no noise either. If all values of f are equal, this is no proof: a rare, different value may
-    still come.
+    a longer run would show no noise either. If all values of f are equal, this does not prove that there is no noise: a
+    rare, different value may still come.
     """
     if engine.cell.estimator.deterministic:
         return True

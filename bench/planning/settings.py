@@ -19,12 +19,13 @@ class Settings:
         seed: root seed of all noise.
         dtype: "float32" or "float64", of samples and gradients; sums are always float64.
         device: "cpu" or "cuda".
-        common_noise: whether all estimators of an objective share their noise, so that they can be compared in pairs.
+        common_noise: whether all estimators of an objective share their noise, so that the estimators can be compared
+            in pairs.
         timing: whether to measure seconds too, after everything else. Timing needs the machine to itself.
         adapt_seed: root seed of the noise from which the state of an estimator learns; None for ``seed``. If it is set,
             runs that differ only in ``seed`` measure the same learned state.
-        adapt_steps: most steps in which a state learns before it is measured. Learning stops earlier if it no longer
-            pays.
+        adapt_steps: most steps in which the state of an estimator learns before the measurement. Learning stops earlier
+            if further steps no longer pay.
 
     Raises:
         ValueError: a value is invalid on every machine.

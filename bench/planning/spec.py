@@ -76,14 +76,14 @@ class Spec(BaseModel):
         seed: root seed of all noise, from 0 to 2^63 - 1.
         replicates: number of independent calls of the estimator in each cell, rounded up to whole draws (batches).
         precision: relative half-width that the variance's interval has to reach; replaces a fixed ``replicates``.
-        max_replicates: number of replicates at which a cell stops even if it has not reached its precision.
+        max_replicates: number of replicates at which a cell stops even if the precision is not reached.
         dtype: "float32" or "float64".
         device: "cpu", "cuda", or "auto": the GPU if there is one.
         timing: whether to time all cells at the end.
         common_noise: whether all estimators of an objective share their noise.
-        adapt_steps: most steps in which the state of an estimator learns before it is measured.
+        adapt_steps: most steps in which the state of an estimator learns before the measurement.
         estimators: selectors, such as ``rloo:n=4``, of the estimators to measure.
-        objectives: selectors of the objectives to measure them on.
+        objectives: selectors of the objectives on which the estimators are measured.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -103,7 +103,7 @@ class Spec(BaseModel):
 
     @classmethod
     def read(cls, path: Path, **overrides: Any) -> Spec:
-        """Read a spec from a TOML file. Paths of users' files in it are relative to the TOML file.
+        """Read a spec from a TOML file. Paths of users' files in the spec are relative to the folder of the TOML file.
 
         Args:
             path: the file; its stem is the default name of the study.
@@ -202,7 +202,7 @@ class Spec(BaseModel):
     def to_toml(self, folder: Path | None = None) -> str:
         """Return the spec as TOML; keys that are None are left out.
 
-        Paths of users' files become relative to ``folder``; if it is None, they stay as they are.
+        Paths of users' files become relative to ``folder``; if ``folder`` is None, the paths stay as they are.
         """
         lines = []
         for key in type(self).model_fields:

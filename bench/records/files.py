@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write bytes or UTF-8 text to a file, completely or not at all. Its folder is created if it does not exist.
+    """Write bytes or UTF-8 text to a file, completely or not at all. The folder of ``path`` is created if missing.
 
     Raises:
         OSError: the file cannot be written.

@@ -132,7 +132,7 @@ def best(rows: list[Any]) -> tuple[str, str, str]:
     """Return three texts on one problem: the best unbiased estimators, the work of the next best, and a biased one.
 
     The work is a multiple of what the best estimator needs for the same precision. The biased estimator comes with the
-    budget, in estimates of the best unbiased estimator, up to which its error is lower.
+    budget, in estimates of the best unbiased estimator, up to which the biased one has the lower error.
 
     Args:
         rows: the measured runs of one problem, from a ``priced`` frame.

@@ -66,8 +66,8 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     - ``biased``: a bias was found;
     - ``exact``: unbiased, without noise except rounding in its dtype. f can be larger than its gradient, so noise up to
       1000 times the gradient's rounding error counts as rounding. The variance of an exact run comes from the
-      arithmetic alone, and no other variance is compared with it;
-    - ``learned``: the estimator's state was learned at the point of measurement, and frozen before it;
+      arithmetic alone, and is compared with no other variance;
+    - ``learned``: the estimator's state was learned at the point of measurement, and frozen before the measurement;
     - ``evals``: evaluations of f and of its gradient per estimate.
 
     The records may be of any kind. If a run has several moments records, the last one counts.

@@ -20,8 +20,8 @@ def ranked(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.Data
     of each block (group of gradients) that the comparison needs.
 
     Both limits are NaN if a run has a heavy tail, if nothing varied in the run, or if the run was not measured. If all
-    runs of a problem used common noise, runs with equal blocks are compared block by block. This distinguishes
-    variances that are much closer together.
+    runs of a problem used common noise, runs with equal blocks are compared block by block. This comparison
+    distinguishes variances that are much closer together.
     """
     table = table.assign(rank_low=float("nan"), rank_high=float("nan"))
     by_run = {r["run"]: r for r in records if r["kind"] == LineKind.MOMENTS}

@@ -45,7 +45,7 @@ def look_schedule(maximum: int, first: int = 1000) -> list[int]:
 def half_width(summary: Summary) -> float:
     """Return the relative half-width of a variance's interval, (high − low)/(2 variance).
 
-    It is infinite if the variance is 0 or has no upper limit.
+    The half-width is infinite if the variance is 0 or has no upper limit.
     """
     if summary.variance_high is None or not summary.variance:
         return inf
@@ -88,8 +88,8 @@ def spend(alpha: float, looks: int) -> float:
 def confidence_sequence_radius(sd: float, n: int, alpha: float = 0.05, rho: float = 0.05) -> float:
     """Return the half-width of an asymptotic confidence sequence for a mean: intervals that hold for all n at once.
 
-    It is `σ̂ √(2(nρ² + 1)/(n²ρ²) · ln(√(nρ² + 1)/α))` at `n`, with σ̂ = `sd`, the standard deviation of one value. ρ
-    determines the n at which the sequence is narrowest.
+    The half-width is `σ̂ √(2(nρ² + 1)/(n²ρ²) · ln(√(nρ² + 1)/α))` at `n`, with σ̂ = `sd`, the standard deviation of one
+    value. ρ, the argument `rho`, determines the n at which the sequence is narrowest.
 
     Source: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2024), Annals of Statistics 52:2613.
     """

@@ -83,7 +83,8 @@ def bias_upper(delta_norm: float, T: float, A: float, C: float, z: float) -> flo
     The bound holds for every direction of b, and for any number of coordinates and replicates. `T` estimates ‖b‖², with
     `Var T ≤ A + C ‖b‖²`. `delta_norm` is ‖δ‖, the distance of the mean gradient from the exact one. The bound is the
     smaller of `‖δ‖ + z √(C/4)`, which follows from ‖δ‖ ≥ δ·b/‖b‖, and √max(u, 0), with u the larger root of
-    `u − T = z √(A + C u)`. Both come from lower-tail tests of one statistic, so their minimum needs no correction.
+    `u − T = z √(A + C u)`. Both bounds come from lower-tail tests of one statistic, so their minimum needs no
+    correction.
     """
     u1 = delta_norm + z * sqrt(C / 4)
     u2 = T + z * z * C / 2 + z * sqrt(max(A + C * T + (z * C) ** 2 / 4, 0.0))
@@ -172,10 +173,10 @@ def _smallest_p(t: Array, kurtosis: Array, R: int) -> float:
 def sum_test(T: float, Q: float, terms: int) -> float:
     """Return the one-sided p-value of "no bias" from a self-normalised martingale over blocks of gradients.
 
-    It is P(t > T/√Q) for Student's t with ν = `terms` degrees of freedom. T is the sum of q_k = S_{k−1}·y_k and Q the
-    sum of q_k², where y_k is the sum over block k of a gradient minus the exact one, and S_k = y_1 + ... + y_k. If
-    there is no bias, q_k has mean 0 for every covariance. A run should have 32 blocks or more: with ν + 1 blocks, p ≥
-    P(t > √ν).
+    The p-value is P(t > T/√Q) for Student's t with ν = `terms` degrees of freedom. T is the sum of q_k = S_{k−1}·y_k
+    and Q the sum of q_k², where y_k is the sum over block k of a gradient minus the exact one, and S_k = y_1 + ... +
+    y_k. If there is no bias, q_k has mean 0 for every covariance. A run should have 32 blocks or more: with ν + 1
+    blocks, p ≥ P(t > √ν).
 
     Source: de la Peña (1999), Annals of Probability 27:537.
     """

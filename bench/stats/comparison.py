@@ -22,8 +22,8 @@ REFUSED = frozenset({Status.DEGENERATE, *HEAVY})
 class ComparedRun:
     """The part of a run (one measurement of an estimator on an objective) that a comparison needs.
 
-    `block_rows` and `block_w` `[blocks]` are the number of gradients in each block and the sum of w over them. w is the
-    squared distance of a gradient from the mean of its block, times rows/(rows − 1).
+    `block_rows` and `block_w` `[blocks]` are the number of gradients in each block and the sum of w over these
+    gradients. w is the squared distance of a gradient from the mean of its block, times rows/(rows − 1).
     """
 
     summary: Summary

@@ -87,8 +87,8 @@ def baseline_replicates(cv2: float) -> int:
 def replicates_for_power(cv2: float, growth: float, margin: float) -> float:
     """Return the number of replicates with which the second stage detects a relative `growth` of the variance.
 
-    It is `34 cv²/ln²((1 + growth)/(1 + margin))`, for a power of 0.9 over 200 cells (estimators on objectives) at α =
-    1e-3, with cv² of the squared norms. Raises ValueError if the growth is within the margin.
+    The number is `34 cv²/ln²((1 + growth)/(1 + margin))`, for a power of 0.9 over 200 cells (estimators on objectives)
+    at α = 1e-3, with cv² of the squared norms. Raises ValueError if the growth is within the margin.
     """
     if growth <= margin:
         raise ValueError(f"growth within the margin is never detected (got growth {growth}, margin {margin}).")
@@ -184,9 +184,9 @@ def smallest_bias(
     A scale of 1.03 has an error of 0.03: the mean is 1.03 times the exact gradient. `error` is the standard error of
     the measured scale in a run of R = `replicates`. `screening` and `confirming` are the replicates of the two stages,
     and `cells` the number of cells (estimators on objectives) over which the second stage's level `alpha` is corrected.
-    The test of the scale is one of three, each at a third of the level, unless the gradient has `size` 1. Its kurtosis
-    is taken to be 1 + `cv2` of the squared norms, but at least that of the normal distribution: for size 1, this is
-    exact.
+    The test of the scale is one of three, each at a third of the level, unless the gradient has `size` 1. The kurtosis
+    in this test is taken to be 1 + `cv2` of the squared norms, but at least the kurtosis 3 of the normal distribution:
+    for size 1, this is exact.
     """
     tests, kurtosis = 1 if size == 1 else 3, max(3.0, 1 + cv2)
     found = []
@@ -202,8 +202,8 @@ def gate_cell(base: GateCell, new: GateCell, margin: float) -> CellTest:
     `base` has the cell's accepted statistics, from the baseline; `new` has the statistics of the new run.
 
     The p-value is `2 min(p_variance, p_truncated)`, at most 1, from the tests of the variance and of the truncated
-    variance. It is p_truncated alone if the baseline's tail index is at least 0.7, and p_variance alone if nothing was
-    truncated. No cell passes silently: if no test is possible, the cell is NOT_GATEABLE.
+    variance. The p-value is p_truncated alone if the baseline's tail index is at least 0.7, and p_variance alone if
+    nothing was truncated. No cell passes silently: if no test is possible, the cell is NOT_GATEABLE.
     """
     if base.variance == 0:
         if new.variance > new.float_floor:

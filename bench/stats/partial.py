@@ -15,9 +15,9 @@ class Partial:
     gradients minus the centre, with M3 and M4 only if index < 32. `w` is the series `rows/(rows−1) ‖g_r − ḡ‖²`, with
     g_r a gradient and ḡ the mean of its block; its mean estimates the total variance without bias. `w_top` has the
     largest w, and `block_w` `[blocks]` the sum of w in each block. `group_w`, `group_top` and `block_group_w` hold the
-    moments, largest values and sums for the w of each parameter tensor; they are empty if there is only one tensor.
-    `truncated` is the series min(w, `truncate_at`). `traces` are estimates of tr Σ², with Σ the covariance of one
-    gradient. `sample` holds some w if `w_top` does not reach down to the 99 % quantile.
+    moments, largest values and sums for the w of each parameter tensor; all three are empty if there is only one
+    tensor. `truncated` is the series min(w, `truncate_at`). `traces` are estimates of tr Σ², with Σ the covariance of
+    one gradient. `sample` holds some w if `w_top` does not reach down to the 99 % quantile.
 
     If there is an exact gradient g*, `error` is the series `‖g_r − g*‖²`, `projection` is `g*·(g_r − g*)/‖g*‖²`, and
     `cosine` is `cos(g_r, g*)`. `zero_rows` counts the gradients of norm 0, whose cosine is taken as 0. `nonfinite`

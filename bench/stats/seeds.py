@@ -11,9 +11,9 @@ from bench.stats.series import Array
 class SeedSummary(NamedTuple):
     """Results of training runs with different seeds: the median, its interval, and the interquartile mean, `middle`.
 
-    `low` and `high` are order statistics. They enclose the median of the runs' distribution with probability `level` at
-    least, whatever the distribution; for a single run, `level` is 0. If there are fewer than 6 `runs`, `low` and `high`
-    are the range of the results, which is no 95 % interval.
+    `low` and `high` are order statistics. The two enclose the median of the runs' distribution with probability `level`
+    at least, whatever the distribution; for a single run, `level` is 0. If there are fewer than 6 `runs`, `low` and
+    `high` are the range of the results, which is no 95 % interval.
     """
 
     median: float

@@ -29,7 +29,7 @@ class Tail:
 
     `k_raw` and `sigma` are the shape and the scale; `khat` is the shape shrunk towards 1/2. `upper` bounds the mean of
     the whole series from above; it is infinite if k < 1 cannot be established. A discrete tail has too few distinct
-    values for a fit. It counts as bounded, and its `khat` and `upper` are None.
+    values for a fit. Such a tail counts as bounded, and its `khat` and `upper` are None.
     """
 
     exceedances: int
@@ -78,7 +78,7 @@ def sure_index(top: Array, replicates: int, confidence: float = 0.95) -> float:
 
     A distribution with lobes, or with a tail that grows light further out, is no Pareto distribution, and its limit may
     be far too high. So the result is the smallest of three: the limit, and the shapes fitted to the largest M/2 and M/4
-    exceedances. They agree if the tail is a power law.
+    exceedances. The three agree if the tail is a power law.
 
     Source: Smith (1987), Annals of Statistics 15:1174, for the standard error.
     """

@@ -64,7 +64,7 @@ def shape(values: Moments) -> Shape:
 
 
 def hall(t: float, A: float) -> float:
-    """Return Hall's transform `((1 + A t/3)³ − 1)/A + A/6` of a studentised mean t, which removes its skewness A.
+    """Return Hall's transform `((1 + A t/3)³ − 1)/A + A/6` of a studentised mean t, which removes the skewness A.
 
     A is skewness/√n of the values. Source: Hall (1992), Journal of the Royal Statistical Society B 54:221.
     """
@@ -77,7 +77,7 @@ def hall_inverse(q: float, A: float) -> float:
 
 
 def clip(x: float, low: float, high: float) -> float:
-    """Return x, moved into [low, high] if it lies outside."""
+    """Return x, or the nearer of `low` and `high` if x lies outside of [low, high]."""
     return min(max(x, low), high)
 
 
@@ -150,8 +150,9 @@ def status(
 def settling_replicates(cv2: float, replicates: int) -> int:
     """Return about how many replicates settle a variance whose tail is bounded, rounded up to one digit.
 
-    It is `cv² (1.96/0.05)²`, which brings the 95 % interval to ±5 %, and at least four times the present `replicates`,
-    which halves the share of the values that count as the tail. cv² is variance/mean² of the squared norms.
+    The number is `cv² (1.96/0.05)²`, which brings the 95 % interval to ±5 %, and at least four times the present
+    `replicates`, which halves the share of the values that count as the tail. cv² is variance/mean² of the squared
+    norms.
     """
     wanted = max(4 * replicates, cv2 * (normal_quantile(0.975) / SETTLED) ** 2)
     unit = int(10 ** floor(log10(wanted)))

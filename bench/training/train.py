@@ -43,7 +43,7 @@ class TrainingRun(Task):
     """One training run of an estimator on an objective, which becomes a training record.
 
     Args:
-        settings: options for measuring the gradient's variance; the seed in them is also the seed of the run.
+        settings: options for measuring the gradient's variance; their seed is also the seed of the training run.
         how: options of the training itself.
         keep: folder for the final weights; None to discard them.
     """
@@ -118,7 +118,7 @@ def train(
     code has changed, are repeated. Runs that diverged are not repeated.
 
     Args:
-        spec: estimators and objectives; nothing else in it is used.
+        spec: has the estimators and objectives; nothing else in the spec is used.
         how: the settings of the training, with a device that this machine has.
         folder: the study folder, created if it does not exist.
         progress: receives the events of the runs.

@@ -46,7 +46,7 @@ def block_partial(
     truncate_at: float | None = None,
     workspace: Workspace | None = None,
 ) -> Partial:
-    """Reduce one block of gradients, which are summed together, to its partial sums.
+    """Reduce one block, a group of gradients that are summed together, to its partial sums.
 
     Args:
         gradients: `[rows, size]`, one replicate per row, float32 or float64.
@@ -96,14 +96,14 @@ def draws_partial(
     truncate_at: float | None = None,
     workspace: Workspace | None = None,
 ) -> Partial:
-    """Reduce successive draws (batches) to the partial sums of their blocks, which all have the same number of rows.
+    """Reduce successive draws (batches) to the partial sums of their blocks, all with the same number of rows.
 
-    Draws are requested one after the other and reduced while they are in the cache. A block is a group of rows
-    (replicates) that are summed together. Gradients are centred on the mean of their block. Sums inside a block are in
-    the dtype of the gradients, sums across blocks in float64 (Chan, Golub & LeVeque 1983). A coordinate that always
-    equals the pivot has a sum of squared deviations of exactly 0. A series, such as w, has only one number per row, so
-    the series of many draws are summed together, in fewer operations. float32 gradients whose squares leave the range
-    of float32 are requested again and reduced in float64.
+    Draws are requested one after the other and reduced while their gradients are in the cache. A block is a group of
+    rows (replicates) that are summed together. Gradients are centred on the mean of their block. Sums inside a block
+    are in the dtype of the gradients, sums across blocks in float64 (Chan, Golub & LeVeque 1983). A coordinate that
+    always equals the pivot has a sum of squared deviations of exactly 0. A series, such as w, has only one number per
+    row, so the series of many draws are summed together, in fewer operations. float32 gradients whose squares leave the
+    range of float32 are requested again and reduced in float64.
 
     Args:
         gradients: function that returns the gradients of a draw: one tensor `[rows, size of the group]` per group, one

@@ -204,8 +204,8 @@ def gram_matrices(Y: Tensor, wanted: int) -> list[Tensor]:
 def square_trace(G: Tensor) -> Tensor:
     """Return unbiased estimates `[b]` of tr Σ², float64, from `G` `[b, n, n]`, the Gram matrices of b samples.
 
-    Σ is the covariance of a row. A sample has n ≥ 4 rows, from which any point near their mean was subtracted. If G is
-    the Gram matrix about the mean itself, the estimate is::
+    Σ is the covariance of a row. A sample has n ≥ 4 rows, from which any point near the mean of the rows was
+    subtracted. If G is the Gram matrix about the mean itself, the estimate is::
 
         (n−1)/(n(n−2)(n−3)) · [(n−1)(n−2) ‖G‖²/(n−1)² + (tr G/(n−1))² − n Σ_i G_ii²/(n−1)]
 

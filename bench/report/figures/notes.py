@@ -43,7 +43,7 @@ class Point(NamedTuple):
         y: data coordinate of the marker, positive.
         text: a few characters; empty if only the marker must be kept clear.
         colour: colour of the text.
-        arrows: ends of the arrows that start at the marker, relative to it, in 1/72 inch.
+        arrows: ends of the arrows that start at the marker, as offsets from the marker in 1/72 inch.
     """
 
     x: float

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tuple[float, float]:
     """Return the slope of ln y on ln x and its standard error, by least squares weighted with the errors of ln y.
 
-    If the points scatter about the line by more than their errors, the standard error grows. It never shrinks.
+    If the points scatter about the line by more than their errors, the standard error grows. The standard error never
+    shrinks.
 
     Args:
         x: positive, at least two distinct values.
