@@ -30,6 +30,8 @@ FAILURE_RATE = 1e-6
 """Probability, over seeds, that a comparison with samples rejects a correct objective (Bonferroni over coordinates)."""
 SAMPLES, FEWEST, ELEMENTS = 2**15, 64, 2**21
 """Most and fewest samples of a comparison; largest number of elements for which the most samples are taken."""
+LOOKED_AT, ALONE, CALLS = 64, 8, 12
+"""Most samples of each row at which values of f are compared; those that are also given alone; calls at all of them."""
 BUDGET = 0.5
 """Seconds that f may take in a comparison, unless the fewest samples take longer: f may be a slow black box."""
 DOMINATED = 0.02
@@ -100,6 +102,19 @@ class ObjectiveTrial:
         return self.draw(self.rows, 2)
 
     @functools.cached_property
+    def count(self) -> int:
+        """Number S of samples of each row in a comparison of values of f; at least 2, fewer if f is slow or x large."""
+        start = time.perf_counter()
+        self.f(self.problem, self.rows, self.x)
+        seconds = (time.perf_counter() - start) / 2
+        return int(max(2, min(LOOKED_AT, BUDGET / (CALLS * seconds), ELEMENTS / max(1, self.x[0].numel()))))
+
+    @functools.cached_property
+    def many(self) -> Tensor:
+        """S samples of three rows, ``[S, 3, *batch, *event]``: enough to show values that are not the most common."""
+        return self.draw(self.rows, self.count)
+
+    @functools.cached_property
     def exact(self) -> tuple[float, Tensor]:
         """Exact value and exact gradient, ``[size of theta]``."""
         value = self.exact_value(self.theta())
@@ -146,10 +161,10 @@ class ObjectiveTrial:
         except (TypeError, ValueError, RuntimeError):
             raise self.fault(f"f returned {type(fx).__name__}, which is not numbers. Return a tensor") from None
 
-    def draw(self, q: Distribution, n: int) -> Tensor:
+    def draw(self, q: Distribution, n: int, seed: int = 0) -> Tensor:
         """Return n samples of q, ``[n, *batch, *event]``."""
         with self.calling("q's sampler"):
-            return draw(q, n, Generator().manual_seed(0))
+            return draw(q, n, Generator().manual_seed(seed))
 
     def exact_value(self, theta: dict[str, Tensor]) -> Tensor:
         """Return the exact value at theta."""
@@ -279,64 +294,94 @@ def rows_of_q(trial: ObjectiveTrial) -> None:
 
 def values_of_f(trial: ObjectiveTrial) -> None:
     """Check that f gives one number per sample and batch element, from this sample alone, and changes no sample."""
-    q, r, x = trial.q, trial.rows, trial.x
-    for over, samples in ((q, trial.draw(q, 2)), (r, x)):
-        kept = samples.clone()
-        fx, expected = trial.f(trial.problem, over, samples), [2, *over.batch_shape]
-        if not torch.equal(samples, kept):
-            raise trial.fault("f changes the samples that it is given. Compute with x.clamp, not with x.clamp_, in f")
-        if list(fx.shape) != expected:
-            advice = "Sum over the event axes, and keep all others"
-            if fx.dim() < len(expected) and q.batch_shape and not q.event_shape:
-                advice = f"Wrap q in Independent(q, {len(expected) - fx.dim()}), so that its axes are one event"
-            raise trial.fault(
-                f"f returned shape {list(fx.shape)} for samples {list(samples.shape)} of a q with batch shape "
-                f"{list(over.batch_shape)} and event shape {list(over.event_shape)}, expected {expected}. {advice}"
-            )
-        if fx.isnan().any():
-            raise trial.fault("f is NaN at samples of q")
+    q, r, x = trial.q, trial.rows, trial.many
+    fx = [_values(trial, over, samples) for over, samples in ((q, trial.draw(q, 2)), (r, trial.x), (r, x))][-1]
     is_bound = isinstance(trial.problem.integrand(q), Bound)
     if is_bound != trial.objective.bound:
         built = "a Bound" if is_bound else "not a Bound"
         raise trial.fault(f"it declares bound = {trial.objective.bound}, and its integrand is {built}")
-    fx = trial.f(trial.problem, r, x)
     if not torch.equal(fx, trial.f(trial.problem, r, x)):
         raise trial.fault("f returned other values at the same samples. It must not draw random numbers; draw in build")
     if is_bound and trial.problem.integrand(q).particles != trial.objective.particles:  # type: ignore[attr-defined]
         raise trial.fault(f"it declares particles = {trial.objective.particles}, and its Bound has another number")
-    each = torch.stack([trial.f(trial.problem, rows(q, 1), x[:, i : i + 1]) for i in range(3)], 1).squeeze(2)
-    if not _mostly_equal(fx, each, EXACT):
+    advice = (
+        "f of one sample depends on the other samples that it is given. Reduce over the event axes alone, not over "
+        "the axes in front of the batch"
+    )
+    if _mixes(trial, fx, torch.Size([*fx.shape[:2], *[1] * len(q.batch_shape)])):
+        raise trial.fault(advice)
+    each = torch.cat([_values(trial, rows(q, 1), x[:, i : i + 1]) for i in range(3)], 1)
+    alone = torch.cat([_values(trial, r, one) for one in x[:ALONE].split(1)])
+    if not _mostly_equal(fx, each, EXACT) or not _mostly_equal(fx[:ALONE], alone, EXACT):
+        raise trial.fault(advice)
+    if _mixes(trial, fx, q.batch_shape):
         raise trial.fault(
-            "f of one sample depends on the other samples that it is given. Reduce over the event axes alone, not over "
-            "the axes in front of the batch"
+            "f of one batch element depends on the samples of other batch elements, and its gradient would lack that "
+            "part. Make the axes that f mixes event axes of q, with Independent"
         )
+
+
+def _values(trial: ObjectiveTrial, q: Distribution, x: Tensor) -> Tensor:
+    """Return f(x), one number per sample of q and batch element, or raise the fault that it is something else."""
+    kept = x.clone()
+    fx, expected = trial.f(trial.problem, q, x), [len(x), *q.batch_shape]
+    if not torch.equal(x, kept):
+        raise trial.fault("f changes the samples that it is given. Compute with x.clamp, not with x.clamp_, in f")
+    if list(fx.shape) != expected:
+        advice = "Sum over the event axes, and keep all others"
+        if fx.dim() < len(expected) and trial.q.batch_shape and not trial.q.event_shape:
+            advice = f"Wrap q in Independent(q, {len(expected) - fx.dim()}), so that its axes are one event"
+        raise trial.fault(
+            f"f returned shape {list(fx.shape)} for samples {list(x.shape)} of a q with batch shape "
+            f"{list(q.batch_shape)} and event shape {list(q.event_shape)}, expected {expected}. {advice}"
+        )
+    if fx.isnan().any():
+        raise trial.fault("f is NaN at samples of q")
+    return fx
+
+
+def _mixes(trial: ObjectiveTrial, fx: Tensor, axes: torch.Size) -> bool:
+    """Return whether f gives other values than ``fx`` at samples that stay, if others along these axes are replaced.
+
+    Either half of the samples is replaced in turn. The values at the other must stay, without any rounding.
+    """
+    x, other = trial.many, trial.draw(trial.rows, trial.count, seed=1)
+    half = torch.randperm(axes.numel(), generator=Generator().manual_seed(0)).view(axes) % 2 == 0
+    event = [*axes, *[1] * len(trial.q.event_shape)]
+    for replaced in (half, ~half):
+        now = trial.f(trial.problem, trial.rows, torch.where(replaced.view(event), other, x))
+        stay = ~replaced.expand(fx.shape)
+        if not _all_equal(fx[stay], now[stay]):
+            return True
+    return False
 
 
 def repeated_build(trial: ObjectiveTrial) -> None:
     """Check that two builds are equal, also in float32: all data come from a seed."""
-    first, q, x = trial.problem, trial.q, trial.x
+    first, q, x = trial.problem, trial.q, trial.many
     fx = trial.f(first, trial.rows, x)
+    same = {torch.float64: _all_equal, torch.float32: lambda a, b: _mostly_equal(a, b, ROUNDING)}
     advice = (
         "build runs several times: draw with Generator().manual_seed(seed), in float64, and convert with .to(dtype)"
     )
-    for dtype, near in ((torch.float64, EXACT), (torch.float32, ROUNDING)):
+    for dtype, equal in same.items():
         second = trial.second if dtype == torch.float64 else trial.first(dtype)
         _refuse_shared(trial, first, second)
         pairs = [("theta", first.theta, second.theta), ("extra", first.extra, second.extra)]
         pairs += [("the parameters of q", parameters(q), parameters(trial.q_of(second)))]
         for part, one, other in pairs:
             differ = [k for k in one if k not in other or one[k].shape != other[k].shape]
-            differ += [k for k in one if k not in differ and not _mostly_equal(one[k], other[k], near)]
+            differ += [k for k in one if k not in differ and not equal(one[k], other[k])]
             if differ:
                 raise trial.fault(f"two builds differ in {part}: {', '.join(differ)}. {advice}")
         r = rows(trial.q_of(second), 3)
         given = x.to(dtype) if x.is_floating_point() else x
-        if not _mostly_equal(fx, trial.f(second, r, given), near):
+        if not equal(fx, trial.f(second, r, given)):
             how = "float32 and float64" if dtype == torch.float32 else "two builds"
             raise trial.fault(f"f differs between {how}. {advice}")
         if first.exact is not None and second.exact is not None:
             a, b = (torch.as_tensor(exact(p.theta)) for exact, p in ((first.exact, first), (second.exact, second)))
-            if not _mostly_equal(a, b, near):
+            if not equal(a, b):
                 raise trial.fault(f"the exact value differs between two builds. {advice}")
 
 
@@ -346,7 +391,7 @@ def theta_through_q(trial: ObjectiveTrial) -> None:
         "Its gradient would lack that part. Let q alone use these tensors; what f needs of them belongs in extra, or "
         "in the parameters of q"
     )
-    fx = trial.f(trial.problem, trial.rows, trial.x)
+    fx = trial.f(trial.problem, trial.rows, trial.many)
     if fx.requires_grad:
         theta = trial.theta()
         found = torch.autograd.grad(fx.sum(), list(theta.values()), allow_unused=True)
@@ -357,7 +402,7 @@ def theta_through_q(trial: ObjectiveTrial) -> None:
     with torch.no_grad():
         for t in moved.theta.values():
             t.add_(0.01 * (1 + t.abs()))
-    if not _mostly_equal(fx, trial.f(moved, trial.rows, trial.x), EXACT):
+    if not _all_equal(fx, trial.f(moved, trial.rows, trial.many)):
         raise trial.fault(f"f uses values of theta itself, and not only through q. {advice}")
 
 
@@ -630,17 +675,32 @@ def _apart(samples: Tensor, expected: Tensor, error: float) -> int | None:
     return int(surely.nonzero()[0]) if surely.any() else None
 
 
-def _mostly_equal(a: Tensor, b: Tensor, near: float) -> bool:
-    """Return whether more than half of the elements agree within ``near``, relative to the size of the elements.
+def _near(a: Tensor, b: Tensor, near: float) -> tuple[Tensor, Tensor]:
+    """Return which elements agree within ``near``, relative to their size, and which are no typical value in a and b.
 
-    Rounding moves all elements a little, and a few of them far if f has jumps. Another law or other data move all far.
+    The typical value is the median. Where f is mostly constant, as a rare reward is, the other values tell its errors.
     """
-    if a.shape != b.shape:
-        return False
     a, b = a.detach().double(), b.detach().double()
     scale = torch.cat([a.flatten(), b.flatten()]).nan_to_num(0.0, 0.0, 0.0).abs().mean()
     same = ((a - b).abs() <= near * torch.maximum(scale, a.abs())) | (a == b) | (a.isnan() & b.isnan())
-    return not a.numel() or same.double().mean().item() > 0.5
+    rare = [(t - t.nanmedian()).abs() > near * torch.maximum(scale, t.nanmedian().abs()) for t in (a, b)]
+    return same, rare[0] & rare[1]
+
+
+def _all_equal(a: Tensor, b: Tensor) -> bool:
+    """Return whether all elements agree: the numbers that one computation gives twice, without other roundings."""
+    return a.shape == b.shape and (not a.numel() or bool(_near(a, b, EXACT)[0].all()))
+
+
+def _mostly_equal(a: Tensor, b: Tensor, near: float) -> bool:
+    """Return whether more than half of the elements agree within ``near``, and of those that are not typical.
+
+    Rounding moves all elements a little, and a few of them far if f has jumps. Another law or other data move all far.
+    """
+    if a.shape != b.shape or not a.numel():
+        return a.shape == b.shape
+    same, rare = _near(a, b, near)
+    return all(part.double().mean().item() > 0.5 for part in (same, same[rare]) if part.numel())
 
 
 def _factor(exact: float, truth: float, batch: int) -> str:

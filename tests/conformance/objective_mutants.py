@@ -333,6 +333,41 @@ class Normalised(Changed, Attention):
         return with_f(problem, lambda f, x: f(x) / f(x).std(0, keepdim=True).clamp(min=1).mean(1, keepdim=True))
 
 
+@dies("test_f_has_one_value_each", "f of one sample depends on the other samples")
+@dataclass(frozen=True)
+class CentredOverSamples(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x) - f(x).mean(0))
+
+
+@dies("test_f_has_one_value_each", "f of one sample depends on the other samples")
+@dataclass(frozen=True)
+class DividedByTheNumberOfSamples(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x) / len(x))
+
+
+@dies("test_f_has_one_value_each", "for samples [1, 3, 6, 4] of a q with batch shape [3, 6] and event shape [4]")
+@dataclass(frozen=True)
+class Squeezed(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x).squeeze(0))
+
+
+@dies("test_f_has_one_value_each", "f of one batch element depends on the samples of other batch elements")
+@dataclass(frozen=True)
+class NormalisedOverTheBatch(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x) / f(x).sum(-1, keepdim=True))
+
+
+@dies("test_f_has_one_value_each", "f of one batch element depends on the samples of other batch elements")
+@dataclass(frozen=True)
+class NeighbourInTheBatch(Changed, Attention):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x) + f(x).roll(1, -1))
+
+
 @dies("test_f_has_one_value_each", "f is NaN")
 @dataclass(frozen=True)
 class NotANumber(Changed, Attention):
@@ -461,6 +496,59 @@ class NumpyData(Changed, Attention):
         return with_f(problem, lambda f, x: f(x) + shift)
 
 
+@dataclass(frozen=True)
+class Sparse(Objective):
+    """f is 0 unless all of three bits are 1, with probability 0.05: right, and the base of mutants."""
+
+    dim = 3
+    family = Bernoulli
+    has_exact = False
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        theta = {"logits": torch.full((3,), -0.5, dtype=dtype, device=device, requires_grad=True)}
+        return Problem(
+            theta, lambda t: Independent(Bernoulli(logits=t["logits"]), 1), lambda _q: lambda x: 10 * x.prod(-1)
+        )
+
+
+@dies("test_build_can_be_repeated", "f differs between two builds")
+@dataclass(frozen=True)
+class SparseUnseeded(Changed, Sparse):
+    def change(self, problem):
+        factor = torch.rand((), dtype=torch.float64).item()
+        return with_f(problem, lambda f, x: f(x) * factor)
+
+
+@dies("test_build_can_be_repeated", "f differs between float32 and float64")
+@dataclass(frozen=True)
+class SparseDrawnInTheDtype(Changed, Sparse):
+    def change(self, problem):
+        dtype = problem.theta["logits"].dtype
+        factor = torch.randn(30, generator=Generator().manual_seed(0), dtype=dtype).sum()
+        return with_f(problem, lambda f, x: f(x) * factor)
+
+
+@dies("test_f_has_one_value_each", "f returned other values at the same samples")
+@dataclass(frozen=True)
+class SparseNoise(Changed, Sparse):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x) * torch.rand_like(f(x)))
+
+
+@dies("test_f_has_one_value_each", "f is NaN at samples of q")
+@dataclass(frozen=True)
+class SparseNaN(Changed, Sparse):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: (0.5 - f(x)).sqrt())
+
+
+@dies("test_f_has_one_value_each", "f of one sample depends on the other samples")
+@dataclass(frozen=True)
+class SparseCentred(Changed, Sparse):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x) - f(x).mean(0))
+
+
 # Theta inside f -------------------------------------------------------------------------------------------------------
 
 
@@ -476,6 +564,20 @@ class SharedTrunk(Changed, Attention):
 class SharedTrunkOfABlackBox(Changed, Attention):
     def change(self, problem):
         return with_f(problem, lambda f, x: f(x) * problem.theta["w"].detach().square().sum())
+
+
+@dies("test_f_depends_on_theta_through_q_alone", "f uses theta['logits'] itself")
+@dataclass(frozen=True)
+class SparseSharedTrunk(Changed, Sparse):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x) * (3 + problem.theta["logits"].sum()))
+
+
+@dies("test_f_depends_on_theta_through_q_alone", "f uses values of theta itself")
+@dataclass(frozen=True)
+class SparseSharedTrunkOfABlackBox(Changed, Sparse):
+    def change(self, problem):
+        return with_f(problem, lambda f, x: f(x) * (3 + problem.theta["logits"].detach().sum()))
 
 
 @dies("test_f_depends_on_theta_through_q_alone", "f uses theta['mean'] and theta['log_scale'] itself")
@@ -733,7 +835,41 @@ class SparseReward(Objective):
         return Problem(theta, q, lambda _q: lambda x: x.prod(-1), lambda theta: theta["logits"].sigmoid().prod())
 
 
+@dataclass(frozen=True)
+class RareJump(Changed, GaussianQuadratic):
+    """f jumps at a threshold that few samples pass, and computes in float32 whatever it is given."""
+
+    dim: int = 2
+    has_exact = False
+    differentiable = False
+
+    def change(self, problem):
+        return replace(with_f(problem, lambda f, x: (f(x.float()) > 12).to(x) * f(x.float()).to(x)), exact=None)
+
+
+@dataclass(frozen=True)
+class Ties(Objective):
+    """Float32 and float64 differ at a tie of f, which many samples hit: 3 of 6 bits times 0.1."""
+
+    dim = 6
+    family = Bernoulli
+    differentiable = False
+    has_exact = False
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        theta = {"logits": torch.zeros(6, dtype=dtype, device=device, requires_grad=True)}
+        weights = torch.full((6,), 0.1, dtype=dtype, device=device)
+        return Problem(
+            theta,
+            lambda t: Independent(Bernoulli(logits=t["logits"]), 1),
+            lambda _q: lambda x: ((x * weights).sum(-1) > 0.3).to(x),
+        )
+
+
 RIGHT = [
+    RareJump(),
+    Ties(),
+    Sparse(),
     SparseReward(),
     Slow(),
     WholeNumbers(),
