@@ -147,6 +147,7 @@ def with_derivative(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
     ``[n, ...]`` is summed over the samples. The pull-back is a function of the value, so derivatives of any order are
     right. It must be symmetric, as the Jacobian of a sigmoid or a softmax is: forward mode uses it for tangents.
     """
+    value = value.contiguous() if forward_mode() else value  # torch writes the tangent in memory of the same layout
     return cast(Tensor, apply(_WithDerivative, source, value, pull))
 
 
@@ -343,14 +344,13 @@ def inject_at(
     if not used:
         return pairs[0][0].new_zeros(batch_shape)
     gradients, targets = zip(*used, strict=True)
-    zeros = _zeros(gradients[0], batch_shape, *targets)
+    zeros = _zeros(gradients[0], batch_shape)
     return cast(Tensor, apply(_Inject, zeros, estimator, mean_zero, *gradients, *targets))
 
 
-def _zeros(like: Tensor, shape: torch.Size, *targets: Tensor) -> Tensor:
+def _zeros(like: Tensor, shape: torch.Size) -> Tensor:
     """Return zeros of stride 0; of contiguous memory in forward mode, which writes tangents of the same layout."""
-    forward = forward_mode() and any(tangent_of(t) is not None for t in targets)
-    return like.new_zeros(shape) if forward else like.new_zeros(()).expand(shape)
+    return like.new_zeros(shape) if forward_mode() else like.new_zeros(()).expand(shape)
 
 
 class _Carry(Function):
@@ -386,4 +386,4 @@ def carry(target: Tensor, shape: torch.Size, pull: Callable[[Tensor], Tensor], e
     ``pull`` closes over get no gradient, so a second derivative in ``target`` raises ``Refusal``, whose message names
     ``estimator``.
     """
-    return cast(Tensor, apply(_Carry, _zeros(target, shape, target), target, pull, estimator))
+    return cast(Tensor, apply(_Carry, _zeros(target, shape), target, pull, estimator))

@@ -345,6 +345,49 @@ def test_forward_mode(estimator, case):
             close(way(), (value, expected))
 
 
+SHARED = {
+    "bits": (lambda a: bits(a.expand(5, 2)), lambda x: (x.sum(-1) + 0.3) ** 2),
+    "one-hot": (
+        lambda a: Independent(OneHotCategorical(logits=a.expand(5, 2, 3)), 1),
+        lambda x: (x[..., 0].sum(-1) + 0.3) ** 2,
+    ),
+    "Normal": (lambda a: Independent(Normal(a.expand(5, 2), a.exp().expand(5, 2)), 1), lambda x: (x**2).sum(-1)),
+}
+"""A q whose parameters are views of one number, and f."""
+SHARING = [
+    (e, name)
+    for e in (cls() for cls in catalogue().values())
+    for name, (law, _) in SHARED.items()
+    if e.refuses(type(inner(law(t(0.4))))) is None and not (e.needs_bound and e.refuses_particles(None))
+]
+
+
+@pytest.mark.parametrize(("estimator", "name"), SHARING, ids=[f"{e!r}, {name}" for e, name in SHARING])
+def test_one_number_for_all_parameters_in_forward_mode(estimator, name):
+    law, f = SHARED[name]
+
+    def loss(a):
+        q = law(a)
+        state = estimator.init(q, seeded(1)) if estimator.needs_state else None
+        return estimator(Bound(lambda x: -f(x), q) if estimator.needs_bound else f, q, seeded(2), state).mean()
+
+    one, along = torch.tensor(0.4, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
+    gradient = torch.func.grad(loss)
+    if type(estimator).__name__ == "DoublyReparameterized":
+        with pytest.raises(Refusal, match="has no forward mode"):
+            torch.func.jvp(loss, (one,), (along,))
+    else:
+        close(torch.func.jvp(loss, (one,), (along,)), (loss(one), gradient(one)))
+    if type(estimator).__name__ in SMOOTH | CONTROLLED:
+        second = torch.func.grad(gradient)(one)
+        assert second.isfinite()
+        if type(estimator).__name__ in SMOOTH:
+            close([torch.func.jvp(gradient, (one,), (along,))[1]], [second])
+    elif type(estimator).__name__ != "ReinMax":
+        with pytest.raises(Refusal, match=r"has no second derivatives|no forward mode"):
+            torch.func.jvp(gradient, (one,), (along,))
+
+
 def no_forward_mode(estimator, case, plain):
     """Return the message of an exception that forward mode meets, or None."""
     name = type(estimator).__name__
