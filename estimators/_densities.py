@@ -13,14 +13,18 @@ from torch.distributions import (
     Categorical,
     Distribution,
     Independent,
+    IndependentTransform,
     Normal,
     OneHotCategorical,
     Poisson,
+    SigmoidTransform,
+    StickBreakingTransform,
+    Transform,
     TransformedDistribution,
 )
 
 from estimators._axes import one_hot, over_event, over_samples, spread, weighted_sum
-from estimators._protocol import Refusal, closed, has_law, inner
+from estimators._protocol import Refusal, closed, has_law, inner, law
 from estimators._rows import is_trained, one, parameters
 from estimators._supports import refuse_unseen
 from estimators._surrogate import inject, inject_at, pull_through_sigmoid, with_derivative
@@ -80,6 +84,9 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
     Args:
         q: the distribution, batch shape ``[*batch]``.
         x: points, ``[..., *batch, *event]``.
+
+    Raises:
+        Refusal: q has trained transforms, and log q(x) is not finite, because x was rounded to an end of its support.
     """
     base = closed(inner(q))
     if isinstance(base, OneHotCategorical):
@@ -94,8 +101,11 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
         counted = x.xlogy(torch.where(x > 0, rate, 1))  # torch's own has the derivative 0/0 at a rate of 0
         return over_event(counted - rate - (x + 1).lgamma(), len(q.event_shape))
     base = inner(q)
-    fixed = isinstance(base, TransformedDistribution) and is_trained(base.transforms) and not x.requires_grad
-    return q.log_prob(x.detach() if fixed else x)  # a new tensor is not in the transforms' caches
+    if not isinstance(base, TransformedDistribution) or not is_trained(base.transforms):
+        return q.log_prob(x)
+    log_q = q.log_prob(x if x.requires_grad else x.detach())  # a new tensor is not in the transforms' caches
+    _refuse_rounded(base, ~log_q.isfinite())
+    return log_q
 
 
 def mass(q: Distribution, x: Tensor) -> Tensor:
@@ -179,27 +189,53 @@ def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) 
 def untransformed(q: Distribution, x: Tensor) -> tuple[Distribution, Tensor]:
     """Return a distribution and a point, detached, that have the score of q at x.
 
-    If q has transforms that are not trained, the distribution is q's base and the point is mapped to x by the
-    transforms; otherwise they are q and x. A transform with a cache gives the very point that it made x from, which is
-    exact even where its value is rounded, as a saturated tanh is to 1.
+    The distribution is q without its last transforms, as far as they are not trained, and the point is mapped to x by
+    these transforms. A transform with a cache gives the very point that it made x from, which is exact even where its
+    value is rounded, as a saturated tanh is to 1.
 
     Raises:
-        Refusal: without a cache, the point is infinite, because x was rounded to an end of its support.
+        Refusal: without a cache, the point is lost, because x was rounded to an end of its support.
     """
     base = inner(q)
     if not isinstance(base, TransformedDistribution) or type(base).log_prob is not TransformedDistribution.log_prob:
         return q, x.detach()
-    if is_trained(base.transforms):  # then the point below a fixed x is not fixed, though a cache says so
+    left = list(base.transforms)
+    if is_trained(left) and law(type(base)) is not TransformedDistribution:  # q's parameters are in its transforms
         return q, x.detach()
-    for transform in reversed(base.transforms):
-        x = transform.inv(x)
-    if not transformed() and not x.is_meta and not x.isfinite().all():
+    while left and not is_trained(left[-1:]):  # below a trained transform, no point is fixed, though a cache says so
+        last = left.pop()
+        _refuse_rounded(base, _clamped(last, x))
+        x = last.inv(x)
+    if len(left) == len(base.transforms) > 0:
+        return q, x.detach()
+    _refuse_rounded(base, ~x.isfinite())
+    below = TransformedDistribution(base.base_dist, left, validate_args=False) if left else base.base_dist
+    return untransformed(Independent(below, len(below.batch_shape) - len(q.batch_shape), validate_args=False), x)
+
+
+def _clamped(transform: Transform, x: Tensor) -> Tensor | None:
+    """Return where torch's inverse of a transform is clamped at x, which the transform has not in its cache."""
+    while isinstance(transform, IndependentTransform):
+        transform = transform.base_transform
+    if transform._cache_size and transform._cached_x_y[1] is x:
+        return None
+    limits = torch.finfo(x.dtype)
+    match transform:
+        case SigmoidTransform():
+            return (x <= limits.tiny) | (x >= 1 - limits.eps)
+        case StickBreakingTransform():
+            parts = x[..., :-1]
+            return (parts <= limits.tiny) | (1 - parts.cumsum(-1) < 4 * limits.eps)
+    return None
+
+
+def _refuse_rounded(base: Distribution, where: Tensor | None) -> None:
+    """Raise ``Refusal`` if a sample was rounded somewhere, so that its score is lost; under torch.func nobody knows."""
+    if where is not None and not transformed() and not where.is_meta and where.any():
         raise Refusal(
             f"A sample of {type(base).__name__} was rounded to an end of its support, where its score is lost. Use "
             "transforms with a cache, such as TanhTransform(cache_size=1), a q in float64, or Reparameterization."
         )
-    below = base.base_dist
-    return untransformed(Independent(below, len(below.batch_shape) - len(q.batch_shape), validate_args=False), x)
 
 
 def _normal_score(base: Normal, x: Tensor, w: Tensor) -> dict[str, Tensor]:

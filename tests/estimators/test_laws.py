@@ -331,6 +331,25 @@ def test_scores_below_a_saturated_transform_with_a_cache_are_exact(estimator, tr
     assert abs(mean_scores(g, exact)) < z_limit(6)
 
 
+@pytest.mark.parametrize("estimator", [RLOO(n=4), ScoreFunction()], ids=repr)
+@pytest.mark.parametrize("transform", [d.transforms.TanhTransform, d.SigmoidTransform])
+def test_scores_of_a_trained_transform_below_a_saturated_one(estimator, transform):
+    """``loc + scale z`` is trained: exact with caches, refused without."""
+    loc = torch.full((MANY,), 4.0 if transform is d.transforms.TanhTransform else 12.0, requires_grad=True)
+
+    def q(cache):
+        transforms = [d.AffineTransform(loc, torch.tensor(2.0), cache_size=cache), transform(cache_size=cache)]
+        return d.TransformedDistribution(d.Normal(torch.zeros(MANY), torch.ones(MANY)), transforms)
+
+    (g,) = torch.autograd.grad(estimator(lambda x: x, q(1), seeded(2)).sum(), loc)
+    at = loc[0].detach().double().requires_grad_()
+    (exact,) = torch.autograd.grad(hermite(transform(), at, 2.0), at)
+    assert g.isfinite().all()
+    assert abs(mean_scores(g, exact)) < z_limit(4)
+    with pytest.raises(Refusal, match="rounded to an end of its support"):
+        estimator(lambda x: x, q(0), seeded(2))
+
+
 @pytest.mark.parametrize("particles", [None, 3])
 @pytest.mark.parametrize("estimator", [RLOO(n=4), VIMCO(), StickingTheLanding(), DoublyReparameterized()], ids=repr)
 def test_bounds_below_a_saturated_transform_with_a_cache_are_finite(estimator, particles):
@@ -368,6 +387,30 @@ def test_scores_through_trained_transforms_do_not_use_the_cache(cache):
         exact = d.Normal(shift + scale * loc, scale * 0.8).log_prob(z)
         for a, b in zip(got, torch.autograd.grad((w * exact).sum(), [loc, shift, scale]), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+ROUNDED = {
+    "sigmoid": lambda a: d.TransformedDistribution(d.Normal(a + 20, 3.0), [d.SigmoidTransform()]),
+    "sigmoids of an event": lambda a: d.TransformedDistribution(
+        d.Normal(a + 20, 3.0), [d.transforms.IndependentTransform(d.SigmoidTransform(), 1)]
+    ),
+    "relaxed bits": lambda a: d.RelaxedBernoulli(torch.tensor(0.1, dtype=a.dtype), logits=a),
+    "sticks": lambda a: d.LogisticNormal(a, torch.full_like(a, 10.0)),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_a_sample_at_the_end_where_an_inverse_is_clamped_is_refused(name):
+    q = ROUNDED[name](torch.full((500, 2), 0.5, requires_grad=True))
+    for estimator in (RLOO(), ScoreFunction(), ScoreFunction(n=2, baseline="optimal")):
+        with pytest.raises(Refusal, match=r"rounded to an end of its support.* Reparameterization\.$"):
+            estimator(lambda x: x.sum(-1) if q.event_shape else x, q, seeded())
+
+
+def test_an_infinite_density_of_trained_transforms_is_refused():
+    a = torch.ones(5000, requires_grad=True)
+    with pytest.raises(Refusal, match="A sample of Kumaraswamy was rounded to an end of its support"):
+        RLOO(n=4)(lambda x: x**2, d.Kumaraswamy(a, torch.tensor(0.3)), seeded())
 
 
 def test_a_sample_that_is_rounded_to_an_end_is_refused_without_a_cache():
