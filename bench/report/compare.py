@@ -62,17 +62,16 @@ class Comparison:
 
 
 def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Comparison], list[str], list[str]]:
-    """Return comparisons of the cells in both studies, the labels of cells only in a, and labels of cells only in b.
+    """Return comparisons of the cells in both studies, the labels of the runs in a alone, and those in b alone.
 
-    A cell is an estimator on an objective.
-
-    If a cell has several runs in a study, the two runs that have most in common are compared: equal settings count
-    first, then equal numbers of replicates, then the sum of the replicates.
+    A cell is an estimator on an objective. All runs of a cell that agree in settings and replicates are compared. If
+    none do, the two with most in common are. Every other run is listed with the study that has it.
     """
     both = labelled([*a, *b])
     first, second = _by_cell(both[: len(a)]), _by_cell(both[len(a) :])
-    pairs = [(_label(first[key][0]), *_matching(first[key], second[key])) for key in first if key in second]
-    return _compared(_told_apart(pairs)), _only(first, second), _only(second, first)
+    pairs = [(_label(x), x, y) for key in first if key in second for x, y in _matching(first[key], second[key])]
+    left, right = [x for _, x, _ in pairs], [y for _, _, y in pairs]
+    return _compared(_told_apart(pairs)), _only(first, left), _only(second, right)
 
 
 def of_estimators(records: Sequence[Record], a: str, b: str, names: Callable[[str, Record], bool]) -> list[Comparison]:
@@ -129,8 +128,16 @@ def _label(record: Record) -> str:
     return f"{record['estimator']} on {record['objective']}"
 
 
-def _only(these: Mapping[tuple[str, ...], list[Record]], those: Mapping[tuple[str, ...], list[Record]]) -> list[str]:
-    return [_label(runs[0]) for key, runs in these.items() if key not in those]
+def _only(these: Mapping[tuple[str, ...], list[Record]], compared: Sequence[Record]) -> list[str]:
+    """Return the labels of the runs that were not compared; a cell of which none was compared has one label."""
+    taken, by_label = {id(record) for record in compared}, dict[str, list[Record]]()
+    for run in (run for runs in these.values() for run in runs):
+        by_label.setdefault(_label(run), []).append(run)
+    out = []
+    for label, runs in by_label.items():
+        left = [run for run in runs if id(run) not in taken]
+        out += [label] if len(left) == len(runs) else [_apart(label, run, runs) for run in left]
+    return out
 
 
 def _settings(record: Record) -> tuple[Any, ...]:
@@ -139,23 +146,25 @@ def _settings(record: Record) -> tuple[Any, ...]:
 
 def _told_apart(pairs: Sequence[Pair]) -> list[Pair]:
     """Return the pairs; where several have one label, each is named with the settings that differ between them."""
-    found = []
-    for label, x, y in pairs:
-        alike = [a for other, a, _ in pairs if other == label]
-        parts = [setting_text(key, x[key]) for key in SETTINGS if len({a[key] for a in alike}) > 1]
-        parts += [f"R={x['replicates']:,}"] if len({a["replicates"] for a in alike}) > 1 else []
-        found.append((f"{label} ({', '.join(parts)})" if parts else label, x, y))
-    return found
+    return [(_apart(label, x, [a for other, a, _ in pairs if other == label]), x, y) for label, x, y in pairs]
 
 
-def _matching(a: Sequence[Record], b: Sequence[Record]) -> tuple[Record, Record]:
-    """Return the two runs of a cell that have most in common; among equals, the longest."""
+def _apart(label: str, record: Record, alike: Sequence[Record]) -> str:
+    """Return a label with the record's settings and replicates, as far as they vary among the records alike."""
+    parts = [setting_text(key, record[key]) for key in SETTINGS if len({each[key] for each in alike}) > 1]
+    parts += [f"R={record['replicates']:,}"] if len({each["replicates"] for each in alike}) > 1 else []
+    return f"{label} ({', '.join(parts)})" if parts else label
+
+
+def _matching(a: Sequence[Record], b: Sequence[Record]) -> list[tuple[Record, Record]]:
+    """Return the pairs of runs that agree in settings and replicates or, without any, the pair with most in common."""
 
     def likeness(pair: tuple[Record, Record]) -> tuple[bool, bool, int]:
         x, y = pair
         return _settings(x) == _settings(y), x["replicates"] == y["replicates"], x["replicates"] + y["replicates"]
 
-    return max(((x, y) for x in a for y in b), key=likeness)
+    pairs = [(x, y) for x in a for y in b]
+    return [pair for pair in pairs if likeness(pair)[:2] == (True, True)] or [max(pairs, key=likeness)]
 
 
 def _named(records: Sequence[Record], label: str, names: Callable[[str, Record], bool]) -> list[Record]:

@@ -177,3 +177,26 @@ def test_an_estimator_of_ones_own_is_found_by_its_file_and_by_its_name(call, tmp
         (cell,) = cells(call("compare", name, "./mine.py::MedianRLOO:n=8", "--study", "s", "--json"))
         assert (cell["a"], cell["b"]) == tuple(f"median-rloo:n={n} on gaussian-cosine" for n in (4, 8))
     assert call("compare", "median-rloo:scale=2", "rloo", "--study", "s").code == 2
+
+
+def test_every_run_of_a_cell_is_compared_or_named(call):
+    words = ("run", "-e", "rloo", "-o", "gaussian-cosine", "--no-timing", "--quiet", "--replicates")
+    for out in ("a", "b"):
+        call(*words, 1024, "--out", out)
+        call(*words, 1024, "--seed", 1, "--out", out)
+    call(*words, 2048, "--seed", 1, "--out", "a")
+    call(*words, 1024, "--dtype", "float64", "--out", "a")
+    same = cells(call("compare", "a", "a", "--json"))
+    assert [cell["cell"].partition(" (")[2] for cell in same] == [
+        "float32, seed 0, R=1,024)",
+        "float32, seed 1, R=1,024)",
+        "float32, seed 1, R=2,048)",
+        "float64, seed 0, R=1,024)",
+    ]
+    assert {cell["word"] for cell in same} == {"same"}
+    result = call("compare", "a", "b")
+    assert result.out.count("same samples") == 2
+    assert result.err.splitlines() == [
+        "only in A: rloo:n=2 on gaussian-cosine (float32, seed 1, R=2,048)",
+        "only in A: rloo:n=2 on gaussian-cosine (float64, seed 0, R=1,024)",
+    ]
