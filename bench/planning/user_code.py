@@ -5,7 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 
 from bench.planning.plugins import PREFIX
 from bench.records.text import described
@@ -23,7 +23,7 @@ def contained() -> Iterator[None]:
     still ends the program. A child process that the code has forked ends here: it must not go on as a second program.
     The working folder is the old one afterwards, because the paths of a command start there.
     """
-    here, leave = os.getpid(), os._exit
+    here, leave, place = os.getpid(), os._exit, os.open(".", os.O_RDONLY)  # its path may be gone
 
     def refuse(status: int) -> None:
         if os.getpid() != here:
@@ -32,8 +32,7 @@ def contained() -> Iterator[None]:
 
     os._exit = refuse  # type: ignore[assignment]
     try:
-        with chdir("."):
-            yield
+        yield
         if os.getpid() != here:
             leave(0)
     except BaseException as error:
@@ -45,6 +44,8 @@ def contained() -> Iterator[None]:
         raise Ended(described(error)) from error
     finally:
         os._exit = leave
+        os.fchdir(place)
+        os.close(place)
 
 
 def _status(error: BaseException) -> int:

@@ -87,3 +87,14 @@ def test_the_working_folder_is_the_old_one_afterwards(tmp_path, monkeypatch, err
         if error:
             raise error
     assert Path.cwd() == tmp_path
+
+
+def test_a_working_folder_that_was_removed_is_no_obstacle(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with contained():
+        os.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        Path.cwd()
+    os.chdir(tmp_path)
