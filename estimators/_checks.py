@@ -89,7 +89,7 @@ def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
     """Raise ``NotDifferentiable`` unless the graph of ``fx`` reaches ``x``.
 
     An f with a step and a smooth part passes: its gradient exists, but is wrong. An f of ``x.detach()`` or ``x > 0``
-    alone fails. If ``x`` does not require a gradient, and in inference mode, nothing is checked.
+    alone fails. Nothing is checked if ``x`` does not require a gradient, or in inference mode.
     """
     if not x.requires_grad or torch.is_inference_mode_enabled():
         return

@@ -187,14 +187,14 @@ def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) 
 
 
 def untransformed(q: Distribution, x: Tensor) -> tuple[Distribution, Tensor]:
-    """Return a distribution and a point, detached, that have the score of q at x.
+    """Return (p, y) such that the score of p at y is the score of q at x; y is detached.
 
-    The distribution is q without its last transforms, as far as they are not trained, and the point is mapped to x by
-    these transforms. A transform with a cache gives the very point that it made x from, which is exact even where its
-    value is rounded, as a saturated tanh is to 1.
+    p is q without its last transforms, as far as they are not trained, and y is the point that these transforms map to
+    x. If q has no such transforms, p is q and y is x. A transform with a cache gives the very y that it made x from,
+    which is exact even if x is rounded, as a saturated tanh is to 1.
 
     Raises:
-        Refusal: without a cache, the point is lost, because x was rounded to an end of its support.
+        Refusal: y is lost, because x was rounded to an end of q's support and no cache holds y.
     """
     base = inner(q)
     if not isinstance(base, TransformedDistribution) or type(base).log_prob is not TransformedDistribution.log_prob:

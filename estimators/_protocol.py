@@ -211,7 +211,7 @@ class Checked:
         raise NotImplementedError
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> "Checked":
-        """Return the integrand for samples of q, with ``around`` applied to the function that it evaluates."""
+        """Return a copy that evaluates ``around(f)`` in place of f, and checks its values for samples of q."""
         raise NotImplementedError
 
 

@@ -73,9 +73,9 @@ class Sample:
     def is_reliable(self) -> bool:
         """Whether the variance seems finite, as a test of the bias requires.
 
-        The variance is the mean of the squared deviations from the mean gradient. It seems finite if the tail index of
-        these deviations is below 1; from 1 on, their mean is infinite. It also seems finite if the index is None, as it
-        is for a discrete tail: such a tail counts as bounded.
+        The variance is the mean of the squared deviations from the mean gradient. It seems finite if the extreme-value
+        index of the squared deviations (1 / alpha for a tail of power alpha) is below 1; from 1 on, their mean is
+        infinite. It also seems finite if the index is None, as for a discrete tail, which counts as bounded.
         """
         khat = self.statistics.khat
         return khat is None or khat < 1

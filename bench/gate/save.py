@@ -31,9 +31,10 @@ class Draft:
 def measure(
     picked: Sequence[Picked], settings: Settings, folder: Path, progress: Progress, *, adaptive: bool, speed: bool
 ) -> Draft:
-    """Measure cells (estimators on objectives) for a new baseline, the gate's file of accepted statistics.
+    """Measure cells (estimators on objectives), and return the draft of a new baseline; nothing is written.
 
-    ``picked`` are the cells. Paths of users' files are stored relative to ``folder``, the folder of that file.
+    A baseline is the gate's file of accepted statistics. ``picked`` are the cells. ``folder`` is where the baseline
+    will lie: the paths of users' files are stored relative to it.
 
     If ``adaptive``, noisier cells get more replicates, up to 4e5. If ``speed``, the cells are timed too.
 

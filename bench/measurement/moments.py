@@ -37,10 +37,10 @@ def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials
 def measure_moments(
     engine: Engine, progress: OnProgress = ignore, spread: Spread = in_process, reference: Reference | None = None
 ) -> Record:
-    """Measure the cell of an engine, an estimator on an objective, and return its moments record.
+    """Measure an engine's cell (an estimator on an objective), and return its moments record.
 
     A ``reference`` is a long run's mean gradient, and stands in for the exact gradient if the objective has none.
-    ``spread`` is the function that computes the partial sums.
+    ``spread`` computes the sums of the gradients of each block: by default in this process, or in worker processes.
 
     Raises:
         Lost: gradients were not finite.

@@ -129,7 +129,10 @@ class ObjectiveTrial:
         return (time.perf_counter() - start) / 16
 
     def affordable(self, points: int) -> int:
-        """Return the number of samples, of ``points`` points each, that a comparison may take."""
+        """Return how many samples a check may take in the time and memory that it has.
+
+        For each sample, f is evaluated at ``points`` points.
+        """
         return int(min(ELEMENTS / self.objective.row_elements, BUDGET / self.seconds) / points)
 
     def theta(self) -> dict[str, Tensor]:

@@ -116,11 +116,12 @@ def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -
 
 
 def compare(a: ComparedRun, b: ComparedRun, *, common: bool, confidence: float = 0.95) -> LogRatio:
-    """Return the log ratio of two runs' variances, paired if they have `common` noise in at least 8 equal blocks.
+    """Return log(variance of a / variance of b) with its confidence interval.
 
-    A run is one measurement of an estimator, a block a group of its gradients. If a variance has no upper limit, it
-    still has a lower limit. The ratio then has only one limit, and this variance can be called the higher one, but
-    never the lower one.
+    A run is one measurement of an estimator, a block a group of its gradients. The comparison is paired if the runs
+    have `common` noise and at least 8 blocks, of the same sizes in both. A variance may have a lower confidence limit
+    only. Then the interval of the ratio is one-sided, and this variance can be found to be the higher one, never the
+    lower one.
     """
     rows = a.block_rows
     if common and rows.size >= 8 and np.array_equal(rows, b.block_rows):

@@ -147,7 +147,10 @@ def stretch(part: Moments, means: Array, rows: Array) -> Moments:
 
 
 def shaped(whole: Moments, part: Moments) -> Moments:
-    """Return `whole`; missing M3 and M4 are filled in from the skewness and kurtosis of its first values, `part`."""
+    """Return `whole` with M3 and M4 filled in if they are missing.
+
+    `part` holds the moments of the first values of the series; `whole` gets the skewness and kurtosis of `part`.
+    """
     if whole.M3 is not None:
         return whole
     M3, M4 = skewness(part) * whole.M2**1.5 / np.sqrt(whole.n), kurtosis(part) * whole.M2**2 / whole.n
