@@ -60,8 +60,13 @@ def _status(error: BaseException) -> int:
 
 @contextmanager
 def set_apart() -> Iterator[None]:
-    """Keep a user's code from ending the program, and send what it prints to stderr: stdout is for results."""
-    with contained(), redirect_stdout(sys.stderr):
+    """Keep a user's code from ending the program, and send what it prints to stderr: stdout is for results.
+
+    Torch's global switches, such as ``torch.set_grad_enabled``, are put back afterwards.
+    """
+    from bench.planning.switches import switches_kept  # imports torch, which commands such as --help do without
+
+    with contained(), redirect_stdout(sys.stderr), switches_kept():
         yield
 
 

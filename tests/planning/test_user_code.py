@@ -8,8 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 
-from bench.planning.user_code import Ended, contained
+from bench.planning.loading import load
+from bench.planning.selectors import parse
+from bench.planning.switches import SWITCHES
+from bench.planning.user_code import Ended, contained, set_apart
 
 
 class Stop(BaseException):
@@ -98,3 +102,37 @@ def test_a_working_folder_that_was_removed_is_no_obstacle(tmp_path, monkeypatch)
     with pytest.raises(FileNotFoundError):
         Path.cwd()
     os.chdir(tmp_path)
+
+
+TURNS = (
+    "torch.set_grad_enabled(False)",
+    "torch.set_default_dtype(torch.float64)",
+    "torch.set_default_device('meta')",
+    "torch.set_num_threads(torch.get_num_threads() + 1)",
+    "torch.use_deterministic_algorithms(True, warn_only=True)",
+    "torch.autograd.set_detect_anomaly(True)",
+)
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+@pytest.mark.parametrize("error", [None, ValueError, SystemExit])
+@pytest.mark.parametrize("turn", TURNS)
+def test_the_switches_of_torch_are_the_old_ones_afterwards(turn, error):
+    before = [get() for get, _ in SWITCHES]
+    with suppress(Ended, ValueError), set_apart():
+        exec(turn)
+        assert [get() for get, _ in SWITCHES] != before
+        if error:
+            raise error
+    assert [get() for get, _ in SWITCHES] == before
+    assert torch.zeros(()).device.type == "cpu"
+
+
+def test_a_file_that_turns_gradients_off_leaves_them_on_for_others(tmp_path):
+    (tmp_path / "quiet.py").write_text(
+        "import dataclasses, torch\nfrom estimators import RLOO\n"
+        "@dataclasses.dataclass(frozen=True)\nclass Quiet(RLOO):\n    pass\n"
+        "torch.set_grad_enabled(False)\n"
+    )
+    load(parse(f"{tmp_path}/quiet.py::Quiet"), "estimator")
+    assert torch.is_grad_enabled()
