@@ -217,16 +217,14 @@ def _clamped(transform: Transform, x: Tensor) -> Tensor | None:
     """Return where torch's inverse of a transform is clamped at x, which the transform has not in its cache."""
     while isinstance(transform, IndependentTransform):
         transform = transform.base_transform
-    if transform._cache_size and transform._cached_x_y[1] is x:
+    clamps = isinstance(transform, SigmoidTransform | StickBreakingTransform)
+    if not clamps or (transform._cache_size and transform._cached_x_y[1] is x):
         return None
     limits = torch.finfo(x.dtype)
-    match transform:
-        case SigmoidTransform():
-            return (x <= limits.tiny) | (x >= 1 - limits.eps)
-        case StickBreakingTransform():
-            parts = x[..., :-1]
-            return (parts <= limits.tiny) | (1 - parts.cumsum(-1) < 4 * limits.eps)
-    return None
+    if isinstance(transform, SigmoidTransform):
+        return (x <= limits.tiny) | (x >= 1 - limits.eps)
+    parts = x[..., :-1]
+    return (parts <= limits.tiny) | (1 - parts.cumsum(-1) < 4 * limits.eps)
 
 
 def _refuse_rounded(base: Distribution, where: Tensor | None) -> None:

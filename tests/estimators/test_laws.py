@@ -407,6 +407,14 @@ def test_a_sample_at_the_end_where_an_inverse_is_clamped_is_refused(name):
             estimator(lambda x: x.sum(-1) if q.event_shape else x, q, seeded())
 
 
+def test_scores_of_a_transformed_whole_number_are_those_of_the_number():
+    rate = leaf(1.5, 2.5)
+    q = d.TransformedDistribution(d.Categorical(logits=torch.stack([rate, -rate])), [d.AffineTransform(1, 2)])
+    x = draw(q, 5, seeded())
+    (g,) = torch.autograd.grad(score(q, x, torch.ones(5, 2, dtype=torch.float64)).sum(), rate)
+    assert g.isfinite().all()
+
+
 def test_an_infinite_density_of_trained_transforms_is_refused():
     a = torch.ones(5000, requires_grad=True)
     with pytest.raises(Refusal, match="A sample of Kumaraswamy was rounded to an end of its support"):
