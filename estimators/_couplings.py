@@ -5,6 +5,7 @@ import math
 
 import torch
 from torch import Generator, Size, Tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.distributions import Distribution, MultivariateNormal, Normal
 from torch.quasirandom import SobolEngine
 
@@ -70,9 +71,10 @@ def sobol(n: int, q: Distribution, generator: Generator | None) -> Tensor:
 @functools.lru_cache(maxsize=8)
 def _points(n: int, dim: int, device: torch.device) -> Tensor:
     """Return the fixed points as integers, ``[n, dim]``; scrambled once, as the bare sequence is coarse at small n."""
-    engine = SobolEngine(dim, scramble=True, seed=0)  # type: ignore[no-untyped-call]
-    points: Tensor = engine.draw(n, dtype=torch.float64) * 2**DIGITS
-    return points.to(torch.int64).to(device)
+    with temporarily_clear_interpreter_stack():  # torch's engine does not work inside of torch.func
+        engine = SobolEngine(dim, scramble=True, seed=0)  # type: ignore[no-untyped-call]
+        points: Tensor = engine.draw(n, dtype=torch.float64) * 2**DIGITS
+        return points.to(torch.int64).to(device)
 
 
 def location_scale(q: Distribution, noise: Tensor) -> Tensor:

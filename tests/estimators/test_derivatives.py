@@ -311,6 +311,15 @@ def test_grad_of_vmap(estimator, case):
         close([g[i] for g in got], reverse(estimator, case, leaves(theta), f)[1])
 
 
+def test_sobol_points_may_be_first_made_inside_of_torch_func():
+    """No other test has seven coordinates, so that these points were not made before."""
+
+    def loss(a):
+        return Reparameterization(n=4, noise="sobol")(lambda x: x.sum(-1), Independent(Normal(a, 1.0), 1), seeded())
+
+    torch.testing.assert_close(torch.func.grad(loss)(torch.zeros(7)), torch.ones(7))
+
+
 def test_a_generator_under_vmap_is_refused():
     def loss(theta):
         return RLOO()(lambda x: x, Normal(theta, 1.0), seeded())
