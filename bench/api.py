@@ -239,11 +239,13 @@ def measure(
             longer pay; ``record["adapt_steps"]`` has the number of steps.
 
     Raises:
+        TypeError: an argument is no estimator or no objective.
         Refusal: the estimator does not fit the objective.
         ValueError: a setting is invalid, or the objective is at fault.
         Lost: gradients were not finite.
         Ended: the code of the estimator or the objective tried to end the program.
     """
+    _check_kinds(estimator, objective)
     settings = Settings(replicates, seed, dtype, device, common_noise, timing, adapt_steps=adapt_steps)
     cell = Cell(estimator, objective)
     settings.check_device()
@@ -259,3 +261,16 @@ def measure(
         line = measure_moments(Engine(cell, settings), reference=stand_in)
         line = line if found is None else with_precision(line, found)
         return Measurement(cell, line, measure_timing(cell, settings) if timing else None)
+
+
+def _check_kinds(estimator: Any, objective: Any) -> None:
+    """Raise ``TypeError`` unless the arguments of ``measure`` are an estimator and an objective."""
+    if isinstance(estimator, Objective) and isinstance(objective, Estimator):
+        raise TypeError("measure takes the estimator first and then the objective: swap them.")
+    for what, value, kind in (("an estimator", estimator, Estimator), ("an objective", objective, Objective)):
+        if isinstance(value, type) and issubclass(value, kind):
+            raise TypeError(f"measure needs {what} and got the class {value.__name__}. Write {value.__name__}().")
+        if not isinstance(value, kind):
+            example = "estimators.RLOO(n=4)" if kind is Estimator else "bench.objectives.GaussianCosine()"
+            got = repr(value) if isinstance(value, str) else type(value).__name__
+            raise TypeError(f"measure needs {what}, such as {example} (got {got}).")

@@ -9,15 +9,20 @@ from estimators._fields import named_type
 from estimators._protocol import Estimator, Integrand, InvalidParameter, NotDifferentiable, Refusal
 from estimators._transforms import vmapped
 
+MOST = 2**31 - 1
+"""Largest number of samples, or of any other count, that an estimator takes."""
+
 
 def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n") -> None:
-    """Raise ``InvalidParameter`` unless the estimator's ``field`` is a whole number of at least ``least``."""
+    """Raise ``InvalidParameter`` unless the estimator's ``field`` is a whole number from ``least`` to ``MOST``."""
     n, name = getattr(estimator, field), type(estimator).__name__
     use = f". Use {name}({field}={least})."
     if isinstance(n, bool) or not isinstance(n, int):
         raise InvalidParameter(f"{name} needs a whole number {field} (got {field}={n!r}{named_type(n, int)}){use}")
     if n < least:
         raise InvalidParameter(f"{name} needs {field} >= {least} (got {field}={n}){advice or use}")
+    if n > MOST:
+        raise InvalidParameter(f"{name} needs {field} <= {MOST} (got {field}={n}){use}")
 
 
 def even(estimator: Estimator, because: str = "its samples are pairs", fields: str = "", other: str = "") -> None:

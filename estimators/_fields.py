@@ -22,11 +22,13 @@ class PlainFields:
             cls.__post_init__ = _after_conversion(own)  # type: ignore[assignment, method-assign]
 
     def __post_init__(self) -> None:
-        """Convert the fields."""
+        """Convert the fields; raise ``ValueError`` if a whole number is too large for a tensor."""
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
             if (plain := plain_value(value)) is not value:
                 object.__setattr__(self, field.name, plain)
+            if isinstance(plain, int) and not -(2**63) <= plain < 2**63:
+                raise ValueError(f"{type(self).__name__} needs {field.name} within 64 bits (got {field.name}={plain}).")
 
 
 def _after_conversion(own: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -268,3 +268,31 @@ class Ends(Estimator):
 def test_an_estimator_that_ends_the_program_raises():
     with pytest.raises(Ended, match=r"SystemExit\(0\), which would end the program \(test_api.py, line"):
         measure(Ends(), objectives.GaussianQuadratic(dim=2), replicates=100)
+
+
+COSINE = objectives.GaussianCosine()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((RLOO, COSINE), r"needs an estimator and got the class RLOO\. Write RLOO\(\)\.$"),
+        ((RLOO(), objectives.GaussianCosine), r"needs an objective and got the class GaussianCosine\. Write"),
+        (("rloo", COSINE), r"needs an estimator, such as estimators\.RLOO\(n=4\) \(got 'rloo'\)\.$"),
+        ((RLOO(), "gaussian-cosine"), r"needs an objective, .* \(got 'gaussian-cosine'\)\.$"),
+        ((COSINE, RLOO()), "the estimator first and then the objective: swap them"),
+        ((None, COSINE), r"needs an estimator, .* \(got NoneType\)\.$"),
+        ((RLOO(), lambda x: x), r"needs an objective, .* \(got function\)\.$"),
+    ],
+)
+def test_arguments_of_another_kind_are_one_sentence(words, says):
+    with pytest.raises(TypeError, match=f"^measure .*{says}"):
+        measure(*words)
+
+
+@pytest.mark.parametrize("name", ["exact", "minibatch", "pictures"])
+@pytest.mark.parametrize("value", [torch.tensor(1.5), 1.5])
+def test_a_value_in_place_of_a_function_of_the_problem_is_named(name, value):
+    theta = {"m": torch.zeros(2, requires_grad=True)}
+    with pytest.raises(TypeError, match=rf"^{name} must be a function of .*, or None \(got {type(value).__name__}\)$"):
+        objectives.Problem(theta, lambda theta: Normal(theta["m"], 1.0), lambda q: torch.sin, **{name: value})

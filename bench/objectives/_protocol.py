@@ -53,6 +53,12 @@ class Problem:
     held_out: Problem | None = None
     pictures: Callable[[Generator], dict[str, Tensor]] | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ``TypeError`` if a value stands where a function is needed."""
+        for name, of in (("exact", "theta"), ("minibatch", "i"), ("pictures", "a generator")):
+            if (value := getattr(self, name)) is not None and not callable(value):
+                raise TypeError(f"{name} must be a function of {of}, or None (got {type(value).__name__})")
+
 
 class Objective(PlainFields, abc.ABC):
     """An expectation E_{x~q}[f(x)], whose gradient in theta, the parameters behind q, is to be estimated.

@@ -42,6 +42,11 @@ WRONG = {
     "no file of data": ((*DATA, "--data-dir", "empty"), "There is no train-images-idx3-ubyte.gz in the data folder"),
     "wrong image size": ((*DATA, "--data-dir", "small"), "images of 20 x 20 pixels; they must be 28 x 28."),
     "negative temperature": (("-o", VAE, "-e", "gumbel-softmax:temperature=-1"), "needs temperature > 0"),
+    "a huge number of samples": (
+        ("-o", VAE, "-e", "rloo:n=99999999999999999999"),
+        "RLOO needs n within 64 bits (got n=",
+    ),
+    "a huge dimension": (("-o", f"bernoulli-vae:dim={10**20}", "-e", "rloo"), "needs dim within 64 bits"),
     "unknown objective": (("-o", "mnist", "-e", "rloo"), "Unknown objective 'mnist'."),
 }
 

@@ -124,3 +124,18 @@ def test_a_class_of_ones_own():
         assert repr(made) == f"{cls.__name__}(widths=(3, 5), rate=2.0)"
     shared = (3, 4)
     assert Mine(widths=shared).widths is shared
+
+
+@pytest.mark.parametrize("number", [2**31, 2**63, 10**20])
+@pytest.mark.parametrize("cls", [cls for cls in catalogue().values() if "n" in cls.__dataclass_fields__])
+def test_a_number_of_samples_that_no_tensor_holds_is_named(cls, number):
+    with pytest.raises(ValueError, match=f"^{cls.__name__} needs .*n={number}"):
+        cls(n=number)
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400])
+@pytest.mark.parametrize("make", [objectives.GaussianQuadratic, objectives.ExponentialMoment], ids=["dim", "other"])
+def test_a_number_beyond_64_bits_is_named(make, number):
+    name = dataclasses.fields(make)[0].name
+    with pytest.raises(ValueError, match=f"{make.__name__} needs {name} within 64 bits"):
+        make(**{name: number})
