@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 from torch.distributions import (
     Bernoulli,
+    Beta,
     Categorical,
+    Dirichlet,
     Distribution,
+    Gamma,
     Independent,
     IndependentTransform,
     Normal,
@@ -183,6 +186,8 @@ def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) 
                 return inject(q, estimator, logits=count)  # q's logits are normalised: log q(x) = x . logits
             return inject(q, estimator, probs=count / row_probs(q).clamp_min(torch.finfo(count.dtype).tiny))
         case _:
+            if has_law(type(base), Beta, Dirichlet, Gamma):  # torch samples no smaller number than this one
+                _refuse_rounded(base, x <= torch.finfo(x.dtype).tiny)
             return inject_at(q.batch_shape, [(weight.movedim(0, -1), log_prob(q, x).movedim(0, -1))], estimator)
 
 
@@ -230,9 +235,10 @@ def _clamped(transform: Transform, x: Tensor) -> Tensor | None:
 def _refuse_rounded(base: Distribution, where: Tensor | None) -> None:
     """Raise ``Refusal`` if a sample was rounded somewhere, so that its score is lost; under torch.func nobody knows."""
     if where is not None and not transformed() and not where.is_meta and where.any():
+        cache = "transforms with a cache, such as TanhTransform(cache_size=1), "
         raise Refusal(
             f"A sample of {type(base).__name__} was rounded to an end of its support, where its score is lost. Use "
-            "transforms with a cache, such as TanhTransform(cache_size=1), a q in float64, or Reparameterization."
+            f"{cache if type(base) is TransformedDistribution else ''}a q in float64, or Reparameterization."
         )
 
 
