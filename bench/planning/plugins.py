@@ -36,6 +36,7 @@ class _Folder(MetaPathFinder):
         self.named: dict[str, Path] = {}
         self.builtins = {**vars(builtins), "__import__": self._import}
         self._outside: list[str] | None = None
+        self._importlib = ModuleType("importlib")
 
     def load(self, name: str, file: Path | None = None) -> ModuleType:
         """Return the module with this name in the folder, imported once; ``file`` names its file beyond doubt."""
@@ -95,15 +96,28 @@ class _Folder(MetaPathFinder):
         level: int = 0,
     ) -> ModuleType:
         """Import as the statement ``import`` does, and look into the folder first."""
-        if self._outside is not None:
-            self.path += [entry for entry in sys.path if entry not in self._outside and entry not in self.path]
         top, importer = name.partition(".")[0], globals or {}
+        self._extend_path()
         place = None if level else self._place(top, str(importer.get("__package__") or ""))
         is_package = "__path__" in importer  # it may import itself; a file may have the name of a package it imports
         if place is None or (importer.get("__name__") == f"{place}.{top}" and not is_package):
-            return builtins.__import__(name, globals, locals, fromlist or (), level)
+            found = builtins.__import__(name, globals, locals, fromlist or (), level)
+            if found is importlib:  # a stand-in, whose import_module knows the folder whenever it is called
+                vars(self._importlib).update(vars(importlib), import_module=self._import_module)
+                return self._importlib
+            return found
         found = builtins.__import__(f"{place}.{name}", globals, locals, fromlist or ())
         return found if fromlist else sys.modules[f"{place}.{top}"]
+
+    def _import_module(self, name: str, package: str | None = None) -> ModuleType:
+        """Import as ``importlib.import_module`` does, and look into the folder first."""
+        self._extend_path()
+        return importlib.import_module(f"{self.package}.{name}" if self.has(name.partition(".")[0]) else name, package)
+
+    def _extend_path(self) -> None:
+        """Look for modules also where a file of the folder has told Python to look, while it is loaded."""
+        if self._outside is not None:
+            self.path += [entry for entry in sys.path if entry not in self._outside and entry not in self.path]
 
     def _place(self, top: str, package: str) -> str | None:
         """Return the package in which an import finds a module: the folder, or the importer's own package in it.

@@ -40,6 +40,10 @@ IMPORTS = [
     "import importlib\nm = importlib.import_module('utils')\ndef scale(): return m.SCALE",
     "import importlib, utils\nm = importlib.import_module('utils')\ndef scale(): return m.SCALE * (m is utils)",
     "import importlib\nm = importlib.import_module('tools.numbers')\ndef scale(): return m.SCALE",
+    "import importlib\ndef scale(): return importlib.import_module('utils').SCALE",
+    "from importlib import import_module\ndef scale(): return import_module('tools.numbers').SCALE",
+    "import importlib.util\ndef scale():\n    assert importlib.util and importlib.import_module('json')\n"
+    "    return importlib.import_module('.utils', __package__).SCALE",
     "import os, sys\nsys.path.insert(0, os.path.dirname(__file__) + '/lib')\nimport far\ndef scale(): return far.SCALE",
 ]
 
