@@ -41,7 +41,7 @@ def command(objective: tuple[str, ...], json: bool) -> None:
         if not json:
             click.echo(name)
         for check in CHECKS:
-            what = str(check.__doc__).removeprefix("Check that ").replace("``", "").rstrip(".")
+            what = str(check.__doc__).partition("\n")[0].removeprefix("Check that ").replace("``", "").rstrip(".")
             try:
                 judge(check, trial)
                 lines[what] = "ok"
