@@ -413,7 +413,7 @@ def theta_through_q(trial: ObjectiveTrial) -> None:
 
 
 def exact_number(trial: ObjectiveTrial) -> None:
-    """If has_exact is True, check that exact returns one number, differentiable in the theta that exact is given."""
+    """Check that exact is one number, differentiable in the theta that exact is given, if has_exact is True."""
     if not trial.objective.has_exact:
         raise NotJudged("has_exact is False")
     if trial.problem.exact is None:
@@ -556,7 +556,7 @@ def reference(trial: ObjectiveTrial) -> None:
 
 
 def gradient_of_f(trial: ObjectiveTrial) -> None:
-    """If the objective declares ``differentiable``, check that f has a gradient at x."""
+    """Check that f has a gradient at x, if the objective declares ``differentiable``."""
     if not trial.objective.differentiable or not trial.x.is_floating_point():
         raise NotJudged("differentiable is False, or x holds integers")
     x = trial.x.clone().requires_grad_()

@@ -25,7 +25,7 @@ def test_every_check_is_one_line(call, folder):
     checks = sum(name.startswith("test_") for name in vars(ObjectiveConformance))
     assert len(lines) == 2 * (1 + checks)
     assert (lines[0], lines[1 + checks]) == ("mine", "gaussian-quadratic:dim=2")
-    assert "  ok    f depends on theta through the q that it is given, and in no other way" in lines
+    assert "  ok    f depends on theta through the q that f is given, and in no other way" in lines
     assert all(line.startswith(("  ok    ", "  - (")) for line in lines if line.startswith(" "))
 
 
