@@ -187,7 +187,7 @@ def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) 
             return inject(q, estimator, probs=count / row_probs(q).clamp_min(torch.finfo(count.dtype).tiny))
         case _:
             if has_law(type(base), Beta, Dirichlet, Gamma):  # torch samples no smaller number than this one
-                _refuse_rounded(base, x <= torch.finfo(x.dtype).tiny)
+                _refuse_rounded(base, x <= torch.finfo(x.dtype).tiny, FEW)
             return inject_at(q.batch_shape, [(weight.movedim(0, -1), log_prob(q, x).movedim(0, -1))], estimator)
 
 
@@ -209,13 +209,17 @@ def untransformed(q: Distribution, x: Tensor) -> tuple[Distribution, Tensor]:
         return q, x.detach()
     while left and not is_trained(left[-1:]):  # below a trained transform, no point is fixed, though a cache says so
         last = left.pop()
-        _refuse_rounded(base, _clamped(last, x))
+        _refuse_rounded(base, _clamped(last, x), FEW)
         x = last.inv(x)
     if len(left) == len(base.transforms) > 0:
         return q, x.detach()
     _refuse_rounded(base, ~x.isfinite())
     below = TransformedDistribution(base.base_dist, left, validate_args=False) if left else base.base_dist
     return untransformed(Independent(below, len(below.batch_shape) - len(q.batch_shape), validate_args=False), x)
+
+
+FEW, RARE = 8, 1e-3
+"""Number and share of samples that torch may clamp at an end of q's support: so few hardly bias the score."""
 
 
 def _clamped(transform: Transform, x: Tensor) -> Tensor | None:
@@ -232,12 +236,19 @@ def _clamped(transform: Transform, x: Tensor) -> Tensor | None:
     return (parts <= limits.tiny) | (1 - parts.cumsum(-1) < 4 * limits.eps)
 
 
-def _refuse_rounded(base: Distribution, where: Tensor | None) -> None:
-    """Raise ``Refusal`` if a sample was rounded somewhere, so that its score is lost; under torch.func nobody knows."""
-    if where is not None and not transformed() and not where.is_meta and where.any():
+def _refuse_rounded(base: Distribution, where: Tensor | None, few: int = 0) -> None:
+    """Raise ``Refusal`` if samples were rounded, so that their scores are lost; under torch.func nobody knows.
+
+    Up to ``few`` samples, or a share of ``RARE``, are let pass: torch clamps them, and their scores are finite.
+    """
+    if where is None or transformed() or where.is_meta:
+        return
+    count = int(where.sum())
+    if count > few and (not few or count > RARE * where.numel()):
         cache = "transforms with a cache, such as TanhTransform(cache_size=1), "
         raise Refusal(
-            f"A sample of {type(base).__name__} was rounded to an end of its support, where its score is lost. Use "
+            f"{count} of {where.numel()} samples of {type(base).__name__} were rounded to an end of its support, where "
+            "the score is lost. Use "
             f"{cache if type(base) is TransformedDistribution else ''}a q in float64, or Reparameterization."
         )
 
