@@ -378,3 +378,12 @@ def test_nothing_is_warned_of_without_a_reason():
 def test_other_families_are_recognised():
     e = Expectation(lambda t: Gamma(t["a"].exp(), 1.0), torch.log, {"a": torch.zeros(3)})
     assert facts(e) == (Gamma, 1, False, True, True)
+
+
+def test_float32_tensors_that_functions_close_over_meet_float64():
+    data, weights = torch.randn(5, 4), torch.randn(3)
+    e = Expectation(
+        lambda t: Independent(Bernoulli(logits=data @ t["w"]), 1), lambda x: x @ weights, {"w": torch.zeros(4, 3)}
+    )
+    value, _ = exact_gradient(e, e.build())
+    assert value == pytest.approx(weights.sum().item() / 2, rel=1e-6)

@@ -118,14 +118,14 @@ class _Code:
         """
         numbers: dict[_Ref, str] = {}
         links: dict[_Ref, set[_Link]] = {}
-        todo = [start]
-        while todo:
-            if (node := todo.pop()) not in numbers:
+        pending = [start]
+        while pending:
+            if (node := pending.pop()) not in numbers:
                 file = self.file(node.module) or _File([], {}, {}, set())
                 units = file.names.get(node.name, []) if node.name else file.units
                 numbers[node] = digest([unit.code for unit in units])
                 links[node] = set(self.links(node, file, units) if node.name else self.module_links(node.module, file))
-                todo += [target for _, target in links[node] if isinstance(target, _Ref)]
+                pending += [target for _, target in links[node] if isinstance(target, _Ref)]
         while True:
             finer = {
                 node: digest(

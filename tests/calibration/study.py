@@ -137,14 +137,14 @@ def study(
 
     ``parts`` are the parts of the study to make, the first words of the keys; without any, all are made.
     """
-    todo = [task for task in tasks(plan) if not parts or task[0][0] in parts]
+    pending = [task for task in tasks(plan) if not parts or task[0][0] in parts]
     found: dict[int, tuple[tuple[Any, ...], Any]] = {}
     begin = time.perf_counter()
     context = multiprocessing.get_context("spawn")
     with context.Pool(processes, _alone) as pool:
-        for done, (number, key, result) in enumerate(pool.imap_unordered(_work, enumerate(todo)), 1):
+        for done, (number, key, result) in enumerate(pool.imap_unordered(_work, enumerate(pending)), 1):
             found[number] = key, result
-            say(f"[{done}/{len(todo)}] {' '.join(map(str, key))}, {time.perf_counter() - begin:.0f} s")
+            say(f"[{done}/{len(pending)}] {' '.join(map(str, key))}, {time.perf_counter() - begin:.0f} s")
     out: dict[tuple[Any, ...], Any] = {}
     for number in sorted(found):
         key, result = found[number]

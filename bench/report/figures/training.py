@@ -63,9 +63,9 @@ def _lines(problems: Sequence[Problem]) -> str:
     if not levels:
         return "Lines: the one run of each estimator."
     if any(final.is_range for final in finals):
-        return "Lines: median over seeds; dotted: mean of their middle half. Bands: range of fewer than 6 seeds."
+        return "Lines: median over seeds; dotted: their interquartile mean. Bands: range of fewer than 6 seeds."
     return (
-        "Lines: median over seeds; dotted: mean of their middle half. Bands: interval of the median by order "
+        "Lines: median over seeds; dotted: their interquartile mean. Bands: interval of the median by order "
         f"statistics, of level {' or '.join(f'{v:g}' for v in levels)} %."
     )
 
