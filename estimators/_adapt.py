@@ -20,14 +20,14 @@ def adapt(
     optimizer: Optimizer | None = None,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Let an estimator learn: take one optimizer step to lower the second moment of its gradient.
+    """Train an estimator's state by one optimizer step, which lowers the second moment of the estimator's gradient.
 
-    A state holds what an estimator has learned. The step changes the parameters of the state; then ``state.update``
-    changes its buffers, moving averages of the value.
+    A state holds what an estimator has learned. The step changes the parameters of the state. Then ``state.update``
+    changes the buffers of the state: moving averages of the values that the estimator returned.
 
     The estimator is unbiased for every state, so a smaller second moment means a smaller variance (Ruiz, Titsias & Blei
-    2016, section 3; Tucker et al. 2017, section 3.2). The step is taken for f divided by the unit of f, the power of
-    two above the mean absolute deviation of f. So what is learned scales with f: for 2 f, the state learns twice the
+    2016, section 3; Tucker et al. 2017, section 3.2). The step is taken for f divided by a unit: the next power of two
+    above the mean absolute deviation of f. So the scale of f does not matter: for 2 f, the state learns twice the
     baseline. If a gradient is not finite, the step changes no parameter.
 
     Args:
@@ -44,8 +44,8 @@ def adapt(
         and averaged over the batch: a scalar without a graph.
 
     Raises:
-        ValueError: the state has parameters and ``optimizer`` is None; no parameter of q requires a gradient; one that
-            does gets none; or ``torch.inference_mode`` is active.
+        ValueError: the state has parameters and ``optimizer`` is None; no parameter of q requires a gradient; a
+            parameter of q requires a gradient, but none arrives at it; or ``torch.inference_mode`` is active.
     """
     if torch.is_inference_mode_enabled():
         raise ValueError("adapt needs gradients, and torch.inference_mode records none. Call adapt outside of it.")

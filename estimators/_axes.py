@@ -8,13 +8,13 @@ SHORT = 64
 
 
 def over_categories(x: Tensor) -> Tensor:
-    """Return the sum over the last axis, which stays as an axis of length 1."""
+    """Return the sum of x, ``[..., C]``, over its last axis, which becomes an axis of length 1: ``[..., 1]``."""
     short = x.shape[-1] < SHORT and not x.is_cuda  # then torch's sum takes several times as long as a product
     return (x @ x.new_ones(x.shape[-1])).unsqueeze(-1) if short else x.sum(-1, keepdim=True)
 
 
 def totals(x: Tensor) -> Tensor:
-    """Return a tensor of x's shape in which every entry is the sum of x over the last axis."""
+    """Return the sums of x, ``[..., C]``, over its last axis, each repeated C times: a tensor of the shape of x."""
     return over_categories(x).expand_as(x).contiguous()  # torch multiplies slowly by a short axis of stride 0
 
 
@@ -28,7 +28,10 @@ def spread(weight: Tensor, x: Tensor) -> Tensor:
 
 
 def one_hot(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
-    """Return one-hot vectors, ``[..., classes]``. Unlike torch's own function, this one does not read the values."""
+    """Return the one-hot vectors of integer indices ``[...]``, ``[..., classes]``.
+
+    Unlike torch's own function, this one does not check the indices, so the CPU need not wait for a GPU.
+    """
     return (index.contiguous().unsqueeze(-1) == torch.arange(classes, device=index.device)).to(dtype)
 
 
@@ -38,7 +41,7 @@ def over_event(x: Tensor, axes: int) -> Tensor:
 
 
 def over_samples(x: Tensor) -> Tensor:
-    """Return the sum over the first axis; a single sample is returned without a pass over the data."""
+    """Return the sum of x, ``[n, ...]``, over its first axis. For n = 1 this is a view of x: no numbers are read."""
     return x.squeeze(0) if x.shape[0] == 1 else x.sum(0)
 
 
@@ -47,7 +50,7 @@ FEW = 8
 
 
 def weighted_sum(weight: Tensor, x: Tensor) -> Tensor:
-    """Return ``sum_k weight_k x_k`` over the first axis."""
+    """Return ``sum_k weight_k x_k``, the sum over the first axis of both tensors, whose shapes must broadcast."""
     if len(x) > FEW:
         return (weight * x).sum(0)
     (w, first), *others = zip(weight.unbind(), x.unbind(), strict=True)
@@ -58,10 +61,10 @@ def weighted_sum(weight: Tensor, x: Tensor) -> Tensor:
 
 
 def average(x: Tensor) -> Tensor:
-    """Return the mean over the first axis; a single sample is returned without a pass over the data."""
+    """Return the mean of x, ``[n, ...]``, over its first axis. For n = 1 this is a view of x: no numbers are read."""
     return x.squeeze(0) if x.shape[0] == 1 else x.mean(0)
 
 
 def share(x: Tensor) -> Tensor:
-    """Return x divided by the length of its first axis; a single sample is returned without a pass over the data."""
+    """Return x, ``[n, ...]``, divided by n; for n = 1 x itself."""
     return x if x.shape[0] == 1 else x / x.shape[0]

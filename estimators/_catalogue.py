@@ -13,5 +13,5 @@ def catalogue() -> dict[str, type[Estimator]]:
 
 
 def aliases() -> dict[str, str]:
-    """Return the command-line name that each alias stands for (``reinforce`` -> ``score-function``)."""
+    """Return the alternative command-line names, each with the name it stands for: ``es``, ``evolution-strategies``."""
     return {alias: name for name, cls in catalogue().items() for alias in cls.aliases}

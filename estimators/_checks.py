@@ -14,7 +14,14 @@ MOST = 2**31 - 1
 
 
 def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n") -> None:
-    """Raise ``InvalidParameter`` unless the estimator's ``field`` is a whole number from ``least`` to ``MOST``."""
+    """Raise ``InvalidParameter`` unless a field of the estimator is a whole number from ``least`` to 2^31 - 1.
+
+    Args:
+        estimator: the estimator.
+        least: the smallest valid value.
+        advice: the end of the message for a value below ``least``; a default advice if empty.
+        field: the name of the field.
+    """
     n, name = getattr(estimator, field), type(estimator).__name__
     use = f". Use {name}({field}={least})."
     if isinstance(n, bool) or not isinstance(n, int):
@@ -26,7 +33,14 @@ def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n
 
 
 def even(estimator: Estimator, because: str = "its samples are pairs", fields: str = "", other: str = "") -> None:
-    """Raise ``InvalidParameter`` unless n is even and at least 2; the other arguments go into the message."""
+    """Raise ``InvalidParameter`` unless the estimator's n, its number of samples, is even and at least 2.
+
+    Args:
+        estimator: the estimator.
+        because: why n must be even, for the message.
+        fields: further arguments of the instance that the message recommends, such as ``, noise='antithetic'``.
+        other: another recommendation, at the end of the message.
+    """
     name = type(estimator).__name__
     at_least(estimator, 2, f". Use {name}(n=2{fields}).")
     n: int = estimator.n  # type: ignore[attr-defined]
@@ -93,8 +107,8 @@ def evaluate_path(estimator: Estimator, f: Integrand, x: Tensor) -> Tensor:
 def needs_gradient(estimator: Estimator, fx: Tensor, x: Tensor) -> None:
     """Raise ``NotDifferentiable`` unless the graph of ``fx`` reaches ``x``.
 
-    An f with a step and a smooth part passes: its gradient exists, but is wrong. An f of ``x.detach()`` or ``x > 0``
-    alone fails. Nothing is checked if ``x`` does not require a gradient, or in inference mode.
+    An f with a step and a smooth part passes: its gradient exists, but is wrong. An f that uses x only as
+    ``x.detach()`` or ``x > 0`` fails. Nothing is checked if ``x`` does not require a gradient, or in inference mode.
     """
     if not x.requires_grad or torch.is_inference_mode_enabled():
         return
@@ -121,7 +135,11 @@ def no_gradient(estimator: Estimator) -> NotDifferentiable:
 
 
 def holds(condition: Tensor, who: object) -> bool:
-    """Return the value of a bool tensor; raise ``Refusal`` under vmap, which hides it."""
+    """Return a bool tensor of one element as a Python bool.
+
+    Raises:
+        Refusal: ``torch.func.vmap`` is active, which hides the value. The message names ``who``, the caller.
+    """
     if vmapped():
         name = who if isinstance(who, str) else repr(who)
         raise Refusal(f"{name} looks at values, and vmap hides them. Give q a batch of rows instead of using vmap.")

@@ -11,16 +11,17 @@ AT_ONCE = 1024
 
 
 def replaced(f: Integrand, x: Tensor, new: Tensor, dims: int) -> Tensor:
-    """Return f at x with one coordinate taken from ``new``, for each coordinate in turn, without a graph.
+    """Return f at samples of which one coordinate is replaced, for each coordinate in turn, without a graph.
 
     Args:
         f: the integrand.
         x: samples, ``[n, *batch, *event]``.
-        new: other values, ``[..., n, *batch, *event]``.
+        new: the values that replace the coordinates, ``[..., n, *batch, *event]``: several for each one if there are
+            further axes on the left.
         dims: number of event axes.
 
     Returns:
-        ``[..., n, *batch, *event]``: each entry is f with the coordinate at the entry's event index replaced.
+        ``[..., n, *batch, *event]``: the entry at an event index is f after the coordinate at this index was replaced.
     """
     event = x.shape[x.dim() - dims :]
     flat, other = (t.reshape(*t.shape[: t.dim() - dims], event.numel()) for t in (x, new))

@@ -19,15 +19,15 @@ DIGITS = SobolEngine.MAXBIT  # the number of binary digits of torch's Sobol poin
 
 
 def antithetic(n: int, q: Distribution, generator: Generator | None) -> Tensor:
-    """Return n/2 standard normals and their negatives, ``[n, *batch, *event]``."""
+    """Return n/2 standard normals followed by their negatives, ``[n, *batch, *event]``, for an even n."""
     half = normal(Size((n // 2, *q.batch_shape, *q.event_shape)), first_parameter(q), generator)
     return torch.cat([half, -half])
 
 
 def antithetic_bits(n: int, q: Distribution, generator: Generator | None) -> tuple[Tensor, Tensor]:
-    """Return uniforms u, ``[n/2, *batch, *event]``, and the bits made from them, ``[n, *batch, *event]``.
+    """Return uniforms u, ``[n/2, *batch, *event]``, and bits made from u, ``[n, *batch, *event]``.
 
-    ``b = 1[u < p]``  for the first half
+    ``b = 1[u < p]``  for the first half,  p the probabilities of q
     ``b' = 1[1 - u < p]``  for their antithetic partners, the second half
     """
     p, pairs = row_probs(q), n // 2
@@ -44,9 +44,9 @@ def sobol(n: int, q: Distribution, generator: Generator | None) -> Tensor:
     """Return n standard normals, ``[n, *batch, *event]``: Sobol points under a random digital shift.
 
     The n points of [0, 1)^D, for D coordinates, are fixed. Each row and batch element has a shift of its own, so that
-    each single point is uniform and the n points of one element are spread evenly. The leading digit of a point gives
-    the sign of the normal. The other digits give its distance from 0, counted from the tail inwards: no digit is lost
-    where float32 would round to 1.
+    each single point is uniform and the n points of one element are spread evenly. The leading binary digit of a
+    coordinate gives the sign of the normal. The other digits give the probability of a normal further from 0, so no
+    digit is lost in the tails, where float32 would round a uniform to 1.
 
     Raises:
         Refusal: an event has more coordinates than torch's Sobol engine (21,201).
@@ -78,7 +78,10 @@ def _points(n: int, dim: int, device: torch.device) -> Tensor:
 
 
 def location_scale(q: Distribution, noise: Tensor) -> Tensor:
-    """Return samples of a normal q, ``[n, *batch, *event]``, made from standard normals, with its parameters' graph."""
+    """Return samples of a Normal or MultivariateNormal q, ``[n, *batch, *event]``, differentiable in q's parameters.
+
+    ``noise`` holds the standard normals that the samples are made from, ``[n, *batch, *event]``.
+    """
     base = inner(q)
     if isinstance(base, MultivariateNormal):
         return base.loc + (base.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)

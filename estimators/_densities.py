@@ -89,7 +89,7 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
         x: points, ``[..., *batch, *event]``.
 
     Raises:
-        Refusal: q has trained transforms, and log q(x) is not finite, because x was rounded to an end of its support.
+        Refusal: q has trained transforms, and log q(x) is not finite, because x was rounded to an end of q's support.
     """
     base = closed(inner(q))
     if isinstance(base, OneHotCategorical):
@@ -112,9 +112,10 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
 
 
 def mass(q: Distribution, x: Tensor) -> Tensor:
-    """Return q(x) for a Bernoulli or categorical q, ``[n, *batch]``, differentiable in its parameters.
+    """Return the probability q(x) for a Bernoulli or categorical q, ``[n, *batch]``, differentiable in q's parameters.
 
-    It is exact even for probabilities of 0 and 1; torch's ``log_prob`` clamps these, so they get no gradient.
+    x are states, ``[n, *batch, *event]``. The result is exact even if q has probabilities of 0 or 1. torch's
+    ``log_prob`` clamps such probabilities, so they get no gradient.
     """
     p = probs(q)
     match inner(q):
@@ -129,17 +130,19 @@ def mass(q: Distribution, x: Tensor) -> Tensor:
 
 
 def state_score(q: Distribution, x: Tensor, weight: Tensor, log_q: Tensor, estimator: object = None) -> Tensor:
-    """Return zeros, ``[*batch]``, whose gradient is ``sum_k weight_k grad log q(x_k)``, right for weights of order q.
+    """Return zeros, ``[*batch]``, whose gradient is ``sum_k weight_k grad log q(x_k)``, also if q(x_k) is 0.
 
-    A probability of 0 or 1 makes states impossible. Their mass is 0, but it has a derivative in the probabilities:
+    Each weight must contain the factor q(x_k). If q was made from probabilities of which some are 0 or 1, some states
+    are impossible: q(x) is 0, and log q(x) is infinite. But q(x) has a derivative in the probabilities, and so has the
+    sum:
 
     ``weight grad log q = (weight / q) grad q``
 
     Args:
         q: a Bernoulli or categorical distribution, batch shape ``[*batch]``.
         x: states, ``[n, *batch, *event]``.
-        weight: ``[n, *batch]``, a product that contains q(x_k).
-        log_q: the logarithm of q(x_k) in this product, ``[n, *batch]``.
+        weight: ``[n, *batch]``; each weight is a product with the factor q(x_k).
+        log_q: the logarithm of this factor, ``[n, *batch]``.
         estimator: the caller, named where a second derivative is refused.
     """
     if "logits" in parameters(q):
@@ -194,9 +197,9 @@ def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) 
 def untransformed(q: Distribution, x: Tensor) -> tuple[Distribution, Tensor]:
     """Return (p, y) such that the score of p at y is the score of q at x; y is detached.
 
-    p is q without its last transforms, as far as they are not trained, and y is the point that these transforms map to
-    x. If q has no such transforms, p is q and y is x. A transform with a cache gives the very y that it made x from,
-    which is exact even if x is rounded, as a saturated tanh is to 1.
+    p is q without the untrained transforms at the end of its chain of transforms, and y is the point that these
+    transforms map to x. If there are none, p is q and y is x. A transform with a cache gives the very y that it made x
+    from, which is exact even if x is rounded, as a saturated tanh is to 1.
 
     Raises:
         Refusal: y is lost, because x was rounded to an end of q's support and no cache holds y.

@@ -16,13 +16,17 @@ class PlainFields:
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Convert the fields before the ``__post_init__`` of the subclass, which checks them."""
+        """Let the subclass convert its fields before its own ``__post_init__`` checks them."""
         super().__init_subclass__(**kwargs)
         if own := vars(cls).get("__post_init__"):
             cls.__post_init__ = _after_conversion(own)  # type: ignore[assignment, method-assign]
 
     def __post_init__(self) -> None:
-        """Convert the fields; raise ``ValueError`` if a whole number is too large for a tensor."""
+        """Convert numpy's numbers in the fields to Python's.
+
+        Raises:
+            ValueError: a whole number needs more than 64 bits, so that it fits into no tensor.
+        """
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
             if (plain := plain_value(value)) is not value:
@@ -41,7 +45,7 @@ def _after_conversion(own: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def plain_value(value: Any) -> Any:
-    """Return a scalar of numpy, also inside a tuple, as Python's number or text; return any other value itself."""
+    """Return a numpy scalar as a Python number or string, also inside a tuple; return any other value unchanged."""
     if isinstance(value, tuple):
         plain = tuple(map(plain_value, value))
         return value if all(a is b for a, b in zip(plain, value, strict=True)) else plain
@@ -51,5 +55,5 @@ def plain_value(value: Any) -> Any:
 
 
 def named_type(value: object, *right: type) -> str:
-    """Return ``, of type T`` for the type T of a value, or nothing if T is one of the ``right`` types."""
+    """Return ``, of type T`` for the type T of a value, to end a message; an empty string if T is one of ``right``."""
     return "" if type(value) in right else f", of type {type(value).__name__}"

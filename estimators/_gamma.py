@@ -12,22 +12,23 @@ from estimators._surrogate import first_order, grad_only, inject, joined
 
 
 def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
-    """Return why the estimator does not support Chi2, torch's subclass of Gamma; None for any other family."""
+    """Return why the estimator does not support Chi2, a subclass of Gamma in torch; None if ``family`` is not Chi2."""
     if issubclass(family, Chi2):
         return f"{estimator!r} serves Gamma, and q is Chi2. Use Gamma(df / 2, 1 / 2), or Reparameterization."
     return None
 
 
 def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: Tensor, correction: Tensor) -> Tensor:
-    """Return the loss, ``[*batch]``: f along the path, plus f times the correction for the concentration.
+    """Return the loss, ``[*batch]``, for a Gamma q: f at the samples, plus a term that corrects the gradient.
 
     Args:
         estimator: the caller, named in error messages.
         f: the integrand.
-        q: Gamma, batch shape ``[*batch]``.
-        z: samples of q, ``[n, *batch, *event]``; dz/drate = -z / rate.
-        slope: dz/dconcentration.
-        correction: for each coordinate, the part of the concentration's score that the path does not carry.
+        q: Gamma, batch shape ``[*batch]``. Its rate is fully reparameterized: dz/drate = -z / rate.
+        z: samples of q, ``[n, *batch, *event]``.
+        slope: dz/dconcentration along the path, of the shape of z.
+        correction: the rest of the score in the concentration, which the path does not carry, of the shape of z. The
+            gradient in the concentration contains f times this rest.
     """
     base = cast(Gamma, inner(q))
     x = z + slope * grad_only(base.concentration) - z / base.rate.detach() * grad_only(base.rate)

@@ -28,7 +28,11 @@ _LAW = {"sample", "rsample", "draw", "rdraw", "log_prob", "score", "probs", "log
 
 @_cached
 def law(family: type[Distribution]) -> type[Distribution]:
-    """Return the class that defines the law of a family: itself, or the parent whose sampler and density it keeps."""
+    """Return the class that defines how a class of distributions samples, and its density.
+
+    This is ``family`` itself, or the nearest parent if ``family`` overrides none of the parent's samplers and
+    densities.
+    """
     for ancestor in family.__mro__:
         if ancestor is Distribution:
             break
@@ -41,9 +45,9 @@ def law(family: type[Distribution]) -> type[Distribution]:
 
 @_cached
 def has_law(family: type[Distribution], *laws: type[Distribution]) -> bool:
-    """Return whether the law of a family is one of ``laws``; not for a subclass with its own sampler or density.
+    """Return whether a class of distributions has the sampler and the density of one of the classes ``laws``.
 
-    torch's own subclasses, such as Chi2 of Gamma, have the law of their parents.
+    A subclass that overrides one of them has not. torch's own subclasses count as their parents: Chi2 as a Gamma.
     """
     own = law(family)
     return own in laws or (is_torchs(own) and issubclass(own, laws))
@@ -53,15 +57,19 @@ _CLOSED = (Normal, Bernoulli, Categorical, OneHotCategorical)
 
 
 def closed(base: Distribution) -> Distribution | None:
-    """Return a distribution whose law has closed forms in this library (Normal, bits, categories); None for another."""
+    """Return ``base`` if this library has closed forms for its law; None otherwise.
+
+    The laws with closed forms are Normal, Bernoulli, Categorical and OneHotCategorical.
+    """
     return base if has_law(type(base), *_CLOSED) else None
 
 
 @_cached
 def has_path(family: type[Distribution]) -> bool:
-    """Return whether a family has differentiable samples, by an ``rsample`` that belongs to its ``sample``.
+    """Return whether a class of distributions has differentiable samples: an ``rsample`` that fits its ``sample``.
 
-    A subclass with its own ``sample`` and the ``rsample`` of its parent has two laws. The second one is not its own.
+    If a subclass overrides ``sample`` alone, the inherited ``rsample`` draws from the parent's law, and the result is
+    False.
     """
     order = [vars(ancestor).keys() for ancestor in family.__mro__]
     draws, path = (next(i for i, own in enumerate(order) if own & names) for names in _SAMPLERS)

@@ -20,8 +20,8 @@ def checked_state(
 ) -> S | None:
     """Return the state that a call got, checked; None if the call got none.
 
-    A state holds what an estimator has learned. The second call of an estimator without a state warns, once for each
-    estimator: an estimator that never gets its state learns nothing.
+    A state holds what an estimator has learned. An estimator that never gets its state learns nothing, so its second
+    call without a state gives a warning, once for each estimator.
 
     Args:
         estimator: the estimator that is called.

@@ -19,7 +19,10 @@ from estimators._rows import one, parameters
 
 
 class Pair(NamedTuple):
-    """Samples for the derivative in one parameter, ``c (f(plus) - f(minus))``; None stands for the sample x of q."""
+    """A constant and two samples for the derivative of E_q[f] in one parameter, ``c (f(plus) - f(minus))``.
+
+    None in place of a sample stands for x, the sample of q itself.
+    """
 
     c: Tensor
     plus: Tensor | None
@@ -27,7 +30,14 @@ class Pair(NamedTuple):
 
 
 def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -> tuple[Tensor, dict[str, Pair]]:
-    """Return n samples x of q, ``[n, *batch, *event]``, and the ``Pair`` of each parameter that has one, by name."""
+    """Return n samples x of q, ``[n, *batch, *event]``, and a ``Pair`` for each parameter that has one, by name.
+
+    Args:
+        q: a distribution of independent coordinates.
+        n: number of samples.
+        coupled: whether the two samples of a pair share their noise with each other or with x.
+        generator: source of all noise; torch's global generator if None.
+    """
     base = inner(q)
     own = {name: one(value.detach(), q) for name, value in parameters(q).items()}
     if isinstance(base, Normal):

@@ -10,9 +10,10 @@ from estimators._transforms import reusable, vmapped
 
 
 def random(make: Callable[..., Tensor], shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
-    """Return ``make(shape)``, in the dtype and on the device of ``like``, with the generator if there is one.
+    """Return ``make(shape)``, random numbers from ``generator``, in the dtype and on the device of ``like``.
 
-    No generator is passed on if there is none: only then can torch.compile make numbers of a varying shape.
+    ``make`` is a function such as ``torch.rand``. If ``generator`` is None, torch's global generator draws; the
+    argument is then left out, because torch.compile needs this for shapes that vary.
     """
     if generator is None:
         return make(shape, dtype=like.dtype, device=like.device)
@@ -54,7 +55,7 @@ def gumbel(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:
 
 
 def gumbel_from(u: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return the Gumbels ``-log(-log u)`` made from uniforms u, written into ``out`` if it is given."""
+    """Return the Gumbels ``-log(-log u)`` made from uniforms u, of the shape of u; written into ``out`` if given."""
     return torch.log(u, out=out).neg_().log_().neg_()
 
 

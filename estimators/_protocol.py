@@ -48,7 +48,8 @@ class State(nn.Module):
     the values of the integrand that were seen so far:
 
     - ``mean``: the moving average of the values, 0 before the first update;
-    - ``deviation``: the moving average of the values' absolute distance from ``mean``, 0 before the first update;
+    - ``deviation``: the moving average of the absolute distances of the values from ``mean``, 0 before the first
+      update;
     - ``updates``: the number of updates.
 
     Args:
@@ -95,12 +96,12 @@ class State(nn.Module):
 
     @property
     def unit(self) -> Tensor:
-        """The unit of f, a scale for what is learned: the power of two next above ``deviation``; 1 if that is 0."""
+        """The scale of f for learning: the next power of two above ``deviation``, a scalar; 1 if ``deviation`` is 0."""
         return torch.where(self.deviation > 0, self.deviation / torch.frexp(self.deviation).mantissa, 1)
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype in which running statistics and learned parameters are kept: float32 for half precision."""
+    """Return the wider of ``dtype`` and float32, in which running statistics and learned parameters are kept."""
     return torch.promote_types(dtype, torch.float32)
 
 
@@ -167,7 +168,7 @@ class Estimator(PlainFields, abc.ABC):
         return None
 
     def refuses(self, family: type[Distribution]) -> str | None:
-        """Return why this estimator does not support ``family``, a class of distributions; None if it does."""
+        """Return the reason why this estimator does not support a class of distributions; None if it does."""
         if self.families is None or has_law(family, *self.families):
             return None
         if parent := next((parent for parent in self.families if issubclass(family, parent)), None):
@@ -181,9 +182,9 @@ class Estimator(PlainFields, abc.ABC):
         return f"{self!r} serves {served}, and q is {family.__name__}. {_advice(family)}"
 
     def refuses_particles(self, particles: int | None) -> str | None:
-        """Return why this estimator does not support a ``Bound`` of this number of particles; None if it does.
+        """Return the reason why this estimator does not support a ``Bound`` of so many particles; None if it does.
 
-        ``particles`` is None if the bound has no axis of particles, as the evidence lower bound has none.
+        ``particles`` is None for the evidence lower bound, which has no axis of particles.
         """
         return None
 
@@ -202,16 +203,19 @@ WIDE = frozenset((torch.float32, torch.float64))
 
 
 class Checked:
-    """An integrand that checks its own values, made for samples of q; ``Estimator`` wraps every other integrand."""
+    """Base class of integrands that check their own values, made for samples of the distribution ``q``.
+
+    ``Bound`` is one. A call of an estimator wraps every other integrand into another one.
+    """
 
     q: Distribution
 
     def __call__(self, x: Tensor, /) -> Tensor:
-        """Evaluate f."""
+        """Return f(x), ``[..., *batch]``, for points x, ``[..., *batch, *event]``."""
         raise NotImplementedError
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> "Checked":
-        """Return a copy that evaluates ``around(f)`` in place of f, and checks its values for samples of q."""
+        """Return a copy for samples of ``q`` that evaluates ``around(f)`` in place of f, and checks the values."""
         raise NotImplementedError
 
 
@@ -242,8 +246,9 @@ def evaluate(f: Integrand, x: Tensor, q: Distribution, axes: int, name: str = "f
     Args:
         f: the function.
         x: points, ``[..., *event]``.
-        q: the distribution. Values that are no tensors of float32 or float64 get its dtype, but at least float32.
-        axes: number of event axes.
+        q: the distribution. Values that are not tensors of float32 or float64 are converted to the dtype of q, or to
+            float32 if q has half precision.
+        axes: number of event axes of x.
         name: what the messages call f.
 
     Returns:
@@ -414,7 +419,10 @@ def _article(value: object) -> str:
 
 
 def own_law(estimator: Estimator, family: type[Distribution], parent: type[Distribution]) -> str:
-    """Return why an estimator of ``parent`` does not support its subclass ``family``, which has a law of its own."""
+    """Return the reason why an estimator for ``parent`` does not support ``family``.
+
+    ``family`` is a subclass of ``parent`` with its own sampler or density, so the formulas for ``parent`` do not hold.
+    """
     others = "Reparameterization, ScoreFunction or RLOO" if has_path(family) else "ScoreFunction or RLOO"
     return (
         f"{estimator!r} uses formulas of {parent.__name__}, and q is {family.__name__}, a subclass with its own "
@@ -431,9 +439,9 @@ def _advice(family: type[Distribution]) -> str:
 
 
 def command_line_name(cls: type) -> str:
-    """Return the command-line name of a class: ``MeasureValued`` -> ``measure-valued``, ``RLOO`` -> ``rloo``.
+    """Return the command-line name of a class: its ``command_name``, or else its name in lower case with hyphens.
 
-    If the class has a ``command_name``, the name is this one; otherwise it is made from the class's name.
+    Examples: ``MeasureValued`` becomes ``measure-valued``, and ``RLOO`` becomes ``rloo``.
     """
     given: str = getattr(cls, "command_name", "")
     return given or re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()

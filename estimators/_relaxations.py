@@ -65,21 +65,21 @@ def squash(q: Distribution, z: Tensor, temperature: Tensor | float) -> Tensor:
 
 
 def relaxed(q: Distribution, z: Tensor, temperature: float) -> Tensor:
-    """Return the relaxed sample ``squash(q, z, temperature)``, differentiable in q's logits.
+    """Return the relaxed samples ``squash(q, z, temperature)``, of the shape of z, differentiable in q's logits.
 
-    z must come from ``perturbed``, and may be overwritten.
+    z must be perturbed logits from ``perturbed``; their memory may be overwritten.
     """
     scaled = z if _is_one(temperature) else z.div_(temperature)
     return with_derivative(logits(q), _link(q, scaled, reusable(scaled)), _pull(q, temperature))
 
 
 def race(q: Distribution, n: int, generator: Generator | None) -> Tensor:
-    """Return ``relaxed(q, perturbed(q, n, generator), 1)`` for a categorical q, with one logarithm and no exponential.
+    """Return n Gumbel-softmax samples at temperature 1 of a categorical q, ``[n, *batch, *event]``.
 
-    ``y = (p / E) / sum(p / E)``,  E standard exponential
+    ``y = (p / E) / sum(p / E)``,  E standard exponential, p the probabilities of q
 
-    This is the softmax of logits plus Gumbels, because ``-log E`` is Gumbel. The denominator is finite and not 0,
-    because p sums to 1.
+    This is the softmax of logits plus Gumbel noise, because ``-log E`` is Gumbel, with one logarithm and no
+    exponential. The denominator is finite and not 0, because p sums to 1. The result is differentiable in q's logits.
     """
     p = row_probs(q)
     u = uniform(Size((n, *q.batch_shape, *q.event_shape)), p, generator)

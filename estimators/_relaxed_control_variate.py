@@ -16,7 +16,10 @@ from estimators._rows import one
 
 
 def noisy_logits(q: Distribution, n: int, generator: Generator | None) -> tuple[Tensor, Tensor]:
-    """Return uniforms u, and q's logits plus logistic or Gumbel noise made from u; both ``[n, *batch, *event]``."""
+    """Return uniforms u and perturbed logits z of n samples, both ``[n, *batch, *event]``.
+
+    z are the logits of q, a Bernoulli or OneHotCategorical, plus logistic or Gumbel noise made from u.
+    """
     own = one(logits(q).detach(), q).clamp_min(-1e4)  # an impossible category has -inf, and 0 times inf is NaN
     u = uniform(Size((n, *q.batch_shape, *q.event_shape)), own, generator)
     noise = u.logit() if isinstance(inner(q), Bernoulli) else gumbel_from(u)
@@ -26,12 +29,19 @@ def noisy_logits(q: Distribution, n: int, generator: Generator | None) -> tuple[
 def path_difference(q: Distribution, p: Tensor, x: Tensor, u: Tensor, z: Tensor, slope: Tensor) -> Tensor:
     """Return ``grad c(z) - grad c(z')`` at q's normalised logits for each sample, ``[n, *batch, *event]``.
 
-    ``slope (1 - p) / u``  for a bit x = 1,  slope = dc/dz
+    ``slope (1 - p) / u``  for a bit x = 1
     ``slope p / (1 - u)``  for a bit x = 0
     ``w - p sum w``  for categories,  w_j = exp(z_j - max z) slope_j
 
-    p are the probabilities of q, u and z the results of ``noisy_logits``, x is the discrete outcome of z, and
-    ``z' ~ p(z | x)`` equals z. c is the control variate.
+    c is the control variate. ``z' ~ p(z | x)`` has the value of z, but another derivative in the logits.
+
+    Args:
+        q: a Bernoulli or OneHotCategorical distribution.
+        p: the probabilities of q.
+        x: the discrete outcomes of z.
+        u: the uniforms that ``noisy_logits`` returned.
+        z: the perturbed logits that ``noisy_logits`` returned.
+        slope: dc/dz at z.
     """
     if isinstance(inner(q), Bernoulli):
         other = torch.addcmul(p, x, 1 - 2 * p)  # 1 - p where x is 1, else p
@@ -41,5 +51,8 @@ def path_difference(q: Distribution, p: Tensor, x: Tensor, u: Tensor, z: Tensor,
 
 
 def score_plus_path(weight: Tensor, score: Tensor, factor: Tensor | float, path: Tensor) -> Tensor:
-    """Return ``sum_k weight_k score_k + factor path_k``, ``[*batch, *event]``; ``path`` is overwritten."""
+    """Return ``sum_k weight_k score_k + factor path_k``, ``[*batch, *event]``, summed over n samples.
+
+    ``weight`` is ``[n, *batch]``; ``score`` and ``path`` are ``[n, *batch, *event]``, and ``path`` is overwritten.
+    """
     return over_samples(path.mul_(factor).addcmul_(score, spread(weight, score)))

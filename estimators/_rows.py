@@ -82,9 +82,10 @@ def _source(q: Distribution, group: tuple[str, ...]) -> str | None:
 
 
 def first_parameter(q: Distribution) -> Tensor:
-    """Return the first of q's own parameters, whose dtype and device the others share.
+    """Return the first of q's own parameters, the tensors that q was made from; the others share its dtype and device.
 
-    If q holds none itself, but a network, for example, the result is a number of torch's default dtype and device.
+    If q holds no such tensor, as a distribution around a network may not, the result is a zero of torch's default
+    dtype.
     """
     return next(iter(parameters(q).values()), torch.zeros(()))
 
@@ -131,7 +132,7 @@ def rows(q: Distribution, count: int) -> Distribution:
 
 
 def is_trained(transforms: list[Transform]) -> bool:
-    """Return whether transforms hold a tensor that requires a gradient, also in a list, a module or a function."""
+    """Return whether a tensor in the transforms, also inside a list, a module or a function, requires a gradient."""
     seen: set[int] = set()
     stack: list[Any] = [*transforms]
     while stack:
@@ -238,9 +239,10 @@ _HALF = frozenset((torch.float16, torch.bfloat16))
 
 
 def widened(q: Distribution) -> Distribution:
-    """Return q with half-precision parameters as float32, attached to the originals; q itself if it has none.
+    """Return q with its half-precision parameters converted to float32; the originals stay in the graph.
 
-    A distribution of one's own computes in its own dtype, unless it is a ``Drawable``.
+    If no parameter has half precision, q itself is returned. So is a q of a class that is neither torch's nor a
+    ``Drawable``: it computes in its own dtype.
     """
     base = inner(q)
     held = [value.dtype for value in vars(base).values() if isinstance(value, Tensor)]

@@ -14,7 +14,11 @@ from estimators._rows import one, parameters
 
 
 def count(estimator: Estimator, q: Distribution, limit: int) -> int:
-    """Return the number of joint states of q; raise ``Refusal`` if there are more than ``limit``."""
+    """Return the number of joint states of a Bernoulli or categorical q.
+
+    Raises:
+        Refusal: there are more than ``limit`` states. The message names ``estimator``.
+    """
     variables, classes = _shape(q)
     if variables * math.log(classes) > math.log(limit) * (1 + 1e-12):
         raise Refusal(
@@ -25,7 +29,7 @@ def count(estimator: Estimator, q: Distribution, limit: int) -> int:
 
 
 def support(q: Distribution) -> Tensor:
-    """Return every joint state of q, ``[states, *event]``."""
+    """Return every joint state of a Bernoulli or categorical q, ``[states, *event]``."""
     digits, like = _digits(q), logits(q)
     if isinstance(inner(q), OneHotCategorical):
         x = one_hot(digits, like.shape[-1], like.dtype)
@@ -35,9 +39,10 @@ def support(q: Distribution) -> Tensor:
 
 
 def log_mass(q: Distribution) -> Tensor:
-    """Return the log-probability of every joint state of q, ``[*batch, states]``, without a graph.
+    """Return the log-probability of every joint state of a Bernoulli or categorical q, ``[*batch, states]``; no graph.
 
-    If q was made from probabilities, the result is float64: if several of them are 0, masses are too small for float32.
+    If q was made from probabilities, the result is float64, because float32 cannot hold the mass of a state in which
+    several of these probabilities are 0. If all rows of q are views of one row, the first axis has length 1.
     """
     own = one(logits(q).detach(), q)  # if rows are views of one row, only this is computed: the first axis has length 1
     own = own.double() if "probs" in parameters(q) else own

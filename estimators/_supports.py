@@ -27,17 +27,18 @@ from estimators._transforms import transformed
 
 
 def refuse_unseen(q: Distribution) -> None:
-    """Raise ``UnsupportedFamily`` if a part of the derivative of E_q[f] lies outside q's samples.
+    """Raise ``UnsupportedFamily`` if a score function would miss a part of the derivative of E_q[f].
 
-    An end of q's support may move with a tensor that requires a gradient:
+    This happens in two cases. In the first case, an end a or b of q's support moves with a tensor that requires a
+    gradient:
 
     ``d/dtheta int_a^b f q dx = int_a^b f dq/dtheta dx + f(b) q(b) db/dtheta - f(a) q(a) da/dtheta``
 
-    A score function is the first term alone. Examples are Uniform, the scale of Pareto and a shifted Exponential. An
-    end that exists only in the limit, such as that of a shifted LogNormal, has density 0 and counts for nothing.
+    A score function estimates the first term alone. Examples are Uniform, the scale of Pareto and a shifted
+    Exponential. If q has density 0 at the end, as a shifted LogNormal has, no term is missed.
 
-    A Poisson of rate 0 is always 0, but the derivative is ``f(1) - f(0)``. It is refused unless the rate itself has
-    the derivative 0 in the leaves of its graph, as a dead relu has.
+    In the second case, q is a Poisson of rate 0. All samples are 0, but the derivative in the rate is ``f(1) - f(0)``.
+    A rate of 0 whose own derivative in the leaves of its graph is 0, as behind a dead relu, is allowed.
     """
     if any(_moves(end) for end in _ends(q)):
         raise UnsupportedFamily(

@@ -46,7 +46,10 @@ _IN_STATE_ONLY: list[None] = []
 
 @contextlib.contextmanager
 def differentiated_in_state_only() -> Iterator[None]:
-    """Allow second derivatives in the block. The caller takes them only in parameters of a state, where they hold."""
+    """Allow second derivatives through estimators inside the block.
+
+    They are right in the parameters of a state only, so the caller must take them in no other tensor.
+    """
     _IN_STATE_ONLY.append(None)
     try:
         yield
@@ -227,9 +230,9 @@ class _Joined(Function):
 def joined(value: Tensor, surrogate: Tensor, estimator: object = None) -> Tensor:
     """Return ``value + surrogate``, the loss of an estimator; ``surrogate`` comes from ``inject`` or ``score``.
 
-    If the value has a graph, to tensors that f closes over, then the gradient at these tensors is no function of q's
-    parameters, nor the other way round: such a mixed second derivative raises ``Refusal``, whose message names the
-    estimator.
+    If the value has a graph, the loss passes gradients to tensors that f closes over, too. Autograd does not know how
+    these gradients depend on q's parameters, nor how the surrogate's gradients depend on f's tensors. So a mixed second
+    derivative raises ``Refusal``, whose message names ``estimator``.
     """
     if is_differentiated(value):
         return cast(Tensor, apply(_Joined, estimator, value, surrogate))
@@ -237,7 +240,7 @@ def joined(value: Tensor, surrogate: Tensor, estimator: object = None) -> Tensor
 
 
 def valued(surrogate: Tensor, value: Tensor, estimator: object = None) -> Tensor:
-    """Return ``joined(value, surrogate, estimator)``; if ``value`` has no graph, this takes no addition."""
+    """Return ``joined(value, surrogate, estimator)``, the loss; if ``value`` has no graph, nothing is added up."""
     return joined(value, surrogate, estimator) if is_differentiated(value) else through(value, surrogate, estimator)
 
 
@@ -290,7 +293,7 @@ def _is_ones(t: Tensor) -> bool:
 
 
 def inject(q: Distribution, estimator: object = None, /, **gradients: Tensor) -> Tensor:
-    """Return zeros, ``[*batch]``, that give q's own parameters the gradients passed in: this is to inject a gradient.
+    """Return zeros, ``[*batch]``, whose backward pass gives q's own parameters the gradients passed in.
 
     Own parameters are the tensors that q was made from. In the backward pass, the parameter named ``p`` gets the
     cotangent of the zeros (the gradient of the loss at the zeros) times ``gradients[p]``. A second derivative in a

@@ -20,9 +20,12 @@ class Taylor(NamedTuple):
 
 
 def taylor(estimator: Estimator, f: Integrand, q: Distribution) -> Taylor:
-    """Return the expansion of f at q's mean, without a graph; raise ``NotDifferentiable`` if f has no gradient in x.
+    """Return the second-order expansion of f at the mean of a Normal q, without a graph.
 
     Cost: one evaluation of f, one of its gradient and D Hessian-vector products for D coordinates.
+
+    Raises:
+        NotDifferentiable: f has no gradient in x. The message names ``estimator``.
     """
     x, shape = cast(Normal, inner(q)).loc.detach().unsqueeze(0), Size((*q.batch_shape, q.event_shape.numel()))
 

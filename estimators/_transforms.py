@@ -28,7 +28,7 @@ def tangent_of(t: Tensor) -> Tensor | None:
 def is_differentiated(t: Tensor) -> bool:
     """Return whether t is differentiated, in reverse or in forward mode.
 
-    Below ``vmap``, a tensor does not show whether a transform further out differentiates it, and counts as if it did.
+    Inside ``vmap``, a tensor does not show whether an outer transform differentiates it. The result is then True.
     """
     if transformed() and torch._C._functorch.is_batchedtensor(t):
         return True
@@ -43,7 +43,10 @@ def no_derivatives() -> Iterator[None]:
 
 
 def reusable(t: Tensor) -> Tensor | None:
-    """Return t as the ``out`` of an operation, or None under a transform and in forward mode, where none may write."""
+    """Return t, to be overwritten as the ``out`` of an operation; None where writing is forbidden.
+
+    Writing is forbidden under a transform of torch.func and in forward mode.
+    """
     return None if transformed() or forward_mode() else t
 
 
@@ -53,14 +56,14 @@ def indicator(compare: Callable[..., Tensor], a: Tensor, b: Tensor | float, out:
 
 
 def value_and_slope(f: Callable[[Tensor], Tensor], x: Tensor, learning: bool = False) -> tuple[Tensor, Tensor]:
-    """Return f(x), with its graph, and the gradient of its sum in x, under every transform.
+    """Return f(x), with its graph, and the gradient of the sum of f(x) in x; works under every transform of torch.func.
 
-    Inference mode records no graph: the gradient is 0 there.
+    In inference mode, which records no graph, the gradient is 0.
 
     Args:
         f: the function.
         x: points, without a graph.
-        learning: whether the gradient keeps its graph.
+        learning: whether the gradient keeps its graph, so that it can be differentiated again.
     """
     if torch.is_inference_mode_enabled():
         return f(x), torch.zeros_like(x)
@@ -104,7 +107,7 @@ class Function(torch.autograd.Function):
 
 
 def apply(function: type[Function], *args: Any) -> Any:
-    """Return ``function.apply(*args)``, without its slow preamble if torch neither transforms nor compiles."""
+    """Return ``function.apply(*args)``; skip torch's slow preamble unless torch.func or torch.compile is active."""
     if transformed() or torch.compiler.is_compiling():
         return function.apply(*args)  # type: ignore[no-untyped-call]
     direct: Any = super(torch.autograd.Function, function)

@@ -84,7 +84,7 @@ class Bound(Checked):
 
 
 def needed(estimator: Estimator, f: Integrand, q: Distribution) -> Bound:
-    """Return f; raise ``Refusal`` unless it is a ``Bound`` over q whose number of particles the estimator can use."""
+    """Return f if it is a ``Bound`` over q whose number of particles the estimator supports; else raise ``Refusal``."""
     if not isinstance(f, Bound) or f.q is not q:
         raise Refusal(
             f"{estimator!r} needs a Bound over the q that it is called with (got "

@@ -29,7 +29,7 @@ class Drawable(Distribution, abc.ABC):
         raise NotImplementedError(f"{type(self).__name__} has no reparameterized sampler.")
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor] | None:
-        """Return ``sum_k weight_k grad log q(x_k)`` by parameter name; None lets autograd compute the sum.
+        """Return ``sum_k weight_k grad log q(x_k)``, ``[*batch, ...]``, by parameter name; None leaves it to autograd.
 
         Args:
             x: samples, ``[n, *batch, *event]``.

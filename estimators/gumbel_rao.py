@@ -71,7 +71,7 @@ class GumbelRao(Estimator):
 
 
 def perturbed_given(x: Tensor, q: Distribution, theta: Tensor, inner_draws: int, generator: Generator | None) -> Tensor:
-    """Return perturbed logits (logits plus noise), drawn given that their outcome is x.
+    """Return perturbed logits (logits plus noise), drawn under the condition that their discrete outcome is x.
 
     Args:
         x: samples of q, bits or one-hot vectors, ``[n, *batch, *event]``.

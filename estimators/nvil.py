@@ -19,7 +19,7 @@ from estimators._surrogate import joined
 
 
 class LearnedBaseline(State):
-    """State of NVIL, what it has learned: a moving average of the value plus a network of one hidden layer."""
+    """State of NVIL, a learned baseline: a moving average of the value plus a network of one hidden layer."""
 
     hidden: ClassVar[int] = 32
     in_units_of_f: ClassVar[tuple[str, ...]] = ("outer",)

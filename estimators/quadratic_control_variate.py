@@ -17,13 +17,13 @@ from estimators._surrogate import inject_at
 
 
 class Quadratic(State):
-    """State of QuadraticControlVariate, learned by ``adapt``: slope b and curvature B of a quadratic around q's mean.
+    """State of QuadraticControlVariate: slope b and curvature B of a quadratic in D coordinates around the mean of q.
 
     ``B = diag(d) + U diag(w) U^T``
 
-    The parameters are ``slope`` (b, ``[D]``), ``diagonal`` (d, ``[D]``), ``weights`` (w, ``[rank]``) and ``factors``
-    (U, ``[D, rank]``). U starts at random; b, d and w start at 0. The quadratic is in D coordinates. All batch elements
-    share one quadratic.
+    The parameters, which ``adapt`` trains, are ``slope`` (b, ``[D]``), ``diagonal`` (d, ``[D]``), ``weights`` (w,
+    ``[rank]``) and ``factors`` (U, ``[D, rank]``). U starts at random; b, d and w start at 0. All batch elements share
+    one quadratic.
     """
 
     in_units_of_f: ClassVar[tuple[str, ...]] = ("slope", "diagonal", "weights")
@@ -42,7 +42,7 @@ class Quadratic(State):
         return self.diagonal * d + (d @ self.factors * self.weights) @ self.factors.T
 
     def trace(self) -> Tensor:
-        """Return the diagonal of the curvature matrix, ``[D]``."""
+        """Return the diagonal of the curvature matrix B, ``[D]``, whose sum is the trace."""
         return self.diagonal + self.factors.square() @ self.weights
 
 

@@ -25,9 +25,9 @@ class UnorderedSet(Estimator):
 
     A state is a joint value of q's variables. P(S) is the probability of drawing the set S of states without
     replacement; S - s is S without the state s, and "without s" means from a q that lacks s. Unbiased. Exact if n
-    covers all states. P(S), a sum over the orders of drawing S, takes one pass over its 2^n subsets, in logarithms of
-    positive terms. f may be a black box. Cost: n evaluations of f. If there are more than 4,096 states, ``Refusal`` is
-    raised; if there are fewer than n, all are taken.
+    covers all states. P(S) is a sum over the orders of drawing S, computed in one pass over the 2^n subsets of S. f may
+    be a black box. Cost: n evaluations of f. If there are more than 4,096 states, ``Refusal`` is raised; if there are
+    fewer than n, all are taken.
 
     Args:
         n: number of states, 2 to 10.

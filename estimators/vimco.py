@@ -31,7 +31,7 @@ class VIMCO(Estimator):
 
     Args:
         n: number of samples, each a whole set of particles.
-        mean: the kind of mean of the other weights in L_-k, "geometric" or "arithmetic"; for two particles they are
+        mean: the kind of mean of the other weights in L_-k, "geometric" or "arithmetic"; for two particles both are
             equal.
 
     Reference: Mnih & Rezende 2016 ("Variational inference for Monte Carlo objectives"), section 2.5.

@@ -77,15 +77,16 @@ class ReparameterizedVonMises(Drawable, VonMises):
 
 
 def speed(turn: Tensor, concentration: Tensor) -> Tensor:
-    """Return dx/dconcentration, of the shape of ``turn``, at ``turn``, the angle from loc in radians.
+    """Return the derivative of von Mises samples x in the concentration, in radians, of the shape of ``turn``.
 
     ``dx/dconcentration = -F'(x) / q(x)``
     ``F'(x) = int_0^x (cos t - A) q(t) dt``
     ``F'(x) = -int_x^pi (cos t - A) q(t) dt``
 
-    x is the turn, q its density, F' the derivative of its distribution function in the concentration, and A the mean of
-    cos t under q. The two integrals for F' are equal, as the integral over [0, pi] is 0. The first is used for x below
-    arccos A, the second above it: there the integrand has one sign and never overflows.
+    Here x is ``turn``, the angle of a sample from loc in radians, and q the density of this angle. F' is the derivative
+    of its distribution function in the concentration, and A the mean of cos t under q. The two integrals for F' are
+    equal, as the integral over [0, pi] is 0. The first is used for x below arccos A, the second above it: there the
+    integrand has one sign and never overflows.
     """
     x, k = turn.abs().double(), concentration.double()
     spread = 1 - torch.special.i1e(k) / torch.special.i0e(k)  # 1 - A
