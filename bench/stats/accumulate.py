@@ -21,7 +21,8 @@ class Accumulator:
     is the number of gradients so far that were NaN, infinite or too large to square.
 
     Args:
-        groups: number of coordinates of each parameter tensor by its name, in the order of flattening.
+        groups: number of coordinates of each parameter tensor, by name. A gradient is the flattened tensors in this
+            order.
         replicates: number of gradients in the run, rounded up to whole draws (batches).
         centre: the vector `[size]`, with `size` coordinates in all groups, that was subtracted from the gradients of
             every block.
@@ -46,11 +47,11 @@ class Accumulator:
         self._T = self._Q = 0.0
 
     def add(self, partial: Partial) -> None:
-        """Add the partial sums of the next blocks, groups of gradients that are summed together.
+        """Add the partial sums of the next blocks of the run. A block is a group of gradients that are summed together.
 
         Raises:
-            ValueError: the blocks are out of order, or do not fit the run: its size, its number of gradients, or
-                `exact`.
+            ValueError: the blocks are out of order, or do not fit the run: its number of coordinates, its number of
+                gradients, or the presence of an exact gradient.
         """
         if partial.index != self._next:
             raise ValueError(f"expected block {self._next}, got block {partial.index}: add the blocks in order.")
@@ -186,7 +187,10 @@ def _tops(partial: Partial) -> dict[str, Array]:
 
 
 class Largest:
-    """The `count` largest of all values added so far. The kept values are sorted only now and then."""
+    """The `count` largest of all values added so far.
+
+    Added values are sorted only now and then, so adding is cheap.
+    """
 
     def __init__(self, count: int) -> None:
         self.count, self.held, self.least = count, 0, -np.inf

@@ -32,7 +32,10 @@ class PrecisionTarget:
 
 
 def look_schedule(maximum: int, first: int = 1000) -> list[int]:
-    """Return the numbers of replicates at which to check the precision: `first·2^k` below `maximum`, then `maximum`."""
+    """Return the numbers of replicates at which a pilot run checks its precision, in ascending order.
+
+    The numbers are `first·2^k` below `maximum`, then `maximum`. Raises ValueError if an argument is below 1.
+    """
     if maximum < 1 or first < 1:
         raise ValueError(f"looks need at least one replicate (got first={first}, maximum={maximum}).")
     looks = []
@@ -53,10 +56,10 @@ def half_width(summary: Summary) -> float:
 
 
 def is_precise(summary: Summary, target: float) -> bool:
-    """Tell whether a variance is known with the precision `target`, a relative half-width.
+    """Return whether a run's variance is known with the relative half-width `target`.
 
-    The relative half-width of its interval must be at most `target`, and its tail index below 1/2 or None (a discrete
-    tail).
+    Two conditions must hold: the half-width of the variance's interval, divided by the variance, is at most `target`;
+    and the tail index of the squared norms is below 1/2, or None because the tail is discrete.
     """
     return half_width(summary) <= target and (summary.khat is None or summary.khat < 0.5)
 
@@ -65,8 +68,8 @@ def planned_replicates(pilot: Summary, target: float) -> int:
     """Return the number of replicates that a fresh run needs for the relative half-width `target`, at least 1000.
 
     The number is `1.2 R (h/target)²`, for a pilot (a run made only to plan another) of R replicates whose variance has
-    the relative half-width h. h includes the effect of skewness and tail. If the pilot's h is infinite, the standard
-    error of ln V̂ times the normal quantile is used instead.
+    the relative half-width h. h includes the effect of skewness and tail. If h is infinite, the standard error of the
+    logarithm of the variance, times the normal quantile, takes its place.
 
     Source: Stein (1945), Annals of Mathematical Statistics 16:243, for planning in two stages.
     """
@@ -79,7 +82,10 @@ def planned_replicates(pilot: Summary, target: float) -> int:
 
 
 def spend(alpha: float, looks: int) -> float:
-    """Return α/looks (Bonferroni): if each of `looks` tests has this level, all of them together have the level α."""
+    """Return `alpha/looks`, the level of each of several tests that together have the level `alpha` (Bonferroni).
+
+    `looks` is their number: one test at each look at the data of a run. Raises ValueError if it is below 1.
+    """
     if looks < 1:
         raise ValueError(f"there must be at least one look (got {looks}).")
     return alpha / looks
@@ -88,8 +94,15 @@ def spend(alpha: float, looks: int) -> float:
 def confidence_sequence_radius(sd: float, n: int, alpha: float = 0.05, rho: float = 0.05) -> float:
     """Return the half-width of an asymptotic confidence sequence for a mean: intervals that hold for all n at once.
 
-    The half-width is `σ̂ √(2(nρ² + 1)/(n²ρ²) · ln(√(nρ² + 1)/α))` at `n`, with σ̂ = `sd`, the standard deviation of one
-    value. ρ, the argument `rho`, determines the n at which the sequence is narrowest.
+    For the first n values, whose standard deviation is σ̂, the half-width is::
+
+        σ̂ √(2(nρ² + 1)/(n²ρ²) · ln(√(nρ² + 1)/α))
+
+    Args:
+        sd: σ̂, the standard deviation of one value.
+        n: the number of values so far.
+        alpha: α, the probability that an interval misses the mean for any n.
+        rho: ρ, which determines the n at which the sequence is narrowest.
 
     Source: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2024), Annals of Statistics 52:2613.
     """

@@ -22,9 +22,10 @@ Fields = dict[str, object]
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The gradient `[size]` to compare a run with: exact up to an error of norm `error`, or a `reference`'s mean.
+    """The gradient `[size]` that a run's mean gradient is compared with.
 
-    A reference is a measured gradient that stands in for an unknown exact one.
+    It is either an exact gradient, whose error has a norm of at most `error`, or the mean of a `reference`: a measured
+    gradient that stands in for an unknown exact one.
     """
 
     gradient: Array
@@ -33,13 +34,13 @@ class Target:
 
     @cached_property
     def norm(self) -> float:
-        """Norm of the gradient to compare with."""
+        """The Euclidean norm of the gradient."""
         return float(np.linalg.norm(self.gradient))
 
     def distance(self, sums: Sums) -> Array:
-        """Return a run's mean gradient minus the target, `[size]`.
+        """Return a run's mean gradient minus the target's gradient, `[size]`.
 
-        There is no cancellation if the target is the point that was subtracted from all gradients, `sums.centre`.
+        No digits cancel if the target is the point that was subtracted from all gradients of the run, `sums.centre`.
         """
         return sums.coordinate.mean + (sums.centre - self.gradient)
 
@@ -103,10 +104,10 @@ def _tests(total: Total, delta: Array, T: float, reference: Reference | None) ->
 
 
 def error_fields(total: Total, target: Target, *, confidence: float) -> Fields:
-    """Return a summary's fields on gain, cosine, alignment and mean squared error (minus the reference's noise).
+    """Return the fields of a run's summary that are about gain, cosine, alignment and mean squared error.
 
-    `total` describes the run, `target` is the gradient to compare the run with. A reference is a measured gradient that
-    stands in for an unknown exact one.
+    `total` describes the run, `target` is the gradient to compare the run with. If the target is a reference (a
+    measured gradient that stands in for an unknown exact one), its noise is subtracted from the mean squared error.
     """
     sums = total.sums
     out: Fields = {}

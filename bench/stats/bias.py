@@ -39,7 +39,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class BiasTests:
-    """p-values of tests for a bias. `p_bias` combines the other three. None: a test does not apply."""
+    """p-values of three tests of "no bias", and their combination `p_bias`; None if a test does not apply.
+
+    `p_max` is from the most significant coordinate of the gradient, `p_sum` from the sum over all coordinates, and
+    `p_projection` from the component along the exact gradient.
+    """
 
     p_bias: float
     p_max: float
@@ -48,10 +52,11 @@ class BiasTests:
 
 
 def squared_bias(delta_norm: float, variance: float, replicates: int, reference: Reference | None = None) -> float:
-    """Return an unbiased estimate of the bias's squared norm, `delta_norm² − variance/replicates`. It can be negative.
+    """Return an unbiased estimate of the squared norm of the bias, `delta_norm² − variance/replicates`.
 
-    `delta_norm` is the distance of the mean gradient from the exact one. If a `reference`, a measured gradient, takes
-    the place of the exact gradient, its variance/replicates is subtracted too.
+    The estimate may be negative. `delta_norm` is the distance of the mean gradient from the exact one, and `variance`
+    the total variance of one gradient. If a `reference`, a measured gradient, takes the place of the exact one, the
+    reference's variance/replicates is subtracted too.
     """
     T = delta_norm**2 - variance / replicates
     return T if reference is None else T - reference.variance / reference.replicates
@@ -78,13 +83,12 @@ def noise_terms(trace_square: float, replicates: int, reference: Reference | Non
 
 
 def bias_upper(delta_norm: float, T: float, A: float, C: float, z: float) -> float:
-    """Return an upper confidence bound of the norm of the bias b. `z` is the quantile that belongs to its level.
+    """Return an upper confidence bound of the norm of the bias b. `z` is the quantile for the level of the bound.
 
     The bound holds for every direction of b, and for any number of coordinates and replicates. `T` estimates ‖b‖², with
     `Var T ≤ A + C ‖b‖²`. `delta_norm` is ‖δ‖, the distance of the mean gradient from the exact one. The bound is the
-    smaller of `‖δ‖ + z √(C/4)`, which follows from ‖δ‖ ≥ δ·b/‖b‖, and √max(u, 0), with u the larger root of
-    `u − T = z √(A + C u)`. Both bounds come from lower-tail tests of one statistic, so their minimum needs no
-    correction.
+    smaller of `‖δ‖ + z √(C/4)`, which follows from ‖δ‖ ≥ δ·b/‖b‖, and √max(u, 0), with u the larger root of `u − T = z
+    √(A + C u)`. Both bounds come from lower-tail tests of one statistic, so their minimum needs no correction.
     """
     u1 = delta_norm + z * sqrt(C / 4)
     u2 = T + z * z * C / 2 + z * sqrt(max(A + C * T + (z * C) ** 2 / 4, 0.0))
@@ -92,7 +96,7 @@ def bias_upper(delta_norm: float, T: float, A: float, C: float, z: float) -> flo
 
 
 def bias_lower(T: float, A: float, C: float, z: float) -> float:
-    """Return a lower confidence bound of the norm of the bias b. `z` is the quantile that belongs to its level.
+    """Return a lower confidence bound of the norm of the bias b. `z` is the quantile for the level of the bound.
 
     `T` estimates ‖b‖², with `Var T ≤ A + C ‖b‖²`. The bound is √u, and u solves `T − u = z √(A + C u)`. If there is no
     solution (T ≤ z √A), the bound is 0.
@@ -104,15 +108,19 @@ def bias_lower(T: float, A: float, C: float, z: float) -> float:
 
 
 def scalar_limits(delta: float, values: Shape, confidence: float) -> tuple[float, float]:
-    """Return one-sided limits at `confidence` of a scalar bias estimated by `delta`: the wider of t and Hall limits."""
+    """Return the lower and the upper one-sided confidence limit of the bias of a gradient with one coordinate.
+
+    `delta` is the mean gradient minus the exact one, `values` the shape of the series of gradients, and `confidence`
+    the level of each limit. Each limit is the more cautious one of Student's t and Hall's transform.
+    """
     interval = mean_interval(delta, values, confidence=2 * confidence - 1)
     return interval.low, interval.high
 
 
 def bias_df(cv2: float, replicates: int) -> float:
-    """Return the degrees of freedom of the bias bounds: clip(2R/max(cv², 1e-9), 1, R − 1), for R replicates.
+    """Return the degrees of freedom for the bounds of the bias: clip(2R/max(cv², 1e-9), 1, R − 1), for R replicates.
 
-    `cv2` is variance/mean² of the squared norms of the gradients.
+    `cv2` is variance/mean² of the squared norms of the centred gradients.
     """
     return clip(2 * replicates / max(cv2, 1e-9), 1, replicates - 1)
 
@@ -194,9 +202,10 @@ def two_sample_sum_test(T: float, A: float) -> float:
 
 
 def combine(p_max: float, p_sum: float | None, p_projection: float | None, size: int) -> BiasTests:
-    """Return the tests with `p_bias = 3 min(p_max, p_sum, p_projection)`, at most 1; for `size` 1, p_bias is p_max.
+    """Return the three p-values with their combination `p_bias = 3 min(p_max, p_sum, p_projection)`, at most 1.
 
-    `size` is the number of coordinates of the gradient.
+    None among the three is left out of the minimum. `size` is the number of coordinates of the gradient; if it is 1,
+    p_bias is p_max.
     """
     if size == 1:
         return BiasTests(p_max, p_max, p_sum, p_projection)
@@ -205,7 +214,11 @@ def combine(p_max: float, p_sum: float | None, p_projection: float | None, size:
 
 
 def rounding(variance: float, mean_norm: float, dtype: str, exact_error: float) -> float:
-    """Return the distance that rounding explains: `1e-6 √(variance + mean_norm²)` (float64: 1e-12) + `exact_error`."""
+    """Return the distance between a mean gradient and the exact one that rounding alone may cause.
+
+    The distance is `ε √(variance + mean_norm²) + exact_error`, with ε = 1e-6 for float32 and 1e-12 for float64.
+    `exact_error` is the norm of the error of the exact gradient.
+    """
     return ROUNDING[dtype] * sqrt(variance + mean_norm**2) + exact_error
 
 
@@ -239,6 +252,10 @@ def verdict(*, p_bias: float, alpha: float, lower: float, upper: float, allowed:
 
 
 def replicates_needed(upper: float, allowed: float, replicates: int) -> float:
-    """Return `replicates (upper/allowed)²`: about how many lower the bound to `allowed` if there is no bias."""
+    """Return about how many replicates lower the upper bound of the bias to `allowed`: `replicates (upper/allowed)²`.
+
+    `upper` is the bound from the present `replicates`. The estimate holds if there is no bias; it is infinite if
+    `allowed` is 0.
+    """
     ratio = upper / allowed if allowed > 0 else inf
     return replicates * (ratio * ratio)

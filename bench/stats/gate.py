@@ -67,7 +67,7 @@ class CellTest:
 
 
 def is_heavy(khat: float | None) -> bool:
-    """Tell whether a tail index is so large (0.7 or more) that only a truncated variance can be compared."""
+    """Return whether a tail index is at least 0.7, so that only a truncated variance can be compared; None is not."""
     return khat is not None and khat >= HEAVY_TAIL_INDEX
 
 
@@ -85,10 +85,11 @@ def baseline_replicates(cv2: float) -> int:
 
 
 def replicates_for_power(cv2: float, growth: float, margin: float) -> float:
-    """Return the number of replicates with which the second stage detects a relative `growth` of the variance.
+    """Return the number of replicates with which the gate's second stage detects a relative `growth` of a variance.
 
-    The number is `34 cv²/ln²((1 + growth)/(1 + margin))`, for a power of 0.9 over 200 cells (estimators on objectives)
-    at α = 1e-3, with cv² of the squared norms. Raises ValueError if the growth is within the margin.
+    The number is `34 cv²/ln²((1 + growth)/(1 + margin))`; cv² is variance/mean² of the squared norms, and `margin` the
+    growth that is tolerated. The power is then 0.9 over 200 cells (estimators on objectives) at α = 1e-3. Raises
+    ValueError if the growth is within the margin.
     """
     if growth <= margin:
         raise ValueError(f"growth within the margin is never detected (got growth {growth}, margin {margin}).")
@@ -143,13 +144,21 @@ def _standard_error(c2: float, rho: float, R0: int, R1: int) -> float:
 def smallest_change(
     base: GateCell, *, screening: int, confirming: int, margin: float, cells: int, alpha: float, power: float = 0.9
 ) -> float | None:
-    """Return the smallest growth of the variance that both stages find with this power; None if there is no test.
+    """Return the smallest relative growth of a variance that both stages of the gate find with probability `power`.
 
-    The growth is relative; the second stage tolerates `margin`. `screening` and `confirming` are the replicates of the
-    two stages, and `cells` is the number of cells (estimators on objectives) over which the second stage's level
-    `alpha` is corrected. Squared norms of gradients are assumed to be distributed like those in the baseline, the
-    accepted statistics, up to their scale. Of the plain and the truncated test, the more sensitive one counts; if both
-    are made, each has half the level.
+    None means that there is no test. The gate flags a cell (an estimator on an objective) in a cheap first stage, and
+    confirms the growth in a second one. Squared norms of gradients are assumed to be distributed like those in the
+    baseline, up to their scale. Of the plain and the truncated test, the more sensitive one counts; if both are made,
+    each has half the level.
+
+    Args:
+        base: the accepted statistics of the cell, from the baseline.
+        screening: replicates of the first stage.
+        confirming: replicates of the second stage.
+        margin: the relative growth that the second stage tolerates.
+        cells: number of cells over which the level of the second stage is corrected.
+        alpha: level of the second stage over all cells.
+        power: the probability with which the growth is found.
     """
     if base.variance == 0:
         return None
@@ -179,14 +188,22 @@ def smallest_bias(
     alpha: float,
     power: float = 0.9,
 ) -> float:
-    """Return the smallest error of a gradient's scale that both stages find with this power, relative to the gradient.
+    """Return the smallest error of a gradient's scale that both stages of the gate find with probability `power`.
 
-    A scale of 1.03 has an error of 0.03: the mean is 1.03 times the exact gradient. `error` is the standard error of
-    the measured scale in a run of R = `replicates`. `screening` and `confirming` are the replicates of the two stages,
-    and `cells` the number of cells (estimators on objectives) over which the second stage's level `alpha` is corrected.
-    The test of the scale is one of three, each at a third of the level, unless the gradient has `size` 1. The kurtosis
-    in this test is taken to be 1 + `cv2` of the squared norms, but at least the kurtosis 3 of the normal distribution:
-    for size 1, this is exact.
+    A scale of 1.03 has an error of 0.03: the mean is 1.03 times the exact gradient. The test of the scale is one of
+    three, each at a third of the level, unless the gradient has one coordinate. The kurtosis in this test is taken to
+    be 1 + `cv2`, but at least 3, that of the normal distribution; for one coordinate this is exact.
+
+    Args:
+        error: standard error of the scale that was measured with ``replicates``.
+        replicates: number of replicates behind ``error``.
+        cv2: variance/mean² of the squared norms of the gradients.
+        size: number of coordinates of the gradient.
+        screening: replicates of the first stage, which flags cells (estimators on objectives).
+        confirming: replicates of the second stage, which confirms the error.
+        cells: number of cells over which the level of the second stage is corrected.
+        alpha: level of the second stage over all cells.
+        power: the probability with which the error is found.
     """
     tests, kurtosis = 1 if size == 1 else 3, max(3.0, 1 + cv2)
     found = []
@@ -229,7 +246,7 @@ def _tail_note(base: GateCell, new: GateCell) -> str:
 
 
 def is_stale(base: GateCell, new: GateCell, margin: float, alpha: float) -> bool:
-    """Tell whether the new variance is significantly below the baseline's variance divided by 1 + margin.
+    """Return whether the new variance is significantly below the baseline's variance divided by 1 + margin.
 
     `alpha` is the level of the test. A stale baseline (one whose accepted variance is too high) causes a notice, never
     a failure.

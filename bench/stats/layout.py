@@ -22,20 +22,21 @@ def above_quantile(n: int) -> int:
 
 
 def kept_values(replicates: int) -> int:
-    """Return how many squared norms w a run keeps: its tail and the threshold, or the largest 1 % if that is more.
+    """Return how many of the largest squared norms w a run keeps, for its tail fit and the 99 % quantile of w.
 
-    Up to 4e5 replicates, the kept values give the 99 % quantile of w and the variance truncated there in a single run.
+    The tail fit needs its values and the threshold below them. Up to 4e5 replicates, the largest 1 % are kept if they
+    are more: they give the 99 % quantile, and the variance truncated there, in a single run.
     """
     covered = above_quantile(replicates) if replicates <= COVERED_REPLICATES else 0
     return max(tail_length(replicates), covered) + 1
 
 
 def kept_in_block(kept: int, rows: int, replicates: int) -> int:
-    """Return how many largest values a block of `rows` gradients hands over to a run that keeps `kept` values.
+    """Return how many of its largest values a block of `rows` gradients hands to a run that keeps `kept` of its values.
 
-    Blocks are independent and identically distributed, so the number of the run's largest values that fall into one
-    block is binomial, with mean s = kept·rows/replicates. The number exceeds s + 12 √s + 64 with a probability below
-    1e-20.
+    Blocks are independent and identically distributed, so the number of the run's largest values in one block is
+    binomial with the mean s = kept·rows/replicates. The result is s + 12 √s + 64, rounded up, but at most `rows` and
+    `kept`. The number exceeds this with a probability below 1e-20.
     """
     share = kept * rows / replicates
     return min(rows, kept, ceil(share + 12 * sqrt(share) + 64))

@@ -8,21 +8,34 @@ from bench.stats.series import Array, Moments
 
 @dataclass(frozen=True, eq=False)
 class Partial:
-    """The partial sums of successive blocks of `rows` gradients each. Plain float64 numpy data, cheap to pickle.
+    """The partial sums of successive blocks of gradients, as float64 numpy data that are cheap to pickle.
 
-    A block is a group of gradients that are summed together. `index` is the number of the first block. `means`
-    `[blocks, size]` are the mean gradients of the blocks minus the centre. `coordinate` has the moments of all
-    gradients minus the centre, with M3 and M4 only if index < 32. `w` is the series `rows/(rows−1) ‖g_r − ḡ‖²`, with
-    g_r a gradient and ḡ the mean of its block; its mean estimates the total variance without bias. `w_top` has the
-    largest w, and `block_w` `[blocks]` the sum of w in each block. `group_w`, `group_top` and `block_group_w` hold the
-    moments, largest values and sums for the w of each parameter tensor; all three are empty if there is only one
-    tensor. `truncated` is the series min(w, `truncate_at`). `traces` are estimates of tr Σ², with Σ the covariance of
-    one gradient. `sample` holds some w if `w_top` does not reach down to the 99 % quantile.
+    A block is a group of gradients that are summed together. g_r is a gradient, ḡ the mean of its block, and g* the
+    exact gradient. w is the series `rows/(rows − 1) ‖g_r − ḡ‖²`, whose mean estimates the total variance without bias.
 
-    If there is an exact gradient g*, `error` is the series `‖g_r − g*‖²`, `projection` is `g*·(g_r − g*)/‖g*‖²`, and
-    `cosine` is `cos(g_r, g*)`. `zero_rows` counts the gradients of norm 0, whose cosine is taken as 0. `nonfinite`
-    counts the gradients that are not finite. If the blocks are not `tracked`, `group_w`, `error`, `projection` and
-    `cosine` are missing, and `w` and `truncated` lack M3 and M4.
+    Args:
+        index: number of the first block.
+        rows: number of gradients in each block.
+        means: mean gradients of the blocks minus the centre, `[blocks, size]`.
+        coordinate: moments of all gradients minus the centre; M3 and M4 only if ``index`` < 32.
+        w: moments of w.
+        w_top: the largest w, in descending order.
+        block_w: sum of w over each block, `[blocks]`.
+        traces: estimates of tr Σ², with Σ the covariance of one gradient.
+        tracked: whether the series are kept value by value. If False, ``group_w``, ``error``, ``projection`` and
+            ``cosine`` are missing, and ``w`` and ``truncated`` lack M3 and M4.
+        nonfinite: number of gradients that are not finite.
+        block_group_w: sum over each block of the w of each parameter tensor; empty if there is only one tensor.
+        group_w: moments of the w of each parameter tensor; empty if there is only one.
+        group_top: largest w of each parameter tensor; empty if there is only one.
+        error: moments of ‖g_r − g*‖²; None if there is no exact gradient.
+        error_top: the largest ‖g_r − g*‖², in descending order.
+        projection: moments of g*·(g_r − g*)/‖g*‖².
+        cosine: moments of cos(g_r, g*).
+        zero_rows: number of gradients of norm 0, whose cosine is taken as 0.
+        truncated: moments of min(w, ``truncate_at``).
+        truncate_at: the cut; None if nothing is truncated.
+        sample: some w, if ``w_top`` does not reach down to the 99 % quantile; else None.
     """
 
     index: int

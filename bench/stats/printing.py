@@ -9,7 +9,10 @@ NONE = "–"
 
 
 def decimals_for(error: float) -> int:
-    """Return the decimal places at which `error` shows one significant digit, or two if the first is a 1."""
+    """Return the number of decimal places that shows `error` with one significant digit, or two if the first is a 1.
+
+    A negative number of places stands for whole tens (−1), hundreds (−2) and so on.
+    """
     place = floor(log10(error))
     leading = round(error / 10.0**place, 6)
     return -place + (1 if leading < 1.95 else 0)
@@ -33,7 +36,10 @@ def format_bound(value: float, direction: Callable[[float], int]) -> str:
 
 
 def format_interval(low: float | None, high: float | None) -> str:
-    """Return `[low, high]` rounded outwards at the first digit of a quarter of its width; `[low, ∞)` if unbounded."""
+    """Return an interval as text: `[low, high]`, or `[low, ∞)` if `high` is None or infinite; a dash if `low` is None.
+
+    Both ends are rounded outwards, at the leading digit of a quarter of the width.
+    """
     if low is None:
         return NONE
     if high is None or not isfinite(high):
@@ -47,10 +53,10 @@ def format_interval(low: float | None, high: float | None) -> str:
 
 
 def format_estimate(value: float | None, low: float | None, high: float | None) -> str:
-    """Return `value ± half-width`, or `value [low, high]` for a lopsided interval; `≥ low` if that is all there is.
+    """Return an estimate as text: `value ± half-width`, `value [low, high]`, or `≥ low` if `value` is None.
 
-    An interval is lopsided if `value` is more than a fifth of the half-width away from the middle. If there is no upper
-    limit, the interval is `[low, ∞)`.
+    The second form is for a lopsided interval, in which `value` is more than a fifth of the half-width away from the
+    middle. If there is no upper limit, this form is `value [low, ∞)`.
     """
     if low is None:
         return format_number(value)

@@ -43,7 +43,7 @@ def across_seeds(values: Array, confidence: float = 0.95) -> SeedSummary:
 
 
 def level(runs: int, confidence: float = 0.95) -> float:
-    """Return the probability that the interval of ``across_seeds`` contains the median of the runs' distribution."""
+    """Return the probability that the order-statistic interval of `runs` results contains the median of their law."""
     from scipy.special import bdtr
 
     return 1 - 2 * float(bdtr(median_rank(runs, confidence) - 1.0, runs, 0.5))

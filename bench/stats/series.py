@@ -124,7 +124,7 @@ def from_powers(n: int, powers: Array, unit: ArrayLike = 1.0) -> Array:
 
 
 def each(m: Moments) -> Iterator[Moments]:
-    """Yield the moments of each scalar series in an array of series."""
+    """Yield the moments of each scalar series in `m`, whose arrays have one entry per series along the first axis."""
     powers = [m.M2] if m.M3 is None or m.M4 is None else [m.M2, m.M3, m.M4]
     for mean, *values in zip(m.mean, *powers, strict=True):
         yield Moments(m.n, mean, *values)
@@ -158,7 +158,7 @@ def shaped(whole: Moments, part: Moments) -> Moments:
 
 
 def is_constant(m: Moments) -> NDArray[np.bool_]:
-    """Tell for each series whether it varies by no more than rounding: `M2 <= 1e-24 n mean²`."""
+    """Return, for each series, whether it varies by no more than rounding: `M2 <= 1e-24 n mean²`."""
     return np.asarray(1e-24 * m.n * m.mean**2 >= m.M2)
 
 

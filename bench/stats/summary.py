@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Word(StrEnum):
-    """A word in a record. It equals its text, and is printed and stored as its text."""
+    """A word in a record, such as a status. It is equal to its text, and is printed and stored as its text."""
 
     def __repr__(self) -> str:
         return repr(self.value)
@@ -61,24 +61,61 @@ OPEN = (Status.FEW_FOR_TAIL, Status.RARE_LARGE_VALUES, *HEAVY)
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything known about one estimator on one objective, as flat plain data. None: a value is unknown or undefined.
+    """Everything known about one estimator on one objective, as plain data. None: a value is unknown or undefined.
 
-    Variance: `variance` is V, the trace of the covariance Σ of one gradient, with limits `variance_low` and
-    `variance_high`. `variance` is None if `status` is in `HEAVY`. `variance_high` is None if there is no finite upper
-    limit, and always if `status` is in `OPEN`.
-    `cv2` (variance/mean²), `skewness`, `kurtosis`, `nu` (degrees of freedom) and the tail index `khat` (None: discrete
-    tail) describe w, the squared norms whose mean is V. `se_log` is the standard error of ln V and `rho` is tr Σ²/V².
-    If V = 0, `unseen` bounds the probability that another gradient differs.
+    V is the total variance: the trace of the covariance Σ of one gradient g, and the mean of w, the squared distance of
+    g from the mean gradient. A field that ends in ``_low`` or ``_high`` is a confidence limit at the level
+    ``confidence``.
 
-    Bias: `bias_norm` is the distance of the mean gradient from the exact one, noise included. `bias_squared` is an
-    unbiased estimate of the bias's squared norm, so it may be negative. `bias_bound` is an upper bound of the bias's
-    norm at the level `confidence`, and `bias_low` a lower bound, which is 0 unless the test finds a bias.
-
-    `gain` is the fraction of the exact gradient that the mean gradient recovers. `cosine` is the mean cosine of a
-    gradient and the exact one, and `alignment` the cosine of the mean gradient and the exact one, corrected for noise.
-    `cosine` and `zero_rows`, the number of gradients that are 0, cover the first `followed` replicates. `cut` is the
-    99 % quantile of w; `truncated_mean` and `truncated_cv2` are the mean and cv² of min(w, `truncated_at`). `groups`
-    has the size, variance, status and distance from the exact gradient of each parameter tensor.
+    Args:
+        replicates: number of gradients.
+        size: number of coordinates of a gradient.
+        blocks: number of groups of gradients that were summed together.
+        confidence: level of the intervals and bounds.
+        tolerance: the relative bias that counts as unbiased.
+        dtype: dtype of the gradients.
+        variance: V; None if ``status`` is in `HEAVY`. The upper limit is None if ``status`` is in `OPEN` or the limit
+            is infinite.
+        se_log: standard error of ln V.
+        cv2: variance/mean² of w.
+        skewness: skewness of w.
+        kurtosis: kurtosis of w.
+        nu: degrees of freedom of V.
+        rho: tr Σ²/V².
+        trace_square: tr Σ².
+        khat: tail index of w; None if the tail is discrete.
+        status: how far V can be trusted.
+        mean_norm: norm of the mean gradient.
+        unseen: if V = 0, a bound of the probability that another gradient differs.
+        flags: further warnings.
+        exact_norm: norm of the exact gradient.
+        bias_norm: distance of the mean gradient from the exact one, noise included.
+        bias_squared: unbiased estimate of the squared norm of the bias; it may be negative.
+        bias_bound: upper bound of the norm of the bias. The lower bound, ``bias_low``, is 0 unless the test finds a
+            bias.
+        relative_bias_bound: ``bias_bound`` divided by ``exact_norm``.
+        bias_per_sd_bound: ``bias_bound`` divided by the standard deviation √V.
+        p_bias: p-value of "no bias", combined from ``p_max``, ``p_sum`` and ``p_projection``.
+        p_max: p-value from the most significant coordinate.
+        p_sum: p-value from the sum over all coordinates.
+        p_projection: p-value from the component along the exact gradient.
+        verdict: what the data say about the bias.
+        replicates_needed: about how many replicates an inconclusive verdict needs.
+        stuck_coordinates: indices of coordinates that never varied but are wrong, at most 32 of them.
+        stuck_count: number of all such coordinates.
+        mse: mean squared error of a gradient.
+        snr: norm of the mean gradient divided by √V.
+        cosine: mean cosine of a gradient and the exact one, over the first ``followed`` replicates.
+        zero_rows: number of gradients that are 0 among these.
+        followed: number of replicates at the start of the run whose series were kept value by value.
+        alignment: cosine of the mean gradient and the exact one, corrected for noise.
+        gain: fraction of the exact gradient that the mean gradient recovers along its direction.
+        cut: 99 % quantile of w.
+        truncated_at: c0, the cut of the truncated variance.
+        truncated_mean: mean of min(w, c0).
+        truncated_cv2: variance/mean² of min(w, c0).
+        float_floor: a variance below this may be rounding alone.
+        groups: size, variance, status and distance from the exact gradient of each parameter tensor, by name.
     """
 
     replicates: int
@@ -140,7 +177,7 @@ class Summary:
     groups: dict[str, dict[str, float | int | str | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Read plain words as their members, and drop every variance and upper limit that a status does not allow."""
+        """Convert plain words to enum members; set the variances and upper limits that a status forbids to None."""
         own = {name: getattr(self, name) for name in ("status", "variance", "variance_high")}
         values = _allowed(own) | {
             "verdict": BiasVerdict(self.verdict),

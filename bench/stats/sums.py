@@ -15,20 +15,41 @@ from bench.stats.series import Array, Moments
 class Sums:
     """Sufficient statistics of a run of `replicates` gradients: all data for a summary, a comparison or the gate.
 
-    `groups` has the number of coordinates of each parameter tensor. `coordinate` has the moments of the gradients minus
-    `centre`; `shape` has the moments, the third and fourth too, of the first 32 blocks. `w` has the moments of the
-    squared distances of gradients from their block's mean, times rows/(rows − 1), and `group_w` those of each parameter
-    tensor. `w_top`, `group_top` and `error_top` are the largest values of the series, largest first. `block_rows` and
-    `block_w` `[blocks]` are the number of gradients and the sum of w of each block, for comparisons under common noise.
-    `traces` are estimates of tr Σ², Σ being the covariance of one gradient. `martingale_T`, `martingale_Q` and
-    `martingale_terms` belong to the sum test of the bias. `cut` is the 99 % quantile of w. If there is an exact
-    gradient g*, and g is a gradient, `error` has the moments of ‖g − g*‖², `projection` of g*·(g − g*)/‖g*‖² and
-    `cosine` of cos(g, g*). `zero_rows` counts the gradients that are 0. `truncated` has the moments of min(w,
-    `truncate_at`).
+    A block is a group of gradients that are summed together. g is a gradient, Σ its covariance, g* the exact gradient,
+    and w the squared distance of g from the mean of its block, times rows/(rows − 1), so that the mean of w is the
+    total variance.
 
-    `error`, `projection`, `cosine`, `zero_rows`, the series of groups, and the skewness and kurtosis of `w` and
-    `truncated` cover the first `followed` gradients. If the run is longer, `block_error`, `block_projection` and
-    `block_group_w` `[blocks]` have the mean of each block of the whole run.
+    Args:
+        groups: number of coordinates of each parameter tensor, by name.
+        replicates: number of gradients.
+        centre: the vector that was subtracted from all gradients, `[size]`.
+        coordinate: moments of the gradients minus ``centre``, up to the second.
+        shape: moments of the gradients minus ``centre`` in the first 32 blocks, up to the fourth.
+        w: moments of w.
+        w_top: the largest w, in descending order.
+        group_w: moments of the w of each parameter tensor.
+        group_top: the largest w of each parameter tensor, in descending order.
+        block_rows: number of gradients in each block, `[blocks]`.
+        block_w: sum of w over each block, `[blocks]`, for comparisons under common noise.
+        traces: estimates of tr Σ².
+        error: moments of ‖g − g*‖²; None if there is no exact gradient.
+        error_top: the largest ‖g − g*‖², in descending order.
+        projection: moments of g*·(g − g*)/‖g*‖².
+        cosine: moments of cos(g, g*).
+        zero_rows: number of gradients that are 0.
+        truncated: moments of min(w, ``truncate_at``).
+        truncate_at: the cut; None if nothing was truncated.
+        martingale_T: sum of the terms of the martingale for the sum test of the bias.
+        martingale_Q: sum of the squares of these terms.
+        martingale_terms: number of these terms.
+        cut: the 99 % quantile of w; None if it is unknown.
+        followed: number of gradients at the start of the run whose series were kept value by value. ``error``,
+            ``projection``, ``cosine``, ``zero_rows``, ``group_w``, and the skewness and kurtosis of ``w`` and
+            ``truncated`` cover these gradients only.
+        block_error: mean of ‖g − g*‖² in each block of the whole run, `[blocks]`, if the run is longer than
+            ``followed``.
+        block_projection: mean of g*·(g − g*)/‖g*‖² in each block, `[blocks]`, if the run is longer than ``followed``.
+        block_group_w: mean of the w of each parameter tensor in each block, `[blocks]`, if the run is longer.
     """
 
     groups: Mapping[str, int]

@@ -70,15 +70,15 @@ def fit_tail(top: Array, total: float, replicates: int) -> Tail:
 
 
 def sure_index(top: Array, replicates: int, confidence: float = 0.95) -> float:
-    """Return a number that the tail index k of a series exceeds with this confidence; −∞ if a part is discrete.
+    """Return a number that the tail index k of a series exceeds with this confidence; −∞ if the tail is discrete.
 
-    `top` are the largest of the R = `replicates` values. With M the exceedances of `fit_tail` and k̂ their shape, whose
-    standard error is (1 + k)/√M, the lower confidence limit of k is `(1 + k̂)/(1 + z/√M) − 1`. If the limit is at least
-    k₀, the hypothesis k < k₀ is rejected at the level 1 − confidence.
+    `top` are the largest of the R = `replicates` values. The generalised Pareto law fitted to the M = ⌈min(0.2 R, 3
+    √R)⌉ largest has the shape k̂, whose standard error is (1 + k)/√M. So the lower confidence limit of k is `(1 +
+    k̂)/(1 + z/√M) − 1`, with z the normal quantile.
 
     A distribution with lobes, or with a tail that grows light further out, is no Pareto distribution, and its limit may
     be far too high. So the result is the smallest of three: the limit, and the shapes fitted to the largest M/2 and M/4
-    exceedances. The three agree if the tail is a power law.
+    values. The three agree if the tail is a power law.
 
     Source: Smith (1987), Annals of Statistics 15:1174, for the standard error.
     """
@@ -97,11 +97,12 @@ def _shape(largest: Array) -> float:
 
 
 def few_values(top: Array, replicates: int, relative_step: float) -> bool:
-    """Tell whether the largest values `top` of a series have too few distinct steps for a tail fit.
+    """Return whether the largest values `top` of a series have too few distinct steps for a tail fit.
 
-    `replicates` is the number of all values in the series. The values must be squared norms about a fixed centre, which
-    keep the atoms of a discrete distribution, up to the rounding of the samples, `relative_step`. The mean of a block
-    of gradients is noisy: about this mean, a few atoms would be smeared into what looks like a very heavy tail.
+    `replicates` is the number of all values in the series. The values must be squared distances from a fixed centre:
+    then the values of a discrete distribution stay apart, and equal ones differ by no more than the relative rounding
+    `relative_step`. Distances from the mean of a block of gradients would not do. This mean is noisy, and would smear a
+    few distinct values into what looks like a very heavy tail.
     """
     M = tail_length(replicates)
     return _steps(np.sort(np.asarray(top, dtype=np.float64))[::-1][: M + 1], relative_step) < max(5.0, M / 2)
@@ -119,13 +120,14 @@ class Profile:
     """Profile likelihood of a generalised Pareto law with shape k (positive: heavy) and scale σ, on grids of θ = −k/σ.
 
     `x` `[n]` are the exceedances in ascending order; the largest must be positive. Given θ, the likeliest k is the mean
-    of ln(1 − θ x) over x. This mean is computed at `NODES` points only, and interpolated between them. The
-    interpolation works because σ(θ), which is −k/θ, is the mean of ∫₀ˣ dt/(1 − θ t), a Stieltjes function: it is
-    analytic and has no zeros, except on its cut, the real θ ≥ 1/x_max. So ln σ is analytic in the strip |Im ln(1/x_max
-    − θ)| < π. The polynomial in ln(1/x_max − θ) through the values of ln σ at Chebyshev's points has an error that
-    falls by a factor of 1.7 per node. The grids are Zhang and Stephens'.
+    of ln(1 − θ x) over x, and the likeliest σ is −k/θ.
 
-    Source: Zhang & Stephens (2009), Technometrics 51:316.
+    This mean is computed at `NODES` values of θ only. In between, ln σ is interpolated by a polynomial in ln(1/x_max −
+    θ) through Chebyshev's points. σ(θ) is the mean of ∫₀ˣ dt/(1 − θ t), a Stieltjes function: analytic and without
+    zeros, except on the cut of real θ ≥ 1/x_max. So ln σ is analytic in the strip |Im ln(1/x_max − θ)| < π, and the
+    error of the polynomial falls by a factor of 1.7 per node.
+
+    Source: Zhang & Stephens (2009), Technometrics 51:316, also for the grids.
     """
 
     def __init__(self, x: Array) -> None:
@@ -149,9 +151,9 @@ class Profile:
         return theta, sigma, self.x.size * (theta * sigma - log_sigma - 1)
 
     def fit(self) -> tuple[float, float]:
-        """Return the shape k and the scale σ of the generalized Pareto fit.
+        """Return the shape k and the scale σ of the fitted generalised Pareto law.
 
-        Both follow from the posterior mean of the ratio −k/σ, which is computed on a grid of 30 + ⌊√n⌋ points.
+        Both follow from the posterior mean of −k/σ, which is computed on a grid of 30 + ⌊√n⌋ points.
         """
         theta, _, log_likelihood = self.grid(self.points)
         weights = np.exp(log_likelihood - log_likelihood.max())

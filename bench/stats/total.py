@@ -129,9 +129,15 @@ def variance_interval(V: float, shape: Shape, rho: float, tail: Tail, confidence
 
 
 def status_of(V: float, tail: Tail, replicates: int, top: Array, n: int, *, finite_support: bool) -> Status:
-    """Return the status of a variance `V` over `replicates`, from its tail and the largest, `top`, of `n` values.
+    """Return the status of a variance, which says how far the variance can be trusted.
 
-    `finite_support` says whether the samples can take only finitely many values.
+    Args:
+        V: the variance, the mean of squared norms.
+        tail: the tail fitted to the squared norms.
+        replicates: number of replicates of the run.
+        top: the largest of ``n`` squared distances, by which it is judged whether the tail is heavy for certain.
+        n: number of these distances.
+        finite_support: whether the samples can take only finitely many values.
     """
     heavy = tail.khat is not None and tail.khat >= variance.HEAVY_TAIL_INDEX
     sure = sure_index(top, n) if heavy and not finite_support else -inf
@@ -139,12 +145,20 @@ def status_of(V: float, tail: Tail, replicates: int, top: Array, n: int, *, fini
 
 
 def whole(sums: Sums, part: Moments, means: Array | None) -> Moments:
-    """Return `part`, moments of the tracked replicates, extended to all if `means` has the means of all blocks."""
+    """Return the moments of a series over all replicates of a run.
+
+    `part` has the moments of the replicates that were tracked one by one. `means` has the mean of the series in each
+    block of the run; None means that all replicates were tracked, and the result is `part`.
+    """
     return part if means is None else series.stretch(part, means, sums.block_rows)
 
 
 def tail_of(part: Moments, top: Array, whole: Moments) -> Tail:
-    """Fit a series' tail to its largest tracked values, `top`; scale the tail's bound from `part` to all of `whole`."""
+    """Return the tail of a series, fitted to the largest, `top`, of the values that were tracked one by one.
+
+    `part` has the moments of the tracked values, `whole` the moments of all values. The tail's upper bound of the mean
+    is scaled from the mean of `part` to the mean of `whole`.
+    """
     tail = fit_tail(top, float(part.mean) * part.n, part.n)
     bound = tail.upper
     return tail if part is whole or bound is None else replace(tail, upper=bound * float(whole.mean / part.mean))

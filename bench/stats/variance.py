@@ -72,7 +72,10 @@ def hall(t: float, A: float) -> float:
 
 
 def hall_inverse(q: float, A: float) -> float:
-    """Return the inverse of Hall's transform, `(3/A)(∛(1 + A(q − A/6)) − 1)`, with A = skewness/√n."""
+    """Return the t for which Hall's transform is q: `(3/A)(∛(1 + A(q − A/6)) − 1)`, or q if A is about 0.
+
+    Hall's transform `((1 + A t/3)³ − 1)/A + A/6` removes the skewness A from a studentised mean t.
+    """
     return q if abs(A) < 1e-9 else (3 / A) * (cbrt(1 + A * (q - A / 6)) - 1)
 
 
@@ -126,13 +129,18 @@ def _exp(x: float) -> float:
 def status(
     variance: float, khat: float | None, replicates: int, *, sure: float = -inf, finite_support: bool = False
 ) -> Status:
-    """Return the first status that applies: DEGENERATE (variance 0), a word for the tail, SMALL_R (R < 1000) or OK.
+    """Return the status of a variance, which says how far it can be trusted: the first that applies.
 
-    The word for a tail index `khat` from 0.5 on is TAIL_WARNING. From 0.7 on there is no upper limit, and the word says
-    why. On a `finite_support` every variance is finite: RARE_LARGE_VALUES. Other tails are called heavy only if R is at
-    least 4000 and the index is so large for certain: INFINITE_VARIANCE_SUSPECTED if `sure`, which the index exceeds
-    with 95 % confidence, is at least 1, and HEAVY_TAIL if it is at least 0.7. If not, the word is FEW_FOR_TAIL. If
-    `khat` is None, the tail is discrete, and no word for a tail applies.
+    - DEGENERATE: the variance is 0.
+    - TAIL_WARNING: the tail index `khat` is at least 0.5, but below 0.7.
+    - RARE_LARGE_VALUES: `khat` is at least 0.7, and on the `finite_support` every variance is finite.
+    - FEW_FOR_TAIL: `khat` is at least 0.7, but not for certain: `replicates` < 4000, or `sure` < 0.7.
+    - INFINITE_VARIANCE_SUSPECTED: `sure` is at least 1.
+    - HEAVY_TAIL: `sure` is at least 0.7.
+    - SMALL_R: `replicates` < 1000, and `khat` is below 0.5 or None.
+    - OK: none of these.
+
+    `sure` is a number that the tail index exceeds with 95 % confidence. `khat` is None if the tail is discrete.
     """
     if variance == 0:
         return Status.DEGENERATE
@@ -148,11 +156,11 @@ def status(
 
 
 def settling_replicates(cv2: float, replicates: int) -> int:
-    """Return about how many replicates settle a variance whose tail is bounded, rounded up to one digit.
+    """Return about how many replicates settle a variance whose tail is bounded, rounded up to one significant digit.
 
-    The number is `cv² (1.96/0.05)²`, which brings the 95 % interval to ±5 %, and at least four times the present
-    `replicates`, which halves the share of the values that count as the tail. cv² is variance/mean² of the squared
-    norms.
+    With `cv² (1.96/0.05)²` replicates, the 95 % interval is ±5 %; cv² is variance/mean² of the squared norms. The
+    result is also at least four times the present `replicates`, which halves the share of values that count as the
+    tail.
     """
     wanted = max(4 * replicates, cv2 * (normal_quantile(0.975) / SETTLED) ** 2)
     unit = int(10 ** floor(log10(wanted)))
