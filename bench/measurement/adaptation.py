@@ -22,12 +22,15 @@ ADAPT_RATE = 1e-2
 
 @dataclass(frozen=True)
 class Adaptation:
-    """An adaptation, in which an estimator's state learns: its steps, and the digest of the final state.
+    """The record of how an estimator's state was trained. If the estimator has no state, there are no steps.
 
-    ``seconds`` is the wall time of all steps, ``f_evals`` the number of evaluations of f in these steps.
-
-    ``settled`` says whether learning ended because it no longer paid, and not at the limit of its steps. If the
-    estimator has no state, there are no steps, and ``digest`` and ``settled`` are None.
+    Args:
+        steps: number of optimizer steps.
+        seconds: wall time of all steps.
+        f_evals: number of evaluations of f in all steps.
+        digest: digest of the final state; None without a state.
+        settled: whether training ended because it no longer paid, and not at the limit of its steps; None without a
+            state.
     """
 
     steps: int = 0
@@ -38,12 +41,11 @@ class Adaptation:
 
 
 def adapt_state(engine: Engine) -> Adaptation:
-    """Train the estimator's state, if it has one, on separate noise, then freeze the state.
+    """Train the state of the engine's estimator, then freeze it; return how the training went.
 
-    The state is what the estimator has learned. Return the ``Adaptation``, which tells how the state was learned.
-
-    Learning stops after the settings' ``adapt_steps``, or at the end of a window of steps in which the second moment of
-    the gradient was not at least 1 % lower than in the window before.
+    The state is what the estimator has learned; without one, nothing is done. Training has noise of its own, separate
+    from the noise of the measurement. It stops after ``adapt_steps`` of the settings, or earlier: at the end of a
+    window of 50 steps in which the second moment of the gradient was not at least 1 % lower than in the window before.
     """
     if engine.state is None:
         return Adaptation()

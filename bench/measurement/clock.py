@@ -96,9 +96,10 @@ def time_pair(
     memory: bool = True,
     clock: Clock = time.perf_counter_ns,
 ) -> Timing:
-    """Time a job and its base job in interleaved pairs of blocks.
+    """Return the seconds, relative cost and memory of one call of a job, timed in alternation with a base job.
 
-    A block is a number of calls that are timed together.
+    Calls are timed in blocks: a number of calls between two readings of the clock. A pair is a block of the job and a
+    block of the base job, one right after the other.
 
     Args:
         job: the call to time. Every call must do the same work, independent of earlier calls.

@@ -172,12 +172,12 @@ class Engine:
         return Origin.of(self.parts(0))
 
     def partials(self, draws: range, centre: Vector, exact: Vector | None) -> Iterator[tuple[Partial, str]]:
-        """Yield the partial sums of every span in ``draws``, and digests of the span's draws for the fingerprint.
+        """Yield, for every span in ``draws``, its partial sums and the joined digests of its draws.
 
         A draw is a batch of replicates, a span a range of draws that are reduced together.
 
-        Only the first draws of the cell have digests. ``centre`` is a point near the mean gradient; ``exact`` is the
-        exact gradient, or None if it is unknown. Both are ``[size of theta]``, float64.
+        The digests identify the gradients of a run; only its first 8 draws have one. ``centre`` is a point near the
+        mean gradient; ``exact`` is the exact gradient, or None if it is unknown. Both are ``[size of theta]``, float64.
         """
         digests: dict[int, str] = {}
 

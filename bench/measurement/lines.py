@@ -98,5 +98,9 @@ def safely(work: Callable[[], Record], head: Record) -> Record:
 
 
 def reason_of(error: Exception) -> str:
-    """Return an exception as the reason in a record: its message, with type and origin if it is no sentence."""
+    """Return the reason that a record gives for an exception.
+
+    This is the message of the exception. If the message was not written as a sentence for the user, the type of the
+    exception and the place where it was raised are added.
+    """
     return str(error) if isinstance(error, Lost | Ended | InvalidIntegrand | InvalidLoss) else described(error)

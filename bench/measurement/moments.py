@@ -79,12 +79,12 @@ def summarise_cell(
     spread: Spread = in_process,
     progress: OnProgress = ignore,
 ) -> tuple[Sums, Summary, str]:
-    """Compute and sum up all gradients of a cell; return the sums, their summary and the cell's fingerprint.
+    """Compute and sum up all gradients of a cell; return the sums, their summary and a fingerprint.
 
-    A cell is an estimator on an objective. The engine's state (what the estimator learned) must have finished learning.
-    The gradients are compared with the ``exact`` gradient, ``[size of theta]``, or with the ``reference`` that stands
-    in for the exact gradient. If both are None, the bias is not tested. ``spread`` is the function that computes the
-    partial sums.
+    A cell is an estimator on an objective. The fingerprint is a digest of the settings and the first gradients. The
+    engine's state (what the estimator learned) must have finished learning. The gradients are compared with the
+    ``exact`` gradient, ``[size of theta]``, or with the ``reference`` that stands in for the exact gradient. If both
+    are None, the bias is not tested. ``spread`` is the function that computes the partial sums.
 
     Raises:
         Lost: gradients were not finite.

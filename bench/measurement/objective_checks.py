@@ -53,7 +53,7 @@ class Fault(UsageError):
 
 
 class NotJudged(Exception):
-    """A check has nothing to say about an objective; the message is the reason."""
+    """A check cannot be made for this objective; the message is the reason."""
 
 
 class ObjectiveTrial:
@@ -182,7 +182,10 @@ class ObjectiveTrial:
         return torch.cat([g.flatten() for g in found])
 
     def fault(self, text: str) -> Fault:
-        """Return the exception for a fault; ``text`` begins with a small letter and has no full stop."""
+        """Return the exception for a fault.
+
+        ``text`` says what is wrong, with a small first letter and without a full stop.
+        """
         return Fault(f"The objective {label(self.objective)} is at fault: {text}.")
 
     @contextmanager
@@ -616,7 +619,7 @@ def judge(check: Check, trial: ObjectiveTrial) -> None:
 
     Raises:
         Fault: the objective is at fault.
-        NotJudged: the check has nothing to say about this objective.
+        NotJudged: the check cannot be made for this objective.
     """
     with single_thread(), trial.calling(f"the check {check.__name__!r}"):
         check(trial)
@@ -624,7 +627,9 @@ def judge(check: Check, trial: ObjectiveTrial) -> None:
 
 @functools.lru_cache(maxsize=64)
 def check_own(objective: Objective, checks: tuple[Check, ...] = QUICK) -> None:
-    """Check an objective unless it is from the catalogue, which is tested elsewhere. Equal objectives are checked once.
+    """Check an objective, unless it is from the catalogue, whose objectives are tested elsewhere.
+
+    Equal objectives are checked once per process.
 
     Raises:
         Fault: the objective is at fault.

@@ -26,10 +26,10 @@ Look = Callable[[str, float, float, int], None]
 
 
 def pilot_head(cell: Cell, settings: Settings, target: PrecisionTarget) -> Record:
-    """Return the start of a pilot record: the keys known before the pilot runs. The run id depends on the target.
+    """Return the start of a pilot record: the keys that are known before the pilot runs.
 
     The pilot is the run that finds how many replicates a cell (an estimator on an objective) needs for the precision in
-    ``target``.
+    ``target``. The run id depends on this precision.
     """
     line = head(cell, replace(settings, replicates=target.max_replicates), LineKind.PILOT)
     return {**line, "run": digest([line["run"], target.half_width]), "precision": target.half_width}

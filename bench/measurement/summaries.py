@@ -16,7 +16,7 @@ OnProgress = Callable[[int, int], None]
 
 
 def ignore(_done: int, _total: int) -> None:
-    """Ignore a report of progress: the numbers of replicates done and in all."""
+    """Do nothing with a report of progress: the number of replicates done, and the number in all."""
 
 
 def summarise_partials(
@@ -30,7 +30,7 @@ def summarise_partials(
     reference: Reference | None = None,
     progress: OnProgress = ignore,
 ) -> Iterator[tuple[Sums, Summary]]:
-    """Add up partial sums in block order, and yield the sums and their summary at every look.
+    """Add up partial sums in block order; yield the total and its summary at each number of replicates in ``looks``.
 
     Args:
         engine: the engine of the cell, an estimator on an objective.
@@ -41,7 +41,7 @@ def summarise_partials(
         looks: numbers of replicates at which to summarise, ascending; the last one ends the run.
         exact: the exact gradient, ``[size of theta]``; None if it is unknown.
         reference: the Monte Carlo gradient that stands in for the exact one; None if there is none.
-        progress: called after every partial sum.
+        progress: called after every partial sum, with the replicates done and those at which the next summary is due.
 
     Raises:
         Lost: gradients were not finite.
@@ -85,11 +85,16 @@ def summarise_draws(
     looks: Sequence[int] | None = None,
     progress: OnProgress = ignore,
 ) -> Iterator[tuple[Sums, Summary]]:
-    """Compute gradients draw by draw (batches), each as one block, and yield the sums and their summary at every look.
+    """Compute gradients draw by draw; yield their sums and the summary at each number of replicates in ``looks``.
 
-    The engine's state must have finished learning. The ``stage``, such as "pilot", seeds the noise. ``sizes`` are the
-    sizes of the draws; None for the draws of the engine. ``looks`` are the numbers of replicates at which to
-    summarise, ascending; None for one summary, at the end.
+    A draw is a batch of replicates.
+
+    Args:
+        engine: the engine of the cell, whose state must have finished learning.
+        stage: a word that seeds the noise, such as "pilot".
+        sizes: the number of replicates in each draw; None for the draws of the engine.
+        looks: numbers of replicates at which to summarise, ascending; None for one summary, at the end.
+        progress: called after every draw, with the replicates done and those at which the next summary is due.
 
     Raises:
         Lost: gradients were not finite.

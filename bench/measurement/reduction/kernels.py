@@ -20,9 +20,10 @@ SPARSE, SAMPLED = 100, 32  # if fewer than 1 value in SPARSE is wanted, 1 value 
 
 
 class Workspace:
-    """Buffers that `draws_partial` reuses from draw to draw. The caller keeps the workspace, which serves one thread.
+    """Buffers that are reused from draw to draw; only one thread may use a workspace at a time.
 
-    Fresh memory for a draw, a batch of gradients, would cost more, in page faults, than all the arithmetic on the draw.
+    A draw is a batch of gradients. Fresh memory for each draw would cost more, in page faults, than all the arithmetic
+    on the draw.
     """
 
     def __init__(self) -> None:
@@ -137,8 +138,9 @@ def third_and_fourth(Y: Tensor, squares: Tensor, typical: float, cubes: Tensor) 
 def series_powers(table: Tensor, orders: int, space: Workspace) -> Tensor:
     """Return a pivot and power sums about it for every series and block, `[1 + orders, K, blocks]`.
 
-    `orders` is the highest power, 2 or 4. `table` `[K, blocks, rows]` holds the K series and is overwritten; `space`
-    lends the memory. `series.from_powers` reads the result.
+    The first axis holds the pivot p, Σz, Σz² and, if `orders` is 4, Σz³ and Σz⁴. z is a value of the series minus p,
+    and the sums are over the rows of a block. `orders` is 2 or 4. `table` `[K, blocks, rows]` holds the K series and is
+    overwritten; `space` lends the memory.
     """
     k, blocks, rows = table.shape
     parts = [_powers(v, orders, space) for v in torch.split(table.view(-1, rows), max(1, IN_CACHE // rows))]
