@@ -1,0 +1,101 @@
+"""Theta in the dtype and on the device of a problem, and a user's functions called with it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+from bench.expectation.trial import Function
+from bench.objectives import Theta
+
+
+class Point:
+    """Theta in one dtype, on one device, and how to call a user's function with it."""
+
+    def __init__(self, given: Any, names: Sequence[str] | None, dtype: torch.dtype, device: torch.device | str) -> None:
+        self.dtype, self.device = dtype, torch.device(device)
+        self.module: nn.Module | None = None
+        if isinstance(given, nn.Module):
+            self.module = copy.deepcopy(given).to(dtype=dtype, device=device)
+            own: Theta = {name: t for name, t in self.module.named_parameters() if t.requires_grad}
+            native = [t for t in given.parameters() if t.is_floating_point()]
+            for layer in self.module.modules():  # some layers compare dtypes themselves, as recurrent ones do
+                layer.register_forward_pre_hook(lambda _layer, args: Converting(self.dtype, self.device).convert(args))
+        else:
+            own = {name: t.detach().to(device, dtype, copy=True).requires_grad_() for name, t in given.items()}
+            native = list(given.values())
+        self.theta = {name: own[name] for name in (own if names is None else names)}
+        self.is_native = all(t.dtype == dtype and t.device == self.device for t in native)
+
+    def call(self, function: Function, theta: Theta, *rest: Tensor) -> Any:
+        """Call a user's function with theta as it expects it: a dict, or the module with these parameters."""
+        if self.module is None:
+            return function(theta, *rest)
+        if all(theta[name] is t for name, t in self.theta.items()):
+            return function(self.module, *rest)
+        given = {f"module.{name}": t for name, t in theta.items()}
+        return functional_call(_Caller(self.module), given, (function, *rest))
+
+    def converting(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which a user's function runs."""
+        return contextlib.nullcontext() if self.is_native else Converting(self.dtype, self.device)
+
+
+class _Caller(nn.Module):
+    """Calls any function with a module, so that ``functional_call`` can replace the module's parameters."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, function: Function, *rest: Tensor) -> Any:
+        """Call the function."""
+        return function(self.module, *rest)
+
+
+class Converting(TorchFunctionMode):
+    """A context in which tensors of another floating dtype or device are converted where they meet the right ones."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__()
+        self.dtype, self.device = dtype, device
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        in_place = name.startswith(("__i", "__set")) or (name.endswith("_") and not name.endswith("__"))
+        met = [t for t in _tensors((args, kwargs)) if t.is_floating_point()]
+        right = [t for t in met if t.dtype == self.dtype and t.device == self.device]
+        if in_place or not right or len(right) == len(met):
+            return func(*args, **kwargs)
+        return func(*self.convert(args), **self.convert(kwargs))
+
+    def convert(self, value: Any) -> Any:
+        """Return a value with the tensors in it converted."""
+        if isinstance(value, Tensor):
+            return converted(value, self.dtype, self.device)
+        if isinstance(value, dict):
+            return {key: self.convert(each) for key, each in value.items()}
+        return type(value)(self.convert(each) for each in value) if type(value) in (list, tuple) else value
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _tensors(each)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+
+
+def converted(t: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a tensor on the device and, if it holds floating-point numbers, in the dtype."""
+    return t.to(device=device, dtype=dtype if t.is_floating_point() else t.dtype)

@@ -1,0 +1,199 @@
+"""The objective that two functions and a point make."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Self, cast
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.distributions import Distribution
+
+from bench.expectation.arguments import checked
+from bench.expectation.conversion import Point, converted
+from bench.expectation.facts import (
+    is_differentiable,
+    is_enumerable,
+    is_relaxable,
+    names_in_f,
+    names_used,
+    reference_for,
+)
+from bench.expectation.identity import pieces
+from bench.expectation.mapping import mapped, mapping_for
+from bench.expectation.trial import Function, q_of
+from bench.objectives import Objective, Problem, Theta
+from bench.records.seeds import draw_seed
+from estimators import Bound, Enumeration, inner
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What an expectation is made of, and what trial calls have found out about it."""
+
+    q: Function
+    f: Function
+    theta: Mapping[str, Tensor] | nn.Module
+    exact: Function | None
+    data: tuple[Tensor, ...]
+    batch_size: int
+    particles: int | None
+    extra: Mapping[str, Tensor] | nn.Module | None
+    seed: int = 0
+    names: tuple[str, ...] | None = None
+    mapping: str | None = None
+    axes: int = 0
+    is_summed: bool = False
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Expectation(Objective):
+    """Your own expectation E_{x~q}[f(x)], to be measured at a point theta.
+
+    ``measure(RLOO(n=4), Expectation(lambda t: Bernoulli(logits=t["logits"]), f, {"logits": logits}))``
+
+    Trial calls derive the rest: the family and the size of q, whether f has a gradient, and whether f is defined
+    between the states of q. The exact gradient is the gradient of the sum over all states of q, if there are at most
+    65,536; otherwise a long run of an unbiased estimator stands in for the exact gradient. A module given as ``theta``
+    is copied, so that yours never changes. Tensors that your functions close over are converted if they meet another
+    dtype or device.
+
+    Args:
+        q: maps theta to the distribution q of batch shape ``[*batch]``; if ``data`` is given, it is called as
+            ``q(theta, *rows_of_data)``.
+        f: maps samples ``[..., *batch, *event]`` to values ``[..., *batch]``; if ``extra`` or ``data`` is given, it is
+            called as ``f(x, extra, *rows_of_data)``. If f fails on the axes before ``*batch``, or mixes these axes, f
+            is mapped over the samples. f does not get theta: the gradient through q is measured.
+        theta: named tensors, or a module, whose parameters are the point. q gets a dict of tensors, or a copy of the
+            module. Parameters of the module that q does not use are left out.
+        log_joint: log p(x) up to a constant, in place of f. The expectation is then that of the evidence lower bound
+            ``log p(x) - log q(x)``, or of the importance-weighted bound if ``particles`` is given.
+        particles: number K of particles, the length of q's first event axis; only with ``log_joint``.
+        exact: maps theta, as q gets it, to E_q[f], averaged over the batch: a differentiable scalar.
+        extra: named tensors, or a module, that f uses and training trains too, such as a decoder. f gets a dict or a
+            copy of the module as its second argument. What f closes over stays constant in training.
+        data: tensors with equally many rows. A measurement uses the first ``batch_size`` rows; training, random rows.
+        batch_size: number of rows of the data in a batch; None for all rows.
+        maximise: whether training maximises the expectation. A bound is always maximised.
+        name: the name in tables.
+
+    Raises:
+        ValueError: an argument cannot be used. The message says which one, and why.
+    """
+
+    name: str = "expectation"
+    _parts: _Parts = field(init=False, repr=False)
+
+    def __init__(
+        self,
+        q: Function,
+        f: Function | None = None,
+        theta: Mapping[str, Tensor] | nn.Module | None = None,
+        *,
+        log_joint: Function | None = None,
+        particles: int | None = None,
+        exact: Function | None = None,
+        extra: Mapping[str, Tensor] | nn.Module | None = None,
+        data: Sequence[Tensor] | Tensor = (),
+        batch_size: int | None = None,
+        maximise: bool = False,
+        name: str = "expectation",
+    ) -> None:
+        data = (data,) if isinstance(data, Tensor) else tuple(data)
+        whole = checked(q, f, log_joint, theta, particles, exact, data, batch_size)
+        size = batch_size or (len(data[0]) if data else 0)
+        parts = _Parts(q, whole, cast(Any, theta), exact, data, size, particles, extra)
+        self._set(name=name, _parts=parts, maximise=maximise, bound=f is None, particles=particles)
+        problem, own = self._trial()
+        self._set(family=type(inner(own)), dim=max(1, own.event_shape.numel()))
+        found = replace(parts, names=names_used(problem, own, parts.theta), mapping=mapping_for(problem, own))
+        axes = len(own.batch_shape) + len(own.event_shape)
+        self._set(_parts=replace(found, axes=axes, is_summed=exact is None and is_enumerable(own)))
+        problem, own = self._trial()
+        if used := names_in_f(parts.f, parts.theta, own, problem):
+            warnings.warn(
+                f"f uses {used}, which is in theta, and not only through q. What is measured is the gradient through "
+                "q: f sees the numbers that you gave, as constants.",
+                stacklevel=2,
+            )
+        self._set(differentiable=is_differentiable(problem, own), relaxable=is_relaxable(problem, own))
+        self._set(has_exact=problem.exact is not None)
+        self._set(reference_estimator=None if self.has_exact else reference_for(problem, own, self.differentiable))
+
+    def _set(self, **attributes: Any) -> None:
+        for key, value in attributes.items():
+            object.__setattr__(self, key, value)
+
+    def _trial(self) -> tuple[Problem, Distribution]:
+        problem = self.build(torch.float64)
+        return problem, q_of(problem)
+
+    @functools.cached_property
+    def contents(self) -> dict[str, str]:
+        """A digest of the sources of the functions, of what they close over, of theta and of the data."""
+        parts, found = self._parts, hashlib.sha256()
+        given = (parts.q, parts.f, parts.exact, parts.theta, parts.data, parts.batch_size, parts.particles, parts.extra)
+        for piece in pieces(given, set()):
+            found.update(piece)
+        return {"content": found.hexdigest()[:16]}
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Return the problem in the given dtype, on the given device."""
+        parts, point = self._parts, Point(self._parts.theta, self._parts.names, dtype, device)
+        data = tuple(converted(t, dtype, torch.device(device)) for t in parts.data)
+        more = None if parts.extra is None else Point(parts.extra, None, dtype, device)
+        extra = {} if more is None else more.theta
+        for t in extra.values():
+            t.requires_grad_(False)
+        count, size = len(data[0]) if data else 0, parts.batch_size
+
+        def on(*batch: Tensor) -> Problem:
+            """Return the problem on some rows of the data."""
+
+            def q(theta: Theta) -> Distribution:
+                with point.converting():
+                    return cast(Distribution, point.call(parts.q, theta, *batch))
+
+            def f(x: Tensor) -> Any:
+                with point.converting():
+                    return parts.f(x, *batch) if more is None else more.call(partial(parts.f, x), extra, *batch)
+
+            def integrand(own: Distribution) -> Any:
+                whole = mapped(f, parts.mapping, parts.axes)
+                return Bound(whole, own, self.particles) if self.bound else whole
+
+            def summed(theta: Theta) -> Tensor:
+                own = q(theta)
+                return Enumeration()(integrand(own), own).mean()
+
+            def known(theta: Theta) -> Tensor:
+                with point.converting():
+                    return cast(Tensor, point.call(cast(Function, parts.exact), theta))
+
+            exact = summed if parts.is_summed else known if parts.exact is not None else None
+            return Problem(point.theta, q, integrand, exact, extra)
+
+        def minibatch(i: int) -> Problem:
+            epoch, at = divmod(i, max(1, count // size))
+            shuffle = Generator().manual_seed(draw_seed(parts.seed, "minibatches", None, epoch))
+            order = torch.randperm(count, generator=shuffle)[at * size : (at + 1) * size]
+            return on(*(t[order.to(t.device)] for t in data))
+
+        problem = on(*(t[:size] for t in data))
+        if size == count:
+            return problem
+        return replace(problem, minibatch=minibatch)
+
+    def restarted(self, seed: int) -> Self:
+        """Return the expectation with another order of minibatches; theta and extra stay as they were given."""
+        if seed == 0:
+            return self
+        other = copy.copy(self)
+        other._set(_parts=replace(self._parts, seed=seed))
+        return other

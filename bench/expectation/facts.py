@@ -1,0 +1,123 @@
+"""Facts of an expectation, found by trial: on what q depends, whether f has a gradient, and what gradient is exact."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.distributions import Bernoulli, Distribution, OneHotCategorical
+
+from bench.expectation.trial import Function, f_of, samples_of
+from bench.objectives import Problem
+from estimators import RLOO, Enumeration, Estimator, Refusal, Reparameterization, inner, parameters, rows
+
+NUMBERS = 2**24
+"""The exact value is a sum over the joint states of q only if these hold at most this many numbers in all."""
+STEP, SLOPE = 1e-4, 1e-2
+"""Step of a finite difference; its relative difference from df/dx that counts as rounding."""
+
+
+def names_used(problem: Problem, q: Distribution, given: Any) -> tuple[str, ...]:
+    """Return the names in theta that q depends on; raise ``ValueError`` for none, or for a dict if any is unused."""
+    outputs = [t.sum() for t in parameters(q).values() if t.requires_grad] or [q.log_prob(samples_of(q)).sum()]
+    theta = problem.theta
+    found: Sequence[Tensor | None] = [None] * len(theta)
+    if any(t.requires_grad for t in outputs):
+        found = torch.autograd.grad(sum(outputs), list(theta.values()), allow_unused=True)  # type: ignore[arg-type]
+    unused = [name for name, g in zip(theta, found, strict=True) if g is None]
+    if len(unused) == len(theta) or (unused and not isinstance(given, nn.Module)):
+        what = "theta" if len(unused) == len(theta) else f"theta[{unused[0]!r}]"
+        raise ValueError(
+            f"q does not depend on {what}. Let q compute its parameters from the theta that it is called with, without "
+            ".detach()."
+        )
+    return tuple(name for name in theta if name not in unused)
+
+
+def names_in_f(f: Function, theta: Any, q: Distribution, problem: Problem) -> str:
+    """Return what of theta f uses itself, in words, or nothing: found in the graph of f(x) or in what f closes over."""
+    given = dict(theta.named_parameters()) if isinstance(theta, nn.Module) else dict(theta)
+    trained = {name: t for name, t in given.items() if t.requires_grad}
+    with torch.enable_grad():
+        fx = f_of(problem, q)(samples_of(q))
+    if trained and isinstance(fx, Tensor) and fx.requires_grad:
+        found = torch.autograd.grad(fx.sum(), list(trained.values()), allow_unused=True)
+        used = [name for name, g in zip(trained, found, strict=True) if g is not None and name in problem.theta]
+        return ", ".join(used)
+    closed = inspect.getclosurevars(f) if inspect.isfunction(f) else None
+    held = [*closed.nonlocals.values(), *closed.globals.values(), *(f.__defaults__ or ())] if closed else []
+    return ", ".join(name for name, t in given.items() if any(t is each for each in held))
+
+
+def _slope(f: Function, x: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return f(x) and df/dx, or None if f has no gradient at x."""
+    x = x.detach().clone().requires_grad_()
+    try:
+        fx = f(x)
+    except Exception:  # as ``x.numpy()`` raises, which works without a graph
+        return None
+    if not isinstance(fx, Tensor) or not fx.requires_grad:
+        return None
+    (g,) = torch.autograd.grad(fx.sum(), x, allow_unused=True)
+    return None if g is None else (fx.detach(), g)
+
+
+def is_differentiable(problem: Problem, q: Distribution) -> bool:
+    """Return whether df/dx exists, is not 0, and agrees with a finite difference for most of 16 samples."""
+    x, f = samples_of(q, 16), f_of(problem, q)
+    found = _slope(f, x) if x.is_floating_point() else None
+    if found is None or not found[1].any():
+        return False
+    fx, g = found
+    way = torch.randint(0, 2, x.shape, generator=Generator().manual_seed(0)).to(x.dtype) * 2 - 1
+    try:
+        with torch.no_grad():
+            difference = (f(x + STEP * way) - f(x - STEP * way)) / (2 * STEP)
+    except Exception:
+        return True  # f is defined at the states of q only
+    if not difference.isfinite().all():
+        return True
+    along = (g * way).flatten(fx.dim()).sum(-1) if g.dim() > fx.dim() else g * way
+    near = (difference - along).abs() <= SLOPE * (difference.abs() + along.abs()) + 1e-9 * fx.abs().amax() / STEP
+    return bool(near.double().mean() > 0.5)
+
+
+def is_relaxable(problem: Problem, q: Distribution) -> bool:
+    """Return whether f is finite and has a finite gradient at two points between the states of a discrete q."""
+    base, x = inner(q), samples_of(q)
+    if not isinstance(base, Bernoulli | OneHotCategorical):
+        return x.is_floating_point()
+    noise = torch.randn(x.shape, dtype=x.dtype, generator=Generator().manual_seed(0))
+    try:
+        found = _slope(f_of(problem, q), noise.sigmoid() if isinstance(base, Bernoulli) else noise.softmax(-1))
+    except Exception:
+        return False
+    return found is not None and all(bool(t.isfinite().all()) for t in found)
+
+
+def is_enumerable(q: Distribution) -> bool:
+    """Return whether q has few enough joint states to sum over."""
+    if Enumeration().refuses(type(inner(q))):
+        return False
+    try:
+        states = Enumeration().points(q)
+    except Refusal:
+        return False
+    return bool(states * math.prod((*q.batch_shape, *q.event_shape)) <= NUMBERS)
+
+
+def reference_for(problem: Problem, q: Distribution, differentiable: bool) -> Estimator | None:
+    """Return an unbiased estimator that works on q and f, or None if none is found."""
+    for estimator in (Reparameterization(n=8), RLOO(n=8)):
+        if estimator.refuses(type(inner(q))) or (estimator.needs_df and not differentiable):
+            continue
+        with contextlib.suppress(Refusal, NotImplementedError):
+            r = rows(q, 2)
+            estimator(problem.integrand(r), r, Generator().manual_seed(0))
+            return estimator
+    return None

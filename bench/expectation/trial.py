@@ -1,0 +1,56 @@
+"""Trial calls of q and f, from which the facts of an expectation are derived."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from bench.objectives import Problem
+from estimators import Bound, draw, parameters
+
+Function = Callable[..., Any]
+"""A function that a user gave."""
+
+
+def q_of(problem: Problem) -> Distribution:
+    """Return q at theta; raise ``ValueError`` if it is no distribution, or another one in the next call."""
+    try:
+        q: Any = problem.q(problem.theta)
+    except Exception as error:
+        raise ValueError(f"q fails: {said(error)}.") from error
+    if not isinstance(q, Distribution):
+        raise ValueError(f"q must return a torch distribution (got a {type(q).__name__}).")
+    again = parameters(problem.q(problem.theta))
+    for name, t in parameters(q).items():
+        if t.shape != again[name].shape or not torch.equal(t, again[name]):
+            raise ValueError(
+                f"q differs between two calls with one theta, in {name}: it draws random numbers, as dropout does in "
+                "training mode. Call net.eval(), and draw other random numbers beforehand."
+            )
+    return q
+
+
+def samples_of(q: Distribution, n: int = 2) -> Tensor:
+    """Return n samples, ``[n, *batch, *event]``, the same in every call."""
+    return draw(q, n, Generator().manual_seed(0))
+
+
+def f_of(problem: Problem, q: Distribution) -> Function:
+    """Return f, or the log-joint of a bound."""
+    f = problem.integrand(q)
+    return f.log_joint if isinstance(f, Bound) else f
+
+
+def value_shape(problem: Problem, q: Distribution) -> torch.Size:
+    """Return the shape of f at one sample: ``[*batch]``, and the particles of a log-joint that has any."""
+    f = problem.integrand(q)
+    return torch.Size((*q.batch_shape, f.particles)) if isinstance(f, Bound) and f.particles else q.batch_shape
+
+
+def said(error: Exception) -> str:
+    """Return the type of an exception and the first line of its message."""
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
