@@ -6,8 +6,7 @@ from functools import cached_property
 from typing import ClassVar
 from unittest import SkipTest
 
-from bench.measurement import objective_checks as checks
-from bench.measurement.objective_checks import Check, Fault, NotJudged, ObjectiveTrial
+from bench.measurement.objective_checks import Check, Fault, NotJudged, ObjectiveTrial, exact, parts, run, values
 from bench.objectives import Objective
 
 
@@ -22,43 +21,43 @@ class ObjectiveConformance:
 
     def test_declared_facts(self) -> None:
         """Family, dim, has_exact and the other declared facts have values of the right kind."""
-        self._run(checks.declared_facts)
+        self._run(parts.declared_facts)
 
     def test_build_returns_a_problem(self) -> None:
         """``build`` returns a ``Problem``, whose theta holds leaves that require gradients, in the wanted dtype."""
-        self._run(checks.problem_and_theta)
+        self._run(parts.problem_and_theta)
 
     def test_q_is_of_the_declared_family(self) -> None:
         """The distribution q is of the declared family, and its parameters depend on theta."""
-        self._run(checks.family_of_q)
+        self._run(parts.family_of_q)
 
     def test_q_can_be_split_into_rows(self) -> None:
         """Every parameter of q is ``[*batch, ...]``, and rows (copies) of q have the density of q."""
-        self._run(checks.rows_of_q)
+        self._run(parts.rows_of_q)
 
     def test_f_has_one_value_each(self) -> None:
         """The integrand gives one number per sample and batch element, and leaves the samples as they are."""
-        self._run(checks.values_of_f)
+        self._run(values.values_of_f)
 
     def test_build_can_be_repeated(self) -> None:
         """Two builds are equal, also in float32: all data come from a seed."""
-        self._run(checks.repeated_build)
+        self._run(values.repeated_build)
 
     def test_f_depends_on_theta_through_q_alone(self) -> None:
         """The integrand depends on theta through the q that it is given, and in no other way."""
-        self._run(checks.theta_through_q)
+        self._run(values.theta_through_q)
 
     def test_exact_is_one_number(self) -> None:
         """The exact value is one number, differentiable in the theta that it is given."""
-        self._run(checks.exact_number)
+        self._run(exact.exact_number)
 
     def test_exact_is_the_sum_over_all_states(self) -> None:
         """Exact value and gradient agree with the sum over all states of q, if q has few states."""
-        self._run(checks.exact_against_the_sum)
+        self._run(exact.exact_against_the_sum)
 
     def test_exact_is_the_mean_over_samples(self) -> None:
         """Exact value and gradient agree with means over samples, if the states of q cannot be summed."""
-        self._run(checks.exact_against_samples)
+        self._run(exact.exact_against_samples)
 
     def test_size_of_a_row(self) -> None:
         """One estimate fits into memory.
@@ -66,19 +65,19 @@ class ObjectiveConformance:
         If the objective declares ``row_elements``, the size of the largest tensor of one estimate, the declared number
         is not far too small.
         """
-        self._run(checks.size_of_a_row)
+        self._run(parts.size_of_a_row)
 
     def test_reference_estimator(self) -> None:
         """The reference estimator, which stands in for an exact gradient, is unbiased and fits the objective."""
-        self._run(checks.reference)
+        self._run(parts.reference)
 
     def test_f_has_a_gradient(self) -> None:
         """The integrand has a gradient at x, where ``differentiable`` promises it."""
-        self._run(checks.gradient_of_f)
+        self._run(values.gradient_of_f)
 
     def test_training_data(self) -> None:
         """Minibatches and held-out data share theta and extra, and all minibatches have one shape."""
-        self._run(checks.training_data)
+        self._run(parts.training_data)
 
     @cached_property
     def trial(self) -> ObjectiveTrial:
@@ -87,7 +86,7 @@ class ObjectiveConformance:
 
     def _run(self, check: Check) -> None:
         try:
-            checks.judge(check, self.trial)
+            run.judge(check, self.trial)
         except NotJudged as reason:
             raise SkipTest(str(reason)) from None
         except Fault as fault:

@@ -35,7 +35,7 @@ def q_of(problem: Problem) -> Distribution:
 
 
 def samples_of(q: Distribution, n: int = 2) -> Tensor:
-    """Return n samples, ``[n, *batch, *event]``, the same in every call."""
+    """Return n samples, ``[n, *batch, *event]``; every call returns equal numbers."""
     return draw(q, n, Generator().manual_seed(0))
 
 

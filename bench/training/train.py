@@ -19,7 +19,8 @@ from bench.execution.progress import Progress
 from bench.execution.study import StudyWriter
 from bench.execution.tasks import Task
 from bench.measurement.lines import head
-from bench.measurement.objective_checks import QUICK, training_data
+from bench.measurement.objective_checks import QUICK
+from bench.measurement.objective_checks.parts import training_data
 from bench.objectives.autoencoders import weights
 from bench.planning.cells import Cell, plan
 from bench.planning.selectors import NothingFits

@@ -31,7 +31,7 @@ def suite(of):
 
 def test_the_suite_runs_every_check(monkeypatch):
     ran = []
-    monkeypatch.setattr("bench.measurement.objective_checks.judge", lambda check, trial: ran.append(check))
+    monkeypatch.setattr("bench.measurement.objective_checks.run.judge", lambda check, trial: ran.append(check))
     for name in TESTS:
         getattr(suite(RIGHT[0]), name)()
     assert ran == list(CHECKS)
@@ -72,7 +72,7 @@ def test_own_objectives_are_checked_and_those_of_the_catalogue_are_not(monkeypat
         if mutant.check not in ("test_f_has_a_gradient", "test_training_data"):
             with pytest.raises(Fault):
                 check_own(mutant.objective)
-    monkeypatch.setattr("bench.measurement.objective_checks.judge", lambda check, trial: pytest.fail("checked"))
+    monkeypatch.setattr("bench.measurement.objective_checks.run.judge", lambda check, trial: pytest.fail("checked"))
     for objective in CATALOGUE:
         check_own(objective)
 

@@ -5,9 +5,9 @@ import pytest
 from bench.execution.objectives import examine
 from bench.execution.progress import Silent
 from bench.execution.run import run
-from bench.measurement import objective_checks
 from bench.measurement.draws import sizes_of
-from bench.measurement.objective_checks import Fault, check_own
+from bench.measurement.objective_checks import QUICK, Fault, check_own
+from bench.measurement.objective_checks.parts import training_data
 from bench.objectives import GaussianQuadratic, Objective
 from bench.planning.spec import Spec
 from bench.records import store
@@ -70,7 +70,7 @@ def test_the_study_keeps_the_size_of_a_row_and_never_measures_it_again(mine, tmp
     assert (line["objective"], line["row_elements"], line["outcome"]) == ("mine", 512, "measured")
     before = (folder / "records.jsonl").read_bytes()
     monkeypatch.setattr(Objective, "measured_row_elements", lambda *_, **__: pytest.fail("measured"))
-    monkeypatch.setattr(objective_checks, "judge", lambda *_: pytest.fail("checked"))
+    monkeypatch.setattr("bench.measurement.objective_checks.run.judge", lambda *_: pytest.fail("checked"))
     run(spec(mine, timing=True), folder, Silent())
     assert (folder / "records.jsonl").read_bytes() == before
     run(spec(mine, "rloo:n=3", "rloo:n=5", timing=True), folder, Silent(), workers=2)
@@ -98,7 +98,7 @@ def test_changed_code_is_examined_again(mine, tmp_path):
         writer.append(line)
     assert examine([objective], folder) == []
     assert examine([objective], folder, fresh=True) != []
-    (both,) = examine([objective], folder, (*objective_checks.QUICK, objective_checks.training_data))
+    (both,) = examine([objective], folder, (*QUICK, training_data))
     assert set(both["checks"]) == {*line["checks"], "training_data"}
     with store.Store(folder) as writer:
         writer.append({**line, "code": "another"})

@@ -1,0 +1,141 @@
+"""Checks of the exact value and its gradient, against the sum over all states of q or means over samples."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from bench.measurement.engine import Engine
+from bench.measurement.objective_checks.comparisons import EXACT, column_apart
+from bench.measurement.objective_checks.trial import Fault, NotJudged, ObjectiveTrial, kind_of
+from bench.planning.cells import Cell, mismatch
+from bench.planning.settings import Settings
+from estimators import RLOO, Enumeration, Refusal
+
+SAMPLES, FEWEST = 2**15, 64
+"""Most and fewest samples of a comparison with means."""
+STEP, SLOPE = 1e-3, 1e-2
+"""Relative step of a finite difference of exact values; its relative difference from the gradient that is a fault."""
+
+
+def exact_number(trial: ObjectiveTrial) -> None:
+    """Check that exact is one number, differentiable in the theta that exact is given, if has_exact is True."""
+    if not trial.objective.has_exact:
+        raise NotJudged("has_exact is False")
+    if trial.problem.exact is None:
+        raise trial.fault(
+            "it declares has_exact = True, the default, and builds a problem without exact. Declare has_exact = False, "
+            "and perhaps a reference_estimator such as RLOO(n=8)"
+        )
+    theta = {name: t.detach().clone().requires_grad_() for name, t in trial.theta().items()}
+    value: Any = trial.exact_value(theta)
+    if not isinstance(value, Tensor):
+        raise trial.fault(f"exact returned {kind_of(value)}. Return a tensor that is differentiable in theta")
+    if value.dim():
+        raise trial.fault(f"exact returned shape {list(value.shape)}, expected one number. Average over the batch")
+    if not value.isfinite():
+        raise trial.fault(f"exact returned {value.item()}")
+    found = (
+        torch.autograd.grad(value, list(theta.values()), allow_unused=True)
+        if value.requires_grad
+        else [None] * len(theta)
+    )
+    if all(g is None for g in found):
+        raise trial.fault("exact does not depend on the theta that it is given. Compute it from its argument")
+    generator = Generator().manual_seed(0)
+    for _ in range(2):  # along a direction of relative changes, which keeps probabilities and scales in their ranges
+        at = [t.detach() for t in theta.values()]
+        v = [torch.randn(t.shape, generator=generator, dtype=t.dtype) * (t.abs() + (t == 0)) for t in at]
+        slope = sum(float((g * part).sum()) for g, part in zip(found, v, strict=True) if g is not None)
+        try:
+            ahead, behind = (
+                trial.exact_value({name: t + h * part for name, t, part in zip(theta, at, v, strict=True)}).item()
+                for h in (STEP, -STEP)
+            )
+        except Fault:  # the step has left the range of a parameter
+            return
+        difference = (ahead - behind) / (2 * STEP)
+        if abs(difference - slope) > SLOPE * max(abs(difference), abs(slope)) + SLOPE / 10 * abs(value.item()):
+            raise trial.fault(
+                f"exact has the slope {difference:.6g} along a direction, and its gradient says {slope:.6g}. Leave out "
+                ".detach(), .item() and float() in exact"
+            )
+
+
+def exact_against_the_sum(trial: ObjectiveTrial) -> None:
+    """Check that exact value and gradient agree with the sum over all states of q, if q has few states."""
+    estimator, q = Enumeration(), trial.q
+    try:
+        estimator.check(q)
+        states = estimator.points(q)
+        if states > trial.affordable(1):
+            raise NotJudged("q has too many states to sum")
+    except Refusal:
+        raise NotJudged("q has no finite number of states to sum, or too many") from None
+    exact, slope = trial.exact
+    value = estimator(lambda x: trial.f(trial.problem, q, x), q).mean()
+    off = abs(exact - value.item()) - trial.objective.exact_error
+    if off > EXACT * max(abs(exact), abs(value.item())) + EXACT**2:
+        factor = _factor(exact, value.item(), _batch(q))
+        raise trial.fault(
+            f"its exact value is {exact:.6g}, and the sum over all states gives {value.item():.6g}{factor}"
+        )
+    gradient, error = trial.gradient(value), trial.objective.exact_error
+    off, size = (slope - gradient).norm().item(), max(slope.norm().item(), gradient.norm().item(), EXACT * abs(exact))
+    if off > EXACT * size + error:
+        raise trial.fault(
+            f"the gradient of its exact value has norm {slope.norm().item():.6g}, that of the sum over all states has "
+            f"norm {gradient.norm().item():.6g}, and they are {off:.3g} apart"
+        )
+
+
+def exact_against_samples(trial: ObjectiveTrial) -> None:
+    """Check that exact value and gradient agree with means over samples, up to the errors of these means."""
+    try:
+        exact_against_the_sum(trial)
+    except NotJudged:
+        pass
+    else:
+        raise NotJudged("the sum over all states has settled it")
+    exact, slope = trial.exact
+    count = min(SAMPLES, max(FEWEST, trial.affordable(1)))
+    with torch.no_grad():
+        values = trial.f(trial.problem, trial.q, trial.draw(trial.q, count)).double().reshape(count, -1).mean(1, True)
+    apart = column_apart(values, torch.tensor([exact], dtype=torch.float64), trial.objective.exact_error)
+    if apart is not None:
+        mean, error = values.mean().item(), (values.std() / math.sqrt(count)).item()
+        raise trial.fault(
+            f"its exact value is {exact:.6g}, and the mean of f over {count} samples is {mean:.6g} with standard error "
+            f"{error:.2g}{_factor(exact, mean, _batch(trial.q))}"
+        )
+    estimator = RLOO(n=4)
+    if mismatch(estimator, trial.objective):
+        raise NotJudged("no estimator at hand fits q, so that the exact gradient was not compared")
+    count = min(SAMPLES, max(FEWEST, trial.affordable(4)))
+    engine = Engine(Cell(estimator, trial.objective), Settings(dtype="float64"), problem=trial.problem)
+    try:
+        gradients = engine.gradients(count, Generator().manual_seed(1))
+    except (Refusal, NotImplementedError):
+        raise NotJudged("no estimator at hand fits q, so that the exact gradient was not compared") from None
+    apart = column_apart(gradients, slope, trial.objective.exact_error)
+    if apart is not None:
+        name = [name for name, t in trial.theta().items() for _ in range(t.numel())][apart]
+        mean, error = gradients[:, apart].mean().item(), (gradients[:, apart].std() / math.sqrt(count)).item()
+        raise trial.fault(
+            f"its exact value has the gradient {slope[apart].item():.6g} at {name}, and {count} estimates by "
+            f"{estimator!r} have the mean {mean:.6g} with standard error {error:.2g}"
+        )
+
+
+def _factor(exact: float, truth: float, batch: int) -> str:
+    """Return a hint if the exact value is a batch size away from the truth."""
+    ratio = exact / truth if truth else math.nan
+    if batch > 1 and math.isclose(ratio, batch, rel_tol=0.2):
+        return f", a factor of {ratio:.3g}: the batch has {batch} elements, and E f is their mean, not their sum"
+    return f", a factor of {ratio:.3g}" if math.isfinite(ratio) and ratio > 1.5 else ""
+
+
+def _batch(q: Distribution) -> int:
+    return math.prod(q.batch_shape)

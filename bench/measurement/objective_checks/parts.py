@@ -1,0 +1,179 @@
+"""Checks of what the class declares and what ``build`` returns: theta, q and its rows, data for training."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from bench.measurement.objective_checks.comparisons import EXACT, mostly_equal
+from bench.measurement.objective_checks.trial import NotJudged, ObjectiveTrial, kind_of
+from bench.objectives import Objective, Problem, wrong_declarations
+from bench.planning.cells import mismatch
+from bench.records.text import described
+from estimators import inner, parameters
+
+UNDERSTATED = 16
+"""A declared ``row_elements`` may be this many times too small: it decides speed and memory, but no result."""
+LARGEST_ROW = 2**28
+"""Most elements of the largest tensor of one estimate: 1 GiB in float32. A call holds several such tensors."""
+
+
+def declared_facts(trial: ObjectiveTrial) -> None:
+    """Check that family, dim, has_exact and the other declared facts have values of the right kind."""
+    if wrong := wrong_declarations(trial.objective):
+        raise trial.fault(" It ".join(wrong).rstrip("."))
+
+
+def problem_and_theta(trial: ObjectiveTrial) -> None:
+    """Check that build returns a Problem, whose theta holds leaves that require gradients, in the wanted dtype."""
+    for dtype in (torch.float64, torch.float32):
+        problem: Any = trial.first(dtype)
+        if not isinstance(problem, Problem):
+            raise trial.fault(
+                f"build returned {kind_of(problem)}. Return bench.objectives.Problem(theta, q, integrand, exact): a "
+                "dict of tensors, then functions theta -> q, q -> f and theta -> value"
+            )
+        for part, tensors in (("theta", problem.theta), ("extra", problem.extra)):
+            if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+                raise trial.fault(f"{part} must be a dict of named tensors (got {kind_of(tensors)})")
+            for name, t in tensors.items():
+                if t.dtype != dtype:
+                    raise trial.fault(f"{part}[{name!r}] is {t.dtype}, but build was called with dtype={dtype}")
+        if dtype == torch.float32:
+            refuse_shared(trial, trial.problem, problem)
+        if not problem.theta:
+            raise trial.fault("theta is empty. Put the tensors there whose gradient is to be measured")
+        for name, t in problem.theta.items():
+            if not t.requires_grad:
+                raise trial.fault(f"theta[{name!r}] does not require gradients. Call .requires_grad_() on it in build")
+            if not t.is_leaf:
+                raise trial.fault(
+                    f"theta[{name!r}] is computed from another tensor. Make it a leaf, by .detach().requires_grad_()"
+                )
+        for name in ("q", "integrand"):
+            if not callable(getattr(problem, name)):
+                raise trial.fault(f"{name} must be a function (got {kind_of(getattr(problem, name))})")
+
+
+def family_of_q(trial: ObjectiveTrial) -> None:
+    """Check that q is of the declared family and depends on theta."""
+    q, family = trial.q, trial.objective.family
+    if not isinstance(q, Distribution):
+        raise trial.fault(f"q returned {kind_of(q)}, which is not a distribution")
+    if not issubclass(type(inner(q)), family):
+        built = type(inner(q)).__name__
+        raise trial.fault(f"it declares family = {family.__name__}, and its q is {built}. Declare family = {built}")
+    own = parameters(q)
+    if not own:
+        raise trial.fault(
+            f"no tensor is found among the constructor's arguments of {type(inner(q)).__name__}. Let a network compute "
+            "the tensors before, give them to the constructor, and store each under its argument's name"
+        )
+    if not any(t.requires_grad for t in own.values()):
+        raise trial.fault(
+            f"no parameter of q ({', '.join(own)}) has a gradient at theta. Make them in q from the theta that it is "
+            "given, without .detach() or .data"
+        )
+    reached = torch.autograd.grad(
+        [t.sum() for t in own.values() if t.requires_grad],
+        list(trial.theta().values()),
+        allow_unused=True,
+        retain_graph=True,
+    )
+    if all(g is None for g in reached):
+        raise trial.fault("the parameters of q do not depend on theta. Make them in q from the theta that it is given")
+
+
+def rows_of_q(trial: ObjectiveTrial) -> None:
+    """Check that q can be split into rows: every parameter is ``[*batch, ...]``."""
+    q, advice = trial.q, "Every parameter must be a tensor [*batch, ...], stored under its argument's name"
+    own = ", ".join(f"{name} {list(t.shape)}" for name, t in parameters(q).items())
+    try:
+        r, x = trial.rows, trial.x
+        expected = [2, *r.batch_shape, *q.event_shape]
+        fits = list(r.batch_shape) == [3, *q.batch_shape] and list(x.shape) == expected
+    except Exception as error:
+        raise trial.fault(f"q cannot be split into rows: {described(error)}; q has {own}. {advice}") from error
+    if not fits:
+        raise trial.fault(
+            f"three rows of q have batch shape {list(r.batch_shape)} and samples {list(x.shape)}, expected "
+            f"{[3, *q.batch_shape]} and {expected}; q has {own}. {advice}"
+        )
+    try:
+        together, alone = r.log_prob(x), q.log_prob(x)
+    except NotImplementedError:
+        return
+    except Exception as error:
+        raise trial.fault(f"log_prob of three rows of q raised {described(error)}; q has {own}. {advice}") from error
+    if together.shape != x.shape[: together.dim()] or not mostly_equal(together, alone, EXACT):
+        raise trial.fault(f"the log_prob of three rows of q is not the log_prob of q; q has {own}. {advice}")
+
+
+def size_of_a_row(trial: ObjectiveTrial) -> None:
+    """Check that one estimate fits into memory, and a declared row_elements is not far too small.
+
+    row_elements is the number of elements in the largest tensor of one estimate with one sample.
+    """
+    declared = measured = trial.objective.row_elements
+    if type(trial.objective).row_elements is not Objective.row_elements:
+        with trial.calling("f"):
+            measured = trial.objective.measured_row_elements(with_theta=False)
+    if measured > LARGEST_ROW:
+        raise trial.fault(
+            f"one sample takes a tensor of {measured:,} elements, and the limit is {LARGEST_ROW:,}. Use a smaller batch"
+        )
+    if measured > UNDERSTATED * declared:
+        raise trial.fault(
+            f"it declares row_elements = {declared}, and the largest tensor of one sample has about {measured:,} "
+            f"elements, which takes {measured // declared} times the memory. Leave row_elements out, and it is measured"
+        )
+
+
+def reference(trial: ObjectiveTrial) -> None:
+    """Check that the reference estimator is unbiased and fits the objective.
+
+    A long run of this estimator stands in for an unknown exact gradient.
+    """
+    estimator = trial.objective.reference_estimator
+    if estimator is None or trial.objective.has_exact:
+        raise NotJudged("no reference is measured")
+    if not estimator.unbiased:
+        raise trial.fault(f"its reference_estimator {estimator!r} is biased. Name an unbiased one, such as RLOO(n=8)")
+    if reason := mismatch(estimator, trial.objective):
+        raise trial.fault(f"its reference_estimator does not fit: {reason.rstrip('.')}")
+
+
+def training_data(trial: ObjectiveTrial) -> None:
+    """Check that minibatches and held-out data share theta and extra, and all minibatches have one shape."""
+    problem = trial.problem
+    others = {} if problem.minibatch is None else {f"minibatch({i})": problem.minibatch for i in (0, 1)}
+    made = {}
+    for i, (name, function) in enumerate(others.items()):
+        with trial.calling(name):
+            made[name] = function(i)
+    made |= {} if problem.held_out is None else {"held_out": problem.held_out}
+    for name, other in made.items():
+        if not isinstance(other, Problem):
+            raise trial.fault(f"{name} is {kind_of(other)}, expected a Problem")
+        for part in ("theta", "extra"):
+            mine, theirs = getattr(problem, part), getattr(other, part)
+            if mine.keys() != theirs.keys() or any(mine[k] is not theirs[k] for k in mine):
+                raise trial.fault(f"{name} has a {part} of its own. Build it with the tensors of the problem itself")
+    shapes = {name: list(trial.q_of(other).batch_shape) for name, other in made.items() if name != "held_out"}
+    if len(set(map(str, shapes.values()))) > 1:
+        raise trial.fault(f"its minibatches have different batch shapes ({shapes}). Make all of them equally large")
+    if trial.objective.restarted(0) != trial.objective:
+        raise trial.fault("restarted(0) is another objective. Seed 0 must return the objective itself")
+
+
+def refuse_shared(trial: ObjectiveTrial, first: Problem, second: Problem) -> None:
+    """Raise a fault if two builds share a tensor of theta or extra."""
+    for part in ("theta", "extra"):
+        one, other = getattr(first, part), getattr(second, part)
+        for k in one.keys() & other.keys():
+            if one[k] is other[k] or (one[k].numel() and one[k].data_ptr() == other[k].data_ptr()):
+                raise trial.fault(
+                    f"two builds share {part}[{k!r}], so that training or a change of dtype in one changes the other. "
+                    "Make new tensors in build, with copy.deepcopy for a network"
+                )

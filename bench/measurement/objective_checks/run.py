@@ -1,0 +1,68 @@
+"""Which checks there are, and how they are run."""
+
+import functools
+from collections.abc import Callable
+
+from bench.measurement.objective_checks.exact import exact_against_samples, exact_against_the_sum, exact_number
+from bench.measurement.objective_checks.parts import (
+    declared_facts,
+    family_of_q,
+    problem_and_theta,
+    reference,
+    rows_of_q,
+    size_of_a_row,
+    training_data,
+)
+from bench.measurement.objective_checks.trial import NotJudged, ObjectiveTrial
+from bench.measurement.objective_checks.values import gradient_of_f, repeated_build, theta_through_q, values_of_f
+from bench.measurement.threads import single_thread
+from bench.objectives import Objective, is_own
+
+Check = Callable[[ObjectiveTrial], None]
+QUICK: tuple[Check, ...] = (
+    declared_facts,
+    problem_and_theta,
+    family_of_q,
+    rows_of_q,
+    values_of_f,
+    repeated_build,
+    theta_through_q,
+    exact_number,
+    exact_against_the_sum,
+    exact_against_samples,
+    size_of_a_row,
+    reference,
+)
+"""The checks that a user's objective must pass before it is measured. Each may rely on those before it."""
+CHECKS: tuple[Check, ...] = (*QUICK, gradient_of_f, training_data)
+"""All checks, in the order in which they are run."""
+
+
+def judge(check: Check, trial: ObjectiveTrial) -> None:
+    """Run one check on an objective.
+
+    Raises:
+        Fault: the objective is at fault.
+        NotJudged: the check cannot be made for this objective.
+    """
+    with single_thread(), trial.calling(f"the check {check.__name__!r}"):
+        check(trial)
+
+
+@functools.lru_cache(maxsize=64)
+def check_own(objective: Objective, checks: tuple[Check, ...] = QUICK) -> None:
+    """Check an objective, unless it is from the catalogue, whose objectives are tested elsewhere.
+
+    Equal objectives are checked once per process.
+
+    Raises:
+        Fault: the objective is at fault.
+    """
+    if not is_own(objective):
+        return
+    trial = ObjectiveTrial(objective)
+    for check in checks:
+        try:
+            judge(check, trial)
+        except NotJudged:
+            continue

@@ -1,0 +1,183 @@
+"""One objective under test: what its checks compute from it, and the faults that they raise."""
+
+import functools
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from bench.objectives import Objective, Problem
+from bench.planning.selectors import UsageError, label
+from bench.planning.user_code import Ended, set_apart
+from bench.records.text import described
+from estimators import draw, rows
+
+LOOKED_AT, CALLS, ELEMENTS = 64, 12, 2**21
+"""Most samples of each row at which values of f are compared; calls at all of them; most elements of all samples."""
+BUDGET = 0.5
+"""Seconds that f may take in a comparison, unless the fewest samples take longer: f may be a slow black box."""
+
+
+class Fault(UsageError):
+    """An objective is at fault. The message is one sentence: what is wrong, and what to do."""
+
+
+class NotJudged(Exception):
+    """A check cannot be made for this objective; the message is the reason."""
+
+
+class ObjectiveTrial:
+    """One objective, and what its checks compute from it, in float64 on the CPU.
+
+    Args:
+        objective: the objective under test.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.built: dict[torch.dtype, Problem] = {}
+
+    @property
+    def problem(self) -> Problem:
+        """The problem in float64."""
+        return self.first(torch.float64)
+
+    def first(self, dtype: torch.dtype) -> Problem:
+        """Return the problem in a dtype. The problem is built only once, because a build may read much data."""
+        if dtype not in self.built:
+            self.built[dtype] = self.build(dtype)
+        return self.built[dtype]
+
+    @functools.cached_property
+    def second(self) -> Problem:
+        """The problem in float64, built again.
+
+        The check ``theta_through_q``, which changes the theta of this problem, is the last check to use the problem.
+        """
+        return self.build(torch.float64)
+
+    @functools.cached_property
+    def q(self) -> Distribution:
+        """The distribution q at the point of measurement."""
+        return self.q_of(self.problem)
+
+    @functools.cached_property
+    def rows(self) -> Distribution:
+        """Three rows (copies) of q, batch shape ``[3, *batch]``, with parameters that are cut off from theta."""
+        return rows(self.q, 3)
+
+    @functools.cached_property
+    def x(self) -> Tensor:
+        """Two samples of each of three rows (copies) of q, ``[2, 3, *batch, *event]``."""
+        return self.draw(self.rows, 2)
+
+    @functools.cached_property
+    def count(self) -> int:
+        """Number S of samples of each row in a comparison of values of f; at least 2, fewer if f is slow or x large."""
+        start = time.perf_counter()
+        self.f(self.problem, self.rows, self.x)
+        seconds = (time.perf_counter() - start) / 2
+        return int(max(2, min(LOOKED_AT, BUDGET / (CALLS * seconds), ELEMENTS / max(1, self.x[0].numel()))))
+
+    @functools.cached_property
+    def many(self) -> Tensor:
+        """S samples of three rows, ``[S, 3, *batch, *event]``: enough to show values that are not the most common."""
+        return self.draw(self.rows, self.count)
+
+    @functools.cached_property
+    def exact(self) -> tuple[float, Tensor]:
+        """Exact value and exact gradient, ``[size of theta]``."""
+        value = self.exact_value(self.theta())
+        return value.item(), self.gradient(value)
+
+    @functools.cached_property
+    def seconds(self) -> float:
+        """Seconds that f takes for one sample, in a call with 16 samples."""
+        x = self.draw(self.q, 16)
+        start = time.perf_counter()
+        self.f(self.problem, self.q, x)
+        return (time.perf_counter() - start) / 16
+
+    def affordable(self, points: int) -> int:
+        """Return how many samples a check may take in the time and memory that it has.
+
+        For each sample, f is evaluated at ``points`` points.
+        """
+        return int(min(ELEMENTS / self.objective.row_elements, BUDGET / self.seconds) / points)
+
+    def theta(self) -> dict[str, Tensor]:
+        """Return the tensors of theta with respect to which the exact value is differentiated."""
+        return self.problem.theta
+
+    def build(self, dtype: torch.dtype) -> Problem:
+        """Build the problem again."""
+        with self.calling("build"):
+            return self.objective.build(dtype, "cpu")
+
+    def q_of(self, problem: Problem) -> Distribution:
+        """Return q at a problem's theta."""
+        with self.calling("q"):
+            return problem.q(problem.theta)
+
+    def f(self, problem: Problem, q: Distribution, x: Tensor) -> Tensor:
+        """Return the values of the integrand over q at x, ``[..., *batch]``, as a tensor."""
+        with self.calling("integrand"):
+            f: Any = problem.integrand(q)
+        if not callable(f):
+            raise self.fault(f"integrand returned {kind_of(f)}. Let it return the function f")
+        with self.calling("f"):
+            fx: Any = f(x)
+        if fx is None:
+            raise self.fault("f returned None. Let it return one value per sample and batch element")
+        try:
+            return torch.as_tensor(fx)
+        except (TypeError, ValueError, RuntimeError):
+            raise self.fault(f"f returned {type(fx).__name__}, which is not numbers. Return a tensor") from None
+
+    def draw(self, q: Distribution, n: int, seed: int = 0) -> Tensor:
+        """Return n samples of q, ``[n, *batch, *event]``."""
+        with self.calling("q's sampler"):
+            return draw(q, n, Generator().manual_seed(seed))
+
+    def exact_value(self, theta: dict[str, Tensor]) -> Tensor:
+        """Return the exact value at theta."""
+        if self.problem.exact is None:
+            raise NotJudged("it has no exact value")
+        with self.calling("exact"):
+            return self.problem.exact(theta)
+
+    def gradient(self, value: Tensor) -> Tensor:
+        """Return the gradient of a value at theta, ``[size of theta]``."""
+        found = torch.autograd.grad(value, list(self.theta().values()), materialize_grads=True, retain_graph=True)
+        return torch.cat([g.flatten() for g in found])
+
+    def fault(self, text: str) -> Fault:
+        """Return the exception for a fault.
+
+        ``text`` says what is wrong, with a small first letter and without a full stop.
+        """
+        return Fault(f"The objective {label(self.objective)} is at fault: {text}.")
+
+    @contextmanager
+    def calling(self, what: str) -> Iterator[None]:
+        """Turn an exception or an exit of the objective's code into a ``Fault`` that says where it was raised.
+
+        ``what`` names the function that is called.
+        """
+        try:
+            with set_apart():
+                yield
+        except (Fault, NotJudged):
+            raise
+        except Exception as error:
+            how = str(error) if isinstance(error, Ended) else described(error)
+            raise self.fault(f"{what} raised {how}") from error
+
+
+def kind_of(value: object) -> str:
+    """Return what a value is, in a few characters."""
+    return f"a {type(value).__name__}"

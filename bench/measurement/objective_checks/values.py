@@ -1,0 +1,151 @@
+"""Checks of f: its values, on what they depend, and its gradient."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Distribution
+
+from bench.measurement.objective_checks.comparisons import EXACT, all_equal, mostly_equal
+from bench.measurement.objective_checks.parts import refuse_shared
+from bench.measurement.objective_checks.trial import NotJudged, ObjectiveTrial
+from estimators import Bound, parameters, rows
+
+ALONE = 8
+"""Number of samples that f is also given alone."""
+ROUNDING = 1e-3
+"""Relative difference between the typical values of f in float32 and in float64 that counts as rounding."""
+
+
+def values_of_f(trial: ObjectiveTrial) -> None:
+    """Check that f gives one number per sample and batch element, from this sample alone, and changes no sample."""
+    q, r, x = trial.q, trial.rows, trial.many
+    fx = [_values(trial, over, samples) for over, samples in ((q, trial.draw(q, 2)), (r, trial.x), (r, x))][-1]
+    is_bound = isinstance(trial.problem.integrand(q), Bound)
+    if is_bound != trial.objective.bound:
+        built = "a Bound" if is_bound else "not a Bound"
+        raise trial.fault(f"it declares bound = {trial.objective.bound}, and its integrand is {built}")
+    if not torch.equal(fx, trial.f(trial.problem, r, x)):
+        raise trial.fault("f returned other values at the same samples. It must not draw random numbers; draw in build")
+    if is_bound and trial.problem.integrand(q).particles != trial.objective.particles:  # type: ignore[attr-defined]
+        raise trial.fault(f"it declares particles = {trial.objective.particles}, and its Bound has another number")
+    advice = (
+        "f of one sample depends on the other samples that it is given. Reduce over the event axes alone, not over "
+        "the axes in front of the batch"
+    )
+    if _mixes(trial, fx, torch.Size([*fx.shape[:2], *[1] * len(q.batch_shape)])):
+        raise trial.fault(advice)
+    each = torch.cat([_values(trial, rows(q, 1), x[:, i : i + 1]) for i in range(3)], 1)
+    alone = torch.cat([_values(trial, r, x[i : i + 1]) for i in range(min(ALONE, len(x)))])
+    if not mostly_equal(fx, each, EXACT) or not mostly_equal(fx[:ALONE], alone, EXACT):
+        raise trial.fault(advice)
+    if _mixes(trial, fx, q.batch_shape):
+        raise trial.fault(
+            "f of one batch element depends on the samples of other batch elements, and its gradient would lack that "
+            "part. Make the axes that f mixes event axes of q, with Independent"
+        )
+
+
+def _values(trial: ObjectiveTrial, q: Distribution, x: Tensor) -> Tensor:
+    """Return f(x), one number per sample of q and batch element, or raise the fault that it is something else."""
+    kept = x.clone()
+    fx, expected = trial.f(trial.problem, q, x), [len(x), *q.batch_shape]
+    if not torch.equal(x, kept):
+        raise trial.fault("f changes the samples that it is given. Compute with x.clamp, not with x.clamp_, in f")
+    if list(fx.shape) != expected:
+        advice = "Sum over the event axes, and keep all others"
+        if fx.dim() < len(expected) and trial.q.batch_shape and not trial.q.event_shape:
+            advice = f"Wrap q in Independent(q, {len(expected) - fx.dim()}), so that its axes are one event"
+        raise trial.fault(
+            f"f returned shape {list(fx.shape)} for samples {list(x.shape)} of a q with batch shape "
+            f"{list(q.batch_shape)} and event shape {list(q.event_shape)}, expected {expected}. {advice}"
+        )
+    if fx.isnan().any():
+        raise trial.fault("f is NaN at samples of q")
+    return fx
+
+
+def _mixes(trial: ObjectiveTrial, fx: Tensor, axes: torch.Size) -> bool:
+    """Return whether f gives other values than ``fx`` at samples that stay, if others along these axes are replaced.
+
+    Either half of the samples is replaced in turn. The values at the other must stay, without any rounding.
+    """
+    x, other = trial.many, trial.draw(trial.rows, trial.count, seed=1)
+    half = torch.randperm(axes.numel(), generator=Generator().manual_seed(0)).view(axes) % 2 == 0
+    event = [*axes, *[1] * len(trial.q.event_shape)]
+    for replaced in (half, ~half):
+        now = trial.f(trial.problem, trial.rows, torch.where(replaced.view(event), other, x))
+        stay = ~replaced.expand(fx.shape)
+        if not all_equal(fx[stay], now[stay]):
+            return True
+    return False
+
+
+def repeated_build(trial: ObjectiveTrial) -> None:
+    """Check that two builds are equal, also in float32: all data come from a seed."""
+    first, q, x = trial.problem, trial.q, trial.many
+    fx = trial.f(first, trial.rows, x)
+    same: dict[torch.dtype, Callable[[Tensor, Tensor], bool]] = {
+        torch.float64: all_equal,
+        torch.float32: lambda a, b: mostly_equal(a, b, ROUNDING),
+    }
+    advice = (
+        "build runs several times: draw with Generator().manual_seed(seed), in float64, and convert with .to(dtype)"
+    )
+    for dtype, equal in same.items():
+        second = trial.second if dtype == torch.float64 else trial.first(dtype)
+        refuse_shared(trial, first, second)
+        pairs = [("theta", first.theta, second.theta), ("extra", first.extra, second.extra)]
+        pairs += [("the parameters of q", parameters(q), parameters(trial.q_of(second)))]
+        for part, one, other in pairs:
+            differ = [k for k in one if k not in other or one[k].shape != other[k].shape]
+            differ += [k for k in one if k not in differ and not equal(one[k], other[k])]
+            if differ:
+                raise trial.fault(f"two builds differ in {part}: {', '.join(differ)}. {advice}")
+        r = rows(trial.q_of(second), 3)
+        given = x.to(dtype) if x.is_floating_point() else x
+        if not equal(fx, trial.f(second, r, given)):
+            how = "float32 and float64" if dtype == torch.float32 else "two builds"
+            raise trial.fault(f"f differs between {how}. {advice}")
+        if first.exact is not None and second.exact is not None:
+            a, b = (torch.as_tensor(exact(p.theta)) for exact, p in ((first.exact, first), (second.exact, second)))
+            if not equal(a, b):
+                raise trial.fault(f"the exact value differs between two builds. {advice}")
+
+
+def theta_through_q(trial: ObjectiveTrial) -> None:
+    """Check that f depends on theta through the q that f is given, and in no other way."""
+    advice = (
+        "Its gradient would lack that part. Let q alone use these tensors; what f needs of them belongs in extra, or "
+        "in the parameters of q"
+    )
+    fx = trial.f(trial.problem, trial.rows, trial.many)
+    if fx.requires_grad:
+        theta = trial.theta()
+        found = torch.autograd.grad(fx.sum(), list(theta.values()), allow_unused=True)
+        used = [name for name, g in zip(theta, found, strict=True) if g is not None and bool(g.any())]
+        if used:
+            raise trial.fault(f"f uses {_listed(used)} itself, and not only through q. {advice}")
+    moved = trial.second
+    with torch.no_grad():
+        for t in moved.theta.values():
+            t.add_(0.01 * (1 + t.abs()))
+    if not all_equal(fx, trial.f(moved, trial.rows, trial.many)):
+        raise trial.fault(f"f uses values of theta itself, and not only through q. {advice}")
+
+
+def gradient_of_f(trial: ObjectiveTrial) -> None:
+    """Check that f has a gradient at x, if the objective declares ``differentiable``."""
+    if not trial.objective.differentiable or not trial.x.is_floating_point():
+        raise NotJudged("differentiable is False, or x holds integers")
+    x = trial.x.clone().requires_grad_()
+    fx = trial.f(trial.problem, trial.rows, x)
+    found = torch.autograd.grad(fx.sum(), x, allow_unused=True) if fx.requires_grad else (None,)
+    if found[0] is None:
+        raise trial.fault(
+            "it declares differentiable = True, the default, and f has no gradient at x. Declare it False"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(f"theta[{name!r}]" for name in names)
