@@ -58,9 +58,10 @@ def all_equal(a: Tensor, b: Tensor) -> bool:
 
 
 def mostly_equal(a: Tensor, b: Tensor, near: float) -> bool:
-    """Return whether more than half of the elements agree within ``near``, and of those that are not typical.
+    """Return whether more than half of the elements agree within ``near``, and more than half of the rare ones.
 
-    Rounding moves all elements a little, and a few of them far if f has jumps. Another law or other data move all far.
+    A rare element is far from the median. Rounding moves all elements a little, and a few of them far if f has jumps.
+    Another law or other data move all far.
     """
     if a.shape != b.shape or not a.numel():
         return a.shape == b.shape
