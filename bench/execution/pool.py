@@ -106,12 +106,19 @@ class Worker:
         theirs.close()
 
     def ask(self, task: object) -> None:
-        """Send a question to the process. If the process has died, ``answer`` will raise ``Lost``."""
+        """Send a task to the process, without waiting for its answer.
+
+        If the process has died, ``answer`` will raise ``Lost``.
+        """
         with contextlib.suppress(OSError):
             self.connection.send_bytes(pickle.dumps(task))
 
     def answer(self) -> Any:
-        """Wait for the answer to the oldest open question and return it; raise ``Lost`` if the process has died."""
+        """Wait for the answer to the oldest task that is not answered yet, and return the answer.
+
+        Raises:
+            Lost: the process has died.
+        """
         try:
             return pickle.loads(self.connection.recv_bytes())
         except (EOFError, OSError):

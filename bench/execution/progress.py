@@ -9,10 +9,10 @@ class Progress:
     """A receiver of the events while a study runs. This one ignores all; a subclass overrides the methods it needs."""
 
     def start(self, total: int, done: int) -> None:
-        """Receive the ``total`` number of pieces of work, and how many are ``done``: on record already."""
+        """Receive the number of tasks, ``total``, and how many of them are on record already, ``done``."""
 
     def reuse(self, records: Sequence[Record]) -> None:
-        """Receive the records of work that is not done again, because the study folder holds them."""
+        """Receive the records of tasks that are not done again, because the study folder holds these records."""
 
     def cell(self, label: str) -> None:
         """Receive the label of the cell (an estimator on an objective) whose work begins."""
@@ -21,9 +21,10 @@ class Progress:
         """Receive how many replicates (estimates) of the current cell are done, and how many there are in all."""
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Receive a pilot's progress: the cell's label, relative half-widths reached and wanted, replicates so far.
+        """Receive a pilot's progress: the label of its cell, two relative half-widths, and the replicates so far.
 
-        A pilot is a run that finds how many replicates a cell (an estimator on an objective) needs.
+        A pilot is a run that finds how many replicates a cell (an estimator on an objective) needs. ``reached`` and
+        ``wanted`` are half-widths of the variance's interval, divided by the variance.
         """
 
     def finish(self, record: Record) -> None:

@@ -82,9 +82,9 @@ class StudyWriter:
         return [task for task, line in each if line is None or not task.is_settled_by(line)]
 
     def begin(self, tasks: Sequence[Task], lacking: Sequence[Task]) -> None:
-        """Report the number of tasks, and the records that make the work of some tasks unnecessary.
+        """Report to ``progress`` the number of tasks, and the records of the tasks that are done already.
 
-        ``lacking`` are the tasks that have no such record.
+        ``lacking`` are the tasks that are still to be done.
         """
         done = {(task.run_id, task.kind) for task in tasks} - {(task.run_id, task.kind) for task in lacking}
         self.progress.start(len(tasks), len(tasks) - len(lacking))

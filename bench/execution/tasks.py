@@ -76,9 +76,10 @@ class Task(ABC):
         return bool(line["outcome"] != Outcome.FAILED and line["code"] == code)
 
     def record(self, progress: Progress | None = None, pool: Pool | None = None) -> Record:
-        """Do the work, with the draws (batches) spread over the pool if there is one, and return its record.
+        """Do the work and return its record.
 
-        If the work raises, return a record of the failure.
+        If the work raises, return a record of the failure. ``progress`` receives the events of the work. If there is a
+        ``pool``, a large task spreads its draws (batches of replicates) over the workers of the pool.
         """
         with single_thread():
             return safely(lambda: self.work(progress or Silent(), pool), self.head())

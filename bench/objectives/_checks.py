@@ -14,21 +14,21 @@ def at_least(objective: Objective, /, **least: int) -> None:
 
 
 def finite(objective: Objective, *names: str) -> None:
-    """Store each named field as a float; raise ``ValueError`` if it is not a finite number."""
+    """Store each named field as a float; raise ``ValueError`` if the field is not a finite number."""
     for name in names:
         if not math.isfinite(_number(objective, name)):
             raise error(objective, name, f"a finite number {name}")
 
 
 def between(objective: Objective, /, **limits: tuple[float, float]) -> None:
-    """Store each field named in ``limits`` as a float; raise ``ValueError`` if it is not a number within its limits."""
+    """Store each field named in ``limits`` as a float; raise ``ValueError`` unless it is a number within its limits."""
     for name, (low, high) in limits.items():
         if not low <= _number(objective, name) <= high:
             raise error(objective, name, f"a number {name} from {low:g} to {high:g}")
 
 
 def positive(objective: Objective, *names: str) -> None:
-    """Store each named field as a float; raise ``ValueError`` if it is not a finite number above 0."""
+    """Store each named field as a float; raise ``ValueError`` if the field is not a finite number above 0."""
     for name in names:
         if not 0 < _number(objective, name) < math.inf:
             raise error(objective, name, f"a finite number {name} > 0")

@@ -94,7 +94,10 @@ class Objective(PlainFields, abc.ABC):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of the files named in fields, by field. In the objective's identity, they stand for the fields."""
+        """Digests of the files that fields name, by the field's name.
+
+        In the identity of the objective, a digest replaces the value of its field.
+        """
         return {}
 
     @property
@@ -129,7 +132,7 @@ class Objective(PlainFields, abc.ABC):
 
     @abc.abstractmethod
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
 
     def restarted(self, seed: int) -> Self:
         """Return the objective with other initial weights and another order of minibatches.

@@ -46,7 +46,7 @@ class BernoulliQuadratic(Objective):
         finite(self, "target", "logit")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
         target = torch.tensor(self.target, dtype=dtype, device=device)
 
         def q(theta: Theta) -> Distribution:

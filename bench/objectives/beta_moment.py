@@ -52,7 +52,7 @@ class BetaMoment(Objective):
         positive(self, "concentration1", "concentration0")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
 
         def q(theta: Theta) -> Distribution:
             a, b = theta["log_concentration1"].exp(), theta["log_concentration0"].exp()

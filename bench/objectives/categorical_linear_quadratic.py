@@ -49,7 +49,7 @@ class CategoricalLinearQuadratic(Objective):
         return self.dim * self.classes
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
         # Drawn in float64 on the CPU, then converted: the problem is the same in every dtype and on every device.
         draws = torch.randn((3, self.row_elements), generator=Generator().manual_seed(self.seed), dtype=torch.float64)
         a, b = (draws[1:] / math.sqrt(self.dim)).to(device, dtype).unbind()

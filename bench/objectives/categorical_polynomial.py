@@ -53,7 +53,7 @@ class CategoricalPolynomial(Objective):
         return 2 * self.dim
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
 
         def q(theta: Theta) -> Distribution:
             return Independent(OneHotCategorical(logits=theta["logits"], validate_args=False), 1, validate_args=False)

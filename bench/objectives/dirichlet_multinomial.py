@@ -59,7 +59,7 @@ class DirichletMultinomial(Objective):
         positive(self, "prior", "concentration")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
         # Drawn in float64 on the CPU, then converted: the counts are the same in every dtype and on every device.
         generator = Generator().manual_seed(self.seed)
         x = torch.rand(self.dim, generator=generator, dtype=torch.float64).log().neg()

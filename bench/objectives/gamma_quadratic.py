@@ -53,7 +53,7 @@ class GammaQuadratic(Objective):
         positive(self, "concentration", "rate")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
 
         def q(theta: Theta) -> Distribution:
             gamma = Gamma(theta["log_concentration"].exp(), theta["log_rate"].exp(), validate_args=False)

@@ -47,7 +47,7 @@ class GaussianCosine(Objective):
         positive(self, "k", "scale")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
 
         def f(x: Tensor) -> Tensor:
             return (self.k * x.squeeze(-1)).cos()

@@ -50,7 +50,7 @@ class GaussianQuadratic(Objective):
         positive(self, "scale")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
         target = torch.tensor(self.target, dtype=dtype, device=device)
 
         def f(x: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ class HierarchicalPoisson(Objective):
         return max(self.groups * self.places, self.dim)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
         sharp_exposure, sharp_counts = self._data()
         exposure, counts = sharp_exposure.to(device, dtype), sharp_counts.to(device, dtype)
         sizes = [1, 2, self.groups, self.places]

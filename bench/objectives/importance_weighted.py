@@ -75,7 +75,7 @@ class ImportanceWeighted(Objective):
         return self.dim * self.particles
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
 
         def q(theta: Theta) -> Distribution:
             loc, scale = (t.expand(self.particles, self.dim) for t in (theta["mean"], theta["log_scale"].exp()))

@@ -70,7 +70,7 @@ class LinearQuadraticRegulator(Objective):
         return self.dim**2
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
 
         def system(like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             a, b, start = (torch.tensor(t, dtype=like.dtype, device=like.device) for t in (A, B, START))

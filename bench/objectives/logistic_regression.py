@@ -60,7 +60,7 @@ class LogisticRegression(Objective):
         between(self, log_scale=(-20.0, 3.0))
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
         data = signed_data().to(device, dtype)
 
         def log_joint(w: Tensor) -> Tensor:

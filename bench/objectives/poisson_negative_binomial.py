@@ -50,7 +50,7 @@ class PoissonNegativeBinomial(Objective):
         between(self, probability=(0.001, 0.999), rate=(1e-6, 1e3))
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
         r = self.failures
         constant = r * math.log(self.probability) - math.lgamma(r)
         slope = math.log1p(-self.probability)

@@ -49,7 +49,7 @@ class Qubo(Objective):
         positive(self, "degree")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
         # Drawn on the CPU, then converted: the problem is the same in every dtype and on every device.
         generator = Generator().manual_seed(self.seed)
         draws = torch.randn(self.dim, generator=generator, dtype=torch.float64)

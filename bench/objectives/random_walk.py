@@ -55,7 +55,7 @@ class Walk(Drawable):
         return each.masked_fill((value < 0) & (before < 1), -math.inf).sum(-1)
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Return ``sum_k weight_k grad log q(x_k)``, ``[*batch]``, the gradient taken in the length, as ``length``.
+        """Return ``{"length": sum_k weight_k grad log q(x_k)}``, ``[*batch]``, with the gradient taken in the length.
 
         Args:
             x: walks, ``[n, *batch, steps]``.
@@ -99,7 +99,7 @@ class RandomWalk(Objective):
         positive(self, "length")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
 
         def q(theta: Theta) -> Distribution:
             return Walk(theta["log_length"].exp().squeeze(-1), self.dim, validate_args=False)

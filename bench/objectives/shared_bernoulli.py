@@ -42,7 +42,7 @@ class SharedBernoulli(Objective):
         finite(self, "logit")
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
         target = torch.tensor([0.6, 0.51, 0.48], dtype=dtype, device=device)
 
         def q(theta: Theta) -> Distribution:

@@ -64,7 +64,7 @@ class SubsetQuadratic(Objective):
         return math.comb(self.dim, self.k) <= ENUMERABLE
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
         random = np.random.RandomState(self.seed)
         logits = torch.from_numpy(random.randn(self.dim)).to(device, dtype).requires_grad_()
         target = torch.from_numpy(np.abs(random.randn(self.dim))).to(device, dtype)

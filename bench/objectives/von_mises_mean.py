@@ -51,7 +51,7 @@ class VonMisesMean(Objective):
         between(self, concentration=(1e-3, 1e4))
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
 
         def q(theta: Theta) -> Distribution:
             base = ReparameterizedVonMises(theta["loc"], theta["log_concentration"].exp(), validate_args=False)

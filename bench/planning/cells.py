@@ -52,7 +52,7 @@ def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tu
 
 
 def mismatch(estimator: Estimator, objective: Objective) -> str | None:
-    """Return why an estimator cannot be used on an objective, from declared facts alone; None if it fits."""
+    """Return the reason why an estimator cannot be used on an objective, from declared facts alone; None if it can."""
     if reason := estimator.refuses(objective.family):
         return reason
     name = label(objective)

@@ -189,7 +189,9 @@ sys.meta_path.insert(0, _finder)
 
 
 def from_file(path: Path) -> ModuleType:
-    """Load a Python file, once. If it lies in a package, absolute imports start at the folder that holds the package.
+    """Return the module of a Python file, which is executed only once.
+
+    If the file lies in a package, its absolute imports start at the folder that holds the package.
 
     Raises:
         Exception: whatever the file raises.
@@ -201,7 +203,9 @@ def from_file(path: Path) -> ModuleType:
 
 
 def from_name(name: str) -> ModuleType:
-    """Load a module by its dotted name, once: from the working folder if it is there, otherwise from the Python path.
+    """Return the module with a dotted name, which is executed only once.
+
+    The module is taken from the working folder if the folder has it, otherwise from the Python path.
 
     Raises:
         Exception: whatever the module raises.

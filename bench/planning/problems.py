@@ -14,11 +14,11 @@ from bench.objectives import Objective, Problem
 
 
 def class_of(module: types.ModuleType, name: str) -> type[Objective] | None:
-    """Return a class of objectives for an objective or a function with this name in a user's module.
+    """Return a class for an objective in a user's module, or for a function there that returns one.
 
     The class has the function's arguments as its fields, so that a selector (the text after ``-o``) can set the fields,
     as in ``problem:dim=3``. The type of a field is the argument's annotation, or else the type of its default. Return
-    None if the name stands for something else.
+    None if ``name`` stands for something else in the module.
     """
     found = getattr(module, name, None)
     if not isinstance(found, Objective) and not inspect.isfunction(found):
@@ -46,7 +46,10 @@ def _itself(objective: Objective) -> Objective:
 
 
 class Made(Objective):
-    """An objective that a user's file makes. Pickle sends its fields only: another process makes it again."""
+    """An objective that a user's file makes.
+
+    Pickle sends only the fields of the objective; the receiving process makes the objective again.
+    """
 
     make: ClassVar[Callable[..., Objective]]
     """The function that makes it from its fields."""

@@ -166,18 +166,18 @@ def full_label(instance: Any) -> str:
 
 
 def names(text: str, record: Mapping[str, Any]) -> bool:
-    """Tell whether a text names a record's estimator or, in the form ``ESTIMATOR on OBJECTIVE``, a record's cell.
+    """Return whether a text names the estimator of a record or, in the form ``ESTIMATOR on OBJECTIVE``, its cell.
 
-    A cell is an estimator on an objective. The text may spell a selector, such as ``rloo:n=4``, in any way: fields may
-    have their defaults or be left out, a name may be an alias or a class, and a user's class may be given with its file
-    or module; the file or module is not read.
+    A cell is an estimator on an objective. Each name is a selector, such as ``rloo:n=4``, in any spelling: a field that
+    has its default may be given or left out, and the name may be an alias or the name of a class. A user's class may be
+    given with its file or module, which is not read.
     """
     estimator, on, objective = text.partition(" on ")
     return _names(estimator, record, "estimator") and (not on or _names(objective, record, "objective"))
 
 
 def selects(text: str, record: Mapping[str, Any], kind: Kind) -> bool:
-    """Tell whether the selector ``text`` covers a record's estimator or objective, as ``kind`` says.
+    """Return whether the selector ``text`` covers a record's estimator or objective, as ``kind`` says.
 
     A selector is a name with values for its parameters, such as ``rloo:n=2,4``. Fields that the selector leaves out may
     have any value.

@@ -21,7 +21,7 @@ def contained() -> Iterator[None]:
 
     Otherwise an estimator could end a check with exit code 0 before anything was compared. An interrupt by the user
     still ends the program. A child process that the code has forked ends here: it must not go on as a second program.
-    The working folder is the old one afterwards, because the paths of a command start there.
+    The working folder is restored afterwards, because relative paths of a command start there.
     """
     here, leave, place = os.getpid(), os._exit, os.open(".", os.O_RDONLY)  # its path may be gone
 
@@ -60,9 +60,9 @@ def _status(error: BaseException) -> int:
 
 @contextmanager
 def set_apart() -> Iterator[None]:
-    """Keep a user's code from ending the program, and send what it prints to stderr: stdout is for results.
+    """Inside the block, keep a user's code from ending the program, and send what the code prints to stderr.
 
-    Torch's global switches, such as ``torch.set_grad_enabled``, are put back afterwards.
+    stdout is for results. Torch's global switches, such as ``torch.set_grad_enabled``, are restored afterwards.
     """
     from bench.planning.switches import switches_kept  # imports torch, which commands such as --help do without
 

@@ -6,17 +6,19 @@ from bench.records.identity import canonical
 
 
 def draw_seed(root: int, stage: str, subject: object, draw: int) -> int:
-    """Return the 63-bit seed of a draw, given root seed, stage, subject (the owner of the noise) and draw number.
+    """Return the 63-bit seed of a draw, made from the root seed, the stage, the subject and the number of the draw.
 
-    A draw is a batch of replicates.
+    A draw is a batch of replicates. The stage is a word such as "measure" or "pilot". The subject is the owner of the
+    noise: an objective, or an estimator with an objective.
     """
     return numbered_seed(noise_stream(root, stage, subject), draw)
 
 
 def noise_stream(root: int, stage: str, subject: object) -> int:
-    """Return 64 bits that all draws of a stage share: the expensive part of computing a draw's seed.
+    """Return 64 bits that the seeds of all draws of a stage share; they take the longest to compute.
 
-    A draw is a batch of replicates. ``root`` is the root seed, and ``subject`` the owner of the noise.
+    A draw is a batch of replicates. ``root`` is the root seed, ``stage`` a word such as "measure", and ``subject`` the
+    owner of the noise: an objective, or an estimator with an objective.
     """
     return int.from_bytes(hashlib.sha256(canonical([root, stage, subject]).encode()).digest()[:8], "big")
 

@@ -60,7 +60,7 @@ def _place(error: BaseException) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """Return a text in Markdown such that it is shown as it is, also in a table, and mentions nobody on GitHub."""
+    """Return a text escaped for Markdown: it is shown as it is, also in a table, and mentions nobody on GitHub."""
     parts, end = [], 0
     for mention in MENTION.finditer(text):
         parts += [MARKUP.sub(r"\\\g<0>", text[end : mention.start()]), f"`{mention[0]}`"]
@@ -69,7 +69,7 @@ def in_markdown(text: str) -> str:
 
 
 def in_code(text: str) -> str:
-    """Return a text as code in Markdown, also in a table; it may hold backquotes."""
+    """Return a text, which may hold backquotes, as a code span of Markdown, also for a table."""
     runs = [len(run) for run in re.findall("`+", text)]
     fence = "`" * next(n for n in range(1, len(runs) + 2) if n not in runs)
     pad = " " if runs else ""

@@ -157,7 +157,7 @@ class Autoencoder(Objective):
         return replace(self, seed=self.seed + seed)  # type: ignore[type-var]  # subclasses are dataclasses
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the ``Problem`` (theta, q, f and what belongs to them), its tensors of ``dtype`` on ``device``."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
         held, event_axes = images(self.data).to(device), 1 if self.particles is None else 2
         generator = Generator().manual_seed(self.seed)
         theta = initial((self.pixels, self.hidden, self._encoder_outputs), generator, dtype, device)
