@@ -218,7 +218,7 @@ def measure(
     timing: bool = False,
     adapt_steps: int = ADAPT_STEPS,
 ) -> Measurement:
-    """Measure one estimator on one objective.
+    """Measure the bias, the variance and, if ``timing`` is True, the seconds of one estimator on one objective.
 
     Args:
         estimator: from the catalogue, or your own.

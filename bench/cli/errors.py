@@ -13,7 +13,16 @@ UNWRITTEN = "nothing was written. Start again with"
 
 
 class ExitCode(IntEnum):
-    """Exit codes of all commands. FAULT: a confirmed fault or a missing cell of a baseline. NOTHING: no result."""
+    """Exit codes of all commands.
+
+    - FINE: the command has done its work.
+    - FAILED: a cell or a run failed.
+    - USAGE: the command was used wrongly.
+    - FAULT: the gate confirmed a fault, or a cell of a baseline is missing.
+    - NOTHING: there is no result.
+    - DAMAGED: a file is damaged, or of a newer version.
+    - INTERRUPTED: the user interrupted the command.
+    """
 
     FINE = 0
     FAILED = 1

@@ -67,7 +67,10 @@ def spec_path(_context: click.Context, _param: click.Parameter, value: Path | No
 
 
 def selector(kind: Kind, text: str, *, required: bool = False) -> Callable[[F], F]:
-    """Return a decorator that adds the option ``-e`` or ``-o`` with this help text to a command."""
+    """Return a decorator that adds an option for selectors to a command: ``-e`` for estimators, ``-o`` for objectives.
+
+    ``text`` is the help text of the option, and ``required`` says whether the command needs the option.
+    """
     return click.option(
         "-e" if kind == "estimator" else "-o",
         f"--{kind}",

@@ -48,7 +48,7 @@ class Conformance:
     # Identity
 
     def test_is_a_frozen_dataclass_of_plain_values(self) -> None:
-        """Fields are numbers, strings or tuples of them, and cannot be set: they are the estimator's identity."""
+        """The fields are the estimator's identity: numbers, strings or tuples of these, which cannot be set."""
         e = self.estimator
         frozen = getattr(type(e).__dict__.get("__dataclass_params__"), "frozen", False)
         assert frozen, f"{e!r} is not a frozen dataclass. Write @dataclass(frozen=True) above {type(e).__name__}."
@@ -424,7 +424,7 @@ class Conformance:
             assert not _equal(state, before), f"{trial} neither adapt nor update changes the state."
 
     def test_learning_does_not_depend_on_the_scale_of_f(self) -> None:
-        """If f is multiplied by a power of two before anything is learned, so are the gradients after learning."""
+        """Multiplying f by a power of two before anything is learned multiplies the gradients after learning by it."""
         _skip_if(not self.estimator.needs_state, "needs_state is declared False")
         for trial in self.trials():
             if trial.case.particles:

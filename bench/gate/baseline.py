@@ -47,18 +47,40 @@ class _Plain(BaseModel):
 class Entry(_Plain):
     """One cell (an estimator on an objective) of a baseline: its selectors, its declared facts and its statistics.
 
-    A baseline is the gate's file of accepted statistics.
+    A baseline is the gate's file of accepted statistics. g* is the exact gradient, and w the squared norm of a gradient
+    minus the mean gradient, whose mean is the variance. A field is None if its value is unknown.
 
-    ``estimator`` and ``objective`` are selectors (texts such as ``rloo:n=4``) of one instance each, with paths of
-    users' files relative to the baseline's folder. ``fingerprint`` identifies the raw gradients of the first 8 draws
-    (batches of replicates). ``truncated_at`` is c0, the 99 % quantile of the squared norms w of gradients minus their
-    mean. ``truncated_mean`` and ``truncated_cv2`` are the mean and the cv² of min(w, c0). If the tail is heavy, w is
-    half the squared distance of two gradients (``bench.gate.pairs``), and ``truncated_cv2`` is doubled. ``bias_norm``
-    is ‖ḡ − g*‖, the distance of the mean gradient from the exact one or from the reference, a measured gradient in its
-    place. ``bias_squared`` is an unbiased estimate of the squared bias, so it may be negative. ``speed`` has one
-    log(cost) per fresh process, where cost is t(estimator)/t(sample + f). ``f_evals`` and ``grad_evals`` are the
-    evaluations of f and of df/dx per estimate. ``exact_norm`` is ‖g*‖, and ``gain``, between ``gain_low`` and
-    ``gain_high`` (95 %), the scale of the mean gradient: the fraction of g* that it recovers.
+    Args:
+        estimator: selector of one estimator, such as ``rloo:n=4``, with paths of users' files relative to the
+            baseline's folder.
+        objective: selector of one objective, with paths relative to the baseline's folder.
+        cell: id of the cell.
+        unbiased: whether the estimator is declared unbiased.
+        deterministic: whether the estimator is declared to have no noise.
+        fingerprint: digest that identifies the gradients of the first 8 draws (batches of replicates).
+        replicates: number of replicates.
+        size: number of coordinates of a gradient.
+        status: how far the variance can be trusted.
+        variance: the variance, with its 95 % limits ``variance_low`` and ``variance_high``.
+        cv2: variance/mean² of w; ``skewness`` and ``kurtosis`` are also those of w.
+        rho: tr Σ²/(tr Σ)², with Σ the covariance of one gradient.
+        khat: tail index of w; None if the tail is discrete.
+        float_floor: a variance below this may be rounding alone.
+        truncated_at: c0, the 99 % quantile of w. If the tail is heavy, w is half the squared distance of two gradients
+            here and in the next two fields (``bench.gate.pairs``).
+        truncated_mean: mean of min(w, c0).
+        truncated_cv2: cv² of min(w, c0); doubled if the tail is heavy.
+        bias_norm: distance of the mean gradient from g* or, if g* is unknown, from the measured reference.
+        bias_squared: unbiased estimate of the squared bias; it may be negative.
+        bias_bound: upper bound of the norm of the bias.
+        p_bias: p-value of "no bias".
+        speed: log(cost) in each of several fresh processes; cost is the time of the estimator, divided by the time of
+            one sample and one evaluation of f.
+        f_evals: evaluations of f per estimate.
+        grad_evals: evaluations of df/dx per estimate.
+        exact_norm: norm of g*.
+        gain: scale of the mean gradient, the fraction of g* that it recovers, with its 95 % limits ``gain_low`` and
+            ``gain_high``.
     """
 
     estimator: str

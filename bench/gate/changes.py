@@ -17,7 +17,7 @@ AGREEMENT = 1e-6
 
 
 def same_statistics(entry: Entry, other: Entry) -> bool:
-    """Tell whether two measurements of the same samples agree in their statistics, except for the last digits.
+    """Return whether two measurements of the same samples agree in their statistics, except for the last digits.
 
     Both are entries of one cell, an estimator on an objective.
     """

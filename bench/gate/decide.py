@@ -73,9 +73,7 @@ class Sample:
     def is_reliable(self) -> bool:
         """Whether the variance seems finite, as a test of the bias requires.
 
-        The variance is the mean of the squared deviations from the mean gradient. It seems finite if the extreme-value
-        index of the squared deviations (1 / alpha for a tail of power alpha) is below 1; from 1 on, their mean is
-        infinite. It also seems finite if the index is None, as for a discrete tail, which counts as bounded.
+        It seems finite if the tail index of the squared norms is below 1, or None because the tail is discrete.
         """
         khat = self.statistics.khat
         return khat is None or khat < 1
@@ -139,19 +137,38 @@ class Flags:
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict on a cell, and the evidence for it. A field is None if it was not measured or not tested.
+    """The verdict on a cell (an estimator on an objective), and the evidence for it.
 
-    The first stage has two p-values: ``p_screen`` for the variance, and ``p_bias_screen`` for the bias. The second
-    stage has two p-values: ``p`` for the variance, which combines ``p_variance`` and ``p_truncated``, and ``p_bias``
-    for the bias; ``p_adjusted`` and ``p_bias_adjusted`` are ``p`` and ``p_bias`` after Holm's correction. ``change`` is
-    the last measured variance divided by the variance in the baseline (the file of accepted statistics).
-    ``smallest_change`` is the smallest relative growth that the check finds with probability 0.9, and ``smallest_bias``
-    the smallest such error of the gradient's scale, relative to the exact gradient. ``evaluations`` and
-    ``baseline_evaluations`` are the evaluations of f and of df/dx per estimate, measured now and in the baseline. If
-    the baseline's tail is heavy, ``variance`` and ``baseline_variance`` are None, and ``change`` and
-    ``smallest_change`` describe the truncated variance.
+    A field is None if its value was not measured or not tested. The baseline is the file of accepted statistics. If the
+    baseline's tail is heavy, ``change`` and ``smallest_change`` describe the truncated variance.
 
-    A cell is an estimator on an objective.
+    Args:
+        cell: id of the cell.
+        label: the cell's readable name, made of its selectors.
+        verdict: the verdict.
+        reason: the reason for the verdict, in words.
+        margin: relative growth of the variance that passes.
+        change: the last measured variance divided by the variance in the baseline.
+        baseline_variance: the variance in the baseline; None if its tail is heavy.
+        variance: the last measured variance; None if the tail in the baseline is heavy.
+        baseline_replicates: number of replicates behind the baseline's statistics.
+        screen_replicates: number of replicates of the first stage, whose seed is ``screen_seed``.
+        confirm_replicates: number of replicates of the second stage, whose seed is ``confirm_seed``.
+        p_screen: p-value for the variance in the first stage.
+        p_variance: p-value for the variance in the second stage, from the plain variance.
+        p_truncated: p-value for the variance in the second stage, from the truncated variance.
+        p: p-value for the variance in the second stage, combined from these two.
+        p_adjusted: ``p`` after Holm's correction over all cells of the baseline.
+        p_bias_screen: p-value for the bias in the first stage.
+        p_bias: p-value for the bias in the second stage.
+        p_bias_adjusted: ``p_bias`` after Holm's correction over all cells of the baseline.
+        smallest_change: the smallest relative growth of the variance that the check finds with probability 0.9.
+        smallest_bias: the smallest error of the gradient's scale that the check finds with probability 0.9, relative to
+            the exact gradient.
+        evaluations: evaluations of f and of df/dx per estimate, measured now.
+        baseline_evaluations: evaluations of f and of df/dx per estimate in the baseline.
+        notes: remarks for the reader of the report.
+        speed: "unchanged", "slower" or "not gateable"; ``speed_note`` gives the reason.
     """
 
     cell: str

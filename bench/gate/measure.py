@@ -73,11 +73,12 @@ def _with_pairs(line: Record, cell: Cell, settings: Settings, cut: float | None)
 
 @dataclass(frozen=True)
 class FirstDraws:
-    """The fingerprint of a cell's first draws, whether the run has no other draws, and evaluations per estimate.
+    """The first draws (batches of replicates) of a cell, an estimator on an objective.
 
-    A draw is a batch of replicates, a cell an estimator on an objective.
-
-    ``evaluations`` are the numbers of evaluations of f and of df/dx.
+    Args:
+        fingerprint: digest of the settings and of the gradients in these draws.
+        are_all: whether the run of the cell has no other draws.
+        evaluations: evaluations of f and of df/dx per estimate.
     """
 
     fingerprint: str

@@ -39,7 +39,7 @@ class Picked:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a record says of the cell: names, parameters and shortest labels of the estimator and the objective."""
+        """The part of a record that describes the cell: names, parameters and labels of estimator and objective."""
         found: dict[str, Any] = {}
         for kind, half in (("estimator", self.cell.estimator), ("objective", self.cell.objective)):
             found |= {f"{kind}_name": command_line_name(type(half)), f"{kind}_params": fields_of(half)}

@@ -99,7 +99,7 @@ def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str
 
 
 def obstacle(entry: Entry) -> str:
-    """Return why the speed of a cell cannot be compared with the baseline's; empty if the speed can be compared.
+    """Return the reason why a cell's speed cannot be compared with the baseline's; empty if the speed can be compared.
 
     The baseline is the file of accepted statistics; ``entry`` is the cell's entry in it.
     """

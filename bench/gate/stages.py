@@ -112,10 +112,10 @@ class Report:
 
 
 def check(baseline: Baseline, selection: Selection, options: Options, progress: Progress) -> Report:
-    """Measure the cells of a selection, and compare their statistics with the accepted ones in the baseline.
+    """Measure the cells of a selection, and return a report on their differences from the accepted statistics.
 
-    A cell is an estimator on an objective. ``options`` say how many replicates are taken and what fails; ``progress``
-    receives the events.
+    A cell is an estimator on an objective; the ``baseline`` holds the accepted statistics. ``options`` say how many
+    replicates are taken and what fails; ``progress`` receives the events.
 
     Raises:
         UsageError: the device is "cuda", but there is no CUDA device; or an objective is at fault.

@@ -64,8 +64,8 @@ class Comparison:
 def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Comparison], list[str], list[str]]:
     """Return comparisons of the cells in both studies, the labels of the runs in a alone, and those in b alone.
 
-    A cell is an estimator on an objective. All runs of a cell that agree in settings and replicates are compared. If
-    none do, the two with most in common are. Every other run is listed with the study that has it.
+    A cell is an estimator on an objective. Of a cell's runs, all pairs that agree in settings and replicates are
+    compared or, if there is no such pair, the two runs with most in common. All other runs are listed with their study.
     """
     both = labelled([*a, *b])
     first, second = _by_cell(both[: len(a)]), _by_cell(both[len(a) :])

@@ -61,8 +61,8 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
       varies them;
     - ``parameters``: the parameters in the estimator's label;
     - ``heavy``: the variance has only a lower limit. Every number that needs a finite variance is NaN in such a row;
-    - ``fair``: the run may compete as unbiased: it is shown unbiased, or declared so and not refuted by the data. If a
-      method has no noise, an error within the tolerance counts as rounding;
+    - ``fair``: the run may compete as unbiased: the data show that it is unbiased, or it is declared unbiased and the
+      data do not refute this. If a method has no noise, an error within the tolerance counts as rounding;
     - ``biased``: a bias was found;
     - ``exact``: unbiased, without noise except rounding in its dtype. f can be larger than its gradient, so noise up to
       1000 times the gradient's rounding error counts as rounding. The variance of an exact run comes from the

@@ -305,7 +305,7 @@ def show_section(
 
 
 def closing(table: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Return a row for each problem: its name and who is best, in the columns of ``BEST``."""
+    """Return a row of texts for each problem: its name and its best estimators, in the columns of ``BEST``."""
     groups = _run(table).groupby("problem", sort=False)
     measured = ((problem, [r for r in each(group) if r.outcome == Outcome.MEASURED]) for problem, group in groups)
     return [(str(problem), *best(rows)) for problem, rows in measured if rows]

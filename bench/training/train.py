@@ -70,7 +70,7 @@ class TrainingRun(Task):
 
     @property
     def effort(self) -> float:
-        """Amount of work: the number of steps, divided by ``WORTH_WORKERS``. Above 1, it pays to start processes."""
+        """Amount of work: the number of steps, divided by 5,000. Above 1, it pays to start processes."""
         return self.how.steps / WORTH_WORKERS
 
     @functools.cached_property

@@ -231,7 +231,8 @@ class Trainee:
     def variance(self, step: int) -> Summary | None:
         """Summarise estimates of the gradient at the current weights; None if an estimate is not finite.
 
-        The number ``step`` separates the noise of the checkpoints. The statistics are computed as in ``bench run``.
+        ``step``, the number of the checkpoint's step, gives every checkpoint noise of its own. The statistics are
+        computed as in ``bench run``.
         """
         try:
             ((_, summary),) = summarise_draws(self.engine(), f"{LineKind.TRAINING} variance at step {step}")

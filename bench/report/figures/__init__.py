@@ -18,13 +18,13 @@ FORMATS = ("svg", "png")
 
 
 def images(table: pd.DataFrame) -> Iterator[tuple[str, bytes | None]]:
-    """Yield a file name and its content for each figure's SVG and PNG; the content is None if there is no data."""
+    """Yield the name and the content of each figure's two files, SVG and PNG; the content is None without data."""
     for name in NAMES:
         yield from _files(name, lambda name=name: draw(name, table))  # type: ignore[misc]
 
 
 def training_images(problems: Sequence[Problem]) -> Iterator[tuple[str, bytes | None]]:
-    """Yield a file name and its content for each training figure's SVG and PNG; None if there is no data."""
+    """Yield the name and the content of each training figure's SVG and PNG file; the content is None without data."""
     from bench.report.figures.training import curves, pictures, variances
 
     for name, drawing in zip(TRAINING, (curves, variances, pictures), strict=True):

@@ -39,7 +39,10 @@ def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tu
 
 
 def variance_n(table: pd.DataFrame) -> Figure | None:
-    """Draw variance against samples n per estimate, for estimators measured at several n on one objective."""
+    """Draw variance against samples n per estimate, for estimators measured at several n on one objective.
+
+    Return None if there is no such estimator.
+    """
     table = table[table["n"] > 0]
     # A series is an estimator without its n: "rloo:n=4" and "rloo:n=8" are "rloo".
     series = table["estimator"].str.replace(r"(?<=[:,])n=[^,]*,?", "", regex=True).str.rstrip(":,")
@@ -53,7 +56,10 @@ def variance_n(table: pd.DataFrame) -> Figure | None:
 
 
 def variance_dim(table: pd.DataFrame) -> Figure | None:
-    """Draw relative variance against dimension, for estimators measured at two or more dimensions of one objective."""
+    """Draw relative variance against dimension, for estimators measured at several dimensions of one objective.
+
+    Return None if there is no such estimator.
+    """
     table = table[(table["exact_norm"] > 0) & (table["dim"] > 0)]
     relative = {c: table[c] / table["exact_norm"] ** 2 for c in ("variance", "variance_low", "variance_high")}
     return _scaling(

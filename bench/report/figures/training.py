@@ -25,7 +25,10 @@ AXES = ("steps of the optimizer", "evaluations of f per batch element", "seconds
 
 
 def curves(problems: Sequence[Problem]) -> Figure | None:
-    """Draw four panels for each problem: the objective by step, evaluation and second, and its value in training."""
+    """Draw four panels for each problem: the objective by step, evaluation and second, and the value in training.
+
+    The value in training is the one that training itself sees. Return None if there is no problem.
+    """
     if not problems:
         return None
     title = (
@@ -104,7 +107,10 @@ def window(problem: Problem) -> tuple[float, float]:
 
 
 def variances(problems: Sequence[Problem]) -> Figure | None:
-    """Draw the variance of the gradient by step: a panel for each problem on which it was measured."""
+    """Draw the variance of the gradient by step: a panel for each problem that has one.
+
+    Return None if no problem has one.
+    """
     shown = [p for p in problems if any((c.variance > 0).any() for c in p.curves)]
     if not shown:
         return None
@@ -134,7 +140,10 @@ def variances(problems: Sequence[Problem]) -> Figure | None:
 
 
 def pictures(problems: Sequence[Problem]) -> Figure | None:
-    """Draw the images made by the models of seed 0: problems side by side, a row for each estimator, best first."""
+    """Draw the images made by the models of seed 0: problems side by side, a row for each estimator, best first.
+
+    Return None if there are no images.
+    """
     from matplotlib.figure import Figure
 
     columns = [found for problem in problems if (found := _pictured(problem))]
