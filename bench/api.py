@@ -22,7 +22,7 @@ from bench.measurement.timing import measure_timing
 from bench.objectives import Objective
 from bench.planning.cells import Cell, mismatch
 from bench.planning.settings import ADAPT_STEPS, Settings
-from bench.planning.user_code import contained
+from bench.planning.user_code import set_apart
 from bench.records.lines import Record
 from bench.stats import PrecisionTarget, Summary
 from bench.stats.printing import format_bias, format_estimate, format_variance
@@ -252,7 +252,7 @@ def measure(
     check_own(objective)
     if reason := mismatch(estimator, objective):
         raise Refusal(reason)
-    with single_thread(), contained():
+    with single_thread(), set_apart(stdout=True):
         found = None
         if precision is not None:
             found = run_pilot(cell, settings, PrecisionTarget(precision, max_replicates))

@@ -8,7 +8,7 @@ from torch import Generator
 from torch.distributions import Distribution
 
 from estimators._protocol import Estimator, Refusal, State, at_least_float32
-from estimators._rows import first_parameter
+from estimators._rows import first_parameter, parameters
 
 S = TypeVar("S", bound=State)
 _MISSED: dict[Estimator, int] = {}
@@ -43,8 +43,8 @@ def checked_state(
         raise Refusal(f"{estimator!r} needs a state of class {kind.__name__} (got {came}). {use}")
     if inputs is not None and inputs != state.inputs:
         raise Refusal(f"{estimator!r} got a state made for {state.inputs} inputs, and this q has {inputs}. {use}")
-    like, own = first_parameter(q), state.mean
-    if inputs is not None and (own.dtype, own.device) != (at_least_float32(like.dtype), like.device):
+    like, own = next(iter(parameters(q).values()), None), state.mean
+    if like is not None and (own.dtype, own.device) != (at_least_float32(like.dtype), like.device):
         dtype = at_least_float32(like.dtype)
         raise Refusal(
             f"{estimator!r} got a state in {own.dtype} on {own.device}, and this q needs one in {dtype} on "

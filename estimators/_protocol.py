@@ -1,6 +1,7 @@
 """The protocol: what an estimator is, what it is called with, and the exceptions that it raises."""
 
 import abc
+import contextlib
 import functools
 import re
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from estimators._refusals import NotDifferentiable as NotDifferentiable
 from estimators._refusals import Refusal as Refusal
 from estimators._refusals import UnsupportedFamily as UnsupportedFamily
 from estimators._rows import first_parameter, widened
-from estimators._transforms import is_differentiated, rows_differ, unwrapped
+from estimators._transforms import is_differentiated, rows_differ, transformed, unwrapped
 
 
 class Integrand(Protocol):
@@ -255,17 +256,23 @@ def evaluate(f: Integrand, x: Tensor, q: Distribution, axes: int, name: str = "f
         ``[...]``, the shape of x without its event axes.
 
     Raises:
-        InvalidIntegrand: f changed x in place, or returned nothing, another type or another shape.
+        InvalidIntegrand: f changed x in place, or returned nothing, another type or another shape. Changes through
+            numpy or ``x.data`` are seen in the first calls of f only.
         NotDifferentiable: x is differentiated, and f returned whole numbers, bools or values outside torch.
     """
     sample = unwrapped(x)  # torch counts the changes of a tensor and of its views; vmap counts none of its own tensors
     before = None if sample.is_inference() else sample._version
-    fx = f(x)
+    kept = x.detach().clone() if _is_new(f, x) else None  # torch does not count what numpy and x.data change
+    try:
+        fx = f(x)
+    except RuntimeError as error:
+        if _changes_a_copy(f, x):  # torch refuses to change an expanded x, or one that is differentiated
+            raise _changed(name) from error
+        raise
     if before is not None and sample._version != before:
-        raise InvalidIntegrand(
-            f"{name} changes its argument x in place, but the estimator still needs the sample x. Work on x.clone(), "
-            "or use operations that make a new tensor, such as x.clamp(0, 1) instead of x.clamp_(0, 1)."
-        )
+        raise _changed(name)
+    if kept is not None and not torch.allclose(x.detach(), kept, rtol=0, atol=0, equal_nan=True):
+        raise _changed(name)
     points = x.shape[: x.dim() - axes]
     if not isinstance(fx, Tensor) or fx.dtype not in WIDE or fx.layout != torch.strided or fx.is_nested:
         fx = _floating(fx, x, q, name)
@@ -276,6 +283,42 @@ def evaluate(f: Integrand, x: Tensor, q: Distribution, axes: int, name: str = "f
     raise InvalidIntegrand(
         f"{name} returned shape {list(fx.shape)} for samples of shape {list(x.shape)}: expected {list(points)}, "
         f"one value per sample and batch element. {_advice_on_shape(fx.shape, points, axes)}"
+    )
+
+
+_EVALUATED: dict[object, int] = {}
+"""Number of calls, up to ``COMPARED``, of every function that was an integrand."""
+COMPARED = 3
+"""In its first calls, as many as this, an integrand's argument is compared with a copy."""
+
+
+def _is_new(f: Integrand, x: Tensor) -> bool:
+    """Return whether this is one of the first calls of f, and x shows its values; functions of one source are one."""
+    if torch.compiler.is_compiling():
+        return False
+    f = getattr(f, "__wrapped__", f)
+    code = getattr(f, "__code__", type(f))
+    calls = _EVALUATED.get(code, 0)
+    if calls == COMPARED or transformed() or x.is_meta:
+        return False
+    _EVALUATED[code] = calls + 1
+    return True
+
+
+def _changes_a_copy(f: Integrand, x: Tensor) -> bool:
+    """Return whether f changes a copy of x, which has memory of its own and no graph."""
+    copy = x.detach().clone(memory_format=torch.contiguous_format)
+    counted = unwrapped(copy)
+    before = counted._version
+    with contextlib.suppress(Exception), torch.no_grad():
+        f(copy)
+    return bool(counted._version != before)
+
+
+def _changed(name: str) -> InvalidIntegrand:
+    return InvalidIntegrand(
+        f"{name} changes its argument x in place, but the estimator still needs the sample x. Work on a copy, such as "
+        "x.clone() or x.numpy().copy(), or use operations that make a new tensor, such as x.clamp(0, 1)."
     )
 
 
@@ -375,6 +418,7 @@ def _at_full_precision(call: Callable[..., Tensor], q: Distribution, wide: Distr
             with autocast:
                 return f(x.to(own.dtype) if x.is_floating_point() and wide is not q else x)
 
+        at.__wrapped__ = f  # type: ignore[attr-defined]
         return at
 
     def at_full_precision(estimator: Estimator, f: Checked, *args: Any, **kwargs: Any) -> Tensor:

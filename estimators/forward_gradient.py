@@ -66,7 +66,11 @@ class ForwardGradient(Estimator):
         return joined(fx.mean(0), inject(q, self, **gradients), self)
 
     def _along(self, f: Integrand, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
-        """Return f(x) and its derivative along dx, both ``[n, *batch]``; 0 in inference mode, which has none."""
+        """Return f(x) and its derivative along dx, both ``[n, *batch]``.
+
+        The derivative is 0 where forward mode is switched off: in inference mode, and where another estimator, whose
+        integrand calls this one, needs values alone.
+        """
 
         def path(x: Tensor) -> Tensor:
             fx = f(x)
@@ -75,7 +79,7 @@ class ForwardGradient(Estimator):
             return fx
 
         compiled = torch.compiler.is_compiling()
-        if torch.is_inference_mode_enabled():
+        if not forward_ad._is_fwd_grad_enabled():
             fx = f(x)
             return fx, torch.zeros_like(fx)
         if compiled:

@@ -13,6 +13,7 @@ from torch.distributions import Bernoulli, Normal
 from bench import Expectation, Measurement, measure, objectives
 from bench.measurement.lines import Lost
 from bench.measurement.objective_checks import CHECKS, check_own
+from bench.planning.switches import SWITCHES
 from bench.planning.user_code import Ended
 from bench.stats.printing import format_variance
 from bench.stats.summary import HEAVY
@@ -268,6 +269,27 @@ class Ends(Estimator):
 def test_an_estimator_that_ends_the_program_raises():
     with pytest.raises(Ended, match=r"SystemExit\(0\), which would end the program \(test_api.py, line"):
         measure(Ends(), objectives.GaussianQuadratic(dim=2), replicates=100)
+
+
+@dataclass(frozen=True)
+class Turns(RLOO):
+    """Turns global switches and prints when it is called."""
+
+    command_name = "turns"
+
+    def __call__(self, f, q, generator=None, state=None):
+        torch.set_default_dtype(torch.float64)
+        torch.set_float32_matmul_precision("medium")
+        np.seterr(all="raise")
+        print("called")
+        return super().__call__(f, q, generator, state)
+
+
+def test_switches_that_an_estimator_turns_are_put_back(capsys):
+    before = [get() for get, _ in SWITCHES]
+    measure(Turns(), objectives.GaussianQuadratic(dim=2), replicates=100)
+    assert [get() for get, _ in SWITCHES] == before
+    assert "called" in capsys.readouterr().out
 
 
 COSINE = objectives.GaussianCosine()

@@ -5,7 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 
 from bench.planning.plugins import PREFIX
 from bench.records.text import described
@@ -59,14 +59,15 @@ def _status(error: BaseException) -> int:
 
 
 @contextmanager
-def set_apart() -> Iterator[None]:
-    """Inside the block, keep a user's code from ending the program, and send what the code prints to stderr.
+def set_apart(*, stdout: bool = False) -> Iterator[None]:
+    """Inside the block, keep a user's code from ending the program, and from changing what other code does.
 
-    stdout is for results. Torch's global switches, such as ``torch.set_grad_enabled``, are restored afterwards.
+    The global switches of torch and numpy, such as ``torch.set_grad_enabled``, are restored afterwards. What the code
+    prints goes to stderr unless ``stdout`` is True, because the stdout of a command is for results.
     """
     from bench.planning.switches import switches_kept  # imports torch, which commands such as --help do without
 
-    with contained(), redirect_stdout(sys.stderr), switches_kept():
+    with contained(), nullcontext() if stdout else redirect_stdout(sys.stderr), switches_kept():
         yield
 
 

@@ -7,7 +7,20 @@ import torch
 from torch.distributions import Bernoulli, Gamma, Independent, Normal
 
 from bench.measurement.counting import Counter, counted
-from estimators import ForwardGradient, InvalidParameter, NotDifferentiable, Reparameterization, UnsupportedFamily
+from estimators import (
+    GO,
+    RLOO,
+    BitFlip,
+    ForwardGradient,
+    InvalidParameter,
+    LocalExpectation,
+    MeasureValued,
+    NotDifferentiable,
+    Reparameterization,
+    SelfCritical,
+    StochasticAD,
+    UnsupportedFamily,
+)
 from estimators import forward_gradient as module
 from tests.problems import curve, curve_slope, gradients, mean_scores, seeded, t, variance_scores
 from tests.tolerances import z_limit
@@ -84,3 +97,16 @@ def test_families_without_a_location_and_a_scale_are_refused():
 def test_an_f_without_a_gradient_in_x_is_refused(f):
     with pytest.raises(NotDifferentiable, match="Use ScoreFunction or RLOO"):
         ForwardGradient()(f, Normal(t(0.0).requires_grad_(), t(1.0)))
+
+
+@pytest.mark.parametrize(
+    "outer", [BitFlip(), GO(), LocalExpectation(), StochasticAD(), SelfCritical(), MeasureValued(), RLOO()]
+)
+def test_inside_the_integrand_of_another_estimator_its_value_is_used(outer):
+    """The inner value, at a scale of almost 0, is x^2 + x; the outer estimator differentiates in its own way."""
+    found = []
+    for f in (lambda x: ForwardGradient()(lambda y: y.square() + y, Normal(x, 1e-9)), lambda x: x.square() + x):
+        logits = t(0.4, -1.2, 0.0).requires_grad_()
+        outer(f, Bernoulli(logits=logits), seeded()).sum().backward()
+        found.append(logits.grad)
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -11,16 +12,21 @@ from torch.distributions import Bernoulli, Categorical, Independent, Normal
 from estimators import (
     GO,
     RLOO,
+    RODEO,
     VIMCO,
     BitFlip,
     Bound,
+    DeltaMethod,
+    DoubleControlVariate,
     Enumeration,
     Estimator,
     GumbelSoftmax,
+    HessianControlVariate,
     InvalidIntegrand,
     InvalidLoss,
     LocalExpectation,
     MeasureValued,
+    MuProp,
     NotDifferentiable,
     Refusal,
     Reparameterization,
@@ -63,8 +69,8 @@ IN_PLACE = {
     "an out argument": lambda x: (torch.neg(x.detach(), out=x.detach()), x.sum(-1))[1],
 }
 SENTENCE = (
-    "f changes its argument x in place, but the estimator still needs the sample x. Work on x.clone(), or use "
-    "operations that make a new tensor, such as x.clamp(0, 1) instead of x.clamp_(0, 1)."
+    "f changes its argument x in place, but the estimator still needs the sample x. Work on a copy, such as x.clone() "
+    "or x.numpy().copy(), or use operations that make a new tensor, such as x.clamp(0, 1)."
 )
 
 
@@ -76,6 +82,92 @@ def test_an_f_that_changes_its_argument_is_refused(way):
         assert str(refusal.value) == SENTENCE
     with pytest.raises(InvalidIntegrand, match="the log_joint of the Bound changes its argument x in place"):
         RLOO()(Bound(IN_PLACE[way], NORMAL), NORMAL)
+
+
+WHERE_TORCH_REFUSES_FIRST = {
+    Enumeration(): BITS,
+    DoubleControlVariate(): BITS,
+    RODEO(): BITS,
+    MuProp(): BITS,
+    Reparameterization(): NORMAL,
+    DeltaMethod(): NORMAL,
+    HessianControlVariate(): NORMAL,
+    StraightThrough(): BITS,
+    GumbelSoftmax(): BITS,
+}
+
+
+@pytest.mark.parametrize("estimator", WHERE_TORCH_REFUSES_FIRST, ids=repr)
+@pytest.mark.parametrize(
+    "change", [lambda x: x.mul_(2).sum(-1), lambda x: (x.__setitem__((..., 0), 1.0), x.sum(-1))[1]]
+)
+def test_a_refusal_of_torch_to_change_the_argument_is_the_same_sentence(estimator, change):
+    with pytest.raises(InvalidIntegrand) as refusal:
+        estimator(change, WHERE_TORCH_REFUSES_FIRST[estimator])
+    assert str(refusal.value) == SENTENCE
+
+
+def test_another_exception_of_f_comes_through():
+    with pytest.raises(RuntimeError, match=r"^its own$"):
+        RLOO()(raising, NORMAL)
+
+
+def raising(x):
+    raise RuntimeError("its own")
+
+
+UNCOUNTED = {
+    "numpy": lambda x: np.add(x.detach().numpy(), 1, out=x.detach().numpy()).sum(-1),
+    "x.data": lambda x: x.data.mul_(2).sum(-1),
+    "a shared array": lambda x: torch.from_numpy(x.detach().numpy()).add_(1).sum(-1),
+    "another order": lambda x: (np.copyto(x.detach().numpy(), x.flip(-1).detach().numpy()), x.sum(-1))[1],
+}
+
+
+def new(f):
+    """Return a copy of a function that no call has seen: functions of one source line count as one."""
+    LINES.append(None)
+    return FunctionType(f.__code__.replace(co_firstlineno=10**6 + len(LINES)), f.__globals__, closure=f.__closure__)
+
+
+LINES = []
+
+
+@pytest.mark.parametrize("estimator", [RLOO(n=4), MeasureValued(), SelfCritical()], ids=repr)
+@pytest.mark.parametrize("way", UNCOUNTED)
+def test_changes_that_torch_does_not_count_are_found_in_the_first_calls(estimator, way):
+    with pytest.raises(InvalidIntegrand) as refusal:
+        estimator(new(UNCOUNTED[way]), NORMAL)
+    assert str(refusal.value) == SENTENCE
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_three_calls_of_a_function_are_compared(first):
+    calls = []
+
+    def f(x):
+        calls.append(1)
+        return UNCOUNTED["numpy"](x) if len(calls) > first else x.sum(-1)
+
+    with pytest.raises(InvalidIntegrand, match="changes its argument"):
+        [RLOO(n=4)(f, NORMAL) for f in [new(f)] * 3]
+    assert len(calls) == first + 1
+
+
+def test_further_calls_of_a_function_are_not_compared(monkeypatch):
+    compared, allclose = [], torch.allclose
+    monkeypatch.setattr(torch, "allclose", lambda *args, **given: compared.append(1) or allclose(*args, **given))
+    for f in [new(lambda x: x.sum(-1))] * 5:
+        RLOO()(f, NORMAL)
+    assert len(compared) == 3
+
+
+def test_in_half_precision_f_is_compared_by_its_own_source():
+    q = Independent(Normal(torch.zeros(4, 3, dtype=torch.bfloat16, requires_grad=True), 1.0), 1)
+    with torch.autocast("cpu"), pytest.raises(InvalidIntegrand, match="changes its argument"):
+        for f in (*[lambda x: x.sum(-1)] * 5, new(UNCOUNTED["a shared array"])):
+            RLOO(n=4)(f, NORMAL)
+    assert RLOO(n=4)(new(UNCOUNTED["x.data"]), q).isfinite().all()  # f gets a copy of another dtype
 
 
 def test_an_f_that_changes_a_copy_has_the_exact_gradient():

@@ -160,15 +160,19 @@ def test_the_state_of_another_estimator_is_refused_in_one_sentence(estimator):
         estimator(curved, problem(estimator), seeded(), state)
 
 
-@pytest.mark.parametrize("estimator", [NVIL(), RELAX(), QuadraticControlVariate()], ids=repr)
-def test_the_state_of_another_number_of_coordinates_is_refused_in_one_sentence(estimator):
-    state = estimator.init(problem(estimator, dim=5), seeded())
+@pytest.mark.parametrize("estimator", LEARNED, ids=repr)
+def test_the_state_of_another_number_of_coordinates_is_refused_in_one_sentence_or_fits(estimator):
+    state, own = (estimator.init(problem(estimator, dim=dim), seeded()) for dim in (5, 3))
+    if type(estimator) not in (NVIL, RELAX, QuadraticControlVariate):
+        assert state.inputs == own.inputs
+        assert estimator(curved, problem(estimator), seeded(), state).isfinite()
+        return
     with pytest.raises(Refusal, match=r"got a state made for (5|10) inputs, and this q has (3|6)\. Use .*\.init\(q\)"):
         estimator(curved, problem(estimator), seeded(), state)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("estimator", [NVIL(), RELAX(), QuadraticControlVariate(), RODEO()], ids=repr)
+@pytest.mark.parametrize("estimator", LEARNED, ids=repr)
 def test_the_state_of_another_dtype_is_refused_in_one_sentence(estimator, dtype):
     q = problem(estimator, dtype=dtype)
     for wrong in (torch.float64, torch.bfloat16):

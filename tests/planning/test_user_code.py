@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -111,6 +112,13 @@ TURNS = (
     "torch.set_num_threads(torch.get_num_threads() + 1)",
     "torch.use_deterministic_algorithms(True, warn_only=True)",
     "torch.autograd.set_detect_anomaly(True)",
+    "torch.set_autocast_enabled('cpu', True)",
+    "torch.set_autocast_dtype('cpu', torch.float16)",
+    "torch.set_float32_matmul_precision('medium')",
+    "torch.backends.cudnn.benchmark = True",
+    "torch.distributions.Distribution.set_default_validate_args(False)",
+    "np.seterr(all='raise')",
+    *(("torch.backends.cuda.matmul.fp32_precision = 'tf32'",) if hasattr(torch.backends, "fp32_precision") else ()),
 )
 
 
@@ -120,7 +128,7 @@ TURNS = (
 def test_the_switches_of_torch_are_the_old_ones_afterwards(turn, error):
     before = [get() for get, _ in SWITCHES]
     with suppress(Ended, ValueError), set_apart():
-        exec(turn)
+        exec(turn, {"torch": torch, "np": np})
         assert [get() for get, _ in SWITCHES] != before
         if error:
             raise error
