@@ -8,7 +8,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, OneHotCate
 
 from estimators._checks import at_least
 from estimators._protocol import Estimator, Integrand, State
-from estimators.measure_valued import MeasureValued
+from estimators.measure_valued import MeasureValued, differences
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class LocalExpectation(Estimator):
     ``g_i = (1/n) sum_k sum_v f(x_k with coordinate i set to v) grad q_i(v)``,  x_k ~ q, q_i the law of coordinate i
 
     Unbiased. If q has a single variable, g is the exact gradient. Supports independent bits and categories. For these,
-    g equals the measure-valued derivative, so the class MeasureValued computes g. f may be a black box. Cost: n (1 + D
+    g equals the measure-valued derivative, whose code computes g. f may be a black box. Cost: n (1 + D
     (C - 1)) evaluations of f for D variables of C categories, n (1 + D) for D bits. All coordinates share f at the
     drawn sample.
 
@@ -43,5 +43,4 @@ class LocalExpectation(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        self.check(q)
-        return MeasureValued(self.n)(f, q, generator)
+        return differences(self, f, q, generator, self.n)

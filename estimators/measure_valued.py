@@ -91,42 +91,50 @@ class MeasureValued(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        self.check(q)
-        wanted = [name for name, value in parameters(q).items() if is_differentiated(value)]
-        if isinstance(inner(q), OneHotCategorical | Categorical):
-            return self._categorical(f, q, generator)
-        x, parts = pairs(q, self.n, self.coupled, generator)
-        if unknown := set(wanted) - set(parts):
-            raise Refusal(_unknown(unknown.pop(), type(inner(q))))
-        fx = f(x)
-        at_x = spread(fx.detach(), x)
-        gradients = {}
-        for name in wanted:
-            c, *sides = parts[name]
-            new = [side for side in sides if side is not None]
-            values = iter(replaced(f, x, torch.stack(new), len(q.event_shape)))
-            plus, minus = (at_x if side is None else next(values) for side in sides)
-            gradients[name] = (c * (plus - minus)).mean(0)
-        return joined(fx.mean(0), inject(q, self, **gradients), self) if gradients else fx.mean(0)
+        return differences(self, f, q, generator, self.n, self.coupled)
 
-    def _categorical(self, f: Integrand, q: Distribution, generator: Generator | None) -> Tensor:
-        """Return the loss for categories: each variable takes every other category in turn."""
-        p, hot = row_probs(q), isinstance(inner(q), OneHotCategorical)
-        classes = p.shape[-1]
 
-        def g(index: Tensor) -> Tensor:
-            return f(one_hot(index, classes, p.dtype) if hot else index)
+def differences(
+    who: Estimator, f: Integrand, q: Distribution, generator: Generator | None, n: int, coupled: bool = True
+) -> Tensor:
+    """Return the loss of ``MeasureValued(n, coupled)`` as the loss of the estimator ``who``, ``[*batch]``."""
+    who.check(q)
+    wanted = [name for name, value in parameters(q).items() if is_differentiated(value)]
+    if isinstance(inner(q), OneHotCategorical | Categorical):
+        return _over_categories(who, f, q, generator, n)
+    x, parts = pairs(q, n, coupled, generator)
+    if unknown := set(wanted) - set(parts):
+        raise Refusal(_unknown(unknown.pop(), type(inner(q))))
+    fx = f(x)
+    at_x = spread(fx.detach(), x)
+    gradients = {}
+    for name in wanted:
+        c, *sides = parts[name]
+        new = [side for side in sides if side is not None]
+        values = iter(replaced(f, x, torch.stack(new), len(q.event_shape)))
+        plus, minus = (at_x if side is None else next(values) for side in sides)
+        gradients[name] = (c * (plus - minus)).mean(0)
+    return joined(fx.mean(0), inject(q, who, **gradients), who) if gradients else fx.mean(0)
 
-        x = draw(q, self.n, generator)
-        index = x.argmax(-1) if hot else x
-        fx = f(x)
-        further = torch.arange(1, classes, device=x.device).reshape(-1, *(1 for _ in index.shape))
-        others = (index + further) % classes
-        difference = replaced(g, index, others, index.dim() - fx.dim()) - spread(fx.detach(), index)
-        each = difference.new_zeros((*index.shape, classes))
-        each = each.scatter_(-1, others.movedim(0, -1), difference.movedim(0, -1)).mean(0)
-        (name,) = parameters(q)
-        return joined(fx.mean(0), inject(q, self, **{name: each if name == "probs" else p * each}), self)
+
+def _over_categories(who: Estimator, f: Integrand, q: Distribution, generator: Generator | None, n: int) -> Tensor:
+    """Return the loss for categories: each variable takes every other category in turn."""
+    p, hot = row_probs(q), isinstance(inner(q), OneHotCategorical)
+    classes = p.shape[-1]
+
+    def g(index: Tensor) -> Tensor:
+        return f(one_hot(index, classes, p.dtype) if hot else index)
+
+    x = draw(q, n, generator)
+    index = x.argmax(-1) if hot else x
+    fx = f(x)
+    further = torch.arange(1, classes, device=x.device).reshape(-1, *(1 for _ in index.shape))
+    others = (index + further) % classes
+    difference = replaced(g, index, others, index.dim() - fx.dim()) - spread(fx.detach(), index)
+    each = difference.new_zeros((*index.shape, classes))
+    each = each.scatter_(-1, others.movedim(0, -1), difference.movedim(0, -1)).mean(0)
+    (name,) = parameters(q)
+    return joined(fx.mean(0), inject(q, who, **{name: each if name == "probs" else p * each}), who)
 
 
 def _unknown(name: str, family: type[Distribution]) -> str:

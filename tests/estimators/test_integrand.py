@@ -164,9 +164,11 @@ def test_further_calls_of_a_function_are_not_compared(monkeypatch):
 
 def test_in_half_precision_f_is_compared_by_its_own_source():
     q = Independent(Normal(torch.zeros(4, 3, dtype=torch.bfloat16, requires_grad=True), 1.0), 1)
-    with torch.autocast("cpu"), pytest.raises(InvalidIntegrand, match="changes its argument"):
-        for f in (*[lambda x: x.sum(-1)] * 5, new(UNCOUNTED["a shared array"])):
+    with torch.autocast("cpu"):
+        for f in [lambda x: x.sum(-1)] * 5:
             RLOO(n=4)(f, NORMAL)
+        with pytest.raises(InvalidIntegrand, match="changes its argument"):
+            RLOO(n=4)(new(UNCOUNTED["a shared array"]), NORMAL)
     assert RLOO(n=4)(new(UNCOUNTED["x.data"]), q).isfinite().all()  # f gets a copy of another dtype
 
 
