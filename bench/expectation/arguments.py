@@ -13,7 +13,11 @@ from bench.expectation.trial import Function
 def checked(
     q: Any, f: Any, log_joint: Any, theta: Any, particles: Any, exact: Any, data: tuple[Any, ...], batch_size: Any
 ) -> Function:
-    """Return f or the log-joint, whichever is given; raise ``ValueError`` for arguments of the wrong kind."""
+    """Check the arguments of an expectation, and return ``f`` or ``log_joint``, whichever is given.
+
+    Raises:
+        ValueError: an argument is of the wrong kind, or both or neither of ``f`` and ``log_joint`` are given.
+    """
     for name, function in (("q", q), ("f", f), ("log_joint", log_joint), ("exact", exact)):
         if function is not None and not callable(function):
             raise ValueError(f"{name} must be a function (got a {type(function).__name__}).")

@@ -17,7 +17,7 @@ from bench.objectives import Theta
 
 
 class Point:
-    """Theta in one dtype, on one device, and how to call a user's function with it."""
+    """The tensors of theta in one dtype, on one device; ``call`` calls a user's function with these tensors."""
 
     def __init__(self, given: Any, names: Sequence[str] | None, dtype: torch.dtype, device: torch.device | str) -> None:
         self.dtype, self.device = dtype, torch.device(device)
@@ -44,7 +44,7 @@ class Point:
         return functional_call(_Caller(self.module), given, (function, *rest))
 
     def converting(self) -> contextlib.AbstractContextManager[Any]:
-        """Return the context in which a user's function runs."""
+        """Return the context for a user's function, in which tensors of another dtype or device are converted."""
         return contextlib.nullcontext() if self.is_native else Converting(self.dtype, self.device)
 
 
@@ -61,7 +61,11 @@ class _Caller(nn.Module):
 
 
 class Converting(TorchFunctionMode):
-    """A context in which tensors of another floating dtype or device are converted where they meet the right ones."""
+    """A context in which torch's operations accept tensors of mixed floating dtypes and devices.
+
+    If at least one tensor of an operation has the dtype and the device of the context, the other tensors are converted
+    to these.
+    """
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__()
@@ -78,7 +82,7 @@ class Converting(TorchFunctionMode):
         return func(*self.convert(args), **self.convert(kwargs))
 
     def convert(self, value: Any) -> Any:
-        """Return a value with the tensors in it converted."""
+        """Return a value with its tensors converted, also inside lists, tuples and dicts."""
         if isinstance(value, Tensor):
             return converted(value, self.dtype, self.device)
         if isinstance(value, dict):

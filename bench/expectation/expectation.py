@@ -144,7 +144,7 @@ class Expectation(Objective):
         return {"content": found.hexdigest()[:16]}
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
         parts, point = self._parts, Point(self._parts.theta, self._parts.names, dtype, device)
         data = tuple(converted(t, dtype, torch.device(device)) for t in parts.data)
         more = None if parts.extra is None else Point(parts.extra, None, dtype, device)

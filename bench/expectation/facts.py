@@ -23,7 +23,13 @@ STEP, SLOPE = 1e-4, 1e-2
 
 
 def names_used(problem: Problem, q: Distribution, given: Any) -> tuple[str, ...]:
-    """Return the names in theta that q depends on; raise ``ValueError`` for none, or for a dict if any is unused."""
+    """Return the names of the tensors in theta that q depends on.
+
+    ``given`` is theta as the user gave it: a dict or a module.
+
+    Raises:
+        ValueError: q depends on no tensor, or does not depend on every tensor of a dict.
+    """
     outputs = [t.sum() for t in parameters(q).values() if t.requires_grad] or [q.log_prob(samples_of(q)).sum()]
     theta = problem.theta
     found: Sequence[Tensor | None] = [None] * len(theta)
@@ -40,7 +46,10 @@ def names_used(problem: Problem, q: Distribution, given: Any) -> tuple[str, ...]
 
 
 def names_in_f(f: Function, theta: Any, q: Distribution, problem: Problem) -> str:
-    """Return what of theta f uses itself, in words, or nothing: found in the graph of f(x) or in what f closes over."""
+    """Return the names of the tensors in theta that f uses itself, not through q, joined by commas; empty if none.
+
+    The tensors are found in the graph of f(x) or among the objects that f closes over.
+    """
     given = dict(theta.named_parameters()) if isinstance(theta, nn.Module) else dict(theta)
     trained = {name: t for name, t in given.items() if t.requires_grad}
     with torch.enable_grad():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def pieces(value: Any, seen: set[int]) -> Iterator[bytes]:
-    """Yield what identifies a value: numbers of tensors, sources of functions and what these close over.
+    """Yield the bytes that identify a value: numbers of tensors, sources of functions, and what functions close over.
 
     ``seen`` holds the ids of the functions and objects that were visited before.
     """

@@ -18,7 +18,13 @@ from estimators import rows
 
 
 def mapped(f: Function, mapping: str | None, axes: int) -> Function:
-    """Return f as a function of ``[..., *batch, *event]``, where the point ``[*batch, *event]`` has ``axes`` axes."""
+    """Return a function that maps f over the axes before the batch: ``[..., *batch, *event]`` to ``[..., *batch]``.
+
+    Args:
+        f: the function, which may know single points ``[*batch, *event]`` only.
+        mapping: "vmap" to use torch's vmap, "loop" for one call per point, or None to return f itself.
+        axes: number of axes of a single point.
+    """
     if mapping is None:
         return f
 
@@ -32,7 +38,7 @@ def mapped(f: Function, mapping: str | None, axes: int) -> Function:
 
 
 def mapping_for(problem: Problem, q: Distribution) -> str | None:
-    """Return how f is mapped over samples: None if it need not be, "vmap", or "loop" for one call per sample.
+    """Return how f must be mapped over samples: "vmap", "loop" for one call per sample, or None if f maps itself.
 
     Raises:
         ValueError: f fails on a single sample too, or returns another shape.

@@ -17,7 +17,11 @@ Function = Callable[..., Any]
 
 
 def q_of(problem: Problem) -> Distribution:
-    """Return q at theta; raise ``ValueError`` if it is no distribution, or another one in the next call."""
+    """Return q at theta.
+
+    Raises:
+        ValueError: the function q fails or returns no distribution, or two calls give different parameters.
+    """
     try:
         q: Any = problem.q(problem.theta)
     except Exception as error:
@@ -40,13 +44,13 @@ def samples_of(q: Distribution, n: int = 2) -> Tensor:
 
 
 def f_of(problem: Problem, q: Distribution) -> Function:
-    """Return f, or the log-joint of a bound."""
+    """Return the integrand of a problem as a function; for a bound, this is its log-joint."""
     f = problem.integrand(q)
     return f.log_joint if isinstance(f, Bound) else f
 
 
 def value_shape(problem: Problem, q: Distribution) -> torch.Size:
-    """Return the shape of f at one sample: ``[*batch]``, and the particles of a log-joint that has any."""
+    """Return the shape of f at one sample: ``[*batch]``, or ``[*batch, K]`` for a bound of K particles."""
     f = problem.integrand(q)
     return torch.Size((*q.batch_shape, f.particles)) if isinstance(f, Bound) and f.particles else q.batch_shape
 

@@ -101,7 +101,7 @@ class Made(Objective):
         return other
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
-        """Return the problem in the given dtype, on the given device."""
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
         return self.made.build(dtype, device)
 
 

@@ -14,15 +14,17 @@ EXACT = 1e-5
 
 
 def column_apart(samples: Tensor, expected: Tensor, error: float) -> int | None:
-    """Return a column of samples, ``[R, k]``, whose mean is surely not the expected number, ``[k]``, or None.
+    """Return the index of a column of samples, ``[R, k]``, whose mean is surely not the expected number; None without
+    one.
 
-    The bound on the difference is the empirical Bernstein inequality, with L = log(2 k / FAILURE_RATE)::
+    ``expected`` has a number for each column, ``[k]``, and ``error`` is the error of these numbers. The bound on the
+    difference is the empirical Bernstein inequality, with L = log(2 k / 1e-6)::
 
         sqrt(2 variance L / R) + 7 range L / (3 (R - 1))
 
     The range is that of the samples. The second term exceeds what values beyond the largest sample add to the mean of a
-    law with a power tail, if the mean exists and the index of the tail is above 1.03. A column in which one sample
-    dominates is not judged, nor is a constant one, as of a reward that no sample has earned.
+    law with a power tail, if the mean exists and the index of the tail is above 1.03. Two kinds of columns are not
+    judged: those in which one sample dominates, and constant ones, as for a rare reward that no sample has earned.
 
     Reference: Maurer & Pontil 2009 (Empirical Bernstein bounds), theorem 4.
     """
@@ -53,7 +55,7 @@ def _near(a: Tensor, b: Tensor, near: float) -> tuple[Tensor, Tensor]:
 
 
 def all_equal(a: Tensor, b: Tensor) -> bool:
-    """Return whether all elements agree: the numbers that one computation gives twice, without other roundings."""
+    """Return whether two tensors have one shape, and all their elements agree up to a relative difference of 1e-5."""
     return a.shape == b.shape and (not a.numel() or bool(_near(a, b, EXACT)[0].all()))
 
 

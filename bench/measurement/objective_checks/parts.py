@@ -168,7 +168,7 @@ def training_data(trial: ObjectiveTrial) -> None:
 
 
 def refuse_shared(trial: ObjectiveTrial, first: Problem, second: Problem) -> None:
-    """Raise a fault if two builds share a tensor of theta or extra."""
+    """Raise a ``Fault`` if two problems, built one after the other, share a tensor of theta or extra."""
     for part in ("theta", "extra"):
         one, other = getattr(first, part), getattr(second, part)
         for k in one.keys() & other.keys():

@@ -47,7 +47,7 @@ class ObjectiveTrial:
         return self.first(torch.float64)
 
     def first(self, dtype: torch.dtype) -> Problem:
-        """Return the problem in a dtype. The problem is built only once, because a build may read much data."""
+        """Return the problem in a dtype. It is built only once for each dtype, because a build may read much data."""
         if dtype not in self.built:
             self.built[dtype] = self.build(dtype)
         return self.built[dtype]
@@ -77,7 +77,7 @@ class ObjectiveTrial:
 
     @functools.cached_property
     def count(self) -> int:
-        """Number S of samples of each row in a comparison of values of f; at least 2, fewer if f is slow or x large."""
+        """Number S of samples of each row in a comparison of values of f: 2 to 64, fewer if f is slow or x is large."""
         start = time.perf_counter()
         self.f(self.problem, self.rows, self.x)
         seconds = (time.perf_counter() - start) / 2
@@ -85,7 +85,7 @@ class ObjectiveTrial:
 
     @functools.cached_property
     def many(self) -> Tensor:
-        """S samples of three rows, ``[S, 3, *batch, *event]``: enough to show values that are not the most common."""
+        """S samples of each of three rows (copies) of q, ``[S, 3, *batch, *event]``; S is ``count``."""
         return self.draw(self.rows, self.count)
 
     @functools.cached_property
@@ -114,7 +114,7 @@ class ObjectiveTrial:
         return self.problem.theta
 
     def build(self, dtype: torch.dtype) -> Problem:
-        """Build the problem again."""
+        """Return the problem in a dtype, newly built."""
         with self.calling("build"):
             return self.objective.build(dtype, "cpu")
 
@@ -179,5 +179,5 @@ class ObjectiveTrial:
 
 
 def kind_of(value: object) -> str:
-    """Return what a value is, in a few characters."""
+    """Return the type of a value as text, such as ``a list``."""
     return f"a {type(value).__name__}"
