@@ -70,12 +70,12 @@ class Measurement:
 
     @property
     def mean(self) -> dict[str, Tensor]:
-        """Mean of the gradient estimates, in tensors named and shaped like theta, float64."""
+        """Mean of the gradient estimates, as float64 tensors with the names and shapes of theta."""
         return self._shaped(self.record["mean"])
 
     @property
     def exact(self) -> dict[str, Tensor] | None:
-        """Exact gradient, in tensors named and shaped like theta, float64; None if it is not known."""
+        """Exact gradient, as float64 tensors with the names and shapes of theta; None if it is not known."""
         return None if self.record["exact"] is None else self._shaped(self.record["exact"])
 
     @property

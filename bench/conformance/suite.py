@@ -152,9 +152,9 @@ class Conformance:
                 assert count <= most, f"{trial} f got {count} points at once, but points(q) is {most}."
 
     def test_f_is_checked(self) -> None:
-        """An f that changes x, has a further axis or returns nothing is refused; without df/dx, f may be a black box.
+        """An f that changes x, keeps an event axis or returns nothing is refused.
 
-        The values of a black box may be whole numbers, an array or a list.
+        If the estimator does not use df/dx, f may be a black box, whose values are whole numbers, an array or a list.
         """
         wrong: dict[str, Callable[[Tensor, Integrand], Any]] = {
             "changes x in place": lambda x, f: f(x.zero_()),

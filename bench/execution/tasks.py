@@ -130,9 +130,10 @@ class MomentsTask(Task):
         return self.with_pilot(super().failed(reason))
 
     def with_pilot(self, line: Record) -> Record:
-        """Return a moments record of the cell with the pilot's precision added; unchanged if there was no pilot.
+        """Return a moments record, completed by the wanted precision and whether it was reached.
 
-        The pilot is the run that found the number of replicates.
+        These facts come from the pilot, the run that found the number of replicates. Without a pilot, the record is
+        unchanged.
         """
         return line if self.pilot is None else with_precision(line, self.pilot)
 

@@ -63,10 +63,10 @@ def _timed(cells: bytes, halves: list[tuple[Selector, Selector]], settings: Sett
 
 
 def baseline_costs(picked: Sequence[Picked], settings: Settings) -> dict[str, list[float]]:
-    """Time cells in nine fresh processes, and return their values of log(cost) by cell id. Failing cells are left out.
+    """Time cells in nine fresh processes, and return nine values of log(cost) for each cell, by cell id.
 
     A cell is an estimator on an objective. The cost is the time of the estimator, divided by the time of one sample and
-    one evaluation of f.
+    one evaluation of f. Cells that fail are left out.
     """
     runs = [log_costs(picked, settings) for _ in range(BASELINE_PROCESSES)]
     return {p.cell.id: [run[p.cell.id] for run in runs] for p in picked if all(p.cell.id in run for run in runs)}

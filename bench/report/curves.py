@@ -40,10 +40,11 @@ class Curves:
             ``[checkpoints]``.
         seconds: seconds of training up to each checkpoint, the median over runs that have not diverged,
             ``[checkpoints]``.
-        value: the objective; from the checkpoint on at which a run has diverged, infinity with the worse sign.
-        training_value: mean of the estimator's own values of the objective since the last checkpoint; NaN at the first.
-        variance: variance of the gradient, or its lower limit if the tail is heavy; NaN if unknown.
-        heavy: whether the variance is a lower limit.
+        value: the objective. When a run has diverged, it is infinite, with the worse sign, from that checkpoint on.
+        training_value: mean of the estimator's own values of the objective since the previous checkpoint; NaN at the
+            first.
+        variance: variance of the gradient; its lower limit if the tail is heavy, NaN if it is unknown.
+        heavy: whether the number in ``variance`` is a lower limit.
         lines: the record of each run, in the order of ``seeds``.
     """
 

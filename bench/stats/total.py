@@ -65,7 +65,9 @@ class Total:
 
     @property
     def constant(self) -> bool:
-        """Whether nothing varied, or the estimator is deterministic and varied by no more than rounding."""
+        """Whether the gradients of the run did not vary, or varied by no more than rounding under a deterministic
+        estimator.
+        """
         return self.V == 0 or (self.deterministic and self.resolution > self.V)
 
     @property
@@ -84,7 +86,10 @@ class Total:
         return replace(interval, high=inf) if self.is_open else interval
 
     def scalar(self) -> Shape | None:
-        """Return the shape of the gradient's distribution if the gradient is a single number, else None."""
+        """Return moments of the gradient's distribution if the gradient is a single number, else None.
+
+        The moments are mean, variance, skewness, kurtosis, and the degrees of freedom of the variance.
+        """
         if self.sums.size != 1:
             return None
         first, g = self.sums.shape, self.sums.coordinate
@@ -99,7 +104,8 @@ class Total:
     ) -> tuple[float, float]:
         """Return a lower bound of the norm of the bias b at the level `below`, and an upper bound at the level `above`.
 
-        `delta` `[size]` estimates b, and `T` estimates ‖b‖². The bounds do not allow for rounding.
+        `delta` `[size]` estimates b, and `T` estimates ‖b‖². `reference` is the measured gradient in place of an
+        unknown exact one, or None. The bounds do not allow for rounding.
         """
         scalar = self.scalar()
         if scalar is not None and reference is None:

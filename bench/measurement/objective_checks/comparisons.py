@@ -14,8 +14,7 @@ EXACT = 1e-5
 
 
 def column_apart(samples: Tensor, expected: Tensor, error: float) -> int | None:
-    """Return the index of a column of samples, ``[R, k]``, whose mean is surely not the expected number; None without
-    one.
+    """Return the index of a column of samples, ``[R, k]``, whose mean is surely not the expected number, or None.
 
     ``expected`` has a number for each column, ``[k]``, and ``error`` is the error of these numbers. The bound on the
     difference is the empirical Bernstein inequality, with L = log(2 k / 1e-6)::

@@ -29,7 +29,7 @@ class Origin:
 
     @classmethod
     def of(cls, parts: Sequence[Tensor]) -> Origin:
-        """Return the origin computed from some gradients: a tensor `[rows, size of the group]` per group.
+        """Return the pivots and units that suit some gradients: a tensor `[rows, size of the group]` per group.
 
         A group is a tensor of theta, a row one replicate.
         """

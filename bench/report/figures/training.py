@@ -25,9 +25,9 @@ AXES = ("steps of the optimizer", "evaluations of f per batch element", "seconds
 
 
 def curves(problems: Sequence[Problem]) -> Figure | None:
-    """Draw four panels for each problem: the objective by step, evaluation and second, and the value in training.
+    """Draw four panels for each problem: the objective by step, by evaluation and by second, and its estimate by step.
 
-    The value in training is the one that training itself sees. Return None if there is no problem.
+    The estimate is the estimator's own value of the objective in training. Return None if there is no problem.
     """
     if not problems:
         return None
