@@ -65,9 +65,7 @@ class Total:
 
     @property
     def constant(self) -> bool:
-        """Whether the gradients of the run did not vary, or varied by no more than rounding under a deterministic
-        estimator.
-        """
+        """Whether the gradients of the run did not vary or, for a deterministic estimator, varied by rounding alone."""
         return self.V == 0 or (self.deterministic and self.resolution > self.V)
 
     @property
