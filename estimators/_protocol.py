@@ -326,10 +326,10 @@ def _advice_on_shape(got: Size, points: Size, axes: int) -> str:
     if got == (*points, 1):
         return "Squeeze the last axis."
     if got[: len(points)] == points:
-        return "Sum f over the event axes."
+        return "Sum over the event axes."
     if len(got) and not axes and got == points[: len(got)]:
         return f"q has no event axes: if its last axes are one event, use Independent(q, {len(points) - len(got)})."
-    return "Keep all axes on the left, and sum f over the event axes only."
+    return "Keep all axes on the left, and sum over the event axes only."
 
 
 def _floating(value: Any, x: Tensor, q: Distribution, name: str) -> Tensor:

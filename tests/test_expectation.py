@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Normal, OneHotCategorical
+from torch.utils.data import DataLoader, TensorDataset
 
 from bench import Expectation, measure
 from bench.measurement.engine import exact_gradient
@@ -263,7 +264,9 @@ def test_extra_is_trained_with_theta_and_yours_stays():
     trainee.train(lambda *_: None)
     assert not torch.equal(trained["weight"], before["weight"])
     assert all(torch.equal(before[name], t) for name, t in decoder.state_dict().items())
-    with pytest.raises(ValueError, match="f fails"):
+    with pytest.raises(
+        ValueError, match=r"log_joint fails on .*\. log_joint is called with x, and then 1 tensor of data\.$"
+    ):
         Expectation(q, theta=encoder, log_joint=log_joint, data=images)
 
 
@@ -346,11 +349,36 @@ WRONG = [
     ({"theta": {"logits": LOGITS, "spare": LOGITS}}, "q does not depend on theta['spare']"),
     ({"q": lambda t: Bernoulli(logits=t["logits"].detach())}, "q does not depend on theta"),
     ({"q": lambda t: t["logits"]}, "q must return a torch distribution (got a Tensor)"),
-    ({"q": lambda t: Bernoulli(logits=t["logit"])}, "q fails: KeyError: 'logit'"),
+    (
+        {"q": lambda t: Bernoulli(logits=t["logit"])},
+        "q fails: KeyError: 'logit'. q is called with theta, a dict with the key 'logits'",
+    ),
+    (
+        {"q": lambda t: Bernoulli(logits=t(1))},
+        "'dict' object is not callable. q is called with theta, a dict with the key"
+        " 'logits' (a module, if theta is one).",
+    ),
+    (
+        {"q": lambda t: Bernoulli(logits=t["w"]), "theta": network(2, 3)},
+        "q is called with theta, a copy of your Sequential.",
+    ),
+    ({"q": lambda t: (bits(t), bits(t))}, "q must return a torch distribution (got a tuple of Independent)"),
+    (
+        {"extra": [LOGITS]},
+        "extra must be a module or a dict of named tensors, as in extra={'logits': torch.zeros(3)} "
+        "(got a list of Tensor)",
+    ),
+    ({"name": "a\n"}, "name must be printable text (got 'a\\n')"),
     ({"f": lambda x: x}, "f returned shape [3, 2, 3] for samples of shape [3, 2, 3]: expected [3, 2]"),
     ({"f": lambda x: x.nonsense()}, "f fails on samples of shape [3, 2, 3]: AttributeError"),
     ({"f": lambda x: None}, "f returned None"),
-    ({"data": (torch.ones(3), torch.ones(4))}, "data must hold tensors whose first axes have the same length"),
+    ({"data": (torch.ones(3), torch.ones(4))}, "data must hold tensors of equally many rows (got 3 rows, 4 rows)"),
+    ({"data": torch.tensor(3.0)}, "data must hold tensors of equally many rows (got one number)"),
+    ({"data": [[1.0], [2.0]]}, "data must be a tensor, an array, or a tuple of them (got a list of list)"),
+    (
+        {"data": DataLoader([1, 2])},
+        "(got a DataLoader). Give the tensors that a loader loads, as in data=(inputs, labels)",
+    ),
     ({"batch_size": 2}, "batch_size is the number of rows of data in a batch: give data (got batch_size=2)"),
     ({"data": torch.ones(3, 1), "batch_size": 4}, "batch_size must be a whole number from 1 to 3"),
     ({"theta": nn.ReLU()}, "has no parameter that requires gradients"),
@@ -361,6 +389,75 @@ WRONG = [
 def test_a_wrong_argument_is_named(changed, says):
     with pytest.raises(ValueError, match=re.escape(says)):
         small(**changed)
+
+
+def changes_by_numpy(x):
+    x.numpy()[...] = 0
+    return x.sum(-1)
+
+
+@pytest.mark.parametrize("change", [lambda x: x.mul_(2).sum(-1), lambda x: x.data.mul_(2).sum(-1), changes_by_numpy])
+def test_an_f_that_changes_its_argument_is_refused(change):
+    for name, q in (("f", bits), ("log_joint", lambda t: Independent(Normal(t["logits"], 1.0), 1))):
+        given = {"f": None, "log_joint": change} if name == "log_joint" else {"f": change}
+        with pytest.raises(
+            ValueError, match=rf"^{name} must not change its argument x\. Work on a copy, such as x\.clone"
+        ):
+            small(q=q, **given)
+
+
+MISFITS = {
+    "a forgotten Independent": ({"q": lambda t: Bernoulli(logits=t["logits"])}, "use Independent(q, 1)."),
+    "a mean over the batch": (
+        {"f": lambda x: quadratic(x).mean()},
+        "Keep all axes on the left, and sum over the event",
+    ),
+    "no sum": ({"f": lambda x: x}, "Sum over the event axes."),
+    "a last axis": ({"f": lambda x: x.sum(-1, keepdim=True)}, "Squeeze the last axis."),
+}
+
+
+@pytest.mark.parametrize("way", MISFITS)
+def test_a_wrong_shape_gets_the_advice_that_estimators_give(way):
+    (changed, advice), batch = MISFITS[way], [5, 3] if way == "a forgotten Independent" else [5]
+    copies = f"These are 3 samples of 2 copies of q, whose batch shape is {batch}."
+    f = changed.get("f", quadratic)
+    for name, given in (("f", {"f": f}), ("log_joint", {"f": None, "log_joint": f})):
+        with pytest.raises(ValueError, match="returned shape") as refusal:
+            small(**{"theta": {"logits": LOGITS.expand(5, 3)}} | changed | given)
+        assert str(refusal.value).startswith(f"{name} returned shape [")
+        assert str(refusal.value).endswith(f"{advice} {copies}")
+
+
+def test_a_loss_of_torch_without_reduction_is_named():
+    labels, classify = torch.arange(5) % 3, nn.Linear(3, 3)
+    theta = {"logits": torch.zeros(5, 3)}
+    advice = (
+        r"For one sample it returned shape \[\]: expected \[5\]\. Keep the batch: losses of torch need reduction='none'"
+    )
+    with pytest.raises(ValueError, match=rf"^f fails on .*match target batch_size \(5\)\. {advice}"):
+        small(f=lambda x: nn.functional.cross_entropy(classify(x), labels), theta=theta)
+    e = small(f=lambda x: nn.functional.cross_entropy(classify(x), labels, reduction="none"), theta=theta)
+    assert measure(RLOO(n=2), e, replicates=64).verdict != "BIASED"
+
+
+def test_data_may_be_arrays_or_a_tensor_dataset():
+    rows, numbers = torch.randn(6, 3, dtype=torch.float64), torch.arange(6)
+    made = [
+        Expectation(lambda t, x, _: Independent(Bernoulli(logits=t["w"] * x), 1), lambda b, x, _: (b * x).sum(-1),
+                    {"w": torch.ones(3)}, data=data, batch_size=4)
+        for data in ((rows, numbers), [rows.numpy(), numbers.numpy()], TensorDataset(rows, numbers))
+    ]  # fmt: skip
+    values = [exact_gradient(e, e.build())[0] for e in made]
+    assert values[0] == values[1] == values[2]
+
+
+def test_a_one_hot_variable_is_one_coordinate():
+    def hot(theta):
+        return Independent(OneHotCategorical(logits=theta["logits"]), 1)
+
+    assert small(q=hot, f=lambda x: x[..., 0].sum(-1), theta={"logits": torch.zeros(2, 4, 3)}).dim == 4
+    assert small(q=hot, f=lambda x: x[..., 0].sum(-1), theta={"logits": torch.zeros(4, 3)}).dim == 4
 
 
 def test_dropout_is_named():

@@ -1,46 +1,49 @@
-"""The arguments of an expectation: which values they may have."""
+"""The arguments of an expectation: which values they may have, and what the user's functions are called with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, cast
 
+import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
-from bench.expectation.trial import Function
+from bench.expectation.trial import Function, got
 
 
 def checked(
-    q: Any, f: Any, log_joint: Any, theta: Any, particles: Any, exact: Any, data: tuple[Any, ...], batch_size: Any
+    q: Any,
+    f: Any,
+    log_joint: Any,
+    theta: Any,
+    particles: Any,
+    exact: Any,
+    extra: Any,
+    data: tuple[Tensor, ...],
+    batch_size: Any,
+    name: Any,
 ) -> Function:
     """Check the arguments of an expectation, and return ``f`` or ``log_joint``, whichever is given.
 
     Raises:
         ValueError: an argument is of the wrong kind, or both or neither of ``f`` and ``log_joint`` are given.
     """
-    for name, function in (("q", q), ("f", f), ("log_joint", log_joint), ("exact", exact)):
+    for key, function in (("q", q), ("f", f), ("log_joint", log_joint), ("exact", exact)):
         if function is not None and not callable(function):
-            raise ValueError(f"{name} must be a function (got a {type(function).__name__}).")
+            raise ValueError(f"{key} must be a function ({got(function)}).")
     if (f is None) == (log_joint is None):
         raise ValueError(f"Expectation takes either f or log_joint (got {'neither' if f is None else 'both'}).")
     if particles is not None and log_joint is None:
         raise ValueError(f"particles belong to a bound: give log_joint in place of f (got particles={particles!r}).")
-    if not isinstance(theta, nn.Module):
-        named = isinstance(theta, Mapping) and theta and all(isinstance(t, Tensor) for t in theta.values())
-        if not named:
-            kinds = sorted({type(t).__name__ for t in theta.values()}) if isinstance(theta, Mapping) else []
-            held = f"a dict of {', '.join(kinds) or 'nothing'}" if isinstance(theta, Mapping) else type(theta).__name__
-            raise ValueError(
-                "theta must be a module or a dict of named tensors, as in theta={'logits': torch.zeros(3)} "
-                f"(got {held})."
-            )
-        whole = [name for name, t in theta.items() if not t.is_floating_point()]
-        if whole:
-            raise ValueError(f"theta[{whole[0]!r}] must hold floating-point numbers (got {theta[whole[0]].dtype}).")
-    elif not any(t.requires_grad for t in theta.parameters()):
+    _check_named("theta", theta)
+    if extra is not None:
+        _check_named("extra", extra)
+    if isinstance(theta, nn.Module) and not any(t.requires_grad for t in theta.parameters()):
         raise ValueError(f"theta, a {type(theta).__name__}, has no parameter that requires gradients.")
-    if not all(isinstance(t, Tensor) and t.dim() for t in data) or len({len(t) for t in data}) > 1:
-        raise ValueError("data must hold tensors whose first axes have the same length.")
+    if not isinstance(name, str) or not name.isprintable() or not name.strip():
+        raise ValueError(f"name must be printable text (got {name!r}).")
     most = len(data[0]) if data else 0
     if batch_size is not None and not data:
         raise ValueError(
@@ -51,3 +54,47 @@ def checked(
             f"batch_size must be a whole number from 1 to {most}, the rows of the data (got {batch_size!r})."
         )
     return cast(Function, log_joint if f is None else f)
+
+
+def _check_named(what: str, given: Any) -> None:
+    """Raise ``ValueError`` unless an argument is a module or a dict of named tensors of floating-point numbers."""
+    if isinstance(given, nn.Module):
+        return
+    if not (isinstance(given, Mapping) and given and all(isinstance(t, Tensor) for t in given.values())):
+        raise ValueError(
+            f"{what} must be a module or a dict of named tensors, as in {what}={{'logits': torch.zeros(3)}} "
+            f"({got(given)})."
+        )
+    for name, t in given.items():
+        if not t.is_floating_point():
+            raise ValueError(f"{what}[{name!r}] must hold floating-point numbers (got {t.dtype}).")
+
+
+def tensors_of(data: Any) -> tuple[Tensor, ...]:
+    """Return the data as tensors; raise ``ValueError`` if they are no tensors or arrays, or their rows differ."""
+    if isinstance(data, TensorDataset):
+        return data.tensors
+    given = (data,) if isinstance(data, Tensor | np.ndarray) else data
+    if not isinstance(given, tuple | list) or not all(isinstance(each, Tensor | np.ndarray) for each in given):
+        raise ValueError(
+            f"data must be a tensor, an array, or a tuple of them ({got(data)}). Give the tensors that a loader loads, "
+            "as in data=(inputs, labels), and batch_size."
+        )
+    found = tuple(torch.as_tensor(each) for each in given)
+    rows = [f"{len(t)} rows" if t.dim() else "one number" for t in found]
+    if len(set(rows)) > 1 or "one number" in rows:
+        raise ValueError(f"data must hold tensors of equally many rows (got {', '.join(rows)}).")
+    return found
+
+
+def called_with(what: str, given: Mapping[str, Tensor] | nn.Module | None, data: tuple[Tensor, ...]) -> str:
+    """Return what a user's function gets, in words: ``given``, which is named ``what``, and rows of the data."""
+    rows = f"{len(data)} tensor{'s' if len(data) > 1 else ''} of data" if data else ""
+    if isinstance(given, nn.Module):
+        first = f"{what}, a copy of your {type(given).__name__}"
+    elif given is not None:
+        keys = f"the key{'s' if len(given) > 1 else ''} {', '.join(map(repr, given))}"
+        first = f"{what}, a dict with {keys} (a module, if {what} is one)"
+    else:
+        first = ""
+    return ", and ".join(filter(None, (first, rows)))

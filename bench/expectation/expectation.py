@@ -12,12 +12,15 @@ from functools import partial
 from typing import Any, Self, cast
 
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
+from torch.utils.data import TensorDataset
 
-from bench.expectation.arguments import checked
+from bench.expectation.arguments import called_with, checked, tensors_of
 from bench.expectation.conversion import Point, converted
 from bench.expectation.facts import (
+    coordinates_of,
     is_differentiable,
     is_enumerable,
     is_relaxable,
@@ -78,7 +81,8 @@ class Expectation(Objective):
         exact: maps theta, as q gets it, to E_q[f], averaged over the batch: a differentiable scalar.
         extra: named tensors, or a module, that f uses and training trains too, such as a decoder. f gets a dict or a
             copy of the module as its second argument. What f closes over stays constant in training.
-        data: tensors with equally many rows. A measurement uses the first ``batch_size`` rows; training, random rows.
+        data: a tensor or several with equally many rows, numpy arrays, or a ``TensorDataset``. A measurement uses the
+            first ``batch_size`` rows; training, random rows.
         batch_size: number of rows of the data in a batch; None for all rows.
         maximise: whether training maximises the expectation. A bound is always maximised.
         name: the name in tables.
@@ -100,19 +104,23 @@ class Expectation(Objective):
         particles: int | None = None,
         exact: Function | None = None,
         extra: Mapping[str, Tensor] | nn.Module | None = None,
-        data: Sequence[Tensor] | Tensor = (),
+        data: Tensor | NDArray[Any] | TensorDataset | Sequence[Tensor | NDArray[Any]] = (),
         batch_size: int | None = None,
         maximise: bool = False,
         name: str = "expectation",
     ) -> None:
-        data = (data,) if isinstance(data, Tensor) else tuple(data)
-        whole = checked(q, f, log_joint, theta, particles, exact, data, batch_size)
+        data = tensors_of(data)
+        whole = checked(q, f, log_joint, theta, particles, exact, extra, data, batch_size, name)
         size = batch_size or (len(data[0]) if data else 0)
         parts = _Parts(q, whole, cast(Any, theta), exact, data, size, particles, extra)
         self._set(name=name, _parts=parts, maximise=maximise, bound=f is None, particles=particles)
         problem, own = self._trial()
-        self._set(family=type(inner(own)), dim=max(1, own.event_shape.numel()))
-        found = replace(parts, names=names_used(problem, own, parts.theta), mapping=mapping_for(problem, own))
+        self._set(family=type(inner(own)), dim=coordinates_of(own))
+        found = replace(
+            parts,
+            names=names_used(problem, own, parts.theta),
+            mapping=mapping_for(problem, own, called_with("extra", parts.extra, data)),
+        )
         axes = len(own.batch_shape) + len(own.event_shape)
         self._set(_parts=replace(found, axes=axes, is_summed=exact is None and is_enumerable(own)))
         problem, own = self._trial()
@@ -132,7 +140,7 @@ class Expectation(Objective):
 
     def _trial(self) -> tuple[Problem, Distribution]:
         problem = self.build(torch.float64)
-        return problem, q_of(problem)
+        return problem, q_of(problem, called_with("theta", self._parts.theta, self._parts.data))
 
     @functools.cached_property
     def contents(self) -> dict[str, str]:

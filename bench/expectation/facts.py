@@ -109,6 +109,12 @@ def is_relaxable(problem: Problem, q: Distribution) -> bool:
     return found is not None and all(bool(t.isfinite().all()) for t in found)
 
 
+def coordinates_of(q: Distribution) -> int:
+    """Return the number of random coordinates of one batch element; a one-hot variable is one coordinate."""
+    shape = q.event_shape[:-1] if isinstance(inner(q), OneHotCategorical) else q.event_shape
+    return max(1, shape.numel())
+
+
 def is_enumerable(q: Distribution) -> bool:
     """Return whether q has few enough joint states to sum over."""
     if Enumeration().refuses(type(inner(q))):

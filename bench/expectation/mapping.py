@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.distributions import Distribution
 from torch.func import vmap
 
-from bench.expectation.trial import Function, f_of, said, samples_of, value_shape
+from bench.expectation.trial import Function, f_of, name_of_f, said, samples_of, value_shape
 from bench.objectives import Problem
-from estimators import rows
+from estimators import InvalidIntegrand, ScoreFunction, rows
 
 
 def mapped(f: Function, mapping: str | None, axes: int) -> Function:
@@ -37,15 +37,18 @@ def mapped(f: Function, mapping: str | None, axes: int) -> Function:
     return each
 
 
-def mapping_for(problem: Problem, q: Distribution) -> str | None:
+def mapping_for(problem: Problem, q: Distribution, called_with: str = "") -> str | None:
     """Return how f must be mapped over samples: "vmap", "loop" for one call per sample, or None if f maps itself.
 
+    ``called_with`` says in words what f gets besides x.
+
     Raises:
-        ValueError: f fails on a single sample too, or returns another shape.
+        ValueError: f changes its argument, or it fails on a single sample too, or returns another shape.
     """
-    x, f, axes = samples_of(rows(q, 2), 3), f_of(problem, q), len(q.batch_shape) + len(q.event_shape)
-    expected = x.shape[: x.dim() - axes] + value_shape(problem, q)
-    points = x.reshape(-1, *x.shape[x.dim() - axes :])
+    x, f, name = samples_of(rows(q, 2), 3), f_of(problem, q), name_of_f(problem, q)
+    left = x.shape[: x.dim() - len(q.batch_shape) - len(q.event_shape)]
+    points, value = x.reshape(-1, *x.shape[len(left) :]).clone(), value_shape(problem, q)
+    expected = left + value
 
     def tried(call: Callable[[], Any]) -> Tensor | Exception:
         """Return the values that a call returns, or the exception that it raises."""
@@ -53,43 +56,70 @@ def mapping_for(problem: Problem, q: Distribution) -> str | None:
             with torch.no_grad():
                 found = call()
                 if found is None:
-                    raise TypeError("f returned None. Add a `return`")
+                    raise TypeError(f"{name} returned None. Add a `return`")
                 found = torch.as_tensor(found)
                 if found.is_complex():
-                    raise TypeError("f returned complex numbers. Return real ones")
+                    raise TypeError(f"{name} returned complex numbers. Return real ones")
                 return found.double()
         except Exception as error:
             return error
 
     def one_by_one() -> Tensor | Exception:
-        return tried(lambda: torch.stack([torch.as_tensor(f(point)) for point in points]).reshape(expected))
+        return tried(lambda: torch.stack([torch.as_tensor(f(point)) for point in points]))
 
     def agree(one: Tensor | Exception, two: Tensor | Exception) -> bool:
         if isinstance(one, Exception) or isinstance(two, Exception):
             return False
-        return torch.allclose(one, two, rtol=1e-4, atol=1e-6, equal_nan=True)
+        return torch.allclose(one.reshape(expected), two.reshape(expected), rtol=1e-4, atol=1e-6, equal_nan=True)
 
     whole, begin = tried(lambda: f(x)), time.perf_counter()
+    if not torch.equal(x, samples_of(rows(q, 2), 3)):
+        raise ValueError(
+            f"{name} must not change its argument x. Work on a copy, such as x.clone() or x.numpy().copy()."
+        )
     single = one_by_one()
     seconds = (time.perf_counter() - begin) / len(points)
-    is_noisy = isinstance(single, Tensor) and not agree(single, one_by_one())
     fits = isinstance(whole, Tensor) and whole.shape == expected
-    if fits and (is_noisy or isinstance(single, Exception) or agree(whole, single)):
+    if not isinstance(single, Tensor) or single.shape[1:] != value:
+        if fits:
+            return None
+        raise ValueError(_why_none(problem, q, x, whole, single, called_with))
+    if fits and (agree(whole, single) or not agree(single, one_by_one())):
         return None
-    if isinstance(single, Exception):
-        if isinstance(whole, Exception):
-            raise ValueError(f"f fails on samples of shape {list(x.shape)}: {said(whole)}.") from whole
-        raise ValueError(
-            f"f returned shape {list(whole.shape)} for samples of shape {list(x.shape)}: expected {list(expected)}, "
-            "one value per sample and batch element."
-        )
-    mapped = tried(lambda: vmap(f)(points).reshape(expected))
-    if agree(mapped, single) and not fits:
+    if not fits and agree(tried(lambda: vmap(f)(points)), single):
         return "vmap"
-    why = f"f fails on the axes on the left ({said(whole)})" if isinstance(whole, Exception) else "f mixes its samples"
+    why = f"fails on the axes on the left ({said(whole)})" if isinstance(whole, Exception) else "mixes its samples"
     warnings.warn(
-        f"{why}, so it is called for each sample alone: 10,000 samples take about {1e4 * seconds:.1g} s. Let f keep "
-        "all axes on the left, [..., *batch, *event] -> [..., *batch], and compute each value from its own sample.",
+        f"{name} {why}, so it is called for each sample alone: 10,000 samples take about {1e4 * seconds:.1g} s. Let "
+        f"{name} keep all axes on the left, [..., *batch, *event] -> [..., *batch], and compute each value from its "
+        "own sample.",
         stacklevel=4,
     )
     return "loop"
+
+
+def _why_none(
+    problem: Problem,
+    q: Distribution,
+    x: Tensor,
+    whole: Tensor | Exception,
+    single: Tensor | Exception,
+    called_with: str,
+) -> str:
+    """Return why f serves neither samples x together, where it gave ``whole``, nor alone, where it gave ``single``."""
+    name = name_of_f(problem, q)
+    if isinstance(whole, Tensor):
+        advice = ""
+        try:
+            ScoreFunction(n=3)(problem.integrand(q), rows(q, 2), Generator().manual_seed(0))
+        except InvalidIntegrand as error:  # has the advice that every estimator gives
+            advice = str(error).replace("the log_joint of the Bound", name)
+        return f"{advice} These are 3 samples of 2 copies of q, whose batch shape is {list(q.batch_shape)}."
+    fails = f"{name} fails on samples of shape {list(x.shape)}: {said(whole)}."
+    if isinstance(single, Tensor):
+        expected = list(value_shape(problem, q))
+        advice = (
+            "Keep the batch: losses of torch need reduction='none'." if single.dim() == 1 else "Sum over the event."
+        )
+        return f"{fails} For one sample it returned shape {list(single.shape[1:])}: expected {expected}. {advice}"
+    return f"{fails} {name} is called with x, and then {called_with}." if called_with else fails

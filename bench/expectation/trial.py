@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,8 +16,8 @@ Function = Callable[..., Any]
 """A function that a user gave."""
 
 
-def q_of(problem: Problem) -> Distribution:
-    """Return q at theta.
+def q_of(problem: Problem, called_with: str) -> Distribution:
+    """Return q at theta. In messages, ``called_with`` says what the function q is called with.
 
     Raises:
         ValueError: the function q fails or returns no distribution, or two calls give different parameters.
@@ -25,9 +25,9 @@ def q_of(problem: Problem) -> Distribution:
     try:
         q: Any = problem.q(problem.theta)
     except Exception as error:
-        raise ValueError(f"q fails: {said(error)}.") from error
+        raise ValueError(f"q fails: {said(error)}. q is called with {called_with}.") from error
     if not isinstance(q, Distribution):
-        raise ValueError(f"q must return a torch distribution (got a {type(q).__name__}).")
+        raise ValueError(f"q must return a torch distribution ({got(q)}).")
     again = parameters(problem.q(problem.theta))
     for name, t in parameters(q).items():
         if t.shape != again[name].shape or not torch.equal(t, again[name]):
@@ -49,6 +49,11 @@ def f_of(problem: Problem, q: Distribution) -> Function:
     return f.log_joint if isinstance(f, Bound) else f
 
 
+def name_of_f(problem: Problem, q: Distribution) -> str:
+    """Return the name of the argument that holds f: "f", or "log_joint" for a bound."""
+    return "log_joint" if isinstance(problem.integrand(q), Bound) else "f"
+
+
 def value_shape(problem: Problem, q: Distribution) -> torch.Size:
     """Return the shape of f at one sample: ``[*batch]``, or ``[*batch, K]`` for a bound of K particles."""
     f = problem.integrand(q)
@@ -56,5 +61,15 @@ def value_shape(problem: Problem, q: Distribution) -> torch.Size:
 
 
 def said(error: Exception) -> str:
-    """Return the type of an exception and the first line of its message."""
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    """Return the type of an exception and the first line of its message, without a full stop."""
+    return f"{type(error).__name__}: {str(error).splitlines()[0].rstrip('.') if str(error) else 'no message'}"
+
+
+def got(value: Any) -> str:
+    """Return what came in place of an expected value, in a few words."""
+    if isinstance(value, Mapping | tuple | list):
+        held = value.values() if isinstance(value, Mapping) else value
+        return (
+            f"got a {type(value).__name__} of {', '.join(sorted({type(each).__name__ for each in held})) or 'nothing'}"
+        )
+    return "got None" if value is None else f"got a {type(value).__name__}"

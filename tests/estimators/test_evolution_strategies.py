@@ -165,5 +165,5 @@ def test_other_families_are_refused(cls):
     for q in (Poisson(t(1.0)), Gamma(t(1.0), t(1.0))):
         with pytest.raises(UnsupportedFamily, match="Use "):
             cls()(torch.square, q)
-    with pytest.raises(Refusal, match="Sum f over the event axes"):
+    with pytest.raises(Refusal, match="Sum over the event axes"):
         cls()(torch.square, Independent(Normal(t(0.0, 1.0), t(1.0, 1.0)), 1))

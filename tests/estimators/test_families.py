@@ -292,7 +292,7 @@ def test_two_categories_score_as_a_bit():
 def test_an_f_that_does_not_sum_over_the_event_is_refused(estimator):
     q = Independent(Normal(t(0.5, -0.8).requires_grad_(), t(0.9, 0.6)), 1)
     n = estimator.n
-    with pytest.raises(Refusal, match=rf"f returned shape \[{n}, 2\] .*expected \[{n}\].* Sum f over the event axes\."):
+    with pytest.raises(Refusal, match=rf"f returned shape \[{n}, 2\] .*expected \[{n}\].* Sum over the event axes\."):
         estimator(torch.square, q)
 
 

@@ -81,7 +81,7 @@ SLIPS = {
     "in an array that shares memory": (through_a_shared_array, "f changes its argument x in place"),
     "in torch": (lambda x: x.clamp_(0, 1).sum(-1), "f changes its argument x in place"),
     "no result": (lambda x: None, "f returned None: expected one value per sample. Add a `return`."),
-    "no sum": (lambda x: x, "Sum f over the event axes."),
+    "no sum": (lambda x: x, "Sum over the event axes."),
 }
 
 
