@@ -410,7 +410,7 @@ MISFITS = {
     "a forgotten Independent": ({"q": lambda t: Bernoulli(logits=t["logits"])}, "use Independent(q, 1)."),
     "a mean over the batch": (
         {"f": lambda x: quadratic(x).mean()},
-        "Keep all axes on the left, and sum over the event",
+        "and sum over the event axes only.",
     ),
     "no sum": ({"f": lambda x: x}, "Sum over the event axes."),
     "a last axis": ({"f": lambda x: x.sum(-1, keepdim=True)}, "Squeeze the last axis."),
