@@ -3,15 +3,12 @@
 import ast
 import csv
 import importlib.util
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from sybil import Document
-from sybil.parsers.markdown import PythonCodeBlockParser
 
 from bench.gate.decide import Verdict
 from bench.records.lines import LineKind, Outcome
@@ -35,18 +32,6 @@ def blocks(path, language):
     return re.findall(rf"(?ms)^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"))
 
 
-def bench(*words, cwd):
-    command = [sys.executable, "-m", "bench", *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
-
-
-@pytest.mark.parametrize("page", [README, *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
-def test_every_python_block_runs(page):
-    document = Document.parse(str(page), PythonCodeBlockParser())
-    for example in document.examples():
-        example.evaluate()
-
-
 def test_the_training_step_reaches_encoder_and_decoder_and_one_line_changes_it():
     step, change = blocks(README, "python")[:2]
     assert len(step.strip().splitlines()) <= 12
@@ -68,28 +53,6 @@ def test_quick_start_is_two_blocks_of_one_command():
     assert all(len(block.strip().splitlines()) == 1 for block in found)
     assert "bench run" in found[0]
     assert "pytest" in found[1]
-
-
-def test_the_worked_example_runs_from_a_users_own_file(tmp_path):
-    estimator, conformance = blocks(CONTRIBUTING, "python")
-    (tmp_path / "mine.py").write_text(estimator)
-    (tmp_path / "test_mine.py").write_text(conformance)
-    (command,) = [b for b in blocks(CONTRIBUTING, "bash") if "mine.py" in b]
-    words = command.split()[1:]
-    done = bench(*words, "--replicates", "500", "--no-timing", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "shrunk:n=4" in done.stdout
-    suite = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert suite.returncode == 0, suite.stdout
-    assert re.search(r"[1-9]\d* passed", suite.stdout)
 
 
 def test_contributing_is_short():
