@@ -24,6 +24,7 @@ from bench.planning.cells import Cell, mismatch
 from bench.planning.settings import ADAPT_STEPS, Settings
 from bench.planning.user_code import set_apart
 from bench.records.lines import Record
+from bench.report.frame import shared_note
 from bench.stats import PrecisionTarget, Summary
 from bench.stats.printing import format_bias, format_estimate, format_variance
 from bench.stats.quantiles import t_quantile
@@ -191,6 +192,8 @@ class Measurement:
         }
         if self.cell.estimator.unbiased and self.verdict == BiasVerdict.DETERMINISTIC_BIASED:
             found["bias"] += "; the estimator is exact, so its objective is at fault (see bench check-objective)"
+        if note := shared_note(self.record):
+            found["note"] = note
         if self.timing is not None:
             found["seconds"] = format_estimate(*(self.timing[f"seconds{end}"] for end in ("", "_low", "_high")))
         return found | {"replicates": f"{self.replicates:,} in {self.record['dtype']}"}

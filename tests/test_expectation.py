@@ -213,12 +213,28 @@ def test_f_that_cannot_be_mapped_at_once_is_called_for_each_sample_with_a_warnin
 def test_theta_in_f_is_warned_of():
     net, inputs = network(4, 3), torch.randn(5, 4)
     with pytest.warns(UserWarning, match=r"f uses 0\.weight, 0\.bias, which is in theta, and not only through q"):
-        Expectation(
+        e = Expectation(
             lambda n: Independent(Bernoulli(logits=n(inputs)), 1), lambda x: x.sum(-1) + net(inputs).sum(-1), net
         )
+    assert e.shared == ("0.weight", "0.bias")
+    assert "note f uses 0.weight, 0.bias of theta too" in repr(measure(RLOO(), e, replicates=64))
+    assert all(p.grad is None for p in net.parameters())
     for point in (LOGITS, LOGITS.clone().requires_grad_()):
         with pytest.warns(UserWarning, match="f uses logits, which is in theta"):
             small(theta={"logits": point}, f=lambda x, point=point: quadratic(x) * (1 + point.sum()))
+
+
+def test_a_trunk_that_extra_holds_too_is_warned_of():
+    net, inputs = nn.ModuleDict({"trunk": nn.Linear(4, 3), "head": nn.Linear(3, 3)}), torch.randn(5, 4)
+    with pytest.warns(UserWarning, match=r"f uses trunk\.weight, trunk\.bias, which is in theta"):
+        e = Expectation(
+            lambda n: Independent(Bernoulli(logits=n["trunk"](inputs)), 1),
+            lambda x, n: (x * n["head"](n["trunk"](inputs))).sum(-1),
+            net,
+            extra=net,
+        )
+    assert e.shared == ("trunk.weight", "trunk.bias")
+    assert small().shared == ()
 
 
 def test_black_boxes_in_numpy_are_served():

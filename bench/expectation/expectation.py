@@ -33,6 +33,7 @@ from bench.expectation.mapping import mapped, mapping_for
 from bench.expectation.trial import Function, q_of
 from bench.objectives import Objective, Problem, Theta
 from bench.records.seeds import draw_seed
+from bench.records.text import listed
 from estimators import Bound, Enumeration, inner
 
 
@@ -124,10 +125,11 @@ class Expectation(Objective):
         axes = len(own.batch_shape) + len(own.event_shape)
         self._set(_parts=replace(found, axes=axes, is_summed=exact is None and is_enumerable(own)))
         problem, own = self._trial()
-        if used := names_in_f(parts.f, parts.theta, own, problem):
+        self._set(shared=names_in_f(parts.f, parts.theta, parts.extra, own, problem))
+        if self.shared:
             warnings.warn(
-                f"f uses {used}, which is in theta, and not only through q. What is measured is the gradient through "
-                "q: f sees the numbers that you gave, as constants.",
+                f"f uses {listed(self.shared)}, which is in theta, and not only through q. What is measured is the "
+                "gradient through q: f sees the numbers that you gave, as constants.",
                 stacklevel=2,
             )
         self._set(differentiable=is_differentiable(problem, own), relaxable=is_relaxable(problem, own))

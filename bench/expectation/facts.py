@@ -45,22 +45,29 @@ def names_used(problem: Problem, q: Distribution, given: Any) -> tuple[str, ...]
     return tuple(name for name in theta if name not in unused)
 
 
-def names_in_f(f: Function, theta: Any, q: Distribution, problem: Problem) -> str:
-    """Return the names of the tensors in theta that f uses itself, not through q, joined by commas; empty if none.
+def names_in_f(f: Function, theta: Any, extra: Any, q: Distribution, problem: Problem) -> tuple[str, ...]:
+    """Return the names of the tensors in theta that q depends on and f uses itself too, not through q.
 
-    The tensors are found in the graph of f(x) or among the objects that f closes over.
+    The tensors are found in the graph of f(x), among the objects that f closes over, and in ``extra``. ``theta`` and
+    ``extra`` are what the user gave: a dict, a module or, for ``extra``, None.
     """
-    given = dict(theta.named_parameters()) if isinstance(theta, nn.Module) else dict(theta)
+    given = {name: t for name, t in _tensors(theta).items() if name in problem.theta}
     trained = {name: t for name, t in given.items() if t.requires_grad}
+    used, found = set[str](), list[Any]()
     with torch.enable_grad():
         fx = f_of(problem, q)(samples_of(q))
     if trained and isinstance(fx, Tensor) and fx.requires_grad:
-        found = torch.autograd.grad(fx.sum(), list(trained.values()), allow_unused=True)
-        used = [name for name, g in zip(trained, found, strict=True) if g is not None and name in problem.theta]
-        return ", ".join(used)
+        gradients = torch.autograd.grad(fx.sum(), list(trained.values()), allow_unused=True)
+        used = {name for name, g in zip(trained, gradients, strict=True) if g is not None}
     closed = inspect.getclosurevars(f) if inspect.isfunction(f) else None
-    held = [*closed.nonlocals.values(), *closed.globals.values(), *(f.__defaults__ or ())] if closed else []
-    return ", ".join(name for name, t in given.items() if any(t is each for each in held))
+    found += [*closed.nonlocals.values(), *closed.globals.values(), *(f.__defaults__ or ())] if closed else []
+    found += _tensors(extra).values()
+    return tuple(name for name, t in given.items() if name in used or any(t is each for each in found))
+
+
+def _tensors(given: Any) -> dict[str, Tensor]:
+    """Return named tensors, or the parameters of a module, by name; no tensors for None."""
+    return dict(given.named_parameters()) if isinstance(given, nn.Module) else dict(given or {})
 
 
 def _slope(f: Function, x: Tensor) -> tuple[Tensor, Tensor] | None:

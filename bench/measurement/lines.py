@@ -58,6 +58,7 @@ def head(cell: Cell, settings: Settings, kind: LineKind) -> Record:
         "objective_contents": objective.contents,
         "family": objective.family.__name__,
         "dim": objective.dim,
+        "shared": list(objective.shared),
         "unbiased": estimator.unbiased,
         "deterministic": estimator.deterministic,
         "dtype": settings.dtype,

@@ -87,6 +87,8 @@ class Objective(PlainFields, abc.ABC):
     """Euclidean norm of the error in the exact gradient, not counting rounding."""
     reference_estimator: Estimator | None = None
     """Unbiased estimator whose mean over a long run stands in for an exact gradient that cannot be computed."""
+    shared: tuple[str, ...] = ()
+    """Names of tensors in theta that f uses too, as constants: only the gradient through q is measured."""
     aliases: ClassVar[tuple[str, ...]] = ()
     """Other names of the objective on the command line."""
     reference: ClassVar[str] = ""

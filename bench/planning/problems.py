@@ -107,7 +107,7 @@ class Made(Objective):
 
 FACTS = (
     *("family", "dim", "differentiable", "relaxable", "bound", "maximise", "particles"),
-    *("has_exact", "exact_error", "reference_estimator"),
+    *("has_exact", "exact_error", "reference_estimator", "shared"),
 )
 """The declared facts of an objective that ``Made`` takes from the one that was made."""
 

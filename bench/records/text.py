@@ -3,6 +3,7 @@
 import re
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 LONGEST = 500
@@ -57,6 +58,12 @@ def _place(error: BaseException) -> str:
         return ""
     frame, line = (own or frames)[-1]
     return f" ({printable(Path(frame.f_code.co_filename).name)}, line {line})"
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Return names as text, such as ``a, b, c and 2 more``: at most ``most`` of them, and the number of the others."""
+    first = ", ".join(names[:most])
+    return f"{first} and {len(names) - most} more" if len(names) > most else first
 
 
 def in_markdown(text: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
+from bench.records.text import listed
 from bench.stats.summary import HEAVY, BiasVerdict, Flag
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ TIMING = (
 )  # fmt: skip
 WORDS = (
     "estimator", "estimator_name", "objective", "objective_name", "family", "dtype", "device", "outcome", "reason",
-    "status", "verdict", "flags", "files",
+    "status", "verdict", "flags", "files", "shared",
 )  # fmt: skip
 
 NEEDS_FINITE_VARIANCE = (
@@ -68,7 +69,8 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
       1000 times the gradient's rounding error counts as rounding. The variance of an exact run comes from the
       arithmetic alone, and is compared with no other variance;
     - ``learned``: the estimator's state was learned at the point of measurement, and frozen before the measurement;
-    - ``evals``: evaluations of f and of its gradient per estimate.
+    - ``evals``: evaluations of f and of its gradient per estimate;
+    - ``shared``: a note on the tensors in theta that f uses too; empty if there are none.
 
     The records may be of any kind. If a run has several moments records, the last one counts.
     """
@@ -87,8 +89,9 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         seconds = timing.get(run, {}) if record["outcome"] == Outcome.MEASURED else {}
         row = {key: record.get(key) for key in IDENTITY + FACTS}
         row |= {key: summary.get(key) for key in SUMMARY} | {key: seconds.get(key) for key in TIMING}
+        row["shared"] = shared_note(record)
         rows.append(row | {"files": files(record), "flags": " ".join(summary.get("flags") or ())})
-    table = pd.DataFrame(rows, columns=[*IDENTITY, "files", *FACTS, *SUMMARY, *TIMING])
+    table = pd.DataFrame(rows, columns=[*IDENTITY, "files", "shared", *FACTS, *SUMMARY, *TIMING])
     numbers = [key for key in FACTS + SUMMARY + TIMING if key not in WORDS]
     table[numbers] = table[numbers].astype(float)
     table[list(WORDS)] = table[list(WORDS)].fillna("").astype(str)
@@ -115,6 +118,14 @@ def files(record: Mapping[str, Any]) -> str:
     """Return text for the content of an objective's files, such as ``data 1a2b3c4d``; empty if it has no files."""
     held = record.get("objective_contents") or {}  # early records lack it
     return ", ".join(f"{field} {digest[:8]}" for field, digest in held.items())
+
+
+def shared_note(record: Mapping[str, Any]) -> str:
+    """Return a note on the tensors in theta that f of a record's objective uses too; empty if there are none."""
+    names = record.get("shared") or ()  # early records lack it
+    return (
+        f"f uses {listed(names)} of theta too, as constants: the gradient through q alone is measured" if names else ""
+    )
 
 
 def each(table: pd.DataFrame) -> list[Any]:

@@ -129,6 +129,7 @@ def _section(problem: str, group: pd.DataFrame, *, terse: bool) -> Section:
         norm = next((r.exact_norm for r in measured if not math.isnan(r.exact_norm)), math.nan)
         facts.append("no exact gradient" if math.isnan(norm) else f"‖exact gradient‖ {format_number(norm)}")
         facts.append(f"cost in {UNITS[first.unit]}")
+        facts += [first.shared] if first.shared else []
     body = [_cells(r, terse=terse) for r in runs]
     return Section(problem, ", ".join(facts), body, advice(measured) if measured else "nothing was measured here")
 

@@ -15,6 +15,7 @@ from bench.records.lines import LineKind, Outcome
 from bench.records.text import in_markdown
 from bench.report import words
 from bench.report.curves import Curves, Problem, Record, problems
+from bench.report.frame import shared_note
 from bench.report.tables import filled, page, show_section, tabulated
 from bench.stats.printing import NONE, format_estimate, format_number
 from bench.stats.seeds import SeedSummary, across_seeds
@@ -71,6 +72,7 @@ def _section(problem: Problem) -> Section:
         f"{_range(runs)} seed{'s' if max(runs) > 1 else ''}",
         f"{judged}, to be {'maximised' if problem.maximise else 'minimised'}",
         f"{line['dtype']} on {line['device']}",
+        shared_note(line),
     ]
     header = [
         "estimator",
