@@ -52,11 +52,13 @@ class Case:
         return self.build(*(leaves(self.theta) if theta is None else theta))
 
     def beside(self, t: Tensor) -> Tensor:
-        """Return t, ``[..., *batch]``, in a shape that broadcasts with the values of f."""
+        """Return t, ``[..., *batch]``, in a shape that broadcasts with the values of f, which may have an axis of
+        particles.
+        """
         return t if self.particles is None else t.unsqueeze(-1)
 
     def exact(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
-        """Return E_q[f], ``[*batch]``, and the flat gradient of its sum in theta; ``integrand`` maps q to f."""
+        """Return E_q[f], ``[*batch]``, and the gradient of its sum at theta, flattened; ``integrand`` maps q to f."""
         theta = leaves(self.theta)
         q = self.q(theta)
         points, weights = self.nodes(q)
@@ -75,7 +77,10 @@ def flat(tensors: tuple[Tensor, ...], axes: int) -> Tensor:
 
 
 def quadrature(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return Gauss-Hermite nodes and weights for independent normals, exact to rounding for f in ``CASES``."""
+    """Return Gauss-Hermite nodes and weights for independent normals, exact to rounding for f in ``CASES``.
+
+    The nodes have the shape ``[N, *batch, *event]``, the weights ``[N, *batch]``.
+    """
     own, variables = parameters(q), math.prod(q.event_shape)
     z, w = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(32))
     grid = torch.cartesian_prod(*[z] * variables).reshape(-1, *(1 for _ in q.batch_shape), *q.event_shape)

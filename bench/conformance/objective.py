@@ -13,7 +13,7 @@ from bench.objectives import Objective
 class ObjectiveConformance:
     """Checks that every objective must pass. Subclass it in a test file and set ``objective``.
 
-    A check is skipped, with a reason, if it has nothing to say about the objective.
+    A check that cannot be made for the objective is skipped, with a reason.
     """
 
     objective: ClassVar[Objective]

@@ -138,7 +138,10 @@ class Trial:
         return Call(loss.detach(), torch.autograd.grad((weight * loss).sum(), wanted, materialize_grads=True))
 
     def replicates(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
-        """Return losses and gradients in theta of R independent calls, ``[R, k]`` each; ``integrand`` maps q to f."""
+        """Return the losses and the gradients at theta of R independent calls, both flattened to ``[R, k]``.
+
+        ``integrand`` maps q to f.
+        """
         theta = leaves(self.case.theta)
         q = self.case.q(theta)
         r = rows(q, FEW if self.estimator.deterministic else REPLICATES)

@@ -103,7 +103,10 @@ class StudyWriter:
             self.keep(skipped(task.head(), reason))
 
     def execute(self, tasks: Sequence[Task], *, in_process: bool = False) -> None:
-        """Execute every task, write its record and report it. ``in_process`` keeps the order and uses no workers."""
+        """Execute every task, write its record to the folder, and report the record.
+
+        If ``in_process`` is True, the tasks are executed one after the other in this process, without workers.
+        """
         for line in self._records(tasks, 1 if in_process else self._processes(tasks)):
             self.keep(line)
             self.progress.finish(line)

@@ -57,7 +57,7 @@ class Task(ABC):
 
     @property
     def effort(self) -> float:
-        """Amount of work: the count of numbers in all samples / ``LARGE``. Above 1, it pays to start processes."""
+        """Amount of work: the count of numbers in all samples, divided by 2^27. Above 1, it pays to start processes."""
         n = int(getattr(self.cell.estimator, "n", 1))
         return replicates_of(self.cell, self.settings) * n * self.cell.objective.row_elements / LARGE
 
@@ -155,7 +155,7 @@ class PilotTask(Task):
 
     @functools.cached_property
     def run_id(self) -> str:
-        """Id of the pilot's run, which depends on the target."""
+        """Id of the pilot's run, which depends on the wanted precision."""
         return str(self.head()["run"])
 
     def head(self) -> Record:

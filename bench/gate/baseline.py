@@ -230,8 +230,8 @@ class Baseline(_Plain):
     def text(self) -> str:
         """Return the text of the file in which the gate keeps the baseline (the accepted statistics).
 
-        If the baseline was read from the file of an older version, the fields of its entries that this version did not
-        write, such as ``f_evals``, are left out again.
+        If the baseline was read from an older file, the fields that this file lacks, such as ``f_evals``, are left out
+        again.
         """
         setting = {key: getattr(self.setting, key) for key in SETTING}
         head = {"schema": SCHEMA, "setting": setting, "environment": self.environment}

@@ -211,7 +211,10 @@ class Finding:
 
 
 def screen(case: Case) -> Flags:
-    """Test the first measurement of a case, and return whether the second stage must test its variance and its bias."""
+    """Test the first measurement of a cell, and return whether the second stage must test its variance and its bias.
+
+    A cell is an estimator on an objective; the ``case`` holds its measurement and the accepted statistics.
+    """
     entry, first = _both(case)
     test = gate_cell(entry.gate, first.statistics.gate, 0.0)
     p_bias = _p_bias(entry, first)

@@ -63,7 +63,7 @@ def measure(
 
 
 def promote(old: Baseline, selection: Selection, folder: Path, progress: Progress, *, speed: bool) -> Draft:
-    """Measure the cells of a selection again, and return the baseline with the new measurements.
+    """Measure the cells of a selection again, and return the draft of the renewed baseline; nothing is written.
 
     A baseline is a file of accepted statistics, a cell an estimator on an objective. Selected cells that no longer
     exist are dropped. Cells that could not be measured, and cells outside the selection, stay as they are. The new
@@ -83,7 +83,7 @@ def promote(old: Baseline, selection: Selection, folder: Path, progress: Progres
 
 
 def read_study(study: Path, folder: Path) -> Draft:
-    """Return a baseline made from the records in a study's folder: for each cell, the run with the most replicates.
+    """Return the draft of a baseline made from the records of a study: for each cell, the run with the most replicates.
 
     A baseline is a file of accepted statistics, a cell an estimator on an objective. Paths of users' files are stored
     relative to ``folder``, the baseline's folder.

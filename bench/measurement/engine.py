@@ -129,16 +129,23 @@ class Engine:
         return self.pull_back(self.own_gradients_in_slices(self.sizes[draw], self.generator(stage, draw)))
 
     def gradients(self, count: int, generator: Generator) -> Tensor:
-        """Return the gradients of ``count`` independent calls, ``[count, size of theta]``, computed in equal slices."""
+        """Return the gradients of ``count`` independent calls of the estimator at theta, ``[count, size of theta]``."""
         return torch.cat(self.pull_back(self.own_gradients_in_slices(count, generator)), 1)
 
     def own_gradients_in_slices(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
-        """Return the gradients of ``count`` independent calls at q's own parameters, computed in equal slices."""
+        """Return the gradients of ``count`` independent calls at q's own parameters, in slices that fit into the cache.
+
+        All slices have equally many calls. A slice is a tuple with a tensor ``[calls of the slice, ...]`` for each
+        parameter of q that requires gradients.
+        """
         cut = slices(count, self.points, self.cell.objective, self.settings.device)
         return [self.own_gradients(count // cut, generator) for _ in range(cut)]
 
     def own_gradients(self, count: int, generator: Generator) -> tuple[Tensor, ...]:
-        """Return the gradients of ``count`` independent calls at q's own parameters, each ``[count, ...]``."""
+        """Return the gradients of ``count`` independent calls at q's own parameters.
+
+        The tuple has a tensor ``[count, ...]`` for each parameter of q that requires gradients.
+        """
         r = rows(self.q, count)
         return self.own_gradients_on(r, self.problem.integrand(r), generator)
 
@@ -227,10 +234,10 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
 
 
 def digest(parts: list[Tensor]) -> str:
-    """Return a digest of a draw's first gradients.
+    """Return a digest of the first gradients of a draw: of at most 256 rows and 2^17 numbers.
 
-    ``parts`` has the gradients ``[rows, size]`` for every tensor of theta, a row being one replicate of the draw
-    (batch).
+    A draw is a batch of replicates, a row one replicate. ``parts`` has the gradients for every tensor of theta, each
+    ``[rows, size]``.
     """
     sha, size = hashlib.sha256(), sum(g.shape[1] for g in parts)
     rows = max(1, min(FINGERPRINT_ROWS, FINGERPRINT_NUMBERS // size))

@@ -25,11 +25,11 @@ Spread = Callable[[Engine, Vector, Vector | None], Partials]
 
 
 def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
-    """Return the partial sums of a cell in block order, computed one after the other in this process.
+    """Return the partial sums of a cell in block order, each with the digests of its draws, computed in this process.
 
-    A cell is an estimator on an objective. A block is a group of gradients that are summed together. ``centre`` is a
-    point near the mean gradient; ``exact`` is the exact gradient, or None if it is unknown. Both are
-    ``[size of theta]``, float64.
+    A cell is an estimator on an objective. A draw is a batch of gradients, and a block a group of gradients that are
+    summed together. ``centre`` is a point near the mean gradient; ``exact`` is the exact gradient, or None if it is
+    unknown. Both are ``[size of theta]``, float64.
     """
     return engine.partials(range(len(engine.sizes)), centre, exact)
 
@@ -100,7 +100,10 @@ def summarise_cell(
 
 
 def shape_of(engine: Engine) -> dict[str, Any]:
-    """Return the keys of a record that describe the gradient: samples, size, sizes and shapes of theta's tensors."""
+    """Return the keys of a record that describe a gradient.
+
+    These are the number n of samples, the number of coordinates, and the sizes and the shapes of the tensors of theta.
+    """
     return {
         "n": getattr(engine.cell.estimator, "n", None),
         "size": engine.size,

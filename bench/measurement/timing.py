@@ -23,10 +23,10 @@ TIMING_SECONDS = 0.2
 def measure_timing(cell: Cell, settings: Settings) -> Record:
     """Time a cell (estimator on an objective) and return its timing record. Nothing else should run at the same time.
 
-    A draw, that is, a batch of replicates, is computed in equal calls. The batch timing times one call of the largest
-    draw: the largest in any study or, if the objective is the user's own, in this study, so that timing needs no more
-    memory than the study. The latency timing times one call as in training, from theta to the gradient at theta. The
-    unit of cost is the time to draw one sample and evaluate f once in every replicate.
+    Two kinds of calls are timed. In batch, it is one call of the largest draw (batch of replicates) that a study makes;
+    if the objective is the user's own, that this study makes, so that timing needs no more memory than the study. For
+    latency, it is one call as in training, from theta to the gradient at theta. The unit of cost is the time to draw
+    one sample and evaluate f once, in every replicate.
     """
     engine = Engine(cell, settings)
     adapt_state(engine)

@@ -20,14 +20,14 @@ NEEDS = {"needs_df": "df/dx", "needs_relaxed_f": "relaxed f", "needs_bound": "bo
 
 @functools.cache
 def catalogue(kind: Kind) -> dict[str, dict[str, Any]]:
-    """Return the facts of all estimators or of all objectives: command-line name -> facts."""
+    """Return the facts of all estimators or of all objectives, as ``kind`` says, by command-line name."""
     found: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))[f"{kind}s"]
     return found
 
 
 @functools.cache
 def aliases(kind: Kind) -> dict[str, str]:
-    """Return the aliases of all estimators or of all objectives: alias -> command-line name."""
+    """Return the aliases of all estimators or objectives, as ``kind`` says, each with the name that it stands for."""
     return {alias: name for name, facts in catalogue(kind).items() for alias in facts["aliases"]}
 
 
@@ -37,7 +37,10 @@ def kebab(name: str) -> str:
 
 
 def canonical_name(kind: Kind, name: str) -> str | None:
-    """Return the command-line name for a name, an alias or a class, also with ``_`` or capitals; None if unknown."""
+    """Return the command-line name that a word stands for; None if the word is unknown.
+
+    The word may be a command-line name, an alias or the name of a class, in any capitals, and with ``_`` for ``-``.
+    """
     classes = {facts["class"].partition(":")[2].lower(): known for known, facts in catalogue(kind).items()}
     known = classes | aliases(kind) | {known: known for known in catalogue(kind)}
     return known.get(name.lower().replace("_", "-"))
@@ -87,7 +90,11 @@ def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
 
 
 def served(facts: Mapping[str, Any]) -> list[str]:
-    """Return the names of the families of q that an estimator serves, or a single "reparameterized" or "any"."""
+    """Return the names of the families of q that an estimator serves, from its facts in the catalogue.
+
+    The result is ``["reparameterized"]`` if the estimator serves every family with differentiable samples, and
+    ``["any"]`` if it serves every family.
+    """
     return facts["families"] or ["reparameterized" if facts["reparameterized"] else "any"]
 
 

@@ -24,10 +24,10 @@ from bench.records.text import described, message
 
 
 def expand(selector: Selector, kind: Kind) -> list[Any]:
-    """Return one instance for every point of a selector's parameter grid; the first parameter varies slowest.
+    """Return one instance for each combination of parameter values in a selector; the first parameter varies slowest.
 
-    A selector such as ``rloo:n=2,4`` names a class, an estimator or an objective as ``kind`` says, and values of its
-    parameters.
+    A selector such as ``rloo:n=2,4`` names a class, an estimator or an objective as ``kind`` says, and gives values of
+    its parameters.
 
     Raises:
         UsageError: unknown name, parameter or value.

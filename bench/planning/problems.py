@@ -73,7 +73,7 @@ class Made(Objective):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of the parts that the fields do not tell, such as the numbers in theta, by name."""
+        """Digests of the parts of the identity that are no fields, such as the numbers in theta, by name."""
         return self.made.contents
 
     @property
@@ -93,7 +93,7 @@ class Made(Objective):
         return self.made.measured_row_elements(with_theta=with_theta)
 
     def restarted(self, seed: int) -> Self:
-        """Return the objective with other initial weights and another order of minibatches."""
+        """Return the objective with other initial weights and another order of minibatches; itself if ``seed`` is 0."""
         if seed == 0:
             return self
         other = copy.copy(self)
@@ -113,7 +113,7 @@ FACTS = (
 
 
 def fields_of(made: Made) -> dict[str, Any]:
-    """Return the fields of an objective that was made, name -> value: the arguments of the function that made it."""
+    """Return the fields of an objective by name: the arguments of the function in the user's file that made it."""
     return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}  # type: ignore[arg-type]
 
 

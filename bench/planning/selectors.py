@@ -39,7 +39,7 @@ class Selector:
     Args:
         name: a catalogue name or alias, ``path/to/file.py::Class``, ``path/to/file.py`` for the only class in the file,
             or ``package.module:Class``.
-        params: name of a parameter -> its values, as text.
+        params: the values of each parameter, as text, by the name of the parameter.
     """
 
     name: str

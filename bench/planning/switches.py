@@ -60,7 +60,7 @@ own, so a user's code may leave these states as it likes.
 
 @contextmanager
 def switches_kept() -> Iterator[None]:
-    """Put the switches back at the end of the ``with`` block, so that the code in it changes no other code."""
+    """Restore the global switches of torch and numpy at the end of the ``with`` block, whatever the block has set."""
     before = [get() for get, _ in SWITCHES]
     try:
         yield

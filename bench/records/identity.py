@@ -17,12 +17,12 @@ def digest(value: object) -> str:
 
 
 def fields_of(instance: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass instance, name -> value, in order of their definition."""
+    """Return the fields of a dataclass instance by name, in the order of their definition."""
     return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance) if f.init}
 
 
 def changed_fields(instance: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass instance that differ from their defaults, name -> value.
+    """Return the fields of a dataclass instance that differ from their defaults, by name.
 
     Released defaults never change, so these fields and the class identify an instance.
     """

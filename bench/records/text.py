@@ -36,8 +36,8 @@ def message(text: str) -> str:
 def described(error: BaseException) -> str:
     """Return an exception as one printable line: its type, its message, and the file and line that raised it.
 
-    The line is the innermost one of the user's own code or, if there is none, the line that raised the exception. The
-    text says so if the exception would end the program: a message such as ``0``, of ``SystemExit``, says nothing.
+    The line is the innermost one of the user's own code or, if there is none, the line that raised the exception. If
+    the exception would end the program, as ``SystemExit`` does, the text says so.
     """
     name, said = type(error).__name__, message(_text(error))
     ends = not isinstance(error, Exception)

@@ -31,16 +31,22 @@ class Unknown(Exception):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison of two variances, of a and of b, such as those of one cell in two studies.
+    """A comparison of two variances, of a and of b: one cell in two studies, or two estimators or cells in one study.
 
-    A cell is an estimator on an objective. ``cell`` names what is compared; if a and b are two estimators, it is the
-    label of their objective. ``a`` and ``b`` are the labels of both sides.
+    A cell is an estimator on an objective.
 
-    ``ratio`` is the variance of b over the variance of a, with its 95 % limits ``ratio_low`` and ``ratio_high``; None
-    if a tail is heavy or nothing varies. ``per_evaluation`` is the ratio after multiplying each variance by its
-    estimator's number of evaluations of f and of its gradient. ``p`` is the p-value of equal variances, corrected over
-    all comparisons (Holm). ``noise`` is "same samples", "paired" or "independent". ``word`` says which variance is
-    lower.
+    Args:
+        cell: name of what is compared: a cell or, if two estimators are compared, their objective.
+        a: label of the first side.
+        b: label of the second side.
+        variance_a: variance of a, as text.
+        variance_b: variance of b, as text.
+        ratio: variance of b divided by variance of a, with its 95 % limits ``ratio_low`` and ``ratio_high``; None if a
+            tail is heavy or nothing varies.
+        per_evaluation: ratio of the variances times the evaluations of f and of its gradient per estimate.
+        p: p-value of equal variances, corrected over all comparisons (Holm).
+        noise: "same samples", "paired" or "independent".
+        word: says in words which variance is lower.
     """
 
     cell: str

@@ -26,10 +26,10 @@ def priced(table: pd.DataFrame, cost: str = "seconds") -> pd.DataFrame:
 
     A run is one measurement of an estimator on a problem. ``price`` is the cost of one estimate, in seconds if every
     measured run of the problem was timed; if not, or if ``cost`` is "evaluations", the price is in evaluations of f and
-    of its gradient. ``variance_times_cost`` is the product (``stats.comparison.work_normalised``). Columns that end in
-    ``_low`` and ``_high`` have their limits. ``efficiency`` is the lowest product among the problem's runs that may
-    compete as unbiased, divided by the run's own product: 1 is the best. The efficiency is NaN for exact methods, and
-    if a bias or a heavy tail makes it meaningless.
+    of its gradient. ``variance_times_cost`` is the variance times the price (``stats.comparison.work_normalised``).
+    Columns that end in ``_low`` and ``_high`` have the limits of these two. ``efficiency`` is the lowest product among
+    the problem's runs that may compete as unbiased, divided by the run's own product: 1 is the best. The efficiency is
+    NaN for exact methods, and if a bias or a heavy tail makes it meaningless.
     """
     import numpy as np
 

@@ -84,9 +84,11 @@ class Curves:
 class Problem:
     """An objective with its training settings, on which estimators are compared.
 
-    ``title`` is the objective's label with the settings that differ between the objective's problems. ``curves`` are in
-    the order of the records. ``line`` is one of the records, for the keys that all records share. ``maximise`` tells
-    whether a larger objective is better.
+    Args:
+        title: the objective's label, with the settings that differ between the problems of this objective.
+        maximise: whether a larger objective is better.
+        curves: the results of each estimator, in the order of the records.
+        line: one of the training records, for the keys that all of them share.
     """
 
     title: str
@@ -106,7 +108,10 @@ class Problem:
 
 
 def problems(records: Sequence[Record]) -> list[Problem]:
-    """Return the problems of a study's training records, in the order of the records."""
+    """Return the problems in a study's training records: objectives with their training settings.
+
+    The problems are in the order of the records.
+    """
     groups: dict[Any, list[Record]] = {}
     line: Record
     for line in labelled(records):

@@ -62,7 +62,7 @@ def write(folder: Path, records: Records, cost: str = "seconds", *, drawn: bool 
 
 
 def print_table(records: Records, console: Console, cost: str = "seconds", *, named: bool = False) -> None:
-    """Print a study's tables, 100 characters wide or more; a narrower console gets fewer columns, a pipe plain text.
+    """Print a study's tables. A console narrower than 100 characters gets fewer columns, and a pipe gets plain text.
 
     If ``named``, every estimator and objective that do not fit together are printed with the reason; otherwise only the
     number of such pairs. ``cost`` is the unit of the cost of an estimate, "seconds" or "evaluations".

@@ -95,7 +95,7 @@ class Section(NamedTuple):
 
 
 def ordered(group: pd.DataFrame) -> pd.DataFrame:
-    """Return a problem's runs: unbiased, biased, heavy-tailed, then failed ones, each kind by variance × cost."""
+    """Return a problem's runs in four groups (unbiased, biased, heavy-tailed, failed), each by variance × cost."""
     place = (~group["fair"]).astype(int) + 2 * group["heavy"] + 4 * (group["outcome"] != Outcome.MEASURED)
     keyed = group.assign(_place=place, _cost=group["variance_times_cost"].fillna(math.inf))
     ranked = keyed.sort_values(["_place", "_cost", "variance_low", "estimator"], kind="stable")

@@ -47,7 +47,7 @@ NOTES = (
 
 
 class Section(NamedTuple):
-    """One problem as text: how it was trained and judged, and a table row for each estimator, the best first."""
+    """One problem as text: how it was trained and evaluated, and a table row for each estimator, the best first."""
 
     title: str
     facts: str

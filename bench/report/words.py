@@ -116,7 +116,7 @@ def bias(row: Any) -> str:
 
 
 def learning(row: Any) -> str:
-    """Return how an estimator's state was learned before the measurement: the steps, and their evaluations of f."""
+    """Return a text that says how an estimator's state was learned: the number of steps, and their evaluations of f."""
     still = ", still learning" if row.adapt_settled == 0 else ""
     return f"learned and frozen at this point: {count(row.adapt_steps)} steps, {count(row.adapt_f_evals)} f{still}"
 

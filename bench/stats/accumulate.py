@@ -50,8 +50,8 @@ class Accumulator:
         """Add the partial sums of the next blocks of the run. A block is a group of gradients that are summed together.
 
         Raises:
-            ValueError: the blocks are out of order, or do not fit the run: its number of coordinates, its number of
-                gradients, or the presence of an exact gradient.
+            ValueError: the blocks are out of order; they have another number of coordinates, or more gradients, than
+                the run; or they were compared with an exact gradient and the run has none, or vice versa.
         """
         if partial.index != self._next:
             raise ValueError(f"expected block {self._next}, got block {partial.index}: add the blocks in order.")

@@ -84,7 +84,7 @@ def planned_replicates(pilot: Summary, target: float) -> int:
 def spend(alpha: float, looks: int) -> float:
     """Return `alpha/looks`, the level of each of several tests that together have the level `alpha` (Bonferroni).
 
-    `looks` is their number: one test at each look at the data of a run. Raises ValueError if it is below 1.
+    `looks` is the number of tests, one at each look at the data of a run. Raises ValueError if `looks` is below 1.
     """
     if looks < 1:
         raise ValueError(f"there must be at least one look (got {looks}).")

@@ -110,8 +110,9 @@ def bias_lower(T: float, A: float, C: float, z: float) -> float:
 def scalar_limits(delta: float, values: Shape, confidence: float) -> tuple[float, float]:
     """Return the lower and the upper one-sided confidence limit of the bias of a gradient with one coordinate.
 
-    `delta` is the mean gradient minus the exact one, `values` the shape of the series of gradients, and `confidence`
-    the level of each limit. Each limit is the more cautious one of Student's t and Hall's transform.
+    `delta` is the mean gradient minus the exact one, `values` the shape (variance, skewness, kurtosis) of the
+    gradients' distribution, and `confidence` the level of each limit. Each limit is the more cautious one of two, from
+    Student's t and from Hall's transform.
     """
     interval = mean_interval(delta, values, confidence=2 * confidence - 1)
     return interval.low, interval.high
@@ -128,9 +129,10 @@ def bias_df(cv2: float, replicates: int) -> float:
 def mean_test(delta: float, values: Shape) -> float:
     """Return the two-sided p-value of the hypothesis that a scalar series has a given mean.
 
-    `delta` is the sample mean minus the hypothetical mean. The result is the larger of two p-values: the one of
-    Student's t with `values.nu` degrees of freedom, and the one of Hall's transform of t, with the skewness correction
-    clipped to ±1.5. A constant series allows no test, and the result is 1.
+    `delta` is the sample mean minus the hypothetical mean, and `values` the shape (variance, skewness, kurtosis) of the
+    series. The result is the larger of two p-values: the one of Student's t with `values.nu` degrees of freedom, and
+    the one of Hall's transform of t, with the skewness correction clipped to ±1.5. A constant series allows no test,
+    and the result is 1.
     """
     if values.variance == 0:
         return 1.0
@@ -144,12 +146,18 @@ def max_test(
 ) -> float:
     """Return the p-value of "no bias" from the most significant of D coordinates, `1 − (1 − min_j p_j)^D` (Šidák).
 
-    p_j is the larger of two p-values: the one of Student's t for `t_j = δ_j/√(s̃_j²/R)`, and the one of Hall's
-    transform of t_j. δ_j, in `delta`, is the mean of coordinate j minus its exact value, and R the number of
-    replicates. `s̃_j² = max(s_j², V̂/D)` is the sample variance s_j², but at least the `total_variance` V̂ divided by
-    D, because a coordinate may have rare jumps that were never sampled. If V̂/D is used, the skewness is not corrected.
-    A reference (a measured gradient in place of the exact one) of R₀ replicates with covariance Σ₀ adds √trΣ₀²/R₀ to
-    s̃_j²/R. `shape` has the third and fourth moments.
+    p_j is the larger of two p-values: one from Student's t for `t_j = δ_j/√(s̃_j²/R)`, and one from Hall's transform of
+    t_j. δ_j is the mean of coordinate j minus its exact value, and R the number of replicates. s̃_j² is the sample
+    variance s_j² of the coordinate, but at least V̂/D, with the total variance V̂, because a coordinate may have rare
+    jumps that were never sampled. If V̂/D is used, the skewness is not corrected.
+
+    Args:
+        delta: δ, `[D]`.
+        coordinate: moments of the coordinates, with R and all s_j².
+        shape: third and fourth moments of the coordinates.
+        total_variance: V̂.
+        reference: the measured gradient in place of an unknown exact one, or None. With R₀ replicates of covariance Σ₀,
+            it adds √trΣ₀²/R₀ to s̃_j²/R.
     """
     R, D = coordinate.n, delta.size
     floor = total_variance / D
@@ -223,7 +231,10 @@ def rounding(variance: float, mean_norm: float, dtype: str, exact_error: float) 
 
 
 def stuck_coordinates(delta: Array, coordinate: Moments, eps: float) -> list[int]:
-    """Return the indices of the coordinates that never varied but whose error |`delta`| exceeds the rounding `eps`."""
+    """Return the indices of the coordinates that never varied but whose error |`delta`| exceeds the rounding `eps`.
+
+    `delta` `[size]` is the mean gradient minus the exact one, and `coordinate` has the moments of all coordinates.
+    """
     return [int(j) for j in np.flatnonzero((coordinate.M2 == 0) & (np.abs(delta) > eps))]
 
 

@@ -108,7 +108,11 @@ def paired_log_ratio(
 
 
 def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -> LogRatio:
-    """Return the log ratio of independent runs' variances, with `se² = se_a² + se_b²` and ν = min(ν_a, ν_b)."""
+    """Return the logarithm of the ratio V_a/V_b of the variances of two independent runs, with its interval.
+
+    Its standard error is `√(se_a² + se_b²)`, from the standard errors of ln V_a and ln V_b. Of the runs' degrees of
+    freedom, the smaller number counts.
+    """
     V_a, V_b = _known(a), _known(b)
     _check_positive(V_a, V_b)
     se = sqrt(a.se_log**2 + b.se_log**2)
@@ -191,8 +195,9 @@ def work_normalised(
     """Return the variance times the cost per replicate: the variance of a mean that takes one unit of work.
 
     Both arguments and the result are (value, low, high). For the product E of a variance V with the lower limit V_low
-    and a cost c with the lower limit c_low, MOVER gives the lower limit `E exp(−√(ln²(V/V_low) + ln²(c/c_low)))`. The
-    upper limit is the mirror image on the log scale, or None if the variance has no upper limit.
+    and a cost c with the lower limit c_low, the method of variance estimates recovery (MOVER) gives the lower limit `E
+    exp(−√(ln²(V/V_low) + ln²(c/c_low)))`. The upper limit is the mirror image on the log scale, or None if the variance
+    has no upper limit.
 
     Source: Glynn & Whitt (1992), Operations Research 40:505; Zou & Donner (2008), Statistics in Medicine 27:1693.
     """

@@ -67,7 +67,10 @@ class CellTest:
 
 
 def is_heavy(khat: float | None) -> bool:
-    """Return whether a tail index is at least 0.7, so that only a truncated variance can be compared; None is not."""
+    """Return whether a tail index is at least 0.7, so that only a truncated variance can be compared.
+
+    None, which stands for a discrete tail, is not heavy.
+    """
     return khat is not None and khat >= HEAVY_TAIL_INDEX
 
 

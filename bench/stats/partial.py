@@ -16,7 +16,7 @@ class Partial:
     Args:
         index: number of the first block.
         rows: number of gradients in each block.
-        means: mean gradients of the blocks minus the centre, `[blocks, size]`.
+        means: mean gradients of the blocks minus the centre, a point near the mean of all gradients, `[blocks, size]`.
         coordinate: moments of all gradients minus the centre; M3 and M4 only if ``index`` < 32.
         w: moments of w.
         w_top: the largest w, in descending order.

@@ -9,11 +9,16 @@ from bench.stats.series import Array
 
 
 class SeedSummary(NamedTuple):
-    """Results of training runs with different seeds: the median, its interval, and the interquartile mean, `middle`.
+    """A summary of the results of training runs with different seeds.
 
-    `low` and `high` are order statistics. The two enclose the median of the runs' distribution with probability `level`
-    at least, whatever the distribution; for a single run, `level` is 0. If there are fewer than 6 `runs`, `low` and
-    `high` are the range of the results, which is no 95 % interval.
+    Args:
+        median: median of the results.
+        low: lower limit for the median of the distribution of all runs, an order statistic of the results.
+        high: upper limit for this median. If there are fewer than 6 runs, the limits are the range of the results,
+            which is no 95 % interval.
+        level: least probability, for any distribution, that the limits enclose this median; 0 for a single run.
+        middle: interquartile mean of the results.
+        runs: number of results.
     """
 
     median: float

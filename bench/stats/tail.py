@@ -28,8 +28,8 @@ class Tail:
     """Generalised Pareto fit to the `exceedances` largest values of a series, with the next largest as the threshold.
 
     `k_raw` and `sigma` are the shape and the scale; `khat` is the shape shrunk towards 1/2. `upper` bounds the mean of
-    the whole series from above; it is infinite if k < 1 cannot be established. A discrete tail has too few distinct
-    values for a fit. Such a tail counts as bounded, and its `khat` and `upper` are None.
+    the whole series from above, and is infinite if the data do not show that the shape is below 1. A discrete tail has
+    too few distinct values for a fit. Such a tail counts as bounded, and its `khat` and `upper` are None.
     """
 
     exceedances: int
@@ -144,7 +144,10 @@ class Profile:
         return np.asarray(1 / self.x[-1] - distance / self.scale)
 
     def grid(self, points: int) -> tuple[Array, Array, Array]:
-        """Return θ = −k/σ, σ and the log likelihood `−n (ln σ + k + 1)` at each of `points` ≤ `widest` grid points."""
+        """Return θ = −k/σ, σ and the log likelihood `−n (ln σ + k + 1)` of n exceedances on a grid, each `[points]`.
+
+        The number `points` must not exceed `widest`.
+        """
         theta = self._theta(_distances(points))
         log_sigma = _interpolation(points, self.widest) @ self.log_sigma
         sigma = np.exp(log_sigma)
@@ -162,10 +165,10 @@ class Profile:
         return k, -k / mean
 
     def mean_excess_quantile(self, p: float) -> float:
-        """Return the posterior p-quantile of the mean excess σ/(1 − k). For shapes k ≥ 1 the mean excess is infinite.
+        """Return the posterior p-quantile of the mean excess σ/(1 − k) of a law with shape k and scale σ.
 
-        The posterior, `exp(L − ½·10 (k − ½)²/1.5²)` with the log likelihood L, is evaluated on a grid of 400 points.
-        Its normal prior on k has the mean 1/2 and the weight of ten observations. σ is the scale.
+        For k ≥ 1 the mean excess is infinite. The posterior, `exp(L − ½·10 (k − ½)²/1.5²)` with the log likelihood L,
+        is evaluated on a grid of 400 points. Its normal prior on k has the mean 1/2 and the weight of ten observations.
         """
         theta, sigma, log_likelihood = self.grid(QUANTILE_POINTS)
         k = -theta * sigma

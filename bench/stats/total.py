@@ -120,8 +120,10 @@ class Total:
 def variance_interval(V: float, shape: Shape, rho: float, tail: Tail, confidence: float) -> Interval:
     """Return confidence limits for the expectation of non-negative numbers with the sample mean `V`.
 
-    The upper limit is infinite if the tail index is at least 1 or V = 0. The upper limit is at least the upper bound
-    from the tail if there are at least 1000 replicates or the tail index is at least 1/2.
+    `shape` and `tail` describe the distribution of the numbers. If the numbers are squared norms of centred gradients
+    with covariance Σ, `rho` is tr Σ²/(tr Σ)². The upper limit is infinite if the tail index is at least 1 or V = 0. The
+    upper limit is at least the upper bound from the tail if there are at least 1000 replicates or the tail index is at
+    least 1/2.
     """
     if V == 0:
         return Interval(0.0, 0.0, inf, 0.0)

@@ -55,7 +55,10 @@ def degrees_of_freedom(n: float, kurtosis: float) -> float:
 
 
 def shape(values: Moments) -> Shape:
-    """Return the shape of a scalar series. A constant series has variance 0, skewness 0, kurtosis 3 and ν = n − 1."""
+    """Return the shape of a scalar series: its mean, variance, skewness and kurtosis, and what follows from these.
+
+    A constant series has variance 0, skewness 0, kurtosis 3 and ν = n − 1 degrees of freedom.
+    """
     n, mean, variance = values.n, float(values.mean), float(series.variance(values))
     skewness, kurtosis = float(series.skewness(values)), float(series.kurtosis(values))
     cv2 = variance / mean / mean if variance > 0 and mean != 0 else 0.0
@@ -96,7 +99,10 @@ def log_standard_error(cv2: float, rho: float, n: int) -> float:
 def positive_mean_interval(
     value: float, values: Shape, *, rho: float, confidence: float, tail_upper: float | None = None
 ) -> Interval:
-    """Return limits for the mean of positive numbers, estimated by `value`, from the shape of their series, `values`.
+    """Return confidence limits for the mean of positive numbers, which `value` estimates.
+
+    `values` is the shape (variance, skewness, kurtosis) of the numbers' distribution. If they are squared norms of
+    centred gradients with covariance Σ, `rho` is tr Σ²/(tr Σ)².
 
     The interval is the union of `V̂ exp(∓ t_ν se)` and `V̂(1 − se g⁻¹(±z))`. V̂ is `value` and se the standard error of
     ln V̂. t_ν and z are quantiles of Student's t and the normal law. g is Hall's transform with A = skewness/√n clipped
@@ -113,7 +119,7 @@ def positive_mean_interval(
 def mean_interval(value: float, values: Shape, *, confidence: float) -> Interval:
     """Return limits for the mean of a scalar series of any sign: the union of Student's t interval and Hall's.
 
-    `value` is the estimated mean, and `values` the shape of the series.
+    `value` is the estimated mean, and `values` the shape (variance, skewness, kurtosis) of the series.
     """
     upper = (1 + confidence) / 2
     se, A = sqrt(values.variance / values.n), clip(values.skewness / sqrt(values.n), -2, 2)

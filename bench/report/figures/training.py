@@ -85,11 +85,11 @@ def _from_zero(ax: Axes, xs: Sequence[Array]) -> None:
 
 
 def window(problem: Problem) -> tuple[float, float]:
-    """Return the limits of the objective's axis.
+    """Return the lower and the upper limit of the axis of the objective.
 
-    The limits include the medians of all estimators after the first tenth of the checkpoints, and the final intervals.
-    The limit on the worse side is beyond the starting value by at most a third of the way from the starting value to
-    the best value.
+    The limits include the final intervals of all estimators, and their medians after the first tenth of the
+    checkpoints. But on the worse side, the limit goes beyond the starting value by at most a third of the distance from
+    the starting value to the best value.
     """
     upwards = 1.0 if problem.maximise else -1.0
     paths = [upwards * np.array([across_seeds(column).median for column in c.value.T]) for c in problem.curves]

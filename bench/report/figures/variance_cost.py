@@ -29,9 +29,9 @@ SIGNS = (
 
 
 def front(prices: Sequence[float], variances: Sequence[float]) -> list[int]:
-    """Return the positions of the efficient points: no other point is as good in both coordinates and better in one.
+    """Return the indices of the efficient points: no other point is as good in price and variance, and better in one.
 
-    The points are in the order of rising price and falling variance. Of equal points, the first is kept.
+    The indices are in the order of rising price and falling variance. Of equal points, the first is kept.
     """
     kept: list[int] = []
     for i in sorted(range(len(prices)), key=lambda i: (prices[i], variances[i])):
