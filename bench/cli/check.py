@@ -71,9 +71,9 @@ def command(
 ) -> int:
     """Fail if an estimator is worse than in a baseline.
 
-    It is worse if its variance has grown, if it is declared unbiased and has become biased, or if it evaluates f more
-    often. Cells whose samples equal the baseline's pass at once. The others are tested in such a way that false alarms
-    are very rare. With -e and -o, only the selected cells are checked.
+    An estimator is worse if its variance has grown, if it is declared unbiased and has become biased, or if it
+    evaluates f more often. Cells whose samples equal the baseline's pass at once. All other cells are tested in such a
+    way that false alarms are very rare. With -e and -o, only the selected cells are checked.
     """
     if budget and replicates is not None:
         raise click.UsageError("--budget and --replicates both set the replicates: give one of them.")

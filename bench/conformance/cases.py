@@ -52,9 +52,7 @@ class Case:
         return self.build(*(leaves(self.theta) if theta is None else theta))
 
     def beside(self, t: Tensor) -> Tensor:
-        """Return t, ``[..., *batch]``, in a shape that broadcasts with the values of f, which may have an axis of
-        particles.
-        """
+        """Return t, ``[..., *batch]``, with an axis of length 1 appended if f has an axis of particles."""
         return t if self.particles is None else t.unsqueeze(-1)
 
     def exact(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:

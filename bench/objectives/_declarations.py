@@ -41,7 +41,7 @@ FACTS = {
 
 
 def wrong_declarations(owner: Objective | type[Objective]) -> list[str]:
-    """Return what is wrong with the declared facts of an objective or its class; an empty list if nothing is wrong.
+    """Return the faults in the declared facts of an objective or its class; an empty list if there are none.
 
     Each entry is a sentence without its subject, such as "does not declare dim, ...".
 
