@@ -206,7 +206,7 @@ WIDE = frozenset((torch.float32, torch.float64))
 class Checked:
     """Base class of integrands that check their own values, made for samples of the distribution ``q``.
 
-    ``Bound`` is one. A call of an estimator wraps every other integrand into another one.
+    ``Bound`` is a subclass. If the integrand given to an estimator is of no such class, the estimator wraps it first.
     """
 
     q: Distribution

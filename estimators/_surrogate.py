@@ -240,7 +240,11 @@ def joined(value: Tensor, surrogate: Tensor, estimator: object = None) -> Tensor
 
 
 def valued(surrogate: Tensor, value: Tensor, estimator: object = None) -> Tensor:
-    """Return ``joined(value, surrogate, estimator)``, the loss; if ``value`` has no graph, nothing is added up."""
+    """Return a loss, ``[*batch]``, with the numbers of ``value`` and the gradients of ``value`` and of ``surrogate``.
+
+    ``surrogate`` holds zeros from ``inject`` or ``score``. They are added to ``value`` only if ``value`` has a graph. A
+    mixed second derivative raises ``Refusal``, whose message names ``estimator``.
+    """
     return joined(value, surrogate, estimator) if is_differentiated(value) else through(value, surrogate, estimator)
 
 
