@@ -94,7 +94,7 @@ def rows_differ() -> bool:
 
 
 def unwrapped(t: Tensor) -> Tensor:
-    """Return the plain tensor inside t, which active transforms of torch.func have wrapped; t itself if none is active."""
+    """Return the plain tensor inside t if transforms of torch.func have wrapped t; otherwise t itself."""
     while transformed() and torch._C._functorch.is_functorch_wrapped_tensor(t):
         t = torch._C._functorch.get_unwrapped(t)
     return t

@@ -97,9 +97,7 @@ class MeasureValued(Estimator):
 def differences(
     who: Estimator, f: Integrand, q: Distribution, generator: Generator | None, n: int, coupled: bool = True
 ) -> Tensor:
-    """Return the loss of ``MeasureValued(n, coupled)``, ``[*batch]``; error messages name the estimator ``who``
-    instead.
-    """
+    """Return the loss of ``MeasureValued(n, coupled)``, ``[*batch]``; error messages name ``who`` as the estimator."""
     who.check(q)
     wanted = [name for name, value in parameters(q).items() if is_differentiated(value)]
     if isinstance(inner(q), OneHotCategorical | Categorical):

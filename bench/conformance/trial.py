@@ -138,7 +138,7 @@ class Trial:
         return Call(loss.detach(), torch.autograd.grad((weight * loss).sum(), wanted, materialize_grads=True))
 
     def replicates(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
-        """Return the losses and the gradients at theta of R independent calls, both flattened to ``[R, k]``.
+        """Return the losses and the gradients at theta of R independent calls, one flat row per call.
 
         ``integrand`` maps q to f.
         """

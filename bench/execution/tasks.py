@@ -155,7 +155,7 @@ class PilotTask(Task):
 
     @functools.cached_property
     def run_id(self) -> str:
-        """Id of the pilot's run, which depends on the wanted precision."""
+        """Id of the pilot's run; it depends on the settings and on the wanted precision."""
         return str(self.head()["run"])
 
     def head(self) -> Record:

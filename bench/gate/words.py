@@ -165,7 +165,7 @@ class Printer:
         return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
     def annotations(self) -> list[str]:
-        """Return GitHub workflow commands; GitHub shows them as errors, warnings and notices of the run."""
+        """Return the findings as GitHub workflow commands, which GitHub shows as errors, warnings and notices."""
         lines = []
         for finding in self.findings:
             fault = self._fails(finding) or finding.verdict is Verdict.FAILED

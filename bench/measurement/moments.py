@@ -113,10 +113,10 @@ def shape_of(engine: Engine) -> dict[str, Any]:
 
 
 def fingerprint_of(engine: Engine) -> str:
-    """Return a cell's fingerprint, from its first draws (batches); a whole measurement records an equal fingerprint.
+    """Return the fingerprint of a cell, an estimator on an objective; only the cell's first batches are computed.
 
-    The fingerprint is a digest of settings, torch version, kind of CPU, and first gradients of the cell, an estimator
-    on an objective.
+    The fingerprint is a digest of the settings, the torch version, the kind of CPU, and the gradients of the first
+    batches. The record of a whole measurement of the cell contains an equal fingerprint.
     """
     adapt_state(engine)
     found = hashlib.sha256(_fingerprint_header(engine.settings))

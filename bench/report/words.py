@@ -61,7 +61,11 @@ def terse(value: float, low: float, high: float) -> str:
 
 
 def efficiency(row: Any) -> str:
-    """Return a run's efficiency with two digits, one digit below 0.01, or ``exact`` if nothing but rounding varies."""
+    """Return the efficiency of a measured run as text, or ``exact`` if only rounding errors vary.
+
+    The text has two digits, or one digit if the efficiency is below 0.01. ``row`` is the run's row of a ``priced``
+    frame.
+    """
     return "exact" if row.exact else format_number(row.efficiency, 2 if row.efficiency >= 0.01 else 1)
 
 

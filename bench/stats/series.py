@@ -131,12 +131,16 @@ def each(m: Moments) -> Iterator[Moments]:
 
 
 def stretch(part: Moments, means: Array, rows: Array) -> Moments:
-    """Return the moments of a long scalar series, in B blocks, of which only the first values were tracked one by one.
+    """Return the moments of a long scalar series, from the moments of its first values and the means of all its blocks.
 
-    `part` has the moments of the tracked values; `means` and `rows` `[B]` are the mean and the number of values of each
-    block. Mean and variance, `Σ_b rows_b (mean_b − mean)²/(B − 1)`, come from all blocks, skewness and kurtosis from
-    `part`. The kurtosis is raised to at least 1 + 2n/(B − 1), for n values in all, so that the variance has at most
-    B − 1 degrees of freedom (Satterthwaite).
+    The mean and the variance `Σ_b rows_b (mean_b − mean)²/(B − 1)` come from all B blocks, skewness and kurtosis from
+    the first values. The kurtosis is raised to at least 1 + 2n/(B − 1), for n values in all, so that the variance has
+    at most B − 1 degrees of freedom (Satterthwaite).
+
+    Args:
+        part: the moments of the first values of the series.
+        means: the mean of each block, `[B]`.
+        rows: the number of values in each block, `[B]`.
     """
     n = int(rows.sum())
     mean = rows @ means / n

@@ -144,9 +144,10 @@ class Profile:
         return np.asarray(1 / self.x[-1] - distance / self.scale)
 
     def grid(self, points: int) -> tuple[Array, Array, Array]:
-        """Return θ = −k/σ, σ and the log likelihood `−n (ln σ + k + 1)` of n exceedances on a grid, each `[points]`.
+        """Return θ, σ and the log likelihood at each point of a grid of θ, three arrays `[points]`; θ ascends.
 
-        The number `points` must not exceed `widest`.
+        The log likelihood of the n exceedances is `−n (ln σ + k + 1)` with the shape k = −θ σ. `points` must not exceed
+        `widest`.
         """
         theta = self._theta(_distances(points))
         log_sigma = _interpolation(points, self.widest) @ self.log_sigma
@@ -182,7 +183,7 @@ class Profile:
 
 
 def mean_log(theta: Array, x: Array) -> Array:
-    """Return the mean of ln(1 − θ x) over `x` for every θ, as `np.log1p(-theta[:, None] * x).mean(1)` would.
+    """Return the mean of ln(1 − θ x) over `x` for every θ, `[points]`, like `np.log1p(-theta[:, None] * x).mean(1)`.
 
     Every θ `[points]` must be below 1/x_max, and `x` `[n]` ascending and not negative. One logarithm of a product
     replaces the logarithms of its factors. With √n/4 factors per product, all products of a long tail fit into a cache;
