@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench import objectives
+    from bench.advice import Advice, advise
     from bench.api import Measurement, measure
     from bench.expectation import Expectation
 
-__all__ = ["Expectation", "Measurement", "measure", "objectives"]
+__all__ = ["Advice", "Expectation", "Measurement", "advise", "measure", "objectives"]
 
 _HOME = {
+    "Advice": "bench.advice",
+    "advise": "bench.advice",
     "Expectation": "bench.expectation",
     "Measurement": "bench.api",
     "measure": "bench.api",

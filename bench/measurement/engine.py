@@ -246,13 +246,16 @@ def digest(parts: list[Tensor]) -> str:
     return sha.hexdigest()
 
 
-def exact_gradient(objective: Objective, problem: Problem) -> tuple[float, Vector]:
+def exact_gradient(objective: Objective, problem: Problem, sharp: Problem | None = None) -> tuple[float, Vector]:
     """Return the exact value and the exact gradient, ``[size of theta]``, at the problem's theta, in float64.
+
+    ``sharp`` is the objective's problem in float64 on the CPU; None to build it. A problem whose ``extra`` tensors were
+    trained needs one that holds them too.
 
     Raises:
         ValueError: the objective declares ``has_exact``, but its problem has no exact value.
     """
-    sharp = objective.build(torch.float64, "cpu")
+    sharp = sharp or objective.build(torch.float64, "cpu")
     if sharp.exact is None:
         raise ValueError(f"{label(objective)} declares has_exact and builds a problem without an exact value.")
     theta = {k: t.detach().to("cpu", torch.float64).requires_grad_() for k, t in problem.theta.items()}

@@ -28,6 +28,7 @@ def summarise_partials(
     looks: Sequence[int],
     exact: Vector | None = None,
     reference: Reference | None = None,
+    confidence: float = 0.95,
     progress: OnProgress = ignore,
 ) -> Iterator[tuple[Sums, Summary]]:
     """Add up partial sums in block order; yield the total and its summary at each number of replicates in ``looks``.
@@ -41,6 +42,7 @@ def summarise_partials(
         looks: numbers of replicates at which to summarise, ascending; the last one ends the run.
         exact: the exact gradient, ``[size of theta]``; None if it is unknown.
         reference: the Monte Carlo gradient that stands in for the exact one; None if there is none.
+        confidence: level of every interval.
         progress: called after every partial sum, with the replicates done and those at which the next summary is due.
 
     Raises:
@@ -71,6 +73,7 @@ def summarise_partials(
             exact_error=error,
             deterministic=noiseless,
             finite_support=has_finite_support(engine.q),
+            confidence=confidence,
         )
         yield sums, summary
         coming = [n for n in coming if n > done]
@@ -84,6 +87,10 @@ def summarise_draws(
     sizes: Sequence[int] | None = None,
     looks: Sequence[int] | None = None,
     progress: OnProgress = ignore,
+    *,
+    exact: Vector | None = None,
+    reference: Reference | None = None,
+    confidence: float = 0.95,
 ) -> Iterator[tuple[Sums, Summary]]:
     """Compute gradients draw by draw; yield their sums and the summary at each number of replicates in ``looks``.
 
@@ -95,6 +102,9 @@ def summarise_draws(
         sizes: the number of replicates in each draw; None for the draws of the engine.
         looks: numbers of replicates at which to summarise, ascending; None for one summary, at the end.
         progress: called after every draw, with the replicates done and those at which the next summary is due.
+        exact: the exact gradient, ``[size of theta]``, for the test of the bias; None if it is unknown.
+        reference: the Monte Carlo gradient that stands in for the exact one; None if there is none.
+        confidence: level of every interval.
 
     Raises:
         Lost: gradients were not finite.
@@ -102,13 +112,33 @@ def summarise_draws(
     sizes = engine.sizes if sizes is None else sizes
     replicates = sum(sizes)
     looks = [replicates] if looks is None else looks
-    centre = engine.gradients(sizes[0], engine.generator(stage, 0)).double().mean(0)
-    partials, host = _one_block_each(engine, stage, sizes, looks, centre), centre.cpu().numpy()
-    yield from summarise_partials(engine, partials, host, replicates=replicates, looks=looks, progress=progress)
+    target = exact if reference is None else reference.mean
+    if target is None:
+        centre = engine.gradients(sizes[0], engine.generator(stage, 0)).double().mean(0)
+    else:
+        centre = torch.as_tensor(target, device=engine.device)
+    near = None if target is None else centre
+    partials, host = _one_block_each(engine, stage, sizes, looks, centre, near), centre.cpu().numpy()
+    yield from summarise_partials(
+        engine,
+        partials,
+        host,
+        replicates=replicates,
+        looks=looks,
+        exact=exact,
+        reference=reference,
+        confidence=confidence,
+        progress=progress,
+    )
 
 
 def _one_block_each(
-    engine: Engine, stage: str, sizes: Sequence[int], looks: Sequence[int], centre: torch.Tensor
+    engine: Engine,
+    stage: str,
+    sizes: Sequence[int],
+    looks: Sequence[int],
+    centre: torch.Tensor,
+    exact: torch.Tensor | None,
 ) -> Iterator[Partial]:
     """Yield the partial sums of every draw, each with the largest values that the next look needs."""
     done = 0
@@ -120,7 +150,7 @@ def _one_block_each(
             index=index,
             groups=engine.groups,
             centre=centre,
-            exact=None,
+            exact=exact,
             replicates=max(coming, done),
             workspace=engine.workspace,
         )

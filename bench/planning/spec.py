@@ -153,6 +153,8 @@ class Spec(BaseModel):
     def with_point(self, at: str) -> Spec:
         """Return the spec with ``at`` set for every objective that has this parameter and does not set it.
 
+        Several values are joined by commas.
+
         Raises:
             UsageError: no objective has the parameter ``at``.
         """
@@ -161,7 +163,7 @@ class Spec(BaseModel):
                 f"--at {at} sets the field at, the weights at which to measure, and none of the objectives has it. Add "
                 "-o gaussian-vae, or leave --at out. docs/training.md says how an objective of your own gets the field."
             )
-        return self._completed("objectives", "at", lambda params: {**params, "at": (at,)})
+        return self._completed("objectives", "at", lambda params: {**params, "at": tuple(at.split(","))})
 
     def extending(self, older: Spec) -> Spec:
         """Return this spec with an older spec's selectors before its own, for a folder that holds both studies.

@@ -1,0 +1,93 @@
+"""``advise``: from an objective and a budget to a recommendation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from bench.advice import course
+from bench.advice.budget import DEFAULT, Budget
+from bench.advice.candidates import of_catalogue
+from bench.advice.findings import found
+from bench.advice.points import Point, along_training
+from bench.advice.race import Report
+from bench.advice.result import Advice
+from bench.measurement.objective_checks import check_own
+from bench.measurement.threads import single_thread
+from bench.objectives import Objective
+from bench.planning.selectors import full_label
+from bench.planning.settings import Settings
+from bench.planning.user_code import set_apart
+from estimators import Estimator
+
+PER_GRADIENT = 16
+"""Default for the most evaluations that one gradient may take in training."""
+START_SHARE = 0.25
+"""Share of the budget that chooses the estimator with which the training runs."""
+
+
+def advise(
+    objective: Objective | Sequence[Objective],
+    budget: str = DEFAULT,
+    *,
+    estimators: Iterable[Estimator] | None = None,
+    per_gradient: int = PER_GRADIENT,
+    train_steps: int = 0,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
+    timing: bool = True,
+    report: Report = lambda _text: None,
+) -> Advice:
+    """Recommend an estimator, with its n, for an objective.
+
+    The candidates are measured in rounds on fresh noise. Each round keeps the better half: those with the lower
+    variance times evaluations. The figures of the recommended one come from noise that did not choose it.
+
+    Args:
+        objective: from the catalogue, an ``Expectation`` or another objective of your own; or several of one family,
+            such as one problem at several points, for which one estimator is recommended.
+        budget: what may be spent on measuring: evaluations of f and df/dx, seconds or both, as ``1e5-evals``, ``10s``
+            or ``1e5-evals,10s``. One evaluation is at one point for one batch element. A budget in evaluations alone
+            gives the same advice on every run.
+        estimators: the candidates; None for the whole catalogue, with n = 1, 2, 4 ... and several temperatures.
+        per_gradient: most evaluations of f and df/dx that one gradient may take in training.
+        train_steps: if above 0, train for this number of steps, and recommend one estimator for the start, the middle
+            and the end of this training.
+        learning_rate: learning rate of Adam in this training.
+        seed: root of all noise.
+        dtype: "float32" or "float64".
+        device: "cpu" or "cuda".
+        timing: whether to measure seconds too; nothing else may run on the machine meanwhile.
+        report: receives a sentence on what is being done.
+
+    Returns:
+        The advice. Printed, it is the report of ``bench advise``; ``advice.best.label`` is the selector of the
+        recommended estimator, and ``advice.code`` has the lines to paste into a training loop.
+
+    Raises:
+        UsageError: the budget is too small for one round, or an objective is at fault.
+        NothingFits: no candidate fits the objective.
+        ValueError: a setting is invalid.
+    """
+    whole = Budget.parse(budget)
+    settings = Settings(seed=seed, dtype=dtype, device=device, timing=timing)
+    settings.check_device()
+    for name, value, least in (("per_gradient", per_gradient, 1), ("train_steps", train_steps, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} is a whole number of at least {least} (got {value!r}).")
+    objectives = [objective] if isinstance(objective, Objective) else list(objective)
+    for each in objectives:
+        check_own(each)
+    given = of_catalogue(per_gradient) if estimators is None else list(estimators)
+    with single_thread(), set_apart():
+        points = [Point.of(each, settings, full_label(each)) for each in objectives]
+        if train_steps:
+            first = replace(whole, evaluations=START_SHARE * whole.evaluations, seconds=START_SHARE * whole.seconds)
+            start = course.run(given, points[:1], settings, first, per_gradient, report).winner
+            whole.spent += first.spent
+            report(f"training for {train_steps:,} steps with {start.label}")
+            points[0].title = "start"
+            points += along_training(objectives[0], start.estimator, train_steps, settings, learning_rate)
+        return found(course.run(given, points, settings, whole, per_gradient, report), timing=timing)

@@ -1,0 +1,138 @@
+"""An arm of the race: one candidate at all points, ready to be measured again and again on fresh noise."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.advice.points import Point
+from bench.measurement.adaptation import adapt_state
+from bench.measurement.counting import count_evaluations
+from bench.measurement.draws import cap
+from bench.measurement.engine import Engine
+from bench.measurement.summaries import summarise_draws
+from bench.planning.cells import Cell
+from bench.planning.selectors import full_label
+from bench.planning.settings import SMALLEST_DRAW, Settings
+from bench.stats import Reference, Summary, Sums
+from estimators import Estimator, command_line_name
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one round measured of a candidate at one point.
+
+    Args:
+        summary: the statistics of the gradient estimates.
+        sums: the sums behind the statistics.
+    """
+
+    summary: Summary
+    sums: Sums
+
+    @property
+    def as_reference(self) -> Reference:
+        """The mean gradient, in place of an unknown exact gradient. Its noise is part of every comparison with it."""
+        return Reference(self.sums.mean, self.sums.replicates, self.sums.variance, self.summary.trace_square)
+
+
+class Arm:
+    """A candidate with an engine at every point, its learned state frozen, and the price of one estimate.
+
+    Args:
+        estimator: the candidate.
+        points: the points at which it is measured.
+        settings: seed, dtype and device; ``adapt_steps`` bounds the learning of an estimator with a state.
+        learned: an arm of the same estimator with another n, whose states serve this arm too; None to learn.
+
+    Raises:
+        Refusal: the estimator cannot work with q or f.
+        Lost: a gradient is not finite.
+    """
+
+    def __init__(
+        self, estimator: Estimator, points: Sequence[Point], settings: Settings, learned: "Arm | None" = None
+    ) -> None:
+        self.estimator, self.points = estimator, points
+        self.name, self.label = command_line_name(type(estimator)), full_label(estimator)
+        states = [None] * len(points) if learned is None else [engine.state_bytes() for engine in learned.engines]
+        self.engines: list[Engine] = [
+            Engine(Cell(estimator, point.objective), settings, state, problem=point.problem)
+            for point, state in zip(points, states, strict=True)
+        ]
+        begin = time.perf_counter()
+        found = [adapt_state(engine) for engine in self.engines] if learned is None else []
+        self.learning_seconds = time.perf_counter() - begin
+        self.adapt_steps: int = (
+            max((each.steps for each in found), default=0) if learned is None else learned.adapt_steps
+        )
+        self.adapt_evaluations = sum(
+            each.f_evals / math.prod(engine.q.batch_shape) for each, engine in zip(found, self.engines, strict=False)
+        )
+        begin = time.perf_counter()
+        evaluations = [count_evaluations(engine) for engine in self.engines]
+        self.seconds = (time.perf_counter() - begin) / SMALLEST_DRAW
+        self.f_evals: float = max(f for f, _ in evaluations)
+        self.grad_evals: float = max(df for _, df in evaluations)
+        self.looks: list[Look] = []
+        self.stage = ""
+
+    @property
+    def evaluations(self) -> float:
+        """Evaluations of f and of df/dx for one gradient in training, for one batch element.
+
+        A state with parameters learns in every step of training, which takes as many evaluations as the estimate.
+        """
+        return (self.f_evals + self.grad_evals) * (2 if self.learns else 1)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the estimator has a state with parameters to learn."""
+        state = self.engines[0].state
+        return state is not None and any(True for _ in state.parameters())
+
+    @property
+    def price(self) -> float:
+        """Evaluations of one replicate at all points, without learning."""
+        return (self.f_evals + self.grad_evals) * len(self.points)
+
+    def look(self, stage: str, replicates: int, references: Sequence[Reference | None], confidence: float) -> None:
+        """Measure the candidate at all points on the noise of a stage, and keep the result in ``looks``.
+
+        Args:
+            stage: name of the noise; every stage has noise of its own, which all candidates share.
+            replicates: number of independent calls, rounded up to whole draws (batches).
+            references: for each point, the gradient that stands in for an unknown exact one; None without one.
+            confidence: level of all intervals.
+
+        Raises:
+            Lost: a gradient is not finite.
+        """
+        begin, found, done = time.perf_counter(), list[Look](), 0
+        for engine, point, reference in zip(self.engines, self.points, references, strict=True):
+            sizes = sizes_of(engine, replicates)
+            ((sums, summary),) = summarise_draws(
+                engine,
+                stage,
+                sizes,
+                exact=point.exact,
+                reference=reference if point.exact is None else None,
+                confidence=confidence,
+            )
+            found.append(Look(summary, sums))
+            done += sum(sizes)
+        self.looks, self.stage = found, stage
+        self.seconds = (time.perf_counter() - begin) * len(self.points) / done
+
+
+def sizes_of(engine: Engine, replicates: int) -> list[int]:
+    """Return the sizes of the draws (batches) of a look: equal powers of two, which can be cut into equal calls.
+
+    The draws are as few as memory allows, since each one has costs of its own. A deterministic estimator needs only the
+    smallest draw.
+    """
+    if engine.cell.estimator.deterministic:
+        return [SMALLEST_DRAW]
+    most = min(cap(engine.cell.objective, engine.settings.device), 1 << (replicates.bit_length() - 1))
+    each = max(SMALLEST_DRAW, most)
+    return [each] * math.ceil(replicates / each)

@@ -1,0 +1,60 @@
+"""The budget of advice: how many evaluations, or how many seconds, may be spent on measuring."""
+
+import re
+import time
+from dataclasses import dataclass, field
+from math import inf
+
+from bench.planning.selectors import UsageError
+
+DEFAULT = "2e6-evals,12s"
+"""Default budget: it bounds the evaluations, which always give the same numbers, and the seconds where f is slow."""
+_PART = re.compile(r"(?P<number>\d+(?:\.\d*)?(?:e\+?\d+)?)(?P<unit>-evals|s)", re.IGNORECASE)
+
+
+@dataclass
+class Budget:
+    """What may be spent, and what has been spent so far.
+
+    Args:
+        evaluations: most evaluations of f and of df/dx, one at one point for one batch element.
+        seconds: most seconds of wall time since the budget was made.
+    """
+
+    evaluations: float = inf
+    seconds: float = inf
+    spent: float = 0.0
+    begun: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """Return the budget that a text such as ``1e5-evals``, ``10s`` or ``1e5-evals,10s`` spells.
+
+        Raises:
+            UsageError: the text is no budget.
+        """
+        limits: dict[str, float] = {}
+        for part in text.replace("_", "").split(","):
+            match = _PART.fullmatch(part.strip())
+            if match is None or match["unit"].lower() in limits or not float(match["number"]) > 0:
+                raise UsageError(
+                    f"{text!r} is no budget. Write evaluations, seconds or both: 1e5-evals, 10s or 1e5-evals,10s."
+                )
+            limits[match["unit"].lower()] = float(match["number"])
+        return cls(limits.get("-evals", inf), limits.get("s", inf))
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of wall time since the budget was made."""
+        return time.perf_counter() - self.begun
+
+    def affords(self, evaluations: float, seconds: float, share: float) -> float:
+        """Return how many replicates of all arms a share of the whole budget pays, as far as that much is left.
+
+        Args:
+            evaluations: evaluations of one replicate of all arms together.
+            seconds: estimated seconds of one replicate of all arms together.
+            share: the share of the whole budget, from 0 to 1.
+        """
+        evals = min(share * self.evaluations, self.evaluations - self.spent) / max(evaluations, 1e-12)
+        return min(evals, min(share * self.seconds, self.seconds - self.elapsed) / max(seconds, 1e-12))

@@ -1,0 +1,110 @@
+"""The candidates of advice: estimators with values of n and of a few other fields, and why the others are not tried."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from typing import Any
+
+from bench.objectives import Objective
+from bench.planning.cells import mismatch
+from bench.planning.loading import expand, load
+from bench.planning.selectors import Selector, full_label
+from estimators import Estimator, Refusal, catalogue, command_line_name
+
+VARIED: Mapping[str, tuple[Any, ...]] = {
+    "temperature": (0.1, 0.5, 1.0),
+    "baseline": (0.0, "moving-average"),
+    "noise": ("iid", "antithetic"),
+}
+"""Values that are tried for fields besides n. All other fields keep their defaults."""
+
+
+@dataclass(frozen=True)
+class Untried:
+    """An estimator that was not tried, or not measured to the end, by its command-line name, and the reason."""
+
+    name: str
+    reason: str
+
+
+def counts(most: int) -> list[int]:
+    """Return the numbers of samples n that are tried: the powers of two up to ``most``."""
+    return [1 << k for k in range(most.bit_length()) if 1 << k <= most]
+
+
+def grid(cls: type[Estimator], most: int, fixed: Mapping[str, Any]) -> Iterator[Estimator]:
+    """Yield the instances of a class that are tried: n up to ``most``, and every value in ``VARIED``.
+
+    Combinations that the class refuses, such as an odd n, are left out. ``fixed`` holds values of fields that do not
+    vary.
+    """
+    known = {f.name for f in fields(cls) if f.init}  # type: ignore[arg-type]
+    values = {name: choices for name, choices in VARIED.items() if name in known}
+    values |= {"n": tuple(counts(most))} if "n" in known else {}
+    values |= {name: (value,) for name, value in fixed.items()}
+    for combination in product(*values.values()):
+        try:
+            yield cls(**dict(zip(values, combination, strict=True)))
+        except Refusal:
+            continue
+
+
+def of_catalogue(most: int) -> list[Estimator]:
+    """Return every estimator of the catalogue, with every n up to ``most`` and every value in ``VARIED``."""
+    return [estimator for cls in catalogue().values() for estimator in grid(cls, most, {})]
+
+
+def of_selectors(selectors: Iterable[Selector], most: int) -> list[Estimator]:
+    """Return the candidates that selectors name: ``rloo:n=4`` as it is, ``rloo`` with every n up to ``most``.
+
+    Raises:
+        UsageError: unknown name, parameter or value.
+    """
+    found: list[Estimator] = []
+    for selector in selectors:
+        given = expand(selector, "estimator")
+        if selector.params:
+            found += given
+        else:
+            found += list(grid(load(selector, "estimator"), most, {})) or given
+    return list({full_label(estimator): estimator for estimator in found}.values())
+
+
+def variant(estimator: Estimator) -> tuple[type, tuple[tuple[str, Any], ...]]:
+    """Return the class of an estimator and its fields besides n: what variants of equal kind have in common."""
+    named = ((f.name, getattr(estimator, f.name)) for f in fields(estimator) if f.name != "n")  # type: ignore[arg-type]
+    return type(estimator), tuple(named)
+
+
+def by_importance(estimators: Sequence[Estimator]) -> list[Estimator]:
+    """Return candidates in the order in which they are made ready, in case the time does not suffice for all.
+
+    First comes every class once, with its smallest n and its defaults; then the largest n, then other fields and other
+    n. In every group, estimators that learn come last.
+    """
+    order: dict[type, list[tuple[Any, ...]]] = {}
+    for estimator in estimators:
+        plain = sum(getattr(estimator, f.name) != f.default for f in fields(estimator) if f.name != "n")  # type: ignore[arg-type]
+        order.setdefault(type(estimator), []).append((plain, getattr(estimator, "n", 1), estimator))
+    ranked = []
+    for group in order.values():
+        smallest, largest = min(n for _, n, _ in group), max(n for _, n, _ in group)
+        for plain, n, estimator in group:
+            rank = 0 if n == smallest else 1 if 2 * n == largest else 2
+            ranked.append((plain + rank, estimator.needs_state, rank, estimator))
+    return [entry[-1] for entry in sorted(ranked, key=lambda entry: entry[:-1])]
+
+
+def screened(
+    estimators: Iterable[Estimator], objectives: Sequence[Objective]
+) -> tuple[list[Estimator], dict[str, str]]:
+    """Return the estimators that fit all objectives by their declared facts, and the reasons of the others by name."""
+    fitting, reasons = list[Estimator](), dict[str, str]()
+    for estimator in estimators:
+        reason = next((found for o in objectives if (found := mismatch(estimator, o))), None)
+        if reason is None:
+            fitting.append(estimator)
+        else:
+            reasons.setdefault(command_line_name(type(estimator)), reason)
+    served = {command_line_name(type(estimator)) for estimator in fitting}
+    return fitting, {name: reason for name, reason in reasons.items() if name not in served}

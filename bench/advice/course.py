@@ -1,0 +1,194 @@
+"""The course of advice: candidates are prepared, run their race, and the leaders are measured once more."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+
+from bench.advice.arms import Arm
+from bench.advice.budget import Budget
+from bench.advice.candidates import by_importance, screened, variant
+from bench.advice.points import Point
+from bench.advice.race import FINAL_SHARE, MOST, Race, Report
+from bench.measurement.counting import COUNT_ROWS
+from bench.measurement.lines import Lost
+from bench.planning.selectors import NothingFits, UsageError, full_label
+from bench.planning.settings import ADAPT_STEPS, SMALLEST_DRAW, Settings
+from bench.stats.selection import still_possible
+from estimators import Estimator, Refusal, command_line_name
+
+LARGEST_TRIAL = 2**26
+"""Most numbers in the points of a call that only counts evaluations; larger calls count as too expensive."""
+LEARNING_SHARE = 0.15
+"""Share of the budget for the learning of all estimators that have a state."""
+LEARNING_PRICE = 3.0
+"""Evaluations that a learning step is taken to need for each sample: two values of f and a slope."""
+PREPARING_SHARE = 0.3
+"""Share of the seconds for making candidates ready. Every estimator is made ready once, even if that takes longer."""
+FINALISTS = 8
+"""Most unbiased candidates in the last measurement."""
+
+
+@dataclass(eq=False)
+class Prepared:
+    """The candidates that can run, and why others cannot.
+
+    Args:
+        arms: the candidates, ready to be measured.
+        dear: estimators of which every variant takes too many evaluations, with the fewest that one takes.
+        exact: labels of methods without noise that take too many evaluations, with their number.
+        reasons: names of estimators that fit nothing, with the reason.
+        hurried: number of variants, such as further values of n, that there was no time for.
+    """
+
+    arms: list[Arm] = field(default_factory=list)
+    dear: dict[str, float] = field(default_factory=dict)
+    exact: dict[str, float] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    hurried: int = 0
+
+
+@dataclass(eq=False)
+class Outcome:
+    """How a race ended.
+
+    Args:
+        points: where the candidates were measured.
+        prepared: the candidates, and why others did not run.
+        race: what was measured.
+        winner: the candidate to recommend.
+        rivals: the other unbiased candidates, from best to worst.
+    """
+
+    points: Sequence[Point]
+    prepared: Prepared
+    race: Race
+    winner: Arm
+    rivals: list[Arm]
+
+
+def run(
+    estimators: Sequence[Estimator],
+    points: Sequence[Point],
+    settings: Settings,
+    budget: Budget,
+    per_gradient: int,
+    report: Report,
+) -> Outcome:
+    """Run a race between estimators at some points, and measure the leaders once more.
+
+    Raises:
+        NothingFits: no estimator fits the objective.
+        UsageError: the budget is too small, or every candidate takes too many evaluations.
+    """
+    report(f"preparing the candidates for {points[0].title}")
+    prepared = prepare(estimators, points, settings, budget, per_gradient)
+    race = Race(
+        [arm for arm in prepared.arms if arm.estimator.unbiased],
+        [arm for arm in prepared.arms if not arm.estimator.unbiased],
+        budget,
+        per_gradient,
+    )
+    race.run(report)
+    winner = race.winner([arm for arm in race.arms if arm not in race.refuted and arm.label not in race.failed])
+    if winner is None:
+        raise NothingFits(
+            race.failed.values() or ["no unbiased candidate has a variance that can be known: all tails are too heavy."]
+        )
+    rivals = finish(race, winner, report)
+    return Outcome(points, prepared, race, winner, rivals)
+
+
+def prepare(
+    estimators: Sequence[Estimator],
+    points: Sequence[Point],
+    settings: Settings,
+    budget: Budget,
+    per_gradient: int,
+) -> Prepared:
+    """Make the candidates ready: they learn what they learn, and their evaluations are counted.
+
+    If this takes a large share of the seconds, only the most important variants of every estimator are made ready.
+
+    Raises:
+        NothingFits: no estimator fits the objective.
+        UsageError: every candidate takes more evaluations than a gradient may.
+    """
+    fitting, reasons = screened(estimators, [point.objective for point in points])
+    found = Prepared(reasons=reasons)
+    learners = len({variant(estimator) for estimator in fitting if estimator.needs_state})
+    dear, learned = dict[object, int](), dict[object, Arm]()
+    paces = [0.0]  # seconds of one evaluation of one row
+    q, row = points[0].problem.q(points[0].problem.theta), points[0].objective.row_elements
+    for done, estimator in enumerate(by_importance(fitting)):
+        if budget.elapsed > PREPARING_SHARE * budget.seconds and done >= len({*map(type, fitting)}):
+            found.hurried = len(fitting) - done
+            break
+        name, n = command_line_name(type(estimator)), getattr(estimator, "n", 1)
+        try:
+            size = estimator.points(q)
+            if n >= dear.get(variant(estimator), n + 1) or size * COUNT_ROWS * row > LARGEST_TRIAL:
+                _too_dear(found, estimator, size)
+                continue
+            bounded = _learning(settings, size * len(points), learners, budget, median(paces))
+            arm = Arm(estimator, points, bounded, learned.get(variant(estimator)))
+        except (Refusal, NotImplementedError, Lost) as error:
+            found.reasons.setdefault(name, str(error))
+            continue
+        budget.spent += COUNT_ROWS * arm.price + arm.adapt_evaluations
+        if arm.evaluations > per_gradient:
+            dear[variant(estimator)] = n
+            _too_dear(found, estimator, arm.evaluations)
+            continue
+        paces.append(arm.seconds / max(1.0, arm.price))
+        if estimator.needs_state:
+            learned.setdefault(variant(estimator), arm)
+        found.arms.append(arm)
+    running = {arm.name for arm in found.arms}
+    found.dear = {name: count for name, count in found.dear.items() if name not in running}
+    found.reasons = {
+        name: reason for name, reason in found.reasons.items() if name not in running and name not in found.dear
+    }
+    if not any(arm.estimator.unbiased for arm in found.arms):
+        if found.dear:
+            least = min(found.dear, key=lambda name: found.dear[name])
+            raise UsageError(
+                f"Every candidate takes more than {per_gradient} evaluations per gradient; {least} takes "
+                f"{found.dear[least]:,.0f}. Give a larger --per-gradient."
+            )
+        biased = [f"{arm.label} is biased." for arm in found.arms]
+        raise NothingFits([*found.reasons.values(), *biased] or ["There are no candidates."])
+    return found
+
+
+def _too_dear(found: Prepared, estimator: Estimator, evaluations: float) -> None:
+    """Note that a candidate takes too many evaluations."""
+    name = command_line_name(type(estimator))
+    found.dear[name] = min(evaluations, found.dear.get(name, evaluations))
+    if estimator.deterministic:
+        found.exact[full_label(estimator)] = evaluations
+
+
+def _learning(settings: Settings, points: int, learners: int, budget: Budget, pace: float) -> Settings:
+    """Return settings that bound the steps of learning, so that all estimators with a state keep to their share."""
+    if not learners:
+        return settings
+    step = SMALLEST_DRAW * LEARNING_PRICE * points
+    steps = budget.affords(step, step * pace, LEARNING_SHARE / learners)
+    return replace(settings, adapt_steps=int(min(ADAPT_STEPS, max(1.0, steps))))
+
+
+def finish(race: Race, winner: Arm, report: Report) -> list[Arm]:
+    """Measure the winner and those that may still beat it on fresh noise; return the rivals from best to worst."""
+    losses = {arm.label: race.loss(arm) for arm in race.arms if arm.looks and arm not in race.refuted}
+    rivals = [arm for arm in race.ranked(race.arms) if arm is not winner and arm.label in losses]
+    possible = set(still_possible(losses, losses[winner.label].high))
+    others = [arm for arm in rivals if arm.name != winner.name]
+    chosen = [winner, *others[:1]]
+    chosen += [arm for arm in rivals if arm not in chosen and (arm.label in possible or arm.name == winner.name)]
+    biased = race.ranked(race.biased)[:1]
+    chosen = chosen[:FINALISTS]
+    count = int(min(MOST, max(SMALLEST_DRAW, race.affordable([*chosen, *biased], FINAL_SHARE))))
+    report(f"last measurement: {len(chosen) + len(biased)} candidates, {count:,} replicates")
+    race.measured(chosen, "advice, last", count)
+    race.measured(biased, "advice, last, biased", count, race.references([winner]))
+    return [arm for arm in race.ranked(rivals) if arm.label not in race.failed]

@@ -1,0 +1,154 @@
+"""The race: candidates are measured in rounds on fresh noise, and each round keeps at most the better half.
+
+This is sequential halving (Karnin, Koren & Somekh 2013, ICML, algorithm 1), with two additions. A candidate that is
+certainly worse than another one leaves at once, so that the evaluations go to those that may win. And a short round
+comes first, in which only such candidates leave; it also shows how long an estimate takes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import ceil, inf, log, log2
+
+from bench.advice.arms import Arm
+from bench.advice.budget import Budget
+from bench.measurement.lines import Lost
+from bench.planning.selectors import UsageError
+from bench.planning.settings import SMALLEST_DRAW
+from bench.stats import Reference, Summary
+from bench.stats.selection import Loss, averaged, level_of_limits, loss_of
+from bench.stats.summary import BiasVerdict
+from estimators import Refusal
+
+RACE_SHARE, FINAL_SHARE = 0.55, 0.3
+"""Shares of the budget for all rounds of the race, and for the last measurement. Learning takes the rest."""
+MOST = 2**14
+"""Most replicates of a candidate in a round: more would sharpen figures that are sharp enough."""
+SIMPLER = 0.05
+"""A candidate with a state is chosen only if it needs at least this share less work than the best without one."""
+OPEN_PENALTY = 10.0
+"""A candidate whose variance has no upper limit is chosen only if all others need over this many times the work."""
+REFUTED = 1e-7
+"""p-value below which an estimator that declares itself unbiased is called biased: a race holds hundreds of tests."""
+Report = Callable[[str], None]
+"""A function that receives a sentence on what is being done."""
+
+
+@dataclass(eq=False)
+class Race:
+    """A race between candidates: what has been measured so far.
+
+    Args:
+        arms: the unbiased candidates.
+        biased: the biased candidates, which run a race of their own in the same rounds.
+        budget: what may be spent.
+        per_gradient: budget of one gradient in training, in evaluations; it weighs a bias against a variance.
+    """
+
+    arms: list[Arm]
+    biased: list[Arm]
+    budget: Budget
+    per_gradient: int
+    refuted: list[Arm] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.runners = [*self.arms, *self.biased]
+        self.rounds = 1 + ceil(log2(max(2, len(self.arms), len(self.biased))))
+        self.confidence = level_of_limits(self.rounds + 2)  # the last measurement has two stages
+
+    def loss(self, arm: Arm) -> Loss:
+        """Return the loss of a candidate by its last look, averaged over the points."""
+        each = [
+            loss_of(look.summary, arm.evaluations, self.per_gradient, unbiased=arm.estimator.unbiased)
+            for look in arm.looks
+        ]
+        return averaged(each)
+
+    def run(self, report: Report) -> None:
+        """Run all rounds.
+
+        Raises:
+            UsageError: the budget does not pay for one round.
+        """
+        price = sum(arm.price for arm in self.runners)
+        if self.affordable(self.runners, RACE_SHARE) < SMALLEST_DRAW:
+            spent = f"{self.budget.spent:,.0f} evaluations in {self.budget.elapsed:.0f} s"
+            raise UsageError(
+                f"The budget is too small for one round of {len(self.runners)} candidates, which takes "
+                f"{SMALLEST_DRAW * price:,.0f} evaluations after the {spent} that preparing them took. Give a larger "
+                "--budget, or fewer candidates with -e."
+            )
+        running, running_biased = list(self.arms), list(self.biased)
+        for number in range(self.rounds):
+            runners = [*running, *running_biased]
+            paid = self.affordable(runners, RACE_SHARE / self.rounds)
+            if number and paid < SMALLEST_DRAW:
+                break
+            count = int(min(MOST, paid)) if number else SMALLEST_DRAW
+            report(f"round {number + 1} of {self.rounds}: {len(runners)} candidates, {count:,} replicates")
+            running = self.measured(running, f"advice round {number}", count)
+            running, refuted = _refuted(running)
+            self.refuted += refuted
+            references = self.references(running)
+            running_biased = self.measured(running_biased, f"advice round {number}, biased", count, references)
+            running, running_biased = (
+                self.kept(group, len(group) if number == 0 else ceil(len(group) / 2))
+                for group in (running, running_biased)
+            )
+            if len(running) <= 1 and len(running_biased) <= 1:
+                break
+
+    def affordable(self, arms: Sequence[Arm], share: float) -> float:
+        """Return how many replicates of each of these candidates a share of the budget pays."""
+        return self.budget.affords(sum(arm.price for arm in arms), sum(arm.seconds for arm in arms), share)
+
+    def measured(
+        self, arms: Sequence[Arm], stage: str, count: int, references: Sequence[Reference | None] = ()
+    ) -> list[Arm]:
+        """Measure candidates on the noise of a stage, and return those for which this worked."""
+        found = []
+        for arm in arms:
+            self.budget.spent += count * arm.price
+            try:
+                arm.look(stage, count, references or [None] * len(arm.points), self.confidence)
+                found.append(arm)
+            except (Lost, Refusal) as error:
+                self.failed[arm.label] = str(error)
+        return found
+
+    def references(self, arms: Sequence[Arm]) -> list[Reference | None]:
+        """Return, for each point, the best candidate's mean gradient, in place of an unknown exact gradient."""
+        ranked = self.ranked(arms)
+        return [look.as_reference for look in ranked[0].looks] if ranked else []
+
+    def ranked(self, arms: Sequence[Arm]) -> list[Arm]:
+        """Return candidates from best to worst by the loss of their last look."""
+        return sorted((arm for arm in arms if arm.looks), key=lambda arm: (self.loss(arm).value, arm.evaluations))
+
+    def kept(self, arms: Sequence[Arm], most: int) -> list[Arm]:
+        """Return the candidates of the next round: the best ``most``, without those that are certainly worse."""
+        losses = {arm.label: self.loss(arm) for arm in arms}
+        bar = min((loss.high for loss in losses.values()), default=inf)
+        return [arm for arm in self.ranked(arms)[:most] if losses[arm.label].low <= bar]
+
+    def winner(self, arms: Sequence[Arm]) -> Arm | None:
+        """Return the candidate to recommend: the best one, or a simpler one that is nearly as good."""
+        ranked = [arm for arm in self.ranked(arms) if self.loss(arm).value < inf]
+        return min(ranked, key=self._preference) if ranked else None
+
+    def _preference(self, arm: Arm) -> tuple[float, float]:
+        loss, handicap = self.loss(arm), 0.0
+        handicap += SIMPLER if arm.estimator.needs_state else 0.0
+        handicap += log(OPEN_PENALTY) if loss.is_open else 0.0
+        return loss.value + handicap, arm.evaluations
+
+
+def _refuted(arms: Sequence[Arm]) -> tuple[list[Arm], list[Arm]]:
+    """Return the candidates whose declared unbiasedness the exact gradient does not refute, and the others."""
+    wrong = [arm for arm in arms if any(_is_refuted(look.summary) for look in arm.looks)]
+    return [arm for arm in arms if arm not in wrong], wrong
+
+
+def _is_refuted(summary: Summary) -> bool:
+    certain = summary.p_bias is not None and summary.p_bias < REFUTED
+    return summary.verdict == BiasVerdict.DETERMINISTIC_BIASED or (summary.verdict == BiasVerdict.BIASED and certain)

@@ -1,0 +1,120 @@
+"""Selection of the best of many candidates by their loss, with an error rate that covers the selection.
+
+The loss of a candidate is the logarithm of its mean squared error for one unit of work; lower is better. Every
+candidate has an interval for its loss. Candidates that lost early have wide intervals from few replicates, and the
+statements below allow for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, inf, isfinite, log, sqrt
+
+from bench.stats.summary import Summary
+
+ERROR_RATE = 0.05
+"""Probability that the best candidate is not among the named ones, or is better than the stated limit."""
+
+NEGLIGIBLE = 1e3
+"""A variance below this multiple of the rounding of the gradient counts as 0: estimators compute with intermediates."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The logarithm of a mean squared error for one unit of work, with limits. Without noise, all three are −∞.
+
+    `high` is ∞ if the variance has no upper limit.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the loss has no upper limit."""
+        return self.high == inf
+
+
+def level_of_limits(rounds: int) -> float:
+    """Return the level of two-sided intervals with which a race of `rounds` rounds has the error rate `ERROR_RATE`.
+
+    Two events make a statement about the best candidate wrong: in one of the rounds the lower limit of the best is
+    above its loss, or in the last round the upper limit of the winner is below its loss. The first event concerns one
+    candidate only, the best, so the number of candidates does not matter. Each event has half of the error rate, and
+    the first one divides its half among the rounds (Bonferroni).
+    """
+    return 1 - ERROR_RATE / rounds
+
+
+def loss_of(summary: Summary, work: float, budget: float, *, unbiased: bool) -> Loss:
+    """Return the loss of an estimator: log of its mean squared error in a budget, times the budget.
+
+    With the variance V of one estimate, its cost c and its bias b, the mean of the estimates in a budget B has the
+    error `b² + V c/B`. The loss is the logarithm of `B b² + V c`; an unbiased estimator has b = 0.
+
+    Args:
+        summary: statistics of the estimates.
+        work: cost c of one estimate, in evaluations of f and df/dx.
+        budget: the budget B of one gradient, in evaluations.
+        unbiased: whether the bias counts as 0.
+    """
+    V, V_low, V_high = summary.variance, summary.variance_low, summary.variance_high
+    if V is None:
+        return Loss(inf, _log(V_low * work), inf)
+    if is_negligible(summary):
+        V_low = V = V_high = 0.0
+    squares = (0.0, 0.0, 0.0) if unbiased else _squared_bias(summary)
+    value, low = (_log(budget * b + v * work) for b, v in zip(squares[:2], (V, V_low), strict=True))
+    high = inf if V_high is None else _log(budget * squares[2] + V_high * work)
+    return Loss(value, min(low, value), max(high, value))
+
+
+def is_negligible(summary: Summary) -> bool:
+    """Return whether a variance may be rounding alone, so that it counts as 0."""
+    return summary.variance is not None and summary.variance <= NEGLIGIBLE * summary.float_floor
+
+
+def _squared_bias(summary: Summary) -> tuple[float, float, float]:
+    """Return the squared norm of the bias with its limits; (∞, 0, ∞) if there is nothing to compare with."""
+    if summary.bias_squared is None or summary.bias_bound is None:
+        return inf, 0.0, inf
+    return max(summary.bias_squared, 0.0), (summary.bias_low or 0.0) ** 2, summary.bias_bound**2
+
+
+def _log(x: float) -> float:
+    return log(x) if x > 0 else -inf
+
+
+def averaged(losses: Sequence[Loss]) -> Loss:
+    """Return the mean of a candidate's losses at several points; the half-widths add in quadrature."""
+    count = len(losses)
+    if count == 1:
+        return losses[0]
+    value = sum(loss.value for loss in losses) / count
+    if not isfinite(value):
+        return Loss(value, value if value == -inf else min(loss.low for loss in losses), value)
+    below = sqrt(sum((loss.value - loss.low) ** 2 for loss in losses)) / count
+    above = sqrt(sum((loss.high - loss.value) ** 2 for loss in losses)) / count
+    return Loss(value, value - below, value + above)
+
+
+def still_possible(losses: Mapping[str, Loss], bar: float) -> list[str]:
+    """Return the candidates that may still be the best: their lower limit is at most `bar`, in order of their loss.
+
+    `bar` is the upper limit of the winner's loss, or the lowest upper limit of all.
+    """
+    return sorted((name for name, loss in losses.items() if loss.low <= bar), key=lambda name: losses[name].value)
+
+
+def least_work(losses: Mapping[str, Loss], winner: str) -> float:
+    """Return a lower limit of the work that any other candidate needs in place of one unit of the winner's work.
+
+    At the confidence of the race, no candidate reaches the winner's precision with less. The limit is at most 1.
+    """
+    others = [loss.low for name, loss in losses.items() if name != winner]
+    bar = losses[winner].high
+    if bar == -inf or not others:
+        return 1.0
+    return min(1.0, exp(min(others) - bar)) if bar < inf and min(others) > -inf else 0.0
