@@ -8,7 +8,7 @@ from bench.advice.arms import Arm
 from bench.advice.budget import Budget
 from bench.advice.candidates import by_importance, screened, variant
 from bench.advice.points import Point
-from bench.advice.race import FINAL_SHARE, MOST, Race, Report
+from bench.advice.race import FINAL_SHARE, MOST, Race, Report, is_refuted
 from bench.measurement.counting import COUNT_ROWS
 from bench.measurement.lines import Lost
 from bench.planning.selectors import NothingFits, UsageError, full_label
@@ -89,13 +89,21 @@ def run(
         per_gradient,
     )
     race.run(report)
-    winner = race.winner([arm for arm in race.arms if arm not in race.refuted and arm.label not in race.failed])
-    if winner is None:
-        raise NothingFits(
-            race.failed.values() or ["no unbiased candidate has a variance that can be known: all tails are too heavy."]
-        )
-    rivals = finish(race, winner, report)
+    while True:
+        winner = race.winner([arm for arm in race.arms if arm not in race.refuted and arm.label not in race.failed])
+        if winner is None:
+            raise NothingFits(race.failed.values() or [_no_winner(race)])
+        rivals = finish(race, winner, report)
+        if winner.label not in race.failed and not is_refuted(winner):
+            break
+        race.refuted += [winner] if is_refuted(winner) else []
     return Outcome(points, prepared, race, winner, rivals)
+
+
+def _no_winner(race: Race) -> str:
+    if race.refuted:
+        return f"{', '.join(arm.label for arm in race.refuted)}: declared unbiased, and biased here."
+    return "No unbiased candidate has a variance that can be known: all tails are too heavy."
 
 
 def prepare(

@@ -80,6 +80,7 @@ def found(outcome: Outcome, *, timing: bool) -> Advice:
         code=lines_for(
             winner.estimator,
             bound=objective.bound,
+            particles=objective.particles,
             maximise=objective.maximise,
             learns=learning(winner.estimator, q),
         ),

@@ -8,7 +8,14 @@ from estimators import Estimator
 from estimators import __all__ as public
 
 
-def lines_for(estimator: Estimator, *, bound: bool, maximise: bool, learns: bool | None) -> str:
+def lines_for(
+    estimator: Estimator,
+    *,
+    bound: bool = False,
+    particles: int | None = None,
+    maximise: bool = False,
+    learns: bool | None,
+) -> str:
     """Return Python code that trains with an estimator: imports, the lines before the loop, and the lines of a step.
 
     The code uses the names ``theta`` (a list of tensors), ``q`` (a function that makes the distribution from theta),
@@ -17,6 +24,7 @@ def lines_for(estimator: Estimator, *, bound: bool, maximise: bool, learns: bool
     Args:
         estimator: the estimator.
         bound: whether the integrand is a ``Bound``.
+        particles: number of particles of the bound; None without such an axis.
         maximise: whether training maximises the value. A bound is always maximised.
         learns: None if the estimator has no state, True if its state has parameters, False if it has only averages.
     """
@@ -26,7 +34,7 @@ def lines_for(estimator: Estimator, *, bound: bool, maximise: bool, learns: bool
     if not has_home:
         imports.append(f"from {_home(cls)} import {cls.__name__}")
     before = [f"estimator = {spelled(estimator)}", "optimizer = torch.optim.Adam(theta, lr=1e-3)"]
-    integrand = "Bound(log_joint, distribution)" if bound else "f"
+    integrand = _integrand("distribution", bound, particles)
     step = ["distribution = q(theta)"]
     call = f"estimator({integrand}, distribution)"
     if learns is not None:
@@ -34,8 +42,8 @@ def lines_for(estimator: Estimator, *, bound: bool, maximise: bool, learns: bool
         call = f"estimator({integrand}, distribution, state=state)"
     if learns:
         before.append("learner = torch.optim.Adam(state.parameters(), lr=1e-2)")
-        on_rows = "Bound(log_joint, copies)" if bound else "f"
-        step += ["copies = rows(distribution, 1)", f"adapt(estimator, {on_rows}, copies, state, learner)"]
+        on_copies = _integrand("copies", bound, particles)
+        step += ["copies = rows(distribution, 1)", f"adapt(estimator, {on_copies}, copies, state, learner)"]
     step += [f"value = {call}", "optimizer.zero_grad()"]
     step += ["(-value.mean()).backward()" if bound or maximise else "value.mean().backward()", "optimizer.step()"]
     if learns is False:
@@ -60,6 +68,13 @@ def learning(estimator: Estimator, q: torch.distributions.Distribution) -> bool 
         return None
     state = estimator.init(q, torch.Generator().manual_seed(0))
     return None if state is None else bool(list(state.parameters()))
+
+
+def _integrand(q: str, bound: bool, particles: int | None) -> str:
+    """Return the expression for the integrand of a distribution with this name."""
+    if not bound:
+        return "f"
+    return f"Bound(log_joint, {q})" if particles is None else f"Bound(log_joint, {q}, {particles})"
 
 
 def _helpers(learns: bool | None) -> list[str]:

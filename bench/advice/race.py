@@ -144,11 +144,16 @@ class Race:
 
 
 def _refuted(arms: Sequence[Arm]) -> tuple[list[Arm], list[Arm]]:
-    """Return the candidates whose declared unbiasedness the exact gradient does not refute, and the others."""
-    wrong = [arm for arm in arms if any(_is_refuted(look.summary) for look in arm.looks)]
+    """Return the candidates whose declared unbiasedness is not refuted, and the others."""
+    wrong = [arm for arm in arms if is_refuted(arm)]
     return [arm for arm in arms if arm not in wrong], wrong
 
 
-def _is_refuted(summary: Summary) -> bool:
+def is_refuted(arm: Arm) -> bool:
+    """Return whether the last look of a candidate shows a bias at some point, though it declares itself unbiased."""
+    return any(_is_biased(look.summary) for look in arm.looks)
+
+
+def _is_biased(summary: Summary) -> bool:
     certain = summary.p_bias is not None and summary.p_bias < REFUTED
     return summary.verdict == BiasVerdict.DETERMINISTIC_BIASED or (summary.verdict == BiasVerdict.BIASED and certain)
