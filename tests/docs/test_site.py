@@ -39,7 +39,7 @@ def page(site, name):
     return (site / "docs" / f"{name}.html").read_text(encoding="utf-8")
 
 
-def test_the_first_page_leads_to_the_landing_page_that_links_every_page(site):
+def test_the_first_page_leads_to_the_landing_page_whose_sidebar_has_every_page(site):
     assert 'url=docs/index.html"' in (site / "index.html").read_text(encoding="utf-8")
     text = page(site, "index")
     for source in (ROOT / "docs").glob("*.md"):
