@@ -34,10 +34,10 @@ TAKEN = sys.stdlib_module_names | {"bench", "estimators", "torch", "numpy"}
 @click.option("--class", "as_class", is_flag=True, help="Write the objective as a class, with parameters.")
 @reported(UNWRITTEN)
 def command(what: str, file: Path, name: str | None, as_class: bool) -> None:
-    """Write a file to start from: an objective, an estimator or a study.
+    """Write a file to start from.
 
-    The file runs as it is. Its comments say what to change, and the command says what to type next. A file that exists
-    is never overwritten.
+    It holds an objective, an estimator or a study, and runs as it is. Its comments say what to change, and the command
+    says what to type next. A file that exists is never overwritten.
     """
     if as_class and what != "objective":
         raise CommandError("--class belongs to `bench new objective`.", ExitCode.USAGE)
