@@ -89,7 +89,7 @@ def selectors(command: F) -> F:
 
 
 def data_dir(command: F) -> F:
-    """Add ``--data-dir`` to a command: it sets an environment variable of the command and its workers while it runs."""
+    """Add the option ``--data-dir``, which sets an environment variable for the command and its workers."""
     return click.option(
         "--data-dir",
         type=PATH,

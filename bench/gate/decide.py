@@ -73,7 +73,8 @@ class Sample:
     def is_reliable(self) -> bool:
         """Whether the variance seems finite, as a test of the bias requires.
 
-        It seems finite if the tail index of the squared norms is below 1, or None because the tail is discrete.
+        The variance seems finite if the tail index of the squared norms is below 1, or None because the tail is
+        discrete.
         """
         khat = self.statistics.khat
         return khat is None or khat < 1
@@ -157,7 +158,7 @@ class Finding:
         p_screen: p-value for the variance in the first stage.
         p_variance: p-value for the variance in the second stage, from the plain variance.
         p_truncated: p-value for the variance in the second stage, from the truncated variance.
-        p: p-value for the variance in the second stage, combined from these two.
+        p: p-value for the variance in the second stage, combined from ``p_variance`` and ``p_truncated``.
         p_adjusted: ``p`` after Holm's correction over all cells of the baseline.
         p_bias_screen: p-value for the bias in the first stage.
         p_bias: p-value for the bias in the second stage.

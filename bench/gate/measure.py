@@ -47,8 +47,9 @@ def measure_for_baseline(cell: Cell, settings: Settings, progress: OnProgress, *
     """Measure a cell (an estimator on an objective) for a baseline, and return its moments record.
 
     A baseline is a file of accepted statistics. The cell is first measured with the replicates of the settings. If
-    ``adaptive`` is True and that is more, the cell is then measured with 1e5 replicates, or with 4e5 if cv² of the
-    squared norms is above 10. ``progress`` gets the number of replicates done and the total.
+    ``adaptive``, a baseline should have 1e5 replicates, or 4e5 if the squared norms of the centred gradients have a
+    variance above 10 times their squared mean. A cell measured with fewer replicates is then measured again.
+    ``progress`` gets the number of replicates done and the total.
     """
     line = measure_cell(cell, settings, progress)
     if line["outcome"] != Outcome.MEASURED:

@@ -69,7 +69,7 @@ class Report:
         cells: number of cells in the baseline, the file of accepted statistics; the correction of the p-values counts
             them all.
         commit: commit of the user's code or, if there is none, the version of this package. The seed of the second
-            stage is derived from it and the cell.
+            stage is derived from ``commit`` and the cell.
         options: the options of the check.
     """
 

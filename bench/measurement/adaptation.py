@@ -44,8 +44,9 @@ def adapt_state(engine: Engine) -> Adaptation:
     """Train the state of the engine's estimator, then freeze it; return how the training went.
 
     The state is what the estimator has learned; without one, nothing is done. Training has noise of its own, separate
-    from the noise of the measurement. It stops after ``adapt_steps`` of the settings, or earlier: at the end of a
-    window of 50 steps in which the second moment of the gradient was not at least 1 % lower than in the window before.
+    from the noise of the measurement. The number of steps is at most the settings' ``adapt_steps``. Every 50 steps, the
+    mean second moment of the gradient is compared with its mean over the 50 steps before; training ends if it has
+    fallen by less than 1 %.
     """
     if engine.state is None:
         return Adaptation()

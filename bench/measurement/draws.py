@@ -141,7 +141,7 @@ def starts(sizes: Sequence[int]) -> list[int]:
 def tracked_rows(sizes: Sequence[int], size: int) -> int:
     """Return how many replicates at the start of a run have all statistics, not only the series of squared norms w.
 
-    All replicates have them in the spans that start within the first 2^17 replicates. A span is a range of draws
+    These are all replicates of the spans that start within the first 2^17 replicates. A span is a range of draws
     (batches of replicates) that are reduced together. ``sizes`` are the replicates in each draw, and ``size`` is the
     number of coordinates of theta.
     """

@@ -175,7 +175,10 @@ class Engine:
 
     @functools.cached_property
     def origin(self) -> Origin:
-        """The pivots and units of the sums. Both come from the first draw, so they are equal in every process."""
+        """The pivots, points subtracted from the gradients before summing, and the units of squared norms.
+
+        Both come from the first draw (batch of replicates), so they are equal in every process.
+        """
         return Origin.of(self.parts(0))
 
     def partials(self, draws: range, centre: Vector, exact: Vector | None) -> Iterator[tuple[Partial, str]]:
@@ -183,8 +186,9 @@ class Engine:
 
         A draw is a batch of replicates, a span a range of draws that are reduced together.
 
-        The digests identify the gradients of a run; only its first 8 draws have one. ``centre`` is a point near the
-        mean gradient; ``exact`` is the exact gradient, or None if it is unknown. Both are ``[size of theta]``, float64.
+        The digests identify the gradients of a run; only its first 8 draws have a digest. ``centre`` is a point near
+        the mean gradient; ``exact`` is the exact gradient, or None if it is unknown. Both are ``[size of theta]``,
+        float64.
         """
         digests: dict[int, str] = {}
 

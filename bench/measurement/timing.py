@@ -23,10 +23,10 @@ TIMING_SECONDS = 0.2
 def measure_timing(cell: Cell, settings: Settings) -> Record:
     """Time a cell (estimator on an objective) and return its timing record. Nothing else should run at the same time.
 
-    Two kinds of calls are timed. In batch, it is one call of the largest draw (batch of replicates) that a study makes;
-    if the objective is the user's own, that this study makes, so that timing needs no more memory than the study. For
-    latency, it is one call as in training, from theta to the gradient at theta. The unit of cost is the time to draw
-    one sample and evaluate f once, in every replicate.
+    Two kinds of calls are timed. A batch call computes a draw, a batch of replicates: the largest that any study of the
+    objective makes. For a user's own objective, the draw is the largest of this study, so that timing needs no more
+    memory than the study. A latency call is one call as in training, from theta to the gradient at theta. The unit of
+    cost is the time to draw one sample and evaluate f once, in every replicate.
     """
     engine = Engine(cell, settings)
     adapt_state(engine)

@@ -43,7 +43,8 @@ class Comparison:
         variance_b: variance of b, as text.
         ratio: variance of b divided by variance of a, with its 95 % limits ``ratio_low`` and ``ratio_high``; None if a
             tail is heavy or nothing varies.
-        per_evaluation: ratio of the variances times the evaluations of f and of its gradient per estimate.
+        per_evaluation: like ``ratio``, but each variance is multiplied by the evaluations per estimate, of f and of its
+            gradient together.
         p: p-value of equal variances, corrected over all comparisons (Holm).
         noise: "same samples", "paired" or "independent".
         word: says in words which variance is lower.

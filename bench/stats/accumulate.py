@@ -50,8 +50,9 @@ class Accumulator:
         """Add the partial sums of the next blocks of the run. A block is a group of gradients that are summed together.
 
         Raises:
-            ValueError: the blocks are out of order; they have another number of coordinates, or more gradients, than
-                the run; or they were compared with an exact gradient and the run has none, or vice versa.
+            ValueError: the blocks are out of order, their number of coordinates is not the run's, or the run would have
+                too many gradients; or the blocks were compared with an exact gradient and the run has none, or vice
+                versa.
         """
         if partial.index != self._next:
             raise ValueError(f"expected block {self._next}, got block {partial.index}: add the blocks in order.")

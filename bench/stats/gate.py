@@ -1,6 +1,6 @@
 """Tests of whether a variance has grown or a bias appeared, with few false alarms over a whole suite of cells.
 
-The first stage is cheap: it flags cells at margin 0 with a fixed seed. Only the second stage sets the error rate of the
+The first stage is cheap: it flags cells with a fixed seed and tolerates no growth. Only the second stage sets the error rate of the
 suite: it has a fresh seed, four times the replicates, a margin, and Holm's correction over all cells of the baseline.
 """
 
@@ -25,9 +25,10 @@ class GateCell:
 
     A cell is an estimator on an objective, the baseline a file of accepted statistics.
 
-    `cv2`, `kurtosis` and the tail index `khat` (None: discrete tail) describe the squared norms w whose mean is
-    `variance`. `rho` is tr Σ²/variance², with Σ the covariance of one gradient. `truncated_mean` and `truncated_cv2`
-    describe min(w, `truncated_at`). A variance up to `float_floor` may be rounding alone.
+    `cv2`, `kurtosis` and the tail index `khat` (None: discrete tail) describe w, the squared norm of a gradient minus
+    the mean gradient, whose mean is `variance`. `rho` is tr Σ²/variance², with Σ the covariance of one gradient.
+    `truncated_mean` and `truncated_cv2` describe min(w, `truncated_at`). A variance up to `float_floor` may be rounding
+    alone.
     """
 
     replicates: int
@@ -75,14 +76,18 @@ def is_heavy(khat: float | None) -> bool:
 
 
 def default_margin(cv2: float) -> float:
-    """Return the tolerated relative growth of a variance: 0.05 if cv² of the squared norms is at most 3, else 0.10."""
+    """Return the tolerated relative growth of a variance: 0.05 if `cv2` is at most 3, else 0.10.
+
+    `cv2` is variance/mean² of the squared norms of the centred gradients.
+    """
     return 0.05 if cv2 <= 3 else 0.10
 
 
 def baseline_replicates(cv2: float) -> int:
-    """Return the replicates of a cell in a baseline: 4e5 if `cv2` of the squared norms is above 10, else 1e5.
+    """Return the number of replicates of a cell in a baseline: 4e5 if `cv2` is above 10, else 1e5.
 
-    A baseline is the file of accepted statistics, whose replicates limit the power of checks.
+    `cv2` is variance/mean² of the squared norms of the centred gradients. A baseline is the file of accepted
+    statistics; its replicates limit the power of every check.
     """
     return 400_000 if cv2 > 10 else 100_000
 
@@ -121,11 +126,11 @@ def variance_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[fl
 def truncated_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[float, float] | None:
     """Return the statistic z and the p-value of the one-sided test that the truncated mean grew by at most the margin.
 
-    The truncated mean is the mean of min(w, c0), with w the squared norms and c0 the cut in the baseline, the accepted
-    statistics. The result is None unless both runs were truncated at c0. The p-value is from the normal distribution.
-    If the new w are r times the baseline's, the truncated mean is at most r times the baseline's, so a variance within
-    the margin implies a truncated mean within the margin. Truncation bounds the fourth moment, so even cells whose
-    variance is infinite can be guarded.
+    The truncated mean is the mean of min(w, c0), with w the squared norms of the centred gradients and c0 the cut in
+    the baseline, the accepted statistics. The result is None unless both runs were truncated at c0. The p-value is from
+    the normal distribution. If the new w are r times the baseline's, the truncated mean is at most r times the
+    baseline's, so a variance within the margin implies a truncated mean within the margin. Truncation bounds the fourth
+    moment, so even cells whose variance is infinite can be guarded.
     """
     if base.truncated_at is None or base.truncated_at != new.truncated_at:
         return None

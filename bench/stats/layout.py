@@ -24,19 +24,20 @@ def above_quantile(n: int) -> int:
 def kept_values(replicates: int) -> int:
     """Return how many of the largest squared norms w a run keeps, for its tail fit and the 99 % quantile of w.
 
-    The tail fit needs its values and the threshold below them. Up to 4e5 replicates, the largest 1 % are kept if they
-    are more: they give the 99 % quantile, and the variance truncated there, in a single run.
+    A run always keeps the values of the tail fit and the threshold below them. A run of at most 4e5 replicates also
+    keeps at least the largest 1 %, which give the 99 % quantile and the variance truncated there.
     """
     covered = above_quantile(replicates) if replicates <= COVERED_REPLICATES else 0
     return max(tail_length(replicates), covered) + 1
 
 
 def kept_in_block(kept: int, rows: int, replicates: int) -> int:
-    """Return how many of its largest values a block of `rows` gradients hands to a run that keeps `kept` of its values.
+    """Return how many of a block's largest values must be looked at for the `kept` largest of the whole run.
 
-    Blocks are independent and identically distributed, so the number of the run's largest values in one block is
-    binomial with the mean s = kept·rows/replicates. The result is s + 12 √s + 64, rounded up, but at most `rows` and
-    `kept`. The number exceeds this with a probability below 1e-20.
+    A block is a group of `rows` gradients; the run has `replicates`. Blocks are independent and identically
+    distributed, so the number of the run's largest values in one block is binomial with the mean s =
+    kept·rows/replicates. The result is s + 12 √s + 64, rounded up, but at most `rows` and `kept`. The binomial number
+    is larger with a probability below 1e-20.
     """
     share = kept * rows / replicates
     return min(rows, kept, ceil(share + 12 * sqrt(share) + 64))

@@ -19,7 +19,10 @@ def decimals_for(error: float) -> int:
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """Return `value` as text with `digits` significant digits: plain between 1e-4 and 1e6, else like 1.23e-7."""
+    """Return `value` as text with `digits` significant digits: plain between 1e-4 and 1e6, else like 1.23e-7.
+
+    None and NaN become a dash, infinite values ``∞`` and ``−∞``.
+    """
     if value is None or not isfinite(value):
         return NONE if value is None or value != value else ("∞" if value > 0 else "−∞")
     if value == 0:

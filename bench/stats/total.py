@@ -70,7 +70,7 @@ class Total:
 
     @property
     def infinite(self) -> bool:
-        """Whether the variance is infinite, as far as can be told."""
+        """Whether the variance seems to be infinite: its status is INFINITE_VARIANCE_SUSPECTED."""
         return self.status is Status.INFINITE_VARIANCE_SUSPECTED
 
     @property

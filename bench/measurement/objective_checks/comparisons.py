@@ -59,10 +59,10 @@ def all_equal(a: Tensor, b: Tensor) -> bool:
 
 
 def mostly_equal(a: Tensor, b: Tensor, near: float) -> bool:
-    """Return whether more than half of the elements agree within ``near``, and more than half of the rare ones.
+    """Return whether more than half of the elements agree within ``near``, and more than half of the rare elements.
 
     A rare element is far from the median. Rounding moves all elements a little, and a few of them far if f has jumps.
-    Another law or other data move all far.
+    Another law of the samples, or other data, moves all elements far.
     """
     if a.shape != b.shape or not a.numel():
         return a.shape == b.shape

@@ -164,7 +164,7 @@ class ObjectiveTrial:
 
     @contextmanager
     def calling(self, what: str) -> Iterator[None]:
-        """Turn an exception or an exit of the objective's code into a ``Fault`` that says where it was raised.
+        """Inside the block, turn an exception or an exit of the objective's code into a ``Fault`` that names its place.
 
         ``what`` names the function that is called.
         """

@@ -96,7 +96,7 @@ def draws_partial(
     truncate_at: float | None = None,
     workspace: Workspace | None = None,
 ) -> Partial:
-    """Reduce successive draws (batches) to the partial sums of their blocks, all with the same number of rows.
+    """Reduce successive draws (batches) to the partial sums of their blocks; all blocks have equally many rows.
 
     Draws are requested one after the other and reduced while their gradients are in the cache. A block is a group of
     rows (replicates) that are summed together. Gradients are centred on the mean of their block. Sums inside a block

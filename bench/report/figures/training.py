@@ -107,9 +107,9 @@ def window(problem: Problem) -> tuple[float, float]:
 
 
 def variances(problems: Sequence[Problem]) -> Figure | None:
-    """Draw the variance of the gradient by step: a panel for each problem that has one.
+    """Draw the variance of the gradient by step: a panel for each problem with a measured variance.
 
-    Return None if no problem has one.
+    Return None if there is no such problem.
     """
     shown = [p for p in problems if any((c.variance > 0).any() for c in p.curves)]
     if not shown:
