@@ -237,9 +237,9 @@ def measure(
         common_noise: whether the estimators of an objective share noise, so that the estimators can be compared in
             pairs.
         timing: whether to measure seconds too; nothing else may run on the machine meanwhile.
-        adapt_steps: most steps in which the state of an estimator (what it has learned) is adapted at the objective's
-            theta, before the state is frozen and the estimator measured. Learning stops earlier if further steps no
-            longer pay; ``record["adapt_steps"]`` has the number of steps.
+        adapt_steps: largest number of steps in which the state of an estimator (what it has learned) is adapted at the
+            objective's theta, before the state is frozen and the estimator measured. Learning stops earlier if further
+            steps no longer pay; ``record["adapt_steps"]`` has the number of steps.
 
     Raises:
         TypeError: an argument is no estimator or no objective.

@@ -424,7 +424,7 @@ class Conformance:
             assert not _equal(state, before), f"{trial} neither adapt nor update changes the state."
 
     def test_learning_does_not_depend_on_the_scale_of_f(self) -> None:
-        """Multiplying f by a power of two before anything is learned multiplies the gradients after learning by it."""
+        """If f is multiplied by a power of two before learning, so are the gradients after learning."""
         _skip_if(not self.estimator.needs_state, "needs_state is declared False")
         for trial in self.trials():
             if trial.case.particles:

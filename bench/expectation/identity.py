@@ -13,7 +13,7 @@ from torch import Tensor, nn
 def pieces(value: Any, seen: set[int]) -> Iterator[bytes]:
     """Yield the bytes that identify a value: numbers of tensors, sources of functions, and what functions close over.
 
-    ``seen`` holds the ids of the functions and objects that were visited before.
+    ``seen`` holds the ids of the functions and objects that were visited before, which are skipped.
     """
     if isinstance(value, Tensor):
         flat = value.detach().cpu().contiguous().reshape(-1)

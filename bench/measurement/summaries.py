@@ -43,7 +43,8 @@ def summarise_partials(
         exact: the exact gradient, ``[size of theta]``; None if it is unknown.
         reference: the Monte Carlo gradient that stands in for the exact one; None if there is none.
         confidence: level of every interval.
-        progress: called after every partial sum, with the replicates done and those at which the next summary is due.
+        progress: called after every partial sum, with the number of replicates done and the number at which the next
+            summary is due.
 
     Raises:
         Lost: gradients were not finite.
@@ -101,7 +102,8 @@ def summarise_draws(
         stage: a word that seeds the noise, such as "pilot".
         sizes: the number of replicates in each draw; None for the draws of the engine.
         looks: numbers of replicates at which to summarise, ascending; None for one summary, at the end.
-        progress: called after every draw, with the replicates done and those at which the next summary is due.
+        progress: called after every draw, with the number of replicates done and the number at which the next summary
+            is due.
         exact: the exact gradient, ``[size of theta]``, for the test of the bias; None if it is unknown.
         reference: the Monte Carlo gradient that stands in for the exact one; None if there is none.
         confidence: level of every interval.

@@ -24,8 +24,8 @@ class Settings:
         timing: whether to measure seconds too, after everything else. Timing needs the machine to itself.
         adapt_seed: root seed of the noise from which the state of an estimator learns; None for ``seed``. If it is set,
             runs that differ only in ``seed`` measure the same learned state.
-        adapt_steps: most steps in which the state of an estimator learns before the measurement. Learning stops earlier
-            if further steps no longer pay.
+        adapt_steps: largest number of steps in which the state of an estimator learns before the measurement. Learning
+            stops earlier if further steps no longer pay.
 
     Raises:
         ValueError: a value is invalid on every machine.

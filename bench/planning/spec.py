@@ -81,7 +81,7 @@ class Spec(BaseModel):
         device: "cpu", "cuda", or "auto": the GPU if there is one.
         timing: whether to time all cells at the end.
         common_noise: whether all estimators of an objective share their noise.
-        adapt_steps: most steps in which the state of an estimator learns before the measurement.
+        adapt_steps: largest number of steps in which the state of an estimator learns before the measurement.
         estimators: selectors, such as ``rloo:n=4``, of the estimators to measure.
         objectives: selectors of the objectives on which the estimators are measured.
     """
@@ -151,7 +151,7 @@ class Spec(BaseModel):
         return self._completed("estimators", "n", lambda params: {"n": texts, **params})
 
     def with_point(self, at: str) -> Spec:
-        """Return the spec with ``at`` set for every objective that has this parameter and does not set it.
+        """Return the spec with ``at`` added to the selectors of objectives that have this parameter and do not set it.
 
         Several values are joined by commas.
 

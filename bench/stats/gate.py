@@ -1,7 +1,8 @@
 """Tests of whether a variance has grown or a bias appeared, with few false alarms over a whole suite of cells.
 
-The first stage is cheap: it flags cells with a fixed seed and tolerates no growth. Only the second stage sets the error rate of the
-suite: it has a fresh seed, four times the replicates, a margin, and Holm's correction over all cells of the baseline.
+The first stage is cheap: it flags cells with a fixed seed and tolerates no growth. Only the second stage sets the error
+rate of the suite: it has a fresh seed, four times the replicates, a margin, and Holm's correction over all cells of the
+baseline.
 """
 
 from collections.abc import Mapping

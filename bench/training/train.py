@@ -125,14 +125,13 @@ def train(
         progress: receives the events of the runs.
         workers: number of processes that train, each with one thread; None for as many as the processors and the work
             allow. The number changes no result except the seconds.
-        keep_weights: write the final weights of every run to ``weights`` in the folder, named by their digest, and a
-            table of files and runs to ``weights.csv``.
+        keep_weights: whether to write the final weights of every run to ``weights`` in the folder, named by their
+            digest, and a table of files and runs to ``weights.csv``.
         fresh: whether to make every run again, whatever records the folder holds.
 
     Raises:
         UsageError: an estimator or an objective cannot be created, or an objective is at fault.
-        Damaged: the folder's records cannot be read.
-        OSError, Busy: the folder cannot be written.
+        Damaged: the folder's records cannot be read. OSError, Busy: the folder cannot be written.
         NothingFits: no estimator fits its objective. The folder stays as it is.
     """
     estimators, objectives = spec.instances()
