@@ -42,8 +42,9 @@ def advise(
 ) -> Advice:
     """Recommend an estimator, with its n, for an objective.
 
-    The candidates are measured in rounds on fresh noise. Each round keeps the better half: those with the lower
-    variance times evaluations. The figures of the recommended one come from noise that did not choose it.
+    The candidates are measured in rounds on fresh noise. A candidate is an estimator with fixed fields, such as
+    ``RLOO(n=4)``. Each round keeps the better half: the candidates with the lower variance times evaluations. The
+    recommended one is measured once more on noise that was not used to choose it.
 
     Args:
         objective: from the catalogue, an ``Expectation`` or another objective of your own; or several of one family,
@@ -52,7 +53,7 @@ def advise(
             or ``1e5-evals,10s``. One evaluation is at one point for one batch element. A budget in evaluations alone
             gives the same advice on every run.
         estimators: the candidates; None for the whole catalogue, with n = 1, 2, 4 ... and several temperatures.
-        per_gradient: most evaluations of f and df/dx that one gradient may take in training.
+        per_gradient: largest number of evaluations of f and df/dx that one gradient may take in training.
         train_steps: if above 0, train for this number of steps, and recommend one estimator for the start, the middle
             and the end of this training.
         learning_rate: learning rate of Adam in this training.

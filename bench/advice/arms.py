@@ -20,11 +20,11 @@ from estimators import Estimator, command_line_name
 
 @dataclass(frozen=True)
 class Look:
-    """What one round measured of a candidate at one point.
+    """The measurement of one candidate at one point: an estimator on an objective with a given theta.
 
     Args:
         summary: the statistics of the gradient estimates.
-        sums: the sums behind the statistics.
+        sums: the sums from which the statistics were computed.
     """
 
     summary: Summary
@@ -32,18 +32,22 @@ class Look:
 
     @property
     def as_reference(self) -> Reference:
-        """The mean gradient, in place of an unknown exact gradient. Its noise is part of every comparison with it."""
+        """The mean of the gradient estimates with its noise, to be used in place of an unknown exact gradient."""
         return Reference(self.sums.mean, self.sums.replicates, self.sums.variance, self.summary.trace_square)
 
 
 class Arm:
-    """A candidate with an engine at every point, its learned state frozen, and the price of one estimate.
+    """A candidate that is ready to be measured at every point of a race.
+
+    A candidate is an estimator with fixed fields, such as ``RLOO(n=4)``; a point is an objective at one theta. If the
+    estimator has a state, the state has learned at each point and is frozen.
 
     Args:
         estimator: the candidate.
         points: the points at which it is measured.
-        settings: seed, dtype and device; ``adapt_steps`` bounds the learning of an estimator with a state.
-        learned: an arm of the same estimator with another n, whose states serve this arm too; None to learn.
+        settings: seed, dtype and device; ``adapt_steps`` is the largest number of steps in which a state learns.
+        learned: an arm of the same estimator with another n, whose learned states are used here too; None to let new
+            states learn.
 
     Raises:
         Refusal: the estimator cannot work with q or f.
@@ -79,30 +83,32 @@ class Arm:
 
     @property
     def evaluations(self) -> float:
-        """Evaluations of f and of df/dx for one gradient in training, for one batch element.
+        """Evaluations of f and of df/dx for one gradient in training, per batch element.
 
-        A state with parameters learns in every step of training, which takes as many evaluations as the estimate.
+        If the estimator has a state with parameters, the number is doubled: in training, the state learns at every
+        step, and a step of learning takes as many evaluations as an estimate.
         """
         return (self.f_evals + self.grad_evals) * (2 if self.learns else 1)
 
     @property
     def learns(self) -> bool:
-        """Whether the estimator has a state with parameters to learn."""
+        """Whether the estimator has a state whose parameters are to be learned."""
         state = self.engines[0].state
         return state is not None and any(True for _ in state.parameters())
 
     @property
     def price(self) -> float:
-        """Evaluations of one replicate at all points, without learning."""
+        """Evaluations of f and of df/dx for one estimate at each point, summed over the points, without learning."""
         return (self.f_evals + self.grad_evals) * len(self.points)
 
     def look(self, stage: str, replicates: int, references: Sequence[Reference | None], confidence: float) -> None:
-        """Measure the candidate at all points on the noise of a stage, and keep the result in ``looks``.
+        """Measure the candidate at all points, and keep the results in ``looks``, which has one entry per point.
 
         Args:
-            stage: name of the noise; every stage has noise of its own, which all candidates share.
-            replicates: number of independent calls, rounded up to whole draws (batches).
-            references: for each point, the gradient that stands in for an unknown exact one; None without one.
+            stage: name of the noise: equal names give equal noise to all candidates, different names independent noise.
+            replicates: number of independent calls at each point, rounded up to whole draws (batches).
+            references: for each point, the gradient that stands in for an unknown exact gradient; None if there is
+                none.
             confidence: level of all intervals.
 
         Raises:
@@ -126,10 +132,10 @@ class Arm:
 
 
 def sizes_of(engine: Engine, replicates: int) -> list[int]:
-    """Return the sizes of the draws (batches) of a look: equal powers of two, which can be cut into equal calls.
+    """Return the sizes of the draws (batches of replicates) with which a race measures at least ``replicates``.
 
-    The draws are as few as memory allows, since each one has costs of its own. A deterministic estimator needs only the
-    smallest draw.
+    The sizes are equal powers of two. There are as few draws as memory allows, because each draw has a fixed cost. A
+    deterministic estimator gets one draw of the smallest size.
     """
     if engine.cell.estimator.deterministic:
         return [SMALLEST_DRAW]

@@ -14,11 +14,14 @@ _PART = re.compile(r"(?P<number>\d+(?:\.\d*)?(?:e\+?\d+)?)(?P<unit>-evals|s)", r
 
 @dataclass
 class Budget:
-    """What may be spent, and what has been spent so far.
+    """The budget for measuring, with what has been spent so far.
 
     Args:
-        evaluations: most evaluations of f and of df/dx, one at one point for one batch element.
-        seconds: most seconds of wall time since the budget was made.
+        evaluations: largest number of evaluations of f and of df/dx; one evaluation is at one point of q, for one batch
+            element.
+        seconds: largest number of seconds of wall time since the budget was made.
+        spent: number of evaluations spent so far.
+        begun: the time at which the budget was made, by ``time.perf_counter``.
     """
 
     evaluations: float = inf
@@ -49,11 +52,11 @@ class Budget:
         return time.perf_counter() - self.begun
 
     def affords(self, evaluations: float, seconds: float, share: float) -> float:
-        """Return how many replicates of all arms a share of the whole budget pays, as far as that much is left.
+        """Return how many replicates of all candidates fit into a share of the whole budget, and into what is left.
 
         Args:
-            evaluations: evaluations of one replicate of all arms together.
-            seconds: estimated seconds of one replicate of all arms together.
+            evaluations: evaluations of one replicate of every candidate, in all.
+            seconds: estimated seconds of one replicate of every candidate, in all.
             share: the share of the whole budget, from 0 to 1.
         """
         evals = min(share * self.evaluations, self.evaluations - self.spent) / max(evaluations, 1e-12)

@@ -21,7 +21,7 @@ VARIED: Mapping[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class Untried:
-    """An estimator that was not tried, or not measured to the end, by its command-line name, and the reason."""
+    """The command-line name of an estimator that was not tried, or whose measurement failed, and the reason."""
 
     name: str
     reason: str
@@ -33,10 +33,10 @@ def counts(most: int) -> list[int]:
 
 
 def grid(cls: type[Estimator], most: int, fixed: Mapping[str, Any]) -> Iterator[Estimator]:
-    """Yield the instances of a class that are tried: n up to ``most``, and every value in ``VARIED``.
+    """Yield the candidates of one estimator class: every n up to ``most``, with every value in ``VARIED``.
 
-    Combinations that the class refuses, such as an odd n, are left out. ``fixed`` holds values of fields that do not
-    vary.
+    n is a power of two, and ``VARIED`` has values of a few other fields. Fields in ``fixed`` have the value given
+    there. Combinations that the class refuses, such as an odd n, are left out.
     """
     known = {f.name for f in fields(cls) if f.init}  # type: ignore[arg-type]
     values = {name: choices for name, choices in VARIED.items() if name in known}
@@ -50,12 +50,15 @@ def grid(cls: type[Estimator], most: int, fixed: Mapping[str, Any]) -> Iterator[
 
 
 def of_catalogue(most: int) -> list[Estimator]:
-    """Return every estimator of the catalogue, with every n up to ``most`` and every value in ``VARIED``."""
+    """Return the candidates of all estimators in the catalogue: n = 1, 2, 4 ... up to ``most``, all of ``VARIED``."""
     return [estimator for cls in catalogue().values() for estimator in grid(cls, most, {})]
 
 
 def of_selectors(selectors: Iterable[Selector], most: int) -> list[Estimator]:
-    """Return the candidates that selectors name: ``rloo:n=4`` as it is, ``rloo`` with every n up to ``most``.
+    """Return the candidates that selectors name.
+
+    A selector with parameters, such as ``rloo:n=4``, names exactly these; a selector without parameters, such as
+    ``rloo``, names every n up to ``most`` and every value in ``VARIED``.
 
     Raises:
         UsageError: unknown name, parameter or value.
@@ -71,16 +74,16 @@ def of_selectors(selectors: Iterable[Selector], most: int) -> list[Estimator]:
 
 
 def variant(estimator: Estimator) -> tuple[type, tuple[tuple[str, Any], ...]]:
-    """Return the class of an estimator and its fields besides n: what variants of equal kind have in common."""
+    """Return the class of an estimator and all its fields except n: equal results mean that only n differs."""
     named = ((f.name, getattr(estimator, f.name)) for f in fields(estimator) if f.name != "n")  # type: ignore[arg-type]
     return type(estimator), tuple(named)
 
 
 def by_importance(estimators: Sequence[Estimator]) -> list[Estimator]:
-    """Return candidates in the order in which they are made ready, in case the time does not suffice for all.
+    """Return candidates in the order in which they are prepared; if time is short, the last ones are not prepared.
 
-    First comes every class once, with its smallest n and its defaults; then the largest n, then other fields and other
-    n. In every group, estimators that learn come last.
+    First come the smallest n of every class with default fields, then the largest n, then all others. In each of these
+    groups, estimators that learn come last.
     """
     order: dict[type, list[tuple[Any, ...]]] = {}
     for estimator in estimators:
@@ -98,7 +101,7 @@ def by_importance(estimators: Sequence[Estimator]) -> list[Estimator]:
 def screened(
     estimators: Iterable[Estimator], objectives: Sequence[Objective]
 ) -> tuple[list[Estimator], dict[str, str]]:
-    """Return the estimators that fit all objectives by their declared facts, and the reasons of the others by name."""
+    """Return the estimators whose declared facts fit all objectives, and the reasons for all others by name."""
     fitting, reasons = list[Estimator](), dict[str, str]()
     for estimator in estimators:
         reason = next((found for o in objectives if (found := mismatch(estimator, o))), None)

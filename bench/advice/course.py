@@ -30,14 +30,17 @@ FINALISTS = 8
 
 @dataclass(eq=False)
 class Prepared:
-    """The candidates that can run, and why others cannot.
+    """The candidates that are ready to be measured, and why others are not.
+
+    A candidate is an estimator with fixed fields, such as ``RLOO(n=4)``.
 
     Args:
-        arms: the candidates, ready to be measured.
-        dear: estimators of which every variant takes too many evaluations, with the fewest that one takes.
-        exact: labels of methods without noise that take too many evaluations, with their number.
-        reasons: names of estimators that fit nothing, with the reason.
-        hurried: number of variants, such as further values of n, that there was no time for.
+        arms: the candidates that are ready.
+        dear: estimators all of whose candidates take too many evaluations per gradient, by name, with the smallest
+            number that one of them takes.
+        exact: candidates without noise that take too many evaluations, by label, with their number.
+        reasons: estimators that do not fit the objective, by name, with the reason.
+        hurried: number of candidates that there was no time to prepare.
     """
 
     arms: list[Arm] = field(default_factory=list)
@@ -49,12 +52,12 @@ class Prepared:
 
 @dataclass(eq=False)
 class Outcome:
-    """How a race ended.
+    """The end of a race: the candidate to recommend, and everything that was measured.
 
     Args:
-        points: where the candidates were measured.
+        points: the points at which the candidates were measured: objectives, each at one theta.
         prepared: the candidates, and why others did not run.
-        race: what was measured.
+        race: the race, with all measurements.
         winner: the candidate to recommend.
         rivals: the other unbiased candidates, from best to worst.
     """
@@ -74,7 +77,15 @@ def run(
     per_gradient: int,
     report: Report,
 ) -> Outcome:
-    """Run a race between estimators at some points, and measure the leaders once more.
+    """Run a race between estimators, measure the leaders once more on fresh noise, and return the outcome.
+
+    Args:
+        estimators: the candidates.
+        points: the points at which they are measured: objectives, each at one theta.
+        settings: seed, dtype and device.
+        budget: what may be spent; what the race takes is added to ``budget.spent``.
+        per_gradient: largest number of evaluations of f and df/dx that one gradient may take in training.
+        report: receives a sentence on what is being done.
 
     Raises:
         NothingFits: no estimator fits the objective.
@@ -113,13 +124,20 @@ def prepare(
     budget: Budget,
     per_gradient: int,
 ) -> Prepared:
-    """Make the candidates ready: they learn what they learn, and their evaluations are counted.
+    """Make candidates ready to be measured: their states learn, and their evaluations are counted.
 
-    If this takes a large share of the seconds, only the most important variants of every estimator are made ready.
+    If this takes a large share of the budget's seconds, the least important candidates are left out.
+
+    Args:
+        estimators: the candidates.
+        points: the points at which they will be measured: objectives, each at one theta.
+        settings: seed, dtype and device.
+        budget: what may be spent; what this takes is added to ``budget.spent``.
+        per_gradient: largest number of evaluations of f and df/dx that one gradient may take in training.
 
     Raises:
         NothingFits: no estimator fits the objective.
-        UsageError: every candidate takes more evaluations than a gradient may.
+        UsageError: every candidate takes more evaluations than ``per_gradient``.
     """
     fitting, reasons = screened(estimators, [point.objective for point in points])
     found = Prepared(reasons=reasons)
@@ -186,7 +204,10 @@ def _learning(settings: Settings, points: int, learners: int, budget: Budget, pa
 
 
 def finish(race: Race, winner: Arm, report: Report) -> list[Arm]:
-    """Measure the winner and those that may still beat it on fresh noise; return the rivals from best to worst."""
+    """Measure the winner, and the candidates that may still be better, on fresh noise; return the winner's rivals.
+
+    The rivals are all other unbiased candidates, from best to worst.
+    """
     losses = {arm.label: race.loss(arm) for arm in race.arms if arm.looks and arm not in race.refuted}
     rivals = [arm for arm in race.ranked(race.arms) if arm is not winner and arm.label in losses]
     possible = set(still_possible(losses, losses[winner.label].high))

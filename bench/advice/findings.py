@@ -22,7 +22,7 @@ TIMED = 4
 
 
 def found(outcome: Outcome, *, timing: bool) -> Advice:
-    """Return the advice that follows from a race. With ``timing``, the leaders are timed first."""
+    """Return the advice that follows from a race; with ``timing``, after measuring the seconds of the leaders."""
     race, winner, prepared = outcome.race, outcome.winner, outcome.prepared
     losses = {arm.label: race.loss(arm) for arm in (winner, *outcome.rivals)}
     named = [winner.label, *(n for n in still_possible(losses, losses[winner.label].high) if n != winner.label)]

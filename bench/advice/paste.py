@@ -63,7 +63,7 @@ def spelled(estimator: Estimator) -> str:
 
 
 def learning(estimator: Estimator, q: torch.distributions.Distribution) -> bool | None:
-    """Return None if an estimator has no state, True if its state has parameters to learn, False if it has none."""
+    """Return True if an estimator has a state with parameters, False if its state has none, None if it has no state."""
     if not estimator.needs_state:
         return None
     state = estimator.init(q, torch.Generator().manual_seed(0))

@@ -32,7 +32,9 @@ class Point:
 
     @classmethod
     def of(cls, objective: Objective, settings: Settings, title: str, trained: Problem | None = None) -> "Point":
-        """Return a point of an objective: with the weights of a trained problem, or as the objective is built."""
+        """Return an objective at the theta of a ``trained`` problem or, if None, at the theta that the objective
+        builds.
+        """
         own = _with_weights(objective.build(DTYPES[settings.dtype], settings.device), trained)
         exact = None
         if objective.has_exact:

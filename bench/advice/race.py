@@ -35,13 +35,19 @@ Report = Callable[[str], None]
 
 @dataclass(eq=False)
 class Race:
-    """A race between candidates: what has been measured so far.
+    """A race between candidates, with all measurements so far.
+
+    A candidate is an estimator with fixed fields, such as ``RLOO(n=4)``. It is measured in rounds, each on fresh noise;
+    a round drops at least half of the candidates, except for the first.
 
     Args:
         arms: the unbiased candidates.
-        biased: the biased candidates, which run a race of their own in the same rounds.
+        biased: the biased candidates, which are compared only with one another.
         budget: what may be spent.
-        per_gradient: budget of one gradient in training, in evaluations; it weighs a bias against a variance.
+        per_gradient: number of evaluations that one gradient may take in training; it determines how much a bias weighs
+            beside a variance.
+        refuted: candidates that are declared unbiased, but were found to be biased.
+        failed: candidates that could not be measured, by label, with the reason.
     """
 
     arms: list[Arm]
@@ -57,7 +63,10 @@ class Race:
         self.confidence = level_of_limits(self.rounds + 2)  # the last measurement has two stages
 
     def loss(self, arm: Arm) -> Loss:
-        """Return the loss of a candidate by its last look, averaged over the points."""
+        """Return the loss of a candidate: the mean, over all points, of the loss in its last measurement.
+
+        The loss is the logarithm of the mean squared error for one unit of work; lower is better.
+        """
         each = [
             loss_of(look.summary, arm.evaluations, self.per_gradient, unbiased=arm.estimator.unbiased)
             for look in arm.looks
@@ -65,7 +74,7 @@ class Race:
         return averaged(each)
 
     def run(self, report: Report) -> None:
-        """Run all rounds.
+        """Run all rounds of the race.
 
         Raises:
             UsageError: the budget does not pay for one round.
@@ -99,13 +108,21 @@ class Race:
                 break
 
     def affordable(self, arms: Sequence[Arm], share: float) -> float:
-        """Return how many replicates of each of these candidates a share of the budget pays."""
+        """Return how many replicates of every given candidate, at every point, a share of the budget pays for."""
         return self.budget.affords(sum(arm.price for arm in arms), sum(arm.seconds for arm in arms), share)
 
     def measured(
         self, arms: Sequence[Arm], stage: str, count: int, references: Sequence[Reference | None] = ()
     ) -> list[Arm]:
-        """Measure candidates on the noise of a stage, and return those for which this worked."""
+        """Measure candidates, and return those whose measurement did not fail.
+
+        Args:
+            arms: the candidates.
+            stage: name of the noise: equal names give equal noise to all candidates, different names independent noise.
+            count: number of replicates of each candidate at each point.
+            references: for each point, the gradient that stands in for an unknown exact gradient, or None; empty for
+                none.
+        """
         found = []
         for arm in arms:
             self.budget.spent += count * arm.price
@@ -117,22 +134,29 @@ class Race:
         return found
 
     def references(self, arms: Sequence[Arm]) -> list[Reference | None]:
-        """Return, for each point, the best candidate's mean gradient, in place of an unknown exact gradient."""
+        """Return the best candidate's mean gradient at each point, to be used in place of an unknown exact gradient.
+
+        The list is empty if no candidate has been measured.
+        """
         ranked = self.ranked(arms)
         return [look.as_reference for look in ranked[0].looks] if ranked else []
 
     def ranked(self, arms: Sequence[Arm]) -> list[Arm]:
-        """Return candidates from best to worst by the loss of their last look."""
+        """Return the measured candidates from best to worst, by the loss in their last measurement."""
         return sorted((arm for arm in arms if arm.looks), key=lambda arm: (self.loss(arm).value, arm.evaluations))
 
     def kept(self, arms: Sequence[Arm], most: int) -> list[Arm]:
-        """Return the candidates of the next round: the best ``most``, without those that are certainly worse."""
+        """Return the candidates of the next round: the best ``most``, without any that is certainly worse than another."""
         losses = {arm.label: self.loss(arm) for arm in arms}
         bar = min((loss.high for loss in losses.values()), default=inf)
         return [arm for arm in self.ranked(arms)[:most] if losses[arm.label].low <= bar]
 
     def winner(self, arms: Sequence[Arm]) -> Arm | None:
-        """Return the candidate to recommend: the best one, or a simpler one that is nearly as good."""
+        """Return the candidate to recommend; None if none has a finite loss.
+
+        This is the best candidate or, if the best has a state or a variance without an upper limit, another one that is
+        nearly as good.
+        """
         ranked = [arm for arm in self.ranked(arms) if self.loss(arm).value < inf]
         return min(ranked, key=self._preference) if ranked else None
 
@@ -150,7 +174,7 @@ def _refuted(arms: Sequence[Arm]) -> tuple[list[Arm], list[Arm]]:
 
 
 def is_refuted(arm: Arm) -> bool:
-    """Return whether the last look of a candidate shows a bias at some point, though it declares itself unbiased."""
+    """Return whether the last measurement of a candidate shows a bias at any point."""
     return any(_is_biased(look.summary) for look in arm.looks)
 
 

@@ -21,18 +21,19 @@ Limits = tuple[float | None, float | None, float | None]
 
 @dataclass(frozen=True)
 class Entry:
-    """A candidate with its figures.
+    """A candidate (an estimator with fixed fields) with the numbers that were measured.
 
     Args:
         label: the selector, such as ``rloo:n=8``.
         variance: total variance of one estimate with its 95 % limits, at the first point.
         f_evals: evaluations of f for one estimate.
         grad_evals: evaluations of df/dx for one estimate.
-        work: evaluations that the candidate needs for the precision that the recommended one reaches with one.
-        seconds: seconds that the candidate needs for the precision that the recommended one reaches in one; None if it
-            was not timed, or the seconds were too noisy.
-        learned: steps in which the state learned before it was frozen; 0 without a state.
-        learns: whether the state has parameters, whose learning takes as many evaluations as the estimates.
+        work: evaluations that the candidate needs for a given precision, divided by those of the recommended one; with
+            95 % limits.
+        seconds: seconds that the candidate needs for a given precision, divided by those of the recommended one; with
+            95 % limits. None if it was not timed, or the seconds were too noisy.
+        learned: number of steps in which the state learned before it was frozen; 0 without a state.
+        learns: whether the state has parameters. In training, learning them takes as many evaluations as the estimates.
         relative_bias: norm of the bias divided by the norm of the exact gradient; None for an unbiased estimator.
     """
 
@@ -49,35 +50,38 @@ class Entry:
 
 @dataclass(frozen=True)
 class Advice:
-    """A recommendation for an objective, and how sure it is. Printing it gives the report of ``bench advise``.
+    """A recommendation for an objective, and how certain it is. ``str`` of it is the report of ``bench advise``.
+
+    A candidate is an estimator with fixed fields; its work is the number of evaluations that it needs for a given
+    precision.
 
     Args:
         objectives: labels of the objectives.
         family: name of the class of q.
-        per_gradient: most evaluations that one gradient may take.
-        best: the recommended estimator. Its figures come from noise that did not choose it.
+        per_gradient: largest number of evaluations that one gradient may take.
+        best: the recommended candidate. Its numbers were measured on noise that was not used to choose it.
         candidates: number of unbiased candidates that were measured.
-        possible: labels of the candidates of which one is the best with 95 % confidence, from best to worst.
-        least: with 95 % confidence, no candidate needs less than this multiple of the recommended one's evaluations.
-        by_n: for the recommended estimator with other n: label, and work in units of the recommended one's.
-        runner_up: the best candidate of another class; None if there is none.
-        smaller: for 1, 2, 4 ... evaluations per gradient, below ``per_gradient``: the best candidate.
-        noisier: the candidate that wins where the rest of training is noisy, and the variance of that noise, such as
-            the choice of minibatches, from which it does, absolute and relative to the squared norm of the exact
-            gradient; None if there is none.
+        possible: labels of the candidates among which the best one is, with 95 % confidence; from best to worst.
+        least: a lower limit, with 95 % confidence, of the work of any candidate divided by the work of ``best``.
+        by_n: work divided by that of ``best``, by label, for the candidates that differ from ``best`` only in n.
+        runner_up: the best candidate of another class than ``best``; None if there is none.
+        smaller: label of the best candidate if a gradient may take only 1, 2, 4 ... evaluations, by this number.
+        noisier: the candidate to prefer if other noise in training, such as the choice of minibatches, is large: its
+            label, the variance of the other noise from which it is better, and this variance divided by the squared
+            norm of the exact gradient (None if unknown). None if there is no such candidate.
         biased: the best biased candidate; None if there is none.
-        biased_below: evaluations per gradient below which the biased candidate certainly has the lower mean squared
-            error; 0 if there are none.
-        exact: methods without noise that take more evaluations than ``per_gradient``: label and evaluations.
-        refuted: labels of candidates that declare themselves unbiased, and are not.
-        untried: for every reason, the names of the estimators that were not tried.
-        failed: labels of candidates that could not be measured, with the reason.
-        points: for several points: title, label of the best candidate there, and the recommended one's work in units
-            of the best one's.
-        hurried: number of candidates, such as further values of n, that there was no time for.
+        biased_below: number of evaluations per gradient below which ``biased`` certainly has a lower mean squared error
+            than ``best``; 0 if there is no such number.
+        exact: candidates without noise that take more evaluations than ``per_gradient``: evaluations by label.
+        refuted: labels of candidates that are declared unbiased, but were found to be biased.
+        untried: names of the estimators that were not tried, by reason.
+        failed: reasons why candidates could not be measured, by label.
+        points: if there are several points, for each: its title, the label of the best candidate there, and the work of
+            ``best`` divided by the work of that candidate.
+        hurried: number of candidates that there was no time to prepare.
         noisy: whether the seconds were too noisy to compare.
-        spent: evaluations spent.
-        elapsed: seconds spent.
+        spent: number of evaluations spent.
+        elapsed: number of seconds spent.
         code: lines to paste into a training loop.
     """
 

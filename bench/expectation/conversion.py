@@ -35,7 +35,7 @@ class Point:
         self.is_native = all(t.dtype == dtype and t.device == self.device for t in native)
 
     def call(self, function: Function, theta: Theta, *rest: Tensor) -> Any:
-        """Call a user's function with theta: as the module with these parameters if the user gave one, else as a dict."""
+        """Call a user's function with theta: as a module with these parameters if the user gave one, else as a dict."""
         if self.module is None:
             return function(theta, *rest)
         if all(theta[name] is t for name, t in self.theta.items()):

@@ -22,9 +22,9 @@ NEGLIGIBLE = 1e3
 
 @dataclass(frozen=True)
 class Loss:
-    """The logarithm of a mean squared error for one unit of work, with limits. Without noise, all three are −∞.
+    """The logarithm of a mean squared error for one unit of work, with its lower and upper limit.
 
-    `high` is ∞ if the variance has no upper limit.
+    All three numbers are −∞ if there is no noise. `high` is ∞ if the variance has no upper limit.
     """
 
     value: float
@@ -38,27 +38,27 @@ class Loss:
 
 
 def level_of_limits(rounds: int) -> float:
-    """Return the level of two-sided intervals with which a race of `rounds` rounds has the error rate `ERROR_RATE`.
+    """Return the level of the intervals with which a race of `rounds` rounds has an error rate of 0.05.
 
-    Two events make a statement about the best candidate wrong: in one of the rounds the lower limit of the best is
-    above its loss, or in the last round the upper limit of the winner is below its loss. The first event concerns one
-    candidate only, the best, so the number of candidates does not matter. Each event has half of the error rate, and
-    the first one divides its half among the rounds (Bonferroni).
+    A race is wrong about the best candidate in two events: in one of the rounds the lower limit of the best candidate's
+    loss is above its true loss, or in the last round the upper limit of the winner's loss is below the winner's true
+    loss. Each event gets half of the error rate. The first event divides its half among the rounds (Bonferroni); it
+    concerns one candidate only, so the number of candidates does not matter.
     """
     return 1 - ERROR_RATE / rounds
 
 
 def loss_of(summary: Summary, work: float, budget: float, *, unbiased: bool) -> Loss:
-    """Return the loss of an estimator: log of its mean squared error in a budget, times the budget.
+    """Return the loss of an estimator: the logarithm of its mean squared error in a budget, times the budget.
 
-    With the variance V of one estimate, its cost c and its bias b, the mean of the estimates in a budget B has the
-    error `b² + V c/B`. The loss is the logarithm of `B b² + V c`; an unbiased estimator has b = 0.
+    The mean of the estimates that a budget of B evaluations pays for has the mean squared error `b² + V c/B`, with the
+    variance V, the cost c and the bias b of one estimate. So the loss is the logarithm of `B b² + V c`.
 
     Args:
         summary: statistics of the estimates.
-        work: cost c of one estimate, in evaluations of f and df/dx.
-        budget: the budget B of one gradient, in evaluations.
-        unbiased: whether the bias counts as 0.
+        work: c, the evaluations of f and df/dx for one estimate.
+        budget: B, the evaluations that one gradient may take.
+        unbiased: whether the estimator is declared unbiased; b is then 0.
     """
     V, V_low, V_high = summary.variance, summary.variance_low, summary.variance_high
     if V is None:
@@ -72,7 +72,7 @@ def loss_of(summary: Summary, work: float, budget: float, *, unbiased: bool) -> 
 
 
 def is_negligible(summary: Summary) -> bool:
-    """Return whether a variance may be rounding alone, so that it counts as 0."""
+    """Return whether a variance is so small that it may be rounding alone; it then counts as 0."""
     return summary.variance is not None and summary.variance <= NEGLIGIBLE * summary.float_floor
 
 
@@ -88,7 +88,10 @@ def _log(x: float) -> float:
 
 
 def averaged(losses: Sequence[Loss]) -> Loss:
-    """Return the mean of a candidate's losses at several points; the half-widths add in quadrature."""
+    """Return the mean of a candidate's losses at several points; each point has an independent interval.
+
+    The half-width of the mean's interval is the root of the sum of the squared half-widths, divided by their number.
+    """
     count = len(losses)
     if count == 1:
         return losses[0]
@@ -101,17 +104,18 @@ def averaged(losses: Sequence[Loss]) -> Loss:
 
 
 def still_possible(losses: Mapping[str, Loss], bar: float) -> list[str]:
-    """Return the candidates that may still be the best: their lower limit is at most `bar`, in order of their loss.
+    """Return the names of the candidates that may still be the best, in order of their loss, the lowest first.
 
-    `bar` is the upper limit of the winner's loss, or the lowest upper limit of all.
+    These are the candidates whose lower limit is at most `bar`: the upper limit of the winner's loss, or the lowest of
+    all upper limits.
     """
     return sorted((name for name, loss in losses.items() if loss.low <= bar), key=lambda name: losses[name].value)
 
 
 def least_work(losses: Mapping[str, Loss], winner: str) -> float:
-    """Return a lower limit of the work that any other candidate needs in place of one unit of the winner's work.
+    """Return a lower limit of the work of any other candidate, divided by the winner's work for equal precision.
 
-    At the confidence of the race, no candidate reaches the winner's precision with less. The limit is at most 1.
+    The limit is at most 1; it is 0 if nothing can be said. It holds with the confidence of the losses' intervals.
     """
     others = [loss.low for name, loss in losses.items() if name != winner]
     bar = losses[winner].high
