@@ -146,7 +146,7 @@ class Race:
         return sorted((arm for arm in arms if arm.looks), key=lambda arm: (self.loss(arm).value, arm.evaluations))
 
     def kept(self, arms: Sequence[Arm], most: int) -> list[Arm]:
-        """Return the candidates of the next round: the best ``most``, without any that is certainly worse than another."""
+        """Return the candidates of the next round: the best ``most``, without any certainly worse than another."""
         losses = {arm.label: self.loss(arm) for arm in arms}
         bar = min((loss.high for loss in losses.values()), default=inf)
         return [arm for arm in self.ranked(arms)[:most] if losses[arm.label].low <= bar]
