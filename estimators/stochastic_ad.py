@@ -37,8 +37,8 @@ class StochasticAD(Estimator):
     +w, the left coupling decreases it and takes -w, and "both" is their mean. Which coupling has the least variance
     depends on f. For Poisson the right coupling is the measure-valued derivative. At p = 1 only the left coupling has a
     derivative, at p = 0 only the right one. f may be a black box. Cost: n (1 + D) evaluations of f for D coordinates, n
-    (1 + 2 D) for "both". The paper takes one direction through a whole program and prunes to one jump. Here each
-    coordinate of q moves on its own, without pruning.
+    (1 + 2 D) for "both". The paper differentiates whole programs in one direction, and keeps one of several jumps. Here
+    each coordinate of q jumps on its own.
 
     Args:
         n: number of samples.

@@ -154,8 +154,8 @@ class Entry(_Plain):
 
         The error is relative to the exact gradient: a mean of 1.03 times the exact gradient has the error 0.03.
 
-        ``screening`` and ``confirming`` are the replicates of the two stages; ``cells`` is the number of entries in the
-        whole baseline file. The result is None if the bias is not tested, or its scale is unknown.
+        ``screening`` and ``confirming`` are the replicates of the two stages of a check; ``cells`` is the number of
+        entries in the whole baseline file. The result is None if the bias is not tested, or its scale is unknown.
         """
         if (
             not (self.unbiased and self.sees_bias and self.exact_norm)

@@ -91,7 +91,8 @@ def log_standard_error(cv2: float, rho: float, n: int) -> float:
     """Return the standard error of the logarithm of an estimated total variance, `√(cv²/n + 2ρ/(n(n − 1)))`.
 
     cv² is variance/mean² of the squared norms ‖g − μ‖² of n centred gradients. `rho` is tr Σ²/(tr Σ)², with Σ the
-    covariance of one gradient. The second term belongs to a U-statistic; only it remains if ‖g − μ‖ is constant.
+    covariance of one gradient. The first term is 0 if ‖g − μ‖ is constant; the second term, that of a U-statistic,
+    remains.
     """
     return sqrt(cv2 / n + 2 * rho / (n * (n - 1)))
 
