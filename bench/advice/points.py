@@ -32,7 +32,7 @@ class Point:
 
     @classmethod
     def of(cls, objective: Objective, settings: Settings, title: str, trained: Problem | None = None) -> "Point":
-        """Return an objective at the theta of a trained problem; without one, at the theta that the objective builds."""
+        """Return an objective at the theta of a trained problem; without one, at the theta that ``build`` returns."""
         own = _with_weights(objective.build(DTYPES[settings.dtype], settings.device), trained)
         exact = None
         if objective.has_exact:

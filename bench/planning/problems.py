@@ -14,7 +14,7 @@ from bench.objectives import Objective, Problem
 
 
 def class_of(module: types.ModuleType, name: str) -> type[Objective] | None:
-    """Return a class for an objective in a user's module, or for a function there that returns one.
+    """Return the class of the objective that a user's module holds under a name: ready-made, or as a function's result.
 
     The class has the function's arguments as its fields, so that a selector (the text after ``-o``) can set the fields,
     as in ``problem:dim=3``. The type of a field is the argument's annotation, or else the type of its default. Return

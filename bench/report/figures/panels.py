@@ -100,7 +100,11 @@ def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
 
 
 def limits(row: Any) -> tuple[float, float, float]:
-    """Return a run's variance to draw, its lower and upper limit; (low, low, NaN) if only a lower limit is known."""
+    """Return the variance of a run with its lower and upper limit, as drawn.
+
+    If only a lower limit is known, the result is (lower limit, lower limit, NaN). ``row`` is the run's row of the
+    frame.
+    """
     value = row.variance_low if math.isnan(row.variance) else row.variance
     return value, row.variance_low, row.variance_high
 
