@@ -1,5 +1,8 @@
 """The command ``bench compare``."""
 
+import shlex
+import shutil
+import sys
 from json import dumps
 from pathlib import Path
 
@@ -7,7 +10,10 @@ import click
 
 from bench.cli.errors import CommandError, ExitCode, reported
 from bench.cli.options import folder, json_option
-from bench.cli.output import read_records
+from bench.cli.output import PIPE_WIDTH, read_records
+
+SHOWN = 10
+"""Runs of one study alone that are named; the others are counted."""
 
 
 @click.command(
@@ -17,8 +23,8 @@ from bench.cli.output import read_records
     "  bench compare results/before results/after\n"
     "  bench compare rloo:n=2 rloo:n=4 --study results/default",
 )
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("sides", nargs=-1, metavar="A B")
+@click.option("-e", "-o", "named", multiple=True, hidden=True)
 @folder(
     "--study",
     default="results/default",
@@ -26,7 +32,7 @@ from bench.cli.output import read_records
 )
 @json_option
 @reported()
-def command(a: str, b: str, study: Path, json: bool) -> None:
+def command(sides: tuple[str, ...], named: tuple[str, ...], study: Path, json: bool) -> None:
     """Compare two studies, two estimators or two cells.
 
     Their variances are compared, and nothing is measured. A and B are two study folders, compared cell by cell; or two
@@ -39,11 +45,15 @@ def command(a: str, b: str, study: Path, json: bool) -> None:
     from bench.records.lines import plain
     from bench.report.compare import Unknown, of_estimators, of_studies, table
 
+    a, b = _two(sides, named)
     paths = Path(a), Path(b)
     studies = [path.is_dir() for path in paths]
     if any(studies) and not all(studies):
         other = b if studies[0] else a
         raise UsageError(f"{other} is not a study folder. Give two folders, or two estimators of one --study.")
+    if not any(studies) and (" on " in a) != (" on " in b):
+        cell, estimator = (a, b) if " on " in a else (b, a)
+        raise UsageError(f"{cell!r} is a cell, and {estimator!r} an estimator. Give two cells or two estimators.")
     only: list[list[str]] = [[], []]
     if all(studies):
         found, *only = of_studies(*map(read_records, paths))
@@ -59,7 +69,24 @@ def command(a: str, b: str, study: Path, json: bool) -> None:
         cells = [each.to_json() for each in found]
         click.echo(dumps(plain({"a": a, "b": b, "cells": cells, "only_a": only[0], "only_b": only[1]})))
         return
-    click.echo(f"A: {a}\nB: {b}\n\n{table(found)}")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+    click.echo(f"A: {a}\nB: {b}\n\n{table(found, width)}")
     for name, labels in zip("AB", only, strict=True):
-        for label in labels:
+        for label in labels[:SHOWN]:
             click.echo(f"only in {name}: {label}", err=True)
+        if len(labels) > SHOWN:
+            click.echo(f"only in {name}: {len(labels) - SHOWN} more; --json lists all", err=True)
+
+
+def _two(sides: tuple[str, ...], named: tuple[str, ...]) -> tuple[str, str]:
+    """Return the two sides of a comparison; raise ``click.UsageError`` if the words are not two."""
+    if named:
+        raise click.UsageError(f"{' '.join(named)} needs no -e or -o here: `bench compare A B --study FOLDER`.")
+    if len(sides) == 2:
+        return sides[0], sides[1]
+    folders = [side for side in sides if Path(side).is_dir()]
+    if len(sides) == 3 and len(folders) == 1:
+        others = shlex.join(side for side in sides if side not in folders)
+        raise click.UsageError(f"Give the study with --study: `bench compare {others} --study {folders[0]}`.")
+    got = f"got {len(sides)}: {', '.join(sides)}" if sides else "got none"
+    raise click.UsageError(f"bench compare needs two studies, two estimators or two cells ({got}).")

@@ -7,6 +7,7 @@ from typing import Any
 from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
 from bench.report.frame import setting_text
+from bench.report.layout import broken, fitting
 from bench.stats import ComparedRun, compare, format_interval, format_number, format_variance, holm
 from bench.stats.printing import NONE
 from bench.stats.summary import finite
@@ -17,6 +18,9 @@ Pair = tuple[str, Record, Record]
 SETTINGS = ("dtype", "device", "seed", "common_noise")
 """Keys of the settings that two runs must share to be compared within a study."""
 
+HEADER = ("cell", "variance A", "variance B", "B/A (95 %)", "per evaluation", "noise", "")
+DROPPED_FIRST = ("noise", "per evaluation")
+"""Columns that are left out on a narrow terminal, in this order, until the others fit."""
 LEVEL = 0.05
 """Probability that a comparison without any true difference calls at least one cell different."""
 
@@ -108,16 +112,20 @@ def of_estimators(records: Sequence[Record], a: str, b: str, names: Callable[[st
     return _compared(_told_apart(pairs))
 
 
-def table(found: Sequence[Comparison]) -> str:
-    """Return comparisons as a text table with one row per cell."""
+def table(found: Sequence[Comparison], width: int = 1000) -> str:
+    """Return comparisons as a text table with one row per cell (estimator on objective), in lines of ``width``."""
     from tabulate import tabulate
 
     rows = []
     for c in found:
         ratio = NONE if c.ratio is None else f"{format_number(c.ratio, 3)} {format_interval(c.ratio_low, c.ratio_high)}"
         rows.append([c.cell, c.variance_a, c.variance_b, ratio, format_number(c.per_evaluation, 3), c.noise, c.word])
-    header = ["cell", "variance A", "variance B", "B/A (95 %)", "per evaluation", "noise", ""]
-    return tabulate(rows, header, tablefmt="simple", disable_numparse=True)
+    room = width - len(HEADER)  # tabulate puts two spaces between columns
+    kept = fitting(HEADER, rows, room, DROPPED_FIRST, dict.fromkeys(HEADER, 12) | {"cell": 26})
+    shown = [[broken(cell, kept[name]) for name, cell in zip(HEADER, row, strict=True) if name in kept] for row in rows]
+    text = tabulate(shown, [broken(*column) for column in kept.items()], tablefmt="simple", disable_numparse=True)
+    dropped = [name for name in HEADER if name not in kept]
+    return f"{text}\n\ntoo narrow for {', '.join(dropped)}; --json has all" if dropped else text
 
 
 def _by_cell(records: Iterable[Record]) -> dict[tuple[str, ...], list[Record]]:

@@ -12,6 +12,7 @@ from bench.records.text import in_markdown
 from bench.report import words
 from bench.report.cost import UNITS, advice, best
 from bench.report.frame import each
+from bench.report.layout import Rows, broken, fitting
 from bench.stats.printing import NONE, format_number, format_rank
 
 if TYPE_CHECKING:
@@ -68,14 +69,15 @@ LEFT = (
     "best unbiased",
     "lower error, though biased",
 )  # columns; all others are aligned right
-FOLDED = {"estimator": 26, "remarks": 12}
-"""Columns that wrap on a narrow terminal, each with its least width. If this is not enough, columns are dropped."""
+BROKEN_UP = {"estimator": 26, "remarks": 12}
+"""Columns whose cells take several lines on a narrow terminal, each with its least width. If this is not enough,
+columns are dropped."""
+INDENT = 2
+"""Spaces before each line of a table on a terminal."""
 SKIPS_SHOWN = 8
 CLOSING = 3
 """Fewest problems of a study whose printed tables end with a table of the best estimators."""
 BEST = ("objective", "best unbiased", "next best needs", "lower error, though biased")
-
-Rows = Sequence[Sequence[str]]
 
 
 class Section(NamedTuple):
@@ -251,11 +253,10 @@ def show(table: pd.DataFrame, console: Console, *, named: bool = False) -> None:
     from rich.text import Text
 
     texts = sections(table, terse=True)
-    kept = _fitting([row for section in texts for row in section.body], console.width)
-    widths = {name: width for name, width in kept.items() if name not in FOLDED}
+    rows = [row for section in texts for row in section.body]
+    kept = fitting(*filled(HEADER, rows), console.width - INDENT, DROPPED_FIRST, BROKEN_UP)
     for section in texts:
-        body = [[cell for name, cell in zip(HEADER, row, strict=True) if name in kept] for row in section.body]
-        show_section(console, section.problem, section.facts, list(kept), body, widths, f"→ {section.advice}")
+        show_section(console, section.problem, section.facts, HEADER, section.body, kept, f"→ {section.advice}")
     failed, skipped = absences(table)
     for line in failed:
         console.print(Text(f"failed: {line}", style="red"))
@@ -267,14 +268,13 @@ def show(table: pd.DataFrame, console: Console, *, named: bool = False) -> None:
         console.print(Text(f"{pairs} {does} not fit; table.md has the reasons", style="dim"))
     elif len(skipped) > SKIPS_SHOWN:
         console.print(Text(f"not applicable: {len(skipped) - SKIPS_SHOWN} more, all in table.md", style="dim"))
-    if dropped := [
-        name for name in filled(HEADER, [row for section in texts for row in section.body])[0] if name not in kept
-    ]:
+    if dropped := [name for name in filled(HEADER, rows)[0] if name not in kept]:
         console.print(Text(f"too narrow for {', '.join(dropped)}; table.md has all columns", style="dim"))
     if len(texts) >= CLOSING:
         console.print()
-        body = [list(row) for row in closing(table)]
-        show_section(console, "In short", "unbiased by variance × cost", BEST, body, {})
+        body = closing(table)
+        kept = fitting(BEST, body, console.width - INDENT, (), dict.fromkeys(BEST, 12) | {"best unbiased": 22})
+        show_section(console, "In short", "unbiased by variance × cost", BEST, body, kept)
 
 
 def show_section(
@@ -286,17 +286,18 @@ def show_section(
     widths: Mapping[str, int],
     advice: str = "",
 ) -> None:
-    """Print one problem. A column named in ``widths`` has at least the width given there and does not wrap."""
+    """Print one problem: the columns that ``widths`` names, each as wide as given there."""
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    for name in header:
+    for name, width in widths.items():
         side: Literal["left", "right"] = "left" if name in LEFT else "right"
-        grid.add_column(name, justify=side, no_wrap=name in widths, min_width=widths.get(name), overflow="fold")
+        grid.add_column(broken(name, width), justify=side, min_width=width, overflow="fold")
     for row in body:
-        grid.add_row(*map(Text, row))
+        cells = dict(zip(header, row, strict=True))
+        grid.add_row(*(Text(broken(cells[name], width)) for name, width in widths.items()))
     parts: list[Text | Table] = [Text(facts, style="dim"), grid]
     parts += [Text(advice, style="green")] if advice else []
     console.print(Text(title, style="bold"))
@@ -310,13 +311,3 @@ def closing(table: pd.DataFrame) -> list[tuple[str, ...]]:
     groups = _run(table).groupby("problem", sort=False)
     measured = ((problem, [r for r in each(group) if r.outcome == Outcome.MEASURED]) for problem, group in groups)
     return [(str(problem), *best(rows)) for problem, rows in measured if rows]
-
-
-def _fitting(rows: Rows, width: int) -> dict[str, int]:
-    """Return the columns that are not empty and fit, with their widths; the least important are dropped first."""
-    header, body = filled(HEADER, rows)
-    kept = {name: max(map(len, column)) for name, *column in zip(header, header, *body, strict=True)}
-    for name in DROPPED_FIRST:
-        if 2 + sum(1 + min(w, FOLDED.get(column, width)) for column, w in kept.items()) > width:
-            kept.pop(name, None)
-    return kept

@@ -16,7 +16,8 @@ from bench.records.text import in_markdown
 from bench.report import words
 from bench.report.curves import Curves, Problem, Record, problems
 from bench.report.frame import shared_note
-from bench.report.tables import filled, page, show_section, tabulated
+from bench.report.layout import fitting
+from bench.report.tables import INDENT, filled, page, show_section, tabulated
 from bench.stats.printing import NONE, format_estimate, format_number
 from bench.stats.seeds import SeedSummary, across_seeds
 
@@ -44,6 +45,10 @@ NOTES = (
     "variance: variance of the gradient at theta, on the images of `bench run`, at the start and at the end; median "
     "over seeds. A lower limit (≥) if the tail is heavy.",
 )
+
+
+DROPPED_FIRST = ("interquartile mean", "time", "level", "f + ∇f", "end", "variance: start")
+"""Columns that are left out on a narrow terminal, in this order, until the others fit."""
 
 
 class Section(NamedTuple):
@@ -145,6 +150,11 @@ def _variance(curves: Curves, look: int) -> str:
     return f"{mark}{format_number(float(np.median(column[alive])), 2)}"
 
 
+def _least(header: Sequence[str]) -> dict[str, int]:
+    """Return the least widths of the columns on a terminal, all of which may take several lines."""
+    return dict.fromkeys(header, 12) | {"estimator": 26}
+
+
 def absences(records: Sequence[Record]) -> list[str]:
     """Return a text line for each estimator, objective and reason why training was skipped, failed or diverged."""
     found: dict[tuple[str, str, str, str], list[int]] = {}
@@ -193,6 +203,9 @@ def show(records: Sequence[Record], console: Console) -> None:
     from rich.text import Text
 
     for section in sections(problems(records)):
-        show_section(console, *section, {})
+        widths = fitting(section.header, section.body, console.width - INDENT, DROPPED_FIRST, _least(section.header))
+        show_section(console, *section, widths)
+        if dropped := [name for name in section.header if name not in widths]:
+            console.print(Text(f"too narrow for {', '.join(dropped)}; training.md has all columns", style="dim"))
     for line in absences(records):
         console.print(Text(line, style="dim" if line.startswith("not") else "red"))

@@ -39,6 +39,25 @@ def test_studies_are_compared_where_they_meet(studies):
     ]
 
 
+def test_many_runs_of_one_study_alone_are_counted(studies):
+    names = ",".join(map(str, range(1, 15)))
+    studies("run", "-e", f"score-function:n={names}", "-o", "bernoulli-quadratic", "--replicates", "64", "--no-timing",
+            "--out", AFTER)  # fmt: skip
+    result = studies("compare", BEFORE, AFTER)
+    alone = [row for row in result.err.splitlines() if row.startswith("only in B: ")]
+    assert len(alone) == 11
+    assert alone[-1] == "only in B: 5 more; --json lists all"
+    assert len(json.loads(studies("compare", BEFORE, AFTER, "--json").out)["only_b"]) == 15
+
+
+def test_on_a_narrow_terminal_columns_are_left_out_and_named(studies, monkeypatch):
+    monkeypatch.setattr("bench.cli.compare.PIPE_WIDTH", 80)
+    rows = studies("compare", BEFORE, AFTER).out.splitlines()
+    assert max(map(len, rows)) <= 80
+    assert rows[-1] == "too narrow for per evaluation, noise; --json has all"
+    assert any(row.startswith("reparameterization:n=4 on ") for row in rows)
+
+
 def test_other_noise_is_not_paired(studies):
     (cell,) = cells(studies("compare", BEFORE, OTHER, "--json"))
     assert (cell["noise"], cell["word"]) == ("independent", "no difference seen")
@@ -110,7 +129,19 @@ def test_what_does_not_vary_is_not_compared(studies):
             "Did you mean 'reparameterization:n=",
         ),
         (("reparameterization", "reparameterization:n=4"), 2, "There are no records in 'results/default'."),
-        ((BEFORE,), 2, "Missing argument"),
+        ((BEFORE,), 2, "bench compare needs two studies, two estimators or two cells (got 1: before)."),
+        ((), 2, "bench compare needs two studies, two estimators or two cells (got none)."),
+        (
+            (BEFORE, "rloo:n=4", "a b"),
+            2,
+            "Give the study with --study: `bench compare rloo:n=4 'a b' --study before`.",
+        ),
+        (("-e", "rloo:n=4", "-e", "rloo:n=8"), 2, "rloo:n=4 rloo:n=8 needs no -e or -o here: `bench compare A B"),
+        (
+            ("reparameterization:n=4", "reparameterization:n=1 on gaussian-cosine", "--study", BEFORE),
+            2,
+            "'reparameterization:n=1 on gaussian-cosine' is a cell, and 'reparameterization:n=4' an estimator. Give",
+        ),
         (
             ("reparameterization on gaussian-cosine", "rloo on gaussian-quadratic", "--study", BEFORE),
             2,

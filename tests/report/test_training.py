@@ -4,9 +4,10 @@ import csv
 import io
 
 import pytest
+from rich.console import Console
 
 from bench.report.curves import problems
-from bench.report.training import absences, data, markdown, sections
+from bench.report.training import absences, data, markdown, sections, show
 from tests.report.training_records import run, study
 
 
@@ -35,6 +36,21 @@ def test_fewer_than_six_seeds_have_a_range_that_looks_like_no_error_bar(seeds, l
     text = markdown(few, "name").partition("**Columns")[0].partition("Columns")[0]
     assert "±" not in text
     assert "[" not in text
+
+
+def test_on_a_terminal_of_80_columns_names_stay_whole_and_what_is_left_out_is_named():
+    stream = io.StringIO()
+    labels = {
+        "rloo": "straight-through-gumbel-softmax:n=1",
+        "score-function": "score-function:n=1,baseline=moving-average",
+    }
+    show([record | {"estimator": labels[record["estimator"]]} for record in study()], Console(file=stream, width=80))
+    text = stream.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    for piece in ("straight-through-gumbel-softmax:", "score-function:n=1,", "baseline=moving-average"):
+        assert piece in text
+    assert "too narrow for level, interquartile mean" in text
+    assert "training.md has" in text
 
 
 def test_one_seed_has_neither_range_nor_level():

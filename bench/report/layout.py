@@ -1,0 +1,65 @@
+"""Tables in the width of a terminal: long cells are broken at their joints, and the least important columns dropped."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+Rows = Sequence[Sequence[str]]
+
+
+def fitting(
+    header: Sequence[str], rows: Rows, width: int, dropped_first: Sequence[str], broken_up: Mapping[str, int]
+) -> dict[str, int]:
+    """Return the columns that are printed, by name, with their widths.
+
+    Args:
+        header: the names of the columns.
+        rows: the cells of each row.
+        width: number of characters of a line. One is needed between two columns.
+        dropped_first: columns that are left out, in this order, until the others fit.
+        broken_up: the columns whose cells may take several lines, as ``broken`` makes them, each with its least width.
+
+    Returns:
+        A width for each column. All widths and the spaces between them exceed ``width`` only if no column is left that
+        may be dropped.
+    """
+    columns = dict(zip(header, zip(header, *rows, strict=True), strict=True))
+    whole = {name: max(map(len, cells)) for name, cells in columns.items()}
+    kept = dict(whole)
+    for name in kept.keys() & broken_up.keys():
+        longest = max(len(piece) for cell in columns[name] for _, piece in _pieces(cell))
+        kept[name] = min(whole[name], max(longest, broken_up[name]))
+    for name in dropped_first:
+        if _length(kept) > width:
+            kept.pop(name, None)
+    while _length(kept) < width and (narrow := [name for name, size in kept.items() if size < whole[name]]):
+        for name in narrow[: width - _length(kept)]:
+            kept[name] += 1
+    return kept
+
+
+def _length(widths: Mapping[str, int]) -> int:
+    return sum(widths.values()) + len(widths) - 1
+
+
+def broken(cell: str, width: int) -> str:
+    """Return a cell in lines of at most ``width`` characters, if its pieces allow it.
+
+    A cell is broken at spaces outside of brackets, and after the colons and commas of a label such as
+    ``score-function:n=1,baseline=moving-average``.
+    """
+    lines = [""]
+    for joint, piece in _pieces(cell):
+        if lines[-1] and len(lines[-1] + joint + piece) > width:
+            lines.append(piece)
+        else:
+            lines[-1] += joint * bool(lines[-1]) + piece
+    return "\n".join(lines)
+
+
+def _pieces(cell: str) -> list[tuple[str, str]]:
+    """Return the pieces that a cell cannot be broken in, each with what joins it to the piece before."""
+    out = []
+    for word in re.split(r" (?![^\[(]*[\])])", cell):
+        first, *rest = re.split(r"(?<=[:,])(?=[A-Za-z])", word)
+        out += [(" ", first), *(("", piece) for piece in rest)]
+    return out
