@@ -198,8 +198,8 @@ def untransformed(q: Distribution, x: Tensor) -> tuple[Distribution, Tensor]:
     """Return (p, y) such that the score of p at y is the score of q at x; y is detached.
 
     p is q without the untrained transforms at the end of its chain of transforms, and y is the point that these
-    transforms map to x. If there are none, p is q and y is x. A transform with a cache gives the very y that it made x
-    from, which is exact even if x is rounded, as a saturated tanh is to 1.
+    transforms map to x. If q has no such transforms, p is q and y is x. If a transform caches the point from which it
+    made x, this point is y: it is exact even if x was rounded, as tanh of a large number is rounded to 1.
 
     Raises:
         Refusal: y is lost, because x was rounded to an end of q's support and no cache holds y.

@@ -34,7 +34,7 @@ class SteinNetwork(State):
         self.outer = nn.Parameter(normal(Size((self.hidden, 2)), like, generator) / math.sqrt(self.hidden))
 
     def forward(self, value: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return h and h', the two outputs of H, for values and tangents of f; all four tensors have one shape."""
+        """Return the network's two outputs h and h' for values and tangents of f; all four tensors have one shape."""
         inside = value.unsqueeze(-1) * self.inner[0] + tangent.unsqueeze(-1) * self.inner[1]
         h, other = (leaky_relu(inside, 0.3) @ self.outer).unbind(-1)
         return h, other

@@ -191,7 +191,7 @@ class Conformance:
             trial.same("an expanded theta", trial.call(expanded), trial.call(leaves(theta, FEW)))
 
     def test_parameters_may_be_tied(self) -> None:
-        """One number for all entries of a parameter, by ``expand``, gives the same numbers as copies of that number."""
+        """A parameter expanded from one number gives the same results as a parameter with copies of the number."""
         for trial in self.trials():
             tied = tuple(t.flatten()[0].expand(t.shape).requires_grad_() for t in trial.case.theta)
             trial.same("a tied theta", trial.call(tied), trial.call(leaves(tied)))

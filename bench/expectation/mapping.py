@@ -21,7 +21,7 @@ def mapped(f: Function, mapping: str | None, axes: int) -> Function:
     """Return a function that maps f over the axes before the batch: ``[..., *batch, *event]`` to ``[..., *batch]``.
 
     Args:
-        f: the function, which may know single points ``[*batch, *event]`` only.
+        f: the function, which may accept single points ``[*batch, *event]`` only.
         mapping: "vmap" to use torch's vmap, "loop" for one call per point, or None to return f itself.
         axes: number of axes of a single point.
     """

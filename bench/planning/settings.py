@@ -65,7 +65,11 @@ class Settings:
 
 
 def store_whole_number(settings: Any, name: str, least: int) -> None:
-    """Convert the field ``name`` of frozen settings to int; raise ``ValueError`` unless it is whole, >= ``least``."""
+    """Store the field ``name`` of frozen settings as an int.
+
+    Raises:
+        ValueError: the value is not a whole number, or is below ``least``.
+    """
     value = getattr(settings, name)
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} is a whole number of at least {least} (got {value!r}).")

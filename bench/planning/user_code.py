@@ -20,8 +20,9 @@ def contained() -> Iterator[None]:
     """Keep a user's code from ending the program: ``sys.exit``, ``os._exit`` and their like raise ``Ended``.
 
     Otherwise an estimator could end a check with exit code 0 before anything was compared. An interrupt by the user
-    still ends the program. A child process that the code has forked ends here: it must not go on as a second program.
-    The working folder is restored afterwards, because relative paths of a command start there.
+    still ends the program. A child process that the code has forked is ended together with the block, so that it does
+    not go on as a second program. The working folder is restored afterwards, because relative paths of a command start
+    there.
     """
     here, leave, place = os.getpid(), os._exit, os.open(".", os.O_RDONLY)  # its path may be gone
 

@@ -88,8 +88,8 @@ def window(problem: Problem) -> tuple[float, float]:
     """Return the lower and the upper limit of the axis of the objective.
 
     The limits include the final intervals of all estimators, and their medians after the first tenth of the
-    checkpoints. But on the worse side, the limit goes beyond the starting value by at most a third of the distance from
-    the starting value to the best value.
+    checkpoints. But a bad run must not squeeze the curves: if the objective gets worse than at the start, the axis
+    shows this only up to a third of the distance from the start to the best value.
     """
     upwards = 1.0 if problem.maximise else -1.0
     paths = [upwards * np.array([across_seeds(column).median for column in c.value.T]) for c in problem.curves]
