@@ -32,8 +32,7 @@ class Integrand(Protocol):
 
     f must not change x in place, nor write over a tensor that it returned before. If the estimator does not use df/dx,
     the values of f may also be whole numbers or bools, and be held in a numpy array, in a list or, for a single point,
-    in a Python number. If the estimator uses df/dx, the values must have a gradient in x, as torch's operations give
-    it.
+    in a Python number. If the estimator uses df/dx, the values must be a tensor that autograd can differentiate in x.
     """
 
     def __call__(self, x: Tensor, /) -> Tensor:

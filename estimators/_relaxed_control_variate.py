@@ -51,7 +51,7 @@ def path_difference(q: Distribution, p: Tensor, x: Tensor, u: Tensor, z: Tensor,
 
 
 def score_plus_path(weight: Tensor, score: Tensor, factor: Tensor | float, path: Tensor) -> Tensor:
-    """Return ``sum_k weight_k score_k + factor path_k``, ``[*batch, *event]``, summed over n samples.
+    """Return ``sum_k (weight_k score_k + factor path_k)``, ``[*batch, *event]``, a sum over n samples.
 
     ``weight`` is ``[n, *batch]``; ``score`` and ``path`` are ``[n, *batch, *event]``, and ``path`` is overwritten.
     """

@@ -146,7 +146,7 @@ class Expectation(Objective):
 
     @functools.cached_property
     def contents(self) -> dict[str, str]:
-        """A digest of the sources of the functions, of what they close over, of theta and of the data."""
+        """A digest, under the key "content", of the functions' sources, what they close over, theta and the data."""
         parts, found = self._parts, hashlib.sha256()
         given = (parts.q, parts.f, parts.exact, parts.theta, parts.data, parts.batch_size, parts.particles, parts.extra)
         for piece in pieces(given, set()):
