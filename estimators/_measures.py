@@ -30,7 +30,7 @@ class Pair(NamedTuple):
 
 
 def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -> tuple[Tensor, dict[str, Pair]]:
-    """Return n samples x of q, ``[n, *batch, *event]``, and a ``Pair`` for each parameter that has one, by name.
+    """Return n samples x of q, ``[n, *batch, *event]``, and a ``Pair`` for every parameter with a known one, by name.
 
     Args:
         q: a distribution of independent coordinates.

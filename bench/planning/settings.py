@@ -50,7 +50,7 @@ class Settings:
             raise ValueError(f"device is cpu or cuda, as text (got {self.device!r}).")
 
     def check_device(self) -> None:
-        """Check that this machine has the device. A machine that lacks the device can still read the settings.
+        """Check that this machine has the device of the settings; settings for another machine can still be made.
 
         Raises:
             UsageError: the device is "cuda", and torch finds no CUDA device.

@@ -38,7 +38,7 @@ class Total:
 
     @classmethod
     def of(cls, sums: Sums, dtype: str, *, deterministic: bool = False, finite_support: bool = False) -> Total:
-        """Return a run's total variance, with no tail index if rounding or few distinct values explain the tail.
+        """Return a run's total variance. Its tail counts as discrete if rounding or few distinct values explain it.
 
         `deterministic` says whether the estimator has no noise, `finite_support` whether the samples can take only
         finitely many values. Whether a tail is heavy for certain is judged by the squared distances from a fixed

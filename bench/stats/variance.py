@@ -140,7 +140,7 @@ def status(
 
     - DEGENERATE: the variance is 0.
     - TAIL_WARNING: the tail index `khat` is at least 0.5, but below 0.7.
-    - RARE_LARGE_VALUES: `khat` is at least 0.7, and on the `finite_support` every variance is finite.
+    - RARE_LARGE_VALUES: `khat` is at least 0.7, but `finite_support` is True, so the variance is finite.
     - FEW_FOR_TAIL: `khat` is at least 0.7, but not for certain: `replicates` < 4000, or `sure` < 0.7.
     - INFINITE_VARIANCE_SUSPECTED: `sure` is at least 1.
     - HEAVY_TAIL: `sure` is at least 0.7.

@@ -30,8 +30,9 @@ NOTE = "Unbiased: as declared, unless the data contradict it. Cost is not includ
 def heatmap(table: pd.DataFrame) -> Figure | None:
     """Draw a map of relative variances, a row per estimator and a column per objective; None if there is no variance.
 
-    If there are more than 14 objectives, those that differ only in parameters are drawn at their smallest and largest
-    dimension, or only at their largest if there would still be more than 14 columns. The title says so.
+    If there are more than 14 objectives, those that differ only in parameters are drawn only at the smallest and the
+    largest dimension. If there would still be more than 14 columns, they are drawn only at the largest. The title says
+    so.
     """
     import seaborn
     from matplotlib.figure import Figure
