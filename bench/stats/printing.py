@@ -41,7 +41,7 @@ def format_bound(value: float, direction: Callable[[float], int]) -> str:
 def format_interval(low: float | None, high: float | None) -> str:
     """Return an interval as text: `[low, high]`, or `[low, ∞)` if `high` is None or infinite; a dash if `low` is None.
 
-    Both ends are rounded outwards, at the leading digit of a quarter of the width.
+    Both ends are rounded outwards, to the decimal place of the leading digit of (high − low)/4.
     """
     if low is None:
         return NONE

@@ -49,7 +49,8 @@ class Sums:
         block_error: mean of ‖g − g*‖² in each block of the whole run, `[blocks]`, if the run is longer than
             ``followed``.
         block_projection: mean of g*·(g − g*)/‖g*‖² in each block, `[blocks]`, if the run is longer than ``followed``.
-        block_group_w: mean of the w of each parameter tensor in each block, `[blocks]`, if the run is longer.
+        block_group_w: mean of the w of each parameter tensor in each block, `[blocks]`, if the run is longer than
+            ``followed``.
     """
 
     groups: Mapping[str, int]
