@@ -28,7 +28,7 @@ def spread(weight: Tensor, x: Tensor) -> Tensor:
 
 
 def one_hot(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
-    """Return the one-hot vectors of integer indices ``[...]``, ``[..., classes]``.
+    """Return the one-hot vectors, ``[..., classes]``, of integer indices, ``[...]``.
 
     Unlike torch's own function, this one does not check the indices, so the CPU need not wait for a GPU.
     """

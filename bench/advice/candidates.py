@@ -50,7 +50,11 @@ def grid(cls: type[Estimator], most: int, fixed: Mapping[str, Any]) -> Iterator[
 
 
 def of_catalogue(most: int) -> list[Estimator]:
-    """Return the candidates of all estimators in the catalogue: n = 1, 2, 4 ... up to ``most``, all of ``VARIED``."""
+    """Return the candidates of all estimators in the catalogue.
+
+    These are the instances with n = 1, 2, 4 ... up to ``most`` and with every value that ``VARIED`` has for other
+    fields.
+    """
     return [estimator for cls in catalogue().values() for estimator in grid(cls, most, {})]
 
 
@@ -58,7 +62,7 @@ def of_selectors(selectors: Iterable[Selector], most: int) -> list[Estimator]:
     """Return the candidates that selectors name.
 
     A selector with parameters, such as ``rloo:n=4``, names exactly these; a selector without parameters, such as
-    ``rloo``, names every n up to ``most`` and every value in ``VARIED``.
+    ``rloo``, names n = 1, 2, 4 ... up to ``most`` with every value that ``VARIED`` has for other fields.
 
     Raises:
         UsageError: unknown name, parameter or value.

@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Advice:
-    """A recommendation for an objective, and how certain it is. ``str`` of it is the report of ``bench advise``.
+    """A recommendation for an objective, and how certain it is. Printed, it is the report of ``bench advise``.
 
     A candidate is an estimator with fixed fields; its work is the number of evaluations that it needs for a given
     precision.
@@ -65,7 +65,8 @@ class Advice:
         least: a lower limit, with 95 % confidence, of the work of any candidate divided by the work of ``best``.
         by_n: work divided by that of ``best``, by label, for the candidates that differ from ``best`` only in n.
         runner_up: the best candidate of another class than ``best``; None if there is none.
-        smaller: label of the best candidate if a gradient may take only 1, 2, 4 ... evaluations, by this number.
+        smaller: for 1, 2, 4 ... below ``per_gradient``: label of the best candidate if a gradient may take only so many
+            evaluations.
         noisier: the candidate to prefer if other noise in training, such as the choice of minibatches, is large: its
             label, the variance of the other noise from which it is better, and this variance divided by the squared
             norm of the exact gradient (None if unknown). None if there is no such candidate.

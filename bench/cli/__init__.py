@@ -74,7 +74,7 @@ for module in (run, advise, report, compare, list, new, train, baseline, check, 
 @click.argument("name", required=False)
 @click.pass_context
 def show_help(context: click.Context, name: str | None) -> None:
-    """Show the help of a command, or of all."""
+    """Show the help of a command, or of all commands."""
     command = cli.get_command(context, name) if name else cli
     if command is None:
         raise click.UsageError(f"No such command {name!r}.")

@@ -253,8 +253,8 @@ def digest(parts: list[Tensor]) -> str:
 def exact_gradient(objective: Objective, problem: Problem, sharp: Problem | None = None) -> tuple[float, Vector]:
     """Return the exact value and the exact gradient, ``[size of theta]``, at the problem's theta, in float64.
 
-    ``sharp`` is the objective's problem in float64 on the CPU; None to build it. A problem whose ``extra`` tensors were
-    trained needs one that holds them too.
+    ``sharp`` is the objective's problem in float64 on the CPU. If it is None, the objective builds it, with its initial
+    ``extra`` tensors; if ``extra`` was trained, pass a problem that holds the trained tensors.
 
     Raises:
         ValueError: the objective declares ``has_exact``, but its problem has no exact value.

@@ -29,7 +29,7 @@ SIGNS = (
 
 
 def front(prices: Sequence[float], variances: Sequence[float]) -> list[int]:
-    """Return the indices of the efficient points: no other point is as good in price and variance, and better in one.
+    """Return the indices of the points that no other point beats: by a lower price or variance, with neither higher.
 
     The indices are in the order of rising price and falling variance. Of equal points, the first is kept.
     """
