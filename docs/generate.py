@@ -1,7 +1,8 @@
 """Generates the reference pages: ``python docs/generate.py``.
 
 ``docs/estimators.md`` and ``docs/objectives.md`` are made from the docstrings and the records of the studies. The
-tables in ``README.md`` are made from the docstrings and ``docs/absent.md``.
+tables in ``README.md`` are made from the docstrings and ``docs/absent.md``, the tables in ``docs/records.md`` from
+``docs/fields.toml`` and the docstrings.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import functools
 import inspect
 import math
 import re
+import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import estimators
 from bench import objectives
@@ -20,7 +22,10 @@ from bench.records import store
 from bench.records.lines import Outcome
 from bench.report.frame import each
 from bench.report.study import prepared
+from bench.report.tables import CSV, UNIT_NAMES
 from bench.stats.printing import format_rank
+from bench.stats.summary import Summary
+from bench.stats.sums import Sums
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +34,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 REFERENCE, CATALOGUE = ROOT / "results" / "reference", ROOT / "results" / "catalogue"
 README = ROOT / "README.md"
+HEADER = ["field", "meaning", "unit", "null"]
+FIELDS = tomllib.loads((HERE / "fields.toml").read_text(encoding="utf-8"))
+"""What the fields of records and the columns of tables mean, by kind of record or name of table."""
 DISTRIBUTIONS = (estimators.ReparameterizedMixture, estimators.ReparameterizedVonMises, estimators.Subset)
 """Families of q that torch lacks and the estimators provide."""
 
@@ -162,11 +170,20 @@ def readme() -> str:
         lines[-1].append(short(known["cost"]))
     there = table(["estimator", "q", "unbiased", "needs", "cost"], lines)
     absent = re.findall(r"(?m)^\| (?!method|---)(.+?) \| (.+?\.)(?: .*)? \|$", (HERE / "absent.md").read_text("utf-8"))
-    text = README.read_text(encoding="utf-8")
-    for mark, made in (("estimators", there), ("absent", table(["left out", "why"], [list(row) for row in absent]))):
-        parts = re.split(rf"(<!-- {mark}: [^\n]*-->\n)(.*?)(<!-- end -->)", text, maxsplit=1, flags=re.DOTALL)
+    return filled(README, {"estimators": there, "absent": table(["left out", "why"], [list(row) for row in absent])})
+
+
+def filled(page: Path, tables: dict[str, str]) -> str:
+    """Return a page with its tables made again, each between ``<!-- MARK: ... -->`` and ``<!-- end -->``."""
+    text = page.read_text(encoding="utf-8")
+    for mark, made in tables.items():
+        parts = re.split(
+            rf"(<!-- {re.escape(mark)}: [^\n]*-->\n)(.*?)(<!-- end -->)", text, maxsplit=1, flags=re.DOTALL
+        )
         if len(parts) != 5:
-            raise ValueError(f"README.md lacks the comments `<!-- {mark}: ... -->` and `<!-- end -->`: put them back.")
+            raise ValueError(
+                f"{page.name} lacks the comments `<!-- {mark}: ... -->` and `<!-- end -->`: put them back."
+            )
         before, begin, _, end, after = parts
         text = f"{before}{begin}\n{made}\n\n{end}{after}"
     return text
@@ -177,6 +194,54 @@ def short(cost: str) -> str:
     text = re.sub(r"evaluations? of f", "f", cost)
     text = re.sub(r"of its gradient", "∇f", text)
     return text.replace("Hessian-vector products", "Hv")
+
+
+def records_page() -> str:
+    """Return the dictionary of records and tables with its tables made again."""
+    known = {kind: {name: Entry(**texts) for name, texts in entries.items()} for kind, entries in FIELDS.items()}
+    known["summary"] = with_limits(known["summary"])
+    known["sums"] = {name: Entry(text) for name, text in arguments(Sums).items()}
+    timing = {name: entry._replace(null="it was not timed") for name, entry in known["timing"].items()}
+    every = known["moments"] | timing | known["cell"] | known["every"] | known["summary"] | known.pop("table")
+    known["table.csv"] = {name: every[name] for name in (UNIT_NAMES.get(name, name) for name in CSV)}
+    return filled(HERE / "records.md", {kind: dictionary(entries) for kind, entries in known.items()})
+
+
+class Entry(NamedTuple):
+    """What a field means, its unit, and when it is null; when its limits are null, if not where the field itself is."""
+
+    means: str = ""
+    unit: str = ""
+    null: str = "never"
+    null_low: str = ""
+    null_high: str = ""
+
+
+def with_limits(given: dict[str, Entry]) -> dict[str, Entry]:
+    """Return the fields of a summary, each with what its docstring says if nothing else is given, then its limits."""
+    meanings, found = arguments(Summary), {}
+    for name, entry in given.items():
+        found[name] = entry._replace(means=entry.means or meanings[name])
+        for end, words, null in (("low", "lower", entry.null_low), ("high", "upper", entry.null_high)):
+            limit = f"{name}_{end}"
+            if limit in Summary.__dataclass_fields__ and limit not in given:
+                found[limit] = Entry(f"{words} 95 % limit of `{name}`", entry.unit, null or f"there is no `{name}`")
+    return found
+
+
+def arguments(cls: type) -> dict[str, str]:
+    """Return what the docstring of a class says about each argument."""
+    text = inspect.cleandoc(cls.__doc__ or "").split("\nArgs:\n")[1].partition("\n\n")[0]
+    parts = re.split(r"(?m)^    (\w+): ", text)[1:]
+    texts = (" ".join(part.split()).replace("``", "`").rstrip(".") for part in parts[1::2])
+    return dict(zip(parts[::2], texts, strict=True))
+
+
+def dictionary(entries: dict[str, Entry]) -> str:
+    """Return a table of fields. Columns that say nothing are left out."""
+    lines = [[f"`{name}`", *entry[:3]] for name, entry in entries.items()]
+    kept = [i for i in range(4) if i < 2 or any(line[i] not in ("", "never") for line in lines)]
+    return table([HEADER[i] for i in kept], [[line[i] for i in kept] for line in lines])
 
 
 def objectives_page() -> str:
@@ -203,7 +268,12 @@ def section(package: str, name: str, cls: type, known: dict[str, Any]) -> str:
     return f"## {cls.__name__}\n\nSelector: {names}. Class: `{package}.{cls.__name__}`.\n\n{body(cls)}\n"
 
 
-PAGES = {"estimators.md": estimators_page, "objectives.md": objectives_page, "../README.md": readme}
+PAGES = {
+    "estimators.md": estimators_page,
+    "objectives.md": objectives_page,
+    "records.md": records_page,
+    "../README.md": readme,
+}
 
 
 if __name__ == "__main__":
