@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.execution.progress import Progress
 from bench.gate.baseline import SETTING, Baseline, Entry, assemble, entry_of
 from bench.gate.measure import measure_for_baseline
-from bench.gate.select import Picked, Selection, pick
+from bench.gate.select import Missing, Picked, Selection, pick
 from bench.gate.speed import baseline_costs
 from bench.measurement.objective_checks import check_own
 from bench.planning.selectors import UsageError
@@ -77,9 +77,18 @@ def promote(old: Baseline, selection: Selection, folder: Path, progress: Progres
     speed = speed or any(entry.speed for entry, _ in selection.cells)
     adaptive = any(entry.replicates > 2 * old.setting.replicates for entry in old.cells)
     new = measure(picked, old.setting, folder, progress, adaptive=adaptive, speed=speed)
-    replaced = {entry.cell for entry in new.baseline.cells} | {missing.entry.cell for missing in selection.missing}
+    gone = {missing.entry.cell for missing in selection.missing if not missing.is_broken}
+    replaced = {entry.cell for entry in new.baseline.cells} | gone
     kept = [entry for entry in old.cells if entry.cell not in replaced]
-    return Draft(assemble(old.setting, [*kept, *new.baseline.cells]), new.lost)
+    broken = [_broken(missing) for missing in selection.missing if missing.is_broken]
+    return Draft(assemble(old.setting, [*kept, *new.baseline.cells]), [*new.lost, *broken])
+
+
+def _broken(missing: Missing) -> Record:
+    """Return what a record of failure says of a cell that the user's code did not even make."""
+    estimator, _, objective = missing.label.partition(" on ")
+    reason = missing.reason
+    return {"outcome": Outcome.FAILED, "estimator": estimator, "objective": objective, "reason": reason}
 
 
 def read_study(study: Path, folder: Path) -> Draft:

@@ -11,7 +11,7 @@ from bench.gate.baseline import Baseline, Entry, selectors
 from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.cells import Cell, mismatch, plan
 from bench.planning.loading import expand
-from bench.planning.selectors import Selector, UsageError, full_label, label, names, parse
+from bench.planning.selectors import Selector, Unloadable, UsageError, full_label, label, names, parse
 from bench.records.identity import fields_of
 from bench.records.text import message, printable
 from estimators import command_line_name
@@ -49,11 +49,15 @@ class Picked:
 
 @dataclass(frozen=True)
 class Missing:
-    """An entry of the baseline whose cell (an estimator on an objective) no longer exists, its label and the reason."""
+    """An entry of the baseline without a cell (an estimator on an objective), its label and the reason.
+
+    The cell no longer exists or, if ``is_broken``, the user's code that makes the cell raises an exception.
+    """
 
     entry: Entry
     label: str
     reason: str
+    is_broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,8 @@ def select(
         if cell and not reason:
             cells.append((entry, Picked(cell, estimator, objective)))
         else:
-            missing.append(Missing(entry, shown(estimator, objective), message(reason or "")))
+            is_broken = any(isinstance(error, Unloadable) for error in errors)
+            missing.append(Missing(entry, shown(estimator, objective), message(reason or ""), is_broken))
     asked = _pairs(*(chosen or half for chosen, half in zip(given, halves, strict=True))) if any(given) else []
     known = {entry.cell for entry in baseline.cells}
     return Selection(cells, missing, [p for p in asked if p.cell.id not in known])

@@ -123,7 +123,8 @@ def check(baseline: Baseline, selection: Selection, options: Options, progress: 
     checker = _Checker(baseline, options, progress)
     for _, picked in selection.cells:
         check_own(picked.cell.objective)
-    cases = [Case(m.entry.cell, m.label, m.entry, fate=Verdict.MISSING, reason=m.reason) for m in selection.missing]
+    fates = {False: Verdict.MISSING, True: Verdict.FAILED}
+    cases = [Case(m.entry.cell, m.label, m.entry, fate=fates[m.is_broken], reason=m.reason) for m in selection.missing]
     why = "not in the baseline; `bench baseline promote` adds it"
     cases += [Case(p.cell.id, p.label, None, fate=Verdict.NEW, reason=why) for p in selection.new]
     progress.start(len(selection.cells), 0)

@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.planning import plugins
 from bench.planning.catalogue import Kind, catalogue, did_you_mean, type_text
-from bench.planning.selectors import Selector, UsageError, check_name
+from bench.planning.selectors import Selector, Unloadable, UsageError, check_name
 from bench.planning.user_code import Ended, set_apart
 from bench.records.identity import fields_of
 from bench.records.labels import value_text
@@ -58,7 +58,7 @@ def _make(cls: type, params: dict[str, Any], selector: Selector) -> Any:
     except (ValueError, TypeError) as error:
         raise UsageError(f"{selector.name}: {error}") from error
     except Exception as error:  # a user's class may raise anything
-        raise UsageError(f"{selector.name} cannot be created: {described(error)}.") from error
+        raise Unloadable(f"{selector.name} cannot be created: {described(error)}.") from error
     for key, value in fields_of(instance).items():
         if not _is_plain(value):
             needs = "plain values (numbers, printable text, tuples) in its fields"
@@ -166,9 +166,11 @@ def _module(source: str, *, is_file: bool) -> types.ModuleType:
     except UsageError:
         raise
     except Ended as error:
-        raise UsageError(f'{source} cannot be loaded: {error}. Put it below `if __name__ == "__main__":`.') from error
+        raise Unloadable(f'{source} cannot be loaded: {error}. Put it below `if __name__ == "__main__":`.') from error
     except Exception as error:  # a user's module may raise anything
-        raise UsageError(f"{source} cannot be loaded: {_reported(error, source)}") from error
+        absent = isinstance(error, ModuleNotFoundError) and f"{source}.".startswith(f"{error.name}.")
+        kind = UsageError if absent and not is_file else Unloadable
+        raise kind(f"{source} cannot be loaded: {_reported(error, source)}") from error
     finally:
         sys.argv = words
 

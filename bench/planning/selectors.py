@@ -24,6 +24,10 @@ class UsageError(ValueError):
     """The user's request is invalid. The message is one sentence: what came, what was expected, what to do."""
 
 
+class Unloadable(UsageError):
+    """A user's file, module or class raises an exception, or ends the program, before anything can be measured."""
+
+
 class NothingFits(Exception):
     """No estimator fits its objective, so nothing can be measured. The message is one sentence with the reasons."""
 

@@ -41,17 +41,36 @@ def test_a_call_that_ends_the_program_is_a_failed_cell(call, tmp_path, words, bo
 
 
 @pytest.mark.parametrize("end", [*ENDS.values(), "import argparse; argparse.ArgumentParser().parse_args(['x'])"])
-@pytest.mark.parametrize("command", ["run", "train", "check", "save"])
+@pytest.mark.parametrize("command", ["run", "train", "check", "save", "promote"])
 def test_a_file_that_ends_the_program_is_reported(call, tmp_path, with_mine, command, end):
     before = with_mine.read_bytes()
     write_own(tmp_path)
     with (tmp_path / "mine.py").open("a") as file:
         file.write(f"\n{end}\n")
     done = call(*COMMANDS[command])
-    assert done.code == (3 if command == "check" else 2)  # no cell can be made of the file: it is missing
+    assert done.code == (1 if command in ("check", "promote") else 2)
     assert "which would end the program" in done.out + done.err
     assert 'Put it below `if __name__ == "__main__":`.' in done.out + done.err
     assert with_mine.read_bytes() == before
+
+
+@pytest.mark.parametrize("line", ["raise ValueError('broken')", "import absent_module_of_mine", "1 +"])
+def test_a_broken_file_is_a_failed_cell_and_a_removed_class_a_missing_one(call, tmp_path, with_mine, line):
+    before = with_mine.read_bytes()
+    write_own(tmp_path)
+    with (tmp_path / "mine.py").open("a") as file:
+        file.write(f"\n{line}\n")
+    done = call("check", "--baseline", "own", "--quiet")
+    assert done.code == 1
+    assert done.out.startswith("failed ")
+    assert "cannot be loaded" in done.out
+    assert "removed on purpose" not in done.out
+    assert call("baseline", "promote", "own", "--quiet").code == 1
+    assert with_mine.read_bytes() == before
+    (tmp_path / "mine.py").write_text("")
+    done = call("check", "--baseline", "own", "--quiet")
+    assert done.code == 3
+    assert done.out.startswith("missing ")
 
 
 def test_a_file_that_reads_arguments_gets_none_of_ours(call, tmp_path):
