@@ -318,3 +318,16 @@ def test_a_value_in_place_of_a_function_of_the_problem_is_named(name, value):
     theta = {"m": torch.zeros(2, requires_grad=True)}
     with pytest.raises(TypeError, match=rf"^{name} must be a function of .*, or None \(got {type(value).__name__}\)$"):
         objectives.Problem(theta, lambda theta: Normal(theta["m"], 1.0), lambda q: torch.sin, **{name: value})
+
+
+def test_all_that_is_wrong_with_ones_own_class_is_one_message():
+    class Mine(objectives.Objective):
+        dim = 0
+
+        def build(self):
+            raise NotImplementedError
+
+    with pytest.raises(ValueError, match=r"^The objective Mine is not a frozen dataclass: put .*\.$") as caught:
+        measure(RLOO(), Mine())
+    for part in ("has a build that cannot be called", "`family = Bernoulli`", "declares dim = 0"):
+        assert part in str(caught.value)

@@ -1,7 +1,7 @@
 """Objectives: expectations E_{x~q}[f(x)], each with the point theta at which its gradient is measured."""
 
 from bench.objectives._catalogue import catalogue
-from bench.objectives._declarations import wrong_declarations
+from bench.objectives._declarations import wrong_class, wrong_declarations
 from bench.objectives._protocol import Objective, Problem, Theta, is_own
 from bench.objectives.autoencoders.bernoulli_vae import BernoulliVAE
 from bench.objectives.autoencoders.categorical_vae import CategoricalVAE
@@ -62,5 +62,6 @@ __all__ = [
     "VonMisesMean",
     "catalogue",
     "is_own",
+    "wrong_class",
     "wrong_declarations",
 ]

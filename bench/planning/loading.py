@@ -209,11 +209,10 @@ def _base(kind: Kind) -> type:
 
 
 def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
-    from bench.objectives import Objective, wrong_declarations
+    from bench.objectives import wrong_class
     from bench.planning.problems import Made, class_of
     from estimators import command_line_name
 
-    base = _base(kind)
     found = getattr(module, cls, None)
     if not inspect.isclass(found) and kind == "objective":
         found = class_of(module, cls)
@@ -222,24 +221,33 @@ def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
         holds = f" The file has {', '.join(own)}." if own else ""
         problem = f"{cls!r} is no {kind}" if cls in vars(module) else f"there is no class {cls!r}"
         raise UsageError(f"{name}: {problem}.{did_you_mean(cls, own) or holds}")
-    if not issubclass(found, base):
-        room = base.__module__.partition("._")[0]
-        raise UsageError(f"{name} is not an {kind}. Derive {cls} from {room}.{base.__name__}.")
-    parameters = vars(found).get("__dataclass_params__")
-    wrong = list[str]()
-    if parameters is None or not parameters.frozen:
-        wrong.append(f"is not a frozen dataclass. Put @dataclass(frozen=True) above {cls}.")
-    if missing := sorted(getattr(found, "__abstractmethods__", ())):
-        wrong.append(f"does not define {', '.join(missing)}, which every {kind} needs.")
-    if issubclass(found, Objective) and not issubclass(found, Made):
-        wrong += wrong_declarations(found)
+    other: Kind = "objective" if kind == "estimator" else "estimator"
+    if issubclass(found, _base(other)):
+        raise UsageError(f"{name} is an {other}, not an {kind}: give it with --{other}.")
+    wrong = _wrong_estimator(found) if kind == "estimator" else [] if issubclass(found, Made) else wrong_class(found)
     if wrong:
-        raise UsageError(f"{name} {' It '.join(wrong)}")
+        raise UsageError(f"{name} {' It '.join(wrong)} `bench new {kind} FILE` writes a whole one.")
     known = catalogue(kind).get(command_line_name(found))
     if known and getattr(importlib.import_module(known["class"].partition(":")[0]), cls, None) is not found:
         why = "and records would mix them up. Rename your class."
         raise UsageError(f"{name} has the name of the catalogue's {cls}, {why}")
     return found
+
+
+def _wrong_estimator(cls: type) -> list[str]:
+    """Return everything that is wrong with the class of an estimator, each with the line to write."""
+    from estimators import Estimator
+
+    wrong = list[str]()
+    if not issubclass(cls, Estimator):
+        wrong.append(f"is not derived from estimators.Estimator: write `class {cls.__name__}(Estimator):`.")
+    parameters = vars(cls).get("__dataclass_params__")
+    if parameters is None or not parameters.frozen:
+        wrong.append(f"is not a frozen dataclass: put `@dataclass(frozen=True)` above class {cls.__name__}.")
+    if not any("__call__" in vars(each) for each in cls.__mro__ if each is not Estimator):
+        line = "def __call__(self, f, q, generator=None, state=None):"
+        wrong.append(f"does not define __call__, which returns the value: add `{line}`.")
+    return wrong
 
 
 def family_named(name: str) -> type:

@@ -7,6 +7,7 @@ import pytest
 
 from bench.conformance import ObjectiveConformance
 from bench.measurement.objective_checks import CHECKS, Fault, NotJudged, ObjectiveTrial, check_own, judge
+from bench.measurement.objective_checks.run import check_once
 from bench.objectives import BernoulliVAE, Discontinuous, ExponentialMoment, GaussianVAE, RandomWalk, catalogue
 from tests.conformance.objective_mutants import MUTANTS, RIGHT
 
@@ -81,6 +82,6 @@ def test_few_builds_are_made(monkeypatch):
     built = []
     original = type(RIGHT[0]).build
     monkeypatch.setattr(type(RIGHT[0]), "build", lambda self, *how: built.append(how) or original(self, *how))
-    check_own.cache_clear()
+    check_once.cache_clear()
     check_own(replace(RIGHT[0]))
     assert len(built) <= 4  # two in float64, one in float32, and one that measures the size of a row

@@ -6,8 +6,9 @@ from bench.execution.objectives import examine
 from bench.execution.progress import Silent
 from bench.execution.run import run
 from bench.measurement.draws import sizes_of
-from bench.measurement.objective_checks import QUICK, Fault, check_own
+from bench.measurement.objective_checks import QUICK, Fault
 from bench.measurement.objective_checks.parts import training_data
+from bench.measurement.objective_checks.run import check_once
 from bench.objectives import GaussianQuadratic, Objective
 from bench.planning.spec import Spec
 from bench.records import store
@@ -82,7 +83,7 @@ def test_the_stored_size_decides_the_draws_also_in_workers(mine, tmp_path, monke
     folder = tmp_path / "study"
     run(spec(mine, replicates=1000), folder, Silent())
     monkeypatch.setattr(Objective, "measured_row_elements", lambda *_, **__: 2**14)  # as another version might
-    check_own.cache_clear()
+    check_once.cache_clear()
     for workers in (1, 2):
         new = run(spec(mine, f"rloo:n={2 + workers}", "score-function", replicates=1000), folder, Silent(), workers)
         assert {line["replicates"] for line in new} == {1024}

@@ -174,12 +174,13 @@ def test_a_users_class_can_be_named_by_module_and_import_files_beside_it(tmp_pat
     ("text", "cls", "message"),
     [
         (MINE, "Min", "there is no class 'Min'. Did you mean 'Mine'?"),
-        (MINE.replace("frozen=True", ""), "Mine", "is not a frozen dataclass. Put @dataclass(frozen=True) above Mine."),
-        ("class Mine(ScoreFunction): pass", "Mine", "is not a frozen dataclass."),
+        (MINE.replace("frozen=True", ""), "Mine", "is not a frozen dataclass: put `@dataclass(frozen=True)` above"),
+        ("class Mine(ScoreFunction): pass", "Mine", "is not a frozen dataclass: put"),
         (
             "@dataclass(frozen=True)\nclass Mine: pass",
             "Mine",
-            "is not an estimator. Derive Mine from estimators.Estimator.",
+            "is not derived from estimators.Estimator: write `class Mine(Estimator):`. It does not define "
+            "__call__, which returns the value: add `def __call__(self, f, q, generator=None, state=None):`. `bench",
         ),
         ("@dataclass(frozen=True)\nclass Mine(Estimator): pass", "Mine", "does not define __call__"),
         (MINE.replace("Mine", "RLOO"), "RLOO", "has the name of the catalogue's RLOO"),
@@ -204,7 +205,7 @@ def test_missing_files_and_modules_are_reported():
 
 
 def test_a_users_objective_must_be_an_objective(code):
-    with pytest.raises(UsageError, match=r"is not an objective\. Derive Mine from bench\.objectives\.Objective"):
+    with pytest.raises(UsageError, match=r"is an estimator, not an objective: give it with --estimator"):
         expand(parse(code(MINE) + "Mine"), "objective")
 
 
@@ -218,12 +219,33 @@ class Mine(Objective):
     with pytest.raises(UsageError) as caught:
         expand(parse(code(text) + "Mine"), "objective")
     for fault in (
-        "is not a frozen dataclass. Put @dataclass(frozen=True) above Mine. It does not define build, which every",
-        "It does not declare family, a class of distributions. It does not declare dim, a whole number of at least 1.",
+        "Mine is not a frozen dataclass: put `@dataclass(frozen=True)` above class Mine. It does not define build, "
+        'which returns Problem(theta, q, integrand, exact): add `def build(self, dtype=torch.float32, device="cpu"):`.',
+        "It does not declare family, a class of distributions: add `family = Bernoulli`. It does not declare dim, a "
+        "whole number of at least 1: add `dim = 1`.",
         "It declares reference_estimator = 'reparameterization', which must be None or an instance of an estimator",
         "It declares has_exact = None, which must be True or False.",
     ):
         assert fault in str(caught.value)
+    assert str(caught.value).endswith("`bench new objective FILE` writes a whole one.")
+
+
+def test_a_class_that_is_no_objective_yet_gets_every_line_at_once(code):
+    text = """
+class Mine:
+    family: type = None
+    def build(self): pass
+"""
+    with pytest.raises(UsageError) as caught:
+        expand(parse(code(text) + "Mine"), "objective")
+    for line in (
+        "class Mine(Objective):",
+        "@dataclass(frozen=True)",
+        "family = ...",
+        'def build(self, dtype=torch.float32, device="cpu"):',
+        "dim = 1",
+    ):
+        assert f"`{line}`" in str(caught.value)
 
 
 def test_facts_that_only_an_instance_knows_are_no_fault_of_the_class(code):

@@ -13,10 +13,10 @@ from bench.measurement.objective_checks.parts import (
     size_of_a_row,
     training_data,
 )
-from bench.measurement.objective_checks.trial import NotJudged, ObjectiveTrial
+from bench.measurement.objective_checks.trial import Fault, NotJudged, ObjectiveTrial
 from bench.measurement.objective_checks.values import gradient_of_f, repeated_build, theta_through_q, values_of_f
 from bench.measurement.threads import single_thread
-from bench.objectives import Objective, is_own
+from bench.objectives import Objective, is_own, wrong_class
 
 Check = Callable[[ObjectiveTrial], None]
 QUICK: tuple[Check, ...] = (
@@ -49,7 +49,6 @@ def judge(check: Check, trial: ObjectiveTrial) -> None:
         check(trial)
 
 
-@functools.lru_cache(maxsize=64)
 def check_own(objective: Objective, checks: tuple[Check, ...] = QUICK) -> None:
     """Check an objective, unless it is from the catalogue, whose objectives are tested elsewhere.
 
@@ -58,8 +57,19 @@ def check_own(objective: Objective, checks: tuple[Check, ...] = QUICK) -> None:
     Raises:
         Fault: the objective is at fault.
     """
-    if not is_own(objective):
-        return
+    if is_own(objective):
+        if wrong := wrong_class(objective):
+            raise Fault(f"The objective {type(objective).__name__} {' It '.join(wrong)}")
+        check_once(objective, checks)
+
+
+@functools.lru_cache(maxsize=64)
+def check_once(objective: Objective, checks: tuple[Check, ...]) -> None:
+    """Check an objective whose class is right, unless an equal one has been checked in this process.
+
+    Raises:
+        Fault: the objective is at fault.
+    """
     trial = ObjectiveTrial(objective)
     for check in checks:
         try:
