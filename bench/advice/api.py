@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bench.advice import course
-from bench.advice.budget import DEFAULT, Budget
+from bench.advice.budget import Budget
 from bench.advice.candidates import of_catalogue
 from bench.advice.findings import found
 from bench.advice.points import Point, along_training
@@ -28,7 +29,7 @@ START_SHARE = 0.25
 
 def advise(
     objective: Objective | Sequence[Objective],
-    budget: str = DEFAULT,
+    budget: str | None = None,
     *,
     estimators: Iterable[Estimator] | None = None,
     per_gradient: int = PER_GRADIENT,
@@ -50,7 +51,7 @@ def advise(
         objective: from the catalogue, an ``Expectation`` or another objective of your own; or several of one family,
             such as one problem at several points, for which one estimator is recommended.
         budget: what may be spent on measuring: evaluations of f and df/dx, seconds or both, as ``1e5-evals``, ``10s``
-            or ``1e5-evals,10s``. One evaluation is at one point for one batch element. A budget in evaluations alone
+            or ``1e5-evals,10s``; None for ``1e6-evals,10s``. One evaluation is at one point for one batch element. A budget in evaluations alone
             gives the same advice on every run.
         estimators: the candidates; None for the whole catalogue, with n = 1, 2, 4 ... and several temperatures.
         per_gradient: largest number of evaluations of f and df/dx that one gradient may take in training.
@@ -84,8 +85,14 @@ def advise(
     given = of_catalogue(per_gradient) if estimators is None else list(estimators)
     with single_thread(), set_apart():
         points = [Point.of(each, settings, full_label(each)) for each in objectives]
+        whole.begun = time.perf_counter()
         if train_steps:
-            first = replace(whole, evaluations=START_SHARE * whole.evaluations, seconds=START_SHARE * whole.seconds)
+            first = replace(
+                whole,
+                evaluations=START_SHARE * whole.evaluations,
+                seconds=START_SHARE * whole.seconds,
+                begun=time.perf_counter(),
+            )
             start = course.run(given, points[:1], settings, first, per_gradient, report).winner
             whole.spent += first.spent
             report(f"training for {train_steps:,} steps with {start.label}")

@@ -2,12 +2,13 @@
 
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
+from typing import Self
 
 from bench.planning.selectors import UsageError
 
-DEFAULT = "2e6-evals,12s"
+DEFAULT = "1e6-evals,10s"
 """Default budget: it bounds the evaluations, which always give the same numbers, and the seconds where f is slow."""
 _PART = re.compile(r"(?P<number>\d+(?:\.\d*)?(?:e\+?\d+)?)(?P<unit>-evals|s)", re.IGNORECASE)
 
@@ -19,23 +20,29 @@ class Budget:
     Args:
         evaluations: largest number of evaluations of f and of df/dx; one evaluation is at one point of q, for one batch
             element.
-        seconds: largest number of seconds of wall time since the budget was made.
+        seconds: largest number of seconds of wall time since ``begun``.
+        lenient: whether the first round may take longer than the seconds, as with the default budget on a busy machine.
         spent: number of evaluations spent so far.
-        begun: the time at which the budget was made, by ``time.perf_counter``.
+        begun: the time from which seconds count, by ``time.perf_counter``.
     """
 
     evaluations: float = inf
     seconds: float = inf
+    lenient: bool = False
     spent: float = 0.0
     begun: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def parse(cls, text: str) -> "Budget":
+    def parse(cls, text: str | None) -> Self:
         """Return the budget that a text such as ``1e5-evals``, ``10s`` or ``1e5-evals,10s`` spells.
+
+        Without a text, return the default budget, which is lenient.
 
         Raises:
             UsageError: the text is no budget.
         """
+        if text is None:
+            return replace(cls.parse(DEFAULT), lenient=True)
         limits: dict[str, float] = {}
         for part in text.replace("_", "").split(","):
             match = _PART.fullmatch(part.strip())

@@ -12,7 +12,7 @@ from bench.advice.race import FINAL_SHARE, MOST, Race, Report, is_refuted
 from bench.measurement.counting import COUNT_ROWS
 from bench.measurement.lines import Lost
 from bench.planning.selectors import NothingFits, UsageError, full_label
-from bench.planning.settings import ADAPT_STEPS, SMALLEST_DRAW, Settings
+from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.stats.selection import still_possible
 from estimators import Estimator, Refusal, command_line_name
 
@@ -22,6 +22,8 @@ LEARNING_SHARE = 0.15
 """Share of the budget for the learning of all estimators that have a state."""
 LEARNING_PRICE = 3.0
 """Evaluations that a learning step is taken to need for each sample: two values of f and a slope."""
+LEARNING_STEPS = 200
+"""Most steps of learning: what learns goes on in training, and more steps change the ranks little."""
 PREPARING_SHARE = 0.3
 """Share of the seconds for making candidates ready. Every estimator is made ready once, even if that takes longer."""
 FINALISTS = 8
@@ -200,7 +202,7 @@ def _learning(settings: Settings, points: int, learners: int, budget: Budget, pa
         return settings
     step = SMALLEST_DRAW * LEARNING_PRICE * points
     steps = budget.affords(step, step * pace, LEARNING_SHARE / learners)
-    return replace(settings, adapt_steps=int(min(ADAPT_STEPS, max(1.0, steps))))
+    return replace(settings, adapt_steps=int(min(LEARNING_STEPS, max(1.0, steps))))
 
 
 def finish(race: Race, winner: Arm, report: Report) -> list[Arm]:

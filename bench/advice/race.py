@@ -79,14 +79,7 @@ class Race:
         Raises:
             UsageError: the budget does not pay for one round.
         """
-        price = sum(arm.price for arm in self.runners)
-        if self.affordable(self.runners, RACE_SHARE) < SMALLEST_DRAW:
-            spent = f"{self.budget.spent:,.0f} evaluations in {self.budget.elapsed:.0f} s"
-            raise UsageError(
-                f"The budget is too small for one round of {len(self.runners)} candidates, which takes "
-                f"{SMALLEST_DRAW * price:,.0f} evaluations after the {spent} that preparing them took. Give a larger "
-                "--budget, or fewer candidates with -e."
-            )
+        self.check_budget()
         running, running_biased = list(self.arms), list(self.biased)
         for number in range(self.rounds):
             runners = [*running, *running_biased]
@@ -106,6 +99,21 @@ class Race:
             )
             if len(running) <= 1 and len(running_biased) <= 1:
                 break
+
+    def check_budget(self) -> None:
+        """Raise ``UsageError`` if the budget does not pay for the first round; lenient seconds are no reason."""
+        budget, price = self.budget, SMALLEST_DRAW * sum(arm.price for arm in self.runners)
+        advice = "Give a larger --budget, or fewer candidates with -e."
+        if budget.spent + price > budget.evaluations:
+            raise UsageError(
+                f"The budget of {budget.evaluations:,.0f} evaluations is too small for one round: preparing "
+                f"{len(self.runners)} candidates took {budget.spent:,.0f}, and a round takes {price:,.0f}. {advice}"
+            )
+        if budget.elapsed > budget.seconds and not budget.lenient:
+            raise UsageError(
+                f"The budget of {budget.seconds:g} s is too small for one round: preparing {len(self.runners)} "
+                f"candidates took {budget.elapsed:.1f} s. {advice}"
+            )
 
     def affordable(self, arms: Sequence[Arm], share: float) -> float:
         """Return how many replicates of every given candidate, at every point, a share of the budget pays for."""

@@ -23,7 +23,7 @@ from bench.cli.errors import UNWRITTEN, reported
 @click.option(
     "--budget",
     metavar="BUDGET",
-    help="Most evaluations, seconds or both: 1e5-evals, 10s or 1e5-evals,10s [2e6-evals,12s].",
+    help="Most evaluations, seconds or both: 1e5-evals, 10s or 1e5-evals,10s [1e6-evals,10s].",
 )
 @options.number("--per-gradient", help="Most evaluations of f and df/dx for one gradient in training [16].")
 @click.option(

@@ -9,6 +9,7 @@ import torch
 from torch.distributions import Normal, OneHotCategorical
 
 from bench import Expectation, advise, objectives
+from bench.advice import budget
 from bench.planning.selectors import NothingFits, UsageError
 from estimators import (
     ARSM,
@@ -222,8 +223,16 @@ def test_seconds_are_compared_if_the_clock_is_quiet():
 
 
 def test_a_budget_that_is_too_small_says_what_a_round_takes():
-    with pytest.raises(UsageError, match=r"too small for one round of 2 candidates, which takes 768 evaluations"):
-        advise(QUADRATIC, "1000-evals", estimators=[RLOO(n=8), RLOO(n=4)], timing=False)
+    few = [RLOO(n=8), RLOO(n=4)]
+    with pytest.raises(UsageError, match=r"1,000 evaluations is too small for one round: .* a round takes 768\. Give"):
+        advise(QUADRATIC, "1000-evals", estimators=few, timing=False)
+    with pytest.raises(UsageError, match=r"0\.0001 s is too small for one round: preparing 2 candidates took"):
+        advise(QUADRATIC, "0.0001s", estimators=few, timing=False)
+
+
+def test_the_default_budget_always_pays_for_one_round(monkeypatch):
+    monkeypatch.setattr(budget, "DEFAULT", "1e6-evals,0.001s")
+    assert advise(QUADRATIC, estimators=[RLOO(n=8), ScoreFunction()], timing=False).best.label == "rloo:n=8"
 
 
 def test_a_problem_that_no_candidate_serves_says_why():

@@ -17,7 +17,7 @@ from bench.planning.selectors import UsageError
         ("2.5s", inf, 2.5),
         ("1e5-evals,10s", 1e5, 10),
         ("10s, 1e5-EVALS", 1e5, 10),
-        (DEFAULT, 2e6, 12),
+        (DEFAULT, 1e6, 10),
     ],
 )
 def test_a_budget_is_evaluations_seconds_or_both(text, evaluations, seconds):

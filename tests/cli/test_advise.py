@@ -47,7 +47,17 @@ def test_json_is_one_document(call):
 
 
 def test_several_points_are_named_with_at(call):
-    done = call("advise", "-o", "gaussian-vae", "-e", "reparameterization:n=1,2", "--at", "initial,trained", *QUICK)
+    done = call(
+        "advise",
+        "-o",
+        "gaussian-vae",
+        "-e",
+        "reparameterization:n=1,2",
+        "--at",
+        "initial,trained",
+        "--budget",
+        "2e4-evals",
+    )
     assert done.code == 0, done.err
     assert "Point:      at gaussian-vae" in done.out
     assert "at=trained" in done.out
