@@ -51,8 +51,8 @@ def advise(
         objective: from the catalogue, an ``Expectation`` or another objective of your own; or several of one family,
             such as one problem at several points, for which one estimator is recommended.
         budget: what may be spent on measuring: evaluations of f and df/dx, seconds or both, as ``1e5-evals``, ``10s``
-            or ``1e5-evals,10s``; None for ``1e6-evals,10s``. One evaluation is at one point for one batch element. A budget in evaluations alone
-            gives the same advice on every run.
+            or ``1e5-evals,10s``. None for ``1e6-evals,10s``. One evaluation is at one point for one batch element. A
+            budget in evaluations alone gives the same advice on every run.
         estimators: the candidates; None for the whole catalogue, with n = 1, 2, 4 ... and several temperatures.
         per_gradient: largest number of evaluations of f and df/dx that one gradient may take in training.
         train_steps: if above 0, train for this number of steps, and recommend one estimator for the start, the middle

@@ -112,7 +112,7 @@ class Race:
         if budget.elapsed > budget.seconds and not budget.lenient:
             raise UsageError(
                 f"The budget of {budget.seconds:g} s is too small for one round: preparing {len(self.runners)} "
-                f"candidates took {budget.elapsed:.1f} s. {advice}"
+                f"candidates took {budget.elapsed:.2g} s. {advice}"
             )
 
     def affordable(self, arms: Sequence[Arm], share: float) -> float:

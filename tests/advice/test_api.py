@@ -226,7 +226,7 @@ def test_a_budget_that_is_too_small_says_what_a_round_takes():
     few = [RLOO(n=8), RLOO(n=4)]
     with pytest.raises(UsageError, match=r"1,000 evaluations is too small for one round: .* a round takes 768\. Give"):
         advise(QUADRATIC, "1000-evals", estimators=few, timing=False)
-    with pytest.raises(UsageError, match=r"0\.0001 s is too small for one round: preparing 2 candidates took"):
+    with pytest.raises(UsageError, match=r"0\.0001 s is too small for one round: preparing \d candidates took"):
         advise(QUADRATIC, "0.0001s", estimators=few, timing=False)
 
 
