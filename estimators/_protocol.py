@@ -53,8 +53,8 @@ class State(nn.Module):
     - ``updates``: the number of updates.
 
     Args:
-        like: a tensor of q, whose device the buffers get, and whose dtype if it is at least float32; float32 on the CPU
-            if None.
+        like: a tensor of q. The buffers are on its device and have its dtype, but at least float32. If None, they are
+            float32 on the CPU.
     """
 
     decay: ClassVar[float] = 0.9

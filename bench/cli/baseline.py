@@ -80,7 +80,7 @@ def show(name: str, json: bool) -> None:
 def save(name: str, study: Path | None, force: bool, **given: Any) -> ExitCode:
     """Measure cells and save their statistics as a baseline.
 
-    Without a spec, -e and -o, the cells of the default study are measured.
+    If no spec, -e or -o is given, the cells of the default study are measured.
     """
     from bench.gate.baseline import path_of
     from bench.planning.selectors import UsageError

@@ -19,7 +19,7 @@ class BernoulliQuadratic(Objective):
     ``f(b) = sum_j (b_j - target)^2``
     ``b_j ~ Bernoulli(p_j)``
     ``p = sigmoid(logits)``
-    ``E f = sum_j p_j (1 - target)^2 + (1 - p_j) target^2``
+    ``E f = sum_j [p_j (1 - target)^2 + (1 - p_j) target^2]``
 
     The gradient is taken in theta: ``logits``, ``[dim]``. Exact value: closed form. On bits f is affine, so estimators
     that are exact for affine f look better here than elsewhere. Bad arguments raise ``ValueError``.

@@ -19,7 +19,7 @@ class CategoricalLinearQuadratic(Objective):
     ``f(z) = a.z + (b.z)^2``
     ``z_i ~ OneHotCategorical(p_i)``
     ``p_i = softmax(logits_i)``
-    ``E f = a.p + (b.p)^2 + sum_i sum_c p_ic b_ic^2 - (sum_c p_ic b_ic)^2``
+    ``E f = a.p + (b.p)^2 + sum_i [sum_c p_ic b_ic^2 - (sum_c p_ic b_ic)^2]``
 
     The gradient is taken in theta: ``logits``, ``[dim, classes]``. The seed draws the logits, ``sqrt(dim) a`` and
     ``sqrt(dim) b`` as standard normals; the factors keep E f of order 1 for every dim. Exact value: closed form. f is

@@ -18,7 +18,7 @@ class CategoricalPolynomial(Objective):
     ``f(z) = (1/dim) sum_i |z_i0 - target|^power``
     ``z_i ~ OneHotCategorical(p_i)``
     ``p_i = softmax(logits_i)``
-    ``E f = (1/dim) sum_i p_i0 |1 - target|^power + p_i1 |target|^power``
+    ``E f = (1/dim) sum_i [p_i0 |1 - target|^power + p_i1 |target|^power]``
 
     The gradient is taken in theta: ``logits``, ``[dim, 2]``, drawn uniformly from (-0.01, 0.01), as at the first step
     of training. Exact value: closed form. f is affine on one-hot points, and curved between them if the power is above

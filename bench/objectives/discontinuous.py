@@ -17,12 +17,12 @@ from bench.objectives.mean_field import mean_field
 class Discontinuous(Objective):
     """Quadratic with a jump at a threshold: df/dx exists almost everywhere, but misses the jump.
 
-    ``f(x) = sum_j (x_j - target)^2 + jump [x_j > threshold]``
+    ``f(x) = sum_j ((x_j - target)^2 + jump [x_j > threshold])``
     ``x_j ~ N(mean_j, exp(log_scale_j)^2)``
-    ``E f = sum_j (mean_j - target)^2 + exp(2 log_scale_j) + jump Phi((mean_j - threshold) / exp(log_scale_j))``
+    ``E f = sum_j ((mean_j - target)^2 + exp(2 log_scale_j) + jump Phi((mean_j - threshold) / exp(log_scale_j)))``
 
-    The bracket is 1 above the threshold, else 0. Phi is the standard normal distribution function. The gradient is
-    taken in theta: ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Estimators that use df/dx,
+    [x_j > threshold] is 1 above the threshold, else 0. Phi is the standard normal distribution function. The gradient
+    is taken in theta: ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Estimators that use df/dx,
     such as Reparameterization, are biased here: the jump does not show in df/dx, so these estimators miss the jump's
     contribution to the gradient in ``mean``, ``jump q_j(threshold)``, with any number of samples. Only a measurement
     reveals this bias. ScoreFunction and its relatives only evaluate f and stay unbiased. Bad arguments raise

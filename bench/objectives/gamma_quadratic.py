@@ -20,7 +20,7 @@ class GammaQuadratic(Objective):
     ``x_j ~ Gamma(a_j, rate b_j)``
     ``a = exp(log_concentration)``
     ``b = exp(log_rate)``
-    ``E f = sum_j a_j (a_j + 1) / b_j^2 - 2 target a_j / b_j + target^2``
+    ``E f = sum_j [a_j (a_j + 1) / b_j^2 - 2 target a_j / b_j + target^2]``
 
     The gradient is taken in theta: ``log_concentration`` and ``log_rate``, ``[dim]`` each. Exact value: closed form.
     torch's pathwise gradient in the concentration is an approximation: the gradient of a single sample is off by up to

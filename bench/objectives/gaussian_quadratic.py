@@ -20,7 +20,7 @@ class GaussianQuadratic(Objective):
 
     ``f(x) = sum_j (x_j - target)^2``
     ``x_j ~ N(mean_j, exp(log_scale_j)^2)``
-    ``E f = sum_j (mean_j - target)^2 + exp(2 log_scale_j)``
+    ``E f = sum_j [(mean_j - target)^2 + exp(2 log_scale_j)]``
 
     The gradient is taken in theta: ``mean`` and ``log_scale``, ``[dim]`` each. Exact value: closed form. Bad arguments
     raise ``ValueError``.

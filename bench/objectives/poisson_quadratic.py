@@ -18,7 +18,7 @@ class PoissonQuadratic(Objective):
 
     ``f(x) = sum_j (x_j - target)^2``
     ``x_j ~ Poisson(exp(log_rate_j))``
-    ``E f = sum_j (exp(log_rate_j) - target)^2 + exp(log_rate_j)``
+    ``E f = sum_j [(exp(log_rate_j) - target)^2 + exp(log_rate_j)]``
 
     The gradient is taken in theta: ``log_rate``, ``[dim]``. Exact value: closed form. f takes any real x. Bad arguments
     raise ``ValueError``.

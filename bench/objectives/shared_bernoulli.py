@@ -19,7 +19,7 @@ class SharedBernoulli(Objective):
     ``b_j ~ Bernoulli(p)``
     ``p = sigmoid(logit)``
     ``t = (0.6, 0.51, 0.48)``
-    ``E f = sum_j p (1 - t_j)^2 + (1 - p) t_j^2``
+    ``E f = sum_j [p (1 - t_j)^2 + (1 - p) t_j^2]``
 
     The gradient is taken in theta: ``logit``, ``[1]``. Exact value: closed form. The gradient, ``-0.18 p (1 - p)``, is
     small beside the noise. A logit that is not finite raises ``ValueError``.

@@ -69,19 +69,19 @@ def paired_log_ratio(
 ) -> LogRatio:
     """Return the log ratio of the variances V_a and V_b of two estimators that saw the same noise in the same blocks.
 
-    Replicate r has the influence `q_r = w_a/V̂_a − w_b/V̂_b`, in which shared noise cancels. w is the squared distance
-    of the replicate's gradient from the mean gradient. With q̄_k the mean of q over block k, q̄ the mean over all R
-    replicates, and B blocks::
+    Let w be the squared distance of a replicate's gradient from the mean gradient. Replicate r has the influence `q_r =
+    w_a/V̂_a − w_b/V̂_b` on the log ratio, in which shared noise cancels. With q̄_k the mean of q over block k, q̄ the
+    mean over all R replicates, and B blocks::
 
-        σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)
-        se = σ̂/√R
+        σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1) se = σ̂/√R
 
     The interval is the union of Student's t interval and the interval from Hall's transform.
 
     Args:
         rows: number of gradients in each block, `[blocks]`.
-        w_a: sum of w = rows/(rows−1) ‖g_r − ḡ‖² over each block for estimator a, `[blocks]`.
-        w_b: sum of w over each block for estimator b, `[blocks]`.
+        w_a: sum over each block of w for estimator a, `[blocks]`. Here w is measured from the mean ḡ of the block:
+            `rows/(rows−1) ‖g_r − ḡ‖²`.
+        w_b: sum over each block of w for estimator b, `[blocks]`.
         variance_a: the estimate V̂_a.
         variance_b: the estimate V̂_b.
         confidence: level of the interval.
