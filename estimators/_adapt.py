@@ -27,8 +27,8 @@ def adapt(
 
     The estimator is unbiased for every state, so a smaller second moment means a smaller variance (Ruiz, Titsias & Blei
     2016, section 3; Tucker et al. 2017, section 3.2). The step is taken for f divided by a unit: the next power of two
-    above the mean absolute deviation of f. So the scale of f does not matter: for 2 f, the state learns twice the
-    baseline. If a gradient is not finite, the step changes no parameter.
+    above the mean absolute deviation of f. So the scale of f does not matter: if f is doubled, so is the baseline that
+    the state learns. If a gradient is not finite, the step changes no parameter.
 
     Args:
         estimator: an estimator that learns, one with ``needs_state``.

@@ -13,7 +13,5 @@ def catalogue() -> dict[str, type[Estimator]]:
 
 
 def aliases() -> dict[str, str]:
-    """Return the alternative command-line names, each with the name it stands for, as ``es`` stands for
-    ``evolution-strategies``.
-    """
+    """Return alternative command-line names, each with the name it stands for: ``es`` is ``evolution-strategies``."""
     return {alias: name for name, cls in catalogue().items() for alias in cls.aliases}

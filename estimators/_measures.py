@@ -30,7 +30,9 @@ class Pair(NamedTuple):
 
 
 def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -> tuple[Tensor, dict[str, Pair]]:
-    """Return n samples x of q, ``[n, *batch, *event]``, and a ``Pair`` for every parameter with a known one, by name.
+    """Return n samples x of q, ``[n, *batch, *event]``, and the ``Pair`` of each parameter of q, by name.
+
+    A parameter is missing if no pair is known for it, as for the concentration of a Gamma.
 
     Args:
         q: a distribution of independent coordinates.

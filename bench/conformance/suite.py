@@ -69,7 +69,7 @@ class Conformance:
     # Value and gradient
 
     def test_value(self) -> None:
-        """The loss is an unbiased estimate of E_q[f], or it is declared biased and a bias is found."""
+        """The loss is an unbiased estimate of E_q[f], or the estimator is declared biased and a bias is found."""
         self._assert_mean("value", 0, "value_unbiased")
 
     def test_gradient(self) -> None:

@@ -101,7 +101,10 @@ class Trial:
     # Calls
 
     def integrand(self, q: Distribution, f: Integrand | None = None) -> Integrand:
-        """Return f, by default the case's f, as a bound over q if the estimator or the case needs a bound."""
+        """Return f, or a bound over q with f as its log-joint if the estimator or the case needs a bound.
+
+        If ``f`` is None, the case's f is taken.
+        """
         f = self.case.f if f is None else f
         return Bound(f, q, self.case.particles) if self.estimator.needs_bound or self.case.particles else f
 

@@ -83,6 +83,6 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
 
 
 def order(names: Sequence[str]) -> list[str]:
-    """Return the distinct names: first those in ``FAMILIES``, in its order, then all others in alphabetical order."""
+    """Return the distinct names: first those in ``FAMILIES``, in that order, then all others alphabetically."""
     places = {name: place for place, name in enumerate(_KNOWN)}
     return sorted(set(names), key=lambda name: (places.get(name, len(places)), name))

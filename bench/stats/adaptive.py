@@ -68,8 +68,8 @@ def planned_replicates(pilot: Summary, target: float) -> int:
     """Return the number of replicates with which a variance's interval has the relative half-width `target`.
 
     The number is `1.2 R (h/target)²`, but at least 1000. R is the number of replicates of the `pilot`, a run made only
-    to plan another one, and h its relative half-width, which includes the effects of skewness and tail. If h is
-    infinite, the standard error of the logarithm of the variance, times the normal quantile, takes its place.
+    to plan another one, and h its relative half-width, which includes the effects of skewness and tail. If that is
+    infinite, h is the standard error of the logarithm of the variance, times the normal quantile.
 
     Source: Stein (1945), Annals of Mathematical Statistics 16:243, for planning in two stages.
     """
