@@ -148,7 +148,8 @@ def with_derivative(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
 
     ``value``, ``[n, ...]`` or ``[...]``, must have been computed from ``source``, ``[...]``; a gradient of shape
     ``[n, ...]`` is summed over the samples. The pull-back is a function of the value, so derivatives of any order are
-    right. It must be symmetric, as the Jacobian of a sigmoid or a softmax is: forward mode uses it for tangents.
+    right. The pull-back must be symmetric, as the Jacobian of a sigmoid or a softmax is, because forward mode applies
+    the pull-back to tangents.
     """
     value = value.contiguous() if forward_mode() else value  # torch writes the tangent in memory of the same layout
     return cast(Tensor, apply(_WithDerivative, source, value, pull))

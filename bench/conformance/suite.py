@@ -69,11 +69,11 @@ class Conformance:
     # Value and gradient
 
     def test_value(self) -> None:
-        """The loss is an unbiased estimate of E_q[f], or the estimator is declared biased and a bias is found."""
+        """The mean of the loss is E_q[f], or a bias is both declared and found."""
         self._assert_mean("value", 0, "value_unbiased")
 
     def test_gradient(self) -> None:
-        """The gradient is an unbiased estimate of the gradient of E_q[f], or is declared biased and a bias is found."""
+        """The mean of the gradient is the gradient of E_q[f], or a bias is both declared and found."""
         self._assert_mean("gradient", 1, "unbiased")
 
     def test_gradient_where_f_depends_on_q(self) -> None:

@@ -73,7 +73,8 @@ def paired_log_ratio(
     w_a/V̂_a − w_b/V̂_b` on the log ratio, in which shared noise cancels. With q̄_k the mean of q over block k, q̄ the
     mean over all R replicates, and B blocks::
 
-        σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1) se = σ̂/√R
+        σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)
+        se = σ̂/√R
 
     The interval is the union of Student's t interval and the interval from Hall's transform.
 

@@ -79,7 +79,7 @@ class Total:
         return self.status in OPEN
 
     def interval(self, confidence: float) -> Interval:
-        """Return the variance with its limits; the upper limit is infinite if nothing varied, or if `is_open` is True."""
+        """Return the variance with its limits; the upper limit is infinite if nothing varied or `is_open` is True."""
         interval = variance_interval(self.V, self.shape, self.rho, self.tail, confidence)
         return replace(interval, high=inf) if self.is_open else interval
 
