@@ -49,11 +49,11 @@ def list_baselines(json: bool) -> None:
 @reported(UNWRITTEN)
 def show(name: str, json: bool) -> None:
     """Show a baseline: its cells and how they were measured."""
-    from bench.gate.baseline import read
+    from bench.gate.baseline import as_seen_here, path_of, read
     from bench.gate.changes import table
 
     found = read(name)
-    click.echo(found.text() if json else f"{table(found)}\n", nl=False)
+    click.echo(found.text() if json else f"{table(as_seen_here(found, path_of(name).parent))}\n", nl=False)
 
 
 @command.command(
@@ -153,12 +153,14 @@ def promote(name: str, estimator: tuple[str, ...], objective: tuple[str, ...], s
 
 def _keep(name: str, draft: Draft, old: Baseline | None = None, *, speed: bool = False) -> ExitCode:
     """Write a baseline without the cells that failed, print what changed, and return the exit code."""
-    from bench.gate.baseline import path_of, write
+    from bench.gate.baseline import as_seen_here, path_of, write
     from bench.gate.changes import changes, count
 
-    for line in draft.lost:
-        click.echo(f"{line['outcome']}: {line['estimator']} on {line['objective']}: {line['reason']}", err=True)
-    cells = draft.baseline.cells
+    for loss in draft.lost:
+        click.echo(f"{loss.outcome}: {loss.label}: {loss.reason}", err=True)
+    path = path_of(name)
+    seen = as_seen_here(draft.baseline, path.parent)
+    cells = seen.cells
     if not cells:
         raise CommandError("No cell could be measured, and a baseline without cells guards nothing.", ExitCode.NOTHING)
     for entry in cells:
@@ -170,10 +172,9 @@ def _keep(name: str, draft: Draft, old: Baseline | None = None, *, speed: bool =
         for entry in cells:
             if why := obstacle(entry):
                 click.echo(f"speed not gateable: {entry.label}: {why}", err=True)
-    path = path_of(name)
     write(draft.baseline, path)
     if old is not None:
-        for text in changes(old, draft.baseline) or ["nothing has changed"]:
+        for text in changes(as_seen_here(old, path.parent), seen) or ["nothing has changed"]:
             click.echo(text)
     click.echo(f"{path}: {count(cells)}. Commit it. To compare with it: `bench check --baseline {name}`.")
-    return ExitCode.FAILED if any(line["outcome"] == Outcome.FAILED for line in draft.lost) else ExitCode.FINE
+    return ExitCode.FAILED if any(loss.outcome == Outcome.FAILED for loss in draft.lost) else ExitCode.FINE

@@ -21,6 +21,7 @@ from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.records import files
 from bench.records.environment import commit_of, environment
 from bench.records.lines import Damaged, Record, plain
+from bench.records.text import printable
 from bench.stats.gate import ALPHA_BIAS, GateCell, is_heavy, smallest_bias
 from bench.stats.quantiles import normal_quantile
 
@@ -350,6 +351,19 @@ def write(found: Baseline, path: Path) -> None:
     A baseline is the gate's file of accepted statistics.
     """
     files.write(path, found.text())
+
+
+def as_seen_here(baseline: Baseline, folder: Path) -> Baseline:
+    """Return a baseline to be shown: paths of users' files are relative to the working folder.
+
+    In the baseline itself, the file of accepted statistics, they are relative to ``folder``, where the file lies.
+    """
+
+    def seen(entry: Entry) -> Entry:
+        names = (printable(str(selector.relative_to(Path()))) for selector in selectors(entry, folder))
+        return entry.model_copy(update=dict(zip(("estimator", "objective"), names, strict=True)))
+
+    return baseline.model_copy(update={"cells": tuple(seen(entry) for entry in baseline.cells)})
 
 
 def selectors(entry: Entry, folder: Path) -> tuple[Selector, Selector]:

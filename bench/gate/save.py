@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.execution.progress import Progress
 from bench.gate.baseline import SETTING, Baseline, Entry, assemble, entry_of
 from bench.gate.measure import measure_for_baseline
-from bench.gate.select import Missing, Picked, Selection, pick
+from bench.gate.select import Picked, Selection, pick
 from bench.gate.speed import baseline_costs
 from bench.measurement.objective_checks import check_own
 from bench.planning.selectors import UsageError
@@ -17,15 +18,23 @@ from bench.records import store
 from bench.records.lines import LineKind, Outcome, Record
 
 
+class Loss(NamedTuple):
+    """A cell (an estimator on an objective) that could not be measured: the outcome, the cell's label, the reason."""
+
+    outcome: Outcome
+    label: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Draft:
-    """A baseline that is not written yet, and the records of the cells that could not be measured.
+    """A baseline that is not written yet, and the cells that could not be measured.
 
     A baseline is the gate's file of accepted statistics, one entry per cell (an estimator on an objective).
     """
 
     baseline: Baseline
-    lost: list[Record]
+    lost: list[Loss]
 
 
 def measure(
@@ -48,7 +57,7 @@ def measure(
     progress.start(len(picked), 0)
     try:
         for p in picked:
-            progress.cell(p.cell.label)
+            progress.cell(p.label)
             lines.append(measure_for_baseline(p.cell, settings, progress.block, adaptive=adaptive))
             progress.finish(lines[-1])
     finally:
@@ -59,7 +68,12 @@ def measure(
         for line, p in zip(lines, picked, strict=True)
         if line["outcome"] == Outcome.MEASURED
     ]
-    return Draft(assemble(settings, entries), [line for line in lines if line["outcome"] != Outcome.MEASURED])
+    lost = [
+        Loss(line["outcome"], p.label, line["reason"])
+        for line, p in zip(lines, picked, strict=True)
+        if line["outcome"] != Outcome.MEASURED
+    ]
+    return Draft(assemble(settings, entries), lost)
 
 
 def promote(old: Baseline, selection: Selection, folder: Path, progress: Progress, *, speed: bool) -> Draft:
@@ -80,15 +94,8 @@ def promote(old: Baseline, selection: Selection, folder: Path, progress: Progres
     gone = {missing.entry.cell for missing in selection.missing if not missing.is_broken}
     replaced = {entry.cell for entry in new.baseline.cells} | gone
     kept = [entry for entry in old.cells if entry.cell not in replaced]
-    broken = [_broken(missing) for missing in selection.missing if missing.is_broken]
+    broken = [Loss(Outcome.FAILED, each.label, each.reason) for each in selection.missing if each.is_broken]
     return Draft(assemble(old.setting, [*kept, *new.baseline.cells]), [*new.lost, *broken])
-
-
-def _broken(missing: Missing) -> Record:
-    """Return what a record of failure says of a cell that the user's code did not even make."""
-    estimator, _, objective = missing.label.partition(" on ")
-    reason = missing.reason
-    return {"outcome": Outcome.FAILED, "estimator": estimator, "objective": objective, "reason": reason}
 
 
 def read_study(study: Path, folder: Path) -> Draft:
@@ -106,15 +113,13 @@ def read_study(study: Path, folder: Path) -> Draft:
     wanted = {"kind": LineKind.MOMENTS} | {key: getattr(settings, key) for key in SETTING if key != "replicates"}
     records = [r for r in store.read(study) if all(r.get(key) == value for key, value in wanted.items())]
     latest = {r["cell"]: r for r in sorted(records, key=lambda r: r["replicates"])}
-    entries = [
-        _entry(latest[p.cell.id], p, folder)
-        for p in pick(spec.estimators, spec.objectives)
-        if p.cell.id in latest and latest[p.cell.id]["outcome"] == Outcome.MEASURED
-    ]
+    held = [(p, latest[p.cell.id]) for p in pick(spec.estimators, spec.objectives) if p.cell.id in latest]
+    entries = [_entry(line, p, folder) for p, line in held if line["outcome"] == Outcome.MEASURED]
     if not entries:
         raise UsageError(f"{study} holds no measured cell of its own spec. Run `bench run {study}` first.")
     entries = [entry.untruncated() if entry.is_heavy else entry for entry in entries]  # a study measures no pairs
-    return Draft(assemble(settings, entries), [r for r in latest.values() if r["outcome"] == Outcome.FAILED])
+    lost = [Loss(Outcome.FAILED, p.label, line["reason"]) for p, line in held if line["outcome"] == Outcome.FAILED]
+    return Draft(assemble(settings, entries), lost)
 
 
 def _entry(line: Record, picked: Picked, folder: Path, speed: Sequence[float] | None = None) -> Entry:

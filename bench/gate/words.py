@@ -181,8 +181,9 @@ class Printer:
     def explain(self, finding: Finding) -> str:
         """Return the evidence for a finding: the tests, their samples, and the command that repeats the check."""
         made_with = self.baseline.environment
+        commit = f"commit {made_with['commit']}" if made_with.get("commit") else "no commit"
         said = (
-            f"{self.name}, {count(self.report.cells)}, commit {made_with.get('commit')}, "
+            f"{self.name}, {count(self.report.cells)}, {commit}, "
             f"torch {made_with.get('torch')}, {made_with.get('cpu_capability')}"
         )
         rows = [("cell", f"{finding.label} ({finding.cell})"), ("verdict", f"{finding.verdict}: {finding.reason}")]

@@ -219,7 +219,12 @@ def _checked(module: types.ModuleType, cls: str, name: str, kind: Kind) -> type:
     if not inspect.isclass(found):
         own = _own(module, kind)
         holds = f" The file has {', '.join(own)}." if own else ""
-        problem = f"{cls!r} is no {kind}" if cls in vars(module) else f"there is no class {cls!r}"
+        held = vars(module).get(cls)
+        problem = (
+            f"{cls!r} is of type {type(held).__name__}, not an {kind}"
+            if cls in vars(module)
+            else f"it has no {kind} {cls!r}"
+        )
         raise UsageError(f"{name}: {problem}.{did_you_mean(cls, own) or holds}")
     other: Kind = "objective" if kind == "estimator" else "estimator"
     if issubclass(found, _base(other)):

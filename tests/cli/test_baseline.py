@@ -52,7 +52,7 @@ def test_promote_says_what_has_changed(call, with_mine, tmp_path):
     assert call("check", "--baseline", "own", "--quiet").code == 3
     done = call("baseline", "promote", "own", "--quiet")
     assert done.code == 0
-    assert "changed  ../../mine.py::Mine:n=1 on gaussian-quadratic: variance" in done.out
+    assert "changed  mine.py::Mine:n=1 on gaussian-quadratic: variance" in done.out
     assert call("check", "--baseline", "own", "--quiet").code == 0
 
 
@@ -153,3 +153,21 @@ def test_a_baseline_has_the_commit_of_the_users_repository(call, tmp_path):
     assert call(*SAVE, "--replicates", 300).code == 0
     commit = json.loads(call("baseline", "list", "--json").out)["ci"]["commit"]
     assert head.startswith(commit)
+
+
+def test_one_cell_has_one_name_in_every_command(call, tmp_path, with_mine):
+    """Paths of users' files are relative to the working folder, wherever the baseline lies."""
+    name = "mine.py::Mine:n=1"
+    assert '"../../mine.py::Mine:n=1"' in with_mine.read_text()
+    shown = call("baseline", "show", "own")
+    assert f"\n{name}  " in shown.out
+    checked = call("check", "--baseline", "own", "--explain", f"{name} on gaussian-quadratic")
+    assert checked.out.startswith(f"cell          {name} on")
+    write_own(tmp_path, FEWER)
+    promoted = call("baseline", "promote", "own", "--quiet")
+    assert f"changed  {name} on " in promoted.out
+    write_own(tmp_path, "raise ValueError")
+    promoted = call("baseline", "promote", "own")
+    assert f"failed: {name} on " in promoted.err
+    for text in (shown.out, checked.out, promoted.out, promoted.err):
+        assert "../mine.py" not in text

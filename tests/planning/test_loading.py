@@ -173,7 +173,7 @@ def test_a_users_class_can_be_named_by_module_and_import_files_beside_it(tmp_pat
 @pytest.mark.parametrize(
     ("text", "cls", "message"),
     [
-        (MINE, "Min", "there is no class 'Min'. Did you mean 'Mine'?"),
+        (MINE, "Min", "it has no estimator 'Min'. Did you mean 'Mine'?"),
         (MINE.replace("frozen=True", ""), "Mine", "is not a frozen dataclass: put `@dataclass(frozen=True)` above"),
         ("class Mine(ScoreFunction): pass", "Mine", "is not a frozen dataclass: put"),
         (

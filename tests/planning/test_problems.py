@@ -76,7 +76,7 @@ def test_the_arguments_of_a_function_are_parameters(mine):
     ("name", "says"),
     [
         ("nothing", "nothing returned a NoneType. Return an objective, such as bench.Expectation."),
-        ("number", "'number' is no objective. The file has my_problem, cosine."),
+        ("number", "'number' is of type int, not an objective. The file has my_problem, cosine."),
         ("my_problm", "Did you mean 'my_problem'?"),
     ],
 )
