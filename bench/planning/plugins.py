@@ -191,7 +191,8 @@ sys.meta_path.insert(0, _finder)
 def from_file(path: Path) -> ModuleType:
     """Return the module of a Python file, which is executed only once.
 
-    If the file lies in a package, its absolute imports start at the folder that holds the package.
+    If the file lies in a package, it can import the package by name: the folder that holds the package is searched
+    first.
 
     Raises:
         Exception: whatever the file raises.

@@ -101,9 +101,9 @@ def draws_partial(
     Draws are requested one after the other and reduced while their gradients are in the cache. A block is a group of
     rows (replicates) that are summed together. Gradients are centred on the mean of their block. Sums inside a block
     are in the dtype of the gradients, sums across blocks in float64 (Chan, Golub & LeVeque 1983). A coordinate that
-    always equals the pivot has a sum of squared deviations of exactly 0. A series, such as w, has only one number per
-    row, so the series of many draws are summed together, in fewer operations. float32 gradients whose squares leave the
-    range of float32 are requested again and reduced in float64.
+    always equals the pivot has a sum of squared deviations of exactly 0. A series, such as w, has one number per row;
+    the series of many draws are summed in one operation. float32 gradients whose squares leave the range of float32 are
+    requested again and reduced in float64.
 
     Args:
         gradients: function that returns the gradients of a draw: one tensor `[rows, size of the group]` per group, one

@@ -29,9 +29,10 @@ class Origin:
 
     @classmethod
     def of(cls, parts: Sequence[Tensor]) -> Origin:
-        """Return the pivots and units that suit some gradients: a tensor `[rows, size of the group]` per group.
+        """Return the pivots and units with which gradients like those in `parts` can be summed without losing digits.
 
-        A group is a tensor of theta, a row one replicate.
+        `parts` has a tensor `[rows, size of the group]` for each group. A group is a tensor of theta, a row one
+        replicate.
         """
         pivots, spreads = zip(*map(_place, parts), strict=True)
         return cls(list(pivots), list(spreads))
