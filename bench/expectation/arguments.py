@@ -71,7 +71,11 @@ def _check_named(what: str, given: Any) -> None:
 
 
 def tensors_of(data: Any) -> tuple[Tensor, ...]:
-    """Return the data as tensors; raise ``ValueError`` if they are no tensors or arrays, or their rows differ."""
+    """Return the data as tensors, all with equally many rows.
+
+    Raises:
+        ValueError: the data are neither tensors nor arrays, or their numbers of rows differ.
+    """
     if isinstance(data, TensorDataset):
         return data.tensors
     given = (data,) if isinstance(data, Tensor | np.ndarray) else data

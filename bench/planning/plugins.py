@@ -191,8 +191,7 @@ sys.meta_path.insert(0, _finder)
 def from_file(path: Path) -> ModuleType:
     """Return the module of a Python file, which is executed only once.
 
-    If the file lies in a package, it can import the package by name: the folder that holds the package is searched
-    first.
+    If the file lies in a package, its absolute imports are resolved from the folder that holds the package.
 
     Raises:
         Exception: whatever the file raises.
