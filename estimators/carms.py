@@ -28,7 +28,7 @@ class CARMS(Estimator):
     ``r(c, d) = p_c p_d / P(c, d)``,  P(c, d) the probability of the pair
     ``x_k = F_s^{-1}(u_k)``,  F_s the distribution function of the categories in the order s, s+1, ..., C, 1, ..., s-1
     ``u_k = (1 - e_k)^{m-1}``,  e uniform on the simplex with m = max(n, 3) corners
-    ``P(c, d) = (1/C) sum_s H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})``,  each F in order s
+    ``P(c, d) = (1/C) sum_s [H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})]``,  F in order s
     ``H(a, b) = max(a^{1/(m-1)} + b^{1/(m-1)} - 1, 0)^{m-1}``,  the probability P(u_1 < a, u_2 < b)
 
     The first category s of the order is drawn anew for each variable in each call: any category, or one of 8 if there
@@ -44,8 +44,8 @@ class CARMS(Estimator):
     Reference: Dimitriev & Zhou 2021 ("CARMS: categorical-antithetic-REINFORCE multi-sample gradient estimator"), with
     the Dirichlet copula. Departures: the authors shuffle the categories into any order; here an order starts at a
     random category, which leaves about the same variance and makes P a short sum. The authors' code clips r, which
-    causes a bias. With n = 2, two of three repelling samples are used: a pair that mirrors each other would leave
-    out pairs of categories.
+    causes a bias. With n = 2, two of three repelling samples are used: a pair that mirrors each other would leave out
+    pairs of categories.
     """
 
     n: int = 4

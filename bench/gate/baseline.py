@@ -48,8 +48,8 @@ class _Plain(BaseModel):
 class Entry(_Plain):
     """One cell (an estimator on an objective) of a baseline: its selectors, its declared facts and its statistics.
 
-    A baseline is the gate's file of accepted statistics. g* is the exact gradient, and w the squared norm of a gradient
-    minus the mean gradient, whose mean is the variance. A field is None if its value is unknown.
+    A baseline is the gate's file of accepted statistics. g* is the exact gradient, and w the squared distance of a
+    gradient from the mean gradient; the mean of w is the variance. A field is None if its value is unknown.
 
     Args:
         estimator: selector of one estimator, such as ``rloo:n=4``, with paths of users' files relative to the

@@ -24,7 +24,7 @@ class LinearQuadraticRegulator(Objective):
 
     ``s_(t+1) = A s_t + B a_t + noise e_t``
     ``a_t ~ N(-gain . s_t, exp(log_scale)^2)``
-    ``f = sum_t discount^t a_t^2 / 10 + discount^(t+1) |s_(t+1)|^2``
+    ``f = sum_t [discount^t a_t^2 / 10 + discount^(t+1) |s_(t+1)|^2]``
 
     The sum is over t = 0 ... horizon - 1. The system is a mass on a line: s is its position and velocity, a is the
     force, e_t is standard normal, a step takes 0.1 units of time, and s_0 = (1, 0) is fixed. The gradient is taken in

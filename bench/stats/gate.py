@@ -26,10 +26,10 @@ class GateCell:
 
     A cell is an estimator on an objective, the baseline a file of accepted statistics.
 
-    `cv2`, `kurtosis` and the tail index `khat` (None: discrete tail) describe w, the squared norm of a gradient minus
-    the mean gradient, whose mean is `variance`. `rho` is tr Σ²/variance², with Σ the covariance of one gradient.
-    `truncated_mean` and `truncated_cv2` describe min(w, `truncated_at`). A variance up to `float_floor` may be rounding
-    alone.
+    `cv2`, `kurtosis` and the tail index `khat` (None: discrete tail) describe w, the squared distance of a gradient
+    from the mean gradient; the mean of w is `variance`. `rho` is tr Σ²/variance², with Σ the covariance of one
+    gradient. `truncated_mean` and `truncated_cv2` describe min(w, `truncated_at`). A variance up to `float_floor` may
+    be rounding alone.
     """
 
     replicates: int
