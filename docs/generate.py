@@ -2,22 +2,24 @@
 
 ``docs/estimators.md`` and ``docs/objectives.md`` are made from the docstrings and the records of the studies. The
 tables in ``README.md`` are made from the docstrings and ``docs/absent.md``, the tables in ``docs/records.md`` from
-``docs/fields.toml`` and the docstrings.
+``docs/fields.toml`` and the docstrings, the table in ``docs/spec.md`` from ``bench.planning.spec.Spec``.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import json
 import math
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import estimators
 from bench import objectives
 from bench.planning.catalogue import facts, served
+from bench.planning.spec import Spec
 from bench.records import store
 from bench.records.lines import Outcome
 from bench.report.frame import each
@@ -29,11 +31,13 @@ from bench.stats.sums import Sums
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pydantic.fields import FieldInfo
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 REFERENCE, CATALOGUE = ROOT / "results" / "reference", ROOT / "results" / "catalogue"
 README = ROOT / "README.md"
+BOUNDS = {"ge": "of at least", "gt": "above", "lt": "below"}
 HEADER = ["field", "meaning", "unit", "null"]
 FIELDS = tomllib.loads((HERE / "fields.toml").read_text(encoding="utf-8"))
 """What the fields of records and the columns of tables mean, by kind of record or name of table."""
@@ -207,6 +211,33 @@ def records_page() -> str:
     return filled(HERE / "records.md", {kind: dictionary(entries) for kind, entries in known.items()})
 
 
+def spec_page() -> str:
+    """Return the page on specs with its table made again."""
+    meanings, lines = arguments(Spec), []
+    for name, field in Spec.model_fields.items():
+        default = "needed" if field.is_required() else "none" if field.default is None else f"`{toml(field.default)}`"
+        lines.append([f"`{name}`", values(field), default, meanings[name]])
+    return filled(HERE / "spec.md", {"keys": table(["key", "value", "default", "meaning"], lines)})
+
+
+def toml(value: Any) -> str:
+    """Return a default as TOML spells it."""
+    return json.dumps(value)
+
+
+def values(field: FieldInfo) -> str:
+    """Return in words the values that a key of a spec can have."""
+    choices = [f"`{toml(choice)}`" for choice in get_args(field.annotation) if isinstance(choice, str)]
+    if choices:
+        return " or ".join(choices)
+    if field.annotation is bool:
+        return "`true` or `false`"
+    bounds = {end: getattr(each, end) for each in field.metadata for end in BOUNDS if hasattr(each, end)}
+    limits = " and ".join(f"{BOUNDS[end]} {bound}" for end, bound in bounds.items() if bound < 2**63)
+    kinds = {int: "whole number", float | None: "number", str: "text of letters, digits and `_+.-`"}
+    return f"{kinds.get(field.annotation, 'list of selectors')} {limits}".strip()
+
+
 class Entry(NamedTuple):
     """What a field means, its unit, and when it is null; when its limits are null, if not where the field itself is."""
 
@@ -272,6 +303,7 @@ PAGES = {
     "estimators.md": estimators_page,
     "objectives.md": objectives_page,
     "records.md": records_page,
+    "spec.md": spec_page,
     "../README.md": readme,
 }
 

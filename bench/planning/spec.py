@@ -77,7 +77,7 @@ class Spec(BaseModel):
         replicates: number of independent calls of the estimator in each cell, rounded up to whole draws (batches).
         precision: relative half-width that the variance's interval has to reach; replaces a fixed ``replicates``.
         max_replicates: number of replicates at which a cell stops even if the precision is not reached.
-        dtype: "float32" or "float64".
+        dtype: "float32" or "float64", of samples and gradients; sums are always float64.
         device: "cpu", "cuda", or "auto": the GPU if there is one.
         timing: whether to time all cells at the end.
         common_noise: whether all estimators of an objective share their noise.
