@@ -3,6 +3,7 @@
 import ast
 import csv
 import importlib.util
+import inspect
 import re
 import subprocess
 import sys
@@ -12,7 +13,13 @@ import pytest
 
 from bench.gate.decide import Verdict
 from bench.records.lines import LineKind, Outcome
+from bench.report import compare, tables
+from bench.report.curves import problems
+from bench.report.training import sections
+from bench.report.words import STATUSES
+from bench.stats import printing
 from bench.stats.summary import BiasVerdict, Flag, Status
+from tests.report.training_records import study
 
 ROOT = Path(__file__).parent.parent
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
@@ -73,6 +80,26 @@ def test_the_glossary_has_every_word_of_the_records_and_no_other():
         assert sorted(rows) == sorted(map(str, words)), title
     for word in ("cell", "replicate", "draw", "block", "evaluation", "margin", "cv²", "eff.", "khat", "reference"):
         assert f"| {word}" in text
+
+
+def test_the_glossary_has_every_word_that_tables_and_measurements_print():
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    entries = {word.strip() for row in re.findall(r"(?m)^\| ([^|]+) \|", text) for word in row.split(",")}
+    training = sections(problems(study()))[0].header
+    said = re.findall(r"(rel\. bias|bias/sd|P\(other\))", inspect.getsource(printing))
+    assert set(said) == {"rel. bias", "bias/sd", "P(other)"}
+    remarks = ("learned and frozen at this point", "still learning", "float resolution", "not within ±5 %")
+    words = [*tables.HEADER, *training, *compare.HEADER, *filter(None, STATUSES.values()), *said, *remarks]
+    words += ["same samples", "paired", "independent", "B lower", "B higher", "no difference seen"]
+    plain = {re.sub(r" \(95 %\)$", "", word) for word in words} - {
+        "estimator",
+        "cell",
+        "noise",
+        "remarks",
+        "diverged",
+        "",
+    }
+    assert {re.sub(r"^at \d+ f$", "at N f", word) for word in plain} - {"level"} <= entries
 
 
 def test_the_first_example_of_measuring_ends_in_a_clear_answer():
