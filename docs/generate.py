@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import estimators
 from bench import objectives
-from bench.planning.catalogue import facts, served
+from bench.planning.catalogue import arguments, facts, served
 from bench.planning.spec import Spec
 from bench.records import store
 from bench.records.lines import Outcome
@@ -260,14 +260,6 @@ def with_limits(given: dict[str, Entry]) -> dict[str, Entry]:
             if limit in Summary.__dataclass_fields__ and limit not in given:
                 found[limit] = Entry(f"{words} 95 % limit of `{name}`", entry.unit, null or f"there is no `{name}`")
     return found
-
-
-def arguments(cls: type) -> dict[str, str]:
-    """Return what the docstring of a class says about each argument."""
-    text = inspect.cleandoc(cls.__doc__ or "").split("\nArgs:\n")[1].partition("\n\n")[0]
-    parts = re.split(r"(?m)^    (\w+): ", text)[1:]
-    texts = (" ".join(part.split()).replace("``", "`").rstrip(".") for part in parts[1::2])
-    return dict(zip(parts[::2], texts, strict=True))
 
 
 def dictionary(entries: dict[str, Entry]) -> str:

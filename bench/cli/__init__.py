@@ -11,7 +11,20 @@ from collections.abc import Sequence
 
 import click
 
-from bench.cli import advise, baseline, check, check_objective, compare, doctor, list, new, report, run, train
+from bench.cli import (
+    advise,
+    baseline,
+    check,
+    check_objective,
+    compare,
+    completion,
+    doctor,
+    list,
+    new,
+    report,
+    run,
+    train,
+)
 from bench.cli.encoding import spell_what_terminals_lack
 from bench.cli.errors import CommandError, ExitCode, program
 from bench.cli.options import misplaced
@@ -66,7 +79,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for module in (run, advise, report, compare, list, new, train, baseline, check, check_objective, doctor):
+for module in (run, advise, report, compare, list, new, train, baseline, check, check_objective, completion, doctor):
     cli.add_command(module.command)
 
 

@@ -16,7 +16,9 @@ from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
     "  bench check-objective ./mine.py::Mine\n"
     "  bench check-objective ./mine.py::Mine:dim=2,20 gaussian-quadratic",
 )
-@click.argument("objective", nargs=-1, required=True, metavar="OBJECTIVE...")
+@click.argument(
+    "objective", nargs=-1, required=True, metavar="OBJECTIVE...", shell_complete=options.complete("objective")
+)
 @options.data_dir
 @options.json_option
 @reported(UNWRITTEN)

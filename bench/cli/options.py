@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from bench.planning.catalogue import Kind, aliases, canonical_name, catalogue
+from bench.planning.catalogue import Kind, canonical_name
+from bench.planning.completion import completions
 
 F = TypeVar("F", bound=Callable[..., Any])
 BUDGETS = {"quick": (10_000, 1_000), "full": (100_000, 10_000)}
@@ -23,12 +24,10 @@ VARIABLE = "BENCH_DATA_DIR"
 
 
 def complete(kind: Kind) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Return the function with which a shell completes the names of estimators or objectives."""
+    """Return the function with which a shell completes selectors of estimators or objectives."""
 
     def completed(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        known = {name: name for name in catalogue(kind)} | aliases(kind)
-        helps = {word: catalogue(kind)[name]["description"] for word, name in known.items()}
-        return [CompletionItem(word, help=text) for word, text in helps.items() if word.startswith(incomplete)]
+        return [CompletionItem(word, help=text) for word, text in completions(kind, incomplete).items()]
 
     return completed
 

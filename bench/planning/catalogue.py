@@ -6,6 +6,7 @@ Run ``python -m bench.planning.catalogue`` to write the file again after an esti
 import dataclasses
 import difflib
 import functools
+import inspect
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -56,14 +57,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
     """Return the catalogue's entry for a class. Facts that depend on fields are taken from the default instance."""
     instance = cls()
-    hints = get_type_hints(cls)
+    hints, meanings = get_type_hints(cls), arguments(cls)
     common = {
         "class": f"{'estimators' if kind == 'estimator' else 'bench.objectives'}:{cls.__name__}",
         "aliases": list(getattr(cls, "aliases", ())),
         "description": (cls.__doc__ or name).strip().splitlines()[0],
         "reference": instance.reference,
         "fields": {
-            f.name: {"type": type_text(hints[f.name]), "default": f.default} for f in dataclasses.fields(cls) if f.init
+            f.name: _field(f, hints[f.name], meanings.get(f.name, "")) for f in dataclasses.fields(cls) if f.init
         },
     }
     if kind == "estimator":
@@ -87,6 +88,20 @@ def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
         "bound": instance.bound,
         "has_exact": instance.has_exact,
     }
+
+
+def _field(field: dataclasses.Field[Any], hint: Any, meaning: str) -> dict[str, Any]:
+    """Return a field's type, default and meaning, and the words that it takes: those in quotes in the docstring."""
+    words = ["true", "false"] if hint is bool else re.findall(r'"([\w-]+)"', meaning)
+    return {"type": type_text(hint), "default": field.default, "meaning": meaning, "choices": words}
+
+
+def arguments(cls: type) -> dict[str, str]:
+    """Return what the docstring of a class says about each argument, without the last full stop."""
+    text = inspect.cleandoc(cls.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
+    parts = re.split(r"(?m)^    (\w+): ", f"{text}\n")[1:]
+    texts = (" ".join(part.split()).replace("``", "`").removesuffix(".") for part in parts[1::2])
+    return dict(zip(parts[::2], texts, strict=True))
 
 
 def served(facts: Mapping[str, Any]) -> list[str]:

@@ -30,7 +30,12 @@ def test_facts_of_a_known_entry():
     assert facts["unbiased"] is False
     assert facts["families"] == ["Bernoulli", "OneHotCategorical"]
     assert facts["needs"] == ["df/dx", "relaxed f"]
-    assert facts["fields"]["temperature"] == {"type": "float", "default": 1.0}
+    assert facts["fields"]["temperature"] == {
+        "type": "float",
+        "default": 1.0,
+        "meaning": "temperature of the relaxation, positive",
+        "choices": [],
+    }
     assert names.aliases("estimator")["reinforce"] == "score-function"
 
 

@@ -1,0 +1,86 @@
+"""The command ``bench completion``, and how shells complete what is typed."""
+
+import os
+
+import click
+from click.shell_completion import (
+    BashComplete,
+    FishComplete,
+    add_completion_class,
+    get_completion_class,
+    split_arg_string,
+)
+
+from bench.cli.errors import program
+
+BASH = r"""
+%(complete_func)s() {
+    local IFS=$'\n' response completion type value
+    response=$(env COMP_LINE="${COMP_LINE:0:COMP_POINT}" COMP_WORDBREAKS="$COMP_WORDBREAKS" \
+        %(complete_var)s=bash_complete "$1")
+    COMPREPLY=()
+    for completion in $response; do
+        IFS=, read -r type value <<< "$completion"
+        case $type in
+            dir) compopt -o dirnames ;;
+            file) compopt -o default ;;
+            *) COMPREPLY+=("$value"); [[ $value == *[=:/] ]] && compopt -o nospace ;;
+        esac
+    done
+}
+
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+"""The function that bash calls. It hands over the whole line, because bash splits words at colons and equals signs."""
+
+
+@add_completion_class
+class Bash(BashComplete):
+    """Completion in bash: of selectors too, which bash itself takes apart at every colon and equals sign."""
+
+    source_template = BASH
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the words before the one that is being typed, and this word."""
+        line = os.environ["COMP_LINE"]
+        words = split_arg_string(line)[1:]
+        is_begun = words and not line[-1:].isspace()
+        return (words[:-1], words[-1]) if is_begun else (words, "")
+
+    def complete(self) -> str:
+        """Return the completions, one a line, without the part that bash takes for a word of its own."""
+        args, word = self.get_completion_args()
+        value = word.partition("=")[2] if word.startswith("--") else word
+        breaks = set(os.environ["COMP_WORDBREAKS"])
+        kept = max((i + 1 for i, sign in enumerate(value) if sign in breaks), default=0)
+        found = self.get_completions(args, word)
+        return "\n".join(f"{item.type},{item.value if item.type != 'plain' else item.value[kept:]}" for item in found)
+
+
+@add_completion_class
+class Fish(FishComplete):
+    """Completion in fish: of words with commas too."""
+
+    source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
+
+
+@click.command(
+    name="completion",
+    epilog="\b\n"
+    "Examples:\n"
+    '  eval "$(bench completion bash)"      # in ~/.bashrc\n'
+    '  eval "$(bench completion zsh)"       # in ~/.zshrc\n'
+    "  bench completion fish | source       # in ~/.config/fish/config.fish",
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def command(context: click.Context, shell: str) -> None:
+    """Print the code for tab completion in a shell.
+
+    Commands, options and selectors are completed: names, and after a colon parameters and their values, as in
+    gumbel-softmax:temperature=. After mine.py:: the names in the file are completed; the file is not executed.
+    """
+    found = get_completion_class(shell)
+    assert found is not None
+    name, root = program(), context.find_root().command
+    click.echo(found(root, {}, name, f"_{name.replace('-', '_').upper()}_COMPLETE").source())
