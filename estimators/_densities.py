@@ -1,7 +1,7 @@
 """Log-densities, probabilities and scores, in closed form and computed once for all rows that share their parameters.
 
-Normal, Bernoulli, Categorical and OneHotCategorical, alone or under ``Independent``, have closed forms. A ``Drawable``
-brings its own. Every other distribution uses torch's methods, which are slower.
+Normal, Bernoulli, Categorical and OneHotCategorical, alone or under ``Independent``, have closed forms, and so has the
+score of a Poisson. A ``Drawable`` brings its own. Every other distribution uses torch's methods, which are slower.
 """
 
 import math
@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.distributions import (
     Bernoulli,
     Beta,
-    Categorical,
     Dirichlet,
     Distribution,
     Gamma,
@@ -27,6 +26,7 @@ from torch.distributions import (
 )
 
 from estimators._axes import one_hot, over_event, over_samples, spread, weighted_sum
+from estimators._laws import is_torchs
 from estimators._protocol import Refusal, closed, has_law, inner, law
 from estimators._rows import is_trained, one, parameters
 from estimators._supports import refuse_unseen
@@ -167,14 +167,13 @@ def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) 
     """
     if weight.shape != (expected := (*x.shape[:1], *q.batch_shape)):
         raise ValueError(f"score got a weight of shape {list(weight.shape)}. Use one of shape {list(expected)}.")
-    q, x = untransformed(q, x)
-    base = inner(q)
-    if closed(base) is None:
-        refuse_unseen(q)
-    if isinstance(base, Drawable) and (own := base.score(x, weight)) is not None:
-        return inject(q, estimator, **own)
+    if closed(base := inner(q)) is None:
+        q, x = untransformed(q, x)
+        if closed(base := inner(q)) is None:
+            return _open_score(q, x, weight, estimator)
+    x = x.detach()
     w = spread(weight, x)
-    match closed(base):
+    match base:
         case Normal() as normal:
             return inject(q, estimator, **_normal_score(normal, x, w))
         case Bernoulli():
@@ -183,15 +182,31 @@ def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) 
             if "logits" in parameters(q):
                 return inject(q, estimator, logits=residual)
             return inject(q, estimator, probs=residual / (p * (1 - p)).clamp_min(torch.finfo(p.dtype).tiny))
-        case OneHotCategorical() | Categorical():
+        case _:
             count = weighted_sum(w, x) if isinstance(base, OneHotCategorical) else _weighted_count(q, x, weight)
             if "logits" in parameters(q):
                 return inject(q, estimator, logits=count)  # q's logits are normalised: log q(x) = x . logits
             return inject(q, estimator, probs=count / row_probs(q).clamp_min(torch.finfo(count.dtype).tiny))
-        case _:
-            if has_law(type(base), Beta, Dirichlet, Gamma):  # torch samples no smaller number than this one
-                _refuse_rounded(base, x <= torch.finfo(x.dtype).tiny, FEW)
-            return inject_at(q.batch_shape, [(weight.movedim(0, -1), log_prob(q, x).movedim(0, -1))], estimator)
+
+
+def _open_score(q: Distribution, x: Tensor, weight: Tensor, estimator: object) -> Tensor:
+    """Return what ``score`` returns, for a q without a closed form; x has no graph."""
+    base = inner(q)
+    refuse_unseen(q)
+    if not is_torchs(type(base)) and isinstance(base, Drawable) and (own := base.score(x, weight)) is not None:
+        return inject(q, estimator, **own)
+    if has_law(type(base), Poisson):
+        w, rate = spread(weight, x), one(parameters(q)["rate"].detach(), q)
+        each = (w * x).div_(rate.clamp_min(torch.finfo(rate.dtype).tiny)).sub_(w)  # a rate of 0 gives counts of 0
+        return inject(q, estimator, rate=over_samples(each))
+    if has_law(type(base), Beta, Dirichlet, Gamma) and _has_smallest(x):
+        _refuse_rounded(base, x <= torch.finfo(x.dtype).tiny, FEW)
+    return inject_at(q.batch_shape, [(weight.movedim(0, -1), log_prob(q, x).movedim(0, -1))], estimator)
+
+
+def _has_smallest(x: Tensor) -> bool:
+    """Return whether a sample of a Gamma, Beta or Dirichlet is as small as torch makes one."""
+    return not (transformed() or x.is_meta) and x.numel() > 0 and x.min().item() <= torch.finfo(x.dtype).tiny
 
 
 def untransformed(q: Distribution, x: Tensor) -> tuple[Distribution, Tensor]:
@@ -218,7 +233,8 @@ def untransformed(q: Distribution, x: Tensor) -> tuple[Distribution, Tensor]:
         return q, x.detach()
     _refuse_rounded(base, ~x.isfinite())
     below = TransformedDistribution(base.base_dist, left, validate_args=False) if left else base.base_dist
-    return untransformed(Independent(below, len(below.batch_shape) - len(q.batch_shape), validate_args=False), x)
+    axes = len(below.batch_shape) - len(q.batch_shape)
+    return untransformed(Independent(below, axes, validate_args=False) if axes else below, x)
 
 
 FEW, RARE = 8, 1e-3

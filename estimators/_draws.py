@@ -13,6 +13,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Normal, On
 from torch.nn import functional
 
 from estimators._densities import row_probs
+from estimators._laws import is_torchs
 from estimators._noise import normal, random, torch_seeded, uniform
 from estimators._protocol import UnsupportedFamily, closed, has_law, inner
 from estimators._rows import first_parameter, widened
@@ -28,9 +29,6 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     if (wide := widened(q)) is not q:
         return _as_q(q, draw(wide, n, generator))
     base, shape = inner(q), Size((n, *q.batch_shape, *q.event_shape))
-    if isinstance(base, Drawable):
-        with no_derivatives():
-            return base.draw(Size((n,)), generator)
     match closed(base):
         case Normal(loc=loc, scale=scale):
             return normal(shape, loc, generator).mul_(scale.detach()).add_(loc.detach())
@@ -41,6 +39,9 @@ def draw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
         case Categorical():
             bounds = _bounds(q)  # inverse transform, one uniform for each category number
             return (uniform(shape, bounds, generator).unsqueeze(-1) >= bounds).sum(-1)
+        case _ if not is_torchs(type(base)) and isinstance(base, Drawable):
+            with no_derivatives():
+                return base.draw(Size((n,)), generator)
         case _:
             with no_derivatives(), torch_seeded(generator):
                 return q.sample(Size((n,)))
@@ -90,13 +91,13 @@ def rdraw(q: Distribution, n: int, generator: Generator | None) -> Tensor:
     base = inner(q)
     if not q.has_rsample:
         raise UnsupportedFamily(f"{type(base).__name__} has no reparameterized sampler. Use ScoreFunction or RLOO.")
-    if isinstance(base, Drawable):
-        return base.rdraw(Size((n,)), generator)
     if isinstance(base, Normal) and has_law(type(base), Normal):
         noise = normal(Size((n, *q.batch_shape, *q.event_shape)), base.loc, generator)
         if n != 1:
             return (noise * base.scale).add_(base.loc)
         # One sample is computed without its axis: autograd would sum over it, a pass that changes nothing.
         return (noise.squeeze(0) * base.scale).add_(base.loc).unsqueeze(0)
+    if not is_torchs(type(base)) and isinstance(base, Drawable):
+        return base.rdraw(Size((n,)), generator)
     with torch_seeded(generator):
         return q.rsample(Size((n,)))

@@ -76,8 +76,16 @@ def has_path(family: type[Distribution]) -> bool:
     return bool(family.has_rsample) and (path <= draws or is_torchs(family.__mro__[draws]))
 
 
+@_cached
+def has_fixed_support(family: type[Distribution]) -> bool:
+    """Return whether a family is torch's own and has one support, whatever its parameters are."""
+    return is_torchs(family) and not isinstance(family.support, property)
+
+
 _SAMPLERS = ({"sample", "draw"}, {"rsample", "rdraw"})
 
 
+@_cached
 def is_torchs(family: type) -> bool:
+    """Return whether a family is one of torch's own."""
     return family.__module__.startswith("torch.distributions.")

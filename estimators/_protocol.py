@@ -208,6 +208,7 @@ class Checked:
     ``Bound`` is a subclass. If the integrand given to an estimator is of no such class, the estimator wraps it first.
     """
 
+    __slots__ = ()
     q: Distribution
 
     def __call__(self, x: Tensor, /) -> Tensor:
@@ -219,69 +220,74 @@ class Checked:
         raise NotImplementedError
 
 
-class _CheckedFunction(Checked):
-    def __init__(self, f: Integrand, q: Distribution) -> None:
-        self.f, self.q = f, q
+class CheckedFunction(Checked):
+    """A function that checks in every call what f did to its argument and what it returned.
+
+    Args:
+        f: the function.
+        q: the distribution of the samples. Values that are not tensors of float32 or float64 are converted to the dtype
+            of q, or to float32 if q has half precision.
+        axes: number of event axes of the samples; if None, the number of event axes of q.
+        name: what the messages call f.
+    """
+
+    __slots__ = ("axes", "f", "kept", "name", "q")
+
+    def __init__(self, f: Integrand, q: Distribution, axes: int | None = None, name: str = "f") -> None:
+        self.f, self.q, self.name = f, q, name
+        self.axes = len(q.event_shape) if axes is None else axes
         self.kept: Tensor | None = None  # the last values, of which the estimator may still hold a view
 
     def __call__(self, x: Tensor, /) -> Tensor:
-        before = None if self.kept is None else self.kept._version
-        fx = evaluate(self.f, x, self.q, len(self.q.event_shape))
-        if self.kept is not None and self.kept._version != before:
+        """Return f(x), ``[...]``, in float32 or float64, one number for each point x, ``[..., *event]``.
+
+        torch counts the changes of a tensor and of its views. So a change of x, or of the values that f returned last,
+        is found by comparing two counts. Under vmap the tensors inside are counted; in inference mode none is.
+
+        Raises:
+            InvalidIntegrand: f changed x in place, wrote over the values of its last call, or returned nothing, another
+                type or another shape. Changes of x through numpy or ``x.data`` are seen in the first calls of f only.
+            NotDifferentiable: x is differentiated, and f returned whole numbers, bools or values outside torch.
+        """
+        sample, last = unwrapped(x) if transformed() else x, self.kept
+        count = None if sample.is_inference() else sample._version
+        last_count = None if last is None else last._version
+        copy = x.detach().clone() if _is_new(self.f, x) else None  # torch does not count what numpy and x.data change
+        try:
+            fx = self.f(x)
+        except RuntimeError as error:
+            if _changes_a_copy(self.f, x):  # torch refuses to change an expanded x, or one that is differentiated
+                raise _changed(self.name) from error
+            raise
+        if count is not None and sample._version != count:
+            raise _changed(self.name)
+        if copy is not None and not torch.allclose(x.detach(), copy, rtol=0, atol=0, equal_nan=True):
+            raise _changed(self.name)
+        points = x.shape[: -self.axes] if self.axes else x.shape
+        if not isinstance(fx, Tensor) or fx.dtype not in WIDE or fx.layout != torch.strided or fx.is_nested:
+            fx = _floating(fx, x, self.q, self.name)
+        if fx.shape != points:
+            fx = _of_shape(fx, x, points, self.name)
+        if last is not None and last._version != last_count:
             raise InvalidIntegrand(
-                "f wrote over the values of its last call, but the estimator still needs them. Return a new tensor in "
-                "every call, such as values.clone()."
+                f"{self.name} wrote over the values of its last call, but the estimator still needs them. Return a new "
+                "tensor in every call, such as values.clone()."
             )
-        last = unwrapped(fx)
+        last = unwrapped(fx) if transformed() else fx
         self.kept = None if last.requires_grad or last.is_inference() else last
         return fx
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> Checked:
-        return _CheckedFunction(around(self.f), q)
+        return CheckedFunction(around(self.f), q)
 
 
-def evaluate(f: Integrand, x: Tensor, q: Distribution, axes: int, name: str = "f") -> Tensor:
-    """Return f(x) in float32 or float64, one number for each point.
-
-    Args:
-        f: the function.
-        x: points, ``[..., *event]``.
-        q: the distribution. Values that are not tensors of float32 or float64 are converted to the dtype of q, or to
-            float32 if q has half precision.
-        axes: number of event axes of x.
-        name: what the messages call f.
-
-    Returns:
-        ``[...]``, the shape of x without its event axes.
-
-    Raises:
-        InvalidIntegrand: f changed x in place, or returned nothing, another type or another shape. Changes through
-            numpy or ``x.data`` are seen in the first calls of f only.
-        NotDifferentiable: x is differentiated, and f returned whole numbers, bools or values outside torch.
-    """
-    sample = unwrapped(x)  # torch counts the changes of a tensor and of its views; vmap counts none of its own tensors
-    before = None if sample.is_inference() else sample._version
-    kept = x.detach().clone() if _is_new(f, x) else None  # torch does not count what numpy and x.data change
-    try:
-        fx = f(x)
-    except RuntimeError as error:
-        if _changes_a_copy(f, x):  # torch refuses to change an expanded x, or one that is differentiated
-            raise _changed(name) from error
-        raise
-    if before is not None and sample._version != before:
-        raise _changed(name)
-    if kept is not None and not torch.allclose(x.detach(), kept, rtol=0, atol=0, equal_nan=True):
-        raise _changed(name)
-    points = x.shape[: x.dim() - axes]
-    if not isinstance(fx, Tensor) or fx.dtype not in WIDE or fx.layout != torch.strided or fx.is_nested:
-        fx = _floating(fx, x, q, name)
-    if fx.shape == points:
-        return fx
+def _of_shape(fx: Tensor, x: Tensor, points: Size, name: str) -> Tensor:
+    """Return one number for one point in the shape of the point; raise ``InvalidIntegrand`` for every other shape."""
     if fx.dim() == 0 and points.numel() == 1:
         return fx.reshape(points)
     raise InvalidIntegrand(
         f"{name} returned shape {list(fx.shape)} for samples of shape {list(x.shape)}: expected {list(points)}, "
-        f"one value per sample and batch element. {_advice_on_shape(fx.shape, points, axes)}"
+        f"one value per sample and batch element. {_advice_on_shape(fx.shape, points, x.dim() - len(points))}"
     )
 
 
@@ -383,11 +389,8 @@ def _checked_call(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(call)
     def checked(self: Estimator, f: Integrand, q: Distribution, *args: Any, **kwargs: Any) -> Tensor:
-        if rows_differ() and not self.deterministic and (kwargs.get("generator") or (args and args[0])):
-            raise Refusal(
-                f"{self!r} got a generator, whose numbers vmap makes once for all rows, although it "
-                "has randomness='different'. Leave the generator out, and seed torch's own with torch.manual_seed."
-            )
+        if transformed():
+            _refuse_one_generator(self, *args, **kwargs)
         f, wide = _checked_integrand(self, f, q), widened(q)
         if wide is not q or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             call_wide = _at_full_precision(call, q, wide)
@@ -400,6 +403,15 @@ def _checked_call(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     checked.is_checked = True  # type: ignore[attr-defined]
     return checked
+
+
+def _refuse_one_generator(estimator: Estimator, generator: Generator | None = None, *_: Any, **__: Any) -> None:
+    """Raise ``Refusal`` if a call under vmap has a generator, although every row is to have its own noise."""
+    if generator is not None and not estimator.deterministic and rows_differ():
+        raise Refusal(
+            f"{estimator!r} got a generator, whose numbers vmap makes once for all rows, although it "
+            "has randomness='different'. Leave the generator out, and seed torch's own with torch.manual_seed."
+        )
 
 
 def _at_full_precision(call: Callable[..., Tensor], q: Distribution, wide: Distribution) -> Callable[..., Tensor]:
@@ -440,7 +452,7 @@ def _checked_integrand(estimator: Estimator, f: Integrand, q: Distribution) -> C
             f"{estimator!r} needs a function f of samples of q (got {_article(f)}). Pass a callable."
         )
     if not isinstance(f, Checked):
-        return _CheckedFunction(f, q)
+        return CheckedFunction(f, q)
     if f.q is q or (f.q.event_shape == q.event_shape and _expands(f.q.batch_shape, q.batch_shape)):
         return f
     kind = "event" if f.q.event_shape != q.event_shape else "batch"

@@ -24,7 +24,7 @@ from torch.distributions import (
     TransformedDistribution,
 )
 
-from estimators._laws import has_law, inner, is_torchs, law
+from estimators._laws import has_law, is_torchs, law
 from estimators._refusals import Refusal
 from estimators.distributions import Drawable
 
@@ -238,15 +238,26 @@ def _made(q: Distribution, own: dict[str, Tensor]) -> Distribution:
 _HALF = frozenset((torch.float16, torch.bfloat16))
 
 
+def _holds_no_half(q: Distribution) -> bool:
+    """Return whether q is torch's own, and holds no tensor of half precision, nor does any distribution inside it."""
+    if not is_torchs(type(q)):
+        return False
+    for value in q.__dict__.values():
+        if isinstance(value, Tensor):
+            if value.dtype in _HALF:
+                return False
+        elif isinstance(value, Distribution) and not _holds_no_half(value):
+            return False
+    return True
+
+
 def widened(q: Distribution) -> Distribution:
     """Return q with its half-precision parameters converted to float32; the originals stay in the graph.
 
     If no parameter has half precision, q itself is returned. So is a q of a class that is neither torch's nor a
     ``Drawable``: it computes in its own dtype.
     """
-    base = inner(q)
-    held = [value.dtype for value in vars(base).values() if isinstance(value, Tensor)]
-    if type(base) in _PLAIN and _HALF.isdisjoint(held):
+    if _holds_no_half(q):
         return q  # the way of most calls, without looking up names
     own = parameters(q)
     if _HALF.isdisjoint([value.dtype for value in own.values()]):

@@ -21,6 +21,7 @@ from torch.distributions import (
     constraints,
 )
 
+from estimators._laws import has_fixed_support
 from estimators._protocol import UnsupportedFamily, inner
 from estimators._rows import one, parameters
 from estimators._transforms import transformed
@@ -40,12 +41,13 @@ def refuse_unseen(q: Distribution) -> None:
     In the second case, q is a Poisson of rate 0. All samples are 0, but the derivative in the rate is ``f(1) - f(0)``.
     A rate of 0 whose own derivative in the leaves of its graph is 0, as behind a dead relu, is allowed.
     """
-    if any(_moves(end) for end in _ends(q)):
+    family = type(inner(q))
+    if not has_fixed_support(family) and any(_moves(end) for end in _ends(q)):
         raise UnsupportedFamily(
-            f"The support of {type(inner(q)).__name__} moves with a parameter that requires a gradient, and a score "
+            f"The support of {family.__name__} moves with a parameter that requires a gradient, and a score "
             "function misses what crosses its ends. Use Reparameterization, or do not differentiate this parameter."
         )
-    if isinstance(inner(q), Poisson) and _has_zero(q):
+    if issubclass(family, Poisson) and _has_zero(q):
         raise UnsupportedFamily(
             "A Poisson of rate 0 has a derivative, but this estimator never sees a count above 0. "
             "Use MeasureValued or GO, or keep the rates above 0, as with rate.clamp_min(1e-6)."

@@ -314,19 +314,20 @@ def inject(q: Distribution, estimator: object = None, /, **gradients: Tensor) ->
     Raises:
         ValueError: q has no parameter of this name, or the shape of a gradient is not the shape of its parameter.
     """
-    own = parameters(q)
+    own, pairs = parameters(q), []
     for name, gradient in gradients.items():
-        if name not in own:
+        if (target := own.get(name)) is None:
             raise ValueError(
                 f"inject got a gradient for {name!r}, but the parameters of this {type(q).__name__} are {list(own)}. "
                 "Use one of these names."
             )
-        if gradient.shape != own[name].shape:
+        if gradient.shape != target.shape:
             raise ValueError(
                 f"inject got a gradient of shape {list(gradient.shape)} for {name}, whose shape is "
-                f"{list(own[name].shape)}. Sum it over the samples only."
+                f"{list(target.shape)}. Sum it over the samples only."
             )
-    return inject_at(q.batch_shape, [(g, own[name]) for name, g in gradients.items()], estimator)
+        pairs.append((gradient, target))
+    return inject_at(q.batch_shape, pairs, estimator)
 
 
 def inject_at(
@@ -358,7 +359,7 @@ def inject_at(
 
 def _zeros(like: Tensor, shape: torch.Size) -> Tensor:
     """Return zeros of stride 0; of contiguous memory in forward mode, which writes tangents of the same layout."""
-    return like.new_zeros(shape) if forward_mode() else like.new_zeros(()).expand(shape)
+    return like.new_zeros(shape) if forward_mode() else torch.broadcast_to(like.new_zeros(()), shape)
 
 
 class _Carry(Function):

@@ -9,10 +9,8 @@ from torch import Tensor
 from torch._C._functorch import CVmapInterpreterPtr, RandomnessType, TransformType
 from torch.autograd import forward_ad
 
-
-def transformed() -> bool:
-    """Return whether a transform of torch.func is active."""
-    return torch._C._are_functorch_transforms_active()
+transformed: Callable[[], bool] = torch._C._are_functorch_transforms_active
+"""Return whether a transform of torch.func is active. This is torch's own function: every call of an estimator asks."""
 
 
 def forward_mode() -> bool:
@@ -35,9 +33,13 @@ def is_differentiated(t: Tensor) -> bool:
     return t.requires_grad or (forward_mode() and tangent_of(t) is not None)
 
 
-@contextlib.contextmanager
-def no_derivatives() -> Iterator[None]:
+def no_derivatives() -> contextlib.AbstractContextManager[None]:
     """Differentiate nothing inside the block, in reverse or forward mode (``torch.no_grad`` stops reverse only)."""
+    return _no_mode() if forward_mode() else torch.no_grad()
+
+
+@contextlib.contextmanager
+def _no_mode() -> Iterator[None]:
     with torch.no_grad(), forward_ad._set_fwd_grad_enabled(False):
         yield
 
@@ -79,18 +81,18 @@ def value_and_slope(f: Callable[[Tensor], Tensor], x: Tensor, learning: bool = F
 
 
 def _vmaps() -> list[CVmapInterpreterPtr]:
-    stack = torch._C._functorch.get_interpreter_stack() if transformed() else None
+    stack = torch._C._functorch.get_interpreter_stack()
     return [CVmapInterpreterPtr(each) for each in stack or () if each.key() == TransformType.Vmap]
 
 
 def vmapped() -> bool:
     """Return whether ``torch.func.vmap`` is active."""
-    return bool(_vmaps())
+    return transformed() and bool(_vmaps())
 
 
 def rows_differ() -> bool:
     """Return whether vmap is active and every row has its own random numbers, by ``randomness="different"``."""
-    return any(each.randomness() == RandomnessType.Different for each in _vmaps())
+    return transformed() and any(each.randomness() == RandomnessType.Different for each in _vmaps())
 
 
 def unwrapped(t: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch.distributions import Distribution, Independent
 
 from estimators._axes import over_event
 from estimators._densities import log_prob
-from estimators._protocol import Checked, Estimator, Integrand, Refusal, evaluate
+from estimators._protocol import Checked, CheckedFunction, Estimator, Integrand, Refusal
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class Bound(Checked):
             q: the distribution that gives log q; the bound's own if None.
         """
         axes = len(self.q.event_shape) - (self.particles is not None)
-        log_p = evaluate(self.log_joint, x, self.q, axes, "the log_joint of the Bound")
+        log_p = CheckedFunction(self.log_joint, self.q, axes, "the log_joint of the Bound")(x)
         return (log_p.unsqueeze(-1) if self.particles is None else log_p) - self.log_q(x, q)
 
     def log_q(self, x: Tensor, q: Distribution | None = None) -> Tensor:

@@ -57,15 +57,17 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
         shape = (*self.component_distribution.batch_shape, self.event_shape.numel())
         return base.loc.reshape(shape), base.scale.reshape(shape)
 
-    @no_derivatives()
     def draw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
         """Return samples without a graph, ``[*sample_shape, *batch, *event]``."""
-        n = sample_shape.numel()
-        loc, scale = (t.expand(n, *t.shape) for t in self._components())
-        index = draw(self.mixture_distribution, n, generator)[..., None, None].expand(*loc.shape[:-2], 1, loc.shape[-1])
-        noise = normal(index.shape, loc, generator)
-        x = loc.gather(-2, index) + noise * scale.gather(-2, index)
-        return x.reshape(*sample_shape, *self.batch_shape, *self.event_shape)
+        with no_derivatives():
+            n = sample_shape.numel()
+            loc, scale = (t.expand(n, *t.shape) for t in self._components())
+            index = draw(self.mixture_distribution, n, generator)[..., None, None].expand(
+                *loc.shape[:-2], 1, loc.shape[-1]
+            )
+            noise = normal(index.shape, loc, generator)
+            x = loc.gather(-2, index) + noise * scale.gather(-2, index)
+            return x.reshape(*sample_shape, *self.batch_shape, *self.event_shape)
 
     def rdraw(self, sample_shape: Size, generator: Generator | None) -> Tensor:
         """Return samples, ``[*sample_shape, *batch, *event]``, differentiable once in all parameters."""

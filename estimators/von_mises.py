@@ -58,22 +58,22 @@ class ReparameterizedVonMises(Drawable, VonMises):
         log_bessel: Tensor = torch.special.i0e(self.concentration).log()
         return fall - math.log(2 * math.pi) - log_bessel
 
-    @no_derivatives()
     def _turn(self, sample_shape: Size, generator: Generator | None) -> Tensor:
         """Return angles around 0: wrapped Cauchy proposals are drawn until every element has accepted one."""
-        shape, k = self._extended_shape(sample_shape), self.concentration.detach().double()
-        root = (1 + 4 * k.square()).sqrt()
-        cauchy = 2 * k / (root + 1) / (1 + (2 / (1 + root)).sqrt())
-        ratio = k / (2 * cauchy)
-        turn, pending = k.new_zeros(shape), torch.ones(shape, dtype=torch.bool, device=k.device)
-        while holds(pending.any(), "ReparameterizedVonMises"):
-            tangent = ((uniform(shape, k, generator) - 0.5) * math.pi).tan()
-            proposal = 2 * ((1 - cauchy) / (1 + cauchy) * tangent).atan()
-            w = ratio * ((1 - cauchy).square() + 4 * cauchy * (proposal / 2).sin().square())
-            accepted = uniform(shape, k, generator).log() < 1 + w.log() - w
-            turn = torch.where(pending & accepted, proposal, turn)
-            pending &= ~accepted
-        return turn.to(self.concentration.dtype)
+        with no_derivatives():
+            shape, k = self._extended_shape(sample_shape), self.concentration.detach().double()
+            root = (1 + 4 * k.square()).sqrt()
+            cauchy = 2 * k / (root + 1) / (1 + (2 / (1 + root)).sqrt())
+            ratio = k / (2 * cauchy)
+            turn, pending = k.new_zeros(shape), torch.ones(shape, dtype=torch.bool, device=k.device)
+            while holds(pending.any(), "ReparameterizedVonMises"):
+                tangent = ((uniform(shape, k, generator) - 0.5) * math.pi).tan()
+                proposal = 2 * ((1 - cauchy) / (1 + cauchy) * tangent).atan()
+                w = ratio * ((1 - cauchy).square() + 4 * cauchy * (proposal / 2).sin().square())
+                accepted = uniform(shape, k, generator).log() < 1 + w.log() - w
+                turn = torch.where(pending & accepted, proposal, turn)
+                pending &= ~accepted
+            return turn.to(self.concentration.dtype)
 
 
 def speed(turn: Tensor, concentration: Tensor) -> Tensor:

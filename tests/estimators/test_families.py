@@ -3,7 +3,16 @@ import itertools
 import pytest
 import torch
 from torch import Size
-from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Normal, OneHotCategorical, Poisson
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Exponential,
+    Gamma,
+    Independent,
+    Normal,
+    OneHotCategorical,
+    Poisson,
+)
 
 import estimators
 from bench.conformance import support
@@ -118,7 +127,7 @@ def test_what_is_certain_is_always_drawn(dtype):
     saturated = OneHotCategorical(logits=torch.tensor([[-50.0, 50.0, -50.0], [50.0, -50.0, -50.0]], dtype=dtype))
     for end in (0.0, 1 - torch.finfo(dtype).eps / 2):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch, "rand", lambda shape, end=end, **kwargs: torch.full(tuple(shape), end, dtype=dtype))
+            patch.setattr(torch, "rand", lambda *shape, end=end, **kwargs: torch.full(shape, end, dtype=dtype))
             assert draw(bits, 1, None).tolist() == [[0, 1, 0]]
             assert draw(hot, 1, None).tolist() == [[[0, 1, 0], [1, 0, 0], [0, 0, 1]]]
             assert draw(saturated, 1, None).tolist() == [[[0, 1, 0], [1, 0, 0]]]
@@ -187,18 +196,31 @@ def test_bits_are_uniforms_below_their_probability():
     assert torch.equal(draw(Bernoulli(p), 7, seeded()), (u < p).double())
 
 
-def test_score_of_another_family_is_torchs_and_passes_the_weight_nothing():
+@pytest.mark.parametrize(
+    ("family", "slope_of_log_q"), [(Poisson, lambda x, rate: x / rate - 1), (Exponential, lambda x, rate: 1 / rate - x)]
+)
+def test_score_of_another_family_is_torchs_and_passes_the_weight_nothing(family, slope_of_log_q):
     rate, w = t(1.5, 2.0).requires_grad_(), t(0.3).requires_grad_()
-    q = Poisson(rate)
+    q = family(rate)
     x = draw(q, 4, seeded())
+    of_each = slope_of_log_q(x, rate.detach())
     value = score(q, x, w * torch.ones(4, 2, dtype=torch.float64))
     assert torch.equal(value, torch.zeros(2, dtype=torch.float64))
     (g,) = torch.autograd.grad(value.sum(), [rate], create_graph=True)
-    torch.testing.assert_close(g, 0.3 * (x / rate - 1).sum(0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(g, 0.3 * of_each.sum(0), rtol=1e-12, atol=1e-12)
     (slope,) = torch.autograd.grad(g.sum(), [w])
-    torch.testing.assert_close(slope, (x / rate - 1).sum().detach().reshape(1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(slope, of_each.sum().reshape(1), rtol=1e-12, atol=1e-12)
     score(q, x, w * torch.ones(4, 2, dtype=torch.float64)).sum().backward()
     assert w.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_score_of_counts_has_the_bits_of_autograd(dtype):
+    q = rows(Independent(Poisson(torch.tensor([0.02, 1.5, 40.0], dtype=dtype, requires_grad=True)), 1), 2**10)
+    x, weight = draw(q, 5, seeded()), torch.randn((5, 2**10), generator=seeded(1), dtype=dtype)
+    (rate,) = parameters(q).values()
+    (closed,) = torch.autograd.grad(score(q, x, weight).sum(), rate)
+    assert torch.equal(closed, torch.autograd.grad((weight * q.log_prob(x)).sum(), rate)[0])
 
 
 @pytest.mark.parametrize("name", [n for n in FAMILIES if "normal" not in n])

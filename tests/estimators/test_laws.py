@@ -250,6 +250,18 @@ def test_scores_are_refused_where_the_support_moves(name, estimator):
     assert estimator(lambda x: x.reshape(len(x), MANY) ** 2, still, seeded()).isfinite().all()
 
 
+TORCHS = [cls for cls in map(vars(d).get, d.__all__) if isinstance(cls, type) and issubclass(cls, d.Distribution)]
+
+
+@pytest.mark.parametrize("family", [cls for cls in TORCHS if not isinstance(cls.support, property)])
+def test_no_parameter_moves_the_ends_of_a_support_that_belongs_to_the_class(family):
+    support = family.support
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    ends = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
+    assert not any(isinstance(end, torch.Tensor) for end in ends)
+
+
 def test_moving_supports_are_refused_under_transforms():
     def loss(end):
         return RLOO()(lambda x: x, d.Uniform(torch.zeros_like(end), end, validate_args=False)).sum()
