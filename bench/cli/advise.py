@@ -33,7 +33,10 @@ from bench.cli.errors import UNWRITTEN, reported
 )
 @options.number("--train-steps", help="Advise for the start, the middle and the end of a training of N steps.")
 @click.option(
-    "--learning-rate", type=click.FloatRange(0, min_open=True), metavar="RATE", help="Its learning rate [0.001]."
+    "--learning-rate",
+    type=click.FloatRange(0, min_open=True),
+    metavar="RATE",
+    help="Learning rate of this training [0.001].",
 )
 @options.data_dir
 @options.device(help="Device to measure on [cpu].")

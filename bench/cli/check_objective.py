@@ -28,7 +28,8 @@ def command(objective: tuple[str, ...], json: bool) -> None:
     Their declared facts, q, f and the exact value are checked.
 
     Each check prints a line: ok, FAULT with what to do, or - with the reason why there is nothing to check. After a
-    fault, the remaining checks are skipped, since they rely on it. Every command that measures runs these checks first.
+    fault, the remaining checks are skipped, since they rely on the earlier ones. Every command that measures runs these
+    checks first.
     """
     from pathlib import Path
 
