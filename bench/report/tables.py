@@ -97,7 +97,10 @@ class Section(NamedTuple):
 
 
 def ordered(group: pd.DataFrame) -> pd.DataFrame:
-    """Return a problem's runs in four groups (unbiased, biased, heavy-tailed, failed), each by variance × cost."""
+    """Return a problem's runs in four groups: unbiased, biased, heavy-tailed and failed.
+
+    Each group is sorted by variance times cost, the smallest first.
+    """
     place = (~group["fair"]).astype(int) + 2 * group["heavy"] + 4 * (group["outcome"] != Outcome.MEASURED)
     keyed = group.assign(_place=place, _cost=group["variance_times_cost"].fillna(math.inf))
     ranked = keyed.sort_values(["_place", "_cost", "variance_low", "estimator"], kind="stable")
