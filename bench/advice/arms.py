@@ -132,10 +132,10 @@ class Arm:
 
 
 def sizes_of(engine: Engine, replicates: int) -> list[int]:
-    """Return the sizes of the draws (batches of replicates) with which a race measures at least ``replicates``.
+    """Return the sizes of draws (batches of replicates): equal powers of two, together at least ``replicates``.
 
-    The sizes are equal powers of two. There are as few draws as memory allows, because each draw has a fixed cost. A
-    deterministic estimator gets one draw of the smallest size.
+    There are as few draws as memory allows, because each draw has a fixed cost. A deterministic estimator gets one draw
+    of the smallest size.
     """
     if engine.cell.estimator.deterministic:
         return [SMALLEST_DRAW]

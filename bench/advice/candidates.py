@@ -78,13 +78,13 @@ def of_selectors(selectors: Iterable[Selector], most: int) -> list[Estimator]:
 
 
 def variant(estimator: Estimator) -> tuple[type, tuple[tuple[str, Any], ...]]:
-    """Return the class of an estimator and all its fields except n: equal results mean that only n differs."""
+    """Return the class of an estimator and all its fields except n: two estimators with equal results differ only in n."""
     named = ((f.name, getattr(estimator, f.name)) for f in fields(estimator) if f.name != "n")  # type: ignore[arg-type]
     return type(estimator), tuple(named)
 
 
 def by_importance(estimators: Sequence[Estimator]) -> list[Estimator]:
-    """Return candidates in the order in which they are prepared; if time is short, the last ones are not prepared.
+    """Return candidates by importance, the order in which they are prepared until the time is up.
 
     First come the smallest n of every class with default fields, then the largest n, then all others. In each of these
     groups, estimators that learn come last.

@@ -206,9 +206,9 @@ def _learning(settings: Settings, points: int, learners: int, budget: Budget, pa
 
 
 def finish(race: Race, winner: Arm, report: Report) -> list[Arm]:
-    """Measure the winner, and the candidates that may still be better, on fresh noise; return the winner's rivals.
+    """Measure the winner and its likely rivals on fresh noise, and return all rivals from best to worst.
 
-    The rivals are all other unbiased candidates, from best to worst.
+    Rivals are all unbiased candidates but the winner; likely are those that may still be better than the winner.
     """
     losses = {arm.label: race.loss(arm) for arm in race.arms if arm.looks and arm not in race.refuted}
     rivals = [arm for arm in race.ranked(race.arms) if arm is not winner and arm.label in losses]

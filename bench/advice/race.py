@@ -101,7 +101,10 @@ class Race:
                 break
 
     def check_budget(self) -> None:
-        """Raise ``UsageError`` if the budget does not pay for the first round; lenient seconds are no reason."""
+        """Raise ``UsageError`` if the budget does not pay for the first round.
+
+        If the budget is lenient, only the evaluations are checked, not the seconds.
+        """
         budget, price = self.budget, SMALLEST_DRAW * sum(arm.price for arm in self.runners)
         advice = "Give a larger --budget, or fewer candidates with -e."
         if budget.spent + price > budget.evaluations:
