@@ -78,7 +78,7 @@ def of_selectors(selectors: Iterable[Selector], most: int) -> list[Estimator]:
 
 
 def variant(estimator: Estimator) -> tuple[type, tuple[tuple[str, Any], ...]]:
-    """Return the class of an estimator and all its fields except n: two estimators with equal results differ only in n."""
+    """Return the class of an estimator and all its fields except n: equal for estimators that differ only in n."""
     named = ((f.name, getattr(estimator, f.name)) for f in fields(estimator) if f.name != "n")  # type: ignore[arg-type]
     return type(estimator), tuple(named)
 

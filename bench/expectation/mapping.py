@@ -43,7 +43,7 @@ def mapping_for(problem: Problem, q: Distribution, called_with: str = "") -> str
     ``called_with`` says in words what f gets besides x.
 
     Raises:
-        ValueError: f changes its argument, or it fails on a single sample too, or returns another shape.
+        ValueError: f changes its argument, fails on a single sample too, or returns values of the wrong shape.
     """
     x, f, name = samples_of(rows(q, 2), 3), f_of(problem, q), name_of_f(problem, q)
     left = x.shape[: x.dim() - len(q.batch_shape) - len(q.event_shape)]

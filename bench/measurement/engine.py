@@ -81,7 +81,7 @@ class Engine:
 
     @property
     def blocks(self) -> int:
-        """The number of blocks (replicates that are summed together) in all draws (batches)."""
+        """The number of blocks, groups of replicates that are summed together, in all draws (batches)."""
         return sum(map(blocks_in, self.sizes))
 
     def generator(self, stage: str, draw: int) -> Generator:

@@ -27,7 +27,7 @@ def network(x: Tensor, weights: Theta) -> Tensor:
 
     Args:
         x: inputs, ``[..., inputs]``.
-        weights: the tensors that ``initial`` returned, in this order.
+        weights: the tensors that ``initial`` returned, in the order in which it returned them.
     """
     *hidden, weight, bias = weights.values()
     if hidden:
