@@ -256,7 +256,9 @@ def _wrong_estimator(cls: type) -> list[str]:
 
 
 def family_named(name: str) -> type:
-    """Return the class of distributions with this name, of torch or of ``estimators``, in any capitals.
+    """Return the class of distributions with this name, of torch or of ``estimators``.
+
+    Capitals, hyphens and underscores do not matter: ``one-hot-categorical`` is ``OneHotCategorical``.
 
     Raises:
         UsageError: there is no such class.
@@ -271,7 +273,8 @@ def family_named(name: str) -> type:
         for key, value in vars(module).items()
         if inspect.isclass(value) and issubclass(value, distributions.Distribution)
     }
-    wanted = next((key for key in known if key.lower() == name.lower()), None)
+    plain = name.lower().replace("-", "").replace("_", "")
+    wanted = next((key for key in known if key.lower() == plain), None)
     if wanted is None:
         raise UsageError(f"There is no family of distributions {name!r}.{did_you_mean(name, known)}")
     return known[wanted]
