@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from bench.records.environment import environment
-from tests.benchmarks import effects, figures, growth, profile
+from tests.benchmarks import effects, figures, growth, profile, tiny
 from tests.benchmarks.interleaved import Job, Laps, interleave
 from tests.benchmarks.peers import peers
 from tests.benchmarks.product import Product
@@ -138,6 +138,19 @@ def write_laps(out: Path, measured: dict[Row, Laps]) -> None:
                     )
 
 
+def tiny_table(seconds: float) -> str:
+    """Measure the tiny calls and return their table."""
+    lines = [
+        [
+            name,
+            *(f"{1e6 * laps.median(job):.0f}" for job in ("estimator", "by hand")),
+            laps.ratio("estimator", "by hand"),
+        ]
+        for name, laps in tiny.measured(seconds)
+    ]
+    return table(["", "estimator, microseconds", "by hand, microseconds", "estimator / by hand"], lines)
+
+
 def effect_table(seconds: float, *, small: bool) -> str:
     """Measure the effect of every choice and return the table."""
     lines = [[e.choice, e.instead, e.row, e.ratio] for e in effects.effects(seconds, small=small)]
@@ -188,7 +201,7 @@ def growth_tables(*, small: bool) -> str:
     )
 
 
-def readme(measured: dict[Row, Laps], effect_lines: str, growth_lines: str, command: str) -> str:
+def readme(measured: dict[Row, Laps], tiny_lines: str, effect_lines: str, growth_lines: str, command: str) -> str:
     """Return the page with all results."""
     words = [f"{key}: {value}." for key, value in WORKLOADS.items()]
     facts = environment()
@@ -227,6 +240,13 @@ W6.
 
 ![Time against D](time-against-D.svg)
 
+## One tiny call
+
+One gradient at a q of three numbers: making q, the call and its backward pass. By hand it is a step of training in
+torch alone. The arithmetic takes no time here: the difference is what the estimator does besides, such as the checks
+of q, f, the samples and the values of f.
+
+{tiny_lines}
 {growth_lines}
 ## What each choice is worth
 
@@ -242,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "performance", help="folder to write")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that everything runs, measures nothing")
-    parser.add_argument("--only", default="", help="rows whose name contains this; writes the table of ratios alone")
+    parser.add_argument("--only", default="", help="rows whose name contains this, or tiny: one table alone")
     options = parser.parse_args(arguments)
     begin, quick, out = time.perf_counter(), options.quick, options.out
     out.mkdir(parents=True, exist_ok=True)
@@ -251,6 +271,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def say(what: str) -> None:
         print(f"{time.perf_counter() - begin:5.0f} s  {what}", file=sys.stderr, flush=True)
 
+    if options.only == "tiny":
+        print(tiny_table(0.0 if quick else 3))
+        return
     measured = {}
     for row in (row for row in ROWS if options.only in row.id):
         laps = interleave(jobs(row, 0.01 if quick else 1.0), seconds=0.1 if quick else 11)
@@ -261,6 +284,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.only:
         print(ratio_table(measured))
         return
+    say("tiny calls")
+    tiny_lines = tiny_table(0.0 if quick else 3)
     say("effects")
     effect_lines = effect_table(0.1 if quick else 1.5, small=quick)
     say("growth")
@@ -272,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pages = "\n".join(profile.text(row, 2_000 if quick else None) for row in shown)
     (out / "profile.md").write_text(f"# Where the time goes\n\n{pages}", encoding="utf-8")
     command = "python -m tests.benchmarks" + (" --quick" if quick else "")
-    (out / "README.md").write_text(readme(measured, effect_lines, growth_lines, command), encoding="utf-8")
+    (out / "README.md").write_text(readme(measured, tiny_lines, effect_lines, growth_lines, command), encoding="utf-8")
     if not quick:
         put_into_docs(effect_lines)
     say(f"wrote {out}")

@@ -9,6 +9,7 @@ from tests.benchmarks import __main__ as command
 from tests.benchmarks import effects, growth, profile
 from tests.benchmarks.figures import time_against
 from tests.benchmarks.interleaved import Job, Laps, interleave
+from tests.benchmarks.tiny import TINY
 from tests.benchmarks.workloads import ROWS
 
 
@@ -43,6 +44,13 @@ def test_the_table_of_two_rows(tmp_path, monkeypatch, capsys):
     own = [row for row in rows if row["job"] == row["base"]]
     assert own
     assert all(float(row["ratio"]) == 1 for row in own)
+
+
+def test_the_table_of_tiny_calls(tmp_path, capsys):
+    command.main(["--quick", "--only", "tiny", "--out", str(tmp_path)])
+    header, _, *lines = capsys.readouterr().out.strip().splitlines()
+    assert header == "|  | estimator, microseconds | by hand, microseconds | estimator / by hand |"
+    assert [line.split(" | ")[0] for line in lines] == [f"| {tiny.name}" for tiny in TINY]
 
 
 def test_targets_are_counted():

@@ -11,6 +11,7 @@ from estimators import (
     VIMCO,
     Bound,
     DisARM,
+    Drawable,
     Enumeration,
     GumbelSoftmax,
     Reparameterization,
@@ -163,3 +164,26 @@ def test_an_own_distribution_computes_in_its_own_dtype():
 
     logits = torch.zeros(3, dtype=torch.bfloat16, requires_grad=True)
     assert ScoreFunction()(lambda x: x, Own(logits=logits)).eq(1).all()
+
+
+def test_a_parameter_that_a_drawable_keeps_elsewhere_is_found():
+    class Kept(Drawable):
+        """Constants of the value loc, which is held in a list."""
+
+        arg_constraints = {}  # noqa: RUF012
+
+        def __init__(self, loc):
+            self.held = [loc]
+            super().__init__(loc.shape, validate_args=False)
+
+        @property
+        def loc(self):
+            return self.held[0]
+
+        def draw(self, sample_shape, generator):
+            drawn_in.append(self.loc.dtype)
+            return self.loc.expand(*sample_shape, *self.batch_shape)
+
+    drawn_in = []
+    assert draw(Kept(torch.ones(3, dtype=torch.bfloat16)), 2, None).dtype == torch.bfloat16
+    assert drawn_in == [torch.float32]

@@ -214,6 +214,11 @@ class Ending(d.Distribution):
         return -self.end.log().expand_as(x)
 
 
+def ended(end):
+    """Return a subclass of Uniform whose support is an attribute of the class."""
+    return type("Ended", (d.Uniform,), {"support": constraints.interval(0.0, end)})
+
+
 def affine(base, loc, scale):
     return d.TransformedDistribution(base, [d.AffineTransform(loc, scale)])
 
@@ -237,6 +242,7 @@ MOVING = {
         d.Categorical(zeros().expand(2, MANY).T + 1), d.Uniform(zeros().expand(2, MANY).T, s.expand(2, MANY).T)
     ),
     "one's own": lambda s: Ending(s),
+    "one's own, as its class says": lambda s: ended(s)(zeros(), s.detach()),
 }
 
 
