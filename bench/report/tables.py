@@ -194,7 +194,10 @@ def markdown(table: pd.DataFrame, title: str) -> str:
 
 
 def page(parts: Sequence[str], lists: Mapping[str, Sequence[str]]) -> str:
-    """Return a Markdown page: the parts, then each list that is not empty under its name as a heading."""
+    """Return a Markdown page: the parts, then a section for each list in ``lists`` that is not empty.
+
+    The keys of ``lists`` are the headings of the sections.
+    """
     bullets = ["\n".join([f"## {name}\n", *(f"- {line}" for line in lines)]) for name, lines in lists.items() if lines]
     return "\n\n".join([*parts, *bullets]) + "\n"
 

@@ -38,12 +38,13 @@ class Loss:
 
 
 def level_of_limits(rounds: int) -> float:
-    """Return the level of the intervals with which a race of `rounds` rounds has an error rate of 0.05.
+    """Return the confidence level that each interval in a race must have for an error rate of 0.05 over the whole race.
 
-    A race is wrong about the best candidate in two events: in one of the rounds the lower limit of the best candidate's
-    loss is above its true loss, or in the last round the upper limit of the winner's loss is below the winner's true
-    loss. Each event gets half of the error rate. The first event divides its half among the rounds (Bonferroni); it
-    concerns one candidate only, so the number of candidates does not matter.
+    In a race of `rounds` rounds, a statement about the best candidate is wrong in two events. In the first, the lower
+    limit of the best candidate's loss is above its true loss in some round. In the second, the upper limit of the
+    winner's loss in the last round is below its true loss. Each event gets half of the error rate. The first event
+    divides its half among the rounds (Bonferroni). It concerns one candidate only, so the number of candidates does not
+    matter.
     """
     return 1 - ERROR_RATE / rounds
 

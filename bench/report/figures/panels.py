@@ -178,8 +178,8 @@ def arrow(
 def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
     """Draw a variance at position x: a marker with an error bar, or with an arrow if there is no upper limit.
 
-    A variance of zero is drawn at the low end of the axis, with an arrow if the tail is heavy, as the variance is then
-    unknown.
+    A variance of zero is drawn at the low end of the axis. If the tail is heavy, only a lower limit is known; a lower
+    limit of zero is drawn there too, with an arrow.
     """
     value, low, high = limits(row)
     if value == 0:

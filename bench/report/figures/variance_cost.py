@@ -29,9 +29,10 @@ SIGNS = (
 
 
 def front(prices: Sequence[float], variances: Sequence[float]) -> list[int]:
-    """Return the indices of the points that no other point beats: by a lower price or variance, with neither higher.
+    """Return the indices of the points that no other point beats, in the order of rising price and falling variance.
 
-    The indices are in the order of rising price and falling variance. Of equal points, the first is kept.
+    A point beats another one if its price or its variance is lower, and neither is higher. Of equal points, the first
+    is kept.
     """
     kept: list[int] = []
     for i in sorted(range(len(prices)), key=lambda i: (prices[i], variances[i])):
