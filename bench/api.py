@@ -29,6 +29,7 @@ from bench.stats import PrecisionTarget, Summary
 from bench.stats.printing import format_bias, format_estimate, format_variance
 from bench.stats.quantiles import t_quantile
 from bench.stats.summary import HEAVY, BiasVerdict
+from bench.stats.variance import rounded_up
 from estimators import Estimator, Refusal
 
 if TYPE_CHECKING:
@@ -190,6 +191,8 @@ class Measurement:
             "bias": f"{self.verdict}, {format_bias(self.summary)}",
             "evaluations": f"{self.f_evals:g} of f" + (f", {self.grad_evals:g} of df/dx" if self.grad_evals else ""),
         }
+        if self.verdict == BiasVerdict.INCONCLUSIVE and (needed := self.summary.replicates_needed):
+            found["bias"] += f", about {rounded_up(needed):,} replicates would settle it"
         if self.cell.estimator.unbiased and self.verdict == BiasVerdict.DETERMINISTIC_BIASED:
             found["bias"] += "; the estimator is exact, so its objective is at fault (see bench check-objective)"
         if note := shared_note(self.record):

@@ -1,5 +1,6 @@
 """The Python interface: what design promises of a Measurement."""
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -36,6 +37,14 @@ def test_a_measurement_says_all_of_its_cell():
     assert m.verdict in ("UNBIASED_WITHIN_TOL", "INCONCLUSIVE")
     assert m.bias_bound > 0
     assert m.seconds is None
+
+
+def test_an_inconclusive_verdict_says_how_many_replicates_would_settle_it():
+    m = measure(RLOO(n=4), objectives.GaussianCosine(), replicates=1_000)
+    needed = m.summary.replicates_needed
+    (said,) = re.findall(r"bias INCONCLUSIVE, .* %, about ([\d,]+) replicates would settle it;", repr(m))
+    assert needed <= int(said.replace(",", "")) <= 2 * needed
+    assert "would settle it" not in repr(measure(RLOO(n=4), objectives.GaussianCosine(), replicates=400_000))
 
 
 def test_the_interval_holds_the_closed_form():

@@ -1,5 +1,6 @@
 """The command ``bench report``."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -56,3 +57,6 @@ def command(
         raise UsageError("No cell of this study is selected by both -e and -o.")
     files = report.write(folder, records, cost, drawn=not no_figures)
     show(records, folder, files, json=json, quiet=quiet, cost=cost)
+    if not quiet and (estimator or objective):
+        again = f"`bench report {shlex.quote(str(folder))}`"
+        click.echo(f"The files hold the selected cells alone; {again} makes them of all cells again.", err=True)

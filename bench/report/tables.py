@@ -169,7 +169,10 @@ def _grouped(table: pd.DataFrame) -> list[str]:
         objectives = list(dict.fromkeys(group["problem"]))
         where = objectives[0] if len(objectives) == 1 else f"{len(objectives)} objectives"
         shown = group["reason"].iloc[0] if group["reason"].nunique() == 1 else reason
-        lines.append(f"{name} on {family} ({where}): {shown}")
+        labels = group["estimator"].unique()
+        failed = group["outcome"].iloc[0] == Outcome.FAILED  # a failure may hit one setting; a refusal hits the class
+        who = labels[0] if failed and len(labels) == 1 else name
+        lines.append(f"{who} on {family} ({where}): {shown}")
     return lines
 
 

@@ -170,5 +170,10 @@ def settling_replicates(cv2: float, replicates: int) -> int:
     tail.
     """
     wanted = max(4 * replicates, cv2 * (normal_quantile(0.975) / SETTLED) ** 2)
-    unit = int(10 ** floor(log10(wanted)))
-    return ceil(wanted / unit) * unit
+    return rounded_up(wanted)
+
+
+def rounded_up(count: float) -> int:
+    """Return a number of replicates rounded up to one significant digit, as a person reads it."""
+    unit = int(10 ** floor(log10(count)))
+    return ceil(count / unit) * unit

@@ -69,7 +69,9 @@ def test_a_study_with_the_record_of_an_own_objective_can_be_narrowed_and_compare
     words = ("--out", "here", "--replicates", 64, "--no-timing", "--quiet")
     assert call("run", "-e", "rloo:n=2,4", "-o", "mine.py::Own", *words).code == 0
     assert '"kind":"objective"' in (tmp_path / "here" / "records.jsonl").read_text()
-    assert call("report", "here", "-e", "rloo:n=4").code == 0
+    narrowed = call("report", "here", "-e", "rloo:n=4")
+    assert narrowed.code == 0
+    assert "\nThe files hold the selected cells alone; `bench report here` makes them of all" in narrowed.err
     assert "rloo:n=2" not in (tmp_path / "here" / "table.md").read_text()
     wrong = call("report", "here", "-e", "disarm", "-o", "own")
     assert (wrong.code, "which has rloo." in wrong.err) == (2, True)

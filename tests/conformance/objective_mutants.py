@@ -421,6 +421,14 @@ class DrawnInTheDtype(Attention):
         return super().problem(theta, data, keys + drawn.mean(0))
 
 
+@dies("test_f_has_one_value_each", "f returned complex numbers. Return real ones")
+@dataclass(frozen=True)
+class Complex(Attention):
+    def problem(self, theta, data, keys):
+        problem = super().problem(theta, data, keys)
+        return with_f(problem, lambda f, x: f(x) * 1j)
+
+
 @dies("test_f_has_one_value_each", "f returned other values at the same samples")
 @dataclass(frozen=True)
 class Stateful(Changed, Attention):

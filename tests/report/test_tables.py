@@ -102,6 +102,12 @@ def test_skips_are_one_line_per_estimator_and_family_with_the_reason():
     assert len(skipped) == 5
 
 
+def test_one_setting_that_failed_is_named():
+    failures = [line(f"rloo:n={n}", "o", outcome="failed", reason="no") for n in (2, 4)]
+    assert absences(prepared(failures))[0] == ["rloo on Normal (o): no"]
+    assert absences(prepared([failures[0], moments("rloo:n=4", "o", 1.0)]))[0] == ["rloo:n=2 on Normal (o): no"]
+
+
 def test_a_grid_of_instances_that_a_reason_quotes_is_one_line():
     reasons = {n: f"RLOO(n={n}) serves nothing, and q is Cauchy. Use X." for n in (2, 4)}
     skips = [line(f"rloo:n={n}", "o", outcome="skipped", reason=reason) for n, reason in reasons.items()]

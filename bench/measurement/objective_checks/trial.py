@@ -134,9 +134,12 @@ class ObjectiveTrial:
         if fx is None:
             raise self.fault("f returned None. Let it return one value per sample and batch element")
         try:
-            return torch.as_tensor(fx)
+            values = torch.as_tensor(fx)
         except (TypeError, ValueError, RuntimeError):
             raise self.fault(f"f returned {type(fx).__name__}, which is not numbers. Return a tensor") from None
+        if values.is_complex():
+            raise self.fault("f returned complex numbers. Return real ones")
+        return values
 
     def draw(self, q: Distribution, n: int, seed: int = 0) -> Tensor:
         """Return n samples of q, ``[n, *batch, *event]``."""

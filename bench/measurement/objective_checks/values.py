@@ -26,7 +26,9 @@ def values_of_f(trial: ObjectiveTrial) -> None:
         built = "a Bound" if is_bound else "not a Bound"
         raise trial.fault(f"it declares bound = {trial.objective.bound}, and its integrand is {built}")
     if not torch.equal(fx, trial.f(trial.problem, r, x)):
-        raise trial.fault("f returned other values at the same samples. It must not draw random numbers; draw in build")
+        raise trial.fault(
+            "f returned other values at the same samples. It must not draw random numbers: draw them before"
+        )
     if is_bound and trial.problem.integrand(q).particles != trial.objective.particles:  # type: ignore[attr-defined]
         raise trial.fault(f"it declares particles = {trial.objective.particles}, and its Bound has another number")
     advice = (
@@ -90,7 +92,8 @@ def repeated_build(trial: ObjectiveTrial) -> None:
         torch.float32: lambda a, b: mostly_equal(a, b, ROUNDING),
     }
     advice = (
-        "build runs several times: draw with Generator().manual_seed(seed), in float64, and convert with .to(dtype)"
+        "Draw data with Generator().manual_seed(seed), in float64, and convert them with .to(dtype): they are made "
+        "several times"
     )
     for dtype, equal in same.items():
         second = trial.second if dtype == torch.float64 else trial.first(dtype)
@@ -106,7 +109,8 @@ def repeated_build(trial: ObjectiveTrial) -> None:
         given = x.to(dtype) if x.is_floating_point() else x
         if not equal(fx, trial.f(second, r, given)):
             how = "float32 and float64" if dtype == torch.float32 else "two builds"
-            raise trial.fault(f"f differs between {how}. {advice}")
+            more = ". If its data are equal, f makes rounding large" if dtype == torch.float32 else ""
+            raise trial.fault(f"f differs between {how}. {advice}{more}")
         if first.exact is not None and second.exact is not None:
             a, b = (torch.as_tensor(exact(p.theta)) for exact, p in ((first.exact, first), (second.exact, second)))
             if not equal(a, b):
