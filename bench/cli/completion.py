@@ -36,7 +36,7 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 @add_completion_class
 class Bash(BashComplete):
-    """Completion in bash: of selectors too, which bash itself takes apart at every colon and equals sign."""
+    """Completion in bash, also of selectors, which bash itself splits at every colon and equals sign."""
 
     source_template = BASH
 
@@ -48,7 +48,7 @@ class Bash(BashComplete):
         return (words[:-1], words[-1]) if is_begun else (words, "")
 
     def complete(self) -> str:
-        """Return the completions, one a line, without the part that bash takes for a word of its own."""
+        """Return the completions, one a line, without the beginning that bash treats as an earlier word."""
         args, word = self.get_completion_args()
         value = word.partition("=")[2] if word.startswith("--") else word
         breaks = set(os.environ["COMP_WORDBREAKS"])
@@ -59,7 +59,7 @@ class Bash(BashComplete):
 
 @add_completion_class
 class Fish(FishComplete):
-    """Completion in fish: of words with commas too."""
+    """Completion in fish, also of words that contain commas."""
 
     source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
 

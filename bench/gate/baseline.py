@@ -354,9 +354,9 @@ def write(found: Baseline, path: Path) -> None:
 
 
 def as_seen_here(baseline: Baseline, folder: Path) -> Baseline:
-    """Return a baseline to be shown: paths of users' files are relative to the working folder.
+    """Return a copy of a baseline for display: the paths of users' files are relative to the working folder.
 
-    In the baseline itself, the file of accepted statistics, they are relative to ``folder``, where the file lies.
+    In the baseline itself, the file of accepted statistics, the paths are relative to ``folder``, where the file lies.
     """
 
     def seen(entry: Entry) -> Entry:

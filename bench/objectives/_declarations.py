@@ -49,7 +49,7 @@ BUILD = 'def build(self, dtype=torch.float32, device="cpu"):'
 
 
 def wrong_class(owner: Objective | type) -> list[str]:
-    """Return the faults of an objective or its class, each with the line to write; an empty list if there are none.
+    """Return the faults of an objective or its class, each with the line that mends it; empty if there are none.
 
     Each entry is a sentence without its subject, such as "does not declare dim, ...".
     """

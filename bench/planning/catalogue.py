@@ -97,7 +97,7 @@ def _field(field: dataclasses.Field[Any], hint: Any, meaning: str) -> dict[str, 
 
 
 def arguments(cls: type) -> dict[str, str]:
-    """Return what the docstring of a class says about each argument, without the last full stop."""
+    """Return what the docstring of a class says about each argument, by name, without the last full stop."""
     text = inspect.cleandoc(cls.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
     parts = re.split(r"(?m)^    (\w+): ", f"{text}\n")[1:]
     texts = (" ".join(part.split()).replace("``", "`").removesuffix(".") for part in parts[1::2])

@@ -12,10 +12,11 @@ Choices = dict[str, list[str]]
 
 
 def completions(kind: Kind, text: str) -> dict[str, str]:
-    """Return the texts that a beginning of a selector may become, up to its next sign, each with a line of help.
+    """Return the texts that continue the beginning of a selector, such as ``rl``, each with a line of help or empty
+    text.
 
-    The result has the names that begin with the text or, behind a colon, the parameters and their values. ``kind`` says
-    whether the selector names an estimator or an objective.
+    If the beginning has no colon, the texts are names of files or of the catalogue's classes; after a colon, they add a
+    parameter or a value. ``kind`` says whether the selector names an estimator or an objective.
     """
     file, colons, rest = text.partition("::")
     if not colons and (file.startswith((".", "~")) or os.sep in file):

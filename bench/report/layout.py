@@ -14,7 +14,7 @@ def fitting(
     Args:
         header: the names of the columns.
         rows: the cells of each row.
-        width: number of characters of a line. One is needed between two columns.
+        width: number of characters of a line. One of these characters separates two columns.
         dropped_first: columns that are left out, in this order, until the others fit.
         broken_up: the columns whose cells may take several lines, as ``broken`` makes them, each with its least width.
 
@@ -42,7 +42,7 @@ def _length(widths: Mapping[str, int]) -> int:
 
 
 def broken(cell: str, width: int) -> str:
-    """Return a cell in lines of at most ``width`` characters, if its pieces allow it.
+    """Return a cell broken into lines of at most ``width`` characters; a longer piece stays whole.
 
     A cell is broken at spaces outside of brackets, and after the colons and commas of a label such as
     ``score-function:n=1,baseline=moving-average``.
