@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bench import Expectation, measure
 from bench.measurement.engine import exact_gradient
-from bench.measurement.objective_checks import CHECKS, check_own
+from bench.measurement.objective_checks import CHECKS, Fault, check_own
 from bench.objectives import BernoulliQuadratic
 from bench.planning.cells import Cell
 from bench.training.settings import Training
@@ -82,25 +82,40 @@ def test_a_module_is_copied_and_its_unused_parameters_are_left_out():
     assert all(p.grad is None for p in net.parameters())
 
 
+LAYERS = {
+    "linear": lambda: nn.Linear(4, 3),
+    "layer norm": lambda: nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 3)),
+    "convolution": lambda: nn.Sequential(nn.Unflatten(1, (1, 4)), nn.Conv1d(1, 2, 2), nn.Flatten(), nn.Linear(6, 3)),
+    "embedding": lambda: nn.Sequential(Tokens(), nn.Embedding(4, 3)),
+    "gru": lambda: nn.Sequential(nn.Unflatten(1, (2, 2)), nn.GRU(2, 3, batch_first=True), Last()),
+    "lstm": lambda: nn.Sequential(nn.Unflatten(1, (2, 2)), nn.LSTM(2, 3, batch_first=True), Last()),
+    "attention": lambda: nn.Sequential(nn.Unflatten(1, (2, 2)), Attention(), nn.Flatten(), nn.Linear(4, 3)),
+    "batch norm": lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)),
+    "batch norm in eval": lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).eval(),
+    "dropout in eval": lambda: nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)).eval(),
+}
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(
-    "layer",
-    [
-        lambda: nn.Linear(4, 3),
-        lambda: nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 3)),
-        lambda: nn.Sequential(nn.Unflatten(1, (1, 4)), nn.Conv1d(1, 2, 2), nn.Flatten(), nn.Linear(6, 3)),
-        lambda: nn.Sequential(nn.Unflatten(1, (2, 2)), nn.GRU(2, 3, batch_first=True), Last()),
-        lambda: nn.Sequential(nn.Unflatten(1, (2, 2)), Attention(), nn.Flatten(), nn.Linear(4, 3)),
-    ],
-)
-def test_layers_work_in_both_dtypes(layer, dtype):
+@pytest.mark.parametrize("layer", LAYERS)
+def test_every_layer_is_pulled_back_for_all_replicates_at_once(layer, dtype):
+    """The sum over states, pulled back through the layers by replicate, is the gradient of the exact value."""
     torch.manual_seed(0)
-    net, data = layer(), torch.randn(5, 4)
+    net, data = LAYERS[layer](), torch.randn(5, 4)
+    before = copy.deepcopy(net.state_dict())
     e = Expectation(lambda n: OneHotCategorical(logits=n(data)), lambda x: (x * data[:, :3]).sum(-1), net)
     problem = e.build(dtype)
     assert problem.q(problem.theta).logits.dtype == dtype
-    mean = measure(RLOO(n=4), e, replicates=512, dtype=str(dtype).removeprefix("torch."))
-    assert mean.verdict != "BIASED"
+    mean = measure(Enumeration(), e, replicates=3, dtype=str(dtype).removeprefix("torch.")).mean
+    exact = torch.as_tensor(exact_gradient(e, problem)[1])
+    tolerance = 1e3 * torch.finfo(dtype).eps * exact.abs().max().item()
+    torch.testing.assert_close(torch.cat([t.flatten() for t in mean.values()]), exact, rtol=0, atol=tolerance)
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+
+
+class Tokens(nn.Module):
+    def forward(self, x):
+        return (x[:, 0] > 0).long() + 2 * (x[:, 1] > 0).long()
 
 
 class Last(nn.Module):
@@ -235,6 +250,60 @@ def test_a_trunk_that_extra_holds_too_is_warned_of():
         )
     assert e.shared == ("trunk.weight", "trunk.bias")
     assert small().shared == ()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_f_that_computes_in_float32_is_exact_up_to_rounding(dtype):
+    head = network(3, 2)
+    for f in (lambda x: (x.float() - 0.45).square().sum(-1), lambda x: head(x.float()).square().sum(-1)):
+        e = small(f=f)
+        check_own(e, CHECKS)
+        assert (e.exact_error, e.differentiable) == (0.0, True)
+        assert measure(Enumeration(), e, replicates=64, dtype=dtype).verdict == "EXACT"
+
+
+@pytest.mark.parametrize(
+    ("f", "reference"),
+    [
+        (lambda x: (x * (1 + (x[..., :1] > 0))).square().sum(-1), RLOO(n=8)),
+        (lambda x: x.square().sum(-1) + 4 * (x.sum(-1) > 0), RLOO(n=8)),
+        (lambda x: x.relu().sum(-1), Reparameterization(n=8)),
+        (lambda x: (3 * x).cos().sum(-1).exp(), Reparameterization(n=8)),
+        (lambda x: x.square().square().sum(-1) + 1e6, Reparameterization(n=8)),
+    ],
+)
+def test_where_f_jumps_the_reference_needs_no_gradient_of_f(f, reference):
+    e = Expectation(lambda t: Independent(Normal(t["m"], 1.0), 1), f, {"m": torch.zeros(3)})
+    assert (e.differentiable, e.reference_estimator) == (True, reference)
+    if reference == RLOO(n=8):
+        assert measure(RLOO(n=4), e, replicates=2_000).verdict != "BIASED"
+        assert measure(Reparameterization(), e, replicates=2_000).verdict.endswith("BIASED")
+
+
+def test_an_f_that_mixes_batch_elements_as_batch_norm_does_is_named():
+    norm = nn.BatchNorm1d(3)
+    with pytest.warns(UserWarning, match="f fails on the axes on the left .* called for each sample alone"):
+        e = Expectation(
+            lambda t: Independent(Normal(t["m"], 1.0), 1), lambda x: norm(x).square().sum(-1), {"m": torch.zeros(4, 3)}
+        )
+    with pytest.raises(Fault, match="f of one batch element depends on the samples of other batch elements"):
+        measure(RLOO(), e)
+
+
+def test_an_f_that_fails_on_more_axes_keeps_its_gradient():
+    labels = torch.tensor([0, 1, 2, 0])
+    e = Expectation(
+        lambda t: Independent(Normal(t["m"], 1.0), 1),
+        lambda x: nn.functional.cross_entropy(x, labels, reduction="none"),
+        {"m": torch.zeros(4, 3)},
+    )
+    problem, x = e.build(torch.float64), torch.randn(2, 5, 4, 3, dtype=torch.float64, requires_grad=True)
+    fx = problem.integrand(problem.q(problem.theta))(x)
+    expected = x.logsumexp(-1) - x.gather(-1, labels.expand(2, 5, 4).unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(fx, expected)
+    (one,), (other,) = (torch.autograd.grad(each.sum(), x) for each in (fx, expected))
+    torch.testing.assert_close(one, other)
+    assert measure(Reparameterization(), e, replicates=64).verdict != "BIASED"
 
 
 def test_black_boxes_in_numpy_are_served():

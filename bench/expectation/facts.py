@@ -20,6 +20,8 @@ NUMBERS = 2**24
 """The exact value is a sum over the joint states of q only if these hold at most this many numbers in all."""
 STEP, SLOPE = 1e-4, 1e-2
 """Step of a finite difference; its relative difference from df/dx that counts as rounding."""
+LINES, POINTS, JUMP = 8, 32, 0.05
+"""Lines between samples on which f is looked at, points on each, and the relative change of f that counts as a jump."""
 
 
 def names_used(problem: Problem, q: Distribution, given: Any) -> tuple[str, ...]:
@@ -98,9 +100,33 @@ def is_differentiable(problem: Problem, q: Distribution) -> bool:
         return True  # f is defined at the states of q only
     if not difference.isfinite().all():
         return True
-    along = (g * way).flatten(fx.dim()).sum(-1) if g.dim() > fx.dim() else g * way
+    along = _summed(g * way, fx)
     near = (difference - along).abs() <= SLOPE * (difference.abs() + along.abs()) + 1e-9 * fx.abs().amax() / STEP
     return bool(near.double().mean() > 0.5)
+
+
+def _summed(t: Tensor, fx: Tensor) -> Tensor:
+    """Return the sum of a tensor over the event axes, those that the values of f do not have."""
+    return t.flatten(fx.dim()).sum(-1) if t.dim() > fx.dim() else t
+
+
+def has_jumps(problem: Problem, q: Distribution) -> bool:
+    """Return whether f changes along a line between two samples by another amount than the integral of its gradient.
+
+    At a jump of f, the gradient lacks a part of the change. A smooth f that is steep in few places may count as well.
+    """
+    a, b = samples_of(q, 2 * LINES).chunk(2)
+    at = (torch.arange(POINTS, dtype=a.dtype) + 0.5) / POINTS
+    found = _slope(f_of(problem, q), (a + at.view(-1, *[1] * a.dim()) * (b - a)).flatten(0, 1))
+    if found is None:
+        return False
+    fx, g = found
+    each = _summed(g * (b - a).repeat(POINTS, *[1] * (a.dim() - 1)), fx)
+    each = each.reshape(POINTS, LINES, *each.shape[1:])
+    with torch.no_grad():
+        change = f_of(problem, q)(b) - f_of(problem, q)(a)
+    size = change.abs() + each.abs().mean(0) + 1e-9 * fx.abs().amax()
+    return bool(((change - each.mean(0)).abs() > JUMP * size).any())
 
 
 def is_relaxable(problem: Problem, q: Distribution) -> bool:
@@ -138,6 +164,8 @@ def reference_for(problem: Problem, q: Distribution, differentiable: bool) -> Es
     for estimator in (Reparameterization(n=8), RLOO(n=8)):
         if estimator.refuses(type(inner(q))) or (estimator.needs_df and not differentiable):
             continue
+        if estimator.needs_df and has_jumps(problem, q):
+            continue  # it would be biased, and every unbiased estimator would look biased against it
         with contextlib.suppress(Refusal, NotImplementedError):
             r = rows(q, 2)
             estimator(problem.integrand(r), r, Generator().manual_seed(0))
