@@ -29,7 +29,7 @@ def call(monkeypatch, tmp_path, capsys):
     from bench.report import figures
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(figures, "images", lambda _table: iter(()))
+    monkeypatch.setattr(figures, "images", lambda *_given: iter(()))
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["bench", *map(str, words)])

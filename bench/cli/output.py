@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from json import dumps
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.errors import CommandError, ExitCode
+from bench.cli.errors import CommandError, ExitCode, program
 from bench.records.lines import Outcome
 
 if TYPE_CHECKING:
@@ -36,47 +37,59 @@ def read_records(folder: Path) -> list[Record]:
     return records
 
 
-def show(
+def print_table(
+    records: Sequence[Record], *, cost: str = "evaluations", named: bool = False, brief: bool = False
+) -> None:
+    """Print records as a table on stdout.
+
+    Args:
+        records: the records.
+        cost: the unit of the cost of an estimate, "evaluations" or "seconds".
+        named: whether the user has named the estimators; if so, every estimator and objective that do not fit together
+            are printed with the reason.
+        brief: whether a study of several objectives is printed as one table with a row for each objective.
+    """
+    from rich.console import Console
+
+    from bench import report
+
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    with console.capture() as text:  # rich ends the program if the reader of a pipe has left
+        report.print_table(records, console, cost, named=named, brief=brief)
+    click.echo(text.get(), nl=False)
+
+
+def print_json(records: Sequence[Record], folder: Path, files: Sequence[Path]) -> None:
+    """Print the records of a study folder, without their sums, and the paths of its ``files`` as JSON on stdout."""
+    from bench.records.lines import plain
+
+    lines = [{key: value for key, value in record.items() if key != "sums"} for record in records]
+    click.echo(dumps(plain({"folder": str(folder), "files": [str(file) for file in files], "records": lines})))
+
+
+def list_files(folder: Path, files: Sequence[Path], *, brief: bool = False) -> None:
+    """List the files of a study folder on stderr, and say what to open next. ``brief`` as in ``print_table``."""
+    figures = sum(file.suffix == ".svg" for file in files)
+    texts = [file.name for file in files if file.parent == folder]
+    click.echo(f"{folder}: {', '.join(['records.jsonl', *texts])} and {figures} figures", err=True)
+    begin = [f"figures/{file.name}" for file in files if file.name in ("heatmap.svg", "training.svg")]
+    page = "training.md" if begin and "training" in begin[0] else next((t for t in texts if t.endswith(".md")), "")
+    if begin and page:
+        more = f"; `{program()} report {shlex.quote(str(folder))}` prints it" if brief else ""
+        click.echo(f"Open next: {begin[0]}, then {page}, which explains its columns{more}.", err=True)
+
+
+def finish(
     records: Sequence[Record],
     folder: Path,
-    files: Sequence[Path],
     *,
     json: bool,
     quiet: bool,
-    cost: str = "seconds",
     named: bool = False,
-) -> None:
-    """Print records as a table or as JSON. Unless ``quiet``, list the files of the study folder on stderr.
-
-    If ``named``, the user has named the estimators, and every estimator and objective that do not fit together are
-    printed with the reason. ``cost`` is the unit of the cost of an estimate: "seconds" or "evaluations".
-    """
-    if json:
-        from bench.records.lines import plain
-
-        lines = [{key: value for key, value in record.items() if key != "sums"} for record in records]
-        click.echo(dumps(plain({"folder": str(folder), "files": [str(file) for file in files], "records": lines})))
-    else:
-        from rich.console import Console
-
-        from bench import report
-
-        console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-        with console.capture() as text:  # rich ends the program if the reader of a pipe has left
-            report.print_table(records, console, cost, named=named)
-        click.echo(text.get(), nl=False)
-    if not quiet:
-        figures = sum(file.suffix == ".svg" for file in files)
-        texts = [file.name for file in files if file.parent == folder]
-        click.echo(f"{folder}: {', '.join(['records.jsonl', *texts])} and {figures} figures", err=True)
-        begin = [f"figures/{file.name}" for file in files if file.name in ("heatmap.svg", "training.svg")]
-        page = "training.md" if begin and "training" in begin[0] else next((t for t in texts if t.endswith(".md")), "")
-        if begin and page:
-            click.echo(f"Begin with {begin[0]}; {page} explains the columns.", err=True)
-
-
-def finish(records: Sequence[Record], folder: Path, *, json: bool, quiet: bool, named: bool = False) -> ExitCode:
-    """Write the report of a study, print the records of a command, and return the exit code for their outcomes.
+    brief: bool = False,
+    printed: bool = False,
+) -> ExitCode:
+    """Print the records of a command, write the report of the study, and return the exit code for the outcomes.
 
     The printed tables also have the folder's other records of the objectives, so that the best of all is recommended.
 
@@ -87,6 +100,8 @@ def finish(records: Sequence[Record], folder: Path, *, json: bool, quiet: bool, 
         quiet: whether to print no notes.
         named: whether the user has named the estimators; if so, every estimator and objective that do not fit together
             are printed.
+        brief: whether a study of several objectives is printed as one table with a row for each objective.
+        printed: whether the table has been printed already.
 
     Raises:
         NothingFits: nothing was measured, because every estimator refused its objective.
@@ -96,13 +111,21 @@ def finish(records: Sequence[Record], folder: Path, *, json: bool, quiet: bool, 
     from bench.records import store
 
     held = store.read(folder)
-    objectives = {record["objective"] for record in records}
-    shown = records if json else [record for record in held if record["objective"] in objectives]
-    files = report.write(folder, held)
     outcomes = {record["outcome"] for record in records}
-    if not outcomes & {Outcome.MEASURED, Outcome.DIVERGED, Outcome.FAILED}:
+    refused = not outcomes & {Outcome.MEASURED, Outcome.DIVERGED, Outcome.FAILED}
+    if not (json or printed or refused):
+        print_table(beside(records, held), named=named, brief=brief)
+    files = report.write(folder, held)
+    if refused:
         raise NothingFits(record["reason"] for record in records)
-    show(shown, folder, files, json=json, quiet=quiet, named=named)
-    if Outcome.FAILED in outcomes:
-        return ExitCode.FAILED
-    return ExitCode.FINE
+    if json:
+        print_json(records, folder, files)
+    if not quiet:
+        list_files(folder, files, brief=brief)
+    return ExitCode.FAILED if Outcome.FAILED in outcomes else ExitCode.FINE
+
+
+def beside(records: Sequence[Record], held: Sequence[Record]) -> list[Record]:
+    """Return those of the records that a folder holds, ``held``, that are of the objectives of ``records``."""
+    objectives = {record["objective"] for record in records}
+    return [record for record in held if record["objective"] in objectives]

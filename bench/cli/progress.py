@@ -91,7 +91,8 @@ class Live(Silent):
         self.bar.console.print(describe_reuse(records), markup=False, highlight=False)
 
     def cell(self, label: str) -> None:
-        """Show the label of the cell (an estimator on an objective) that begins."""
+        """Show the label of the cell (an estimator on an objective) that begins; show the bar again if it was gone."""
+        self.bar.start()
         self.bar.update(self._task, description=label)
 
     def block(self, done: int, total: int) -> None:

@@ -7,16 +7,16 @@ import click
 
 from bench.cli.errors import reported
 from bench.cli.options import PATH, json_option, quiet_option, selector
-from bench.cli.output import read_records, show
+from bench.cli.output import list_files, print_json, print_table, read_records
 
 
 @click.command(name="report")
 @click.argument("path", type=PATH, metavar="FOLDER")
 @click.option(
     "--cost",
-    type=click.Choice(["seconds", "evaluations"]),
-    default="seconds",
-    help="Unit of the cost of an estimate: seconds (if measured), or evaluations of f and its gradient [seconds].",
+    type=click.Choice(["evaluations", "seconds"]),
+    default="evaluations",
+    help="Unit of the cost of an estimate: evaluations of f and its gradient, or seconds (if measured) [evaluations].",
 )
 @selector("estimator", "Report this estimator alone, or these settings of it: rloo or rloo:n=2,4.")
 @selector("objective", "Report this objective alone, or these settings of it.")
@@ -56,7 +56,12 @@ def command(
     if not records:
         raise UsageError("No cell of this study is selected by both -e and -o.")
     files = report.write(folder, records, cost, drawn=not no_figures)
-    show(records, folder, files, json=json, quiet=quiet, cost=cost)
+    if json:
+        print_json(records, folder, files)
+    else:
+        print_table(records, cost=cost)
+    if not quiet:
+        list_files(folder, files)
     if not quiet and (estimator or objective):
         again = f"`bench report {shlex.quote(str(folder))}`"
         click.echo(f"The files hold the selected cells alone; {again} makes them of all cells again.", err=True)

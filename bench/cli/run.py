@@ -8,7 +8,7 @@ import click
 
 from bench.cli import options
 from bench.cli.errors import ExitCode, reported
-from bench.cli.output import finish
+from bench.cli.output import beside, finish, print_table
 from bench.planning.catalogue import catalogue
 from bench.records.lines import LineKind, Outcome, Record
 
@@ -90,8 +90,8 @@ def command(
 ) -> ExitCode:
     """Measure every estimator on every objective.
 
-    Without arguments, this runs the default study, in about a minute. With only -e, the objectives come from the
-    default study; with only -o, the estimators do. Results in the study folder are not measured again, unless
+    Without arguments, this runs the default study, in less than half a minute. With only -e, the objectives come from
+    the default study; with only -o, the estimators do. Results in the study folder are not measured again, unless
     their code has changed: to continue after an interruption, repeat the command.
     """
     overrides = {key: value for key, value in given.items() if value is not None}
@@ -107,12 +107,24 @@ def command(
     estimator += tuple(catalogue("estimator")) if every else ()
     chosen, folder = study(spec, estimator, objective, samples, out, **overrides)
     chosen = chosen if at is None else chosen.with_point(at)
+    from bench import report
     from bench.execution.run import run
+    from bench.records import store
 
-    records = run(chosen.on_device(), folder, choose(quiet=quiet), workers, fresh=fresh)
+    printed = []
+
+    def show(measured: list[Record]) -> None:
+        """Print the variances before the cells are timed, if their table has no times."""
+        shown = beside(measured, store.read(folder))
+        if not json and report.is_one_table(shown):
+            print_table(shown, named=named, brief=True)
+            printed.append(True)
+
+    progress = choose(quiet=quiet)
+    records = run(chosen.on_device(), folder, progress, workers, fresh=fresh, before_timing=show)
     if not quiet and chosen.precision is None and (note := rounded_up(records, chosen.replicates)):
         click.echo(note, err=True)
-    return finish(records, folder, json=json, quiet=quiet, named=named)
+    return finish(records, folder, json=json, quiet=quiet, named=named, brief=True, printed=bool(printed))
 
 
 def rounded_up(records: Sequence[Record], asked: int) -> str:

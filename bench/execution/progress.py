@@ -31,7 +31,7 @@ class Progress:
         """Receive a record that has been written to disk."""
 
     def end(self) -> None:
-        """Receive the end of the whole run, complete or interrupted."""
+        """Receive the end of the run, complete or interrupted, or a pause in which a table is printed."""
 
 
 Silent = Progress

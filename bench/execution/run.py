@@ -1,6 +1,7 @@
 """A run of a study: the spec is planned into cells, each cell is measured, and each measurement becomes a record."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +10,28 @@ from bench.execution.progress import Progress
 from bench.execution.study import StudyWriter
 from bench.execution.tasks import MomentsTask, PilotTask, ReferenceTask, Task, TimingTask
 from bench.measurement import reference
+from bench.measurement.timing import CELL_SECONDS
 from bench.planning.cells import Cell, plan
 from bench.planning.selectors import NothingFits
 from bench.planning.settings import Settings
 from bench.planning.spec import Spec
 from bench.records.lines import Outcome, Record
 
+STUDY_SECONDS = 9.0
+"""Seconds that the timing of a study takes, shared by its cells, as long as each has ``LEAST_SECONDS``."""
+LEAST_SECONDS = 0.03
+"""Fewest seconds for the timing of a cell: enough for the shortest timing of fast calls."""
 
-def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1, *, fresh: bool = False) -> list[Record]:
+
+def run(
+    spec: Spec,
+    folder: Path,
+    progress: Progress,
+    workers: int | None = 1,
+    *,
+    fresh: bool = False,
+    before_timing: Callable[[list[Record]], None] | None = None,
+) -> list[Record]:
     """Measure the cells of a spec that a study folder lacks, and return the records of all its cells.
 
     Each record is on disk when its cell ends: an interrupted run loses only the cells under way. Cells that failed, or
@@ -31,6 +46,7 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1, *
         workers: number of processes that measure, each with one thread; None for as many as the processors and the work
             allow. The number changes no result. Timing always uses one process.
         fresh: whether to measure every cell again, whatever records the folder holds.
+        before_timing: receives the records of all cells when only their times are lacking; not called if none is.
 
     Raises:
         UsageError: an estimator or an objective cannot be created, or an objective is at fault.
@@ -56,8 +72,13 @@ def run(spec: Spec, folder: Path, progress: Progress, workers: int | None = 1, *
         if target := spec.precision_target:
             most = replace(settings, replicates=target.max_replicates)
             tasks, lost = _with_pilots(study, [PilotTask(cell, most, target=target) for cell in cells])
-        _measure(study, tasks)
-    return study.records({task.run_id for task in (*tasks, *lost, *refused)})
+        runs = {task.run_id for task in (*tasks, *lost, *refused)}
+        untimed = _measure(study, tasks)
+        if untimed and before_timing:
+            progress.end()
+            before_timing(study.records(runs))
+        _time(study, untimed)
+    return study.records(runs)
 
 
 def _with_pilots(study: StudyWriter, pilots: Sequence[PilotTask]) -> tuple[list[MomentsTask], list[Task]]:
@@ -76,8 +97,8 @@ def _with_pilots(study: StudyWriter, pilots: Sequence[PilotTask]) -> tuple[list[
     return tasks, lost
 
 
-def _measure(study: StudyWriter, tasks: Sequence[MomentsTask]) -> None:
-    """Measure what is lacking: references, moments, times."""
+def _measure(study: StudyWriter, tasks: Sequence[MomentsTask]) -> list[TimingTask]:
+    """Measure what is lacking, references and moments, and return the cells that are still to be timed."""
     timing = [TimingTask(task.cell, task.settings) for task in tasks if task.settings.timing]
     measuring, untimed = study.lacking(tasks), study.lacking(timing)
     stand_ins = _references([(task.cell, task.settings) for task in measuring])
@@ -92,7 +113,16 @@ def _measure(study: StudyWriter, tasks: Sequence[MomentsTask]) -> None:
             study.keep(line)
     study.stop()  # nothing may run beside the timing
     measured = {task.run_id for task in tasks if study.line(task)["outcome"] == Outcome.MEASURED}
-    study.execute([task for task in untimed if task.run_id in measured], in_process=True)
+    return [task for task in untimed if task.run_id in measured]
+
+
+def _time(study: StudyWriter, tasks: Sequence[TimingTask]) -> None:
+    """Time cells one by one. Time that a cell does not need is left for the cells that follow."""
+    end = time.monotonic() + STUDY_SECONDS
+    for waiting, task in zip(range(len(tasks), 0, -1), tasks, strict=True):
+        share = (end - time.monotonic()) / waiting
+        seconds = min(CELL_SECONDS, max(LEAST_SECONDS, share))
+        study.execute([replace(task, seconds=seconds)], in_process=True)
 
 
 def _references(measured: Sequence[tuple[Cell, Settings]]) -> list[ReferenceTask]:

@@ -13,7 +13,7 @@ from bench.measurement.lines import failed, head, replicates_of, run_of, safely
 from bench.measurement.moments import in_process, measure_moments
 from bench.measurement.pilot import pilot_head, run_pilot, with_precision
 from bench.measurement.threads import single_thread
-from bench.measurement.timing import measure_timing
+from bench.measurement.timing import CELL_SECONDS, measure_timing
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
 from bench.planning.settings import Settings
@@ -184,11 +184,15 @@ class TimingTask(Task):
     """The timing of a cell, which becomes a timing record. Nothing else may run at the same time.
 
     A cell is an estimator on an objective.
+
+    Args:
+        seconds: time for the timing.
     """
 
+    seconds: float = CELL_SECONDS
     kind = LineKind.TIMING
     title = "timing {cell}"
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
         """Time the estimator on the objective and return its timing record."""
-        return measure_timing(self.cell, self.settings)
+        return measure_timing(self.cell, self.settings, self.seconds)

@@ -9,6 +9,9 @@ time of a base job of the same shapes, in the same process, a moment earlier or 
 - Blocks of the job, A, and the base job, B, come in the order AB BA BA AB: each job starts equally many pairs, and a
   steady drift cancels.
 - Results are medians with distribution-free intervals, never means.
+- If fewer pairs may do, the intervals are looked at after 12, 24, 48 ... pairs, and the timing ends when both are
+  narrow. To stop at a lucky interval would make intervals too short, so each of K looks has the error rate 5 %/K: the
+  intervals of all looks hold together with 95 %, and so does the one at which the timing ends.
 
 All intervals describe this process. A statement about a machine needs several fresh processes and the median of their
 medians; even then, a difference under 1 % is no evidence.
@@ -37,6 +40,8 @@ Clock = Callable[[], int]
 """A function that returns the nanoseconds since a fixed moment and never goes back."""
 FLOOR = 12
 """Fewest pairs of blocks, however small the time budget: the median of fewer pairs has too wide an interval."""
+CONFIDENCE = 0.95
+"""Level of the intervals."""
 WARM_BLOCKS, WARM_SECONDS = 3, 2.0
 """Fewest full blocks in a warm-up; most seconds that a warm-up may take."""
 CUDA_WARM_SECONDS = 0.025
@@ -93,6 +98,7 @@ def time_pair(
     pairs: int = 40,
     block_seconds: float = 5e-3,
     budget_seconds: float = 4.0,
+    narrow: float | None = None,
     memory: bool = True,
     clock: Clock = time.perf_counter_ns,
 ) -> Timing:
@@ -107,8 +113,11 @@ def time_pair(
         device: "cpu" or "cuda". On CUDA neither job may wait for the device.
         pairs: number of pairs of blocks, at least 12.
         block_seconds: least length of a block, unless ``budget_seconds`` is too short for 12 pairs of such blocks.
-        budget_seconds: time for warm-up and pairs. If 12 pairs do not fit, blocks are shortened, down to one call; 12
-            pairs are always measured. The first call of each job and the measurement of memory are not counted.
+        budget_seconds: time for warm-up and pairs. The warm-up tells how many pairs fit. If 12 do not, blocks are
+            shortened, down to one call; 12 pairs are always measured. The first call of each job and the measurement of
+            memory are not counted.
+        narrow: half-width of an interval, relative to the median, that is narrow enough. The timing ends before all
+            pairs are timed if the intervals of the time and of the relative cost are. None to time all pairs.
         memory: whether to measure ``peak_bytes`` too, with one more call of the job.
         clock: the clock, read before and after every block.
 
@@ -138,10 +147,14 @@ def time_pair(
         left = max(budget_seconds / 2, budget_seconds - 1e-9 * (clock() - began))
         fit = min(1.0, left / (FLOOR * 1e-9 * (a.block + b.block)))
         inner, base_inner = max(1, int(a.inner * fit)), max(1, int(b.inner * fit))
+        fitting = int(1e9 * left / (fit * (a.block + b.block)))
+        planned = max(FLOOR, min(pairs, fitting - fitting % 2))
+        looks = [planned] if narrow is None else looks_of(planned)
+        confidence = 1 - (1 - CONFIDENCE) / len(looks)
         laps, began = list[tuple[_Lap, _Lap]](), clock()
-        for pair in range(pairs):
-            # Two pairs at a time: a stop between an AB and its BA would unbalance the two orders.
-            if pair >= FLOOR and pair % 2 == 0 and (clock() - began) * (pair + 2) / pair > 1e9 * left:
+        for pair in range(looks[-1]):
+            over = clock() - began > 1e9 * left
+            if narrow is not None and pair in looks and (over or _half_width(laps, confidence) <= narrow):
                 break
             if pair % 4 in (0, 3):
                 laps.append((lap(job, inner), lap(base, base_inner)))
@@ -152,8 +165,8 @@ def time_pair(
     seconds = [x.wall / (inner * 1e9) for x, _ in laps]
     on_device = [x.device / (inner * 1e9) for x, _ in laps if x.device is not None]
     costs = [x.wall * base_inner / (y.wall * inner) for x, y in laps]
-    median, seconds_low, seconds_high = order_statistic_interval(seconds)
-    cost, (_, cost_low, cost_high) = _ratio_median(costs), order_statistic_interval(costs)
+    median, seconds_low, seconds_high = order_statistic_interval(seconds, confidence)
+    cost, (_, cost_low, cost_high) = _ratio_median(costs), order_statistic_interval(costs, confidence)
     return Timing(
         seconds=median,
         seconds_low=seconds_low,
@@ -172,6 +185,14 @@ def time_pair(
         base_inner=base_inner,
         peak_bytes=peak,
     )
+
+
+def looks_of(pairs: int) -> list[int]:
+    """Return the numbers of pairs after which the intervals are looked at: 12, 24, 48 ... and at last ``pairs``."""
+    looks = [FLOOR]
+    while 2 * looks[-1] < pairs:
+        looks.append(2 * looks[-1])
+    return [*looks, pairs] if pairs > FLOOR else looks
 
 
 class _Lap(NamedTuple):
@@ -248,6 +269,13 @@ def _settle(
         if not long:
             # A quarter more than needed, so that blocks stay long enough if the machine becomes faster.
             inner = min(10 * inner, math.ceil(1.25 * inner * 1e9 * block_seconds / took))
+
+
+def _half_width(laps: Sequence[tuple[_Lap, _Lap]], confidence: float) -> float:
+    """Return the larger of the relative half-widths of the intervals of the time and of the relative cost."""
+    series = [x.wall for x, _ in laps], [x.wall / y.wall for x, y in laps]
+    intervals = [order_statistic_interval(values, confidence) for values in series]
+    return max((high - low) / (2 * median) for median, low, high in intervals)
 
 
 def _ratio_median(ratios: Sequence[float]) -> float:

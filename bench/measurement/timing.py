@@ -1,6 +1,8 @@
 """The timing record: the seconds, the cost and the memory of a cell."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch.distributions import Distribution
@@ -16,19 +18,25 @@ from bench.planning.settings import Settings
 from bench.records.lines import LineKind, Record
 from estimators import draw, rows
 
-TIMING_SECONDS = 0.2
-"""Seconds that the batch timing of one cell takes. The latency timing takes half as long."""
+CELL_SECONDS = 0.3
+"""Most seconds for the timing of one cell: two thirds for the batch timing, one third for the latency timing."""
 
 
-def measure_timing(cell: Cell, settings: Settings) -> Record:
+BLOCK_SECONDS, NARROW = 2e-3, 0.05
+"""Least length of a block of calls; relative half-width of an interval of a time at which the timing ends."""
+
+
+def measure_timing(cell: Cell, settings: Settings, seconds: float = CELL_SECONDS) -> Record:
     """Time a cell (estimator on an objective) and return its timing record. Nothing else should run at the same time.
 
     Two kinds of calls are timed. A batch call computes a draw, a batch of replicates: the largest that any study of the
     objective makes. For a user's own objective, the draw is the largest of this study, so that timing needs no more
     memory than the study. A latency call is one call as in training, from theta to the gradient at theta. The unit of
     cost is the time to draw one sample and evaluate f once, in every replicate.
+
+    ``seconds`` is the time for both kinds. A state learns for one step only: what it has learned changes no time.
     """
-    engine = Engine(cell, settings)
+    engine = Engine(cell, replace(settings, adapt_steps=1))
     adapt_state(engine)
     most = cap(cell.objective, settings.device)
     if is_own(cell.objective):
@@ -53,9 +61,9 @@ def measure_timing(cell: Cell, settings: Settings) -> Record:
 
         return base
 
-    throughput = time_pair(batch, sample_and_evaluate(many), device=engine.device, budget_seconds=TIMING_SECONDS)
-    one, half = sample_and_evaluate(engine.q), TIMING_SECONDS / 2
-    latency = time_pair(single, one, device=engine.device, budget_seconds=half, memory=False)
+    timed = partial(time_pair, device=engine.device, block_seconds=BLOCK_SECONDS, narrow=NARROW)
+    throughput = timed(batch, sample_and_evaluate(many), budget_seconds=seconds * 2 / 3)
+    latency = timed(single, sample_and_evaluate(engine.q), budget_seconds=seconds / 3, memory=False)
     return {
         **head(cell, settings, LineKind.TIMING),
         "seconds": throughput.seconds / count,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from operator import attrgetter
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from bench.objectives.squares import squared_distance
 
 @dataclass(frozen=True)
 class BernoulliQuadratic(Objective):
-    """Quadratic of independent bits; a target near 1/2 gives a small gradient and much noise.
+    """Quadratic of independent bits; a target nearer to 1/2 gives a smaller gradient and more noise.
 
     ``f(b) = sum_j (b_j - target)^2``
     ``b_j ~ Bernoulli(p_j)``
@@ -25,19 +26,21 @@ class BernoulliQuadratic(Objective):
     that are exact for affine f look better here than elsewhere. Bad arguments raise ``ValueError``.
 
     Args:
-        dim: number of bits, at least 1.
-        target: the number that every bit should be close to; 0.45 in REBAR, 0.499 in RELAX.
+        dim: number of bits, at least 1; 1 in REBAR and RELAX.
+        target: the number that every bit should be close to; 0.45 in REBAR, 0.499 in RELAX. At 0.499 the
+            gradient is so small that noise hides every bias.
         logit: logit of every bit at the point of measurement.
 
     Reference: with ``dim=1``, Tucker et al. 2017 (REBAR) and Grathwohl et al. 2018 (RELAX); with ``dim=200``, Titsias &
     Shi 2022, who take the mean over bits instead of the sum.
     """
 
-    dim: int = 1
-    target: float = 0.499
+    dim: int = 10
+    target: float = 0.45
     logit: float = 0.0
 
     family = Bernoulli
+    former_defaults = MappingProxyType({"dim": 1, "target": 0.499})
     row_elements = property(attrgetter("dim"))
     reference = "Tucker et al. 2017; Grathwohl et al. 2018"
 

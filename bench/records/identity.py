@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -21,22 +22,25 @@ def fields_of(instance: Any) -> dict[str, Any]:
     return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance) if f.init}
 
 
-def changed_fields(instance: Any) -> dict[str, Any]:
+def changed_fields(instance: Any, former: Mapping[str, object] | None = None) -> dict[str, Any]:
     """Return the fields of a dataclass instance that differ from their defaults, by name.
 
-    Released defaults never change, so these fields and the class identify an instance.
+    ``former`` holds defaults that count instead of those of the class.
     """
     given = fields_of(instance)
-    defaults = {f.name: f.default for f in dataclasses.fields(instance)}
+    defaults = {**{f.name: f.default for f in dataclasses.fields(instance)}, **(former or {})}
     return {k: v for k, v in given.items() if v != defaults[k] or type(v) is not type(defaults[k])}
 
 
 def identity(instance: Any) -> dict[str, Any]:
     """Return the identity of an estimator or an objective: class name and fields that differ from their defaults.
 
-    If a field names a file, a digest of the file's content replaces the name.
+    The identity of an instance decides its noise, and never changes: if a default was changed after records had been
+    made, the class keeps the old one in ``former_defaults``, which counts here. If a field names a file, a digest of
+    the file's content replaces the name.
     """
-    return {"class": type(instance).__name__, **changed_fields(instance), **getattr(instance, "contents", {})}
+    changed = changed_fields(instance, getattr(instance, "former_defaults", {}))
+    return {"class": type(instance).__name__, **changed, **getattr(instance, "contents", {})}
 
 
 def cell_id(estimator: Any, objective: Any) -> str:

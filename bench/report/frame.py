@@ -60,7 +60,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     - ``estimator``, ``objective``: labels with n and every field that differs among records (``bench.records.labels``);
     - ``problem``: the objective's label, with dtype, device, seed, replicates or the content of its files if the study
       varies them;
-    - ``parameters``: the parameters in the estimator's label;
+    - ``parameters``: what tells the estimator's label from the other labels with its name;
     - ``heavy``: the variance has only a lower limit. Every number that needs a finite variance is NaN in such a row;
     - ``fair``: the run may compete as unbiased: the data show that it is unbiased, or it is declared unbiased and the
       data do not refute this. If a method has no noise, an error within the tolerance counts as rounding;
@@ -96,7 +96,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table[numbers] = table[numbers].astype(float)
     table[list(WORDS)] = table[list(WORDS)].fillna("").astype(str)
     table["evals"] = table["f_evals"] + table["grad_evals"]
-    table["parameters"] = [label.partition(":")[2] for label in table["estimator"]]
+    table["parameters"] = _parameters(table)
     measured = table["outcome"] == Outcome.MEASURED
     table["learned"] = measured & (table["adapt_steps"] > 0)
     table["heavy"] = measured & table["status"].isin(HEAVY)
@@ -131,6 +131,22 @@ def shared_note(record: Mapping[str, Any]) -> str:
 def each(table: pd.DataFrame) -> list[Any]:
     """Return the rows of a frame, one per run, as named tuples."""
     return list(table.itertuples())
+
+
+def _parameters(table: pd.DataFrame) -> list[str]:
+    """Return the parameters that differ among the labels with each row's estimator name: ``n=4``."""
+    labels: dict[str, dict[str, None]] = {}
+    for name, label in zip(table["estimator_name"], table["estimator"], strict=True):
+        labels.setdefault(name, {})[label] = None
+    shared = {name: set.intersection(*(set(_tokens(label)) for label in found)) for name, found in labels.items()}
+    return [
+        ",".join(token for token in _tokens(label) if token not in shared[name])
+        for name, label in zip(table["estimator_name"], table["estimator"], strict=True)
+    ]
+
+
+def _tokens(label: str) -> list[str]:
+    return label.partition(":")[2].split(",")
 
 
 def _problems(table: pd.DataFrame) -> pd.Series[str]:

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 Records = Sequence[Mapping[str, Any]]
 
 
-def write(folder: Path, records: Records, cost: str = "seconds", *, drawn: bool = True) -> list[Path]:
+def write(folder: Path, records: Records, cost: str = "evaluations", *, drawn: bool = True) -> list[Path]:
     """Write ``table.md``, ``table.csv``, ``table.tex`` and ``figures/*.svg``, ``*.png``; return the paths written.
 
     A study of training gets ``training.md`` and ``training.csv`` instead of the three tables; a study with both kinds
-    of records gets all five files. Equal records give equal bytes. A figure that has no data is not written, and its
-    file from an earlier report is removed.
+    of records gets all five files. Equal records give equal bytes. A figure is drawn only if its records have changed.
+    A figure that has no data is not written, and its file from an earlier report is removed.
 
     Args:
         folder: the study folder; made if it does not exist.
         records: all or some of the records in ``records.jsonl``; failed ones alone are enough.
-        cost: the unit of cost of an estimate, "seconds" or "evaluations".
+        cost: the unit of cost of an estimate, "evaluations" or "seconds".
         drawn: whether to draw the figures; if not, the figures of an earlier report stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,10 +44,10 @@ def write(folder: Path, records: Records, cost: str = "seconds", *, drawn: bool 
             "table.csv": tables.csv(table),
             "table.tex": tables.latex(table),
         }
-        images.append(figures.images(table))
+        images.append(figures.images(table, folder / "figures"))
     if trained:
         texts |= {"training.md": training.markdown(trained, title), "training.csv": training.data(trained)}
-        images.append(figures.training_images(curves.problems(trained)))
+        images.append(figures.training_images(curves.problems(trained), trained, folder / "figures"))
     for name, text in texts.items():
         files.write(folder / name, text)
     written = [folder / name for name in texts]
@@ -56,31 +56,40 @@ def write(folder: Path, records: Records, cost: str = "seconds", *, drawn: bool 
         if image is None:
             path.unlink(missing_ok=True)
         else:
-            files.write(path, image)
+            if not path.exists() or path.read_bytes() != image:
+                files.write(path, image)
             written.append(path)
     return written
 
 
-def print_table(records: Records, console: Console, cost: str = "seconds", *, named: bool = False) -> None:
+def print_table(
+    records: Records, console: Console, cost: str = "evaluations", *, named: bool = False, brief: bool = False
+) -> None:
     """Print a study's tables. A console narrower than 100 characters gets fewer columns, and a pipe gets plain text.
 
+    If ``brief``, a study of several problems is one table with a row for each problem.
     If ``named``, every estimator and objective that do not fit together are printed with the reason; otherwise only the
-    number of such pairs. ``cost`` is the unit of the cost of an estimate, "seconds" or "evaluations".
+    number of such pairs. ``cost`` is the unit of the cost of an estimate, "evaluations" or "seconds".
     """
     trained = _trained(records)
     if not trained or len(trained) < len(records):
-        tables.show(prepared(records, cost), console, named=named)
+        tables.show(prepared(records, cost), console, named=named, brief=brief)
     if trained:
         training.show(trained, console)
+
+
+def is_one_table(records: Records) -> bool:
+    """Return whether ``print_table`` prints the records as one table if asked to be brief: there are many problems."""
+    return tables.has_several(frame(records))
 
 
 def _trained(records: Records) -> Records:
     return [record for record in records if record["kind"] == LineKind.TRAINING]
 
 
-def prepared(records: Records, cost: str = "seconds") -> pd.DataFrame:
+def prepared(records: Records, cost: str = "evaluations") -> pd.DataFrame:
     """Return the frame that tables and figures read: the runs with their prices and rank intervals.
 
-    ``cost`` is the unit of the price of an estimate, "seconds" or "evaluations".
+    ``cost`` is the unit of the price of an estimate, "evaluations" or "seconds".
     """
     return ranked(priced(frame(records), cost), records)

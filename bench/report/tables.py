@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from bench.records.lines import Outcome
 from bench.records.text import in_markdown
 from bench.report import words
-from bench.report.cost import UNITS, advice, best
+from bench.report.advice import candidates, sentence
+from bench.report.cost import UNITS
 from bench.report.frame import each
 from bench.report.layout import Rows, broken, fitting
+from bench.report.overview import OVERVIEW, row_of
+from bench.stats.decision import decide
 from bench.stats.printing import NONE, format_number, format_rank
 
 if TYPE_CHECKING:
@@ -64,10 +67,11 @@ LEFT = (
     "bias",
     "variance (95 %)",
     "remarks",
-    "next best needs",
     "objective",
     "best unbiased",
-    "lower error, though biased",
+    "runner-up",
+    "biased",
+    "exact",
 )  # columns; all others are aligned right
 BROKEN_UP = {"estimator": 26, "remarks": 12}
 """Columns whose cells take several lines on a narrow terminal, each with its least width. If this is not enough,
@@ -75,9 +79,10 @@ columns are dropped."""
 INDENT = 2
 """Spaces before each line of a table on a terminal."""
 SKIPS_SHOWN = 8
-CLOSING = 3
-"""Fewest problems of a study whose printed tables end with a table of the best estimators."""
-BEST = ("objective", "best unbiased", "next best needs", "lower error, though biased")
+SEVERAL = 3
+"""Fewest problems of a study that are shown as one table, a row for each."""
+OVERVIEW_DROPPED = ("exact", "f + ∇f", "eff.", "runner-up")
+OVERVIEW_BROKEN_UP = {"objective": 20, "best unbiased": 20, "runner-up": 20}
 
 
 class Section(NamedTuple):
@@ -136,7 +141,11 @@ def _section(problem: str, group: pd.DataFrame, *, terse: bool) -> Section:
         facts.append(f"cost in {UNITS[first.unit]}")
         facts += [first.shared] if first.shared else []
     body = [_cells(r, terse=terse) for r in runs]
-    return Section(problem, ", ".join(facts), body, advice(measured) if measured else "nothing was measured here")
+    return Section(problem, ", ".join(facts), body, _advice(measured))
+
+
+def _advice(measured: list[Any]) -> str:
+    return sentence(decide(candidates(measured), measured[0].unit)) if measured else "nothing was measured here"
 
 
 def _cells(row: Any, *, terse: bool) -> tuple[str, ...]:
@@ -253,19 +262,63 @@ def provenance(table: pd.DataFrame) -> str:
     return f"Runs: {', '.join(shown)}. {', '.join(settings)}, seed {seeds}."
 
 
-def show(table: pd.DataFrame, console: Console, *, named: bool = False) -> None:
+def show(table: pd.DataFrame, console: Console, *, named: bool = False, brief: bool = False) -> None:
     """Print the study in the width of the console, the least important columns dropped if it is narrow.
 
-    If there are several problems, a table of the best estimators closes the study. If ``named``, every estimator and
-    objective that do not fit together are printed with the reason; otherwise only the number of such pairs.
+    Of three problems or more, a table with a row for each closes the study. If ``brief``, it is the only table. If
+    ``named``, every estimator and objective that do not fit together are printed with the reason; otherwise only the
+    number of such pairs.
     """
-    from rich.text import Text
+    several = has_several(table)
+    if not (brief and several):
+        _show_sections(table, console)
+    _show_absences(table, console, named=named)
+    if several:
+        if not brief:
+            console.print()
+        _show_overview(table, console)
 
+
+def has_several(table: pd.DataFrame) -> bool:
+    """Return whether there are so many problems that a table with a row for each is worth its place."""
+    return bool(_run(table)["problem"].nunique() >= SEVERAL)
+
+
+def _show_sections(table: pd.DataFrame, console: Console) -> None:
     texts = sections(table, terse=True)
     rows = [row for section in texts for row in section.body]
     kept = fitting(*filled(HEADER, rows), console.width - INDENT, DROPPED_FIRST, BROKEN_UP)
     for section in texts:
         show_section(console, section.problem, section.facts, HEADER, section.body, kept, f"→ {section.advice}")
+    _show_dropped(HEADER, rows, kept, console)
+
+
+def _show_overview(table: pd.DataFrame, console: Console) -> None:
+    """Print a row for each problem."""
+    from rich.text import Text
+
+    body = overview(table)
+    kept = fitting(*filled(OVERVIEW, body), console.width - INDENT, OVERVIEW_DROPPED, OVERVIEW_BROKEN_UP)
+    learned = "; * learned and frozen at this point" if any("*" in cell for row in body for cell in row) else ""
+    show_section(console, "In short", f"unbiased methods by variance × evaluations{learned}", OVERVIEW, body, kept)
+    for problem, shared in dict(zip(table["problem"], table["shared"], strict=True)).items():
+        if shared:
+            console.print(Text(f"{problem}: {shared}", style="dim"))
+    _show_dropped(OVERVIEW, body, kept, console)
+
+
+def _show_dropped(header: Sequence[str], rows: Rows, kept: Mapping[str, int], console: Console) -> None:
+    """Name the columns that have content and are not kept."""
+    from rich.text import Text
+
+    if dropped := [name for name in filled(header, rows)[0] if name not in kept]:
+        console.print(Text(f"too narrow for {', '.join(dropped)}; table.md has all columns", style="dim"))
+
+
+def _show_absences(table: pd.DataFrame, console: Console, *, named: bool) -> None:
+    """Print what failed and what was skipped."""
+    from rich.text import Text
+
     failed, skipped = absences(table)
     for line in failed:
         console.print(Text(f"failed: {line}", style="red"))
@@ -274,16 +327,9 @@ def show(table: pd.DataFrame, console: Console, *, named: bool = False) -> None:
     if not named and skipped:
         pairs = int((table["outcome"] == Outcome.SKIPPED).sum())
         does = "pair does" if pairs == 1 else "pairs do"
-        console.print(Text(f"{pairs} {does} not fit; table.md has the reasons", style="dim"))
+        console.print(Text(f"not applicable: {pairs} {does} not fit; table.md has the reasons", style="dim"))
     elif len(skipped) > SKIPS_SHOWN:
         console.print(Text(f"not applicable: {len(skipped) - SKIPS_SHOWN} more, all in table.md", style="dim"))
-    if dropped := [name for name in filled(HEADER, rows)[0] if name not in kept]:
-        console.print(Text(f"too narrow for {', '.join(dropped)}; table.md has all columns", style="dim"))
-    if len(texts) >= CLOSING:
-        console.print()
-        body = closing(table)
-        kept = fitting(BEST, body, console.width - INDENT, (), dict.fromkeys(BEST, 12) | {"best unbiased": 22})
-        show_section(console, "In short", "unbiased by variance × cost", BEST, body, kept)
 
 
 def show_section(
@@ -315,8 +361,7 @@ def show_section(
     console.print()
 
 
-def closing(table: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Return a row of texts for each problem: its name and its best estimators, in the columns of ``BEST``."""
-    groups = _run(table).groupby("problem", sort=False)
-    measured = ((problem, [r for r in each(group) if r.outcome == Outcome.MEASURED]) for problem, group in groups)
-    return [(str(problem), *best(rows)) for problem, rows in measured if rows]
+def overview(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Return a row of texts for each problem in which something was measured, in the columns of ``OVERVIEW``."""
+    measured = table[table["outcome"] == Outcome.MEASURED].groupby("problem", sort=False)
+    return [row_of(str(problem), each(group)) for problem, group in measured]

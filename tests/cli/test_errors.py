@@ -26,7 +26,7 @@ class Hole(RLOO):
 @pytest.fixture
 def study(call, tmp_path, monkeypatch):
     """A folder of which something was measured, and what lies beside it."""
-    monkeypatch.setattr(figures, "training_images", lambda _problems: iter(()))
+    monkeypatch.setattr(figures, "training_images", lambda *_given: iter(()))
     assert call(*RUN, "-o", VAE, "-e", "rloo").code == 0
     assert call(*TRAIN, "-o", VAE, "-e", "rloo").code == 0
     (tmp_path / "empty").mkdir()

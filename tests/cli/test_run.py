@@ -13,6 +13,7 @@ import time
 import pytest
 import torch
 
+from bench.execution import tasks
 from bench.planning import catalogue as names
 from bench.planning import spec
 from bench.records import store
@@ -166,6 +167,37 @@ def test_the_table_goes_to_stdout_and_everything_else_to_stderr(call):
     assert "results/rloo-on-gaussian-cosine: records.jsonl, table.md" in loud.err
     assert loud.out.startswith("gaussian-cosine\n")
     assert call("run", *words, "--quiet") == (0, loud.out, "")
+
+
+def test_the_variances_of_several_objectives_are_printed_before_the_timing_which_can_be_resumed(
+    call, tmp_path, monkeypatch
+):
+    on = [word for name in ("gaussian-cosine", "gaussian-exponential", "qubo") for word in ("-o", name)]
+    words = ("run", "-e", "rloo", "-e", "score-function", *on, "--replicates", "64", "--out", "here")
+    real, timed = tasks.measure_timing, []
+
+    def interrupted(*given):
+        if len(timed) == 2:
+            raise KeyboardInterrupt
+        timed.append(given)
+        return real(*given)
+
+    monkeypatch.setattr(tasks, "measure_timing", interrupted)
+    first = call(*words)
+    assert first.code == 130
+    assert re.search(r"(?m)^  qubo +\S+", first.out.partition("In short\n")[2])
+    before = lines(tmp_path / "here")
+    assert [line["kind"] for line in before] == ["moments"] * 6 + ["timing"] * 2
+    assert not (tmp_path / "here" / "table.md").exists()
+    monkeypatch.setattr(tasks, "measure_timing", real)
+    again = call(*words)
+    assert (again.code, again.out) == (0, first.out)
+    after = lines(tmp_path / "here")
+    assert after[: len(before)] == before
+    assert [line["kind"] for line in after[len(before) :]] == ["timing"] * 4
+    assert (tmp_path / "here" / "table.md").exists()
+    assert call(*words, "--quiet") == (0, first.out, "")
+    assert "rank" in call("report", "here").out
 
 
 def test_flags_reach_the_records(call, tmp_path):

@@ -16,7 +16,7 @@ TINY = ("--steps", "2", "--seeds", "2", "--replicates", "0", "--workers", "1")
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch):
-    monkeypatch.setattr(figures, "training_images", lambda _problems: iter(()))
+    monkeypatch.setattr(figures, "training_images", lambda *_given: iter(()))
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,8 @@ def study(tmp_path_factory):
     from bench.cli import main
     from bench.report import figures
 
-    patch.setattr(figures, "images", lambda _table: iter(()))
-    patch.setattr(figures, "training_images", lambda _problems: iter(()))
+    patch.setattr(figures, "images", lambda *_given: iter(()))
+    patch.setattr(figures, "training_images", lambda *_given: iter(()))
     run = "bench run -o ./mine.py::Own -o bernoulli-quadratic:dim=2 -e rloo:n=2 -e rebar -e reparameterization"
     train = "bench train -o qubo -e rloo:n=2 --steps 4 --seeds 1 --keep-weights"
     for words in (

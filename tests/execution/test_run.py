@@ -2,13 +2,17 @@
 
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
 
 from bench import measure
 from bench.execution.pool import Pool
 from bench.execution.progress import Silent
-from bench.execution.run import run
+from bench.execution.run import LEAST_SECONDS, run
 from bench.measurement import reference
-from bench.measurement.timing import measure_timing
+from bench.measurement.lines import head
+from bench.measurement.timing import CELL_SECONDS, measure_timing
 from bench.objectives import GaussianCosine
 from bench.planning.spec import Spec
 from bench.records import store
@@ -113,9 +117,9 @@ def test_a_cell_that_fails_is_not_timed_and_nothing_runs_beside_the_timing(tmp_p
             super().stop()
             self.running = False
 
-    def timed(cell, settings):
+    def timed(cell, settings, seconds):
         assert not any(pool.running for pool in pools)
-        return measure_timing(cell, settings)
+        return measure_timing(cell, settings, seconds)
 
     monkeypatch.setattr("bench.execution.study.Pool", Watched)
     monkeypatch.setattr("bench.execution.tasks.measure_timing", timed)
@@ -146,3 +150,27 @@ def test_a_reference_is_as_long_as_the_longest_run_that_it_serves(tmp_path):
     measured = {line["replicates"] for line in lines if line["kind"] == LineKind.MOMENTS}
     assert len(measured) == 2
     assert stood_in == max(measured)
+
+
+@pytest.mark.parametrize(
+    ("whole", "used", "expected"),
+    [
+        (100.0, 1.0, [CELL_SECONDS] * 3),
+        (0.6, 1.0, [0.2, 0.2, 0.2]),
+        (0.6, 0.5, [0.2, 0.25, 0.3]),
+        (0.3, 2.0, [0.1, 0.05, LEAST_SECONDS]),
+    ],
+)
+def test_cells_share_the_time_for_timing(tmp_path, monkeypatch, whole, used, expected):
+    clock, given = SimpleNamespace(now=0.0), []
+
+    def timed(cell, settings, seconds):
+        given.append(seconds)
+        clock.now += used * seconds
+        return head(cell, settings, LineKind.TIMING)
+
+    monkeypatch.setattr("bench.execution.tasks.measure_timing", timed)
+    monkeypatch.setattr("bench.execution.run.STUDY_SECONDS", whole)
+    monkeypatch.setattr("bench.execution.run.time", SimpleNamespace(monotonic=lambda: clock.now))
+    run(spec_of("rloo:n=2,3,4", timing=True, replicates=64), tmp_path, Silent())
+    assert given == pytest.approx(expected)

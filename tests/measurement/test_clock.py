@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import statistics
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -11,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.measurement.clock import FLOOR, WARM_BLOCKS, Timing, time_pair
+from bench.measurement.clock import FLOOR, WARM_BLOCKS, Timing, looks_of, time_pair
+from bench.stats.comparison import median_rank
 
 MICRO, MILLI, SECOND = 1_000, 1_000_000, 1_000_000_000
 
@@ -151,6 +153,64 @@ def test_seconds_that_wander_are_noisy_even_where_the_ratio_stands_still() -> No
     assert result.cost == 1.0
     assert result.cost_iqr == 0.0
     assert result.noisy
+
+
+# --- looks at the intervals ---
+
+
+def misses(pairs: int, confidence: float) -> float:
+    """The probability that the interval of a median over so many pairs misses it, by the binomial law of ranks."""
+    below = median_rank(pairs, confidence) - 1
+    return 2 * sum(math.comb(pairs, k) for k in range(below + 1)) / 2**pairs
+
+
+@pytest.mark.parametrize("pairs", [12, 14, 24, 26, 40, 48, 100, 400])
+def test_the_intervals_of_all_looks_together_miss_with_five_per_cent_at_most(pairs: int) -> None:
+    looks = looks_of(pairs)
+    assert looks[0] == FLOOR
+    assert looks[-1] == pairs
+    assert looks == sorted(set(looks))
+    share = 0.05 / len(looks)
+    assert sum(misses(look, 1 - share) for look in looks) <= 0.05
+    if len(looks) > 1:  # as if each look were the only one
+        assert sum(misses(look, 0.95) for look in looks) > 0.05
+
+
+def test_a_timing_ends_at_the_first_look_whose_intervals_are_narrow() -> None:
+    machine = Machine()
+    warm = 1 + WARM_BLOCKS
+
+    def costs(rough: int) -> Iterator[int]:
+        wander = itertools.cycle([9 * MILLI, 11 * MILLI])
+        return itertools.chain([10 * MILLI] * warm, itertools.islice(wander, rough), itertools.repeat(10 * MILLI))
+
+    def blocks(rough: int, narrow: float | None) -> int:
+        job = machine.sequence(costs(rough))
+        return measure(machine, job, machine.job(10 * MILLI), narrow=narrow, budget_seconds=9.0).blocks
+
+    found = [blocks(0, 0.05), blocks(8, 0.05), blocks(8, 0.2), blocks(40, 0.05), blocks(0, None)]
+    assert found == [12, 24, 12, 40, 40]
+
+
+def test_an_interval_has_the_level_of_its_look_and_not_of_a_single_one() -> None:
+    # Twelve different ratios: at 98.3 % the second lowest and highest bound the median, at 95 % the third.
+    machine = Machine()
+    steps = itertools.chain([100] * (1 + WARM_BLOCKS), range(101, 113), itertools.repeat(106))
+    result = measure(
+        machine,
+        machine.sequence(100 * MICRO * s for s in steps),
+        machine.job(10 * MILLI),
+        narrow=0.06,
+        budget_seconds=9.0,
+    )
+    assert result.blocks == 12
+    assert (result.cost_low, result.cost_high) == (1.02, 1.11)
+
+
+def test_a_timing_ends_at_a_look_where_its_time_is_up() -> None:
+    machine = Machine(lambda now: 1.0 if now < 100 * MILLI else 3.0)
+    result = measure(machine, machine.job(10 * MILLI), machine.job(10 * MILLI), budget_seconds=0.65, narrow=1e-9)
+    assert result.blocks == 12
 
 
 # --- warm-up, inner loop, budget -------------------------------------------------------------------------------------

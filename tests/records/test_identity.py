@@ -1,6 +1,7 @@
 """Identity: canonical, and different where the content is."""
 
-from bench.records.identity import canonical, digest, run_id
+from bench.objectives import BernoulliQuadratic
+from bench.records.identity import canonical, changed_fields, digest, identity, run_id
 
 
 def test_identity_is_canonical():
@@ -22,3 +23,11 @@ def test_a_run_is_cell_dtype_device_seed_and_replicates():
     }
     assert len(ids) == 8
     assert run_id("c", **base) == run_id("c", **base)
+
+
+def test_a_changed_default_changes_no_identity():
+    """Records and noise of before the change are found by the fields that they were made with."""
+    assert identity(BernoulliQuadratic()) == {"class": "BernoulliQuadratic", "dim": 10, "target": 0.45}
+    assert identity(BernoulliQuadratic(dim=1, target=0.499)) == {"class": "BernoulliQuadratic"}
+    assert identity(BernoulliQuadratic(target=0.499)) == {"class": "BernoulliQuadratic", "dim": 10}
+    assert changed_fields(BernoulliQuadratic(target=0.499)) == {"target": 0.499}

@@ -1,13 +1,14 @@
 import base64
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from bench.report import write
-from bench.report.figures import FORMATS, NAMES, TRAINING
+from bench.report.figures import FORMATS, NAMES, TRAINING, draw
 from tests.report import training_records
-from tests.report.records import line, moments, study
+from tests.report.records import line, moments, study, timing
 
 
 def files(folder):
@@ -34,7 +35,7 @@ def test_the_same_records_give_the_same_bytes(folder, tmp_path):
 
 
 def test_figures_without_content_go_and_other_files_stay(tmp_path):
-    records = [moments("a", "o", 1.0), moments("b", "o", 2.0)]
+    records = [moments("a", o, 1.0) for o in "op"] + [moments("b", "o", 2.0, bias=0.5, unbiased=False)]
     (tmp_path / "figures").mkdir()
     stale = [tmp_path / "figures" / f"variance-n.{suffix}" for suffix in FORMATS]
     mine = tmp_path / "figures" / "mine.svg"
@@ -45,6 +46,39 @@ def test_figures_without_content_go_and_other_files_stay(tmp_path):
     assert mine.read_text() == "old"
     assert {path.stem for path in written if path.suffix == ".svg"} == {"heatmap", "bias-variance", "variance-cost"}
     assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("change", ["nothing", "a time", "a variance"])
+def test_a_figure_is_drawn_again_only_if_its_records_have_changed(tmp_path, monkeypatch, change):
+    first, second = moments("a", "o", 1.0), moments("b", "o", 2.0, bias=0.5, unbiased=False)
+    records = [first, timing(first, 1e-6), second, timing(second, 1e-6)]
+    write(tmp_path, records, "seconds")
+    drawn = []
+    monkeypatch.setattr("bench.report.figures.draw", lambda name, table: drawn.append(name) or draw(name, table))
+    records = {
+        "nothing": records,
+        "a time": [first, timing(first, 2e-6), second, timing(second, 1e-6)],
+        "a variance": [moments("a", "o", 1.5), *records[1:]],
+    }[change]
+    before = files(tmp_path)
+    written = write(tmp_path, records, "seconds")
+    had = {path.stem for path in tmp_path.glob("figures/*")}
+    assert had == {"bias-variance", "variance-cost"}
+    again = had & set(drawn)
+    assert again == {"nothing": set(), "a time": {"variance-cost"}, "a variance": had}[change]
+    assert {path for path in before if files(tmp_path)[path] != before[path] and path.parent.name == "figures"} == {
+        Path("figures", f"{name}.{suffix}") for name in again for suffix in FORMATS
+    }
+    assert {path.stem for path in written} >= had
+
+
+def test_a_figure_that_is_gone_is_drawn_again(tmp_path):
+    records = [moments("a", "o", 1.0), moments("b", "o", 2.0)]
+    write(tmp_path, records)
+    before = files(tmp_path)
+    (tmp_path / "figures" / "variance-cost.png").unlink()
+    write(tmp_path, records)
+    assert files(tmp_path) == before
 
 
 def test_a_study_of_failures_has_tables_and_no_figures(tmp_path):
@@ -110,7 +144,7 @@ def test_both_kinds_of_records_have_their_files(tmp_path):
     names = {
         path.name for path in write(tmp_path, [moments("a", "o", 1.0), training_records.run("a", [0.0, 1.0, 2.0, 3.0])])
     }
-    assert {"table.md", "training.md", "heatmap.svg", "training.svg"} <= names
+    assert {"table.md", "training.md", "variance-cost.svg", "training.svg"} <= names
 
 
 @pytest.mark.usefixtures("one_format")

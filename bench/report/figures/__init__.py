@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,23 +20,57 @@ if TYPE_CHECKING:
 NAMES = ("heatmap", "bias-variance", "variance-cost", "variance-n", "variance-dim")
 TRAINING = ("training", "training-variance", "training-pictures")
 FORMATS = ("svg", "png")
+HEAD = 2048
+"""Bytes of a figure's file that hold its digest."""
 
 
-def images(table: pd.DataFrame) -> Iterator[tuple[str, bytes | None]]:
-    """Yield the name and the content of each figure's two files, SVG and PNG; the content is None without data."""
+Files = Iterator[tuple[str, bytes | None]]
+"""Names of files with their contents; the content is None without data."""
+TIMES = "seconds|cost|noisy|peak_bytes|run$|wall|unit|price"
+"""Columns of the frame, as a regular expression, that only the figure ``variance-cost`` is drawn from."""
+
+
+def images(table: pd.DataFrame, folder: Path) -> Files:
+    """Yield the name and the content of each figure's two files, SVG and PNG; the content is None without data.
+
+    A figure in ``folder`` that was drawn from equal data by equal code is not drawn again: its files hold a digest.
+    """
     for name in NAMES:
-        yield from _files(name, lambda name=name: draw(name, table))  # type: ignore[misc]
+        chosen = table if name == "variance-cost" else table[[c for c in table if not re.search(TIMES, c)]]
+        key = _digest(chosen.to_csv())
+        yield from _files(name, lambda name=name: draw(name, table), key, folder)  # type: ignore[misc]
 
 
-def training_images(problems: Sequence[Problem]) -> Iterator[tuple[str, bytes | None]]:
-    """Yield the name and the content of each training figure's SVG and PNG file; the content is None without data."""
+def training_images(problems: Sequence[Problem], records: Sequence[Mapping[str, Any]], folder: Path) -> Files:
+    """Yield the name and the content of each training figure's SVG and PNG file; the content is None without data.
+
+    ``problems`` are made of ``records``. A figure in ``folder`` that was drawn from equal records by equal code is not
+    drawn again.
+    """
     from bench.report.figures.training import curves, pictures, variances
 
+    key = _digest(json.dumps(records, default=str))
     for name, drawing in zip(TRAINING, (curves, variances, pictures), strict=True):
-        yield from _files(name, lambda drawing=drawing: drawing(problems))  # type: ignore[misc]
+        yield from _files(name, lambda drawing=drawing: drawing(problems), key, folder)  # type: ignore[misc]
 
 
-def _files(name: str, drawing: Callable[[], Figure | None]) -> Iterator[tuple[str, bytes | None]]:
+def _digest(data: str) -> str:
+    """Return a digest of the data and of the code that draws."""
+    return hashlib.sha256((_code() + data).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _code() -> str:
+    here = Path(__file__).parents[1]
+    return "".join(path.read_text(encoding="utf-8") for path in sorted(here.rglob("*.py")))
+
+
+def _files(name: str, drawing: Callable[[], Figure | None], key: str, folder: Path) -> Files:
+    paths = [folder / f"{name}.{suffix}" for suffix in FORMATS]
+    held = [path.read_bytes() if path.exists() else b"" for path in paths]
+    if all(key.encode() in content[:HEAD] for content in held):
+        yield from zip((path.name for path in paths), held, strict=True)
+        return
     from matplotlib import rc_context
 
     from bench.report.figures.panels import LOOK, settle
@@ -40,8 +79,8 @@ def _files(name: str, drawing: Callable[[], Figure | None]) -> Iterator[tuple[st
         figure = drawing()
         if figure is not None and figure.get_constrained_layout():
             settle(figure)
-        for suffix in FORMATS:
-            yield f"{name}.{suffix}", None if figure is None else _rendered(figure, suffix)
+        for path in paths:
+            yield path.name, None if figure is None else _rendered(figure, path.suffix[1:], key)
 
 
 def draw(name: str, table: pd.DataFrame) -> Figure | None:
@@ -60,9 +99,9 @@ def draw(name: str, table: pd.DataFrame) -> Figure | None:
     return drawings[name](table)
 
 
-def _rendered(figure: Figure, suffix: str) -> bytes:
-    """Return the file without date and library version, so that equal figures are equal files."""
+def _rendered(figure: Figure, suffix: str, key: str) -> bytes:
+    """Return the file with a key, and without date and library version, so that equal figures are equal files."""
     target = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
+    metadata = {"Identifier": key} | ({"Date": None, "Creator": None} if suffix == "svg" else {"Software": None})
     figure.savefig(target, format=suffix, metadata=metadata)
     return target.getvalue()

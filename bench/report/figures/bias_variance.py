@@ -28,7 +28,7 @@ SIGNS = (
 
 
 def bias_variance(table: pd.DataFrame) -> Figure | None:
-    """Draw squared bias against variance, a panel per objective; None if no objective has a bias bound and a variance.
+    """Draw squared bias against variance, a panel per objective on which a bias was found; None if there is none.
 
     A significant bias is drawn as its estimate with an interval. If no bias was found, the estimator has a tick at the
     lower edge, and a grey dash at the upper bound.
@@ -36,6 +36,7 @@ def bias_variance(table: pd.DataFrame) -> Figure | None:
     table = table[(table["exact_norm"] > 0) & (table["bias_bound"] > 0) & (table["variance_low"] >= 0)]
     table = table[~((table["variance"] == 0) & ~table["biased"])]  # exact: on neither axis
     table = table[(table["variance_low"] > 0).groupby(table["problem"]).transform("any")]
+    table = table[table["biased"].groupby(table["problem"]).transform("any")]
     if table.empty:
         return None
     problems, note = panels.chosen(table)

@@ -21,71 +21,66 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 14
 DECADES = 4
 """The colour scale ends this many decades above the best variance. The numbers in the cells go further."""
-ABSENT, FAILED, BIASED = "#e3e3e3", "#c1272d", "#d55e00"
+COLOURS = "cividis_r"
+ABSENT, FAILED, BIASED, EXACT = "#e3e3e3", "#c1272d", "#d55e00", "#cfe8d5"
 
 TITLE = "Variance relative to the best unbiased estimator of each column (1 = best)"
 NOTE = "Unbiased: as declared, unless the data contradict it. Cost is not included."
 
 
 def heatmap(table: pd.DataFrame) -> Figure | None:
-    """Draw a map of relative variances, a row per estimator and a column per objective; None if there is no variance.
+    """Draw a map of relative variances, a row per estimator and a column per objective.
+
+    Return None if there is no variance, or only one objective: its table says more. Estimators that fit no objective
+    are left out.
 
     If there are more than 14 objectives, those that differ only in parameters are drawn only at the smallest and the
     largest dimension. If there would still be more than 14 columns, they are drawn only at the largest. The title says
     so.
     """
-    import seaborn
     from matplotlib.figure import Figure
 
     if not (table["variance_low"] >= 0).any():
         return None
-    columns, note = _columns(table[table["outcome"] != Outcome.SKIPPED])
-    rows = _rows(table)
+    run = table[table["outcome"] != Outcome.SKIPPED]
+    columns, note = _columns(run)
+    if len(columns) < 2:
+        return None
+    rows = _rows(run)
     bases = {column: _base(table[table["problem"] == column]) for column in columns}
     cells = {(r.estimator, r.problem): r for r in each(table)}
     skipped = {(r.estimator, r.objective) for r in each(table) if r.outcome == Outcome.SKIPPED}
     objective = dict(zip(table["problem"], table["objective"], strict=True))
-    colours, texts = np.full((len(rows), len(columns)), np.nan), np.full((len(rows), len(columns)), "", dtype=object)
+    colours = np.full((len(rows), len(columns)), np.nan)
     figure = Figure(figsize=(4.6 + 0.72 * len(columns), 3.0 + 0.26 * len(rows)), layout="constrained")
     ax = figure.subplots()
+    ax.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             cell = cells.get((row, column))
             if cell is not None and cell.outcome == Outcome.MEASURED:
-                texts[i, j], colours[i, j] = _ratio(cell, bases[column][0])
+                text, colours[i, j] = _ratio(cell, bases[column][0])
                 if math.isnan(colours[i, j]):
-                    _sign(ax, i, j, "≥", "#777777")
+                    _sign(ax, i, j, text or "≥", *(("#1a1a1a", EXACT) if text else ("#777777", ABSENT)))
+                else:
+                    ink = _ink(colours[i, j])
+                    ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=ink, fontsize=7.5)
                 if not cell.fair:
                     _corner(ax, i, j, filled=cell.biased)
             elif cell is not None and cell.outcome == Outcome.FAILED:
                 _sign(ax, i, j, "×", FAILED)
             elif (row, objective[column]) in skipped:
                 _sign(ax, i, j, "–", "#777777")
-    seaborn.heatmap(
-        colours,
-        ax=ax,
-        annot=texts,
-        fmt="",
-        cmap="cividis_r",
-        vmin=0,
-        vmax=DECADES,
-        linewidths=1.0,
-        linecolor="white",
-        xticklabels=[column if bases[column][1] else f"{column} †" for column in columns],
-        yticklabels=rows,
-        annot_kws={"fontsize": 7.5},
-        cbar_kws={
-            "extend": "both",
-            "label": "log₁₀ of the ratio",
-            "ticks": range(DECADES + 1),
-            "shrink": 0.9,
-            "aspect": 25,
-        },
-    )
+    mesh = ax.pcolormesh(colours, cmap=COLOURS, vmin=0, vmax=DECADES, edgecolors="white", linewidth=1.0)
+    bar = figure.colorbar(mesh, ax=ax, extend="both", shrink=0.9, aspect=25, label="times the variance of the best")
+    bar.set_ticks(range(DECADES + 1), labels=[f"{10**k:,}" for k in range(DECADES + 1)])
+    bar.outline.set_visible(False)
+    ax.set_xticks(np.arange(len(columns)) + 0.5, [c if bases[c][1] else f"{c} †" for c in columns])
+    ax.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-    ax.tick_params(axis="y", labelrotation=0)
-    for text in ax.get_xticklabels():
-        text.set(rotation=38, ha="right", rotation_mode="anchor")
+    for label in ax.get_xticklabels():
+        label.set(rotation=38, ha="right", rotation_mode="anchor")
     dagger = "" if all(unbiased for _, unbiased in bases.values()) else " † no unbiased one: over the lowest measured."
     entitle(figure, f"{TITLE}\n{NOTE}{dagger}{note}")
     _legend(figure)
@@ -121,21 +116,31 @@ def _base(group: pd.DataFrame) -> tuple[float, bool]:
 
 
 def _ratio(cell: Any, base: float) -> tuple[str, float]:
-    """Return text and colour of a measured cell; the colour is NaN if not even its lower limit is above 0."""
+    """Return text and colour of a measured cell; the colour is NaN if it is exact or its lower limit is not above 0."""
     if cell.variance == 0:
-        return "0", 0.0
+        return "0", math.nan
     ratio = (cell.variance_low if cell.heavy else cell.variance) / base
     if not ratio > 0:
         return "", math.nan
-    text = "1" if ratio == 1 else format_number(ratio, 2)
+    text = format_number(ratio, 2).replace("1.0", "1") if 0.95 <= ratio < 1.05 else format_number(ratio, 2)
     return f"≥ {text}" if cell.heavy else text, math.log10(ratio)
 
 
-def _sign(ax: Axes, i: int, j: int, sign: str, colour: str) -> None:
-    """Fill a cell without a number with grey, and a sign that says why."""
+def _ink(colour: float) -> str:
+    """Return black or white, whichever has more contrast on the colour of a cell."""
+    from matplotlib import colormaps
+
+    rgb = colormaps[COLOURS](min(max(colour / DECADES, 0.0), 1.0))[:3]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if (luminance + 0.05) ** 2 > 0.0525 else "#ffffff"  # relative luminance as in WCAG 2
+
+
+def _sign(ax: Axes, i: int, j: int, sign: str, colour: str, ground: str = ABSENT) -> None:
+    """Fill a cell whose variance has no colour with a ``ground``, and a sign that says why."""
     from matplotlib.patches import Rectangle
 
-    ax.add_patch(Rectangle((j, i), 1, 1, facecolor=ABSENT, edgecolor="white", linewidth=1.0, zorder=2))
+    ax.add_patch(Rectangle((j, i), 1, 1, facecolor=ground, edgecolor="white", linewidth=1.0, zorder=2))
     ax.text(j + 0.5, i + 0.5, sign, ha="center", va="center", color=colour, fontsize=9, zorder=3)
 
 
@@ -151,6 +156,7 @@ def _corner(ax: Axes, i: int, j: int, *, filled: bool) -> None:
 SIGNS: dict[str, dict[str, Any]] = {
     "biased": {"marker": (3, 0, 45), "color": BIASED},
     "bias not excluded": {"marker": (3, 0, 45), "markeredgecolor": BIASED, "markerfacecolor": "white"},
+    "0: exact": {"marker": "s", "color": EXACT},
     "≥ lower limit (grey: none)": {"marker": "none"},
     "– not applicable": {"marker": "s", "color": ABSENT},
     "× failed": {"marker": "x", "color": FAILED, "markersize": 6},

@@ -51,12 +51,13 @@ def panels(
 ) -> tuple[Figure, dict[str, Axes]]:
     """Return a figure with a titled panel per problem, and the axes of each panel by problem.
 
-    At most ``across`` panels are in a row. ``width`` and ``height`` are the size of a panel, in inches.
+    At most ``across`` panels are in a row, and the rows are as equal as they can be. ``width`` and ``height`` are the
+    size of a panel, in inches.
     """
     from matplotlib.figure import Figure
 
-    columns = min(across, max(len(problems), 1)) if len(problems) != across + 1 else across - 1
-    rows = math.ceil(len(problems) / columns)
+    rows = math.ceil(max(len(problems), 1) / across)
+    columns = math.ceil(max(len(problems), 1) / rows)
     figure = Figure(figsize=(max(width * columns, 6.4), height * rows + 1.1), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for spare in grid[len(problems) :]:

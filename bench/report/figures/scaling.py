@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+FEWEST = 3
+"""Fewest values of x for a line: two points always lie on one."""
+INSIDE, INSIDE_LETTERS = 3, 36
+"""Most lines, and most letters of a line's name, for a legend inside a panel."""
+
+
 def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tuple[float, float]:
     """Return the slope of ln y on ln x and its standard error, by least squares weighted with the errors of ln y.
 
@@ -39,7 +45,7 @@ def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tu
 
 
 def variance_n(table: pd.DataFrame) -> Figure | None:
-    """Draw variance against samples n per estimate, for estimators measured at several n on one objective.
+    """Draw variance against samples n per estimate, for estimators measured at three n or more on one objective.
 
     Return None if there is no such estimator.
     """
@@ -56,7 +62,7 @@ def variance_n(table: pd.DataFrame) -> Figure | None:
 
 
 def variance_dim(table: pd.DataFrame) -> Figure | None:
-    """Draw relative variance against dimension, for estimators measured at several dimensions of one objective.
+    """Draw relative variance against dimension, for estimators measured at three dimensions or more of one objective.
 
     Return None if there is no such estimator.
     """
@@ -96,14 +102,17 @@ def _without(key: str) -> Callable[[dict[str, Any]], str]:
 
 
 def _scaling(table: pd.DataFrame, x: str, title: str, labels: tuple[str, str]) -> Figure | None:
-    """Draw a panel per value of ``panel``, and a line per ``series`` with estimates at two or more values of x."""
+    """Draw a panel per value of ``panel``, and a line per ``series`` with estimates at three or more values of x."""
     lines = table[table["variance"] > 0].groupby(["panel", "series"])[x].nunique()
-    long = set(lines[lines > 1].index)
+    long = set(lines[lines >= FEWEST].index)
     table = table[[key in long for key in zip(table["panel"], table["series"], strict=True)]]
     if table.empty:
         return None
     problems, note = panels.chosen(table.assign(problem=table["panel"]))
-    width = 3.2 + 0.06 * (16 + table["series"].str.len().max())  # room for the legend beside each panel
+    most = int(table.groupby("panel")["series"].nunique().max())
+    longest = int(table["series"].str.len().max()) + len("  −1.00 ± 0.01")
+    inside = most <= INSIDE and longest <= INSIDE_LETTERS
+    width = 3.4 if inside else 2.2 + 0.06 * (16 + longest)  # room for the legend beside each panel
     figure, axes = panels.panels(problems, title + note, width=width, height=2.6, across=max(1, int(15 / width)))
     look = styles(list(table["estimator_name"]))
     for problem, ax in axes.items():
@@ -114,7 +123,12 @@ def _scaling(table: pd.DataFrame, x: str, title: str, labels: tuple[str, str]) -
         panels.logarithmic(ax)
         values = sorted(set(group[x]))
         panels.ticks(ax.xaxis, values[:: math.ceil(len(values) / 8)])
-        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), fontsize=7.5, handlelength=3, borderaxespad=0.2)
+        if inside:  # above the lines: they fall with n and grow with the dimension
+            bottom, top = ax.get_ylim()
+            ax.set_ylim(bottom, top * (top / bottom) ** (0.12 * group["series"].nunique()))
+            ax.legend(loc="upper right" if x == "n" else "upper left", fontsize=7.5, handlelength=3, borderaxespad=0.2)
+        else:
+            ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), fontsize=7.5, handlelength=3, borderaxespad=0.2)
     panels.label(axes, *labels)
     return figure
 

@@ -1,7 +1,7 @@
 import pytest
 
 from bench.report.figures import panels
-from tests.report.figures.drawing import figure
+from tests.report.figures.drawing import figure, titles
 from tests.report.records import moments
 
 
@@ -19,3 +19,10 @@ def test_a_bias_that_was_not_found_has_no_marker():
     assert min(tick.get_ydata()) == 0
     markers = [line for line in at if line.get_marker() not in ("None", "_")]
     assert len(markers) == 1, "only the bias that was found has a marker"
+
+
+def test_only_objectives_with_a_bias_have_a_panel():
+    unbiased = [moments("a", "o", 1.0), moments("a", "p", 1.0)]
+    assert figure("bias-variance", unbiased) is None
+    drawn = figure("bias-variance", [*unbiased, moments("b", "p", 1.0, bias=0.5, unbiased=False)])
+    assert titles(drawn) == ["p"]

@@ -9,6 +9,7 @@ from tests.report.records import deterministic, heavy, line, many, moments
 
 def test_a_heavy_tail_without_any_limit_is_an_arrow_from_the_edge():
     records = [heavy("wild", "o", 310.0), moments("tame", "o", 2.0), moments("low", "o", 1.0, f_evals=3)]
+    records += [moments("biased", "o", 3.0, bias=0.5, unbiased=False), moments("other", "p", 1.0)]
     records[0]["summary"]["variance_low"] = 0.0
     for name, along in (("variance-cost", 1), ("bias-variance", 0)):
         ax = figure(name, records).axes[0]
@@ -16,13 +17,13 @@ def test_a_heavy_tail_without_any_limit_is_an_arrow_from_the_edge():
         assert sum(drawn.get_transform() == edge for drawn in ax.lines) == 1
         assert [text.xy[along] for text in ax.texts if text.arrow_patch and text.xycoords == edge] == [0]
     texts = [text for text in words(figure("heatmap", records)) if text]
-    assert sorted(texts) == ["1", "2.0", "≥"]
+    assert sorted(texts) == ["1", "1", "2.0", "3.0", "≥"]
 
 
 def test_what_varies_by_rounding_alone_is_drawn_as_no_variance():
     record = moments("control", "o", 6e-14, verdict="UNBIASED_WITHIN_TOL")
     record["summary"]["flags"] = ["AT_FLOAT_RESOLUTION"]
-    records = [record, moments("a", "o", 2.0), moments("b", "o", 6.0)]
+    records = [record, moments("a", "o", 2.0), moments("b", "o", 6.0), moments("a", "p", 2.0)]
     ax = figure("variance-cost", records).axes[0]
     assert ax.get_ylim()[0] > 0.1
     assert sum(drawn.get_transform() == ax.get_xaxis_transform() for drawn in ax.lines) == 1
@@ -55,7 +56,9 @@ def test_awkward_studies_draw_or_decline(name, records):
     if drawn is not None:
         assert any(ax.lines or ax.collections for ax in drawn.axes)
     else:
-        assert not records or name != "heatmap" or records[0]["outcome"] == "failed"
+        assert (
+            not records or name != "variance-cost" or records[0]["outcome"] == "failed" or records[0]["deterministic"]
+        )
 
 
 def test_a_wide_study_keeps_every_row_and_its_panels_apart():

@@ -1,7 +1,9 @@
+from matplotlib.colors import to_rgb
+
 from bench.report.figures import draw
 from bench.report.figures.heatmap import MOST_COLUMNS
 from tests.report.figures.drawing import figure
-from tests.report.records import moments
+from tests.report.records import line, moments
 
 
 def test_heatmap_says_what_each_cell_is(table):
@@ -36,3 +38,27 @@ def test_heatmap_of_a_long_grid_shows_its_ends():
     shown = [text.get_text() for text in drawn.axes[0].get_xticklabels()]
     assert shown == ["o:dim=1", f"o:dim={MOST_COLUMNS}", "p:dim=1", f"p:dim={MOST_COLUMNS}"]
     assert f"Of {2 * MOST_COLUMNS} objectives" in drawn.get_suptitle().replace("\n", " ")
+
+
+def test_a_heatmap_needs_two_objectives_and_leaves_out_what_fits_none():
+    records = [moments("a", "o", 1.0), moments("b", "o", 2.0)]
+    assert figure("heatmap", records) is None
+    records += [moments("a", "p", 1.0), *(line("c", o, outcome="skipped", reason="It does not fit.") for o in "op")]
+    assert [text.get_text() for text in figure("heatmap", records).axes[0].get_yticklabels()] == ["a", "b"]
+
+
+def test_numbers_can_be_read_on_every_colour():
+    records = [moments(f"e{k}", o, 10 ** (k / 4)) for k in range(21) for o in "op"]
+    drawn = figure("heatmap", records)
+    ax = drawn.axes[0]
+    (mesh,) = ax.collections
+    drawn.draw_without_rendering()
+    for text, colour in zip(ax.texts, mesh.get_facecolors(), strict=True):
+        (light, dark) = sorted((luminance(text.get_color()), luminance(colour)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, text.get_text()
+
+
+def luminance(colour):
+    """Relative luminance, as WCAG 2 defines it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

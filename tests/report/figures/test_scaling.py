@@ -45,7 +45,7 @@ def test_slopes_stand_in_the_legend(table):
 
 def test_no_legend_leaves_the_figure_at_any_resolution():
     label = "score-function:baseline=moving-average"
-    drawn = figure("variance-dim", [moments(label, f"o:dim={d}", 1.0 * d, dim=d) for d in (1, 10)])
+    drawn = figure("variance-dim", [moments(label, f"o:dim={d}", 1.0 * d, dim=d) for d in (1, 10, 100)])
     for dpi in (72, 150):
         drawn.set_dpi(dpi)
         drawn.draw_without_rendering()
@@ -53,14 +53,21 @@ def test_no_legend_leaves_the_figure_at_any_resolution():
 
 
 def test_variance_against_dimension_is_relative_to_the_exact_gradient():
-    records = [moments("a", f"o:dim={d}", 3.0 * d * d, dim=d, norm=float(d)) for d in (1, 10)]
+    records = [moments("a", f"o:dim={d}", 3.0 * d * d, dim=d, norm=float(d)) for d in (1, 10, 100)]
     ax = figure("variance-dim", records).axes[0]
     line_drawn = next(drawn for drawn in ax.lines if drawn.get_label().startswith("a "))
-    assert list(line_drawn.get_ydata()) == pytest.approx([3.0, 3.0])
+    assert list(line_drawn.get_ydata()) == pytest.approx([3.0, 3.0, 3.0])
 
 
 def test_grids_over_another_parameter_are_panels_of_their_own():
     records = [
-        moments("a", f"o:dim={d},target={t}", 1.0 * d, dim=d, norm=1.0) for t, d in itertools.product("xy", (1, 10))
+        moments("a", f"o:dim={d},target={t}", 1.0 * d, dim=d, norm=1.0)
+        for t, d in itertools.product("xy", (1, 10, 100))
     ]
     assert titles(figure("variance-dim", records)) == ["o:target=x", "o:target=y"]
+
+
+def test_two_points_make_no_line():
+    two = [moments("a", f"o:dim={d}", 1.0, dim=d) for d in (1, 10)]
+    assert figure("variance-dim", two) is None
+    assert figure("variance-n", [moments(f"a:n={n}", "o", 1.0, n=n) for n in (1, 4)]) is None

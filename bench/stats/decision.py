@@ -1,0 +1,219 @@
+"""The decision which estimator to use on a problem, from the intervals of variance times cost.
+
+The product of variance and cost is the variance of a mean that takes one unit of work, so it compares estimators of
+unequal cost. The decision claims no more than the intervals show. It compares methods, each at its best number of
+samples n, and treats n apart. It never rests on seconds that were measured on a busy machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from bench.stats.comparison import work_normalised
+
+Cost = Literal["evaluations", "seconds"]
+Interval = tuple[float, float, float]
+"""A value, its lower and its upper limit; the upper limit is infinite if none is known."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An estimator with its settings, as measured on one problem.
+
+    Args:
+        label: the estimator with its settings: ``rloo:n=4``.
+        method: the label without n. Candidates that differ in n alone are one method.
+        n: the number of samples; None if the estimator has none.
+        evaluations: evaluations of f and of its gradient per estimate.
+        variance: total variance of one estimate; None if the tail is too heavy for one.
+        unbiased: whether it may compete as unbiased: declared so, or shown so, and not contradicted by the data.
+        biased: whether a bias was found.
+        exact: whether nothing but rounding varies, and no bias was found.
+        refutes: whether it is declared exact and differs from the exact gradient, so that the objective is at fault.
+        learned: whether it learned a state, which was frozen before the measurement.
+        bias_bound: upper limit of the norm of the bias; 0 if unknown.
+        error: mean squared error of one estimate; None if unknown.
+        seconds: time of one estimate; None if not measured.
+        noisy: whether the machine was too busy for the time to be reliable.
+    """
+
+    label: str
+    method: str
+    n: float | None
+    evaluations: float
+    variance: Interval | None
+    unbiased: bool = True
+    biased: bool = False
+    exact: bool = False
+    refutes: bool = False
+    learned: bool = False
+    bias_bound: float = 0.0
+    error: Interval | None = None
+    seconds: Interval | None = None
+    noisy: bool = False
+
+    def price(self, cost: Cost) -> Interval:
+        """Return the cost of one estimate; seconds must have been measured."""
+        if cost == "seconds":
+            assert self.seconds is not None
+            return self.seconds
+        return self.evaluations, self.evaluations, self.evaluations
+
+    def work(self, cost: Cost) -> Interval:
+        """Return variance times cost; there must be a variance above 0."""
+        assert self.variance is not None
+        value, low, high = self.variance
+        product, least, most = work_normalised((value, low, None if math.isinf(high) else high), self.price(cost))
+        return product, least, math.inf if most is None else most
+
+
+@dataclass(frozen=True)
+class Factor:
+    """How much more work a candidate needs than the best one for the same precision, as a range.
+
+    ``high`` is infinite if the variance of the candidate has no upper limit.
+    """
+
+    candidate: Candidate
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which estimator to use on a problem, and how sure that is.
+
+    Args:
+        cost: the unit in which the candidates were compared.
+        methods: number of unbiased methods with a variance to trust, which were compared.
+        best: the candidates to choose from, one of each method that is tied for the lowest variance times cost; one
+            candidate if a single method is best. First come those whose variance has an upper limit, and among these
+            those without a learned state.
+        samples: other numbers of samples of the first of the best, and the work they need. Empty if there is one n.
+        runner_up: the next method; None if the best are tied or there is no other method.
+        exact: the cheapest exact method; None if there is none.
+        biased: the biased candidate that has the lower error up to the largest budget; None if none has.
+        budget: the largest number of estimates of the first of the best at which ``biased`` certainly errs less.
+        faster: the best method by seconds, if the best ones above are certain to need more time; None if the times are
+            noisy, missing or agree.
+        least_error: candidates tied for the lowest mean squared error of one estimate, if nothing could be compared.
+        fault: an exact method that contradicts the exact gradient, if there is one: then nothing else is decided.
+    """
+
+    cost: Cost
+    methods: int = 0
+    best: tuple[Candidate, ...] = ()
+    samples: tuple[Factor, ...] = ()
+    runner_up: Factor | None = None
+    exact: Candidate | None = None
+    biased: Candidate | None = None
+    budget: float = 0.0
+    faster: Candidate | None = None
+    least_error: tuple[Candidate, ...] = ()
+    fault: Candidate | None = None
+
+
+def decide(candidates: Sequence[Candidate], cost: Cost = "evaluations") -> Decision:
+    """Return the decision for one problem.
+
+    Args:
+        candidates: what was measured on the problem.
+        cost: the unit of cost that is wanted. Seconds are used only if every candidate that competes was timed on a
+            quiet machine; otherwise the decision is by evaluations.
+    """
+    for candidate in candidates:
+        if candidate.refutes:
+            return Decision(cost, fault=candidate)
+    rivals = [c for c in candidates if c.unbiased and not c.exact and c.variance is not None and c.variance[0] > 0]
+    exact = [c for c in candidates if c.exact]
+    timed = all(c.seconds is not None and not c.noisy for c in [*rivals, *exact])
+    unit: Cost = cost if timed else "evaluations"
+    cheapest = min(exact, key=lambda c: c.price(unit)[0], default=None)
+    if not rivals:
+        return Decision(unit, exact=cheapest, least_error=_least_error(candidates))
+    methods = _methods(rivals, unit)
+    best = _tied([group[0] for group in methods], unit)
+    first = best[0]
+    own = next(group for group in methods if group[0] is first)
+    others = [group[0] for group in methods if group[0] not in best]
+    lasting = max((c for c in candidates if c.biased), key=lambda c: crossing(c, first, unit), default=None)
+    budget = 0.0 if lasting is None else crossing(lasting, first, unit)
+    return Decision(
+        unit,
+        methods=len(methods),
+        best=tuple(best),
+        samples=tuple(_factor(c, first, unit) for c in sorted(own[1:], key=lambda c: c.n or 0)),
+        runner_up=_runner_up(others, first, unit) if len(best) == 1 else None,
+        exact=cheapest,
+        biased=lasting if budget > 1 else None,
+        budget=budget if budget > 1 else 0.0,
+        faster=_faster(methods, best) if timed and unit == "evaluations" else None,
+    )
+
+
+def crossing(biased: Candidate, best: Candidate, cost: Cost) -> float:
+    """Return the number of estimates of an unbiased candidate up to which a biased one certainly errs less.
+
+    In a budget of N estimates of the unbiased candidate, with variance V and price c, its error is V/N. A biased
+    candidate with variance V' and price c' errs by bias² + V' c'/(N c). The two are equal at::
+
+        N = (V c − V' c')/(bias² c)
+
+    The ends of the intervals that favour the unbiased candidate are used. The result is 0 if they leave nothing
+    certain.
+    """
+    if biased.variance is None or (cost == "seconds" and (biased.seconds is None or biased.noisy)):
+        return 0.0
+    most = biased.work(cost)[2] if biased.variance[0] > 0 else 0.0
+    gap = best.work(cost)[1] - most
+    return gap / (biased.bias_bound**2 * best.price(cost)[0]) if gap > 0 and biased.bias_bound > 0 else 0.0
+
+
+def _methods(rivals: Sequence[Candidate], cost: Cost) -> list[list[Candidate]]:
+    """Return the candidates of each method, its lowest variance times cost first."""
+    ordered = sorted(rivals, key=lambda c: (c.method, c.work(cost)[0]))
+    return [list(group) for _, group in groupby(ordered, key=lambda c: c.method)]
+
+
+def _tied(candidates: Sequence[Candidate], cost: Cost) -> list[Candidate]:
+    """Return the candidates that may have the lowest variance times cost, the one to recommend first.
+
+    A candidate whose variance has no upper limit may be the best, but excludes no other.
+    """
+    bounded = [c for c in candidates if not math.isinf(c.work(cost)[2])] or candidates
+    ceiling = min(bounded, key=lambda c: c.work(cost)[0]).work(cost)[2]
+    tied = [c for c in candidates if c.work(cost)[1] <= ceiling]
+    return sorted(tied, key=lambda c: (math.isinf(c.work(cost)[2]), c.learned, c.work(cost)[0]))
+
+
+def _runner_up(others: Sequence[Candidate], best: Candidate, cost: Cost) -> Factor | None:
+    found = min(others, key=lambda c: c.work(cost)[1], default=None)
+    return None if found is None else _factor(found, best, cost)
+
+
+def _factor(candidate: Candidate, best: Candidate, cost: Cost) -> Factor:
+    _, low, high = candidate.work(cost)
+    _, best_low, best_high = best.work(cost)
+    return Factor(
+        candidate, low / best_high if best_high < math.inf else 0.0, high / best_low if best_low > 0 else math.inf
+    )
+
+
+def _faster(methods: Sequence[Sequence[Candidate]], best: Sequence[Candidate]) -> Candidate | None:
+    """Return the best candidate by seconds if the intervals exclude all methods that are best by evaluations."""
+    by_time = [min(group, key=lambda c: c.work("seconds")[0]) for group in methods]
+    tied = _tied(by_time, "seconds")
+    return tied[0] if not {c.method for c in best} & {c.method for c in tied} else None
+
+
+def _least_error(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    errors = [(c, c.error) for c in candidates if c.error is not None and c.error[0] > 0]
+    if not errors:
+        return ()
+    ceiling = min(error for _, error in errors)[2]
+    tied = sorted((e for e in errors if e[1][1] <= ceiling), key=lambda e: e[1][0])
+    return tuple(c for c, _ in tied)
