@@ -36,7 +36,7 @@ def images(table: pd.DataFrame, folder: Path) -> Files:
     A figure in ``folder`` that was drawn from equal data by equal code is not drawn again: its files hold a digest.
     """
     for name in NAMES:
-        chosen = table if name == "variance-cost" else table[[c for c in table if not re.search(TIMES, c)]]
+        chosen = table if name == "variance-cost" else table[[c for c in table if not re.search(TIMES, str(c))]]
         key = _digest(chosen.to_csv())
         yield from _files(name, lambda name=name: draw(name, table), key, folder)  # type: ignore[misc]
 
