@@ -16,6 +16,8 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
+from rich.console import Console
+
 import estimators
 from bench import objectives
 from bench.planning.catalogue import arguments, facts, served
@@ -23,7 +25,7 @@ from bench.planning.spec import Spec
 from bench.records import store
 from bench.records.lines import Outcome
 from bench.report.frame import each
-from bench.report.study import prepared
+from bench.report.study import prepared, print_table
 from bench.report.tables import CSV, UNIT_NAMES
 from bench.stats.printing import format_rank
 from bench.stats.summary import Summary
@@ -41,6 +43,8 @@ BOUNDS = {"ge": "of at least", "gt": "above", "lt": "below"}
 HEADER = ["field", "meaning", "unit", "null"]
 FIELDS = tomllib.loads((HERE / "fields.toml").read_text(encoding="utf-8"))
 """What the fields of records and the columns of tables mean, by kind of record or name of table."""
+SHOWN = ("rloo", "score-function", "gumbel-softmax", "straight-through")
+"""Estimators of the reference study whose report the tutorial explains."""
 DISTRIBUTIONS = (estimators.ReparameterizedMixture, estimators.ReparameterizedVonMises, estimators.Subset)
 """Families of q that torch lacks and the estimators provide."""
 
@@ -240,6 +244,20 @@ def values(field: FieldInfo) -> str:
     return f"{kinds.get(field.annotation, 'list of selectors')} {limits}".strip()
 
 
+def report_page() -> str:
+    """Return the tutorial on reading a report, with a part of the reference study as it is printed."""
+    shown = [
+        record
+        for record in store.read(REFERENCE)
+        if record["objective"] == "categorical-polynomial" and record["estimator_name"] in SHOWN
+    ]
+    console = Console(width=120)
+    with console.capture() as text:
+        print_table(shown, console)
+    lines = [line.rstrip() for line in text.get().strip().splitlines()]
+    return filled(HERE / "read-a-report.md", {"printed": "\n".join(["```text", *lines, "```"])})
+
+
 class Entry(NamedTuple):
     """What a field means, its unit, and when it is null; when its limits are null, if not where the field itself is."""
 
@@ -298,6 +316,7 @@ PAGES = {
     "objectives.md": objectives_page,
     "records.md": records_page,
     "spec.md": spec_page,
+    "read-a-report.md": report_page,
     "../README.md": readme,
 }
 

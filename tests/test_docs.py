@@ -115,6 +115,12 @@ def test_links_lead_somewhere():
                 assert (page.parent / target).exists(), f"{page.name} links {target}"
 
 
+def test_every_page_is_in_the_table_of_contents():
+    text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    listed = re.findall(r"(?m)^([\w-]+)$", "".join(re.findall(r"(?ms)^```{toctree}\n(.*?)^```", text)))
+    assert sorted(["index", *listed]) == sorted(path.stem for path in (ROOT / "docs").glob("*.md"))
+
+
 def test_catalogue_pages_are_current():
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     generate = importlib.util.module_from_spec(spec)
@@ -122,6 +128,14 @@ def test_catalogue_pages_are_current():
     for page, make in generate.PAGES.items():
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         assert text == make(), f"docs/{page} is old: run python docs/generate.py"
+
+
+def test_the_figures_that_the_tutorial_on_reports_explains_are_in_its_table():
+    text = (ROOT / "docs" / "read-a-report.md").read_text(encoding="utf-8")
+    table = re.search(r"(?ms)^```text\n(.*?)^```", text)[1]
+    quoted = re.findall(r"`([^`\n]*\d[^`\n]*)`", text.partition("<!-- end -->")[2])
+    assert len(quoted) > 8
+    assert not [figure for figure in quoted if figure not in table and not figure.startswith("bench ")]
 
 
 def test_ranks_of_the_estimators_equal_the_ranks_in_the_reference_studys_table():
