@@ -71,6 +71,10 @@ class ObjectiveConformance:
         """The reference estimator, which stands in for an exact gradient, is unbiased and fits the objective."""
         self._run(parts.reference)
 
+    def test_reference_where_f_jumps(self) -> None:
+        """A reference estimator that uses df/dx agrees with score functions, which it does not where f jumps."""
+        self._run(exact.reference_against_scores)
+
     def test_f_has_a_gradient(self) -> None:
         """The integrand has a gradient at x, where ``differentiable`` promises it."""
         self._run(values.gradient_of_f)

@@ -27,7 +27,7 @@ from bench.objectives import (
     PoissonQuadratic,
     Problem,
 )
-from estimators import Bound, Drawable, Enumeration, StraightThrough
+from estimators import Bound, Drawable, Enumeration, Reparameterization, StraightThrough
 
 
 def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -129,6 +129,16 @@ class TwoWrong(Attention):
 class BiasedReference(Attention):
     has_exact = False
     reference_estimator = StraightThrough()
+
+
+@dies("test_reference_where_f_jumps", "f jumps, and df/dx lacks that part. Declare reference_estimator = RLOO(n=8).")
+@dataclass(frozen=True)
+class Jumps(Changed, GaussianQuadratic):
+    has_exact = False
+    reference_estimator = Reparameterization(n=8)
+
+    def change(self, problem):
+        return replace(problem, integrand=lambda q: lambda x: x.square().sum(-1) + 30 * (x[..., 0] > 0), exact=None)
 
 
 @dies("test_f_has_a_gradient", "declares differentiable = True")

@@ -12,10 +12,12 @@ from bench.measurement.objective_checks.comparisons import EXACT, column_apart
 from bench.measurement.objective_checks.trial import Fault, NotJudged, ObjectiveTrial, kind_of
 from bench.planning.cells import Cell, mismatch
 from bench.planning.settings import Settings
-from estimators import RLOO, Enumeration, Refusal
+from estimators import RLOO, Enumeration, Estimator, Refusal
 
 SAMPLES, FEWEST = 2**15, 64
 """Most and fewest samples of a comparison with means."""
+SCORES = RLOO(n=4)
+"""The estimator that gradients are compared with: it needs nothing but log q."""
 STEP, SLOPE = 1e-3, 1e-2
 """Relative step of a finite difference of exact values; its relative difference from the gradient that is a fault."""
 
@@ -110,23 +112,51 @@ def exact_against_samples(trial: ObjectiveTrial) -> None:
             f"its exact value is {exact:.6g}, and the mean of f over {count} samples is {mean:.6g} with standard error "
             f"{error:.2g}{_factor(exact, mean, _batch(trial.q))}"
         )
-    estimator = RLOO(n=4)
-    if mismatch(estimator, trial.objective):
-        raise NotJudged("no estimator at hand fits q, so that the exact gradient was not compared")
-    count = min(SAMPLES, max(FEWEST, trial.affordable(4)))
-    engine = Engine(Cell(estimator, trial.objective), Settings(dtype="float64"), problem=trial.problem)
-    try:
-        gradients = engine.gradients(count, Generator().manual_seed(1))
-    except (Refusal, NotImplementedError):
-        raise NotJudged("no estimator at hand fits q, so that the exact gradient was not compared") from None
+    gradients = _gradients(SCORES, trial, 4)
     apart = column_apart(gradients, slope, trial.objective.exact_error)
     if apart is not None:
-        name = [name for name, t in trial.theta().items() for _ in range(t.numel())][apart]
-        mean, error = gradients[:, apart].mean().item(), (gradients[:, apart].std() / math.sqrt(count)).item()
+        name, said = trial.coordinate(apart), _said(gradients[:, apart])
         raise trial.fault(
-            f"its exact value has the gradient {slope[apart].item():.6g} at {name}, and {count} estimates by "
-            f"{estimator!r} have the mean {mean:.6g} with standard error {error:.2g}"
+            f"its exact value has the gradient {slope[apart].item():.6g} at {name}, and {len(gradients)} estimates by "
+            f"{SCORES!r} have the mean {said}"
         )
+
+
+def reference_against_scores(trial: ObjectiveTrial) -> None:
+    """Check that a reference estimator that uses df/dx agrees with score functions, up to the errors of the means.
+
+    It does not where f jumps.
+    """
+    estimator = trial.objective.reference_estimator
+    if trial.objective.has_exact or estimator is None or not estimator.needs_df:
+        raise NotJudged("no reference that uses df/dx is measured")
+    scores = _gradients(SCORES, trial, 32)
+    gradients = _gradients(estimator, trial, 32)
+    apart = column_apart(gradients - scores, torch.zeros(gradients.shape[1], dtype=torch.float64), 0.0)
+    if apart is not None:
+        one, other = (_said(each[:, apart]) for each in (gradients, scores))
+        raise trial.fault(
+            f"its reference_estimator {estimator!r} has the mean {one} at {trial.coordinate(apart)}, and {SCORES!r} "
+            f"has {other}: f jumps, and df/dx lacks that part. Declare reference_estimator = RLOO(n=8)"
+        )
+
+
+def _gradients(estimator: Estimator, trial: ObjectiveTrial, points: int) -> Tensor:
+    """Return gradients by an estimator, ``[R, size of theta]``; R follows from the evaluations of f for each."""
+    reason = "no estimator at hand fits q, so that the gradient was not compared"
+    if mismatch(estimator, trial.objective):
+        raise NotJudged(reason)
+    count = min(SAMPLES, max(FEWEST, trial.affordable(points)))
+    engine = Engine(Cell(estimator, trial.objective), Settings(dtype="float64"), problem=trial.problem)
+    try:
+        return engine.gradients(count, Generator().manual_seed(1))
+    except (Refusal, NotImplementedError):
+        raise NotJudged(reason) from None
+
+
+def _said(samples: Tensor) -> str:
+    """Return the mean of samples with its standard error, as text."""
+    return f"{samples.mean().item():.6g} with standard error {(samples.std() / math.sqrt(len(samples))).item():.2g}"
 
 
 def _factor(exact: float, truth: float, batch: int) -> str:

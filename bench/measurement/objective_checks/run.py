@@ -3,7 +3,12 @@
 import functools
 from collections.abc import Callable
 
-from bench.measurement.objective_checks.exact import exact_against_samples, exact_against_the_sum, exact_number
+from bench.measurement.objective_checks.exact import (
+    exact_against_samples,
+    exact_against_the_sum,
+    exact_number,
+    reference_against_scores,
+)
 from bench.measurement.objective_checks.parts import (
     declared_facts,
     family_of_q,
@@ -32,6 +37,7 @@ QUICK: tuple[Check, ...] = (
     exact_against_samples,
     size_of_a_row,
     reference,
+    reference_against_scores,
 )
 """The checks that a user's objective must pass before it is measured. Each may rely on those before it."""
 CHECKS: tuple[Check, ...] = (*QUICK, gradient_of_f, training_data)

@@ -158,6 +158,10 @@ class ObjectiveTrial:
         found = torch.autograd.grad(value, list(self.theta().values()), materialize_grads=True, retain_graph=True)
         return torch.cat([g.flatten() for g in found])
 
+    def coordinate(self, i: int) -> str:
+        """Return the name of the tensor of theta that has the i-th of all coordinates."""
+        return [name for name, t in self.theta().items() for _ in range(t.numel())][i]
+
     def fault(self, text: str) -> Fault:
         """Return the exception for a fault.
 
