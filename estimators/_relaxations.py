@@ -31,6 +31,8 @@ def _softmax(x: Tensor, out: Tensor | None) -> Tensor:
 def _pull_through_softmax(g: Tensor, y: Tensor) -> Tensor:
     """Return ``(diag(y) - y y^T) g``."""
     weighted = y * g
+    if transformed():  # y may have rows of vmap that g has not
+        return weighted - totals(weighted) * y
     return weighted.addcmul_(totals(weighted), y, value=-1)
 
 

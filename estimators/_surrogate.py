@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from estimators._axes import over_event, over_samples, spread
 from estimators._protocol import Refusal
 from estimators._rows import parameters
-from estimators._transforms import Function, apply, forward_mode, is_differentiated, tangent_of, transformed
+from estimators._transforms import Function, apply, forward_mode, is_differentiated, primal_of, tangent_of, transformed
 
 Pull = Callable[[Tensor, Tensor], Tensor]
 """A pull-back: maps the cotangent of a value, and the value itself, to the gradient of the value's source."""
@@ -31,13 +31,17 @@ class _Refused(Function):
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> None:
-        name = "This estimator" if ctx.who is None else ctx.who if isinstance(ctx.who, str) else repr(ctx.who)
-        raise Refusal(
-            f"{name} has no second derivatives: its gradient is a constant for autograd. Use Reparameterization, "
-            "HessianControlVariate, QuadraticControlVariate, GumbelSoftmax, ExponentialArrival or Enumeration."
-        )
+        raise _no_second_derivatives(ctx.who)
 
     jvp = backward
+
+
+def _no_second_derivatives(who: object) -> Refusal:
+    name = "This estimator" if who is None else who if isinstance(who, str) else repr(who)
+    return Refusal(
+        f"{name} has no second derivatives: its gradient is a constant for autograd. Use Reparameterization, "
+        "HessianControlVariate, QuadraticControlVariate, GumbelSoftmax, ExponentialArrival or Enumeration."
+    )
 
 
 _IN_STATE_ONLY: list[None] = []
@@ -107,7 +111,7 @@ def first_order(t: Tensor, who: object) -> Tensor:
 
 def _primals(tensors: tuple[Tensor, ...]) -> list[Tensor]:
     """Return tensors without the tangents of the current level of forward mode."""
-    return [forward_ad.unpack_dual(t).primal for t in tensors]  # type: ignore[no-untyped-call]
+    return [primal_of(t) for t in tensors]
 
 
 class _WithDerivative(Function):
@@ -384,7 +388,10 @@ class _Carry(Function):
     def jvp(ctx: Any, _zeros: None, tangent: Tensor, *_: None) -> Tensor:
         target, zeros = _primals(ctx.saved_tensors)
         transposed: Any = torch.func.vjp(ctx.pull, zeros.new_zeros(zeros.shape))[1]  # the pull-back is linear
-        return once(transposed(tangent)[0], ctx.who, target)
+        try:
+            return once(transposed(tangent)[0], ctx.who, target)
+        except RuntimeError as error:  # the pull-back holds tensors of a transform further in
+            raise _no_second_derivatives(ctx.who) from error
 
 
 def carry(target: Tensor, shape: torch.Size, pull: Callable[[Tensor], Tensor], estimator: object = None) -> Tensor:

@@ -18,8 +18,19 @@ def forward_mode() -> bool:
     return forward_ad._current_level >= 0
 
 
+def primal_of(t: Tensor) -> Tensor:
+    """Return t without the tangent of the current level of forward mode."""
+    if transformed() and torch._C._functorch.is_batchedtensor(t):  # torch unpacks no tensor of vmap
+        place, level = torch._C._functorch.maybe_get_bdim(t), torch._C._functorch.maybe_get_level(t)
+        within = primal_of(torch._C._functorch.get_unwrapped(t))
+        return torch._C._functorch._add_batch_dim(within, place, level)
+    return cast(Tensor, forward_ad.unpack_dual(t).primal)  # type: ignore[no-untyped-call]
+
+
 def tangent_of(t: Tensor) -> Tensor | None:
     """Return the tangent of t in forward mode, or None if it has none."""
+    while transformed() and torch._C._functorch.is_batchedtensor(t):
+        t = torch._C._functorch.get_unwrapped(t)
     return cast(Tensor | None, forward_ad.unpack_dual(t).tangent)  # type: ignore[no-untyped-call]
 
 

@@ -17,6 +17,7 @@ from estimators import (
     ForwardGradient,
     GumbelSoftmax,
     Refusal,
+    ReinMax,
     Reparameterization,
     ReparameterizedMixture,
     ReparameterizedVonMises,
@@ -226,6 +227,31 @@ def test_every_nesting_of_modes_gives_one_hessian(name):
         torch.testing.assert_close(torch.stack(columns), row)
 
 
+@pytest.mark.parametrize("name", SECOND)
+def test_a_hessian_in_every_row_of_vmap(name):
+    estimator, law = SECOND[name]
+    rows = torch.stack([t(0.4, 0.0, -0.3), t(0.1, 0.7, -0.2)])
+
+    def hessian(a):
+        loss = lambda a: estimator(lambda x: x[..., 0] ** 3 + x.square().sum(-1), law(a), seeded())  # noqa: E731
+        return torch.func.jacrev(torch.func.jacrev(loss))(a)
+
+    got = torch.func.vmap(hessian, randomness="same")(rows)
+    torch.testing.assert_close(got, torch.stack([hessian(row) for row in rows]))
+
+
+@pytest.mark.parametrize("outer", ["grad", "jvp"])
+def test_nested_forward_mode_of_reinmax_is_refused_in_one_sentence(outer):
+    def loss(a):
+        return ReinMax()(lambda x: x[..., 0], OneHotCategorical(logits=a))
+
+    def first(a):
+        return torch.func.grad(loss)(a) if outer == "grad" else torch.func.jvp(loss, (a,), (a,))[1]
+
+    with pytest.raises(Refusal, match=named(ReinMax())):
+        torch.func.jvp(first, (t(0.4, 0.0, -0.3),), (t(1.0, 0.0, 0.0),))
+
+
 @pytest.mark.parametrize("q", ["ReparameterizedVonMises", "ReparameterizedMixture"])
 def test_samplers_that_are_differentiable_once_say_so(q):
     a = leaf(0.4, 1.2)
@@ -291,7 +317,7 @@ def test_vmap_of_grad(estimator, case):
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 @each_pair
-def test_grad_of_vmap(estimator, case):
+def test_grad_and_jvp_of_vmap(estimator, case):
     rows = [tuple(t * factor for t in case.theta) for factor in (1.0, 0.9)]
     stacked = tuple(torch.stack(each) for each in zip(*rows, strict=True))
     f = (lambda x: (1.3 * x.double()).sin().sum(-1)) if isinstance(inner(case.q()), Categorical) else None  # no one_hot
@@ -308,6 +334,12 @@ def test_grad_of_vmap(estimator, case):
     for i, theta in enumerate(rows):
         torch.manual_seed(5)
         close([g[i] for g in got], reverse(estimator, case, leaves(theta), f)[1])
+    if case is GAMMA or type(estimator).__name__ == "DoublyReparameterized":  # see the test of forward mode
+        return
+    tangents = tuple(torch.linspace(-1.0, 1.0, t.numel(), dtype=t.dtype).reshape(t.shape) for t in stacked)
+    torch.manual_seed(5)
+    along = torch.func.jvp(total, stacked, tangents)[1]
+    close([along], [sum((g * v).sum() for g, v in zip(got, tangents, strict=True))])
 
 
 def test_sobol_points_may_be_first_made_inside_of_torch_func():
