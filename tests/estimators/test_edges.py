@@ -1,6 +1,8 @@
 """Edges of q: nothing possible but one outcome, no rate, no batch, one parameter for all coordinates."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from estimators import (
     NVIL,
     RLOO,
     VIMCO,
+    BitFlip,
     Bound,
     DoublyReparameterized,
     Enumeration,
@@ -49,7 +52,9 @@ def bilinear(x):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("p", [(1.0, 0.3), (0.0, 0.3), (1.0, 0.0), (1.0, 1.0)])
 @pytest.mark.parametrize(
-    "estimator", [Enumeration(), UnorderedSet(n=4), SumAndSample(n=4), MeasureValued(), LocalExpectation()], ids=repr
+    "estimator",
+    [Enumeration(), UnorderedSet(n=4), SumAndSample(n=4), MeasureValued(), LocalExpectation(), BitFlip()],
+    ids=repr,
 )
 def test_the_derivative_in_a_probability_of_0_or_1_is_exact(estimator, p, dtype):
     """``E f = 2 p_0 - p_1 + p_0 p_1``."""
@@ -58,12 +63,37 @@ def test_the_derivative_in_a_probability_of_0_or_1_is_exact(estimator, p, dtype)
         [gradient(estimator, bilinear, Independent(Bernoulli(probs), 1), probs, seeded(i)) for i in range(200)]
     )
     exact = torch.tensor([2 + p[1], p[0] - 1], dtype=dtype)
-    if estimator in (MeasureValued(), LocalExpectation()):  # the other bit is drawn
+    if estimator in (MeasureValued(), LocalExpectation(), BitFlip()):  # the other bit is drawn
         assert mean_scores(found.double(), exact.double()).abs().max() < z_limit(32) or torch.equal(
             found.mean(0), exact
         )
     else:
         torch.testing.assert_close(found, exact.expand_as(found), rtol=1e-5, atol=1e-5)
+
+
+WHOLE = {"Enumeration", "LocalExpectation", "MeasureValued", "BitFlip"}
+"""Estimators that have the whole derivative in a probability of exactly 0 or 1, as the page of estimators says."""
+
+
+def test_the_page_names_the_estimators_that_have_the_derivative_in_a_certain_bit():
+    """``E f`` is ``4 p_0 p_1 + 3``. Drawn samples show f at (1, 1) alone, where both bits are certain."""
+
+    def f(x):
+        return 4 * x[..., 0] * x[..., 1] + 3
+
+    page = (Path(__file__).parents[2] / "docs" / "estimators.md").read_text(encoding="utf-8")
+    (said,) = re.findall(r"miss a part of its derivative\. (.*) have all of it\.", page)
+    assert set(re.findall(r"`(\w+)`", said)) == WHOLE
+    found = set()
+    for estimator in ESTIMATORS:
+        if estimator.refuses(Bernoulli) is None and estimator.unbiased:
+            probs = torch.ones(2, dtype=torch.float64, requires_grad=True)
+            q = Independent(Bernoulli(probs), 1)
+            g = torch.stack([gradient(estimator, f, q, probs, seeded(i)) for i in range(64)])
+            if torch.allclose(g.mean(0), torch.full((2,), 4.0, dtype=torch.float64), atol=1.5):
+                found.add(type(estimator).__name__)
+    by_chance = {"MuProp", "SumAndSample", "UnorderedSet"}  # for this f; for fewer possible states than samples
+    assert found - by_chance == WHOLE
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
