@@ -43,28 +43,44 @@ class Counter:
     df: int = 0
 
 
-class _Watch(torch.autograd.Function):
-    """The identity on x. Every derivative of f in x, backward or forward, passes through it and is counted."""
+class _Count(torch.autograd.Function):
+    """The identity on x. Counts the points in x, and later those of every derivative in x, backward or forward.
+
+    The first argument is x, ``[..., *batch, *event]``; the next ones are the counter, the name of the number in it that
+    grows by the points of x, and the number of event dimensions. Under ``vmap`` the rows are points too.
+    """
 
     @staticmethod
-    def forward(x: Tensor, counter: Counter, event_dims: int) -> Tensor:  # noqa: ARG004 (setup_context keeps them)
+    def forward(x: Tensor, counter: Counter, kind: str, event_dims: int) -> Tensor:
+        setattr(counter, kind, getattr(counter, kind) + _points(x, event_dims))
         return x.view_as(x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Counter, int], output: Tensor) -> None:  # noqa: ARG004
-        _, ctx.counter, ctx.event_dims = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Counter, str, int], output: Tensor) -> None:  # noqa: ARG004
+        _, *ctx.others = inputs
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
-        (g,) = cotangents
-        ctx.counter.df += _points(g, ctx.event_dims)
-        return g, None, None
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None, None]:
+        return _derivative(cotangents[0], *ctx.others), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        tangent: Tensor = tangents[0]
-        ctx.counter.df += _points(tangent, ctx.event_dims)
-        return tangent.view_as(tangent)
+        return _derivative(tangents[0], *ctx.others)
+
+    @staticmethod
+    def vmap(_info: Any, in_dims: tuple[int | None, ...], x: Tensor, *others: Any) -> tuple[Tensor, int | None]:
+        rows_first = x if in_dims[0] is None else x.movedim(in_dims[0], 0)
+        return _count(rows_first, *others), None if in_dims[0] is None else 0
+
+
+def _count(x: Tensor, counter: Counter, kind: str, event_dims: int) -> Tensor:
+    same: Tensor = _Count.apply(x, counter, kind, event_dims)  # type: ignore[no-untyped-call]
+    return same
+
+
+def _derivative(t: Tensor, counter: Counter, kind: str, event_dims: int) -> Tensor:
+    """Return a cotangent or a tangent; that of f is counted, that of a derivative is not."""
+    return _count(t, counter, "df", event_dims) if kind == "f" else t.view_as(t)
 
 
 def _points(x: Tensor, event_dims: int) -> int:
@@ -78,9 +94,7 @@ def counted(f: Integrand, counter: Counter) -> Integrand:
     """
 
     def watched(x: Tensor, inside: Integrand, event_dims: int) -> Tensor:
-        value = inside(_Watch.apply(x, counter, event_dims))  # type: ignore[no-untyped-call]
-        counter.f += _points(x, event_dims)
-        return value
+        return inside(_count(x, counter, "f", event_dims))
 
     if isinstance(f, Bound):
         log_joint, event_dims = f.log_joint, counter.event_dims - (f.particles is not None)

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution, Independent, OneHotCategorical
 
 from bench.objectives._checks import at_least
+from bench.objectives._functions import transformed
 from bench.objectives._protocol import Objective, Problem, Theta
 
 
@@ -73,6 +74,8 @@ class CategoricalLinearQuadratic(Objective):
 
 def linear_quadratic(z: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Return ``a.z + (b.z)^2``, ``[...]``, for points z, ``[..., D]``, and coefficients a and b, ``[D]`` each."""
+    if transformed():
+        return torch.matmul(z, a) + torch.matmul(z, b).square()
     value: Tensor = _LinearQuadratic.apply(z, a, b)  # type: ignore[no-untyped-call]
     return value
 
@@ -94,7 +97,9 @@ class _LinearQuadratic(torch.autograd.Function):
         if torch.is_grad_enabled():  # a second derivative differentiates this expression
             root = torch.matmul(z, b)
         (g,) = cotangents
-        return (g.unsqueeze(-1) * a).addcmul_((g * root).unsqueeze(-1), b, value=2), None, None
+        linear, quadratic = g.unsqueeze(-1) * a, (g * root).unsqueeze(-1)
+        add = torch.addcmul if transformed() else Tensor.addcmul_  # vmap has no rule for the second
+        return add(linear, quadratic, b, value=2), None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _a: None, _b: None) -> Tensor:

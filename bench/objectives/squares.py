@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from bench.objectives._functions import transformed
+
 
 def squared_distance(x: Tensor, target: Tensor) -> Tensor:
     """Return ``sum_j (x_j - target)^2`` over the last axis, ``[...]``, for x, ``[..., D]``, and a scalar target."""
-    if x.requires_grad:
+    if x.requires_grad and not transformed():
         out: Tensor = _SquaredDistance.apply(x, target)  # type: ignore[no-untyped-call]
         return out
     return _value(x, target)
@@ -36,7 +38,7 @@ class _SquaredDistance(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
         (cotangent,) = cotangents
         x, target = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative differentiates this expression
+        if torch.is_grad_enabled() or transformed():  # differentiated again, or for a batch of cotangents
             return 2 * (x - target) * cotangent.unsqueeze(-1), None
         if cotangent.numel() and not any(cotangent.stride()):  # one number for all elements: double it first
             return (x - target).mul_(2 * cotangent[(0,) * cotangent.dim()]), None

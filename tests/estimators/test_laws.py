@@ -476,3 +476,11 @@ def test_a_few_clamped_samples_are_let_pass_as_torch_does():
     loss = RLOO(n=4)(lambda x: x, torch.distributions.Gamma(concentration, torch.ones(2_000)))
     loss.sum().backward()
     assert concentration.grad.isfinite().all()
+
+
+def test_no_sample_is_looked_at_where_there_is_none():
+    empty = torch.ones(0, 3, dtype=torch.float64, requires_grad=True)
+    assert RLOO()(torch.square, d.Gamma(empty, empty), seeded()).shape == (0, 3)
+    hidden = torch.ones(3, device="meta", requires_grad=True)
+    found = score(d.Gamma(hidden, hidden, validate_args=False), torch.ones(2, 3, device="meta"), hidden.expand(2, 3))
+    assert found.shape == (3,)

@@ -59,6 +59,31 @@ def test_forward_mode_and_pass_through_are_counted_right():
     assert (counter.f, counter.df) == (6, 4)
 
 
+def evaluated(transform):
+    """Return the numbers of evaluations of f and of df/dx by a transform of f at the points x, ``[5, 3]``."""
+    counter = Counter(event_dims=1)
+    transform(counted(lambda x: x.square().sum(-1), counter), torch.ones(5, 3))
+    return counter.f, counter.df
+
+
+@pytest.mark.parametrize(
+    ("transform", "counts"),
+    [
+        (lambda f, x: torch.func.vmap(f)(x), (5, 0)),
+        (lambda f, x: torch.func.vmap(f, 1)(x.T), (5, 0)),
+        (lambda f, x: torch.func.grad(lambda x: f(x).sum())(x), (5, 5)),
+        (lambda f, x: torch.func.vmap(torch.func.grad(f))(x), (5, 5)),
+        (lambda f, x: torch.func.grad(lambda x: torch.func.vmap(f)(x).sum())(x), (5, 5)),
+        (lambda f, x: torch.func.jvp(f, (x,), (x,)), (5, 5)),
+        (lambda f, x: torch.func.vmap(lambda x: torch.func.jvp(f, (x,), (x,)))(x), (5, 5)),
+        (lambda f, x: torch.func.vmap(lambda w: f(w * x))(torch.ones(2)), (10, 0)),
+        (lambda f, x: torch.func.vmap(lambda w: w * f(x))(torch.ones(2)), (5, 0)),
+    ],
+)
+def test_an_estimator_may_transform_f_by_torch_func(transform, counts):
+    assert evaluated(transform) == counts
+
+
 def through_numpy(x):
     a = x.detach().numpy()
     np.clip(a, 0, 1, out=a)
