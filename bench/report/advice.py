@@ -1,4 +1,4 @@
-"""What a report recommends: a decision on one problem as a sentence."""
+"""What a report recommends: which estimator to use on an objective, as a sentence."""
 
 from __future__ import annotations
 
@@ -24,14 +24,20 @@ SHOWN = 3
 
 
 def candidates(rows: Sequence[Any]) -> list[Candidate]:
-    """Return the measured runs of one problem, rows of a ``priced`` frame, as the candidates of a decision."""
+    """Return the measured runs of one objective as the candidates among which ``stats.decision.decide`` chooses.
+
+    A run is one measurement of an estimator. ``rows`` are rows of the frame that ``bench.report.cost.priced`` returns.
+    Runs that were skipped, failed or needed no evaluation are left out.
+    """
     return [_candidate(row) for row in rows if row.outcome == Outcome.MEASURED and row.evals > 0]
 
 
 def decisions(records: Sequence[Mapping[str, Any]], cost: Cost = "evaluations") -> dict[str, Decision]:
-    """Return the decision for each problem of a study's records, by the problem's label.
+    """Return for each objective which estimators are the best: a ``Decision``, by the objective's label.
 
-    ``cost`` is the wanted unit of the cost of an estimate. Problems in which nothing was measured are left out.
+    ``records`` are those of one study. ``cost`` is the unit in which an estimate is paid for. Objectives on which
+    nothing was measured are left out. An objective measured with several dtypes, devices or seeds has a decision and a
+    label for each, such as ``gaussian-quadratic (seed 3)``.
     """
     table = priced(frame(records))
     groups = table[table["outcome"] == Outcome.MEASURED].groupby("problem", sort=False)
@@ -44,7 +50,7 @@ def method_of(label: str) -> str:
 
 
 def sentence(decision: Decision) -> str:
-    """Return a sentence that recommends an estimator for one problem and claims no more than the intervals show.
+    """Return a sentence that recommends an estimator for one objective and claims no more than the intervals show.
 
     An estimator is recommended alone only if its interval of variance times cost lies below every other method's.
     Averaging does not remove a bias, so a biased estimator is mentioned together with the largest budget at which its
@@ -106,7 +112,7 @@ def _recommendation(decision: Decision) -> str:
 
 
 def tied_of(decision: Decision) -> str:
-    """Return how many methods are tied, as text: ``all 7`` or ``5 of 7``."""
+    """Return how many of the decision's methods share the first place, as text: ``all 7`` or ``5 of 7``."""
     tied = len(decision.best)
     return f"all {tied}" if tied == decision.methods else f"{tied} of {decision.methods}"
 
@@ -170,7 +176,10 @@ def _without_rivals(decision: Decision) -> str:
 
 
 def alternatives(found: Sequence[Candidate], joint: str) -> str:
-    """Join labels: ``x or y``, ``x, y or 3 more``."""
+    """Return the candidates' labels as one text: ``x or y``; if there are more than three, ``x, y or 3 more``.
+
+    ``joint`` is the word before the last one, such as ``or``.
+    """
     names = [c.label for c in found]
     if len(names) == 1:
         return names[0]

@@ -49,9 +49,10 @@ class Comparison:
             tail is heavy or nothing varies.
         per_evaluation: like ``ratio``, but each variance is multiplied by the evaluations per estimate, of f and of its
             gradient together.
-        p: p-value of equal variances, corrected over all comparisons (Holm).
-        noise: "same samples", "paired" or "independent".
-        word: says in words which variance is lower.
+        p: p-value of the hypothesis that both variances are equal, corrected over all comparisons (Holm).
+        noise: "same samples" if a and b drew identical gradients, "paired" if they were compared block by block because
+            they drew the same random numbers, otherwise "independent".
+        word: the result in words, such as "B lower", "no difference seen" or "no variance to compare".
     """
 
     cell: str
@@ -68,15 +69,16 @@ class Comparison:
     word: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields by name."""
+        """Return the fields as a dictionary by their names."""
         return asdict(self)
 
 
 def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Comparison], list[str], list[str]]:
-    """Return comparisons of the cells in both studies, the labels of the runs in a alone, and those in b alone.
+    """Return the comparisons of two studies, and the labels of what was compared with nothing: in ``a``, then in ``b``.
 
-    A cell is an estimator on an objective. Of a cell's runs, all pairs that agree in settings and replicates are
-    compared or, if there is no such pair, the two runs with most in common. All other runs are listed with their study.
+    Each cell (estimator on objective) that both studies measured in one dtype is compared. If a study measured a cell
+    more than once, every measurement is compared with those of the other study that have its settings and its number of
+    replicates. If there are none of these, only the two measurements with most in common are compared.
     """
     both = labelled([*a, *b])
     first, second = _by_cell(both[: len(a)]), _by_cell(both[len(a) :])
@@ -88,16 +90,16 @@ def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Compariso
 def of_estimators(records: Sequence[Record], a: str, b: str, names: Callable[[str, Record], bool]) -> list[Comparison]:
     """Return the comparisons of two estimators, one for each objective on which both were measured with equal settings.
 
-    Two cells (an estimator on an objective each) can be compared instead.
+    If ``a`` and ``b`` name cells (estimators on objectives), these two cells are compared, whatever their objectives.
 
     Args:
         records: the records of one study.
         a: an estimator, such as ``rloo:n=4``, or a cell, such as ``rloo:n=4 on gaussian-quadratic``.
         b: the other estimator or cell.
-        names: tells whether a text such as ``a`` names the estimator or the cell of a record.
+        names: ``names(text, record)`` tells whether a text such as ``a`` names the estimator or the cell of a record.
 
     Raises:
-        Unknown: a text names nothing that was measured.
+        Unknown: ``a`` or ``b`` names nothing that was measured.
     """
     first, second = _named(records, a, names), _named(records, b, names)
     by_objective = " on " not in a and " on " not in b
@@ -113,7 +115,7 @@ def of_estimators(records: Sequence[Record], a: str, b: str, names: Callable[[st
 
 
 def table(found: Sequence[Comparison], width: int = 1000) -> str:
-    """Return comparisons as a text table with one row per cell (estimator on objective), in lines of ``width``."""
+    """Return comparisons as a text table in lines of at most ``width`` characters, with one row per comparison."""
     from tabulate import tabulate
 
     rows = []

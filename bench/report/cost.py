@@ -18,14 +18,19 @@ PRODUCT = ("variance_times_cost", "variance_times_cost_low", "variance_times_cos
 
 
 def priced(table: pd.DataFrame, cost: str = "evaluations") -> pd.DataFrame:
-    """Return the frame of runs with the columns ``unit``, ``price``, ``variance_times_cost`` and ``efficiency``.
+    """Return the frame of runs with columns added: ``unit``, ``price``, ``variance_times_cost`` and ``efficiency``.
 
-    A run is one measurement of an estimator on a problem. ``price`` is the cost of one estimate, in evaluations of f
-    and of its gradient, or in seconds if ``cost`` is "seconds" and every measured run of the problem was timed.
-    ``variance_times_cost`` is the variance times the price (``stats.comparison.work_normalised``). Columns that end in
-    ``_low`` and ``_high`` have the limits of these two. ``efficiency`` is the lowest product among the problem's runs
-    that may compete as unbiased, divided by the run's own product: 1 is the best. The efficiency is NaN for exact
-    methods, and if a bias or a heavy tail makes it meaningless.
+    A run is one measurement of an estimator on an objective.
+
+    - ``price``: cost of one estimate, in evaluations of f and of its gradient; or in seconds if ``cost`` is "seconds"
+      and every measured run of the objective was timed;
+    - ``unit``: unit of the price, "evaluations" or "seconds";
+    - ``variance_times_cost``: variance times price (``stats.comparison.work_normalised``);
+    - ``efficiency``: the lowest ``variance_times_cost`` among the objective's runs that may compete as unbiased,
+      divided by the ``variance_times_cost`` of this run. The best run has 1. NaN for exact methods, and if a bias or a
+      heavy tail makes the figure meaningless.
+
+    ``price`` and ``variance_times_cost`` have 95 % limits in columns that end in ``_low`` and ``_high``.
     """
     import numpy as np
 

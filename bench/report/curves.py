@@ -1,4 +1,4 @@
-"""Records of training as curves: what each estimator reached on each problem by step, evaluation and second."""
+"""Records of training as curves: the value of the objective under each estimator, by step, evaluation and second."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -29,18 +29,19 @@ SETTING_TEXTS = {
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """The training runs of one estimator on one problem. Arrays are ``[seeds, checkpoints]`` unless stated otherwise.
+    """The training runs of one estimator on one objective. Arrays are ``[seeds, checkpoints]`` unless stated otherwise.
 
     Args:
         estimator: the estimator's label.
         name: the estimator's command-line name.
         seeds: the seed of each run.
         step: the optimizer's step at each checkpoint, ``[checkpoints]``.
-        evaluations: evaluations of f for one batch element up to each checkpoint, adaptation included,
-            ``[checkpoints]``.
+        evaluations: evaluations of f for one batch element up to each checkpoint, ``[checkpoints]``. Those that adapt a
+            learned state of the estimator are included.
         seconds: seconds of training up to each checkpoint, the median over runs that have not diverged,
             ``[checkpoints]``.
-        value: the objective. When a run has diverged, it is infinite, with the worse sign, from that checkpoint on.
+        value: value of the objective. From the checkpoint on at which a run has diverged, it is +∞ if the objective is
+            minimised, and −∞ if it is maximised.
         training_value: mean of the estimator's own values of the objective since the previous checkpoint; NaN at the
             first.
         variance: variance of the gradient; its lower limit if the tail is heavy, NaN if it is unknown.
@@ -62,7 +63,7 @@ class Curves:
 
     @property
     def final(self) -> SeedSummary:
-        """The objective at the end of training, summarised over the seeds."""
+        """Value of the objective at the end of training, summarised over the seeds."""
         return across_seeds(self.value[:, -1])
 
     @property
@@ -71,9 +72,10 @@ class Curves:
         return sum(line["outcome"] == Outcome.DIVERGED for line in self.lines)
 
     def at(self, evaluations: float) -> Array:
-        """Return each run's objective after a number of evaluations of f, ``[seeds]``, by linear interpolation.
+        """Return the value of the objective in each run after a number of evaluations of f, ``[seeds]``.
 
-        ``evaluations`` is the number for one batch element, adaptation of a learned state included.
+        ``evaluations`` is that number for one batch element. Evaluations that adapt a learned state of the estimator
+        count. Between two checkpoints the value is interpolated linearly.
         """
         place = float(np.interp(evaluations, self.evaluations, np.arange(self.evaluations.size)))
         before, after, part = self.value[:, int(place)], self.value[:, -int(-place // 1)], place % 1
@@ -82,11 +84,12 @@ class Curves:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """An objective with its training settings, on which estimators are compared.
+    """One objective with one choice of training settings, and the results of every estimator that was trained on it.
 
     Args:
-        title: the objective's label, with the settings that differ between the problems of this objective.
-        maximise: whether a larger objective is better.
+        title: the objective's label; if a study trained the objective with several settings, those that differ follow
+            in brackets.
+        maximise: whether a larger value of the objective is better.
         curves: the results of each estimator, in the order of the records.
         line: one of the training records, for the keys that all of them share.
     """
@@ -98,19 +101,22 @@ class Problem:
 
     @property
     def budget(self) -> float:
-        """Evaluations of f per batch element that every estimator has spent by the end: the least of all totals."""
+        """Number of evaluations of f per batch element that every estimator has spent by the end of its training.
+
+        It is the smallest of the estimators' totals.
+        """
         return min(float(c.evaluations[-1]) for c in self.curves)
 
     @property
     def ranked(self) -> list[Curves]:
-        """The curves in the order of their final median objective, the best first."""
+        """The curves, the best estimator first: sorted by the median over seeds of the objective's final value."""
         return sorted(self.curves, key=lambda c: -c.final.median if self.maximise else c.final.median)
 
 
 def problems(records: Sequence[Record]) -> list[Problem]:
-    """Return the problems in a study's training records: objectives with their training settings.
+    """Return a ``Problem`` for each objective and choice of training settings in a study's training records.
 
-    The problems are in the order of the records.
+    They are in the order of the records.
     """
     groups: dict[Any, list[Record]] = {}
     line: Record
@@ -178,6 +184,9 @@ def _curves(lines: list[Record], maximise: bool) -> Curves:
 
 
 def picture(held: Mapping[str, Any]) -> Array:
-    """Return the grey images stored in a record, as a stack ``[..., h, w]`` of values from 0 to 1."""
+    """Return the grey images stored in a record, as a stack ``[..., h, w]`` of values from 0 to 1.
+
+    ``held`` has the bytes of all pixels in base64, under "grey", and the shape of the stack, under "shape".
+    """
     grey = np.frombuffer(base64.b64decode(held["grey"]), dtype=np.uint8)
     return np.asarray(grey.reshape(held["shape"]) / 255, dtype=np.float64)

@@ -59,8 +59,8 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
     - ``estimator``, ``objective``: labels with n and every field that differs among records (``bench.records.labels``);
     - ``problem``: the objective's label, with dtype, device, seed, replicates or the content of its files if the study
-      varies them;
-    - ``parameters``: what tells the estimator's label from the other labels with its name;
+      varies them. Only runs with one value of this column are compared;
+    - ``parameters``: the parameters that differ among the labels with this estimator name, such as ``n=4``;
     - ``heavy``: the variance has only a lower limit. Every number that needs a finite variance is NaN in such a row;
     - ``fair``: the run may compete as unbiased: the data show that it is unbiased, or it is declared unbiased and the
       data do not refute this. If a method has no noise, an error within the tolerance counts as rounding;
@@ -115,13 +115,16 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def files(record: Mapping[str, Any]) -> str:
-    """Return text for the content of an objective's files, such as ``data 1a2b3c4d``; empty if it has no files."""
+    """Return digests of the files that a record's objective reads, as text: ``data 1a2b3c4d``; empty without files."""
     held = record.get("objective_contents") or {}  # early records lack it
     return ", ".join(f"{field} {digest[:8]}" for field, digest in held.items())
 
 
 def shared_note(record: Mapping[str, Any]) -> str:
-    """Return a note on the tensors in theta that f of a record's objective uses too; empty if there are none."""
+    """Return a note that names the tensors of theta that not only q but also f uses; empty if there are none.
+
+    ``record`` is a measurement. The note says that only the gradient through q was measured.
+    """
     names = record.get("shared") or ()  # early records lack it
     return (
         f"f uses {listed(names)} of theta too, as constants: the gradient through q alone is measured" if names else ""
@@ -171,7 +174,10 @@ def _problems(table: pd.DataFrame) -> pd.Series[str]:
 
 
 def setting_text(key: str, value: Any) -> str:
-    """Return a setting in words: ``float64``, ``seed 3``, ``own noise``."""
+    """Return a setting of a measurement in words: ``float64``, ``seed 3``, ``own noise``.
+
+    ``key`` is its key in the record, such as ``common_noise``, and ``value`` its value there.
+    """
     if key == "seed":
         return f"seed {value:.0f}"
     if key == "common_noise":

@@ -9,7 +9,7 @@ Rows = Sequence[Sequence[str]]
 def fitting(
     header: Sequence[str], rows: Rows, width: int, dropped_first: Sequence[str], broken_up: Mapping[str, int]
 ) -> dict[str, int]:
-    """Return the columns that are printed, by name, with their widths.
+    """Return the columns that fit on a line, by name, with their widths in characters.
 
     Args:
         header: the names of the columns.
@@ -19,8 +19,8 @@ def fitting(
         broken_up: the columns whose cells may take several lines, as ``broken`` makes them, each with its least width.
 
     Returns:
-        A width for each column. All widths and the spaces between them exceed ``width`` only if no column is left that
-        may be dropped.
+        A width for each column that is kept. All widths and the spaces between them exceed ``width`` only if no column
+        is left that may be dropped.
     """
     columns = dict(zip(header, zip(header, *rows, strict=True), strict=True))
     whole = {name: max(map(len, cells)) for name, cells in columns.items()}
@@ -42,10 +42,10 @@ def _length(widths: Mapping[str, int]) -> int:
 
 
 def broken(cell: str, width: int) -> str:
-    """Return a cell broken into lines of at most ``width`` characters; a longer piece stays whole.
+    """Return a cell of a table broken into lines of at most ``width`` characters, joined by line feeds.
 
     A cell is broken at spaces outside of brackets, and after the colons and commas of a label such as
-    ``score-function:n=1,baseline=moving-average``.
+    ``score-function:n=1,baseline=moving-average``. A piece that is longer than ``width`` stays whole.
     """
     lines = [""]
     for joint, piece in _pieces(cell):

@@ -1,4 +1,4 @@
-"""The table over all problems of a study: who is best on each, by how much, and what is biased there."""
+"""The table over all objectives of a study: who is best on each, by how much, and what is biased there."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ OVERVIEW = ("objective", "best unbiased", "variance", "f + ∇f", "runner-up", "
 
 
 def row_of(problem: str, rows: Sequence[Any]) -> tuple[str, ...]:
-    """Return the texts of one problem in the columns of ``OVERVIEW``, compared by evaluations of f and its gradient.
+    """Return one objective's row of the overview table, as a text for each column in ``OVERVIEW``.
 
-    ``rows`` are the measured runs of the problem, from a ``priced`` frame. A star marks an estimator whose state was
-    learned and frozen.
+    The row names the best unbiased estimators by variance times evaluations of f and its gradient, the runner-up, and
+    what is biased or exact. ``problem`` is the objective's label; ``rows`` are its measured runs, from a ``priced``
+    frame. A star marks an estimator whose state was learned and frozen.
     """
     found = candidates(rows)
     decision = decide(found)

@@ -1,4 +1,4 @@
-"""Simultaneous rank intervals of the estimators of each problem, by variance."""
+"""Simultaneous rank intervals of the estimators of each objective, by variance."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def ranked(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the frame of runs with 95 % limits of their ranks by variance, in columns ``rank_low`` and ``rank_high``.
 
-    A run is one measurement of an estimator on a problem; rank 1 is the smallest variance of the problem. The limits of
-    all runs of a problem hold together. ``records`` are the records from which the frame was made; they hold the sums
-    of each block (group of gradients) that the comparison needs.
+    A run is one measurement of an estimator on an objective; rank 1 is the smallest variance on that objective. With
+    probability 95 %, the limits of all its runs hold at once. ``records`` are the records from which the frame was
+    made; they hold the sums of each block (group of gradients) that the comparison needs.
 
     Both limits are NaN if a run has a heavy tail, if nothing varied in the run, or if the run was not measured. If all
-    runs of a problem used common noise, runs with equal blocks are compared block by block. This comparison
+    runs of an objective used common noise, runs with blocks of equal size are compared block by block. This comparison
     distinguishes variances that are much closer together.
     """
     table = table.assign(rank_low=float("nan"), rank_high=float("nan"))

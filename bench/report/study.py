@@ -31,7 +31,7 @@ def write(folder: Path, records: Records, cost: str = "evaluations", *, drawn: b
     Args:
         folder: the study folder; made if it does not exist.
         records: all or some of the records in ``records.jsonl``; failed ones alone are enough.
-        cost: the unit of cost of an estimate, "evaluations" or "seconds".
+        cost: the unit in which an estimate is paid for, "evaluations" or "seconds".
         drawn: whether to draw the figures; if not, the figures of an earlier report stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,9 +67,13 @@ def print_table(
 ) -> None:
     """Print a study's tables. A console narrower than 100 characters gets fewer columns, and a pipe gets plain text.
 
-    If ``brief``, a study of several problems is one table with a row for each problem.
-    If ``named``, every estimator and objective that do not fit together are printed with the reason; otherwise only the
-    number of such pairs. ``cost`` is the unit of the cost of an estimate, "evaluations" or "seconds".
+    Args:
+        records: all records of the study.
+        console: where to print.
+        cost: the unit in which an estimate is paid for, "evaluations" or "seconds".
+        named: whether to print which estimators and objectives do not fit together, with the reason, in up to 8 lines;
+            otherwise only the number of such pairs is printed.
+        brief: whether a study of three or more objectives is printed as one table, with a row for each objective.
     """
     trained = _trained(records)
     if not trained or len(trained) < len(records):
@@ -79,7 +83,10 @@ def print_table(
 
 
 def is_one_table(records: Records) -> bool:
-    """Return whether ``print_table`` prints the records as one table if asked to be brief: there are many problems."""
+    """Return whether ``print_table``, asked to be brief, prints these records as one table with a row per objective.
+
+    It does if the study has three or more objectives.
+    """
     return tables.has_several(frame(records))
 
 
@@ -88,7 +95,7 @@ def _trained(records: Records) -> Records:
 
 
 def prepared(records: Records, cost: str = "evaluations") -> pd.DataFrame:
-    """Return the frame that tables and figures read: the runs with their prices and rank intervals.
+    """Return the frame that tables and figures read: a row per measurement, with its price and its rank interval.
 
     ``cost`` is the unit of the price of an estimate, "evaluations" or "seconds".
     """

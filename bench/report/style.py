@@ -65,7 +65,7 @@ _GUESTS = [Style(c, marker, DASHES[i % len(DASHES)]) for i, marker in enumerate(
 
 
 def styles(names: Sequence[str]) -> dict[str, Style]:
-    """Return the style of each estimator name.
+    """Return the style of each estimator, by name.
 
     A name outside ``FAMILIES``, such as a user's own estimator, is a guest and gets one of 40 styles kept for guests. A
     hash of the name chooses it; if another guest of the study has that style, the next free one is taken. With more

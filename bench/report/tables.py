@@ -86,12 +86,13 @@ OVERVIEW_BROKEN_UP = {"objective": 20, "best unbiased": 20, "runner-up": 20}
 
 
 class Section(NamedTuple):
-    """One problem of a study as text.
+    """One objective of a study as text.
 
     Args:
-        problem: the objective's label, with the settings that differ between the objective's problems.
+        problem: the objective's label; if a study measured the objective with several settings, such as dtypes or
+            seeds, those that differ follow in brackets.
         facts: family, dimension, replicates, norm of the exact gradient and unit of cost, in one line.
-        body: one row of texts per run (measurement), in the order of ``HEADER``.
+        body: one row of texts per run (measurement of an estimator), in the order of ``HEADER``.
         advice: a sentence that recommends an estimator.
     """
 
@@ -102,9 +103,10 @@ class Section(NamedTuple):
 
 
 def ordered(group: pd.DataFrame) -> pd.DataFrame:
-    """Return a problem's runs in four groups: unbiased, biased, heavy-tailed and failed.
+    """Return the runs of one objective in this order: unbiased, biased, heavy-tailed, failed.
 
-    Each group is sorted by variance times cost, the smallest first.
+    Within each of these four groups, the run with the smallest variance times cost is first. A run is one measurement
+    of an estimator; ``group`` has a row for each run.
     """
     place = (~group["fair"]).astype(int) + 2 * group["heavy"] + 4 * (group["outcome"] != Outcome.MEASURED)
     keyed = group.assign(_place=place, _cost=group["variance_times_cost"].fillna(math.inf))
@@ -113,11 +115,10 @@ def ordered(group: pd.DataFrame) -> pd.DataFrame:
 
 
 def sections(table: pd.DataFrame, *, terse: bool = False) -> list[Section]:
-    """Return the text of each problem, in the order of the records.
+    """Return the text of each objective, in the order of the records.
 
-    A problem is left out if all its runs (measurements) were skipped.
-
-    If ``terse``, as on a terminal, the half-widths of variance intervals are in percent.
+    An objective is left out if no estimator fits it. If ``terse``, as on a terminal, the half-widths of variance
+    intervals are in percent.
     """
     groups = _run(table).groupby("problem", sort=False)
     return [_section(str(problem), ordered(group), terse=terse) for problem, group in groups]
@@ -166,7 +167,10 @@ def _cells(row: Any, *, terse: bool) -> tuple[str, ...]:
 
 
 def absences(table: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Return two lists of text lines, what failed and what was skipped: one line per estimator, family and reason."""
+    """Return what failed and what was skipped, as two lists of text lines.
+
+    A line is for one estimator, family and reason: ``arm on gaussian (3 objectives): needs binary variables``.
+    """
     return _grouped(table[table["outcome"] == Outcome.FAILED]), _grouped(table[table["outcome"] == Outcome.SKIPPED])
 
 
@@ -186,16 +190,16 @@ def _grouped(table: pd.DataFrame) -> list[str]:
 
 
 def csv(table: pd.DataFrame) -> str:
-    """Return every run, skipped ones too, as CSV with all digits. A number that does not exist is an empty field.
+    """Return the study as CSV with all digits: a line per measurement, and one per estimator and objective without one.
 
-    A run is one measurement of an estimator on a problem.
+    A number that does not exist is an empty field.
     """
     chosen = table[list(CSV)].astype(dict.fromkeys(INTEGERS, "Int64"))
     return str(chosen.rename(columns=UNIT_NAMES).to_csv(index=False, lineterminator="\n"))
 
 
 def markdown(table: pd.DataFrame, title: str) -> str:
-    """Return the study as Markdown: a table and advice for each problem, what is missing, what the columns mean."""
+    """Return the study as Markdown: a table and advice for each objective, what is missing, what the columns mean."""
     parts = [f"# {title}", provenance(table)]
     for section in sections(table):
         text = tabulated("github", *filled(HEADER, section.body))
@@ -206,16 +210,16 @@ def markdown(table: pd.DataFrame, title: str) -> str:
 
 
 def page(parts: Sequence[str], lists: Mapping[str, Sequence[str]]) -> str:
-    """Return a Markdown page: the parts, then a section for each list in ``lists`` that is not empty.
+    """Return a Markdown page: the parts one after the other, then a section with bullets for each entry of ``lists``.
 
-    The keys of ``lists`` are the headings of the sections.
+    The keys of ``lists`` are the headings of the sections. Empty lists are left out.
     """
     bullets = ["\n".join([f"## {name}\n", *(f"- {line}" for line in lines)]) for name, lines in lists.items() if lines]
     return "\n\n".join([*parts, *bullets]) + "\n"
 
 
 def tabulated(style: str, header: Sequence[str], body: Rows) -> str:
-    """Return a table, its header and body, as text, in a style of the package tabulate such as ``github``."""
+    """Return a table as text, in a style of the package tabulate such as ``github`` or ``latex_booktabs``."""
     from tabulate import tabulate
 
     cells = [[cell.replace("|", "\\|") for cell in row] for row in body] if style == "github" else body
@@ -228,7 +232,7 @@ LATEX_SIGNS |= {"µ": r"$\mu$", "‖": r"$\Vert$", "²": "$^2$", "λ": r"$\lambd
 
 
 def latex(table: pd.DataFrame) -> str:
-    """Return one LaTeX table per problem, for a document that loads the package booktabs."""
+    """Return one LaTeX table per objective, for a document that loads the package booktabs."""
     parts = ["% Needs \\usepackage{booktabs}."]
     for section in sections(table):
         rows = tabulated("latex_booktabs", *filled(HEADER, section.body))
@@ -245,13 +249,16 @@ def _escaped(text: str) -> str:
 
 
 def filled(header: Sequence[str], body: Rows) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows of a table, but leave out the columns that are empty in every row."""
+    """Return the header and the rows of a table without the columns that are empty in every row."""
     kept = [i for i in range(len(header)) if any(row[i] not in ("", NONE) for row in body)]
     return [header[i] for i in kept], [[row[i] for i in kept] for row in body]
 
 
 def provenance(table: pd.DataFrame) -> str:
-    """Return sentences with the number of runs by outcome, and the runs' dtypes, devices and seeds."""
+    """Return in sentences how many runs were measured, failed and skipped, and with which dtypes, devices and seeds.
+
+    A run is an estimator on an objective.
+    """
     counts = table["outcome"].value_counts()
     shown = [f"{counts.get(word, 0)} {word}" for word in (Outcome.MEASURED, Outcome.FAILED, Outcome.SKIPPED)]
     used = _run(table)
@@ -263,11 +270,17 @@ def provenance(table: pd.DataFrame) -> str:
 
 
 def show(table: pd.DataFrame, console: Console, *, named: bool = False, brief: bool = False) -> None:
-    """Print the study in the width of the console, the least important columns dropped if it is narrow.
+    """Print the study in the width of the console, without the least important columns if it is narrow.
 
-    Of three problems or more, a table with a row for each closes the study. If ``brief``, it is the only table. If
-    ``named``, every estimator and objective that do not fit together are printed with the reason; otherwise only the
-    number of such pairs.
+    The study gets a table for each objective. If there are three objectives or more, a table with a row for each of
+    them comes last.
+
+    Args:
+        table: the prepared frame of measurements.
+        console: where to print.
+        named: whether to print which estimators and objectives do not fit together, with the reason, in up to 8 lines;
+            otherwise only the number of such pairs is printed.
+        brief: whether to leave out the tables for one objective each if there are three objectives or more.
     """
     several = has_several(table)
     if not (brief and several):
@@ -280,7 +293,7 @@ def show(table: pd.DataFrame, console: Console, *, named: bool = False, brief: b
 
 
 def has_several(table: pd.DataFrame) -> bool:
-    """Return whether there are so many problems that a table with a row for each is worth its place."""
+    """Return whether the study has three or more objectives, so that a table with a row for each is printed."""
     return bool(_run(table)["problem"].nunique() >= SEVERAL)
 
 
@@ -341,7 +354,10 @@ def show_section(
     widths: Mapping[str, int],
     advice: str = "",
 ) -> None:
-    """Print one problem: the columns that ``widths`` names, each as wide as given there."""
+    """Print the title, the facts, the table and the advice of one objective.
+
+    ``widths`` names the columns of ``header`` that are printed, each with its width in characters.
+    """
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
@@ -362,6 +378,6 @@ def show_section(
 
 
 def overview(table: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Return a row of texts for each problem in which something was measured, in the columns of ``OVERVIEW``."""
+    """Return a row of texts for each objective on which something was measured, in the columns of ``OVERVIEW``."""
     measured = table[table["outcome"] == Outcome.MEASURED].groupby("problem", sort=False)
     return [row_of(str(problem), each(group)) for problem, group in measured]

@@ -52,7 +52,14 @@ DROPPED_FIRST = ("interquartile mean", "time", "level", "f + ∇f", "end", "vari
 
 
 class Section(NamedTuple):
-    """One problem as text: how it was trained and evaluated, and a table row for each estimator, the best first."""
+    """One problem (an objective with its training settings) as text.
+
+    Args:
+        title: the objective's label, with the settings that differ between problems.
+        facts: how the objective was trained and evaluated, in one line.
+        header: the names of the table's columns.
+        body: a row of texts for each estimator, the best first.
+    """
 
     title: str
     facts: str
@@ -61,7 +68,7 @@ class Section(NamedTuple):
 
 
 def sections(found: Sequence[Problem]) -> list[Section]:
-    """Return the text of every problem: an objective with its training settings."""
+    """Return the text of every problem; a problem is an objective with its training settings."""
     return [_section(problem) for problem in found]
 
 
@@ -123,9 +130,10 @@ def _row(curves: Curves, best: Curves, budget: float, upwards: float) -> list[st
 
 
 def estimate(where: SeedSummary) -> str:
-    """Return the median over seeds with its interval as text; if there are 2 to 5 results, only their range.
+    """Return the median over seeds with its interval as text: ``0.412 ± 0.012``.
 
-    An infinite value is shown as ``diverged``.
+    If there are only 2 to 5 seeds, the text is their range, such as ``0.40 to 0.43, range of 3``. An infinite value is
+    shown as ``diverged``.
     """
     if not math.isfinite(where.median):
         return "diverged"
@@ -156,7 +164,10 @@ def _least(header: Sequence[str]) -> dict[str, int]:
 
 
 def absences(records: Sequence[Record]) -> list[str]:
-    """Return a text line for each estimator, objective and reason why training was skipped, failed or diverged."""
+    """Return a text line for each pair of estimator and objective whose training was skipped, failed or diverged.
+
+    The line gives the reason and the seeds. A pair that ended for several reasons has a line for each.
+    """
     found: dict[tuple[str, str, str, str], list[int]] = {}
     for line in labelled(records):
         if line["kind"] == LineKind.TRAINING and line["outcome"] != Outcome.MEASURED:

@@ -39,10 +39,10 @@ TIME_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 
 
 def estimate(value: float, low: float, high: float) -> str:
-    """Return a value and its limits as text: ``0.412 ± 0.012``.
+    """Return a value with the limits of its interval as text: ``0.412 ± 0.012``.
 
-    The text is like ``0.412 [0.40, 0.45]`` if the interval is lopsided, and like ``≥ 0.38`` if only a lower limit
-    exists.
+    The text is like ``0.412 [0.40, 0.45]`` if the interval is lopsided, and like ``≥ 0.38`` if the value is NaN, so
+    that only the lower limit is known.
     """
     if math.isnan(value):
         return NONE if math.isnan(low) else f"≥ {format_number(low, 2)}"
@@ -50,7 +50,10 @@ def estimate(value: float, low: float, high: float) -> str:
 
 
 def terse(value: float, low: float, high: float) -> str:
-    """Return ``0.412 ±3 %``, a value with its relative half-width, or ``7e7 -20/+60 %`` if the interval is lopsided."""
+    """Return ``0.412 ±3 %``, a value with its relative half-width, or ``7e7 -20/+60 %`` if the interval is lopsided.
+
+    ``low`` and ``high`` are the limits of the interval, in the units of the value.
+    """
     if not (value > 0 and high > low):
         return estimate(value, low, high)
     half = (high - low) / 2
@@ -61,10 +64,10 @@ def terse(value: float, low: float, high: float) -> str:
 
 
 def efficiency(row: Any) -> str:
-    """Return the efficiency of a measured run as text, or ``exact`` if only rounding errors vary.
+    """Return the efficiency of a measured run as text, such as ``0.45``; ``exact`` if only rounding errors vary.
 
-    The text has two digits, or one digit if the efficiency is below 0.01. ``row`` is the run's row of a ``priced``
-    frame.
+    The efficiency is 1 for the best unbiased estimator of the objective. The text has two digits, or one digit below
+    0.01. ``row`` is the run's row of a ``priced`` frame.
     """
     return "exact" if row.exact else format_number(row.efficiency, 2 if row.efficiency >= 0.01 else 1)
 
@@ -86,7 +89,10 @@ def percent(fraction: float) -> str:
 
 
 def duration(seconds: float, *, noisy: bool = False) -> str:
-    """Return seconds as text, in a unit that leaves one to three digits before the point; with a ``~`` if noisy."""
+    """Return seconds as text: ``1.2 ms``; ``~1.2 ms`` if the timing was noisy.
+
+    The unit is the one of s, ms, µs and ns that leaves one to three digits before the point.
+    """
     if math.isnan(seconds):
         return NONE
     unit, size = next((u for u in TIME_UNITS if seconds >= u[1]), TIME_UNITS[-1])
@@ -94,7 +100,10 @@ def duration(seconds: float, *, noisy: bool = False) -> str:
 
 
 def evaluations(f: float, gradient: float) -> str:
-    """Return the evaluations as text: ``4`` of f alone, ``4 + 1`` if its gradient is evaluated too."""
+    """Return the number of evaluations per estimate as text: ``4`` of f alone, ``4 + 1`` if its gradient is needed too.
+
+    ``f`` and ``gradient`` are these two numbers.
+    """
     return f"{count(f)} + {count(gradient)}" if gradient > 0 else count(f)
 
 
@@ -106,7 +115,11 @@ def count(value: float) -> str:
 
 
 def bias(row: Any) -> str:
-    """Return the bias verdict in words, with the bounds of the bias relative to the norm of the exact gradient."""
+    """Return what is known of a run's bias as text: ``unbiased ≤ 0.31 %``, ``biased 5.9–7.1 %``, ``inconclusive``.
+
+    A percentage is the norm of the bias relative to the norm of the exact gradient: an upper bound, or both limits.
+    ``row`` is the run's row of the frame; a run is one measurement of an estimator.
+    """
     word: str = VERDICTS[row.verdict]
     if row.verdict in BOUNDED and row.relative_bias_bound > 0:
         return f"{word} ≤ {percent(row.relative_bias_bound)}".lstrip()
@@ -120,13 +133,19 @@ def bias(row: Any) -> str:
 
 
 def learning(row: Any) -> str:
-    """Return a text that says how an estimator's state was learned: the number of steps, and their evaluations of f."""
+    """Return how an estimator's state was learned: ``learned and frozen at this point: 300 steps, 1,200 f``.
+
+    The last number is the evaluations of f that learning took. ``row`` is the row of a frame for one measurement.
+    """
     still = ", still learning" if row.adapt_settled == 0 else ""
     return f"learned and frozen at this point: {count(row.adapt_steps)} steps, {count(row.adapt_f_evals)} f{still}"
 
 
 def remarks(row: Any) -> str:
-    """Return the reasons for caution with the numbers of a run, a row of the frame; empty text if there are none."""
+    """Return the reasons to be careful with a run's numbers: ``heavy tail, index 0.61``; empty text if there are none.
+
+    ``row`` is the row of a frame for one run, a measurement of an estimator on an objective.
+    """
     if row.verdict in CONSTANT:
         return ""
     parts = [STATUSES[row.status]]

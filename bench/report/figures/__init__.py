@@ -31,9 +31,10 @@ TIMES = "seconds|cost|noisy|peak_bytes|run$|wall|unit|price"
 
 
 def images(table: pd.DataFrame, folder: Path) -> Files:
-    """Yield the name and the content of each figure's two files, SVG and PNG; the content is None without data.
+    """Yield the name and the content of each figure's SVG and PNG file; the content is None without data.
 
-    A figure in ``folder`` that was drawn from equal data by equal code is not drawn again: its files hold a digest.
+    ``table`` is the prepared frame of measurements. The files hold a digest of the data and of the code that drew them.
+    A file in ``folder`` whose digest is still right is not drawn again: its content is yielded as it is.
     """
     for name in NAMES:
         chosen = table if name == "variance-cost" else table[[c for c in table if not re.search(TIMES, str(c))]]
@@ -44,8 +45,8 @@ def images(table: pd.DataFrame, folder: Path) -> Files:
 def training_images(problems: Sequence[Problem], records: Sequence[Mapping[str, Any]], folder: Path) -> Files:
     """Yield the name and the content of each training figure's SVG and PNG file; the content is None without data.
 
-    ``problems`` are made of ``records``. A figure in ``folder`` that was drawn from equal records by equal code is not
-    drawn again.
+    ``problems`` are made of ``records``. The files hold a digest of the records and of the code that drew them. A file
+    in ``folder`` whose digest is still right is not drawn again: its content is yielded as it is.
     """
     from bench.report.figures.training import curves, pictures, variances
 
@@ -84,9 +85,9 @@ def _files(name: str, drawing: Callable[[], Figure | None], key: str, folder: Pa
 
 
 def draw(name: str, table: pd.DataFrame) -> Figure | None:
-    """Return the figure of this name; None if ``table``, the prepared frame of measurements, has no data for it.
+    """Return one figure by its name, such as ``heatmap`` or ``variance-cost``; None if ``table`` has no data for it.
 
-    The variance of an exact method is only rounding and is drawn as 0.
+    ``table`` is the prepared frame of measurements. The variance of an exact method is only rounding and is drawn as 0.
     """
     from bench.report.figures.bias_variance import bias_variance
     from bench.report.figures.heatmap import heatmap

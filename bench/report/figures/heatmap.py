@@ -31,11 +31,10 @@ NOTE = "Unbiased: as declared, unless the data contradict it. Cost is not includ
 def heatmap(table: pd.DataFrame) -> Figure | None:
     """Draw a map of relative variances, a row per estimator and a column per objective.
 
-    Return None if there is no variance, or only one objective: its table says more. Estimators that fit no objective
-    are left out.
+    Estimators that fit no objective are left out. Return None if there is no variance, or only one objective.
 
-    If there are more than 14 objectives, those that differ only in parameters are drawn only at the smallest and the
-    largest dimension. If there would still be more than 14 columns, they are drawn only at the largest. The title says
+    The map has at most 14 columns if it can. Of more than 14 objectives, those that differ only in parameters are drawn
+    at the smallest and at the largest dimension; if these are still more than 14, at the largest alone. The title says
     so.
     """
     from matplotlib.figure import Figure

@@ -56,7 +56,8 @@ class Point(NamedTuple):
 def annotate(figure: Figure, points: dict[Axes, list[Point]], lines: Mapping[Axes, Steps] | None = None) -> None:
     """Write each text in the first free one of eight places around its marker; omit the text if no place is free.
 
-    The figure's layout must be final. Texts also keep clear of ``lines``, given by their corners in data coordinates.
+    ``points`` are the markers of each panel with their texts. Texts also keep clear of the panels' ``lines``, each
+    given by its corners in data coordinates. The figure's layout must be final.
     """
     scale = 72 / figure.dpi
     for ax, wanted in points.items():

@@ -49,10 +49,10 @@ LETTERS = 13
 def panels(
     problems: Sequence[str], title: str, *, width: float = 3.4, height: float = 2.8, across: int = 4
 ) -> tuple[Figure, dict[str, Axes]]:
-    """Return a figure with a titled panel per problem, and the axes of each panel by problem.
+    """Return a figure with a panel for each objective in ``problems``, and the axes of each panel by objective.
 
-    At most ``across`` panels are in a row, and the rows are as equal as they can be. ``width`` and ``height`` are the
-    size of a panel, in inches.
+    The objective's label is the title of its panel, and ``title`` that of the figure. At most ``across`` panels are in
+    a row, and the rows are as equal as they can be. ``width`` and ``height`` are the size of a panel, in inches.
     """
     from matplotlib.figure import Figure
 
@@ -70,7 +70,7 @@ def panels(
 
 
 def entitle(figure: Figure, title: str, *, letters: int = LETTERS, size: float = 9.5) -> None:
-    """Put the title into the figure's upper left corner, in letters of ``size`` points.
+    """Put the title into the figure's upper left corner, in type of ``size`` points.
 
     The lines of the title are wrapped at ``letters`` characters per inch of the figure's width.
     """
@@ -88,9 +88,9 @@ def _wrapped(problem: str, width: int) -> list[str]:
 
 
 def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
-    """Return the problems to draw, at most the 24 with the most runs, and a note for the title.
+    """Return the labels of the objectives to draw, and a note for the title that says whether some were left out.
 
-    A run is a measurement of one estimator on a problem. The note is empty if no problem is left out.
+    At most 24 are drawn: those on which the most estimators were measured. The note is empty if none is left out.
     """
     counts = table["problem"].value_counts(sort=False)
     if len(counts) <= MOST_PANELS:
@@ -101,17 +101,19 @@ def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
 
 
 def limits(row: Any) -> tuple[float, float, float]:
-    """Return the variance of a run with its lower and upper limit, as drawn.
+    """Return the variance to draw for a run, with its lower and its upper limit.
 
     If only a lower limit is known, the result is (lower limit, lower limit, NaN). ``row`` is the run's row of the
-    frame.
+    prepared frame; a run is one measurement of an estimator on an objective.
     """
     value = row.variance_low if math.isnan(row.variance) else row.variance
     return value, row.variance_low, row.variance_high
 
 
 def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | None = None) -> None:
-    """Draw an estimate: a filled marker, or a hollow one if a bias is not excluded.
+    """Draw an estimate at (x, y): a filled marker, or a hollow one if a bias is not excluded.
+
+    ``row`` is the row of the prepared frame that the estimate comes from; ``style`` is its estimator's.
 
     A logarithmic axis has no zero. If x or y is zero, ``edge`` names its axis, and the marker goes to the low end of
     that axis.
@@ -122,7 +124,7 @@ def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | N
 
 
 def tick(ax: Axes, x: float, style: Style) -> None:
-    """Draw a tick at x, upwards from the lower edge, for an estimator that has no value on the vertical axis."""
+    """Draw a tick upwards from the panel's lower edge at x, for an estimator that has no value on the vertical axis."""
     ax.plot([x, x], [0, 0.04], transform=ax.get_xaxis_transform(), color=style.colour, linewidth=1.6, zorder=3)
 
 
@@ -136,9 +138,9 @@ def _coordinates(ax: Axes, edge: Edge | None) -> Transform:
 
 
 def look(style: Style, *, hollow: bool = False, n: float = 1.0) -> dict[str, Any]:
-    """Return matplotlib's properties of a marker, which is larger for more samples ``n``; NaN counts as one sample.
+    """Return matplotlib's properties of a marker, which is larger for an estimator with more samples ``n``.
 
-    A ``hollow`` marker is filled with white.
+    NaN counts as one sample. A ``hollow`` marker is filled with white.
     """
     size = 5.5 + min(1.1 * math.log2(n), 5.0) if n > 1 else 5.5
     return {
@@ -159,7 +161,7 @@ def whisker(ax: Axes, start: tuple[float, float], end: tuple[float, float], colo
 def arrow(
     ax: Axes, x: float, y: float, colour: str, towards: tuple[float, float] = (0, 17), *, edge: Edge | None = None
 ) -> None:
-    """Draw an arrow from (x, y), to show that an interval has no limit in that direction.
+    """Draw an arrow that starts at (x, y), to show that an interval has no limit in that direction.
 
     ``towards`` is the offset of the arrow's tip from (x, y), in typographic points (1/72 inch).
 
@@ -179,8 +181,8 @@ def arrow(
 def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
     """Draw a variance at position x: a marker with an error bar, or with an arrow if there is no upper limit.
 
-    A variance of zero is drawn at the low end of the axis. If the tail is heavy, only a lower limit is known; a lower
-    limit of zero is drawn there too, with an arrow.
+    ``row`` is the row of the prepared frame that has the variance and its limits. If the tail is heavy, only the lower
+    limit is known, and the marker stands there. A value of zero is drawn at the low end of the axis.
     """
     value, low, high = limits(row)
     if value == 0:
@@ -198,9 +200,9 @@ def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
 
 
 def logarithmic(ax: Axes, *, room: float = 0.12) -> None:
-    """Make both axes logarithmic, and at least 1.3 decades long so that a tick is labelled.
+    """Make both axes logarithmic, and long enough that at least one tick has a label: 1.3 decades or more.
 
-    ``room`` is the free space at each end as a fraction of the length, at least 0.12 decades.
+    ``room`` is the free space at each end as a fraction of the range of the data, and at least 0.12 decades.
     """
     for interval, axis, scale, limit in (
         (ax.dataLim.intervalx, ax.xaxis, ax.set_xscale, ax.set_xlim),
@@ -224,7 +226,10 @@ def decades(low: float, high: float) -> list[float]:
 
 
 def ticks(axis: Axis, values: Sequence[float]) -> None:
-    """Label only these values of the axis, in plain text: ten times as fast as matplotlib's logarithmic labels."""
+    """Put ticks at these values of a logarithmic axis and nowhere else, with labels in plain text such as ``0.1``.
+
+    This is ten times as fast as matplotlib's own logarithmic labels.
+    """
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
     axis.set_major_locator(FixedLocator(values))
@@ -241,7 +246,10 @@ def _tick(value: float) -> str:
 
 
 def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
-    """Name the axes: ``y`` once; ``x`` under each column of panels or, given a name per problem, under every panel."""
+    """Name the axes of a figure of panels: ``y`` once for all panels, ``x`` under the lowest panel of each column.
+
+    If ``x`` has a name for each objective, every panel gets the name of its own. ``axes`` are the axes by objective.
+    """
     grid = list(axes.values())
     figure, spec = grid[0].get_figure(root=True), grid[0].get_subplotspec()
     assert figure is not None
@@ -256,7 +264,10 @@ def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
 
 
 def legend(figure: Figure, table: pd.DataFrame, *signs: str) -> None:
-    """Put one legend under the figure: the frame's estimator names, then the given ``signs``, keys of ``SIGNS``."""
+    """Put one legend under the figure: every estimator in ``table``, then ``signs``, texts that explain the markers.
+
+    ``signs`` are keys of ``SIGNS``, such as ``arrow: no upper limit``.
+    """
     from matplotlib.lines import Line2D
 
     names = order(list(table["estimator_name"]))

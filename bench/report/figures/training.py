@@ -1,4 +1,4 @@
-"""The results of training: curves of the objective, the variance of the gradient by step, and pictures."""
+"""Figures of training: the value of the objective, the variance of the gradient by step, and pictures."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ AXES = ("steps of the optimizer", "evaluations of f per batch element", "seconds
 
 
 def curves(problems: Sequence[Problem]) -> Figure | None:
-    """Draw four panels for each problem: the objective by step, by evaluation and by second, and its estimate by step.
+    """Draw how training went, in a row of four panels for each problem.
 
-    The estimate is the estimator's own value of the objective in training. Return None if there is no problem.
+    Three panels show the value of the objective at the checkpoints: against steps, evaluations of f and seconds. The
+    fourth shows, against steps, the values of f that the estimator itself saw in training. Return None if there is no
+    problem.
     """
     if not problems:
         return None
@@ -85,7 +87,7 @@ def _from_zero(ax: Axes, xs: Sequence[Array]) -> None:
 
 
 def window(problem: Problem) -> tuple[float, float]:
-    """Return the lower and the upper limit of the axis of the objective.
+    """Return the lower and the upper limit of the vertical axis, on which the value of the objective is drawn.
 
     The limits include the final intervals of all estimators, and their medians after the first tenth of the
     checkpoints. But a bad run must not squeeze the curves: if the objective gets worse than at the start, the axis
@@ -140,9 +142,9 @@ def variances(problems: Sequence[Problem]) -> Figure | None:
 
 
 def pictures(problems: Sequence[Problem]) -> Figure | None:
-    """Draw the images made by the models of seed 0: problems side by side, a row for each estimator, best first.
+    """Draw the images that the trained models made: problems side by side, a row for each estimator, best first.
 
-    Return None if there are no images.
+    The models are those of seed 0, of at most 12 estimators. Return None if there are no images.
     """
     from matplotlib.figure import Figure
 

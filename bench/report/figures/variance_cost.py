@@ -29,7 +29,7 @@ SIGNS = (
 
 
 def front(prices: Sequence[float], variances: Sequence[float]) -> list[int]:
-    """Return the indices of the points that no other point beats, in the order of rising price and falling variance.
+    """Return the indices of the points that no other point beats, sorted by price, the lowest first.
 
     A point beats another one if its price or its variance is lower, and neither is higher. Of equal points, the first
     is kept.
@@ -77,9 +77,10 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
 
 
 def draw_front(ax: Axes, group: pd.DataFrame) -> notes.Steps:
-    """Draw the front in steps, as each variance holds from its price to the next price. Return the steps' corners.
+    """Draw the efficient front as steps, and return their corners.
 
-    The front consists of the runs in ``group`` that no other run beats in both price and variance.
+    The front consists of the runs in ``group`` that no other run beats in both price and variance. From each run's
+    price to the next run's price, the front stays at the first run's variance.
     """
     if group.empty:
         return []
