@@ -59,6 +59,7 @@ WAYS = {
     ("check-objective", 2): "bench check-objective rlo",
     ("doctor", 2): "bench doctor --jsn",
     ("new", 2): "bench new estimator mine.py",
+    ("completion", 2): "bench completion tcsh",
 }
 """For each command and code, commands of which the last one ends with the code."""
 MINE = """
