@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from typing import Any, TextIO, cast
 
 from bench.planning.plugins import PREFIX
 from bench.records.text import described
@@ -68,8 +69,21 @@ def set_apart(*, stdout: bool = False) -> Iterator[None]:
     """
     from bench.planning.switches import switches_kept  # imports torch, which commands such as --help do without
 
-    with contained(), nullcontext() if stdout else redirect_stdout(sys.stderr), switches_kept():
+    with contained(), nullcontext() if stdout else redirect_stdout(cast(Any, _Unclosed(sys.stderr))), switches_kept():
         yield
+
+
+class _Unclosed:
+    """A stream that stays open when it is closed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 def comes_from_user(error: BaseException) -> bool:

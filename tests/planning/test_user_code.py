@@ -136,6 +136,15 @@ def test_the_switches_of_torch_are_the_old_ones_afterwards(turn, error):
     assert torch.zeros(()).device.type == "cpu"
 
 
+def test_a_stream_that_a_users_code_closes_stays_open(capsys):
+    with set_apart():
+        print("to stderr")
+        sys.stdout.close()
+        print("and again")
+    print("a result")
+    assert capsys.readouterr() == ("a result\n", "to stderr\nand again\n")
+
+
 def test_a_file_that_turns_gradients_off_leaves_them_on_for_others(tmp_path):
     (tmp_path / "quiet.py").write_text(
         "import dataclasses, torch\nfrom estimators import RLOO\n"
