@@ -56,6 +56,26 @@ ESTIMATORS = [
 ]
 
 
+PLAIN = """
+from bench.conformance import Conformance
+from estimators import RLOO
+
+class Plain(RLOO):
+    pass
+
+class TestPlain(Conformance):
+    estimator = Plain()
+"""
+
+
+def test_an_estimator_that_is_no_dataclass_fails_one_check_and_skips_the_others(tmp_path):
+    (tmp_path / "test_plain.py").write_text(PLAIN)
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_plain.py"]
+    said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False).stdout
+    assert "is not a frozen dataclass. Write @dataclass(frozen=True) above Plain." in said
+    assert f"1 failed, {len(checks()) - 1} skipped" in said
+
+
 @pytest.mark.parametrize("check", checks())
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
 def test_every_estimator_conforms(estimator, check):
