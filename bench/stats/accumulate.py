@@ -24,8 +24,8 @@ class Accumulator:
         groups: number of coordinates of each parameter tensor, by name. A gradient is the flattened tensors in this
             order.
         replicates: number of gradients in the run, rounded up to whole draws (batches).
-        centre: the vector `[size]`, with `size` coordinates in all groups, that was subtracted from the gradients of
-            every block.
+        centre: the vector `[size]`, with one entry per coordinate of all tensors, that was subtracted from the
+            gradients of every block.
         exact: the exact gradient `[size]`; None if it is unknown.
     """
 
@@ -190,7 +190,7 @@ def _tops(partial: Partial) -> dict[str, Array]:
 class Largest:
     """The `count` largest of all values added so far.
 
-    Added values are sorted only now and then, so adding is cheap.
+    The stored values are sorted and cut to `count` only now and then, so adding is cheap.
     """
 
     def __init__(self, count: int) -> None:
@@ -198,7 +198,7 @@ class Largest:
         self.parts: list[Array] = []
 
     def add(self, values: Array) -> None:
-        """Add `values` `[n]`, which must be in descending order."""
+        """Add `values` `[n]`, which the caller must have sorted in descending order."""
         fresh = values[: int(np.searchsorted(-values, -self.least))]
         self.parts.append(fresh)
         self.held += fresh.size

@@ -34,7 +34,8 @@ class PrecisionTarget:
 def look_schedule(maximum: int, first: int = 1000) -> list[int]:
     """Return the numbers of replicates at which a pilot run checks its precision, in ascending order.
 
-    The numbers are `first·2^k` below `maximum`, then `maximum`. Raises ValueError if an argument is below 1.
+    A pilot run is made only to plan another run. The numbers are `first·2^k`, k = 0, 1, ..., as long as they are below
+    `maximum`, then `maximum`: ``[1000, 2000, 4000, 5000]`` for 5000. Raises ValueError if an argument is below 1.
     """
     if maximum < 1 or first < 1:
         raise ValueError(f"looks need at least one replicate (got first={first}, maximum={maximum}).")
@@ -68,8 +69,9 @@ def planned_replicates(pilot: Summary, target: float) -> int:
     """Return the number of replicates with which a variance's interval has the relative half-width `target`.
 
     The number is `1.2 R (h/target)²`, but at least 1000. R is the number of replicates of the `pilot`, a run made only
-    to plan another one, and h its relative half-width, which includes the effects of skewness and tail. If that is
-    infinite, h is the standard error of the logarithm of the variance, times the normal quantile.
+    to plan another one. h is the half-width of the pilot's interval for the variance, divided by the variance; it
+    includes the effects of skewness and tail. If h is infinite, the standard error of the logarithm of the variance,
+    times the normal quantile for the pilot's confidence, takes its place.
 
     Source: Stein (1945), Annals of Mathematical Statistics 16:243, for planning in two stages.
     """
@@ -101,7 +103,7 @@ def confidence_sequence_radius(sd: float, n: int, alpha: float = 0.05, rho: floa
     Args:
         sd: σ̂, the standard deviation of one value.
         n: the number of values so far.
-        alpha: α, the probability that an interval misses the mean for any n.
+        alpha: α, the probability that at least one of the intervals for n = 1, 2, ... misses the mean.
         rho: ρ, which determines the n at which the sequence is narrowest.
 
     Source: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2024), Annals of Statistics 52:2613.

@@ -46,11 +46,12 @@ class Target:
 
 
 def bias_fields(total: Total, target: Target, *, confidence: float, tolerance: float, significance: float) -> Fields:
-    """Return the fields of a run's summary that are about the bias.
+    """Return the fields of a run's `Summary` that are about the bias, by name, such as ``{"bias_norm": 0.02, ...}``.
 
     `total` describes the run, `target` is the gradient to compare the run with. `confidence` is the level of the
     bounds, `tolerance` the relative bias that counts as unbiased, `significance` the level of the test that finds a
-    bias. A run in which nothing varied is not tested. Its verdict is DEGENERATE unless the estimator is deterministic.
+    bias. A run in which nothing varied is not tested: its verdict is DEGENERATE or, if the estimator is known to be
+    deterministic, EXACT, EXACT_WITHIN_TOL or DETERMINISTIC_BIASED.
     """
     sums, V, R, reference = total.sums, total.V, total.R, target.reference
     delta = target.distance(sums)
@@ -104,10 +105,14 @@ def _tests(total: Total, delta: Array, T: float, reference: Reference | None) ->
 
 
 def error_fields(total: Total, target: Target, *, confidence: float) -> Fields:
-    """Return the fields of a run's summary that are about gain, cosine, alignment and mean squared error.
+    """Return the fields of a run's `Summary` about mean squared error, gain, cosine and alignment, by name.
+
+    The gain is the fraction of the exact gradient that the mean gradient recovers. The cosine is the mean cosine
+    between a gradient and the exact one; the alignment is the cosine between the mean gradient and the exact one.
 
     `total` describes the run, `target` is the gradient to compare the run with. If the target is a reference (a
-    measured gradient that stands in for an unknown exact one), its noise is subtracted from the mean squared error.
+    measured gradient that stands in for an unknown exact one), the noise of the reference is subtracted from the mean
+    squared error.
     """
     sums = total.sums
     out: Fields = {}

@@ -71,8 +71,8 @@ def noise_terms(trace_square: float, replicates: int, reference: Reference | Non
         A = 2 (√trΣ²/√(R(R−1)) + √trΣ₀²/√(R₀(R₀−1)))²
         C = 4 (√trΣ²/R + √trΣ₀²/R₀)
 
-    `trace_square` is trΣ². If there is no reference, the terms with index 0 are 0. √trΣ² is at least the largest
-    eigenvalue of Σ. The Cauchy–Schwarz inequality bounds the cross term of the two samples.
+    `trace_square` is trΣ². If there is no reference, the terms with index 0 are 0. C uses √trΣ² because no eigenvalue
+    of Σ is larger. In A, the Cauchy–Schwarz inequality bounds the cross term of run and reference.
     """
     root, R = sqrt(trace_square), replicates
     a, c = root / sqrt(R * (R - 1)), root / R
@@ -239,10 +239,12 @@ def stuck_coordinates(delta: Array, coordinate: Moments, eps: float) -> list[int
 
 
 def constant_verdict(norm: float, rounding: float, allowed: float) -> BiasVerdict:
-    """Return the verdict on a deterministic estimator at distance ``norm`` from the exact gradient.
+    """Return the verdict on a deterministic estimator whose gradient is at distance `norm` from the exact one.
 
-    ``allowed`` is the tolerance times the norm of the exact gradient. A distance up to ``allowed`` counts as no bias,
-    because f has larger rounding errors than its gradient if terms of f cancel.
+    The verdict is EXACT if `norm` ≤ `rounding`, EXACT_WITHIN_TOL if `norm` + `rounding` ≤ `allowed`, else
+    DETERMINISTIC_BIASED. `rounding` is the distance that rounding alone may cause, `allowed` the tolerance times the
+    norm of the exact gradient. A distance within the tolerance counts as no bias because f has larger rounding errors
+    than its gradient if terms of f cancel.
     """
     if norm <= rounding:
         return BiasVerdict.EXACT

@@ -22,8 +22,9 @@ REFUSED = frozenset({Status.DEGENERATE, *HEAVY})
 class ComparedRun:
     """The part of a run (one measurement of an estimator on an objective) that a comparison needs.
 
-    `block_rows` and `block_w` `[blocks]` are the number of gradients in each block and the sum of w over these
-    gradients. w is the squared distance of a gradient from the mean of its block, times rows/(rows − 1).
+    A block is a group of gradients that are summed together. `block_rows` `[blocks]` is the number of gradients in each
+    block, `block_w` `[blocks]` the sum of w over these gradients. w is the squared distance of a gradient from the mean
+    of its block, times n/(n − 1) in a block of n gradients.
     """
 
     summary: Summary
@@ -69,9 +70,10 @@ def paired_log_ratio(
 ) -> LogRatio:
     """Return the log ratio of the variances V_a and V_b of two estimators that saw the same noise in the same blocks.
 
-    Let w be the squared distance of a replicate's gradient from the mean gradient. Replicate r has the influence `q_r =
-    w_a/V̂_a − w_b/V̂_b` on the log ratio, in which shared noise cancels. With q̄_k the mean of q over block k, q̄ the
-    mean over all R replicates, and B blocks::
+    A block is a group of replicates whose gradients are summed together. For replicate r with the gradient g_r, in a
+    block of `rows` replicates with the mean gradient ḡ, let w_r = rows/(rows − 1) ‖g_r − ḡ‖². The influence of the
+    replicate on the log ratio is `q_r = w_r(a)/V̂_a − w_r(b)/V̂_b`, in which shared noise cancels. With q̄_k the mean
+    of q over block k, q̄ the mean over all R replicates, and B blocks::
 
         σ̂² = Σ_k rows_k (q̄_k − q̄)²/(B − 1)
         se = σ̂/√R
@@ -79,10 +81,9 @@ def paired_log_ratio(
     The interval is the union of Student's t interval and the interval from Hall's transform.
 
     Args:
-        rows: number of gradients in each block, `[blocks]`.
-        w_a: sum over each block of w for estimator a, `[blocks]`. Here w is measured from the mean ḡ of the block:
-            `rows/(rows−1) ‖g_r − ḡ‖²`.
-        w_b: sum over each block of w for estimator b, `[blocks]`.
+        rows: number of replicates in each block, `[blocks]`.
+        w_a: sum of w_r over each block for estimator a, `[blocks]`.
+        w_b: sum of w_r over each block for estimator b, `[blocks]`.
         variance_a: the estimate V̂_a.
         variance_b: the estimate V̂_b.
         confidence: level of the interval.
@@ -123,10 +124,10 @@ def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -
 def compare(a: ComparedRun, b: ComparedRun, *, common: bool, confidence: float = 0.95) -> LogRatio:
     """Return log(variance of a / variance of b) with its confidence interval.
 
-    A run is one measurement of an estimator, a block a group of its gradients. The comparison is paired if the runs
-    have `common` noise and at least 8 blocks, of the same sizes in both. A variance may have a lower confidence limit
-    only. Then the interval of the ratio is one-sided, and this variance can be found to be the higher one, never the
-    lower one.
+    A run is one measurement of an estimator, a block a group of its gradients. The comparison is paired (block by
+    block) if the runs have `common` noise and at least 8 blocks, of the same sizes in both. A variance may have a lower
+    confidence limit only. Then the interval of the ratio is one-sided, and this variance can be found to be the higher
+    one, never the lower one.
     """
     rows = a.block_rows
     if common and rows.size >= 8 and np.array_equal(rows, b.block_rows):
@@ -218,8 +219,9 @@ def log_ratio_table(
     """Return ln(V_i/V_j) `[n, n]` for the variances V of n runs, p-values `[n, n]`, and which runs can be ranked `[n]`.
 
     A run is one measurement of an estimator, a block a group of its gradients. `common` says whether the runs used
-    common noise; runs with equal blocks are then compared block by block. The p-values are two-sided. A run whose tail
-    is heavy, or in which nothing varied, cannot be ranked: its log ratios are 0 and its p-values 1.
+    common noise; if they did, two runs whose blocks have the same sizes are compared block by block. The p-values are
+    two-sided, `confidence` is the level of the comparisons' intervals. A run whose tail is heavy, or in which nothing
+    varied, cannot be ranked: its log ratios are 0 and its p-values 1.
     """
     n = len(runs)
     ranked = np.array([run.is_comparable for run in runs], dtype=np.bool_)

@@ -22,22 +22,24 @@ Interval = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Candidate:
-    """An estimator with its settings, as measured on one problem.
+    """An estimator with its settings, as measured on one objective.
+
+    An interval is a value, its lower and its upper limit; the upper limit is infinite if none is known.
 
     Args:
         label: the estimator with its settings: ``rloo:n=4``.
         method: the label without n. Candidates that differ in n alone are one method.
         n: the number of samples; None if the estimator has none.
-        evaluations: evaluations of f and of its gradient per estimate.
-        variance: total variance of one estimate; None if the tail is too heavy for one.
+        evaluations: number of evaluations of the objective and of its gradient for one estimate.
+        variance: total variance of one estimate, an interval; None if the tail is too heavy to estimate the variance.
         unbiased: whether it may compete as unbiased: declared so, or shown so, and not contradicted by the data.
         biased: whether a bias was found.
         exact: whether nothing but rounding varies, and no bias was found.
         refutes: whether it is declared exact and differs from the exact gradient, so that the objective is at fault.
         learned: whether it learned a state, which was frozen before the measurement.
         bias_bound: upper limit of the norm of the bias; 0 if unknown.
-        error: mean squared error of one estimate; None if unknown.
-        seconds: time of one estimate; None if not measured.
+        error: mean squared error of one estimate, an interval; None if unknown.
+        seconds: time of one estimate, an interval; None if not measured.
         noisy: whether the machine was too busy for the time to be reliable.
     """
 
@@ -57,14 +59,20 @@ class Candidate:
     noisy: bool = False
 
     def price(self, cost: Cost) -> Interval:
-        """Return the cost of one estimate; seconds must have been measured."""
+        """Return the cost of one estimate, in evaluations or in seconds, as (value, lower limit, upper limit).
+
+        If ``cost`` is "seconds", the candidate must have been timed.
+        """
         if cost == "seconds":
             assert self.seconds is not None
             return self.seconds
         return self.evaluations, self.evaluations, self.evaluations
 
     def work(self, cost: Cost) -> Interval:
-        """Return variance times cost; there must be a variance above 0."""
+        """Return the variance of one estimate times its cost, as (value, lower limit, upper limit).
+
+        ``cost`` is the unit of the cost. There must be a variance above 0, and a time if the unit is seconds.
+        """
         assert self.variance is not None
         value, low, high = self.variance
         product, least, most = work_normalised((value, low, None if math.isinf(high) else high), self.price(cost))
@@ -73,9 +81,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Factor:
-    """How much more work a candidate needs than the best one for the same precision, as a range.
+    """How many times as much work as the best candidate another one needs for the same precision: ``low`` to ``high``.
 
-    ``high`` is infinite if the variance of the candidate has no upper limit.
+    Work is variance times cost. ``low`` is 0 if the variance of the best candidate has no upper limit, and ``high`` is
+    infinite if the variance of ``candidate`` has none.
     """
 
     candidate: Candidate
@@ -85,23 +94,28 @@ class Factor:
 
 @dataclass(frozen=True)
 class Decision:
-    """Which estimator to use on a problem, and how sure that is.
+    """Which estimator to use on an objective, and how sure that is.
+
+    A method is an estimator with all settings but the number of samples n. Work is variance times cost.
 
     Args:
         cost: the unit in which the candidates were compared.
-        methods: number of unbiased methods with a variance to trust, which were compared.
-        best: the candidates to choose from, one of each method that is tied for the lowest variance times cost; one
-            candidate if a single method is best. First come those whose variance has an upper limit, and among these
-            those without a learned state.
-        samples: other numbers of samples of the first of the best, and the work they need. Empty if there is one n.
-        runner_up: the next method; None if the best are tied or there is no other method.
-        exact: the cheapest exact method; None if there is none.
-        biased: the biased candidate that has the lower error up to the largest budget; None if none has.
-        budget: the largest number of estimates of the first of the best at which ``biased`` certainly errs less.
-        faster: the best method by seconds, if the best ones above are certain to need more time; None if the times are
-            noisy, missing or agree.
-        least_error: candidates tied for the lowest mean squared error of one estimate, if nothing could be compared.
-        fault: an exact method that contradicts the exact gradient, if there is one: then nothing else is decided.
+        methods: number of methods that were compared: the unbiased ones with a variance to trust.
+        best: the candidates to choose from, one of each method that is tied for the least work; one candidate if a
+            single method is best. First come those whose variance has an upper limit, and among these those without a
+            learned state.
+        samples: the method of the first of ``best`` with its other numbers of samples, and the work that each needs.
+            Empty if only one n was measured.
+        runner_up: the next method after the best; None if several are tied as best or there is no other method.
+        exact: the cheapest exact candidate; None if there is none.
+        biased: the biased candidate that certainly errs less than the first of ``best`` up to the largest budget; None
+            if there is none.
+        budget: that largest budget, in estimates of the first of ``best``; 0 if ``biased`` is None.
+        faster: the best candidate by seconds, if all of ``best`` certainly need more time; None if they do not, or if
+            times are noisy or missing.
+        least_error: candidates tied for the lowest mean squared error of one estimate, if no methods could be compared.
+        fault: a candidate that is declared exact but contradicts the exact gradient; then nothing else is decided. None
+            if there is no such candidate.
     """
 
     cost: Cost
@@ -118,10 +132,10 @@ class Decision:
 
 
 def decide(candidates: Sequence[Candidate], cost: Cost = "evaluations") -> Decision:
-    """Return the decision for one problem.
+    """Return the decision which estimator to use on one objective.
 
     Args:
-        candidates: what was measured on the problem.
+        candidates: what was measured on the objective.
         cost: the unit of cost that is wanted. Seconds are used only if every candidate that competes was timed on a
             quiet machine; otherwise the decision is by evaluations.
     """
@@ -158,13 +172,14 @@ def decide(candidates: Sequence[Candidate], cost: Cost = "evaluations") -> Decis
 def crossing(biased: Candidate, best: Candidate, cost: Cost) -> float:
     """Return the number of estimates of an unbiased candidate up to which a biased one certainly errs less.
 
-    In a budget of N estimates of the unbiased candidate, with variance V and price c, its error is V/N. A biased
-    candidate with variance V' and price c' errs by bias² + V' c'/(N c). The two are equal at::
+    A budget pays for N estimates of the unbiased candidate `best`, with variance V and cost c each. The squared error
+    of their mean is V/N. The estimates of the `biased` candidate that the same budget pays for, with variance V' and
+    cost c' each, have a mean with the squared error bias² + V' c'/(N c). The two errors are equal at::
 
         N = (V c − V' c')/(bias² c)
 
-    The ends of the intervals that favour the unbiased candidate are used. The result is 0 if they leave nothing
-    certain.
+    Of each interval, the end that favours the unbiased candidate is used. The result is 0 if with these ends the biased
+    candidate never errs less. `cost` is the unit of c and c'.
     """
     if biased.variance is None or (cost == "seconds" and (biased.seconds is None or biased.noisy)):
         return 0.0

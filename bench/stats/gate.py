@@ -96,9 +96,10 @@ def baseline_replicates(cv2: float) -> int:
 def replicates_for_power(cv2: float, growth: float, margin: float) -> float:
     """Return the number of replicates with which the gate's second stage detects a relative `growth` of a variance.
 
-    The number is `34 cv²/ln²((1 + growth)/(1 + margin))`; cv² is variance/mean² of the squared norms, and `margin` the
-    growth that is tolerated. The power is then 0.9 over 200 cells (estimators on objectives) at α = 1e-3. Raises
-    ValueError if the growth is within the margin.
+    The first stage flags a cell (an estimator on an objective), the second one confirms the growth. The number is
+    `34 cv²/ln²((1 + growth)/(1 + margin))`; cv² is variance/mean² of the squared norms, and `margin` the growth that is
+    tolerated. The probability of detection is then 0.9 if the level 1e-3 is corrected over 200 cells. Raises ValueError
+    if the growth is within the margin.
     """
     if growth <= margin:
         raise ValueError(f"growth within the margin is never detected (got growth {growth}, margin {margin}).")
@@ -116,8 +117,8 @@ def variance_statistic(base: GateCell, new: GateCell, margin: float) -> tuple[fl
         ν = clip(2R₁/(max kurtosis − 1), 1, R₁ − 1)
         p = P(t > z) for Student's t with ν degrees of freedom
 
-    In the variance of ln V̂, the factor is 2 instead of 24. The larger factor covers the far tail of −χ²/R, which
-    appears if the squared norms are constant.
+    The variance of ln V̂ has the factor 2 where se² has 24. The larger factor covers the far tail of −χ²/R, the
+    distribution of the error of V̂ if the squared norms are constant.
     """
     c2, rho = max(base.cv2, new.cv2), max(base.rho, new.rho)
     z = _z(new.variance / base.variance, c2, rho, base.replicates, new.replicates, margin)
@@ -155,10 +156,10 @@ def smallest_change(
 ) -> float | None:
     """Return the smallest relative growth of a variance that both stages of the gate find with probability `power`.
 
-    None means that there is no test. The gate flags a cell (an estimator on an objective) in a cheap first stage, and
-    confirms the growth in a second one. Squared norms of gradients are assumed to be distributed like those in the
-    baseline, up to their scale. Of the plain and the truncated test, the more sensitive one counts; if both are made,
-    each has half the level.
+    The result is None if the variance of the cell cannot be tested. The gate flags a cell (an estimator on an
+    objective) in a cheap first stage, and confirms the growth in a second one. Squared norms of gradients are assumed
+    to be distributed like those in the baseline, up to their scale. Of the plain and the truncated test, the more
+    sensitive one counts; if both are made, each has half the level.
 
     Args:
         base: the accepted statistics of the cell, from the baseline.
@@ -197,11 +198,12 @@ def smallest_bias(
     alpha: float,
     power: float = 0.9,
 ) -> float:
-    """Return the smallest error of a gradient's scale that both stages of the gate find with probability `power`.
+    """Return the smallest error of a mean gradient's scale that the gate's two stages find with probability `power`.
 
-    A scale of 1.03 has an error of 0.03: the mean is 1.03 times the exact gradient. The test of the scale is one of
-    three, each at a third of the level, unless the gradient has one coordinate. The kurtosis in this test is taken to
-    be 1 + `cv2`, but at least 3, that of the normal distribution; for one coordinate this is exact.
+    The scale is the factor between the exact gradient and its part in the mean gradient: a scale of 1.03 has an error
+    of 0.03. The test of the scale is one of three tests for a bias, each at a third of the level, unless the gradient
+    has one coordinate. The kurtosis in this test is taken to be 1 + `cv2`, but at least 3, that of the normal
+    distribution; for one coordinate this is exact.
 
     Args:
         error: standard error of the scale that was measured with ``replicates``.

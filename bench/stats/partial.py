@@ -62,10 +62,10 @@ class Partial:
 
     @property
     def blocks(self) -> int:
-        """The number of blocks of gradients in this part."""
+        """The number of blocks of gradients in these partial sums."""
         return len(self.means)
 
     @property
     def replicates(self) -> int:
-        """The number of gradients in all blocks."""
+        """The number of gradients in all blocks of these partial sums."""
         return self.blocks * self.rows

@@ -9,9 +9,9 @@ NONE = "–"
 
 
 def decimals_for(error: float) -> int:
-    """Return the number of decimal places that shows `error` with one significant digit, or two if the first is a 1.
+    """Return the number of decimal places at which `error` has one significant digit, or two if the first is a 1.
 
-    A negative number of places stands for whole tens (−1), hundreds (−2) and so on.
+    The number is 2 for 0.03 and 3 for 0.013. A negative number stands for whole tens (−1), hundreds (−2) and so on.
     """
     place = floor(log10(error))
     leading = round(error / 10.0**place, 6)
@@ -32,7 +32,10 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 
 def format_bound(value: float, direction: Callable[[float], int]) -> str:
-    """Return `value` as text with two digits, rounded in the `direction` (`floor` or `ceil`) that keeps it a bound."""
+    """Return `value` as text with two significant digits, rounded away from the inside of the interval it limits.
+
+    `direction` is `floor` for a lower limit and `ceil` for an upper one.
+    """
     if value == 0 or not isfinite(value):
         return format_number(value)
     return format_number(_outward(value, 1 - _exponent(abs(value)), direction), 2)
@@ -59,7 +62,7 @@ def format_estimate(value: float | None, low: float | None, high: float | None) 
     """Return an estimate as text: `value ± half-width`, `value [low, high]`, or `≥ low` if `value` is None.
 
     The second form is for a lopsided interval, in which `value` is more than a fifth of the half-width away from the
-    middle. If there is no upper limit, this form is `value [low, ∞)`.
+    middle. Without an upper limit, it becomes `value [low, ∞)`. If `low` is None, the text is the value alone.
     """
     if low is None:
         return format_number(value)
@@ -79,7 +82,11 @@ def format_estimate(value: float | None, low: float | None, high: float | None) 
 
 
 def format_variance(summary: Summary) -> str:
-    """Return the total variance as text; if nothing varied, 0 with a bound on the probability of another value."""
+    """Return the total variance as text with its interval, such as ``2.31 ± 0.04``.
+
+    If nothing varied, the text is 0 and a bound on the probability of a gradient that differs:
+    ``0 (P(other) ≤ 0.003)``.
+    """
     if summary.status is Status.DEGENERATE:
         return f"0 (P(other) ≤ {format_number(summary.unseen, 2)})"
     return format_estimate(summary.variance, summary.variance_low, summary.variance_high)

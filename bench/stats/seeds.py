@@ -48,7 +48,11 @@ def across_seeds(values: Array, confidence: float = 0.95) -> SeedSummary:
 
 
 def level(runs: int, confidence: float = 0.95) -> float:
-    """Return the probability that the order-statistic interval of `runs` results contains the median of their law."""
+    """Return the probability that the confidence interval of `runs` results contains the median of their distribution.
+
+    The ends of this interval are order statistics of the results, chosen to reach at least `confidence`. If there are
+    too few runs for that, the ends are the smallest and the largest result, and the probability is below `confidence`.
+    """
     from scipy.special import bdtr
 
     return 1 - 2 * float(bdtr(median_rank(runs, confidence) - 1.0, runs, 0.5))

@@ -22,9 +22,9 @@ NEGLIGIBLE = 1e3
 
 @dataclass(frozen=True)
 class Loss:
-    """The logarithm of a mean squared error for one unit of work, with its lower and upper limit.
+    """The logarithm of a candidate's mean squared error for one unit of work, with its lower and upper limit.
 
-    All three numbers are −∞ if there is no noise. `high` is ∞ if the variance has no upper limit.
+    All three numbers are −∞ if there is neither noise nor bias. `high` is ∞ if the variance has no upper limit.
     """
 
     value: float
@@ -38,22 +38,22 @@ class Loss:
 
 
 def level_of_limits(rounds: int) -> float:
-    """Return the confidence level that each interval in a race must have for an error rate of 0.05 over the whole race.
+    """Return the confidence level of each interval in a race with an error rate of 0.05 as a whole: 1 − 0.05/rounds.
 
-    In a race of `rounds` rounds, a statement about the best candidate is wrong in two events. In the first, the lower
-    limit of the best candidate's loss is above its true loss in some round. In the second, the upper limit of the
-    winner's loss in the last round is below its true loss. Each event gets half of the error rate. The first event
-    divides its half among the rounds (Bonferroni). It concerns one candidate only, so the number of candidates does not
-    matter.
+    A race measures candidates in `rounds` rounds and drops the worse ones after each round. A statement about the best
+    candidate is wrong in two events. In the first, the lower limit of the best candidate's loss is above its true loss
+    in some round. In the second, the upper limit of the winner's loss in the last round is below its true loss. Each
+    event gets half of the error rate. The first event divides its half among the rounds (Bonferroni). It concerns one
+    candidate only, so the number of candidates does not matter.
     """
     return 1 - ERROR_RATE / rounds
 
 
 def loss_of(summary: Summary, work: float, budget: float, *, unbiased: bool) -> Loss:
-    """Return the loss of an estimator: the logarithm of its mean squared error in a budget, times the budget.
+    """Return the loss of an estimator: the logarithm of budget times mean squared error, ln(B b² + V c).
 
-    The mean of the estimates that a budget of B evaluations pays for has the mean squared error `b² + V c/B`, with the
-    variance V, the cost c and the bias b of one estimate. So the loss is the logarithm of `B b² + V c`.
+    A budget of B evaluations pays for B/c estimates. Their mean has the mean squared error `b² + V c/B`, with the
+    variance V, the cost c and the bias b of one estimate. Times B, this is `B b² + V c`.
 
     Args:
         summary: statistics of the estimates.
@@ -73,7 +73,10 @@ def loss_of(summary: Summary, work: float, budget: float, *, unbiased: bool) -> 
 
 
 def is_negligible(summary: Summary) -> bool:
-    """Return whether a variance is so small that it may be rounding alone; it then counts as 0."""
+    """Return whether a variance is so small that it may be rounding alone; it then counts as 0.
+
+    The limit is 1000 times ``float_floor``, because estimators compute with intermediate results.
+    """
     return summary.variance is not None and summary.variance <= NEGLIGIBLE * summary.float_floor
 
 
@@ -89,9 +92,10 @@ def _log(x: float) -> float:
 
 
 def averaged(losses: Sequence[Loss]) -> Loss:
-    """Return the mean of a candidate's losses at several points; each point has an independent interval.
+    """Return the mean of one candidate's losses at several points (sets of parameter values), with its limits.
 
-    The half-width of the mean's interval is the root of the sum of the squared half-widths, divided by their number.
+    The intervals at the points are independent. So the half-width of the mean's interval is the root of the sum of the
+    squared half-widths, divided by the number of points.
     """
     count = len(losses)
     if count == 1:
@@ -114,9 +118,11 @@ def still_possible(losses: Mapping[str, Loss], bar: float) -> list[str]:
 
 
 def least_work(losses: Mapping[str, Loss], winner: str) -> float:
-    """Return a lower limit of the work of any other candidate, divided by the winner's work for equal precision.
+    """Return a lower limit of the work that any candidate but the winner needs, divided by the winner's work.
 
-    The limit is at most 1; it is 0 if nothing can be said. It holds with the confidence of the losses' intervals.
+    Works are compared for equal precision: 0.9 means that every other candidate needs at least 0.9 times the work of
+    `winner`. The limit is at most 1; it is 0 if nothing can be said. It holds with the confidence of the losses'
+    intervals.
     """
     others = [loss.low for name, loss in losses.items() if name != winner]
     bar = losses[winner].high

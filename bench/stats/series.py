@@ -110,8 +110,9 @@ def pooled(n: int, means: Array, powers: Sequence[Array] | Array) -> Moments:
 def from_powers(n: int, powers: Array, unit: ArrayLike = 1.0) -> Array:
     """Return mean and M2 `[2, ...]`, or mean, M2, M3 and M4 `[4, ...]`, of scalar series x of `n` values.
 
-    `powers` `[3 or 5, ...]` holds a pivot and the sums of z and z², or of z, z², z³ and z⁴, with `z = x/unit − pivot`.
-    `unit` is a number or an array that broadcasts.
+    M2, M3 and M4 are sums of powers of x minus its mean. The first row of `powers` is a pivot, a number near the mean
+    of x/`unit`. With `z = x/unit − pivot`, the other rows are the sums of z and z² (`powers` is `[3, ...]`), or of z,
+    z², z³ and z⁴ (`[5, ...]`). `unit` is a number or an array that broadcasts.
     """
     pivot, s1, s2, *higher = powers
     m, c = s1 / n, np.asarray(unit)
@@ -189,7 +190,10 @@ def kurtosis(m: Moments) -> Array:
 
 
 def to_json(m: Moments) -> dict[str, object]:
-    """Return moments as plain data: numbers for a scalar series, arrays for coordinates. Missing ones are left out."""
+    """Return moments as plain data: numbers for a scalar series, arrays for coordinates.
+
+    M3 and M4 are left out if they are None.
+    """
     known = {name: value for name in POWERS if (value := getattr(m, name)) is not None}
     return {"n": m.n} | {name: float(v) if np.ndim(v) == 0 else v for name, v in known.items()}
 

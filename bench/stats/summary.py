@@ -17,7 +17,7 @@ class Word(StrEnum):
 
 
 class Status(Word):
-    """How far a variance and its interval can be trusted."""
+    """How far a variance and its interval can be trusted, such as OK or TAIL_WARNING."""
 
     OK = "OK"  # nothing speaks against the interval
     SMALL_R = "SMALL_R"  # fewer than 1000 replicates: the interval may be too narrow
@@ -30,7 +30,10 @@ class Status(Word):
 
 
 class BiasVerdict(Word):
-    """What the data say about the bias; the tolerance is relative to the norm of the exact gradient."""
+    """What the data say about the bias of an estimator, such as BIASED or UNBIASED_WITHIN_TOL.
+
+    The tolerance (TOL) is a fraction of the norm of the exact gradient.
+    """
 
     UNBIASED_WITHIN_TOL = "UNBIASED_WITHIN_TOL"  # the upper bound of the bias is within the tolerance
     BIASED_WITHIN_TOL = "BIASED_WITHIN_TOL"  # a bias was found, and its upper bound is within the tolerance
@@ -45,7 +48,7 @@ class BiasVerdict(Word):
 
 
 class Flag(Word):
-    """A further warning about a run, one measurement of an estimator on an objective."""
+    """A warning about a run (one measurement of an estimator on an objective), beside the status of its variance."""
 
     AT_FLOAT_RESOLUTION = "AT_FLOAT_RESOLUTION"  # the variance is so small that rounding may be all of it
     REFERENCE_NOISE = "REFERENCE_NOISE"  # the noise of a Monte Carlo reference is part of the bias bound
@@ -83,7 +86,7 @@ class Summary:
         nu: degrees of freedom of V.
         rho: tr Σ²/V².
         trace_square: tr Σ².
-        khat: tail index of w; None if the tail is discrete.
+        khat: tail index of w; None if the tail is discrete (has too few distinct values).
         status: how far V can be trusted.
         mean_norm: norm of the mean gradient.
         unseen: if V = 0, a bound of the probability that another gradient differs.
@@ -106,7 +109,7 @@ class Summary:
         mse: mean squared error of a gradient.
         snr: norm of the mean gradient divided by √V.
         cosine: mean cosine of a gradient and the exact one, over the first ``followed`` replicates.
-        zero_rows: number of gradients that are 0 among these.
+        zero_rows: number of gradients that are 0 among these replicates.
         followed: number of replicates at the start of the run whose series were kept value by value.
         alignment: cosine of the mean gradient and the exact one, corrected for noise.
         gain: fraction of the exact gradient that the mean gradient recovers along its direction.

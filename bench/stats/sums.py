@@ -16,8 +16,8 @@ class Sums:
     """Sufficient statistics of a run of `replicates` gradients: all data for a summary, a comparison or the gate.
 
     A block is a group of gradients that are summed together. g is a gradient, Σ its covariance, g* the exact gradient,
-    and w the squared distance of g from the mean of its block, times rows/(rows − 1), so that the mean of w is the
-    total variance.
+    and w the squared distance of g from the mean of its block, times n/(n − 1) in a block of n gradients, so that the
+    mean of w is the total variance. A series has one number per gradient, such as w.
 
     Args:
         groups: number of coordinates of each parameter tensor, by name.
@@ -83,7 +83,7 @@ class Sums:
 
     @property
     def size(self) -> int:
-        """Length of the gradient."""
+        """Number of coordinates of the gradient."""
         return int(self.centre.size)
 
     @property

@@ -70,15 +70,16 @@ def fit_tail(top: Array, total: float, replicates: int) -> Tail:
 
 
 def sure_index(top: Array, replicates: int, confidence: float = 0.95) -> float:
-    """Return a number that the tail index k of a series exceeds with this confidence; −∞ if the tail is discrete.
+    """Return a number that the tail index k of a series exceeds with the probability `confidence`.
 
     `top` are the largest of the R = `replicates` values. The generalised Pareto law fitted to the M = ⌈min(0.2 R, 3
-    √R)⌉ largest has the shape k̂, whose standard error is (1 + k)/√M. So the lower confidence limit of k is `(1 +
-    k̂)/(1 + z/√M) − 1`, with z the normal quantile.
+    √R)⌉ largest has the shape k̂, whose standard error is (1 + k)/√M. So the lower confidence limit of k is
+    `(1 + k̂)/(1 + z/√M) − 1`, with z the normal quantile.
 
-    A distribution with lobes, or with a tail that grows light further out, is no Pareto distribution, and its limit may
-    be far too high. So the result is the smallest of three: the limit, and the shapes fitted to the largest M/2 and M/4
-    values. The three agree if the tail is a power law.
+    A distribution with several peaks, or with a tail that becomes lighter further out, is no Pareto distribution, and
+    the limit may be far too high. So the result is the smallest of three: the limit, and the shapes fitted to the
+    largest M/2 and M/4 values. The three agree if the tail is a power law. The result is −∞ if the tail is discrete,
+    with too few distinct values for a fit.
 
     Source: Smith (1987), Annals of Statistics 15:1174, for the standard error.
     """
@@ -119,13 +120,13 @@ def _steps(largest: Array, relative_step: float = RELATIVE_STEP) -> int:
 class Profile:
     """Profile likelihood of a generalised Pareto law with shape k (positive: heavy) and scale σ, on grids of θ = −k/σ.
 
-    `x` `[n]` are the exceedances in ascending order; the largest must be positive. Given θ, the likeliest k is the mean
-    of ln(1 − θ x) over x, and the likeliest σ is −k/θ.
+    The argument `x` `[n]` holds the exceedances in ascending order; the largest must be positive. Given θ, the
+    likeliest k is the mean of ln(1 − θ x) over all exceedances x, and the likeliest σ is −k/θ.
 
-    This mean is computed at `NODES` values of θ only. In between, ln σ is interpolated by a polynomial in ln(1/x_max −
-    θ) through Chebyshev's points. σ(θ) is the mean of ∫₀ˣ dt/(1 − θ t), a Stieltjes function: analytic and without
-    zeros, except on the cut of real θ ≥ 1/x_max. So ln σ is analytic in the strip |Im ln(1/x_max − θ)| < π, and the
-    error of the polynomial falls by a factor of 1.7 per node.
+    k and σ are computed at 56 values of θ only, which are Chebyshev's points in the variable s = ln(1/x_max − θ).
+    Between these points, ln σ is interpolated by a polynomial in s. The error of the polynomial falls by a factor of
+    1.7 per point, because ln σ is analytic in the strip |Im s| < π: σ(θ) is the mean of ∫₀ˣ dt/(1 − θ t) over x, a
+    Stieltjes function, which is analytic and without zeros except on the cut of real θ ≥ 1/x_max.
 
     Source: Zhang & Stephens (2009), Technometrics 51:316, also for the grids.
     """
@@ -146,8 +147,8 @@ class Profile:
     def grid(self, points: int) -> tuple[Array, Array, Array]:
         """Return θ, σ and the log likelihood at each point of a grid of θ, three arrays `[points]`; θ ascends.
 
-        The log likelihood of the n exceedances is `−n (ln σ + k + 1)` with the shape k = −θ σ. `points` must not exceed
-        `widest`.
+        The log likelihood of the n exceedances is `−n (ln σ + k + 1)` with the shape k = −θ σ. `points` is at most 400
+        or 30 + ⌊√n⌋, whichever is larger.
         """
         theta = self._theta(_distances(points))
         log_sigma = _interpolation(points, self.widest) @ self.log_sigma

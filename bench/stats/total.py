@@ -19,11 +19,12 @@ from bench.stats.variance import Interval, Shape
 
 @dataclass(frozen=True)
 class Total:
-    """The total variance `V` of a run whose gradients were sampled in `dtype`.
+    """The total variance `V` of a run whose gradients were sampled in `dtype`, with what its intervals need.
 
-    `shape` and `tail` describe the squared norms whose mean is V. `status` says how far V can be trusted.
-    `trace_square` estimates tr Σ², with Σ the covariance of one gradient. A variance below `resolution` may be rounding
-    alone. `deterministic` tells whether the estimator was declared or shown to have no noise.
+    `sums` has the sufficient statistics of the run. `shape` and `tail` describe the squared norms whose mean is V.
+    `status` says how far V can be trusted. `trace_square` estimates tr Σ², with Σ the covariance of one gradient. A
+    variance below `resolution` may be rounding alone. `deterministic` tells whether the estimator was declared or shown
+    to have no noise.
     """
 
     sums: Sums
@@ -38,12 +39,13 @@ class Total:
 
     @classmethod
     def of(cls, sums: Sums, dtype: str, *, deterministic: bool = False, finite_support: bool = False) -> Total:
-        """Return a run's total variance. Its tail counts as discrete if rounding or few distinct values explain it.
+        """Return the total variance of a run from its sufficient statistics `sums`, sampled in `dtype`.
 
         `deterministic` says whether the estimator has no noise, `finite_support` whether the samples can take only
-        finitely many values. Whether a tail is heavy for certain is judged by the squared distances from a fixed
-        centre, if the run has them. Distances from the mean of a block (a group of gradients) mislead: one huge
-        gradient makes all other gradients of the block look far away.
+        finitely many values. The tail of the squared norms counts as discrete if rounding or a few distinct values
+        explain it. Whether a tail is heavy for certain is judged by the squared distances from the exact gradient, if
+        it is known. Distances from the mean of a block (a group of gradients) mislead: one huge gradient makes all
+        other gradients of the block look far away.
         """
         V, floor = sums.variance, _resolution(sums.mean, dtype)
         tail = tail_of(sums.w, sums.w_top, sums.w)
@@ -79,7 +81,10 @@ class Total:
         return self.status in OPEN
 
     def interval(self, confidence: float) -> Interval:
-        """Return the variance with its limits; the upper limit is infinite if nothing varied or `is_open` is True."""
+        """Return the variance with its lower and upper limit, an interval at the level `confidence`.
+
+        The upper limit is infinite if nothing varied or `is_open` is True.
+        """
         interval = variance_interval(self.V, self.shape, self.rho, self.tail, confidence)
         return replace(interval, high=inf) if self.is_open else interval
 
@@ -141,7 +146,7 @@ def status_of(V: float, tail: Tail, replicates: int, top: Array, n: int, *, fini
         V: the variance, the mean of squared norms.
         tail: the tail fitted to the squared norms.
         replicates: number of replicates of the run.
-        top: the largest of ``n`` squared distances, by which it is judged whether the tail is heavy for certain.
+        top: the largest of ``n`` squared distances, from which follows whether the tail is heavy for certain.
         n: number of these distances.
         finite_support: whether the samples can take only finitely many values.
     """
@@ -153,17 +158,20 @@ def status_of(V: float, tail: Tail, replicates: int, top: Array, n: int, *, fini
 def whole(sums: Sums, part: Moments, means: Array | None) -> Moments:
     """Return the moments of a series over all replicates of a run.
 
-    `part` has the moments of the replicates that were tracked one by one. `means` has the mean of the series in each
-    block of the run; None means that all replicates were tracked, and the result is `part`.
+    A series is one number per replicate, such as the squared error of its gradient. A long run keeps the single numbers
+    of its first replicates only, and the block means of all. `part` has the moments of the single numbers. `means`
+    `[blocks]` has the mean of the series in each block of the whole run; it is None if the single numbers of all
+    replicates were kept, and the result is then `part`. `sums` has the number of replicates in each block.
     """
     return part if means is None else series.stretch(part, means, sums.block_rows)
 
 
 def tail_of(part: Moments, top: Array, whole: Moments) -> Tail:
-    """Return the tail of a series, fitted to the largest, `top`, of the values that were tracked one by one.
+    """Return the tail of a series, fitted to `top`, the largest of the values that a run kept one by one.
 
-    `part` has the moments of the tracked values, `whole` the moments of all values. The tail's upper bound of the mean
-    is scaled from the mean of `part` to the mean of `whole`.
+    A long run keeps the single values of its first replicates only: `part` has their moments, and `whole` the moments
+    of the series over all replicates. The tail's upper bound of the mean is multiplied by the mean of `whole` and
+    divided by the mean of `part`.
     """
     tail = fit_tail(top, float(part.mean) * part.n, part.n)
     bound = tail.upper

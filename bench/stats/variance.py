@@ -24,9 +24,10 @@ SETTLED = 0.05
 
 @dataclass(frozen=True)
 class Shape:
-    """Shape of a scalar series of n values; `cv2` is variance/mean², `nu` the degrees of freedom of its variance.
+    """Count, mean, variance, skewness and kurtosis of a scalar series, and two numbers that follow from them.
 
-    `nu` is Satterthwaite's number, clip(2n/(kurtosis − 1), 1, n − 1).
+    `cv2` is variance/mean². `nu` is Satterthwaite's degrees of freedom of the variance: 2n/(kurtosis − 1), but at least
+    1 and at most n − 1.
     """
 
     n: int
@@ -55,7 +56,7 @@ def degrees_of_freedom(n: float, kurtosis: float) -> float:
 
 
 def shape(values: Moments) -> Shape:
-    """Return the shape of a scalar series: its mean, variance, skewness and kurtosis, and what follows from these.
+    """Return the shape of a scalar series: its mean, variance, skewness and kurtosis, cv² and degrees of freedom.
 
     A constant series has variance 0, skewness 0, kurtosis 3 and ν = n − 1 degrees of freedom.
     """
@@ -67,9 +68,11 @@ def shape(values: Moments) -> Shape:
 
 
 def hall(t: float, A: float) -> float:
-    """Return Hall's transform `((1 + A t/3)³ − 1)/A + A/6` of a studentised mean t, which removes the skewness A.
+    """Return Hall's transform `((1 + A t/3)³ − 1)/A + A/6` of a studentised mean t, which removes its skewness.
 
-    A is skewness/√n of the values. Source: Hall (1992), Journal of the Royal Statistical Society B 54:221.
+    `A` is skewness/√n of the n values in the mean. If A is about 0, the result is t.
+
+    Source: Hall (1992), Journal of the Royal Statistical Society B 54:221.
     """
     return t if abs(A) < 1e-9 else ((1 + A * t / 3) ** 3 - 1) / A + A / 6
 
@@ -77,7 +80,8 @@ def hall(t: float, A: float) -> float:
 def hall_inverse(q: float, A: float) -> float:
     """Return the t for which Hall's transform is q: `(3/A)(∛(1 + A(q − A/6)) − 1)`, or q if A is about 0.
 
-    Hall's transform `((1 + A t/3)³ − 1)/A + A/6` removes the skewness A from a studentised mean t.
+    Hall's transform `((1 + A t/3)³ − 1)/A + A/6` removes the skewness from a studentised mean t. `A` is skewness/√n of
+    the n values in the mean.
     """
     return q if abs(A) < 1e-9 else (3 / A) * (cbrt(1 + A * (q - A / 6)) - 1)
 
@@ -163,17 +167,17 @@ def status(
 
 
 def settling_replicates(cv2: float, replicates: int) -> int:
-    """Return about how many replicates settle a variance whose tail is bounded, rounded up to one significant digit.
+    """Return about how many replicates bring the 95 % interval of a variance to ±5 %, such as 30000.
 
-    With `cv² (1.96/0.05)²` replicates, the 95 % interval is ±5 %; cv² is variance/mean² of the squared norms. The
-    result is also at least four times the present `replicates`, which halves the share of values that count as the
-    tail.
+    The number is rounded up to one significant digit. If the tail of the squared norms is bounded, `cv² (1.96/0.05)²`
+    replicates do so; cv² is variance/mean² of the squared norms. The result is also at least four times the present
+    `replicates`: a tail fit then uses half the share of the values.
     """
     wanted = max(4 * replicates, cv2 * (normal_quantile(0.975) / SETTLED) ** 2)
     return rounded_up(wanted)
 
 
 def rounded_up(count: float) -> int:
-    """Return a number of replicates rounded up to one significant digit, as a person reads it."""
+    """Return a number of replicates rounded up to one significant digit: 2000 for 1234."""
     unit = int(10 ** floor(log10(count)))
     return ceil(count / unit) * unit
