@@ -11,11 +11,13 @@ import torch
 from torch import Generator, Size, Tensor
 from torch.distributions import Bernoulli, Distribution, Normal, Poisson, Weibull
 
+from estimators._coordinates import neighbour
 from estimators._densities import row_probs
 from estimators._draws import draw
 from estimators._noise import normal, uniform
-from estimators._protocol import inner
+from estimators._protocol import Refusal, inner
 from estimators._rows import one, parameters
+from estimators._transforms import transformed
 
 
 class Pair(NamedTuple):
@@ -51,7 +53,13 @@ def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -
         return x, {next(iter(own)): Pair((1 - 2 * x) * slope, 1 - x, None)}
     start = x if coupled else draw(q, n, generator)
     if isinstance(base, Poisson):
-        return x, {"rate": Pair(torch.ones_like(own["rate"]), start + 1, None)}
+        above, distance = neighbour(start, 1)
+        if not coupled and not (transformed() or x.is_meta) and bool((distance > 1).any()):
+            raise Refusal(
+                f"MeasureValued(coupled=False) has no samples x + 1: a count of {start.max().item():.0f} plus 1 is no "
+                f"other number in {str(x.dtype).removeprefix('torch.')}. Use MeasureValued(), or a q in float64."
+            )
+        return x, {"rate": Pair(1 / distance, above, None)}
     further = -uniform(x.shape, x, generator).log()  # a standard exponential
     if isinstance(base, Weibull):  # torch's rate is scale^-concentration
         scale, k = own["scale"], own["concentration"]

@@ -9,7 +9,7 @@ from torch.distributions import Bernoulli, Binomial, Distribution, Geometric, Ne
 
 from estimators._axes import spread
 from estimators._checks import at_least
-from estimators._coordinates import AT_ONCE, replaced
+from estimators._coordinates import AT_ONCE, neighbour, replaced
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, Refusal, State, inner
 from estimators._rows import one, parameters
@@ -34,6 +34,9 @@ class GO(Estimator):
     Gradients in logits follow by the chain rule. Unbiased, and f may be a black box. Needs a q of independent integers.
     (For a continuous q, with df/dx in place of the difference, the formula is implicit Reparameterization.) For
     Poisson, GO is MeasureValued. Cost: n (1 + D) evaluations of f for D coordinates.
+
+    If a count has so many digits that its dtype does not hold the next integer, as in float32 beyond 2^24, the next
+    number of the dtype takes its place, and the difference of f is divided by the distance.
 
     Args:
         n: number of samples.
@@ -65,8 +68,9 @@ class GO(Estimator):
                 f"{self!r} has no gradient for the total_count of {type(inner(q)).__name__}. "
                 "Use ScoreFunction or RLOO, or detach total_count."
             )
-        difference = replaced(f, x, torch.minimum(x + 1, last), len(q.event_shape)) - spread(fx.detach(), x)
-        return joined(fx.mean(0), inject(q, self, **{name: (weight * difference).mean(0)}), self)
+        above, distance = neighbour(x, 1)
+        difference = replaced(f, x, torch.minimum(above, last), len(q.event_shape)) - spread(fx.detach(), x)
+        return joined(fx.mean(0), inject(q, self, **{name: (weight * difference / distance).mean(0)}), self)
 
 
 def _weight(q: Distribution, x: Tensor) -> tuple[str, Tensor, Tensor]:
@@ -83,7 +87,8 @@ def _weight(q: Distribution, x: Tensor) -> tuple[str, Tensor, Tensor]:
         case Geometric():
             return name, -(x + 1) * (slope / p.clamp_min(tiny)), endless
         case NegativeBinomial():
-            return name, (base.total_count.detach() + x) * (slope / (1 - p).clamp_min(tiny)), endless
+            each = p if name == "logits" else 1 / (1 - p).clamp_min(tiny)  # of large logits, p is rounded to 1
+            return name, (base.total_count.detach() + x) * each, endless
         case Binomial():
             last = base.total_count.detach()
         case _:

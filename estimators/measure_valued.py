@@ -57,6 +57,9 @@ class MeasureValued(Estimator):
     coordinates. The cost is n (1 + 3D) for a Normal and n (1 + D (C - 1)) for C categories. Parameters that are not
     differentiated cost nothing.
 
+    If a count of a Poisson has so many digits that its dtype does not hold x + 1, as in float32 beyond 2^24, x+ is the
+    next number of the dtype, and c is divided by the distance; ``coupled=False`` is refused there.
+
     Args:
         n: number of samples.
         coupled: whether x+ and x- share their noise, as in the table. If False, each draws its own. Variables of finite

@@ -10,7 +10,7 @@ from torch.distributions import Bernoulli, Binomial, Distribution, Geometric, Po
 
 from estimators._axes import spread
 from estimators._checks import at_least, one_of
-from estimators._coordinates import AT_ONCE, replaced
+from estimators._coordinates import AT_ONCE, neighbour, replaced
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State, inner
 from estimators._rows import one, parameters
@@ -39,6 +39,9 @@ class StochasticAD(Estimator):
     derivative, at p = 0 only the right one. f may be a black box. Cost: n (1 + D) evaluations of f for D coordinates, n
     (1 + 2 D) for "both". The paper differentiates whole programs in one direction, and keeps one of several jumps. Here
     each coordinate of q jumps on its own.
+
+    If a count has so many digits that its dtype does not hold the next integer, as in float32 beyond 2^24, the next
+    number of the dtype takes its place, and the difference of f is divided by the distance.
 
     Args:
         n: number of samples.
@@ -69,10 +72,11 @@ class StochasticAD(Estimator):
         fx = f(x)
         sides = SIDES[self.side]
         steps, rates = zip(*(_jump(inner(q), x, one(p.detach(), q), side) for side in sides), strict=True)
-        rate, moved = torch.stack(rates), torch.stack([x + step for step in steps])
+        rate = torch.stack(rates)
+        moved, distance = map(torch.stack, zip(*(neighbour(x, step) for step in steps), strict=True))
         difference = replaced(f, x, torch.where(rate > 0, moved, x), len(q.event_shape)) - spread(fx.detach(), x)
         sign = torch.tensor(sides, dtype=x.dtype, device=x.device).reshape(-1, *(1 for _ in x.shape))
-        gradient = (sign * rate * difference).mean((0, 1))
+        gradient = (sign * rate * difference / distance).mean((0, 1))
         return joined(fx.mean(0), inject_at(q.batch_shape, [(gradient, p)], self), self)
 
 

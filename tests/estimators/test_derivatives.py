@@ -361,6 +361,14 @@ def test_a_generator_under_vmap_is_refused():
     torch.testing.assert_close(same, t([0.1, 0.2], [0.3, 0.4]).sigmoid().sum(-1))
 
 
+def test_an_estimator_without_noise_may_have_a_generator_under_vmap():
+    def call(logits):
+        return Enumeration()(lambda x: x, Bernoulli(logits=logits, validate_args=False), seeded())
+
+    logits = torch.tensor([0.3, -0.4])
+    assert torch.equal(torch.func.vmap(call, randomness="different")(logits), call(logits))
+
+
 @each_pair
 def test_forward_mode(estimator, case):
     value, gradient = reverse(estimator, case, generator=seeded(4))
