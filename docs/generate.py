@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import json
 import math
 import re
@@ -24,6 +25,7 @@ from bench.planning.catalogue import arguments, facts, served
 from bench.planning.spec import Spec
 from bench.records import store
 from bench.records.lines import Outcome
+from bench.report import tables
 from bench.report.frame import each
 from bench.report.study import prepared, print_table
 from bench.report.tables import CSV, UNIT_NAMES
@@ -39,6 +41,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 REFERENCE, CATALOGUE = ROOT / "results" / "reference", ROOT / "results" / "catalogue"
 README = ROOT / "README.md"
+SCREEN = ("gaussian-quadratic:dim=10", "gaussian-cosine", "categorical-polynomial:power=2", "logistic-regression")
+"""The problems of the reference study whose rows the README shows."""
 BOUNDS = {"ge": "of at least", "gt": "above", "lt": "below"}
 HEADER = ["field", "meaning", "unit", "null"]
 FIELDS = tomllib.loads((HERE / "fields.toml").read_text(encoding="utf-8"))
@@ -183,7 +187,18 @@ def readme() -> str:
         lines[-1].append(short(known["cost"]))
     there = table(["estimator", "q", "unbiased", "needs", "cost"], lines)
     absent = re.findall(r"(?m)^\| (?!method|---)(.+?) \| (.+?\.)(?: .*)? \|$", (HERE / "absent.md").read_text("utf-8"))
-    return filled(README, {"estimators": there, "absent": table(["left out", "why"], [list(row) for row in absent])})
+    left_out = table(["left out", "why"], [list(row) for row in absent])
+    return filled(README, {"screen": screen(), "estimators": there, "absent": left_out})
+
+
+def screen() -> str:
+    """Return the first table of the reference study, eight lines of it, as ``bench run`` prints it."""
+    stream = io.StringIO()
+    runs = study(REFERENCE)
+    tables.show(runs[runs["problem"].isin(SCREEN)], Console(file=stream, width=116), brief=True)
+    lines = [line[tables.INDENT :].rstrip() for line in stream.getvalue().splitlines()]
+    begin = next(i for i, line in enumerate(lines) if line.startswith("objective"))
+    return "\n".join(["```text", *lines[begin : lines.index("", begin)], "```"])
 
 
 def filled(page: Path, tables: dict[str, str]) -> str:

@@ -5,6 +5,7 @@ import csv
 import importlib.util
 import inspect
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,14 @@ PROSE = re.compile(r"\b(and|are|at|by|for|if|in|is|of|on|or|the|to|where|with)\b
 """Words that tell a clause before an equals sign from the left-hand side of a formula."""
 NAME_BEHIND_FACTOR = re.compile(r"[^\s+\-−*/·^<>≤≥±] [^\W\d]\w*$")
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def script(name):
+    """Return a script of the folder docs as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def blocks(path, language):
@@ -102,6 +111,23 @@ def test_the_glossary_has_every_word_that_tables_and_measurements_print():
     assert {re.sub(r"^at \d+ f$", "at N f", word) for word in plain} - {"level"} <= entries
 
 
+def test_the_readme_shows_eight_lines_of_the_first_table():
+    (screen,) = blocks(README, "text")
+    lines = screen.splitlines()
+    assert len(lines) == 8
+    assert lines[0].split()[:3] == ["objective", "best", "unbiased"]
+    assert max(map(len, lines)) <= 114
+
+
+def test_the_picture_of_the_readme_is_drawn_from_the_reference_study_and_fits_a_phone():
+    picture = script("picture")
+    content = picture.PICTURE.read_bytes()
+    assert picture.digest(picture.runs()).encode() in content[:500], "it is old: run python docs/picture.py"
+    width, _ = struct.unpack(">2I", content[16:24])
+    assert width == round(picture.WIDTH * picture.PIXELS)
+    assert f'<img src="docs/{picture.PICTURE.name}" width="390"' in README.read_text(encoding="utf-8")
+
+
 def test_the_first_example_of_measuring_ends_in_a_clear_answer():
     (block,) = [text for text in blocks(README, "python") if "import measure" in text]
     said = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, timeout=240, check=True).stdout
@@ -122,10 +148,7 @@ def test_every_page_is_in_the_table_of_contents():
 
 
 def test_catalogue_pages_are_current():
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
-    for page, make in generate.PAGES.items():
+    for page, make in script("generate").PAGES.items():
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         assert text == make(), f"docs/{page} is old: run python docs/generate.py"
 
