@@ -17,19 +17,20 @@ from estimators import command_line_name
 def examine(
     objectives: Sequence[Objective], folder: Path, checks: tuple[Check, ...] = QUICK, *, fresh: bool = False
 ) -> list[Record]:
-    """Check the objectives that are not in the catalogue, and return the records on them that a study folder lacks.
+    """Check the user's own objectives among these, and return a new record of each that was checked.
 
-    The number of elements in the largest tensor of an estimate, ``row_elements``, is read from the folder if it is on
-    record for this code. So it is measured only once for a study.
+    An objective of the catalogue is not checked. Neither is one of which the folder has a record that this code has
+    passed the checks. The size of the largest tensor of one estimate, ``row_elements``, is read from such a record, so
+    that a study measures it only once.
 
     Args:
         objectives: the objectives; each remembers its ``row_elements``.
-        folder: the study folder; it need not exist.
-        checks: the checks to run, unless the folder has a record that this code has passed them.
+        folder: the study folder; it need not exist. Nothing is written.
+        checks: the checks to run.
         fresh: whether to ignore the records in the folder.
 
     Raises:
-        Fault: an objective is at fault.
+        Fault: an objective does not pass a check.
         Damaged: the folder's records cannot be read.
     """
     own = [objective for objective in objectives if is_own(objective)]

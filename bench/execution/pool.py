@@ -106,7 +106,7 @@ class Worker:
         theirs.close()
 
     def ask(self, task: object) -> None:
-        """Send a task to the process, without waiting for its answer.
+        """Send a task to the process, and return at once; ``answer`` later gives the answer.
 
         If the process has died, ``answer`` will raise ``Lost``.
         """
@@ -114,7 +114,7 @@ class Worker:
             self.connection.send_bytes(pickle.dumps(task))
 
     def answer(self) -> Any:
-        """Wait for the answer to the oldest task that is not answered yet, and return the answer.
+        """Wait for the answer of the process, and return it. Tasks are answered in the order in which they were sent.
 
         Raises:
             Lost: the process has died.
@@ -136,7 +136,11 @@ class Worker:
 
 
 class Pool:
-    """A context manager of ``count`` worker processes, each of which first loads the classes that ``preload`` names."""
+    """``count`` worker processes, as a context manager that ends them.
+
+    Each process first loads the classes that ``preload`` names by selector and kind, such as ``mine.py::Mine`` and
+    "estimator".
+    """
 
     def __init__(self, count: int, preload: Preload = ()) -> None:
         self._preload = preload
@@ -179,12 +183,15 @@ class Pool:
                     yield task.failed(str(lost))
 
     def spread(self, engine: Engine, centre: Vector, exact: Vector | None) -> Partials:
-        """Yield the partial sums of a cell in block order, computed by all workers.
+        """Compute the partial sums of one cell with all workers, and yield them in the order of the cell's blocks.
 
-        The ``engine`` computes the gradients of the cell, an estimator on an objective. A block is a group of gradients
-        that are summed together.
+        A block is a group of gradients that are summed together; a partial sum (``stats.Partial``) covers successive
+        blocks.
 
-        ``centre`` is a point near the mean gradient; ``exact`` is the exact gradient, or None if it is unknown.
+        Args:
+            engine: computes the gradients of the cell, an estimator on an objective.
+            centre: a point near the mean gradient, subtracted from every gradient before it is summed.
+            exact: the exact gradient, or None if it is unknown.
 
         Raises:
             Lost: a worker died, or the computation raised in a worker. The work under way is discarded.
@@ -228,9 +235,14 @@ def _answering(busy: Collection[Worker]) -> list[Worker]:
 
 
 def chunks_of(spans: Sequence[range], sizes: Sequence[int], workers: int) -> Iterator[range]:
-    """Yield ranges of draws (batches of replicates) that hold whole spans (draws that are reduced together).
+    """Yield the ranges of draws that are given to ``workers`` one after the other; together they cover all draws.
 
-    ``sizes`` are the replicates in each draw. Each worker gets many ranges, so that no worker idles long at the end.
+    A draw is a batch of replicates.
+
+    Args:
+        spans: ranges of draws whose gradients are reduced together, so that a span must not be split.
+        sizes: number of replicates in each draw.
+        workers: number of workers. Each gets many ranges, so that none idles long at the end.
     """
     share, start, rows = sum(sizes) / (CHUNKS * workers), 0, 0
     for span in spans:

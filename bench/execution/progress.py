@@ -21,10 +21,11 @@ class Progress:
         """Receive how many replicates (estimates) of the current cell are done, and how many there are in all."""
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Receive a pilot's progress: the label of its cell, two relative half-widths, and the replicates so far.
+        """Receive how far a pilot has come: which precision it has reached, which is wanted, and the replicates so far.
 
-        A pilot is a run that finds how many replicates a cell (an estimator on an objective) needs. ``reached`` and
-        ``wanted`` are half-widths of the variance's interval, divided by the variance.
+        A pilot is a run that finds how many replicates a cell (an estimator on an objective) needs; ``label`` names the
+        cell. ``reached`` and ``wanted`` are half-widths of the variance's interval, divided by the variance: 0.05 for
+        ±5 %.
         """
 
     def finish(self, record: Record) -> None:

@@ -46,7 +46,8 @@ def run(
         workers: number of processes that measure, each with one thread; None for as many as the processors and the work
             allow. The number changes no result. Timing always uses one process.
         fresh: whether to measure every cell again, whatever records the folder holds.
-        before_timing: receives the records of all cells when only their times are lacking; not called if none is.
+        before_timing: called with the records of all cells as soon as only timing is left to do; not called if no cell
+            is to be timed.
 
     Raises:
         UsageError: an estimator or an objective cannot be created, or an objective is at fault.

@@ -1,4 +1,4 @@
-"""The writer of a study folder: the records it holds, the records it lacks, and the loop that makes them."""
+"""A study folder at work: which records it holds, which it lacks, and the loop that does the work and writes them."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
@@ -20,9 +20,10 @@ SomeTask = TypeVar("SomeTask", bound=Task)
 
 
 class StudyWriter:
-    """The writer of a study folder; a context manager.
+    """A study folder that is open for writing: it executes tasks and keeps their records. Use it as a context manager.
 
-    Each record is on disk when its work ends: an interruption loses only the work under way.
+    Large tasks are executed by worker processes. Each record is on disk when its task ends, so that an interruption
+    loses only the tasks under way. No other process can write to the folder until the ``with`` block ends.
 
     Args:
         spec: the spec of the study; workers load the classes of its estimators and objectives.
@@ -57,9 +58,9 @@ class StudyWriter:
         self._stack.close()
 
     def keep_spec(self) -> None:
-        """Write the spec to the folder. If the folder has a spec already, the new one holds the selectors of both.
+        """Write the study's spec to the folder as ``spec.toml``.
 
-        The selectors, such as ``rloo:n=4``, name the estimators and objectives of the study.
+        If the folder has a spec already, its estimators and objectives are kept, and those of the new spec are added.
         """
         path = self.folder / FILE
         whole = self.spec.extending(Spec.read(path)) if path.exists() else self.spec
@@ -72,8 +73,8 @@ class StudyWriter:
     def lacking(self, tasks: Sequence[SomeTask]) -> list[SomeTask]:
         """Return the tasks whose record is missing, reports a failure, or was made by code that has changed since.
 
-        Of several tasks with the same record, such as measurements at two copies of one file of weights, the first is
-        returned.
+        If several tasks have one record, such as measurements at two copies of one file of weights, only the first of
+        them is returned.
         """
         found = dict[tuple[str, LineKind], SomeTask]()
         for task in tasks:
@@ -92,7 +93,7 @@ class StudyWriter:
             self.progress.reuse([self.lines[key] for key in self.lines if key in done])
 
     def keep(self, line: Record) -> None:
-        """Write a record to the folder, with the time of writing unless the record has a time already."""
+        """Write a record to the folder, with the present time under "written" unless the record has a time there."""
         line = {**line, "written": line.get("written") or datetime.now(UTC).isoformat(timespec="seconds")}
         self.store.append(line)
         self.lines[line["run"], line["kind"]] = line
@@ -141,10 +142,10 @@ class StudyWriter:
             self.pool = None
 
     def records(self, runs: Collection[str]) -> list[Record]:
-        """Return the records of the runs with these ids, read from the folder.
+        """Return the records of the runs whose ids are in ``runs``, read from the folder.
 
         Raises:
-            Damaged: the folder has none of them, although they were written.
+            Damaged: the folder has no record of these runs, although they were written: it was removed or replaced.
         """
         found = [line for line in store.read(self.folder) if line["run"] in runs]
         if not found:

@@ -46,7 +46,7 @@ class Task(ABC):
 
     @functools.cached_property
     def run_id(self) -> str:
-        """Id of the run, the measurement or training, that the record belongs to."""
+        """Id of the run that the record belongs to, 16 hexadecimal digits. A run is one measurement or one training."""
         return run_of(self.cell, self.settings)
 
     @property
@@ -71,7 +71,7 @@ class Task(ABC):
         return head(self.cell, self.settings, self.kind)
 
     def is_settled_by(self, line: Record) -> bool:
-        """Return whether a record settles the task: the work did not fail, and the code has not changed since."""
+        """Return whether a record settles the task: its work did not fail, and its code has not changed since."""
         code = code_digest(self.cell.estimator, self.cell.objective)
         return bool(line["outcome"] != Outcome.FAILED and line["code"] == code)
 
@@ -97,8 +97,11 @@ class Task(ABC):
 class MomentsTask(Task):
     """The measurement of a cell (an estimator on an objective), which becomes a moments record.
 
+    A moments record holds the mean, the variance and the bias of the estimator.
+
     Args:
-        reference: a long run's mean gradient, which stands in for the exact gradient if the objective has none.
+        reference: a long run's mean gradient, used as the exact gradient of an objective that has none; None if there
+            is no such run.
         pilot: record of the pilot, a separate run that found the number of replicates; None if there was no pilot.
     """
 
@@ -130,23 +133,23 @@ class MomentsTask(Task):
         return self.with_pilot(super().failed(reason))
 
     def with_pilot(self, line: Record) -> Record:
-        """Return a moments record, completed by the wanted precision and whether it was reached.
+        """Return a moments record with the precision that was wanted, and whether it was reached.
 
-        These facts come from the pilot, the run that found the number of replicates. Without a pilot, the record is
-        unchanged.
+        The pilot, the run that found the number of replicates, knows the wanted precision. Without a pilot, the record
+        is returned unchanged.
         """
         return line if self.pilot is None else with_precision(line, self.pilot)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PilotTask(Task):
-    """The search for the number of replicates that a cell needs. The search becomes a pilot record.
+    """The search for the number of replicates that a cell needs; it becomes a pilot record.
 
-    A cell is an estimator on an objective; the pilot is the run that searches.
+    A cell is an estimator on an objective.
 
     Args:
-        settings: how the cell is measured; ``replicates`` is the upper limit of the search, taken from the target.
-        target: the wanted precision.
+        settings: how the cell is measured; ``replicates`` is the upper limit of the search, taken from ``target``.
+        target: the wanted precision, and the largest number of replicates.
     """
 
     target: PrecisionTarget
@@ -169,24 +172,27 @@ class PilotTask(Task):
 
 @dataclass(frozen=True)
 class ReferenceTask(Task):
-    """The measurement of a gradient that stands in for an objective's exact one; it becomes a reference record."""
+    """A long measurement whose mean gradient is used as the exact one of an objective that has none.
+
+    It becomes a reference record.
+    """
 
     kind = LineKind.REFERENCE
     title = "reference of {objective}"
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
-        """Measure the reference, which stands in for an exact gradient, and return its record."""
+        """Measure the mean gradient that is used as the objective's exact one, and return the reference record."""
         return reference.measure_reference(self.cell, self.settings, progress.block)
 
 
 @dataclass(frozen=True)
 class TimingTask(Task):
-    """The timing of a cell, which becomes a timing record. Nothing else may run at the same time.
+    """The timing of a cell (an estimator on an objective), which becomes a timing record.
 
-    A cell is an estimator on an objective.
+    Nothing else may run at the same time.
 
     Args:
-        seconds: time for the timing.
+        seconds: how long the timing may take.
     """
 
     seconds: float = CELL_SECONDS

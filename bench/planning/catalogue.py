@@ -21,7 +21,10 @@ NEEDS = {"needs_df": "df/dx", "needs_relaxed_f": "relaxed f", "needs_bound": "bo
 
 @functools.cache
 def catalogue(kind: Kind) -> dict[str, dict[str, Any]]:
-    """Return the facts of all estimators or of all objectives, as ``kind`` says, by command-line name."""
+    """Return the facts about every estimator or every objective, as ``kind`` says, by command-line name.
+
+    The facts of ``rloo`` are a dictionary such as ``{"unbiased": True, "fields": {...}, ...}``.
+    """
     found: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))[f"{kind}s"]
     return found
 
@@ -55,7 +58,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
-    """Return the catalogue's entry for a class. Facts that depend on fields are taken from the default instance."""
+    """Return the catalogue's entry for a class; ``name`` is the class's command-line name.
+
+    Facts that depend on fields are those of an instance with default fields.
+    """
     instance = cls()
     hints, meanings = get_type_hints(cls), arguments(cls)
     common = {

@@ -36,9 +36,10 @@ class Skip:
 
 
 def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tuple[list[Cell], list[Skip]]:
-    """Return the cells to measure and the pairs that do not fit together, objective by objective.
+    """Return the cells to measure, and the estimators and objectives that do not fit together.
 
-    A cell is an estimator on an objective.
+    A cell is an estimator on an objective. Both lists go through the objectives in their order and, for each, through
+    the estimators.
     """
     cells, skips = [], []
     for objective in objectives:

@@ -14,8 +14,9 @@ Choices = dict[str, list[str]]
 def completions(kind: Kind, text: str) -> dict[str, str]:
     """Return the texts that continue the beginning of a selector, such as ``rl``, each with a line of help.
 
-    If the beginning has no colon, the texts are names of files or of the catalogue's classes; after a colon, they add a
-    parameter or a value. ``kind`` says whether the selector names an estimator or an objective.
+    A selector names an estimator or an objective, as ``kind`` says. If the beginning has no colon, the texts are names
+    of files or of the catalogue's classes: ``rloo`` for ``rl``. After a colon, they add a parameter or a value:
+    ``rloo:n=`` for ``rloo:``.
     """
     file, colons, rest = text.partition("::")
     if not colons and (file.startswith((".", "~")) or os.sep in file):

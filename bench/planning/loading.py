@@ -24,10 +24,10 @@ from bench.records.text import described, message
 
 
 def expand(selector: Selector, kind: Kind) -> list[Any]:
-    """Return one instance for each combination of parameter values in a selector; the first parameter varies slowest.
+    """Return the estimators, or the objectives, that a selector spells: two for ``rloo:n=2,4``.
 
-    A selector such as ``rloo:n=2,4`` names a class, an estimator or an objective as ``kind`` says, and gives values of
-    its parameters.
+    There is one for each combination of the parameters' values; the value of the first parameter varies slowest.
+    ``kind`` says which of the two the selector names.
 
     Raises:
         UsageError: unknown name, parameter or value.
@@ -43,7 +43,10 @@ def expand(selector: Selector, kind: Kind) -> list[Any]:
 
 
 def has_parameter(selector: Selector, kind: Kind, key: str) -> bool:
-    """Return whether the class that a selector (such as ``rloo:n=4``) names has a parameter ``key``."""
+    """Return whether the class that a selector names has a parameter ``key``, as RLOO, named by ``rloo``, has ``n``.
+
+    ``kind`` says whether the class is an estimator or an objective.
+    """
     return key in _parameters(load(selector, kind))
 
 

@@ -189,7 +189,7 @@ sys.meta_path.insert(0, _finder)
 
 
 def from_file(path: Path) -> ModuleType:
-    """Return the module of a Python file, which is executed only once.
+    """Return the module of a Python file; the file is executed only once, however often its module is asked for.
 
     If the file lies in a package, its absolute imports are resolved from the folder that holds the package.
 
@@ -203,7 +203,7 @@ def from_file(path: Path) -> ModuleType:
 
 
 def from_name(name: str) -> ModuleType:
-    """Return the module with a dotted name, which is executed only once.
+    """Return the module with a dotted name; it is executed only once, however often it is asked for.
 
     The module is taken from the working folder if the folder has it, otherwise from the Python path.
 

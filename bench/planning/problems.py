@@ -14,11 +14,12 @@ from bench.objectives import Objective, Problem
 
 
 def class_of(module: types.ModuleType, name: str) -> type[Objective] | None:
-    """Return the class of the objective that a user's module holds under a name: ready-made, or as a function's result.
+    """Return a class for an objective that is no class in a user's module: an instance, or a function that returns one.
 
-    The class has the function's arguments as its fields, so that a selector (the text after ``-o``) can set the fields,
-    as in ``problem:dim=3``. The type of a field is the argument's annotation, or else the type of its default. Return
-    None if ``name`` stands for something else in the module.
+    ``name`` is the name of the instance or the function in the module. The function's arguments become the fields of
+    the class, so that a selector (the text after ``-o``) can set them, as in ``problem:dim=3``. The type of a field is
+    the argument's annotation, or else the type of its default. Return None if ``name`` stands for something else in the
+    module.
     """
     found = getattr(module, name, None)
     if not isinstance(found, Objective) and not inspect.isfunction(found):
@@ -46,9 +47,10 @@ def _itself(objective: Objective) -> Objective:
 
 
 class Made(Objective):
-    """An objective that a user's file makes.
+    """An objective that a user's file makes, either by itself or by a function.
 
-    Pickle sends only the fields of the objective; the receiving process makes the objective again.
+    A pickle of it holds only its fields. The process that reads the pickle loads the file, and makes the objective
+    again.
     """
 
     make: ClassVar[Callable[..., Objective]]
@@ -73,7 +75,10 @@ class Made(Objective):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of the parts of the identity that are no fields, such as the numbers in theta, by name."""
+        """Digests of what the objective depends on beside its fields, such as the numbers in theta, by name.
+
+        Objectives with different digests are different objectives.
+        """
         return self.made.contents
 
     @property
@@ -86,7 +91,7 @@ class Made(Objective):
         self.made.remember_row_elements(count)
 
     def measured_row_elements(self, *, with_theta: bool = True) -> int:
-        """Return the measured number of elements in the largest tensor of one estimate, rounded up to a power of two.
+        """Measure the number of elements in the largest tensor of one estimate; return it rounded up to a power of two.
 
         The parameters of q count; the tensors of theta count if ``with_theta`` is True.
         """
@@ -113,7 +118,10 @@ FACTS = (
 
 
 def fields_of(made: Made) -> dict[str, Any]:
-    """Return the fields of an objective by name: the arguments of the function in the user's file that made it."""
+    """Return the arguments with which a function in a user's file made the objective, by name: ``{"dim": 3}``.
+
+    They are the fields of ``made``; empty if the file made the objective without a function.
+    """
     return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}  # type: ignore[arg-type]
 
 

@@ -41,8 +41,8 @@ class Selector:
     """The name of a class, and a grid of values for its parameters, as in ``rloo:n=2,4``.
 
     Args:
-        name: a catalogue name or alias, ``path/to/file.py::Class``, ``path/to/file.py`` for the only class in the file,
-            or ``package.module:Class``.
+        name: a name or an alias in the catalogue, ``path/to/file.py::Class``, ``path/to/file.py`` for the only class in
+            the file, or ``package.module:Class``.
         params: the values of each parameter, as text, by the name of the parameter.
     """
 
@@ -55,9 +55,9 @@ class Selector:
 
     @property
     def file(self) -> tuple[str, str] | None:
-        """The path of the user's file and the name of the class; None if the selector names no file.
+        """The path of the user's file and the name of the class in it; None if the selector names no file.
 
-        An empty name stands for the only class in the file.
+        The name of the class is empty if the selector has only the path, which stands for the only class in the file.
         """
         path, separator, cls = self.name.partition("::")
         return (path, cls) if separator or path.endswith(".py") else None
@@ -146,9 +146,9 @@ def from_table(table: dict[str, Any]) -> Selector:
 
 
 def label(instance: Any) -> str:
-    """Return the shortest selector of an instance: its name, and the fields that differ from their defaults.
+    """Return the shortest text that names an estimator or an objective on the command line, such as ``rloo:n=4``.
 
-    A selector is the text that names an estimator or an objective on the command line, such as ``rloo:n=4``.
+    It is the name of the class and the fields that differ from their defaults.
     """
     from estimators import command_line_name
 
@@ -156,9 +156,9 @@ def label(instance: Any) -> str:
 
 
 def full_label(instance: Any) -> str:
-    """Return an instance's selector for people: its name, n if it is a field, and fields that differ from the default.
+    """Return the text that names an estimator or an objective in output for people, such as ``rloo:n=2``.
 
-    A selector is the text that names an estimator or an objective on the command line, such as ``rloo:n=4``.
+    It is the name of the class, n if the class has this field, and all other fields that differ from their defaults.
     """
     from estimators import command_line_name
 
@@ -181,10 +181,10 @@ def names(text: str, record: Mapping[str, Any]) -> bool:
 
 
 def selects(text: str, record: Mapping[str, Any], kind: Kind) -> bool:
-    """Return whether the selector ``text`` covers a record's estimator or objective, as ``kind`` says.
+    """Return whether the selector ``text`` covers the estimator or the objective of a record, as ``kind`` says.
 
-    A selector is a name with values for its parameters, such as ``rloo:n=2,4``. Fields that the selector leaves out may
-    have any value.
+    A selector is a name with values for its parameters: ``rloo:n=2,4`` covers RLOO with n=2 and with n=4. Fields that
+    the selector leaves out may have any value.
 
     Raises:
         UsageError: the text is not a selector.
@@ -221,10 +221,10 @@ def _is_catalogued(name: str) -> bool:
 
 
 def check_name(selector: Selector, kind: Kind) -> Selector:
-    """Return the selector with the command-line name of its class; unchanged if the selector names a user's class.
+    """Return the selector with its name as the command line writes it: ``RLOO:n=2`` becomes ``rloo:n=2``.
 
-    A selector is a name with values for its parameters, such as ``rloo:n=2,4``. ``kind`` says whether the class is an
-    estimator or an objective.
+    The name may be an alias or the name of a class. A selector that names a user's class is returned unchanged.
+    ``kind`` says whether the class is an estimator or an objective.
 
     Raises:
         UsageError: the catalogue has no such name of this kind.

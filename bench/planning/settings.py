@@ -50,7 +50,9 @@ class Settings:
             raise ValueError(f"device is cpu or cuda, as text (got {self.device!r}).")
 
     def check_device(self) -> None:
-        """Check that this machine has the device of the settings; settings for another machine can still be made.
+        """Raise an error if this machine lacks the device of the settings.
+
+        Settings for the device of another machine can still be made.
 
         Raises:
             UsageError: the device is "cuda", and torch finds no CUDA device.
@@ -65,7 +67,9 @@ class Settings:
 
 
 def store_whole_number(settings: Any, name: str, least: int) -> None:
-    """Store the field ``name`` of frozen settings as an int.
+    """Check that the field ``name`` of frozen settings is a whole number, and store it as an int.
+
+    A number of another type, such as ``numpy.int64(3)``, becomes an int.
 
     Raises:
         ValueError: the value is not a whole number, or is below ``least``.

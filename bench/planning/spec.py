@@ -75,7 +75,8 @@ class Spec(BaseModel):
         name: name of the study and of its folder under ``results``.
         seed: root seed of all noise, from 0 to 2^63 - 1.
         replicates: number of independent calls of the estimator in each cell, rounded up to whole draws (batches).
-        precision: relative half-width that the variance's interval has to reach; replaces a fixed ``replicates``.
+        precision: relative half-width that the variance's interval has to reach, such as 0.05 for ±5 %; the number of
+            replicates then follows, and ``replicates`` is not used. None for a fixed number.
         max_replicates: number of replicates at which a cell stops even if the precision is not reached.
         dtype: "float32" or "float64", of samples and gradients; sums are always float64.
         device: "cpu", "cuda", or "auto": the GPU if there is one.
@@ -141,7 +142,7 @@ class Spec(BaseModel):
         return None if self.precision is None else PrecisionTarget(self.precision, self.max_replicates)
 
     def settings(self) -> Settings:
-        """Return the settings of the measurement. The device must not be "auto", which ``on_device`` replaces."""
+        """Return the settings of each measurement. The spec's device must not be "auto"; ``on_device`` replaces it."""
         shared = type(self).model_fields.keys() & Settings.__dataclass_fields__.keys()
         return Settings(**{name: getattr(self, name) for name in shared})
 
@@ -151,9 +152,10 @@ class Spec(BaseModel):
         return self._completed("estimators", "n", lambda params: {"n": texts, **params})
 
     def with_point(self, at: str) -> Spec:
-        """Return the spec with ``at`` added to the selectors of objectives that have this parameter and do not set it.
+        """Return the spec with the parameter ``at`` set for every objective that has it and does not set it.
 
-        Several values are joined by commas.
+        ``at`` says at which weights to measure: "initial", "trained" or a file of weights. Several of these are joined
+        by commas.
 
         Raises:
             UsageError: no objective has the parameter ``at``.
@@ -166,9 +168,9 @@ class Spec(BaseModel):
         return self._completed("objectives", "at", lambda params: {**params, "at": tuple(at.split(","))})
 
     def extending(self, older: Spec) -> Spec:
-        """Return this spec with an older spec's selectors before its own, for a folder that holds both studies.
+        """Return this spec with the estimators and objectives of an older spec before its own, each once.
 
-        Selectors, such as ``rloo:n=4``, name the estimators and objectives of a study.
+        All other settings are those of this spec. It is for a folder that holds both studies.
         """
 
         def joined(key: str) -> tuple[Selector, ...]:
@@ -194,7 +196,9 @@ class Spec(BaseModel):
         return self.model_copy(update={"device": "cpu"})
 
     def instances(self) -> tuple[list[Estimator], list[Objective]]:
-        """Return the estimators and objectives, each once, in the order of the selectors that name them.
+        """Return the estimators and the objectives of the study, in the order of the selectors that name them.
+
+        If two selectors name the same instance, it comes only once.
 
         Raises:
             UsageError: unknown name, parameter or value. The message reports all errors.

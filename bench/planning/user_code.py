@@ -18,7 +18,7 @@ class Ended(Exception):
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Keep a user's code from ending the program: ``sys.exit``, ``os._exit`` and their like raise ``Ended``.
+    """Keep a user's code from ending the program: inside the block, ``sys.exit`` and ``os._exit`` raise ``Ended``.
 
     Otherwise an estimator could end a check with exit code 0 before anything was compared. An interrupt by the user
     still ends the program. A child process that the code has forked is ended together with the block, so that it does
@@ -87,6 +87,6 @@ class _Unclosed:
 
 
 def comes_from_user(error: BaseException) -> bool:
-    """Return whether an exception was raised while code from a user's file ran."""
+    """Return whether an exception was raised in code from a user's file, or in what that code called."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(str(frame.f_globals.get("__name__")).startswith(PREFIX) for frame, _ in frames)
