@@ -5,7 +5,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Generator, Size, Tensor, nn
@@ -134,6 +134,13 @@ class Estimator(PlainFields, abc.ABC):
     """Other names on the command line."""
     reference: ClassVar[str] = ""
     """Source of the method, in a few words."""
+
+    def __new__(cls, *args: Any, **_fields: Any) -> Self:
+        """Refuse f and q in the place of fields: an estimator is made first, and called then."""
+        if any(callable(value) or isinstance(value, Distribution) for value in args):
+            name = cls.__name__
+            raise InvalidParameter(f"{name} takes f and q in a second call: write {name}()(f, q), not {name}(f, q).")
+        return super().__new__(cls)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check the arguments, the values of f and the loss in every call of a subclass."""

@@ -24,6 +24,7 @@ from estimators import (
     HessianControlVariate,
     InvalidIntegrand,
     InvalidLoss,
+    InvalidParameter,
     LocalExpectation,
     MeasureValued,
     MuProp,
@@ -416,6 +417,15 @@ def test_what_is_no_number_is_refused(value, sentence):
 
 
 # Arguments and exceptions -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", [type(e) for e in ESTIMATORS])
+@pytest.mark.parametrize("words", [(torch.sum, NORMAL), (torch.sum,), (NORMAL,), (4, torch.sum, NORMAL)])
+def test_f_and_q_given_to_the_class_are_one_sentence(cls, words):
+    name = cls.__name__
+    with pytest.raises(InvalidParameter) as refusal:
+        cls(*words)
+    assert str(refusal.value) == f"{name} takes f and q in a second call: write {name}()(f, q), not {name}(f, q)."
 
 
 def test_arguments_in_the_wrong_order():
