@@ -55,7 +55,7 @@ class Entry(_Plain):
         estimator: selector of one estimator, such as ``rloo:n=4``, with paths of users' files relative to the
             baseline's folder.
         objective: selector of one objective, with paths relative to the baseline's folder.
-        cell: id of the cell.
+        cell: id of the cell, 16 hexadecimal digits.
         unbiased: whether the estimator is declared unbiased.
         deterministic: whether the estimator is declared to have no noise.
         fingerprint: digest that identifies the gradients of the first 8 draws (batches of replicates).
@@ -65,13 +65,13 @@ class Entry(_Plain):
         variance: the variance, with its 95 % limits ``variance_low`` and ``variance_high``.
         cv2: variance/mean² of w; ``skewness`` and ``kurtosis`` are also those of w.
         rho: tr Σ²/(tr Σ)², with Σ the covariance of one gradient.
-        khat: tail index of w; None if the tail is discrete.
+        khat: tail index of w; None if the largest w have too few distinct values for one.
         float_floor: a variance below this may be rounding alone.
         truncated_at: c0, the 99 % quantile of w. If the tail is heavy, w is half the squared distance of two gradients
             here and in the next two fields (``bench.gate.pairs``).
         truncated_mean: mean of min(w, c0).
         truncated_cv2: cv² of min(w, c0); doubled if the tail is heavy.
-        bias_norm: distance of the mean gradient from g* or, if g* is unknown, from the measured reference.
+        bias_norm: distance of the mean gradient from g* or, if g* is unknown, from a measured gradient in its place.
         bias_squared: unbiased estimate of the squared bias; it may be negative.
         bias_bound: upper bound of the norm of the bias.
         p_bias: p-value of "no bias".
@@ -80,8 +80,8 @@ class Entry(_Plain):
         f_evals: evaluations of f per estimate.
         grad_evals: evaluations of df/dx per estimate.
         exact_norm: norm of g*.
-        gain: scale of the mean gradient, the fraction of g* that it recovers, with its 95 % limits ``gain_low`` and
-            ``gain_high``.
+        gain: fraction of g* that the mean gradient recovers along g*, 1.03 if it is 3 % too long, with the 95 % limits
+            ``gain_low`` and ``gain_high``.
     """
 
     estimator: str
@@ -132,7 +132,7 @@ class Entry(_Plain):
 
     @property
     def is_heavy(self) -> bool:
-        """Whether the tail is so heavy that only the truncated variance can be compared."""
+        """Whether the tail of the squared norms is so heavy that only the truncated variance can be compared."""
         return is_heavy(self.khat)
 
     @property
@@ -142,7 +142,7 @@ class Entry(_Plain):
 
     @property
     def is_surely_biased(self) -> bool:
-        """Whether the estimator is declared unbiased although its bias is beyond doubt."""
+        """Whether the estimator is declared unbiased although its bias is beyond doubt (p-value below 1e-6)."""
         return self.unbiased and self.p_bias is not None and self.p_bias < BIASED
 
     @property
@@ -151,12 +151,13 @@ class Entry(_Plain):
         return None if self.f_evals is None or self.grad_evals is None else (self.f_evals, self.grad_evals)
 
     def smallest_bias(self, *, screening: int, confirming: int, cells: int) -> float | None:
-        """Return the smallest error of the mean gradient's scale that a check finds with probability 0.9.
+        """Return the smallest relative error along the exact gradient that a check finds with probability 0.9.
 
-        The error is relative to the exact gradient: a mean of 1.03 times the exact gradient has the error 0.03.
+        A mean gradient of 1.03 times the exact gradient has the relative error 0.03.
 
         ``screening`` and ``confirming`` are the replicates of the two stages of a check; ``cells`` is the number of
-        entries in the whole baseline file. The result is None if the bias is not tested, or its scale is unknown.
+        entries in the whole baseline file. The result is None if the bias is not tested, or if the entry has no gain
+        with limits.
         """
         if (
             not (self.unbiased and self.sees_bias and self.exact_norm)
@@ -182,7 +183,7 @@ class Entry(_Plain):
 
     @property
     def said(self) -> str:
-        """The variance as text; only its lower limit if the tail is heavy."""
+        """The variance as text, such as ``2.31``; if the tail is heavy, its lower limit alone, such as ``≥ 1.7``."""
         return f"≥ {self.variance_low:.3g}" if self.is_heavy else f"{self.variance:.4g}"
 
     @property
@@ -222,17 +223,17 @@ class Baseline(_Plain):
     cells: tuple[Entry, ...]
 
     def entry(self, cell: str) -> Entry | None:
-        """Return the entry of the cell with this id; None if the baseline has no such entry.
+        """Return the entry of the cell with the id ``cell``; None if the baseline has no such entry.
 
         A cell is an estimator on an objective.
         """
         return next((entry for entry in self.cells if entry.cell == cell), None)
 
     def text(self) -> str:
-        """Return the text of the file in which the gate keeps the baseline (the accepted statistics).
+        """Return the baseline (the accepted statistics) in the format of its file: JSON with one line per cell.
 
-        If the baseline was read from an older file, the fields that this file lacks, such as ``f_evals``, are left out
-        again.
+        Only fields that were given are written. A baseline that was read from a file of an older version lacks newer
+        fields, such as ``f_evals``, and so does the text.
         """
         setting = {key: getattr(self.setting, key) for key in SETTING}
         head = {"schema": SCHEMA, "setting": setting, "environment": self.environment}
@@ -243,10 +244,10 @@ class Baseline(_Plain):
 
 
 def assemble(setting: Settings, entries: Iterable[Entry]) -> Baseline:
-    """Return a baseline of these entries, sorted, with the present environment and the commit of the user's code.
+    """Return the baseline that consists of ``entries``, the accepted statistics of one cell each.
 
-    A baseline is the gate's file of accepted statistics, sorted by objective and estimator. ``setting`` has the
-    settings with which the entries were measured.
+    The entries are sorted by objective and estimator. ``setting`` has the settings with which they were measured. The
+    baseline also gets the present environment and the commit of the user's code.
     """
     made_with = {key: environment()[key] for key in ENVIRONMENT} | {"commit": commit_of(Path())}
     cells = tuple(sorted(entries, key=lambda entry: (entry.objective, entry.estimator)))
@@ -304,7 +305,7 @@ def names(root: Path = Path()) -> list[str]:
 
 
 def read(name: str, root: Path = Path()) -> Baseline:
-    """Read the baseline, a file of accepted statistics, with this name or path in the repository at ``root``.
+    """Return the baseline, the accepted statistics, with a name or path in the repository at ``root``.
 
     Raises:
         UsageError: the file does not exist or cannot be opened.

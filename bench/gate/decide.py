@@ -36,7 +36,7 @@ COARSEST = 1.0
 
 
 class Verdict(StrEnum):
-    """The verdict of a check on one cell. The members are in order, from the worst to the best.
+    """The verdict of a check on one cell, such as REGRESSED or UNCHANGED. The members go from the worst to the best.
 
     A cell is an estimator on an objective.
     """
@@ -63,7 +63,11 @@ UNCOMPARED = frozenset({Verdict.NOT_GATEABLE, Verdict.NEW, Verdict.MISSING, Verd
 
 @dataclass(frozen=True)
 class Sample:
-    """One measurement of a cell (estimator on an objective): its statistics, its seed and the verdict on its bias."""
+    """One measurement of a cell (an estimator on an objective) in a check.
+
+    ``statistics`` has its results in the form of a baseline entry, ``seed`` is its seed, and ``bias`` the verdict on
+    its bias, such as ``BIASED``.
+    """
 
     statistics: Entry
     seed: int
@@ -73,8 +77,8 @@ class Sample:
     def is_reliable(self) -> bool:
         """Whether the variance seems finite, as a test of the bias requires.
 
-        The variance seems finite if the tail index of the squared norms is below 1, or None because the tail is
-        discrete.
+        The variance seems finite if the tail index of the squared norms is below 1, or None (too few distinct values
+        for one).
         """
         khat = self.statistics.khat
         return khat is None or khat < 1
@@ -82,7 +86,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Evaluations:
-    """The evaluations of f and of df/dx per estimate, and whether these numbers are equal in all calls."""
+    """The numbers of evaluations of f and of df/dx per estimate.
+
+    ``constant`` tells whether all calls of the estimator have these numbers.
+    """
 
     f: float
     df: float
@@ -95,14 +102,15 @@ class Case:
 
     Args:
         cell: id of the cell.
-        label: the cell's readable name, made of its selectors.
+        label: the cell's readable name, such as ``rloo:n=4 on gaussian-quadratic``.
         entry: the cell's entry in the baseline, the file of accepted statistics; None for a new cell.
         margin: relative growth of the variance that passes, 0.1 for 10 %; None for the default, 0.05 or 0.1.
         fate: a verdict that needs no statistics, such as MISSING; None if the statistics decide.
         reason: the reason for ``fate``.
         first: the measurement of the first stage; None if that stage did not measure the cell.
         second: the measurement of the second stage; None if the first stage did not flag the cell.
-        evaluations: the evaluations per estimate; None if the measurement or the baseline lacks these numbers.
+        evaluations: the evaluations of f and of df/dx per estimate; None if the measurement or the baseline lacks these
+            numbers.
     """
 
     cell: str
@@ -125,9 +133,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Flags:
-    """The result of a check's first stage for a cell: whether the second stage must test its variance, and its bias.
+    """The result of a check's first stage for a cell, an estimator on an objective.
 
-    A cell is an estimator on an objective. ``test`` is the test of its variance, ``p_bias`` the p-value for its bias.
+    ``variance`` and ``bias`` tell whether the second stage must test the cell's variance and its bias. ``test`` is the
+    test of the variance in the first stage, ``p_bias`` the p-value for the bias; None if the bias was not tested.
     """
 
     test: CellTest
@@ -145,7 +154,7 @@ class Finding:
 
     Args:
         cell: id of the cell.
-        label: the cell's readable name, made of its selectors.
+        label: the cell's readable name, such as ``rloo:n=4 on gaussian-quadratic``.
         verdict: the verdict.
         reason: the reason for the verdict, in words.
         margin: relative growth of the variance that passes.
@@ -164,12 +173,12 @@ class Finding:
         p_bias: p-value for the bias in the second stage.
         p_bias_adjusted: ``p_bias`` after Holm's correction over all cells of the baseline.
         smallest_change: the smallest relative growth of the variance that the check finds with probability 0.9.
-        smallest_bias: the smallest error of the gradient's scale that the check finds with probability 0.9, relative to
-            the exact gradient.
+        smallest_bias: the smallest relative error along the exact gradient that the check finds with probability 0.9;
+            0.03 for a mean gradient of 1.03 times the exact one.
         evaluations: evaluations of f and of df/dx per estimate, measured now.
         baseline_evaluations: evaluations of f and of df/dx per estimate in the baseline.
         notes: remarks for the reader of the report.
-        speed: "unchanged", "slower" or "not gateable"; ``speed_note`` gives the reason.
+        speed: "unchanged", "slower" or "not gateable"; ``speed_note`` gives the reason. None if the cell was not timed.
     """
 
     cell: str
@@ -233,7 +242,8 @@ def decide(cases: Sequence[Case], *, cells: int, confirming: int) -> list[Findin
     Args:
         cases: what is known about each selected cell (an estimator on an objective).
         cells: number of cells in the whole baseline (the file of accepted statistics), selected or not.
-        confirming: replicates of the second stage; ``smallest_change`` depends on this number.
+        confirming: replicates of the second stage, on which ``smallest_change`` and ``smallest_bias`` of a finding
+            depend.
     """
     flags = {case.cell: screen(case) for case in cases if case.fate is None}
     tests, p_bias = {}, {}
@@ -403,7 +413,7 @@ def _evaluation_notes(case: Case) -> list[str]:
 
 
 def evaluations_text(f: float, df: float) -> str:
-    """Return evaluations per estimate as text, such as ``4 evaluations of f and 1 of df/dx``."""
+    """Return the numbers ``f`` and ``df`` of evaluations as text, such as ``4 evaluations of f and 1 of df/dx``."""
     return f"{f:g} evaluation{'' if f == 1 else 's'} of f" + (f" and {df:g} of df/dx" if df else "")
 
 
@@ -450,7 +460,12 @@ def _growth(entry: Entry, new: Entry) -> str:
 
 
 def off_text(found: Entry | Summary) -> str:
-    """Return the bias of a measurement as text: its size, and the scale of the mean, relative to the exact gradient."""
+    """Return the bias of a measurement as text, such as ``its mean is off by about 3.1% of the exact gradient``.
+
+    The size of the bias is corrected for noise. If the gain (the fraction of the exact gradient that the mean gradient
+    recovers along it) is known, the text goes on with it and its 95 % limits:
+    ``, and 1.03 [1.02, 1.04] times as long in its direction``.
+    """
     size = max(found.bias_squared or 0.0, 0.0) ** 0.5
     if not found.exact_norm:
         return f"its mean is off by about {size:.3g}, from an exact gradient of 0"

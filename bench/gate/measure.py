@@ -28,9 +28,10 @@ def measure_cell(
 
     ``progress`` gets the number of replicates done and the total.
 
-    For the truncated variance, squared norms above ``truncate_at`` count as ``truncate_at``. If the tail in the
-    baseline (the accepted statistics) is ``heavy``, half the squared distances of pairs of gradients are truncated
-    instead.
+    If ``truncate_at`` is given, the record also has the truncated variance, for which squared norms of centred
+    gradients above ``truncate_at`` count as ``truncate_at``. If the tail in the baseline (the accepted statistics) is
+    ``heavy``, half the squared distances of pairs of gradients are truncated instead; the cut is then their 99 %
+    quantile if ``truncate_at`` is None.
     """
 
     def work() -> Record:
@@ -46,10 +47,10 @@ def measure_cell(
 def measure_for_baseline(cell: Cell, settings: Settings, progress: OnProgress, *, adaptive: bool) -> Record:
     """Measure a cell (an estimator on an objective) for a baseline, and return its moments record.
 
-    A baseline is a file of accepted statistics. The cell is first measured with the replicates of the settings. If
-    ``adaptive``, a baseline should have 1e5 replicates, or 4e5 if the squared norms of the centred gradients have a
-    variance above 10 times their squared mean. A cell measured with fewer replicates is then measured again.
-    ``progress`` gets the number of replicates done and the total.
+    A baseline is a file of accepted statistics. The cell is measured with the replicates of the settings. It is
+    measured again if the squared norms of its centred gradients have yet to be truncated at the 99 % quantile found;
+    or, if ``adaptive``, if it has fewer than 1e5 replicates, or fewer than 4e5 and squared norms whose variance is
+    above 10 times their squared mean. ``progress`` gets the number of replicates done and the total.
     """
     line = measure_cell(cell, settings, progress)
     if line["outcome"] != Outcome.MEASURED:
@@ -74,11 +75,12 @@ def _with_pairs(line: Record, cell: Cell, settings: Settings, cut: float | None)
 
 @dataclass(frozen=True)
 class FirstDraws:
-    """The first draws (batches of replicates) of a cell, an estimator on an objective.
+    """What the first 8 draws (batches of replicates) of a cell show. A cell is an estimator on an objective.
 
     Args:
-        fingerprint: digest of the settings and of the gradients in these draws.
-        are_all: whether the run of the cell has no other draws.
+        fingerprint: digest of the settings and of the gradients in these draws. Runs with equal fingerprints have the
+            same samples.
+        are_all: whether the whole run of the cell consists of these draws.
         evaluations: evaluations of f and of df/dx per estimate.
     """
 
@@ -88,7 +90,7 @@ class FirstDraws:
 
 
 def first_draws(cell: Cell, settings: Settings) -> FirstDraws:
-    """Draw the first gradients of a cell, and count the evaluations of f and of df/dx.
+    """Draw the gradients of a cell's first 8 draws (batches), and count the evaluations of f and of df/dx.
 
     A cell is an estimator on an objective.
     """
@@ -99,7 +101,7 @@ def first_draws(cell: Cell, settings: Settings) -> FirstDraws:
 
 
 def evaluations_vary(cell: Cell, settings: Settings) -> bool:
-    """Return whether the number of evaluations of f or of df/dx changes from call to call."""
+    """Return whether the number of evaluations of f or of df/dx differs between 100 calls of a cell's estimator."""
     with single_thread(), set_apart():
         engine = Engine(cell, settings)
         adapt_state(engine)

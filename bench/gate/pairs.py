@@ -20,7 +20,10 @@ QUANTILE = 0.99
 
 
 def distances(engine: Engine) -> Array:
-    """Draw the R gradients of a cell's engine, and return ``‖g_1 − g_2‖²/2, ‖g_3 − g_4‖²/2, ...``, shape ``[R/2]``."""
+    """Draw all R gradients of a cell, and return ``‖g_1 − g_2‖²/2, ‖g_3 − g_4‖²/2, ...``, shape ``[R/2]``.
+
+    The ``engine`` calls the cell's estimator on its objective.
+    """
     adapt_state(engine)
     draws = (engine.draw_gradients(draw).double() for draw in range(len(engine.sizes)))
     found = [(g[0::2] - g[1::2]).square().sum(1) / 2 for g in draws]

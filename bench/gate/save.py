@@ -45,7 +45,8 @@ def measure(
     A baseline is the gate's file of accepted statistics. ``picked`` are the cells. ``folder`` is where the baseline
     will lie: the paths of users' files are stored relative to it.
 
-    If ``adaptive``, noisier cells get more replicates, up to 4e5. If ``speed``, the cells are timed too.
+    If ``adaptive``, each cell gets at least 1e5 replicates, and 4e5 if its squared norms vary a lot. If ``speed``, the
+    cells are timed too.
 
     Raises:
         UsageError: the settings name a CUDA device, but there is none; or an objective is at fault.
@@ -79,10 +80,10 @@ def measure(
 def promote(old: Baseline, selection: Selection, folder: Path, progress: Progress, *, speed: bool) -> Draft:
     """Measure the cells of a selection again, and return the draft of the renewed baseline; nothing is written.
 
-    A baseline is a file of accepted statistics, a cell an estimator on an objective. Selected cells that no longer
-    exist are dropped. Cells that could not be measured, and cells outside the selection, stay as they are. The new
-    measurements include times if ``speed`` is True, or if the old baseline has times of any of these cells. Paths of
-    users' files are stored relative to the baseline's ``folder``.
+    A baseline is a file of accepted statistics, a cell an estimator on an objective. Cells that are new in the
+    selection are added. Selected cells that no longer exist are dropped. Cells that could not be measured, and cells
+    outside the selection, stay as they are. The new measurements include times if ``speed`` is True, or if the old
+    baseline has times of any of these cells. Paths of users' files are stored relative to the baseline's ``folder``.
 
     Raises:
         UsageError: the baseline was measured on a CUDA device, but there is none.

@@ -49,7 +49,7 @@ class Picked:
 
 @dataclass(frozen=True)
 class Missing:
-    """An entry of the baseline without a cell (an estimator on an objective), its label and the reason.
+    """An entry of the baseline whose cell (an estimator on an objective) cannot be made, its label and the reason.
 
     The cell no longer exists or, if ``is_broken``, the user's code that makes the cell raises an exception.
     """
@@ -62,9 +62,11 @@ class Missing:
 
 @dataclass(frozen=True)
 class Selection:
-    """The cells of a check: baseline entries with their cells, entries without a cell, and cells without an entry.
+    """The cells of a check, in three lists.
 
-    A baseline is the gate's file of accepted statistics, one entry per cell (an estimator on an objective).
+    ``cells`` has the entries of the baseline with their cells, ``missing`` the entries whose cell cannot be made, and
+    ``new`` the cells without an entry. A baseline is the gate's file of accepted statistics, one entry per cell (an
+    estimator on an objective).
     """
 
     cells: list[tuple[Entry, Picked]]

@@ -29,15 +29,19 @@ Speed = Literal["off", "advisory", "fail"]
 class Options:
     """The options of a check, which compares cells with a baseline, the file of accepted statistics.
 
+    A cell whose first gradients equal those behind the baseline passes without a measurement. Every other cell is
+    measured in a first stage, and again in a second stage if the first one finds something suspicious.
+
     Args:
         replicates: replicates of the first stage; None for a tenth of the replicates in the baseline. The second stage
             has four times as many.
-        seed: seed of the first stage; None for the seed of the baseline. If the seed differs from the seed of the
-            baseline, every cell is tested, because its samples cannot equal the baseline's.
+        seed: seed of the first stage; None for the seed of the baseline. With any seed but the baseline's, every cell
+            is measured, because its gradients cannot equal the baseline's.
         margin: relative growth of the variance that passes, 0.1 for 10 %; None for 5 or 10 %, depending on the cell.
         device: "cpu" or "cuda"; None for the device of the baseline.
         strict: whether cells that could not be judged fail the build.
-        remeasure: whether to measure cells with equal fingerprints too, and compare their statistics.
+        remeasure: whether to measure also the cells whose first gradients equal the baseline's, and compare their
+            statistics with the baseline's.
         speed: "off", or whether a cell that became slower is only reported ("advisory") or fails the build ("fail").
 
     Raises:
@@ -85,7 +89,7 @@ class Report:
 
     @property
     def untimed(self) -> bool:
-        """Whether a slower cell would fail the build, but no cell's speed could be compared with the baseline's."""
+        """Whether the check was to fail for a slower cell (``--speed=fail``), but no cell's speed could be compared."""
         judged = any(finding.speed in ("slower", "unchanged") for finding in self.findings)
         return self.options.speed == "fail" and not judged
 

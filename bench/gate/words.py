@@ -39,7 +39,10 @@ class Printer:
 
     @property
     def headline(self) -> str:
-        """One line of text: the result of the check, and the number of cells with each verdict."""
+        """The result of the check and the number of cells with each verdict, in one line of text.
+
+        The line is like ``passed: 12 identical (baseline ci, 12 cells)``.
+        """
         counts = ", ".join(f"{self.report.counts[v]} {v}" for v in ORDER if self.report.counts[v])
         unjudged = "not all cells could be judged (--strict)"
         if not self.report.compared:
@@ -94,16 +97,17 @@ class Printer:
         return steps
 
     def check(self, *words: str) -> str:
-        """Return, in backquotes, the command that checks against this baseline; ``words`` are further arguments.
+        """Return the command that checks against this baseline, in backquotes: `bench check --baseline ci`.
 
-        The baseline is the file of accepted statistics.
+        ``words`` are further arguments of the command. The baseline is the file of accepted statistics.
         """
         return f"`bench check {shlex.join(['--baseline', self.name, *words])}`"
 
     def promote(self, *findings: Finding) -> str:
-        """Return, in backquotes, the command that promotes this baseline, or only the cells of the ``findings``.
+        """Return the command that promotes this baseline, in backquotes: `bench baseline promote ci`.
 
-        To promote is to measure again and to accept the new statistics.
+        To promote is to measure again and to accept the new statistics. If ``findings`` are given, only their cells are
+        promoted.
         """
         words = [word for f in findings for pair in zip(("-e", "-o"), _halves(f), strict=True) for word in pair]
         return f"`bench baseline promote {shlex.join([self.name, *words])}`"
