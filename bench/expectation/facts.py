@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, OneHotCategorical
 
 from bench.expectation.trial import Function, f_of, samples_of
+from bench.measurement.graph import gradients_reached
 from bench.objectives import Problem
 from estimators import RLOO, Enumeration, Estimator, Refusal, Reparameterization, inner, parameters, rows
 
@@ -32,19 +32,16 @@ def names_used(problem: Problem, q: Distribution, given: Any) -> tuple[str, ...]
     Raises:
         ValueError: q depends on no tensor, or does not depend on every tensor of a dict.
     """
-    outputs = [t.sum() for t in parameters(q).values() if t.requires_grad] or [q.log_prob(samples_of(q)).sum()]
-    theta = problem.theta
-    found: Sequence[Tensor | None] = [None] * len(theta)
-    if any(t.requires_grad for t in outputs):
-        found = torch.autograd.grad(sum(outputs), list(theta.values()), allow_unused=True)  # type: ignore[arg-type]
-    unused = [name for name, g in zip(theta, found, strict=True) if g is None]
+    outputs, theta = [t for t in parameters(q).values() if t.requires_grad], problem.theta
+    used = gradients_reached(outputs or [q.log_prob(samples_of(q))], theta)
+    unused = [name for name in theta if name not in used]
     if len(unused) == len(theta) or (unused and not isinstance(given, nn.Module)):
         what = "theta" if len(unused) == len(theta) else f"theta[{unused[0]!r}]"
         raise ValueError(
             f"q does not depend on {what}. Let q compute its parameters from the theta that it is called with, without "
             ".detach()."
         )
-    return tuple(name for name in theta if name not in unused)
+    return tuple(used)
 
 
 def names_in_f(f: Function, theta: Any, extra: Any, q: Distribution, problem: Problem) -> tuple[str, ...]:
@@ -54,14 +51,10 @@ def names_in_f(f: Function, theta: Any, extra: Any, q: Distribution, problem: Pr
     ``extra`` are what the user gave: a dict, a module or, for ``extra``, None.
     """
     given = {name: t for name, t in _tensors(theta).items() if name in problem.theta}
-    trained = {name: t for name, t in given.items() if t.requires_grad}
-    used, found = set[str](), list[Any]()
     with torch.enable_grad():
         fx = f_of(problem, q)(samples_of(q))
-    if trained and isinstance(fx, Tensor) and fx.requires_grad:
-        gradients = torch.autograd.grad(fx.sum(), list(trained.values()), allow_unused=True)
-        used = {name for name, g in zip(trained, gradients, strict=True) if g is not None}
-    closed = inspect.getclosurevars(f) if inspect.isfunction(f) else None
+    used = gradients_reached([fx] if isinstance(fx, Tensor) else [], given)
+    found, closed = list[Any](), inspect.getclosurevars(f) if inspect.isfunction(f) else None
     found += [*closed.nonlocals.values(), *closed.globals.values(), *(f.__defaults__ or ())] if closed else []
     found += _tensors(extra).values()
     return tuple(name for name, t in given.items() if name in used or any(t is each for each in found))
@@ -79,10 +72,8 @@ def _slope(f: Function, x: Tensor) -> tuple[Tensor, Tensor] | None:
         fx = f(x)
     except Exception:  # as ``x.numpy()`` raises, which works without a graph
         return None
-    if not isinstance(fx, Tensor) or not fx.requires_grad:
-        return None
-    (g,) = torch.autograd.grad(fx.sum(), x, allow_unused=True)
-    return None if g is None else (fx.detach(), g)
+    found = gradients_reached([fx] if isinstance(fx, Tensor) else [], {"x": x})
+    return (fx.detach(), found["x"]) if found else None
 
 
 def is_differentiable(problem: Problem, q: Distribution) -> bool:

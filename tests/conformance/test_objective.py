@@ -48,6 +48,13 @@ def test_right_objectives_pass(objective):
             continue
 
 
+@pytest.fixture
+def unhurried(monkeypatch):
+    """Let comparisons with samples take as many as they may, however busy the machine is."""
+    monkeypatch.setattr("bench.measurement.objective_checks.trial.BUDGET", 10.0)
+
+
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: type(mutant.objective).__name__)
 def test_a_wrong_objective_is_found_by_its_check_and_by_none_before(mutant):
     tests = suite(mutant.objective)
@@ -68,6 +75,7 @@ def test_every_check_kills_a_mutant(name):
     assert any(mutant.check == name for mutant in MUTANTS)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_own_objectives_are_checked_and_those_of_the_catalogue_are_not(monkeypatch):
     for mutant in MUTANTS:
         if mutant.check not in ("test_f_has_a_gradient", "test_training_data"):

@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from bench.measurement.engine import Engine
+from bench.measurement.graph import gradients_reached
 from bench.measurement.objective_checks.comparisons import EXACT, column_apart
 from bench.measurement.objective_checks.trial import Fault, NotJudged, ObjectiveTrial, kind_of
 from bench.planning.cells import Cell, mismatch
@@ -39,22 +40,20 @@ def exact_number(trial: ObjectiveTrial) -> None:
         raise trial.fault(f"exact returned shape {list(value.shape)}, expected one number. Average over the batch")
     if not value.isfinite():
         raise trial.fault(f"exact returned {value.item()}")
-    found = (
-        torch.autograd.grad(value, list(theta.values()), allow_unused=True)
-        if value.requires_grad
-        else [None] * len(theta)
-    )
-    if all(g is None for g in found):
+    found = gradients_reached([value], theta)
+    if not found:
         raise trial.fault("exact does not depend on the theta that it is given. Compute it from its argument")
     generator = Generator().manual_seed(0)
     for _ in range(2):  # along a direction of relative changes, which keeps probabilities and scales in their ranges
-        at = [t.detach() for t in theta.values()]
-        v = [torch.randn(t.shape, generator=generator, dtype=t.dtype) * (t.abs() + (t == 0)) for t in at]
-        slope = sum(float((g * part).sum()) for g, part in zip(found, v, strict=True) if g is not None)
+        at = {name: t.detach() for name, t in theta.items()}
+        v = {
+            name: torch.randn(t.shape, generator=generator, dtype=t.dtype) * (t.abs() + (t == 0))
+            for name, t in at.items()
+        }
+        slope = sum(float((g * v[name]).sum()) for name, g in found.items())
         try:
             ahead, behind = (
-                trial.exact_value({name: t + h * part for name, t, part in zip(theta, at, v, strict=True)}).item()
-                for h in (STEP, -STEP)
+                trial.exact_value({name: t + h * v[name] for name, t in at.items()}).item() for h in (STEP, -STEP)
             )
         except Fault:  # the step has left the range of a parameter
             return

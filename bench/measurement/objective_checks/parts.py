@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from bench.measurement.graph import gradients_reached
 from bench.measurement.objective_checks.comparisons import EXACT, mostly_equal
 from bench.measurement.objective_checks.trial import NotJudged, ObjectiveTrial, kind_of
 from bench.objectives import Objective, Problem, wrong_declarations
@@ -75,13 +76,7 @@ def family_of_q(trial: ObjectiveTrial) -> None:
             f"no parameter of q ({', '.join(own)}) has a gradient at theta. Make them in q from the theta that it is "
             "given, without .detach() or .data"
         )
-    reached = torch.autograd.grad(
-        [t.sum() for t in own.values() if t.requires_grad],
-        list(trial.theta().values()),
-        allow_unused=True,
-        retain_graph=True,
-    )
-    if all(g is None for g in reached):
+    if not gradients_reached(own.values(), trial.theta()):
         raise trial.fault("the parameters of q do not depend on theta. Make them in q from the theta that it is given")
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
+from bench.measurement.graph import gradients_reached
 from bench.measurement.objective_checks.comparisons import EXACT, all_equal, mostly_equal
 from bench.measurement.objective_checks.parts import refuse_shared
 from bench.measurement.objective_checks.trial import NotJudged, ObjectiveTrial
@@ -124,12 +125,8 @@ def theta_through_q(trial: ObjectiveTrial) -> None:
         "in the parameters of q"
     )
     fx = trial.f(trial.problem, trial.rows, trial.many)
-    if fx.requires_grad:
-        theta = trial.theta()
-        found = torch.autograd.grad(fx.sum(), list(theta.values()), allow_unused=True)
-        used = [name for name, g in zip(theta, found, strict=True) if g is not None and bool(g.any())]
-        if used:
-            raise trial.fault(f"f uses {_listed(used)} itself, and not only through q. {advice}")
+    if used := [name for name, g in gradients_reached([fx], trial.theta()).items() if g.any()]:
+        raise trial.fault(f"f uses {_listed(used)} itself, and not only through q. {advice}")
     moved = trial.second
     with torch.no_grad():
         for t in moved.theta.values():
@@ -144,8 +141,7 @@ def gradient_of_f(trial: ObjectiveTrial) -> None:
         raise NotJudged("differentiable is False, or x holds integers")
     x = trial.x.clone().requires_grad_()
     fx = trial.f(trial.problem, trial.rows, x)
-    found = torch.autograd.grad(fx.sum(), x, allow_unused=True) if fx.requires_grad else (None,)
-    if found[0] is None:
+    if not gradients_reached([fx], {"x": x}):
         raise trial.fault(
             "it declares differentiable = True, the default, and f has no gradient at x. Declare it False"
         )
