@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import bench
+import estimators
+from bench import conformance
 from bench.gate.decide import Verdict
 from bench.records.lines import LineKind, Outcome
 from bench.report import compare, tables
@@ -139,6 +142,15 @@ def test_links_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links {target}"
+
+
+def test_every_public_name_is_in_the_python_reference_once():
+    pages = [(ROOT / "docs" / f"api-{name}.md").read_text(encoding="utf-8") for name in ("bench", "estimators")]
+    found = re.findall(r"(?m)^\.\. auto\w+:: (\S+)$", "".join(pages))
+    packages = (bench, estimators, bench.objectives, conformance)
+    names = {f"{package.__name__}.{name}" for package in packages for name in package.__all__}
+    assert not names - {"bench.objectives", "bench.objectives.Theta", *found}
+    assert len(found) == len(set(found))
 
 
 def test_every_page_is_in_the_table_of_contents():
