@@ -36,19 +36,23 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 @add_completion_class
 class Bash(BashComplete):
-    """Completion in bash, also of selectors, which bash itself splits at every colon and equals sign."""
+    """Completion in bash, also of selectors such as ``rloo:n=2``, which bash splits at colons and equals signs."""
 
     source_template = BASH
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the words before the one that is being typed, and this word."""
+        """Return the words before the one that is being typed, and the word that is being typed."""
         line = os.environ["COMP_LINE"]
         words = split_arg_string(line)[1:]
         is_begun = words and not line[-1:].isspace()
         return (words[:-1], words[-1]) if is_begun else (words, "")
 
     def complete(self) -> str:
-        """Return the completions, one a line, without the beginning that bash treats as an earlier word."""
+        """Return the completions, one a line, each as its type, a comma and the text that bash inserts.
+
+        bash splits a word at every colon and equals sign, and replaces only the last part. So the parts before it are
+        left out.
+        """
         args, word = self.get_completion_args()
         value = word.partition("=")[2] if word.startswith("--") else word
         breaks = set(os.environ["COMP_WORDBREAKS"])

@@ -28,7 +28,7 @@ def _plain(sign: str) -> str:
 
 
 def spell_what_terminals_lack() -> None:
-    """Let stdout and stderr accept every character, whatever their encoding."""
+    """Make stdout and stderr accept every character, whatever their encoding: ``≤`` is written ``<=`` if need be."""
     codecs.register_error(HANDLER, _spelled)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -48,10 +48,13 @@ def program() -> str:
 
 @contextmanager
 def reported(interrupted: str = SAFE) -> Iterator[None]:
-    """Turn an error that is meant for the user, or an interrupt, into a ``CommandError``. Decorates a command.
+    """Turn an error that is meant for the user, or an interrupt, into a ``CommandError``, which ``main`` prints.
+
+    It is a decorator of commands.
 
     Args:
-        interrupted: part of the message after an interrupt, ``SAFE`` or ``UNWRITTEN``.
+        interrupted: what the message after an interrupt says of the results: ``SAFE`` if they were kept, ``UNWRITTEN``
+            if not.
     """
     from bench.planning.selectors import NothingFits, UsageError
     from bench.planning.user_code import Ended, comes_from_user, contained

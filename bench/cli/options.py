@@ -24,7 +24,10 @@ VARIABLE = "BENCH_DATA_DIR"
 
 
 def complete(kind: Kind) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Return the function with which a shell completes selectors of estimators or objectives."""
+    """Return a function with which a shell completes the names of estimators, or of objectives, as ``kind`` says.
+
+    The names are selectors, such as ``rloo:n=2``.
+    """
 
     def completed(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem(word, help=text) for word, text in completions(kind, incomplete).items()]
@@ -43,7 +46,10 @@ def complete_baseline(_context: click.Context, _param: click.Parameter, incomple
 
 
 def misplaced(word: str) -> str:
-    """Return what to type instead of a misplaced word; an empty text if that cannot be guessed."""
+    """Return a sentence that says where a misplaced word belongs; an empty text if that cannot be guessed.
+
+    For ``rloo`` it is ``rloo is an estimator: give it as -e rloo.``
+    """
     name, colon, _ = word.partition(":")
     for kind, option in (("estimator", "-e"), ("objective", "-o")):
         if canonical_name(kind, name) or (colon and word.partition("::")[0].endswith(".py")):  # type: ignore[arg-type]
@@ -56,7 +62,11 @@ def misplaced(word: str) -> str:
 
 
 def spec_path(_context: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
-    """Return the path of a spec; refuse a word that belongs to an option, such as the name of an estimator."""
+    """Return the path that was given for a spec, unchanged; a callback of click.
+
+    If there is no such file, and the word belongs to an option, as ``rloo`` belongs to ``-e``, the command ends with a
+    message that says so.
+    """
     if value is not None and not value.exists() and (hint := misplaced(str(value))):
         raise click.UsageError(f"There is no spec or folder {str(value)!r}. {hint}")
     return value
@@ -66,9 +76,10 @@ def spec_path(_context: click.Context, _param: click.Parameter, value: Path | No
 
 
 def selector(kind: Kind, text: str, *, required: bool = False) -> Callable[[F], F]:
-    """Return a decorator that adds an option for selectors to a command: ``-e`` for estimators, ``-o`` for objectives.
+    """Return a decorator that adds an option for names to a command: ``-e`` for estimators, or ``-o`` for objectives.
 
-    ``text`` is the help text of the option, and ``required`` says whether the command needs the option.
+    The names are selectors, such as ``rloo:n=2``. ``text`` is the help text of the option, and ``required`` says
+    whether the command needs the option.
     """
     return click.option(
         "-e" if kind == "estimator" else "-o",
@@ -121,7 +132,7 @@ name_argument = click.argument("name", shell_complete=complete_baseline)
 
 
 class Count(click.ParamType):  # type: ignore[type-arg]
-    """A whole number from ``least`` to 10^15, written as 10000, 10_000 or 1e4."""
+    """An option's value that is a whole number from ``least`` to 10^15, typed as 10000, 10_000 or 1e4."""
 
     name = "number"
 
@@ -129,7 +140,10 @@ class Count(click.ParamType):  # type: ignore[type-arg]
         self.least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number that a word stands for; fail with one sentence if the word is no such number."""
+        """Return the number that was typed, or end the command with a message if ``value`` is no such number.
+
+        ``param`` and ``ctx`` are click's, for the message.
+        """
         try:
             found = Decimal(value)
             if self.least <= found <= MOST and found == int(found):

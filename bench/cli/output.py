@@ -22,7 +22,7 @@ PIPE_WIDTH = 160
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Return the records of a study folder: the results of each measurement.
+    """Return the records of a study folder; there is at least one.
 
     Raises:
         CommandError: the folder holds no records.
@@ -40,14 +40,14 @@ def read_records(folder: Path) -> list[Record]:
 def print_table(
     records: Sequence[Record], *, cost: str = "evaluations", named: bool = False, brief: bool = False
 ) -> None:
-    """Print records as a table on stdout.
+    """Print records as tables on stdout, one for each objective.
 
     Args:
         records: the records.
-        cost: the unit of the cost of an estimate, "evaluations" or "seconds".
-        named: whether the user has named the estimators; if so, every estimator and objective that do not fit together
-            are printed with the reason.
-        brief: whether a study of several objectives is printed as one table with a row for each objective.
+        cost: the unit in which an estimate is paid for, "evaluations" or "seconds".
+        named: whether the user has named the estimators; if so, it is printed which of them do not fit which
+            objectives, with the reason.
+        brief: whether a study of three or more objectives is printed as one table, with a row for each objective.
     """
     from rich.console import Console
 
@@ -60,7 +60,10 @@ def print_table(
 
 
 def print_json(records: Sequence[Record], folder: Path, files: Sequence[Path]) -> None:
-    """Print the records of a study folder, without their sums, and the paths of its ``files`` as JSON on stdout."""
+    """Print the records of a study folder and the paths of its ``files`` as one JSON document on stdout.
+
+    The sums in the records, from which their statistics were computed, are left out.
+    """
     from bench.records.lines import plain
 
     lines = [{key: value for key, value in record.items() if key != "sums"} for record in records]
@@ -68,7 +71,11 @@ def print_json(records: Sequence[Record], folder: Path, files: Sequence[Path]) -
 
 
 def list_files(folder: Path, files: Sequence[Path], *, brief: bool = False) -> None:
-    """List the files of a study folder on stderr, and say what to open next. ``brief`` as in ``print_table``."""
+    """List the ``files`` of a study folder on stderr, and say what to open next.
+
+    ``brief`` says whether only one table for all objectives was printed; if so, the command that prints all tables is
+    named.
+    """
     figures = sum(file.suffix == ".svg" for file in files)
     texts = [file.name for file in files if file.parent == folder]
     click.echo(f"{folder}: {', '.join(['records.jsonl', *texts])} and {figures} figures", err=True)
@@ -91,16 +98,17 @@ def finish(
 ) -> ExitCode:
     """Print the records of a command, write the report of the study, and return the exit code for the outcomes.
 
-    The printed tables also have the folder's other records of the objectives, so that the best of all is recommended.
+    The tables compare the command's estimators with all that the folder has on the same objectives, so that the best of
+    all is recommended.
 
     Args:
         records: the records of the command.
         folder: the study folder.
         json: whether to print the command's records as JSON.
         quiet: whether to print no notes.
-        named: whether the user has named the estimators; if so, every estimator and objective that do not fit together
-            are printed.
-        brief: whether a study of several objectives is printed as one table with a row for each objective.
+        named: whether the user has named the estimators; if so, it is printed which of them do not fit which
+            objectives.
+        brief: whether a study of three or more objectives is printed as one table, with a row for each objective.
         printed: whether the table has been printed already.
 
     Raises:
@@ -126,6 +134,9 @@ def finish(
 
 
 def beside(records: Sequence[Record], held: Sequence[Record]) -> list[Record]:
-    """Return those of the records that a folder holds, ``held``, that are of the objectives of ``records``."""
+    """Return those of the records in ``held`` whose objective is also that of a record in ``records``.
+
+    ``held`` are all records of the study folder.
+    """
     objectives = {record["objective"] for record in records}
     return [record for record in held if record["objective"] in objectives]

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 class Plain(Silent):
-    """Progress as lines of text: all failures, and at most one other line per ``interval`` seconds of ``clock``."""
+    """Progress as lines of text on a stream.
+
+    Every failure is a line. Of all other lines, one is written at most every ``interval`` seconds. ``clock`` returns
+    the time in seconds.
+    """
 
     def __init__(self, stream: TextIO, interval: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._interval, self._clock = stream, interval, clock
@@ -35,19 +39,20 @@ class Plain(Silent):
         self._write(describe_reuse(records))
 
     def cell(self, label: str) -> None:
-        """Write the label of the cell (an estimator on an objective) that begins, unless a line was just written."""
+        """Write the label of the cell (estimator on objective) that begins, unless a line was written recently."""
         self._write_if_due(f"[{self._done + 1}/{self._total}] {label}")
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Write the precision that a cell's pilot has reached, unless a line was just written.
+        """Write the precision that a pilot has reached, unless a line was written recently.
 
-        The pilot is the run that finds how many replicates the cell, an estimator on an objective, needs. ``reached``
-        and ``wanted`` are relative half-widths of the variance's interval.
+        The pilot is the run that finds how many replicates a cell (an estimator on an objective) needs; ``label`` names
+        the cell. ``reached`` and ``wanted`` are half-widths of the variance's interval, divided by the variance: 0.05
+        for ±5 %.
         """
         self._write_if_due(f"[{self._done + 1}/{self._total}] {describe_look(label, reached, wanted, replicates)}")
 
     def finish(self, record: Record) -> None:
-        """Count a new record. Write why it failed or is imprecise, or else its name unless a line was just written."""
+        """Count a new record, and write a line if it failed or is imprecise, or if no line was written recently."""
         self._done += 1
         if said := complaint(record):
             self._write(said)
@@ -96,19 +101,20 @@ class Live(Silent):
         self.bar.update(self._task, description=label)
 
     def block(self, done: int, total: int) -> None:
-        """Advance the bar within a measurement: ``done`` of its ``total`` replicates (estimates) are finished."""
+        """Advance the bar by the part of the present measurement that is done: ``done`` of its ``total`` replicates."""
         self.bar.update(self._task, completed=self._done + done / total)
 
     def look(self, label: str, reached: float, wanted: float, replicates: int) -> None:
-        """Show the precision that a cell's pilot has reached so far.
+        """Show the precision that a pilot has reached so far.
 
-        The pilot is the run that finds how many replicates the cell, an estimator on an objective, needs. ``reached``
-        and ``wanted`` are relative half-widths of the variance's interval.
+        The pilot is the run that finds how many replicates a cell (an estimator on an objective) needs; ``label`` names
+        the cell. ``reached`` and ``wanted`` are half-widths of the variance's interval, divided by the variance: 0.05
+        for ±5 %.
         """
         self.bar.update(self._task, description=describe_look(label, reached, wanted, replicates))
 
     def finish(self, record: Record) -> None:
-        """Count a new record. If it failed, diverged or is imprecise, print the reason above the bar."""
+        """Count a new record. If its measurement failed, diverged or is imprecise, print the reason above the bar."""
         if said := complaint(record):
             self.bar.console.print(said, markup=False, highlight=False)
         self._done += 1
@@ -120,14 +126,14 @@ class Live(Silent):
 
 
 def name_of(record: Record) -> str:
-    """Return the name of a record, such as ``rloo on x`` or, for training, ``rloo on x, seed 3``."""
+    """Return what a record is about: ``rloo:n=2 on qubo`` or, for training, ``rloo:n=2 on qubo, seed 3``."""
     (shown,) = labelled([record])
     name = f"{shown['estimator']} on {shown['objective']}"
     return f"{name}, seed {record['seed']}" if record["kind"] == LineKind.TRAINING else name
 
 
 def complaint(record: Record) -> str:
-    """Return one line of text if the record failed, diverged or is imprecise, with the reason; otherwise empty text."""
+    """Return a line that says how a measurement failed, diverged or is imprecise; empty text if it is fine."""
     name = name_of(record)
     if record["outcome"] == Outcome.FAILED:
         return f"failed: {name}: {record['reason']}"
@@ -149,15 +155,15 @@ def describe_reuse(records: Sequence[Record]) -> str:
 def describe_look(label: str, reached: float, wanted: float, replicates: int) -> str:
     """Return a pilot's progress as text: ``pilot of rloo on x: ±12 % after 4,096 replicates, wanted ±5 %``.
 
-    The pilot is the run that finds how many replicates a cell, an estimator on an objective, needs. ``reached`` and
-    ``wanted`` are relative half-widths of the variance's interval, as fractions.
+    The pilot is the run that finds how many replicates a cell (an estimator on an objective) needs; ``label`` names the
+    cell. ``reached`` and ``wanted`` are half-widths of the variance's interval, divided by the variance: 0.05 for ±5 %.
     """
     now = "no upper limit" if math.isinf(reached) else f"±{100 * reached:.2g} %"
     return f"pilot of {label}: {now} after {replicates:,} replicates, wanted ±{100 * wanted:g} %"
 
 
 def choose(*, quiet: bool) -> Progress:
-    """Return the progress that suits stderr: none if ``quiet``, a bar on a terminal, otherwise lines of text."""
+    """Return the progress that suits stderr: a bar on a terminal, otherwise lines of text, and none if ``quiet``."""
     if quiet:
         return Silent()
     return Live() if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb" else Plain(sys.stderr)

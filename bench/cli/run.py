@@ -128,7 +128,7 @@ def command(
 
 
 def rounded_up(records: Sequence[Record], asked: int) -> str:
-    """Return a sentence on the replicates that were measured instead of the ``asked`` number; empty if both agree."""
+    """Return a sentence that says how many replicates were measured; empty text if they were as many as ``asked``."""
     measured = [r for r in records if r["kind"] == LineKind.MOMENTS and r["outcome"] == Outcome.MEASURED]
     found = sorted({r["replicates"] for r in measured if not r["deterministic"]})
     if not found or found == [asked]:

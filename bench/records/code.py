@@ -37,10 +37,11 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def code_digest(*instances: object) -> str:
-    """Return a digest, 16 hexadecimal digits, of the code behind the instances' classes and of the seeding's version.
+    """Return a digest, 16 hexadecimal digits, of all the code that a measurement with these instances depends on.
 
-    The seeding's version changes when the seeds of draws (batches of replicates) are derived in another way. If a field
-    of a user's instance names a file, as ``table="values.csv"`` does, the content of the file counts too.
+    The instances are an estimator, an objective or both. The digest changes if the code of their classes or what it
+    uses has changed, and if this project has changed how the seeds of draws (batches of replicates) are derived. If a
+    field of a user's instance names a file, as ``table="values.csv"`` does, the content of the file counts too.
     """
     files = [content for each in instances if not _is_ours(type(each).__module__) for content in _field_files(each)]
     return digest([*(_class_digest(type(each)) for each in instances), NOISE, *files])  # type: ignore[arg-type]

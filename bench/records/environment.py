@@ -17,7 +17,10 @@ def cores() -> int:
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Return the versions of packages, the machine and the commit. A fact that cannot be found is None."""
+    """Return where a measurement was made: versions of packages, machine and commit, by name.
+
+    The names are keys such as "torch", "cpu" and "commit". A fact that cannot be found is None.
+    """
     return {
         "python": platform.python_version(),
         "torch": version("torch"),
@@ -32,7 +35,10 @@ def environment() -> dict[str, Any]:
 
 
 def version(distribution: str) -> str | None:
-    """Return the installed version of a distribution; None if it is not installed."""
+    """Return the version of an installed package, such as ``2.5.1``; None if it is not installed.
+
+    ``distribution`` is the name by which pip knows the package.
+    """
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -40,7 +46,7 @@ def version(distribution: str) -> str | None:
 
 
 def commit_of(folder: Path) -> str | None:
-    """Return the commit of the repository that holds a folder, 12 hexadecimal digits; None if no repository does."""
+    """Return the commit of the repository that holds a folder, 12 hexadecimal digits; None without a repository."""
     command = ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip() or None

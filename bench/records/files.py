@@ -18,9 +18,9 @@ def write(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path. When the block ends, the file there replaces ``path``, unless the block raised.
+    """Yield a temporary path to write to. At the end of the block, the file written there takes the place of ``path``.
 
-    The folder of ``path`` is created if it does not exist.
+    If the block raises, ``path`` stays as it was. The folder of ``path`` is created if it does not exist.
 
     Raises:
         OSError: the file cannot be written.

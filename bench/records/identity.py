@@ -8,7 +8,7 @@ from typing import Any
 
 
 def canonical(value: object) -> str:
-    """Return canonical JSON: sorted keys, no spaces, no NaN. Equal values give equal text."""
+    """Return a value as canonical JSON: sorted keys, no spaces, no NaN. Equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -18,14 +18,17 @@ def digest(value: object) -> str:
 
 
 def fields_of(instance: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass instance by name, in the order of their definition."""
+    """Return the fields of an estimator or objective by name, in the order of their definition: ``{"n": 4}``.
+
+    They are the arguments with which the dataclass is created.
+    """
     return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance) if f.init}
 
 
 def changed_fields(instance: Any, former: Mapping[str, object] | None = None) -> dict[str, Any]:
     """Return the fields of a dataclass instance that differ from their defaults, by name.
 
-    ``former`` holds defaults that count instead of those of the class.
+    ``former`` has a default for some of the fields. It replaces the default of the class.
     """
     given = fields_of(instance)
     defaults = {**{f.name: f.default for f in dataclasses.fields(instance)}, **(former or {})}
@@ -33,11 +36,11 @@ def changed_fields(instance: Any, former: Mapping[str, object] | None = None) ->
 
 
 def identity(instance: Any) -> dict[str, Any]:
-    """Return the identity of an estimator or an objective: class name and fields that differ from their defaults.
+    """Return the identity of an estimator or an objective: its class name and the fields that differ from the defaults.
 
     The identity of an instance decides its noise, and never changes: if a default was changed after records had been
-    made, the class keeps the old one in ``former_defaults``, which counts here. If a field names a file, a digest of
-    the file's content replaces the name.
+    made, the class keeps the old default in ``former_defaults``, and a field is compared with that one. If a field
+    names a file, a digest of the file's content replaces the name.
     """
     changed = changed_fields(instance, getattr(instance, "former_defaults", {}))
     return {"class": type(instance).__name__, **changed, **getattr(instance, "contents", {})}
@@ -60,9 +63,17 @@ def run_id(
 ) -> str:
     """Return the id of a run (a measurement) of a cell, 16 hexadecimal digits.
 
-    ``cell`` is the id of the cell, an estimator on an objective. ``replicates`` is the number of gradients in all draws
-    (batches). ``common_noise`` says whether all estimators of the objective share noise. ``adapt_steps`` is None for an
-    estimator that does not learn, and for the default number of steps.
+    Runs with equal arguments have one id.
+
+    Args:
+        cell: the id of the cell, an estimator on an objective.
+        dtype: "float32" or "float64".
+        device: "cpu" or "cuda".
+        seed: root seed of all noise.
+        replicates: number of replicates in all draws (batches).
+        common_noise: whether all estimators of the objective share noise.
+        adapt_steps: largest number of steps in which the estimator learns; None for the default number, and for an
+            estimator that does not learn.
     """
     key: list[object] = [cell, dtype, device, seed, replicates]
     key += [] if common_noise else ["own noise"]

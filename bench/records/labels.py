@@ -21,20 +21,23 @@ def value_text(value: object) -> str:
 
 
 def spelled(name: str, params: Mapping[str, object]) -> str:
-    """Return the selector with this name and these parameters as text, such as ``rloo:n=4``."""
+    """Return the text that names a class with these parameters on the command line, such as ``rloo:n=4``."""
     return f"{name}:{','.join(f'{key}={value_text(value)}' for key, value in params.items())}" if params else name
 
 
 def changed_keys(label: str) -> set[str]:
-    """Return the parameters named in a record's own label: the fields that differ from their defaults."""
+    """Return the names of the parameters in a label, such as ``{"n", "dim"}`` for ``x:n=4,dim=2``.
+
+    In the label that a record holds, these are the fields that differ from their defaults.
+    """
     return {token.partition("=")[0] for token in label.partition(":")[2].split(",") if "=" in token}
 
 
 def labelled(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return copies of records whose labels show n and every field that varies among these records.
+    """Return copies of records with longer labels, which show n and every field that varies among these records.
 
-    A record itself holds the shortest label, in which fields that have their defaults are left out: ``rloo`` for
-    ``rloo:n=2``.
+    A record itself holds the shortest label, in which fields that have their defaults are left out: ``rloo``, which
+    becomes ``rloo:n=2``.
     """
     shown: dict[tuple[str, str], set[str]] = {}
     values: dict[tuple[str, str, str], set[str]] = {}

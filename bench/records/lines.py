@@ -48,12 +48,18 @@ class Damaged(Exception):
 
 
 def dumps(record: Record) -> str:
-    """Return a record as one JSON line, without the newline. Arrays become lists; infinities and NaN become null."""
+    """Return a record as one JSON line, without the line feed at its end.
+
+    Arrays become lists; infinities and NaN become null.
+    """
     return json.dumps(plain(record), separators=(",", ":"), allow_nan=False)
 
 
 def plain(value: Any) -> Any:
-    """Return the value with arrays as lists, enum members as text and non-finite numbers as None."""
+    """Return a value that JSON can hold: arrays become lists, enum members text, and infinities and NaN None.
+
+    Lists and dictionaries are converted at any depth.
+    """
     match value:
         case dict():
             return {str(k): plain(v) for k, v in value.items()}

@@ -6,29 +6,38 @@ from bench.records.identity import canonical
 
 
 def draw_seed(root: int, stage: str, subject: object, draw: int) -> int:
-    """Return the 63-bit seed of a draw, made from the root seed, the stage, the subject and the number of the draw.
+    """Return the 63-bit seed of the noise of one draw, a batch of replicates.
 
-    A draw is a batch of replicates. The stage is a word such as "measure" or "pilot". The subject is the owner of the
-    noise: an objective, or an estimator with an objective.
+    Args:
+        root: the root seed.
+        stage: what the noise is for, such as "measure" or "pilot".
+        subject: the owner of the noise: an objective, if its estimators share their noise, otherwise an estimator with
+            an objective.
+        draw: the number of the draw, from 0.
     """
     return numbered_seed(noise_stream(root, stage, subject), draw)
 
 
 def noise_stream(root: int, stage: str, subject: object) -> int:
-    """Return 64 bits that the seeds of all draws of a stage share; they take the longest to compute.
+    """Return 64 bits from which ``numbered_seed`` makes the seed of every draw (batch of replicates) of a stage.
 
-    A draw is a batch of replicates. ``root`` is the root seed, ``stage`` a word such as "measure", and ``subject`` the
-    owner of the noise: an objective, or an estimator with an objective.
+    They take longer to compute than the rest of a seed, so they are computed once.
+
+    Args:
+        root: the root seed.
+        stage: what the noise is for, such as "measure" or "pilot".
+        subject: the owner of the noise: an objective, if its estimators share their noise, otherwise an estimator with
+            an objective.
     """
     return int.from_bytes(hashlib.sha256(canonical([root, stage, subject]).encode()).digest()[:8], "big")
 
 
 def numbered_seed(stream: int, draw: int) -> int:
-    """Return the 63-bit seed of a draw, given the 64 bits of its noise stream and its number.
+    """Return the 63-bit seed of the draw with the number ``draw``, from the 64 bits of its ``noise_stream``.
 
     A draw is a batch of replicates. torch's CPU generator uses only the low 32 bits of a seed. If these bits were a
     hash, two draws could have equal bits by chance. Instead the bits count the draws, from an offset given by the
-    stream, and a one-to-one mixing (the finalizer of MurmurHash3) spreads the counts. No two draws of a stage have
+    stream, and a one-to-one mixing (the finalizer of MurmurHash3) spreads the counts. No two draws of one stream have
     equal low bits.
     """
     low = (stream + draw) % 2**32

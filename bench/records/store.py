@@ -24,7 +24,9 @@ class Busy(Exception):
 
 
 class Store:
-    """The writer of a study folder, which is created if it does not exist; a context manager.
+    """A study folder that is open for writing records; a context manager. The folder is created if it does not exist.
+
+    No other process can open it for writing until the ``with`` block ends.
 
     Raises:
         OSError: the folder cannot be written.
@@ -81,9 +83,11 @@ class Store:
 
 
 def read(folder: Path) -> list[Record]:
-    """Return the last record of each run (measurement) and kind in a study folder, in the order of first appearance.
+    """Return the records of a study folder, in the order in which their runs and kinds first appeared.
 
-    A record that a crash cut short is skipped. Anything else that is not a record counts as damage.
+    A run (a measurement) can have a record of each kind, such as moments and timing; of several of one kind, the last
+    one is returned. A record that a crash cut short is skipped. Anything else that is not a record counts as damage.
+    The result is empty if the folder has no records.
 
     Raises:
         Damaged: a record is broken, or has a newer schema.

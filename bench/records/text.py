@@ -28,16 +28,19 @@ def printable(text: str) -> str:
 
 
 def message(text: str) -> str:
-    """Return the message of an exception as one printable line, without C++ frames. A long line is cut off."""
+    """Return the message of an exception as one printable line of at most 500 characters.
+
+    The C++ frames that torch appends are left out. A longer line is cut off and ends in ``…``.
+    """
     line = printable(CPP_FRAMES.sub("", text))
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1].rstrip()}…"
 
 
 def described(error: BaseException) -> str:
-    """Return an exception as one printable line: its type, its message, and the file and line that raised it.
+    """Return an exception as one printable line: ``ValueError: n is at least 1 (mine.py, line 12)``.
 
-    The line is the innermost one of the user's own code or, if there is none, the line that raised the exception. If
-    the exception would end the program, as ``SystemExit`` does, the text says so.
+    The line number is that of the innermost line of the user's own code or, if there is none, of the line that raised
+    the exception. If the exception would end the program, as ``SystemExit`` does, the text says so.
     """
     name, said = type(error).__name__, message(_text(error))
     ends = not isinstance(error, Exception)
@@ -61,13 +64,13 @@ def _place(error: BaseException) -> str:
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
-    """Return names as text, such as ``a, b, c and 2 more``: at most ``most`` of them, and the number of the others."""
+    """Return names as text: ``a, b, c and 2 more``. At most ``most`` of them are named; the rest are counted."""
     first = ", ".join(names[:most])
     return f"{first} and {len(names) - most} more" if len(names) > most else first
 
 
 def in_markdown(text: str) -> str:
-    """Return a text escaped for Markdown: it is shown as it is, also in a table, and mentions nobody on GitHub."""
+    """Return a text escaped so that Markdown shows it as it is, also in a table, and ``@name`` notifies nobody."""
     parts, end = [], 0
     for mention in MENTION.finditer(text):
         parts += [MARKUP.sub(r"\\\g<0>", text[end : mention.start()]), f"`{mention[0]}`"]
@@ -76,7 +79,10 @@ def in_markdown(text: str) -> str:
 
 
 def in_code(text: str) -> str:
-    """Return a text, which may hold backquotes, as a code span of Markdown, also for a table."""
+    """Return a text as a code span of Markdown, between backquotes, fit for a table.
+
+    The text may hold backquotes itself.
+    """
     runs = [len(run) for run in re.findall("`+", text)]
     fence = "`" * next(n for n in range(1, len(runs) + 2) if n not in runs)
     pad = " " if runs else ""
