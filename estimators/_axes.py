@@ -24,7 +24,8 @@ def spread(weight: Tensor, x: Tensor) -> Tensor:
     The shapes are, for example, ``[n, *batch]`` for ``weight`` and ``[n, *batch, *event]`` for x: the result broadcasts
     against x.
     """
-    return weight.reshape(*weight.shape, *(1,) * (x.dim() - weight.dim()))  # one torch.Size would take twice as long
+    axes = x.dim() - weight.dim()
+    return weight.reshape(*weight.shape, *(1,) * axes) if axes else weight  # numbers: torch reads a torch.Size slowly
 
 
 def one_hot(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:

@@ -6,19 +6,21 @@ import torch
 from torch import Tensor
 
 from estimators._protocol import Integrand
-from estimators._transforms import no_derivatives
+from estimators._transforms import no_derivatives, transformed
 
 AT_ONCE = 1024
 """Largest number of coordinates replaced in one call of f: all at once, memory would grow with their square."""
 
 
-def neighbour(x: Tensor, step: int) -> tuple[Tensor, Tensor]:
+def neighbour(x: Tensor, step: int) -> tuple[Tensor, Tensor | float]:
     """Return the whole numbers next to x, above it if ``step`` is 1 or below it if ``step`` is -1, and their distance.
 
     The distance is 1, as long as the dtype of x can tell x from ``x + step``: in float32 up to 2^24. Beyond, the next
     number of the dtype takes the place of ``x + step``: a difference of f divided by the distance is the mean of the
     differences in between.
     """
+    if x.is_cpu and not transformed() and x.numel() and x.max().item() < 2 / torch.finfo(x.dtype).eps:
+        return x + step, 1.0
     nearest = torch.nextafter(x, x.new_full((), step * math.inf))
     moved = torch.maximum(x + 1, nearest) if step > 0 else torch.minimum(x - 1, nearest)
     return moved, (moved - x).abs()

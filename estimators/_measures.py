@@ -54,12 +54,12 @@ def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -
     start = x if coupled else draw(q, n, generator)
     if isinstance(base, Poisson):
         above, distance = neighbour(start, 1)
-        if not coupled and not (transformed() or x.is_meta) and bool((distance > 1).any()):
+        if not coupled and not isinstance(distance, float) and not (transformed() or x.is_meta) and distance.max() > 1:
             raise Refusal(
                 f"MeasureValued(coupled=False) has no samples x + 1: a count of {start.max().item():.0f} plus 1 is no "
                 f"other number in {str(x.dtype).removeprefix('torch.')}. Use MeasureValued(), or a q in float64."
             )
-        return x, {"rate": Pair(1 / distance, above, None)}
+        return x, {"rate": Pair(torch.ones_like(own["rate"]) / distance, above, None)}
     further = -uniform(x.shape, x, generator).log()  # a standard exponential
     if isinstance(base, Weibull):  # torch's rate is scale^-concentration
         scale, k = own["scale"], own["concentration"]

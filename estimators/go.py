@@ -70,7 +70,7 @@ class GO(Estimator):
             )
         above, distance = neighbour(x, 1)
         difference = replaced(f, x, torch.minimum(above, last), len(q.event_shape)) - spread(fx.detach(), x)
-        return joined(fx.mean(0), inject(q, self, **{name: (weight * difference / distance).mean(0)}), self)
+        return joined(fx.mean(0), inject(q, self, **{name: (weight / distance * difference).mean(0)}), self)
 
 
 def _weight(q: Distribution, x: Tensor) -> tuple[str, Tensor, Tensor]:

@@ -63,3 +63,11 @@ def test_samples_of_their_own_noise_have_no_neighbour():
         MeasureValued(coupled=False)(lambda x: x, q, seeded())
     (rate,) = parameters(q).values()
     assert MeasureValued(coupled=False)(lambda x: x, Poisson(rate.double()), seeded()).isfinite().all()
+
+
+def test_the_distance_is_found_under_vmap_too():
+    def slope(rate):
+        return torch.func.grad(lambda rate: GO()(lambda x: x, Poisson(rate, validate_args=False)))(rate)
+
+    rates = torch.tensor([3.0, RATE])
+    assert torch.equal(torch.func.vmap(slope, randomness="different")(rates), torch.ones(2))

@@ -29,6 +29,14 @@ def test_inject_hands_on_the_cotangent_times_the_gradient():
     assert torch.equal(q.base_dist.scale.grad, t([50.0, 100.0], [-30.0, -40.0]))
 
 
+def test_inject_at_single_numbers():
+    loc = t(0.5).squeeze().requires_grad_()
+    (3 * inject(Normal(loc, t(1.0).squeeze()), loc=t(2.0).squeeze())).backward()
+    assert loc.grad.item() == 6.0
+    (g,) = torch.autograd.grad(3 * ScoreFunction()(torch.square, Normal(loc, 1.0), seeded()), loc)
+    assert g.isfinite()
+
+
 def test_inject_reaches_what_the_parameters_are_made_of():
     log_scale = t(0.5).requires_grad_()
     inject(Normal(t(0.0), log_scale.exp()), loc=t(1.0), scale=t(2.0)).sum().backward()
