@@ -22,15 +22,15 @@ ADAPT_RATE = 1e-2
 
 @dataclass(frozen=True)
 class Adaptation:
-    """The record of how an estimator's state was trained. If the estimator has no state, there are no steps.
+    """How the state of an estimator, which it learns from samples, was trained before a measurement.
 
     Args:
-        steps: number of optimizer steps.
+        steps: number of optimizer steps; 0 if the estimator has no state.
         seconds: wall time of all steps.
         f_evals: number of evaluations of f in all steps.
-        digest: digest of the final state; None without a state.
-        settled: whether training ended because it no longer paid, and not at the limit of its steps; None without a
-            state.
+        digest: digest of the final state; None if the estimator has no state.
+        settled: True if training ended because more steps no longer paid, False if it reached its largest number of
+            steps; None if the estimator has no state.
     """
 
     steps: int = 0

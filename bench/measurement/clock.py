@@ -52,24 +52,26 @@ STEADY, NOISE = 0.05, 0.10
 
 @dataclass(frozen=True)
 class Timing:
-    """The time, relative cost and memory of one call of a job: times in seconds, memory in bytes.
+    """The time, relative cost and memory of one call of a job.
 
-    Fields that end in ``_low`` and ``_high`` are the limits of 95 % intervals, which describe this process only. Fields
-    that end in ``_iqr`` are interquartile ranges, over blocks (calls timed together) or pairs of blocks.
+    Times are in seconds. The cost is the time divided by that of another job, the base job. Fields that end in ``_low``
+    and ``_high`` are the limits of 95 % intervals, which describe this process only. Fields that end in ``_iqr`` are
+    interquartile ranges, over blocks (calls timed together) or pairs of blocks.
 
     Args:
         seconds: median over blocks of the wall time of one call.
         seconds_min: wall time of one call in the fastest block: a better *absolute* time than the median, since other
             processes only add time.
         device_seconds: on CUDA, median over blocks of the time of one call, launch gaps included, measured by two
-            events on the stream, before and after the block; None on a CPU. As for ``seconds``, caches are warm.
+            events on the stream, before and after the block; None on a CPU. The caches are warm, as they are in all
+            blocks.
         cost: median over pairs of t(job) / t(base), the wall times of one call of the job and of the base job.
         noisy: whether the interquartile range of ``seconds`` or ``cost`` exceeds 10 % of its median.
         steady: whether the warm-up of both jobs ended with two successive blocks within 5 % of each other.
         blocks: number of pairs of blocks.
         inner: number of calls of the job in a block.
         base_inner: number of calls of the base job in a block.
-        peak_bytes: the most bytes of tensors that one call holds at once; None if not measured.
+        peak_bytes: the most bytes of tensors that one call of the job holds at once; None if not measured.
     """
 
     seconds: float
@@ -116,8 +118,8 @@ def time_pair(
         budget_seconds: time for warm-up and pairs. The warm-up tells how many pairs fit. If 12 do not, blocks are
             shortened, down to one call; 12 pairs are always measured. The first call of each job and the measurement of
             memory are not counted.
-        narrow: half-width of an interval, relative to the median, that is narrow enough. The timing ends before all
-            pairs are timed if the intervals of the time and of the relative cost are. None to time all pairs.
+        narrow: half-width of an interval, relative to the median, that is narrow enough. The timing ends early if the
+            intervals of the time and of the relative cost are both that narrow. None to time all pairs.
         memory: whether to measure ``peak_bytes`` too, with one more call of the job.
         clock: the clock, read before and after every block.
 

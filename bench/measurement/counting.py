@@ -33,7 +33,7 @@ def count_evaluations(engine: Engine, number: int = 0) -> tuple[float, float]:
 
 @dataclass
 class Counter:
-    """The number of evaluations of f and of df/dx so far. One evaluation is at one point, for one batch element.
+    """The number of evaluations of f and of df/dx so far. One evaluation is of one sample x, for one batch element.
 
     ``event_dims`` is the number of event dimensions of x.
     """
@@ -88,9 +88,9 @@ def _points(x: Tensor, event_dims: int) -> int:
 
 
 def counted(f: Integrand, counter: Counter) -> Integrand:
-    """Return f with its evaluations counted. If f is a bound, each particle's log-joint counts as one evaluation.
+    """Return f with its evaluations counted: they are added to ``counter``.
 
-    The evaluations are added to ``counter``.
+    If f is a ``Bound`` (an evidence lower bound), each evaluation of the log-joint for one particle counts as one.
     """
 
     def watched(x: Tensor, inside: Integrand, event_dims: int) -> Tensor:

@@ -93,13 +93,16 @@ def draws(cell: Cell, replicates: int, device: str) -> list[int]:
 
 
 def sizes_of(objective: Objective, replicates: int, device: str) -> list[int]:
-    """Return the sizes of an estimator's draws (batches), which sum to ``replicates``, rounded up to whole draws."""
+    """Return the number of replicates in each draw (batch) of a run of an estimator with noise.
+
+    The sum is ``replicates``, rounded up to whole draws.
+    """
     long = replicates >= LONG_RUN
     return take_until(replicates, long_ladder(objective, device, replicates) if long else ladder(objective, device))
 
 
 def take_until(replicates: int, sizes: Iterable[int]) -> list[int]:
-    """Return the shortest prefix of ``sizes`` that sums to at least ``replicates``; all sizes if their sum is less."""
+    """Return the fewest first elements of ``sizes`` that sum to at least ``replicates``; all if their sum is less."""
     taken, total = list[int](), 0
     for size in sizes:
         if total >= replicates:
@@ -154,7 +157,8 @@ def slices(rows: int, points: int, objective: Objective, device: str) -> int:
 
     A draw is a batch of ``rows`` replicates.
 
-    ``points`` is the number of points of q that the estimator holds at once, per replicate and batch element.
+    ``points`` is the number of samples of q that the estimator holds in memory at once, per replicate and batch
+    element.
     """
     count = 1
     while count < rows and rows * points * objective.row_elements > count * CALL[device]:

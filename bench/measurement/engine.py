@@ -46,7 +46,8 @@ class Engine:
         cell: the estimator and the objective.
         settings: how the cell is measured, with dtype and device.
         state: a learned state of the estimator, as the bytes that ``state_bytes`` returns; None for a fresh state.
-        truncate_at: squared norm at which the gate's truncated series is cut off; None leaves that series out.
+        truncate_at: in the series for the truncated variance, larger squared norms of centred gradients count as this
+            number; None leaves the series out.
         problem: the problem at whose theta gradients are computed; None for the problem that the objective builds.
     """
 
@@ -85,10 +86,11 @@ class Engine:
         return sum(map(blocks_in, self.sizes))
 
     def generator(self, stage: str, draw: int) -> Generator:
-        """Return the random generator of a draw, seeded by root seed, stage, owner of the noise and draw number.
+        """Return the random generator of a draw, a batch of replicates.
 
-        A draw is a batch of replicates. The owner of the noise is the objective if its estimators share noise,
-        otherwise the cell, an estimator on an objective.
+        The seed follows from the root seed, the ``stage`` (a word such as "measure" or "pilot"), the owner of the noise
+        and the number ``draw``. The owner of the noise is the objective if its estimators share noise, otherwise the
+        cell, an estimator on an objective.
         """
         if stage not in self._streams:
             root, learned = self.settings.seed, self.settings.adapt_seed
@@ -150,7 +152,10 @@ class Engine:
         return self.own_gradients_on(r, self.problem.integrand(r), generator)
 
     def values(self, count: int, generator: Generator) -> Tensor:
-        """Return the losses of ``count`` independent calls of the estimator, ``[count, *batch]``."""
+        """Return what the estimator itself returns in ``count`` independent calls, its losses: ``[count, *batch]``.
+
+        They are detached from theta.
+        """
         r = rows(self.q, count)
         return self.cell.estimator(self.problem.integrand(r), r, generator, self.state).detach()
 
@@ -175,7 +180,7 @@ class Engine:
 
     @functools.cached_property
     def origin(self) -> Origin:
-        """The pivots, points subtracted from the gradients before summing, and the units of squared norms.
+        """The points that are subtracted from gradients before summing, and the units of their squared norms.
 
         Both come from the first draw (batch of replicates), so they are equal in every process.
         """
@@ -251,7 +256,7 @@ def digest(parts: list[Tensor]) -> str:
 
 
 def exact_gradient(objective: Objective, problem: Problem, sharp: Problem | None = None) -> tuple[float, Vector]:
-    """Return the exact value and the exact gradient, ``[size of theta]``, at the problem's theta, in float64.
+    """Return the exact expectation of f and its gradient, ``[size of theta]``, at the problem's theta, in float64.
 
     ``sharp`` is the objective's problem in float64 on the CPU. If it is None, the objective builds it, with its initial
     ``extra`` tensors; if ``extra`` was trained, pass a problem that holds the trained tensors.

@@ -73,19 +73,26 @@ def head(cell: Cell, settings: Settings, kind: LineKind) -> Record:
 
 
 def skipped(head: Record, reason: str) -> Record:
-    """Return the record of a cell whose estimator does not fit its objective; the record starts with ``head``."""
+    """Return the record of a cell whose estimator does not fit its objective; ``reason`` says why.
+
+    The record consists of ``head``, the outcome and the reason.
+    """
     return {**head, "outcome": Outcome.SKIPPED, "reason": message(reason)}
 
 
 def failed(head: Record, reason: str) -> Record:
-    """Return the record of work that failed; the record starts with ``head``, and ``reason`` says why."""
+    """Return the record of work that failed; ``reason`` says why.
+
+    The record consists of ``head``, the outcome and the reason.
+    """
     return {**head, "outcome": Outcome.FAILED, "reason": message(reason)}
 
 
 def safely(work: Callable[[], Record], head: Record) -> Record:
-    """Do the work and return its record. If the work raises, return a record of the refusal or failure instead.
+    """Do the work and return its record. If the work raises an exception, return a record of it instead.
 
-    The record of a failure starts with ``head``.
+    That record consists of ``head``, an outcome and the reason. The outcome is "skipped" if the estimator refused the
+    objective, else "failed".
     """
     try:
         with set_apart():

@@ -39,8 +39,9 @@ def measure_moments(
 ) -> Record:
     """Measure an engine's cell (an estimator on an objective), and return its moments record.
 
-    A ``reference`` is a long run's mean gradient, and stands in for the exact gradient if the objective has none.
-    ``spread`` computes the sums of the gradients of each block: by default in this process, or in worker processes.
+    ``progress`` gets the number of replicates done and the total. A ``reference`` is a long run's mean gradient, and
+    stands in for the exact gradient if the objective has none. ``spread`` computes the sums of the gradients of each
+    block: by default in this process, or in worker processes.
 
     Raises:
         Lost: gradients were not finite.
@@ -100,7 +101,7 @@ def summarise_cell(
 
 
 def shape_of(engine: Engine) -> dict[str, Any]:
-    """Return the keys of a record that describe a gradient.
+    """Return the keys of a record that describe a gradient, with their values.
 
     These are the number n of samples, the number of coordinates, and the sizes and the shapes of the tensors of theta.
     """
@@ -113,10 +114,11 @@ def shape_of(engine: Engine) -> dict[str, Any]:
 
 
 def fingerprint_of(engine: Engine) -> str:
-    """Return the fingerprint of a cell, an estimator on an objective; only the cell's first batches are computed.
+    """Return the fingerprint of a cell (an estimator on an objective), which tells whether its gradients are as before.
 
-    The fingerprint is a digest of the settings, the torch version, the kind of CPU, and the gradients of the first
-    batches. The record of a whole measurement of the cell contains an equal fingerprint.
+    The fingerprint is a digest of the settings, the torch version, the kind of CPU, and the gradients of the first 8
+    draws (batches). Only these draws are computed. A measurement of the whole cell has the same fingerprint in its
+    record.
     """
     adapt_state(engine)
     found = hashlib.sha256(_fingerprint_header(engine.settings))

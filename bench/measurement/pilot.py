@@ -42,7 +42,8 @@ def run_pilot(
 
     The pilot is a run whose estimates only serve to plan the measurement. A cell is an estimator on an objective;
     ``target`` is the precision wanted for its variance. ``look`` is called whenever the pilot checks its precision,
-    with the cell's label, the half-widths reached and wanted, and the number of replicates so far.
+    with the cell's label, the half-widths reached and wanted, and the number of replicates so far. ``progress`` gets
+    the number of replicates done, and the number at the next such check.
 
     The number of replicates in the record is at most ``target.max_replicates``. The number of replicates in the
     settings is not used.
@@ -77,12 +78,10 @@ def _looks(engine: Engine, target: PrecisionTarget, progress: OnProgress, look: 
 
 
 def with_precision(line: Record, pilot: Record) -> Record:
-    """Return a copy of a moments record, completed by facts from the cell's pilot record.
+    """Return a copy of a moments record with three more keys, from the cell's pilot record.
 
-    The pilot is the run that found how many replicates the cell (an estimator on an objective) needs.
-
-    The facts are the wanted precision, the pilot's number of replicates, and whether the measurement reached the
-    precision.
+    The pilot is the run that found how many replicates the cell (an estimator on an objective) needs. The keys are the
+    wanted precision, the pilot's number of replicates, and whether the measurement reached the precision.
     """
     wanted = {"precision": pilot["precision"], "pilot_replicates": pilot["pilot_replicates"]}
     if line["outcome"] != Outcome.MEASURED:

@@ -10,9 +10,9 @@ from estimators import parameters, totals
 
 
 class PullBack:
-    """The pull-back of gradients from q's own parameters to theta, for all rows (replicates) together.
+    """A function that turns gradients at q's own parameters into gradients at theta, for all replicates together.
 
-    A parameter that is a known function of one tensor of theta is pulled back in closed form, any other by autograd.
+    A parameter of q that is a known function of one tensor of theta is handled in closed form, any other by autograd.
 
     Args:
         q: the distribution, built from theta.
@@ -30,7 +30,8 @@ class PullBack:
     def __call__(self, slices: list[tuple[Tensor, ...]]) -> list[Tensor]:
         """Return the gradients at every tensor of theta, each ``[replicates, size of the tensor]``.
 
-        A slice has the replicates of one call, as gradients at q's own parameters, each ``[rows of the slice, ...]``.
+        ``slices`` hold the gradients of successive replicates at q's own parameters. A slice is a tuple with a tensor
+        ``[replicates of the slice, ...]`` for each parameter of q that requires gradients.
         """
         own = [g[0] if len(g) == 1 else torch.cat(g) for g in zip(*slices, strict=True)]
         rows = len(own[0])
@@ -55,13 +56,14 @@ Pull = Callable[[Tensor], Tensor]
 
 
 def route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
-    """Return the closed form that pulls gradients at ``own``, one of q's parameters, back to theta.
+    """Return how gradients at ``own``, one of q's parameters, become gradients at theta, in closed form.
 
     A closed form is known if ``own`` is a tensor of theta, an elementwise function of such a tensor t, or normalised
     logits, ``t - logsumexp(t)``.
 
     Returns:
-        The index of the tensor in ``theta`` and the pull-back to this tensor; None if no closed form is known.
+        The index of the tensor in ``theta``, and the function from gradients at ``own`` to gradients at that tensor;
+        None if no closed form is known.
     """
     node, steps = own.grad_fn, 0
     while node is not None and node.name().startswith(_ELEMENTWISE):
@@ -77,7 +79,7 @@ def route(own: Tensor, theta: list[Tensor]) -> tuple[int, Pull] | None:
 
 
 def unchanged(g: Tensor) -> Tensor:
-    """Return the gradients unchanged: the pull-back for a parameter of q that is itself a tensor of theta."""
+    """Return the gradients unchanged, for a parameter of q that is itself a tensor of theta."""
     return g
 
 

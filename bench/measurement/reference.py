@@ -23,10 +23,10 @@ from bench.stats.summary import Status
 
 
 def cell_of(objective: Objective) -> Cell | None:
-    """Return the cell whose mean gradient stands in for an objective's exact gradient: its reference.
+    """Return the reference cell of an objective: the cell whose mean gradient stands in for the exact gradient.
 
-    A cell is an estimator on an objective. Return None if the objective has an exact gradient or names no reference
-    estimator.
+    A cell is an estimator on an objective. The result is None if the objective has an exact gradient or names no
+    reference estimator.
     """
     estimator = objective.reference_estimator
     return None if objective.has_exact or estimator is None else Cell(estimator, objective)

@@ -16,7 +16,10 @@ OnProgress = Callable[[int, int], None]
 
 
 def ignore(_done: int, _total: int) -> None:
-    """Do nothing with a report of progress: the number of replicates done, and the number in all."""
+    """Do nothing: a function for callers that want no reports of progress.
+
+    The arguments are the number of replicates done and the number in all.
+    """
 
 
 def summarise_partials(
@@ -164,10 +167,10 @@ def has_finite_support(q: Distribution) -> bool:
 
 
 def has_no_noise(engine: Engine, sums: Sums) -> bool:
-    """Return whether the estimator has no noise on this objective: it is deterministic, or sees f as a step function.
+    """Return whether the estimator has no noise on this objective: it is deterministic, or no gradient can vary.
 
-    An estimator that uses df/dx sees f as a step function if every slope so far was 0 although the values of f differ:
-    a longer run would show no noise either. If all values of f are equal, this does not prove that there is no noise: a
+    No gradient can vary if the estimator uses df/dx, every df/dx so far was 0, and the values of f differ: f is then a
+    step function, and a longer run would show no noise either. If all values of f are equal, noise is not ruled out: a
     rare, different value may still come.
     """
     if engine.cell.estimator.deterministic:

@@ -34,7 +34,8 @@ def measure_timing(cell: Cell, settings: Settings, seconds: float = CELL_SECONDS
     memory than the study. A latency call is one call as in training, from theta to the gradient at theta. The unit of
     cost is the time to draw one sample and evaluate f once, in every replicate.
 
-    ``seconds`` is the time for both kinds. A state learns for one step only: what it has learned changes no time.
+    ``seconds`` is the time for both kinds. If the estimator learns a state, the state learns for one step only: what it
+    has learned changes no time.
     """
     engine = Engine(cell, replace(settings, adapt_steps=1))
     adapt_state(engine)

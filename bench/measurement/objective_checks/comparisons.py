@@ -14,16 +14,17 @@ EXACT = 1e-5
 
 
 def column_apart(samples: Tensor, expected: Tensor, error: float) -> int | None:
-    """Return the index of a column of samples, ``[R, k]``, whose mean is surely not the expected number, or None.
+    """Return the index of the first column of samples whose mean is surely not the expected number; None if all agree.
 
-    ``expected`` has a number for each column, ``[k]``, and ``error`` is the error of these numbers. The bound on the
-    difference is the empirical Bernstein inequality, with L = log(2 k / 1e-6)::
+    ``samples`` are ``[R, k]``. ``expected`` has a number for each column, ``[k]``, whose own error is at most
+    ``error``. The bound on the difference is the empirical Bernstein inequality, with L = log(2 k / 1e-6)::
 
         sqrt(2 variance L / R) + 7 range L / (3 (R - 1))
 
-    The range is that of the samples. The second term exceeds what values beyond the largest sample add to the mean of a
-    law with a power tail, if the mean exists and the index of the tail is above 1.03. Two kinds of columns are not
-    judged: those in which one sample dominates, and constant ones, as for a rare reward that no sample has earned.
+    The range is the largest minus the smallest sample of the column. Larger values that were not sampled may add to the
+    mean. For a distribution with a power tail, what they add is less than the second term if the mean exists and the
+    index of the tail is above 1.03. Two kinds of columns are not judged: those in which one sample dominates, and
+    constant ones, as for a rare reward that no sample has earned.
 
     Reference: Maurer & Pontil 2009 (Empirical Bernstein bounds), theorem 4.
     """
@@ -59,10 +60,11 @@ def all_equal(a: Tensor, b: Tensor) -> bool:
 
 
 def mostly_equal(a: Tensor, b: Tensor, near: float) -> bool:
-    """Return whether more than half of the elements agree within ``near``, and more than half of the rare elements.
+    """Return whether most elements of two tensors agree up to the relative difference ``near``.
 
-    A rare element is far from the median. Rounding moves all elements a little, and a few of them far if f has jumps.
-    Another law of the samples, or other data, moves all elements far.
+    More than half of all elements must agree, and more than half of the rare ones, which are far from the median in
+    both tensors. So rounding is tolerated: it moves all elements a little, and a few of them far if f has jumps. If the
+    samples come from different distributions, or f uses different data, all elements move far.
     """
     if a.shape != b.shape or not a.numel():
         return a.shape == b.shape

@@ -24,7 +24,12 @@ STEP, SLOPE = 1e-3, 1e-2
 
 
 def exact_number(trial: ObjectiveTrial) -> None:
-    """Check that exact is one number, differentiable in the theta that exact is given, if has_exact is True."""
+    """Check that the exact value is one number, and that autograd gives its gradient at theta.
+
+    Raises:
+        Fault: the objective is at fault.
+        NotJudged: the objective declares ``has_exact = False``.
+    """
     if not trial.objective.has_exact:
         raise NotJudged("has_exact is False")
     if trial.problem.exact is None:
@@ -66,7 +71,12 @@ def exact_number(trial: ObjectiveTrial) -> None:
 
 
 def exact_against_the_sum(trial: ObjectiveTrial) -> None:
-    """Check that exact value and gradient agree with the sum over all states of q, if q has few states."""
+    """Check that exact value and gradient agree with the sum over all states of q.
+
+    Raises:
+        Fault: the objective is at fault.
+        NotJudged: there is no exact value, or q has too many states to sum.
+    """
     estimator, q = Enumeration(), trial.q
     try:
         estimator.check(q)
@@ -93,7 +103,12 @@ def exact_against_the_sum(trial: ObjectiveTrial) -> None:
 
 
 def exact_against_samples(trial: ObjectiveTrial) -> None:
-    """Check that exact value and gradient agree with means over samples, up to the errors of these means."""
+    """Check that exact value and gradient agree with means over samples, up to the errors of these means.
+
+    Raises:
+        Fault: the objective is at fault.
+        NotJudged: there is no exact value, the sum over all states has settled it, or no estimator fits q.
+    """
     try:
         exact_against_the_sum(trial)
     except NotJudged:
@@ -122,9 +137,14 @@ def exact_against_samples(trial: ObjectiveTrial) -> None:
 
 
 def reference_against_scores(trial: ObjectiveTrial) -> None:
-    """Check that a reference estimator that uses df/dx agrees with score functions, up to the errors of the means.
+    """Check that the reference estimator, if it uses df/dx, agrees with a score-function estimator in the mean.
 
-    It does not where f jumps.
+    A long run of the reference estimator stands in for an unknown exact gradient. If f jumps, df/dx misses a part of
+    the gradient, and the two means differ by more than their errors.
+
+    Raises:
+        Fault: the objective is at fault.
+        NotJudged: the objective has no such reference estimator, or no estimator fits q.
     """
     estimator = trial.objective.reference_estimator
     if trial.objective.has_exact or estimator is None or not estimator.needs_df:

@@ -27,7 +27,10 @@ def declared_facts(trial: ObjectiveTrial) -> None:
 
 
 def problem_and_theta(trial: ObjectiveTrial) -> None:
-    """Check that build returns a Problem, whose theta holds leaves that require gradients, in the wanted dtype."""
+    """Check that build returns a Problem in the dtype that it is given, float64 or float32.
+
+    Its ``theta`` must hold leaf tensors that require gradients.
+    """
     for dtype in (torch.float64, torch.float32):
         problem: Any = trial.first(dtype)
         if not isinstance(problem, Problem):
@@ -106,9 +109,9 @@ def rows_of_q(trial: ObjectiveTrial) -> None:
 
 
 def size_of_a_row(trial: ObjectiveTrial) -> None:
-    """Check that one estimate fits into memory, and that row_elements, if declared, is not far too small.
+    """Check that one estimate fits into memory, and that ``row_elements`` is not far too small if it is declared.
 
-    row_elements is the number of elements in the largest tensor of one estimate with one sample.
+    ``row_elements`` is the number of elements in the largest tensor of one estimate with one sample.
     """
     declared = measured = trial.objective.row_elements
     if type(trial.objective).row_elements is not Objective.row_elements:
@@ -126,7 +129,7 @@ def size_of_a_row(trial: ObjectiveTrial) -> None:
 
 
 def reference(trial: ObjectiveTrial) -> None:
-    """Check that the reference estimator is unbiased and fits the objective.
+    """Check that the objective's reference estimator is unbiased and fits the objective.
 
     A long run of this estimator stands in for an unknown exact gradient.
     """
@@ -140,7 +143,10 @@ def reference(trial: ObjectiveTrial) -> None:
 
 
 def training_data(trial: ObjectiveTrial) -> None:
-    """Check that minibatches and held-out data share theta and extra, and all minibatches have one shape."""
+    """Check that minibatches and held-out data use the tensors ``theta`` and ``extra`` of the problem itself.
+
+    All minibatches must have one batch shape.
+    """
     problem = trial.problem
     others = {} if problem.minibatch is None else {f"minibatch({i})": problem.minibatch for i in (0, 1)}
     made = {}

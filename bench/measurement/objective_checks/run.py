@@ -56,9 +56,9 @@ def judge(check: Check, trial: ObjectiveTrial) -> None:
 
 
 def check_own(objective: Objective, checks: tuple[Check, ...] = QUICK) -> None:
-    """Check an objective, unless it is from the catalogue, whose objectives are tested elsewhere.
+    """Run ``checks`` on a user's own objective. An objective of the catalogue passes without a check: tests cover it.
 
-    Equal objectives are checked once per process.
+    An objective that equals one checked before in this process passes, too.
 
     Raises:
         Fault: the objective is at fault.
@@ -71,7 +71,9 @@ def check_own(objective: Objective, checks: tuple[Check, ...] = QUICK) -> None:
 
 @functools.lru_cache(maxsize=64)
 def check_once(objective: Objective, checks: tuple[Check, ...]) -> None:
-    """Check an objective whose class is right, unless an equal one has been checked in this process.
+    """Run ``checks`` on an objective, unless an equal one has been checked in this process.
+
+    The class of the objective must have been checked before. Checks that cannot be made are left out.
 
     Raises:
         Fault: the objective is at fault.

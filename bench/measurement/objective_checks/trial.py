@@ -43,18 +43,21 @@ class ObjectiveTrial:
 
     @property
     def problem(self) -> Problem:
-        """The problem in float64."""
+        """What the objective's ``build`` returns in float64: theta, q, the integrand f and perhaps an exact value."""
         return self.first(torch.float64)
 
     def first(self, dtype: torch.dtype) -> Problem:
-        """Return the problem in a dtype. It is built only once for each dtype, because a build may read much data."""
+        """Return what the objective's first ``build`` in a dtype has returned.
+
+        The problem is built only once for each dtype, because a build may read much data.
+        """
         if dtype not in self.built:
             self.built[dtype] = self.build(dtype)
         return self.built[dtype]
 
     @functools.cached_property
     def second(self) -> Problem:
-        """The problem in float64, built again.
+        """What a second ``build`` in float64 returns, for a comparison with the first.
 
         The check ``theta_through_q``, which changes the theta of this problem, is the last check to use the problem.
         """
@@ -62,7 +65,7 @@ class ObjectiveTrial:
 
     @functools.cached_property
     def q(self) -> Distribution:
-        """The distribution q at the point of measurement."""
+        """The distribution q at the theta that the objective's ``build`` returns, in float64."""
         return self.q_of(self.problem)
 
     @functools.cached_property
@@ -90,7 +93,7 @@ class ObjectiveTrial:
 
     @functools.cached_property
     def exact(self) -> tuple[float, Tensor]:
-        """Exact value and exact gradient, ``[size of theta]``."""
+        """Exact expectation of f and its exact gradient, ``[size of theta]``."""
         value = self.exact_value(self.theta())
         return value.item(), self.gradient(value)
 
@@ -103,7 +106,7 @@ class ObjectiveTrial:
         return (time.perf_counter() - start) / 16
 
     def affordable(self, points: int) -> int:
-        """Return how many samples a check may take in the time and memory that it has.
+        """Return how many samples a check may take: f may take half a second, and the tensors 2^21 elements.
 
         For each sample, f is evaluated at ``points`` points.
         """
@@ -114,7 +117,7 @@ class ObjectiveTrial:
         return self.problem.theta
 
     def build(self, dtype: torch.dtype) -> Problem:
-        """Return the problem in a dtype, newly built."""
+        """Return what a new call of the objective's ``build`` returns in this dtype."""
         with self.calling("build"):
             return self.objective.build(dtype, "cpu")
 
@@ -124,7 +127,7 @@ class ObjectiveTrial:
             return problem.q(problem.theta)
 
     def f(self, problem: Problem, q: Distribution, x: Tensor) -> Tensor:
-        """Return the values of the integrand over q at x, ``[..., *batch]``, as a tensor."""
+        """Return the values of the integrand that the problem has for q, at the samples x: a tensor ``[..., *batch]``."""
         with self.calling("integrand"):
             f: Any = problem.integrand(q)
         if not callable(f):
@@ -147,19 +150,23 @@ class ObjectiveTrial:
             return draw(q, n, Generator().manual_seed(seed))
 
     def exact_value(self, theta: dict[str, Tensor]) -> Tensor:
-        """Return the exact value at theta."""
+        """Return the exact expectation of f at theta, a tensor.
+
+        Raises:
+            NotJudged: the problem has no exact value.
+        """
         if self.problem.exact is None:
             raise NotJudged("it has no exact value")
         with self.calling("exact"):
             return self.problem.exact(theta)
 
     def gradient(self, value: Tensor) -> Tensor:
-        """Return the gradient of a value at theta, ``[size of theta]``."""
+        """Return the gradient of ``value`` with respect to theta, ``[size of theta]``."""
         found = torch.autograd.grad(value, list(self.theta().values()), materialize_grads=True, retain_graph=True)
         return torch.cat([g.flatten() for g in found])
 
     def coordinate(self, i: int) -> str:
-        """Return the name of the tensor of theta that has the i-th of all coordinates."""
+        """Return the name of the tensor of theta that holds coordinate ``i`` of the gradient, counted from 0."""
         return [name for name, t in self.theta().items() for _ in range(t.numel())][i]
 
     def fault(self, text: str) -> Fault:
@@ -171,9 +178,9 @@ class ObjectiveTrial:
 
     @contextmanager
     def calling(self, what: str) -> Iterator[None]:
-        """Inside the block, turn an exception or an exit of the objective's code into a ``Fault`` that names its place.
+        """Inside the ``with`` block, turn an exception or an exit of the objective's code into a ``Fault``.
 
-        ``what`` names the function that is called.
+        The fault says where the exception was raised. ``what`` names the function that is called.
         """
         try:
             with set_apart():

@@ -19,7 +19,10 @@ ROUNDING = 1e-3
 
 
 def values_of_f(trial: ObjectiveTrial) -> None:
-    """Check that f gives one number per sample and batch element, from this sample alone, and changes no sample."""
+    """Check that f gives one number per sample and batch element, which depends on this sample alone.
+
+    f must not change the samples that it is given.
+    """
     q, r, x = trial.q, trial.rows, trial.many
     fx = [_values(trial, over, samples) for over, samples in ((q, trial.draw(q, 2)), (r, trial.x), (r, x))][-1]
     is_bound = isinstance(trial.problem.integrand(q), Bound)
@@ -85,7 +88,10 @@ def _mixes(trial: ObjectiveTrial, fx: Tensor, axes: torch.Size) -> bool:
 
 
 def repeated_build(trial: ObjectiveTrial) -> None:
-    """Check that two builds are equal, also in float32: all data come from a seed."""
+    """Check that two calls of ``build`` return equal problems, also in float32 up to rounding.
+
+    They are equal if all data come from a seed.
+    """
     first, q, x = trial.problem, trial.q, trial.many
     fx = trial.f(first, trial.rows, x)
     same: dict[torch.dtype, Callable[[Tensor, Tensor], bool]] = {

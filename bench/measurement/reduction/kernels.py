@@ -58,12 +58,13 @@ def column_sums(x: Tensor) -> Tensor:
 
 
 def centre_blocks(g: Tensor, pivot: Tensor | None, blocks: int, out: Tensor, *, squared: bool) -> Tensor:
-    """Write `g − mean(g)`, or its squares if `squared`, to `out`, and return d. The mean is over the rows of a block.
+    """Write `g − mean(g)`, or its squares if `squared`, to `out`, and return d = mean(g) − pivot for every block.
 
         d = mean(g) − pivot
         out = (g − pivot) − d
 
-    `g` and `out` are `[blocks · rows, size]`, the pivot is `[size]` or None for 0, and d is `[blocks, size]`, float64.
+    The mean is over the rows of a block. `g` and `out` are `[blocks · rows, size]`, the pivot is `[size]` or None for
+    0, and d is `[blocks, size]`, float64.
     """
     if pivot is not None:
         g = torch.sub(g, pivot, out=out)
@@ -139,9 +140,9 @@ def third_and_fourth(Y: Tensor, squares: Tensor, typical: float, cubes: Tensor) 
 def series_powers(table: Tensor, orders: int, space: Workspace) -> Tensor:
     """Return a pivot and power sums about it for every series and block, `[1 + orders, K, blocks]`.
 
-    The first axis holds the pivot p, Σz, Σz² and, if `orders` is 4, Σz³ and Σz⁴. z is a value of the series minus p,
-    and the sums are over the rows of a block. `orders` is 2 or 4. `table` `[K, blocks, rows]` holds the K series and is
-    overwritten; `space` lends the memory.
+    A pivot is a number near the mean of the series. The first axis holds the pivot p, Σz, Σz² and, if `orders` is 4,
+    Σz³ and Σz⁴. z is a value of the series minus p, and the sums are over the rows of a block. `orders` is 2 or 4.
+    `table` `[K, blocks, rows]` holds the K series and is overwritten; `space` lends the memory.
     """
     k, blocks, rows = table.shape
     parts = [_powers(v, orders, space) for v in torch.split(table.view(-1, rows), max(1, IN_CACHE // rows))]

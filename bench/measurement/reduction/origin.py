@@ -15,11 +15,14 @@ NEAR = 8  # a mean within this many standard deviations of 0 needs no pivot
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """The pivot of the sums and the unit of squared norms, for every group, that is, for every tensor of theta.
+    """The points that are subtracted from gradients before summing, and the units of their squared norms.
+
+    There is one of each for every group, that is, for every tensor of theta.
 
     Args:
-        pivots: for each group, a point p near the mean gradient, `[size of the group]`. None means a pivot of 0; this
-            is used if every mean is within so few standard deviations of 0 that summing about 0 loses no digits.
+        pivots: for each group, the point p that is subtracted, near the mean gradient, `[size of the group]`. None
+            means a point of 0; this is used if every mean is within so few standard deviations of 0 that summing about
+            0 loses no digits.
         spreads: for each group, the unit of squared norms: a power of two near the typical `‖g_r − p‖²`, where g_r is
             the gradient of replicate r. In these units, fourth powers stay in the range of float32.
     """
@@ -39,7 +42,7 @@ class Origin:
 
     @property
     def spread(self) -> float:
-        """The scale that divides squared norms of whole gradients: the power of two near the sum of the spreads."""
+        """The unit of squared norms of whole gradients: the power of two near the sum of the units of the groups."""
         return _power_of_two(sum(self.spreads))
 
 
@@ -62,8 +65,8 @@ def _power_of_two(x: float) -> float:
 def pivot_of(g: Tensor) -> Tensor:
     """Return a point near the mean row of `g` `[rows, size]`, in the dtype of `g`; exact for a constant column.
 
-    The point is the median of the means of 16 parts, which one huge gradient does not move. The point must not move,
-    because sums of squares about a point far from the other gradients would lose all their digits.
+    The point is the median of the means of 16 parts, so one huge gradient does not move it far from the others. Sums of
+    squares about a point far from most gradients would lose all their digits.
     """
     off = (g - g[0]).double()
     return (g[0] + torch.stack([part.mean(0) for part in off.chunk(16)]).median(0).values).to(g.dtype)
