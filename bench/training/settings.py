@@ -13,14 +13,15 @@ CHECKPOINTS = 20
 
 @dataclass(frozen=True)
 class Training:
-    """The settings of training runs.
+    """The settings of training runs, in which an estimator's gradients train the parameters of an objective.
 
     Args:
         steps: number of steps of the optimizer, at least 1.
         seeds: number of runs of each estimator, with the seeds 0, 1, 2 ...
         optimizer: "adam", "sgd" or "rmsprop", with torch's defaults except for the learning rate.
         rate: learning rate, above 0.
-        measure_every: number of steps between two checkpoints, at least 1; None for a twentieth of all steps.
+        measure_every: number of steps between two checkpoints, at which the objective and the variance of the gradient
+            are measured; at least 1; None for a twentieth of all steps.
         replicates: number of independent calls of the estimator that measure the variance at a checkpoint, rounded up
             to whole draws (batches); 0 to measure no variance.
         dtype: "float32" or "float64".
@@ -52,11 +53,11 @@ class Training:
         self.settings(0).check_device()  # settings refuse a wrong dtype
 
     def settings(self, seed: int) -> Settings:
-        """Return the settings that measure the variance of the gradient in a training run with this seed."""
+        """Return the settings of the measurements of the gradient's variance in the training run with this ``seed``."""
         return Settings(max(1, self.replicates), seed, self.dtype, self.device)
 
     @property
     def checkpoints(self) -> list[int]:
-        """Steps at which a training run is evaluated, including 0 and the last step."""
+        """Numbers of the steps after which a training run is evaluated, in ascending order: 0, ..., the last step."""
         every = self.measure_every or max(1, self.steps // CHECKPOINTS)
         return [*range(0, self.steps, every), self.steps]

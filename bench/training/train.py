@@ -75,7 +75,7 @@ class TrainingRun(Task):
 
     @functools.cached_property
     def run_id(self) -> str:
-        """Id of the training run."""
+        """Id of the training run: a digest of the cell, the settings of the training and the seed."""
         return digest([self.cell.id, self.kind, self._training(), self.seed])
 
     def _training(self) -> dict[str, Any]:
@@ -90,12 +90,18 @@ class TrainingRun(Task):
         return {**head(self.cell, self.settings, self.kind), "run": self.run_id, **given, **facts}
 
     def is_settled_by(self, line: Record) -> bool:
-        """Return whether a record settles the run: no failure, unchanged code and, if weights are kept, their file."""
+        """Return whether the run need not be repeated because the record ``line`` holds its result.
+
+        The record must not be a failure, the code must be unchanged and, if weights are kept, their file must exist.
+        """
         kept = self.keep is None or (self.keep / f"{line.get('weights_digest')}.pt").exists()
         return super().is_settled_by(line) and kept
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
-        """Train, and return the training record."""
+        """Train, and return the training record.
+
+        ``progress`` receives the number of steps done. ``pool`` is not used.
+        """
         trainee = Trainee(self.cell, self.how, self.seed)
         found = trainee.train(progress.block)
         if self.keep is not None:
@@ -131,7 +137,9 @@ def train(
 
     Raises:
         UsageError: an estimator or an objective cannot be created, or an objective is at fault.
-        Damaged: the folder's records cannot be read. OSError, Busy: the folder cannot be written.
+        Damaged: the folder's records cannot be read.
+        OSError: the folder cannot be written.
+        Busy: another process writes to the folder.
         NothingFits: no estimator fits its objective. The folder stays as it is.
     """
     estimators, objectives = spec.instances()

@@ -44,7 +44,7 @@ class Divergence(NamedTuple):
 
 
 def upwards(objective: Objective) -> bool:
-    """Return whether training maximises the objective. Bounds are always maximised."""
+    """Return whether training maximises the objective. Evidence lower bounds are always maximised."""
     return objective.bound or objective.maximise
 
 
@@ -99,7 +99,10 @@ class Trainee:
         return Generator(device or self.device).manual_seed(seed)
 
     def train(self, progress: OnProgress) -> Record:
-        """Train, report the steps done at every checkpoint, and return the part of the record with the results."""
+        """Train, and return the part of the training record that holds the results.
+
+        ``progress`` gets the number of steps done and the total, at every checkpoint.
+        """
         f_evals, grad_evals = count_evaluations(self.engine())
         checkpoints, divergence = self.train_to_the_end(progress)
         batch = math.prod(self.problem.q(self.problem.theta).batch_shape)
@@ -120,7 +123,10 @@ class Trainee:
         }
 
     def train_to_the_end(self, progress: OnProgress) -> tuple[list[Record], Divergence | None]:
-        """Train; return the results at every checkpoint, and the divergence of the run or None if there was none."""
+        """Train; return the results at every checkpoint, and the divergence of the run or None if there was none.
+
+        A divergence ends the run. ``progress`` gets the number of steps done and the total, at every checkpoint.
+        """
         found = [self.checkpoint(0, math.nan, 0.0)]
         divergence = self.divergence(found)
         for start, stop in pairwise(self.how.checkpoints):
@@ -139,7 +145,11 @@ class Trainee:
         return found, divergence
 
     def divergence(self, checkpoints: Sequence[Record]) -> Divergence | None:
-        """Return the divergence of the run, judged at its last checkpoint; None if the run has not diverged."""
+        """Return the divergence of the run, judged at its last checkpoint; None if the run has not diverged.
+
+        A run has diverged if its objective is not finite, or worse than its value s at step 0 by over
+        `100 max(1, |s|)`.
+        """
         start, now, step = checkpoints[0]["value"], checkpoints[-1]["value"], checkpoints[-1]["step"]
         if not math.isfinite(now):
             return Divergence(step, f"The objective became {now:g} by step {step}.")
@@ -148,7 +158,10 @@ class Trainee:
         return None
 
     def step_or_nan(self, i: int) -> float:
-        """Take step ``i`` and return the estimated objective; NaN if the step raised because weights are not finite."""
+        """Take step ``i`` and return the estimated objective, or NaN if the step fails because of infinite weights.
+
+        Weights that are NaN count as infinite.
+        """
         try:
             return self.step(i)
         except Exception:
@@ -157,7 +170,7 @@ class Trainee:
             return math.nan
 
     def step(self, i: int) -> float:
-        """Take step ``i`` of the optimizer; return the estimated objective, averaged over the batch."""
+        """Take step ``i`` of the optimizer; return the estimated objective before the step, averaged over the batch."""
         problem = self.problem if self.problem.minibatch is None else self.problem.minibatch(i)
         q = problem.q(problem.theta)
         if self.learner is not None:
@@ -171,7 +184,10 @@ class Trainee:
         return loss.detach().mean().item()
 
     def adapt(self, problem: Problem, q: Distribution) -> None:
-        """Let the estimator's state (what it has learned) learn for one more step, from separate noise."""
+        """Let the estimator's state (what it has learned) learn for one more step.
+
+        It learns from ``problem``, whose distribution is ``q``, with noise apart from the noise of the training.
+        """
         assert self.state is not None
         r = rows(q, 1)
         f = counted(problem.integrand(r), self.adapted)
@@ -200,10 +216,10 @@ class Trainee:
         }
 
     def value(self) -> tuple[float, float]:
-        """Return the objective and its standard error, in float64, on held-out data if the objective has any.
+        """Return the value of the objective and its standard error, in float64, on held-out data if there are any.
 
-        The objective is exact if its problem has an exact value. Otherwise it is the mean of f over samples, drawn from
-        the same noise at every checkpoint.
+        If the problem has an exact value, the value is exact, and its error is 0. Otherwise it is the mean of f over
+        samples, drawn from the same noise at every checkpoint.
         """
         self.sharpen()
         problem = self.evaluated
@@ -229,10 +245,10 @@ class Trainee:
                     sharp[name].copy_(t)
 
     def variance(self, step: int) -> Summary | None:
-        """Summarise estimates of the gradient at the current weights; None if an estimate is not finite.
+        """Return the statistics of the estimator's gradient at the current weights; None if an estimate is not finite.
 
-        ``step``, the number of the checkpoint's step, gives every checkpoint noise of its own. The statistics are
-        computed as in ``bench run``.
+        They are computed as in ``bench run``. ``step``, the number of the checkpoint's step, gives every checkpoint
+        noise of its own.
         """
         try:
             ((_, summary),) = summarise_draws(self.engine(), f"{LineKind.TRAINING} variance at step {step}")
@@ -247,7 +263,10 @@ class Trainee:
         return engine
 
     def pictures(self) -> Record | None:
-        """Return shape and grey levels (bytes in base 64) of the objective's pictures, by name; None if it has none."""
+        """Return the objective's pictures by name, each with its shape and its grey levels; None if there are none.
+
+        The grey levels are bytes in base 64.
+        """
         if self.sharp.pictures is None:
             return None
         self.sharpen()

@@ -127,7 +127,7 @@ class ObjectiveTrial:
             return problem.q(problem.theta)
 
     def f(self, problem: Problem, q: Distribution, x: Tensor) -> Tensor:
-        """Return the values of the integrand that the problem has for q, at the samples x: a tensor ``[..., *batch]``."""
+        """Return the values of the problem's integrand for q at the samples ``x``, a tensor ``[..., *batch]``."""
         with self.calling("integrand"):
             f: Any = problem.integrand(q)
         if not callable(f):
