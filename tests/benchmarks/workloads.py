@@ -36,7 +36,7 @@ from tests.benchmarks import closed
 
 GAUSS = GaussianQuadratic(dim=1, target=1.0, mean=0.0)
 GAUSS_100 = GaussianQuadratic(dim=100)
-BITS = BernoulliQuadratic(dim=200)
+BITS = BernoulliQuadratic(dim=200, target=0.499)
 ONE_HOTS = CategoricalLinearQuadratic(dim=20, classes=10)
 LOGISTIC = LogisticRegression()
 AUTOENCODER = BernoulliVAE(dim=20)

@@ -27,6 +27,7 @@ NOT_RUN = {
     ".ci/run": "runs this test",
     "python3 -m sphinx": "is run by test_site.py",
     "python docs/generate.py": "writes the pages that are tested here; its output is compared in test_docs.py",
+    "python docs/picture.py": "draws the picture that test_docs.py compares",
     "python -m bench.planning.catalogue": "writes into the package; test_catalogue.py compares its output",
     "python -m tests.benchmarks": "takes minutes",
     "--data-dir ~/data": "needs images that nobody may pass on",
