@@ -32,7 +32,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 """The estimators of each colour. A name's place decides its marker: fill a gap or append, but never reorder."""
 
 MARKERS: tuple[Marker, ...] = ("o", "s", "^", "D", "v", "P", "X", "p", "*", "<", ">", "d")
-GUEST_MARKERS: tuple[Marker, ...] = ("h", (4, 1, 0), (6, 1, 0), (3, 1, 0), (8, 1, 0))
+GUEST_MARKERS: tuple[Marker, ...] = ("D", "o", "s", "^", "v")
+GUEST_COLOURS = ("#111111", "#6a1b9a", "#7f6000", "#004d40", "#880e4f", "#33691e", "#1a237e", "#8b2500")
+"""Dark colours that no family has: a user's own estimator is found at once."""
 DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1, 1), (5, 1.5, 1, 1.5), (8, 2), (3, 1, 1, 1, 1, 1))
 
 
@@ -61,7 +63,7 @@ _KNOWN = {
     for place, name in enumerate(names)
     if name
 }
-_GUESTS = [Style(c, marker, DASHES[i % len(DASHES)]) for i, marker in enumerate(GUEST_MARKERS) for c in FAMILIES]
+_GUESTS = [Style(c, marker, DASHES[i % len(DASHES)]) for i, marker in enumerate(GUEST_MARKERS) for c in GUEST_COLOURS]
 
 
 def styles(names: Sequence[str]) -> dict[str, Style]:

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.report.style import Style, order, styles
+from bench.report.style import GUEST_COLOURS, Style, order, styles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +120,8 @@ def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | N
     """
     where, marker = _coordinates(ax, edge), look(style, hollow=not row.fair, n=row.n)
     x, y = (0 if edge == "x" else x), (0 if edge == "y" else y)
-    ax.plot([x], [y], transform=where, clip_on=False, linestyle="none", zorder=3, **marker)
+    above = 4 if style.colour in GUEST_COLOURS else 3  # a user's own estimator is not hidden under another
+    ax.plot([x], [y], transform=where, clip_on=False, linestyle="none", zorder=above, **marker)
 
 
 def tick(ax: Axes, x: float, style: Style) -> None:

@@ -113,7 +113,8 @@ def _scaling(table: pd.DataFrame, x: str, title: str, labels: tuple[str, str]) -
     longest = int(table["series"].str.len().max()) + len("  −1.00 ± 0.01")
     inside = most <= INSIDE and longest <= INSIDE_LETTERS
     width = 3.4 if inside else 2.2 + 0.06 * (16 + longest)  # room for the legend beside each panel
-    figure, axes = panels.panels(problems, title + note, width=width, height=2.6, across=max(1, int(15 / width)))
+    height = 2.6 if inside else max(2.6, 0.19 * most + 0.3)
+    figure, axes = panels.panels(problems, title + note, width=width, height=height, across=max(1, int(15 / width)))
     look = styles(list(table["estimator_name"]))
     for problem, ax in axes.items():
         group = table[table["panel"] == problem]
@@ -123,6 +124,7 @@ def _scaling(table: pd.DataFrame, x: str, title: str, labels: tuple[str, str]) -
         panels.logarithmic(ax)
         values = sorted(set(group[x]))
         panels.ticks(ax.xaxis, values[:: math.ceil(len(values) / 8)])
+        ax.set_xlim(values[0] / 1.25, values[-1] * 1.25)
         if inside:  # above the lines: they fall with n and grow with the dimension
             bottom, top = ax.get_ylim()
             ax.set_ylim(bottom, top * (top / bottom) ** (0.12 * group["series"].nunique()))

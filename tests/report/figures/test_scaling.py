@@ -45,11 +45,17 @@ def test_slopes_stand_in_the_legend(table):
 
 def test_no_legend_leaves_the_figure_at_any_resolution():
     label = "score-function:baseline=moving-average"
-    drawn = figure("variance-dim", [moments(label, f"o:dim={d}", 1.0 * d, dim=d) for d in (1, 10, 100)])
-    for dpi in (72, 150):
-        drawn.set_dpi(dpi)
-        drawn.draw_without_rendering()
-        assert drawn.axes[0].get_legend().get_window_extent().x1 <= drawn.bbox.x1
+    for count in (1, 3, 24):
+        names = [label, *(f"mine-{i}" for i in range(count - 1))]
+        records = [moments(name, f"o:dim={d}", 1.0 * d, dim=d) for d in (1, 10, 100) for name in names]
+        drawn = figure("variance-dim", records)
+        for dpi in (72, 150):
+            drawn.set_dpi(dpi)
+            drawn.draw_without_rendering()
+            legend = drawn.axes[0].get_legend()
+            assert len(legend.get_texts()) == count
+            assert legend.get_window_extent().x1 <= drawn.bbox.x1
+            assert legend.get_window_extent().y0 >= 0
 
 
 def test_variance_against_dimension_is_relative_to_the_exact_gradient():
