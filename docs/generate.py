@@ -101,7 +101,7 @@ def estimators_page() -> str:
         "estimator needs only values of f, they may also be whole numbers or bools, and come as a numpy array, as a "
         "list or, for a single sample, as a Python number. Every call checks the values of f, also in an estimator of "
         "your own; an exception that f raises comes "
-        "through unchanged.\n\n"
+        "through, with a note of the shapes.\n\n"
         "An outcome of probability 0 is never drawn. If a probability of exactly 0 or 1 is itself trained, given as "
         "`probs`, estimators that see drawn outcomes alone miss a part of its derivative. `Enumeration`, "
         "`LocalExpectation`, `MeasureValued` and `BitFlip` have all of it.\n\n"

@@ -260,17 +260,23 @@ class CheckedFunction(Checked):
         count = None if sample.is_inference() else sample._version
         last_count = None if last is None else last._version
         copy = x.detach().clone() if _is_new(self.f, x) else None  # torch does not count what numpy and x.data change
+        points = x.shape[: -self.axes] if self.axes else x.shape
         try:
             fx = self.f(x)
-        except RuntimeError as error:
-            if _changes_a_copy(self.f, x):  # torch refuses to change an expanded x, or one that is differentiated
+        except Refusal:
+            raise
+        except Exception as error:
+            if isinstance(error, RuntimeError) and _changes_a_copy(self.f, x):  # torch may refuse to change x itself
                 raise _changed(self.name) from error
+            error.add_note(
+                f"{self.name} was called with samples of shape {list(x.shape)}, the axis of samples on the left, and "
+                f"must return values of shape {list(points)}."
+            )
             raise
         if count is not None and sample._version != count:
             raise _changed(self.name)
         if copy is not None and not torch.allclose(x.detach(), copy, rtol=0, atol=0, equal_nan=True):
             raise _changed(self.name)
-        points = x.shape[: -self.axes] if self.axes else x.shape
         if not isinstance(fx, Tensor) or fx.dtype not in WIDE or fx.layout != torch.strided or fx.is_nested:
             fx = _floating(fx, x, self.q, self.name)
         if fx.shape != points:

@@ -109,7 +109,7 @@ def test_a_refusal_of_torch_to_change_the_argument_is_the_same_sentence(estimato
 
 
 def test_another_exception_of_f_comes_through():
-    with pytest.raises(RuntimeError, match=r"^its own$"):
+    with pytest.raises(RuntimeError, match=r"^its own\nf was called with samples"):
         RLOO()(raising, NORMAL)
 
 
@@ -453,6 +453,18 @@ def test_an_exception_of_f_comes_through(estimator, kind):
     with pytest.raises(kind) as raised:
         estimator(integrand(f), q)
     assert raised.value is own
+    assert str(own) == str(kind("mine"))
+
+
+def test_an_exception_of_f_has_a_note_of_the_shapes():
+    """The gather of every policy gradient, which fails on the axis of samples."""
+    rewards = torch.ones(32, 10)
+    with pytest.raises(RuntimeError, match="same number of dimensions") as raised:
+        RLOO(n=4)(lambda a: rewards.gather(-1, a.unsqueeze(-1)).squeeze(-1), Categorical(torch.full((32, 10), 0.1)))
+    assert raised.value.__notes__ == [
+        "f was called with samples of shape [4, 32], the axis of samples on the left, and must return values of shape "
+        "[4, 32]."
+    ]
 
 
 class Mixin:
