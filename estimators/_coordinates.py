@@ -12,18 +12,23 @@ AT_ONCE = 1024
 """Largest number of coordinates replaced in one call of f: all at once, memory would grow with their square."""
 
 
-def neighbour(x: Tensor, step: int) -> tuple[Tensor, Tensor | float]:
-    """Return the whole numbers next to x, above it if ``step`` is 1 or below it if ``step`` is -1, and their distance.
+def neighbour(x: Tensor, step: int, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the whole numbers next to x, and the weight of the difference of f between them and x.
 
-    The distance is 1, as long as the dtype of x can tell x from ``x + step``: in float32 up to 2^24. Beyond, the next
-    number of the dtype takes the place of ``x + step``: a difference of f divided by the distance is the mean of the
-    differences in between.
+    As long as the dtype of x can tell x from ``x + step``, in float32 up to 2^24, the result is ``x + step`` and
+    ``weight``. Beyond, the next number of the dtype takes the place of ``x + step``, and the weight is divided by its
+    distance from x: the difference divided by the distance is the mean of the differences in between.
+
+    Args:
+        x: whole numbers.
+        step: 1 for the numbers above x, -1 for those below.
+        weight: the weight of the difference ``f(x + step) - f(x)``; it broadcasts against x.
     """
     if x.is_cpu and not transformed() and x.numel() and x.max().item() < 2 / torch.finfo(x.dtype).eps:
-        return x + step, 1.0
+        return x + step, weight
     nearest = torch.nextafter(x, x.new_full((), step * math.inf))
     moved = torch.maximum(x + 1, nearest) if step > 0 else torch.minimum(x - 1, nearest)
-    return moved, (moved - x).abs()
+    return moved, weight / (moved - x).abs()
 
 
 def replaced(f: Integrand, x: Tensor, new: Tensor, dims: int) -> Tensor:

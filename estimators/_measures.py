@@ -53,13 +53,13 @@ def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -
         return x, {next(iter(own)): Pair((1 - 2 * x) * slope, 1 - x, None)}
     start = x if coupled else draw(q, n, generator)
     if isinstance(base, Poisson):
-        above, distance = neighbour(start, 1)
-        if not coupled and not isinstance(distance, float) and not (transformed() or x.is_meta) and distance.max() > 1:
+        above, c = neighbour(start, 1, torch.ones_like(own["rate"]))
+        if not coupled and not (transformed() or x.is_meta) and c.numel() and c.min() < 1:
             raise Refusal(
                 f"MeasureValued(coupled=False) has no samples x + 1: a count of {start.max().item():.0f} plus 1 is no "
                 f"other number in {str(x.dtype).removeprefix('torch.')}. Use MeasureValued(), or a q in float64."
             )
-        return x, {"rate": Pair(torch.ones_like(own["rate"]) / distance, above, None)}
+        return x, {"rate": Pair(c, above, None)}
     further = -uniform(x.shape, x, generator).log()  # a standard exponential
     if isinstance(base, Weibull):  # torch's rate is scale^-concentration
         scale, k = own["scale"], own["concentration"]

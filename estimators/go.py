@@ -68,9 +68,9 @@ class GO(Estimator):
                 f"{self!r} has no gradient for the total_count of {type(inner(q)).__name__}. "
                 "Use ScoreFunction or RLOO, or detach total_count."
             )
-        above, distance = neighbour(x, 1)
+        above, weight = neighbour(x, 1, weight)
         difference = replaced(f, x, torch.minimum(above, last), len(q.event_shape)) - spread(fx.detach(), x)
-        return joined(fx.mean(0), inject(q, self, **{name: (weight / distance * difference).mean(0)}), self)
+        return joined(fx.mean(0), inject(q, self, **{name: (weight * difference).mean(0)}), self)
 
 
 def _weight(q: Distribution, x: Tensor) -> tuple[str, Tensor, Tensor]:

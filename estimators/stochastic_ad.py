@@ -72,8 +72,8 @@ class StochasticAD(Estimator):
         fx = f(x)
         sides = SIDES[self.side]
         steps, rates = zip(*(_jump(inner(q), x, one(p.detach(), q), side) for side in sides), strict=True)
-        moves, distances = zip(*(neighbour(x, step) for step in steps), strict=True)
-        moved, rate = torch.stack(moves), torch.stack([r / d for r, d in zip(rates, distances, strict=True)])
+        jumps = zip(*(neighbour(x, step, rate) for step, rate in zip(steps, rates, strict=True)), strict=True)
+        moved, rate = map(torch.stack, jumps)
         difference = replaced(f, x, torch.where(rate > 0, moved, x), len(q.event_shape)) - spread(fx.detach(), x)
         sign = torch.tensor(sides, dtype=x.dtype, device=x.device).reshape(-1, *(1 for _ in x.shape))
         gradient = (sign * rate * difference).mean((0, 1))
