@@ -281,7 +281,7 @@ def entry_of(line: Record, estimator: str, objective: str, speed: Sequence[float
 
 
 def path_of(name: str, root: Path = Path()) -> Path:
-    """Return the path of the baseline with this name in the repository at ``root``.
+    """Return the path of the baseline called ``name`` in the repository at ``root``.
 
     A baseline is the gate's file of accepted statistics. A name that ends in ``.json`` is taken as a path, relative to
     ``root``.
@@ -305,7 +305,7 @@ def names(root: Path = Path()) -> list[str]:
 
 
 def read(name: str, root: Path = Path()) -> Baseline:
-    """Return the baseline, the accepted statistics, with a name or path in the repository at ``root``.
+    """Return the baseline called ``name``, or in the file of that path, in the repository at ``root``.
 
     Raises:
         UsageError: the file does not exist or cannot be opened.

@@ -125,7 +125,7 @@ class Case:
 
     @property
     def allowed(self) -> float:
-        """Largest relative growth of the variance that passes: the case's margin or, if it has none, the default."""
+        """Largest relative growth of the variance that passes: the case's margin or, if it has none, 0.05 or 0.1."""
         if self.margin is not None:
             return self.margin
         return default_margin(self.entry.cv2) if self.entry else 0.0

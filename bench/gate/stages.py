@@ -100,11 +100,15 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """Exit code of ``bench check``: the first code that applies.
+        """Exit code of ``bench check``: the first of 3, 1, 4 and 0 whose condition holds.
 
-        A cell is an estimator on an objective. 3: a confirmed fault or a missing cell. 1: a cell that could not be
-        measured. 4: no cell was compared; or ``speed`` is "fail" and no cell's speed was compared; or ``strict`` is
-        True and a cell could not be judged. 0: the check has passed.
+        A cell is an estimator on an objective.
+
+        - 3: a fault was confirmed, or a cell of the baseline is missing.
+        - 1: a cell could not be measured.
+        - 4: no cell was compared; or ``speed`` is "fail" and no cell's speed was compared; or ``strict`` is True and a
+          cell could not be judged.
+        - 0: the check has passed.
         """
         slower = self.options.speed == "fail" and any(finding.speed == "slower" for finding in self.findings)
         if slower or any(finding.fails for finding in self.findings):

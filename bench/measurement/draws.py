@@ -113,7 +113,7 @@ def take_until(replicates: int, sizes: Iterable[int]) -> list[int]:
 
 
 def spans(sizes: Sequence[int], size: int) -> list[range]:
-    """Return the spans of a run. A span is a range of draws that are reduced together.
+    """Return the spans of a run. A span is a range of draws whose sums are computed in one pass.
 
     A draw is a batch of replicates. A draw consists of blocks, groups of replicates that are summed together; all
     blocks of a span have equal size.
@@ -145,8 +145,8 @@ def tracked_rows(sizes: Sequence[int], size: int) -> int:
     """Return how many replicates at the start of a run have all statistics, not only the series of squared norms w.
 
     These are all replicates of the spans that start within the first 2^17 replicates. A span is a range of draws
-    (batches of replicates) that are reduced together. ``sizes`` are the replicates in each draw, and ``size`` is the
-    number of coordinates of theta.
+    (batches of replicates) whose sums are computed in one pass. ``sizes`` are the replicates in each draw, and ``size``
+    is the number of coordinates of theta.
     """
     before = starts(sizes)
     return max(before[span.stop] for span in spans(sizes, size) if before[span.start] < TRACKED)

@@ -135,16 +135,16 @@ class Engine:
         return torch.cat(self.pull_back(self.own_gradients_in_slices(count, generator)), 1)
 
     def own_gradients_in_slices(self, count: int, generator: Generator) -> list[tuple[Tensor, ...]]:
-        """Return the gradients of ``count`` independent calls at q's own parameters, in slices that fit into the cache.
+        """Return the gradients at q's own parameters from ``count`` independent calls of the estimator, in slices.
 
-        All slices have equally many calls. A slice is a tuple with a tensor ``[calls of the slice, ...]`` for each
-        parameter of q that requires gradients.
+        A slice fits into the cache, and all slices have equally many calls. A slice is a tuple with a tensor
+        ``[calls of the slice, ...]`` for each parameter of q that requires gradients.
         """
         cut = slices(count, self.points, self.cell.objective, self.settings.device)
         return [self.own_gradients(count // cut, generator) for _ in range(cut)]
 
     def own_gradients(self, count: int, generator: Generator) -> tuple[Tensor, ...]:
-        """Return the gradients of ``count`` independent calls at q's own parameters.
+        """Return the gradients at q's own parameters from ``count`` independent calls of the estimator.
 
         The tuple has a tensor ``[count, ...]`` for each parameter of q that requires gradients.
         """
@@ -175,7 +175,10 @@ class Engine:
 
     @functools.cached_property
     def spans(self) -> list[range]:
-        """The spans of the run: ranges of draws (batches) reduced together. Every process computes the same spans."""
+        """The spans of the run: ranges of draws (batches) whose sums are computed in one pass.
+
+        They are equal in every process.
+        """
         return spans(self.sizes, self.size)
 
     @functools.cached_property
@@ -189,7 +192,7 @@ class Engine:
     def partials(self, draws: range, centre: Vector, exact: Vector | None) -> Iterator[tuple[Partial, str]]:
         """Yield, for every span in ``draws``, its partial sums and the joined digests of its draws.
 
-        A draw is a batch of replicates, a span a range of draws that are reduced together.
+        A draw is a batch of replicates, a span a range of draws whose sums are computed in one pass.
 
         The digests identify the gradients of a run; only its first 8 draws have a digest. ``centre`` is a point near
         the mean gradient; ``exact`` is the exact gradient, or None if it is unknown. Both are ``[size of theta]``,

@@ -7,7 +7,10 @@ from torch import Tensor
 
 
 def gradients_reached(outputs: Iterable[Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the gradient of the sum of all outputs at each tensor that autograd's graph of the outputs reaches."""
+    """Return the gradient of the sum of all outputs with respect to each of the ``tensors``, by name.
+
+    Tensors that autograd's graph of the outputs does not reach are left out.
+    """
     ends = [t.sum() for t in outputs if t.requires_grad]
     trained = {name: t for name, t in tensors.items() if t.requires_grad}
     if not ends or not trained:

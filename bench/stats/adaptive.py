@@ -60,7 +60,8 @@ def is_precise(summary: Summary, target: float) -> bool:
     """Return whether a run's variance is known with the relative half-width `target`.
 
     Two conditions must hold: the half-width of the variance's interval, divided by the variance, is at most `target`;
-    and the tail index of the squared norms is below 1/2, or None because the tail is discrete.
+    and the tail index of the squared norms is below 1/2, or None because the largest norms have too few distinct values
+    for one.
     """
     return half_width(summary) <= target and (summary.khat is None or summary.khat < 0.5)
 

@@ -39,10 +39,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class BiasTests:
-    """p-values of three tests of "no bias", and their combination `p_bias`; None if a test does not apply.
+    """p-values of three tests of "no bias", and their combination `p_bias`.
 
     `p_max` is from the most significant coordinate of the gradient, `p_sum` from the sum over all coordinates, and
-    `p_projection` from the component along the exact gradient.
+    `p_projection` from the component along the exact gradient. A p-value is None if its test does not apply.
     """
 
     p_bias: float
@@ -212,7 +212,7 @@ def two_sample_sum_test(T: float, A: float) -> float:
 def combine(p_max: float, p_sum: float | None, p_projection: float | None, size: int) -> BiasTests:
     """Return the three p-values with their combination `p_bias = 3 min(p_max, p_sum, p_projection)`, at most 1.
 
-    None among the three is left out of the minimum. `size` is the number of coordinates of the gradient; if it is 1,
+    A p-value of None is left out of the minimum. `size` is the number of coordinates of the gradient; if it is 1,
     p_bias is p_max.
     """
     if size == 1:

@@ -241,9 +241,9 @@ def rank_intervals(
 
     A run is one measurement of an estimator. The rank of a run is at least 1 plus the number of runs with a
     significantly smaller variance, and at most n minus the number with a significantly larger one. `ratios` `[n, n]`
-    are log ratios of the variances and `p` `[n, n]` their p-values, with a Bonferroni correction over the n(n−1)/2
-    pairs. All intervals hold together with probability `confidence`. A run that is not `ranked` gets None and is not
-    one of the n; if `ranked` is None, all runs are ranked.
+    are the log ratios ln(V_i/V_j) of the variances and `p` `[n, n]` their p-values, with a Bonferroni correction over
+    the n(n−1)/2 pairs. All intervals hold together with probability `confidence`. A run that is not `ranked` gets None
+    and is not one of the n; if `ranked` is None, all runs are ranked.
 
     Source: Mogstad, Romano, Shaikh & Wilhelm (2024), Review of Economic Studies.
     """

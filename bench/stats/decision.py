@@ -30,7 +30,7 @@ class Candidate:
         label: the estimator with its settings: ``rloo:n=4``.
         method: the label without n. Candidates that differ in n alone are one method.
         n: the number of samples; None if the estimator has none.
-        evaluations: number of evaluations of the objective and of its gradient for one estimate.
+        evaluations: number of evaluations of the objective's f and of df/dx for one estimate.
         variance: total variance of one estimate, an interval; None if the tail is too heavy to estimate the variance.
         unbiased: whether it may compete as unbiased: declared so, or shown so, and not contradicted by the data.
         biased: whether a bias was found.

@@ -26,10 +26,10 @@ class GateCell:
 
     A cell is an estimator on an objective, the baseline a file of accepted statistics.
 
-    `cv2`, `kurtosis` and the tail index `khat` (None: discrete tail) describe w, the squared distance of a gradient
-    from the mean gradient; the mean of w is `variance`. `rho` is tr Σ²/variance², with Σ the covariance of one
-    gradient. `truncated_mean` and `truncated_cv2` describe min(w, `truncated_at`). A variance up to `float_floor` may
-    be rounding alone.
+    `cv2`, `kurtosis` and the tail index `khat` (None if the largest w have too few distinct values for one) describe w,
+    the squared distance of a gradient from the mean gradient; the mean of w is `variance`. `rho` is tr Σ²/variance²,
+    with Σ the covariance of one gradient. `truncated_mean` and `truncated_cv2` describe min(w, `truncated_at`). A
+    variance up to `float_floor` may be rounding alone.
     """
 
     replicates: int
@@ -45,7 +45,7 @@ class GateCell:
 
 
 class CellOutcome(StrEnum):
-    """The outcome of the test of a cell, an estimator on an objective."""
+    """The outcome of the test of a cell (an estimator on an objective), such as TESTED or NOT_GATEABLE."""
 
     TESTED = "TESTED"  # there is a p-value
     PASS = "PASS"  # without a test: nothing varies in the new run
@@ -71,7 +71,7 @@ class CellTest:
 def is_heavy(khat: float | None) -> bool:
     """Return whether a tail index is at least 0.7, so that only a truncated variance can be compared.
 
-    None, which stands for a discrete tail, is not heavy.
+    None, for a tail with too few distinct values for an index, is not heavy.
     """
     return khat is not None and khat >= HEAVY_TAIL_INDEX
 
@@ -198,16 +198,17 @@ def smallest_bias(
     alpha: float,
     power: float = 0.9,
 ) -> float:
-    """Return the smallest error of a mean gradient's scale that the gate's two stages find with probability `power`.
+    """Return the smallest error along the exact gradient that both stages of the gate find with probability `power`.
 
-    The scale is the factor between the exact gradient and its part in the mean gradient: a scale of 1.03 has an error
-    of 0.03. The test of the scale is one of three tests for a bias, each at a third of the level, unless the gradient
-    has one coordinate. The kurtosis in this test is taken to be 1 + `cv2`, but at least 3, that of the normal
-    distribution; for one coordinate this is exact.
+    The error is relative: a mean gradient of 1.03 times the exact gradient has the error 0.03. The test for this error
+    is one of three tests for a bias, each at a third of the level, unless the gradient has one coordinate. The kurtosis
+    in this test is taken to be 1 + `cv2`, but at least 3, that of the normal distribution; for one coordinate this is
+    exact.
 
     Args:
-        error: standard error of the scale that was measured with ``replicates``.
-        replicates: number of replicates behind ``error``.
+        error: standard error of the fraction of the exact gradient that the mean gradient recovers, as measured in a
+            run.
+        replicates: number of replicates of the run that gave ``error``.
         cv2: variance/mean² of the squared norms of the gradients.
         size: number of coordinates of the gradient.
         screening: replicates of the first stage, which flags cells (estimators on objectives).

@@ -34,7 +34,7 @@ class Partial:
         cosine: moments of cos(g_r, g*).
         zero_rows: number of gradients of norm 0, whose cosine is taken as 0.
         truncated: moments of min(w, ``truncate_at``).
-        truncate_at: the cut; None if nothing is truncated.
+        truncate_at: the cut c0; larger w count as c0 in ``truncated``. None if w is not truncated.
         sample: some w, if ``w_top`` does not reach down to the 99 % quantile; else None.
     """
 

@@ -93,7 +93,11 @@ def format_variance(summary: Summary) -> str:
 
 
 def format_bias(summary: Summary) -> str:
-    """Return both bounds of the bias as text: `rel. bias ≤ x % (95 %), bias/sd ≤ y %`; n/a for a missing bound."""
+    """Return two upper bounds of the bias as text: `rel. bias ≤ x % (95 %), bias/sd ≤ y %`.
+
+    The first is relative to the norm of the exact gradient, the second to the standard deviation of one gradient. A
+    missing bound is n/a.
+    """
     level = f"({100 * summary.confidence:g} %)"
     parts = [("rel. bias", summary.relative_bias_bound), ("bias/sd", summary.bias_per_sd_bound)]
     texts = [f"{name} n/a" if x is None else f"{name} ≤ {format_bound(100 * x, ceil)} %" for name, x in parts]

@@ -75,7 +75,8 @@ def loss_of(summary: Summary, work: float, budget: float, *, unbiased: bool) -> 
 def is_negligible(summary: Summary) -> bool:
     """Return whether a variance is so small that it may be rounding alone; it then counts as 0.
 
-    The limit is 1000 times ``float_floor``, because estimators compute with intermediate results.
+    The limit is 1000 times the summary's ``float_floor``, the variance that rounding the gradient may cause, because
+    estimators round intermediate results too.
     """
     return summary.variance is not None and summary.variance <= NEGLIGIBLE * summary.float_floor
 

@@ -38,7 +38,7 @@ class Sums:
         cosine: moments of cos(g, g*).
         zero_rows: number of gradients that are 0.
         truncated: moments of min(w, ``truncate_at``).
-        truncate_at: the cut; None if nothing was truncated.
+        truncate_at: the cut c0; larger w count as c0 in ``truncated``. None if w is not truncated.
         martingale_T: sum of the terms of the martingale for the sum test of the bias.
         martingale_Q: sum of the squares of these terms.
         martingale_terms: number of these terms.

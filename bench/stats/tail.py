@@ -50,7 +50,7 @@ def fit_tail(top: Array, total: float, replicates: int) -> Tail:
     The fit uses M = ⌈min(0.2 R, 3 √R)⌉ exceedances over the (M+1)-th largest value, u. If these M + 1 values have fewer
     than max(5, M/2) distinct steps, the tail is discrete. The shape k is shrunk to `k̂ = (M k + 5)/(M + 10)`; the scale
     σ belongs to the k before shrinking. The upper bound of the mean is `[Σ_{w≤u} w + M (u + m)]/R`, with m the 97.5 %
-    posterior quantile of the mean excess.
+    posterior quantile of the mean excess over u.
 
     Source: Zhang & Stephens (2009), Technometrics 51:316; Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25:72.
     """

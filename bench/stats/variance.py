@@ -151,7 +151,8 @@ def status(
     - SMALL_R: `replicates` < 1000, and `khat` is below 0.5 or None.
     - OK: none of these.
 
-    `sure` is a number that the tail index exceeds with 95 % confidence. `khat` is None if the tail is discrete.
+    `sure` is a number that the tail index exceeds with 95 % confidence. `khat` is None if the tail has too few distinct
+    values for an index.
     """
     if variance == 0:
         return Status.DEGENERATE

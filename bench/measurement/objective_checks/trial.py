@@ -47,9 +47,9 @@ class ObjectiveTrial:
         return self.first(torch.float64)
 
     def first(self, dtype: torch.dtype) -> Problem:
-        """Return what the objective's first ``build`` in a dtype has returned.
+        """Return the problem that the objective's ``build`` makes in this dtype.
 
-        The problem is built only once for each dtype, because a build may read much data.
+        It is built only once for each dtype, because a build may read much data.
         """
         if dtype not in self.built:
             self.built[dtype] = self.build(dtype)
@@ -80,7 +80,10 @@ class ObjectiveTrial:
 
     @functools.cached_property
     def count(self) -> int:
-        """Number S of samples of each row in a comparison of values of f: 2 to 64, fewer if f is slow or x is large."""
+        """Number of samples of each of three rows (copies) of q at which values of f are compared.
+
+        It is 2 to 64, smaller if f is slow or x is large.
+        """
         start = time.perf_counter()
         self.f(self.problem, self.rows, self.x)
         seconds = (time.perf_counter() - start) / 2
@@ -117,7 +120,7 @@ class ObjectiveTrial:
         return self.problem.theta
 
     def build(self, dtype: torch.dtype) -> Problem:
-        """Return what a new call of the objective's ``build`` returns in this dtype."""
+        """Call the objective's ``build`` again, and return the problem that it makes in this dtype."""
         with self.calling("build"):
             return self.objective.build(dtype, "cpu")
 

@@ -117,7 +117,7 @@ def draws_partial(
         replicates: number of rows in the whole run; it determines how many of the largest values are kept.
         origin: pivots and units of the sums; computed from the first of the draws if None.
         tracked: the number of rows at the start of the run for which every series is kept row by row; 0 if these draws
-            come later, so that only w is kept so; None if every series is kept for all rows.
+            come later: then only w is kept row by row. None if every series is kept for all rows.
         truncate_at: limit c0 of the truncated series `min(w, c0)`, where w is the squared distance of a row from the
             mean of its block, times n/(n − 1) for n rows; None leaves that series out.
         workspace: memory to reuse; None for fresh memory.
