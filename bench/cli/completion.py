@@ -6,6 +6,7 @@ import click
 from click.shell_completion import (
     BashComplete,
     FishComplete,
+    ZshComplete,
     add_completion_class,
     get_completion_class,
     split_arg_string,
@@ -33,6 +34,38 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 """
 """The function that bash calls. It hands over the whole line, because bash splits words at colons and equals signs."""
 
+ZSH = r"""#compdef %(prog_name)s
+
+%(complete_func)s() {
+    local -a response found described open open_described
+    local type key descr
+    response=("${(@f)$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT-1)) \
+        %(complete_var)s=zsh_complete %(prog_name)s)}")
+    for type key descr in ${response}; do
+        case $type in
+            dir) _path_files -/ ;;
+            file) _path_files -f ;;
+            *) if [[ $key == *[=:/] ]]; then
+                   [[ $descr == _ ]] && open+=("$key") || open_described+=("$key:$descr")
+               else
+                   [[ $descr == _ ]] && found+=("$key") || described+=("$key:$descr")
+               fi ;;
+        esac
+    done
+    (( $#described )) && _describe -V unsorted described -U
+    (( $#open_described )) && _describe -V unsorted open_described -U -S ''
+    (( $#found )) && compadd -U -V unsorted -a found
+    (( $#open )) && compadd -U -S '' -V unsorted -a open
+}
+
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    %(complete_func)s "$@"
+else
+    compdef %(complete_func)s %(prog_name)s
+fi
+"""
+"""The function that zsh calls. No space follows a word that goes on: one that ends in ``=``, ``:`` or ``/``."""
+
 
 @add_completion_class
 class Bash(BashComplete):
@@ -59,6 +92,13 @@ class Bash(BashComplete):
         kept = max((i + 1 for i, sign in enumerate(value) if sign in breaks), default=0)
         found = self.get_completions(args, word)
         return "\n".join(f"{item.type},{item.value if item.type != 'plain' else item.value[kept:]}" for item in found)
+
+
+@add_completion_class
+class Zsh(ZshComplete):
+    """Completion in zsh: of words that go on, too."""
+
+    source_template = ZSH
 
 
 @add_completion_class
