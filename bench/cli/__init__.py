@@ -20,10 +20,12 @@ from bench.cli import (
     completion,
     doctor,
     list,
+    merge,
     new,
     report,
     run,
     train,
+    verify,
 )
 from bench.cli.encoding import spell_what_terminals_lack
 from bench.cli.errors import CommandError, ExitCode, program
@@ -79,7 +81,22 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for module in (run, advise, report, compare, list, new, train, baseline, check, check_objective, completion, doctor):
+for module in (
+    run,
+    advise,
+    report,
+    compare,
+    list,
+    new,
+    train,
+    baseline,
+    check,
+    check_objective,
+    merge,
+    verify,
+    completion,
+    doctor,
+):
     cli.add_command(module.command)
 
 

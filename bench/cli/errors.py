@@ -59,7 +59,7 @@ def reported(interrupted: str = SAFE) -> Iterator[None]:
     from bench.planning.selectors import NothingFits, UsageError
     from bench.planning.user_code import Ended, comes_from_user, contained
     from bench.records.lines import Damaged
-    from bench.records.store import Busy
+    from bench.records.lock import Busy
     from bench.records.text import described
 
     try:
@@ -78,10 +78,25 @@ def reported(interrupted: str = SAFE) -> Iterator[None]:
             raise CommandError(f"{described(error)}.", ExitCode.FAILED) from None
         if not isinstance(error, OSError) or error.filename is None:
             raise
-        message = f"{error.filename} cannot be written: {error.strerror}. Choose another folder."
-        raise CommandError(message, ExitCode.USAGE) from None
+        raise _disk_error(error, interrupted) from None
     except KeyboardInterrupt:
-        if "--fresh" in sys.argv:
-            interrupted = "what was measured is on record. Start again with"
-        command = shlex.join([program(), *sys.argv[1:]])
-        raise CommandError(f"Interrupted; {interrupted}: {command}", ExitCode.INTERRUPTED) from None
+        raise CommandError(f"Interrupted; {_go_on(interrupted)}", ExitCode.INTERRUPTED) from None
+
+
+def _disk_error(error: OSError, interrupted: str) -> CommandError:
+    """Return the error that ends a command when a file cannot be read or written."""
+    from bench.records.files import LOST, Unreadable
+
+    if isinstance(error, Unreadable):
+        return CommandError(f"{error.filename} cannot be read: {error.strerror}.", ExitCode.USAGE)
+    message = f"{error.filename} cannot be written: {error.strerror}"
+    if error.errno in LOST:
+        return CommandError(f"{message}; {_go_on(interrupted)}", ExitCode.FAILED)
+    return CommandError(f"{message}. Choose another folder.", ExitCode.USAGE)
+
+
+def _go_on(interrupted: str) -> str:
+    """Return what has become of the results, and the command to repeat."""
+    if "--fresh" in sys.argv:
+        interrupted = "what was measured is on record. Start again with"
+    return f"{interrupted}: {shlex.join([program(), *sys.argv[1:]])}"

@@ -11,6 +11,7 @@ from bench.execution.progress import Progress
 from bench.execution.tasks import Task
 from bench.measurement.lines import skipped
 from bench.measurement.threads import single_thread
+from bench.planning.selectors import UsageError
 from bench.planning.spec import FILE, Spec
 from bench.records import files, store
 from bench.records.environment import cores
@@ -58,13 +59,29 @@ class StudyWriter:
         self._stack.close()
 
     def keep_spec(self) -> None:
-        """Write the study's spec to the folder as ``spec.toml``.
+        """Write the study's spec to the folder as ``spec.toml``, unless a person has written the one that is there.
 
-        If the folder has a spec already, its estimators and objectives are kept, and those of the new spec are added.
+        If the folder has the spec of an earlier run, its estimators and objectives are kept, and those of the new spec
+        are added.
         """
-        path = self.folder / FILE
-        whole = self.spec.extending(Spec.read(path)) if path.exists() else self.spec
-        files.write(path, whole.to_toml(self.folder))
+        path, whole = self.folder / FILE, self.spec
+        try:
+            held = files.read(path).decode("utf-8-sig")
+        except FileNotFoundError:
+            held = ""
+        except UnicodeDecodeError:
+            return
+        if held.strip("\0 \r\n"):  # otherwise a crash has left an empty file
+            try:
+                older = Spec.read(path)
+            except UsageError:
+                return
+            if not older.wrote(held, self.folder):
+                return
+            whole = self.spec.extending(older)
+        text = whole.to_toml(self.folder)
+        if text != held:
+            files.write(path, text)
 
     def line(self, task: Task) -> Record:
         """Return the record of a task; the folder must hold one."""
@@ -145,8 +162,9 @@ class StudyWriter:
         """Return the records of the runs whose ids are in ``runs``, read from the folder.
 
         Raises:
-            Damaged: the folder has no record of these runs, although they were written: it was removed or replaced.
+            Damaged: the folder lacks records that were written to it: it was removed or replaced.
         """
+        self.store.check()
         found = [line for line in store.read(self.folder) if line["run"] in runs]
         if not found:
             raise Damaged(f"{self.folder / store.LINES} was removed or replaced meanwhile. Repeat the command.")

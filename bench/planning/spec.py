@@ -18,6 +18,7 @@ from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.loading import expand, has_parameter
 from bench.planning.selectors import Selector, UsageError, check_name, from_table, label, parse
 from bench.planning.settings import ADAPT_STEPS, Settings
+from bench.records import files
 from bench.stats import PrecisionTarget
 
 if TYPE_CHECKING:
@@ -215,10 +216,17 @@ class Spec(BaseModel):
             value = getattr(self, key)
             if isinstance(value, tuple):
                 texts = [str(selector.relative_to(folder) if folder else selector) for selector in value]
-                lines += [f"{key} = [", *(f"  {json.dumps(text, ensure_ascii=False)}," for text in texts), "]"]
+                lines += [f"{key} = [", *(f"  {_quoted(text)}," for text in texts), "]"]
             elif value is not None:
                 lines.append(f"{key} = {json.dumps(value)}")
         return "\n".join(lines) + "\n"
+
+    def wrote(self, text: str, folder: Path) -> bool:
+        """Tell whether ``to_toml`` wrote a text that reads as this spec. If not, a person did.
+
+        An earlier version may have written fewer keys. ``folder`` is the folder of the spec's file.
+        """
+        return set(text.splitlines()) <= set(self.to_toml(folder).splitlines())
 
     def _each(self, change: Callable[[Selector], Selector], *keys: str) -> Spec:
         return self.model_copy(update={key: tuple(map(change, getattr(self, key))) for key in keys})
@@ -266,6 +274,33 @@ def study(
     return spec.with_samples(samples) if samples else spec, out or home
 
 
+def unite(folders: Sequence[Path], target: Path) -> str:
+    """Write to a study folder the spec of several, and return a note if they have none in common; otherwise "".
+
+    The spec holds the selectors of all. If the folders differ in a setting, such as the seed, one spec cannot stand for
+    all of them, and none is written; nor is a spec that a person has written replaced.
+
+    Raises:
+        OSError: the spec cannot be written.
+    """
+    found = [Spec.read(folder / FILE) for folder in folders if (folder / FILE).exists()]
+    if not found:
+        return ""
+    keys = [key for key in Spec.model_fields if key not in KINDS and key != "name"]
+    differing = [key for key in keys if len({getattr(spec, key) for spec in found}) > 1]
+    if differing:
+        return f"The specs differ in {', '.join(differing)}: {target / FILE} is not written, and `bench run` needs one."
+    path = target / FILE
+    held = path.read_text(encoding="utf-8") if path.exists() else ""
+    whole = found[0]
+    for spec in found[1:]:
+        whole = spec.extending(whole)
+    text = whole.model_copy(update={"name": found[0].name}).to_toml(target)
+    if text != held and (not held or found[0].wrote(held, target)):
+        files.write(path, text)
+    return ""
+
+
 def _name(estimators: Sequence[Selector] = (), objectives: Sequence[Selector] = ()) -> str:
     """Return the name of a study chosen by selectors, such as ``rloo+disarm-on-default``."""
 
@@ -285,6 +320,11 @@ def _instances(selectors: tuple[Selector, ...], kind: Kind) -> list[Any]:
             why = "and records would mix them up. Rename one class."
             raise UsageError(f"Two {kind}s are called {label(instance)!r}, {why}")
     return list(found.values())
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a string of TOML, which does not allow DEL, unlike JSON."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _sentence(error: Any) -> str:

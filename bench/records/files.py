@@ -1,37 +1,126 @@
-"""Files that are replaced as a whole: a reader finds the old file or the new one, never a part."""
+"""Files that are written whole or not at all, and regular files that are read whole."""
 
 import contextlib
+import errno
 import os
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+LOST = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a disk that is broken or full, or of a file that may not grow."""
+PART = f".{'?' * 32}.part"
+"""Pattern of the names of temporary files, which only a killed process leaves behind."""
+
+
+class Unreadable(OSError):
+    """A file cannot be read. ``filename`` and ``strerror`` say which, and why."""
+
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write bytes or UTF-8 text to a file, completely or not at all. The folder of ``path`` is created if missing.
+    """Write bytes or UTF-8 text to a file, completely or not at all: a reader finds the old content or the new one.
+
+    The folder of ``path`` is created if missing. A link at ``path`` is replaced, and the file it points to stays. The
+    temporary file beside ``path`` has a random name and must be new, so that nobody can place a link there.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written. ``filename`` is ``path``.
     """
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    make_folder(path.parent)
+    temporary = path.with_name(f".{secrets.token_hex(16)}.part")
+    with naming(path):
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(temporary, flags, 0o666)
+            try:
+                write_all(descriptor, content.encode() if isinstance(content, str) else content)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def read(path: Path, *, follow: bool = True) -> bytes:
+    """Return the content of a regular file.
+
+    Args:
+        path: the file.
+        follow: whether ``path`` may be a link.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: the file cannot be read, or is a folder, a pipe or a device.
+    """
+    try:
+        descriptor = open_regular(path, os.O_RDONLY | (0 if follow else os.O_NOFOLLOW))
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unreadable(error.errno, error.strerror, str(path)) from None
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """Open a regular file, and return its descriptor. A pipe does not block.
+
+    Raises:
+        OSError: the file cannot be opened, or is not a regular file.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            error.strerror = "Is a link, which is not followed" if flags & os.O_NOFOLLOW else "Too many links"
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Is not a regular file", str(path))
+    return descriptor
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all bytes, however few of them the system takes at a time."""
+    rest = memoryview(content)
+    while rest:
+        count = os.write(descriptor, rest)
+        if not count:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rest = rest[count:]
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder with its parents, if it is missing, and wait until it is on disk."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk, as far as its file system can tell."""
+    try:
+        with naming(folder):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        if error.errno in LOST:
+            raise
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to. At the end of the block, the file written there takes the place of ``path``.
-
-    If the block raises, ``path`` stays as it was. The folder of ``path`` is created if it does not exist.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
+def naming(path: Path) -> Iterator[None]:
+    """Give an ``OSError`` that is raised inside the block the name of the file that could not be written."""
     try:
-        yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
         raise

@@ -47,6 +47,10 @@ class Damaged(Exception):
     """A study folder cannot be read: a record is broken or of a newer version. The message is one sentence."""
 
 
+class Newer(Damaged):
+    """A study folder cannot be read by this version: a newer one has written a record. The message is one sentence."""
+
+
 def dumps(record: Record) -> str:
     """Return a record as one JSON line, without the line feed at its end.
 

@@ -1,26 +1,22 @@
 """A study folder: ``records.jsonl`` and the arrays that its records name. It has one writer. No torch."""
 
-import fcntl
+import codecs
 import hashlib
-import io
 import json
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import numpy as np
-
-from bench.records import files
-from bench.records.lines import SCHEMA, Damaged, Record, dumps
-from bench.records.text import message
+from bench.records import arrays, files, shapes
+from bench.records.lines import SCHEMA, Damaged, Newer, Record, dumps
+from bench.records.lock import locked
+from bench.records.text import message, printable
 
 LINES = "records.jsonl"
-LONG = 1024
-"""Vectors with more elements than this are stored in files of their own."""
-
-
-class Busy(Exception):
-    """Another process is writing to the study folder. The message is one sentence."""
+START = b'{"schema"'
+"""The beginning of every record."""
 
 
 class Store:
@@ -34,52 +30,90 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(folder / LINES, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._descriptor)
-            raise Busy(f"{folder} is being written by another bench. Wait for it, or choose another --out.") from None
-        self._heal()
+        self.folder, self.path = folder, folder / LINES
+        files.make_folder(folder)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        with ExitStack() as stack:
+            self._descriptor = files.open_regular(self.path, flags)
+            stack.callback(os.close, self._descriptor)
+            stack.enter_context(locked(self._descriptor, folder))
+            files.sync_folder(folder)
+            for part in (folder / arrays.FOLDER).glob(files.PART):  # of a process that was killed
+                part.unlink(missing_ok=True)
+            self._heal()
+            self._begin, self._hash = os.fstat(self._descriptor).st_size, hashlib.sha256()
+            self._stack = stack.pop_all()
 
     def _heal(self) -> None:
         """Remove a last line that a crash has cut short; end it if only its newline is missing."""
-        text = (self.folder / LINES).read_bytes()
-        last = text[text.rfind(b"\n") + 1 :]
-        if last and _torn(last.decode("utf-8", errors="replace")):
-            os.ftruncate(self._descriptor, len(text) - len(last))
+        last = self._last_line()
+        whole = last.rstrip(b"\0")  # a power cut can leave zeros where a line was to be
+        if whole and not torn(whole):
+            with files.naming(self.path):
+                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - len(last) + len(whole))
+            self._write(b"\n")
         elif last:
-            os.write(self._descriptor, b"\n")
+            with files.naming(self.path):
+                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - len(last))
+
+    def _last_line(self) -> bytes:
+        """Return the end of the file after its last newline."""
+        end, last = os.fstat(self._descriptor).st_size, b""
+        while end and b"\n" not in last:
+            start = max(0, end - 2**20)
+            last, end = os.pread(self._descriptor, end - start, start) + last, start
+        return last[last.rfind(b"\n") + 1 :]
 
     def append(self, record: Record) -> None:
-        """Write one record and wait until it is on disk."""
-        os.write(self._descriptor, f"{dumps(self._with_files(record))}\n".encode())
-        os.fsync(self._descriptor)
+        """Write one record and wait until it is on disk.
 
-    def _with_files(self, value: Any) -> Any:
-        """Write long vectors to files, and replace each by the name of its file."""
-        if isinstance(value, dict):
-            return {k: self._with_files(v) for k, v in value.items()}
-        is_long = isinstance(value, list | tuple | np.ndarray) and np.size(value) > LONG
-        if is_long and (array := np.asarray(value)).dtype.kind == "f":
-            return {"array": self._save(array)}
-        return value
+        Raises:
+            OSError: the record cannot be written; the folder is as it was before.
+            Damaged: the folder was removed.
+        """
+        line = f"{dumps(arrays.with_files(record, self.folder))}\n".encode()
+        self._write(line)
+        self._hash.update(line)
 
-    def _save(self, array: np.ndarray[Any, Any]) -> str:
-        buffer = io.BytesIO()
-        np.save(buffer, array, allow_pickle=False)
-        name = f"arrays/{hashlib.sha256(buffer.getvalue()).hexdigest()}.npy"
-        if not (self.folder / name).exists():
-            files.write(self.folder / name, buffer.getvalue())
-        return name
+    def _write(self, line: bytes) -> None:
+        """Write bytes to the end of the file, completely or not at all."""
+        held = os.fstat(self._descriptor)
+        if not held.st_nlink:
+            raise self._removed()
+        try:
+            files.write_all(self._descriptor, line)
+            os.fsync(self._descriptor)
+        except OSError as error:
+            said = error.strerror
+            try:
+                os.ftruncate(self._descriptor, held.st_size)
+            except OSError:
+                said = f"{said}. The next run removes its last line, which is incomplete"
+            raise OSError(error.errno, said, str(self.path)) from None
+
+    def check(self) -> None:
+        """Check that the file on disk still ends with the records that were appended.
+
+        Raises:
+            Damaged: it does not, because somebody has removed or replaced it meanwhile.
+        """
+        try:
+            with os.fdopen(files.open_regular(self.path, os.O_RDONLY), "rb") as file:
+                file.seek(self._begin)
+                found = hashlib.file_digest(file, "sha256")
+        except OSError:
+            raise self._removed() from None
+        if found.digest() != self._hash.digest():
+            raise self._removed()
+
+    def _removed(self) -> Damaged:
+        return Damaged(f"{self.path} was removed or replaced meanwhile. Repeat the command.")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
+        self._stack.close()
 
 
 def read(folder: Path) -> list[Record]:
@@ -91,52 +125,87 @@ def read(folder: Path) -> list[Record]:
 
     Raises:
         Damaged: a record is broken, or has a newer schema.
+        Unreadable: the file cannot be read.
     """
-    path = folder / LINES
-    if not path.exists():
-        return []
     found: dict[tuple[str, str], Record] = {}
-    for number, text in enumerate(path.read_bytes().decode("utf-8", errors="replace").split("\n"), 1):
-        line = text.removeprefix("\ufeff")  # a byte order mark, which editors may put in front of a file
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            if _torn(line):
-                continue
-            raise Damaged(f"{path}, line {number}, is not JSON. Restore the file, or delete that line.") from None
-        _check(record, path, number)
-        if isinstance(record.get("reason"), str):
-            record["reason"] = message(record["reason"])  # written by others, perhaps by an older version
-        found[record["run"], record["kind"]] = _with_vectors(record, folder)
+    for number, line in raw_lines(folder):
+        record = parsed(line, folder, number)
+        if record is not None:
+            found[record["run"], record["kind"]] = record
     return list(found.values())
 
 
-def _torn(line: str) -> bool:
-    """Tell whether a line is the beginning of a record without its end."""
-    start = '{"schema"'
-    return start.startswith(line[: len(start)]) and line.count(start) <= 1 and line.count("{") != line.count("}")
+def raw_lines(folder: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a study's records with their numbers, which begin with 1.
+
+    Raises:
+        Unreadable: the file cannot be read.
+    """
+    try:
+        content = files.read(folder / LINES)
+    except FileNotFoundError:
+        return
+    yield from enumerate(content.split(b"\n"), 1)
 
 
-def _check(record: Any, path: Path, number: int) -> None:
+def parsed(line: bytes, folder: Path, number: int) -> Record | None:
+    """Return the record in a line, with its vectors; None if the line is empty or cut short.
+
+    Args:
+        line: the bytes of the line, without its end.
+        folder: the study folder, which holds the long vectors.
+        number: number of the line, for the error.
+
+    Raises:
+        Damaged: the line is not a record, or one of a newer schema.
+    """
+    line = line.removeprefix(codecs.BOM_UTF8).strip(b"\0\r\n\t ")  # editors add the mark, power cuts the zeros
+    if not line:
+        return None
+    place = f"{folder / LINES}, line {number},"
+    try:
+        record = DECODER.decode(line.decode("utf-8", errors="replace"))
+        if b"\\u" in line and b"\\ud" in line.lower():  # half of a pair has no UTF-8, so no table could be written
+            record = DECODER.decode(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace").decode())
+    except (ValueError, RecursionError):
+        if torn(line):
+            return None
+        raise Damaged(f"{place} is not JSON. Restore the file, or delete that line.") from None
     if not isinstance(record, dict) or not {"schema", "kind", "run"} <= record.keys():
-        raise Damaged(f"{path}, line {number}, is not a record (no schema, kind and run). Delete that line.")
-    if not isinstance(record["schema"], int) or record["schema"] > SCHEMA:
-        raise Damaged(
-            f"{path}, line {number}, has schema {record['schema']}, and this version reads up to {SCHEMA}. "
-            "Install a newer stochgrad-bench."
-        )
+        raise Damaged(f"{place} is not a record (no schema, kind and run). Delete that line.")
+    _check_schema(record, place)
+    try:
+        shapes.check(record)
+        whole: Record = arrays.with_vectors(record, folder)
+        shapes.check_lengths(whole)
+    except (shapes.Misshapen, RecursionError) as error:
+        said = "its nesting is too deep" if isinstance(error, RecursionError) else error
+        raise Damaged(f"{place} is damaged at {said}. Restore the file, or delete that line.") from None
+    if whole["reason"] is not None:
+        whole["reason"] = message(whole["reason"])  # written by others, perhaps by an older version
+    return whole
 
 
-def _with_vectors(value: Any, folder: Path) -> Any:
-    """Replace the name of each file by the vector that it holds."""
-    if isinstance(value, dict):
-        if set(value) == {"array"}:
-            path = folder / value["array"]
-            try:
-                return np.load(path, allow_pickle=False)
-            except (OSError, ValueError):
-                raise Damaged(f"{path} is missing or broken. Restore it from version control.") from None
-        return {k: _with_vectors(v, folder) for k, v in value.items()}
-    return value
+def torn(line: bytes) -> bool:
+    """Tell whether a line is the beginning of a record without its end."""
+    begins = START.startswith(line[: len(START)])
+    return begins and line.count(START) <= 1 and line.count(b"{") != line.count(b"}")
+
+
+def _check_schema(record: Record, place: str) -> None:
+    schema, environment = record["schema"], record.get("environment")
+    if isinstance(schema, int) and 0 < schema <= SCHEMA:
+        return
+    version = environment.get("stochgrad_bench") if isinstance(environment, dict) else None
+    writer = f" (written by stochgrad-bench {printable(str(version))[:30]})" if version else ""
+    raise (Newer if isinstance(schema, int) and schema > SCHEMA else Damaged)(
+        f"{place} has schema {str(schema)[:30]}{writer}, and this version reads up to {SCHEMA}. Install a newer "
+        "stochgrad-bench."
+    )
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse)

@@ -36,6 +36,8 @@ WORDS = (
     "estimator", "estimator_name", "objective", "objective_name", "family", "dtype", "device", "outcome", "reason",
     "status", "verdict", "flags", "files", "shared",
 )  # fmt: skip
+WHOLE = ("dim", "seed", "replicates")
+"""Columns of whole numbers, which every record has and which can be too large for a float."""
 
 NEEDS_FINITE_VARIANCE = (
     "variance", "variance_high", "se_log", "mse", "mse_low", "mse_high", "snr", "snr_low", "snr_high", "gain",
@@ -92,7 +94,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         row["shared"] = shared_note(record)
         rows.append(row | {"files": files(record), "flags": " ".join(summary.get("flags") or ())})
     table = pd.DataFrame(rows, columns=[*IDENTITY, "files", "shared", *FACTS, *SUMMARY, *TIMING])
-    numbers = [key for key in FACTS + SUMMARY + TIMING if key not in WORDS]
+    numbers = [key for key in FACTS + SUMMARY + TIMING if key not in WORDS + WHOLE]
     table[numbers] = table[numbers].astype(float)
     table[list(WORDS)] = table[list(WORDS)].fillna("").astype(str)
     table["evals"] = table["f_evals"] + table["grad_evals"]
@@ -179,7 +181,7 @@ def setting_text(key: str, value: Any) -> str:
     ``key`` is its key in the record, such as ``common_noise``, and ``value`` its value there.
     """
     if key == "seed":
-        return f"seed {value:.0f}"
+        return f"seed {value}"
     if key == "common_noise":
         return "common noise" if value else "own noise"
     return str(value)

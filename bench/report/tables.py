@@ -12,7 +12,7 @@ from bench.records.text import in_markdown
 from bench.report import words
 from bench.report.advice import candidates, sentence
 from bench.report.cost import UNITS
-from bench.report.frame import each
+from bench.report.frame import WHOLE, each
 from bench.report.layout import Rows, broken, fitting
 from bench.report.overview import OVERVIEW, row_of
 from bench.stats.decision import decide
@@ -194,7 +194,8 @@ def csv(table: pd.DataFrame) -> str:
 
     A number that does not exist is an empty field.
     """
-    chosen = table[list(CSV)].astype(dict.fromkeys(INTEGERS, "Int64"))
+    chosen = table[list(CSV)]
+    chosen = chosen.astype({key: "Int64" for key in INTEGERS if key not in WHOLE})
     return str(chosen.rename(columns=UNIT_NAMES).to_csv(index=False, lineterminator="\n"))
 
 
@@ -265,7 +266,7 @@ def provenance(table: pd.DataFrame) -> str:
     if used.empty:
         return f"Runs: {', '.join(shown)}."
     settings = [", ".join(sorted(used[key].unique())) for key in ("dtype", "device")]
-    seeds = ", ".join(f"{seed:.0f}" for seed in sorted(used["seed"].unique()))
+    seeds = ", ".join(str(seed) for seed in sorted(used["seed"].unique()))
     return f"Runs: {', '.join(shown)}. {', '.join(settings)}, seed {seeds}."
 
 

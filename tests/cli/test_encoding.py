@@ -15,7 +15,7 @@ from tests.report import records, training_records
 def folder(tmp_path):
     with Store(tmp_path / "study") as store:
         for record in records.study()[:20] + training_records.study():
-            store.append({"schema": 1, "kind": record["kind"], "run": record["run"], **record})
+            store.append({"estimator_params": {}, "objective_params": {}, **record})
     return "study"
 
 

@@ -1,4 +1,8 @@
-"""Files are replaced whole, or not at all."""
+"""Files are written whole, or not at all; regular files alone are read and written."""
+
+import errno
+import os
+import stat
 
 import pytest
 
@@ -13,34 +17,87 @@ def test_text_and_bytes_are_written_and_folders_made(tmp_path):
     files.write(tmp_path / "two.bin", "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "two.bin"]
     assert (tmp_path / "two.bin").read_text() == "new"
+    assert stat.S_IMODE((tmp_path / "two.bin").stat().st_mode) == stat.S_IMODE(_plain_mode(tmp_path / "plain"))
 
 
-def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+def _plain_mode(path):
+    path.write_text("")
+    return path.stat().st_mode
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("name", ["write", "fsync", "open", "replace"])
+def test_an_error_leaves_the_old_file_and_nothing_else_and_names_the_file(tmp_path, monkeypatch, name, number):
     path = tmp_path / "file.txt"
     path.write_text("old")
 
-    def broken():
-        with files.replacing(path) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError("deliberately")
+    def broken(*_, **__):
+        raise OSError(number, os.strerror(number))
 
-    with pytest.raises(RuntimeError, match="deliberately"):
-        broken()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, broken)
+        with pytest.raises(OSError, match=r"file\.txt") as caught:
+            files.write(path, "new")
+    assert (caught.value.errno, caught.value.filename) == (number, str(path))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_reader_finds_the_old_file_until_the_new_one_is_complete(tmp_path):
-    path = tmp_path / "file.txt"
-    path.write_text("old")
-    with files.replacing(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
+def test_short_writes_are_continued(tmp_path, monkeypatch):
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:3])))
+        files.write(tmp_path / "file.txt", "0123456789")
+    assert (tmp_path / "file.txt").read_text() == "0123456789"
 
 
-def test_files_that_differ_in_their_suffix_do_not_share_a_temporary_file(tmp_path):
-    with files.replacing(tmp_path / "table.md") as one, files.replacing(tmp_path / "table.csv") as two:
-        one.write_text("one")
-        two.write_text("two")
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"table.md": "one", "table.csv": "two"}
+def test_a_write_without_progress_ends(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda *_: 0)
+        with pytest.raises(OSError, match="Input/output error"):
+            files.write(tmp_path / "file.txt", "0123456789")
+
+
+def test_a_link_is_replaced_and_its_target_stays(tmp_path):
+    (tmp_path / "target").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    files.write(tmp_path / "link", "new")
+    assert (tmp_path / "target").read_text() == "precious"
+    assert not (tmp_path / "link").is_symlink()
+
+
+def test_temporary_names_differ_each_time_and_are_the_pattern_s(tmp_path, monkeypatch):
+    seen, kept = [], os.open
+
+    def noted(path, flags, *more, **named):
+        if flags & os.O_CREAT:
+            assert flags & os.O_EXCL
+            assert flags & os.O_NOFOLLOW
+            seen.append(path)
+        return kept(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", noted)
+    for _ in range(2):
+        files.write(tmp_path / "file.txt", "text")
+    assert len(set(seen)) == 2
+    assert all(path.match(files.PART) for path in seen)
+
+
+def test_only_regular_files_are_read(tmp_path):
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    assert files.read(tmp_path / "link") == b"text"
+    for name, says in (
+        ("folder", "Is not a regular file"),
+        ("pipe", "Is not a regular file"),
+        ("loop", "Too many links"),
+    ):
+        with pytest.raises(files.Unreadable, match=says):
+            files.read(tmp_path / name)
+    with pytest.raises(files.Unreadable, match="Is a link"):
+        files.read(tmp_path / "link", follow=False)
+    with pytest.raises(FileNotFoundError):
+        files.read(tmp_path / "nothing")

@@ -40,6 +40,7 @@ def line(
         "kind": kind,
         "run": short(estimator, objective, dtype, seed, replicates),
         "cell": short(estimator, objective),
+        "code": short("code"),
         "estimator": estimator,
         "estimator_name": estimator.partition(":")[0],
         "estimator_params": parameters(estimator),

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.objectives._protocol import Problem, Theta
-from bench.records.files import replacing
+from bench.records import files
 
 TRAINED = Path(__file__).with_name("trained")
 """Folder of the weights that come with this package, one file for each autoencoder."""
@@ -55,8 +56,9 @@ def save(problem: Problem, folder: Path) -> Path:
     """Write a problem's weights into a file in ``folder``, named by the weights' digest, and return the file's path."""
     weights = of(problem)
     path = folder / f"{digest(weights)}.pt"
-    with replacing(path) as temporary:
-        torch.save(weights, temporary)
+    content = io.BytesIO()
+    torch.save(weights, content)
+    files.write(path, content.getvalue())
     return path
 
 

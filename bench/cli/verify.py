@@ -1,0 +1,49 @@
+"""The command ``bench verify``."""
+
+from json import dumps
+from pathlib import Path
+
+import click
+
+from bench.cli.errors import CommandError, ExitCode, reported
+from bench.cli.options import PATH, json_option
+
+
+@click.command(
+    name="verify",
+    epilog="\b\nExamples:\n  bench verify results/default\n  bench verify results/default --repair",
+)
+@click.argument("path", type=PATH, metavar="FOLDER")
+@click.option("--repair", is_flag=True, help="Move what is broken or left over into a new folder inside the study.")
+@json_option
+@reported()
+def command(path: Path, repair: bool, json: bool) -> None:
+    """Check that a study folder is whole.
+
+    Every record is checked for its shape, and every file of a long vector against the hash in its name. Nothing is
+    measured, and nothing is ever deleted: --repair moves broken lines and files aside, and the next `bench run`
+    measures what is missing then.
+    """
+    from bench.records.store import LINES
+    from bench.records.verify import repair as repaired
+    from bench.records.verify import verify
+
+    folder = path.parent if path.name == LINES else path
+    if not (folder / LINES).exists():
+        message = f"There are no records in {str(folder)!r}. Give a folder that `bench run` has written."
+        raise CommandError(message, ExitCode.USAGE)
+    found, aside = repaired(folder) if repair else (verify(folder), None)
+    faults = [{"damage": fault in found.damage, **vars(fault)} for fault in (*found.damage, *found.leftovers)]
+    if json:
+        counts = {"records": found.records, "lines": found.lines, "files": found.files}
+        moved = None if aside is None else str(aside)
+        click.echo(dumps({"folder": str(folder), **counts, "faults": faults, "moved_to": moved}))
+    else:
+        for fault in (*found.damage, *found.leftovers):
+            click.echo(fault.what)
+        click.echo(f"{folder}: {found.records} records in {found.lines} lines, {found.files} files of long vectors.")
+        if aside is not None:
+            click.echo(f"Moved to {aside}: {len(faults)} broken or left over.")
+    if found.damage and aside is None:
+        advice = f"`bench verify {folder} --repair` moves it aside."
+        raise CommandError(f"{folder} is damaged in {len(found.damage)} places. {advice}", ExitCode.DAMAGED)

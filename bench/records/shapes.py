@@ -1,0 +1,389 @@
+"""The shape of every kind of record: its keys and their types, which are checked when a record is read.
+
+A key that is not declared here, such as one of a later version, is let through. A key that early records lack is marked
+``NotRequired``.
+"""
+
+import base64
+import binascii
+import math
+from functools import cache
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
+from bench.records.lines import LineKind, Outcome, Record
+
+Whole = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, lt=2**63)]
+Amount = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Cosine = Annotated[float, Field(ge=-1.0001, le=1.0001)]
+Numbers = list[float]
+Config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+Status = Literal[
+    "OK", "SMALL_R", "TAIL_WARNING", "FEW_FOR_TAIL", "RARE_LARGE_VALUES", "HEAVY_TAIL",
+    "INFINITE_VARIANCE_SUSPECTED", "DEGENERATE",
+]  # fmt: skip
+Verdict = Literal[
+    "UNBIASED_WITHIN_TOL", "BIASED_WITHIN_TOL", "BIASED", "INCONCLUSIVE", "UNRELIABLE", "DEGENERATE", "EXACT",
+    "EXACT_WITHIN_TOL", "DETERMINISTIC_BIASED", "NO_REFERENCE",
+]  # fmt: skip
+Flag = Literal["AT_FLOAT_RESOLUTION", "REFERENCE_NOISE", "DISCRETE_TAIL", "STUCK_COORDINATE"]
+Value = bool | int | float | str | list[bool | int | float | str | list[Any] | None] | None
+"""The value of a parameter."""
+
+
+@with_config(ConfigDict(extra="forbid", strict=True))
+class ArrayFile(TypedDict):
+    """A long vector that lies in a file."""
+
+    array: str
+
+
+Vector = Numbers | ArrayFile
+
+
+@with_config(Config)
+class Every(TypedDict):
+    """The keys of every record."""
+
+    schema: Whole
+    kind: str
+    run: str
+    code: str
+    objective: str
+    objective_name: str
+    objective_params: dict[str, Value]
+    objective_contents: NotRequired[dict[str, str]]
+    outcome: Literal["measured", "skipped", "failed", "diverged"]
+    reason: str | None
+    environment: dict[str, str | int | None]
+    written: NotRequired[str]
+
+
+@with_config(Config)
+class Head(Every):
+    """The keys of every record of a cell, an estimator on an objective."""
+
+    cell: str
+    estimator: str
+    estimator_name: str
+    estimator_params: dict[str, Value]
+    family: str
+    dim: Whole
+    shared: NotRequired[list[str]]
+    unbiased: bool
+    deterministic: bool
+    dtype: Literal["float32", "float64"]
+    device: str
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    common_noise: bool
+    replicates: Whole
+    precision: NotRequired[Annotated[float, Field(gt=0)] | None]
+    precision_reached: NotRequired[bool | None]
+
+
+@with_config(Config)
+class Group(TypedDict):
+    """The statistics of one tensor of theta."""
+
+    size: Count
+    variance: Amount | None
+    variance_low: Amount | None
+    variance_high: Amount | None
+    status: Status
+
+
+@with_config(Config)
+class Summary(TypedDict):
+    """The statistics of a cell. ``bench.stats.summary.Summary`` says what they mean."""
+
+    replicates: Count
+    size: Count
+    blocks: Count
+    confidence: Share
+    tolerance: Amount
+    dtype: str
+    variance: Amount | None
+    variance_low: Amount
+    variance_high: Amount | None
+    se_log: Amount | None
+    cv2: Amount | None
+    skewness: float | None
+    kurtosis: float | None
+    nu: Amount | None
+    rho: Amount | None
+    trace_square: float | None
+    khat: float | None
+    status: Status
+    mean_norm: Amount
+    unseen: NotRequired[float | None]
+    flags: list[Flag]
+    exact_norm: Amount | None
+    bias_norm: Amount | None
+    bias_squared: float | None
+    bias_bound: Amount | None
+    bias_low: Amount | None
+    relative_bias_bound: Amount | None
+    bias_per_sd_bound: Amount | None
+    p_bias: Share | None
+    p_max: NotRequired[Share | None]
+    p_sum: NotRequired[Share | None]
+    p_projection: NotRequired[Share | None]
+    verdict: Verdict
+    replicates_needed: NotRequired[Amount | None]
+    stuck_coordinates: NotRequired[list[Whole]]
+    stuck_count: NotRequired[Whole]
+    mse: float | None
+    mse_low: float | None
+    mse_high: float | None
+    snr: Amount | None
+    snr_low: NotRequired[float | None]
+    snr_high: NotRequired[float | None]
+    cosine: Cosine | None
+    cosine_low: NotRequired[Cosine | None]
+    cosine_high: NotRequired[Cosine | None]
+    zero_rows: NotRequired[Whole | None]
+    followed: NotRequired[Whole | None]
+    alignment: NotRequired[float | None]
+    gain: float | None
+    gain_low: NotRequired[float | None]
+    gain_high: NotRequired[float | None]
+    cut: NotRequired[float | None]
+    truncated_at: NotRequired[float | None]
+    truncated_mean: NotRequired[float | None]
+    truncated_cv2: NotRequired[float | None]
+    float_floor: NotRequired[Amount]
+    groups: NotRequired[dict[str, Group]]
+
+
+@with_config(Config)
+class Moments(TypedDict):
+    """Count, mean and sums of centred powers of a series."""
+
+    n: Whole
+    mean: float | Vector
+    M2: float | Vector
+    M3: NotRequired[float | Vector | None]
+    M4: NotRequired[float | Vector | None]
+
+
+@with_config(Config)
+class Sums(TypedDict):
+    """The sums of a cell. ``bench.stats.sums.Sums`` says what they mean."""
+
+    groups: NotRequired[dict[str, Whole]]
+    replicates: NotRequired[Count]
+    centre: NotRequired[Vector]
+    coordinate: NotRequired[Moments]
+    shape: NotRequired[Moments]
+    w: NotRequired[Moments]
+    w_top: NotRequired[Vector]
+    group_w: NotRequired[dict[str, Moments]]
+    group_top: NotRequired[dict[str, Vector]]
+    block_rows: Vector
+    block_w: Vector
+    traces: NotRequired[Vector]
+    error: NotRequired[Moments | None]
+    error_top: NotRequired[Vector | None]
+    projection: NotRequired[Moments | None]
+    cosine: NotRequired[Moments | None]
+    zero_rows: NotRequired[Whole]
+    truncated: NotRequired[Moments | None]
+    truncate_at: NotRequired[float | None]
+    martingale_T: NotRequired[float]
+    martingale_Q: NotRequired[float]
+    martingale_terms: NotRequired[Whole]
+    cut: NotRequired[float | None]
+    followed: NotRequired[Whole]
+    block_error: NotRequired[Vector | None]
+    block_projection: NotRequired[Vector | None]
+    block_group_w: NotRequired[dict[str, Vector]]
+
+
+@with_config(Config)
+class MeasuredMoments(Head):
+    """Bias, variance and the other statistics of a cell."""
+
+    n: Value
+    size: Count
+    blocks: Count
+    f_evals: Amount
+    grad_evals: Amount
+    adapt_steps: Whole
+    adapt_seconds: Amount
+    adapt_f_evals: Amount
+    adapt_settled: NotRequired[bool | None]
+    wall_seconds: Amount
+    fingerprint: NotRequired[str]
+    exact: Vector | None
+    mean: Vector
+    summary: Summary
+    sums: Sums
+
+
+@with_config(Config)
+class MeasuredTiming(Head):
+    """Seconds, cost and memory of a cell."""
+
+    seconds: Amount
+    seconds_low: Amount
+    seconds_high: Amount
+    latency_seconds: Amount
+    latency_seconds_low: Amount
+    latency_seconds_high: Amount
+    cost: Amount
+    cost_low: Amount
+    cost_high: Amount
+    noisy: bool
+    peak_bytes: Whole | None
+
+
+@with_config(Config)
+class MeasuredReference(Head):
+    """A gradient that stands in for an exact one."""
+
+    mean: Vector
+    standard_error: Amount
+    summary: Summary
+
+
+@with_config(Config)
+class MeasuredPilot(Head):
+    """The number of replicates that a cell needs."""
+
+    pilot_replicates: Count
+    planned_replicates: Count
+
+
+@with_config(Config)
+class MeasuredObjective(Every):
+    """The checks of a user's objective."""
+
+    row_elements: Count
+    checks: list[str]
+
+
+@with_config(Config)
+class Curves(TypedDict):
+    """The results of a training run at its checkpoints."""
+
+    step: list[Whole]
+    value: list[float | None]
+    value_error: NotRequired[list[Amount | None]]
+    training_value: list[float | None]
+    training_seconds: list[Amount]
+    variance: NotRequired[list[Amount | None]]
+    variance_low: NotRequired[list[Amount | None]]
+    variance_high: NotRequired[list[Amount | None]]
+    variance_status: NotRequired[list[Status | None]]
+
+
+@with_config(Config)
+class Picture(TypedDict):
+    """Pictures as bytes in base 64."""
+
+    shape: list[Whole]
+    grey: str
+
+
+@with_config(Config)
+class Trained(Head):
+    """A training run, complete or diverged."""
+
+    steps: Count
+    optimizer: str
+    learning_rate: Amount
+    looks: Annotated[list[Whole], Field(min_length=1)]
+    maximise: bool
+    held_out: bool
+    exact_value: bool
+    batch: Count
+    f_evals: Amount
+    grad_evals: Amount
+    adapt_f_evals: Amount
+    curves: Curves
+    weights_digest: NotRequired[str]
+    pictures: NotRequired[dict[str, Picture] | None]
+
+
+DONE: dict[LineKind, type] = {
+    LineKind.MOMENTS: MeasuredMoments,
+    LineKind.TIMING: MeasuredTiming,
+    LineKind.REFERENCE: MeasuredReference,
+    LineKind.PILOT: MeasuredPilot,
+    LineKind.OBJECTIVE: MeasuredObjective,
+    LineKind.TRAINING: Trained,
+}
+"""The shape of the records of each kind whose work has led to results."""
+
+
+class Misshapen(Exception):
+    """A record does not have the shape of its kind. The message names the key."""
+
+
+def check(record: Record) -> None:
+    """Check the keys and types of a record whose long vectors are still names of files.
+
+    Raises:
+        Misshapen: a key is missing, or its value is not what this kind of record needs.
+    """
+    kind, outcome = record["kind"], record.get("outcome")
+    if kind not in [*LineKind]:
+        raise Misshapen(f"kind: one of {', '.join(LineKind)} is needed (got {str(kind)[:50]!r})")
+    done = outcome in (Outcome.MEASURED, Outcome.DIVERGED)
+    shape = DONE[LineKind(kind)] if done else Every if kind == LineKind.OBJECTIVE else Head
+    try:
+        _adapter(shape).validate_python(record)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        raise Misshapen(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    _need("precision", kind != LineKind.PILOT or bool(record.get("precision")), "a pilot needs one")
+    _need("reason", outcome == Outcome.MEASURED or bool(record["reason"]), f"a record that is {outcome} needs one")
+
+
+def check_lengths(record: Record) -> None:
+    """Check that the vectors and lists of a record, which has the shape of its kind, have lengths that agree.
+
+    Raises:
+        Misshapen: they do not.
+    """
+    if record["kind"] == LineKind.MOMENTS and record["outcome"] == Outcome.MEASURED:
+        for key in ("mean", "exact"):
+            _need(key, record[key] is None or len(record[key]) == record["size"], "its length is not `size`")
+        rows, w = record["sums"]["block_rows"], record["sums"]["block_w"]
+        _need("sums.block_w", len(rows) == len(w) > 0, "its length is not that of block_rows")
+        _need("sums.block_rows", min(rows) > 0, "every block has rows")
+    if record["kind"] == LineKind.TRAINING and record["outcome"] in (Outcome.MEASURED, Outcome.DIVERGED):
+        curves, looks = record["curves"], record["looks"]
+        count = len(curves["step"])
+        for key, values in curves.items():
+            _need(
+                f"curves.{key}", not isinstance(values, list) or len(values) == count, "its length is not that of step"
+            )
+        _need("curves.step", 0 < count <= len(looks), "there is not one for each of the looks")
+        _need("looks", looks == sorted(set(looks)), "they do not increase")
+        for name, picture in (record.get("pictures") or {}).items():
+            _check_picture(f"pictures.{name}", picture)
+
+
+def _check_picture(key: str, picture: Record) -> None:
+    try:
+        size = len(base64.b64decode(picture["grey"], validate=True))
+    except (binascii.Error, ValueError):
+        raise Misshapen(f"{key}.grey: it is not in base 64") from None
+    shape = picture["shape"]
+    _need(f"{key}.shape", len(shape) >= 2 and math.prod(shape) == size > 0, "it does not fit the bytes in grey")
+
+
+def _need(key: str, holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise Misshapen(f"{key}: {otherwise}")
+
+
+@cache
+def _adapter(shape: type) -> TypeAdapter[Any]:
+    return TypeAdapter(shape)

@@ -1,0 +1,137 @@
+"""Whether a study folder is whole: every record, every file of a long vector; and what is left over. No torch."""
+
+import contextlib
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.records import arrays, files, store
+from bench.records.lines import Damaged, Newer
+from bench.records.lock import locked
+
+NAMED = re.compile(rb'(?<="array":")arrays/[0-9a-f]{64}\.npy(?="\})')
+"""The names of files of long vectors in a line."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something in a study folder that is broken or left over.
+
+    Args:
+        what: one sentence that names the place.
+        line: the number of the line in the records; None for a file.
+        file: the file, relative to the folder; None for a line.
+    """
+
+    what: str
+    line: int | None = None
+    file: str | None = None
+
+
+@dataclass
+class Findings:
+    """What a check of a study folder has found.
+
+    Args:
+        records: number of runs and kinds that have a record.
+        lines: number of lines that hold a record; a later one of the same run and kind counts.
+        files: number of files of long vectors that records name.
+        damage: what is broken: a measurement is lost with it.
+        leftovers: what no record needs: second copies of a line, and files that a killed process has left.
+    """
+
+    records: int = 0
+    lines: int = 0
+    files: int = 0
+    damage: list[Fault] = field(default_factory=list)
+    leftovers: list[Fault] = field(default_factory=list)
+
+
+def verify(folder: Path) -> Findings:
+    """Check every line and every file of long vectors in a study folder.
+
+    Raises:
+        Newer: a newer version has written a record.
+        Unreadable: the records cannot be read.
+    """
+    found, seen, named, copies = Findings(), Counter[tuple[str, str]](), set[str](), set[bytes]()
+    for number, line in store.raw_lines(folder):
+        try:
+            record = store.parsed(line, folder, number)
+        except Newer:
+            raise
+        except Damaged as error:
+            found.damage.append(Fault(str(error), line=number))
+            continue
+        if record is None:
+            if line.strip(b"\r\n\t \0"):
+                found.damage.append(Fault(f"{folder / store.LINES}, line {number}, is cut short.", line=number))
+            continue
+        if line in copies:
+            found.leftovers.append(Fault(f"Line {number} is a copy of an earlier line.", line=number))
+            continue
+        copies.add(line)
+        seen[record["run"], record["kind"]] += 1
+        named.update(name.decode() for name in NAMED.findall(line))
+    found.records, found.lines, found.files = len(seen), seen.total(), len(named)
+    _check_files(folder, named, found)
+    return found
+
+
+def _check_files(folder: Path, named: set[str], found: Findings) -> None:
+    """Add the files of long vectors that are broken, or that no record names, to the findings."""
+    for path in sorted((folder / arrays.FOLDER).glob("*")):
+        name = str(path.relative_to(folder))
+        if name in named:
+            continue  # whole, or its record would be broken
+        if not arrays.NAME.fullmatch(name):
+            found.leftovers.append(Fault(f"{path} is no file of a long vector.", file=name))
+            continue
+        try:
+            arrays.load(name, folder)
+        except Damaged as error:
+            found.damage.append(Fault(str(error), file=name))
+        else:
+            found.leftovers.append(Fault(f"{path} is named by no record.", file=name))
+
+
+def _joined(lines: Iterable[bytes]) -> bytes:
+    return b"".join(line + b"\n" for line in lines)
+
+
+def repair(folder: Path) -> tuple[Findings, Path | None]:
+    """Move everything that is broken or left over into a new folder inside the study; nothing is deleted.
+
+    The records that are whole keep their bytes and their order. Return what was found and the new folder, or None if
+    nothing had to be moved.
+
+    Raises:
+        Busy: another process is writing to the folder.
+        Newer: a newer version has written a record.
+        OSError: the folder cannot be written.
+    """
+    path = folder / store.LINES
+    descriptor = files.open_regular(path, os.O_RDWR | os.O_NOFOLLOW)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        stack.enter_context(locked(descriptor, folder))
+        found = verify(folder)
+        faults = [*found.damage, *found.leftovers]
+        if not faults:
+            return found, None
+        aside = folder / f"moved-aside-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        moved = {fault.line for fault in faults if fault.line}
+        if moved:
+            lines = list(store.raw_lines(folder))
+            files.write(aside / store.LINES, _joined(line for number, line in lines if number in moved))
+            files.write(path, _joined(line for number, line in lines if number not in moved and line))
+        for name in (fault.file for fault in faults if fault.file):
+            files.make_folder((aside / name).parent)
+            with files.naming(aside / name):
+                (folder / name).rename(aside / name)
+        files.sync_folder(folder)
+    return found, aside

@@ -1,0 +1,134 @@
+"""Every kind of record has one shape, which agrees with what the program writes and reads."""
+
+import dataclasses
+import json
+import shutil
+from typing import get_args
+
+import pytest
+
+from bench.records import shapes, store
+from bench.records.lines import Damaged, LineKind
+from bench.stats import summary, sums
+from tests.docs.pages import ROOT
+from tests.report import records, training_records
+
+COMMITTED = ("reference", "catalogue", "vae")
+
+
+def test_the_words_and_fields_are_those_of_the_statistics():
+    assert set(get_args(shapes.Status)) == set(summary.Status)
+    assert set(get_args(shapes.Verdict)) == set(summary.BiasVerdict)
+    assert set(get_args(shapes.Flag)) == set(summary.Flag)
+    assert set(shapes.Summary.__annotations__) == {field.name for field in dataclasses.fields(summary.Summary)}
+    assert set(shapes.Sums.__annotations__) == {field.name for field in dataclasses.fields(sums.Sums)}
+    assert set(shapes.DONE) == set(LineKind)
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_the_committed_studies_are_read_for_ever(name):
+    folder = ROOT / "results" / name
+    keys = {(r["run"], r["kind"]) for r in map(json.loads, (folder / store.LINES).read_text().splitlines())}
+    assert {(record["run"], record["kind"]) for record in store.read(folder)} == keys
+
+
+@pytest.fixture(scope="module")
+def lines():
+    """A record of each kind and outcome of the committed studies, as text without files of vectors."""
+    found = {}
+    for name in COMMITTED:
+        for line in (ROOT / "results" / name / store.LINES).read_text().splitlines():
+            record = json.loads(line)
+            if '"array"' not in line:
+                found.setdefault((record["kind"], record["outcome"]), record)
+    return found
+
+
+def refused(tmp_path, record, says):
+    (tmp_path / store.LINES).write_text(json.dumps(record) + "\n")
+    with pytest.raises(Damaged) as caught:
+        store.read(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / store.LINES}, line 1, is damaged at {says}"), caught.value
+
+
+def test_a_missing_key_and_a_wrong_value_are_named(tmp_path, lines):
+    moments, training = lines["moments", "measured"], lines["training", "measured"]
+    without = {key: value for key, value in moments.items() if key != "outcome"}
+    refused(tmp_path, without, "outcome: Field required")
+    refused(tmp_path, moments | {"outcome": "outcame"}, "outcome: Input should be 'measured'")
+    refused(tmp_path, moments | {"seed": True}, "seed: Input should be a valid integer")
+    refused(tmp_path, moments | {"run": [1]}, "run: Input should be a valid string")
+    refused(tmp_path, moments | {"kind": "momenta"}, "kind: one of moments, timing")
+    refused(tmp_path, moments | {"summary": moments["summary"] | {"status": "FINE"}}, "summary.status: Input should be")
+    refused(tmp_path, moments | {"summary": moments["summary"] | {"variance": -1.0}}, "summary.variance: Input should")
+    refused(tmp_path, moments | {"mean": moments["mean"][1:]}, "mean: its length is not `size`")
+    refused(tmp_path, moments | {"outcome": "failed", "reason": None}, "reason: a record that is failed needs one")
+    refused(tmp_path, training | {"looks": training["looks"][:2]}, "curves.step: there is not one for each")
+    shorter = training["curves"] | {"value": training["curves"]["value"][1:]}
+    refused(tmp_path, training | {"curves": shorter}, "curves.value: its length is not that of step")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"dim":', '"dim":' + "9" * 5000),
+        ('"dim":', '"dim":NaN,"x":'),
+        ('"reason":', '"deep":' + "[" * 100_000 + "]" * 100_000 + ',"reason":'),
+        ('"seed":', '"seed":9223372036854775808,"x":'),
+    ],
+)
+def test_numbers_and_nesting_beyond_reason_are_refused(tmp_path, lines, old, new):
+    text = json.dumps(lines["moments", "skipped"], separators=(",", ":"))
+    (tmp_path / store.LINES).write_text(text.replace(old, new, 1) + "\n")
+    with pytest.raises(Damaged, match="line 1"):
+        store.read(tmp_path)
+
+
+def test_half_a_character_is_replaced(tmp_path, lines):
+    record = lines["moments", "skipped"] | {"estimator": "rl\ud800oo", "family": "\U0001f600"}
+    (tmp_path / store.LINES).write_text(json.dumps(record) + "\n")
+    (found,) = store.read(tmp_path)
+    assert (found["estimator"], found["family"]) == ("rl?oo", "\U0001f600")
+
+
+def test_a_newer_record_names_the_version_that_wrote_it(tmp_path, lines):
+    record = lines["moments", "skipped"]
+    newer = record | {"schema": 99, "environment": record["environment"] | {"stochgrad_bench": "7.5"}}
+    (tmp_path / store.LINES).write_text(json.dumps(newer) + "\n")
+    with pytest.raises(
+        Damaged, match=r"has schema 99 \(written by stochgrad-bench 7.5\), and this version reads up to 1"
+    ):
+        store.read(tmp_path)
+
+
+def test_keys_of_later_versions_are_let_through(tmp_path, lines):
+    (tmp_path / store.LINES).write_text(json.dumps(lines["moments", "measured"] | {"later": {"x": 1}}) + "\n")
+    assert store.read(tmp_path)[0]["later"] == {"x": 1}
+
+
+def test_the_invented_records_of_other_tests_have_the_shape_too(tmp_path):
+    with store.Store(tmp_path) as writer:
+        for record in (*records.study(), *training_records.study()):
+            writer.append({"estimator_params": {}, "objective_params": {}, **record})
+    assert store.read(tmp_path)
+
+
+ARRAY_EDITS = {
+    "empty": (lambda _: b"", "has changed"),
+    "a bit": (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "has changed"),
+    "cut short": (lambda content: content[:200], "has changed"),
+}
+
+
+@pytest.fixture
+def study(tmp_path):
+    shutil.copytree(ROOT / "results" / "reference", tmp_path / "study", ignore=shutil.ignore_patterns("figures"))
+    return tmp_path / "study"
+
+
+@pytest.mark.parametrize(("edit", "says"), ARRAY_EDITS.values(), ids=ARRAY_EDITS)
+def test_an_array_that_is_not_what_its_name_says_is_refused(study, edit, says):
+    path = sorted((study / "arrays").iterdir())[0]
+    path.write_bytes(edit(path.read_bytes()))
+    with pytest.raises(Damaged, match=says):
+        store.read(study)
