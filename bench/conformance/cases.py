@@ -23,10 +23,10 @@ Nodes = Callable[[Distribution], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A problem of the conformance suite: its expectation is a finite sum.
+    """An expectation E_q[f] that is a finite sum, so that its value and its gradient are known: a test for estimators.
 
     Args:
-        name: name of the problem, for messages.
+        name: name of the case, for messages.
         theta: float64 tensors, ``[*batch, ...]``.
         build: function from theta to q; it must accept further axes on the left of every tensor of theta.
         f: the function, ``[..., *batch, *event] -> [..., *batch]``.
@@ -34,9 +34,9 @@ class Case:
             parameters; E_q[f] is the weighted sum of f over the points.
         particles: K, if f is the log-joint of a bound of K particles, ``[..., *batch, K, *event] -> [..., *batch, K]``;
             otherwise None.
-        steady: whether one sample always takes the same number of random numbers, whatever the parameters of q. With
-            torch's rejection samplers the number varies, so one row (independent estimate) shifts the noise of the
-            next.
+        steady: whether a sample always takes equally many random numbers, whatever the parameters of q. torch's
+            rejection samplers do not: there, a change in one row (independent estimate) changes the noise of the next
+            row.
     """
 
     name: str
@@ -48,15 +48,24 @@ class Case:
     steady: bool = True
 
     def q(self, theta: Theta | None = None) -> Distribution:
-        """Return q at theta; if theta is None, at a copy of the case's theta that requires gradients."""
+        """Return the distribution q at the given theta or, without one, at a copy of the case's own theta.
+
+        The copy requires gradients.
+        """
         return self.build(*(leaves(self.theta) if theta is None else theta))
 
     def beside(self, t: Tensor) -> Tensor:
-        """Return t, ``[..., *batch]``, with an axis of length 1 appended if f has an axis of particles."""
+        """Return t, ``[..., *batch]``, in a shape that can be added to values of f.
+
+        If f has an axis of particles, an axis of length 1 is appended for it.
+        """
         return t if self.particles is None else t.unsqueeze(-1)
 
     def exact(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
-        """Return E_q[f], ``[*batch]``, and the gradient of its sum at theta, flattened; ``integrand`` maps q to f."""
+        """Return the exact E_q[f] of each batch element, ``[*batch]``, and the flat gradient of their sum at theta.
+
+        ``integrand`` maps q to f.
+        """
         theta = leaves(self.theta)
         q = self.q(theta)
         points, weights = self.nodes(q)
@@ -65,12 +74,18 @@ class Case:
 
 
 def leaves(theta: Theta, *left: int) -> Theta:
-    """Return copies of theta that require gradients, with further axes of lengths ``left`` on the left."""
+    """Return copies of the tensors of theta that require gradients, repeated along new axes on the left.
+
+    ``left`` are the lengths of the new axes.
+    """
     return tuple(t.detach().expand(*left, *t.shape).clone().requires_grad_() for t in theta)
 
 
 def flat(tensors: tuple[Tensor, ...], axes: int) -> Tensor:
-    """Flatten each tensor except for its first ``axes`` axes; return the tensors joined along the last axis."""
+    """Return the tensors joined along one last axis, after flattening all axes of each but its first ``axes``.
+
+    The result is ``[*shared, k]``: the shapes of the tensors agree in the first ``axes`` axes.
+    """
     return torch.cat([t.flatten(axes) if t.dim() > axes else t.unsqueeze(-1) for t in tensors], -1)
 
 
@@ -103,7 +118,7 @@ def support(q: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def counts(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Return the whole numbers below 60 and their probabilities under q, both ``[60, *batch]``.
+    """Return the whole numbers below 60 and their probabilities under a Poisson q, both ``[60, *batch]``.
 
     The probabilities of larger numbers are negligible for rates below 5.
     """
@@ -128,12 +143,14 @@ def subsets(q: Distribution) -> tuple[Tensor, Tensor]:
 
 
 def wave(*shift: float, event: int = 1, classes: int = 0) -> Integrand:
-    """Return a smooth f of the features u of x, ``sin(a.u + t) - cos(2 b.u)/2 + a.u b.u``, with fixed vectors a and b.
+    """Return a smooth function f of x, ``sin(a.u + t) - cos(2 b.u)/2 + a.u b.u``, with fixed vectors a and b.
+
+    u is x or, if x holds integers, x in one-hot form.
 
     Args:
-        *shift: t, one number per batch element, or one number for a problem without a batch.
+        *shift: t, one number per batch element, or one number for a case without a batch.
         event: number of event axes of x.
-        classes: number of categories if x holds integers: u is then one-hot. 0 if u is x itself.
+        classes: number of categories if x holds integers, otherwise 0.
     """
     t = _tensor(*shift) if len(shift) > 1 else _tensor(*shift).squeeze(0)
 

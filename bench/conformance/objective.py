@@ -20,11 +20,11 @@ class ObjectiveConformance:
     """The objective under test."""
 
     def test_declared_facts(self) -> None:
-        """Family, dim, has_exact and the other declared facts have values of the right kind."""
+        """Family, dim, has_exact and the other declared facts have values of the right type."""
         self._run(parts.declared_facts)
 
     def test_build_returns_a_problem(self) -> None:
-        """``build`` returns a ``Problem``, whose theta holds leaves that require gradients, in the wanted dtype."""
+        """``build`` returns a ``Problem`` whose theta holds tensors of the wanted dtype that require gradients."""
         self._run(parts.problem_and_theta)
 
     def test_q_is_of_the_declared_family(self) -> None:
@@ -62,17 +62,24 @@ class ObjectiveConformance:
     def test_size_of_a_row(self) -> None:
         """One estimate fits into memory.
 
-        If the objective declares ``row_elements``, the size of the largest tensor of one estimate, the declared number
-        is not far too small.
+        ``row_elements`` is the size of the largest tensor of one estimate. If the objective declares it, the declared
+        number is not much smaller than the true one.
         """
         self._run(parts.size_of_a_row)
 
     def test_reference_estimator(self) -> None:
-        """The reference estimator, which stands in for an exact gradient, is unbiased and fits the objective."""
+        """The reference estimator is unbiased and fits the objective.
+
+        Its mean gradient in a long run is used if the objective has no exact gradient.
+        """
         self._run(parts.reference)
 
     def test_reference_where_f_jumps(self) -> None:
-        """A reference estimator that uses df/dx agrees with score functions, which it does not where f jumps."""
+        """If the reference estimator uses df/dx, its mean gradient agrees with that of score functions.
+
+        The two differ if f has jumps, because df/dx does not contain them. The reference estimator's mean gradient is
+        used if the objective has no exact gradient.
+        """
         self._run(exact.reference_against_scores)
 
     def test_f_has_a_gradient(self) -> None:

@@ -25,7 +25,7 @@ from estimators import Drawable, Estimator, Integrand, Refusal, State, inner, pa
 
 
 def suite(estimator: Estimator) -> type[Conformance]:
-    """Return the conformance suite of an estimator: a class that pytest can collect."""
+    """Return the conformance suite of an estimator: a class with one test method for each check, for pytest."""
     return type(f"Test{type(estimator).__name__}", (Conformance,), {"estimator": estimator})
 
 
@@ -48,7 +48,10 @@ class Conformance:
     # Identity
 
     def setup_method(self, method: Callable[[], None]) -> None:
-        """Skip all checks but the first if the estimator is no dataclass: they would fail for this reason alone."""
+        """Skip every check but ``test_is_a_frozen_dataclass_of_plain_values`` if the estimator is no frozen dataclass.
+
+        The others would fail for this reason alone. pytest calls this before each check.
+        """
         if not self._is_frozen() and method.__name__ != "test_is_a_frozen_dataclass_of_plain_values":
             raise SkipTest("the estimator must first be a frozen dataclass")
 
@@ -56,7 +59,10 @@ class Conformance:
         return getattr(type(self.estimator).__dict__.get("__dataclass_params__"), "frozen", False)
 
     def test_is_a_frozen_dataclass_of_plain_values(self) -> None:
-        """The fields are the estimator's identity: numbers, strings or tuples of these, which cannot be set."""
+        """The estimator is a frozen dataclass, and each of its fields is a number, a string or a tuple of these.
+
+        The fields identify the estimator in records.
+        """
         e = self.estimator
         assert self._is_frozen(), (
             f"{e!r} is not a frozen dataclass. Write @dataclass(frozen=True) above {type(e).__name__}."
@@ -65,7 +71,7 @@ class Conformance:
             assert _plain(getattr(e, field.name)), f"{e!r}: {field.name} is not a number, string or tuple of them."
 
     def test_repr_is_its_identity(self) -> None:
-        """For an estimator e, ``eval(repr(e))`` equals e and has the same hash, and all fields have defaults."""
+        """For an estimator e, ``eval(repr(e))`` equals e and has the hash of e. Every field has a default."""
         e, name = self.estimator, type(self.estimator).__name__
         again = eval(repr(e), {"inf": math.inf, name: type(e)})
         assert again == e, f"{e!r} does not equal the estimator that its repr makes."
@@ -78,15 +84,15 @@ class Conformance:
     # Value and gradient
 
     def test_value(self) -> None:
-        """The mean of the loss is E_q[f], or a bias is both declared and found."""
+        """The mean of the loss is E_q[f]; if the estimator declares a bias of its value, a bias is found."""
         self._assert_mean("value", 0, "value_unbiased")
 
     def test_gradient(self) -> None:
-        """The mean of the gradient is the gradient of E_q[f], or a bias is both declared and found."""
+        """The mean of the gradient is the gradient of E_q[f]; if the estimator declares a bias, a bias is found."""
         self._assert_mean("gradient", 1, "unbiased")
 
     def test_gradient_where_f_depends_on_q(self) -> None:
-        """The gradient is unbiased even if f itself depends on q, as an ELBO does, and passes gradients to q."""
+        """The gradient is unbiased even if f itself depends on q and passes gradients to q, as in an ELBO."""
         _skip_if(not self.estimator.unbiased, "unbiased is declared False")
         for trial in self.trials():
 
@@ -98,7 +104,10 @@ class Conformance:
             trial.bias("gradient of an f that depends on q", gradients, exact, unbiased=True)
 
     def test_pass_through(self) -> None:
-        """A tensor that only f uses gets the gradient of the loss's value with all samples fixed, and nothing else."""
+        """For a tensor w that only f uses, ``loss.backward()`` gives the slope of the loss in w under fixed noise.
+
+        Terms of the loss that serve the gradient in q's parameters add nothing to the gradient in w.
+        """
         for trial in self.trials():
             q = rows(trial.case.q(), FEW)
 
@@ -123,7 +132,10 @@ class Conformance:
                 trial.close("4 f does not have 4 times the gradient of f", g4 - g0, 4 * (g1 - g0))
 
     def test_loss_can_be_weighted(self) -> None:
-        """``c * loss`` has c times the gradient, for a different c in each row (estimate) and batch element."""
+        """The gradient of ``(c * loss).sum()`` is c times the gradient of ``loss.sum()``, for one number c per element.
+
+        An element of the loss belongs to one row (estimate) and one batch element.
+        """
         for trial in self.trials():
             plain = trial.call()
             c = 3 + torch.arange(plain.loss.numel(), dtype=torch.float64).reshape(plain.loss.shape)
@@ -147,7 +159,10 @@ class Conformance:
                 assert loss.isfinite().all(), f"{trial} the loss is not finite."
 
     def test_f_sees_samples_first_then_batch_then_event(self) -> None:
-        """Each x is ``[..., *batch, *event]``, in q's dtype, with at most ``points(q)`` points per batch element."""
+        """Each x that f gets is ``[..., *batch, *event]``, in q's dtype, with at most ``points(q)`` points at once.
+
+        The points are the axes on the left.
+        """
         for trial in self.trials():
             q = trial.case.q()
             shape, most = (FEW, *q.batch_shape, *q.event_shape), self.estimator.points(q)
@@ -191,7 +206,7 @@ class Conformance:
                 trial.same(f"an f that returns {values}", trial.call(f=partial(count, box=box)), expected)
 
     def test_memory_layout_of_theta_does_not_matter(self) -> None:
-        """Strided and expanded parameters give the same numbers as contiguous parameters."""
+        """Strided and expanded tensors in theta give the same losses and gradients as contiguous ones."""
         for trial in self.trials():
             theta = trial.case.theta
             strided = tuple(torch.stack([t, t], -1)[..., 0].requires_grad_() for t in theta)
@@ -200,7 +215,7 @@ class Conformance:
             trial.same("an expanded theta", trial.call(expanded), trial.call(leaves(theta, FEW)))
 
     def test_parameters_may_be_tied(self) -> None:
-        """A parameter expanded from one number gives the same results as a parameter with copies of the number."""
+        """If theta is expanded from one number, losses and gradients are those of a theta with copies of the number."""
         for trial in self.trials():
             tied = tuple(t.flatten()[0].expand(t.shape).requires_grad_() for t in trial.case.theta)
             trial.same("a tied theta", trial.call(tied), trial.call(leaves(tied)))
@@ -217,7 +232,10 @@ class Conformance:
             trial.same("a stale cache of probs", Trial(self.estimator, stale).call(), trial.call())
 
     def test_works_where_not_everything_is_differentiated(self) -> None:
-        """The value is the same if gradients are off; freezing a parameter of q does not change other gradients."""
+        """The loss has the same value with gradients off.
+
+        If only one tensor of theta requires a gradient, its gradient is the one that it has if all tensors require one.
+        """
         for trial in self.trials():
             theta = leaves(trial.case.theta)
             plain = trial.call(theta)
@@ -229,14 +247,17 @@ class Conformance:
                 trial.close("freezing one parameter changes another's gradient", trial.call(only).gradient[0], expected)
 
     def test_float32_has_the_moments_of_float64(self) -> None:
-        """Mean and variance of the gradient do not depend on the dtype, except for rounding."""
+        """The gradient has the same mean and the same variance in float32 as in float64, except for rounding."""
         for trial in self.trials():
             _, double = trial.replicates(trial.integrand)
             single = trial.cast(torch.float32)
             trial.same_moments("the gradient in float32", single.replicates(single.integrand)[1], double)
 
     def test_half_precision_draws_from_the_law_of_q(self) -> None:
-        """In bfloat16, f gets samples in q's dtype, all is finite, and rare bits are as frequent as in float64."""
+        """In bfloat16, losses and gradients are finite, f gets samples in q's dtype, and rare bits are frequent enough.
+
+        A rare bit is a Bernoulli variable of probability 0.0019: noise in half precision would set it half as often.
+        """
         for trial in self.trials():
             half, seen = trial.cast(torch.bfloat16), set[torch.dtype]()
             half.finite("half precision")
@@ -269,7 +290,7 @@ class Conformance:
             self._assert_finite(trial, "probabilities of 0 and 1", case=dataclasses.replace(trial.case, theta=certain))
 
     def test_noise_at_its_ends(self) -> None:
-        """Losses and gradients are finite even if a uniform takes a rare value: 0 or the largest number below 1."""
+        """Losses and gradients are finite even if a uniform random number is 0 or the largest number below 1."""
         ends = Ends()
         for trial in self.trials():
             with ends:
@@ -301,12 +322,12 @@ class Conformance:
     # Independence
 
     def test_rows_do_not_touch(self) -> None:
-        """A change in row 0 (one estimate), under the same noise, does not change a single bit in any other row."""
+        """A change of theta in row 0 (one estimate), under the same noise, changes no bit in any other row."""
         for trial in self._trials_with("noise that does not depend on q", lambda case: case.steady):
             _assert_untouched(trial, 0, "row")
 
     def test_batch_elements_do_not_touch(self) -> None:
-        """A change in batch element 0 under the same noise does not change a single bit in any other batch element."""
+        """A change of theta in batch element 0, under the same noise, changes no bit in any other batch element."""
         wanted = "a batch and noise that does not depend on q"
         for trial in self._trials_with(wanted, lambda case: case.steady and case.q().batch_shape):
             _assert_untouched(trial, 1, "batch element")
@@ -328,7 +349,10 @@ class Conformance:
     # Noise
 
     def test_generator_is_the_only_source_of_noise(self) -> None:
-        """A seed fixes every bit, the next call differs, and neither calls nor ``init`` use the global generator."""
+        """The seed of the generator fixes every bit of a call, and torch's global generator is never used.
+
+        A second call with the same generator gives other numbers. ``init`` does not use the global generator either.
+        """
         for trial in self.trials():
             before, generator = torch.get_rng_state(), seeded(1)
             self.estimator.init(trial.case.q(), seeded(0))
@@ -358,7 +382,7 @@ class Conformance:
             assert not drawn, f"{trial} it is declared deterministic, but draws from the generator."
 
     def test_needs_df(self) -> None:
-        """If ``needs_df`` is True, an f without df/dx is refused; if it is False, removing df/dx changes no number."""
+        """If ``needs_df`` is True, an f without df/dx is refused; if it is False, such an f gives the same numbers."""
         _skip_if(self.estimator.needs_bound, "a bound is differentiable in x through log q")
         for trial in self.trials():
 
@@ -373,7 +397,7 @@ class Conformance:
             self._assert_helpful(sentence)
 
     def test_needs_relaxed_f(self) -> None:
-        """Points outside the support of q reach f if and only if ``needs_relaxed_f`` is True."""
+        """If ``needs_relaxed_f`` is False, f gets points in the support of q alone; if True, also other points."""
         e, relaxed, inside = self.estimator, self.estimator.needs_relaxed_f, True
         for trial in self.trials():
             check = trial.case.q().support.check  # type: ignore[union-attr]
@@ -383,7 +407,10 @@ class Conformance:
         assert not modest, f"{e!r} declares needs_relaxed_f = True, but f gets points of the support only."
 
     def test_families(self) -> None:
-        """Each family of q is supported, or a refusal says what to use instead; ``refuses`` and the call agree."""
+        """Each family of q is served, or refused with a message that says what to use instead.
+
+        ``refuses`` and the call agree on which families are refused.
+        """
         rate = torch.tensor([1.5, 2.5], dtype=torch.float64, requires_grad=True)
         strangers = [Case(q.__name__, (rate,), q, torch.square, _unknown) for q in (Poisson, _gamma)]
         for case in (*self.cases, *strangers):
@@ -398,7 +425,7 @@ class Conformance:
                 self._assert_helpful(message)
 
     def test_a_subclass_with_its_own_law(self) -> None:
-        """A subclass of q's family that has its own sampler is sampled by that sampler, or refused."""
+        """If q is of a subclass that has its own sampler, the samples come from that sampler, or q is refused."""
         for trial in self.trials():
             called: list[str] = []
             q = _of_own_law(trial.case.q(), called)
@@ -433,7 +460,7 @@ class Conformance:
             assert not _equal(state, before), f"{trial} neither adapt nor update changes the state."
 
     def test_learning_does_not_depend_on_the_scale_of_f(self) -> None:
-        """If f is multiplied by a power of two before learning, so are the gradients after learning."""
+        """If f is multiplied by 2^10 before learning, the gradients after learning are 2^10 times as large."""
         _skip_if(not self.estimator.needs_state, "needs_state is declared False")
         for trial in self.trials():
             if trial.case.particles:
@@ -446,7 +473,10 @@ class Conformance:
                 trial.close(what, got / c, own)
 
     def test_a_state_that_does_not_fit_is_refused(self) -> None:
-        """The state of another estimator is refused; a state that was made for another q is refused, or works."""
+        """A state of another class is refused; a state of the right class made for another q is refused, or works.
+
+        The state is what an estimator has learned.
+        """
         _skip_if(not self.estimator.needs_state, "needs_state is declared False")
         trials = self.trials()
         for trial, other in itertools.product(trials, trials):
@@ -457,7 +487,7 @@ class Conformance:
             assert sentence, f"{trial} a state of another class is accepted. Use checked_state in __call__."
 
     def test_frozen_state_gives_the_same_numbers(self) -> None:
-        """A state (what an estimator has learned) that requires gradients gives the same numbers as a frozen state."""
+        """Losses and gradients are equal whether the state (what an estimator has learned) is frozen or not."""
         _skip_if(not self.estimator.needs_state, "needs_state is declared False")
         for trial in self.trials():
             frozen = trial.call()
@@ -468,7 +498,7 @@ class Conformance:
     # Tools
 
     def trials(self) -> list[Trial]:
-        """Return a trial for each case that the estimator serves."""
+        """Return a trial (the estimator on one case) for each of ``cases`` that the estimator serves, at least one."""
         served = [case for case in self.cases if self._serves(case)]
         assert served, f"{self.estimator!r} serves none of the problems here. Set `cases` to problems of its family."
         return [Trial(self.estimator, case, len(served)) for case in served]

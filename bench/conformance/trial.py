@@ -1,4 +1,4 @@
-"""One estimator on one problem: calls and assertions.
+"""One estimator on one case (an expectation with a known value): calls and assertions.
 
 PYTEST_DONT_REWRITE: pytest would print the tensors of a failed comparison below the message.
 """
@@ -34,7 +34,12 @@ MANY = 64
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """Result of a call: the loss, and the gradient of its sum in every tensor of theta that requires gradients."""
+    """Result of a call of an estimator.
+
+    Args:
+        loss: what the call returned, without its graph.
+        gradient: gradient of the loss, summed over all elements, in every tensor of theta that requires gradients.
+    """
 
     loss: Tensor
     gradient: Theta
@@ -47,12 +52,13 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Generator:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One estimator on one problem.
+    """One estimator on one case, with the assertions that the checks make.
 
     Args:
         estimator: the estimator under test.
-        case: the problem.
-        comparisons: number of trials among which a check splits its failure rate.
+        case: an expectation with a known value.
+        comparisons: number of trials in one check. The check's failure rate of 1e-6 is divided by it, so that all
+            trials together keep this rate.
         learned: the frozen state of the estimator; if None, a state is made and adapted a little.
     """
 
@@ -80,7 +86,7 @@ class Trial:
         return state
 
     def learn(self, state: State, steps: int) -> None:
-        """Adapt a state, so that it learns for a number of steps, with seeds that no check uses."""
+        """Adapt ``state`` in place for a number of steps, with seeds that no check uses."""
         trainable = list(state.parameters())
         optimizer = torch.optim.Adam(trainable, lr=1e-2) if trainable else None
         for step in range(steps):
@@ -88,7 +94,10 @@ class Trial:
             adapt(self.estimator, self.integrand(q), q, state, optimizer, seeded(1000 + step))
 
     def cast(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Trial:
-        """Return the trial with theta, f and state in another dtype or on another device."""
+        """Return a copy of the trial whose theta, f and state are in this dtype and on this device.
+
+        The state stays in float32 if the dtype is less precise.
+        """
         theta = tuple(t.to(device, dtype) for t in self.case.theta)
         case = replace(self.case, theta=theta, f=lambda x: self.case.f(x).to(dtype))
         state = (
@@ -101,17 +110,17 @@ class Trial:
     # Calls
 
     def integrand(self, q: Distribution, f: Integrand | None = None) -> Integrand:
-        """Return f, or a bound over q with f as its log-joint if the estimator or the case needs a bound.
+        """Return the integrand to call the estimator with: f itself, or the bound over q whose log-joint is f.
 
-        If ``f`` is None, the case's f is taken.
+        It is the bound if the estimator needs one, or the case has particles. If ``f`` is None, f is that of the case.
         """
         f = self.case.f if f is None else f
         return Bound(f, q, self.case.particles) if self.estimator.needs_bound or self.case.particles else f
 
     def loss(self, q: Distribution, f: Integrand | None = None, noise: int | Generator | None = 1) -> Tensor:
-        """Return the loss of f, by default the case's f, at q.
+        """Return what the estimator returns for f at q, the loss, ``[*batch]``.
 
-        ``noise`` is a seed, a generator, or None for torch's global generator.
+        ``f`` is the case's if it is None. ``noise`` is a seed, a generator, or None for torch's global generator.
         """
         generator = seeded(noise) if isinstance(noise, int) else noise
         return self.estimator(self.integrand(q, f), q, generator, self.state)
@@ -123,11 +132,11 @@ class Trial:
         noise: int | Generator | None = 1,
         weight: Tensor | float = 1.0,
     ) -> Call:
-        """Return the loss, and the gradient of ``(weight * loss).sum()`` at theta.
+        """Call the estimator; return the loss, and the gradient of ``(weight * loss).sum()`` at theta.
 
         Args:
-            theta: the parameters; if None, copies of the case's theta that require gradients, for a few rows
-                (independent estimates).
+            theta: the parameters; if None, copies of the case's theta that require gradients, for 7 rows (independent
+                estimates).
             f: the function; if None, the case's f.
             noise: a seed, a generator, or None for torch's global generator.
             weight: one number, or one for each element of the loss.
@@ -141,9 +150,10 @@ class Trial:
         return Call(loss.detach(), torch.autograd.grad((weight * loss).sum(), wanted, materialize_grads=True))
 
     def replicates(self, integrand: Callable[[Distribution], Integrand]) -> tuple[Tensor, Tensor]:
-        """Return the losses and the gradients at theta of R independent calls, one flat row per call.
+        """Return the losses, ``[R, batch elements]``, and the gradients at theta, ``[R, size]``, of R estimates.
 
-        ``integrand`` maps q to f.
+        ``integrand`` maps q to f. R is 32,768, or 7 for a deterministic estimator. ``size`` is the count of numbers in
+        theta.
         """
         theta = leaves(self.case.theta)
         q = self.case.q(theta)
@@ -157,7 +167,7 @@ class Trial:
         return flat((loss.detach(),), 1), flat(gradients, 1) @ jacobian
 
     def seen(self) -> list[Tensor]:
-        """Return every x that f gets in a call with a few rows (independent estimates)."""
+        """Return every tensor x with which the estimator calls f, in a call with 7 rows (independent estimates)."""
         q = rows(self.case.q(), FEW)
         points: list[Tensor] = []
 
@@ -172,13 +182,19 @@ class Trial:
     # Assertions
 
     def same(self, what: str, got: Call, expected: Call) -> None:
-        """Assert that two calls agree up to rounding; ``what`` names the change between them, for messages."""
+        """Assert that two calls have equal losses and gradients, up to rounding.
+
+        ``what`` names the difference between the calls, such as "a strided theta", for messages.
+        """
         self.close(f"{what} changes the loss", got.loss, expected.loss)
         for a, b in zip(got.gradient, expected.gradient, strict=True):
             self.close(f"{what} changes the gradient", a, b)
 
     def close(self, what: str, got: Tensor, expected: Tensor) -> None:
-        """Assert that two tensors are equal up to rounding; ``what`` begins the message if the two differ."""
+        """Assert that two tensors are equal up to rounding.
+
+        ``what`` is the message if they differ; the first numbers of both follow.
+        """
         assert got.shape == expected.shape, (
             f"{self} {what}: got shape {list(got.shape)}, expected {list(expected.shape)}."
         )
@@ -188,9 +204,9 @@ class Trial:
         )
 
     def bias(self, what: str, samples: Tensor, exact: Tensor, unbiased: bool) -> bool:
-        """Return whether the mean of samples, ``[R, k]``, differs significantly from the exact values, ``[k]``.
+        """Return whether the mean of ``samples``, ``[R, k]``, differs significantly from ``exact``, ``[k]``.
 
-        If ``unbiased`` is True, assert that the two do not differ. ``what`` names the samples in messages.
+        If ``unbiased`` is True, assert that it does not. ``what`` names the samples in messages.
         """
         assert samples.isfinite().all(), f"{self} the {what} is not finite."
         mean, error = samples.mean(0), samples.std(0) / math.sqrt(len(samples))
@@ -205,9 +221,9 @@ class Trial:
         return biased
 
     def finite(self, what: str) -> str | None:
-        """Assert that losses and gradients are finite; return the message if the call is refused, otherwise None.
+        """Assert that losses and gradients are finite; return the message if the estimator refuses, otherwise None.
 
-        ``what`` names the case in messages.
+        ``what`` names the situation in messages, such as "logits of ±50".
         """
         calls: list[Call] = []
         sentence = refusal(lambda: calls.append(self.call(leaves(self.case.theta, MANY))))
@@ -217,9 +233,9 @@ class Trial:
         return sentence
 
     def same_moments(self, what: str, a: Tensor, b: Tensor) -> None:
-        """Assert that independent samples a and b, ``[R, k]``, agree in mean and variance up to float32 rounding.
+        """Assert that two sets of independent samples, ``[R, k]``, agree in mean and variance up to float32 rounding.
 
-        ``what`` names the samples in messages.
+        ``what`` names the samples a in messages.
         """
         a, b = a.double().cpu(), b.double().cpu()
         assert a.isfinite().all(), f"{self} {what} is not finite."
@@ -232,7 +248,7 @@ class Trial:
             assert worst <= self._limit(2 * z.numel()), f"{self} {what} has another {moment}, z = {worst:.1f}."
 
     def uncorrelated(self, what: str, a: Tensor, b: Tensor) -> None:
-        """Assert that each column of a, ``[R, k]``, is uncorrelated with the same column of b, ``[R, k]``.
+        """Assert that column i of a is uncorrelated with column i of b, for every i; both are ``[R, k]``.
 
         ``what`` names the columns in messages.
         """
@@ -266,7 +282,7 @@ class Ends(TorchFunctionMode):
 
 
 def refusal(call: Callable[[], object]) -> str | None:
-    """Return the message if a call raises ``Refusal``, else None."""
+    """Return the message of the ``Refusal`` that a call raises; None if it raises none."""
     try:
         call()
     except Refusal as no:
