@@ -38,9 +38,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Measurement:
-    """The result for one cell (an estimator on an objective): its moments record and, if timed, its timing record.
+    """The result of ``measure``: the statistics of one estimator on one objective.
 
     A measurement prints as one line, and in a notebook as a table. ``frame`` returns the numbers.
+
+    Args:
+        cell: the estimator and the objective.
+        record: the record of the gradients' mean, variance and bias.
+        timing: the record of the seconds; None if nothing was timed.
     """
 
     cell: Cell
@@ -67,7 +72,7 @@ class Measurement:
 
     @property
     def variance_interval(self) -> tuple[float, float | None]:
-        """95 % interval of the variance; its upper end is None if ``status`` says that none is known."""
+        """Lower and upper 95 % limit of the variance; the upper one is None if ``status`` says that none is known."""
         return self.summary.variance_low, self.summary.variance_high
 
     @property
@@ -84,19 +89,19 @@ class Measurement:
     def bias_bound(self) -> float | None:
         """95 % upper bound on the Euclidean norm of the bias; None if the bias cannot be bounded.
 
-        It cannot be bounded if there is no exact gradient, nor a reference in its place, if the variance seems
-        infinite, or if all estimates were equal although the estimator is not deterministic.
+        It cannot be bounded if there is neither an exact gradient nor a long run of another estimator in its place, if
+        the variance seems infinite, or if all estimates were equal although the estimator is not deterministic.
         """
         return self.summary.bias_bound
 
     @property
     def verdict(self) -> str:
-        """Verdict on the bias: a word such as ``BIASED`` or ``INCONCLUSIVE``."""
+        """What is known of the bias, in a word such as ``BIASED``, ``UNBIASED_WITHIN_TOL`` or ``INCONCLUSIVE``."""
         return self.summary.verdict
 
     @property
     def status(self) -> str:
-        """Status of the variance: a word that says whether it can be trusted, such as ``OK`` or ``HEAVY_TAIL``."""
+        """Whether the variance can be trusted, in a word such as ``OK`` or ``HEAVY_TAIL``."""
         return self.summary.status
 
     @property
@@ -231,8 +236,8 @@ def measure(
         objective: from the catalogue, or your own.
         replicates: number R of independent calls, which are made in draws (batches); R is rounded up to whole draws.
         precision: wanted half-width of the 95 % interval of the variance, relative to the variance, such as 0.05. If it
-            is given, a pilot run chooses R instead, and is thrown away. ``record["precision_reached"]`` says whether R
-            was enough.
+            is given, ``replicates`` is not used: a pilot run, whose gradients are thrown away, chooses R.
+            ``record["precision_reached"]`` says whether R was enough.
         max_replicates: largest R that the pilot run may choose.
         seed: root of all noise; the same seed gives the same bits.
         device: "cpu" or "cuda".

@@ -37,16 +37,16 @@ class Look:
 
 
 class Arm:
-    """A candidate that is ready to be measured at every point of a race.
+    """A candidate that is ready to be measured, again and again, at all points of a race.
 
     A candidate is an estimator with fixed fields, such as ``RLOO(n=4)``; a point is an objective at one theta. If the
-    estimator has a state, the state has learned at each point and is frozen.
+    estimator has a state (what it learns), the state has learned at each point and is frozen.
 
     Args:
         estimator: the candidate.
         points: the points at which it is measured.
         settings: seed, dtype and device; ``adapt_steps`` is the largest number of steps in which a state learns.
-        learned: an arm of the same estimator with another n, whose learned states are used here too; None to let new
+        learned: an arm that differs from this one only in n, whose learned states are used here too; None to let new
             states learn.
 
     Raises:
@@ -98,7 +98,7 @@ class Arm:
 
     @property
     def price(self) -> float:
-        """Evaluations of f and of df/dx for one estimate at each point, summed over the points, without learning."""
+        """Evaluations of f and of df/dx for one estimate at every point, in all; those for learning do not count."""
         return (self.f_evals + self.grad_evals) * len(self.points)
 
     def look(self, stage: str, replicates: int, references: Sequence[Reference | None], confidence: float) -> None:
@@ -107,9 +107,8 @@ class Arm:
         Args:
             stage: name of the noise: equal names give equal noise to all candidates, different names independent noise.
             replicates: number of independent calls at each point, rounded up to whole draws (batches).
-            references: for each point, the gradient that stands in for an unknown exact gradient; None if there is
-                none.
-            confidence: level of all intervals.
+            references: for each point, a mean gradient to use if the exact gradient is unknown; None if there is none.
+            confidence: level of all intervals, such as 0.95.
 
         Raises:
             Lost: a gradient is not finite.
@@ -132,10 +131,10 @@ class Arm:
 
 
 def sizes_of(engine: Engine, replicates: int) -> list[int]:
-    """Return the sizes of draws (batches of replicates): equal powers of two, together at least ``replicates``.
+    """Return the number of replicates in each draw (batch): ``[4096, 4096]`` for 5,000 replicates.
 
-    There are as few draws as memory allows, because each draw has a fixed cost. A deterministic estimator gets one draw
-    of the smallest size.
+    All draws have the same size, a power of two, and hold at least ``replicates`` together. They are as large as memory
+    allows, because each draw has a fixed cost. A deterministic estimator gets one draw of the smallest size.
     """
     if engine.cell.estimator.deterministic:
         return [SMALLEST_DRAW]

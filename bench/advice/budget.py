@@ -34,9 +34,9 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
-        """Return the budget that a text such as ``1e5-evals``, ``10s`` or ``1e5-evals,10s`` spells.
+        """Return the budget that a text spells: ``1e5-evals``, ``10s`` or ``1e5-evals,10s``.
 
-        Without a text, return the default budget, which is lenient.
+        If the text is None, return the default budget, which is lenient.
 
         Raises:
             UsageError: the text is no budget.
@@ -59,7 +59,9 @@ class Budget:
         return time.perf_counter() - self.begun
 
     def affords(self, evaluations: float, seconds: float, share: float) -> float:
-        """Return how many replicates of all candidates fit into a share of the whole budget, and into what is left.
+        """Return for how many replicates of every candidate a share of the budget is enough; a fraction if below 1.
+
+        The share is one of the whole budget, and no more than what is left of it.
 
         Args:
             evaluations: evaluations of one replicate of every candidate, in all.

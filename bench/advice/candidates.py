@@ -21,7 +21,12 @@ VARIED: Mapping[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class Untried:
-    """The command-line name of an estimator that was not tried, or whose measurement failed, and the reason."""
+    """An estimator that was not tried, or whose measurement failed.
+
+    Args:
+        name: the estimator's command-line name.
+        reason: why, in a few words.
+    """
 
     name: str
     reason: str
@@ -35,8 +40,8 @@ def counts(most: int) -> list[int]:
 def grid(cls: type[Estimator], most: int, fixed: Mapping[str, Any]) -> Iterator[Estimator]:
     """Yield the candidates of one estimator class: every n up to ``most``, with every value in ``VARIED``.
 
-    n is a power of two, and ``VARIED`` has values of a few other fields. Fields in ``fixed`` have the value given
-    there. Combinations that the class refuses, such as an odd n, are left out.
+    n is a power of two, and ``VARIED`` has values for a few other fields, such as the temperature. A field in ``fixed``
+    has only the value given there. Combinations that the class refuses, such as an odd n, are left out.
     """
     known = {f.name for f in fields(cls) if f.init}  # type: ignore[arg-type]
     values = {name: choices for name, choices in VARIED.items() if name in known}
@@ -53,16 +58,17 @@ def of_catalogue(most: int) -> list[Estimator]:
     """Return the candidates of all estimators in the catalogue.
 
     These are the instances with n = 1, 2, 4 ... up to ``most`` and with every value that ``VARIED`` has for other
-    fields.
+    fields, such as the temperature.
     """
     return [estimator for cls in catalogue().values() for estimator in grid(cls, most, {})]
 
 
 def of_selectors(selectors: Iterable[Selector], most: int) -> list[Estimator]:
-    """Return the candidates that selectors name.
+    """Return the candidates that selectors (names on the command line) stand for, each once.
 
-    A selector with parameters, such as ``rloo:n=4``, names exactly these; a selector without parameters, such as
-    ``rloo``, names n = 1, 2, 4 ... up to ``most`` with every value that ``VARIED`` has for other fields.
+    A selector with parameters, such as ``rloo:n=4,8``, stands for the instances that it spells. A selector without
+    parameters, such as ``rloo``, stands for n = 1, 2, 4 ... up to ``most`` with every value that ``VARIED`` has for
+    other fields, such as the temperature.
 
     Raises:
         UsageError: unknown name, parameter or value.
@@ -78,13 +84,16 @@ def of_selectors(selectors: Iterable[Selector], most: int) -> list[Estimator]:
 
 
 def variant(estimator: Estimator) -> tuple[type, tuple[tuple[str, Any], ...]]:
-    """Return the class of an estimator and all its fields except n: equal for estimators that differ only in n."""
+    """Return the class of an estimator and all its fields except n.
+
+    Two estimators have equal variants if they differ only in n.
+    """
     named = ((f.name, getattr(estimator, f.name)) for f in fields(estimator) if f.name != "n")  # type: ignore[arg-type]
     return type(estimator), tuple(named)
 
 
 def by_importance(estimators: Sequence[Estimator]) -> list[Estimator]:
-    """Return candidates by importance, the order in which they are prepared until the time is up.
+    """Return the candidates in the order in which they should be prepared, because time may not be enough for all.
 
     First come the smallest n of every class with default fields, then the largest n, then all others. In each of these
     groups, estimators that learn come last.
@@ -105,7 +114,10 @@ def by_importance(estimators: Sequence[Estimator]) -> list[Estimator]:
 def screened(
     estimators: Iterable[Estimator], objectives: Sequence[Objective]
 ) -> tuple[list[Estimator], dict[str, str]]:
-    """Return the estimators whose declared facts fit all objectives, and the reasons for all others by name."""
+    """Return the estimators that fit all objectives, and why the others do not: the reason by command-line name.
+
+    Only declared facts decide, and nothing is measured. A name has no reason if one of its instances fits.
+    """
     fitting, reasons = list[Estimator](), dict[str, str]()
     for estimator in estimators:
         reason = next((found for o in objectives if (found := mismatch(estimator, o))), None)

@@ -79,7 +79,7 @@ def run(
     per_gradient: int,
     report: Report,
 ) -> Outcome:
-    """Run a race between estimators, measure the leaders once more on fresh noise, and return the outcome.
+    """Run a race between estimators, measure the best ones once more on fresh noise, and return the outcome.
 
     Args:
         estimators: the candidates.
@@ -208,7 +208,7 @@ def _learning(settings: Settings, points: int, learners: int, budget: Budget, pa
 def finish(race: Race, winner: Arm, report: Report) -> list[Arm]:
     """Measure the winner and its likely rivals on fresh noise, and return all rivals from best to worst.
 
-    Rivals are all unbiased candidates but the winner; likely are those that may still be better than the winner.
+    A rival is an unbiased candidate that is not the winner. It is likely if it may still be better than the winner.
     """
     losses = {arm.label: race.loss(arm) for arm in race.arms if arm.looks and arm not in race.refuted}
     rivals = [arm for arm in race.ranked(race.arms) if arm is not winner and arm.label in losses]

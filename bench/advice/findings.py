@@ -22,7 +22,10 @@ TIMED = 4
 
 
 def found(outcome: Outcome, *, timing: bool) -> Advice:
-    """Return the advice that follows from a race; with ``timing``, after measuring the seconds of the leaders."""
+    """Return the advice that follows from the outcome of a race.
+
+    If ``timing`` is True, the seconds of the winner and of up to three of its rivals are measured first.
+    """
     race, winner, prepared = outcome.race, outcome.winner, outcome.prepared
     losses = {arm.label: race.loss(arm) for arm in (winner, *outcome.rivals)}
     named = [winner.label, *(n for n in still_possible(losses, losses[winner.label].high) if n != winner.label)]

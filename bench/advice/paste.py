@@ -53,7 +53,7 @@ def lines_for(
 
 
 def spelled(estimator: Estimator) -> str:
-    """Return the constructor call of an estimator, with n and the fields that differ from their defaults."""
+    """Return Python code that creates an estimator, such as ``RLOO(n=4)``: n, and the fields not at their defaults."""
     shown = []
     for each in fields(estimator):  # type: ignore[arg-type]
         value = getattr(estimator, each.name)
@@ -63,7 +63,10 @@ def spelled(estimator: Estimator) -> str:
 
 
 def learning(estimator: Estimator, q: torch.distributions.Distribution) -> bool | None:
-    """Return True if an estimator has a state with parameters, False if its state has none, None if it has no state."""
+    """Return whether an estimator's state has parameters that an optimizer trains; None if the estimator has no state.
+
+    ``q`` is a distribution for which the state is made.
+    """
     if not estimator.needs_state:
         return None
     state = estimator.init(q, torch.Generator().manual_seed(0))

@@ -32,7 +32,10 @@ class Point:
 
     @classmethod
     def of(cls, objective: Objective, settings: Settings, title: str, trained: Problem | None = None) -> "Point":
-        """Return an objective at the theta of a trained problem; without one, at the theta that ``build`` returns."""
+        """Return the point of an objective at the theta of ``trained``; if that is None, at the theta it is built with.
+
+        ``title`` is the name of the point for people, and ``settings`` have the dtype and the device.
+        """
         own = _with_weights(objective.build(DTYPES[settings.dtype], settings.device), trained)
         exact = None
         if objective.has_exact:

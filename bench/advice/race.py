@@ -63,9 +63,10 @@ class Race:
         self.confidence = level_of_limits(self.rounds + 2)  # the last measurement has two stages
 
     def loss(self, arm: Arm) -> Loss:
-        """Return the loss of a candidate: the mean, over all points, of the loss in its last measurement.
+        """Return how bad a candidate is: the logarithm of its mean squared error for one unit of work, with limits.
 
-        The loss is the logarithm of the mean squared error for one unit of work; lower is better.
+        The last measurement counts, and the mean over its points is returned. A unit of work is an evaluation of f or
+        df/dx.
         """
         each = [
             loss_of(look.summary, arm.evaluations, self.per_gradient, unbiased=arm.estimator.unbiased)
@@ -119,7 +120,10 @@ class Race:
             )
 
     def affordable(self, arms: Sequence[Arm], share: float) -> float:
-        """Return how many replicates of every given candidate, at every point, a share of the budget pays for."""
+        """Return how many replicates of each candidate, at every point, can be paid for with a share of the budget.
+
+        ``share`` is one of the whole budget, from 0 to 1.
+        """
         return self.budget.affords(sum(arm.price for arm in arms), sum(arm.seconds for arm in arms), share)
 
     def measured(
@@ -131,8 +135,8 @@ class Race:
             arms: the candidates.
             stage: name of the noise: equal names give equal noise to all candidates, different names independent noise.
             count: number of replicates of each candidate at each point.
-            references: for each point, the gradient that stands in for an unknown exact gradient, or None; empty for
-                none.
+            references: for each point, a mean gradient to use if the exact gradient is unknown, or None; empty for none
+                at any point.
         """
         found = []
         for arm in arms:
@@ -157,7 +161,10 @@ class Race:
         return sorted((arm for arm in arms if arm.looks), key=lambda arm: (self.loss(arm).value, arm.evaluations))
 
     def kept(self, arms: Sequence[Arm], most: int) -> list[Arm]:
-        """Return the candidates of the next round: the best ``most``, without any certainly worse than another."""
+        """Return the candidates that go on to the next round, from best to worst.
+
+        These are the best ``most``, without those that are certainly worse than another candidate.
+        """
         losses = {arm.label: self.loss(arm) for arm in arms}
         bar = min((loss.high for loss in losses.values()), default=inf)
         return [arm for arm in self.ranked(arms)[:most] if losses[arm.label].low <= bar]

@@ -111,7 +111,7 @@ class Advice:
     code: str = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the advice as plain data; infinite numbers become None."""
+        """Return the advice as dictionaries, lists, text and numbers, for JSON; infinite numbers become None."""
         found: dict[str, Any] = _plain(asdict(self))
         return found
 

@@ -25,10 +25,10 @@ def checked(
     batch_size: Any,
     name: Any,
 ) -> Function:
-    """Check the arguments of an expectation, and return ``f`` or ``log_joint``, whichever is given.
+    """Check the arguments of ``Expectation``, and return the function that it integrates: ``f`` or ``log_joint``.
 
     Raises:
-        ValueError: an argument is of the wrong kind, or both or neither of ``f`` and ``log_joint`` are given.
+        ValueError: an argument is of the wrong type, or both or neither of ``f`` and ``log_joint`` are given.
     """
     for key, function in (("q", q), ("f", f), ("log_joint", log_joint), ("exact", exact)):
         if function is not None and not callable(function):
@@ -92,7 +92,11 @@ def tensors_of(data: Any) -> tuple[Tensor, ...]:
 
 
 def called_with(what: str, given: Mapping[str, Tensor] | nn.Module | None, data: tuple[Tensor, ...]) -> str:
-    """Return what a user's function gets, in words: ``given``, which is named ``what``, and rows of the data."""
+    """Return in words what a user's function is called with.
+
+    The words are such as ``theta, a dict with the key 'logits', and 2 tensors of data``. ``what`` is the name of the
+    first argument, and ``given`` its value; no argument if it is None. ``data`` follow.
+    """
     rows = f"{len(data)} tensor{'s' if len(data) > 1 else ''} of data" if data else ""
     if isinstance(given, nn.Module):
         first = f"{what}, a copy of your {type(given).__name__}"

@@ -1,4 +1,4 @@
-"""Theta in the dtype and on the device of a problem, and a user's functions called with it."""
+"""The tensors that a user gave for theta, converted to one dtype and device; a user's functions, called with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from bench.objectives import Theta
 
 
 class Point:
-    """The tensors of theta in one dtype, on one device; ``call`` calls a user's function with these tensors."""
+    """The tensors of theta in one dtype and on one device; ``call`` calls a user's function with such tensors.
+
+    Args:
+        given: the tensors as the user gave them: a dict, or a module with these parameters, which is copied.
+        names: the tensors that ``theta`` has; None for all of them.
+        dtype: the dtype of ``theta``.
+        device: the device of ``theta``.
+    """
 
     def __init__(self, given: Any, names: Sequence[str] | None, dtype: torch.dtype, device: torch.device | str) -> None:
         self.dtype, self.device = dtype, torch.device(device)
@@ -35,7 +42,10 @@ class Point:
         self.is_native = all(t.dtype == dtype and t.device == self.device for t in native)
 
     def call(self, function: Function, theta: Theta, *rest: Tensor) -> Any:
-        """Call a user's function with theta: as a module with these parameters if the user gave one, else as a dict."""
+        """Return what a user's function returns for theta and the ``rest`` of its arguments.
+
+        The function gets theta as the user gave it: as a dict, or as a module with these parameters.
+        """
         if self.module is None:
             return function(theta, *rest)
         if all(theta[name] is t for name, t in self.theta.items()):
@@ -44,7 +54,11 @@ class Point:
         return functional_call(_Caller(self.module), given, (function, *rest))
 
     def converting(self) -> contextlib.AbstractContextManager[Any]:
-        """Return the context for a user's function, in which tensors of another dtype or device are converted."""
+        """Return a context in which a user's function may mix the tensors of this point with tensors of its own.
+
+        A tensor that the user made in float32, on the CPU, is converted if it meets theta in float64 or on a GPU. If
+        theta was given in this point's dtype and on its device, the context does nothing.
+        """
         return contextlib.nullcontext() if self.is_native else Converting(self.dtype, self.device)
 
 
@@ -61,10 +75,10 @@ class _Caller(nn.Module):
 
 
 class Converting(TorchFunctionMode):
-    """A context in which torch's operations accept tensors of mixed floating dtypes and devices.
+    """A context in which an operation of torch may get tensors of several floating-point dtypes and devices.
 
-    If at least one tensor of an operation has the dtype and the device of the context, the other tensors are converted
-    to these.
+    If at least one tensor of an operation has the dtype and the device of the context, the operation's other tensors
+    are converted to this dtype and device.
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
@@ -82,7 +96,10 @@ class Converting(TorchFunctionMode):
         return func(*self.convert(args), **self.convert(kwargs))
 
     def convert(self, value: Any) -> Any:
-        """Return a value with its tensors converted, also inside lists, tuples and dicts."""
+        """Return a value with its tensors in the context's dtype and on its device.
+
+        Tensors inside lists, tuples and dicts are converted too.
+        """
         if isinstance(value, Tensor):
             return converted(value, self.dtype, self.device)
         if isinstance(value, dict):
@@ -101,5 +118,5 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def converted(t: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return a tensor on the device and, if it holds floating-point numbers, in the dtype."""
+    """Return a tensor on a device and, if it holds floating-point numbers, in a dtype."""
     return t.to(device=device, dtype=dtype if t.is_floating_point() else t.dtype)

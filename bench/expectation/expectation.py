@@ -65,8 +65,8 @@ class Expectation(Objective):
     Trial calls derive the rest: the family and the size of q, whether f has a gradient, and whether f is defined
     between the states of q. The exact gradient is the gradient of the sum over all states of q, if there are at most
     65,536; otherwise a long run of an unbiased estimator stands in for the exact gradient. A module given as ``theta``
-    is copied, so that yours never changes. Tensors that your functions close over are converted if they meet another
-    dtype or device.
+    is copied, so that yours never changes. Tensors that your functions close over are converted to the
+    dtype and the device of the measurement, where they meet its tensors.
 
     Args:
         q: maps theta to the distribution q of batch shape ``[*batch]``; if ``data`` is given, it is called as
@@ -146,7 +146,10 @@ class Expectation(Objective):
 
     @functools.cached_property
     def contents(self) -> dict[str, str]:
-        """A digest, under the key "content", of the functions' sources, what they close over, theta and the data."""
+        """A digest, under the key "content", of all that makes up the expectation.
+
+        It covers the sources of the functions, what they close over, theta, the data and the other arguments.
+        """
         parts, found = self._parts, hashlib.sha256()
         given = (parts.q, parts.f, parts.exact, parts.theta, parts.data, parts.batch_size, parts.particles, parts.extra)
         for piece in pieces(given, set()):
@@ -201,7 +204,10 @@ class Expectation(Objective):
         return replace(problem, minibatch=minibatch)
 
     def restarted(self, seed: int) -> Self:
-        """Return the expectation with another order of minibatches; theta and extra stay as they were given."""
+        """Return a copy of the expectation whose order of minibatches follows from ``seed``.
+
+        theta and extra stay as they were given. For seed 0, the order stays too, and the result is this expectation.
+        """
         if seed == 0:
             return self
         other = copy.copy(self)

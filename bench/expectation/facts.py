@@ -25,12 +25,12 @@ LINES, POINTS, JUMP = 8, 32, 0.05
 
 
 def names_used(problem: Problem, q: Distribution, given: Any) -> tuple[str, ...]:
-    """Return the names of the tensors in theta that q depends on.
+    """Return the names of the tensors in theta that q depends on: all of them if theta is a dict.
 
     ``given`` is theta as the user gave it: a dict or a module.
 
     Raises:
-        ValueError: q depends on no tensor, or does not depend on every tensor of a dict.
+        ValueError: q depends on no tensor of a module, or not on every tensor of a dict.
     """
     outputs, theta = [t for t in parameters(q).values() if t.requires_grad], problem.theta
     used = gradients_reached(outputs or [q.log_prob(samples_of(q))], theta)
@@ -45,7 +45,7 @@ def names_used(problem: Problem, q: Distribution, given: Any) -> tuple[str, ...]
 
 
 def names_in_f(f: Function, theta: Any, extra: Any, q: Distribution, problem: Problem) -> tuple[str, ...]:
-    """Return the names of the tensors in theta that q depends on and f uses itself too, not through q.
+    """Return the names of the tensors in theta that f uses directly, although only q should depend on theta.
 
     The tensors are found in the graph of f(x), among the objects that f closes over, and in ``extra``. ``theta`` and
     ``extra`` are what the user gave: a dict, a module or, for ``extra``, None.
@@ -77,7 +77,10 @@ def _slope(f: Function, x: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 def is_differentiable(problem: Problem, q: Distribution) -> bool:
-    """Return whether df/dx exists, is not 0, and agrees with a finite difference for most of 16 samples."""
+    """Return whether f has a gradient df/dx that agrees with a finite difference for most of 16 samples.
+
+    A gradient of 0 at all of them does not count. If f cannot be evaluated beside the samples, the gradient is trusted.
+    """
     x, f = samples_of(q, 16), f_of(problem, q)
     found = _slope(f, x) if x.is_floating_point() else None
     if found is None or not found[1].any():
@@ -102,9 +105,10 @@ def _summed(t: Tensor, fx: Tensor) -> Tensor:
 
 
 def has_jumps(problem: Problem, q: Distribution) -> bool:
-    """Return whether f changes along a line between two samples by another amount than the integral of its gradient.
+    """Return whether f seems to have jumps, where it changes without its gradient showing this.
 
-    At a jump of f, the gradient lacks a part of the change. A smooth f that is steep in few places may count as well.
+    f jumps if it changes from one sample to another by more or less than the integral of its gradient along the line
+    between them. This is tried on 8 lines. A smooth f that is steep in few places may count as well.
     """
     a, b = samples_of(q, 2 * LINES).chunk(2)
     at = (torch.arange(POINTS, dtype=a.dtype) + 0.5) / POINTS
@@ -121,7 +125,10 @@ def has_jumps(problem: Problem, q: Distribution) -> bool:
 
 
 def is_relaxable(problem: Problem, q: Distribution) -> bool:
-    """Return whether f is finite and has a finite gradient at two points between the states of a discrete q."""
+    """Return whether f is finite and has a finite gradient between the states of a q of bits or one-hot vectors.
+
+    Two points between the states are tried. For any other q, return whether its samples are floating-point numbers.
+    """
     base, x = inner(q), samples_of(q)
     if not isinstance(base, Bernoulli | OneHotCategorical):
         return x.is_floating_point()
@@ -134,13 +141,16 @@ def is_relaxable(problem: Problem, q: Distribution) -> bool:
 
 
 def coordinates_of(q: Distribution) -> int:
-    """Return the number of random coordinates of one batch element; a one-hot variable is one coordinate."""
+    """Return the number of random variables in one batch element of q; a one-hot vector counts as one."""
     shape = q.event_shape[:-1] if isinstance(inner(q), OneHotCategorical) else q.event_shape
     return max(1, shape.numel())
 
 
 def is_enumerable(q: Distribution) -> bool:
-    """Return whether q has few enough joint states to sum over."""
+    """Return whether the exact value can be a sum over all joint states of q.
+
+    It can if ``Enumeration`` serves q, and if all states together hold at most 2^24 numbers.
+    """
     if Enumeration().refuses(type(inner(q))):
         return False
     try:
@@ -151,7 +161,11 @@ def is_enumerable(q: Distribution) -> bool:
 
 
 def reference_for(problem: Problem, q: Distribution, differentiable: bool) -> Estimator | None:
-    """Return an unbiased estimator that works on q and f, or None if none is found."""
+    """Return an unbiased estimator that works on q and f, for a long run in place of an exact gradient.
+
+    It is ``Reparameterization(n=8)`` if f is ``differentiable`` without jumps, otherwise ``RLOO(n=8)``; None if neither
+    works.
+    """
     for estimator in (Reparameterization(n=8), RLOO(n=8)):
         if estimator.refuses(type(inner(q))) or (estimator.needs_df and not differentiable):
             continue

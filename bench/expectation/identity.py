@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 
 def pieces(value: Any, seen: set[int]) -> Iterator[bytes]:
-    """Yield the bytes that identify a value: numbers of tensors, sources of functions, and what functions close over.
+    """Yield the bytes that identify a value, so that a digest of them tells whether it has changed.
 
-    ``seen`` holds the ids of the functions and objects that were visited before, which are skipped.
+    These are the numbers of tensors, the sources of functions, and what functions close over. ``seen`` holds the ids of
+    the functions and objects that were visited before, which are skipped.
     """
     if isinstance(value, Tensor):
         flat = value.detach().cpu().contiguous().reshape(-1)

@@ -18,12 +18,12 @@ from estimators import InvalidIntegrand, ScoreFunction, rows
 
 
 def mapped(f: Function, mapping: str | None, axes: int) -> Function:
-    """Return a function that maps f over the axes before the batch: ``[..., *batch, *event]`` to ``[..., *batch]``.
+    """Return a function for many samples at once, ``[..., *batch, *event]`` to ``[..., *batch]``, that calls f.
 
     Args:
-        f: the function, which may accept single points ``[*batch, *event]`` only.
-        mapping: "vmap" to use torch's vmap, "loop" for one call per point, or None to return f itself.
-        axes: number of axes of a single point.
+        f: the function, which may accept a single sample ``[*batch, *event]`` only.
+        mapping: "vmap" to use torch's vmap, "loop" for one call per sample, or None to return f itself.
+        axes: number of axes of a single sample.
     """
     if mapping is None:
         return f
@@ -38,12 +38,13 @@ def mapped(f: Function, mapping: str | None, axes: int) -> Function:
 
 
 def mapping_for(problem: Problem, q: Distribution, called_with: str = "") -> str | None:
-    """Return how f must be mapped over samples: "vmap", "loop" for one call per sample, or None if f maps itself.
+    """Return how f has to be mapped over samples: None if f accepts many at once, otherwise "vmap" or "loop".
 
-    ``called_with`` says in words what f gets besides x.
+    "vmap" is torch's vmap, and "loop" one call per sample. ``called_with`` says in words what f gets besides x, for
+    messages.
 
     Raises:
-        ValueError: f changes its argument, fails on a single sample too, or returns values of the wrong shape.
+        ValueError: f changes its argument, fails even on a single sample, or returns values of the wrong shape.
     """
     x, f, name = samples_of(rows(q, 2), 3), f_of(problem, q), name_of_f(problem, q)
     left = x.shape[: x.dim() - len(q.batch_shape) - len(q.event_shape)]

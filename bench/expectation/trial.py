@@ -17,10 +17,12 @@ Function = Callable[..., Any]
 
 
 def q_of(problem: Problem, called_with: str) -> Distribution:
-    """Return q at theta. In messages, ``called_with`` says what the function q is called with.
+    """Return q at theta: what the user's function q of a problem returns.
+
+    ``called_with`` says in words what the function is called with, for messages.
 
     Raises:
-        ValueError: the function q fails or returns no distribution, or two calls give different parameters.
+        ValueError: the function fails or returns no distribution, or two calls give different parameters.
     """
     try:
         q: Any = problem.q(problem.theta)
@@ -39,34 +41,34 @@ def q_of(problem: Problem, called_with: str) -> Distribution:
 
 
 def samples_of(q: Distribution, n: int = 2) -> Tensor:
-    """Return n samples, ``[n, *batch, *event]``; every call returns equal numbers."""
+    """Return n samples of q, ``[n, *batch, *event]``. They come from a fixed seed: every call returns equal samples."""
     return draw(q, n, Generator().manual_seed(0))
 
 
 def f_of(problem: Problem, q: Distribution) -> Function:
-    """Return the integrand of a problem as a function; for a bound, this is its log-joint."""
+    """Return the function that the user gave for q: f or, if the integrand is a bound, its log-joint."""
     f = problem.integrand(q)
     return f.log_joint if isinstance(f, Bound) else f
 
 
 def name_of_f(problem: Problem, q: Distribution) -> str:
-    """Return the name of the argument that holds f: "f", or "log_joint" for a bound."""
+    """Return under which name the user gave the function to integrate: "f", or "log_joint" for a bound."""
     return "log_joint" if isinstance(problem.integrand(q), Bound) else "f"
 
 
 def value_shape(problem: Problem, q: Distribution) -> torch.Size:
-    """Return the shape of f at one sample: ``[*batch]``, or ``[*batch, K]`` for a bound of K particles."""
+    """Return the shape of f's values for one sample: ``[*batch]``, or ``[*batch, K]`` for a bound of K particles."""
     f = problem.integrand(q)
     return torch.Size((*q.batch_shape, f.particles)) if isinstance(f, Bound) and f.particles else q.batch_shape
 
 
 def said(error: Exception) -> str:
-    """Return the type of an exception and the first line of its message, without a full stop."""
+    """Return an exception as text, without a full stop: ``ValueError: got 3 axes``, its first line."""
     return f"{type(error).__name__}: {str(error).splitlines()[0].rstrip('.') if str(error) else 'no message'}"
 
 
 def got(value: Any) -> str:
-    """Return what came in place of an expected value, in a few words."""
+    """Return the type of a wrong value in words, for a message: ``got None``, ``got a list of float, int``."""
     if isinstance(value, Mapping | tuple | list):
         held = value.values() if isinstance(value, Mapping) else value
         return (
