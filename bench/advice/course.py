@@ -8,7 +8,7 @@ from bench.advice.arms import Arm
 from bench.advice.budget import Budget
 from bench.advice.candidates import by_importance, screened, variant
 from bench.advice.points import Point
-from bench.advice.race import FINAL_SHARE, MOST, Race, Report, is_refuted
+from bench.advice.race import CHECKS, FINAL_SHARE, MOST, Race, Report, is_refuted
 from bench.measurement.counting import COUNT_ROWS
 from bench.measurement.lines import Lost
 from bench.planning.selectors import NothingFits, UsageError, full_label
@@ -222,4 +222,20 @@ def finish(race: Race, winner: Arm, report: Report) -> list[Arm]:
     report(f"last measurement: {len(chosen) + len(biased)} candidates, {count:,} replicates")
     race.measured(chosen, "advice, last", count)
     race.measured(biased, "advice, last, biased", count, race.references([winner]))
+    check_the_doubtful(race, winner, rivals, report)
     return [arm for arm in race.ranked(rivals) if arm.label not in race.failed]
+
+
+def check_the_doubtful(race: Race, winner: Arm, rivals: Sequence[Arm], report: Report) -> None:
+    """Measure rivals that left the race early, and may still be better than the winner, with what the budget has left.
+
+    Such rivals have few replicates and wide intervals, which would leave the advice vague.
+    """
+    for number in range(CHECKS):
+        bar, few = race.loss(winner).high, winner.looks[0].summary.replicates
+        doubtful = [arm for arm in rivals if race.loss(arm).low <= bar and arm.looks[0].summary.replicates < few]
+        count = int(min(MOST, race.affordable(doubtful, 1 / (CHECKS - number)))) if doubtful else 0
+        if not doubtful or count <= 2 * max(arm.looks[0].summary.replicates for arm in doubtful):
+            break
+        report(f"check: {len(doubtful)} candidates that left early, {count:,} replicates")
+        race.measured(doubtful, f"advice, check {number}", count)

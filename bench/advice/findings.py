@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 from bench.advice.arms import Arm
@@ -199,7 +200,9 @@ def _short(reason: str, family: str) -> str:
     ):
         if part in reason:
             return words
-    return f"not for {family}" if family in reason else reason
+    if family in reason:
+        return f"not for {family}"
+    return re.sub(r"^\w+(\([^)]*\))? (?=lists|needs)", "", reason.partition(". Use ")[0])
 
 
 def _by_point(outcome: Outcome) -> list[tuple[str, str, float]]:

@@ -21,6 +21,8 @@ from estimators import Refusal
 
 RACE_SHARE, FINAL_SHARE = 0.55, 0.3
 """Shares of the budget for all rounds of the race, and for the last measurement. Learning takes the rest."""
+CHECKS = 2
+"""Most further rounds for candidates that left early and may still be the best."""
 MOST = 2**14
 """Most replicates of a candidate in a round: more would sharpen figures that are sharp enough."""
 SIMPLER = 0.05
@@ -60,7 +62,7 @@ class Race:
     def __post_init__(self) -> None:
         self.runners = [*self.arms, *self.biased]
         self.rounds = 1 + ceil(log2(max(2, len(self.arms), len(self.biased))))
-        self.confidence = level_of_limits(self.rounds + 2)  # the last measurement has two stages
+        self.confidence = level_of_limits(self.rounds + 1 + CHECKS)  # one for the last measurement
 
     def loss(self, arm: Arm) -> Loss:
         """Return how bad a candidate is: the logarithm of its mean squared error for one unit of work, with limits.
