@@ -18,7 +18,7 @@ from estimators import Estimator
 
 FILE = Path(__file__).parents[1] / "results" / "advice" / "first-choice.csv"
 BUDGET, PER_GRADIENT = "3e5-evals", 16
-CONTINUOUS = ("gaussian-quadratic", "gaussian-cosine", "logistic-regression", "gaussian-vae")
+CONTINUOUS = ("gaussian-cosine", "gaussian-exponential", "logistic-regression", "gaussian-vae")
 KINDS: tuple[tuple[str, bool, tuple[str, ...]], ...] = (
     ("Normal, f has a gradient", True, CONTINUOUS),
     ("Normal, only values of f", False, CONTINUOUS),

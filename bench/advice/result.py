@@ -210,7 +210,7 @@ def _biased(advice: Advice, entry: Entry) -> str:
             f"{entry.label} has the lower mean squared error up to {format_number(advice.biased_below, 2)} evaluations "
             f"per gradient, in spite of its bias{size}; more steps do not average a bias out"
         )
-    return f"{entry.label} is the best of the biased ones{size}; its mean squared error is not lower at any budget"
+    return f"none has a mean squared error that is certainly lower, whatever the budget; the best is {entry.label}{size}"
 
 
 def _untried(advice: Advice) -> str:
