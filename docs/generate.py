@@ -7,6 +7,7 @@ tables in ``README.md`` are made from the docstrings and ``docs/absent.md``, the
 
 from __future__ import annotations
 
+import csv
 import functools
 import inspect
 import io
@@ -43,6 +44,7 @@ REFERENCE, CATALOGUE = ROOT / "results" / "reference", ROOT / "results" / "catal
 README = ROOT / "README.md"
 SCREEN = ("gaussian-quadratic:dim=10", "gaussian-cosine", "categorical-polynomial:power=2", "logistic-regression")
 """The problems of the reference study whose rows the README shows."""
+FIRST_CHOICE = ROOT / "results" / "advice" / "first-choice.csv"
 BOUNDS = {"ge": "of at least", "gt": "above", "lt": "below"}
 HEADER = ["field", "meaning", "unit", "null"]
 FIELDS = tomllib.loads((HERE / "fields.toml").read_text(encoding="utf-8"))
@@ -188,7 +190,8 @@ def readme() -> str:
     there = table(["estimator", "q", "unbiased", "needs", "cost"], lines)
     absent = re.findall(r"(?m)^\| (?!method|---)(.+?) \| (.+?\.)(?: .*)? \|$", (HERE / "absent.md").read_text("utf-8"))
     left_out = table(["left out", "why"], [list(row) for row in absent])
-    return filled(README, {"screen": screen(), "estimators": there, "absent": left_out})
+    made = {"screen": screen(), "estimators": there, "absent": left_out, "first choice": first_choice()}
+    return filled(README, made)
 
 
 def screen() -> str:
@@ -199,6 +202,21 @@ def screen() -> str:
     lines = [line[tables.INDENT :].rstrip() for line in stream.getvalue().splitlines()]
     begin = next(i for i, line in enumerate(lines) if line.startswith("objective"))
     return "\n".join(["```text", *lines[begin : lines.index("", begin)], "```"])
+
+
+def first_choice() -> str:
+    """Return the table of what to start with on each kind of q, from the file that ``docs/first_choice.py`` writes."""
+    with FIRST_CHOICE.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = []
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        mine = [row for row in rows if row["kind"] == kind]
+        starts = dict.fromkeys(f"`{row['start']}`" for row in mine)
+        more = [row for row in mine if row["then"].partition(":")[0] != row["start"].partition(":")[0]]
+        thens = dict.fromkeys(f"`{row['then']}` ({float(row['ratio']):.2g} times)" for row in more)
+        problems = ", ".join(row["problem"].partition(":")[0] for row in mine)
+        lines.append([kind, ", ".join(starts), ", ".join(thens) or "–", problems])
+    return table(["your q", "start with", "then try", "measured on"], lines)
 
 
 def filled(page: Path, tables: dict[str, str]) -> str:

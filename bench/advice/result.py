@@ -210,7 +210,9 @@ def _biased(advice: Advice, entry: Entry) -> str:
             f"{entry.label} has the lower mean squared error up to {format_number(advice.biased_below, 2)} evaluations "
             f"per gradient, in spite of its bias{size}; more steps do not average a bias out"
         )
-    return f"none has a mean squared error that is certainly lower, whatever the budget; the best is {entry.label}{size}"
+    return (
+        f"none has a mean squared error that is certainly lower, whatever the budget; the best is {entry.label}{size}"
+    )
 
 
 def _untried(advice: Advice) -> str:
