@@ -27,7 +27,7 @@ from bench.advice.candidates import of_catalogue
 from bench.advice.course import Prepared, prepare
 from bench.advice.points import Point
 from bench.measurement.threads import single_thread
-from bench.objectives import Objective
+from bench.objectives import Objective, catalogue
 from bench.planning.loading import expand
 from bench.planning.selectors import parse
 from bench.planning.settings import Settings
@@ -137,7 +137,7 @@ def rows(truths: dict[str, dict[str, Loss]], runs: Sequence[Run]) -> list[dict[s
                 "largest_excess": round(max(excess) - 1, 4),
                 "best_named": sum(any(label in each.possible for label in ties) for each in mine),
                 "limit_held": sum(
-                    each.least <= math.exp(min(losses[best].high - losses[each.recommended].low, 50.0)) for each in mine
+                    each.least <= _ratio(losses[best].high, losses[each.recommended].low) for each in mine
                 ),
                 "seconds": round(sum(each.seconds for each in mine) / max(1, len(mine)), 1),
             }
@@ -150,6 +150,35 @@ def _ratio(loss: float, other: float) -> float:
     return 1.0 if loss == other else math.exp(min(loss - other, 50.0))
 
 
+def time_everything() -> list[dict[str, object]]:
+    """Ask for advice on every objective of the catalogue with the default budget; return a row of seconds for each."""
+    table = []
+    for name, cls in catalogue().items():
+        begin = time.perf_counter()
+        found = advise(cls())
+        seconds = round(time.perf_counter() - begin, 1)
+        table.append(
+            {
+                "objective": name,
+                "recommended": found.best.label,
+                "candidates": found.candidates,
+                "left_out": found.hurried,
+                "evaluations": int(found.spent),
+                "seconds": seconds,
+            }
+        )
+        print(name, found.best.label, seconds, flush=True)
+    return table
+
+
+def write(path: Path, table: list[dict[str, object]]) -> None:
+    """Write rows to a file of comma-separated values."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+
+
 def main() -> None:
     """Measure the variances, ask for advice, and write the table."""
     parser = argparse.ArgumentParser(
@@ -158,7 +187,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--runs", type=float, default=1.0, help="part of the runs, as 0.05 for a quick look")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--seconds", action="store_true", help="only time advice on every objective of the catalogue")
     given = parser.parse_args()
+    if given.seconds:
+        write(given.out / "advice-seconds.csv", time_everything())
+        return
     each = math.ceil(given.runs * RUNS / len(PROBLEMS))
     tasks = [(name, seed) for name in PROBLEMS for seed in range(each)]
     tasks += [(NETWORK, seed) for seed in range(math.ceil(given.runs * NETWORK_RUNS))]
@@ -171,10 +204,7 @@ def main() -> None:
             runs.append(found)
             print(f"{found.problem}, seed {found.seed}: {found.recommended}, {found.seconds:.1f} s", flush=True)
     table = rows(truths, runs)
-    with (given.out / "advice.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    write(given.out / "advice.csv", table)
     right, total = sum(int(str(row["right"])) for row in table), len(runs)
     print(f"right in {right} of {total} runs")
 
