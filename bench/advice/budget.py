@@ -58,6 +58,11 @@ class Budget:
         """Seconds of wall time since the budget was made."""
         return time.perf_counter() - self.begun
 
+    @property
+    def used(self) -> float:
+        """Share of the budget that is used up: of its evaluations or of its seconds, whichever is larger."""
+        return max(self.spent / self.evaluations, self.elapsed / self.seconds)
+
     def affords(self, evaluations: float, seconds: float, share: float) -> float:
         """Return for how many replicates of every candidate a share of the budget is enough; a fraction if below 1.
 

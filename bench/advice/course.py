@@ -1,14 +1,16 @@
 """The course of advice: candidates are prepared, run their race, and the leaders are measured once more."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import log
 from statistics import median
 
 from bench.advice.arms import Arm
 from bench.advice.budget import Budget
 from bench.advice.candidates import by_importance, screened, variant
 from bench.advice.points import Point
-from bench.advice.race import CHECKS, FINAL_SHARE, MOST, Race, Report, is_refuted
+from bench.advice.race import FINAL_SHARE, FINALS, MOST, Race, Report, is_refuted
 from bench.measurement.counting import COUNT_ROWS
 from bench.measurement.lines import Lost
 from bench.planning.selectors import NothingFits, UsageError, full_label
@@ -25,7 +27,11 @@ LEARNING_PRICE = 3.0
 LEARNING_STEPS = 200
 """Most steps of learning: what learns goes on in training, and more steps change the ranks little."""
 PREPARING_SHARE = 0.3
-"""Share of the seconds for making candidates ready. Every estimator is made ready once, even if that takes longer."""
+"""Share of the budget for making candidates ready. Every estimator is made ready once, even if that takes longer."""
+CHECK_SHARE = 0.15
+"""Share of the budget for candidates that left the race early and may still be the best."""
+CLEARLY = 0.03
+"""Share of the work by which a rival must be better, in the last measurement, to become the winner."""
 FINALISTS = 8
 """Most unbiased candidates in the last measurement."""
 
@@ -102,15 +108,35 @@ def run(
         per_gradient,
     )
     race.run(report)
-    while True:
-        winner = race.winner([arm for arm in race.arms if arm not in race.refuted and arm.label not in race.failed])
+    winner, rivals = crown(race, report)
+    return Outcome(points, prepared, race, winner, rivals)
+
+
+def crown(race: Race, report: Report) -> tuple[Arm, list[Arm]]:
+    """Return the winner of a race and its rivals, from best to worst, after measuring both on fresh noise.
+
+    If the fresh noise shows that the winner is biased, or that a rival is clearly better, another candidate becomes the
+    winner, and is measured on fresh noise in its turn.
+
+    Raises:
+        NothingFits: no unbiased candidate has a variance that can be known.
+    """
+    for number in itertools.count():
+        winner = race.winner(_eligible(race))
         if winner is None:
             raise NothingFits(race.failed.values() or [_no_winner(race)])
-        rivals = finish(race, winner, report)
-        if winner.label not in race.failed and not is_refuted(winner):
-            break
+        rivals = finish(race, winner, number, report)
         race.refuted += [winner] if is_refuted(winner) else []
-    return Outcome(points, prepared, race, winner, rivals)
+        better = race.winner(_eligible(race))
+        is_clear = better is not None and race.loss(better).value < race.loss(winner).value - log(1 + CLEARLY)
+        if winner in _eligible(race) and (number + 1 >= FINALS or not is_clear):
+            return winner, rivals
+    raise AssertionError
+
+
+def _eligible(race: Race) -> list[Arm]:
+    """Return the unbiased candidates that were measured and not found to be biased."""
+    return [arm for arm in race.arms if arm.looks and arm not in race.refuted and arm.label not in race.failed]
 
 
 def _no_winner(race: Race) -> str:
@@ -148,7 +174,7 @@ def prepare(
     paces = [0.0]  # seconds of one evaluation of one row
     q, row = points[0].problem.q(points[0].problem.theta), points[0].objective.row_elements
     for done, estimator in enumerate(by_importance(fitting)):
-        if budget.elapsed > PREPARING_SHARE * budget.seconds and done >= len({*map(type, fitting)}):
+        if budget.used > PREPARING_SHARE and done >= len({*map(type, fitting)}):
             found.hurried = len(fitting) - done
             break
         name, n = command_line_name(type(estimator)), getattr(estimator, "n", 1)
@@ -205,7 +231,7 @@ def _learning(settings: Settings, points: int, learners: int, budget: Budget, pa
     return replace(settings, adapt_steps=int(min(LEARNING_STEPS, max(1.0, steps))))
 
 
-def finish(race: Race, winner: Arm, report: Report) -> list[Arm]:
+def finish(race: Race, winner: Arm, number: int, report: Report) -> list[Arm]:
     """Measure the winner and its likely rivals on fresh noise, and return all rivals from best to worst.
 
     A rival is an unbiased candidate that is not the winner. It is likely if it may still be better than the winner.
@@ -220,22 +246,21 @@ def finish(race: Race, winner: Arm, report: Report) -> list[Arm]:
     chosen = chosen[:FINALISTS]
     count = int(min(MOST, max(SMALLEST_DRAW, race.affordable([*chosen, *biased], FINAL_SHARE))))
     report(f"last measurement: {len(chosen) + len(biased)} candidates, {count:,} replicates")
-    race.measured(chosen, "advice, last", count)
-    race.measured(biased, "advice, last, biased", count, race.references([winner]))
-    check_the_doubtful(race, winner, rivals, report)
+    race.measured(chosen, f"advice, last {number}", count)
+    race.measured(biased, f"advice, last {number}, biased", count, race.references([winner]))
+    check_the_doubtful(race, winner, rivals, f"advice, check {number}", report)
     return [arm for arm in race.ranked(rivals) if arm.label not in race.failed]
 
 
-def check_the_doubtful(race: Race, winner: Arm, rivals: Sequence[Arm], report: Report) -> None:
-    """Measure rivals that left the race early, and may still be better than the winner, with what the budget has left.
+def check_the_doubtful(race: Race, winner: Arm, rivals: Sequence[Arm], stage: str, report: Report) -> None:
+    """Measure rivals that left the race early, and may still be better than the winner, with part of what is left.
 
-    Such rivals have few replicates and wide intervals, which would leave the advice vague.
+    Such rivals have few replicates and wide intervals, which would leave the advice vague. ``stage`` names the noise.
     """
-    for number in range(CHECKS):
-        bar, few = race.loss(winner).high, winner.looks[0].summary.replicates
-        doubtful = [arm for arm in rivals if race.loss(arm).low <= bar and arm.looks[0].summary.replicates < few]
-        count = int(min(MOST, race.affordable(doubtful, 1 / (CHECKS - number)))) if doubtful else 0
-        if not doubtful or count <= 2 * max(arm.looks[0].summary.replicates for arm in doubtful):
-            break
+    bar, few = race.loss(winner).high, winner.looks[0].summary.replicates
+    measured = [arm for arm in rivals if arm.label not in race.failed]
+    doubtful = [arm for arm in measured if race.loss(arm).low <= bar and arm.looks[0].summary.replicates < few]
+    count = int(min(few, race.affordable(doubtful, CHECK_SHARE))) if doubtful else 0
+    if doubtful and count > 2 * max(arm.looks[0].summary.replicates for arm in doubtful):
         report(f"check: {len(doubtful)} candidates that left early, {count:,} replicates")
-        race.measured(doubtful, f"advice, check {number}", count)
+        race.measured(doubtful, stage, count)

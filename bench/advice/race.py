@@ -19,10 +19,10 @@ from bench.stats.selection import Loss, averaged, level_of_limits, loss_of
 from bench.stats.summary import BiasVerdict
 from estimators import Refusal
 
-RACE_SHARE, FINAL_SHARE = 0.55, 0.3
+RACE_SHARE, FINAL_SHARE = 0.5, 0.2
 """Shares of the budget for all rounds of the race, and for the last measurement. Learning takes the rest."""
-CHECKS = 2
-"""Most further rounds for candidates that left early and may still be the best."""
+FINALS = 3
+"""Most last measurements: a further one follows if a last measurement shows a rival that is clearly better."""
 MOST = 2**14
 """Most replicates of a candidate in a round: more would sharpen figures that are sharp enough."""
 SIMPLER = 0.05
@@ -62,7 +62,7 @@ class Race:
     def __post_init__(self) -> None:
         self.runners = [*self.arms, *self.biased]
         self.rounds = 1 + ceil(log2(max(2, len(self.arms), len(self.biased))))
-        self.confidence = level_of_limits(self.rounds + 1 + CHECKS)  # one for the last measurement
+        self.confidence = level_of_limits(self.rounds + 2 * FINALS)  # each last measurement may be followed by a check
 
     def loss(self, arm: Arm) -> Loss:
         """Return how bad a candidate is: the logarithm of its mean squared error for one unit of work, with limits.
