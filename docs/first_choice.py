@@ -68,6 +68,7 @@ def main() -> None:
     for row in rows():
         found.append(row)
         print(*row.values(), flush=True)
+    FILE.parent.mkdir(exist_ok=True)
     with FILE.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(found[0]), lineterminator="\n")
         writer.writeheader()
