@@ -211,12 +211,19 @@ def first_choice() -> str:
     lines = []
     for kind in dict.fromkeys(row["kind"] for row in rows):
         mine = [row for row in rows if row["kind"] == kind]
-        starts = dict.fromkeys(f"`{row['start']}`" for row in mine)
+        starts = dict.fromkeys(f"`{without_n(row['start'])}`" for row in mine)
         more = [row for row in mine if row["then"].partition(":")[0] != row["start"].partition(":")[0]]
-        thens = dict.fromkeys(f"`{row['then']}` ({float(row['ratio']):.2g} times)" for row in more)
+        thens = dict.fromkeys(f"`{without_n(row['then'])}` ({float(row['ratio']):.2g} times)" for row in more)
         problems = ", ".join(row["problem"].partition(":")[0] for row in mine)
         lines.append([kind, ", ".join(starts), ", ".join(thens) or "–", problems])
     return table(["your q", "start with", "then try", "measured on"], lines)
+
+
+def without_n(label: str) -> str:
+    """Return a selector without its n, such as ``relax:temperature=0.1`` for ``relax:n=8,temperature=0.1``."""
+    name, _, params = label.partition(":")
+    kept = ",".join(param for param in params.split(",") if param and not param.startswith("n="))
+    return f"{name}:{kept}" if kept else name
 
 
 def filled(page: Path, tables: dict[str, str]) -> str:
