@@ -32,8 +32,6 @@ Verdict = Literal[
     "EXACT_WITHIN_TOL", "DETERMINISTIC_BIASED", "NO_REFERENCE",
 ]  # fmt: skip
 Flag = Literal["AT_FLOAT_RESOLUTION", "REFERENCE_NOISE", "DISCRETE_TAIL", "STUCK_COORDINATE"]
-Value = bool | int | float | str | list[bool | int | float | str | list[Any] | None] | None
-"""The value of a parameter."""
 
 
 @with_config(ConfigDict(extra="forbid", strict=True))
@@ -56,11 +54,11 @@ class Every(TypedDict):
     code: str
     objective: str
     objective_name: str
-    objective_params: dict[str, Value]
+    objective_params: dict[str, Any]
     objective_contents: NotRequired[dict[str, str]]
     outcome: Literal["measured", "skipped", "failed", "diverged"]
     reason: str | None
-    environment: dict[str, str | int | None]
+    environment: dict[str, Any]
     written: NotRequired[str]
 
 
@@ -71,7 +69,7 @@ class Head(Every):
     cell: str
     estimator: str
     estimator_name: str
-    estimator_params: dict[str, Value]
+    estimator_params: dict[str, Any]
     family: str
     dim: Whole
     shared: NotRequired[list[str]]
@@ -208,7 +206,7 @@ class Sums(TypedDict):
 class MeasuredMoments(Head):
     """Bias, variance and the other statistics of a cell."""
 
-    n: Value
+    n: Any
     size: Count
     blocks: Count
     f_evals: Amount
@@ -332,7 +330,7 @@ def check(record: Record) -> None:
         Misshapen: a key is missing, or its value is not what this kind of record needs.
     """
     kind, outcome = record["kind"], record.get("outcome")
-    if kind not in [*LineKind]:
+    if not isinstance(kind, str) or kind not in DONE:
         raise Misshapen(f"kind: one of {', '.join(LineKind)} is needed (got {str(kind)[:50]!r})")
     done = outcome in (Outcome.MEASURED, Outcome.DIVERGED)
     shape = DONE[LineKind(kind)] if done else Every if kind == LineKind.OBJECTIVE else Head

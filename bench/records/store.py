@@ -162,25 +162,26 @@ def parsed(line: bytes, folder: Path, number: int) -> Record | None:
     line = line.removeprefix(codecs.BOM_UTF8).strip(b"\0\r\n\t ")  # editors add the mark, power cuts the zeros
     if not line:
         return None
-    place = f"{folder / LINES}, line {number},"
+    escapes = b"\\u" in line
     try:
         record = DECODER.decode(line.decode("utf-8", errors="replace"))
-        if b"\\u" in line and b"\\ud" in line.lower():  # half of a pair has no UTF-8, so no table could be written
+        if escapes and b"\\ud" in line.lower():  # half of a pair has no UTF-8, so no table could be written
             record = DECODER.decode(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace").decode())
     except (ValueError, RecursionError):
         if torn(line):
             return None
-        raise Damaged(f"{place} is not JSON. Restore the file, or delete that line.") from None
+        raise Damaged(f"{_place(folder, number)} is not JSON. Restore the file, or delete that line.") from None
     if not isinstance(record, dict) or not {"schema", "kind", "run"} <= record.keys():
-        raise Damaged(f"{place} is not a record (no schema, kind and run). Delete that line.")
-    _check_schema(record, place)
+        raise Damaged(f"{_place(folder, number)} is not a record (no schema, kind and run). Delete that line.")
+    _check_schema(record, folder, number)
     try:
         shapes.check(record)
-        whole: Record = arrays.with_vectors(record, folder)
+        whole: Record = arrays.with_vectors(record, folder) if escapes or b'"array"' in line else record
         shapes.check_lengths(whole)
     except (shapes.Misshapen, RecursionError) as error:
         said = "its nesting is too deep" if isinstance(error, RecursionError) else error
-        raise Damaged(f"{place} is damaged at {said}. Restore the file, or delete that line.") from None
+        advice = "Restore the file, or delete that line."
+        raise Damaged(f"{_place(folder, number)} is damaged at {said}. {advice}") from None
     if whole["reason"] is not None:
         whole["reason"] = message(whole["reason"])  # written by others, perhaps by an older version
     return whole
@@ -192,15 +193,19 @@ def torn(line: bytes) -> bool:
     return begins and line.count(START) <= 1 and line.count(b"{") != line.count(b"}")
 
 
-def _check_schema(record: Record, place: str) -> None:
+def _place(folder: Path, number: int) -> str:
+    return f"{folder / LINES}, line {number},"
+
+
+def _check_schema(record: Record, folder: Path, number: int) -> None:
     schema, environment = record["schema"], record.get("environment")
     if isinstance(schema, int) and 0 < schema <= SCHEMA:
         return
     version = environment.get("stochgrad_bench") if isinstance(environment, dict) else None
     writer = f" (written by stochgrad-bench {printable(str(version))[:30]})" if version else ""
     raise (Newer if isinstance(schema, int) and schema > SCHEMA else Damaged)(
-        f"{place} has schema {str(schema)[:30]}{writer}, and this version reads up to {SCHEMA}. Install a newer "
-        "stochgrad-bench."
+        f"{_place(folder, number)} has schema {str(schema)[:30]}{writer}, and this version reads up to {SCHEMA}. "
+        "Install a newer stochgrad-bench."
     )
 
 

@@ -1,13 +1,15 @@
 """Every kind of record has one shape, which agrees with what the program writes and reads."""
 
 import dataclasses
+import hashlib
 import json
+import os
 import shutil
 from typing import get_args
 
 import pytest
 
-from bench.records import shapes, store
+from bench.records import arrays, shapes, store
 from bench.records.lines import Damaged, LineKind
 from bench.stats import summary, sums
 from tests.docs.pages import ROOT
@@ -132,3 +134,53 @@ def test_an_array_that_is_not_what_its_name_says_is_refused(study, edit, says):
     path.write_bytes(edit(path.read_bytes()))
     with pytest.raises(Damaged, match=says):
         store.read(study)
+
+
+def test_a_vector_is_found_however_its_key_is_spelled(study):
+    wanted = store.read(study)
+    path = study / store.LINES
+    path.write_bytes(path.read_bytes().replace(b'"array"', b'"\\u0061rray"'))
+    assert repr(store.read(study)) == repr(wanted)
+
+
+def _hostile(header: bytes) -> bytes:
+    """A file of numpy's format with this header and 16 bytes of data."""
+    padded = header + b" " * (117 - len(header)) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded + bytes(16)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }",
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (-2,), }",
+        b"{'descr': '|O', 'fortran_order': False, 'shape': (2,), }",
+        b"{'descr': '<c16', 'fortran_order': False, 'shape': (1,), }",
+        b"__import__('os').abort()",
+        b"(" * 100,
+    ],
+)
+def test_a_header_that_does_not_fit_its_file_is_refused_before_memory_is_used(study, header):
+    content = _hostile(header)
+    name = f"arrays/{hashlib.sha256(content).hexdigest()}.npy"
+    (study / name).write_bytes(content)
+    with pytest.raises(Damaged, match="holds no vector"):
+        arrays.load(name, study)
+
+
+@pytest.mark.parametrize("name", ["../outside.npy", "/etc/passwd", "/dev/stdin", "arrays/x.npy", 5, None, ["arrays"]])
+def test_the_name_of_an_array_leads_nowhere_else(study, name):
+    with pytest.raises(Damaged, match="names are hashes"):
+        arrays.load(name, study)
+
+
+def test_an_array_that_is_a_link_or_a_pipe_is_refused(study):
+    first, second = sorted((study / "arrays").iterdir())[:2]
+    first.rename(study / "elsewhere.npy")
+    first.symlink_to(study / "elsewhere.npy")
+    with pytest.raises(Damaged, match="Is a link, which is not followed"):
+        arrays.load(f"arrays/{first.name}", study)
+    second.unlink()
+    os.mkfifo(second)
+    with pytest.raises(Damaged, match="Is not a regular file"):
+        arrays.load(f"arrays/{second.name}", study)
