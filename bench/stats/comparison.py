@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, inf, log, nan, sqrt
@@ -15,6 +16,7 @@ from bench.stats.series import Array
 from bench.stats.summary import HEAVY, OPEN, Status, Summary
 from bench.stats.variance import clip, degrees_of_freedom, hall, hall_inverse
 
+LARGEST_EXPONENT = log(sys.float_info.max)
 REFUSED = frozenset({Status.DEGENERATE, *HEAVY})
 
 
@@ -61,8 +63,12 @@ class LogRatio:
 
     @property
     def ratio(self) -> tuple[float, float, float]:
-        """The ratio V_a/V_b with its lower and its upper limit."""
-        return exp(self.value), exp(self.low), exp(self.high)
+        """The ratio V_a/V_b with its lower and its upper limit; infinity above the range of floats."""
+        return _exp(self.value), _exp(self.low), _exp(self.high)
+
+
+def _exp(x: float) -> float:
+    return exp(x) if x < LARGEST_EXPONENT else inf
 
 
 def paired_log_ratio(
@@ -209,7 +215,7 @@ def work_normalised(
         raise ValueError(f"work-normalised variance needs a variance and a cost above 0 (got {variance} and {cost}).")
     E = V * c
     low = 0.0 if V_low <= 0 else E * exp(-sqrt(log(V / V_low) ** 2 + log(c / c_low) ** 2))
-    high = None if V_high is None else E * exp(sqrt(log(V_high / V) ** 2 + log(c_high / c) ** 2))
+    high = None if V_high is None else E * _exp(sqrt(log(V_high / V) ** 2 + log(c_high / c) ** 2))
     return E, low, high
 
 

@@ -134,8 +134,7 @@ def main() -> None:
         place = f"{Path(frame.filename).name}:{frame.lineno} {type(error).__name__}: {str(error)[:150]}"
         seen[place] += 1
         if seen[place] == 1:
-            print(place, flush=True)
-            Path(f"/tmp/fuzz-{len(seen)}.json").write_bytes(line)
+            print(place, line, sep="\n", flush=True)
 
     print(fuzz(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, report))
     for place, count in seen.most_common():

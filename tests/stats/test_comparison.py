@@ -169,3 +169,8 @@ def test_an_open_variance_may_be_called_higher_but_never_lower(status, common):
     assert comparison.compare(large, large, common=common).p == 1
     ratios, p, ranked = comparison.log_ratio_table([small, plain, large], common=common)
     assert comparison.rank_intervals(ratios, p, ranked=ranked) == [(1, 3), (1, 2), (2, 3)]
+
+
+def test_a_ratio_beyond_the_range_of_floats_is_infinite():
+    huge = comparison.LogRatio(value=800.0, se=1.0, nu=9.0, low=1.0, high=900.0, p=0.0, paired=False)
+    assert huge.ratio == (math.inf, exp(1.0), math.inf)
