@@ -96,7 +96,7 @@ class Bash(BashComplete):
 
 @add_completion_class
 class Zsh(ZshComplete):
-    """Completion in zsh: of words that go on, too."""
+    """Completion in zsh; no space follows a word that can go on, such as ``rloo:n=``."""
 
     source_template = ZSH
 

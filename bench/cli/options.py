@@ -93,7 +93,7 @@ def selector(kind: Kind, text: str, *, required: bool = False) -> Callable[[F], 
 
 
 def selectors(command: F) -> F:
-    """Add the options ``-e`` and ``-o``, which select cells of a baseline, to a command."""
+    """Add the options ``-e`` and ``-o`` to a command, which select cells of a baseline by estimator and objective."""
     command = selector("objective", "Select this objective, written as for `bench run`.")(command)
     return selector("estimator", "Select this estimator, written as for `bench run`.")(command)
 

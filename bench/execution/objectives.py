@@ -19,9 +19,9 @@ def examine(
 ) -> list[Record]:
     """Check the user's own objectives among these, and return a new record of each that was checked.
 
-    An objective of the catalogue is not checked. Neither is one of which the folder has a record that this code has
-    passed the checks. The size of the largest tensor of one estimate, ``row_elements``, is read from such a record, so
-    that a study measures it only once.
+    An objective is not checked if it is in the catalogue, or if the folder has a record that it has passed these checks
+    with its present code. The size of the largest tensor of one estimate, ``row_elements``, is read from such a record,
+    so that a study measures it only once.
 
     Args:
         objectives: the objectives; each remembers its ``row_elements``.

@@ -23,8 +23,8 @@ SomeTask = TypeVar("SomeTask", bound=Task)
 class StudyWriter:
     """A study folder that is open for writing: it executes tasks and keeps their records. Use it as a context manager.
 
-    Large tasks are executed by worker processes. Each record is on disk when its task ends, so that an interruption
-    loses only the tasks under way. No other process can write to the folder until the ``with`` block ends.
+    Worker processes execute the tasks if there is enough work. Each record is on disk when its task ends, so that an
+    interruption loses only the tasks under way. No other process can write to the folder until the ``with`` block ends.
 
     Args:
         spec: the spec of the study; workers load the classes of its estimators and objectives.
@@ -121,7 +121,7 @@ class StudyWriter:
             self.keep(skipped(task.head(), reason))
 
     def execute(self, tasks: Sequence[Task], *, in_process: bool = False) -> None:
-        """Execute every task, write its record to the folder, and report the record.
+        """Execute every task, write its record to the folder, and report the record to ``progress``.
 
         If ``in_process`` is True, the tasks are executed one after the other in this process, without workers.
         """

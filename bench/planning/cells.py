@@ -23,7 +23,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """Text for people: the labels of the estimator and the objective."""
+        """Text for people, such as ``rloo:n=4 on gaussian-quadratic``."""
         return f"{full_label(self.estimator)} on {full_label(self.objective)}"
 
 

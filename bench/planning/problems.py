@@ -14,7 +14,7 @@ from bench.objectives import Objective, Problem
 
 
 def class_of(module: types.ModuleType, name: str) -> type[Objective] | None:
-    """Return a class for an objective that is no class in a user's module: an instance, or a function that returns one.
+    """Return a class for an objective that a user's module holds as an instance, or makes by a function.
 
     ``name`` is the name of the instance or the function in the module. The function's arguments become the fields of
     the class, so that a selector (the text after ``-o``) can set them, as in ``problem:dim=3``. The type of a field is
@@ -98,7 +98,10 @@ class Made(Objective):
         return self.made.measured_row_elements(with_theta=with_theta)
 
     def restarted(self, seed: int) -> Self:
-        """Return the objective with other initial weights and another order of minibatches; itself if ``seed`` is 0."""
+        """Return the objective with the initial weights and the order of minibatches that follow from ``seed``.
+
+        For seed 0, the result is this objective.
+        """
         if seed == 0:
             return self
         other = copy.copy(self)

@@ -148,7 +148,10 @@ class Spec(BaseModel):
         return Settings(**{name: getattr(self, name) for name in shared})
 
     def with_samples(self, samples: tuple[int, ...]) -> Spec:
-        """Return the spec with n set to ``samples`` for every estimator that has a parameter n and does not set n."""
+        """Return the spec with values of n for every estimator that has a parameter n and does not set it.
+
+        ``samples`` are the values: with (2, 4), ``rloo`` becomes ``rloo:n=2,4``.
+        """
         texts = tuple(map(str, samples))
         return self._completed("estimators", "n", lambda params: {"n": texts, **params})
 
@@ -222,9 +225,9 @@ class Spec(BaseModel):
         return "\n".join(lines) + "\n"
 
     def wrote(self, text: str, folder: Path) -> bool:
-        """Tell whether ``to_toml`` wrote a text that reads as this spec. If not, a person did.
+        """Return whether ``to_toml`` has written ``text``, the content of a file from which this spec was read.
 
-        An earlier version may have written fewer keys. ``folder`` is the folder of the spec's file.
+        If not, a person has. An earlier version may have written fewer keys. ``folder`` is the folder of the file.
         """
         return set(text.splitlines()) <= set(self.to_toml(folder).splitlines())
 
@@ -275,10 +278,10 @@ def study(
 
 
 def unite(folders: Sequence[Path], target: Path) -> str:
-    """Write to a study folder the spec of several, and return a note if they have none in common; otherwise "".
+    """Write one spec for several studies to the folder ``target``, and return a note if there is none; otherwise "".
 
-    The spec holds the selectors of all. If the folders differ in a setting, such as the seed, one spec cannot stand for
-    all of them, and none is written; nor is a spec that a person has written replaced.
+    The spec has the estimators and objectives of all. There is none if the studies differ in a setting, such as the
+    seed. A spec in ``target`` that a person has written is not replaced.
 
     Raises:
         OSError: the spec cannot be written.

@@ -22,7 +22,11 @@ Array = np.ndarray[Any, Any]
 
 
 def with_files(value: Any, folder: Path) -> Any:
-    """Write the long vectors in a value to files of the study folder, and replace each by the name of its file."""
+    """Return a value in which each long vector is replaced by the name of a file, and write these files.
+
+    A vector is long if it has more than 1024 numbers. The files are in ``folder``, the study folder. ``value`` is a
+    record, or a part of one.
+    """
     if isinstance(value, dict):
         return {k: with_files(v, folder) for k, v in value.items()}
     is_long = isinstance(value, list | tuple | np.ndarray) and np.size(value) > LONG
@@ -32,7 +36,9 @@ def with_files(value: Any, folder: Path) -> Any:
 
 
 def with_vectors(value: Any, folder: Path) -> Any:
-    """Replace the name of each file in a value by the vector that the file holds.
+    """Return a value in which each name of a file is replaced by the vector that the file holds.
+
+    The files are in ``folder``, the study folder. ``value`` is a record, or a part of one.
 
     Raises:
         Damaged: a file is missing, is not the one that was written, or holds no vector.
@@ -45,7 +51,7 @@ def with_vectors(value: Any, folder: Path) -> Any:
 
 
 def load(name: Any, folder: Path) -> Array:
-    """Return the vector in a file of the study folder.
+    """Return the vector in a file of the study folder; ``name`` is the file's path in the folder.
 
     Raises:
         Damaged: the name is not that of such a file, or the file is missing, changed or broken.

@@ -68,7 +68,9 @@ def read(path: Path, *, follow: bool = True) -> bytes:
 
 
 def open_regular(path: Path, flags: int) -> int:
-    """Open a regular file, and return its descriptor. A pipe does not block.
+    """Open a regular file, and return its descriptor. A pipe raises the error at once, without waiting for a writer.
+
+    ``flags`` are those of ``os.open``.
 
     Raises:
         OSError: the file cannot be opened, or is not a regular file.
@@ -86,7 +88,7 @@ def open_regular(path: Path, flags: int) -> int:
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """Write all bytes, however few of them the system takes at a time."""
+    """Write all bytes to a descriptor, in as many calls of the system as it takes."""
     rest = memoryview(content)
     while rest:
         count = os.write(descriptor, rest)
@@ -103,7 +105,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on disk, as far as its file system can tell."""
+    """Wait until the names of the files in a folder are on disk; return at once if its file system cannot tell."""
     try:
         with naming(folder):
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -118,7 +120,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give an ``OSError`` that is raised inside the block the name of the file that could not be written."""
+    """Give every ``OSError`` that the block raises the file name ``path``, for the message."""
     try:
         yield
     except OSError as error:

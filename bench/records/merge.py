@@ -22,7 +22,7 @@ class Merged:
     """What a merge has done.
 
     Args:
-        records: number of records in the union.
+        records: number of records of all folders together: one for each run and kind.
         added: number of records that were added to the target.
         conflicts: one sentence for each measurement of which two folders hold different results.
     """
@@ -35,14 +35,15 @@ class Merged:
 def merge(sources: Sequence[Path], target: Path, keep: Literal["first", "last"] | None = None) -> Merged:
     """Add the records of several study folders to the target, which is created if it does not exist.
 
-    A failed record gives way to one of another outcome. Records that differ only in clocks and machine count as equal:
-    the first is kept. A second merge of the same folders changes nothing.
+    A failed record gives way to one of another outcome. If two records differ only in clocks and machine, they count as
+    equal, and the first is kept. A second merge of the same folders changes nothing.
 
     Args:
         sources: the study folders.
-        target: the study folder that receives the union.
-        keep: which record to keep if two folders hold different results of one measurement, the target's or the first
-            source's, or the last source's; None to write nothing if there is such a conflict.
+        target: the study folder that receives the records.
+        keep: which record to keep if two folders hold different results of one measurement: "first" for that of the
+            target or else the first source, "last" for that of the last source. If it is None, such a conflict stops
+            the merge, and nothing is written.
 
     Raises:
         Damaged: a folder cannot be read.

@@ -36,7 +36,7 @@ Flag = Literal["AT_FLOAT_RESOLUTION", "REFERENCE_NOISE", "DISCRETE_TAIL", "STUCK
 
 @with_config(ConfigDict(extra="forbid", strict=True))
 class ArrayFile(TypedDict):
-    """A long vector that lies in a file."""
+    """What a record holds in place of a long vector: the name of the file that has the vector."""
 
     array: str
 
@@ -46,7 +46,7 @@ Vector = Numbers | ArrayFile
 
 @with_config(Config)
 class Every(TypedDict):
-    """The keys of every record."""
+    """The keys that every record has."""
 
     schema: Whole
     kind: str
@@ -64,7 +64,7 @@ class Every(TypedDict):
 
 @with_config(Config)
 class Head(Every):
-    """The keys of every record of a cell, an estimator on an objective."""
+    """The keys of every record that is about a cell, an estimator on an objective."""
 
     cell: str
     estimator: str
@@ -160,7 +160,7 @@ class Summary(TypedDict):
 
 @with_config(Config)
 class Moments(TypedDict):
-    """Count, mean and sums of centred powers of a series."""
+    """Count and mean of a series of numbers or vectors, and the sums of its second to fourth centred powers."""
 
     n: Whole
     mean: float | Vector
@@ -171,7 +171,7 @@ class Moments(TypedDict):
 
 @with_config(Config)
 class Sums(TypedDict):
-    """The sums of a cell. ``bench.stats.sums.Sums`` says what they mean."""
+    """The sums from which a cell's statistics are computed. ``bench.stats.sums.Sums`` says what they mean."""
 
     groups: NotRequired[dict[str, Whole]]
     replicates: NotRequired[Count]
@@ -204,7 +204,7 @@ class Sums(TypedDict):
 
 @with_config(Config)
 class MeasuredMoments(Head):
-    """Bias, variance and the other statistics of a cell."""
+    """The keys of a moments record: bias, variance and the other statistics of a cell."""
 
     n: Any
     size: Count
@@ -225,7 +225,7 @@ class MeasuredMoments(Head):
 
 @with_config(Config)
 class MeasuredTiming(Head):
-    """Seconds, cost and memory of a cell."""
+    """The keys of a timing record: seconds, cost and memory of a cell."""
 
     seconds: Amount
     seconds_low: Amount
@@ -242,7 +242,7 @@ class MeasuredTiming(Head):
 
 @with_config(Config)
 class MeasuredReference(Head):
-    """A gradient that stands in for an exact one."""
+    """The keys of a reference record: a mean gradient that is used if the objective has no exact gradient."""
 
     mean: Vector
     standard_error: Amount
@@ -251,7 +251,7 @@ class MeasuredReference(Head):
 
 @with_config(Config)
 class MeasuredPilot(Head):
-    """The number of replicates that a cell needs."""
+    """The keys of a pilot record: the number of replicates that a cell needs for the wanted precision."""
 
     pilot_replicates: Count
     planned_replicates: Count
@@ -259,7 +259,7 @@ class MeasuredPilot(Head):
 
 @with_config(Config)
 class MeasuredObjective(Every):
-    """The checks of a user's objective."""
+    """The keys of the record of a user's objective: the checks that it has passed, and its ``row_elements``."""
 
     row_elements: Count
     checks: list[str]
@@ -267,7 +267,7 @@ class MeasuredObjective(Every):
 
 @with_config(Config)
 class Curves(TypedDict):
-    """The results of a training run at its checkpoints."""
+    """The results of a training run, each a list with one entry per checkpoint."""
 
     step: list[Whole]
     value: list[float | None]
@@ -282,7 +282,7 @@ class Curves(TypedDict):
 
 @with_config(Config)
 class Picture(TypedDict):
-    """Pictures as bytes in base 64."""
+    """Grey images: the shape of their stack, and all pixels as bytes in base 64."""
 
     shape: list[Whole]
     grey: str
@@ -290,7 +290,7 @@ class Picture(TypedDict):
 
 @with_config(Config)
 class Trained(Head):
-    """A training run, complete or diverged."""
+    """The keys of a training record: a training run that was completed, or that has diverged."""
 
     steps: Count
     optimizer: str
@@ -324,7 +324,9 @@ class Misshapen(Exception):
 
 
 def check(record: Record) -> None:
-    """Check the keys and types of a record whose long vectors are still names of files.
+    """Check that a record has the keys of its kind, with values of the right types.
+
+    Its long vectors are still names of files.
 
     Raises:
         Misshapen: a key is missing, or its value is not what this kind of record needs.
@@ -344,10 +346,12 @@ def check(record: Record) -> None:
 
 
 def check_lengths(record: Record) -> None:
-    """Check that the vectors and lists of a record, which has the shape of its kind, have lengths that agree.
+    """Check that those vectors and lists of a record that belong together are equally long.
+
+    The record has passed ``check``, and its vectors have been read.
 
     Raises:
-        Misshapen: they do not.
+        Misshapen: they are not, or a list cannot be right, such as steps that do not increase.
     """
     if record["kind"] == LineKind.MOMENTS and record["outcome"] == Outcome.MEASURED:
         for key in ("mean", "exact"):

@@ -92,10 +92,10 @@ class Store:
             raise OSError(error.errno, said, str(self.path)) from None
 
     def check(self) -> None:
-        """Check that the file on disk still ends with the records that were appended.
+        """Check that the records that were appended are still at the end of the file on disk.
 
         Raises:
-            Damaged: it does not, because somebody has removed or replaced it meanwhile.
+            Damaged: they are not, because somebody has removed or replaced the file.
         """
         try:
             with os.fdopen(files.open_regular(self.path, os.O_RDONLY), "rb") as file:
@@ -136,7 +136,7 @@ def read(folder: Path) -> list[Record]:
 
 
 def raw_lines(folder: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of a study's records with their numbers, which begin with 1.
+    """Yield the number and the bytes of each line in the records file of a study; the first number is 1.
 
     Raises:
         Unreadable: the file cannot be read.
@@ -188,7 +188,7 @@ def parsed(line: bytes, folder: Path, number: int) -> Record | None:
 
 
 def torn(line: bytes) -> bool:
-    """Tell whether a line is the beginning of a record without its end."""
+    """Return whether a line is the beginning of a record without its end, as a crash leaves it."""
     begins = START.startswith(line[: len(START)])
     return begins and line.count(START) <= 1 and line.count(b"{") != line.count(b"}")
 

@@ -19,11 +19,11 @@ NAMED = re.compile(rb'(?<="array":")arrays/[0-9a-f]{64}\.npy(?="\})')
 
 @dataclass(frozen=True)
 class Fault:
-    """Something in a study folder that is broken or left over.
+    """Something in a study folder that is broken or left over: a line of the records, or a file.
 
     Args:
-        what: one sentence that names the place.
-        line: the number of the line in the records; None for a file.
+        what: one sentence that names the place and says what is wrong.
+        line: the number of the line; None for a file.
         file: the file, relative to the folder; None for a line.
     """
 
@@ -37,10 +37,10 @@ class Findings:
     """What a check of a study folder has found.
 
     Args:
-        records: number of runs and kinds that have a record.
-        lines: number of lines that hold a record; a later one of the same run and kind counts.
+        records: number of records that count: the last one of each run and kind.
+        lines: number of lines that hold a record, also one that a later line replaces.
         files: number of files of long vectors that records name.
-        damage: what is broken: a measurement is lost with it.
+        damage: what is broken, so that a measurement is lost.
         leftovers: what no record needs: second copies of a line, and files that a killed process has left.
     """
 
@@ -52,7 +52,7 @@ class Findings:
 
 
 def verify(folder: Path) -> Findings:
-    """Check every line and every file of long vectors in a study folder.
+    """Check every line of the records and every file of a long vector in a study folder; return what was found.
 
     Raises:
         Newer: a newer version has written a record.
@@ -104,10 +104,10 @@ def _joined(lines: Iterable[bytes]) -> bytes:
 
 
 def repair(folder: Path) -> tuple[Findings, Path | None]:
-    """Move everything that is broken or left over into a new folder inside the study; nothing is deleted.
+    """Move everything that is broken or left over in a study folder into a new folder inside it; nothing is deleted.
 
-    The records that are whole keep their bytes and their order. Return what was found and the new folder, or None if
-    nothing had to be moved.
+    The records that are whole keep their bytes and their order. Return what was found, and the new folder; None in its
+    place if nothing had to be moved.
 
     Raises:
         Busy: another process is writing to the folder.

@@ -277,7 +277,7 @@ def show(table: pd.DataFrame, console: Console, *, named: bool = False, brief: b
     them comes last.
 
     Args:
-        table: the prepared frame of measurements.
+        table: the frame that ``bench.report.study.prepared`` returns.
         console: where to print.
         named: whether to print which estimators and objectives do not fit together, with the reason, in up to 8 lines;
             otherwise only the number of such pairs is printed.

@@ -33,8 +33,9 @@ TIMES = "seconds|cost|noisy|peak_bytes|run$|wall|unit|price"
 def images(table: pd.DataFrame, folder: Path) -> Files:
     """Yield the name and the content of each figure's SVG and PNG file; the content is None without data.
 
-    ``table`` is the prepared frame of measurements. The files hold a digest of the data and of the code that drew them.
-    A file in ``folder`` whose digest is still right is not drawn again: its content is yielded as it is.
+    ``table`` is the frame that ``bench.report.study.prepared`` returns. The files hold a digest of the data and of the
+    code that drew them. A file in ``folder`` whose digest is still right is not drawn again: its content is yielded as
+    it is.
     """
     for name in NAMES:
         chosen = table if name == "variance-cost" else table[[c for c in table if not re.search(TIMES, str(c))]]
@@ -87,7 +88,8 @@ def _files(name: str, drawing: Callable[[], Figure | None], key: str, folder: Pa
 def draw(name: str, table: pd.DataFrame) -> Figure | None:
     """Return one figure by its name, such as ``heatmap`` or ``variance-cost``; None if ``table`` has no data for it.
 
-    ``table`` is the prepared frame of measurements. The variance of an exact method is only rounding and is drawn as 0.
+    ``table`` is the frame that ``bench.report.study.prepared`` returns. The variance of an exact method is only
+    rounding and is drawn as 0.
     """
     from bench.report.figures.bias_variance import bias_variance
     from bench.report.figures.heatmap import heatmap

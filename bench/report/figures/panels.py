@@ -113,7 +113,7 @@ def limits(row: Any) -> tuple[float, float, float]:
 def mark(ax: Axes, x: float, y: float, row: Any, style: Style, *, edge: Edge | None = None) -> None:
     """Draw an estimate at (x, y): a filled marker, or a hollow one if a bias is not excluded.
 
-    ``row`` is the row of the prepared frame that the estimate comes from; ``style`` is its estimator's.
+    ``row`` is the row of the frame that has the estimate, and ``style`` the style of its estimator.
 
     A logarithmic axis has no zero. If x or y is zero, ``edge`` names its axis, and the marker goes to the low end of
     that axis.

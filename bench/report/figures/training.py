@@ -189,8 +189,8 @@ def mosaic(stack: Array) -> Array:
 def looks(found: Sequence[Curves]) -> dict[str, Style]:
     """Return the style of each estimator label: the style of the estimator's name.
 
-    If several labels share a name, as ``rloo:n=2`` and ``rloo:n=4`` do, each after the first gets another dash and
-    marker.
+    If several labels share a name, as ``rloo:n=2`` and ``rloo:n=4`` do, each after the first has a dash and a marker of
+    its own.
     """
     of_name = styles([c.name for c in found])
     chosen: dict[str, Style] = {}
