@@ -49,7 +49,7 @@ def advise(
 
     Args:
         objective: from the catalogue, an ``Expectation`` or another objective of your own; or several of one family,
-            such as one problem at several points, for which one estimator is recommended.
+            such as one expectation at several theta, for which one estimator is recommended.
         budget: what may be spent on measuring: evaluations of f and df/dx, seconds or both, as ``1e5-evals``, ``10s``
             or ``1e5-evals,10s``. None for ``1e6-evals,10s``. One evaluation is at one point for one batch element. A
             budget in evaluations alone gives the same advice on every run.
@@ -62,7 +62,7 @@ def advise(
         dtype: "float32" or "float64".
         device: "cpu" or "cuda".
         timing: whether to measure seconds too; nothing else may run on the machine meanwhile.
-        report: receives a sentence on what is being done.
+        report: called with a sentence that says what is being done, whenever a step begins.
 
     Returns:
         The advice. Printed, it is the report of ``bench advise``; ``advice.best.label`` is the selector of the

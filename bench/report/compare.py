@@ -41,8 +41,8 @@ class Comparison:
 
     Args:
         cell: name of what is compared: a cell or, if two estimators are compared, their objective.
-        a: label of the first side.
-        b: label of the second side.
+        a: label of the cell whose variance is the first one, such as ``rloo:n=4 on gaussian-quadratic``.
+        b: label of the cell whose variance is the second one.
         variance_a: variance of a, as text.
         variance_b: variance of b, as text.
         ratio: variance of b divided by variance of a, with its 95 % limits ``ratio_low`` and ``ratio_high``; None if a

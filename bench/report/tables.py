@@ -118,7 +118,7 @@ def sections(table: pd.DataFrame, *, terse: bool = False) -> list[Section]:
     """Return the text of each objective, in the order of the records.
 
     An objective is left out if no estimator fits it. If ``terse``, as on a terminal, the half-widths of variance
-    intervals are in percent.
+    intervals are in percent of the variance; otherwise they are in its units.
     """
     groups = _run(table).groupby("problem", sort=False)
     return [_section(str(problem), ordered(group), terse=terse) for problem, group in groups]

@@ -142,7 +142,7 @@ def learning(row: Any) -> str:
 
 
 def remarks(row: Any) -> str:
-    """Return the reasons to be careful with a run's numbers: ``heavy tail, index 0.61``; empty text if there are none.
+    """Return the reasons to be careful with a run's numbers: ``few replicates, not within ±5 %``; empty without any.
 
     ``row`` is the row of a frame for one run, a measurement of an estimator on an objective.
     """
