@@ -113,10 +113,10 @@ def run(
 
 
 def crown(race: Race, report: Report) -> tuple[Arm, list[Arm]]:
-    """Return the winner of a race and its rivals, from best to worst, after measuring both on fresh noise.
+    """Return the winner of a race, and its rivals from best to worst, after measuring them on fresh noise.
 
-    If the fresh noise shows that the winner is biased, or that a rival is clearly better, another candidate becomes the
-    winner, and is measured on fresh noise in its turn.
+    A rival is an unbiased candidate that is not the winner. If the fresh noise shows that the winner is biased, or that
+    a rival is clearly better, another candidate becomes the winner, and is measured on fresh noise in its turn.
 
     Raises:
         NothingFits: no unbiased candidate has a variance that can be known.
@@ -154,7 +154,7 @@ def prepare(
 ) -> Prepared:
     """Make candidates ready to be measured: their states learn, and their evaluations are counted.
 
-    If this takes a large share of the budget's seconds, the least important candidates are left out.
+    If this takes a large share of the budget, the least important candidates are left out.
 
     Args:
         estimators: the candidates.
@@ -235,6 +235,7 @@ def finish(race: Race, winner: Arm, number: int, report: Report) -> list[Arm]:
     """Measure the winner and its likely rivals on fresh noise, and return all rivals from best to worst.
 
     A rival is an unbiased candidate that is not the winner. It is likely if it may still be better than the winner.
+    ``number`` counts the calls: each has noise of its own.
     """
     losses = {arm.label: race.loss(arm) for arm in race.arms if arm.looks and arm not in race.refuted}
     rivals = [arm for arm in race.ranked(race.arms) if arm is not winner and arm.label in losses]
@@ -253,9 +254,10 @@ def finish(race: Race, winner: Arm, number: int, report: Report) -> list[Arm]:
 
 
 def check_the_doubtful(race: Race, winner: Arm, rivals: Sequence[Arm], stage: str, report: Report) -> None:
-    """Measure rivals that left the race early, and may still be better than the winner, with part of what is left.
+    """Measure those rivals again that left the race early, and may still be better than the winner.
 
-    Such rivals have few replicates and wide intervals, which would leave the advice vague. ``stage`` names the noise.
+    They have few replicates and wide intervals, which would leave the advice vague. A part of what is left of the
+    budget is spent. ``rivals`` are the unbiased candidates that are not the winner; ``stage`` is the name of the noise.
     """
     bar, few = race.loss(winner).high, winner.looks[0].summary.replicates
     measured = [arm for arm in rivals if arm.label not in race.failed]
