@@ -24,7 +24,7 @@ STEP, SLOPE = 1e-3, 1e-2
 
 
 def exact_number(trial: ObjectiveTrial) -> None:
-    """Check that the exact value is one number, and that autograd gives its gradient at theta.
+    """Check that the exact value is one number, and autograd gives its gradient at theta.
 
     Raises:
         Fault: the objective is at fault.

@@ -109,7 +109,7 @@ def rows_of_q(trial: ObjectiveTrial) -> None:
 
 
 def size_of_a_row(trial: ObjectiveTrial) -> None:
-    """Check that one estimate fits into memory, and that ``row_elements`` is not far too small if it is declared.
+    """Check that one estimate fits into memory, and ``row_elements``, if it is declared, is not far too small.
 
     ``row_elements`` is the number of elements in the largest tensor of one estimate with one sample.
     """
