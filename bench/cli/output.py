@@ -17,6 +17,8 @@ from bench.records.lines import Outcome
 if TYPE_CHECKING:
     from bench.records.lines import Record
 
+FEW = 6
+"""Most records of a study that ``bench run`` draws no figures of: its table is quicker to read."""
 PIPE_WIDTH = 160
 """Width, in characters, of a table that is not printed on a terminal."""
 
@@ -81,6 +83,8 @@ def list_files(folder: Path, files: Sequence[Path], *, brief: bool = False) -> N
     click.echo(f"{folder}: {', '.join(['records.jsonl', *texts])} and {figures} figures", err=True)
     begin = [f"figures/{file.name}" for file in files if file.name in ("heatmap.svg", "training.svg")]
     page = "training.md" if begin and "training" in begin[0] else next((t for t in texts if t.endswith(".md")), "")
+    if not figures:
+        click.echo(f"`{program()} report {shlex.quote(str(folder))}` draws figures.", err=True)
     if begin and page:
         more = f"; `{program()} report {shlex.quote(str(folder))}` prints it" if brief else ""
         click.echo(f"Open next: {begin[0]}, then {page}, which explains its columns{more}.", err=True)
@@ -123,7 +127,8 @@ def finish(
     refused = not outcomes & {Outcome.MEASURED, Outcome.DIVERGED, Outcome.FAILED}
     if not (json or printed or refused):
         print_table(beside(records, held), named=named, brief=brief)
-    files = report.write(folder, held)
+    few = brief and len(held) <= FEW and not (folder / "figures").exists()
+    files = report.write(folder, held, drawn=not few)
     if refused:
         raise NothingFits(record["reason"] for record in records)
     if json:

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,22 @@ FINGERPRINT_DRAWS, FINGERPRINT_ROWS, FINGERPRINT_NUMBERS = 8, 256, 2**17
 """A fingerprint hashes the gradients of the first 8 draws: at most 256 rows and 2^17 numbers of each draw."""
 Vector = NDArray[np.float64]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class _Seeded(torch.autograd.Function):
+    """A number whose gradient with respect to the loss is the given cotangent.
+
+    If torch is handed a cotangent itself, it imports its symbolic shapes, which takes a third of a second.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, cotangent: Tensor) -> Tensor:
+        ctx.cotangent = cotangent
+        return loss.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, None]:
+        return ctx.cotangent, None
 
 
 class Engine:
@@ -171,7 +188,7 @@ class Engine:
         leaves = [t for t in parameters(r).values() if t.requires_grad]
         # The cotangent of a sum over rows of means over the batch; neither the sum nor the means are computed.
         share = loss.new_full((), loss.shape[0] / max(1, loss.numel())).expand_as(loss)
-        return torch.autograd.grad(loss, leaves, share, materialize_grads=True)
+        return torch.autograd.grad(_Seeded.apply(loss, share), leaves, materialize_grads=True)  # type: ignore[no-untyped-call]
 
     @functools.cached_property
     def spans(self) -> list[range]:

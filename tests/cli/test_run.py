@@ -13,6 +13,7 @@ import time
 import pytest
 import torch
 
+from bench import report
 from bench.execution import tasks
 from bench.planning import catalogue as names
 from bench.planning import spec
@@ -198,6 +199,20 @@ def test_the_variances_of_several_objectives_are_printed_before_the_timing_which
     assert (tmp_path / "here" / "table.md").exists()
     assert call(*words, "--quiet") == (0, first.out, "")
     assert "rank" in call("report", "here").out
+
+
+def test_figures_of_a_few_cells_are_left_to_the_report(call, monkeypatch):
+    real, seen = report.write, []
+
+    def write(*given, drawn):
+        seen.append(drawn)
+        return real(*given, drawn=drawn)
+
+    monkeypatch.setattr(report, "write", write)
+    words = ("run", "-o", "gaussian-cosine", "--replicates", "64", "--no-timing", "--out", "here")
+    assert "`bench report here` draws figures.\n" in call(*words, "-e", "rloo:n=2,3,4").err
+    call(*words, "-e", "rloo:n=5,6,7,8")
+    assert seen == [False, True]
 
 
 def test_flags_reach_the_records(call, tmp_path):
