@@ -134,7 +134,7 @@ def _lines(advice: Advice) -> Iterator[str]:
     yield f"Use:        {advice.best.label}, {_figures(advice.best)}"
     yield f"How sure:   {_certainty(advice)}"
     if advice.by_n:
-        others = ", ".join(f"{label.partition(':')[2]} {_times(work)}" for label, work in _sorted(advice.by_n)[:SHOWN])
+        others = ", ".join(f"{_n_of(label)} {_times(work)}" for label, work in _sorted(advice.by_n)[:SHOWN])
         yield f"Its n:      evaluations for equal precision: {others}"
     if advice.runner_up is not None:
         yield f"Runner-up:  {_runner_up(advice, advice.runner_up)}"
@@ -204,7 +204,7 @@ def _runner_up(advice: Advice, entry: Entry) -> str:
 
 
 def _biased(advice: Advice, entry: Entry) -> str:
-    size = "" if entry.relative_bias is None else f" ({100 * entry.relative_bias:.2g} % of the gradient)"
+    size = f" ({100 * entry.relative_bias:.2g} % of the gradient)" if entry.relative_bias else ""
     if advice.biased_below > 1:
         return (
             f"{entry.label} has the lower mean squared error up to {format_number(advice.biased_below, 2)} evaluations "
@@ -236,6 +236,11 @@ def _range(limits: Limits) -> str:
         return _times(value)
     upper = "∞" if high is None else format_number(high, 2)
     return f"{format_number(value, 2)} times [{format_number(low, 2)}, {upper}]"
+
+
+def _n_of(label: str) -> str:
+    """Return the part of a selector that gives n, such as ``n=4``."""
+    return next((part for part in label.partition(":")[2].split(",") if part.startswith("n=")), label)
 
 
 def _sorted(by_n: dict[str, float]) -> list[tuple[str, float]]:
