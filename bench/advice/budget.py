@@ -64,14 +64,14 @@ class Budget:
         return max(self.spent / self.evaluations, self.elapsed / self.seconds)
 
     def affords(self, evaluations: float, seconds: float, share: float) -> float:
-        """Return for how many replicates of every candidate a share of the budget is enough; a fraction if below 1.
+        """Return the number of replicates of every candidate that a share of the budget pays for; it may be below 1.
 
-        The share is one of the whole budget, and no more than what is left of it.
+        If less than the share is left of the budget, what is left pays.
 
         Args:
             evaluations: evaluations of one replicate of every candidate, in all.
             seconds: estimated seconds of one replicate of every candidate, in all.
-            share: the share of the whole budget, from 0 to 1.
+            share: fraction of the whole budget, from 0 to 1.
         """
         evals = min(share * self.evaluations, self.evaluations - self.spent) / max(evaluations, 1e-12)
         return min(evals, min(share * self.seconds, self.seconds - self.elapsed) / max(seconds, 1e-12))

@@ -124,7 +124,7 @@ class Race:
     def affordable(self, arms: Sequence[Arm], share: float) -> float:
         """Return how many replicates of each candidate, at every point, can be paid for with a share of the budget.
 
-        ``share`` is one of the whole budget, from 0 to 1.
+        ``share`` is a fraction of the whole budget, from 0 to 1.
         """
         return self.budget.affords(sum(arm.price for arm in arms), sum(arm.seconds for arm in arms), share)
 

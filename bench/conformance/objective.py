@@ -24,7 +24,7 @@ class ObjectiveConformance:
         self._run(parts.declared_facts)
 
     def test_build_returns_a_problem(self) -> None:
-        """``build`` returns a ``Problem`` whose theta holds tensors of the wanted dtype that require gradients."""
+        """``build`` returns a ``Problem`` whose theta holds tensors that require gradients, in the dtype asked for."""
         self._run(parts.problem_and_theta)
 
     def test_q_is_of_the_declared_family(self) -> None:

@@ -382,7 +382,10 @@ class Conformance:
             assert not drawn, f"{trial} it is declared deterministic, but draws from the generator."
 
     def test_needs_df(self) -> None:
-        """If ``needs_df`` is True, an f without df/dx is refused; if it is False, such an f gives the same numbers."""
+        """If ``needs_df`` is True, an f without df/dx is refused.
+
+        If it is False, losses and gradients are equal whether f has df/dx or not.
+        """
         _skip_if(self.estimator.needs_bound, "a bound is differentiable in x through log q")
         for trial in self.trials():
 

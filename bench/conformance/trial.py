@@ -38,7 +38,7 @@ class Call:
 
     Args:
         loss: what the call returned, without its graph.
-        gradient: gradient of the loss, summed over all elements, in every tensor of theta that requires gradients.
+        gradient: gradient of ``loss.sum()`` in every tensor of theta that requires gradients.
     """
 
     loss: Tensor

@@ -144,8 +144,8 @@ def load(selector: Selector, kind: Kind) -> type:
     """Return the class that a selector (such as ``rloo:n=4``) names: an estimator or an objective, as ``kind`` says.
 
     Raises:
-        UsageError: there is no such class, or it is not a frozen dataclass of the right kind. The message lists every
-            fault of the class.
+        UsageError: there is no such class, or it is not a frozen dataclass derived from ``Estimator`` or ``Objective``.
+            The message lists every fault of the class.
     """
     selector = check_name(selector, kind)
     name = selector.name

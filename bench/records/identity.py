@@ -28,7 +28,7 @@ def fields_of(instance: Any) -> dict[str, Any]:
 def changed_fields(instance: Any, former: Mapping[str, object] | None = None) -> dict[str, Any]:
     """Return the fields of a dataclass instance that differ from their defaults, by name.
 
-    ``former`` has a default for some of the fields. It replaces the default of the class.
+    ``former`` has defaults for some of the fields, which count in place of the defaults of the class.
     """
     given = fields_of(instance)
     defaults = {**{f.name: f.default for f in dataclasses.fields(instance)}, **(former or {})}

@@ -46,8 +46,9 @@ def images(table: pd.DataFrame, folder: Path) -> Files:
 def training_images(problems: Sequence[Problem], records: Sequence[Mapping[str, Any]], folder: Path) -> Files:
     """Yield the name and the content of each training figure's SVG and PNG file; the content is None without data.
 
-    ``problems`` are made of ``records``. The files hold a digest of the records and of the code that drew them. A file
-    in ``folder`` whose digest is still right is not drawn again: its content is yielded as it is.
+    ``problems`` are the objectives with their training settings, made of ``records``. The files hold a digest of the
+    records and of the code that drew them. A file in ``folder`` whose digest is still right is not drawn again: its
+    content is yielded as it is.
     """
     from bench.report.figures.training import curves, pictures, variances
 

@@ -103,8 +103,8 @@ def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
 def limits(row: Any) -> tuple[float, float, float]:
     """Return the variance to draw for a run, with its lower and its upper limit.
 
-    If only a lower limit is known, the result is (lower limit, lower limit, NaN). ``row`` is the run's row of the
-    prepared frame; a run is one measurement of an estimator on an objective.
+    If only a lower limit is known, the result is (lower limit, lower limit, NaN). ``row`` is the row of the frame for
+    the run, a measurement of an estimator on an objective.
     """
     value = row.variance_low if math.isnan(row.variance) else row.variance
     return value, row.variance_low, row.variance_high
@@ -182,8 +182,8 @@ def arrow(
 def interval(ax: Axes, x: float, row: Any, style: Style) -> None:
     """Draw a variance at position x: a marker with an error bar, or with an arrow if there is no upper limit.
 
-    ``row`` is the row of the prepared frame that has the variance and its limits. If the tail is heavy, only the lower
-    limit is known, and the marker stands there. A value of zero is drawn at the low end of the axis.
+    ``row`` is the row of the frame that has the variance and its limits. If the tail is heavy, only the lower limit is
+    known, and the marker stands there. A value of zero is drawn at the low end of the axis.
     """
     value, low, high = limits(row)
     if value == 0:

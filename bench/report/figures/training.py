@@ -25,7 +25,7 @@ AXES = ("steps of the optimizer", "evaluations of f per batch element", "seconds
 
 
 def curves(problems: Sequence[Problem]) -> Figure | None:
-    """Draw how training went, in a row of four panels for each problem.
+    """Draw how training went, in a row of four panels for each problem (an objective with its training settings).
 
     Three panels show the value of the objective at the checkpoints: against steps, evaluations of f and seconds. The
     fourth shows, against steps, the values of f that the estimator itself saw in training. Return None if there is no
@@ -109,9 +109,9 @@ def window(problem: Problem) -> tuple[float, float]:
 
 
 def variances(problems: Sequence[Problem]) -> Figure | None:
-    """Draw the variance of the gradient by step: a panel for each problem with a measured variance.
+    """Draw the variance of the gradient by step, in a panel for each problem with a measured variance.
 
-    Return None if there is no such problem.
+    A problem is an objective with its training settings. Return None if there is no such problem.
     """
     shown = [p for p in problems if any((c.variance > 0).any() for c in p.curves)]
     if not shown:
@@ -144,7 +144,8 @@ def variances(problems: Sequence[Problem]) -> Figure | None:
 def pictures(problems: Sequence[Problem]) -> Figure | None:
     """Draw the images that the trained models made: problems side by side, a row for each estimator, best first.
 
-    The models are those of seed 0, of at most 12 estimators. Return None if there are no images.
+    A problem is an objective with its training settings. The models are those of seed 0, of at most 12 estimators.
+    Return None if there are no images.
     """
     from matplotlib.figure import Figure
 
