@@ -407,6 +407,10 @@ def test_log_q_does_not_hide_a_log_joint_without_gradient(estimator, count):
             torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged),
             "The cause: the tensor is sparse or nested. Return a dense",
         ),
+        (
+            torch.nested.nested_tensor([torch.ones(2)], layout=torch.strided),
+            "The cause: the tensor is sparse or nested. Return a dense",
+        ),
         ({1.0: 2.0}.keys(), "f returned a dict_keys: expected real numbers"),
     ],
 )
