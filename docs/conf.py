@@ -24,6 +24,7 @@ nitpick_ignore_regex = [
 
 default_role = "code"  # what single backticks mean in docstrings and help texts
 myst_heading_anchors = 3
+myst_enable_extensions = ["html_image"]
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 

@@ -65,5 +65,14 @@ def test_formulas_stand_on_lines_of_their_own_and_the_search_works_without_a_ser
     assert "reparameterization" in (site / "searchindex.js").read_text(encoding="utf-8")
 
 
+def test_every_picture_is_there(site):
+    pages = [*site.glob("*.html"), *site.glob("docs/*.html"), *site.glob("results/*/*.html")]
+    found = [
+        (path, source) for path in pages for source in re.findall(r'<img [^>]*src="([^"]+)"', path.read_text("utf-8"))
+    ]
+    assert len(found) > 5
+    assert not [(path, source) for path, source in found if not (path.parent / source).exists()]
+
+
 def test_the_command_that_builds_the_site_is_documented():
     assert all(COMMAND in (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
