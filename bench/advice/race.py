@@ -40,7 +40,7 @@ class Race:
     """A race between candidates, with all measurements so far.
 
     A candidate is an estimator with fixed fields, such as ``RLOO(n=4)``. It is measured in rounds, each on fresh noise;
-    a round drops at least half of the candidates, except for the first.
+    every round but the first drops at least half of the candidates.
 
     Args:
         arms: the unbiased candidates.
