@@ -407,10 +407,6 @@ def test_log_q_does_not_hide_a_log_joint_without_gradient(estimator, count):
             torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged),
             "The cause: the tensor is sparse or nested. Return a dense",
         ),
-        (
-            torch.nested.nested_tensor([torch.ones(2)], layout=torch.strided),
-            "The cause: the tensor is sparse or nested. Return a dense",
-        ),
         ({1.0: 2.0}.keys(), "f returned a dict_keys: expected real numbers"),
     ],
 )
@@ -418,6 +414,13 @@ def test_what_is_no_number_is_refused(value, sentence):
     with pytest.raises(InvalidIntegrand) as refusal:
         RLOO(n=2)(lambda x: value, NORMAL)
     assert sentence in str(refusal.value)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+def test_a_nested_tensor_of_the_older_kind_is_refused_too():
+    nested = torch.nested.nested_tensor([torch.ones(2)], layout=torch.strided)
+    with pytest.raises(InvalidIntegrand, match=r"the tensor is sparse or nested\. Return a dense tensor"):
+        RLOO(n=2)(lambda x: nested, NORMAL)
 
 
 # Arguments and exceptions -----------------------------------------------------------------------------------------
