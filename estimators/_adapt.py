@@ -26,15 +26,16 @@ def adapt(
     changes the buffers of the state: moving averages of the values that the estimator returned.
 
     The estimator is unbiased for every state, so a smaller second moment means a smaller variance (Ruiz, Titsias & Blei
-    2016, section 3; Tucker et al. 2017, section 3.2). The step is taken for f divided by a unit: the next power of two
-    above the mean absolute deviation of f. So the scale of f does not matter: if f is doubled, so is the baseline that
-    the state learns. If a gradient is not finite, the step changes no parameter.
+    2016, section 3; Tucker et al. 2017, section 3.2). The step is taken for f divided by ``state.unit``, the next power
+    of two above the mean distance of f's values from their mean. So the scale of f does not matter: if f is doubled, so
+    is the baseline that the state learns. If the gradient in a parameter of the state is not finite, the optimizer gets
+    gradients of 0 instead.
 
     Args:
         estimator: an estimator that learns, one with ``needs_state``.
         f: the integrand, ``[..., *batch, *event] -> [..., *batch]``.
-        q: the distribution, batch shape ``[*batch]``. At least one of its parameters must require gradients; no
-            ``grad`` of a parameter changes.
+        q: the distribution, batch shape ``[*batch]``. At least one of its parameters must require gradients. The
+            ``grad`` of these parameters does not change.
         state: the state that ``estimator.init(q)`` returned.
         optimizer: an optimizer of ``state.parameters()``; None is enough if the state has only buffers.
         generator: source of all noise; torch's global generator if None.

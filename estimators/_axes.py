@@ -67,5 +67,5 @@ def average(x: Tensor) -> Tensor:
 
 
 def share(x: Tensor) -> Tensor:
-    """Return x, ``[n, ...]``, divided by n; for n = 1 x itself."""
+    """Return x, ``[n, ...]``, divided by n, the length of its first axis; for n = 1 x itself."""
     return x if x.shape[0] == 1 else x / x.shape[0]

@@ -19,7 +19,8 @@ def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n
     Args:
         estimator: the estimator.
         least: the smallest valid value.
-        advice: the end of the message for a value below ``least``; a default advice if empty.
+        advice: the end of the message for a value below ``least``, such as ``". Use RLOO(n=2)."``; if empty, the
+            message recommends ``least`` itself.
         field: the name of the field.
     """
     n, name = getattr(estimator, field), type(estimator).__name__
@@ -35,11 +36,14 @@ def at_least(estimator: Estimator, least: int, advice: str = "", field: str = "n
 def even(estimator: Estimator, because: str = "its samples are pairs", fields: str = "", other: str = "") -> None:
     """Raise ``InvalidParameter`` unless the estimator's n, its number of samples, is even and at least 2.
 
+    For n = 3, the message ends in "needs an even n: its samples are pairs (got n=3). Use DisARM(n=4)."
+
     Args:
         estimator: the estimator.
-        because: why n must be even, for the message.
-        fields: further arguments of the instance that the message recommends, such as ``, noise='antithetic'``.
-        other: another recommendation, at the end of the message.
+        because: why n must be even: the words behind the colon.
+        fields: what follows n in the recommended instance, with a comma in front: ``", noise='antithetic'"`` makes it
+            "Reparameterization(n=4, noise='antithetic')".
+        other: another recommendation, put before the final full stop, such as ``" or ScoreFunction(n=3)"``.
     """
     name = type(estimator).__name__
     at_least(estimator, 2, f". Use {name}(n=2{fields}).")

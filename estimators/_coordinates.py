@@ -13,15 +13,15 @@ AT_ONCE = 1024
 
 
 def neighbour(x: Tensor, step: int, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the whole numbers next to x, and the weight of the difference of f between them and x.
+    """Return a neighbour of each whole number in x, and the weight of the difference of f between the two.
 
-    As long as the dtype of x can tell x from ``x + step``, in float32 up to 2^24, the result is ``x + step`` and
-    ``weight``. Beyond, the next number of the dtype takes the place of ``x + step``, and the weight is divided by its
-    distance from x: the difference divided by the distance is the mean of the differences in between.
+    The neighbour is ``x + step``, and its weight is ``weight``, as long as the dtype of x tells x from ``x + step``: in
+    float32 up to 2^24. Beyond, the neighbour is the next number of the dtype, and ``weight`` is divided by the distance
+    from x to this number: the difference of f over this distance is the mean of the differences between whole numbers.
 
     Args:
         x: whole numbers.
-        step: 1 for the numbers above x, -1 for those below.
+        step: 1 for the neighbour above x, -1 for the one below.
         weight: the weight of the difference ``f(x + step) - f(x)``; it broadcasts against x.
     """
     if x.is_cpu and not transformed() and x.numel() and x.max().item() < 2 / torch.finfo(x.dtype).eps:
@@ -37,8 +37,8 @@ def replaced(f: Integrand, x: Tensor, new: Tensor, dims: int) -> Tensor:
     Args:
         f: the integrand.
         x: samples, ``[n, *batch, *event]``.
-        new: the values that replace the coordinates, ``[..., n, *batch, *event]``: several for each one if there are
-            further axes on the left.
+        new: the values that replace the coordinates, ``[..., n, *batch, *event]``. Further axes on the left hold
+            several values for each coordinate.
         dims: number of event axes.
 
     Returns:

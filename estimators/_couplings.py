@@ -43,10 +43,10 @@ def antithetic_bits(n: int, q: Distribution, generator: Generator | None) -> tup
 def sobol(n: int, q: Distribution, generator: Generator | None) -> Tensor:
     """Return n standard normals, ``[n, *batch, *event]``: Sobol points under a random digital shift.
 
-    The n points of [0, 1)^D, for D coordinates, are fixed. Each row and batch element has a shift of its own, so that
-    each single point is uniform and the n points of one element are spread evenly. The leading binary digit of a
-    coordinate gives the sign of the normal. The other digits give the probability that a normal is further from 0, so
-    no digit is lost in the tails, where float32 would round a uniform to 1.
+    The n Sobol points in [0, 1)^D, for D coordinates, are fixed. Each batch element adds a random shift of its own, so
+    that every single point is uniform, and the n points of one batch element are spread evenly. The leading binary
+    digit of a coordinate gives the sign of the normal. The other digits give the probability that a normal is further
+    from 0, so no digit is lost in the tails, where float32 would round a uniform to 1.
 
     Raises:
         Refusal: an event has more coordinates than torch's Sobol engine (21,201).

@@ -50,7 +50,8 @@ def logits(q: Distribution) -> Tensor:
 def row_probs(q: Distribution) -> Tensor:
     """Return the probabilities of a Bernoulli or categorical q, without a graph.
 
-    If the rows of q are stride-0 views of one row, only this row is computed, and the first axis of the result has
+    The shape is ``[*batch, *event]`` for bits and one-hot vectors, ``[*batch, *event, C]`` for integer categories. But
+    if q comes from ``rows``, so that all entries of its first axis are copies of one, the first axis of the result has
     length 1. The logits of a categorical q must be normalised, as torch's constructors leave them.
     """
     (name, value), *_ = parameters(q).items()

@@ -19,7 +19,7 @@ def no_path(estimator: Estimator, family: type[Distribution]) -> str | None:
 
 
 def loss(estimator: Estimator, f: Integrand, q: Distribution, z: Tensor, slope: Tensor, correction: Tensor) -> Tensor:
-    """Return the loss, ``[*batch]``, for a Gamma q: f at the samples, plus a term that corrects the gradient.
+    """Return the estimator's value for a Gamma q, ``[*batch]``: f at the samples, with the corrected gradient.
 
     Args:
         estimator: the caller, named in error messages.

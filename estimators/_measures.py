@@ -21,9 +21,11 @@ from estimators._transforms import transformed
 
 
 class Pair(NamedTuple):
-    """A constant and two samples for the derivative of E_q[f] in one parameter, ``c (f(plus) - f(minus))``.
+    """A constant c and two samples: ``c (f(plus) - f(minus))`` estimates the derivative of E_q[f] in one parameter.
 
-    None in place of a sample stands for x, the sample of q itself.
+    Each coordinate of q has its own derivative: ``plus`` and ``minus`` hold the new values of the coordinates,
+    ``[n, *batch, *event]``, and c broadcasts against them. None in place of ``plus`` or ``minus`` stands for x, the
+    sample of q itself.
     """
 
     c: Tensor

@@ -40,10 +40,10 @@ class Integrand(Protocol):
 
 
 class State(nn.Module):
-    """What an estimator has learned: tensors outside the estimator, whose own fields never change.
+    """What an estimator has learned: tensors kept outside the estimator, because an estimator's fields never change.
 
     ``Estimator.init`` makes a state, and a call of the estimator gets it as the argument ``state``. The function
-    ``adapt`` trains the parameters of the state. The method ``update`` changes its buffers after a call of the
+    ``adapt`` trains the parameters of the state. The method ``update`` changes the buffers after a call of the
     estimator, never during the call, so that no baseline contains its own sample. Three buffers, all scalars, describe
     the values of the integrand that were seen so far:
 
@@ -212,7 +212,8 @@ WIDE = frozenset((torch.float32, torch.float64))
 class Checked:
     """Base class of integrands that check their own values, made for samples of the distribution ``q``.
 
-    ``Bound`` is a subclass. If the integrand given to an estimator is of no such class, the estimator wraps it first.
+    Subclasses are ``Bound`` and ``CheckedFunction``. An estimator that gets any other integrand wraps it in a
+    ``CheckedFunction`` first.
     """
 
     __slots__ = ()
@@ -223,7 +224,10 @@ class Checked:
         raise NotImplementedError
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> "Checked":
-        """Return a copy for samples of ``q`` that evaluates ``around(f)`` in place of f, and checks the values."""
+        """Return a copy for samples of ``q`` that evaluates the function ``around(f)`` in place of f.
+
+        ``around`` maps a function to another one, such as f to 2 f. The copy checks the values of ``around(f)``.
+        """
         raise NotImplementedError
 
 
@@ -248,12 +252,14 @@ class CheckedFunction(Checked):
     def __call__(self, x: Tensor, /) -> Tensor:
         """Return f(x), ``[...]``, in float32 or float64, one number for each point x, ``[..., *event]``.
 
-        torch counts the changes of a tensor and of its views. So a change of x, or of the values that f returned last,
-        is found by comparing two counts. Under vmap the tensors inside are counted; in inference mode none is.
+        A change of x, or of the values that f returned last, is found by torch's version counter: torch counts how
+        often a tensor or one of its views was changed in place. Under vmap the counter of the wrapped tensor is read.
+        In inference mode nothing is counted.
 
         Raises:
-            InvalidIntegrand: f changed x in place, wrote over the values of its last call, or returned nothing, another
-                type or another shape. Changes of x through numpy or ``x.data`` are seen in the first calls of f only.
+            InvalidIntegrand: f changed x in place, wrote over the values of its last call, or returned nothing, no
+                numbers or a wrong shape. Changes of x through numpy or ``x.data``, which torch does not count, are seen
+                in the first calls of f only.
             NotDifferentiable: x is differentiated, and f returned whole numbers, bools or values outside torch.
         """
         sample, last = unwrapped(x) if transformed() else x, self.kept

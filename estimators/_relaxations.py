@@ -80,7 +80,7 @@ def race(q: Distribution, n: int, generator: Generator | None) -> Tensor:
 
     ``y = (p / E) / sum(p / E)``,  E standard exponential, p the probabilities of q
 
-    This is the softmax of logits plus Gumbel noise, because ``-log E`` is Gumbel, with one logarithm and no
+    y is the softmax of logits plus Gumbel noise, because ``-log E`` is Gumbel, but takes one logarithm and no
     exponential. The denominator is finite and not 0, because p sums to 1. The result is differentiable in q's logits.
     """
     p = row_probs(q)

@@ -27,7 +27,7 @@ def noisy_logits(q: Distribution, n: int, generator: Generator | None) -> tuple[
 
 
 def path_difference(q: Distribution, p: Tensor, x: Tensor, u: Tensor, z: Tensor, slope: Tensor) -> Tensor:
-    """Return ``grad c(z) - grad c(z')`` at q's normalised logits for each sample, ``[n, *batch, *event]``.
+    """Return ``grad c(z) - grad c(z')``, gradients in q's normalised logits, for each sample: ``[n, *batch, *event]``.
 
     ``slope (1 - p) / u``  for a bit x = 1
     ``slope p / (1 - u)``  for a bit x = 0
@@ -37,11 +37,11 @@ def path_difference(q: Distribution, p: Tensor, x: Tensor, u: Tensor, z: Tensor,
 
     Args:
         q: a Bernoulli or OneHotCategorical distribution.
-        p: the probabilities of q.
-        x: the discrete outcomes of z.
-        u: the uniforms that ``noisy_logits`` returned.
-        z: the perturbed logits that ``noisy_logits`` returned.
-        slope: dc/dz at z.
+        p: the probabilities of q; they broadcast against x.
+        x: the discrete outcomes of z, ``[n, *batch, *event]``.
+        u: the uniforms that ``noisy_logits`` returned, of the shape of x.
+        z: the perturbed logits that ``noisy_logits`` returned, of the shape of x.
+        slope: dc/dz at z, of the shape of x.
     """
     if isinstance(inner(q), Bernoulli):
         other = torch.addcmul(p, x, 1 - 2 * p)  # 1 - p where x is 1, else p

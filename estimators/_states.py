@@ -42,7 +42,8 @@ def log_mass(q: Distribution) -> Tensor:
     """Return the log-probability of every joint state of a Bernoulli or categorical q, ``[*batch, states]``; no graph.
 
     If q was made from probabilities, the result is float64, because float32 cannot hold the mass of a state in which
-    several of these probabilities are 0. If all rows of q are views of one row, the first axis has length 1.
+    several of these probabilities are 0. If q comes from ``rows``, so that all entries of its first batch axis are
+    copies of one, the first axis of the result has length 1.
     """
     own = one(logits(q).detach(), q)  # if rows are views of one row, only this is computed: the first axis has length 1
     own = own.double() if "probs" in parameters(q) else own

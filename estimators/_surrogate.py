@@ -69,7 +69,7 @@ def _again(sources: Iterable[Tensor]) -> bool:
 
 
 def once(gradient: Tensor, who: object, *sources: Tensor) -> Tensor:
-    """Return a gradient that raises ``Refusal`` when it is differentiated again with respect to one of the sources.
+    """Return ``gradient``; differentiating the result again, in one of the sources, raises ``Refusal``.
 
     Args:
         gradient: a gradient or a tangent, just computed by a backward pass or in forward mode.
@@ -150,10 +150,10 @@ class _WithDerivative(Function):
 def with_derivative(source: Tensor, value: Tensor, pull: Pull) -> Tensor:
     """Return ``value``, which has no graph; in the backward pass ``source`` gets ``pull(cotangent, value)``.
 
-    ``value``, ``[n, ...]`` or ``[...]``, must have been computed from ``source``, ``[...]``; a gradient of shape
-    ``[n, ...]`` is summed over the samples. The pull-back is a function of the value, so derivatives of any order are
-    right. The pull-back must be symmetric, as the Jacobian of a sigmoid or a softmax is, because forward mode applies
-    the pull-back to tangents.
+    The cotangent is the gradient that arrives at ``value``. ``value``, ``[n, ...]`` or ``[...]``, must have been
+    computed from ``source``, ``[...]``; a gradient of shape ``[n, ...]`` is summed over the samples. The pull-back is a
+    function of the value, so derivatives of any order are right. The pull-back must be symmetric, as the Jacobian of a
+    sigmoid or a softmax is, because forward mode applies the pull-back to tangents.
     """
     value = value.contiguous() if forward_mode() else value  # torch writes the tangent in memory of the same layout
     return cast(Tensor, apply(_WithDerivative, source, value, pull))
@@ -233,11 +233,11 @@ class _Joined(Function):
 
 
 def joined(value: Tensor, surrogate: Tensor, estimator: object = None) -> Tensor:
-    """Return ``value + surrogate``, the loss of an estimator; ``surrogate`` comes from ``inject`` or ``score``.
+    """Return ``value + surrogate``, which an estimator returns; ``surrogate`` holds zeros from ``inject`` or ``score``.
 
-    If the value has a graph, the loss passes gradients to tensors that f closes over, too. Autograd does not know how
+    If ``value`` has a graph, the sum passes gradients to tensors that f closes over, too. Autograd does not know how
     these gradients depend on q's parameters, nor how the surrogate's gradients depend on f's tensors. So a mixed second
-    derivative raises ``Refusal``, whose message names ``estimator``.
+    derivative, in a parameter of q and a tensor of f, raises ``Refusal``, whose message names ``estimator``.
     """
     if is_differentiated(value):
         return cast(Tensor, apply(_Joined, estimator, value, surrogate))
@@ -245,10 +245,11 @@ def joined(value: Tensor, surrogate: Tensor, estimator: object = None) -> Tensor
 
 
 def valued(surrogate: Tensor, value: Tensor, estimator: object = None) -> Tensor:
-    """Return a loss, ``[*batch]``, with the numbers of ``value`` and the gradients of ``value`` and of ``surrogate``.
+    """Return what an estimator returns, ``[*batch]``: the numbers of ``value`` with the gradients of ``surrogate``.
 
-    ``surrogate`` holds zeros from ``inject`` or ``score``. They are added to ``value`` only if ``value`` has a graph. A
-    mixed second derivative raises ``Refusal``, whose message names ``estimator``.
+    ``surrogate`` holds zeros from ``inject`` or ``score``, whose gradients go to q's parameters. If ``value`` has a
+    graph, the result has the gradients of ``value``, too, as for tensors that f closes over. A mixed second derivative,
+    in a parameter of q and a tensor of f, raises ``Refusal``, whose message names ``estimator``.
     """
     return joined(value, surrogate, estimator) if is_differentiated(value) else through(value, surrogate, estimator)
 

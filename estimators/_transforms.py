@@ -71,7 +71,7 @@ def indicator(compare: Callable[..., Tensor], a: Tensor, b: Tensor | float, out:
 def value_and_slope(f: Callable[[Tensor], Tensor], x: Tensor, learning: bool = False) -> tuple[Tensor, Tensor]:
     """Return f(x), with its graph, and the gradient of the sum of f(x) in x; works under every transform of torch.func.
 
-    In inference mode, which records no graph, the gradient is 0.
+    In inference mode, which records no graph, the returned gradient is 0.
 
     Args:
         f: the function.

@@ -26,8 +26,8 @@ class ARSM(Estimator):
 
     The index k counts the n draws of w. Unbiased. If q has several variables, each has its own w, and one swap
     exchanges the entries m and j in all of them. With two categories ARSM is ARM. Each x is a draw from q, and the
-    value of the loss is the mean of f over all of them. f may be a black box. Cost: n (C (C-1) / 2 + 1) evaluations of
-    f, whatever the number of variables: one for every swap, even if two give equal x.
+    returned value is the mean of f over all of them. f may be a black box. Cost: n (C (C-1) / 2 + 1) evaluations of f,
+    whatever the number of variables: one for every swap, even if two give equal x.
 
     Args:
         n: number of draws of w.

@@ -27,7 +27,7 @@ class Bound(Checked):
         log_joint: log p(x) up to a constant, ``[..., *batch, *event] -> [..., *batch]``; if ``particles`` is K, log
             p(x_k) of each particle, ``[..., *batch, K, *event] -> [..., *batch, K]``.
         q: the distribution that the bound is over; give the estimator this q too. The term log q(x) of f passes
-            gradients to the parameters of q, as the objective demands.
+            gradients to the parameters of q, as the gradient of the bound demands.
         particles: K, the size of q's first event axis; q must be an ``Independent``. None for the evidence lower bound,
             whose samples are single points.
 
@@ -55,7 +55,10 @@ class Bound(Checked):
         return weights.squeeze(-1) if self.particles is None else weights.logsumexp(-1) - math.log(self.particles)
 
     def through(self, around: Callable[[Integrand], Integrand], q: Distribution) -> "Bound":
-        """Return the bound over ``q``, of as many particles, whose ``log_joint`` is ``around(log_joint)``."""
+        """Return a copy over ``q``, with as many particles, whose ``log_joint`` is ``around(log_joint)``.
+
+        ``around`` maps a function to another one, such as f to 2 f.
+        """
         return replace(self, log_joint=around(self.log_joint), q=q)
 
     def log_weights(self, x: Tensor, q: Distribution | None = None) -> Tensor:

@@ -31,12 +31,13 @@ class CARMS(Estimator):
     ``P(c, d) = (1/C) sum_s [H(F_c, F_d) - H(F_{c-1}, F_d) - H(F_c, F_{d-1}) + H(F_{c-1}, F_{d-1})]``,  F in order s
     ``H(a, b) = max(a^{1/(m-1)} + b^{1/(m-1)} - 1, 0)^{m-1}``,  the probability P(u_1 < a, u_2 < b)
 
-    The first category s of the order is drawn anew for each variable in each call: any category, or one of 8 if there
-    are more than 32. Unbiased: in a fixed order some pairs of different categories would be impossible, but each
-    category comes last in one of the orders, where it meets every other one. Pairs of equal categories cancel, because
-    exchanging k and j changes the sign of their term. CARMS gains most over RLOO if there are few categories. The
-    variables of q have independent noise. Supports OneHotCategorical and Categorical; for bits, use ARMS. f may be a
-    black box. Cost: n evaluations of f; n^2 weights for each variable, each a sum over the orders.
+    The first category s of the order is drawn anew for each variable in each call: any category if there are at most
+    32, else one of 8 categories spread evenly over the probability. Unbiased: in a fixed order some pairs of different
+    categories would be impossible, but each category comes last in one of the orders, where it meets every other one.
+    Pairs of equal categories cancel, because exchanging k and j changes the sign of their term. CARMS gains most over
+    RLOO if there are few categories. The variables of q have independent noise. Supports OneHotCategorical and
+    Categorical; for bits, use ARMS. f may be a black box. Cost: n evaluations of f; n^2 weights for each variable, each
+    a sum over the orders.
 
     Args:
         n: number of samples, at least 2.

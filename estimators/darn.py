@@ -23,8 +23,8 @@ class DARN(Estimator):
     g_i is the gradient in the logits of variable i, and grad_i f the slope of f in x_i. This is the score function with
     the baseline ``f(x) - grad f(x)^T (x - centre)``, a Taylor expansion at x that approximates f at the centre. The
     baseline depends on x, so the estimator is biased. The bias vanishes for linear f and, if the centre is uniform, for
-    f quadratic in each bit. On equal draws, the average of StraightThrough and DARN(centre="mean") is ReinMax. Needs
-    df/dx, but only on the support of q. Cost: n evaluations of f, n of its gradient.
+    f quadratic in each bit. If all three get the same samples, the average of StraightThrough and DARN(centre="mean")
+    is ReinMax. Needs df/dx, but only on the support of q. Cost: n evaluations of f, n of its gradient.
 
     Args:
         n: number of samples.

@@ -24,8 +24,8 @@ class DisARM(Estimator):
     ``b' = 1[1 - u < p]``
 
     Unbiased: it is the conditional expectation of ARM given both samples. For a single bit of probability 1/2, the
-    variance is 0. If p is near 0 or 1, the bits of a pair seldom differ, and the relative variance grows. Supports
-    Bernoulli; f may be a black box. Cost: n evaluations of f.
+    variance is 0. If p is near 0 or 1, the bits of a pair seldom differ, and the variance grows relative to the squared
+    gradient. Supports Bernoulli; f may be a black box. Cost: n evaluations of f.
 
     Args:
         n: number of samples, even: two per pair.

@@ -23,7 +23,7 @@ class GumbelSoftmax(Estimator):
 
     grad is the gradient in q's logits, through y. Biased: g estimates the gradient of a different objective, E[f(y)].
     As the temperature goes to 0, the bias vanishes and the variance grows without limit. Needs df/dx and an f that is
-    defined off the support of q; the value of the loss also estimates E[f(y)]. Cost: n evaluations of f, n of its
+    defined off the support of q; the returned value, too, estimates E[f(y)]. Cost: n evaluations of f, n of its
     gradient.
 
     Args:

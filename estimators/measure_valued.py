@@ -53,7 +53,7 @@ class MeasureValued(Estimator):
 
     Unbiased, and f may be a black box. Needs a q of independent coordinates. The derivative in the concentration of
     Gamma or Weibull is refused: no sampler of its q+ and q- is known. Except for the mean of a Normal, x+ or x- can be
-    x itself. All coordinates share f(x), which is also the value of the loss. Cost: n (1 + D) evaluations of f for D
+    x itself. All coordinates share f(x), whose mean is the returned value. Cost: n (1 + D) evaluations of f for D
     coordinates. The cost is n (1 + 3D) for a Normal and n (1 + D (C - 1)) for C categories. Parameters that are not
     differentiated cost nothing.
 
@@ -100,7 +100,7 @@ class MeasureValued(Estimator):
 def differences(
     who: Estimator, f: Integrand, q: Distribution, generator: Generator | None, n: int, coupled: bool = True
 ) -> Tensor:
-    """Return the loss of ``MeasureValued(n, coupled)``, ``[*batch]``; error messages name ``who`` as the estimator."""
+    """Return what ``MeasureValued(n, coupled)`` returns, ``[*batch]``; error messages name ``who`` as the estimator."""
     who.check(q)
     wanted = [name for name, value in parameters(q).items() if is_differentiated(value)]
     if isinstance(inner(q), OneHotCategorical | Categorical):

@@ -23,9 +23,9 @@ class ReparameterizedMixture(Drawable, MixtureSameFamily):
     ``dx_d = -(dF_d at fixed x_d) / q(x_d | x_1 ... x_{d-1})``,  for d = 1 ... D in turn
 
     F_d is the distribution function of coordinate d and w_k the weight of component k, given the coordinates before d.
-    dF_d is the change of F_d if the parameters change, and with them the coordinates before d. The derivative of a
-    sample depends on the order of the coordinates; the mean of a gradient does not. Cost: D sequential steps of K
-    operations, for D coordinates and K components.
+    dF_d is the change of F_d if the parameters change; the coordinates before d depend on the parameters, so they
+    change too. The derivative of a sample depends on the order of the coordinates; the mean of a gradient does not.
+    Cost: D sequential steps of K operations, for D coordinates and K components.
 
     Args:
         mixture_distribution: Categorical over K components, batch shape ``[*batch]``.

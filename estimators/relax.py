@@ -72,9 +72,9 @@ class RELAX(Estimator):
 
     If ``relaxed`` is True, RELAX is the paper's method for autoencoders; if False, the paper's method for black boxes.
     The first method has the lower variance if f at the relaxed sample says much about f at x. On a small trained
-    autoencoder, the first method has 0.7 times the variance of RLOO with two samples, for three evaluations; the second
-    has 1.9 times this variance, for one evaluation. If f is a sum over coordinates, the second method learns more. The
-    default is the second method, which serves every f at the lowest cost.
+    autoencoder, the first method has 0.7 times the variance of RLOO with two samples, for three evaluations of f or its
+    gradient; the second method has 1.9 times RLOO's variance, for one evaluation. The second method learns more if f is
+    a sum over coordinates. The default is the second method, which serves every f at the lowest cost.
 
     Args:
         n: number of samples.
@@ -108,7 +108,10 @@ class RELAX(Estimator):
         return self.relaxed
 
     def init(self, q: Distribution, generator: Generator | None = None) -> LearnedRelaxation:
-        """Return a state with the field ``temperature`` and a network of value 0 with random hidden weights."""
+        """Return a state with the field ``temperature`` as its temperature, and a network that returns 0 at first.
+
+        The hidden weights of the network are random.
+        """
         like = first_parameter(q).detach()
         return LearnedRelaxation(self.temperature, math.prod(q.event_shape), like, generator)
 

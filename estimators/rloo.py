@@ -44,7 +44,7 @@ class RLOO(Estimator):
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
-        """Return the value, ``[*batch]``."""
+        """Return the value, ``[*batch]``: the mean of f over the samples, with the estimated gradient attached."""
         x = draw(q, self.n, generator)
         fx = f(x)
         value = fx.mean(0)
