@@ -70,15 +70,16 @@ class ObjectiveConformance:
     def test_reference_estimator(self) -> None:
         """The reference estimator is unbiased and fits the objective.
 
-        Its mean gradient in a long run is used if the objective has no exact gradient.
+        If the objective has no exact gradient, the mean gradient of a long run of this estimator takes its place: the
+        bias of all other estimators is measured against this mean.
         """
         self._run(parts.reference)
 
     def test_reference_where_f_jumps(self) -> None:
         """If the reference estimator uses df/dx, its mean gradient agrees with that of score functions.
 
-        The two differ if f has jumps, because df/dx does not contain them. The reference estimator's mean gradient is
-        used if the objective has no exact gradient.
+        The two differ if f has jumps, because df/dx does not contain them. The reference estimator's mean gradient
+        takes the place of an unknown exact gradient: the bias of all other estimators is measured against this mean.
         """
         self._run(exact.reference_against_scores)
 

@@ -501,7 +501,11 @@ class Conformance:
     # Tools
 
     def trials(self) -> list[Trial]:
-        """Return a trial (the estimator on one case) for each of ``cases`` that the estimator serves, at least one."""
+        """Return the trials: the estimator paired with each of ``cases`` that it serves.
+
+        Raises:
+            AssertionError: the estimator serves none of ``cases``.
+        """
         served = [case for case in self.cases if self._serves(case)]
         assert served, f"{self.estimator!r} serves none of the problems here. Set `cases` to problems of its family."
         return [Trial(self.estimator, case, len(served)) for case in served]

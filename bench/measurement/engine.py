@@ -99,7 +99,10 @@ class Engine:
 
     @property
     def blocks(self) -> int:
-        """The number of blocks, groups of replicates that are summed together, in all draws (batches)."""
+        """The number of blocks in all draws of the cell's run.
+
+        A draw is a batch of replicates. It is cut into blocks: groups of replicates that are summed together.
+        """
         return sum(map(blocks_in, self.sizes))
 
     def generator(self, stage: str, draw: int) -> Generator:

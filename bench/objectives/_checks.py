@@ -6,7 +6,10 @@ from bench.objectives._protocol import Objective
 
 
 def at_least(objective: Objective, /, **least: int) -> None:
-    """Raise ``ValueError`` unless each field named in ``least`` is a whole number of at least the value there."""
+    """Raise ``ValueError`` unless each named field is a whole number of at least the given value.
+
+    For example, ``at_least(self, dim=1, seed=0)`` demands dim >= 1 and seed >= 0.
+    """
     for name, low in least.items():
         value = getattr(objective, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
@@ -21,7 +24,10 @@ def finite(objective: Objective, *names: str) -> None:
 
 
 def between(objective: Objective, /, **limits: tuple[float, float]) -> None:
-    """Store each field named in ``limits`` as a float; raise ``ValueError`` unless it is a number within its limits."""
+    """Store each named field as a float; raise ``ValueError`` unless it is a number within its limits.
+
+    For example, ``between(self, discount=(0, 1))`` demands 0 <= discount <= 1.
+    """
     for name, (low, high) in limits.items():
         if not low <= _number(objective, name) <= high:
             raise error(objective, name, f"a number {name} from {low:g} to {high:g}")
@@ -54,7 +60,16 @@ def _number(objective: Objective, name: str) -> float:
 
 
 def error(objective: Objective, name: str, expected: str) -> ValueError:
-    """Return the exception for a field whose value is not as expected; its message also names an unexpected type."""
+    """Return the ``ValueError`` for a field whose value is not as expected.
+
+    The message is, for example, "GaussianQuadratic needs a whole number dim >= 1 (got dim=0). Use dim=10." It also
+    names the type of the value if neither a whole number nor the field's default has this type.
+
+    Args:
+        objective: the objective.
+        name: the name of the field.
+        expected: what was expected, such as "a whole number dim >= 1".
+    """
     came, default, owner = getattr(objective, name), getattr(type(objective), name), type(objective).__name__
     kind = "" if type(came) in (type(default), int) else f", of type {type(came).__name__}"
     return ValueError(f"{owner} needs {expected} (got {name}={came!r}{kind}). Use {name}={default!r}.")

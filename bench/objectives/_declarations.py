@@ -49,9 +49,11 @@ BUILD = 'def build(self, dtype=torch.float32, device="cpu"):'
 
 
 def wrong_class(owner: Objective | type) -> list[str]:
-    """Return the faults of an objective or its class, each with the line that mends it; empty if there are none.
+    """Return what is wrong with the class of an objective: base class, decorator, ``build`` and declared facts.
 
-    Each entry is a sentence without its subject, such as "does not declare dim, ...".
+    ``owner`` is an objective or its class. Each entry is a fault without its subject, with the line that mends it, such
+    as "is not a frozen dataclass: put `@dataclass(frozen=True)` above class Mine." The list is empty if there is no
+    fault.
     """
     wrong, cls = list[str](), owner if isinstance(owner, type) else type(owner)
     if not issubclass(cls, Objective):
@@ -84,12 +86,11 @@ def _takes(function: Callable[..., Any], *arguments: Any) -> bool:
 
 
 def wrong_declarations(owner: Objective | type) -> list[str]:
-    """Return the faults in the declared facts of an objective or its class; an empty list if there are none.
+    """Return what is wrong with the facts, such as ``dim``, that an objective or its class declares.
 
-    Each entry is a sentence without its subject, such as "does not declare dim, ...".
-
-    If ``owner`` is a class, facts that only an instance knows (properties, and fields without a default) count as
-    right.
+    Each entry is a sentence without its subject, such as "does not declare dim, ...". The list is empty if there is no
+    fault. If ``owner`` is a class, facts that only an instance knows (properties, and fields without a default) count
+    as right.
     """
     fields: set[str] = {f.name for f in dataclasses.fields(owner)} if dataclasses.is_dataclass(owner) else set()
     wrong = list[str]()

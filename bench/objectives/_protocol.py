@@ -20,7 +20,10 @@ MEASURED = "_row_elements"
 
 
 def point(dim: int, dtype: torch.dtype, device: torch.device | str, **values: float) -> Theta:
-    """Return theta: for each name a leaf tensor ``[dim]`` that is filled with its number and requires gradients."""
+    """Return theta: for each name a leaf tensor ``[dim]`` that requires gradients, filled with the name's number.
+
+    For example, ``mean=1.0`` gives the tensor "mean" of ``dim`` ones.
+    """
     return {k: torch.full((dim,), x, dtype=dtype, device=device, requires_grad=True) for k, x in values.items()}
 
 
@@ -96,7 +99,7 @@ class Objective(PlainFields, abc.ABC):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of the files that fields name, by the field's name.
+        """Digests of the files that fields name, by the field's name; empty if no field names a file.
 
         In the identity of the objective, a digest replaces the value of its field.
         """
@@ -137,9 +140,10 @@ class Objective(PlainFields, abc.ABC):
         """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
 
     def restarted(self, seed: int) -> Self:
-        """Return the objective with other initial weights and another order of minibatches.
+        """Return the objective for another training run, with new initial weights and a new order of minibatches.
 
-        If ``seed`` is 0, or the objective has no random initial weights, the result is this objective.
+        Both follow from ``seed``. The result is this objective itself if ``seed`` is 0, or if the objective has no
+        random initial weights.
         """
         return self
 

@@ -36,7 +36,7 @@ class Discontinuous(Objective):
         mean: mean of every coordinate at the point of measurement.
         scale: standard deviation of every coordinate at the point of measurement, above 0.
 
-    Reference: a synthetic problem; for models with jumps see Lee, Yu & Yang 2018.
+    Reference: a synthetic objective; for models with jumps see Lee, Yu & Yang 2018.
     """
 
     dim: int = 1

@@ -32,7 +32,7 @@ class GaussianMixture(Objective):
         spread: the means go from -spread to spread at the point of measurement.
         scale: standard deviation of every component at the point of measurement, from 0.01 to 5.
 
-    Reference: a synthetic problem. For gradients of mixtures see Graves 2016 and Figurnov, Mohamed & Mnih 2018.
+    Reference: a synthetic objective. For gradients of mixtures see Graves 2016 and Figurnov, Mohamed & Mnih 2018.
     """
 
     components: int = 2

@@ -32,7 +32,7 @@ class Qubo(Objective):
         degree: mean number of edges of a vertex, above 0; the graph is complete if degree >= dim - 1.
         seed: seed of the graph and the logits, at least 0.
 
-    Reference: a synthetic problem. The maximum cut is from Karp 1972, E f from Karalias & Loukas 2020, section 3.
+    Reference: a synthetic objective. The maximum cut is from Karp 1972, E f from Karalias & Loukas 2020, section 3.
     """
 
     dim: int = 100

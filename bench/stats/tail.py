@@ -167,10 +167,11 @@ class Profile:
         return k, -k / mean
 
     def mean_excess_quantile(self, p: float) -> float:
-        """Return the posterior p-quantile of the mean excess σ/(1 − k) of a law with shape k and scale σ.
+        """Return the posterior p-quantile of the mean excess σ/(1 − k) of the generalised Pareto law.
 
-        For k ≥ 1 the mean excess is infinite. The posterior, `exp(L − ½·10 (k − ½)²/1.5²)` with the log likelihood L,
-        is evaluated on a grid of 400 points. Its normal prior on k has the mean 1/2 and the weight of ten observations.
+        The shape k and the scale σ are uncertain. Their posterior, `exp(L − ½·10 (k − ½)²/1.5²)` with the log
+        likelihood L, is evaluated on a grid of 400 points. Its normal prior on k has the mean 1/2 and the weight of ten
+        observations. For k ≥ 1 the mean excess is infinite.
         """
         theta, sigma, log_likelihood = self.grid(QUANTILE_POINTS)
         k = -theta * sigma

@@ -25,8 +25,9 @@ class Autoencoder(Objective):
     ``f(z) = log p(x | z) + log p(z) - log q(z | x)``
 
     The gradient is taken in theta, the encoder's weights; ``extra`` holds the decoder's weights. A subclass is a frozen
-    dataclass that declares the fields of this class, in any order, and defines the latents, of shape
-    ``[..., *latents]``.
+    dataclass that declares the fields of this class, in any order. It writes the abstract methods: ``_posterior``,
+    ``_log_prior``, ``bounds`` and, for pictures, ``_most_likely``, ``_prior_samples`` and ``_walk``. In their shapes,
+    ``*latents`` is the shape of the latents of one image, such as ``dim`` for bits.
     """
 
     hidden: int
@@ -144,7 +145,11 @@ class Autoencoder(Objective):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of the images and weights in the files named in ``data`` and ``at``, keyed by these fields."""
+        """Digests of the images and the weights: of the file that ``data`` names and of the file that ``at`` names.
+
+        The keys are "data" and "at". A key is missing if its field names no file, as ``data="digits"`` and
+        ``at="initial"`` do.
+        """
         found, path = dict[str, str](), self.weights_file
         if self.data != "digits":
             found["data"] = images(self.data).digest
@@ -153,7 +158,10 @@ class Autoencoder(Objective):
         return found
 
     def restarted(self, seed: int) -> Self:
-        """Return the autoencoder with ``seed`` added to its own seed: with other initial weights and minibatches."""
+        """Return the autoencoder for another training run: with ``seed`` added to its own seed.
+
+        So it has new initial weights and a new order of minibatches, unless ``seed`` is 0.
+        """
         return replace(self, seed=self.seed + seed)  # type: ignore[type-var]  # subclasses are dataclasses
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:

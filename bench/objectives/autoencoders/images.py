@@ -59,11 +59,14 @@ class Images:
         return replace(self, levels=self.levels.to(device))
 
     def greys(self, which: slice | Tensor = slice(None)) -> Tensor:
-        """Return the images ``which`` (all by default) as grey levels from 0 to 1, ``[images, pixels]``, float64."""
+        """Return the images that ``which`` selects (all by default) as grey levels, ``[images, pixels]``, float64.
+
+        The levels go from 0 (black) to 1 (white).
+        """
         return self.levels[which].double() / self.white
 
     def bits(self, which: slice | Tensor = slice(None)) -> Tensor:
-        """Return the images ``which`` (all by default) as bits, ``[images, pixels]``, float64.
+        """Return the images that ``which`` selects (all by default) as bits, ``[images, pixels]``, float64.
 
         A bit is 1 if the pixel exceeds half of its range, else 0.
         """

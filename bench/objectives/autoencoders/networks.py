@@ -12,9 +12,9 @@ from bench.objectives._protocol import Theta
 
 
 def copies(t: Tensor, particles: int | None, event: int = 1) -> Tensor:
-    """Return t, repeated along a new axis before its last ``event`` axes.
+    """Return copies of t along a new axis before its last ``event`` axes.
 
-    The new axis has length ``particles``. If ``particles`` is None, t itself is returned.
+    The new axis has length ``particles``, and takes no memory. If ``particles`` is None, t itself is returned.
     """
     return t if particles is None else t.unsqueeze(-event - 1).expand(*t.shape[:-event], particles, *t.shape[-event:])
 

@@ -47,7 +47,7 @@ def digest(weights: Weights) -> str:
 
 
 def of(problem: Problem) -> Weights:
-    """Return a copy of a problem's theta and extra on the CPU, in the form in which weights are saved."""
+    """Return a copy of a problem's theta and extra on the CPU: named tensors, under the keys "theta" and "extra"."""
     parts = {"theta": problem.theta, "extra": problem.extra}
     return {part: {name: t.detach().cpu().clone() for name, t in tensors.items()} for part, tensors in parts.items()}
 
