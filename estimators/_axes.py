@@ -31,7 +31,8 @@ def spread(weight: Tensor, x: Tensor) -> Tensor:
 def one_hot(index: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     """Return the one-hot vectors, ``[..., classes]``, of integer indices, ``[...]``.
 
-    Unlike torch's own function, this one does not check the indices, so the CPU need not wait for a GPU.
+    Unlike ``torch.nn.functional.one_hot``, this function does not check the indices, so the CPU need not wait for a
+    GPU.
     """
     return (index.contiguous().unsqueeze(-1) == torch.arange(classes, device=index.device)).to(dtype)
 
@@ -42,7 +43,7 @@ def over_event(x: Tensor, axes: int) -> Tensor:
 
 
 def over_samples(x: Tensor) -> Tensor:
-    """Return the sum of x, ``[n, ...]``, over its first axis. For n = 1 this is a view of x: no numbers are read."""
+    """Return the sum of x, ``[n, ...]``, over its first axis: for n = 1 a view of x, so that no numbers are read."""
     return x.squeeze(0) if x.shape[0] == 1 else x.sum(0)
 
 
@@ -62,7 +63,7 @@ def weighted_sum(weight: Tensor, x: Tensor) -> Tensor:
 
 
 def average(x: Tensor) -> Tensor:
-    """Return the mean of x, ``[n, ...]``, over its first axis. For n = 1 this is a view of x: no numbers are read."""
+    """Return the mean of x, ``[n, ...]``, over its first axis: for n = 1 a view of x, so that no numbers are read."""
     return x.squeeze(0) if x.shape[0] == 1 else x.mean(0)
 
 

@@ -115,7 +115,7 @@ def log_prob(q: Distribution, x: Tensor) -> Tensor:
 def mass(q: Distribution, x: Tensor) -> Tensor:
     """Return the probability q(x) for a Bernoulli or categorical q, ``[n, *batch]``, differentiable in q's parameters.
 
-    x are states, ``[n, *batch, *event]``. The result is exact even if q has probabilities of 0 or 1. torch's
+    x holds states, ``[n, *batch, *event]``. The result is exact even if q has probabilities of 0 or 1. torch's
     ``log_prob`` clamps such probabilities, so they get no gradient.
     """
     p = probs(q)

@@ -55,5 +55,8 @@ def plain_value(value: Any) -> Any:
 
 
 def named_type(value: object, *right: type) -> str:
-    """Return ``, of type T`` for the type T of a value, to end a message; an empty string if T is one of ``right``."""
+    """Return a few words for the type of a value, to end a message: ``", of type str"`` behind ``"got n='4'"``.
+
+    The result is an empty string if the type of the value is one of ``right``.
+    """
     return "" if type(value) in right else f", of type {type(value).__name__}"

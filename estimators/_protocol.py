@@ -189,9 +189,9 @@ class Estimator(PlainFields, abc.ABC):
         return f"{self!r} serves {served}, and q is {family.__name__}. {_advice(family)}"
 
     def refuses_particles(self, particles: int | None) -> str | None:
-        """Return the reason why this estimator does not support a ``Bound`` of so many particles; None if it does.
+        """Return the reason why this estimator does not support a ``Bound`` of K particles; None if it does.
 
-        ``particles`` is None for the evidence lower bound, which has no axis of particles.
+        ``particles`` is K. It is None for the evidence lower bound, which has no axis of particles.
         """
         return None
 

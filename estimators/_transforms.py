@@ -64,7 +64,7 @@ def reusable(t: Tensor) -> Tensor | None:
 
 
 def indicator(compare: Callable[..., Tensor], a: Tensor, b: Tensor | float, out: Tensor) -> Tensor:
-    """Return 1 where ``compare(a, b)`` and 0 elsewhere, in the memory of ``out`` if no transform is active."""
+    """Return 1 where ``compare(a, b)`` and 0 elsewhere; the memory of ``out`` is used unless torch.func is active."""
     return compare(a, b).to(out.dtype) if transformed() else compare(a, b, out=out)
 
 
@@ -114,7 +114,7 @@ def unwrapped(t: Tensor) -> Tensor:
 
 
 class Function(torch.autograd.Function):
-    """An autograd Function that works under every transform; all arguments of ``forward`` are positional."""
+    """An autograd Function that works under every transform of torch.func. Arguments of ``forward`` are positional."""
 
     generate_vmap_rule = True
 

@@ -29,7 +29,9 @@ class Drawable(Distribution, abc.ABC):
         raise NotImplementedError(f"{type(self).__name__} has no reparameterized sampler.")
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor] | None:
-        """Return ``sum_k weight_k grad log q(x_k)``, ``[*batch, ...]``, by parameter name; None leaves it to autograd.
+        """Return ``sum_k weight_k grad log q(x_k)``, ``[*batch, ...]``, by parameter name.
+
+        None, which this method returns unless a subclass overrides it, leaves the sum to autograd.
 
         Args:
             x: samples, ``[n, *batch, *event]``.
@@ -42,5 +44,8 @@ class Drawable(Distribution, abc.ABC):
         return self.draw(Size(sample_shape), None)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
-        """Return samples, ``[*sample_shape, *batch, *event]``, drawn from torch's global generator, with gradients."""
+        """Return samples, ``[*sample_shape, *batch, *event]``, differentiable in the parameters.
+
+        The noise comes from torch's global generator.
+        """
         return self.rdraw(Size(sample_shape), None)

@@ -30,7 +30,11 @@ class Enumeration(Estimator):
     limit: ClassVar[int] = 2**16
 
     def points(self, q: Distribution) -> int:
-        """Return the number of joint states, or raise ``Refusal`` if there are more than 65,536."""
+        """Return the number of joint states, all held in memory at once.
+
+        Raises:
+            Refusal: there are more than 65,536 states.
+        """
         return count(self, q, self.limit)
 
     def __call__(

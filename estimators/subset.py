@@ -110,7 +110,7 @@ class Subset(Drawable):
         return torch.stack(bits, -1).to(u.dtype)
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Return the weighted sum of the scores in the logits, ``sum_k weight_k (x_k - mean)``, ``[*batch, D]``.
+        """Return ``{"logits": sum_k weight_k (x_k - mean)}``, ``[*batch, D]``: the weighted sum of the scores.
 
         Args:
             x: samples, ``[n, *batch, D]``.

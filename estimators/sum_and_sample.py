@@ -45,7 +45,11 @@ class SumAndSample(Estimator):
         at_least(self, 2, ": one state is summed and one is drawn. Use ScoreFunction(n=1) or SumAndSample(n=2).")
 
     def points(self, q: Distribution) -> int:
-        """Return the number of joint states, or raise ``Refusal`` if there are more than 4,096."""
+        """Return the number of joint states, all held in memory at once.
+
+        Raises:
+            Refusal: there are more than 4,096 states.
+        """
         return count(self, q, self.limit)
 
     def __call__(

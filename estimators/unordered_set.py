@@ -50,7 +50,11 @@ class UnorderedSet(Estimator):
             )
 
     def points(self, q: Distribution) -> int:
-        """Return the number of joint states, or raise ``Refusal`` if there are more than 4,096."""
+        """Return the number of joint states, all held in memory at once.
+
+        Raises:
+            Refusal: there are more than 4,096 states.
+        """
         return count(self, q, self.limit)
 
     def __call__(

@@ -31,8 +31,8 @@ class CategoricalLinearQuadratic(Objective):
         classes: number of categories of each variable, at least 2.
         seed: seed of the logits, a and b, at least 0.
 
-    Reference: a synthetic objective; 20 variables of 10 classes are the latent code of Jang, Gu & Poole 2017, section
-    4.
+    Reference: a synthetic objective; its 20 variables of 10 classes are the latent code in section 4 of Jang, Gu &
+    Poole 2017.
     """
 
     dim: int = 20

@@ -66,7 +66,7 @@ class BernoulliVAE(Autoencoder):
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
-        """Whether f is the evidence lower bound and its 2^dim states are few enough to be summed."""
+        """Whether f is the evidence lower bound, and q has few enough states (2^dim) to sum over all of them."""
         return self.dim <= ENUMERABLE and self.particles is None
 
     def _posterior(self, output: Tensor) -> Distribution:

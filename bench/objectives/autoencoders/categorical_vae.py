@@ -72,7 +72,7 @@ class CategoricalVAE(Autoencoder):
 
     @property
     def has_exact(self) -> bool:  # type: ignore[override]
-        """Whether f is the evidence lower bound and its classes^dim states are few enough to be summed."""
+        """Whether f is the evidence lower bound, and q has few enough states (classes^dim) to sum over all of them."""
         return self.dim * math.log(self.classes) <= math.log(ENUMERABLE) * (1 + 1e-12) and self.particles is None
 
     @property
