@@ -24,7 +24,7 @@ SHOWN = 10
     "  bench compare rloo:n=2 rloo:n=4 --study results/default",
 )
 @click.argument("sides", nargs=-1, metavar="A B")
-@click.option("-e", "-o", "named", multiple=True, hidden=True)
+@click.option("-e", "-o", "named", multiple=True, hidden=True, help="A or B, as other commands spell them.")
 @folder(
     "--study",
     default="results/default",

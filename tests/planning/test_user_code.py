@@ -116,7 +116,7 @@ TURNS = (
     "torch.set_autocast_dtype('cpu', torch.float16)",
     "torch.set_float32_matmul_precision('medium')",
     "torch.backends.cudnn.benchmark = True",
-    "torch.distributions.Distribution.set_default_validate_args(False)",
+    "torch.distributions.Distribution.set_default_validate_args(not torch.distributions.Distribution._validate_args)",
     "np.seterr(all='raise')",
     *(("torch.backends.cuda.matmul.fp32_precision = 'tf32'",) if hasattr(torch.backends, "fp32_precision") else ()),
 )
