@@ -8,7 +8,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Independen
 
 
 def inner(q: Distribution) -> Distribution:
-    """Return q without its ``Independent`` wrappers, unless the class of a wrapper has a law of its own."""
+    """Return q without its ``Independent`` wrappers, unless the class of a wrapper has its own sampler or density."""
     while isinstance(q, Independent) and has_law(type(q), Independent):
         q = q.base_dist
     return q
@@ -57,7 +57,7 @@ _CLOSED = (Normal, Bernoulli, Categorical, OneHotCategorical)
 
 
 def closed(base: Distribution) -> Distribution | None:
-    """Return ``base`` if this library has closed forms for its law; None otherwise.
+    """Return ``base`` if this library has closed forms for its law (sampler and density); None otherwise.
 
     The laws with closed forms are Normal, Bernoulli, Categorical and OneHotCategorical.
     """

@@ -41,7 +41,8 @@ def pairs(q: Distribution, n: int, coupled: bool, generator: Generator | None) -
     Args:
         q: a distribution of independent coordinates.
         n: number of samples.
-        coupled: whether the two samples of a pair share their noise with each other or with x.
+        coupled: whether the two samples of a pair share their noise with each other or with x. If False, each sample
+            has noise of its own.
         generator: source of all noise; torch's global generator if None.
     """
     base = inner(q)

@@ -83,7 +83,7 @@ class QuadraticControlVariate(Estimator):
         at_least(self, 1, field="rank")
 
     def init(self, q: Distribution, generator: Generator | None = None) -> Quadratic:
-        """Return a quadratic that is 0: the factors U are random, the slope, the diagonal and the weights are 0."""
+        """Return a state whose quadratic is 0: slope, diagonal and weights are 0, and the factors U are random."""
         self.check(q)
         return Quadratic(q.event_shape.numel(), self.rank, first_parameter(q).detach(), generator)
 

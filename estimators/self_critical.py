@@ -22,8 +22,8 @@ class SelfCritical(Estimator):
 
     ``g = (1/n) sum_k (f(x_k) - f(mode of q)) grad log q(x_k)``,  x_k ~ q
 
-    Unbiased: the mode is not random. The mode is the point of largest q. The coordinates of q are independent, so the
-    mode of q consists of the modes of the coordinates. If q is nearly certain, most samples equal the mode and
+    The mode is the point at which q is largest. The coordinates of q are independent, so the mode of q consists of the
+    modes of the coordinates. Unbiased: the mode is not random. If q is nearly certain, most samples equal the mode and
     contribute 0. f may be a black box. Cost: n + 1 evaluations of f.
 
     Args:

@@ -48,8 +48,9 @@ def initial(widths: Sequence[int], generator: Generator, dtype: torch.dtype, dev
         device: device of the weights.
 
     Returns:
-        ``hidden_weight`` and ``hidden_bias`` if there is a hidden layer, then ``weight``, ``[outputs, inputs]``, and
-        ``bias``, ``[outputs]``.
+        The tensors of each layer by name: ``hidden_weight``, ``[hidden, inputs]``, and ``hidden_bias``, ``[hidden]``,
+        if there is a hidden layer; then ``weight``, ``[outputs, units]``, and ``bias``, ``[outputs]``, where the units
+        are the hidden ones or, without a hidden layer, the inputs.
     """
 
     def tensor(inputs: int, *shape: int) -> Tensor:
