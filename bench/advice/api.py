@@ -98,4 +98,5 @@ def advise(
             report(f"training for {train_steps:,} steps with {start.label}")
             points[0].title = "start"
             points += along_training(objectives[0], start.estimator, train_steps, settings, learning_rate)
-        return found(course.run(given, points, settings, whole, per_gradient, report), timing=timing)
+        outcome = course.run(given, points, settings, whole, per_gradient, report)
+        return found(outcome, timing=timing, named_only=estimators is not None)

@@ -101,12 +101,14 @@ class Arm:
         """Evaluations of f and of df/dx for one estimate at every point, in all; those for learning do not count."""
         return (self.f_evals + self.grad_evals) * len(self.points)
 
-    def look(self, stage: str, replicates: int, references: Sequence[Reference | None], confidence: float) -> None:
+    def look(self, stage: str, replicates: int, references: Sequence[Reference | None], confidence: float) -> int:
         """Measure the candidate at all points, and keep the results in ``looks``, which has one entry per point.
+
+        Return the number of replicates that were made at all points together.
 
         Args:
             stage: name of the noise: equal names give equal noise to all candidates, different names independent noise.
-            replicates: number of independent calls at each point, rounded up to whole draws (batches).
+            replicates: number of independent calls at each point, at least 64; rounded down to whole draws (batches).
             references: for each point, a mean gradient to use if the exact gradient is unknown; None if there is none.
             confidence: level of all intervals, such as 0.95.
 
@@ -128,6 +130,7 @@ class Arm:
             done += sum(sizes)
         self.looks, self.stage = found, stage
         self.seconds = (time.perf_counter() - begin) * len(self.points) / done
+        return done
 
 
 def sizes_of(engine: Engine, replicates: int) -> list[int]:
@@ -140,4 +143,4 @@ def sizes_of(engine: Engine, replicates: int) -> list[int]:
         return [SMALLEST_DRAW]
     most = min(cap(engine.cell.objective, engine.settings.device), 1 << (replicates.bit_length() - 1))
     each = max(SMALLEST_DRAW, most)
-    return [each] * math.ceil(replicates / each)
+    return [each] * max(1, replicates // each)

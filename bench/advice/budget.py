@@ -63,15 +63,17 @@ class Budget:
         """Share of the budget that is used up: of its evaluations or of its seconds, whichever is larger."""
         return max(self.spent / self.evaluations, self.elapsed / self.seconds)
 
-    def affords(self, evaluations: float, seconds: float, share: float) -> float:
+    def affords(self, evaluations: float, seconds: float, share: float, keep: float = 0.0) -> float:
         """Return the number of replicates of every candidate that a share of the budget pays for; it may be below 1.
 
         If less than the share is left of the budget, what is left pays.
 
         Args:
-            evaluations: evaluations of one replicate of every candidate, in all.
-            seconds: estimated seconds of one replicate of every candidate, in all.
+            evaluations: the evaluations that one replicate takes, summed over the candidates.
+            seconds: the estimated seconds that one replicate takes, summed over the candidates.
             share: fraction of the whole budget, from 0 to 1.
+            keep: fraction of the whole budget that must not be spent, from 0 to 1.
         """
-        evals = min(share * self.evaluations, self.evaluations - self.spent) / max(evaluations, 1e-12)
-        return min(evals, min(share * self.seconds, self.seconds - self.elapsed) / max(seconds, 1e-12))
+        evals = min(share * self.evaluations, (1 - keep) * self.evaluations - self.spent) / max(evaluations, 1e-12)
+        left = min(share * self.seconds, (1 - keep) * self.seconds - self.elapsed) / max(seconds, 1e-12)
+        return min(evals, left)

@@ -129,7 +129,8 @@ def crown(race: Race, report: Report) -> tuple[Arm, list[Arm]]:
         race.refuted += [winner] if is_refuted(winner) else []
         better = race.winner(_eligible(race))
         is_clear = better is not None and race.loss(better).value < race.loss(winner).value - log(1 + CLEARLY)
-        if winner in _eligible(race) and (number + 1 >= FINALS or not is_clear):
+        is_last = number + 1 >= FINALS or race.affordable(race.arms, 1.0) < SMALLEST_DRAW
+        if winner in _eligible(race) and (is_last or not is_clear):
             return winner, rivals
     raise AssertionError
 
@@ -210,7 +211,8 @@ def prepare(
                 f"{found.dear[least]:,.0f}. Give a larger --per-gradient."
             )
         biased = [f"{arm.label} is biased." for arm in found.arms]
-        raise NothingFits([*found.reasons.values(), *biased] or ["There are no candidates."])
+        telling = sorted(found.reasons.values(), key=lambda reason: " serves " in reason)  # other families come last
+        raise NothingFits([*telling, *biased] or ["There are no candidates."])
     return found
 
 
@@ -245,6 +247,8 @@ def finish(race: Race, winner: Arm, number: int, report: Report) -> list[Arm]:
     chosen += [arm for arm in rivals if arm not in chosen and (arm.label in possible or arm.name == winner.name)]
     biased = race.ranked(race.biased)[:1]
     chosen = chosen[:FINALISTS]
+    if race.affordable([*chosen, *biased], FINAL_SHARE) < SMALLEST_DRAW:
+        chosen = chosen[:2]
     count = int(min(MOST, max(SMALLEST_DRAW, race.affordable([*chosen, *biased], FINAL_SHARE))))
     report(f"last measurement: {len(chosen) + len(biased)} candidates, {count:,} replicates")
     race.measured(chosen, f"advice, last {number}", count)

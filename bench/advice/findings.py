@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from bench.advice.arms import Arm
 from bench.advice.candidates import counts, variant
 from bench.advice.course import Outcome
-from bench.advice.paste import learning, lines_for
+from bench.advice.paste import Loop, learning, lines_for
 from bench.advice.result import Advice, Entry, Limits
 from bench.measurement.timing import measure_timing
 from bench.planning.cells import Cell
@@ -22,7 +22,7 @@ TIMED = 4
 """Most candidates that are timed."""
 
 
-def found(outcome: Outcome, *, timing: bool) -> Advice:
+def found(outcome: Outcome, *, timing: bool, named_only: bool = False) -> Advice:
     """Return the advice that follows from the outcome of a race.
 
     If ``timing`` is True, the seconds of the winner and of up to three of its rivals are measured first.
@@ -78,16 +78,11 @@ def found(outcome: Outcome, *, timing: bool) -> Advice:
         failed=race.failed,
         points=_by_point(outcome),
         hurried=prepared.hurried,
+        named=named_only,
         noisy=noisy,
         spent=race.budget.spent,
         elapsed=race.budget.elapsed,
-        code=lines_for(
-            winner.estimator,
-            bound=objective.bound,
-            particles=objective.particles,
-            maximise=objective.maximise,
-            learns=learning(winner.estimator, q),
-        ),
+        code=lines_for(winner.estimator, Loop.of(objective), learns=learning(winner.estimator, q)),
     )
 
 
@@ -138,11 +133,11 @@ def _by_the_clock(arm: Arm, winner: Arm, clocks: dict[str, Record]) -> Limits:
 
 
 def _smaller(outcome: Outcome) -> dict[int, str]:
-    """Return the best candidate for each smaller number of evaluations per gradient, where there is one."""
+    """Return the best candidate for smaller numbers of evaluations per gradient, each candidate at its largest one."""
     unbiased, best = [outcome.winner, *outcome.rivals], dict[int, str]()
     for most in reversed(counts(outcome.race.per_gradient - 1)):
         cheap = outcome.race.winner([arm for arm in unbiased if arm.evaluations <= most])
-        if cheap and most < outcome.winner.evaluations:
+        if cheap and most < outcome.winner.evaluations and cheap.label not in best.values():
             best[most] = cheap.label
     return best
 

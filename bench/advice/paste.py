@@ -1,51 +1,106 @@
 """The lines to paste into a training loop, for an estimator and the kind of objective."""
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import torch
 
+from bench.expectation import Expectation
+from bench.objectives import Objective
 from estimators import Estimator
 from estimators import __all__ as public
 
+FORMS = {"module": "a module", "dict": "a dict of tensors that require gradients"}
+"""What a comment says of an argument, by its form."""
 
-def lines_for(
-    estimator: Estimator,
-    *,
-    bound: bool = False,
-    particles: int | None = None,
-    maximise: bool = False,
-    learns: bool | None,
-) -> str:
-    """Return Python code that trains with an estimator: imports, the lines before the loop, and the lines of a step.
 
-    The code uses the names ``theta`` (a list of tensors), ``q`` (a function that makes the distribution from theta),
-    ``f``, and ``steps``. For a bound, ``log_joint`` takes the place of ``f``.
+@dataclass(frozen=True)
+class Loop:
+    """How a training loop writes its distribution, its integrand and its weights, as Python expressions.
 
     Args:
-        estimator: the estimator.
+        yours: names that the loop must have before it begins, as text for a comment.
+        weights: what the optimizer trains, such as ``theta.parameters()``.
+        q: the distribution in a step, such as ``q(theta, *batch)``.
+        f: the integrand in a step, such as ``lambda x: f(x, *batch)``; if ``bound``, the log-joint.
+        before: lines at the beginning of a step, such as those that draw a minibatch.
         bound: whether the integrand is a ``Bound``.
         particles: number of particles of the bound; None without such an axis.
         maximise: whether training maximises the value. A bound is always maximised.
+    """
+
+    yours: str = "theta (a list of tensors), q, f, steps"
+    weights: str = "theta"
+    q: str = "q(theta)"
+    f: str = "f"
+    before: tuple[str, ...] = ()
+    bound: bool = False
+    particles: int | None = None
+    maximise: bool = False
+
+    @classmethod
+    def of(cls, objective: Objective) -> Self:
+        """Return the expressions for an objective. For an ``Expectation`` they use the names of its arguments."""
+        name = "log_joint" if objective.bound else "f"
+        facts: dict[str, Any] = {name: getattr(objective, name) for name in ("bound", "particles", "maximise")}
+        if not isinstance(objective, Expectation):
+            return cls(f"theta (a list of tensors), q, {name}, steps", f=name, **facts)
+        forms, before, batch = objective.forms, tuple[str, ...](), ""
+        yours, weights, arguments = (
+            f"theta ({FORMS[forms.theta]}), q, {name}, steps",
+            _weights("theta", forms.theta),
+            "x",
+        )
+        if forms.extra:
+            yours += f", extra ({FORMS[forms.extra]})"
+            weights, arguments = f"[*{weights}, *{_weights('extra', forms.extra)}]", "x, extra"
+        if forms.batch_size:
+            yours += ", data (a tuple of tensors)"
+            chosen = f"chosen = torch.randint(len(data[0]), ({forms.batch_size},))"
+            before, batch = (chosen, "batch = [t[chosen] for t in data]"), ", *batch"
+        called = f"lambda x: {name}({arguments}{batch})" if forms.extra or batch else name
+        return cls(yours, weights, f"q(theta{batch})", called, before, **facts)
+
+    def integrand(self, q: str) -> str:
+        """Return the expression for the integrand of the distribution with the name ``q``."""
+        if not self.bound:
+            return self.f
+        return f"Bound({self.f}, {q})" if self.particles is None else f"Bound({self.f}, {q}, {self.particles})"
+
+
+def _weights(name: str, form: str) -> str:
+    return f"{name}.parameters()" if form == "module" else f"{name}.values()"
+
+
+def lines_for(estimator: Estimator, loop: Loop, *, learns: bool | None) -> str:
+    """Return Python code that trains with an estimator: imports, the lines before the loop, and the lines of a step.
+
+    A comment in the code names what the user has to define, such as theta, q and f.
+
+    Args:
+        estimator: the estimator.
+        loop: how the training loop writes its distribution, integrand and weights.
         learns: None if the estimator has no state, True if its state has parameters, False if it has only averages.
     """
     cls, has_home = type(estimator), type(estimator).__name__ in public
-    names = sorted({*([cls.__name__] if has_home else []), *(["Bound"] if bound else []), *_helpers(learns)})
-    imports = ["import torch", *([f"from estimators import {', '.join(names)}"] if names else [])]
+    names = [cls.__name__] * has_home + ["Bound"] * loop.bound + ["adapt", "rows"] * bool(learns)
+    imports = ["import torch", *([f"from estimators import {', '.join(sorted(names))}"] if names else [])]
     if not has_home:
-        imports.append(f"from {_home(cls)} import {cls.__name__}")
-    before = [f"estimator = {spelled(estimator)}", "optimizer = torch.optim.Adam(theta, lr=1e-3)"]
-    integrand = _integrand("distribution", bound, particles)
-    step = ["distribution = q(theta)"]
-    call = f"estimator({integrand}, distribution)"
+        imports.append(f"from {cls.__module__.rpartition('.')[2]} import {cls.__name__}")
+    before = [f"# yours: {loop.yours}", f"estimator = {spelled(estimator)}"]
+    before.append(f"optimizer = torch.optim.Adam({loop.weights}, lr=1e-3)")
+    step = [*loop.before, f"distribution = {loop.q}"]
     if learns is not None:
-        before.append("state = estimator.init(q(theta))")
-        call = f"estimator({integrand}, distribution, state=state)"
+        before.append("state = None")
+        step += ["if state is None:", "    state = estimator.init(distribution)"]
     if learns:
-        before.append("learner = torch.optim.Adam(state.parameters(), lr=1e-2)")
-        on_copies = _integrand("copies", bound, particles)
-        step += ["copies = rows(distribution, 1)", f"adapt(estimator, {on_copies}, copies, state, learner)"]
-    step += [f"value = {call}", "optimizer.zero_grad()"]
-    step += ["(-value.mean()).backward()" if bound or maximise else "value.mean().backward()", "optimizer.step()"]
+        step.append("    learner = torch.optim.Adam(state.parameters(), lr=1e-2)")
+        step.append("copies = rows(distribution, 1)")
+        step.append(f"adapt(estimator, {loop.integrand('copies')}, copies, state, learner)")
+    given = f"{loop.integrand('distribution')}, distribution" + ("" if learns is None else ", state=state")
+    step += [f"value = estimator({given})", "optimizer.zero_grad()"]
+    step.append("(-value.mean()).backward()" if loop.bound or loop.maximise else "value.mean().backward()")
+    step.append("optimizer.step()")
     if learns is False:
         step.append("state.update(value.detach())")
     body = "\n".join(f"    {line}" for line in step)
@@ -71,18 +126,3 @@ def learning(estimator: Estimator, q: torch.distributions.Distribution) -> bool 
         return None
     state = estimator.init(q, torch.Generator().manual_seed(0))
     return None if state is None else bool(list(state.parameters()))
-
-
-def _integrand(q: str, bound: bool, particles: int | None) -> str:
-    """Return the expression for the integrand of a distribution with this name."""
-    if not bound:
-        return "f"
-    return f"Bound(log_joint, {q})" if particles is None else f"Bound(log_joint, {q}, {particles})"
-
-
-def _helpers(learns: bool | None) -> list[str]:
-    return ["adapt", "rows"] if learns else []
-
-
-def _home(cls: type) -> str:
-    return cls.__module__.rpartition(".")[2]

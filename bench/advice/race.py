@@ -23,6 +23,8 @@ RACE_SHARE, FINAL_SHARE = 0.5, 0.2
 """Shares of the budget for all rounds of the race, and for the last measurement. Learning takes the rest."""
 FINALS = 3
 """Most last measurements: a further one follows if a last measurement shows a rival that is clearly better."""
+LEAST_FINALISTS = 3
+"""Candidates that every last measurement can take: the winner, the best one of another class, the best biased one."""
 MOST = 2**14
 """Most replicates of a candidate in a round: more would sharpen figures that are sharp enough."""
 SIMPLER = 0.05
@@ -86,7 +88,7 @@ class Race:
         running, running_biased = list(self.arms), list(self.biased)
         for number in range(self.rounds):
             runners = [*running, *running_biased]
-            paid = self.affordable(runners, RACE_SHARE / self.rounds)
+            paid = self.affordable(runners, RACE_SHARE / self.rounds, FINAL_SHARE)
             if number and paid < SMALLEST_DRAW:
                 break
             count = int(min(MOST, paid)) if number else SMALLEST_DRAW
@@ -109,11 +111,13 @@ class Race:
         If the budget is lenient, only the evaluations are checked, not the seconds.
         """
         budget, price = self.budget, SMALLEST_DRAW * sum(arm.price for arm in self.runners)
+        price += SMALLEST_DRAW * sum(sorted(arm.price for arm in self.runners)[-LEAST_FINALISTS:])
         advice = "Give a larger --budget, or fewer candidates with -e."
         if budget.spent + price > budget.evaluations:
             raise UsageError(
-                f"The budget of {budget.evaluations:,.0f} evaluations is too small for one round: preparing "
-                f"{len(self.runners)} candidates took {budget.spent:,.0f}, and a round takes {price:,.0f}. {advice}"
+                f"The budget of {budget.evaluations:,.0f} evaluations is too small for one round and the last "
+                f"measurement: preparing {len(self.runners)} candidates took {budget.spent:,.0f}, and these take "
+                f"{price:,.0f}. {advice}"
             )
         if budget.elapsed > budget.seconds and not budget.lenient:
             raise UsageError(
@@ -121,32 +125,33 @@ class Race:
                 f"candidates took {budget.elapsed:.2g} s. {advice}"
             )
 
-    def affordable(self, arms: Sequence[Arm], share: float) -> float:
+    def affordable(self, arms: Sequence[Arm], share: float, keep: float = 0.0) -> float:
         """Return how many replicates of each candidate, at every point, can be paid for with a share of the budget.
 
-        ``share`` is a fraction of the whole budget, from 0 to 1.
+        ``share`` is a fraction of the whole budget, from 0 to 1, and ``keep`` the fraction that must not be spent.
         """
-        return self.budget.affords(sum(arm.price for arm in arms), sum(arm.seconds for arm in arms), share)
+        return self.budget.affords(sum(arm.price for arm in arms), sum(arm.seconds for arm in arms), share, keep)
 
     def measured(
         self, arms: Sequence[Arm], stage: str, count: int, references: Sequence[Reference | None] = ()
     ) -> list[Arm]:
-        """Measure candidates, and return those whose measurement did not fail.
+        """Measure candidates at every point (value of theta), and return those whose measurement did not fail.
 
         Args:
             arms: the candidates.
             stage: name of the noise: equal names give equal noise to all candidates, different names independent noise.
             count: number of replicates of each candidate at each point.
-            references: for each point, a mean gradient to use if the exact gradient is unknown, or None; empty for none
-                at any point.
+            references: for each point, a mean gradient to use if the exact gradient is unknown, or None. Empty
+                means None for every point.
         """
         found = []
         for arm in arms:
-            self.budget.spent += count * arm.price
             try:
-                arm.look(stage, count, references or [None] * len(arm.points), self.confidence)
+                made = arm.look(stage, count, references or [None] * len(arm.points), self.confidence)
+                self.budget.spent += made * arm.price / len(arm.points)
                 found.append(arm)
             except (Lost, Refusal) as error:
+                self.budget.spent += count * arm.price
                 self.failed[arm.label] = str(error)
         return found
 

@@ -79,7 +79,8 @@ class Advice:
         failed: reasons why candidates could not be measured, by label.
         points: if there are several points, for each: its title, the label of the best candidate there, and the work of
             ``best`` divided by the work of that candidate.
-        hurried: number of candidates that there was no time to prepare.
+        hurried: number of candidates that the budget did not suffice to prepare.
+        named: whether the candidates were given, so that the rest of the catalogue did not compete.
         noisy: whether the seconds were too noisy to compare.
         spent: number of evaluations spent.
         elapsed: number of seconds spent.
@@ -105,6 +106,7 @@ class Advice:
     failed: dict[str, str]
     points: list[tuple[str, str, float]]
     hurried: int
+    named: bool
     noisy: bool
     spent: float
     elapsed: float
@@ -115,16 +117,22 @@ class Advice:
         found: dict[str, Any] = _plain(asdict(self))
         return found
 
-    def __str__(self) -> str:
-        """Return the report: the recommendation, how sure it is, when another estimator wins, and lines to paste."""
-        paragraphs = [_wrapped(line) for line in _lines(self)]
+    def report(self, width: int = WIDTH) -> str:
+        """Return the advice in words: what to use, how sure that is, when another one wins, and lines to paste.
+
+        Text is broken at ``width`` columns; the lines to paste are not.
+        """
+        paragraphs = [_wrapped(line, width) for line in _lines(self)]
         return "\n".join([*paragraphs, "", "In a training loop:", "", textwrap.indent(self.code.rstrip(), "    ")])
 
+    def __str__(self) -> str:
+        return self.report()
 
-def _wrapped(line: str) -> str:
-    """Break a line at ``WIDTH`` columns; the text goes on below the text, not below the title."""
+
+def _wrapped(line: str, width: int) -> str:
+    """Break a line at ``width`` columns; the text goes on below the text, not below the title."""
     indent = " " * MARGIN if line[MARGIN - 2 : MARGIN] == "  " else ""
-    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _lines(advice: Advice) -> Iterator[str]:
@@ -139,8 +147,8 @@ def _lines(advice: Advice) -> Iterator[str]:
     if advice.runner_up is not None:
         yield f"Runner-up:  {_runner_up(advice, advice.runner_up)}"
     if advice.smaller and advice.best.variance[0] != 0:
-        each = ", ".join(f"{most} {label}" for most, label in sorted(advice.smaller.items(), reverse=True))
-        yield f"On less:    the best with at most this many evaluations per gradient: {each}"
+        each = ", ".join(f"within {most} {label}" for most, label in sorted(advice.smaller.items(), reverse=True))
+        yield f"On less:    the best if one gradient takes fewer evaluations: {each}"
     if advice.noisier is not None:
         label, noise, relative = advice.noisier
         share = "" if relative is None else f", {format_number(relative, 2)} times the squared norm of the gradient"
@@ -197,6 +205,8 @@ def _several(names: list[str]) -> str:
 
 
 def _runner_up(advice: Advice, entry: Entry) -> str:
+    if entry.variance[0] == 0 == advice.best.variance[0]:
+        return f"{entry.label} has no noise either, and takes {_cost(entry)}"
     needs = f"{entry.label} needs {_range(entry.work)} the evaluations for equal precision"
     if entry.seconds is not None and entry.seconds[0] is not None:
         return f"{needs}, and {_range(entry.seconds)} the seconds"
@@ -220,7 +230,9 @@ def _untried(advice: Advice) -> str:
     for reason, names in sorted(advice.untried.items(), key=lambda item: -len(item[1])):
         parts.append(f"{len(names)} {reason}" if reason.startswith("not for") else f"{', '.join(names)} ({reason})")
     if advice.hurried:
-        parts.append(f"{advice.hurried} further n and temperatures, for lack of time")
+        parts.append(f"{advice.hurried} further n and temperatures, for which the budget did not suffice")
+    if advice.named:
+        parts.append("what was not named as a candidate")
     return "; ".join(parts) or "nothing"
 
 

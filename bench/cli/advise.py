@@ -1,6 +1,8 @@
 """The command ``bench advise``."""
 
+import sys
 from json import dumps
+from shutil import get_terminal_size
 from typing import Any
 
 import click
@@ -34,6 +36,7 @@ from bench.cli.errors import UNWRITTEN, reported
 @options.number("--train-steps", help="Advise for the start, the middle and the end of a training of N steps.")
 @click.option(
     "--learning-rate",
+    "--lr",
     type=click.FloatRange(0, min_open=True),
     metavar="RATE",
     help="Learning rate of this training [0.001].",
@@ -64,6 +67,7 @@ def command(
     from bench.advice import advise
     from bench.advice.api import PER_GRADIENT
     from bench.advice.candidates import of_selectors
+    from bench.advice.result import WIDTH
     from bench.planning.spec import Spec
 
     table = {"name": "advice", "estimators": estimator or ["rloo"], "objectives": objective}
@@ -78,4 +82,5 @@ def command(
         report=(lambda _text: None) if quiet else (lambda text: click.echo(f"{text} ...", err=True)),
         **settings,
     )
-    click.echo(dumps(found.to_json()) if json else str(found))
+    width = min(WIDTH, get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
+    click.echo(dumps(found.to_json()) if json else found.report(width))

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from numpy.typing import NDArray
@@ -54,6 +54,18 @@ class _Parts:
     mapping: str | None = None
     axes: int = 0
     is_summed: bool = False
+
+
+class Forms(NamedTuple):
+    """The forms of an expectation's arguments.
+
+    ``theta`` is "module" or "dict", ``extra`` too, or None if it was not given. ``batch_size`` is the number of rows of
+    ``data`` in a batch; None without data.
+    """
+
+    theta: str
+    extra: str | None
+    batch_size: int | None
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -135,6 +147,15 @@ class Expectation(Objective):
         self._set(differentiable=is_differentiable(problem, own), relaxable=is_relaxable(problem, own))
         self._set(has_exact=problem.exact is not None)
         self._set(reference_estimator=None if self.has_exact else reference_for(problem, own, self.differentiable))
+
+    @property
+    def forms(self) -> Forms:
+        """The forms of the arguments theta, extra and data, as a training loop uses them."""
+        theta, extra = (
+            None if given is None else "module" if isinstance(given, nn.Module) else "dict"
+            for given in (self._parts.theta, self._parts.extra)
+        )
+        return Forms(str(theta), extra, self._parts.batch_size if self._parts.data else None)
 
     def _set(self, **attributes: Any) -> None:
         for key, value in attributes.items():

@@ -73,7 +73,7 @@ LEFT = (
     "biased",
     "exact",
 )  # columns; all others are aligned right
-BROKEN_UP = {"estimator": 26, "remarks": 12}
+BROKEN_UP = {"estimator": 26, "bias": 11, "remarks": 12}
 """Columns whose cells take several lines on a narrow terminal, each with its least width. If this is not enough,
 columns are dropped."""
 INDENT = 2

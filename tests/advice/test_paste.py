@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Gamma, Independent, Normal, OneHotCategorical, Poisson
 
-from bench.advice.paste import learning, lines_for, spelled
+from bench import Expectation
+from bench.advice.paste import Loop, learning, lines_for, spelled
 from estimators import NVIL, RLOO, DisARM, Enumeration, GumbelSoftmax, ScoreFunction, Subset, catalogue
 
 CATALOGUE = catalogue()
@@ -36,7 +37,8 @@ def test_the_lines_of_every_estimator_run_and_train(name, capsys):
     log_joint = lambda x: -(x - weights).square().sum(-1)  # noqa: E731
     if particles:
         q, theta = (lambda theta: Independent(Normal(theta[0].expand(4, 3), 1.0), 2)), theta[:1]
-    code = lines_for(estimator, bound=bound, particles=particles, learns=learning(estimator, q(theta)))
+    loop = Loop(f="log_joint" if bound else "f", bound=bound, particles=particles)
+    code = lines_for(estimator, loop, learns=learning(estimator, q(theta)))
     names = {"theta": theta, "q": q, "log_joint": log_joint, "f": lambda x: (x * weights).sum(-1), "steps": 3}
     exec(code, names)
     assert any(not torch.equal(t, was) for t, was in zip(theta, start, strict=False))
@@ -48,21 +50,21 @@ def test_training_goes_downhill_or_uphill_as_the_objective_says():
     theta, q = [torch.zeros(3, requires_grad=True)], FAMILIES[Bernoulli][0]
     for maximise, sign in ((False, -1), (True, 1)):
         theta[0].data.zero_()
-        code = lines_for(Enumeration(), maximise=maximise, learns=None)
+        code = lines_for(Enumeration(), Loop(maximise=maximise), learns=None)
         exec(code, {"theta": theta, "q": q, "f": lambda x: x.sum(-1), "steps": 3})
         assert (sign * theta[0] > 0).all()
 
 
 def test_a_state_is_made_before_the_loop_and_learns_in_it():
     q = FAMILIES[Bernoulli][0]([torch.zeros(3, requires_grad=True)])
-    network = lines_for(NVIL(n=2), learns=learning(NVIL(n=2), q))
+    network = lines_for(NVIL(n=2), Loop(), learns=learning(NVIL(n=2), q))
     assert "adapt(estimator, f, copies, state, learner)" in network
     assert "state.update" not in network
     averages = ScoreFunction(n=2, baseline="moving-average")
-    averaged = lines_for(averages, learns=learning(averages, q))
+    averaged = lines_for(averages, Loop(), learns=learning(averages, q))
     assert averaged.rstrip().endswith("state.update(value.detach())")
     assert "adapt" not in averaged
-    assert "state" not in lines_for(RLOO(n=4), learns=learning(RLOO(n=4), q))
+    assert "state" not in lines_for(RLOO(n=4), Loop(), learns=learning(RLOO(n=4), q))
 
 
 def test_an_estimator_is_spelled_with_n_and_what_is_not_the_default():
@@ -70,3 +72,55 @@ def test_an_estimator_is_spelled_with_n_and_what_is_not_the_default():
     assert spelled(GumbelSoftmax(n=4, temperature=0.5)) == "GumbelSoftmax(n=4, temperature=0.5)"
     assert spelled(DisARM()) == "DisARM(n=2)"
     assert spelled(Enumeration()) == "Enumeration()"
+
+
+NET = torch.nn.Linear(3, 4)
+DECODER = torch.nn.Linear(4, 3)
+DATA = torch.randn(20, 3)
+
+
+def hot(net, x):
+    return OneHotCategorical(logits=net(x))
+
+
+ARGUMENTS = {
+    "a module": {"q": lambda net: hot(net, DATA), "f": lambda x: x[..., 0], "theta": NET},
+    "a dict": {
+        "q": lambda theta: OneHotCategorical(logits=theta["logits"]),
+        "f": lambda x: x[..., 0],
+        "theta": {"logits": torch.zeros(4)},
+    },
+    "minibatches and a module of f": {
+        "q": hot,
+        "f": lambda x, decoder, y: (decoder(x) - y).square().sum(-1),
+        "theta": NET,
+        "extra": DECODER,
+        "data": (DATA,),
+        "batch_size": 5,
+    },
+    "a bound with tensors of f": {
+        "q": hot,
+        "log_joint": lambda x, extra, y: -(x @ extra["W"] - y).square().sum(-1),
+        "theta": NET,
+        "extra": {"W": torch.randn(4, 3)},
+        "data": (DATA,),
+        "batch_size": 5,
+    },
+}
+
+
+@pytest.mark.parametrize("estimator", [RLOO(n=2), NVIL(n=2), ScoreFunction(baseline="moving-average")], ids=repr)
+@pytest.mark.parametrize("form", ARGUMENTS)
+def test_the_lines_for_an_expectation_use_its_arguments_as_they_were_given(form, estimator):
+    torch.manual_seed(0)
+    given = dict(ARGUMENTS[form])
+    expectation = Expectation(**given)
+    problem = expectation.build()
+    code = lines_for(estimator, Loop.of(expectation), learns=learning(estimator, problem.q(problem.theta)))
+    trained = [given["theta"], given.get("extra", {})]
+    tensors = [t for each in trained for t in (each.values() if isinstance(each, dict) else each.parameters())]
+    for t in tensors:
+        t.requires_grad_()
+    before = [t.detach().clone() for t in tensors]
+    exec(code, {**given, "steps": 30})
+    assert all(not torch.equal(t, was) for t, was in zip(tensors, before, strict=True))

@@ -2,17 +2,32 @@ import csv as csv_reader
 import io
 import itertools
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from bench.records import store
 from bench.report import print_table, words
 from bench.report.cost import PRODUCT
 from bench.report.frame import each, frame
+from bench.report.layout import broken, fitting
 from bench.report.study import prepared
-from bench.report.tables import HEADER, absences, csv, latex, markdown, sections
+from bench.report.tables import (
+    BROKEN_UP,
+    DROPPED_FIRST,
+    HEADER,
+    INDENT,
+    absences,
+    csv,
+    filled,
+    latex,
+    markdown,
+    sections,
+)
 from tests.report.records import deterministic, heavy, line, many, moments, study, timing
 
+RESULTS = Path(__file__).parents[2] / "results"
 SPECIAL = r"my_file.py::A&B:share=50%,cost=$1,tag=#1{x}^2~\z|y"
 
 
@@ -66,6 +81,18 @@ def test_the_terminal_table_fits(records, width):
     assert max(len(row) for row in text.splitlines()) <= width
     for label in {r["estimator"] for r in records if r["outcome"] == "measured" and len(r["estimator"]) <= 26}:
         assert label in text
+
+
+@pytest.mark.parametrize("study", ["catalogue", "reference"])
+def test_no_word_of_a_committed_study_is_cut_off_on_a_narrow_terminal(study):
+    table = prepared(store.read(RESULTS / study))
+    rows = [row for section in sections(table, terse=True) for row in section.body]
+    for width in (80, 100):
+        kept = fitting(*filled(HEADER, rows), width - INDENT, DROPPED_FIRST, BROKEN_UP)
+        assert sum(kept.values()) + len(kept) - 1 <= width - INDENT
+        for name, size in kept.items():
+            cells = [broken(row[HEADER.index(name)], size) for row in rows]
+            assert max(len(line) for cell in cells for line in cell.splitlines() or [""]) <= size
 
 
 def test_a_long_label_is_folded_before_a_column_goes():
