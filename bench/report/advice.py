@@ -35,9 +35,9 @@ def candidates(rows: Sequence[Any]) -> list[Candidate]:
 def decisions(records: Sequence[Mapping[str, Any]], cost: Cost = "evaluations") -> dict[str, Decision]:
     """Return for each objective which estimators are the best: a ``Decision``, by the objective's label.
 
-    ``records`` are those of one study. ``cost`` is the unit in which an estimate is paid for. Objectives on which
-    nothing was measured are left out. An objective measured with several dtypes, devices or seeds has a decision and a
-    label for each, such as ``gaussian-quadratic (seed 3)``.
+    ``records`` are those of one study. ``cost`` is the unit in which an estimate is paid for, "evaluations" or
+    "seconds". Objectives on which nothing was measured are left out. An objective measured with several dtypes, devices
+    or seeds has a decision and a label for each, such as ``gaussian-quadratic (seed 3)``.
     """
     table = priced(frame(records))
     groups = table[table["outcome"] == Outcome.MEASURED].groupby("problem", sort=False)

@@ -35,21 +35,22 @@ class Unknown(Exception):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison of two variances, of a and of b: one cell in two studies, or two estimators or cells in one study.
+    """A comparison of the variances of two measurements, a and b.
 
-    A cell is an estimator on an objective.
+    They are measurements of one cell (an estimator on an objective) in two studies, or of two cells in one study.
 
     Args:
         cell: name of what is compared: a cell or, if two estimators are compared, their objective.
-        a: label of the cell whose variance is the first one, such as ``rloo:n=4 on gaussian-quadratic``.
-        b: label of the cell whose variance is the second one.
+        a: label of the cell that a measured, such as ``rloo:n=4 on gaussian-quadratic``.
+        b: label of the cell that b measured.
         variance_a: variance of a, as text.
         variance_b: variance of b, as text.
         ratio: variance of b divided by variance of a, with its 95 % limits ``ratio_low`` and ``ratio_high``; None if a
             tail is heavy or nothing varies.
         per_evaluation: like ``ratio``, but each variance is multiplied by the evaluations per estimate, of f and of its
             gradient together.
-        p: p-value of the hypothesis that both variances are equal, corrected over all comparisons (Holm).
+        p: p-value of the hypothesis that both variances are equal, corrected over all comparisons (Holm); None if there
+            is no ratio.
         noise: "same samples" if a and b drew identical gradients, "paired" if they were compared block by block because
             they drew the same random numbers, otherwise "independent".
         word: the result in words, such as "B lower", "no difference seen" or "no variance to compare".
@@ -74,11 +75,18 @@ class Comparison:
 
 
 def of_studies(a: Sequence[Record], b: Sequence[Record]) -> tuple[list[Comparison], list[str], list[str]]:
-    """Return the comparisons of two studies, and the labels of what was compared with nothing: in ``a``, then in ``b``.
+    """Return the comparisons of two studies, and the labels of the measurements that have no partner.
 
     Each cell (estimator on objective) that both studies measured in one dtype is compared. If a study measured a cell
     more than once, every measurement is compared with those of the other study that have its settings and its number of
     replicates. If there are none of these, only the two measurements with most in common are compared.
+
+    Args:
+        a: the records of the first study.
+        b: the records of the second study.
+
+    Returns:
+        The comparisons, the labels of the measurements of ``a`` that were not compared, and those of ``b``.
     """
     both = labelled([*a, *b])
     first, second = _by_cell(both[: len(a)]), _by_cell(both[len(a) :])

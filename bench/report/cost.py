@@ -20,7 +20,8 @@ PRODUCT = ("variance_times_cost", "variance_times_cost_low", "variance_times_cos
 def priced(table: pd.DataFrame, cost: str = "evaluations") -> pd.DataFrame:
     """Return the frame of runs with columns added: ``unit``, ``price``, ``variance_times_cost`` and ``efficiency``.
 
-    A run is one measurement of an estimator on an objective.
+    ``table`` is the frame that ``bench.report.frame.frame`` returns. A run is one measurement of an estimator on an
+    objective.
 
     - ``price``: cost of one estimate, in evaluations of f and of its gradient; or in seconds if ``cost`` is "seconds"
       and every measured run of the objective was timed;

@@ -184,9 +184,10 @@ def _curves(lines: list[Record], maximise: bool) -> Curves:
 
 
 def picture(held: Mapping[str, Any]) -> Array:
-    """Return the grey images stored in a record, as a stack ``[..., h, w]`` of values from 0 to 1.
+    """Return a stack of grey images, ``[..., h, w]``, with values from 0 to 1.
 
-    ``held`` has the bytes of all pixels in base64, under "grey", and the shape of the stack, under "shape".
+    ``held`` is the entry of a record that stores them: under "grey", the bytes of all pixels in base64; under "shape",
+    the shape of the stack.
     """
     grey = np.frombuffer(base64.b64decode(held["grey"]), dtype=np.uint8)
     return np.asarray(grey.reshape(held["shape"]) / 255, dtype=np.float64)

@@ -65,7 +65,8 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     - ``parameters``: the parameters that differ among the labels with this estimator name, such as ``n=4``;
     - ``heavy``: the variance has only a lower limit. Every number that needs a finite variance is NaN in such a row;
     - ``fair``: the run may compete as unbiased: the data show that it is unbiased, or it is declared unbiased and the
-      data do not refute this. If a method has no noise, an error within the tolerance counts as rounding;
+      data do not refute this. If a method has no noise, an error within the relative ``tolerance`` of the summary
+      counts as rounding;
     - ``biased``: a bias was found;
     - ``exact``: unbiased, without noise except rounding in its dtype. f can be larger than its gradient, so noise up to
       1000 times the gradient's rounding error counts as rounding. The variance of an exact run comes from the
@@ -74,7 +75,8 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     - ``evals``: evaluations of f and of its gradient per estimate;
     - ``shared``: a note on the tensors in theta that f uses too; empty if there are none.
 
-    The records may be of any kind. If a run has several moments records, the last one counts.
+    ``records`` may be of any kind, such as "moments" or "timing". A row is made of the run's moments record, which has
+    its bias and variance, and of its timing record, if there is one. Of several moments records, the last one counts.
     """
     import pandas as pd
 

@@ -18,8 +18,8 @@ def row_of(problem: str, rows: Sequence[Any]) -> tuple[str, ...]:
     """Return one objective's row of the overview table, as a text for each column in ``OVERVIEW``.
 
     The row names the best unbiased estimators by variance times evaluations of f and its gradient, the runner-up, and
-    what is biased or exact. ``problem`` is the objective's label; ``rows`` are its measured runs, from a ``priced``
-    frame. A star marks an estimator whose state was learned and frozen.
+    what is biased or exact. ``problem`` is the objective's label; ``rows`` are its measured runs, rows of the frame
+    that ``bench.report.cost.priced`` returns. A star marks an estimator whose state was learned and frozen.
     """
     found = candidates(rows)
     decision = decide(found)

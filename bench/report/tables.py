@@ -190,9 +190,9 @@ def _grouped(table: pd.DataFrame) -> list[str]:
 
 
 def csv(table: pd.DataFrame) -> str:
-    """Return the study as CSV with all digits: a line per measurement, and one per estimator and objective without one.
+    """Return the study as CSV with all digits, a line for each estimator on each objective.
 
-    A number that does not exist is an empty field.
+    Measurements that were skipped or failed have a line too. A number that does not exist is an empty field.
     """
     chosen = table[list(CSV)]
     chosen = chosen.astype({key: "Int64" for key in INTEGERS if key not in WHOLE})
@@ -200,7 +200,10 @@ def csv(table: pd.DataFrame) -> str:
 
 
 def markdown(table: pd.DataFrame, title: str) -> str:
-    """Return the study as Markdown: a table and advice for each objective, what is missing, what the columns mean."""
+    """Return the study as Markdown: a table and advice for each objective, what is missing, what the columns mean.
+
+    ``title`` is the heading of the page.
+    """
     parts = [f"# {title}", provenance(table)]
     for section in sections(table):
         text = tabulated("github", *filled(HEADER, section.body))

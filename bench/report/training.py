@@ -132,8 +132,8 @@ def _row(curves: Curves, best: Curves, budget: float, upwards: float) -> list[st
 def estimate(where: SeedSummary) -> str:
     """Return the median over seeds with its interval as text: ``0.412 ± 0.012``.
 
-    If there are only 2 to 5 seeds, the text is their range, such as ``0.40 to 0.43, range of 3``. An infinite value is
-    shown as ``diverged``.
+    If there are only 2 to 5 seeds, the text is the range of their values, such as ``0.40 to 0.43, range of 3``. An
+    infinite value is shown as ``diverged``. ``where`` has the median and the interval.
     """
     if not math.isfinite(where.median):
         return "diverged"
@@ -185,7 +185,7 @@ def _absence(outcome: str, estimator: str, objective: str, reason: str, seeds: l
 def markdown(records: Sequence[Record], title: str) -> str:
     """Return the study as Markdown: a table for each problem, what is missing, what the columns mean.
 
-    A problem is an objective with its training settings.
+    A problem is an objective with its training settings. ``title`` is the heading of the page.
     """
     parts = [f"# {title}: training"]
     for section in sections(problems(records)):

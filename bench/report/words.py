@@ -67,7 +67,7 @@ def efficiency(row: Any) -> str:
     """Return the efficiency of a measured run as text, such as ``0.45``; ``exact`` if only rounding errors vary.
 
     The efficiency is 1 for the best unbiased estimator of the objective. The text has two digits, or one digit below
-    0.01. ``row`` is the run's row of a ``priced`` frame.
+    0.01. ``row`` is the run's row of the frame that ``bench.report.cost.priced`` returns.
     """
     return "exact" if row.exact else format_number(row.efficiency, 2 if row.efficiency >= 0.01 else 1)
 

@@ -31,11 +31,13 @@ NOTE = "Unbiased: as declared, unless the data contradict it. Cost is not includ
 def heatmap(table: pd.DataFrame) -> Figure | None:
     """Draw a map of relative variances, a row per estimator and a column per objective.
 
-    Estimators that fit no objective are left out. Return None if there is no variance, or only one objective.
+    A relative variance is the variance divided by the lowest variance of an unbiased estimator on the objective or, if
+    none is unbiased, of any estimator. Estimators that fit no objective are left out. Return None if there is no
+    variance, or only one objective.
 
-    The map has at most 14 columns if it can. Of more than 14 objectives, those that differ only in parameters are drawn
-    at the smallest and at the largest dimension; if these are still more than 14, at the largest alone. The title says
-    so.
+    If there are more than 14 objectives, some are left out, and the title says so. Of the objectives that differ only
+    in parameters, those with the smallest and the largest dimension are drawn. If these are more than 14 in all, only
+    those with the largest dimension are.
     """
     from matplotlib.figure import Figure
 

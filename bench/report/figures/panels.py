@@ -51,8 +51,8 @@ def panels(
 ) -> tuple[Figure, dict[str, Axes]]:
     """Return a figure with a panel for each objective in ``problems``, and the axes of each panel by objective.
 
-    The objective's label is the title of its panel, and ``title`` that of the figure. At most ``across`` panels are in
-    a row, and the rows are as equal as they can be. ``width`` and ``height`` are the size of a panel, in inches.
+    The objective's label is the title of its panel, and ``title`` that of the figure. A row has at most ``across``
+    panels. ``width`` and ``height`` are the size of a panel, in inches.
     """
     from matplotlib.figure import Figure
 
@@ -249,7 +249,8 @@ def _tick(value: float) -> str:
 def label(axes: dict[str, Axes], x: str | dict[str, str], y: str) -> None:
     """Name the axes of a figure of panels: ``y`` once for all panels, ``x`` under the lowest panel of each column.
 
-    If ``x`` has a name for each objective, every panel gets the name of its own. ``axes`` are the axes by objective.
+    If ``x`` is a dictionary with a name for each objective, every panel has the name of its objective below it.
+    ``axes`` are the panels' axes by objective.
     """
     grid = list(axes.values())
     figure, spec = grid[0].get_figure(root=True), grid[0].get_subplotspec()

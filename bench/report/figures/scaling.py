@@ -28,8 +28,8 @@ INSIDE, INSIDE_LETTERS = 3, 36
 def slope(x: Sequence[float], y: Sequence[float], se_log: Sequence[float]) -> tuple[float, float]:
     """Return the slope of ln y on ln x and its standard error, by least squares weighted with the errors of ln y.
 
-    If the points scatter about the line by more than their errors say, the standard error is larger by as much. Points
-    that scatter by less do not reduce it.
+    If the points scatter about the line k times as much as their errors say, and k is above 1, the standard error is
+    multiplied by k. Points that scatter less do not reduce it.
 
     Args:
         x: positive, at least two distinct values.

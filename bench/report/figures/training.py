@@ -90,8 +90,8 @@ def window(problem: Problem) -> tuple[float, float]:
     """Return the lower and the upper limit of the vertical axis, on which the value of the objective is drawn.
 
     The limits include the final intervals of all estimators, and their medians after the first tenth of the
-    checkpoints. But a bad run must not squeeze the curves: if the objective gets worse than at the start, the axis
-    shows this only up to a third of the distance from the start to the best value.
+    checkpoints. But a bad run must not squeeze the curves: values that are worse than at the start are shown only down
+    to a third of the distance between the value at the start and the best one.
     """
     upwards = 1.0 if problem.maximise else -1.0
     paths = [upwards * np.array([across_seeds(column).median for column in c.value.T]) for c in problem.curves]
@@ -144,8 +144,8 @@ def variances(problems: Sequence[Problem]) -> Figure | None:
 def pictures(problems: Sequence[Problem]) -> Figure | None:
     """Draw the images that the trained models made: problems side by side, a row for each estimator, best first.
 
-    A problem is an objective with its training settings. The models are those of seed 0, of at most 12 estimators.
-    Return None if there are no images.
+    A problem is an objective with its training settings. For each problem, at most 12 estimators are drawn, each by the
+    model that it trained with seed 0. Return None if there are no images.
     """
     from matplotlib.figure import Figure
 

@@ -79,8 +79,9 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
 def draw_front(ax: Axes, group: pd.DataFrame) -> notes.Steps:
     """Draw the efficient front as steps, and return their corners.
 
-    The front consists of the runs in ``group`` that no other run beats in both price and variance. From each run's
-    price to the next run's price, the front stays at the first run's variance.
+    The front consists of the runs in ``group`` that no other run beats in both price and variance. Between the prices
+    of two neighbours on the front, it stays at the variance of the cheaper one. The corners are pairs (price,
+    variance). ``group`` has a row for each run (measurement of an estimator) on one objective.
     """
     if group.empty:
         return []
