@@ -51,7 +51,7 @@ def read(path: Path, *, follow: bool = True) -> bytes:
 
     Args:
         path: the file.
-        follow: whether ``path`` may be a link.
+        follow: whether to read the file that ``path`` points to if ``path`` is a link; if not, a link is unreadable.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -120,7 +120,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give every ``OSError`` that the block raises the file name ``path``, for the message."""
+    """Set ``filename`` of every ``OSError`` raised inside the block to ``path``, so that the message names the file."""
     try:
         yield
     except OSError as error:

@@ -8,7 +8,11 @@ from typing import Any
 
 
 def canonical(value: object) -> str:
-    """Return a value as canonical JSON: sorted keys, no spaces, no NaN. Equal values give equal text."""
+    """Return a value as canonical JSON, with sorted keys and no spaces. Equal values give equal text.
+
+    Raises:
+        ValueError: the value holds NaN or an infinity.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

@@ -21,11 +21,12 @@ class Busy(Exception):
 def locked(descriptor: int, folder: Path) -> Iterator[None]:
     """Hold the lock of a study folder inside the block.
 
-    The system's lock ends with its process. Some network file systems have no locks: there a new file stands for the
-    lock, which a killed process leaves behind. The message of ``Busy`` then says who made the file.
+    The lock of the operating system ends with the process that holds it. Some network file systems have no locks: there
+    a new file in the folder stands for the lock. A killed process leaves this file behind, and the message of ``Busy``
+    says who made it.
 
     Args:
-        descriptor: descriptor of the folder's records.
+        descriptor: file descriptor of the open ``records.jsonl`` of the folder.
         folder: the study folder.
 
     Raises:

@@ -22,7 +22,8 @@ class Merged:
     """What a merge has done.
 
     Args:
-        records: number of records of all folders together: one for each run and kind.
+        records: number of records of all folders together, the target included. Of several records of one run (a
+            measurement) and one kind, such as "moments" or "timing", one is counted.
         added: number of records that were added to the target.
         conflicts: one sentence for each measurement of which two folders hold different results.
     """
@@ -35,8 +36,9 @@ class Merged:
 def merge(sources: Sequence[Path], target: Path, keep: Literal["first", "last"] | None = None) -> Merged:
     """Add the records of several study folders to the target, which is created if it does not exist.
 
-    A failed record gives way to one of another outcome. If two records differ only in clocks and machine, they count as
-    equal, and the first is kept. A second merge of the same folders changes nothing.
+    If a measurement failed in one folder and not in another, the record that did not fail is kept. Two records that
+    differ only in clocks and machine count as equal, and the first is kept. A second merge of the same folders changes
+    nothing.
 
     Args:
         sources: the study folders.

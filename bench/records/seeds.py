@@ -11,8 +11,8 @@ def draw_seed(root: int, stage: str, subject: object, draw: int) -> int:
     Args:
         root: the root seed.
         stage: what the noise is for, such as "measure" or "pilot".
-        subject: the owner of the noise: an objective, if its estimators share their noise, otherwise an estimator with
-            an objective.
+        subject: what the noise belongs to, as a value that JSON can hold: the identity of an objective if its
+            estimators share their noise, otherwise the id of a cell (an estimator on an objective).
         draw: the number of the draw, from 0.
     """
     return numbered_seed(noise_stream(root, stage, subject), draw)
@@ -21,13 +21,13 @@ def draw_seed(root: int, stage: str, subject: object, draw: int) -> int:
 def noise_stream(root: int, stage: str, subject: object) -> int:
     """Return 64 bits from which ``numbered_seed`` makes the seed of every draw (batch of replicates) of a stage.
 
-    They take longer to compute than the rest of a seed, so they are computed once.
+    These 64 bits take longer to compute than the rest of a seed, so they are computed only once for all draws.
 
     Args:
         root: the root seed.
         stage: what the noise is for, such as "measure" or "pilot".
-        subject: the owner of the noise: an objective, if its estimators share their noise, otherwise an estimator with
-            an objective.
+        subject: what the noise belongs to, as a value that JSON can hold: the identity of an objective if its
+            estimators share their noise, otherwise the id of a cell (an estimator on an objective).
     """
     return int.from_bytes(hashlib.sha256(canonical([root, stage, subject]).encode()).digest()[:8], "big")
 

@@ -259,7 +259,10 @@ class MeasuredPilot(Head):
 
 @with_config(Config)
 class MeasuredObjective(Every):
-    """The keys of the record of a user's objective: the checks that it has passed, and its ``row_elements``."""
+    """The keys of the record of a user's objective: the checks that it has passed, and its ``row_elements``.
+
+    ``row_elements`` is the number of elements in the largest tensor of one estimate.
+    """
 
     row_elements: Count
     checks: list[str]
@@ -326,7 +329,7 @@ class Misshapen(Exception):
 def check(record: Record) -> None:
     """Check that a record has the keys of its kind, with values of the right types.
 
-    Its long vectors are still names of files.
+    The record is as its line in the study folder has it, with the names of files in place of long vectors.
 
     Raises:
         Misshapen: a key is missing, or its value is not what this kind of record needs.
@@ -348,10 +351,10 @@ def check(record: Record) -> None:
 def check_lengths(record: Record) -> None:
     """Check that those vectors and lists of a record that belong together are equally long.
 
-    The record has passed ``check``, and its vectors have been read.
+    The record has passed ``check``, and its long vectors have been read from their files.
 
     Raises:
-        Misshapen: they are not, or a list cannot be right, such as steps that do not increase.
+        Misshapen: two lengths differ, or a list cannot be right, such as steps that do not increase.
     """
     if record["kind"] == LineKind.MOMENTS and record["outcome"] == Outcome.MEASURED:
         for key in ("mean", "exact"):

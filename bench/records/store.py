@@ -119,9 +119,9 @@ class Store:
 def read(folder: Path) -> list[Record]:
     """Return the records of a study folder, in the order in which their runs and kinds first appeared.
 
-    A run (a measurement) can have a record of each kind, such as moments and timing; of several of one kind, the last
-    one is returned. A record that a crash cut short is skipped. Anything else that is not a record counts as damage.
-    The result is empty if the folder has no records.
+    A run (a measurement) can have a record of each kind, such as "moments" and "timing"; of several of one kind, the
+    last one is returned. A line that a crash has cut short is skipped. Any other line that is not a record counts as
+    damage. The result is empty if the folder has no records.
 
     Raises:
         Damaged: a record is broken, or has a newer schema.
