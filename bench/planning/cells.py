@@ -38,8 +38,8 @@ class Skip:
 def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tuple[list[Cell], list[Skip]]:
     """Return the cells to measure, and the estimators and objectives that do not fit together.
 
-    A cell is an estimator on an objective. Both lists go through the objectives in their order and, for each, through
-    the estimators.
+    A cell is an estimator on an objective. Both lists are in the order of the objectives and, for each objective, in
+    that of the estimators.
     """
     cells, skips = [], []
     for objective in objectives:

@@ -14,9 +14,9 @@ from bench.objectives import Objective, Problem
 
 
 def class_of(module: types.ModuleType, name: str) -> type[Objective] | None:
-    """Return a class for an objective that a user's module holds as an instance, or makes by a function.
+    """Return a class whose instances are an objective that a user's module defines, or that a function of it returns.
 
-    ``name`` is the name of the instance or the function in the module. The function's arguments become the fields of
+    ``name`` is the name of the objective or the function in the module. The function's arguments become the fields of
     the class, so that a selector (the text after ``-o``) can set them, as in ``problem:dim=3``. The type of a field is
     the argument's annotation, or else the type of its default. Return None if ``name`` stands for something else in the
     module.
@@ -47,10 +47,10 @@ def _itself(objective: Objective) -> Objective:
 
 
 class Made(Objective):
-    """An objective that a user's file makes, either by itself or by a function.
+    """An objective from a user's file: one that the file defines, or one that a function in the file returns.
 
-    A pickle of it holds only its fields. The process that reads the pickle loads the file, and makes the objective
-    again.
+    The fields of ``Made`` are the arguments of the function. A pickle holds only these fields, not the tensors: the
+    process that reads it loads the file, and makes the objective again.
     """
 
     make: ClassVar[Callable[..., Objective]]
@@ -75,9 +75,11 @@ class Made(Objective):
 
     @property
     def contents(self) -> dict[str, str]:
-        """Digests of what the objective depends on beside its fields, such as the numbers in theta, by name.
+        """Digests of everything besides the fields that identifies the objective: ``{"content": "1a2b3c4d..."}``.
 
-        Objectives with different digests are different objectives.
+        The keys name what was digested: "content" is all that makes up an expectation, such as the sources of its
+        functions and the numbers in theta. Any other key is a field that names a file; its value is a digest of the
+        file. Two objectives with different digests are different objectives.
         """
         return self.made.contents
 
@@ -87,7 +89,10 @@ class Made(Objective):
         return self.made.row_elements
 
     def remember_row_elements(self, count: int) -> None:
-        """Set the number of elements in the largest tensor of one estimate, so that it is not measured."""
+        """Store the number of elements in the largest tensor of one estimate with one sample.
+
+        After that, ``row_elements`` returns ``count``, and the number is not measured.
+        """
         self.made.remember_row_elements(count)
 
     def measured_row_elements(self, *, with_theta: bool = True) -> int:

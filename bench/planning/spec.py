@@ -174,7 +174,7 @@ class Spec(BaseModel):
     def extending(self, older: Spec) -> Spec:
         """Return this spec with the estimators and objectives of an older spec before its own, each once.
 
-        All other settings are those of this spec. It is for a folder that holds both studies.
+        All other settings are those of this spec. The result describes a folder that holds the records of both specs.
         """
 
         def joined(key: str) -> tuple[Selector, ...]:
@@ -225,9 +225,10 @@ class Spec(BaseModel):
         return "\n".join(lines) + "\n"
 
     def wrote(self, text: str, folder: Path) -> bool:
-        """Return whether ``to_toml`` has written ``text``, the content of a file from which this spec was read.
+        """Return whether ``to_toml``, not a person, has written the TOML file from which this spec was read.
 
-        If not, a person has. An earlier version may have written fewer keys. ``folder`` is the folder of the file.
+        It has if every line of the file is also a line of ``to_toml(folder)``; an earlier version may have written
+        fewer keys. ``text`` is the content of the file, and ``folder`` the folder of the file.
         """
         return set(text.splitlines()) <= set(self.to_toml(folder).splitlines())
 
@@ -278,10 +279,11 @@ def study(
 
 
 def unite(folders: Sequence[Path], target: Path) -> str:
-    """Write one spec for several studies to the folder ``target``, and return a note if there is none; otherwise "".
+    """Write one spec for several studies to the folder ``target``; return a note if none is written, otherwise "".
 
-    The spec has the estimators and objectives of all. There is none if the studies differ in a setting, such as the
-    seed. A spec in ``target`` that a person has written is not replaced.
+    The spec has the estimators and objectives of all studies in ``folders``. If these differ in a setting, such as the
+    seed, no spec is written, and the note says so. A spec in ``target`` that a person has written stays as it is,
+    without a note.
 
     Raises:
         OSError: the spec cannot be written.
