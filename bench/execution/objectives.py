@@ -17,14 +17,14 @@ from estimators import command_line_name
 def examine(
     objectives: Sequence[Objective], folder: Path, checks: tuple[Check, ...] = QUICK, *, fresh: bool = False
 ) -> list[Record]:
-    """Check the user's own objectives among these, and return a new record of each that was checked.
+    """Check those of the ``objectives`` that a user wrote, and return a new record of each that was checked.
 
     An objective is not checked if it is in the catalogue, or if the folder has a record that it has passed these checks
-    with its present code. The size of the largest tensor of one estimate, ``row_elements``, is read from such a record,
-    so that a study measures it only once.
+    with its present code. A record with the present code also gives ``row_elements``, the number of elements in the
+    largest tensor of one estimate, so that a study measures this number only once.
 
     Args:
-        objectives: the objectives; each remembers its ``row_elements``.
+        objectives: the objectives; ``row_elements`` of each is set from its record.
         folder: the study folder; it need not exist. Nothing is written.
         checks: the checks to run.
         fresh: whether to ignore the records in the folder.

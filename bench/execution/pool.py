@@ -235,14 +235,14 @@ def _answering(busy: Collection[Worker]) -> list[Worker]:
 
 
 def chunks_of(spans: Sequence[range], sizes: Sequence[int], workers: int) -> Iterator[range]:
-    """Yield the ranges of draws that are given to ``workers`` one after the other; together they cover all draws.
+    """Yield ranges of draws, each a piece of work for one worker; in their order, the ranges cover all draws.
 
-    A draw is a batch of replicates.
+    A draw is a batch of replicates. A worker that has finished its range gets the next one.
 
     Args:
-        spans: ranges of draws whose gradients are reduced together, so that a span must not be split.
+        spans: ranges of draws that must not be split, because the gradients of a span are reduced together.
         sizes: number of replicates in each draw.
-        workers: number of workers. Each gets many ranges, so that none idles long at the end.
+        workers: number of workers. There are many ranges per worker, so that none idles long at the end.
     """
     share, start, rows = sum(sizes) / (CHUNKS * workers), 0, 0
     for span in spans:

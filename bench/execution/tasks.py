@@ -57,7 +57,11 @@ class Task(ABC):
 
     @property
     def effort(self) -> float:
-        """Amount of work: the count of numbers in all samples, divided by 2^27. Above 1, it pays to start processes."""
+        """Amount of work, without a unit. Above 1, it pays to start worker processes.
+
+        It is the number of replicates, times n, times the elements in the largest tensor of one sample, divided by
+        2^27.
+        """
         n = int(getattr(self.cell.estimator, "n", 1))
         return replicates_of(self.cell, self.settings) * n * self.cell.objective.row_elements / LARGE
 
@@ -133,7 +137,7 @@ class MomentsTask(Task):
         return self.with_pilot(super().failed(reason))
 
     def with_pilot(self, line: Record) -> Record:
-        """Return a moments record with the precision that was wanted, and whether it was reached.
+        """Return a copy of a moments record, ``line``, with the precision that was wanted, and whether it was reached.
 
         The pilot, the run that found the number of replicates, knows the wanted precision. Without a pilot, the record
         is returned unchanged.
@@ -172,16 +176,16 @@ class PilotTask(Task):
 
 @dataclass(frozen=True)
 class ReferenceTask(Task):
-    """A long measurement whose mean gradient is used as the exact one of an objective that has none.
+    """A long measurement of an objective without an exact gradient; its mean gradient is used in place of that.
 
-    It becomes a reference record.
+    The measurement becomes a reference record.
     """
 
     kind = LineKind.REFERENCE
     title = "reference of {objective}"
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
-        """Measure the mean gradient that is used as the objective's exact one, and return the reference record."""
+        """Measure the mean gradient that is used in place of an exact one, and return the reference record."""
         return reference.measure_reference(self.cell, self.settings, progress.block)
 
 
