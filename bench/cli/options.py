@@ -99,7 +99,10 @@ def selectors(command: F) -> F:
 
 
 def data_dir(command: F) -> F:
-    """Add the option ``--data-dir``, which sets an environment variable for the command and its workers."""
+    """Add the option ``--data-dir`` to a command: the folder of the image files.
+
+    While the command runs, the environment variable ``BENCH_DATA_DIR`` has the folder, also in its workers.
+    """
     return click.option(
         "--data-dir",
         type=PATH,

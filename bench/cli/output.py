@@ -106,7 +106,7 @@ def finish(
     all is recommended.
 
     Args:
-        records: the records of the command.
+        records: the records of the command: those that it made, and those that it found in the folder and used again.
         folder: the study folder.
         json: whether to print the command's records as JSON.
         quiet: whether to print no notes.

@@ -30,12 +30,18 @@ class Plain(Silent):
         self._total, self._done, self._next = 0, 0, clock()
 
     def start(self, total: int, done: int) -> None:
-        """Write the number of measurements."""
+        """Write the number of measurements, ``total``, as in ``measurements: 12``.
+
+        ``done``, how many of them are finished already, is not written: later lines count on from it, as ``[3/12]``.
+        """
         self._total, self._done = total, done
         self._write(f"measurements: {total}")
 
     def reuse(self, records: Sequence[Record]) -> None:
-        """Write how many existing records are used, and when they were written."""
+        """Write how many records are used again instead of being measured, and when they were written.
+
+        ``records`` are these records.
+        """
         self._write(describe_reuse(records))
 
     def cell(self, label: str) -> None:
@@ -133,7 +139,7 @@ def name_of(record: Record) -> str:
 
 
 def complaint(record: Record) -> str:
-    """Return a line that says how a measurement failed, diverged or is imprecise; empty text if it is fine."""
+    """Return a line about a measurement that failed, diverged or is imprecise; empty text if it is fine."""
     name = name_of(record)
     if record["outcome"] == Outcome.FAILED:
         return f"failed: {name}: {record['reason']}"
@@ -145,7 +151,10 @@ def complaint(record: Record) -> str:
 
 
 def describe_reuse(records: Sequence[Record]) -> str:
-    """Return text such as ``41 taken from the records of 28 November 2026, 12:03; --fresh measures again``."""
+    """Return how many records are used again and when they were written, as text.
+
+    The text is such as ``41 taken from the records of 28 November 2026, 12:03; --fresh measures again``.
+    """
     times = sorted(datetime.fromisoformat(record["written"]) for record in records if record.get("written"))
     shown = [f"{time.astimezone():%d %B %Y, %H:%M}".lstrip("0") for time in times]
     when = " to ".join(dict.fromkeys([shown[0], shown[-1]])) if shown else ""

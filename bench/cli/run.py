@@ -128,7 +128,10 @@ def command(
 
 
 def rounded_up(records: Sequence[Record], asked: int) -> str:
-    """Return a sentence that says how many replicates were measured; empty text if they were as many as ``asked``."""
+    """Return a sentence that says how many replicates were measured per cell; empty text if it was ``asked`` in each.
+
+    More are measured because replicates are made in whole draws (batches).
+    """
     measured = [r for r in records if r["kind"] == LineKind.MOMENTS and r["outcome"] == Outcome.MEASURED]
     found = sorted({r["replicates"] for r in measured if not r["deterministic"]})
     if not found or found == [asked]:
