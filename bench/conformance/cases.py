@@ -34,8 +34,8 @@ class Case:
             parameters; E_q[f] is the weighted sum of f over the points.
         particles: K, if f is the log-joint of a bound of K particles, ``[..., *batch, K, *event] -> [..., *batch, K]``;
             otherwise None.
-        steady: whether a sample always takes equally many random numbers, whatever the parameters of q. torch's
-            rejection samplers do not: there, a change in one row (independent estimate) changes the noise of the next
+        steady: whether a sample always takes equally many random numbers, whatever the parameters of q. In torch's
+            rejection samplers it does not: a change in one row (independent estimate) changes the noise of the next
             row.
     """
 

@@ -36,7 +36,7 @@ class ObjectiveConformance:
         self._run(parts.rows_of_q)
 
     def test_f_has_one_value_each(self) -> None:
-        """The integrand gives one number per sample and batch element, and leaves the samples as they are."""
+        """The integrand f gives one number per sample and batch element, and does not change the samples."""
         self._run(values.values_of_f)
 
     def test_build_can_be_repeated(self) -> None:
@@ -88,7 +88,10 @@ class ObjectiveConformance:
         self._run(values.gradient_of_f)
 
     def test_training_data(self) -> None:
-        """Minibatches and held-out data share theta and extra, and all minibatches have one shape."""
+        """Minibatches and held-out data use the tensors in ``theta`` and ``extra`` of the problem itself, not copies.
+
+        ``extra`` holds the tensors that f uses and that training trains too. All minibatches have one batch shape.
+        """
         self._run(parts.training_data)
 
     @cached_property

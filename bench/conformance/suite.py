@@ -84,11 +84,17 @@ class Conformance:
     # Value and gradient
 
     def test_value(self) -> None:
-        """The mean of the loss is E_q[f]; if the estimator declares a bias of its value, a bias is found."""
+        """The mean of the loss is E_q[f].
+
+        If the estimator declares ``value_unbiased = False``, at least one case must show a bias.
+        """
         self._assert_mean("value", 0, "value_unbiased")
 
     def test_gradient(self) -> None:
-        """The mean of the gradient is the gradient of E_q[f]; if the estimator declares a bias, a bias is found."""
+        """The mean of the gradient is the gradient of E_q[f].
+
+        If the estimator declares ``unbiased = False``, at least one case must show a bias.
+        """
         self._assert_mean("gradient", 1, "unbiased")
 
     def test_gradient_where_f_depends_on_q(self) -> None:
@@ -159,9 +165,9 @@ class Conformance:
                 assert loss.isfinite().all(), f"{trial} the loss is not finite."
 
     def test_f_sees_samples_first_then_batch_then_event(self) -> None:
-        """Each x that f gets is ``[..., *batch, *event]``, in q's dtype, with at most ``points(q)`` points at once.
+        """Each x that f gets is ``[..., *batch, *event]``, in q's dtype.
 
-        The points are the axes on the left.
+        The axes on the left hold the points at which f is evaluated. One call of f gets at most ``points(q)`` of them.
         """
         for trial in self.trials():
             q = trial.case.q()

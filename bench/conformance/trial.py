@@ -112,7 +112,8 @@ class Trial:
     def integrand(self, q: Distribution, f: Integrand | None = None) -> Integrand:
         """Return the integrand to call the estimator with: f itself, or the bound over q whose log-joint is f.
 
-        It is the bound if the estimator needs one, or the case has particles. If ``f`` is None, f is that of the case.
+        It is the bound if the estimator needs one, or the case has particles. If ``f`` is None, it is the f of the
+        case.
         """
         f = self.case.f if f is None else f
         return Bound(f, q, self.case.particles) if self.estimator.needs_bound or self.case.particles else f
@@ -120,7 +121,8 @@ class Trial:
     def loss(self, q: Distribution, f: Integrand | None = None, noise: int | Generator | None = 1) -> Tensor:
         """Return what the estimator returns for f at q, the loss, ``[*batch]``.
 
-        ``f`` is the case's if it is None. ``noise`` is a seed, a generator, or None for torch's global generator.
+        If ``f`` is None, it is the f of the case. ``noise`` is a seed, a generator, or None for torch's global
+        generator.
         """
         generator = seeded(noise) if isinstance(noise, int) else noise
         return self.estimator(self.integrand(q, f), q, generator, self.state)
