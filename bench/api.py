@@ -241,7 +241,7 @@ def measure(
         max_replicates: largest R that the pilot run may choose.
         seed: root of all noise; the same seed gives the same bits.
         device: "cpu" or "cuda".
-        dtype: "float32" or "float64".
+        dtype: "float32" or "float64", of samples and gradients.
         common_noise: whether the estimators of an objective share noise, so that the estimators can be compared in
             pairs.
         timing: whether to measure seconds too; nothing else may run on the machine meanwhile.

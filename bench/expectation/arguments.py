@@ -94,8 +94,12 @@ def tensors_of(data: Any) -> tuple[Tensor, ...]:
 def called_with(what: str, given: Mapping[str, Tensor] | nn.Module | None, data: tuple[Tensor, ...]) -> str:
     """Return in words what a user's function is called with.
 
-    The words are such as ``theta, a dict with the key 'logits', and 2 tensors of data``. ``what`` is the name of the
-    first argument, and ``given`` its value; no argument if it is None. ``data`` follow.
+    The words are such as ``theta, a dict with the key 'logits', and 2 tensors of data``.
+
+    Args:
+        what: name of the function's first argument, "theta" or "extra".
+        given: value of the first argument; None if the function is called with the data alone.
+        data: the tensors that are the further arguments; empty if there are none.
     """
     rows = f"{len(data)} tensor{'s' if len(data) > 1 else ''} of data" if data else ""
     if isinstance(given, nn.Module):

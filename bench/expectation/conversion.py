@@ -17,11 +17,13 @@ from bench.objectives import Theta
 
 
 class Point:
-    """The tensors of theta in one dtype and on one device; ``call`` calls a user's function with such tensors.
+    """The tensors of theta in one dtype and on one device, and a way to call a user's function with them.
+
+    The attribute ``theta`` has the tensors by name, and ``call`` calls the function.
 
     Args:
         given: the tensors as the user gave them: a dict, or a module with these parameters, which is copied.
-        names: the tensors that ``theta`` has; None for all of them.
+        names: the names of the tensors in ``given`` that ``theta`` gets; None for all.
         dtype: the dtype of ``theta``.
         device: the device of ``theta``.
     """
@@ -42,9 +44,10 @@ class Point:
         self.is_native = all(t.dtype == dtype and t.device == self.device for t in native)
 
     def call(self, function: Function, theta: Theta, *rest: Tensor) -> Any:
-        """Return what a user's function returns for theta and the ``rest`` of its arguments.
+        """Return what a user's function returns for ``theta`` and the ``rest`` of its arguments.
 
-        The function gets theta as the user gave it: as a dict, or as a module with these parameters.
+        ``theta`` has the tensors by name. The function gets them in the form in which the user gave theta: as a dict,
+        or as a module with these parameters.
         """
         if self.module is None:
             return function(theta, *rest)

@@ -77,9 +77,10 @@ def _slope(f: Function, x: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 def is_differentiable(problem: Problem, q: Distribution) -> bool:
-    """Return whether f has a gradient df/dx that agrees with a finite difference for most of 16 samples.
+    """Return whether f has a gradient df/dx that agrees with a finite difference at more than half of 16 samples.
 
-    A gradient of 0 at all of them does not count. If f cannot be evaluated beside the samples, the gradient is trusted.
+    The result is False if the gradient is 0 at all samples. If f cannot be evaluated at points near the samples, which
+    a finite difference needs, the gradient is trusted.
     """
     x, f = samples_of(q, 16), f_of(problem, q)
     found = _slope(f, x) if x.is_floating_point() else None
@@ -107,8 +108,9 @@ def _summed(t: Tensor, fx: Tensor) -> Tensor:
 def has_jumps(problem: Problem, q: Distribution) -> bool:
     """Return whether f seems to have jumps, where it changes without its gradient showing this.
 
-    f jumps if it changes from one sample to another by more or less than the integral of its gradient along the line
-    between them. This is tried on 8 lines. A smooth f that is steep in few places may count as well.
+    f has a jump between two samples if it changes by more or by less than the integral of its gradient along the line
+    from one to the other. 8 such lines are tried. A smooth f that is steep in few places may be taken for one with
+    jumps.
     """
     a, b = samples_of(q, 2 * LINES).chunk(2)
     at = (torch.arange(POINTS, dtype=a.dtype) + 0.5) / POINTS

@@ -17,7 +17,7 @@ Function = Callable[..., Any]
 
 
 def q_of(problem: Problem, called_with: str) -> Distribution:
-    """Return q at theta: what the user's function q of a problem returns.
+    """Return the distribution q at theta, as the user's function ``problem.q`` makes it.
 
     ``called_with`` says in words what the function is called with, for messages.
 
@@ -46,7 +46,7 @@ def samples_of(q: Distribution, n: int = 2) -> Tensor:
 
 
 def f_of(problem: Problem, q: Distribution) -> Function:
-    """Return the function that the user gave for q: f or, if the integrand is a bound, its log-joint."""
+    """Return the function that the user gave to integrate over q: f or, if the integrand is a bound, its log-joint."""
     f = problem.integrand(q)
     return f.log_joint if isinstance(f, Bound) else f
 
@@ -63,7 +63,10 @@ def value_shape(problem: Problem, q: Distribution) -> torch.Size:
 
 
 def said(error: Exception) -> str:
-    """Return an exception as text, without a full stop: ``ValueError: got 3 axes``, its first line."""
+    """Return the type of an exception and the first line of its message, without a full stop.
+
+    The text is such as ``ValueError: got 3 axes``.
+    """
     return f"{type(error).__name__}: {str(error).splitlines()[0].rstrip('.') if str(error) else 'no message'}"
 
 
