@@ -95,7 +95,11 @@ def _uninterrupted() -> Iterator[None]:
 
 
 class Worker:
-    """A worker process and the pipe to it."""
+    """A worker process and the pipe to it.
+
+    The process first loads the classes that ``preload`` names by selector and kind, such as ``mine.py::Mine`` and
+    "estimator".
+    """
 
     def __init__(self, preload: Preload) -> None:
         context = multiprocessing.get_context("spawn")

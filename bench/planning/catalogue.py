@@ -58,9 +58,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def facts(kind: Kind, name: str, cls: type) -> dict[str, Any]:
-    """Return the catalogue's entry for a class; ``name`` is the class's command-line name.
+    """Return the catalogue's entry for a class: a dictionary such as ``{"unbiased": True, "fields": {...}, ...}``.
 
-    Facts that depend on fields are those of an instance with default fields.
+    ``kind`` says whether the class is an estimator or an objective, and ``name`` is its command-line name. Facts that
+    depend on fields are those of an instance with default fields.
     """
     instance = cls()
     hints, meanings = get_type_hints(cls), arguments(cls)

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 def ranked(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the frame of runs with 95 % limits of their ranks by variance, in columns ``rank_low`` and ``rank_high``.
 
+    ``table`` is the frame made of ``records``, as ``bench.report.frame.frame`` returns it. The records hold the sums of
+    each block (group of gradients), which the comparison needs.
+
     A run is one measurement of an estimator on an objective; rank 1 is the smallest variance on that objective. With
-    probability 95 %, the limits of all its runs hold at once. ``records`` are the records from which the frame was
-    made; they hold the sums of each block (group of gradients) that the comparison needs.
+    probability 95 %, the limits of all runs of an objective hold at once.
 
     Both limits are NaN if a run has a heavy tail, if nothing varied in the run, or if the run was not measured. If all
     runs of an objective used common noise, runs with blocks of equal size are compared block by block. This comparison

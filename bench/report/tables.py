@@ -117,6 +117,8 @@ def ordered(group: pd.DataFrame) -> pd.DataFrame:
 def sections(table: pd.DataFrame, *, terse: bool = False) -> list[Section]:
     """Return the text of each objective, in the order of the records.
 
+    ``table`` is the frame that ``bench.report.study.prepared`` returns.
+
     An objective is left out if no estimator fits it. If ``terse``, as on a terminal, the half-widths of variance
     intervals are in percent of the variance; otherwise they are in its units.
     """
@@ -170,6 +172,7 @@ def absences(table: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Return what failed and what was skipped, as two lists of text lines.
 
     A line is for one estimator, family and reason: ``arm on gaussian (3 objectives): needs binary variables``.
+    ``table`` is the frame that ``bench.report.study.prepared`` returns.
     """
     return _grouped(table[table["outcome"] == Outcome.FAILED]), _grouped(table[table["outcome"] == Outcome.SKIPPED])
 
@@ -192,7 +195,8 @@ def _grouped(table: pd.DataFrame) -> list[str]:
 def csv(table: pd.DataFrame) -> str:
     """Return the study as CSV with all digits, a line for each estimator on each objective.
 
-    Measurements that were skipped or failed have a line too. A number that does not exist is an empty field.
+    Measurements that were skipped or failed have a line too. A number that does not exist is an empty field. ``table``
+    is the frame that ``bench.report.study.prepared`` returns.
     """
     chosen = table[list(CSV)]
     chosen = chosen.astype({key: "Int64" for key in INTEGERS if key not in WHOLE})
@@ -202,7 +206,7 @@ def csv(table: pd.DataFrame) -> str:
 def markdown(table: pd.DataFrame, title: str) -> str:
     """Return the study as Markdown: a table and advice for each objective, what is missing, what the columns mean.
 
-    ``title`` is the heading of the page.
+    ``table`` is the frame that ``bench.report.study.prepared`` returns, and ``title`` the heading of the page.
     """
     parts = [f"# {title}", provenance(table)]
     for section in sections(table):
@@ -236,7 +240,10 @@ LATEX_SIGNS |= {"µ": r"$\mu$", "‖": r"$\Vert$", "²": "$^2$", "λ": r"$\lambd
 
 
 def latex(table: pd.DataFrame) -> str:
-    """Return one LaTeX table per objective, for a document that loads the package booktabs."""
+    """Return one LaTeX table per objective, as text, for a document that loads the package booktabs.
+
+    ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    """
     parts = ["% Needs \\usepackage{booktabs}."]
     for section in sections(table):
         rows = tabulated("latex_booktabs", *filled(HEADER, section.body))
@@ -261,7 +268,7 @@ def filled(header: Sequence[str], body: Rows) -> tuple[list[str], list[list[str]
 def provenance(table: pd.DataFrame) -> str:
     """Return in sentences how many runs were measured, failed and skipped, and with which dtypes, devices and seeds.
 
-    A run is an estimator on an objective.
+    A run is one measurement of an estimator on an objective, and a row of the frame ``table``.
     """
     counts = table["outcome"].value_counts()
     shown = [f"{counts.get(word, 0)} {word}" for word in (Outcome.MEASURED, Outcome.FAILED, Outcome.SKIPPED)]
@@ -297,7 +304,10 @@ def show(table: pd.DataFrame, console: Console, *, named: bool = False, brief: b
 
 
 def has_several(table: pd.DataFrame) -> bool:
-    """Return whether the study has three or more objectives, so that a table with a row for each is printed."""
+    """Return whether the study has three or more objectives, so that a table with a row for each is printed.
+
+    ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    """
     return bool(_run(table)["problem"].nunique() >= SEVERAL)
 
 
@@ -382,6 +392,10 @@ def show_section(
 
 
 def overview(table: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Return a row of texts for each objective on which something was measured, in the columns of ``OVERVIEW``."""
+    """Return a row of texts for each objective on which something was measured, in the columns of ``OVERVIEW``.
+
+    A row says who is best on the objective, by how much, and what is biased. ``table`` is the frame that
+    ``bench.report.study.prepared`` returns.
+    """
     measured = table[table["outcome"] == Outcome.MEASURED].groupby("problem", sort=False)
     return [row_of(str(problem), each(group)) for problem, group in measured]

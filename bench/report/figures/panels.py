@@ -91,6 +91,7 @@ def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
     """Return the labels of the objectives to draw, and a note for the title that says whether some were left out.
 
     At most 24 are drawn: those on which the most estimators were measured. The note is empty if none is left out.
+    ``table`` is the frame that ``bench.report.study.prepared`` returns.
     """
     counts = table["problem"].value_counts(sort=False)
     if len(counts) <= MOST_PANELS:
