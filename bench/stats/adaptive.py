@@ -59,9 +59,9 @@ def half_width(summary: Summary) -> float:
 def is_precise(summary: Summary, target: float) -> bool:
     """Return whether a run's variance is known with the relative half-width `target`.
 
-    Two conditions must hold: the half-width of the variance's interval, divided by the variance, is at most `target`;
-    and the tail index of the squared norms is below 1/2, or None because the largest norms have too few distinct values
-    for one.
+    Two conditions must hold. The half-width of the variance's interval, divided by the variance, is at most `target`.
+    The tail index of the squared norms is below 1/2, or it is None: the largest norms then have too few distinct values
+    for an index.
     """
     return half_width(summary) <= target and (summary.khat is None or summary.khat < 0.5)
 

@@ -225,7 +225,8 @@ def rounding(variance: float, mean_norm: float, dtype: str, exact_error: float) 
     """Return the distance between a mean gradient and the exact one that rounding alone may cause.
 
     The distance is `ε √(variance + mean_norm²) + exact_error`, with ε = 1e-6 for float32 and 1e-12 for float64.
-    `exact_error` is the norm of the error of the exact gradient.
+    `variance` is the total variance of one gradient, `mean_norm` the norm of the mean gradient, and `exact_error` the
+    norm of the error of the exact gradient.
     """
     return ROUNDING[dtype] * sqrt(variance + mean_norm**2) + exact_error
 

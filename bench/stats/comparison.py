@@ -243,13 +243,14 @@ def log_ratio_table(
 def rank_intervals(
     ratios: Array, p: Array, *, ranked: NDArray[np.bool_] | None = None, confidence: float = 0.95
 ) -> list[tuple[int, int] | None]:
-    """Return simultaneous confidence intervals for the ranks of n runs by variance. Rank 1 is the smallest variance.
+    """Return confidence intervals for the ranks of n runs by variance: (lowest, highest) rank, one pair for each run.
 
-    A run is one measurement of an estimator. The rank of a run is at least 1 plus the number of runs with a
-    significantly smaller variance, and at most n minus the number with a significantly larger one. `ratios` `[n, n]`
-    are the log ratios ln(V_i/V_j) of the variances and `p` `[n, n]` their p-values, with a Bonferroni correction over
-    the n(n−1)/2 pairs. All intervals hold together with probability `confidence`. A run that is not `ranked` gets None
-    and is not one of the n; if `ranked` is None, all runs are ranked.
+    A run is one measurement of an estimator. Rank 1 is the smallest variance. The lowest rank of a run is 1 plus the
+    number of runs with a significantly smaller variance. The highest rank is n minus the number of runs with a
+    significantly larger one. `ratios` `[n, n]` are the log ratios ln(V_i/V_j) of the variances, and `p` `[n, n]` their
+    p-values without correction: this function corrects for the n(n−1)/2 pairs (Bonferroni), so that all intervals hold
+    together with probability `confidence`. `ranked` `[n]` tells which runs are ranked; None means all. A run that is
+    not ranked gets None in place of a pair, and does not count in the ranks of the others.
 
     Source: Mogstad, Romano, Shaikh & Wilhelm (2024), Review of Economic Studies.
     """

@@ -32,7 +32,8 @@ class Candidate:
         n: the number of samples; None if the estimator has none.
         evaluations: number of evaluations of the objective's f and of df/dx for one estimate.
         variance: total variance of one estimate, an interval; None if the tail is too heavy to estimate the variance.
-        unbiased: whether it may compete as unbiased: declared so, or shown so, and not contradicted by the data.
+        unbiased: whether the estimator may compete as unbiased: it was declared or shown to be unbiased, and the data
+            do not contradict this.
         biased: whether a bias was found.
         exact: whether nothing but rounding varies, and no bias was found.
         refutes: whether it is declared exact and differs from the exact gradient, so that the objective is at fault.
@@ -81,10 +82,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Factor:
-    """How many times as much work as the best candidate another one needs for the same precision: ``low`` to ``high``.
+    """The work of ``candidate`` divided by the work of the best candidate: a number between ``low`` and ``high``.
 
-    Work is variance times cost. ``low`` is 0 if the variance of the best candidate has no upper limit, and ``high`` is
-    infinite if the variance of ``candidate`` has none.
+    Work is variance times cost, so a factor of 2 means twice the cost for equal precision. ``low`` is 0 if the variance
+    of the best candidate has no upper limit, and ``high`` is infinite if the variance of ``candidate`` has none.
     """
 
     candidate: Candidate
@@ -104,8 +105,8 @@ class Decision:
         best: the candidates to choose from, one of each method that is tied for the least work; one candidate if a
             single method is best. First come those whose variance has an upper limit, and among these those without a
             learned state.
-        samples: the method of the first of ``best`` with its other numbers of samples, and the work that each needs.
-            Empty if only one n was measured.
+        samples: the candidates that differ from the first of ``best`` in n alone, in ascending order of n, each with
+            its work relative to that of the first of ``best``. Empty if only one n was measured.
         runner_up: the next method after the best; None if several are tied as best or there is no other method.
         exact: the cheapest exact candidate; None if there is none.
         biased: the biased candidate that certainly errs less than the first of ``best`` up to the largest budget; None

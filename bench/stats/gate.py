@@ -201,9 +201,9 @@ def smallest_bias(
     """Return the smallest error along the exact gradient that both stages of the gate find with probability `power`.
 
     The error is relative: a mean gradient of 1.03 times the exact gradient has the error 0.03. The test for this error
-    is one of three tests for a bias, each at a third of the level, unless the gradient has one coordinate. The kurtosis
-    in this test is taken to be 1 + `cv2`, but at least 3, that of the normal distribution; for one coordinate this is
-    exact.
+    is one of three tests for a bias, each at a third of the level, unless the gradient has one coordinate. The
+    component of a gradient along the exact one is assumed to have the kurtosis max(3, 1 + `cv2`). (A normal
+    distribution has the kurtosis 3, and a gradient of one coordinate has exactly 1 + `cv2`.)
 
     Args:
         error: standard error of the fraction of the exact gradient that the mean gradient recovers, as measured in a

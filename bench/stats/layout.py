@@ -12,7 +12,10 @@ COVERED_REPLICATES = 400_000  # up to here a run also keeps the largest 1 % of w
 
 
 def tail_length(replicates: int) -> int:
-    """Return how many of R values a tail fit uses, `⌈min(0.2 R, 3 √R)⌉` (Vehtari et al. 2024, JMLR 25:72)."""
+    """Return how many of R = `replicates` values a tail fit uses: `⌈min(0.2 R, 3 √R)⌉`.
+
+    Source: Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25:72.
+    """
     return ceil(min(0.2 * replicates, 3 * sqrt(replicates)))
 
 
@@ -24,8 +27,9 @@ def above_quantile(n: int) -> int:
 def kept_values(replicates: int) -> int:
     """Return how many of the largest squared norms w a run keeps, for its tail fit and the 99 % quantile of w.
 
-    A run always keeps the values of the tail fit and the threshold below them. A run of at most 4e5 replicates also
-    keeps at least the largest 1 %, which give the 99 % quantile and the variance truncated there.
+    A run always keeps the values that the tail fit uses, and the next largest value, the threshold of the fit. A run of
+    at most 4e5 replicates also keeps at least the largest 1 %, which give the 99 % quantile and the variance truncated
+    there.
     """
     covered = above_quantile(replicates) if replicates <= COVERED_REPLICATES else 0
     return max(tail_length(replicates), covered) + 1

@@ -11,7 +11,7 @@ NONE = "–"
 def decimals_for(error: float) -> int:
     """Return the number of decimal places at which `error` has one significant digit, or two if the first is a 1.
 
-    The number is 2 for 0.03 and 3 for 0.013. A negative number stands for whole tens (−1), hundreds (−2) and so on.
+    The result is 2 for 0.03 and 3 for 0.013. A negative result stands for whole tens (−1), hundreds (−2) and so on.
     """
     place = floor(log10(error))
     leading = round(error / 10.0**place, 6)
@@ -32,9 +32,10 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 
 def format_bound(value: float, direction: Callable[[float], int]) -> str:
-    """Return `value` as text with two significant digits, rounded away from the inside of the interval it limits.
+    """Return a limit of an interval as text with two significant digits, rounded outwards.
 
-    `direction` is `floor` for a lower limit and `ceil` for an upper one.
+    `value` is the limit. `direction` is `floor` for a lower limit and `ceil` for an upper one, so rounding never makes
+    the interval smaller.
     """
     if value == 0 or not isfinite(value):
         return format_number(value)
@@ -105,7 +106,7 @@ def format_bias(summary: Summary) -> str:
 
 
 def format_rank(rank: tuple[int, int] | None) -> str:
-    """Return a rank interval as text: `2–4`, `2` if both ends agree, or `n/a` if there is none."""
+    """Return an interval of ranks as text: `2–4`, `2` if both ends are 2, or `n/a` if `rank` is None."""
     if rank is None:
         return "n/a"
     return str(rank[0]) if rank[0] == rank[1] else f"{rank[0]}–{rank[1]}"

@@ -22,7 +22,7 @@ NEGLIGIBLE = 1e3
 
 @dataclass(frozen=True)
 class Loss:
-    """The logarithm of a candidate's mean squared error for one unit of work, with its lower and upper limit.
+    """The loss of a candidate, with its lower and upper limit: the logarithm of budget times mean squared error.
 
     All three numbers are −∞ if there is neither noise nor bias. `high` is ∞ if the variance has no upper limit.
     """
@@ -38,13 +38,13 @@ class Loss:
 
 
 def level_of_limits(rounds: int) -> float:
-    """Return the confidence level of each interval in a race with an error rate of 0.05 as a whole: 1 − 0.05/rounds.
+    """Return 1 − 0.05/rounds, the confidence level of each interval in a race that may be wrong with probability 0.05.
 
-    A race measures candidates in `rounds` rounds and drops the worse ones after each round. A statement about the best
-    candidate is wrong in two events. In the first, the lower limit of the best candidate's loss is above its true loss
-    in some round. In the second, the upper limit of the winner's loss in the last round is below its true loss. Each
-    event gets half of the error rate. The first event divides its half among the rounds (Bonferroni). It concerns one
-    candidate only, so the number of candidates does not matter.
+    A race measures candidates in `rounds` rounds and drops the worse ones after each round. Its statement about the
+    best candidate can be wrong in two events. In the first, the lower limit of the best candidate's loss is above its
+    true loss in some round. In the second, the upper limit of the winner's loss in the last round is below its true
+    loss. Each event gets half of the 0.05. The first event divides its half among the rounds (Bonferroni). It concerns
+    one candidate only, so the number of candidates does not matter.
     """
     return 1 - ERROR_RATE / rounds
 

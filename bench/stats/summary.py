@@ -89,7 +89,7 @@ class Summary:
         khat: tail index of w; None if the tail is discrete (has too few distinct values).
         status: how far V can be trusted.
         mean_norm: norm of the mean gradient.
-        unseen: if V = 0, a bound of the probability that another gradient differs.
+        unseen: if V = 0, an upper bound of the probability that one more gradient would differ from those of the run.
         flags: further warnings.
         exact_norm: norm of the exact gradient.
         bias_norm: distance of the mean gradient from the exact one, noise included.
@@ -103,14 +103,14 @@ class Summary:
         p_sum: p-value from the sum over all coordinates.
         p_projection: p-value from the component along the exact gradient.
         verdict: what the data say about the bias.
-        replicates_needed: about how many replicates an inconclusive verdict needs.
+        replicates_needed: about how many replicates would settle the verdict; None unless it is INCONCLUSIVE.
         stuck_coordinates: indices of coordinates that never varied but are wrong, at most 32 of them.
         stuck_count: number of all such coordinates.
         mse: mean squared error of a gradient.
         snr: norm of the mean gradient divided by √V.
         cosine: mean cosine of a gradient and the exact one, over the first ``followed`` replicates.
         zero_rows: number of gradients that are 0 among these replicates.
-        followed: number of replicates at the start of the run whose series were kept value by value.
+        followed: number of replicates at the start of the run whose cosines and other series were kept one by one.
         alignment: cosine of the mean gradient and the exact one, corrected for noise.
         gain: fraction of the exact gradient that the mean gradient recovers along its direction.
         cut: 99 % quantile of w.

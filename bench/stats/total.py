@@ -146,7 +146,8 @@ def status_of(V: float, tail: Tail, replicates: int, top: Array, n: int, *, fini
         V: the variance, the mean of squared norms.
         tail: the tail fitted to the squared norms.
         replicates: number of replicates of the run.
-        top: the largest of ``n`` squared distances, from which follows whether the tail is heavy for certain.
+        top: the largest of ``n`` squared distances of gradients from the exact gradient or, if it is unknown, from the
+            mean of their block. They decide whether the tail is heavy for certain.
         n: number of these distances.
         finite_support: whether the samples can take only finitely many values.
     """

@@ -170,9 +170,9 @@ def status(
 def settling_replicates(cv2: float, replicates: int) -> int:
     """Return about how many replicates bring the 95 % interval of a variance to ±5 %, such as 30000.
 
-    The number is rounded up to one significant digit. If the tail of the squared norms is bounded, `cv² (1.96/0.05)²`
-    replicates do so; cv² is variance/mean² of the squared norms. The result is also at least four times the present
-    `replicates`: a tail fit then uses half the share of the values.
+    If the tail of the squared norms is bounded, `cv² (1.96/0.05)²` replicates are enough; cv² is variance/mean² of the
+    squared norms. The result is at least four times the present `replicates`, because the tail fit of a longer run uses
+    a smaller fraction of the values. It is rounded up to one significant digit.
     """
     wanted = max(4 * replicates, cv2 * (normal_quantile(0.975) / SETTLED) ** 2)
     return rounded_up(wanted)
