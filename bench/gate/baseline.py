@@ -124,7 +124,10 @@ class Entry(_Plain):
 
     @property
     def gate(self) -> GateCell:
-        """The statistics that the gate tests. The variance is 0 if a deterministic method varies only by rounding."""
+        """The statistics that the gate tests.
+
+        The variance is 0 if the estimator is declared deterministic and varies by rounding alone.
+        """
         shared = GateCell.__dataclass_fields__.keys() & Entry.model_fields.keys()
         found = GateCell(**{name: getattr(self, name) for name in shared})
         rounding = self.deterministic and self.variance <= self.float_floor
@@ -232,8 +235,8 @@ class Baseline(_Plain):
     def text(self) -> str:
         """Return the baseline (the accepted statistics) in the format of its file: JSON with one line per cell.
 
-        Only fields that were given are written. A baseline that was read from a file of an older version lacks newer
-        fields, such as ``f_evals``, and so does the text.
+        A baseline that was read from a file of an older version lacks newer fields, such as ``f_evals``; the text lacks
+        them, too.
         """
         setting = {key: getattr(self.setting, key) for key in SETTING}
         head = {"schema": SCHEMA, "setting": setting, "environment": self.environment}

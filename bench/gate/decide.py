@@ -104,7 +104,8 @@ class Case:
         cell: id of the cell.
         label: the cell's readable name, such as ``rloo:n=4 on gaussian-quadratic``.
         entry: the cell's entry in the baseline, the file of accepted statistics; None for a new cell.
-        margin: relative growth of the variance that passes, 0.1 for 10 %; None for the default, 0.05 or 0.1.
+        margin: relative growth of the variance that passes, 0.1 for 10 %; None for the default of the cell, 0.05 or
+            0.1.
         fate: a verdict that needs no statistics, such as MISSING; None if the statistics decide.
         reason: the reason for ``fate``.
         first: the measurement of the first stage; None if that stage did not measure the cell.
@@ -125,7 +126,10 @@ class Case:
 
     @property
     def allowed(self) -> float:
-        """Largest relative growth of the variance that passes: the case's margin or, if it has none, 0.05 or 0.1."""
+        """Largest relative growth of the variance that passes: ``margin``, or the default of the cell if it is None.
+
+        The default is 0.05, or 0.1 if the squared gradient norms vary a lot (cv² above 3); 0 for a new cell.
+        """
         if self.margin is not None:
             return self.margin
         return default_margin(self.entry.cv2) if self.entry else 0.0
@@ -462,8 +466,8 @@ def _growth(entry: Entry, new: Entry) -> str:
 def off_text(found: Entry | Summary) -> str:
     """Return the bias of a measurement as text, such as ``its mean is off by about 3.1% of the exact gradient``.
 
-    The size of the bias is corrected for noise. If the gain (the fraction of the exact gradient that the mean gradient
-    recovers along it) is known, the text goes on with it and its 95 % limits:
+    The size of the bias is corrected for noise. The gain is the fraction of the exact gradient that the mean gradient
+    recovers along it. If the gain is known, the text goes on with the gain and its 95 % limits:
     ``, and 1.03 [1.02, 1.04] times as long in its direction``.
     """
     size = max(found.bias_squared or 0.0, 0.0) ** 0.5

@@ -79,7 +79,7 @@ class Selection:
         A cell is an estimator on an objective, a baseline the gate's file of accepted statistics.
 
         Raises:
-            UsageError: ``wanted`` matches no cell or several.
+            UsageError: ``wanted`` matches no cell, or more than one.
         """
         known = {entry.cell: picked.label for entry, picked in self.cells}
         known |= {missing.entry.cell: missing.label for missing in self.missing}

@@ -76,9 +76,9 @@ def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str
     """Time cells, and return by cell id whether the cell is slower than in the baseline, and the reason.
 
     The values are pairs of texts; the first is ``unchanged``, ``slower`` or ``not gateable``. A cell is an estimator on
-    an objective. It is slower if its cost, the time of the estimator divided by the time of one sample and one
-    evaluation of f, is more than 25 % above the median in the baseline, the file of accepted statistics, in each of
-    four fresh processes.
+    an objective, and the baseline is the file of accepted statistics. The cost of a cell is the time of the estimator,
+    divided by the time of one sample and one evaluation of f. A cell is slower if its cost is more than 25 % above the
+    baseline's median cost in each of four fresh processes.
     """
     found = {entry.cell: ("not gateable", obstacle(entry)) for entry, _ in cells if obstacle(entry)}
     suspects = [(entry, picked) for entry, picked in cells if entry.cell not in found]
@@ -102,8 +102,8 @@ def judge(cells: Sequence[tuple[Entry, Picked]], settings: Settings) -> dict[str
 def obstacle(entry: Entry) -> str:
     """Return the reason why a cell's speed cannot be compared with the baseline's; empty if the speed can be compared.
 
-    The baseline is the file of accepted statistics; ``entry`` is the cell's entry in it. It has no times, or times that
-    differ too much between processes.
+    The baseline is the file of accepted statistics, and ``entry`` is the cell's entry in it. There are two reasons: the
+    entry has no times, or its times differ too much between processes.
     """
     if entry.speed is None or len(entry.speed) < 2:
         return "the baseline has no speed for this cell; save it with --speed"

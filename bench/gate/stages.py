@@ -29,20 +29,24 @@ Speed = Literal["off", "advisory", "fail"]
 class Options:
     """The options of a check, which compares cells with a baseline, the file of accepted statistics.
 
-    A cell whose first gradients equal those behind the baseline passes without a measurement. Every other cell is
-    measured in a first stage, and again in a second stage if the first one finds something suspicious.
+    For each cell, the gradients of a few replicates are computed with the baseline's seed. They are compared, by a
+    digest, with the gradients of the same replicates in the run that made the baseline. If they are equal, the cell
+    passes, and is not measured further. If they differ, the cell is measured in a first stage, and again in a second
+    stage if the first stage finds something suspicious.
 
     Args:
         replicates: replicates of the first stage; None for a tenth of the replicates in the baseline. The second stage
             has four times as many.
-        seed: seed of the first stage; None for the seed of the baseline. With any seed but the baseline's, every cell
-            is measured, because its gradients cannot equal the baseline's.
-        margin: relative growth of the variance that passes, 0.1 for 10 %; None for 5 or 10 %, depending on the cell.
-        device: "cpu" or "cuda"; None for the device of the baseline.
+        seed: seed of the first stage; None for the seed of the baseline. With any seed but the baseline's, no gradients
+            are compared, and every cell is measured.
+        margin: relative growth of the variance that passes, 0.1 for 10 %. None for 5 %, or 10 % for a cell whose
+            squared gradient norms vary a lot.
+        device: "cpu" or "cuda"; None for the device of the baseline. On any device but the baseline's, no gradients are
+            compared, and every cell is measured.
         strict: whether cells that could not be judged fail the build.
-        remeasure: whether to measure also the cells whose first gradients equal the baseline's, and compare their
-            statistics with the baseline's.
-        speed: "off", or whether a cell that became slower is only reported ("advisory") or fails the build ("fail").
+        remeasure: whether to measure also the cells whose gradients are equal, and compare their statistics with those
+            in the baseline.
+        speed: "off" to time nothing; "advisory" to report cells that became slower; "fail" to fail the build for them.
 
     Raises:
         UsageError: fewer replicates than the smallest draw (batch), or a margin outside [0, 10).
