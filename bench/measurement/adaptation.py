@@ -22,7 +22,7 @@ ADAPT_RATE = 1e-2
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How the state of an estimator, which it learns from samples, was trained before a measurement.
+    """How an estimator's state (what it learns from samples) was trained before a measurement.
 
     Args:
         steps: number of optimizer steps; 0 if the estimator has no state.

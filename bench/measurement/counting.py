@@ -17,7 +17,7 @@ COUNT_ROWS = 64
 def count_evaluations(engine: Engine, number: int = 0) -> tuple[float, float]:
     """Return the number of evaluations of f and of df/dx per estimate, counted in an extra call.
 
-    The ``engine`` holds the estimator and the objective. Calls with different ``number`` have different noise.
+    The ``engine`` holds the estimator and the objective. The noise of the extra call depends on ``number``.
 
     Raises:
         InvalidIntegrand: f changes its samples in place.

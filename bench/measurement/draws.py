@@ -142,11 +142,11 @@ def starts(sizes: Sequence[int]) -> list[int]:
 
 
 def tracked_rows(sizes: Sequence[int], size: int) -> int:
-    """Return how many replicates at the start of a run have all statistics, not only the series of squared norms w.
+    """Return for how many replicates, at the start of a run, every statistic is kept one by one.
 
-    These are all replicates of the spans that start within the first 2^17 replicates. A span is a range of draws
-    (batches of replicates) whose sums are computed in one pass. ``sizes`` are the replicates in each draw, and ``size``
-    is the number of coordinates of theta.
+    Of later replicates, only the squared norm of the centred gradient is kept one by one. The number covers all spans
+    that start within the first 2^17 replicates. A span is a range of draws (batches of replicates) whose sums are
+    computed in one pass. ``sizes`` are the replicates in each draw, and ``size`` is the number of coordinates of theta.
     """
     before = starts(sizes)
     return max(before[span.stop] for span in spans(sizes, size) if before[span.start] < TRACKED)

@@ -63,8 +63,8 @@ class Engine:
         cell: the estimator and the objective.
         settings: how the cell is measured, with dtype and device.
         state: a learned state of the estimator, as the bytes that ``state_bytes`` returns; None for a fresh state.
-        truncate_at: in the series for the truncated variance, larger squared norms of centred gradients count as this
-            number; None leaves the series out.
+        truncate_at: the cut for the truncated variance: squared norms of centred gradients above the cut count as the
+            cut. None to compute no truncated variance.
         problem: the problem at whose theta gradients are computed; None for the problem that the objective builds.
     """
 

@@ -144,7 +144,8 @@ def reference_against_scores(trial: ObjectiveTrial) -> None:
 
     Raises:
         Fault: the objective is at fault.
-        NotJudged: the objective has no such reference estimator, or no estimator fits q.
+        NotJudged: the objective has an exact gradient or no reference estimator, the reference estimator does not use
+            df/dx, or no estimator fits q.
     """
     estimator = trial.objective.reference_estimator
     if trial.objective.has_exact or estimator is None or not estimator.needs_df:

@@ -143,9 +143,10 @@ def reference(trial: ObjectiveTrial) -> None:
 
 
 def training_data(trial: ObjectiveTrial) -> None:
-    """Check that minibatches and held-out data use the tensors ``theta`` and ``extra`` of the problem itself.
+    """Check that the problems on minibatches and held-out data share ``theta`` and ``extra`` with the whole problem.
 
-    All minibatches must have one batch shape.
+    They must hold the same tensors, not copies. All minibatches must have one batch shape, and ``restarted(0)`` must
+    return the objective itself.
     """
     problem = trial.problem
     others = {} if problem.minibatch is None else {f"minibatch({i})": problem.minibatch for i in (0, 1)}

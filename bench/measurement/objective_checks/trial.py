@@ -148,7 +148,7 @@ class ObjectiveTrial:
         return values
 
     def draw(self, q: Distribution, n: int, seed: int = 0) -> Tensor:
-        """Return n samples of q, ``[n, *batch, *event]``."""
+        """Return n samples of q, ``[n, *batch, *event]``, drawn from a generator with this seed."""
         with self.calling("q's sampler"):
             return draw(q, n, Generator().manual_seed(seed))
 

@@ -88,9 +88,9 @@ def _mixes(trial: ObjectiveTrial, fx: Tensor, axes: torch.Size) -> bool:
 
 
 def repeated_build(trial: ObjectiveTrial) -> None:
-    """Check that two calls of ``build`` return equal problems, also in float32 up to rounding.
+    """Check that two calls of ``build`` return equal problems, and that the float32 problem equals them up to rounding.
 
-    They are equal if all data come from a seed.
+    The problems are equal if all data are drawn from a fixed seed.
     """
     first, q, x = trial.problem, trial.q, trial.many
     fx = trial.f(first, trial.rows, x)
