@@ -90,10 +90,10 @@ class Trainee:
         self.adapted, self.adaptations = Counter(event_dims=len(q.event_shape)), 0
 
     def generator(self, stage: str, index: int = 0, device: torch.device | str | None = None) -> Generator:
-        """Return the random generator of a stage, seeded equally for all estimators, which share the noise.
+        """Return the random generator of a stage, such as "training"; all estimators on an objective share the noise.
 
-        The stage, such as "training", and ``index`` tell streams of noise apart. If ``device`` is None, it is the
-        device of the training.
+        The seed follows from the seed of the run, the stage, the objective and ``index``, but not from the estimator.
+        If ``device`` is None, the generator is on the device of the training.
         """
         seed = draw_seed(self.seed, f"{LineKind.TRAINING} {stage}", identity(self.cell.objective), index)
         return Generator(device or self.device).manual_seed(seed)
