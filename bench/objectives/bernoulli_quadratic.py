@@ -26,9 +26,9 @@ class BernoulliQuadratic(Objective):
     that are exact for affine f look better here than elsewhere. Bad arguments raise ``ValueError``.
 
     Args:
-        dim: number of bits, at least 1; 1 in REBAR and RELAX.
-        target: the number that every bit should be close to; 0.45 in REBAR, 0.499 in RELAX. At 0.499 the
-            gradient is so small that noise hides every bias.
+        dim: number of bits, at least 1; 1 in the papers on REBAR and RELAX.
+        target: the number that every bit should be close to; 0.45 in the paper on REBAR, 0.499 in the one on RELAX. At
+            0.499 the gradient is so small that noise hides every bias.
         logit: logit of every bit at the point of measurement.
 
     Reference: with ``dim=1``, Tucker et al. 2017 (REBAR) and Grathwohl et al. 2018 (RELAX); with ``dim=200``, Titsias &
