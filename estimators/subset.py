@@ -76,12 +76,12 @@ class Subset(Drawable):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Bits that sum to k."""
+        """The constraint on samples: D bits that sum to k."""
         return _Subsets(self.k)
 
     @property
     def mean(self) -> Tensor:
-        """The probability that each element is in the subset, ``[*batch, D]``, attached to the logits."""
+        """The probability that each element is in the subset, ``[*batch, D]``, differentiable in the logits."""
         theta = self.logits.unbind(-1)
         before, after = _sums(theta, self.k), _sums(theta[::-1], self.k)[::-1]
         sides = zip(before[:-1], after[1:], strict=True)
