@@ -142,11 +142,12 @@ def starts(sizes: Sequence[int]) -> list[int]:
 
 
 def tracked_rows(sizes: Sequence[int], size: int) -> int:
-    """Return for how many replicates, at the start of a run, every statistic is kept one by one.
+    """Return the number of replicates at the start of a run for which every series is summed replicate by replicate.
 
-    Of later replicates, only the squared norm of the centred gradient is kept one by one. The number covers all spans
-    that start within the first 2^17 replicates. A span is a range of draws (batches of replicates) whose sums are
-    computed in one pass. ``sizes`` are the replicates in each draw, and ``size`` is the number of coordinates of theta.
+    A series has one number per replicate, such as the squared norm of the centred gradient. Of later replicates, only
+    this series is summed replicate by replicate, and the others block by block. The result covers all spans that start
+    within the first 2^17 replicates. A span is a range of draws (batches of replicates) whose sums are computed in one
+    pass. ``sizes`` are the replicates in each draw, and ``size`` is the number of coordinates of theta.
     """
     before = starts(sizes)
     return max(before[span.stop] for span in spans(sizes, size) if before[span.start] < TRACKED)
