@@ -28,8 +28,8 @@ def adapt(
     The estimator is unbiased for every state, so a smaller second moment means a smaller variance (Ruiz, Titsias & Blei
     2016, section 3; Tucker et al. 2017, section 3.2). The step is taken for f divided by ``state.unit``, the next power
     of two above the mean distance of f's values from their mean. So the scale of f does not matter: if f is doubled, so
-    is the baseline that the state learns. If the gradient in a parameter of the state is not finite, the optimizer gets
-    gradients of 0 instead.
+    is the baseline that the state learns. If the gradient in any parameter of the state is not finite, the optimizer
+    gets gradients of 0 for all parameters.
 
     Args:
         estimator: an estimator that learns, one with ``needs_state``.

@@ -155,7 +155,7 @@ def state_score(q: Distribution, x: Tensor, weight: Tensor, log_q: Tensor, estim
 def score(q: Distribution, x: Tensor, weight: Tensor, estimator: object = None) -> Tensor:
     """Return zeros, ``[*batch]``, whose gradient at q's own parameters is ``sum_k weight_k * grad log q(x_k)``.
 
-    Own parameters are the tensors that q was made from. Added to a value, the zeros give the value this gradient.
+    Own parameters are the tensors that q was made from. If the zeros are added to a value, the sum has this gradient.
 
     Args:
         q: the distribution, batch shape ``[*batch]``.

@@ -17,9 +17,9 @@ class LocalExpectation(Estimator):
 
     ``g_i = (1/n) sum_k sum_v f(x_k with coordinate i set to v) grad q_i(v)``,  x_k ~ q, q_i the law of coordinate i
 
-    Unbiased. If q has a single variable, g is the exact gradient. Supports independent bits and categories. For these,
-    g equals the derivative of MeasureValued, whose code computes g. f may be a black box. Cost: n (1 + D (C - 1))
-    evaluations of f for D variables of C categories, n (1 + D) for D bits. All coordinates share f at the drawn sample.
+    Unbiased. If q has a single variable, g is the exact gradient. Supports independent bits and categories, for which
+    MeasureValued gives the same g. f may be a black box. Cost: n (1 + D (C - 1)) evaluations of f for D variables of C
+    categories, n (1 + D) for D bits. All coordinates share f at the drawn sample.
 
     Args:
         n: number of samples around which the sums are taken.

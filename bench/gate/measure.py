@@ -48,9 +48,10 @@ def measure_for_baseline(cell: Cell, settings: Settings, progress: OnProgress, *
     """Measure a cell (an estimator on an objective) for a baseline, and return its moments record.
 
     A baseline is a file of accepted statistics. The record also has the variance truncated at the 99 % quantile of the
-    squared norms of the centred gradients, for which a run may be made twice. The number of replicates is that of the
-    settings. If ``adaptive``, it is at least 1e5, and at least 4e5 if the variance of the squared norms is above 10
-    times their squared mean. ``progress`` gets the number of replicates done and the total.
+    squared norms of the centred gradients; if a first run only yields this quantile, a second run measures the cell
+    again. The number of replicates is that of the settings. If ``adaptive``, it is at least 1e5, and at least 4e5 if
+    the variance of the squared norms is above 10 times their squared mean. ``progress`` gets the number of replicates
+    done and the total.
     """
     line = measure_cell(cell, settings, progress)
     if line["outcome"] != Outcome.MEASURED:

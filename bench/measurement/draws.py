@@ -142,10 +142,10 @@ def starts(sizes: Sequence[int]) -> list[int]:
 
 
 def tracked_rows(sizes: Sequence[int], size: int) -> int:
-    """Return the number of replicates at the start of a run for which every series is summed replicate by replicate.
+    """Return the number of replicates at the start of a run for which every series is computed.
 
-    A series has one number per replicate, such as the squared norm of the centred gradient. Of later replicates, only
-    this series is summed replicate by replicate, and the others block by block. The result covers all spans that start
+    A series has one number per replicate, such as the squared norm of the centred gradient. For later replicates, only
+    this series is computed; of the others, only the means over blocks are. The result covers all spans that start
     within the first 2^17 replicates. A span is a range of draws (batches of replicates) whose sums are computed in one
     pass. ``sizes`` are the replicates in each draw, and ``size`` is the number of coordinates of theta.
     """

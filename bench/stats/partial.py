@@ -22,8 +22,8 @@ class Partial:
         w_top: the largest w, in descending order.
         block_w: sum of w over each block, `[blocks]`.
         traces: estimates of tr Σ², with Σ the covariance of one gradient.
-        tracked: whether the series are kept value by value. If False, ``group_w``, ``error``, ``projection`` and
-            ``cosine`` are missing, and ``w`` and ``truncated`` lack M3 and M4.
+        tracked: whether all statistics are computed, as at the start of a run. If False, ``group_w``, ``error``,
+            ``projection`` and ``cosine`` are missing, and ``w`` and ``truncated`` lack M3 and M4.
         nonfinite: number of gradients that are not finite.
         block_group_w: sum over each block of the w of each parameter tensor; empty if there is only one tensor.
         group_w: moments of the w of each parameter tensor; empty if there is only one.
