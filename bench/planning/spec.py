@@ -279,11 +279,11 @@ def study(
 
 
 def unite(folders: Sequence[Path], target: Path) -> str:
-    """Write one spec for several studies to the folder ``target``; return a note if none is written, otherwise "".
+    """Write one spec for several studies to the folder ``target``; return a note if their settings differ, or else "".
 
-    The spec has the estimators and objectives of all studies in ``folders``. If these differ in a setting, such as the
-    seed, no spec is written, and the note says so. A spec in ``target`` that a person has written stays as it is,
-    without a note.
+    The spec has the estimators and objectives of all studies in ``folders``. If the studies differ in a setting, such
+    as the seed, no spec is written, and the note says so. If no folder has a spec, none is written either. A spec in
+    ``target`` that a person has written stays as it is.
 
     Raises:
         OSError: the spec cannot be written.
