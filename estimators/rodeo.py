@@ -74,7 +74,7 @@ class RODEO(Estimator):
         at_least(self, 2, ": its control variates come from other samples. Use ScoreFunction(n=1) or RODEO(n=2).")
 
     def points(self, q: Distribution) -> int:
-        """Return the number of points held at once, where each hidden unit of the network counts as a point."""
+        """Return the number of points held at once, per batch element; a hidden unit of the network counts as one."""
         return self.n * (self.n - 1) * SteinNetwork.hidden
 
     def init(self, q: Distribution, generator: Generator | None = None) -> SteinNetwork:

@@ -96,7 +96,7 @@ def summarise_draws(
     reference: Reference | None = None,
     confidence: float = 0.95,
 ) -> Iterator[tuple[Sums, Summary]]:
-    """Compute gradients draw by draw; yield their sums and the summary at each number of replicates in ``looks``.
+    """Compute gradients draw by draw; at each number of replicates in ``looks``, yield the sums and the summary so far.
 
     A draw is a batch of replicates.
 

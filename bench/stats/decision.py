@@ -36,8 +36,9 @@ class Candidate:
             do not contradict this.
         biased: whether a bias was found.
         exact: whether nothing but rounding varies, and no bias was found.
-        refutes: whether it is declared exact and differs from the exact gradient, so that the objective is at fault.
-        learned: whether it learned a state, which was frozen before the measurement.
+        refutes: whether the estimator is declared exact but differs from the objective's exact gradient: then the
+            objective is at fault.
+        learned: whether the estimator learned a state, which was frozen before the measurement.
         bias_bound: upper limit of the norm of the bias; 0 if unknown.
         error: mean squared error of one estimate, an interval; None if unknown.
         seconds: time of one estimate, an interval; None if not measured.

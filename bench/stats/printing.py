@@ -85,8 +85,8 @@ def format_estimate(value: float | None, low: float | None, high: float | None) 
 def format_variance(summary: Summary) -> str:
     """Return the total variance as text with its interval, such as ``2.31 ± 0.04``.
 
-    If nothing varied, the text is 0 and a bound on the probability of a gradient that differs:
-    ``0 (P(other) ≤ 0.003)``.
+    If nothing varied, the text is 0 and an upper bound of the probability that one more gradient would differ from
+    those of the run: ``0 (P(other) ≤ 0.003)``.
     """
     if summary.status is Status.DEGENERATE:
         return f"0 (P(other) ≤ {format_number(summary.unseen, 2)})"

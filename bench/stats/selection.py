@@ -112,8 +112,8 @@ def averaged(losses: Sequence[Loss]) -> Loss:
 def still_possible(losses: Mapping[str, Loss], bar: float) -> list[str]:
     """Return the names of the candidates that may still be the best, in order of their loss, the lowest first.
 
-    These are the candidates whose lower limit is at most `bar`: the upper limit of the winner's loss, or the lowest of
-    all upper limits.
+    These are the candidates whose lower limit is at most `bar`, an upper limit of the loss of the best candidate. The
+    upper limit of the winner's loss is such a number.
     """
     return sorted((name for name, loss in losses.items() if loss.low <= bar), key=lambda name: losses[name].value)
 

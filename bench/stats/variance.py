@@ -172,7 +172,7 @@ def settling_replicates(cv2: float, replicates: int) -> int:
 
     If the tail of the squared norms is bounded, `cv² (1.96/0.05)²` replicates are enough; cv² is variance/mean² of the
     squared norms. The result is at least four times the present `replicates`, because the tail fit of a longer run uses
-    a smaller fraction of the values. It is rounded up to one significant digit.
+    a smaller fraction of the values. The result is rounded up to one significant digit.
     """
     wanted = max(4 * replicates, cv2 * (normal_quantile(0.975) / SETTLED) ** 2)
     return rounded_up(wanted)

@@ -56,9 +56,10 @@ def judge(check: Check, trial: ObjectiveTrial) -> None:
 
 
 def check_own(objective: Objective, checks: tuple[Check, ...] = QUICK) -> None:
-    """Run ``checks`` on a user's own objective. An objective of the catalogue passes without a check: tests cover it.
+    """Run ``checks`` on a user's own objective; return nothing if it passes.
 
-    An objective that equals one checked before in this process passes, too.
+    An objective of the catalogue passes without a check, because this package's tests check it. An objective that
+    equals one checked before in this process passes, too.
 
     Raises:
         Fault: the objective is at fault.
