@@ -233,7 +233,7 @@ class _Joined(Function):
 
 
 def joined(value: Tensor, surrogate: Tensor, estimator: object = None) -> Tensor:
-    """Return ``value + surrogate``, which an estimator returns; ``surrogate`` holds zeros from ``inject`` or ``score``.
+    """Return ``value + surrogate``, the result of an estimator; ``surrogate`` holds zeros of ``inject`` or ``score``.
 
     If ``value`` has a graph, the sum passes gradients to tensors that f closes over, too. Autograd does not know how
     these gradients depend on q's parameters, nor how the surrogate's gradients depend on f's tensors. So a mixed second

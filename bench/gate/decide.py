@@ -126,7 +126,7 @@ class Case:
 
     @property
     def allowed(self) -> float:
-        """Largest relative growth of the variance that passes: ``margin``, or the default of the cell if it is None.
+        """Largest relative growth of the variance that passes: ``margin`` or, if ``margin`` is None, a default.
 
         The default is 0.05, or 0.1 if the squared gradient norms vary a lot (cv² above 3); 0 for a new cell.
         """

@@ -49,7 +49,7 @@ class Picked:
 
 @dataclass(frozen=True)
 class Missing:
-    """An entry of the baseline whose cell (an estimator on an objective) cannot be made, its label and the reason.
+    """An entry of the baseline, its label, and the reason why its cell (an estimator on an objective) cannot be made.
 
     The cell no longer exists or, if ``is_broken``, the user's code that makes the cell raises an exception.
     """

@@ -68,7 +68,7 @@ def shape(values: Moments) -> Shape:
 
 
 def hall(t: float, A: float) -> float:
-    """Return Hall's transform `((1 + A t/3)³ − 1)/A + A/6` of a studentised mean t, which removes its skewness.
+    """Return a studentised mean t without its skewness: Hall's transform `((1 + A t/3)³ − 1)/A + A/6` of t.
 
     `A` is skewness/√n of the n values in the mean. If A is about 0, the result is t.
 

@@ -53,7 +53,7 @@ class Training:
         self.settings(0).check_device()  # settings refuse a wrong dtype
 
     def settings(self, seed: int) -> Settings:
-        """Return the settings of the measurements of the gradient's variance in the training run with this ``seed``."""
+        """Return the settings with which the training run with this ``seed`` measures the gradient's variance."""
         return Settings(max(1, self.replicates), seed, self.dtype, self.device)
 
     @property

@@ -41,7 +41,7 @@ WORTH_WORKERS = 5_000
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun(Task):
-    """One training run of an estimator on an objective, which becomes a training record.
+    """One training run of an estimator on an objective. Its result is a training record.
 
     Args:
         settings: options for measuring the gradient's variance; their seed is also the seed of the training run.

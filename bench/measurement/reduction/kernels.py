@@ -58,7 +58,7 @@ def column_sums(x: Tensor) -> Tensor:
 
 
 def centre_blocks(g: Tensor, pivot: Tensor | None, blocks: int, out: Tensor, *, squared: bool) -> Tensor:
-    """Write `g − mean(g)`, or its squares if `squared`, to `out`, and return d = mean(g) − pivot for every block.
+    """Write `g − mean(g)` to `out`, squared if `squared` is True, and return d = mean(g) − pivot for every block.
 
         d = mean(g) − pivot
         out = (g − pivot) − d
@@ -138,7 +138,7 @@ def third_and_fourth(Y: Tensor, squares: Tensor, typical: float, cubes: Tensor) 
 
 
 def series_powers(table: Tensor, orders: int, space: Workspace) -> Tensor:
-    """Return a pivot and power sums about it for every series and block, `[1 + orders, K, blocks]`.
+    """Return, for every series and block, a pivot and the power sums about this pivot, `[1 + orders, K, blocks]`.
 
     A pivot is a number near the mean of the series. The first axis holds the pivot p, Σz, Σz² and, if `orders` is 4,
     Σz³ and Σz⁴. z is a value of the series minus p, and the sums are over the rows of a block. `orders` is 2 or 4.
