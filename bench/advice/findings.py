@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from bench.advice.arms import Arm
+from bench.advice.budget import Budget
 from bench.advice.candidates import counts, variant
 from bench.advice.course import Outcome
 from bench.advice.paste import Loop, learning, lines_for
@@ -33,7 +34,7 @@ def found(outcome: Outcome, *, timing: bool, named_only: bool = False) -> Advice
     runner_up = next((arm for arm in outcome.rivals if arm.name != winner.name), None)
     biased = next(iter(race.ranked(race.biased)), None)
     leaders = [arm for arm in (winner, runner_up, *outcome.rivals) if arm is not None]
-    clocks = _timed(list(dict.fromkeys(leaders))[:TIMED]) if timing else {}
+    clocks = _timed(list(dict.fromkeys(leaders)), race.budget) if timing else {}
     noisy = any(clock["noisy"] for clock in clocks.values())
     objective, q = outcome.points[0].objective, winner.engines[0].q
 
@@ -103,11 +104,16 @@ def _relative(loss: Loss, best: Loss) -> Limits:
     return value, value * math.exp(-below), value * math.exp(above) if above < math.inf else None
 
 
-def _timed(arms: Iterable[Arm]) -> dict[str, Record]:
-    """Return the timing records of candidates at the first point, by label."""
-    return {
-        arm.label: measure_timing(Cell(arm.estimator, arm.points[0].objective), arm.engines[0].settings) for arm in arms
-    }
+def _timed(arms: Sequence[Arm], budget: Budget) -> dict[str, Record]:
+    """Return the timing records of candidates at the first point, by label.
+
+    The first two are timed in any case, further ones only if the budget has seconds left.
+    """
+    clocks: dict[str, Record] = {}
+    for arm in arms[:TIMED]:
+        if len(clocks) < 2 or budget.elapsed < budget.seconds:
+            clocks[arm.label] = measure_timing(Cell(arm.estimator, arm.points[0].objective), arm.engines[0].settings)
+    return clocks
 
 
 def _by_the_clock(arm: Arm, winner: Arm, clocks: dict[str, Record]) -> Limits:

@@ -17,7 +17,7 @@ from bench.planning.settings import Settings
 from bench.planning.spec import Spec
 from bench.records.lines import Outcome, Record
 
-STUDY_SECONDS = 9.0
+STUDY_SECONDS = 6.0
 """Seconds that the timing of a study takes, shared by its cells, as long as each has ``LEAST_SECONDS``."""
 LEAST_SECONDS = 0.03
 """Fewest seconds for the timing of a cell: enough for the shortest timing of fast calls."""
