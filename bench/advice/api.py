@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from bench.advice import course
 from bench.advice.budget import Budget
@@ -16,7 +17,7 @@ from bench.advice.result import Advice
 from bench.measurement.objective_checks import check_own
 from bench.measurement.threads import single_thread
 from bench.objectives import Objective
-from bench.planning.selectors import full_label
+from bench.planning.selectors import UsageError, full_label
 from bench.planning.settings import Settings
 from bench.planning.user_code import set_apart
 from estimators import Estimator
@@ -69,20 +70,30 @@ def advise(
         recommended estimator, and ``advice.code`` has the lines to paste into a training loop.
 
     Raises:
-        UsageError: the budget is too small for one round, or an objective is at fault.
+        TypeError: an argument is of the wrong kind.
+        UsageError: the budget is too small for one round, an objective is at fault, or the objectives have q of several
+            families.
         NothingFits: no candidate fits the objective.
         ValueError: a setting is invalid.
     """
+    if budget is not None and not isinstance(budget, str):
+        raise TypeError(f"budget is text, such as '1e5-evals' or '10s' (got {budget!r}).")
     whole = Budget.parse(budget)
     settings = Settings(seed=seed, dtype=dtype, device=device, timing=timing)
     settings.check_device()
     for name, value, least in (("per_gradient", per_gradient, 1), ("train_steps", train_steps, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} is a whole number of at least {least} (got {value!r}).")
-    objectives = [objective] if isinstance(objective, Objective) else list(objective)
+    objectives: list[Objective] = _instances(objective, Objective, "objective", "bench.objectives.GaussianCosine()")
+    given: list[Estimator] = of_catalogue(per_gradient)
+    if estimators is not None:
+        given = _instances(estimators, Estimator, "estimators", "estimators.RLOO(n=4)")
+    if len(families := {each.family.__name__ for each in objectives}) > 1:
+        raise UsageError(
+            f"The objectives have q of several families ({', '.join(sorted(families))}): ask for each alone."
+        )
     for each in objectives:
         check_own(each)
-    given = of_catalogue(per_gradient) if estimators is None else list(estimators)
     with single_thread(), set_apart():
         points = [Point.of(each, settings, full_label(each)) for each in objectives]
         whole.begun = time.perf_counter()
@@ -100,3 +111,15 @@ def advise(
             points += along_training(objectives[0], start.estimator, train_steps, settings, learning_rate)
         outcome = course.run(given, points, settings, whole, per_gradient, report)
         return found(outcome, timing=timing, named_only=estimators is not None)
+
+
+def _instances(given: Any, kind: Any, name: str, example: str) -> list[Any]:
+    """Return an argument as a list of instances; raise ``TypeError`` if it holds anything else, or nothing."""
+    found = [given] if isinstance(given, kind | type | str) or not isinstance(given, Iterable) else list(given)
+    for each in found:
+        if not isinstance(each, kind):
+            got = f"the class {each.__name__}" if isinstance(each, type) else repr(each)
+            raise TypeError(f"{name} needs instances, such as {example} (got {got}).")
+    if not found:
+        raise TypeError(f"{name} needs at least one, such as {example} (got none).")
+    return found

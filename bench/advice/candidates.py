@@ -9,7 +9,7 @@ from bench.objectives import Objective
 from bench.planning.cells import mismatch
 from bench.planning.loading import expand, load
 from bench.planning.selectors import Selector, full_label
-from estimators import Estimator, Refusal, catalogue, command_line_name
+from estimators import Estimator, catalogue, command_line_name
 
 VARIED: Mapping[str, tuple[Any, ...]] = {
     "temperature": (0.1, 0.5, 1.0),
@@ -50,7 +50,7 @@ def grid(cls: type[Estimator], most: int, fixed: Mapping[str, Any]) -> Iterator[
     for combination in product(*values.values()):
         try:
             yield cls(**dict(zip(values, combination, strict=True)))
-        except Refusal:
+        except ValueError:  # a refusal, or what a class of one's own raises in its place
             continue
 
 

@@ -15,6 +15,7 @@ from bench.measurement.counting import COUNT_ROWS
 from bench.measurement.lines import Lost
 from bench.planning.selectors import NothingFits, UsageError, full_label
 from bench.planning.settings import SMALLEST_DRAW, Settings
+from bench.records.text import described
 from bench.stats.selection import still_possible
 from estimators import Estimator, Refusal, command_line_name
 
@@ -186,8 +187,9 @@ def prepare(
                 continue
             bounded = _learning(settings, size * len(points), learners, budget, median(paces))
             arm = Arm(estimator, points, bounded, learned.get(variant(estimator)))
-        except (Refusal, NotImplementedError, Lost) as error:
-            found.reasons.setdefault(name, str(error))
+        except Exception as error:  # a candidate of one's own may raise anything
+            is_told = isinstance(error, Refusal | NotImplementedError | Lost)
+            found.reasons.setdefault(name, str(error) if is_told else described(error))
             continue
         budget.spent += COUNT_ROWS * arm.price + arm.adapt_evaluations
         if arm.evaluations > per_gradient:

@@ -17,7 +17,7 @@ from bench.planning.cells import Cell
 from bench.planning.selectors import full_label
 from bench.records.lines import Record
 from bench.stats.comparison import work_normalised
-from bench.stats.selection import Loss, is_negligible, least_work, loss_of, still_possible
+from bench.stats.selection import Loss, least_work, still_possible
 
 TIMED = 4
 """Most candidates that are timed."""
@@ -39,13 +39,13 @@ def found(outcome: Outcome, *, timing: bool, named_only: bool = False) -> Advice
     objective, q = outcome.points[0].objective, winner.engines[0].q
 
     def entry(arm: Arm) -> Entry:
-        first = arm.looks[0].summary
+        first, is_free = arm.looks[0].summary, race.loss(arm).value == -math.inf
         relative = None
         if not arm.estimator.unbiased and first.bias_squared is not None and first.exact_norm:
             relative = math.sqrt(max(first.bias_squared, 0.0)) / first.exact_norm
         return Entry(
             arm.label,
-            (0.0, 0.0, 0.0) if is_negligible(first) else (first.variance, first.variance_low, first.variance_high),
+            (0.0, 0.0, 0.0) if is_free else (first.variance, first.variance_low, first.variance_high),
             arm.f_evals,
             arm.grad_evals,
             _relative(race.loss(arm), losses[winner.label]),
@@ -212,10 +212,7 @@ def _by_point(outcome: Outcome) -> list[tuple[str, str, float]]:
         return []
     rows = []
     for at, point in enumerate(outcome.points):
-        losses = {
-            arm.label: loss_of(arm.looks[at].summary, arm.evaluations, outcome.race.per_gradient, unbiased=True).value
-            for arm in (outcome.winner, *outcome.rivals)
-        }
+        losses = {arm.label: outcome.race.loss_at(arm, at).value for arm in (outcome.winner, *outcome.rivals)}
         best = min(losses, key=lambda label: losses[label])
         rows.append((point.title, best, _ratio(losses[outcome.winner.label], losses[best])))
     return rows

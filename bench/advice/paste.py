@@ -7,6 +7,7 @@ import torch
 
 from bench.expectation import Expectation
 from bench.objectives import Objective
+from bench.planning.plugins import PREFIX
 from estimators import Estimator
 from estimators import __all__ as public
 
@@ -86,7 +87,8 @@ def lines_for(estimator: Estimator, loop: Loop, *, learns: bool | None) -> str:
     names = [cls.__name__] * has_home + ["Bound"] * loop.bound + ["adapt", "rows"] * bool(learns)
     imports = ["import torch", *([f"from estimators import {', '.join(sorted(names))}"] if names else [])]
     if not has_home:
-        imports.append(f"from {cls.__module__.rpartition('.')[2]} import {cls.__name__}")
+        file = cls.__module__.rpartition(".")[2]  # a file that a selector names is loaded under a name of ours
+        imports.append(f"from {file if cls.__module__.startswith(PREFIX) else cls.__module__} import {cls.__name__}")
     before = [f"# yours: {loop.yours}", f"estimator = {spelled(estimator)}"]
     before.append(f"optimizer = torch.optim.Adam({loop.weights}, lr=1e-3)")
     step = [*loop.before, f"distribution = {loop.q}"]

@@ -8,14 +8,16 @@ comes first, in which only such candidates leave; it also shows how long an esti
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import ceil, inf, log, log2
+from statistics import median
 
 from bench.advice.arms import Arm
 from bench.advice.budget import Budget
 from bench.measurement.lines import Lost
 from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW
+from bench.records.text import described
 from bench.stats import Reference, Summary
-from bench.stats.selection import Loss, averaged, level_of_limits, loss_of
+from bench.stats.selection import Loss, combined, level_of_limits, loss_of
 from bench.stats.summary import BiasVerdict
 from estimators import Refusal
 
@@ -63,20 +65,27 @@ class Race:
 
     def __post_init__(self) -> None:
         self.runners = [*self.arms, *self.biased]
+        self.offsets = [0.0] * len(self.runners[0].points)
         self.rounds = 1 + ceil(log2(max(2, len(self.arms), len(self.biased))))
         self.confidence = level_of_limits(self.rounds + 2 * FINALS)  # each last measurement may be followed by a check
 
     def loss(self, arm: Arm) -> Loss:
-        """Return how bad a candidate is: the logarithm of its mean squared error for one unit of work, with limits.
+        """Return how bad a candidate is, by its last measurement: its losses at all points, combined into one."""
+        return combined([self.loss_at(arm, at) for at in range(len(arm.looks))], self.offsets)
 
-        The last measurement counts, and the mean over its points is returned. A unit of work is an evaluation of f or
-        df/dx.
+    def loss_at(self, arm: Arm, at: int) -> Loss:
+        """Return how bad a candidate is at a point, given by its number: the logarithm of its error, with limits.
+
+        The error is the mean squared error for one unit of work, an evaluation of f or df/dx.
         """
-        each = [
-            loss_of(look.summary, arm.evaluations, self.per_gradient, unbiased=arm.estimator.unbiased)
-            for look in arm.looks
-        ]
-        return averaged(each)
+        estimator = arm.estimator
+        return loss_of(
+            arm.looks[at].summary,
+            arm.evaluations,
+            self.per_gradient,
+            unbiased=estimator.unbiased,
+            deterministic=estimator.deterministic,
+        )
 
     def run(self, report: Report) -> None:
         """Run all rounds of the race.
@@ -96,6 +105,8 @@ class Race:
             running = self.measured(running, f"advice round {number}", count)
             running, refuted = _refuted(running)
             self.refuted += refuted
+            if number == 0:
+                self.offsets = [self.typical(running, at) for at in range(len(self.offsets))]
             references = self.references(running)
             running_biased = self.measured(running_biased, f"advice round {number}, biased", count, references)
             running, running_biased = (
@@ -104,6 +115,12 @@ class Race:
             )
             if len(running) <= 1 and len(running_biased) <= 1:
                 break
+
+    def typical(self, arms: Sequence[Arm], at: int) -> float:
+        """Return the median of the candidates' finite losses at a point, given by its number; 0 if there is none."""
+        works = [(arm.looks[at].summary.variance or 0.0) * arm.evaluations for arm in arms]
+        losses = [log(work) for work in works if work > 0]
+        return median(losses) if losses else 0.0
 
     def check_budget(self) -> None:
         """Raise ``UsageError`` if the budget does not pay for the first round.
@@ -150,9 +167,9 @@ class Race:
                 made = arm.look(stage, count, references or [None] * len(arm.points), self.confidence)
                 self.budget.spent += made * arm.price / len(arm.points)
                 found.append(arm)
-            except (Lost, Refusal) as error:
+            except Exception as error:  # a candidate of one's own may raise anything
                 self.budget.spent += count * arm.price
-                self.failed[arm.label] = str(error)
+                self.failed[arm.label] = str(error) if isinstance(error, Lost | Refusal) else described(error)
         return found
 
     def references(self, arms: Sequence[Arm]) -> list[Reference | None]:

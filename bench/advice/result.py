@@ -141,7 +141,7 @@ def _lines(advice: Advice) -> Iterator[str]:
     yield ""
     yield f"Use:        {advice.best.label}, {_figures(advice.best)}"
     yield f"How sure:   {_certainty(advice)}"
-    if advice.by_n:
+    if advice.by_n and advice.best.variance[0] != 0:
         others = ", ".join(f"{_n_of(label)} {_times(work)}" for label, work in _sorted(advice.by_n)[:SHOWN])
         yield f"Its n:      evaluations for equal precision: {others}"
     if advice.runner_up is not None:
@@ -193,7 +193,7 @@ def _certainty(advice: Advice) -> str:
     others = _several(named[1:])
     limit = (
         f"none needs less than {format_number(math.floor(100 * advice.least) / 100, 2)} times its evaluations"
-        if advice.least > 0
+        if advice.least >= 0.01
         else "a larger --budget would tell more"
     )
     return f"with 95 % confidence, the best of {advice.candidates} unbiased candidates is it or {others}; {limit}"
@@ -207,7 +207,11 @@ def _several(names: list[str]) -> str:
 def _runner_up(advice: Advice, entry: Entry) -> str:
     if entry.variance[0] == 0 == advice.best.variance[0]:
         return f"{entry.label} has no noise either, and takes {_cost(entry)}"
+    if advice.best.variance[0] == 0:
+        return f"{entry.label} has noise, and takes {_cost(entry)}"
     needs = f"{entry.label} needs {_range(entry.work)} the evaluations for equal precision"
+    if entry.variance[2] is None:
+        needs += ", but its variance has no upper limit yet"
     if entry.seconds is not None and entry.seconds[0] is not None:
         return f"{needs}, and {_range(entry.seconds)} the seconds"
     return f"{needs}; the machine was too noisy to compare seconds" if advice.noisy else needs

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, inf, isfinite, log, sqrt
+from math import exp, inf, isfinite, log
 
 from bench.stats.summary import Summary
 
@@ -18,6 +18,9 @@ ERROR_RATE = 0.05
 
 NEGLIGIBLE = 1e3
 """A variance below this multiple of the rounding of the gradient counts as 0: estimators compute with intermediates."""
+
+AGREES = 1e-3
+"""Largest relative distance from the exact gradient at which equal estimates count as free of noise."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def level_of_limits(rounds: int) -> float:
     return 1 - ERROR_RATE / rounds
 
 
-def loss_of(summary: Summary, work: float, budget: float, *, unbiased: bool) -> Loss:
+def loss_of(summary: Summary, work: float, budget: float, *, unbiased: bool, deterministic: bool = False) -> Loss:
     """Return the loss of an estimator: the logarithm of budget times mean squared error, ln(B b² + V c).
 
     A budget of B evaluations pays for B/c estimates. Their mean has the mean squared error `b² + V c/B`, with the
@@ -60,25 +63,46 @@ def loss_of(summary: Summary, work: float, budget: float, *, unbiased: bool) -> 
         work: c, the evaluations of f and df/dx for one estimate.
         budget: B, the evaluations that one gradient may take.
         unbiased: whether the estimator is declared unbiased; b is then 0.
+        deterministic: whether the estimator is declared to have no noise.
+
+    If all estimates were equal, and it is not certain that no other one can come, the loss is unknown: ∞, with the
+    limits −∞ and ∞.
     """
     V, V_low, V_high = summary.variance, summary.variance_low, summary.variance_high
     if V is None:
         return Loss(inf, _log(V_low * work), inf)
-    if is_negligible(summary):
-        V_low = V = V_high = 0.0
+    if unbiased and is_tiny(summary):
+        is_free = has_no_noise(summary, deterministic=deterministic)
+        return Loss(-inf, -inf, -inf) if is_free else Loss(inf, -inf, inf)
     squares = (0.0, 0.0, 0.0) if unbiased else _squared_bias(summary)
     value, low = (_log(budget * b + v * work) for b, v in zip(squares[:2], (V, V_low), strict=True))
     high = inf if V_high is None else _log(budget * squares[2] + V_high * work)
     return Loss(value, min(low, value), max(high, value))
 
 
-def is_negligible(summary: Summary) -> bool:
-    """Return whether a variance is so small that it may be rounding alone; it then counts as 0.
+def is_tiny(summary: Summary) -> bool:
+    """Return whether a variance is so small that it may be rounding alone.
 
     The limit is 1000 times the summary's ``float_floor``, the variance that rounding the gradient may cause, because
     estimators round intermediate results too.
     """
     return summary.variance is not None and summary.variance <= NEGLIGIBLE * summary.float_floor
+
+
+def has_no_noise(summary: Summary, *, deterministic: bool) -> bool:
+    """Return whether the estimates of an unbiased estimator are certainly free of noise, up to rounding.
+
+    Equal estimates alone do not prove it: a rare, different one may still come. They count if the estimator is declared
+    to be ``deterministic``, or if they agree with the exact gradient up to a thousandth of its norm. If that gradient
+    is unknown, they count unless they are 0.
+    """
+    if not is_tiny(summary):
+        return False
+    if deterministic:
+        return True
+    if summary.exact_norm is None or summary.bias_norm is None:
+        return summary.mean_norm > 0
+    return summary.exact_norm > 0 and summary.bias_norm <= AGREES * summary.exact_norm
 
 
 def _squared_bias(summary: Summary) -> tuple[float, float, float]:
@@ -92,21 +116,23 @@ def _log(x: float) -> float:
     return log(x) if x > 0 else -inf
 
 
-def averaged(losses: Sequence[Loss]) -> Loss:
-    """Return the mean of one candidate's losses at several points (sets of parameter values), with its limits.
+def combined(losses: Sequence[Loss], offsets: Sequence[float]) -> Loss:
+    """Return one loss for a candidate that was measured at several points (sets of parameter values).
 
-    The intervals at the points are independent. So the half-width of the mean's interval is the root of the sum of the
-    squared half-widths, divided by the number of points.
+    At each point, the mean squared error is divided by a typical one, exp(offset), so that no point counts more because
+    its gradients are larger. The combined loss is the logarithm of the mean over the points. So a candidate without
+    noise at one point does not win by that alone. The limits are the combined limits.
     """
-    count = len(losses)
-    if count == 1:
+    if len(losses) == 1:
         return losses[0]
-    value = sum(loss.value for loss in losses) / count
-    if not isfinite(value):
-        return Loss(value, value if value == -inf else min(loss.low for loss in losses), value)
-    below = sqrt(sum((loss.value - loss.low) ** 2 for loss in losses)) / count
-    above = sqrt(sum((loss.high - loss.value) ** 2 for loss in losses)) / count
-    return Loss(value, value - below, value + above)
+
+    def mean(values: Sequence[float]) -> float:
+        shifted = [value - offset for value, offset in zip(values, offsets, strict=True)]
+        most = max(shifted)
+        return most if not isfinite(most) else most + log(sum(exp(x - most) for x in shifted) / len(shifted))
+
+    value, low, high = (mean([getattr(loss, name) for loss in losses]) for name in ("value", "low", "high"))
+    return Loss(value, low, high)
 
 
 def still_possible(losses: Mapping[str, Loss], bar: float) -> list[str]:

@@ -15,6 +15,7 @@ from estimators import (
     ARSM,
     NVIL,
     RLOO,
+    AntitheticScoreFunction,
     DisARM,
     Enumeration,
     Estimator,
@@ -206,6 +207,84 @@ def test_several_points_get_one_recommendation_and_a_line_each():
     assert [title for title, _, _ in found.points] == found.objectives
     assert all(work >= 1 for _, _, work in found.points)
     assert str(found).count("Point:      at ") == 2
+
+
+def test_no_noise_at_one_point_does_not_win_alone():
+    """At a mean of 0, antithetic samples of x^2 cancel: there they have no noise, at 3 a hundred times more."""
+
+    def at(mean):
+        return Expectation(
+            lambda theta: Normal(theta["mean"], 1.0), lambda x: x.square(), {"mean": torch.full((1,), mean)}, name="p"
+        )
+
+    chosen = [AntitheticScoreFunction(n=2), Reparameterization(n=1), ScoreFunction(n=1)]
+    for points in ([at(0.0), at(3.0)], [at(3.0), at(0.0)]):
+        assert advise(points, CHEAP, estimators=chosen, timing=False).best.label.startswith("reparameterization")
+
+
+@dataclasses.dataclass(frozen=True)
+class Zero(Estimator):
+    """An estimator that calls itself unbiased, and whose gradient is always 0."""
+
+    n: int = 1
+    unbiased = True
+
+    def __call__(self, f, q, generator=None, state=None):
+        return 0 * RLOO(2)(f, q, generator)
+
+
+@dataclasses.dataclass(frozen=True)
+class Raises(Estimator):
+    """An estimator that raises in every call."""
+
+    n: int = 1
+    unbiased = True
+
+    def __call__(self, f, q, generator=None, state=None):
+        raise RuntimeError("boom")
+
+
+def test_equal_estimates_are_no_proof_that_there_is_no_noise():
+    found = advise(QUADRATIC, CHEAP, estimators=[Zero(), RLOO(n=4)], timing=False)
+    assert found.best.label == "rloo:n=4"
+
+
+def test_a_candidate_that_raises_costs_itself_alone():
+    found = advise(QUADRATIC, CHEAP, estimators=[Raises(), RLOO(n=4)], timing=False)
+    assert found.best.label == "rloo:n=4"
+    assert "boom" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((QUADRATIC, 1e5), "budget is text"),
+        (("poisson-quadratic",), r"objective needs instances, .*\(got 'poisson-quadratic'\)"),
+        ((objectives.GaussianCosine,), r"objective needs instances, .*\(got the class GaussianCosine\)"),
+        (([],), "objective needs at least one"),
+    ],
+)
+def test_a_wrong_kind_of_argument_is_one_sentence(arguments, says):
+    with pytest.raises(TypeError, match=says):
+        advise(*arguments)
+
+
+@pytest.mark.parametrize("estimators", [RLOO, [RLOO], "rloo", []])
+def test_candidates_are_instances(estimators):
+    with pytest.raises(TypeError, match="estimators needs"):
+        advise(QUADRATIC, CHEAP, estimators=estimators)
+
+
+def test_objectives_of_several_families_are_refused():
+    with pytest.raises(UsageError, match=r"several families \(Bernoulli, Normal\): ask for each alone"):
+        advise([QUADRATIC, objectives.GaussianCosine()], CHEAP)
+
+
+@pytest.mark.parametrize("budget", ["3000-evals", "1e4-evals", "1e5-evals"])
+def test_a_budget_in_evaluations_is_never_exceeded(budget):
+    few = [RLOO(n=4), ScoreFunction(baseline="moving-average"), GumbelSoftmax()]
+    found = advise(QUADRATIC, budget, estimators=few, timing=False)
+    assert found.spent <= float(budget.partition("-")[0])
 
 
 def test_a_training_is_measured_at_its_start_middle_and_end():

@@ -94,7 +94,9 @@ def truth(name: str, most: int = LAST) -> dict[str, Loss]:
 
 
 def _loss(arm: Arm) -> Loss:
-    return loss_of(arm.looks[0].summary, arm.evaluations, PER_GRADIENT, unbiased=True)
+    return loss_of(
+        arm.looks[0].summary, arm.evaluations, PER_GRADIENT, unbiased=True, deterministic=arm.estimator.deterministic
+    )
 
 
 @dataclass(frozen=True)

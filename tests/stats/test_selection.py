@@ -11,8 +11,8 @@ from bench.stats.quantiles import normal_quantile
 from bench.stats.selection import (
     ERROR_RATE,
     Loss,
-    averaged,
-    is_negligible,
+    combined,
+    is_tiny,
     least_work,
     level_of_limits,
     loss_of,
@@ -71,20 +71,34 @@ def test_a_variance_without_upper_limit_leaves_the_loss_open():
     assert loss_of(heavy, 1, 1, unbiased=True) == Loss(inf, log(3), inf)
 
 
-def test_a_variance_of_the_size_of_rounding_counts_as_none():
-    rounding = replace(SUMMARY, variance=9e-10, variance_low=8e-10, variance_high=1e-9)
-    small = replace(SUMMARY, variance=2e-9, variance_low=1e-9, variance_high=3e-9)
-    assert is_negligible(rounding)
-    assert not is_negligible(small)
-    assert loss_of(rounding, 8, 16, unbiased=True) == Loss(-inf, -inf, -inf)
+def test_equal_estimates_are_free_of_noise_only_if_they_are_right():
+    tiny = {"variance": 9e-10, "variance_low": 8e-10, "variance_high": 1e-9}
+    none, unknown = Loss(-inf, -inf, -inf), Loss(inf, -inf, inf)
+    right = replace(SUMMARY, **tiny, exact_norm=2.0, bias_norm=1e-3)
+    off = replace(SUMMARY, **tiny, exact_norm=2.0, bias_norm=3e-3)
+    zero = replace(SUMMARY, variance=0.0, variance_low=0.0, variance_high=None, mean_norm=0.0)
+    moved = replace(zero, mean_norm=1.0)
+    assert is_tiny(right)
+    assert not is_tiny(replace(SUMMARY, variance=2e-9))
+    assert loss_of(right, 8, 16, unbiased=True) == none
+    assert loss_of(off, 8, 16, unbiased=True) == unknown  # so far all were equal, and another value has to come
+    assert loss_of(zero, 8, 16, unbiased=True) == unknown
+    assert loss_of(zero, 8, 16, unbiased=True, deterministic=True) == none
+    assert loss_of(moved, 8, 16, unbiased=True) == none
+    assert loss_of(replace(right, exact_norm=0.0, bias_norm=0.0), 8, 16, unbiased=True) == unknown
+    assert loss_of(off, 8, 16, unbiased=False).value == pytest.approx(log(16 * 2), abs=1e-6)
 
 
-def test_losses_at_several_points_are_averaged_and_their_errors_add_in_quadrature():
-    found = averaged([Loss(1.0, 0.7, 1.3), Loss(3.0, 2.6, 3.4)])
-    assert (found.value, found.low, found.high) == pytest.approx((2.0, 1.75, 2.25))
-    assert averaged([Loss(1.0, 0.7, 1.3)]) == Loss(1.0, 0.7, 1.3)
-    assert averaged([Loss(-inf, -inf, -inf), Loss(1.0, 0.7, 1.3)]).value == -inf
-    assert averaged([Loss(inf, 0.0, inf), Loss(1.0, 0.7, 1.3)]).value == inf
+def test_losses_at_several_points_are_combined_in_units_of_a_typical_one():
+    found = combined([Loss(1.0, 0.7, 1.3), Loss(13.0, 12.6, 13.4)], [1.0, 12.0])
+    assert found.value == pytest.approx(log((exp(0) + exp(1)) / 2))
+    assert found.low == pytest.approx(log((exp(-0.3) + exp(0.6)) / 2))
+    assert found.high == pytest.approx(log((exp(0.3) + exp(1.4)) / 2))
+    assert combined([Loss(1.0, 0.7, 1.3)], [5.0]) == Loss(1.0, 0.7, 1.3)
+    none = Loss(-inf, -inf, -inf)
+    assert combined([none, Loss(1.0, 0.7, 1.3)], [0.0, 1.0]).value == pytest.approx(log(0.5))
+    assert combined([none, none], [0.0, 0.0]).value == -inf
+    assert combined([Loss(inf, 0.0, inf), Loss(1.0, 0.7, 1.3)], [0.0, 0.0]).value == inf
 
 
 def test_candidates_whose_lower_limit_is_at_most_the_bar_stay_possible_in_order():
