@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Bernoulli, Categorical, Gamma, Independent, Normal, OneHotCategorical
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Gamma,
+    Independent,
+    MultivariateNormal,
+    Normal,
+    OneHotCategorical,
+)
 from torch.utils.data import DataLoader, TensorDataset
 
 from bench import Expectation, measure
@@ -20,7 +28,7 @@ from bench.objectives import BernoulliQuadratic
 from bench.planning.cells import Cell
 from bench.training.settings import Training
 from bench.training.trainee import Trainee
-from estimators import RLOO, Enumeration, Refusal, Reparameterization, StraightThrough
+from estimators import RLOO, Enumeration, Refusal, Reparameterization, StraightThrough, draw
 
 FAILURE_RATE = 1e-6
 LOGITS = torch.tensor([0.3, -0.5, 0.2])
@@ -569,3 +577,16 @@ def test_float32_tensors_that_functions_close_over_meet_float64():
     )
     value, _ = exact_gradient(e, e.build())
     assert value == pytest.approx(weights.sum().item() / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("part", ["mean", "scale"])
+def test_a_distribution_whose_tensors_meet_only_in_its_samples_is_converted(part):
+    if part == "mean":
+        q, theta = lambda t: MultivariateNormal(t["m"], torch.eye(3)), {"m": torch.zeros(3)}
+    else:
+        q, theta = lambda t: MultivariateNormal(torch.zeros(3), scale_tril=t["L"].tril()), {"L": torch.eye(3)}
+    problem = Expectation(q, lambda x: x.square().sum(-1), theta)
+    for dtype in (torch.float32, torch.float64):
+        built = problem.build(dtype)
+        assert draw(built.q(built.theta), 2, torch.Generator().manual_seed(0)).dtype == dtype
+    assert measure(Reparameterization(n=2), problem, replicates=200, dtype="float64").status != "DEGENERATE"

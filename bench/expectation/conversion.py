@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
@@ -123,3 +124,16 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 def converted(t: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return a tensor on a device and, if it holds floating-point numbers, in a dtype."""
     return t.to(device=device, dtype=dtype if t.is_floating_point() else t.dtype)
+
+
+def unify(q: Any, dtype: torch.dtype, device: torch.device) -> None:
+    """Convert the floating-point tensors that a distribution holds to one dtype and device, also of those inside it.
+
+    A distribution may hold tensors that never meet in an operation until it is sampled, such as the mean and the
+    covariance of a ``MultivariateNormal``.
+    """
+    for name, value in vars(q).items():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            vars(q)[name] = converted(value, dtype, device)
+        elif isinstance(value, Distribution):
+            unify(value, dtype, device)

@@ -18,7 +18,7 @@ from torch.distributions import Distribution
 from torch.utils.data import TensorDataset
 
 from bench.expectation.arguments import called_with, checked, tensors_of
-from bench.expectation.conversion import Point, converted
+from bench.expectation.conversion import Point, converted, unify
 from bench.expectation.facts import (
     coordinates_of,
     is_differentiable,
@@ -192,7 +192,10 @@ class Expectation(Objective):
 
             def q(theta: Theta) -> Distribution:
                 with point.converting():
-                    return cast(Distribution, point.call(parts.q, theta, *batch))
+                    own = point.call(parts.q, theta, *batch)
+                if isinstance(own, Distribution) and not point.is_native:
+                    unify(own, dtype, point.device)
+                return cast(Distribution, own)
 
             def f(x: Tensor) -> Any:
                 with point.converting():
