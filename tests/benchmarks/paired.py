@@ -43,7 +43,7 @@ class Version:
 
     def __init__(self, folder: Path) -> None:
         environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(Path(__file__)), "--worker"]
+        command = [sys.executable, "-P", str(Path(__file__)), "--worker"]  # -P: this folder has a module `profile`
         self.process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
