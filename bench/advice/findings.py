@@ -70,9 +70,9 @@ def found(outcome: Outcome, *, timing: bool, named_only: bool = False) -> Advice
         },
         runner_up=None if runner_up is None else entry(runner_up),
         smaller=_smaller(outcome),
-        noisier=_noisier(outcome),
+        noisier=noisier(outcome),
         biased=None if biased is None else entry(biased),
-        biased_below=0.0 if biased is None else min(_crossing(outcome, biased, at) for at in range(len(winner.looks))),
+        biased_below=0.0 if biased is None else min(crossing(outcome, biased, at) for at in range(len(winner.looks))),
         exact=prepared.exact,
         refuted=[arm.label for arm in race.refuted],
         untried=_by_reason(outcome),
@@ -148,7 +148,7 @@ def _smaller(outcome: Outcome) -> dict[int, str]:
     return best
 
 
-def _noisier(outcome: Outcome) -> tuple[str, float, float | None] | None:
+def noisier(outcome: Outcome) -> tuple[str, float, float | None] | None:
     """Return the cheaper candidate that wins with the least noise of the rest of training, and that noise.
 
     A gradient with cost c and variance V, in a step that has the further variance N, has the work c (V + N). A cheaper
@@ -169,7 +169,7 @@ def _noisier(outcome: Outcome) -> tuple[str, float, float | None] | None:
     return *best, best[1] / norm**2 if norm else None
 
 
-def _crossing(outcome: Outcome, biased: Arm, at: int) -> float:
+def crossing(outcome: Outcome, biased: Arm, at: int) -> float:
     """Return the evaluations per gradient below which a biased candidate certainly has the lower error at a point.
 
     A mean that takes B evaluations has the error bias² + V'c'/B, and the winner's V c/B. They cross at
