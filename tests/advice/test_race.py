@@ -8,7 +8,7 @@ import pytest
 from bench import objectives
 from bench.advice.arms import Arm
 from bench.advice.budget import Budget
-from bench.advice.course import check_the_doubtful, crown
+from bench.advice.course import FINALISTS, check_the_doubtful, crown
 from bench.advice.findings import crossing, noisier
 from bench.advice.points import Point
 from bench.advice.race import OPEN_PENALTY, SIMPLER, Race
@@ -83,6 +83,12 @@ def test_a_rival_that_left_early_is_checked_if_it_may_still_win():
     check_the_doubtful(race, winner, [near, far], "check", ignore)
     assert near.looks[0].summary.replicates > 64
     assert far.looks[0].summary.replicates == 64
+
+
+def test_the_last_measurement_is_followed_by_this_check():
+    arms = [Given(str(number), 1 + number / 100, spread=0.5) for number in range(FINALISTS + 4)]
+    crown(race_of(*arms), ignore)
+    assert min(arm.looks[0].summary.replicates for arm in arms) > 64
 
 
 def test_a_rival_that_is_clearly_better_on_fresh_noise_becomes_the_winner():
