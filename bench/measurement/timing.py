@@ -1,13 +1,11 @@
 """The timing record: the seconds, the cost and the memory of a cell."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import torch
 from torch.distributions import Distribution
 
-from bench.measurement.adaptation import adapt_state
 from bench.measurement.clock import time_pair
 from bench.measurement.draws import cap, sizes_of, slices
 from bench.measurement.engine import Engine
@@ -18,10 +16,8 @@ from bench.planning.settings import Settings
 from bench.records.lines import LineKind, Record
 from estimators import draw, rows
 
-CELL_SECONDS = 0.3
+CELL_SECONDS = 0.2
 """Most seconds for the timing of one cell: two thirds for the batch timing, one third for the latency timing."""
-
-
 BLOCK_SECONDS, NARROW = 2e-3, 0.05
 """Least length of a block of calls; relative half-width of an interval of a time at which the timing ends."""
 
@@ -34,11 +30,11 @@ def measure_timing(cell: Cell, settings: Settings, seconds: float = CELL_SECONDS
     memory than the study. A latency call is one call as in training, from theta to the gradient at theta. The unit of
     cost is the time to draw one sample and evaluate f once, in every replicate.
 
-    ``seconds`` is the time for both kinds. If the estimator learns a state, the state learns for one step only: what it
-    has learned changes no time.
+    ``seconds`` is the time for both kinds. If the estimator learns a state, the state is a new one: what it has learned
+    changes no time.
     """
-    engine = Engine(cell, replace(settings, adapt_steps=1))
-    adapt_state(engine)
+    engine = Engine(cell, settings)
+    engine.freeze()
     most = cap(cell.objective, settings.device)
     if is_own(cell.objective):
         most = min(most, max(sizes_of(cell.objective, settings.replicates, settings.device)))

@@ -13,6 +13,7 @@ from torch.nn.functional import linear, logsigmoid, pad
 from bench.objectives._checks import between, finite
 from bench.objectives._functions import transformed
 from bench.objectives._protocol import Objective, Problem, Theta, point
+from bench.objectives.datasets import table
 from bench.objectives.log_sigmoid import sum_log_sigmoid_value
 from bench.objectives.mean_field import mean_field
 from estimators import Bound
@@ -132,9 +133,8 @@ class _LogLikelihood(torch.autograd.Function):
 @functools.cache
 def signed_data() -> Tensor:
     """Return the data, ``[569, 31]``, float64: 30 standardised features and a constant, times -1 in malignant rows."""
-    from sklearn.datasets import load_breast_cancer  # takes more than a second to import
-
-    features, label = (torch.from_numpy(a) for a in load_breast_cancer(return_X_y=True))
+    data = torch.from_numpy(table("breast_cancer.csv", header=True))
+    features, label = data[:, :-1], data[:, -1]
     standard = (features - features.mean(0)) / features.std(0, correction=0)
     rows = torch.cat([standard, torch.ones_like(standard[:, :1])], 1)
     return rows * (2 * label - 1).unsqueeze(-1)
