@@ -157,7 +157,7 @@ def test_a_reference_is_as_long_as_the_longest_run_that_it_serves(tmp_path):
     [
         (100.0, 1.0, [CELL_SECONDS] * 3),
         (0.3, 1.0, [0.1, 0.1, 0.1]),
-        (0.3, 0.5, [0.1, 0.125, 0.15]),
+        (0.3, 0.5, [0.1, 0.125, 0.1875]),
         (0.3, 2.0, [0.1, 0.05, LEAST_SECONDS]),
     ],
 )
