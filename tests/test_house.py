@@ -1,6 +1,7 @@
 """The house rules that no linter knows: private names stay at home, in the tests too."""
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,17 @@ def test_private_names_stay_at_home():
             if names:
                 found[str(path.relative_to(ROOT))] = names
     assert found == {}
+
+
+def test_commands_print_through_one_module():
+    calls = re.compile(r"\bclick\.(secho|echo)\(|\bConsole\(|(?<!\.)\bprint\(")
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in (ROOT / "bench" / "cli").glob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if calls.search(line) and path.name != "terminal.py" and "on_terminals" not in line
+    ]
+    assert found == [], "bench.cli.terminal keeps control characters of others from the terminal: use echo or console"
 
 
 def test_the_contract_names_every_private_module():

@@ -30,6 +30,7 @@ from bench.cli import (
 from bench.cli.encoding import spell_what_terminals_lack
 from bench.cli.errors import CommandError, ExitCode, program
 from bench.cli.options import misplaced
+from bench.cli.terminal import echo
 from bench.records.text import printable
 
 
@@ -44,17 +45,17 @@ def main() -> int:
         if found := re.match(r"Got unexpected extra arguments? \((\S+)", message):
             message += f". {misplaced(found[1].rstrip(')'))}"
         prefix = "" if error.exit_code == ExitCode.INTERRUPTED else "Error: "
-        click.echo(f"{prefix}{printable(message)}", err=True)
+        echo(f"{prefix}{printable(message)}", err=True)
         return error.exit_code
     except click.Abort:  # an interrupt that no command has reported
-        click.echo("Interrupted.", err=True)
+        echo("Interrupted.", err=True)
         return ExitCode.INTERRUPTED
     except OSError as error:
         if error.filename is not None:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno != errno.EPIPE:  # otherwise the reader has left, as head does
-            click.echo(f"Error: The output cannot be written: {error.strerror}.", err=True)
+            echo(f"Error: The output cannot be written: {error.strerror}.", err=True)
         return ExitCode.FAILED
     return code if isinstance(code, int) else ExitCode.FINE
 
@@ -78,7 +79,7 @@ class Ordered(click.Group):
 def cli(context: click.Context) -> None:
     """Measure the bias, variance and cost of Monte Carlo gradient estimators."""
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        echo(context.get_help())
 
 
 for module in (
@@ -109,4 +110,4 @@ def show_help(context: click.Context, name: str | None) -> None:
     if command is None:
         raise click.UsageError(f"No such command {name!r}.")
     outer = context.parent if name else None
-    click.echo(command.get_help(click.Context(command, info_name=name or program(), parent=outer)))
+    echo(command.get_help(click.Context(command, info_name=name or program(), parent=outer)))

@@ -9,6 +9,7 @@ import click
 
 from bench.cli import options
 from bench.cli.errors import UNWRITTEN, reported
+from bench.cli.terminal import echo, echo_json
 
 
 @click.command(
@@ -79,8 +80,11 @@ def command(
         objectives,
         estimators=of_selectors(spec.estimators, most) if estimator else None,
         timing=not no_timing,
-        report=(lambda _text: None) if quiet else (lambda text: click.echo(f"{text} ...", err=True)),
+        report=(lambda _text: None) if quiet else (lambda text: echo(f"{text} ...", err=True)),
         **settings,
     )
     width = min(WIDTH, get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
-    click.echo(dumps(found.to_json()) if json else found.report(width))
+    if json:
+        echo_json(dumps(found.to_json()))
+    else:
+        echo(found.report(width))

@@ -10,6 +10,7 @@ import click
 
 from bench.cli import options
 from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
+from bench.cli.terminal import echo, echo_json
 from bench.planning.settings import SMALLEST_DRAW
 from bench.records.lines import Outcome
 
@@ -33,14 +34,14 @@ def list_baselines(json: bool) -> None:
 
     found = {name: read(name) for name in names()}
     if json:
-        click.echo(dumps({name: {"cells": len(b.cells), **b.environment} for name, b in found.items()}))
+        echo_json(dumps({name: {"cells": len(b.cells), **b.environment} for name, b in found.items()}))
         return
     for name, b in found.items():
         commit = b.environment.get("commit")
         at = f", commit {commit}" if commit else ""
-        click.echo(f"{name}: {count(b.cells)}, {b.setting.replicates} replicates{at}")
+        echo(f"{name}: {count(b.cells)}, {b.setting.replicates} replicates{at}")
     if not found:
-        click.echo("There is no baseline in results/baselines. Make one with `bench baseline save NAME`.", err=True)
+        echo("There is no baseline in results/baselines. Make one with `bench baseline save NAME`.", err=True)
 
 
 @command.command()
@@ -53,7 +54,10 @@ def show(name: str, json: bool) -> None:
     from bench.gate.changes import table
 
     found = read(name)
-    click.echo(found.text() if json else f"{table(as_seen_here(found, path_of(name).parent))}\n", nl=False)
+    if json:
+        echo_json(found.text())
+    else:
+        echo(table(as_seen_here(found, path_of(name).parent)))
 
 
 @command.command(
@@ -121,7 +125,7 @@ def _measured(
     settings = replace(chosen.on_device().settings(), replicates=replicates or first)
     picked = pick(chosen.estimators, chosen.objectives)
     if not (quiet or spec or estimator or objective):
-        click.echo(f"Without a spec, -e and -o: the {len(picked)} cells of the default study are measured.", err=True)
+        echo(f"Without a spec, -e and -o: the {len(picked)} cells of the default study are measured.", err=True)
     adaptive = replicates is None and budget != "quick"
     return measure(picked, settings, folder, choose(quiet=quiet), adaptive=adaptive, speed=speed)
 
@@ -157,7 +161,7 @@ def _keep(name: str, draft: Draft, old: Baseline | None = None, *, speed: bool =
     from bench.gate.changes import changes, count
 
     for loss in draft.lost:
-        click.echo(f"{loss.outcome}: {loss.label}: {loss.reason}", err=True)
+        echo(f"{loss.outcome}: {loss.label}: {loss.reason}", err=True)
     path = path_of(name)
     seen = as_seen_here(draft.baseline, path.parent)
     cells = seen.cells
@@ -165,16 +169,16 @@ def _keep(name: str, draft: Draft, old: Baseline | None = None, *, speed: bool =
         raise CommandError("No cell could be measured, and a baseline without cells guards nothing.", ExitCode.NOTHING)
     for entry in cells:
         if entry.is_surely_biased:
-            click.echo(f"biased already, though declared unbiased: {entry.label} (p = {entry.p_bias:.1g})", err=True)
+            echo(f"biased already, though declared unbiased: {entry.label} (p = {entry.p_bias:.1g})", err=True)
     if speed:
         from bench.gate.speed import obstacle
 
         for entry in cells:
             if why := obstacle(entry):
-                click.echo(f"speed not gateable: {entry.label}: {why}", err=True)
+                echo(f"speed not gateable: {entry.label}: {why}", err=True)
     write(draft.baseline, path)
     if old is not None:
         for text in changes(as_seen_here(old, path.parent), seen) or ["nothing has changed"]:
-            click.echo(text)
-    click.echo(f"{path}: {count(cells)}. Commit it. To compare with it: `bench check --baseline {name}`.")
+            echo(text)
+    echo(f"{path}: {count(cells)}. Commit it. To compare with it: `bench check --baseline {name}`.")
     return ExitCode.FAILED if any(loss.outcome == Outcome.FAILED for loss in draft.lost) else ExitCode.FINE

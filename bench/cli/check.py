@@ -1,6 +1,8 @@
 """The command ``bench check``."""
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import click
 
 from bench.cli import options
 from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
+from bench.cli.terminal import echo, echo_json
+from bench.records.files import make_folder
 
 
 @click.command(
@@ -80,6 +84,8 @@ def command(
     from bench.cli.progress import choose
     from bench.gate.baseline import path_of, read
 
+    for path in filter(None, (markdown, junit)):
+        _check_writable(path)
     found = read(baseline)
     if dtype not in (None, found.setting.dtype):
         raise CommandError(
@@ -97,13 +103,29 @@ def command(
     if explain:
         selection = selection.only(explain)
     printer = Printer(baseline, found, check(found, selection, how, choose(quiet=quiet)))
-    if markdown:
-        markdown.write_text(printer.markdown(), encoding="utf-8")
-    if junit:
-        junit.write_text(printer.junit(), encoding="utf-8")
-    text = printer.explain(printer.findings[0]) if explain and printer.findings else printer.text()
-    click.echo(printer.json() if json else text)
+    if json:
+        echo_json(printer.json())
+    else:
+        echo(printer.explain(printer.findings[0]) if explain and printer.findings else printer.text())
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in printer.annotations():
-            click.echo(line, err=True)
-    return printer.report.exit_code
+            echo(line, err=True)
+    written = [_write(path, text) for path, text in ((markdown, printer.markdown), (junit, printer.junit)) if path]
+    return printer.report.exit_code or (ExitCode.FINE if all(written) else ExitCode.USAGE)
+
+
+def _check_writable(path: Path) -> None:
+    """Make the folder of a report, before anything is measured for it; raise ``OSError`` if this fails."""
+    make_folder(path.parent)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+
+
+def _write(path: Path, text: Callable[[], str]) -> bool:
+    """Write a report, and return whether this was possible; if not, say so on stderr."""
+    try:
+        path.write_text(text(), encoding="utf-8")
+    except OSError as error:
+        echo(f"Error: {path} cannot be written: {error.strerror}.", err=True)
+        return False
+    return True

@@ -6,6 +6,7 @@ import click
 
 from bench.cli import options
 from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, reported
+from bench.cli.terminal import echo, echo_json
 
 
 @click.command(
@@ -42,7 +43,7 @@ def command(objective: tuple[str, ...], json: bool) -> None:
         trial, name = ObjectiveTrial(instance), label(instance)
         lines = found.setdefault(name, {})
         if not json:
-            click.echo(name)
+            echo(name)
         for check in CHECKS:
             what = str(check.__doc__).partition("\n")[0].removeprefix("Check that ").replace("``", "").rstrip(".")
             try:
@@ -54,11 +55,11 @@ def command(objective: tuple[str, ...], json: bool) -> None:
                 lines[what] = f"FAULT: {fault}"
                 faulty.append(name)
             if not json:
-                click.echo(f"  {lines[what]:5} {what}" if lines[what] == "ok" else f"  {lines[what]}  [{what}]")
+                echo(f"  {lines[what]:5} {what}" if lines[what] == "ok" else f"  {lines[what]}  [{what}]")
             if faulty[-1:] == [name]:
                 break
     if json:
-        click.echo(dumps(found))
+        echo_json(dumps(found))
     if faulty:
         raise CommandError(
             f"{len(faulty)} of {len(found)} objectives are at fault: {', '.join(faulty)}.", ExitCode.USAGE

@@ -11,6 +11,7 @@ import click
 from bench.cli.errors import CommandError, ExitCode, reported
 from bench.cli.options import folder, json_option
 from bench.cli.output import PIPE_WIDTH, read_records
+from bench.cli.terminal import echo, echo_json
 
 SHOWN = 10
 """Runs of one study alone that are named; the others are counted."""
@@ -67,15 +68,15 @@ def command(sides: tuple[str, ...], named: tuple[str, ...], study: Path, json: b
         raise CommandError(f"Nothing was compared: {what}.", ExitCode.NOTHING)
     if json:
         cells = [each.to_json() for each in found]
-        click.echo(dumps(plain({"a": a, "b": b, "cells": cells, "only_a": only[0], "only_b": only[1]})))
+        echo_json(dumps(plain({"a": a, "b": b, "cells": cells, "only_a": only[0], "only_b": only[1]})))
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
-    click.echo(f"A: {a}\nB: {b}\n\n{table(found, width)}")
+    echo(f"A: {a}\nB: {b}\n\n{table(found, width)}")
     for name, labels in zip("AB", only, strict=True):
         for label in labels[:SHOWN]:
-            click.echo(f"only in {name}: {label}", err=True)
+            echo(f"only in {name}: {label}", err=True)
         if len(labels) > SHOWN:
-            click.echo(f"only in {name}: {len(labels) - SHOWN} more; --json lists all", err=True)
+            echo(f"only in {name}: {len(labels) - SHOWN} more; --json lists all", err=True)
 
 
 def _two(sides: tuple[str, ...], named: tuple[str, ...]) -> tuple[str, str]:

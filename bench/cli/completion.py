@@ -13,6 +13,7 @@ from click.shell_completion import (
 )
 
 from bench.cli.errors import program
+from bench.cli.terminal import echo
 
 BASH = r"""
 %(complete_func)s() {
@@ -127,4 +128,4 @@ def command(context: click.Context, shell: str) -> None:
     found = get_completion_class(shell)
     assert found is not None
     name, root = program(), context.find_root().command
-    click.echo(found(root, {}, name, f"_{name.replace('-', '_').upper()}_COMPLETE").source())
+    echo(found(root, {}, name, f"_{name.replace('-', '_').upper()}_COMPLETE").source())

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from bench.cli.options import json_option
+from bench.cli.terminal import echo, echo_json
 from bench.planning.catalogue import catalogue
 
 
@@ -61,8 +62,8 @@ def command(json: bool) -> None:
     """Show the versions and the hardware in use."""
     found = findings()
     if json:
-        click.echo(dumps(found))
+        echo_json(dumps(found))
         return
     size = max(map(len, found))
     for key, value in found.items():
-        click.echo(f"{key.ljust(size)}  {value}")
+        echo(f"{key.ljust(size)}  {value}")

@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, program, reported
 from bench.cli.options import complete, json_option
+from bench.cli.terminal import echo, echo_json
 from bench.planning.catalogue import Kind, arguments, canonical_name, catalogue, served
 from bench.records.labels import spelled, value_text
 
@@ -54,7 +55,7 @@ def command(what: str | None, family: str | None, unbiased: bool, black_box: boo
         raise CommandError(f"--for narrows a list: bench list --for {family}.", ExitCode.USAGE)
     with reported(UNWRITTEN):
         if what is not None and not kinds:
-            click.echo(_explained(what, json=json))
+            echo(_explained(what, json=json))
             return
         found: dict[Kind, Entries] = {kind: dict(sorted(catalogue(kind).items())) for kind in kinds}
         if family is not None:
@@ -68,9 +69,9 @@ def command(what: str | None, family: str | None, unbiased: bool, black_box: boo
             }
         }
     if json:
-        click.echo(dumps({f"{kind}s": facts for kind, facts in found.items()}))
+        echo_json(dumps({f"{kind}s": facts for kind, facts in found.items()}))
     else:
-        click.echo("\n".join(_listed(found)))
+        echo("\n".join(_listed(found)))
 
 
 # The list -------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import click
 from bench.cli.errors import CommandError, ExitCode, reported
 from bench.cli.options import PATH, json_option
 from bench.cli.output import read_records
+from bench.cli.terminal import echo, echo_json
+from bench.records.text import printable
 
 
 @click.command(
@@ -38,16 +40,16 @@ def command(folders: tuple[Path, ...], out: Path, keep: Literal["first", "last"]
         read_records(folder)
     done = merge(folders, out, keep)
     if json:
-        click.echo(dumps({"folder": str(out), **vars(done)}))
+        echo_json(dumps({"folder": str(out), **vars(done)}))
     else:
         for conflict in done.conflicts:
-            click.echo(conflict, err=True)
+            echo(printable(conflict), err=True)
     if done.conflicts and keep is None:
         count = len(done.conflicts)
         message = f"Nothing was written: {count} measurements differ. Choose with --keep first or --keep last."
         raise CommandError(message, ExitCode.USAGE)
     note = unite([out, *folders], out)
     if not json:
-        click.echo(f"{out}: {done.records} records, {done.added} of them new. Next: bench report {out}")
+        echo(f"{out}: {done.records} records, {done.added} of them new. Next: bench report {out}")
         if note:
-            click.echo(note, err=True)
+            echo(note, err=True)

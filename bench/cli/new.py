@@ -10,6 +10,7 @@ from typing import cast
 import click
 
 from bench.cli.errors import UNWRITTEN, CommandError, ExitCode, program, reported
+from bench.cli.terminal import echo
 from bench.planning.catalogue import Kind, canonical_name, kebab
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -53,7 +54,7 @@ def command(what: str, file: Path, name: str | None, as_class: bool) -> None:
             target.write(text.replace("NAME", name))
     except FileExistsError:
         raise CommandError(f"{file} exists already, and stays as it is. Give another name.", ExitCode.USAGE) from None
-    click.echo("\n  ".join([f"{file} runs as it is. Next:", *_next(what, file, name)]))
+    echo("\n  ".join([f"{file} runs as it is. Next:", *_next(what, file, name)]))
 
 
 def _check_file(file: Path, suffix: str) -> None:

@@ -9,9 +9,8 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from bench.cli.errors import CommandError, ExitCode, program
+from bench.cli.terminal import console, echo, echo_json, echo_styled
 from bench.records.lines import Outcome
 
 if TYPE_CHECKING:
@@ -51,14 +50,12 @@ def print_table(
             objectives, with the reason.
         brief: whether a study of three or more objectives is printed as one table, with a row for each objective.
     """
-    from rich.console import Console
-
     from bench import report
 
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    with console.capture() as text:  # rich ends the program if the reader of a pipe has left
-        report.print_table(records, console, cost, named=named, brief=brief)
-    click.echo(text.get(), nl=False)
+    screen = console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    with screen.capture() as text:  # rich ends the program if the reader of a pipe has left
+        report.print_table(records, screen, cost, named=named, brief=brief)
+    echo_styled(text.get())
 
 
 def print_json(records: Sequence[Record], folder: Path, files: Sequence[Path]) -> None:
@@ -69,7 +66,7 @@ def print_json(records: Sequence[Record], folder: Path, files: Sequence[Path]) -
     from bench.records.lines import plain
 
     lines = [{key: value for key, value in record.items() if key != "sums"} for record in records]
-    click.echo(dumps(plain({"folder": str(folder), "files": [str(file) for file in files], "records": lines})))
+    echo_json(dumps(plain({"folder": str(folder), "files": [str(file) for file in files], "records": lines})))
 
 
 def list_files(folder: Path, files: Sequence[Path], *, brief: bool = False) -> None:
@@ -80,14 +77,14 @@ def list_files(folder: Path, files: Sequence[Path], *, brief: bool = False) -> N
     """
     figures = sum(file.suffix == ".svg" for file in files)
     texts = [file.name for file in files if file.parent == folder]
-    click.echo(f"{folder}: {', '.join(['records.jsonl', *texts])} and {figures} figures", err=True)
+    echo(f"{folder}: {', '.join(['records.jsonl', *texts])} and {figures} figures", err=True)
     begin = [f"figures/{file.name}" for file in files if file.name in ("heatmap.svg", "training.svg")]
     page = "training.md" if begin and "training" in begin[0] else next((t for t in texts if t.endswith(".md")), "")
     if not figures:
-        click.echo(f"`{program()} report {shlex.quote(str(folder))}` draws figures.", err=True)
+        echo(f"`{program()} report {shlex.quote(str(folder))}` draws figures.", err=True)
     if begin and page:
         more = f"; `{program()} report {shlex.quote(str(folder))}` prints it" if brief else ""
-        click.echo(f"Open next: {begin[0]}, then {page}, which explains its columns{more}.", err=True)
+        echo(f"Open next: {begin[0]}, then {page}, which explains its columns{more}.", err=True)
 
 
 def finish(

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 
+from bench.cli.terminal import console
 from bench.execution.progress import Progress, Silent
 from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
+from bench.records.text import on_terminals
 
 if TYPE_CHECKING:
     from bench.records.lines import Record
@@ -71,7 +73,7 @@ class Plain(Silent):
             self._write(line)
 
     def _write(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        print(on_terminals(line), file=self._stream, flush=True)
 
 
 class Live(Silent):
@@ -79,14 +81,13 @@ class Live(Silent):
 
     def __init__(self) -> None:
         from rich import progress
-        from rich.console import Console
 
         self.bar = progress.Progress(
             progress.MofNCompleteColumn(),
             progress.BarColumn(bar_width=24),
             progress.TimeRemainingColumn(compact=True),
             progress.TextColumn("{task.description}", markup=False),
-            console=Console(stderr=True),
+            console=console(stderr=True),
             transient=True,
         )
         self._task, self._done = self.bar.add_task("", total=None), 0

@@ -8,6 +8,7 @@ import click
 from bench.cli.errors import reported
 from bench.cli.options import PATH, json_option, quiet_option, selector
 from bench.cli.output import list_files, print_json, print_table, read_records
+from bench.cli.terminal import echo
 
 
 @click.command(name="report")
@@ -64,4 +65,4 @@ def command(
         list_files(folder, files)
     if not quiet and (estimator or objective):
         again = f"`bench report {shlex.quote(str(folder))}`"
-        click.echo(f"The files hold the selected cells alone; {again} makes them of all cells again.", err=True)
+        echo(f"The files hold the selected cells alone; {again} makes them of all cells again.", err=True)

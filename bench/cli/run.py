@@ -9,6 +9,7 @@ import click
 from bench.cli import options
 from bench.cli.errors import ExitCode, reported
 from bench.cli.output import beside, finish, print_table
+from bench.cli.terminal import echo
 from bench.planning.catalogue import catalogue
 from bench.records.lines import LineKind, Outcome, Record
 
@@ -123,7 +124,7 @@ def command(
     progress = choose(quiet=quiet)
     records = run(chosen.on_device(), folder, progress, workers, fresh=fresh, before_timing=show)
     if not quiet and chosen.precision is None and (note := rounded_up(records, chosen.replicates)):
-        click.echo(note, err=True)
+        echo(note, err=True)
     return finish(records, folder, json=json, quiet=quiet, named=named, brief=True, printed=bool(printed))
 
 

@@ -7,6 +7,8 @@ import click
 
 from bench.cli.errors import CommandError, ExitCode, reported
 from bench.cli.options import PATH, json_option
+from bench.cli.terminal import echo, echo_json
+from bench.records.text import printable
 
 
 @click.command(
@@ -37,13 +39,13 @@ def command(path: Path, repair: bool, json: bool) -> None:
     if json:
         counts = {"records": found.records, "lines": found.lines, "files": found.files}
         moved = None if aside is None else str(aside)
-        click.echo(dumps({"folder": str(folder), **counts, "faults": faults, "moved_to": moved}))
+        echo_json(dumps({"folder": str(folder), **counts, "faults": faults, "moved_to": moved}))
     else:
         for fault in (*found.damage, *found.leftovers):
-            click.echo(fault.what)
-        click.echo(f"{folder}: {found.records} records in {found.lines} lines, {found.files} files of long vectors.")
+            echo(printable(fault.what))
+        echo(f"{folder}: {found.records} records in {found.lines} lines, {found.files} files of long vectors.")
         if aside is not None:
-            click.echo(f"Moved to {aside}: {len(faults)} broken or left over.")
+            echo(f"Moved to {aside}: {len(faults)} broken or left over.")
     if found.damage and aside is None:
         advice = f"`bench verify {folder} --repair` moves it aside."
         raise CommandError(f"{folder} is damaged in {len(found.damage)} places. {advice}", ExitCode.DAMAGED)

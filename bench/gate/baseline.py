@@ -13,7 +13,7 @@ from statistics import median
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from bench.planning.catalogue import did_you_mean
 from bench.planning.selectors import Selector, UsageError, parse
@@ -39,6 +39,16 @@ FACTS = ("cell", "unbiased", "deterministic", "fingerprint", "size", "f_evals", 
 RESTORE = "Restore it from version control."
 Count = Annotated[int, Field(ge=SMALLEST_DRAW)]
 Positive = Annotated[float, Field(ge=0)]
+
+
+def _parsed(text: str) -> str:
+    """Return the text of a selector unchanged, or raise ``UsageError``."""
+    parse(text)
+    return text
+
+
+Spelled = Annotated[str, AfterValidator(_parsed)]
+Text = Annotated[str, AfterValidator(printable)]
 
 
 class _Plain(BaseModel):
@@ -84,15 +94,15 @@ class Entry(_Plain):
             ``gain_low`` and ``gain_high``.
     """
 
-    estimator: str
-    objective: str
+    estimator: Spelled
+    objective: Spelled
     cell: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
     unbiased: bool
     deterministic: bool
-    fingerprint: str
+    fingerprint: Text
     replicates: Count
     size: Annotated[int, Field(ge=1)]
-    status: str
+    status: Text
     variance: Positive
     variance_low: Positive
     variance_high: Positive | None
@@ -222,7 +232,7 @@ class Baseline(_Plain):
     """
 
     setting: Annotated[Settings, PlainValidator(_stored)]
-    environment: dict[str, str | None]
+    environment: dict[Text, Text | None]
     cells: tuple[Entry, ...]
 
     def entry(self, cell: str) -> Entry | None:

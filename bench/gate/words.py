@@ -10,7 +10,7 @@ from bench.gate.changes import count
 from bench.gate.decide import UNCOMPARED, Finding, Verdict, evaluations_text, p_text
 from bench.gate.stages import Report
 from bench.records.lines import plain
-from bench.records.text import in_code, in_markdown
+from bench.records.text import in_code, in_markdown, printable
 from bench.stats.gate import ALPHA_BIAS, ALPHA_VARIANCE, STAGE_ONE_BIAS, STAGE_ONE_VARIANCE, STAGE_TWO_FACTOR
 from bench.stats.variance import HEAVY_TAIL_INDEX
 
@@ -101,7 +101,7 @@ class Printer:
 
         ``words`` are further arguments of the command. The baseline is the file of accepted statistics.
         """
-        return f"`bench check {shlex.join(['--baseline', self.name, *words])}`"
+        return in_code(f"bench check {shlex.join(['--baseline', self.name, *words])}")
 
     def promote(self, *findings: Finding) -> str:
         """Return the command that promotes this baseline, in backquotes: `bench baseline promote ci`.
@@ -110,7 +110,7 @@ class Printer:
         promoted.
         """
         words = [word for f in findings for pair in zip(("-e", "-o"), _halves(f), strict=True) for word in pair]
-        return f"`bench baseline promote {shlex.join([self.name, *words])}`"
+        return in_code(f"bench baseline promote {shlex.join([self.name, *words])}")
 
     def json(self) -> str:
         """Return the report as one JSON document."""
@@ -130,12 +130,12 @@ class Printer:
     def markdown(self) -> str:
         """Return the report in Markdown, for a comment on a pull request."""
         mark = "✅" if self.report.exit_code == 0 else "❌"
-        lines = [f"### {mark} `bench check`: {self.headline}", ""]
+        lines = [f"### {mark} `bench check`: {in_markdown(self.headline)}", ""]
         shown = [f for f in self.findings if f.verdict is not Verdict.IDENTICAL]
         if shown:
             lines += ["| verdict | estimator | objective | what was found |", "|---|---|---|---|"]
             for finding in shown:
-                estimator, objective = map(in_code, _halves(finding))
+                estimator, objective = (in_code(half).replace("|", "\\|") for half in _halves(finding))
                 bold = "**" if finding.fails or finding.verdict is Verdict.FAILED else ""
                 foreign = finding.verdict in (Verdict.FAILED, Verdict.MISSING)  # the other reasons are Markdown
                 said = in_markdown(_message(finding)) if foreign else _message(finding).replace("|", "\\|")
@@ -148,7 +148,7 @@ class Printer:
         """Return the report as JUnit XML: one test case per cell."""
         findings, counts = self.findings, self.report.counts
         facts = {
-            "name": f"bench check --baseline {self.name}",
+            "name": printable(f"bench check --baseline {self.name}"),
             "tests": str(len(findings)),
             "failures": str(sum(map(self._fails, findings))),
             "errors": str(counts[Verdict.FAILED]),
@@ -157,7 +157,7 @@ class Printer:
         root = ElementTree.Element("testsuites")
         suite = ElementTree.SubElement(root, "testsuite", facts)
         for finding in findings:
-            (estimator, objective), said = _halves(finding), _message(finding)
+            estimator, objective, said = map(printable, (*_halves(finding), _message(finding)))  # all of it fits XML
             case = ElementTree.SubElement(suite, "testcase", classname=objective, name=estimator)
             tag = "failure" if self._fails(finding) else "error" if finding.verdict is Verdict.FAILED else ""
             if tag:

@@ -90,6 +90,8 @@ def parse(text: str) -> Selector:
         UsageError: the text is not a selector.
     """
     text = text.strip()
+    if "\0" in text:
+        raise UsageError(f"A selector holds no null character (got {text!r}).")
     path, end, rest = text.partition("::") if "::" in text else text.partition(".py:")
     if end:
         cls, colon, params = rest.partition(":")

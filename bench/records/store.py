@@ -12,7 +12,7 @@ from typing import Self
 from bench.records import arrays, files, shapes
 from bench.records.lines import SCHEMA, Damaged, Newer, Record, dumps
 from bench.records.lock import locked
-from bench.records.text import message, printable
+from bench.records.text import cleaned, message, printable
 
 LINES = "records.jsonl"
 START = b'{"schema"'
@@ -165,8 +165,8 @@ def parsed(line: bytes, folder: Path, number: int) -> Record | None:
     escapes = b"\\u" in line
     try:
         record = DECODER.decode(line.decode("utf-8", errors="replace"))
-        if escapes and b"\\ud" in line.lower():  # half of a pair has no UTF-8, so no table could be written
-            record = DECODER.decode(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace").decode())
+        if b"\\" in line or b"\x7f" in line or not line.isascii():  # otherwise all of it is printable
+            record = cleaned(record)
     except (ValueError, RecursionError):
         if torn(line):
             return None

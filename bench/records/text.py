@@ -1,10 +1,12 @@
 """Text of others, such as the message of an exception, made fit for records, tables, Markdown and terminals."""
 
+import json
 import re
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 LONGEST = 500
 """Most characters of a message. Torch can append dozens of lines of C++ frames."""
@@ -15,9 +17,16 @@ ESCAPE_SEQUENCES = re.compile(
     re.DOTALL,
 )
 CPP_FRAMES = re.compile(r"\s*(?:Exception raised from .*|frame #0: .*)", re.DOTALL)
-MARKUP = re.compile(r"[\\`*\[\]<>|~]|(?<![^\W_])_|_(?![^\W_])")
+MARKUP = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])|(?<=:)/(?=/)|(?<=\bwww)\.")
+"""What Markdown takes for markup; the last two make addresses into links."""
 LIBRARIES = sys.stdlib_module_names | {"bench", "estimators", "torch", "numpy"}
 """Top-level modules that are not the user's own."""
+DELETE = "\x7f"
+"""The control character that JSON writes without an escape."""
+BLOCK = re.compile(r"\A(\d*)([#+=.)-])")
+"""What makes a heading or a list of the line that it begins."""
+FORMULAS = ("=", "+", "-", "@")
+"""How the formulas of spreadsheets begin."""
 MENTION = re.compile(r"@\w[\w.-]*")
 
 
@@ -25,6 +34,21 @@ def printable(text: str) -> str:
     """Return a text as one line of printable characters, without the escape sequences of terminals."""
     text = ESCAPE_SEQUENCES.sub("", text)
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def cleaned(value: Any) -> Any:
+    """Return a value of JSON in which every text, at any depth and keys included, is one line of printable characters.
+
+    Text of others passes here once, where it is read: tables, figures and terminals then need not look at it again.
+    """
+    match value:
+        case str():
+            return value if value.isprintable() else printable(value)
+        case list():
+            return [cleaned(v) for v in value]
+        case dict():
+            return {cleaned(k): cleaned(v) for k, v in value.items()}
+    return value
 
 
 def message(text: str) -> str:
@@ -69,21 +93,39 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return f"{first} and {len(names) - most} more" if len(names) > most else first
 
 
+def on_terminals(text: str) -> str:
+    """Return a text of several lines without escape sequences, and with spaces for what a terminal obeys or hides."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in ESCAPE_SEQUENCES.sub("", text))
+
+
+def in_json(document: str) -> str:
+    """Return a JSON document with escapes for the characters that a terminal obeys or hides. Its value stays equal."""
+    if document.replace("\n", "").isprintable():
+        return document
+    return "".join(
+        c if c.isprintable() or c == "\n" else "\\u007f" if c == DELETE else json.dumps(c)[1:-1] for c in document
+    )
+
+
+def in_csv(value: Any) -> Any:
+    """Return a value for a cell of CSV; an apostrophe before a text keeps spreadsheets from taking it for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value
+
+
 def in_markdown(text: str) -> str:
     """Return a text escaped so that Markdown shows it as it is, also in a table, and ``@name`` notifies nobody."""
     parts, end = [], 0
     for mention in MENTION.finditer(text):
         parts += [MARKUP.sub(r"\\\g<0>", text[end : mention.start()]), f"`{mention[0]}`"]
         end = mention.end()
-    return "".join([*parts, MARKUP.sub(r"\\\g<0>", text[end:])])
+    return BLOCK.sub(r"\1\\\2", "".join([*parts, MARKUP.sub(r"\\\g<0>", text[end:])]))
 
 
 def in_code(text: str) -> str:
-    """Return a text as a code span of Markdown, between backquotes, fit for a table.
-
-    The text may hold backquotes itself.
-    """
+    """Return a text as a code span of Markdown, between backquotes. The text may hold backquotes itself."""
     runs = [len(run) for run in re.findall("`+", text)]
     fence = "`" * next(n for n in range(1, len(runs) + 2) if n not in runs)
     pad = " " if runs else ""
-    return f"{fence}{pad}{text}{pad}{fence}".replace("|", "\\|")
+    return f"{fence}{pad}{text}{pad}{fence}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bench.records.lines import Outcome
-from bench.records.text import in_markdown
+from bench.records.text import in_csv, in_markdown, printable
 from bench.report import words
 from bench.report.advice import candidates, sentence
 from bench.report.cost import UNITS
@@ -73,6 +73,8 @@ LEFT = (
     "biased",
     "exact",
 )  # columns; all others are aligned right
+FOREIGN = ("estimator",)
+"""Columns with text that others have chosen."""
 BROKEN_UP = {"estimator": 26, "bias": 11, "remarks": 12}
 """Columns whose cells take several lines on a narrow terminal, each with its least width. If this is not enough,
 columns are dropped."""
@@ -200,6 +202,8 @@ def csv(table: pd.DataFrame) -> str:
     """
     chosen = table[list(CSV)]
     chosen = chosen.astype({key: "Int64" for key in INTEGERS if key not in WHOLE})
+    texts = chosen.select_dtypes(exclude=["number", "bool"]).columns
+    chosen[texts] = chosen[texts].map(in_csv)
     return str(chosen.rename(columns=UNIT_NAMES).to_csv(index=False, lineterminator="\n"))
 
 
@@ -208,13 +212,19 @@ def markdown(table: pd.DataFrame, title: str) -> str:
 
     ``table`` is the frame that ``bench.report.study.prepared`` returns, and ``title`` the heading of the page.
     """
-    parts = [f"# {title}", provenance(table)]
+    parts = [heading(title), in_markdown(provenance(table))]
     for section in sections(table):
         text = tabulated("github", *filled(HEADER, section.body))
-        parts += [f"## {section.problem}", section.facts + ".", text, f"**{section.advice}.**"]
+        facts, advice = map(in_markdown, (section.facts, section.advice))
+        parts += [f"#{heading(section.problem)}", f"{facts}.", text, f"**{advice}.**"]
     failed, skipped = (list(map(in_markdown, lines)) for lines in absences(table))
     lists = {"Failed": failed, "Not applicable": skipped, "Columns": NOTES}
     return page(parts, lists)
+
+
+def heading(title: str) -> str:
+    """Return the heading of a Markdown page; ``title`` may be any text, such as the name of a folder."""
+    return f"# {in_markdown(printable(title))}"
 
 
 def page(parts: Sequence[str], lists: Mapping[str, Sequence[str]]) -> str:
@@ -230,9 +240,15 @@ def tabulated(style: str, header: Sequence[str], body: Rows) -> str:
     """Return a table as text, in a style of the package tabulate such as ``github`` or ``latex_booktabs``."""
     from tabulate import tabulate
 
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in body] if style == "github" else body
+    written = [in_markdown if name in FOREIGN else _barred for name in header]
+    cells = [[write(cell) for write, cell in zip(written, row, strict=True)] for row in body]
+    cells = cells if style == "github" else body
     align = ["left" if name in LEFT else "right" for name in header]
     return tabulate(cells, header, tablefmt=style, disable_numparse=True, colalign=align)
+
+
+def _barred(cell: str) -> str:
+    return cell.replace("|", "\\|")
 
 
 LATEX_SIGNS = {"≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "–": "--", "∞": r"$\infty$", "∇": r"$\nabla$"}

@@ -12,12 +12,12 @@ import numpy as np
 
 from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
-from bench.records.text import in_markdown
+from bench.records.text import in_csv, in_markdown
 from bench.report import words
 from bench.report.curves import Curves, Problem, Record, problems
 from bench.report.frame import shared_note
 from bench.report.layout import fitting
-from bench.report.tables import INDENT, filled, page, show_section, tabulated
+from bench.report.tables import INDENT, filled, heading, page, show_section, tabulated
 from bench.stats.printing import NONE, format_estimate, format_number
 from bench.stats.seeds import SeedSummary, across_seeds
 
@@ -187,10 +187,10 @@ def markdown(records: Sequence[Record], title: str) -> str:
 
     A problem is an objective with its training settings. ``title`` is the heading of the page.
     """
-    parts = [f"# {title}: training"]
+    parts = [heading(f"{title}: training")]
     for section in sections(problems(records)):
         table = tabulated("github", section.header, section.body)
-        parts += [f"## {section.title}", f"{section.facts}.", table]
+        parts += [f"#{heading(section.title)}", f"{in_markdown(section.facts)}.", table]
     missing = list(map(in_markdown, absences(records)))
     return page(parts, {"Missing or diverged": missing, "Columns": NOTES})
 
@@ -208,7 +208,8 @@ def data(records: Sequence[Record]) -> str:
                 look = {key: values[i] for key, values in seen.items() if key in COLUMNS}
                 run = {key: line[key] for key in ("estimator", "seed", "outcome")}
                 spent = {"f_evals": step * evaluations, "seconds": seen["training_seconds"][i]}
-                writer.writerow({"objective": problem.title, **run, **look, **spent})
+                row = {"objective": problem.title, **run, **look, **spent}
+                writer.writerow({key: in_csv(value) for key, value in row.items()})
     return target.getvalue()
 
 

@@ -1,5 +1,6 @@
 """Text of others: one printable line, and in Markdown as it is."""
 
+import json
 import sys
 from xml.etree import ElementTree
 
@@ -69,4 +70,40 @@ def test_markdown_shows_a_text_as_it_is():
     said = text.in_markdown("Put @dataclass(frozen=True) | `x` <img> [a](b) *c* __init__ has_rsample \\")
     assert said == (r"Put `@dataclass`(frozen=True) \| \`x\` \<img\> \[a\](b) \*c\* \_\_init\_\_ has_rsample " + "\\\\")
     assert text.in_code("mine.py::Mine") == "`mine.py::Mine`"
-    assert text.in_code("a`b|c``") == "``` a`b\\|c`` ```"
+    assert text.in_code("a`b|c``") == "``` a`b|c`` ```"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("# a", r"\# a"),
+        ("- a", r"\- a"),
+        ("12. a", r"12\. a"),
+        ("1) a", r"1\) a"),
+        ("=", r"\="),
+        ("a # b", "a # b"),
+        ("$x$ &lt;", r"\$x\$ \&lt;"),
+        ("see https://e.org/a/b or www.e.org", r"see https:\//e.org/a/b or www\.e.org"),
+        ("rloo:n=4,dim=2 (seed 3)", "rloo:n=4,dim=2 (seed 3)"),
+    ],
+)
+def test_no_text_makes_a_heading_a_list_a_formula_or_a_link(given, shown):
+    assert text.in_markdown(given) == shown
+
+
+def test_spreadsheets_see_no_formula_and_numbers_stay():
+    cells = ["=1+1", "+1", "-1", "@SUM(A1)", "rloo", "", "a=1", -1.5, None]
+    assert [text.in_csv(cell) for cell in cells] == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "rloo", "", "a=1", -1.5, None]
+
+
+@pytest.mark.parametrize("value", ["\x7f\x9b2J\u202e\u200b\U000e0041", "plain é", "a\nb"])
+def test_a_document_that_a_terminal_cannot_obey_has_the_same_value(value):
+    document = text.in_json(json.dumps({"a": value}, ensure_ascii=False, indent=1))
+    assert document.replace("\n", "").isprintable()
+    assert json.loads(document) == {"a": value}
+
+
+def test_every_text_of_a_value_is_cleaned():
+    value = {"a\x1b[2J": ["b\n", {"c": "\u202ed"}, 1, None, True, 0.5], "e": "as it is"}
+    assert text.cleaned(value) == {"a": ["b", {"c": "d"}, 1, None, True, 0.5], "e": "as it is"}
+    assert text.on_terminals("a\x1b[2J\n  b\tc\x9d0;t\x9c\n") == "a\n  b c\n"

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,8 @@ def _files(name: str, drawing: Callable[[], Figure | None], key: str, folder: Pa
 
     from bench.report.figures.panels import LOOK, settle
 
-    with rc_context(LOOK):
+    with rc_context(LOOK), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of letters that the font lacks, and of labels without end
         figure = drawing()
         if figure is not None and figure.get_constrained_layout():
             settle(figure)
