@@ -33,7 +33,7 @@ def command(folders: tuple[Path, ...], out: Path, keep: Literal["first", "last"]
     command is harmless. Of a measurement that failed on one machine, the other's result is kept. If two folders hold
     different results of one measurement, such as its times on two machines, nothing is written without --keep.
     """
-    from bench.planning.spec import unite
+    from bench.planning.plans import unite
     from bench.records.merge import merge
 
     for folder in folders:
@@ -48,8 +48,6 @@ def command(folders: tuple[Path, ...], out: Path, keep: Literal["first", "last"]
         count = len(done.conflicts)
         message = f"Nothing was written: {count} measurements differ. Choose with --keep first or --keep last."
         raise CommandError(message, ExitCode.USAGE)
-    note = unite([out, *folders], out)
+    unite([out, *folders], out)
     if not json:
         echo(f"{out}: {done.records} records, {done.added} of them new. Next: bench report {out}")
-        if note:
-            echo(note, err=True)

@@ -102,12 +102,12 @@ def command(
     overrides |= {"timing": False} if no_timing else {}
     overrides |= {"common_noise": False} if no_common_noise else {}
     from bench.cli.progress import choose
-    from bench.planning.spec import study
+    from bench.planning.plans import studies
 
     named = bool(estimator)
     estimator += tuple(catalogue("estimator")) if every else ()
-    chosen, folder = study(spec, estimator, objective, samples, out, **overrides)
-    chosen = chosen if at is None else chosen.with_point(at)
+    specs, folder = studies(spec, estimator, objective, samples, out, **overrides)
+    chosen = [(each if at is None else each.with_point(at)).on_device() for each in specs]
     from bench import report
     from bench.execution.run import run
     from bench.records import store
@@ -122,8 +122,9 @@ def command(
             printed.append(True)
 
     progress = choose(quiet=quiet)
-    records = run(chosen.on_device(), folder, progress, workers, fresh=fresh, before_timing=show)
-    if not quiet and chosen.precision is None and (note := rounded_up(records, chosen.replicates)):
+    records = run(chosen, folder, progress, workers, fresh=fresh, before_timing=show)
+    fixed = len(chosen) == 1 and chosen[0].precision is None
+    if not quiet and fixed and (note := rounded_up(records, chosen[0].replicates)):
         echo(note, err=True)
     return finish(records, folder, json=json, quiet=quiet, named=named, brief=True, printed=bool(printed))
 

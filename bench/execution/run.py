@@ -1,9 +1,11 @@
 """A run of a study: the spec is planned into cells, each cell is measured, and each measurement becomes a record."""
 
+import functools
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from bench.execution.objectives import examine
 from bench.execution.progress import Progress
@@ -11,7 +13,9 @@ from bench.execution.study import StudyWriter
 from bench.execution.tasks import MomentsTask, PilotTask, ReferenceTask, Task, TimingTask
 from bench.measurement import reference
 from bench.measurement.timing import CELL_SECONDS
-from bench.planning.cells import Cell, plan
+from bench.objectives import Objective
+from bench.planning import plans
+from bench.planning.cells import Cell, Skip, plan
 from bench.planning.selectors import NothingFits
 from bench.planning.settings import Settings
 from bench.planning.spec import Spec
@@ -24,7 +28,7 @@ LEAST_SECONDS = 0.03
 
 
 def run(
-    spec: Spec,
+    spec: Spec | Sequence[Spec],
     folder: Path,
     progress: Progress,
     workers: int | None = 1,
@@ -32,7 +36,7 @@ def run(
     fresh: bool = False,
     before_timing: Callable[[list[Record]], None] | None = None,
 ) -> list[Record]:
-    """Measure the cells of a spec that a study folder lacks, and return the records of all its cells.
+    """Measure the cells of a spec that a study folder lacks, and return the records of all cells of the spec.
 
     Each record is on disk when its cell ends: an interrupted run loses only the cells under way. Cells that failed, or
     whose code has changed, are measured again. If the spec asks for a precision, a pilot (a run of its own) first finds
@@ -40,7 +44,8 @@ def run(
     runs.
 
     Args:
-        spec: estimators, objectives and settings. Its device is "cpu" or "cuda": ``Spec.on_device`` replaces "auto".
+        spec: estimators, objectives and settings; or several such specs, the cells of which are measured. A spec's
+            device is "cpu" or "cuda": ``Spec.on_device`` replaces "auto".
         folder: the study folder, created if it does not exist.
         progress: receives the events of the run.
         workers: number of processes that measure, each with one thread; None for as many as the processors and the work
@@ -55,25 +60,23 @@ def run(
         OSError, Busy: the folder cannot be written.
         NothingFits: no estimator fits its objective. The folder stays as it is.
     """
-    estimators, objectives = spec.instances()
-    settings = spec.settings()
-    settings.check_device()
-    examined = examine(objectives, folder, fresh=fresh)
-    cells, skips = plan(estimators, objectives)
-    if not cells:
-        raise NothingFits(skip.reason for skip in skips)
-    with StudyWriter(spec, folder, progress, workers, fresh=fresh) as study:
-        study.keep_spec()
+    specs = [spec] if isinstance(spec, Spec) else spec
+    known = dict[Objective, Objective]()
+    parts = [_Part.of(each, known) for each in specs]
+    examined = examine(list(known), folder, fresh=fresh)
+    if not any(part.cells for part in parts):
+        raise NothingFits(skip.reason for part in parts for skip in part.skips)
+    whole = functools.reduce(lambda older, newer: newer.extending(older), specs)
+    with StudyWriter(whole, folder, progress, workers, fresh=fresh) as study:
+        plans.keep(folder, [(part.spec, part.runs) for part in parts])
         for line in examined:
             study.keep(line)
-        refused = [MomentsTask(skip.cell, settings) for skip in skips]
-        for task, skip in zip(refused, skips, strict=True):
-            study.skip(task, skip.reason)
-        tasks, lost = [MomentsTask(cell, settings) for cell in cells], list[Task]()
-        if target := spec.precision_target:
-            most = replace(settings, replicates=target.max_replicates)
-            tasks, lost = _with_pilots(study, [PilotTask(cell, most, target=target) for cell in cells])
-        runs = {task.run_id for task in (*tasks, *lost, *refused)}
+        for part in parts:
+            for task, skip in zip(part.refused, part.skips, strict=True):
+                study.skip(task, skip.reason)
+        tasks, lost = _with_pilots(study, [pilot for part in parts for pilot in part.pilots])
+        tasks = [*(task for part in parts for task in part.tasks), *tasks]
+        runs = {task.run_id for task in (*tasks, *lost, *(task for part in parts for task in part.refused))}
         untimed = _measure(study, tasks)
         if untimed and before_timing:
             progress.end()
@@ -82,8 +85,49 @@ def run(
     return study.records(runs)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """One spec of a study, planned into cells; with the tasks for them, and for the pairs that do not fit."""
+
+    spec: Spec
+    cells: list[Cell]
+    skips: list[Skip]
+
+    @classmethod
+    def of(cls, spec: Spec, known: dict[Objective, Objective]) -> Self:
+        """Plan a spec. Equal objectives of several specs are one instance, which ``known`` holds."""
+        estimators, objectives = spec.instances()
+        spec.settings().check_device()
+        return cls(spec, *plan(estimators, [known.setdefault(objective, objective) for objective in objectives]))
+
+    @functools.cached_property
+    def tasks(self) -> list[MomentsTask]:
+        """The measurements whose number of replicates is fixed."""
+        wanted = [] if self.spec.precision_target else self.cells
+        return [MomentsTask(cell, self.spec.settings()) for cell in wanted]
+
+    @functools.cached_property
+    def refused(self) -> list[MomentsTask]:
+        return [MomentsTask(skip.cell, self.spec.settings()) for skip in self.skips]
+
+    @functools.cached_property
+    def pilots(self) -> list[PilotTask]:
+        target = self.spec.precision_target
+        if target is None:
+            return []
+        most = replace(self.spec.settings(), replicates=target.max_replicates)
+        return [PilotTask(cell, most, target=target) for cell in self.cells]
+
+    @functools.cached_property
+    def runs(self) -> list[str]:
+        """Ids of the runs that are known before anything is measured: of the pilots, if a precision is wanted."""
+        return [task.run_id for task in (*self.pilots, *self.tasks)]
+
+
 def _with_pilots(study: StudyWriter, pilots: Sequence[PilotTask]) -> tuple[list[MomentsTask], list[Task]]:
     """Run the pilots that are lacking; return the measurements that they ask for, and the pilots that failed."""
+    if not pilots:
+        return [], []
     lacking = study.lacking(pilots)
     study.begin(pilots, lacking)
     study.execute(lacking)
@@ -102,12 +146,12 @@ def _measure(study: StudyWriter, tasks: Sequence[MomentsTask]) -> list[TimingTas
     """Measure what is lacking, references and moments, and return the cells that are still to be timed."""
     timing = [TimingTask(task.cell, task.settings) for task in tasks if task.settings.timing]
     measuring, untimed = study.lacking(tasks), study.lacking(timing)
-    stand_ins = _references([(task.cell, task.settings) for task in measuring])
+    stand_ins = [ReferenceTask(*pair) for pair in _references([(task.cell, task.settings) for task in measuring])]
     references = study.lacking(stand_ins)
     study.begin([*tasks, *timing, *references], [*measuring, *untimed, *references])
     study.execute(references, in_process=True)
-    found = {task.cell.objective: reference.read(study.line(task)) for task in stand_ins}
-    study.execute([replace(task, reference=found.get(task.cell.objective)) for task in measuring])
+    found = {_served(task.cell, task.settings): reference.read(study.line(task)) for task in stand_ins}
+    study.execute([replace(task, reference=found.get(_served(task.cell, task.settings))) for task in measuring])
     for task in tasks:  # a record in the folder may come from a run without this pilot
         line = task.with_pilot(study.line(task))
         if line != study.line(task):
@@ -126,11 +170,20 @@ def _time(study: StudyWriter, tasks: Sequence[TimingTask]) -> None:
         study.execute([replace(task, seconds=seconds)], in_process=True)
 
 
-def _references(measured: Sequence[tuple[Cell, Settings]]) -> list[ReferenceTask]:
-    """Return one reference for each objective without an exact gradient, as long as the longest run that it serves."""
-    longest: dict[Cell, Settings] = {}
+def _references(measured: Sequence[tuple[Cell, Settings]]) -> list[tuple[Cell, Settings]]:
+    """Return one reference for each objective without an exact gradient, as long as the longest run that it serves.
+
+    Runs with different settings, such as seeds, have references of their own.
+    """
+    longest: dict[Hashable, tuple[Cell, Settings]] = {}
     for cell, settings in measured:
         if stand_in := reference.cell_of(cell.objective):
-            given = reference.settings_of(settings)
-            longest[stand_in] = max(longest.get(stand_in, given), given, key=lambda settings: settings.replicates)
-    return [ReferenceTask(cell, settings) for cell, settings in longest.items()]
+            given, key = reference.settings_of(settings), _served(cell, settings)
+            held = longest.get(key, (stand_in, given))
+            longest[key] = max(held, (stand_in, given), key=lambda pair: pair[1].replicates)
+    return list(longest.values())
+
+
+def _served(cell: Cell, settings: Settings) -> Hashable:
+    """Return what a measurement and its reference have in common: the objective, and all settings but the length."""
+    return cell.objective, replace(reference.settings_of(settings), replicates=1)

@@ -11,9 +11,8 @@ from bench.execution.progress import Progress
 from bench.execution.tasks import Task
 from bench.measurement.lines import skipped
 from bench.measurement.threads import single_thread
-from bench.planning.selectors import UsageError
-from bench.planning.spec import FILE, Spec
-from bench.records import files, store
+from bench.planning.spec import Spec
+from bench.records import store
 from bench.records.environment import cores
 from bench.records.lines import Damaged, LineKind, Record
 
@@ -57,31 +56,6 @@ class StudyWriter:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-
-    def keep_spec(self) -> None:
-        """Write the study's spec to the folder as ``spec.toml``, unless a person has written the one that is there.
-
-        If the folder has the spec of an earlier run, its estimators and objectives are kept, and those of the new spec
-        are added.
-        """
-        path, whole = self.folder / FILE, self.spec
-        try:
-            held = files.read(path).decode("utf-8-sig")
-        except FileNotFoundError:
-            held = ""
-        except UnicodeDecodeError:
-            return
-        if held.strip("\0 \r\n"):  # otherwise a crash has left an empty file
-            try:
-                older = Spec.read(path)
-            except UsageError:
-                return
-            if not older.wrote(held, self.folder):
-                return
-            whole = self.spec.extending(older)
-        text = whole.to_toml(self.folder)
-        if text != held:
-            files.write(path, text)
 
     def line(self, task: Task) -> Record:
         """Return the record of a task; the folder must hold one."""
@@ -146,7 +120,7 @@ class StudyWriter:
 
     def _processes(self, tasks: Sequence[Task]) -> int:
         """Return the number of processes to use: starting them must be worth it, and one drives a GPU."""
-        if not tasks or tasks[0].settings.device != "cpu":
+        if any(task.settings.device != "cpu" for task in tasks):
             return 1
         worthwhile = cores() if sum(task.effort for task in tasks) > 1 else 1
         count = worthwhile if self.workers is None else self.workers

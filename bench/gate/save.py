@@ -11,9 +11,9 @@ from bench.gate.measure import measure_for_baseline
 from bench.gate.select import Picked, Selection, pick
 from bench.gate.speed import baseline_costs
 from bench.measurement.objective_checks import check_own
+from bench.planning.plans import specs_of
 from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW, Settings
-from bench.planning.spec import FILE, Spec
 from bench.records import store
 from bench.records.lines import LineKind, Outcome, Record
 
@@ -103,18 +103,21 @@ def read_study(study: Path, folder: Path) -> Draft:
     """Return the draft of a baseline made from the records of a study: for each cell, the run with the most replicates.
 
     A baseline is a file of accepted statistics, a cell an estimator on an objective. Paths of users' files are stored
-    relative to ``folder``, the baseline's folder.
+    relative to ``folder``, the baseline's folder. The settings are those of the study's last command; cells of earlier
+    commands count if they were measured with the same settings, whatever the number of replicates.
 
     Raises:
         UsageError: the study has no spec, or no measured cell of its spec.
         Damaged: the records cannot be read.
     """
-    spec = Spec.read(study / FILE).on_device()
+    specs = specs_of(study)
+    spec = specs[-1].on_device()
     settings = replace(spec.settings(), replicates=max(SMALLEST_DRAW, spec.replicates))
     wanted = {"kind": LineKind.MOMENTS} | {key: getattr(settings, key) for key in SETTING if key != "replicates"}
     records = [r for r in store.read(study) if all(r.get(key) == value for key, value in wanted.items())]
     latest = {r["cell"]: r for r in sorted(records, key=lambda r: r["replicates"])}
-    held = [(p, latest[p.cell.id]) for p in pick(spec.estimators, spec.objectives) if p.cell.id in latest]
+    picked = {p.cell.id: p for each in specs for p in pick(each.estimators, each.objectives)}
+    held = [(p, latest[cell]) for cell, p in picked.items() if cell in latest]
     entries = [_entry(line, p, folder) for p, line in held if line["outcome"] == Outcome.MEASURED]
     if not entries:
         raise UsageError(f"{study} holds no measured cell of its own spec. Run `bench run {study}` first.")

@@ -18,7 +18,6 @@ from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.loading import expand, has_parameter
 from bench.planning.selectors import Selector, UsageError, check_name, from_table, label, parse
 from bench.planning.settings import ADAPT_STEPS, Settings
-from bench.records import files
 from bench.stats import PrecisionTarget
 
 if TYPE_CHECKING:
@@ -123,8 +122,17 @@ class Spec(BaseModel):
             raise UsageError(f"{path} is not text in UTF-8. Save it with this encoding.") from None
         except tomllib.TOMLDecodeError as error:
             raise UsageError(f"{path} is not TOML: {error}.") from None
-        spec = cls.of({"name": path.stem, **table, **overrides}, source=f"{path}: ")
-        return spec._each(lambda selector: selector.anchored(path.parent), *KINDS)
+        return cls.placed({"name": path.stem, **table, **overrides}, path.parent, source=f"{path}: ")
+
+    @classmethod
+    def placed(cls, table: dict[str, Any], folder: Path, source: str = "") -> Spec:
+        """Return the spec with the keys in a table, whose paths of users' files are relative to ``folder``.
+
+        Raises:
+            UsageError: the table is not a spec. The message begins with ``source`` and reports all errors.
+        """
+        spec = cls.of(table, source)
+        return spec._each(lambda selector: selector.anchored(folder), *KINDS)
 
     @classmethod
     def of(cls, table: dict[str, Any], source: str = "") -> Spec:
@@ -174,7 +182,7 @@ class Spec(BaseModel):
     def extending(self, older: Spec) -> Spec:
         """Return this spec with the estimators and objectives of an older spec before its own, each once.
 
-        All other settings are those of this spec. The result describes a folder that holds the records of both specs.
+        All other settings are those of this spec.
         """
 
         def joined(key: str) -> tuple[Selector, ...]:
@@ -224,6 +232,14 @@ class Spec(BaseModel):
                 lines.append(f"{key} = {json.dumps(value)}")
         return "\n".join(lines) + "\n"
 
+    def to_table(self, folder: Path) -> dict[str, Any]:
+        """Return the spec as a table of JSON, with selectors as texts; keys that are None are left out.
+
+        Paths of users' files become relative to ``folder``.
+        """
+        table = {key: value for key in type(self).model_fields if (value := getattr(self, key)) is not None}
+        return table | {key: [str(selector.relative_to(folder)) for selector in table[key]] for key in KINDS}
+
     def wrote(self, text: str, folder: Path) -> bool:
         """Return whether ``to_toml``, not a person, has written the TOML file from which this spec was read.
 
@@ -243,6 +259,29 @@ class Spec(BaseModel):
             return replace(selector, params=complete(selector.params)) if wants else selector
 
         return self._each(completed, key)
+
+
+def chosen(
+    path: Path | None = None, estimators: Sequence[str] = (), objectives: Sequence[str] = (), **overrides: Any
+) -> dict[str, Any]:
+    """Return what the words of a command line put in place of a spec's values, by key.
+
+    Args:
+        path: the spec of the command line; None if it names none.
+        estimators: selectors, such as ``rloo:n=4``, that replace the spec's estimators.
+        objectives: selectors that replace the spec's objectives.
+        overrides: values that replace the values in the spec, by key.
+
+    Raises:
+        UsageError: a selector has an unknown name.
+    """
+    named: dict[str, Any] = {}
+    for (key, kind), texts in zip(KINDS.items(), (estimators, objectives), strict=True):
+        if texts:
+            found = _collect(partial(_selector, kind=kind), texts, lambda _: "")
+            named[key] = [selector.anchored(Path()) for selector in found]
+    name = {"name": _name(**named)} if path is None and named else {}
+    return {**name, **named, **overrides}
 
 
 def study(
@@ -266,44 +305,10 @@ def study(
     Raises:
         UsageError: the spec cannot be read, or a name or value is wrong.
     """
-    chosen: dict[str, Any] = {}
-    for (key, kind), texts in zip(KINDS.items(), (estimators, objectives), strict=True):
-        if texts:
-            found = _collect(partial(_selector, kind=kind), texts, lambda _: "")
-            chosen[key] = [selector.anchored(Path()) for selector in found]
     path = path / FILE if path is not None and path.is_dir() else path
-    name = {"name": _name(**chosen)} if path is None and chosen else {}
-    spec = Spec.read(path or DEFAULT, **name, **chosen, **overrides)
+    spec = Spec.read(path or DEFAULT, **chosen(path, estimators, objectives, **overrides))
     home = path.parent if path is not None and path.name == FILE else Path("results") / spec.name
     return spec.with_samples(samples) if samples else spec, out or home
-
-
-def unite(folders: Sequence[Path], target: Path) -> str:
-    """Write one spec for several studies to the folder ``target``; return a note if their settings differ, or else "".
-
-    The spec has the estimators and objectives of all studies in ``folders``. If the studies differ in a setting, such
-    as the seed, no spec is written, and the note says so. If no folder has a spec, none is written either. A spec in
-    ``target`` that a person has written stays as it is.
-
-    Raises:
-        OSError: the spec cannot be written.
-    """
-    found = [Spec.read(folder / FILE) for folder in folders if (folder / FILE).exists()]
-    if not found:
-        return ""
-    keys = [key for key in Spec.model_fields if key not in KINDS and key != "name"]
-    differing = [key for key in keys if len({getattr(spec, key) for spec in found}) > 1]
-    if differing:
-        return f"The specs differ in {', '.join(differing)}: {target / FILE} is not written, and `bench run` needs one."
-    path = target / FILE
-    held = path.read_text(encoding="utf-8") if path.exists() else ""
-    whole = found[0]
-    for spec in found[1:]:
-        whole = spec.extending(whole)
-    text = whole.model_copy(update={"name": found[0].name}).to_toml(target)
-    if text != held and (not held or found[0].wrote(held, target)):
-        files.write(path, text)
-    return ""
 
 
 def _name(estimators: Sequence[Selector] = (), objectives: Sequence[Selector] = ()) -> str:

@@ -5,11 +5,11 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.records import arrays, files, store
+from bench.records import arrays, files, plan, store
 from bench.records.lines import Damaged, Newer
 from bench.records.lock import locked
 
@@ -19,12 +19,12 @@ NAMED = re.compile(rb'(?<="array":")arrays/[0-9a-f]{64}\.npy(?="\})')
 
 @dataclass(frozen=True)
 class Fault:
-    """Something in a study folder that is broken or left over: a line of the records, or a file.
+    """Something in a study folder that is broken or left over: a line of the records or of the plan, or a file.
 
     Args:
         what: one sentence that names the place and says what is wrong.
-        line: the number of the line; None for a file.
-        file: the file, relative to the folder; None for a line.
+        line: the number of the line; None for a whole file.
+        file: the file, relative to the folder; None for a line of the records.
     """
 
     what: str
@@ -79,7 +79,19 @@ def verify(folder: Path) -> Findings:
         named.update(name.decode() for name in NAMED.findall(line))
     found.records, found.lines, found.files = len(seen), seen.total(), len(named)
     _check_files(folder, named, found)
+    _check_plan(folder, found)
     return found
+
+
+def _check_plan(folder: Path, found: Findings) -> None:
+    """Add the lines of the plan that are broken to the findings."""
+    for number, line in plan.raw_lines(folder):
+        try:
+            plan.parsed(line, folder, number)
+        except Newer:
+            raise
+        except Damaged as error:
+            found.damage.append(Fault(str(error), line=number, file=plan.FILE))
 
 
 def _check_files(folder: Path, named: set[str], found: Findings) -> None:
@@ -124,14 +136,21 @@ def repair(folder: Path) -> tuple[Findings, Path | None]:
         if not faults:
             return found, None
         aside = folder / f"moved-aside-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        moved = {fault.line for fault in faults if fault.line}
-        if moved:
-            lines = list(store.raw_lines(folder))
-            files.write(aside / store.LINES, _joined(line for number, line in lines if number in moved))
-            files.write(path, _joined(line for number, line in lines if number not in moved and line))
-        for name in (fault.file for fault in faults if fault.file):
+        _move_lines(store.LINES, [fault for fault in faults if fault.line and not fault.file], folder, aside)
+        _move_lines(plan.FILE, [fault for fault in faults if fault.line and fault.file], folder, aside)
+        for name in (fault.file for fault in faults if fault.file and not fault.line):
             files.make_folder((aside / name).parent)
             with files.naming(aside / name):
                 (folder / name).rename(aside / name)
         files.sync_folder(folder)
     return found, aside
+
+
+def _move_lines(name: str, faults: Sequence[Fault], folder: Path, aside: Path) -> None:
+    """Move the lines of a file that are at fault to a file of the same name in the folder ``aside``."""
+    if not faults:
+        return
+    moved = {fault.line for fault in faults}
+    lines = list(enumerate(files.read(folder / name, follow=False).split(b"\n"), 1))
+    files.write(aside / name, _joined(line for number, line in lines if number in moved))
+    files.write(folder / name, _joined(line for number, line in lines if number not in moved and line))

@@ -141,8 +141,8 @@ def test_the_spec_of_a_study_is_written_only_if_it_changes(call, study):
     assert call(*OUT).code == 0
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == before
     assert call(*RUN, "-e", "score-function", "--out", "here").code == 0
-    assert "score-function" in path.read_text()
-    assert "rloo:n=2,3,4" in path.read_text()
+    assert "score-function" in path.read_text(), "the spec of the last command"
+    assert "rloo:n=2,3,4" in (study / "plan.jsonl").read_text()
 
 
 @pytest.mark.parametrize(("held", "kept"), [("", False), ("\0" * 30, False), ("no TOML [", True), ("a = 1", True)])

@@ -15,7 +15,6 @@ from bench.execution.tasks import MomentsTask
 from bench.objectives import GaussianQuadratic
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
-from bench.planning.spec import Spec
 from bench.records import store
 from bench.records.lines import LineKind
 from estimators import RLOO, ScoreFunction
@@ -217,12 +216,6 @@ def test_workers_end_when_the_run_is_interrupted(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(spec_of("rloo", "score-function", replicates=64), tmp_path, Silent(), 2)
     assert Interrupted.stops == [True]
-
-
-def test_a_folder_keeps_what_it_was_a_study_of(tmp_path):
-    run(spec_of("rloo", replicates=64), tmp_path, Silent())
-    run(spec_of("score-function", replicates=64), tmp_path, Silent())
-    assert [s.name for s in Spec.read(tmp_path / "spec.toml").estimators] == ["rloo", "score-function"]
 
 
 def test_a_fresh_run_measures_everything_again_and_reports_what_others_reuse(tmp_path):

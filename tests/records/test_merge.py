@@ -2,7 +2,8 @@
 
 import pytest
 
-from bench.records import store
+from bench.planning.plans import specs_of
+from bench.records import plan, store
 from bench.records.merge import merge
 from tests.records.test_store import line
 from tests.report import records
@@ -80,12 +81,18 @@ def test_merged_studies_are_reported_and_resumed(call, tmp_path):
     assert call("report", "c", "--no-figures").code == 0
 
 
-def test_specs_that_differ_in_a_setting_are_not_united(call, tmp_path):
+def test_a_merged_folder_has_the_commands_of_both_and_not_their_product(call, tmp_path):
     assert call(*RUN, "-e", "rloo:n=2", "--out", "a").code == 0
-    assert call(*RUN, "-e", "rloo:n=2", "--seed", 1, "--out", "b").code == 0
-    done = call("merge", "a", "b", "-o", "c")
-    assert (done.code, "The specs differ in seed" in done.err) == (0, True)
-    assert not (tmp_path / "c" / "spec.toml").exists()
+    assert call(*RUN, "-e", "rloo:n=3", "--seed", 1, "--out", "deep/b").code == 0
+    (tmp_path / "a" / plan.FILE).unlink()  # as an older version has left it
+    for _ in range(2):
+        assert call("merge", "a", "deep/b", "-o", "c").code == 0
+        assert [(str(spec.estimators[0]), spec.seed) for spec in specs_of(tmp_path / "c")] == [
+            ("rloo:n=2", 0),
+            ("rloo:n=3", 1),
+        ]
+    assert call("run", "c", "--quiet").code == 0
+    assert len(store.read(tmp_path / "c")) == 2
 
 
 def test_a_conflict_on_the_command_line(call, tmp_path):

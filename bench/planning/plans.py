@@ -1,0 +1,147 @@
+"""The specs of a study folder: those of all commands that were given for it, from its plan and its ``spec.toml``."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.planning.selectors import UsageError
+from bench.planning.spec import FILE, Spec, chosen, study
+from bench.records import files, plan
+from bench.records.text import printable
+
+
+def studies(
+    path: Path | None = None,
+    estimators: Sequence[str] = (),
+    objectives: Sequence[str] = (),
+    samples: tuple[int, ...] | None = None,
+    out: Path | None = None,
+    **overrides: Any,
+) -> tuple[list[Spec], Path]:
+    """Return the specs and the study folder that a command line asks for.
+
+    There is one spec, unless ``path`` is a study folder of several commands. The options of the command line then hold
+    for each of their specs.
+
+    Args:
+        path: a spec or a study folder; None for the default study.
+        estimators: selectors, such as ``rloo:n=4``, that replace the specs' estimators.
+        objectives: selectors that replace the specs' objectives.
+        samples: values of n for every estimator that has a parameter n and does not set n; None for no change.
+        out: the study folder; by default the folder of a ``spec.toml``, and results/NAME for any other spec.
+        overrides: values that replace the values in the specs, by key.
+
+    Raises:
+        UsageError: a spec cannot be read, or a name or value is wrong.
+        Damaged: the plan of the folder cannot be read.
+    """
+    if path is None or not path.is_dir():
+        spec, home = study(path, estimators, objectives, samples, out, **overrides)
+        return [spec], home
+    specs = specs_of(path, **chosen(path, estimators, objectives, **overrides))
+    whole = [spec.with_samples(samples) if samples else spec for spec in specs]
+    return [spec for position, spec in enumerate(whole) if spec not in whole[:position]], out or path
+
+
+def specs_of(folder: Path, **overrides: Any) -> list[Spec]:
+    """Return the specs of a study folder: one for each command that was given for it, the oldest first.
+
+    If a person has written or edited ``spec.toml``, that spec is the only one. It also is if the folder has no plan, as
+    those of older versions.
+
+    Args:
+        folder: the study folder.
+        overrides: values that replace the values in every spec, by key.
+
+    Raises:
+        UsageError: the folder has no spec, or a spec cannot be read.
+        Damaged: the plan cannot be read.
+    """
+    lines = plan.read(folder)
+    if not lines or _own(folder, lines):
+        return [Spec.read(folder / FILE, **overrides)]
+    return _specs(folder, lines, **overrides)
+
+
+def keep(folder: Path, given: Sequence[tuple[Spec, Sequence[str]]]) -> list[dict[str, Any]]:
+    """Add the specs of a command to the plan of a study folder, and return the lines of the command.
+
+    The last of them is also written to ``spec.toml``, unless that file has one of them already, or a person has written
+    the file. The spec that an older version has left there becomes the first line of a new plan.
+
+    Args:
+        folder: the study folder, which is open for writing.
+        given: each spec of the command, with the ids of its runs.
+
+    Raises:
+        Damaged: the plan cannot be read.
+        OSError: a file cannot be written.
+    """
+    held, before = _text(folder), plan.read(folder)
+    own = _own(folder, before)
+    older = [Spec.read(folder / FILE)] if held and not before and not own else []
+    lines = [plan.line_of(spec.to_table(folder), runs, by_hand=spec == own) for spec, runs in given]
+    plan.extend(
+        folder,
+        [*(plan.line_of(spec.to_table(folder)) for spec in older if spec not in [each for each, _ in given]), *lines],
+    )
+    texts = [spec.to_toml(folder) for spec, _ in given]
+    if not own and held not in texts:
+        files.write(folder / FILE, texts[-1])
+    return lines
+
+
+def unite(folders: Iterable[Path], target: Path) -> None:
+    """Add the plans of several study folders to that of the folder ``target``.
+
+    A folder without a plan has that of its ``spec.toml``, or none. If ``target`` has no ``spec.toml``, it gets that of
+    the last command.
+
+    Raises:
+        UsageError: a spec cannot be read.
+        Damaged: a plan cannot be read.
+        OSError: a file cannot be written.
+    """
+    found = list[tuple[Spec, dict[str, Any]]]()
+    for folder in folders:
+        lines = plan.read(folder)
+        if not lines and _text(folder):
+            lines = [plan.line_of(Spec.read(folder / FILE).to_table(folder))]
+        found += zip(_specs(folder, lines), lines, strict=True)
+    plan.extend(target, [{**line, "spec": spec.to_table(target)} for spec, line in found])
+    if found and not _text(target):
+        files.write(target / FILE, found[-1][0].to_toml(target))
+
+
+def _specs(folder: Path, lines: Sequence[dict[str, Any]], **overrides: Any) -> list[Spec]:
+    """Return the specs of the lines of a plan."""
+    sources = [f"{folder / plan.FILE}, the line written at {printable(line['written'])}: " for line in lines]
+    pairs = zip(lines, sources, strict=True)
+    return [Spec.placed({**line["spec"], **overrides}, folder, source) for line, source in pairs]
+
+
+def _text(folder: Path) -> str:
+    """Return the text of a folder's ``spec.toml``; empty if there is none, or if a crash has left only zeros."""
+    try:
+        text = files.read(folder / FILE).decode("utf-8-sig", errors="replace")
+    except FileNotFoundError:
+        return ""
+    return text if text.strip("\0 \r\n") else ""
+
+
+def _own(folder: Path, lines: Sequence[dict[str, Any]]) -> Spec | bool:
+    """Return the spec in the ``spec.toml`` that a person has written or edited; True if it is no spec.
+
+    The result is False if there is no such file, or if it is as a command has left it. ``lines`` are those of the plan.
+    """
+    text = _text(folder)
+    if not text:
+        return False
+    try:
+        spec = Spec.read(folder / FILE)
+    except UsageError:
+        return True
+    table = spec.to_table(folder)
+    written = [line["spec"] for line in lines if not line["by_hand"]]
+    is_one = any(all(table.get(key) == value for key, value in each.items()) for each in written)
+    return spec if not spec.wrote(text, folder) or (lines and not is_one) else False

@@ -1,0 +1,229 @@
+"""The plan of a study folder: ``plan.jsonl`` has a line for each command that was given for the folder. No torch.
+
+The file only ever grows. A line holds the spec of the command and the ids of the runs (measurements) that it asks for,
+so that a folder of several specs never becomes the product of all their estimators, objectives and settings.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
+from bench.records import files, shapes
+from bench.records.environment import version
+from bench.records.lines import Damaged, LineKind, Newer, Outcome, Record, dumps
+from bench.records.text import printable
+
+FILE = "plan.jsonl"
+"""Name of the plan inside a study folder."""
+SCHEMA = 1
+"""Version of the keys of a line. A reader refuses lines of a newer version."""
+REPAIR = "Restore the file, or move that line aside with `bench verify --repair`."
+
+
+@with_config(shapes.Config)
+class SpecTable(TypedDict):
+    """A spec as a table of JSON, with selectors as texts; all other keys of a spec are let through."""
+
+    estimators: list[str]
+    objectives: list[str]
+
+
+@with_config(shapes.Config)
+class Line(TypedDict):
+    """A line of the plan: one command.
+
+    ``runs`` are the ids of the runs that the command asks for: of measurements or, with a wanted precision, of pilots.
+    It is empty for a spec of which no run is known, such as that of an older version. ``by_hand`` says whether the spec
+    is that of a ``spec.toml`` that a person has written.
+    """
+
+    schema: Annotated[int, Field(ge=1)]
+    spec: SpecTable
+    runs: list[Annotated[str, Field(pattern="^[0-9a-f]{16}$")]]
+    by_hand: bool
+    stochgrad_bench: str | None
+    written: str
+
+
+def line_of(spec: Mapping[str, Any], runs: Sequence[str] = (), *, by_hand: bool = False) -> dict[str, Any]:
+    """Return the line of a command that is given now.
+
+    Args:
+        spec: the spec as a table of JSON.
+        runs: the ids of its runs (measurements), if they are known.
+        by_hand: whether a person has written the spec to the ``spec.toml`` of the folder.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    made = {"stochgrad_bench": version("stochgrad-bench"), "written": now}
+    return {"schema": SCHEMA, "spec": dict(spec), "runs": list(runs), "by_hand": by_hand, **made}
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of a folder's plan, in their order; none if the folder has no plan.
+
+    Of several lines with one spec, only the last one is returned: the code, and so the ids of the runs, can have
+    changed. A last line that a crash has cut short is left out.
+
+    Raises:
+        Damaged: a line is broken, or has a newer schema.
+        Unreadable: the file cannot be read.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for number, text in raw_lines(folder):
+        line = parsed(text, folder, number)
+        if line is not None:
+            found[_key(line["spec"])] = line
+    return list(found.values())
+
+
+def raw_lines(folder: Path) -> list[tuple[int, bytes]]:
+    """Return the number and the bytes of each line of a folder's plan, without line feeds; the first number is 1.
+
+    A last line that has no line feed and is not JSON was cut short by a crash, and is left out.
+
+    Raises:
+        Unreadable: the file cannot be read.
+    """
+    try:
+        lines = files.read(folder / FILE, follow=False).split(b"\n")
+    except FileNotFoundError:
+        return []
+    try:
+        json.loads(lines[-1])
+    except (ValueError, RecursionError):
+        lines.pop()
+    return list(enumerate(lines, 1))
+
+
+def parsed(text: bytes, folder: Path, number: int) -> dict[str, Any] | None:
+    """Return what a line of the plan holds; None if the line is empty.
+
+    ``folder`` and ``number``, the number of the line, are for the error.
+
+    Raises:
+        Damaged: the text is not a line of a plan, or one of a newer schema.
+    """
+    place = f"{folder / FILE}, line {number},"
+    if not text.strip():
+        return None
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Damaged(f"{place} is not JSON. {REPAIR}") from None
+    schema = line.get("schema") if isinstance(line, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        writer = printable(str(line.get("stochgrad_bench")))[:30]
+        newer = f"has schema {str(schema)[:30]} (written by stochgrad-bench {writer}), and this version reads up to"
+        raise Newer(f"{place} {newer} {SCHEMA}. Install a newer stochgrad-bench.")
+    try:
+        _adapter().validate_python(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = printable(".".join(map(str, first["loc"])))[:100] or "its start"
+        raise Damaged(f"{place} is damaged at {where}: {first['msg']}. {REPAIR}") from None
+    return dict(line)
+
+
+@cache
+def _adapter() -> TypeAdapter[Line]:
+    return TypeAdapter(Line)
+
+
+def extend(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Add lines to a folder's plan, completely or not at all, except those that it holds already.
+
+    A line is held already if the last line with its spec names the same runs. The bytes of all earlier lines stay.
+
+    Raises:
+        Damaged: the plan cannot be read.
+        OSError: the plan cannot be written.
+    """
+    held = {_key(line["spec"]): line["runs"] for line in read(folder)}
+    new = list[str]()
+    for line in lines:
+        if held.get(_key(line["spec"])) != line["runs"]:
+            held[_key(line["spec"])] = line["runs"]
+            new.append(f"{dumps(dict(line))}\n")
+    if new:
+        before = b"".join(text + b"\n" for _, text in raw_lines(folder))
+        files.write(folder / FILE, before + "".join(new).encode())
+
+
+def _key(spec: Mapping[str, Any]) -> str:
+    """Return what tells two commands apart: all of the spec but the name of the study."""
+    return json.dumps({key: value for key, value in spec.items() if key != "name"}, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How much of a plan is done.
+
+    Args:
+        cells: number of cells (measurements of an estimator on an objective) that were asked for.
+        here: number of them whose bias and variance are on record.
+        failed: number of them whose record is a failure.
+        untimed: number of those on record that are still to be timed.
+    """
+
+    cells: int
+    here: int
+    failed: int
+    untimed: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.here == self.cells and not self.untimed
+
+    def __str__(self) -> str:
+        """Return the numbers as text: ``73 of 120 cells are here, 47 to go (3 of them failed)``."""
+        if self.is_complete:
+            return f"all {self.cells} cells are here" if self.cells > 1 else "the cell is here"
+        failed = f" ({self.failed} of them failed)" if self.failed else ""
+        untimed = f", {self.untimed} to be timed" if self.untimed else ""
+        missing = f", {self.cells - self.here} to go{failed}" if self.here < self.cells else ""
+        return f"{self.here} of {self.cells} cells are here{missing}{untimed}"
+
+
+def standing(lines: Iterable[Mapping[str, Any]], records: Iterable[Record]) -> Standing:
+    """Return how much of a plan's ``lines`` is done, by the ``records`` of the folder.
+
+    A run that several lines ask for is counted once.
+    """
+    timed = dict[str, bool]()
+    for line in lines:
+        for run in line["runs"]:
+            timed[run] = timed.get(run, False) or bool(line["spec"].get("timing"))
+    moments, times, reached = dict[str, Outcome](), set[str](), dict[tuple[Any, ...], Record]()
+    pilots = list[Record]()
+    for record in records:
+        if record["kind"] == LineKind.TIMING:
+            times.add(record["run"])
+        elif record["kind"] == LineKind.MOMENTS:
+            moments[record["run"]] = record["outcome"]
+            if "precision" in record:
+                reached[_wanted(record)] = record
+        elif record["kind"] == LineKind.PILOT and record["run"] in timed:
+            pilots.append(record)
+    run_of = dict[str, str]()  # the measurement that a pilot has led to
+    for pilot in pilots:
+        if pilot["outcome"] == Outcome.FAILED:
+            moments.setdefault(pilot["run"], Outcome.FAILED)
+        elif found := reached.get(_wanted(pilot)):
+            run_of[pilot["run"]] = found["run"]
+    ends = {run: moments.get(run_of.get(run, run)) for run in timed}
+    here = [run for run, outcome in ends.items() if outcome not in (None, Outcome.FAILED)]
+    untimed = [r for r in here if timed[r] and ends[r] == Outcome.MEASURED and run_of.get(r, r) not in times]
+    return Standing(len(timed), len(here), sum(end == Outcome.FAILED for end in ends.values()), len(untimed))
+
+
+def _wanted(record: Record) -> tuple[Any, ...]:
+    """Return what a pilot and the measurement after it have in common."""
+    return tuple(record[key] for key in ("cell", "dtype", "device", "seed", "common_noise", "precision"))

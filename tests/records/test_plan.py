@@ -1,0 +1,111 @@
+"""The plan of a folder: it only grows, a repeat adds nothing, and a broken line is named."""
+
+import json
+
+import pytest
+
+from bench.records import plan, store
+from bench.records.lines import Damaged, Newer
+from bench.records.plan import Standing, line_of, standing
+from bench.records.verify import repair, verify
+from tests.records.test_store import line as record
+
+A, B = {"estimators": ["rloo"], "objectives": ["qubo"]}, {"estimators": ["arm"], "objectives": ["qubo"]}
+RUN, OTHER = "a" * 16, "b" * 16
+
+
+def test_a_plan_only_grows_and_a_repeat_adds_nothing(tmp_path):
+    assert plan.read(tmp_path) == []
+    plan.extend(tmp_path, [line_of(A, [RUN])])
+    before = (tmp_path / plan.FILE).read_bytes()
+    plan.extend(tmp_path, [line_of({**A, "name": "another"}, [RUN])])
+    assert (tmp_path / plan.FILE).read_bytes() == before, "the name is no part of what is measured"
+    plan.extend(tmp_path, [line_of(B, [OTHER]), line_of(A, [RUN])])
+    assert (tmp_path / plan.FILE).read_bytes().startswith(before)
+    assert [line["spec"] for line in plan.read(tmp_path)] == [A, B]
+
+
+def test_the_last_line_of_a_spec_says_which_runs_it_asks_for(tmp_path):
+    plan.extend(tmp_path, [line_of(A, [RUN]), line_of(B, [RUN])])
+    plan.extend(tmp_path, [line_of(A, [OTHER])])
+    assert [line["runs"] for line in plan.read(tmp_path)] == [[OTHER], [RUN]]
+
+
+@pytest.mark.parametrize("tail", [b'{"schema":1,"spec', b"\0\0\0\0"])
+def test_a_last_line_that_was_cut_short_is_left_out_and_replaced(tmp_path, tail):
+    plan.extend(tmp_path, [line_of(A, [RUN])])
+    whole = (tmp_path / plan.FILE).read_bytes()
+    (tmp_path / plan.FILE).write_bytes(whole + tail)
+    assert len(plan.read(tmp_path)) == 1
+    plan.extend(tmp_path, [line_of(B, [])])
+    assert (tmp_path / plan.FILE).read_bytes().startswith(whole + b'{"schema"')
+    assert len(plan.read(tmp_path)) == 2
+
+
+def test_a_last_line_without_a_line_feed_counts(tmp_path):
+    plan.extend(tmp_path, [line_of(A, [RUN])])
+    (tmp_path / plan.FILE).write_bytes((tmp_path / plan.FILE).read_bytes().rstrip())
+    plan.extend(tmp_path, [line_of(B, [])])
+    assert len(plan.read(tmp_path)) == 2
+
+
+BROKEN = {
+    "not JSON": "spoiled",
+    "its start": "[]",
+    "runs.0": {"runs": ["../../x"]},
+    "spec.estimators": {"spec": {"objectives": ["qubo"]}},
+    "spec.objectives.0": {"spec": {**A, "objectives": [3]}},
+    "by_hand": {"by_hand": "no"},
+    "schema": {"schema": 0},
+}
+
+
+@pytest.mark.parametrize("place", BROKEN)
+def test_a_broken_line_is_named_and_moved_aside_by_a_repair(tmp_path, place):
+    with store.Store(tmp_path) as writer:
+        writer.append(record(RUN))
+    change = BROKEN[place]
+    broken = change if isinstance(change, str) else json.dumps({**line_of(A, [RUN]), **change})
+    whole = f"{json.dumps(line_of(B, [OTHER]))}\n"
+    (tmp_path / plan.FILE).write_text(f"{broken}\n{whole}")
+    with pytest.raises(Damaged, match=rf"plan.jsonl, line 1, is.*{place}.*bench verify --repair"):
+        plan.read(tmp_path)
+    assert [(fault.file, fault.line) for fault in verify(tmp_path).damage] == [(plan.FILE, 1)]
+    _, aside = repair(tmp_path)
+    assert ((tmp_path / plan.FILE).read_text(), (aside / plan.FILE).read_text()) == (whole, f"{broken}\n")
+    assert verify(tmp_path).damage == []
+    assert len(store.read(tmp_path)) == 1
+
+
+def test_a_line_of_a_newer_version_is_refused(tmp_path):
+    newer = {**line_of(A, []), "schema": 2, "stochgrad_bench": "9.1"}
+    (tmp_path / plan.FILE).write_text(json.dumps(newer))
+    with pytest.raises(Newer, match=r"line 1, has schema 2 \(written by stochgrad-bench 9.1\)"):
+        plan.read(tmp_path)
+
+
+SHARED = {"cell": "c", "dtype": "float32", "device": "cpu", "seed": 0, "common_noise": True}
+
+
+def of(run, kind="moments", outcome="measured", **more):
+    return {**SHARED, "run": run, "kind": kind, "outcome": outcome, **more}
+
+
+def test_what_a_plan_lacks_is_counted_by_its_records():
+    timed = line_of({**A, "timing": True}, ["1", "2", "3", "4"])
+    lines = [timed, line_of({**A, "timing": False}, ["4", "5"])]
+    held = [of("1"), of("1", "timing"), of("2"), of("3", outcome="skipped"), of("4", outcome="failed"), of("9")]
+    found = standing(lines, held)
+    assert found == Standing(cells=5, here=3, failed=1, untimed=1)
+    assert str(found) == "3 of 5 cells are here, 2 to go (1 of them failed), 1 to be timed"
+    assert str(standing(lines[1:], [of("4"), of("5")])) == "all 2 cells are here"
+    assert not standing(lines, []).is_complete
+
+
+def test_a_pilot_alone_is_not_the_measurement_that_it_leads_to():
+    lines = [line_of({**A, "timing": True}, ["1", "2", "3"])]
+    pilots = [of("1", "pilot", precision=0.1), of("2", "pilot", outcome="failed", precision=0.1, cell="d")]
+    assert standing(lines, pilots) == Standing(cells=3, here=0, failed=1, untimed=0)
+    assert standing(lines, [*pilots, of("7", precision=0.2)]).here == 0
+    assert standing(lines, [*pilots, of("7", precision=0.1)]) == Standing(cells=3, here=1, failed=1, untimed=1)
+    assert standing(lines, [*pilots, of("7", precision=0.1), of("7", "timing")]).untimed == 0
