@@ -31,6 +31,10 @@ class ObjectiveConformance:
         """The distribution q is of the declared family, and its parameters depend on theta."""
         self._run(parts.family_of_q)
 
+    def test_trained_probabilities_are_inside(self) -> None:
+        """No probability of q is exactly 0 or 1 where theta moves it: the outcome never drawn has a derivative."""
+        self._run(parts.trained_probabilities)
+
     def test_q_can_be_split_into_rows(self) -> None:
         """Every parameter of q is ``[*batch, ...]``, and rows (copies) of q have the density of q."""
         self._run(parts.rows_of_q)

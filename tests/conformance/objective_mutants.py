@@ -245,6 +245,40 @@ class HoldsAModule(Objective):
         return Problem(dict(net.named_parameters()), lambda _theta: Policy(net), lambda _q: lambda x: x)
 
 
+@dies("test_trained_probabilities_are_inside", "a probability of q is exactly 0 or 1 at theta, and theta moves it")
+@dataclass(frozen=True)
+class CertainOutcome(Objective):
+    dim = 2
+    family = Bernoulli
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        def q(theta):
+            return Independent(Bernoulli(probs=theta["p"], validate_args=False), 1)
+
+        def exact(theta):
+            return theta["p"].sum()
+
+        theta = {"p": torch.tensor([1.0, 0.5], dtype=dtype, device=device).requires_grad_()}
+        return Problem(theta, q, lambda _q: lambda x: x.sum(-1), exact)
+
+
+@dataclass(frozen=True)
+class Saturated(Attention):
+    """The softmax of a policy that has become certain: some probabilities are 0, and their derivatives too."""
+
+    def problem(self, theta, data, keys):
+        problem = super().problem(theta, data, keys)
+
+        def q(theta):
+            sharp = (500 * data.to(theta["w"]) @ theta["w"]).softmax(-1)
+            return OneHotCategorical(probs=sharp, validate_args=False)
+
+        def exact(theta):
+            return Enumeration()(lambda x: (x @ keys.to(x) - data.to(x)).square().sum(-1), q(theta)).mean()
+
+        return replace(problem, q=q, exact=exact)
+
+
 class Chain(Drawable):
     """Bits with weights that all batch elements share: its parameter is not [*batch, ...]."""
 
@@ -885,6 +919,7 @@ class Ties(Objective):
 
 
 RIGHT = [
+    Saturated(),
     RareJump(),
     Ties(),
     Sparse(),

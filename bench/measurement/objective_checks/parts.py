@@ -16,6 +16,8 @@ from estimators import inner, parameters
 
 UNDERSTATED = 16
 """A declared ``row_elements`` may be this many times too small: it decides speed and memory, but no result."""
+ROUNDED_OFF = 1e-6
+"""Largest derivative of a probability that is 0 or 1 only because it is rounded, as in a saturated softmax."""
 LARGEST_ROW = 2**28
 """Most elements of the largest tensor of one estimate: 1 GiB in float32. A call holds several such tensors."""
 
@@ -81,6 +83,22 @@ def family_of_q(trial: ObjectiveTrial) -> None:
         )
     if not gradients_reached(own.values(), trial.theta()):
         raise trial.fault("the parameters of q do not depend on theta. Make them in q from the theta that it is given")
+
+
+def trained_probabilities(trial: ObjectiveTrial) -> None:
+    """Check that no probability of q is exactly 0 or 1 where theta moves it.
+
+    Samples never show the other outcome, so an estimator that evaluates f at samples alone would seem biased.
+    """
+    for name, p in parameters(trial.q).items():
+        at_edge = p.detach().eq(0) | p.detach().eq(1)
+        if name.rpartition(".")[2] != "probs" or not p.requires_grad or not at_edge.any():
+            continue
+        if any(g.abs().gt(ROUNDED_OFF).any() for g in gradients_reached([p[at_edge]], trial.theta()).values()):
+            raise trial.fault(
+                "a probability of q is exactly 0 or 1 at theta, and theta moves it: the outcome that is never drawn "
+                "has a part of the gradient. Start inside, for example at 0.01, or train logits"
+            )
 
 
 def rows_of_q(trial: ObjectiveTrial) -> None:

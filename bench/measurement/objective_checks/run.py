@@ -16,6 +16,7 @@ from bench.measurement.objective_checks.parts import (
     reference,
     rows_of_q,
     size_of_a_row,
+    trained_probabilities,
     training_data,
 )
 from bench.measurement.objective_checks.trial import Fault, NotJudged, ObjectiveTrial
@@ -28,6 +29,7 @@ QUICK: tuple[Check, ...] = (
     declared_facts,
     problem_and_theta,
     family_of_q,
+    trained_probabilities,
     rows_of_q,
     values_of_f,
     repeated_build,
