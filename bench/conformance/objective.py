@@ -51,6 +51,10 @@ class ObjectiveConformance:
         """The integrand depends on theta through the q that it is given, and in no other way."""
         self._run(values.theta_through_q)
 
+    def test_log_prob_is_the_density_of_the_samples(self) -> None:
+        """The mean of the gradient of ``log_prob`` is 0 over samples of q, as it is for their density."""
+        self._run(exact.density_of_samples)
+
     def test_exact_is_one_number(self) -> None:
         """The exact value is one number, differentiable in the theta that it is given."""
         self._run(exact.exact_number)

@@ -279,6 +279,33 @@ class Saturated(Attention):
         return replace(problem, q=q, exact=exact)
 
 
+class Folded(Normal):
+    """A subclass with its own sampler, and the density of its parent."""
+
+    def sample(self, sample_shape=()):
+        return super().sample(sample_shape).abs()
+
+    def rsample(self, sample_shape=()):
+        return super().rsample(sample_shape).abs()
+
+
+@dies("test_log_prob_is_the_density_of_the_samples", "the log_prob of q is not the density of its samples")
+@dataclass(frozen=True)
+class DensityOfTheParent(Objective):
+    dim = 1
+    family = Normal
+    has_exact = False
+    reference_estimator = Reparameterization()
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        theta = {"loc": torch.tensor([0.3], dtype=dtype, device=device).requires_grad_()}
+
+        def q(theta):
+            return Independent(Folded(theta["loc"], torch.ones_like(theta["loc"]), validate_args=False), 1)
+
+        return Problem(theta, q, lambda _q: lambda x: x.square().sum(-1))
+
+
 class Chain(Drawable):
     """Bits with weights that all batch elements share: its parameter is not [*batch, ...]."""
 

@@ -1,6 +1,7 @@
 """Checks of the exact value and its gradient, against the sum over all states of q or means over samples."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,9 +12,10 @@ from bench.measurement.engine import Engine
 from bench.measurement.graph import gradients_reached
 from bench.measurement.objective_checks.comparisons import EXACT, column_apart
 from bench.measurement.objective_checks.trial import Fault, NotJudged, ObjectiveTrial, kind_of
+from bench.objectives import Problem
 from bench.planning.cells import Cell, mismatch
 from bench.planning.settings import Settings
-from estimators import RLOO, Enumeration, Estimator, Refusal
+from estimators import RLOO, Enumeration, Estimator, Refusal, ScoreFunction
 
 SAMPLES, FEWEST = 2**15, 64
 """Most and fewest samples of a comparison with means."""
@@ -161,13 +163,31 @@ def reference_against_scores(trial: ObjectiveTrial) -> None:
         )
 
 
-def _gradients(estimator: Estimator, trial: ObjectiveTrial, points: int) -> Tensor:
+def density_of_samples(trial: ObjectiveTrial) -> None:
+    """Check that the mean of the score, grad log q(x), is 0: ``log_prob`` is the density that the samples follow.
+
+    Raises:
+        Fault: the objective is at fault.
+        NotJudged: score functions refuse q, for example because its support moves.
+    """
+    score = replace(trial.problem, integrand=lambda q: lambda x: torch.ones_like(x[(..., *[0] * len(q.event_shape))]))
+    means = _gradients(ScoreFunction(), trial, 2, score)
+    apart = column_apart(means, torch.zeros(means.shape[1], dtype=torch.float64), 0.0)
+    if apart is not None:
+        raise trial.fault(
+            f"the log_prob of q is not the density of its samples: the mean of its gradient at "
+            f"{trial.coordinate(apart)} is {_said(means[:, apart])}, and not 0. Perhaps a subclass has its own sampler "
+            "and its parent's log_prob, or log_prob lacks a constant that depends on theta"
+        )
+
+
+def _gradients(estimator: Estimator, trial: ObjectiveTrial, points: int, problem: Problem | None = None) -> Tensor:
     """Return gradients by an estimator, ``[R, size of theta]``; R follows from the evaluations of f for each."""
     reason = "no estimator at hand fits q, so that the gradient was not compared"
     if mismatch(estimator, trial.objective):
         raise NotJudged(reason)
     count = min(SAMPLES, max(FEWEST, trial.affordable(points)))
-    engine = Engine(Cell(estimator, trial.objective), Settings(dtype="float64"), problem=trial.problem)
+    engine = Engine(Cell(estimator, trial.objective), Settings(dtype="float64"), problem=problem or trial.problem)
     try:
         return engine.gradients(count, Generator().manual_seed(1))
     except (Refusal, NotImplementedError):

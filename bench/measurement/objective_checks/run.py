@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 
 from bench.measurement.objective_checks.exact import (
+    density_of_samples,
     exact_against_samples,
     exact_against_the_sum,
     exact_number,
@@ -34,6 +35,7 @@ QUICK: tuple[Check, ...] = (
     values_of_f,
     repeated_build,
     theta_through_q,
+    density_of_samples,
     exact_number,
     exact_against_the_sum,
     exact_against_samples,
