@@ -50,6 +50,9 @@ def main() -> int:
     except click.Abort:  # an interrupt that no command has reported
         echo("Interrupted.", err=True)
         return ExitCode.INTERRUPTED
+    except MemoryError:
+        echo("Error: There is not enough memory for this. What was measured is safe.", err=True)
+        return ExitCode.FAILED
     except OSError as error:
         if error.filename is not None:
             raise

@@ -12,13 +12,12 @@ from click.shell_completion import CompletionItem
 
 from bench.planning.catalogue import Kind, canonical_name
 from bench.planning.completion import completions
+from bench.planning.settings import MOST
 
 F = TypeVar("F", bound=Callable[..., Any])
 BUDGETS = {"quick": (10_000, 1_000), "full": (100_000, 10_000)}
 """For each budget, the replicates per cell of a baseline, and of the first stage of a check."""
 PATH = click.Path(path_type=Path)
-MOST = 10**15
-"""The largest number that an option accepts as a count."""
 VARIABLE = "BENCH_DATA_DIR"
 """Environment variable for the folder of images; its name is repeated here, as ``bench.objectives`` imports torch."""
 
@@ -135,7 +134,7 @@ name_argument = click.argument("name", shell_complete=complete_baseline)
 
 
 class Count(click.ParamType):  # type: ignore[type-arg]
-    """An option's value that is a whole number from ``least`` to 10^15, typed as 10000, 10_000 or 1e4."""
+    """An option's value that is a whole number from ``least`` to 10^12, typed as 10000, 10_000 or 1e4."""
 
     name = "number"
 
@@ -153,7 +152,7 @@ class Count(click.ParamType):  # type: ignore[type-arg]
                 return int(found)
         except InvalidOperation:
             pass
-        said = f"{value!r} is not a whole number from {self.least} to 10^15. Write it as 10000, 10_000 or 1e4."
+        said = f"{value!r} is not a whole number from {self.least} to 10^12. Write it as 10000, 10_000 or 1e4."
         return self.fail(said, param, ctx)
 
 

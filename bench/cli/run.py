@@ -13,13 +13,16 @@ from bench.cli.terminal import echo
 from bench.planning.catalogue import catalogue
 from bench.records.lines import LineKind, Outcome, Record
 
+DIGITS = 19
+"""From this number of digits on, a whole number may not fit into 64 bits."""
+
 
 def _numbers(_context: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """Return the numbers in a list with commas."""
     if value is None:
         return None
     parts = [part.strip() for part in value.split(",")]
-    if not all(part.isdecimal() and int(part) for part in parts):
+    if not all(part.isdecimal() and len(part) < DIGITS and int(part) for part in parts):
         raise click.BadParameter(f"{value!r} is not a list of whole numbers of at least 1, such as 2,4,8.")
     return tuple(map(int, parts))
 

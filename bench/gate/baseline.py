@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 
 from bench.planning.catalogue import did_you_mean
 from bench.planning.selectors import Selector, UsageError, parse
-from bench.planning.settings import SMALLEST_DRAW, Settings
+from bench.planning.settings import MOST, SMALLEST_DRAW, Settings
 from bench.records import files
 from bench.records.environment import commit_of, environment
 from bench.records.lines import Damaged, Record, plain
@@ -37,7 +37,7 @@ ENVIRONMENT = ("commit", "stochgrad_bench", "torch", "numpy", "python", "platfor
 FACTS = ("cell", "unbiased", "deterministic", "fingerprint", "size", "f_evals", "grad_evals")
 """The keys of a record that an entry holds, besides those of its summary."""
 RESTORE = "Restore it from version control."
-Count = Annotated[int, Field(ge=SMALLEST_DRAW)]
+Count = Annotated[int, Field(ge=SMALLEST_DRAW, le=MOST)]
 Positive = Annotated[float, Field(ge=0)]
 
 
@@ -336,6 +336,8 @@ def read(name: str, root: Path = Path()) -> Baseline:
         raise Damaged(f"{path} is not text. {RESTORE}") from None
     except json.JSONDecodeError as error:
         raise Damaged(f"{path} is not JSON (line {error.lineno}: {error.msg}). {RESTORE}") from None
+    except (ValueError, RecursionError):
+        raise Damaged(f"{path} is no baseline: its numbers or its nesting are too large. {RESTORE}") from None
     return _checked(data, path)
 
 

@@ -17,6 +17,7 @@ All constants of the layout, by the module that defines them::
     BLOCKS_PER_DRAW     4           blocks      most blocks of a draw                              blocks_in
     BLOCKS_PER_SPAN     32          blocks      most blocks of a span                              spans
     NUMBERS_PER_SPAN    2^17        numbers     most numbers in the means of a span's blocks       spans
+    MOST_DRAWS          2^20        draws       most draws of a run: each has sums of its own      take_until
     bench.stats.layout
     TRACKED             2^17        rows        spans that start later track only the series w     spans, tracked_rows
     SHAPE_BLOCKS        32          blocks      the first blocks keep third and fourth moments     blocks, accumulate
@@ -32,6 +33,7 @@ from typing import Any
 
 from bench.objectives import Objective
 from bench.planning.cells import Cell
+from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW
 from bench.records.identity import identity
 from bench.stats.layout import TRACKED
@@ -43,6 +45,7 @@ FIRST_DRAWS, DRAWS_PER_SIZE = 8, 4  # they bound the rounding of R
 LONG_RUN, FIRST_SHARE, GROWTH = 2**16, 512, 64
 BLOCKS_PER_DRAW = 4  # 8 draws have the 32 blocks that the tests over blocks need
 BLOCKS_PER_SPAN, NUMBERS_PER_SPAN = 32, 2**17
+MOST_DRAWS = 2**20
 
 
 def cap(objective: Objective, device: str) -> int:
@@ -102,11 +105,20 @@ def sizes_of(objective: Objective, replicates: int, device: str) -> list[int]:
 
 
 def take_until(replicates: int, sizes: Iterable[int]) -> list[int]:
-    """Return the fewest first elements of ``sizes`` that sum to at least ``replicates``; all if their sum is less."""
+    """Return the fewest first elements of ``sizes`` that sum to at least ``replicates``; all if their sum is less.
+
+    Raises:
+        UsageError: these are more than 2^20 elements, which no memory should have to hold.
+    """
     taken, total = list[int](), 0
     for size in sizes:
         if total >= replicates:
             break
+        if len(taken) == MOST_DRAWS:
+            raise UsageError(
+                f"{replicates:,} replicates are more than {MOST_DRAWS:,} draws (batches), which have {total:,} "
+                "replicates here: ask for at most so many."
+            )
         taken.append(size)
         total += size
     return taken

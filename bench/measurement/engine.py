@@ -8,6 +8,7 @@ come in draws, the unit of seeding; a draw is cut into blocks, the unit of the s
 import functools
 import hashlib
 import io
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.distributions import Distribution
 
 from bench.measurement.draws import blocks_in, draws, noise_subject, slices, spans, starts, tracked_rows
 from bench.measurement.heap import keep_memory
+from bench.measurement.lines import Lost
 from bench.measurement.pull_back import PullBack
 from bench.measurement.reduction.blocks import draws_partial
 from bench.measurement.reduction.kernels import Workspace
@@ -26,7 +28,7 @@ from bench.measurement.reduction.origin import Origin
 from bench.objectives import Objective, Problem
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
-from bench.planning.settings import Settings
+from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.records.seeds import noise_stream, numbered_seed
 from bench.stats import Partial
 from estimators import Estimator, Integrand, InvalidLoss, State, parameters, rows
@@ -81,10 +83,12 @@ class Engine:
         self.device = torch.device(settings.device)
         if self.device.type == "cpu":
             keep_memory()
+        _check_room(cell, self.device, cell.objective.row_elements, "One sample of the objective")
         self.problem = problem or cell.objective.build(DTYPES[settings.dtype], self.device)
         self.q: Distribution = self.problem.q(self.problem.theta)
         self.groups = {name: t.numel() for name, t in self.problem.theta.items()}
         self.size = sum(self.groups.values())
+        _check_room(cell, self.device, SMALLEST_DRAW * self.size, f"{SMALLEST_DRAW} gradients")
         self.sizes = draws(cell, settings.replicates, settings.device)
         self.points = cell.estimator.points(self.q)
         self.pull_back = PullBack(self.q, self.problem.theta)
@@ -246,6 +250,19 @@ class Engine:
                 truncate_at=self.truncate_at,
             )
             yield partial, "".join(digests.get(draw, "") for draw in span)
+
+
+def _check_room(cell: Cell, device: torch.device, elements: int, what: str) -> None:
+    """Check, before they are allocated, that so many ``elements`` of 4 bytes each fit into the memory of the device.
+
+    Raises:
+        Lost: they do not. The message begins with ``what``.
+    """
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    room = pages if device.type == "cpu" else torch.cuda.get_device_properties(device).total_memory
+    if 4 * elements > room:
+        need = f"{what} would take {4 * elements / 2**30:,.0f} GiB of memory, and there are {room / 2**30:,.0f}"
+        raise Lost(f"{need}. Choose a smaller {label(cell.objective).partition(':')[0]}.")
 
 
 def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:

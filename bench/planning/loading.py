@@ -22,6 +22,9 @@ from bench.records.identity import fields_of
 from bench.records.labels import value_text
 from bench.records.text import described, message
 
+MOST_INSTANCES = 1_000_000
+"""The most estimators or objectives that one selector may name."""
+
 
 def expand(selector: Selector, kind: Kind) -> list[Any]:
     """Return the estimators, or the objectives, that a selector spells: two for ``rloo:n=2,4``.
@@ -38,6 +41,8 @@ def expand(selector: Selector, kind: Kind) -> list[Any]:
         if key not in fields:
             has = ", ".join(fields) or "none"
             raise UsageError(f"{selector.name} has no parameter {key!r} (it has {has}).{did_you_mean(key, fields)}")
+    if math.prod(map(len, selector.params.values())) > MOST_INSTANCES:
+        raise UsageError(f"{selector.name} with all these values is more than {MOST_INSTANCES:,} {kind}s.")
     grid = [[_convert(v, hints[key], f"{selector.name}:{key}") for v in vs] for key, vs in selector.params.items()]
     return [_make(cls, dict(zip(selector.params, values, strict=True)), selector) for values in product(*grid)]
 
@@ -86,7 +91,8 @@ def _convert(text: str, hint: Any, where: str) -> Any:
     except ValueError:
         several = re.search(r"\.\.|[][(){}]", text)
         syntax = f" Several values are joined by commas, as in {where.partition(':')[2]}=2,4,8." if several else ""
-        raise UsageError(f"{where} needs {_expected(hint)} (got {text!r}).{syntax}") from None
+        syntax += " Its size is below 2^63." if text.lstrip("+-").isdecimal() and len(text) > 18 else ""
+        raise UsageError(f"{where} needs {_expected(hint)} (got {text[:100]!r}).{syntax}") from None
 
 
 def _value(text: str, hint: Any) -> Any:
@@ -109,7 +115,8 @@ def _value(text: str, hint: Any) -> Any:
         value = float(text)
         return value if math.isfinite(value) else _refuse(text)
     if hint is int:
-        return int(text)
+        value = int(text)
+        return value if abs(value) < 2**63 else _refuse(text)
     if hint is type(None):
         return None if text.lower() == "none" else _refuse(text)
     return text if hint is str else _refuse(text)

@@ -6,6 +6,8 @@ from typing import Any
 
 SMALLEST_DRAW = 64
 """Fewest replicates in a draw (a batch), in a block (a part of a draw) or in a baseline."""
+MOST = 10**12
+"""The largest number that is accepted as a count, such as replicates. More could not be measured in a life."""
 ADAPT_STEPS = 500
 """Default for the most steps in which a state learns."""
 
@@ -41,9 +43,9 @@ class Settings:
     adapt_steps: int = ADAPT_STEPS
 
     def __post_init__(self) -> None:
-        store_whole_number(self, "replicates", 1)
+        store_whole_number(self, "replicates", 1, MOST)
         store_whole_number(self, "seed", 0)
-        store_whole_number(self, "adapt_steps", 1)
+        store_whole_number(self, "adapt_steps", 1, MOST)
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype is float32 or float64, as text (got {self.dtype!r}).")
         if self.device not in ("cpu", "cuda"):
@@ -66,15 +68,17 @@ class Settings:
                 raise UsageError("device is cuda, and torch finds no CUDA device here. Use device='cpu'.")
 
 
-def store_whole_number(settings: Any, name: str, least: int) -> None:
+def store_whole_number(settings: Any, name: str, least: int, most: int | None = None) -> None:
     """Check that the field ``name`` of frozen settings is a whole number, and store it as an int.
 
     A number of another type, such as ``numpy.int64(3)``, becomes an int.
 
     Raises:
-        ValueError: the value is not a whole number, or is below ``least``.
+        ValueError: the value is not a whole number, is below ``least``, or is above ``most``.
     """
     value = getattr(settings, name)
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} is a whole number of at least {least} (got {value!r}).")
+    if most is not None and value > most:
+        raise ValueError(f"{name} is at most {most:,} (got {str(value)[:30]}).")
     object.__setattr__(settings, name, int(value))

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.loading import expand, has_parameter
 from bench.planning.selectors import Selector, UsageError, check_name, from_table, label, parse
-from bench.planning.settings import ADAPT_STEPS, Settings
+from bench.planning.settings import ADAPT_STEPS, MOST, Settings
 from bench.stats import PrecisionTarget
 
 if TYPE_CHECKING:
@@ -91,14 +91,14 @@ class Spec(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[\w+-][\w.+-]*$")] = "study"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    replicates: Annotated[int, Field(ge=1)] = 10_000
+    replicates: Annotated[int, Field(ge=1, le=MOST)] = 10_000
     precision: Annotated[float | None, Field(gt=0, lt=1)] = None
-    max_replicates: Annotated[int, Field(ge=1)] = 1_000_000
+    max_replicates: Annotated[int, Field(ge=1, le=MOST)] = 1_000_000
     dtype: Literal["float32", "float64"] = "float32"
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     timing: bool = True
     common_noise: bool = True
-    adapt_steps: Annotated[int, Field(ge=1)] = ADAPT_STEPS
+    adapt_steps: Annotated[int, Field(ge=1, le=MOST)] = ADAPT_STEPS
     estimators: Annotated[tuple[Selector, ...], _selectors("estimator")]
     objectives: Annotated[tuple[Selector, ...], _selectors("objective")]
 
@@ -120,8 +120,9 @@ class Spec(BaseModel):
             raise UsageError(f"{path} cannot be read: {error.strerror}. {advice}") from None
         except UnicodeDecodeError:
             raise UsageError(f"{path} is not text in UTF-8. Save it with this encoding.") from None
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{path} is not TOML: {error}.") from None
+        except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
+            said = error if isinstance(error, tomllib.TOMLDecodeError) else "its numbers or its nesting are too large"
+            raise UsageError(f"{path} is not TOML: {said}.") from None
         return cls.placed({"name": path.stem, **table, **overrides}, path.parent, source=f"{path}: ")
 
     @classmethod

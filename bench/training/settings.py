@@ -4,11 +4,14 @@ import math
 from dataclasses import dataclass
 from numbers import Real
 
-from bench.planning.settings import Settings, store_whole_number
+from bench.planning.settings import MOST, Settings, store_whole_number
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 CHECKPOINTS = 20
 """Default number of checkpoints after step 0."""
+
+MOST_LISTED = 1_000_000
+"""The most seeds, and the most checkpoints after step 0."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,16 @@ class Training:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("seeds", 1), ("replicates", 0), ("measure_every", 1)):
+        for name, least, most in (
+            ("steps", 1, MOST),
+            ("seeds", 1, MOST_LISTED),
+            ("replicates", 0, MOST),
+            ("measure_every", 1, MOST),
+        ):
             if name != "measure_every" or self.measure_every is not None:
-                store_whole_number(self, name, least)
+                store_whole_number(self, name, least, most)
+        if self.measure_every and self.steps > MOST_LISTED * self.measure_every:
+            raise ValueError(f"measure_every makes more than {MOST_LISTED:,} checkpoints (got {self.measure_every}).")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer is one of {', '.join(OPTIMIZERS)} (got {self.optimizer!r}).")
         if isinstance(self.rate, bool) or not isinstance(self.rate, Real) or not 0 < self.rate < math.inf:

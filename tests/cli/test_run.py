@@ -75,7 +75,7 @@ def mine(tmp_path, monkeypatch):
         (["run", "--samples", "0"], "'0' is not a list"),
         (["run", "--seed", "x"], "'--seed'"),
         (["run", "--seed", "-1"], "'--seed'"),
-        (["run", "--replicates", "0"], "'0' is not a whole number from 1 to 10^15. Write it as 10000, 10_000 or 1e4."),
+        (["run", "--replicates", "0"], "'0' is not a whole number from 1 to 10^12. Write it as 10000, 10_000 or 1e4."),
         (["run", "--replicates", "1.5e0"], "'1.5e0' is not a whole number"),
         (["run", "--replicates", "nan"], "'nan' is not a whole number"),
         (["run", "--replicates", "1e999999999"], "'1e999999999' is not a whole number"),

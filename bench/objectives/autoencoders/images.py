@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
+import math
 import os
 import struct
 import zlib
@@ -29,8 +30,8 @@ SIDES = {"digits": 8, "mnist": 28, "fashion-mnist": 28, "omniglot": 28}
 """Side of a square image in pixels, by name of the data set."""
 DIGITS, DIGITS_HELD_OUT = 1797, 297
 """Number of images in the data set "digits", and how many of them are held out."""
-MOST_HELD_OUT, FEWEST = 2000, 16
-"""Largest number of images that are held out of a user's files; smallest number of images that a file may hold."""
+MOST_HELD_OUT, FEWEST, MOST_IMAGES = 2000, 16, 200_000
+"""Largest number of images that are held out of a user's files; fewest and most images that a file may hold."""
 
 Bytes = NDArray[np.uint8]
 
@@ -157,7 +158,8 @@ def _idx(path: Path) -> Bytes:
     """Return the images of a file in the IDX format of LeCun, Cortes & Burges, ``[images, 784]``."""
     name = _said(path)
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:  # no more of it than is looked at
+            content = file.read(16 + 784 * MOST_IMAGES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{name} cannot be unpacked ({type(error).__name__}). Copy it again.") from None
     if len(content) < 16:
@@ -170,6 +172,8 @@ def _idx(path: Path) -> Bytes:
         )
     if (height, width) != (28, 28):
         raise ValueError(f"{name} holds images of {height} x {width} pixels; they must be 28 x 28.")
+    if count > MOST_IMAGES:
+        raise ValueError(f"{name} holds {count:,} images; at most {MOST_IMAGES:,} are read.")
     if len(content) != 16 + count * 784:
         expected = f"{count:,} images of 28 x 28 take {16 + count * 784:,}"
         raise ValueError(f"{name} has {len(content):,} bytes; {expected}. Copy it again.")
@@ -178,10 +182,13 @@ def _idx(path: Path) -> Bytes:
 
 def _chardata(path: Path) -> tuple[Bytes, Bytes]:
     """Return Omniglot's training and test images as cut to 28 x 28 by Burda et al., ``[images, 784]`` each."""
-    from scipy.io import loadmat  # slow to import
+    from scipy.io import loadmat, whosmat  # slow to import
 
     name = _said(path)
     try:
+        sizes = [math.prod(shape) for key, shape, _ in whosmat(path) if key in ("data", "testdata")]
+        if max(sizes, default=0) > 784 * MOST_IMAGES:
+            raise ValueError("too large")
         held: dict[str, Any] = loadmat(path, variable_names=["data", "testdata"])
     except Exception as error:  # a damaged file can make its reader raise anything
         raise ValueError(f"{name} cannot be read as a MATLAB file ({type(error).__name__}). Copy it again.") from None

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,9 @@ def _read(path: Path) -> Weights:
     if not path.is_file():
         raise _no_file(path)
     try:
+        with zipfile.ZipFile(path) as file:  # torch does not compress, so nothing can grow when it is unpacked
+            if any(part.compress_type != zipfile.ZIP_STORED for part in file.infolist()):
+                raise zipfile.BadZipFile
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} cannot be read safely as a file of weights: {type(error).__name__}.") from None

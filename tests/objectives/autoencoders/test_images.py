@@ -4,6 +4,7 @@ import functools
 import gzip
 import os
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -194,6 +195,21 @@ def test_missing_folders_and_files_are_refused(monkeypatch, tmp_path):
 packed = functools.partial(gzip.compress, mtime=0)  # the same bytes in every process: they name tests
 PACKED = packed(idx(TRAIN))
 LABELS = struct.pack(">2I", 2049, 40) + bytes(40)
+
+
+def test_no_more_is_unpacked_than_is_looked_at(folder, monkeypatch):
+    monkeypatch.setattr("bench.objectives.autoencoders.images.MOST_IMAGES", 100)
+    bomb = struct.pack(">4I", 2051, 2**32 - 1, 28, 28) + bytes(20_000_000)
+    (folder / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(packed(bomb))
+    del bomb
+    tracemalloc.start()
+    try:
+        refused("ubyte.gz holds 4,294,967,295 images; at most 100 are read")
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+    savemat(folder / "omniglot" / "chardata.mat", {"data": np.zeros((784, 200)), "testdata": np.zeros((784, 1))})
+    refused("chardata.mat cannot be read as a MATLAB file", data="omniglot")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -97,6 +98,15 @@ def test_a_file_that_would_run_code_is_not_loaded(tmp_path):
     torch.save({"theta": {"w": Trap()}, "extra": {}}, tmp_path / "trap.pt")
     with pytest.raises(ValueError, match="cannot be read safely"):
         BernoulliVAE(at=str(tmp_path / "trap.pt"))
+
+
+def test_a_compressed_file_is_not_unpacked(path, tmp_path):
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as file:
+        for name in whole.namelist():
+            file.writestr(name, whole.read(name))
+    assert torch.load(tmp_path / "bomb.pt", weights_only=True), "torch would unpack it"
+    with pytest.raises(ValueError, match=r"cannot be read safely as a file of weights: BadZipFile"):
+        BernoulliVAE(at=str(tmp_path / "bomb.pt"))
 
 
 def test_weights_of_another_architecture_are_refused(path):
