@@ -429,12 +429,14 @@ def helped(x):
 
 
 WRONG = [
-    ({"q": 3}, "q must be a function (got a int)"),
+    ({"q": 3}, "q must be a function (got an int)"),
     ({"f": None}, "takes either f or log_joint (got neither)"),
     ({"log_joint": quadratic}, "takes either f or log_joint (got both)"),
     ({"theta": None}, "theta must be a module or a dict of named tensors"),
-    ({"theta": {}}, "(got a dict of nothing)"),
+    ({"theta": {}}, "(got an empty dict)"),
+    ({"theta": torch.nn.LazyLinear(3)}, "theta has parameters without a shape (weight, bias). Call the lazy module"),
     ({"theta": {"logits": LOGITS.numpy()}}, "(got a dict of ndarray)"),
+    ({"f": None, "log_joint": quadratic, "particles": True}, "particles must be a whole number from 1 (got True)"),
     ({"exact": 1.5}, "exact must be a function (got a float)"),
     ({"particles": 4}, "particles belong to a bound: give log_joint in place of f (got particles=4)"),
     ({"f": lambda x: x.sum(-1) * 1j}, "f returned complex numbers"),

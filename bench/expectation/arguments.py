@@ -37,6 +37,8 @@ def checked(
         raise ValueError(f"Expectation takes either f or log_joint (got {'neither' if f is None else 'both'}).")
     if particles is not None and log_joint is None:
         raise ValueError(f"particles belong to a bound: give log_joint in place of f (got particles={particles!r}).")
+    if particles is not None and not _is_count(particles):
+        raise ValueError(f"particles must be a whole number from 1 (got {particles!r}).")
     _check_named("theta", theta)
     if extra is not None:
         _check_named("extra", extra)
@@ -49,16 +51,26 @@ def checked(
         raise ValueError(
             f"batch_size is the number of rows of data in a batch: give data (got batch_size={batch_size!r})."
         )
-    if batch_size is not None and (not isinstance(batch_size, int) or not 1 <= batch_size <= most):
+    if batch_size is not None and not (_is_count(batch_size) and batch_size <= most):
         raise ValueError(
             f"batch_size must be a whole number from 1 to {most}, the rows of the data (got {batch_size!r})."
         )
     return cast(Function, log_joint if f is None else f)
 
 
+def _is_count(given: Any) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool) and given >= 1
+
+
 def _check_named(what: str, given: Any) -> None:
     """Raise ``ValueError`` unless an argument is a module or a dict of named tensors of floating-point numbers."""
+    if isinstance(given, torch.jit.ScriptModule):
+        raise ValueError(f"{what} must be an ordinary module: a ScriptModule cannot be copied for other dtypes.")
     if isinstance(given, nn.Module):
+        if lazy := [name for name, t in given.named_parameters() if nn.parameter.is_lazy(t)]:
+            raise ValueError(
+                f"{what} has parameters without a shape ({', '.join(lazy)}). Call the lazy module once first."
+            )
         return
     if not (isinstance(given, Mapping) and given and all(isinstance(t, Tensor) for t in given.values())):
         raise ValueError(

@@ -72,9 +72,11 @@ def said(error: Exception) -> str:
 
 def got(value: Any) -> str:
     """Return the type of a wrong value in words, for a message: ``got None``, ``got a list of float, int``."""
-    if isinstance(value, Mapping | tuple | list):
-        held = value.values() if isinstance(value, Mapping) else value
-        return (
-            f"got a {type(value).__name__} of {', '.join(sorted({type(each).__name__ for each in held})) or 'nothing'}"
-        )
-    return "got None" if value is None else f"got a {type(value).__name__}"
+    if value is None:
+        return "got None"
+    kind = type(value).__name__
+    named = f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+    if not isinstance(value, Mapping | tuple | list):
+        return f"got {named}"
+    held = sorted({type(each).__name__ for each in (value.values() if isinstance(value, Mapping) else value)})
+    return f"got {named} of {', '.join(held)}" if held else f"got an empty {kind}"
