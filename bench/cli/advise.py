@@ -43,6 +43,7 @@ from bench.cli.terminal import echo, echo_json
     help="Learning rate of this training [0.001].",
 )
 @options.data_dir
+@options.no_plugins
 @options.device(help="Device to measure on [cpu].")
 @options.dtype(help="Type of samples and gradients [float32].")
 @options.seed(help="Seed of all noise [0].")

@@ -71,6 +71,7 @@ def show(name: str, json: bool) -> None:
 @click.argument("spec", required=False, type=options.PATH, callback=options.spec_path, metavar="[SPEC.toml]")
 @options.selectors
 @options.data_dir
+@options.no_plugins
 @options.folder("--from", "study", help="Use the records of a study; measure nothing.")
 @options.budget(help="Replicates per cell: quick 1e4; full 1e5, or 4e5 for noisier cells [full].")
 @options.replicates(type=options.Count(SMALLEST_DRAW), help="Replicates per cell, instead of a budget.")
@@ -136,6 +137,7 @@ def _measured(
 @options.name_argument
 @options.selectors
 @options.data_dir
+@options.no_plugins
 @options.speed_option
 @options.quiet_option
 @reported(UNWRITTEN)

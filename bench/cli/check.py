@@ -35,6 +35,7 @@ from bench.records.files import make_folder
 )
 @options.selectors
 @options.data_dir
+@options.no_plugins
 @options.budget(help="Replicates of the first stage: quick 1000, full 10000.")
 @options.replicates(help="Replicates of the first stage [a tenth of the baseline's].")
 @options.seed(help="Seed of the first stage [the baseline's].")

@@ -21,6 +21,7 @@ from bench.cli.terminal import echo, echo_json
     "objective", nargs=-1, required=True, metavar="OBJECTIVE...", shell_complete=options.complete("objective")
 )
 @options.data_dir
+@options.no_plugins
 @options.json_option
 @reported(UNWRITTEN)
 def command(objective: tuple[str, ...], json: bool) -> None:

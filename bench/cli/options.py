@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from bench.planning.catalogue import Kind, canonical_name
 from bench.planning.completion import completions
+from bench.planning.plugins import ALLOWED
 from bench.planning.settings import MOST
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -119,6 +120,27 @@ def _set_variable(context: click.Context, _param: click.Parameter, value: Path |
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = str(value)
     context.call_on_close(lambda: _restore_variable(before))
+
+
+def no_plugins(command: F) -> F:
+    """Add the option ``--no-plugins`` to a command: no file or module of a user is imported.
+
+    Every command that makes estimators or objectives from selectors has it.
+    """
+    return click.option(
+        "--no-plugins",
+        is_flag=True,
+        envvar="BENCH_NO_PLUGINS",
+        expose_value=False,
+        callback=_refuse_plugins,
+        help="Import no file or module that a selector, a study or a baseline names [BENCH_NO_PLUGINS].",
+    )(command)
+
+
+def _refuse_plugins(context: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        token = ALLOWED.set(False)
+        context.call_on_close(lambda: ALLOWED.reset(token))
 
 
 def _restore_variable(before: str | None) -> None:

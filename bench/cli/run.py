@@ -55,6 +55,7 @@ def _numbers(_context: click.Context, _param: click.Parameter, value: str | None
     "`bench train --keep-weights`.",
 )
 @options.data_dir
+@options.no_plugins
 @options.replicates(help="Independent gradients per cell [10000].")
 @click.option(
     "--precision",

@@ -35,6 +35,7 @@ from bench.training.settings import OPTIMIZERS
 @options.dtype(help="Type of weights and samples [float32].")
 @options.device_or_auto(help="Device to train on [cpu].")
 @options.data_dir
+@options.no_plugins
 @options.out(help="The study folder [results/train-NAME].")
 @click.option(
     "--keep-weights",

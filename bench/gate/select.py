@@ -11,7 +11,7 @@ from bench.gate.baseline import Baseline, Entry, selectors
 from bench.planning.catalogue import Kind, did_you_mean
 from bench.planning.cells import Cell, mismatch, plan
 from bench.planning.loading import expand
-from bench.planning.selectors import Selector, Unloadable, UsageError, full_label, label, names, parse
+from bench.planning.selectors import Forbidden, Selector, Unloadable, UsageError, full_label, label, names, parse
 from bench.records.identity import fields_of
 from bench.records.text import message, printable
 from estimators import command_line_name
@@ -178,6 +178,8 @@ def _single(grid: Selector, instance: Any) -> Selector:
 def _made(selector: Selector, kind: Kind) -> Half | UsageError:
     try:
         return expand(selector, kind)[0], selector
+    except Forbidden:
+        raise
     except UsageError as error:
         return error
 

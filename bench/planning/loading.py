@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.planning import plugins
 from bench.planning.catalogue import Kind, catalogue, did_you_mean, type_text
-from bench.planning.selectors import Selector, Unloadable, UsageError, check_name
+from bench.planning.selectors import Forbidden, Selector, Unloadable, UsageError, check_name
 from bench.planning.user_code import Ended, set_apart
 from bench.records.identity import fields_of
 from bench.records.labels import value_text
@@ -153,6 +153,7 @@ def load(selector: Selector, kind: Kind) -> type:
     Raises:
         UsageError: there is no such class, or it is not a frozen dataclass derived from ``Estimator`` or ``Objective``.
             The message lists every fault of the class.
+        Forbidden: the class is a user's, and no code of users is to be imported.
     """
     selector = check_name(selector, kind)
     name = selector.name
@@ -161,6 +162,8 @@ def load(selector: Selector, kind: Kind) -> type:
         module, _, cls = facts["class"].partition(":")
         return typing.cast(type, getattr(importlib.import_module(module), cls))
     source, cls = selector.file or name.rsplit(":", 1)
+    if not plugins.ALLOWED.get():
+        raise Forbidden(f"{name} is code of a user, which --no-plugins forbids. If you trust {source}, leave that out.")
     module = _module(source, is_file=selector.file is not None)
     return _checked(module, cls or _only(module, source, kind), name, kind)
 

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Any
 
 PREFIX = "_bench_user_"
 """Start of the name of every folder's package."""
+ALLOWED = ContextVar("ALLOWED", default=True)
+"""Whether files and modules of users may be imported."""
 OURS = ("bench", "estimators")
 """Packages that are imported even if a file beside the user's file has the same name."""
 

@@ -28,6 +28,10 @@ class Unloadable(UsageError):
     """A user's file, module or class raises an exception, or ends the program, before anything can be measured."""
 
 
+class Forbidden(UsageError):
+    """A selector names a file or a module of a user, and the user has said that none is to be imported."""
+
+
 class NothingFits(Exception):
     """No estimator fits its objective, so nothing can be measured. The message is one sentence with the reasons."""
 
