@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from json import dumps
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -81,11 +84,12 @@ def show(name: str, json: bool) -> None:
 @options.speed_option
 @click.option("--force", is_flag=True, help="Replace an existing baseline of this name.")
 @options.quiet_option
-@reported(UNWRITTEN)
+@reported()
 def save(name: str, study: Path | None, force: bool, **given: Any) -> ExitCode:
     """Measure cells and save their statistics as a baseline.
 
-    If no spec, -e or -o is given, the cells of the default study are measured.
+    If no spec, -e or -o is given, the cells of the default study are measured. To continue after an interruption,
+    repeat the command: the cells that have been measured are kept in NAME.unfinished, beside the baseline.
     """
     from bench.gate.baseline import path_of
     from bench.planning.selectors import UsageError
@@ -94,7 +98,8 @@ def save(name: str, study: Path | None, force: bool, **given: Any) -> ExitCode:
     if path.exists() and not force:
         raise UsageError(f"Baseline {path} exists. Renew it with `bench baseline promote {name}`, or use --force.")
     if study is None:
-        return _keep(name, _measured(path.parent, **given), speed=given["speed"])
+        with _unfinished(path):
+            return _keep(name, _measured(path, **given), speed=given["speed"])
     if any(value is not False and value not in (None, ()) for key, value in given.items() if key != "quiet"):
         raise UsageError("--from takes a study as it is: leave out the spec, selectors and options of measuring.")
     from bench.gate.save import read_study
@@ -102,8 +107,25 @@ def save(name: str, study: Path | None, force: bool, **given: Any) -> ExitCode:
     return _keep(name, read_study(study, path.parent))
 
 
+@contextmanager
+def _unfinished(path: Path) -> Iterator[None]:
+    """Remove the work folder of a baseline when the baseline is written; name the folder if the user interrupts."""
+    from bench.gate.save import work_folder
+
+    work = work_folder(path)
+    try:
+        yield
+    except KeyboardInterrupt:
+        echo(f"The cells that have been measured are in {work}.", err=True)
+        raise
+    except CommandError:  # no cell could be measured
+        rmtree(work, ignore_errors=True)
+        raise
+    rmtree(work, ignore_errors=True)
+
+
 def _measured(
-    folder: Path,
+    path: Path,
     spec: Path | None,
     estimator: tuple[str, ...],
     objective: tuple[str, ...],
@@ -128,7 +150,7 @@ def _measured(
     if not (quiet or spec or estimator or objective):
         echo(f"Without a spec, -e and -o: the {len(picked)} cells of the default study are measured.", err=True)
     adaptive = replicates is None and budget != "quick"
-    return measure(picked, settings, folder, choose(quiet=quiet), adaptive=adaptive, speed=speed)
+    return measure(picked, settings, path, choose(quiet=quiet), adaptive=adaptive, speed=speed)
 
 
 @command.command(
@@ -140,7 +162,7 @@ def _measured(
 @options.no_plugins
 @options.speed_option
 @options.quiet_option
-@reported(UNWRITTEN)
+@reported()
 def promote(name: str, estimator: tuple[str, ...], objective: tuple[str, ...], speed: bool, quiet: bool) -> ExitCode:
     """Measure cells again, accept the results, and print the changes.
 
@@ -152,9 +174,10 @@ def promote(name: str, estimator: tuple[str, ...], objective: tuple[str, ...], s
     from bench.gate.baseline import path_of, read
     from bench.gate.select import select
 
-    old, folder = read(name), path_of(name).parent
-    selection = select(old, folder, estimator, objective)
-    return _keep(name, save.promote(old, selection, folder, choose(quiet=quiet), speed=speed), old, speed=speed)
+    old, path = read(name), path_of(name)
+    selection = select(old, path.parent, estimator, objective)
+    with _unfinished(path):
+        return _keep(name, save.promote(old, selection, path, choose(quiet=quiet), speed=speed), old, speed=speed)
 
 
 def _keep(name: str, draft: Draft, old: Baseline | None = None, *, speed: bool = False) -> ExitCode:

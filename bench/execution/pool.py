@@ -205,7 +205,7 @@ class Pool:
         chunks = deque(chunks_of(engine.spans, engine.sizes, len(self._workers)))
         ready: dict[int, tuple[int, list[tuple[Partial, str]]]] = {}  # first draw of a chunk: the end of it, its sums
         asked: dict[Worker, deque[range]] = {worker: deque() for worker in self._workers}
-        begun, following = set[Worker](), 0
+        begun, following = set[Worker](), engine.spans[0].start
         try:
             while chunks or any(asked.values()):
                 # Two questions at a time: no worker waits for its next one while answers are merged.
@@ -239,7 +239,7 @@ def _answering(busy: Collection[Worker]) -> list[Worker]:
 
 
 def chunks_of(spans: Sequence[range], sizes: Sequence[int], workers: int) -> Iterator[range]:
-    """Yield ranges of draws, each a piece of work for one worker; in their order, the ranges cover all draws.
+    """Yield ranges of draws, each a piece of work for one worker; together they cover all spans in order.
 
     A draw is a batch of replicates. A worker that has finished its range gets the next one.
 
@@ -248,7 +248,7 @@ def chunks_of(spans: Sequence[range], sizes: Sequence[int], workers: int) -> Ite
         sizes: number of replicates in each draw.
         workers: number of workers. There are many ranges per worker, so that none idles long at the end.
     """
-    share, start, rows = sum(sizes) / (CHUNKS * workers), 0, 0
+    share, start, rows = sum(sizes) / (CHUNKS * workers), spans[0].start, 0
     for span in spans:
         rows += sum(sizes[span.start : span.stop])
         if rows >= share or span is spans[-1]:

@@ -19,6 +19,7 @@ from bench.planning.cells import Cell, Skip, plan
 from bench.planning.selectors import NothingFits
 from bench.planning.settings import Settings
 from bench.planning.spec import Spec
+from bench.records import unfinished
 from bench.records.lines import Outcome, Record
 
 STUDY_SECONDS = 6.0
@@ -151,7 +152,10 @@ def _measure(study: StudyWriter, tasks: Sequence[MomentsTask]) -> list[TimingTas
     study.begin([*tasks, *timing, *references], [*measuring, *untimed, *references])
     study.execute(references, in_process=True)
     found = {_served(task.cell, task.settings): reference.read(study.line(task)) for task in stand_ins}
-    study.execute([replace(task, reference=found.get(_served(task.cell, task.settings))) for task in measuring])
+    for task in measuring if study.fresh else ():
+        unfinished.remove(study.folder, task.run_id)
+    place = study.folder.resolve()
+    study.execute([replace(t, reference=found.get(_served(t.cell, t.settings)), folder=place) for t in measuring])
     for task in tasks:  # a record in the folder may come from a run without this pilot
         line = task.with_pilot(study.line(task))
         if line != study.line(task):

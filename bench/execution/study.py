@@ -12,9 +12,9 @@ from bench.execution.tasks import Task
 from bench.measurement.lines import skipped
 from bench.measurement.threads import single_thread
 from bench.planning.spec import Spec
-from bench.records import store
+from bench.records import store, unfinished
 from bench.records.environment import cores
-from bench.records.lines import Damaged, LineKind, Record
+from bench.records.lines import Damaged, LineKind, Outcome, Record
 
 SomeTask = TypeVar("SomeTask", bound=Task)
 
@@ -88,6 +88,8 @@ class StudyWriter:
         line = {**line, "written": line.get("written") or datetime.now(UTC).isoformat(timespec="seconds")}
         self.store.append(line)
         self.lines[line["run"], line["kind"]] = line
+        if line["kind"] == LineKind.MOMENTS and line["outcome"] != Outcome.FAILED:
+            unfinished.remove(self.folder, line["run"])
 
     def skip(self, task: Task, reason: str) -> None:
         """Write a record that says why a task is skipped, unless the folder holds a valid record of the task."""

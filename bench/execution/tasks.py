@@ -3,6 +3,7 @@
 import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from bench.execution.pool import Pool
@@ -17,6 +18,7 @@ from bench.measurement.timing import CELL_SECONDS, measure_timing
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
 from bench.planning.settings import Settings
+from bench.records import unfinished
 from bench.records.code import code_digest
 from bench.records.lines import LineKind, Outcome, Record
 from bench.stats import PrecisionTarget, Reference
@@ -107,10 +109,12 @@ class MomentsTask(Task):
         reference: a long run's mean gradient, used as the exact gradient of an objective that has none; None if there
             is no such run.
         pilot: record of the pilot, a separate run that found the number of replicates; None if there was no pilot.
+        folder: the study folder, in which a long measurement keeps its sums until it ends; None to keep no sums.
     """
 
     reference: Reference | None = None
     pilot: Record | None = None
+    folder: Path | None = None
     kind = LineKind.MOMENTS
 
     @property
@@ -121,7 +125,8 @@ class MomentsTask(Task):
     def work(self, progress: Progress, pool: Pool | None) -> Record:
         """Measure the estimator on the objective and return its moments record, or raise."""
         spread = in_process if pool is None else pool.spread
-        return measure_moments(Engine(self.cell, self.settings), progress.block, spread, self.reference)
+        keep = None if self.folder is None else unfinished.path_of(self.folder, self.run_id)
+        return measure_moments(Engine(self.cell, self.settings), progress.block, spread, self.reference, keep)
 
     def record(self, progress: Progress | None = None, pool: Pool | None = None) -> Record:
         """Measure the estimator on the objective and return the moments record.

@@ -1,19 +1,21 @@
 """The measurements of the gate: a cell for a baseline, a cell for a check, or only the first draws of a cell."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bench.gate import pairs
 from bench.measurement import reference
 from bench.measurement.adaptation import adapt_state
 from bench.measurement.counting import count_evaluations
 from bench.measurement.engine import FINGERPRINT_DRAWS, Engine
-from bench.measurement.lines import head, safely
+from bench.measurement.lines import head, run_of, safely
 from bench.measurement.moments import fingerprint_of, measure_moments
 from bench.measurement.summaries import OnProgress
 from bench.measurement.threads import single_thread
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.planning.user_code import set_apart
+from bench.records import unfinished
 from bench.records.lines import LineKind, Outcome, Record
 from bench.stats.gate import baseline_replicates, is_heavy
 
@@ -22,7 +24,13 @@ COUNTED_CALLS = 100
 
 
 def measure_cell(
-    cell: Cell, settings: Settings, progress: OnProgress, truncate_at: float | None = None, *, heavy: bool = False
+    cell: Cell,
+    settings: Settings,
+    progress: OnProgress,
+    truncate_at: float | None = None,
+    *,
+    heavy: bool = False,
+    keep: Path | None = None,
 ) -> Record:
     """Measure a cell (an estimator on an objective), and return its moments record.
 
@@ -32,28 +40,35 @@ def measure_cell(
     gradients above ``truncate_at`` count as ``truncate_at``. If the tail in the baseline (the accepted statistics) is
     ``heavy``, half the squared distances of pairs of gradients are truncated instead; the cut is then their 99 %
     quantile if ``truncate_at`` is None.
+
+    A measurement that takes longer than half a minute keeps its sums in the folder ``keep``, and goes on from them
+    after an interruption.
     """
 
     def work() -> Record:
         stand_in = reference.in_process(cell.objective, reference.settings_of(settings))
         engine = Engine(cell, settings, truncate_at=None if heavy else truncate_at)
-        line = measure_moments(engine, progress, reference=stand_in)
+        sums = None if keep is None else unfinished.path_of(keep, run_of(cell, settings))
+        line = measure_moments(engine, progress, reference=stand_in, keep=sums)
         return _with_pairs(line, cell, settings, truncate_at) if heavy else line
 
     with single_thread():
         return safely(work, head(cell, settings, LineKind.MOMENTS))
 
 
-def measure_for_baseline(cell: Cell, settings: Settings, progress: OnProgress, *, adaptive: bool) -> Record:
+def measure_for_baseline(
+    cell: Cell, settings: Settings, progress: OnProgress, *, adaptive: bool, keep: Path | None = None
+) -> Record:
     """Measure a cell (an estimator on an objective) for a baseline, and return its moments record.
 
     A baseline is a file of accepted statistics. The record also has the variance truncated at the 99 % quantile of the
     squared norms of the centred gradients; if a first run only yields this quantile, a second run measures the cell
     again. The number of replicates is that of the settings. If ``adaptive``, it is at least 1e5, and at least 4e5 if
     the variance of the squared norms is above 10 times their squared mean. ``progress`` gets the number of replicates
-    done and the total.
+    done and the total. A run that takes longer than half a minute keeps its sums in the folder ``keep``, and goes on
+    from them after an interruption.
     """
-    line = measure_cell(cell, settings, progress)
+    line = measure_cell(cell, settings, progress, keep=keep)
     if line["outcome"] != Outcome.MEASURED:
         return line
     summary = line["summary"]
@@ -61,7 +76,7 @@ def measure_for_baseline(cell: Cell, settings: Settings, progress: OnProgress, *
     cut = summary["cut"] or None
     if wanted > settings.replicates or (cut is not None and not summary["truncated_at"]):
         settings = replace(settings, replicates=wanted)
-        line = measure_cell(cell, settings, progress, cut)
+        line = measure_cell(cell, settings, progress, cut, keep=keep)
     if is_heavy(line["summary"]["khat"]):
         with single_thread():
             line = _with_pairs(line, cell, settings, None)

@@ -1,7 +1,8 @@
 """New baselines: measured, promoted from an old baseline, or read from the records of a study."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,9 @@ from bench.planning.plans import specs_of
 from bench.planning.selectors import UsageError
 from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.records import store
+from bench.records.code import code_digest
+from bench.records.environment import environment
+from bench.records.identity import digest
 from bench.records.lines import LineKind, Outcome, Record
 
 
@@ -37,32 +41,59 @@ class Draft:
     lost: list[Loss]
 
 
+def work_folder(path: Path) -> Path:
+    """Return the folder beside a baseline that holds its cells (estimators on objectives) while it is measured.
+
+    A baseline is the gate's file of accepted statistics; ``path`` is the file.
+    """
+    return path.with_suffix(".unfinished")
+
+
 def measure(
-    picked: Sequence[Picked], settings: Settings, folder: Path, progress: Progress, *, adaptive: bool, speed: bool
+    picked: Sequence[Picked], settings: Settings, path: Path, progress: Progress, *, adaptive: bool, speed: bool
 ) -> Draft:
-    """Measure cells (estimators on objectives), and return the draft of a new baseline; nothing is written.
+    """Measure cells (estimators on objectives), and return the draft of a new baseline, which is not written.
 
-    A baseline is the gate's file of accepted statistics. ``picked`` are the cells. ``folder`` is where the baseline
-    will lie: the paths of users' files are stored relative to it.
+    A baseline is the gate's file of accepted statistics. Each cell that has been measured is kept in ``work_folder``
+    until the baseline is written, and is not measured again after an interruption, unless the settings, its code or the
+    versions of packages have changed.
 
-    If ``adaptive``, each cell gets at least 1e5 replicates, and 4e5 if its squared norms vary a lot. If ``speed``, the
-    cells are timed too.
+    Args:
+        picked: the cells.
+        settings: how they are measured.
+        path: the file of the baseline; the paths of users' files are stored relative to its folder.
+        progress: receives the events.
+        adaptive: whether each cell gets at least 1e5 replicates, and 4e5 if its squared norms vary a lot.
+        speed: whether the cells are timed too.
 
     Raises:
         UsageError: the settings name a CUDA device, but there is none; or an objective is at fault.
+        Damaged: the records in the work folder cannot be read.
+        OSError, Busy: the work folder cannot be written.
     """
     settings.check_device()
     for p in picked:
         check_own(p.cell.objective)
-    lines = []
-    progress.start(len(picked), 0)
-    try:
-        for p in picked:
-            progress.cell(p.label)
-            lines.append(measure_for_baseline(p.cell, settings, progress.block, adaptive=adaptive))
-            progress.finish(lines[-1])
-    finally:
-        progress.end()
+    lines, work, folder = list[Record](), work_folder(path), path.parent
+    requests = [_request(p, settings, adaptive=adaptive) for p in picked]
+    with store.Store(work) as kept:
+        held = {line.get("request"): line for line in store.read(work)}
+        found = [held[request] for request in requests if request in held]
+        progress.start(len(picked), len(found))
+        if found:
+            progress.reuse(found)
+        try:
+            for p, request in zip(picked, requests, strict=True):
+                if request not in held:
+                    progress.cell(p.label)
+                    line = measure_for_baseline(p.cell, settings, progress.block, adaptive=adaptive, keep=work)
+                    held[request] = {**line, "request": request, "written": datetime.now(UTC).isoformat("T", "seconds")}
+                    if line["outcome"] != Outcome.FAILED:
+                        kept.append(held[request])
+                    progress.finish(line)
+                lines.append(held[request])
+        finally:
+            progress.end()
     costs = baseline_costs(picked, settings) if speed else {}
     entries = [
         _entry(line, p, folder, costs.get(line["cell"]))
@@ -77,13 +108,21 @@ def measure(
     return Draft(assemble(settings, entries), lost)
 
 
-def promote(old: Baseline, selection: Selection, folder: Path, progress: Progress, *, speed: bool) -> Draft:
-    """Measure the cells of a selection again, and return the draft of the renewed baseline; nothing is written.
+def _request(picked: Picked, settings: Settings, *, adaptive: bool) -> str:
+    """Return a digest of all that the record of a cell in a baseline depends on."""
+    here = {key: value for key, value in environment().items() if key != "commit"}
+    code = code_digest(picked.cell.estimator, picked.cell.objective)
+    return digest([picked.cell.id, code, asdict(settings), adaptive, here])
+
+
+def promote(old: Baseline, selection: Selection, path: Path, progress: Progress, *, speed: bool) -> Draft:
+    """Measure the cells of a selection again, and return the draft of the renewed baseline, which is not written.
 
     A baseline is a file of accepted statistics, a cell an estimator on an objective. Cells that are new in the
     selection are added. Selected cells that no longer exist are dropped. Cells that could not be measured, and cells
     outside the selection, stay as they are. The new measurements include times if ``speed`` is True, or if the old
-    baseline has times of any of these cells. Paths of users' files are stored relative to the baseline's ``folder``.
+    baseline has times of any of these cells. ``path`` is the file of the baseline. As in ``measure``, cells that have
+    been measured are kept until it is written.
 
     Raises:
         UsageError: the baseline was measured on a CUDA device, but there is none.
@@ -91,7 +130,7 @@ def promote(old: Baseline, selection: Selection, folder: Path, progress: Progres
     picked = [p for _, p in selection.cells] + selection.new
     speed = speed or any(entry.speed for entry, _ in selection.cells)
     adaptive = any(entry.replicates > 2 * old.setting.replicates for entry in old.cells)
-    new = measure(picked, old.setting, folder, progress, adaptive=adaptive, speed=speed)
+    new = measure(picked, old.setting, path, progress, adaptive=adaptive, speed=speed)
     gone = {missing.entry.cell for missing in selection.missing if not missing.is_broken}
     replaced = {entry.cell for entry in new.baseline.cells} | gone
     kept = [entry for entry in old.cells if entry.cell not in replaced]

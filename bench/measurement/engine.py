@@ -94,6 +94,7 @@ class Engine:
         self.pull_back = PullBack(self.q, self.problem.theta)
         self.workspace = Workspace()
         self._streams: dict[str, int] = {}
+        self._first = 0
         self.state: State | None = None
         if cell.estimator.needs_state:
             self.state = cell.estimator.init(self.q, self.generator("init", 0))
@@ -198,12 +199,20 @@ class Engine:
         return torch.autograd.grad(_Seeded.apply(loss, share), leaves, materialize_grads=True)  # type: ignore[no-untyped-call]
 
     @functools.cached_property
+    def _spans(self) -> list[range]:
+        return spans(self.sizes, self.size)
+
+    @property
     def spans(self) -> list[range]:
-        """The spans of the run: ranges of draws (batches) whose sums are computed in one pass.
+        """The spans of the run that are still to be summed: ranges of draws (batches) whose sums come from one pass.
 
         They are equal in every process.
         """
-        return spans(self.sizes, self.size)
+        return [span for span in self._spans if span.start >= self._first]
+
+    def skip(self, replicates: int) -> None:
+        """Leave the first replicates, those of whole spans, out of ``spans``: they have been summed already."""
+        self._first = starts(self.sizes).index(replicates)
 
     @functools.cached_property
     def origin(self) -> Origin:
@@ -234,7 +243,7 @@ class Engine:
         target = None if exact is None else torch.as_tensor(exact, device=self.device)
         before, firsts = starts(self.sizes), starts([blocks_in(n) for n in self.sizes])
         tracked = tracked_rows(self.sizes, self.size)
-        for span in (span for span in self.spans if span.start in draws):
+        for span in (span for span in self._spans if span.start in draws):
             partial = draws_partial(
                 digested,
                 span,

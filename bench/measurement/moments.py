@@ -4,6 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +14,11 @@ from bench.measurement.counting import count_evaluations
 from bench.measurement.engine import FINGERPRINT_DRAWS, Engine, Vector, digest, exact_gradient
 from bench.measurement.lines import head
 from bench.measurement.summaries import OnProgress, ignore, summarise_partials
+from bench.measurement.unfinished import Unfinished
 from bench.planning.settings import Settings
 from bench.records.identity import canonical
 from bench.records.lines import LineKind, Record
-from bench.stats import Partial, Reference, Summary, Sums
+from bench.stats import Accumulator, Partial, Reference, Summary, Sums
 
 Partials = Iterator[tuple[Partial, str]]
 """The partial sums of a cell, in order. The text beside each holds its part of the digest of the first gradients."""
@@ -31,17 +33,22 @@ def in_process(engine: Engine, centre: Vector, exact: Vector | None) -> Partials
     summed together. ``centre`` is a point near the mean gradient; ``exact`` is the exact gradient, or None if it is
     unknown. Both are ``[size of theta]``, float64.
     """
-    return engine.partials(range(len(engine.sizes)), centre, exact)
+    return engine.partials(range(engine.spans[0].start, len(engine.sizes)), centre, exact)
 
 
 def measure_moments(
-    engine: Engine, progress: OnProgress = ignore, spread: Spread = in_process, reference: Reference | None = None
+    engine: Engine,
+    progress: OnProgress = ignore,
+    spread: Spread = in_process,
+    reference: Reference | None = None,
+    keep: Path | None = None,
 ) -> Record:
     """Measure an engine's cell (an estimator on an objective), and return its moments record.
 
     ``progress`` gets the number of replicates done and the total. A ``reference`` is a long run's mean gradient, and
     stands in for the exact gradient if the objective has none. ``spread`` computes the sums of the gradients of each
-    block: by default in this process, or in worker processes.
+    block: by default in this process, or in worker processes. A measurement that takes longer than half a minute goes
+    on from its sums in the file ``keep`` after an interruption, with the same result, bit for bit.
 
     Raises:
         Lost: gradients were not finite.
@@ -50,9 +57,11 @@ def measure_moments(
     adaptation = adapt_state(engine)
     f_evals, grad_evals = count_evaluations(engine)
     value, exact = exact_gradient(objective, engine.problem) if objective.has_exact else (None, None)
-    sums, summary, fingerprint = summarise_cell(engine, exact, reference, spread, progress)
+    first = head(engine.cell, engine.settings, LineKind.MOMENTS)
+    under_way = Unfinished(keep, first["run"], first["code"], adaptation.digest, *_versions())
+    sums, summary, fingerprint = summarise_cell(engine, exact, reference, spread, progress, under_way)
     return {
-        **head(engine.cell, engine.settings, LineKind.MOMENTS),
+        **first,
         **shape_of(engine),
         "blocks": engine.blocks,
         "f_evals": f_evals,
@@ -62,7 +71,7 @@ def measure_moments(
         "adapt_f_evals": adaptation.f_evals,
         "adapt_settled": adaptation.settled,
         "state_digest": adaptation.digest,
-        "wall_seconds": time.perf_counter() - begin,
+        "wall_seconds": time.perf_counter() - begin + under_way.seconds,
         "fingerprint": fingerprint,
         "exact_value": value,
         "exact": exact,
@@ -79,24 +88,29 @@ def summarise_cell(
     reference: Reference | None = None,
     spread: Spread = in_process,
     progress: OnProgress = ignore,
+    under_way: Unfinished | None = None,
 ) -> tuple[Sums, Summary, str]:
     """Compute and sum up all gradients of a cell; return the sums, their summary and a fingerprint.
 
     A cell is an estimator on an objective. The fingerprint is a digest of the settings and the first gradients. The
     engine's state (what the estimator learned) must have finished learning. The gradients are compared with the
     ``exact`` gradient, ``[size of theta]``, or with the ``reference`` that stands in for the exact gradient. If both
-    are None, the bias is not tested. ``spread`` is the function that computes the partial sums.
+    are None, the bias is not tested. ``spread`` is the function that computes the partial sums. ``under_way`` holds the
+    sums of an interrupted measurement of the cell.
 
     Raises:
         Lost: gradients were not finite.
     """
     target = exact if reference is None else reference.mean
     centre = engine.draw_gradients(0).double().mean(0).cpu().numpy() if target is None else target
-    fingerprint, total = hashlib.sha256(_fingerprint_header(engine.settings)), sum(engine.sizes)
-    partials = _hashed(spread(engine, centre, target), fingerprint)
+    total, under_way = sum(engine.sizes), under_way or Unfinished(None)
+    accumulator = Accumulator(engine.groups, replicates=total, centre=centre, exact=target)
+    under_way.resume(engine, accumulator, centre, target)
+    partials = under_way.followed(spread(engine, centre, target), accumulator)
     ((sums, summary),) = summarise_partials(
-        engine, partials, centre, replicates=total, looks=[total], exact=exact, reference=reference, progress=progress
+        engine, partials, accumulator, looks=[total], exact=exact, reference=reference, progress=progress
     )
+    fingerprint = hashlib.sha256(_fingerprint_header(engine.settings) + under_way.digests.encode())
     return sums, summary, fingerprint.hexdigest()
 
 
@@ -127,14 +141,10 @@ def fingerprint_of(engine: Engine) -> str:
     return found.hexdigest()
 
 
-def _hashed(partials: Partials, fingerprint: Any) -> Iterator[Partial]:
-    """Yield the partial sums, and add their digests to the fingerprint."""
-    for partial, digests in partials:
-        fingerprint.update(digests.encode())
-        yield partial
-
-
 def _fingerprint_header(settings: Settings) -> bytes:
     """Return the part of a fingerprint besides gradients: seed, dtype, device, torch version, CPU capability."""
-    versions = [torch.__version__, torch.backends.cpu.get_cpu_capability()]
-    return canonical([settings.seed, settings.dtype, settings.device, *versions]).encode()
+    return canonical([settings.seed, settings.dtype, settings.device, *_versions()]).encode()
+
+
+def _versions() -> list[str]:
+    return [torch.__version__, torch.backends.cpu.get_cpu_capability()]

@@ -25,9 +25,8 @@ def ignore(_done: int, _total: int) -> None:
 def summarise_partials(
     engine: Engine,
     partials: Iterable[Partial],
-    centre: Vector,
+    accumulator: Accumulator,
     *,
-    replicates: int,
     looks: Sequence[int],
     exact: Vector | None = None,
     reference: Reference | None = None,
@@ -40,8 +39,7 @@ def summarise_partials(
         engine: the engine of the cell, an estimator on an objective.
         partials: the cell's partial sums in the order of its blocks, the groups of gradients that are summed together.
             The partial sums are requested one at a time: if the caller stops early, no more draws (batches) are made.
-        centre: the point near the mean gradient, ``[size of theta]``, about which partial sums are taken.
-        replicates: number of rows (replicates) in all partial sums together.
+        accumulator: adds up the partial sums; it can hold the first ones already.
         looks: numbers of replicates at which to summarise, ascending; the last one ends the run.
         exact: the exact gradient, ``[size of theta]``; None if it is unknown.
         reference: the Monte Carlo gradient that stands in for the exact one; None if there is none.
@@ -53,8 +51,7 @@ def summarise_partials(
         Lost: gradients were not finite.
     """
     target = exact if reference is None else reference.mean
-    accumulator = Accumulator(engine.groups, replicates=replicates, centre=centre, exact=target)
-    done, coming = 0, list(looks)
+    done, coming = accumulator.rows, list(looks)
     for partial in partials:
         accumulator.add(partial)
         done += partial.replicates
@@ -123,12 +120,12 @@ def summarise_draws(
     else:
         centre = torch.as_tensor(target, device=engine.device)
     near = None if target is None else centre
-    partials, host = _one_block_each(engine, stage, sizes, looks, centre, near), centre.cpu().numpy()
+    partials = _one_block_each(engine, stage, sizes, looks, centre, near)
+    accumulator = Accumulator(engine.groups, replicates=replicates, centre=centre.cpu().numpy(), exact=target)
     yield from summarise_partials(
         engine,
         partials,
-        host,
-        replicates=replicates,
+        accumulator,
         looks=looks,
         exact=exact,
         reference=reference,

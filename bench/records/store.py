@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from bench.records import arrays, files, shapes
+from bench.records import arrays, files, shapes, unfinished
 from bench.records.lines import SCHEMA, Damaged, Newer, Record, dumps
 from bench.records.lock import locked
 from bench.records.text import cleaned, message, printable
@@ -38,8 +38,9 @@ class Store:
             stack.callback(os.close, self._descriptor)
             stack.enter_context(locked(self._descriptor, folder))
             files.sync_folder(folder)
-            for part in (folder / arrays.FOLDER).glob(files.PART):  # of a process that was killed
-                part.unlink(missing_ok=True)
+            for place in (arrays.FOLDER, unfinished.FOLDER):
+                for part in (folder / place).glob(files.PART):  # of a process that was killed
+                    part.unlink(missing_ok=True)
             self._heal()
             self._begin, self._hash = os.fstat(self._descriptor).st_size, hashlib.sha256()
             self._stack = stack.pop_all()

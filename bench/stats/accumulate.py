@@ -1,6 +1,7 @@
 """The accumulator: it adds up the partial sums of blocks of gradients, in block order."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -95,6 +96,38 @@ class Accumulator:
         self._zero_rows += partial.zero_rows
         self._truncate_at = partial.truncate_at
 
+    @property
+    def rows(self) -> int:
+        """The number of gradients that were added so far."""
+        return self._rows
+
+    def state(self) -> dict[str, Any]:
+        """Return all that was added so far, as nested dictionaries of numbers, None and float64 arrays."""
+        return {
+            "numbers": {name: getattr(self, name) for name in NUMBERS},
+            "arrays": {name: getattr(self, name) for name in ARRAYS},
+            "blocks": {name: np.array(values, dtype=np.float64) for name, values in self._blocks.items()},
+            "series": {name: vars(values) for name, values in self._series.items()},
+            "part": {name: vars(values) for name, values in self._part.items()},
+            "top": {name: {"count": top.count, "values": top.values()} for name, top in self._top.items()},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from the ``state`` of an accumulator with the same arguments: add what it has to this one, a new one.
+
+        What is added afterwards leads to the same sums, bit for bit.
+        """
+        for name in NUMBERS:
+            setattr(self, name, state["numbers"][name])
+        for name in ARRAYS:
+            setattr(self, name, state["arrays"][name])
+        self._blocks = {name: values.tolist() for name, values in state["blocks"].items()}
+        self._series = {name: Moments(**values) for name, values in state["series"].items()}
+        self._part = {name: Moments(**values) for name, values in state["part"].items()}
+        for name, top in state["top"].items():
+            self._top[name] = Largest(top["count"])
+            self._top[name].add(top["values"])
+
     def sums(self) -> Sums:
         """Return the statistics of all blocks of gradients that were added so far.
 
@@ -168,6 +201,9 @@ class Accumulator:
         self._S = S[-1]
 
 
+NUMBERS = ("nonfinite", "_next", "_rows", "_zero_rows", "_tracked", "_truncate_at", "_T", "_Q")
+ARRAYS = ("_traces", "_sample", "_S")
+"""The attributes of an ``Accumulator`` that are numbers or None, and those that are single arrays."""
 GROUP = "w:"
 """Prefix in the name of a series: "w:NAME" holds the squared norms of the group NAME."""
 

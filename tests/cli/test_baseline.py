@@ -3,9 +3,11 @@
 import json
 import re
 import subprocess
+from functools import partial
 
 import pytest
 
+from bench.gate.measure import measure_for_baseline
 from bench.planning.selectors import UsageError
 from tests.cli.baselines import FEWER, SAVE, write_own
 
@@ -171,3 +173,41 @@ def test_one_cell_has_one_name_in_every_command(call, tmp_path, with_mine):
     assert f"failed: {name} on " in promoted.err
     for text in (shown.out, checked.out, promoted.out, promoted.err):
         assert "../mine.py" not in text
+
+
+def test_an_interrupted_baseline_goes_on_and_ends_with_the_same_bytes(call, ci, monkeypatch, tmp_path):
+    whole = ci.read_bytes()
+    ci.unlink()
+    work, measured = tmp_path / "results" / "baselines" / "ci.unfinished", []
+
+    def measure(cell, *more, interrupted=True, **named):
+        if interrupted and measured:
+            raise KeyboardInterrupt
+        measured.append(cell)
+        return measure_for_baseline(cell, *more, **named)
+
+    words = (*SAVE[:-1], "--replicates", 3000)
+    monkeypatch.setattr("bench.gate.save.measure_for_baseline", measure)
+    done = call(*words)
+    assert (done.code, ci.exists(), work.is_dir(), len(measured)) == (130, False, True, 1)
+    assert "The cells that have been measured are in results/baselines/ci.unfinished." in done.err
+    assert "what was measured is safe. Go on with: bench baseline save ci" in done.err
+    monkeypatch.setattr("bench.gate.save.measure_for_baseline", partial(measure, interrupted=False))
+    done = call(*words)
+    assert (done.code, ci.read_bytes(), work.exists(), len(measured)) == (0, whole, False, 2)
+    assert "1 taken from the records of" in done.err
+    assert call(*words, "--force").code == 0
+    assert len(measured) == 4, "a baseline that is complete leaves nothing to take cells from"
+
+
+def test_cells_kept_for_other_settings_are_not_used(call, ci, monkeypatch):
+    whole = ci.read_bytes()
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bench.gate.save.assemble", fail)
+        assert call(*SAVE, "--replicates", 3000, "--seed", 1, "--force").code == 130
+    assert call(*SAVE, "--replicates", 3000, "--force").code == 0
+    assert ci.read_bytes() == whole

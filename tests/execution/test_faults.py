@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def settled(folder):
     for line in lines:
         line.get("curves", {}).pop("training_seconds", None)
     others = {
-        str(path.relative_to(folder)): path.read_bytes()
+        str(path.relative_to(folder)): re.sub(rb'"written":"[^"]*"', b"", path.read_bytes())
         for path in folder.rglob("*")
         if path.is_file() and path.name != store.LINES
     }
