@@ -26,9 +26,9 @@ from bench.planning.user_code import set_apart
 from bench.records.lines import Record
 from bench.report.frame import shared_note
 from bench.stats import PrecisionTarget, Summary
-from bench.stats.printing import format_bias, format_estimate, format_variance
+from bench.stats.printing import format_bias, format_direction, format_estimate, format_variance
 from bench.stats.quantiles import t_quantile
-from bench.stats.summary import HEAVY, BiasVerdict
+from bench.stats.summary import FOUND, HEAVY, BiasVerdict
 from bench.stats.variance import rounded_up
 from estimators import Estimator, Refusal
 
@@ -98,6 +98,39 @@ class Measurement:
     def verdict(self) -> str:
         """What is known of the bias, in a word such as ``BIASED``, ``UNBIASED_WITHIN_TOL`` or ``INCONCLUSIVE``."""
         return self.summary.verdict
+
+    @property
+    def scale(self) -> float | None:
+        """Component of the mean gradient along the exact one, over the exact gradient's norm: 1 without a bias.
+
+        None if there is nothing to compare the mean gradient with, or if the exact gradient is 0.
+        """
+        return self.summary.scale
+
+    @property
+    def scale_interval(self) -> tuple[float, float] | None:
+        """Lower and upper 95 % limit of ``scale``; None if it has none, because nothing varied."""
+        low, high = self.summary.scale_low, self.summary.scale_high
+        return None if low is None or high is None else (low, high)
+
+    @property
+    def angle(self) -> float | None:
+        """Angle between the mean gradient and the exact one in degrees, corrected for noise; None in one dimension."""
+        return self.summary.angle
+
+    @property
+    def angle_interval(self) -> tuple[float, float] | None:
+        """Lower and upper 95 % limit of ``angle``; the lower one is 0 unless a wrong direction was found."""
+        low, high = self.summary.angle_low, self.summary.angle_high
+        return None if low is None or high is None else (low, high)
+
+    @property
+    def direction(self) -> str | None:
+        """What is known of scale and direction: ``unbiased``, ``scaled``, ``turned``, ``undecided``, ``points away``.
+
+        None if there is nothing to compare the mean gradient with.
+        """
+        return self.summary.direction
 
     @property
     def status(self) -> str:
@@ -198,6 +231,8 @@ class Measurement:
         }
         if self.verdict == BiasVerdict.INCONCLUSIVE and (needed := self.summary.replicates_needed):
             found["bias"] += f", about {rounded_up(needed):,} replicates would settle it"
+        if self.verdict in FOUND and (said := format_direction(self.summary)):
+            found["direction"] = said
         if self.cell.estimator.unbiased and self.verdict == BiasVerdict.DETERMINISTIC_BIASED:
             found["bias"] += "; the estimator is exact, so its objective is at fault (see bench check-objective)"
         if note := shared_note(self.record):

@@ -295,7 +295,7 @@ def report_page() -> str:
         for record in store.read(REFERENCE)
         if record["objective"] == "categorical-polynomial" and record["estimator_name"] in SHOWN
     ]
-    console = Console(width=120)
+    console = Console(width=136)
     with console.capture() as text:
         print_table(shown, console)
     lines = [line.rstrip() for line in text.get().strip().splitlines()]

@@ -22,7 +22,7 @@ from bench.report.curves import problems
 from bench.report.training import sections
 from bench.report.words import STATUSES
 from bench.stats import printing
-from bench.stats.summary import BiasVerdict, Flag, Status
+from bench.stats.summary import BiasVerdict, Direction, Flag, Status
 from tests.report.training_records import study
 
 ROOT = Path(__file__).parent.parent
@@ -83,6 +83,7 @@ def test_the_glossary_has_every_word_of_the_records_and_no_other():
     for title, words in (
         ("Status of a variance", Status),
         ("Verdict on the bias", BiasVerdict),
+        ("Scale and direction", Direction),
         ("Flags", Flag),
         ("Records", [*LineKind, *Outcome]),
         ("Verdicts of a check", Verdict),

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from bench.planning.catalogue import did_you_mean
 from bench.planning.selectors import Selector, UsageError, parse
@@ -24,9 +24,11 @@ from bench.records.lines import Damaged, Record, plain
 from bench.records.text import printable
 from bench.stats.gate import ALPHA_BIAS, GateCell, is_heavy, smallest_bias
 from bench.stats.quantiles import normal_quantile
+from bench.stats.summary import renamed
 
-SCHEMA = 2
-"""Version of the file's format; a newer version is refused. Version 1 has neither evaluations nor a scale."""
+SCHEMA = 3
+"""Version of the file's format; a newer version is refused. Version 2 calls the scale ``gain``, version 1 lacks it, and
+the numbers of evaluations, too."""
 FOLDER = Path("results") / "baselines"
 """The folder of the baselines, relative to the root of a repository."""
 BIASED = 1e-6
@@ -90,8 +92,8 @@ class Entry(_Plain):
         f_evals: evaluations of f per estimate.
         grad_evals: evaluations of df/dx per estimate.
         exact_norm: norm of g*.
-        gain: fraction of g* that the mean gradient recovers along g*, 1.03 if it is 3 % too long, with the 95 % limits
-            ``gain_low`` and ``gain_high``.
+        scale: component of the mean gradient along g*, over the norm of g*: 1.03 if it is 3 % too long; with the 95 %
+            limits ``scale_low`` and ``scale_high``.
     """
 
     estimator: Spelled
@@ -123,9 +125,14 @@ class Entry(_Plain):
     f_evals: Positive | None = None
     grad_evals: Positive | None = None
     exact_norm: Positive | None = None
-    gain: float | None = None
-    gain_low: float | None = None
-    gain_high: float | None = None
+    scale: float | None = None
+    scale_low: float | None = None
+    scale_high: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, data: Any) -> Any:
+        return renamed(data) if isinstance(data, dict) else data
 
     @property
     def label(self) -> str:
@@ -169,16 +176,16 @@ class Entry(_Plain):
         A mean gradient of 1.03 times the exact gradient has the relative error 0.03.
 
         ``screening`` and ``confirming`` are the replicates of the two stages of a check; ``cells`` is the number of
-        entries in the whole baseline file. The result is None if the bias is not tested, or if the entry has no gain
+        entries in the whole baseline file. The result is None if the bias is not tested, or if the entry has no scale
         with limits.
         """
         if (
             not (self.unbiased and self.sees_bias and self.exact_norm)
-            or self.gain_low is None
-            or self.gain_high is None
+            or self.scale_low is None
+            or self.scale_high is None
         ):
             return None
-        error = (self.gain_high - self.gain_low) / (2 * normal_quantile(0.975))
+        error = (self.scale_high - self.scale_low) / (2 * normal_quantile(0.975))
         return smallest_bias(
             error,
             self.replicates,

@@ -466,17 +466,19 @@ def _growth(entry: Entry, new: Entry) -> str:
 def off_text(found: Entry | Summary) -> str:
     """Return the bias of a measurement as text, such as ``its mean is off by about 3.1% of the exact gradient``.
 
-    The size of the bias is corrected for noise. The gain is the fraction of the exact gradient that the mean gradient
-    recovers along it. If the gain is known, the text goes on with the gain and its 95 % limits:
+    The size of the bias is corrected for noise. The scale is the component of the mean gradient along the exact one,
+    over its norm. If the scale is known, the text goes on with the scale and its 95 % limits:
     ``, and 1.03 [1.02, 1.04] times as long in its direction``.
     """
     size = max(found.bias_squared or 0.0, 0.0) ** 0.5
     if not found.exact_norm:
         return f"its mean is off by about {size:.3g}, from an exact gradient of 0"
     off = f"its mean is off by about {size / found.exact_norm:.1%} of the exact gradient"
-    if found.gain is None or found.gain_low is None or found.gain_high is None:
+    if found.scale is None:
         return off
-    scale = f"{found.gain:.4g} [{found.gain_low:.4g}, {found.gain_high:.4g}]"
+    scale = f"{found.scale:.4g}"
+    if found.scale_low is not None and found.scale_high is not None:
+        scale += f" [{found.scale_low:.4g}, {found.scale_high:.4g}]"
     return f"{off}, and {scale} times as long in its direction"
 
 

@@ -20,6 +20,7 @@ Count = Annotated[int, Field(ge=1, lt=2**63)]
 Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Cosine = Annotated[float, Field(ge=-1.0001, le=1.0001)]
+Angle = Annotated[float, Field(ge=0, le=180)]
 Numbers = list[float]
 Config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -31,6 +32,7 @@ Verdict = Literal[
     "UNBIASED_WITHIN_TOL", "BIASED_WITHIN_TOL", "BIASED", "INCONCLUSIVE", "UNRELIABLE", "DEGENERATE", "EXACT",
     "EXACT_WITHIN_TOL", "DETERMINISTIC_BIASED", "NO_REFERENCE",
 ]  # fmt: skip
+Direction = Literal["unbiased", "scaled", "turned", "undecided", "points away"]
 Flag = Literal["AT_FLOAT_RESOLUTION", "REFERENCE_NOISE", "DISCRETE_TAIL", "STUCK_COORDINATE"]
 
 
@@ -147,9 +149,17 @@ class Summary(TypedDict):
     zero_rows: NotRequired[Whole | None]
     followed: NotRequired[Whole | None]
     alignment: NotRequired[float | None]
-    gain: float | None
+    scale: NotRequired[float | None]
+    scale_low: NotRequired[float | None]
+    scale_high: NotRequired[float | None]
+    gain: NotRequired[float | None]
     gain_low: NotRequired[float | None]
     gain_high: NotRequired[float | None]
+    angle: NotRequired[Angle | None]
+    angle_low: NotRequired[Angle | None]
+    angle_high: NotRequired[Angle | None]
+    p_direction: NotRequired[Share | None]
+    direction: NotRequired[Direction | None]
     cut: NotRequired[float | None]
     truncated_at: NotRequired[float | None]
     truncated_mean: NotRequired[float | None]
@@ -188,6 +198,8 @@ class Sums(TypedDict):
     error: NotRequired[Moments | None]
     error_top: NotRequired[Vector | None]
     projection: NotRequired[Moments | None]
+    across_M2: NotRequired[Vector | None]
+    across_traces: NotRequired[Vector | None]
     cosine: NotRequired[Moments | None]
     zero_rows: NotRequired[Whole]
     truncated: NotRequired[Moments | None]
@@ -195,6 +207,8 @@ class Sums(TypedDict):
     martingale_T: NotRequired[float]
     martingale_Q: NotRequired[float]
     martingale_terms: NotRequired[Whole]
+    across_T: NotRequired[float]
+    across_Q: NotRequired[float]
     cut: NotRequired[float | None]
     followed: NotRequired[Whole]
     block_error: NotRequired[Vector | None]

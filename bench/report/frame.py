@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.records.labels import labelled
 from bench.records.lines import LineKind, Outcome
 from bench.records.text import listed
-from bench.stats.summary import HEAVY, BiasVerdict, Flag
+from bench.stats.summary import FOUND, HEAVY, BiasVerdict, Flag, renamed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +25,8 @@ SUMMARY = (
     "variance", "variance_low", "variance_high", "se_log", "cv2", "khat", "tolerance", "exact_norm", "bias_squared",
     "bias_low", "bias_norm", "bias_bound", "relative_bias_bound", "bias_per_sd_bound", "p_bias",
     "replicates_needed", "mse", "mse_low", "mse_high", "snr", "snr_low", "snr_high", "cosine", "cosine_low",
-    "cosine_high", "alignment", "gain", "gain_low", "gain_high", "truncated_at", "truncated_mean", "status", "flags",
-    "verdict",
+    "cosine_high", "alignment", "scale", "scale_low", "scale_high", "angle", "angle_low", "angle_high", "p_direction",
+    "direction", "truncated_at", "truncated_mean", "status", "flags", "verdict",
 )  # fmt: skip
 TIMING = (
     "seconds", "seconds_low", "seconds_high", "latency_seconds", "latency_seconds_low", "latency_seconds_high",
@@ -34,14 +34,14 @@ TIMING = (
 )  # fmt: skip
 WORDS = (
     "estimator", "estimator_name", "objective", "objective_name", "family", "dtype", "device", "outcome", "reason",
-    "status", "verdict", "flags", "files", "shared",
+    "status", "verdict", "direction", "flags", "files", "shared",
 )  # fmt: skip
 WHOLE = ("dim", "seed", "replicates")
 """Columns of whole numbers, which every record has and which can be too large for a float."""
 
 NEEDS_FINITE_VARIANCE = (
-    "variance", "variance_high", "se_log", "mse", "mse_low", "mse_high", "snr", "snr_low", "snr_high", "gain",
-    "gain_low", "gain_high",
+    "variance", "variance_high", "se_log", "mse", "mse_low", "mse_high", "snr", "snr_low", "snr_high", "scale",
+    "scale_low", "scale_high", "angle", "angle_low", "angle_high", "p_direction",
 )  # fmt: skip
 
 ROUNDINGS = 1000
@@ -49,7 +49,6 @@ ROUNDINGS = 1000
 UNBIASED = (BiasVerdict.UNBIASED_WITHIN_TOL, BiasVerdict.EXACT, BiasVerdict.EXACT_WITHIN_TOL)
 OPEN = (BiasVerdict.INCONCLUSIVE, BiasVerdict.NO_REFERENCE, BiasVerdict.DEGENERATE, BiasVerdict.UNRELIABLE)
 CONSTANT = (BiasVerdict.EXACT, BiasVerdict.EXACT_WITHIN_TOL, BiasVerdict.DETERMINISTIC_BIASED)
-BIASED = (BiasVerdict.BIASED, BiasVerdict.BIASED_WITHIN_TOL, BiasVerdict.DETERMINISTIC_BIASED)
 
 
 def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -89,7 +88,7 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     timing = {r["run"]: r for r in records if r["kind"] == LineKind.TIMING and r["outcome"] == Outcome.MEASURED}
     rows = []
     for run, record in moments.items():
-        summary = record.get("summary") or {}
+        summary = renamed(record.get("summary") or {})
         seconds = timing.get(run, {}) if record["outcome"] == Outcome.MEASURED else {}
         row = {key: record.get(key) for key in IDENTITY + FACTS}
         row |= {key: summary.get(key) for key in SUMMARY} | {key: seconds.get(key) for key in TIMING}
@@ -105,9 +104,10 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table["learned"] = measured & (table["adapt_steps"] > 0)
     table["heavy"] = measured & table["status"].isin(HEAVY)
     table.loc[table["heavy"], list(NEEDS_FINITE_VARIANCE)] = float("nan")
+    table.loc[table["heavy"], "direction"] = ""
     # A deterministic estimator varies by rounding alone, which is no variance.
     table.loc[measured & table["verdict"].isin(CONSTANT), ["variance", "variance_low", "variance_high"]] = 0.0
-    table["biased"] = measured & table["verdict"].isin(BIASED)
+    table["biased"] = measured & table["verdict"].isin(FOUND)
     declared = (table["unbiased"] == 1) & table["verdict"].isin(OPEN)
     table["fair"] = measured & (table["verdict"].isin(UNBIASED) | declared)
     rounding = table["verdict"].isin(CONSTANT) | table["flags"].str.contains(Flag.AT_FLOAT_RESOLUTION)

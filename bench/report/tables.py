@@ -28,7 +28,8 @@ CSV = (
     "rank_low", "rank_high", "variance", "variance_low", "variance_high", "exact_norm", "bias_squared", "bias_low",
     "bias_bound", "relative_bias_bound", "bias_per_sd_bound", "p_bias", "replicates_needed", "mse", "mse_low",
     "mse_high", "efficiency", "variance_times_cost", "variance_times_cost_low", "variance_times_cost_high", "unit",
-    "snr", "snr_low", "snr_high", "cosine", "cosine_low", "cosine_high", "alignment", "gain", "gain_low", "gain_high",
+    "snr", "snr_low", "snr_high", "cosine", "cosine_low", "cosine_high", "alignment", "scale", "scale_low",
+    "scale_high", "angle", "angle_low", "angle_high", "p_direction", "direction",
     "khat", "truncated_at", "truncated_mean", "f_evals", "grad_evals", "learned", "adapt_steps", "adapt_seconds",
     "adapt_f_evals", "adapt_settled", "seconds", "seconds_low", "seconds_high", "latency_seconds",
     "latency_seconds_low", "latency_seconds_high", "cost", "cost_low", "cost_high", "noisy", "peak_bytes", "reason",
@@ -45,6 +46,9 @@ NOTES = (
     "rank: place by variance among the estimators of the objective, 1 the lowest, as a simultaneous 95 % interval.",
     "bias: norm of the bias over the norm of the exact gradient, bounded at 95 %. A bound without a word: no bias was "
     "found, but one up to the bound is possible.",
+    "direction: a bias in two parts. scaled 0.75: the mean gradient is 0.75 times the exact one, and its direction is "
+    "right. turned 4–9°: the angle between the two, at 95 %. scale 0.75, ≤ 7°: a turn of up to 7° is possible, but not "
+    "shown. points away: the mean gradient has a negative component along the exact one.",
     "variance: total variance of one estimate (trace of its covariance) at 95 %. If the tail is too heavy for an "
     "estimate, the lower limit (≥) stands alone and the remarks give the tail index: if it is surely at least 0.7, no "
     "interval holds; if it is surely at least 1, there is no variance. [L, ∞): more replicates are needed for an "
@@ -60,11 +64,12 @@ NOTES = (
     "the machine was noisy.",
 )
 
-HEADER = ("estimator", "rank", "bias", "variance (95 %)", "eff.", "cos", "f + ∇f", "time", "remarks")
-DROPPED_FIRST = ("cos", "f + ∇f", "rank", "time", "eff.")
+HEADER = ("estimator", "rank", "bias", "direction", "variance (95 %)", "eff.", "cos", "f + ∇f", "time", "remarks")
+DROPPED_FIRST = ("cos", "direction", "f + ∇f", "rank", "time", "eff.")
 LEFT = (
     "estimator",
     "bias",
+    "direction",
     "variance (95 %)",
     "remarks",
     "objective",
@@ -75,7 +80,7 @@ LEFT = (
 )  # columns; all others are aligned right
 FOREIGN = ("estimator",)
 """Columns with text that others have chosen."""
-BROKEN_UP = {"estimator": 26, "bias": 11, "remarks": 12}
+BROKEN_UP = {"estimator": 26, "bias": 14, "direction": 11, "remarks": 12}
 """Columns whose cells take several lines on a narrow terminal, each with its least width. If this is not enough,
 columns are dropped."""
 INDENT = 2
@@ -155,12 +160,13 @@ def _advice(measured: list[Any]) -> str:
 
 def _cells(row: Any, *, terse: bool) -> tuple[str, ...]:
     if row.outcome == Outcome.FAILED:
-        return (row.estimator, *[NONE] * 7, "failed (below)")
+        return (row.estimator, *[NONE] * 8, "failed (below)")
     rank = None if math.isnan(row.rank_low) else (int(row.rank_low), int(row.rank_high))
     return (
         row.estimator,
         NONE if rank is None else format_rank(rank),
         words.bias(row),
+        words.direction(row),
         (words.terse if terse else words.estimate)(row.variance, row.variance_low, row.variance_high),
         words.efficiency(row),
         words.cosine(row.cosine),

@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 from bench.report.frame import CONSTANT
-from bench.stats.printing import NONE, decimals_for, format_estimate, format_number
-from bench.stats.summary import BiasVerdict, Flag, Status
+from bench.stats.printing import NONE, decimals_for, format_bound, format_estimate, format_number
+from bench.stats.summary import BiasVerdict, Direction, Flag, Status
 from bench.stats.variance import settling_replicates
 
 VERDICTS = {
@@ -130,6 +130,28 @@ def bias(row: Any) -> str:
     if row.verdict == BiasVerdict.BIASED and row.exact_norm > 0:
         return f"{word} {span(100 * row.bias_low / row.exact_norm, 100 * row.relative_bias_bound)} %"
     return word or "inconclusive"
+
+
+def direction(row: Any) -> str:
+    """Return scale and direction of a run in which a bias was found; empty if none was.
+
+    The text is ``scaled 0.75`` if the direction is right, ``turned 4–9°, scale 0.75`` if it is wrong, ``scale 0.75, ≤
+    7°`` if neither is shown, or ``points away``. ``row`` is the run's row of the frame; a run is one measurement.
+    """
+    if not row.biased or math.isnan(row.scale):
+        return ""
+    scale = format_number(row.scale, 2)
+    low, high = (row.angle if math.isnan(end) else end for end in (row.angle_low, row.angle_high))
+    match row.direction:
+        case Direction.SCALED:
+            return f"scaled {scale}"
+        case Direction.TURNED:
+            return f"turned {span(low, high)}°, scale {scale}"
+        case Direction.POINTS_AWAY:
+            return f"points away, scale {scale}"
+        case Direction.UNDECIDED if not math.isnan(high):
+            return f"scale {scale}, ≤ {format_bound(high, math.ceil)}°"
+    return f"scale {scale}"
 
 
 def learning(row: Any) -> str:

@@ -18,6 +18,7 @@ from bench.stats.gate import CellTest, GateCell, default_margin, gate_cell, holm
 from bench.stats.partial import Partial
 from bench.stats.printing import (
     format_bias,
+    format_direction,
     format_estimate,
     format_interval,
     format_number,
@@ -31,8 +32,9 @@ from bench.stats.sums import Sums
 
 __all__ = [
     "Accumulator", "CellTest", "ComparedRun", "GateCell", "LogRatio", "Moments", "Partial", "PrecisionTarget",
-    "Reference", "Summary", "Sums", "compare", "default_margin", "format_bias", "format_estimate", "format_interval",
-    "format_number", "format_rank", "format_variance", "gate_cell", "half_width", "holm", "independent_log_ratio",
-    "is_precise", "log_ratio_table", "look_schedule", "merge", "moments", "order_statistic_interval",
-    "paired_log_ratio", "planned_replicates", "rank_intervals", "spend", "summarise", "work_normalised",
+    "Reference", "Summary", "Sums", "compare", "default_margin", "format_bias", "format_direction",
+    "format_estimate", "format_interval", "format_number", "format_rank", "format_variance", "gate_cell",
+    "half_width", "holm", "independent_log_ratio", "is_precise", "log_ratio_table", "look_schedule", "merge",
+    "moments", "order_statistic_interval", "paired_log_ratio", "planned_replicates", "rank_intervals", "spend",
+    "summarise", "work_normalised",
 ]  # fmt: skip

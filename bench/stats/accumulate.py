@@ -18,7 +18,8 @@ class Accumulator:
 
     A block is a group of gradients that are summed together, in any process.
 
-    The accumulator also keeps two sums of a martingale over the blocks, for the bias test `bias.sum_test`. `nonfinite`
+    The accumulator also keeps two sums of a martingale over the blocks, for the bias test `bias.sum_test`, and two more
+    for the part of the gradients that is perpendicular to the exact one. `nonfinite`
     is the number of gradients so far that were NaN, infinite or too large to square.
 
     Args:
@@ -45,7 +46,10 @@ class Accumulator:
         self._traces = self._sample = np.zeros(0)
         self._truncate_at: float | None = None
         self._S = np.zeros_like(self.centre)
-        self._T = self._Q = 0.0
+        self._T = self._Q = self._across_T = self._across_Q = 0.0
+        norm = 0.0 if self.exact is None else float(np.linalg.norm(self.exact))
+        self._along = None if self.exact is None or norm <= ZERO_NORM else self.exact / norm
+        self._across_traces = np.zeros(0)
 
     def add(self, partial: Partial) -> None:
         """Add the partial sums of the next blocks of the run. A block is a group of gradients that are summed together.
@@ -91,6 +95,8 @@ class Accumulator:
             self._top[name].add(top)
         if self._traces.size < SUB_BLOCKS:
             self._traces = np.concatenate([self._traces, partial.traces])[:SUB_BLOCKS]
+        if partial.across_traces is not None and self._across_traces.size < SUB_BLOCKS:
+            self._across_traces = np.concatenate([self._across_traces, partial.across_traces])[:SUB_BLOCKS]
         if partial.sample is not None:
             self._sample = np.concatenate([self._sample, partial.sample])
         self._zero_rows += partial.zero_rows
@@ -142,7 +148,7 @@ class Accumulator:
         coordinate, shape = (self._series.get(name) for name in ("coordinate", "shape"))
         if coordinate is None or shape is None:
             raise ValueError("no block has been added: there is nothing to sum up.")
-        projects = self.exact is not None and float(np.linalg.norm(self.exact)) > ZERO_NORM
+        projects, across = self._along is not None, self._across_M2(coordinate)
         blocks = {name: np.array(values, dtype=np.float64) for name, values in self._blocks.items()}
         longer = {} if self._tracked == self._rows else blocks
         top = {name: largest.values() for name, largest in self._top.items()}
@@ -164,6 +170,8 @@ class Accumulator:
             error=self._series.get("error"),
             error_top=top.get("error"),
             projection=self._series.get("projection") if projects else None,
+            across_M2=across,
+            across_traces=None if across is None else self._across_traces,
             cosine=self._series.get("cosine") if projects else None,
             zero_rows=self._zero_rows,
             truncated=shaped.get("truncated"),
@@ -171,12 +179,25 @@ class Accumulator:
             martingale_T=self._T,
             martingale_Q=self._Q,
             martingale_terms=0 if self.exact is None else blocks["w"].size - 1,
+            across_T=self._across_T,
+            across_Q=self._across_Q,
             cut=_cut(coordinate.n, top["w"], self._sample),
             followed=self._tracked,
             block_error=longer.get("error"),
             block_projection=longer.get("projection") if projects else None,
             block_group_w={name: longer[GROUP + name] for name in groups if longer},
         )
+
+    def _across_M2(self, coordinate: Moments) -> Array | None:  # noqa: N802
+        """Return the sum of squared deviations of each coordinate of the part perpendicular to the exact gradient.
+
+        A long run has that part of its first rows only: their fraction of the coordinate's own sum stands for all rows.
+        """
+        part = self._series.get("across") if self._along is not None else None
+        if part is None or part.n == coordinate.n:
+            return None if part is None else part.M2
+        own = self._part["coordinate"].M2
+        return part.M2 * (coordinate.M2 / np.where(own > 0, own, np.inf))
 
     def _add_blocks(self, partial: Partial) -> None:
         """Keep the numbers of each block, and continue the martingale."""
@@ -198,6 +219,10 @@ class Accumulator:
         q = np.einsum("bj,bj->b", S[:-1], y)  # 0 for the first block of the run, which has no term
         self._T += float(q.sum())
         self._Q += float(q @ q)
+        if self._along is not None and self._along.size > 1:
+            q = q - (S[:-1] @ self._along) * (y @ self._along)
+            self._across_T += float(q.sum())
+            self._across_Q += float(q @ q)
         self._S = S[-1]
 
 
@@ -211,7 +236,7 @@ GROUP = "w:"
 def _series_of(partial: Partial) -> dict[str, Moments]:
     """Return the series by name: "coordinate" has mean and M2 of all blocks, "shape" all moments of the first 32."""
     c = partial.coordinate
-    found = {name: getattr(partial, name) for name in ("w", "error", "projection", "cosine", "truncated")}
+    found = {name: getattr(partial, name) for name in ("w", "error", "projection", "across", "cosine", "truncated")}
     found |= {"coordinate": Moments(c.n, c.mean, c.M2), "shape": c if partial.index < SHAPE_BLOCKS else None}
     found |= {GROUP + group: values for group, values in partial.group_w.items()}
     return {name: values for name, values in found.items() if values is not None}

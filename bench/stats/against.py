@@ -1,4 +1,4 @@
-"""A run compared with the exact gradient or a reference: bias, mean squared error, gain, cosine and alignment."""
+"""A run compared with the exact gradient or a reference: bias, mean squared error, cosine and alignment."""
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -105,10 +105,10 @@ def _tests(total: Total, delta: Array, T: float, reference: Reference | None) ->
 
 
 def error_fields(total: Total, target: Target, *, confidence: float) -> Fields:
-    """Return the fields of a run's `Summary` about mean squared error, gain, cosine and alignment, by name.
+    """Return the fields of a run's `Summary` about mean squared error, cosine and alignment, by name.
 
-    The gain is the fraction of the exact gradient that the mean gradient recovers. The cosine is the mean cosine
-    between a gradient and the exact one; the alignment is the cosine between the mean gradient and the exact one.
+    The cosine is the mean cosine between a gradient and the exact one; the alignment is the cosine between the mean
+    gradient and the exact one.
 
     `total` describes the run, `target` is the gradient to compare the run with. If the target is a reference (a
     measured gradient that stands in for an unknown exact one), the noise of the reference is subtracted from the mean
@@ -118,17 +118,11 @@ def error_fields(total: Total, target: Target, *, confidence: float) -> Fields:
     out: Fields = {}
     if sums.error is not None and sums.error_top is not None and not total.infinite:
         out |= _mse(total, sums.error, sums.error_top, target.reference, confidence)
-    for name, values, means, shift, limit in (
-        ("gain", sums.projection, sums.block_projection, 1.0, inf),
-        ("cosine", sums.cosine, None, 0.0, 1.0),
-    ):
-        if values is not None:
-            shape = variance.shape(whole(sums, values, means))
-            interval = variance.mean_interval(shift + shape.mean, shape, confidence=confidence)
-            low, high = max(interval.low, -limit), min(interval.high, limit)
-            out |= {name: interval.value, f"{name}_low": low, f"{name}_high": high}
     if sums.cosine is not None:
-        out["zero_rows"] = sums.zero_rows
+        shape = variance.shape(sums.cosine)
+        interval = variance.mean_interval(shape.mean, shape, confidence=confidence)
+        low, high = max(interval.low, -1.0), min(interval.high, 1.0)
+        out |= {"cosine": interval.value, "cosine_low": low, "cosine_high": high, "zero_rows": sums.zero_rows}
     signal = float(sums.mean @ sums.mean) - total.V / total.R
     if signal > 0 and target.norm > ZERO_NORM:
         out["alignment"] = float(sums.mean @ target.gradient) / target.norm / sqrt(signal)

@@ -23,7 +23,7 @@ class Partial:
         block_w: sum of w over each block, `[blocks]`.
         traces: estimates of tr Σ², with Σ the covariance of one gradient.
         tracked: whether all statistics are computed, as at the start of a run. If False, ``group_w``, ``error``,
-            ``projection`` and ``cosine`` are missing, and ``w`` and ``truncated`` lack M3 and M4.
+            ``projection``, ``across`` and ``cosine`` are missing, and ``w`` and ``truncated`` lack M3 and M4.
         nonfinite: number of gradients that are not finite.
         block_group_w: sum over each block of the w of each parameter tensor; empty if there is only one tensor.
         group_w: moments of the w of each parameter tensor; empty if there is only one.
@@ -31,6 +31,8 @@ class Partial:
         error: moments of ‖g_r − g*‖²; None if there is no exact gradient.
         error_top: the largest ‖g_r − g*‖², in descending order.
         projection: moments of g*·(g_r − g*)/‖g*‖².
+        across: mean and M2 of the part of g_r − centre that is perpendicular to g*, per coordinate.
+        across_traces: estimates of tr Σ², with Σ the covariance of that part.
         cosine: moments of cos(g_r, g*).
         zero_rows: number of gradients of norm 0, whose cosine is taken as 0.
         truncated: moments of min(w, ``truncate_at``).
@@ -54,6 +56,8 @@ class Partial:
     error: Moments | None = None
     error_top: Array | None = None
     projection: Moments | None = None
+    across: Moments | None = None
+    across_traces: Array | None = None
     cosine: Moments | None = None
     zero_rows: int = 0
     truncated: Moments | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from math import ceil, floor, isfinite, log10
 
-from bench.stats.summary import Status, Summary
+from bench.stats.summary import Direction, Status, Summary
 
 NONE = "–"
 
@@ -103,6 +103,36 @@ def format_bias(summary: Summary) -> str:
     parts = [("rel. bias", summary.relative_bias_bound), ("bias/sd", summary.bias_per_sd_bound)]
     texts = [f"{name} n/a" if x is None else f"{name} ≤ {format_bound(100 * x, ceil)} %" for name, x in parts]
     return f"{texts[0]} {level}, {texts[1]}"
+
+
+def format_direction(summary: Summary) -> str:
+    """Return scale and direction of a biased mean gradient as text, such as ``0.75 ± 0.02 times the gradient``.
+
+    A wrong direction is told by its limits, ``off by 4 to 9 degrees, scale 0.81 ± 0.02``. If it is not shown whether
+    the direction is right, the text has the upper limit. The result is empty if the summary has no scale.
+    """
+    if summary.scale is None:
+        return ""
+    scale = format_estimate(summary.scale, summary.scale_low, summary.scale_high)
+    low, high = (summary.angle if end is None else end for end in (summary.angle_low, summary.angle_high))
+    match summary.direction:
+        case Direction.SCALED:
+            return f"{scale} times the gradient"
+        case Direction.TURNED:
+            return f"off by {format_angle(low, high)} degrees, scale {scale}"
+        case Direction.POINTS_AWAY:
+            return f"points away, scale {scale}"
+        case Direction.UNDECIDED if high is not None:
+            return f"scale {scale}; direction not settled, off by at most {format_bound(high, ceil)} degrees"
+        case Direction.UNBIASED:
+            return f"within the tolerance, scale {scale}"
+    return f"scale {scale}"
+
+
+def format_angle(low: float | None, high: float | None) -> str:
+    """Return the limits of an angle as text: ``4 to 9``, or one number if both agree to two digits."""
+    first, last = format_number(low, 2), format_number(high, 2)
+    return first if first == last else f"{first} to {last}"
 
 
 def format_rank(rank: tuple[int, int] | None) -> str:

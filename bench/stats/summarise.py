@@ -7,6 +7,7 @@ import numpy as np
 from bench.stats import variance
 from bench.stats.against import Target, bias_fields, error_fields
 from bench.stats.bias import ROUNDING, Reference
+from bench.stats.direction import RIGHT, direction_fields
 from bench.stats.layout import above_quantile
 from bench.stats.series import Array
 from bench.stats.summary import BiasVerdict, Flag, Summary, finite
@@ -54,6 +55,14 @@ def summarise(
     if target is not None:
         about |= bias_fields(total, target, confidence=confidence, tolerance=tolerance, significance=significance)
         about |= error_fields(total, target, confidence=confidence)
+        about |= direction_fields(
+            total,
+            target,
+            right=about.get("verdict") in RIGHT,
+            confidence=confidence,
+            tolerance=tolerance,
+            significance=significance,
+        )
     flags = {
         Flag.AT_FLOAT_RESOLUTION: 0 < V < floor,
         Flag.REFERENCE_NOISE: reference is not None,

@@ -47,6 +47,16 @@ class BiasVerdict(Word):
     NO_REFERENCE = "NO_REFERENCE"  # there is neither an exact gradient nor a reference
 
 
+class Direction(Word):
+    """What the data say about scale and direction of an estimator's mean gradient, such as SCALED or TURNED."""
+
+    UNBIASED = "unbiased"  # scale and direction are right within the tolerance
+    SCALED = "scaled"  # the direction is right within the tolerance, the length is not that of the exact gradient
+    TURNED = "turned"  # the direction is wrong
+    UNDECIDED = "undecided"  # none of the others is shown
+    POINTS_AWAY = "points away"  # the mean gradient has a negative component along the exact one
+
+
 class Flag(Word):
     """A warning about a run (one measurement of an estimator on an objective), beside the status of its variance."""
 
@@ -56,6 +66,8 @@ class Flag(Word):
     STUCK_COORDINATE = "STUCK_COORDINATE"  # a coordinate never varied and is off by more than rounding
 
 
+FOUND = (BiasVerdict.BIASED, BiasVerdict.BIASED_WITHIN_TOL, BiasVerdict.DETERMINISTIC_BIASED)
+"""Verdicts that say that a bias was found."""
 HEAVY = (Status.HEAVY_TAIL, Status.INFINITE_VARIANCE_SUSPECTED)
 """Statuses of a variance for which only a lower limit is known, and no estimate."""
 OPEN = (Status.FEW_FOR_TAIL, Status.RARE_LARGE_VALUES, *HEAVY)
@@ -112,7 +124,12 @@ class Summary:
         zero_rows: number of gradients that are 0 among these replicates.
         followed: number of replicates at the start of the run whose cosines and other series were kept one by one.
         alignment: cosine of the mean gradient and the exact one, corrected for noise.
-        gain: fraction of the exact gradient that the mean gradient recovers along its direction.
+        scale: component of the mean gradient along the exact one, as a fraction of the exact gradient's norm: 1 without
+            a bias, 0.75 if it is three quarters as long.
+        angle: angle between the mean gradient and the exact one, corrected for noise. The lower limit is 0 unless the
+            test finds a wrong direction.
+        p_direction: p-value of "the direction is right".
+        direction: what the data say about scale and direction.
         cut: 99 % quantile of w.
         truncated_at: c0, the cut of the truncated variance.
         truncated_mean: mean of min(w, c0).
@@ -169,9 +186,14 @@ class Summary:
     zero_rows: int | None = None
     followed: int | None = None
     alignment: float | None = None
-    gain: float | None = None
-    gain_low: float | None = None
-    gain_high: float | None = None
+    scale: float | None = None
+    scale_low: float | None = None
+    scale_high: float | None = None
+    angle: float | None = None
+    angle_low: float | None = None
+    angle_high: float | None = None
+    p_direction: float | None = None
+    direction: Direction | None = None
     cut: float | None = None
     truncated_at: float | None = None
     truncated_mean: float | None = None
@@ -184,6 +206,7 @@ class Summary:
         own = {name: getattr(self, name) for name in ("status", "variance", "variance_high")}
         values = _allowed(own) | {
             "verdict": BiasVerdict(self.verdict),
+            "direction": None if self.direction is None else Direction(self.direction),
             "flags": [Flag(word) for word in self.flags],
             "groups": {name: _allowed(group) for name, group in self.groups.items()},
         }
@@ -198,7 +221,16 @@ class Summary:
     def from_json(cls, data: Mapping[str, object]) -> Summary:
         """Return the summary from the data of `to_json`, ignoring names that are not fields."""
         known = {f.name for f in fields(cls)}
-        return cls(**{name: value for name, value in data.items() if name in known})  # type: ignore[arg-type]
+        return cls(**{name: value for name, value in renamed(data).items() if name in known})
+
+
+RENAMED = {f"gain{end}": f"scale{end}" for end in ("", "_low", "_high")}
+"""Names of fields in early records and baselines, with their present names."""
+
+
+def renamed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return data of a summary or of a baseline's entry, which may be early ones, with the present names of fields."""
+    return {RENAMED.get(name, name): value for name, value in data.items()}
 
 
 def finite(x: float) -> float | None:

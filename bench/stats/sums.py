@@ -35,6 +35,9 @@ class Sums:
         error: moments of ‖g − g*‖²; None if there is no exact gradient.
         error_top: the largest ‖g − g*‖², in descending order.
         projection: moments of g*·(g − g*)/‖g*‖².
+        across_M2: sum of the squared deviations of h from its mean, per coordinate, `[size]`, with h the part of g that
+            is perpendicular to g*. None if there is no exact gradient, it is 0, or g has one coordinate.
+        across_traces: estimates of tr Σ², with Σ the covariance of h here.
         cosine: moments of cos(g, g*).
         zero_rows: number of gradients that are 0.
         truncated: moments of min(w, ``truncate_at``).
@@ -42,10 +45,12 @@ class Sums:
         martingale_T: sum of the terms of the martingale for the sum test of the bias.
         martingale_Q: sum of the squares of these terms.
         martingale_terms: number of these terms.
+        across_T: sum of the terms of the martingale of h; there are ``martingale_terms``, too.
+        across_Q: sum of the squares of these terms.
         cut: the 99 % quantile of w; None if it is unknown.
         followed: number of gradients at the start of the run whose series were kept value by value. ``error``,
             ``projection``, ``cosine``, ``zero_rows``, ``group_w``, and the skewness and kurtosis of ``w`` and
-            ``truncated`` cover these gradients only.
+            ``truncated`` cover these gradients only. So does the fraction of a coordinate's variance in ``across_M2``.
         block_error: mean of ‖g − g*‖² in each block of the whole run, `[blocks]`, if the run is longer than
             ``followed``.
         block_projection: mean of g*·(g − g*)/‖g*‖² in each block, `[blocks]`, if the run is longer than ``followed``.
@@ -68,6 +73,8 @@ class Sums:
     error: Moments | None = None
     error_top: Array | None = None
     projection: Moments | None = None
+    across_M2: Array | None = None  # noqa: N815
+    across_traces: Array | None = None
     cosine: Moments | None = None
     zero_rows: int = 0
     truncated: Moments | None = None
@@ -75,6 +82,8 @@ class Sums:
     martingale_T: float = 0.0  # noqa: N815
     martingale_Q: float = 0.0  # noqa: N815
     martingale_terms: int = 0
+    across_T: float = 0.0  # noqa: N815
+    across_Q: float = 0.0  # noqa: N815
     cut: float | None = None
     followed: int = 0
     block_error: Array | None = None
@@ -103,10 +112,10 @@ class Sums:
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Sums:
         """Return the sums from the data of `to_json`, in which arrays may have become lists."""
-        missing = sorted(cls.__dataclass_fields__.keys() - data.keys())
+        missing = sorted(cls.__dataclass_fields__.keys() - data.keys() - LATER)
         if missing:
             raise ValueError(f"the sums lack {', '.join(missing)}: another version wrote them.")
-        return cls(**{name: _decode(name, data[name]) for name in cls.__dataclass_fields__})  # type: ignore[arg-type]
+        return cls(**{name: _decode(name, data[name]) for name in cls.__dataclass_fields__ if name in data})  # type: ignore[arg-type]
 
 
 def _encode(value: object) -> object:
@@ -135,4 +144,6 @@ def _table(name: str, value: object) -> dict[str, object]:
     return value
 
 
+LATER = frozenset({"across_M2", "across_traces", "across_T", "across_Q"})
+"""Fields that early records lack."""
 _SERIES = frozenset({"coordinate", "shape", "w", "error", "projection", "cosine", "truncated"})

@@ -83,5 +83,5 @@ def test_a_long_run_tracks_all_series_at_its_start_only():
     assert sums.cosine.n == sums.error.n == sums.group_w["mean"].n == sums.followed
     assert sums.block_error.size == engine.blocks
     assert all(group["khat"] is not None for group in summary.groups.values())
-    standard_error = (summary.gain_high - summary.gain_low) / 2 / 1.96
-    assert abs(summary.gain - 1) < z_limit(1) * standard_error
+    standard_error = (summary.scale_high - summary.scale_low) / 2 / 1.96
+    assert abs(summary.scale - 1) < z_limit(1) * standard_error

@@ -22,7 +22,10 @@ def test_the_words_and_fields_are_those_of_the_statistics():
     assert set(get_args(shapes.Status)) == set(summary.Status)
     assert set(get_args(shapes.Verdict)) == set(summary.BiasVerdict)
     assert set(get_args(shapes.Flag)) == set(summary.Flag)
-    assert set(shapes.Summary.__annotations__) == {field.name for field in dataclasses.fields(summary.Summary)}
+    assert set(get_args(shapes.Direction)) == set(summary.Direction)
+    assert set(shapes.Summary.__annotations__) - set(summary.RENAMED) == {
+        field.name for field in dataclasses.fields(summary.Summary)
+    }
     assert set(shapes.Sums.__annotations__) == {field.name for field in dataclasses.fields(sums.Sums)}
     assert set(shapes.DONE) == set(LineKind)
 

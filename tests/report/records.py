@@ -139,7 +139,7 @@ def moments(
         "mse_high": None if mse is None else mse * math.exp(half),
         "snr": norm / math.sqrt(variance) if known and norm else None,
         "cosine": 1 / math.sqrt(1 + variance / norm**2) if known and norm else None,
-        "gain": 1 - bias,
+        "scale": 1 - bias,
     }
     rng = np.random.default_rng(int(short(objective), 16))
     shared, own = rng.standard_normal(BLOCKS), np.random.default_rng(int(record["run"], 16)).standard_normal(BLOCKS)

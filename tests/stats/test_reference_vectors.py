@@ -239,7 +239,7 @@ def test_end_to_end_by_hand():
     cosines = g @ EXACT / np.linalg.norm(g, axis=1) / np.linalg.norm(EXACT)
     delta = g.mean(axis=0) - EXACT
     assert s.cosine == exactly(cosines.mean())
-    assert s.gain == exactly(1 + delta @ EXACT / (EXACT @ EXACT))
+    assert s.scale == exactly(1 + delta @ EXACT / (EXACT @ EXACT))
     assert s.bias_norm == exactly(np.linalg.norm(delta))
     assert s.snr == exactly(sqrt(g.mean(axis=0) @ g.mean(axis=0) - s.variance / 400) / sqrt(s.variance))
     assert s.groups["a"]["variance"] == exactly(g[:, :2].var(axis=0, ddof=1).sum())

@@ -34,7 +34,7 @@ def test_an_unbiased_gaussian_cell():
     assert s.bias_per_sd_bound == approx(s.bias_bound / sqrt(s.variance))
     assert s.snr == approx(sqrt(200) / sqrt(s.variance))
     assert s.cosine == approx(1.0, abs=1e-3)
-    assert s.gain == approx(1.0, abs=1e-3)
+    assert s.scale == approx(1.0, abs=1e-3)
     assert s.alignment == approx(1.0, abs=1e-3)
     assert s.replicates_needed is None
 
@@ -48,7 +48,7 @@ def test_a_biased_cell(size):
     assert s.p_bias < 1e-6
     assert s.bias_low is not None
     assert 0 < s.bias_low < 0.5 * sqrt(size) < (s.bias_bound or 0)
-    assert s.gain == approx(1.5, abs=0.1)
+    assert s.scale == approx(1.5, abs=0.1)
     assert summary(noise(2048, size) + 1.5 * exact, exact=exact, tolerance=2.0).verdict == "BIASED_WITHIN_TOL"
 
 
@@ -167,14 +167,14 @@ def test_a_stuck_coordinate_beside_live_ones():
 def test_no_reference():
     s = summary(noise(128, 2))
     assert s.verdict == "NO_REFERENCE"
-    assert [s.bias_norm, s.bias_bound, s.p_bias, s.mse, s.cosine, s.gain, s.exact_norm] == [None] * 7
+    assert [s.bias_norm, s.bias_bound, s.p_bias, s.mse, s.cosine, s.scale, s.exact_norm] == [None] * 7
     assert s.snr is not None
 
 
 def test_an_exact_gradient_of_zero():
     s = summary(noise(2048, 2), exact=[0.0, 0.0])
     assert s.verdict == "INCONCLUSIVE"
-    assert [s.relative_bias_bound, s.cosine, s.gain, s.alignment, s.replicates_needed] == [None] * 5
+    assert [s.relative_bias_bound, s.cosine, s.scale, s.alignment, s.replicates_needed] == [None] * 5
     assert s.bias_per_sd_bound is not None
 
 
@@ -241,7 +241,7 @@ def test_scale_equivariance(size, c, seed):
     a, b = summary(g, exact=exact), summary(c * g, exact=c * exact)
     for name, power in [("variance", 2), ("variance_low", 2), ("variance_high", 2), ("mse", 2), ("bias_bound", 1)]:
         assert getattr(b, name) == scaled(getattr(a, name), c**power, rel=1e-6)
-    for name in ("se_log", "p_bias", "cosine", "gain_low", "snr", "relative_bias_bound", "rho"):
+    for name in ("se_log", "p_bias", "cosine", "scale_low", "snr", "relative_bias_bound", "rho"):
         assert getattr(b, name) == scaled(getattr(a, name), 1.0, rel=1e-6, abs=1e-12)
     assert (b.status, b.verdict) == (a.status, a.verdict)
 

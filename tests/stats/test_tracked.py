@@ -61,11 +61,11 @@ def test_numbers_that_cover_all_rows_do_not_change():
     assert part.w_top == approx(whole.w_top, rel=1e-12)
     assert (part.martingale_T, part.martingale_terms) == (whole.martingale_T, 95)
     s, t = (summarise(x, exact=EXACT, dtype="float64") for x in (part, whole))
-    for name in ("variance", "khat", "p_max", "p_sum", "bias_bound", "mse", "gain"):
+    for name in ("variance", "khat", "p_max", "p_sum", "bias_bound", "mse", "scale"):
         assert getattr(s, name) == approx(getattr(t, name), rel=1e-9), name
     for name in ("variance_low", "variance_high"):
         assert getattr(s, name) - s.variance == approx(getattr(t, name) - t.variance, rel=0.01), name
-    for name in ("mse_low", "mse_high", "gain_low", "gain_high"):
+    for name in ("mse_low", "mse_high", "scale_low", "scale_high"):
         value = getattr(t, name.split("_")[0])
         assert getattr(s, name) - value == approx(getattr(t, name) - value, rel=0.4), name
     assert (s.followed, t.followed) == (64 * ROWS, 96 * ROWS)
@@ -136,8 +136,8 @@ def test_a_rare_event_that_the_tracked_rows_did_not_see_is_no_bias():
     deceived = summarise(alone, exact=EXACT, dtype="float64")
     assert deceived.p_projection < 1e-9
     assert honest.p_projection > 1e-4
-    assert honest.gain_low < honest.gain < honest.gain_high
-    assert honest.gain_high - honest.gain_low > 10 * (deceived.gain_high - deceived.gain_low)
+    assert honest.scale_low < honest.scale < honest.scale_high
+    assert honest.scale_high - honest.scale_low > 10 * (deceived.scale_high - deceived.scale_low)
 
 
 def test_the_bound_of_the_tail_is_held_against_the_mean_of_all_rows():

@@ -24,7 +24,7 @@ from bench.measurement.reduction.origin import Origin
 from bench.planning.settings import SMALLEST_DRAW
 from bench.stats import layout
 from bench.stats.partial import Partial
-from bench.stats.series import Array, each, from_powers, pooled
+from bench.stats.series import Array, Moments, each, from_powers, pooled
 
 Parts = Sequence[Tensor]
 """The gradients of some rows: one tensor `[rows, size of the group]` per group, that is, per tensor of theta."""
@@ -219,7 +219,9 @@ class _Reduction:
         units = [origin.spread, *origin.spreads] if self._own_series else [origin.spread]
         target = _Target.of(self.exact, pivot.double(), dtype) if self.exact is not None and self.tracked else None
         frame = _Frame(rows, origin.pivots, units, target)
-        tensors = {"off centre": pivot.double() - self.centre} | ({"norm": target.norm} if target is not None else {})
+        tensors = {"off centre": pivot.double() - self.centre}
+        if target is not None:
+            tensors |= {"norm": target.norm, "along": target.direction}
         remaining = itertools.chain([first], map(gradients, self.draws[1:]))
         found, start = list[dict[str, Tensor]](), 0
         for cuts in self._tables(rows * (len(self._names) + (target is not None))):
@@ -251,16 +253,21 @@ class _Reduction:
         table = self.space.take("table", (len(self._names) + with_target, blocks, frame.rows), first[0])
         if with_target:
             table[-4:].zero_()
-        found, traces, end = list[Tensor](), list[Tensor](), 0
+        found, traces, across, end = list[Tensor](), list[Tensor](), list[Tensor](), 0
         for parts in self._passes(itertools.chain([first], draws), frame.rows):
             begin, end = end, end + len(parts[0]) // frame.rows
             wanted = self._sub_blocks(start + begin, frame.rows)
             moments, grams = self._reduce_pass(parts, table[:, begin:end], wanted, frame)
             found.append(moments)
             traces += [kernels.square_trace(G) for G in grams]
+            if self._splits and wanted:
+                along = table[-3, begin:end].reshape(-1, 1) * sqrt(frame.units[0])
+                own_grams = zip(grams, kernels.gram_matrices(along, wanted), strict=True)
+                across += [kernels.square_trace(G - own) for G, own in own_grams]
         by_block = torch.cat(found, 1) if len(found) > 1 else found[0]
         tensors = self._sum_series(table, by_block[0], frame)
-        return tensors | {"blocks": by_block.transpose(1, 2), "traces": torch.cat([*traces, by_block.new_zeros(0)])}
+        tensors |= {"blocks": by_block.transpose(1, 2), "traces": torch.cat([*traces, by_block.new_zeros(0)])}
+        return tensors | {"across traces": torch.cat([*across, by_block.new_zeros(0)])}
 
     def _passes(self, draws: Iterable[Parts], rows: int) -> Iterator[Parts]:
         """Join small draws, and cut large ones between blocks of `rows`; yield the gradients by group."""
@@ -290,7 +297,8 @@ class _Reduction:
         - helper: `‖g_r‖²`
 
         Returns:
-            d, M2 and, in early blocks, M3 and M4, `[2 or 4, blocks, size]`; Gram matrices of the first `sub_blocks`.
+            d, M2, in early blocks M3 and M4 and, with an exact gradient, Σ_r Y_r (Y_r·g*/‖g*‖/√u), `[2 to 5,
+            blocks, size]`; Gram matrices of the first `sub_blocks`.
         """
         shape, target, units = (*table.shape[1:], -1), frame.target, frame.units
         if target is not None:
@@ -318,7 +326,12 @@ class _Reduction:
                 typical = sum(units[w] for w, _ in sums) / Y.shape[2]
                 M += kernels.third_and_fourth(Y, squares, typical, self._matrix("cubes", matrix).view(shape))
             found.append(torch.stack([d, *M]))
-        return torch.cat(found, 2) if len(found) > 1 else found[0], grams
+        moments = torch.cat(found, 2) if len(found) > 1 else found[0]
+        if self._splits:
+            placed = zip(parts, frame.pivots, strict=True)
+            cross = torch.cat([kernels.cross_sums(g, pivot, table[-3]) for g, pivot in placed], 1)
+            moments = torch.cat([moments, cross.unsqueeze(0)])
+        return moments, grams
 
     def _centred(
         self, parts: Parts, pivots: Sequence[Tensor | None], blocks: int, *, squared: bool
@@ -377,6 +390,7 @@ class _Reduction:
         """Return the partial sums in the units of the gradients, from the joined results `out` of all tables."""
         rows, units, names = frame.rows, frame.units, self._names
         d, *powers = out["blocks"].swapaxes(1, 2)
+        cross = powers.pop() * sqrt(units[0]) if self._splits else None
         means = d + out["off centre"]
         w_names = ["w", *(f"w:{name}" for name in self._own_series)]
         unit = dict(zip(w_names, np.multiply(units, _unbiased(rows)), strict=True))
@@ -403,6 +417,8 @@ class _Reduction:
             error=series.get("error"),
             error_top=largest.get("error"),
             projection=series.get("projection"),
+            across=None if cross is None else _across(rows, means, powers[0], cross, out["along"]),
+            across_traces=None if cross is None else out["across traces"],
             cosine=series.get("cosine"),
             zero_rows=int(out["zero rows"].sum()) if "zero rows" in out else 0,
             truncated=series.get("truncated"),
@@ -416,6 +432,11 @@ class _Reduction:
         names = ["w", *(f"w:{name}" for name in self._own_series)]
         names += ["truncated"] if self.truncate_at is not None else []
         return names + (["error", "projection", "cosine"] if self.exact is not None and self.tracked else [])
+
+    @property
+    def _splits(self) -> bool:
+        """Whether the part of the gradients that is perpendicular to the exact one is summed up, too."""
+        return self.exact is not None and self.tracked > 0 and self.centre.numel() > 1
 
     @functools.cached_property
     def _own_series(self) -> list[str]:
@@ -469,6 +490,19 @@ class _Reduction:
         else:
             norms = torch.linalg.vector_norm(g, dim=1, out=self.space.take("norms", (len(g),), g))
             out.addcmul_(norms, norms)
+
+
+def _across(rows: int, means: Array, M2: Array, cross: Array, along: Array) -> Moments:
+    """Return mean and M2 of the part of the gradients that is perpendicular to the unit vector `along` `[size]`.
+
+    With C_j = Σ_r Y_rj (Y_r·u) in each block::
+
+        M2_j − 2 u_j C_j + u_j² (C·u)
+
+    `means`, `M2` and `cross`, which holds C, are `[blocks, size]`, and `rows` is the number of rows in a block.
+    """
+    own = M2 - 2 * along * cross + along**2 * (cross @ along)[:, None]
+    return pooled(rows, means - (means @ along)[:, None] * along, [np.maximum(own, 0.0)])
 
 
 def _joined(draws: Sequence[Parts]) -> Parts:

@@ -105,6 +105,18 @@ def add_block_products(Y: Tensor, vectors: Tensor, out: Tensor) -> None:
     out += torch.bmm(vectors.to(Y.dtype), Y.transpose(1, 2)).transpose(0, 1)
 
 
+def cross_sums(g: Tensor, pivot: Tensor | None, weights: Tensor) -> Tensor:
+    """Return the sums of the rows of every block of `g`, each times its weight, float64 `[blocks, size]`.
+
+        out[b, j] = Σ_r weights[b, r] (g[b, r, j] − pivot[j])
+
+    `g` is `[blocks · rows, size]`, the pivot is `[size]` or None for 0, and `weights` are `[blocks, rows]`. If the
+    weights of a block sum to 0, the pivot changes no more than the rounding: it is a point near the mean of `g`.
+    """
+    g = g if pivot is None else g - pivot
+    return torch.bmm(weights.unsqueeze(1), g.view(*weights.shape, -1)).squeeze(1).double()
+
+
 def weighted_sum(series: Tensor, weights: Tensor, out: Tensor) -> None:
     """Write `Σ_k weights[k] · series[k]` to `out` `[blocks, rows]`; series are `[K, blocks, rows]`, weights `[K]`."""
     torch.mv(series.view(len(series), -1).T, weights, out=out.view(-1))
