@@ -80,7 +80,7 @@ LEFT = (
 )  # columns; all others are aligned right
 FOREIGN = ("estimator",)
 """Columns with text that others have chosen."""
-BROKEN_UP = {"estimator": 26, "bias": 14, "direction": 11, "remarks": 12}
+BROKEN_UP = {"estimator": 26, "bias": 11, "direction": 11, "remarks": 12}
 """Columns whose cells take several lines on a narrow terminal, each with its least width. If this is not enough,
 columns are dropped."""
 INDENT = 2

@@ -242,6 +242,43 @@ def test_a_constant_says_how_far_off_it_is():
     assert words.bias(each(frame([record]))[0]) == "constant, off 100 %"
 
 
+SCALED = {"scale": 0.7512, "angle": 0.1, "angle_low": 0.0, "angle_high": 0.4, "direction": "scaled"}
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (SCALED, "scaled 0.75"),
+        (SCALED | {"angle_low": 4.02, "angle_high": 8.99, "direction": "turned"}, "turned 4.0–9.0°, scale 0.75"),
+        (SCALED | {"angle_high": 6.91, "direction": "undecided"}, "scale 0.75, ≤ 7.0°"),
+        (SCALED | {"scale": -0.3, "angle_low": 95.0, "direction": "points away"}, "points away, scale -0.30"),
+        (
+            SCALED | {"angle": 5.0, "angle_low": None, "angle_high": None, "direction": "turned"},
+            "turned 5.0°, scale 0.75",
+        ),
+        ({"scale": 0.75, "angle": None, "direction": "undecided"}, "scale 0.75"),  # one coordinate
+        ({"gain": 0.75}, "scale 0.75"),  # an early record
+        ({"scale": None}, ""),
+    ],
+)
+def test_a_bias_is_said_as_scale_and_direction(found, text):
+    record = moments("gumbel-softmax", "o", 1.0, bias=0.3, verdict="BIASED")
+    del record["summary"]["scale"]
+    record["summary"] |= found
+    (section,) = sections(prepared([record]))
+    assert section.body[0][HEADER.index("direction")] == text
+
+
+def test_scale_and_direction_need_a_bias_and_a_finite_variance():
+    for record in (moments("rloo", "o", 1.0), heavy("rloo", "o", 1.0)):
+        record["summary"] |= SCALED
+        table = prepared([record])
+        assert words.direction(each(table)[0]) == ""
+    assert table["direction"][0] == ""
+    assert table[["scale", "angle", "angle_high"]].isna().all(axis=None)
+    assert "direction" not in printed([moments("rloo", "o", 1.0)], width=200)
+
+
 def learned(label, variance, **more):
     return moments(label, "o", variance, **more) | {"adapt_steps": 150, "adapt_f_evals": 9_600, "adapt_seconds": 0.1}
 
