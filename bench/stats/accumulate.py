@@ -226,8 +226,10 @@ class Accumulator:
         self._S = S[-1]
 
 
-NUMBERS = ("nonfinite", "_next", "_rows", "_zero_rows", "_tracked", "_truncate_at", "_T", "_Q")
-ARRAYS = ("_traces", "_sample", "_S")
+NUMBERS = (
+    "nonfinite", "_next", "_rows", "_zero_rows", "_tracked", "_truncate_at", "_T", "_Q", "_across_T", "_across_Q",
+)  # fmt: skip
+ARRAYS = ("_traces", "_across_traces", "_sample", "_S")
 """The attributes of an ``Accumulator`` that are numbers or None, and those that are single arrays."""
 GROUP = "w:"
 """Prefix in the name of a series: "w:NAME" holds the squared norms of the group NAME."""
