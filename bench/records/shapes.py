@@ -7,10 +7,11 @@ A key that is not declared here, such as one of a later version, is let through.
 import base64
 import binascii
 import math
+from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from bench.records.lines import LineKind, Outcome, Record
@@ -22,6 +23,15 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Cosine = Annotated[float, Field(ge=-1.0001, le=1.0001)]
 Angle = Annotated[float, Field(ge=0, le=180)]
 Numbers = list[float]
+
+
+def _moment(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+Moment = Annotated[str, AfterValidator(_moment)]
+"""A date with a time, in the ISO format."""
 Config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 Status = Literal[
@@ -61,7 +71,7 @@ class Every(TypedDict):
     outcome: Literal["measured", "skipped", "failed", "diverged"]
     reason: str | None
     environment: dict[str, Any]
-    written: NotRequired[str]
+    written: NotRequired[Moment]
 
 
 @with_config(Config)

@@ -1,45 +1,51 @@
-"""Records that were edited at random, and everything that reads records.
+"""Records, plans and baselines that were edited at random, and everything that reads them.
 
-``python -m tests.records.fuzz SECONDS [SEED]`` edits for as long, and prints every error that is not ``Damaged``.
+``python -m tests.records.fuzz EDITS [SEED]`` makes that many edits, and prints every error that is not the stated one.
 """
 
 import io
 import json
 import random
+import shutil
 import sys
 import tempfile
-import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
 
 from rich.console import Console
 
-from bench.records import store
+from bench.cli.progress import describe_reuse
+from bench.execution.progress import Silent
+from bench.gate import baseline, changes, stages
+from bench.gate.select import select
+from bench.gate.words import Printer
+from bench.planning.plans import specs_of, unite
+from bench.planning.plugins import ALLOWED
+from bench.planning.selectors import NothingFits, UsageError
+from bench.records import plan, store
 from bench.records.lines import Damaged, LineKind, plain
+from bench.records.merge import merge
+from bench.records.text import printable
+from bench.records.verify import verify
 from bench.report import compare, curves, study, tables, training
 from tests.docs.pages import ROOT
 
 STUDIES = [ROOT / "results" / name for name in ("reference", "catalogue", "vae")]
+SPEC = {"estimators": ["rloo:n=2,4"], "objectives": ["qubo:dim=3"], "name": "x", "replicates": 64, "timing": False}
 ODD = (
     None, True, False, 0, 1, -1, 0.5, -0.5, 1e308, -1e308, 1e-320, 2**63, -(2**70), 10**400, "", "x", "OK", "BIASED",
     "\ud800", "\x1b[2J", "nan", [], [0], [1, 2], ["x"], [[1]], [None], {}, {"array": "arrays/x.npy"}, {"array": 5},
     {"x": 1}, "measured", "failed", "skipped", "moments", "timing", "training", "reference", "objective", "pilot",
+    "rloo:n=1", "x.py::X", "a\0b.py::X", "rloo:n=1,2,3,4,5,6,7,8", "qubo:dim=10000000000000",
 )  # fmt: skip
 BYTES = b'0123456789-+.eE"{}[]:,\\ntrufalsd\x00\xff\x1b '
 
 
-def base() -> list[bytes]:
-    """Return whole lines of the committed studies: of every kind and outcome the shortest ones."""
-    found: dict[tuple[str, ...], list[bytes]] = {}
-    for folder in STUDIES:
-        for line in (folder / store.LINES).read_bytes().splitlines():
-            record = json.loads(line)
-            if b'"array":' not in line:
-                summary = record.get("summary") or {}
-                key = record["kind"], record["outcome"], folder.name, summary.get("verdict"), summary.get("status")
-                found.setdefault(key, []).append(line)
-    return [line for lines in found.values() for line in sorted(lines, key=len)[:1]]
+# Edits ----------------------------------------------------------------------------------------------------------------
 
 
 def edited_bytes(line: bytes, chance: random.Random) -> bytes:
@@ -81,13 +87,36 @@ def _places(value, depth=0):
         yield from _places(value[key], depth + 1)
 
 
-def use(folder: Path, original: list) -> str:
-    """Read an edited study and make everything of it that text can show; return what became of it."""
-    try:
-        records = store.read(folder)
-    except Damaged as error:
-        said = str(error)
-        return "refused" if said.startswith(str(folder)) and "\n" not in said else f"refused with {said!r}"
+# What is edited, and who reads it -------------------------------------------------------------------------------------
+
+
+def record_lines() -> list[bytes]:
+    """Return whole lines of the committed studies: of every kind and outcome the shortest ones."""
+    found: dict[tuple[str, ...], list[bytes]] = {}
+    for folder in STUDIES:
+        for line in (folder / store.LINES).read_bytes().splitlines():
+            record = json.loads(line)
+            if b'"array":' not in line:
+                summary = record.get("summary") or {}
+                key = record["kind"], record["outcome"], folder.name, summary.get("verdict"), summary.get("status")
+                found.setdefault(key, []).append(line)
+    return [line for lines in found.values() for line in sorted(lines, key=len)[:1]]
+
+
+def plan_lines() -> list[bytes]:
+    return [json.dumps(plan.line_of(SPEC | {"seed": seed}, ["0" * 16])).encode() for seed in range(4)]
+
+
+def baseline_text() -> list[bytes]:
+    """Return a baseline of one cell, a quick one to check."""
+    held = json.loads((ROOT / "results" / "baselines" / "ci.json").read_text())
+    cells = sorted(held["cells"], key=lambda cell: cell["size"])
+    return [json.dumps(held | {"cells": cells[:1]}).encode()]
+
+
+def use_records(folder: Path, original: list, chance: random.Random) -> None:
+    """Make everything of an edited study that text can show; now and then, merge it with another study."""
+    records = store.read(folder)
     kinds = {record["kind"] for record in records}
     if kinds - {LineKind.TRAINING}:
         table = study.prepared(records)
@@ -100,29 +129,95 @@ def use(folder: Path, original: list) -> str:
         training.show(records, Console(file=io.StringIO(), width=160))
     json.dumps(plain([{k: v for k, v in record.items() if k != "sums"} for record in records]), allow_nan=False)
     compare.table(compare.of_studies(records, original)[0])
-    return "read"
+    describe_reuse(records)
+    if not chance.randrange(8):
+        target = folder / "target"
+        merge([folder, folder.parent / "original"], target, keep=chance.choice(("first", "last")))
+        assert not verify(target).damage
+        shutil.rmtree(target)
 
 
-def fuzz(seconds: float, seed: int, report=None) -> Counter:
-    """Edit records for some seconds; return how often which outcome came. ``report`` receives every other error."""
-    chance, lines, outcomes = random.Random(seed), base(), Counter()
-    end = time.monotonic() + seconds
+def use_plan(folder: Path, _original: list, _chance: random.Random) -> None:
+    """Read an edited plan as ``bench run`` and ``bench merge`` do; nothing is measured."""
+    for spec in specs_of(folder):
+        spec.instances()
+    unite([folder], folder / "target")
+    shutil.rmtree(folder / "target", ignore_errors=True)
+
+
+def use_baseline(folder: Path, _original: list, _chance: random.Random) -> None:
+    """Show and check an edited baseline, with few replicates, and write all reports."""
+    found = baseline.read(f"{folder}/{store.LINES}.json")
+    changes.table(baseline.as_seen_here(found, folder))
+    report = stages.check(found, select(found, folder), stages.Options(replicates=64), Silent())
+    printer = Printer("b", found, report)
+    ElementTree.fromstring(printer.junit())
+    for text in (printer.text(), printer.markdown(), printer.json(), *map(printer.explain, printer.findings)):
+        text.encode()
+    assert report.exit_code in (0, 1, 3, 4)
+
+
+class Subject(NamedTuple):
+    """A kind of file: its lines, its name, and the function that uses it; the first line is edited."""
+
+    lines: list[bytes]
+    name: str
+    use: Callable[[Path, list, random.Random], None]
+
+
+def subjects() -> dict[str, Subject]:
+    return {
+        "records": Subject(record_lines(), store.LINES, use_records),
+        "plan": Subject(plan_lines(), plan.FILE, use_plan),
+        "baseline": Subject(baseline_text(), f"{store.LINES}.json", use_baseline),
+    }
+
+
+def outcome_of(subject: Subject, folder: Path, original: list, chance: random.Random) -> str:
+    """Use an edited file; return ``read``, or ``refused`` if the error is one sentence that names a file or a value."""
+    outcome, said = "read", ""
+    try:
+        subject.use(folder, original, chance)
+    except Damaged as error:
+        outcome, said = "refused", str(error)
+        assert said.startswith(str(folder)), said
+        assert said.isprintable(), said
+        assert subject.name.endswith(".json") or verify(folder).damage, "verify finds what other commands find"
+    except (UsageError, NothingFits) as error:
+        outcome, said = "refused", printable(str(error))
+        assert said
+        assert subject.name != store.LINES
+    if not subject.name.endswith(".json"):
+        verify(folder)  # a line that was cut short is read over, and is damage here
+    return outcome
+
+
+def fuzz(edits: int, seed: int, kinds=("records", "plan", "baseline"), report=None) -> Counter:
+    """Make edits, two thirds of them of bytes; return how often which outcome came. ``report`` receives every error."""
+    chance, found, outcomes = random.Random(seed), subjects(), Counter()
+    token = ALLOWED.set(False)  # a stranger's file may name files
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / store.LINES).write_bytes(b"\n".join(lines) + b"\n")
-        original = store.read(folder)
-        while time.monotonic() < end:
-            kept = chance.sample(lines, 4)
-            edit = chance.choice((edited_bytes, edited_keys))
-            kept[0] = edit(kept[0], chance)
-            (folder / store.LINES).write_bytes(b"\n".join(kept) + b"\n")
+        folder, other = Path(name) / "edited", Path(name) / "original"
+        for each in (folder, other):
+            each.mkdir()
+        (other / store.LINES).write_bytes(b"\n".join(found["records"].lines) + b"\n")
+        original = store.read(other)
+        for _ in range(edits):
+            kind = chance.choice(kinds)
+            subject = found[kind]
+            lines = chance.sample(subject.lines, min(4, len(subject.lines)))
+            edit = chance.choice((edited_bytes, edited_bytes, edited_keys))
+            lines[0] = edit(lines[0], chance)
+            (folder / subject.name).write_bytes(b"\n".join(lines) + b"\n")
             try:
-                outcomes[edit.__name__, use(folder, original)] += 1
+                outcomes[kind, edit.__name__, outcome_of(subject, folder, original, chance)] += 1
             except Exception as error:
-                outcomes["error"] += 1
+                outcomes[kind, edit.__name__, "error"] += 1
                 if report is None:
-                    raise AssertionError(f"edited line: {kept[0][:5000]!r}") from error
-                report(error, kept[0])
+                    raise AssertionError(f"edited line: {lines[0][:5000]!r}") from error
+                report(error, lines[0])
+            (folder / subject.name).unlink()
+    ALLOWED.reset(token)
     return outcomes
 
 
@@ -130,13 +225,17 @@ def main() -> None:
     seen = Counter()
 
     def report(error, line):
-        frame = next(f for f in reversed(traceback.extract_tb(error.__traceback__)) if "/bench/" in f.filename)
+        frame = next(f for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename.startswith(str(ROOT)))
         place = f"{Path(frame.filename).name}:{frame.lineno} {type(error).__name__}: {str(error)[:150]}"
         seen[place] += 1
         if seen[place] == 1:
-            print(place, line, sep="\n", flush=True)
+            print(place, line[:5000], sep="\n", flush=True)
 
-    print(fuzz(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, report))
+    edits, seed = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    total = Counter()
+    for start in range(0, edits, 500):  # so that a run which is ended early has said how far it came
+        total += fuzz(min(500, edits - start), seed + start, report=report)
+        print(f"seed {seed}: {total.total()} edits: {dict(total)}", flush=True)
     for place, count in seen.most_common():
         print(count, place)
 
