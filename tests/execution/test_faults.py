@@ -1,6 +1,5 @@
-"""A fault of the disk at any call: what was measured stays readable, and a repeat of the command completes it."""
+"""A fault of the disk, or a kill, at any call: what was measured stays readable, and a repeat completes it."""
 
-import errno
 import os
 import re
 from collections import Counter
@@ -12,60 +11,83 @@ from bench.execution.progress import Silent
 from bench.execution.run import run
 from bench.gate import baseline
 from bench.planning.spec import Spec
-from bench.records import store
+from bench.records import arrays, files, store
 from bench.records.files import LOST
 from bench.training.settings import Training
 from bench.training.train import train
 from tests.docs.pages import ROOT
 
+KILLED = 77
+"""Exit code of a process that was killed on purpose."""
 CLOCKS = ("wall_seconds", "adapt_seconds", "written")
 LONG = "gaussian-quadratic:dim=520"
 """An objective whose gradient of 1040 elements is too long for a line."""
 
 
-class Faults:
-    """Fails the call of the system with this number, counted from 0, on files below a folder; None counts alone.
+class Calls:
+    """Counts the calls of the system that open, write, sync or replace files below a folder, from 0.
 
-    A write that fails has written half of its bytes.
+    Nothing is synced: that takes most of the time, and no power fails here. ``at`` is the number of the call that
+    ``strike`` replaces; None counts alone.
     """
 
-    def __init__(self, patch, folder: Path, fail: int | None, number: int) -> None:
-        self.folder, self.fail, self.number, self.calls = str(folder), fail, number, 0
-        self.kept = {name: getattr(os, name) for name in ("open", "write", "fsync", "replace")}
-        for name in self.kept:
+    def __init__(self, patch, folder: Path, at: int | None = None) -> None:
+        self.folder, self.at, self.names = str(folder), at, list[str]()
+        self.kept = {name: getattr(os, name) for name in ("open", "write", "replace")}
+        for name in (*self.kept, "fsync"):
             patch.setattr(os, name, getattr(self, name))
 
-    def _call(self, path) -> bool:
-        """Count a call on a path or a descriptor, and tell whether it fails."""
+    def _strikes(self, name, path) -> bool:
+        """Count a call on a path or a descriptor, and tell whether it is the one."""
         place = Path(f"/proc/self/fd/{path}").readlink() if isinstance(path, int) else os.fspath(path)
         if not str(place).startswith(self.folder):
             return False
-        self.calls += 1
-        return self.calls - 1 == self.fail
+        self.names.append(name)
+        return len(self.names) - 1 == self.at
 
-    def _error(self, *path):
-        return OSError(self.number, os.strerror(self.number), *path)
+    def strike(self, *path):
+        """Do what happens instead of the call, or after half of the bytes."""
+        raise NotImplementedError
 
     def open(self, path, flags, *more, **named):
-        if flags & (os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY) and self._call(path):
-            raise self._error(path)
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY) and self._strikes("open", path):
+            self.strike(path)
         return self.kept["open"](path, flags, *more, **named)
 
     def write(self, descriptor, data):
-        if self._call(descriptor):
+        if self._strikes("write", descriptor):
             self.kept["write"](descriptor, bytes(data)[: len(data) // 2])
-            raise self._error()
+            self.strike()
         return self.kept["write"](descriptor, data)
 
     def fsync(self, descriptor):
-        if self._call(descriptor):
-            raise self._error()
-        self.kept["fsync"](descriptor)
+        if self._strikes("fsync", descriptor):
+            self.strike()
 
     def replace(self, old, new):
-        if self._call(new):
-            raise self._error()
+        if self._strikes("replace", new):
+            self.strike()
         self.kept["replace"](old, new)
+
+
+class Faults(Calls):
+    """The call fails with one of the errors of a full or broken disk."""
+
+    @property
+    def number(self):
+        return LOST[self.at % len(LOST)]
+
+    def strike(self, *path):
+        raise OSError(self.number, os.strerror(self.number), *path)
+
+
+class Kills(Calls):
+    """The process is gone at the call, as after SIGKILL: nothing is cleaned up."""
+
+    leave = staticmethod(os._exit)  # the one that no code of ours has replaced
+
+    def strike(self, *_path):
+        self.leave(KILLED)
 
 
 def measure(folder):
@@ -105,30 +127,59 @@ def _error_of(work, folder):
     return None
 
 
-@pytest.mark.parametrize("number", LOST, ids=errno.errorcode.get)
-@pytest.mark.parametrize("work", [measure, train_two, save_baseline])
-def test_a_fault_of_the_disk_at_any_call_loses_nothing(work, number, tmp_path, monkeypatch):
-    work(tmp_path / "whole")
-    wanted = settled(tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        counted = Faults(patch, tmp_path / "counted", None, number)
-        work(tmp_path / "counted")
-    assert settled(tmp_path / "counted") == wanted
-    assert counted.calls > 3
-    step = 1 if number == errno.ENOSPC else 7
-    for fail in range(0, counted.calls, step):
-        folder = tmp_path / str(fail)
+@pytest.fixture(scope="module", params=[measure, train_two, save_baseline])
+def whole(request, tmp_path_factory):
+    """A work, what an uninterrupted run of it leaves, and the names of the calls that it makes."""
+    work, folder = request.param, tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        counted = Calls(patch, folder)
+        work(folder)
+    assert {"open", "write", "fsync", "replace"} <= set(counted.names)
+    return work, settled(folder), counted.names
+
+
+def complete(work, folder, patch):
+    """Repeat the work, and check that nothing in the folder is torn, and nothing was measured twice."""
+    with patch.context() as quick:
+        Calls(quick, folder)
+        work(folder)
+    lines = [store.parsed(line, folder, number) for number, line in store.raw_lines(folder)][:-1]
+    assert None not in lines, "no line is torn"
+    done = Counter((line["run"], line["kind"]) for line in lines if line["outcome"] == "measured")
+    assert set(done.values()) <= {1}, "nothing is measured twice"
+    return settled(folder)
+
+
+def test_a_fault_of_the_disk_at_any_call_loses_nothing(whole, tmp_path, monkeypatch):
+    work, wanted, names = whole
+    for at in range(len(names)):
+        folder = tmp_path / str(at)
         with monkeypatch.context() as patch:
-            Faults(patch, folder, fail, number)
+            faults = Faults(patch, folder, at)
             fault = _error_of(work, folder)
         reasons = [line["reason"] or "" for line in store.read(folder)]
         if fault:
-            assert (fault.errno, str(fault.filename).startswith(str(folder))) == (number, True)
+            assert (fault.errno, str(fault.filename).startswith(str(folder))) == (faults.number, True)
         else:  # weights that cannot be written cost their run alone
-            assert any(os.strerror(number) in reason for reason in reasons)
-        work(folder)
-        assert settled(folder) == wanted
-        lines = [store.parsed(line, folder, number) for number, line in store.raw_lines(folder)][:-1]
-        assert None not in lines, "no line is torn"
-        done = Counter((line["run"], line["kind"]) for line in lines if line["outcome"] == "measured")
-        assert set(done.values()) <= {1}, "nothing is measured twice"
+            assert any(os.strerror(faults.number) in reason for reason in reasons)
+        assert complete(work, folder, monkeypatch) == wanted
+
+
+def test_a_kill_inside_any_write_loses_nothing(whole, tmp_path, monkeypatch):
+    work, wanted, names = whole
+    for at in (at for at, name in enumerate(names) if name in ("write", "replace")):
+        folder = tmp_path / str(at)
+        child = os.fork()
+        if not child:
+            try:
+                Kills(monkeypatch, folder, at)
+                work(folder)
+            finally:
+                Kills.leave(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
+        assert set(settled(folder)[0]) <= set(wanted[0])
+        records, others = complete(work, folder, monkeypatch)
+        left = {name for name in others if Path(name).match(files.PART)}
+        assert len(left) <= 1, "a report may be under way that a start must not disturb"
+        assert not any(name.startswith(arrays.FOLDER) for name in left)
+        assert (records, {name: others[name] for name in others.keys() - left}) == wanted
