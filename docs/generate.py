@@ -51,7 +51,12 @@ FIELDS = tomllib.loads((HERE / "fields.toml").read_text(encoding="utf-8"))
 """What the fields of records and the columns of tables mean, by kind of record or name of table."""
 SHOWN = ("rloo", "score-function", "gumbel-softmax", "straight-through")
 """Estimators of the reference study whose report the tutorial explains."""
-DISTRIBUTIONS = (estimators.ReparameterizedMixture, estimators.ReparameterizedVonMises, estimators.Subset)
+DISTRIBUTIONS = (
+    estimators.Layers,
+    estimators.ReparameterizedMixture,
+    estimators.ReparameterizedVonMises,
+    estimators.Subset,
+)
 """Families of q that torch lacks and the estimators provide."""
 
 

@@ -31,6 +31,7 @@ from estimators.arsm import ARSM
 from estimators.bit_flip import BitFlip
 from estimators.bound import Bound
 from estimators.carms import CARMS
+from estimators.chain import Chain, log_probs, widths
 from estimators.darn import DARN
 from estimators.delta_method import DeltaMethod
 from estimators.disarm import DisARM
@@ -47,10 +48,12 @@ from estimators.go import GO
 from estimators.gumbel_rao import GumbelRao
 from estimators.gumbel_softmax import GumbelSoftmax, StraightThroughGumbelSoftmax
 from estimators.hessian_control_variate import HessianControlVariate
+from estimators.layers import Layers
 from estimators.local_expectation import LocalExpectation
 from estimators.measure_valued import MeasureValued
 from estimators.mixture import ReparameterizedMixture
 from estimators.muprop import MuProp
+from estimators.nested import Nested
 from estimators.nvil import NVIL
 from estimators.quadratic_control_variate import QuadraticControlVariate
 from estimators.rebar import REBAR
@@ -58,6 +61,7 @@ from estimators.reinmax import ReinMax
 from estimators.rejection_reparameterization import RejectionReparameterization
 from estimators.relax import RELAX
 from estimators.reparameterization import Reparameterization
+from estimators.returns import Return
 from estimators.rloo import RLOO
 from estimators.rodeo import RODEO
 from estimators.score_function import ScoreFunction
@@ -73,16 +77,17 @@ from estimators.vimco import VIMCO
 from estimators.von_mises import ReparameterizedVonMises
 
 __all__ = [
-    "ARM", "ARMS", "ARSM", "CARMS", "DARN", "GO", "NVIL", "REBAR", "RELAX", "RLOO", "RODEO", "SIMPLE", "SPSA",
-    "VIMCO", "AntitheticScoreFunction", "BitFlip", "Bound", "DeltaMethod", "DisARM", "DoubleControlVariate",
+    "ARM", "ARMS", "ARSM", "CARMS", "DARN", "GO", "NVIL", "REBAR", "RELAX", "RLOO", "RODEO", "SIMPLE", "SPSA", "VIMCO",
+    "AntitheticScoreFunction", "BitFlip", "Bound", "Chain", "DeltaMethod", "DisARM", "DoubleControlVariate",
     "DoublyReparameterized", "Drawable", "Enumeration", "Estimator", "EvolutionStrategies", "ExponentialArrival",
     "ForwardGradient", "GappedStraightThrough", "GeneralizedReparameterization", "GumbelRao", "GumbelSoftmax",
-    "HessianControlVariate", "Integrand", "InvalidIntegrand", "InvalidLoss", "InvalidParameter", "LocalExpectation",
-    "MeasureValued", "MuProp", "NotDifferentiable", "PlainFields", "QuadraticControlVariate", "Refusal", "ReinMax",
-    "RejectionReparameterization", "Reparameterization", "ReparameterizedMixture", "ReparameterizedVonMises",
-    "ScoreFunction", "SelfCritical", "State", "StickingTheLanding", "StochasticAD", "StraightThrough",
-    "StraightThroughGumbelSoftmax", "Subset", "SumAndSample", "UnorderedSet", "UnsupportedFamily", "adapt", "aliases",
-    "carry", "catalogue", "checked_state", "command_line_name", "draw", "grad_only", "gumbel", "harden", "inject",
-    "inject_at", "inner", "log_prob", "logistic", "logits", "normal", "one", "parameters", "perturbed", "probs",
-    "rdraw", "rows", "score", "spread", "squash", "through", "totals", "uniform",
+    "HessianControlVariate", "Integrand", "InvalidIntegrand", "InvalidLoss", "InvalidParameter", "Layers",
+    "LocalExpectation", "MeasureValued", "MuProp", "Nested", "NotDifferentiable", "PlainFields",
+    "QuadraticControlVariate", "Refusal", "ReinMax", "RejectionReparameterization", "Reparameterization",
+    "ReparameterizedMixture", "ReparameterizedVonMises", "Return", "ScoreFunction", "SelfCritical", "State",
+    "StickingTheLanding", "StochasticAD", "StraightThrough", "StraightThroughGumbelSoftmax", "Subset", "SumAndSample",
+    "UnorderedSet", "UnsupportedFamily", "adapt", "aliases", "carry", "catalogue", "checked_state", "command_line_name",
+    "draw", "grad_only", "gumbel", "harden", "inject", "inject_at", "inner", "log_prob", "log_probs", "logistic",
+    "logits", "normal", "one", "parameters", "perturbed", "probs", "rdraw", "rows", "score", "spread", "squash",
+    "through", "totals", "uniform", "widths",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ import abc
 import contextlib
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -126,6 +126,8 @@ class Estimator(PlainFields, abc.ABC):
     """Whether the estimator evaluates f off the support of q."""
     needs_bound: bool = False
     """Whether the integrand must be a ``Bound``, whose log-weights the estimator uses."""
+    needs_costs: bool = False
+    """Whether the integrand must be a ``Return``, whose costs the estimator uses one by one."""
     needs_state: bool = False
     """Whether the estimator learns: it then has a state, which ``init`` makes and ``adapt`` trains."""
     command_name: ClassVar[str] = ""
@@ -137,7 +139,8 @@ class Estimator(PlainFields, abc.ABC):
 
     def __new__(cls, *args: Any, **_fields: Any) -> Self:
         """Refuse f and q in the place of fields: an estimator is made first, and called then."""
-        if any(callable(value) or isinstance(value, Distribution) for value in args):
+        given = [value for value in args if not isinstance(value, Estimator)]  # Nested takes estimators
+        if any(callable(value) or isinstance(value, Distribution) for value in given):
             name = cls.__name__
             raise InvalidParameter(f"{name} takes f and q in a second call: write {name}()(f, q), not {name}(f, q).")
         return super().__new__(cls)
@@ -195,6 +198,10 @@ class Estimator(PlainFields, abc.ABC):
         """
         return None
 
+    def refuses_layers(self, families: Sequence[type[Distribution]]) -> str | None:
+        """Return the reason why this estimator does not support a ``Layers`` of these families; None if it does."""
+        return None
+
     def check(self, q: Distribution) -> None:
         """Raise ``UnsupportedFamily`` if this estimator does not support the family of q."""
         if reason := self.refuses(type(inner(q))):
@@ -212,8 +219,8 @@ WIDE = frozenset((torch.float32, torch.float64))
 class Checked:
     """Base class of integrands that check their own values, made for samples of the distribution ``q``.
 
-    Subclasses are ``Bound`` and ``CheckedFunction``. An estimator that gets any other integrand wraps it in a
-    ``CheckedFunction`` first.
+    Subclasses are ``Bound``, ``Return`` and ``CheckedFunction``. An estimator that gets any other integrand wraps it in
+    a ``CheckedFunction`` first. ``q`` is None for a ``Return`` that no estimator has got yet.
     """
 
     __slots__ = ()
@@ -240,12 +247,15 @@ class CheckedFunction(Checked):
             of q, or to float32 if q has half precision.
         axes: number of event axes of the samples; if None, the number of event axes of q.
         name: what the messages call f.
+        columns: whether f returns a row of numbers, not one number, for each sample.
     """
 
-    __slots__ = ("axes", "f", "kept", "name", "q")
+    __slots__ = ("axes", "columns", "f", "kept", "name", "q")
 
-    def __init__(self, f: Integrand, q: Distribution, axes: int | None = None, name: str = "f") -> None:
-        self.f, self.q, self.name = f, q, name
+    def __init__(
+        self, f: Integrand, q: Distribution, axes: int | None = None, name: str = "f", *, columns: bool = False
+    ) -> None:
+        self.f, self.q, self.name, self.columns = f, q, name, columns
         self.axes = len(q.event_shape) if axes is None else axes
         self.kept: Tensor | None = None  # the last values, of which the estimator may still hold a view
 
@@ -285,7 +295,9 @@ class CheckedFunction(Checked):
             raise _changed(self.name)
         if not isinstance(fx, Tensor) or fx.dtype not in WIDE or fx.layout != torch.strided or fx.is_nested:
             fx = _floating(fx, x, self.q, self.name)
-        if fx.shape != points:
+        if self.columns:
+            _check_columns(fx, x, points, self.name)
+        elif fx.shape != points:
             fx = _of_shape(fx, x, points, self.name)
         if last is not None and last._version != last_count:
             raise InvalidIntegrand(
@@ -308,6 +320,15 @@ def _of_shape(fx: Tensor, x: Tensor, points: Size, name: str) -> Tensor:
         f"{name} returned shape {list(fx.shape)} for samples of shape {list(x.shape)}: expected {list(points)}, "
         f"one value per sample and batch element. {_advice_on_shape(fx.shape, points, x.dim() - len(points))}"
     )
+
+
+def _check_columns(fx: Tensor, x: Tensor, points: Size, name: str) -> None:
+    """Raise ``InvalidIntegrand`` unless fx has one more axis than the points."""
+    if fx.dim() != len(points) + 1 or fx.shape[:-1] != points:
+        raise InvalidIntegrand(
+            f"{name} returned shape {list(fx.shape)} for samples of shape {list(x.shape)}: expected {list(points)} and "
+            "one more axis, the costs. Keep all axes on the left, and sum over the event axes only."
+        )
 
 
 _EVALUATED: dict[object, int] = {}
@@ -472,6 +493,8 @@ def _checked_integrand(estimator: Estimator, f: Integrand, q: Distribution) -> C
         )
     if not isinstance(f, Checked):
         return CheckedFunction(f, q)
+    if f.q is None:
+        return f.through(lambda g: g, q)
     if f.q is q or (f.q.event_shape == q.event_shape and _expands(f.q.batch_shape, q.batch_shape)):
         return f
     kind = "event" if f.q.event_shape != q.event_shape else "batch"

@@ -7,7 +7,7 @@ copied.
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -34,7 +34,9 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
 
     If q was made from ``logits``, then ``probs`` is a cache and not a parameter, and vice versa. An ``Independent`` or
     another wrapper has the names of the distribution inside. The names of a mixture begin with ``mixture_`` and
-    ``component_``.
+    ``component_``. If an argument is a mapping of tensors, such as the weights of a network, each tensor in it is a
+    parameter: ``weights.bias`` is the tensor "bias" of the argument ``weights``. A tensor in a list or a tuple has its
+    number for a name, as in ``weights.0``.
     """
     if "_rows" in q.__dict__:
         return dict(q.__dict__["_rows"])
@@ -52,9 +54,31 @@ def parameters(q: Distribution) -> dict[str, Tensor]:
         if group and name != _source(q, group):
             continue  # torch's cache beside the own parameter
         value = getattr(q, name, None)
-        if isinstance(value, Tensor) and value.is_floating_point():
-            own[name] = value
+        if isinstance(value, Tensor):
+            if value.is_floating_point():
+                own[name] = value
+        elif isinstance(value, Mapping | list | tuple):
+            own.update(_held(name, value))
     return own
+
+
+def _held(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the floating-point tensors in an argument, which may be a mapping, a list or a tuple, by dotted name."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            yield name, value
+    elif isinstance(value, Mapping | list | tuple):
+        for key, each in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _held(f"{name}.{key}", each)
+
+
+def _refilled(name: str, value: Any, own: Mapping[str, Tensor]) -> Any:
+    """Return an argument with its tensors replaced by the tensors of their dotted names in ``own``."""
+    if isinstance(value, Mapping):
+        return {key: _refilled(f"{name}.{key}", each, own) for key, each in value.items()}
+    if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
+        return type(value)(_refilled(f"{name}.{i}", each, own) for i, each in enumerate(value))
+    return own.get(name, value) if isinstance(value, Tensor) else value
 
 
 @functools.cache  # the look-up takes longer than the rest of ``rows``
@@ -200,6 +224,12 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
             )
         return TransformedDistribution(_map(q.base_dist, leaf, count), list(q.transforms), validate_args=False)
     own = parameters(q)
+    if not own:
+        raise Refusal(
+            f"{type(q).__name__} cannot be split into rows: no argument of its constructor is a tensor or a mapping of "
+            "tensors, as for a distribution that holds a network. Give it dict(network.named_parameters()), and call "
+            "the network with torch.func.functional_call; or give it the network's output."
+        )
     frozen = not any(value.requires_grad for value in own.values())
     if type(q).expand is not Distribution.expand and frozen:
         return cast(Distribution, q.expand((count, *q.batch_shape)))
@@ -207,8 +237,9 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
     new = _made(q, leaves)
     if new.batch_shape != (count, *q.batch_shape):
         raise Refusal(
-            f"{type(q).__name__} cannot be split into rows: its constructor has no tensor of shape [*batch, ...] that "
-            "sets the batch, as a distribution that holds a network has none. Give it the network's output instead."
+            f"{type(q).__name__} cannot be split into rows: if its parameters get a first axis of length {count}, its "
+            f"batch shape is {list(new.batch_shape)} (expected {[count, *q.batch_shape]}). Let the batch shape be the "
+            "axes on the left of each parameter's own shape, or give it a network's output instead of a network."
         )
     new.__dict__["_rows"] = leaves  # torch may hold views of them, or make new ones at every access (Beta)
     return new
@@ -217,13 +248,15 @@ def _rebuild(q: Distribution, leaf: Callable[[Tensor], Tensor], count: int) -> D
 def _made(q: Distribution, own: dict[str, Tensor]) -> Distribution:
     """Return a distribution of q's law, made by its constructor from other parameters."""
     family = law(type(q))
-    names, arguments = _arguments(family.__init__), dict[str, Any](own)
+    names = _arguments(family.__init__)
+    arguments: dict[str, Any] = {name: value for name, value in own.items() if name in names}
     for name in names:
         if name in arguments or name in _ALTERNATIVES:  # torch computes an alternative on demand
             continue
         value = q.__dict__.get(name, getattr(q, name, None))
         if value is not None:
-            arguments[name] = value
+            holds = any(key.startswith(f"{name}.") for key in own)
+            arguments[name] = _refilled(name, value, own) if holds else value
     if "validate_args" in names:
         arguments["validate_args"] = False
     try:

@@ -6,11 +6,12 @@ from typing import ClassVar
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from estimators._checks import at_least
+from estimators._checks import at_least, one_of
 from estimators._densities import score
 from estimators._draws import draw
 from estimators._protocol import Estimator, Integrand, State
 from estimators._surrogate import joined
+from estimators.returns import credited, score_of_choices
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,23 @@ class RLOO(Estimator):
     Unbiased: each baseline is made of the other samples. Invariant to a constant in f. Needs a q with ``log_prob``,
     whose support does not move with a trained parameter; f may be a black box. Cost: n evaluations of f.
 
+    ``credit="downstream"`` is for an f that is a ``Return``, a sum of costs, and a q of several choices, a ``Chain``:
+
+    ``g = (1/n) sum_k sum_t (R_kt - 1/(n-1) sum_{j != k} R_jt) grad log q_t(x_kt | x_k<t)``
+
+    R_kt is the sum of the costs of sample k that choice t can change. The costs before a choice, which only add
+    variance to its score, are left out.
+
     Args:
         n: number of samples, at least 2.
+        credit: "whole" or "downstream": what the score of a choice is multiplied by.
 
     Reference: Salimans & Knowles 2014; Kool, van Hoof & Welling 2019 ("Buy 4 REINFORCE samples, get a baseline for
-    free"), equation 8.
+    free"), equation 8. Downstream: the reward to go of Sutton, McAllester, Singh & Mansour 2000.
     """
 
     n: int = 2
+    credit: str = "whole"
 
     reference: ClassVar[str] = "Kool et al. 2019"
 
@@ -40,12 +50,22 @@ class RLOO(Estimator):
             2,
             ": a leave-one-out baseline needs another sample. Use ScoreFunction(n=1) or RLOO(n=2).",
         )
+        one_of(self, "credit", "whole", "downstream")
+
+    @property
+    def needs_costs(self) -> bool:  # type: ignore[override]
+        """Whether the integrand must be a ``Return``: only for downstream credit."""
+        return self.credit == "downstream"
 
     def __call__(
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         """Return the value, ``[*batch]``: the mean of f over the samples, with the estimated gradient attached."""
         x = draw(q, self.n, generator)
+        if self.needs_costs:
+            fx, to_go = credited(self, f, q, x)
+            weight = (to_go - to_go.mean(0)) / (self.n - 1)
+            return joined(fx.mean(0), score_of_choices(q, x, weight, self), self)
         fx = f(x)
         value = fx.mean(0)
         return joined(value, score(q, x, (fx - value).detach() / (self.n - 1), self), self)

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical, TransformedDistribution
 
 from estimators._axes import average, one_hot, share, spread
-from estimators._checks import at_least, is_finite
+from estimators._checks import at_least, is_finite, one_of
 from estimators._densities import logits, probs, score, untransformed
 from estimators._draws import draw
 from estimators._fields import named_type
@@ -19,6 +19,7 @@ from estimators._rows import first_parameter, one, parameters, rows
 from estimators._supports import leaves_of
 from estimators._surrogate import inject_at, joined, valued
 from estimators._transforms import forward_mode, is_differentiated, transformed
+from estimators.returns import credited, score_of_choices
 
 
 class MovingAverage(State):
@@ -53,17 +54,27 @@ class ScoreFunction(Estimator):
     The estimate is 0 if all of these scores are 0. With two samples the estimator is RLOO; the optimal baseline pays
     off from about ten samples. For categories the parameters are taken to be logits, whose score has mean 0.
 
+    ``credit="downstream"`` is for an f that is a ``Return``, a sum of costs, and a q of several choices, a ``Chain``:
+
+    ``g = (1/n) sum_k sum_t (R_kt - b) grad log q_t(x_kt | x_k<t)``
+
+    R_kt is the sum of the costs of sample k that choice t can change, so the costs before a choice add no variance to
+    its score. The baseline is a number then.
+
     Args:
         n: number of samples; at least 2 for the optimal baseline.
         baseline: a number, "moving-average" or "optimal".
+        credit: "whole" or "downstream": what the score of a choice is multiplied by.
 
     Reference: Williams 1992 (Machine Learning 8), section 4; Mohamed et al. 2020 (JMLR 21), section 4. Optimal: Weaver
     & Tao 2001; Greensmith, Bartlett & Baxter 2004 (JMLR 5); by coordinate: Peters & Schaal 2008. The baseline is
     leave-one-out here, because a baseline that contains its own sample is biased.
+    Downstream: the reward to go of Sutton, McAllester, Singh & Mansour 2000.
     """
 
     n: int = 1
     baseline: float | str = 0.0
+    credit: str = "whole"
 
     aliases: ClassVar[tuple[str, ...]] = ("reinforce",)
     reference: ClassVar[str] = "Williams 1992"
@@ -79,6 +90,17 @@ class ScoreFunction(Estimator):
         if b == "optimal":
             use = "Use ScoreFunction(n=2, baseline='optimal') or ScoreFunction()."
             at_least(self, 2, f" for the optimal baseline, which the other samples estimate. {use}")
+        one_of(self, "credit", "whole", "downstream")
+        if self.needs_costs and isinstance(b, str):
+            raise InvalidParameter(
+                f"ScoreFunction with credit='downstream' needs a baseline that is a number (got baseline={b!r}): one "
+                "baseline does not fit every choice. Use RLOO(credit='downstream')."
+            )
+
+    @property
+    def needs_costs(self) -> bool:  # type: ignore[override]
+        """Whether the integrand must be a ``Return``: only for downstream credit."""
+        return self.credit == "downstream"
 
     @property
     def needs_state(self) -> bool:  # type: ignore[override]
@@ -93,6 +115,9 @@ class ScoreFunction(Estimator):
         self, f: Integrand, q: Distribution, generator: Generator | None = None, state: State | None = None
     ) -> Tensor:
         x = draw(q, self.n, generator)
+        if self.needs_costs:
+            fx, to_go = credited(self, f, q, x)
+            return valued(score_of_choices(q, x, share(to_go - float(self.baseline)), self), average(fx), self)
         fx = f(x)
         if self.baseline == "optimal":
             return joined(average(fx), _optimal(self, q, x, fx.detach()), self)

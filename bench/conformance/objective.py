@@ -43,6 +43,10 @@ class ObjectiveConformance:
         """The integrand f gives one number per sample and batch element, and does not change the samples."""
         self._run(values.values_of_f)
 
+    def test_costs_do_not_look_ahead(self) -> None:
+        """The costs of f, if f is a ``Return``, sum to f, and no cost depends on a choice after its own."""
+        self._run(values.costs_of_f)
+
     def test_build_can_be_repeated(self) -> None:
         """Two builds are equal, also in float32: all data come from a seed."""
         self._run(values.repeated_build)

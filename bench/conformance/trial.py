@@ -10,16 +10,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate, pairwise
 from statistics import NormalDist
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, OneHotCategorical
 from torch.overrides import TorchFunctionMode
 
 from bench.conformance.cases import Case, Theta, flat, leaves
-from estimators import Bound, Estimator, Integrand, Refusal, State, adapt, parameters, rows
+from estimators import Bound, Estimator, Integrand, Refusal, Return, State, adapt, inner, parameters, rows, widths
 
 __tracebackhide__ = True  # pytest shows the check and the message, not this module's tensors
 FAILURE_RATE = 1e-6
@@ -112,11 +113,12 @@ class Trial:
     def integrand(self, q: Distribution, f: Integrand | None = None) -> Integrand:
         """Return the integrand to call the estimator with: f itself, or the bound over q whose log-joint is f.
 
-        It is the bound if the estimator needs one, or the case has particles. If ``f`` is None, it is the f of the
-        case.
+        It is the bound if the estimator needs one, or the case has particles. If the estimator needs costs, it is f as
+        a sum of costs. If ``f`` is None, it is the f of the case.
         """
         f = self.case.f if f is None else f
-        return Bound(f, q, self.case.particles) if self.estimator.needs_bound or self.case.particles else f
+        whole = Bound(f, q, self.case.particles) if self.estimator.needs_bound or self.case.particles else f
+        return in_costs(whole, q) if self.estimator.needs_costs else whole
 
     def loss(self, q: Distribution, f: Integrand | None = None, noise: int | Generator | None = 1) -> Tensor:
         """Return what the estimator returns for f at q, the loss, ``[*batch]``.
@@ -261,6 +263,33 @@ class Trial:
 
     def _limit(self, scores: int) -> float:
         return -NormalDist().inv_cdf(FAILURE_RATE / (2 * scores * self.comparisons))
+
+
+def in_costs(f: Integrand, q: Distribution) -> Return:
+    """Return f as a sum of costs, one for each choice of q.
+
+    ``c_t = f(x_1 ... x_t, 0 ... 0) - f(x_1 ... x_(t-1), 0 ... 0)``
+
+    The first cost also has f(0 ... 0). In a one-hot event, the first category takes the place of 0.
+    """
+    ends, hot = [*accumulate(widths(q))], isinstance(inner(q), OneHotCategorical)
+
+    def costs(x: Tensor) -> Any:
+        values = []
+        for end in ends:
+            rest = torch.zeros_like(x)
+            if hot:
+                rest[..., 0] = 1
+            if len(ends) > 1:
+                place = torch.arange(ends[-1], device=x.device).reshape(-1, *(1 for _ in q.event_shape[1:]))
+                rest = torch.where(place < end, x, rest)
+            values.append(f(x if end == ends[-1] else rest))
+        if any(value is None for value in values):
+            return None
+        first, *others = (v if isinstance(v, Tensor) else torch.as_tensor(v, dtype=torch.float64) for v in values)
+        return torch.stack([first, *(b - a for a, b in pairwise([first, *others]))], -1)
+
+    return Return(costs)
 
 
 class Ends(TorchFunctionMode):

@@ -34,7 +34,7 @@ from bench.expectation.trial import Function, q_of
 from bench.objectives import Objective, Problem, Theta
 from bench.records.seeds import draw_seed
 from bench.records.text import listed
-from estimators import Bound, Enumeration, inner
+from estimators import Bound, Enumeration, Layers, Return, inner
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ class Expectation(Objective):
         self._set(name=name, _parts=parts, maximise=maximise, bound=f is None, particles=particles)
         problem, own = self._trial()
         self._set(family=type(inner(own)), dim=coordinates_of(own))
+        self._set(layer_families=own.families if isinstance(own, Layers) else (), costs=isinstance(f, Return))
         found = replace(
             parts,
             names=names_used(problem, own, parts.theta),
@@ -197,12 +198,17 @@ class Expectation(Objective):
                     unify(own, dtype, point.device)
                 return cast(Distribution, own)
 
-            def f(x: Tensor) -> Any:
-                with point.converting():
-                    return parts.f(x, *batch) if more is None else more.call(partial(parts.f, x), extra, *batch)
+            def called(function: Function) -> Function:
+                def f(x: Tensor) -> Any:
+                    with point.converting():
+                        return function(x, *batch) if more is None else more.call(partial(function, x), extra, *batch)
+
+                return f
 
             def integrand(own: Distribution) -> Any:
-                whole = mapped(f, parts.mapping, parts.axes)
+                if isinstance(parts.f, Return):
+                    return parts.f.through(called, own)
+                whole = mapped(called(parts.f), parts.mapping, parts.axes)
                 return Bound(whole, own, self.particles) if self.bound else whole
 
             def summed(theta: Theta) -> Tensor:

@@ -6,6 +6,7 @@ from bench.objectives._protocol import Objective, Problem, Theta, is_own
 from bench.objectives.autoencoders.bernoulli_vae import BernoulliVAE
 from bench.objectives.autoencoders.categorical_vae import CategoricalVAE
 from bench.objectives.autoencoders.gaussian_vae import GaussianVAE
+from bench.objectives.autoencoders.sigmoid_belief_network import SigmoidBeliefNetwork
 from bench.objectives.bernoulli_quadratic import BernoulliQuadratic
 from bench.objectives.beta_moment import BetaMoment
 from bench.objectives.categorical_linear_quadratic import CategoricalLinearQuadratic
@@ -18,6 +19,7 @@ from bench.objectives.gaussian_cosine import GaussianCosine
 from bench.objectives.gaussian_exponential import GaussianExponential
 from bench.objectives.gaussian_mixture import GaussianMixture
 from bench.objectives.gaussian_quadratic import GaussianQuadratic
+from bench.objectives.gaussian_then_categorical import GaussianThenCategorical
 from bench.objectives.hierarchical_poisson import HierarchicalPoisson
 from bench.objectives.importance_weighted import ImportanceWeighted
 from bench.objectives.linear_quadratic_regulator import LinearQuadraticRegulator
@@ -45,6 +47,7 @@ __all__ = [
     "GaussianExponential",
     "GaussianMixture",
     "GaussianQuadratic",
+    "GaussianThenCategorical",
     "GaussianVAE",
     "HierarchicalPoisson",
     "ImportanceWeighted",
@@ -57,6 +60,7 @@ __all__ = [
     "Qubo",
     "RandomWalk",
     "SharedBernoulli",
+    "SigmoidBeliefNetwork",
     "SubsetQuadratic",
     "Theta",
     "VonMisesMean",

@@ -80,10 +80,14 @@ class Objective(PlainFields, abc.ABC):
     """Whether f is also defined at points outside the support of q."""
     bound: bool = False
     """Whether f is a ``Bound``, such as an evidence lower bound."""
+    costs: bool = False
+    """Whether f is a ``Return``, which shows its costs."""
     maximise: bool = False
     """Whether training maximises the expectation instead of minimising it. (A bound is always maximised.)"""
     particles: int | None = None
     """Number of particles of the bound, which is the length of q's first event axis; None without such an axis."""
+    layer_families: tuple[type[Distribution], ...] = ()
+    """Families of the layers of q, in order, if q is a ``Layers``; empty for any other q."""
     has_exact: bool = True
     """Whether the exact gradient can be computed (by closed form, enumeration or quadrature)."""
     exact_error: float = 0.0

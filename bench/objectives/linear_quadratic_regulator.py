@@ -9,6 +9,7 @@ from torch.distributions import Distribution, MultivariateNormal
 
 from bench.objectives._checks import at_least, between, finite, positive
 from bench.objectives._protocol import Objective, Problem, Theta, point
+from estimators import Return
 
 STATES = 2
 """Number of state variables: position and velocity. The action is a force."""
@@ -31,8 +32,9 @@ class LinearQuadraticRegulator(Objective):
     theta: ``gain``, ``[2]``, and ``log_scale``, ``[1]``. One sample x is a whole trajectory (a_0, s_1, a_1, s_2, ...),
     and q is Gaussian. The score of q is the sum of the policy's scores over time, so ScoreFunction is REINFORCE with
     the return of the whole trajectory. Running the simulator gives the Cholesky factor of q, so Reparameterization
-    differentiates through the dynamics. The objective is minimised. Exact value: the recursion of the second moments of
-    s_t. Bad arguments raise ``ValueError``.
+    differentiates through the dynamics. f is a ``Return`` with a cost for each coordinate of x, so that downstream
+    credit charges an action only for what follows it. The objective is minimised. Exact value: the recursion of the
+    second moments of s_t. Bad arguments raise ``ValueError``.
 
     Args:
         horizon: number of actions, at least 1.
@@ -51,6 +53,7 @@ class LinearQuadraticRegulator(Objective):
     noise: float = 0.1
 
     family = MultivariateNormal
+    costs = True
     reference = "Carvalho et al. 2021"
 
     def __post_init__(self) -> None:
@@ -96,6 +99,9 @@ class LinearQuadraticRegulator(Objective):
         def f(x: Tensor) -> Tensor:
             return x.square() @ price
 
+        def costs(x: Tensor) -> Tensor:
+            return x.square() * price
+
         def exact(theta: Theta) -> Tensor:
             a, b, start = system(theta["gain"])
             closed = a - b.unsqueeze(-1) * theta["gain"]
@@ -109,4 +115,4 @@ class LinearQuadraticRegulator(Objective):
             return total.squeeze(-1)
 
         theta = point(STATES, dtype, device, gain=self.gain) | point(1, dtype, device, log_scale=math.log(self.scale))
-        return Problem(theta, q, lambda _q: f, exact)
+        return Problem(theta, q, lambda _q: Return(costs, total=f), exact)

@@ -11,10 +11,10 @@ from torch.distributions import Distribution, constraints
 
 from bench.objectives._checks import at_least, positive
 from bench.objectives._protocol import Objective, Problem, Theta, point
-from estimators import Drawable, uniform
+from estimators import Chain, Return, uniform
 
 
-class Walk(Drawable):
+class Walk(Chain):
     """Distribution of walks from position 0. A step is +1 with probability ``exp(-position / length)``, otherwise -1.
 
     At position 0 every step goes up, so positions are never negative. A sample is the steps of one walk.
@@ -42,8 +42,8 @@ class Walk(Drawable):
             position = position + walk[-1]
         return torch.stack(walk, -1)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probability of walks, ``[...]``; it is minus infinity if a position is negative.
+    def log_probs(self, value: Tensor) -> Tensor:
+        """Return the log-probability of each step, ``[..., steps]``; minus infinity for a step to a negative position.
 
         Args:
             value: walks, steps of +1 or -1, ``[..., *batch, steps]``.
@@ -52,7 +52,7 @@ class Walk(Drawable):
         length = self.length.unsqueeze(-1)
         down = (-torch.expm1(-before.clamp_min(1) / length)).log()
         each = torch.where(value > 0, -before / length, down)
-        return each.masked_fill((value < 0) & (before < 1), -math.inf).sum(-1)
+        return each.masked_fill((value < 0) & (before < 1), -math.inf)
 
     def score(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """Return ``{"length": sum_k weight_k grad log q(x_k)}``, ``[*batch]``, with the gradient taken in the length.
@@ -78,7 +78,8 @@ class RandomWalk(Objective):
 
     s is the sum of the earlier steps, and e is the end of the walk. The gradient is taken in theta: ``log_length``,
     ``[1]``. q is a distribution of whole walks, known by a sampler and a score; estimators that need nothing else
-    support this q. Exact value: P(e) by dynamic programming over the steps. Bad arguments raise ``ValueError``.
+    support this q. It is a ``Chain`` of steps, and f a ``Return`` of what each step adds to the square of the position.
+    Exact value: P(e) by dynamic programming over the steps. Bad arguments raise ``ValueError``.
 
     Args:
         dim: number of steps, at least 1 (with a single step the gradient is 0).
@@ -91,6 +92,7 @@ class RandomWalk(Objective):
     length: float = 100.0
 
     family = Walk
+    costs = True
     row_elements = property(attrgetter("dim"))
     reference = "Arya et al. 2022"
 
@@ -107,6 +109,9 @@ class RandomWalk(Objective):
         def f(x: Tensor) -> Tensor:
             return x.sum(-1).square()
 
+        def costs(x: Tensor) -> Tensor:
+            return x * (2 * x.cumsum(-1) - x)  # the growth of the square of the position
+
         def exact(theta: Theta) -> Tensor:
             length = theta["log_length"].exp()
             position = torch.arange(self.dim + 1, dtype=length.dtype, device=length.device)
@@ -116,4 +121,6 @@ class RandomWalk(Objective):
                 mass = torch.cat([none, (mass * up)[:-1]]) + torch.cat([(mass * (1 - up))[1:], none])
             return mass @ position.square()
 
-        return Problem(point(1, dtype, device, log_length=math.log(self.length)), q, lambda _q: f, exact)
+        return Problem(
+            point(1, dtype, device, log_length=math.log(self.length)), q, lambda _q: Return(costs, total=f), exact
+        )

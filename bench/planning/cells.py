@@ -54,7 +54,7 @@ def plan(estimators: Sequence[Estimator], objectives: Sequence[Objective]) -> tu
 
 def mismatch(estimator: Estimator, objective: Objective) -> str | None:
     """Return the reason why an estimator cannot be used on an objective, from declared facts alone; None if it can."""
-    if reason := estimator.refuses(objective.family):
+    if reason := estimator.refuses(objective.family) or estimator.refuses_layers(objective.layer_families):
         return reason
     name = label(objective)
     if estimator.needs_df and not objective.differentiable:
@@ -64,4 +64,6 @@ def mismatch(estimator: Estimator, objective: Objective) -> str | None:
     if estimator.needs_bound and not objective.bound:
         use = "Reparameterization" if estimator.needs_df else "RLOO"
         return f"{estimator!r} needs the log-weights of a bound, and {name} is not one. Use {use}."
+    if estimator.needs_costs and not objective.costs:
+        return f"{estimator!r} needs a Return, an f that shows its costs, and {name} is not one. Use RLOO."
     return estimator.refuses_particles(objective.particles) if objective.bound else None

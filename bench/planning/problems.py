@@ -120,7 +120,7 @@ class Made(Objective):
 
 FACTS = (
     *("family", "dim", "differentiable", "relaxable", "bound", "maximise", "particles"),
-    *("has_exact", "exact_error", "reference_estimator", "shared"),
+    *("has_exact", "exact_error", "reference_estimator", "shared", "layer_families", "costs"),
 )
 """The declared facts of an objective that ``Made`` takes from the one that was made."""
 

@@ -1,7 +1,8 @@
 """Selectors: the words that name estimators and objectives, as ``rloo:n=2,4`` or ``mine.py::Mine:scale=0.5``.
 
 Commas separate the tokens after the name. A token with ``=`` starts a parameter; a token without ``=`` is a further
-value of that parameter, so a selector is a grid. The values of a tuple are joined by ``/``. Imports no torch.
+value of that parameter, so a selector is a grid. The values of a tuple are joined by ``/``. A value may itself be an
+estimator, with its fields behind colons: ``nested:outer=rloo:n=4,inner=disarm``. Imports no torch.
 """
 
 from __future__ import annotations
@@ -119,6 +120,8 @@ def _parse_params(params: str, text: str) -> dict[str, tuple[str, ...]]:
     key = ""
     for token in params.split(","):
         start, equals, value = (part.strip() for part in token.partition("="))
+        if ":" in start:  # a further value that is an estimator, such as rloo:n=4
+            start, equals, value = token.strip(), "", ""
         if equals and start in found:
             raise UsageError(f"{text!r} gives {start} twice. Write its values with commas, as in {start}=1,2.")
         key, value = (start, value) if equals else (key, start)
@@ -146,7 +149,7 @@ def from_table(table: dict[str, Any]) -> Selector:
             raise UsageError(f"{name!r} gives {key} twice: in the name and in the table.")
         values = value if isinstance(value, list) else [value]
         params[key] = tuple(value_text(v) for v in values)
-        if not values or any("," in v or "=" in v for v in params[key]):
+        if not values or any("," in v or "=" in v.partition(":")[0] for v in params[key]):
             raise UsageError(f"{name!r} needs plain values for {key}, without commas and equals signs (got {value!r}).")
     return Selector(base.name, params)
 

@@ -26,8 +26,9 @@ from bench.objectives import (
     Objective,
     PoissonQuadratic,
     Problem,
+    RandomWalk,
 )
-from estimators import Bound, Drawable, Enumeration, Reparameterization, StraightThrough
+from estimators import Bound, Drawable, Enumeration, Reparameterization, Return, StraightThrough
 
 
 def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -962,3 +963,42 @@ RIGHT = [
     Simplex(),
     Counts(),
 ]
+
+
+class Costs(RandomWalk):
+    """A short walk whose costs are what a subclass says."""
+
+    def costs_of(self, x):
+        raise NotImplementedError
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        problem = super().build(dtype, device)
+        return replace(problem, integrand=lambda q: Return(self.costs_of, total=problem.integrand(q).total))
+
+
+@dies("test_costs_do_not_look_ahead", "cost 0 (counted from 0) changes with choice 1: it looks at later choices")
+@dataclass(frozen=True)
+class CostAhead(Costs):
+    dim: int = 5
+
+    def costs_of(self, x):
+        return (x * (2 * x.cumsum(-1) - x)).flip(-1)
+
+
+@dies("test_costs_do_not_look_ahead", "the costs do not sum to f")
+@dataclass(frozen=True)
+class CostMissing(Costs):
+    dim: int = 5
+
+    def costs_of(self, x):
+        return x * x.cumsum(-1)
+
+
+@dies("test_costs_do_not_look_ahead", "declares costs = True, and its integrand is not a Return")
+@dataclass(frozen=True)
+class CostsDeclared(RandomWalk):
+    dim: int = 5
+
+    def build(self, dtype=torch.float32, device="cpu"):
+        problem = super().build(dtype, device)
+        return replace(problem, integrand=lambda q: problem.integrand(q).total)

@@ -23,6 +23,7 @@ from estimators import (
     GeneralizedReparameterization,
     GumbelRao,
     GumbelSoftmax,
+    Nested,
     RejectionReparameterization,
     ScoreFunction,
     StraightThrough,
@@ -31,7 +32,7 @@ from estimators import (
 )
 from tests.conformance.mutants import MUTANTS
 
-ELSEWHERE = [GeneralizedReparameterization, RejectionReparameterization]
+ELSEWHERE = [GeneralizedReparameterization, Nested, RejectionReparameterization]
 """Serve none of the suite's families: their own test files run the suite on problems of theirs."""
 
 ESTIMATORS = [
@@ -40,6 +41,8 @@ ESTIMATORS = [
     ScoreFunction(baseline="moving-average"),
     ScoreFunction(n=3, baseline="optimal"),
     RLOO(n=4),
+    RLOO(n=3, credit="downstream"),
+    ScoreFunction(n=3, baseline=0.5, credit="downstream"),
     ARMS(n=3),
     DoubleControlVariate(n=3, coefficient=0.7),
     RELAX(n=2, relaxed=True),

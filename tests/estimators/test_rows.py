@@ -254,3 +254,69 @@ def test_one_is_the_row_behind_a_view():
         assert one(view, d.Normal(view, 1.0)).shape == expected
         assert one(view, d.Independent(d.Normal(view, 1.0), len(shape))).shape == shape  # an event, not rows
     assert one(x[0], d.Normal(x[0], 1.0)).shape == ()
+
+
+class Policy(d.Distribution):
+    """Bits whose logits are a network's output at fixed inputs; its weights are a mapping, a list or a tensor."""
+
+    arg_constraints = {}  # noqa: RUF012
+
+    def __init__(self, weights, scale=None, validate_args=None):
+        self.weights, self.scale = weights, scale
+        super().__init__(self.logits().shape[:-1], self.logits().shape[-1:], validate_args=validate_args)
+
+    def logits(self):
+        w = self.weights
+        weight, bias = w if isinstance(w, list | tuple) else (w["net"]["weight"], w["bias"])
+        return weight.sum(-2) * (1 if self.scale is None else self.scale) + bias
+
+    def sample(self, sample_shape=()):
+        return torch.bernoulli(self.logits().sigmoid().detach().expand(*sample_shape, *self.logits().shape))
+
+    def log_prob(self, x):
+        return d.Independent(d.Bernoulli(logits=self.logits()), 1).log_prob(x)
+
+
+WEIGHTS = {
+    "mapping": lambda a, b: {"net": {"weight": a, "names": "kept"}, "bias": b},
+    "list": lambda a, b: [a, b],
+    "tuple": lambda a, b: (a, b),
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_weights_in_a_mapping_or_a_sequence_are_parameters_and_have_rows(kind):
+    q = Policy(WEIGHTS[kind](p([0.3, -0.5], [0.7, 0.2]), p(0.1, 0.4)), scale=2)
+    names = ["weights.net.weight", "weights.bias"] if kind == "mapping" else ["weights.0", "weights.1"]
+    assert list(parameters(q)) == names
+    check(q)
+    r = rows(q, R)
+    assert type(r.weights) is type(q.weights)
+    assert r.scale == 2
+    if kind == "mapping":
+        assert r.weights["net"]["names"] == "kept"
+
+
+def test_a_q_whose_batch_shape_does_not_follow_its_parameters_has_no_rows():
+    class Fixed(Policy):
+        def __init__(self, weights, validate_args=None):
+            self.weights, self.scale = weights, None
+            d.Distribution.__init__(self, (), (2,), validate_args=validate_args)
+
+        def log_prob(self, x):
+            return super().log_prob(x)
+
+    with pytest.raises(Refusal, match=r"its batch shape is \[\] \(expected \[5\]\)"):
+        rows(Fixed([p([0.3, -0.5], [0.7, 0.2]), p(0.1, 0.4)]), R)
+    frozen = torch.nn.Linear(2, 2)
+    with pytest.raises(Refusal, match=r"no argument of its constructor .* dict\(network.named_parameters\(\)\)"):
+        rows(Hidden(frozen), R)
+
+
+class Hidden(Policy):
+    def __init__(self, network, validate_args=None):
+        self.network = network
+        d.Distribution.__init__(self, (), (2,), validate_args=validate_args)
+
+    def log_prob(self, x):
+        return x.sum(-1)

@@ -21,7 +21,13 @@ from bench.measurement.objective_checks.parts import (
     training_data,
 )
 from bench.measurement.objective_checks.trial import Fault, NotJudged, ObjectiveTrial
-from bench.measurement.objective_checks.values import gradient_of_f, repeated_build, theta_through_q, values_of_f
+from bench.measurement.objective_checks.values import (
+    costs_of_f,
+    gradient_of_f,
+    repeated_build,
+    theta_through_q,
+    values_of_f,
+)
 from bench.measurement.threads import single_thread
 from bench.objectives import Objective, is_own, wrong_class
 
@@ -33,6 +39,7 @@ QUICK: tuple[Check, ...] = (
     trained_probabilities,
     rows_of_q,
     values_of_f,
+    costs_of_f,
     repeated_build,
     theta_through_q,
     density_of_samples,

@@ -10,7 +10,7 @@ from bench.measurement.graph import gradients_reached
 from bench.measurement.objective_checks.comparisons import EXACT, all_equal, mostly_equal
 from bench.measurement.objective_checks.parts import refuse_shared
 from bench.measurement.objective_checks.trial import NotJudged, ObjectiveTrial
-from estimators import Bound, parameters, rows
+from estimators import Bound, Return, parameters, rows
 
 ALONE = 8
 """Number of samples that f is also given alone."""
@@ -49,6 +49,30 @@ def values_of_f(trial: ObjectiveTrial) -> None:
         raise trial.fault(
             "f of one batch element depends on the samples of other batch elements, and its gradient would lack that "
             "part. Make the axes that f mixes event axes of q, with Independent"
+        )
+
+
+def costs_of_f(trial: ObjectiveTrial) -> None:
+    """Check that the costs of f, if f is a ``Return``, sum to f, and that no cost looks ahead at a later choice."""
+    q, r, x = trial.q, trial.rows, trial.many
+    shown = trial.problem.integrand(q)
+    if isinstance(shown, Return) != trial.objective.costs:
+        built = "a Return" if isinstance(shown, Return) else "not a Return"
+        raise trial.fault(f"it declares costs = {trial.objective.costs}, and its integrand is {built}")
+    if not isinstance(shown, Return):
+        raise NotJudged("f is no Return")
+    f = trial.problem.integrand(r)
+    assert isinstance(f, Return)
+    with trial.calling("the costs of f"), torch.no_grad():
+        if not mostly_equal(f.each(x, r).sum(-1), f(x), EXACT):
+            raise trial.fault("the costs do not sum to f. Let costs be all that f is made of")
+        other = trial.draw(r, trial.count, seed=1)
+        ahead = f.looks_ahead(x, other, r)
+    if ahead is not None:
+        said = "later choices" if f.reads is None else "choices that reads leaves out"
+        raise trial.fault(
+            f"cost {ahead[0]} (counted from 0) changes with choice {ahead[1]}: it looks at {said}, so downstream "
+            "credit would be biased. Move the cost to the column of the last choice that it reads, or declare reads"
         )
 
 

@@ -1,0 +1,187 @@
+"""A sigmoid belief network with two or more layers of bits."""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Generator, Tensor
+from torch.distributions import Bernoulli, Distribution, Independent
+from torch.nn.functional import linear, logsigmoid
+
+from bench.objectives._checks import at_least, one_of
+from bench.objectives._protocol import Objective, Problem, Theta
+from bench.objectives.autoencoders.images import SIDES, count, images
+from bench.objectives.autoencoders.networks import initial
+from bench.objectives.autoencoders.training import trainable
+from bench.objectives.log_sigmoid import sum_log_sigmoid
+from estimators import RLOO, Layers, Return
+
+ENUMERABLE = 15
+"""Largest number of bits in all layers for which the exact value is computed, as a sum over all their states."""
+
+
+@dataclass(frozen=True)
+class SigmoidBeliefNetwork(Objective):
+    """Evidence lower bound of a sigmoid belief network, averaged over small images: layers of bits in a row.
+
+    ``f(z) = log p(x | z_1) + log p(z_1 | z_2) + ... + log p(z_L) - log q(z | x)``
+    ``q(z | x) = q(z_1 | x) q(z_2 | z_1) ... q(z_L | z_(L-1))``
+
+    Every conditional is a product of Bernoullis, whose logits are linear in the layer before: upwards in q, downwards
+    in p. p(z_L) is uniform. q is a ``Layers``, and f a ``Return``: the cost of layer k is ``log p(z_(k-1) | z_k) - log
+    q(z_k | z_(k-1))``, where z_0 is the image x. A pixel is 1 if it exceeds half of its range, else 0. The gradient is
+    taken in theta: ``weight1``, ``bias1`` and so on, the weights of q. ``extra`` holds the weights of p, which are
+    constants unless they are set to require gradients. Initial weights and biases are uniform within 1/sqrt(inputs) of
+    0. The objective is maximised. f is defined for all real z. Exact value: the sum over all states if there are at
+    most 15 bits in all layers together, else a Monte Carlo reference, the mean of a long run. Bad arguments and
+    unreadable data raise ``ValueError``.
+
+    Args:
+        layers: number of layers of bits, at least 2.
+        width: number of bits in each layer, at least 1.
+        batch: number of images, at least 1: the first images of the data or, in training, a minibatch.
+        seed: seed of the initial weights and of the order of minibatches, at least 0.
+        data: "digits" (1797 images of 8 x 8, scikit-learn) or "mnist", "fashion-mnist", "omniglot" (28 x 28; files of
+            your own in the data folder).
+
+    Reference: Neal 1992; the linear networks of Gu, Levine, Sutskever & Mnih 2016 (MuProp), section 5. Data: Alpaydin &
+    Kaynak 1998, as bundled with scikit-learn.
+    """
+
+    layers: int = 2
+    width: int = 5
+    batch: int = 8
+    seed: int = 0
+    data: str = "digits"
+
+    family = Layers
+    costs = True
+    maximise = True
+    reference_estimator = RLOO(n=8, credit="downstream")
+    reference = "Gu et al. 2016"
+
+    def __post_init__(self) -> None:
+        at_least(self, layers=2, width=1, batch=1, seed=0)
+        one_of(self, "data", *SIDES)
+        if self.batch > (most := count(self.data)):
+            raise ValueError(
+                f"SigmoidBeliefNetwork needs batch <= {most}, the number of images (got batch={self.batch}). "
+                "Use batch=8."
+            )
+
+    @property
+    def dim(self) -> int:  # type: ignore[override]
+        """Number of bits in all layers."""
+        return self.layers * self.width
+
+    @property
+    def layer_families(self) -> tuple[type[Distribution], ...]:  # type: ignore[override]
+        """Families of the layers: bits in each."""
+        return (Bernoulli,) * self.layers
+
+    @property
+    def has_exact(self) -> bool:  # type: ignore[override]
+        """Whether all layers together have few enough bits to sum over their states."""
+        return self.dim <= ENUMERABLE
+
+    @property
+    def row_elements(self) -> int:
+        """Number of elements in the widest layer for one sample, counting all images."""
+        return self.batch * max(self.pixels, self.width)
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of an image."""
+        return int(SIDES[self.data] ** 2)
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """The digest of the images under the key "data"; empty for ``data="digits"``."""
+        return {} if self.data == "digits" else {"data": images(self.data).digest}
+
+    def restarted(self, seed: int) -> "SigmoidBeliefNetwork":
+        """Return the objective for another training run: with ``seed`` added to its own seed.
+
+        So it has new initial weights and a new order of minibatches, unless ``seed`` is 0.
+        """
+        return replace(self, seed=self.seed + seed)
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
+        held, generator = images(self.data).to(device), Generator().manual_seed(self.seed)
+        widths = (self.pixels, *(self.width,) * self.layers)
+
+        def drawn(inputs: int, outputs: int, k: int) -> Theta:
+            return {f"{name}{k}": t for name, t in initial((inputs, outputs), generator, dtype, device).items()}
+
+        theta, extra = dict[str, Tensor](), dict[str, Tensor]()
+        for k, (below, above) in enumerate(itertools.pairwise(widths), 1):
+            theta |= drawn(below, above, k)
+            extra |= drawn(above, below, k)
+        for t in theta.values():
+            t.requires_grad_()
+
+        def seen(which: slice | Tensor) -> Tensor:
+            return held.bits(which).to(dtype)
+
+        def on(x: Tensor) -> Problem:
+            def q(theta: Theta) -> Distribution:
+                own = {"logits": linear(x, theta["weight1"], theta["bias1"])}
+                above = {name: t for name, t in theta.items() if name not in ("weight1", "bias1")}
+                return Layers(own | above, (_first, *(_layer(k) for k in range(2, self.layers + 1))))
+
+            def integrand(q: Distribution) -> Return:
+                assert isinstance(q, Layers)
+
+                def costs(z: Tensor) -> Tensor:
+                    each, log_p, below = q.split(z), [], 2 * x - 1
+                    for k, bits in enumerate(each, 1):
+                        log_p.append(sum_log_sigmoid(linear(bits, extra[f"weight{k}"], extra[f"bias{k}"]) * below))
+                        below = 2 * bits - 1
+                    log_p[-1] = log_p[-1] - self.width * math.log(2)
+                    return torch.stack(log_p, -1) - q.log_probs(z)
+
+                return Return(costs)
+
+            def exact(theta: Theta) -> Tensor:
+                return self._bounds(x, theta, extra).mean()
+
+            return Problem(theta, q, integrand, exact if self.has_exact else None, extra)
+
+        return trainable(on, held, seen, self.batch, self.seed)
+
+    def _bounds(self, x: Tensor, theta: Theta, decoder: Theta) -> Tensor:
+        """Return the evidence lower bound of every image, ``[batch]``, as a sum over all states."""
+        states = torch.tensor(list(itertools.product((0.0, 1.0), repeat=self.dim)), dtype=x.dtype, device=x.device)
+        each = torch.split(states, self.width, -1)
+        up = [linear(x, theta["weight1"], theta["bias1"]).unsqueeze(1)]  # [batch or 1, states or 1, bits]
+        up += [linear(z, theta[f"weight{k}"], theta[f"bias{k}"]).unsqueeze(0) for k, z in enumerate(each[:-1], 2)]
+        log_q = torch.zeros_like(states[:, 0])
+        for logits, z in zip(up, each, strict=True):
+            log_q = log_q + _log_mass(logits, z)
+        down = [linear(z, decoder[f"weight{k}"], decoder[f"bias{k}"]) for k, z in enumerate(each, 1)]
+        log_p = x @ down[0].T + logsigmoid(-down[0]).sum(-1) - self.width * math.log(2)
+        for logits, z in zip(down[1:], each, strict=False):
+            log_p = log_p + _log_mass(logits, z)
+        return (log_q.exp() * (log_p - log_q)).sum(-1)
+
+
+def _log_mass(logits: Tensor, z: Tensor) -> Tensor:
+    """Return the log-probability of bits z, summed over the last axis."""
+    return (logits * z + logsigmoid(-logits)).sum(-1)
+
+
+def _first(w: Theta) -> Distribution:
+    return Independent(Bernoulli(logits=w["logits"], validate_args=False), 1, validate_args=False)
+
+
+def _layer(k: int) -> Callable[..., Distribution]:
+    """Return the function that makes layer k from the weights and the samples of the layers before it."""
+
+    def above(w: Theta, *z: Tensor) -> Distribution:
+        logits = z[-1] @ w[f"weight{k}"].mT + w[f"bias{k}"].unsqueeze(-2)
+        return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
+
+    return above

@@ -1,0 +1,88 @@
+"""A Gaussian, then a category that depends on it: two layers with an exact value."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal, OneHotCategorical
+
+from bench.objectives._checks import at_least, finite, positive
+from bench.objectives._protocol import Objective, Problem, Theta, point
+from estimators import Layers
+
+NODES = 64
+"""Number of nodes of the Gauss-Hermite quadrature over z."""
+
+
+@dataclass(frozen=True)
+class GaussianThenCategorical(Objective):
+    """Miss of a Gaussian by a target that a category chooses: two layers, and the second depends on the first.
+
+    ``f(z, c) = 1 - exp(-(z - t.c)^2)``
+    ``z ~ N(mean, exp(log_scale)^2)``
+    ``c ~ OneHotCategorical(softmax(z slope + bias))``
+    ``E f = E_z sum_k softmax(z slope + bias)_k f(z, k)``
+
+    The targets t divide the interval from -1 to 1 into equal parts. The gradient is taken in theta: ``mean`` and
+    ``log_scale``, ``[1]`` each, of the first layer, and ``slope`` and ``bias``, ``[classes]`` each, of the second. q is
+    a ``Layers``: a sample is z and c in one vector. f is defined for every real c. Exact value: Gauss-Hermite
+    quadrature over z times the sum over c. Bad arguments raise ``ValueError``.
+
+    Args:
+        classes: number of categories, at least 2.
+        mean: mean of z at the point of measurement.
+        scale: standard deviation of z at the point of measurement, above 0.
+
+    Reference: a synthetic objective.
+    """
+
+    classes: int = 3
+    mean: float = 0.5
+    scale: float = 0.8
+
+    dim = 2
+    family = Layers
+    layer_families = (Normal, OneHotCategorical)
+    reference = "synthetic"
+
+    def __post_init__(self) -> None:
+        at_least(self, classes=2)
+        finite(self, "mean")
+        positive(self, "scale")
+
+    @property
+    def row_elements(self) -> int:
+        """Number of coordinates of a sample: z and one for every class."""
+        return 1 + self.classes
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Problem:
+        """Return a ``Problem``: theta, q, f and, if known, the exact value, in ``dtype`` and on ``device``."""
+        targets = torch.linspace(-1, 1, self.classes, dtype=torch.float64).to(device, dtype)
+
+        def first(w: Theta) -> Distribution:
+            return Independent(Normal(w["mean"], w["scale"], validate_args=False), 1, validate_args=False)
+
+        def second(w: Theta, z: Tensor) -> Distribution:
+            return OneHotCategorical(logits=z * w["slope"] + w["bias"], validate_args=False)
+
+        def q(theta: Theta) -> Distribution:
+            own = {"mean": theta["mean"], "scale": theta["log_scale"].exp()}
+            return Layers(own | {"slope": theta["slope"], "bias": theta["bias"]}, (first, second))
+
+        def miss(off: Tensor) -> Tensor:
+            return -(-off.square()).expm1()
+
+        def f(x: Tensor) -> Tensor:
+            return miss(x[..., 0] - x[..., 1:] @ targets)
+
+        def exact(theta: Theta) -> Tensor:
+            nodes, mass = (torch.from_numpy(a).to(theta["mean"]) for a in np.polynomial.hermite_e.hermegauss(NODES))
+            z = (theta["mean"] + theta["log_scale"].exp() * nodes).unsqueeze(-1)
+            p = (z * theta["slope"] + theta["bias"]).softmax(-1)
+            return mass @ (p * miss(z - targets.to(z))).sum(-1) / mass.sum()
+
+        theta = point(1, dtype, device, mean=self.mean, log_scale=math.log(self.scale))
+        slope = torch.linspace(-1, 1, self.classes, dtype=torch.float64).to(device, dtype).requires_grad_()
+        return Problem(theta | {"slope": slope} | point(self.classes, dtype, device, bias=0.0), q, lambda _q: f, exact)

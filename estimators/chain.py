@@ -1,0 +1,100 @@
+"""Distributions of several choices in a row, each made given the choices before it."""
+
+import abc
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, MultivariateNormal
+
+from estimators._axes import over_event
+from estimators._densities import log_prob
+from estimators._laws import has_law
+from estimators._protocol import inner
+from estimators.distributions import Drawable
+
+
+class Chain(Drawable):
+    """A distribution of T choices in a row: the base class for policies, token sequences and layered models.
+
+    ``q(x) = prod_t q_t(x_t | x_<t)``
+
+    A sample x is one trajectory, so T choices cost one sample and not a tree of samples. A subclass stores every
+    constructor argument under the argument's own name, writes ``draw`` and ``log_probs``, and may hold the weights of a
+    network as a mapping of tensors. Its batch shape is the axes on the left of each weight's own shape, then the axes
+    of its data. ``rows`` puts one more axis on the left of every weight, so the network's products must be batched.
+
+    The choices lie along the first axis of the event: choice t is ``x[..., t]``, or ``x[..., t, :]`` if a choice has
+    several coordinates. A subclass whose choices differ in size overrides ``widths``.
+    """
+
+    @abc.abstractmethod
+    def log_probs(self, value: Tensor) -> Tensor:
+        """Return the log-probability of each choice given those before it, ``[..., *batch, T]``.
+
+        It is 0 for a choice after the end of a sequence.
+
+        Args:
+            value: trajectories, ``[..., *batch, *event]``.
+        """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log q at ``value``, ``[..., *batch]``: the sum of ``log_probs`` over the choices.
+
+        Args:
+            value: trajectories, ``[..., *batch, *event]``.
+        """
+        return self.log_probs(value).sum(-1)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The number of entries of each choice along the first axis of the event: T numbers, here all 1."""
+        return (1,) * self.event_shape[0]
+
+
+def widths(q: Distribution) -> tuple[int, ...]:
+    """Return how many entries each choice of q has along the first axis of q's event.
+
+    A ``Chain`` says so itself. The coordinates of a ``MultivariateNormal`` are one choice after another, and so are the
+    entries along the first axis of the event of an ``Independent``. Any other q is one choice, and so is a q without an
+    event: the result is then ``(1,)``.
+    """
+    base = inner(q)
+    if isinstance(base, Chain):
+        return base.widths
+    if has_law(type(base), MultivariateNormal) or (isinstance(q, Independent) and _independent(q)):
+        return (1,) * q.event_shape[0]
+    return (q.event_shape[0] if q.event_shape else 1,)
+
+
+def _independent(q: Distribution) -> int:
+    """Return the number of event axes along which the coordinates of q are independent."""
+    return len(inner(q).batch_shape) - len(q.batch_shape)
+
+
+def log_probs(q: Distribution, x: Tensor) -> Tensor:
+    """Return the log-probability of each choice of q given those before it, ``[..., *batch, T]``.
+
+    The result is differentiable in q's parameters. ``widths`` says what the T choices of a distribution are.
+
+    ``x_d | x_<d ~ N(loc_d + sum_{j < d} L_dj z_j, L_dd^2)``,  z the solution of ``L z = x - loc``
+
+    This is the law of coordinate d of a ``MultivariateNormal`` with Cholesky factor L.
+
+    Args:
+        q: the distribution, batch shape ``[*batch]``.
+        x: samples, ``[..., *batch, *event]``.
+    """
+    base = inner(q)
+    if isinstance(base, Chain):
+        return base.log_probs(x)
+    if has_law(type(base), MultivariateNormal):
+        assert isinstance(base, MultivariateNormal)
+        scale = base.scale_tril
+        off = (x - base.loc).reshape(-1, *base.loc.shape).movedim(0, -1)
+        z = torch.linalg.solve_triangular(scale, off, upper=False).movedim(-1, 0).reshape(x.shape)
+        each: Tensor = z.square() / -2 - scale.diagonal(dim1=-2, dim2=-1).log() - math.log(2 * math.pi) / 2
+        return each
+    if isinstance(q, Independent) and (axes := _independent(q)):
+        return over_event(log_prob(base, x), axes - 1)
+    return log_prob(q, x).unsqueeze(-1)

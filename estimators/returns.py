@@ -1,0 +1,154 @@
+"""Returns: integrands that are a sum of costs, and say which choices of a chain each cost depends on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from estimators._protocol import Checked, CheckedFunction, Estimator, Integrand, InvalidIntegrand, Refusal
+from estimators._surrogate import inject_at
+from estimators.chain import log_probs, widths
+
+ROUNDING = 1e3
+"""A cost has changed if it differs by more than this many roundings of the largest cost."""
+
+
+@dataclass(frozen=True, eq=False)
+class Return(Checked):
+    """A sum of costs: an integrand that shows its inside, so that a choice is only charged for what it can change.
+
+    ``f(x) = sum_c costs(x)_c``
+
+    ``ScoreFunction(credit="downstream")`` and ``RLOO(credit="downstream")`` multiply the score of choice t by the costs
+    downstream of t alone. A cost is downstream of t if it reads choice t or a later one, since later choices depend on
+    earlier ones. Every other estimator sees an ordinary f.
+
+    Args:
+        costs: the costs, ``[..., *batch, *event] -> [..., *batch, C]``. Unless ``reads`` is given, there is one cost
+            for each of the T choices of q, and cost t depends on the choices 1 ... t only.
+        reads: which choices each cost depends on, boolean, ``[C, T]``.
+        total: f itself, ``[..., *batch, *event] -> [..., *batch]``, where it has a cheaper formula than the sum of the
+            costs; None for the sum.
+        q: the distribution of x; estimators set it.
+    """
+
+    costs: Callable[[Tensor], Tensor]
+    reads: Tensor | None = None
+    total: Integrand | None = None
+    q: Distribution | None = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        """Raise ``Refusal`` if ``reads`` is no boolean matrix."""
+        if self.reads is not None and (self.reads.dtype != torch.bool or self.reads.dim() != 2):
+            raise Refusal(
+                "Return needs a boolean matrix reads, [costs, choices] (got "
+                f"{self.reads.dtype} of shape {list(self.reads.shape)}). Use torch.ones(T, T).tril().bool()."
+            )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return f(x), ``[..., *batch]``, for samples x of q, ``[..., *batch, *event]``."""
+        total = self.total or (lambda x: self.costs(x).sum(-1))
+        return total(x) if self.q is None else CheckedFunction(total, self.q)(x)
+
+    def through(self, around: Callable[[Integrand], Integrand], q: Distribution | None) -> "Return":
+        """Return a copy for samples of ``q`` whose functions are ``around(costs)`` and ``around(total)``.
+
+        ``around`` maps a function of x to another one, such as one that counts its calls.
+        """
+        return replace(self, costs=around(self.costs), total=self.total and around(self.total), q=q)
+
+    def each(self, x: Tensor, q: Distribution) -> Tensor:
+        """Return the costs of samples of q, ``[..., *batch, C]``.
+
+        Args:
+            x: samples, ``[..., *batch, *event]``.
+            q: the distribution.
+
+        Raises:
+            InvalidIntegrand: the costs have another shape, do not fit the number of choices of q, or change x.
+        """
+        values, choices = CheckedFunction(self.costs, q, name="costs", columns=True)(x), len(widths(q))
+        expected = (values.shape[-1], choices) if self.reads is None else tuple(self.reads.shape)
+        if (values.shape[-1], choices) != expected or (self.reads is None and values.shape[-1] != choices):
+            raise InvalidIntegrand(
+                f"The Return has {values.shape[-1]} costs, its q, {type(q).__name__}, {choices} choices, and reads is "
+                f"{'None' if self.reads is None else list(self.reads.shape)}. Give one cost for each choice, or reads, "
+                "[costs, choices]; for several choices, q is a Chain."
+            )
+        return values
+
+    def downstream(self, choices: int, like: Tensor) -> Tensor:
+        """Return which costs a choice can change, ``[C, choices]``: 1 or 0, in the dtype of ``like``.
+
+        A cost that reads choice u is downstream of every choice t <= u.
+        """
+        return self._reads(choices).to(like).flip(-1).cummax(-1).values.flip(-1)
+
+    def _reads(self, choices: int) -> Tensor:
+        return torch.ones(choices, choices, dtype=torch.bool).tril() if self.reads is None else self.reads
+
+    def looks_ahead(self, x: Tensor, other: Tensor, q: Distribution) -> tuple[int, int] | None:
+        """Return a cost and a choice, numbered from 0, that the cost reads although it is said not to; None if none.
+
+        A cost is found if it changes where one choice of a sample is replaced by that of another sample.
+
+        Args:
+            x: samples of q, ``[..., *batch, *event]``.
+            other: other samples of q, of the shape of x.
+            q: the distribution, whose choices are replaced.
+        """
+        before, event = self.each(x, q), len(q.event_shape)
+        scale, choices = before.abs().amax(), len(widths(q))
+        reads = self._reads(choices)
+        for t, (start, end) in enumerate(pairwise(accumulate(widths(q), initial=0))):
+            replaced = other
+            if event:
+                inside = torch.zeros(q.event_shape[0], dtype=torch.bool, device=x.device)
+                inside[start:end] = True
+                replaced = torch.where(inside.reshape(-1, *(1 for _ in range(event - 1))), other, x)
+            off = (self.each(replaced, q) - before).abs() > ROUNDING * torch.finfo(before.dtype).eps * scale
+            changed = off.reshape(-1, off.shape[-1]).any(0)
+            wrong = changed & ~reads[:, t].to(changed.device)
+            if bool(wrong.any()):
+                return int(wrong.nonzero()[0]), t
+        return None
+
+
+def credited(estimator: Estimator, f: Integrand, q: Distribution, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return f(x), ``[n, *batch]``, and for each choice the sum of the costs downstream of it, ``[n, *batch, T]``.
+
+    ``R_t = sum over the costs that read choice t or a later one``
+
+    Args:
+        estimator: the estimator that calls, for messages.
+        f: the integrand, a ``Return``.
+        q: the distribution of T choices.
+        x: samples, ``[n, *batch, *event]``.
+
+    Raises:
+        Refusal: f is not a ``Return``.
+    """
+    if not isinstance(f, Return):
+        raise Refusal(
+            f"{estimator!r} needs a Return, an f that shows its costs (got a plain function). Use Return(costs), or "
+            "RLOO, which works with any f."
+        )
+    costs = f.each(x, q)
+    return costs.sum(-1), costs.detach() @ f.downstream(len(widths(q)), costs)
+
+
+def score_of_choices(q: Distribution, x: Tensor, weight: Tensor, estimator: Estimator) -> Tensor:
+    """Return zeros, ``[*batch]``, whose gradient is ``sum_k sum_t weight_kt grad log q_t(x_kt | x_k<t)``.
+
+    The gradient is that at q's own parameters, the tensors that q was made from.
+
+    Args:
+        q: the distribution of T choices, batch shape ``[*batch]``.
+        x: samples, ``[n, *batch, *event]``.
+        weight: one weight for each sample, batch element and choice, ``[n, *batch, T]``.
+        estimator: the estimator that calls; the message that refuses a second derivative names it.
+    """
+    return inject_at(q.batch_shape, [(weight.movedim(0, -1), log_probs(q, x.detach()).movedim(0, -1))], estimator)
