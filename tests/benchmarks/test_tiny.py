@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Generator
 
-from tests.benchmarks.tiny import CALLS, TINY, measured, square
+from tests.benchmarks.tiny import CALLS, TINY, square
 from tests.tolerances import z_limit
 
 CALLED = 1_000
@@ -29,9 +29,3 @@ def test_the_step_by_hand_has_the_moments_of_the_estimator(tiny):
 
 def test_both_jobs_make_as_many_gradients():
     assert all(job.estimates == CALLS for tiny in TINY for job in tiny.jobs().values())
-
-
-def test_every_tiny_call_is_measured():
-    found = dict(measured(0.0))
-    assert list(found) == [tiny.name for tiny in TINY]
-    assert all(laps.ratio("estimator", "by hand").median > 0 for laps in found.values())

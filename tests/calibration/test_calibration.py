@@ -17,7 +17,9 @@ from tests.calibration.laws import EXP1, G1, G20, IW45, LAWS, SFQ1, Law, exponen
 from tests.tolerances import FAILURE_RATE, z_limit
 
 QUICK = {law.name: law for law in LAWS if law.name in expected.COVERAGE}
-RUNS = 120
+RUNS = 60
+ACCUSATIONS = 16
+"""Runs of each law: few, since `python -m tests.calibration` makes thousands, and these show that it works."""
 LIGHT = [
     law
     for law in (*LAWS, *levels.VECTOR, *accusations.NEW)
@@ -81,14 +83,13 @@ ACCUSED = {law.name: law for law in (*accusations.FINITE, *accusations.INFINITE)
 @pytest.mark.parametrize("replicates", accusations.SIZES)
 @pytest.mark.parametrize("law", accusations.FINITE, ids=lambda law: law.name)
 def test_a_finite_variance_is_called_infinite_no_more_often_than_the_level_says(law, replicates):
-    count = 40
-    columns = accusations.runs(law, replicates, range(count))
+    columns = accusations.runs(law, replicates, range(ACCUSATIONS))
     accused = sum(columns["INFINITE_VARIANCE_SUSPECTED"])
     if law.finite_support or replicates < TAIL_REPLICATES:
         assert accused == sum(columns["HEAVY_TAIL"]) == 0
-    assert accused <= binom.isf(FAILURE_RATE, count, 0.05)
+    assert accused <= binom.isf(FAILURE_RATE, ACCUSATIONS, 0.05)
     if law.name in ("COS", "CHI2", "HOT10"):
-        assert sum(columns["HEAVY_TAIL"]) <= binom.isf(FAILURE_RATE, count, 0.05)
+        assert sum(columns["HEAVY_TAIL"]) <= binom.isf(FAILURE_RATE, ACCUSATIONS, 0.05)
 
 
 def test_lobes_of_a_bounded_f_looked_like_an_infinite_variance():
@@ -99,10 +100,10 @@ def test_lobes_of_a_bounded_f_looked_like_an_infinite_variance():
 
 @pytest.mark.parametrize("law", accusations.INFINITE, ids=lambda law: law.name)
 def test_an_infinite_variance_is_caught_and_never_gets_two_limits(law):
-    columns = accusations.runs(law, 10_000, range(40))
-    assert sum(columns["two_limits"]) <= binom.isf(FAILURE_RATE, 40, 0.025)
+    columns = accusations.runs(law, 10_000, range(ACCUSATIONS))
+    assert sum(columns["two_limits"]) <= binom.isf(FAILURE_RATE, ACCUSATIONS, 0.025)
     if law.name in ("IW.3", "EXP2"):
-        assert sum(columns["INFINITE_VARIANCE_SUSPECTED"]) >= binom.ppf(FAILURE_RATE, 40, 0.9)
+        assert sum(columns["INFINITE_VARIANCE_SUSPECTED"]) >= binom.ppf(FAILURE_RATE, ACCUSATIONS, 0.9)
 
 
 @pytest.mark.parametrize("law", [G20, SFQ1, levels.VECTOR[1]], ids=lambda law: law.name)
@@ -153,7 +154,7 @@ CELLS = (gate.CELLS[1], gate.CELLS[3], gate.CELLS[6])
 
 
 def test_resampled_suites_raise_no_alarm():
-    suites = gate.suites_of([gate.null_cases(cell, 10, blocks=256, firsts=40, baselines=4) for cell in CELLS])
+    suites = gate.suites_of([gate.null_cases(cell, 10, blocks=64, firsts=40, baselines=4) for cell in CELLS])
     assert len(suites) == 10
     assert [len(suite) for suite in suites] == [len(CELLS) * gate.EACH] * 10
     assert not any(finding.fails for suite in suites for finding in suite)
@@ -162,12 +163,12 @@ def test_resampled_suites_raise_no_alarm():
 
 
 def test_planted_faults_are_caught():
-    rows = {row["fault"]: row for row in gate.power(CELLS[0], None, trials=4, blocks=256)}
+    rows = {row["fault"]: row for row in gate.power(CELLS[0], None, trials=2, blocks=64)}
     assert [row["caught"] for row in rows.values()] == [1.0] * len(gate.FAULTS)
     assert rows["variance × 2"]["variance_ratio"] == pytest.approx(2, rel=0.1)
     assert rows["bias of 5 %"]["variance_ratio"] == pytest.approx(1, rel=0.1)
     name, sound, faulty = gate.PLANTED[-1]
-    (row,) = gate.power(sound, (name, faulty), trials=2, blocks=256)
+    (row,) = gate.power(sound, (name, faulty), trials=2, blocks=64)
     assert (row["caught"], row["variance_ratio"] > 2) == (1.0, True)
 
 

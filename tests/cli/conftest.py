@@ -1,4 +1,4 @@
-"""Folders with a baseline, for the tests of the commands `baseline` and `check`."""
+"""Folders that tests of the command line begin with, made once."""
 
 import shutil
 
@@ -8,27 +8,40 @@ from tests.cli.baselines import SAVE, write_own
 
 
 @pytest.fixture(scope="session")
-def saved(tmp_path_factory):
-    """A folder with a baseline, made by the command itself."""
-    return tmp_path_factory.mktemp("saved")
+def once(tmp_path_factory):
+    """Return a function that has a folder filled for the first test that names it, and copied for every later one."""
+    kept = {}
+
+    def fill(name, folder, make):
+        if name in kept:
+            shutil.copytree(kept[name], folder, dirs_exist_ok=True)
+        else:
+            make()
+            kept[name] = shutil.copytree(folder, tmp_path_factory.mktemp("once") / name)
+
+    return fill
 
 
 @pytest.fixture
-def ci(call, tmp_path, saved):
+def ci(call, tmp_path, once):
     """A small baseline in this test's folder."""
-    if not (saved / "results").exists():
+
+    def make():
         done = call(*SAVE, "--replicates", 3000)
         assert done.code == 0, done.err
-        shutil.copytree(tmp_path / "results", saved / "results")
-    else:
-        shutil.copytree(saved / "results", tmp_path / "results")
+
+    once("ci", tmp_path, make)
     return tmp_path / "results" / "baselines" / "ci.json"
 
 
 @pytest.fixture
-def with_mine(call, tmp_path):
+def with_mine(call, tmp_path, once):
     """A baseline of a user's own estimator, which a test may then break."""
-    write_own(tmp_path)
-    done = call("baseline", "save", "own", "-e", "mine.py::Mine", "-o", "gaussian-quadratic", "--replicates", 5000)
-    assert done.code == 0, done.err
+
+    def make():
+        write_own(tmp_path)
+        done = call("baseline", "save", "own", "-e", "mine.py::Mine", "-o", "gaussian-quadratic", "--replicates", 5000)
+        assert done.code == 0, done.err
+
+    once("own", tmp_path, make)
     return tmp_path / "results" / "baselines" / "own.json"

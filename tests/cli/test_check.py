@@ -8,33 +8,33 @@ import pytest
 
 from tests.cli.baselines import FEWER, write_own
 
-# exit codes, each in a process of its own
+# exit codes
 
 
 @pytest.mark.usefixtures("ci")
-def test_0_an_untouched_tree_passes(start):
-    done = start("check", "--baseline", "ci")
+def test_0_an_untouched_tree_passes(call):
+    done = call("check", "--baseline", "ci")
     assert (done.code, done.out) == (0, "passed: 2 identical (baseline ci, 2 cells)\n")
 
 
 @pytest.mark.usefixtures("with_mine")
-def test_1_a_cell_that_fails(start, tmp_path):
+def test_1_a_cell_that_fails(call, tmp_path):
     write_own(tmp_path, "raise RuntimeError('broken on purpose')")
-    done = start("check", "--baseline", "own")
+    done = call("check", "--baseline", "own")
     assert done.code == 1
     assert "broken on purpose" in done.out
     assert "incomplete: 1 failed" in done.out
 
 
-def test_2_no_such_baseline(start):
-    done = start("check", "--baseline", "none")
+def test_2_no_such_baseline(call):
+    done = call("check", "--baseline", "none")
     assert done.code == 2
     assert "bench baseline save none" in done.err
     assert len(done.err.splitlines()) == 1
 
 
 @pytest.mark.usefixtures("with_mine")
-def test_3_a_larger_variance(start, tmp_path):
+def test_3_a_larger_variance(start, tmp_path):  # as a process, which ends with the code that main returns
     write_own(tmp_path, FEWER)
     done = start("check", "--baseline", "own", "--quiet")
     assert done.code == 3
@@ -43,16 +43,16 @@ def test_3_a_larger_variance(start, tmp_path):
     assert "FAILED: 1 regressed" in done.out
 
 
-def test_4_nothing_was_compared(start, ci):
-    done = start("check", "--baseline", "ci", "-e", "score-function", "--quiet")
+def test_4_nothing_was_compared(call, ci):
+    done = call("check", "--baseline", "ci", "-e", "score-function", "--quiet")
     assert done.code == 4
     assert "nothing was judged: 1 new" in done.out
     assert "bench baseline promote ci -e score-function:n=1 -o gaussian-quadratic" in done.out
 
 
-def test_5_a_newer_baseline(start, ci):
+def test_5_a_newer_baseline(call, ci):
     ci.write_text(ci.read_text().replace('"schema": 3', '"schema": 99'))
-    done = start("check", "--baseline", "ci")
+    done = call("check", "--baseline", "ci")
     assert done.code == 5
     assert "schema 99" in done.err
 

@@ -10,12 +10,16 @@ BEFORE, AFTER, OTHER = "before", "after", "other"
 
 
 @pytest.fixture
-def studies(call):
+def studies(call, tmp_path, once):
     """Two studies with the same noise, which have one estimator in common, and one with noise of its own."""
-    words = ("-o", "gaussian-cosine", "--replicates", "2048", "--no-timing", "--quiet")
-    call("run", "-e", "reparameterization:n=1,4", *words, "--out", BEFORE)
-    call("run", "-e", "reparameterization:n=4", "-e", "score-function", *words, "--out", AFTER)
-    call("run", "-e", "reparameterization:n=4", *words, "--seed", "1", "--out", OTHER)
+
+    def make():
+        words = ("-o", "gaussian-cosine", "--replicates", "2048", "--no-timing", "--quiet")
+        call("run", "-e", "reparameterization:n=1,4", *words, "--out", BEFORE)
+        call("run", "-e", "reparameterization:n=4", "-e", "score-function", *words, "--out", AFTER)
+        call("run", "-e", "reparameterization:n=4", *words, "--seed", "1", "--out", OTHER)
+
+    once("studies", tmp_path, make)
     return call
 
 

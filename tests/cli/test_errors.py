@@ -24,15 +24,19 @@ class Hole(RLOO):
 
 
 @pytest.fixture
-def study(call, tmp_path, monkeypatch):
+def study(call, tmp_path, monkeypatch, once):
     """A folder of which something was measured, and what lies beside it."""
     monkeypatch.setattr(figures, "training_images", lambda *_given: iter(()))
-    assert call(*RUN, "-o", VAE, "-e", "rloo").code == 0
-    assert call(*TRAIN, "-o", VAE, "-e", "rloo").code == 0
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "mine.py").write_text(HOLE)
-    write_idx(tmp_path / "small" / "mnist", pictures(40)[:, :20, :20], pictures(20)[:, :20, :20])
-    weights.save(BernoulliVAE(dim=3, hidden=3, batch=4).build(), tmp_path / "other")
+
+    def make():
+        assert call(*RUN, "-o", VAE, "-e", "rloo").code == 0
+        assert call(*TRAIN, "-o", VAE, "-e", "rloo").code == 0
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "mine.py").write_text(HOLE)
+        write_idx(tmp_path / "small" / "mnist", pictures(40)[:, :20, :20], pictures(20)[:, :20, :20])
+        weights.save(BernoulliVAE(dim=3, hidden=3, batch=4).build(), tmp_path / "other")
+
+    once("errors", tmp_path, make)
     return tmp_path / "here"
 
 

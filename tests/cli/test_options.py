@@ -48,8 +48,9 @@ def test_other_data_are_another_objective(call, tmp_path, data, words):
         assert f"{TINY} (data {line['objective_contents']['data'][:8]})" in " ".join(said.split())
 
 
-def test_workers_find_the_data(start, tmp_path, data):
-    done = start(*TRAIN, "--out", "here", "--seeds", "2", "--workers", "2", "--data-dir", "data")
+@pytest.mark.usefixtures("data")
+def test_workers_find_the_data(call, tmp_path):
+    done = call(*TRAIN, "--out", "here", "--seeds", "2", "--workers", "2", "--data-dir", "data")
     assert done.code == 0, done.err
     assert [line["outcome"] for line in store.read(tmp_path / "here")] == ["measured"] * 2
 

@@ -1,5 +1,6 @@
 """The command `run` from its words to its exit code, with the smallest of runs."""
 
+import contextlib
 import json
 import os
 import pty
@@ -9,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from bench import report
+from bench.cli import main
 from bench.execution import tasks
 from bench.planning import catalogue as names
 from bench.planning import spec
@@ -365,7 +368,7 @@ def test_a_folder_that_another_process_writes_is_a_usage_error(call, tmp_path):
 # as a process
 
 
-def test_an_interrupt_keeps_what_was_measured_and_says_how_to_go_on(tmp_path, mine):
+def test_an_interrupt_keeps_what_was_measured_and_says_how_to_go_on(call, tmp_path, mine):
     words = ["run", "-e", "rloo", "-e", mine, "-o", "gaussian-cosine", "--out", "my study", *TINY]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     records = tmp_path / "my study" / "records.jsonl"
@@ -394,50 +397,43 @@ def test_an_interrupt_keeps_what_was_measured_and_says_how_to_go_on(tmp_path, mi
     assert last == f"Interrupted; what was measured is safe. Go on with: {shlex.join(['bench', *words])}"
     kept = lines(records.parent)
     assert [r["estimator"] for r in kept] == ["rloo"]
-    command = shlex.split(last.partition("Go on with: ")[2])
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0
+    program, *command = shlex.split(last.partition("Go on with: ")[2])
+    assert (program, call(*command).code) == ("bench", 0)
     assert lines(records.parent)[0] == kept[0]
     assert [r["estimator"] for r in lines(records.parent)] == ["rloo", "mine"]
 
 
-def on_a_terminal(words, folder, **environment):
-    """Return what a process writes to a terminal, and its exit code."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench", *words],
-        cwd=folder,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", **environment},
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
+def read_all(terminal):
+    """Return what is written to a terminal, until its other end is closed."""
     text = b""
-    while True:
-        try:
-            chunk = os.read(ours, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not chunk:
-            break
-        text += chunk
-    os.close(ours)
-    return text.decode(), process.wait()
+    with contextlib.suppress(OSError):
+        while chunk := os.read(terminal, 65536):
+            text += chunk
+    os.close(terminal)
+    return text.decode()
 
 
-@pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}])
-def test_a_terminal_gets_a_bar_and_colours_unless_no_color_is_set(call, tmp_path, environment):
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_terminal_gets_a_bar_and_colours_unless_no_color_is_set(monkeypatch, tmp_path, plain):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    if plain:
+        monkeypatch.setenv("NO_COLOR", "1")
     words = ["-e", "rloo", "-o", "gaussian-cosine", "--out", "here", "--replicates", "64", "--no-timing"]
-    text, code = on_a_terminal(["run", *words], tmp_path, **environment)
-    assert code == 0
-    assert "1/1" in text
-    coloured = re.search(r"\x1b\[[0-9;]*3[0-9][;m]", text) is not None
-    assert coloured == (not environment)
+    monkeypatch.setattr(sys, "argv", ["bench", "run", *words])
+    ours, theirs = pty.openpty()
+    with ThreadPoolExecutor(1) as reader:
+        text = reader.submit(read_all, ours)
+        with os.fdopen(theirs, "w") as terminal, monkeypatch.context() as streams:
+            streams.setattr(sys, "stdout", terminal)
+            streams.setattr(sys, "stderr", terminal)
+            assert main() == 0
+    assert "1/1" in text.result()
+    coloured = re.search(r"\x1b\[[0-9;]*3[0-9][;m]", text.result()) is not None
+    assert coloured != plain
 
 
-def test_a_pipe_gets_no_escape_codes(start):
-    result = start("run", "-e", "rloo", "-o", "gaussian-cosine", "--replicates", "64", "--no-timing")
+def test_a_pipe_gets_no_escape_codes(call):
+    result = call("run", "-e", "rloo", "-o", "gaussian-cosine", "--replicates", "64", "--no-timing")
     assert result.code == 0
     assert "\x1b" not in result.out + result.err
