@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from bench.gate.save import Draft
 
 
+fresh_option = click.option("--fresh", is_flag=True, help="Ignore the cells that an interrupted command has kept.")
+
+
 @click.group(name="baseline")
 def command() -> None:
     """Save and manage the baselines of `bench check`."""
@@ -83,6 +86,7 @@ def show(name: str, json: bool) -> None:
 @options.device(help="Device to measure on [the spec's].")
 @options.speed_option
 @click.option("--force", is_flag=True, help="Replace an existing baseline of this name.")
+@fresh_option
 @options.quiet_option
 @reported()
 def save(name: str, study: Path | None, force: bool, **given: Any) -> ExitCode:
@@ -132,6 +136,7 @@ def _measured(
     budget: str | None,
     replicates: int | None,
     speed: bool,
+    fresh: bool,
     quiet: bool,
     **given: Any,
 ) -> Draft:
@@ -150,7 +155,7 @@ def _measured(
     if not (quiet or spec or estimator or objective):
         echo(f"Without a spec, -e and -o: the {len(picked)} cells of the default study are measured.", err=True)
     adaptive = replicates is None and budget != "quick"
-    return measure(picked, settings, path, choose(quiet=quiet), adaptive=adaptive, speed=speed)
+    return measure(picked, settings, path, choose(quiet=quiet), adaptive=adaptive, speed=speed, fresh=fresh)
 
 
 @command.command(
@@ -161,9 +166,12 @@ def _measured(
 @options.data_dir
 @options.no_plugins
 @options.speed_option
+@fresh_option
 @options.quiet_option
 @reported()
-def promote(name: str, estimator: tuple[str, ...], objective: tuple[str, ...], speed: bool, quiet: bool) -> ExitCode:
+def promote(
+    name: str, estimator: tuple[str, ...], objective: tuple[str, ...], speed: bool, fresh: bool, quiet: bool
+) -> ExitCode:
     """Measure cells again, accept the results, and print the changes.
 
     Without -e and -o, every cell of the baseline is measured, and cells that no longer exist are dropped. With them,
@@ -177,7 +185,8 @@ def promote(name: str, estimator: tuple[str, ...], objective: tuple[str, ...], s
     old, path = read(name), path_of(name)
     selection = select(old, path.parent, estimator, objective)
     with _unfinished(path):
-        return _keep(name, save.promote(old, selection, path, choose(quiet=quiet), speed=speed), old, speed=speed)
+        draft = save.promote(old, selection, path, choose(quiet=quiet), speed=speed, fresh=fresh)
+        return _keep(name, draft, old, speed=speed)
 
 
 def _keep(name: str, draft: Draft, old: Baseline | None = None, *, speed: bool = False) -> ExitCode:

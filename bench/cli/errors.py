@@ -97,6 +97,6 @@ def _disk_error(error: OSError, interrupted: str) -> CommandError:
 
 def _go_on(interrupted: str) -> str:
     """Return what has become of the results, and the command to repeat."""
-    if "--fresh" in sys.argv:
+    if {"--fresh", "all", "--rerun=all"} & set(sys.argv):
         interrupted = "what was measured is on record. Start again with"
     return f"{interrupted}: {shlex.join([program(), *sys.argv[1:]])}"

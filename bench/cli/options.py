@@ -1,7 +1,7 @@
 """Options and arguments that several commands share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from bench.planning.catalogue import Kind, canonical_name
 from bench.planning.completion import completions
 from bench.planning.plugins import ALLOWED
 from bench.planning.settings import MOST
+from bench.records.lines import USUAL, Rerun
 
 F = TypeVar("F", bound=Callable[..., Any])
 BUDGETS = {"quick": (10_000, 1_000), "full": (100_000, 10_000)}
@@ -190,9 +191,34 @@ workers = partial(number, "--workers")
 out = partial(folder, "--out")
 
 
+rerun_option = click.option(
+    "--rerun",
+    type=click.Choice([word.value for word in Rerun]),
+    multiple=True,
+    help="Which results in the study folder are measured again: those that failed, those whose code has changed "
+    "(stale), all, or none [failed and stale]. Repeatable. What is missing is measured in any case.",
+)
+
+
+def reruns(words: Sequence[str], *, fresh: bool) -> frozenset[Rerun]:
+    """Return what is done again by the words of ``--rerun`` and the flag ``--fresh``, which means ``--rerun all``.
+
+    Raises:
+        click.UsageError: the words contradict each other, or the flag.
+    """
+    chosen = frozenset(map(Rerun, words))
+    if fresh and chosen - {Rerun.ALL}:
+        raise click.UsageError("--fresh means --rerun all: leave out one of the two options.")
+    if len(chosen) > 1 and (alone := chosen & {Rerun.ALL, Rerun.NONE}):
+        raise click.UsageError(f"--rerun {min(alone)} stands alone: leave out the other --rerun.")
+    return frozenset({Rerun.ALL}) if fresh else chosen or USUAL
+
+
 # flags
 
 speed_option = click.option("--speed", is_flag=True, help="Also time every cell, in nine fresh processes.")
 json_option = click.option("--json", is_flag=True, help="Print one JSON document.")
-fresh_option = click.option("--fresh", is_flag=True, help="Ignore the results in the study folder: do all work again.")
+fresh_option = click.option(
+    "--fresh", is_flag=True, help="Do all work again, whatever the study folder holds: --rerun all."
+)
 quiet_option = click.option("--quiet", is_flag=True, help="Write neither progress nor notes to stderr.")

@@ -38,6 +38,21 @@ def read_records(folder: Path) -> list[Record]:
     return records
 
 
+def to_go(folder: Path, records: Sequence[Record]) -> str:
+    """Return how much of a study folder's plan is done, and the command that goes on; empty text if nothing is to do.
+
+    ``records`` are those of the folder. A plan that cannot be read is told in place of it: a report needs none.
+    """
+    from bench.records import plan
+    from bench.records.lines import Damaged
+
+    try:
+        found = plan.standing(plan.planned(plan.read(folder)), records)
+    except Damaged as error:
+        return str(error)
+    return "" if found.is_complete else f"{found}: `{program()} run {shlex.quote(str(folder))}` goes on."
+
+
 def print_table(
     records: Sequence[Record], *, cost: str = "evaluations", named: bool = False, brief: bool = False
 ) -> None:

@@ -39,12 +39,9 @@ class Plain(Silent):
         self._total, self._done = total, done
         self._write(f"measurements: {total}")
 
-    def reuse(self, records: Sequence[Record]) -> None:
-        """Write how many records are used again instead of being measured, and when they were written.
-
-        ``records`` are these records.
-        """
-        self._write(describe_reuse(records))
+    def stand(self, standing: str, records: Sequence[Record]) -> None:
+        """Write how much of the study is done, and when the ``records`` of earlier runs that count were written."""
+        self._write(describe_standing(standing, records))
 
     def cell(self, label: str) -> None:
         """Write the label of the cell (estimator on objective) that begins, unless a line was written recently."""
@@ -98,9 +95,9 @@ class Live(Silent):
         self.bar.start()
         self.bar.update(self._task, total=total, completed=done)
 
-    def reuse(self, records: Sequence[Record]) -> None:
-        """Print above the bar how many existing records are used, and when they were written."""
-        self.bar.console.print(describe_reuse(records), markup=False, highlight=False)
+    def stand(self, standing: str, records: Sequence[Record]) -> None:
+        """Print above the bar how much of the study is done, and when the ``records`` that count were written."""
+        self.bar.console.print(describe_standing(standing, records), markup=False, highlight=False)
 
     def cell(self, label: str) -> None:
         """Show the label of the cell (an estimator on an objective) that begins; show the bar again if it was gone."""
@@ -151,15 +148,18 @@ def complaint(record: Record) -> str:
     return ""
 
 
-def describe_reuse(records: Sequence[Record]) -> str:
-    """Return how many records are used again and when they were written, as text.
+def describe_standing(standing: str, records: Sequence[Record]) -> str:
+    """Return how much of a study is done, followed by when the ``records`` of earlier runs that count were written.
 
-    The text is such as ``41 taken from the records of 28 November 2026, 12:03; --fresh measures again``.
+    The text is such as ``73 of 120 cells are here, 47 to go; records of 28 November 2026, 12:03 (--fresh measures
+    again)``. Without records it is ``standing`` alone.
     """
+    if not records:
+        return standing
     times = sorted(datetime.fromisoformat(record["written"]) for record in records if record.get("written"))
     shown = [f"{time.astimezone():%d %B %Y, %H:%M}".lstrip("0") for time in times]
     when = " to ".join(dict.fromkeys([shown[0], shown[-1]])) if shown else ""
-    return f"{len(records)} taken from the records{when and f' of {when}'}; --fresh measures again"
+    return f"{standing}; records{when and f' of {when}'} (--fresh measures again)"
 
 
 def describe_look(label: str, reached: float, wanted: float, replicates: int) -> str:

@@ -7,7 +7,7 @@ import click
 
 from bench.cli.errors import reported
 from bench.cli.options import PATH, json_option, quiet_option, selector
-from bench.cli.output import list_files, print_json, print_table, read_records
+from bench.cli.output import list_files, print_json, print_table, read_records, to_go
 from bench.cli.terminal import echo
 
 
@@ -46,6 +46,7 @@ def command(
 
     folder = path.parent if path.name == LINES else path
     records = read_records(folder)
+    lacking = "" if quiet else to_go(folder, records)
     if estimator or objective:  # cells are selected, and the record of an objective has no estimator
         records = [record for record in records if record["kind"] != LineKind.OBJECTIVE]
     for kind, texts in (("estimator", estimator), ("objective", objective)):
@@ -61,6 +62,8 @@ def command(
         print_json(records, folder, files)
     else:
         print_table(records, cost=cost)
+    if lacking:
+        echo(lacking, err=True)
     if not quiet:
         list_files(folder, files)
     if not quiet and (estimator or objective):

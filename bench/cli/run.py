@@ -73,6 +73,7 @@ def _numbers(_context: click.Context, _param: click.Parameter, value: str | None
 @click.option("--all", "every", is_flag=True, help="Measure every estimator of the catalogue, with its defaults.")
 @click.option("--no-timing", is_flag=True, help="Measure neither time nor memory.")
 @click.option("--no-common-noise", is_flag=True, help="Give every cell its own noise.")
+@options.rerun_option
 @options.fresh_option
 @options.json_option
 @options.quiet_option
@@ -88,6 +89,7 @@ def command(
     every: bool,
     no_timing: bool,
     no_common_noise: bool,
+    rerun: tuple[str, ...],
     fresh: bool,
     json: bool,
     quiet: bool,
@@ -97,8 +99,9 @@ def command(
 
     Without arguments, this runs the default study, in less than half a minute. With only -e, the objectives come from
     the default study; with only -o, the estimators do. Results in the study folder are not measured again, unless
-    their code has changed: to continue after an interruption, repeat the command.
+    they failed or their code has changed: to continue after an interruption, repeat the command.
     """
+    again = options.reruns(rerun, fresh=fresh)
     overrides = {key: value for key, value in given.items() if value is not None}
     if "precision" in overrides and "replicates" in overrides:
         raise click.UsageError("--precision finds the number of replicates, and --replicates gives it: choose one.")
@@ -126,7 +129,7 @@ def command(
             printed.append(True)
 
     progress = choose(quiet=quiet)
-    records = run(chosen, folder, progress, workers, fresh=fresh, before_timing=show)
+    records = run(chosen, folder, progress, workers, rerun=again, before_timing=show)
     fixed = len(chosen) == 1 and chosen[0].precision is None
     if not quiet and fixed and (note := rounded_up(records, chosen[0].replicates)):
         echo(note, err=True)

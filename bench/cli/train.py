@@ -43,6 +43,7 @@ from bench.training.settings import OPTIMIZERS
     help="Write the final weights of every run to FOLDER/weights; FOLDER/weights.csv lists them.",
 )
 @options.workers(help="Number of processes that train [as many as pay off].")
+@options.rerun_option
 @options.fresh_option
 @options.json_option
 @options.quiet_option
@@ -53,6 +54,7 @@ def command(
     out: Path | None,
     keep_weights: bool,
     workers: int | None,
+    rerun: tuple[str, ...],
     fresh: bool,
     json: bool,
     quiet: bool,
@@ -68,6 +70,7 @@ def command(
     from bench.planning.selectors import UsageError
     from bench.planning.spec import study
 
+    again = options.reruns(rerun, fresh=fresh)
     chosen = {key: value for key, value in given.items() if value is not None}
     spec, folder = study(None, estimator, objective, device=chosen.get("device", "cpu"))
     spec = spec.on_device()
@@ -79,5 +82,5 @@ def command(
     except ValueError as error:
         raise UsageError(f"--lr: {error}" if "rate" in str(error) else str(error)) from None
     folder = out or folder.with_name(f"train-{folder.name}")
-    records = train(spec, how, folder, choose(quiet=quiet), workers, keep_weights=keep_weights, fresh=fresh)
+    records = train(spec, how, folder, choose(quiet=quiet), workers, keep_weights=keep_weights, rerun=again)
     return finish(records, folder, json=json, quiet=quiet)

@@ -11,8 +11,11 @@ class Progress:
     def start(self, total: int, done: int) -> None:
         """Receive the number of tasks, ``total``, and how many of them are on record already, ``done``."""
 
-    def reuse(self, records: Sequence[Record]) -> None:
-        """Receive the records of tasks that are not done again, because the study folder holds these records."""
+    def stand(self, standing: str, records: Sequence[Record]) -> None:
+        """Receive how much of the study is done, in words, and the records that count, if they are from an earlier run.
+
+        The words are such as ``73 of 120 cells are here, 47 to go``.
+        """
 
     def cell(self, label: str) -> None:
         """Receive the label of the cell (an estimator on an objective) whose work begins."""

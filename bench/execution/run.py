@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -20,7 +20,7 @@ from bench.planning.selectors import NothingFits
 from bench.planning.settings import Settings
 from bench.planning.spec import Spec
 from bench.records import unfinished
-from bench.records.lines import Outcome, Record
+from bench.records.lines import USUAL, Outcome, Record, Rerun
 
 STUDY_SECONDS = 6.0
 """Seconds that the timing of a study takes, shared by its cells, as long as each has ``LEAST_SECONDS``."""
@@ -34,15 +34,15 @@ def run(
     progress: Progress,
     workers: int | None = 1,
     *,
-    fresh: bool = False,
+    rerun: Collection[Rerun] = USUAL,
     before_timing: Callable[[list[Record]], None] | None = None,
 ) -> list[Record]:
     """Measure the cells of a spec that a study folder lacks, and return the records of all cells of the spec.
 
-    Each record is on disk when its cell ends: an interrupted run loses only the cells under way. Cells that failed, or
-    whose code has changed, are measured again. If the spec asks for a precision, a pilot (a run of its own) first finds
-    the number of replicates for every cell; a pilot on record is not repeated. Timing comes last, when nothing else
-    runs.
+    Each record is on disk when its cell ends: an interrupted run loses only the cells under way. By default, cells that
+    failed, or whose code has changed, are measured again. If the spec asks for a precision, a pilot (a run of its own)
+    first finds the number of replicates for every cell; a pilot on record is not repeated. Timing comes last, when
+    nothing else runs.
 
     Args:
         spec: estimators, objectives and settings; or several such specs, the cells of which are measured. A spec's
@@ -51,7 +51,7 @@ def run(
         progress: receives the events of the run.
         workers: number of processes that measure, each with one thread; None for as many as the processors and the work
             allow. The number changes no result. Timing always uses one process.
-        fresh: whether to measure every cell again, whatever records the folder holds.
+        rerun: which cells are measured again although the folder holds their records.
         before_timing: called with the records of all cells as soon as only timing is left to do; not called if no cell
             is to be timed.
 
@@ -64,25 +64,27 @@ def run(
     specs = [spec] if isinstance(spec, Spec) else spec
     known = dict[Objective, Objective]()
     parts = [_Part.of(each, known) for each in specs]
-    examined = examine(list(known), folder, fresh=fresh)
+    examined = examine(list(known), folder, fresh=Rerun.ALL in rerun)
     if not any(part.cells for part in parts):
         raise NothingFits(skip.reason for part in parts for skip in part.skips)
     whole = functools.reduce(lambda older, newer: newer.extending(older), specs)
-    with StudyWriter(whole, folder, progress, workers, fresh=fresh) as study:
+    with StudyWriter(whole, folder, progress, workers, rerun=rerun) as study:
         plans.keep(folder, [(part.spec, part.runs) for part in parts])
         for line in examined:
             study.keep(line)
         for part in parts:
             for task, skip in zip(part.refused, part.skips, strict=True):
                 study.skip(task, skip.reason)
-        tasks, lost = _with_pilots(study, [pilot for part in parts for pilot in part.pilots])
-        tasks = [*(task for part in parts for task in part.tasks), *tasks]
-        runs = {task.run_id for task in (*tasks, *lost, *(task for part in parts for task in part.refused))}
-        untimed = _measure(study, tasks)
-        if untimed and before_timing:
-            progress.end()
-            before_timing(study.records(runs))
-        _time(study, untimed)
+        asked = [task for part in parts for task in (*part.pilots, *part.tasks)]
+        with study.told(asked, {run for part in parts if part.spec.timing for run in part.runs}):
+            tasks, lost = _with_pilots(study, [pilot for part in parts for pilot in part.pilots])
+            tasks = [*(task for part in parts for task in part.tasks), *tasks]
+            runs = {task.run_id for task in (*tasks, *lost, *(task for part in parts for task in part.refused))}
+            untimed = _measure(study, tasks)
+            if untimed and before_timing:
+                progress.end()
+                before_timing(study.records(runs))
+            _time(study, untimed)
     return study.records(runs)
 
 
@@ -152,7 +154,7 @@ def _measure(study: StudyWriter, tasks: Sequence[MomentsTask]) -> list[TimingTas
     study.begin([*tasks, *timing, *references], [*measuring, *untimed, *references])
     study.execute(references, in_process=True)
     found = {_served(task.cell, task.settings): reference.read(study.line(task)) for task in stand_ins}
-    for task in measuring if study.fresh else ():
+    for task in measuring if Rerun.ALL in study.rerun else ():
         unfinished.remove(study.folder, task.run_id)
     place = study.folder.resolve()
     study.execute([replace(t, reference=found.get(_served(t.cell, t.settings)), folder=place) for t in measuring])

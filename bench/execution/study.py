@@ -1,7 +1,8 @@
 """A study folder at work: which records it holds, which it lacks, and the loop that does the work and writes them."""
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
@@ -12,9 +13,9 @@ from bench.execution.tasks import Task
 from bench.measurement.lines import skipped
 from bench.measurement.threads import single_thread
 from bench.planning.spec import Spec
-from bench.records import store, unfinished
+from bench.records import plan, store, unfinished
 from bench.records.environment import cores
-from bench.records.lines import Damaged, LineKind, Outcome, Record
+from bench.records.lines import USUAL, Damaged, LineKind, Outcome, Record, Rerun
 
 SomeTask = TypeVar("SomeTask", bound=Task)
 
@@ -30,7 +31,7 @@ class StudyWriter:
         folder: the study folder, created if it does not exist.
         progress: receives the events of the run.
         workers: number of processes, each with one thread; None for as many as the processors and the work allow.
-        fresh: whether to do all work again, whatever records the folder holds.
+        rerun: which work is done again although the folder holds its records.
 
     Raises:
         Damaged: the folder's records cannot be read.
@@ -38,16 +39,22 @@ class StudyWriter:
     """
 
     def __init__(
-        self, spec: Spec, folder: Path, progress: Progress, workers: int | None, *, fresh: bool = False
+        self,
+        spec: Spec,
+        folder: Path,
+        progress: Progress,
+        workers: int | None,
+        *,
+        rerun: Collection[Rerun] = USUAL,
     ) -> None:
-        self.spec, self.folder, self.progress, self.workers, self.fresh = spec, folder, progress, workers, fresh
+        self.spec, self.folder, self.progress, self.workers, self.rerun = spec, folder, progress, workers, rerun
         self.pool: Pool | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.store = stack.enter_context(store.Store(self.folder))
             found = store.read(self.folder)
-            self.lines = {} if self.fresh else {(line["run"], line["kind"]): line for line in found}
+            self.lines = {} if Rerun.ALL in self.rerun else {(line["run"], line["kind"]): line for line in found}
             stack.enter_context(single_thread())
             stack.callback(self.progress.end)
             stack.callback(self.stop)
@@ -62,8 +69,9 @@ class StudyWriter:
         return self.lines[task.run_id, task.kind]
 
     def lacking(self, tasks: Sequence[SomeTask]) -> list[SomeTask]:
-        """Return the tasks whose record is missing, reports a failure, or was made by code that has changed since.
+        """Return the tasks whose record is missing or does not count.
 
+        By default, a record that reports a failure, or was made by code that has changed since, does not count.
         If several tasks have one record, such as measurements at two copies of one file of weights, only the first of
         them is returned.
         """
@@ -71,17 +79,36 @@ class StudyWriter:
         for task in tasks:
             found.setdefault((task.run_id, task.kind), task)
         each = [(task, self.lines.get(key)) for key, task in found.items()]
-        return [task for task, line in each if line is None or not task.is_settled_by(line)]
+        return [task for task, line in each if line is None or not task.is_settled_by(line, self.rerun)]
 
     def begin(self, tasks: Sequence[Task], lacking: Sequence[Task]) -> None:
-        """Report to ``progress`` the number of tasks, and the records of the tasks that are done already.
-
-        ``lacking`` are the tasks that are still to be done.
-        """
-        done = {(task.run_id, task.kind) for task in tasks} - {(task.run_id, task.kind) for task in lacking}
+        """Report to ``progress`` the number of tasks; ``lacking`` are those that are still to be done."""
         self.progress.start(len(tasks), len(tasks) - len(lacking))
-        if done:
-            self.progress.reuse([self.lines[key] for key in self.lines if key in done])
+
+    @contextmanager
+    def told(self, tasks: Sequence[Task], timed: Collection[str] = ()) -> Iterator[None]:
+        """Report to ``progress``, before and after the block, how many of the runs that are asked for are on record.
+
+        Nothing is reported if none is before the block and all are after it.
+
+        Args:
+            tasks: the runs: measurements, pilots or training runs.
+            timed: the ids of those that are timed too.
+        """
+        runs, noun = {task.run_id: task.run_id in timed for task in tasks}, tasks[0].noun
+        known = [line for task in self.lacking(tasks) if (line := self.lines.get((task.run_id, task.kind)))]
+        stale = {line["run"] for line in known if line["outcome"] != Outcome.FAILED}
+        kept = [line for line in self.lines.values() if line["run"] not in stale]
+        first = replace(plan.standing(runs, kept, noun), stale=len(stale))
+        if first.here:
+            self.progress.stand(str(first), [line for line in kept if line["run"] in first.here])
+        try:
+            yield
+        finally:
+            last = plan.standing(runs, self.lines.values(), noun)
+            if first.here or not last.is_complete:
+                self.progress.end()
+                self.progress.stand(str(last), [])
 
     def keep(self, line: Record) -> None:
         """Write a record to the folder, with the present time under "written" unless the record has a time there."""

@@ -2,6 +2,7 @@
 
 import functools
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -20,7 +21,7 @@ from bench.planning.selectors import label
 from bench.planning.settings import Settings
 from bench.records import unfinished
 from bench.records.code import code_digest
-from bench.records.lines import LineKind, Outcome, Record
+from bench.records.lines import USUAL, LineKind, Outcome, Record, Rerun
 from bench.stats import PrecisionTarget, Reference
 
 LARGE = 2**27
@@ -76,10 +77,15 @@ class Task(ABC):
         """Return the start of the record: the keys that are known before the work."""
         return head(self.cell, self.settings, self.kind)
 
-    def is_settled_by(self, line: Record) -> bool:
-        """Return whether a record settles the task: its work did not fail, and its code has not changed since."""
-        code = code_digest(self.cell.estimator, self.cell.objective)
-        return bool(line["outcome"] != Outcome.FAILED and line["code"] == code)
+    def is_settled_by(self, line: Record, rerun: Collection[Rerun] = USUAL) -> bool:
+        """Return whether a record settles the task.
+
+        By default it does if its work did not fail and its code has not changed since. ``rerun`` says which of these
+        two are needed.
+        """
+        if Rerun.STALE in rerun and line["code"] != code_digest(self.cell.estimator, self.cell.objective):
+            return False
+        return not (Rerun.FAILED in rerun and line["outcome"] == Outcome.FAILED)
 
     def record(self, progress: Progress | None = None, pool: Pool | None = None) -> Record:
         """Do the work and return its record.

@@ -50,7 +50,14 @@ def work_folder(path: Path) -> Path:
 
 
 def measure(
-    picked: Sequence[Picked], settings: Settings, path: Path, progress: Progress, *, adaptive: bool, speed: bool
+    picked: Sequence[Picked],
+    settings: Settings,
+    path: Path,
+    progress: Progress,
+    *,
+    adaptive: bool,
+    speed: bool,
+    fresh: bool = False,
 ) -> Draft:
     """Measure cells (estimators on objectives), and return the draft of a new baseline, which is not written.
 
@@ -65,6 +72,7 @@ def measure(
         progress: receives the events.
         adaptive: whether each cell gets at least 1e5 replicates, and 4e5 if its squared norms vary a lot.
         speed: whether the cells are timed too.
+        fresh: whether to ignore the cells that an interrupted command has kept.
 
     Raises:
         UsageError: the settings name a CUDA device, but there is none; or an objective is at fault.
@@ -77,11 +85,11 @@ def measure(
     lines, work, folder = list[Record](), work_folder(path), path.parent
     requests = [_request(p, settings, adaptive=adaptive) for p in picked]
     with store.Store(work) as kept:
-        held = {line.get("request"): line for line in store.read(work)}
+        held = {} if fresh else {line.get("request"): line for line in store.read(work)}
         found = [held[request] for request in requests if request in held]
         progress.start(len(picked), len(found))
         if found:
-            progress.reuse(found)
+            progress.stand(f"{len(found)} of {len(picked)} cells are here", found)
         try:
             for p, request in zip(picked, requests, strict=True):
                 if request not in held:
@@ -115,14 +123,16 @@ def _request(picked: Picked, settings: Settings, *, adaptive: bool) -> str:
     return digest([picked.cell.id, code, asdict(settings), adaptive, here])
 
 
-def promote(old: Baseline, selection: Selection, path: Path, progress: Progress, *, speed: bool) -> Draft:
+def promote(
+    old: Baseline, selection: Selection, path: Path, progress: Progress, *, speed: bool, fresh: bool = False
+) -> Draft:
     """Measure the cells of a selection again, and return the draft of the renewed baseline, which is not written.
 
     A baseline is a file of accepted statistics, a cell an estimator on an objective. Cells that are new in the
     selection are added. Selected cells that no longer exist are dropped. Cells that could not be measured, and cells
     outside the selection, stay as they are. The new measurements include times if ``speed`` is True, or if the old
     baseline has times of any of these cells. ``path`` is the file of the baseline. As in ``measure``, cells that have
-    been measured are kept until it is written.
+    been measured are kept until it is written, and are used after an interruption unless ``fresh`` is True.
 
     Raises:
         UsageError: the baseline was measured on a CUDA device, but there is none.
@@ -130,7 +140,7 @@ def promote(old: Baseline, selection: Selection, path: Path, progress: Progress,
     picked = [p for _, p in selection.cells] + selection.new
     speed = speed or any(entry.speed for entry, _ in selection.cells)
     adaptive = any(entry.replicates > 2 * old.setting.replicates for entry in old.cells)
-    new = measure(picked, old.setting, path, progress, adaptive=adaptive, speed=speed)
+    new = measure(picked, old.setting, path, progress, adaptive=adaptive, speed=speed, fresh=fresh)
     gone = {missing.entry.cell for missing in selection.missing if not missing.is_broken}
     replaced = {entry.cell for entry in new.baseline.cells} | gone
     kept = [entry for entry in old.cells if entry.cell not in replaced]

@@ -43,6 +43,23 @@ class Outcome(StrEnum):
     """The objective became far worse or not finite. The record holds the results until then; ``reason`` says when."""
 
 
+class Rerun(StrEnum):
+    """Which of the records in a study folder do not count, so that their work is done again."""
+
+    FAILED = "failed"
+    """Records of work that failed."""
+    STALE = "stale"
+    """Records of work whose code has changed since."""
+    ALL = "all"
+    """All records."""
+    NONE = "none"
+    """No records: only work that has no record is done."""
+
+
+USUAL = frozenset({Rerun.FAILED, Rerun.STALE})
+"""What is done again unless the user says otherwise."""
+
+
 class Damaged(Exception):
     """A study folder cannot be read: a record is broken or of a newer version. The message is one sentence."""
 

@@ -163,65 +163,79 @@ def _key(spec: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Standing:
-    """How much of a plan is done.
+    """How much of a study is done.
 
     Args:
-        cells: number of cells (measurements of an estimator on an objective) that were asked for.
-        here: number of them whose bias and variance are on record.
-        failed: number of them whose record is a failure.
+        cells: number of runs (measurements, or training runs) that were asked for.
+        here: ids of those that are on record and did not fail.
+        failed: number of those whose record is a failure.
         untimed: number of those on record that are still to be timed.
+        stale: number of those that are measured again because their code has changed.
+        noun: plural of what is counted, such as "cells".
     """
 
     cells: int
-    here: int
-    failed: int
-    untimed: int
+    here: frozenset[str]
+    failed: int = 0
+    untimed: int = 0
+    stale: int = 0
+    noun: str = "cells"
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing is left to do."""
-        return self.here == self.cells and not self.untimed
+        return len(self.here) == self.cells and not self.untimed
 
     def __str__(self) -> str:
-        """Return the numbers as text: ``73 of 120 cells are here, 47 to go (3 of them failed)``."""
-        if self.is_complete:
-            return f"all {self.cells} cells are here" if self.cells > 1 else "the cell is here"
-        failed = f" ({self.failed} of them failed)" if self.failed else ""
-        untimed = f", {self.untimed} to be timed" if self.untimed else ""
-        missing = f", {self.cells - self.here} to go{failed}" if self.here < self.cells else ""
-        return f"{self.here} of {self.cells} cells are here{missing}{untimed}"
+        """Return the numbers as text: ``73 of 120 cells are here, 3 failed, 44 to go``."""
+        missing = self.cells - len(self.here) - self.failed
+        of = f" ({self.stale} of them because their code has changed)" if self.stale else ""
+        one = f"{self.noun.removesuffix('s')} is" if self.cells == 1 else f"{self.noun} are"
+        parts = [f"{len(self.here)} of {self.cells} {one} here"]
+        parts += [f"{self.failed} failed"] if self.failed else []
+        parts += [f"{missing} to go{of}"] if missing else []
+        parts += [f"{self.untimed} to be timed"] if self.untimed else []
+        return ", ".join(parts)
 
 
-def standing(lines: Iterable[Mapping[str, Any]], records: Iterable[Record]) -> Standing:
-    """Return how much of a plan's ``lines`` is done, by the ``records`` of the folder.
-
-    A run that several lines ask for is counted once.
-    """
+def planned(lines: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
+    """Return the ids of the runs that the ``lines`` of a plan ask for, each with whether it is to be timed too."""
     timed = dict[str, bool]()
     for line in lines:
         for run in line["runs"]:
             timed[run] = timed.get(run, False) or bool(line["spec"].get("timing"))
-    moments, times, reached = dict[str, Outcome](), set[str](), dict[tuple[Any, ...], Record]()
-    pilots = list[Record]()
+    return timed
+
+
+def standing(runs: Mapping[str, bool], records: Iterable[Record], noun: str = "cells") -> Standing:
+    """Return how much of a study is done.
+
+    Args:
+        runs: the ids of the runs that were asked for, each with whether it is to be timed too. The id of a pilot stands
+            for the measurement to which it leads.
+        records: the records that count.
+        noun: plural of what is counted, such as "cells".
+    """
+    ends, times, reached, pilots = dict[str, Outcome](), set[str](), dict[tuple[Any, ...], str](), list[Record]()
     for record in records:
         if record["kind"] == LineKind.TIMING:
             times.add(record["run"])
-        elif record["kind"] == LineKind.MOMENTS:
-            moments[record["run"]] = record["outcome"]
-            if "precision" in record:
-                reached[_wanted(record)] = record
-        elif record["kind"] == LineKind.PILOT and record["run"] in timed:
+        elif record["kind"] == LineKind.PILOT and record["run"] in runs:
             pilots.append(record)
+        elif record["kind"] in (LineKind.MOMENTS, LineKind.TRAINING):
+            ends[record["run"]] = record["outcome"]
+            if "precision" in record:
+                reached[_wanted(record)] = record["run"]
     run_of = dict[str, str]()  # the measurement that a pilot has led to
     for pilot in pilots:
         if pilot["outcome"] == Outcome.FAILED:
-            moments.setdefault(pilot["run"], Outcome.FAILED)
+            ends.setdefault(pilot["run"], Outcome.FAILED)
         elif found := reached.get(_wanted(pilot)):
-            run_of[pilot["run"]] = found["run"]
-    ends = {run: moments.get(run_of.get(run, run)) for run in timed}
-    here = [run for run, outcome in ends.items() if outcome not in (None, Outcome.FAILED)]
-    untimed = [r for r in here if timed[r] and ends[r] == Outcome.MEASURED and run_of.get(r, r) not in times]
-    return Standing(len(timed), len(here), sum(end == Outcome.FAILED for end in ends.values()), len(untimed))
+            run_of[pilot["run"]] = found
+    held = {run: ends[end] for run in runs if (end := run_of.get(run, run)) in ends}
+    here = frozenset(run for run, outcome in held.items() if outcome != Outcome.FAILED)
+    untimed = [r for r in here if runs[r] and held[r] == Outcome.MEASURED and run_of.get(r, r) not in times]
+    return Standing(len(runs), here, len(held) - len(here), len(untimed), noun=noun)
 
 
 def _wanted(record: Record) -> tuple[Any, ...]:

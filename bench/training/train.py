@@ -8,7 +8,7 @@ noise of their own and change nothing: a run with checkpoints equals the run wit
 import csv
 import functools
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -27,7 +27,7 @@ from bench.planning.selectors import NothingFits
 from bench.planning.spec import Spec
 from bench.records import files
 from bench.records.identity import digest
-from bench.records.lines import LineKind, Record
+from bench.records.lines import USUAL, LineKind, Record, Rerun
 from bench.training.settings import Training
 from bench.training.trainee import Trainee, upwards
 
@@ -89,13 +89,14 @@ class TrainingRun(Task):
         facts = {"maximise": upwards(self.cell.objective), "learning_rate": given.pop("rate"), "seed": self.seed}
         return {**head(self.cell, self.settings, self.kind), "run": self.run_id, **given, **facts}
 
-    def is_settled_by(self, line: Record) -> bool:
+    def is_settled_by(self, line: Record, rerun: Collection[Rerun] = USUAL) -> bool:
         """Return whether the run need not be repeated because the record ``line`` holds its result.
 
-        The record must not be a failure, the code must be unchanged and, if weights are kept, their file must exist.
+        By default the record must not be a failure and the code must be unchanged; ``rerun`` says which of these two
+        are needed. If weights are kept, their file must exist.
         """
         kept = self.keep is None or (self.keep / f"{line.get('weights_digest')}.pt").exists()
-        return super().is_settled_by(line) and kept
+        return super().is_settled_by(line, rerun) and kept
 
     def work(self, progress: Progress, pool: Pool | None) -> Record:
         """Train, and return the training record.
@@ -117,12 +118,12 @@ def train(
     workers: int | None = 1,
     *,
     keep_weights: bool = False,
-    fresh: bool = False,
+    rerun: Collection[Rerun] = USUAL,
 ) -> list[Record]:
     """Make the training runs that a study folder lacks, and return the records of all requested runs.
 
-    A record is on disk when its run ends: an interruption loses only the runs under way. Runs that failed, or whose
-    code has changed, are repeated. Runs that diverged are not repeated.
+    A record is on disk when its run ends: an interruption loses only the runs under way. By default, runs that failed,
+    or whose code has changed, are repeated. Runs that diverged are not repeated.
 
     Args:
         spec: has the estimators and objectives; nothing else in the spec is used.
@@ -133,7 +134,7 @@ def train(
             allow. The number changes no result except the seconds.
         keep_weights: whether to write the final weights of every run to ``weights`` in the folder, named by their
             digest, and a table of files and runs to ``weights.csv``.
-        fresh: whether to make every run again, whatever records the folder holds.
+        rerun: which runs are made again although the folder holds their records.
 
     Raises:
         UsageError: an estimator or an objective cannot be created, or an objective is at fault.
@@ -143,21 +144,22 @@ def train(
         NothingFits: no estimator fits its objective. The folder stays as it is.
     """
     estimators, objectives = spec.instances()
-    examined = examine(objectives, folder, (*QUICK, training_data), fresh=fresh)
+    examined = examine(objectives, folder, (*QUICK, training_data), fresh=Rerun.ALL in rerun)
     cells, skips = plan(estimators, objectives)
     if not cells:
         raise NothingFits(skip.reason for skip in skips)
     keep = folder / WEIGHTS if keep_weights else None
     runs = [TrainingRun.of(cell, how, seed, keep) for seed in range(how.seeds) for cell in cells]
     refused = [TrainingRun.of(skip.cell, how, 0) for skip in skips]
-    with StudyWriter(spec, folder, progress, workers, fresh=fresh) as study:
+    with StudyWriter(spec, folder, progress, workers, rerun=rerun) as study:
         for line in examined:
             study.keep(line)
         for run, skip in zip(refused, skips, strict=True):
             study.skip(run, skip.reason)
         lacking = study.lacking(runs)
-        study.begin(runs, lacking)
-        study.execute(lacking)
+        with study.told(runs):
+            study.begin(runs, lacking)
+            study.execute(lacking)
         if keep is not None:
             files.write(folder / INDEX, _index(keep, study.lines.values()))
     return study.records({run.run_id for run in (*runs, *refused)})

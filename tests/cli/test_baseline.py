@@ -195,7 +195,7 @@ def test_an_interrupted_baseline_goes_on_and_ends_with_the_same_bytes(call, ci, 
     monkeypatch.setattr("bench.gate.save.measure_for_baseline", partial(measure, interrupted=False))
     done = call(*words)
     assert (done.code, ci.read_bytes(), work.exists(), len(measured)) == (0, whole, False, 2)
-    assert "1 taken from the records of" in done.err
+    assert "1 of 2 cells are here; records of" in done.err
     assert call(*words, "--force").code == 0
     assert len(measured) == 4, "a baseline that is complete leaves nothing to take cells from"
 

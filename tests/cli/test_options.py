@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from bench.cli.options import reruns
 from bench.objectives.autoencoders.images import images
 from bench.records import store
 from tests.objectives.autoencoders.datasets import pictures, write_idx
@@ -103,3 +104,22 @@ def test_what_was_measured_stays_when_the_data_are_gone(call, tmp_path, data):
     assert call(*RUN, "--data-dir", "data").code == 2
     assert (tmp_path / "here" / "records.jsonl").read_bytes() == before
     assert call("report", "here", "--quiet").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--fresh", "--rerun", "none"), "--fresh means --rerun all: leave out one of the two options."),
+        (("--rerun", "failed", "--rerun", "all"), "--rerun all stands alone: leave out the other --rerun."),
+        (("--rerun", "broken"), "'broken' is not one of 'failed', 'stale', 'all', 'none'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_words_of_rerun_that_contradict_each_other_are_refused(call, command, words, said):
+    done = call(command, "-e", "rloo", "-o", "qubo", *words)
+    assert (done.code, said in done.err) == (2, True), done.err
+
+
+def test_fresh_is_rerun_all_and_the_usual_is_failed_and_stale():
+    assert reruns((), fresh=True) == reruns(("all",), fresh=False) == reruns(("all",), fresh=True) == {"all"}
+    assert reruns((), fresh=False) == reruns(("stale", "failed"), fresh=False) == {"failed", "stale"}

@@ -69,10 +69,10 @@ def test_a_changed_helper_or_base_class_is_measured_again(call, tmp_path, change
 
 def test_the_run_says_what_it_took_from_the_records(call):
     words = ("run", "-e", "rloo", "-e", "rloo:n=4", "-o", "gaussian-cosine", "--replicates", "64", "--no-timing")
-    assert "taken from the records" not in call(*words).err
-    assert re.search(r"^2 taken from the records of \d+ \w+ \d{4}, \d\d:\d\d.*; --fresh", call(*words).err, re.M)
-    assert "taken from the records" not in call(*words, "--fresh").err
-    assert "taken from the records" not in call(*words, "--quiet").err
+    assert "cells are here" not in call(*words).err
+    assert re.search(r"^2 of 2 cells are here; records of \d+ \w+ \d{4}, \d\d:\d\d.*--fresh", call(*words).err, re.M)
+    assert "cells are here" not in call(*words, "--fresh").err
+    assert "cells are here" not in call(*words, "--quiet").err
 
 
 def test_a_folder_without_an_init_file_is_imported_from_the_working_folder(call, tmp_path, monkeypatch):

@@ -2,7 +2,7 @@ import io
 import math
 from datetime import datetime, timedelta
 
-from bench.cli.progress import Live, Plain, choose, describe_look, describe_reuse
+from bench.cli.progress import Live, Plain, choose, describe_look, describe_standing
 
 MEASURED = {
     "kind": "moments",
@@ -107,19 +107,19 @@ def test_the_bar_counts_measurements_and_replicates(monkeypatch):
     assert not bar.bar.live.is_started
 
 
-def test_reused_records_are_counted_and_dated():
+def test_records_of_earlier_runs_are_dated():
     def written(*times):
         return [{**MEASURED, "written": time} for time in times]
 
     here = datetime(2026, 11, 28, 12, 3).astimezone()
     later = (here + timedelta(days=1, hours=1)).isoformat()
-    assert describe_reuse([MEASURED, *written(here.isoformat())]) == (
-        "2 taken from the records of 28 November 2026, 12:03; --fresh measures again"
+    assert describe_standing("2 of 4 cells are here, 2 to go", [MEASURED, *written(here.isoformat())]) == (
+        "2 of 4 cells are here, 2 to go; records of 28 November 2026, 12:03 (--fresh measures again)"
     )
-    assert describe_reuse(written(later, here.isoformat(), later)) == (
-        "3 taken from the records of 28 November 2026, 12:03 to 29 November 2026, 13:03; --fresh measures again"
+    assert describe_standing("3", written(later, here.isoformat(), later)) == (
+        "3; records of 28 November 2026, 12:03 to 29 November 2026, 13:03 (--fresh measures again)"
     )
-    assert describe_reuse([MEASURED]) == "1 taken from the records; --fresh measures again"
+    assert describe_standing("1", [MEASURED]) == "1; records (--fresh measures again)"
     progress, stream = plain([0.0] * 9)
-    progress.reuse([MEASURED])
-    assert stream.getvalue() == f"{describe_reuse([MEASURED])}\n"
+    progress.stand("4 of 4 cells are here", [])
+    assert stream.getvalue() == "4 of 4 cells are here\n"

@@ -91,3 +91,19 @@ def test_a_reader_that_leaves_early_hears_nothing_and_a_full_disk_is_one_sentenc
     with FULL.open("w") as full:
         done = subprocess.run(words, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "Error: The output cannot be written: No space left on device.\n")
+
+
+def test_a_report_says_what_the_plan_of_the_study_still_lacks(call, tmp_path):
+    words = ("run", "-e", "rloo:n=2,3,4", "-o", "qubo", "--replicates", 64, "--no-timing", "--quiet", "--out", "here")
+    assert call(*words).code == 0
+    report = ("report", "here", "--no-figures")
+    assert "cells are here" not in call(*report).err
+    path = tmp_path / "here" / "records.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:1]))
+    assert "1 of 3 cells are here, 2 to go: `bench run here` goes on." in call(*report).err
+    assert call(*report, "--quiet").err == ""
+    (tmp_path / "here" / "plan.jsonl").write_text("spoiled\n")
+    done = call(*report)
+    assert (done.code, "plan.jsonl, line 1, is not JSON" in done.err) == (0, True)
+    (tmp_path / "here" / "plan.jsonl").unlink()
+    assert "cells are here" not in call(*report).err

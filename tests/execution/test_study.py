@@ -16,7 +16,7 @@ from bench.objectives import GaussianQuadratic
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.records import store
-from bench.records.lines import LineKind
+from bench.records.lines import LineKind, Rerun
 from estimators import RLOO, ScoreFunction
 from tests.execution.specs import spec_of, with_pilots, with_reference
 from tests.measurement.objectives import SELECTOR
@@ -223,16 +223,19 @@ def test_a_fresh_run_measures_everything_again_and_reports_what_others_reuse(tmp
     seen = []
 
     class Watch(Silent):
-        def reuse(self, records):
-            seen.append([(record["kind"], record["written"]) for record in records])
+        def stand(self, standing, records):
+            seen.append((standing, [(record["kind"], record["written"]) for record in records]))
 
     first = run(spec, tmp_path, Watch())
     assert seen == []
     again = run(spec, tmp_path, Watch())
     assert again == first
-    assert seen == [[(r["kind"], r["written"]) for r in first if r["outcome"] == "measured"]]
+    assert seen == [
+        ("1 of 1 cell is here", [(r["kind"], r["written"]) for r in first if r["outcome"] == "measured"]),
+        ("1 of 1 cell is here", []),
+    ]
     before = lines_in(tmp_path)
-    fresh = run(spec, tmp_path, Watch(), fresh=True)
-    assert len(seen) == 1, "nothing is reused"
+    fresh = run(spec, tmp_path, Watch(), rerun={Rerun.ALL})
+    assert len(seen) == 2, "nothing is reused"
     assert lines_in(tmp_path) == before * 2
     assert [r.get("summary") for r in fresh] == [r.get("summary") for r in first]

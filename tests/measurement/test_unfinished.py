@@ -18,7 +18,7 @@ from bench.objectives import BernoulliQuadratic, GaussianQuadratic
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings
 from bench.records import store, unfinished
-from bench.records.lines import dumps
+from bench.records.lines import Rerun, dumps
 from estimators import REBAR, RLOO, Reparameterization
 from tests.execution.specs import spec_of
 
@@ -164,7 +164,7 @@ def test_fresh_work_uses_no_sums(tmp_path):
         def block(self, done, total):
             seen.append(done)
 
-    run(spec, tmp_path, Watch(), fresh=True)
+    run(spec, tmp_path, Watch(), rerun={Rerun.ALL})
     assert min(seen) <= 512
 
 

@@ -1,12 +1,13 @@
 """The plan of a folder: it only grows, a repeat adds nothing, and a broken line is named."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from bench.records import plan, store
 from bench.records.lines import Damaged, Newer
-from bench.records.plan import Standing, line_of, standing
+from bench.records.plan import Standing, line_of, planned, standing
 from bench.records.verify import repair, verify
 from tests.records.test_store import line as record
 
@@ -93,19 +94,24 @@ def of(run, kind="moments", outcome="measured", **more):
 
 def test_what_a_plan_lacks_is_counted_by_its_records():
     timed = line_of({**A, "timing": True}, ["1", "2", "3", "4"])
-    lines = [timed, line_of({**A, "timing": False}, ["4", "5"])]
+    lines = [timed, line_of({**A, "timing": False}, ["4", "5", "6"])]
+    assert planned(lines) == {"1": True, "2": True, "3": True, "4": True, "5": False, "6": False}
     held = [of("1"), of("1", "timing"), of("2"), of("3", outcome="skipped"), of("4", outcome="failed"), of("9")]
-    found = standing(lines, held)
-    assert found == Standing(cells=5, here=3, failed=1, untimed=1)
-    assert str(found) == "3 of 5 cells are here, 2 to go (1 of them failed), 1 to be timed"
-    assert str(standing(lines[1:], [of("4"), of("5")])) == "all 2 cells are here"
-    assert not standing(lines, []).is_complete
+    found = standing(planned(lines), held)
+    assert found == Standing(6, frozenset("123"), failed=1, untimed=1)
+    assert str(found) == "3 of 6 cells are here, 1 failed, 2 to go, 1 to be timed"
+    assert str(replace(found, stale=2)).endswith("2 to go (2 of them because their code has changed), 1 to be timed")
+    whole = standing(planned(lines[1:]), [of("4"), of("5"), of("6")])
+    assert (str(whole), whole.is_complete) == ("3 of 3 cells are here", True)
+    assert not standing(planned(lines), []).is_complete
+    runs = standing({"1": False, "2": False}, [of("1", "training"), of("2", "training", outcome="diverged")], "runs")
+    assert str(runs) == "2 of 2 runs are here"
 
 
 def test_a_pilot_alone_is_not_the_measurement_that_it_leads_to():
-    lines = [line_of({**A, "timing": True}, ["1", "2", "3"])]
+    runs = planned([line_of({**A, "timing": True}, ["1", "2", "3"])])
     pilots = [of("1", "pilot", precision=0.1), of("2", "pilot", outcome="failed", precision=0.1, cell="d")]
-    assert standing(lines, pilots) == Standing(cells=3, here=0, failed=1, untimed=0)
-    assert standing(lines, [*pilots, of("7", precision=0.2)]).here == 0
-    assert standing(lines, [*pilots, of("7", precision=0.1)]) == Standing(cells=3, here=1, failed=1, untimed=1)
-    assert standing(lines, [*pilots, of("7", precision=0.1), of("7", "timing")]).untimed == 0
+    assert standing(runs, pilots) == Standing(3, frozenset(), failed=1)
+    assert standing(runs, [*pilots, of("7", precision=0.2)]).here == frozenset()
+    assert standing(runs, [*pilots, of("7", precision=0.1)]) == Standing(3, frozenset("1"), failed=1, untimed=1)
+    assert standing(runs, [*pilots, of("7", precision=0.1), of("7", "timing")]).untimed == 0
