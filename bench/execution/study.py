@@ -93,7 +93,7 @@ class StudyWriter:
 
         Args:
             tasks: the runs: measurements, pilots or training runs.
-            timed: the ids of those that are timed too.
+            timed: the ids of the measurements that are timed too.
         """
         runs, noun = {task.run_id: task.run_id in timed for task in tasks}, tasks[0].noun
         known = [line for task in self.lacking(tasks) if (line := self.lines.get((task.run_id, task.kind)))]

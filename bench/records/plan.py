@@ -167,10 +167,10 @@ class Standing:
 
     Args:
         cells: number of runs (measurements, or training runs) that were asked for.
-        here: ids of those that are on record and did not fail.
-        failed: number of those whose record is a failure.
-        untimed: number of those on record that are still to be timed.
-        stale: number of those that are measured again because their code has changed.
+        here: ids of the runs that are on record and did not fail.
+        failed: number of runs whose record is a failure.
+        untimed: number of runs on record that are still to be timed.
+        stale: number of runs that are measured again because their code has changed.
         noun: plural of what is counted, such as "cells".
     """
 
