@@ -11,6 +11,7 @@ from bench.objectives.bernoulli_quadratic import BernoulliQuadratic
 from bench.objectives.beta_moment import BetaMoment
 from bench.objectives.categorical_linear_quadratic import CategoricalLinearQuadratic
 from bench.objectives.categorical_polynomial import CategoricalPolynomial
+from bench.objectives.corridor import Corridor
 from bench.objectives.dirichlet_multinomial import DirichletMultinomial
 from bench.objectives.discontinuous import Discontinuous
 from bench.objectives.exponential_moment import ExponentialMoment
@@ -39,6 +40,7 @@ __all__ = [
     "CategoricalLinearQuadratic",
     "CategoricalPolynomial",
     "CategoricalVAE",
+    "Corridor",
     "DirichletMultinomial",
     "Discontinuous",
     "ExponentialMoment",
