@@ -28,7 +28,7 @@ from bench.records import store
 from bench.records.lines import Outcome
 from bench.report import tables
 from bench.report.frame import each
-from bench.report.study import prepared, print_table
+from bench.report.study import Report, prepared
 from bench.report.tables import CSV, UNIT_NAMES
 from bench.stats.printing import format_rank
 from bench.stats.summary import Summary
@@ -302,7 +302,7 @@ def report_page() -> str:
     ]
     console = Console(width=136)
     with console.capture() as text:
-        print_table(shown, console)
+        Report(shown).show(console)
     lines = [line.rstrip() for line in text.get().strip().splitlines()]
     return filled(HERE / "read-a-report.md", {"printed": "\n".join(["```text", *lines, "```"])})
 

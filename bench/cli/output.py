@@ -15,6 +15,7 @@ from bench.records.lines import Outcome
 
 if TYPE_CHECKING:
     from bench.records.lines import Record
+    from bench.report import Report
 
 FEW = 6
 """Most records of a study that ``bench run`` draws no figures of: its table is quicker to read."""
@@ -23,7 +24,7 @@ PIPE_WIDTH = 160
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Return the records of a study folder; there is at least one.
+    """Return the records of a study folder without the sums that no table needs; there is at least one.
 
     Raises:
         CommandError: the folder holds no records.
@@ -31,7 +32,7 @@ def read_records(folder: Path) -> list[Record]:
     """
     from bench.records import store
 
-    records = store.read(folder)
+    records = store.read(folder, lean=True)
     if not records:
         message = f"There are no records in {str(folder)!r}. Give a folder that `bench run` has written."
         raise CommandError(message, ExitCode.USAGE)
@@ -53,23 +54,18 @@ def to_go(folder: Path, records: Sequence[Record]) -> str:
     return "" if found.is_complete else f"{found}: `{program()} run {shlex.quote(str(folder))}` goes on."
 
 
-def print_table(
-    records: Sequence[Record], *, cost: str = "evaluations", named: bool = False, brief: bool = False
-) -> None:
-    """Print records as tables on stdout, one for each objective.
+def print_table(report: Report, *, named: bool = False, brief: bool = False) -> None:
+    """Print the tables of a report on stdout, one for each objective.
 
     Args:
-        records: the records.
-        cost: the unit in which an estimate is paid for, "evaluations" or "seconds".
+        report: the report.
         named: whether the user has named the estimators; if so, it is printed which of them do not fit which
             objectives, with the reason.
         brief: whether a study of three or more objectives is printed as one table, with a row for each objective.
     """
-    from bench import report
-
     screen = console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     with screen.capture() as text:  # rich ends the program if the reader of a pipe has left
-        report.print_table(records, screen, cost, named=named, brief=brief)
+        report.show(screen, named=named, brief=brief)
     echo_styled(text.get())
 
 
@@ -82,6 +78,12 @@ def print_json(records: Sequence[Record], folder: Path, files: Sequence[Path]) -
 
     lines = [{key: value for key, value in record.items() if key != "sums"} for record in records]
     echo_json(dumps(plain({"folder": str(folder), "files": [str(file) for file in files], "records": lines})))
+
+
+def complain(report: Report) -> None:
+    """Print on stderr which figures of a report that was written could not be drawn, and why."""
+    for what in report.undrawn:
+        echo(f"{what} The tables are complete.", err=True)
 
 
 def list_files(folder: Path, files: Sequence[Path], *, brief: bool = False) -> None:
@@ -105,6 +107,7 @@ def list_files(folder: Path, files: Sequence[Path], *, brief: bool = False) -> N
 def finish(
     records: Sequence[Record],
     folder: Path,
+    held: Sequence[Record] | None = None,
     *,
     json: bool,
     quiet: bool,
@@ -120,6 +123,7 @@ def finish(
     Args:
         records: the records of the command: those that it made, and those that it found in the folder and used again.
         folder: the study folder.
+        held: all records of the folder; they are read from it if this is None.
         json: whether to print the command's records as JSON.
         quiet: whether to print no notes.
         named: whether the user has named the estimators; if so, it is printed which of them do not fit which
@@ -130,17 +134,20 @@ def finish(
     Raises:
         NothingFits: nothing was measured, because every estimator refused its objective.
     """
-    from bench import report
     from bench.planning.selectors import NothingFits
     from bench.records import store
+    from bench.report import Report
 
-    held = store.read(folder)
+    held = store.read(folder, lean=True) if held is None else held
+    whole = Report(held)
     outcomes = {record["outcome"] for record in records}
     refused = not outcomes & {Outcome.MEASURED, Outcome.DIVERGED, Outcome.FAILED}
     if not (json or printed or refused):
-        print_table(beside(records, held), named=named, brief=brief)
+        near = beside(records, held)
+        print_table(whole if len(near) == len(held) else Report(near), named=named, brief=brief)
     few = brief and len(held) <= FEW and not (folder / "figures").exists()
-    files = report.write(folder, held, drawn=not few)
+    files = whole.write(folder, drawn=not few)
+    complain(whole)
     if refused:
         raise NothingFits(record["reason"] for record in records)
     if json:

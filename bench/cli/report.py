@@ -7,7 +7,7 @@ import click
 
 from bench.cli.errors import reported
 from bench.cli.options import PATH, json_option, quiet_option, selector
-from bench.cli.output import list_files, print_json, print_table, read_records, to_go
+from bench.cli.output import complain, list_files, print_json, print_table, read_records, to_go
 from bench.cli.terminal import echo
 
 
@@ -39,10 +39,10 @@ def command(
     Its records are enough; nothing is measured. With -e and -o, the tables and figures are those of the selected cells
     until the next report.
     """
-    from bench import report
     from bench.planning.selectors import UsageError, selects
     from bench.records.lines import LineKind
     from bench.records.store import LINES
+    from bench.report import Report
 
     folder = path.parent if path.name == LINES else path
     records = read_records(folder)
@@ -57,11 +57,13 @@ def command(
         records = [r for r in records if not texts or any(selects(text, r, kind) for text in texts)]  # type: ignore[arg-type]
     if not records:
         raise UsageError("No cell of this study is selected by both -e and -o.")
-    files = report.write(folder, records, cost, drawn=not no_figures)
+    report = Report(records, cost)
+    files = report.write(folder, drawn=not no_figures)
+    complain(report)
     if json:
         print_json(records, folder, files)
     else:
-        print_table(records, cost=cost)
+        print_table(report)
     if lacking:
         echo(lacking, err=True)
     if not quiet:

@@ -115,25 +115,24 @@ def command(
     estimator += tuple(catalogue("estimator")) if every else ()
     specs, folder = studies(spec, estimator, objective, samples, out, **overrides)
     chosen = [(each if at is None else each.with_point(at)).on_device() for each in specs]
-    from bench import report
-    from bench.execution.run import run
-    from bench.records import store
+    from bench.execution.run import Ran, run_study
+    from bench.report import Report, is_one_table
 
     printed = []
 
-    def show(measured: list[Record]) -> None:
+    def show(ran: Ran) -> None:
         """Print the variances before the cells are timed, if their table has no times."""
-        shown = beside(measured, store.read(folder))
-        if not json and report.is_one_table(shown):
-            print_table(shown, named=named, brief=True)
+        shown = beside(ran.records, ran.held)
+        if not json and is_one_table(shown):
+            print_table(Report(shown), named=named, brief=True)
             printed.append(True)
 
     progress = choose(quiet=quiet)
-    records = run(chosen, folder, progress, workers, rerun=again, before_timing=show)
+    records, held = run_study(chosen, folder, progress, workers, rerun=again, before_timing=show)
     fixed = len(chosen) == 1 and chosen[0].precision is None
     if not quiet and fixed and (note := rounded_up(records, chosen[0].replicates)):
         echo(note, err=True)
-    return finish(records, folder, json=json, quiet=quiet, named=named, brief=True, printed=bool(printed))
+    return finish(records, folder, held, json=json, quiet=quiet, named=named, brief=True, printed=bool(printed))
 
 
 def rounded_up(records: Sequence[Record], asked: int) -> str:

@@ -36,7 +36,7 @@ def examine(
     own = [objective for objective in objectives if is_own(objective)]
     kept = {
         line["run"]: line
-        for line in (store.read(folder) if own and not fresh else [])
+        for line in (store.read(folder, lean=True) if own and not fresh else [])
         if line["kind"] == LineKind.OBJECTIVE
     }
     names, new = [check.__name__ for check in checks], list[Record]()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from bench.execution.objectives import examine
 from bench.execution.progress import Progress
@@ -28,6 +28,18 @@ LEAST_SECONDS = 0.03
 """Fewest seconds for the timing of a cell: enough for the shortest timing of fast calls."""
 
 
+class Ran(NamedTuple):
+    """The records after a run, without the sums that no table needs: those of the specs' cells, and all of the folder.
+
+    Args:
+        records: the records of all cells of the specs, and of their objectives.
+        held: all records of the folder.
+    """
+
+    records: list[Record]
+    held: list[Record]
+
+
 def run(
     spec: Spec | Sequence[Spec],
     folder: Path,
@@ -35,9 +47,24 @@ def run(
     workers: int | None = 1,
     *,
     rerun: Collection[Rerun] = USUAL,
-    before_timing: Callable[[list[Record]], None] | None = None,
 ) -> list[Record]:
     """Measure the cells of a spec that a study folder lacks, and return the records of all cells of the spec.
+
+    See ``run_study``, which also returns the other records of the folder.
+    """
+    return run_study(spec, folder, progress, workers, rerun=rerun).records
+
+
+def run_study(
+    spec: Spec | Sequence[Spec],
+    folder: Path,
+    progress: Progress,
+    workers: int | None = 1,
+    *,
+    rerun: Collection[Rerun] = USUAL,
+    before_timing: Callable[[Ran], None] | None = None,
+) -> Ran:
+    """Measure the cells of a spec that a study folder lacks, and return the records.
 
     Each record is on disk when its cell ends: an interrupted run loses only the cells under way. By default, cells that
     failed, or whose code has changed, are measured again. If the spec asks for a precision, a pilot (a run of its own)
@@ -52,8 +79,8 @@ def run(
         workers: number of processes that measure, each with one thread; None for as many as the processors and the work
             allow. The number changes no result. Timing always uses one process.
         rerun: which cells are measured again although the folder holds their records.
-        before_timing: called with the records of all cells as soon as only timing is left to do; not called if no cell
-            is to be timed.
+        before_timing: called with the records as soon as only timing is left to do; not called if no cell is to be
+            timed.
 
     Raises:
         UsageError: an estimator or an objective cannot be created, or an objective is at fault.
@@ -83,9 +110,9 @@ def run(
             untimed = _measure(study, tasks)
             if untimed and before_timing:
                 progress.end()
-                before_timing(study.records(runs))
+                before_timing(Ran(study.records(runs), study.records()))
             _time(study, untimed)
-    return study.records(runs)
+    return Ran(study.records(runs), study.records())
 
 
 @dataclass(frozen=True)
@@ -158,10 +185,10 @@ def _measure(study: StudyWriter, tasks: Sequence[MomentsTask]) -> list[TimingTas
         unfinished.remove(study.folder, task.run_id)
     place = study.folder.resolve()
     study.execute([replace(t, reference=found.get(_served(t.cell, t.settings)), folder=place) for t in measuring])
-    for task in tasks:  # a record in the folder may come from a run without this pilot
-        line = task.with_pilot(study.line(task))
-        if line != study.line(task):
-            study.keep(line)
+    # a record in the folder may come from a run without this pilot
+    changed = [task for task in tasks if task.with_pilot(study.line(task)) != study.line(task)]
+    for task, line in zip(changed, study.whole(changed), strict=True):
+        study.keep(task.with_pilot(line))
     study.stop()  # nothing may run beside the timing
     measured = {task.run_id for task in tasks if study.line(task)["outcome"] == Outcome.MEASURED}
     return [task for task in untimed if task.run_id in measured]

@@ -15,7 +15,7 @@ from bench.measurement.threads import single_thread
 from bench.planning.spec import Spec
 from bench.records import plan, store, unfinished
 from bench.records.environment import cores
-from bench.records.lines import USUAL, Damaged, LineKind, Outcome, Record, Rerun
+from bench.records.lines import USUAL, LineKind, Outcome, Record, Rerun
 
 SomeTask = TypeVar("SomeTask", bound=Task)
 
@@ -53,8 +53,9 @@ class StudyWriter:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.store = stack.enter_context(store.Store(self.folder))
-            found = store.read(self.folder)
-            self.lines = {} if Rerun.ALL in self.rerun else {(line["run"], line["kind"]): line for line in found}
+            found = store.read(self.folder, lean=True)
+            self.held = {(line["run"], line["kind"]): line for line in found}
+            self.lines = {} if Rerun.ALL in self.rerun else self.held
             stack.enter_context(single_thread())
             stack.callback(self.progress.end)
             stack.callback(self.stop)
@@ -65,7 +66,7 @@ class StudyWriter:
         self._stack.close()
 
     def line(self, task: Task) -> Record:
-        """Return the record of a task; the folder must hold one."""
+        """Return the record of a task, without the sums that no table needs; the folder must hold one."""
         return self.lines[task.run_id, task.kind]
 
     def lacking(self, tasks: Sequence[SomeTask]) -> list[SomeTask]:
@@ -113,8 +114,8 @@ class StudyWriter:
     def keep(self, line: Record) -> None:
         """Write a record to the folder, with the present time under "written" unless the record has a time there."""
         line = {**line, "written": line.get("written") or datetime.now(UTC).isoformat(timespec="seconds")}
-        self.store.append(line)
-        self.lines[line["run"], line["kind"]] = line
+        kept = store.slim(self.store.append(line))
+        self.lines[line["run"], line["kind"]] = self.held[line["run"], line["kind"]] = kept
         if line["kind"] == LineKind.MOMENTS and line["outcome"] != Outcome.FAILED:
             unfinished.remove(self.folder, line["run"])
 
@@ -161,14 +162,24 @@ class StudyWriter:
             self.pool.stop()
             self.pool = None
 
-    def records(self, runs: Collection[str]) -> list[Record]:
-        """Return the records of the runs whose ids are in ``runs``, read from the folder.
+    def records(self, runs: Collection[str] | None = None) -> list[Record]:
+        """Return the records of the runs whose ids are in ``runs``; None for all records of the folder.
+
+        They are as the folder has them, without the sums that no table needs.
 
         Raises:
             Damaged: the folder lacks records that were written to it: it was removed or replaced.
         """
         self.store.check()
-        found = [line for line in store.read(self.folder) if line["run"] in runs]
-        if not found:
-            raise Damaged(f"{self.folder / store.LINES} was removed or replaced meanwhile. Repeat the command.")
-        return found
+        return [line for line in self.held.values() if runs is None or line["run"] in runs]
+
+    def whole(self, tasks: Sequence[Task]) -> list[Record]:
+        """Return the records of tasks with all their sums, read from the folder, in the order of the tasks."""
+        keys = [(task.run_id, task.kind) for task in tasks]
+        wanted = set(keys)
+        found = {
+            (line["run"], line["kind"]): line
+            for line in (store.read(self.folder) if wanted else [])
+            if (line["run"], line["kind"]) in wanted
+        }
+        return [found[key] for key in keys]

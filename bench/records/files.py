@@ -67,6 +67,22 @@ def read(path: Path, *, follow: bool = True) -> bytes:
         raise Unreadable(error.errno, error.strerror, str(path)) from None
 
 
+def lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a regular file, each with the line feed at its end; one line at a time is in memory.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: the file cannot be read, or is a folder, a pipe or a device.
+    """
+    try:
+        with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+            yield from file
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unreadable(error.errno, error.strerror, str(path)) from None
+
+
 def open_regular(path: Path, flags: int) -> int:
     """Open a regular file, and return its descriptor. A pipe raises the error at once, without waiting for a writer.
 

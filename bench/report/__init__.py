@@ -1,5 +1,5 @@
 """Tables and figures of a study from its records alone, without torch; only a figure imports a plotting library."""
 
-from bench.report.study import is_one_table, print_table, write
+from bench.report.study import Report, is_one_table
 
-__all__ = ["is_one_table", "print_table", "write"]
+__all__ = ["Report", "is_one_table"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.records.lines import LineKind, Outcome
-from bench.stats import ComparedRun, log_ratio_table, rank_intervals
+from bench.stats import ComparedRun, log_ratio_rows, rank_intervals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,14 +25,13 @@ def ranked(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> pd.Data
     runs of an objective used common noise, runs with blocks of equal size are compared block by block. This comparison
     distinguishes variances that are much closer together.
     """
-    table = table.assign(rank_low=float("nan"), rank_high=float("nan"))
+    ranks: dict[Any, tuple[int, int] | None] = {}
     by_run = {r["run"]: r for r in records if r["kind"] == LineKind.MOMENTS}
     varied = table[(table["outcome"] == Outcome.MEASURED) & (table["variance"] > 0)]
     for _, group in varied.groupby("problem", sort=False):
         lines = [by_run[run] for run in group["run"]]
         common = all(line["common_noise"] for line in lines)
-        ratios, p, allowed = log_ratio_table([ComparedRun.of(line) for line in lines], common=common)
-        for index, rank in zip(group.index, rank_intervals(ratios, p, ranked=allowed), strict=True):
-            if rank is not None:
-                table.loc[index, ["rank_low", "rank_high"]] = rank
-    return table
+        comparisons, allowed = log_ratio_rows([ComparedRun.of(line) for line in lines], common=common)
+        ranks |= dict(zip(group.index, rank_intervals(comparisons, ranked=allowed), strict=True))
+    ends = [ranks.get(index) or (float("nan"), float("nan")) for index in table.index]
+    return table.assign(rank_low=[float(low) for low, _ in ends], rank_high=[float(high) for _, high in ends])

@@ -85,7 +85,10 @@ BROKEN_UP = {"estimator": 26, "bias": 11, "direction": 11, "remarks": 12}
 columns are dropped."""
 INDENT = 2
 """Spaces before each line of a table on a terminal."""
-SKIPS_SHOWN = 8
+SKIPS_SHOWN, FAILURES_SHOWN = 8, 50
+TABLES_SHOWN, ROWS_SHOWN = 20, 60
+"""Most objectives of which the tables are printed, and most rows of the table with a row for each objective. Further
+objectives are counted; ``table.md`` has them all."""
 SEVERAL = 3
 """Fewest problems of a study that are shown as one table, a row for each."""
 OVERVIEW_DROPPED = ("exact", "f + ∇f", "eff.", "runner-up")
@@ -109,36 +112,48 @@ class Section(NamedTuple):
     advice: str
 
 
-def ordered(group: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs of one objective in this order: unbiased, biased, heavy-tailed, failed.
+def ordered(table: pd.DataFrame) -> pd.DataFrame:
+    """Return runs in this order: unbiased, biased, heavy-tailed, failed.
 
     Within each of these four groups, the run with the smallest variance times cost is first. A run is one measurement
-    of an estimator; ``group`` has a row for each run.
+    of an estimator; ``table`` has a row for each run.
     """
-    place = (~group["fair"]).astype(int) + 2 * group["heavy"] + 4 * (group["outcome"] != Outcome.MEASURED)
-    keyed = group.assign(_place=place, _cost=group["variance_times_cost"].fillna(math.inf))
+    place = (~table["fair"]).astype(int) + 2 * table["heavy"] + 4 * (table["outcome"] != Outcome.MEASURED)
+    keyed = table.assign(_place=place, _cost=table["variance_times_cost"].fillna(math.inf))
     ranked = keyed.sort_values(["_place", "_cost", "variance_low", "estimator"], kind="stable")
     return ranked.drop(columns=["_place", "_cost"])
 
 
-def sections(table: pd.DataFrame, *, terse: bool = False) -> list[Section]:
+def sections(table: pd.DataFrame, *, terse: bool = False, most: int | None = None) -> list[Section]:
     """Return the text of each objective, in the order of the records.
 
-    ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    An objective is left out if no estimator fits it.
 
-    An objective is left out if no estimator fits it. If ``terse``, as on a terminal, the half-widths of variance
-    intervals are in percent of the variance; otherwise they are in its units.
+    Args:
+        table: the frame that ``bench.report.study.prepared`` returns.
+        terse: whether the half-widths of variance intervals are in percent of the variance, as on a terminal; otherwise
+            they are in its units.
+        most: the largest number of objectives; the first ones are chosen. None for all.
     """
-    groups = _run(table).groupby("problem", sort=False)
-    return [_section(str(problem), ordered(group), terse=terse) for problem, group in groups]
+    run = _run(table)
+    problems = list(dict.fromkeys(run["problem"]))[:most]
+    groups = _by_problem(ordered(run if most is None else run[run["problem"].isin(problems)]))
+    return [_section(problem, groups[problem], terse=terse) for problem in problems]
+
+
+def _by_problem(table: pd.DataFrame) -> dict[str, list[Any]]:
+    """Return the rows of each objective, by its label."""
+    found: dict[str, list[Any]] = {}
+    for row in each(table):
+        found.setdefault(row.problem, []).append(row)
+    return found
 
 
 def _run(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["outcome"] != Outcome.SKIPPED]
 
 
-def _section(problem: str, group: pd.DataFrame, *, terse: bool) -> Section:
-    runs = each(group)
+def _section(problem: str, runs: Sequence[Any], *, terse: bool) -> Section:
     measured = [r for r in runs if r.outcome == Outcome.MEASURED]
     first = measured[0] if measured else runs[0]
     facts = [first.family, f"dim {first.dim:.0f}"]
@@ -187,15 +202,19 @@ def absences(table: pd.DataFrame) -> tuple[list[str], list[str]]:
 
 def _grouped(table: pd.DataFrame) -> list[str]:
     # Reasons that differ only in the instance they quote ("RLOO(n=4) serves ...") are one reason.
-    plain = table["reason"].map(lambda reason: re.sub(r"(\w)\([^()]*=[^()]*\)", r"\1", reason))
+    groups: dict[tuple[str, str, str], list[Any]] = {}
+    for row in each(table[["estimator", "estimator_name", "family", "problem", "outcome", "reason"]]):
+        plain = re.sub(r"(\w)\([^()]*=[^()]*\)", r"\1", row.reason)
+        groups.setdefault((row.estimator_name, row.family, plain), []).append(row)
     lines = []
-    for (name, family, reason), group in table.groupby(["estimator_name", "family", plain], sort=False):
-        objectives = list(dict.fromkeys(group["problem"]))
-        where = objectives[0] if len(objectives) == 1 else f"{len(objectives)} objectives"
-        shown = group["reason"].iloc[0] if group["reason"].nunique() == 1 else reason
-        labels = group["estimator"].unique()
-        failed = group["outcome"].iloc[0] == Outcome.FAILED  # a failure may hit one setting; a refusal hits the class
-        who = labels[0] if failed and len(labels) == 1 else name
+    for (name, family, reason), rows in groups.items():
+        objectives, labels, reasons = (
+            {getattr(row, key) for row in rows} for key in ("problem", "estimator", "reason")
+        )
+        where = rows[0].problem if len(objectives) == 1 else f"{len(objectives)} objectives"
+        shown = rows[0].reason if len(reasons) == 1 else reason
+        failed = rows[0].outcome == Outcome.FAILED  # a failure may hit one setting; a refusal hits the class
+        who = rows[0].estimator if failed and len(labels) == 1 else name
         lines.append(f"{who} on {family} ({where}): {shown}")
     return lines
 
@@ -213,13 +232,14 @@ def csv(table: pd.DataFrame) -> str:
     return str(chosen.rename(columns=UNIT_NAMES).to_csv(index=False, lineterminator="\n"))
 
 
-def markdown(table: pd.DataFrame, title: str) -> str:
+def markdown(table: pd.DataFrame, title: str, found: Sequence[Section]) -> str:
     """Return the study as Markdown: a table and advice for each objective, what is missing, what the columns mean.
 
-    ``table`` is the frame that ``bench.report.study.prepared`` returns, and ``title`` the heading of the page.
+    ``table`` is the frame that ``bench.report.study.prepared`` returns, ``title`` the heading of the page, and
+    ``found`` what ``sections`` makes of the frame.
     """
     parts = [heading(title), in_markdown(provenance(table))]
-    for section in sections(table):
+    for section in found:
         text = tabulated("github", *filled(HEADER, section.body))
         facts, advice = map(in_markdown, (section.facts, section.advice))
         parts += [f"#{heading(section.problem)}", f"{facts}.", text, f"**{advice}.**"]
@@ -261,13 +281,13 @@ LATEX_SIGNS = {"≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "–": "--
 LATEX_SIGNS |= {"µ": r"$\mu$", "‖": r"$\Vert$", "²": "$^2$", "λ": r"$\lambda$", "θ": r"$\theta$", "σ": r"$\sigma$"}
 
 
-def latex(table: pd.DataFrame) -> str:
-    """Return one LaTeX table per objective, as text, for a document that loads the package booktabs.
+def latex(found: Sequence[Section]) -> str:
+    """Return one LaTeX table for each of the objectives in ``found``, for a document that loads the package booktabs.
 
-    ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    ``sections`` makes ``found``.
     """
     parts = ["% Needs \\usepackage{booktabs}."]
-    for section in sections(table):
+    for section in found:
         rows = tabulated("latex_booktabs", *filled(HEADER, section.body))
         caption = _escaped(f"{section.problem}: {section.facts}. {section.advice}.")
         parts.append("\n".join([r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rows, r"\end{table}"]))
@@ -334,18 +354,21 @@ def has_several(table: pd.DataFrame) -> bool:
 
 
 def _show_sections(table: pd.DataFrame, console: Console) -> None:
-    texts = sections(table, terse=True)
+    texts = sections(table, terse=True, most=TABLES_SHOWN)
     rows = [row for section in texts for row in section.body]
     kept = fitting(*filled(HEADER, rows), console.width - INDENT, DROPPED_FIRST, BROKEN_UP)
     for section in texts:
         show_section(console, section.problem, section.facts, HEADER, section.body, kept, f"→ {section.advice}")
     _show_dropped(HEADER, rows, kept, console)
+    _show_rest(_run(table)["problem"].nunique() - len(texts), "objectives; table.md has all their tables", console)
 
 
 def _show_overview(table: pd.DataFrame, console: Console) -> None:
     """Print a row for each problem."""
     from rich.text import Text
 
+    problems = list(dict.fromkeys(table.loc[table["outcome"] == Outcome.MEASURED, "problem"]))
+    table = table[table["problem"].isin(problems[:ROWS_SHOWN])]
     body = overview(table)
     kept = fitting(*filled(OVERVIEW, body), console.width - INDENT, OVERVIEW_DROPPED, OVERVIEW_BROKEN_UP)
     learned = "; * learned and frozen at this point" if any("*" in cell for row in body for cell in row) else ""
@@ -354,6 +377,15 @@ def _show_overview(table: pd.DataFrame, console: Console) -> None:
         if shared:
             console.print(Text(f"{problem}: {shared}", style="dim"))
     _show_dropped(OVERVIEW, body, kept, console)
+    _show_rest(len(problems) - len(body), "objectives; table.md has a table of each", console)
+
+
+def _show_rest(count: int, what: str, console: Console) -> None:
+    """Say how many of something are not printed, and where they are; print nothing if there are none."""
+    from rich.text import Text
+
+    if count > 0:
+        console.print(Text(f"and {count:,} more {what}", style="dim"))
 
 
 def _show_dropped(header: Sequence[str], rows: Rows, kept: Mapping[str, int], console: Console) -> None:
@@ -369,8 +401,9 @@ def _show_absences(table: pd.DataFrame, console: Console, *, named: bool) -> Non
     from rich.text import Text
 
     failed, skipped = absences(table)
-    for line in failed:
+    for line in failed[:FAILURES_SHOWN]:
         console.print(Text(f"failed: {line}", style="red"))
+    _show_rest(len(failed) - FAILURES_SHOWN, "failures; table.md has them all", console)
     for line in skipped[:SKIPS_SHOWN] if named else ():
         console.print(Text(f"not applicable: {line}", style="dim"))
     if not named and skipped:
@@ -419,5 +452,5 @@ def overview(table: pd.DataFrame) -> list[tuple[str, ...]]:
     A row says who is best on the objective, by how much, and what is biased. ``table`` is the frame that
     ``bench.report.study.prepared`` returns.
     """
-    measured = table[table["outcome"] == Outcome.MEASURED].groupby("problem", sort=False)
-    return [row_of(str(problem), each(group)) for problem, group in measured]
+    measured = _by_problem(table[table["outcome"] == Outcome.MEASURED])
+    return [row_of(problem, rows) for problem, rows in measured.items()]

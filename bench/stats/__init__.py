@@ -8,7 +8,7 @@ from bench.stats.comparison import (
     LogRatio,
     compare,
     independent_log_ratio,
-    log_ratio_table,
+    log_ratio_rows,
     order_statistic_interval,
     paired_log_ratio,
     rank_intervals,
@@ -34,7 +34,7 @@ __all__ = [
     "Accumulator", "CellTest", "ComparedRun", "GateCell", "LogRatio", "Moments", "Partial", "PrecisionTarget",
     "Reference", "Summary", "Sums", "compare", "default_margin", "format_bias", "format_direction",
     "format_estimate", "format_interval", "format_number", "format_rank", "format_variance", "gate_cell",
-    "half_width", "holm", "independent_log_ratio", "is_precise", "log_ratio_table", "look_schedule", "merge",
+    "half_width", "holm", "independent_log_ratio", "is_precise", "log_ratio_rows", "look_schedule", "merge",
     "moments", "order_statistic_interval", "paired_log_ratio", "planned_replicates", "rank_intervals", "spend",
     "summarise", "work_normalised",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, inf, log, nan, sqrt
 from typing import Any
@@ -14,9 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from bench.stats.quantiles import normal_quantile, t_quantile, t_upper
 from bench.stats.series import Array
 from bench.stats.summary import HEAVY, OPEN, Status, Summary
-from bench.stats.variance import clip, degrees_of_freedom, hall, hall_inverse
+from bench.stats.variance import clip, hall, hall_inverse
 
 LARGEST_EXPONENT = log(sys.float_info.max)
+FEWEST_BLOCKS = 8
+"""Fewest blocks of a paired comparison."""
+NUMBERS_AT_ONCE = 2**20
+"""Most numbers of blocks that are compared at once."""
 REFUSED = frozenset({Status.DEGENERATE, *HEAVY})
 
 
@@ -99,20 +103,12 @@ def paired_log_ratio(
     """
     if not rows.shape == w_a.shape == w_b.shape:
         raise ValueError(f"paired estimators must have the same blocks (got {rows.size}, {w_a.size}, {w_b.size}).")
-    if rows.size < 8:
+    if rows.size < FEWEST_BLOCKS:
         raise ValueError(f"a paired comparison needs at least 8 blocks (got {rows.size}): take more replicates.")
     _check_positive(variance_a, variance_b)
-    R, B = float(rows.sum()), rows.size
-    q = w_a / variance_a - w_b / variance_b
-    d = q - rows * (q.sum() / R)
-    z = d / np.sqrt(rows)
-    sigma = sqrt(float((z**2).sum()) / (B - 1))
     value = log(variance_a / variance_b)
-    if sigma == 0:
-        return LogRatio(value, 0.0, B - 1.0, value, value, 1.0 if value == 0 else 0.0, paired=True)
-    kurtosis = B * float((z**4).sum()) / float((z**2).sum()) ** 2
-    A = float((d**3).sum()) / sigma**3 / R**1.5
-    return _log_ratio(value, sigma / sqrt(R), degrees_of_freedom(B, kurtosis), A, confidence, paired=True)
+    se, nu, A = map(float, _paired(rows, w_a / variance_a - w_b / variance_b))
+    return _log_ratio(value, se, nu, A, confidence, paired=True)
 
 
 def independent_log_ratio(a: Summary, b: Summary, *, confidence: float = 0.95) -> LogRatio:
@@ -136,7 +132,7 @@ def compare(a: ComparedRun, b: ComparedRun, *, common: bool, confidence: float =
     one, never the lower one.
     """
     rows = a.block_rows
-    if common and rows.size >= 8 and np.array_equal(rows, b.block_rows):
+    if common and rows.size >= FEWEST_BLOCKS and np.array_equal(rows, b.block_rows):
         V_a, V_b = _known(a.summary), _known(b.summary)
         found = paired_log_ratio(rows, a.block_w, b.block_w, V_a, V_b, confidence=confidence)
     else:
@@ -219,44 +215,110 @@ def work_normalised(
     return E, low, high
 
 
-def log_ratio_table(
-    runs: Sequence[ComparedRun], *, common: bool, confidence: float = 0.95
-) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Return ln(V_i/V_j) `[n, n]` for the variances V of n runs, p-values `[n, n]`, and which runs can be ranked `[n]`.
+def log_ratio_rows(
+    runs: Sequence[ComparedRun], *, common: bool
+) -> tuple[Iterator[tuple[Array, Array]], NDArray[np.bool_]]:
+    """Return the comparisons of the variances V of n runs, some rows at a time, and which runs can be ranked `[n]`.
 
     A run is one measurement of an estimator, a block a group of its gradients. `common` says whether the runs used
-    common noise; if they did, two runs whose blocks have the same sizes are compared block by block. The p-values are
-    two-sided, `confidence` is the level of the comparisons' intervals. A run whose tail is heavy, or in which nothing
-    varied, cannot be ranked: its log ratios are 0 and its p-values 1.
+    common noise; if they did, two runs whose blocks have the same sizes are compared block by block. A run whose tail
+    is heavy, or in which nothing varied, cannot be ranked: its log ratios are 0 and its p-values 1.
+
+    The comparisons come in pairs of arrays `[rows, n]`, which follow one another until there are n rows: ln(V_i/V_j),
+    and the two-sided p-values of `compare`. All n rows at once would take memory that grows with n².
+
+    Raises:
+        ValueError: a run that can be ranked has no variance above 0.
     """
-    n = len(runs)
     ranked = np.array([run.is_comparable for run in runs], dtype=np.bool_)
-    ratios, p = np.zeros((n, n)), np.ones((n, n))
-    for i in range(n):
-        for j in range(i):
-            if ranked[i] and ranked[j]:
-                r = compare(runs[i], runs[j], common=common, confidence=confidence)
-                ratios[i, j], ratios[j, i], p[i, j], p[j, i] = r.value, -r.value, r.p, r.p
-    return ratios, p, ranked
+    return _rows(runs, ranked, common=common), ranked
+
+
+def _rows(runs: Sequence[ComparedRun], ranked: NDArray[np.bool_], *, common: bool) -> Iterator[tuple[Array, Array]]:
+    n = len(runs)
+    V, se, nu = (np.ones(n) for _ in range(3))
+    for k in np.flatnonzero(ranked):
+        V[k], se[k], nu[k] = _known(runs[k].summary), runs[k].summary.se_log, runs[k].summary.nu
+        _check_positive(V[k], V[k])
+    open_ended = np.array([run.summary.status in OPEN for run in runs], dtype=np.bool_)
+    alike: dict[bytes, list[int]] = {}
+    for k, run in enumerate(runs if common else ()):
+        if ranked[k] and run.block_rows.size >= FEWEST_BLOCKS:
+            alike.setdefault(run.block_rows.tobytes(), []).append(k)
+    groups = [(np.array(group), np.stack([runs[k].block_w / V[k] for k in group])) for group in alike.values()]
+    step = max(1, NUMBERS_AT_ONCE // (n * max((run.block_rows.size for run in runs), default=1)))
+    for start in range(0, n, step):
+        i = np.arange(start, min(start + step, n))
+        error, freedom = np.sqrt(se[i, None] ** 2 + se**2), np.minimum(nu[i, None], nu)
+        skew = np.zeros_like(error)
+        for group, relative in groups:
+            mine = (group >= start) & (group < start + step)
+            at = np.ix_(group[mine] - start, group)
+            q = relative[mine][:, None] - relative
+            error[at], freedom[at], skew[at] = _paired(runs[group[0]].block_rows, q)
+        value = np.log(V[i, None] / V)
+        p = _two_sided(value, error, freedom, skew)
+        p[open_ended[i, None] & (value <= 0) | open_ended & (value >= 0) | ~(ranked[i, None] & ranked)] = 1.0
+        yield np.where(ranked[i, None] & ranked, value, 0.0), p
+
+
+def _paired(rows: Array, q: Array) -> tuple[Array, Array, Array]:
+    """Return the standard errors of log ratios, their degrees of freedom and skewness/√R (`paired_log_ratio`).
+
+    `q` `[..., blocks]` holds the sums of the influences over each block, `rows` `[blocks]` its number of replicates.
+    """
+    R, B = float(rows.sum()), rows.size
+    d = q - rows * (q.sum(axis=-1, keepdims=True) / R)
+    z = d / np.sqrt(rows)
+    squares = (z**2).sum(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sigma = np.sqrt(squares / (B - 1))
+        kurtosis = B * (z**4).sum(axis=-1) / squares**2
+        skew = (d**3).sum(axis=-1) / sigma**3 / R**1.5
+        freedom = np.where(kurtosis > 1, np.clip(2 * B / (kurtosis - 1), 1.0, B - 1.0), B - 1.0)
+    return sigma / sqrt(R), freedom, np.where(sigma > 0, skew, 0.0)
+
+
+def _two_sided(value: Array, se: Array, nu: Array, A: Array) -> Array:
+    """Return the two-sided p-values of log ratios with standard errors `se`, as `compare` does for one of them."""
+    from scipy.special import stdtr
+
+    A = np.clip(A, -2, 2)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        t = value / se
+        transformed = np.where(np.abs(A) < 1e-9, t, ((1 + A * t / 3) ** 3 - 1) / A + A / 6)
+        p = np.minimum(1.0, 2 * stdtr(nu, -np.minimum(np.abs(t), np.abs(transformed))))
+    return np.where(se == 0, (value == 0).astype(float), p)
 
 
 def rank_intervals(
-    ratios: Array, p: Array, *, ranked: NDArray[np.bool_] | None = None, confidence: float = 0.95
+    comparisons: Iterable[tuple[Array, Array]], *, ranked: NDArray[np.bool_], confidence: float = 0.95
 ) -> list[tuple[int, int] | None]:
     """Return confidence intervals for the ranks of n runs by variance: (lowest, highest) rank, one pair for each run.
 
     A run is one measurement of an estimator. Rank 1 is the smallest variance. The lowest rank of a run is 1 plus the
     number of runs with a significantly smaller variance. The highest rank is n minus the number of runs with a
-    significantly larger one. `ratios` `[n, n]` are the log ratios ln(V_i/V_j) of the variances, and `p` `[n, n]` their
-    p-values without correction: this function corrects for the n(n−1)/2 pairs (Bonferroni), so that all intervals hold
-    together with probability `confidence`. `ranked` `[n]` tells which runs are ranked; None means all. A run that is
-    not ranked gets None in place of a pair, and does not count in the ranks of the others.
+    significantly larger one. This function corrects for the n(n−1)/2 pairs (Bonferroni), so that all intervals hold
+    together with probability `confidence`.
+
+    Args:
+        comparisons: pairs of arrays `[rows, n]` with n rows in all: the log ratios ln(V_i/V_j) of the variances, and
+            their p-values without correction.
+        ranked: which runs are ranked, `[n]`. A run that is not ranked gets None in place of a pair, and does not count
+            in the ranks of the others.
+        confidence: probability that all intervals hold.
 
     Source: Mogstad, Romano, Shaikh & Wilhelm (2024), Review of Economic Studies.
     """
-    ranked = np.ones(len(p), dtype=np.bool_) if ranked is None else ranked
     n = int(ranked.sum())
     level = (1 - confidence) / max(n * (n - 1) / 2, 1)
-    pairs = np.outer(ranked, ranked) & (p <= level)
-    smaller, larger = (pairs & (ratios > 0)).sum(axis=1), (pairs & (ratios < 0)).sum(axis=1)
-    return [(1 + int(s), n - int(g)) if r else None for s, g, r in zip(smaller, larger, ranked, strict=True)]
+    counts = [
+        (int(s), int(g))
+        for ratios, p in comparisons
+        for s, g in zip(
+            (ranked & (p <= level) & (ratios > 0)).sum(axis=1),
+            (ranked & (p <= level) & (ratios < 0)).sum(axis=1),
+            strict=True,
+        )
+    ]
+    return [(1 + s, n - g) if r else None for (s, g), r in zip(counts, ranked, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from math import isfinite
 from typing import Any
@@ -220,7 +220,7 @@ class Summary:
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Summary:
         """Return the summary from the data of `to_json`, ignoring names that are not fields."""
-        known = {f.name for f in fields(cls)}
+        known = cls.__dataclass_fields__
         return cls(**{name: value for name, value in renamed(data).items() if name in known})
 
 

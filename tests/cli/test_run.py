@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from bench import report
 from bench.cli import main
 from bench.execution import tasks
 from bench.planning import catalogue as names
@@ -23,6 +22,7 @@ from bench.planning import spec
 from bench.records import store
 from bench.records.code import NOISE
 from bench.records.lines import SCHEMA
+from bench.report import Report
 
 TINY = ("--replicates", "64", "--no-timing", "--quiet")
 
@@ -205,13 +205,13 @@ def test_the_variances_of_several_objectives_are_printed_before_the_timing_which
 
 
 def test_figures_of_a_few_cells_are_left_to_the_report(call, monkeypatch):
-    real, seen = report.write, []
+    real, seen = Report.write, []
 
-    def write(*given, drawn):
+    def write(report, folder, *, drawn):
         seen.append(drawn)
-        return real(*given, drawn=drawn)
+        return real(report, folder, drawn=drawn)
 
-    monkeypatch.setattr(report, "write", write)
+    monkeypatch.setattr(Report, "write", write)
     words = ("run", "-o", "gaussian-cosine", "--replicates", "64", "--no-timing", "--out", "here")
     assert "`bench report here` draws figures.\n" in call(*words, "-e", "rloo:n=2,3,4").err
     call(*words, "-e", "rloo:n=5,6,7,8")

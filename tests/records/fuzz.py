@@ -120,7 +120,8 @@ def use_records(folder: Path, original: list, chance: random.Random) -> None:
     kinds = {record["kind"] for record in records}
     if kinds - {LineKind.TRAINING}:
         table = study.prepared(records)
-        for text in (tables.markdown(table, "study"), tables.csv(table), tables.latex(table)):
+        found = tables.sections(table)
+        for text in (tables.markdown(table, "study", found), tables.csv(table), tables.latex(found)):
             text.encode()
     if LineKind.TRAINING in kinds:
         training.markdown(records, "study").encode()

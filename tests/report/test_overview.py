@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from bench.report import is_one_table, print_table
+from bench.report import Report, is_one_table
 from bench.report.frame import each
 from bench.report.overview import OVERVIEW, row_of
 from bench.report.study import prepared
@@ -21,7 +21,7 @@ def row(*records):
 
 def printed(records, width=160, *, brief=True):
     stream = io.StringIO()
-    print_table(records, Console(file=stream, width=width), brief=brief)
+    Report(records).show(Console(file=stream, width=width), brief=brief)
     return stream.getvalue()
 
 

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.report import write
+from bench.report import Report
 from bench.report.figures import FORMATS, NAMES, TRAINING, draw
 from tests.report import training_records
 from tests.report.records import line, moments, study, timing
+
+
+def write(folder, records, *cost):
+    return Report(records, *cost).write(folder)
 
 
 def files(folder):
@@ -111,10 +115,10 @@ def test_a_whole_report_needs_no_torch(tmp_path):
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name.partition('.')[0] == 'torch': raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Missing())\n"
-        "from pathlib import Path; from bench.report import print_table, write; from rich.console import Console\n"
+        "from pathlib import Path; from bench.report import Report; from rich.console import Console\n"
         "from tests.report.records import moments\n"
         "records = [moments('a', 'o', 1.0)]\n"
-        f"write(Path({str(tmp_path)!r}), records); print_table(records, Console())"
+        f"report = Report(records); report.write(Path({str(tmp_path)!r})); report.show(Console())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "the only unbiased estimator here" in done.stdout

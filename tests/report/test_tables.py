@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from bench.records import store
-from bench.report import print_table, words
+from bench.report import Report, words
 from bench.report.cost import PRODUCT
 from bench.report.frame import each, frame
 from bench.report.layout import broken, fitting
@@ -33,7 +33,7 @@ SPECIAL = r"my_file.py::A&B:share=50%,cost=$1,tag=#1{x}^2~\z|y"
 
 def printed(records, width=100, *, named=False, **options):
     stream = io.StringIO()
-    print_table(records, Console(file=stream, width=width, **options), named=named)
+    Report(records).show(Console(file=stream, width=width, **options), named=named)
     return stream.getvalue()
 
 
@@ -41,9 +41,13 @@ def rows_of(records):
     return list(csv_reader.DictReader(io.StringIO(csv(prepared(records)))))
 
 
+def in_markdown(table):
+    return markdown(table, "s", sections(table))
+
+
 def texts(records):
     table = prepared(records)
-    return {"markdown": markdown(table, "study"), "latex": latex(table), "terminal": printed(records)}
+    return {"markdown": in_markdown(table), "latex": latex(sections(table)), "terminal": printed(records)}
 
 
 @pytest.mark.parametrize("infinite", [False, True])
@@ -157,19 +161,19 @@ def test_a_tail_that_more_replicates_would_settle_keeps_value_and_rank(status, r
     (wild,) = [row for row in each(table) if row.estimator == "wild"]
     assert (wild.heavy, wild.rank_low, wild.rank_high) == (False, 2, 2)
     assert wild.efficiency > 0
-    for found in (markdown(table, "s"), printed(records)):
+    for found in (in_markdown(table), printed(records)):
         text = " ".join(found.split())
         assert "9.5 [8.0, ∞)" in text
         assert remark.split(":")[0] in text
-    assert remark in markdown(table, "s")
-    assert r"$\infty$" in latex(table)
+    assert remark in in_markdown(table)
+    assert r"$\infty$" in latex(sections(table))
 
 
 def test_many_skips_are_cut_short_in_the_terminal_only():
     skips = [line(f"e{i}", "o", outcome="skipped", reason="It does not fit.") for i in range(20)]
     assert "12 more, all in table.md" in printed(skips, named=True)
     assert printed(skips) == "not applicable: 20 pairs do not fit; table.md has the reasons\n"
-    assert markdown(prepared(skips), "s").count("It does not fit.") == 20
+    assert in_markdown(prepared(skips)).count("It does not fit.") == 20
 
 
 def test_columns_that_do_not_fit_are_named():
@@ -179,7 +183,8 @@ def test_columns_that_do_not_fit_are_named():
 
 
 def test_latex_escapes_what_a_user_may_write():
-    text = latex(prepared([moments(SPECIAL, "o_1", 2.0), line("b", "o_1", outcome="failed", reason="100 % & more_")]))
+    table = prepared([moments(SPECIAL, "o_1", 2.0), line("b", "o_1", outcome="failed", reason="100 % & more_")])
+    text = latex(sections(table))
     body = "\n".join(row for row in text.splitlines() if not row.startswith("%"))
     plain = re.sub(r"\\[&%$#_{}]|\\\^\{\}|\\text\w+(\{\})?|\\ensuremath\{.\}|\$\\?\w+\$|\$\^2\$", "", body)
     plain = re.sub(r"\\(begin|end|caption)\{|\\(centering|toprule|midrule|bottomrule)|\\\\", "", plain)
@@ -192,7 +197,7 @@ def test_latex_escapes_what_a_user_may_write():
 
 
 def test_markdown_rows_all_have_the_same_number_of_cells():
-    text = markdown(prepared([moments(SPECIAL, "o", 2.0), moments("plain", "o", 3.0)]), "s")
+    text = in_markdown(prepared([moments(SPECIAL, "o", 2.0), moments("plain", "o", 3.0)]))
     rows = [re.sub(r"\\\|", "", row) for row in text.splitlines() if row.startswith("|")]
     assert len({row.count("|") for row in rows}) == 1
 
@@ -205,13 +210,13 @@ def test_best_first_then_biased_then_heavy_then_failed():
         moments("second", "o", 2.0, verdict="INCONCLUSIVE"),
         moments("first", "o", 1.0, verdict="INCONCLUSIVE"),
     ]
-    found = re.findall(r"^\| (\w+) ", markdown(prepared(records), "s"), flags=re.M)
+    found = re.findall(r"^\| (\w+) ", in_markdown(prepared(records)), flags=re.M)
     assert found == ["estimator", "first", "second", "b", "h", "f"]
 
 
 def test_a_variance_has_the_digits_its_interval_supports():
     coarse, fine = moments("a", "o", 1.234567, half=0.3), moments("b", "o", 1.234567, half=0.001)
-    text = markdown(prepared([coarse, fine]), "s")
+    text = in_markdown(prepared([coarse, fine]))
     assert re.search(r"a .* 1\.2 ± 0\.4", text)
     assert re.search(r"b .* 1\.2346 ± 0\.0012", text)
     text = printed([coarse, fine])

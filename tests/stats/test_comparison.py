@@ -111,11 +111,13 @@ def test_ranks():
     values = np.array([0.0, 0.1, 5.0, 9.0])
     ratios = values[:, None] - values[None, :]
     p = np.where(np.abs(ratios) > 1, 1e-9, 0.5)
-    assert rank_intervals(ratios, p) == [(1, 2), (1, 2), (3, 3), (4, 4)]
+    every = np.ones(4, dtype=bool)
+    assert rank_intervals([(ratios, p)], ranked=every) == [(1, 2), (1, 2), (3, 3), (4, 4)]
+    assert rank_intervals([(ratios[:3], p[:3]), (ratios[3:], p[3:])], ranked=every)[2:] == [(3, 3), (4, 4)]
     excluded = np.array([True, False, True, True])
-    assert rank_intervals(ratios, p, ranked=excluded) == [(1, 1), None, (2, 2), (3, 3)]
+    assert rank_intervals([(ratios, p)], ranked=excluded) == [(1, 1), None, (2, 2), (3, 3)]
     barely = np.where(np.abs(ratios) > 1, 0.02, 0.5)  # below 0.05, not below 0.05/6
-    assert rank_intervals(ratios, barely) == [(1, 4)] * 4
+    assert rank_intervals([(ratios, barely)], ranked=every) == [(1, 4)] * 4
 
 
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=8))
@@ -123,7 +125,7 @@ def test_ranks_hold_the_order_of_the_estimates(values):
     v = np.array(values)
     ratios = v[:, None] - v[None, :]
     p = np.exp(-8 * np.abs(ratios))
-    for i, rank in enumerate(rank_intervals(ratios, p)):
+    for i, rank in enumerate(rank_intervals([(ratios, p)], ranked=np.ones(len(v), dtype=bool))):
         assert rank is not None
         assert 1 <= rank[0] <= 1 + int((v <= v[i]).sum()) - 1
         assert rank[0] <= rank[1] <= len(v)
@@ -143,8 +145,34 @@ def test_comparisons_from_sums():
     alone = comparison.compare(runs[1], runs[0], common=False)
     assert paired.low < math.log(4.0) < paired.high
     assert paired.se < alone.se / 3
-    ratios, p, ranked = comparison.log_ratio_table(runs, common=True)
-    assert comparison.rank_intervals(ratios, p, ranked=ranked) == [(1, 1), (2, 2)]
+    assert ranks_of(runs, common=True) == [(1, 1), (2, 2)]
+
+
+def ranks_of(runs, *, common):
+    comparisons, ranked = comparison.log_ratio_rows(runs, common=common)
+    return rank_intervals(comparisons, ranked=ranked)
+
+
+@pytest.mark.parametrize("common", [True, False])
+def test_rows_of_comparisons_are_the_comparisons_of_each_pair(monkeypatch, common):
+    """Runs with equal blocks, with others, with too few of them, with an open variance, with a refused one, twice."""
+    g = noise(1024, 2)
+    runs = [compared(g * scale, status) for scale, status in ((1, "OK"), (2, "FEW_FOR_TAIL"), (3, "HEAVY_TAIL"))]
+    runs += [compared(g[:512] + 0.1, "OK"), compared(g[:256] * 2, "OK"), runs[0]]
+    runs += [replace(runs[0], block_rows=runs[0].block_rows[:7], block_w=runs[0].block_w[:7])]
+    monkeypatch.setattr(comparison, "NUMBERS_AT_ONCE", 2 * len(runs) * max(run.block_rows.size for run in runs))
+    comparisons, ranked = comparison.log_ratio_rows(runs, common=common)
+    pieces = list(comparisons)
+    assert [len(p) for _, p in pieces] == [2, 2, 2, 1]
+    ratios, p = (np.concatenate(part) for part in zip(*pieces, strict=True))
+    assert list(ranked) == [True, True, False, True, True, True, True]
+    for i, a in enumerate(runs):
+        for j, b in enumerate(runs):
+            if i != j and ranked[i] and ranked[j]:
+                wanted = comparison.compare(a, b, common=common)
+                assert (ratios[i, j], p[i, j]) == (approx(wanted.value, abs=1e-12), approx(wanted.p, rel=1e-9))
+            else:
+                assert (ratios[i, j], p[i, j]) == (0, 1)
 
 
 def compared(g, status):
@@ -167,8 +195,7 @@ def test_an_open_variance_may_be_called_higher_but_never_lower(status, common):
     below = comparison.compare(small, plain, common=common)
     assert (below.value < 0, below.high, below.p) == (True, math.inf, 1.0)
     assert comparison.compare(large, large, common=common).p == 1
-    ratios, p, ranked = comparison.log_ratio_table([small, plain, large], common=common)
-    assert comparison.rank_intervals(ratios, p, ranked=ranked) == [(1, 3), (1, 2), (2, 3)]
+    assert ranks_of([small, plain, large], common=common) == [(1, 3), (1, 2), (2, 3)]
 
 
 def test_a_ratio_beyond_the_range_of_floats_is_infinite():

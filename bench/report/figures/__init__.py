@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.records.text import described
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
@@ -25,27 +27,28 @@ HEAD = 2048
 """Bytes of a figure's file that hold its digest."""
 
 
-Files = Iterator[tuple[str, bytes | None]]
-"""Names of files with their contents; the content is None without data."""
+Files = Iterator[tuple[str, bytes | str | None]]
+"""Names of files with their contents; in place of a content None without data, or a text: why it cannot be drawn."""
 TIMES = "seconds|cost|noisy|peak_bytes|run$|wall|unit|price"
 """Columns of the frame, as a regular expression, that only the figure ``variance-cost`` is drawn from."""
 
 
 def images(table: pd.DataFrame, folder: Path) -> Files:
-    """Yield the name and the content of each figure's SVG and PNG file; the content is None without data.
+    """Yield the name and the content of each figure's SVG and PNG file, or why there is none (``Files``).
 
     ``table`` is the frame that ``bench.report.study.prepared`` returns. The files hold a digest of the data and of the
     code that drew them. A file in ``folder`` whose digest is still right is not drawn again: its content is yielded as
     it is.
     """
+    all_columns = _digest(table)
+    without_times = _digest(table[[c for c in table if not re.search(TIMES, str(c))]])
     for name in NAMES:
-        chosen = table if name == "variance-cost" else table[[c for c in table if not re.search(TIMES, str(c))]]
-        key = _digest(chosen.to_csv())
+        key = all_columns if name == "variance-cost" else without_times
         yield from _files(name, lambda name=name: draw(name, table), key, folder)  # type: ignore[misc]
 
 
 def training_images(problems: Sequence[Problem], records: Sequence[Mapping[str, Any]], folder: Path) -> Files:
-    """Yield the name and the content of each training figure's SVG and PNG file; the content is None without data.
+    """Yield the name and the content of each training figure's SVG and PNG file, or why there is none (``Files``).
 
     ``problems`` are the objectives with their training settings, made of ``records``. The files hold a digest of the
     records and of the code that drew them. A file in ``folder`` whose digest is still right is not drawn again: its
@@ -53,14 +56,20 @@ def training_images(problems: Sequence[Problem], records: Sequence[Mapping[str, 
     """
     from bench.report.figures.training import curves, pictures, variances
 
-    key = _digest(json.dumps(records, default=str))
+    key = hashlib.sha256(f"{_code()}{json.dumps(records, default=str)}".encode()).hexdigest()[:16]
     for name, drawing in zip(TRAINING, (curves, variances, pictures), strict=True):
         yield from _files(name, lambda drawing=drawing: drawing(problems), key, folder)  # type: ignore[misc]
 
 
-def _digest(data: str) -> str:
-    """Return a digest of the data and of the code that draws."""
-    return hashlib.sha256((_code() + data).encode()).hexdigest()[:16]
+def _digest(table: pd.DataFrame) -> str:
+    """Return a digest of the data in a frame and of the code that draws."""
+    found = hashlib.sha256(_code().encode())
+    for name in table:
+        column = table[name]
+        found.update(f"\x1e{name}\x1e".encode())
+        is_number = column.dtype.kind in "bif"
+        found.update(column.to_numpy().tobytes() if is_number else "\x1f".join(map(str, column)).encode())
+    return found.hexdigest()[:16]
 
 
 @functools.cache
@@ -75,6 +84,14 @@ def _files(name: str, drawing: Callable[[], Figure | None], key: str, folder: Pa
     if all(key.encode() in content[:HEAD] for content in held):
         yield from zip((path.name for path in paths), held, strict=True)
         return
+    try:
+        contents: list[bytes | str | None] = _drawn(drawing, key)
+    except Exception as error:  # the tables are worth more than a figure
+        contents = [described(error), None]
+    yield from zip((path.name for path in paths), contents, strict=True)
+
+
+def _drawn(drawing: Callable[[], Figure | None], key: str) -> list[bytes | str | None]:
     from matplotlib import rc_context
 
     from bench.report.figures.panels import LOOK, settle
@@ -84,8 +101,7 @@ def _files(name: str, drawing: Callable[[], Figure | None], key: str, folder: Pa
         figure = drawing()
         if figure is not None and figure.get_constrained_layout():
             settle(figure)
-        for path in paths:
-            yield path.name, None if figure is None else _rendered(figure, path.suffix[1:], key)
+        return [None if figure is None else _rendered(figure, suffix, key) for suffix in FORMATS]
 
 
 def draw(name: str, table: pd.DataFrame) -> Figure | None:

@@ -41,7 +41,8 @@ def bias_variance(table: pd.DataFrame) -> Figure | None:
     if table.empty:
         return None
     problems, note = panels.chosen(table)
-    figure, axes = panels.panels(problems, TITLE + note)
+    table, thinned = panels.thinned(table[table["problem"].isin(problems)])
+    figure, axes = panels.panels(problems, TITLE + note + thinned)
     look = styles(list(table["estimator_name"]))
     texts: dict[Axes, list[notes.Point]] = {}
     for problem, ax in axes.items():

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_COLUMNS = 14
+"""Most objectives that are all drawn, of each the smallest and the largest dimension included."""
+MOST_NAMES = 50
+"""Most columns of a study whose objectives have many names."""
+MOST_ROWS = 150
 DECADES = 4
 """The colour scale ends this many decades above the best variance. The numbers in the cells go further."""
 COLOURS = "cividis_r"
@@ -37,7 +41,8 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
 
     If there are more than 14 objectives, some are left out, and the title says so. Of the objectives that differ only
     in parameters, those with the smallest and the largest dimension are drawn. If these are more than 14 in all, only
-    those with the largest dimension are.
+    those with the largest dimension are, and at most 50. Of more than 150 estimators, those that were measured on most
+    of these objectives are drawn.
     """
     from matplotlib.figure import Figure
 
@@ -47,11 +52,12 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
     columns, note = _columns(run)
     if len(columns) < 2:
         return None
-    rows = _rows(run)
-    bases = {column: _base(table[table["problem"] == column]) for column in columns}
-    cells = {(r.estimator, r.problem): r for r in each(table)}
-    skipped = {(r.estimator, r.objective) for r in each(table) if r.outcome == Outcome.SKIPPED}
-    objective = dict(zip(table["problem"], table["objective"], strict=True))
+    run, skips = run[run["problem"].isin(columns)], table[table["outcome"] == Outcome.SKIPPED]
+    rows, left_out = _rows(run)
+    bases = {column: _base(run[run["problem"] == column]) for column in columns}
+    cells = {(r.estimator, r.problem): r for r in each(run)}
+    skipped = set(zip(skips["estimator"], skips["objective"], strict=True))
+    objective = dict(zip(run["problem"], run["objective"], strict=True))
     colours = np.full((len(rows), len(columns)), np.nan)
     figure = Figure(figsize=(4.6 + 0.72 * len(columns), 3.0 + 0.26 * len(rows)), layout="constrained")
     ax = figure.subplots()
@@ -83,7 +89,7 @@ def heatmap(table: pd.DataFrame) -> Figure | None:
     for label in ax.get_xticklabels():
         label.set(rotation=38, ha="right", rotation_mode="anchor")
     dagger = "" if all(unbiased for _, unbiased in bases.values()) else " † no unbiased one: over the lowest measured."
-    entitle(figure, f"{TITLE}\n{NOTE}{dagger}{note}")
+    entitle(figure, f"{TITLE}\n{NOTE}{dagger}{note}{left_out}")
     _legend(figure)
     return figure
 
@@ -96,17 +102,24 @@ def _columns(table: pd.DataFrame) -> tuple[list[str], str]:
     by_dim = dims.sort_values("dim", kind="stable").groupby("objective_name")["problem"]
     ends = set(by_dim.first()) | set(by_dim.last())
     largest = len(ends) > MOST_COLUMNS
-    kept, rule = (set(by_dim.last()), "largest") if largest else (ends, "smallest and largest")
+    kept, rule = (set(by_dim.last()[:MOST_NAMES]), "largest") if largest else (ends, "smallest and largest")
     return [p for p in dims["problem"] if p in kept], f" Of {len(dims)} objectives, each at its {rule} dimension."
 
 
-def _rows(table: pd.DataFrame) -> list[str]:
-    """Return the estimators, ordered like the palette and then by their number of samples."""
+def _rows(table: pd.DataFrame) -> tuple[list[str], str]:
+    """Return the estimators to draw, ordered like the palette and then by their number of samples, and a note.
+
+    The note says which are left out, and is empty if none are.
+    """
+    counts = table["estimator"].value_counts(sort=False)
+    kept = counts.sort_values(ascending=False, kind="stable").index[:MOST_ROWS]
+    note = f" The {MOST_ROWS} of {len(counts)} estimators measured most often." if len(counts) > MOST_ROWS else ""
+    table = table[table["estimator"].isin(kept)]
     places = {name: place for place, name in enumerate(order(list(table["estimator_name"])))}
     first = table.drop_duplicates("estimator").assign(
         _place=lambda t: t["estimator_name"].map(places), _n=lambda t: t["n"].fillna(0)
     )
-    return list(first.sort_values(["_place", "_n", "estimator"], kind="stable")["estimator"])
+    return list(first.sort_values(["_place", "_n", "estimator"], kind="stable")["estimator"]), note
 
 
 def _base(group: pd.DataFrame) -> tuple[float, bool]:

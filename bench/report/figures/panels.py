@@ -41,7 +41,10 @@ LOOK: Any = {  # some releases of matplotlib type every key of its settings, oth
 }
 GRID = "#d5d5d5"
 UNFOUND = "0.72"
-MOST_PANELS = 24
+MOST_PANELS, FEW_PANELS = 24, 8
+"""Most objectives of a figure in which each has a panel, and the panels of a figure of a study that has more."""
+MOST_RUNS = 200
+"""Most estimators in a panel."""
 LETTERS = 13
 """Letters of a title per inch."""
 
@@ -90,15 +93,29 @@ def _wrapped(problem: str, width: int) -> list[str]:
 def chosen(table: pd.DataFrame) -> tuple[list[str], str]:
     """Return the labels of the objectives to draw, and a note for the title that says whether some were left out.
 
-    At most 24 are drawn: those on which the most estimators were measured. The note is empty if none is left out.
-    ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    If there are more than 24, the 8 on which the most estimators were measured are drawn. The note is empty if none is
+    left out. ``table`` is the frame that ``bench.report.study.prepared`` returns.
     """
     counts = table["problem"].value_counts(sort=False)
     if len(counts) <= MOST_PANELS:
         return list(counts.index), ""
-    kept = set(counts.sort_values(ascending=False, kind="stable").index[:MOST_PANELS])
-    note = f" The {MOST_PANELS} of {len(counts)} objectives with the most estimators."
+    kept = set(counts.sort_values(ascending=False, kind="stable").index[:FEW_PANELS])
+    note = f" The {FEW_PANELS} of {len(counts)} objectives with the most estimators."
     return [p for p in counts.index if p in kept], note
+
+
+def thinned(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the frame with at most 200 runs of each objective, and a note for the title if some are left out.
+
+    Those with the lowest variance times cost are kept, the unbiased first. ``table`` is the frame that
+    ``bench.report.study.prepared`` returns; a run is one measurement of an estimator.
+    """
+    counts = table["problem"].value_counts(sort=False)
+    if counts.empty or counts.max() <= MOST_RUNS:
+        return table, ""
+    keyed = table.assign(_place=~table["fair"]).sort_values(["_place", "variance_times_cost"], kind="stable")
+    kept = table.index.isin(keyed.groupby("problem", sort=False).head(MOST_RUNS).index)
+    return table[kept], f" Of each objective, the {MOST_RUNS} estimators with the lowest variance × cost."
 
 
 def limits(row: Any) -> tuple[float, float, float]:

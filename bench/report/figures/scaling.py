@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 FEWEST = 3
 """Fewest values of x for a line: two points always lie on one."""
+MOST_LINES = 60
+"""Most lines in a panel."""
+GRID = ("objective", "objective_name", "objective_params", "problem", "dim")
 INSIDE, INSIDE_LETTERS = 3, 36
 """Most lines, and most letters of a line's name, for a legend inside a panel."""
 
@@ -68,6 +71,8 @@ def variance_dim(table: pd.DataFrame) -> Figure | None:
     if there is no such estimator. ``table`` is the frame that ``bench.report.study.prepared`` returns.
     """
     table = table[(table["exact_norm"] > 0) & (table["dim"] > 0)]
+    if table["dim"].nunique() < FEWEST:
+        return None
     relative = {c: table[c] / table["exact_norm"] ** 2 for c in ("variance", "variance_low", "variance_high")}
     return _scaling(
         table.assign(**relative, panel=_grids(table), series=table["estimator"]),
@@ -86,12 +91,13 @@ def _grids(table: pd.DataFrame) -> pd.Series[str]:
     import pandas as pd
 
     names: dict[Any, str] = {}
-    for objective, group in table.groupby("objective_name", sort=False):
+    for objective, rows in table[list(GRID)].groupby("objective_name", sort=False):
+        group = rows.drop_duplicates("objective")
         params = group["objective_params"]
         keys = sorted({key for p in params for key in p}, key=lambda key: (key != "dim", key))
         setter = next((k for k in keys if (group["dim"].groupby(params.map(_without(k))).nunique() > 1).any()), None)
         varying = [k for k in keys if k != setter and params.map(lambda p, k=k: repr(p.get(k))).nunique() > 1]
-        for row in each(group):
+        for row in each(rows):
             shown = ",".join(f"{k}={row.objective_params.get(k)}" for k in varying)
             setting = row.problem.removeprefix(row.objective)
             names[row.Index] = f"{objective}{':' if shown else ''}{shown}{setting}"
@@ -104,8 +110,11 @@ def _without(key: str) -> Callable[[dict[str, Any]], str]:
 
 def _scaling(table: pd.DataFrame, x: str, title: str, labels: tuple[str, str]) -> Figure | None:
     """Draw a panel per value of ``panel``, and a line per ``series`` with estimates at three or more values of x."""
-    lines = table[table["variance"] > 0].groupby(["panel", "series"])[x].nunique()
-    long = set(lines[lines >= FEWEST].index)
+    lines = table[table["variance"] > 0].groupby(["panel", "series"], sort=False)[x].nunique()
+    long = lines[lines >= FEWEST].groupby("panel", sort=False)
+    if not long.size().le(MOST_LINES).all():
+        title += f" The first {MOST_LINES} lines of a panel."
+    long = set(long.head(MOST_LINES).index)
     table = table[[key in long for key in zip(table["panel"], table["series"], strict=True)]]
     if table.empty:
         return None

@@ -51,7 +51,8 @@ def variance_cost(table: pd.DataFrame) -> Figure | None:
     if table.empty:
         return None
     problems, note = panels.chosen(table)
-    figure, axes = panels.panels(problems, TITLE + note)
+    table, thinned = panels.thinned(table[table["problem"].isin(problems)])
+    figure, axes = panels.panels(problems, TITLE + note + thinned)
     look = styles(list(table["estimator_name"]))
     texts: dict[Axes, list[notes.Point]] = {}
     fronts: dict[Axes, notes.Steps] = {}

@@ -5,6 +5,7 @@ from tests.report.records import moments
 
 def test_many_objectives_are_cut_by_a_rule_in_the_title(monkeypatch):
     monkeypatch.setattr("bench.report.figures.panels.MOST_PANELS", 2)
+    monkeypatch.setattr("bench.report.figures.panels.FEW_PANELS", 2)
     drawn = figure("variance-cost", [moments("a", f"o{i}", 1.0) for i in range(4)] + [moments("b", "o3", 1.0)])
     assert titles(drawn) == ["o0", "o3"]
     assert "The 2 of 4 objectives" in drawn.get_suptitle().replace("\n", " ")
