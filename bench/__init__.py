@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench import objectives
     from bench.advice import Advice, advise
-    from bench.api import Measurement, measure
+    from bench.api import Measurement, measure, measure_gradients
     from bench.expectation import Expectation
 
-__all__ = ["Advice", "Expectation", "Measurement", "advise", "measure", "objectives"]
+__all__ = ["Advice", "Expectation", "Measurement", "advise", "measure", "measure_gradients", "objectives"]
 
 _HOME = {
     "Advice": "bench.advice",
@@ -19,6 +19,7 @@ _HOME = {
     "Expectation": "bench.expectation",
     "Measurement": "bench.api",
     "measure": "bench.api",
+    "measure_gradients": "bench.api",
     "objectives": "bench.objectives",
 }
 

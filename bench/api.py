@@ -6,6 +6,8 @@ import functools
 import math
 from dataclasses import dataclass, replace
 from html import escape
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from bench.measurement import reference
 from bench.measurement.engine import Engine
+from bench.measurement.given import Given, measure_given, read
 from bench.measurement.moments import measure_moments
 from bench.measurement.objective_checks import check_own
 from bench.measurement.pilot import run_pilot, with_precision
@@ -43,12 +46,12 @@ class Measurement:
     A measurement prints as one line, and in a notebook as a table. ``frame`` returns the numbers.
 
     Args:
-        cell: the estimator and the objective.
+        cell: the estimator and the objective; None for gradients that were made elsewhere.
         record: the record of the gradients' mean, variance and bias.
         timing: the record of the seconds; None if nothing was timed.
     """
 
-    cell: Cell
+    cell: Cell | None
     record: Record
     timing: Record | None = None
 
@@ -207,7 +210,11 @@ class Measurement:
 
     def __repr__(self) -> str:
         facts = "; ".join(f"{key} {value}" for key, value in self._facts().items())
-        return f"Measurement({self.cell.label}: {facts})"
+        return f"Measurement({self._label}: {facts})"
+
+    @property
+    def _label(self) -> str:
+        return self.cell.label if self.cell is not None else f"{self.record['estimator']} on {self.record['objective']}"
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the facts, and the variance by tensor if theta has several."""
@@ -219,21 +226,23 @@ class Measurement:
             f'<tr><th style="text-align: left">{escape(key)}</th><td style="text-align: left">{escape(value)}</td></tr>'
             for key, value in rows
         )
-        return f"<table><caption>{escape(self.cell.label)}</caption><tbody>{cells}</tbody></table>"
+        return f"<table><caption>{escape(self._label)}</caption><tbody>{cells}</tbody></table>"
 
     def _facts(self) -> dict[str, str]:
         """Return what a person wants to know first, in words."""
         noise = f"{format_variance(self.summary)}, {self.status}"
         found = {
-            "variance": "0, deterministic" if self.cell.estimator.deterministic else noise,
+            "variance": "0, deterministic" if self.record["deterministic"] else noise,
             "bias": f"{self.verdict}, {format_bias(self.summary)}",
-            "evaluations": f"{self.f_evals:g} of f" + (f", {self.grad_evals:g} of df/dx" if self.grad_evals else ""),
         }
+        if self.cell is not None:
+            evaluations = f"{self.f_evals:g} of f" + (f", {self.grad_evals:g} of df/dx" if self.grad_evals else "")
+            found["evaluations"] = evaluations
         if self.verdict == BiasVerdict.INCONCLUSIVE and (needed := self.summary.replicates_needed):
             found["bias"] += f", about {rounded_up(needed):,} replicates would settle it"
         if self.verdict in FOUND and (said := format_direction(self.summary)):
             found["direction"] = said
-        if self.cell.estimator.unbiased and self.verdict == BiasVerdict.DETERMINISTIC_BIASED:
+        if self.cell is not None and self.cell.estimator.unbiased and self.verdict == BiasVerdict.DETERMINISTIC_BIASED:
             found["bias"] += "; the estimator is exact, so its objective is at fault (see bench check-objective)"
         if note := shared_note(self.record):
             found["note"] = note
@@ -307,6 +316,51 @@ def measure(
         line = measure_moments(Engine(cell, settings), reference=stand_in)
         line = line if found is None else with_precision(line, found)
         return Measurement(cell, line, measure_timing(cell, settings) if timing else None)
+
+
+def measure_gradients(
+    gradients: Any,
+    exact: Any = None,
+    *,
+    name: str = "gradients",
+    problem: str = "given",
+    replicates: int = 10_000,
+    seed: int = 0,
+    evaluations: float = 1.0,
+) -> Measurement:
+    """Measure the bias and the variance of gradients that were made elsewhere, such as in JAX or in a training run.
+
+    The gradients pass through the sums, the statistics and the words of every other measurement. Those of one of our
+    own estimators give the numbers of ``measure``.
+
+    Args:
+        gradients: independent gradients of one point, ``[replicates, size]``, as an array, a list or the path of a file
+            of ``numpy.save``, which is not read into memory as a whole; or a function that makes them,
+            ``gradients(rows, seed) -> [rows, size]``. The seed is a whole number below 2^32, another one in each call.
+        exact: the exact gradient, ``[size]``, as an array or the path of a file; None if it is unknown, which leaves
+            bias, scale and direction open.
+        name: what the gradients are called.
+        problem: what their problem is called.
+        replicates: number of gradients that a function is asked for, rounded up to whole draws (batches); not used if
+            the gradients are given.
+        seed: root of the seeds that a function gets.
+        evaluations: evaluations of f that one gradient took; they count where variance times cost is compared.
+
+    Raises:
+        ValueError: the gradients or the exact gradient have the wrong shape or dtype, or are not finite.
+    """
+    given, target = (_array(value) for value in (gradients, exact))
+    settings = Settings(replicates, seed)
+    found = Given(
+        name, given, target, problem, replicates=settings.replicates, seed=settings.seed, evaluations=evaluations
+    )
+    with single_thread():
+        return Measurement(None, measure_given(found))
+
+
+def _array(value: Any) -> Any:
+    """Return the array in a file, if ``value`` is the path of one, else ``value``."""
+    return read(Path(value)) if isinstance(value, str | PathLike) else value
 
 
 def _check_kinds(estimator: Any, objective: Any) -> None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.measurement.engine import DTYPES, Vector, exact_gradient
+from bench.measurement.engine import DTYPES, exact_gradient
+from bench.measurement.source import Vector
 from bench.objectives import Objective, Problem
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings

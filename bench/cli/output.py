@@ -69,15 +69,18 @@ def print_table(report: Report, *, named: bool = False, brief: bool = False) -> 
     echo_styled(text.get())
 
 
-def print_json(records: Sequence[Record], folder: Path, files: Sequence[Path]) -> None:
+def print_json(records: Sequence[Record], folder: Path | None, files: Sequence[Path]) -> None:
     """Print the records of a study folder and the paths of its ``files`` as one JSON document on stdout.
+
+    ``folder`` is None if the records were not written.
 
     The sums in the records, from which their statistics were computed, are left out.
     """
     from bench.records.lines import plain
 
     lines = [{key: value for key, value in record.items() if key != "sums"} for record in records]
-    echo_json(dumps(plain({"folder": str(folder), "files": [str(file) for file in files], "records": lines})))
+    place = None if folder is None else str(folder)
+    echo_json(dumps(plain({"folder": place, "files": [str(file) for file in files], "records": lines})))
 
 
 def complain(report: Report) -> None:

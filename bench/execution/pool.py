@@ -22,9 +22,10 @@ from typing import Any, Protocol, Self
 
 import torch
 
-from bench.measurement.engine import Engine, Vector
+from bench.measurement.engine import Engine
 from bench.measurement.lines import Lost, reason_of
 from bench.measurement.moments import Partials
+from bench.measurement.source import Vector
 from bench.planning.catalogue import Kind
 from bench.planning.cells import Cell
 from bench.planning.loading import load

@@ -7,9 +7,10 @@ from bench.gate import pairs
 from bench.measurement import reference
 from bench.measurement.adaptation import adapt_state
 from bench.measurement.counting import count_evaluations
-from bench.measurement.engine import FINGERPRINT_DRAWS, Engine
+from bench.measurement.engine import Engine
 from bench.measurement.lines import head, run_of, safely
 from bench.measurement.moments import fingerprint_of, measure_moments
+from bench.measurement.source import FINGERPRINT_DRAWS
 from bench.measurement.summaries import OnProgress
 from bench.measurement.threads import single_thread
 from bench.planning.cells import Cell

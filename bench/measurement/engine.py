@@ -5,37 +5,26 @@ tensors as parameters. One backward pass gives the gradients of all rows, which 
 come in draws, the unit of seeding; a draw is cut into blocks, the unit of the statistics.
 """
 
-import functools
-import hashlib
 import io
 import os
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from bench.measurement.draws import blocks_in, draws, noise_subject, slices, spans, starts, tracked_rows
+from bench.measurement.draws import draws, noise_subject, slices
 from bench.measurement.heap import keep_memory
 from bench.measurement.lines import Lost
 from bench.measurement.pull_back import PullBack
-from bench.measurement.reduction.blocks import draws_partial
-from bench.measurement.reduction.kernels import Workspace
-from bench.measurement.reduction.origin import Origin
+from bench.measurement.source import Source, Vector
 from bench.objectives import Objective, Problem
 from bench.planning.cells import Cell
 from bench.planning.selectors import label
 from bench.planning.settings import SMALLEST_DRAW, Settings
 from bench.records.seeds import noise_stream, numbered_seed
-from bench.stats import Partial
 from estimators import Estimator, Integrand, InvalidLoss, State, parameters, rows
 
-FINGERPRINT_DRAWS, FINGERPRINT_ROWS, FINGERPRINT_NUMBERS = 8, 256, 2**17
-"""A fingerprint hashes the gradients of the first 8 draws: at most 256 rows and 2^17 numbers of each draw."""
-Vector = NDArray[np.float64]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -55,7 +44,7 @@ class _Seeded(torch.autograd.Function):
         return ctx.cotangent, None
 
 
-class Engine:
+class Engine(Source):
     """A cell prepared for measurement: the engine computes the gradients of any draw of the cell.
 
     A cell is an estimator on an objective; a draw is a batch of its replicates. The gradients of a draw depend on cell,
@@ -79,36 +68,25 @@ class Engine:
         problem: Problem | None = None,
     ) -> None:
         settings.check_device()
-        self.cell, self.settings, self.truncate_at = cell, settings, truncate_at
-        self.device = torch.device(settings.device)
-        if self.device.type == "cpu":
+        self.cell, self.settings = cell, settings
+        device = torch.device(settings.device)
+        if device.type == "cpu":
             keep_memory()
-        _check_room(cell, self.device, cell.objective.row_elements, "One sample of the objective")
-        self.problem = problem or cell.objective.build(DTYPES[settings.dtype], self.device)
+        _check_room(cell, device, cell.objective.row_elements, "One sample of the objective")
+        self.problem = problem or cell.objective.build(DTYPES[settings.dtype], device)
         self.q: Distribution = self.problem.q(self.problem.theta)
-        self.groups = {name: t.numel() for name, t in self.problem.theta.items()}
-        self.size = sum(self.groups.values())
-        _check_room(cell, self.device, SMALLEST_DRAW * self.size, f"{SMALLEST_DRAW} gradients")
-        self.sizes = draws(cell, settings.replicates, settings.device)
+        groups = {name: t.numel() for name, t in self.problem.theta.items()}
+        super().__init__(groups, draws(cell, settings.replicates, settings.device), device, truncate_at)
+        _check_room(cell, device, SMALLEST_DRAW * self.size, f"{SMALLEST_DRAW} gradients")
         self.points = cell.estimator.points(self.q)
         self.pull_back = PullBack(self.q, self.problem.theta)
-        self.workspace = Workspace()
         self._streams: dict[str, int] = {}
-        self._first = 0
         self.state: State | None = None
         if cell.estimator.needs_state:
             self.state = cell.estimator.init(self.q, self.generator("init", 0))
             if state is not None and self.state is not None:
                 self.state.load_state_dict(torch.load(io.BytesIO(state), weights_only=True))
                 self.freeze()
-
-    @property
-    def blocks(self) -> int:
-        """The number of blocks in all draws of the cell's run.
-
-        A draw is a batch of replicates. It is cut into blocks: groups of replicates that are summed together.
-        """
-        return sum(map(blocks_in, self.sizes))
 
     def generator(self, stage: str, draw: int) -> Generator:
         """Return the random generator of a draw, a batch of replicates.
@@ -198,68 +176,6 @@ class Engine:
         share = loss.new_full((), loss.shape[0] / max(1, loss.numel())).expand_as(loss)
         return torch.autograd.grad(_Seeded.apply(loss, share), leaves, materialize_grads=True)  # type: ignore[no-untyped-call]
 
-    @functools.cached_property
-    def _spans(self) -> list[range]:
-        return spans(self.sizes, self.size)
-
-    @property
-    def spans(self) -> list[range]:
-        """The spans of the run that are still to be summed: ranges of draws (batches) whose sums come from one pass.
-
-        They are equal in every process.
-        """
-        return [span for span in self._spans if span.start >= self._first]
-
-    def skip(self, replicates: int) -> None:
-        """Leave the first replicates, those of whole spans, out of ``spans``: they have been summed already."""
-        self._first = starts(self.sizes).index(replicates)
-
-    @functools.cached_property
-    def origin(self) -> Origin:
-        """The points that are subtracted from gradients before summing, and the units of their squared norms.
-
-        Both come from the first draw (batch of replicates), so they are equal in every process.
-        """
-        return Origin.of(self.parts(0))
-
-    def partials(self, draws: range, centre: Vector, exact: Vector | None) -> Iterator[tuple[Partial, str]]:
-        """Yield, for every span in ``draws``, its partial sums and the joined digests of its draws.
-
-        A draw is a batch of replicates, a span a range of draws whose sums are computed in one pass.
-
-        The digests identify the gradients of a run; only its first 8 draws have a digest. ``centre`` is a point near
-        the mean gradient; ``exact`` is the exact gradient, or None if it is unknown. Both are ``[size of theta]``,
-        float64.
-        """
-        digests: dict[int, str] = {}
-
-        def digested(draw: int) -> list[Tensor]:
-            parts = self.parts(draw)
-            if draw < FINGERPRINT_DRAWS:
-                digests[draw] = digest(parts)
-            return parts
-
-        near = torch.as_tensor(centre, device=self.device)
-        target = None if exact is None else torch.as_tensor(exact, device=self.device)
-        before, firsts = starts(self.sizes), starts([blocks_in(n) for n in self.sizes])
-        tracked = tracked_rows(self.sizes, self.size)
-        for span in (span for span in self._spans if span.start in draws):
-            partial = draws_partial(
-                digested,
-                span,
-                index=firsts[span.start],
-                blocks=[blocks_in(self.sizes[draw]) for draw in span],
-                groups=self.groups,
-                centre=near,
-                exact=target,
-                replicates=sum(self.sizes),
-                origin=self.origin,
-                tracked=tracked if before[span.start] < tracked else 0,
-                workspace=self.workspace,
-                truncate_at=self.truncate_at,
-            )
-            yield partial, "".join(digests.get(draw, "") for draw in span)
-
 
 def _check_room(cell: Cell, device: torch.device, elements: int, what: str) -> None:
     """Check, before they are allocated, that so many ``elements`` of 4 bytes each fit into the memory of the device.
@@ -289,19 +205,6 @@ def checked_loss(estimator: Estimator, loss: Tensor, q: Distribution) -> Tensor:
             "Use draw, rdraw, score or inject, which keep it."
         )
     return loss
-
-
-def digest(parts: list[Tensor]) -> str:
-    """Return a digest of the first gradients of a draw: of at most 256 rows and 2^17 numbers.
-
-    A draw is a batch of replicates, a row one replicate. ``parts`` has the gradients for every tensor of theta, each
-    ``[rows, size]``.
-    """
-    sha, size = hashlib.sha256(), sum(g.shape[1] for g in parts)
-    rows = max(1, min(FINGERPRINT_ROWS, FINGERPRINT_NUMBERS // size))
-    for g in parts:
-        sha.update(g[:rows].cpu().contiguous().numpy().data)
-    return sha.hexdigest()
 
 
 def exact_gradient(objective: Objective, problem: Problem, sharp: Problem | None = None) -> tuple[float, Vector]:

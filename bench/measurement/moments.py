@@ -11,8 +11,9 @@ import torch
 
 from bench.measurement.adaptation import adapt_state
 from bench.measurement.counting import count_evaluations
-from bench.measurement.engine import FINGERPRINT_DRAWS, Engine, Vector, digest, exact_gradient
+from bench.measurement.engine import Engine, exact_gradient
 from bench.measurement.lines import head
+from bench.measurement.source import FINGERPRINT_DRAWS, Vector, digest
 from bench.measurement.summaries import OnProgress, ignore, summarise_partials
 from bench.measurement.unfinished import Unfinished
 from bench.planning.settings import Settings

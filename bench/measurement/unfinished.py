@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.measurement.engine import Engine, Vector
+from bench.measurement.engine import Engine
+from bench.measurement.source import Vector
 from bench.records import unfinished
 from bench.records.identity import digest
 from bench.stats import Accumulator, Partial

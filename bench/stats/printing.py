@@ -106,10 +106,10 @@ def format_bias(summary: Summary) -> str:
 
 
 def format_direction(summary: Summary) -> str:
-    """Return scale and direction of a biased mean gradient as text, such as ``0.75 ± 0.02 times the gradient``.
+    """Return scale and direction of a biased mean gradient as text, such as ``scaled: 0.75 ± 0.02 times the gradient``.
 
-    A wrong direction is told by its limits, ``off by 4 to 9 degrees, scale 0.81 ± 0.02``. If it is not shown whether
-    the direction is right, the text has the upper limit. The result is empty if the summary has no scale.
+    A wrong direction is told by its limits, ``turned: off by 4 to 9 degrees, scale 0.81 ± 0.02``. If it is not shown
+    whether the direction is right, the text has the upper limit. The result is empty if the summary has no scale.
     """
     if summary.scale is None:
         return ""
@@ -117,15 +117,15 @@ def format_direction(summary: Summary) -> str:
     low, high = (summary.angle if end is None else end for end in (summary.angle_low, summary.angle_high))
     match summary.direction:
         case Direction.SCALED:
-            return f"{scale} times the gradient"
+            return f"scaled: {scale} times the gradient"
         case Direction.TURNED:
-            return f"off by {format_angle(low, high)} degrees, scale {scale}"
+            return f"turned: off by {format_angle(low, high)} degrees, scale {scale}"
         case Direction.POINTS_AWAY:
-            return f"points away, scale {scale}"
+            return f"points away: scale {scale}"
         case Direction.UNDECIDED if high is not None:
-            return f"scale {scale}; direction not settled, off by at most {format_bound(high, ceil)} degrees"
+            return f"undecided: scale {scale}, off by at most {format_bound(high, ceil)} degrees"
         case Direction.UNBIASED:
-            return f"within the tolerance, scale {scale}"
+            return f"unbiased: scale {scale}"
     return f"scale {scale}"
 
 

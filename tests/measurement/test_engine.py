@@ -9,7 +9,8 @@ from torch.distributions import Independent, Normal
 
 from bench import objectives
 from bench.measurement.draws import blocks_in
-from bench.measurement.engine import Engine, digest, exact_gradient
+from bench.measurement.engine import Engine, exact_gradient
+from bench.measurement.source import digest
 from bench.objectives import Objective, Problem
 from bench.planning.cells import Cell
 from bench.planning.settings import Settings

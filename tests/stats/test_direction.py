@@ -242,11 +242,11 @@ def test_an_infinite_variance_allows_no_word():
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"scale": 0.75, "noise": 1e-2}, "0.75000 ± 0.00013 times the gradient"),
-        ({"turn": 6.0}, "off by 5.9 to 6.1 degrees, scale 1.0000 ± 0.0013"),
-        ({"scale": -0.5}, "points away, scale -0.5000 ± 0.0013"),
-        ({"scale": 0.75, "noise": 3.0}, "scale 0.75 ± 0.04; direction not settled, off by at most 5.0 degrees"),
-        ({"noise": 1e-3}, "within the tolerance, scale 1.000000 ± 0.000013"),
+        ({"scale": 0.75, "noise": 1e-2}, "scaled: 0.75000 ± 0.00013 times the gradient"),
+        ({"turn": 6.0}, "turned: off by 5.9 to 6.1 degrees, scale 1.0000 ± 0.0013"),
+        ({"scale": -0.5}, "points away: scale -0.5000 ± 0.0013"),
+        ({"scale": 0.75, "noise": 3.0}, "undecided: scale 0.75 ± 0.04, off by at most 5.0 degrees"),
+        ({"noise": 1e-3}, "unbiased: scale 1.000000 ± 0.000013"),
     ],
 )
 def test_the_text_of_a_direction(given, text):

@@ -1,0 +1,77 @@
+"""The command ``bench measure``."""
+
+from pathlib import Path
+
+import click
+
+from bench.cli import options
+from bench.cli.errors import ExitCode, reported
+from bench.cli.output import finish, print_json, print_table
+
+
+@click.command(
+    name="measure",
+    epilog="\b\n"
+    "Examples:\n"
+    "  bench measure --gradients g.npy --exact g0.npy\n"
+    "  bench measure --gradients grpo.npy --gradients rloo.npy --exact g0.npy --out results/policy",
+)
+@click.option(
+    "--gradients",
+    type=options.PATH,
+    multiple=True,
+    required=True,
+    metavar="FILE.npy",
+    help="Independent gradients of one point, [replicates, size]. Repeatable: all of one problem.",
+)
+@click.option("--exact", type=options.PATH, metavar="FILE.npy", help="The exact gradient, [size].")
+@click.option("--problem", default="given", metavar="NAME", help="Name of the problem [given].")
+@click.option(
+    "--evaluations",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    metavar="N",
+    help="Evaluations of f that one gradient took [1].",
+)
+@options.out(help="A study folder for the records and the report [nothing is written].")
+@options.json_option
+@options.quiet_option
+@reported()
+def command(
+    gradients: tuple[Path, ...],
+    exact: Path | None,
+    problem: str,
+    evaluations: float,
+    out: Path | None,
+    json: bool,
+    quiet: bool,
+) -> ExitCode:
+    """Measure gradients that were made elsewhere.
+
+    The files are those of numpy.save, made by JAX, Julia, a trainer or anything else. They are measured as the
+    gradients of every other study are: bias, scale, direction and variance, with intervals and words. A file can be
+    larger than the memory.
+    """
+    names = [path.stem for path in gradients]
+    if len(set(names)) < len(names):
+        raise click.UsageError("Two files of gradients have one name, which is their name in the table. Rename one.")
+    from bench.measurement.given import Given, measure_given, read
+    from bench.measurement.threads import single_thread
+    from bench.records.store import Store
+
+    target = None if exact is None else read(exact)
+    with single_thread():
+        records = [
+            measure_given(Given(name, read(path), target, problem, evaluations=evaluations))
+            for name, path in zip(names, gradients, strict=True)
+        ]
+    if out is not None:
+        with Store(out) as store:
+            for record in records:
+                store.append(record)
+        return finish(records, out, json=json, quiet=quiet)
+    if json:
+        print_json(records, None, ())
+    else:
+        print_table(records)
+    return ExitCode.FINE
