@@ -5,6 +5,7 @@ import re
 import shlex
 
 import click
+import numpy as np
 import pytest
 
 from bench.cli import cli
@@ -43,6 +44,8 @@ WAYS = {
     ("train", 5): f"{RUN} s; spoil s/records.jsonl; bench train -e rloo:n=2 -o qubo --steps 2 --seeds 1 --out s",
     ("advise", 2): "bench advise -o rlo",
     ("advise", 4): f"bench advise {NO_FIT}",
+    ("measure", 2): "bench measure --gradients nowhere.npy",
+    ("measure", 5): f"{RUN} s; spoil s/records.jsonl; numbers g.npy; bench measure --gradients g.npy --out s",
     ("baseline save", 1): f"bench baseline save ci {BROKEN} -e rloo:n=2 --replicates 300",
     ("baseline save", 2): "bench baseline save ci -e rlo",
     ("baseline save", 4): f"bench baseline save ci {NO_FIT}",
@@ -116,6 +119,8 @@ def test_every_code_can_be_had(command, code, call, tmp_path):
             done = call(*words)
         elif program == "spoil":
             (tmp_path / words[0]).write_text('{"schema": 99}\n')
+        elif program == "numbers":
+            np.save(tmp_path / words[0], np.eye(64))
         elif program == "break":
             (tmp_path / "broken").touch()
         elif program == "remove":
