@@ -181,7 +181,7 @@ def _source(given: Given) -> _Rows:
     """Return the gradients in the draws (batches) that a study of an objective with one number per row would have."""
     if not callable(given.gradients):
         array = _checked(given.gradients, given.name)
-        sizes = _sizes(*array.shape)
+        sizes = draw_sizes(*array.shape)
         ends = np.cumsum(sizes)
         return _Rows(
             given.name, lambda k: array[ends[k] - sizes[k] : ends[k]], array.shape[1], sizes, _dtype(array.dtype)
@@ -215,7 +215,7 @@ def _whole_draws(rows: int, size: int) -> list[int]:
     return sizes_of(SimpleNamespace(row_elements=size), rows, "cpu")  # type: ignore[arg-type]
 
 
-def _sizes(rows: int, size: int) -> list[int]:
+def draw_sizes(rows: int, size: int) -> list[int]:
     """Return the sizes of the draws of ``rows`` rows: those of a study, and small ones for what is left over."""
     sizes = _whole_draws(rows, size)
     if sum(sizes) == rows:

@@ -7,7 +7,7 @@ import torch
 import bench
 from bench.measurement.draws import blocks_in
 from bench.measurement.engine import Engine
-from bench.measurement.given import Given, measure_given, read
+from bench.measurement.given import Given, draw_sizes, measure_given, read
 from bench.measurement.moments import measure_moments
 from bench.objectives import BernoulliQuadratic, GaussianQuadratic
 from bench.planning.cells import Cell
@@ -67,10 +67,8 @@ def test_a_file_is_mapped_and_gives_the_numbers_of_its_array(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 3, 5_000, 100_000])
 def test_every_row_is_in_one_draw_whose_blocks_are_equal(size):
-    from bench.measurement.given import _sizes
-
     for rows in [*range(64, 1200), 4_999, 10_001, 65_535, 65_536, 70_001, 123_457]:
-        sizes = _sizes(rows, size)
+        sizes = draw_sizes(rows, size)
         assert sum(sizes) == rows
         assert all(n % blocks_in(n) == 0 and n // blocks_in(n) >= 64 for n in sizes), (rows, sizes)
 
