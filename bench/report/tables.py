@@ -219,17 +219,25 @@ def _grouped(table: pd.DataFrame) -> list[str]:
     return lines
 
 
+def columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns of ``table.csv`` with their names there; whole numbers stay whole where others are missing.
+
+    ``table`` is the frame that ``bench.report.study.prepared`` returns.
+    """
+    chosen = table[list(CSV)].astype({key: "Int64" for key in INTEGERS if key not in WHOLE})
+    return chosen.rename(columns=UNIT_NAMES)
+
+
 def csv(table: pd.DataFrame) -> str:
     """Return the study as CSV with all digits, a line for each estimator on each objective.
 
     Measurements that were skipped or failed have a line too. A number that does not exist is an empty field. ``table``
     is the frame that ``bench.report.study.prepared`` returns.
     """
-    chosen = table[list(CSV)]
-    chosen = chosen.astype({key: "Int64" for key in INTEGERS if key not in WHOLE})
+    chosen = columns(table)
     texts = chosen.select_dtypes(exclude=["number", "bool"]).columns
     chosen[texts] = chosen[texts].map(in_csv)
-    return str(chosen.rename(columns=UNIT_NAMES).to_csv(index=False, lineterminator="\n"))
+    return str(chosen.to_csv(index=False, lineterminator="\n"))
 
 
 def markdown(table: pd.DataFrame, title: str, found: Sequence[Section]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -200,6 +200,12 @@ def data(records: Sequence[Record]) -> str:
     target = io.StringIO()
     writer = csv.DictWriter(target, COLUMNS, lineterminator="\n")
     writer.writeheader()
+    writer.writerows({key: in_csv(value) for key, value in row.items()} for row in rows(records))
+    return target.getvalue()
+
+
+def rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+    """Yield a row for every checkpoint of every training run, with the columns of ``training.csv``."""
     for problem in problems(records):
         for line in (line for curves in problem.curves for line in curves.lines):
             seen = line["curves"]
@@ -208,9 +214,7 @@ def data(records: Sequence[Record]) -> str:
                 look = {key: values[i] for key, values in seen.items() if key in COLUMNS}
                 run = {key: line[key] for key in ("estimator", "seed", "outcome")}
                 spent = {"f_evals": step * evaluations, "seconds": seen["training_seconds"][i]}
-                row = {"objective": problem.title, **run, **look, **spent}
-                writer.writerow({key: in_csv(value) for key, value in row.items()})
-    return target.getvalue()
+                yield {"objective": problem.title, **run, **look, **spent}
 
 
 def show(records: Sequence[Record], console: Console) -> None:

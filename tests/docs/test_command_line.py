@@ -33,6 +33,8 @@ WAYS = {
     ("compare", 2): "bench compare nowhere .",
     ("compare", 4): f"{RUN} s; bench run -e rloo:n=2 -o qubo --replicates 300 --no-timing --out t; bench compare s t",
     ("compare", 5): f"{RUN} s; spoil s/records.jsonl; bench compare s s",
+    ("export", 2): "bench export nowhere",
+    ("export", 5): f"{RUN} s; spoil s/records.jsonl; bench export s",
     ("verify", 2): "bench verify nowhere",
     ("verify", 5): f"{RUN} s; spoil s/records.jsonl; bench verify s",
     ("merge", 2): "bench merge nowhere -o s",

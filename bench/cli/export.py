@@ -1,0 +1,59 @@
+"""The command ``bench export``."""
+
+from pathlib import Path
+
+import click
+
+from bench.cli.errors import reported
+from bench.cli.options import PATH
+from bench.cli.output import read_records
+from bench.cli.terminal import echo, echo_json
+
+FORMATS = ("csv", "parquet", "json")
+
+
+@click.command(
+    name="export",
+    epilog="\b\n"
+    "Examples:\n"
+    "  bench export results/default > study.csv\n"
+    "  bench export results/default -o study.parquet\n"
+    "  bench export results/default --format json",
+)
+@click.argument("path", type=PATH, metavar="FOLDER")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Format of the rows [that of --out, or csv].")
+@click.option("-o", "--out", type=PATH, metavar="FILE", help="Write the rows to this file [stdout].")
+@click.option("--training", is_flag=True, help="Export checkpoints of training, if the study has measurements too.")
+@reported()
+def command(path: Path, form: str | None, out: Path | None, training: bool) -> None:
+    """Write the rows of a study for other programs.
+
+    A row is one cell with the columns of table.csv; in a study of training it is one checkpoint with the columns of
+    training.csv. In JSON, which is a list of objects, and in Parquet, whole numbers have 64 bits, and a number that
+    does not exist is null. Parquet needs the package pyarrow: pip install 'stochgrad-bench[parquet]'.
+    """
+    from bench.planning.selectors import UsageError
+    from bench.records import files
+    from bench.records.lines import LineKind
+    from bench.records.store import LINES
+    from bench.report.export import Format, Unavailable, exported
+
+    ending = out.suffix.removeprefix(".") if out else ""
+    chosen = Format(form or (ending if ending in FORMATS else "csv"))
+    if out is None and chosen == Format.PARQUET:
+        raise UsageError("Parquet is not text: give a file, as in -o study.parquet.")
+    folder = path.parent if path.name == LINES else path
+    records = read_records(folder)
+    trained = {record["kind"] == LineKind.TRAINING for record in records}
+    if training and True not in trained:
+        raise UsageError(f"{folder} holds no training. Leave out --training.")
+    try:
+        content = exported(records, chosen, checkpoints=training or trained == {True})
+    except Unavailable as error:
+        raise UsageError(str(error)) from None
+    if out is not None:
+        files.write(out, content)
+    elif chosen == Format.JSON:
+        echo_json(content.decode())
+    else:
+        echo(content.decode(), nl=False)

@@ -1,0 +1,75 @@
+"""The rows of a study for other programs: as CSV, as one JSON document, or as Parquet."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from bench.records.lines import LineKind, plain
+from bench.report import tables, training
+from bench.report.study import prepared
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Records = Sequence[Mapping[str, Any]]
+
+
+class Format(StrEnum):
+    """The format of the rows of a study."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    JSON = "json"
+
+
+class Unavailable(Exception):
+    """A package for this format is not installed. The message is one sentence."""
+
+
+def exported(records: Records, form: Format, *, checkpoints: bool = False) -> bytes:
+    """Return the rows of a study in a format.
+
+    CSV is that of ``table.csv`` or ``training.csv``. JSON is a list of objects. JSON and Parquet have the columns of
+    the CSV, with whole numbers of 64 bits; a number that is missing, infinite or not a number is null.
+
+    Args:
+        records: the records of the study.
+        form: the format.
+        checkpoints: whether the rows are those of training, one for each checkpoint of each run; otherwise there is one
+            for each measurement of an estimator on an objective.
+
+    Raises:
+        Unavailable: Parquet is wanted, and pyarrow is not installed.
+    """
+    held = [record for record in records if (record["kind"] == LineKind.TRAINING) == checkpoints]
+    if form == Format.CSV:
+        return (training.data(held) if checkpoints else tables.csv(prepared(held))).encode()
+    frame = _frame(held, checkpoints=checkpoints)
+    if form == Format.PARQUET:
+        return _parquet(frame)
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return f"{json.dumps(plain(rows), ensure_ascii=False, allow_nan=False)}\n".encode()
+
+
+def _frame(records: Records, *, checkpoints: bool) -> pd.DataFrame:
+    import pandas as pd
+
+    if checkpoints:
+        return pd.DataFrame(list(training.rows(records)), columns=list(training.COLUMNS))
+    return tables.columns(prepared(records))
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    numbers = frame.select_dtypes("float").columns
+    frame[numbers] = frame[numbers].replace([float("inf"), -float("inf")], float("nan"))
+    target = io.BytesIO()
+    try:
+        frame.to_parquet(target, engine="pyarrow", index=False)
+    except ImportError:
+        advice = "Install it with pip install 'stochgrad-bench[parquet]', or choose csv or json"
+        raise Unavailable(f"Parquet needs pyarrow, which is not installed or too old. {advice}.") from None
+    return target.getvalue()
