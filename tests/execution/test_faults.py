@@ -1,7 +1,6 @@
 """A fault of the disk, or a kill, at any call: what was measured stays readable, and a repeat completes it."""
 
 import os
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -11,15 +10,15 @@ from bench.execution.progress import Silent
 from bench.execution.run import run
 from bench.gate import baseline
 from bench.planning.spec import Spec
-from bench.records import arrays, files, store
+from bench.records import arrays, store
 from bench.records.files import LOST
 from bench.training.settings import Training
 from bench.training.train import train
 from tests.docs.pages import ROOT
+from tests.execution.folders import parts_of, records_of, settled
 
 KILLED = 77
 """Exit code of a process that was killed on purpose."""
-CLOCKS = ("wall_seconds", "adapt_seconds", "written")
 LONG = "gaussian-quadratic:dim=520"
 """An objective whose gradient of 1040 elements is too long for a line."""
 
@@ -106,19 +105,6 @@ def save_baseline(folder):
     baseline.write(baseline.read(str(ROOT / "results" / "baselines" / "ci.json")), folder / "ci.json")
 
 
-def settled(folder):
-    """Everything in a folder but clocks: the records in the order of their runs, and the bytes of other files."""
-    lines = [{k: v for k, v in line.items() if k not in CLOCKS} for line in store.read(folder)]
-    for line in lines:
-        line.get("curves", {}).pop("training_seconds", None)
-    others = {
-        str(path.relative_to(folder)): re.sub(rb'"written":"[^"]*"', b"", path.read_bytes())
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != store.LINES
-    }
-    return sorted(map(repr, lines)), others
-
-
 def _error_of(work, folder):
     try:
         work(folder)
@@ -150,6 +136,14 @@ def complete(work, folder, patch):
     return settled(folder)
 
 
+def test_whatever_is_written_is_synced_at_once(whole):
+    for at, name in enumerate(names := whole[2]):
+        if name == "write":
+            assert names[at + 1] == "fsync"
+        if name == "replace":
+            assert names[at + 1 : at + 3] == ["open", "fsync"], "the names in the folder"
+
+
 def test_a_fault_of_the_disk_at_any_call_loses_nothing(whole, tmp_path, monkeypatch):
     work, wanted, names = whole
     for at in range(len(names)):
@@ -177,9 +171,11 @@ def test_a_kill_inside_any_write_loses_nothing(whole, tmp_path, monkeypatch):
             finally:
                 Kills.leave(1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
-        assert set(settled(folder)[0]) <= set(wanted[0])
-        records, others = complete(work, folder, monkeypatch)
-        left = {name for name in others if Path(name).match(files.PART)}
+        assert set(records_of(folder)) <= set(wanted[0])
+        complete(work, folder, monkeypatch)
+        left = parts_of(folder)
         assert len(left) <= 1, "a report may be under way that a start must not disturb"
-        assert not any(name.startswith(arrays.FOLDER) for name in left)
-        assert (records, {name: others[name] for name in others.keys() - left}) == wanted
+        for path in left:
+            assert path.parent.name != arrays.FOLDER
+            path.unlink()
+        assert settled(folder) == wanted

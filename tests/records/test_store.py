@@ -61,6 +61,14 @@ def test_a_byte_order_mark_is_no_error(tmp_path):
     assert [r["run"] for r in store.read(tmp_path)] == ["first", "second"]
 
 
+def test_nothing_is_appended_to_a_file_that_was_removed(tmp_path):
+    with store.Store(tmp_path) as writer:
+        writer.append(line("a"))
+        (tmp_path / store.LINES).unlink()
+        with pytest.raises(Damaged, match="was removed or replaced meanwhile"):
+            writer.append(line("b"))
+
+
 def test_without_healing_the_next_record_would_be_lost(tmp_path):
     """The reason for healing: a good record glued to a torn line cannot be read."""
     path = tmp_path / store.LINES
